@@ -1,0 +1,1 @@
+"""NWB extension for inferred neural dynamics."""

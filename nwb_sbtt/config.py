@@ -1,0 +1,340 @@
+"""Every setting, as frozen classes that check themselves. Sizes that the data know are never settings."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nwb_sbtt.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Config(BaseModel):
+    """Base of all settings: frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+# Reading
+
+
+class Trials(Config):
+    """Cut around an event of each row of a table of intervals.
+
+    ``event`` is a time column (seconds on the session clock); the window runs from ``start`` to ``stop`` seconds from
+    it. Rows whose event is missing are left out and counted.
+    """
+
+    by: Literal["trials"] = "trials"
+    event: str
+    start: Finite
+    stop: Finite
+    table: str = "trials"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.stop <= self.start:
+            raise ValueError(f"stop ({self.stop}) must be later than start ({self.start})")
+        return self
+
+
+class Window(Config):
+    """Take one window of the session clock, from ``start`` to ``stop`` seconds, as a single trial."""
+
+    by: Literal["window"] = "window"
+    start: Finite
+    stop: Finite
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.stop <= self.start:
+            raise ValueError(f"stop ({self.stop}) must be later than start ({self.start})")
+        return self
+
+
+class Chop(Config):
+    """Cut the whole session into pieces of ``length`` seconds that share ``overlap`` seconds with the next.
+
+    ``length`` None takes 100 bins with a fifth of them shared. ``start`` and ``stop`` limit the part of the session.
+    """
+
+    by: Literal["chop"] = "chop"
+    length: Positive | None = None
+    overlap: NotNegative | None = None
+    start: Finite | None = None
+    stop: Finite | None = None
+
+    @model_validator(mode="after")
+    def _shorter(self) -> Self:
+        if self.overlap is not None and (self.length is None or self.overlap >= self.length):
+            raise ValueError(f"overlap ({self.overlap}) must be shorter than length ({self.length})")
+        return self
+
+
+Cut = Annotated[Trials | Window | Chop, Field(discriminator="by")]
+
+
+class ElectricalConfig(Config):
+    """How an ElectricalSeries becomes one value a bin.
+
+    * ``use="lfp"``: the band, decimated to the bin; volts.
+    * ``use="power"``: natural logarithm of the mean squared voltage of the band in each bin.
+    * ``use="spikes"``: downward crossings of ``threshold`` times each electrode's robust noise (median |x| / 0.6745) in
+      the band, counted per bin, at least ``dead_time`` seconds apart.
+
+    ``band`` is in Hz; None takes 1 Hz to 0.4 of the bin rate for lfp, 70–150 Hz for power, 300–3000 Hz for spikes,
+    always kept below 0.45 of the sampling rate.
+    """
+
+    use: Literal["lfp", "power", "spikes"] = "lfp"
+    band: tuple[Positive, Positive] | None = None
+    threshold: Finite = -4.5
+    dead_time: NotNegative = 0.001
+
+
+class RoiConfig(Config):
+    """How a RoiResponseSeries is read.
+
+    ``offset`` says when, within its frame, each ROI was sampled: "none" (all at the frame's time), "column" (seconds, the
+    table's column ``offset_column``), or "centroid" (line of the ROI's centroid over the scan-line rate; the slow axis of
+    the masks must then be named in ``slow_axis``, and ``scan_line_rate`` in lines per second where the file has none).
+    An own array of offsets goes to ``read_nwb(offsets=…)``. ``cells`` keeps "accepted" ROIs alone, or "all".
+    """
+
+    offset: Literal["none", "column", "centroid"] = "none"
+    offset_column: str = "sampling_time_offset"
+    slow_axis: Literal["x", "y"] | None = None
+    scan_line_rate: Positive | None = None
+    cells: Literal["all", "accepted"] = "all"
+
+
+class BandwidthConfig(Config):
+    """A limit on how many channels are sampled per bin, imposed on data after reading.
+
+    * ``random``: ``k`` channels of N drawn in every bin of every trial;
+    * ``round_robin``: blocks of ``k`` in turn, as a multiplexer does;
+    * ``fixed``: the same ``k`` channels throughout (control);
+    * ``decimate``: all channels, but only every (N/k)-th bin (control with the same budget).
+    """
+
+    scheme: Literal["random", "round_robin", "fixed", "decimate"] = "random"
+    k: Count
+    seed: int = 0
+
+
+class ReadConfig(Config):
+    """What to take from a file and how to cut it into bins and trials.
+
+    ``series`` holds in-file paths or globs ("units", "processing/ecephys/LFP/*"); None takes the file's one candidate.
+    ``bin_width`` is in seconds; None takes 0.02 for spike counts and the sampling period for sampled series.
+    ``observed="intervals"`` uses each unit's `obs_intervals` where there are any (a unit without any counts as always
+    observed); "all" ignores them. ``invalid_times`` False ignores the table of that name. ``control`` lists the values of
+    a TimeSeries' `control` that count as observed; None ignores `control`. ``sentinel`` is a value that stands for a
+    missing sample, beside NaN. ``where`` keeps the channels whose table column has one of the values given.
+    """
+
+    series: tuple[str, ...] | None = None
+    bin_width: Positive | None = None
+    cut: Cut | None = None
+    electrical: ElectricalConfig = ElectricalConfig()
+    rois: RoiConfig = RoiConfig()
+    observed: Literal["intervals", "all"] = "intervals"
+    invalid_times: bool = True
+    control: tuple[int, ...] | None = None
+    sentinel: Finite | None = None
+    where: dict[str, tuple[str | float | bool, ...]] = {}
+    trial_columns: tuple[str, ...] = ()
+    channel_columns: tuple[str, ...] = ()
+    bandwidth: BandwidthConfig | None = None
+    memory_limit: Positive = 1e9
+    """Bytes that reading a sampled series may hold at once, beside the binned result."""
+
+
+# Models
+
+
+class SAEConfig(Config):
+    """Smallest sequential autoencoder: a bidirectional GRU, a GRU unrolled from its last states, a linear read-out."""
+
+    name: Literal["sae"] = "sae"
+    encoder: Count = 64
+    generator: Count = 64
+    factors: Count = 16
+    dropout: Share = 0.05
+
+
+class LFADSConfig(Config):
+    """LFADS (Sussillo et al. 2016; Pandarinath et al. 2018; Keshtkaran et al. 2022)."""
+
+    name: Literal["lfads"] = "lfads"
+    read_in: Count = 64
+    encoder: Count = 64
+    initial_condition: Count = 64
+    controller: Count = 64
+    inputs: Annotated[int, Field(ge=0)] = 1
+    generator: Count = 100
+    factors: Count = 32
+    dropout: Share = 0.05
+    ic_prior_sd: Positive = 0.316
+    input_prior: Literal["gaussian", "autoregressive"] = "autoregressive"
+    input_prior_tau: Positive = 10.0
+    """Bins."""
+    input_prior_sd: Positive = 0.316
+    state_limit: Positive = 5.0
+
+
+ModelConfig = Annotated[SAEConfig | LFADSConfig, Field(discriminator="name")]
+
+
+# Fitting
+
+
+class MaskConfig(Config):
+    """What the encoder may see and what is scored while fitting; see ``nwb_sbtt.masks``."""
+
+    coordinated_dropout: tuple[Share, Share] = (0.1, 0.6)
+    """Lowest and highest share of the observed entries hidden from the encoder; drawn anew for each batch."""
+    hidden: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the observed entries of the validation trials kept from the encoder; models are compared on these."""
+    held_out_channels: Share = 0.0
+    """Share of the channels that are never shown to the encoder but scored in training (co-smoothing)."""
+
+
+class TrainConfig(Config):
+    """Optimiser, schedules and when to stop."""
+
+    epochs: Count = 300
+    batch_size: Count | None = None
+    """None takes about 20 batches an epoch, between 8 and 64 trials each."""
+    learning_rate: Positive = 4e-3
+    weight_decay: NotNegative = 1e-4
+    gradient_clip: Positive = 200.0
+    kl_weight: NotNegative = 1e-4
+    """Weight of the KL divergence in nats, per scored entry of the loss."""
+    l2_weight: NotNegative = 0.0
+    """Weight of the mean squared recurrent weight of generator and controller."""
+    ramp_epochs: Annotated[int, Field(ge=0)] = 20
+    patience: Count = 60
+    """Epochs without a better validation score after which training stops."""
+    minutes: Positive | None = None
+    """Stop after this many minutes."""
+    checkpoint_every: Count = 5
+    """Epochs between saved states; an interrupted run goes on from the last of them."""
+
+
+class FitConfig(Config):
+    """All that a fit depends on, beside the data."""
+
+    model: ModelConfig = LFADSConfig()
+    likelihood: Literal["auto", "poisson", "gaussian"] = "auto"
+    masks: MaskConfig = MaskConfig()
+    train: TrainConfig = TrainConfig()
+    valid: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the trials kept for validation, where the data carry no `split`."""
+    samples: Count = 32
+    """Posterior samples averaged by `infer`."""
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Count | None = None
+
+
+C = TypeVar("C", bound=Config)
+
+
+def build(kind: type[C], settings: dict[str, Any]) -> C:
+    """Make a config from plain values.
+
+    Raises
+    ------
+    ConfigError
+        Naming each wrong setting, what came, and the nearest known name where the name is unknown.
+    """
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(kind, entry) for entry in error.errors())) from None
+
+
+def load_config(kind: type[C], path: Path | str) -> C:
+    """Read a config from a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is not YAML, or does not fit.
+    """
+    path = Path(path)
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read the settings file {str(path)!r}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{str(path)!r} is not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict | None):
+        raise ConfigError(f"{str(path)!r} should hold `name: value` lines, not a {type(settings).__name__}")
+    return build(kind, settings or {})
+
+
+def save_config(config: Config, path: Path | str) -> None:
+    """Write a config as YAML; `load_config` gives back an equal one."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    temporary.replace(path)
+
+
+def override(config: C, assignments: list[str]) -> C:
+    """Change settings by ``a.b=value`` texts, values in YAML.
+
+    Raises
+    ------
+    ConfigError
+        If a text has no ``=`` or does not name a setting.
+    """
+    settings = config.model_dump(mode="json")
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{text!r} should read name=value, for example train.epochs=100")
+        place = settings
+        *parents, last = name.strip().split(".")
+        for parent in parents:
+            below = place.setdefault(parent, {})
+            if not isinstance(below, dict):
+                raise ConfigError(f"{name!r} is not a setting: {parent!r} has no parts")
+            place = below
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{value!r} in {text!r} is not a value that YAML can read") from None
+    return build(type(config), settings)
+
+
+def _explain(kind: type[Config], entry: Any) -> str:
+    place = [str(part) for part in entry["loc"]]
+    name = ".".join(place)
+    if entry["type"] == "extra_forbidden":
+        names = sorted(_names(kind.model_json_schema()))
+        near = difflib.get_close_matches(place[-1], names, n=1)
+        return f"unknown setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known are {names}")
+    return f"setting {name!r} is {entry['input']!r}: {entry['msg']}" if name else str(entry["msg"])
+
+
+def _names(schema: Any) -> set[str]:
+    """Every setting's name anywhere below a JSON schema."""
+    if isinstance(schema, dict):
+        own = set(schema.get("properties", {}))
+        return own.union(*(_names(part) for part in schema.values()))
+    if isinstance(schema, list):
+        return set().union(*(_names(part) for part in schema))
+    return set()

@@ -1,0 +1,72 @@
+"""Where bins lie on the session clock, and what a source of samples must be able to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_sbtt.data.schema import Kind
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Windows of equal length, cut into equal bins.
+
+    Parameters
+    ----------
+    starts : array (trial)
+        Left edge of each window's first bin, in seconds on the session clock; any order, windows may overlap.
+    bin_width : float
+        Seconds.
+    n_bins : int
+        Bins per window.
+    """
+
+    starts: NDArray[np.float64]
+    bin_width: float
+    n_bins: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of trials and of bins per trial."""
+        return len(self.starts), self.n_bins
+
+    @property
+    def stops(self) -> NDArray[np.float64]:
+        """Right edge of each window's last bin."""
+        return self.starts + self.n_bins * self.bin_width
+
+
+@dataclass(frozen=True)
+class Binned:
+    """What one source gives on a grid: arrays (trial, time, channel); `exposure` None where every bin is whole."""
+
+    values: NDArray[np.float32]
+    observed: NDArray[np.bool_]
+    exposure: NDArray[np.float32] | None = None
+
+
+class Source(Protocol):
+    """One series of a file, ready to be put on any grid.
+
+    ``table`` is the in-file path of the table that ``channel_id`` counts in ("units", "electrodes", the path of a
+    PlaneSegmentation), or of the series itself where there is no table. ``span`` is the first and last moment that the
+    series covers, in seconds on the session clock. ``sampling_period`` is None for event times.
+    """
+
+    path: str
+    kind: Kind
+    unit: str
+    table: str
+    channel_id: NDArray[np.generic]
+    channel_columns: Mapping[str, NDArray[np.generic]]
+    span: tuple[float, float]
+    sampling_period: float | None
+
+    def bin(self, grid: Grid) -> Binned:
+        """Put the samples into the bins of the grid."""
+        ...

@@ -1,0 +1,1 @@
+"""Masked metrics and the baselines that every fit stands beside."""

@@ -1,0 +1,1 @@
+"""NWB files in and out; pynwb is imported nowhere else."""

@@ -1,0 +1,59 @@
+"""Which observed entries a model may read and which it is scored on.
+
+Each function takes a batch and gives a new one; none remembers anything. In all of them `shown` and `scored` only ever
+shrink, so they can be chained in any order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nwb_sbtt.batch import Batch
+
+
+def coordinated_dropout(batch: Batch, rate: float, generator: torch.Generator) -> Batch:
+    """Hide a random share of the shown entries and take the loss on exactly those (Keshtkaran and Pandarinath 2019).
+
+    Entries that the encoder never saw (held-out channels, bins to forecast) stay scored: they cannot be copied.
+    """
+    drawn = torch.rand(batch.values.shape, generator=generator).to(batch.values.device)
+    hidden = batch.shown & (drawn < rate)
+    return replace(batch, shown=batch.shown & ~hidden, scored=batch.scored & (hidden | ~batch.shown))
+
+
+def hide(batch: Batch, hidden: Bool[Tensor, "trial time channel"]) -> Batch:
+    """Keep some entries from the encoder and leave the loss as it is."""
+    return replace(batch, shown=batch.shown & ~hidden)
+
+
+def score_only(batch: Batch, where: Bool[Tensor, "trial time channel"]) -> Batch:
+    """Take the loss on some entries alone."""
+    return replace(batch, scored=batch.scored & where)
+
+
+def sample_validation(batch: Batch, share: float, generator: torch.Generator) -> Bool[Tensor, "trial time channel"]:
+    """Draw a fixed random share of the shown entries, to be hidden in training and scored when models are compared."""
+    return batch.shown & (torch.rand(batch.values.shape, generator=generator) < share)
+
+
+def cosmoothing(batch: Batch, held_out: Bool[Tensor, "channel"]) -> Batch:
+    """Hide whole channels from the encoder; they stay scored (Pei, Ye et al. 2021)."""
+    return replace(batch, shown=batch.shown & ~held_out)
+
+
+def forward_prediction(batch: Batch, first_hidden_bin: int) -> Batch:
+    """Hide every bin from `first_hidden_bin` on; those bins stay scored."""
+    early = torch.arange(batch.values.shape[1], device=batch.values.device) < first_hidden_bin
+    return replace(batch, shown=batch.shown & early[:, None])
+
+
+def masked_mean(
+    terms: Float[Tensor, "trial time channel"], where: Bool[Tensor, "trial time channel"]
+) -> Float[Tensor, ""]:
+    """Mean of the terms at the marked entries; 0 where none is marked. Junk elsewhere has no effect, on gradients either."""
+    kept = torch.where(where, terms, torch.zeros_like(terms))
+    return kept.sum() / where.sum().clamp(min=1)
