@@ -100,6 +100,8 @@ class ElectricalConfig(Config):
     band: tuple[Positive, Positive] | None = None
     threshold: Finite = -4.5
     dead_time: NotNegative = 0.001
+    support: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """A filtered value is observed where at least this share of the filter's weight lies on observed samples."""
 
 
 class RoiConfig(Config):
@@ -116,6 +118,8 @@ class RoiConfig(Config):
     slow_axis: Literal["x", "y"] | None = None
     scan_line_rate: Positive | None = None
     cells: Literal["all", "accepted"] = "all"
+    aggregate: Literal["mean", "sum"] = "mean"
+    """What becomes of several frames in one bin: their mean, or (for deconvolved events) their sum."""
 
 
 class BandwidthConfig(Config):
@@ -213,19 +217,24 @@ class MaskConfig(Config):
 class TrainConfig(Config):
     """Optimiser, schedules and when to stop."""
 
-    epochs: Count = 300
+    epochs: Count | None = None
+    """None takes as many as make 3000 optimiser steps, at most 1000."""
     batch_size: Count | None = None
-    """None takes about 20 batches an epoch, between 8 and 64 trials each."""
+    """Trials; None takes a twentieth of the training trials, between 8 and 64."""
     learning_rate: Positive = 4e-3
+    """Peak of a one-cycle schedule: a linear rise over the first tenth of training, then half a cosine to zero."""
     weight_decay: NotNegative = 1e-4
-    gradient_clip: Positive = 200.0
-    kl_weight: NotNegative = 1e-4
-    """Weight of the KL divergence in nats, per scored entry of the loss."""
+    gradient_clip: Positive = 1.0
+    averaging: Share = 0.995
+    """Decay per step of the moving average of the weights, which is what is validated and kept."""
+    kl_weight: NotNegative = 1.0
+    """Weight of the KL divergence; 1 is the evidence lower bound at every missing fraction."""
     l2_weight: NotNegative = 0.0
     """Weight of the mean squared recurrent weight of generator and controller."""
-    ramp_epochs: Annotated[int, Field(ge=0)] = 20
-    patience: Count = 60
-    """Epochs without a better validation score after which training stops."""
+    ramp: Share = 0.2
+    """Share of training over which the KL and L2 weights rise linearly from zero."""
+    patience: Count | None = None
+    """Epochs without a better validation score after which training stops; None takes a third of them, 20 at least."""
     minutes: Positive | None = None
     """Stop after this many minutes."""
     checkpoint_every: Count = 5
@@ -245,7 +254,8 @@ class FitConfig(Config):
     """Posterior samples averaged by `infer`."""
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Count | None = None
+    threads: Count = 1
+    """CPU threads; on networks of this size a second one costs more than it gives."""
 
 
 C = TypeVar("C", bound=Config)

@@ -20,7 +20,7 @@ def coordinated_dropout(batch: Batch, rate: float, generator: torch.Generator) -
 
     Entries that the encoder never saw (held-out channels, bins to forecast) stay scored: they cannot be copied.
     """
-    drawn = torch.rand(batch.values.shape, generator=generator).to(batch.values.device)
+    drawn = _uniform(batch, generator)
     hidden = batch.shown & (drawn < rate)
     return replace(batch, shown=batch.shown & ~hidden, scored=batch.scored & (hidden | ~batch.shown))
 
@@ -37,7 +37,7 @@ def score_only(batch: Batch, where: Bool[Tensor, "trial time channel"]) -> Batch
 
 def sample_validation(batch: Batch, share: float, generator: torch.Generator) -> Bool[Tensor, "trial time channel"]:
     """Draw a fixed random share of the shown entries, to be hidden in training and scored when models are compared."""
-    return batch.shown & (torch.rand(batch.values.shape, generator=generator) < share)
+    return batch.shown & (_uniform(batch, generator) < share)
 
 
 def cosmoothing(batch: Batch, held_out: Bool[Tensor, "channel"]) -> Batch:
@@ -57,3 +57,8 @@ def masked_mean(
     """Mean of the terms at the marked entries; 0 where none is marked. Junk elsewhere has no effect, on gradients either."""
     kept = torch.where(where, terms, torch.zeros_like(terms))
     return kept.sum() / where.sum().clamp(min=1)
+
+
+def _uniform(batch: Batch, generator: torch.Generator) -> Float[Tensor, "trial time channel"]:
+    """One draw an entry, made where the generator lives."""
+    return torch.rand(batch.values.shape, generator=generator, device=generator.device).to(batch.values.device)

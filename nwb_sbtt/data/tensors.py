@@ -1,0 +1,71 @@
+"""The bridge: labelled Datasets to batches and back. The only file that knows both xarray and torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.data.schema import check_dataset
+
+
+def to_batch(ds: xr.Dataset, session: str = "session") -> Batch:
+    """Put a Dataset into tensors.
+
+    Everything observed is scored and, but for channels marked ``held_out``, shown.
+
+    Raises
+    ------
+    DataError
+        If the Dataset breaks a rule of `nwb_sbtt.data.schema`.
+    """
+    check_dataset(ds)
+    observed = torch.from_numpy(ds["observed"].values.copy())
+    shown = observed
+    if "held_out" in ds.coords:
+        shown = observed & ~torch.from_numpy(ds["held_out"].values.astype(bool))
+    exposure = None
+    if "exposure" in ds:
+        exposure = torch.where(observed, torch.from_numpy(ds["exposure"].values.copy()), 1.0)
+    return Batch(
+        values=torch.from_numpy(ds["values"].values.copy()),
+        observed=observed,
+        shown=shown,
+        scored=observed,
+        trials=torch.arange(ds.sizes["trial"]),
+        exposure=exposure,
+        session=session,
+    )
+
+
+LATENT_DIMS = {
+    "rates": ("trial", "time", "channel"),
+    "mean": ("trial", "time", "channel"),
+    "factors": ("trial", "time", "factor"),
+    "inputs": ("trial", "time", "input"),
+    "initial_condition": ("trial", "initial"),
+}
+"""Variables of a latents Dataset and their dims; each may have a companion ``<name>_sd``."""
+
+
+def to_latents(ds: xr.Dataset, arrays: Mapping[str, Tensor], attrs: Mapping[str, str]) -> xr.Dataset:
+    """Label what a model inferred with the coordinates of the data it was inferred from.
+
+    Parameters
+    ----------
+    ds : Dataset
+        The data.
+    arrays : mapping of name to tensor
+        Names of `LATENT_DIMS`, with or without ``_sd``.
+    attrs : mapping
+        Added to those of the data.
+    """
+    data: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+        name: (LATENT_DIMS[name.removesuffix("_sd")], tensor.float().cpu().numpy()) for name, tensor in arrays.items()
+    }
+    data["observed"] = (("trial", "time", "channel"), ds["observed"].values)
+    return xr.Dataset(data, coords=ds.coords, attrs={**ds.attrs, **attrs})

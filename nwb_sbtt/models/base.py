@@ -1,0 +1,67 @@
+"""What every model must say, and how one is made."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.nn.likelihoods import Observation
+
+
+@dataclass(frozen=True)
+class Inference:
+    """One pass through a model.
+
+    Parameters
+    ----------
+    factors : Float[Tensor, "trial time factor"]
+    kl : Float[Tensor, "trial"]
+        KL divergence of all latents from their priors, in nats; 0 for a model without any.
+    initial_condition : Float[Tensor, "trial initial"]
+    inputs : Float[Tensor, "trial time input"] or None
+        Inferred inputs of the generator.
+    """
+
+    factors: Float[Tensor, "trial time factor"]
+    kl: Float[Tensor, "trial"]
+    initial_condition: Float[Tensor, "trial initial"]
+    inputs: Float[Tensor, "trial time input"] | None = None
+
+
+class Model(nn.Module, ABC):
+    """A sequential autoencoder: a batch in, factors out, and an observation model on top.
+
+    With a generator a pass samples the posterior (and in training mode drops units out); without one it takes posterior
+    means and is deterministic. `samples` says whether there is a posterior to sample.
+    """
+
+    observation: Observation
+    samples: bool
+
+    @abstractmethod
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Inference:
+        """Infer from what is shown."""
+
+    @abstractmethod
+    def recurrent_weights(self) -> list[Tensor]:
+        """Recurrent weights that the L2 penalty is taken on."""
+
+
+def dropout(
+    x: Float[Tensor, "trial time width"], rate: float, generator: torch.Generator | None
+) -> Float[Tensor, "trial time width"]:
+    """Inverted dropout with an explicit generator; nothing happens without one."""
+    if generator is None or rate == 0:
+        return x
+    kept = torch.rand(x.shape, generator=generator, device=generator.device).to(x.device) >= rate
+    return torch.where(kept, x / (1 - rate), torch.zeros_like(x))
+
+
+def noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    """Standard normal draws from the generator on the device and in the type of `like`."""
+    return torch.randn(shape, generator=generator, device=generator.device).to(like)

@@ -1,0 +1,64 @@
+"""Averages over posterior samples, with their spread."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.models.base import Inference, Model
+
+TRIALS_AT_ONCE = 128
+
+
+def posterior(model: Model, batch: Batch, *, samples: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Infer every trial from what is shown of it.
+
+    Parameters
+    ----------
+    samples : int
+        Posterior samples averaged; a model without a posterior is run once.
+    generator : torch.Generator
+
+    Returns
+    -------
+    dict of name to tensor
+        ``expected`` (trial, time, channel; per whole bin, in the data's unit), ``factors``, ``initial_condition`` and, with
+        a controller, ``inputs``; each with its standard deviation over samples as ``<name>_sd`` where samples were drawn.
+    """
+    pieces = []
+    model.eval()
+    with torch.no_grad():
+        for rows in torch.split(torch.arange(len(batch.trials), device=batch.values.device), TRIALS_AT_ONCE):
+            part = batch.select(rows)
+            if model.samples:
+                pieces.append(_spread(model, part, samples, generator))
+            else:
+                pieces.append(_arrays(model, model(part), part.session))
+    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def _arrays(model: Model, inference: Inference, session: str) -> dict[str, Tensor]:
+    arrays = {
+        "expected": model.observation.expected(inference.factors, session),
+        "factors": inference.factors,
+        "initial_condition": inference.initial_condition,
+    }
+    return arrays if inference.inputs is None else {**arrays, "inputs": inference.inputs}
+
+
+def _spread(model: Model, batch: Batch, samples: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Running mean and variance (Welford), so that memory does not grow with the number of samples."""
+    mean: dict[str, Tensor] = {}
+    squares: dict[str, Tensor] = {}
+    for n in range(1, samples + 1):
+        for name, value in _arrays(model, model(batch, generator), batch.session).items():
+            if n == 1:
+                mean[name], squares[name] = value.clone(), torch.zeros_like(value)
+            else:
+                before = value - mean[name]
+                mean[name] += before / n
+                squares[name] += before * (value - mean[name])
+    if samples > 1:
+        mean |= {f"{name}_sd": (total / (samples - 1)).sqrt() for name, total in squares.items()}
+    return mean

@@ -1,0 +1,46 @@
+"""The smallest sequential autoencoder. Read this file first; the other models differ in what lies between."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import SAEConfig
+from nwb_sbtt.models.base import Inference, Model, dropout
+from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+
+
+class SAE(Model):
+    """A bidirectional GRU reads a trial into one vector; a GRU without input unrolls that vector into factors.
+
+    Deterministic (no prior, no posterior): the autoencoder of Zhu, Sedler et al. 2021, told what is missing.
+    """
+
+    samples = False
+
+    def __init__(self, config: SAEConfig, statistics: dict[str, ChannelStatistics], likelihood: str):
+        super().__init__()
+        self.config = config
+        self.read_in = ReadIn(statistics, config.encoder)
+        self.encoder = nn.GRU(config.encoder, config.encoder, batch_first=True, bidirectional=True)
+        self.to_initial = nn.Linear(2 * config.encoder, config.generator)
+        self.generator = nn.GRU(1, config.generator, batch_first=True)
+        self.to_factors = nn.Linear(config.generator, config.factors, bias=False)
+        self.observation = LIKELIHOODS[likelihood](statistics, config.factors)
+
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Inference:
+        """Encode what is shown, unroll."""
+        rate = self.config.dropout if self.training else 0.0
+        n_trials, n_bins, _ = batch.values.shape
+        _, last = self.encoder(dropout(self.read_in(batch), rate, generator))
+        initial = self.to_initial(torch.cat([last[0], last[1]], -1))
+        no_input = batch.values.new_zeros(n_trials, n_bins, 1)
+        states, _ = self.generator(no_input, initial[None])
+        factors = self.to_factors(dropout(states, rate, generator))
+        return Inference(factors, kl=initial.new_zeros(n_trials), initial_condition=initial)
+
+    def recurrent_weights(self) -> list[Tensor]:
+        """Those of the generator."""
+        return [w for name, w in self.generator.named_parameters() if name.startswith("weight_hh")]

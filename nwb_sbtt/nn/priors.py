@@ -1,0 +1,53 @@
+"""Gaussian posteriors, the priors they are compared with, and the KL divergences between them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def kl_to_gaussian(
+    mean: Float[Tensor, "trial latent"],
+    log_sd: Float[Tensor, "trial latent"],
+    prior_mean: Float[Tensor, "latent"],
+    prior_log_sd: Float[Tensor, "latent"],
+) -> Float[Tensor, "trial"]:
+    """KL(N(mean, sd²) ‖ N(prior)) of diagonal Gaussians, in nats, summed over latents."""
+    ratio = 2 * (log_sd - prior_log_sd)
+    return 0.5 * (ratio.exp() + ((mean - prior_mean) * (-prior_log_sd).exp()) ** 2 - 1 - ratio).sum(-1)
+
+
+class InputPrior(nn.Module):
+    """Prior of the inferred inputs: independent in time, or a stationary first-order autoregressive process.
+
+    Learned are the process sd and, for the autoregressive one, its time constant tau in bins:
+    ``u_t = α u_{t−1} + sd √(1 − α²) ε_t`` with ``α = exp(−1/τ)`` (Pandarinath et al. 2018).
+    """
+
+    def __init__(self, kind: str, n_inputs: int, *, tau: float, sd: float):
+        super().__init__()
+        self.autoregressive = kind == "autoregressive"
+        self.log_sd = nn.Parameter(torch.full((n_inputs,), math.log(sd)))
+        self.log_tau = nn.Parameter(torch.full((n_inputs,), math.log(tau)), requires_grad=self.autoregressive)
+
+    def kl(
+        self,
+        mean: Float[Tensor, "trial time input"],
+        log_sd: Float[Tensor, "trial time input"],
+        sampled: Float[Tensor, "trial time input"],
+    ) -> Float[Tensor, "trial"]:
+        """KL of the posterior from the prior in nats, summed over time and inputs.
+
+        Each step is integrated over its own posterior in closed form and conditioned on the sample before it.
+        """
+        alpha = torch.exp(-torch.exp(-self.log_tau)) if self.autoregressive else torch.zeros_like(self.log_tau)
+        before = torch.cat([torch.zeros_like(sampled[:, :1]), sampled[:, :-1]], 1) * alpha
+        step_log_sd = self.log_sd + 0.5 * torch.log1p(-(alpha**2))
+        first = torch.zeros(mean.shape[1], 1, dtype=torch.bool, device=mean.device)
+        first[0] = True
+        prior_log_sd = torch.where(first, self.log_sd, step_log_sd)
+        ratio = 2 * (log_sd - prior_log_sd)
+        return 0.5 * (ratio.exp() + ((mean - before) * (-prior_log_sd).exp()) ** 2 - 1 - ratio).sum((1, 2))

@@ -1,0 +1,88 @@
+"""Training state on disk: tensors and the numbers beside them in one safetensors file, replaced in one rename.
+
+The numbers ride in the file's own header rather than in a second file, so that no kill can leave two that disagree.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nwb_sbtt.errors import FileError, TrainingError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training is: epochs done, best score and its epoch, seconds spent, and why it ended, if it has."""
+
+    epoch: int = 0
+    step: int = 0
+    best_epoch: int = 0
+    best_score: float = float("inf")
+    seconds: float = 0.0
+    finished: str = ""
+
+
+def save(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
+    """Write a state; a reader sees the old one or the new one, never a part.
+
+    Raises
+    ------
+    FileError
+        If the disk is full or not writable; nothing half written stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    note = {"format": str(FORMAT), "progress": json.dumps(asdict(progress))}
+    try:
+        save_file(whole, temporary, metadata=note)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise FileError(f"cannot write the training state {str(path)!r}: {error}") from None
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], Progress]:
+    """Read a state.
+
+    Raises
+    ------
+    TrainingError
+        If the file is damaged or of another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as handle:
+            note = handle.metadata() or {}
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(f"cannot read the training state {str(path)!r}: {error}") from None
+    if note.get("format") != str(FORMAT):
+        raise TrainingError(f"{str(path)!r} has format {note.get('format')}, this version reads {FORMAT}")
+    return tensors, Progress(**json.loads(note["progress"]))
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """Optimiser state as flat named tensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{key}.{names[i]}": t for i, entry in state.items() for key, t in entry.items()}
+
+
+def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: dict[str, Tensor]) -> None:
+    """Put flat named tensors back into an optimiser."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, key, parameter = name.split(".", 2)
+            state.setdefault(names.index(parameter), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

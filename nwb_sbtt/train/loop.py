@@ -1,0 +1,242 @@
+"""The training loop. Everything random in it follows from (seed, epoch)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import FitConfig
+from nwb_sbtt.errors import TrainingError
+from nwb_sbtt.masks import coordinated_dropout
+from nwb_sbtt.models.base import Model
+from nwb_sbtt.train import checkpoint, schedules
+from nwb_sbtt.train.checkpoint import Progress
+from nwb_sbtt.train.objective import Loss, objective, validation_score
+from nwb_sbtt.train.trackers import EpochRecord, Tracker
+
+_ADVICE = (
+    "try a lower learning rate (--set train.learning_rate={}) in a run folder of its own, and look for values far outside "
+    "the others in the data"
+)
+LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best model, how training went, and why it ended."""
+
+    model: Model
+    history: list[EpochRecord]
+    progress: Progress
+
+
+def train(
+    model: Model,
+    sessions: list[tuple[Batch, Batch]],
+    *,
+    config: FitConfig,
+    run_dir: Path,
+    tracker: Tracker,
+) -> Trained:
+    """Train from scratch, or from where the run folder stands.
+
+    Parameters
+    ----------
+    sessions : list of (training batch, validation batch)
+        All trials of each session. The training batch is masked anew at every step by coordinated dropout; the validation
+        batch is scored as its masks say.
+    run_dir : Path
+        Gets ``last.safetensors``, ``best.safetensors`` and ``log.jsonl``.
+
+    Raises
+    ------
+    TrainingError
+        If a loss or gradient is not finite, with epoch, batch and term.
+    """
+    run = _Run(model, config, run_dir)
+    plan = schedules.plan(config.train, [len(batch.trials) for batch, _ in sessions])
+    total_steps = plan.epochs * plan.steps_per_epoch
+    started = time.monotonic() - run.progress.seconds
+    tracker.start(plan.epochs, run.progress.epoch)
+    while not run.progress.finished:
+        epoch = run.progress.epoch + 1
+        generator = _generator(config.seed, epoch)
+        report: list[Tensor] = []
+        model.train()
+        for i, batch in enumerate(_minibatches([batch for batch, _ in sessions], plan.batch_size, generator)):
+            report.append(run.step(batch, generator, (epoch - 1) * plan.steps_per_epoch + i, of=total_steps))
+        terms = torch.stack(report).double().cpu()
+        _raise_unless_finite(terms, epoch, config)
+        score = run.validate([batch for _, batch in sessions])
+        if not math.isfinite(score):
+            raise TrainingError(f"the validation score of epoch {epoch} is {score}; {_ADVICE.format(_gentler(config))}")
+        better = score < run.progress.best_score
+        run.progress = replace(
+            run.progress,
+            epoch=epoch,
+            step=epoch * plan.steps_per_epoch,
+            best_epoch=epoch if better else run.progress.best_epoch,
+            best_score=score if better else run.progress.best_score,
+            seconds=time.monotonic() - started,
+        )
+        if better:
+            run.keep_best()
+        train_loss, kl, gradient_norm = terms[:, 1:].mean(0).tolist()
+        rate = schedules.learning_rate(config.train, epoch * plan.steps_per_epoch / total_steps)
+        run.history.append(
+            EpochRecord(
+                epoch,
+                train_loss,
+                kl,
+                score,
+                run.progress.best_epoch,
+                rate,
+                gradient_norm,
+                round(run.progress.seconds, 3),
+            )
+        )
+        tracker.epoch(run.history[-1])
+        run.progress = replace(run.progress, finished=_reason(run.progress, plan, config.train.minutes))
+        if run.progress.finished or epoch % config.train.checkpoint_every == 0:
+            run.save()
+    model.load_state_dict(run.best)
+    return Trained(model.eval(), run.history, run.progress)
+
+
+class _Run:
+    """All that changes in the course of training, kept together because it is saved together."""
+
+    def __init__(self, model: Model, config: FitConfig, run_dir: Path):
+        self.model, self.config, self.run_dir = model, config, run_dir
+        self.average = copy.deepcopy(model).eval().requires_grad_(False)
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.averages = [dict(self.average.named_parameters())[name] for name in self.parameters]
+        settings = config.train
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.progress, self.history = Progress(), list[EpochRecord]()
+        self.best = _copy(self.average)
+        if (run_dir / LAST).exists():
+            self._restore()
+
+    def step(self, batch: Batch, generator: torch.Generator, number: int, *, of: int) -> Tensor:
+        """Take one optimiser step; returns total, reconstruction, kl and the gradient's norm."""
+        settings, done = self.config.train, number / of
+        for group in self.optimizer.param_groups:
+            group["lr"] = schedules.learning_rate(settings, done)
+        low, high = self.config.masks.coordinated_dropout
+        rate = low + (high - low) * float(torch.rand((), generator=generator))
+        masked = coordinated_dropout(batch, rate, generator) if high else batch
+        loss: Loss = objective(self.model, masked, generator, schedules.weights(settings, done))
+        self.optimizer.zero_grad()
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), settings.gradient_clip)
+        self.optimizer.step()
+        decay = min(settings.averaging, (1 + number) / (10 + number))
+        with torch.no_grad():
+            for average, parameter in zip(self.averages, self.parameters.values(), strict=True):
+                average.lerp_(parameter, 1 - decay)
+        return torch.stack([loss.total.detach(), loss.reconstruction, loss.kl, norm.detach()])
+
+    def validate(self, batches: list[Batch]) -> float:
+        """Mean negative log-likelihood of the averaged weights over all scored entries of the validation trials."""
+        with torch.no_grad():
+            scores = [
+                validation_score(self.average, batch.select(rows))
+                for batch in batches
+                for rows in torch.split(torch.arange(len(batch.trials), device=batch.values.device), 256)
+            ]
+        return float(sum(total for total, _ in scores)) / max(1, sum(n for _, n in scores))
+
+    def keep_best(self) -> None:
+        """Remember the averaged weights as they are now."""
+        self.best = _copy(self.average)
+
+    def save(self) -> None:
+        """Write best and last state; the last one carries the best too, so that a resumed run knows it."""
+        checkpoint.save(self.run_dir / BEST, self.best, self.progress)
+        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
+        tensors |= {f"best.{name}": t for name, t in self.best.items()}
+        tensors |= checkpoint.pack_optimizer(self.optimizer, list(self.parameters))
+        self._write_log()
+        checkpoint.save(self.run_dir / LAST, tensors, self.progress)
+
+    def _write_log(self) -> None:
+        temporary = self.run_dir / f".{LOG}.{os.getpid()}"
+        temporary.write_text("".join(json.dumps(asdict(record)) + "\n" for record in self.history))
+        temporary.replace(self.run_dir / LOG)
+
+    def _restore(self) -> None:
+        tensors, self.progress = checkpoint.load(self.run_dir / LAST)
+        for prefix, module in (("model.", self.model), ("average.", self.average)):
+            module.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        device = next(self.model.parameters()).device
+        self.best = {n.removeprefix("best."): t.to(device) for n, t in tensors.items() if n.startswith("best.")}
+        checkpoint.unpack_optimizer(self.optimizer, list(self.parameters), tensors)
+        self.history = read_log(self.run_dir)[: self.progress.epoch]
+
+
+def read_log(run_dir: Path) -> list[EpochRecord]:
+    """Records of the epochs that a run folder holds."""
+    path = run_dir / LOG
+    return [EpochRecord(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _copy(model: Model) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    state = np.random.SeedSequence([seed, epoch]).generate_state(2)
+    return torch.Generator().manual_seed((int(state[0]) << 31) ^ int(state[1]))
+
+
+def _minibatches(batches: list[Batch], size: int, generator: torch.Generator) -> Iterator[Batch]:
+    """Every trial once, in batches of one session each, all shuffled."""
+    pieces = [
+        (i, rows)
+        for i, batch in enumerate(batches)
+        for rows in torch.split(torch.randperm(len(batch.trials), generator=generator), size)
+    ]
+    for j in torch.randperm(len(pieces), generator=generator).tolist():
+        i, rows = pieces[j]
+        yield batches[i].select(rows.to(batches[i].values.device))
+
+
+def _raise_unless_finite(terms: Tensor, epoch: int, config: FitConfig) -> None:
+    bad = ~terms.isfinite()
+    if not bad.any():
+        return
+    batch = int(bad.any(1).nonzero()[0])
+    names = ("loss", "reconstruction term", "KL term", "gradient")
+    cause = names[next(i for i in (1, 2, 3, 0) if bad[batch, i])]
+    raise TrainingError(
+        f"the {cause} of epoch {epoch}, batch {batch + 1} is not finite; {_ADVICE.format(_gentler(config))}"
+    )
+
+
+def _gentler(config: FitConfig) -> str:
+    return f"{config.train.learning_rate / 4:g}"
+
+
+def _reason(progress: Progress, plan: schedules.Plan, minutes: float | None) -> str:
+    if progress.epoch >= plan.epochs:
+        return f"all {plan.epochs} epochs done; best at epoch {progress.best_epoch}"
+    if progress.epoch - progress.best_epoch >= plan.patience:
+        return f"no better validation score for {plan.patience} epochs; best at epoch {progress.best_epoch}"
+    if minutes is not None and progress.seconds > 60 * minutes:
+        return f"the {minutes:g} minutes allowed are over after epoch {progress.epoch}; best at epoch {progress.best_epoch}"
+    return ""

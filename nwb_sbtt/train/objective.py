@@ -1,0 +1,54 @@
+"""The loss: reconstruction of what is scored, divergence from the priors, size of the recurrent weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.masks import masked_mean
+from nwb_sbtt.models.base import Model
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The terms in nats per scored entry; `total` is what is differentiated."""
+
+    total: Float[Tensor, ""]
+    reconstruction: Float[Tensor, ""]
+    kl: Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the terms at one step of training."""
+
+    kl: float
+    l2: float
+
+
+def objective(model: Model, batch: Batch, generator: torch.Generator, weights: Weights) -> Loss:
+    """One random pass and its loss.
+
+    ``mean NLL over scored entries + w_kl · KL / n + w_l2 · mean(W²)``, where KL is in nats per trial and `n` the mean number
+    of observed entries per trial. With ``w_kl = 1`` that is the negative evidence lower bound per observed entry whatever
+    share of the entries is missing, and whatever share of the observed ones is scored.
+    """
+    inference = model(batch, generator)
+    reconstruction = masked_mean(model.observation.nll(inference.factors, batch), batch.scored)
+    entries = batch.observed.sum() / len(batch.trials)
+    kl = inference.kl.mean() / entries.clamp(min=1)
+    total = reconstruction + weights.kl * kl
+    if weights.l2:
+        recurrent = model.recurrent_weights()
+        total = total + weights.l2 * torch.stack([(w**2).mean() for w in recurrent]).sum()
+    return Loss(total, reconstruction.detach(), kl.detach())
+
+
+def validation_score(model: Model, batch: Batch) -> tuple[Float[Tensor, ""], int]:
+    """Sum of the deterministic pass's NLL over scored entries, and how many those are."""
+    nll = model.observation.nll(model(batch).factors, batch)
+    return torch.where(batch.scored, nll, torch.zeros_like(nll)).double().sum(), int(batch.scored.sum())
