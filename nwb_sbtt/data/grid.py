@@ -54,18 +54,31 @@ class Source(Protocol):
     """One series of a file, ready to be put on any grid.
 
     ``table`` is the in-file path of the table that ``channel_id`` counts in ("units", "electrodes", the path of a
-    PlaneSegmentation), or of the series itself where there is no table. ``span`` is the first and last moment that the
-    series covers, in seconds on the session clock. ``sampling_period`` is None for event times.
+    PlaneSegmentation), or of the series itself where there is no table; ``channel_row`` is each channel's row there.
+    ``span`` is the first and last moment that the series covers, in seconds on the session clock. ``sampling_period``
+    is None for event times. ``notes`` are one-line remarks that a person should see.
     """
 
-    path: str
-    kind: Kind
-    unit: str
-    table: str
-    channel_id: NDArray[np.generic]
-    channel_columns: Mapping[str, NDArray[np.generic]]
-    span: tuple[float, float]
-    sampling_period: float | None
+    @property
+    def path(self) -> str: ...  # noqa: D102
+    @property
+    def kind(self) -> Kind: ...  # noqa: D102
+    @property
+    def unit(self) -> str: ...  # noqa: D102
+    @property
+    def table(self) -> str: ...  # noqa: D102
+    @property
+    def channel_id(self) -> NDArray[np.generic]: ...  # noqa: D102
+    @property
+    def channel_row(self) -> NDArray[np.intp]: ...  # noqa: D102
+    @property
+    def channel_columns(self) -> Mapping[str, NDArray[np.generic]]: ...  # noqa: D102
+    @property
+    def span(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def sampling_period(self) -> float | None: ...  # noqa: D102
+    @property
+    def notes(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def bin(self, grid: Grid) -> Binned:
         """Put the samples into the bins of the grid."""
