@@ -1,0 +1,268 @@
+"""Imaging: a RoiResponseSeries put into bins, each sample at the moment its ROI was scanned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pynwb.ophys import RoiResponseSeries
+
+from nwb_sbtt.config import ReadConfig, RoiConfig
+from nwb_sbtt.data.grid import Binned, Grid
+from nwb_sbtt.data.schema import Kind
+from nwb_sbtt.errors import DataError, SelectionError
+from nwb_sbtt.io.paths import in_file_path
+from nwb_sbtt.io.scanning import SamplingOffsets, centroid_offsets, column_offsets, given_offsets
+from nwb_sbtt.io.slabs import Slabs
+
+BYTES_PER_SAMPLE = 64
+"""What binning holds for one sample: stored value, value, place, weight and their temporaries."""
+
+
+@dataclass(frozen=True)
+class RoiSource:
+    """A RoiResponseSeries ready to be put on any grid.
+
+    A sample lies in the bin that contains its frame's time plus its ROI's sampling offset; every other bin is unobserved.
+    Several frames in one bin give their mean, or their sum where the config says so (then a bin with a missing frame
+    among them is unobserved).
+    """
+
+    path: str
+    table: str
+    unit: str
+    channel_id: NDArray[np.generic]
+    channel_row: NDArray[np.intp]
+    channel_columns: Mapping[str, NDArray[np.generic]]
+    span: tuple[float, float]
+    sampling_period: float | None
+    notes: tuple[str, ...]
+    frame_times: NDArray[np.float64]
+    offsets: NDArray[np.float64]
+    columns: NDArray[np.intp]
+    transposed: bool
+    series: RoiResponseSeries = field(repr=False)
+    config: ReadConfig = field(repr=False)
+    kind: Kind = "rois"
+
+    def bin(self, grid: Grid) -> Binned:
+        """Put the samples into the bins of the grid; memory beside the result is limited by the config."""
+        n_trials, n_bins = grid.shape
+        n_rois = len(self.columns)
+        values = np.zeros((n_trials, n_bins, n_rois), dtype=np.float32)
+        observed = np.zeros(values.shape, dtype=bool)
+        slabs = Slabs(self.series.data, transposed=self.transposed)
+        length = max(int(self.config.memory_limit / (BYTES_PER_SAMPLE * slabs.n_columns)), slabs.chunk_rows)
+        firsts, stops = self._frames(grid)
+        for trial in np.argsort(firsts, kind="stable"):
+            tally = _Tally.empty(n_bins, n_rois)
+            for first in range(firsts[trial], stops[trial], length):
+                stop = min(first + length, stops[trial])
+                samples = self._samples(slabs.read(first, stop))
+                moments = self.frame_times[first:stop, None] + self.offsets
+                tally.add(samples, _bin_index(moments, grid.starts[trial], grid.bin_width))
+            values[trial], observed[trial] = tally.result(self.config.rois.aggregate)
+        return Binned(values, observed)
+
+    def _frames(self, grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """First and last-but-one frame that could fall into each window, whatever the order of the times."""
+        known = np.isfinite(self.frame_times)
+        latest = np.where(known, self.frame_times, -np.inf) + self.offsets.max()
+        earliest = np.where(known, self.frame_times, np.inf) + self.offsets.min()
+        latest_so_far = np.maximum.accumulate(latest)
+        earliest_from_here = np.minimum.accumulate(earliest[::-1])[::-1]
+        firsts = np.searchsorted(latest_so_far, grid.starts - grid.bin_width, side="left")
+        stops = np.searchsorted(earliest_from_here, grid.stops + grid.bin_width, side="right")
+        return firsts, stops
+
+    def _samples(self, stored: NDArray[Any]) -> NDArray[np.float64]:
+        """Values in the series' unit, NaN where a sample is missing."""
+        stored = stored[:, self.columns]
+        samples = stored.astype(np.float64) * float(self.series.conversion) + float(self.series.offset)
+        samples[~np.isfinite(samples)] = np.nan
+        if self.config.sentinel is not None:
+            samples[stored == self.config.sentinel] = np.nan
+        return samples
+
+
+@dataclass(frozen=True)
+class _Tally:
+    """Sum, number and number of missing samples in every bin of one window."""
+
+    sums: NDArray[np.float64]
+    counts: NDArray[np.intp]
+    missing: NDArray[np.intp]
+
+    @classmethod
+    def empty(cls, n_bins: int, n_rois: int) -> _Tally:
+        shape = (n_bins, n_rois)
+        return cls(np.zeros(shape), np.zeros(shape, dtype=np.intp), np.zeros(shape, dtype=np.intp))
+
+    def add(self, samples: NDArray[np.float64], bins: NDArray[np.intp]) -> None:
+        """Count samples (frame, ROI) into bins (frame, ROI); bins outside the window are left out."""
+        n_bins, n_rois = self.sums.shape
+        bins = np.broadcast_to(bins, samples.shape)
+        inside = (bins >= 0) & (bins < n_bins)
+        places = (bins * n_rois + np.arange(n_rois))[inside]
+        taken = samples[inside]
+        present = np.isfinite(taken)
+        for tally, where, weights in (
+            (self.sums, present, taken[present]),
+            (self.counts, present, None),
+            (self.missing, ~present, None),
+        ):
+            tally += np.bincount(places[where], weights=weights, minlength=self.sums.size).reshape(self.sums.shape)
+
+    def result(self, aggregate: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        observed = self.counts > 0
+        if aggregate == "sum":
+            observed &= self.missing == 0
+            return np.where(observed, self.sums, 0).astype(np.float32), observed
+        return (self.sums / np.maximum(self.counts, 1)).astype(np.float32), observed
+
+
+def roi_source(
+    nwbfile: Any, series: RoiResponseSeries, config: ReadConfig, *, offsets: ArrayLike | None = None
+) -> RoiSource:
+    """Prepare a RoiResponseSeries for reading.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    series : pynwb.ophys.RoiResponseSeries
+        Data (time, ROI), (time,) or, recognised by the number of ROIs, (ROI, time).
+    config : ReadConfig
+    offsets : array (ROI), optional
+        Seconds from each frame's time to the moment the ROI was sampled, one for each ROI of the series (rejected ones
+        too), in the series' order; used instead of `config.rois.offset`.
+
+    Raises
+    ------
+    DataError
+        If the shape fits neither orientation, the times are not usable, or the offsets do not fit.
+    SelectionError
+        If a column or the scan-line rate is missing, or no ROI is accepted.
+    """
+    table = series.rois.table
+    rows = np.asarray(series.rois.data[:], dtype=np.intp)
+    transposed, notes = _orientation(series, n_rois=len(rows))
+    frame_times = _frame_times(series, n_frames=int(_shape(series)[-1 if transposed else 0]))
+    period = _period(frame_times) if series.timestamps is not None else 1 / float(series.rate)
+    sampling = _sampling_offsets(nwbfile, series, rows, config=config.rois, period=period, given=offsets)
+    kept = _accepted(table, rows) if config.rois.cells == "accepted" else np.ones(len(rows), dtype=bool)
+    if not kept.all():
+        notes.append(f"{int((~kept).sum())} of {len(rows)} ROIs of {series.name!r} left out as not accepted")
+    if not kept.any():
+        raise SelectionError(f"none of the {len(rows)} ROIs of {series.name!r} is accepted; use rois.cells='all'")
+    columns = np.flatnonzero(kept)
+    finite = frame_times[np.isfinite(frame_times)]
+    if len(finite) == 0:
+        raise DataError(f"series {series.name!r} has no frame with a valid time")
+    seconds = sampling.seconds[columns]
+    table_columns = {**_scalar_columns(table, rows[columns])}
+    if sampling.notes:
+        table_columns["sampling_offset"] = seconds
+    return RoiSource(
+        path=in_file_path(nwbfile, series),
+        table=in_file_path(nwbfile, table),
+        unit=str(series.unit),
+        channel_id=np.asarray(table.id.data[:])[rows[columns]],
+        channel_row=rows[columns],
+        channel_columns=table_columns,
+        span=(float(finite.min()), float(finite.max() + (period or 0.0))),
+        sampling_period=period,
+        notes=(*notes, *sampling.notes),
+        frame_times=frame_times,
+        offsets=seconds,
+        columns=columns,
+        transposed=transposed,
+        series=series,
+        config=config,
+    )
+
+
+def _shape(series: RoiResponseSeries) -> tuple[int, ...]:
+    return tuple(int(size) for size in np.shape(series.data))
+
+
+def _frame_times(series: RoiResponseSeries, *, n_frames: int) -> NDArray[np.float64]:
+    if series.timestamps is not None:
+        times = np.asarray(series.timestamps[:], dtype=np.float64)
+        if times.shape != (n_frames,):
+            raise DataError(f"series {series.name!r} has {n_frames} frames but {len(times)} timestamps")
+        return times
+    if series.rate is None or not np.isfinite(series.rate) or series.rate <= 0:
+        raise DataError(f"series {series.name!r} has neither timestamps nor a usable rate (its rate is {series.rate})")
+    return float(series.starting_time or 0.0) + np.arange(n_frames) / float(series.rate)
+
+
+def _period(times: NDArray[np.float64]) -> float | None:
+    steps = np.diff(times[np.isfinite(times)])
+    return float(np.median(steps[steps > 0])) if (steps > 0).any() else None
+
+
+def _bin_index(moments: NDArray[np.float64], start: float, width: float) -> NDArray[np.intp]:
+    """Bin of each moment; a moment within a millionth of a bin of an edge lies on it, one without a time in bin -1."""
+    index = np.floor(np.round((moments - start) / width, 6))
+    return np.where(np.isfinite(index), index, -1).astype(np.intp)
+
+
+def _orientation(series: RoiResponseSeries, *, n_rois: int) -> tuple[bool, list[str]]:
+    """Whether the data are stored (ROI, time), with a note where they are."""
+    shape = _shape(series)
+    if (len(shape) == 2 and shape[1] == n_rois) or (len(shape) == 1 and n_rois == 1):
+        return False, []
+    if len(shape) == 2 and shape[0] == n_rois:
+        return True, [f"data of {series.name!r} are stored (ROI, time) {shape}; NWB says (time, ROI); read transposed"]
+    raise DataError(
+        f"data of {series.name!r} have shape {shape}, but its `rois` name {n_rois} ROIs; expected (time, {n_rois})"
+    )
+
+
+def _sampling_offsets(
+    nwbfile: Any,
+    series: RoiResponseSeries,
+    rows: NDArray[np.intp],
+    *,
+    config: RoiConfig,
+    period: float | None,
+    given: ArrayLike | None,
+) -> SamplingOffsets:
+    table = series.rois.table
+    if given is not None:
+        return given_offsets(given, n_rois=len(rows), period=period)
+    if config.offset == "column":
+        return column_offsets(table, rows, name=config.offset_column, period=period)
+    if config.offset == "centroid":
+        return centroid_offsets(nwbfile, table, rows, config=config, period=period)
+    return SamplingOffsets(np.zeros(len(rows)))
+
+
+def _accepted(table: Any, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which ROIs the table accepts: a column accepted/iscell, or rejected, in any spelling; (ROI, 2) is suite2p's iscell."""
+    spelled = {name.lower().replace("_", "").removeprefix("is"): name for name in table.colnames}
+    verdicts = []
+    for word, good in (("accepted", True), ("cell", True), ("rejected", False)):
+        if word in spelled:
+            flags = np.asarray(table[spelled[word]].data[:])
+            verdicts.append((flags.reshape(len(flags), -1)[:, 0][rows].astype(float) > 0) == good)
+    if not verdicts:
+        raise SelectionError(
+            f"rois.cells='accepted' needs a column accepted, iscell or rejected; {table.name!r} has "
+            f"{list(table.colnames)}; use rois.cells='all', or `where` with a column of your own"
+        )
+    accepted: NDArray[np.bool_] = np.logical_and.reduce(verdicts)
+    return accepted
+
+
+def _scalar_columns(table: Any, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
+    columns: dict[str, NDArray[np.generic]] = {}
+    for name in table.colnames:
+        column = table[name]
+        if type(column).__name__ == "VectorData" and len(np.shape(column.data)) == 1:
+            values = np.asarray(column.data[:])
+            columns[name] = (values.astype(str) if values.dtype.kind in "OT" else values)[rows]
+    return columns

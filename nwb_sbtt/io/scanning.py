@@ -1,0 +1,198 @@
+"""When, within its frame, a laser scanner sampled each ROI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pynwb.ophys import ImageSeries, PlaneSegmentation, TwoPhotonSeries
+
+from nwb_sbtt.config import RoiConfig
+from nwb_sbtt.errors import DataError, SelectionError
+
+CENTROID_COLUMNS = ("ROICentroids", "RoiCentroid", "ROICentroid", "RoiCentroids", "centroid", "centroids")
+
+
+@dataclass(frozen=True)
+class SamplingOffsets:
+    """Seconds from the time of a frame to the moment each ROI was sampled, and where the numbers come from."""
+
+    seconds: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
+
+
+def given_offsets(offsets: ArrayLike, *, n_rois: int, period: float | None) -> SamplingOffsets:
+    """Check an array of offsets, in seconds, one for each ROI of the series.
+
+    Raises
+    ------
+    DataError
+        If there are not `n_rois`, one is not finite, or one lies outside the frame.
+    """
+    return SamplingOffsets(
+        _checked(offsets, n_rois=n_rois, period=period, origin="offsets"), ("sampling offsets given",)
+    )
+
+
+def column_offsets(
+    table: PlaneSegmentation, rows: NDArray[np.intp], *, name: str, period: float | None
+) -> SamplingOffsets:
+    """Take the offsets, in seconds, from a column of the table of ROIs.
+
+    Raises
+    ------
+    SelectionError
+        If there is no such column.
+    DataError
+        As in `given_offsets`.
+    """
+    if name not in table.colnames:
+        raise SelectionError(
+            f"{table.name!r} has no column {name!r} of sampling offsets; its columns are {list(table.colnames)}; name "
+            "one in rois.offset_column, pass read_nwb(offsets=…), or use rois.offset='none' or 'centroid'"
+        )
+    seconds = np.asarray(table[name].data[:])[rows]
+    checked = _checked(seconds, n_rois=len(rows), period=period, origin=f"column {name!r} of {table.name!r}")
+    return SamplingOffsets(checked, (f"sampling offsets from column {name!r} of {table.name!r}",))
+
+
+def centroid_offsets(
+    nwbfile: Any, table: PlaneSegmentation, rows: NDArray[np.intp], *, config: RoiConfig, period: float | None
+) -> SamplingOffsets:
+    """Compute the offsets from the line of each ROI's centroid over the scan-line rate.
+
+    Nothing is guessed: the slow axis must be named in the config, and the scan-line rate must stand there or in the
+    TwoPhotonSeries of the same imaging plane.
+
+    Raises
+    ------
+    SelectionError
+        If the slow axis or the scan-line rate is not known, or the table has neither masks nor centroids.
+    DataError
+        If a mask does not fit the images, or an ROI would be sampled after the end of its frame.
+    """
+    if config.slow_axis is None:
+        raise SelectionError(
+            "rois.offset='centroid' needs rois.slow_axis='x' or 'y', the direction in which the scanner steps from line "
+            "to line; NWB files do not say"
+        )
+    images = [
+        series
+        for series in nwbfile.objects.values()
+        if isinstance(series, TwoPhotonSeries) and series.imaging_plane is table.imaging_plane
+    ]
+    images += [series for series in table.reference_images or () if isinstance(series, ImageSeries)]
+    rate = config.scan_line_rate or _line_rate(images, table)
+    lines, notes = _slow_centroids(table, rows, slow_axis=config.slow_axis, dimension=_dimension(images))
+    origin = f"the {config.slow_axis} of the centroids in {table.name!r} over {rate:g} lines/s"
+    seconds = _checked(lines / rate, n_rois=len(rows), period=period, origin=origin)
+    return SamplingOffsets(seconds, (f"sampling offsets from {origin}", *notes))
+
+
+def _checked(offsets: ArrayLike, *, n_rois: int, period: float | None, origin: str) -> NDArray[np.float64]:
+    try:
+        seconds = np.asarray(offsets, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{origin}: sampling offsets must be numbers of seconds, one per ROI") from None
+    if seconds.shape != (n_rois,):
+        raise DataError(f"{origin}: shape {seconds.shape}; expected one offset in seconds for each of {n_rois} ROIs")
+    if not np.isfinite(seconds).all():
+        raise DataError(f"{origin}: {int((~np.isfinite(seconds)).sum())} of {n_rois} offsets are not finite")
+    if (seconds < 0).any() or (period is not None and (seconds >= period).any()):
+        frame = "the frame period" if period is None else f"the frame period of {period:g} s"
+        raise DataError(
+            f"{origin}: offsets run from {seconds.min():g} to {seconds.max():g} s; each must be at least 0 and less than "
+            f"{frame} (are they in milliseconds? is the scan-line rate right?)"
+        )
+    return seconds
+
+
+def _line_rate(images: list[Any], table: PlaneSegmentation) -> float:
+    rates = {float(series.scan_line_rate) for series in images if getattr(series, "scan_line_rate", None)}
+    rates = {rate for rate in rates if np.isfinite(rate) and rate > 0}
+    if len(rates) == 1:
+        return rates.pop()
+    found = "no TwoPhotonSeries of its imaging plane has one" if not rates else f"the file has several: {sorted(rates)}"
+    raise SelectionError(
+        f"rois.offset='centroid' needs the scan-line rate of {table.name!r}, and {found}; pass it in "
+        "rois.scan_line_rate (lines per second: frame rate times lines per frame, flyback lines included)"
+    )
+
+
+def _dimension(images: list[Any]) -> tuple[int, ...] | None:
+    """Pixels on x and y of the images the ROIs were drawn on; None where the file does not say."""
+    for series in images:
+        if series.dimension is not None and len(series.dimension) >= 2:
+            return tuple(int(size) for size in series.dimension[:2])
+        shape = getattr(series.data, "shape", ())
+        if len(shape) >= 3 and min(shape[1:3]) > 0:
+            return tuple(int(size) for size in shape[1:3])
+    return None
+
+
+def _slow_centroids(
+    table: PlaneSegmentation, rows: NDArray[np.intp], *, slow_axis: str, dimension: tuple[int, ...] | None
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    axis = "xy".index(slow_axis)
+    notes: tuple[str, ...] = ()
+    for name in ("pixel_mask", "voxel_mask"):
+        if name in table.colnames:
+            lines = np.array([_weighted(table[name][int(row)], slow_axis) for row in rows])
+            break
+    else:
+        centroids = next((name for name in CENTROID_COLUMNS if name in table.colnames), None)
+        if "image_mask" in table.colnames:
+            lines, notes = _image_centroids(table["image_mask"].data, rows, axis=axis, dimension=dimension)
+        elif centroids is not None:
+            places = np.asarray(table[centroids].data[:])
+            if places.ndim != 2 or places.shape[1] < 2:
+                raise DataError(
+                    f"column {centroids!r} of {table.name!r} has shape {places.shape}; expected (ROI, x y …)"
+                )
+            lines = places[rows, axis].astype(np.float64)
+        else:
+            raise SelectionError(
+                f"rois.offset='centroid' needs a pixel_mask, voxel_mask, image_mask or centroid column; {table.name!r} "
+                f"has {list(table.colnames)}"
+            )
+    if dimension is not None and (lines >= dimension[axis]).any():
+        raise DataError(
+            f"a centroid of {table.name!r} lies at {slow_axis} = {np.max(lines):g}, outside images of x, y = {dimension}; "
+            "is rois.slow_axis right?"
+        )
+    return lines, notes
+
+
+def _weighted(mask: Any, name: str) -> float:
+    """Weighted mean of one coordinate of a list of pixels (x, y, [z,] weight)."""
+    mask = np.asarray(mask)
+    if mask.dtype.names:
+        places, weights = mask[name], mask[mask.dtype.names[-1]]
+    else:
+        mask = np.array([tuple(pixel) for pixel in mask], dtype=float).reshape(len(mask), -1)
+        places, weights = mask[:, "xy".index(name)], mask[:, -1]
+    return _centre(places.astype(float), weights.astype(float))
+
+
+def _centre(places: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """Weighted mean; NaN, which is refused later, where a mask is empty."""
+    return float(np.average(places, weights=weights)) if weights.sum() > 0 else float("nan")
+
+
+def _image_centroids(
+    masks: Any, rows: NDArray[np.intp], *, axis: int, dimension: tuple[int, ...] | None
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    shape = tuple(int(size) for size in np.shape(masks[0])[:2])
+    note = "image_mask taken as (roi, x, y), as NWB says"
+    if dimension is not None and shape != dimension:
+        if shape != dimension[::-1]:
+            raise DataError(f"image_mask holds images of {shape} pixels, but the imaging series has x, y = {dimension}")
+        axis, note = 1 - axis, f"image_mask is stored (roi, y, x): its {shape} is x, y = {dimension} reversed"
+    lines = np.empty(len(rows))
+    for place, row in enumerate(rows):
+        image = np.asarray(masks[int(row)], dtype=float)
+        across = tuple(other for other in range(image.ndim) if other != axis)
+        lines[place] = _centre(np.arange(image.shape[axis], dtype=float), image.sum(axis=across))
+    return lines, (note,)

@@ -1,0 +1,60 @@
+"""Rows of a stored array, read in order with each chunk touched once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_sbtt.errors import DataError
+
+
+class Slabs:
+    """Reads ranges of rows (samples) of an array (rows, columns), keeping what the next range shares with the last.
+
+    Compressed arrays are stored in chunks, and reading one row costs a whole chunk. Ranges asked for in rising order are
+    therefore extended to the end of their last chunk, and rows already held are not read again.
+
+    Parameters
+    ----------
+    data : array-like
+        An h5py or zarr dataset or an array, of one or two dimensions; one dimension is a single column.
+    transposed : bool
+        The array is stored (columns, rows).
+    """
+
+    def __init__(self, data: Any, *, transposed: bool = False) -> None:
+        self._data = data if hasattr(data, "shape") and hasattr(data, "dtype") else np.asarray(data)
+        self._transposed = transposed
+        shape = tuple(self._data.shape)
+        if len(shape) not in (1, 2):
+            raise DataError(f"data of shape {shape} have {len(shape)} dimensions; expected (time,) or (time, channel)")
+        self.n_rows = shape[-1] if transposed else shape[0]
+        self.n_columns = 1 if len(shape) == 1 else shape[0] if transposed else shape[1]
+        self.dtype = np.dtype(self._data.dtype)
+        chunks = getattr(self._data, "chunks", None)
+        self.chunk_rows = min(int(chunks[-1 if transposed else 0]), max(self.n_rows, 1)) if chunks else 1
+        self._first = 0
+        self._held: NDArray[Any] = np.empty((0, self.n_columns), dtype=self.dtype)
+
+    def read(self, first: int, stop: int) -> NDArray[Any]:
+        """Rows `first` to `stop` (clipped to the array), shape (rows, columns), as they are stored."""
+        first, stop = max(first, 0), min(stop, self.n_rows)
+        end = self._first + len(self._held)
+        if not (self._first <= first and stop <= end):
+            until = min(-(-stop // self.chunk_rows) * self.chunk_rows, self.n_rows)
+            if self._first <= first < end:
+                kept = self._held[first - self._first :]
+                fresh = self._fetch(end, until)
+                self._held = np.concatenate([kept, fresh])
+            else:
+                self._held = np.empty((0, self.n_columns), dtype=self.dtype)
+                self._held = self._fetch(first, until)
+            self._first = first
+        return self._held[first - self._first : stop - self._first]
+
+    def _fetch(self, first: int, stop: int) -> NDArray[Any]:
+        if self._transposed:
+            return np.ascontiguousarray(np.asarray(self._data[..., first:stop]).reshape(self.n_columns, -1).T)
+        return np.asarray(self._data[first:stop]).reshape(stop - first, self.n_columns)
