@@ -1,0 +1,189 @@
+"""Generated NWB files for tests: start with `new_file`, add what is needed, then `write`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+from pynwb.ecephys import LFP, ElectricalSeries
+from pynwb.file import Subject
+from pynwb.ophys import Fluorescence, ImageSegmentation, RoiResponseSeries
+
+
+def new_file(*, session_id: str = "session-1", identifier: str = "generated") -> NWBFile:
+    """An empty file with a subject."""
+    nwbfile = NWBFile(
+        session_description="generated for a test",
+        identifier=identifier,
+        session_start_time=datetime(2024, 3, 1, 12, 0, tzinfo=UTC),
+        session_id=session_id,
+    )
+    nwbfile.subject = Subject(subject_id="S1", species="Mus musculus", age="P90D", sex="F")
+    return nwbfile
+
+
+def write(nwbfile: NWBFile, path: Path, *, zarr: bool = False) -> Path:
+    """Write the file, as HDF5 or as a Zarr folder, and give its path back."""
+    if zarr:
+        from hdmf_zarr.nwb import NWBZarrIO
+
+        with NWBZarrIO(str(path), mode="w") as io:
+            io.write(nwbfile)
+    else:
+        with NWBHDF5IO(path, "w") as io:
+            io.write(nwbfile)
+    return path
+
+
+def add_units(
+    nwbfile: NWBFile,
+    spike_times: Sequence[ArrayLike],
+    *,
+    obs_intervals: Sequence[ArrayLike] | None = None,
+    columns: Mapping[str, Sequence[object]] | None = None,
+    ids: Sequence[int] | None = None,
+) -> None:
+    """Add a units table; `obs_intervals` has (k, 2) seconds for each unit, `columns` one value for each unit."""
+    columns = columns or {}
+    for name in columns:
+        nwbfile.add_unit_column(name, f"column {name}")
+    for row, times in enumerate(spike_times):
+        fields: dict[str, object] = {name: values[row] for name, values in columns.items()}
+        if obs_intervals is not None:
+            fields["obs_intervals"] = np.asarray(obs_intervals[row], dtype=float).reshape(-1, 2)
+        if ids is not None:
+            fields["id"] = ids[row]
+        nwbfile.add_unit(spike_times=np.asarray(times, dtype=float), **fields)
+
+
+def add_trials(nwbfile: NWBFile, start_time: ArrayLike, stop_time: ArrayLike, **columns: Sequence[object]) -> None:
+    """Add a trials table with any further columns."""
+    for name in columns:
+        nwbfile.add_trial_column(name, f"column {name}")
+    for row, (start, stop) in enumerate(zip(np.asarray(start_time), np.asarray(stop_time), strict=True)):
+        fields = {name: values[row] for name, values in columns.items()}
+        nwbfile.add_trial(start_time=float(start), stop_time=float(stop), **fields)
+
+
+def add_invalid_times(nwbfile: NWBFile, intervals: ArrayLike) -> None:
+    """Mark (k, 2) seconds as invalid."""
+    for start, stop in np.asarray(intervals, dtype=float).reshape(-1, 2):
+        nwbfile.add_invalid_time_interval(start_time=start, stop_time=stop, tags=["artefact"])
+
+
+def add_electrodes(nwbfile: NWBFile, n: int, *, columns: Mapping[str, Sequence[object]] | None = None) -> None:
+    """Add a device, a group and `n` electrodes with ids 100, 101, …"""
+    device = nwbfile.create_device(name="probe", description="generated")
+    group = nwbfile.create_electrode_group(name="shank", description="generated", location="cortex", device=device)
+    for name in columns or {}:
+        nwbfile.add_electrode_column(name, f"column {name}")
+    for row in range(n):
+        fields = {name: values[row] for name, values in (columns or {}).items()}
+        nwbfile.add_electrode(id=100 + row, group=group, location="cortex", **fields)
+
+
+def add_electrical(
+    nwbfile: NWBFile,
+    data: ArrayLike,
+    *,
+    name: str = "ElectricalSeries",
+    rows: Sequence[int] | None = None,
+    rate: float | None = None,
+    timestamps: ArrayLike | None = None,
+    starting_time: float = 0.0,
+    lfp: bool = False,
+) -> ElectricalSeries:
+    """Add an ElectricalSeries (time, electrode) on the table's `rows`, to acquisition or to processing/ecephys/LFP."""
+    data = np.asarray(data)
+    rows = list(range(data.shape[1])) if rows is None else list(rows)
+    clock = {"timestamps": timestamps} if timestamps is not None else {"rate": rate, "starting_time": starting_time}
+    series = ElectricalSeries(
+        name=name, data=data, electrodes=nwbfile.create_electrode_table_region(rows, "electrodes"), **clock
+    )
+    if lfp:
+        module = _module(nwbfile, "ecephys")
+        if "LFP" not in module.data_interfaces:
+            module.add(LFP(name="LFP"))
+        module["LFP"].add_electrical_series(series)
+    else:
+        nwbfile.add_acquisition(series)
+    return series
+
+
+def add_rois(
+    nwbfile: NWBFile,
+    data: ArrayLike,
+    *,
+    name: str = "RoiResponseSeries",
+    plane: str = "PlaneSegmentation",
+    rows: Sequence[int] | None = None,
+    rate: float | None = None,
+    timestamps: ArrayLike | None = None,
+    starting_time: float = 0.0,
+) -> RoiResponseSeries:
+    """Add a RoiResponseSeries (time, ROI) in Fluorescence; a segmentation of that name is made where there is none."""
+    data = np.asarray(data)
+    ophys = _module(nwbfile, "ophys")
+    if "ImageSegmentation" not in ophys.data_interfaces:
+        ophys.add(ImageSegmentation())
+        ophys.add(Fluorescence())
+    segmentation = ophys["ImageSegmentation"]
+    if plane not in segmentation.plane_segmentations:
+        _segment(nwbfile, plane, n_rois=data.shape[1] if rows is None else max(rows) + 1)
+    table = segmentation.plane_segmentations[plane]
+    rows = list(range(data.shape[1])) if rows is None else list(rows)
+    clock = {"timestamps": timestamps} if timestamps is not None else {"rate": rate, "starting_time": starting_time}
+    series = RoiResponseSeries(
+        name=name,
+        data=data,
+        unit="a.u.",
+        rois=table.create_roi_table_region(region=rows, description="ROIs"),
+        **clock,
+    )
+    ophys["Fluorescence"].add_roi_response_series(series)
+    return series
+
+
+def add_series(nwbfile: NWBFile, data: ArrayLike, *, module: str | None = None, **fields: object) -> TimeSeries:
+    """Add a TimeSeries to acquisition, or to a processing module; `fields` go to its constructor."""
+    series = TimeSeries(**{"name": "series", "unit": "V", "data": data, **fields})
+    if module is None:
+        nwbfile.add_acquisition(series)
+    else:
+        _module(nwbfile, module).add(series)
+    return series
+
+
+def _module(nwbfile: NWBFile, name: str):
+    if name not in nwbfile.processing:
+        nwbfile.create_processing_module(name=name, description="generated")
+    return nwbfile.processing[name]
+
+
+def _segment(nwbfile: NWBFile, name: str, *, n_rois: int) -> None:
+    if "microscope" not in nwbfile.devices:
+        nwbfile.create_device(name="microscope", description="generated")
+    plane = nwbfile.create_imaging_plane(
+        name=f"{name}_plane",
+        optical_channel=_optical_channel(),
+        description="generated",
+        device=nwbfile.devices["microscope"],
+        excitation_lambda=920.0,
+        indicator="GCaMP6f",
+        location="V1",
+    )
+    table = nwbfile.processing["ophys"]["ImageSegmentation"].create_plane_segmentation(
+        name=name, description="generated", imaging_plane=plane
+    )
+    for row in range(n_rois):
+        table.add_roi(pixel_mask=[(row, 2 * row, 1.0)])
+
+
+def _optical_channel():
+    from pynwb.ophys import OpticalChannel
+
+    return OpticalChannel(name="green", description="generated", emission_lambda=510.0)
