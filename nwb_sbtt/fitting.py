@@ -79,8 +79,11 @@ def fit(
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = make_model(config.model, statistics, signature["likelihood"]).to(device)
-    with tracker or default_tracker() as told:
-        trained = train(model, pairs, config=config, run_dir=run_dir, tracker=told)
+    tracker = tracker or default_tracker()
+    try:
+        trained = train(model, pairs, config=config, run_dir=run_dir, tracker=tracker)
+    finally:
+        tracker.stop()
     return Fitted(trained.model, config, run_dir, signature)
 
 

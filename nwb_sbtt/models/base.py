@@ -53,8 +53,8 @@ class Model(nn.Module, ABC):
 
 
 def dropout(
-    x: Float[Tensor, "trial time width"], rate: float, generator: torch.Generator | None
-) -> Float[Tensor, "trial time width"]:
+    x: Float[Tensor, "*rest width"], rate: float, generator: torch.Generator | None
+) -> Float[Tensor, "*rest width"]:
     """Inverted dropout with an explicit generator; nothing happens without one."""
     if generator is None or rate == 0:
         return x

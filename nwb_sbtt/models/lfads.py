@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import LFADSConfig
 from nwb_sbtt.models.base import Inference, Model, dropout, noise
 from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
+from nwb_sbtt.nn.control import MIN_LOG_SD, controlled
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.nn.priors import InputPrior, kl_to_gaussian
 from nwb_sbtt.nn.recurrent import Cell
-
-MIN_LOG_SD = -5.0
 
 
 class LFADS(Model):
@@ -39,67 +37,46 @@ class LFADS(Model):
         self.to_generator = nn.Linear(c.initial_condition, c.generator)
         self.prior_mean = nn.Parameter(torch.zeros(c.initial_condition))
         self.register_buffer("prior_log_sd", torch.full((c.initial_condition,), math.log(c.ic_prior_sd)))
-        self.generator = Cell(c.inputs, c.generator, limit=c.state_limit)
+        self.generator = Cell(c.inputs, c.generator) if c.inputs else nn.GRU(1, c.generator)
         self.to_factors = nn.Parameter(torch.randn(c.factors, c.generator) / c.generator**0.5)
         if c.inputs:
-            self.controller = Cell(2 * c.encoder + c.factors, c.controller, limit=c.state_limit)
+            self.feedback = nn.Parameter(torch.randn(c.factors, 3 * c.controller) / c.factors**0.5)
+            self.controller = Cell(2 * c.encoder, c.controller)
             self.to_inputs = nn.Linear(c.controller, 2 * c.inputs)
             self.input_prior = InputPrior(c.input_prior, c.inputs, tau=c.input_prior_tau, sd=c.input_prior_sd)
         self.observation = LIKELIHOODS[likelihood](statistics, c.factors)
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Inference:
         """Infer from what is shown."""
-        rate = self.config.dropout if self.training else 0.0
-        read = dropout(self.read_in(batch), rate, generator)
-        states, last = self.encoder(read)
+        c, rate = self.config, self.config.dropout if self.training else 0.0
+        states, last = self.encoder(dropout(self.read_in(batch), rate, generator))
         mean, log_sd = self.to_initial(dropout(torch.cat([last[0], last[1]], -1), rate, generator)).chunk(2, -1)
         log_sd = log_sd.clamp(min=MIN_LOG_SD) + self.prior_log_sd
-        initial = mean if generator is None else mean + log_sd.exp() * noise(tuple(mean.shape), generator, mean)
         kl = kl_to_gaussian(mean, log_sd, self.prior_mean, self.prior_log_sd)
-        g = self.to_generator(initial)
-        weights = nn.functional.normalize(self.to_factors, dim=1)
-        if not self.config.inputs:
-            g_t, path = g, []
-            nothing = self.generator.project(g.new_zeros(len(g), 0))
-            for _ in range(read.shape[1]):
-                g_t = self.generator(nothing, g_t)
-                path.append(g_t)
-            factors = dropout(torch.stack(path, 1), rate, generator) @ weights.T
-            return Inference(factors, kl, initial_condition=initial)
-        factors, inputs, kl_inputs = self._controlled(dropout(states, rate, generator), g, weights, generator)
-        return Inference(factors, kl + kl_inputs, initial_condition=initial, inputs=inputs)
-
-    def _controlled(
-        self,
-        states: Float[Tensor, "trial time state"],
-        g: Float[Tensor, "trial generator"],
-        weights: Float[Tensor, "factor generator"],
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        n_encoder = states.shape[-1]
-        from_encoder = self.controller.project(states, slice(0, n_encoder))
-        shape = (states.shape[1], len(g), self.config.inputs)
-        draws = None if generator is None else noise(shape, generator, g)
-        c = g.new_zeros(len(g), self.config.controller)
-        factor = g @ weights.T
-        paths: list[Tensor] = []
-        means, log_sds, us = [], [], []
-        from_factor = self.controller.weights(slice(n_encoder, None))
-        for t in range(states.shape[1]):
-            c = self.controller(torch.addmm(from_encoder[:, t], factor, from_factor), c)
-            mean, log_sd = self.to_inputs(c).chunk(2, -1)
-            log_sd = log_sd.clamp(min=MIN_LOG_SD) + self.input_prior.log_sd
-            u = mean if draws is None else mean + log_sd.exp() * draws[t]
-            g = self.generator(self.generator.project(u), g)
-            factor = g @ weights.T
-            paths.append(factor)
-            means.append(mean)
-            log_sds.append(log_sd)
-            us.append(u)
-        inputs = torch.stack(us, 1)
-        kl = self.input_prior.kl(torch.stack(means, 1), torch.stack(log_sds, 1), inputs)
-        return torch.stack(paths, 1), inputs, kl
+        initial = mean if generator is None else mean + log_sd.exp() * noise(tuple(mean.shape), generator, mean)
+        g0 = self.to_generator(initial).clamp(-c.state_limit, c.state_limit)
+        weights = nn.functional.normalize(self.to_factors, dim=1).t()
+        inputs = None
+        if isinstance(self.generator, nn.GRU):
+            path, _ = self.generator(g0.new_zeros(states.shape[1], len(g0), 1), g0[None])
+        else:
+            draws = (states.shape[1], len(g0), c.inputs)
+            run = controlled(
+                self.controller,
+                self.generator,
+                projected=self.controller.project(dropout(states, rate, generator).transpose(0, 1)),
+                feedback=weights @ self.feedback,
+                to_inputs=(self.to_inputs.weight.t(), self.to_inputs.bias, self.input_prior.log_sd),
+                g0=g0,
+                draws=None if generator is None else noise(draws, generator, g0),
+            )
+            path, inputs = run.generator, run.inputs.transpose(0, 1)
+            kl = kl + self.input_prior.kl(run.mean, run.log_sd, run.inputs)
+        factors = (dropout(path, rate, generator) @ weights).transpose(0, 1)
+        return Inference(factors, kl, initial_condition=initial, inputs=inputs)
 
     def recurrent_weights(self) -> list[Tensor]:
         """Those of the generator and the controller."""
-        return [self.generator.recurrent, *([self.controller.recurrent] if self.config.inputs else [])]
+        if isinstance(self.generator, nn.GRU):
+            return [w for name, w in self.generator.named_parameters() if name.startswith("weight_hh")]
+        return [self.generator.recurrent, self.controller.recurrent]

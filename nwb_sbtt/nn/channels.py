@@ -69,4 +69,5 @@ class ReadIn(nn.Module):
         n_shown = shown.sum(-1, keepdim=True)
         rescale = values.shape[-1] / n_shown.clamp(min=1)
         read: Tensor = scores @ self.values[batch.session] * rescale
-        return read + (shown @ self.masks[batch.session]) / values.shape[-1]
+        seen: Tensor = shown @ self.masks[batch.session] / values.shape[-1]
+        return read + seen

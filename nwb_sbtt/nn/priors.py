@@ -35,19 +35,18 @@ class InputPrior(nn.Module):
 
     def kl(
         self,
-        mean: Float[Tensor, "trial time input"],
-        log_sd: Float[Tensor, "trial time input"],
-        sampled: Float[Tensor, "trial time input"],
+        mean: Float[Tensor, "time trial input"],
+        log_sd: Float[Tensor, "time trial input"],
+        sampled: Float[Tensor, "time trial input"],
     ) -> Float[Tensor, "trial"]:
         """KL of the posterior from the prior in nats, summed over time and inputs.
 
         Each step is integrated over its own posterior in closed form and conditioned on the sample before it.
         """
         alpha = torch.exp(-torch.exp(-self.log_tau)) if self.autoregressive else torch.zeros_like(self.log_tau)
-        before = torch.cat([torch.zeros_like(sampled[:, :1]), sampled[:, :-1]], 1) * alpha
+        before = torch.cat([torch.zeros_like(sampled[:1]), sampled[:-1]]) * alpha
         step_log_sd = self.log_sd + 0.5 * torch.log1p(-(alpha**2))
-        first = torch.zeros(mean.shape[1], 1, dtype=torch.bool, device=mean.device)
-        first[0] = True
-        prior_log_sd = torch.where(first, self.log_sd, step_log_sd)
+        steps = step_log_sd.expand(len(mean) - 1, -1)
+        prior_log_sd = torch.cat([self.log_sd[None], steps])[:, None]
         ratio = 2 * (log_sd - prior_log_sd)
-        return 0.5 * (ratio.exp() + ((mean - before) * (-prior_log_sd).exp()) ** 2 - 1 - ratio).sum((1, 2))
+        return 0.5 * (ratio.exp() + ((mean - before) * (-prior_log_sd).exp()) ** 2 - 1 - ratio).sum((0, 2))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -26,18 +25,9 @@ class EpochRecord:
     seconds: float
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Told of each epoch."""
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End, however training ended."""
-        ...
 
     def start(self, epochs: int, done: int) -> None:
         """Say how many epochs there will be and how many are done already."""
@@ -47,23 +37,21 @@ class Tracker(Protocol):
         """Report one epoch."""
         ...
 
+    def stop(self) -> None:
+        """End, however training ended."""
+        ...
+
 
 class Silent:
     """Says nothing."""
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End."""
 
     def start(self, epochs: int, done: int) -> None:
         """Nothing."""
 
     def epoch(self, record: EpochRecord) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
         """Nothing."""
 
 
@@ -78,20 +66,10 @@ class Bar:
         )
         self._task = self._progress.add_task("", total=None, train=float("nan"), valid=float("nan"), best=0)
 
-    def __enter__(self) -> Self:
-        """Show the bar."""
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the bar as it last stood."""
-        self._progress.stop()
-
     def start(self, epochs: int, done: int) -> None:
-        """Set the length of the bar."""
+        """Show the bar."""
         self._progress.update(self._task, total=epochs, completed=done)
+        self._progress.start()
 
     def epoch(self, record: EpochRecord) -> None:
         """Advance the bar."""
@@ -103,21 +81,16 @@ class Bar:
             best=record.best_epoch,
         )
 
+    def stop(self) -> None:
+        """Leave the bar as it last stood."""
+        self._progress.stop()
+
 
 class Lines:
     """A plain line now and then: for logs, pipes and batch systems."""
 
     def __init__(self, every_seconds: float = 5.0) -> None:
         self._every, self._last, self._epochs = every_seconds, 0.0, 0
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End."""
 
     def start(self, epochs: int, done: int) -> None:
         """Say where training stands."""
@@ -136,6 +109,9 @@ class Lines:
                 file=sys.stderr,
                 flush=True,
             )
+
+    def stop(self) -> None:
+        """Nothing is left open."""
 
 
 def default_tracker() -> Tracker:

@@ -1,0 +1,83 @@
+import pytest
+
+from nwb_sbtt.config import (
+    BandwidthConfig,
+    Chop,
+    FitConfig,
+    ReadConfig,
+    SAEConfig,
+    TrainConfig,
+    Trials,
+    Window,
+    build,
+    load_config,
+    override,
+    save_config,
+)
+from nwb_sbtt.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FitConfig(),
+        FitConfig(model=SAEConfig(encoder=3), train=TrainConfig(minutes=1.5)),
+        ReadConfig(),
+        ReadConfig(series=("units",), cut=Trials(event="go", start=-1, stop=2), where={"quality": ("good",)}),
+        ReadConfig(cut=Window(start=0, stop=3), bandwidth=BandwidthConfig(k=3)),
+        ReadConfig(cut=Chop(length=2, overlap=0.5), control=(1, 2)),
+    ],
+)
+def test_a_saved_config_loads_equal(tmp_path, config):
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(type(config), tmp_path / "config.yaml") == config
+    assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_settings_change_by_their_dotted_names():
+    config = override(FitConfig(), ["train.epochs=3", "masks.coordinated_dropout=[0.2, 0.3]", "model.inputs=0"])
+    assert (config.train.epochs, config.masks.coordinated_dropout, config.model.inputs) == (3, (0.2, 0.3), 0)
+    assert override(FitConfig(), ["model={name: sae}"]).model == SAEConfig()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train": {"epoch": 3}}, "unknown setting 'train.epoch'; did you mean 'epochs'?"),
+        ({"train": {"epochs": "many"}}, "setting 'train.epochs' is 'many'"),
+        ({"valid": 1.5}, "setting 'valid' is 1.5"),
+        ({"model": {"name": "transformer"}}, "sae"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, message):
+    with pytest.raises(ConfigError) as error:
+        build(FitConfig, settings)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("width", [0, -1, float("nan"), float("inf")])
+def test_a_bin_width_must_be_a_positive_number(width):
+    with pytest.raises(ConfigError, match="bin_width"):
+        build(ReadConfig, {"bin_width": width})
+
+
+def test_a_window_must_not_end_before_it_starts():
+    with pytest.raises(ConfigError, match="must be later than start"):
+        build(ReadConfig, {"cut": {"by": "window", "start": 2, "stop": 1}})
+
+
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not a YAML file"), ("- 1", "should hold")])
+def test_a_file_that_is_no_config_is_an_error_in_words(tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(FitConfig, tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(FitConfig, tmp_path / "missing.yaml")
+
+
+def test_a_set_text_without_a_value_is_an_error():
+    with pytest.raises(ConfigError, match="name=value"):
+        override(FitConfig(), ["train.epochs"])
+    with pytest.raises(ConfigError, match="has no parts"):
+        override(FitConfig(), ["seed.more=1"])

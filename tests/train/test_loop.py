@@ -1,0 +1,141 @@
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nwb_sbtt import masks
+from nwb_sbtt.config import FitConfig, LFADSConfig, SAEConfig, TrainConfig
+from nwb_sbtt.errors import TrainingError
+from nwb_sbtt.models import make_model
+from nwb_sbtt.nn.channels import channel_statistics
+from nwb_sbtt.train.checkpoint import load
+from nwb_sbtt.train.loop import BEST, LAST, LOG, train
+from nwb_sbtt.train.trackers import Lines, Silent
+from tests.batches import make_batch
+
+LFADS = LFADSConfig(read_in=6, encoder=6, initial_condition=4, controller=4, generator=6, factors=2)
+
+
+def settings(epochs=6, model=LFADS, **train_settings):
+    return FitConfig(model=model, train=TrainConfig(epochs=epochs, batch_size=4, checkpoint_every=2, **train_settings))
+
+
+def run(config, run_dir, *, tracker=None, values=None):
+    batch = make_batch(n_trials=12)
+    if values is not None:
+        batch = replace(batch, values=values(batch))
+    rows = torch.arange(12)
+    hidden = masks.sample_validation(batch, 0.5, torch.Generator().manual_seed(0))
+    valid = masks.score_only(masks.hide(batch, hidden), hidden)
+    run_dir.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    model = make_model(config.model, {"session": channel_statistics(batch)}, "poisson")
+    pair = batch.select(rows[:8]), valid.select(rows[8:])
+    return train(model, [pair], config=config, run_dir=run_dir, tracker=tracker or Silent())
+
+
+class StopAt(Silent):
+    """Break off in the middle of training, as a kill would."""
+
+    def __init__(self, epoch):
+        self.at = epoch
+
+    def epoch(self, record):
+        if record.epoch == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("model", [LFADS, SAEConfig(encoder=6, generator=6, factors=2)], ids=["lfads", "sae"])
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_an_interrupted_run_ends_in_the_same_numbers(tmp_path, model, at):
+    config = settings(model=model)
+    run(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "cut", tracker=StopAt(at))
+    run(config, tmp_path / "cut")
+    for name in (BEST, LAST):
+        whole, cut = load(tmp_path / "whole" / name)[0], load(tmp_path / "cut" / name)[0]
+        assert whole.keys() == cut.keys()
+        assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    logs = [[json.loads(line) for line in (tmp_path / d / LOG).read_text().splitlines()] for d in ("whole", "cut")]
+    assert [{**r, "seconds": 0} for r in logs[0]] == [{**r, "seconds": 0} for r in logs[1]]
+
+
+def test_another_seed_gives_other_numbers(tmp_path):
+    one = run(settings(), tmp_path / "a").history[-1]
+    other = run(settings().model_copy(update={"seed": 1}), tmp_path / "b").history[-1]
+    assert one.train_loss != other.train_loss
+
+
+def test_training_lowers_the_validation_score(tmp_path):
+    history = run(settings(epochs=60, learning_rate=0.02), tmp_path / "run").history
+    assert min(r.valid_loss for r in history) < history[0].valid_loss
+
+
+def test_the_best_state_is_kept_not_the_last(tmp_path):
+    trained = run(settings(epochs=40, learning_rate=0.3), tmp_path / "run")
+    scores = [r.valid_loss for r in trained.history]
+    assert trained.progress.best_score == min(scores)
+    assert trained.progress.best_epoch == scores.index(min(scores)) + 1
+
+
+def test_it_stops_early_and_says_why(tmp_path):
+    trained = run(settings(epochs=400, learning_rate=0.5, patience=5), tmp_path / "run")
+    assert len(trained.history) < 400
+    assert "no better validation score for 5 epochs" in trained.progress.finished
+    assert run(settings(epochs=5), tmp_path / "other").progress.finished.startswith("all 5 epochs done")
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    run(settings(), tmp_path / "run")
+    before = (tmp_path / "run" / BEST).read_bytes()
+    run(settings(), tmp_path / "run", tracker=StopAt(1))
+    assert (tmp_path / "run" / BEST).read_bytes() == before
+
+
+def test_a_value_that_is_not_finite_is_named_with_epoch_and_cause(tmp_path):
+    with pytest.raises(TrainingError, match=r"the reconstruction term of epoch 1, batch \d+ is not finite"):
+        run(settings(), tmp_path / "run", values=lambda b: torch.where(b.observed, torch.inf, 0.0))
+
+
+def test_a_damaged_state_is_an_error_in_words(tmp_path):
+    run(settings(), tmp_path / "run")
+    path = tmp_path / "run" / LAST
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(TrainingError, match="cannot read the training state"):
+        run(settings(epochs=6), tmp_path / "run")
+
+
+def test_plain_lines_say_where_training_stands(tmp_path, capsys):
+    run(settings(), tmp_path / "run", tracker=Lines(every_seconds=0.0))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6
+    assert lines[-1].startswith("epoch 6/6  train ")
+
+
+def test_a_full_disk_leaves_no_half_state(tmp_path):
+    """The file-size limit of a process stands for a full disk."""
+    code = f"""
+import resource, signal, sys
+from pathlib import Path
+from tests.train.test_loop import run, settings
+from nwb_sbtt.errors import FileError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+run_dir = Path({str(tmp_path / "run")!r})
+run_dir.mkdir()
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+try:
+    run(settings(), run_dir)
+except FileError as error:
+    print(error)
+    sys.exit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 7, done.stderr
+    assert "cannot write the training state" in done.stdout
+    assert list((tmp_path / "run").iterdir()) == []
+    shutil.rmtree(tmp_path / "run")
