@@ -1,0 +1,150 @@
+"""NWB files opened for reading, HDF5 and Zarr alike, with one clear line for each way in which a file can be wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+from hdmf.build import BuildError, ConstructError, ContainerConfigurationError
+from pynwb import NWBHDF5IO, NWBFile
+
+from nwb_sbtt.errors import FileError
+
+CHUNK_CACHE = 64 * 2**20
+"""Bytes of HDF5's cache for each data set; the default of HDF5 holds two of the chunks that are usual in NWB files."""
+CACHED_NAMESPACES = r"(?i)ignoring .*cached namespace"
+"""The warning that a file brings the definitions of types along that are already known here."""
+
+
+@contextmanager
+def open_nwb(path: Path | str) -> Iterator[NWBFile]:
+    """Open an NWB file for reading; it is closed when the block ends, and what was not read by then is gone.
+
+    Parameters
+    ----------
+    path : Path or str
+        An HDF5 file, or the folder of a Zarr store.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, is neither HDF5 nor Zarr, is damaged, is not NWB, or is of NWB 1.x.
+    """
+    path = Path(path)
+    with suppress(ModuleNotFoundError):
+        import ndx_sbtt  # noqa: F401  (its import makes the types known; without it they are made from the file)
+    with _refusals(path):
+        stored = _open_zarr(path) if path.is_dir() else _open_hdf5(path)
+        with stored as io:
+            yield _read(io, path)
+
+
+def sha256(path: Path | str) -> str:
+    """SHA-256 of a file, or of a folder's files with their names in sorted order, as hexadecimal digits.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    """
+    path = Path(path)
+    digest = hashlib.sha256()
+    with _refusals(path):
+        if not path.is_dir():
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        for each in sorted(part for part in path.rglob("*") if part.is_file()):
+            with each.open("rb") as file:
+                own = hashlib.file_digest(file, "sha256")
+            digest.update(each.relative_to(path).as_posix().encode() + b"\0" + own.digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Turn the system's refusals into errors that name the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileError(f"there is no file {str(path)!r}") from None
+    except PermissionError:
+        raise FileError(f"no permission to read {str(path)!r}") from None
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise FileError(
+            f"cannot read {str(path)!r}: it is damaged, incomplete or still being written ({reason}); fetch it again"
+        ) from error
+
+
+def _open_hdf5(path: Path) -> Any:
+    with path.open("rb"):  # a missing file or permission has its own error here; HDF5's text would hide it
+        pass
+    if not h5py.is_hdf5(path):
+        raise FileError(f"{str(path)!r} is not an HDF5 file{_size(path)}, so it cannot be an NWB file")
+    # Shared disks often have no locks; a reader does not need one.
+    file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE, locking="best-effort")
+    try:
+        # NWB 1.x has its version in a data set, NWB 2 in an attribute.
+        version = file.attrs.get("nwb_version", file["nwb_version"][()] if "nwb_version" in file else None)
+        _check_version(version, path)
+    except BaseException:
+        file.close()
+        raise
+    return _closing(NWBHDF5IO(file=file, mode="r", load_namespaces=True), file)
+
+
+@contextmanager
+def _closing(io: Any, file: Any) -> Iterator[Any]:
+    with file, io:
+        yield io
+
+
+def _open_zarr(path: Path) -> Any:
+    if not any((path / name).exists() for name in (".zgroup", "zarr.json", ".zmetadata")):
+        raise FileError(
+            f"{str(path)!r} is a folder, but not a Zarr store; give a file, or the folder that ends in .zarr"
+        )
+    try:
+        import zarr
+        from hdmf_zarr.nwb import NWBZarrIO
+    except ModuleNotFoundError:
+        raise FileError(f'{str(path)!r} is a Zarr store; to read it: pip install "nwb_sbtt[zarr]"') from None
+    _check_version(zarr.open(str(path), mode="r").attrs.get("nwb_version"), path)
+    return NWBZarrIO(str(path), mode="r", load_namespaces=True)
+
+
+def _read(io: Any, path: Path) -> NWBFile:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=CACHED_NAMESPACES)
+            return io.read()
+    except (
+        BuildError,
+        ConstructError,
+        ContainerConfigurationError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise FileError(
+            f"{str(path)!r} does not follow the NWB schema: {reason}; `nwbinspector` says what is wrong with it"
+        ) from error
+
+
+def _check_version(version: object, path: Path) -> None:
+    if version is None:
+        raise FileError(f"{str(path)!r} is not an NWB file: nothing in it says which version of NWB it has")
+    text = version.decode() if isinstance(version, bytes) else str(version)
+    if text.lower().removeprefix("nwb-").startswith(("0", "1")):
+        raise FileError(f"{str(path)!r} has NWB version {text}; expected 2.0 or later: convert the file first")
+
+
+def _size(path: Path) -> str:
+    return " (it is empty)" if path.stat().st_size == 0 else ""
