@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 from pynwb.ophys import RoiResponseSeries
 
 from nwb_sbtt.config import ReadConfig, RoiConfig
+from nwb_sbtt.data.binning import bin_index
 from nwb_sbtt.data.grid import Binned, Grid
+from nwb_sbtt.data.observed import Intervals, inside
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError, SelectionError
+from nwb_sbtt.io.clock import SampleClock, sample_clock
 from nwb_sbtt.io.paths import in_file_path
 from nwb_sbtt.io.scanning import SamplingOffsets, centroid_offsets, column_offsets, given_offsets
 from nwb_sbtt.io.slabs import Slabs
+from nwb_sbtt.io.tables import plain_columns
+from nwb_sbtt.io.validity import control_allows, invalid_intervals
 
 BYTES_PER_SAMPLE = 64
 """What binning holds for one sample: stored value, value, place, weight and their temporaries."""
@@ -40,10 +45,11 @@ class RoiSource:
     span: tuple[float, float]
     sampling_period: float | None
     notes: tuple[str, ...]
-    frame_times: NDArray[np.float64]
     offsets: NDArray[np.float64]
     columns: NDArray[np.intp]
     transposed: bool
+    clock: SampleClock = field(repr=False)
+    invalid: Intervals = field(repr=False)
     series: RoiResponseSeries = field(repr=False)
     config: ReadConfig = field(repr=False)
     kind: Kind = "rois"
@@ -56,27 +62,19 @@ class RoiSource:
         observed = np.zeros(values.shape, dtype=bool)
         slabs = Slabs(self.series.data, transposed=self.transposed)
         length = max(int(self.config.memory_limit / (BYTES_PER_SAMPLE * slabs.n_columns)), slabs.chunk_rows)
-        firsts, stops = self._frames(grid)
+        firsts, _ = self.clock.ranges(replace(grid, starts=grid.starts - self.offsets.max()))
+        _, stops = self.clock.ranges(grid)
         for trial in np.argsort(firsts, kind="stable"):
             tally = _Tally.empty(n_bins, n_rois)
-            for first in range(firsts[trial], stops[trial], length):
-                stop = min(first + length, stops[trial])
+            for first in range(int(firsts[trial]), int(stops[trial]), length):
+                stop = min(first + length, int(stops[trial]))
+                moments = self.clock.times(first, stop)[:, None] + self.offsets
+                moments[inside(moments, self.invalid)] = np.nan
                 samples = self._samples(slabs.read(first, stop))
-                moments = self.frame_times[first:stop, None] + self.offsets
-                tally.add(samples, _bin_index(moments, grid.starts[trial], grid.bin_width))
+                samples[~control_allows(self.series, self.config, first=first, stop=stop)] = np.nan
+                tally.add(samples, bin_index(moments, grid.starts[trial], grid.bin_width))
             values[trial], observed[trial] = tally.result(self.config.rois.aggregate)
         return Binned(values, observed)
-
-    def _frames(self, grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """First and last-but-one frame that could fall into each window, whatever the order of the times."""
-        known = np.isfinite(self.frame_times)
-        latest = np.where(known, self.frame_times, -np.inf) + self.offsets.max()
-        earliest = np.where(known, self.frame_times, np.inf) + self.offsets.min()
-        latest_so_far = np.maximum.accumulate(latest)
-        earliest_from_here = np.minimum.accumulate(earliest[::-1])[::-1]
-        firsts = np.searchsorted(latest_so_far, grid.starts - grid.bin_width, side="left")
-        stops = np.searchsorted(earliest_from_here, grid.stops + grid.bin_width, side="right")
-        return firsts, stops
 
     def _samples(self, stored: NDArray[Any]) -> NDArray[np.float64]:
         """Values in the series' unit, NaN where a sample is missing."""
@@ -105,9 +103,9 @@ class _Tally:
         """Count samples (frame, ROI) into bins (frame, ROI); bins outside the window are left out."""
         n_bins, n_rois = self.sums.shape
         bins = np.broadcast_to(bins, samples.shape)
-        inside = (bins >= 0) & (bins < n_bins)
-        places = (bins * n_rois + np.arange(n_rois))[inside]
-        taken = samples[inside]
+        within = (bins >= 0) & (bins < n_bins)
+        places = (bins * n_rois + np.arange(n_rois))[within]
+        taken = samples[within]
         present = np.isfinite(taken)
         for tally, where, weights in (
             (self.sums, present, taken[present]),
@@ -149,8 +147,9 @@ def roi_source(
     table = series.rois.table
     rows = np.asarray(series.rois.data[:], dtype=np.intp)
     transposed, notes = _orientation(series, n_rois=len(rows))
-    frame_times = _frame_times(series, n_frames=int(_shape(series)[-1 if transposed else 0]))
-    period = _period(frame_times) if series.timestamps is not None else 1 / float(series.rate)
+    n_frames = _shape(series)[-1 if transposed else 0]
+    clock = sample_clock(series, n_samples=n_frames, sentinel=config.sentinel)
+    period = clock.period
     sampling = _sampling_offsets(nwbfile, series, rows, config=config.rois, period=period, given=offsets)
     kept = _accepted(table, rows) if config.rois.cells == "accepted" else np.ones(len(rows), dtype=bool)
     if not kept.all():
@@ -158,11 +157,8 @@ def roi_source(
     if not kept.any():
         raise SelectionError(f"none of the {len(rows)} ROIs of {series.name!r} is accepted; use rois.cells='all'")
     columns = np.flatnonzero(kept)
-    finite = frame_times[np.isfinite(frame_times)]
-    if len(finite) == 0:
-        raise DataError(f"series {series.name!r} has no frame with a valid time")
     seconds = sampling.seconds[columns]
-    table_columns = {**_scalar_columns(table, rows[columns])}
+    table_columns = {name: values[rows[columns]] for name, values in plain_columns(table).items()}
     if sampling.notes:
         table_columns["sampling_offset"] = seconds
     return RoiSource(
@@ -172,13 +168,14 @@ def roi_source(
         channel_id=np.asarray(table.id.data[:])[rows[columns]],
         channel_row=rows[columns],
         channel_columns=table_columns,
-        span=(float(finite.min()), float(finite.max() + (period or 0.0))),
+        span=clock.span,
         sampling_period=period,
-        notes=(*notes, *sampling.notes),
-        frame_times=frame_times,
+        notes=(*notes, *clock.notes, *sampling.notes),
         offsets=seconds,
         columns=columns,
         transposed=transposed,
+        clock=clock,
+        invalid=invalid_intervals(nwbfile, config),
         series=series,
         config=config,
     )
@@ -186,28 +183,6 @@ def roi_source(
 
 def _shape(series: RoiResponseSeries) -> tuple[int, ...]:
     return tuple(int(size) for size in np.shape(series.data))
-
-
-def _frame_times(series: RoiResponseSeries, *, n_frames: int) -> NDArray[np.float64]:
-    if series.timestamps is not None:
-        times = np.asarray(series.timestamps[:], dtype=np.float64)
-        if times.shape != (n_frames,):
-            raise DataError(f"series {series.name!r} has {n_frames} frames but {len(times)} timestamps")
-        return times
-    if series.rate is None or not np.isfinite(series.rate) or series.rate <= 0:
-        raise DataError(f"series {series.name!r} has neither timestamps nor a usable rate (its rate is {series.rate})")
-    return float(series.starting_time or 0.0) + np.arange(n_frames) / float(series.rate)
-
-
-def _period(times: NDArray[np.float64]) -> float | None:
-    steps = np.diff(times[np.isfinite(times)])
-    return float(np.median(steps[steps > 0])) if (steps > 0).any() else None
-
-
-def _bin_index(moments: NDArray[np.float64], start: float, width: float) -> NDArray[np.intp]:
-    """Bin of each moment; a moment within a millionth of a bin of an edge lies on it, one without a time in bin -1."""
-    index = np.floor(np.round((moments - start) / width, 6))
-    return np.where(np.isfinite(index), index, -1).astype(np.intp)
 
 
 def _orientation(series: RoiResponseSeries, *, n_rois: int) -> tuple[bool, list[str]]:
@@ -256,13 +231,3 @@ def _accepted(table: Any, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         )
     accepted: NDArray[np.bool_] = np.logical_and.reduce(verdicts)
     return accepted
-
-
-def _scalar_columns(table: Any, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
-    columns: dict[str, NDArray[np.generic]] = {}
-    for name in table.colnames:
-        column = table[name]
-        if type(column).__name__ == "VectorData" and len(np.shape(column.data)) == 1:
-            values = np.asarray(column.data[:])
-            columns[name] = (values.astype(str) if values.dtype.kind in "OT" else values)[rows]
-    return columns

@@ -1,0 +1,173 @@
+"""Parts of turning a sampled voltage into values per bin: bands, holes, the slow part, crossings, noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_sbtt.config import ElectricalConfig
+from nwb_sbtt.data.filters import BandPass, Filter, Gaussian, LowPass
+from nwb_sbtt.errors import ConfigError, DataError
+
+HIGHEST = 0.45
+"""Highest edge of a band as a share of the sampling rate, and of the bin rate for a decimated signal."""
+DEFAULT_BANDS = {"power": (70.0, 150.0), "spikes": (300.0, 3000.0)}
+HALF_POWER = 0.2494
+"""Standard deviation in seconds, times the frequency, of the Gaussian mean whose removal halves the power there."""
+BLOCKS_PER_SD = 8
+
+Floats = NDArray[np.floating[Any]]
+
+
+def band_of(config: ElectricalConfig, *, rate: float, bin_width: float) -> tuple[float, float]:
+    """Edges in Hz of the band that is asked for, or of the default one.
+
+    Raises
+    ------
+    DataError
+        If the sampling rate, or for a decimated signal the bin rate, cannot carry the band; names the highest that it can.
+    ConfigError
+        If the edges are not in rising order.
+    """
+    highest = HIGHEST * (min(rate, 1 / bin_width) if config.use == "lfp" else rate)
+    if config.band is not None:
+        low, high = config.band
+        if low >= high:
+            raise ConfigError(f"electrical.band is {config.band} Hz; the lower edge must come first")
+        wanted, possible = high, high <= highest * (1 + 1e-9)
+    elif config.use == "lfp":
+        low, high = 1.0, min(0.4 / bin_width, HIGHEST * rate)
+        wanted, possible = high, low < high
+    else:
+        low, wanted = DEFAULT_BANDS[config.use]
+        high = min(wanted, highest)
+        possible = high >= max(wanted / 2, 1.5 * low)
+    if not possible:
+        carrier = f"samples at {rate:g} Hz"
+        if config.use == "lfp" and 1 / bin_width < rate:
+            carrier = f"bins of {bin_width:g} s"
+        raise DataError(
+            f"electrical.use={config.use!r} needs a band of {low:g} to {max(wanted, low):g} Hz, but {carrier} carry at most "
+            f"{highest:g} Hz; set electrical.band to edges below that"
+            + (", or take shorter bins" if config.use == "lfp" else ", or use='lfp'")
+        )
+    return low, high
+
+
+def decimating_filter(high: float, *, rate: float, bin_width: float, dtype: Any) -> Filter:
+    """Low pass for a signal taken once per bin: passes up to `high` Hz, and what folds back lands above `high`."""
+    width = min(max(1 / bin_width - 2 * high, 0.05 / bin_width), 0.5 * high)
+    return Filter(LowPass(cut=(high + width / 2) / rate, width=width / rate), dtype=dtype)
+
+
+def band_filter(band: tuple[float, float], *, rate: float, steepness: float, dtype: Any) -> Filter:
+    """Band pass whose lower edge is `steepness` of its frequency wide, the upper a quarter."""
+    low, high = band[0] / rate, band[1] / rate
+    upper = min(0.25 * high, 2 * (0.5 - high))
+    return Filter(BandPass(LowPass(low, steepness * low), LowPass(high, upper)), dtype=dtype)
+
+
+def block_length(low: float, *, rate: float) -> int:
+    """Samples per block for `slow_part`: an eighth of its Gaussian's standard deviation, one at least."""
+    return max(1, int(HALF_POWER * rate / low / BLOCKS_PER_SD))
+
+
+def slow_filter(low: float, *, rate: float, dtype: Any) -> Filter:
+    """Gaussian weights over blocks of `block_length` samples; subtracting the mean under them is a high pass at `low` Hz."""
+    return Filter(Gaussian(HALF_POWER * rate / low / block_length(low, rate=rate)), dtype=dtype)
+
+
+def slow_part(
+    sums: Floats, counts: Floats, *, first: int, positions: NDArray[np.float64], length: int, weights: Filter
+) -> Floats:
+    """Mean of the observed samples around each position, weighted by a Gaussian; 0 where there are none.
+
+    Parameters
+    ----------
+    sums, counts : array (block, channel)
+        Sum and number of the observed samples in each block of `length`; one column of counts may stand for all.
+    first : int
+        Number of the first block; block b holds samples ``b * length`` to ``(b + 1) * length - 1``.
+    positions : array (position)
+        In samples.
+    """
+    centres = (positions - (length - 1) / 2) / length
+    total = weights.apply(sums, first=first, positions=centres)
+    amount = weights.apply(counts, first=first, positions=centres)
+    return total / np.where(amount > 0, amount, 1)
+
+
+def hold(samples: Floats, observed: NDArray[np.bool_]) -> None:
+    """Give every unobserved sample, in place, the value of the nearest observed one of its channel; 0 where there is none.
+
+    Parameters
+    ----------
+    samples : array (time, channel)
+    observed : bool array (time) for all channels, or (time, channel)
+    """
+    whole = observed.ndim == 1
+    observed = observed[:, None] if whole else observed
+    n_times = len(observed)
+    times = np.arange(n_times)[:, None]
+    before = np.maximum.accumulate(np.where(observed, times, -n_times), axis=0)
+    after = np.minimum.accumulate(np.where(observed, times, 2 * n_times)[::-1], axis=0)[::-1]
+    nearest = np.where(times - before <= after - times, before, after)
+    nearest = np.where((nearest >= 0) & (nearest < n_times), nearest, -1)
+    if whole:
+        holes = np.flatnonzero(~observed[:, 0])
+        source = nearest[holes, 0]
+        samples[holes] = np.where(source[:, None] >= 0, samples[source], 0)
+    else:
+        rows, columns = np.nonzero(~observed)
+        source = nearest[rows, columns]
+        samples[rows, columns] = np.where(source >= 0, samples[source, columns], 0)
+
+
+def crossings(samples: Floats, threshold: Floats, *, dead: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Samples and channels at which the signal comes to lie beyond its channel's threshold, in the order of time.
+
+    A crossing within `dead` samples after another of the same channel is not counted; the rule looks back no further,
+    so a part of a recording gives what the whole gives.
+
+    Parameters
+    ----------
+    samples : array (time, channel)
+    threshold : array (channel)
+        Where negative, the signal crosses it downward; minus infinity is never crossed.
+    dead : int
+        Samples.
+    """
+    downward = threshold < 0
+    if downward.all():
+        beyond = samples <= threshold
+    elif not downward.any():
+        beyond = samples >= threshold
+    else:
+        beyond = np.where(downward, samples <= threshold, samples >= threshold)
+    onset = np.flatnonzero(beyond[1:] > beyond[:-1])
+    rows, columns = np.divmod(onset, samples.shape[1])
+    order = np.lexsort((rows, columns))
+    apart = np.ones(len(order), dtype=bool)
+    same = np.diff(columns[order]) == 0
+    apart[1:] = ~same | (np.diff(rows[order]) >= dead)
+    kept = np.sort(onset[order[apart]])
+    rows, columns = np.divmod(kept, samples.shape[1])
+    return rows + 1, columns
+
+
+def robust_noise(samples: Floats, observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Median of |x| / 0.6745 of each channel over its observed samples (Quiroga et al. 2004); NaN without any.
+
+    Parameters
+    ----------
+    samples : array (time, channel)
+    observed : bool array (time, channel) or (time, 1)
+    """
+    size = np.abs(samples)
+    if observed.all():
+        return np.asarray(np.median(np.ascontiguousarray(size.T), axis=1), dtype=np.float64) / 0.6745
+    where = np.broadcast_to(observed, size.shape)
+    noise = [np.median(column[seen]) if seen.any() else np.nan for column, seen in zip(size.T, where.T, strict=True)]
+    return np.asarray(noise, dtype=np.float64) / 0.6745
