@@ -26,6 +26,7 @@ from nwb_sbtt.data.signals import (
 )
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.clock import sample_clock
+from nwb_sbtt.io.masks import stored_masks
 from nwb_sbtt.io.paths import in_file_path
 from nwb_sbtt.io.recording import Recording, find_pieces
 from nwb_sbtt.io.slabs import Slabs
@@ -53,7 +54,7 @@ class ElectricalSource:
     * spikes: threshold crossings in each bin, with `exposure` where a bin was watched in part; an electrode without any
       noise is unobserved.
 
-    What was not observed (gaps, NaN, sentinels, invalid times, `control`) never reaches a filter; see
+    What was not observed (gaps, NaN, sentinels, invalid times, `control`, stored masks) never reaches a filter; see
     ``nwb_sbtt.data.blocks``. `scale` is volts per stored unit; the series' `offset` in volts drops out of every band.
     """
 
@@ -224,8 +225,10 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
             config=config,
             slabs=slabs,
             pieces=pieces,
+            channel_rows=rows,
             dtype=np.dtype(np.float32 if narrow else np.float64),
             invalid=invalid_intervals(nwbfile, config),
+            masks=stored_masks(nwbfile, series),
         ),
         config=config,
     )
@@ -246,7 +249,7 @@ def _batches(bins: Bins, recording: Recording, reduction: Reduction, *, limit: f
     """Cut rising bins into runs whose samples fit into memory, leaving out stretches that no bin needs."""
     slabs = recording.slabs
     per_sample = 3 * slabs.dtype.itemsize + recording.dtype.itemsize + reduction.bytes_per_sample
-    per_sample += 10 if slabs.dtype.kind == "f" or recording.config.sentinel is not None else 0
+    per_sample += 10 if slabs.dtype.kind == "f" or recording.config.sentinel is not None or recording.masks else 0
     rows = int(limit / (per_sample * slabs.n_columns)) - slabs.chunk_rows
     n_bins = len(bins.centres)
     start = 0

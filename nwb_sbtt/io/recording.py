@@ -12,6 +12,7 @@ from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.blocks import Bins, Block
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.clock import GAP, SampleClock
+from nwb_sbtt.io.masks import StoredMask
 from nwb_sbtt.io.slabs import Slabs
 from nwb_sbtt.io.validity import control_allows
 
@@ -44,6 +45,12 @@ class Piece:
         after = self.knots[-1] + (times - self.times[-1]) * self.rate
         inside = np.interp(times, self.times, self.knots)
         return np.asarray(np.where(times < self.times[0], before, np.where(times > self.times[-1], after, inside)))
+
+    def moments(self, first: int, stop: int) -> NDArray[np.float64]:
+        """Times of samples `first` to `stop` in seconds."""
+        places = np.arange(first, stop, dtype=np.float64)
+        beyond = np.maximum(places - self.knots[-1], 0) / self.rate
+        return np.asarray(np.interp(places, self.knots, self.times) + beyond)
 
     def edges(self, times: NDArray[np.float64]) -> NDArray[np.intp]:
         """First sample at or after each moment, kept inside the piece."""
@@ -114,17 +121,18 @@ def _scan(
 class Recording:
     """A stored array of voltages (time, channel) with everything that says which samples were observed.
 
-    `dtype` is that of the arithmetic; `invalid` holds intervals (k, 2) in seconds; `mask` is a stored array (time,
-    channel) that is nonzero where a sample was observed.
+    `channel_rows` are the channels' rows in their table; `dtype` is that of the arithmetic; `invalid` holds intervals
+    (k, 2) in seconds; `masks` are stored masks of the same table.
     """
 
     series: Any
     config: ReadConfig
     slabs: Slabs
     pieces: tuple[Piece, ...]
+    channel_rows: NDArray[np.intp]
     dtype: np.dtype[Any]
     invalid: NDArray[np.float64]
-    mask: Slabs | None = None
+    masks: tuple[StoredMask, ...] = ()
 
     def block(self, piece: Piece, first: int, stop: int) -> Block:
         """Samples `first` to `stop`, which may reach beyond the piece."""
@@ -135,7 +143,7 @@ class Recording:
         values[inside] = stored
         rows = np.zeros(stop - first, dtype=bool)
         rows[inside] = self._rows(piece, low, high)
-        missing = self._missing(values[inside], stored, low, high)
+        missing = self._missing(piece, values[inside], stored, low)
         if missing is None:
             holed, holes = np.empty(0, dtype=np.intp), np.empty((len(rows), 0), dtype=bool)
         else:
@@ -154,7 +162,7 @@ class Recording:
             rows[max(start - low, 0) : max(stop - low, 0)] = False
         return rows
 
-    def _missing(self, values: NDArray[Any], stored: NDArray[Any], low: int, high: int) -> NDArray[np.bool_] | None:
+    def _missing(self, piece: Piece, values: NDArray[Any], stored: NDArray[Any], low: int) -> NDArray[np.bool_] | None:
         """Samples missing one by one, (time, channel); None where there are none."""
         missing = None
         if stored.dtype.kind == "f" and not np.isfinite(values.sum(dtype=np.float64)):
@@ -162,7 +170,7 @@ class Recording:
         if self.config.sentinel is not None:
             sentinels = stored == self.config.sentinel
             missing = sentinels if missing is None else missing | sentinels
-        if self.mask is not None and low < high:
-            hidden = self.mask.read(low, high) == 0
+        for mask in self.masks:
+            hidden = mask.hidden(piece.moments(low, low + len(stored)), self.channel_rows)
             missing = hidden if missing is None else missing | hidden
         return missing if missing is not None and missing.any() else None
