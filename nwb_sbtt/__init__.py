@@ -22,6 +22,8 @@ _HOMES = {
     "MaskConfig": "config",
     "TrainConfig": "config",
     "FitConfig": "config",
+    "read_nwb": "io.reader",
+    "inspect": "io.candidates",
 }
 
 __version__ = version("nwb_sbtt")

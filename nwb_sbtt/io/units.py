@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from hdmf.common import VectorIndex
 from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
@@ -16,6 +17,7 @@ from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.observed import Intervals, coverage, difference, inside, union
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.masks import StoredMask, stored_masks
 from nwb_sbtt.io.paths import in_file_path
 from nwb_sbtt.io.tables import plain_columns
 from nwb_sbtt.io.validity import check_intervals, invalid_intervals
@@ -31,7 +33,8 @@ LAST_SPIKE = 1e-6
 class UnitsSource:
     """A units table ready to be put on any grid.
 
-    ``watched`` holds the intervals in which each unit was observed: its own `obs_intervals` less the invalid times.
+    ``watched`` holds the intervals in which each unit was observed: its own `obs_intervals` less the invalid times. The
+    stored ``masks`` are taken off in whole bins.
     """
 
     path: str
@@ -42,6 +45,7 @@ class UnitsSource:
     watched: tuple[Intervals, ...] = field(repr=False)
     spike_times: Any = field(repr=False)
     bounds: NDArray[np.int64] = field(repr=False)
+    masks: tuple[StoredMask, ...] = field(default=(), repr=False)
     kind: Kind = "units"
     unit: str = "counts"
     sampling_period: float | None = None
@@ -59,6 +63,8 @@ class UnitsSource:
     def bin(self, grid: Grid) -> Binned:
         """Count spikes; a spike outside its unit's intervals is not counted, a bin outside them is unobserved."""
         observed, exposure = self._observation(grid)
+        for mask in self.masks:
+            observed &= mask.bin(grid, self.channel_row)
         n_units = len(self.channel_id)
         values = np.zeros((*grid.shape, n_units), dtype=np.float32)
         flat = values.reshape(-1)
@@ -67,7 +73,7 @@ class UnitsSource:
             if self.watched[unit] is not ALWAYS:
                 place = place[inside(times, self.watched[unit])[event]]
             np.add.at(flat, place * n_units + unit, np.float32(1))
-        # A spike in the sliver of a bin that is too short to count as observed.
+        # Spikes under a stored mask, or in the sliver of a bin that is too short to count as observed.
         values[~observed] = 0
         return Binned(values, observed, exposure)
 
@@ -105,8 +111,11 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
         raise DataError(f"table {path!r} has no column 'spike_times', only {sorted(units.colnames)}; nothing to count")
     if len(units) == 0:
         raise DataError(f"table {path!r} has no rows: no unit to read")
-    index, spike_times = units["spike_times"].data, units["spike_times"].target.data
-    bounds = np.concatenate([[0], np.asarray(index[:], dtype=np.int64)])
+    column = units["spike_times"]
+    if not isinstance(column, VectorIndex):
+        raise DataError(f"the spike times of {path!r} have no index, so it cannot be told which unit each belongs to")
+    spike_times = column.target.data
+    bounds = np.concatenate([[0], np.asarray(column.data[:], dtype=np.int64)])
     if (np.diff(bounds) < 0).any() or bounds[-1] > len(spike_times) or len(bounds) != len(units) + 1:
         raise DataError(
             f"the index of the spike times of {path!r} is damaged: {len(units)} units, {len(spike_times)} spikes, last "
@@ -125,6 +134,7 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
         watched=watched,
         spike_times=spike_times,
         bounds=bounds,
+        masks=stored_masks(nwbfile, units),
     )
 
 

@@ -1,0 +1,254 @@
+"""Where trials lie: around events, one window, or the whole session chopped with overlap; and chops merged back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from nwb_sbtt.config import Chop, Trials, Window
+from nwb_sbtt.data.binning import tolerance
+from nwb_sbtt.data.grid import Grid
+from nwb_sbtt.errors import ConfigError, DataError
+
+WHOLE = 1e-6
+"""A length within this many bins of a whole number of bins is one."""
+CHOP_BINS = 100
+"""Bins of a chop where no length is given."""
+SHARED = 0.2
+"""Share of a chop that the next one holds too, where no overlap is given."""
+MEASURED = ("values", "observed", "exposure")
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Trials on the session clock.
+
+    Parameters
+    ----------
+    grid : Grid
+    start : float
+        Left edge of the first bin relative to the event, or 0 where nothing is aligned; seconds.
+    rows : array (trial) or None
+        Row of the table of intervals that each trial comes from.
+    notes : tuple of str
+    """
+
+    grid: Grid
+    start: float = 0.0
+    rows: NDArray[np.intp] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def whole_bins(seconds: float, bin_width: float, what: str) -> int:
+    """Number of bins in a length of time.
+
+    Raises
+    ------
+    ConfigError
+        If it is not a whole number of bins, one at least; the message states the nearest lengths that are.
+    """
+    exact = seconds / bin_width
+    n_bins = round(exact)
+    if n_bins >= 1 and abs(exact - n_bins) <= max(WHOLE, 1e-12 * exact):
+        return n_bins
+    lower = math.floor(exact)
+    lengths = " or ".join(f"{n * bin_width:g}" for n in (lower, lower + 1) if n >= 1)
+    raise ConfigError(
+        f"{what} of {seconds:g} s is {exact:.6g} bins of {bin_width:g} s; expected a whole number: make it {lengths} s, "
+        "or change bin_width"
+    )
+
+
+def trial_windows(events: NDArray[np.float64], cut: Trials, bin_width: float) -> Windows:
+    """Windows around the events, in the order of the table; rows whose event is NaN are left out and counted.
+
+    Raises
+    ------
+    ConfigError
+        If the window is not a whole number of bins.
+    DataError
+        If no row has an event.
+    """
+    n_bins = whole_bins(cut.stop - cut.start, bin_width, f"the window from {cut.start:g} to {cut.stop:g} s")
+    rows = np.flatnonzero(np.isfinite(events))
+    if len(rows) == 0:
+        raise DataError(f"none of the {len(events)} rows of {cut.table!r} has a time in {cut.event!r}: no trial to cut")
+    notes = [f"{len(rows)} trials of {len(events)} rows of {cut.table!r}, aligned to {cut.event!r}"]
+    if len(rows) < len(events):
+        notes.append(f"{len(events) - len(rows)} rows of {cut.table!r} have no {cut.event!r} and are left out")
+    return Windows(Grid(events[rows] + cut.start, bin_width, n_bins), cut.start, rows, tuple(notes))
+
+
+def single_window(cut: Window, bin_width: float) -> Windows:
+    """The one window asked for.
+
+    Raises
+    ------
+    ConfigError
+        If it is not a whole number of bins.
+    """
+    n_bins = whole_bins(cut.stop - cut.start, bin_width, f"the window from {cut.start:g} to {cut.stop:g} s")
+    return Windows(Grid(np.array([cut.start]), bin_width, n_bins))
+
+
+def chop_windows(cut: Chop, bin_width: float, span: tuple[float, float]) -> Windows:
+    """Overlapping windows over `span` (seconds), or over the part of it that the cut names.
+
+    The last window is moved back to end with the session, so that nothing is lost and nothing lies beyond. A session
+    shorter than the default length is one window.
+
+    Raises
+    ------
+    ConfigError
+        If length or overlap are not whole numbers of bins, or the length is more than there is.
+    """
+    start = span[0] if cut.start is None else cut.start
+    stop = span[1] if cut.stop is None else cut.stop
+    slack = float(tolerance(start, stop))
+    n_bins = math.ceil((stop - start - slack) / bin_width)
+    if n_bins < 1:
+        raise ConfigError(
+            f"the part of the session from {start:g} to {stop:g} s holds no bin; the series runs from {span[0]:g} to "
+            f"{span[1]:g} s"
+        )
+    if cut.length is None:
+        length = min(CHOP_BINS, n_bins)
+        overlap = round(SHARED * length) if n_bins > length else 0
+    else:
+        length = whole_bins(cut.length, bin_width, "the length")
+        overlap = round(SHARED * length) if cut.overlap is None else 0
+        if cut.overlap:
+            overlap = whole_bins(cut.overlap, bin_width, "the overlap")
+        if length > n_bins:
+            raise ConfigError(
+                f"chops of {cut.length:g} s are longer than the session, which has {n_bins * bin_width:g} s (from "
+                f"{start:g} to {stop:g} s); choose a shorter length"
+            )
+    firsts = chop_starts(n_bins, length, overlap)
+    return Windows(Grid(np.asarray(start + firsts * bin_width, dtype=np.float64), bin_width, length))
+
+
+def chop_starts(n_bins: int, length: int, overlap: int) -> NDArray[np.intp]:
+    """First bin of each chop: steps of `length` − `overlap`, the last one moved back so that it ends with the session."""
+    starts = np.arange(0, max(n_bins - length, 0) + 1, length - overlap)
+    return starts if starts[-1] + length >= n_bins else np.append(starts, n_bins - length)
+
+
+def merge(chops: xr.Dataset) -> xr.Dataset:
+    """Put overlapping trials back onto one time axis.
+
+    What was measured (`values`, `observed`, `exposure`) is taken as it is: observed where it is in any trial. What was
+    inferred is blended: over an overlap the weight of the earlier trial falls linearly and that of the later one rises.
+    Standard deviations are blended in the same way, which is exact for trials that err alike and too large otherwise.
+    The initial condition is that of the first trial.
+
+    Parameters
+    ----------
+    chops : Dataset
+        Data or latents with `trial_start` on one grid of bins, in any order.
+
+    Returns
+    -------
+    Dataset
+        One trial from the first bin to the last. Where some bins lie in no trial, a coordinate `covered` (time) says
+        which do; the others hold 0.
+
+    Raises
+    ------
+    DataError
+        If the trials do not lie on a common grid of bins, or are so far apart that they are no chopped session.
+    """
+    chops = chops.isel(trial=np.argsort(chops["trial_start"].values, kind="stable"))
+    width, length = float(chops.attrs["bin_width"]), chops.sizes["time"]
+    starts = chops["trial_start"].values
+    firsts = _on_grid(starts, width)
+    n_bins = int(firsts[-1]) + length
+    weights = _blending(firsts, length)
+    covered = np.zeros(n_bins, dtype=bool)
+    for first in firsts:
+        covered[first : first + length] = True
+    measured = _measured(chops, firsts, n_bins)
+    data: dict[str, tuple[tuple[str, ...], NDArray[np.generic]]] = {}
+    for name in map(str, chops.data_vars):
+        variable = chops[name]
+        dims = tuple(map(str, variable.dims))
+        if name in measured:
+            data[name] = (dims, measured[name])
+        elif dims[:2] == ("trial", "time"):
+            data[name] = (dims, _blended(variable.values, firsts, weights, n_bins))
+        elif dims[:1] == ("trial",):
+            data[name] = (dims, variable.values[:1])
+        else:
+            data[name] = (dims, variable.values)
+    coords: dict[str, tuple[str, ArrayLike]] = {
+        str(name): (str(coord.dims[0]), coord.values)
+        for name, coord in chops.coords.items()
+        if coord.ndim == 1 and coord.dims[0] not in ("trial", "time")
+    }
+    coords["time"] = ("time", (np.arange(n_bins) + 0.5) * width)
+    coords["trial_start"] = ("trial", starts[:1])
+    if not covered.all():
+        coords["covered"] = ("time", covered)
+    return xr.Dataset(data, coords=coords, attrs=chops.attrs)
+
+
+def _on_grid(starts: NDArray[np.float64], width: float) -> NDArray[np.intp]:
+    exact = (starts - starts[0]) / width
+    firsts = np.round(exact)
+    off = np.abs(exact - firsts)
+    if off.max() > 1e-3:
+        raise DataError(
+            f"trial {int(np.argmax(off))} starts {off.max():.3g} bins off the grid of the first one; only the chops of one "
+            "session can be merged, not trials aligned to events"
+        )
+    return np.asarray(firsts, dtype=np.intp)
+
+
+def _blending(firsts: NDArray[np.intp], length: int) -> NDArray[np.float64]:
+    """Weight of every bin of every trial, (trial, time): 1, but for linear ramps over what neighbours share."""
+    shared = np.maximum(length - np.diff(firsts), 0)
+    before, after = np.append(0, shared), np.append(shared, 0)
+    bins = np.arange(length)
+    rise = np.minimum((bins + 1) / (before[:, None] + 1), 1)
+    fall = np.minimum((length - bins) / (after[:, None] + 1), 1)
+    return np.asarray(rise * fall)
+
+
+def _blended(
+    values: NDArray[np.generic], firsts: NDArray[np.intp], weights: NDArray[np.float64], n_bins: int
+) -> NDArray[np.float32]:
+    length = values.shape[1]
+    sums = np.zeros((n_bins, *values.shape[2:]))
+    shares = np.zeros(n_bins)
+    for trial, first in enumerate(firsts):
+        weight = weights[trial]
+        sums[first : first + length] += values[trial] * weight.reshape(-1, *[1] * (values.ndim - 2))
+        shares[first : first + length] += weight
+    shares[shares == 0] = 1
+    return (sums / shares.reshape(-1, *[1] * (values.ndim - 2))).astype(np.float32)[None]
+
+
+def _measured(chops: xr.Dataset, firsts: NDArray[np.intp], n_bins: int) -> dict[str, NDArray[np.generic]]:
+    """Measured variables on the common axis: each entry from the first trial that observed it."""
+    names: Sequence[str] = [name for name in MEASURED if name in chops]
+    if "observed" not in names:
+        return {}
+    length = chops.sizes["time"]
+    observed = chops["observed"].values
+    merged: dict[str, NDArray[np.generic]] = {}
+    for name in names:
+        whole = np.ones if name == "exposure" else np.zeros
+        merged[name] = whole((1, n_bins, *chops[name].shape[2:]), dtype=chops[name].dtype)
+    arrays = {name: chops[name].values for name in names}
+    for trial, first in enumerate(firsts):
+        part = slice(first, first + length)
+        fresh = observed[trial] & ~merged["observed"][0, part].astype(bool)
+        for name in names:
+            target = merged[name][0, part]
+            target[fresh] = arrays[name][trial][fresh]
+    return merged
