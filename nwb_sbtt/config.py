@@ -283,6 +283,17 @@ def load_config(kind: type[C], path: Path | str) -> C:
     ConfigError
         If the file is missing, is not YAML, or does not fit.
     """
+    return build(kind, load_settings(path))
+
+
+def load_settings(path: Path | str) -> dict[str, Any]:
+    """Read the names and values of a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or is not YAML.
+    """
     path = Path(path)
     try:
         settings = yaml.safe_load(path.read_text())
@@ -292,7 +303,7 @@ def load_config(kind: type[C], path: Path | str) -> C:
         raise ConfigError(f"{str(path)!r} is not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict | None):
         raise ConfigError(f"{str(path)!r} should hold `name: value` lines, not a {type(settings).__name__}")
-    return build(kind, settings or {})
+    return settings or {}
 
 
 def save_config(config: Config, path: Path | str) -> None:
