@@ -30,6 +30,7 @@ from nwb_sbtt.io.layout import (
     series_name,
     table_suffixes,
     tables_of,
+    window_length,
 )
 from nwb_sbtt.io.packing import Pack
 
@@ -50,7 +51,8 @@ _SEGMENT_COLUMNS = {
 
 def column_names(latents: xr.Dataset) -> dict[str, dict[str, str]]:
     """Under which column each trial and each channel coordinate is stored; a few names are taken in such tables."""
-    taken = {*_SEGMENT_COLUMNS, "id", "timeseries", "timeseries_index", "tags", "tags_index", "trial_start"}
+    taken = {*_SEGMENT_COLUMNS, *dir(TimeIntervals), "timeseries", "timeseries_index", "tags", "tags_index", "trial_start"}
+    taken |= {"id", "name", "description", "colnames", "columns", "namespace", "neurodata_type", "object_id"}
     names: dict[str, dict[str, str]] = {"trial": {}, "channel": {}}
     for key, coord in latents.coords.items():
         if coord.dims in (("trial",), ("channel",)) and key != "trial_start":
@@ -252,12 +254,12 @@ def _channels_table(latents: xr.Dataset, name: str) -> DynamicTable:
 
 def _segments(latents: xr.Dataset, name: str, by_layer: Mapping[int, tuple[Layer, list[TimeSeries]]]) -> TimeIntervals:
     starts = latents["trial_start"].values.astype(np.float64)
-    n_bins = latents.sizes["time"]
+    n_bins, length = latents.sizes["time"], window_length(latents)
     order = np.argsort(starts, kind="stable")
     place = {int(trial): (n, i) for n, (layer, _) in by_layer.items() for i, trial in enumerate(layer.trials)}
     values: dict[str, Any] = {
         "start_time": starts[order],
-        "stop_time": starts[order] + n_bins * float(latents.attrs["bin_width"]),
+        "stop_time": starts[order] + length,
         "order": order.astype(np.int64),
     }
     if len(by_layer) > 1:

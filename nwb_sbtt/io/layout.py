@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import ConfigError, DataError
 
 CHANNEL_VARIABLES = ("rates", "mean")
@@ -49,7 +51,7 @@ def layers(latents: xr.Dataset) -> list[Layer]:
     Every trial is in exactly one layer.
     """
     starts = latents["trial_start"].values.astype(np.float64)
-    width, n_bins = float(latents.attrs["bin_width"]), latents.sizes["time"]
+    width, length = float(latents.attrs["bin_width"]), window_length(latents)
     free_from: list[float] = []
     members: list[list[int]] = []
     for trial in np.argsort(starts, kind="stable"):
@@ -58,13 +60,26 @@ def layers(latents: xr.Dataset) -> list[Layer]:
         if place == len(free_from):
             free_from.append(0.0)
             members.append([])
-        free_from[place] = starts[trial] + n_bins * width
+        free_from[place] = starts[trial] + length
         members[place].append(int(trial))
-    steps = (np.arange(n_bins) + 0.5) * width
+    steps = _centres(latents)
     return [
         Layer(i + 1, np.array(trials), (starts[trials][:, None] + steps).reshape(-1), width)
         for i, trials in enumerate(members)
     ]
+
+
+def window_length(latents: xr.Dataset) -> float:
+    """Seconds from the left edge of a trial's first bin to the right edge of its last."""
+    return float(_centres(latents)[-1]) + float(latents.attrs["bin_width"]) / 2
+
+
+def _centres(latents: xr.Dataset) -> NDArray[np.float64]:
+    """Bin centres in seconds from the trial's start; a merged session may have gaps between them."""
+    width, time = float(latents.attrs["bin_width"]), latents["time"].values.astype(np.float64)
+    whole = (np.arange(len(time)) + 0.5) * width
+    given = time - time[0] + width / 2
+    return whole if np.abs(given - whole).max() < 1e-3 * width else given
 
 
 def table_suffixes(tables: Iterable[str]) -> dict[str, str]:
@@ -141,10 +156,8 @@ def check_latents(latents: xr.Dataset) -> xr.Dataset:
         raise DataError(f"attrs['bin_width'] is {width!r}; expected a positive number of seconds")
     if not np.isfinite(latents["trial_start"].values).all():
         raise DataError("some 'trial_start' are not finite: their samples have no place on the session clock")
-    if "kind" not in latents.attrs:
-        raise DataError(
-            "attrs['kind'] is missing: it says what a channel is ('units', 'electrodes', 'rois' or 'series')"
-        )
+    if latents.attrs.get("kind") not in get_args(Kind):
+        raise DataError(f"attrs['kind'] is {latents.attrs.get('kind')!r}; expected one of {get_args(Kind)}")
     return latents
 
 

@@ -152,9 +152,17 @@ def _check_target(target: Path, recording: Path | None, *, append: bool, overwri
 
 
 def _merged(latents: xr.Dataset) -> xr.Dataset:
-    """Put the pieces of a chopped session back together; trials and windows stay as they are."""
+    """Put the pieces of a chopped session back together; trials and windows stay as they are.
+
+    Bins that lie in no piece are left out: nothing was inferred there, and a zero would be read as an estimate.
+    """
     cut = json.loads(latents.attrs.get("cut", "null"))
-    return merge(latents) if cut and cut.get("by") == "chop" and latents.sizes["trial"] > 1 else latents
+    if not cut or cut.get("by") != "chop" or latents.sizes["trial"] == 1:
+        return latents
+    merged = merge(latents)
+    if "covered" not in merged.coords:
+        return merged
+    return merged.isel(time=np.flatnonzero(merged["covered"].values)).drop_vars("covered")
 
 
 def _write_derived(latents: xr.Dataset, path: Path, place: _Place, recording: Path) -> None:
@@ -164,9 +172,10 @@ def _write_derived(latents: xr.Dataset, path: Path, place: _Place, recording: Pa
         carrier = TableCarrier(nwb, derived)
         tables = {key: carrier.table(table) for key, table in _tables(latents, nwb).items()}
         sources = _sources(latents, nwb, recording)
-        derived.was_generated_by = _programs(latents)
-        _add(latents, derived, place, tables, sources)
-        save(derived, path)
+    # Everything that is carried over is in memory by now; an error from here on is not the recording's.
+    derived.was_generated_by = _programs(latents)
+    _add(latents, derived, place, tables, sources)
+    save(derived, path)
 
 
 def _write_appended(latents: xr.Dataset, path: Path, place: _Place, recording: Path) -> None:
