@@ -253,6 +253,7 @@ def _attributes(nwbfile: Any, path: Path, config: ReadConfig, sources: Sequence[
         "bin_reference": "center",
         "source": json.dumps(source),
         "cut": json.dumps((config.cut or Chop()).model_dump(mode="json")),
+        "read_config": json.dumps(config.model_dump(mode="json")),
     }
 
 
