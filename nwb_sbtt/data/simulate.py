@@ -1,0 +1,196 @@
+"""Data with known truth: Poisson counts whose rates follow the Lorenz system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwb_sbtt.data.schema import DIMS, make_dataset
+from nwb_sbtt.errors import DataError
+
+SUBSTEPS = 40
+BURN_IN = 20.0
+"""Lorenz time units after which a start lies on the attractor."""
+BASE_RATE = 5.0
+"""Hz."""
+VALID = 0.2
+GO = 0.2
+"""Seconds from a trial's start to its go cue, in whole bins; the middle of trials that are shorter than twice that."""
+
+
+@dataclass(frozen=True)
+class LorenzDynamics:
+    """How the latents move and what the rates make of them.
+
+    Parameters
+    ----------
+    speed : float
+        Lorenz time units per bin.
+    mean_rate : float, optional
+        Hz, over all channels and bins; None takes a base rate of 5 Hz, which has a mean of about 11 Hz.
+    depth : float
+        Standard deviation of the logarithm of the rates, on average over channels.
+    split_by : "trial" or "condition"
+        Whether the validation trials repeat the courses of the training trials, or have conditions of their own. The
+        second is the honest test: where courses repeat, a look-up table of them does well.
+    """
+
+    speed: float = 0.05
+    mean_rate: float | None = None
+    depth: float = 1.35
+    split_by: Literal["trial", "condition"] = "trial"
+
+    def __post_init__(self) -> None:
+        for name in ("speed", "mean_rate", "depth"):
+            value = getattr(self, name)
+            if value is not None and not (isfinite(value) and value > 0):
+                raise DataError(f"{name} is {value}; expected a positive number")
+        if self.split_by not in ("trial", "condition"):
+            raise DataError(f"split_by is {self.split_by!r}; expected 'trial' or 'condition'")
+
+
+def lorenz(
+    *,
+    n_channels: int = 29,
+    n_bins: int = 50,
+    bin_width: float = 0.02,
+    conditions: int = 65,
+    trials_per_condition: int = 24,
+    seed: int = 0,
+    dynamics: LorenzDynamics | None = None,
+) -> xr.Dataset:
+    """Simulate trials of Poisson counts driven by a Lorenz system.
+
+    Each condition starts at another point of the attractor; its trials share the course of the latents and differ by
+    Poisson noise. The log-rates are a random linear read-out of the three latents. Trials come in random order, with
+    pauses between them.
+
+    Parameters
+    ----------
+    n_channels, n_bins, conditions, trials_per_condition : int
+    bin_width : float
+        Seconds.
+    seed : int
+    dynamics : LorenzDynamics, optional
+
+    Returns
+    -------
+    Dataset
+        As `nwb_sbtt.data.schema` says, with ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time,
+        latent) with unit variance, and the trial coordinates ``condition``, ``split`` (a fifth is "valid", spread evenly
+        over conditions) and ``go_time`` (seconds on the session clock).
+
+    Raises
+    ------
+    DataError
+        If a size is too small.
+
+    Examples
+    --------
+    >>> dict(lorenz(conditions=3, trials_per_condition=5).sizes)
+    {'trial': 15, 'time': 50, 'channel': 29, 'latent': 3}
+    """
+    dynamics = dynamics or LorenzDynamics()
+    _check(n_channels, n_bins, conditions, trials_per_condition, bin_width)
+    generator = np.random.default_rng(seed)
+    latents = _courses(generator, conditions, n_bins, dynamics.speed)
+    rates = _rates(generator, latents, n_channels, dynamics)
+    condition = generator.permutation(np.repeat(np.arange(conditions), trials_per_condition))
+    counts = generator.poisson(rates[condition] * bin_width)
+    starts = _starts(generator, len(condition), n_bins * bin_width)
+    cue = min(round(GO / bin_width), n_bins // 2) * bin_width
+    ds = make_dataset(
+        counts,
+        np.ones(counts.shape, bool),
+        bin_width=bin_width,
+        kind="units",
+        trial_start=starts,
+        coords={
+            "condition": ("trial", condition),
+            "split": ("trial", _split(generator, condition, dynamics.split_by)),
+            "go_time": ("trial", starts + cue),
+        },
+        attrs={"unit": "counts", "bin_reference": "center", "session_id": f"lorenz-{seed}"},
+    )
+    return ds.assign(
+        true_rates=(DIMS, rates[condition].astype(np.float32)),
+        true_latents=(("trial", "time", "latent"), latents[condition].astype(np.float32)),
+    )
+
+
+def _check(n_channels: int, n_bins: int, conditions: int, trials_per_condition: int, bin_width: float) -> None:
+    smallest = {"n_channels": (n_channels, 1), "n_bins": (n_bins, 2), "conditions": (conditions, 1)}
+    smallest["trials_per_condition"] = (trials_per_condition, 1)
+    for name, (value, least) in smallest.items():
+        if value < least:
+            raise DataError(f"{name} is {value}; expected at least {least}")
+    if not (isfinite(bin_width) and bin_width > 0):
+        raise DataError(f"bin_width is {bin_width}; expected a positive number of seconds")
+
+
+def _courses(generator: np.random.Generator, conditions: int, n_bins: int, speed: float) -> NDArray[np.float64]:
+    """Latents (condition, time, 3) at the bins' centres, centred and scaled to unit variance over all conditions."""
+    state = generator.normal(size=(conditions, 3)) * [8.0, 9.0, 8.0] + [0.0, 0.0, 24.0]
+    state = _advance(state, step=0.01, n_steps=round(BURN_IN / 0.01))
+    step = speed / SUBSTEPS
+    state = _advance(state, step=step, n_steps=SUBSTEPS // 2)
+    course = np.empty((conditions, n_bins, 3))
+    for i in range(n_bins):
+        course[:, i] = state
+        state = _advance(state, step=step, n_steps=SUBSTEPS)
+    return np.asarray((course - course.mean((0, 1))) / course.std((0, 1)))
+
+
+def _advance(state: NDArray[np.float64], *, step: float, n_steps: int) -> NDArray[np.float64]:
+    """Fourth-order Runge–Kutta."""
+    for _ in range(n_steps):
+        a = _velocity(state)
+        b = _velocity(state + step / 2 * a)
+        c = _velocity(state + step / 2 * b)
+        d = _velocity(state + step * c)
+        state = state + step / 6 * (a + 2 * b + 2 * c + d)
+    return state
+
+
+def _velocity(state: NDArray[np.float64]) -> NDArray[np.float64]:
+    x, y, z = state.T
+    return np.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], axis=1)
+
+
+def _rates(
+    generator: np.random.Generator, latents: NDArray[np.float64], n_channels: int, dynamics: LorenzDynamics
+) -> NDArray[np.float64]:
+    """Hz; (condition, time, channel)."""
+    readout = latents @ generator.normal(size=(3, n_channels))
+    readout *= dynamics.depth * generator.uniform(0.75, 1.25, n_channels) / readout.std((0, 1))
+    rates = BASE_RATE * np.exp(generator.normal(0, 0.1, n_channels) + readout)
+    if dynamics.mean_rate is not None:
+        rates *= dynamics.mean_rate / rates.mean()
+    return np.asarray(rates)
+
+
+def _starts(generator: np.random.Generator, n_trials: int, duration: float) -> NDArray[np.float64]:
+    """Starts in whole milliseconds, the first at 0.5 s, pauses of 0.3 to 0.7 s."""
+    pauses = generator.integers(300, 701, n_trials - 1) / 1000
+    return np.round(0.5 + np.concatenate([[0.0], np.cumsum(pauses + np.ceil(duration * 1000) / 1000)]), 3)
+
+
+def _split(
+    generator: np.random.Generator, condition: NDArray[np.int64], by: Literal["trial", "condition"]
+) -> NDArray[np.str_]:
+    """Mark a fifth as "valid": of each condition's trials, give or take one, or of the conditions."""
+    conditions = int(condition.max()) + 1
+    order = generator.permutation(conditions)
+    if by == "condition":
+        return np.where(np.isin(condition, order[: round(VALID * conditions)]), "valid", "train")
+    each, extra = divmod(round(VALID * len(condition)), conditions)
+    label = np.full(len(condition), "train")
+    for place, which in enumerate(order):
+        members = generator.permutation(np.flatnonzero(condition == which))
+        label[members[: each + (place < extra)]] = "valid"
+    return label

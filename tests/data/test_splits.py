@@ -1,0 +1,120 @@
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nwb_sbtt.data.schema import make_dataset
+from nwb_sbtt.data.splits import split
+from nwb_sbtt.errors import DataError
+
+
+def trials(n: int, *, step: float = 2.0, cut: str = "trials", labels: list[str] | None = None) -> xr.Dataset:
+    """`n` trials of ten bins of 0.1 s, one every `step` seconds."""
+    values = np.ones((n, 10, 2))
+    coords = {} if labels is None else {"split": ("trial", labels)}
+    return make_dataset(
+        values,
+        values > 0,
+        bin_width=0.1,
+        kind="units",
+        trial_start=100 + step * np.arange(n),
+        coords=coords,
+        attrs={"cut": json.dumps({"by": cut})},
+    )
+
+
+def count(ds: xr.Dataset) -> dict[str, int]:
+    return dict(Counter(ds["split"].values.tolist()))
+
+
+@given(n=st.integers(3, 300), valid=st.floats(0.01, 0.9), seed=st.integers(0, 99))
+def test_separate_trials_give_the_share_asked_for(n: int, valid: float, seed: int) -> None:
+    found = count(split(trials(n), valid=valid, seed=seed))
+    assert found["valid"] == min(max(1, round(valid * n)), n - 2)
+    assert found["train"] == n - found["valid"]
+
+
+@given(n=st.integers(5, 200), step=st.sampled_from([0.25, 0.5, 0.8, 0.9, 1.0]), seed=st.integers(0, 99), data=st.data())
+def test_no_sample_of_a_chopped_session_is_in_both_parts(n: int, step: float, seed: int, data: st.DataObject) -> None:
+    ds = trials(n, step=step, cut="chop")
+    ds = ds.isel(trial=data.draw(st.permutations(range(n))))
+    try:
+        labels = split(ds, seed=seed)["split"].values
+    except DataError:
+        assert n < 3 + 1 / step
+        return
+    moments = ds["trial_start"].values[:, None] + ds["time"].values
+    parts = {label: np.unique(np.round(moments[labels == label] / 0.05)) for label in ("train", "valid")}
+    assert not np.isin(parts["valid"], parts["train"]).any()
+    assert len(parts["valid"]) and (labels == "train").sum() >= 2
+    if step == 1.0:
+        assert not (labels == "gap").any()
+
+
+def test_validation_pieces_of_a_long_session_lie_in_several_parts_of_it() -> None:
+    labels = split(trials(200, step=0.8, cut="chop"))["split"].values
+    assert Counter(labels.tolist()) == {"train": 150, "valid": 40, "gap": 10}
+    thirds = [set(part.tolist()) for part in np.array_split(labels, 3)]
+    assert all("valid" in part for part in thirds)
+
+
+def test_trials_that_overlap_are_treated_like_pieces() -> None:
+    labels = split(trials(50, step=0.7))["split"].values
+    assert (labels == "gap").any()
+
+
+def test_the_seed_decides() -> None:
+    first, same, other = (split(trials(100), seed=seed)["split"].values.tolist() for seed in (3, 3, 4))
+    assert first == same
+    assert first != other
+
+
+def test_labels_of_the_file_are_kept_under_our_names() -> None:
+    ds = split(trials(6, labels=["train", "Val", "test", "none", "train", "validation"]))
+    assert ds["split"].values.tolist() == ["train", "valid", "test", "none", "train", "valid"]
+
+
+def test_splitting_twice_changes_nothing() -> None:
+    once = split(trials(40, step=0.8, cut="chop"), seed=1)
+    xr.testing.assert_identical(split(once, valid=0.5, seed=2), once)
+
+
+def test_validation_trials_are_drawn_from_training_trials_and_never_from_test_trials() -> None:
+    ds = split(trials(20, labels=["train"] * 10 + ["test"] * 5 + ["none"] * 5))
+    assert ds["split"].values[10:].tolist() == ["test"] * 5 + ["none"] * 5
+    assert count(ds)["valid"] == 2
+
+
+def test_a_file_of_test_trials_alone_can_be_fitted() -> None:
+    assert count(split(trials(10, labels=["test"] * 10))) == {"train": 8, "valid": 2}
+
+
+def test_data_without_a_clock_are_split_trial_by_trial() -> None:
+    values = np.ones((10, 4, 2))
+    assert count(split(make_dataset(values, values > 0, bin_width=0.1, kind="units"))) == {"train": 8, "valid": 2}
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_too_few_trials_are_refused_with_what_to_try(n: int) -> None:
+    with pytest.raises(DataError, match=rf"{n} trials? to fit; at least 2 to train and 1 to validate.*Chop"):
+        split(trials(n))
+
+
+def test_labels_that_leave_too_few_to_train_are_refused() -> None:
+    with pytest.raises(DataError, match="1 are left to train on"):
+        split(trials(4, labels=["train", "val", "val", "test"]))
+
+
+def test_an_unknown_label_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match="fold3"):
+        split(trials(4, labels=["train", "val", "fold3", "test"]))
+
+
+@pytest.mark.parametrize("valid", [0, 1, -0.2, float("nan")])
+def test_an_impossible_share_is_refused(valid: float) -> None:
+    with pytest.raises(DataError, match="share between 0 and 1"):
+        split(trials(9), valid=valid)
