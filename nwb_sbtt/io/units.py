@@ -107,21 +107,8 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
         If there are no units or spike times, the index of the spike times is damaged, or an interval has no bounds.
     """
     path = in_file_path(nwbfile, units)
-    if "spike_times" not in units.colnames:
-        raise DataError(f"table {path!r} has no column 'spike_times', only {sorted(units.colnames)}; nothing to count")
-    if len(units) == 0:
-        raise DataError(f"table {path!r} has no rows: no unit to read")
-    column = units["spike_times"]
-    if not isinstance(column, VectorIndex):
-        raise DataError(f"the spike times of {path!r} have no index, so it cannot be told which unit each belongs to")
-    spike_times = column.target.data
-    bounds = np.concatenate([[0], np.asarray(column.data[:], dtype=np.int64)])
-    if (np.diff(bounds) < 0).any() or bounds[-1] > len(spike_times) or len(bounds) != len(units) + 1:
-        raise DataError(
-            f"the index of the spike times of {path!r} is damaged: {len(units)} units, {len(spike_times)} spikes, last "
-            f"index {bounds[-1]}; expected rising numbers up to the number of spikes"
-        )
-    own = _obs_intervals(units, path) if config.observed == "intervals" else None
+    spike_times, bounds = stored_spikes(units, path)
+    own = obs_intervals(units, path) if config.observed == "intervals" else None
     invalid = invalid_intervals(nwbfile, config)
     watched = _watched(own, invalid, n_units=len(units))
     spikes = _survey(spike_times, bounds, own)
@@ -136,6 +123,31 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
         bounds=bounds,
         masks=stored_masks(nwbfile, units),
     )
+
+
+def stored_spikes(units: Any, path: str) -> tuple[Any, NDArray[np.int64]]:
+    """Flat array of all spike times, as stored, and where each unit's part begins; the last bound is the number of spikes.
+
+    Raises
+    ------
+    DataError
+        If there are no units or spike times, or their index is damaged.
+    """
+    if "spike_times" not in units.colnames:
+        raise DataError(f"table {path!r} has no column 'spike_times', only {sorted(units.colnames)}; nothing to count")
+    if len(units) == 0:
+        raise DataError(f"table {path!r} has no rows: no unit to read")
+    column = units["spike_times"]
+    if not isinstance(column, VectorIndex):
+        raise DataError(f"the spike times of {path!r} have no index, so it cannot be told which unit each belongs to")
+    bounds = np.concatenate([[0], np.asarray(column.data[:], dtype=np.int64)])
+    n_spikes = len(column.target.data)
+    if (np.diff(bounds) < 0).any() or bounds[-1] > n_spikes or len(bounds) != len(units) + 1:
+        raise DataError(
+            f"the index of the spike times of {path!r} is damaged: {len(units)} units, {n_spikes} spikes, last index "
+            f"{bounds[-1]}; expected rising numbers up to the number of spikes"
+        )
+    return column.target.data, bounds
 
 
 def spikes_by_unit(stored: Any, bounds: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.float64]]]:
@@ -188,8 +200,14 @@ def _survey(stored: Any, bounds: NDArray[np.int64], own: tuple[Intervals, ...] |
     return _Spikes(first, last, int(bounds[-1]) - found, outside)
 
 
-def _obs_intervals(units: Any, path: str) -> tuple[Intervals, ...] | None:
-    """Each unit's own intervals; `ALWAYS` for a unit without any, None for a table without the column."""
+def obs_intervals(units: Any, path: str) -> tuple[Intervals, ...] | None:
+    """Each unit's own intervals; `ALWAYS` for a unit without any, None for a table without the column.
+
+    Raises
+    ------
+    DataError
+        If an interval has no start or no later stop.
+    """
     if "obs_intervals" not in units.colnames:
         return None
     column = units["obs_intervals"]
@@ -215,7 +233,7 @@ def _watched(own: tuple[Intervals, ...] | None, invalid: Intervals, *, n_units: 
 
 
 def _alike(watched: tuple[Intervals, ...]) -> Iterator[tuple[NDArray[np.intp], Intervals]]:
-    """Units that share their intervals, which `_obs_intervals` makes one object."""
+    """Units that share their intervals, which `obs_intervals` makes one object."""
     units: dict[int, list[int]] = {}
     for unit, intervals in enumerate(watched):
         units.setdefault(id(intervals), []).append(unit)
