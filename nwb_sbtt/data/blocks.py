@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.data.filters import Filter
-from nwb_sbtt.data.signals import crossings, hold, slow_part
+from nwb_sbtt.data.signals import crossings, hold
 
 ROUNDING = 1e-5
 REACH = 3
 """Margins of a filter that are read on either side: a held value may come from beyond the samples it is weighted with."""
+SMALLEST_AMOUNT = 1e-3
+"""Samples, weighted, below which there is nothing to take a mean of; the weight of one sample at the rim is 3e-4."""
 HELD_AT_ONCE = 4_000_000
 """Entries for which `hold` computes places at once."""
 
@@ -131,17 +133,26 @@ class Decimated:
         return values, block.supported(self.smooth, bins.centres, self.support).astype(np.intp)
 
     def _slow(self, block: Block, centres: NDArray[np.float64]) -> Floats:
+        """Mean of the observed samples around each centre, weighted by a Gaussian; 0 where there are none.
+
+        The samples are added up in blocks that begin at multiples of their length, whatever is read.
+        """
         length = self.slow_length
         first = -(-block.first // length)
         start = first * length - block.first
         n_blocks = (len(block.rows) - start) // length
         inside = slice(start, start + n_blocks * length)
         sums = block.values[inside].reshape(n_blocks, length, -1).sum(axis=1)
-        counts = block.rows[inside].reshape(n_blocks, length, 1).sum(axis=1).astype(sums.dtype)
+        counts = block.rows[inside].reshape(n_blocks, length, 1).sum(axis=1)
+        positions = (centres - (length - 1) / 2) / length
+        total = self.slow.apply(sums, first=first, positions=positions)
+        amount = self.slow.apply(counts.astype(sums.dtype), first=first, positions=positions)
         if len(block.holed):
-            counts = np.repeat(counts, sums.shape[1], axis=1)
-            counts[:, block.holed] = block.holes[inside].reshape(n_blocks, length, -1).sum(axis=1)
-        return slow_part(sums, counts, first=first, positions=centres, length=length, weights=self.slow)
+            # The lack is exactly 0 away from a hole, so that a hole changes no bit there.
+            lack = counts - block.holes[inside].reshape(n_blocks, length, -1).sum(axis=1)
+            amount = np.repeat(amount, total.shape[1], axis=1)
+            amount[:, block.holed] -= self.slow.apply(lack.astype(sums.dtype), first=first, positions=positions)
+        return np.asarray(np.divide(total, amount, out=np.zeros_like(total), where=amount > SMALLEST_AMOUNT))
 
 
 @dataclass(frozen=True)

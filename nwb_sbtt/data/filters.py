@@ -16,7 +16,9 @@ from numpy.typing import DTypeLike, NDArray
 ATTENUATION = 50.0
 """Decibels by which the stop band lies below the pass band."""
 FINEST = 256
-"""Positions are rounded to this fraction of a sample where a filter changes within a few samples."""
+TABLE = 2**19
+"""Positions are rounded to this fraction of a sample, or a coarser one where a filter is so long that its table of weights
+would hold more than twice this many."""
 CACHED = 64
 LARGEST_GROUP = 256
 
@@ -24,13 +26,10 @@ Floats = NDArray[np.floating[Any]]
 
 
 class Kernel(Protocol):
-    """A symmetric weighting of samples by their lag; no weight lies beyond `half` samples, none changes within `scale`."""
+    """A symmetric weighting of samples by their lag; no weight lies beyond `half` samples."""
 
     @property
     def half(self) -> float: ...  # noqa: D102
-    @property
-    def scale(self) -> float: ...  # noqa: D102
-
     def weights(self, lags: Floats) -> Floats:
         """Weights for rows of lags (position, sample), each row a whole kernel."""
         ...
@@ -47,11 +46,6 @@ class LowPass:
     def half(self) -> float:
         """Samples to either side."""
         return (ATTENUATION - 7.95) / (14.36 * self.width) / 2
-
-    @property
-    def scale(self) -> float:
-        """Samples within which the weights hardly change."""
-        return 1 / (2 * self.cut)
 
     def weights(self, lags: Floats) -> Floats:
         """Weights that sum to one in each row."""
@@ -73,11 +67,6 @@ class BandPass:
         """Samples to either side."""
         return max(self.low.half, self.high.half)
 
-    @property
-    def scale(self) -> float:
-        """Samples within which the weights hardly change."""
-        return self.high.scale
-
     def weights(self, lags: Floats) -> Floats:
         """Weights that sum to zero in each row."""
         return self.high.weights(lags) - self.low.weights(lags)
@@ -93,11 +82,6 @@ class Gaussian:
     def half(self) -> float:
         """Samples to either side."""
         return 4 * self.sd
-
-    @property
-    def scale(self) -> float:
-        """Samples within which the weights hardly change."""
-        return self.sd
 
     def weights(self, lags: Floats) -> Floats:
         """Weights, one at lag zero."""
@@ -117,7 +101,8 @@ class Filter:
     def __init__(self, kernel: Kernel, *, dtype: DTypeLike = np.float32) -> None:
         self.margin = int(np.ceil(kernel.half)) + 1
         """Samples that a block must hold on either side of every position."""
-        self._phases = int(np.clip(round(FINEST / max(kernel.scale, 1e-9)), 1, FINEST))
+        # A power of two, so that halves of a sample, where the centres of bins often lie, are exact.
+        self._phases = 2 ** int(np.clip(np.log2(TABLE / self.margin), 1, np.log2(FINEST)))
         lags = np.arange(self._phases)[:, None] / self._phases - np.arange(1 - self.margin, self.margin + 1)
         table = kernel.weights(lags)
         self._table = table.astype(dtype)

@@ -16,7 +16,7 @@ HIGHEST = 0.45
 DEFAULT_BANDS = {"power": (70.0, 150.0), "spikes": (300.0, 3000.0)}
 HALF_POWER = 0.2494
 """Standard deviation in seconds, times the frequency, of the Gaussian mean whose removal halves the power there."""
-BLOCKS_PER_SD = 8
+BLOCKS_PER_SD = 16
 
 Floats = NDArray[np.floating[Any]]
 
@@ -70,33 +70,13 @@ def band_filter(band: tuple[float, float], *, rate: float, steepness: float, dty
 
 
 def block_length(low: float, *, rate: float) -> int:
-    """Samples per block for `slow_part`: an eighth of its Gaussian's standard deviation, one at least."""
+    """Samples per block of the slow part: a sixteenth of its Gaussian's standard deviation, one at least."""
     return max(1, int(HALF_POWER * rate / low / BLOCKS_PER_SD))
 
 
 def slow_filter(low: float, *, rate: float, dtype: Any) -> Filter:
     """Gaussian weights over blocks of `block_length` samples; subtracting the mean under them is a high pass at `low` Hz."""
     return Filter(Gaussian(HALF_POWER * rate / low / block_length(low, rate=rate)), dtype=dtype)
-
-
-def slow_part(
-    sums: Floats, counts: Floats, *, first: int, positions: NDArray[np.float64], length: int, weights: Filter
-) -> Floats:
-    """Mean of the observed samples around each position, weighted by a Gaussian; 0 where there are none.
-
-    Parameters
-    ----------
-    sums, counts : array (block, channel)
-        Sum and number of the observed samples in each block of `length`; one column of counts may stand for all.
-    first : int
-        Number of the first block; block b holds samples ``b * length`` to ``(b + 1) * length - 1``.
-    positions : array (position)
-        In samples.
-    """
-    centres = (positions - (length - 1) / 2) / length
-    total = weights.apply(sums, first=first, positions=centres)
-    amount = weights.apply(counts, first=first, positions=centres)
-    return total / np.where(amount > 0, amount, 1)
 
 
 def hold(samples: Floats, observed: NDArray[np.bool_]) -> None:

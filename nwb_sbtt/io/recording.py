@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from nwb_sbtt.io.validity import control_allows
 KNOTS = 2**20
 """Up to this many timestamps are kept; of longer recordings every so-many-th, with the samples between evenly spaced."""
 TIMES_AT_ONCE = 2**20
+LEVEL_SAMPLES = 64
 EDGE_DECIMALS = 4
 """A sample within this fraction (decimals) of a sampling period of a bin's edge lies on it."""
 
@@ -134,13 +136,27 @@ class Recording:
     invalid: NDArray[np.float64]
     masks: tuple[StoredMask, ...] = ()
 
+    @cached_property
+    def level(self) -> NDArray[Any]:
+        """First observed value of each channel, 0 where it comes late; taken off everywhere, so that offsets cost no digits."""
+        piece = self.pieces[0]
+        low, high = piece.first, min(piece.first + LEVEL_SAMPLES, piece.stop)
+        stored = self.slabs.read(low, high)
+        values = stored.astype(self.dtype)
+        missing = self._missing(piece, values, stored, low)
+        seen = np.repeat(self._rows(piece, low, high)[:, None], values.shape[1], axis=1)
+        if missing is not None:
+            seen &= ~missing
+        return np.where(seen.any(axis=0), values[seen.argmax(axis=0), np.arange(values.shape[1])], 0).astype(self.dtype)
+
     def block(self, piece: Piece, first: int, stop: int) -> Block:
-        """Samples `first` to `stop`, which may reach beyond the piece."""
+        """Samples `first` to `stop`, which may reach beyond the piece, less the recording's `level`."""
         low, high = max(first, piece.first), min(stop, piece.stop)
         inside = slice(low - first, max(high, low) - first)
         values = np.zeros((stop - first, self.slabs.n_columns), dtype=self.dtype)
         stored = self.slabs.read(low, high) if low < high else values[inside]
         values[inside] = stored
+        values[inside] -= self.level
         rows = np.zeros(stop - first, dtype=bool)
         rows[inside] = self._rows(piece, low, high)
         missing = self._missing(piece, values[inside], stored, low)

@@ -1,0 +1,119 @@
+"""Bandwidth limits: k of N per bin, drawn among what was observed, the same whatever is read beside it."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nwb_sbtt.config import BandwidthConfig
+from nwb_sbtt.data.bandwidth import limit_bandwidth
+from nwb_sbtt.data.schema import make_dataset
+from nwb_sbtt.errors import DataError
+
+SCHEMES = ("random", "round_robin", "fixed", "decimate")
+
+
+def dataset(n_trials=4, n_bins=60, n_channels=12, *, seed=0, missing=0.0, trial_start=None):
+    rng = np.random.default_rng(seed)
+    shape = (n_trials, n_bins, n_channels)
+    observed = rng.random(shape) >= missing
+    observed[0, 0, 0] = True
+    start = np.arange(n_trials) * n_bins * 0.01 + 3 if trial_start is None else trial_start
+    return make_dataset(rng.normal(size=shape) + 5, observed, bin_width=0.01, kind="units", trial_start=start)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    scheme=st.sampled_from(SCHEMES[:3]),
+    k=st.integers(1, 11),
+    seed=st.integers(-5, 5),
+    missing=st.sampled_from([0, 0.3, 0.9]),
+)
+def test_exactly_k_of_the_observed_channels_remain_in_every_bin(scheme, k, seed, missing):
+    ds = dataset(seed=seed + 10, missing=missing)
+    limited = limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=k, seed=seed))
+    before, after = ds["observed"].values, limited["observed"].values
+    assert not (after & ~before).any()
+    assert np.array_equal(after.sum(-1), np.minimum(before.sum(-1), k))
+
+
+@settings(max_examples=40, deadline=None)
+@given(scheme=st.sampled_from(SCHEMES), k=st.integers(1, 11), missing=st.sampled_from([0, 0.4]))
+def test_values_inside_are_unchanged_and_zero_outside(scheme, k, missing):
+    ds = dataset(missing=missing)
+    limited = limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=k))
+    kept = limited["observed"].values
+    assert np.array_equal(limited["values"].values[kept], ds["values"].values[kept])
+    assert (limited["values"].values[~kept] == 0).all()
+    assert json.loads(limited.attrs["bandwidth"])["scheme"] == scheme and "bandwidth" not in ds.attrs
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 6])
+def test_all_schemes_have_the_same_budget(k):
+    ds = dataset(n_bins=120)
+    samples = {
+        scheme: limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=k))["observed"].values for scheme in SCHEMES
+    }
+    assert {int(kept.sum()) for kept in samples.values()} == {4 * 120 * k}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_trial_keeps_its_mask_in_any_subset_of_the_trials(scheme):
+    ds = dataset(missing=0.2)
+    config = BandwidthConfig(scheme=scheme, k=5, seed=3)
+    whole = limit_bandwidth(ds, config)["observed"].values
+    some = limit_bandwidth(ds.isel(trial=[2, 0]), config)["observed"].values
+    assert np.array_equal(some, whole[[2, 0]])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_overlap_of_two_chops_has_the_same_mask_in_both(scheme):
+    ds = dataset(n_trials=2, trial_start=np.array([3.0, 3.4]))
+    kept = limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=5))["observed"].values
+    assert np.array_equal(kept[0, 40:], kept[1, :20])
+
+
+def test_trials_without_a_start_still_get_masks_of_their_own():
+    kept = limit_bandwidth(dataset(trial_start=np.zeros(4)), BandwidthConfig(k=5))["observed"].values
+    assert not np.array_equal(kept[0], kept[1])
+
+
+def test_the_seed_alone_decides_a_random_mask():
+    ds = dataset()
+    masks = [limit_bandwidth(ds, BandwidthConfig(k=5, seed=seed))["observed"].values for seed in (1, 1, 2)]
+    assert np.array_equal(masks[0], masks[1]) and not np.array_equal(masks[0], masks[2])
+
+
+def test_a_random_mask_favours_no_channel_and_no_pair():
+    kept = limit_bandwidth(dataset(n_trials=20, n_bins=500), BandwidthConfig(k=3))["observed"].values.reshape(-1, 12)
+    # 10000 bins: the share of a channel has a standard deviation of 0.0043, that of a pair of 0.0021.
+    assert np.abs(kept.mean(0) - 3 / 12).max() < 0.02
+    pairs = (kept.T.astype(float) @ kept) / len(kept)
+    assert np.abs(pairs[~np.eye(12, dtype=bool)] - 3 * 2 / (12 * 11)).max() < 0.011
+    lagged = (kept[1:] & kept[:-1]).mean(0)
+    assert np.abs(lagged - (3 / 12) ** 2).max() < 0.013
+
+
+def test_round_robin_visits_every_channel_equally_often():
+    kept = limit_bandwidth(dataset(n_bins=120), BandwidthConfig(scheme="round_robin", k=5))["observed"].values
+    assert len(set(kept.sum((0, 1)).tolist())) == 1
+    assert np.flatnonzero(kept[0, 1]).tolist() == sorted((np.flatnonzero(kept[0, 0]) + 5) % 12)
+
+
+def test_fixed_keeps_the_same_channels_and_decimate_all_of_them():
+    ds = dataset(n_bins=120)
+    fixed = limit_bandwidth(ds, BandwidthConfig(scheme="fixed", k=3))["observed"].values
+    assert (fixed == fixed[0, 0]).all() and fixed[0, 0].sum() == 3
+    decimated = limit_bandwidth(ds, BandwidthConfig(scheme="decimate", k=3))["observed"].values
+    assert set(decimated.sum(-1).ravel().tolist()) == {0, 12}
+    assert set(np.diff(np.flatnonzero(decimated[0].any(-1))).tolist()) == {4}
+
+
+def test_a_limit_that_leaves_nothing_out_or_comes_twice_is_refused():
+    ds = dataset()
+    with pytest.raises(DataError, match="only 12 channels"):
+        limit_bandwidth(ds, BandwidthConfig(k=12))
+    with pytest.raises(DataError, match="imposed before"):
+        limit_bandwidth(limit_bandwidth(ds, BandwidthConfig(k=5)), BandwidthConfig(k=3))
