@@ -78,10 +78,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Bins:
-    """Bins in the recording's samples: the position of each centre, and the first and last-but-one sample inside.
-
-    A sample stands for the sampling period that begins at its time, so the centre of a bin of one sample is that sample.
-    """
+    """Bins in the recording's samples: the position of each centre, and the first sample inside and the first after."""
 
     centres: NDArray[np.float64]
     lows: NDArray[np.intp]

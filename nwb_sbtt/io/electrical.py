@@ -239,7 +239,7 @@ def _power_step(high: float, *, rate: float, bin_width: float) -> int:
 
 
 def _reach(bins: Bins, reduction: Reduction) -> tuple[int, int]:
-    """First and last-but-one sample that some bins need."""
+    """First sample that some bins need, and the one after the last."""
     first = min(int(bins.lows.min()), int(np.floor(bins.centres.min())))
     stop = max(int(bins.highs.max()), int(np.ceil(bins.centres.max())) + 1)
     return first - reduction.margin, stop + reduction.margin

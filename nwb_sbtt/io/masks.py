@@ -112,7 +112,8 @@ def stored_masks(nwbfile: Any, series: Any) -> tuple[StoredMask, ...]:
         If a mask does not have one column for each channel it names, or has no usable times.
     """
     found = [item for item in nwbfile.objects.values() if getattr(item, "neurodata_type", None) == TYPE]
-    return tuple(_stored_mask(nwbfile, mask) for mask in found if _belongs(mask, series) and not _is_result(mask))
+    masks = [_stored_mask(nwbfile, mask) for mask in found if _belongs(mask, series) and not _is_result(mask)]
+    return tuple(sorted(masks, key=lambda mask: mask.path))
 
 
 def _stored_mask(nwbfile: Any, mask: Any) -> StoredMask:

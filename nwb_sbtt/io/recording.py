@@ -61,7 +61,7 @@ class Piece:
 
     def bins(self, starts: NDArray[np.float64], width: float) -> Bins:
         """Bins that begin at `starts` (seconds), in samples."""
-        centres = self.positions(starts + width / 2) - 0.5
+        centres = self.positions(starts + width / 2)
         return Bins(np.round(centres, EDGE_DECIMALS), self.edges(starts), self.edges(starts + width))
 
 

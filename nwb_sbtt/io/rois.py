@@ -17,6 +17,7 @@ from nwb_sbtt.data.observed import Intervals, inside
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.clock import SampleClock, sample_clock
+from nwb_sbtt.io.masks import StoredMask, stored_masks
 from nwb_sbtt.io.paths import in_file_path
 from nwb_sbtt.io.scanning import SamplingOffsets, centroid_offsets, column_offsets, given_offsets
 from nwb_sbtt.io.slabs import Slabs
@@ -52,6 +53,7 @@ class RoiSource:
     invalid: Intervals = field(repr=False)
     series: RoiResponseSeries = field(repr=False)
     config: ReadConfig = field(repr=False)
+    masks: tuple[StoredMask, ...] = field(default=(), repr=False)
     kind: Kind = "rois"
 
     def bin(self, grid: Grid) -> Binned:
@@ -68,10 +70,15 @@ class RoiSource:
             tally = _Tally.empty(n_bins, n_rois)
             for first in range(int(firsts[trial]), int(stops[trial]), length):
                 stop = min(first + length, int(stops[trial]))
-                moments = self.clock.times(first, stop)[:, None] + self.offsets
+                times = self.clock.times(first, stop)
+                moments = times[:, None] + self.offsets
                 moments[inside(moments, self.invalid)] = np.nan
                 samples = self._samples(slabs.read(first, stop))
                 samples[~control_allows(self.series, self.config, first=first, stop=stop)] = np.nan
+                timed = np.flatnonzero(np.isfinite(times))
+                for mask in self.masks:
+                    hidden = mask.hidden(times[timed], self.channel_row)
+                    samples[timed] = np.where(hidden, np.nan, samples[timed])
                 tally.add(samples, bin_index(moments, grid.starts[trial], grid.bin_width))
             values[trial], observed[trial] = tally.result(self.config.rois.aggregate)
         return Binned(values, observed)
@@ -178,6 +185,7 @@ def roi_source(
         invalid=invalid_intervals(nwbfile, config),
         series=series,
         config=config,
+        masks=stored_masks(nwbfile, series),
     )
 
 

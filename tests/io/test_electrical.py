@@ -87,7 +87,7 @@ def test_the_lfp_equals_its_definition_computed_over_the_whole_recording():
     factors = np.array([1.0, 0.5, 2.0, -1.5])
     nwbfile, series = session(data, conversion=1e-6, channel_conversion=factors, offset=0.7)
     binned = read(nwbfile, series, "lfp", grid=whole(4.0))
-    centres = (np.arange(200) + 0.5) * 0.02 * RATE - 0.5
+    centres = (np.arange(200) + 0.5) * 0.02 * RATE
     expected = slow_lfp(data * 1e-6 * factors + 0.7, centres, low=2.0, high=20.0, width=0.02)
     scale = expected.std(axis=0)
     assert np.flatnonzero(binned.observed.all(axis=2)[0]).tolist() == list(range(2, 198))
@@ -105,7 +105,8 @@ def test_the_lfp_keeps_its_band_and_halves_the_power_at_its_lower_edge():
 
 def test_at_the_sampling_rate_the_lfp_is_the_signal_less_its_slow_part():
     data = noise(2.0)
-    binned = read(*session(data), "lfp", grid=whole(2.0, 1 / RATE), band=None)
+    grid = Grid(np.array([-0.5 / RATE]), 1 / RATE, len(data))
+    binned = read(*session(data), "lfp", grid=grid, band=None)
     assert binned.observed.all()
     slow = slow_lfp(data, np.arange(0, len(data), 50), low=1.0, high=0.4 * RATE, width=1 / RATE)
     np.testing.assert_allclose(binned.values[0, ::50], slow, atol=0.01 * slow.std())
@@ -354,7 +355,7 @@ def test_recorded_voltages_equal_the_whole_file_in_volts(realdata, name):
         series = next(item for item in nwbfile.objects.values() if isinstance(item, ElectricalSeries))
         source = electrical_source(nwbfile, series, ReadConfig(memory_limit=6e7))
         n = series.data.shape[0]
-        binned = source.bin(Grid(np.array([source.span[0]]), source.sampling_period, n))
+        binned = source.bin(Grid(np.array([source.span[0] - source.sampling_period / 2]), source.sampling_period, n))
         volts = series.data[:].astype(float) * series.conversion
     assert binned.observed.all() and binned.values.shape == (1, n, volts.shape[1])
     sd = 0.2494 / source.sampling_period
