@@ -1,0 +1,171 @@
+"""Spikes are counted where their unit was watched, and nowhere else."""
+
+import numpy as np
+import pytest
+from pynwb.misc import Units
+
+from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.data.grid import Grid
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.io import units as unit_reading
+from nwb_sbtt.io.units import units_source
+from tests.io import nwbfiles
+
+GRID = Grid(np.array([0.0, 0.4]), 0.1, 10)
+
+
+def binned(spikes, *, config=None, invalid=None, grid=GRID, **given):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, spikes, **given)
+    if invalid is not None:
+        nwbfiles.add_invalid_times(nwbfile, invalid)
+    source = units_source(nwbfile, nwbfile.units, config or ReadConfig())
+    return source, source.bin(grid)
+
+
+def counted_slowly(spikes, grid, watched):
+    """Counts, share observed and mask, bin by bin in exact ticks of a millisecond."""
+    ticks_per_bin = round(grid.bin_width * 1000)
+    values = np.zeros((*grid.shape, len(spikes)))
+    share = np.zeros(values.shape)
+    for trial, start in enumerate(grid.starts):
+        for b in range(grid.n_bins):
+            first = round(start * 1000) + b * ticks_per_bin
+            ticks = np.arange(first, first + ticks_per_bin)
+            for unit, times in enumerate(spikes):
+                held = np.zeros(len(ticks), dtype=bool)
+                for on, off in watched[unit]:
+                    held |= (ticks >= round(on * 1000)) & (ticks < round(off * 1000))
+                share[trial, b, unit] = held.mean()
+                values[trial, b, unit] = np.isin(np.round(np.asarray(times) * 1000).astype(int), ticks[held]).sum()
+    return values, share
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_counts_and_exposure_equal_those_of_a_slow_count(seed):
+    random = np.random.default_rng(seed)
+    spikes = [np.sort(random.uniform(0, 2, 60)).round(3) for _ in range(4)]
+    watched = [random.choice(200, 4, replace=False).reshape(2, 2) / 100 for _ in range(4)]
+    watched = [np.sort(each, axis=1) for each in watched]
+    watched = [each[np.argsort(each[:, 0])] for each in watched]
+    grid = Grid(np.array([0.7, 0.0, 0.25]), 0.05, 11)
+    source, result = binned(spikes, obs_intervals=watched, grid=grid)
+    values, share = counted_slowly(spikes, grid, watched)
+    assert (result.observed == (share > 0)).all()
+    assert (result.values == values).all()
+    assert result.exposure[result.observed] == pytest.approx(share[share > 0], abs=1e-6)
+    assert source.channel_row.tolist() == [0, 1, 2, 3]
+
+
+def test_each_unit_has_its_own_intervals():
+    _, result = binned([[0.05, 0.55], [0.05, 0.55]], obs_intervals=[[[0.0, 0.3]], [[0.5, 2.0]]])
+    assert result.observed[0, :, 0].tolist() == [True] * 3 + [False] * 7
+    assert result.observed[0, :, 1].tolist() == [False] * 5 + [True] * 5
+    assert result.values.sum(axis=(1,))[0].tolist() == [1, 1]
+    assert result.exposure is None
+
+
+def test_spikes_outside_the_intervals_are_not_counted_but_noted():
+    source, result = binned([[0.05, 0.15, 0.2, 0.9]], obs_intervals=[[[0.0, 0.12], [0.18, 0.2]]])
+    assert result.values[0].sum() == 1
+    # The spike on the very end of an interval is none of those outside.
+    assert "2 spikes of 'units' lie outside" in source.notes[0]
+
+
+def test_invalid_times_are_taken_off_every_unit():
+    _, result = binned([[0.05, 0.12, 0.15], [0.12]], invalid=[[0.1, 0.14], [0.3, 0.6]])
+    assert result.values[0, :3, 0].tolist() == [1, 1, 0]
+    assert result.values[0].sum() == 2
+    assert result.exposure[0, :3, 0] == pytest.approx([1, 0.6, 1])
+    assert not result.observed[0, 3:6].any()
+    _, ignored = binned([[0.05, 0.12, 0.15], [0.12]], invalid=[[0.1, 0.6]], config=ReadConfig(invalid_times=False))
+    assert ignored.observed.all()
+    assert ignored.values[0].sum() == 4
+
+
+def test_intervals_can_be_ignored_and_a_unit_without_any_is_always_observed():
+    given = {"obs_intervals": [[[0.0, 0.2]], np.empty((0, 2))]}
+    _, everything = binned([[0.5], [0.5]], config=ReadConfig(observed="all"), **given)
+    assert everything.observed.all()
+    source, result = binned([[0.5], [0.5]], **given)
+    assert result.observed[0, :, 1].all()
+    assert not result.observed[0, 2:, 0].any()
+    assert "1 of 2 units of 'units' have no obs_intervals" in source.notes[0]
+
+
+def test_spike_times_that_are_not_numbers_are_left_out_and_noted():
+    source, result = binned([[0.05, np.nan, 0.15], [np.inf]])
+    assert result.values[0].sum() == 2
+    assert "2 spike times of 'units' are not finite" in source.notes[1]
+
+
+def test_the_order_in_which_spikes_are_stored_does_not_matter():
+    spikes = np.random.default_rng(0).uniform(0, 1, 50)
+    assert (binned([np.sort(spikes)])[1].values == binned([spikes])[1].values).all()
+
+
+def test_long_trains_are_read_in_pieces(monkeypatch):
+    random = np.random.default_rng(1)
+    spikes = [np.sort(random.uniform(0, 2, n)).round(3) for n in (3, 0, 40, 7, 1, 25)]
+    whole = binned(spikes)[1].values
+    monkeypatch.setattr(unit_reading, "BLOCK", 8)
+    assert (binned(spikes)[1].values == whole).all()
+    assert [int(each) for each in binned(spikes, grid=Grid(np.array([0.0]), 2.0, 1))[1].values[0, 0]] == [
+        3,
+        0,
+        40,
+        7,
+        1,
+        25,
+    ]
+
+
+def test_the_span_is_that_of_the_intervals_or_of_the_spikes():
+    assert binned([[0.5, 3.0]], obs_intervals=[[[0.0, 2.0]]])[0].span == (0.0, 2.0)
+    first, last = binned([[0.5, 3.0], []])[0].span
+    assert first == 0.5
+    assert 3.0 < last < 3.001
+
+
+@pytest.mark.parametrize("interval", [[np.nan, 1.0], [0.0, np.nan], [2.0, 1.0]])
+def test_intervals_without_bounds_are_refused(interval):
+    with pytest.raises(DataError, match=r"row 0 of the obs_intervals of 'units'.*observed='all'"):
+        binned([[0.5]], obs_intervals=[[interval]])
+    with pytest.raises(DataError, match=r"row 0 of invalid_times.*invalid_times=False"):
+        binned([[0.5]], invalid=[interval])
+
+
+def test_a_table_without_spikes_is_refused():
+    nwbfile = nwbfiles.new_file()
+    nwbfile.add_unit_column("quality", "generated")
+    nwbfile.add_unit(quality="good")
+    with pytest.raises(DataError, match="no column 'spike_times'"):
+        units_source(nwbfile, nwbfile.units, ReadConfig())
+    nwbfile = nwbfiles.new_file()
+    nwbfile.units = Units(name="units", description="generated")
+    with pytest.raises(DataError, match="no"):
+        units_source(nwbfile, nwbfile.units, ReadConfig())
+    with pytest.raises(DataError, match="no unit of 'units' has a spike"):
+        binned([[], []])
+
+
+def test_a_damaged_index_is_refused(tmp_path):
+    import h5py
+
+    from nwb_sbtt.io.files import open_nwb
+
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.1, 0.2], [0.3]])
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with h5py.File(path, "a") as file:
+        file["units/spike_times_index"][:] = [2, 9]
+    with open_nwb(path) as read, pytest.raises(DataError, match="index of the spike times of 'units' is damaged"):
+        units_source(read, read.units, ReadConfig())
+
+
+def test_columns_with_one_value_a_unit_come_along():
+    source, _ = binned([[0.1], [0.2]], columns={"quality": ["good", "mua"], "depth": [1.5, 2.5]}, ids=[7, 3])
+    assert source.channel_columns["quality"].tolist() == ["good", "mua"]
+    assert source.channel_columns["depth"].tolist() == [1.5, 2.5]
+    assert source.channel_id.tolist() == [7, 3]
+    assert "spike_times" not in source.channel_columns
