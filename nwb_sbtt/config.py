@@ -175,20 +175,24 @@ class SAEConfig(Config):
     generator: Count = 64
     factors: Count = 16
     dropout: Share = 0.05
+    smoothing: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0, 8.0)
+    """Sds, in bins, of the Gaussians through which the encoder sees its input beside the input itself."""
 
 
 class LFADSConfig(Config):
     """LFADS (Sussillo et al. 2016; Pandarinath et al. 2018; Keshtkaran et al. 2022)."""
 
     name: Literal["lfads"] = "lfads"
-    read_in: Count = 64
+    read_in: Count = 32
     encoder: Count = 64
     initial_condition: Count = 64
-    controller: Count = 64
+    controller: Count = 32
     inputs: Annotated[int, Field(ge=0)] = 1
-    generator: Count = 100
-    factors: Count = 32
+    generator: Count = 64
+    factors: Count = 16
     dropout: Share = 0.05
+    smoothing: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0, 8.0)
+    """Sds, in bins, of the Gaussians through which the encoder sees its input beside the input itself."""
     ic_prior_sd: Positive = 0.316
     input_prior: Literal["gaussian", "autoregressive"] = "autoregressive"
     input_prior_tau: Positive = 10.0
@@ -206,7 +210,7 @@ ModelConfig = Annotated[SAEConfig | LFADSConfig, Field(discriminator="name")]
 class MaskConfig(Config):
     """What the encoder may see and what is scored while fitting; see ``nwb_sbtt.masks``."""
 
-    coordinated_dropout: tuple[Share, Share] = (0.1, 0.6)
+    coordinated_dropout: tuple[Share, Share] = (0.2, 0.2)
     """Lowest and highest share of the observed entries hidden from the encoder; drawn anew for each batch."""
     hidden: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the observed entries of the validation trials kept from the encoder; models are compared on these."""
@@ -221,13 +225,13 @@ class TrainConfig(Config):
     """None takes as many as make 3000 optimiser steps, at most 1000."""
     batch_size: Count | None = None
     """Trials; None takes a twentieth of the training trials, between 8 and 64."""
-    learning_rate: Positive = 4e-3
+    learning_rate: Positive = 8e-3
     """Peak of a one-cycle schedule: a linear rise over the first tenth of training, then half a cosine to zero."""
     weight_decay: NotNegative = 1e-4
     gradient_clip: Positive = 1.0
     averaging: Share = 0.995
     """Decay per step of the moving average of the weights, which is what is validated and kept."""
-    kl_weight: NotNegative = 1.0
+    kl_weight: NotNegative = 0.1
     """Weight of the KL divergence; 1 is the evidence lower bound at every missing fraction."""
     l2_weight: NotNegative = 0.0
     """Weight of the mean squared recurrent weight of generator and controller."""

@@ -14,6 +14,14 @@ from nwb_sbtt.nn.likelihoods import Observation
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """What an encoder made of a batch: its states at every step, and its last ones of both directions side by side."""
+
+    states: Float[Tensor, "trial time state"]
+    last: Float[Tensor, "trial state"]
+
+
+@dataclass(frozen=True)
 class Inference:
     """One pass through a model.
 
@@ -43,9 +51,17 @@ class Model(nn.Module, ABC):
     observation: Observation
     samples: bool
 
-    @abstractmethod
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Inference:
         """Infer from what is shown."""
+        return self.generate(self.encode(batch, generator), generator)
+
+    @abstractmethod
+    def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
+        """Read what is shown; in evaluation mode this part is the same for every posterior sample."""
+
+    @abstractmethod
+    def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
+        """Draw from the posterior, or take its mean, and unroll the generator."""
 
     @abstractmethod
     def recurrent_weights(self) -> list[Tensor]:

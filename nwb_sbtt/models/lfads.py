@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import LFADSConfig
-from nwb_sbtt.models.base import Inference, Model, dropout, noise
+from nwb_sbtt.models.base import Encoded, Inference, Model, dropout, noise
 from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
 from nwb_sbtt.nn.control import MIN_LOG_SD, controlled
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
@@ -31,8 +31,8 @@ class LFADS(Model):
     def __init__(self, config: LFADSConfig, statistics: dict[str, ChannelStatistics], likelihood: str):
         super().__init__()
         self.config = c = config
-        self.read_in = ReadIn(statistics, c.read_in)
-        self.encoder = nn.GRU(c.read_in, c.encoder, batch_first=True, bidirectional=True)
+        self.read_in = ReadIn(statistics, c.read_in, c.smoothing)
+        self.encoder = nn.GRU(self.read_in.n_features, c.encoder, batch_first=True, bidirectional=True)
         self.to_initial = nn.Linear(2 * c.encoder, 2 * c.initial_condition)
         self.to_generator = nn.Linear(c.initial_condition, c.generator)
         self.prior_mean = nn.Parameter(torch.zeros(c.initial_condition))
@@ -46,11 +46,15 @@ class LFADS(Model):
             self.input_prior = InputPrior(c.input_prior, c.inputs, tau=c.input_prior_tau, sd=c.input_prior_sd)
         self.observation = LIKELIHOODS[likelihood](statistics, c.factors)
 
-    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Inference:
-        """Infer from what is shown."""
-        c, rate = self.config, self.config.dropout if self.training else 0.0
-        states, last = self.encoder(dropout(self.read_in(batch), rate, generator))
-        mean, log_sd = self.to_initial(dropout(torch.cat([last[0], last[1]], -1), rate, generator)).chunk(2, -1)
+    def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
+        """Read what is shown in both directions."""
+        states, last = self.encoder(dropout(self.read_in(batch), self._rate, generator))
+        return Encoded(dropout(states, self._rate, generator), torch.cat([last[0], last[1]], -1))
+
+    def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
+        """Draw the initial condition and the inputs, and unroll."""
+        c, rate, n_steps = self.config, self._rate, encoded.states.shape[1]
+        mean, log_sd = self.to_initial(dropout(encoded.last, rate, generator)).chunk(2, -1)
         log_sd = log_sd.clamp(min=MIN_LOG_SD) + self.prior_log_sd
         kl = kl_to_gaussian(mean, log_sd, self.prior_mean, self.prior_log_sd)
         initial = mean if generator is None else mean + log_sd.exp() * noise(tuple(mean.shape), generator, mean)
@@ -58,13 +62,13 @@ class LFADS(Model):
         weights = nn.functional.normalize(self.to_factors, dim=1).t()
         inputs = None
         if isinstance(self.generator, nn.GRU):
-            path, _ = self.generator(g0.new_zeros(states.shape[1], len(g0), 1), g0[None])
+            path, _ = self.generator(g0.new_zeros(n_steps, len(g0), 1), g0[None])
         else:
-            draws = (states.shape[1], len(g0), c.inputs)
+            draws = (n_steps, len(g0), c.inputs)
             run = controlled(
                 self.controller,
                 self.generator,
-                projected=self.controller.project(dropout(states, rate, generator).transpose(0, 1)),
+                projected=self.controller.project(encoded.states.transpose(0, 1)),
                 feedback=weights @ self.feedback,
                 to_inputs=(self.to_inputs.weight.t(), self.to_inputs.bias, self.input_prior.log_sd),
                 g0=g0,
@@ -74,6 +78,10 @@ class LFADS(Model):
             kl = kl + self.input_prior.kl(run.mean, run.log_sd, run.inputs)
         factors = (dropout(path, rate, generator) @ weights).transpose(0, 1)
         return Inference(factors, kl, initial_condition=initial, inputs=inputs)
+
+    @property
+    def _rate(self) -> float:
+        return self.config.dropout if self.training else 0.0
 
     def recurrent_weights(self) -> list[Tensor]:
         """Those of the generator and the controller."""

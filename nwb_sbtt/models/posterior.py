@@ -51,8 +51,9 @@ def _spread(model: Model, batch: Batch, samples: int, generator: torch.Generator
     """Running mean and variance (Welford), so that memory does not grow with the number of samples."""
     mean: dict[str, Tensor] = {}
     squares: dict[str, Tensor] = {}
+    encoded = model.encode(batch)
     for n in range(1, samples + 1):
-        for name, value in _arrays(model, model(batch, generator), batch.session).items():
+        for name, value in _arrays(model, model.generate(encoded, generator), batch.session).items():
             if n == 1:
                 mean[name], squares[name] = value.clone(), torch.zeros_like(value)
             else:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import SAEConfig
-from nwb_sbtt.models.base import Inference, Model, dropout
+from nwb_sbtt.models.base import Encoded, Inference, Model, dropout
 from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 
@@ -23,23 +23,29 @@ class SAE(Model):
     def __init__(self, config: SAEConfig, statistics: dict[str, ChannelStatistics], likelihood: str):
         super().__init__()
         self.config = config
-        self.read_in = ReadIn(statistics, config.encoder)
-        self.encoder = nn.GRU(config.encoder, config.encoder, batch_first=True, bidirectional=True)
+        self.read_in = ReadIn(statistics, config.encoder, config.smoothing)
+        self.encoder = nn.GRU(self.read_in.n_features, config.encoder, batch_first=True, bidirectional=True)
         self.to_initial = nn.Linear(2 * config.encoder, config.generator)
         self.generator = nn.GRU(1, config.generator, batch_first=True)
         self.to_factors = nn.Linear(config.generator, config.factors, bias=False)
         self.observation = LIKELIHOODS[likelihood](statistics, config.factors)
 
-    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Inference:
-        """Encode what is shown, unroll."""
-        rate = self.config.dropout if self.training else 0.0
-        n_trials, n_bins, _ = batch.values.shape
-        _, last = self.encoder(dropout(self.read_in(batch), rate, generator))
-        initial = self.to_initial(torch.cat([last[0], last[1]], -1))
-        no_input = batch.values.new_zeros(n_trials, n_bins, 1)
-        states, _ = self.generator(no_input, initial[None])
-        factors = self.to_factors(dropout(states, rate, generator))
+    def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
+        """Read what is shown in both directions."""
+        states, last = self.encoder(dropout(self.read_in(batch), self._rate, generator))
+        return Encoded(states, torch.cat([last[0], last[1]], -1))
+
+    def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
+        """Unroll the generator from the encoder's last states."""
+        n_trials, n_bins, _ = encoded.states.shape
+        initial = self.to_initial(dropout(encoded.last, self._rate, generator))
+        states, _ = self.generator(initial.new_zeros(n_trials, n_bins, 1), initial[None])
+        factors = self.to_factors(dropout(states, self._rate, generator))
         return Inference(factors, kl=initial.new_zeros(n_trials), initial_condition=initial)
+
+    @property
+    def _rate(self) -> float:
+        return self.config.dropout if self.training else 0.0
 
     def recurrent_weights(self) -> list[Tensor]:
         """Those of the generator."""

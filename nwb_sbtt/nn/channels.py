@@ -6,6 +6,7 @@ Only this layer and the observation model (`nwb_sbtt.nn.likelihoods`) know the c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,7 @@ def channel_statistics(batch: Batch) -> ChannelStatistics:
     """
     weight = batch.observed.double()
     amount = weight if batch.exposure is None else weight * batch.exposure
-    values = batch.values.double()
+    values = torch.where(batch.observed, batch.values, torch.zeros_like(batch.values)).double()
     overall = (values * weight).sum() / amount.sum().clamp(min=1e-12)
     per_channel = amount.sum((0, 1))
     mean = ((values * weight).sum((0, 1)) + overall) / (per_channel + 1)
@@ -42,15 +43,22 @@ def channel_statistics(batch: Batch) -> ChannelStatistics:
 
 
 class ReadIn(nn.Module):
-    """Sum what each shown entry has to say, and tell the encoder how much was missing.
+    """Sum what each shown entry has to say, near each bin, and tell the encoder how much was missing.
 
-    Input of a bin is ``N / n · Σ_shown W_c (value_c / exposure_c − mean_c) / sd_c + Σ_shown M_c / N`` over the `n` of `N`
-    channels shown: the first term keeps its expected size whatever is missing, the second says which channels were seen.
-    A bin in which nothing is shown gives exactly 0 in both.
+    With scores ``s = (value / exposure − mean) / sd`` of the shown entries and `n` of `N` channels shown, a bin's features are
+
+    * now: ``Σ W_c s_c · N / (n + 1)``, which keeps its expected size whatever is missing;
+    * near: the same sums and counts, both weighted over time by Gaussians of several widths, and one mixture of these widths
+      per feature. A recurrent encoder with random weights hardly learns from data of which little is observed, where a
+      linear filter finds most of what there is within seconds; this hands it that filter.
+    * which: ``Σ_shown M_c / N``, zero at first.
+
+    A bin with nothing shown near it gives exactly 0.
     """
 
-    def __init__(self, statistics: dict[str, ChannelStatistics], width: int):
+    def __init__(self, statistics: dict[str, ChannelStatistics], width: int, smoothing: tuple[float, ...]):
         super().__init__()
+        self.smoothing = smoothing
         self.values = nn.ParameterDict()
         self.masks = nn.ParameterDict()
         for session, of in statistics.items():
@@ -59,15 +67,35 @@ class ReadIn(nn.Module):
             self.masks[session] = nn.Parameter(torch.zeros(n_channels, width))
             self.register_buffer(f"mean_{session}", of.mean)
             self.register_buffer(f"sd_{session}", of.sd)
+        own = torch.eye(len(smoothing))[torch.arange(width) % len(smoothing)].t().contiguous()
+        self.mixture = nn.Parameter(own * torch.tensor(smoothing)[:, None].sqrt())
 
-    def forward(self, batch: Batch) -> Float[Tensor, "trial time width"]:
+    @property
+    def n_features(self) -> int:
+        """Width of what `forward` gives."""
+        return 2 * self.mixture.shape[1]
+
+    def forward(self, batch: Batch) -> Float[Tensor, "trial time feature"]:
         """Read the shown entries of a batch."""
         mean, sd = self.get_buffer(f"mean_{batch.session}"), self.get_buffer(f"sd_{batch.session}")
         shown = batch.shown.to(batch.values.dtype)
         values = batch.values if batch.exposure is None else batch.values / batch.exposure
         scores = torch.where(batch.shown, (values - mean) / sd, torch.zeros_like(values))
-        n_shown = shown.sum(-1, keepdim=True)
-        rescale = values.shape[-1] / n_shown.clamp(min=1)
-        read: Tensor = scores @ self.values[batch.session] * rescale
-        seen: Tensor = shown @ self.masks[batch.session] / values.shape[-1]
-        return read + seen
+        n_channels = values.shape[-1]
+        sums, share = scores @ self.values[batch.session], shown.mean(-1, keepdim=True)
+        near = self._near(sums, share, n_channels)
+        seen: Tensor = shown @ self.masks[batch.session] / n_channels
+        return torch.cat([sums / (share + 1 / n_channels) * 0.5 + seen, near], -1)
+
+    def _near(
+        self, sums: Float[Tensor, "trial time width"], share: Float[Tensor, "trial time 1"], n_channels: int
+    ) -> Float[Tensor, "trial time width"]:
+        """Observed-normalised smoothing, shrunk as if one more entry with the score 0 had been seen in each window."""
+        sd = torch.tensor(self.smoothing, device=sums.device)[:, None, None]
+        times = torch.arange(sums.shape[1], device=sums.device)
+        area = sd * (2 * math.pi) ** 0.5
+        kernels = torch.exp(-0.5 * ((times[:, None] - times) / sd) ** 2) / area
+        stacked = torch.cat([sums, share], -1)
+        smooth = (kernels.flatten(0, 1) @ stacked).unflatten(1, (len(sd), len(times)))
+        near = smooth[..., :-1] / (smooth[..., -1:] + 1 / (n_channels * area))
+        return torch.einsum("bktf,kf->btf", near, self.mixture)

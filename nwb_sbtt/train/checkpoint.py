@@ -64,7 +64,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], Progress]:
     try:
         with safe_open(path, framework="pt") as handle:
             note = handle.metadata() or {}
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            # Cloned, because slices of a mapped file are not aligned, and the optimiser's last bits depend on alignment.
+            tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise TrainingError(f"cannot read the training state {str(path)!r}: {error}") from None
     if note.get("format") != str(FORMAT):
