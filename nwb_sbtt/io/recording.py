@@ -153,10 +153,9 @@ class Recording:
         """Samples `first` to `stop`, which may reach beyond the piece, less the recording's `level`."""
         low, high = max(first, piece.first), min(stop, piece.stop)
         inside = slice(low - first, max(high, low) - first)
-        values = np.zeros((stop - first, self.slabs.n_columns), dtype=self.dtype)
-        stored = self.slabs.read(low, high) if low < high else values[inside]
-        values[inside] = stored
-        values[inside] -= self.level
+        values = np.empty((stop - first, self.slabs.n_columns), dtype=self.dtype)
+        stored = self.slabs.read(low, max(high, low))
+        np.subtract(stored, self.level, out=values[inside], dtype=self.dtype, casting="unsafe")
         rows = np.zeros(stop - first, dtype=bool)
         rows[inside] = self._rows(piece, low, high)
         missing = self._missing(piece, values[inside], stored, low)
@@ -168,7 +167,8 @@ class Recording:
             holes = np.zeros((len(rows), len(holed)), dtype=bool)
             holes[inside] = ~missing[:, holed]
             holes &= rows[:, None]
-        values[~rows] = 0
+        if not rows.all():
+            values[~rows] = 0
         return Block(values, first, rows, holed, holes)
 
     def _rows(self, piece: Piece, low: int, high: int) -> NDArray[np.bool_]:
