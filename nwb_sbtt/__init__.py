@@ -24,6 +24,8 @@ _HOMES = {
     "FitConfig": "config",
     "read_nwb": "io.reader",
     "inspect": "io.candidates",
+    "write_nwb": "io.writer",
+    "read_result": "io.results",
 }
 
 __version__ = version("nwb_sbtt")

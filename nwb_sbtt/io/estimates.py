@@ -32,7 +32,7 @@ from nwb_sbtt.io.layout import (
     tables_of,
     window_length,
 )
-from nwb_sbtt.io.packing import Pack
+from nwb_sbtt.io.packing import Backend, Pack
 
 _KINDS = {"factors": "factors", "inputs": "inferred_inputs"}
 _TEXTS = {
@@ -51,7 +51,15 @@ _SEGMENT_COLUMNS = {
 
 def column_names(latents: xr.Dataset) -> dict[str, dict[str, str]]:
     """Under which column each trial and each channel coordinate is stored; a few names are taken in such tables."""
-    taken = {*_SEGMENT_COLUMNS, *dir(TimeIntervals), "timeseries", "timeseries_index", "tags", "tags_index", "trial_start"}
+    taken = {
+        *_SEGMENT_COLUMNS,
+        *dir(TimeIntervals),
+        "timeseries",
+        "timeseries_index",
+        "tags",
+        "tags_index",
+        "trial_start",
+    }
     taken |= {"id", "name", "description", "colnames", "columns", "namespace", "neurodata_type", "object_id"}
     names: dict[str, dict[str, str]] = {"trial": {}, "channel": {}}
     for key, coord in latents.coords.items():
@@ -79,7 +87,7 @@ def add_estimates(
     name: str,
     tables: Mapping[str, DynamicTable],
     record: LatentVariableModel,
-    pack: Pack,
+    backend: Backend,
     recorded: TimeSeries | None,
 ) -> None:
     """Put a latents Dataset into a processing module.
@@ -95,8 +103,7 @@ def add_estimates(
         The tables behind the channels, in this file; channels of any other table point at the table of channels that
         is added here.
     record : LatentVariableModel
-    pack : callable
-        Wraps an array for the backend.
+    backend : Backend
     recorded : TimeSeries or None
         The series in this file that all channels come from.
     """
@@ -111,14 +118,14 @@ def add_estimates(
         groups.append((suffix, columns, tables.get(path, channels), rows))
     by_layer = {}
     for layer in layers(latents):
-        shelf = _Shelf(module, latents, layer, name, pack)
+        shelf = _Shelf(module, latents, layer, name, backend.pack)
         for suffix, columns, table, rows in groups:
             region = _Region(table, rows)
             shelf.add_channel_series(suffix, columns, region, record)
             shelf.add_mask(suffix, columns, region, recorded)
         shelf.add_latent_series(record)
         by_layer[layer.number] = (layer, shelf.added)
-    module.add(_segments(latents, name, by_layer))
+    module.add(_segments(latents, name, by_layer, references=backend.references))
 
 
 class _Region:
@@ -252,7 +259,9 @@ def _channels_table(latents: xr.Dataset, name: str) -> DynamicTable:
     )
 
 
-def _segments(latents: xr.Dataset, name: str, by_layer: Mapping[int, tuple[Layer, list[TimeSeries]]]) -> TimeIntervals:
+def _segments(
+    latents: xr.Dataset, name: str, by_layer: Mapping[int, tuple[Layer, list[TimeSeries]]], *, references: bool
+) -> TimeIntervals:
     starts = latents["trial_start"].values.astype(np.float64)
     n_bins, length = latents.sizes["time"], window_length(latents)
     order = np.argsort(starts, kind="stable")
@@ -273,22 +282,29 @@ def _segments(latents: xr.Dataset, name: str, by_layer: Mapping[int, tuple[Layer
         ordered = [data[i] for i in order] if isinstance(data, list) else data[order]
         columns.append(VectorData(name=column, description=f"{coord} of the trial", data=ordered))
     names = [column.name for column in columns]
-    references, ends = [], []
-    for trial in order:
-        number, i = place[int(trial)]
-        references += [TimeSeriesReference(i * n_bins, n_bins, series) for series in by_layer[number][1]]
-        ends.append(len(references))
-    samples = TimeSeriesReferenceVectorData(
-        name="timeseries", description="samples of the segment in each series", data=references
-    )
-    index = VectorIndex(name="timeseries_index", data=np.array(ends), target=samples)
+    if references:
+        columns += _references([(*place[int(trial)], n_bins) for trial in order], by_layer)
+        names.append("timeseries")
     return TimeIntervals(
         name=f"{name}_segments",
         description="The pieces of the session that the model was given, one row per piece, in the order of time.",
         id=np.arange(len(order)),
-        columns=[*columns, samples, index],
-        colnames=[*names, "timeseries"],
+        columns=columns,
+        colnames=names,
     )
+
+
+def _references(
+    pieces: list[tuple[int, int, int]], by_layer: Mapping[int, tuple[Layer, list[TimeSeries]]]
+) -> list[VectorData]:
+    """Columns that point each segment, given as (layer, place in it, bins), at its samples in every series."""
+    samples, ends = [], []
+    for layer, i, n_bins in pieces:
+        samples += [TimeSeriesReference(i * n_bins, n_bins, series) for series in by_layer[layer][1]]
+        ends.append(len(samples))
+    text = "samples of the segment in each series"
+    column = TimeSeriesReferenceVectorData(name="timeseries", description=text, data=samples)
+    return [column, VectorIndex(name="timeseries_index", data=np.array(ends), target=column)]
 
 
 def _storable(latents: xr.Dataset, coord: str) -> Any:

@@ -79,7 +79,7 @@ def _centres(latents: xr.Dataset) -> NDArray[np.float64]:
     width, time = float(latents.attrs["bin_width"]), latents["time"].values.astype(np.float64)
     whole = (np.arange(len(time)) + 0.5) * width
     given = time - time[0] + width / 2
-    return whole if np.abs(given - whole).max() < 1e-3 * width else given
+    return np.asarray(whole if np.abs(given - whole).max() < 1e-3 * width else given)
 
 
 def table_suffixes(tables: Iterable[str]) -> dict[str, str]:

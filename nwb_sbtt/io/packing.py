@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import xarray as xr
 from hdmf.backends.hdf5 import H5DataIO
 from numpy.typing import NDArray
-from pynwb import NWBHDF5IO, NWBFile
+from pynwb import NWBHDF5IO, NWBFile, get_manager
 
 from nwb_sbtt.errors import FileError
+from nwb_sbtt.io.staging import reserve
 
 Pack: TypeAlias = Callable[[NDArray[Any]], Any]
-"""Says how the file's backend is to store an array."""
+"""Wraps an array to say how the file's backend is to store it."""
 CHUNK_BYTES = 2**20
 CHUNK_COLUMNS = 1024
+FILE_BYTES = 2**22
+"""What a file holds besides its arrays: mostly the definitions of its types."""
+OBJECT_BYTES = 2**13
 
 
 def is_zarr(path: Path) -> bool:
@@ -52,6 +58,14 @@ def pack_zarr(array: NDArray[Any]) -> Any:
     return ZarrDataIO(data=array, chunks=chunks(array))
 
 
+@dataclass(frozen=True)
+class Backend:
+    """What a backend can do: how it stores arrays, and whether a table can hold references to samples of a series."""
+
+    pack: Pack
+    references: bool
+
+
 def chunks(array: NDArray[Any]) -> tuple[int, ...]:
     """Shape of a chunk: all of up to 1024 columns, and as many rows as make about a megabyte."""
     columns = tuple(min(size, CHUNK_COLUMNS) for size in array.shape[1:])
@@ -62,10 +76,33 @@ def chunks(array: NDArray[Any]) -> tuple[int, ...]:
 def save(nwbfile: NWBFile, path: Path) -> None:
     """Write a new file in the format that its name asks for."""
     if is_zarr(path):
-        from hdmf_zarr.nwb import NWBZarrIO
+        import numcodecs
+        from hdmf_zarr import ZarrIO
 
-        with NWBZarrIO(path=str(path), mode="w") as io:
+        # The default codec is pickle, which nobody should have to trust; numcodecs refuses it, and NWBZarrIO knows no other.
+        with ZarrIO(path=str(path), manager=get_manager(), mode="w", object_codec_class=numcodecs.JSON) as io:
             io.write(nwbfile)
     else:
+        reserve(path, size(nwbfile))
         with NWBHDF5IO(path, mode="w") as io:
             io.write(nwbfile)
+
+
+def addition(latents: xr.Dataset) -> int:
+    """Bytes that results add to a file at most."""
+    n_trials, n_bins = latents.sizes["trial"], latents.sizes["time"]
+    return latents.nbytes + 8 * n_trials * n_bins + OBJECT_BYTES * (n_trials + 100) + FILE_BYTES
+
+
+def size(nwbfile: NWBFile) -> int:
+    """Bytes that a new file takes at most: all arrays uncompressed, and some for each object and each file."""
+    total = 0
+    for item in nwbfile.all_children():
+        values = {id(value): value for value in (*item.fields.values(), getattr(item, "data", None))}.values()
+        arrays = (value.data if isinstance(value, H5DataIO) else value for value in values)
+        total += OBJECT_BYTES + sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+    return total + FILE_BYTES
+
+
+HDF5 = Backend(pack_hdf5, references=True)
+ZARR = Backend(pack_zarr, references=False)

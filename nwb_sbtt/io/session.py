@@ -209,7 +209,7 @@ def _pixels(image: NDArray[Any]) -> NDArray[Any]:
 
 def _carried(item: Any, **links: Any) -> Any:
     """Make an object of the same core type with the same plain fields; what an extension added stays in the source."""
-    kind = next(base for base in type(item).__mro__ if base in _CORE)
+    kind: Any = next(base for base in type(item).__mro__ if base in _CORE)
     taken = {each["name"] for each in get_docval(kind.__init__)} - set(links)
     fields = {key: _plain(value) for key, value in item.fields.items() if key in taken}
     known: Mapping[str, Any] = {"name": item.name, **{key: value for key, value in fields.items() if value is not None}}

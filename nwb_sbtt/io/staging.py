@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -43,10 +44,32 @@ def staged(target: Path, *, suffix: str) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         _move(temporary, target)
-    except OSError as error:
-        raise FileError(f"cannot write {str(target)!r}: {_reason(error)}; nothing was left behind") from error
+    except (OSError, RuntimeError) as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        raise FileError(f"cannot write {str(target)!r}: {reason}; nothing was left behind") from error
     finally:
         _remove(temporary)
+
+
+def reserve(path: Path, n_bytes: int) -> None:
+    """Lengthen a file by so many bytes, or fail now.
+
+    HDF5 does not recover from a write that the system refuses: it fails again when the file is closed, and may take the
+    process down with it. So a full disk has to be found before HDF5 is let loose. The program that writes the file cuts
+    it back to its true length.
+
+    Raises
+    ------
+    OSError
+        If there is no space, or the file would be longer than the system allows.
+    """
+    with path.open("ab") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), file.tell(), n_bytes)
+        elif shutil.disk_usage(path.parent).free < n_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _prefix(target: Path) -> str:
@@ -100,12 +123,10 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or next((os.strerror(code) for code in _codes(error)), str(error))
-
-
-def _codes(error: OSError) -> list[int]:
-    """Error numbers that HDF5 reports in its text only."""
+def _reason(error: OSError | RuntimeError) -> str | None:
+    """What the system said; HDF5 has it in its text only. None where it was not the system."""
     _, _, rest = str(error).partition("errno = ")
     digits = rest.split(",")[0]
-    return [int(digits)] if digits.isdigit() else []
+    if digits.isdigit():
+        return os.strerror(int(digits))
+    return (error.strerror or str(error)) if isinstance(error, OSError) else None

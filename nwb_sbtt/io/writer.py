@@ -22,10 +22,10 @@ from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.io.estimates import add_estimates, channel_rows, column_names
 from nwb_sbtt.io.files import open_nwb, sha256
 from nwb_sbtt.io.layout import check_latents, check_name, tables_of
-from nwb_sbtt.io.packing import is_zarr, pack_hdf5, pack_zarr, save
+from nwb_sbtt.io.packing import HDF5, ZARR, addition, is_zarr, save
 from nwb_sbtt.io.provenance import known_model, model_record, recorded_source, sources_table
 from nwb_sbtt.io.session import TableCarrier, derived_file, find, lookup
-from nwb_sbtt.io.staging import staged
+from nwb_sbtt.io.staging import reserve, staged
 
 _MODULES = {
     "units": ("ecephys", "Results from extracellular electrophysiology."),
@@ -185,6 +185,7 @@ def _write_appended(latents: xr.Dataset, path: Path, place: _Place, recording: P
         _check_free(nwb, place)
         sources = _sources(latents, nwb, recording)
     shutil.copyfile(recording, path)
+    reserve(path, addition(latents))
     with NWBHDF5IO(path, mode="a") as io:
         nwb = io.read()
         if nwb.was_generated_by is None:
@@ -236,12 +237,12 @@ def _add(
 ) -> None:
     text = _MODULES[str(latents.attrs["kind"])][1]
     module = nwb.processing.get(place.module) or nwb.create_processing_module(name=place.module, description=text)
-    pack = pack_zarr if place.zarr else pack_hdf5
-    record = model_record(latents, name=f"{place.name}_model", columns=column_names(latents), pack=pack)
+    backend = ZARR if place.zarr else HDF5
+    record = model_record(latents, name=f"{place.name}_model", columns=column_names(latents), pack=backend.pack)
     if sources is not None:
         record.sources = sources
     recorded = _recorded_series(latents, nwb)
-    add_estimates(module, latents, name=place.name, tables=tables, record=record, pack=pack, recorded=recorded)
+    add_estimates(module, latents, name=place.name, tables=tables, record=record, backend=backend, recorded=recorded)
 
 
 def _check_recording(latents: xr.Dataset, nwb: NWBFile, recording: Path) -> None:

@@ -73,7 +73,9 @@ def test_channels_of_two_tables_come_back_in_their_order(recording, tmp_path):
         assert module["sbtt_mean_PlaneSegmentation"].channels.data[:].tolist() == [1]
 
 
-@pytest.mark.parametrize("absent", [["rates_sd"], ["inputs", "inputs_sd"], ["factors", "factors_sd", "rates", "rates_sd"]])
+@pytest.mark.parametrize(
+    "absent", [["rates_sd"], ["inputs", "inputs_sd"], ["factors", "factors_sd", "rates", "rates_sd"]]
+)
 def test_what_a_model_does_not_give_is_not_there_afterwards(recording, tmp_path, absent):
     latents = latents_of(recording, UNITS).drop_vars(absent)
     assert_same(latents, read_result(write_nwb(latents, tmp_path / "r.nwb")))
@@ -144,7 +146,8 @@ with pynwb.NWBHDF5IO(sys.argv[1], "r") as io:
     for item in module.data_interfaces.values():
         if isinstance(item, pynwb.TimeSeries):
             assert item.data[:].ndim == 2 and len(item.get_timestamps()) == len(item.data)
-    print(len(module["sbtt_segments"].to_dataframe()), sum(isinstance(o, pynwb.TimeSeries) for o in module.data_interfaces.values()))
+    n_series = sum(isinstance(item, pynwb.TimeSeries) for item in module.data_interfaces.values())
+    print(len(module["sbtt_segments"].to_dataframe()), n_series)
 assert "nwb_sbtt" not in sys.modules
 """
     assert _python(plain, path).split() == ["3", "14"]

@@ -69,7 +69,10 @@ def test_every_segment_finds_its_samples_at_their_times_on_the_session_clock(rec
                 variable = reference.timeseries.name.removeprefix("sbtt_").split("_overlap")[0]
                 seen[variable] = reference.data
                 np.testing.assert_allclose(reference.timestamps, start + (np.arange(40) + 0.5) * 0.02, atol=1e-9)
-            assert set(seen) == {*(set(latents.data_vars) - {"observed", "initial_condition", "initial_condition_sd"}), "mask"}
+            assert set(seen) == {
+                *(set(latents.data_vars) - {"observed", "initial_condition", "initial_condition_sd"}),
+                "mask",
+            }
             for variable in ("rates", "rates_sd", "factors", "inputs_sd"):
                 np.testing.assert_array_equal(seen[variable], latents[variable].values[trial])
             np.testing.assert_array_equal(seen["mask"], latents["observed"].values[trial])
@@ -125,7 +128,12 @@ def test_the_model_and_its_sources_are_on_record(recording, tmp_path):
     with NWBHDF5IO(recording, "r") as io, NWBHDF5IO(path, "r") as io_of_results:
         source, derived = io.read(), io_of_results.read()
         model = derived.processing["ecephys"]["sbtt_model"]
-        assert (model.model_type, model.software_name, model.random_seed, model.bin_width) == ("lfads", "nwb_sbtt", 5, 0.02)
+        assert (model.model_type, model.software_name, model.random_seed, model.bin_width) == (
+            "lfads",
+            "nwb_sbtt",
+            5,
+            0.02,
+        )
         assert (model.checkpoint_sha256, model.likelihood, model.run_name) == ("ab" * 32, "poisson", "run-1")
         assert json.loads(model.config) == MODEL["config"]
         assert model.training_metrics["train_loss"].data[:].tolist() == [1.5, 1.25]
@@ -241,7 +249,9 @@ def test_the_file_of_the_attributes_is_taken_where_no_source_is_given(recording,
     latents = latents_of(recording, UNITS)
     copy = tmp_path / "moved.nwb"
     copy.write_bytes(recording.read_bytes())
-    gone = latents.assign_attrs(source=json.dumps({**json.loads(latents.attrs["source"]), "path": str(tmp_path / "gone.nwb")}))
+    gone = latents.assign_attrs(
+        source=json.dumps({**json.loads(latents.attrs["source"]), "path": str(tmp_path / "gone.nwb")})
+    )
     with pytest.raises(FileError, match="it may have moved: pass source=PATH"):
         write_nwb(gone, tmp_path / "r.nwb")
     assert_same(gone, read_result(write_nwb(gone, tmp_path / "r.nwb", source=copy)))
@@ -257,7 +267,12 @@ def test_the_file_of_the_attributes_is_taken_where_no_source_is_given(recording,
         ({}, {"name": "a/b"}, ConfigError, "cannot be named"),
         ({"model": "{}"}, {}, DataError, "lacks model_type, software_name, software_version"),
         ({"model": None}, {}, DataError, r"attrs\['model'\] is missing"),
-        ({"source": json.dumps({"object_id": "other", "name": "x.nwb"})}, {}, MismatchError, "from another file: 'x.nwb'"),
+        (
+            {"source": json.dumps({"object_id": "other", "name": "x.nwb"})},
+            {},
+            MismatchError,
+            "from another file: 'x.nwb'",
+        ),
         ({"bin_width": -1.0}, {}, DataError, "bin_width"),
     ],
 )
@@ -277,7 +292,7 @@ def test_what_cannot_be_written_is_said_and_leaves_no_file(recording, tmp_path, 
 def test_channels_that_are_not_where_they_were_are_refused(recording, tmp_path):
     latents = latents_of(recording, UNITS)
     wrong = latents.assign_coords(channel_id=("channel", [7, 11, 99]))
-    with pytest.raises(MismatchError, match="1 of 3 channels .* id 99"):
+    with pytest.raises(MismatchError, match=r"1 of 3 channels .* id 99"):
         write_nwb(wrong, tmp_path / "r.nwb")
     with pytest.raises(MismatchError, match="1 of 3 channels"):
         write_nwb(latents.assign_coords(channel_row=("channel", [2, 0, 8])), tmp_path / "r.nwb")
