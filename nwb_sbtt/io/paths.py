@@ -18,7 +18,8 @@ PLACES = (
 
 def in_file_path(nwbfile: Any, item: Any) -> str:
     """Path of an object from the root of its file, for example "processing/ecephys/LFP/LFP" or "units"."""
-    names = []
+    names: list[str] = []
+    top = item
     while item is not None and item is not nwbfile:
         names.append(item.name)
         top, item = item, item.parent

@@ -142,11 +142,9 @@ def _kind(item: Any) -> Kind | None:
         return "units"
     if not isinstance(item, TimeSeries) or isinstance(item, NOT_SAMPLES):
         return None
-    shape = np.shape(item.data)
-    if (
-        len(shape) not in (1, 2)
-        or np.dtype(getattr(item.data, "dtype", np.asarray(item.data).dtype)).kind not in "biuf"
-    ):
+    # A stored array must not be read to learn its type.
+    data = item.data if hasattr(item.data, "dtype") else np.asarray(item.data)
+    if len(data.shape) not in (1, 2) or np.dtype(data.dtype).kind not in "biuf":
         return None
     if isinstance(item, ElectricalSeries):
         return "electrodes"
