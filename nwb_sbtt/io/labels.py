@@ -38,13 +38,20 @@ def channel_labels(joined: Joined, sources: Sequence[Source], config: ReadConfig
     }
     for name in config.channel_columns:
         labels[name] = ("channel", gather([_channel_column(each, name) for each in sources]))
-    if any("sampling_offset" in each.channel_columns for each in sources):
-        found = [each.channel_columns.get("sampling_offset", np.zeros(k)) for k, each in zip(n, sources, strict=True)]
-        labels["sampling_offset"] = ("channel", gather(found))
+    found = [sampling_offsets(each) for each in sources]
+    if any(each is not None for each in found):
+        given = [np.zeros(k) if each is None else each for k, each in zip(n, found, strict=True)]
+        labels["sampling_offset"] = ("channel", gather(given))
     for name in HELD_OUT:
         if all(name in each.channel_columns and each.channel_columns[name].dtype == bool for each in sources):
             labels["held_out"] = ("channel", gather([each.channel_columns[name] for each in sources]))
     return labels
+
+
+def sampling_offsets(source: Source) -> NDArray[np.float64] | None:
+    """Seconds from each frame's time to the moment each ROI was sampled; None where all are sampled at once."""
+    offsets = source.channel_columns.get("sampling_offset")
+    return None if offsets is None or source.kind != "rois" else offsets.astype(np.float64)
 
 
 def _channel_column(source: Source, name: str) -> NDArray[np.generic]:

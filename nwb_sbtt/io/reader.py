@@ -22,7 +22,7 @@ from nwb_sbtt.data.trials import Windows, chop_windows, single_window, trial_win
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.electrical import electrical_source
 from nwb_sbtt.io.files import open_nwb, sha256
-from nwb_sbtt.io.labels import channel_labels, kept_channels, trial_labels
+from nwb_sbtt.io.labels import channel_labels, kept_channels, sampling_offsets, trial_labels
 from nwb_sbtt.io.paths import in_file_path
 from nwb_sbtt.io.rois import roi_source
 from nwb_sbtt.io.selection import Found, find_series, select
@@ -32,6 +32,8 @@ from nwb_sbtt.io.units import units_source
 
 COUNTS_BIN_WIDTH = 0.02
 """Seconds; bins of spike counts where none are given."""
+LAST_MOMENT = 1e-6
+"""Seconds by which a session outlasts its last sample, so that this sample lies in a bin."""
 Offsets = ArrayLike | Mapping[str, ArrayLike]
 
 
@@ -183,11 +185,18 @@ def _windows(
 
 def _session(sources: Sequence[Source], bin_width: float) -> tuple[float, float]:
     """Span to chop. Bins of counts lie on whole multiples of their width; samples lie in the middle of theirs."""
-    first = min(each.span[0] - (each.sampling_period or 0.0) / 2 for each in sources)
-    last = max(each.span[1] - (each.sampling_period or 0.0) / 2 for each in sources)
     if all(each.sampling_period is None for each in sources):
-        first = float(bin_index([first], 0.0, bin_width)[0]) * bin_width
-    return first, last
+        first = min(each.span[0] for each in sources)
+        return float(bin_index([first], 0.0, bin_width)[0]) * bin_width, max(each.span[1] for each in sources)
+    first = min(each.span[0] - (each.sampling_period or 0.0) / 2 for each in sources)
+    # Up to the last sample, not to the end of its period: with jitter that may be a hair into one bin more.
+    last = max(each.span[1] - (each.sampling_period or 0.0) + _latest_offset(each) for each in sources)
+    return first, last + LAST_MOMENT
+
+
+def _latest_offset(source: Source) -> float:
+    offsets = sampling_offsets(source)
+    return 0.0 if offsets is None else float(offsets.max())
 
 
 def interval_table(nwbfile: Any, name: str) -> TimeIntervals:

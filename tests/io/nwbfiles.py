@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import h5py
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.ecephys import LFP, ElectricalSeries
 from pynwb.file import Subject
@@ -58,6 +59,21 @@ def add_units(
         if ids is not None:
             fields["id"] = ids[row]
         nwbfile.add_unit(spike_times=np.asarray(times, dtype=float), **fields)
+
+
+def replace_spikes(path: Path, spike_times: Sequence[NDArray[np.float64]]) -> None:
+    """Put other spikes in the place of those in an HDF5 file; for numbers that pynwb is slow to write."""
+    with h5py.File(path, "a") as file:
+        attributes = dict(file["units/spike_times"].attrs)
+        del file["units/spike_times"]
+        stored = file["units"].create_dataset("spike_times", data=np.concatenate(spike_times), chunks=(100_000,))
+        stored.attrs.update(attributes)
+        index = file["units/spike_times_index"]
+        attributes = dict(index.attrs)
+        del file["units/spike_times_index"]
+        ends = np.cumsum([len(times) for times in spike_times])
+        file["units"].create_dataset("spike_times_index", data=ends.astype("u8")).attrs.update(attributes)
+        file["units/spike_times_index"].attrs["target"] = stored.ref
 
 
 def add_trials(nwbfile: NWBFile, start_time: ArrayLike, stop_time: ArrayLike, **columns: Sequence[object]) -> None:
