@@ -1,0 +1,189 @@
+"""Is it good? A model's estimates beside those of simple methods, on entries that none of them saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwb_sbtt.errors import DataError, MismatchError
+from nwb_sbtt.evaluate.baselines import Evidence, masked_smoothing, mean_rate
+from nwb_sbtt.evaluate.checks import checks
+from nwb_sbtt.evaluate.metrics import (
+    bits_per_spike,
+    bits_per_spike_by_channel,
+    explained_variance,
+    explained_variance_by_channel,
+    pearson_r2,
+    r2,
+)
+from nwb_sbtt.evaluate.wiener import low_rank_wiener
+
+Mask = NDArray[np.bool_]
+Estimate = NDArray[np.floating]
+
+BASELINES: dict[str, Callable[[Evidence], NDArray[np.float64]]] = {
+    "mean_rate": mean_rate,
+    "masked_smoothing": masked_smoothing,
+    "low_rank_wiener": low_rank_wiener,
+}
+MODEL = "model"
+
+
+def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.bool_]) -> dict[str, Any]:
+    """Score a model's estimates and those of the baselines on the hidden entries of the validation trials.
+
+    The estimates must have been inferred without the hidden entries; the baselines are not shown them either. Channels
+    marked ``held_out``, which nothing is inferred from, are scored apart.
+
+    Parameters
+    ----------
+    ds : Dataset
+        The data, with ``split``; all trials are validation trials where there is none.
+    latents : Dataset
+        ``rates`` in Hz for counts or ``mean`` in the data's unit, of the same trials, bins and channels.
+    hidden : bool array (trial, time, channel)
+
+    Returns
+    -------
+    dict
+        JSON-safe, without NaN. ``metric`` is "bits per spike" or "explained variance"; ``scores`` of the model and of
+        each baseline; ``by_channel`` the same for each channel (None where not defined); ``held_out`` the scores on held-out
+        channels; ``truth`` R² of the true rates and latents where the data carry them; ``checks`` a list of
+        {name, level ("ok", "warn" or "bad"), text}.
+
+    Raises
+    ------
+    MismatchError
+        If the shapes differ.
+    DataError
+        If nothing can be scored.
+    """
+    counts = "rates" in latents
+    if not counts and "mean" not in latents:
+        raise MismatchError(f"the latents have neither 'rates' nor 'mean', only {sorted(map(str, latents.data_vars))}")
+    name = "rates" if counts else "mean"
+    if not ds["values"].shape == latents[name].shape == hidden.shape:
+        raise MismatchError(
+            f"data {ds['values'].shape}, estimates {latents[name].shape} and hidden {hidden.shape} must have the same shape "
+            "(trial, time, channel)"
+        )
+    part = _part(ds)
+    ds, latents, hidden = ds.isel(trial=part != ""), latents.isel(trial=part != ""), hidden[part != ""]
+    valid = part[part != ""] == "valid"
+    observed, held_out = ds["observed"].values, _held_out(ds)
+    scored = hidden & observed & valid[:, None, None] & ~held_out
+    if not scored.any():
+        raise DataError("no observed entry of the validation trials is hidden: there is nothing to compare models on")
+    score = _Score(ds, counts)
+    estimates: dict[str, Estimate] = {MODEL: score.expected(latents[name].values)}
+    evidence = Evidence(
+        ds["values"].values,
+        observed & ~hidden & ~(held_out & valid[:, None, None]),
+        # With a single group of trials there is nothing else to learn from.
+        ~valid if not valid.all() else valid,
+        counts,
+        exposure=ds["exposure"].values if "exposure" in ds else None,
+        held_in=~held_out,
+    )
+    estimates.update({key: baseline(evidence) for key, baseline in BASELINES.items()})
+    scores = {key: score.whole(estimate, scored) for key, estimate in estimates.items()}
+    result: dict[str, Any] = {
+        "metric": score.metric,
+        "scored": {
+            "trials": int(valid.sum()),
+            "entries": int(scored.sum()),
+            **({"spikes": int(ds["values"].values[scored].sum())} if counts else {}),
+        },
+        "scores": scores,
+        "by_channel": score.by_channel(estimates, scored),
+    }
+    cosmoothing = observed & valid[:, None, None] & held_out
+    if cosmoothing.any() and score.possible(cosmoothing):
+        result["held_out"] = {key: score.whole(estimate, cosmoothing) for key, estimate in estimates.items()}
+    if "true_rates" in ds:
+        result["truth"] = _truth(ds, latents, estimates, valid)
+    shown = evidence.readable & valid[:, None, None]
+    seen = score.whole(estimates[MODEL], shown) if shown.any() and score.possible(shown) else None
+    result["checks"] = checks(ds, latents, scored, scores=scores, seen=seen)
+    return result
+
+
+class _Score:
+    """Bits per spike of counts, explained variance of samples."""
+
+    def __init__(self, ds: xr.Dataset, counts: bool) -> None:
+        self._ds = ds
+        self._counts = counts
+        self._values = ds["values"].values
+        self._exposure = ds["exposure"].values if "exposure" in ds else None
+        self.metric: Literal["bits per spike", "explained variance"] = (
+            "bits per spike" if counts else "explained variance"
+        )
+
+    def expected(self, estimate: Estimate) -> Estimate:
+        """Counts expected in a whole bin, or the mean as it is."""
+        return estimate * float(self._ds.attrs["bin_width"]) if self._counts else estimate
+
+    def possible(self, where: Mask) -> bool:
+        values = self._values[where]
+        return bool((values > 0).any() if self._counts else (values != values[0]).any())
+
+    def whole(self, estimate: Estimate, where: Mask) -> float:
+        if self._counts:
+            return bits_per_spike(estimate, self._values, where, exposure=self._exposure)
+        return explained_variance(estimate, self._values, where)
+
+    def by_channel(self, estimates: dict[str, Estimate], where: Mask) -> dict[str, list[Any]]:
+        table: dict[str, list[Any]] = {
+            "channel_id": self._ds["channel_id"].values.tolist(),
+            "entries": where.sum((0, 1)).tolist(),
+        }
+        if self._counts:
+            table["spikes"] = np.where(where, self._values, 0).sum((0, 1)).astype(int).tolist()
+        for key, estimate in estimates.items():
+            if self._counts:
+                found, defined = bits_per_spike_by_channel(estimate, self._values, where, exposure=self._exposure)
+            else:
+                found, defined = explained_variance_by_channel(estimate, self._values, where)
+            table[key] = [float(one) if known else None for one, known in zip(found, defined, strict=True)]
+        return table
+
+
+def _part(ds: xr.Dataset) -> NDArray[np.str_]:
+    """Of each trial "train", "valid" or, where it takes no part, ""."""
+    if "split" not in ds.coords:
+        return np.full(ds.sizes["trial"], "valid")
+    labels = ds["split"].values.astype(str)
+    return np.where(np.isin(labels, ("train", "valid")), labels, "")
+
+
+def _held_out(ds: xr.Dataset) -> Mask:
+    if "held_out" not in ds.coords:
+        return np.zeros(ds.sizes["channel"], dtype=bool)
+    return np.asarray(ds["held_out"].values.astype(bool))
+
+
+def _truth(
+    ds: xr.Dataset, latents: xr.Dataset, estimates: dict[str, Estimate], valid: Mask
+) -> dict[str, dict[str, float]]:
+    """R² on the validation trials, all entries: of the rates, and of the latents by a linear read-out of the factors."""
+    rates = ds["true_rates"].values[valid] * float(ds.attrs["bin_width"])
+    found = {
+        "rates_r2": {key: r2(rates, estimate[valid]) for key, estimate in estimates.items()},
+        "rates_pearson_r2": {key: pearson_r2(rates, estimate[valid]) for key, estimate in estimates.items()},
+    }
+    if "true_latents" in ds and "factors" in latents and not valid.all():
+        factors, course = latents["factors"].values, ds["true_latents"].values
+        n_latents = course.shape[2]
+        weights, *_ = np.linalg.lstsq(_with_one(factors[~valid]), course[~valid].reshape(-1, n_latents), rcond=None)
+        found["latents_r2"] = {MODEL: r2(course[valid].reshape(-1, n_latents), _with_one(factors[valid]) @ weights)}
+    return found
+
+
+def _with_one(factors: NDArray[np.floating]) -> NDArray[np.float64]:
+    flat = factors.reshape(-1, factors.shape[-1]).astype(np.float64)
+    return np.column_stack([flat, np.ones(len(flat))])

@@ -1,0 +1,148 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwb_sbtt.data.simulate import lorenz
+from nwb_sbtt.errors import DataError, MismatchError
+from nwb_sbtt.evaluate.metrics import bits_per_spike
+from nwb_sbtt.evaluate.summary import evaluate_latents
+
+DIMS = ("trial", "time", "channel")
+
+
+@pytest.fixture(scope="module")
+def ds() -> xr.Dataset:
+    full = lorenz(conditions=12, trials_per_condition=10, n_channels=15)
+    observed = np.random.default_rng(0).random(full["values"].shape) < 0.6
+    return full.assign(observed=(DIMS, observed), values=full["values"].where(observed, 0))
+
+
+def hidden_part(ds: xr.Dataset) -> NDArray[np.bool_]:
+    drawn = np.random.default_rng(1).random(ds["values"].shape) < 0.3
+    return ds["observed"].values & drawn & (ds["split"].values == "valid")[:, None, None]
+
+
+def perfect(ds: xr.Dataset, **changes: Any) -> xr.Dataset:
+    """What a model that knows the truth would infer."""
+    rates = ds["true_rates"].values
+    variables = {
+        "rates": (DIMS, rates),
+        "rates_sd": (DIMS, 0.1 * rates),
+        "factors": (
+            ("trial", "time", "factor"),
+            ds["true_latents"].values @ np.array([[1, 2, 0], [0, 1, 1], [1, 0, 3.0]]),
+        ),
+        "initial_condition": (("trial", "initial"), ds["true_latents"].values[:, 0]),
+        "initial_condition_sd": (("trial", "initial"), np.full((ds.sizes["trial"], 3), 0.1)),
+    }
+    return xr.Dataset({**variables, **changes}, coords=ds.coords, attrs=ds.attrs)
+
+
+def levels(result: dict[str, Any]) -> dict[str, str]:
+    return {check["name"]: check["level"] for check in result["checks"]}
+
+
+def test_the_truth_scores_best_and_passes_every_check(ds: xr.Dataset) -> None:
+    hidden = hidden_part(ds)
+    result = evaluate_latents(ds, perfect(ds), hidden)
+    assert result["metric"] == "bits per spike"
+    order = ["mean_rate", "masked_smoothing", "low_rank_wiener", "model"]
+    assert sorted(result["scores"], key=result["scores"].__getitem__) == order
+    assert result["scores"]["model"] == bits_per_spike(ds["true_rates"].values * 0.02, ds["values"].values, hidden)
+    assert result["scored"] == {"trials": 24, "entries": hidden.sum(), "spikes": ds["values"].values[hidden].sum()}
+    assert set(levels(result).values()) == {"ok"} and len(result["checks"]) == 6
+    truth = result["truth"]
+    assert truth["rates_r2"]["model"] == pytest.approx(1)
+    assert truth["latents_r2"]["model"] == pytest.approx(1, abs=1e-5)
+    assert truth["rates_r2"]["low_rank_wiener"] > truth["rates_r2"]["masked_smoothing"] > truth["rates_r2"]["mean_rate"]
+
+
+def test_the_result_is_plain_json_without_nan(ds: xr.Dataset) -> None:
+    silent = ds.assign(values=ds["values"].where(ds["channel"] != 3, 0))
+    result = evaluate_latents(silent, perfect(ds), hidden_part(ds))
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert result["by_channel"]["model"][3] is None
+    assert result["by_channel"]["spikes"][3] == 0
+
+
+def test_hidden_values_reach_no_baseline(ds: xr.Dataset) -> None:
+    hidden = hidden_part(ds)
+    scores = []
+    for junk in (0.0, 50.0):
+        changed = ds.assign(values=ds["values"].where(~hidden | (ds["channel"].values > 0), junk))
+        result = evaluate_latents(changed, perfect(ds), hidden)
+        scores.append([result["by_channel"][key][1:] for key in ("masked_smoothing", "low_rank_wiener")])
+    assert scores[0] == scores[1]
+
+
+def test_trials_outside_training_and_validation_take_no_part(ds: xr.Dataset) -> None:
+    kept = ds.isel(trial=slice(0, 100))
+    more = ds.assign_coords(split=("trial", [*kept["split"].values, *["gap", "test"] * 10]))
+    few = evaluate_latents(kept, perfect(kept), hidden_part(kept))
+    assert evaluate_latents(more, perfect(more), hidden_part(ds)) == few
+
+
+def test_held_out_channels_are_scored_apart(ds: xr.Dataset) -> None:
+    held_out = np.arange(15) < 4
+    cosmoothing = ds.assign_coords(held_out=("channel", held_out))
+    hidden = hidden_part(ds) & ~held_out
+    result = evaluate_latents(cosmoothing, perfect(ds), hidden)
+    assert result["by_channel"]["entries"][:4] == [0] * 4
+    assert result["held_out"]["model"] > result["held_out"]["low_rank_wiener"] > 0.1
+    assert abs(result["held_out"]["masked_smoothing"]) < 0.1
+
+
+def test_gaussian_data_are_scored_by_explained_variance(ds: xr.Dataset) -> None:
+    log = np.log(ds["true_rates"].values)
+    noisy = np.where(ds["observed"].values, log + np.random.default_rng(2).normal(size=log.shape), 0)
+    signal = ds.drop_vars(["true_rates", "true_latents"]).assign(values=(DIMS, noisy.astype(np.float32)))
+    result = evaluate_latents(signal, perfect(ds, mean=(DIMS, log)).drop_vars(["rates", "rates_sd"]), hidden_part(ds))
+    assert result["metric"] == "explained variance"
+    assert 1 > result["scores"]["model"] > result["scores"]["low_rank_wiener"] > result["scores"]["mean_rate"]
+    assert "truth" not in result and "spikes" not in result["scored"]
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "level"),
+    [
+        ({"rates": lambda ds: ds["true_rates"].values * 0 + 9.0}, "better than simple methods", "bad"),
+        ({"rates": lambda ds: ds["true_rates"].values ** 0.3 * 4}, "better than simple methods", "warn"),
+        ({"rates": lambda ds: ds["values"].values / 0.02 * ~hidden_part(ds) + 5}, "does not copy its input", "warn"),
+        ({"rates": lambda ds: ds["true_rates"].values * 0.3}, "honest uncertainty", "warn"),
+    ],
+)
+def test_each_failure_of_the_rates_is_noticed(ds: xr.Dataset, change: dict[str, Any], name: str, level: str) -> None:
+    changes = {key: (DIMS, make(ds)) for key, make in change.items()}
+    assert levels(evaluate_latents(ds, perfect(ds, **changes), hidden_part(ds)))[name] == level
+
+
+def test_dead_factors_and_a_collapsed_initial_condition_are_noticed(ds: xr.Dataset) -> None:
+    latents = perfect(ds)
+    factors = latents["factors"].values.copy()
+    factors[:, :, 1] *= 1e-4
+    dead = latents.assign(factors=(("trial", "time", "factor"), factors))
+    assert levels(evaluate_latents(ds, dead, hidden_part(ds)))["factors in use"] == "warn"
+    none = latents.assign(factors=latents["factors"] * 0, initial_condition=latents["initial_condition"] * 1e-4)
+    found = levels(evaluate_latents(ds, none, hidden_part(ds)))
+    assert (found["factors in use"], found["initial condition in use"]) == ("bad", "warn")
+
+
+def test_few_spikes_are_pointed_out(ds: xr.Dataset) -> None:
+    hidden = hidden_part(ds)
+    hidden[:, 10:] = False
+    hidden[:, :, 3:] = False
+    assert levels(evaluate_latents(ds, perfect(ds), hidden))["enough spikes to compare"] == "warn"
+
+
+def test_errors_say_what_is_wrong(ds: xr.Dataset) -> None:
+    hidden = hidden_part(ds)
+    with pytest.raises(MismatchError, match="same shape"):
+        evaluate_latents(ds, perfect(ds).isel(time=slice(10)), hidden)
+    with pytest.raises(MismatchError, match="neither 'rates' nor 'mean'"):
+        evaluate_latents(ds, perfect(ds).drop_vars("rates"), hidden)
+    with pytest.raises(DataError, match="nothing to compare"):
+        evaluate_latents(ds, perfect(ds), hidden & False)
