@@ -60,8 +60,13 @@ def place_events(times: NDArray[np.float64], grid: Grid) -> tuple[NDArray[np.int
     count = np.maximum(np.searchsorted(times, grid.stops - slack) - first, 0)
     trial = np.repeat(np.arange(len(grid.starts)), count)
     event = np.arange(len(trial)) - np.repeat(np.cumsum(count) - count - first, count)
-    bins = ((times[event] - (grid.starts - slack)[trial]) / grid.bin_width).astype(np.intp)
-    return event, trial * grid.n_bins + np.clip(bins, 0, grid.n_bins - 1)
+    since = times[event]
+    since -= (grid.starts - slack)[trial]
+    since /= grid.bin_width
+    place = since.astype(np.intp)
+    np.clip(place, 0, grid.n_bins - 1, out=place)
+    place += trial * grid.n_bins
+    return event, place
 
 
 def add_samples(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.binning import place_events, tolerance
 from nwb_sbtt.data.grid import Binned, Grid
-from nwb_sbtt.data.observed import Intervals, coverage, difference, inside, union
+from nwb_sbtt.data.observed import Intervals, coverage, difference, select_inside, union
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.masks import StoredMask, stored_masks
@@ -69,9 +69,9 @@ class UnitsSource:
         values = np.zeros((*grid.shape, n_units), dtype=np.float32)
         flat = values.reshape(-1)
         for unit, times in spikes_by_unit(self.spike_times, self.bounds):
-            event, place = place_events(times, grid)
             if self.watched[unit] is not ALWAYS:
-                place = place[inside(times, self.watched[unit])[event]]
+                times = select_inside(times, self.watched[unit])
+            _, place = place_events(times, grid)
             np.add.at(flat, place * n_units + unit, np.float32(1))
         # Spikes under a stored mask, or in the sliver of a bin that is too short to count as observed.
         values[~observed] = 0
@@ -194,9 +194,8 @@ def _survey(stored: Any, bounds: NDArray[np.int64], own: tuple[Intervals, ...] |
         found += len(times)
         if own is not None and own[unit] is not ALWAYS:
             # A spike on the very end of an interval belongs to it, though not to any bin within.
-            slack = 2 * tolerance(own[unit])
-            widened = union(np.column_stack([own[unit][:, 0], own[unit][:, 1] + slack[:, 1]]))
-            outside += int((~inside(times, widened)).sum())
+            widened = union(own[unit] + [0, 2] * tolerance(own[unit]))
+            outside += len(times) - len(select_inside(times, widened))
     return _Spikes(first, last, int(bounds[-1]) - found, outside)
 
 
