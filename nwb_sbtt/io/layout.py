@@ -21,6 +21,8 @@ CHANNEL_VARIABLES = ("rates", "mean")
 LATENT_VARIABLES = {"factors": "factor", "inputs": "input"}
 """Variables (trial, time, *) and the name of their last dim; each may have a companion ``_sd``."""
 INITIAL = "initial_condition"
+PARTS = (*CHANNEL_VARIABLES, *LATENT_VARIABLES, "mask", "model", "channels", "segments")
+"""What follows the name of the results in the name of each object."""
 JITTER = 1e-9
 """Bin centres whose steps agree to this many seconds are written as a rate; the NWB inspector has the same limit."""
 

@@ -108,6 +108,8 @@ def _sync(path: Path) -> None:
 
 def _move(temporary: Path, target: Path) -> None:
     if not target.is_dir():
+        if target.exists():
+            shutil.copymode(target, temporary)
         temporary.replace(target)
         return
     aside = temporary.with_name(f"{temporary.name}-old")

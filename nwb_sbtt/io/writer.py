@@ -21,7 +21,7 @@ from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.io.estimates import add_estimates, channel_rows, column_names
 from nwb_sbtt.io.files import open_nwb, sha256
-from nwb_sbtt.io.layout import check_latents, check_name, tables_of
+from nwb_sbtt.io.layout import PARTS, check_latents, check_name, tables_of
 from nwb_sbtt.io.packing import HDF5, ZARR, addition, is_zarr, save
 from nwb_sbtt.io.provenance import known_model, model_record, recorded_source, sources_table
 from nwb_sbtt.io.session import TableCarrier, derived_file, find, lookup
@@ -256,7 +256,9 @@ def _check_recording(latents: xr.Dataset, nwb: NWBFile, recording: Path) -> None
 
 def _check_free(nwb: NWBFile, place: _Place) -> None:
     module = nwb.processing.get(place.module)
-    taken = [] if module is None else [key for key in module.data_interfaces if key.startswith(f"{place.name}_")]
+    start = f"{place.name}_"
+    present = [] if module is None else [key for key in module.data_interfaces if key.startswith(start)]
+    taken = [key for key in present if key.removeprefix(start).split("_")[0] in PARTS]
     if taken:
         raise FileError(
             f"the module {place.module!r} of the recording already holds {', '.join(map(repr, sorted(taken)))}; "

@@ -15,16 +15,6 @@ from tests.io import nwbfiles
 from tests.io.latents import MODEL, assert_same, digest, latents_of, make_latents
 
 UNITS = [("units", "units", [2, 0, 1])]
-SEGMENTATION = "processing/ophys/ImageSegmentation/PlaneSegmentation"
-FLUORESCENCE = "processing/ophys/Fluorescence"
-REAL = {
-    "nlb": ("nlb/sub-Jenkins_ses-small_desc-test_ecephys.nwb", "units", "units", "units"),
-    "empty subject": ("units/A8604-211122.nwb", "units", "units", "units"),
-    "nwb 2.1": ("units/sub_anm00239123_ses_20170627T093549_ecephys_and_ogen.nwb", "units", "units", "units"),
-    "no subject": ("ophys/nwb_test.nwb", SEGMENTATION, f"{FLUORESCENCE}/RoiResponseSeries", "rois"),
-    "neuropixels": ("ecephys/neuropixels_lf.nwb", "electrodes", "acquisition/ElectricalSeriesLF", "electrodes"),
-    "lfp": ("ecephys/buzsaki_lfp_units.nwb", "electrodes", "processing/ecephys/LFP/ElectricalSeries_lfp", "electrodes"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -183,35 +173,6 @@ def test_the_recording_itself_can_be_appended_to_when_asked_in_so_many_words(rec
     assert_same(latents, read_result(own))
     with pytest.raises(FileError, match=r"already holds .*'sbtt_rates'.*name='sbtt2'"):
         write_nwb(latents, own, append=True)
-
-
-@pytest.mark.realdata
-@pytest.mark.parametrize("append", [False, True])
-@pytest.mark.parametrize("case", list(REAL))
-def test_results_of_recorded_files_pass_the_validators(realdata, tmp_path, case, append):
-    name, table, series, kind = REAL[case]
-    source = realdata / name
-    before = digest(source)
-    latents = latents_of(source, [(table, series, [3, 0, 2] if "subject" not in case else [2, 0])], kind=kind)
-    path = write_nwb(latents, tmp_path / "r.nwb", append=append)
-    assert_same(latents, read_result(path))
-    assert digest(source) == before
-    if case != "nwb 2.1" or not append:
-        assert pynwb.validate(path=path) == []
-    assert _findings(path) - _findings(source) == set()
-
-
-def _findings(path):
-    from nwbinspector import Importance, inspect_nwbfile, load_config
-
-    messages = inspect_nwbfile(
-        nwbfile_path=str(path),
-        config=load_config("dandi"),
-        importance_threshold=Importance.BEST_PRACTICE_VIOLATION,
-    )
-    # The recording of NWB 2.1 breaks the rules of its own version; in the copy pynwb finds it breaking those of the new.
-    found = {(each.importance.name, each.check_function_name, each.location) for each in messages}
-    return {each for each in found if each[0] != "PYNWB_VALIDATION"}
 
 
 def test_a_zarr_recording_gives_an_hdf5_result(tmp_path):
