@@ -21,7 +21,7 @@ REACH = 3
 """Margins of a filter that are read on either side: a held value may come from beyond the samples it is weighted with."""
 SMALLEST_AMOUNT = 1e-3
 """Samples, weighted, below which there is nothing to take a mean of; the weight of one sample at the rim is 3e-4."""
-HELD_AT_ONCE = 4_000_000
+HELD_AT_ONCE = 250_000
 """Entries for which `hold` computes places at once."""
 
 Floats = NDArray[np.floating[Any]]

@@ -16,10 +16,10 @@ from numpy.typing import DTypeLike, NDArray
 ATTENUATION = 50.0
 """Decibels by which the stop band lies below the pass band."""
 FINEST = 256
-TABLE = 2**19
+TABLE = 2**16
 """Positions are rounded to this fraction of a sample, or a coarser one where a filter is so long that its table of weights
 would hold more than twice this many."""
-CACHED = 64
+CACHE_BYTES = 2**24
 LARGEST_GROUP = 256
 
 Floats = NDArray[np.floating[Any]]
@@ -108,6 +108,7 @@ class Filter:
         self._table = table.astype(dtype)
         self._leaning = (np.abs(table) / np.abs(table).sum(axis=1, keepdims=True)).astype(np.float32)
         self._cache: dict[tuple[bool, bytes], Floats] = {}
+        self._cached = 0
 
     def apply(self, samples: Floats, *, first: int, positions: NDArray[np.float64]) -> Floats:
         """Filtered values at rising positions.
@@ -135,14 +136,12 @@ class Filter:
         ticks = np.rint(np.asarray(positions) * self._phases).astype(np.int64)
         whole = ticks // self._phases
         result = np.empty((len(ticks), samples.shape[1]), dtype=np.result_type(samples, self._table))
-        length = 2 * self.margin
-        ends = np.searchsorted(whole, whole + length, side="right")
+        ends = np.searchsorted(whole, whole + 2 * self.margin, side="right")
         start = 0
         while start < len(ticks):
             stop = min(start + LARGEST_GROUP, int(ends[start]))
-            lowest = whole[start] - self.margin + 1
             matrix = self._matrix(ticks[start:stop] - whole[start] * self._phases, leaning=leaning)
-            begin = int(lowest) - first
+            begin = int(whole[start]) - self.margin + 1 - first
             np.matmul(matrix, samples[begin : begin + matrix.shape[1]], out=result[start:stop])
             start = stop
         return result
@@ -158,7 +157,8 @@ class Filter:
             for row, tick in enumerate(ticks):
                 whole, phase = divmod(int(tick), self._phases)
                 matrix[row, whole : whole + length] = table[phase]
-            if len(self._cache) >= CACHED:
-                self._cache.pop(next(iter(self._cache)))
+            while self._cache and self._cached + matrix.nbytes > CACHE_BYTES:
+                self._cached -= self._cache.pop(next(iter(self._cache))).nbytes
             self._cache[key] = matrix
+            self._cached += matrix.nbytes
         return matrix

@@ -87,22 +87,23 @@ def hold(samples: Floats, observed: NDArray[np.bool_]) -> None:
     samples : array (time, channel)
     observed : bool array (time) for all channels, or (time, channel)
     """
-    whole = observed.ndim == 1
-    observed = observed[:, None] if whole else observed
     n_times = len(observed)
+    if observed.ndim == 1:
+        steps = np.diff(observed, prepend=True, append=True)
+        for first, stop in np.flatnonzero(steps).reshape(-1, 2):
+            before, after = samples[first - 1 : first], samples[stop : stop + 1]
+            middle = (first + stop + 1) // 2 if len(before) and len(after) else stop if len(before) else first
+            samples[first:middle] = before
+            samples[middle:stop] = after if len(after) else 0
+        return
     times = np.arange(n_times)[:, None]
     before = np.maximum.accumulate(np.where(observed, times, -n_times), axis=0)
     after = np.minimum.accumulate(np.where(observed, times, 2 * n_times)[::-1], axis=0)[::-1]
     nearest = np.where(times - before <= after - times, before, after)
-    nearest = np.where((nearest >= 0) & (nearest < n_times), nearest, -1)
-    if whole:
-        holes = np.flatnonzero(~observed[:, 0])
-        source = nearest[holes, 0]
-        samples[holes] = np.where(source[:, None] >= 0, samples[source], 0)
-    else:
-        rows, columns = np.nonzero(~observed)
-        source = nearest[rows, columns]
-        samples[rows, columns] = np.where(source >= 0, samples[source, columns], 0)
+    rows, columns = np.nonzero(~observed)
+    source = nearest[rows, columns]
+    known = (source >= 0) & (source < n_times)
+    samples[rows, columns] = np.where(known, samples[np.where(known, source, 0), columns], 0)
 
 
 def crossings(samples: Floats, threshold: Floats, *, dead: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

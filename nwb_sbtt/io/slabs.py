@@ -44,17 +44,19 @@ class Slabs:
         end = self._first + len(self._held)
         if not (self._first <= first and stop <= end):
             until = min(-(-stop // self.chunk_rows) * self.chunk_rows, self.n_rows)
-            if self._first <= first < end:
-                kept = self._held[first - self._first :]
-                fresh = self._fetch(end, until)
-                self._held = np.concatenate([kept, fresh])
-            else:
-                self._held = np.empty((0, self.n_columns), dtype=self.dtype)
-                self._held = self._fetch(first, until)
-            self._first = first
+            kept = self._held[first - self._first :].copy() if self._first <= first < end else self._held[:0].copy()
+            # What is not needed any more goes before the next part comes, so that memory holds one part.
+            self._held = kept
+            held = np.empty((max(until - first, 0), self.n_columns), dtype=self.dtype)
+            held[: len(kept)] = kept
+            self._fetch(first + len(kept), until, held[len(kept) :])
+            self._first, self._held = first, held
         return self._held[first - self._first : stop - self._first]
 
-    def _fetch(self, first: int, stop: int) -> NDArray[Any]:
+    def _fetch(self, first: int, stop: int, into: NDArray[Any]) -> None:
         if self._transposed:
-            return np.ascontiguousarray(np.asarray(self._data[..., first:stop]).reshape(self.n_columns, -1).T)
-        return np.asarray(self._data[first:stop]).reshape(stop - first, self.n_columns)
+            into[...] = np.asarray(self._data[..., first:stop]).reshape(self.n_columns, -1).T
+        elif hasattr(self._data, "read_direct") and stop > first:
+            self._data.read_direct(into.reshape(stop - first, *self._data.shape[1:]), np.s_[first:stop])
+        else:
+            into[...] = np.asarray(self._data[first:stop]).reshape(into.shape)
