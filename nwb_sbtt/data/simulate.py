@@ -19,6 +19,8 @@ BURN_IN = 20.0
 BASE_RATE = 5.0
 """Hz."""
 VALID = 0.2
+FIRST_ID, ID_STEP = 7, 3
+"""Ids of the channels are no row numbers, as in most recordings."""
 GO = 0.2
 """Seconds from a trial's start to its go cue, in whole bins; the middle of trials that are shorter than twice that."""
 
@@ -109,6 +111,7 @@ def lorenz(
         np.ones(counts.shape, bool),
         bin_width=bin_width,
         kind="units",
+        channel_id=FIRST_ID + ID_STEP * np.arange(n_channels),
         trial_start=starts,
         coords={
             "condition": ("trial", condition),
