@@ -109,6 +109,8 @@ class ElectricalSource:
                 rows = unique[places] - (low + start)
                 values[places] += np.where(amounts > 0, found, 0)[rows]
                 weights[places] += amounts[rows]
+                # Two blocks would not fit into memory.
+                del block, found
         return self._finished(values.reshape(shape), weights.reshape(shape), grid.bin_width)
 
     def _reduction(self, bin_width: float) -> Reduction:
