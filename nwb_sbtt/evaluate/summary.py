@@ -31,6 +31,13 @@ BASELINES: dict[str, Callable[[Evidence], NDArray[np.float64]]] = {
     "low_rank_wiener": low_rank_wiener,
 }
 MODEL = "model"
+NAMES = {
+    MODEL: "model",
+    "mean_rate": "mean rate",
+    "masked_smoothing": "masked smoothing",
+    "low_rank_wiener": "low-rank Wiener filter",
+}
+"""What the keys of the scores are called in words."""
 
 
 def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.bool_]) -> dict[str, Any]:
@@ -50,7 +57,7 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     Returns
     -------
     dict
-        JSON-safe, without NaN. ``metric`` is "bits per spike" or "explained variance"; ``scores`` of the model and of
+        JSON-safe, without NaN. ``headline`` says the result in a line; ``metric`` is "bits per spike" or "explained variance"; ``scores`` of the model and of
         each baseline; ``by_channel`` the same for each channel (None where not defined); ``held_out`` the scores on held-out
         channels; ``truth`` R² of the true rates and latents where the data carry them; ``checks`` a list of
         {name, level ("ok", "warn" or "bad"), text}.
@@ -109,7 +116,18 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     shown = evidence.readable & valid[:, None, None]
     seen = score.whole(estimates[MODEL], shown) if shown.any() and score.possible(shown) else None
     result["checks"] = checks(ds, latents, scored, scores=scores, seen=seen)
-    return result
+    return {"headline": _headline(result), **result}
+
+
+def _headline(result: dict[str, Any]) -> str:
+    scores = result["scores"]
+    others = ", ".join(f"{NAMES[key]} {scores[key]:.3f}" for key in BASELINES)
+    line = f"{result['metric']} on hidden entries {scores[MODEL]:.3f} ({others})"
+    if "held_out" in result:
+        line += f"; on held-out channels {result['held_out'][MODEL]:.3f}"
+    if "truth" in result:
+        line += f"; R² of the true rates {result['truth']['rates_r2'][MODEL]:.3f}"
+    return line
 
 
 class _Score:

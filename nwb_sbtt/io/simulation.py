@@ -41,11 +41,36 @@ COLUMNS = {
 
 def simulate_lorenz(
     path: Path | str,
-    ds: xr.Dataset | None = None,
     *,
+    n_channels: int = 29,
+    conditions: int = 65,
+    trials_per_condition: int = 24,
     observed_per_bin: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
+) -> Path:
+    """Simulate a Lorenz task and write it to an NWB file: `lorenz` and `write_simulation` in one.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.nwb``.
+    n_channels, conditions, trials_per_condition : int
+        As for `nwb_sbtt.data.simulate.lorenz`, which has further settings.
+    observed_per_bin, seed, overwrite
+        As for `write_simulation`; the seed is that of the simulation too.
+
+    Examples
+    --------
+    >>> simulate_lorenz("lorenz.nwb", observed_per_bin=5)  # doctest: +SKIP
+    """
+    target = _target(path, overwrite=overwrite)
+    ds = lorenz(n_channels=n_channels, conditions=conditions, trials_per_condition=trials_per_condition, seed=seed)
+    return write_simulation(target, ds, observed_per_bin=observed_per_bin, seed=seed, overwrite=overwrite)
+
+
+def write_simulation(
+    path: Path | str, ds: xr.Dataset, *, observed_per_bin: int | None = None, seed: int = 0, overwrite: bool = False
 ) -> Path:
     """Write simulated spikes to an NWB file, with the true rates and latents in ``processing/ground_truth``.
 
@@ -57,8 +82,8 @@ def simulate_lorenz(
     ----------
     path : path
         Ends in ``.nwb``.
-    ds : Dataset, optional
-        Of `nwb_sbtt.data.simulate.lorenz`; by default `lorenz` with the seed.
+    ds : Dataset
+        Of `nwb_sbtt.data.simulate.lorenz`, or like it; what it says is not observed is not written.
     observed_per_bin : int, optional
         Units observed in each bin, drawn at random; None leaves all.
     seed : int
@@ -76,20 +101,12 @@ def simulate_lorenz(
     FileError
         If the file exists, or cannot be written.
     DataError
-        If the data are no simulation, or a unit is never observed.
-
-    Examples
-    --------
-    >>> simulate_lorenz("lorenz.nwb", observed_per_bin=5)  # doctest: +SKIP
+        If the data carry no truth, or a unit is never observed.
     """
-    target = Path(path).absolute()
-    if target.suffix != ".nwb":
-        raise FileError(f"cannot write {target.name!r}: end the name in '.nwb'")
-    if target.exists() and (target.is_dir() or not overwrite):
-        raise FileError(f"{str(target)!r} exists; give another path, or overwrite=True to replace it")
-    ds = _checked(lorenz(seed=seed) if ds is None else ds)
+    target = _target(path, overwrite=overwrite)
+    ds = _checked(ds)
     if observed_per_bin is not None:
-        ds = limit_bandwidth(ds, BandwidthConfig(k=observed_per_bin, seed=seed))
+        ds = _checked(limit_bandwidth(ds, BandwidthConfig(k=observed_per_bin, seed=seed)))
     nwbfile = _file(ds, np.random.default_rng(seed))
     with staged(target, suffix=target.suffix) as temporary:
         save(nwbfile, temporary)
@@ -132,7 +149,7 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
         row = {int(unit): i for i, unit in enumerate(nwb.units.id[:])}
     wanted = ds["channel_id"].values.tolist()
     unknown = [unit for unit in wanted if unit not in row]
-    if unknown:
+    if unknown or ds.attrs["kind"] != "units":
         raise MismatchError(
             f"the data have channels {unknown[:5]} that are no units of {str(path)!r}, which has {[*row][:5]} …"
         )
@@ -142,6 +159,23 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
         true_rates=(DIMS, _averaged(rates, *share)),
         true_latents=(("trial", "time", "latent"), _averaged(latents, *share)),
     )
+
+
+def attach_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
+    """Add the truth as `read_truth` does where the file holds it for these data; give all other data back as they are."""
+    try:
+        return read_truth(path, ds)
+    except (SelectionError, MismatchError):
+        return ds
+
+
+def _target(path: Path | str, *, overwrite: bool) -> Path:
+    target = Path(path).absolute()
+    if target.suffix != ".nwb":
+        raise FileError(f"cannot write {target.name!r}: end the name in '.nwb'")
+    if target.exists() and (target.is_dir() or not overwrite):
+        raise FileError(f"{str(target)!r} exists; give another path, or overwrite=True to replace it")
+    return target
 
 
 def _checked(ds: xr.Dataset) -> xr.Dataset:

@@ -55,6 +55,7 @@ def test_the_truth_scores_best_and_passes_every_check(ds: xr.Dataset) -> None:
     assert result["scores"]["model"] == bits_per_spike(ds["true_rates"].values * 0.02, ds["values"].values, hidden)
     assert result["scored"] == {"trials": 24, "entries": hidden.sum(), "spikes": ds["values"].values[hidden].sum()}
     assert set(levels(result).values()) == {"ok"} and len(result["checks"]) == 6
+    assert result["headline"].startswith(f"bits per spike on hidden entries {result['scores']['model']:.3f} (mean rate")
     truth = result["truth"]
     assert truth["rates_r2"]["model"] == pytest.approx(1)
     assert truth["latents_r2"]["model"] == pytest.approx(1, abs=1e-5)

@@ -11,7 +11,7 @@ from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.data.simulate import lorenz
 from nwb_sbtt.errors import DataError, FileError, MismatchError, SelectionError
 from nwb_sbtt.io.reader import read_nwb
-from nwb_sbtt.io.simulation import read_truth, simulate_lorenz
+from nwb_sbtt.io.simulation import attach_truth, read_truth, simulate_lorenz, write_simulation
 from tests.io import nwbfiles
 
 WHOLE = Trials(event="start_time", start=0.0, stop=1.0)
@@ -29,12 +29,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def full(simulated: xr.Dataset, folder: Path) -> Path:
-    return simulate_lorenz(folder / "full.nwb", simulated)
+    return write_simulation(folder / "full.nwb", simulated)
 
 
 @pytest.fixture(scope="module")
 def masked(simulated: xr.Dataset, folder: Path) -> Path:
-    return simulate_lorenz(folder / "masked.nwb", simulated, observed_per_bin=4)
+    return write_simulation(folder / "masked.nwb", simulated, observed_per_bin=4)
 
 
 def test_counts_labels_and_truth_come_back_exactly(simulated: xr.Dataset, full: Path) -> None:
@@ -82,6 +82,25 @@ def test_the_files_are_valid_and_fit_for_dandi(kind: str, request: pytest.Fixtur
     assert all(message.importance is Importance.BEST_PRACTICE_SUGGESTION for message in found)
 
 
+def test_one_call_simulates_and_writes(tmp_path: Path) -> None:
+    path = simulate_lorenz(
+        tmp_path / "x.nwb", n_channels=6, conditions=2, trials_per_condition=3, observed_per_bin=2, seed=5
+    )
+    ds = read_truth(path, read_nwb(path, bin_width=0.02, trials=WHOLE))
+    expected = lorenz(n_channels=6, conditions=2, trials_per_condition=3, seed=5)
+    np.testing.assert_allclose(ds["true_rates"].values, expected["true_rates"].values, rtol=1e-6)
+    assert (ds["observed"].values.sum(2) == 2).all()
+
+
+def test_truth_is_attached_only_where_it_is_known(full: Path, tmp_path: Path) -> None:
+    ds = read_nwb(full, bin_width=0.02, trials=WHOLE)
+    xr.testing.assert_identical(attach_truth(full, ds), read_truth(full, ds))
+    beyond = read_nwb(full, bin_width=0.02, trials=Trials(event="start_time", start=-0.1, stop=1.0))
+    xr.testing.assert_identical(attach_truth(full, beyond), beyond)
+    bare = nwbfiles.write(nwbfiles.new_file(), tmp_path / "bare.nwb")
+    xr.testing.assert_identical(attach_truth(bare, ds), ds)
+
+
 def test_the_units_are_the_only_candidate(full: Path) -> None:
     assert set(read_nwb(full, trials=WHOLE)["series"].values) == {"units"}
 
@@ -90,25 +109,25 @@ def test_an_existing_file_stays_unless_told_otherwise(simulated: xr.Dataset, tmp
     path = tmp_path / "x.nwb"
     path.write_bytes(b"mine")
     with pytest.raises(FileError, match="overwrite=True"):
-        simulate_lorenz(path, simulated)
+        write_simulation(path, simulated)
     assert path.read_bytes() == b"mine"
-    simulate_lorenz(path, simulated, overwrite=True)
+    write_simulation(path, simulated, overwrite=True)
     assert [each.name for each in tmp_path.iterdir()] == ["x.nwb"]
     assert read_nwb(path, trials=WHOLE).sizes["trial"] == 30
 
 
 def test_wrong_places_and_data_are_refused_and_leave_nothing(simulated: xr.Dataset, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"end the name in '\.nwb'"):
-        simulate_lorenz(tmp_path / "x.h5", simulated)
+        write_simulation(tmp_path / "x.h5", simulated)
     with pytest.raises(FileError, match="does not exist"):
-        simulate_lorenz(tmp_path / "none" / "x.nwb", simulated)
+        write_simulation(tmp_path / "none" / "x.nwb", simulated)
     with pytest.raises(DataError, match="only 11 channels"):
-        simulate_lorenz(tmp_path / "x.nwb", simulated, observed_per_bin=11)
+        write_simulation(tmp_path / "x.nwb", simulated, observed_per_bin=11)
     with pytest.raises(DataError, match="true_rates"):
-        simulate_lorenz(tmp_path / "x.nwb", simulated.drop_vars("true_rates"))
+        write_simulation(tmp_path / "x.nwb", simulated.drop_vars("true_rates"))
     hidden = simulated["channel"] == 3
     with pytest.raises(DataError, match=r"\[16\] are never observed"):
-        simulate_lorenz(
+        write_simulation(
             tmp_path / "x.nwb",
             simulated.assign(values=simulated["values"].where(~hidden, 0), observed=simulated["observed"] & ~hidden),
         )
