@@ -164,6 +164,10 @@ def roi_source(
     if not kept.any():
         raise SelectionError(f"none of the {len(rows)} ROIs of {series.name!r} is accepted; use rois.cells='all'")
     columns = np.flatnonzero(kept)
+    if period is not None and config.bin_width is not None and config.bin_width > period * (1 + 1e-6):
+        notes.append(
+            f"bins are wider than a frame of {series.name!r}: each holds the {config.rois.aggregate} of its frames"
+        )
     seconds = sampling.seconds[columns]
     table_columns = {name: values[rows[columns]] for name, values in plain_columns(table).items()}
     if sampling.notes:

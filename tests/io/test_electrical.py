@@ -195,6 +195,17 @@ def test_reading_in_pieces_equals_reading_whole(tmp_path, use, dtype):
         assert np.array_equal(once.exposure, pieces.exposure)
 
 
+def test_a_zarr_store_reads_like_an_hdf5_file(tmp_path):
+    from hdmf_zarr.nwb import NWBZarrIO
+
+    nwbfile, series = session(noise(4.0), rows=[6, 0, 3, 5])
+    expected = read(nwbfile, series, "lfp", grid=whole(4.0))
+    path = write(nwbfile, tmp_path / "session.nwb.zarr", zarr=True)
+    with NWBZarrIO(str(path), "r") as io:
+        stored = io.read()
+        same(read(stored, stored.acquisition["ElectricalSeries"], "lfp", grid=whole(4.0)), expected, exactly=True)
+
+
 @pytest.mark.parametrize("use", USES)
 def test_windows_give_what_the_whole_gives_in_any_order_and_overlap(use):
     nwbfile, series = session(noise())

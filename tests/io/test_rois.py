@@ -132,6 +132,8 @@ def test_several_frames_in_a_bin_give_their_mean_or_their_sum():
     np.testing.assert_allclose(total.values[0][total.observed[0]], data.reshape(10, 4, -1).sum(1)[total.observed[0]])
     assert np.argwhere(~total.observed[0]).tolist() == [[1, 2]]
     assert mean.observed.all()
+    config = ReadConfig(bin_width=0.4, rois=RoiConfig(aggregate="sum"))
+    assert any("the sum of its frames" in note for note in roi_source(*build(data), config).notes)
 
 
 def test_conversion_and_offset_are_applied_and_sentinels_are_missing():
