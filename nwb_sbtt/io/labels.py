@@ -18,7 +18,27 @@ from nwb_sbtt.io.tables import plain_column
 HELD_OUT = ("heldout", "held_out")
 """Columns of flags that mark the units kept for co-smoothing."""
 
+TAKEN = frozenset(
+    {"time", "trial", "channel", "trial_start", "channel_id", "values", "observed", "exposure"}
+    | {"series", "table", "channel_row", "trial_id"}
+)
+"""Names that a Dataset uses itself and that no column can have."""
 Labels = dict[str, tuple[str, NDArray[np.generic]]]
+
+
+def all_labels(channels: Labels, trials: Labels, config: ReadConfig) -> Labels:
+    """Put the coordinates of channels and trials together.
+
+    Raises
+    ------
+    ConfigError
+        If a column that was asked for has a name that is taken.
+    """
+    asked = [*config.channel_columns, *config.trial_columns]
+    taken = sorted({name for name in asked if name in TAKEN or asked.count(name) > 1})
+    if taken:
+        raise ConfigError(f"columns {taken} cannot come along under names that are taken: leave them out")
+    return {**channels, **trials}
 
 
 def channel_labels(joined: Joined, sources: Sequence[Source], config: ReadConfig) -> Labels:

@@ -14,6 +14,7 @@ PLACES = (
     "lab_meta_data",
     "intervals",
 )
+NAMED_OTHERWISE = {"stimulus": "stimulus/presentation", "stimulus_template": "stimulus/templates"}
 
 
 def in_file_path(nwbfile: Any, item: Any) -> str:
@@ -26,6 +27,6 @@ def in_file_path(nwbfile: Any, item: Any) -> str:
     for place in PLACES:
         held = getattr(nwbfile, place, None)
         if held is not None and any(each is top for each in held.values()):
-            names.append("stimulus/templates" if place == "stimulus_template" else place)
+            names.append(NAMED_OTHERWISE.get(place, place))
             break
     return "/".join(reversed(names))

@@ -22,7 +22,7 @@ from nwb_sbtt.data.trials import Windows, chop_windows, single_window, trial_win
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.electrical import electrical_source
 from nwb_sbtt.io.files import open_nwb, sha256
-from nwb_sbtt.io.labels import channel_labels, kept_channels, sampling_offsets, trial_labels
+from nwb_sbtt.io.labels import all_labels, channel_labels, kept_channels, sampling_offsets, trial_labels
 from nwb_sbtt.io.paths import in_file_path
 from nwb_sbtt.io.rois import roi_source
 from nwb_sbtt.io.selection import Found, find_series, select
@@ -95,7 +95,7 @@ def read_nwb(
         labels = channel_labels(joined, sources, config)
         keep = kept_channels(joined, sources, config)
         labels = {name: (dim, values[keep]) for name, (dim, values) in labels.items()}
-        labels |= trial_labels(table, windows, config)
+        labels = all_labels(labels, trial_labels(table, windows, config), config)
         attrs = _attributes(nwbfile, path, config, sources)
     notes = [f"read {', '.join(repr(each.path) for each in sources)}", *_all_notes(sources, joined, windows)]
     if not keep.all():
@@ -271,6 +271,13 @@ def _all_notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> l
     periods = sorted({each.sampling_period for each in sources if each.sampling_period is not None})
     if len(periods) > 1:
         notes.append(f"the series have different sampling periods: {', '.join(f'{each:g} s' for each in periods)}")
+    for each in sources:
+        outside = (windows.grid.stops <= each.span[0]) | (windows.grid.starts >= each.span[1])
+        if outside.any():
+            notes.append(
+                f"{int(outside.sum())} of {len(outside)} windows lie wholly outside {each.path!r}, which runs from "
+                f"{each.span[0]:g} to {each.span[1]:g} s"
+            )
     return [*notes, *joined.notes, *windows.notes]
 
 

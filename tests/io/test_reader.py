@@ -273,6 +273,28 @@ def test_unknown_tables_and_columns_name_those_there_are(session):
         read_nwb(session, ReadConfig(channel_columns=("colour",)))
 
 
+def test_a_column_whose_name_is_taken_is_refused(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.5]], columns={"side": ["left"]})
+    nwbfiles.add_trials(nwbfile, [0.0], [1.0], time=[0.5], side=["left"])
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    cut = Trials(event="time", start=0, stop=0.2)
+    assert read_nwb(path, bin_width=0.1, trials=cut)["values"].values.sum() == 1
+    with pytest.raises(ConfigError, match=r"columns \['time'\]"):
+        read_nwb(path, ReadConfig(trial_columns=("time",)), bin_width=0.1, trials=cut)
+    with pytest.raises(ConfigError, match=r"columns \['side'\]"):
+        read_nwb(path, ReadConfig(trial_columns=("side",), channel_columns=("side",)), bin_width=0.1, trials=cut)
+
+
+def test_windows_beyond_the_recording_are_noted(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.5, 9.0]])
+    nwbfiles.add_trials(nwbfile, [1.0, 20.0], [2.0, 21.0])
+    cut = Trials(event="start_time", start=0, stop=1)
+    ds = read_nwb(nwbfiles.write(nwbfile, tmp_path / "x.nwb"), bin_width=0.1, trials=cut)
+    assert "1 of 2 windows lie wholly outside 'units', which runs from 0.5 to 9 s" in notes(ds)
+
+
 def test_any_table_of_intervals_can_be_cut_by(tmp_path):
     nwbfile = nwbfiles.new_file()
     nwbfiles.add_units(nwbfile, [[0.5, 1.5, 2.5]], obs_intervals=[[[0, 10]]])
@@ -333,3 +355,22 @@ def test_ten_million_spikes_are_read_in_seconds(tmp_path):
     assert time.perf_counter() - begin < 15  # two seconds on a free machine
     inside = ((spikes < 1800) | (spikes >= 1900)).sum()
     assert ds["values"].values.sum(dtype=np.float64) == inside
+
+
+def test_a_stored_mask_takes_bins_of_units_and_samples_of_a_series(tmp_path):
+    from hdmf.common import DynamicTableRegion
+    from ndx_sbtt import ObservationMaskSeries
+
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.5, 1.5, 2.5]] * 2, obs_intervals=[[[0, 4]]] * 2)
+    hand = nwbfiles.add_series(nwbfile, np.ones((4, 2)), rate=1.0, name="hand")
+    shown = np.array([[1, 1], [0, 1], [1, 1], [1, 0]], dtype=np.uint8)
+    for name, link in (("of_units", {}), ("of_hand", {"source_timeseries": hand})):
+        region = DynamicTableRegion(name="channels", data=[1, 0], description="units", table=nwbfile.units)
+        mask = ObservationMaskSeries(name=name, data=shown, unit="n/a", rate=1.0, channels=region, **link)
+        nwbfile.add_acquisition(mask)
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    for series in ("units", "acquisition/hand"):
+        ds = read_nwb(path, series=series, bin_width=1.0, trials=Window(start=0, stop=4))
+        assert (ds["observed"].values[0] == shown[:, ::-1]).all()
+        assert (ds["values"].values[0, :3] == shown[:3, ::-1]).all()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from pynwb import TimeSeries
 
 from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.io.selection import find_series, select
@@ -77,6 +78,7 @@ def test_series_are_found_wherever_they_lie():
     nwbfiles.add_rois(nwbfile, np.zeros((5, 3)), rate=1.0)
     nwbfiles.add_series(nwbfile, np.zeros(5), rate=1.0, module="behavior", name="eye")
     nwbfiles.add_series(nwbfile, np.zeros((5, 4, 4)), rate=1.0, name="film")
+    nwbfile.add_stimulus(TimeSeries(name="light", data=np.zeros(5), unit="W", rate=1.0))
     nwbfiles.add_series(nwbfile, np.array(["a"] * 5), rate=1.0, name="words")
     found = find_series(nwbfile)
     assert [(each.path, each.kind, each.default) for each in found] == [
@@ -84,6 +86,7 @@ def test_series_are_found_wherever_they_lie():
         ("processing/behavior/eye", "series", False),
         ("processing/ecephys/LFP/lfp", "electrodes", True),
         ("processing/ophys/Fluorescence/RoiResponseSeries", "rois", True),
+        ("stimulus/presentation/light", "series", False),
         ("units", "units", True),
     ]
 

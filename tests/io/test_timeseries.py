@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.files import open_nwb
 from nwb_sbtt.io.timeseries import timeseries_source
 from tests.io import nwbfiles
 
@@ -106,6 +107,17 @@ def test_little_memory_changes_nothing():
     little = source_of(data, timestamps=times, config=ReadConfig(memory_limit=1000)).bin(grid)
     assert (whole.observed == little.observed).all()
     assert little.values == pytest.approx(whole.values, abs=1e-6)
+
+
+def test_timestamps_and_data_may_be_those_of_another_series(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    first = nwbfiles.add_series(nwbfile, [1.0, 2.0, 3.0], timestamps=[0.0, 2.0, 4.0], name="first")
+    nwbfiles.add_series(nwbfile, [4.0, 5.0, 6.0], timestamps=first, name="same_times")
+    nwbfiles.add_series(nwbfile, first, timestamps=[0.0, 1.0, 2.0], name="same_data")
+    with open_nwb(nwbfiles.write(nwbfile, tmp_path / "x.nwb")) as read:
+        linked = [timeseries_source(read, read.acquisition[name], ReadConfig()) for name in ("same_times", "same_data")]
+        assert row(linked[0]) == pytest.approx([4, np.nan, 5, np.nan, 6], nan_ok=True)
+        assert row(linked[1]) == pytest.approx([1, 2, 3, np.nan, np.nan], nan_ok=True)
 
 
 def test_texts_and_images_are_no_channels():
