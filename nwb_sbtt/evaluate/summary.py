@@ -57,10 +57,10 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     Returns
     -------
     dict
-        JSON-safe, without NaN. ``headline`` says the result in a line; ``metric`` is "bits per spike" or "explained variance"; ``scores`` of the model and of
-        each baseline; ``by_channel`` the same for each channel (None where not defined); ``held_out`` the scores on held-out
-        channels; ``truth`` R² of the true rates and latents where the data carry them; ``checks`` a list of
-        {name, level ("ok", "warn" or "bad"), text}.
+        JSON-safe, without NaN. ``headline`` says the result in a line; ``metric`` is "bits per spike" or "explained
+        variance"; ``scores`` of the model and of each baseline; ``by_channel`` the same for each channel (None where not
+        defined); ``held_out`` the scores on held-out channels; ``truth`` R² of the true rates and latents where the data
+        carry them; ``checks`` a list of {name, level ("ok", "warn" or "bad"), text}.
 
     Raises
     ------
