@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from hdmf.common import DynamicTableRegion, VectorIndex
+from hdmf.container import AbstractContainer
+from hdmf.query import ReferenceResolver
 from numpy.typing import NDArray
 
 from nwb_sbtt.errors import SelectionError

@@ -14,6 +14,7 @@ from nwb_sbtt.config import ElectricalConfig, ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.electrical import electrical_source
+from nwb_sbtt.io.files import open_nwb
 from tests.io.nwbfiles import add_electrical, add_electrodes, add_invalid_times, new_file, write
 
 USES = ("lfp", "power", "spikes")
@@ -196,13 +197,10 @@ def test_reading_in_pieces_equals_reading_whole(tmp_path, use, dtype):
 
 
 def test_a_zarr_store_reads_like_an_hdf5_file(tmp_path):
-    from hdmf_zarr.nwb import NWBZarrIO
-
     nwbfile, series = session(noise(4.0), rows=[6, 0, 3, 5])
     expected = read(nwbfile, series, "lfp", grid=whole(4.0))
     path = write(nwbfile, tmp_path / "session.nwb.zarr", zarr=True)
-    with NWBZarrIO(str(path), "r") as io:
-        stored = io.read()
+    with open_nwb(path) as stored:
         same(read(stored, stored.acquisition["ElectricalSeries"], "lfp", grid=whole(4.0)), expected, exactly=True)
 
 
@@ -333,6 +331,7 @@ def test_channels_follow_the_region_in_its_own_order():
     source = electrical_source(nwbfile, series, settings_of("lfp"))
     assert source.channel_id.tolist() == [106, 100, 103] and source.channel_row.tolist() == [6, 0, 3]
     assert source.channel_columns["depth"].tolist() == [60.0, 0.0, 30.0]
+    assert "group" not in source.channel_columns and source.channel_columns["group_name"].tolist() == ["shank"] * 3
     assert (source.table, source.path, source.unit) == ("electrodes", "acquisition/ElectricalSeries", "volts")
     assert source.sampling_period == 1 / RATE and source.span == (0.0, 2.0)
 
