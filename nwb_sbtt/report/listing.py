@@ -1,0 +1,94 @@
+"""Tables of text for the terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+NAMES = {
+    "model": "this model",
+    "mean_rate": "mean rate",
+    "masked_smoothing": "masked smoothing",
+    "low_rank_wiener": "low-rank Wiener filter",
+}
+"""How the report calls what was scored."""
+
+
+def table_of_candidates(file_name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out what `inspect` found, one series a row, with the notes below.
+
+    Parameters
+    ----------
+    file_name : str
+    rows : sequence of mapping
+        `Candidate.as_dict` of each series.
+    """
+    if not rows:
+        return f"{file_name} holds no series that can be fitted: no Units, ElectricalSeries, RoiResponseSeries or TimeSeries."
+    table = Table(box=None)
+    for heading in ("--series", "type", "shape", "rate", "channels", "unit", "from–to [s]", "observed", "gaps"):
+        right = heading in ("rate", "channels", "observed", "gaps")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=heading == "--series")
+    notes = []
+    for row in rows:
+        about = "≈" if row["estimated"] else ""
+        table.add_row(
+            row["path"],
+            row["type"],
+            "×".join(str(n) for n in row["shape"]),
+            _rate(row),
+            str(row["channels"]),
+            row["unit"],
+            "" if row["start"] is None else f"{row['start']:.6g}–{row['stop']:.6g}",
+            "" if row["observed"] is None else f"{about}{row['observed']:.1%}",
+            _gaps(row, about),
+        )
+        notes += [f"  {row['path']}: {note}" for note in row["notes"]]
+    marked = [row["path"] for row in rows if row["default"]]
+    choice = f"read when no --series is given: {marked[0]}" if len(marked) == 1 else "to fit, name one or more with --series"
+    return "\n".join([f"{file_name}: series that can be fitted", _text(table), *notes, choice])
+
+
+def table_of_scores(metrics: Mapping[str, Any]) -> str:
+    """Lay out the scores of a model and the baselines on the entries that none of them saw.
+
+    Parameters
+    ----------
+    metrics : mapping
+        What `Fitted.evaluate` gives.
+    """
+    table = Table(box=None)
+    table.add_column("")
+    columns = {f"hidden entries\n[{metrics['metric']}]": metrics["scores"]}
+    if "held_out" in metrics:
+        columns[f"held-out channels\n[{metrics['metric']}]"] = metrics["held_out"]
+    if "truth" in metrics:
+        columns["true rates\n[R²]"] = metrics["truth"]["rates_r2"]
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for name in metrics["scores"]:
+        cells = [scores.get(name) for scores in columns.values()]
+        table.add_row(NAMES.get(name, name), *("" if cell is None else f"{cell:.4f}" for cell in cells))
+    return _text(table)
+
+
+def _rate(row: Mapping[str, Any]) -> str:
+    if row["rate"] is None:
+        return ""
+    return f"{row['rate']:.6g} Hz{'' if row['regular'] in (True, None) else ', irregular'}"
+
+
+def _gaps(row: Mapping[str, Any], about: str) -> str:
+    if not row["gaps"]:
+        return "" if row["gaps"] is None else "none"
+    return f"{about}{row['gaps']}, longest {row['longest_gap']:.4g} s"
+
+
+def _text(table: Table) -> str:
+    out = io.StringIO()
+    Console(file=out, width=200, highlight=False, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
