@@ -58,7 +58,14 @@ def as_times(values: NDArray[np.generic]) -> NDArray[np.float64] | None:
 def _is_plain(table: Any, name: str) -> bool:
     column = table[name]
     # A VectorIndex stands before ragged data, a DynamicTableRegion holds rows of another table.
-    return not isinstance(column, VectorIndex | DynamicTableRegion) and len(np.shape(column.data)) == 1
+    if isinstance(column, VectorIndex | DynamicTableRegion) or _refers(column.data):
+        return False
+    return len(np.shape(column.data)) == 1
+
+
+def _refers(data: Any) -> bool:
+    """Whether a column holds other objects of the file (the group of an electrode), stored or not yet written."""
+    return isinstance(data, ReferenceResolver) or (len(data) > 0 and isinstance(data[0], AbstractContainer))
 
 
 def _values(table: Any, name: str) -> NDArray[np.generic]:
