@@ -24,8 +24,9 @@ def recording(seed, *, junk):
     """Units and a sampled series; with `junk`, other spikes and samples wherever nothing was observed."""
     random, noise = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     nwbfile = nwbfiles.new_file()
-    watched = [intervals(random, 2) for _ in range(3)]
-    invalid = intervals(random, 2)
+    # The last half second is always watched and valid, so that something is observed.
+    watched = [np.vstack([intervals(random, 2), [LENGTH - 0.5, LENGTH]]) for _ in range(3)]
+    invalid = np.minimum(intervals(random, 2), LENGTH - 0.5)
     ticks = np.arange(int(LENGTH * 1000))
     spikes = []
     for each in watched:
@@ -50,7 +51,7 @@ def recording(seed, *, junk):
     if junk:
         data[hidden] = noise.choice([1e30, -7.0, np.nan, np.inf], size=(hidden.sum(), 2))
     nwbfiles.add_series(nwbfile, data, timestamps=times, control=control, control_description=["no", "yes"])
-    nwbfiles.add_trials(nwbfile, np.arange(5.0), np.arange(5.0) + 1)
+    nwbfiles.add_trials(nwbfile, np.arange(6.0), np.arange(6.0) + 1)
     return nwbfile
 
 
