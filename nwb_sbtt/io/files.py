@@ -132,7 +132,8 @@ def _read(io: Any, path: Path) -> NWBFile:
         TypeError,
         AttributeError,
     ) as error:
-        reason = " ".join(str(error).split())[:300]
+        # hdmf puts the whole content of the object first, and the reason last.
+        reason = " ".join(str(error.args[-1] if error.args else error).split())[:300]
         raise FileError(
             f"{str(path)!r} does not follow the NWB schema: {reason}; `nwbinspector` says what is wrong with it"
         ) from error

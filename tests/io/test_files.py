@@ -74,6 +74,7 @@ def test_a_file_that_breaks_the_schema_says_so(small):
     with h5py.File(small, "a") as file:
         del file["session_start_time"]
     assert "does not follow the NWB schema" in refusal(small)
+    assert "session_start_time" in refusal(small)
 
 
 def test_a_folder_that_is_no_zarr_store_is_refused(tmp_path):
