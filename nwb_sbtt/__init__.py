@@ -26,6 +26,15 @@ _HOMES = {
     "inspect": "io.candidates",
     "write_nwb": "io.writer",
     "read_result": "io.results",
+    "simulate_lorenz": "io.simulation",
+    "read_truth": "io.simulation",
+    "lorenz": "data.simulate",
+    "split": "data.splits",
+    "limit_bandwidth": "data.bandwidth",
+    "fit": "fitting",
+    "load": "fitting",
+    "Fitted": "fitting",
+    "write_report": "report.page",
 }
 
 __version__ = version("nwb_sbtt")
@@ -43,6 +52,28 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from nwb_sbtt.config import (
-        BandwidthConfig as BandwidthConfig,
-    )
+    from nwb_sbtt.config import BandwidthConfig as BandwidthConfig
+    from nwb_sbtt.config import Chop as Chop
+    from nwb_sbtt.config import ElectricalConfig as ElectricalConfig
+    from nwb_sbtt.config import FitConfig as FitConfig
+    from nwb_sbtt.config import LFADSConfig as LFADSConfig
+    from nwb_sbtt.config import MaskConfig as MaskConfig
+    from nwb_sbtt.config import ReadConfig as ReadConfig
+    from nwb_sbtt.config import RoiConfig as RoiConfig
+    from nwb_sbtt.config import SAEConfig as SAEConfig
+    from nwb_sbtt.config import TrainConfig as TrainConfig
+    from nwb_sbtt.config import Trials as Trials
+    from nwb_sbtt.config import Window as Window
+    from nwb_sbtt.data.bandwidth import limit_bandwidth as limit_bandwidth
+    from nwb_sbtt.data.simulate import lorenz as lorenz
+    from nwb_sbtt.data.splits import split as split
+    from nwb_sbtt.fitting import Fitted as Fitted
+    from nwb_sbtt.fitting import fit as fit
+    from nwb_sbtt.fitting import load as load
+    from nwb_sbtt.io.candidates import inspect as inspect
+    from nwb_sbtt.io.reader import read_nwb as read_nwb
+    from nwb_sbtt.io.results import read_result as read_result
+    from nwb_sbtt.io.simulation import read_truth as read_truth
+    from nwb_sbtt.io.simulation import simulate_lorenz as simulate_lorenz
+    from nwb_sbtt.io.writer import write_nwb as write_nwb
+    from nwb_sbtt.report.page import write_report as write_report

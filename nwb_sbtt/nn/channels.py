@@ -65,8 +65,8 @@ class ReadIn(nn.Module):
             n_channels = len(of.mean)
             self.values[session] = nn.Parameter(torch.randn(n_channels, width) / n_channels**0.5)
             self.masks[session] = nn.Parameter(torch.zeros(n_channels, width))
-            self.register_buffer(f"mean_{session}", of.mean)
-            self.register_buffer(f"sd_{session}", of.sd)
+            self.register_buffer(f"mean_{session}", of.mean.clone())
+            self.register_buffer(f"sd_{session}", of.sd.clone())
         own = torch.eye(len(smoothing))[torch.arange(width) % len(smoothing)].t().contiguous()
         self.mixture = nn.Parameter(own * torch.tensor(smoothing)[:, None].sqrt())
 

@@ -77,7 +77,7 @@ class Gaussian(Observation):
         super().__init__(statistics, factors)
         self.log_noise = nn.ParameterDict({session: torch.zeros(len(of.mean)) for session, of in statistics.items()})
         for session, of in statistics.items():
-            self.register_buffer(f"scale_{session}", of.sd)
+            self.register_buffer(f"scale_{session}", of.sd.clone())
 
     def _first_bias(self, of: ChannelStatistics) -> Float[Tensor, "channel"]:
         return of.mean / of.sd

@@ -49,7 +49,9 @@ def table_of_candidates(file_name: str, rows: Sequence[Mapping[str, Any]]) -> st
         )
         notes += [f"  {row['path']}: {note}" for note in row["notes"]]
     marked = [row["path"] for row in rows if row["default"]]
-    choice = f"read when no --series is given: {marked[0]}" if len(marked) == 1 else "to fit, name one or more with --series"
+    choice = (
+        f"read when no --series is given: {marked[0]}" if len(marked) == 1 else "to fit, name one or more with --series"
+    )
     return "\n".join([f"{file_name}: series that can be fitted", _text(table), *notes, choice])
 
 

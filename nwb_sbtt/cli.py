@@ -1,0 +1,230 @@
+"""The command line: one verb, one function of `nwb_sbtt.verbs`. Heavy packages are imported inside the verbs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nwb_sbtt.errors import ConfigError, SbttError
+
+if TYPE_CHECKING:
+    from nwb_sbtt.config import FitConfig, ReadConfig
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Fit LFADS-type models to NWB files with selective backpropagation through time, and write what they infer.",
+)
+
+File = Annotated[Path, typer.Argument(help="NWB file (HDF5, or a Zarr folder)", show_default=False)]
+Files = Annotated[list[Path], typer.Argument(help="NWB files; several are fitted together", show_default=False)]
+RunDir = Annotated[Path, typer.Argument(help="run folder of a fit", show_default=False)]
+Out = Annotated[Path, typer.Option(help="result file", show_default=False)]
+OutOrNone = Annotated[Path | None, typer.Option(help="result file (a folder for several FILEs)")]
+Moved = Annotated[list[Path] | None, typer.Option("--file", help="where the data are, if they were moved")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace a result that exists")]
+Append = Annotated[bool, typer.Option("--append", help="copy the source, add to the copy, put it at --out")]
+Name = Annotated[str, typer.Option(help="prefix of everything written into the result")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
+
+
+@app.command()
+def inspect(file: File, as_json: Json = False) -> None:
+    """List every series that can be fitted: path, type, shape, rate, channels, observed share, gaps."""
+    from nwb_sbtt import verbs
+
+    if as_json:
+        _print_json([candidate.as_dict() for candidate in verbs.inspect(file)])
+    else:
+        typer.echo(verbs.list_series(file))
+
+
+@app.command()
+def fit(
+    files: Files,
+    run_dir: Annotated[
+        Path, typer.Option(help="folder that the fit is kept in; an interrupted one is resumed", show_default=False)
+    ],
+    series: Annotated[list[str] | None, typer.Option(help="in-file path or glob; repeat for several")] = None,
+    bin_width: Annotated[float | None, typer.Option(help="seconds")] = None,
+    trials: Annotated[str | None, typer.Option(help="EVENT:START:STOP, e.g. move_onset_time:-0.25:0.45")] = None,
+    trials_table: Annotated[
+        str | None, typer.Option(help="table of intervals that EVENT is a column of [default: trials]")
+    ] = None,
+    window: Annotated[str | None, typer.Option(help="START:STOP, one window of the session")] = None,
+    chop: Annotated[str | None, typer.Option(help="LENGTH[:OVERLAP], the whole session in pieces [default]")] = None,
+    model: Annotated[str | None, typer.Option(help="lfads or sae [default: lfads]")] = None,
+    likelihood: Annotated[str | None, typer.Option(help="poisson or gaussian [default: by the data]")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of everything random [default: 0]")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100 or read.control=[1]")
+    ] = None,
+    offsets: Annotated[
+        Path | None, typer.Option(help=".npy array: seconds in the frame at which each ROI is sampled")
+    ] = None,
+    out: OutOrNone = None,
+    overwrite: Overwrite = False,
+    append: Append = False,
+    name: Name = "sbtt",
+    as_json: Json = False,
+) -> None:
+    """Read, fit (or resume), evaluate, report; with --out also infer and write a result file."""
+    from nwb_sbtt import verbs
+
+    shortcuts: dict[str, Any] = {
+        "model": {"name": model} if model else None,
+        "likelihood": likelihood,
+        "seed": seed,
+        "read.series": series or None,
+        "read.bin_width": bin_width,
+        "read.cut": _cut(trials, trials_table, window, chop),
+    }
+    read_config, fit_config = _settings(config, shortcuts, set_ or [])
+    output = verbs.Output(out, overwrite, append, name) if out else None
+    metrics = verbs.fit_files(
+        files, read_config, fit_config, run_dir=run_dir, output=output, offsets=offsets, say=_say(as_json)
+    )
+    if as_json:
+        _print_json(metrics)
+
+
+@app.command()
+def infer(
+    run_dir: RunDir,
+    file: File,
+    out: Out,
+    session: Annotated[str | None, typer.Option(help="which fitted session's channels these are")] = None,
+    overwrite: Overwrite = False,
+    append: Append = False,
+    name: Name = "sbtt",
+) -> None:
+    """Apply a fitted model to a file of the same channels."""
+    from nwb_sbtt import verbs
+
+    verbs.infer_file(run_dir, file, output=verbs.Output(out, overwrite, append, name), session=session)
+
+
+@app.command()
+def evaluate(run_dir: RunDir, file: Moved = None, as_json: Json = False) -> None:
+    """Score a fitted model against baselines on the entries that none of them saw."""
+    from nwb_sbtt import verbs
+
+    metrics = verbs.evaluate_run(run_dir, files=file or [])
+    if as_json:
+        _print_json(metrics)
+    else:
+        typer.echo(verbs.summarise(metrics))
+
+
+@app.command()
+def report(run_dir: RunDir, file: Moved = None) -> None:
+    """Draw the report of a fit: one HTML page that needs nothing else."""
+    from nwb_sbtt import verbs
+
+    for page in verbs.report_run(run_dir, files=file or []):
+        typer.echo(page)
+
+
+@app.command()
+def simulate(
+    system: Annotated[str, typer.Argument(help="lorenz")],
+    out: Out,
+    observed_per_bin: Annotated[int | None, typer.Option(help="neurons observed in each bin [default: all]")] = None,
+    channels: Annotated[int, typer.Option(help="neurons")] = 29,
+    conditions: Annotated[int, typer.Option(help="different trajectories")] = 65,
+    trials_per_condition: Annotated[int, typer.Option(help="repeats of each")] = 24,
+    seed: int = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write an NWB file with known truth in processing/ground_truth."""
+    from nwb_sbtt.data.simulate import lorenz
+    from nwb_sbtt.io.simulation import simulate_lorenz
+
+    if system != "lorenz":
+        raise ConfigError(f"there is no system {system!r} to simulate; known is 'lorenz'")
+    ds = lorenz(n_channels=channels, conditions=conditions, trials_per_condition=trials_per_condition, seed=seed)
+    simulate_lorenz(out, ds, observed_per_bin=observed_per_bin, seed=seed, overwrite=overwrite)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where everything goes")] = Path("demo"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="redo a demo that is there")] = False,
+) -> None:
+    """Simulate, inspect, fit, evaluate, write and report, in about a minute."""
+    from nwb_sbtt import verbs
+
+    verbs.demo(folder, overwrite=overwrite)
+
+
+def main() -> None:
+    """Run the command line; an error of the input is one line and exit code 2."""
+    try:
+        app()
+    except SbttError as error:
+        sys.exit(_fail(f"error: {error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_fail("interrupted; the same command goes on from the last saved state", 130))
+
+
+def _fail(text: str, code: int) -> int:
+    typer.echo(text, err=True)
+    return code
+
+
+def _settings(path: Path | None, shortcuts: dict[str, Any], assignments: list[str]) -> tuple[ReadConfig, FitConfig]:
+    """File first, then options, then --set; names that begin with `read.` are the reader's."""
+    from nwb_sbtt.config import FitConfig, ReadConfig, build, load_settings, override
+
+    settings = load_settings(path) if path else {}
+    for name, value in shortcuts.items():
+        if value is not None:
+            place = settings if not name.startswith("read.") else settings.setdefault("read", {})
+            place[name.removeprefix("read.")] = value
+    read = build(ReadConfig, settings.pop("read", {}))
+    ours = [text.strip().removeprefix("read.") for text in assignments if text.strip().startswith("read.")]
+    rest = [text for text in assignments if not text.strip().startswith("read.")]
+    return override(read, ours), override(build(FitConfig, settings), rest)
+
+
+def _cut(trials: str | None, table: str | None, window: str | None, chop: str | None) -> dict[str, Any] | None:
+    given = [text for text in (trials, window, chop) if text is not None]
+    if len(given) > 1:
+        raise ConfigError("give one of --trials, --window and --chop")
+    if table is not None and trials is None:
+        raise ConfigError("--trials-table needs --trials EVENT:START:STOP")
+    if trials is not None:
+        event, start, stop = _parts(trials, "--trials", ("EVENT", "START", "STOP"))
+        cut = {"by": "trials", "event": event, "start": start, "stop": stop}
+        return cut if table is None else {**cut, "table": table}
+    if window is not None:
+        start, stop = _parts(window, "--window", ("START", "STOP"))
+        return {"by": "window", "start": start, "stop": stop}
+    if chop is not None:
+        length, _, overlap = chop.partition(":")
+        return {"by": "chop", "length": length, "overlap": overlap or None}
+    return None
+
+
+def _parts(text: str, option: str, names: tuple[str, ...]) -> list[str]:
+    parts = text.rsplit(":", len(names) - 1)
+    if len(parts) != len(names):
+        raise ConfigError(f"{option} is {text!r}; expected {':'.join(names)}")
+    return parts
+
+
+def _say(as_json: bool) -> Any:
+    """Progress goes to standard output for people, to standard error beside JSON."""
+    return lambda text: typer.echo(text, err=as_json)
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))

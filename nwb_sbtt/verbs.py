@@ -1,0 +1,306 @@
+"""What the command line's verbs do, as functions: from files to a run folder, and from there to files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nwb_sbtt.config import FitConfig, LFADSConfig, ReadConfig, TrainConfig, build
+from nwb_sbtt.errors import FileError, MismatchError, SelectionError
+from nwb_sbtt.fitting import Fitted, fit, load, prepare
+from nwb_sbtt.io.candidates import inspect
+from nwb_sbtt.io.files import sha256
+from nwb_sbtt.io.reader import read_nwb
+from nwb_sbtt.io.simulation import read_truth, simulate_lorenz
+from nwb_sbtt.io.writer import write_nwb
+from nwb_sbtt.report.listing import table_of_candidates, table_of_scores
+from nwb_sbtt.report.page import write_report
+
+METRICS, REPORT = "metrics.json", "report.html"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where inferred rates and latents go, and how.
+
+    ``path`` is a file, or a folder where several files are fitted; ``append`` copies the source, adds to the copy and puts
+    it at ``path``; ``name`` prefixes everything written.
+    """
+
+    path: Path
+    overwrite: bool = False
+    append: bool = False
+    name: str = "sbtt"
+
+
+def fit_files(
+    paths: Sequence[Path],
+    read: ReadConfig,
+    config: FitConfig,
+    *,
+    run_dir: Path,
+    output: Output | None = None,
+    offsets: Path | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Read, fit (or resume), evaluate, report and, where an output is named, infer and write.
+
+    Returns
+    -------
+    dict
+        Metrics by session, as kept in ``metrics.json`` of the run folder.
+
+    Raises
+    ------
+    SbttError
+        With what to try; nothing half written stays.
+    """
+    targets = _targets(paths, output)
+    data: dict[str, xr.Dataset] = {}
+    for name, path in zip(_session_names(paths), paths, strict=True):
+        data[name] = read_nwb(path, read, offsets=_load_offsets(offsets))
+        say(describe(path, data[name]))
+    fitted = fit(data, config, run_dir=run_dir)
+    say(f"training ended: {fitted.finished}")
+    metrics = {}
+    for (name, ds), path, target in zip(data.items(), paths, targets, strict=True):
+        metrics[name] = _finish(fitted, ds, path, session=name, target=target, output=output, say=say)
+    _write_metrics(run_dir, metrics)
+    return metrics
+
+
+def infer_file(run_dir: Path, path: Path, *, output: Output, session: str | None = None, say: Say = print) -> None:
+    """Apply a fitted model to a file, read the way the model's data were.
+
+    Raises
+    ------
+    MismatchError
+        If the file's channels or bins are not those that the model was fitted to.
+    """
+    _refuse_existing(output.path, output)
+    fitted = load(run_dir)
+    ds = read_nwb(path, _read_config(fitted, session))
+    say(describe(path, ds))
+    write_nwb(
+        fitted.infer(ds, session=session),
+        output.path,
+        source=path,
+        append=output.append,
+        name=output.name,
+        overwrite=output.overwrite,
+    )
+    say(f"wrote {output.path}")
+
+
+def evaluate_run(run_dir: Path, *, files: Sequence[Path] = ()) -> dict[str, Any]:
+    """Score a fitted model and the baselines again on its data; `files` says where they are if they were moved.
+
+    Raises
+    ------
+    FileError
+        If the data are not where they were.
+    MismatchError
+        If they are not the same.
+    """
+    fitted = load(run_dir)
+    metrics = {
+        name: fitted.evaluate(_with_truth(path, read_nwb(path, _read_config(fitted, name))), session=name)
+        for name, path in _sources(fitted, files).items()
+    }
+    _write_metrics(run_dir, metrics)
+    return metrics
+
+
+def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
+    """Draw the report of a run folder again."""
+    fitted = load(run_dir)
+    pages = []
+    for name, path in _sources(fitted, files).items():
+        ds = _with_truth(path, read_nwb(path, _read_config(fitted, name)))
+        pages.append(_report(fitted, ds, session=name, metrics=fitted.evaluate(ds, session=name)))
+    return pages
+
+
+def demo(folder: Path, *, overwrite: bool = False, say: Say = print) -> dict[str, Any]:
+    """Simulate a recording of which 10 of 29 neurons are seen at a time, fit it, and compare with the truth.
+
+    Writes ``lorenz.nwb``, ``latents.nwb`` and the run folder ``run`` into `folder`.
+
+    Raises
+    ------
+    FileError
+        If the folder is not empty and may not be overwritten.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite or not (folder / "lorenz.nwb").exists():
+            raise FileError(
+                f"{str(folder)!r} is not empty; name another folder, or pass --overwrite to redo the demo there"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    source, out = folder / "lorenz.nwb", folder / "latents.nwb"
+    say("1. simulate: 29 neurons driven by a Lorenz system, 10 of them observed in each 20 ms bin")
+    simulate_lorenz(source, observed_per_bin=10, seed=0)
+    say("2. inspect:")
+    say(list_series(source))
+    say("3. fit LFADS with selective backpropagation through time, evaluate, infer, write, report")
+    read = build(ReadConfig, {"series": ("units",), "bin_width": 0.02, "cut": DEMO_CUT})
+    config = FitConfig(model=LFADSConfig(), train=TrainConfig(epochs=30), samples=10)
+    metrics = fit_files([source], read, config, run_dir=folder / "run", output=Output(out), say=say)
+    say(f"look at {folder / 'run' / REPORT}")
+    return metrics
+
+
+DEMO_CUT = {"by": "trials", "event": "start_time", "start": 0.0, "stop": 1.0}
+
+
+def describe(path: Path, ds: xr.Dataset) -> str:
+    """One paragraph about data as read: size, share observed, and every note of the reader."""
+    share = float(ds["observed"].mean())
+    sizes = (
+        f"{ds.sizes['trial']} trials × {ds.sizes['time']} bins of {ds.attrs['bin_width']:g} s × {ds.sizes['channel']}"
+    )
+    first = f"{path.name}: {sizes} {ds.attrs['kind']}, {share:.1%} observed"
+    return "\n".join([first, *(f"  {note}" for note in json.loads(ds.attrs.get("notes", "[]")))])
+
+
+def list_series(path: Path) -> str:
+    """What `inspect` finds in a file, as a table of text."""
+    return table_of_candidates(path.name, [candidate.as_dict() for candidate in inspect(path)])
+
+
+def summarise(metrics: dict[str, Any]) -> str:
+    """Scores of each session beside the baselines', and whatever is not in order, as text."""
+    parts = []
+    for session, entry in metrics.items():
+        scored = entry["scored"]
+        parts.append(f"{session}: {scored['entries']} hidden entries of {scored['trials']} validation trials")
+        parts.append(table_of_scores(entry))
+        parts += [f"{check['level']}: {check['text']}" for check in entry["checks"] if check["level"] != "ok"]
+    return "\n".join(parts)
+
+
+def _finish(
+    fitted: Fitted,
+    ds: xr.Dataset,
+    path: Path,
+    *,
+    session: str,
+    target: Path | None,
+    output: Output | None,
+    say: Say,
+) -> dict[str, Any]:
+    """Evaluate, report and write one session."""
+    known = _with_truth(path, ds)
+    metrics = fitted.evaluate(known, session=session)
+    say(summarise({session: metrics}))
+    say(f"report: {_report(fitted, known, session=session, metrics=metrics)}")
+    if output is not None and target is not None:
+        latents = fitted.infer(prepare(ds, fitted.config), session=session)
+        write_nwb(latents, target, source=path, append=output.append, name=output.name, overwrite=output.overwrite)
+        say(f"wrote {target}")
+    return metrics
+
+
+def _report(fitted: Fitted, ds: xr.Dataset, *, session: str, metrics: dict[str, Any]) -> Path:
+    several = len(fitted.signature["sessions"]) > 1
+    page = fitted.run_dir / (f"report_{session}.html" if several else REPORT)
+    ds = prepare(ds, fitted.config)
+    latents = fitted.infer(ds, session=session)
+    return write_report(
+        page,
+        data=ds,
+        latents=latents,
+        history=fitted.history,
+        metrics=metrics,
+        title=f"{fitted.config.model.name} · {session}",
+    )
+
+
+def _with_truth(path: Path, ds: xr.Dataset) -> xr.Dataset:
+    """Add true rates where the file is a simulation that holds them for all of these bins; a recording has none."""
+    try:
+        return read_truth(path, ds)
+    except (SelectionError, MismatchError):
+        return ds
+
+
+def _targets(paths: Sequence[Path], output: Output | None) -> list[Path | None]:
+    if output is None:
+        return [None] * len(paths)
+    if len(paths) == 1:
+        targets = [output.path]
+    else:
+        if output.path.suffix == ".nwb":
+            raise FileError(
+                f"{len(paths)} files are fitted together; name a folder for the results, not {str(output.path)!r}"
+            )
+        output.path.mkdir(parents=True, exist_ok=True)
+        targets = [output.path / f"{name}_latents.nwb" for name in _session_names(paths)]
+    for target in targets:
+        _refuse_existing(target, output)
+    return list(targets)
+
+
+def _refuse_existing(target: Path, output: Output) -> None:
+    if target.exists() and not output.overwrite:
+        raise FileError(f"{str(target)!r} exists; name another file, or pass --overwrite to replace it")
+    if not target.parent.is_dir():
+        raise FileError(f"the folder {str(target.parent)!r} of the result does not exist; make it first")
+
+
+def _session_names(paths: Sequence[Path]) -> list[str]:
+    names = [path.name.removesuffix(".zarr").removesuffix(".nwb") for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _load_offsets(path: Path | None) -> np.ndarray | None:
+    if path is None:
+        return None
+    try:
+        offsets: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot read the sampling offsets {str(path)!r} as a .npy array: {error}") from None
+    return offsets
+
+
+def _read_config(fitted: Fitted, session: str | None) -> ReadConfig:
+    sessions = fitted.signature["sessions"]
+    entry = sessions[session] if session in sessions else next(iter(sessions.values()))
+    if entry["read_config"] is None:
+        raise MismatchError(
+            "the model was fitted to a Dataset that did not come from a file; use Fitted.infer in Python"
+        )
+    return build(ReadConfig, entry["read_config"])
+
+
+def _sources(fitted: Fitted, files: Sequence[Path]) -> dict[str, Path]:
+    """Files of a run's sessions, checked to be the ones it was fitted to."""
+    sessions = fitted.signature["sessions"]
+    if files and len(files) != len(sessions):
+        raise MismatchError(f"the run has {len(sessions)} sessions, {list(sessions)}; {len(files)} files were given")
+    found = {}
+    for i, (name, entry) in enumerate(sessions.items()):
+        if entry["source"] is None:
+            raise FileError(f"session {name!r} did not come from a file; evaluate it in Python with Fitted.evaluate")
+        path = files[i] if files else Path(entry["source"]["path"])
+        if not path.exists():
+            raise FileError(f"the data of this run, {str(path)!r}, are not there any more; say where with --file")
+        if sha256(path) != entry["source"]["sha256"]:
+            raise MismatchError(f"{str(path)!r} is not the file that the model was fitted to: its sha256 differs")
+        found[name] = path
+    return found
+
+
+def _write_metrics(run_dir: Path, metrics: dict[str, Any]) -> None:
+    temporary = run_dir / f".{METRICS}.tmp"
+    temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+    temporary.replace(run_dir / METRICS)

@@ -1,0 +1,176 @@
+import json
+
+import numpy as np
+import pytest
+
+from nwb_sbtt.config import FitConfig, LFADSConfig, MaskConfig, SAEConfig, TrainConfig
+from nwb_sbtt.data.schema import make_dataset
+from nwb_sbtt.data.simulate import lorenz
+from nwb_sbtt.errors import DataError, FileError, MismatchError, TrainingError
+from nwb_sbtt.fitting import fit, load
+from nwb_sbtt.train.trackers import Silent
+
+MODEL = LFADSConfig(read_in=6, encoder=6, initial_condition=4, controller=4, generator=6, factors=2)
+
+
+def settings(**changes):
+    return FitConfig(**{"model": MODEL, "train": TrainConfig(epochs=2, batch_size=8), "samples": 4, **changes})
+
+
+def population(seed=0):
+    return lorenz(n_channels=6, conditions=3, trials_per_condition=8, n_bins=12, seed=seed).drop_vars("split")
+
+
+@pytest.fixture(scope="module")
+def ds():
+    return population()
+
+
+@pytest.fixture(scope="module")
+def fitted(ds, tmp_path_factory):
+    return fit(ds, settings(), run_dir=tmp_path_factory.mktemp("runs") / "run", tracker=Silent())
+
+
+def test_what_is_inferred_is_labelled_like_the_data(ds, fitted):
+    latents = fitted.infer(ds)
+    assert set(latents.data_vars) == {
+        *("rates", "rates_sd", "factors", "factors_sd", "inputs", "inputs_sd", "initial_condition"),
+        *("initial_condition_sd", "observed"),
+    }
+    assert set(ds.coords) <= set(latents.coords)
+    assert (latents["rates"] > 0).all()
+    record = json.loads(latents.attrs["model"])
+    assert record["model_type"] == "lfads"
+    assert [entry["epoch"] for entry in record["training"]] == [1, 2]
+
+
+def test_rates_are_in_hz(ds, tmp_path):
+    """A model without dropout or latents to speak of gives the mean rate: counts over seconds."""
+    fitted = fit(
+        ds, settings(train=TrainConfig(epochs=40, learning_rate=0.02)), run_dir=tmp_path / "r", tracker=Silent()
+    )
+    rates = fitted.infer(ds)["rates"].mean(("trial", "time")).values
+    expected = ds["values"].mean(("trial", "time")).values / ds.attrs["bin_width"]
+    np.testing.assert_allclose(rates, expected, rtol=0.35)
+
+
+def test_a_loaded_model_infers_the_same(ds, fitted):
+    again = load(fitted.run_dir)
+    assert again.config == fitted.config
+    np.testing.assert_array_equal(again.infer(ds)["rates"].values, fitted.infer(ds)["rates"].values)
+
+
+def test_channels_may_come_in_any_order(ds, fitted):
+    shuffled = ds.isel(channel=[3, 0, 5, 1, 2, 4])
+    one, other = fitted.infer(ds), fitted.infer(shuffled)
+    assert other["channel_id"].values.tolist() == ds["channel_id"].values.tolist()
+    np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
+
+
+def test_other_channels_are_an_error_that_lists_the_difference(ds, fitted):
+    other = ds.assign_coords(channel_id=("channel", [*ds["channel_id"].values[:-1], 777]))
+    with pytest.raises(MismatchError, match=r"missing in the data: .*; unknown to the model: .*777"):
+        fitted.infer(other)
+    with pytest.raises(MismatchError, match="bins of 0.01 s, the model was fitted to 0.02 s"):
+        fitted.infer(ds.assign_attrs(bin_width=0.01))
+
+
+def test_the_same_call_again_loads_what_is_there(ds, fitted):
+    before = (fitted.run_dir / "best.safetensors").read_bytes()
+    fit(ds, settings(), run_dir=fitted.run_dir, tracker=Silent())
+    assert (fitted.run_dir / "best.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, "seed is 3, there 0"),
+        ({"model": SAEConfig()}, "model.encoder is 64, there 6"),
+    ],
+)
+def test_a_run_folder_of_other_settings_is_an_error(ds, fitted, change, message):
+    with pytest.raises(TrainingError, match=message):
+        fit(ds, settings(**change), run_dir=fitted.run_dir, tracker=Silent())
+
+
+def test_a_run_folder_of_other_data_is_an_error(fitted):
+    with pytest.raises(TrainingError, match="data_sha256"):
+        fit(population(seed=1), settings(), run_dir=fitted.run_dir, tracker=Silent())
+
+
+def test_a_folder_that_is_no_run_folder_is_left_alone(ds, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(TrainingError, match="is not a run folder"):
+        fit(ds, settings(), run_dir=tmp_path, tracker=Silent())
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(FileError, match="holds no fitted model"):
+        load(tmp_path)
+
+
+def test_negative_counts_are_an_error(ds, tmp_path):
+    bad = ds.copy(deep=True)
+    bad["values"].values[0, 0, 0] = -1
+    with pytest.raises(DataError, match="1 of 1728 values are negative"):
+        fit(bad, settings(), run_dir=tmp_path / "run", tracker=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_trials_are_an_error(ds, tmp_path):
+    with pytest.raises(DataError, match="trial"):
+        fit(ds.isel(trial=[0, 1]), settings(), run_dir=tmp_path / "run", tracker=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_signals_get_a_gaussian_likelihood_and_means_in_their_unit(tmp_path):
+    generator = np.random.default_rng(0)
+    volts = 1e-4 * np.sin(np.arange(20) / 3)[:, None] * generator.standard_normal(5) + 3e-5
+    values = volts + 1e-5 * generator.standard_normal((30, 20, 5))
+    ds = make_dataset(values, np.ones(values.shape, bool), bin_width=0.01, kind="electrodes", attrs={"unit": "volts"})
+    config = settings(train=TrainConfig(epochs=150, learning_rate=0.02))
+    fitted = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
+    mean = fitted.infer(ds)["mean"].mean("trial").values
+    assert np.corrcoef(mean.ravel(), volts.ravel())[0, 1] > 0.95
+    metrics = fitted.evaluate(ds)
+    assert metrics["scores"]["model"] > metrics["scores"]["mean_rate"]
+
+
+def test_held_out_channels_are_predicted_without_being_seen(ds, tmp_path):
+    config = settings(masks=MaskConfig(held_out_channels=0.34))
+    fitted = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
+    from nwb_sbtt.fitting import prepare
+
+    prepared = prepare(ds, config)
+    held_out = prepared["held_out"].values
+    assert held_out.sum() == 2
+    changed = prepared.copy(deep=True)
+    changed["values"].values[..., held_out] += 5
+    np.testing.assert_array_equal(fitted.infer(prepared)["rates"].values, fitted.infer(changed)["rates"].values)
+    assert "held_out" in fitted.evaluate(ds)
+
+
+def test_several_sessions_share_all_but_their_channels(tmp_path):
+    sessions = {"monday": population(0), "tuesday": population(1).isel(channel=slice(0, 4))}
+    fitted = fit(sessions, settings(), run_dir=tmp_path / "run", tracker=Silent())
+    assert fitted.infer(sessions["tuesday"], session="tuesday").sizes["channel"] == 4
+    with pytest.raises(MismatchError, match="several sessions"):
+        fitted.infer(sessions["monday"])
+    again = load(tmp_path / "run")
+    one, other = (f.infer(sessions["monday"], session="monday") for f in (fitted, again))
+    np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
+
+
+def test_the_model_beats_the_baselines_where_there_is_something_to_learn(tmp_path):
+    """A small version of benchmarks/accuracy.py: 5 of 20 neurons per bin."""
+    from nwb_sbtt.config import BandwidthConfig
+    from nwb_sbtt.data.bandwidth import limit_bandwidth
+
+    ds = limit_bandwidth(lorenz(n_channels=20, conditions=8, trials_per_condition=20, seed=0), BandwidthConfig(k=5))
+    config = FitConfig(
+        model=LFADSConfig(read_in=16, encoder=24, controller=16, generator=32, factors=8),
+        train=TrainConfig(epochs=40, batch_size=16),
+        samples=8,
+    )
+    metrics = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent()).evaluate(ds)
+    scores = metrics["scores"]
+    assert scores["model"] > max(value for name, value in scores.items() if name != "model")
+    assert metrics["truth"]["rates_r2"]["model"] > 0.6
