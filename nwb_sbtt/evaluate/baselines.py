@@ -20,7 +20,7 @@ SHORT = 500
 """Bins of a trial up to which a kernel is a matrix; one product is ten times faster than convolutions there."""
 HIDDEN = 0.2
 """Share of the shown entries that is hidden to choose settings."""
-TUNING_ENTRIES = 2_000_000
+TUNING_ENTRIES = 500_000
 """Training trials are taken for tuning up to this many entries."""
 WIDTHS = (0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 """Standard deviations of the smoothing kernel, in bins."""

@@ -1,0 +1,308 @@
+"""One HTML page about a fit, which needs no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from nwb_sbtt.errors import FileError
+from nwb_sbtt.report import figures
+from nwb_sbtt.report.choice import UNITS, estimate_of
+from nwb_sbtt.report.sheet import SHEET
+
+DPI = 130
+NAMES = {
+    "model": "this model",
+    "low_rank_wiener": "low-rank Wiener filter",
+    "masked_smoothing": "masked smoothing",
+    "mean_rate": "mean rate",
+}
+"""Rows of the table of scores, best known method first, and what they are called."""
+LEVELS = {"ok": "good", "warn": "look at this", "bad": "problem"}
+
+
+def write_report(
+    path: Path | str,
+    *,
+    data: xr.Dataset,
+    latents: xr.Dataset,
+    history: Sequence[Mapping[str, float]],
+    metrics: Mapping[str, Any],
+    title: str,
+) -> Path:
+    """Write a self-contained HTML page: what was observed, what was inferred, how well it fits, how training went.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it is there.
+    data, latents : Dataset
+        What a model was fitted to and what it inferred from all of it; of the same trials, bins and channels.
+    history : sequence of mapping
+        ``epoch``, ``train_loss`` and ``valid_loss`` of each epoch; may be empty.
+    metrics : mapping
+        As `nwb_sbtt.evaluate.summary.evaluate_latents` gives them; may be empty.
+    title : str
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    MismatchError
+        If data and latents do not belong together.
+    FileError
+        If the page cannot be written.
+    """
+    target = Path(path)
+    text = _page(data, latents, history=history, metrics=metrics, title=title)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        raise FileError(f"cannot write the report {str(target)!r}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _page(
+    data: xr.Dataset,
+    latents: xr.Dataset,
+    *,
+    history: Sequence[Mapping[str, float]],
+    metrics: Mapping[str, Any],
+    title: str,
+) -> str:
+    estimate_of(data, latents)
+    model = json.loads(str(latents.attrs.get("model", "{}")))
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        _facts(_what(data) | _how(model, history)),
+        _results(metrics),
+        *(_figure(panel) for panel in _panels(data, latents, history=history, metrics=metrics)),
+        _notes(data),
+        _settings(model),
+    ]
+    body = "\n".join(part for part in parts if part)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
+        f"<style>\n{SHEET}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+# What and how
+
+
+def _what(data: xr.Dataset) -> dict[str, str]:
+    source = json.loads(str(data.attrs.get("source", "{}")))
+    width, sizes = float(data.attrs["bin_width"]), data.sizes
+    name = UNITS.get(str(data.attrs.get("kind")), "channel")
+    trials = f"{sizes['trial']} trial{'s' * (sizes['trial'] != 1)}"
+    if "split" in data.coords:
+        labels, counts = np.unique(data["split"].values.astype(str), return_counts=True)
+        trials += f" ({', '.join(f'{count} {label}' for label, count in zip(labels, counts, strict=True))})"
+    found = {
+        "file": source.get("name") or "not read from a file",
+        "session": str(data.attrs.get("session_id", "")),
+        "series": ", ".join(map(str, source.get("series", []))),
+        "SHA-256 of the file": str(source.get("sha256") or ""),
+        "data": f"{sizes['channel']} {name}{'s' * (sizes['channel'] != 1)}, {trials}, {sizes['time']} bins of {width:g} s each",
+        "observed": f"{float(data['observed'].values.mean()):.1%} of all entries",
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _how(model: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    environment = model.get("environment") or {}
+    versions = ", ".join(
+        f"{name} {environment[name]}" for name in ("python", "torch", "numpy", "pynwb") if name in environment
+    )
+    trained = f"{len(history)} epoch{'s' * (len(history) != 1)}" if history else ""
+    if trained and model.get("finished"):
+        trained += f"; {model['finished']}"
+    found = {
+        "model": " ".join(str(model[key]) for key in ("model_type", "likelihood") if model.get(key)),
+        "training": trained,
+        "seed": str(model["seed"]) if "seed" in model else "",
+        "made with": f"{model.get('software_name', '')} {model.get('software_version', '')}".strip()
+        + (f" ({versions})" if versions else ""),
+        "run folder": str(model.get("run") or ""),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    rows = "\n".join(
+        f'<tr><th scope="row">{escape(key)}</th><td>{escape(value)}</td></tr>' for key, value in facts.items()
+    )
+    return f'<table class="facts">\n{rows}\n</table>'
+
+
+def _notes(data: xr.Dataset) -> str:
+    notes = json.loads(str(data.attrs.get("notes", "[]")))
+    items = "\n".join(f"<li>{escape(str(note))}</li>" for note in notes)
+    return f"<h2>What the reader noted</h2>\n<ul>\n{items}\n</ul>" if notes else ""
+
+
+def _settings(model: Mapping[str, Any]) -> str:
+    config = model.get("config")
+    if not config:
+        return ""
+    text = escape(json.dumps(config, indent=2, ensure_ascii=False))
+    return f"<h2>Settings</h2>\n<details>\n<summary>All settings of the fit</summary>\n<pre>{text}</pre>\n</details>"
+
+
+# Results
+
+
+def _results(metrics: Mapping[str, Any]) -> str:
+    if not metrics:
+        return ""
+    scored = metrics["scored"]
+    basis = f"{scored['entries']:,} entries of {scored['trials']} validation trials"
+    if "spikes" in scored:
+        basis += f" ({scored['spikes']:,} spikes)"
+    columns = {f"hidden entries ({metrics['metric']})": metrics["scores"]}
+    if "held_out" in metrics:
+        columns[f"held-out channels ({metrics['metric']})"] = metrics["held_out"]
+    if "truth" in metrics:
+        columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
+    text = (
+        f"<h2>Is it good?</h2>\n<p>Scores on what neither the model nor any simple method was shown: {escape(basis)}. "
+        "Zero is the mean of each channel; more is better.</p>\n" + _scores(columns)
+    )
+    if "latents_r2" in metrics.get("truth", {}):
+        share = metrics["truth"]["latents_r2"]["model"]
+        text += f"\n<p>A linear read-out of the factors explains {share:.1%} of the true latents.</p>"
+    items = "\n".join(
+        f'<li class="{escape(check["level"])}"><strong>{LEVELS[check["level"]]}: {escape(check["name"])}.</strong> '
+        f"{escape(check['text'])}</li>"
+        for check in metrics["checks"]
+    )
+    return f'{text}\n<ul class="checks">\n{items}\n</ul>'
+
+
+def _scores(columns: Mapping[str, Mapping[str, float]]) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    rows = []
+    for key, name in NAMES.items():
+        cells = "".join(f"<td>{_bar(scores[key], max(scores.values()))}</td>" for scores in columns.values())
+        kind = ' class="own"' if key == "model" else ""
+        rows.append(f'<tr{kind}><th scope="row">{escape(name)}</th>{cells}</tr>')
+    return (
+        f'<table class="scores">\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(rows)
+        + "\n</tbody>\n</table>"
+    )
+
+
+def _bar(value: float, largest: float) -> str:
+    share = float(np.clip(value / largest, 0, 1)) if largest > 0 else 0.0
+    return f'<span class="number">{value:.3f}</span><span class="bar"><span style="width:{100 * share:.1f}%"></span></span>'
+
+
+# Figures
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A figure with its heading, caption and text for those who cannot see it."""
+
+    heading: str
+    caption: str
+    alt: str
+    draw: Callable[[], Figure]
+
+
+def _panels(
+    data: xr.Dataset,
+    latents: xr.Dataset,
+    *,
+    history: Sequence[Mapping[str, float]],
+    metrics: Mapping[str, Any],
+) -> Iterator[_Panel]:
+    share = f"{float(data['observed'].values.mean()):.1%}"
+    truth = "true_rates" in data
+    name = "rates" if "rates" in latents else "means"
+    yield _Panel(
+        "What was observed",
+        "Some trials as they went into the model. Blue-grey entries were not observed; the model neither reads them nor is "
+        "scored on them. White is observed silence.",
+        f"Raster of observed values of up to three trials; {share} of the entries are observed.",
+        lambda: figures.data_raster(data),
+    )
+    yield _Panel(
+        "What was inferred",
+        f"One trial as observed and its inferred {name}"
+        + (" beside the true ones" if truth else "")
+        + ", in one colour scale. "
+        "Estimates exist for every entry, observed or not.",
+        f"Heat maps of observed values and inferred {name} of one trial, channels sorted by peak time.",
+        lambda: figures.estimates_beside_data(data, latents),
+    )
+    yield _Panel(
+        "Single channels",
+        "The same trial, channel by channel. The band is the posterior's standard deviation and does not hold the noise of "
+        "single observations.",
+        f"Inferred {name} over time of up to six channels with posterior bands and observed values.",
+        lambda: figures.channel_traces(data, latents),
+    )
+    if "factors" in latents:
+        yield _Panel(
+            "Latents",
+            "Trajectories of single trials." + (" Left and right should look alike." if "true_latents" in data else ""),
+            "Trajectories of the latent factors in up to three dimensions.",
+            lambda: figures.latent_space(latents, truth=data),
+        )
+    if "inputs" in latents:
+        yield _Panel(
+            "Inferred inputs",
+            "What the controller adds to the dynamics; thin lines are trials, the thick line is their mean. Inputs near zero "
+            "say that the dynamics alone explain the data.",
+            f"Inferred inputs over time, {latents.sizes['input']} in all.",
+            lambda: figures.inferred_inputs(latents),
+        )
+    if metrics and any(value is not None for value in metrics["by_channel"]["model"]):
+        yield _Panel(
+            "Channel by channel",
+            "Scores on hidden entries; each dot is a channel. Channels with few scored entries scatter widely.",
+            "Scatter plot of each channel's score of the model against that of masked smoothing.",
+            lambda: figures.channel_scores(metrics),
+        )
+    if history:
+        best = min(history, key=lambda entry: entry["valid_loss"])
+        yield _Panel(
+            "Training",
+            "The validation loss is taken on observed entries that were hidden from the encoder; the best epoch is kept.",
+            f"Training and validation loss over {len(history)} epochs; best validation loss in epoch {best['epoch']:g}.",
+            lambda: figures.loss_curves(history),
+        )
+
+
+def _figure(panel: _Panel) -> str:
+    figure = panel.draw()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    width, height = (round(float(inches) * 96) for inches in figure.get_size_inches())
+    image = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return (
+        f"<h2>{escape(panel.heading)}</h2>\n<figure>\n"
+        f'<img src="data:image/png;base64,{image}" alt="{escape(panel.alt)}" width="{width}" height="{height}">\n'
+        f"<figcaption>{escape(panel.caption)}</figcaption>\n</figure>"
+    )

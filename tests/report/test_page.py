@@ -1,0 +1,153 @@
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from nwb_sbtt.errors import FileError
+from nwb_sbtt.report.page import write_report
+from tests.report.fits import history, inferred, plain, scored, simulated
+
+VOID = {"meta", "img", "link", "br", "hr", "input"}
+
+
+class Structure(HTMLParser):
+    """Headings, images and text of a page; fails where tags are not nested."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "img":
+            self.images.append(dict(attrs))
+        for name, value in attrs:
+            assert name not in ("onload", "onerror", "onclick")
+            assert name not in ("src", "href") or (value or "").startswith("data:image/png;base64,")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+        self.text.append(data)
+
+
+def written(folder: Path, ds: xr.Dataset, latents: xr.Dataset, *, epochs: int = 20, title: str = "demo") -> str:
+    page = write_report(
+        folder / "report.html",
+        data=ds,
+        latents=latents,
+        history=history(epochs) if epochs else [],
+        metrics=scored(ds, latents),
+        title=title,
+    )
+    assert [each.name for each in folder.iterdir()] == ["report.html"]
+    return page.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    ds = simulated()
+    return written(tmp_path_factory.mktemp("report"), ds, inferred(ds, inputs=1))
+
+
+def test_the_page_holds_every_part(page: str) -> None:
+    structure = Structure(page)
+    assert structure.headings == [
+        "Is it good?",
+        "What was observed",
+        "What was inferred",
+        "Single channels",
+        "Latents",
+        "Inferred inputs",
+        "Channel by channel",
+        "Training",
+        "What the reader noted",
+        "Settings",
+    ]
+    text = " ".join(structure.text)
+    for fact in (
+        "lorenz.nwb",
+        "units",
+        "12 units",
+        "40 trials (32 train, 8 valid)",
+        "50 bins of 0.02 s",
+        "nwb_sbtt 0.1.0",
+    ):
+        assert fact in text
+    assert re.search(r"\d\d\.\d% of all entries", text)
+    assert "low-rank Wiener filter" in text and "bits per spike" in text and "true rates (R²)" in text
+
+
+def test_the_page_needs_nothing_else(page: str) -> None:
+    assert page.startswith("<!DOCTYPE html>")
+    assert not re.search(r"https?:|<script|<link|@import|url\(", page)
+
+
+def test_every_image_is_a_picture_with_words(page: str) -> None:
+    images = Structure(page).images
+    assert len(images) == 7
+    for image in images:
+        source = image["src"] or ""
+        assert base64.b64decode(source.partition(",")[2], validate=True).startswith(b"\x89PNG")
+        assert len(image["alt"] or "") > 30
+        assert int(image["width"] or 0) <= 960
+
+
+def test_the_numbers_are_those_of_the_metrics(tmp_path: Path) -> None:
+    ds = simulated()
+    latents = inferred(ds)
+    text = " ".join(Structure(written(tmp_path, ds, latents)).text)
+    metrics = scored(ds, latents)
+    for value in (*metrics["scores"].values(), *metrics["truth"]["rates_r2"].values()):
+        assert f"{value:.3f}" in text
+    for check in metrics["checks"]:
+        assert check["text"] in text
+
+
+def test_text_from_files_is_text(tmp_path: Path) -> None:
+    evil = "<script>alert('x')</script> & \"quoted\""
+    ds = simulated().assign_attrs(session_id=evil, notes='["<b>bold</b> & more"]', source='{"name": "<i>a</i>.nwb"}')
+    text = written(tmp_path, ds, inferred(ds), title=evil)
+    assert "<script" not in text and "<b>" not in text and "<i>" not in text
+    assert evil in " ".join(Structure(text).text)
+
+
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize(("shape", "factors"), [((1, 60, 1), 1), ((4, 25, 2), 2), ((3, 30, 1000), 3)])
+def test_plain_data_of_any_shape_get_a_page(
+    tmp_path: Path, counts: bool, shape: tuple[int, int, int], factors: int
+) -> None:
+    ds = plain(shape, counts=counts)
+    structure = Structure(written(tmp_path, ds, inferred(ds, factors=factors, sd=False), epochs=0))
+    assert "Inferred inputs" not in structure.headings and "Training" not in structure.headings
+    assert "not read from a file" in " ".join(structure.text)
+    assert "nan" not in " ".join(structure.text).lower().split()
+
+
+def test_a_page_without_scores_is_a_page(tmp_path: Path) -> None:
+    ds = simulated()
+    page = write_report(
+        tmp_path / "r.html", data=ds, latents=inferred(ds), history=history(3), metrics={}, title="no scores"
+    )
+    assert "Is it good?" not in Structure(page.read_text(encoding="utf-8")).headings
+
+
+def test_a_page_is_replaced_and_a_missing_folder_is_named(tmp_path: Path) -> None:
+    ds = plain((3, 10, 2))
+    latents = inferred(ds)
+    assert written(tmp_path, ds, latents, title="one") != written(tmp_path, ds, latents, title="two")
+    with pytest.raises(FileError, match="none"):
+        write_report(tmp_path / "none" / "r.html", data=ds, latents=latents, history=[], metrics={}, title="x")
