@@ -205,11 +205,15 @@ def obs_intervals(units: Any, path: str) -> tuple[Intervals, ...] | None:
     Raises
     ------
     DataError
-        If an interval has no start or no later stop.
+        If an interval has no start or no later stop, or it cannot be told which unit it belongs to.
     """
     if "obs_intervals" not in units.colnames:
         return None
     column = units["obs_intervals"]
+    if not isinstance(column, VectorIndex) or len(column.data) != len(units):
+        raise DataError(
+            f"the obs_intervals of {path!r} have no index of {len(units)} units; pass observed='all' to ignore"
+        )
     rows = np.asarray(column.target.data[:], dtype=np.float64).reshape(-1, 2)
     check_intervals(rows, place=f"the obs_intervals of {path!r}", remedy="pass observed='all' to ignore them")
     bounds = np.concatenate([[0], np.asarray(column.data[:], dtype=np.int64)])

@@ -1,5 +1,6 @@
 """Spikes are counted where their unit was watched, and nowhere else."""
 
+import h5py
 import numpy as np
 import pytest
 from pynwb.misc import Units
@@ -8,6 +9,7 @@ from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io import units as unit_reading
+from nwb_sbtt.io.files import open_nwb
 from nwb_sbtt.io.units import units_source
 from tests.io import nwbfiles
 
@@ -150,10 +152,6 @@ def test_a_table_without_spikes_is_refused():
 
 
 def test_a_damaged_index_is_refused(tmp_path):
-    import h5py
-
-    from nwb_sbtt.io.files import open_nwb
-
     nwbfile = nwbfiles.new_file()
     nwbfiles.add_units(nwbfile, [[0.1, 0.2], [0.3]])
     path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
@@ -161,6 +159,18 @@ def test_a_damaged_index_is_refused(tmp_path):
         file["units/spike_times_index"][:] = [2, 9]
     with open_nwb(path) as read, pytest.raises(DataError, match="index of the spike times of 'units' is damaged"):
         units_source(read, read.units, ReadConfig())
+
+
+def test_intervals_without_an_index_are_refused_and_can_be_ignored(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.1, 0.2], [0.3]], obs_intervals=[[[0, 1]], [[0, 2]]])
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with h5py.File(path, "a") as file:
+        del file["units/obs_intervals_index"]
+    with open_nwb(path) as read:
+        with pytest.raises(DataError, match="no index of 2 units; pass observed='all'"):
+            units_source(read, read.units, ReadConfig())
+        assert units_source(read, read.units, ReadConfig(observed="all")).bin(GRID).observed.all()
 
 
 def test_columns_with_one_value_a_unit_come_along():
