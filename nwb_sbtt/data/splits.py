@@ -24,6 +24,8 @@ LEAST_TRAIN, LEAST_VALID = 2, 1
 BLOCKS = 5
 """Validation blocks of a chopped session, at most, and the chops that make a further one worth its gaps."""
 BLOCK_LENGTH = 4
+PIECES = 12
+"""Pieces that a session too short for its cut had better be cut into."""
 
 
 def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
@@ -110,9 +112,10 @@ def _draw(ds: xr.Dataset, valid: float, generator: np.random.Generator) -> tuple
         gap = np.setdiff1d(_within(starts, starts[chosen], apart), chosen) if overlapping else order[:0]
         if n_trials - len(chosen) - len(gap) >= LEAST_TRAIN:
             return chosen, gap
+    bins = max(1, int((starts[order[-1]] - starts[order[0]] + apart) / float(ds.attrs["bin_width"]) / PIECES))
     raise DataError(
         f"{n_trials} overlapping pieces cannot be split so that {LEAST_TRAIN} to train and {LEAST_VALID} to validate share "
-        "no sample; cut more, shorter or non-overlapping pieces"
+        f"no sample; cut shorter ones, such as Chop(length={bins * float(ds.attrs['bin_width']):g}, overlap=0)"
     )
 
 

@@ -63,7 +63,7 @@ def _check(name: str, level: Level, text: str) -> Check:
 def _baselines(scores: Mapping[str, float]) -> Check:
     model, mean, smooth, linear = (scores[key] for key in ("model", "mean_rate", "masked_smoothing", "low_rank_wiener"))
     name = "better than simple methods"
-    if model <= max(mean, 0):
+    if model <= mean:
         return _check(
             name,
             "bad",

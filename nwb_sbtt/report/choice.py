@@ -97,9 +97,14 @@ def extent(data: xr.Dataset, n_rows: int) -> tuple[float, float, float, float]:
     return float(time[0]) - half, float(time[-1]) + half, n_rows - 0.5, -0.5
 
 
+def channel_name(data: xr.Dataset) -> str:
+    """What one channel is called."""
+    return UNITS.get(str(data.attrs.get("kind")), "channel")
+
+
 def channel_axis(data: xr.Dataset, n_shown: int) -> str:
     """Name of the channel axis; says so if not all are shown."""
-    name, total = UNITS.get(str(data.attrs.get("kind")), "channel"), data.sizes["channel"]
+    name, total = channel_name(data), data.sizes["channel"]
     return name if n_shown == total else f"{name} ({n_shown} of {total})"
 
 

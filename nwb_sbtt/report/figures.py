@@ -21,6 +21,7 @@ from nwb_sbtt.report.choice import (
     Estimate,
     by_peak,
     channel_axis,
+    channel_name,
     estimate_of,
     extent,
     in_unit,
@@ -80,10 +81,9 @@ def data_raster(data: xr.Dataset, *, trials: int = 3) -> Figure:
         bar.set_ticks(
             range(int(norm.vmax or 1) + 1), labels=[*map(str, range(int(norm.vmax or 1))), f"≥{norm.vmax:.0f}"]
         )
-    empty = "observed, no spike" if counts else "observed"
-    patches = [Patch(facecolor=UNOBSERVED, label="not observed")]
+    patches = [Patch(facecolor=UNOBSERVED, label="not observed")] if np.ma.getmaskarray(part).any() else []
     if counts:
-        patches.append(Patch(facecolor="white", edgecolor=GREY, label=empty))
+        patches.append(Patch(facecolor="white", edgecolor=GREY, label="observed, no spike"))
     figure.legend(handles=patches, loc="outside upper right", ncols=2)
     return figure
 
@@ -136,7 +136,8 @@ def estimates_beside_data(data: xr.Dataset, latents: xr.Dataset, *, trial: int |
         axis.tick_params(length=2)
     axes[0].set_ylabel(f"{channel_axis(data, len(channels))}, sorted by peak")
     figure.colorbar(picture, ax=axes, fraction=0.03, pad=0.01, extend="max").set_label(label)
-    figure.legend(handles=[Patch(facecolor=UNOBSERVED, label="not observed")], loc="outside upper right")
+    if not seen.all():
+        figure.legend(handles=[Patch(facecolor=UNOBSERVED, label="not observed")], loc="outside upper right")
     figure.suptitle(trial_title(data, trial), x=0.01, ha="left", fontsize=10)
     return figure
 
@@ -235,6 +236,8 @@ def loss_curves(history: Sequence[Mapping[str, float]]) -> Figure:
 def channel_scores(metrics: Mapping[str, Any], *, baseline: str = "masked_smoothing") -> Figure:
     """Draw each channel's score against that of a baseline; above the diagonal the model is better.
 
+    A dot's area follows the number of scored spikes (or entries): small dots are uncertain.
+
     Parameters
     ----------
     metrics : mapping
@@ -243,16 +246,19 @@ def channel_scores(metrics: Mapping[str, Any], *, baseline: str = "masked_smooth
         Key of ``metrics["scores"]``.
     """
     table = metrics["by_channel"]
-    pairs = [(a, b) for a, b in zip(table[baseline], table["model"], strict=True) if a is not None and b is not None]
-    points = np.array(pairs, dtype=float).reshape(-1, 2)
+    weight = "spikes" if "spikes" in table else "entries"
+    columns = zip(table[baseline], table["model"], table[weight], strict=True)
+    rows = [row for row in columns if row[0] is not None and row[1] is not None]
+    points = np.array(rows, dtype=float).reshape(-1, 3)
     figure = Figure(figsize=(WIDTH * 0.42, WIDTH * 0.42), layout="constrained")
     axis = figure.subplots()
-    low, high = (float(x) for x in (min(points.min(initial=0), -0.05), max(points.max(initial=0), 0.05)))
+    low, high = (float(x) for x in (points[:, :2].min(initial=-0.05), points[:, :2].max(initial=0.05)))
     room = 0.05 * (high - low)
     axis.plot([low - room, high + room], [low - room, high + room], color=GREY, lw=0.8)
     axis.axhline(0, color=GREY, lw=0.4)
     axis.axvline(0, color=GREY, lw=0.4)
-    axis.scatter(points[:, 0], points[:, 1], s=22, color=BLUE, alpha=0.75, lw=0)
+    area = np.clip(60 * points[:, 2] / max(points[:, 2].max(initial=0), 1), 5, 60)
+    axis.scatter(points[:, 0], points[:, 1], s=area, color=BLUE, alpha=0.7, lw=0)
     axis.set_xlim(low - room, high + room)
     axis.set_ylim(low - room, high + room)
     axis.set_aspect("equal")
@@ -293,7 +299,7 @@ def _trace(axis: Axes, data: xr.Dataset, estimate: Estimate, *, trial: int, chan
     else:
         axis.plot(time[seen], values[seen], ".", color=RED, ms=3, label="observed")
     axis.set_xlim(time[0] - half, time[-1] + half)
-    axis.set_title(f"channel {data['channel_id'].values[channel]}", loc="left", fontsize=9, pad=2)
+    axis.set_title(f"{channel_name(data)} {data['channel_id'].values[channel]}", loc="left", fontsize=9, pad=2)
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

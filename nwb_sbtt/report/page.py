@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.report import figures
-from nwb_sbtt.report.choice import UNITS, estimate_of
+from nwb_sbtt.report.choice import channel_name, estimate_of
 from nwb_sbtt.report.sheet import SHEET
 
 DPI = 130
@@ -112,7 +112,7 @@ def _page(
 def _what(data: xr.Dataset) -> dict[str, str]:
     source = json.loads(str(data.attrs.get("source", "{}")))
     width, sizes = float(data.attrs["bin_width"]), data.sizes
-    name = UNITS.get(str(data.attrs.get("kind")), "channel")
+    name = channel_name(data)
     trials = f"{sizes['trial']} trial{'s' * (sizes['trial'] != 1)}"
     if "split" in data.coords:
         labels, counts = np.unique(data["split"].values.astype(str), return_counts=True)
@@ -252,7 +252,7 @@ def _panels(
         f"One trial as observed and its inferred {name}"
         + (" beside the true ones" if truth else "")
         + ", in one colour scale. "
-        "Estimates exist for every entry, observed or not.",
+        "Estimates exist for every entry, observed or not. The scale is that of the estimates; single spikes may exceed it.",
         f"Heat maps of observed values and inferred {name} of one trial, channels sorted by peak time.",
         lambda: figures.estimates_beside_data(data, latents),
     )
@@ -281,7 +281,7 @@ def _panels(
     if metrics and any(value is not None for value in metrics["by_channel"]["model"]):
         yield _Panel(
             "Channel by channel",
-            "Scores on hidden entries; each dot is a channel. Channels with few scored entries scatter widely.",
+            "Scores on hidden entries; each dot is a channel, larger where more was scored. Small dots scatter widely.",
             "Scatter plot of each channel's score of the model against that of masked smoothing.",
             lambda: figures.channel_scores(metrics),
         )

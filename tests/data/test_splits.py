@@ -104,6 +104,11 @@ def test_too_few_trials_are_refused_with_what_to_try(n: int) -> None:
         split(trials(n))
 
 
+def test_too_few_overlapping_pieces_are_refused_with_a_length_that_works() -> None:
+    with pytest.raises(DataError, match=r"3 overlapping pieces .*Chop\(length=0.2, overlap=0\)"):
+        split(trials(3, step=0.8, cut="chop"))
+
+
 def test_labels_that_leave_too_few_to_train_are_refused() -> None:
     with pytest.raises(DataError, match="1 are left to train on"):
         split(trials(4, labels=["train", "val", "val", "test"]))

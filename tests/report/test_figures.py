@@ -108,7 +108,11 @@ def test_the_best_epoch_is_marked(epochs: int) -> None:
 def test_the_scatter_counts_who_is_better() -> None:
     metrics = {
         "metric": "bits per spike",
-        "by_channel": {"model": [0.5, 0.1, None, 0.3], "masked_smoothing": [0.2, 0.2, None, 0.1]},
+        "by_channel": {
+            "model": [0.5, 0.1, None, 0.3],
+            "masked_smoothing": [0.2, 0.2, None, 0.1],
+            "entries": [9, 3, 0, 9],
+        },
     }
     axis = figures.channel_scores(metrics).axes[0]
     assert axis.get_title(loc="left") == "model better on 2 of 3 channels"
