@@ -71,7 +71,7 @@ def test_other_channels_are_an_error_that_lists_the_difference(ds, fitted):
     other = ds.assign_coords(channel_id=("channel", [*ds["channel_id"].values[:-1], 777]))
     with pytest.raises(MismatchError, match=r"missing in the data: .*; unknown to the model: .*777"):
         fitted.infer(other)
-    with pytest.raises(MismatchError, match="bins of 0.01 s, the model was fitted to 0.02 s"):
+    with pytest.raises(MismatchError, match=r"bins of 0\.01 s, the model was fitted to 0.02 s"):
         fitted.infer(ds.assign_attrs(bin_width=0.01))
 
 
@@ -110,7 +110,7 @@ def test_a_folder_that_is_no_run_folder_is_left_alone(ds, tmp_path):
 def test_negative_counts_are_an_error(ds, tmp_path):
     bad = ds.copy(deep=True)
     bad["values"].values[0, 0, 0] = -1
-    with pytest.raises(DataError, match="1 of 1728 values are negative"):
+    with pytest.raises(DataError, match=r"1 of 1728 values are negative"):
         fit(bad, settings(), run_dir=tmp_path / "run", tracker=Silent())
     assert not (tmp_path / "run").exists()
 

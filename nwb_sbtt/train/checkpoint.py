@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from nwb_sbtt.errors import FileError, TrainingError
@@ -44,11 +44,12 @@ def save(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     note = {"format": str(FORMAT), "progress": json.dumps(asdict(progress))}
     try:
-        save_file(whole, temporary, metadata=note)
-        with temporary.open("rb") as handle:
+        with temporary.open("wb") as handle:
+            handle.write(serialise(whole, metadata=note))
+            handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
         raise FileError(f"cannot write the training state {str(path)!r}: {error}") from None
 
