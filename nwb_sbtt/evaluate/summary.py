@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from nwb_sbtt.errors import DataError, MismatchError
 from nwb_sbtt.evaluate.baselines import Evidence, masked_smoothing, mean_rate
@@ -96,7 +97,9 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
         exposure=ds["exposure"].values if "exposure" in ds else None,
         held_in=~held_out,
     )
-    estimates.update({key: baseline(evidence) for key, baseline in BASELINES.items()})
+    # On the many small systems of these methods, threads cost several times more than they give.
+    with threadpool_limits(limits=1, user_api="blas"):
+        estimates.update({key: baseline(evidence) for key, baseline in BASELINES.items()})
     scores = {key: score.whole(estimate, scored) for key, estimate in estimates.items()}
     result: dict[str, Any] = {
         "metric": score.metric,

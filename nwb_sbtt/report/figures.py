@@ -76,7 +76,7 @@ def data_raster(data: xr.Dataset, *, trials: int = 3) -> Figure:
         axis.tick_params(length=2)
     axes[0].set_ylabel(channel_axis(data, len(channels)))
     bar = figure.colorbar(picture, ax=axes, fraction=0.03, pad=0.01)
-    bar.set_label("spikes in the bin" if counts else "value (SD from each channel's mean)")
+    bar.set_label("spikes in the bin" if counts else "SD from mean")
     if counts:
         bar.set_ticks(
             range(int(norm.vmax or 1) + 1), labels=[*map(str, range(int(norm.vmax or 1))), f"≥{norm.vmax:.0f}"]
@@ -108,7 +108,7 @@ def estimates_beside_data(data: xr.Dataset, latents: xr.Dataset, *, trial: int |
     order = by_peak(inferred)
     channels, inferred = channels[order], inferred[:, order]
     seen = data["observed"].values[trial, bins][:, channels]
-    panels: list[tuple[str, NDArray[Any]]] = [
+    panels: list[tuple[str, Any]] = [
         ("observed", np.ma.MaskedArray(in_unit(data)[trial, bins][:, channels], ~seen)),
         (f"inferred {estimate.name}", np.ma.MaskedArray(inferred)),
     ]
@@ -122,8 +122,9 @@ def estimates_beside_data(data: xr.Dataset, latents: xr.Dataset, *, trial: int |
     else:
         values, observed = data["values"].values[:, :, channels], data["observed"].values[:, :, channels]
         panels = [(name, _standardised(np.ma.MaskedArray(image), values, observed)) for name, image in panels]
-        limit = max(float(np.quantile(np.abs(np.ma.getdata(panels[1][1])), 0.995)), 1e-6)
-        norm, label = Normalize(-limit, limit), "SD from each channel's mean"
+        both = np.concatenate([image.compressed() for _, image in panels[:2]])
+        limit = max(float(np.quantile(np.abs(both), 0.98)), 1e-6)
+        norm, label = Normalize(-limit, limit), "SD from mean"
     figure = Figure(figsize=(WIDTH, _height(len(channels))), layout="constrained")
     axes = _row_of_axes(figure, len(panels))
     colours = matplotlib.colormaps["viridis"].with_extremes(bad=UNOBSERVED)
@@ -135,7 +136,9 @@ def estimates_beside_data(data: xr.Dataset, latents: xr.Dataset, *, trial: int |
         axis.set_xlabel(time_axis(data))
         axis.tick_params(length=2)
     axes[0].set_ylabel(f"{channel_axis(data, len(channels))}, sorted by peak")
-    figure.colorbar(picture, ax=axes, fraction=0.03, pad=0.01, extend="max").set_label(label)
+    figure.colorbar(picture, ax=axes, fraction=0.03, pad=0.01, extend="max" if estimate.counts else "both").set_label(
+        label
+    )
     if not seen.all():
         figure.legend(handles=[Patch(facecolor=UNOBSERVED, label="not observed")], loc="outside upper right")
     figure.suptitle(trial_title(data, trial), x=0.01, ha="left", fontsize=10)
@@ -330,4 +333,4 @@ def _row_of_axes(figure: Figure, n: int) -> list[Axes]:
 
 
 def _height(n_channels: int) -> float:
-    return float(np.clip(1.4 + 0.06 * n_channels, 2.2, 5.5))
+    return float(np.clip(1.5 + 0.06 * n_channels, 2.6, 5.5))
