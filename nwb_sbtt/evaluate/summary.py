@@ -66,7 +66,7 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     Raises
     ------
     MismatchError
-        If the shapes differ.
+        If shapes or channels differ.
     DataError
         If nothing can be scored.
     """
@@ -78,6 +78,10 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
         raise MismatchError(
             f"data {ds['values'].shape}, estimates {latents[name].shape} and hidden {hidden.shape} must have the same shape "
             "(trial, time, channel)"
+        )
+    if "channel_id" in latents.coords and (latents["channel_id"].values != ds["channel_id"].values).any():
+        raise MismatchError(
+            "data and estimates have the same number of channels, but not the same channels in the same order"
         )
     part = _part(ds)
     ds, latents, hidden = ds.isel(trial=part != ""), latents.isel(trial=part != ""), hidden[part != ""]

@@ -45,6 +45,10 @@ def estimate_of(data: xr.Dataset, latents: xr.Dataset) -> Estimate:
         raise MismatchError(
             f"data {data['values'].shape} and {name} {latents[name].shape} must be of the same trials, bins and channels"
         )
+    if "channel_id" in latents.coords and (latents["channel_id"].values != data["channel_id"].values).any():
+        raise MismatchError(
+            "data and estimates have the same number of channels, but not the same channels in the same order"
+        )
     sd = latents[f"{name}_sd"].values if f"{name}_sd" in latents else None
     counts = name == "rates"
     return Estimate(counts, latents[name].values, sd, "Hz" if counts else str(data.attrs.get("unit", "a.u.")))

@@ -153,5 +153,7 @@ def test_estimates_of_other_data_are_refused() -> None:
     ds = simulated()
     with pytest.raises(MismatchError, match="same trials"):
         figures.channel_traces(ds, inferred(ds).isel(trial=slice(3)))
+    with pytest.raises(MismatchError, match="same order"):
+        figures.channel_traces(ds, inferred(ds).isel(channel=slice(None, None, -1)))
     with pytest.raises(MismatchError, match="neither 'rates' nor 'mean'"):
         figures.channel_traces(ds, inferred(ds).drop_vars("rates"))
