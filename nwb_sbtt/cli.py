@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,15 +34,33 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace a result t
 Append = Annotated[bool, typer.Option("--append", help="copy the source, add to the copy, put it at --out")]
 Name = Annotated[str, typer.Option(help="prefix of everything written into the result")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
+INTERRUPTED = 130
+"""What the shell, and so typer, calls the end by Ctrl-C."""
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"nwb-sbtt {version('nwb_sbtt')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    _version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Nothing to do before a verb; here is where options of the whole command line stand."""
 
 
 @app.command()
 def inspect(file: File, as_json: Json = False) -> None:
     """List every series that can be fitted: path, type, shape, rate, channels, observed share, gaps."""
     from nwb_sbtt import verbs
+    from nwb_sbtt.io.candidates import inspect as inspect_file
 
     if as_json:
-        _print_json([candidate.as_dict() for candidate in verbs.inspect(file)])
+        _print_json([candidate.as_dict() for candidate in inspect_file(file)])
     else:
         typer.echo(verbs.list_series(file))
 
@@ -144,13 +164,19 @@ def simulate(
     overwrite: Overwrite = False,
 ) -> None:
     """Write an NWB file with known truth in processing/ground_truth."""
-    from nwb_sbtt.data.simulate import lorenz
     from nwb_sbtt.io.simulation import simulate_lorenz
 
     if system != "lorenz":
         raise ConfigError(f"there is no system {system!r} to simulate; known is 'lorenz'")
-    ds = lorenz(n_channels=channels, conditions=conditions, trials_per_condition=trials_per_condition, seed=seed)
-    simulate_lorenz(out, ds, observed_per_bin=observed_per_bin, seed=seed, overwrite=overwrite)
+    simulate_lorenz(
+        out,
+        n_channels=channels,
+        conditions=conditions,
+        trials_per_condition=trials_per_condition,
+        observed_per_bin=observed_per_bin,
+        seed=seed,
+        overwrite=overwrite,
+    )
     typer.echo(f"wrote {out}")
 
 
@@ -166,18 +192,38 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line; an error of the input is one line and exit code 2."""
+    """Run the command line; an error of the input is one line and exit code 2.
+
+    Warnings of other packages are for programmers, and are not shown; ``PYTHONWARNINGS=default`` shows them.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], prog_name="nwb-sbtt", standalone_mode=False)
     except SbttError as error:
-        sys.exit(_fail(f"error: {error}", 2))
+        code = _fail(f"error: {error}", 2)
+    except typer.TyperException as error:
+        code = _fail(f"error: {_sentence(error.format_message())}; see `{_usage()} --help`", 2)
     except KeyboardInterrupt:
-        sys.exit(_fail("interrupted; the same command goes on from the last saved state", 130))
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        _fail("interrupted; the same command begins again, a fit where it last saved its state", code)
+    sys.exit(code)
 
 
 def _fail(text: str, code: int) -> int:
     typer.echo(text, err=True)
     return code
+
+
+def _usage() -> str:
+    """The command whose help says what the command line should have been."""
+    verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    return " ".join(["nwb-sbtt", *(word for word in sys.argv[1:2] if word in verbs)])
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
 
 
 def _settings(path: Path | None, shortcuts: dict[str, Any], assignments: list[str]) -> tuple[ReadConfig, FitConfig]:

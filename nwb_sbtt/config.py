@@ -65,7 +65,8 @@ class Window(Config):
 class Chop(Config):
     """Cut the whole session into pieces of ``length`` seconds that share ``overlap`` seconds with the next.
 
-    ``length`` None takes 100 bins with a fifth of them shared. ``start`` and ``stop`` limit the part of the session.
+    ``length`` None takes 100 bins, less in a session too short for ten such pieces, with a fifth shared. ``start`` and
+    ``stop`` limit the part of the session.
     """
 
     by: Literal["chop"] = "chop"

@@ -13,15 +13,16 @@ import numpy as np
 import xarray as xr
 
 from nwb_sbtt.config import FitConfig, LFADSConfig, ReadConfig, TrainConfig, build
-from nwb_sbtt.errors import FileError, MismatchError, SelectionError
+from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.fitting import Fitted, fit, load, prepare
 from nwb_sbtt.io.candidates import inspect
 from nwb_sbtt.io.files import sha256
 from nwb_sbtt.io.reader import read_nwb
-from nwb_sbtt.io.simulation import read_truth, simulate_lorenz
+from nwb_sbtt.io.simulation import attach_truth, simulate_lorenz
 from nwb_sbtt.io.writer import write_nwb
 from nwb_sbtt.report.listing import table_of_candidates, table_of_scores
 from nwb_sbtt.report.page import write_report
+from nwb_sbtt.textfiles import write_text
 
 METRICS, REPORT = "metrics.json", "report.html"
 Say = Callable[[str], None]
@@ -112,7 +113,7 @@ def evaluate_run(run_dir: Path, *, files: Sequence[Path] = ()) -> dict[str, Any]
     """
     fitted = load(run_dir)
     metrics = {
-        name: fitted.evaluate(_with_truth(path, read_nwb(path, _read_config(fitted, name))), session=name)
+        name: fitted.evaluate(attach_truth(path, read_nwb(path, _read_config(fitted, name))), session=name)
         for name, path in _sources(fitted, files).items()
     }
     _write_metrics(run_dir, metrics)
@@ -124,7 +125,7 @@ def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
     fitted = load(run_dir)
     pages = []
     for name, path in _sources(fitted, files).items():
-        ds = _with_truth(path, read_nwb(path, _read_config(fitted, name)))
+        ds = attach_truth(path, read_nwb(path, _read_config(fitted, name)))
         pages.append(_report(fitted, ds, session=name, metrics=fitted.evaluate(ds, session=name)))
     return pages
 
@@ -199,7 +200,7 @@ def _finish(
     say: Say,
 ) -> dict[str, Any]:
     """Evaluate, report and write one session."""
-    known = _with_truth(path, ds)
+    known = attach_truth(path, ds)
     metrics = fitted.evaluate(known, session=session)
     say(summarise({session: metrics}))
     say(f"report: {_report(fitted, known, session=session, metrics=metrics)}")
@@ -223,14 +224,6 @@ def _report(fitted: Fitted, ds: xr.Dataset, *, session: str, metrics: dict[str, 
         metrics=metrics,
         title=f"{fitted.config.model.name} · {session}",
     )
-
-
-def _with_truth(path: Path, ds: xr.Dataset) -> xr.Dataset:
-    """Add true rates where the file is a simulation that holds them for all of these bins; a recording has none."""
-    try:
-        return read_truth(path, ds)
-    except (SelectionError, MismatchError):
-        return ds
 
 
 def _targets(paths: Sequence[Path], output: Output | None) -> list[Path | None]:
@@ -301,6 +294,4 @@ def _sources(fitted: Fitted, files: Sequence[Path]) -> dict[str, Path]:
 
 
 def _write_metrics(run_dir: Path, metrics: dict[str, Any]) -> None:
-    temporary = run_dir / f".{METRICS}.tmp"
-    temporary.write_text(json.dumps(metrics, indent=2) + "\n")
-    temporary.replace(run_dir / METRICS)
+    write_text(run_dir / METRICS, json.dumps(metrics, indent=2, allow_nan=False) + "\n")

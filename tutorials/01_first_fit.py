@@ -15,6 +15,7 @@ from pathlib import Path
 import nwb_sbtt as sb
 
 folder = Path(os.environ.get("NWB_SBTT_TUTORIAL_DIR", "tutorial_01"))
+conditions = int(os.environ.get("NWB_SBTT_TUTORIAL_CONDITIONS", "40"))
 epochs = int(os.environ.get("NWB_SBTT_TUTORIAL_EPOCHS", "30"))
 folder.mkdir(parents=True, exist_ok=True)
 
@@ -26,10 +27,7 @@ folder.mkdir(parents=True, exist_ok=True)
 
 # %%
 source = sb.simulate_lorenz(
-    folder / "lorenz.nwb",
-    sb.lorenz(conditions=40, trials_per_condition=20, seed=0),
-    observed_per_bin=10,
-    overwrite=True,
+    folder / "lorenz.nwb", conditions=conditions, trials_per_condition=20, observed_per_bin=10, overwrite=True
 )
 for candidate in sb.inspect(source):
     share = "" if candidate.observed is None else f", {candidate.observed:.0%} observed"

@@ -18,7 +18,9 @@ from nwb_sbtt.errors import ConfigError, DataError
 WHOLE = 1e-6
 """A length within this many bins of a whole number of bins is one."""
 CHOP_BINS = 100
-"""Bins of a chop where no length is given."""
+"""Bins of a chop where no length is given,"""
+PIECES, LEAST_BINS = 10, 10
+"""unless the session gives fewer pieces than this; and what no chop is made shorter than for that."""
 SHARED = 0.2
 """Share of a chop that the next one holds too, where no overlap is given."""
 MEASURED = ("values", "observed", "exposure")
@@ -99,8 +101,8 @@ def single_window(cut: Window, bin_width: float) -> Windows:
 def chop_windows(cut: Chop, bin_width: float, span: tuple[float, float]) -> Windows:
     """Overlapping windows over `span` (seconds), or over the part of it that the cut names.
 
-    The last window is moved back to end with the session, so that nothing is lost and nothing lies beyond. A session
-    shorter than the default length is one window.
+    The last window is moved back to end with the session, so that nothing is lost and nothing lies beyond. Where the cut
+    names no length, it is 100 bins, or less where a short session would give fewer than ten windows of that.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def chop_windows(cut: Chop, bin_width: float, span: tuple[float, float]) -> Wind
             f"{span[1]:g} s"
         )
     if cut.length is None:
-        length = min(CHOP_BINS, n_bins)
+        length = min(n_bins, CHOP_BINS, max(LEAST_BINS, n_bins // PIECES))
         overlap = round(SHARED * length) if n_bins > length else 0
     else:
         length = whole_bins(cut.length, bin_width, "the length")

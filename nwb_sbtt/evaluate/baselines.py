@@ -144,16 +144,16 @@ def usable_widths(n_bins: int) -> Iterable[float]:
 
 
 def kernel_sum(array: Floats, width: float) -> Floats:
-    """Sum over time with Gaussian weights, 1 at distance 0; what lies beyond a trial counts as 0."""
+    """Sum over time with Gaussian weights, 1 at distance 0 and 0 beyond four widths and beyond the trial."""
     n_bins = array.shape[1]
-    if n_bins <= SHORT:
-        times = np.arange(n_bins)
-        weighted: Floats = np.exp(-0.5 * ((times[:, None] - times) / width) ** 2) @ array
-        return weighted
-    reach = min(int(np.ceil(4 * width)), array.shape[1])
+    reach = min(int(np.ceil(4 * width)), n_bins)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
+    if n_bins <= SHORT:
+        band = sum(np.eye(n_bins, k=lag) * weight for lag, weight in zip(range(-reach, reach + 1), kernel, strict=True))
+        weighted: Floats = band @ array
+        return weighted
     summed: Floats = oaconvolve(array, kernel[None, :, None], mode="full", axes=1)
-    return summed[:, reach : reach + array.shape[1]]
+    return summed[:, reach : reach + n_bins]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ BASELINES: dict[str, Callable[[Evidence], NDArray[np.float64]]] = {
 }
 MODEL = "model"
 NAMES = {
-    MODEL: "model",
+    MODEL: "this model",
     "mean_rate": "mean rate",
     "masked_smoothing": "masked smoothing",
     "low_rank_wiener": "low-rank Wiener filter",
@@ -58,10 +58,10 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     Returns
     -------
     dict
-        JSON-safe, without NaN. ``headline`` says the result in a line; ``metric`` is "bits per spike" or "explained
-        variance"; ``scores`` of the model and of each baseline; ``by_channel`` the same for each channel (None where not
-        defined); ``held_out`` the scores on held-out channels; ``truth`` R² of the true rates and latents where the data
-        carry them; ``checks`` a list of {name, level ("ok", "warn" or "bad"), text}.
+        JSON-safe, without NaN. ``headline`` is one line; ``metric`` "bits per spike" or "explained variance"; ``scores`` of
+        the model and of each baseline; ``names`` what these are called; ``by_channel`` the same for each channel (None
+        where not defined); ``held_out`` the scores on held-out channels; ``truth`` R² of the true rates and latents where
+        the data carry them; ``checks`` a list of {name, level ("ok", "warn" or "bad"), text}.
 
     Raises
     ------
@@ -113,6 +113,7 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
             **({"spikes": int(ds["values"].values[scored].sum())} if counts else {}),
         },
         "scores": scores,
+        "names": NAMES,
         "by_channel": score.by_channel(estimates, scored),
     }
     cosmoothing = observed & valid[:, None, None] & held_out

@@ -9,14 +9,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-NAMES = {
-    "model": "this model",
-    "mean_rate": "mean rate",
-    "masked_smoothing": "masked smoothing",
-    "low_rank_wiener": "low-rank Wiener filter",
-}
-"""How the report calls what was scored."""
-
 
 def table_of_candidates(file_name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """Lay out what `inspect` found, one series a row, with the notes below.
@@ -72,9 +64,9 @@ def table_of_scores(metrics: Mapping[str, Any]) -> str:
         columns["true rates\n[R²]"] = metrics["truth"]["rates_r2"]
     for heading in columns:
         table.add_column(heading, justify="right")
-    for name in metrics["scores"]:
-        cells = [scores.get(name) for scores in columns.values()]
-        table.add_row(NAMES.get(name, name), *("" if cell is None else f"{cell:.4f}" for cell in cells))
+    for key, name in metrics["names"].items():
+        cells = [scores.get(key) for scores in columns.values()]
+        table.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
     return _text(table)
 
 

@@ -22,13 +22,6 @@ from nwb_sbtt.report.choice import channel_name, estimate_of
 from nwb_sbtt.report.sheet import SHEET
 
 DPI = 130
-NAMES = {
-    "model": "this model",
-    "low_rank_wiener": "low-rank Wiener filter",
-    "masked_smoothing": "masked smoothing",
-    "mean_rate": "mean rate",
-}
-"""Rows of the table of scores, best known method first, and what they are called."""
 LEVELS = {"ok": "good", "warn": "look at this", "bad": "problem"}
 
 
@@ -185,7 +178,7 @@ def _results(metrics: Mapping[str, Any]) -> str:
         columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
     text = (
         f"<h2>Is it good?</h2>\n<p>Scores on what neither the model nor any simple method was shown: {escape(basis)}. "
-        "Zero is the mean of each channel; more is better.</p>\n" + _scores(columns)
+        "Zero is the mean of each channel; more is better.</p>\n" + _scores(columns, metrics["names"])
     )
     if "latents_r2" in metrics.get("truth", {}):
         share = metrics["truth"]["latents_r2"]["model"]
@@ -198,13 +191,14 @@ def _results(metrics: Mapping[str, Any]) -> str:
     return f'{text}\n<ul class="checks">\n{items}\n</ul>'
 
 
-def _scores(columns: Mapping[str, Mapping[str, float]]) -> str:
+def _scores(columns: Mapping[str, Mapping[str, float]], names: Mapping[str, str]) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     rows = []
-    for key, name in NAMES.items():
+    first = next(iter(columns.values()))
+    for key in sorted(first, key=lambda key: -first[key]):
         cells = "".join(f"<td>{_bar(scores[key], max(scores.values()))}</td>" for scores in columns.values())
         kind = ' class="own"' if key == "model" else ""
-        rows.append(f'<tr{kind}><th scope="row">{escape(name)}</th>{cells}</tr>')
+        rows.append(f'<tr{kind}><th scope="row">{escape(names[key])}</th>{cells}</tr>')
     return (
         f'<table class="scores">\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)

@@ -138,16 +138,16 @@ def test_a_table_without_any_event_is_an_error():
 
 
 def test_a_session_is_chopped_into_a_hundred_bins_with_a_fifth_shared():
-    grid = chop_windows(Chop(), 0.02, (10.0, 20.0)).grid
+    grid = chop_windows(Chop(), 0.02, (10.0, 35.0)).grid
     assert grid.n_bins == 100
     assert np.diff(grid.starts)[:-1] == pytest.approx(1.6)
     assert grid.starts[0] == pytest.approx(10.0)
-    assert grid.stops[-1] == pytest.approx(20.0)
+    assert grid.stops[-1] == pytest.approx(35.0)
 
 
-def test_a_session_shorter_than_the_default_chop_is_one_window():
-    grid = chop_windows(Chop(), 0.1, (0.0, 2.5)).grid
-    assert grid.shape == (1, 25)
+def test_a_short_session_is_chopped_into_enough_pieces_to_fit():
+    assert chop_windows(Chop(), 0.1, (0.0, 25.0)).grid.shape == (13, 25)
+    assert chop_windows(Chop(), 0.1, (0.0, 0.7)).grid.shape == (1, 7)
 
 
 def test_chops_longer_than_the_session_or_than_nothing_are_refused():
