@@ -99,6 +99,33 @@ def explained_variance(estimate: ArrayLike, values: ArrayLike, where: ArrayLike)
     return float(score[defined].mean())
 
 
+def pooled_explained_variance(estimate: ArrayLike, values: ArrayLike, where: ArrayLike, *, sd: ArrayLike) -> float:
+    """1 − SSE/SST of all marked entries together, each in units of its channel's sd.
+
+    Unlike the mean over channels of `explained_variance` it stays meaningful where a channel has few marked entries, which
+    may happen to lie close together. SST is about each channel's mean over its marked entries.
+
+    Parameters
+    ----------
+    sd : array (channel)
+        Over all that was observed; channels that do not vary (0) are left out.
+
+    Raises
+    ------
+    DataError
+        As `explained_variance`.
+    """
+    fit, truth, marked = _marked(estimate, values, where)
+    units = np.asarray(sd, dtype=np.float64)
+    marked = marked & (units > 0)
+    units = np.where(units > 0, units, 1)
+    mean = np.where(marked, truth, 0).sum(0) / np.maximum(marked.sum(0), 1)
+    total = (np.where(marked, truth - mean, 0) ** 2 / units**2).sum()
+    if not total:
+        raise DataError("no channel varies over the scored entries: explained variance is not defined")
+    return float(1 - (np.where(marked, truth - fit, 0) ** 2 / units**2).sum() / total)
+
+
 def explained_variance_by_channel(estimate: ArrayLike, values: ArrayLike, where: ArrayLike) -> tuple[Floats, Mask]:
     """Explained variance of each channel, and for which channels it is defined (those that vary; 0 elsewhere)."""
     fit, truth, marked = _marked(estimate, values, where)

@@ -16,9 +16,9 @@ from nwb_sbtt.evaluate.checks import checks
 from nwb_sbtt.evaluate.metrics import (
     bits_per_spike,
     bits_per_spike_by_channel,
-    explained_variance,
     explained_variance_by_channel,
     pearson_r2,
+    pooled_explained_variance,
     r2,
 )
 from nwb_sbtt.evaluate.wiener import low_rank_wiener
@@ -146,6 +146,7 @@ class _Score:
         self._counts = counts
         self._values = ds["values"].values
         self._exposure = ds["exposure"].values if "exposure" in ds else None
+        self._sd = ds["values"].where(ds["observed"]).std(("trial", "time"), dtype=np.float64).fillna(0).values
         self.metric: Literal["bits per spike", "explained variance"] = (
             "bits per spike" if counts else "explained variance"
         )
@@ -161,7 +162,7 @@ class _Score:
     def whole(self, estimate: Estimate, where: Mask) -> float:
         if self._counts:
             return bits_per_spike(estimate, self._values, where, exposure=self._exposure)
-        return explained_variance(estimate, self._values, where)
+        return pooled_explained_variance(estimate, self._values, where, sd=self._sd)
 
     def by_channel(self, estimates: dict[str, Estimate], where: Mask) -> dict[str, list[Any]]:
         table: dict[str, list[Any]] = {

@@ -12,6 +12,7 @@ from nwb_sbtt.evaluate.metrics import (
     explained_variance_by_channel,
     pearson_r2,
     poisson_nll,
+    pooled_explained_variance,
     r2,
 )
 
@@ -95,6 +96,25 @@ def test_explained_variance_equals_that_of_sklearn(case: dict[str, NDArray[np.ge
     assert found == pytest.approx(expected) and defined.all()
     assert explained_variance(mean, k, where) == pytest.approx(np.mean(expected))
     assert r2(k, mean) == pytest.approx(r2_score(k.reshape(-1, 5), mean.reshape(-1, 5)))
+
+
+def test_pooled_explained_variance_weighs_channels_by_their_own_spread(case: dict[str, NDArray[np.generic]]) -> None:
+    mean, k, where, _ = case.values()
+    sd = np.linspace(0.5, 2, 5)
+    pooled = pooled_explained_variance(mean, k, where, sd=sd)
+    scaled = np.array([1.0, 1e3, 1e-6, 10.0, 1.0])
+    assert pooled_explained_variance(mean * scaled, k * scaled, where, sd=sd * scaled) == pytest.approx(pooled)
+    errors = [((k - mean)[:, :, c][where[:, :, c]] ** 2).sum() / sd[c] ** 2 for c in range(5)]
+    totals = [where[:, :, c].sum() * np.var(k[:, :, c][where[:, :, c]]) / sd[c] ** 2 for c in range(5)]
+    assert pooled == pytest.approx(1 - sum(errors) / sum(totals))
+    rare = where & (np.arange(5) != 2)
+    rare[0, :2, 2] = True
+    flat = k.astype(float)
+    flat[0, :2, 2] = [1.0, 1.0 + 1e-3]
+    assert pooled_explained_variance(mean, flat, rare, sd=sd) > -5
+    assert explained_variance(mean, flat, rare) < -1e3
+    with pytest.raises(DataError, match="no channel varies"):
+        pooled_explained_variance(mean, k, where, sd=np.zeros(5))
 
 
 def test_a_channel_that_does_not_vary_is_left_out() -> None:

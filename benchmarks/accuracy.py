@@ -1,0 +1,98 @@
+"""R² of inferred to true rates on the published Lorenz task, by the number of neurons observed in each bin.
+
+29 neurons, 50 bins of 20 ms, 65 conditions × 24 trials, 1248 for training and 312 for validation; k of 29 neurons observed
+per bin, in training and validation trials alike. One configuration for all levels: the defaults. R² is 1 − SSE/SST, mean
+over neurons, pooled over validation trials, as in the published demo of Zhu, Sedler et al. 2021.
+
+    python benchmarks/accuracy.py --json accuracy.json --figure accuracy.png
+    python benchmarks/accuracy.py --small
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import save, show
+
+import nwb_sbtt as sb
+from nwb_sbtt.evaluate.metrics import r2
+
+PUBLISHED = {29: 0.911, 25: 0.908, 20: 0.891, 15: 0.888, 10: 0.852, 5: 0.757, 3: 0.590, 2: 0.339}
+"""The published demo, on its own data of the same kind: 1000 epochs, about 38 minutes each."""
+N = 29
+
+
+def main() -> None:
+    """Fit each level and print the table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin")
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
+    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--figure", type=Path)
+    arguments.add_argument("--small", action="store_true", help="a tenth of the data, five epochs, one level")
+    asked = arguments.parse_args()
+    conditions = 65
+    if asked.small:
+        asked.levels, conditions, asked.settings = [10], 7, ["train.epochs=5", "samples=4", *asked.settings]
+    rows = [_level(k, seed, conditions, asked.settings) for seed in asked.seeds for k in asked.levels]
+    show(rows)
+    save(asked.json, vars(asked), rows)
+    if asked.figure:
+        _figure(rows, asked.figure)
+
+
+def _level(k: int, seed: int, conditions: int, settings: list[str]) -> dict[str, Any]:
+    from nwb_sbtt.config import override
+    from nwb_sbtt.train.trackers import Silent
+
+    ds = sb.lorenz(conditions=conditions, seed=seed)
+    if k < N:
+        ds = sb.limit_bandwidth(ds, sb.BandwidthConfig(k=k, seed=seed))
+    config = override(sb.FitConfig(seed=seed), settings)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.process_time()
+        fitted = sb.fit(ds, config, run_dir=Path(folder) / "run", tracker=Silent())
+        fit_seconds = time.process_time() - started
+        valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
+        rates = fitted.infer(valid)["rates"].values
+        scores = fitted.evaluate(ds)["scores"]
+        row = {
+            "observed of 29": k,
+            "seed": seed,
+            "R2": r2(valid["true_rates"].values, rates),
+            "published R2": PUBLISHED.get(k, float("nan")),
+            "bits/spike": scores["model"],
+            "Wiener": scores["low_rank_wiener"],
+            "smoothing": scores["masked_smoothing"],
+            "epochs": len(fitted.history),
+            "CPU-seconds": fit_seconds,
+        }
+    print(row, flush=True)
+    return row
+
+
+def _figure(rows: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    levels = sorted({row["observed of 29"] for row in rows})
+    dropped = [1 - k / N for k in levels]
+    ours = [[row["R2"] for row in rows if row["observed of 29"] == k] for k in levels]
+    axes.plot(dropped, [np.mean(r) for r in ours], "o-", color="#0072B2", label="nwb_sbtt, defaults")
+    for x, values in zip(dropped, ours, strict=True):
+        axes.plot([x] * len(values), values, ".", color="#0072B2", alpha=0.5)
+    axes.plot([1 - k / N for k in PUBLISHED], list(PUBLISHED.values()), "s--", color="#888888", label="published demo")
+    axes.set(xlabel="share of samples dropped", ylabel="R² to true rates (validation)", ylim=(0, 1))
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
