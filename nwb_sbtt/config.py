@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -11,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.textfiles import write_text
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -301,7 +301,7 @@ def load_settings(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the settings file {str(path)!r}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -313,10 +313,7 @@ def load_settings(path: Path | str) -> dict[str, Any]:
 
 def save_config(config: Config, path: Path | str) -> None:
     """Write a config as YAML; `load_config` gives back an equal one."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    temporary.replace(path)
+    write_text(Path(path), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def override(config: C, assignments: list[str]) -> C:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -18,20 +17,19 @@ from torch import Tensor
 
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import FitConfig, load_config, save_config
+from nwb_sbtt.config import FitConfig, load_config
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.splits import split
 from nwb_sbtt.data.tensors import to_batch, to_latents
-from nwb_sbtt.errors import DataError, FileError, MismatchError, TrainingError
+from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
+from nwb_sbtt.runfolder import CONFIG, ENVIRONMENT, SIGNATURE, claim, read_json
 from nwb_sbtt.train import checkpoint
-from nwb_sbtt.train.loop import BEST, LAST, LOG, read_log, train
+from nwb_sbtt.train.loop import BEST, LAST, read_log, train
 from nwb_sbtt.train.trackers import Tracker, default_tracker
-
-CONFIG, SIGNATURE, ENVIRONMENT = "config.yaml", "signature.json", "environment.json"
 
 
 def fit(
@@ -70,9 +68,9 @@ def fit(
     sessions = dict(data) if isinstance(data, Mapping) and not isinstance(data, xr.Dataset) else {"session": data}
     prepared = {name: prepare(ds, config) for name, ds in sessions.items()}
     signature = _signature(prepared, config)
-    _claim(run_dir, config, signature)
-    torch.set_num_threads(config.threads)
     device = _device(config)
+    claim(run_dir, config, signature=signature, device=device)
+    torch.set_num_threads(config.threads)
     batches = [to_batch(ds, f"session{i}").to(device) for i, ds in enumerate(prepared.values())]
     pairs = [_train_and_valid(ds, batch, config) for ds, batch in zip(prepared.values(), batches, strict=True)]
     statistics = {train_batch.session: channel_statistics(train_batch) for train_batch, _ in pairs}
@@ -138,7 +136,7 @@ def load(run_dir: Path | str) -> Fitted:
             f"{str(run_dir)!r} holds no fitted model: {CONFIG} and {BEST} were expected; fit one with `nwb-sbtt fit`"
         )
     config = load_config(FitConfig, run_dir / CONFIG)
-    signature = json.loads((run_dir / SIGNATURE).read_text())
+    signature = read_json(run_dir / SIGNATURE)
     tensors, _ = checkpoint.load(run_dir / BEST)
     statistics = {}
     for i, session in enumerate(signature["sessions"].values()):
@@ -210,6 +208,12 @@ class Fitted:
         latents = self._infer(ds, masks.hide(batch, hidden), None)
         return evaluate_latents(ds, latents, hidden.numpy())
 
+    def is_fitted_to(self, ds: xr.Dataset, *, session: str | None = None) -> bool:
+        """Whether these are, entry by entry, the data that the model was fitted to."""
+        sessions = self.signature["sessions"]
+        expected = sessions[session or next(iter(sessions))]
+        return bool(_digest(prepare(ds, self.config)) == expected["data_sha256"])
+
     def _infer(self, ds: xr.Dataset, batch: Batch, samples: int | None) -> xr.Dataset:
         torch.set_num_threads(self.config.threads)
         device = _device(self.config)
@@ -236,7 +240,7 @@ class Fitted:
             "software_version": version("nwb_sbtt"),
             "seed": self.config.seed,
             "checkpoint_sha256": hashlib.sha256((self.run_dir / BEST).read_bytes()).hexdigest(),
-            "environment": json.loads((self.run_dir / ENVIRONMENT).read_text()),
+            "environment": read_json(self.run_dir / ENVIRONMENT),
             "finished": self.finished,
             "training": [
                 {key: record[key] for key in ("epoch", "train_loss", "valid_loss")} for record in self.history
@@ -303,6 +307,15 @@ def _channel_names(ds: xr.Dataset) -> list[str]:
     return [f"{table}:{i}" for table, i in zip(ds["table"].values, ids, strict=True)]
 
 
+def _digest(ds: xr.Dataset) -> str:
+    digest = hashlib.sha256()
+    for array in (ds["values"], ds["observed"], ds["split"]):
+        digest.update(
+            np.ascontiguousarray(array.values.astype(str) if array.dtype == object else array.values).tobytes()
+        )
+    return digest.hexdigest()
+
+
 def _few(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"
 
@@ -316,90 +329,15 @@ def _signature(sessions: dict[str, xr.Dataset], config: FitConfig) -> dict[str, 
         channels = _channel_names(ds)
         if len(set(channels)) < len(channels):
             raise DataError(f"channels of session {name!r} share an id; each channel needs its own")
-        digest = hashlib.sha256()
-        for array in (ds["values"], ds["observed"], ds["split"]):
-            digest.update(
-                np.ascontiguousarray(array.values.astype(str) if array.dtype == object else array.values).tobytes()
-            )
         described[name] = {
             "channels": channels,
             "bin_width": ds.attrs["bin_width"],
             "kind": ds.attrs["kind"],
             "trials": ds.sizes["trial"],
             "bins": ds.sizes["time"],
-            "data_sha256": digest.hexdigest(),
+            "data_sha256": _digest(ds),
             "source": json.loads(ds.attrs["source"]) if "source" in ds.attrs else None,
             "read_config": json.loads(ds.attrs["read_config"]) if "read_config" in ds.attrs else None,
+            "offsets": json.loads(ds.attrs["offsets"]) if "offsets" in ds.attrs else None,
         }
     return {"format": checkpoint.FORMAT, "likelihood": likelihoods.pop(), "sessions": described}
-
-
-def _claim(run_dir: Path, config: FitConfig, signature: dict[str, Any]) -> None:
-    """Make the run folder, or see that it is this very fit's.
-
-    Raises
-    ------
-    TrainingError
-        With what differs.
-    """
-    if (run_dir / SIGNATURE).exists():
-        differences = _differences(
-            config.model_dump(mode="json"), load_config(FitConfig, run_dir / CONFIG).model_dump(mode="json")
-        )
-        there = json.loads((run_dir / SIGNATURE).read_text())
-        differences += _differences(_identity(signature), _identity(there))
-        if differences:
-            raise TrainingError(
-                f"{str(run_dir)!r} holds a fit of other data or settings: {'; '.join(differences[:5])}. "
-                "Give this fit a run folder of its own."
-            )
-    elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        raise TrainingError(f"{str(run_dir)!r} exists and is not a run folder; give the fit a folder of its own")
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        for name in (CONFIG, SIGNATURE, ENVIRONMENT, LAST, BEST, LOG):
-            for leftover in run_dir.glob(f".{name}.*"):
-                leftover.unlink()
-        if not (run_dir / SIGNATURE).exists():
-            save_config(config, run_dir / CONFIG)
-            _write_json(run_dir / ENVIRONMENT, _environment(config))
-            _write_json(run_dir / SIGNATURE, signature)
-    except OSError as error:
-        raise FileError(f"cannot write the run folder {str(run_dir)!r}: {error.strerror}") from None
-
-
-def _identity(signature: dict[str, Any]) -> dict[str, Any]:
-    """All of a signature but where the file lies."""
-    sessions = {
-        name: {key: value for key, value in entry.items() if key not in ("source", "read_config")}
-        for name, entry in signature["sessions"].items()
-    }
-    return {**signature, "sessions": sessions}
-
-
-def _differences(new: Any, old: Any, name: str = "") -> list[str]:
-    if isinstance(new, dict) and isinstance(old, dict):
-        keys = sorted(set(new) | set(old))
-        return [text for key in keys for text in _differences(new.get(key), old.get(key), f"{name}.{key}".strip("."))]
-    return [] if new == old else [f"{name} is {_short(new)}, there {_short(old)}"]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:37]}…"
-
-
-def _environment(config: FitConfig) -> dict[str, str]:
-    packages = ("nwb_sbtt", "torch", "numpy", "xarray", "pynwb", "hdmf")
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "device": _device(config),
-        **{name: version(name) for name in packages},
-    }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)

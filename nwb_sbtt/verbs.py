@@ -19,7 +19,7 @@ from nwb_sbtt.io.candidates import inspect
 from nwb_sbtt.io.files import sha256
 from nwb_sbtt.io.reader import read_nwb
 from nwb_sbtt.io.simulation import attach_truth, simulate_lorenz
-from nwb_sbtt.io.writer import write_nwb
+from nwb_sbtt.io.writer import check_target, write_nwb
 from nwb_sbtt.report.listing import table_of_candidates, table_of_scores
 from nwb_sbtt.report.page import write_report
 from nwb_sbtt.textfiles import write_text
@@ -86,9 +86,9 @@ def infer_file(run_dir: Path, path: Path, *, output: Output, session: str | None
     MismatchError
         If the file's channels or bins are not those that the model was fitted to.
     """
-    _refuse_existing(output.path, output)
+    _refuse(output.path, path, output)
     fitted = load(run_dir)
-    ds = read_nwb(path, _read_config(fitted, session))
+    ds = _read_again(fitted, path, session)
     say(describe(path, ds))
     write_nwb(
         fitted.infer(ds, session=session),
@@ -113,7 +113,7 @@ def evaluate_run(run_dir: Path, *, files: Sequence[Path] = ()) -> dict[str, Any]
     """
     fitted = load(run_dir)
     metrics = {
-        name: fitted.evaluate(attach_truth(path, read_nwb(path, _read_config(fitted, name))), session=name)
+        name: fitted.evaluate(_fitted_data(fitted, path, name), session=name)
         for name, path in _sources(fitted, files).items()
     }
     _write_metrics(run_dir, metrics)
@@ -125,7 +125,7 @@ def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
     fitted = load(run_dir)
     pages = []
     for name, path in _sources(fitted, files).items():
-        ds = attach_truth(path, read_nwb(path, _read_config(fitted, name)))
+        ds = _fitted_data(fitted, path, name)
         pages.append(_report(fitted, ds, session=name, metrics=fitted.evaluate(ds, session=name)))
     return pages
 
@@ -206,6 +206,8 @@ def _finish(
     say(f"report: {_report(fitted, known, session=session, metrics=metrics)}")
     if output is not None and target is not None:
         latents = fitted.infer(prepare(ds, fitted.config), session=session)
+        if len(fitted.signature["sessions"]) > 1:
+            _make_folder(output.path)
         write_nwb(latents, target, source=path, append=output.append, name=output.name, overwrite=output.overwrite)
         say(f"wrote {target}")
     return metrics
@@ -236,23 +238,41 @@ def _targets(paths: Sequence[Path], output: Output | None) -> list[Path | None]:
             raise FileError(
                 f"{len(paths)} files are fitted together; name a folder for the results, not {str(output.path)!r}"
             )
-        output.path.mkdir(parents=True, exist_ok=True)
         targets = [output.path / f"{name}_latents.nwb" for name in _session_names(paths)]
-    for target in targets:
-        _refuse_existing(target, output)
+        if not output.path.exists() and output.path.parent.is_dir():
+            return list(targets)
+    for path, target in zip(paths, targets, strict=True):
+        _refuse(target, path, output)
     return list(targets)
 
 
-def _refuse_existing(target: Path, output: Output) -> None:
-    if target.exists() and not output.overwrite:
+def _refuse(target: Path, source: Path, output: Output) -> None:
+    """Refuse what could not be written, before anything is read."""
+    if target.exists() and not output.overwrite and not (output.append and source.exists() and target.samefile(source)):
         raise FileError(f"{str(target)!r} exists; name another file, or pass --overwrite to replace it")
     if not target.parent.is_dir():
         raise FileError(f"the folder {str(target.parent)!r} of the result does not exist; make it first")
+    check_target(target, source=source, append=output.append, name=output.name, overwrite=output.overwrite)
 
 
 def _session_names(paths: Sequence[Path]) -> list[str]:
-    names = [path.name.removesuffix(".zarr").removesuffix(".nwb") for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+    """Names of the files, with as many of the folders above them as tell all apart."""
+    whole = [path.absolute().resolve() for path in paths]
+    if twice := [str(path) for i, path in enumerate(paths) if whole[i] in whole[:i]]:
+        raise FileError(f"{twice[0]!r} is given twice; give each file once")
+    depth = 0
+    while True:
+        depth += 1
+        names = ["_".join(path.parts[-depth:]).removesuffix(".zarr").removesuffix(".nwb") for path in whole]
+        if len(set(names)) == len(names):
+            return names
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {str(path)!r}: {error.strerror}") from None
 
 
 def _load_offsets(path: Path | None) -> np.ndarray | None:
@@ -265,14 +285,25 @@ def _load_offsets(path: Path | None) -> np.ndarray | None:
     return offsets
 
 
-def _read_config(fitted: Fitted, session: str | None) -> ReadConfig:
+def _read_again(fitted: Fitted, path: Path, session: str | None) -> xr.Dataset:
+    """Read a file the way that the data of a session were read."""
     sessions = fitted.signature["sessions"]
     entry = sessions[session] if session in sessions else next(iter(sessions.values()))
     if entry["read_config"] is None:
         raise MismatchError(
             "the model was fitted to a Dataset that did not come from a file; use Fitted.infer in Python"
         )
-    return build(ReadConfig, entry["read_config"])
+    return read_nwb(path, build(ReadConfig, entry["read_config"]), offsets=entry["offsets"])
+
+
+def _fitted_data(fitted: Fitted, path: Path, session: str) -> xr.Dataset:
+    ds = _read_again(fitted, path, session)
+    if not fitted.is_fitted_to(ds, session=session):
+        raise MismatchError(
+            f"{str(path)!r}, read again, does not give the data that the model was fitted to: they were changed after "
+            "reading; use Fitted.evaluate in Python"
+        )
+    return attach_truth(path, ds)
 
 
 def _sources(fitted: Fitted, files: Sequence[Path]) -> dict[str, Path]:

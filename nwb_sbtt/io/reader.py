@@ -97,6 +97,8 @@ def read_nwb(
         labels = {name: (dim, values[keep]) for name, (dim, values) in labels.items()}
         labels = all_labels(labels, trial_labels(table, windows, config), config)
         attrs = _attributes(nwbfile, path, config, sources)
+        if offsets is not None:
+            attrs["offsets"] = _as_json(offsets)
     notes = [f"read {', '.join(repr(each.path) for each in sources)}", *_all_notes(sources, joined, windows)]
     if not keep.all():
         notes.append(f"{int((~keep).sum())} of {len(keep)} channels left out by `where`")
@@ -264,6 +266,12 @@ def _attributes(nwbfile: Any, path: Path, config: ReadConfig, sources: Sequence[
         "cut": json.dumps((config.cut or Chop()).model_dump(mode="json")),
         "read_config": json.dumps(config.model_dump(mode="json")),
     }
+
+
+def _as_json(offsets: Offsets) -> str:
+    if isinstance(offsets, Mapping):
+        return json.dumps({path: np.asarray(each).tolist() for path, each in offsets.items()})
+    return json.dumps(np.asarray(offsets).tolist())
 
 
 def _all_notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> list[str]:

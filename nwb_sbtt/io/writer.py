@@ -108,6 +108,28 @@ def write_nwb(
     return target
 
 
+def check_target(
+    path: Path | str,
+    *,
+    source: Path | str | None = None,
+    append: bool = False,
+    name: str = "sbtt",
+    overwrite: bool = False,
+) -> None:
+    """Raise what `write_nwb` would raise of its arguments alone, so that hours of work need not end in it.
+
+    Raises
+    ------
+    FileError
+        If the file exists, its folder does not, or its format is not known.
+    DataError
+        If the name cannot be one.
+    """
+    recording = None if source is None else Path(source).absolute()
+    _check_target(Path(path).absolute(), recording, append=append, overwrite=overwrite)
+    check_name(name)
+
+
 @dataclass(frozen=True)
 class _Place:
     """Processing module, start of the names in it, and whether the file is Zarr."""
@@ -134,7 +156,7 @@ def _check_target(target: Path, recording: Path | None, *, append: bool, overwri
         raise FileError(
             f"cannot write {str(target)!r}: the folder {str(target.parent)!r} does not exist; create it first"
         )
-    same = recording is not None and target.exists() and target.samefile(recording)
+    same = recording is not None and target.exists() and recording.exists() and target.samefile(recording)
     if same and not append:
         raise FileError(
             f"{str(target)!r} is the recording itself; give another path, or append=True to add the results"

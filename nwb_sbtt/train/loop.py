@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from nwb_sbtt.config import FitConfig
 from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.masks import coordinated_dropout
 from nwb_sbtt.models.base import Model
+from nwb_sbtt.textfiles import write_text
 from nwb_sbtt.train import checkpoint, schedules
 from nwb_sbtt.train.checkpoint import Progress
 from nwb_sbtt.train.objective import Loss, objective, validation_score
@@ -171,13 +171,8 @@ class _Run:
         tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
         tensors |= {f"best.{name}": t for name, t in self.best.items()}
         tensors |= checkpoint.pack_optimizer(self.optimizer, list(self.parameters))
-        self._write_log()
+        write_text(self.run_dir / LOG, "".join(json.dumps(asdict(record)) + "\n" for record in self.history))
         checkpoint.save(self.run_dir / LAST, tensors, self.progress)
-
-    def _write_log(self) -> None:
-        temporary = self.run_dir / f".{LOG}.{os.getpid()}"
-        temporary.write_text("".join(json.dumps(asdict(record)) + "\n" for record in self.history))
-        temporary.replace(self.run_dir / LOG)
 
     def _restore(self) -> None:
         tensors, self.progress = checkpoint.load(self.run_dir / LAST)

@@ -1,0 +1,120 @@
+"""The plain files of a run folder that say what fit it belongs to."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nwb_sbtt.config import FitConfig, load_config, save_config
+from nwb_sbtt.errors import FileError, TrainingError
+from nwb_sbtt.textfiles import write_text
+
+CONFIG, SIGNATURE, ENVIRONMENT = "config.yaml", "signature.json", "environment.json"
+PLACE = ("source", "read_config", "offsets")
+"""What a signature says of where data come from; the data themselves are known by their digest."""
+
+
+def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device: str) -> None:
+    """Make the run folder, or see that it is this very fit's; what a killed process left half written is removed.
+
+    The signature is written last: a folder without one has not been claimed, and may be again.
+
+    Raises
+    ------
+    TrainingError
+        With what differs, if the folder is another fit's, or no run folder.
+    FileError
+        If it cannot be written.
+    """
+    if (run_dir / SIGNATURE).exists():
+        differences = _differences(
+            config.model_dump(mode="json"), load_config(FitConfig, run_dir / CONFIG).model_dump(mode="json")
+        )
+        differences += _differences(_identity(signature), _identity(read_json(run_dir / SIGNATURE)))
+        if differences:
+            raise TrainingError(
+                f"{str(run_dir)!r} holds a fit of other data or settings: {'; '.join(differences[:5])}. "
+                "Give this fit a run folder of its own."
+            )
+    elif run_dir.exists() and not (run_dir.is_dir() and all(_ours(path) for path in run_dir.iterdir())):
+        raise TrainingError(f"{str(run_dir)!r} exists and is not a run folder; give the fit a folder of its own")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        for leftover in filter(_temporary, list(run_dir.iterdir())):
+            leftover.unlink()
+    except OSError as error:
+        raise FileError(f"cannot write the run folder {str(run_dir)!r}: {error.strerror}") from None
+    if not (run_dir / SIGNATURE).exists():
+        save_config(config, run_dir / CONFIG)
+        write_json(run_dir / ENVIRONMENT, _environment(device))
+        write_json(run_dir / SIGNATURE, signature)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run folder.
+
+    Raises
+    ------
+    FileError
+        If it is missing or damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"cannot read {str(path)!r} of the run folder: {error.strerror}") from None
+    except ValueError as error:
+        raise FileError(f"{str(path)!r} of the run folder is damaged: {error}; fit again in a new folder") from None
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def _ours(path: Path) -> bool:
+    return path.name in (CONFIG, ENVIRONMENT) or _temporary(path)
+
+
+def _temporary(path: Path) -> bool:
+    """Files that wait to be renamed are called `.NAME.PROCESS`."""
+    return path.name.startswith(".") and path.suffix[1:].isdigit() and path.is_file()
+
+
+def _identity(signature: dict[str, Any]) -> dict[str, Any]:
+    sessions = {
+        name: {key: value for key, value in entry.items() if key not in PLACE}
+        for name, entry in signature["sessions"].items()
+    }
+    return {**signature, "sessions": sessions}
+
+
+def _differences(new: Any, old: Any, name: str = "") -> list[str]:
+    if isinstance(new, dict) and isinstance(old, dict):
+        keys = sorted(set(new) | set(old))
+        return [text for key in keys for text in _differences(new.get(key), old.get(key), f"{name}.{key}".strip("."))]
+    return [] if new == old else [f"{name} is {_short(new)}, there {_short(old)}"]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def _environment(device: str) -> dict[str, str]:
+    packages = ("nwb_sbtt", "torch", "numpy", "xarray", "pynwb", "hdmf")
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": device,
+        **{name: version(name) for name in packages},
+    }
