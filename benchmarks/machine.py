@@ -15,7 +15,9 @@ def machine() -> dict[str, str]:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
         model = next((name for name in names if name.strip("-? ")), model)
     packages = {name: version(name) for name in ("nwb_sbtt", "torch", "numpy")}
     return {"processor": model, "cores": str(os.cpu_count()), "python": platform.python_version(), **packages}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_sbtt.config import FitConfig, LFADSConfig, ReadConfig, TrainConfig, build
+from nwb_sbtt.config import FitConfig, LFADSConfig, ReadConfig, TrainConfig, Trials, build
 from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.fitting import Fitted, fit, load, prepare
 from nwb_sbtt.io.candidates import inspect
@@ -153,14 +153,13 @@ def demo(folder: Path, *, overwrite: bool = False, say: Say = print) -> dict[str
     say("2. inspect:")
     say(list_series(source))
     say("3. fit LFADS with selective backpropagation through time, evaluate, infer, write, report")
-    read = build(ReadConfig, {"series": ("units",), "bin_width": 0.02, "cut": DEMO_CUT})
-    config = FitConfig(model=LFADSConfig(), train=TrainConfig(epochs=30), samples=10)
-    metrics = fit_files([source], read, config, run_dir=folder / "run", output=Output(out), say=say)
+    metrics = fit_files([source], DEMO_READ, DEMO_CONFIG, run_dir=folder / "run", output=Output(out), say=say)
     say(f"look at {folder / 'run' / REPORT}")
     return metrics
 
 
-DEMO_CUT = {"by": "trials", "event": "start_time", "start": 0.0, "stop": 1.0}
+DEMO_READ = ReadConfig(series=("units",), bin_width=0.02, cut=Trials(event="start_time", start=0.0, stop=1.0))
+DEMO_CONFIG = FitConfig(model=LFADSConfig(), train=TrainConfig(epochs=30), samples=10)
 
 
 def describe(path: Path, ds: xr.Dataset) -> str:
