@@ -160,7 +160,7 @@ def simulate(
     channels: Annotated[int, typer.Option(help="neurons")] = 29,
     conditions: Annotated[int, typer.Option(help="different trajectories")] = 65,
     trials_per_condition: Annotated[int, typer.Option(help="repeats of each")] = 24,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Write an NWB file with known truth in processing/ground_truth."""
@@ -204,6 +204,8 @@ def main() -> None:
         code = _fail(f"error: {error}", 2)
     except typer.TyperException as error:
         code = _fail(f"error: {_sentence(error.format_message())}; see `{_usage()} --help`", 2)
+    except MemoryError as error:
+        code = _fail(f"error: not enough memory: {_sentence(str(error))}; take a shorter part or wider bins", 2)
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:

@@ -17,6 +17,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+NotNegativeInt = Annotated[int, Field(ge=0)]
 
 
 class Config(BaseModel):
@@ -134,7 +135,7 @@ class BandwidthConfig(Config):
 
     scheme: Literal["random", "round_robin", "fixed", "decimate"] = "random"
     k: Count
-    seed: int = 0
+    seed: NotNegativeInt = 0
 
 
 class ReadConfig(Config):
@@ -188,7 +189,7 @@ class LFADSConfig(Config):
     encoder: Count = 64
     initial_condition: Count = 64
     controller: Count = 32
-    inputs: Annotated[int, Field(ge=0)] = 1
+    inputs: NotNegativeInt = 1
     generator: Count = 64
     factors: Count = 16
     dropout: Share = 0.05
@@ -257,7 +258,7 @@ class FitConfig(Config):
     """Share of the trials kept for validation, where the data carry no `split`."""
     samples: Count = 32
     """Posterior samples averaged by `infer`."""
-    seed: int = 0
+    seed: NotNegativeInt = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 1
     """CPU threads; on networks of this size a second one costs more than it gives."""
@@ -350,7 +351,13 @@ def _explain(kind: type[Config], entry: Any) -> str:
         names = sorted(_names(kind.model_json_schema()))
         near = difflib.get_close_matches(place[-1], names, n=1)
         return f"unknown setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known are {names}")
-    return f"setting {name!r} is {entry['input']!r}: {entry['msg']}" if name else str(entry["msg"])
+    if entry["type"] == "union_tag_invalid":
+        context = entry["ctx"]
+        return f"setting {name!r} cannot be {context['tag']!r}; expected one of {context['expected_tags']}"
+    said = str(entry["msg"]).removeprefix("Value error, ")
+    if not name or entry["type"] == "value_error":
+        return f"{name}: {said}".removeprefix(": ")
+    return f"setting {name!r} is {entry['input']!r}: {said}"
 
 
 def _names(schema: Any) -> set[str]:

@@ -21,7 +21,7 @@ from nwb_sbtt.config import FitConfig, load_config
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.splits import split
 from nwb_sbtt.data.tensors import to_batch, to_latents
-from nwb_sbtt.errors import DataError, FileError, MismatchError
+from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
@@ -297,6 +297,11 @@ def _hidden(ds: xr.Dataset, batch: Batch, config: FitConfig) -> Tensor:
 def _device(config: FitConfig) -> str:
     if config.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "device is 'cuda', but this machine has no GPU that torch can use; leave it at 'auto', or install the torch "
+            "build for your GPU"
+        )
     return config.device
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from nwb_sbtt.io.tables import as_times, plain_column, plain_columns
 from nwb_sbtt.io.timeseries import timeseries_source
 from nwb_sbtt.io.units import units_source
 
+ENTRY_BYTES = 5
+"""What one channel takes in one bin: its value, and whether it was observed."""
 COUNTS_BIN_WIDTH = 0.02
 """Seconds; bins of spike counts where none are given."""
 LAST_MOMENT = 1e-6
@@ -177,12 +180,28 @@ def _windows(
     nwbfile: Any, config: ReadConfig, bin_width: float, sources: Sequence[Source]
 ) -> tuple[TimeIntervals | None, Windows]:
     cut = config.cut or Chop()
+    _refuse_huge(cut, bin_width, sources)
     if isinstance(cut, Trials):
         table = interval_table(nwbfile, cut.table)
         return table, trial_windows(_events(table, cut), cut, bin_width)
     if isinstance(cut, Window):
         return None, single_window(cut, bin_width)
     return None, chop_windows(cut, bin_width, _session(sources, bin_width))
+
+
+def _refuse_huge(cut: Trials | Window | Chop, bin_width: float, sources: Sequence[Source]) -> None:
+    """Refuse more bins than the machine can hold, before it tries."""
+    session = (min(each.span[0] for each in sources), max(each.span[1] for each in sources))
+    start = session[0] if cut.start is None else cut.start
+    stop = session[1] if cut.stop is None else cut.stop
+    n_bins, n_channels = (stop - start) / bin_width, sum(len(each.channel_id) for each in sources)
+    if hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if n_bins * n_channels * ENTRY_BYTES > memory:
+            raise ConfigError(
+                f"{n_bins:.3g} bins of {bin_width:g} s of {n_channels} channels from {start:g} to {stop:g} s are more than "
+                f"this machine can hold ({memory / 1e9:.0f} GB); take wider bins, a shorter part, or fewer channels"
+            )
 
 
 def _session(sources: Sequence[Source], bin_width: float) -> tuple[float, float]:
