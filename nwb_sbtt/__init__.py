@@ -30,6 +30,7 @@ _HOMES = {
     "read_truth": "io.simulation",
     "lorenz": "data.simulate",
     "split": "data.splits",
+    "merge": "data.trials",
     "limit_bandwidth": "data.bandwidth",
     "fit": "fitting",
     "load": "fitting",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.data.bandwidth import limit_bandwidth as limit_bandwidth
     from nwb_sbtt.data.simulate import lorenz as lorenz
     from nwb_sbtt.data.splits import split as split
+    from nwb_sbtt.data.trials import merge as merge
     from nwb_sbtt.fitting import Fitted as Fitted
     from nwb_sbtt.fitting import fit as fit
     from nwb_sbtt.fitting import load as load

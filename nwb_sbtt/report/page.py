@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,10 +15,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from nwb_sbtt.errors import FileError
 from nwb_sbtt.report import figures
 from nwb_sbtt.report.choice import channel_name, estimate_of
 from nwb_sbtt.report.sheet import SHEET
+from nwb_sbtt.textfiles import write_text
 
 DPI = 130
 LEVELS = {"ok": "good", "warn": "look at this", "bad": "problem"}
@@ -61,15 +60,7 @@ def write_report(
         If the page cannot be written.
     """
     target = Path(path)
-    text = _page(data, latents, history=history, metrics=metrics, title=title)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
-    except OSError as error:
-        raise FileError(f"cannot write the report {str(target)!r}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(target, _page(data, latents, history=history, metrics=metrics, title=title))
     return target
 
 
