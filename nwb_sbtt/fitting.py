@@ -101,18 +101,7 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
                 f"{negative} of {ds['values'].size} values are negative, which counts cannot be; choose "
                 "likelihood='gaussian' (--set likelihood=gaussian) for signals"
             )
-    if config.masks.held_out_channels and "held_out" not in ds.coords:
-        n_channels = ds.sizes["channel"]
-        n_held_out = round(config.masks.held_out_channels * n_channels)
-        if not 0 < n_held_out < n_channels:
-            raise DataError(
-                f"holding out {config.masks.held_out_channels:g} of {n_channels} channels leaves {n_held_out} held out; "
-                "at least one must be held out and one shown"
-            )
-        held_out = np.zeros(n_channels, bool)
-        held_out[np.random.default_rng(config.seed).permutation(n_channels)[:n_held_out]] = True
-        ds = ds.assign_coords(held_out=("channel", held_out))
-    return split(ds, valid=config.valid, seed=config.seed)
+    return split(_hold_out(ds, config), valid=config.valid, seed=config.seed)
 
 
 def likelihood_of(ds: xr.Dataset, config: FitConfig) -> str:
@@ -190,6 +179,7 @@ class Fitted:
             If channels or bin width differ, with the difference.
         """
         index, ds = self._match(ds, session)
+        ds = _hold_out(ds, self.config)
         return self._infer(ds, to_batch(ds, f"session{index}"), samples)
 
     def evaluate(self, ds: xr.Dataset, *, session: str | None = None) -> dict[str, Any]:
@@ -202,7 +192,8 @@ class Fitted:
         dict
             JSON-safe; see `nwb_sbtt.evaluate.summary.evaluate_latents`.
         """
-        index, ds = self._match(prepare(ds, self.config), session)
+        index, ds = self._match(ds, session)
+        ds = prepare(ds, self.config)
         batch = to_batch(ds, f"session{index}")
         hidden = _hidden(ds, batch, self.config)
         latents = self._infer(ds, masks.hide(batch, hidden), None)
@@ -319,6 +310,22 @@ def _digest(ds: xr.Dataset) -> str:
             np.ascontiguousarray(array.values.astype(str) if array.dtype == object else array.values).tobytes()
         )
     return digest.hexdigest()
+
+
+def _hold_out(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
+    """Mark the channels that are never shown, where the settings ask for it and the data do not say which."""
+    if not config.masks.held_out_channels or "held_out" in ds.coords:
+        return ds
+    n_channels = ds.sizes["channel"]
+    n_held_out = round(config.masks.held_out_channels * n_channels)
+    if not 0 < n_held_out < n_channels:
+        raise DataError(
+            f"holding out {config.masks.held_out_channels:g} of {n_channels} channels leaves {n_held_out} held out; "
+            "at least one must be held out and one shown"
+        )
+    held_out = np.zeros(n_channels, bool)
+    held_out[np.random.default_rng(config.seed).permutation(n_channels)[:n_held_out]] = True
+    return ds.assign_coords(held_out=("channel", held_out))
 
 
 def _few(names: list[str]) -> str:

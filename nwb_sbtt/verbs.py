@@ -73,8 +73,16 @@ def fit_files(
     say(f"training ended: {fitted.finished}")
     metrics = {}
     for (name, ds), path, target in zip(data.items(), paths, targets, strict=True):
-        metrics[name] = _finish(fitted, ds, path, session=name, target=target, output=output, say=say)
-    _write_metrics(run_dir, metrics)
+        known = attach_truth(path, ds)
+        metrics[name] = fitted.evaluate(known, session=name)
+        _write_metrics(run_dir, metrics)
+        say(summarise({name: metrics[name]}))
+        latents = fitted.infer(prepare(ds, config), session=name)
+        say(f"report: {_report(fitted, known, latents, session=name, metrics=metrics[name])}")
+        # The result comes last: once it is there the same command is refused, so nothing may be left to do.
+        if output is not None and target is not None:
+            _write_result(latents, target, path, output)
+            say(f"wrote {target}")
     return metrics
 
 
@@ -90,14 +98,7 @@ def infer_file(run_dir: Path, path: Path, *, output: Output, session: str | None
     fitted = load(run_dir)
     ds = _read_again(fitted, path, session)
     say(describe(path, ds))
-    write_nwb(
-        fitted.infer(ds, session=session),
-        output.path,
-        source=path,
-        append=output.append,
-        name=output.name,
-        overwrite=output.overwrite,
-    )
+    _write_result(fitted.infer(ds, session=session), output.path, path, output)
     say(f"wrote {output.path}")
 
 
@@ -126,7 +127,8 @@ def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
     pages = []
     for name, path in _sources(fitted, files).items():
         ds = _fitted_data(fitted, path, name)
-        pages.append(_report(fitted, ds, session=name, metrics=fitted.evaluate(ds, session=name)))
+        latents, metrics = fitted.infer(prepare(ds, fitted.config), session=name), fitted.evaluate(ds, session=name)
+        pages.append(_report(fitted, ds, latents, session=name, metrics=metrics))
     return pages
 
 
@@ -188,43 +190,25 @@ def summarise(metrics: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _finish(
-    fitted: Fitted,
-    ds: xr.Dataset,
-    path: Path,
-    *,
-    session: str,
-    target: Path | None,
-    output: Output | None,
-    say: Say,
-) -> dict[str, Any]:
-    """Evaluate, report and write one session."""
-    known = attach_truth(path, ds)
-    metrics = fitted.evaluate(known, session=session)
-    say(summarise({session: metrics}))
-    say(f"report: {_report(fitted, known, session=session, metrics=metrics)}")
-    if output is not None and target is not None:
-        latents = fitted.infer(prepare(ds, fitted.config), session=session)
-        if len(fitted.signature["sessions"]) > 1:
-            _make_folder(output.path)
-        write_nwb(latents, target, source=path, append=output.append, name=output.name, overwrite=output.overwrite)
-        say(f"wrote {target}")
-    return metrics
-
-
-def _report(fitted: Fitted, ds: xr.Dataset, *, session: str, metrics: dict[str, Any]) -> Path:
+def _report(fitted: Fitted, ds: xr.Dataset, latents: xr.Dataset, *, session: str, metrics: dict[str, Any]) -> Path:
     several = len(fitted.signature["sessions"]) > 1
-    page = fitted.run_dir / (f"report_{session}.html" if several else REPORT)
-    ds = prepare(ds, fitted.config)
-    latents = fitted.infer(ds, session=session)
     return write_report(
-        page,
-        data=ds,
+        fitted.run_dir / (f"report_{session}.html" if several else REPORT),
+        data=prepare(ds, fitted.config),
         latents=latents,
         history=fitted.history,
         metrics=metrics,
         title=f"{fitted.config.model.name} · {session}",
     )
+
+
+def _write_result(latents: xr.Dataset, target: Path, source: Path, output: Output) -> None:
+    try:
+        if target.parent == output.path:
+            target.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {str(target.parent)!r}: {error.strerror}") from None
+    write_nwb(latents, target, source=source, append=output.append, name=output.name, overwrite=output.overwrite)
 
 
 def _targets(paths: Sequence[Path], output: Output | None) -> list[Path | None]:
@@ -265,13 +249,6 @@ def _session_names(paths: Sequence[Path]) -> list[str]:
         names = ["_".join(path.parts[-depth:]).removesuffix(".zarr").removesuffix(".nwb") for path in whole]
         if len(set(names)) == len(names):
             return names
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {str(path)!r}: {error.strerror}") from None
 
 
 def _load_offsets(path: Path | None) -> np.ndarray | None:

@@ -1,0 +1,141 @@
+"""What the package says of itself holds: its names, its README, its versions, its promises."""
+
+import ast
+import inspect
+import re
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+import nwb_sbtt as sb
+from nwb_sbtt import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SOURCES = sorted((ROOT / "nwb_sbtt").rglob("*.py"))
+
+
+def test_every_public_name_loads_and_is_explained():
+    assert dir(sb) == sorted(sb.__all__)
+    for name in sb.__all__:
+        thing = getattr(sb, name)
+        if name != "__version__":
+            assert inspect.isclass(thing) or inspect.isfunction(thing), name
+            assert thing.__doc__, name
+    with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
+        sb.fitt  # noqa: B018
+
+
+def test_types_are_checked_against_the_names_that_are_loaded():
+    tree = ast.parse((ROOT / "nwb_sbtt" / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    declared = {
+        alias.asname: node.module.removeprefix("nwb_sbtt.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert declared == sb._HOMES
+
+
+def _methods(kind):
+    return [
+        (name, each)
+        for name, each in vars(kind).items()
+        if not name.startswith("_") and (inspect.isfunction(each) or isinstance(each, property))
+    ]
+
+
+def test_every_method_of_a_public_class_is_explained():
+    for name in sb.__all__:
+        thing = getattr(sb, name)
+        if inspect.isclass(thing):
+            assert all(each.__doc__ for _, each in _methods(thing)), name
+
+
+def test_the_readme_names_commands_and_options_that_exist():
+    verbs = get_command(cli.app).commands
+    assert set(re.findall(r"nwb-sbtt ([a-z]+)", README)) == set(verbs)
+    options = {option for verb in verbs.values() for parameter in verb.params for option in parameter.opts}
+    commands = "\n".join(line for line in README.splitlines() if "pip install" not in line)
+    assert set(re.findall(r"--[a-z][a-z-]*", commands)) <= options
+
+
+def test_the_python_of_the_readme_calls_what_there_is():
+    block = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    calls = [node for node in ast.walk(ast.parse(block.group(1))) if isinstance(node, ast.Call)]
+    assert len(calls) >= 5
+    for call in calls:
+        of_package = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", None) == "sb"
+        kind = getattr(sb, call.func.attr) if of_package else getattr(sb.Fitted, call.func.attr)
+        signature = inspect.signature(kind)
+        arguments = [object()] * (len(call.args) + (not of_package))
+        signature.bind(*arguments, **{each.arg: object() for each in call.keywords})
+
+
+def test_settings_in_the_readme_are_settings():
+    from nwb_sbtt.config import FitConfig, ReadConfig, override
+
+    texts = re.findall(r"--set '([^']+)'|--set ([^\s`']+)", README)
+    texts = [quoted or plain for quoted, plain in texts]
+    assert len(texts) >= 4
+    for text in texts:
+        if text.startswith("read."):
+            override(ReadConfig(), [text.removeprefix("read.")])
+        else:
+            override(FitConfig(), [text])
+
+
+def test_the_readme_shows_pictures_and_names_files_that_are_there():
+    for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)|`([\w/]+\.(?:py|md|cff))`", README):
+        assert (ROOT / next(filter(None, name))).exists(), name
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    changes = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert sb.__version__ == version("nwb_sbtt") == citation["version"] == changes.group(1)
+
+
+def test_the_licence_and_the_papers_are_named():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["license"] == "BSD-3-Clause"
+    assert (ROOT / "LICENSE").read_text().startswith("BSD 3-Clause License")
+    for paper in citation["references"]:
+        assert {"title", "authors", "year", "notes"} <= set(paper), paper["title"]
+        for module in re.findall(r"\((?:nwb_sbtt\.)?([a-z_.]+)[,)]", paper["notes"]):
+            assert (ROOT / "nwb_sbtt" / (module.replace(".", "/") + ".py")).exists(), module
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "nwb_sbtt")))
+def test_nothing_is_pickled_and_no_module_is_long(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        names = [alias.name for alias in getattr(node, "names", [])] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.split(".")[0] for name in names} & {"pickle", "cPickle", "dill", "cloudpickle", "joblib"}
+        if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "weights_only"):
+            assert ast.unparse(node.value) == str(node.arg == "weights_only")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "torch.save"):
+            pytest.fail(f"{ast.unparse(node.func)} pickles")
+
+
+def test_no_file_names_a_place_on_one_machine():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is not a git checkout, so what belongs to the project is not known")
+    place = re.compile(rb"/(?:work|tmp|root|home)/")
+    found = [
+        name
+        for name in listed.stdout.split("\0")
+        if name
+        and (ROOT / name).is_file()
+        and name != "tests/test_package.py"
+        and place.search((ROOT / name).read_bytes())
+    ]
+    assert found == []
