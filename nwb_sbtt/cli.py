@@ -55,7 +55,10 @@ def _before(
 
 @app.command()
 def inspect(file: File, as_json: Json = False) -> None:
-    """List every series that can be fitted: path, type, shape, rate, channels, observed share, gaps."""
+    """List every series that can be fitted.
+
+    In-file path, type, shape, rate, channels, unit, times, observed share and gaps of each.
+    """
     from nwb_sbtt import verbs
     from nwb_sbtt.io.candidates import inspect as inspect_file
 
@@ -95,7 +98,11 @@ def fit(
     name: Name = "sbtt",
     as_json: Json = False,
 ) -> None:
-    """Read, fit (or resume), evaluate, report; with --out also infer and write a result file."""
+    """Read, fit or resume, score and report; write.
+
+    An interrupted fit goes on from its last saved state. With --out the rates and latents of all trials are written into an NWB
+    file. Every setting in a run folder's config.yaml has a name for --set.
+    """
     from nwb_sbtt import verbs
 
     shortcuts: dict[str, Any] = {
@@ -125,7 +132,10 @@ def infer(
     append: Append = False,
     name: Name = "sbtt",
 ) -> None:
-    """Apply a fitted model to a file of the same channels."""
+    """Apply a fitted model to another file.
+
+    The file is read as the fitted one was, and must hold the same channels.
+    """
     from nwb_sbtt import verbs
 
     verbs.infer_file(run_dir, file, output=verbs.Output(out, overwrite, append, name), session=session)
@@ -133,7 +143,10 @@ def infer(
 
 @app.command()
 def evaluate(run_dir: RunDir, file: Moved = None, as_json: Json = False) -> None:
-    """Score a fitted model against baselines on the entries that none of them saw."""
+    """Score a fit beside simple baselines.
+
+    On the entries of the validation trials that neither the model nor a baseline saw.
+    """
     from nwb_sbtt import verbs
 
     metrics = verbs.evaluate_run(run_dir, files=file or [])
@@ -145,7 +158,10 @@ def evaluate(run_dir: RunDir, file: Moved = None, as_json: Json = False) -> None
 
 @app.command()
 def report(run_dir: RunDir, file: Moved = None) -> None:
-    """Draw the report of a fit: one HTML page that needs nothing else."""
+    """Draw the report of a fit again.
+
+    One HTML page that needs nothing else.
+    """
     from nwb_sbtt import verbs
 
     for page in verbs.report_run(run_dir, files=file or []):
@@ -163,7 +179,10 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write an NWB file with known truth in processing/ground_truth."""
+    """Write a recording with known truth.
+
+    True rates and latents stand in processing/ground_truth of the file.
+    """
     from nwb_sbtt.io.simulation import simulate_lorenz
 
     if system != "lorenz":
@@ -185,7 +204,10 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="where everything goes")] = Path("demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="redo a demo that is there")] = False,
 ) -> None:
-    """Simulate, inspect, fit, evaluate, write and report, in about a minute."""
+    """Do all of it on a simulation.
+
+    Simulate, inspect, fit, score, write and report, in about a minute.
+    """
     from nwb_sbtt import verbs
 
     verbs.demo(folder, overwrite=overwrite)
