@@ -199,10 +199,24 @@ class Fitted:
         latents = self._infer(ds, masks.hide(batch, hidden), None)
         return evaluate_latents(ds, latents, hidden.numpy())
 
+    def session_name(self, session: str | None = None) -> str:
+        """Name of the one session that the model was fitted to, or of the one asked for.
+
+        Raises
+        ------
+        MismatchError
+            If there is none of that name, or several and none was asked for.
+        """
+        names = list(self.signature["sessions"])
+        if session is None and len(names) > 1:
+            raise MismatchError(f"the model was fitted to several sessions; name one of {names}")
+        if session is not None and session not in names:
+            raise MismatchError(f"the model was not fitted to session {session!r}, but to {names}")
+        return str(session or names[0])
+
     def is_fitted_to(self, ds: xr.Dataset, *, session: str | None = None) -> bool:
         """Whether these are, entry by entry, the data that the model was fitted to."""
-        sessions = self.signature["sessions"]
-        expected = sessions[session or next(iter(sessions))]
+        expected = self.signature["sessions"][self.session_name(session)]
         return bool(_digest(prepare(ds, self.config)) == expected["data_sha256"])
 
     def _infer(self, ds: xr.Dataset, batch: Batch, samples: int | None) -> xr.Dataset:
@@ -240,13 +254,8 @@ class Fitted:
 
     def _match(self, ds: xr.Dataset, session: str | None) -> tuple[int, xr.Dataset]:
         check_dataset(ds)
-        sessions = self.signature["sessions"]
-        names = list(sessions)
-        if session is None and len(names) > 1:
-            raise MismatchError(f"the model was fitted to several sessions; name one of {names}")
-        if session is not None and session not in names:
-            raise MismatchError(f"the model was not fitted to session {session!r}, but to {names}")
-        expected = sessions[session or names[0]]
+        name = self.session_name(session)
+        expected = self.signature["sessions"][name]
         if not np.isclose(ds.attrs["bin_width"], expected["bin_width"], rtol=1e-9):
             raise MismatchError(
                 f"the data have bins of {ds.attrs['bin_width']:g} s, the model was fitted to {expected['bin_width']:g} s"
@@ -258,8 +267,8 @@ class Fitted:
                 f"the model was fitted to {len(fitted)} channels, the data have {len(given)}; "
                 f"missing in the data: {_few(missing)}; unknown to the model: {_few(extra)}"
             )
-        place = {name: i for i, name in enumerate(given)}
-        return names.index(session or names[0]), ds.isel(channel=[place[name] for name in fitted])
+        place = {channel: i for i, channel in enumerate(given)}
+        return list(self.signature["sessions"]).index(name), ds.isel(channel=[place[channel] for channel in fitted])
 
 
 def _train_and_valid(ds: xr.Dataset, batch: Batch, config: FitConfig) -> tuple[Batch, Batch]:

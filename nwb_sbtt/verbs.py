@@ -263,8 +263,7 @@ def _load_offsets(path: Path | None) -> np.ndarray | None:
 
 def _read_again(fitted: Fitted, path: Path, session: str | None) -> xr.Dataset:
     """Read a file the way that the data of a session were read."""
-    sessions = fitted.signature["sessions"]
-    entry = sessions[session] if session in sessions else next(iter(sessions.values()))
+    entry = fitted.signature["sessions"][fitted.session_name(session)]
     if entry["read_config"] is None:
         raise MismatchError(
             "the model was fitted to a Dataset that did not come from a file; use Fitted.infer in Python"
@@ -292,7 +291,7 @@ def _sources(fitted: Fitted, files: Sequence[Path]) -> dict[str, Path]:
         if entry["source"] is None:
             raise FileError(f"session {name!r} did not come from a file; evaluate it in Python with Fitted.evaluate")
         path = files[i] if files else Path(entry["source"]["path"])
-        if not path.exists():
+        if not files and not path.exists():
             raise FileError(f"the data of this run, {str(path)!r}, are not there any more; say where with --file")
         if sha256(path) != entry["source"]["sha256"]:
             raise MismatchError(f"{str(path)!r} is not the file that the model was fitted to: its sha256 differs")

@@ -266,6 +266,14 @@ def test_a_folder_without_a_fit_is_refused(refused, tmp_path, verb):
     assert "holds no fitted model" in refused(verb[0], tmp_path, *verb[1:])
 
 
+def test_words_that_fit_no_session_or_file_of_the_run_are_refused(refused, source, fitted, tmp_path):
+    run = fitted / "run"
+    assert "there is no file" in refused("evaluate", run, "--file", tmp_path / "gone.nwb")
+    assert "1 sessions" in refused("report", run, "--file", source, "--file", source)
+    message = refused("infer", run, source, "--session", "monday", "--out", tmp_path / "out.nwb")
+    assert "was not fitted to session 'monday', but to ['lorenz']" in message
+
+
 def test_a_run_folder_that_was_damaged_is_refused(refused, fitted, tmp_path):
     for path in (fitted / "run").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
