@@ -80,7 +80,7 @@ def fit(
     trials_table: Annotated[
         str | None, typer.Option(help="table of intervals that EVENT is a column of [default: trials]")
     ] = None,
-    window: Annotated[str | None, typer.Option(help="START:STOP, one window of the session")] = None,
+    window: Annotated[str | None, typer.Option(help="START:STOP, only this part of the session, chopped")] = None,
     chop: Annotated[str | None, typer.Option(help="LENGTH[:OVERLAP], the whole session in pieces [default]")] = None,
     model: Annotated[str | None, typer.Option(help="lfads or sae [default: lfads]")] = None,
     likelihood: Annotated[str | None, typer.Option(help="poisson or gaussian [default: by the data]")] = None,
@@ -114,6 +114,8 @@ def fit(
         "read.cut": _cut(trials, trials_table, window, chop),
     }
     read_config, fit_config = _settings(config, shortcuts, set_ or [])
+    if out is None and (append or overwrite or name != "sbtt"):
+        raise ConfigError("--append, --overwrite and --name say how a result is written; name it with --out")
     output = verbs.Output(out, overwrite, append, name) if out else None
     metrics = verbs.fit_files(
         files, read_config, fit_config, run_dir=run_dir, output=output, offsets=offsets, say=_say(as_json)
@@ -262,26 +264,28 @@ def _settings(path: Path | None, shortcuts: dict[str, Any], assignments: list[st
     read = build(ReadConfig, settings.pop("read", {}))
     ours = [text.strip().removeprefix("read.") for text in assignments if text.strip().startswith("read.")]
     rest = [text for text in assignments if not text.strip().startswith("read.")]
+    for text in rest:
+        if text.strip().split(".")[0].partition("=")[0] in ReadConfig.model_fields:
+            raise ConfigError(f"{text.strip()!r} is a setting of the reader; write read.{text.strip()}")
     return override(read, ours), override(build(FitConfig, settings), rest)
 
 
 def _cut(trials: str | None, table: str | None, window: str | None, chop: str | None) -> dict[str, Any] | None:
-    given = [text for text in (trials, window, chop) if text is not None]
-    if len(given) > 1:
-        raise ConfigError("give one of --trials, --window and --chop")
+    if trials is not None and (window is not None or chop is not None):
+        raise ConfigError("give --trials, or --window and --chop")
     if table is not None and trials is None:
         raise ConfigError("--trials-table needs --trials EVENT:START:STOP")
+    cut: dict[str, Any] = {}
     if trials is not None:
-        event, start, stop = _parts(trials, "--trials", ("EVENT", "START", "STOP"))
-        cut = {"by": "trials", "event": event, "start": start, "stop": stop}
+        cut["by"] = "trials"
+        cut["event"], cut["start"], cut["stop"] = _parts(trials, "--trials", ("EVENT", "START", "STOP"))
         return cut if table is None else {**cut, "table": table}
     if window is not None:
-        start, stop = _parts(window, "--window", ("START", "STOP"))
-        return {"by": "window", "start": start, "stop": stop}
+        cut["start"], cut["stop"] = _parts(window, "--window", ("START", "STOP"))
     if chop is not None:
         length, _, overlap = chop.partition(":")
-        return {"by": "chop", "length": length, "overlap": overlap or None}
-    return None
+        cut.update(length=length, overlap=overlap or None)
+    return {"by": "chop", **cut} if cut else None
 
 
 def _parts(text: str, option: str, names: tuple[str, ...]) -> list[str]:

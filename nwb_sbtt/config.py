@@ -80,6 +80,8 @@ class Chop(Config):
     def _shorter(self) -> Self:
         if self.overlap is not None and (self.length is None or self.overlap >= self.length):
             raise ValueError(f"overlap ({self.overlap}) must be shorter than length ({self.length})")
+        if self.start is not None and self.stop is not None and self.stop <= self.start:
+            raise ValueError(f"stop ({self.stop}) must be later than start ({self.start})")
         return self
 
 
@@ -176,7 +178,7 @@ class SAEConfig(Config):
     encoder: Count = 64
     generator: Count = 64
     factors: Count = 16
-    dropout: Share = 0.05
+    dropout: Share = 0.1
     smoothing: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0, 8.0)
     """Sds, in bins, of the Gaussians through which the encoder sees its input beside the input itself."""
 
@@ -192,7 +194,7 @@ class LFADSConfig(Config):
     inputs: NotNegativeInt = 1
     generator: Count = 64
     factors: Count = 16
-    dropout: Share = 0.05
+    dropout: Share = 0.1
     smoothing: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0, 8.0)
     """Sds, in bins, of the Gaussians through which the encoder sees its input beside the input itself."""
     ic_prior_sd: Positive = 0.316
@@ -212,7 +214,7 @@ ModelConfig = Annotated[SAEConfig | LFADSConfig, Field(discriminator="name")]
 class MaskConfig(Config):
     """What the encoder may see and what is scored while fitting; see ``nwb_sbtt.masks``."""
 
-    coordinated_dropout: tuple[Share, Share] = (0.2, 0.2)
+    coordinated_dropout: tuple[Share, Share] = (0.5, 0.5)
     """Lowest and highest share of the observed entries hidden from the encoder; drawn anew for each batch."""
     hidden: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the observed entries of the validation trials kept from the encoder; models are compared on these."""
@@ -314,7 +316,12 @@ def load_settings(path: Path | str) -> dict[str, Any]:
 
 def save_config(config: Config, path: Path | str) -> None:
     """Write a config as YAML; `load_config` gives back an equal one."""
-    write_text(Path(path), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    save_settings(config.model_dump(mode="json"), path)
+
+
+def save_settings(settings: dict[str, Any], path: Path | str) -> None:
+    """Write names and values as YAML; `load_settings` gives them back."""
+    write_text(Path(path), yaml.safe_dump(settings, sort_keys=False))
 
 
 def override(config: C, assignments: list[str]) -> C:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import FitConfig, load_config
+from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.splits import split
 from nwb_sbtt.data.tensors import to_batch, to_latents
@@ -26,7 +26,7 @@ from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
-from nwb_sbtt.runfolder import CONFIG, ENVIRONMENT, SIGNATURE, claim, read_json
+from nwb_sbtt.runfolder import CONFIG, ENVIRONMENT, SIGNATURE, claim, read_config, read_json
 from nwb_sbtt.train import checkpoint
 from nwb_sbtt.train.loop import BEST, LAST, read_log, train
 from nwb_sbtt.train.trackers import Tracker, default_tracker
@@ -124,7 +124,7 @@ def load(run_dir: Path | str) -> Fitted:
         raise FileError(
             f"{str(run_dir)!r} holds no fitted model: {CONFIG} and {BEST} were expected; fit one with `nwb-sbtt fit`"
         )
-    config = load_config(FitConfig, run_dir / CONFIG)
+    config = read_config(run_dir)
     signature = read_json(run_dir / SIGNATURE)
     tensors, _ = checkpoint.load(run_dir / BEST)
     statistics = {}
@@ -282,6 +282,12 @@ def _train_and_valid(ds: xr.Dataset, batch: Batch, config: FitConfig) -> tuple[B
     if not valid.scored.any():
         raise DataError(
             "the validation trials hold no observed entry to compare models on; use more trials or channels"
+        )
+    if likelihood_of(ds, config) == "poisson" and not valid.values[valid.scored].any():
+        raise DataError(
+            f"the {int(valid.scored.sum())} hidden entries of the {len(rows['valid'])} validation trials hold no spike to "
+            "compare models on; hide more (--set masks.hidden=0.4), keep more trials for validation (--set valid=0.3), or "
+            "take wider bins"
         )
     return batch.select(rows["train"]), valid
 

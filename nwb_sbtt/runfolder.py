@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nwb_sbtt.config import FitConfig, load_config, save_config
+from nwb_sbtt.config import FitConfig, build, load_settings, save_settings
 from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.textfiles import write_text
 
@@ -30,9 +30,7 @@ def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device
         If it cannot be written.
     """
     if (run_dir / SIGNATURE).exists():
-        differences = _differences(
-            config.model_dump(mode="json"), load_config(FitConfig, run_dir / CONFIG).model_dump(mode="json")
-        )
+        differences = _differences(config.model_dump(mode="json"), read_config(run_dir).model_dump(mode="json"))
         differences += _differences(_identity(signature), _identity(read_json(run_dir / SIGNATURE)))
         if differences:
             raise TrainingError(
@@ -48,9 +46,22 @@ def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device
     except OSError as error:
         raise FileError(f"cannot write the run folder {str(run_dir)!r}: {error.strerror}") from None
     if not (run_dir / SIGNATURE).exists():
-        save_config(config, run_dir / CONFIG)
+        read = next(iter(signature["sessions"].values()))["read_config"]
+        settings = config.model_dump(mode="json")
+        save_settings(settings if read is None else {**settings, "read": read}, run_dir / CONFIG)
         write_json(run_dir / ENVIRONMENT, _environment(device))
         write_json(run_dir / SIGNATURE, signature)
+
+
+def read_config(run_dir: Path) -> FitConfig:
+    """Read the settings of a fit; how its data were read stands in the same file, as ``read``, for ``--config``.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or damaged.
+    """
+    return build(FitConfig, {name: value for name, value in load_settings(run_dir / CONFIG).items() if name != "read"})
 
 
 def read_json(path: Path) -> dict[str, Any]:

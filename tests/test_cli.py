@@ -137,7 +137,7 @@ def test_negative_counts_are_refused(monkeypatch, capsys, tmp_path):
 
 
 def test_too_few_trials_are_refused(refused, source, tmp_path):
-    words = ["fit", source, *SMALL[4:], "--series", "units", "--window", "0:3", "--run-dir", tmp_path / "run"]
+    words = ["fit", source, *SMALL[4:], "--series", "units", "--window", "0.5:0.7", "--run-dir", tmp_path / "run"]
     assert "trial" in refused(*words)
 
 
@@ -161,9 +161,12 @@ def test_too_few_trials_are_refused(refused, source, tmp_path):
         (["--window", "0"], "expected START:STOP"),
         (["--window", "nan:1"], "finite"),
         (["--window", "2:1"], "must be later"),
-        (["--window", "0:1", "--chop", "1"], "give one of --trials, --window and --chop"),
+        (["--trials", "start_time:0:1", "--window", "0:1"], "give --trials, or --window and --chop"),
+        (["--trials", "start_time:0:1", "--chop", "1"], "give --trials, or --window and --chop"),
+        (["--append"], "name it with --out"),
+        (["--set", "electrical.use=spikes"], "write read.electrical.use=spikes"),
         (["--window", "1000:1001"], "nothing is observed"),
-        (["--window", "0:0.013"], "whole number"),
+        (["--chop", "0.013"], "whole number"),
         (["--window", "0:1e11"], "more than this machine can hold"),
         (["--chop", "x"], "'cut.chop.length' is 'x'"),
         (["--chop", ":"], "'cut.chop.length' is ''"),

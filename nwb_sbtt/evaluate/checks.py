@@ -18,6 +18,8 @@ DEAD = 0.01
 """A factor that varies less than this share of the strongest is not used."""
 COLLAPSED = 0.01
 """Variance between trials, in units of the posterior's own, below which an initial condition says nothing."""
+COVERED = 0.85
+"""Share of true rates inside ±1.96 posterior sd below which the sd is called too small."""
 TOO_SURE = 1.5
 """Squared errors, in units of the variance that model and Poisson noise predict, above which a model is over-confident."""
 
@@ -49,6 +51,8 @@ def checks(
         found.append(_spikes(ds, scored))
         if "rates_sd" in latents:
             found.append(_confidence(ds, latents, scored))
+            if "true_rates" in ds:
+                found.append(_coverage(ds, latents, scored))
     if "factors" in latents:
         found.append(_factors(latents))
     if "initial_condition_sd" in latents and latents.sizes["trial"] > 1:
@@ -119,7 +123,7 @@ def _confidence(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
     spread = latents["rates_sd"].values[scored].astype(float) * width * share
     squares = (ds["values"].values[scored] - mean) ** 2
     ratio = float(squares.sum() / max((mean + spread**2).sum(), 1e-12))
-    name = "honest uncertainty"
+    name = "counts as noisy as expected"
     if ratio > TOO_SURE:
         return _check(
             name,
@@ -130,6 +134,17 @@ def _confidence(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
     return _check(
         name, "ok", f"Errors on hidden entries are {ratio:.2f} times what posterior and Poisson noise predict."
     )
+
+
+def _coverage(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
+    """Counts say little of the posterior's width, because Poisson noise is wider; true rates do."""
+    error = np.abs(latents["rates"].values - ds["true_rates"].values)[scored]
+    share = float((error <= 1.96 * latents["rates_sd"].values[scored]).mean())
+    name = "honest uncertainty"
+    text = f"The band of ±1.96 posterior sd holds {share:.0%} of the true rates; 95% would be right."
+    if share < COVERED:
+        return _check(name, "warn", text + " The sd understates the error: raise train.kl_weight towards 1.")
+    return _check(name, "ok", text)
 
 
 def _factors(latents: xr.Dataset) -> Check:

@@ -64,7 +64,9 @@ def channel_labels(joined: Joined, sources: Sequence[Source], config: ReadConfig
         labels["sampling_offset"] = ("channel", gather(given))
     for name in HELD_OUT:
         if all(name in each.channel_columns and each.channel_columns[name].dtype == bool for each in sources):
-            labels["held_out"] = ("channel", gather([each.channel_columns[name] for each in sources]))
+            held_out = gather([each.channel_columns[name] for each in sources])
+            if np.any(held_out):
+                labels["held_out"] = ("channel", held_out)
     return labels
 
 

@@ -84,5 +84,5 @@ def _gaps(row: Mapping[str, Any], about: str) -> str:
 
 def _text(table: Table) -> str:
     out = io.StringIO()
-    Console(file=out, width=200, highlight=False, color_system=None).print(table)
+    Console(file=out, width=200, highlight=False, markup=False, color_system=None).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())

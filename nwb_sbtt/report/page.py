@@ -169,7 +169,8 @@ def _results(metrics: Mapping[str, Any]) -> str:
         columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
     text = (
         f"<h2>Is it good?</h2>\n<p>Scores on what neither the model nor any simple method was shown: {escape(basis)}. "
-        "Zero is the mean of each channel; more is better.</p>\n" + _scores(columns, metrics["names"])
+        "Zero is each channel's mean over these very entries, which no method knows; more is better.</p>\n"
+        + _scores(columns, metrics["names"])
     )
     if "latents_r2" in metrics.get("truth", {}):
         share = metrics["truth"]["latents_r2"]["model"]

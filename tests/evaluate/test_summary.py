@@ -54,7 +54,7 @@ def test_the_truth_scores_best_and_passes_every_check(ds: xr.Dataset) -> None:
     assert sorted(result["scores"], key=result["scores"].__getitem__) == order
     assert result["scores"]["model"] == bits_per_spike(ds["true_rates"].values * 0.02, ds["values"].values, hidden)
     assert result["scored"] == {"trials": 24, "entries": hidden.sum(), "spikes": ds["values"].values[hidden].sum()}
-    assert set(levels(result).values()) == {"ok"} and len(result["checks"]) == 6
+    assert set(levels(result).values()) == {"ok"} and len(result["checks"]) == 7
     assert result["headline"].startswith(f"bits per spike on hidden entries {result['scores']['model']:.3f} (mean rate")
     truth = result["truth"]
     assert truth["rates_r2"]["model"] == pytest.approx(1)
@@ -113,12 +113,25 @@ def test_gaussian_data_are_scored_by_explained_variance(ds: xr.Dataset) -> None:
         ({"rates": lambda ds: ds["true_rates"].values * 0 + 9.0}, "better than simple methods", "bad"),
         ({"rates": lambda ds: ds["true_rates"].values ** 0.3 * 4}, "better than simple methods", "warn"),
         ({"rates": lambda ds: ds["values"].values / 0.02 * ~hidden_part(ds) + 5}, "does not copy its input", "warn"),
-        ({"rates": lambda ds: ds["true_rates"].values * 0.3}, "honest uncertainty", "warn"),
+        ({"rates": lambda ds: ds["true_rates"].values * 0.3}, "counts as noisy as expected", "warn"),
     ],
 )
 def test_each_failure_of_the_rates_is_noticed(ds: xr.Dataset, change: dict[str, Any], name: str, level: str) -> None:
     changes = {key: (DIMS, make(ds)) for key, make in change.items()}
     assert levels(evaluate_latents(ds, perfect(ds, **changes), hidden_part(ds)))[name] == level
+
+
+def test_a_posterior_that_is_too_narrow_for_the_truth_is_noticed(ds: xr.Dataset) -> None:
+    latents = perfect(ds)
+    truth = ds["true_rates"].values
+    sd = 0.2 * truth
+    rng = np.random.default_rng(0)
+    right = latents.assign(rates=(DIMS, (truth + sd * rng.standard_normal(truth.shape)).clip(0)), rates_sd=(DIMS, sd))
+    found = {check["name"]: check for check in evaluate_latents(ds, right, hidden_part(ds))["checks"]}
+    assert found["honest uncertainty"]["level"] == "ok"
+    assert "95% of the true rates" in found["honest uncertainty"]["text"]
+    narrow = right.assign(rates_sd=(DIMS, sd / 3))
+    assert levels(evaluate_latents(ds, narrow, hidden_part(ds)))["honest uncertainty"] == "warn"
 
 
 def test_dead_factors_and_a_collapsed_initial_condition_are_noticed(ds: xr.Dataset) -> None:
