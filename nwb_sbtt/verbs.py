@@ -73,6 +73,7 @@ def fit_files(
     say(f"training ended: {fitted.finished}")
     metrics = {}
     for (name, ds), path, target in zip(data.items(), paths, targets, strict=True):
+        say("scoring beside the baselines, then inferring all trials …")
         known = attach_truth(path, ds)
         metrics[name] = fitted.evaluate(known, session=name)
         _write_metrics(run_dir, metrics)
