@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -10,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.mistakes import in_words
 from nwb_sbtt.textfiles import write_text
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -247,6 +247,24 @@ class TrainConfig(Config):
     """Stop after this many minutes."""
     checkpoint_every: Count = 5
     """Epochs between saved states; an interrupted run goes on from the last of them."""
+    seed: NotNegativeInt | None = None
+    """Of the first weights and of everything random in training; None takes the fit's seed."""
+
+
+class InitConfig(Config):
+    """A finished fit whose weights another one starts from.
+
+    ``channels`` says whether the data have the channels of that fit: "same" carries their read-in and read-out over, "new"
+    makes these afresh, and "auto" takes channels of the same ids for the same if they come from the same recording.
+    ``freeze`` says what is left as it is: "none"; "dynamics" (all but read-in and read-out); "generator" (with what turns its
+    state into factors); "decoder" (generator and read-out); "auto" is "dynamics" where channels are new, else "none".
+    """
+
+    run_dir: Path
+    channels: Literal["auto", "same", "new"] = "auto"
+    freeze: Literal["auto", "none", "dynamics", "generator", "decoder"] = "auto"
+    checkpoint_sha256: str | None = None
+    """Filled in by `fit`; where it is given, the weights must have it."""
 
 
 class FitConfig(Config):
@@ -264,6 +282,14 @@ class FitConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 1
     """CPU threads; on networks of this size a second one costs more than it gives."""
+    seeds: Count = 1
+    """Models that share data, split and hidden entries, differ in all that is random in training, and are averaged."""
+    init: InitConfig | None = None
+
+    @property
+    def training_seed(self) -> int:
+        """Seed of the first weights and of everything random in training."""
+        return self.seed if self.train.seed is None else self.train.seed
 
 
 C = TypeVar("C", bound=Config)
@@ -280,7 +306,7 @@ def build(kind: type[C], settings: dict[str, Any]) -> C:
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(kind, entry) for entry in error.errors())) from None
+        raise ConfigError(in_words(error, kind)) from None
 
 
 def load_config(kind: type[C], path: Path | str) -> C:
@@ -340,7 +366,9 @@ def override(config: C, assignments: list[str]) -> C:
         place = settings
         *parents, last = name.strip().split(".")
         for parent in parents:
-            below = place.setdefault(parent, {})
+            if place.get(parent) is None:
+                place[parent] = {}
+            below = place[parent]
             if not isinstance(below, dict):
                 raise ConfigError(f"{name!r} is not a setting: {parent!r} has no parts")
             place = below
@@ -349,29 +377,3 @@ def override(config: C, assignments: list[str]) -> C:
         except yaml.YAMLError:
             raise ConfigError(f"{value!r} in {text!r} is not a value that YAML can read") from None
     return build(type(config), settings)
-
-
-def _explain(kind: type[Config], entry: Any) -> str:
-    place = [str(part) for part in entry["loc"]]
-    name = ".".join(place)
-    if entry["type"] == "extra_forbidden":
-        names = sorted(_names(kind.model_json_schema()))
-        near = difflib.get_close_matches(place[-1], names, n=1)
-        return f"unknown setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known are {names}")
-    if entry["type"] == "union_tag_invalid":
-        context = entry["ctx"]
-        return f"setting {name!r} cannot be {context['tag']!r}; expected one of {context['expected_tags']}"
-    said = str(entry["msg"]).removeprefix("Value error, ")
-    if not name or entry["type"] == "value_error":
-        return f"{name}: {said}".removeprefix(": ")
-    return f"setting {name!r} is {entry['input']!r}: {said}"
-
-
-def _names(schema: Any) -> set[str]:
-    """Every setting's name anywhere below a JSON schema."""
-    if isinstance(schema, dict):
-        own = set(schema.get("properties", {}))
-        return own.union(*(_names(part) for part in schema.values()))
-    if isinstance(schema, list):
-        return set().union(*(_names(part) for part in schema))
-    return set()

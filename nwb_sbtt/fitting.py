@@ -26,9 +26,9 @@ from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
-from nwb_sbtt.runfolder import CONFIG, ENVIRONMENT, SIGNATURE, claim, read_config, read_json
+from nwb_sbtt.runfolder import BEST, CONFIG, ENVIRONMENT, LAST, SIGNATURE, claim, read_config, read_json
 from nwb_sbtt.train import checkpoint
-from nwb_sbtt.train.loop import BEST, LAST, read_log, train
+from nwb_sbtt.train.loop import read_log, train
 from nwb_sbtt.train.trackers import Tracker, default_tracker
 
 

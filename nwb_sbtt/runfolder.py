@@ -13,6 +13,11 @@ from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.textfiles import write_text
 
 CONFIG, SIGNATURE, ENVIRONMENT = "config.yaml", "signature.json", "environment.json"
+LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
+FAILED = "failed.txt"
+"""There while a fit has broken down: other settings may then take the folder over."""
+MEMBER = "member-"
+"""How the folders of an ensemble's members begin, within that of the ensemble."""
 PLACE = ("source", "read_config", "offsets")
 """What a signature says of where data come from; the data themselves are known by their digest."""
 
@@ -20,7 +25,8 @@ PLACE = ("source", "read_config", "offsets")
 def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device: str) -> None:
     """Make the run folder, or see that it is this very fit's; what a killed process left half written is removed.
 
-    The signature is written last: a folder without one has not been claimed, and may be again.
+    The folder of a fit that broke down is emptied for one of other settings or data. The signature is written last: a
+    folder without one has not been claimed, and may be again.
 
     Raises
     ------
@@ -30,9 +36,11 @@ def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device
         If it cannot be written.
     """
     if (run_dir / SIGNATURE).exists():
-        differences = _differences(config.model_dump(mode="json"), read_config(run_dir).model_dump(mode="json"))
+        differences = _differences(_chosen(config), _chosen(read_config(run_dir)))
         differences += _differences(_identity(signature), _identity(read_json(run_dir / SIGNATURE)))
-        if differences:
+        if differences and (run_dir / FAILED).exists():
+            _empty(run_dir)
+        elif differences:
             raise TrainingError(
                 f"{str(run_dir)!r} holds a fit of other data or settings: {'; '.join(differences[:5])}. "
                 "Give this fit a run folder of its own."
@@ -51,6 +59,16 @@ def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device
         save_settings(settings if read is None else {**settings, "read": read}, run_dir / CONFIG)
         write_json(run_dir / ENVIRONMENT, _environment(device))
         write_json(run_dir / SIGNATURE, signature)
+
+
+def fail(run_dir: Path, reason: str) -> None:
+    """Say in the run folder that its fit broke down, so that one of other settings may use it."""
+    write_text(run_dir / FAILED, reason + "\n")
+
+
+def members(run_dir: Path, n: int) -> list[Path]:
+    """Folders that hold the states of a fit: its own or, of an ensemble of several, one for each member."""
+    return [run_dir] if n == 1 else [run_dir / f"{MEMBER}{i}" for i in range(n)]
 
 
 def read_config(run_dir: Path) -> FitConfig:
@@ -93,12 +111,33 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _ours(path: Path) -> bool:
-    return path.name in (CONFIG, ENVIRONMENT) or _temporary(path)
+    return path.name in (CONFIG, ENVIRONMENT, FAILED) or _temporary(path)
+
+
+def _empty(run_dir: Path) -> None:
+    """Remove a fit, the marks that it may be removed last."""
+    try:
+        for member in run_dir.glob(f"{MEMBER}*"):
+            _empty(member)
+            member.rmdir()
+        leftovers = filter(_temporary, list(run_dir.iterdir()))
+        for path in (*leftovers, *(run_dir / name for name in (LAST, BEST, LOG, CONFIG, ENVIRONMENT, SIGNATURE, FAILED))):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot empty the run folder {str(run_dir)!r}: {error.strerror}") from None
 
 
 def _temporary(path: Path) -> bool:
     """Files that wait to be renamed are called `.NAME.PROCESS`."""
     return path.name.startswith(".") and path.suffix[1:].isdigit() and path.is_file()
+
+
+def _chosen(config: FitConfig) -> dict[str, Any]:
+    """Settings by which a fit is known: weights that it starts from by their digest, not by where they lie."""
+    settings = config.model_dump(mode="json")
+    if settings["init"] is not None:
+        del settings["init"]["run_dir"]
+    return settings
 
 
 def _identity(signature: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from nwb_sbtt.config import FitConfig
 from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.masks import coordinated_dropout
 from nwb_sbtt.models.base import Model
+from nwb_sbtt.runfolder import BEST, LAST, LOG
 from nwb_sbtt.textfiles import write_text
 from nwb_sbtt.train import checkpoint, schedules
 from nwb_sbtt.train.checkpoint import Progress
@@ -26,10 +27,9 @@ from nwb_sbtt.train.objective import Loss, objective, validation_score
 from nwb_sbtt.train.trackers import EpochRecord, Tracker
 
 _ADVICE = (
-    "try a lower learning rate (--set train.learning_rate={}) in a run folder of its own, and look for values far outside "
-    "the others in the data"
+    "try a lower learning rate (--set train.learning_rate={}; the run folder may be the same), and look for values far "
+    "outside the others in the data"
 )
-LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def train(
     tracker.start(plan.epochs, run.progress.epoch)
     while not run.progress.finished:
         epoch = run.progress.epoch + 1
-        generator = _generator(config.seed, epoch)
+        generator = _generator(config.training_seed, epoch)
         report: list[Tensor] = []
         model.train()
         for i, batch in enumerate(_minibatches([batch for batch, _ in sessions], plan.batch_size, generator)):
