@@ -21,6 +21,7 @@ _HOMES = {
     "LFADSConfig": "config",
     "MaskConfig": "config",
     "TrainConfig": "config",
+    "InitConfig": "config",
     "FitConfig": "config",
     "read_nwb": "io.reader",
     "inspect": "io.candidates",
@@ -33,8 +34,8 @@ _HOMES = {
     "merge": "data.trials",
     "limit_bandwidth": "data.bandwidth",
     "fit": "fitting",
-    "load": "fitting",
-    "Fitted": "fitting",
+    "load": "fitted",
+    "Fitted": "fitted",
     "write_report": "report.page",
 }
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import Chop as Chop
     from nwb_sbtt.config import ElectricalConfig as ElectricalConfig
     from nwb_sbtt.config import FitConfig as FitConfig
+    from nwb_sbtt.config import InitConfig as InitConfig
     from nwb_sbtt.config import LFADSConfig as LFADSConfig
     from nwb_sbtt.config import MaskConfig as MaskConfig
     from nwb_sbtt.config import ReadConfig as ReadConfig
@@ -69,9 +71,9 @@ if TYPE_CHECKING:
     from nwb_sbtt.data.simulate import lorenz as lorenz
     from nwb_sbtt.data.splits import split as split
     from nwb_sbtt.data.trials import merge as merge
-    from nwb_sbtt.fitting import Fitted as Fitted
+    from nwb_sbtt.fitted import Fitted as Fitted
+    from nwb_sbtt.fitted import load as load
     from nwb_sbtt.fitting import fit as fit
-    from nwb_sbtt.fitting import load as load
     from nwb_sbtt.io.candidates import inspect as inspect
     from nwb_sbtt.io.reader import read_nwb as read_nwb
     from nwb_sbtt.io.results import read_result as read_result

@@ -36,13 +36,13 @@ def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device
         If it cannot be written.
     """
     if (run_dir / SIGNATURE).exists():
-        differences = _differences(_chosen(config), _chosen(read_config(run_dir)))
-        differences += _differences(_identity(signature), _identity(read_json(run_dir / SIGNATURE)))
-        if differences and (run_dir / FAILED).exists():
+        unlike = differences(_chosen(config), _chosen(read_config(run_dir)))
+        unlike += differences(_identity(signature), _identity(read_json(run_dir / SIGNATURE)))
+        if unlike and (run_dir / FAILED).exists():
             _empty(run_dir)
-        elif differences:
+        elif unlike:
             raise TrainingError(
-                f"{str(run_dir)!r} holds a fit of other data or settings: {'; '.join(differences[:5])}. "
+                f"{str(run_dir)!r} holds a fit of other data or settings: {'; '.join(unlike[:5])}. "
                 "Give this fit a run folder of its own."
             )
     elif run_dir.exists() and not (run_dir.is_dir() and all(_ours(path) for path in run_dir.iterdir())):
@@ -54,6 +54,7 @@ def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device
     except OSError as error:
         raise FileError(f"cannot write the run folder {str(run_dir)!r}: {error.strerror}") from None
     if not (run_dir / SIGNATURE).exists():
+        mend(run_dir)
         read = next(iter(signature["sessions"].values()))["read_config"]
         settings = config.model_dump(mode="json")
         save_settings(settings if read is None else {**settings, "read": read}, run_dir / CONFIG)
@@ -64,6 +65,11 @@ def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device
 def fail(run_dir: Path, reason: str) -> None:
     """Say in the run folder that its fit broke down, so that one of other settings may use it."""
     write_text(run_dir / FAILED, reason + "\n")
+
+
+def mend(run_dir: Path) -> None:
+    """Take back what `fail` said."""
+    (run_dir / FAILED).unlink(missing_ok=True)
 
 
 def members(run_dir: Path, n: int) -> list[Path]:
@@ -110,6 +116,14 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def differences(new: Any, old: Any, name: str = "") -> list[str]:
+    """Say, of nested settings, which differ and how."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        keys = sorted(set(new) | set(old))
+        return [text for key in keys for text in differences(new.get(key), old.get(key), f"{name}.{key}".strip("."))]
+    return [] if new == old else [f"{name} is {_short(new)}, there {_short(old)}"]
+
+
 def _ours(path: Path) -> bool:
     return path.name in (CONFIG, ENVIRONMENT, FAILED) or _temporary(path)
 
@@ -121,7 +135,10 @@ def _empty(run_dir: Path) -> None:
             _empty(member)
             member.rmdir()
         leftovers = filter(_temporary, list(run_dir.iterdir()))
-        for path in (*leftovers, *(run_dir / name for name in (LAST, BEST, LOG, CONFIG, ENVIRONMENT, SIGNATURE, FAILED))):
+        for path in (
+            *leftovers,
+            *(run_dir / name for name in (LAST, BEST, LOG, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)),
+        ):
             path.unlink(missing_ok=True)
     except OSError as error:
         raise FileError(f"cannot empty the run folder {str(run_dir)!r}: {error.strerror}") from None
@@ -146,13 +163,6 @@ def _identity(signature: dict[str, Any]) -> dict[str, Any]:
         for name, entry in signature["sessions"].items()
     }
     return {**signature, "sessions": sessions}
-
-
-def _differences(new: Any, old: Any, name: str = "") -> list[str]:
-    if isinstance(new, dict) and isinstance(old, dict):
-        keys = sorted(set(new) | set(old))
-        return [text for key in keys for text in _differences(new.get(key), old.get(key), f"{name}.{key}".strip("."))]
-    return [] if new == old else [f"{name} is {_short(new)}, there {_short(old)}"]
 
 
 def _short(value: Any) -> str:

@@ -14,12 +14,14 @@ import xarray as xr
 
 from nwb_sbtt.config import FitConfig, LFADSConfig, ReadConfig, TrainConfig, Trials, build
 from nwb_sbtt.errors import FileError, MismatchError
-from nwb_sbtt.fitting import Fitted, fit, load, prepare
+from nwb_sbtt.fitted import Fitted, load
+from nwb_sbtt.fitting import fit
 from nwb_sbtt.io.candidates import inspect
 from nwb_sbtt.io.files import sha256
 from nwb_sbtt.io.reader import read_nwb
 from nwb_sbtt.io.simulation import attach_truth, simulate_lorenz
 from nwb_sbtt.io.writer import check_target, write_nwb
+from nwb_sbtt.preparation import prepare
 from nwb_sbtt.report.listing import table_of_candidates, table_of_scores
 from nwb_sbtt.report.page import write_report
 from nwb_sbtt.textfiles import write_text

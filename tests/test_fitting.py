@@ -7,7 +7,8 @@ from nwb_sbtt.config import FitConfig, LFADSConfig, MaskConfig, SAEConfig, Train
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.data.simulate import lorenz
 from nwb_sbtt.errors import DataError, FileError, MismatchError, TrainingError
-from nwb_sbtt.fitting import fit, load
+from nwb_sbtt.fitted import load
+from nwb_sbtt.fitting import fit
 from nwb_sbtt.train.trackers import Silent
 
 MODEL = LFADSConfig(read_in=6, encoder=6, initial_condition=4, controller=4, generator=6, factors=2)
@@ -137,7 +138,7 @@ def test_signals_get_a_gaussian_likelihood_and_means_in_their_unit(tmp_path):
 def test_held_out_channels_are_predicted_without_being_seen(ds, tmp_path):
     config = settings(masks=MaskConfig(held_out_channels=0.34))
     fitted = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
-    from nwb_sbtt.fitting import prepare
+    from nwb_sbtt.preparation import prepare
 
     prepared = prepare(ds, config)
     held_out = prepared["held_out"].values

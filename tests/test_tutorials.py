@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nwb_sbtt.fitting import load
+from nwb_sbtt.fitted import load
 from nwb_sbtt.io.results import read_result
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"

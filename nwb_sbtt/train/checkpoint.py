@@ -69,9 +69,22 @@ def load(path: Path) -> tuple[dict[str, Tensor], Progress]:
             tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise TrainingError(f"cannot read the training state {str(path)!r}: {error}") from None
-    if note.get("format") != str(FORMAT):
-        raise TrainingError(f"{str(path)!r} has format {note.get('format')}, this version reads {FORMAT}")
-    return tensors, Progress(**json.loads(note["progress"]))
+    return tensors, _progress(note, path)
+
+
+def read_progress(path: Path) -> Progress:
+    """Read how far training was when a state was written, and none of its tensors.
+
+    Raises
+    ------
+    TrainingError
+        If the file is damaged or of another format.
+    """
+    try:
+        with safe_open(path, framework="pt") as handle:
+            return _progress(handle.metadata() or {}, path)
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(f"cannot read the training state {str(path)!r}: {error}") from None
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
@@ -88,3 +101,9 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors
             _, key, parameter = name.split(".", 2)
             state.setdefault(names.index(parameter), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _progress(note: dict[str, str], path: Path) -> Progress:
+    if note.get("format") != str(FORMAT):
+        raise TrainingError(f"{str(path)!r} has format {note.get('format')}, this version reads {FORMAT}")
+    return Progress(**json.loads(note["progress"]))

@@ -56,15 +56,15 @@ class Silent:
 
 
 class Bar:
-    """A progress bar with losses, best epoch and time left."""
+    """A progress bar with losses, best epoch and time left; `label` says of what."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str = "") -> None:
         text = TextColumn("train {task.fields[train]:.4f}  valid {task.fields[valid]:.4f}  best at {task.fields[best]}")
-        count = TextColumn("epoch {task.completed}/{task.total}")
+        count = TextColumn("{task.description}epoch {task.completed}/{task.total}")
         self._progress = Progress(
             count, BarColumn(), text, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
         )
-        self._task = self._progress.add_task("", total=None, train=float("nan"), valid=float("nan"), best=0)
+        self._task = self._progress.add_task(label, total=None, train=float("nan"), valid=float("nan"), best=0)
 
     def start(self, epochs: int, done: int) -> None:
         """Show the bar."""
@@ -87,16 +87,16 @@ class Bar:
 
 
 class Lines:
-    """A plain line now and then: for logs, pipes and batch systems."""
+    """A plain line now and then, each with the label in front: for logs, pipes and batch systems."""
 
-    def __init__(self, every_seconds: float = 5.0) -> None:
-        self._every, self._last, self._epochs = every_seconds, 0.0, 0
+    def __init__(self, every_seconds: float = 5.0, label: str = "") -> None:
+        self._every, self._last, self._epochs, self._label = every_seconds, 0.0, 0, label
 
     def start(self, epochs: int, done: int) -> None:
         """Say where training stands."""
         self._epochs = epochs
         if done:
-            print(f"resuming after epoch {done} of {epochs}", file=sys.stderr, flush=True)
+            print(f"{self._label}resuming after epoch {done} of {epochs}", file=sys.stderr, flush=True)
 
     def epoch(self, record: EpochRecord) -> None:
         """Print the epoch if the last line is old enough."""
@@ -104,8 +104,8 @@ class Lines:
         if now - self._last >= self._every or record.epoch == self._epochs:
             self._last = now
             print(
-                f"epoch {record.epoch}/{self._epochs}  train {record.train_loss:.4f}  valid {record.valid_loss:.4f}  "
-                f"best at {record.best_epoch}  {record.seconds:.0f} s",
+                f"{self._label}epoch {record.epoch}/{self._epochs}  train {record.train_loss:.4f}  "
+                f"valid {record.valid_loss:.4f}  best at {record.best_epoch}  {record.seconds:.0f} s",
                 file=sys.stderr,
                 flush=True,
             )
@@ -114,6 +114,6 @@ class Lines:
         """Nothing is left open."""
 
 
-def default_tracker() -> Tracker:
+def default_tracker(label: str = "") -> Tracker:
     """Choose the bar on a terminal, lines elsewhere."""
-    return Bar() if sys.stderr.isatty() else Lines()
+    return Bar(label) if sys.stderr.isatty() else Lines(label=label)

@@ -1,0 +1,146 @@
+"""Datasets made ready for a fit: checked, split, with what is held out and hidden, and known by a signature."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from nwb_sbtt import masks
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import FitConfig
+from nwb_sbtt.data.schema import check_dataset
+from nwb_sbtt.data.splits import split
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.train import checkpoint
+
+
+def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
+    """Check a Dataset against the settings, and add ``split`` and ``held_out`` where the settings ask for them.
+
+    Raises
+    ------
+    DataError
+        If counts are negative under a Poisson likelihood, or trials are too few.
+    """
+    check_dataset(ds)
+    if likelihood_of(ds, config) == "poisson":
+        negative = int((ds["values"].values < 0).sum())
+        if negative:
+            raise DataError(
+                f"{negative} of {ds['values'].size} values are negative, which counts cannot be; choose "
+                "likelihood='gaussian' (--set likelihood=gaussian) for signals"
+            )
+    return split(hold_out(ds, config), valid=config.valid, seed=config.seed)
+
+
+def likelihood_of(ds: xr.Dataset, config: FitConfig) -> str:
+    """Name the likelihood: what the settings say or, under "auto", Poisson for counts and Gaussian for all else."""
+    if config.likelihood != "auto":
+        return config.likelihood
+    return "poisson" if ds.attrs.get("unit") == "counts" else "gaussian"
+
+
+def train_and_valid(ds: xr.Dataset, batch: Batch, config: FitConfig) -> tuple[Batch, Batch]:
+    """Part a session's trials into those that train and those that compare models, and hide entries of the latter.
+
+    Raises
+    ------
+    DataError
+        If nothing is left to compare models on.
+    """
+    split_of = ds["split"].values
+    rows = {
+        part: torch.from_numpy(np.flatnonzero(split_of == part)).to(batch.trials.device) for part in ("train", "valid")
+    }
+    hidden = hidden_entries(ds, batch, config)
+    never_shown = batch.observed & ~batch.shown
+    valid = masks.score_only(masks.hide(batch, hidden), hidden | never_shown).select(rows["valid"])
+    if not valid.scored.any():
+        raise DataError(
+            "the validation trials hold no observed entry to compare models on; use more trials or channels"
+        )
+    if likelihood_of(ds, config) == "poisson" and not valid.values[valid.scored].any():
+        raise DataError(
+            f"the {int(valid.scored.sum())} hidden entries of the {len(rows['valid'])} validation trials hold no spike to "
+            "compare models on; hide more (--set masks.hidden=0.4), keep more trials for validation (--set valid=0.3), or "
+            "take wider bins"
+        )
+    return batch.select(rows["train"]), valid
+
+
+def hidden_entries(ds: xr.Dataset, batch: Batch, config: FitConfig) -> Tensor:
+    """Mark the entries of the validation trials that no model sees: a fixed draw by the seed."""
+    generator = torch.Generator().manual_seed(config.seed)
+    cpu = batch.to("cpu")
+    valid = torch.from_numpy(ds["split"].values == "valid")
+    return (masks.sample_validation(cpu, config.masks.hidden, generator) & valid[:, None, None]).to(batch.values.device)
+
+
+def channel_names(ds: xr.Dataset) -> list[str]:
+    """Ids of the channels, each with the table that it counts in."""
+    ids = [str(i) for i in ds["channel_id"].values]
+    if "table" not in ds.coords:
+        return ids
+    return [f"{table}:{i}" for table, i in zip(ds["table"].values, ids, strict=True)]
+
+
+def digest_of(ds: xr.Dataset) -> str:
+    """SHA-256 of values, masks and split: what tells whether two Datasets are the same data."""
+    digest = hashlib.sha256()
+    for array in (ds["values"], ds["observed"], ds["split"]):
+        digest.update(
+            np.ascontiguousarray(array.values.astype(str) if array.dtype == object else array.values).tobytes()
+        )
+    return digest.hexdigest()
+
+
+def hold_out(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
+    """Mark the channels that are never shown, where the settings ask for it and the data do not say which."""
+    if not config.masks.held_out_channels or "held_out" in ds.coords:
+        return ds
+    n_channels = ds.sizes["channel"]
+    n_held_out = round(config.masks.held_out_channels * n_channels)
+    if not 0 < n_held_out < n_channels:
+        raise DataError(
+            f"holding out {config.masks.held_out_channels:g} of {n_channels} channels leaves {n_held_out} held out; "
+            "at least one must be held out and one shown"
+        )
+    held_out = np.zeros(n_channels, bool)
+    held_out[np.random.default_rng(config.seed).permutation(n_channels)[:n_held_out]] = True
+    return ds.assign_coords(held_out=("channel", held_out))
+
+
+def signature_of(sessions: dict[str, xr.Dataset], config: FitConfig) -> dict[str, Any]:
+    """Say what a fit is of: likelihood and, for each session, channels, sizes, digest and where the data come from.
+
+    Raises
+    ------
+    DataError
+        If sessions want different likelihoods, or channels share an id.
+    """
+    likelihoods = {likelihood_of(ds, config) for ds in sessions.values()}
+    if len(likelihoods) > 1:
+        raise DataError(f"the sessions want different likelihoods, {sorted(likelihoods)}; set one with `likelihood`")
+    described = {}
+    for name, ds in sessions.items():
+        channels = channel_names(ds)
+        if len(set(channels)) < len(channels):
+            raise DataError(f"channels of session {name!r} share an id; each channel needs its own")
+        described[name] = {
+            "channels": channels,
+            "bin_width": ds.attrs["bin_width"],
+            "kind": ds.attrs["kind"],
+            "trials": ds.sizes["trial"],
+            "bins": ds.sizes["time"],
+            "data_sha256": digest_of(ds),
+            "source": json.loads(ds.attrs["source"]) if "source" in ds.attrs else None,
+            "read_config": json.loads(ds.attrs["read_config"]) if "read_config" in ds.attrs else None,
+            "offsets": json.loads(ds.attrs["offsets"]) if "offsets" in ds.attrs else None,
+        }
+    return {"format": checkpoint.FORMAT, "likelihood": likelihoods.pop(), "sessions": described}
