@@ -33,6 +33,14 @@ Moved = Annotated[list[Path] | None, typer.Option("--file", help="where the data
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace a result that exists")]
 Append = Annotated[bool, typer.Option("--append", help="copy the source, add to the copy, put it at --out")]
 Name = Annotated[str, typer.Option(help="prefix of everything written into the result")]
+TrialsText = Annotated[str | None, typer.Option("--trials", help="EVENT:START:STOP, e.g. move_onset_time:-0.25:0.45")]
+TrialsTable = Annotated[str | None, typer.Option(help="table of intervals that EVENT is a column of [default: trials]")]
+WindowText = Annotated[
+    str | None, typer.Option("--window", help="START:STOP, only this part of the session, in pieces")
+]
+ChopText = Annotated[
+    str | None, typer.Option("--chop", help="LENGTH[:OVERLAP], the whole session in pieces [default of a fit]")
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 INTERRUPTED = 130
 """What the shell, and so typer, calls the end by Ctrl-C."""
@@ -76,15 +84,15 @@ def fit(
     ],
     series: Annotated[list[str] | None, typer.Option(help="in-file path or glob; repeat for several")] = None,
     bin_width: Annotated[float | None, typer.Option(help="seconds")] = None,
-    trials: Annotated[str | None, typer.Option(help="EVENT:START:STOP, e.g. move_onset_time:-0.25:0.45")] = None,
-    trials_table: Annotated[
-        str | None, typer.Option(help="table of intervals that EVENT is a column of [default: trials]")
-    ] = None,
-    window: Annotated[str | None, typer.Option(help="START:STOP, only this part of the session, chopped")] = None,
-    chop: Annotated[str | None, typer.Option(help="LENGTH[:OVERLAP], the whole session in pieces [default]")] = None,
+    trials: TrialsText = None,
+    trials_table: TrialsTable = None,
+    window: WindowText = None,
+    chop: ChopText = None,
     model: Annotated[str | None, typer.Option(help="lfads or sae [default: lfads]")] = None,
     likelihood: Annotated[str | None, typer.Option(help="poisson or gaussian [default: by the data]")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of everything random [default: 0]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="models to fit and to average [default: 1]")] = None,
+    init: Annotated[Path | None, typer.Option(help="run folder of a finished fit to start from")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100 or read.control=[1]")
@@ -101,7 +109,8 @@ def fit(
     """Read, fit or resume, score and report; write.
 
     An interrupted fit goes on from its last saved state. With --out the rates and latents of all trials are written into an NWB
-    file. Every setting in a run folder's config.yaml has a name for --set.
+    file. Every setting in a run folder's config.yaml has a name for --set. With --init, model and likelihood are those of
+    the fit started from, and `--set init.freeze=` says what of it stays as it is: none, dynamics, generator or decoder.
     """
     from nwb_sbtt import verbs
 
@@ -109,11 +118,14 @@ def fit(
         "model": {"name": model} if model else None,
         "likelihood": likelihood,
         "seed": seed,
+        "seeds": seeds,
+        "init.run_dir": str(init) if init else None,
         "read.series": series or None,
         "read.bin_width": bin_width,
         "read.cut": _cut(trials, trials_table, window, chop),
     }
-    read_config, fit_config = _settings(config, shortcuts, set_ or [])
+    first = verbs.settings_of(init) if init else {}
+    read_config, fit_config = _settings(config, first, shortcuts, set_ or [])
     if out is None and (append or overwrite or name != "sbtt"):
         raise ConfigError("--append, --overwrite and --name say how a result is written; name it with --out")
     output = verbs.Output(out, overwrite, append, name) if out else None
@@ -130,17 +142,24 @@ def infer(
     file: File,
     out: Out,
     session: Annotated[str | None, typer.Option(help="which fitted session's channels these are")] = None,
+    trials: TrialsText = None,
+    trials_table: TrialsTable = None,
+    window: WindowText = None,
+    chop: ChopText = None,
     overwrite: Overwrite = False,
     append: Append = False,
     name: Name = "sbtt",
 ) -> None:
     """Apply a fitted model to another file.
 
-    The file is read as the fitted one was, and must hold the same channels.
+    The file is read as the fitted one was, and must hold the same channels; --trials, or --window and --chop, take another part
+    of it.
     """
     from nwb_sbtt import verbs
+    from nwb_sbtt.config import ReadConfig, build
 
-    verbs.infer_file(run_dir, file, output=verbs.Output(out, overwrite, append, name), session=session)
+    cut = build(ReadConfig, {"cut": _cut(trials, trials_table, window, chop)}).cut
+    verbs.infer_file(run_dir, file, output=verbs.Output(out, overwrite, append, name), session=session, cut=cut)
 
 
 @app.command()
@@ -252,16 +271,23 @@ def _sentence(text: str) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-def _settings(path: Path | None, shortcuts: dict[str, Any], assignments: list[str]) -> tuple[ReadConfig, FitConfig]:
-    """File first, then options, then --set; names that begin with `read.` are the reader's."""
+def _settings(
+    path: Path | None, first: dict[str, Any], shortcuts: dict[str, Any], assignments: list[str]
+) -> tuple[ReadConfig, FitConfig]:
+    """Those of the fit started from, then the file, options and --set; names that begin with `read.` are the reader's."""
     from nwb_sbtt.config import FitConfig, ReadConfig, build, load_settings, override
 
-    settings = load_settings(path) if path else {}
+    settings = {**first, **(load_settings(path) if path else {})}
     for name, value in shortcuts.items():
+        section, _, last = name.rpartition(".")
         if value is not None:
-            place = settings if not name.startswith("read.") else settings.setdefault("read", {})
-            place[name.removeprefix("read.")] = value
-    read = build(ReadConfig, settings.pop("read", {}))
+            if section and settings.get(section) is None:
+                settings[section] = {}
+            place = settings[section] if section else settings
+            if not isinstance(place, dict):
+                raise ConfigError(f"{section!r} is {place!r} in {str(path)!r}; expected names and values below it")
+            place[last] = value
+    read = build(ReadConfig, settings.pop("read", None) or {})
     ours = [text.strip().removeprefix("read.") for text in assignments if text.strip().startswith("read.")]
     rest = [text for text in assignments if not text.strip().startswith("read.")]
     for text in rest:

@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_sbtt.config import FitConfig, LFADSConfig, ReadConfig, TrainConfig, Trials, build
-from nwb_sbtt.errors import FileError, MismatchError
+from nwb_sbtt.adaptation import describe_start
+from nwb_sbtt.config import Chop, FitConfig, LFADSConfig, ReadConfig, TrainConfig, Trials, Window, build
+from nwb_sbtt.errors import FileError, MismatchError, SelectionError
 from nwb_sbtt.fitted import Fitted, load
 from nwb_sbtt.fitting import fit
 from nwb_sbtt.io.candidates import inspect
 from nwb_sbtt.io.files import sha256
 from nwb_sbtt.io.reader import read_nwb
+from nwb_sbtt.io.results import read_model
 from nwb_sbtt.io.simulation import attach_truth, simulate_lorenz
 from nwb_sbtt.io.writer import check_target, write_nwb
 from nwb_sbtt.preparation import prepare
 from nwb_sbtt.report.listing import table_of_candidates, table_of_scores
 from nwb_sbtt.report.page import write_report
+from nwb_sbtt.runfolder import SIGNATURE, read_config
 from nwb_sbtt.textfiles import write_text
 
 METRICS, REPORT = "metrics.json", "report.html"
@@ -66,12 +69,14 @@ def fit_files(
     SbttError
         With what to try; nothing half written stays.
     """
-    targets = _targets(paths, output)
+    targets = _targets(paths, output, run_dir)
     data: dict[str, xr.Dataset] = {}
     for name, path in zip(_session_names(paths), paths, strict=True):
         data[name] = read_nwb(path, read, offsets=_load_offsets(offsets))
         say(describe(path, data[name]))
     fitted = fit(data, config, run_dir=run_dir)
+    if start := describe_start(fitted.signature, fitted.config):
+        say(start)
     say(f"training ended: {fitted.finished}")
     metrics = {}
     for (name, ds), path, target in zip(data.items(), paths, targets, strict=True):
@@ -83,14 +88,24 @@ def fit_files(
         latents = fitted.infer(prepare(ds, config), session=name)
         say(f"report: {_report(fitted, known, latents, session=name, metrics=metrics[name])}")
         # The result comes last: once it is there the same command is refused, so nothing may be left to do.
-        if output is not None and target is not None:
+        if output is not None and target is not None and not _is_written(target, run_dir, output):
             _write_result(latents, target, path, output)
             say(f"wrote {target}")
     return metrics
 
 
-def infer_file(run_dir: Path, path: Path, *, output: Output, session: str | None = None, say: Say = print) -> None:
-    """Apply a fitted model to a file, read the way the model's data were.
+def infer_file(
+    run_dir: Path,
+    path: Path,
+    *,
+    output: Output,
+    session: str | None = None,
+    cut: Trials | Window | Chop | None = None,
+    say: Say = print,
+) -> None:
+    """Apply a fitted model to a file, read the way the model's data were but, where one is given, for another `cut`.
+
+    Of a cut into pieces, what is not given is as it was in the fit: pieces are as long as those that the model knows.
 
     Raises
     ------
@@ -99,7 +114,7 @@ def infer_file(run_dir: Path, path: Path, *, output: Output, session: str | None
     """
     _refuse(output.path, path, output)
     fitted = load(run_dir)
-    ds = _read_again(fitted, path, session)
+    ds = _read_again(fitted, path, session, cut)
     say(describe(path, ds))
     _write_result(fitted.infer(ds, session=session), output.path, path, output)
     say(f"wrote {output.path}")
@@ -167,6 +182,14 @@ DEMO_READ = ReadConfig(series=("units",), bin_width=0.02, cut=Trials(event="star
 DEMO_CONFIG = FitConfig(model=LFADSConfig(), train=TrainConfig(epochs=30), samples=10)
 
 
+def settings_of(run_dir: Path) -> dict[str, Any]:
+    """Settings that a fit starting from another takes from it, where it has none of its own."""
+    if not (run_dir / SIGNATURE).exists():
+        raise FileError(f"{str(run_dir)!r} holds no fit to start from (--init)")
+    settings = read_config(run_dir).model_dump(mode="json")
+    return {name: settings[name] for name in ("model", "likelihood")}
+
+
 def describe(path: Path, ds: xr.Dataset) -> str:
     """One paragraph about data as read: size, share observed, and every note of the reader."""
     share = float(ds["observed"].mean())
@@ -214,7 +237,7 @@ def _write_result(latents: xr.Dataset, target: Path, source: Path, output: Outpu
     write_nwb(latents, target, source=source, append=output.append, name=output.name, overwrite=output.overwrite)
 
 
-def _targets(paths: Sequence[Path], output: Output | None) -> list[Path | None]:
+def _targets(paths: Sequence[Path], output: Output | None, run_dir: Path) -> list[Path | None]:
     if output is None:
         return [None] * len(paths)
     if len(paths) == 1:
@@ -227,9 +250,21 @@ def _targets(paths: Sequence[Path], output: Output | None) -> list[Path | None]:
         targets = [output.path / f"{name}_latents.nwb" for name in _session_names(paths)]
         if not output.path.exists() and output.path.parent.is_dir():
             return list(targets)
-    for path, target in zip(paths, targets, strict=True):
-        _refuse(target, path, output)
+    written = [_is_written(target, run_dir, output) for target in targets]
+    for path, target, there in zip(paths, targets, written, strict=True):
+        if not there or all(written):
+            _refuse(target, path, output)
     return list(targets)
+
+
+def _is_written(target: Path, run_dir: Path, output: Output) -> bool:
+    """Whether a result is there that this very fit wrote, before it was stopped between one file and the next."""
+    if output.overwrite or not target.exists() or not (run_dir / SIGNATURE).exists():
+        return False
+    try:
+        return bool(read_model(target, name=output.name)["checkpoint_sha256"] == load(run_dir).checkpoint_sha256)
+    except (FileError, SelectionError):
+        return False
 
 
 def _refuse(target: Path, source: Path, output: Output) -> None:
@@ -264,14 +299,29 @@ def _load_offsets(path: Path | None) -> np.ndarray | None:
     return offsets
 
 
-def _read_again(fitted: Fitted, path: Path, session: str | None) -> xr.Dataset:
-    """Read a file the way that the data of a session were read."""
+def _read_again(
+    fitted: Fitted, path: Path, session: str | None, cut: Trials | Window | Chop | None = None
+) -> xr.Dataset:
+    """Read a file the way that the data of a session were read, or in another cut."""
     entry = fitted.signature["sessions"][fitted.session_name(session)]
     if entry["read_config"] is None:
         raise MismatchError(
             "the model was fitted to a Dataset that did not come from a file; use Fitted.infer in Python"
         )
-    return read_nwb(path, build(ReadConfig, entry["read_config"]), offsets=entry["offsets"])
+    settings = entry["read_config"]
+    if cut is not None:
+        settings = {**settings, "cut": _like_the_fit(cut, entry)}
+    return read_nwb(path, build(ReadConfig, settings), offsets=entry["offsets"])
+
+
+def _like_the_fit(cut: Trials | Window | Chop, entry: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a cut; pieces are of the fit's length, and overlap as they did there, unless they say otherwise."""
+    given = cut.model_dump(mode="json", exclude_none=True)
+    if cut.by != "chop" or cut.length is not None:
+        return given
+    fitted = entry["read_config"]["cut"] or {}
+    overlap = fitted.get("overlap") if fitted.get("by") == "chop" else None
+    return {**given, "length": entry["bins"] * entry["bin_width"], "overlap": overlap}
 
 
 def _fitted_data(fitted: Fitted, path: Path, session: str) -> xr.Dataset:

@@ -33,12 +33,14 @@ from nwb_sbtt.io.layout import (
     window_length,
 )
 from nwb_sbtt.io.packing import Backend, Pack
+from nwb_sbtt.io.provenance import known_model
 
 _KINDS = {"factors": "factors", "inputs": "inferred_inputs"}
 _TEXTS = {
     "factors": "Latent factors of the population activity: what the estimates of all channels are read out from",
     "inputs": "Inputs to the model's dynamical system, inferred from the data",
 }
+_SPREAD = "Posterior standard deviation"
 _SEGMENT_COLUMNS = {
     "start_time": "left edge of the segment's first bin, in seconds on the session clock",
     "stop_time": "right edge of the segment's last bin, in seconds on the session clock",
@@ -145,6 +147,8 @@ class _Shelf:
     def __init__(self, module: ProcessingModule, latents: xr.Dataset, layer: Layer, name: str, pack: Pack) -> None:
         self._module, self._latents, self._layer, self._name, self._pack = module, latents, layer, name, pack
         self.added: list[TimeSeries] = []
+        self._ensemble = known_model(latents).get("ensemble")
+        self._whose = f", of one model of the ensemble ({self._ensemble['latents_of']})" if self._ensemble else ""
 
     def add_channel_series(
         self, suffix: str, columns: NDArray[np.intp], region: _Region, record: LatentVariableModel
@@ -171,11 +175,11 @@ class _Shelf:
 
     def add_latent_series(self, record: LatentVariableModel) -> None:
         for variable in (each for each in LATENT_VARIABLES if each in self._latents):
-            sd = self._sd(variable, "", slice(None), "a.u.", _TEXTS[variable])
+            sd = self._sd(variable, "", slice(None), "a.u.", _TEXTS[variable] + self._whose)
             self._add(
                 LatentFactorSeries(
                     name=self._named(variable),
-                    description=self._described(_TEXTS[variable]),
+                    description=self._described(_TEXTS[variable] + self._whose),
                     data=self._samples(variable, slice(None)),
                     unit="a.u.",
                     kind=_KINDS[variable],
@@ -204,9 +208,11 @@ class _Shelf:
     def _sd(self, variable: str, suffix: str, columns: Any, unit: str, text: str) -> dict[str, TimeSeries]:
         if f"{variable}_sd" not in self._latents:
             return {}
+        both = self._ensemble and variable in CHANNEL_VARIABLES
+        spread = "Standard deviation, of the posterior and between the models averaged" if both else _SPREAD
         series = TimeSeries(
             name=self._named(f"{variable}_sd", suffix),
-            description=self._described(f"Posterior standard deviation. {text}"),
+            description=self._described(f"{spread}. {text}"),
             data=self._samples(f"{variable}_sd", columns),
             unit=unit,
             **self._timing(),

@@ -54,6 +54,19 @@ def read_result(path: Path | str, *, name: str | None = None) -> xr.Dataset:
         return _Results(record).dataset()
 
 
+def read_model(path: Path | str, *, name: str | None = None) -> dict[str, Any]:
+    """Read the record of the model behind results that `write_nwb` wrote, and none of the results.
+
+    Raises
+    ------
+    FileError, SelectionError
+        As `read_result`.
+    """
+    with open_nwb(Path(path)) as nwb:
+        model: dict[str, Any] = json.loads(model_attributes(_record(nwb, Path(path), name))["model"])
+    return model
+
+
 def _record(nwb: NWBFile, path: Path, name: str | None) -> Any:
     children = [item for module in nwb.processing.values() for item in module.data_interfaces.values()]
     records = [item for item in children if type(item).__name__ == _MODEL and item.name.endswith("_model")]
