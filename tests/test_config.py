@@ -4,6 +4,7 @@ from nwb_sbtt.config import (
     BandwidthConfig,
     Chop,
     FitConfig,
+    InitConfig,
     ReadConfig,
     SAEConfig,
     TrainConfig,
@@ -22,6 +23,7 @@ from nwb_sbtt.errors import ConfigError
     [
         FitConfig(),
         FitConfig(model=SAEConfig(encoder=3), train=TrainConfig(minutes=1.5)),
+        FitConfig(init=InitConfig(run_dir="runs/a", freeze="generator"), seeds=3),
         ReadConfig(),
         ReadConfig(series=("units",), cut=Trials(event="go", start=-1, stop=2), where={"quality": ("good",)}),
         ReadConfig(cut=Window(start=0, stop=3), bandwidth=BandwidthConfig(k=3)),
@@ -38,6 +40,7 @@ def test_settings_change_by_their_dotted_names():
     config = override(FitConfig(), ["train.epochs=3", "masks.coordinated_dropout=[0.2, 0.3]", "model.inputs=0"])
     assert (config.train.epochs, config.masks.coordinated_dropout, config.model.inputs) == (3, (0.2, 0.3), 0)
     assert override(FitConfig(), ["model={name: sae}"]).model == SAEConfig()
+    assert override(ReadConfig(), ["bandwidth.k=3", "bandwidth.seed=1"]).bandwidth == BandwidthConfig(k=3, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,8 @@ def test_settings_change_by_their_dotted_names():
         ({"train": {"epoch": 3}}, "unknown setting 'train.epoch'; did you mean 'epochs'?"),
         ({"train": {"epochs": "many"}}, "setting 'train.epochs' is 'many'"),
         ({"valid": 1.5}, "setting 'valid' is 1.5"),
+        ({"init": {"freeze": "none"}}, "setting 'init.run_dir' is missing"),
+        ({"init": {"run_dir": "a", "freeze": "all"}}, "setting 'init.freeze' is 'all'"),
         ({"model": {"name": "transformer"}}, "sae"),
     ],
 )

@@ -9,17 +9,9 @@ from nwb_sbtt.data.simulate import lorenz
 from nwb_sbtt.errors import DataError, FileError, MismatchError, TrainingError
 from nwb_sbtt.fitted import load
 from nwb_sbtt.fitting import fit
+from nwb_sbtt.train import loop
 from nwb_sbtt.train.trackers import Silent
-
-MODEL = LFADSConfig(read_in=6, encoder=6, initial_condition=4, controller=4, generator=6, factors=2)
-
-
-def settings(**changes):
-    return FitConfig(**{"model": MODEL, "train": TrainConfig(epochs=2, batch_size=8), "samples": 4, **changes})
-
-
-def population(seed=0):
-    return lorenz(n_channels=6, conditions=3, trials_per_condition=8, n_bins=12, seed=seed).drop_vars("split")
+from tests.fits import population, settings
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +98,58 @@ def test_a_folder_that_is_no_run_folder_is_left_alone(ds, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(FileError, match="holds no fitted model"):
         load(tmp_path)
+
+
+def diverging(monkeypatch, epoch):
+    """Let the loss be infinite from an epoch on, at the rates that the settings of these tests have."""
+    step = loop._Run.step
+
+    def wild(self, batch, generator, number, *, of):
+        terms = step(self, batch, generator, number, of=of)
+        return terms * float("inf") if self.progress.epoch + 1 >= epoch else terms
+
+    monkeypatch.setattr(loop._Run, "step", wild)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_folder_of_a_fit_that_broke_down_takes_gentler_settings(ds, tmp_path, monkeypatch, seeds):
+    gentle = settings(train=TrainConfig(epochs=2, batch_size=8, learning_rate=1e-3), seeds=seeds)
+    fresh = fit(ds, gentle, run_dir=tmp_path / "fresh", tracker=Silent())
+    with monkeypatch.context() as patch:
+        diverging(patch, epoch=2)
+        for _ in range(2):
+            with pytest.raises(
+                TrainingError, match=r"^(member 1 of 2: )?the reconstruction .* of epoch 2, .* may be the same"
+            ):
+                fit(ds, settings(seeds=seeds), run_dir=tmp_path / "run", tracker=Silent())
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    fitted = fit(ds, gentle, run_dir=tmp_path / "run", tracker=Silent())
+    np.testing.assert_array_equal(fitted.infer(ds)["rates"].values, fresh.infer(ds)["rates"].values)
+    left = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*")}
+    assert left == {str(path.relative_to(tmp_path / "fresh")) for path in (tmp_path / "fresh").rglob("*")} | {
+        "notes.txt"
+    }
+    with pytest.raises(TrainingError, match="holds a fit of other data or settings"):
+        fit(ds, settings(seeds=seeds), run_dir=tmp_path / "run", tracker=Silent())
+
+
+def test_a_fit_that_broke_down_may_still_end_well_and_is_then_kept(ds, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        diverging(patch, epoch=2)
+        with pytest.raises(TrainingError):
+            fit(ds, settings(), run_dir=tmp_path / "run", tracker=Silent())
+    assert fit(ds, settings(), run_dir=tmp_path / "run", tracker=Silent()).finished
+    with pytest.raises(TrainingError, match="holds a fit of other data or settings"):
+        fit(ds, settings(seed=1), run_dir=tmp_path / "run", tracker=Silent())
+
+
+def test_a_seed_of_training_changes_the_model_and_not_what_it_is_compared_on(ds, fitted, tmp_path):
+    config = settings(train=TrainConfig(epochs=2, batch_size=8, checkpoint_every=1, seed=9))
+    other = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
+    assert other.signature == fitted.signature
+    assert (other.infer(ds)["rates"].values != fitted.infer(ds)["rates"].values).any()
+    baselines = [{k: v for k, v in f.evaluate(ds)["scores"].items() if k != "model"} for f in (fitted, other)]
+    assert baselines[0] == baselines[1]
 
 
 def test_negative_counts_are_an_error(ds, tmp_path):

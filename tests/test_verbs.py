@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from nwb_sbtt import verbs
-from nwb_sbtt.config import FitConfig, MaskConfig, ReadConfig, TrainConfig, Trials
+from nwb_sbtt.config import Chop, FitConfig, InitConfig, MaskConfig, ReadConfig, TrainConfig, Trials
 from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.fitting import fit
 from nwb_sbtt.io.reader import read_nwb
@@ -129,6 +129,57 @@ def test_several_files_give_a_folder_of_results_named_so_that_all_differ(run, tm
     np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
     with pytest.raises(FileError, match="exists; name another file"):
         verbs.fit_files(paths, READ, settings(), **words)
+    _stop_between_results(paths, words, out)
+
+
+def _stop_between_results(paths, words, out):
+    """A fit killed after the first of two results goes on with the second when it is given again; other files are safe."""
+    first, second = (out / f"{mouse}_day_latents.nwb" for mouse in ("mouse1", "mouse2"))
+    kept, rates = first.stat(), read_result(second)["rates"].values
+    second.unlink()
+    verbs.fit_files(paths, READ, settings(), **words)
+    assert first.stat() == kept
+    np.testing.assert_array_equal(read_result(second)["rates"].values, rates)
+    second.unlink()
+    for foreign in (b"the result of another day", (out.parent / "again.nwb").read_bytes()[:5000]):
+        first.write_bytes(foreign)
+        with pytest.raises(FileError, match="exists; name another file"):
+            verbs.fit_files(paths, READ, settings(), **words)
+        assert first.read_bytes() == foreign
+
+
+def test_another_part_of_a_file_is_inferred_in_pieces_like_those_of_the_fit(run, tmp_path):
+    out = verbs.Output(tmp_path / "part.nwb", overwrite=True)
+    verbs.infer_file(run / "run", run / "lorenz.nwb", output=out, cut=Chop(start=2.0, stop=6.0), say=silent)
+    part = read_result(out.path)
+    assert json.loads(part.attrs["cut"]) == {"by": "chop", "length": 1.0, "overlap": None, "start": 2.0, "stop": 6.0}
+    assert part.sizes["trial"] * part.sizes["time"] == 200
+    verbs.infer_file(run / "run", run / "lorenz.nwb", output=out, cut=Trials(event="go_time", start=-0.2, stop=0.4))
+    assert read_result(out.path).sizes["time"] == 30
+
+
+def test_an_ensemble_is_fitted_scored_reported_and_written(run, tmp_path):
+    said, out = [], verbs.Output(tmp_path / "out.nwb")
+    words = {"run_dir": tmp_path / "run", "output": out, "say": said.append}
+    metrics = verbs.fit_files([run / "lorenz.nwb"], READ, settings(seeds=2), **words)
+    assert "training ended: member-0: all 2 epochs done; best at epoch 2; member-1: all 2 epochs done" in "\n".join(
+        said
+    )
+    assert verbs.evaluate_run(tmp_path / "run") == metrics
+    assert verbs.report_run(tmp_path / "run") == [tmp_path / "run" / "report.html"]
+    verbs.infer_file(tmp_path / "run", run / "lorenz.nwb", output=verbs.Output(tmp_path / "again.nwb"), say=silent)
+    one, other = read_result(out.path), read_result(tmp_path / "again.nwb")
+    xr.testing.assert_equal(one, other)
+    member = tmp_path / "run" / "member-1"
+    assert verbs.evaluate_run(member)["lorenz"]["scores"]["model"] != metrics["lorenz"]["scores"]["model"]
+
+
+def test_a_fit_of_another_recording_starts_from_one_that_is_there(run, tmp_path):
+    said = []
+    config = settings(init=InitConfig(run_dir=run / "run", channels="new"))
+    verbs.fit_files([run / "other.nwb"], READ, config, run_dir=tmp_path / "run", say=said.append)
+    assert "starts from 'run', frozen: dynamics; other: new channels" in said
+    verbs.evaluate_run(tmp_path / "run")
 
 
 def test_several_files_need_a_folder_and_each_is_given_once(run, tmp_path):
