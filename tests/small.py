@@ -15,6 +15,7 @@ import pytest
 
 from nwb_sbtt import cli
 from nwb_sbtt.io.simulation import simulate_lorenz
+from nwb_sbtt.report import page
 
 SETTINGS = {
     **{f"model.{name}": 4 for name in ("read_in", "encoder", "initial_condition", "controller", "generator")},
@@ -53,7 +54,8 @@ def process(*words: object, before: Callable[[], None] | None = None) -> Ended:
     All come from one process that has loaded the packages and done nothing else: loading takes longer than a small fit.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nwb_sbtt.verbs"])
+    # The optimiser loads torch._dynamo when it is made, which takes longer than all the rest.
+    context.set_forkserver_preload(["nwb_sbtt.verbs", "torch._dynamo", "ndx_sbtt"])
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_run, args=(sender, [str(word) for word in words], before))
     child.start()
@@ -77,6 +79,11 @@ def _run(sender: Connection, words: list[str], before: Callable[[], None] | None
             cli.main()
         except SystemExit as ended:
             sender.send((ended.code or 0, out.getvalue(), err.getvalue()))
+
+
+def without_figures() -> None:
+    """Let reports of this process have none: drawing them takes longer than a small fit."""
+    page._panels = lambda *args, **options: iter(())
 
 
 def tree(folder: Path) -> list[str]:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from nwb_sbtt import cli, verbs
+from nwb_sbtt.report import page
 from nwb_sbtt.train import checkpoint
 from tests.io import nwbfiles
-from tests.small import SMALL, call, process, recording, tree
+from tests.small import SMALL, TRIALS, call, process, recording, tree, without_figures
 
 SCRIPT = Path(sys.executable).with_name("nwb-sbtt")
 SIGNALS = [*SMALL[4:], "--series", "acquisition/*"]
@@ -182,6 +183,9 @@ def test_too_few_trials_are_refused(refused, source, tmp_path):
         (["--likelihood", "cauchy"], "'poisson' or 'gaussian'"),
         (["--seed", "-1"], "greater than or equal to 0"),
         (["--seed", "x"], "Invalid value for '--seed'"),
+        (["--seeds", "0"], "'seeds' is 0"),
+        (["--init", "missing"], "'missing' holds no fit to start from (--init)"),
+        (["--set", "init.freeze=none"], "'init.run_dir' is missing"),
         (["--config", "missing.yaml"], "cannot read the settings file 'missing.yaml'"),
         (["--offsets", "missing.npy"], "cannot read the sampling offsets 'missing.npy'"),
         (["--set", "train.epochs"], "should read name=value"),
@@ -269,6 +273,33 @@ def test_a_folder_without_a_fit_is_refused(refused, tmp_path, verb):
     assert "holds no fitted model" in refused(verb[0], tmp_path, *verb[1:])
 
 
+def test_a_fit_starts_from_another_with_its_model_and_is_not_silent_about_channels(
+    refused, monkeypatch, capsys, source, fitted, tmp_path
+):
+    other = recording(tmp_path / "other.nwb", seed=1)
+    few = [*TRIALS, "--set", "train.epochs=1", "--set", "samples=2"]
+    words = ["fit", other, *few, "--init", fitted / "run", "--run-dir", tmp_path / "run"]
+    assert "say whether they are the same (--set init.channels=same)" in refused(*words)
+    assert "model.encoder is 64, there 4" in refused(*words, "--model", "lfads")
+    assert call(monkeypatch, *words, "--set", "init.channels=new", "--seeds", "2", "--json") == 0
+    captured = capsys.readouterr()
+    assert "starts from 'run', frozen: dynamics; other: new channels" in captured.err
+    assert json.loads(captured.out)["other"]["scores"]
+    assert sorted(path.name for path in (tmp_path / "run").glob("member-*")) == ["member-0", "member-1"]
+    again = ["fit", other, "--config", tmp_path / "run" / "config.yaml", "--run-dir", tmp_path / "run", "--json"]
+    assert call(monkeypatch, *again) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(captured.out)
+
+
+def test_infer_takes_another_cut(refused, monkeypatch, source, fitted, tmp_path):
+    words = ["infer", fitted / "run", source, "--out", tmp_path / "out.nwb"]
+    assert "give --trials, or --window and --chop" in refused(*words, "--trials", "go_time:0:1", "--chop", "1")
+    assert "has no column 'go_tim'" in refused(*words, "--trials", "go_tim:0:1")
+    assert call(monkeypatch, *words, "--window", "2:6", "--chop", "0.5:0.1") == 0
+    with h5py.File(tmp_path / "out.nwb") as file:
+        assert len(file["processing/ecephys/sbtt_rates/data"]) == 200
+
+
 def test_words_that_fit_no_session_or_file_of_the_run_are_refused(refused, source, fitted, tmp_path):
     run = fitted / "run"
     assert "there is no file" in refused("evaluate", run, "--file", tmp_path / "gone.nwb")
@@ -320,6 +351,7 @@ def full_at_a_training_state():
 
 
 def full_at_the_result():
+    without_figures()
     write = verbs.write_nwb
 
     def save(*args, **options):
@@ -340,6 +372,7 @@ def full_at_the_result():
 def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(monkeypatch, source, tmp_path, before, message):
     run, out = tmp_path / "run", tmp_path / "out.nwb"
     words = ["fit", source, *SMALL, "--run-dir", run, "--out", out]
+    monkeypatch.setattr(page, "_panels", lambda *args, **options: iter(()))
     ended = process(*words, before=before)
     assert ended.code == 2, ended
     last = ended.err.splitlines()[-1]

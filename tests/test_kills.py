@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import xarray as xr
 from safetensors.numpy import load_file
 
 from nwb_sbtt.io.results import read_result
+from nwb_sbtt.runfolder import LAST
 from nwb_sbtt.train import loop
-from tests.small import SMALL, process, recording, tree
+from tests.small import SMALL, process, recording, tree, without_figures
 
 WORDS = [*SMALL, "--set", "train.epochs=4"]
 KEPT = [
@@ -25,8 +27,15 @@ def source(tmp_path_factory):
     return recording(tmp_path_factory.mktemp("recording") / "lorenz.nwb")
 
 
-def fit(source, folder, *, before=None):
-    return process("fit", source, *WORDS, "--run-dir", folder / "run", "--out", folder / "out.nwb", before=before)
+def fit(source, folder, *words, before=None):
+    words = ["fit", source, *WORDS, *words, "--run-dir", folder / "run", "--out", folder / "out.nwb"]
+    return process(*words, before=partial(_quickly, before))
+
+
+def _quickly(before):
+    without_figures()
+    if before is not None:
+        before()
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +158,25 @@ def test_a_killed_fit_goes_on_to_the_same_numbers(source, undisturbed, tmp_path,
         assert all((one[key] == other[key]).all() for key in one), name
     one, other = (read_result(folder / "out.nwb") for folder in (undisturbed, tmp_path))
     xr.testing.assert_equal(one, other)
+
+
+def between_the_members():
+    kill_at_rename("signature.json", time=3)
+
+
+def test_a_killed_ensemble_goes_on_to_the_same_numbers(source, undisturbed, tmp_path):
+    """Killed when the second member's folder is made: the first, which is the single fit, is not trained again."""
+    few = ["--seeds", "2"]
+    assert fit(source, tmp_path, *few, before=between_the_members).code == -signal.SIGKILL
+    assert "member-1" in tree(tmp_path / "run")
+    assert "member-1/signature.json" not in tree(tmp_path / "run")
+    first = (tmp_path / "run" / "member-0" / LAST).stat()
+    assert fit(source, tmp_path, *few).code == 0
+    assert (tmp_path / "run" / "member-0" / LAST).stat() == first
+    kept = [name for name in KEPT if name not in ("metrics.json", "report.html")]
+    assert tree(tmp_path / "run" / "member-1") == kept
+    one, other = (load_file(run / LAST) for run in (undisturbed / "run", tmp_path / "run" / "member-0"))
+    assert all((one[key] == other[key]).all() for key in one)
 
 
 def test_a_kill_leaves_the_result_that_was_there(source, undisturbed, tmp_path):
