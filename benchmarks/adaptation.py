@@ -1,0 +1,162 @@
+"""What a few fully sampled trials are worth: sparse training alone, mixed training, and adaptation of a pretrained fit.
+
+The Lorenz task of `accuracy.py`: 29 neurons, 1248 training and 312 validation trials. A share of the training trials is sampled
+in full, in all others k of 29 neurons are observed per bin, as in all validation trials. R² is that of the true rates of the
+validation trials, 1 − SSE/SST, mean over neurons. The ways to train:
+
+* sparse: on all training trials, k of 29 observed in each, those with full sampling too;
+* few: on the fully sampled trials alone, applied to the sparse ones as it is;
+* mixed: on both kinds at once (one Dataset whose masks differ from trial to trial);
+* adapted: first on the fully sampled trials, then from these weights (`init`) on the sparse ones, with nothing frozen, or with
+  the generator and the read-out frozen ("decoder": the encoder alone learns to read less).
+
+    python benchmarks/adaptation.py --json adaptation.json --figure adaptation.png
+    python benchmarks/adaptation.py --small
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from machine import save, show
+
+import nwb_sbtt as sb
+from nwb_sbtt.config import override
+from nwb_sbtt.evaluate.metrics import r2
+from nwb_sbtt.train.trackers import Silent
+
+N = 29
+SMALL = [
+    *("train.epochs=10", "train.batch_size=12", "samples=4"),
+    *("model.encoder=32", "model.generator=32", "model.controller=16"),
+]
+WAYS = {
+    "sparse": ("sparse alone", "#888888"),
+    "few": ("fully sampled alone", "#CC79A7"),
+    "mixed": ("mixed", "#D55E00"),
+    "adapted, none frozen": ("adapted", "#0072B2"),
+    "adapted, decoder frozen": ("adapted, decoder frozen", "#56B4E9"),
+}
+"""What the ways are called in the figure, and their colours."""
+
+
+def main() -> None:
+    """Train in every way at each level and print the table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--levels", type=int, nargs="+", default=[10, 5, 3, 2], help="neurons observed per bin")
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
+    arguments.add_argument("--share", type=float, default=0.1, help="of the training trials sampled in full")
+    arguments.add_argument("--freeze", nargs="+", default=["none", "decoder"], help="init.freeze of the adapted fits")
+    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
+    arguments.add_argument(
+        "--adapt", nargs="*", default=["train.learning_rate=0.004"], help="further changes where a fit is adapted"
+    )
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--figure", type=Path)
+    arguments.add_argument("--small", action="store_true", help="a tenth of the data, few epochs, one level")
+    asked = arguments.parse_args()
+    conditions = 65
+    if asked.small:
+        asked.levels, asked.share, conditions = [3], 0.3, 6
+        asked.settings = [*SMALL, *asked.settings]
+    rows = [row for seed in asked.seeds for row in _rows(seed, conditions, asked)]
+    show(rows)
+    save(asked.json, vars(asked), rows)
+    if asked.figure:
+        _figure(rows, asked.figure)
+
+
+def mixture(whole: xr.Dataset, sparse: xr.Dataset, full: np.ndarray) -> xr.Dataset:
+    """Trials `full` as they were recorded, all others as the limit on bandwidth left them: one Dataset, its masks say all."""
+    rest = np.setdiff1d(np.arange(whole.sizes["trial"]), full)
+    parts = [whole.isel(trial=full), sparse.isel(trial=rest)]
+    return xr.concat(
+        parts,
+        "trial",
+        data_vars="minimal",
+        coords="minimal",
+        compat="equals",
+        join="exact",
+        combine_attrs="drop_conflicts",
+    )
+
+
+def _rows(seed: int, conditions: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    whole = sb.lorenz(conditions=conditions, seed=seed)
+    train = np.flatnonzero(whole["split"].values == "train")
+    full = np.sort(np.random.default_rng(seed).permutation(train)[: round(asked.share * len(train))])
+    config = override(sb.FitConfig(seed=seed), asked.settings)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        # Its validation trials come from these few, too: nothing else was sampled in full.
+        few, few_seconds = _fit(whole.isel(trial=full).drop_vars("split"), config, place / "few")
+        for k in asked.levels:
+            sparse = sb.limit_bandwidth(whole, sb.BandwidthConfig(k=k, seed=seed))
+            rest = sparse.isel(trial=np.setdiff1d(np.arange(whole.sizes["trial"]), full))
+            both = mixture(whole, sparse, full)
+            rows.append(_row("few", few, few_seconds, sparse, k=k, seed=seed))
+            for way, data in (("sparse", sparse), ("mixed", both)):
+                fitted, seconds = _fit(data, config, place / f"{way} {k}")
+                rows.append(_row(way, fitted, seconds, sparse, k=k, seed=seed))
+            for freeze in asked.freeze:
+                init = sb.InitConfig(run_dir=few.run_dir, channels="same", freeze=freeze)
+                later = override(config.model_copy(update={"init": init}), asked.adapt)
+                fitted, seconds = _fit(rest, later, place / f"adapted {freeze} {k}")
+                way = f"adapted, {freeze} frozen"
+                rows.append(_row(way, fitted, few_seconds + seconds, sparse, k=k, seed=seed))
+    return rows
+
+
+def _fit(ds: xr.Dataset, config: sb.FitConfig, run_dir: Path) -> tuple[sb.Fitted, float]:
+    started = time.process_time()
+    fitted = sb.fit(ds, config, run_dir=run_dir, tracker=Silent())
+    return fitted, time.process_time() - started
+
+
+def _row(way: str, fitted: sb.Fitted, seconds: float, sparse: xr.Dataset, *, k: int, seed: int) -> dict[str, Any]:
+    valid = sparse.isel(trial=np.flatnonzero(sparse["split"].values == "valid"))
+    row = {
+        "observed of 29": k,
+        "seed": seed,
+        "trained": way,
+        "R2": r2(valid["true_rates"].values, fitted.infer(valid)["rates"].values),
+        "epochs": len(fitted.history),
+        "best epoch": fitted.best.progress.best_epoch,
+        "CPU-seconds": seconds,
+    }
+    print(row, flush=True)
+    return row
+
+
+def _figure(rows: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    found = {(row["trained"], row["observed of 29"], row["seed"]): row["R2"] for row in rows}
+    levels, seeds = sorted({key[1] for key in found}), sorted({key[2] for key in found})
+    dropped = [1 - k / N for k in levels]
+    for way in dict.fromkeys(key[0] for key in found):
+        name, colour = WAYS.get(way, (way, "#000000"))
+        scores = np.array([[found[way, k, seed] for seed in seeds] for k in levels])
+        gains = scores - np.array([[found["sparse", k, seed] for seed in seeds] for k in levels])
+        for axes, values in ((left, scores), (right, gains)):
+            axes.plot(dropped, values.mean(1), "o-", color=colour, label=name)
+            if len(seeds) > 1:
+                axes.plot(dropped, values, ".", color=colour, alpha=0.5)
+    left.set(xlabel="share of samples dropped", ylabel="R² to true rates (validation)")
+    right.set(xlabel="share of samples dropped", ylabel="gain in R² over sparse training alone")
+    left.set_ylim(max(-0.2, min(0.0, *found.values())), 1)
+    left.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
