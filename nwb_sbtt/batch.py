@@ -2,56 +2,341 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from nwb_sbtt.errors import DataError
+
+TILE = 4096
+"""Least channels of a block of entries: rows of a table of 32 numbers a channel then stay in the cache of one core."""
+ENTRIES_PER_ROW = 16
+"""Blocks are made so wide that, on average, a bin has this many entries in each: the pointers cost next to nothing then."""
+
+
+def sparse_batch(
+    trial: Int[Tensor, "entry"],
+    time: Int[Tensor, "entry"],
+    *,
+    channel: Int[Tensor, "entry"],
+    values: Float[Tensor, "entry"],
+    shape: tuple[int, int, int],
+    exposure: Float[Tensor, "entry"] | None = None,
+    session: str = "session",
+) -> Batch:
+    """Make a batch of a list of observed entries, without the box that they lie in.
+
+    Everything is shown and scored; the functions of `nwb_sbtt.masks` change that.
+
+    Parameters
+    ----------
+    trial, time, channel : int tensors (entry)
+        Where each observed entry lies, from 0; in any order, each place once. Entries that are in the order of their trials
+        need less memory to sort.
+    values : float tensor (entry)
+        What was measured there; finite.
+    shape : (int, int, int)
+        How many trials, bins and channels there are, whether anything was observed of them or not.
+    exposure : float tensor (entry), optional
+        Share of the bin during which the channel was observed, in (0, 1].
+
+    Raises
+    ------
+    DataError
+        If lengths differ, a place lies outside `shape` or comes twice, a value is not finite, or an exposure not in (0, 1].
+
+    Examples
+    --------
+    >>> batch = sparse_batch(
+    ...     torch.tensor([0, 0, 1]),
+    ...     torch.tensor([0, 2, 1]),
+    ...     channel=torch.tensor([5, 900_000, 5]),
+    ...     values=torch.tensor([1.0, 0.0, 2.0]),
+    ...     shape=(2, 3, 1_000_000),
+    ... )
+    >>> batch.shape, len(batch.values)
+    ((2, 3, 1000000), 3)
+    """
+    places = {"trial": trial, "time": time, "channel": channel}
+    for (name, place), size in zip(places.items(), shape, strict=True):
+        if len(place) != len(values):
+            raise DataError(f"{len(values)} values came with {len(place)} numbers of their {name}; one each is needed")
+        if len(place) and not 0 <= int(place.min()) <= int(place.max()) < size:
+            raise DataError(
+                f"{name} runs from {int(place.min())} to {int(place.max())}, but {shape} has 0 to {size - 1}; count from 0"
+            )
+    if not values.isfinite().all():
+        raise DataError("some values are not finite; leave out what was not observed")
+    if exposure is not None and (len(exposure) != len(values) or not ((exposure > 0) & (exposure <= 1)).all()):
+        raise DataError("exposure must be one number in (0, 1] for each value; leave out what was not observed at all")
+    columns = [values.float()] if exposure is None else [values.float(), exposure.float()]
+    order = None if (trial[1:] >= trial[:-1]).all() else torch.argsort(trial, stable=True)
+    bounds = [0, *torch.bincount(trial, minlength=shape[0]).cumsum(0).tolist()]
+
+    def entries_of(i: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+        rows = slice(bounds[i], bounds[i + 1]) if order is None else order[bounds[i] : bounds[i + 1]]
+        return time[rows], channel[rows], [column[rows] for column in columns]
+
+    index, columns = _arranged(shape, len(values), entries_of, [column.dtype for column in columns])
+    everything = torch.ones((), dtype=torch.bool).expand(len(values))
+    return Batch(
+        values=columns[0],
+        observed=everything,
+        shown=everything,
+        scored=everything,
+        trials=torch.arange(shape[0]),
+        exposure=columns[1] if len(columns) > 1 else None,
+        session=session,
+        entries=index,
+    )
+
+
+def to_sparse(batch: Batch) -> Batch:
+    """List the observed entries of a batch; one that is a list already is returned as it is."""
+    if batch.entries is not None:
+        return batch
+    given = [batch.values, batch.shown, batch.scored] + ([] if batch.exposure is None else [batch.exposure])
+
+    def entries_of(i: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+        time, channel = batch.observed[i].nonzero(as_tuple=True)
+        return time, channel, [each[i][time, channel] for each in given]
+
+    n_entries = int(batch.observed.sum())
+    index, columns = _arranged(batch.shape, n_entries, entries_of, [each.dtype for each in given])
+    return replace(
+        batch,
+        values=columns[0],
+        observed=torch.ones((), dtype=torch.bool, device=batch.device).expand(n_entries),
+        shown=columns[1],
+        scored=columns[2],
+        exposure=None if batch.exposure is None else columns[3],
+        entries=index,
+    )
+
+
+def to_dense(batch: Batch) -> Batch:
+    """Lay the entries of a batch out in their box; one that is a box already is returned as it is."""
+    if batch.entries is None:
+        return batch
+    exposure = batch.exposure
+    return replace(
+        batch,
+        values=batch.dense(batch.values),
+        observed=batch.dense(batch.observed),
+        shown=batch.dense(batch.shown),
+        scored=batch.dense(batch.scored),
+        exposure=None if exposure is None else torch.where(batch.dense(batch.observed), batch.dense(exposure), 1.0),
+        entries=None,
+    )
+
+
+@dataclass(frozen=True)
+class Block:
+    """The entries of a range of channels: a matrix (trial · time, channel) of compressed rows.
+
+    Parameters
+    ----------
+    channels : slice
+        Which channels.
+    entries : slice
+        Which entries of the batch.
+    columns : Int[Tensor, "entry"]
+        Channel of each entry, from the first of the block on.
+    pointers : Int[Tensor, "row+1"]
+        First entry of each row, from the first of the block on, and the end of the last.
+    """
+
+    channels: slice
+    entries: slice
+    columns: Int[Tensor, "entry"]
+    pointers: Int[Tensor, "pointer"]
+
+    @property
+    def counts(self) -> Int[Tensor, "row"]:
+        """Entries of each row."""
+        return self.pointers.diff()
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Where the entries of a sparse batch lie.
+
+    They are ordered by block of channels, then trial, time and channel. Within a block, what is looked up by channel fits in
+    a processor's cache; without blocks each entry of a million channels would wait for main memory.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Trials, bins and channels.
+    width : int
+        Channels of a block.
+    channels : Int[Tensor, "entry"]
+        Channel of each entry, int32.
+    pointers : Int[Tensor, "block*trial*time+1"]
+        First entry of each block, trial and bin, and the number of entries.
+    """
+
+    shape: tuple[int, int, int]
+    width: int
+    channels: Int[Tensor, "entry"]
+    pointers: Int[Tensor, "pointer"]
+
+    def __len__(self) -> int:
+        return len(self.channels)
+
+    def blocks(self) -> Iterator[Block]:
+        """Go through the blocks that hold any entry."""
+        n_trials, n_bins, n_channels = self.shape
+        n_rows = n_trials * n_bins
+        bounds = self.pointers[::n_rows].tolist() if n_rows else [0]
+        for i, (start, stop) in enumerate(pairwise(bounds)):
+            if stop > start:
+                first = i * self.width
+                yield Block(
+                    channels=slice(first, min(first + self.width, n_channels)),
+                    entries=slice(start, stop),
+                    columns=self.channels[start:stop] - first,
+                    pointers=(self.pointers[i * n_rows : (i + 1) * n_rows + 1] - start).int(),
+                )
+
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """Give each entry what its trial and bin has: (trial, time) to (entry)."""
+        flat, given = rows.reshape(-1), rows.new_empty(len(self))
+        for block in self.blocks():
+            given[block.entries] = torch.repeat_interleave(flat, block.counts)
+        return given
+
+    def rows(self, block: Block) -> Int[Tensor, "entry"]:
+        """Row of each entry of a block."""
+        return torch.repeat_interleave(torch.arange(len(block.counts), device=block.counts.device), block.counts)
+
+    def select(self, trials: Int[Tensor, "row"], columns: Sequence[Tensor]) -> tuple[Entries, list[Tensor]]:
+        """Take some trials, in the given order, with what belongs to their entries."""
+        n_trials, n_bins, n_channels = self.shape
+        starts = self.pointers[:-1].reshape(-1, n_trials, n_bins)
+        counts = self.pointers.diff().reshape(-1, n_trials, n_bins).index_select(1, trials)
+        firsts, lengths = starts[:, :, :1].index_select(1, trials)[..., 0], counts.sum(-1)
+        pointers = _running(counts)
+        taken = [each.new_empty(int(pointers[-1])) for each in (self.channels, *columns)]
+        stop = 0
+        for first, length in zip(firsts, lengths, strict=True):
+            start, stop = stop, stop + int(length.sum())
+            shift = first - (length.cumsum(0) - length)
+            places = torch.repeat_interleave(shift, length) + torch.arange(stop - start, device=shift.device)
+            for new, old in zip(taken, (self.channels, *columns), strict=True):
+                new[start:stop] = old[places]
+        return Entries((len(trials), n_bins, n_channels), self.width, taken[0], pointers), taken[1:]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Values of some trials with their masks.
+    """Values of some trials with their masks: a box, or a list of the entries that were observed.
+
+    In the dense form every tensor but `trials` is a box (trial, time, channel). In the sparse form it has one number for each
+    entry of `entries`, which says where they lie: work and memory then follow what was observed, however many channels there
+    are. Whatever is done entry by entry is written once for both; what is known of a channel, bin or trial is brought to
+    the entries by `along_channels`, `along_times` and `along_trials`.
 
     Parameters
     ----------
-    values : Float[Tensor, "trial time channel"]
+    values : Float[Tensor, "*entry"]
         Counts per bin, event sizes, fluorescence or volts; finite, and 0 outside `observed`.
-    observed : Bool[Tensor, "trial time channel"]
+    observed : Bool[Tensor, "*entry"]
         Where a measurement exists.
-    shown : Bool[Tensor, "trial time channel"]
+    shown : Bool[Tensor, "*entry"]
         What the encoder may read; lies inside `observed`.
-    scored : Bool[Tensor, "trial time channel"]
+    scored : Bool[Tensor, "*entry"]
         Where the loss is taken; lies inside `observed`.
     trials : Int[Tensor, "trial"]
         Row of each trial in the data set it came from.
-    exposure : Float[Tensor, "trial time channel"] or None
+    exposure : Float[Tensor, "*entry"] or None
         Share of the bin during which the channel was observed, in (0, 1] where observed; None means 1 everywhere.
     session : str
         Which session's read-in and read-out to use.
+    entries : Entries or None
+        Where the entries lie; None means in a box.
     """
 
-    values: Float[Tensor, "trial time channel"]
-    observed: Bool[Tensor, "trial time channel"]
-    shown: Bool[Tensor, "trial time channel"]
-    scored: Bool[Tensor, "trial time channel"]
+    values: Float[Tensor, "*entry"]
+    observed: Bool[Tensor, "*entry"]
+    shown: Bool[Tensor, "*entry"]
+    scored: Bool[Tensor, "*entry"]
     trials: Int[Tensor, "trial"]
-    exposure: Float[Tensor, "trial time channel"] | None = None
+    exposure: Float[Tensor, "*entry"] | None = None
     session: str = "session"
+    entries: Entries | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Trials, bins and channels."""
+        if self.entries is not None:
+            return self.entries.shape
+        n_trials, n_bins, n_channels = self.values.shape
+        return n_trials, n_bins, n_channels
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.values.device
+
+    def along_channels(self, of_channel: Tensor) -> Tensor:
+        """Bring (channel) to the entries, for element-wise use without gradient."""
+        return of_channel if self.entries is None else of_channel.index_select(0, self.entries.channels)
+
+    def along_times(self, of_time: Tensor) -> Tensor:
+        """Bring (time) to the entries, for element-wise use without gradient."""
+        if self.entries is None:
+            return of_time[:, None]
+        return self.entries.of_rows(of_time.expand(self.shape[:2]))
+
+    def along_trials(self, of_trial: Tensor) -> Tensor:
+        """Bring (trial) to the entries, for element-wise use without gradient."""
+        if self.entries is None:
+            return of_trial[:, None, None]
+        return self.entries.of_rows(of_trial[:, None].expand(self.shape[:2]))
+
+    def dense(self, of_entry: Tensor) -> Tensor:
+        """Lay out in a box (trial, time, channel) what the entries have, with 0 elsewhere."""
+        if self.entries is None:
+            return of_entry
+        box = of_entry.new_zeros(self.shape)
+        flat = box.view(-1, self.shape[2])
+        for block in self.entries.blocks():
+            flat[self.entries.rows(block), self.entries.channels[block.entries].long()] = of_entry[block.entries]
+        return box
 
     def select(self, rows: Int[Tensor, "row"]) -> Batch:
         """Take some trials, in the order of `rows`."""
+        given = [self.values, self.observed, self.shown, self.scored]
+        given += [] if self.exposure is None else [self.exposure]
+        entries = None
+        if self.entries is None:
+            taken = [each[rows] for each in given]
+        else:
+            own = [each for each in given if not _constant(each)]
+            entries, own = self.entries.select(rows, own)
+            found = iter(own)
+            taken = [each[:1].expand(len(entries)) if _constant(each) else next(found) for each in given]
         return replace(
             self,
-            values=self.values[rows],
-            observed=self.observed[rows],
-            shown=self.shown[rows],
-            scored=self.scored[rows],
+            values=taken[0],
+            observed=taken[1],
+            shown=taken[2],
+            scored=taken[3],
             trials=self.trials[rows],
-            exposure=None if self.exposure is None else self.exposure[rows],
+            exposure=None if self.exposure is None else taken[4],
+            entries=entries,
         )
 
     def to(self, device: str) -> Batch:
         """Move every tensor to a device."""
+        entries = self.entries
+        if entries is not None:
+            entries = replace(entries, channels=entries.channels.to(device), pointers=entries.pointers.to(device))
         return replace(
             self,
             values=self.values.to(device),
@@ -60,4 +345,55 @@ class Batch:
             scored=self.scored.to(device),
             trials=self.trials.to(device),
             exposure=None if self.exposure is None else self.exposure.to(device),
+            entries=entries,
         )
+
+
+def _constant(each: Tensor) -> bool:
+    """Whether a tensor is one number, repeated without taking memory."""
+    return len(each) > 0 and each.stride() == (0,)
+
+
+def _running(counts: Tensor) -> Tensor:
+    return torch.cat([counts.new_zeros(1), counts.reshape(-1).cumsum(0)])
+
+
+def _arranged(
+    shape: tuple[int, int, int],
+    n_entries: int,
+    entries_of: Callable[[int], tuple[Tensor, Tensor, list[Tensor]]],
+    dtypes: list[torch.dtype],
+) -> tuple[Entries, list[Tensor]]:
+    """Put entries in order, trial by trial, so that little beside the result is ever held.
+
+    `entries_of` gives time, channel and further columns of the entries of one trial.
+    """
+    n_trials, n_bins, n_channels = shape
+    width = TILE
+    while width < n_channels and n_entries * width < ENTRIES_PER_ROW * n_trials * n_bins * n_channels:
+        width *= 2
+    n_blocks = max(1, -(-n_channels // width))
+    counts = torch.zeros(n_blocks, n_trials, n_bins, dtype=torch.int64)
+    for i in range(n_trials):
+        time, channel, _ = entries_of(i)
+        places = (channel.long() // width) * n_bins + time
+        counts[:, i] = torch.bincount(places.cpu(), minlength=n_blocks * n_bins).reshape(n_blocks, n_bins)
+    pointers = _running(counts)
+    firsts = pointers[:-1].reshape(n_blocks, n_trials, n_bins)[:, :, 0]
+    channels, columns = torch.empty(0, dtype=torch.int32), list[Tensor]()
+    for i in range(n_trials):
+        time, channel, own = entries_of(i)
+        if not columns:
+            channels = torch.empty(n_entries, dtype=torch.int32, device=channel.device)
+            columns = [torch.empty(n_entries, dtype=dtype, device=channel.device) for dtype in dtypes]
+        channel = channel.long()
+        key, order = torch.sort(((channel // width) * n_bins + time) * n_channels + channel)
+        if (key[1:] == key[:-1]).any():
+            raise DataError("some places have more than one entry; each trial, time and channel may come once")
+        length = counts[:, i].sum(-1)
+        shift = firsts[:, i] - (length.cumsum(0) - length)
+        to = (torch.repeat_interleave(shift, length) + torch.arange(len(key))).to(channel.device)
+        channels[to] = channel[order].int()
+        for column, given in zip(columns, own, strict=True):
+            column[to] = given[order]
+    return Entries(shape, width, channels, pointers.to(channels.device)), columns

@@ -1,7 +1,8 @@
 """Which observed entries a model may read and which it is scored on.
 
 Each function takes a batch and gives a new one; none remembers anything. In all of them `shown` and `scored` only ever
-shrink, so they can be chained in any order.
+shrink, so they can be chained in any order. Masks have one number an entry of the batch: a box (trial, time, channel), or in
+the sparse form a list.
 """
 
 from __future__ import annotations
@@ -25,40 +26,38 @@ def coordinated_dropout(batch: Batch, rate: float, generator: torch.Generator) -
     return replace(batch, shown=batch.shown & ~hidden, scored=batch.scored & (hidden | ~batch.shown))
 
 
-def hide(batch: Batch, hidden: Bool[Tensor, "trial time channel"]) -> Batch:
+def hide(batch: Batch, hidden: Bool[Tensor, "*entry"]) -> Batch:
     """Keep some entries from the encoder and leave the loss as it is."""
     return replace(batch, shown=batch.shown & ~hidden)
 
 
-def score_only(batch: Batch, where: Bool[Tensor, "trial time channel"]) -> Batch:
+def score_only(batch: Batch, where: Bool[Tensor, "*entry"]) -> Batch:
     """Take the loss on some entries alone."""
     return replace(batch, scored=batch.scored & where)
 
 
-def sample_validation(batch: Batch, share: float, generator: torch.Generator) -> Bool[Tensor, "trial time channel"]:
+def sample_validation(batch: Batch, share: float, generator: torch.Generator) -> Bool[Tensor, "*entry"]:
     """Draw a fixed random share of the shown entries, to be hidden in training and scored when models are compared."""
     return batch.shown & (_uniform(batch, generator) < share)
 
 
 def cosmoothing(batch: Batch, held_out: Bool[Tensor, "channel"]) -> Batch:
     """Hide whole channels from the encoder; they stay scored (Pei, Ye et al. 2021)."""
-    return replace(batch, shown=batch.shown & ~held_out)
+    return replace(batch, shown=batch.shown & ~batch.along_channels(held_out))
 
 
 def forward_prediction(batch: Batch, first_hidden_bin: int) -> Batch:
     """Hide every bin from `first_hidden_bin` on; those bins stay scored."""
-    early = torch.arange(batch.values.shape[1], device=batch.values.device) < first_hidden_bin
-    return replace(batch, shown=batch.shown & early[:, None])
+    early = torch.arange(batch.shape[1], device=batch.device) < first_hidden_bin
+    return replace(batch, shown=batch.shown & batch.along_times(early))
 
 
-def masked_mean(
-    terms: Float[Tensor, "trial time channel"], where: Bool[Tensor, "trial time channel"]
-) -> Float[Tensor, ""]:
+def masked_mean(terms: Float[Tensor, "*entry"], where: Bool[Tensor, "*entry"]) -> Float[Tensor, ""]:
     """Mean of the terms at the marked entries; 0 where none is marked. Junk elsewhere has no effect, on gradients either."""
     kept = torch.where(where, terms, torch.zeros_like(terms))
     return kept.sum() / where.sum().clamp(min=1)
 
 
-def _uniform(batch: Batch, generator: torch.Generator) -> Float[Tensor, "trial time channel"]:
+def _uniform(batch: Batch, generator: torch.Generator) -> Float[Tensor, "*entry"]:
     """One draw an entry, made where the generator lives."""
     return torch.rand(batch.values.shape, generator=generator, device=generator.device).to(batch.values.device)

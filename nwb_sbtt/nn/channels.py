@@ -7,6 +7,7 @@ Only this layer and the observation model (`nwb_sbtt.nn.likelihoods`) know the c
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.nn.entries import gather_sum, marked_share
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,35 @@ def channel_statistics(batch: Batch) -> ChannelStatistics:
     A channel with next to no observations gets the mean over all channels, weighted in like one observed bin, so that
     nothing is infinite and a silent channel keeps a small positive rate.
     """
-    weight = batch.observed.double()
-    amount = weight if batch.exposure is None else weight * batch.exposure
-    values = torch.where(batch.observed, batch.values, torch.zeros_like(batch.values)).double()
-    overall = (values * weight).sum() / amount.sum().clamp(min=1e-12)
-    per_channel = amount.sum((0, 1))
-    mean = ((values * weight).sum((0, 1)) + overall) / (per_channel + 1)
-    spread = ((values - mean * (1 if batch.exposure is None else batch.exposure)) ** 2 * weight).sum((0, 1))
-    overall_variance = (spread.sum() / weight.sum().clamp(min=1)).clamp(min=1e-24)
-    variance = (spread + overall_variance) / (weight.sum((0, 1)) + 1)
+    count = _per_channel(batch, lambda value, exposure, mean: torch.ones_like(value))
+    amount = count if batch.exposure is None else _per_channel(batch, lambda value, exposure, mean: exposure)
+    total = _per_channel(batch, lambda value, exposure, mean: value)
+    overall = total.sum() / amount.sum().clamp(min=1e-12)
+    mean = (total + overall) / (amount + 1)
+    spread = _per_channel(batch, lambda value, exposure, mean: (value - mean * exposure) ** 2, mean)
+    overall_variance = (spread.sum() / count.sum().clamp(min=1)).clamp(min=1e-24)
+    variance = (spread + overall_variance) / (count + 1)
     return ChannelStatistics(mean.float(), variance.sqrt().float())
+
+
+def _per_channel(
+    batch: Batch, term: Callable[[Tensor, Tensor, Tensor], Tensor], mean: Tensor | None = None
+) -> Float[Tensor, "channel"]:
+    """Sum a term of value, exposure and the channel's mean over the observed entries of each channel, in double precision."""
+    mean = torch.zeros(batch.shape[2], dtype=torch.float64, device=batch.device) if mean is None else mean
+    one = torch.ones((), dtype=torch.float64, device=batch.device)
+    if batch.entries is None:
+        values = torch.where(batch.observed, batch.values, torch.zeros_like(batch.values)).double()
+        exposure = one if batch.exposure is None else batch.exposure.double()
+        return (term(values, exposure, mean) * batch.observed.double()).sum((0, 1))
+    total = torch.zeros_like(mean)
+    for block in batch.entries.blocks():
+        own = block.entries
+        exposure = one if batch.exposure is None else batch.exposure[own].double()
+        terms = term(batch.values[own].double(), exposure, mean[block.channels].index_select(0, block.columns))
+        marked = terms * batch.observed[own].double()
+        total[block.channels] = torch.bincount(block.columns, marked, len(mean[block.channels]))
+    return total
 
 
 class ReadIn(nn.Module):
@@ -78,13 +99,13 @@ class ReadIn(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, "trial time feature"]:
         """Read the shown entries of a batch."""
         mean, sd = self.get_buffer(f"mean_{batch.session}"), self.get_buffer(f"sd_{batch.session}")
-        shown = batch.shown.to(batch.values.dtype)
         values = batch.values if batch.exposure is None else batch.values / batch.exposure
-        scores = torch.where(batch.shown, (values - mean) / sd, torch.zeros_like(values))
-        n_channels = values.shape[-1]
-        sums, share = scores @ self.values[batch.session], shown.mean(-1, keepdim=True)
+        scores = (values - batch.along_channels(mean)) / batch.along_channels(sd)
+        scores = torch.where(batch.shown, scores, torch.zeros_like(values))
+        sums = gather_sum(scores, self.values[batch.session], batch=batch)
+        share, n_channels = marked_share(batch.shown, batch=batch), batch.shape[2]
         near = self._near(sums, share, n_channels)
-        seen: Tensor = shown @ self.masks[batch.session] / n_channels
+        seen = gather_sum(batch.shown, self.masks[batch.session], batch=batch) / n_channels
         return torch.cat([sums / (share + 1 / n_channels) * 0.5 + seen, near], -1)
 
     def _near(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.entries import dot, spread
 
 MAX_LOG_RATE = 10.0
 """Natural logarithm of the highest expected count per bin; keeps `exp` finite early in training."""
@@ -19,7 +20,8 @@ MAX_LOG_RATE = 10.0
 class Observation(nn.Module, ABC):
     """A linear read-out per session and the likelihood on top of it.
 
-    `nll` gives one term an entry; terms outside what is scored are junk to be masked by the caller.
+    `nll` gives one term an entry of the batch, dense or sparse; terms outside what is scored are junk to be masked by the
+    caller. `expected` is of all channels: where there are a million, read factors out for a few trials or channels at a time.
     """
 
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
@@ -36,8 +38,11 @@ class Observation(nn.Module, ABC):
     @abstractmethod
     def _first_bias(self, of: ChannelStatistics) -> Float[Tensor, "channel"]: ...
 
+    def _linear_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
+        return dot(factors, self.weights[batch.session], bias=self.biases[batch.session], batch=batch)
+
     @abstractmethod
-    def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "trial time channel"]:
+    def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Negative log-likelihood of each entry, in nats."""
 
     @abstractmethod
@@ -56,9 +61,9 @@ class Poisson(Observation):
     def _first_bias(self, of: ChannelStatistics) -> Float[Tensor, "channel"]:
         return of.mean.clamp(min=1e-6).log()
 
-    def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "trial time channel"]:
+    def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """``λ e − k log(λ e)`` for count k, rate λ per bin and exposure e."""
-        log_rate = self._linear(factors, batch.session).clamp(max=MAX_LOG_RATE)
+        log_rate = self._linear_at(factors, batch).clamp(max=MAX_LOG_RATE)
         if batch.exposure is not None:
             log_rate = log_rate + batch.exposure.log()
         return log_rate.exp() - batch.values * log_rate
@@ -82,11 +87,12 @@ class Gaussian(Observation):
     def _first_bias(self, of: ChannelStatistics) -> Float[Tensor, "channel"]:
         return of.mean / of.sd
 
-    def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "trial time channel"]:
+    def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """``½ log 2π + log σ + (x − μ)² / 2σ²`` with x, μ and σ in units of the channel's own sd."""
         log_noise: Tensor = self.log_noise[batch.session].clamp(min=-6.0)
-        residual = batch.values / self.get_buffer(f"scale_{batch.session}") - self._linear(factors, batch.session)
-        return 0.5 * math.log(2 * math.pi) + log_noise + 0.5 * (residual * (-log_noise).exp()) ** 2
+        scaled = batch.values / batch.along_channels(self.get_buffer(f"scale_{batch.session}"))
+        residual = (scaled - self._linear_at(factors, batch)) * spread((-log_noise).exp(), batch=batch)
+        return 0.5 * math.log(2 * math.pi) + spread(log_noise, batch=batch) + 0.5 * residual**2
 
     def expected(
         self, factors: Float[Tensor, "trial time factor"], session: str

@@ -51,4 +51,4 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
 def validation_score(model: Model, batch: Batch) -> tuple[Float[Tensor, ""], int]:
     """Sum of the deterministic pass's NLL over scored entries, and how many those are."""
     nll = model.observation.nll(model(batch).factors, batch)
-    return torch.where(batch.scored, nll, torch.zeros_like(nll)).double().sum(), int(batch.scored.sum())
+    return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=torch.float64), int(batch.scored.sum())
