@@ -218,13 +218,14 @@ def summarise(metrics: dict[str, Any]) -> str:
 
 def _report(fitted: Fitted, ds: xr.Dataset, latents: xr.Dataset, *, session: str, metrics: dict[str, Any]) -> Path:
     several = len(fitted.signature["sessions"]) > 1
+    averaged = f" · {len(fitted.members)} models averaged" if len(fitted.members) > 1 else ""
     return write_report(
         fitted.run_dir / (f"report_{session}.html" if several else REPORT),
         data=prepare(ds, fitted.config),
         latents=latents,
         history=fitted.history,
         metrics=metrics,
-        title=f"{fitted.config.model.name} · {session}",
+        title=f"{fitted.config.model.name} · {session}{averaged}",
     )
 
 

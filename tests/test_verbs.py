@@ -167,6 +167,7 @@ def test_an_ensemble_is_fitted_scored_reported_and_written(run, tmp_path):
     )
     assert verbs.evaluate_run(tmp_path / "run") == metrics
     assert verbs.report_run(tmp_path / "run") == [tmp_path / "run" / "report.html"]
+    assert "lfads · lorenz · 2 models averaged" in (tmp_path / "run" / "report.html").read_text()
     verbs.infer_file(tmp_path / "run", run / "lorenz.nwb", output=verbs.Output(tmp_path / "again.nwb"), say=silent)
     one, other = read_result(out.path), read_result(tmp_path / "again.nwb")
     xr.testing.assert_equal(one, other)
