@@ -180,7 +180,7 @@ class Fitted:
         batch = to_batch(ds, f"session{index}")
         hidden = hidden_entries(ds, batch, self.config)
         latents = self._infer(ds, masks.hide(batch, hidden), None)
-        return evaluate_latents(ds, latents, hidden.numpy())
+        return evaluate_latents(ds, latents, batch.dense(hidden).numpy())
 
     def session_name(self, session: str | None = None) -> str:
         """Name of the one session that the model was fitted to, or of the one asked for.

@@ -203,7 +203,8 @@ def _sampled(block: Block, start: Tensor, flat: Tensor, tile: Tensor) -> Tensor:
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         size = (len(flat), len(tile))
         at = torch.sparse_csr_tensor(block.pointers, block.columns, start, size, check_invariants=False)
-    return torch.sparse.sampled_addmm(at, flat, tile.t()).values()
+    found: Tensor = torch.sparse.sampled_addmm(at, flat, tile.t()).values()
+    return found
 
 
 def _matrix(weights: Tensor, block: Block, size: tuple[int, int]) -> csr_array[np.float32, tuple[int, int]]:
