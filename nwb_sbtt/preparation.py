@@ -79,7 +79,9 @@ def hidden_entries(ds: xr.Dataset, batch: Batch, config: FitConfig) -> Tensor:
     generator = torch.Generator().manual_seed(config.seed)
     cpu = batch.to("cpu")
     valid = torch.from_numpy(ds["split"].values == "valid")
-    return (masks.sample_validation(cpu, config.masks.hidden, generator) & cpu.along_trials(valid)).to(batch.values.device)
+    return (masks.sample_validation(cpu, config.masks.hidden, generator) & cpu.along_trials(valid)).to(
+        batch.values.device
+    )
 
 
 def channel_names(ds: xr.Dataset) -> list[str]:
