@@ -14,7 +14,7 @@ from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
 from nwb_sbtt.nn.control import MIN_LOG_SD, controlled
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.nn.priors import InputPrior, kl_to_gaussian
-from nwb_sbtt.nn.recurrent import Cell
+from nwb_sbtt.nn.recurrent import Cell, run_gru
 
 
 class LFADS(Model):
@@ -32,7 +32,7 @@ class LFADS(Model):
         super().__init__()
         self.config = c = config
         self.read_in = ReadIn(statistics, c.read_in, c.smoothing)
-        self.encoder = nn.GRU(self.read_in.n_features, c.encoder, batch_first=True, bidirectional=True)
+        self.encoder = nn.GRU(self.read_in.n_features, c.encoder, bidirectional=True)
         self.to_initial = nn.Linear(2 * c.encoder, 2 * c.initial_condition)
         self.to_generator = nn.Linear(c.initial_condition, c.generator)
         self.prior_mean = nn.Parameter(torch.zeros(c.initial_condition))
@@ -48,8 +48,9 @@ class LFADS(Model):
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
         """Read what is shown in both directions."""
-        states, last = self.encoder(dropout(self.read_in(batch), self._rate, generator))
-        return Encoded(dropout(states, self._rate, generator), torch.cat([last[0], last[1]], -1))
+        features = dropout(self.read_in(batch), self._rate, generator)
+        states, last = run_gru(self.encoder, features.transpose(0, 1))
+        return Encoded(dropout(states, self._rate, generator).transpose(0, 1), torch.cat([last[0], last[1]], -1))
 
     def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
         """Draw the initial condition and the inputs, and unroll."""
@@ -62,13 +63,13 @@ class LFADS(Model):
         weights = nn.functional.normalize(self.to_factors, dim=1).t()
         inputs = None
         if isinstance(self.generator, nn.GRU):
-            path, _ = self.generator(g0.new_zeros(n_steps, len(g0), 1), g0[None])
+            path, _ = run_gru(self.generator, g0.new_zeros(n_steps, len(g0), 1), g0[None])
         else:
             draws = (n_steps, len(g0), c.inputs)
             run = controlled(
                 self.controller,
                 self.generator,
-                projected=self.controller.project(encoded.states.transpose(0, 1)),
+                encoded=encoded.states.transpose(0, 1),
                 feedback=weights @ self.feedback,
                 to_inputs=(self.to_inputs.weight.t(), self.to_inputs.bias, self.input_prior.log_sd),
                 g0=g0,

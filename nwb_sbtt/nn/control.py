@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nwb_sbtt.nn.recurrent import Cell, step
+from nwb_sbtt.nn.recurrent import Cell, advance, blocks_of, pieces, slopes, steps_of
 
 MIN_LOG_SD = -5.0
 """Lowest logarithm of a posterior sd in units of the prior's."""
@@ -30,7 +30,7 @@ def controlled(
     controller: Cell,
     generator: Cell,
     *,
-    projected: Float[Tensor, "time trial gates"],
+    encoded: Float[Tensor, "time trial encoded"],
     feedback: Float[Tensor, "generator gates"],
     to_inputs: tuple[Tensor, Tensor, Tensor],
     g0: Float[Tensor, "trial generator"],
@@ -38,15 +38,15 @@ def controlled(
 ) -> Controlled:
     """Unroll controller and generator together.
 
-    At each step the controller reads its projected input and the generator's last state (by `feedback`), and gives mean
+    At each step the controller reads what the encoder says and the generator's last state (by `feedback`), and gives mean
     and log sd of the inputs; the generator takes ``mean + sd · draw``.
 
     Parameters
     ----------
-    projected : (time, trial, 3·controller)
-        The encoder's part of the controller's input projection.
+    encoded : (time, trial, encoded)
+        The controller's input.
     feedback : (generator, 3·controller)
-        From the generator's state to the controller's gates.
+        From the generator's state to the controller's gates, in the order of the columns of ``Cell.inward``.
     to_inputs : weights (controller, 2·input), bias (2·input), log sd of the prior (input)
         The log sd of the posterior is relative to the prior's.
     g0 : (trial, generator)
@@ -54,118 +54,129 @@ def controlled(
         Standard normal; None takes the posterior means.
     """
     weights, bias, prior_log_sd = to_inputs
-    noisy = projected.new_zeros(1) if draws is None else draws
     parts = _Controlled.apply(  # type: ignore[no-untyped-call]
-        projected,
+        encoded.contiguous(),
         g0,
+        torch.cat([generator.bias, generator.bias_new, controller.bias, controller.bias_new]),
+        controller.inward,
         torch.cat([generator.recurrent, feedback], 1),
         controller.recurrent,
-        controller.bias_new,
         weights,
         bias,
         prior_log_sd,
         generator.inward,
-        generator.bias,
-        generator.bias_new,
-        noisy,
+        encoded.new_zeros(1) if draws is None else draws,
     )
     return Controlled(*parts)
 
 
 class _Controlled(torch.autograd.Function):
+    """A step's row holds (new, reset, update, inner) of the generator, then of the controller.
+
+    What the generator's state adds to, by the weights `w_joint`, is then one run of columns from the generator's reset gate
+    to the controller's update gate.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
-        projected: Tensor,
+        x: Tensor,
         g0: Tensor,
-        joint: Tensor,
+        bias: Tensor,
+        w_x: Tensor,
+        w_joint: Tensor,
         w_c: Tensor,
-        b_c: Tensor,
-        w_u: Tensor,
-        b_u: Tensor,
+        w_raw: Tensor,
+        b_raw: Tensor,
         prior: Tensor,
-        w_in: Tensor,
-        b_in: Tensor,
-        b_g: Tensor,
+        w_u: Tensor,
         draws: Tensor,
     ) -> tuple[Tensor, ...]:
-        n_steps, n_trials = projected.shape[:2]
+        n_steps, n_trials = x.shape[:2]
         n_c, n_g, n_u = len(w_c), g0.shape[-1], len(prior)
-        keep = any(ctx.needs_input_grad)
-        sampled = draws.dim() == 3
-        cs, gs = g0.new_zeros(n_steps + 1, n_trials, n_c), g0.new_empty(n_steps + 1, n_trials, n_g)
-        gs[0] = g0
-        raws, log_sds = g0.new_empty(n_steps, n_trials, 2 * n_u), g0.new_empty(n_steps, n_trials, n_u)
-        us = g0.new_empty(n_steps, n_trials, n_u)
-        slopes_c = g0.new_empty(n_steps if keep else 0, n_trials, 4, n_c)
-        slopes_g = g0.new_empty(n_steps if keep else 0, n_trials, 4, n_g)
-        update_c, update_g = g0.new_empty(n_steps, n_trials, n_c), g0.new_empty(n_steps, n_trials, n_g)
-        bias_c = torch.cat([b_c.new_zeros(2 * n_c), b_c])
-        bias_joint = torch.cat([b_g.new_zeros(2 * n_g), b_g, b_g.new_zeros(3 * n_c)])
-        c, g = cs[0], g0
-        for t in range(n_steps):
-            from_g = torch.addmm(bias_joint, g, joint)
-            inner = torch.addmm(bias_c, c, w_c)
-            into_c, slope = projected[t] + from_g[:, 3 * n_g :], slopes_c[t] if keep else None
-            c = step(into_c, inner, c, out=cs[t + 1], update=update_c[t], slopes=slope)
-            raw = torch.addmm(b_u, c, w_u, out=raws[t])
-            log_sd = torch.add(raw[:, n_u:].clamp(min=MIN_LOG_SD), prior, out=log_sds[t])
-            u = torch.addcmul(raw[:, :n_u], log_sd.exp(), draws[t], out=us[t]) if sampled else raw[:, :n_u]
-            into_g, slope = torch.addmm(b_in, u, w_in), slopes_g[t] if keep else None
-            g = step(into_g, from_g[:, : 3 * n_g], g, out=gs[t + 1], update=update_g[t], slopes=slope)
-        if not sampled:
-            us.copy_(raws[..., :n_u])
-        ctx.save_for_backward(
-            cs, gs, raws, log_sds, us, slopes_c, slopes_g, update_c, update_g, joint, w_c, w_u, w_in, draws
-        )
+        rows = x.new_empty(n_steps, n_trials, 4 * (n_g + n_c))
+        cs, gs = x.new_empty(n_steps + 1, n_trials, n_c), x.new_empty(n_steps + 1, n_trials, n_g)
+        c, g = cs[0].zero_(), gs[0].copy_(g0)
+        raws, us = b_raw.repeat(n_steps, n_trials, 1), x.new_empty(n_steps, n_trials, n_u)
+        deviations = draws * prior.exp() if draws.dim() == 3 else None
+        into_g, joint = rows[..., : 3 * n_g].unbind(0), rows[..., n_g : 4 * n_g + 3 * n_c].unbind(0)
+        steps_g, steps_c = steps_of(rows[..., : 4 * n_g]), steps_of(rows[..., 4 * n_g :])
+        for piece in pieces(n_steps, each=rows[0].numel()):
+            rows[piece] = bias
+            rows[piece].flatten(0, 1)[:, 4 * n_g : 4 * n_g + 3 * n_c].addmm_(x[piece].flatten(0, 1), w_x)
+            for t in range(piece.start, piece.stop):
+                joint[t].addmm_(g, w_joint)
+                steps_c[t][0].addmm_(c, w_c)
+                c = advance(steps_c[t], c, out=cs[t + 1])
+                raw = raws[t].addmm_(c, w_raw)
+                mean, log_sd = raw[:, :n_u], raw[:, n_u:]
+                if deviations is None:
+                    u = us[t].copy_(mean)
+                else:
+                    u = torch.addcmul(mean, log_sd.clamp(min=MIN_LOG_SD).exp_(), deviations[t], out=us[t])
+                into_g[t].addmm_(u, w_u)
+                g = advance(steps_g[t], g, out=gs[t + 1])
+        log_sds = raws[..., n_u:].clamp(min=MIN_LOG_SD).add_(prior)
+        ctx.save_for_backward(x, rows, cs, gs, raws, log_sds, us, w_x, w_joint, w_c, w_raw, w_u, draws)
         return gs[1:], raws[..., :n_u].clone(), log_sds, us
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_g: Tensor, d_mean: Tensor, d_log_sd: Tensor, d_u: Tensor) -> tuple[Tensor | None, ...]:
-        cs, gs, raws, log_sds, us, slopes_c, slopes_g, update_c, update_g, joint, w_c, w_u, w_in, draws = (
-            ctx.saved_tensors
-        )
+        x, rows, cs, gs, raws, log_sds, us, w_x, w_joint, w_c, w_raw, w_u, draws = ctx.saved_tensors
         n_steps, n_trials, n_u = us.shape
         n_c, n_g = cs.shape[-1], gs.shape[-1]
         spread = log_sds.exp() * draws if draws.dim() == 3 else torch.zeros_like(log_sds)
         inside = (raws[..., n_u:] > MIN_LOG_SD).to(raws.dtype)
-        straight = torch.cat([d_u + d_mean, (d_log_sd + d_u * spread) * inside], -1)
-        through = torch.cat([torch.ones_like(spread), spread * inside], -1)
-        d_raw = torch.empty_like(raws)
-        # One row holds (new, reset, update, recurrent new) of the generator, then of the controller: what goes back through
-        # the joint weights is one run of columns in its middle.
-        rows = raws.new_empty(n_steps, n_trials, 4 * (n_g + n_c))
-        d_g4, d_c4 = rows[..., : 4 * n_g].unflatten(-1, (4, n_g)), rows[..., 4 * n_g :].unflatten(-1, (4, n_c))
-        middle = slice(n_g, 4 * n_g + 3 * n_c)
-        back_u = torch.cat([w_in, w_in]).t()
-        back_c, back_raw, back_joint = w_c.t(), w_u.t(), joint.t()
+        straight = torch.stack([d_u + d_mean, (d_log_sd + d_u * spread) * inside], 2).unbind(0)
+        through = torch.stack([torch.ones_like(spread), spread * inside], 2).unbind(0)
+        d_raw, d_inputs = torch.empty_like(raws), torch.empty_like(us)
+        d_x, d_bias = torch.empty_like(x), rows.new_zeros(1, rows.shape[-1])
+        d_w_x, d_w_joint, d_w_c, d_w_u = (torch.zeros_like(w) for w in (w_x, w_joint, w_c, w_u))
+        back_x, back_joint, back_c, back_raw, back_u = (w.t().contiguous() for w in (w_x, w_joint, w_c, w_raw, w_u))
+        cut = pieces(n_steps, each=rows[0].numel())
+        room = torch.empty_like(rows[cut[0]])
+        ones = room.new_ones(1, len(room) * n_trials)
+        middle, last = slice(n_g, 4 * n_g + 3 * n_c), slice(4 * n_g + n_c, None)
+        blocks_g, blocks_c = (blocks_of(part).unbind(0) for part in (room[..., : 4 * n_g], room[..., 4 * n_g :]))
+        to_u, to_g, to_c = (room[..., part].unbind(0) for part in (slice(3 * n_g), middle, last))
+        update_g = rows[..., 2 * n_g : 3 * n_g].unbind(0)
+        update_c = rows[..., 4 * n_g + 2 * n_c : 4 * n_g + 3 * n_c].unbind(0)
+        arriving = d_g.unbind(0)
         dg, dc = torch.zeros_like(gs[0]), torch.zeros_like(cs[0])
-        for t in range(n_steps - 1, -1, -1):
-            dg = dg + d_g[t]
-            torch.mul(dg[:, None], slopes_g[t], out=d_g4[t])
-            row = rows[t]
-            du = row[:, : 3 * n_g] @ back_u
-            torch.addcmul(straight[t], du, through[t], out=d_raw[t])
-            dc = torch.addmm(dc, d_raw[t], back_raw)
-            torch.mul(dc[:, None], slopes_c[t], out=d_c4[t])
-            dc = torch.addmm(dc * update_c[t], row[:, 4 * n_g + n_c :], back_c)
-            dg = torch.addmm(dg * update_g[t], row[:, middle], back_joint)
-        flat, flat_raw = rows.flatten(0, 1), d_raw.flatten(0, 1)
-        into_g, flat_c = flat[:, : 3 * n_g], flat[:, 4 * n_g :]
-        ones = flat.new_ones(1, len(flat))
-        du = (into_g @ w_in.t()).view_as(us) + d_u
+        for piece in reversed(cut):
+            d_rows = room[: piece.stop - piece.start]
+            slopes(rows[piece][..., : 4 * n_g], gs[piece], out=d_rows[..., : 4 * n_g])
+            slopes(rows[piece][..., 4 * n_g :], cs[piece], out=d_rows[..., 4 * n_g :])
+            for t in reversed(range(piece.start, piece.stop)):
+                i = t - piece.start
+                dg += arriving[t]
+                blocks_g[i].mul_(dg[:, None])
+                du = torch.mm(to_u[i], back_u, out=d_inputs[t])
+                torch.addcmul(straight[t], du[:, None], through[t], out=d_raw[t].view(n_trials, 2, n_u))
+                dc.addmm_(d_raw[t], back_raw)
+                blocks_c[i].mul_(dc[:, None])
+                dc.mul_(update_c[t]).addmm_(to_c[i], back_c)
+                dg.mul_(update_g[t]).addmm_(to_g[i], back_joint)
+            flat = d_rows.flatten(0, 1)
+            into_c = flat[:, 4 * n_g : 4 * n_g + 3 * n_c]
+            torch.mm(into_c, back_x, out=d_x[piece].flatten(0, 1))
+            d_w_x.addmm_(x[piece].flatten(0, 1).t(), into_c)
+            d_w_joint.addmm_(gs[piece].flatten(0, 1).t(), flat[:, middle])
+            d_w_c.addmm_(cs[piece].flatten(0, 1).t(), flat[:, last])
+            d_w_u.addmm_(us[piece].flatten(0, 1).t(), flat[:, : 3 * n_g])
+            d_bias.addmm_(ones[:, : len(flat)], flat)
+        flat_raw = d_raw.flatten(0, 1)
         return (
-            flat_c[:, : 3 * n_c].contiguous().view(n_steps, n_trials, -1),
+            d_x,
             dg,
-            gs[:-1].flatten(0, 1).t() @ flat[:, middle],
-            cs[:-1].flatten(0, 1).t() @ flat_c[:, n_c:],
-            (ones @ flat_c[:, 3 * n_c :])[0],
+            d_bias[0],
+            d_w_x,
+            d_w_joint,
+            d_w_c,
             cs[1:].flatten(0, 1).t() @ flat_raw,
-            (ones @ flat_raw)[0],
-            (d_log_sd + du * spread).sum((0, 1)),
-            us.flatten(0, 1).t() @ into_g,
-            (ones @ into_g)[0],
-            (ones @ flat[:, 3 * n_g : 4 * n_g])[0],
+            flat_raw.sum(0),
+            (d_log_sd + (d_u + d_inputs) * spread).sum((0, 1)),
+            d_w_u,
             None,
         )

@@ -1,25 +1,37 @@
-"""The recurrent cell of loops that no library runs: weights, and one step that also gives its own slopes.
+"""Recurrent loops with their own backward pass.
 
 A GRU step costs one matrix product and a handful of element-wise operations; what autograd adds on top is more than either.
-Loops built on `step` therefore carry their own backward pass: it does one multiplication by the slopes and one matrix
-product a step, and all weight gradients are single products over (time · trial) at the end.
+Here all that one step of one cell computes lies in one row of four blocks,
 
-The gates are ordered (new, reset, update) on the input side and (reset, update, new) on the recurrent side: then what both
-sides' gradients need are overlapping slices of one array of four blocks.
+    new | reset | update | inner
+
+of which the input projection fills the first three (and the bias of the recurrent product the fourth) for several steps at
+once, and the recurrent product adds to the last three, in place. A step turns its row into gates, in place too, and those
+are all that the backward pass needs. That one fills a row of the same four blocks with the slopes of the new state, again for
+several steps at once, multiplies each by the gradient that arrives, and sends three blocks back through the recurrent weights
+and three through the input's. "Several" is what stays in the cache: gradients' rows are never kept, weight gradients are
+added up piece by piece.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+_AT_ONCE = 2**18
+"""Numbers of a piece's rows: one MiB, half of the second-level cache of current processors."""
 
 
 class Cell(nn.Module):
     """Weights of a GRU whose reset gate acts after the recurrent product.
 
     ``h' = n + z (h − n)``, ``n = tanh(x_n + r (h W_n + b_n))``, ``r, z = σ(x + h W)`` with the projection
-    ``x = input · inward + bias`` made for all steps at once. The state never leaves ±max(1, |h_0|).
+    ``x = input · inward + bias``. The state never leaves ±max(1, |h_0|). The columns of `inward` and `bias` are
+    (new, reset, update), those of `recurrent` (reset, update, new).
     """
 
     def __init__(self, n_in: int, n: int):
@@ -30,29 +42,140 @@ class Cell(nn.Module):
         self.bias = nn.Parameter(torch.cat([torch.zeros(2 * n), torch.ones(n)]))
         self.bias_new = nn.Parameter(torch.zeros(n))
 
-    def project(self, x: Float[Tensor, "*rest input"]) -> Float[Tensor, "*rest gates"]:
-        """Input projection of all gates."""
-        return x @ self.inward + self.bias
 
+def run_gru(
+    gru: nn.GRU,
+    x: Float[Tensor, "time trial input"],
+    h0: Float[Tensor, "direction trial state"] | None = None,
+) -> tuple[Float[Tensor, "time trial states"], Float[Tensor, "direction trial state"]]:
+    """Run a GRU of one layer, in one direction or both: the module's own numbers, in about half its time on a CPU.
 
-def step(
-    projected: Tensor, inner: Tensor, h: Tensor, *, out: Tensor, update: Tensor, slopes: Tensor | None = None
-) -> Tensor:
-    """One step from the input projection and the recurrent product (with the bias of its new gate).
-
-    `out` gets the new state, `update` the update gate, which is the slope of the new state by the old one; `slopes`
-    (…, 4, state), where given, those by the inputs of the new, reset and update gates and by the recurrent product's new
-    gate.
+    On a GPU the module itself is run.
     """
-    n = h.shape[-1]
-    reset = torch.add(projected[..., n : 2 * n], inner[..., :n]).sigmoid_()
-    torch.add(projected[..., 2 * n :], inner[..., n : 2 * n], out=update).sigmoid_()
-    recurrent_new = inner[..., 2 * n :]
-    new = torch.addcmul(projected[..., :n], reset, recurrent_new).tanh_()
-    if slopes is not None:
-        rest = 1 - update
-        torch.addcmul(rest, rest, new * new, value=-1, out=slopes[..., 0, :])
-        torch.mul(slopes[..., 0, :], reset, out=slopes[..., 3, :])
-        torch.mul(slopes[..., 3, :], recurrent_new * (1 - reset), out=slopes[..., 1, :])
-        torch.mul((h - new).mul_(update), rest, out=slopes[..., 2, :])
+    if x.is_cuda:
+        states, last = gru(x, h0)
+        return states, last
+    paths = []
+    for i, suffix in enumerate(("_l0", "_l0_reverse")[: 1 + gru.bidirectional]):
+        # torch's order of gates is (reset, update, new), in rows.
+        inward, recurrent, bias, bias_hidden = (
+            gru.get_parameter(name + suffix) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        n = gru.hidden_size
+        both = bias[: 2 * n] + bias_hidden[: 2 * n]
+        path = _Unrolled.apply(  # type: ignore[no-untyped-call]
+            x.contiguous(),
+            x.new_zeros(x.shape[1], n) if h0 is None else h0[i],
+            torch.cat([inward[2 * n :], inward[: 2 * n]]).t().contiguous(),
+            recurrent.t().contiguous(),
+            torch.cat([bias[2 * n :], both, bias_hidden[2 * n :]]),
+            i == 1,
+        )
+        paths.append(path)
+    last = torch.stack([paths[0][-1], *(path[0] for path in paths[1:])])
+    return torch.cat(paths, -1) if len(paths) > 1 else paths[0], last
+
+
+def pieces(n_steps: int, *, each: int) -> list[slice]:
+    """Cut steps into pieces whose rows, of `each` numbers a step, stay in the cache."""
+    several = max(1, _AT_ONCE // each)
+    return [slice(start, min(start + several, n_steps)) for start in range(0, n_steps, several)]
+
+
+def blocks_of(rows: Float[Tensor, "time trial row"]) -> Float[Tensor, "time trial 4 state"]:
+    """The same rows as (new, reset, update, inner)."""
+    return rows.view(*rows.shape[:-1], 4, rows.shape[-1] // 4)
+
+
+def steps_of(rows: Float[Tensor, "time trial row"]) -> list[tuple[Tensor, ...]]:
+    """Views of each step's row: (reset, update, inner), (reset, update), and the four blocks one by one."""
+    n = rows.shape[-1] // 4
+    parts = (rows[..., n:], rows[..., n : 3 * n], *blocks_of(rows).unbind(-2))
+    return list(zip(*(part.unbind(0) for part in parts), strict=True))
+
+
+def advance(step: tuple[Tensor, ...], h: Float[Tensor, "trial state"], *, out: Float[Tensor, "trial state"]) -> Tensor:
+    """Turn one step's sums into gates, in place, and write the next state to `out`, which is returned."""
+    _, gates, new, reset, update, inner = step
+    gates.sigmoid_()
+    new.addcmul_(reset, inner).tanh_()
     return torch.lerp(new, h, update, out=out)
+
+
+def slopes(
+    rows: Float[Tensor, "time trial row"],
+    before: Float[Tensor, "time trial state"],
+    *,
+    out: Float[Tensor, "time trial row"],
+) -> None:
+    """Slopes of the new states by each of the four sums in the rows that they were made from.
+
+    `rows` is what `advance` left, `before` the states that the steps started from.
+    """
+    new, reset, update, inner = blocks_of(rows).unbind(-2)
+    by_new, by_reset, by_update, by_inner = blocks_of(out).unbind(-2)
+    rest = 1 - update
+    torch.mul(new, new, out=by_new)
+    torch.addcmul(rest, rest, by_new, value=-1, out=by_new)
+    torch.mul(by_new, reset, out=by_inner)
+    torch.addcmul(by_inner, by_inner, reset, value=-1, out=by_reset).mul_(inner)
+    torch.sub(before, new, out=by_update).mul_(update).mul_(rest)
+
+
+class _Unrolled(torch.autograd.Function):
+    """Columns of `inward`: (new, reset, update); of `recurrent`: (reset, update, inner); of `bias`: all four."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, h0: Tensor, inward: Tensor, recurrent: Tensor, bias: Tensor, backwards: bool
+    ) -> Tensor:
+        n_steps, n_trials, n = len(x), *h0.shape
+        rows, states = x.new_empty(n_steps, n_trials, 4 * n), x.new_empty(n_steps + 1, n_trials, n)
+        states[-1 if backwards else 0] = h0
+        after = (states[:-1] if backwards else states[1:]).unbind(0)
+        cut, steps, h = pieces(n_steps, each=rows[0].numel()), steps_of(rows), h0
+        for piece in reversed(cut) if backwards else cut:
+            rows[piece] = bias
+            rows[piece].flatten(0, 1)[:, : 3 * n].addmm_(x[piece].flatten(0, 1), inward)
+            order = range(piece.start, piece.stop)
+            for t in reversed(order) if backwards else order:
+                steps[t][0].addmm_(h, recurrent)
+                h = advance(steps[t], h, out=after[t])
+        ctx.save_for_backward(x, rows, states, inward, recurrent)
+        ctx.backwards = backwards
+        return states[:-1] if backwards else states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
+        x, rows, states, inward, recurrent = ctx.saved_tensors
+        before = states[1:] if ctx.backwards else states[:-1]
+        n_steps, n_trials, n = before.shape
+        d_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        d_inward, d_recurrent, d_bias = torch.zeros_like(inward), torch.zeros_like(recurrent), rows.new_zeros(1, 4 * n)
+        cut = pieces(n_steps, each=rows[0].numel())
+        room = torch.empty_like(rows[cut[0]])
+        through, blocks = room[..., n:].unbind(0), blocks_of(room).unbind(0)
+        update, arriving = rows[..., 2 * n : 3 * n].unbind(0), d_states.unbind(0)
+        back_inward, back, ones = (
+            inward.t().contiguous(),
+            recurrent.t().contiguous(),
+            room.new_ones(1, len(room) * n_trials),
+        )
+        dh = torch.zeros_like(before[0])
+        for piece in cut if ctx.backwards else reversed(cut):
+            d_rows = room[: piece.stop - piece.start]
+            slopes(rows[piece], before[piece], out=d_rows)
+            order = range(piece.start, piece.stop)
+            for t in order if ctx.backwards else reversed(order):
+                dh += arriving[t]
+                blocks[t - piece.start].mul_(dh[:, None])
+                dh.mul_(update[t]).addmm_(through[t - piece.start], back)
+            flat = d_rows.flatten(0, 1)
+            into = flat[:, : 3 * n]
+            if d_x is not None:
+                torch.mm(into, back_inward, out=d_x[piece].flatten(0, 1))
+            d_inward.addmm_(x[piece].flatten(0, 1).t(), into)
+            d_recurrent.addmm_(before[piece].flatten(0, 1).t(), flat[:, n:])
+            d_bias.addmm_(ones[:, : len(flat)], flat)
+        return d_x, dh, d_inward, d_recurrent, d_bias[0], None

@@ -1,15 +1,19 @@
+import pytest
 import torch
 
-from nwb_sbtt.nn import control
+from nwb_sbtt.nn import control, recurrent
 from nwb_sbtt.nn.control import MIN_LOG_SD, controlled
 from nwb_sbtt.nn.recurrent import Cell
 
 T, B, C, G, U, E = 5, 3, 4, 6, 2, 3
 
 
-def slow(controller, generator, *, projected, feedback, to_inputs, g0, draws):
+def slow(controller, generator, *, encoded, feedback, to_inputs, g0, draws):
     """The same equations, step by step, with gates by name and autograd's own backward pass."""
     weights, bias, prior_log_sd = to_inputs
+
+    def project(cell, x):
+        return x @ cell.inward + cell.bias
 
     def gru(cell, x, h):
         x_new, x_reset, x_update = x.chunk(3, -1)
@@ -20,11 +24,11 @@ def slow(controller, generator, *, projected, feedback, to_inputs, g0, draws):
     c, g = g0.new_zeros(B, C), g0
     path = []
     for t in range(T):
-        c = gru(controller, projected[t] + g @ feedback, c)
+        c = gru(controller, project(controller, encoded[t]) + g @ feedback, c)
         mean, log_sd = (c @ weights + bias).chunk(2, -1)
         log_sd = log_sd.clamp(min=MIN_LOG_SD) + prior_log_sd
         u = mean if draws is None else mean + log_sd.exp() * draws[t]
-        g = gru(generator, generator.project(u), g)
+        g = gru(generator, project(generator, u), g)
         path.append((g, mean, log_sd, u))
     return [torch.stack(part) for part in zip(*path, strict=True)]
 
@@ -33,18 +37,20 @@ def arguments():
     torch.manual_seed(0)
     controller, generator = Cell(E, C).double(), Cell(U, G).double()
     leaf = {
-        "projected": torch.randn(T, B, 3 * C).double(),
+        "encoded": torch.randn(T, B, E).double(),
         "feedback": torch.randn(G, 3 * C).double(),
         "g0": torch.randn(B, G).double(),
     }
     to_inputs = (torch.randn(C, 2 * U).double(), torch.randn(2 * U).double() - 1, torch.randn(U).double())
-    tensors = [*leaf.values(), *to_inputs, *generator.parameters(), controller.recurrent, controller.bias_new]
+    tensors = [*leaf.values(), *to_inputs, *generator.parameters(), *controller.parameters()]
     for tensor in tensors:
         tensor.requires_grad_(True)
     return controller, generator, leaf, to_inputs, tensors
 
 
-def test_the_fused_loop_equals_the_slow_one_with_its_gradients():
+@pytest.mark.parametrize("at_once", [1, 2 * B * 4 * (C + G), 10**6])
+def test_the_fused_loop_equals_the_slow_one_with_its_gradients(at_once, monkeypatch):
+    monkeypatch.setattr(recurrent, "_AT_ONCE", at_once)
     for draws in (torch.randn(T, B, U).double(), None):
         controller, generator, leaf, to_inputs, tensors = arguments()
         fused = controlled(controller, generator, **leaf, to_inputs=to_inputs, draws=draws)
@@ -67,20 +73,21 @@ def test_gradients_hold_numerically_also_where_the_sd_is_at_its_floor():
 
     bias = torch.tensor([0.1, -0.2, -20.0, 0.3], dtype=torch.double, requires_grad=True)
     inputs = [
-        random(3, 2, 3 * C),
+        random(3, 2, E),
         random(2, G),
+        random(4 * (G + C)),
+        random(E, 3 * C),
         random(G, 3 * G + 3 * C),
         random(C, 3 * C),
-        random(C),
         random(C, 2 * U),
     ]
-    inputs += [bias, random(U), random(U, 3 * G), random(3 * G), random(G)]
+    inputs += [bias, random(U), random(U, 3 * G)]
     assert torch.autograd.gradcheck(control._Controlled.apply, (*inputs, torch.randn(3, 2, U).double()))
 
 
 def test_the_state_stays_bounded():
     controller, generator, leaf, to_inputs, _ = arguments()
     with torch.no_grad():
-        leaf["projected"] *= 100
+        leaf["encoded"] *= 100
         run = controlled(controller, generator, **leaf, to_inputs=to_inputs, draws=torch.randn(T, B, U).double() * 100)
     assert (run.generator.abs() <= leaf["g0"].abs().clamp(min=1)).all()
