@@ -118,22 +118,6 @@ def to_sparse(batch: Batch) -> Batch:
     )
 
 
-def to_dense(batch: Batch) -> Batch:
-    """Lay the entries of a batch out in their box; one that is a box already is returned as it is."""
-    if batch.entries is None:
-        return batch
-    exposure = batch.exposure
-    return replace(
-        batch,
-        values=batch.dense(batch.values),
-        observed=batch.dense(batch.observed),
-        shown=batch.dense(batch.shown),
-        scored=batch.dense(batch.scored),
-        exposure=None if exposure is None else torch.where(batch.dense(batch.observed), batch.dense(exposure), 1.0),
-        entries=None,
-    )
-
-
 @dataclass(frozen=True)
 class Block:
     """The entries of a range of channels: a matrix (trial · time, channel) of compressed rows.
@@ -159,6 +143,16 @@ class Block:
     def counts(self) -> Int[Tensor, "row"]:
         """Entries of each row."""
         return self.pointers.diff()
+
+    @property
+    def rows(self) -> Int[Tensor, "entry"]:
+        """Row of each entry."""
+        counts = self.counts
+        return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+
+    def spread(self, of_channel: Tensor) -> Tensor:
+        """Give each entry what its channel has, of (channel) for all channels."""
+        return of_channel[self.channels].index_select(0, self.columns)
 
 
 @dataclass(frozen=True)
@@ -210,10 +204,6 @@ class Entries:
             given[block.entries] = torch.repeat_interleave(flat, block.counts)
         return given
 
-    def rows(self, block: Block) -> Int[Tensor, "entry"]:
-        """Row of each entry of a block."""
-        return torch.repeat_interleave(torch.arange(len(block.counts), device=block.counts.device), block.counts)
-
     def select(self, trials: Int[Tensor, "row"], columns: Sequence[Tensor]) -> tuple[Entries, list[Tensor]]:
         """Take some trials, in the given order, with what belongs to their entries."""
         n_trials, n_bins, n_channels = self.shape
@@ -228,7 +218,7 @@ class Entries:
             shift = first - (length.cumsum(0) - length)
             places = torch.repeat_interleave(shift, length) + torch.arange(stop - start, device=shift.device)
             for new, old in zip(taken, (self.channels, *columns), strict=True):
-                new[start:stop] = old[places]
+                torch.index_select(old, 0, places, out=new[start:stop])
         return Entries((len(trials), n_bins, n_channels), self.width, taken[0], pointers), taken[1:]
 
 
@@ -306,7 +296,7 @@ class Batch:
         box = of_entry.new_zeros(self.shape)
         flat = box.view(-1, self.shape[2])
         for block in self.entries.blocks():
-            flat[self.entries.rows(block), self.entries.channels[block.entries].long()] = of_entry[block.entries]
+            flat[block.rows, self.entries.channels[block.entries].long()] = of_entry[block.entries]
         return box
 
     def select(self, rows: Int[Tensor, "row"]) -> Batch:

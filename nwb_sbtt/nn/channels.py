@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.nn.entries import gather_sum, marked_share
+from nwb_sbtt.nn.entries import gather_sum, marked_share, of_shown
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,14 @@ def _per_channel(
     for block in batch.entries.blocks():
         own = block.entries
         exposure = one if batch.exposure is None else batch.exposure[own].double()
-        terms = term(batch.values[own].double(), exposure, mean[block.channels].index_select(0, block.columns))
+        terms = term(batch.values[own].double(), exposure, block.spread(mean))
         marked = terms * batch.observed[own].double()
         total[block.channels] = torch.bincount(block.columns, marked, len(mean[block.channels]))
     return total
+
+
+REREAD_SMOOTHING = 2.0
+"""Sd, in bins, of the Gaussian through which residuals are read beside the residuals themselves."""
 
 
 class ReadIn(nn.Module):
@@ -75,17 +79,29 @@ class ReadIn(nn.Module):
     * which: ``Σ_shown M_c / N``, zero at first.
 
     A bin with nothing shown near it gives exactly 0.
+
+    A model that reads the data again, after a first guess of them, gives the number of features that `reread` makes.
     """
 
-    def __init__(self, statistics: dict[str, ChannelStatistics], width: int, smoothing: tuple[float, ...]):
+    def __init__(
+        self,
+        statistics: dict[str, ChannelStatistics],
+        width: int,
+        smoothing: tuple[float, ...],
+        *,
+        reread: int = 0,
+    ):
         super().__init__()
         self.smoothing = smoothing
         self.values = nn.ParameterDict()
         self.masks = nn.ParameterDict()
+        self.residuals = nn.ParameterDict()
         for session, of in statistics.items():
             n_channels = len(of.mean)
             self.values[session] = nn.Parameter(torch.randn(n_channels, width) / n_channels**0.5)
             self.masks[session] = nn.Parameter(torch.zeros(n_channels, width))
+            if reread:
+                self.residuals[session] = nn.Parameter(torch.randn(n_channels, reread) / n_channels**0.5)
             self.register_buffer(f"mean_{session}", of.mean.clone())
             self.register_buffer(f"sd_{session}", of.sd.clone())
         own = torch.eye(len(smoothing))[torch.arange(width) % len(smoothing)].t().contiguous()
@@ -99,24 +115,55 @@ class ReadIn(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, "trial time feature"]:
         """Read the shown entries of a batch."""
         mean, sd = self.get_buffer(f"mean_{batch.session}"), self.get_buffer(f"sd_{batch.session}")
-        values = batch.values if batch.exposure is None else batch.values / batch.exposure
-        scores = (values - batch.along_channels(mean)) / batch.along_channels(sd)
-        scores = torch.where(batch.shown, scores, torch.zeros_like(values))
+        scores = of_shown(_scores, batch, of_channel=(mean, sd))
         sums = gather_sum(scores, self.values[batch.session], batch=batch)
         share, n_channels = marked_share(batch.shown, batch=batch), batch.shape[2]
-        near = self._near(sums, share, n_channels)
+        smooth = self._near(sums, share, self.smoothing, n_channels)
+        near = torch.einsum("bktf,kf->btf", smooth, self.mixture)
         seen = gather_sum(batch.shown, self.masks[batch.session], batch=batch) / n_channels
         return torch.cat([sums / (share + 1 / n_channels) * 0.5 + seen, near], -1)
 
+    def reread(
+        self, expected: Float[Tensor, "*entry"], share: Float[Tensor, "trial time 1"], *, batch: Batch
+    ) -> tuple[Float[Tensor, "trial time residual"], Float[Tensor, "trial time residual"]]:
+        """Sum how far the shown entries are from what was expected of them, in sds: now, and near.
+
+        For counts the residual is, but for the sd, the slope of the log-likelihood by the log-rate, so that a model can
+        climb it (iterative inference, Marino et al. 2018); a missing entry has none.
+
+        Parameters
+        ----------
+        expected : Float[Tensor, "*entry"]
+            In the unit of the data, for the exposure of each entry.
+        share : Float[Tensor, "trial time 1"]
+            Share of all channels that is shown, from `nwb_sbtt.nn.entries.marked_share`.
+        batch : Batch
+        """
+        residual = (batch.values - expected) / batch.along_channels(self.get_buffer(f"sd_{batch.session}"))
+        residual = torch.where(batch.shown, residual, torch.zeros_like(residual))
+        sums, n_channels = gather_sum(residual, self.residuals[batch.session], batch=batch), batch.shape[2]
+        near = self._near(sums, share, (REREAD_SMOOTHING,), n_channels)[:, 0]
+        return sums / (share + 1 / n_channels), near
+
     def _near(
-        self, sums: Float[Tensor, "trial time width"], share: Float[Tensor, "trial time 1"], n_channels: int
-    ) -> Float[Tensor, "trial time width"]:
+        self,
+        sums: Float[Tensor, "trial time width"],
+        share: Float[Tensor, "trial time 1"],
+        smoothing: tuple[float, ...],
+        n_channels: int,
+    ) -> Float[Tensor, "trial kernel time width"]:
         """Observed-normalised smoothing, shrunk as if one more entry with the score 0 had been seen in each window."""
-        sd = torch.tensor(self.smoothing, device=sums.device)[:, None, None]
+        sd = torch.tensor(smoothing, device=sums.device)[:, None, None]
         times = torch.arange(sums.shape[1], device=sums.device)
         area = sd * (2 * math.pi) ** 0.5
-        kernels = torch.exp(-0.5 * ((times[:, None] - times) / sd) ** 2) / area
+        distance = (times[:, None] - times) / sd
+        # Farther weights would be denormal numbers, with which a product takes several times as long.
+        kernels = torch.where(distance.abs() < 8, torch.exp(-0.5 * distance**2), 0.0) / area
         stacked = torch.cat([sums, share], -1)
         smooth = (kernels.flatten(0, 1) @ stacked).unflatten(1, (len(sd), len(times)))
-        near = smooth[..., :-1] / (smooth[..., -1:] + 1 / (n_channels * area))
-        return torch.einsum("bktf,kf->btf", near, self.mixture)
+        return smooth[..., :-1] / (smooth[..., -1:] + 1 / (n_channels * area))
+
+
+def _scores(values: Tensor, exposure: Tensor | None, mean: Tensor, sd: Tensor) -> Tensor:
+    scores: Tensor = ((values if exposure is None else values / exposure) - mean) / sd
+    return scores

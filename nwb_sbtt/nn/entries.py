@@ -1,19 +1,19 @@
 """Products of what the entries have with what channels have: all that read-in and likelihood need of the channel axis.
 
 `gather_sum` brings what the entries have to trials and bins, `dot` brings factors to the entries, `spread` brings what a
-channel has to its entries; in each the gradients are the others again. All take dense batches, where they are matrix products,
-and sparse ones. There they go block by block (`nwb_sbtt.batch.Entries`), so that nothing of the size entries × width
-ever exists, and each table that is looked up stays in the cache. On a CPU the kernels are torch's bags of embeddings and
-sampled product, and scipy's transposed sparse product, each the fastest of those measured; elsewhere each block is
-gathered and added up by torch.
+channel has to its entries; in each the gradients are the others again. `sum_terms` is a loss on top of `dot`. All but the
+last take dense batches too, where they are matrix products. In sparse ones they go block by block
+(`nwb_sbtt.batch.Entries`), so that nothing of the size entries × width ever exists, and each table that is looked up stays in
+the cache. On a CPU the kernels are torch's bags of embeddings and sampled product, and scipy's transposed sparse product, each
+the fastest of those measured; elsewhere each block is gathered and added up by torch.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from scipy.sparse import csr_array
@@ -22,15 +22,36 @@ from torch.autograd.function import once_differentiable
 
 from nwb_sbtt.batch import Batch, Block, Entries
 
+Lazy = Callable[[Block], Tensor]
+"""What the entries of a block have, made when it is needed: then it never exists for all entries at once."""
+
+
+def of_shown(function: Callable[..., Tensor], batch: Batch, *, of_channel: tuple[Tensor, ...]) -> Tensor | Lazy:
+    """Prepare ``function(values, exposure, *of_channel)``, 0 where nothing is shown, as weights of `gather_sum`.
+
+    In a sparse batch it is made block by block, when it is needed and again for the gradient; it has none itself.
+    """
+    if batch.entries is None:
+        found = function(batch.values, batch.exposure, *of_channel)
+        return torch.where(batch.shown, found, torch.zeros_like(found))
+
+    def of_block(block: Block) -> Tensor:
+        own = block.entries
+        exposure = None if batch.exposure is None else batch.exposure[own]
+        found = function(batch.values[own], exposure, *(block.spread(each) for each in of_channel))
+        return found * batch.shown[own].to(found.dtype)
+
+    return of_block
+
 
 def gather_sum(
-    weights: Shaped[Tensor, "*entry"], table: Float[Tensor, "channel width"], *, batch: Batch
+    weights: Shaped[Tensor, "*entry"] | Lazy, table: Float[Tensor, "channel width"], *, batch: Batch
 ) -> Float[Tensor, "trial time width"]:
     """Sum the table's rows over the entries of each bin: ``out[i, t] = Σ_c weights[i, t, c] · table[c]``.
 
     Parameters
     ----------
-    weights : float or bool tensor
+    weights : float or bool tensor, or what `of_shown` gives
         One number an entry of `batch`; a bin without entries gets 0.
     table : Float[Tensor, "channel width"]
     batch : Batch
@@ -39,12 +60,14 @@ def gather_sum(
     Returns
     -------
     Float[Tensor, "trial time width"]
-        Differentiable by `weights` and `table`. Of the residuals at the entries and the weights of a read-out this makes the
-        slope of a log-likelihood by the factors.
+        Differentiable by `table` and, where they are a tensor, by `weights`. Of the residuals at the entries and the weights
+        of a read-out this makes the slope of a log-likelihood by the factors.
     """
-    if batch.entries is None:
-        return weights.to(table.dtype) @ table
-    return _GatherSum.apply(weights, table, batch.entries)  # type: ignore[no-any-return, no-untyped-call]
+    if batch.entries is not None:
+        return _GatherSum.apply(weights, table, batch.entries)  # type: ignore[no-any-return, no-untyped-call]
+    if not isinstance(weights, Tensor):
+        raise TypeError("a dense batch takes its weights as a tensor")
+    return weights.to(table.dtype) @ table
 
 
 def dot(
@@ -81,6 +104,24 @@ def spread(of_channel: Float[Tensor, "channel"], *, batch: Batch) -> Float[Tenso
     return _Spread.apply(of_channel, batch.entries)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def sum_terms(
+    terms: Callable[..., Tensor],
+    factors: Float[Tensor, "trial time width"],
+    *,
+    table: Float[Tensor, "channel width"],
+    bias: Float[Tensor, "channel"],
+    of_channel: tuple[Float[Tensor, "channel"], ...],
+    batch: Batch,
+) -> Float[Tensor, ""]:
+    """Sum ``terms(linear, values, exposure, *of_channel)`` over the scored entries of a sparse batch, in double precision.
+
+    `linear` is what `dot` gives, and `terms` works entry by entry. Differentiable by all but the batch. Each block's gradients
+    are taken with its terms, while both are in the cache; nothing is kept for a second pass.
+    """
+    wanted = torch.is_grad_enabled()
+    return _SumTerms.apply(terms, batch, wanted, factors, table, bias, *of_channel)  # type: ignore[no-any-return, no-untyped-call]
+
+
 def marked_share(marked: Bool[Tensor, "*entry"], *, batch: Batch) -> Float[Tensor, "trial time 1"]:
     """Share of all channels that is marked in each bin."""
     if batch.entries is None:
@@ -95,15 +136,16 @@ def marked_share(marked: Bool[Tensor, "*entry"], *, batch: Batch) -> Float[Tenso
 
 class _GatherSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, table: Tensor, entries: Entries) -> Tensor:
-        ctx.save_for_backward(weights, table)
-        ctx.entries = entries
+    def forward(ctx: Any, weights: Tensor | Lazy, table: Tensor, entries: Entries) -> Tensor:
+        known = isinstance(weights, Tensor)
+        ctx.save_for_backward(table, *([weights] if known else []))
+        ctx.entries, ctx.weights = entries, None if known else weights
         return _sum_rows(weights, table, entries)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weights, table = ctx.saved_tensors
+        table, weights = ctx.saved_tensors[0], ctx.weights or ctx.saved_tensors[1]
         by_weights = by_table = None
         if ctx.needs_input_grad[0]:
             by_weights = _products(grad, table, None, ctx.entries)
@@ -145,30 +187,67 @@ class _Spread(torch.autograd.Function):
         return _sum_channels(grad, ctx.entries), None
 
 
-def _sum_rows(weights: Tensor, table: Tensor, entries: Entries) -> Tensor:
+class _SumTerms(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, terms: Callable[..., Tensor], batch: Batch, wanted: bool, *inputs: Tensor) -> Tensor:
+        (factors, table, bias), of_channel = inputs[:3], inputs[3:]
+        flat = factors.reshape(-1, factors.shape[-1])
+        total = flat.new_zeros((), dtype=torch.float64)
+        needs = [wanted, *(wanted and each.requires_grad for each in of_channel)]
+        asked_of = [each for each, needed in zip(of_channel, needs[1:], strict=True) if needed]
+        slopes = [each.new_zeros(each.shape) if wanted else each for each in (flat, table, bias, *asked_of)]
+        for block in _entries_of(batch).blocks():
+            tile, own = table[block.channels], block.entries
+            linear = _block_products(block, block.spread(bias), flat, tile)
+            variables = [linear, *(block.spread(each) for each in of_channel)]
+            asked = [each.requires_grad_() for each, needed in zip(variables, needs, strict=True) if needed]
+            exposure = None if batch.exposure is None else batch.exposure[own]
+            with torch.set_grad_enabled(wanted):
+                found = terms(linear, batch.values[own], exposure, *variables[1:])
+                # A product, as everything listed is finite: a choice between random entries is several times as slow.
+                part = torch.dot(found, batch.scored[own].to(found.dtype))
+            total += part.detach()
+            if wanted:
+                by_linear, *by_rest = torch.autograd.grad(part, asked)
+                slopes[0] += _block_rows(block, by_linear, tile)
+                slopes[1][block.channels] = _block_columns(block, by_linear, flat, len(tile))
+                for slope, by_entry in zip(slopes[2:], (by_linear, *by_rest), strict=True):
+                    slope[block.channels] = torch.bincount(block.columns, by_entry, len(tile))
+        if wanted:
+            ctx.save_for_backward(slopes[0].reshape(factors.shape), *slopes[1:])
+            ctx.needs = needs[1:]
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        slopes = [slope * grad.to(slope.dtype) for slope in ctx.saved_tensors]
+        rest = iter(slopes[3:])
+        return (None, None, None, *slopes[:3], *(next(rest) if needed else None for needed in ctx.needs))
+
+
+def _entries_of(batch: Batch) -> Entries:
+    if batch.entries is None:
+        raise TypeError("a sparse batch is needed")
+    return batch.entries
+
+
+def _sum_rows(weights: Tensor | Lazy, table: Tensor, entries: Entries) -> Tensor:
     """Entries × table to rows."""
     n_trials, n_bins, _ = entries.shape
     total = table.new_zeros(n_trials * n_bins, table.shape[1])
     for block in entries.blocks():
-        own, tile = weights[block.entries].to(table.dtype), table[block.channels]
-        if table.is_cpu:
-            bags = (block.columns, tile, block.pointers[:-1])
-            total += torch.nn.functional.embedding_bag(*bags, mode="sum", per_sample_weights=own)
-        else:
-            total.index_add_(0, entries.rows(block), tile.index_select(0, block.columns) * own[:, None])
+        total += _block_rows(block, _own(weights, block), table[block.channels])
     return total.reshape(n_trials, n_bins, -1)
 
 
-def _sum_columns(weights: Tensor, rows: Tensor, entries: Entries) -> Tensor:
+def _sum_columns(weights: Tensor | Lazy, rows: Tensor, entries: Entries) -> Tensor:
     """Entries × rows to channels: the transposed product."""
     flat = rows.reshape(-1, rows.shape[-1]).contiguous()
     total = flat.new_zeros(entries.shape[2], flat.shape[1])
     for block in entries.blocks():
-        own, part = weights[block.entries].to(flat.dtype), total[block.channels]
-        if flat.is_cpu:
-            part += torch.from_numpy(_matrix(own, block, (len(flat), len(part))).T @ flat.numpy())
-        else:
-            part.index_add_(0, block.columns, flat.index_select(0, entries.rows(block)) * own[:, None])
+        part = total[block.channels]
+        part += _block_columns(block, _own(weights, block), flat, len(part))
     return total
 
 
@@ -177,7 +256,7 @@ def _sum_channels(of_entry: Tensor, entries: Entries) -> Tensor:
     total = of_entry.new_zeros(entries.shape[2])
     for block in entries.blocks():
         n_channels = len(total[block.channels])
-        total[block.channels] = torch.bincount(block.columns, of_entry[block.entries], n_channels)
+        total[block.channels] = torch.bincount(block.columns, of_entry[block.entries], n_channels).to(total.dtype)
     return total
 
 
@@ -186,26 +265,39 @@ def _products(rows: Tensor, table: Tensor, bias: Tensor | None, entries: Entries
     flat = rows.reshape(-1, rows.shape[-1])
     found = flat.new_empty(len(entries))
     for block in entries.blocks():
-        tile = table[block.channels]
-        start = flat.new_zeros(()).expand(len(block.columns))
-        if bias is not None:
-            start = bias[block.channels].index_select(0, block.columns)
-        if flat.is_cpu:
-            found[block.entries] = _sampled(block, start, flat, tile)
-        else:
-            both = flat.index_select(0, entries.rows(block)) * tile.index_select(0, block.columns)
-            found[block.entries] = both.sum(-1) + start
+        start = flat.new_zeros(()).expand(len(block.columns)) if bias is None else block.spread(bias)
+        found[block.entries] = _block_products(block, start, flat, table[block.channels])
     return found
 
 
-def _sampled(block: Block, start: Tensor, flat: Tensor, tile: Tensor) -> Tensor:
+def _own(weights: Tensor | Lazy, block: Block) -> Tensor:
+    return weights[block.entries] if isinstance(weights, Tensor) else weights(block)
+
+
+def _block_rows(block: Block, weights: Tensor, tile: Tensor) -> Tensor:
+    weights = weights.to(tile.dtype)
+    if tile.is_cpu:
+        bags = (block.columns, tile, block.pointers[:-1])
+        return torch.nn.functional.embedding_bag(*bags, mode="sum", per_sample_weights=weights)
+    total = tile.new_zeros(len(block.counts), tile.shape[1])
+    return total.index_add_(0, block.rows, tile.index_select(0, block.columns) * weights[:, None])
+
+
+def _block_columns(block: Block, weights: Tensor, flat: Tensor, n_channels: int) -> Tensor:
+    weights = weights.to(flat.dtype)
+    if flat.is_cpu:
+        parts = (weights.numpy(), block.columns.numpy(), block.pointers.numpy())
+        return torch.from_numpy(csr_array(parts, shape=(len(flat), n_channels)).T @ flat.numpy())
+    total = flat.new_zeros(n_channels, flat.shape[1])
+    return total.index_add_(0, block.columns, flat.index_select(0, block.rows) * weights[:, None])
+
+
+def _block_products(block: Block, start: Tensor, flat: Tensor, tile: Tensor) -> Tensor:
+    if not flat.is_cpu:
+        return (flat.index_select(0, block.rows) * tile.index_select(0, block.columns)).sum(-1) + start
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         size = (len(flat), len(tile))
         at = torch.sparse_csr_tensor(block.pointers, block.columns, start, size, check_invariants=False)
     found: Tensor = torch.sparse.sampled_addmm(at, flat, tile.t()).values()
     return found
-
-
-def _matrix(weights: Tensor, block: Block, size: tuple[int, int]) -> csr_array[np.float32, tuple[int, int]]:
-    return csr_array((weights.numpy(), block.columns.numpy(), block.pointers.numpy()), shape=size)

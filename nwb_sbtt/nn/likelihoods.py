@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.entries import dot, spread
+from nwb_sbtt.nn.entries import dot, spread, sum_terms
 
 MAX_LOG_RATE = 10.0
 """Natural logarithm of the highest expected count per bin; keeps `exp` finite early in training."""
@@ -20,8 +20,8 @@ MAX_LOG_RATE = 10.0
 class Observation(nn.Module, ABC):
     """A linear read-out per session and the likelihood on top of it.
 
-    `nll` gives one term an entry of the batch, dense or sparse; terms outside what is scored are junk to be masked by the
-    caller. `expected` is of all channels: where there are a million, read factors out for a few trials or channels at a time.
+    `nll` gives one term an entry of the batch, dense or sparse; terms outside what is scored are junk.
+    `expected` is of all channels: where there are a million, take `expected_at` the entries of a batch.
     """
 
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
@@ -38,12 +38,41 @@ class Observation(nn.Module, ABC):
     @abstractmethod
     def _first_bias(self, of: ChannelStatistics) -> Float[Tensor, "channel"]: ...
 
-    def _linear_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
-        return dot(factors, self.weights[batch.session], bias=self.biases[batch.session], batch=batch)
+    @abstractmethod
+    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+        """What `_terms` must know of each channel beside the read-out."""
 
     @abstractmethod
+    def _terms(self, linear: Tensor, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        """Negative log-likelihood, entry by entry."""
+
     def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Negative log-likelihood of each entry, in nats."""
+        linear = dot(factors, self.weights[batch.session], bias=self.biases[batch.session], batch=batch)
+        of_channel = (spread(each, batch=batch) for each in self._of_channel(batch.session))
+        return self._terms(linear, batch.values, batch.exposure, *of_channel)
+
+    def total(
+        self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, ""]:
+        """Sum of `nll` over the scored entries. Junk elsewhere has no effect, on gradients either."""
+        if batch.entries is None:
+            nll = self.nll(factors, batch)
+            return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=dtype)
+        table, bias = self.weights[batch.session], self.biases[batch.session]
+        of_channel = self._of_channel(batch.session)
+        total = sum_terms(self._terms, factors, table=table, bias=bias, of_channel=of_channel, batch=batch)
+        return total.to(dtype)
+
+    def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
+        """Expected value of each entry of the batch, for its exposure, in the data's unit."""
+        linear = dot(factors, self.weights[batch.session], bias=self.biases[batch.session], batch=batch)
+        of_channel = (spread(each, batch=batch) for each in self._of_channel(batch.session))
+        return self._expected(linear, batch.exposure, *of_channel)
+
+    @abstractmethod
+    def _expected(self, linear: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        """Expected value, entry by entry."""
 
     @abstractmethod
     def expected(
@@ -55,18 +84,25 @@ class Observation(nn.Module, ABC):
 class Poisson(Observation):
     """Counts with rate ``exp(W f + b)`` per whole bin; a bin observed in part has that share of the rate.
 
-    `nll` leaves out the constant ``log k!``, which no parameter changes.
+    A term is ``λ e − k log(λ e)`` for count k, rate λ per bin and exposure e: without the constant ``log k!``, which no
+    parameter changes.
     """
 
     def _first_bias(self, of: ChannelStatistics) -> Float[Tensor, "channel"]:
         return of.mean.clamp(min=1e-6).log()
 
-    def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
-        """``λ e − k log(λ e)`` for count k, rate λ per bin and exposure e."""
-        log_rate = self._linear_at(factors, batch).clamp(max=MAX_LOG_RATE)
-        if batch.exposure is not None:
-            log_rate = log_rate + batch.exposure.log()
-        return log_rate.exp() - batch.values * log_rate
+    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+        return ()
+
+    def _terms(self, linear: Tensor, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        log_rate = linear.clamp(max=MAX_LOG_RATE)
+        if exposure is not None:
+            log_rate = log_rate + exposure.log()
+        return log_rate.exp() - values * log_rate
+
+    def _expected(self, linear: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        rate = linear.clamp(max=MAX_LOG_RATE).exp()
+        return rate if exposure is None else rate * exposure
 
     def expected(
         self, factors: Float[Tensor, "trial time factor"], session: str
@@ -76,7 +112,10 @@ class Poisson(Observation):
 
 
 class Gaussian(Observation):
-    """Values around ``(W f + b) · sd`` with a learned noise sd per channel."""
+    """Values around ``(W f + b) · sd`` with a learned noise sd per channel.
+
+    A term is ``½ log 2π + log σ + (x − μ)² / 2σ²`` with x, μ and σ in units of the channel's own sd.
+    """
 
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
         super().__init__(statistics, factors)
@@ -87,12 +126,16 @@ class Gaussian(Observation):
     def _first_bias(self, of: ChannelStatistics) -> Float[Tensor, "channel"]:
         return of.mean / of.sd
 
-    def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
-        """``½ log 2π + log σ + (x − μ)² / 2σ²`` with x, μ and σ in units of the channel's own sd."""
-        log_noise: Tensor = self.log_noise[batch.session].clamp(min=-6.0)
-        scaled = batch.values / batch.along_channels(self.get_buffer(f"scale_{batch.session}"))
-        residual = (scaled - self._linear_at(factors, batch)) * spread((-log_noise).exp(), batch=batch)
-        return 0.5 * math.log(2 * math.pi) + spread(log_noise, batch=batch) + 0.5 * residual**2
+    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+        return self.log_noise[session].clamp(min=-6.0), self.get_buffer(f"scale_{session}")
+
+    def _terms(self, linear: Tensor, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        log_noise, scale = of_channel
+        residual = values / scale - linear
+        return 0.5 * math.log(2 * math.pi) + log_noise + 0.5 * (residual * (-log_noise).exp()) ** 2
+
+    def _expected(self, linear: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        return linear * of_channel[1]
 
     def expected(
         self, factors: Float[Tensor, "trial time factor"], session: str
