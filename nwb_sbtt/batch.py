@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from nwb_sbtt.errors import DataError
@@ -19,13 +19,13 @@ ENTRIES_PER_ROW = 16
 
 
 def sparse_batch(
-    trial: Int[Tensor, "entry"],
-    time: Int[Tensor, "entry"],
+    trial: Integer[Tensor, "_"],
+    time: Integer[Tensor, "_"],
     *,
-    channel: Int[Tensor, "entry"],
-    values: Float[Tensor, "entry"],
+    channel: Integer[Tensor, "_"],
+    values: Float[Tensor, "_"],
     shape: tuple[int, int, int],
-    exposure: Float[Tensor, "entry"] | None = None,
+    exposure: Float[Tensor, "_"] | None = None,
     session: str = "session",
 ) -> Batch:
     """Make a batch of a list of observed entries, without the box that they lie in.
@@ -81,14 +81,14 @@ def sparse_batch(
         rows = slice(bounds[i], bounds[i + 1]) if order is None else order[bounds[i] : bounds[i + 1]]
         return time[rows], channel[rows], [column[rows] for column in columns]
 
-    index, columns = _arranged(shape, len(values), entries_of, [column.dtype for column in columns])
-    everything = torch.ones((), dtype=torch.bool).expand(len(values))
+    index, columns = _arranged(shape, len(values), entries_of, [each.dtype for each in columns], device=values.device)
+    everything = torch.ones((), dtype=torch.bool, device=values.device).expand(len(values))
     return Batch(
         values=columns[0],
         observed=everything,
         shown=everything,
         scored=everything,
-        trials=torch.arange(shape[0]),
+        trials=torch.arange(shape[0], device=values.device),
         exposure=columns[1] if len(columns) > 1 else None,
         session=session,
         entries=index,
@@ -106,7 +106,7 @@ def to_sparse(batch: Batch) -> Batch:
         return time, channel, [each[i][time, channel] for each in given]
 
     n_entries = int(batch.observed.sum())
-    index, columns = _arranged(batch.shape, n_entries, entries_of, [each.dtype for each in given])
+    index, columns = _arranged(batch.shape, n_entries, entries_of, [each.dtype for each in given], device=batch.device)
     return replace(
         batch,
         values=columns[0],
@@ -353,6 +353,8 @@ def _arranged(
     n_entries: int,
     entries_of: Callable[[int], tuple[Tensor, Tensor, list[Tensor]]],
     dtypes: list[torch.dtype],
+    *,
+    device: torch.device,
 ) -> tuple[Entries, list[Tensor]]:
     """Put entries in order, trial by trial, so that little beside the result is ever held.
 
@@ -370,20 +372,18 @@ def _arranged(
         counts[:, i] = torch.bincount(places.cpu(), minlength=n_blocks * n_bins).reshape(n_blocks, n_bins)
     pointers = _running(counts)
     firsts = pointers[:-1].reshape(n_blocks, n_trials, n_bins)[:, :, 0]
-    channels, columns = torch.empty(0, dtype=torch.int32), list[Tensor]()
+    channels = torch.empty(n_entries, dtype=torch.int32, device=device)
+    columns = [torch.empty(n_entries, dtype=dtype, device=device) for dtype in dtypes]
     for i in range(n_trials):
         time, channel, own = entries_of(i)
-        if not columns:
-            channels = torch.empty(n_entries, dtype=torch.int32, device=channel.device)
-            columns = [torch.empty(n_entries, dtype=dtype, device=channel.device) for dtype in dtypes]
         channel = channel.long()
         key, order = torch.sort(((channel // width) * n_bins + time) * n_channels + channel)
         if (key[1:] == key[:-1]).any():
             raise DataError("some places have more than one entry; each trial, time and channel may come once")
         length = counts[:, i].sum(-1)
         shift = firsts[:, i] - (length.cumsum(0) - length)
-        to = (torch.repeat_interleave(shift, length) + torch.arange(len(key))).to(channel.device)
+        to = (torch.repeat_interleave(shift, length) + torch.arange(len(key))).to(device)
         channels[to] = channel[order].int()
         for column, given in zip(columns, own, strict=True):
             column[to] = given[order]
-    return Entries(shape, width, channels, pointers.to(channels.device)), columns
+    return Entries(shape, width, channels, pointers.to(device)), columns

@@ -1,5 +1,7 @@
 """Small random batches for tests."""
 
+from dataclasses import replace
+
 import torch
 
 from nwb_sbtt.batch import Batch
@@ -18,3 +20,46 @@ def make_batch(
     return Batch(
         values=values * observed, observed=observed, shown=observed, scored=observed, trials=torch.arange(n_trials)
     )
+
+
+def make_masked_batch(*, missing: float, seed: int, exposure: bool = False, session: str = "session") -> Batch:
+    """The same with 20 channels, of which one was never observed, and with some entries hidden and some not scored."""
+    batch = make_batch(n_channels=20, missing=missing, seed=seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    observed = batch.observed.clone()
+    observed[:, :, 4] = False
+    drawn = torch.rand((2, *observed.shape), generator=generator)
+    return replace(
+        batch,
+        values=batch.values * observed,
+        observed=observed,
+        shown=observed & (drawn[0] < 0.6),
+        scored=observed & (drawn[1] < 0.7),
+        exposure=(0.1 + 0.9 * drawn[0]).where(observed, torch.ones(())) if exposure else None,
+        session=session,
+    )
+
+
+def to_dense(batch: Batch) -> Batch:
+    """Lay a sparse batch out in its box."""
+    assert batch.entries is not None
+    exposure = batch.exposure
+    observed = batch.dense(batch.observed)
+    return replace(
+        batch,
+        values=batch.dense(batch.values),
+        observed=observed,
+        shown=batch.dense(batch.shown),
+        scored=batch.dense(batch.scored),
+        exposure=None if exposure is None else batch.dense(exposure).where(observed, torch.ones(())),
+        entries=None,
+    )
+
+
+def assert_same(one: Batch, other: Batch) -> None:
+    """Every field of two dense batches agrees to the bit."""
+    for name in ("values", "observed", "shown", "scored", "trials"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+    assert (one.exposure is None) == (other.exposure is None)
+    assert one.exposure is None or torch.equal(one.exposure, other.exposure)
+    assert one.session == other.session

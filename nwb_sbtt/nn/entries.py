@@ -279,8 +279,7 @@ def _block_rows(block: Block, weights: Tensor, tile: Tensor) -> Tensor:
     if tile.is_cpu:
         bags = (block.columns, tile, block.pointers[:-1])
         return torch.nn.functional.embedding_bag(*bags, mode="sum", per_sample_weights=weights)
-    total = tile.new_zeros(len(block.counts), tile.shape[1])
-    return total.index_add_(0, block.rows, tile.index_select(0, block.columns) * weights[:, None])
+    return _plain_rows(block, weights, tile)
 
 
 def _block_columns(block: Block, weights: Tensor, flat: Tensor, n_channels: int) -> Tensor:
@@ -288,16 +287,29 @@ def _block_columns(block: Block, weights: Tensor, flat: Tensor, n_channels: int)
     if flat.is_cpu:
         parts = (weights.numpy(), block.columns.numpy(), block.pointers.numpy())
         return torch.from_numpy(csr_array(parts, shape=(len(flat), n_channels)).T @ flat.numpy())
-    total = flat.new_zeros(n_channels, flat.shape[1])
-    return total.index_add_(0, block.columns, flat.index_select(0, block.rows) * weights[:, None])
+    return _plain_columns(block, weights, flat, n_channels)
 
 
 def _block_products(block: Block, start: Tensor, flat: Tensor, tile: Tensor) -> Tensor:
     if not flat.is_cpu:
-        return (flat.index_select(0, block.rows) * tile.index_select(0, block.columns)).sum(-1) + start
+        return _plain_products(block, start, flat, tile)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         size = (len(flat), len(tile))
         at = torch.sparse_csr_tensor(block.pointers, block.columns, start, size, check_invariants=False)
     found: Tensor = torch.sparse.sampled_addmm(at, flat, tile.t()).values()
     return found
+
+
+def _plain_rows(block: Block, weights: Tensor, tile: Tensor) -> Tensor:
+    total = tile.new_zeros(len(block.counts), tile.shape[1])
+    return total.index_add_(0, block.rows, tile.index_select(0, block.columns) * weights[:, None])
+
+
+def _plain_columns(block: Block, weights: Tensor, flat: Tensor, n_channels: int) -> Tensor:
+    total = flat.new_zeros(n_channels, flat.shape[1])
+    return total.index_add_(0, block.columns, flat.index_select(0, block.rows) * weights[:, None])
+
+
+def _plain_products(block: Block, start: Tensor, flat: Tensor, tile: Tensor) -> Tensor:
+    return (flat.index_select(0, block.rows) * tile.index_select(0, block.columns)).sum(-1) + start
