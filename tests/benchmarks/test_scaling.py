@@ -1,0 +1,46 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def scaling(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import scaling
+
+    return scaling
+
+
+def test_every_case_is_in_table_and_figure_and_memory_is_not_that_of_the_box(tmp_path):
+    words = ["--small", "--json", tmp_path / "s.json", "--figure", tmp_path / "s.png"]
+    subprocess.run([sys.executable, BENCHMARKS / "scaling.py", *words], check=True, capture_output=True)
+    content = json.loads((tmp_path / "s.json").read_text())
+    assert content["machine"]["processor"]
+    assert [(row["samples"], row["channels"]) for row in content["rows"]] == [
+        (64000, 40000),
+        (32000, 4000),
+    ]
+    assert all(
+        0 < row["CPU-seconds a step"] < 5 and row["weights GiB"] < row["peak GiB"] < 2 for row in content["rows"]
+    )
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_bin_observes_as_many_channels_all_over(scaling):
+    batch = scaling.draw(3, 4, 1000, per_bin=10, generator=torch.Generator().manual_seed(0))
+    assert batch.shape == (3, 4, 1000)
+    observed = batch.dense(batch.observed)
+    assert (observed.reshape(3, 4, 10, 100).sum(-1) == 1).all()
+    assert (batch.values >= 0).all()
+    assert batch.values.max() > 0
+
+
+def test_the_slope_of_what_grows_in_proportion_is_one(scaling):
+    rows = [{"samples": n, "channel part": 3e-9 * n} for n in (10, 1000, 5000)]
+    assert scaling.slope(rows) == pytest.approx(1)
