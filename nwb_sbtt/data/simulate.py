@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_sbtt.data.schema import DIMS, make_dataset
+from nwb_sbtt.data.population import Readout, Task, check_positive, recorded, split_labels, trial_starts
 from nwb_sbtt.errors import DataError
 
 SUBSTEPS = 40
 BURN_IN = 20.0
 """Lorenz time units after which a start lies on the attractor."""
-BASE_RATE = 5.0
-"""Hz."""
-VALID = 0.2
-FIRST_ID, ID_STEP = 7, 3
-"""Ids of the channels are no row numbers, as in most recordings."""
 GO = 0.2
 """Seconds from a trial's start to its go cue, in whole bins; the middle of trials that are shorter than twice that."""
 
@@ -48,10 +42,7 @@ class LorenzDynamics:
     split_by: Literal["trial", "condition"] = "trial"
 
     def __post_init__(self) -> None:
-        for name in ("speed", "mean_rate", "depth"):
-            value = getattr(self, name)
-            if value is not None and not (isfinite(value) and value > 0):
-                raise DataError(f"{name} is {value}; expected a positive number")
+        check_positive(self, "speed", "mean_rate", "depth")
         if self.split_by not in ("trial", "condition"):
             raise DataError(f"split_by is {self.split_by!r}; expected 'trial' or 'condition'")
 
@@ -98,42 +89,27 @@ def lorenz(
     {'trial': 15, 'time': 50, 'channel': 29, 'latent': 3}
     """
     dynamics = dynamics or LorenzDynamics()
-    _check(n_channels, n_bins, conditions, trials_per_condition, bin_width)
+    task = Task(n_channels, n_bins, bin_width, conditions, trials_per_condition)
     generator = np.random.default_rng(seed)
     latents = _courses(generator, conditions, n_bins, dynamics.speed)
-    rates = _rates(generator, latents, n_channels, dynamics)
+    rates = Readout(dynamics.depth, dynamics.mean_rate).rates(generator, latents, n_channels)
     condition = generator.permutation(np.repeat(np.arange(conditions), trials_per_condition))
     counts = generator.poisson(rates[condition] * bin_width)
-    starts = _starts(generator, len(condition), n_bins * bin_width)
+    starts = trial_starts(generator, len(condition), task.duration)
     cue = min(round(GO / bin_width), n_bins // 2) * bin_width
-    ds = make_dataset(
+    return recorded(
         counts,
-        np.ones(counts.shape, bool),
         bin_width=bin_width,
-        kind="units",
-        channel_id=FIRST_ID + ID_STEP * np.arange(n_channels),
-        trial_start=starts,
+        starts=starts,
+        rates=rates[condition],
+        latents=latents[condition],
         coords={
             "condition": ("trial", condition),
-            "split": ("trial", _split(generator, condition, dynamics.split_by)),
+            "split": ("trial", split_labels(generator, condition, by=dynamics.split_by)),
             "go_time": ("trial", starts + cue),
         },
-        attrs={"unit": "counts", "bin_reference": "center", "session_id": f"lorenz-{seed}"},
+        attrs={"session_id": f"lorenz-{seed}", "system": "lorenz"},
     )
-    return ds.assign(
-        true_rates=(DIMS, rates[condition].astype(np.float32)),
-        true_latents=(("trial", "time", "latent"), latents[condition].astype(np.float32)),
-    )
-
-
-def _check(n_channels: int, n_bins: int, conditions: int, trials_per_condition: int, bin_width: float) -> None:
-    smallest = {"n_channels": (n_channels, 1), "n_bins": (n_bins, 2), "conditions": (conditions, 1)}
-    smallest["trials_per_condition"] = (trials_per_condition, 1)
-    for name, (value, least) in smallest.items():
-        if value < least:
-            raise DataError(f"{name} is {value}; expected at least {least}")
-    if not (isfinite(bin_width) and bin_width > 0):
-        raise DataError(f"bin_width is {bin_width}; expected a positive number of seconds")
 
 
 def _courses(generator: np.random.Generator, conditions: int, n_bins: int, speed: float) -> NDArray[np.float64]:
@@ -163,37 +139,3 @@ def _advance(state: NDArray[np.float64], *, step: float, n_steps: int) -> NDArra
 def _velocity(state: NDArray[np.float64]) -> NDArray[np.float64]:
     x, y, z = state.T
     return np.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], axis=1)
-
-
-def _rates(
-    generator: np.random.Generator, latents: NDArray[np.float64], n_channels: int, dynamics: LorenzDynamics
-) -> NDArray[np.float64]:
-    """Hz; (condition, time, channel)."""
-    readout = latents @ generator.normal(size=(3, n_channels))
-    readout *= dynamics.depth * generator.uniform(0.75, 1.25, n_channels) / readout.std((0, 1))
-    rates = BASE_RATE * np.exp(generator.normal(0, 0.1, n_channels) + readout)
-    if dynamics.mean_rate is not None:
-        rates *= dynamics.mean_rate / rates.mean()
-    return np.asarray(rates)
-
-
-def _starts(generator: np.random.Generator, n_trials: int, duration: float) -> NDArray[np.float64]:
-    """Starts in whole milliseconds, the first at 0.5 s, pauses of 0.3 to 0.7 s."""
-    pauses = generator.integers(300, 701, n_trials - 1) / 1000
-    return np.round(0.5 + np.concatenate([[0.0], np.cumsum(pauses + np.ceil(duration * 1000) / 1000)]), 3)
-
-
-def _split(
-    generator: np.random.Generator, condition: NDArray[np.int64], by: Literal["trial", "condition"]
-) -> NDArray[np.str_]:
-    """Mark a fifth as "valid": of each condition's trials, give or take one, or of the conditions."""
-    conditions = int(condition.max()) + 1
-    order = generator.permutation(conditions)
-    if by == "condition":
-        return np.where(np.isin(condition, order[: round(VALID * conditions)]), "valid", "train")
-    each, extra = divmod(round(VALID * len(condition)), conditions)
-    label = np.full(len(condition), "train")
-    for place, which in enumerate(order):
-        members = generator.permutation(np.flatnonzero(condition == which))
-        label[members[: each + (place < extra)]] = "valid"
-    return label

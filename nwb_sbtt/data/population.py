@@ -1,0 +1,136 @@
+"""What all simulated tasks share: trials on a clock, neurons that read latents out, and which trials validate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from nwb_sbtt.data.schema import DIMS, make_dataset
+from nwb_sbtt.errors import DataError
+
+BASE_RATE = 5.0
+"""Hz."""
+GAIN_SPREAD, DEPTH_SPREAD = 0.1, 0.25
+"""Sd of the log of the neurons' base rates; by how much of the mean their depths differ, at most."""
+VALID = 0.2
+FIRST_ID, ID_STEP = 7, 3
+"""Ids of the channels are no row numbers, as in most recordings."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Sizes of a simulated task; `bin_width` in seconds.
+
+    Raises
+    ------
+    DataError
+        If a size is too small.
+    """
+
+    n_channels: int
+    n_bins: int
+    bin_width: float
+    conditions: int
+    trials_per_condition: int
+
+    def __post_init__(self) -> None:
+        least = {"n_channels": 1, "n_bins": 2, "conditions": 1, "trials_per_condition": 1}
+        for name, smallest in least.items():
+            if (value := getattr(self, name)) < smallest:
+                raise DataError(f"{name} is {value}; expected at least {smallest}")
+        if not (isfinite(self.bin_width) and self.bin_width > 0):
+            raise DataError(f"bin_width is {self.bin_width}; expected a positive number of seconds")
+
+    @property
+    def duration(self) -> float:
+        """Seconds of a trial."""
+        return self.n_bins * self.bin_width
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Log-rates as a random linear read-out of latents: their mean standard deviation, and the mean rate in Hz or None."""
+
+    depth: float
+    mean_rate: float | None = None
+
+    def rates(
+        self, generator: np.random.Generator, latents: NDArray[np.float64], n_channels: int
+    ) -> NDArray[np.float64]:
+        """Hz; (…, time, channel) from latents (…, time, latent)."""
+        readout = latents @ generator.normal(size=(latents.shape[-1], n_channels))
+        spread = generator.uniform(1 - DEPTH_SPREAD, 1 + DEPTH_SPREAD, n_channels)
+        readout *= self.depth * spread / readout.std((0, 1))
+        rates = BASE_RATE * np.exp(generator.normal(0, GAIN_SPREAD, n_channels) + readout)
+        if self.mean_rate is not None:
+            rates *= self.mean_rate / rates.mean()
+        return np.asarray(rates)
+
+
+def check_positive(settings: object, *names: str) -> None:
+    """Refuse settings that are neither None nor a positive number.
+
+    Raises
+    ------
+    DataError
+        Naming the setting.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not (isfinite(value) and value > 0):
+            raise DataError(f"{name} is {value}; expected a positive number")
+
+
+def trial_starts(generator: np.random.Generator, n_trials: int, duration: float) -> NDArray[np.float64]:
+    """Starts in whole milliseconds, the first at 0.5 s, pauses of 0.3 to 0.7 s."""
+    pauses = generator.integers(300, 701, n_trials - 1) / 1000
+    return np.round(0.5 + np.concatenate([[0.0], np.cumsum(pauses + np.ceil(duration * 1000) / 1000)]), 3)
+
+
+def split_labels(
+    generator: np.random.Generator, condition: NDArray[np.int64], *, by: Literal["trial", "condition"]
+) -> NDArray[np.str_]:
+    """Mark a fifth as "valid": of each condition's trials, give or take one, or of the conditions."""
+    conditions = int(condition.max()) + 1
+    order = generator.permutation(conditions)
+    if by == "condition":
+        return np.where(np.isin(condition, order[: round(VALID * conditions)]), "valid", "train")
+    each, extra = divmod(round(VALID * len(condition)), conditions)
+    label = np.full(len(condition), "train")
+    for place, which in enumerate(order):
+        members = generator.permutation(np.flatnonzero(condition == which))
+        label[members[: each + (place < extra)]] = "valid"
+    return label
+
+
+def recorded(
+    counts: NDArray[np.int64],
+    *,
+    bin_width: float,
+    starts: NDArray[np.float64],
+    rates: NDArray[np.float64],
+    latents: NDArray[np.float64],
+    coords: Mapping[str, tuple[str, ArrayLike]],
+    attrs: Mapping[str, str | float | int],
+) -> xr.Dataset:
+    """Counts as a Dataset of units observed throughout, with the true rates [Hz] and latents beside them."""
+    ds = make_dataset(
+        counts,
+        np.ones(counts.shape, bool),
+        bin_width=bin_width,
+        kind="units",
+        channel_id=FIRST_ID + ID_STEP * np.arange(counts.shape[2]),
+        trial_start=starts,
+        coords=coords,
+        attrs={"unit": "counts", "bin_reference": "center", **attrs},
+    )
+    return ds.assign(
+        true_rates=(DIMS, rates.astype(np.float32)),
+        true_latents=(("trial", "time", "latent"), latents.astype(np.float32)),
+    )
