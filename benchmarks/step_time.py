@@ -1,0 +1,231 @@
+"""CPU-seconds of one training step of LFADS beside a plain implementation of it, in alternation.
+
+A step is all of it: coordinated dropout, both passes, the loss on hidden entries with its KL terms, clipping, AdamW, and for
+ours the moving average of the weights. Same widths, bins, channels and batch for all rows. What is not the same, by design:
+ours reads channels in by 32 sums and their smoothed copies, and has one encoder for initial condition and controller where
+the plain one has two; "GFLOP" counts what each one's matrix products really cost (at paper size ours saves a sixth, at the
+small one nothing). Its dropout is drawn for all bins at once, and the controller sees the generator's state undropped.
+
+"matrix rate" is how fast this machine does the plain implementation's matrix products (every shape, as often as it occurs)
+one after the other and nothing else; a row's "share" is the time its own products take at that rate, of its CPU-seconds.
+"of floor" is the time that the plain implementation's products take, of the row's CPU-seconds.
+
+    python benchmarks/step_time.py --json step_time.json --figure step_time.png
+    python benchmarks/step_time.py --small
+    python benchmarks/step_time.py --reference other_implementation.py   # a file with a class LFADS(n, co=, gen=, fac=)
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from machine import machine, save, show
+from plain_lfads import PlainLFADS
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import FitConfig, LFADSConfig, MaskConfig, ModelConfig
+from nwb_sbtt.models import make_model
+from nwb_sbtt.nn.channels import channel_statistics
+from nwb_sbtt.train import schedules
+from nwb_sbtt.train.loop import _Run
+
+HIDDEN = 0.3
+"""Share of the entries hidden from the encoder, and dropout of units."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What all rows share."""
+
+    channels: int
+    steps: int
+    inputs: int
+    generator: int
+    factors: int
+    batch: int = 64
+
+
+PAPER = Size(channels=202, steps=140, inputs=4, generator=200, factors=100)
+SMALL = Size(channels=29, steps=50, inputs=1, generator=64, factors=8)
+Step = Callable[[], object]
+
+
+def main() -> None:
+    """Measure and print the table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--small", action="store_true", help="29 channels × 50 bins, every width 64 (seconds)")
+    arguments.add_argument("--repeats", type=int, help="steps of each row; the median is shown (default 9, small 15)")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument(
+        "--reference", type=Path, help="file with the class LFADS to measure instead of the plain one"
+    )
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--figure", type=Path)
+    asked = arguments.parse_args()
+    torch.set_num_threads(asked.threads)
+    torch.manual_seed(asked.seed)
+    size = SMALL if asked.small else PAPER
+    steps = {
+        "plain": _plain(size, asked.reference),
+        "nwb_sbtt": _ours(size, _lfads(size, size.inputs)),
+        "nwb_sbtt, no controller": _ours(size, _lfads(size, 0)),
+    }
+    rows = _table(steps, asked.repeats or (15 if asked.small else 9))
+    print({**machine(), "threads": asked.threads, **vars(size)})
+    show(rows)
+    save(asked.json, {**vars(asked), **vars(size)}, rows)
+    if asked.figure:
+        _figure(rows, asked.figure)
+
+
+def _lfads(size: Size, inputs: int) -> LFADSConfig:
+    widths = {"encoder": 64, "initial_condition": 64, "controller": 64}
+    return LFADSConfig(**widths, inputs=inputs, generator=size.generator, factors=size.factors, dropout=HIDDEN)
+
+
+def _ours(size: Size, model: ModelConfig) -> Step:
+    """One step of `fit`'s own loop; a row for another model needs its config alone."""
+    counts = _counts(size)
+    everywhere = torch.ones_like(counts, dtype=torch.bool)
+    batch = Batch(counts, everywhere, everywhere, everywhere, torch.arange(size.batch))
+    config = FitConfig(model=model, masks=MaskConfig(coordinated_dropout=(HIDDEN, HIDDEN)))
+    net = make_model(model, {"session": channel_statistics(batch)}, "poisson").train()
+    with tempfile.TemporaryDirectory() as folder:
+        run = _Run(net, config, Path(folder), schedules.plan(config, [size.batch]))
+    generator = torch.Generator().manual_seed(0)
+    return lambda: run.step(batch, generator, 500, of=1000)
+
+
+def _plain(size: Size, path: Path | None) -> Step:
+    if path is None:
+        net: nn.Module = PlainLFADS(
+            size.channels, inputs=size.inputs, generator=size.generator, factors=size.factors, dropout=HIDDEN
+        )
+    else:
+        spec = importlib.util.spec_from_file_location("reference", path)
+        if spec is None or spec.loader is None:
+            raise SystemExit(f"cannot load {path}; --reference takes a Python file with a class LFADS")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        net = module.LFADS(size.channels, co=size.inputs, gen=size.generator, fac=size.factors)
+    optimizer, counts = torch.optim.AdamW(net.parameters(), 1e-3), _counts(size)
+
+    def step() -> None:
+        shown = torch.bernoulli(torch.full_like(counts, 1 - HIDDEN))
+        log_rates, kl = net(counts * shown / (1 - HIDDEN))
+        nll = nn.functional.poisson_nll_loss(log_rates, counts, full=True, reduction="none")
+        loss = (nll * (1 - shown)).sum() / (1 - shown).sum() + 1e-6 * kl
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 200.0)
+        optimizer.step()
+
+    return step
+
+
+def _counts(size: Size) -> torch.Tensor:
+    return torch.poisson(torch.full((size.batch, size.steps, size.channels), 0.1))
+
+
+def _table(steps: dict[str, Step], repeats: int) -> list[dict[str, Any]]:
+    products = {name: _products(step) for name, step in steps.items()}
+    cpu: dict[str, list[float]] = {name: [] for name in steps}
+    wall: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats):
+        for name, step in steps.items():
+            before = time.process_time(), time.perf_counter()
+            step()
+            cpu[name].append(time.process_time() - before[0])
+            wall[name].append(time.perf_counter() - before[1])
+    floor = sum(n * _seconds(shape) for shape, n in products["plain"].items())
+    rate = _gflop(products["plain"]) / floor
+    return [
+        {
+            "model": name,
+            "CPU s/step": median(cpu[name]),
+            "ratio": median(cpu[name]) / median(cpu["plain"]),
+            "wall s/step": median(wall[name]),
+            "GFLOP": _gflop(products[name]),
+            "GFLOP/s": _gflop(products[name]) / median(cpu[name]),
+            "matrix rate": rate,
+            "share": _gflop(products[name]) / rate / median(cpu[name]),
+            "of floor": floor / median(cpu[name]),
+        }
+        for name in steps
+    ]
+
+
+Shape = tuple[int, int, int, int]
+"""Of a matrix product: batch, rows, inner, columns."""
+
+
+class _Recorder(TorchDispatchMode):
+    """Counts matrix products by shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[Shape] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__.rstrip("_")
+        if name in ("mm", "addmm", "bmm", "baddbmm"):
+            a, b = args[-2:]
+            self.seen[a.shape[0] if a.dim() == 3 else 1, a.shape[-2], a.shape[-1], b.shape[-1]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _products(step: Step) -> Counter[Shape]:
+    step()
+    with _Recorder() as recorder:
+        step()
+    return recorder.seen
+
+
+def _gflop(products: Counter[Shape]) -> float:
+    return sum(2 * n * batch * rows * inner * columns for (batch, rows, inner, columns), n in products.items()) / 1e9
+
+
+def _seconds(shape: Shape) -> float:
+    batch, rows, inner, columns = shape
+    a, b, out = torch.randn(batch, rows, inner), torch.randn(batch, inner, columns), torch.empty(batch, rows, columns)
+    times = max(3, int(2e9 / (2 * batch * rows * inner * columns) / 20))
+    took = []
+    for _ in range(4):
+        before = time.process_time()
+        for _ in range(min(times, 200)):
+            for x, y, z in zip(a, b, out, strict=True):
+                torch.mm(x, y, out=z)
+        took.append((time.process_time() - before) / min(times, 200))
+    return min(took)
+
+
+def _figure(rows: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 2.2), layout="constrained")
+    axes = figure.subplots()
+    names = [row["model"] for row in rows][::-1]
+    axes.barh(names, [row["CPU s/step"] for row in rows][::-1], color="#0072B2", height=0.6)
+    axes.barh(names, [row["GFLOP"] / row["matrix rate"] for row in rows][::-1], color="#E69F00", height=0.6)
+    axes.set_xlabel("CPU-seconds per training step (orange: its matrix products at the machine's rate)")
+    for i, row in enumerate(rows[::-1]):
+        axes.text(row["CPU s/step"], i, f" {row['ratio']:.2f}", va="center")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
