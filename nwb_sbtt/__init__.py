@@ -18,6 +18,7 @@ _HOMES = {
     "BandwidthConfig": "config",
     "ReadConfig": "config",
     "SAEConfig": "config",
+    "ConvConfig": "config",
     "LFADSConfig": "config",
     "MaskConfig": "config",
     "TrainConfig": "config",
@@ -56,6 +57,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from nwb_sbtt.config import BandwidthConfig as BandwidthConfig
     from nwb_sbtt.config import Chop as Chop
+    from nwb_sbtt.config import ConvConfig as ConvConfig
     from nwb_sbtt.config import ElectricalConfig as ElectricalConfig
     from nwb_sbtt.config import FitConfig as FitConfig
     from nwb_sbtt.config import InitConfig as InitConfig

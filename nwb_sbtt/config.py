@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.mistakes import in_words
@@ -127,17 +127,26 @@ class RoiConfig(Config):
 
 
 class BandwidthConfig(Config):
-    """A limit on how many channels are sampled per bin, imposed on data after reading.
+    """A limit on how many channels are sampled per bin, imposed on data after reading; see `nwb_sbtt.limit_bandwidth`.
 
-    * ``random``: ``k`` channels of N drawn in every bin of every trial;
+    * ``speckled``: ``k`` channels of N drawn in every bin of every trial ("random" means the same);
     * ``round_robin``: blocks of ``k`` in turn, as a multiplexer does;
     * ``fixed``: the same ``k`` channels throughout (control);
-    * ``decimate``: all channels, but only every (N/k)-th bin (control with the same budget).
+    * ``decimate``: all channels, but only in a share k/N of the bins (control).
+
+    All take equally many samples of a trial. ``full`` is the share of the training trials that are left as they are.
     """
 
-    scheme: Literal["random", "round_robin", "fixed", "decimate"] = "random"
+    scheme: Literal["speckled", "round_robin", "fixed", "decimate"] = "speckled"
     k: Count
     seed: NotNegativeInt = 0
+    full: Share = 0.0
+
+    @field_validator("scheme", mode="before")
+    @classmethod
+    def _renamed(cls, scheme: object) -> object:
+        # What "speckled" was called in files of version 0.1.
+        return "speckled" if scheme == "random" else scheme
 
 
 class ReadConfig(Config):
@@ -205,7 +214,33 @@ class LFADSConfig(Config):
     state_limit: Positive = 5.0
 
 
-ModelConfig = Annotated[SAEConfig | LFADSConfig, Field(discriminator="name")]
+class ConvConfig(Config):
+    """Gated long convolutions that read the data again after each guess; all bins at once."""
+
+    name: Literal["conv"] = "conv"
+    read_in: Count = 32
+    width: Count = 64
+    layers: Count = 6
+    groups: Count = 16
+    """Kernels a layer; divides the width."""
+    reach: Count = 64
+    """Farthest lag of a kernel, in bins."""
+    factors: Count = 40
+    dropout: Share | None = None
+    """Of features of whole trials; None goes from .4 where 64 trials train, or fewer, to .1 where 1248 do."""
+    noise: NotNegative | None = None
+    """Sd of the noise on the factors in training; None goes from .5 to .3 likewise."""
+    smoothing: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0, 8.0)
+    """Sds, in bins, of the Gaussians through which the model sees its input beside the input itself."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> ConvConfig:
+        if self.width % self.groups:
+            raise ValueError(f"{self.groups} groups do not divide a width of {self.width}")
+        return self
+
+
+ModelConfig = Annotated[SAEConfig | LFADSConfig | ConvConfig, Field(discriminator="name")]
 
 
 # Fitting
@@ -214,8 +249,9 @@ ModelConfig = Annotated[SAEConfig | LFADSConfig, Field(discriminator="name")]
 class MaskConfig(Config):
     """What the encoder may see and what is scored while fitting; see ``nwb_sbtt.masks``."""
 
-    coordinated_dropout: tuple[Share, Share] = (0.5, 0.5)
-    """Lowest and highest share of the observed entries hidden from the encoder; drawn anew for each batch."""
+    coordinated_dropout: tuple[Share, Share] | None = None
+    """Lowest and highest share of the observed entries hidden from the encoder; drawn anew for each batch. None takes half;
+    for a convolutional model .7 to .9 where 64 trials train, or fewer, half where 1248 do, and in between what lies between."""
     hidden: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the observed entries of the validation trials kept from the encoder; models are compared on these."""
     held_out_channels: Share = 0.0
@@ -226,12 +262,14 @@ class TrainConfig(Config):
     """Optimiser, schedules and when to stop."""
 
     epochs: Count | None = None
-    """None takes as many as make 3000 optimiser steps, at most 1000."""
+    """None takes as many as make 3000 optimiser steps, at most 1000; for a convolutional model 500 to 1200 steps."""
     batch_size: Count | None = None
-    """Trials; None takes a twentieth of the training trials, between 8 and 64."""
-    learning_rate: Positive = 8e-3
-    """Peak of a one-cycle schedule: a linear rise over the first tenth of training, then half a cosine to zero."""
-    weight_decay: NotNegative = 1e-4
+    """Trials; None takes a twentieth of the training trials, between 8 (convolutional: 16) and 64."""
+    learning_rate: Positive | None = None
+    """Peak of a one-cycle schedule: a linear rise over the first tenth of training, then half a cosine to zero. None takes
+    .008; for a convolutional model .002 to .004."""
+    weight_decay: NotNegative | None = None
+    """Of weights, not of offsets. None takes .0001; for a convolutional model 1 (few trials) to .0001."""
     gradient_clip: Positive = 1.0
     averaging: Share = 0.995
     """Decay per step of the moving average of the weights, which is what is validated and kept."""
@@ -270,7 +308,7 @@ class InitConfig(Config):
 class FitConfig(Config):
     """All that a fit depends on, beside the data."""
 
-    model: ModelConfig = LFADSConfig()
+    model: ModelConfig = ConvConfig()
     likelihood: Literal["auto", "poisson", "gaussian"] = "auto"
     masks: MaskConfig = MaskConfig()
     train: TrainConfig = TrainConfig()

@@ -21,6 +21,7 @@ from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.preparation import prepare, signature_of, train_and_valid
 from nwb_sbtt.runfolder import claim, fail, members, mend
 from nwb_sbtt.train.loop import train
+from nwb_sbtt.train.schedules import fill
 from nwb_sbtt.train.trackers import Tracker, default_tracker
 
 
@@ -104,5 +105,6 @@ def _first(config: FitConfig, signature: dict[str, Any], pairs: list[tuple[Batch
     statistics = {train_batch.session: channel_statistics(train_batch) for train_batch, _ in pairs}
     with torch.random.fork_rng():
         torch.manual_seed(config.training_seed)
-        model = make_model(config.model, statistics, signature["likelihood"])
+        settings = fill(config.model, [len(train_batch.trials) for train_batch, _ in pairs])
+        model = make_model(settings, statistics, signature["likelihood"])
     return start(model, config, signature)

@@ -15,10 +15,14 @@ from nwb_sbtt.nn.likelihoods import Observation
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an encoder made of a batch: its states at every step, and its last ones of both directions side by side."""
+    """What an encoder made of a batch: its states at every step, and what it made of the trial as a whole.
+
+    A model that reads the data several times also gives the factors that it guessed before each time.
+    """
 
     states: Float[Tensor, "trial time state"]
     last: Float[Tensor, "trial state"]
+    guesses: tuple[Float[Tensor, "trial time factor"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -30,15 +34,19 @@ class Inference:
     factors : Float[Tensor, "trial time factor"]
     kl : Float[Tensor, "trial"]
         KL divergence of all latents from their priors, in nats; 0 for a model without any.
-    initial_condition : Float[Tensor, "trial initial"]
+    initial_condition : Float[Tensor, "trial initial"] or None
+        State from which a generator is unrolled.
     inputs : Float[Tensor, "trial time input"] or None
         Inferred inputs of the generator.
+    guesses : tuple of Float[Tensor, "trial time factor"]
+        Factors as the model guessed them on the way; they carry loss in training.
     """
 
     factors: Float[Tensor, "trial time factor"]
     kl: Float[Tensor, "trial"]
-    initial_condition: Float[Tensor, "trial initial"]
+    initial_condition: Float[Tensor, "trial initial"] | None = None
     inputs: Float[Tensor, "trial time input"] | None = None
+    guesses: tuple[Float[Tensor, "trial time factor"], ...] = ()
 
 
 class Model(nn.Module, ABC):

@@ -43,8 +43,9 @@ def _arrays(model: Model, inference: Inference, session: str) -> dict[str, Tenso
         "expected": model.observation.expected(inference.factors, session),
         "factors": inference.factors,
         "initial_condition": inference.initial_condition,
+        "inputs": inference.inputs,
     }
-    return arrays if inference.inputs is None else {**arrays, "inputs": inference.inputs}
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def _spread(model: Model, batch: Batch, samples: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -161,7 +161,8 @@ class ReadIn(nn.Module):
         kernels = torch.where(distance.abs() < 8, torch.exp(-0.5 * distance**2), 0.0) / area
         stacked = torch.cat([sums, share], -1)
         smooth = (kernels.flatten(0, 1) @ stacked).unflatten(1, (len(sd), len(times)))
-        return smooth[..., :-1] / (smooth[..., -1:] + 1 / (n_channels * area))
+        near: Tensor = smooth[..., :-1] / (smooth[..., -1:] + 1 / (n_channels * area))
+        return near
 
 
 def _scores(values: Tensor, exposure: Tensor | None, mean: Tensor, sd: Tensor) -> Tensor:

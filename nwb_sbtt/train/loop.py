@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,8 +65,8 @@ def train(
     TrainingError
         If a loss or gradient is not finite, with epoch, batch and term.
     """
-    run = _Run(model, config, run_dir)
-    plan = schedules.plan(config.train, [len(batch.trials) for batch, _ in sessions])
+    plan = schedules.plan(config, [len(batch.trials) for batch, _ in sessions])
+    run = _Run(model, config, run_dir, plan)
     total_steps = plan.epochs * plan.steps_per_epoch
     started = time.monotonic() - run.progress.seconds
     tracker.start(plan.epochs, run.progress.epoch)
@@ -77,10 +78,10 @@ def train(
         for i, batch in enumerate(_minibatches([batch for batch, _ in sessions], plan.batch_size, generator)):
             report.append(run.step(batch, generator, (epoch - 1) * plan.steps_per_epoch + i, of=total_steps))
         terms = torch.stack(report).double().cpu()
-        _raise_unless_finite(terms, epoch, config)
+        _raise_unless_finite(terms, epoch, plan)
         score = run.validate([batch for _, batch in sessions])
         if not math.isfinite(score):
-            raise TrainingError(f"the validation score of epoch {epoch} is {score}; {_ADVICE.format(_gentler(config))}")
+            raise TrainingError(f"the validation score of epoch {epoch} is {score}; {_ADVICE.format(_gentler(plan))}")
         better = score < run.progress.best_score
         run.progress = replace(
             run.progress,
@@ -93,7 +94,7 @@ def train(
         if better:
             run.keep_best()
         train_loss, kl, gradient_norm = terms[:, 1:].mean(0).tolist()
-        rate = schedules.learning_rate(config.train, epoch * plan.steps_per_epoch / total_steps)
+        rate = schedules.learning_rate(plan, epoch * plan.steps_per_epoch / total_steps)
         run.history.append(
             EpochRecord(
                 epoch,
@@ -117,14 +118,20 @@ def train(
 class _Run:
     """All that changes in the course of training, kept together because it is saved together."""
 
-    def __init__(self, model: Model, config: FitConfig, run_dir: Path):
-        self.model, self.config, self.run_dir = model, config, run_dir
+    def __init__(self, model: Model, config: FitConfig, run_dir: Path, plan: schedules.Plan):
+        self.model, self.config, self.run_dir, self.plan = model, config, run_dir, plan
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        tables = {name: p for name, p in trained.items() if p.dim() > 1}
+        self.parameters = tables | trained
         self.averages = [dict(self.average.named_parameters())[name] for name in self.parameters]
-        settings = config.train
+        offsets = [p for name, p in trained.items() if name not in tables]
+        groups: list[dict[str, Any]] = [{"params": list(tables.values())}, {"params": offsets, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            groups,
+            plan.learning_rate,
+            weight_decay=plan.weight_decay,
+            fused=True,
         )
         self.progress, self.history = Progress(), list[EpochRecord]()
         self.best = _copy(self.average)
@@ -135,8 +142,8 @@ class _Run:
         """Take one optimiser step; returns total, reconstruction, kl and the gradient's norm."""
         settings, done = self.config.train, number / of
         for group in self.optimizer.param_groups:
-            group["lr"] = schedules.learning_rate(settings, done)
-        low, high = self.config.masks.coordinated_dropout
+            group["lr"] = schedules.learning_rate(self.plan, done)
+        low, high = self.plan.coordinated_dropout
         rate = low + (high - low) * float(torch.rand((), generator=generator))
         masked = coordinated_dropout(batch, rate, generator) if high else batch
         loss: Loss = objective(self.model, masked, generator, schedules.weights(settings, done))
@@ -211,7 +218,7 @@ def _minibatches(batches: list[Batch], size: int, generator: torch.Generator) ->
         yield batches[i].select(rows.to(batches[i].values.device))
 
 
-def _raise_unless_finite(terms: Tensor, epoch: int, config: FitConfig) -> None:
+def _raise_unless_finite(terms: Tensor, epoch: int, plan: schedules.Plan) -> None:
     bad = ~terms.isfinite()
     if not bad.any():
         return
@@ -219,12 +226,12 @@ def _raise_unless_finite(terms: Tensor, epoch: int, config: FitConfig) -> None:
     names = ("loss", "reconstruction term", "KL term", "gradient")
     cause = names[next(i for i in (1, 2, 3, 0) if bad[batch, i])]
     raise TrainingError(
-        f"the {cause} of epoch {epoch}, batch {batch + 1} is not finite; {_ADVICE.format(_gentler(config))}"
+        f"the {cause} of epoch {epoch}, batch {batch + 1} is not finite; {_ADVICE.format(_gentler(plan))}"
     )
 
 
-def _gentler(config: FitConfig) -> str:
-    return f"{config.train.learning_rate / 4:g}"
+def _gentler(plan: schedules.Plan) -> str:
+    return f"{plan.learning_rate / 4:g}"
 
 
 def _reason(progress: Progress, plan: schedules.Plan, minutes: float | None) -> str:

@@ -9,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.masks import masked_mean
 from nwb_sbtt.models.base import Model
+
+GUESSES = 0.5
+"""Weight of the mean loss of a model's earlier guesses."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,19 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
     """One random pass and its loss.
 
     ``mean NLL over scored entries + w_kl · KL / n + w_l2 · mean(W²)``, where KL is in nats per trial and `n` the mean number
-    of observed entries per trial. With ``w_kl = 1`` that is the negative evidence lower bound per observed entry whatever
-    share of the entries is missing, and whatever share of the observed ones is scored.
+    of observed entries per trial; and half the mean NLL of the guesses that a model made on the way, where it makes any, so
+    that each of its layers learns to improve on the one before. With ``w_kl = 1`` and no guesses that is the negative evidence
+    lower bound per observed entry whatever share of the entries is missing, and whatever share of the observed ones is scored.
     """
     inference = model(batch, generator)
-    reconstruction = masked_mean(model.observation.nll(inference.factors, batch), batch.scored)
+    scored = batch.scored.sum().clamp(min=1)
+    reconstruction = model.observation.total(inference.factors, batch) / scored
+    guesses = [model.observation.total(guess, batch) / scored for guess in inference.guesses]
     entries = batch.observed.sum() / len(batch.trials)
     kl = inference.kl.mean() / entries.clamp(min=1)
     total = reconstruction + weights.kl * kl
+    if guesses:
+        total = total + GUESSES * torch.stack(guesses).mean()
     if weights.l2:
         recurrent = model.recurrent_weights()
         total = total + weights.l2 * torch.stack([(w**2).mean() for w in recurrent]).sum()
@@ -50,5 +57,5 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
 
 def validation_score(model: Model, batch: Batch) -> tuple[Float[Tensor, ""], int]:
     """Sum of the deterministic pass's NLL over scored entries, and how many those are."""
-    nll = model.observation.nll(model(batch).factors, batch)
-    return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=torch.float64), int(batch.scored.sum())
+    total = model.observation.total(model(batch).factors, batch, dtype=torch.float64)
+    return total, int(batch.scored.sum())

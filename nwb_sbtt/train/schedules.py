@@ -5,40 +5,80 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nwb_sbtt.config import TrainConfig
+from nwb_sbtt.config import ConvConfig, FitConfig, LFADSConfig, ModelConfig, SAEConfig, TrainConfig
 from nwb_sbtt.train.objective import Weights
 
-STEPS = 3000
 MOST_EPOCHS = 1000
+FEW, MANY = 64, 1248
+"""Numbers of training trials at which the settings left open were tuned, on motor-cortex and Lorenz data; between them all
+go evenly with the logarithm of the number, beyond them they stay."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The settings with every open choice made."""
+    """The settings of training with every open choice made."""
 
     epochs: int
     batch_size: int
     steps_per_epoch: int
     patience: int
+    learning_rate: float
+    weight_decay: float
+    coordinated_dropout: tuple[float, float]
 
 
-def plan(config: TrainConfig, trials: list[int]) -> Plan:
-    """Fill in what the settings leave open, from the number of training trials of each session."""
-    batch_size = config.batch_size or min(64, max(8, max(trials) // 20))
-    steps = sum(math.ceil(n / batch_size) for n in trials)
-    epochs = config.epochs or min(MOST_EPOCHS, math.ceil(STEPS / steps))
-    return Plan(epochs, batch_size, steps, config.patience or max(20, math.ceil(epochs / 3)))
+def plan(config: FitConfig, trials: list[int]) -> Plan:
+    """Fill in what the settings leave open, from the model and the number of training trials of each session."""
+    given, amount = config.train, _amount(trials)
+    if isinstance(config.model, ConvConfig):
+        least, steps = 16, round(_between(500.0, 1200.0, amount))
+        learning_rate, weight_decay = _between(2e-3, 4e-3, amount), 10.0 ** _between(0.0, -4.0, amount)
+        dropout = (_between(0.7, 0.5, amount), _between(0.9, 0.5, amount))
+    else:
+        least, steps, learning_rate, weight_decay, dropout = 8, 3000, 8e-3, 1e-4, (0.5, 0.5)
+    batch_size = given.batch_size or min(64, max(least, max(trials) // 20))
+    per_epoch = sum(math.ceil(n / batch_size) for n in trials)
+    epochs = given.epochs or min(MOST_EPOCHS, math.ceil(steps / per_epoch))
+    return Plan(
+        epochs,
+        batch_size,
+        per_epoch,
+        given.patience or max(20, math.ceil(epochs / 3)),
+        learning_rate if given.learning_rate is None else given.learning_rate,
+        weight_decay if given.weight_decay is None else given.weight_decay,
+        config.masks.coordinated_dropout or dropout,
+    )
 
 
-def learning_rate(config: TrainConfig, progress: float) -> float:
+def fill(model: ModelConfig, trials: list[int]) -> SAEConfig | LFADSConfig | ConvConfig:
+    """Fill in what the settings of a model leave open, from the number of training trials of each session."""
+    if not isinstance(model, ConvConfig):
+        return model
+    amount = _amount(trials)
+    open_choices = {"dropout": _between(0.4, 0.1, amount), "noise": _between(0.5, 0.3, amount)}
+    return model.model_copy(
+        update={name: value for name, value in open_choices.items() if getattr(model, name) is None}
+    )
+
+
+def learning_rate(plan: Plan, progress: float) -> float:
     """Rate at a share of training done, from 0 to 1."""
     rise = 0.1
     if progress < rise:
-        return config.learning_rate * max(progress / rise, 0.01)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
+        return plan.learning_rate * max(progress / rise, 0.01)
+    return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
 
 
 def weights(config: TrainConfig, progress: float) -> Weights:
     """Weights of the loss's terms at a share of training done."""
     ramp = min(1.0, progress / config.ramp) if config.ramp else 1.0
     return Weights(kl=config.kl_weight * ramp, l2=config.l2_weight * ramp)
+
+
+def _amount(trials: list[int]) -> float:
+    """Where the data lie between few (0) and many (1)."""
+    return min(1.0, max(0.0, math.log(sum(trials) / FEW) / math.log(MANY / FEW)))
+
+
+def _between(few: float, many: float, amount: float) -> float:
+    return few + (many - few) * amount

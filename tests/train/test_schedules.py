@@ -1,24 +1,48 @@
-from nwb_sbtt.config import TrainConfig
-from nwb_sbtt.train.schedules import MOST_EPOCHS, STEPS, learning_rate, plan, weights
+from dataclasses import replace
+
+import pytest
+
+from nwb_sbtt.config import ConvConfig, FitConfig, LFADSConfig, MaskConfig, TrainConfig
+from nwb_sbtt.train.schedules import MOST_EPOCHS, fill, learning_rate, plan, weights
 
 
-def test_the_plan_is_sized_from_the_data():
-    small, large = plan(TrainConfig(), [80]), plan(TrainConfig(), [1248])
-    assert small.batch_size == 8
-    assert large.batch_size == 62
-    for made in (small, large):
-        assert STEPS <= made.epochs * made.steps_per_epoch < STEPS + made.steps_per_epoch
-    assert plan(TrainConfig(), [4]).epochs == MOST_EPOCHS
+@pytest.mark.parametrize(
+    ("model", "few", "many"), [(LFADSConfig(), (8, 3000), (62, 3000)), (ConvConfig(), (16, 500), (62, 1200))]
+)
+def test_the_plan_is_sized_from_the_data(model, few, many):
+    for n_trials, (batch_size, steps) in ((64, few), (1248, many)):
+        made = plan(FitConfig(model=model), [n_trials])
+        assert made.batch_size == batch_size
+        assert steps <= made.epochs * made.steps_per_epoch < steps + made.steps_per_epoch
+    assert plan(FitConfig(model=LFADSConfig()), [4]).epochs == MOST_EPOCHS
+
+
+def test_more_trials_ask_for_less_regularisation():
+    plans = [plan(FitConfig(), [n]) for n in (10, 64, 200, 600, 1248, 10_000)]
+    models = [fill(ConvConfig(), [n]) for n in (10, 64, 200, 600, 1248, 10_000)]
+    for values in (
+        [p.weight_decay for p in plans],
+        [p.coordinated_dropout[0] for p in plans],
+        [m.dropout for m in models],
+        [m.noise for m in models],
+    ):
+        assert values == sorted(values, reverse=True)
+        assert values[0] == values[1] > values[2] > values[3] > values[4] == values[5]
+    assert [p.learning_rate for p in plans] == sorted(p.learning_rate for p in plans)
 
 
 def test_what_is_set_is_kept():
-    made = plan(TrainConfig(epochs=7, batch_size=5, patience=3), [12, 11])
+    train = TrainConfig(epochs=7, batch_size=5, patience=3, learning_rate=0.5, weight_decay=0.0)
+    made = plan(FitConfig(train=train, masks=MaskConfig(coordinated_dropout=(0.0, 0.0))), [12, 11])
     assert (made.epochs, made.batch_size, made.patience, made.steps_per_epoch) == (7, 5, 3, 6)
+    assert (made.learning_rate, made.weight_decay, made.coordinated_dropout) == (0.5, 0.0, (0.0, 0.0))
+    assert fill(ConvConfig(dropout=0.0, noise=0.0), [12]) == ConvConfig(dropout=0.0, noise=0.0)
+    assert fill(LFADSConfig(), [12]) == LFADSConfig()
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_zero():
-    config = TrainConfig(learning_rate=0.01)
-    rates = [learning_rate(config, i / 100) for i in range(101)]
+    made = replace(plan(FitConfig(), [100]), learning_rate=0.01)
+    rates = [learning_rate(made, i / 100) for i in range(101)]
     assert max(rates) == rates[10] == 0.01
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)

@@ -1,0 +1,91 @@
+"""Inference by long convolutions that read the data again after each guess; parallel in time."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import ConvConfig
+from nwb_sbtt.models.base import Encoded, Inference, Model, dropout, noise
+from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
+from nwb_sbtt.nn.convolution import GatedConvolution
+from nwb_sbtt.nn.entries import marked_share
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+
+
+class Layer(nn.Module):
+    """Add what the last guess missed and what the whole trial says to each bin, then mix over time."""
+
+    def __init__(self, config: ConvConfig):
+        super().__init__()
+        self.now = nn.Linear(config.factors, config.width)
+        self.near = nn.Linear(config.factors, config.width, bias=False)
+        self.trial = nn.Linear(config.width, config.width, bias=False)
+        self.mixing = GatedConvolution(config.width, config.groups, config.reach)
+
+    def forward(
+        self, state: Float[Tensor, "trial time width"], missed: tuple[Tensor, Tensor]
+    ) -> tuple[Float[Tensor, "trial time width"], Float[Tensor, "trial time width"]]:
+        """The state with what was missed, and what mixing adds to it."""
+        now, near = missed
+        state = state + self.now(now) + self.near(near) + self.trial(state.mean(1, keepdim=True))
+        return state, self.mixing(state)
+
+
+class Conv(Model):
+    """Unrolled inference: guess the rates, read how far the data are from them, mix over time, and guess again.
+
+    Each layer is a gated long convolution (`nwb_sbtt.nn.convolution`) that takes the residuals of the shown entries from the
+    guess before it, and the mean of its state over the trial. All bins are computed at once, so a step costs a few large
+    matrix products where LFADS needs hundreds of small ones. There is no generator: factors have no initial condition and no
+    inputs, and the model has no posterior to sample.
+    """
+
+    samples = False
+
+    def __init__(self, config: ConvConfig, statistics: dict[str, ChannelStatistics], likelihood: str):
+        super().__init__()
+        self.config = c = config
+        self.read_in = ReadIn(statistics, c.read_in, c.smoothing, reread=c.factors)
+        self.embedding = nn.Linear(self.read_in.n_features, c.width)
+        self.layers = nn.ModuleList(Layer(c) for _ in range(c.layers))
+        self.norm = nn.LayerNorm(c.width)
+        self.to_factors = nn.Linear(c.width, c.factors)
+        self.observation = LIKELIHOODS[likelihood](statistics, c.factors)
+
+    def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
+        """Guess and read again, once a layer."""
+        state = self._drop(self.embedding(self.read_in(batch)), generator)
+        share = marked_share(batch.shown, batch=batch)
+        guesses = []
+        for layer in self.layers:
+            guesses.append(self._factors(state, generator))
+            expected = self.observation.expected_at(guesses[-1], batch)
+            state, added = layer(state, self.read_in.reread(expected, share, batch=batch))
+            state = state + self._drop(added, generator)
+        return Encoded(state, state.mean(1), tuple(guesses))
+
+    def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
+        """Read factors out of the last state."""
+        factors = self._factors(encoded.states, generator)
+        return Inference(factors, kl=factors.new_zeros(len(factors)), guesses=encoded.guesses)
+
+    def _factors(self, state: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial time factor"]:
+        factors: Tensor = self.to_factors(self.norm(state))
+        sd = self.config.noise
+        if not self.training or generator is None or not sd:
+            return factors
+        return factors + sd * noise(tuple(factors.shape), generator, factors)
+
+    def _drop(self, x: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial time width"]:
+        """Drop features of whole trials: cheaper than bin by bin, and neighbours in time cannot fill in for each other."""
+        rate = self.config.dropout
+        if not self.training or not rate:
+            return x
+        return x * dropout(x.new_ones(len(x), 1, x.shape[2]), rate, generator)
+
+    def recurrent_weights(self) -> list[Tensor]:
+        """The kernels over time, which are what a recurrent model has recurrent weights for."""
+        return [weight for name, weight in self.layers.named_parameters() if name.endswith("kernels")]

@@ -1,0 +1,45 @@
+import torch
+
+from nwb_sbtt.nn.convolution import GatedConvolution
+
+
+def plain(layer: GatedConvolution, x):
+    """The same, bin by bin and lag by lag."""
+    u, gate = layer.inward(layer.norm(x)).chunk(2, -1)
+    n_bins, width, groups = x.shape[1], x.shape[2], len(layer.kernels)
+    reach = layer.kernels.shape[1] // 2
+    mixed = torch.zeros_like(u)
+    for feature in range(width):
+        kernel = layer.kernels[feature * groups // width]
+        for to in range(n_bins):
+            for lag in range(-reach, reach + 1):
+                if 0 <= to - lag < n_bins:
+                    mixed[:, to, feature] += kernel[lag + reach] * u[:, to - lag, feature]
+    return layer.outward(mixed * torch.nn.functional.silu(gate))
+
+
+def test_it_equals_the_sum_over_lags_for_trials_shorter_and_longer_than_its_reach():
+    torch.manual_seed(0)
+    layer = GatedConvolution(6, 3, 4)
+    torch.nn.init.normal_(layer.kernels)
+    for n_bins in (1, 3, 5, 12):
+        x = torch.randn(2, n_bins, 6)
+        torch.testing.assert_close(layer(x), plain(layer, x), rtol=1e-4, atol=1e-5)
+
+
+def test_its_gradients_equal_those_of_the_sum():
+    torch.manual_seed(1)
+    layer = GatedConvolution(4, 2, 3)
+    x = torch.randn(2, 6, 4)
+    given = torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
+    expected = torch.autograd.grad(plain(layer, x).square().sum(), list(layer.parameters()))
+    for one, other in zip(given, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_begin_half_looking_back_and_half_ahead_with_weight_one():
+    kernels = GatedConvolution(8, 8, 20).kernels.detach()
+    torch.testing.assert_close(kernels.sum(1), torch.ones(8))
+    back, ahead = kernels[:, 21:].sum(1), kernels[:, :20].sum(1)
+    assert ((back == 0) != (ahead == 0)).all()
+    assert int((back > 0).sum()) == 4
