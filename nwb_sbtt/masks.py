@@ -52,12 +52,6 @@ def forward_prediction(batch: Batch, first_hidden_bin: int) -> Batch:
     return replace(batch, shown=batch.shown & batch.along_times(early))
 
 
-def masked_mean(terms: Float[Tensor, "*entry"], where: Bool[Tensor, "*entry"]) -> Float[Tensor, ""]:
-    """Mean of the terms at the marked entries; 0 where none is marked. Junk elsewhere has no effect, on gradients either."""
-    kept = torch.where(where, terms, torch.zeros_like(terms))
-    return kept.sum() / where.sum().clamp(min=1)
-
-
 def _uniform(batch: Batch, generator: torch.Generator) -> Float[Tensor, "*entry"]:
     """One draw an entry, made where the generator lives."""
     return torch.rand(batch.values.shape, generator=generator, device=generator.device).to(batch.values.device)

@@ -52,13 +52,3 @@ def test_forward_prediction_hides_the_end_and_scores_all():
     assert torch.equal(after.shown[:, :5], before.shown[:, :5])
     assert not after.shown[:, 5:].any()
     assert torch.equal(after.scored, before.scored)
-
-
-def test_masked_mean_ignores_junk_and_an_empty_mask_gives_zero():
-    terms = torch.tensor([[[1.0, float("nan")], [3.0, float("inf")]]], requires_grad=True)
-    where = torch.tensor([[[True, False], [True, False]]])
-    mean = masks.masked_mean(terms, where)
-    mean.backward()
-    assert mean.item() == 2.0
-    assert torch.equal(terms.grad, torch.tensor([[[0.5, 0.0], [0.5, 0.0]]]))
-    assert masks.masked_mean(terms.detach(), torch.zeros_like(where)).item() == 0.0

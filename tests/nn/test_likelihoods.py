@@ -5,9 +5,10 @@ import pytest
 import scipy.stats
 import torch
 
+from nwb_sbtt.batch import to_sparse
 from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.nn.likelihoods import Gaussian, Poisson
-from tests.batches import make_batch
+from tests.batches import make_batch, make_masked_batch
 
 
 @pytest.fixture
@@ -64,3 +65,33 @@ def test_a_silent_channel_keeps_a_finite_log_rate():
     statistics = channel_statistics(make_batch())
     assert statistics.mean[-1] > 0
     assert torch.isfinite(Poisson({"session": statistics}, 2).biases["session"]).all()
+
+
+@pytest.mark.parametrize("likelihood", [Poisson, Gaussian])
+def test_the_total_ignores_junk_where_nothing_is_scored(likelihood):
+    batch = make_masked_batch(missing=0.5, seed=0)
+    observation = likelihood({"session": channel_statistics(batch)}, 3)
+    junk = replace(batch, values=batch.values.masked_fill(~batch.observed, float("inf")))
+    found = []
+    for each in (batch, junk):
+        factors = torch.ones(6, 9, 3, requires_grad=True)
+        total = observation.total(factors, each)
+        total.backward()
+        found.append((total.detach(), factors.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    torch.testing.assert_close(found[0][0], observation.nll(factors, batch)[batch.scored].sum())
+    nothing = replace(batch, scored=torch.zeros_like(batch.scored))
+    assert observation.total(factors, nothing) == 0
+
+
+@pytest.mark.parametrize("likelihood", [Poisson, Gaussian])
+def test_what_is_expected_at_the_entries_is_what_is_expected_of_all(likelihood):
+    batch = make_masked_batch(missing=0.5, seed=0, exposure=True)
+    observation = likelihood({"session": channel_statistics(batch)}, 3)
+    factors = torch.randn(6, 9, 3)
+    for form in (batch, to_sparse(batch)):
+        found = form.dense(observation.expected_at(factors, form))[batch.observed]
+        expected = observation.expected(factors, "session")
+        expected = expected * batch.exposure if likelihood is Poisson else expected
+        torch.testing.assert_close(found, expected[batch.observed])
