@@ -6,18 +6,26 @@ import json
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nwb_sbtt.config import BandwidthConfig
 from nwb_sbtt.data.schema import DIMS, check_dataset
 from nwb_sbtt.errors import DataError
 
+SPARED = 2**32
+"""Where the lottery over whole trials is drawn, far from the number of any channel,"""
+ROUNDED = SPARED + 1
+"""and that over the scan of a trial that is not whole."""
 
-def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig) -> xr.Dataset:
-    """Keep at most `config.k` channels in each bin and mark everything else as unobserved.
 
-    What is kept is chosen among the channels observed in the bin, so that exactly ``min(k, observed)`` remain (for
-    "decimate": all that are observed, in every (N/k)-th bin). Values outside are 0, values inside are unchanged.
+def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig, *, trials: ArrayLike | None = None) -> xr.Dataset:
+    """Keep at most `config.k` channels per bin and mark everything else as unobserved.
+
+    Under "speckled", "round_robin" and "fixed" what is kept is chosen among the channels observed in the bin, so that exactly
+    ``min(k, observed)`` remain. "decimate" scans all N channels at once, in bins that lie as evenly as N/k allows, and
+    takes just as many samples of each trial, ``k · bins``: where that is no whole number of scans, one of them takes
+    fewer channels. (Of the pieces of a chopped session every scan is whole, and the samples are equally many to within a
+    scan a piece.) Values outside are 0, values inside are unchanged.
 
     What is drawn follows from the seed and from where a bin lies, not from which trials are read with it: a bin is known
     by ``trial_start`` and its place in the trial, so the same trial gets the same mask in any subset of the trials, and
@@ -28,16 +36,29 @@ def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig) -> xr.Dataset:
     ds : xarray.Dataset
         As in ``nwb_sbtt.data.schema``.
     config : BandwidthConfig
+        Its ``full`` spares about that share of the trials, drawn one by one; of those whose ``split`` is "train", where
+        trials have one.
+    trials : bool array (trial), optional
+        Which trials to limit, in place of ``full``; the others stay as they are.
 
     Returns
     -------
     xarray.Dataset
-        With ``attrs["bandwidth"]``, a JSON text of the config and of the mean number of channels kept per bin.
+        With ``attrs["bandwidth"]``, a JSON text of the config, of the number of trials limited, and of the mean number of
+        channels kept in a bin of these.
 
     Raises
     ------
     DataError
-        If there are no more than `k` channels, or a bandwidth limit was imposed before.
+        If there are no more than `k` channels, a bandwidth limit was imposed before, `trials` does not fit, no trial
+        is left to limit, or pieces that share samples should be spared one by one.
+
+    Examples
+    --------
+    >>> from nwb_sbtt.data.simulate import lorenz
+    >>> ds = limit_bandwidth(lorenz(conditions=2, trials_per_condition=2), BandwidthConfig(k=5))
+    >>> int(ds["observed"].sum("channel").max())
+    5
     """
     n_channels = ds.sizes["channel"]
     if config.k >= n_channels:
@@ -48,22 +69,27 @@ def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig) -> xr.Dataset:
         raise DataError(
             f"a bandwidth limit was imposed before: {ds.attrs['bandwidth']}; start from the data without it"
         )
-    observed = ds["observed"].values
     bins = bin_numbers(ds)
-    if config.scheme == "decimate":
-        kept = observed & _every(bins, n_channels, config.k)[..., None]
-    else:
-        kept = np.empty_like(observed)
-        for trial in range(len(observed)):
-            kept[trial] = _lowest(_order(bins[trial], n_channels, config), observed[trial], config.k)
-    limited = ds.copy()
-    limited["observed"] = (DIMS, kept)
-    limited["values"] = (DIMS, np.where(kept, ds["values"].values, np.float32(0)))
+    limited = _limited(ds, config, bins, trials)
+    kept = ds["observed"].values.copy()
+    for trial in np.flatnonzero(limited):
+        if config.scheme == "decimate":
+            kept[trial] &= _scans(bins[trial], n_channels, config, whole=_chopped(ds))
+        else:
+            kept[trial] = _lowest(_order(bins[trial], n_channels, config), kept[trial], config.k)
+    result = ds.copy()
+    result["observed"] = (DIMS, kept)
+    result["values"] = (DIMS, np.where(kept, ds["values"].values, np.float32(0)))
     if "exposure" in ds:
-        limited["exposure"] = (DIMS, np.where(kept, ds["exposure"].values, np.float32(1)))
-    record = {**config.model_dump(mode="json"), "channels_per_bin": round(float(kept.sum() / kept[..., 0].size), 6)}
-    limited.attrs = {**ds.attrs, "bandwidth": json.dumps(record)}
-    return check_dataset(limited)
+        result["exposure"] = (DIMS, np.where(kept, ds["exposure"].values, np.float32(1)))
+    per_bin = kept[limited].sum() / kept[limited][..., 0].size
+    record = {
+        **config.model_dump(mode="json"),
+        "limited_trials": int(limited.sum()),
+        "channels_per_bin": round(float(per_bin), 6),
+    }
+    result.attrs = {**ds.attrs, "bandwidth": json.dumps(record)}
+    return check_dataset(result)
 
 
 def bin_numbers(ds: xr.Dataset) -> NDArray[np.int64]:
@@ -75,6 +101,36 @@ def bin_numbers(ds: xr.Dataset) -> NDArray[np.int64]:
     if len(np.unique(first)) < len(first):
         first = np.arange(len(first), dtype=np.int64) * ds.sizes["time"]
     return np.asarray(first[:, None] + np.arange(ds.sizes["time"]))
+
+
+def _limited(
+    ds: xr.Dataset, config: BandwidthConfig, bins: NDArray[np.int64], trials: ArrayLike | None
+) -> NDArray[np.bool_]:
+    """Which trials to limit."""
+    if trials is not None:
+        limited = np.asarray(trials)
+        if limited.dtype != bool or limited.shape != (len(bins),):
+            raise DataError(
+                f"trials has shape {limited.shape} and type {limited.dtype}; expected one bool for each of {len(bins)} trials"
+            )
+    else:
+        if config.full and _chopped(ds):
+            raise DataError(
+                "pieces of a chopped session share samples, so some cannot be sampled in full beside others that are not; "
+                "leave bandwidth.full at 0, or cut around events (Trials)"
+            )
+        drawn = _lottery(bins[:, 0], np.array(SPARED), config.seed)
+        limited = drawn >= config.full
+        if "split" in ds.coords:
+            limited |= ds["split"].values.astype(str) != "train"
+    if not limited.any():
+        raise DataError(f"all {len(bins)} trials would be left as they are; nothing would be limited")
+    return np.asarray(limited)
+
+
+def _chopped(ds: xr.Dataset) -> bool:
+    """Whether trials are pieces of a session that may share samples."""
+    return (json.loads(str(ds.attrs.get("cut", "null"))) or {}).get("by") == "chop"
 
 
 def _order(bins: NDArray[np.int64], n_channels: int, config: BandwidthConfig) -> NDArray[np.float64]:
@@ -112,6 +168,20 @@ def _lowest(order: NDArray[np.float64], observed: NDArray[np.bool_], k: int) -> 
     return np.asarray(kept & observed)
 
 
-def _every(bins: NDArray[np.int64], n_channels: int, k: int) -> NDArray[np.bool_]:
-    """Bins in which the running number of samples, k/N of a full bin each, passes a whole number."""
-    return np.asarray((bins + 1) * k // n_channels > bins * k // n_channels)
+def _scans(bins: NDArray[np.int64], n_channels: int, config: BandwidthConfig, *, whole: bool) -> NDArray[np.bool_]:
+    """What scans of all channels take of a trial; array (time, channel).
+
+    There is one in each bin in which the running number of samples, k a bin, passes a multiple of N.
+    """
+    scanned = (bins + 1) * config.k // n_channels > bins * config.k // n_channels
+    kept = np.repeat(scanned[:, None], n_channels, axis=1)
+    surplus = int(kept.sum()) - config.k * len(bins)
+    if whole or surplus == 0:
+        return np.asarray(kept)
+    # A scan too many loses channels, or one more bin gets some; which one it is follows from where the trial lies.
+    candidates = np.flatnonzero(scanned == (surplus > 0))
+    drawn = float(_lottery(bins[:1], np.array([ROUNDED]), config.seed)[0])
+    chosen = candidates[int(drawn * len(candidates))]
+    order = np.argsort(_lottery(bins[chosen : chosen + 1], np.arange(n_channels), config.seed))
+    kept[chosen, order[: abs(surplus)]] = surplus < 0
+    return np.asarray(kept)

@@ -12,7 +12,7 @@ from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import DataError
 
-SCHEMES = ("random", "round_robin", "fixed", "decimate")
+SCHEMES = ("speckled", "round_robin", "fixed", "decimate")
 
 
 def dataset(n_trials=4, n_bins=60, n_channels=12, *, seed=0, missing=0.0, trial_start=None):
@@ -50,13 +50,22 @@ def test_values_inside_are_unchanged_and_zero_outside(scheme, k, missing):
     assert json.loads(limited.attrs["bandwidth"])["scheme"] == scheme and "bandwidth" not in ds.attrs
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 4, 6])
-def test_all_schemes_have_the_same_budget(k):
-    ds = dataset(n_bins=120)
-    samples = {
-        scheme: limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=k))["observed"].values for scheme in SCHEMES
-    }
-    assert {int(kept.sum()) for kept in samples.values()} == {4 * 120 * k}
+@settings(max_examples=60, deadline=None)
+@given(k=st.integers(1, 11), n_bins=st.integers(2, 70), n_channels=st.integers(12, 40), seed=st.integers(0, 3))
+def test_all_schemes_take_equally_many_samples_of_every_trial(k, n_bins, n_channels, seed):
+    ds = dataset(n_bins=n_bins, n_channels=n_channels)
+    for scheme in SCHEMES:
+        kept = limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=k, seed=seed))["observed"].values
+        assert (kept.sum((1, 2)) == k * n_bins).all()
+
+
+def test_scans_are_whole_but_for_one_in_a_trial():
+    ds = dataset(n_trials=30, n_bins=50, n_channels=29, trial_start=np.cumsum(np.full(30, 0.737)))
+    per_bin = limit_bandwidth(ds, BandwidthConfig(scheme="decimate", k=10))["observed"].values.sum(-1)
+    assert ((per_bin == 0) | (per_bin == 29)).sum(1).min() >= 49
+    assert set((per_bin == 29).sum(1).tolist()) == {17}
+    # Scans lie anywhere in the trials: over thirty of them no bin is left out.
+    assert (per_bin > 0).any(0).all()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -70,9 +79,48 @@ def test_a_trial_keeps_its_mask_in_any_subset_of_the_trials(scheme):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_overlap_of_two_chops_has_the_same_mask_in_both(scheme):
-    ds = dataset(n_trials=2, trial_start=np.array([3.0, 3.4]))
+    ds = dataset(n_trials=2, trial_start=np.array([3.0, 3.4])).assign_attrs(cut='{"by": "chop"}')
     kept = limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=5))["observed"].values
     assert np.array_equal(kept[0, 40:], kept[1, :20])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_some_trials_can_be_left_as_they_are(scheme):
+    ds = dataset(n_trials=6, missing=0.2)
+    limited = np.array([True, False, True, True, False, True])
+    config = BandwidthConfig(scheme=scheme, k=3)
+    both = limit_bandwidth(ds, config, trials=limited)
+    everywhere = limit_bandwidth(ds, config)
+    for name in ("values", "observed"):
+        assert np.array_equal(both[name].values[~limited], ds[name].values[~limited])
+        assert np.array_equal(both[name].values[limited], everywhere[name].values[limited])
+    record = json.loads(both.attrs["bandwidth"])
+    assert record["limited_trials"] == 4 and record["channels_per_bin"] <= 3.2
+
+
+def test_a_share_of_the_training_trials_can_be_left_in_full():
+    split = np.repeat(["train", "valid"], [400, 100])
+    ds = dataset(n_trials=500, n_bins=10).assign_coords(split=("trial", split))
+    config = BandwidthConfig(k=2, full=0.25)
+    full = limit_bandwidth(ds, config)["observed"].values.all((1, 2))
+    assert 0.18 < full[:400].mean() < 0.32 and not full[400:].any()
+    some = np.array([7, 450, 3, 99])
+    again = limit_bandwidth(ds.isel(trial=some), config)["observed"].values.all((1, 2))
+    assert np.array_equal(again, full[some])
+
+
+def test_what_cannot_be_left_in_full_is_refused():
+    ds = dataset()
+    with pytest.raises(DataError, match="one bool for each of 4 trials"):
+        limit_bandwidth(ds, BandwidthConfig(k=3), trials=[0, 1])
+    with pytest.raises(DataError, match="all 4 trials would be left"):
+        limit_bandwidth(ds, BandwidthConfig(k=3), trials=np.zeros(4, bool))
+    with pytest.raises(DataError, match="share samples"):
+        limit_bandwidth(ds.assign_attrs(cut='{"by": "chop"}'), BandwidthConfig(k=3, full=0.5))
+
+
+def test_the_name_of_earlier_files_still_means_speckled():
+    assert BandwidthConfig.model_validate({"scheme": "random", "k": 3}) == BandwidthConfig(k=3)
 
 
 def test_trials_without_a_start_still_get_masks_of_their_own():

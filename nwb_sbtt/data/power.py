@@ -1,0 +1,94 @@
+"""What a recording device would save by sampling less, from the mask of what was sampled."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import xarray as xr
+
+from nwb_sbtt.data.schema import check_dataset
+from nwb_sbtt.errors import DataError
+
+
+def power_saved(ds: xr.Dataset, *, per_sample: float = 1.0, front_end: float = 0.0, settling: float = 0.0) -> float:
+    """Estimate the share of a device's power saved, against sampling all its channels in all bins.
+
+    The power of a device that samples everything, taken as 1, is parted into three: ``per_sample``, which is spent on
+    each sample (conversion, processing, transmission); ``front_end``, the amplifiers, each of which draws a constant power
+    while it is switched on; and the rest, which is always drawn (clock, control, leakage). Then
+
+        saved = per_sample · (1 − s) + front_end · (1 − a)
+
+    where `s` is the share of the entries (trial, time, channel) that were sampled and `a` the share of the time for which
+    amplifiers are on: in each sampled bin, and for ``settling`` seconds before each run of sampled bins, where the
+    amplifier was not on already. This is where schemes of equal budget differ: a fixed subset switches its amplifiers once,
+    a speckled one over and over.
+
+    What is assumed:
+
+    * power per sample does not depend on how fast samples are taken. A converter's power at a given precision
+      grows with its sampling rate, and that of an amplifier with the noise it must stay below and not with how often it
+      is read (Even-Chen, Muratore, … Shenoy 2020, Nature Biomedical Engineering 4:984, doi:10.1038/s41551-020-0595-9, fig.
+      4 and eq. 1); a radio's is taken to grow with the bits sent;
+    * switching costs nothing but the time to settle, and addressing channels costs nothing;
+    * every entry counts as sampled by this device: the mask should come from `nwb_sbtt.limit_bandwidth` or from the device.
+
+    The default is the upper bound, and what the case for sampling less usually rests on (Zhu, Sedler et al. 2021 argue for
+    lower bandwidth with the power of implants, without a device's figures): all power is spent on samples, so that k of N
+    channels per bin save 1 − k/N. The shares are those of the device at hand, and are not guessed here.
+
+    Parameters
+    ----------
+    ds : Dataset
+    per_sample, front_end : float
+        Shares of the power at full sampling; together at most 1.
+    settling : float
+        Seconds that an amplifier needs before its first sample.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+
+    Raises
+    ------
+    DataError
+        If a share or a time is out of range.
+
+    Examples
+    --------
+    >>> from nwb_sbtt import BandwidthConfig, limit_bandwidth, lorenz
+    >>> ds = limit_bandwidth(lorenz(n_channels=20, conditions=2, trials_per_condition=2), BandwidthConfig(k=5))
+    >>> power_saved(ds), power_saved(ds, per_sample=0.5)
+    (0.75, 0.375)
+    """
+    shares = {"per_sample": per_sample, "front_end": front_end}
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise DataError(f"{name} is {share}; expected a share between 0 and 1")
+    if per_sample + front_end > 1 + 1e-9:
+        raise DataError(
+            f"per_sample {per_sample} and front_end {front_end} are more than all power; their sum is at most 1"
+        )
+    if not (math.isfinite(settling) and settling >= 0):
+        raise DataError(f"settling is {settling}; expected zero or a positive number of seconds")
+    sampled = check_dataset(ds)["observed"].values
+    on = _switched_on(sampled, settling / float(ds.attrs["bin_width"]))
+    return float(per_sample * (1 - sampled.mean()) + front_end * (1 - on))
+
+
+def _switched_on(sampled: np.ndarray, settling: float) -> float:
+    """Share of the time for which amplifiers are on; `settling` in bins.
+
+    An amplifier that has no time to settle between two samples stays on; before a trial it had time enough, which is not
+    counted.
+    """
+    n_bins = sampled.shape[1]
+    bins = np.arange(n_bins)[:, None]
+    # Bins since each entry's last sampled one, up to the one before it: what it was switched off for.
+    last = np.maximum.accumulate(np.where(sampled, bins, -1), axis=1)
+    before = np.concatenate([np.full_like(last[:, :1], -1), last[:, :-1]], axis=1)
+    gap = np.broadcast_to(bins, sampled.shape) - before - 1
+    warming = np.where(sampled, np.minimum(gap, settling), 0).sum()
+    return float((sampled.sum() + warming) / sampled.size)
