@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ HIDDEN = 0.2
 """Share of the shown entries that is hidden to choose settings."""
 TUNING_ENTRIES = 500_000
 """Training trials are taken for tuning up to this many entries."""
+LONG = 512
+"""Bins of a trial above which parts of it are taken, where not everything is."""
 WIDTHS = (0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 """Standard deviations of the smoothing kernel, in bins."""
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -96,8 +99,12 @@ class Evidence:
             seen = weight > 0
             return np.asarray(np.where(seen, total / np.maximum(weight, 1), (total[seen] / weight[seen]).mean()))
         # Half a spike at the mean of all channels, so that a silent channel does not rule a spike out.
-        overall = max(total.sum(), 0.5) / weight.sum()
-        return np.asarray((total + 0.5) / (weight + 0.5 / overall))
+        return np.asarray((total + 0.5) / (weight + 0.5 / self.overall))
+
+    @cached_property
+    def overall(self) -> float:
+        """Mean count of all channels in a whole bin, taken as half a spike in all where there is none."""
+        return float(max(self.sums.sum(), 0.5) / self.weights.sum())
 
     def trials(self, rows: NDArray[np.intp]) -> Evidence:
         """Take some trials."""
@@ -109,23 +116,54 @@ class Evidence:
             exposure=None if self.exposure is None else self.exposure[rows],
         )
 
+    def learnable(self, most: int) -> Evidence:
+        """Some training trials, drawn always alike, of about that many entries in all; pieces of trials where these are long.
 
-def mean_rate(evidence: Evidence) -> Floats:
-    """Expect each channel's mean in every bin; an array (trial, time, channel)."""
-    return np.broadcast_to(evidence.mean, evidence.values.shape).copy()
+        Where nothing is left out they come in their order and whole.
+        """
+        n_bins = self.values.shape[1]
+        n_pieces = -(-n_bins // LONG)
+        length = n_bins // n_pieces
+
+        def cut(array: NDArray[Any]) -> NDArray[Any]:
+            trials = array[self.train]
+            return trials[:, : n_pieces * length].reshape(-1, length, trials.shape[2]) if n_pieces > 1 else trials
+
+        shown = cut(self.shown)
+        rows = np.flatnonzero(shown.any((1, 2)))
+        count = max(1, most // (length * shown.shape[2]))
+        if count < len(rows):
+            rows = np.sort(np.random.default_rng(0).permutation(rows)[:count])
+        return replace(
+            self,
+            values=cut(self.values)[rows],
+            shown=shown[rows],
+            train=np.ones(len(rows), dtype=bool),
+            exposure=None if self.exposure is None else cut(self.exposure)[rows],
+        )
 
 
-def masked_smoothing(evidence: Evidence) -> Floats:
+@dataclass(frozen=True)
+class Prediction:
+    """What a baseline expects in whole bins (trial, time, channel), and in a phrase how it was set."""
+
+    expected: Floats
+    how: str
+
+
+def mean_rate(evidence: Evidence) -> Prediction:
+    """Expect each channel's mean in every bin."""
+    return Prediction(
+        np.broadcast_to(evidence.mean, evidence.values.shape).copy(), "each channel's mean over all that was shown"
+    )
+
+
+def masked_smoothing(evidence: Evidence) -> Prediction:
     """Smooth each channel with a Gaussian over the entries that were shown.
 
     The estimate is the kernel-weighted sum of what was seen over the kernel-weighted time it was seen for, drawn towards
     the channel's mean as if that had been seen too; where nothing is near, it is the mean. One width and one strength of
     the mean are chosen for all channels.
-
-    Returns
-    -------
-    array (trial, time, channel)
-        Expected value in a whole bin.
     """
     task = tuning(evidence)
     best, width, strength = np.inf, WIDTHS[0], STRENGTHS[0]
@@ -135,7 +173,16 @@ def masked_smoothing(evidence: Evidence) -> Floats:
             score = task.score(_towards_mean(task.evidence, near, prior))
             if score < best:
                 best, width, strength = score, each, prior
-    return _towards_mean(evidence, _near(evidence, width), strength)
+    unit = "spikes" if evidence.counts else "samples"
+    return Prediction(
+        _towards_mean(evidence, _near(evidence, width), strength),
+        f"Gaussian of {width:g} bins' standard deviation, the mean counting as {strength:g} {unit} (chosen)",
+    )
+
+
+def floored(evidence: Evidence, estimate: Floats, least: float = FLOOR) -> Floats:
+    """Keep expected counts above a share of their channel's mean; samples stay as they are."""
+    return np.maximum(estimate, least * evidence.mean) if evidence.counts else estimate
 
 
 def usable_widths(n_bins: int) -> Iterable[float]:
@@ -178,12 +225,10 @@ class Tuning:
         return float(((values - fit) ** 2 / scale).mean())
 
 
-def tuning(evidence: Evidence) -> Tuning:
-    """Hide a part of the training trials' shown entries; the draw is the same at every call."""
+def tuning(evidence: Evidence, most: int = TUNING_ENTRIES) -> Tuning:
+    """Hide a part of the shown entries of about `most` entries of the training trials; the draw is always the same."""
     generator = np.random.default_rng(0)
-    rows = np.flatnonzero(evidence.train)
-    most = max(1, TUNING_ENTRIES // (evidence.values.shape[1] * evidence.values.shape[2]))
-    target = evidence.trials(np.sort(generator.permutation(rows)[:most]))
+    target = evidence.learnable(most)
     # Where a single entry is shown it stays, so that there is something to learn from.
     hidden = target.readable & (generator.random(target.shown.shape) < HIDDEN)
     if not hidden.any() or (hidden == target.shown).all():
@@ -204,4 +249,4 @@ def _towards_mean(evidence: Evidence, near: tuple[Floats, Floats], strength: flo
     if not evidence.counts:
         return evidence.mean + total / (weight + strength)
     estimate = (total + strength) / (weight + strength / evidence.mean)
-    return np.maximum(estimate, FLOOR * evidence.mean)
+    return floored(evidence, estimate)

@@ -14,6 +14,12 @@ Check = dict[str, str]
 Level = Literal["ok", "warn", "bad"]
 
 FEW_SPIKES = 300
+LINEAR = {
+    "low_rank_wiener": "linear filter",
+    "factor_analysis": "factor analysis of single bins",
+    "linear_dynamics": "linear dynamical system",
+}
+"""What models without a network are called."""
 DEAD = 0.01
 """A factor that varies less than this share of the strongest is not used."""
 COLLAPSED = 0.01
@@ -65,7 +71,8 @@ def _check(name: str, level: Level, text: str) -> Check:
 
 
 def _baselines(scores: Mapping[str, float]) -> Check:
-    model, mean, smooth, linear = (scores[key] for key in ("model", "mean_rate", "masked_smoothing", "low_rank_wiener"))
+    model, mean, smooth = (scores[key] for key in ("model", "mean_rate", "masked_smoothing"))
+    best = max((key for key in scores if key != "model"), key=scores.__getitem__)
     name = "better than simple methods"
     if model <= mean:
         return _check(
@@ -81,11 +88,11 @@ def _baselines(scores: Mapping[str, float]) -> Check:
             f"Masked smoothing ({smooth:.3f}) predicts hidden entries better than the model ({model:.3f}): train "
             "longer, or take a smaller model.",
         )
-    if model < linear:
+    if model < scores[best]:
         return _check(
             name,
             "warn",
-            f"A linear filter ({linear:.3f}) predicts hidden entries better than the model ({model:.3f}): train "
+            f"A {LINEAR[best]} ({scores[best]:.3f}) predicts hidden entries better than the model ({model:.3f}): train "
             "longer, or try several seeds.",
         )
     return _check(name, "ok", f"The model ({model:.3f}) predicts hidden entries better than every simple method.")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from nwb_sbtt.errors import DataError, MismatchError
-from nwb_sbtt.evaluate.baselines import Evidence, masked_smoothing, mean_rate
+from nwb_sbtt.evaluate.baselines import Evidence, Prediction, masked_smoothing, mean_rate
 from nwb_sbtt.evaluate.checks import checks
 from nwb_sbtt.evaluate.metrics import (
     bits_per_spike,
@@ -21,22 +21,28 @@ from nwb_sbtt.evaluate.metrics import (
     pooled_explained_variance,
     r2,
 )
+from nwb_sbtt.evaluate.statespace import factor_analysis, linear_dynamics
 from nwb_sbtt.evaluate.wiener import low_rank_wiener
 
 Mask = NDArray[np.bool_]
 Estimate = NDArray[np.floating]
 
-BASELINES: dict[str, Callable[[Evidence], NDArray[np.float64]]] = {
+BASELINES: dict[str, Callable[[Evidence], Prediction]] = {
     "mean_rate": mean_rate,
     "masked_smoothing": masked_smoothing,
     "low_rank_wiener": low_rank_wiener,
+    "factor_analysis": factor_analysis,
+    "linear_dynamics": linear_dynamics,
 }
+MEAN = "mean_rate"
 MODEL = "model"
 NAMES = {
     MODEL: "this model",
     "mean_rate": "mean rate",
     "masked_smoothing": "masked smoothing",
     "low_rank_wiener": "low-rank Wiener filter",
+    "factor_analysis": "factor analysis",
+    "linear_dynamics": "linear dynamical system",
 }
 """What the keys of the scores are called in words."""
 
@@ -59,9 +65,10 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     -------
     dict
         JSON-safe, without NaN. ``headline`` is one line; ``metric`` "bits per spike" or "explained variance"; ``scores`` of
-        the model and of each baseline; ``names`` what these are called; ``by_channel`` the same for each channel (None
-        where not defined); ``held_out`` the scores on held-out channels; ``truth`` R² of the true rates and latents where
-        the data carry them; ``checks`` a list of {name, level ("ok", "warn" or "bad"), text}.
+        the model and of each baseline, and ``gain`` the same above the mean of what was shown; ``names`` what these are
+        called and ``baselines`` how each was set; ``zero`` a sentence on what a score of 0 means; ``by_channel`` the
+        scores of each channel (None where not defined); ``held_out`` the scores on held-out channels; ``truth`` R² of the
+        true rates and latents where the data carry them; ``checks`` a list of {name, level ("ok", "warn" or "bad"), text}.
 
     Raises
     ------
@@ -103,7 +110,8 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     )
     # On the many small systems of these methods, threads cost several times more than they give.
     with threadpool_limits(limits=1, user_api="blas"):
-        estimates.update({key: baseline(evidence) for key, baseline in BASELINES.items()})
+        predictions = {key: baseline(evidence) for key, baseline in BASELINES.items()}
+    estimates.update({key: prediction.expected for key, prediction in predictions.items()})
     scores = {key: score.whole(estimate, scored) for key, estimate in estimates.items()}
     result: dict[str, Any] = {
         "metric": score.metric,
@@ -113,7 +121,10 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
             **({"spikes": int(ds["values"].values[scored].sum())} if counts else {}),
         },
         "scores": scores,
-        "names": NAMES,
+        "gain": {key: value - scores[MEAN] for key, value in scores.items()},
+        "names": NAMES if counts else {**NAMES, MEAN: "mean"},
+        "baselines": {key: prediction.how for key, prediction in predictions.items()},
+        "zero": _zero(scores[MEAN], counts=counts),
         "by_channel": score.by_channel(estimates, scored),
     }
     cosmoothing = observed & valid[:, None, None] & held_out
@@ -128,14 +139,25 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
 
 
 def _headline(result: dict[str, Any]) -> str:
-    scores = result["scores"]
-    others = ", ".join(f"{NAMES[key]} {scores[key]:.3f}" for key in BASELINES)
+    scores, names = result["scores"], result["names"]
+    best = max((key for key in BASELINES), key=scores.__getitem__)
+    others = f"{names[MEAN]} {scores[MEAN]:.3f}, best simple method: {names[best]} {scores[best]:.3f}"
     line = f"{result['metric']} on hidden entries {scores[MODEL]:.3f} ({others})"
     if "held_out" in result:
         line += f"; on held-out channels {result['held_out'][MODEL]:.3f}"
     if "truth" in result:
         line += f"; R² of the true rates {result['truth']['rates_r2'][MODEL]:.3f}"
     return line
+
+
+def _zero(mean: float, *, counts: bool) -> str:
+    """What a score of 0 means, in a sentence."""
+    name = NAMES[MEAN] if counts else "mean"
+    text = "Zero is each channel's mean over the scored entries themselves, which no method knows"
+    if counts:
+        text += " (as in the Neural Latents Benchmark)"
+    text += f"; {name!r} knows only what was shown"
+    return text + (", and so falls below zero, the more so the less is scored." if mean < 0 else ".")
 
 
 class _Score:

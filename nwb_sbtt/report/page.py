@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from nwb_sbtt.report import figures
 from nwb_sbtt.report.choice import channel_name, estimate_of
@@ -21,6 +23,8 @@ from nwb_sbtt.report.sheet import SHEET
 from nwb_sbtt.textfiles import write_text
 
 DPI = 130
+UNUSED = {"test": "test", "none": "left out", "gap": "sharing bins with validation"}
+"""What the labels of trials that neither train nor validate say of them."""
 LEVELS = {"ok": "good", "warn": "look at this", "bad": "problem"}
 
 
@@ -99,8 +103,7 @@ def _what(data: xr.Dataset) -> dict[str, str]:
     name = channel_name(data)
     trials = f"{sizes['trial']} trial{'s' * (sizes['trial'] != 1)}"
     if "split" in data.coords:
-        labels, counts = np.unique(data["split"].values.astype(str), return_counts=True)
-        trials += f" ({', '.join(f'{count} {label}' for label, count in zip(labels, counts, strict=True))})"
+        trials += f" ({_parts(data['split'].values.astype(str))})"
     found = {
         "file": source.get("name") or "not read from a file",
         "session": str(data.attrs.get("session_id", "")),
@@ -110,6 +113,14 @@ def _what(data: xr.Dataset) -> dict[str, str]:
         "observed": f"{float(data['observed'].values.mean()):.1%} of all entries",
     }
     return {key: value for key, value in found.items() if value}
+
+
+def _parts(labels: NDArray[np.str_]) -> str:
+    """How many trials train, how many validate, and how many take no part and why."""
+    counts = Counter(labels.tolist())
+    used = [f"{counts.pop(label, 0)} {label}" for label in ("train", "valid")]
+    unused = [f"{count} {UNUSED.get(label, repr(label))}" for label, count in sorted(counts.items())]
+    return ", ".join(used) + (f"; in neither: {', '.join(unused)}" if unused else "")
 
 
 def _how(model: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> dict[str, str]:
@@ -163,14 +174,15 @@ def _results(metrics: Mapping[str, Any]) -> str:
     if "spikes" in scored:
         basis += f" ({scored['spikes']:,} spikes)"
     columns = {f"hidden entries ({metrics['metric']})": metrics["scores"]}
+    if "gain" in metrics:
+        columns[f"gain over the {metrics['names']['mean_rate']}"] = metrics["gain"]
     if "held_out" in metrics:
         columns[f"held-out channels ({metrics['metric']})"] = metrics["held_out"]
     if "truth" in metrics:
         columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
     text = (
         f"<h2>Is it good?</h2>\n<p>Scores on what neither the model nor any simple method was shown: {escape(basis)}. "
-        "Zero is each channel's mean over these very entries, which no method knows; more is better.</p>\n"
-        + _scores(columns, metrics["names"])
+        f"More is better. {escape(metrics.get('zero', ''))}</p>\n" + _scores(columns, metrics["names"]) + _set(metrics)
     )
     if "latents_r2" in metrics.get("truth", {}):
         share = metrics["truth"]["latents_r2"]["model"]
@@ -196,6 +208,16 @@ def _scores(columns: Mapping[str, Mapping[str, float]], names: Mapping[str, str]
         + "\n".join(rows)
         + "\n</tbody>\n</table>"
     )
+
+
+def _set(metrics: Mapping[str, Any]) -> str:
+    """How the simple methods were set."""
+    if "baselines" not in metrics:
+        return ""
+    items = "\n".join(
+        f"<li>{escape(metrics['names'][key])}: {escape(how)}</li>" for key, how in metrics["baselines"].items()
+    )
+    return f"\n<details>\n<summary>How the simple methods were set</summary>\n<ul>\n{items}\n</ul>\n</details>"
 
 
 def _bar(value: float, largest: float) -> str:

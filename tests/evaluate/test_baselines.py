@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from nwb_sbtt.data.simulate import lorenz
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.evaluate.baselines import Evidence, kernel_sum, masked_smoothing, mean_rate
+from nwb_sbtt.evaluate.baselines import Evidence, Prediction, kernel_sum, masked_smoothing, mean_rate
+from nwb_sbtt.evaluate.components import components
 from nwb_sbtt.evaluate.metrics import bits_per_spike, explained_variance
-from nwb_sbtt.evaluate.wiener import _blended, _components, _estimate, _windows, low_rank_wiener
+from nwb_sbtt.evaluate.statespace import factor_analysis, linear_dynamics
+from nwb_sbtt.evaluate.wiener import _estimate, low_rank_wiener
+from nwb_sbtt.evaluate.windows import blended, windows
 
-Baseline = Callable[[Evidence], NDArray[np.float64]]
-ALL = pytest.mark.parametrize("baseline", [mean_rate, masked_smoothing, low_rank_wiener])
+Baseline = Callable[[Evidence], Prediction]
+EACH = [mean_rate, masked_smoothing, low_rank_wiener, factor_analysis, linear_dynamics]
+ALL = pytest.mark.parametrize("baseline", EACH)
 KINDS = pytest.mark.parametrize("counts", [True, False])
 
 
@@ -34,8 +37,8 @@ def test_what_is_not_shown_changes_nothing(baseline: Baseline, counts: bool) -> 
     clean = made(counts=counts)
     exposure = np.random.default_rng(1).uniform(0.2, 1, clean.values.shape)
     junk = np.where(clean.shown, clean.values, 1e30), np.where(clean.shown, exposure, np.nan)
-    first = baseline(Evidence(clean.values, clean.shown, clean.train, counts, exposure=exposure))
-    second = baseline(Evidence(junk[0], clean.shown, clean.train, counts, exposure=junk[1]))
+    first = baseline(Evidence(clean.values, clean.shown, clean.train, counts, exposure=exposure)).expected
+    second = baseline(Evidence(junk[0], clean.shown, clean.train, counts, exposure=junk[1])).expected
     np.testing.assert_array_equal(first, second)
     assert np.isfinite(first).all() and (not counts or (first > 0).all())
 
@@ -54,7 +57,7 @@ def test_nothing_is_changed_in_place(baseline: Baseline) -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 2), (1, 300, 1), (1, 300, 3), (4, 5, 40)])
 def test_every_shape_gives_finite_estimates(baseline: Baseline, counts: bool, shape: tuple[int, int, int]) -> None:
     evidence = made(shape, counts=counts, observed=1.0)
-    estimate = baseline(evidence)
+    estimate = baseline(evidence).expected
     assert estimate.shape == shape and np.isfinite(estimate).all()
 
 
@@ -63,7 +66,7 @@ def test_every_shape_gives_finite_estimates(baseline: Baseline, counts: bool, sh
 @pytest.mark.parametrize("value", [0.0, 3.0])
 def test_constant_data_are_estimated_as_constant(baseline: Baseline, counts: bool, value: float) -> None:
     shown = np.random.default_rng(0).random((6, 40, 3)) < 0.7
-    estimate = baseline(Evidence(np.full(shown.shape, value), shown, np.arange(6) < 4, counts))
+    estimate = baseline(Evidence(np.full(shown.shape, value), shown, np.arange(6) < 4, counts)).expected
     assert estimate == pytest.approx(value, abs=0.1)
 
 
@@ -72,7 +75,7 @@ def test_a_channel_that_was_never_shown_gets_the_mean_of_the_others(baseline: Ba
     evidence = made()
     shown = evidence.shown.copy()
     shown[:, :, 2] = False
-    estimate = baseline(Evidence(evidence.values, shown, evidence.train, True))
+    estimate = baseline(Evidence(evidence.values, shown, evidence.train, True)).expected
     others = evidence.values[shown].mean()
     assert estimate[:, :, 2] == pytest.approx(np.full(estimate.shape[:2], others))
 
@@ -91,14 +94,14 @@ def test_smoothing_far_from_anything_seen_is_the_mean() -> None:
     shown = evidence.shown.copy()
     shown[-1, 1:] = False
     hidden = Evidence(evidence.values, shown, evidence.train, True)
-    assert masked_smoothing(hidden)[-1, -1] == pytest.approx(hidden.mean)
+    assert masked_smoothing(hidden).expected[-1, -1] == pytest.approx(hidden.mean)
 
 
 def test_the_filter_equals_the_conditional_mean_of_a_gaussian() -> None:
     evidence = made((10, 20, 5), observed=0.6)
     exposure = np.random.default_rng(3).uniform(0.3, 1, evidence.values.shape)
     evidence = Evidence(evidence.values, evidence.shown, evidence.train, True, exposure=exposure)
-    learned = _components(evidence)
+    learned = components(evidence)
     rank = 2
     fast = _estimate(evidence, learned, rank)
     covariance = sum(
@@ -124,12 +127,14 @@ def test_each_baseline_is_better_than_the_one_before(counts: bool) -> None:
     observed = rng.random(values.shape) < 0.4
     hidden = observed & valid & (rng.random(values.shape) < 0.2)
     evidence = Evidence(values, observed & ~hidden, ~valid[:, 0, 0], counts)
-    estimates = [baseline(evidence) for baseline in (mean_rate, masked_smoothing, low_rank_wiener)]
+    estimates = [
+        baseline(evidence).expected for baseline in (mean_rate, masked_smoothing, low_rank_wiener, linear_dynamics)
+    ]
     estimates.append(truth if counts else np.log(truth))
     score = bits_per_spike if counts else explained_variance
     scores = [score(estimate, values, hidden) for estimate in estimates]
-    assert scores == sorted(scores) and len(set(scores)) == 4
-    assert scores[2] > 0.4 * scores[3]
+    assert scores == sorted(scores) and len(set(scores)) == 5
+    assert scores[2] > 0.4 * scores[4] and scores[3] > 0.6 * scores[4]
 
 
 def test_held_out_channels_are_estimated_from_the_others() -> None:
@@ -140,8 +145,9 @@ def test_held_out_channels_are_estimated_from_the_others() -> None:
     held_out[valid] = ~held_in
     evidence = Evidence(ds["values"].values, ~held_out, ~valid, True, held_in=held_in)
     counts = ds["values"].values
-    assert bits_per_spike(low_rank_wiener(evidence), counts, held_out) > 0.2
-    assert abs(bits_per_spike(masked_smoothing(evidence), counts, held_out)) < 0.05
+    assert bits_per_spike(low_rank_wiener(evidence).expected, counts, held_out) > 0.2
+    assert bits_per_spike(linear_dynamics(evidence).expected, counts, held_out) > 0.3
+    assert abs(bits_per_spike(masked_smoothing(evidence).expected, counts, held_out)) < 0.05
 
 
 def test_partial_exposure_is_made_up_for() -> None:
@@ -151,24 +157,24 @@ def test_partial_exposure_is_made_up_for() -> None:
     evidence = Evidence(
         rng.poisson(2 * exposure).astype(float), exposure > 0, np.arange(30) < 20, True, exposure=exposure
     )
-    for baseline in (mean_rate, masked_smoothing, low_rank_wiener):
-        assert baseline(evidence).mean((0, 1)) == pytest.approx(2, abs=0.15)
+    for baseline in EACH:
+        assert baseline(evidence).expected.mean((0, 1)) == pytest.approx(2, abs=0.25)
 
 
 def test_a_gaussian_estimate_moves_with_the_unit_of_the_data() -> None:
     evidence = made(counts=False)
     moved = Evidence(1e-5 * evidence.values + 3e-4, evidence.shown, evidence.train, False)
-    for baseline in (mean_rate, masked_smoothing, low_rank_wiener):
-        np.testing.assert_allclose(baseline(moved), 1e-5 * baseline(evidence) + 3e-4, rtol=1e-6)
+    for baseline in EACH:
+        np.testing.assert_allclose(baseline(moved).expected, 1e-5 * baseline(evidence).expected + 3e-4, rtol=1e-6)
 
 
 @given(n_bins=st.integers(1, 500), n_trials=st.integers(1, 3))
 @settings(deadline=None)
 def test_windows_of_long_trials_cover_them_and_blend_back(n_bins: int, n_trials: int) -> None:
     array = np.random.default_rng(n_bins).normal(size=(n_trials, n_bins, 2))
-    parts = _windows(array)
+    parts = windows(array)
     assert parts.shape[1] == min(n_bins, 128)
-    np.testing.assert_allclose(_blended(parts, array.shape[:2]), array, rtol=1e-12)
+    np.testing.assert_allclose(blended(parts, array.shape[:2]), array, rtol=1e-12)
 
 
 def test_wrong_shapes_and_empty_training_are_refused() -> None:

@@ -9,9 +9,17 @@ from numpy.typing import NDArray
 from nwb_sbtt.data.simulate import lorenz
 from nwb_sbtt.errors import DataError, MismatchError
 from nwb_sbtt.evaluate.metrics import bits_per_spike
-from nwb_sbtt.evaluate.summary import evaluate_latents
+from nwb_sbtt.evaluate.summary import BASELINES, evaluate_latents
 
+QUICK = ("mean_rate", "masked_smoothing", "low_rank_wiener")
 DIMS = ("trial", "time", "channel")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the baselines that iterate, where the model alone is judged."""
+    for key in set(BASELINES) - set(QUICK):
+        monkeypatch.delitem(BASELINES, key)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +58,10 @@ def test_the_truth_scores_best_and_passes_every_check(ds: xr.Dataset) -> None:
     hidden = hidden_part(ds)
     result = evaluate_latents(ds, perfect(ds), hidden)
     assert result["metric"] == "bits per spike"
-    order = ["mean_rate", "masked_smoothing", "low_rank_wiener", "model"]
+    order = ["mean_rate", "masked_smoothing", "factor_analysis", "low_rank_wiener", "linear_dynamics", "model"]
+    assert list(result["baselines"]) == list(BASELINES) and "state of" in result["baselines"]["linear_dynamics"]
+    assert result["gain"]["model"] == result["scores"]["model"] - result["scores"]["mean_rate"]
+    assert result["gain"]["mean_rate"] == 0
     assert sorted(result["scores"], key=result["scores"].__getitem__) == order
     assert result["scores"]["model"] == bits_per_spike(ds["true_rates"].values * 0.02, ds["values"].values, hidden)
     assert result["scored"] == {"trials": 24, "entries": hidden.sum(), "spikes": ds["values"].values[hidden].sum()}
@@ -59,9 +70,11 @@ def test_the_truth_scores_best_and_passes_every_check(ds: xr.Dataset) -> None:
     truth = result["truth"]
     assert truth["rates_r2"]["model"] == pytest.approx(1)
     assert truth["latents_r2"]["model"] == pytest.approx(1, abs=1e-5)
+    assert truth["rates_r2"]["linear_dynamics"] > truth["rates_r2"]["low_rank_wiener"]
     assert truth["rates_r2"]["low_rank_wiener"] > truth["rates_r2"]["masked_smoothing"] > truth["rates_r2"]["mean_rate"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_result_is_plain_json_without_nan(ds: xr.Dataset) -> None:
     silent = ds.assign(values=ds["values"].where(ds["channel"] != 3, 0))
     result = evaluate_latents(silent, perfect(ds), hidden_part(ds))
@@ -76,10 +89,11 @@ def test_hidden_values_reach_no_baseline(ds: xr.Dataset) -> None:
     for junk in (0.0, 50.0):
         changed = ds.assign(values=ds["values"].where(~hidden | (ds["channel"].values > 0), junk))
         result = evaluate_latents(changed, perfect(ds), hidden)
-        scores.append([result["by_channel"][key][1:] for key in ("masked_smoothing", "low_rank_wiener")])
+        scores.append([result["by_channel"][key][1:] for key in BASELINES if key != "mean_rate"])
     assert scores[0] == scores[1]
 
 
+@pytest.mark.usefixtures("quick")
 def test_trials_outside_training_and_validation_take_no_part(ds: xr.Dataset) -> None:
     kept = ds.isel(trial=slice(0, 100))
     more = ds.assign_coords(split=("trial", [*kept["split"].values, *["gap", "test"] * 10]))
@@ -104,6 +118,7 @@ def test_gaussian_data_are_scored_by_explained_variance(ds: xr.Dataset) -> None:
     result = evaluate_latents(signal, perfect(ds, mean=(DIMS, log)).drop_vars(["rates", "rates_sd"]), hidden_part(ds))
     assert result["metric"] == "explained variance"
     assert 1 > result["scores"]["model"] > result["scores"]["low_rank_wiener"] > result["scores"]["mean_rate"]
+    assert result["names"]["mean_rate"] == "mean" and "rate" not in result["zero"] + result["headline"]
     assert "truth" not in result and "spikes" not in result["scored"]
 
 
@@ -116,11 +131,13 @@ def test_gaussian_data_are_scored_by_explained_variance(ds: xr.Dataset) -> None:
         ({"rates": lambda ds: ds["true_rates"].values * 0.3}, "counts as noisy as expected", "warn"),
     ],
 )
+@pytest.mark.usefixtures("quick")
 def test_each_failure_of_the_rates_is_noticed(ds: xr.Dataset, change: dict[str, Any], name: str, level: str) -> None:
     changes = {key: (DIMS, make(ds)) for key, make in change.items()}
     assert levels(evaluate_latents(ds, perfect(ds, **changes), hidden_part(ds)))[name] == level
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_posterior_that_is_too_narrow_for_the_truth_is_noticed(ds: xr.Dataset) -> None:
     latents = perfect(ds)
     truth = ds["true_rates"].values
@@ -134,6 +151,7 @@ def test_a_posterior_that_is_too_narrow_for_the_truth_is_noticed(ds: xr.Dataset)
     assert levels(evaluate_latents(ds, narrow, hidden_part(ds)))["honest uncertainty"] == "warn"
 
 
+@pytest.mark.usefixtures("quick")
 def test_dead_factors_and_a_collapsed_initial_condition_are_noticed(ds: xr.Dataset) -> None:
     latents = perfect(ds)
     factors = latents["factors"].values.copy()
@@ -145,6 +163,7 @@ def test_dead_factors_and_a_collapsed_initial_condition_are_noticed(ds: xr.Datas
     assert (found["factors in use"], found["initial condition in use"]) == ("bad", "warn")
 
 
+@pytest.mark.usefixtures("quick")
 def test_few_spikes_are_pointed_out(ds: xr.Dataset) -> None:
     hidden = hidden_part(ds)
     hidden[:, 10:] = False
@@ -162,3 +181,21 @@ def test_errors_say_what_is_wrong(ds: xr.Dataset) -> None:
         evaluate_latents(ds, perfect(ds).drop_vars("rates"), hidden)
     with pytest.raises(DataError, match="nothing to compare"):
         evaluate_latents(ds, perfect(ds), hidden & False)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_mean_below_zero_is_explained_in_words(ds: xr.Dataset) -> None:
+    hidden = hidden_part(ds)
+    hidden[:, 10:] = False
+    result = evaluate_latents(ds, perfect(ds), hidden)
+    assert result["scores"]["mean_rate"] < 0
+    assert "'mean rate' knows only what was shown, and so falls below zero" in result["zero"]
+
+
+def test_a_linear_system_that_beats_the_model_is_named(ds: xr.Dataset) -> None:
+    middling = perfect(ds, rates=(DIMS, ds["true_rates"].values ** 0.55 * 3))
+    result = evaluate_latents(ds, middling, hidden_part(ds))
+    scores = result["scores"]
+    assert scores["masked_smoothing"] < scores["model"] < scores["linear_dynamics"]
+    found = next(check for check in result["checks"] if check["name"] == "better than simple methods")
+    assert found["level"] == "warn" and found["text"].startswith("A linear dynamical system (")

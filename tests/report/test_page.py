@@ -151,3 +151,23 @@ def test_a_page_is_replaced_and_a_missing_folder_is_named(tmp_path: Path) -> Non
     assert written(tmp_path, ds, latents, title="one") != written(tmp_path, ds, latents, title="two")
     with pytest.raises(FileError, match="none"):
         write_report(tmp_path / "none" / "r.html", data=ds, latents=latents, history=[], metrics={}, title="x")
+
+
+def test_trials_that_take_no_part_are_counted_apart(tmp_path: Path) -> None:
+    ds = simulated()
+    parts = ["train"] * 24 + ["valid"] * 8 + ["gap"] * 3 + ["test"] * 4 + ["none"]
+    ds = ds.assign_coords(split=("trial", parts))
+    text = " ".join(Structure(written(tmp_path, ds, inferred(ds))).text)
+    words = "24 train, 8 valid; in neither: 3 sharing bins with validation, 1 left out, 4 test"
+    assert f"40 trials ({words})" in text
+
+
+def test_the_page_says_how_each_baseline_was_set_and_what_zero_means(page: str) -> None:
+    text = " ".join(Structure(page).text)
+    for words in (
+        "gain over the mean rate",
+        "linear dynamical system: ",
+        "factor analysis: ",
+        "Zero is each channel's mean",
+    ):
+        assert words in text
