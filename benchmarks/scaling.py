@@ -1,7 +1,7 @@
 """Seconds and peak memory of one training step against the observed samples, and against the channels that exist.
 
 64 trials of 100 bins in which 1 % of all channels is observed at a time: with 10^5 to 10^8 observed samples these are 1562 to
-1,562,500 channels. Then 10^7 samples of more and more channels. Each case is a process of its own: a sparse batch, LFADS at its
+1,562,500 channels. Then 10^7 samples of more and more channels. Each case is a process of its own: a sparse batch, a model at its
 default widths, and a step as in training: take the 64 trials, hide half of what was observed, both passes, clip, AdamW,
 running average. CPU-seconds of one thread, median of the steps after the first; memory is the largest resident size of the
 process, with data, weights, gradients, both moments and the average in it. "channel part" is what a step takes beyond the
@@ -45,6 +45,7 @@ def main() -> None:
     arguments.add_argument("--bins", type=int, default=100)
     arguments.add_argument("--steps", type=int, default=3, help="beside the first, which is not counted")
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--model", dest="model_name", choices=["lfads", "conv"], default="lfads")
     arguments.add_argument("--json", type=Path)
     arguments.add_argument("--figure", type=Path)
     arguments.add_argument("--small", action="store_true", help="8 trials of 20 bins, 64,000 samples at most")
@@ -93,11 +94,12 @@ def slope(rows: list[dict[str, Any]]) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def measure(*, trials: int, bins: int, channels: int, samples: float, steps: int, seed: int) -> dict[str, float]:
+def measure(*, trials: int, bins: int, channels: int, samples: float, steps: int, seed: int, model_name: str) -> dict[str, float]:
     """Take training steps in this process."""
     import torch
 
-    from nwb_sbtt import LFADSConfig, masks
+    from nwb_sbtt import masks
+    from nwb_sbtt.config import ConvConfig, LFADSConfig
     from nwb_sbtt.models import make_model
     from nwb_sbtt.nn.channels import channel_statistics
     from nwb_sbtt.train.objective import Weights, objective
@@ -106,7 +108,8 @@ def measure(*, trials: int, bins: int, channels: int, samples: float, steps: int
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     data = draw(trials, bins, channels, per_bin=max(1, round(samples / trials / bins)), generator=generator)
-    model = make_model(LFADSConfig(), {data.session: channel_statistics(data)}, "poisson")
+    config = {"lfads": LFADSConfig, "conv": ConvConfig}[model_name]()
+    model = make_model(config, {data.session: channel_statistics(data)}, "poisson")
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, fused=True)
     seconds = []
@@ -150,7 +153,7 @@ def draw(trials: int, bins: int, channels: int, *, per_bin: int, generator: Any)
 
 
 def _case(channels: int, samples: float, asked: argparse.Namespace) -> dict[str, float]:
-    case = {name: getattr(asked, name) for name in ("trials", "bins", "steps", "seed")}
+    case = {name: getattr(asked, name) for name in ("trials", "bins", "steps", "seed", "model_name")}
     words = json.dumps({"channels": channels, "samples": samples, **case})
     done = subprocess.run([sys.executable, __file__, "--case", words], stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -62,8 +64,8 @@ class Conv(Model):
         guesses = []
         for layer in self.layers:
             guesses.append(self._factors(state, generator))
-            expected = self.observation.expected_at(guesses[-1], batch)
-            state, added = layer(state, self.read_in.reread(expected, share, batch=batch))
+            residuals = partial(self.observation.sum_residuals, guesses[-1], batch)
+            state, added = layer(state, self.read_in.reread(residuals, share, batch=batch))
             state = state + self._drop(added, generator)
         return Encoded(state, state.mean(1), tuple(guesses))
 

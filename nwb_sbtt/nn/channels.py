@@ -124,7 +124,7 @@ class ReadIn(nn.Module):
         return torch.cat([sums / (share + 1 / n_channels) * 0.5 + seen, near], -1)
 
     def reread(
-        self, expected: Float[Tensor, "*entry"], share: Float[Tensor, "trial time 1"], *, batch: Batch
+        self, sum_residuals: Callable[..., Tensor], share: Float[Tensor, "trial time 1"], *, batch: Batch
     ) -> tuple[Float[Tensor, "trial time residual"], Float[Tensor, "trial time residual"]]:
         """Sum how far the shown entries are from what was expected of them, in sds: now, and near.
 
@@ -133,15 +133,14 @@ class ReadIn(nn.Module):
 
         Parameters
         ----------
-        expected : Float[Tensor, "*entry"]
-            In the unit of the data, for the exposure of each entry.
+        sum_residuals : callable
+            Sums the residuals of a guess, with keywords `into` and `unit`: `Observation.sum_residuals` of its factors.
         share : Float[Tensor, "trial time 1"]
             Share of all channels that is shown, from `nwb_sbtt.nn.entries.marked_share`.
         batch : Batch
         """
-        residual = (batch.values - expected) / batch.along_channels(self.get_buffer(f"sd_{batch.session}"))
-        residual = torch.where(batch.shown, residual, torch.zeros_like(residual))
-        sums, n_channels = gather_sum(residual, self.residuals[batch.session], batch=batch), batch.shape[2]
+        unit, n_channels = self.get_buffer(f"sd_{batch.session}"), batch.shape[2]
+        sums = sum_residuals(into=self.residuals[batch.session], unit=unit)
         near = self._near(sums, share, (REREAD_SMOOTHING,), n_channels)[:, 0]
         return sums / (share + 1 / n_channels), near
 

@@ -1,11 +1,12 @@
 """Products of what the entries have with what channels have: all that read-in and likelihood need of the channel axis.
 
 `gather_sum` brings what the entries have to trials and bins, `dot` brings factors to the entries, `spread` brings what a
-channel has to its entries; in each the gradients are the others again. `sum_terms` is a loss on top of `dot`. All but the
-last take dense batches too, where they are matrix products. In sparse ones they go block by block
-(`nwb_sbtt.batch.Entries`), so that nothing of the size entries × width ever exists, and each table that is looked up stays in
-the cache. On a CPU the kernels are torch's bags of embeddings and sampled product, and scipy's transposed sparse product, each
-the fastest of those measured; elsewhere each block is gathered and added up by torch.
+channel has to its entries; in each the gradients are the others again. `sum_terms` and `gather_terms` are
+a loss and a feedback on top of `dot`, for sparse batches only. The others take dense batches too, where they are matrix
+products. In sparse ones all go block by block (`nwb_sbtt.batch.Entries`), so that nothing of the size entries × width ever exists,
+and each table that is looked up stays in the cache. On a CPU the kernels are torch's bags of embeddings and sampled product,
+and scipy's transposed sparse product, each the fastest of those measured; elsewhere each block is gathered and added up
+by torch.
 """
 
 from __future__ import annotations
@@ -122,6 +123,25 @@ def sum_terms(
     return _SumTerms.apply(terms, batch, wanted, factors, table, bias, *of_channel)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def gather_terms(
+    terms: Callable[..., Tensor],
+    factors: Float[Tensor, "trial time factor"],
+    *,
+    table: Float[Tensor, "channel factor"],
+    bias: Float[Tensor, "channel"],
+    of_channel: tuple[Float[Tensor, "channel"], ...],
+    into: Float[Tensor, "channel width"],
+    batch: Batch,
+) -> Float[Tensor, "trial time width"]:
+    """Read factors out, take ``terms(linear, values, exposure, *of_channel)`` of the shown entries, and sum them by `into`.
+
+    That is `gather_sum` of terms of what `dot` gives, of a sparse batch, block by block. Nothing is kept at the entries: the
+    gradient makes each block's terms again. Differentiable by all but `of_channel` and the batch.
+    """
+    fixed = tuple(each.detach() for each in of_channel)
+    return _GatherTerms.apply(terms, batch, fixed, factors, table, bias, into)  # type: ignore[no-any-return, no-untyped-call]
+
+
 def marked_share(marked: Bool[Tensor, "*entry"], *, batch: Batch) -> Float[Tensor, "trial time 1"]:
     """Share of all channels that is marked in each bin."""
     if batch.entries is None:
@@ -224,6 +244,51 @@ class _SumTerms(torch.autograd.Function):
         slopes = [slope * grad.to(slope.dtype) for slope in ctx.saved_tensors]
         rest = iter(slopes[3:])
         return (None, None, None, *slopes[:3], *(next(rest) if needed else None for needed in ctx.needs))
+
+
+class _GatherTerms(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, terms: Callable[..., Tensor], batch: Batch, fixed: tuple[Tensor, ...], *inputs: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(*inputs)
+        ctx.known = terms, batch, fixed
+        factors, table, bias, into = inputs
+        flat = factors.reshape(-1, factors.shape[-1])
+        total = into.new_zeros(len(flat), into.shape[1])
+        for block in _entries_of(batch).blocks():
+            linear = _block_products(block, block.spread(bias), flat, table[block.channels])
+            total += _block_rows(block, _shown_terms(terms, linear, batch, block, fixed), into[block.channels])
+        return total.reshape(*factors.shape[:2], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (factors, table, bias, into), (terms, batch, fixed) = ctx.saved_tensors, ctx.known
+        flat, flat_grad = factors.reshape(-1, factors.shape[-1]), grad.reshape(-1, grad.shape[-1]).contiguous()
+        slopes = [torch.zeros_like(each) for each in (flat, table, bias, into)]
+        for block in _entries_of(batch).blocks():
+            tile = table[block.channels]
+            linear = _block_products(block, block.spread(bias), flat, tile).requires_grad_()
+            with torch.enable_grad():
+                weights = _shown_terms(terms, linear, batch, block, fixed)
+            nothing = flat_grad.new_zeros(()).expand(len(block.columns))
+            by_weights = _block_products(block, nothing, flat_grad, into[block.channels])
+            (by_linear,) = torch.autograd.grad(weights, linear, by_weights)
+            slopes[0] += _block_rows(block, by_linear, tile)
+            slopes[1][block.channels] = _block_columns(block, by_linear, flat, len(tile))
+            slopes[2][block.channels] = torch.bincount(block.columns, by_linear, len(tile))
+            slopes[3][block.channels] = _block_columns(block, weights.detach(), flat_grad, len(tile))
+        return None, None, None, slopes[0].reshape(factors.shape), *slopes[1:]
+
+
+def _shown_terms(
+    terms: Callable[..., Tensor], linear: Tensor, batch: Batch, block: Block, fixed: tuple[Tensor, ...]
+) -> Tensor:
+    own = block.entries
+    exposure = None if batch.exposure is None else batch.exposure[own]
+    found = terms(linear, batch.values[own], exposure, *(block.spread(each) for each in fixed))
+    return found * batch.shown[own].to(found.dtype)
 
 
 def _entries_of(batch: Batch) -> Entries:

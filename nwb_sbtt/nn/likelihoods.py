@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.entries import dot, spread, sum_terms
+from nwb_sbtt.nn.entries import dot, gather_sum, gather_terms, spread, sum_terms
 
 MAX_LOG_RATE = 10.0
 """Natural logarithm of the highest expected count per bin; keeps `exp` finite early in training."""
@@ -69,6 +69,26 @@ class Observation(nn.Module, ABC):
         linear = dot(factors, self.weights[batch.session], bias=self.biases[batch.session], batch=batch)
         of_channel = (spread(each, batch=batch) for each in self._of_channel(batch.session))
         return self._expected(linear, batch.exposure, *of_channel)
+
+    def sum_residuals(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        batch: Batch,
+        *,
+        into: Float[Tensor, "channel width"],
+        unit: Float[Tensor, "channel"],
+    ) -> Float[Tensor, "trial time width"]:
+        """Sum by `into` how far the shown entries of each bin are from what is expected of them, in units of each channel."""
+        if batch.entries is None:
+            residual = (batch.values - self.expected_at(factors, batch)) / unit
+            return gather_sum(torch.where(batch.shown, residual, torch.zeros_like(residual)), into, batch=batch)
+
+        def residuals(linear: Tensor, values: Tensor, exposure: Tensor | None, unit: Tensor, *rest: Tensor) -> Tensor:
+            return (values - self._expected(linear, exposure, *rest)) / unit
+
+        table, bias = self.weights[batch.session], self.biases[batch.session]
+        of_channel = (unit, *self._of_channel(batch.session))
+        return gather_terms(residuals, factors, table=table, bias=bias, of_channel=of_channel, into=into, batch=batch)
 
     @abstractmethod
     def _expected(self, linear: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
