@@ -1,12 +1,11 @@
 """Products of what the entries have with what channels have: all that read-in and likelihood need of the channel axis.
 
 `gather_sum` brings what the entries have to trials and bins, `dot` brings factors to the entries, `spread` brings what a
-channel has to its entries; in each the gradients are the others again. `sum_terms` and `gather_terms` are
-a loss and a feedback on top of `dot`, for sparse batches only. The others take dense batches too, where they are matrix
-products. In sparse ones all go block by block (`nwb_sbtt.batch.Entries`), so that nothing of the size entries × width ever exists,
-and each table that is looked up stays in the cache. On a CPU the kernels are torch's bags of embeddings and sampled product,
-and scipy's transposed sparse product, each the fastest of those measured; elsewhere each block is gathered and added up
-by torch.
+channel has to its entries; in each the gradients are the others again. `sum_terms` and `gather_terms` are a loss and a
+feedback on top of `dot`, for sparse batches only. The others take dense batches too, where they are matrix products. In sparse
+ones all go block by block (`nwb_sbtt.batch.Entries`), so that nothing of the size entries × width ever exists, and each table
+that is looked up stays in the cache. On a CPU the kernels are torch's bags of embeddings and sampled product, and scipy's
+transposed sparse product, each the fastest of those measured; elsewhere each block is gathered and added up by torch.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nwb_sbtt import batch as batch_module
 from nwb_sbtt import masks
 from nwb_sbtt.batch import sparse_batch, to_sparse
-from nwb_sbtt.config import LFADSConfig, SAEConfig
+from nwb_sbtt.config import ConvConfig, LFADSConfig, SAEConfig
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import channel_statistics
@@ -24,6 +24,7 @@ laws = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChe
 MODELS = [
     SAEConfig(encoder=6, generator=5, factors=3),
     LFADSConfig(read_in=5, encoder=6, initial_condition=4, controller=5, generator=6, factors=3, inputs=2),
+    ConvConfig(read_in=5, width=8, layers=2, groups=2, reach=4, factors=3, dropout=0.1, noise=0.1),
 ]
 
 
@@ -107,7 +108,7 @@ def test_statistics_are_the_same(tile, seed, missing, width, exposure):
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
-@pytest.mark.parametrize("config", MODELS, ids=["sae", "lfads"])
+@pytest.mark.parametrize("config", MODELS, ids=["sae", "lfads", "conv"])
 @settings(laws, max_examples=8)
 @given(seed=seeds, missing=missing, width=tiles, exposure=st.booleans())
 def test_loss_gradients_and_features_are_the_same(tile, config, likelihood, seed, missing, width, exposure):

@@ -123,3 +123,24 @@ def test_what_feeds_back_residuals_is_the_slope_of_the_likelihood(listed):
     torch.testing.assert_close(entries.gather_sum(residual, table, batch=sparse), -slope)
     (by_residual,) = torch.autograd.grad(entries.gather_sum(values - log_rate.exp(), table, batch=sparse).sum(), bias)
     assert by_residual.any()
+
+
+@examples
+@given(missing, seeds, tiles)
+def test_feedback_block_by_block_is_the_sum_of_terms_made_at_once(listed, missing, seed, width):
+    sparse, _ = listed(missing, seed, width)
+    factors, table, bias, into, weights = draws(seed, (6, 9, 2), (20, 2), (20,), (20, 4), (6, 9, 4))
+    unit = torch.rand(20, dtype=torch.float64) + 0.5
+
+    def terms(linear, values, exposure, unit):
+        return (values - linear.exp()) / unit
+
+    inputs = (factors, table, bias, into)
+    found = entries.gather_terms(terms, factors, table=table, bias=bias, of_channel=(unit,), into=into, batch=sparse)
+    linear = entries.dot(factors, table, bias=bias, batch=sparse)
+    each = terms(linear, sparse.values, None, sparse.along_channels(unit)) * sparse.shown
+    expected = entries.gather_sum(each, into, batch=sparse)
+    torch.testing.assert_close(found, expected)
+    one, other = (torch.autograd.grad((out * weights).sum(), inputs) for out in (found, expected))
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b)
