@@ -29,11 +29,18 @@ _HOMES = {
     "write_nwb": "io.writer",
     "read_result": "io.results",
     "simulate_lorenz": "io.simulation",
-    "read_truth": "io.simulation",
+    "simulate": "io.simulation",
+    "write_simulation": "io.simulation",
+    "read_truth": "io.truth",
     "lorenz": "data.simulate",
+    "LorenzDynamics": "data.simulate",
+    "perturbation": "data.perturbation",
+    "KickedOscillation": "data.perturbation",
+    "Simulation": "data.systems",
     "split": "data.splits",
     "merge": "data.trials",
     "limit_bandwidth": "data.bandwidth",
+    "power_saved": "data.power",
     "fit": "fitting",
     "load": "fitted",
     "Fitted": "fitted",
@@ -70,8 +77,13 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import Trials as Trials
     from nwb_sbtt.config import Window as Window
     from nwb_sbtt.data.bandwidth import limit_bandwidth as limit_bandwidth
+    from nwb_sbtt.data.perturbation import KickedOscillation as KickedOscillation
+    from nwb_sbtt.data.perturbation import perturbation as perturbation
+    from nwb_sbtt.data.power import power_saved as power_saved
+    from nwb_sbtt.data.simulate import LorenzDynamics as LorenzDynamics
     from nwb_sbtt.data.simulate import lorenz as lorenz
     from nwb_sbtt.data.splits import split as split
+    from nwb_sbtt.data.systems import Simulation as Simulation
     from nwb_sbtt.data.trials import merge as merge
     from nwb_sbtt.fitted import Fitted as Fitted
     from nwb_sbtt.fitted import load as load
@@ -79,7 +91,9 @@ if TYPE_CHECKING:
     from nwb_sbtt.io.candidates import inspect as inspect
     from nwb_sbtt.io.reader import read_nwb as read_nwb
     from nwb_sbtt.io.results import read_result as read_result
-    from nwb_sbtt.io.simulation import read_truth as read_truth
+    from nwb_sbtt.io.simulation import simulate as simulate
     from nwb_sbtt.io.simulation import simulate_lorenz as simulate_lorenz
+    from nwb_sbtt.io.simulation import write_simulation as write_simulation
+    from nwb_sbtt.io.truth import read_truth as read_truth
     from nwb_sbtt.io.writer import write_nwb as write_nwb
     from nwb_sbtt.report.page import write_report as write_report

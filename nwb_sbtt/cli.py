@@ -191,32 +191,27 @@ def report(run_dir: RunDir, file: Moved = None) -> None:
 
 @app.command()
 def simulate(
-    system: Annotated[str, typer.Argument(help="lorenz")],
+    system: Annotated[str, typer.Argument(help="lorenz or perturbation")],
     out: Out,
     observed_per_bin: Annotated[int | None, typer.Option(help="neurons observed in each bin [default: all]")] = None,
     channels: Annotated[int, typer.Option(help="neurons")] = 29,
-    conditions: Annotated[int, typer.Option(help="different trajectories")] = 65,
+    conditions: Annotated[int, typer.Option(help="different starts of the latents")] = 65,
     trials_per_condition: Annotated[int, typer.Option(help="repeats of each")] = 24,
+    speed: Annotated[float, typer.Option(help="of the latents, in multiples of the usual")] = 1.0,
+    split_by: Annotated[str, typer.Option(help="trial, or condition: validation on starts of their own")] = "trial",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a recording with known truth.
 
-    True rates and latents stand in processing/ground_truth of the file.
+    True rates and latents, and what perturbs these, stand in processing/ground_truth of the file. Of `lorenz` the start decides
+    all that follows; in `perturbation` each trial is kicked at a moment of its own (`kick_time` in the table of trials).
     """
-    from nwb_sbtt.io.simulation import simulate_lorenz
+    from nwb_sbtt.data.systems import Simulation
+    from nwb_sbtt.io.simulation import simulate as simulate_system
 
-    if system != "lorenz":
-        raise ConfigError(f"there is no system {system!r} to simulate; known is 'lorenz'")
-    simulate_lorenz(
-        out,
-        n_channels=channels,
-        conditions=conditions,
-        trials_per_condition=trials_per_condition,
-        observed_per_bin=observed_per_bin,
-        seed=seed,
-        overwrite=overwrite,
-    )
+    simulation = Simulation(system, channels, conditions, trials_per_condition, speed, split_by, seed)
+    simulate_system(out, simulation, observed_per_bin=observed_per_bin, overwrite=overwrite)
     typer.echo(f"wrote {out}")
 
 

@@ -21,7 +21,8 @@ from nwb_sbtt.io.candidates import inspect
 from nwb_sbtt.io.files import sha256
 from nwb_sbtt.io.reader import read_nwb
 from nwb_sbtt.io.results import read_model
-from nwb_sbtt.io.simulation import attach_truth, simulate_lorenz
+from nwb_sbtt.io.simulation import simulate_lorenz
+from nwb_sbtt.io.truth import attach_truth
 from nwb_sbtt.io.writer import check_target, write_nwb
 from nwb_sbtt.preparation import prepare
 from nwb_sbtt.report.listing import table_of_candidates, table_of_scores

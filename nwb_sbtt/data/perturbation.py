@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_sbtt.data.population import Readout, Task, check_positive, recorded, split_labels, trial_starts
+from nwb_sbtt.data.population import Readout, Task, check_positive, check_split_by, recorded, split_labels, trial_starts
 from nwb_sbtt.errors import DataError
 
 SUBSTEPS = 20
@@ -34,6 +35,8 @@ class KickedOscillation:
         Seconds that a kick lasts; it rises and falls as half a sine.
     depth : float
         Standard deviation of the logarithm of the rates, on average over channels.
+    split_by : "trial" or "condition"
+        Whether the validation trials begin at phases that training trials begin at, or at phases of their own.
     """
 
     frequency: float = 1.5
@@ -41,11 +44,13 @@ class KickedOscillation:
     strength: float = 1.0
     pulse: float = 0.06
     depth: float = 1.35
+    split_by: Literal["trial", "condition"] = "trial"
 
     def __post_init__(self) -> None:
         check_positive(self, "frequency", "relaxation", "pulse", "depth")
         if not (np.isfinite(self.strength) and self.strength >= 0):
             raise DataError(f"strength is {self.strength}; expected zero or a positive number")
+        check_split_by(self.split_by)
 
 
 def perturbation(
@@ -78,7 +83,7 @@ def perturbation(
     Dataset
         As `nwb_sbtt.data.schema` says, with ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time,
         latent), the state; ``true_inputs`` (trial, time, input), the mean kick in each bin in radii per second; and the trial
-        coordinates ``condition``, ``split`` (a fifth is "valid", spread evenly over conditions) and ``kick_time``,
+        coordinates ``condition``, ``split`` (a fifth is "valid") and ``kick_time``,
         the middle of the kick in seconds on the session clock.
 
     Raises
@@ -112,7 +117,7 @@ def perturbation(
         latents=state,
         coords={
             "condition": ("trial", condition),
-            "split": ("trial", split_labels(generator, condition, by="trial")),
+            "split": ("trial", split_labels(generator, condition, by=dynamics.split_by)),
             "kick_time": ("trial", starts + middle),
         },
         attrs={"session_id": f"perturbation-{seed}", "system": "perturbation"},

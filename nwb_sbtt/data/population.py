@@ -87,6 +87,18 @@ def check_positive(settings: object, *names: str) -> None:
             raise DataError(f"{name} is {value}; expected a positive number")
 
 
+def check_split_by(split_by: str) -> None:
+    """Refuse what is neither "trial" nor "condition".
+
+    Raises
+    ------
+    DataError
+        With what came.
+    """
+    if split_by not in ("trial", "condition"):
+        raise DataError(f"split_by is {split_by!r}; expected 'trial' or 'condition'")
+
+
 def trial_starts(generator: np.random.Generator, n_trials: int, duration: float) -> NDArray[np.float64]:
     """Starts in whole milliseconds, the first at 0.5 s, pauses of 0.3 to 0.7 s."""
     pauses = generator.integers(300, 701, n_trials - 1) / 1000

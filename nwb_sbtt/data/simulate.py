@@ -9,8 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_sbtt.data.population import Readout, Task, check_positive, recorded, split_labels, trial_starts
-from nwb_sbtt.errors import DataError
+from nwb_sbtt.data.population import Readout, Task, check_positive, check_split_by, recorded, split_labels, trial_starts
 
 SUBSTEPS = 40
 BURN_IN = 20.0
@@ -43,8 +42,7 @@ class LorenzDynamics:
 
     def __post_init__(self) -> None:
         check_positive(self, "speed", "mean_rate", "depth")
-        if self.split_by not in ("trial", "condition"):
-            raise DataError(f"split_by is {self.split_by!r}; expected 'trial' or 'condition'")
+        check_split_by(self.split_by)
 
 
 def lorenz(
@@ -75,8 +73,8 @@ def lorenz(
     -------
     Dataset
         As `nwb_sbtt.data.schema` says, with ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time,
-        latent) with unit variance, and the trial coordinates ``condition``, ``split`` (a fifth is "valid", spread evenly
-        over conditions) and ``go_time`` (seconds on the session clock).
+        latent) with unit variance, and the trial coordinates ``condition``, ``split`` (a fifth is "valid") and
+        ``go_time`` (seconds on the session clock).
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -18,25 +19,86 @@ from pynwb.misc import Units
 
 from nwb_sbtt.config import BandwidthConfig
 from nwb_sbtt.data.bandwidth import limit_bandwidth
-from nwb_sbtt.data.binning import tolerance
-from nwb_sbtt.data.schema import DIMS, check_dataset
-from nwb_sbtt.data.simulate import lorenz
-from nwb_sbtt.errors import DataError, FileError, MismatchError, SelectionError
-from nwb_sbtt.io.files import open_nwb
+from nwb_sbtt.data.schema import check_dataset
+from nwb_sbtt.data.systems import Simulation
+from nwb_sbtt.errors import DataError, FileError
 from nwb_sbtt.io.packing import pack_hdf5, save
 from nwb_sbtt.io.staging import staged
+from nwb_sbtt.io.truth import INPUTS, LATENTS, MODULE, RATES, bin_edges
 
-MODULE, RATES, LATENTS = "ground_truth", "rates", "latents"
 MARGIN = 1e-3
 """Share of a bin, at either end, in which no spike is placed."""
 RESOLUTION = 1e-6
 """Seconds between possible spike times; less where bins are so short that this exceeds the margin."""
 COLUMNS = {
     "go_time": "Time of the go cue.",
-    "condition": "Which start of the Lorenz system the trial follows.",
+    "kick_time": "Middle of the kick that perturbs the latents.",
+    "condition": "Which start of the latents the trial has.",
     "split": "Whether the trial is for training or validation.",
 }
 """Trial coordinates that are written, with their descriptions."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What a file says of the system that drove its spikes."""
+
+    session: str
+    latents: str
+    latents_unit: str
+    keyword: str
+
+
+WORDINGS = {
+    "lorenz": Wording(
+        "neurons whose rates follow a Lorenz system",
+        "The variables x, y and z of the Lorenz system, centred and scaled to unit variance.",
+        "standard deviations",
+        "Lorenz",
+    ),
+    "perturbation": Wording(
+        "neurons whose rates follow an oscillation that is kicked once a trial, at an unknown time",
+        "State of the oscillation in its plane; it rests on the unit circle.",
+        "radii",
+        "perturbation",
+    ),
+}
+OTHER = Wording("neurons with known rates", "What drives the rates.", "unknown", "latent variables")
+
+
+def simulate(
+    path: Path | str,
+    simulation: Simulation | None = None,
+    *,
+    observed_per_bin: int | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Simulate a task by name and write it to an NWB file, with its truth.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.nwb``.
+    simulation : Simulation, optional
+        The Lorenz task of the published demo where nothing is said.
+    observed_per_bin, overwrite
+        As for `write_simulation`.
+
+    Raises
+    ------
+    FileError, DataError
+        As `write_simulation`.
+
+    Examples
+    --------
+    >>> from nwb_sbtt import Simulation
+    >>> simulate("kicked.nwb", Simulation("perturbation", speed=2))  # doctest: +SKIP
+    """
+    simulation = simulation or Simulation()
+    target = _target(path, overwrite=overwrite)
+    return write_simulation(
+        target, simulation.data(), observed_per_bin=observed_per_bin, seed=simulation.seed, overwrite=overwrite
+    )
 
 
 def simulate_lorenz(
@@ -49,30 +111,29 @@ def simulate_lorenz(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Path:
-    """Simulate a Lorenz task and write it to an NWB file: `lorenz` and `write_simulation` in one.
+    """Simulate a Lorenz task and write it to an NWB file, with its truth.
 
     Parameters
     ----------
     path : path
         Ends in ``.nwb``.
-    n_channels, conditions, trials_per_condition : int
+    n_channels, conditions, trials_per_condition, seed : int
         As for `nwb_sbtt.data.simulate.lorenz`, which has further settings.
-    observed_per_bin, seed, overwrite
-        As for `write_simulation`; the seed is that of the simulation too.
+    observed_per_bin, overwrite
+        As for `write_simulation`.
 
     Examples
     --------
     >>> simulate_lorenz("lorenz.nwb", observed_per_bin=5)  # doctest: +SKIP
     """
-    target = _target(path, overwrite=overwrite)
-    ds = lorenz(n_channels=n_channels, conditions=conditions, trials_per_condition=trials_per_condition, seed=seed)
-    return write_simulation(target, ds, observed_per_bin=observed_per_bin, seed=seed, overwrite=overwrite)
+    simulation = Simulation("lorenz", n_channels, conditions, trials_per_condition, seed=seed)
+    return simulate(path, simulation, observed_per_bin=observed_per_bin, overwrite=overwrite)
 
 
 def write_simulation(
     path: Path | str, ds: xr.Dataset, *, observed_per_bin: int | None = None, seed: int = 0, overwrite: bool = False
 ) -> Path:
-    """Write simulated spikes to an NWB file, with the true rates and latents in ``processing/ground_truth``.
+    """Write simulated spikes to an NWB file, with the true rates, latents and inputs in ``processing/ground_truth``.
 
     Each spike lies at a random moment of its bin. Each unit's ``obs_intervals`` are the bins in which it was observed:
     the trials, or less where the data are masked. Spikes elsewhere are not stored, so the file looks like the recording
@@ -83,7 +144,7 @@ def write_simulation(
     path : path
         Ends in ``.nwb``.
     ds : Dataset
-        Of `nwb_sbtt.data.simulate.lorenz`, or like it; what it says is not observed is not written.
+        Of `lorenz` or `perturbation`, or like these; what it says is not observed is not written.
     observed_per_bin : int, optional
         Units observed in each bin, drawn at random; None leaves all.
     seed : int
@@ -116,59 +177,6 @@ def write_simulation(
     return target
 
 
-def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
-    """Add the true rates and latents of a simulated file to data that were read from it.
-
-    The truth is a step function; a bin that covers several of its steps gets their mean, so any bins and trials will do.
-
-    Parameters
-    ----------
-    path : path
-        A file of `simulate_lorenz`.
-    ds : Dataset
-        Read from the file's units.
-
-    Returns
-    -------
-    Dataset
-        With ``true_rates`` (trial, time, channel) in Hz and ``true_latents`` (trial, time, latent).
-
-    Raises
-    ------
-    SelectionError
-        If the file holds no truth.
-    MismatchError
-        If the data have channels that the file's units do not, or bins in which there is no truth.
-    """
-    with open_nwb(path) as nwb:
-        if MODULE not in nwb.processing or RATES not in nwb.processing[MODULE].data_interfaces:
-            raise SelectionError(f"{str(path)!r} holds no 'processing/{MODULE}/{RATES}': it is not a simulated file")
-        module = nwb.processing[MODULE]
-        times = np.asarray(module[RATES].timestamps[:])
-        rates, latents = np.asarray(module[RATES].data[:]), np.asarray(module[LATENTS].data[:])
-        row = {int(unit): i for i, unit in enumerate(nwb.units.id[:])}
-    wanted = ds["channel_id"].values.tolist()
-    unknown = [unit for unit in wanted if unit not in row]
-    if unknown or ds.attrs["kind"] != "units":
-        raise MismatchError(
-            f"the data have channels {unknown[:5]} that are no units of {str(path)!r}, which has {[*row][:5]} …"
-        )
-    share = _shares(times, ds)
-    rates = rates[:, [row[unit] for unit in wanted]]
-    return ds.assign(
-        true_rates=(DIMS, _averaged(rates, *share)),
-        true_latents=(("trial", "time", "latent"), _averaged(latents, *share)),
-    )
-
-
-def attach_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
-    """Add the truth as `read_truth` does where the file holds it for these data; give all other data back as they are."""
-    try:
-        return read_truth(path, ds)
-    except (SelectionError, MismatchError):
-        return ds
-
-
 def _target(path: Path | str, *, overwrite: bool) -> Path:
     target = Path(path).absolute()
     if target.suffix != ".nwb":
@@ -190,16 +198,16 @@ def _checked(ds: xr.Dataset) -> xr.Dataset:
 
 
 def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
+    wording = WORDINGS.get(str(ds.attrs.get("system")), OTHER)
     nwbfile = NWBFile(
-        session_description="Simulated spikes of neurons whose rates follow a Lorenz system; the truth is in "
-        f"processing/{MODULE}.",
+        session_description=f"Simulated spikes of {wording.session}; the truth is in processing/{MODULE}.",
         identifier=str(uuid4()),
         session_start_time=datetime(2024, 1, 1, tzinfo=UTC),
         session_id=str(ds.attrs["session_id"]),
         experiment_description="Simulation: no animal was recorded.",
-        keywords=["simulation", "Lorenz", "ground truth"],
+        keywords=["simulation", wording.keyword, "ground truth"],
         institution="none (simulation)",
-        experimenter=["Simulation, Lorenz"],
+        experimenter=["Simulation, Numerical"],
     )
     nwbfile.subject = Subject(
         subject_id="simulated",
@@ -210,25 +218,35 @@ def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
     )
     nwbfile.units = _units(ds, generator)
     nwbfile.trials = _trials(ds)
-    module = nwbfile.create_processing_module(MODULE, "What the simulation knows: true rates and latents.")
+    module = nwbfile.create_processing_module(MODULE, "What the simulation knows: true rates, latents and inputs.")
     rates = TimeSeries(
         name=RATES,
         description="True firing rate of each unit in each bin, at the bins' centres.",
         comments="Columns are the rows of the units table, in order.",
         data=pack_hdf5(_flat(ds["true_rates"].values)),
         unit="Hz",
-        timestamps=pack_hdf5((_edges(ds)[:, :-1] + float(ds.attrs["bin_width"]) / 2).reshape(-1)),
+        timestamps=pack_hdf5((bin_edges(ds)[:, :-1] + float(ds.attrs["bin_width"]) / 2).reshape(-1)),
     )
     module.add(rates)
     module.add(
         TimeSeries(
             name=LATENTS,
-            description="The variables x, y and z of the Lorenz system, centred and scaled to unit variance.",
+            description=wording.latents,
             data=pack_hdf5(_flat(ds["true_latents"].values)),
-            unit="standard deviations",
+            unit=wording.latents_unit,
             timestamps=rates,
         )
     )
+    if "true_inputs" in ds:
+        module.add(
+            TimeSeries(
+                name=INPUTS,
+                description="What pushes the latents from outside: the mean over each bin.",
+                data=pack_hdf5(_flat(ds["true_inputs"].values)),
+                unit=f"{wording.latents_unit} per second",
+                timestamps=rates,
+            )
+        )
     return nwbfile
 
 
@@ -236,14 +254,8 @@ def _flat(array: NDArray[np.float32]) -> NDArray[np.float32]:
     return array.reshape(-1, array.shape[-1])
 
 
-def _edges(ds: xr.Dataset) -> NDArray[np.float64]:
-    """Edges of the bins (trial, time + 1), in seconds on the session clock."""
-    steps = np.arange(ds.sizes["time"] + 1) * float(ds.attrs["bin_width"])
-    return np.asarray(ds["trial_start"].values[:, None] + steps)
-
-
 def _units(ds: xr.Dataset, generator: np.random.Generator) -> Units:
-    edges, width = _edges(ds), float(ds.attrs["bin_width"])
+    edges, width = bin_edges(ds), float(ds.attrs["bin_width"])
     counts = ds["values"].values.astype(int)
     resolution = min(RESOLUTION, MARGIN * width)
     units = Units(name="units", description="Simulated units.", resolution=resolution)
@@ -263,7 +275,7 @@ def _intervals(observed: NDArray[np.bool_], edges: NDArray[np.float64]) -> NDArr
 
 
 def _trials(ds: xr.Dataset) -> TimeIntervals:
-    edges = _edges(ds)
+    edges = bin_edges(ds)
     columns = {"start_time": ("First moment of the trial.", edges[:, 0]), "stop_time": ("Its end.", edges[:, -1])}
     columns |= {name: (text, ds[name].values) for name, text in COLUMNS.items() if name in ds.coords}
     return TimeIntervals(
@@ -274,42 +286,3 @@ def _trials(ds: xr.Dataset) -> TimeIntervals:
             for name, (text, data) in columns.items()
         ],
     )
-
-
-def _shares(
-    times: NDArray[np.float64], ds: xr.Dataset
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Steps of the truth as (start, stop), and the edges of the data's bins."""
-    width = float(np.diff(times).min())
-    edges = _edges(ds)
-    starts, stops = times - width / 2, times + width / 2
-    slack = 4 * float(tolerance(edges).max())
-    covered = np.interp(edges, *_clock(starts, stops))
-    lacking = np.abs(np.diff(covered, axis=1) - float(ds.attrs["bin_width"])) > slack + 1e-6 * width
-    if lacking.any():
-        raise MismatchError(
-            f"{int(lacking.sum())} of {lacking.size} bins of the data lie, at least in part, outside the trials of the "
-            "simulation, where there is no truth; cut with Trials('start_time', …) inside the trials"
-        )
-    return starts, stops, edges
-
-
-def _clock(starts: NDArray[np.float64], stops: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Moments, and the time covered by steps up to each."""
-    reached = np.cumsum(stops - starts)
-    moments = np.column_stack([starts, stops]).reshape(-1)
-    # Neighbouring steps meet but for rounding.
-    return np.maximum.accumulate(moments), np.column_stack([reached - (stops - starts), reached]).reshape(-1)
-
-
-def _averaged(
-    steps: NDArray[np.float32], starts: NDArray[np.float64], stops: NDArray[np.float64], edges: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Mean of a step function over each bin; (trial, time, column)."""
-    total = np.concatenate([np.zeros((1, steps.shape[1])), np.cumsum(steps * (stops - starts)[:, None], axis=0)])
-    position = np.interp(edges, *_clock(starts, stops)) / (stops[0] - starts[0])
-    # The time covered, in steps: whole ones before it, and a share of the one it lies in.
-    whole = np.clip(np.floor(position + 1e-9).astype(int), 0, len(steps) - 1)
-    part = np.clip(position - whole, 0, 1)[..., None]
-    integral = total[whole] + part * (total[whole + 1] - total[whole])
-    return np.asarray(np.diff(integral, axis=1) / np.diff(edges, axis=1)[..., None], dtype=np.float32)

@@ -23,6 +23,14 @@ def test_the_demo_task_has_its_published_size_split_and_difficulty() -> None:
     assert spread.min() >= 1.35 * 0.75 - 0.01 and spread.max() <= 1.35 * 1.25 + 0.01
 
 
+def test_one_seed_has_the_numbers_of_the_data_set_that_peers_were_measured_on() -> None:
+    # Over seeds the mean goes from .22 to .30 counts a bin; theirs, .219, lies at the lower end.
+    expected = lorenz(seed=20)["true_rates"].values * 0.02
+    assert expected.mean() == pytest.approx(0.219, abs=0.002)
+    assert np.quantile(expected, [0.01, 0.5, 0.99, 0.999]) == pytest.approx([0.004, 0.106, 1.6, 4.2], rel=0.05)
+    assert (expected - expected * np.log(expected)).mean() == pytest.approx(0.393, abs=0.004)
+
+
 def test_counts_are_poisson_about_the_true_rates() -> None:
     ds = lorenz(conditions=5, trials_per_condition=200)
     expected = ds["true_rates"].values * 0.02

@@ -6,12 +6,14 @@ import xarray as xr
 from nwbinspector import Importance, inspect_nwbfile, load_config
 from pynwb import NWBHDF5IO
 
-from nwb_sbtt.config import Trials
+from nwb_sbtt.config import ReadConfig, Trials
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.data.simulate import lorenz
+from nwb_sbtt.data.systems import Simulation
 from nwb_sbtt.errors import DataError, FileError, MismatchError, SelectionError
 from nwb_sbtt.io.reader import read_nwb
-from nwb_sbtt.io.simulation import attach_truth, read_truth, simulate_lorenz, write_simulation
+from nwb_sbtt.io.simulation import simulate, simulate_lorenz, write_simulation
+from nwb_sbtt.io.truth import attach_truth, read_truth
 from tests.io import nwbfiles
 
 WHOLE = Trials(event="start_time", start=0.0, stop=1.0)
@@ -90,6 +92,23 @@ def test_one_call_simulates_and_writes(tmp_path: Path) -> None:
     expected = lorenz(n_channels=6, conditions=2, trials_per_condition=3, seed=5)
     np.testing.assert_allclose(ds["true_rates"].values, expected["true_rates"].values, rtol=1e-6)
     assert (ds["observed"].values.sum(2) == 2).all()
+
+
+def test_a_perturbation_comes_back_with_its_inputs_and_labels(tmp_path: Path) -> None:
+    simulation = Simulation("perturbation", n_channels=6, conditions=5, trials_per_condition=4, split_by="condition")
+    path = simulate(tmp_path / "x.nwb", simulation, observed_per_bin=3)
+    config = ReadConfig(bin_width=0.02, cut=WHOLE, trial_columns=("condition", "kick_time"))
+    ds, expected = read_truth(path, read_nwb(path, config)), simulation.data()
+    for name in ("split", "condition", "kick_time", "trial_start"):
+        np.testing.assert_array_equal(ds[name].values, expected[name].values, err_msg=name)
+    for name in ("true_rates", "true_latents", "true_inputs"):
+        assert ds[name].dims == expected[name].dims
+        np.testing.assert_allclose(ds[name].values, expected[name].values, rtol=1e-6, atol=1e-6, err_msg=name)
+    coarse = read_truth(path, read_nwb(path, bin_width=0.1, trials=WHOLE))
+    moved = expected["true_inputs"].values.sum(1) * 0.02
+    np.testing.assert_allclose(coarse["true_inputs"].values.sum(1) * 0.1, moved, atol=1e-5)
+    found = list(inspect_nwbfile(nwbfile_path=path, config=load_config("dandi")))
+    assert all(message.importance is Importance.BEST_PRACTICE_SUGGESTION for message in found)
 
 
 def test_truth_is_attached_only_where_it_is_known(full: Path, tmp_path: Path) -> None:
