@@ -38,6 +38,7 @@ _HOMES = {
     "KickedOscillation": "data.perturbation",
     "Simulation": "data.systems",
     "split": "data.splits",
+    "split_by_label": "data.conditions",
     "merge": "data.trials",
     "limit_bandwidth": "data.bandwidth",
     "power_saved": "data.power",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import Trials as Trials
     from nwb_sbtt.config import Window as Window
     from nwb_sbtt.data.bandwidth import limit_bandwidth as limit_bandwidth
+    from nwb_sbtt.data.conditions import split_by_label as split_by_label
     from nwb_sbtt.data.perturbation import KickedOscillation as KickedOscillation
     from nwb_sbtt.data.perturbation import perturbation as perturbation
     from nwb_sbtt.data.power import power_saved as power_saved
