@@ -99,15 +99,16 @@ class _Controlled(torch.autograd.Function):
         c, g = cs[0].zero_(), gs[0].copy_(g0)
         raws, us = b_raw.repeat(n_steps, n_trials, 1), x.new_empty(n_steps, n_trials, n_u)
         deviations = draws * prior.exp() if draws.dim() == 3 else None
-        into_g, joint = rows[..., : 3 * n_g].unbind(0), rows[..., n_g : 4 * n_g + 3 * n_c].unbind(0)
-        steps_g, steps_c = steps_of(rows[..., : 4 * n_g]), steps_of(rows[..., 4 * n_g :])
+        into_g, joint = rows[..., : 3 * n_g], rows[..., n_g : 4 * n_g + 3 * n_c]
         for piece in pieces(n_steps, each=rows[0].numel()):
             rows[piece] = bias
             rows[piece].flatten(0, 1)[:, 4 * n_g : 4 * n_g + 3 * n_c].addmm_(x[piece].flatten(0, 1), w_x)
-            for t in range(piece.start, piece.stop):
+            steps_g, steps_c = steps_of(rows[piece][..., : 4 * n_g]), steps_of(rows[piece][..., 4 * n_g :])
+            for i, (step_g, step_c) in enumerate(zip(steps_g, steps_c, strict=True)):
+                t = piece.start + i
                 joint[t].addmm_(g, w_joint)
-                steps_c[t][0].addmm_(c, w_c)
-                c = advance(steps_c[t], c, out=cs[t + 1])
+                step_c[0].addmm_(c, w_c)
+                c = advance(step_c, c, out=cs[t + 1])
                 raw = raws[t].addmm_(c, w_raw)
                 mean, log_sd = raw[:, :n_u], raw[:, n_u:]
                 if deviations is None:
@@ -115,7 +116,7 @@ class _Controlled(torch.autograd.Function):
                 else:
                     u = torch.addcmul(mean, log_sd.clamp(min=MIN_LOG_SD).exp_(), deviations[t], out=us[t])
                 into_g[t].addmm_(u, w_u)
-                g = advance(steps_g[t], g, out=gs[t + 1])
+                g = advance(step_g, g, out=gs[t + 1])
         log_sds = raws[..., n_u:].clamp(min=MIN_LOG_SD).add_(prior)
         ctx.save_for_backward(x, rows, cs, gs, raws, log_sds, us, w_x, w_joint, w_c, w_raw, w_u, draws)
         return gs[1:], raws[..., :n_u].clone(), log_sds, us
@@ -128,8 +129,8 @@ class _Controlled(torch.autograd.Function):
         n_c, n_g = cs.shape[-1], gs.shape[-1]
         spread = log_sds.exp() * draws if draws.dim() == 3 else torch.zeros_like(log_sds)
         inside = (raws[..., n_u:] > MIN_LOG_SD).to(raws.dtype)
-        straight = torch.stack([d_u + d_mean, (d_log_sd + d_u * spread) * inside], 2).unbind(0)
-        through = torch.stack([torch.ones_like(spread), spread * inside], 2).unbind(0)
+        straight = torch.stack([d_u + d_mean, (d_log_sd + d_u * spread) * inside], 2)
+        through = torch.stack([torch.ones_like(spread), spread * inside], 2)
         d_raw, d_inputs = torch.empty_like(raws), torch.empty_like(us)
         d_x, d_bias = torch.empty_like(x), rows.new_zeros(1, rows.shape[-1])
         d_w_x, d_w_joint, d_w_c, d_w_u = (torch.zeros_like(w) for w in (w_x, w_joint, w_c, w_u))
@@ -140,9 +141,7 @@ class _Controlled(torch.autograd.Function):
         middle, last = slice(n_g, 4 * n_g + 3 * n_c), slice(4 * n_g + n_c, None)
         blocks_g, blocks_c = (blocks_of(part).unbind(0) for part in (room[..., : 4 * n_g], room[..., 4 * n_g :]))
         to_u, to_g, to_c = (room[..., part].unbind(0) for part in (slice(3 * n_g), middle, last))
-        update_g = rows[..., 2 * n_g : 3 * n_g].unbind(0)
-        update_c = rows[..., 4 * n_g + 2 * n_c : 4 * n_g + 3 * n_c].unbind(0)
-        arriving = d_g.unbind(0)
+        update_g, update_c = rows[..., 2 * n_g : 3 * n_g], rows[..., 4 * n_g + 2 * n_c : 4 * n_g + 3 * n_c]
         dg, dc = torch.zeros_like(gs[0]), torch.zeros_like(cs[0])
         for piece in reversed(cut):
             d_rows = room[: piece.stop - piece.start]
@@ -150,7 +149,7 @@ class _Controlled(torch.autograd.Function):
             slopes(rows[piece][..., 4 * n_g :], cs[piece], out=d_rows[..., 4 * n_g :])
             for t in reversed(range(piece.start, piece.stop)):
                 i = t - piece.start
-                dg += arriving[t]
+                dg += d_g[t]
                 blocks_g[i].mul_(dg[:, None])
                 du = torch.mm(to_u[i], back_u, out=d_inputs[t])
                 torch.addcmul(straight[t], du[:, None], through[t], out=d_raw[t].view(n_trials, 2, n_u))

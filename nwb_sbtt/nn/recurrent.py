@@ -10,7 +10,8 @@ once, and the recurrent product adds to the last three, in place. A step turns i
 are all that the backward pass needs. That one fills a row of the same four blocks with the slopes of the new state, again for
 several steps at once, multiplies each by the gradient that arrives, and sends three blocks back through the recurrent weights
 and three through the input's. "Several" is what stays in the cache: gradients' rows are never kept, weight gradients are
-added up piece by piece.
+added up piece by piece. Views of single steps are made piece by piece too: hundreds of them at once set off Python's garbage
+collector again and again.
 """
 
 from __future__ import annotations
@@ -132,15 +133,15 @@ class _Unrolled(torch.autograd.Function):
         n_steps, n_trials, n = len(x), *h0.shape
         rows, states = x.new_empty(n_steps, n_trials, 4 * n), x.new_empty(n_steps + 1, n_trials, n)
         states[-1 if backwards else 0] = h0
-        after = (states[:-1] if backwards else states[1:]).unbind(0)
-        cut, steps, h = pieces(n_steps, each=rows[0].numel()), steps_of(rows), h0
+        after, h = states[:-1] if backwards else states[1:], h0
+        cut = pieces(n_steps, each=rows[0].numel())
         for piece in reversed(cut) if backwards else cut:
             rows[piece] = bias
             rows[piece].flatten(0, 1)[:, : 3 * n].addmm_(x[piece].flatten(0, 1), inward)
-            order = range(piece.start, piece.stop)
-            for t in reversed(order) if backwards else order:
-                steps[t][0].addmm_(h, recurrent)
-                h = advance(steps[t], h, out=after[t])
+            steps = list(zip(steps_of(rows[piece]), after[piece].unbind(0), strict=True))
+            for step, out in reversed(steps) if backwards else steps:
+                step[0].addmm_(h, recurrent)
+                h = advance(step, h, out=out)
         ctx.save_for_backward(x, rows, states, inward, recurrent)
         ctx.backwards = backwards
         return states[:-1] if backwards else states[1:]
@@ -156,7 +157,7 @@ class _Unrolled(torch.autograd.Function):
         cut = pieces(n_steps, each=rows[0].numel())
         room = torch.empty_like(rows[cut[0]])
         through, blocks = room[..., n:].unbind(0), blocks_of(room).unbind(0)
-        update, arriving = rows[..., 2 * n : 3 * n].unbind(0), d_states.unbind(0)
+        update = rows[..., 2 * n : 3 * n]
         back_inward, back, ones = (
             inward.t().contiguous(),
             recurrent.t().contiguous(),
@@ -166,11 +167,11 @@ class _Unrolled(torch.autograd.Function):
         for piece in cut if ctx.backwards else reversed(cut):
             d_rows = room[: piece.stop - piece.start]
             slopes(rows[piece], before[piece], out=d_rows)
-            order = range(piece.start, piece.stop)
-            for t in order if ctx.backwards else reversed(order):
-                dh += arriving[t]
-                blocks[t - piece.start].mul_(dh[:, None])
-                dh.mul_(update[t]).addmm_(through[t - piece.start], back)
+            steps = list(zip(blocks, through, d_states[piece].unbind(0), update[piece].unbind(0), strict=False))
+            for block, to_h, arriving, slope in steps if ctx.backwards else reversed(steps):
+                dh += arriving
+                block.mul_(dh[:, None])
+                dh.mul_(slope).addmm_(to_h, back)
             flat = d_rows.flatten(0, 1)
             into = flat[:, : 3 * n]
             if d_x is not None:
