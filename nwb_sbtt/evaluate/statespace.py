@@ -3,9 +3,9 @@
 Both have a state of few dimensions that all channels read: counts with log-linear Poisson rates, samples with Gaussian noise
 (`readouts`). In a linear dynamical system the state moves linearly with noise and is estimated by Kalman smoothing
 (`kalman`); factor analysis is the same with bins that know nothing of each other. What was not shown is left out of every
-sum, exactly. Written here because no library serves: scikit-learn's FactorAnalysis takes no missing values, pykalman and
-simdkalman drop a whole bin where one channel is missing, statsmodels and pykalman learn from a single series, dynamax has
-no masks, and elephant's GPFA neither masks nor unequal noise from bin to bin.
+sum, exactly. Written here because no library serves: scikit-learn's FactorAnalysis and elephant's GPFA take no missing
+values, pykalman drops a whole bin where one channel is missing, it and statsmodels learn from a single series, and dynamax
+has no masks.
 """
 
 from __future__ import annotations

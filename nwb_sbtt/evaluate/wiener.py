@@ -23,7 +23,6 @@ def low_rank_wiener(evidence: Evidence) -> Prediction:
     """Estimate every entry linearly from all shown entries near it.
 
     Rank and, for counts, the smallest expected count are those that best predict hidden entries of the training trials.
-
     """
     task = tuning(evidence)
     best, rank, floor = np.inf, 0, FLOOR
