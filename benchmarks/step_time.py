@@ -215,12 +215,12 @@ def _seconds(shape: Shape) -> float:
 def _figure(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 2.2), layout="constrained")
+    figure = Figure(figsize=(7, 2.4), layout="constrained")
     axes = figure.subplots()
     names = [row["model"] for row in rows][::-1]
     axes.barh(names, [row["CPU s/step"] for row in rows][::-1], color="#0072B2", height=0.6)
     axes.barh(names, [row["GFLOP"] / row["matrix rate"] for row in rows][::-1], color="#E69F00", height=0.6)
-    axes.set_xlabel("CPU-seconds per training step (orange: its matrix products at the machine's rate)")
+    axes.set_xlabel("CPU-seconds a step (orange: its matrix products alone)")
     for i, row in enumerate(rows[::-1]):
         axes.text(row["CPU s/step"], i, f" {row['ratio']:.2f}", va="center")
     axes.spines[["top", "right"]].set_visible(False)
