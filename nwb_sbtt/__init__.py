@@ -45,6 +45,7 @@ _HOMES = {
     "fit": "fitting",
     "load": "fitted",
     "Fitted": "fitted",
+    "interval": "evaluate.calibration",
     "write_report": "report.page",
 }
 
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.data.splits import split as split
     from nwb_sbtt.data.systems import Simulation as Simulation
     from nwb_sbtt.data.trials import merge as merge
+    from nwb_sbtt.evaluate.calibration import interval as interval
     from nwb_sbtt.fitted import Fitted as Fitted
     from nwb_sbtt.fitted import load as load
     from nwb_sbtt.fitting import fit as fit

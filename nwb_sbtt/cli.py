@@ -88,7 +88,7 @@ def fit(
     trials_table: TrialsTable = None,
     window: WindowText = None,
     chop: ChopText = None,
-    model: Annotated[str | None, typer.Option(help="lfads or sae [default: lfads]")] = None,
+    model: Annotated[str | None, typer.Option(help="conv, lfads or sae [default: conv]")] = None,
     likelihood: Annotated[str | None, typer.Option(help="poisson or gaussian [default: by the data]")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of everything random [default: 0]")] = None,
     seeds: Annotated[int | None, typer.Option(help="models to fit and to average [default: 1]")] = None,
@@ -270,7 +270,8 @@ def _settings(
     path: Path | None, first: dict[str, Any], shortcuts: dict[str, Any], assignments: list[str]
 ) -> tuple[ReadConfig, FitConfig]:
     """Those of the fit started from, then the file, options and --set; names that begin with `read.` are the reader's."""
-    from nwb_sbtt.config import FitConfig, ReadConfig, build, load_settings, override
+    from nwb_sbtt.config import FitConfig, ReadConfig, build, override
+    from nwb_sbtt.textfiles import load_settings
 
     settings = {**first, **(load_settings(path) if path else {})}
     for name, value in shortcuts.items():

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.mistakes import in_words
-from nwb_sbtt.textfiles import write_text
+from nwb_sbtt.textfiles import load_settings, save_settings
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -312,7 +312,7 @@ class FitConfig(Config):
     likelihood: Literal["auto", "poisson", "gaussian"] = "auto"
     masks: MaskConfig = MaskConfig()
     train: TrainConfig = TrainConfig()
-    valid: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    valid: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the trials kept for validation, where the data carry no `split`."""
     samples: Count = 32
     """Posterior samples averaged by `infer`."""
@@ -358,34 +358,9 @@ def load_config(kind: type[C], path: Path | str) -> C:
     return build(kind, load_settings(path))
 
 
-def load_settings(path: Path | str) -> dict[str, Any]:
-    """Read the names and values of a YAML file.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing or is not YAML.
-    """
-    path = Path(path)
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the settings file {str(path)!r}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{str(path)!r} is not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(settings, dict | None):
-        raise ConfigError(f"{str(path)!r} should hold `name: value` lines, not a {type(settings).__name__}")
-    return settings or {}
-
-
 def save_config(config: Config, path: Path | str) -> None:
     """Write a config as YAML; `load_config` gives back an equal one."""
     save_settings(config.model_dump(mode="json"), path)
-
-
-def save_settings(settings: dict[str, Any], path: Path | str) -> None:
-    """Write names and values as YAML; `load_settings` gives them back."""
-    write_text(Path(path), yaml.safe_dump(settings, sort_keys=False))
 
 
 def override(config: C, assignments: list[str]) -> C:

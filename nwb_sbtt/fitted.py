@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.tensors import to_batch, to_latents
 from nwb_sbtt.ensemble import RATES_RULE, SIGNALS_RULE, checkpoint_digest, combine
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError
+from nwb_sbtt.evaluate.calibration import NEUTRAL, Calibration, log_variance
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.preparation import channel_names, digest_of, hidden_entries, hold_out, prepare
-from nwb_sbtt.runfolder import BEST, CONFIG, ENVIRONMENT, SIGNATURE, members, read_config, read_json
+from nwb_sbtt.runfolder import BEST, CALIBRATION, CONFIG, ENVIRONMENT, SIGNATURE, members, read_config, read_json
 from nwb_sbtt.train import checkpoint
 from nwb_sbtt.train.checkpoint import Progress
 from nwb_sbtt.train.loop import read_log
@@ -52,7 +54,7 @@ def load(run_dir: Path | str) -> Fitted:
             "give its fit's command again to go on"
         )
     signature = read_json(run_dir / SIGNATURE)
-    return Fitted(tuple(_load_member(folder, signature) for folder in folders), config, run_dir, signature)
+    return Fitted(tuple(_load_member(folder, signature) for folder in folders), config, run_dir, signature).calibrated()
 
 
 def device_of(config: FitConfig) -> str:
@@ -112,6 +114,13 @@ class Fitted:
     config: FitConfig
     run_dir: Path
     signature: dict[str, Any]
+    calibration: Calibration = NEUTRAL
+    """What the spread that the model gives is multiplied by and added to; found by `fit` on hidden counts."""
+
+    def calibrated(self) -> Fitted:
+        """The same, with the calibration that its run folder holds, if it does."""
+        path = self.run_dir / CALIBRATION
+        return replace(self, calibration=Calibration(**read_json(path))) if path.exists() else self
 
     @property
     def best(self) -> Member:
@@ -182,6 +191,23 @@ class Fitted:
         latents = self._infer(ds, masks.hide(batch, hidden), None)
         return evaluate_latents(ds, latents, batch.dense(hidden).numpy())
 
+    def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Iterator[tuple[np.ndarray, xr.Dataset]]:
+        """Hide one share of what is shown after another, up to all of it, and infer it from the rest.
+
+        Yields
+        ------
+        hidden : bool array (trial, time, channel)
+        latents : Dataset
+            What `infer` gives, inferred without these.
+        """
+        index, ds = self._match(ds, session)
+        batch = to_batch(hold_out(ds, self.config), f"session{index}")
+        share = self.config.masks.hidden
+        drawn = torch.rand(batch.values.shape, generator=torch.Generator().manual_seed(self.config.seed))
+        for i in range(int(1 / share + 1e-9)):
+            hidden = batch.shown & (drawn >= i * share) & (drawn < (i + 1) * share)
+            yield batch.dense(hidden).numpy(), self._infer(ds, masks.hide(batch, hidden), None)
+
     def session_name(self, session: str | None = None) -> str:
         """Name of the one session that the model was fitted to, or of the one asked for.
 
@@ -219,6 +245,7 @@ class Fitted:
             "environment": read_json(self.run_dir / ENVIRONMENT),
             "finished": self.finished,
             "training": self._training(),
+            "calibration": asdict(self.calibration),
             **({"init": self.signature["init"]} if "init" in self.signature else {}),
             **({"ensemble": self._ensemble()} if len(self.members) > 1 else {}),
         }
@@ -236,9 +263,19 @@ class Fitted:
             arrays = next(posteriors)
         else:
             arrays = combine(posteriors, logarithmic=self._poisson, latents_of=self.members.index(self.best))
+        if self._poisson:
+            arrays = self._calibrate(arrays)
         return to_latents(
             ds, self._in_units(arrays, float(ds.attrs["bin_width"])), {"model": json.dumps(self.record())}
         )
+
+    def _calibrate(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+        rates = arrays["expected"].cpu().numpy().astype(float)
+        sd = arrays["expected_sd"].cpu().numpy() if "expected_sd" in arrays else np.zeros(())
+        variance = self.calibration.variance(log_variance(rates, np.broadcast_to(sd, rates.shape)))
+        if not variance.any():
+            return arrays
+        return {**arrays, "expected_sd": torch.from_numpy(rates * np.sqrt(np.expm1(variance)))}
 
     @property
     def _poisson(self) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 
@@ -15,11 +18,13 @@ from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.ensemble import member_configs
 from nwb_sbtt.errors import TrainingError
+from nwb_sbtt.evaluate.calibration import Calibration, calibrate, log_variance
 from nwb_sbtt.fitted import Fitted, Member, device_of
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.preparation import prepare, signature_of, train_and_valid
-from nwb_sbtt.runfolder import claim, fail, members, mend
+from nwb_sbtt.runfolder import CALIBRATION, claim, fail, members, mend
+from nwb_sbtt.textfiles import write_text
 from nwb_sbtt.train.loop import train
 from nwb_sbtt.train.schedules import fill
 from nwb_sbtt.train.trackers import Tracker, default_tracker
@@ -85,7 +90,26 @@ def fit(
             fail(run_dir, reason)
             raise TrainingError(reason) from None
     mend(run_dir)
-    return Fitted(tuple(fitted), config, run_dir, signature)
+    whole = Fitted(tuple(fitted), config, run_dir, signature)
+    if signature["likelihood"] == "poisson" and not (run_dir / CALIBRATION).exists():
+        write_text(run_dir / CALIBRATION, json.dumps(asdict(_calibration(whole, prepared))) + "\n")
+    return whole.calibrated()
+
+
+def _calibration(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> Calibration:
+    """Compare the spread of the rates with counts of validation trials that are hidden in turn."""
+    counts, expected, variance = [], [], []
+    for name, ds in prepared.items():
+        valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
+        width = float(ds.attrs["bin_width"])
+        for hidden, latents in fitted.hide_in_turn(valid, session=name):
+            share = valid["exposure"].values[hidden] if "exposure" in valid else 1.0
+            rates = latents["rates"].values[hidden].astype(float)
+            counts.append(valid["values"].values[hidden].astype(float))
+            expected.append(rates * width * share)
+            sd = latents["rates_sd"].values[hidden].astype(float) if "rates_sd" in latents else np.zeros_like(rates)
+            variance.append(log_variance(rates, sd))
+    return calibrate(np.concatenate(counts), np.concatenate(expected), np.concatenate(variance))
 
 
 def _train(

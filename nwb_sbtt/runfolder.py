@@ -8,11 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nwb_sbtt.config import FitConfig, build, load_settings, save_settings
+from nwb_sbtt.config import FitConfig, build
 from nwb_sbtt.errors import FileError, TrainingError
-from nwb_sbtt.textfiles import write_text
+from nwb_sbtt.textfiles import load_settings, save_settings, write_text
 
 CONFIG, SIGNATURE, ENVIRONMENT = "config.yaml", "signature.json", "environment.json"
+CALIBRATION = "calibration.json"
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
 FAILED = "failed.txt"
 """There while a fit has broken down: other settings may then take the folder over."""
@@ -137,7 +138,7 @@ def _empty(run_dir: Path) -> None:
         leftovers = filter(_temporary, list(run_dir.iterdir()))
         for path in (
             *leftovers,
-            *(run_dir / name for name in (LAST, BEST, LOG, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)),
+            *(run_dir / name for name in (CALIBRATION, LAST, BEST, LOG, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)),
         ):
             path.unlink(missing_ok=True)
     except OSError as error:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from nwb_sbtt.errors import FileError
+import yaml
+
+from nwb_sbtt.errors import ConfigError, FileError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -24,3 +27,28 @@ def write_text(path: Path, text: str) -> None:
         raise FileError(f"cannot write {str(path)!r}: {error.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def load_settings(path: Path | str) -> dict[str, Any]:
+    """Read the names and values of a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or is not YAML.
+    """
+    path = Path(path)
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the settings file {str(path)!r}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{str(path)!r} is not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict | None):
+        raise ConfigError(f"{str(path)!r} should hold `name: value` lines, not a {type(settings).__name__}")
+    return settings or {}
+
+
+def save_settings(settings: dict[str, Any], path: Path | str) -> None:
+    """Write names and values as YAML; `load_settings` gives them back."""
+    write_text(Path(path), yaml.safe_dump(settings, sort_keys=False))

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from nwb_sbtt.adaptation import describe_start
-from nwb_sbtt.config import Chop, FitConfig, LFADSConfig, ReadConfig, TrainConfig, Trials, Window, build
+from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, build
 from nwb_sbtt.errors import FileError, MismatchError, SelectionError
 from nwb_sbtt.fitted import Fitted, load
 from nwb_sbtt.fitting import fit
@@ -173,14 +173,14 @@ def demo(folder: Path, *, overwrite: bool = False, say: Say = print) -> dict[str
     simulate_lorenz(source, observed_per_bin=10, seed=0)
     say("2. inspect:")
     say(list_series(source))
-    say("3. fit LFADS with selective backpropagation through time, evaluate, infer, write, report")
+    say("3. fit with selective backpropagation through time, evaluate, infer, write, report")
     metrics = fit_files([source], DEMO_READ, DEMO_CONFIG, run_dir=folder / "run", output=Output(out), say=say)
     say(f"look at {folder / 'run' / REPORT}")
     return metrics
 
 
 DEMO_READ = ReadConfig(series=("units",), bin_width=0.02, cut=Trials(event="start_time", start=0.0, stop=1.0))
-DEMO_CONFIG = FitConfig(model=LFADSConfig(), train=TrainConfig(epochs=30), samples=10)
+DEMO_CONFIG = FitConfig(train=TrainConfig(epochs=15))
 
 
 def settings_of(run_dir: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ FEWEST_SPIKES = 100
 """With fewer spikes at the hidden entries nothing is said of the spread beyond what the model says itself."""
 LEAST, MOST = 1e-6, 4.0
 """Bounds of the variance of a log-rate."""
+NEGLIGIBLE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,18 @@ class Calibration:
         return np.clip(self.scale * log_variance + self.floor, 0, MOST)
 
 
+NEUTRAL = Calibration()
+
+
 def calibrate(
     counts: Float[ndarray, "entry"], expected: Float[ndarray, "entry"], log_variance: Float[ndarray, "entry"]
 ) -> Calibration:
-    """Find the spread under which hidden counts are most likely.
+    """Find by how much hidden counts ask for a wider spread than the model gives.
 
     A count whose log-rate is normal around what was expected is more variable than a Poisson count. It is taken as
-    negative binomial of the same mean m and variance ``m + m² (exp V − 1)``, and scale and floor of the log-rate's variance
-    V are those of greatest likelihood.
+    negative binomial of the same mean m and variance ``m + m² (exp V − 1)``, and scale (1 or more) and floor of the log-rate's
+    variance V are those of greatest likelihood. The spread is never narrowed: counts say little of low rates, where errors
+    of the logarithm are largest.
 
     Parameters
     ----------
@@ -56,20 +61,25 @@ def calibrate(
         The neutral one where there are fewer than 100 spikes.
     """
     if counts.sum() < FEWEST_SPIKES:
-        return Calibration()
+        return NEUTRAL
     mean = np.maximum(expected.astype(float), 1e-9)
     given = log_variance.astype(float)
 
     def misfit(logs: Float[ndarray, "2"]) -> float:
-        total = np.clip(np.exp(logs[0]) * given + np.exp(logs[1]), LEAST, MOST)
+        total = np.clip((1 + np.exp(logs[0])) * given + np.exp(logs[1]), LEAST, MOST)
         size = 1 / np.expm1(total)
-        terms = gammaln(counts + size) - gammaln(size) - size * np.log1p(mean / size) + counts * np.log(mean / (size + mean))
+        terms = (
+            gammaln(counts + size)
+            - gammaln(size)
+            - size * np.log1p(mean / size)
+            + counts * np.log(mean / (size + mean))
+        )
         return -float(terms.sum())
 
-    start = np.log([1.0, 0.02])
+    start = np.log([0.5, 0.02])
     found = minimize(misfit, start, method="Nelder-Mead", options={"xatol": 0.02, "fatol": 0.01, "maxiter": 200})
-    scale, floor = np.exp(found.x)
-    return Calibration(float(scale) if given.any() else 1.0, float(floor))
+    more, floor = (float(value) if value > NEGLIGIBLE else 0.0 for value in np.exp(found.x))
+    return Calibration(1 + more if given.any() else 1.0, floor)
 
 
 def log_variance(rates: Float[ndarray, "*entry"], sd: Float[ndarray, "*entry"]) -> Float[ndarray, "*entry"]:
@@ -111,7 +121,9 @@ def interval(latents: xr.Dataset, level: float = 0.95) -> tuple[xr.DataArray, xr
         raise ConfigError(f"an interval's level is a probability between 0 and 1, for example 0.95; {level} came")
     name = "rates" if "rates" in latents else "mean"
     if f"{name}_sd" not in latents:
-        raise DataError(f"the latents hold no {name}_sd to make an interval of: the model that inferred them has no posterior")
+        raise DataError(
+            f"the latents hold no {name}_sd to make an interval of: the model that inferred them has no posterior"
+        )
     z, middle, sd = float(norm.ppf(0.5 + level / 2)), latents[name], latents[f"{name}_sd"]
     if name == "mean":
         return middle - z * sd, middle + z * sd

@@ -9,6 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_sbtt.evaluate.calibration import interval
+
 Mask = NDArray[np.bool_]
 Check = dict[str, str]
 Level = Literal["ok", "warn", "bad"]
@@ -25,7 +27,7 @@ DEAD = 0.01
 COLLAPSED = 0.01
 """Variance between trials, in units of the posterior's own, below which an initial condition says nothing."""
 COVERED = 0.85
-"""Share of true rates inside ±1.96 posterior sd below which the sd is called too small."""
+"""Share of true rates inside their 95 % intervals below which these are called too narrow."""
 TOO_SURE = 1.5
 """Squared errors, in units of the variance that model and Poisson noise predict, above which a model is over-confident."""
 
@@ -145,12 +147,15 @@ def _confidence(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
 
 def _coverage(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
     """Counts say little of the posterior's width, because Poisson noise is wider; true rates do."""
-    error = np.abs(latents["rates"].values - ds["true_rates"].values)[scored]
-    share = float((error <= 1.96 * latents["rates_sd"].values[scored]).mean())
+    true = ds["true_rates"].values
+    lower, upper = interval(latents, 0.95)
+    share = float(((true >= lower.values) & (true <= upper.values))[scored].mean())
     name = "honest uncertainty"
-    text = f"The band of ±1.96 posterior sd holds {share:.0%} of the true rates; 95% would be right."
+    text = f"The 95% intervals hold {share:.0%} of the true rates."
     if share < COVERED:
-        return _check(name, "warn", text + " The sd understates the error: raise train.kl_weight towards 1.")
+        return _check(
+            name, "warn", text + " They are too narrow: average several seeds (--seeds 5), or train on more trials."
+        )
     return _check(name, "ok", text)
 
 

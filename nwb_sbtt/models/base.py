@@ -38,6 +38,8 @@ class Inference:
         State from which a generator is unrolled.
     inputs : Float[Tensor, "trial time input"] or None
         Inferred inputs of the generator.
+    factor_variance : Float[Tensor, "trial time factor"] or None
+        Of a model that says how sure it is of its factors, where others are sampled.
     guesses : tuple of Float[Tensor, "trial time factor"]
         Factors as the model guessed them on the way; they carry loss in training.
     """
@@ -46,6 +48,7 @@ class Inference:
     kl: Float[Tensor, "trial"]
     initial_condition: Float[Tensor, "trial initial"] | None = None
     inputs: Float[Tensor, "trial time input"] | None = None
+    factor_variance: Float[Tensor, "trial time factor"] | None = None
     guesses: tuple[Float[Tensor, "trial time factor"], ...] = ()
 
 

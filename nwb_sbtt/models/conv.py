@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -14,7 +15,7 @@ from nwb_sbtt.models.base import Encoded, Inference, Model, dropout, noise
 from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
 from nwb_sbtt.nn.convolution import GatedConvolution
 from nwb_sbtt.nn.entries import marked_share
-from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS, MOST_LOG_VARIANCE
 
 
 class Layer(nn.Module):
@@ -42,7 +43,8 @@ class Conv(Model):
     Each layer is a gated long convolution (`nwb_sbtt.nn.convolution`) that takes the residuals of the shown entries from the
     guess before it, and the mean of its state over the trial. All bins are computed at once, so a step costs a few large
     matrix products where LFADS needs hundreds of small ones. There is no generator: factors have no initial condition and no
-    inputs, and the model has no posterior to sample.
+    inputs. Nor is there a posterior to sample: a read-out of the last state, trained on how far hidden entries are from what
+    was expected and on nothing else, says what variance each factor has in each bin.
     """
 
     samples = False
@@ -55,6 +57,9 @@ class Conv(Model):
         self.layers = nn.ModuleList(Layer(c) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.width)
         self.to_factors = nn.Linear(c.width, c.factors)
+        self.to_spread = nn.Linear(c.width, c.factors)
+        nn.init.zeros_(self.to_spread.weight)
+        nn.init.constant_(self.to_spread.bias, math.log(0.1))
         self.observation = LIKELIHOODS[likelihood](statistics, c.factors)
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
@@ -70,9 +75,11 @@ class Conv(Model):
         return Encoded(state, state.mean(1), tuple(guesses))
 
     def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
-        """Read factors out of the last state."""
+        """Read factors out of the last state, and how sure they are."""
         factors = self._factors(encoded.states, generator)
-        return Inference(factors, kl=factors.new_zeros(len(factors)), guesses=encoded.guesses)
+        variance = self.to_spread(self.norm(encoded.states).detach()).clamp(max=MOST_LOG_VARIANCE).exp()
+        none = factors.new_zeros(len(factors))
+        return Inference(factors, kl=none, factor_variance=variance, guesses=encoded.guesses)
 
     def _factors(self, state: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial time factor"]:
         factors: Tensor = self.to_factors(self.norm(state))

@@ -24,7 +24,8 @@ def posterior(model: Model, batch: Batch, *, samples: int, generator: torch.Gene
     -------
     dict of name to tensor
         ``expected`` (trial, time, channel; per whole bin, in the data's unit), ``factors``, ``initial_condition`` and, with
-        a controller, ``inputs``; each with its standard deviation over samples as ``<name>_sd`` where samples were drawn.
+        a controller, ``inputs``; each with its standard deviation as ``<name>_sd``, over samples where they were drawn, or as
+        the model gives it.
     """
     pieces = []
     model.eval()
@@ -45,6 +46,9 @@ def _arrays(model: Model, inference: Inference, session: str) -> dict[str, Tenso
         "initial_condition": inference.initial_condition,
         "inputs": inference.inputs,
     }
+    if (variance := inference.factor_variance) is not None:
+        arrays["expected_sd"] = model.observation.expected_sd(inference.factors, variance, session)
+        arrays["factors_sd"] = variance.sqrt()
     return {name: array for name, array in arrays.items() if array is not None}
 
 

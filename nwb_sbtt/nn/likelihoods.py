@@ -16,6 +16,9 @@ from nwb_sbtt.nn.entries import dot, gather_sum, gather_terms, spread, sum_terms
 MAX_LOG_RATE = 10.0
 """Natural logarithm of the highest expected count per bin; keeps `exp` finite early in training."""
 
+MOST_LOG_VARIANCE = 4.0
+"""Variance of a log-rate beyond which nothing is known of it, and logarithm of a factor's; keeps `exp` finite."""
+
 
 class Observation(nn.Module, ABC):
     """A linear read-out per session and the likelihood on top of it.
@@ -63,6 +66,21 @@ class Observation(nn.Module, ABC):
         of_channel = self._of_channel(batch.session)
         total = sum_terms(self._terms, factors, table=table, bias=bias, of_channel=of_channel, batch=batch)
         return total.to(dtype)
+
+    @abstractmethod
+    def spread_total(
+        self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
+    ) -> Float[Tensor, ""]:
+        """Misfit of the factors' variances to the errors at the scored entries; it moves nothing but the variances."""
+
+    @abstractmethod
+    def expected_sd(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        variance: Float[Tensor, "trial time factor"],
+        session: str,
+    ) -> Float[Tensor, "trial time channel"]:
+        """Posterior sd of `expected` where the factors have independent variances."""
 
     def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Expected value of each entry of the batch, for its exposure, in the data's unit."""
@@ -130,6 +148,31 @@ class Poisson(Observation):
         """Expected count per whole bin."""
         return self._linear(factors, session).clamp(max=MAX_LOG_RATE).exp()
 
+    def spread_total(
+        self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
+    ) -> Float[Tensor, ""]:
+        """``Σ ½ log s² + (k − m)² / 2 s²`` with ``s² = m + m² (exp V − 1)``, expected count m and variance V of the log-rate.
+
+        s² is the variance of a count whose rate is lognormal around m: a Poisson count's own, and that of not knowing its rate.
+        The true variance makes this least on average, whatever the counts' distribution.
+        """
+        mean = self.expected_at(factors.detach(), batch).detach()
+        table = self.weights[batch.session].detach() ** 2
+        log_variance = dot(variance, table, bias=table.new_zeros(len(table)), batch=batch).clamp(max=MOST_LOG_VARIANCE)
+        total = mean + mean**2 * torch.expm1(log_variance)
+        misfit = 0.5 * total.log() + 0.5 * (batch.values - mean) ** 2 / total
+        return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
+
+    def expected_sd(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        variance: Float[Tensor, "trial time factor"],
+        session: str,
+    ) -> Float[Tensor, "trial time channel"]:
+        """That of a lognormal rate."""
+        log_variance = nn.functional.linear(variance, self.weights[session] ** 2).clamp(max=MOST_LOG_VARIANCE)
+        return self.expected(factors, session) * torch.expm1(log_variance).sqrt()
+
 
 class Gaussian(Observation):
     """Values around ``(W f + b) · sd`` with a learned noise sd per channel.
@@ -162,6 +205,26 @@ class Gaussian(Observation):
     ) -> Float[Tensor, "trial time channel"]:
         """Expected value in the data's own unit."""
         return self._linear(factors, session) * self.get_buffer(f"scale_{session}")
+
+    def spread_total(
+        self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
+    ) -> Float[Tensor, ""]:
+        """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the noise and of not knowing μ, in units of the channel's sd."""
+        log_noise, scale = (spread(each.detach(), batch=batch) for each in self._of_channel(batch.session))
+        residual = (batch.values - self.expected_at(factors.detach(), batch).detach()) / scale
+        table = self.weights[batch.session].detach() ** 2
+        total = (2 * log_noise).exp() + dot(variance, table, bias=table.new_zeros(len(table)), batch=batch)
+        misfit = 0.5 * total.log() + 0.5 * residual**2 / total
+        return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
+
+    def expected_sd(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        variance: Float[Tensor, "trial time factor"],
+        session: str,
+    ) -> Float[Tensor, "trial time channel"]:
+        """That of a weighted sum of the factors."""
+        return nn.functional.linear(variance, self.weights[session] ** 2).sqrt() * self.get_buffer(f"scale_{session}")
 
 
 LIKELIHOODS: dict[str, type[Observation]] = {"poisson": Poisson, "gaussian": Gaussian}

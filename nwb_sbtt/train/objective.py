@@ -13,6 +13,8 @@ from nwb_sbtt.models.base import Model
 
 GUESSES = 0.5
 """Weight of the mean loss of a model's earlier guesses."""
+SPREAD = 0.1
+"""Weight of the misfit of what a model says of its own errors. It moves nothing else, but shares the clipped gradient."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
     total = reconstruction + weights.kl * kl
     if guesses:
         total = total + GUESSES * torch.stack(guesses).mean()
+    if inference.factor_variance is not None:
+        misfit = model.observation.spread_total(inference.factors, inference.factor_variance, batch) / scored
+        total = total + SPREAD * misfit
     if weights.l2:
         recurrent = model.recurrent_weights()
         total = total + weights.l2 * torch.stack([(w**2).mean() for w in recurrent]).sum()

@@ -60,11 +60,28 @@ def test_the_posterior_narrows_around_its_mean(config):
     assert (many["expected_sd"] > 0).all()
 
 
-@pytest.mark.parametrize("config", MODELS[:2], ids=IDS[:2])
-def test_a_model_without_a_posterior_has_no_spread(config):
+def test_a_model_without_a_posterior_has_no_spread():
     batch = make_batch()
-    arrays = posterior(make(config, batch), batch, samples=10, generator=torch.Generator())
+    arrays = posterior(make(MODELS[0], batch), batch, samples=10, generator=torch.Generator())
     assert not [name for name in arrays if name.endswith("_sd")]
+
+
+def test_a_model_that_says_how_sure_it_is_has_the_spread_of_a_lognormal_rate():
+    batch = make_batch()
+    model = make(CONV, batch)
+    arrays = posterior(model, batch, samples=1, generator=torch.Generator())
+    variance = arrays["factors_sd"] ** 2 @ model.observation.weights[batch.session].detach().t() ** 2
+    torch.testing.assert_close(arrays["expected_sd"], arrays["expected"] * torch.expm1(variance).sqrt())
+    assert (arrays["factors_sd"] > 0).all()
+
+
+def test_how_sure_a_model_is_moves_nothing_else():
+    batch = make_batch()
+    model = make(CONV, batch)
+    inference = model(batch)
+    model.observation.spread_total(inference.factors, inference.factor_variance, batch).backward()
+    moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == {"to_spread.weight", "to_spread.bias"}
 
 
 def test_a_trial_in_which_nothing_is_shown_reads_as_zero():

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from nwb_sbtt.errors import ConfigError, DataError
+from nwb_sbtt.evaluate.calibration import NEUTRAL, Calibration, calibrate, interval, log_variance
+
+
+def lognormal_counts(seed, variance, n=60_000):
+    """Counts whose log-rates lie around what was expected with a variance, and what was expected."""
+    generator = np.random.default_rng(seed)
+    expected = np.exp(generator.normal(0, 0.7, n))
+    rates = expected * np.exp(generator.normal(0, np.sqrt(variance)) - variance / 2)
+    return generator.poisson(rates).astype(float), expected, rates
+
+
+def test_a_constant_spread_is_found_from_counts_alone():
+    counts, expected, _ = lognormal_counts(0, np.full(60_000, 0.2))
+    found = calibrate(counts, expected, np.zeros(60_000))
+    assert found.scale == 1.0
+    assert 0.17 < found.floor < 0.23
+
+
+def test_spreads_that_a_model_gives_too_small_are_scaled():
+    given = np.random.default_rng(1).uniform(0.02, 0.2, 60_000)
+    counts, expected, _ = lognormal_counts(1, 3 * given)
+    found = calibrate(counts, expected, given)
+    np.testing.assert_allclose(found.variance(given).mean(), 3 * given.mean(), rtol=0.15)
+
+
+def test_spreads_that_a_model_gives_too_large_are_left_alone():
+    given = np.random.default_rng(5).uniform(0.1, 0.4, 60_000)
+    counts, expected, _ = lognormal_counts(5, given / 3)
+    assert calibrate(counts, expected, given) == NEUTRAL
+
+
+def test_poisson_counts_leave_nothing_unexplained():
+    counts, expected, _ = lognormal_counts(2, np.zeros(60_000))
+    assert calibrate(counts, expected, np.zeros(60_000)).floor < 0.01
+
+
+def test_too_few_spikes_change_nothing():
+    assert calibrate(np.ones(99), np.ones(99), np.full(99, 0.1)) == NEUTRAL
+    np.testing.assert_array_equal(NEUTRAL.variance(np.array([0.0, 0.3])), [0.0, 0.3])
+
+
+def test_intervals_of_a_calibrated_spread_hold_what_they_claim():
+    counts, expected, rates = lognormal_counts(3, np.full(60_000, 0.3))
+    variance = calibrate(counts, expected, np.zeros(60_000)).variance(np.zeros(60_000))
+    shape = (1, 60_000, 1)
+    latents = xr.Dataset(
+        {
+            "rates": (("trial", "time", "channel"), expected.reshape(shape)),
+            "rates_sd": (("trial", "time", "channel"), (expected * np.sqrt(np.expm1(variance))).reshape(shape)),
+        }
+    )
+    for level in (0.5, 0.9, 0.95):
+        lower, upper = interval(latents, level)
+        inside = (rates.reshape(shape) >= lower.values) & (rates.reshape(shape) <= upper.values)
+        assert abs(inside.mean() - level) < 0.02
+
+
+def test_the_interval_of_a_signal_is_that_of_a_normal():
+    ones = xr.DataArray(np.ones((2, 3, 1)), dims=("trial", "time", "channel"))
+    lower, upper = interval(xr.Dataset({"mean": 5 * ones, "mean_sd": 2 * ones}), 0.95)
+    np.testing.assert_allclose(upper - 5, 2 * 1.959964, rtol=1e-6)
+    np.testing.assert_allclose(5 - lower, 2 * 1.959964, rtol=1e-6)
+
+
+def test_log_variance_is_that_of_the_lognormal_with_these_moments():
+    draws = np.exp(np.random.default_rng(4).normal(1.0, 0.4, 400_000))
+    np.testing.assert_allclose(log_variance(draws.mean(), draws.std()), 0.16, rtol=0.02)
+    assert log_variance(np.zeros(2), np.ones(2)).tolist() == [0, 0]
+
+
+def test_an_interval_needs_a_spread_and_a_probability():
+    rates = xr.Dataset({"rates": xr.DataArray(np.ones((1, 1, 1)), dims=("trial", "time", "channel"))})
+    with pytest.raises(DataError, match="rates_sd"):
+        interval(rates)
+    with pytest.raises(ConfigError, match=r"0\.95"):
+        interval(rates, 95)
+
+
+def test_calibration_never_gives_a_negative_variance():
+    assert (Calibration(0.5, 0.0).variance(np.array([0.0, 100.0])) >= 0).all()
