@@ -181,7 +181,7 @@ def _figure(rows: list[dict[str, Any]], base: float, path: Path) -> None:
     axes[1].set(xlabel="observed samples (1 % of all)", ylabel="GiB")
     for label, name, marker in (("CPU-seconds a step", "CPU-seconds a step", "o-"), ("peak GiB", "peak GiB", "s-")):
         axes[2].loglog([row["channels"] for row in fixed], [row[name] for row in fixed], marker, label=label)
-    axes[2].set(xlabel=f"channels, with {fixed[0]['samples']:.0e} samples observed" if fixed else "channels")
+    axes[2].set(xlabel="channels, as many samples observed", ylim=(0.1, 10))
     for axis in axes:
         axis.legend(frameon=False, fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
