@@ -1,0 +1,276 @@
+"""Does accuracy on the demo task carry over: to conditions never trained on, faster courses, other data, inputs from outside?
+
+Tasks, each with k of N neurons observed per bin, in training and validation trials alike:
+
+* same: the Lorenz task of `accuracy.py`, whose validation trials repeat the courses of training trials;
+* new: the same, but the validation trials are of conditions (starts) of which training saw no trial;
+* speed 2, speed 4: as "same", with the Lorenz system two and four times as fast;
+* vlgp: spikes simulated elsewhere (`vlgp_lorenz1.h5` of the vlgp package, --vlgp FILE): 50 neurons with refractoriness, ten
+  trials of 1000 steps, here 10 steps a bin, called 1 ms each, in pieces of 50 bins; two whole trials validate. k is scaled to
+  50 neurons. Its rates hold each neuron's own spike history, which nothing can tell from the bins: "R2 latents" says more;
+* perturbation: an oscillation kicked in each trial at an unknown time (`nwb_sbtt.perturbation`), so that what the start
+  says does not hold to the end. Fitted with the defaults and by LFADS with and without a controller (--inputs).
+
+R² is that of the true rates of the validation trials, 1 − SSE/SST, mean over neurons; "R2 latents" that of the true latents,
+read out linearly from the factors. Wiener and smoothing are the baselines of `nwb_sbtt.evaluate` on the same samples.
+
+Of inferred inputs: "timing error" is the median distance, in ms, between a validation trial's kick and the largest inferred
+input, the latter as distance from the mean over trials in each bin, in standard deviations; a constant delay is taken from
+training trials. "by chance" is the same with the trials' inputs shuffled. "R2 kicks" is that of the true kicks by linear read-out of the
+inferred inputs within two bins.
+
+    python benchmarks/generalisation.py --vlgp vlgp_lorenz1.h5 --json generalisation.json --figure generalisation.png
+    python benchmarks/generalisation.py --small
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from machine import save, show
+from threadpoolctl import threadpool_limits
+
+import nwb_sbtt as sb
+from nwb_sbtt.config import override
+from nwb_sbtt.data.schema import DIMS, make_dataset
+from nwb_sbtt.evaluate.baselines import Evidence, masked_smoothing
+from nwb_sbtt.evaluate.metrics import r2
+from nwb_sbtt.evaluate.wiener import low_rank_wiener
+from nwb_sbtt.train.trackers import Silent
+
+N = 29
+TASKS = {"same": "#0072B2", "new": "#D55E00", "speed 2": "#009E73", "speed 4": "#E69F00", "vlgp": "#888888"}
+"""With their colours in the figure."""
+PERTURBATION, DEFAULT = "perturbation", "default"
+NOTHING = "–"
+STEPS, PIECE = 10, 50
+"""Steps of the vlgp file in a bin, and bins in a piece of its trials."""
+LAG = 2
+"""Bins on either side from which kicks are read out."""
+SMALL = ["train.epochs=4", "train.batch_size=12", "samples=2"]
+
+
+def main() -> None:
+    """Fit each task at each level and print the table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--tasks", nargs="+", default=[*TASKS, PERTURBATION], choices=[*TASKS, PERTURBATION])
+    arguments.add_argument(
+        "--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin, of 29"
+    )
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
+    arguments.add_argument("--inputs", type=int, nargs="+", default=[2, 0], help="of the controllers of LFADS")
+    arguments.add_argument("--vlgp", type=Path, help="vlgp_lorenz1.h5; its task is left out without it")
+    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
+    arguments.add_argument("--lfads", nargs="*", default=[], help="further changes where LFADS is fitted")
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--figure", type=Path)
+    arguments.add_argument("--small", action="store_true", help="two tasks, a tenth of the data, few epochs, one level")
+    asked = arguments.parse_args()
+    conditions = 65
+    if asked.small:
+        asked.tasks, asked.levels, conditions = ["new", PERTURBATION], [10], 5
+        asked.settings = [*SMALL, *asked.settings]
+    if asked.vlgp is None and "vlgp" in asked.tasks:
+        print("the task 'vlgp' is left out: name its file with --vlgp", flush=True)
+        asked.tasks = [task for task in asked.tasks if task != "vlgp"]
+    rows = [row for seed in asked.seeds for task in asked.tasks for row in _rows(task, seed, conditions, asked)]
+    show(rows)
+    save(asked.json, vars(asked), rows)
+    if asked.figure:
+        _figure(rows, asked.figure)
+
+
+def data_of(task: str, *, seed: int, conditions: int = 65, vlgp: Path | None = None) -> xr.Dataset:
+    """Simulate a task, or read it where it is not ours."""
+    if task == "vlgp":
+        assert vlgp is not None
+        return read_vlgp(vlgp, seed=seed)
+    if task == PERTURBATION:
+        return sb.perturbation(conditions=conditions, seed=seed)
+    speed = float(task.removeprefix("speed")) if task.startswith("speed") else 1.0
+    simulation = sb.Simulation(
+        conditions=conditions, speed=speed, split_by="condition" if task == "new" else "trial", seed=seed
+    )
+    return simulation.data()
+
+
+def read_vlgp(path: Path, *, seed: int) -> xr.Dataset:
+    """The file's trials in bins of ten steps and pieces of fifty bins; no piece of a validation trial trains."""
+    import h5py
+
+    with h5py.File(path) as file:
+        spikes, rates, latents = (file[name][:] for name in ("y", "rate", "x"))
+    n_trials, n_steps, n_channels = spikes.shape
+    width = STEPS * 0.001
+    pieces = n_steps // STEPS // PIECE
+
+    def binned(array: np.ndarray) -> np.ndarray:
+        return array.reshape(n_trials * pieces, PIECE, STEPS, -1)
+
+    held = np.random.default_rng(seed).permutation(n_trials)[: n_trials // 5]
+    trial = np.repeat(np.arange(n_trials), pieces)
+    start = trial * (n_steps * 0.001 + 1) + np.tile(np.arange(pieces), n_trials) * PIECE * width
+    ds = make_dataset(
+        binned(spikes).sum(2),
+        np.ones((n_trials * pieces, PIECE, n_channels), bool),
+        bin_width=width,
+        kind="units",
+        trial_start=start,
+        coords={"split": ("trial", np.where(np.isin(trial, held), "valid", "train")), "condition": ("trial", trial)},
+        attrs={"unit": "counts", "session_id": "vlgp"},
+    )
+    return ds.assign(
+        true_rates=(DIMS, (binned(rates).sum(2) / width).astype(np.float32)),
+        true_latents=(("trial", "time", "latent"), binned(latents).mean(2).astype(np.float32)),
+    )
+
+
+def latents_r2(ds: xr.Dataset, factors: np.ndarray) -> float:
+    """R² of the validation trials' true latents by a linear read-out that the training trials fit."""
+    return _read_out(factors, ds["true_latents"].values, ds["split"].values == "valid")
+
+
+def kicks_r2(ds: xr.Dataset, inputs: np.ndarray) -> float:
+    """R² of the validation trials' kicks by a linear read-out of the inferred inputs in the bins around."""
+    padded = np.pad(inputs, ((0, 0), (LAG, LAG), (0, 0)))
+    around = [padded[:, lag : lag + inputs.shape[1]] for lag in range(2 * LAG + 1)]
+    return _read_out(np.concatenate(around, axis=2), ds["true_inputs"].values, ds["split"].values == "valid")
+
+
+def timing_error(ds: xr.Dataset, inputs: np.ndarray, *, order: np.ndarray | None = None) -> float:
+    """Median distance, in ms, of the largest inferred input from the kick of its validation trial.
+
+    `order` gives each trial another's inputs.
+    """
+    away = (inputs - inputs.mean(0)) / np.maximum(inputs.std((0, 1)), 1e-12)
+    largest = ds["time"].values[np.linalg.norm(away, axis=2).argmax(1)]
+    if order is not None:
+        largest = largest[order]
+    error = largest - (ds["kick_time"].values - ds["trial_start"].values)
+    valid = ds["split"].values == "valid"
+    return float(1000 * np.median(np.abs(error[valid] - np.median(error[~valid]))))
+
+
+def _read_out(features: np.ndarray, target: np.ndarray, valid: np.ndarray) -> float:
+    with_one = np.concatenate([features, np.ones((*features.shape[:2], 1))], axis=2).astype(np.float64)
+    flat = with_one[~valid].reshape(-1, with_one.shape[2])
+    weights, *_ = np.linalg.lstsq(flat, target[~valid].reshape(-1, target.shape[2]), rcond=None)
+    return r2(target[valid], with_one[valid] @ weights)
+
+
+def _rows(task: str, seed: int, conditions: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    whole = data_of(task, seed=seed, conditions=conditions, vlgp=asked.vlgp)
+    n = whole.sizes["channel"]
+    models = {DEFAULT: override(sb.FitConfig(seed=seed), asked.settings)}
+    if task == PERTURBATION:
+        # What --set says of the model is of the default one.
+        common = [text for text in asked.settings if not text.startswith("model.")]
+        for inputs in asked.inputs:
+            changes = [f"model={{name: lfads, inputs: {inputs}}}", *common, *asked.lfads]
+            models[f"LFADS, inputs {inputs}"] = override(sb.FitConfig(seed=seed), changes)
+    rows = []
+    for level in asked.levels:
+        k = round(level * n / N)
+        ds = whole if k == n else sb.limit_bandwidth(whole, sb.BandwidthConfig(k=k, seed=seed))
+        simple = _simple(ds)
+        for name, config in models.items():
+            row = {"task": task, "model": name, "observed": k, "of": n, "seed": seed, **_scores(ds, config), **simple}
+            print(row, flush=True)
+            rows.append(row)
+    return rows
+
+
+def _scores(ds: xr.Dataset, config: sb.FitConfig) -> dict[str, Any]:
+    started = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        fitted = sb.fit(ds, config, run_dir=Path(folder) / "run", tracker=Silent())
+        seconds = time.process_time() - started
+        latents = fitted.infer(ds)
+        epochs = len(fitted.history)
+    valid = ds["split"].values == "valid"
+    found: dict[str, Any] = {
+        "R2": r2(ds["true_rates"].values[valid], latents["rates"].values[valid]),
+        "R2 latents": latents_r2(ds, latents["factors"].values),
+        "timing error": NOTHING,
+        "by chance": NOTHING,
+        "R2 kicks": NOTHING,
+    }
+    if "inputs" in latents and latents.sizes["input"] and "true_inputs" in ds:
+        inputs = latents["inputs"].values
+        shuffled = np.random.default_rng(config.seed).permutation(len(inputs))
+        found |= {
+            "timing error": timing_error(ds, inputs),
+            "by chance": timing_error(ds, inputs, order=shuffled),
+            "R2 kicks": kicks_r2(ds, inputs),
+        }
+    return {**found, "epochs": epochs, "CPU-seconds": seconds}
+
+
+def _simple(ds: xr.Dataset) -> dict[str, float]:
+    valid = ds["split"].values == "valid"
+    evidence = Evidence(ds["values"].values, ds["observed"].values, ~valid, counts=True)
+    expected = ds["true_rates"].values[valid] * float(ds.attrs["bin_width"])
+    found = {}
+    with threadpool_limits(limits=1, user_api="blas"):
+        for name, method in (("Wiener", low_rank_wiener), ("smoothing", masked_smoothing)):
+            started = time.process_time()
+            found[name] = r2(expected, method(evidence).expected[valid])
+            found[f"{name} CPU-seconds"] = time.process_time() - started
+    return found
+
+
+def _figure(rows: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    for task, colour in TASKS.items():
+        ours = [row for row in rows if row["task"] == task]
+        _line(left, ours, "R2", {"color": colour, "marker": "o", "label": task})
+        _line(left, ours, "Wiener", {"color": colour, "linestyle": ":"})
+    kicked = [row for row in rows if row["task"] == PERTURBATION]
+    for model, colour in zip(
+        dict.fromkeys(row["model"] for row in kicked), ("#0072B2", "#D55E00", "#888888"), strict=False
+    ):
+        ours = [row for row in kicked if row["model"] == model]
+        _line(middle, ours, "R2", {"color": colour, "marker": "o", "label": model})
+        timed = [row for row in ours if row["timing error"] != NOTHING]
+        _line(right, timed, "timing error", {"color": colour, "marker": "o", "label": model})
+        _line(right, timed, "by chance", {"color": colour, "linestyle": ":", "label": "shuffled trials"})
+    _line(
+        middle,
+        [row for row in kicked if row["model"] == DEFAULT],
+        "Wiener",
+        {"color": "#000000", "linestyle": ":", "label": "Wiener"},
+    )
+    left.set(title="Lorenz: fit (solid), Wiener (dotted)", ylabel="R² to true rates (validation)")
+    middle.set(title="a kick at an unknown time", ylabel="R² to true rates (validation)")
+    right.set(title="when inferred inputs say it was", ylabel="median timing error [ms]")
+    for axes in (left, middle, right):
+        axes.set(xlabel="share of samples dropped")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize="small")
+    for axes in (left, middle):
+        axes.set_ylim(max(-0.2, min(0.0, *(row["R2"] for row in rows))), 1.02)
+    right.set_ylim(bottom=0)
+    figure.savefig(path, dpi=150)
+
+
+def _line(axes: Any, rows: list[dict[str, Any]], name: str, style: dict[str, Any]) -> None:
+    """Mean over seeds against the share dropped; points are seeds."""
+    dropped = sorted({1 - row["observed"] / row["of"] for row in rows})
+    values = [[row[name] for row in rows if 1 - row["observed"] / row["of"] == share] for share in dropped]
+    if rows:
+        axes.plot(dropped, [np.mean(each) for each in values], markersize=4, **style)
+        for share, each in zip(dropped, values, strict=True):
+            axes.plot([share] * len(each), each, ".", color=style["color"], alpha=0.4)
+
+
+if __name__ == "__main__":
+    main()
