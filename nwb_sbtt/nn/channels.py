@@ -118,8 +118,7 @@ class ReadIn(nn.Module):
         scores = of_shown(_scores, batch, of_channel=(mean, sd))
         sums = gather_sum(scores, self.values[batch.session], batch=batch)
         share, n_channels = marked_share(batch.shown, batch=batch), batch.shape[2]
-        smooth = self._near(sums, share, self.smoothing, n_channels)
-        near = torch.einsum("bktf,kf->btf", smooth, self.mixture)
+        near = (_near(sums, share, self.smoothing, n_channels) * self.mixture[:, None, None]).sum(0).transpose(0, 1)
         seen = gather_sum(batch.shown, self.masks[batch.session], batch=batch) / n_channels
         return torch.cat([sums / (share + 1 / n_channels) * 0.5 + seen, near], -1)
 
@@ -141,27 +140,32 @@ class ReadIn(nn.Module):
         """
         unit, n_channels = self.get_buffer(f"sd_{batch.session}"), batch.shape[2]
         sums = sum_residuals(into=self.residuals[batch.session], unit=unit)
-        near = self._near(sums, share, (REREAD_SMOOTHING,), n_channels)[:, 0]
+        near = _near(sums, share, (REREAD_SMOOTHING,), n_channels)[0].transpose(0, 1)
         return sums / (share + 1 / n_channels), near
 
-    def _near(
-        self,
-        sums: Float[Tensor, "trial time width"],
-        share: Float[Tensor, "trial time 1"],
-        smoothing: tuple[float, ...],
-        n_channels: int,
-    ) -> Float[Tensor, "trial kernel time width"]:
-        """Observed-normalised smoothing, shrunk as if one more entry with the score 0 had been seen in each window."""
-        sd = torch.tensor(smoothing, device=sums.device)[:, None, None]
-        times = torch.arange(sums.shape[1], device=sums.device)
-        area = sd * (2 * math.pi) ** 0.5
-        distance = (times[:, None] - times) / sd
-        # Farther weights would be denormal numbers, with which a product takes several times as long.
-        kernels = torch.where(distance.abs() < 8, torch.exp(-0.5 * distance**2), 0.0) / area
-        stacked = torch.cat([sums, share], -1)
-        smooth = (kernels.flatten(0, 1) @ stacked).unflatten(1, (len(sd), len(times)))
-        near: Tensor = smooth[..., :-1] / (smooth[..., -1:] + 1 / (n_channels * area))
-        return near
+
+def _near(
+    sums: Float[Tensor, "trial time width"],
+    share: Float[Tensor, "trial time 1"],
+    smoothing: tuple[float, ...],
+    n_channels: int,
+) -> Float[Tensor, "kernel time trial width"]:
+    """Observed-normalised smoothing, shrunk as if one more entry with the score 0 had been seen in each window."""
+    sd = torch.tensor(smoothing, device=sums.device)[:, None, None]
+    times = torch.arange(sums.shape[1], device=sums.device)
+    area = sd * (2 * math.pi) ** 0.5
+    distance = (times[:, None] - times) / sd
+    # Farther weights would be denormal numbers, with which a product takes several times as long.
+    kernels = torch.where(distance.abs() < 8, torch.exp(-0.5 * distance**2), 0.0) / area
+
+    def smoothed(x: Tensor) -> Tensor:
+        # With time first, all trials and kernels are one product.
+        flat = x.transpose(0, 1).reshape(len(times), -1)
+        smooth: Tensor = (kernels.flatten(0, 1) @ flat).reshape(len(sd), len(times), len(x), -1)
+        return smooth
+
+    near: Tensor = smoothed(sums) / (smoothed(share) + 1 / (n_channels * area[..., None]))
+    return near
 
 
 def _scores(values: Tensor, exposure: Tensor | None, mean: Tensor, sd: Tensor) -> Tensor:
