@@ -60,7 +60,7 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
 
 
 def _misfit(model: Model, factors: Tensor, variance: Tensor, batch: Batch) -> Float[Tensor, ""]:
-    """Mean misfit of the spread per scored entry; of a sparse batch, whose entries may be too many, in an eighth of its trials."""
+    """Mean misfit of the spread per scored entry; of a sparse batch, which may have very many, in an eighth of its trials."""
     part = batch
     if batch.entries is not None:
         n = max(1, len(batch.trials) // 8)
