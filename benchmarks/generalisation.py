@@ -16,8 +16,8 @@ read out linearly from the factors. Wiener and smoothing are the baselines of `n
 
 Of inferred inputs: "timing error" is the median distance, in ms, between a validation trial's kick and the largest inferred
 input, the latter as distance from the mean over trials in each bin, in standard deviations; a constant delay is taken from
-training trials. "by chance" is the same with the trials' inputs shuffled. "R2 kicks" is that of the true kicks by linear read-out of the
-inferred inputs within two bins.
+training trials. "by chance" is the same with the trials' inputs shuffled. "R2 kicks" is that of the true kicks by linear
+read-out of the inferred inputs within two bins.
 
     python benchmarks/generalisation.py --vlgp vlgp_lorenz1.h5 --json generalisation.json --figure generalisation.png
     python benchmarks/generalisation.py --small
@@ -233,7 +233,7 @@ def _figure(rows: list[dict[str, Any]], path: Path) -> None:
     for task, colour in TASKS.items():
         ours = [row for row in rows if row["task"] == task]
         _line(left, ours, "R2", {"color": colour, "marker": "o", "label": task})
-        _line(left, ours, "Wiener", {"color": colour, "linestyle": ":"})
+        _line(left, ours, "Wiener", {"color": colour, "linestyle": ":", "marker": "s"})
     kicked = [row for row in rows if row["task"] == PERTURBATION]
     for model, colour in zip(
         dict.fromkeys(row["model"] for row in kicked), ("#0072B2", "#D55E00", "#888888"), strict=False
@@ -242,12 +242,12 @@ def _figure(rows: list[dict[str, Any]], path: Path) -> None:
         _line(middle, ours, "R2", {"color": colour, "marker": "o", "label": model})
         timed = [row for row in ours if row["timing error"] != NOTHING]
         _line(right, timed, "timing error", {"color": colour, "marker": "o", "label": model})
-        _line(right, timed, "by chance", {"color": colour, "linestyle": ":", "label": "shuffled trials"})
+        _line(right, timed, "by chance", {"color": colour, "linestyle": ":", "marker": "s", "label": "shuffled trials"})
     _line(
         middle,
         [row for row in kicked if row["model"] == DEFAULT],
         "Wiener",
-        {"color": "#000000", "linestyle": ":", "label": "Wiener"},
+        {"color": "#000000", "linestyle": ":", "marker": "s", "label": "Wiener"},
     )
     left.set(title="Lorenz: fit (solid), Wiener (dotted)", ylabel="R² to true rates (validation)")
     middle.set(title="a kick at an unknown time", ylabel="R² to true rates (validation)")
@@ -258,7 +258,7 @@ def _figure(rows: list[dict[str, Any]], path: Path) -> None:
             axes.legend(frameon=False, fontsize="small")
     for axes in (left, middle):
         axes.set_ylim(max(-0.2, min(0.0, *(row["R2"] for row in rows))), 1.02)
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.1 * right.get_ylim()[1])
     figure.savefig(path, dpi=150)
 
 
@@ -267,9 +267,10 @@ def _line(axes: Any, rows: list[dict[str, Any]], name: str, style: dict[str, Any
     dropped = sorted({1 - row["observed"] / row["of"] for row in rows})
     values = [[row[name] for row in rows if 1 - row["observed"] / row["of"] == share] for share in dropped]
     if rows:
-        axes.plot(dropped, [np.mean(each) for each in values], markersize=4, **style)
+        axes.plot(dropped, [np.mean(each) for each in values], markersize=3.5, **style)
         for share, each in zip(dropped, values, strict=True):
-            axes.plot([share] * len(each), each, ".", color=style["color"], alpha=0.4)
+            if len(each) > 1:
+                axes.plot([share] * len(each), each, ".", color=style["color"], alpha=0.4)
 
 
 if __name__ == "__main__":
