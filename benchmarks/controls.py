@@ -169,12 +169,18 @@ def _figure(rows: list[dict[str, Any]], path: Path) -> None:
     left.set(
         xlabel="power saved, at most (= share of samples not taken)", ylabel="R² to true rates, all neurons and bins"
     )
-    left.set(title="which samples are taken (SBTT)", ylim=(-0.3, 1.02))
+    left.set(title="which samples are taken (SBTT)", ylim=(-0.5, 1.02))
     right.set(xlabel="power saved, at most", title="what is made of the missing ones")
     for axes in (left, right):
         axes.axhline(0, color="#BBBBBB", linewidth=0.8)
     left.legend(frameon=False, fontsize="small", loc="lower left")
-    right.legend(frameon=False, fontsize="small", loc="lower left", title="speckled (blue), decimate (orange)")
+    right.legend(
+        frameon=False,
+        fontsize="small",
+        loc="lower left",
+        title="speckled: blue, decimate: orange",
+        title_fontsize="small",
+    )
     figure.savefig(path, dpi=150)
 
 
