@@ -34,7 +34,7 @@ from nwb_sbtt.train.trackers import Silent
 N = 29
 SMALL = [
     *("train.epochs=10", "train.batch_size=12", "samples=4"),
-    *("model.encoder=32", "model.generator=32", "model.controller=16"),
+    *("model.width=32", "model.layers=3"),
 ]
 WAYS = {
     "sparse": ("sparse alone", "#888888"),

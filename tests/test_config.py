@@ -37,8 +37,8 @@ def test_a_saved_config_loads_equal(tmp_path, config):
 
 
 def test_settings_change_by_their_dotted_names():
-    config = override(FitConfig(), ["train.epochs=3", "masks.coordinated_dropout=[0.2, 0.3]", "model.inputs=0"])
-    assert (config.train.epochs, config.masks.coordinated_dropout, config.model.inputs) == (3, (0.2, 0.3), 0)
+    config = override(FitConfig(), ["train.epochs=3", "masks.coordinated_dropout=[0.2, 0.3]", "model.factors=7"])
+    assert (config.train.epochs, config.masks.coordinated_dropout, config.model.factors) == (3, (0.2, 0.3), 7)
     assert override(FitConfig(), ["model={name: sae}"]).model == SAEConfig()
     assert override(ReadConfig(), ["bandwidth.k=3", "bandwidth.seed=1"]).bandwidth == BandwidthConfig(k=3, seed=1)
 
