@@ -22,7 +22,12 @@ SETTINGS = {
     **{"model.factors": 2, "train.epochs": 2, "train.checkpoint_every": 1, "samples": 2},
 }
 TRIALS = ["--series", "units", "--trials", "start_time:0:1"]
-SMALL = [*TRIALS, *(word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}"))]
+SMALL = [
+    *TRIALS,
+    "--model",
+    "lfads",
+    *(word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")),
+]
 
 
 def recording(path: Path, *, seed: int = 0) -> Path:

@@ -15,6 +15,8 @@ GUESSES = 0.5
 """Weight of the mean loss of a model's earlier guesses."""
 SPREAD = 0.1
 """Weight of the misfit of what a model says of its own errors. It moves nothing else, but shares the clipped gradient."""
+VERY_MANY = 2_000_000
+"""Scored entries of a batch; ordinary recordings have some ten thousand."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
 
 
 def _misfit(model: Model, factors: Tensor, variance: Tensor, batch: Batch) -> Float[Tensor, ""]:
-    """Mean misfit of the spread per scored entry; of a sparse batch, which may have very many, in an eighth of its trials."""
+    """Mean misfit of the spread per scored entry; where these are very many, in an eighth of the trials, to save memory."""
     part = batch
-    if batch.entries is not None:
+    if int(batch.scored.sum()) > VERY_MANY:
         n = max(1, len(batch.trials) // 8)
         part, factors, variance = batch.select(torch.arange(n, device=batch.device)), factors[:n], variance[:n]
     total = model.observation.spread_total(factors, variance, part)

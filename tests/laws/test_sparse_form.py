@@ -119,7 +119,7 @@ def test_loss_gradients_and_features_are_the_same(tile, config, likelihood, seed
     model = make_model(config, {"session": channel_statistics(batch)}, likelihood)
     with torch.no_grad():
         model.read_in.masks["session"].normal_()
-    torch.testing.assert_close(model.read_in(listed), model.read_in(batch), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model.read_in(listed), model.read_in(batch), rtol=1e-5, atol=5e-6)
     (one, gradients), (other, listed_gradients) = (loss_and_gradients(model, each) for each in (batch, listed))
     assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
     assert gradients.keys() == listed_gradients.keys()
