@@ -17,7 +17,7 @@ from tests.small import SMALL, process, recording, tree, without_figures
 
 WORDS = [*SMALL, "--set", "train.epochs=4"]
 KEPT = [
-    *("best.safetensors", "config.yaml", "environment.json", "last.safetensors", "log.jsonl"),
+    *("best.safetensors", "calibration.json", "config.yaml", "environment.json", "last.safetensors", "log.jsonl"),
     *("metrics.json", "report.html", "signature.json"),
 ]
 
@@ -173,7 +173,7 @@ def test_a_killed_ensemble_goes_on_to_the_same_numbers(source, undisturbed, tmp_
     first = (tmp_path / "run" / "member-0" / LAST).stat()
     assert fit(source, tmp_path, *few).code == 0
     assert (tmp_path / "run" / "member-0" / LAST).stat() == first
-    kept = [name for name in KEPT if name not in ("metrics.json", "report.html")]
+    kept = [name for name in KEPT if name not in ("calibration.json", "metrics.json", "report.html")]
     assert tree(tmp_path / "run" / "member-1") == kept
     one, other = (load_file(run / LAST) for run in (undisturbed / "run", tmp_path / "run" / "member-0"))
     assert all((one[key] == other[key]).all() for key in one)
