@@ -309,7 +309,11 @@ class FitConfig(Config):
     """All that a fit depends on, beside the data."""
 
     model: ModelConfig = ConvConfig()
-    likelihood: Literal["auto", "poisson", "gaussian"] = "auto"
+    likelihood: Literal["auto", "poisson", "gaussian", "gamma", "zig"] = "auto"
+    """Poisson for counts, gamma for positive signals, zig (zero-inflated gamma) for sizes of events, gaussian for all else."""
+    smallest_event: NotNegative | None = None
+    """Size that every event exceeds, under zig, in the data's unit; None takes the coordinate `smallest_event` of the data's
+    channels, and 0 where there is none."""
     masks: MaskConfig = MaskConfig()
     train: TrainConfig = TrainConfig()
     valid: Annotated[float, Field(gt=0, lt=1)] = 0.1

@@ -25,7 +25,7 @@ from nwb_sbtt.evaluate.calibration import NEUTRAL, Calibration, log_variance
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
-from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.channels import blank_statistics
 from nwb_sbtt.preparation import channel_names, digest_of, hidden_entries, hold_out, prepare
 from nwb_sbtt.runfolder import BEST, CALIBRATION, CONFIG, ENVIRONMENT, SIGNATURE, members, read_config, read_json
 from nwb_sbtt.train import checkpoint
@@ -339,8 +339,7 @@ def _load_member(run_dir: Path, signature: dict[str, Any]) -> Member:
     tensors, progress = checkpoint.load(run_dir / BEST)
     statistics = {}
     for i, session in enumerate(signature["sessions"].values()):
-        blank = torch.ones(len(session["channels"]))
-        statistics[f"session{i}"] = ChannelStatistics(blank, blank)
+        statistics[f"session{i}"] = blank_statistics(len(session["channels"]))
     model = make_model(config.model, statistics, signature["likelihood"])
     model.load_state_dict(tensors)
     return Member(model.to(device_of(config)).eval(), config, run_dir, progress)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from nwb_sbtt.adaptation import member_start, resolve, start
 from nwb_sbtt.batch import Batch
@@ -124,9 +125,16 @@ def _train(
     return Member(trained.model, config, run_dir, trained.progress)
 
 
+def _smallest(session: Mapping[str, Any]) -> Tensor | None:
+    return torch.tensor(session["smallest_event"]) if "smallest_event" in session else None
+
+
 def _first(config: FitConfig, signature: dict[str, Any], pairs: list[tuple[Batch, Batch]]) -> Model:
     """The model before its first step."""
-    statistics = {train_batch.session: channel_statistics(train_batch) for train_batch, _ in pairs}
+    statistics = {
+        train_batch.session: channel_statistics(train_batch, smallest=_smallest(session))
+        for (train_batch, _), session in zip(pairs, signature["sessions"].values(), strict=True)
+    }
     with torch.random.fork_rng():
         torch.manual_seed(config.training_seed)
         settings = fill(config.model, [len(train_batch.trials) for train_batch, _ in pairs])

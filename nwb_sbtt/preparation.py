@@ -26,24 +26,57 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     Raises
     ------
     DataError
-        If counts are negative under a Poisson likelihood, or trials are too few.
+        If values are impossible under the likelihood, or trials are too few.
     """
     check_dataset(ds)
-    if likelihood_of(ds, config) == "poisson":
-        negative = int((ds["values"].values < 0).sum())
-        if negative:
-            raise DataError(
-                f"{negative} of {ds['values'].size} values are negative, which counts cannot be; choose "
-                "likelihood='gaussian' (--set likelihood=gaussian) for signals"
-            )
+    _check_values(ds, config)
     return split(hold_out(ds, config), valid=config.valid, seed=config.seed)
 
 
 def likelihood_of(ds: xr.Dataset, config: FitConfig) -> str:
-    """Name the likelihood: what the settings say or, under "auto", Poisson for counts and Gaussian for all else."""
+    """Name the likelihood: what the settings say or, under "auto", what suits the data.
+
+    That is Poisson for counts, zero-inflated gamma where ``attrs["signal"]`` is "events", and Gaussian for all else.
+    """
     if config.likelihood != "auto":
         return config.likelihood
-    return "poisson" if ds.attrs.get("unit") == "counts" else "gaussian"
+    if ds.attrs.get("unit") == "counts":
+        return "poisson"
+    return "zig" if ds.attrs.get("signal") == "events" else "gaussian"
+
+
+def smallest_events(ds: xr.Dataset, config: FitConfig) -> list[float]:
+    """Size that the events of each channel exceed: what the settings say, what the data carry, or 0."""
+    if config.smallest_event is not None:
+        return [config.smallest_event] * ds.sizes["channel"]
+    if "smallest_event" in ds.coords:
+        return [float(each) for each in ds["smallest_event"].values]
+    return [0.0] * ds.sizes["channel"]
+
+
+def _check_values(ds: xr.Dataset, config: FitConfig) -> None:
+    """Refuse what is impossible under the likelihood, and would make it infinite."""
+    likelihood, values, observed = likelihood_of(ds, config), ds["values"].values, ds["observed"].values
+    size = int(observed.sum())
+    signals = "choose likelihood='gaussian' (--set likelihood=gaussian) for signals"
+    negative = int((values < 0).sum())
+    if negative and likelihood in ("poisson", "zig"):
+        what = "counts" if likelihood == "poisson" else "sizes of events"
+        raise DataError(f"{negative} of {size} values are negative, which {what} cannot be; {signals}")
+    if likelihood == "gamma" and (flat := int((values[observed] <= 0).sum())):
+        raise DataError(
+            f"{flat} of {size} values are zero or less, which a gamma distribution does not reach; choose likelihood='zig' "
+            "for sizes of events, most of them zero, or 'gaussian'"
+        )
+    if likelihood == "zig":
+        smallest = np.asarray(smallest_events(ds, config), dtype=np.float32)
+        small = (values > 0) & (values <= smallest)
+        if small.any():
+            where = values[small]
+            raise DataError(
+                f"{int(small.sum())} events of {size} values lie above 0 but not above the smallest event size, the least of "
+                f"them {where.min():g}; set smallest_event below it (--set smallest_event=0), or remove such events"
+            )
 
 
 def train_and_valid(ds: xr.Dataset, batch: Batch, config: FitConfig) -> tuple[Batch, Batch]:
@@ -144,5 +177,6 @@ def signature_of(sessions: dict[str, xr.Dataset], config: FitConfig) -> dict[str
             "source": json.loads(ds.attrs["source"]) if "source" in ds.attrs else None,
             "read_config": json.loads(ds.attrs["read_config"]) if "read_config" in ds.attrs else None,
             "offsets": json.loads(ds.attrs["offsets"]) if "offsets" in ds.attrs else None,
+            **({"smallest_event": smallest_events(ds, config)} if "zig" in likelihoods else {}),
         }
     return {"format": checkpoint.FORMAT, "likelihood": likelihoods.pop(), "sessions": described}

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from nwb_sbtt.config import FitConfig, LFADSConfig, MaskConfig, SAEConfig, TrainConfig
+from nwb_sbtt.config import ConvConfig, FitConfig, LFADSConfig, MaskConfig, SAEConfig, TrainConfig
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.data.simulate import lorenz
 from nwb_sbtt.errors import DataError, FileError, MismatchError, TrainingError
@@ -11,7 +11,7 @@ from nwb_sbtt.fitted import load
 from nwb_sbtt.fitting import fit
 from nwb_sbtt.train import loop
 from nwb_sbtt.train.trackers import Silent
-from tests.fits import population, settings
+from tests.fits import MODEL, population, settings
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +219,50 @@ def test_the_model_beats_the_baselines_where_there_is_something_to_learn(tmp_pat
     scores = metrics["scores"]
     assert scores["model"] > max(value for name, value in scores.items() if name != "model")
     assert metrics["truth"]["rates_r2"]["model"] > 0.6
+
+
+def sizes_of_events(*, smallest=0.2, **coords):
+    """Event sizes in five channels, of which one follows a slow wave; imaged every third bin."""
+    rng = np.random.default_rng(0)
+    shape = (40, 30, 5)
+    wave = np.sin(np.arange(30) / 5 + rng.uniform(0, 6, (40, 1)))[..., None]
+    happens = rng.random(shape) < 0.3 * np.exp(wave * [1, 1, 0, 0, 0]) / np.e
+    values = happens * (smallest + rng.gamma(2.0, 1.0, shape) * [0.01, 1, 1, 100, 1])
+    observed = (np.arange(30)[:, None] + np.arange(5)) % 3 == np.zeros((40, 1, 1))
+    coords = {name: ("channel", np.full(5, value)) for name, value in coords.items()}
+    attrs = {"unit": "a.u.", "signal": "events"}
+    return make_dataset(values, observed, bin_width=0.01, kind="rois", coords=coords, attrs=attrs)
+
+
+@pytest.mark.parametrize("model", [MODEL, ConvConfig(read_in=8, width=16, layers=2, groups=4, reach=8, factors=4)])
+def test_events_get_a_zero_inflated_gamma_likelihood_by_themselves(tmp_path, model):
+    ds = sizes_of_events(smallest_event=0.19)
+    train = TrainConfig(epochs=30, batch_size=8, learning_rate=0.01)
+    fitted = fit(ds, settings(model=model, train=train), run_dir=tmp_path / "run", tracker=Silent())
+    assert fitted.signature["likelihood"] == "zig"
+    assert fitted.signature["sessions"]["session"]["smallest_event"] == [0.19] * 5
+    latents = load(tmp_path / "run").infer(ds)
+    np.testing.assert_array_equal(latents["mean"].values, fitted.infer(ds)["mean"].values)
+    of_channel = ds["values"].where(ds["observed"]).mean(("trial", "time")).values
+    np.testing.assert_allclose(latents["mean"].mean(("trial", "time")).values, of_channel, rtol=0.35)
+    assert fitted.history[-1]["valid_loss"] < fitted.history[0]["valid_loss"]
+
+
+def test_what_a_likelihood_cannot_hold_is_an_error_that_says_what_to_set(tmp_path):
+    ds = sizes_of_events()
+    with pytest.raises(DataError, match=r"lie above 0 but not above the smallest event size.*smallest_event=0"):
+        fit(ds, settings(smallest_event=0.25), run_dir=tmp_path / "a", tracker=Silent())
+    with pytest.raises(DataError, match="zero or less, which a gamma"):
+        fit(ds, settings(likelihood="gamma"), run_dir=tmp_path / "b", tracker=Silent())
+    negative = ds.assign(values=-ds["values"])
+    with pytest.raises(DataError, match="negative, which sizes of events cannot be"):
+        fit(negative, settings(), run_dir=tmp_path / "c", tracker=Silent())
+    assert not list(tmp_path.iterdir())
+
+
+def test_positive_signals_may_be_gamma_distributed(tmp_path):
+    ds = sizes_of_events(smallest=0.0)
+    ds = ds.assign(values=(ds["values"] + 0.5) * ds["observed"])
+    fitted = fit(ds, settings(likelihood="gamma"), run_dir=tmp_path / "run", tracker=Silent())
+    assert fitted.signature["likelihood"] == "gamma"
+    assert (fitted.infer(ds)["mean"] > 0).all()

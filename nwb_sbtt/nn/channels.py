@@ -20,14 +20,31 @@ from nwb_sbtt.nn.entries import gather_sum, marked_share, of_shown
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """Mean and standard deviation of each channel per whole bin, over the shown entries of the training trials."""
+    """What is known of each channel per whole bin, over the observed entries of the training trials.
+
+    Parameters
+    ----------
+    mean, sd : Float[Tensor, "channel"]
+    share : Float[Tensor, "channel"]
+        Share of the entries that are not zero.
+    smallest : Float[Tensor, "channel"]
+        Size that every event exceeds, where the values are sizes of events.
+    """
 
     mean: Float[Tensor, "channel"]
     sd: Float[Tensor, "channel"]
+    share: Float[Tensor, "channel"]
+    smallest: Float[Tensor, "channel"]
 
 
-def channel_statistics(batch: Batch) -> ChannelStatistics:
-    """Measure mean and sd of each channel where it was observed.
+def blank_statistics(n_channels: int) -> ChannelStatistics:
+    """Make statistics for a model whose own are to be loaded."""
+    one = torch.ones(n_channels)
+    return ChannelStatistics(one, one, one, one)
+
+
+def channel_statistics(batch: Batch, *, smallest: Float[Tensor, "channel"] | None = None) -> ChannelStatistics:
+    """Measure mean, sd and share of events of each channel where it was observed.
 
     A channel with next to no observations gets the mean over all channels, weighted in like one observed bin, so that
     nothing is infinite and a silent channel keeps a small positive rate.
@@ -40,7 +57,10 @@ def channel_statistics(batch: Batch) -> ChannelStatistics:
     spread = _per_channel(batch, lambda value, exposure, mean: (value - mean * exposure) ** 2, mean)
     overall_variance = (spread.sum() / count.sum().clamp(min=1)).clamp(min=1e-24)
     variance = (spread + overall_variance) / (count + 1)
-    return ChannelStatistics(mean.float(), variance.sqrt().float())
+    events = _per_channel(batch, lambda value, exposure, mean: (value != 0).to(value.dtype))
+    share = (events + (events.sum() + 1) / (count.sum() + 1)) / (count + 1)
+    smallest = torch.zeros_like(mean) if smallest is None else smallest
+    return ChannelStatistics(mean.float(), variance.sqrt().float(), share.float(), smallest.to(mean.device).float())
 
 
 def _per_channel(

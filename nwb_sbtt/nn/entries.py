@@ -11,7 +11,7 @@ transposed sparse product, each the fastest of those measured; elsewhere each bl
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nwb_sbtt.batch import Batch, Block, Entries
+
+ReadOut = tuple[Tensor, Tensor]
+"""A table (channel, width) and a bias (channel): one number of each entry, linear in the factors."""
 
 Lazy = Callable[[Block], Tensor]
 """What the entries of a block have, made when it is needed: then it never exists for all entries at once."""
@@ -108,37 +111,38 @@ def sum_terms(
     terms: Callable[..., Tensor],
     factors: Float[Tensor, "trial time width"],
     *,
-    table: Float[Tensor, "channel width"],
-    bias: Float[Tensor, "channel"],
+    read_outs: tuple[ReadOut, ...],
     of_channel: tuple[Float[Tensor, "channel"], ...],
     batch: Batch,
 ) -> Float[Tensor, ""]:
     """Sum ``terms(linear, values, exposure, *of_channel)`` over the scored entries of a sparse batch, in double precision.
 
-    `linear` is what `dot` gives, and `terms` works entry by entry. Differentiable by all but the batch. Each block's gradients
-    are taken with its terms, while both are in the cache; nothing is kept for a second pass.
+    `linear` is a tuple of what `dot` gives for each of the read-outs, and `terms` works entry by entry. Differentiable by all
+    but the batch. Each block's gradients are taken with its terms, while both are in the cache; nothing is kept for a second
+    pass.
     """
     wanted = torch.is_grad_enabled()
-    return _SumTerms.apply(terms, batch, wanted, factors, table, bias, *of_channel)  # type: ignore[no-any-return, no-untyped-call]
+    tables, biases = zip(*read_outs, strict=True)
+    return _SumTerms.apply(terms, batch, wanted, len(read_outs), factors, *tables, *biases, *of_channel)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def gather_terms(
     terms: Callable[..., Tensor],
     factors: Float[Tensor, "trial time factor"],
     *,
-    table: Float[Tensor, "channel factor"],
-    bias: Float[Tensor, "channel"],
+    read_outs: tuple[ReadOut, ...],
     of_channel: tuple[Float[Tensor, "channel"], ...],
     into: Float[Tensor, "channel width"],
     batch: Batch,
 ) -> Float[Tensor, "trial time width"]:
     """Read factors out, take ``terms(linear, values, exposure, *of_channel)`` of the shown entries, and sum them by `into`.
 
-    That is `gather_sum` of terms of what `dot` gives, of a sparse batch, block by block. Nothing is kept at the entries: the
-    gradient makes each block's terms again. Differentiable by all but `of_channel` and the batch.
+    That is `gather_sum` of terms of what `dot` gives for each read-out, of a sparse batch, block by block. Nothing is kept at
+    the entries: the gradient makes each block's terms again. Differentiable by all but `of_channel` and the batch.
     """
     fixed = tuple(each.detach() for each in of_channel)
-    return _GatherTerms.apply(terms, batch, fixed, factors, table, bias, into)  # type: ignore[no-any-return, no-untyped-call]
+    tables, biases = zip(*read_outs, strict=True)
+    return _GatherTerms.apply(terms, batch, fixed, factors, into, *tables, *biases)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def marked_share(marked: Bool[Tensor, "*entry"], *, batch: Batch) -> Float[Tensor, "trial time 1"]:
@@ -208,41 +212,44 @@ class _Spread(torch.autograd.Function):
 
 class _SumTerms(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, terms: Callable[..., Tensor], batch: Batch, wanted: bool, *inputs: Tensor) -> Tensor:
-        (factors, table, bias), of_channel = inputs[:3], inputs[3:]
+    def forward(ctx: Any, terms: Callable[..., Tensor], batch: Batch, wanted: bool, n: int, *inputs: Tensor) -> Tensor:
+        factors, tables, biases = inputs[0], inputs[1 : 1 + n], inputs[1 + n : 1 + 2 * n]
+        of_channel = inputs[1 + 2 * n :]
         flat = factors.reshape(-1, factors.shape[-1])
         total = flat.new_zeros((), dtype=torch.float64)
-        needs = [wanted, *(wanted and each.requires_grad for each in of_channel)]
-        asked_of = [each for each, needed in zip(of_channel, needs[1:], strict=True) if needed]
-        slopes = [each.new_zeros(each.shape) if wanted else each for each in (flat, table, bias, *asked_of)]
+        needs = [wanted] * n + [wanted and each.requires_grad for each in of_channel]
+        asked_of = [each for each, needed in zip(of_channel, needs[n:], strict=True) if needed]
+        slopes = [each.new_zeros(each.shape) if wanted else each for each in (flat, *tables, *biases, *asked_of)]
         for block in _entries_of(batch).blocks():
-            tile, own = table[block.channels], block.entries
-            linear = _block_products(block, block.spread(bias), flat, tile)
-            variables = [linear, *(block.spread(each) for each in of_channel)]
+            tiles, own = [table[block.channels] for table in tables], block.entries
+            linear = _block_linear(block, flat, tiles, biases)
+            variables = [*linear, *(block.spread(each) for each in of_channel)]
             asked = [each.requires_grad_() for each, needed in zip(variables, needs, strict=True) if needed]
             exposure = None if batch.exposure is None else batch.exposure[own]
             with torch.set_grad_enabled(wanted):
-                found = terms(linear, batch.values[own], exposure, *variables[1:])
+                found = terms(linear, batch.values[own], exposure, *variables[n:])
                 # A product, as everything listed is finite: a choice between random entries is several times as slow.
                 part = torch.dot(found, batch.scored[own].to(found.dtype))
             total += part.detach()
             if wanted:
-                by_linear, *by_rest = torch.autograd.grad(part, asked)
-                slopes[0] += _block_rows(block, by_linear, tile)
-                slopes[1][block.channels] = _block_columns(block, by_linear, flat, len(tile))
-                for slope, by_entry in zip(slopes[2:], (by_linear, *by_rest), strict=True):
-                    slope[block.channels] = torch.bincount(block.columns, by_entry, len(tile))
+                by_variable = torch.autograd.grad(part, asked)
+                for i, (by_linear, tile) in enumerate(zip(by_variable, tiles, strict=False)):
+                    slopes[0] += _block_rows(block, by_linear, tile)
+                    slopes[1 + i][block.channels] = _block_columns(block, by_linear, flat, len(tile))
+                for slope, by_entry in zip(slopes[1 + n :], by_variable, strict=True):
+                    slope[block.channels] = torch.bincount(block.columns, by_entry, len(tiles[0]))
         if wanted:
             ctx.save_for_backward(slopes[0].reshape(factors.shape), *slopes[1:])
-            ctx.needs = needs[1:]
+            ctx.n, ctx.needs = n, needs[n:]
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         slopes = [slope * grad.to(slope.dtype) for slope in ctx.saved_tensors]
-        rest = iter(slopes[3:])
-        return (None, None, None, *slopes[:3], *(next(rest) if needed else None for needed in ctx.needs))
+        known = 1 + 2 * ctx.n
+        rest = iter(slopes[known:])
+        return (None,) * 4 + (*slopes[:known], *(next(rest) if needed else None for needed in ctx.needs))
 
 
 class _GatherTerms(torch.autograd.Function):
@@ -252,37 +259,46 @@ class _GatherTerms(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(*inputs)
         ctx.known = terms, batch, fixed
-        factors, table, bias, into = inputs
+        factors, into, *rest = inputs
+        tables, biases = rest[: len(rest) // 2], rest[len(rest) // 2 :]
         flat = factors.reshape(-1, factors.shape[-1])
         total = into.new_zeros(len(flat), into.shape[1])
         for block in _entries_of(batch).blocks():
-            linear = _block_products(block, block.spread(bias), flat, table[block.channels])
+            linear = _block_linear(block, flat, [table[block.channels] for table in tables], biases)
             total += _block_rows(block, _shown_terms(terms, linear, batch, block, fixed), into[block.channels])
         return total.reshape(*factors.shape[:2], -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (factors, table, bias, into), (terms, batch, fixed) = ctx.saved_tensors, ctx.known
+        (factors, into, *rest), (terms, batch, fixed) = ctx.saved_tensors, ctx.known
+        n = len(rest) // 2
+        tables, biases = rest[:n], rest[n:]
         flat, flat_grad = factors.reshape(-1, factors.shape[-1]), grad.reshape(-1, grad.shape[-1]).contiguous()
-        slopes = [torch.zeros_like(each) for each in (flat, table, bias, into)]
+        slopes = [torch.zeros_like(each) for each in (flat, into, *tables, *biases)]
         for block in _entries_of(batch).blocks():
-            tile = table[block.channels]
-            linear = _block_products(block, block.spread(bias), flat, tile).requires_grad_()
+            tiles = [table[block.channels] for table in tables]
+            linear = tuple(each.requires_grad_() for each in _block_linear(block, flat, tiles, biases))
             with torch.enable_grad():
                 weights = _shown_terms(terms, linear, batch, block, fixed)
             nothing = flat_grad.new_zeros(()).expand(len(block.columns))
             by_weights = _block_products(block, nothing, flat_grad, into[block.channels])
-            (by_linear,) = torch.autograd.grad(weights, linear, by_weights)
-            slopes[0] += _block_rows(block, by_linear, tile)
-            slopes[1][block.channels] = _block_columns(block, by_linear, flat, len(tile))
-            slopes[2][block.channels] = torch.bincount(block.columns, by_linear, len(tile))
-            slopes[3][block.channels] = _block_columns(block, weights.detach(), flat_grad, len(tile))
+            for i, by_linear in enumerate(torch.autograd.grad(weights, linear, by_weights)):
+                slopes[0] += _block_rows(block, by_linear, tiles[i])
+                slopes[2 + i][block.channels] = _block_columns(block, by_linear, flat, len(tiles[i]))
+                slopes[2 + n + i][block.channels] = torch.bincount(block.columns, by_linear, len(tiles[i]))
+            slopes[1][block.channels] = _block_columns(block, weights.detach(), flat_grad, len(into[block.channels]))
         return None, None, None, slopes[0].reshape(factors.shape), *slopes[1:]
 
 
+def _block_linear(block: Block, flat: Tensor, tiles: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(
+        _block_products(block, block.spread(bias), flat, tile) for tile, bias in zip(tiles, biases, strict=True)
+    )
+
+
 def _shown_terms(
-    terms: Callable[..., Tensor], linear: Tensor, batch: Batch, block: Block, fixed: tuple[Tensor, ...]
+    terms: Callable[..., Tensor], linear: tuple[Tensor, ...], batch: Batch, block: Block, fixed: tuple[Tensor, ...]
 ) -> Tensor:
     own = block.entries
     exposure = None if batch.exposure is None else batch.exposure[own]

@@ -39,7 +39,8 @@ class Weights:
 def objective(model: Model, batch: Batch, generator: torch.Generator, weights: Weights) -> Loss:
     """One random pass and its loss.
 
-    ``mean NLL over scored entries + w_kl · KL / n + w_l2 · mean(W²)``, where KL is in nats per trial and `n` the mean number
+    ``mean NLL over scored entries + w_kl · KL / n + w_l2 · mean(W²)``, and the prior of the observation model's scales where
+    it has any, where KL is in nats per trial and `n` the mean number
     of observed entries per trial; and half the mean NLL of the guesses that a model made on the way, where it makes any, so
     that each of its layers learns to improve on the one before. With ``w_kl = 1`` and no guesses that is the negative evidence
     lower bound per observed entry whatever share of the entries is missing, and whatever share of the observed ones is scored.
@@ -47,10 +48,11 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
     inference = model(batch, generator)
     scored = batch.scored.sum().clamp(min=1)
     reconstruction = model.observation.total(inference.factors, batch) / scored
+    prior = model.observation.prior(batch.session)
     guesses = [model.observation.total(guess, batch) / scored for guess in inference.guesses]
     entries = batch.observed.sum() / len(batch.trials)
     kl = inference.kl.mean() / entries.clamp(min=1)
-    total = reconstruction + weights.kl * kl
+    total = reconstruction + weights.kl * kl + prior
     if guesses:
         total = total + GUESSES * torch.stack(guesses).mean()
     if inference.factor_variance is not None:

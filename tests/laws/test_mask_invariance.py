@@ -33,7 +33,7 @@ def loss_and_gradients(model, batch):
     return loss.total.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["poisson", "gaussian", "gamma", "zig"])
 @pytest.mark.parametrize("config", MODELS, ids=["sae", "lfads", "autonomous"])
 def test_unobserved_values_do_not_matter(config, likelihood):
     batch = make_batch()

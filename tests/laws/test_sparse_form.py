@@ -107,7 +107,7 @@ def test_statistics_are_the_same(tile, seed, missing, width, exposure):
     torch.testing.assert_close(one.sd, other.sd)
 
 
-@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["poisson", "gaussian", "gamma", "zig"])
 @pytest.mark.parametrize("config", MODELS, ids=["sae", "lfads", "conv"])
 @settings(laws, max_examples=8)
 @given(seed=seeds, missing=missing, width=tiles, exposure=st.booleans())

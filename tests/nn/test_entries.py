@@ -1,3 +1,4 @@
+import math
 from functools import partial
 
 import pytest
@@ -69,21 +70,22 @@ def test_gradients_equal_differences(listed, missing, seed, width):
 
 
 @examples
-@given(missing, seeds, tiles)
-def test_sums_of_terms_are_those_of_the_terms_one_by_one(listed, missing, seed, width):
+@given(missing, seeds, tiles, st.integers(1, 3))
+def test_sums_of_terms_are_those_of_the_terms_one_by_one(listed, missing, seed, width, n):
     sparse, _ = listed(missing, seed, width)
-    factors, table, bias, noise = draws(seed, (6, 9, 2), (20, 2), (20,), (20,))
+    factors, noise, *rest = draws(seed, (6, 9, 2), (20,), *[(20, 2), (20,)] * n)
+    read_outs = tuple(zip(rest[::2], rest[1::2], strict=True))
     fixed = torch.rand(20, dtype=torch.float64)
 
     def terms(linear, values, exposure, noise, fixed):
-        return (linear - values) ** 2 * noise.exp() + linear * fixed
+        return (linear[0] - values) ** 2 * noise.exp() + math.prod(linear) * fixed
 
-    linear = entries.dot(factors, table, bias=bias, batch=sparse)
+    linear = [entries.dot(factors, table, bias=bias, batch=sparse) for table, bias in read_outs]
     each = terms(linear, sparse.values, None, entries.spread(noise, batch=sparse), sparse.along_channels(fixed))
     expected = each[sparse.scored].sum()
-    total = entries.sum_terms(terms, factors, table=table, bias=bias, of_channel=(fixed, noise)[::-1], batch=sparse)
+    total = entries.sum_terms(terms, factors, read_outs=read_outs, of_channel=(fixed, noise)[::-1], batch=sparse)
     torch.testing.assert_close(total, expected)
-    inputs = (factors, table, bias, noise)
+    inputs = (factors, noise, *rest)
     if total.requires_grad and len(sparse.values):
         one, other = (torch.autograd.grad(3 * each, inputs) for each in (total, expected))
         for a, b in zip(one, other, strict=True):
@@ -126,18 +128,19 @@ def test_what_feeds_back_residuals_is_the_slope_of_the_likelihood(listed):
 
 
 @examples
-@given(missing, seeds, tiles)
-def test_feedback_block_by_block_is_the_sum_of_terms_made_at_once(listed, missing, seed, width):
+@given(missing, seeds, tiles, st.integers(1, 3))
+def test_feedback_block_by_block_is_the_sum_of_terms_made_at_once(listed, missing, seed, width, n):
     sparse, _ = listed(missing, seed, width)
-    factors, table, bias, into, weights = draws(seed, (6, 9, 2), (20, 2), (20,), (20, 4), (6, 9, 4))
+    factors, into, weights, *rest = draws(seed, (6, 9, 2), (20, 4), (6, 9, 4), *[(20, 2), (20,)] * n)
+    read_outs = tuple(zip(rest[::2], rest[1::2], strict=True))
     unit = torch.rand(20, dtype=torch.float64) + 0.5
 
     def terms(linear, values, exposure, unit):
-        return (values - linear.exp()) / unit
+        return (values - linear[0].exp() * math.prod(linear)) / unit
 
-    inputs = (factors, table, bias, into)
-    found = entries.gather_terms(terms, factors, table=table, bias=bias, of_channel=(unit,), into=into, batch=sparse)
-    linear = entries.dot(factors, table, bias=bias, batch=sparse)
+    inputs = (factors, into, *rest)
+    found = entries.gather_terms(terms, factors, read_outs=read_outs, of_channel=(unit,), into=into, batch=sparse)
+    linear = [entries.dot(factors, table, bias=bias, batch=sparse) for table, bias in read_outs]
     each = terms(linear, sparse.values, None, sparse.along_channels(unit)) * sparse.shown
     expected = entries.gather_sum(each, into, batch=sparse)
     torch.testing.assert_close(found, expected)

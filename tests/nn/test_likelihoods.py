@@ -7,7 +7,7 @@ import torch
 
 from nwb_sbtt.batch import to_sparse
 from nwb_sbtt.nn.channels import channel_statistics
-from nwb_sbtt.nn.likelihoods import Gaussian, Poisson
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Gamma, Gaussian, Poisson
 from tests.batches import make_batch, make_masked_batch
 
 
@@ -67,7 +67,7 @@ def test_a_silent_channel_keeps_a_finite_log_rate():
     assert torch.isfinite(Poisson({"session": statistics}, 2).biases["session"]).all()
 
 
-@pytest.mark.parametrize("likelihood", [Poisson, Gaussian])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS.values())
 def test_the_total_ignores_junk_where_nothing_is_scored(likelihood):
     batch = make_masked_batch(missing=0.5, seed=0)
     observation = likelihood({"session": channel_statistics(batch)}, 3)
@@ -85,7 +85,7 @@ def test_the_total_ignores_junk_where_nothing_is_scored(likelihood):
     assert observation.total(factors, nothing) == 0
 
 
-@pytest.mark.parametrize("likelihood", [Poisson, Gaussian])
+@pytest.mark.parametrize("likelihood", [Poisson, Gaussian, Gamma])
 def test_what_is_expected_at_the_entries_is_what_is_expected_of_all(likelihood):
     batch = make_masked_batch(missing=0.5, seed=0, exposure=True)
     observation = likelihood({"session": channel_statistics(batch)}, 3)
@@ -93,5 +93,5 @@ def test_what_is_expected_at_the_entries_is_what_is_expected_of_all(likelihood):
     for form in (batch, to_sparse(batch)):
         found = form.dense(observation.expected_at(factors, form))[batch.observed]
         expected = observation.expected(factors, "session")
-        expected = expected * batch.exposure if likelihood is Poisson else expected
+        expected = expected if likelihood is Gaussian else expected * batch.exposure
         torch.testing.assert_close(found, expected[batch.observed])

@@ -1,0 +1,27 @@
+"""Observation models, one file each: from factors to the probability of what was measured."""
+
+from __future__ import annotations
+
+from nwb_sbtt.nn.likelihoods.base import MOST_LOG_VARIANCE, Observation
+from nwb_sbtt.nn.likelihoods.gamma import Gamma
+from nwb_sbtt.nn.likelihoods.gaussian import Gaussian
+from nwb_sbtt.nn.likelihoods.poisson import MAX_LOG_RATE, Poisson
+from nwb_sbtt.nn.likelihoods.zig import ZeroInflatedGamma
+
+__all__ = [
+    "LIKELIHOODS",
+    "MAX_LOG_RATE",
+    "MOST_LOG_VARIANCE",
+    "Gamma",
+    "Gaussian",
+    "Observation",
+    "Poisson",
+    "ZeroInflatedGamma",
+]
+
+LIKELIHOODS: dict[str, type[Observation]] = {
+    "poisson": Poisson,
+    "gaussian": Gaussian,
+    "gamma": Gamma,
+    "zig": ZeroInflatedGamma,
+}

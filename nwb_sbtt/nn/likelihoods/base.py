@@ -1,0 +1,146 @@
+"""What every observation model must say."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.entries import ReadOut, dot, gather_sum, gather_terms, spread, sum_terms
+
+MOST_LOG_VARIANCE = 4.0
+"""Variance of a log-rate beyond which nothing is known of it, and logarithm of a factor's; keeps `exp` finite."""
+SCALE, SCALE_PRIOR = 20.0, 1e-4
+"""Mean and precision of the prior on a channel's scales (Zhu et al. 2022)."""
+
+Linear = tuple[Tensor, ...]
+"""What each of the read-outs gives at the entries."""
+
+
+class Observation(nn.Module, ABC):
+    """Linear read-outs per session, and the likelihood on top of them.
+
+    A likelihood says in `n_parameters` how many numbers of each entry it reads out of the factors; the weights of the first are
+    `weights`, those of any others `further_weights`.
+
+    `nll` gives one term an entry of the batch, dense or sparse; terms outside what is scored are junk.
+    `expected` is of all channels: where there are a million, take `expected_at` the entries of a batch.
+    """
+
+    n_parameters: ClassVar[int]
+
+    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
+        super().__init__()
+        self.weights = nn.ParameterDict()
+        self.biases = nn.ParameterDict()
+        self.further_weights = nn.ModuleList(nn.ParameterDict() for _ in range(1, self.n_parameters))
+        self.further_biases = nn.ModuleList(nn.ParameterDict() for _ in range(1, self.n_parameters))
+        weights, biases = [self.weights, *self.further_weights], [self.biases, *self.further_biases]
+        for session, of in statistics.items():
+            for of_parameter, offset, first in zip(weights, biases, self._first_biases(of), strict=True):
+                of_parameter[session] = nn.Parameter(torch.randn(len(of.mean), factors) * 0.3 / factors**0.5)
+                offset[session] = nn.Parameter(first)
+
+    def read_outs(self, session: str) -> tuple[ReadOut, ...]:
+        """Weights (channel, factor) and biases (channel) of each parameter."""
+        weights, biases = [self.weights, *self.further_weights], [self.biases, *self.further_biases]
+        return tuple((w[session], b[session]) for w, b in zip(weights, biases, strict=True))
+
+    @abstractmethod
+    def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]: ...
+
+    @abstractmethod
+    def _scales(self, session: str) -> tuple[Tensor, ...]:
+        """Trained scales of the channels, in multiples of where their prior has its mean."""
+
+    @abstractmethod
+    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+        """What `_terms` must know of each channel beside the read-outs."""
+
+    @abstractmethod
+    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        """Negative log-likelihood, entry by entry."""
+
+    def prior(self, session: str) -> Float[Tensor, ""]:
+        """Penalty of the scales of the channels, to be added to the mean term of an entry."""
+        penalties = [SCALE_PRIOR * ((SCALE * (scale - 1)) ** 2).sum() / 2 for scale in self._scales(session)]
+        return torch.stack(penalties).sum() if penalties else self.biases[session].new_zeros(())
+
+    def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
+        """Negative log-likelihood of each entry, in nats."""
+        return self._terms(self._linear_at(factors, batch), batch.values, batch.exposure, *self._spread(batch))
+
+    def _linear_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Linear:
+        return tuple(dot(factors, w, bias=b, batch=batch) for w, b in self.read_outs(batch.session))
+
+    def _spread(self, batch: Batch) -> tuple[Tensor, ...]:
+        return tuple(spread(each, batch=batch) for each in self._of_channel(batch.session))
+
+    def total(
+        self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, ""]:
+        """Sum of `nll` over the scored entries. Junk elsewhere has no effect, on gradients either."""
+        if batch.entries is None:
+            nll = self.nll(factors, batch)
+            return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=dtype)
+        read_outs, of_channel = self.read_outs(batch.session), self._of_channel(batch.session)
+        return sum_terms(self._terms, factors, read_outs=read_outs, of_channel=of_channel, batch=batch).to(dtype)
+
+    @abstractmethod
+    def spread_total(
+        self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
+    ) -> Float[Tensor, ""]:
+        """Misfit of the factors' variances to the errors at the scored entries; it moves nothing but the variances."""
+
+    @abstractmethod
+    def expected_sd(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        variance: Float[Tensor, "trial time factor"],
+        session: str,
+    ) -> Float[Tensor, "trial time channel"]:
+        """Posterior sd of `expected` where the factors have independent variances."""
+
+    def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
+        """Expected value of each entry of the batch, for its exposure, in the data's unit."""
+        return self._expected(self._linear_at(factors, batch), batch.exposure, *self._spread(batch))
+
+    def sum_residuals(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        batch: Batch,
+        *,
+        into: Float[Tensor, "channel width"],
+        unit: Float[Tensor, "channel"],
+    ) -> Float[Tensor, "trial time width"]:
+        """Sum by `into` how far the shown entries of each bin are from what is expected of them, in units of each channel."""
+        if batch.entries is None:
+            # As in a sparse batch, what channels have beside the read-outs does not learn from feedback.
+            fixed = (each.detach() for each in self._of_channel(batch.session))
+            expected = self._expected(self._linear(factors, batch.session), batch.exposure, *fixed)
+            residual = (batch.values - expected) / unit
+            return gather_sum(torch.where(batch.shown, residual, torch.zeros_like(residual)), into, batch=batch)
+
+        def residuals(linear: Linear, values: Tensor, exposure: Tensor | None, unit: Tensor, *rest: Tensor) -> Tensor:
+            return (values - self._expected(linear, exposure, *rest)) / unit
+
+        read_outs, of_channel = self.read_outs(batch.session), (unit, *self._of_channel(batch.session))
+        return gather_terms(residuals, factors, read_outs=read_outs, of_channel=of_channel, into=into, batch=batch)
+
+    @abstractmethod
+    def _expected(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        """Expected value, entry by entry."""
+
+    def expected(
+        self, factors: Float[Tensor, "trial time factor"], session: str
+    ) -> Float[Tensor, "trial time channel"]:
+        """Expected value of each entry over a whole bin, in the data's unit."""
+        return self._expected(self._linear(factors, session), None, *self._of_channel(session))
+
+    def _linear(self, factors: Float[Tensor, "trial time factor"], session: str) -> Linear:
+        return tuple(nn.functional.linear(factors, w, b) for w, b in self.read_outs(session))

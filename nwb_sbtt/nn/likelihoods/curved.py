@@ -1,0 +1,71 @@
+"""What an observation model makes of a spread of the factors where the expected value is a curved function of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from itertools import product
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.entries import dot, spread
+from nwb_sbtt.nn.likelihoods.base import Linear, Observation
+
+LEAST_SHARE = 1e-4
+"""Share of a channel's overall variance below which no spread is taken to lie."""
+
+
+class Curved(Observation):
+    """To first order: the variance of the expected value is that of its tangent at the expected factors."""
+
+    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
+        super().__init__(statistics, factors)
+        for session, of in statistics.items():
+            self.register_buffer(f"least_variance_{session}", LEAST_SHARE * of.sd**2)
+
+    @abstractmethod
+    def _variance(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        """Variance of an entry whose factors are known, in the data's unit squared."""
+
+    def spread_total(
+        self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
+    ) -> Float[Tensor, ""]:
+        """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the value and of not knowing its mean μ."""
+        of_channel = tuple(each.detach() for each in self._spread(batch))
+        linear = tuple(each.detach() for each in self._linear_at(factors.detach(), batch))
+        least = spread(self.get_buffer(f"least_variance_{batch.session}"), batch=batch)
+        mean = self._expected(linear, batch.exposure, *of_channel)
+        total = self._variance(linear, batch.exposure, *of_channel)
+        slopes = self._slopes(linear, batch.exposure, of_channel)
+        tables = [weights.detach() for weights, _ in self.read_outs(batch.session)]
+        for (one, slope), (other, other_slope) in product(zip(tables, slopes, strict=True), repeat=2):
+            shared = dot(variance, one * other, bias=one.new_zeros(len(one)), batch=batch)
+            total = total + slope * other_slope * shared
+        total = torch.maximum(total, least)
+        misfit = 0.5 * (total / least).log() + 0.5 * (batch.values - mean) ** 2 / total
+        return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
+
+    def expected_sd(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        variance: Float[Tensor, "trial time factor"],
+        session: str,
+    ) -> Float[Tensor, "trial time channel"]:
+        """To first order in the spread of the factors."""
+        of_channel = self._of_channel(session)
+        slopes = self._slopes(self._linear(factors, session), None, of_channel)
+        tables = [weights for weights, _ in self.read_outs(session)]
+        total = torch.zeros_like(slopes[0])
+        for (one, slope), (other, other_slope) in product(zip(tables, slopes, strict=True), repeat=2):
+            total = total + slope * other_slope * nn.functional.linear(variance, one * other)
+        return total.clamp(min=0).sqrt()
+
+    def _slopes(self, linear: Linear, exposure: Tensor | None, of_channel: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Slopes of the expected value by each parameter."""
+        with torch.enable_grad():
+            leaves = tuple(each.detach().requires_grad_() for each in linear)
+            expected = self._expected(leaves, exposure, *(each.detach() for each in of_channel))
+            return torch.autograd.grad(expected.sum(), leaves)

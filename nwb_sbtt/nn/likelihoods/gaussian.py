@@ -1,0 +1,66 @@
+"""Signals with normal noise."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.entries import dot, spread
+from nwb_sbtt.nn.likelihoods.base import Linear, Observation
+
+
+class Gaussian(Observation):
+    """Values around ``(W f + b) · sd`` with a learned noise sd per channel.
+
+    A term is ``½ log 2π + log σ + (x − μ)² / 2σ²`` with x, μ and σ in units of the channel's own sd.
+    """
+
+    n_parameters = 1
+
+    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
+        super().__init__(statistics, factors)
+        self.log_noise = nn.ParameterDict({session: torch.zeros(len(of.mean)) for session, of in statistics.items()})
+        for session, of in statistics.items():
+            self.register_buffer(f"scale_{session}", of.sd.clone())
+
+    def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+        return (of.mean / of.sd,)
+
+    def _scales(self, session: str) -> tuple[Tensor, ...]:
+        return ()
+
+    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+        return self.log_noise[session].clamp(min=-6.0), self.get_buffer(f"scale_{session}")
+
+    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        log_noise, scale = of_channel
+        residual = values / scale - linear[0]
+        return 0.5 * math.log(2 * math.pi) + log_noise + 0.5 * (residual * (-log_noise).exp()) ** 2
+
+    def _expected(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        return linear[0] * of_channel[1]
+
+    def spread_total(
+        self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
+    ) -> Float[Tensor, ""]:
+        """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the noise and of not knowing μ, in units of the channel's sd."""
+        log_noise, scale = (spread(each.detach(), batch=batch) for each in self._of_channel(batch.session))
+        residual = (batch.values - self.expected_at(factors.detach(), batch).detach()) / scale
+        table = self.weights[batch.session].detach() ** 2
+        total = (2 * log_noise).exp() + dot(variance, table, bias=table.new_zeros(len(table)), batch=batch)
+        misfit = 0.5 * total.log() + 0.5 * residual**2 / total
+        return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
+
+    def expected_sd(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        variance: Float[Tensor, "trial time factor"],
+        session: str,
+    ) -> Float[Tensor, "trial time channel"]:
+        """That of a weighted sum of the factors."""
+        return nn.functional.linear(variance, self.weights[session] ** 2).sqrt() * self.get_buffer(f"scale_{session}")

@@ -1,0 +1,94 @@
+"""Sizes of deconvolved calcium events: most of them zero, the others positive."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.likelihoods.base import Linear
+from nwb_sbtt.nn.likelihoods.curved import Curved
+from nwb_sbtt.nn.likelihoods.gamma import LEAST_UNIT, SMALLEST, bounded, first_gamma, gamma_terms
+
+MOST_LOGIT = 15.0
+"""Logit beyond which an event is as good as certain, or impossible."""
+LEAST_SIZE = 0.1
+"""Least mean size of events above the smallest one, and least sd of it, as shares of their mean size."""
+
+
+class ZeroInflatedGamma(Curved):
+    """An event with probability q; its size is the smallest possible one and gamma-distributed above that.
+
+    RADICaL's model (Zhu et al. 2022), with q by its logit. For event size x and smallest size s of the channel,
+
+    * ``x = 0``: ``log(1 − q)``
+    * ``x > s``: ``log q − log Γ(α) − α log θ + (α − 1) log(x − s) − (x − s) / θ``
+
+    with ``α = a · σ(W f + b)`` and ``θ = t · σ(V f + c)``, where the bounds a and t of each channel are trained and have a
+    prior at 20; sizes are in units of each channel's mean event above s. A bin that was observed for a share e of its time
+    holds no event with probability ``(1 − q)^e``. A size within ``(0, s]`` is impossible; `prepare` refuses it.
+    """
+
+    n_parameters = 3
+
+    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
+        super().__init__(statistics, factors)
+        self.scales = nn.ParameterDict()
+        for session, of in statistics.items():
+            self.scales[f"{session}_shape"] = nn.Parameter(torch.ones(len(of.mean)))
+            self.scales[f"{session}_size"] = nn.Parameter(torch.ones(len(of.mean)))
+            self.register_buffer(f"unit_{session}", _sizes(of)[0])
+            self.register_buffer(f"smallest_{session}", of.smallest.clone())
+
+    def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+        return torch.logit(of.share.clamp(1e-4, 1 - 1e-4)), *first_gamma(*_sizes(of))
+
+    def _scales(self, session: str) -> tuple[Tensor, ...]:
+        return self.scales[f"{session}_shape"], self.scales[f"{session}_size"]
+
+    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+        return *self._scales(session), self.get_buffer(f"unit_{session}"), self.get_buffer(f"smallest_{session}")
+
+    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        shape, size = bounded(linear[1], of_channel[0]), bounded(linear[2], of_channel[1])
+        event, none = _log_chances(linear[0], exposure)
+        above = ((values - of_channel[3]) / of_channel[2]).clamp(min=SMALLEST)
+        return torch.where(values > 0, gamma_terms(above, shape, size) - event, -none)
+
+    def _expected(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        return _chance(linear[0], exposure) * _mean_size(linear, *of_channel)
+
+    def _variance(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        chance, mean = _chance(linear[0], exposure), _mean_size(linear, *of_channel)
+        within = bounded(linear[1], of_channel[0]) * (bounded(linear[2], of_channel[1]) * of_channel[2]) ** 2
+        return chance * (within + (1 - chance) * mean**2)
+
+
+def _sizes(of: ChannelStatistics) -> tuple[Tensor, Tensor]:
+    """Mean and sd of the sizes of events, above the smallest one."""
+    mean = (of.mean / of.share).clamp(min=LEAST_UNIT)
+    variance = (of.sd**2 + of.mean**2) / of.share - mean**2
+    least = LEAST_SIZE * mean
+    return (mean - of.smallest).maximum(least), variance.clamp(min=0).sqrt().maximum(least)
+
+
+def _log_chances(logit: Tensor, exposure: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Logarithms of the chances of an event and of none."""
+    logit = logit.clamp(-MOST_LOGIT, MOST_LOGIT)
+    none = nn.functional.logsigmoid(-logit)
+    if exposure is None:
+        return nn.functional.logsigmoid(logit), none
+    none = none * exposure
+    return torch.log(-torch.expm1(none)), none
+
+
+def _chance(logit: Tensor, exposure: Tensor | None) -> Tensor:
+    if exposure is None:
+        return torch.sigmoid(logit.clamp(-MOST_LOGIT, MOST_LOGIT))
+    return -torch.expm1(_log_chances(logit, exposure)[1])
+
+
+def _mean_size(linear: Linear, *of_channel: Tensor) -> Tensor:
+    above = bounded(linear[1], of_channel[0]) * bounded(linear[2], of_channel[1])
+    return above * of_channel[2] + of_channel[3]
