@@ -89,7 +89,9 @@ def fit(
     window: WindowText = None,
     chop: ChopText = None,
     model: Annotated[str | None, typer.Option(help="conv, lfads or sae [default: conv]")] = None,
-    likelihood: Annotated[str | None, typer.Option(help="poisson, gaussian, gamma or zig [default: by the data]")] = None,
+    likelihood: Annotated[
+        str | None, typer.Option(help="poisson, gaussian, gamma or zig [default: by the data]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="seed of everything random [default: 0]")] = None,
     seeds: Annotated[int | None, typer.Option(help="models to fit and to average [default: 1]")] = None,
     init: Annotated[Path | None, typer.Option(help="run folder of a finished fit to start from")] = None,
