@@ -13,6 +13,10 @@ class FileError(SbttError):
     """A file cannot be read or written as asked."""
 
 
+class ArchiveError(FileError):
+    """A DANDI archive cannot be reached, refuses, or sends something else than it said."""
+
+
 class SelectionError(SbttError):
     """The series, table, column or channels asked for are not in the file, or several would fit."""
 

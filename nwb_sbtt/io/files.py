@@ -14,6 +14,10 @@ from hdmf.build import BuildError, ConstructError, ContainerConfigurationError
 from pynwb import NWBHDF5IO, NWBFile
 
 from nwb_sbtt.errors import FileError
+from nwb_sbtt.io.dandi.origin import facts, origin_of
+from nwb_sbtt.io.dandi.places import locate
+from nwb_sbtt.io.dandi.stream import RangeFile
+from nwb_sbtt.io.dandi.transfer import Source
 
 CHUNK_CACHE = 64 * 2**20
 """Bytes of HDF5's cache for each data set; the default of HDF5 holds two of the chunks that are usual in NWB files."""
@@ -22,26 +26,47 @@ CACHED_NAMESPACES = r"(?i)ignoring .*cached namespace"
 
 
 @contextmanager
-def open_nwb(path: Path | str) -> Iterator[NWBFile]:
+def open_nwb(path: Path | str | Source) -> Iterator[NWBFile]:
     """Open an NWB file for reading; it is closed when the block ends, and what was not read by then is gone.
 
     Parameters
     ----------
-    path : Path or str
-        An HDF5 file, or the folder of a Zarr store.
+    path : Path, str or Source
+        An HDF5 file, or the folder of a Zarr store; or the address of a file on DANDI, which is streamed if it is not in
+        the cache.
 
     Raises
     ------
     FileError
         If the file is missing, is neither HDF5 nor Zarr, is damaged, is not NWB, or is of NWB 1.x.
+    ArchiveError
+        If an archive cannot be reached, or refuses.
     """
-    path = Path(path)
+    path = locate(path)
     with suppress(ModuleNotFoundError):
         import ndx_sbtt  # noqa: F401  (its import makes the types known; without it they are made from the file)
+    if isinstance(path, Source):
+        with _streamed(path) as nwbfile:
+            yield nwbfile
+        return
     with _refusals(path):
         stored = _open_zarr(path) if path.is_dir() else _open_hdf5(path)
         with stored as io:
             yield _read(io, path)
+
+
+def place_facts(path: Path | Source) -> dict[str, str]:
+    """Where a file lies, its name and SHA-256, and of which dandiset it is, if that is known.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    """
+    if isinstance(path, Source):
+        return {"path": str(path), "name": path.name, "sha256": str(path.asset.sha256), **facts(path.asset)}
+    digest = sha256(path)
+    return {"path": str(path.absolute()), "name": path.name, "sha256": digest, **origin_of(path, digest)}
 
 
 def sha256(path: Path | str) -> str:
@@ -66,7 +91,21 @@ def sha256(path: Path | str) -> str:
 
 
 @contextmanager
-def _refusals(path: Path) -> Iterator[None]:
+def _streamed(source: Source) -> Iterator[NWBFile]:
+    """Open a file of an archive; where its bytes did not come, that is the error, not what it led to."""
+    stream = RangeFile(source)
+    try:
+        with _refusals(source):
+            file = h5py.File(stream, "r", rdcc_nbytes=CHUNK_CACHE)
+            with _checked(file, source) as io:
+                yield _read(io, source)
+    finally:
+        if stream.failure is not None:
+            raise stream.failure
+
+
+@contextmanager
+def _refusals(path: Path | Source) -> Iterator[None]:
     """Turn the system's refusals into errors that name the file."""
     try:
         yield
@@ -88,6 +127,10 @@ def _open_hdf5(path: Path) -> Any:
         raise FileError(f"{str(path)!r} is not an HDF5 file{_size(path)}, so it cannot be an NWB file")
     # Shared disks often have no locks; a reader does not need one.
     file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE, locking="best-effort")
+    return _checked(file, path)
+
+
+def _checked(file: h5py.File, path: Path | Source) -> Any:
     try:
         # NWB 1.x has its version in a data set, NWB 2 in an attribute.
         version = file.attrs.get("nwb_version", file["nwb_version"][()] if "nwb_version" in file else None)
@@ -118,7 +161,7 @@ def _open_zarr(path: Path) -> Any:
     return NWBZarrIO(str(path), mode="r", load_namespaces=True)
 
 
-def _read(io: Any, path: Path) -> NWBFile:
+def _read(io: Any, path: Path | Source) -> NWBFile:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=CACHED_NAMESPACES)
@@ -139,7 +182,7 @@ def _read(io: Any, path: Path) -> NWBFile:
         ) from error
 
 
-def _check_version(version: object, path: Path) -> None:
+def _check_version(version: object, path: Path | Source) -> None:
     if version is None:
         raise FileError(f"{str(path)!r} is not an NWB file: nothing in it says which version of NWB it has")
     text = version.decode() if isinstance(version, bytes) else str(version)

@@ -21,8 +21,10 @@ from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.data.trials import Windows, chop_windows, single_window, trial_windows
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
+from nwb_sbtt.io.dandi.places import can_be_streamed, local_file, locate
+from nwb_sbtt.io.dandi.transfer import Source as Remote
 from nwb_sbtt.io.electrical import electrical_source
-from nwb_sbtt.io.files import open_nwb, sha256
+from nwb_sbtt.io.files import open_nwb, place_facts
 from nwb_sbtt.io.labels import all_labels, channel_labels, kept_channels, sampling_offsets, trial_labels
 from nwb_sbtt.io.paths import in_file_path
 from nwb_sbtt.io.rois import roi_source
@@ -54,7 +56,8 @@ def read_nwb(
     Parameters
     ----------
     path : Path or str
-        NWB file, HDF5 or Zarr.
+        NWB file, HDF5 or Zarr; or the address of one on DANDI, such as "DANDI:000140/0.220113.0408/sub-Jenkins/FILE.nwb".
+        Of that only what is needed is streamed, or the whole is fetched into the cache where much of it is needed.
     config : ReadConfig, optional
         All settings; the keywords below go before it.
     series : str or sequence of str, optional
@@ -88,9 +91,11 @@ def read_nwb(
     >>> maze = read_nwb("maze.nwb", bin_width=0.005, trials=Trials(event="move_onset_time", start=-0.25, stop=0.45))
     """
     config = _settled(config, series=series, bin_width=bin_width, cut=trials)
-    path = Path(path)
-    with open_nwb(path) as nwbfile:
+    place = locate(path)
+    with open_nwb(place) as nwbfile:
         chosen = select(find_series(nwbfile), config.series)
+        if isinstance(place, Remote) and not can_be_streamed(place, [each.item for each in chosen]):
+            return read_nwb(local_file(place), config, offsets=offsets)
         sources = _sources(nwbfile, chosen, config, offsets)
         width = config.bin_width or _usual_bin_width(sources)
         table, windows = _windows(nwbfile, config, width, sources)
@@ -99,16 +104,18 @@ def read_nwb(
         keep = kept_channels(joined, sources, config)
         labels = {name: (dim, values[keep]) for name, (dim, values) in labels.items()}
         labels = all_labels(labels, trial_labels(table, windows, config), config)
-        attrs = _attributes(nwbfile, path, config, sources)
+        attrs = _attributes(nwbfile, place, config, sources)
         if offsets is not None:
             attrs["offsets"] = _as_json(offsets)
     notes = [f"read {', '.join(repr(each.path) for each in sources)}", *_all_notes(sources, joined, windows)]
+    if isinstance(place, Remote):
+        notes.append(f"streamed {place.received} of {place.asset.size} bytes, which no digest covers")
     if not keep.all():
         notes.append(f"{int((~keep).sum())} of {len(keep)} channels left out by `where`")
     part = joined.binned if keep.all() else _part(joined.binned, keep)
     if not part.observed.any():
         raise DataError(
-            f"nothing is observed in {str(path)!r}: all {part.observed.size} entries are masked ({'; '.join(notes)}); look "
+            f"nothing is observed in {str(place)!r}: all {part.observed.size} entries are masked ({'; '.join(notes)}); look "
             "at the times that `nwb-sbtt inspect` lists, or set observed='all' or invalid_times=False to ignore the masks"
         )
     channel_id = labels.pop("channel_id")[1]
@@ -267,13 +274,11 @@ def _drop_empty(joined: Joined, windows: Windows, config: ReadConfig) -> tuple[J
     return Joined(part, joined.source, joined.place, joined.notes), Windows(grid, windows.start, None, (note,))
 
 
-def _attributes(nwbfile: Any, path: Path, config: ReadConfig, sources: Sequence[Source]) -> dict[str, str]:
+def _attributes(nwbfile: Any, place: Path | Remote, config: ReadConfig, sources: Sequence[Source]) -> dict[str, str]:
     source = {
-        "path": str(path.absolute()),
-        "name": path.name,
+        **place_facts(place),
         "object_id": nwbfile.object_id,
         "identifier": nwbfile.identifier,
-        "sha256": sha256(path),
         "series": [each.path for each in sources],
     }
     return {

@@ -1,0 +1,1 @@
+"""DANDI archives: find, fetch, stream, check and share files."""

@@ -1,0 +1,62 @@
+"""What a person sees while files are fetched: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+Advance = Callable[[int], None]
+EVERY = 5.0
+"""Seconds between two lines."""
+
+
+@contextmanager
+def shown(total: int, *, label: str) -> Iterator[Advance]:
+    """Show how many of `total` bytes have come, on standard error.
+
+    Gives a function that is told of each further number of bytes, from any thread; bytes that were taken back are
+    negative.
+    """
+    if sys.stderr.isatty():
+        columns = (
+            *(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(label, total=total)
+            yield lambda n_bytes: progress.advance(task, n_bytes)
+        return
+    lines = _Lines(total, label)
+    yield lines.advance
+    lines.end()
+
+
+class _Lines:
+    """Prints a line if the last one is old enough, and one at the end if there was any."""
+
+    def __init__(self, total: int, label: str) -> None:
+        self._total, self._label, self._done = total, label, 0
+        self._last, self._said, self._lock = time.monotonic(), False, Lock()
+
+    def advance(self, n_bytes: int) -> None:
+        """Count, and perhaps say."""
+        with self._lock:
+            self._done += n_bytes
+            if time.monotonic() - self._last >= EVERY:
+                self._say()
+
+    def end(self) -> None:
+        """Say how it ended."""
+        if self._said:
+            self._say()
+
+    def _say(self) -> None:
+        self._last, self._said = time.monotonic(), True
+        print(f"{self._label}  {decimal(self._done)} of {decimal(self._total)}", file=sys.stderr, flush=True)

@@ -1,0 +1,63 @@
+"""A loopback archive for each test, and an environment in which nothing else can be reached."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import keyring
+import numpy as np
+import pytest
+
+from nwb_sbtt.io.dandi import transfer
+from tests.dandi.archive import Archive
+from tests.io.nwbfiles import add_trials, add_units, new_file, write
+
+PATH = "sub-S1/sub-S1_ses-session-1_ecephys.nwb"
+VERSION = "0.220113.0408"
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No telemetry, no proxy, no keyring, no cache but the test's own; no archive but one on loopback."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "DANDI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DANDI_NO_ET", "1")
+    monkeypatch.setenv("DANDI_CACHE", "ignore")
+    monkeypatch.setenv("DANDI_INSTANCE", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("NWB_SBTT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    monkeypatch.setattr(keyring.core, "_keyring_backend", None)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that were to be waited before another try; nobody waits."""
+    asked: list[float] = []
+    monkeypatch.setattr(transfer, "sleep", asked.append)
+    monkeypatch.setattr("tenacity.nap.sleep", asked.append)
+    monkeypatch.setattr("tenacity.sleep", asked.append)
+    monkeypatch.setattr("dandi.dandiapi.sleep", asked.append)
+    return asked
+
+
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> Iterator[Archive]:
+    """An empty archive, which addresses without a server mean."""
+    with Archive() as served:
+        monkeypatch.setenv("DANDI_INSTANCE", served.url)
+        yield served
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """A small NWB file: four units, ten trials."""
+    rng = np.random.default_rng(0)
+    nwbfile = new_file()
+    add_units(nwbfile, [np.sort(rng.uniform(0, 10, 200)) for _ in range(4)])
+    add_trials(nwbfile, np.arange(10), np.arange(10) + 0.9)
+    return write(nwbfile, tmp_path / "recorded.nwb")
+
+
+@pytest.fixture
+def content(recording: Path) -> bytes:
+    """Its bytes."""
+    return recording.read_bytes()
