@@ -42,6 +42,8 @@ _HOMES = {
     "merge": "data.trials",
     "limit_bandwidth": "data.bandwidth",
     "power_saved": "data.power",
+    "events": "data.events",
+    "EventsConfig": "data.deconvolution",
     "fit": "fitting",
     "load": "fitted",
     "Fitted": "fitted",
@@ -80,6 +82,8 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import Window as Window
     from nwb_sbtt.data.bandwidth import limit_bandwidth as limit_bandwidth
     from nwb_sbtt.data.conditions import split_by_label as split_by_label
+    from nwb_sbtt.data.deconvolution import EventsConfig as EventsConfig
+    from nwb_sbtt.data.events import events as events
     from nwb_sbtt.data.perturbation import KickedOscillation as KickedOscillation
     from nwb_sbtt.data.perturbation import perturbation as perturbation
     from nwb_sbtt.data.power import power_saved as power_saved
