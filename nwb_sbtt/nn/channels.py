@@ -153,13 +153,13 @@ class ReadIn(nn.Module):
         Parameters
         ----------
         sum_residuals : callable
-            Sums the residuals of a guess, with keywords `into` and `unit`: `Observation.sum_residuals` of its factors.
+            Sums the residuals of a guess, with the keyword `into`: `Observation.sum_residuals` of its factors.
         share : Float[Tensor, "trial time 1"]
             Share of all channels that is shown, from `nwb_sbtt.nn.entries.marked_share`.
         batch : Batch
         """
-        unit, n_channels = self.get_buffer(f"sd_{batch.session}"), batch.shape[2]
-        sums = sum_residuals(into=self.residuals[batch.session], unit=unit)
+        sd, n_channels = self.get_buffer(f"sd_{batch.session}"), batch.shape[2]
+        sums = sum_residuals(into=self.residuals[batch.session] / sd[:, None])
         near = _near(sums, share, (REREAD_SMOOTHING,), n_channels)[0].transpose(0, 1)
         return sums / (share + 1 / n_channels), near
 

@@ -43,14 +43,15 @@ class GatedConvolution(nn.Module):
 
     def forward(self, x: Float[Tensor, "trial time width"]) -> Float[Tensor, "trial time width"]:
         """Mix over time; bins before the first and after the last count as zero."""
-        n_trials, n_bins, width = x.shape
-        groups = len(self.kernels)
-        u, gate = self.inward(self.norm(x)).chunk(2, -1)
-        u = u.reshape(n_trials, n_bins, groups, -1).permute(2, 1, 0, 3).reshape(groups, n_bins, -1)
-        mixed = torch.bmm(_toeplitz(self.kernels, n_bins), u).reshape(groups, n_bins, n_trials, -1)
-        mixed = mixed.permute(2, 1, 0, 3).reshape(n_trials, n_bins, width)
-        out: Tensor = self.outward(mixed * nn.functional.silu(gate))
-        return out
+        n_bins, width = x.shape[1:]
+        # With features first, every product below reads memory in its order; nothing is copied to be permuted.
+        features = self.norm(x).reshape(-1, width).t()
+        weights, biases = self.inward.weight.chunk(2), self.inward.bias[:, None].chunk(2)
+        u, gate = (torch.addmm(bias, weight, features) for weight, bias in zip(weights, biases, strict=True))
+        kernels = _toeplitz(self.kernels, n_bins)
+        mixed = torch.bmm(u.view(len(kernels), -1, n_bins), kernels.mT).view(width, -1)
+        out: Tensor = self.outward((mixed * nn.functional.silu(gate)).t())
+        return out.view(x.shape)
 
 
 def _toeplitz(kernels: Float[Tensor, "group lag"], n_bins: int) -> Float[Tensor, "group to from"]:

@@ -116,20 +116,19 @@ class Observation(nn.Module, ABC):
         batch: Batch,
         *,
         into: Float[Tensor, "channel width"],
-        unit: Float[Tensor, "channel"],
     ) -> Float[Tensor, "trial time width"]:
-        """Sum by `into` how far the shown entries of each bin are from what is expected of them, in units of each channel."""
+        """Sum by `into` how far the shown entries of each bin are from what is expected of them."""
         if batch.entries is None:
             # As in a sparse batch, what channels have beside the read-outs does not learn from feedback.
             fixed = (each.detach() for each in self._of_channel(batch.session))
             expected = self._expected(self._linear(factors, batch.session), batch.exposure, *fixed)
-            residual = (batch.values - expected) / unit
+            residual = batch.values - expected
             return gather_sum(torch.where(batch.shown, residual, torch.zeros_like(residual)), into, batch=batch)
 
-        def residuals(linear: Linear, values: Tensor, exposure: Tensor | None, unit: Tensor, *rest: Tensor) -> Tensor:
-            return (values - self._expected(linear, exposure, *rest)) / unit
+        def residuals(linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+            return values - self._expected(linear, exposure, *of_channel)
 
-        read_outs, of_channel = self.read_outs(batch.session), (unit, *self._of_channel(batch.session))
+        read_outs, of_channel = self.read_outs(batch.session), self._of_channel(batch.session)
         return gather_terms(residuals, factors, read_outs=read_outs, of_channel=of_channel, into=into, batch=batch)
 
     @abstractmethod
