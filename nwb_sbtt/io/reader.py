@@ -25,6 +25,7 @@ from nwb_sbtt.io.dandi.places import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.transfer import Source as Remote
 from nwb_sbtt.io.electrical import electrical_source
 from nwb_sbtt.io.files import open_nwb, place_facts
+from nwb_sbtt.io.fluorescence import signal_attributes
 from nwb_sbtt.io.labels import all_labels, channel_labels, kept_channels, sampling_offsets, trial_labels
 from nwb_sbtt.io.paths import in_file_path
 from nwb_sbtt.io.rois import roi_source
@@ -283,6 +284,7 @@ def _attributes(nwbfile: Any, place: Path | Remote, config: ReadConfig, sources:
     }
     return {
         "unit": sources[0].unit,
+        **signal_attributes(sources),
         "session_id": str(nwbfile.session_id or ""),
         "session_start_time": nwbfile.session_start_time.isoformat(),
         "bin_reference": "center",

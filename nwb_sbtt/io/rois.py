@@ -17,6 +17,7 @@ from nwb_sbtt.data.observed import Intervals, inside
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.clock import SampleClock, sample_clock
+from nwb_sbtt.io.fluorescence import Signal, held_by
 from nwb_sbtt.io.masks import StoredMask, stored_masks
 from nwb_sbtt.io.paths import in_file_path
 from nwb_sbtt.io.scanning import SamplingOffsets, centroid_offsets, column_offsets, given_offsets
@@ -53,6 +54,9 @@ class RoiSource:
     invalid: Intervals = field(repr=False)
     series: RoiResponseSeries = field(repr=False)
     config: ReadConfig = field(repr=False)
+    signal: Signal
+    signal_reason: str
+    indicator: str
     masks: tuple[StoredMask, ...] = field(default=(), repr=False)
     kind: Kind = "rois"
 
@@ -169,6 +173,7 @@ def roi_source(
             f"bins are wider than a frame of {series.name!r}: each holds the {config.rois.aggregate} of its frames"
         )
     seconds = sampling.seconds[columns]
+    held = held_by(series, columns=columns, transposed=transposed, sentinel=config.sentinel)
     table_columns = {name: values[rows[columns]] for name, values in plain_columns(table).items()}
     if sampling.notes:
         table_columns["sampling_offset"] = seconds
@@ -189,6 +194,9 @@ def roi_source(
         invalid=invalid_intervals(nwbfile, config),
         series=series,
         config=config,
+        signal=held.signal,
+        signal_reason=held.reason,
+        indicator=str(getattr(table.imaging_plane, "indicator", None) or ""),
         masks=stored_masks(nwbfile, series),
     )
 
