@@ -10,6 +10,8 @@ small one nothing). Its dropout is drawn for all bins at once, and the controlle
 one after the other and nothing else; a row's "share" is the time its own products take at that rate, of its CPU-seconds.
 "of floor" is the time that the plain implementation's products take, of the row's CPU-seconds.
 
+The last row is the convolutional model with its own default widths, whatever the widths of the others: what a default `fit` costs.
+
     python benchmarks/step_time.py --json step_time.json --figure step_time.png
     python benchmarks/step_time.py --small
     python benchmarks/step_time.py --reference other_implementation.py   # a file with a class LFADS(n, co=, gen=, fac=)
@@ -35,7 +37,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import FitConfig, LFADSConfig, MaskConfig, ModelConfig
+from nwb_sbtt.config import ConvConfig, FitConfig, LFADSConfig, MaskConfig, ModelConfig
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.train import schedules
@@ -82,6 +84,7 @@ def main() -> None:
         "plain": _plain(size, asked.reference),
         "nwb_sbtt": _ours(size, _lfads(size, size.inputs)),
         "nwb_sbtt, no controller": _ours(size, _lfads(size, 0)),
+        "nwb_sbtt, conv": _ours(size, ConvConfig(dropout=HIDDEN)),
     }
     rows = _table(steps, asked.repeats or (15 if asked.small else 9))
     print({**machine(), "threads": asked.threads, **vars(size)})

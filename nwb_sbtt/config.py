@@ -228,8 +228,8 @@ class ConvConfig(Config):
     factors: Count = 40
     dropout: Share | None = None
     """Of features of whole trials; None goes from .4 where 64 trials train, or fewer, to .1 where 1248 do."""
-    noise: NotNegative | None = None
-    """Sd of the noise on the factors in training; None goes from .5 to .3 likewise."""
+    noise: NotNegative = 0.5
+    """Sd of the noise on the factors in training."""
     smoothing: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0, 8.0)
     """Sds, in bins, of the Gaussians through which the model sees its input beside the input itself."""
 
@@ -262,7 +262,7 @@ class TrainConfig(Config):
     """Optimiser, schedules and when to stop."""
 
     epochs: Count | None = None
-    """None takes as many as make 3000 optimiser steps, at most 1000; for a convolutional model 500 to 1200 steps."""
+    """None takes as many as make 3000 optimiser steps, at most 1000; for a convolutional model 500 to 1850 steps."""
     batch_size: Count | None = None
     """Trials; None takes a twentieth of the training trials, between 8 (convolutional: 16) and 64."""
     learning_rate: Positive | None = None

@@ -31,7 +31,7 @@ def plan(config: FitConfig, trials: list[int]) -> Plan:
     """Fill in what the settings leave open, from the model and the number of training trials of each session."""
     given, amount = config.train, _amount(trials)
     if isinstance(config.model, ConvConfig):
-        least, steps = 16, round(_between(500.0, 1200.0, amount))
+        least, steps = 16, round(_between(500.0, 1850.0, amount))
         learning_rate, weight_decay = _between(2e-3, 4e-3, amount), 10.0 ** _between(0.0, -4.0, amount)
         dropout = (_between(0.7, 0.5, amount), _between(0.9, 0.5, amount))
     else:
@@ -52,13 +52,9 @@ def plan(config: FitConfig, trials: list[int]) -> Plan:
 
 def fill(model: ModelConfig, trials: list[int]) -> SAEConfig | LFADSConfig | ConvConfig:
     """Fill in what the settings of a model leave open, from the number of training trials of each session."""
-    if not isinstance(model, ConvConfig):
+    if not isinstance(model, ConvConfig) or model.dropout is not None:
         return model
-    amount = _amount(trials)
-    open_choices = {"dropout": _between(0.4, 0.1, amount), "noise": _between(0.5, 0.3, amount)}
-    return model.model_copy(
-        update={name: value for name, value in open_choices.items() if getattr(model, name) is None}
-    )
+    return model.model_copy(update={"dropout": _between(0.4, 0.1, _amount(trials))})
 
 
 def learning_rate(plan: Plan, progress: float) -> float:
