@@ -10,7 +10,8 @@ small one nothing). Its dropout is drawn for all bins at once, and the controlle
 one after the other and nothing else; a row's "share" is the time its own products take at that rate, of its CPU-seconds.
 "of floor" is the time that the plain implementation's products take, of the row's CPU-seconds.
 
-The last row is the convolutional model with its own default widths, whatever the widths of the others: what a default `fit` costs.
+The last row is the convolutional model with its own default widths, whatever the widths of the others: what a default
+`fit` costs.
 
     python benchmarks/step_time.py --json step_time.json --figure step_time.png
     python benchmarks/step_time.py --small

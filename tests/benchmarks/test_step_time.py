@@ -22,10 +22,11 @@ def test_a_step_of_ours_is_faster_than_the_plain_one(tmp_path):
     words = ["--small", "--repeats", "7", "--json", tmp_path / "s.json", "--figure", tmp_path / "s.png"]
     subprocess.run([sys.executable, BENCHMARKS / "step_time.py", *words], check=True, capture_output=True)
     content = json.loads((tmp_path / "s.json").read_text())
-    plain, ours, autonomous = content["rows"]
+    plain, ours, autonomous, conv = content["rows"]
     assert 1.8 < plain["GFLOP"] < 2.4
     assert ours["ratio"] < 0.7
     assert autonomous["CPU s/step"] < ours["CPU s/step"]
+    assert conv["GFLOP"] > ours["GFLOP"]
     assert all(0 < row["share"] < 1.1 for row in content["rows"])
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
 
