@@ -28,7 +28,7 @@ from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import blank_statistics
 from nwb_sbtt.preparation import channel_names, digest_of, hidden_entries, hold_out, prepare
 from nwb_sbtt.runfolder import BEST, CALIBRATION, CONFIG, ENVIRONMENT, SIGNATURE, members, read_config, read_json
-from nwb_sbtt.train import checkpoint
+from nwb_sbtt.train import checkpoint, schedules
 from nwb_sbtt.train.checkpoint import Progress
 from nwb_sbtt.train.loop import read_log
 
@@ -237,6 +237,7 @@ class Fitted:
             "model_type": self.config.model.name,
             "run": self.run_dir.name,
             "config": config,
+            "filled_in": self._filled_in(),
             "likelihood": self.signature["likelihood"],
             "software_name": "nwb_sbtt",
             "software_version": version("nwb_sbtt"),
@@ -285,6 +286,14 @@ class Fitted:
         name, scale = ("rates", 1 / bin_width) if self._poisson else ("mean", 1.0)
         renamed = {key.replace("expected", name): value for key, value in arrays.items()}
         return {key: value * scale if key.startswith(name) else value for key, value in renamed.items()}
+
+    def _filled_in(self) -> dict[str, Any]:
+        """What followed from the number of training trials where the settings left it open."""
+        trials = [session["training_trials"] for session in self.signature["sessions"].values()]
+        return {
+            "model": schedules.fill(self.config.model, trials).model_dump(mode="json"),
+            "train": asdict(schedules.plan(self.config, trials)),
+        }
 
     def _training(self) -> list[dict[str, Any]]:
         names = ("epoch", "train_loss", "valid_loss")

@@ -172,6 +172,7 @@ def signature_of(sessions: dict[str, xr.Dataset], config: FitConfig) -> dict[str
             "bin_width": ds.attrs["bin_width"],
             "kind": ds.attrs["kind"],
             "trials": ds.sizes["trial"],
+            "training_trials": int((ds["split"].values == "train").sum()),
             "bins": ds.sizes["time"],
             "data_sha256": digest_of(ds),
             "source": json.loads(ds.attrs["source"]) if "source" in ds.attrs else None,

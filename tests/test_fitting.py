@@ -37,6 +37,16 @@ def test_what_is_inferred_is_labelled_like_the_data(ds, fitted):
     assert [entry["epoch"] for entry in record["training"]] == [1, 2]
 
 
+def test_a_result_records_what_the_settings_left_open(ds, tmp_path):
+    config = FitConfig(train=TrainConfig(epochs=1), model=ConvConfig(width=16, layers=1))
+    fitted = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
+    filled = fitted.record()["filled_in"]
+    assert config.model.dropout is None
+    assert filled["model"]["dropout"] == 0.4
+    assert filled["train"]["batch_size"] == 16
+    assert filled["train"]["epochs"] == 1
+
+
 def test_rates_are_in_hz(ds, tmp_path):
     """A model without dropout or latents to speak of gives the mean rate: counts over seconds."""
     fitted = fit(
