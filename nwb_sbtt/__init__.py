@@ -37,6 +37,9 @@ _HOMES = {
     "perturbation": "data.perturbation",
     "KickedOscillation": "data.perturbation",
     "Simulation": "data.systems",
+    "calcium": "data.imaging",
+    "Imaging": "data.imaging",
+    "subframe": "data.imaging",
     "split": "data.splits",
     "split_by_label": "data.conditions",
     "merge": "data.trials",
@@ -84,6 +87,9 @@ if TYPE_CHECKING:
     from nwb_sbtt.data.conditions import split_by_label as split_by_label
     from nwb_sbtt.data.deconvolution import EventsConfig as EventsConfig
     from nwb_sbtt.data.events import events as events
+    from nwb_sbtt.data.imaging import Imaging as Imaging
+    from nwb_sbtt.data.imaging import calcium as calcium
+    from nwb_sbtt.data.imaging import subframe as subframe
     from nwb_sbtt.data.perturbation import KickedOscillation as KickedOscillation
     from nwb_sbtt.data.perturbation import perturbation as perturbation
     from nwb_sbtt.data.power import power_saved as power_saved

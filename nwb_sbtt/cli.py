@@ -193,12 +193,12 @@ def report(run_dir: RunDir, file: Moved = None) -> None:
 
 @app.command()
 def simulate(
-    system: Annotated[str, typer.Argument(help="lorenz or perturbation")],
+    system: Annotated[str, typer.Argument(help="lorenz, perturbation, calcium or calcium-subframe")],
     out: Out,
     observed_per_bin: Annotated[int | None, typer.Option(help="neurons observed in each bin [default: all]")] = None,
-    channels: Annotated[int, typer.Option(help="neurons")] = 29,
-    conditions: Annotated[int, typer.Option(help="different starts of the latents")] = 65,
-    trials_per_condition: Annotated[int, typer.Option(help="repeats of each")] = 24,
+    channels: Annotated[int | None, typer.Option(help="neurons [default: as published]")] = None,
+    conditions: Annotated[int | None, typer.Option(help="different starts of the latents [default: as published]")] = None,
+    trials_per_condition: Annotated[int | None, typer.Option(help="repeats of each [default: as published]")] = None,
     speed: Annotated[float, typer.Option(help="of the latents, in multiples of the usual")] = 1.0,
     split_by: Annotated[str, typer.Option(help="trial, or condition: validation on starts of their own")] = "trial",
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -207,7 +207,9 @@ def simulate(
     """Write a recording with known truth.
 
     True rates and latents, and what perturbs these, stand in processing/ground_truth of the file. Of `lorenz` the start decides
-    all that follows; in `perturbation` each trial is kicked at a moment of its own (`kick_time` in the table of trials).
+    all that follows; in `perturbation` each trial is kicked at a moment of its own (`kick_time` in the table of trials). Of
+    `calcium` there is fluorescence at 10 frames a second; of `calcium-subframe`, of each cell at its own moment of a frame
+    (read it with --bin-width 0.01 --set read.rois.offset=column).
     """
     from nwb_sbtt.data.systems import Simulation
     from nwb_sbtt.io.simulation import simulate as simulate_system

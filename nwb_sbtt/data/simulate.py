@@ -113,27 +113,28 @@ def lorenz(
 def _courses(generator: np.random.Generator, conditions: int, n_bins: int, speed: float) -> NDArray[np.float64]:
     """Latents (condition, time, 3) at the bins' centres, centred and scaled to unit variance over all conditions."""
     state = generator.normal(size=(conditions, 3)) * [8.0, 9.0, 8.0] + [0.0, 0.0, 24.0]
-    state = _advance(state, step=0.01, n_steps=round(BURN_IN / 0.01))
+    state = advance(state, step=0.01, n_steps=round(BURN_IN / 0.01))
     step = speed / SUBSTEPS
-    state = _advance(state, step=step, n_steps=SUBSTEPS // 2)
+    state = advance(state, step=step, n_steps=SUBSTEPS // 2)
     course = np.empty((conditions, n_bins, 3))
     for i in range(n_bins):
         course[:, i] = state
-        state = _advance(state, step=step, n_steps=SUBSTEPS)
+        state = advance(state, step=step, n_steps=SUBSTEPS)
     return np.asarray((course - course.mean((0, 1))) / course.std((0, 1)))
 
 
-def _advance(state: NDArray[np.float64], *, step: float, n_steps: int) -> NDArray[np.float64]:
-    """Fourth-order Runge–Kutta."""
+def advance(state: NDArray[np.float64], *, step: float, n_steps: int) -> NDArray[np.float64]:
+    """Follow Lorenz courses (condition, 3) for some steps by the Runge–Kutta method of fourth order."""
     for _ in range(n_steps):
-        a = _velocity(state)
-        b = _velocity(state + step / 2 * a)
-        c = _velocity(state + step / 2 * b)
-        d = _velocity(state + step * c)
+        a = velocity(state)
+        b = velocity(state + step / 2 * a)
+        c = velocity(state + step / 2 * b)
+        d = velocity(state + step * c)
         state = state + step / 6 * (a + 2 * b + 2 * c + d)
     return state
 
 
-def _velocity(state: NDArray[np.float64]) -> NDArray[np.float64]:
+def velocity(state: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rate of change of Lorenz states (condition, 3)."""
     x, y, z = state.T
     return np.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], axis=1)

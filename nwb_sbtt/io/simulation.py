@@ -22,9 +22,10 @@ from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.systems import Simulation
 from nwb_sbtt.errors import DataError, FileError
+from nwb_sbtt.io.imaging import add_imaging
 from nwb_sbtt.io.packing import pack_hdf5, save
 from nwb_sbtt.io.staging import staged
-from nwb_sbtt.io.truth import INPUTS, LATENTS, MODULE, RATES, bin_edges
+from nwb_sbtt.io.truth import CALCIUM, INPUTS, LATENTS, MODULE, RATES, SPIKES, bin_edges
 
 MARGIN = 1e-3
 """Share of a bin, at either end, in which no spike is placed."""
@@ -37,6 +38,12 @@ COLUMNS = {
     "split": "Whether the trial is for training or validation.",
 }
 """Trial coordinates that are written, with their descriptions."""
+
+HIDDEN = {
+    SPIKES: ("counts", "True number of spikes of each channel in each bin."),
+    CALCIUM: ("a.u.", "True calcium of each channel in each bin, in units of what a spike adds."),
+}
+"""What is hidden behind fluorescence, with unit and description."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,12 @@ WORDINGS = {
         "The variables x, y and z of the Lorenz system, centred and scaled to unit variance.",
         "standard deviations",
         "Lorenz",
+    ),
+    "calcium": Wording(
+        "cells whose rates follow a Lorenz system, seen by the fluorescence of their calcium",
+        "The variables x, y and z of the Lorenz system, centred and divided by the greatest size of any.",
+        "shares of the greatest size",
+        "calcium imaging",
     ),
     "perturbation": Wording(
         "neurons whose rates follow an oscillation that is kicked once a trial, at an unknown time",
@@ -133,20 +146,20 @@ def simulate_lorenz(
 def write_simulation(
     path: Path | str, ds: xr.Dataset, *, observed_per_bin: int | None = None, seed: int = 0, overwrite: bool = False
 ) -> Path:
-    """Write simulated spikes to an NWB file, with the true rates, latents and inputs in ``processing/ground_truth``.
+    """Write simulated spikes, or fluorescence, to an NWB file, with the truth behind them in ``processing/ground_truth``.
 
-    Each spike lies at a random moment of its bin. Each unit's ``obs_intervals`` are the bins in which it was observed:
-    the trials, or less where the data are masked. Spikes elsewhere are not stored, so the file looks like the recording
-    of a device that samples only some channels at a time.
+    Fluorescence is written as `nwb_sbtt.io.imaging.add_imaging` says. Each spike lies at a random moment of its bin. Each
+    unit's ``obs_intervals`` are the bins in which it was observed: the trials, or less where the data are masked. Spikes
+    elsewhere are not stored, so the file looks like the recording of a device that samples only some channels at a time.
 
     Parameters
     ----------
     path : path
         Ends in ``.nwb``.
     ds : Dataset
-        Of `lorenz` or `perturbation`, or like these; what it says is not observed is not written.
+        Of `lorenz`, `perturbation` or `calcium`, or like these; what it says is not observed is not written.
     observed_per_bin : int, optional
-        Units observed in each bin, drawn at random; None leaves all.
+        Units observed in each bin, drawn at random; None leaves all, and imaging knows no other way.
     seed : int
         Of the spikes' places in their bins and of the mask.
     overwrite : bool
@@ -166,6 +179,8 @@ def write_simulation(
     """
     target = _target(path, overwrite=overwrite)
     ds = _checked(ds)
+    if observed_per_bin is not None and ds.attrs["kind"] == "rois":
+        raise DataError("observed_per_bin is for spikes; how cells are sampled by a microscope is up to the simulation")
     if observed_per_bin is not None:
         ds = _checked(limit_bandwidth(ds, BandwidthConfig(k=observed_per_bin, seed=seed)))
     nwbfile = _file(ds, np.random.default_rng(seed))
@@ -200,7 +215,7 @@ def _checked(ds: xr.Dataset) -> xr.Dataset:
 def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
     wording = WORDINGS.get(str(ds.attrs.get("system")), OTHER)
     nwbfile = NWBFile(
-        session_description=f"Simulated spikes of {wording.session}; the truth is in processing/{MODULE}.",
+        session_description=f"Simulation of {wording.session}; the truth is in processing/{MODULE}.",
         identifier=str(uuid4()),
         session_start_time=datetime(2024, 1, 1, tzinfo=UTC),
         session_id=str(ds.attrs["session_id"]),
@@ -216,13 +231,17 @@ def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
         age="P90D",
         sex="U",
     )
-    nwbfile.units = _units(ds, generator)
+    if ds.attrs["kind"] == "rois":
+        table = add_imaging(nwbfile, ds).name
+    else:
+        nwbfile.units, table = _units(ds, generator), "units table"
     nwbfile.trials = _trials(ds)
     module = nwbfile.create_processing_module(MODULE, "What the simulation knows: true rates, latents and inputs.")
+    columns = f"Columns are the rows of the {table}, in order."
     rates = TimeSeries(
         name=RATES,
-        description="True firing rate of each unit in each bin, at the bins' centres.",
-        comments="Columns are the rows of the units table, in order.",
+        description="True firing rate of each channel in each bin, at the bins' centres.",
+        comments=columns,
         data=pack_hdf5(_flat(ds["true_rates"].values)),
         unit="Hz",
         timestamps=pack_hdf5((bin_edges(ds)[:, :-1] + float(ds.attrs["bin_width"]) / 2).reshape(-1)),
@@ -237,6 +256,12 @@ def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
             timestamps=rates,
         )
     )
+    for name, (unit, text) in HIDDEN.items():
+        if f"true_{name}" in ds:
+            data = pack_hdf5(_flat(ds[f"true_{name}"].values))
+            module.add(
+                TimeSeries(name=name, description=text, comments=columns, data=data, unit=unit, timestamps=rates)
+            )
     if "true_inputs" in ds:
         module.add(
             TimeSeries(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,11 +15,12 @@ from nwb_sbtt.errors import MismatchError, SelectionError
 from nwb_sbtt.io.files import open_nwb
 
 MODULE, RATES, LATENTS, INPUTS = "ground_truth", "rates", "latents", "inputs"
+SPIKES, CALCIUM = "spikes", "calcium"
 """Where the truth stands in a file."""
 
 
 def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
-    """Add the true rates, latents and inputs of a simulated file to data that were read from it.
+    """Add the true rates, latents, inputs, spikes and calcium of a simulated file to data that were read from it.
 
     The truth is a step function; a bin that covers several of its steps gets their mean, so any bins and trials will do.
 
@@ -27,13 +29,13 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
     path : path
         A file of `simulate`, `simulate_lorenz` or `write_simulation`.
     ds : Dataset
-        Read from the file's units.
+        Read from the file's units, or the ROIs of simulated imaging.
 
     Returns
     -------
     Dataset
         With ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time, latent) and, where the file holds
-        inputs, ``true_inputs`` (trial, time, input).
+        them, ``true_inputs`` (trial, time, input), ``true_spikes`` (counts) and ``true_calcium`` (trial, time, channel).
 
     Raises
     ------
@@ -51,19 +53,37 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
         others = {
             name: np.asarray(module[name].data[:]) for name in (LATENTS, INPUTS) if name in module.data_interfaces
         }
-        row = {int(unit): i for i, unit in enumerate(nwb.units.id[:])}
+        of_channel = {
+            name: np.asarray(module[name].data[:]) for name in (SPIKES, CALCIUM) if name in module.data_interfaces
+        }
+        kind, table = _table(nwb)
+        row = {int(unit): i for i, unit in enumerate(table.id[:])}
     wanted = ds["channel_id"].values.tolist()
     unknown = [unit for unit in wanted if unit not in row]
-    if unknown or ds.attrs["kind"] != "units":
+    if unknown or ds.attrs["kind"] != kind:
         raise MismatchError(
-            f"the data have channels {unknown[:5]} that are no units of {str(path)!r}, which has {[*row][:5]} …"
+            f"the data have channels {unknown[:5]} that are no {kind} of {str(path)!r}, which has {[*row][:5]} …"
         )
     share = _shares(times, ds)
     rates = rates[:, [row[unit] for unit in wanted]]
     known = {"true_rates": (DIMS, _averaged(rates, *share))}
+    for name, steps in of_channel.items():
+        mean = _averaged(steps[:, [row[unit] for unit in wanted]], *share)
+        known[f"true_{name}"] = DIMS, mean * _steps_in_a_bin(times, ds) if name == SPIKES else mean
     for name, steps in others.items():
         known[f"true_{name}"] = ("trial", "time", name.removesuffix("s")), _averaged(steps, *share)
     return ds.assign(known)
+
+
+def _table(nwb: Any) -> tuple[str, Any]:
+    """What the channels of a simulated file are, and the table of them."""
+    if nwb.units is not None:
+        return "units", nwb.units
+    return "rois", nwb.processing["ophys"]["ImageSegmentation"]["PlaneSegmentation"]
+
+
+def _steps_in_a_bin(times: NDArray[np.float64], ds: xr.Dataset) -> np.float32:
+    return np.float32(float(ds.attrs["bin_width"]) / float(np.diff(times).min()))
 
 
 def attach_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
