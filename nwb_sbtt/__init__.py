@@ -28,6 +28,9 @@ _HOMES = {
     "inspect": "io.candidates",
     "write_nwb": "io.writer",
     "read_result": "io.results",
+    "download": "io.dandi.download",
+    "upload": "io.dandi.upload",
+    "validate": "io.validation",
     "simulate_lorenz": "io.simulation",
     "simulate": "io.simulation",
     "write_simulation": "io.simulation",
@@ -103,11 +106,14 @@ if TYPE_CHECKING:
     from nwb_sbtt.fitted import load as load
     from nwb_sbtt.fitting import fit as fit
     from nwb_sbtt.io.candidates import inspect as inspect
+    from nwb_sbtt.io.dandi.download import download as download
+    from nwb_sbtt.io.dandi.upload import upload as upload
     from nwb_sbtt.io.reader import read_nwb as read_nwb
     from nwb_sbtt.io.results import read_result as read_result
     from nwb_sbtt.io.simulation import simulate as simulate
     from nwb_sbtt.io.simulation import simulate_lorenz as simulate_lorenz
     from nwb_sbtt.io.simulation import write_simulation as write_simulation
     from nwb_sbtt.io.truth import read_truth as read_truth
+    from nwb_sbtt.io.validation import validate as validate
     from nwb_sbtt.io.writer import write_nwb as write_nwb
     from nwb_sbtt.report.page import write_report as write_report

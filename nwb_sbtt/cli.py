@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nwb_sbtt import cli_dandi
 from nwb_sbtt.errors import ConfigError, SbttError
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ app = typer.Typer(
     help="Fit LFADS-type models to NWB files with selective backpropagation through time, and write what they infer.",
 )
 
-File = Annotated[Path, typer.Argument(help="NWB file (HDF5, or a Zarr folder)", show_default=False)]
+File = Annotated[
+    Path, typer.Argument(help="NWB file (HDF5, or a Zarr folder), or its address on DANDI", show_default=False)
+]
 Files = Annotated[list[Path], typer.Argument(help="NWB files; several are fitted together", show_default=False)]
 RunDir = Annotated[Path, typer.Argument(help="run folder of a fit", show_default=False)]
 Out = Annotated[Path, typer.Option(help="result file", show_default=False)]
@@ -231,6 +234,10 @@ def demo(
     from nwb_sbtt import verbs
 
     verbs.demo(folder, overwrite=overwrite)
+
+
+for verb in cli_dandi.VERBS:
+    app.command()(verb)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from nwb_sbtt.errors import FileError, MismatchError, SelectionError
 from nwb_sbtt.fitted import Fitted, load
 from nwb_sbtt.fitting import fit
 from nwb_sbtt.io.candidates import inspect
+from nwb_sbtt.io.dandi.places import local_file, recorded_file
 from nwb_sbtt.io.files import sha256
 from nwb_sbtt.io.reader import read_nwb
 from nwb_sbtt.io.results import read_model
@@ -70,6 +71,7 @@ def fit_files(
     SbttError
         With what to try; nothing half written stays.
     """
+    paths = [local_file(path) for path in paths]
     targets = _targets(paths, output, run_dir)
     data: dict[str, xr.Dataset] = {}
     for name, path in zip(_session_names(paths), paths, strict=True):
@@ -113,6 +115,7 @@ def infer_file(
     MismatchError
         If the file's channels or bins are not those that the model was fitted to.
     """
+    path = local_file(path)
     _refuse(output.path, path, output)
     fitted = load(run_dir)
     ds = _read_again(fitted, path, session, cut)
@@ -345,7 +348,7 @@ def _sources(fitted: Fitted, files: Sequence[Path]) -> dict[str, Path]:
     for i, (name, entry) in enumerate(sessions.items()):
         if entry["source"] is None:
             raise FileError(f"session {name!r} did not come from a file; evaluate it in Python with Fitted.evaluate")
-        path = files[i] if files else Path(entry["source"]["path"])
+        path = local_file(files[i]) if files else recorded_file(entry["source"])
         if not files and not path.exists():
             raise FileError(f"the data of this run, {str(path)!r}, are not there any more; say where with --file")
         if sha256(path) != entry["source"]["sha256"]:

@@ -30,6 +30,7 @@ _SOURCE_COLUMNS = {
     "version": "DANDI: version of the dandiset",
     "asset_id": "DANDI: id of the asset",
     "asset_path": "DANDI: path of the asset within the dandiset",
+    "archive": "DANDI: address of the archive's API",
 }
 
 
@@ -115,7 +116,7 @@ def sources_table(source: Mapping[str, Any], object_ids: Mapping[str, str]) -> D
     ----------
     source : mapping
         `name`, `object_id`, `identifier`, `sha256`, `series` (paths), and `dandiset`, `version`, `asset_id`,
-        `asset_path` where known.
+        `asset_path`, `archive` where known.
     object_ids : mapping of path to object id
     """
     rows = [

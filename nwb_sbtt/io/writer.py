@@ -19,6 +19,7 @@ from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 
 from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import FileError, MismatchError
+from nwb_sbtt.io.dandi.places import local_file, recorded_file
 from nwb_sbtt.io.estimates import add_estimates, channel_rows, column_names
 from nwb_sbtt.io.files import open_nwb, sha256
 from nwb_sbtt.io.layout import PARTS, check_latents, check_name, tables_of
@@ -140,10 +141,10 @@ class _Place:
 
 
 def _recording(latents: xr.Dataset, source: Path | str | None) -> Path | None:
-    known = recorded_source(latents).get("path")
-    if source is None and known is None:
+    known = recorded_source(latents)
+    if source is None and known.get("path") is None:
         return None
-    recording = Path(source if source is not None else str(known)).absolute()
+    recording = (local_file(source) if source is not None else recorded_file(known)).absolute()
     if not recording.exists():
         hint = "" if source is not None else "; it may have moved: pass source=PATH"
         raise FileError(f"the recording {str(recording)!r} does not exist{hint}")

@@ -44,13 +44,17 @@ def etag_of(content: bytes) -> str:
 
 @dataclass
 class Blob:
-    """Bytes in the storage; the digests are those of what was uploaded, whatever becomes of the bytes."""
+    """Bytes in the storage; size and digests are those of what was uploaded, whatever becomes of the bytes."""
 
     content: bytes
     etag: str
     sha256: str | None
     modified: str = field(default_factory=now)
     id: str = field(default_factory=lambda: str(uuid4()))
+    size: int = -1
+
+    def __post_init__(self) -> None:
+        self.size = len(self.content)
 
     @property
     def key(self) -> str:
@@ -249,7 +253,7 @@ class Archive:
             "name": version.name,
             "asset_count": len(version.assets),
             "active_uploads": 0,
-            "size": sum(len(asset.blob.content) for asset in version.assets.values()),
+            "size": sum(asset.blob.size for asset in version.assets.values()),
             "status": version.status,
             "created": version.created,
             "modified": version.modified,
@@ -290,7 +294,7 @@ class Archive:
             "blob": asset.blob.id,
             "zarr": None,
             "path": asset.path,
-            "size": len(asset.blob.content),
+            "size": asset.blob.size,
             "created": asset.created,
             "modified": asset.modified,
         }
@@ -307,7 +311,7 @@ class Archive:
             "access": [self._access(dandiset)],
             "identifier": asset.id,
             "contentUrl": [f"{self.url}/assets/{asset.id}/download/", f"{self.storage}/{asset.blob.key}"],
-            "contentSize": len(asset.blob.content),
+            "contentSize": asset.blob.size,
             "digest": {"dandi:dandi-etag": asset.blob.etag, **sha256},
             "@context": CONTEXT,
         }

@@ -1,5 +1,6 @@
 """A loopback archive for each test, and an environment in which nothing else can be reached."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from nwb_sbtt.io.dandi import transfer
+from nwb_sbtt.io.writer import write_nwb
 from tests.dandi.archive import Archive
+from tests.io.latents import latents_of
 from tests.io.nwbfiles import add_trials, add_units, new_file, write
 
 PATH = "sub-S1/sub-S1_ses-session-1_ecephys.nwb"
@@ -33,9 +36,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that were to be waited before another try; nobody waits."""
     asked: list[float] = []
     monkeypatch.setattr(transfer, "sleep", asked.append)
-    monkeypatch.setattr("tenacity.nap.sleep", asked.append)
-    monkeypatch.setattr("tenacity.sleep", asked.append)
     monkeypatch.setattr("dandi.dandiapi.sleep", asked.append)
+    monkeypatch.setattr("time.sleep", asked.append)  # what the client's own trying again goes by
     return asked
 
 
@@ -61,3 +63,13 @@ def recording(tmp_path: Path) -> Path:
 def content(recording: Path) -> bytes:
     """Its bytes."""
     return recording.read_bytes()
+
+
+@pytest.fixture
+def result(recording: Path) -> Path:
+    """Made-up results for two of its units, as `write_nwb` writes them."""
+    latents = latents_of(recording, [("units", "units", [0, 2])])
+    source = {key: value for key, value in json.loads(latents.attrs["source"]).items() if key != "dandiset"}
+    return write_nwb(
+        latents.assign_attrs(source=json.dumps(source)), recording.with_name("latents.nwb"), source=recording
+    )

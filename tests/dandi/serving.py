@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import sleep
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -108,7 +108,7 @@ def _server(archive: Archive, role: str) -> ThreadingHTTPServer:
                 if fault is not None:
                     fault.times -= 1
             if fault is not None:
-                time.sleep(fault.wait)
+                sleep(fault.wait)
             if fault is not None and fault.status is not None:
                 given = Answer(fault.status, {"detail": "as ordered"}, fault.headers)
             else:

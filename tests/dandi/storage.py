@@ -40,7 +40,7 @@ def _is_valid(archive: Archive, key: str, query: dict[str, str]) -> bool:
     if not hmac.compare_digest(query["X-Amz-Signature"], _signature(archive, key, query)):
         return False
     began = calendar.timegm(time.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ"))
-    return time.time() <= began + float(query["X-Amz-Expires"])
+    return time.time() < began + 1 + float(query["X-Amz-Expires"])
 
 
 def answer_storage(archive: Archive, request: Request, body: bytes) -> Answer:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from nwb_sbtt.io.dandi.address import is_address
+from nwb_sbtt.io.dandi.address import Address, is_address
 from nwb_sbtt.io.dandi.cache import cached_file, fetch_cached
 from nwb_sbtt.io.dandi.download import resolve
 from nwb_sbtt.io.dandi.transfer import Source
@@ -42,6 +42,23 @@ def local_file(path: Path | str | Source) -> Path:
     """
     place = locate(path)
     return fetch_cached(place) if isinstance(place, Source) else place
+
+
+def recorded_file(source: Mapping[str, Any]) -> Path:
+    """The file that data were read from, as `source` of their attributes says; one of DANDI that is gone is fetched again.
+
+    The file may not be there: only what came from DANDI can be asked for.
+
+    Raises
+    ------
+    ArchiveError, SelectionError, FileError
+        If it has to be fetched, and cannot be.
+    """
+    path = Path(source["path"])
+    if path.exists() or "asset_path" not in source:
+        return path
+    address = Address(source.get("archive"), source.get("dandiset"), source.get("version"), source["asset_path"])
+    return local_file(resolve(address))
 
 
 def can_be_streamed(source: Source, items: Iterable[Any]) -> bool:

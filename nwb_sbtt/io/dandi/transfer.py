@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Lock
@@ -92,12 +93,16 @@ class Source:
         """
         trial = Trial(f"cannot read {self.asset}")
         while True:
+            content = bytearray()
             with closing(self.open(start, stop)) as response:
-                pieces = list(received(response))
-                content = b"".join(pieces)
+                for piece in received(response):
+                    content += piece
+                    # A server without ranges goes on to the end of the file.
+                    if len(content) >= stop - start:
+                        break
             self.received += len(content)
-            if len(content) == stop - start:
-                return content
+            if len(content) >= stop - start:
+                return bytes(content[: stop - start])
             trial.failed(f"{len(content)} of {stop - start} bytes came")
 
     def _try(self, start: int, stop: int | None) -> Response | str:
@@ -186,13 +191,14 @@ class Trial:
         self.failures = 0
 
 
-def received(response: Response, block: int = 1 << 18) -> Any:
-    """Pieces of a body as they come; it simply ends where the connection does."""
-    import requests
+def received(response: Response, block: int = 1 << 18) -> Iterator[bytes]:
+    """Pieces of a body as they come, to the last byte before a connection was cut; then it simply ends."""
+    from urllib3.exceptions import HTTPError
 
     try:
-        yield from response.iter_content(block)
-    except (requests.RequestException, OSError):
+        while piece := response.raw.read1(block):
+            yield piece
+    except (HTTPError, OSError):
         return
 
 
