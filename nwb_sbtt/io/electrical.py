@@ -40,6 +40,9 @@ STEEPNESS = {"power": 0.25, "spikes": 0.5}
 """Width of the lower edge of the band as a share of its frequency."""
 POWER_OVERSAMPLING = 4
 """Band power is taken from this many values per period of the band's upper edge, at least."""
+WORKING_BYTES = 24 * 2**20
+"""Values of one block, where neither the reach of the filter nor the chunks ask for more. The memory of larger arrays goes back
+to the system each time, and is slow to come again."""
 UNITS = {"lfp": "volts", "power": "log(V^2)", "spikes": "counts"}
 
 
@@ -253,6 +256,10 @@ def _batches(bins: Bins, recording: Recording, reduction: Reduction, *, limit: f
     per_sample = 3 * slabs.dtype.itemsize + recording.dtype.itemsize + reduction.bytes_per_sample
     per_sample += 10 if slabs.dtype.kind == "f" or recording.config.sentinel is not None or recording.masks else 0
     rows = int(limit / (per_sample * slabs.n_columns)) - slabs.chunk_rows
+    usual = max(
+        WORKING_BYTES // (recording.dtype.itemsize * slabs.n_columns), 16 * reduction.margin, 4 * slabs.chunk_rows
+    )
+    rows = min(rows, usual)
     n_bins = len(bins.centres)
     start = 0
     while start < n_bins:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.chunks import read_rows
 
 
 class Slabs:
@@ -22,16 +23,21 @@ class Slabs:
         An h5py or zarr dataset or an array, of one or two dimensions; one dimension is a single column.
     transposed : bool
         The array is stored (columns, rows).
+    columns : int array, optional
+        Columns that are wanted, in the order wanted; all where left out. Chunks without any of them are not touched.
     """
 
-    def __init__(self, data: Any, *, transposed: bool = False) -> None:
+    def __init__(self, data: Any, *, transposed: bool = False, columns: NDArray[np.intp] | None = None) -> None:
         self._data = data if hasattr(data, "shape") and hasattr(data, "dtype") else np.asarray(data)
         self._transposed = transposed
         shape = tuple(self._data.shape)
         if len(shape) not in (1, 2):
             raise DataError(f"data of shape {shape} have {len(shape)} dimensions; expected (time,) or (time, channel)")
         self.n_rows = shape[-1] if transposed else shape[0]
-        self.n_columns = 1 if len(shape) == 1 else shape[0] if transposed else shape[1]
+        stored_columns = 1 if len(shape) == 1 else shape[0] if transposed else shape[1]
+        whole = columns is None or np.array_equal(columns, np.arange(stored_columns))
+        self._columns = None if whole else columns
+        self.n_columns = stored_columns if self._columns is None else len(self._columns)
         self.dtype = np.dtype(self._data.dtype)
         chunks = getattr(self._data, "chunks", None)
         self.chunk_rows = min(int(chunks[-1 if transposed else 0]), max(self.n_rows, 1)) if chunks else 1
@@ -55,8 +61,7 @@ class Slabs:
 
     def _fetch(self, first: int, stop: int, into: NDArray[Any]) -> None:
         if self._transposed:
-            into[...] = np.asarray(self._data[..., first:stop]).reshape(self.n_columns, -1).T
-        elif hasattr(self._data, "read_direct") and stop > first:
-            self._data.read_direct(into.reshape(stop - first, *self._data.shape[1:]), np.s_[first:stop])
+            rows = np.asarray(self._data[..., first:stop]).reshape(-1, stop - first).T
+            into[...] = rows if self._columns is None else rows[:, self._columns]
         else:
-            into[...] = np.asarray(self._data[first:stop]).reshape(into.shape)
+            read_rows(self._data, first, stop, into=into, columns=self._columns)
