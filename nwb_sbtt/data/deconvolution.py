@@ -21,6 +21,9 @@ SHORT = 0.1
 """Quantile of the steps that is taken for the shortest."""
 FEWEST = 32
 """Samples of the shortest run that says anything of noise and decay; one at least must be as long."""
+SEARCHED = 20_000
+FEWEST_RUNS = 20
+"""Samples on which penalty and offset are found, where there are more, and on how many runs at least."""
 BASELINES, HALVINGS = 3, 10
 """How often the baseline is mended, and each time the penalty found anew, by halving its range."""
 
@@ -162,14 +165,14 @@ class _Solver:
     rate: float
     kinetics: Kinetics
 
-    def solve(self, offset: float, penalty: float, smallest: float) -> tuple[Floats, Floats]:
-        """Calcium and events of the trace less an offset, at a penalty on their sum or a least size."""
+    def solve(self, offset: float, penalty: float, smallest: float, *, every: int = 1) -> tuple[Floats, Floats]:
+        """Calcium and events of the trace less an offset, at a penalty on their sum or a least size; NaN in runs left out."""
         try:
             from oasis.functions import deconvolve as oasis
         except ImportError:
             raise ConfigError('events are found by oasis-deconv: pip install "nwb_sbtt[calcium]"') from None
-        calcium, sizes = np.empty_like(self.trace), np.empty_like(self.trace)
-        for first, stop in self.runs:
+        calcium, sizes = np.full_like(self.trace, np.nan), np.full_like(self.trace, np.nan)
+        for first, stop in self.runs[::every]:
             found = oasis(
                 self.trace[first:stop],
                 tau_d=self.kinetics.decay,
@@ -187,16 +190,16 @@ class _Solver:
     def penalised(self) -> tuple[Floats, Floats, float]:
         """The sparsest calcium that leaves no more than the noise, and the offset at which it fits best."""
         offset, allowed = 0.0, self.kinetics.noise**2
+        every = max(1, min(-(-len(self.trace) // SEARCHED), len(self.runs) // FEWEST_RUNS))
         for _ in range(BASELINES):
             low, high, penalty = 0.0, np.inf, self.kinetics.noise
             for _ in range(HALVINGS):
-                calcium, sizes = self.solve(offset, penalty, 0.0)
-                left = float(((self.trace - offset - calcium) ** 2).mean())
+                calcium, _ = self.solve(offset, penalty, 0.0, every=every)
+                left = float(np.nanmean((self.trace - offset - calcium) ** 2))
                 low, high = (penalty, high) if left < allowed else (low, penalty)
                 penalty = 3 * penalty if np.isinf(high) else (low + high) / 2
-            shift = float((self.trace - offset - calcium).mean())
+            shift = float(np.nanmean(self.trace - offset - calcium))
             offset += shift
             if abs(shift) < 1e-3 * self.kinetics.noise:
                 break
-        calcium, sizes = self.solve(offset, low, 0.0)
-        return calcium, sizes, offset
+        return *self.solve(offset, low, 0.0), offset
