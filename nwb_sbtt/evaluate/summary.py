@@ -68,7 +68,8 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
         the model and of each baseline, and ``gain`` the same above the mean of what was shown; ``names`` what these are
         called and ``baselines`` how each was set; ``zero`` a sentence on what a score of 0 means; ``by_channel`` the
         scores of each channel (None where not defined); ``held_out`` the scores on held-out channels; ``truth`` R² of the
-        true rates and latents where the data carry them; ``checks`` a list of {name, level ("ok", "warn" or "bad"), text}.
+        true rates (of counts only) and latents where the data carry them; ``checks`` a list of {name, level ("ok", "warn"
+        or "bad"), text}.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     if cosmoothing.any() and score.possible(cosmoothing):
         result["held_out"] = {key: score.whole(estimate, cosmoothing) for key, estimate in estimates.items()}
     if "true_rates" in ds:
-        result["truth"] = _truth(ds, latents, estimates, valid)
+        result["truth"] = _truth(ds, latents, estimates if counts else {}, valid)
     shown = evidence.readable & valid[:, None, None]
     seen = score.whole(estimates[MODEL], shown) if shown.any() and score.possible(shown) else None
     result["checks"] = checks(ds, latents, scored, scores=scores, seen=seen)
@@ -145,7 +146,7 @@ def _headline(result: dict[str, Any]) -> str:
     line = f"{result['metric']} on hidden entries {scores[MODEL]:.3f} ({others})"
     if "held_out" in result:
         line += f"; on held-out channels {result['held_out'][MODEL]:.3f}"
-    if "truth" in result:
+    if "rates_r2" in result.get("truth", {}):
         line += f"; R² of the true rates {result['truth']['rates_r2'][MODEL]:.3f}"
     return line
 
@@ -219,12 +220,12 @@ def _held_out(ds: xr.Dataset) -> Mask:
 def _truth(
     ds: xr.Dataset, latents: xr.Dataset, estimates: dict[str, Estimate], valid: Mask
 ) -> dict[str, dict[str, float]]:
-    """R² on the validation trials, all entries: of the rates, and of the latents by a linear read-out of the factors."""
+    """R² on the validation trials, all entries: of rates, where these are estimated, and of latents by linear read-out."""
     rates = ds["true_rates"].values[valid] * float(ds.attrs["bin_width"])
-    found = {
-        "rates_r2": {key: r2(rates, estimate[valid]) for key, estimate in estimates.items()},
-        "rates_pearson_r2": {key: pearson_r2(rates, estimate[valid]) for key, estimate in estimates.items()},
-    }
+    found: dict[str, dict[str, float]] = {}
+    if estimates:
+        found["rates_r2"] = {key: r2(rates, estimate[valid]) for key, estimate in estimates.items()}
+        found["rates_pearson_r2"] = {key: pearson_r2(rates, estimate[valid]) for key, estimate in estimates.items()}
     if "true_latents" in ds and "factors" in latents and not valid.all():
         factors, course = latents["factors"].values, ds["true_latents"].values
         n_latents = course.shape[2]

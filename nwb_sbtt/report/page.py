@@ -178,7 +178,7 @@ def _results(metrics: Mapping[str, Any]) -> str:
         columns[f"gain over the {metrics['names']['mean_rate']}"] = metrics["gain"]
     if "held_out" in metrics:
         columns[f"held-out channels ({metrics['metric']})"] = metrics["held_out"]
-    if "truth" in metrics:
+    if "rates_r2" in metrics.get("truth", {}):
         columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
     text = (
         f"<h2>Is it good?</h2>\n<p>Scores on what neither the model nor any simple method was shown: {escape(basis)}. "

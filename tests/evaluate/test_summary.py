@@ -199,3 +199,13 @@ def test_a_linear_system_that_beats_the_model_is_named(ds: xr.Dataset) -> None:
     assert scores["masked_smoothing"] < scores["model"] < scores["linear_dynamics"]
     found = next(check for check in result["checks"] if check["name"] == "better than simple methods")
     assert found["level"] == "warn" and found["text"].startswith("A linear dynamical system (")
+
+
+def test_signals_are_not_compared_with_the_rates_behind_them(ds: xr.Dataset) -> None:
+    """Fluorescence and rates differ in unit; how well the latents are known is said all the same."""
+    signals = ds.assign(values=ds["values"] * 0.01).assign_attrs(unit="a.u.")
+    latents = perfect(ds).rename(rates="mean")
+    result = evaluate_latents(signals, latents, hidden_part(ds))
+    assert result["truth"].keys() == {"latents_r2"}
+    assert result["truth"]["latents_r2"]["model"] == pytest.approx(1, abs=1e-5)
+    assert "true rates" not in result["headline"]
