@@ -1,0 +1,161 @@
+"""The metrics of the Neural Latents Benchmark beside those of nlb_tools, on awkward arrays.
+
+"difference" is relative. nlb_tools 0.0.4 cannot be installed beside current packages without `--no-deps`; this runs wherever
+`nlb_tools.evaluation` can be imported, which a folder beside the environment does:
+
+    pip install --no-deps --target=elsewhere nlb_tools==0.0.4
+    PYTHONPATH=elsewhere python benchmarks/nlb_parity.py --seeds 5 --json nlb_parity.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import show
+from nlb_tools import evaluation as theirs
+from numpy.typing import NDArray
+
+from nwb_sbtt.nlb import metrics as ours
+
+Array = NDArray[Any]
+KINDS = ("random", "sparse", "NaN-holed", "zero rates", "faint rates")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--small", action="store_true", help="fewer trials")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    rows = [row for kind in KINDS for row in compare(kind, args.seeds, n_trials=24 if args.small else 80)]
+    show(rows)
+    if args.json:
+        settings = {"seeds": args.seeds, "small": args.small, "nlb_tools": version("nlb_tools")}
+        args.json.write_text(json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n")
+
+
+def compare(kind: str, seeds: int, *, n_trials: int) -> Iterator[dict[str, Any]]:
+    """One row a metric: the farthest that any seed's two numbers are apart."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    kept = True
+    for seed in range(seeds):
+        arrays = make(kind, np.random.default_rng(seed), n_trials)
+        before = {name: array.copy() for name, array in arrays.items()}
+        own = {name: metric(arrays) for name, metric in OURS.items()}
+        kept &= all(np.array_equal(array, before[name], equal_nan=True) for name, array in arrays.items())
+        for name, value in own.items():
+            # nlb_tools writes into its arguments.
+            pairs.setdefault(name, []).append(
+                (value, float(THEIRS[name]({key: array.copy() for key, array in before.items()})))
+            )
+    for name, found in pairs.items():
+        yield {
+            "arrays": kind,
+            "metric": name,
+            "ours": found[0][0],
+            "nlb_tools": found[0][1],
+            "difference": f"{max(abs(a - b) / abs(b) for a, b in found):.1e}",
+            "inputs kept": kept,
+        }
+
+
+def make(kind: str, generator: np.random.Generator, n_trials: int) -> dict[str, Array]:
+    """Rates, spikes, behaviour, conditions and jitter of so many trials for training and as many to evaluate."""
+    n_bins, n_units, n_conditions = 30, 12, 4
+    scale = 0.02 if kind == "sparse" else 0.4
+    rates = generator.gamma(2, scale / 2, (2, n_trials, n_bins, n_units))
+    spikes = generator.poisson(rates[1]).astype(float)
+    weights = generator.normal(size=(n_units, 2))
+    behavior = np.log(rates + 0.01) @ weights + generator.normal(size=(2, n_trials, n_bins, 2))
+    first = generator.integers(0, n_bins - 10, n_trials)
+    outside = np.arange(n_bins) < first[:, None]
+    if kind == "NaN-holed":
+        spikes[generator.random(spikes.shape) < 0.2] = np.nan
+        behavior[generator.random(behavior.shape[:3]) < 0.1] = np.nan
+    if kind == "zero rates":
+        rates[generator.random(rates.shape) < 0.1] = 0
+        spikes[..., 0] = 0
+    if kind == "faint rates":
+        rates[generator.random(rates.shape) < 0.1] = 1e-12
+    condition = np.arange(n_trials) % n_conditions
+    psth = np.stack([rates[1][condition == each].mean(0) for each in range(n_conditions)])
+    psth += generator.normal(size=psth.shape) * 0.05 * scale
+    psth[:, :3] = np.nan
+    psth[1, -4:] = np.nan
+    if kind == "zero rates":
+        psth[..., 0] *= 0
+    timed = np.column_stack([condition % 2, condition // 2, np.zeros(n_trials), np.full(n_trials, 700.0)])
+    timed = np.column_stack([timed, generator.normal(700, 80, n_trials)])
+    timed[:2] = np.nan
+    return {
+        "train_rates": rates[0],
+        "rates": rates[1],
+        "spikes": spikes,
+        "train_behavior": behavior[0],
+        "behavior": behavior[1],
+        "groups": np.stack([condition % 2 == 0, condition % 2 == 1], axis=1),
+        "psth": psth,
+        "condition": condition,
+        "jitter": generator.integers(0, 4, n_trials) * (psth.shape[1] > 10),
+        "timed": timed,
+        "outside": outside,
+    }
+
+
+def trials_of(a: dict[str, Array]) -> list[Array]:
+    """Rows of each condition; the last one has none."""
+    return [np.flatnonzero((a["condition"] == each) & (each < 3)) for each in range(len(a["psth"]))]
+
+
+def back(a: dict[str, Array]) -> Array:
+    """Jitter that leaves the bins with a PSTH covered: at most the three bins without one at the front."""
+    return np.minimum(a["jitter"], 3)
+
+
+OURS: dict[str, Callable[[dict[str, Array]], float]] = {
+    "bits per spike": lambda a: ours.bits_per_spike(a["rates"], a["spikes"]),
+    "vel R2": lambda a: ours.velocity_r2(a["train_rates"], a["train_behavior"], a["rates"], a["behavior"]),
+    "vel R2, two decoders": lambda a: ours.velocity_r2(
+        a["train_rates"],
+        a["train_behavior"],
+        a["rates"],
+        a["behavior"],
+        train_groups=a["groups"],
+        eval_groups=a["groups"],
+    ),
+    "psth R2": lambda a: ours.psth_r2(a["psth"], a["rates"], trials_of(a)),
+    "psth R2, jitter": lambda a: ours.psth_r2(a["psth"], a["rates"], trials_of(a), jitter=back(a)),
+    "tp corr": lambda a: ours.speed_correlation(a["rates"], a["timed"], ~a["outside"]),
+}
+
+
+def _all(a: dict[str, Array]) -> Array:
+    return np.full((len(a["rates"]), 1), True)
+
+
+THEIRS: dict[str, Callable[[dict[str, Array]], float]] = {
+    "bits per spike": lambda a: theirs.bits_per_spike(a["rates"], a["spikes"]),
+    "vel R2": lambda a: theirs.velocity_decoding(
+        a["train_rates"], a["train_behavior"], _all(a), a["rates"], a["behavior"], _all(a)
+    ),
+    "vel R2, two decoders": lambda a: theirs.velocity_decoding(
+        a["train_rates"], a["train_behavior"], a["groups"], a["rates"], a["behavior"], a["groups"]
+    ),
+    "psth R2": lambda a: theirs.eval_psth(a["psth"], a["rates"], trials_of(a)),
+    "psth R2, jitter": lambda a: theirs.eval_psth(a["psth"], a["rates"], trials_of(a), jitter=back(a)),
+    "tp corr": lambda a: theirs.speed_tp_correlation(
+        np.where(a["outside"][..., None], np.nan, a["rates"]), a["rates"], a["timed"]
+    ),
+}
+
+
+if __name__ == "__main__":
+    main()
