@@ -41,7 +41,7 @@ def bin_index(times: ArrayLike, start: float, bin_width: float) -> NDArray[np.in
     return placed
 
 
-def place_events(times: NDArray[np.float64], grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def place_events(times: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
     """Find each event in every window that holds it.
 
     Parameters
@@ -52,21 +52,29 @@ def place_events(times: NDArray[np.float64], grid: Grid) -> tuple[NDArray[np.int
 
     Returns
     -------
-    event, place : arrays
-        Index of the event, and ``trial * n_bins + bin``; one entry for each window that holds the event.
+    int array
+        ``trial * n_bins + bin``, one entry for each window that holds an event; window after window, rising within each.
     """
     slack = tolerance(grid.starts, grid.stops)
-    first = np.searchsorted(times, grid.starts - slack)
+    edges = grid.starts - slack
+    first = np.searchsorted(times, edges)
     count = np.maximum(np.searchsorted(times, grid.stops - slack) - first, 0)
-    trial = np.repeat(np.arange(len(grid.starts)), count)
-    event = np.arange(len(trial)) - np.repeat(np.cumsum(count) - count - first, count)
-    since = times[event]
-    since -= (grid.starts - slack)[trial]
+    if len(edges) == 1:
+        since = times[first[0] : first[0] + count[0]] - edges[0]
+    else:
+        ends = np.cumsum(count)
+        if len(edges) and (first[1:] == first[:-1] + count[:-1]).all():
+            # Windows one after the other, as those of most sessions, hold neighbours: no need to gather.
+            since = times[first[0] : first[0] + ends[-1]] - np.repeat(edges, count)
+        else:
+            since = times[np.arange(count.sum()) - np.repeat(ends - count - first, count)]
+            since -= np.repeat(edges, count)
     since /= grid.bin_width
-    place = since.astype(np.intp)
-    np.clip(place, 0, grid.n_bins - 1, out=place)
-    place += trial * grid.n_bins
-    return event, place
+    place: NDArray[np.intp] = since.astype(np.intp)
+    np.minimum(place, grid.n_bins - 1, out=place)
+    if len(edges) > 1:
+        place += np.repeat(np.arange(len(edges)) * grid.n_bins, count)
+    return place
 
 
 def add_samples(

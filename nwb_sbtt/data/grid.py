@@ -43,11 +43,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class Binned:
-    """What one source gives on a grid: arrays (trial, time, channel); `exposure` None where every bin is whole."""
+    """What one source gives on a grid: arrays (trial, time, channel); `exposure` None where every bin is whole.
+
+    `notes` are one-line remarks on what was found while reading.
+    """
 
     values: NDArray[np.float32]
     observed: NDArray[np.bool_]
     exposure: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -79,6 +83,10 @@ class Source(Protocol):
     def sampling_period(self) -> float | None: ...  # noqa: D102
     @property
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def only(self, keep: NDArray[np.bool_]) -> Source:
+        """The same source with some of its channels; what the others would cost to read and bin is saved."""
+        ...
 
     def bin(self, grid: Grid) -> Binned:
         """Put the samples into the bins of the grid."""

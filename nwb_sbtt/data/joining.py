@@ -48,12 +48,15 @@ def join(sources: Sequence[Source], grid: Grid) -> Joined:
     target = np.concatenate(columns)
     _, firsts = np.unique(target, return_index=True)
     if len(sources) == 1 and len(firsts) == len(target):
-        return Joined(sources[0].bin(grid), source, place)
+        only = sources[0].bin(grid)
+        return Joined(only, source, place, only.notes)
     total = _Total.empty((*grid.shape, len(firsts)))
     owners: list[list[Source]] = [[] for _ in firsts]
     notes = [f"{len(target) - len(firsts)} channels are in several series; each is one channel, observed where any is"]
+    notes = notes if len(target) > len(firsts) else []
     for i, each in enumerate(sources):
         binned, averaged = each.bin(grid), 0
+        notes += binned.notes
         for channel, column in enumerate(columns[i]):
             n_unequal = total.add(binned, channel, column, sums=each.unit == "counts")
             if n_unequal:
@@ -66,7 +69,7 @@ def join(sources: Sequence[Source], grid: Grid) -> Joined:
             notes.append(
                 f"{averaged} entries lie where {each.path!r} follows another series: the mean of both is taken"
             )
-    return Joined(total.binned(), source[firsts], place[firsts], tuple(notes if len(target) > len(firsts) else ()))
+    return Joined(total.binned(), source[firsts], place[firsts], tuple(notes))
 
 
 @dataclass(frozen=True)

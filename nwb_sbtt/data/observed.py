@@ -62,6 +62,12 @@ def select_inside(times: NDArray[np.float64], intervals: Intervals) -> NDArray[n
     return np.concatenate([times[a:b] for a, b in zip(first, last, strict=True)]) if len(first) else times[:0]
 
 
+def count_inside(times: NDArray[np.float64], intervals: Intervals) -> int:
+    """How many of many rising moments lie in one of the intervals, which must be as `union` gives them."""
+    first, last = np.searchsorted(times, intervals - tolerance(intervals)).T
+    return int((last - first).sum())
+
+
 def total(intervals: ArrayLike) -> float:
     """Seconds covered."""
     covered = union(intervals)

@@ -15,8 +15,8 @@ The centre of bin `i` of trial `k` lies at ``trial_start[k] + (i + 0.5) * bin_wi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -25,6 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 from nwb_sbtt.errors import DataError
 
 Kind = Literal["units", "electrodes", "rois", "series"]
+CHECKED = 1 << 18
+"""Entries looked at at once, so that what is computed from them stays in the cache."""
 DIMS = ("trial", "time", "channel")
 
 
@@ -46,7 +48,8 @@ def make_dataset(
     Parameters
     ----------
     values : array (trial, time, channel)
-        Whatever lies outside `observed` (NaN too) becomes 0.
+        Whatever lies outside `observed` (NaN too) becomes 0. What is float32 and 0 there already is taken as it is, not
+        copied.
     observed : bool array (trial, time, channel)
     bin_width : float
         Seconds.
@@ -77,7 +80,7 @@ def make_dataset(
         )
     n_trials, n_bins, n_channels = values.shape
     data = {
-        "values": (DIMS, np.where(observed, values, 0).astype(np.float32)),
+        "values": (DIMS, _without_junk(values, observed)),
         "observed": (DIMS, observed),
     }
     if exposure is not None:
@@ -120,9 +123,9 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
             "nothing is observed: every entry is masked; look at `nwb-sbtt inspect` for the gaps, "
             "the observation intervals and the invalid times of the file"
         )
-    if not np.isfinite(values).all():
+    if not all(np.isfinite(part).all() for part in _parts(values)):
         raise DataError(f"{int((~np.isfinite(values)).sum())} values are not finite; mask them in 'observed'")
-    if (values[~observed] != 0).any():
+    if _has_junk(values, observed):
         raise DataError("values outside 'observed' must be 0")
     if "exposure" in ds:
         exposure = ds["exposure"].values[observed]
@@ -130,3 +133,23 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
             raise DataError("'exposure' must lie in (0, 1] wherever something is observed")
     json.dumps(ds.attrs)
     return ds
+
+
+def _without_junk(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> NDArray[np.float32]:
+    if values.dtype == np.float32 and not _has_junk(values, observed):
+        return values.astype(np.float32, copy=False)
+    return np.where(observed, values, 0).astype(np.float32, copy=False)
+
+
+def _has_junk(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> bool:
+    """Whether anything but 0 lies outside `observed`."""
+    pairs = zip(_parts(values), _parts(observed), strict=True)
+    return any(bool(((part != 0) & ~seen).any()) for part, seen in pairs)
+
+
+def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """An array (trial, time, channel) in pieces of some bins of one trial."""
+    length = max(CHECKED // max(array.shape[2], 1), 1)
+    for trial in array:
+        for first in range(0, len(trial), length):
+            yield trial[first : first + length]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,17 @@ class ElectricalSource:
     config: ReadConfig = field(repr=False)
     table: str = "electrodes"
     kind: Kind = "electrodes"
+
+    def only(self, keep: NDArray[np.bool_]) -> ElectricalSource:
+        """The same series with some of its electrodes; chunks of the file with none of them are not read."""
+        return replace(
+            self,
+            channel_id=self.channel_id[keep],
+            channel_row=self.channel_row[keep],
+            channel_columns={name: values[keep] for name, values in self.channel_columns.items()},
+            scale=self.scale[keep],
+            recording=self.recording.only(keep),
+        )
 
     def bin(self, grid: Grid) -> Binned:
         """Put the signal into the bins of the grid.

@@ -85,16 +85,22 @@ def _channel_column(source: Source, name: str) -> NDArray[np.generic]:
     return source.channel_columns[name]
 
 
-def kept_channels(joined: Joined, sources: Sequence[Source], config: ReadConfig) -> NDArray[np.bool_]:
-    """Channels that `where` lets through."""
-    keep = np.ones(len(joined.source), dtype=bool)
+def kept_channels(sources: Sequence[Source], config: ReadConfig) -> list[NDArray[np.bool_]]:
+    """Channels of each source that `where` lets through.
+
+    Raises
+    ------
+    SelectionError
+        If a column is not there, or no channel of any source is left.
+    """
+    kept = [np.ones(len(each.channel_id), dtype=bool) for each in sources]
     for name, allowed in config.where.items():
-        matches = [_matches(_channel_column(each, name), allowed) for each in sources]
-        keep &= np.array([matches[s][p] for s, p in zip(joined.source, joined.place, strict=True)], dtype=bool)
-        if not keep.any():
+        for keep, each in zip(kept, sources, strict=True):
+            keep &= _matches(_channel_column(each, name), allowed)
+        if not any(keep.any() for keep in kept):
             there = sorted({str(value) for each in sources for value in _channel_column(each, name)})[:20]
             raise SelectionError(f"no channel is left by where {name!r} in {list(allowed)}; the column holds {there}")
-    return keep
+    return kept
 
 
 def _matches(values: NDArray[np.generic], allowed: Sequence[str | float | bool]) -> NDArray[np.bool_]:

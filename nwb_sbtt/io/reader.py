@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,21 +100,23 @@ def read_nwb(
             return read_nwb(local_file(place), config, offsets=offsets)
         sources = _sources(nwbfile, chosen, config, offsets)
         width = config.bin_width or _usual_bin_width(sources)
-        table, windows = _windows(nwbfile, config, width, sources)
-        joined, windows = _drop_empty(join(sources, windows.grid), windows, config)
-        labels = channel_labels(joined, sources, config)
-        keep = kept_channels(joined, sources, config)
-        labels = {name: (dim, values[keep]) for name, (dim, values) in labels.items()}
-        labels = all_labels(labels, trial_labels(table, windows, config), config)
-        attrs = _attributes(nwbfile, place, config, sources)
+        kept = kept_channels(sources, config)
+        # Times follow from all channels, so that a choice among them moves no window.
+        table, windows = _windows(nwbfile, config, width, sources, n_channels=sum(int(keep.sum()) for keep in kept))
+        sources, left_out = _chosen(sources, kept)
+        with ThreadPoolExecutor(1) as aside:
+            # The digest of a large file takes as long as reading it.
+            facts = aside.submit(place_facts, place)
+            joined, windows = _drop_empty(join(sources, windows.grid), windows, config)
+        labels = all_labels(channel_labels(joined, sources, config), trial_labels(table, windows, config), config)
+        attrs = _attributes(nwbfile, facts.result(), config, sources)
         if offsets is not None:
             attrs["offsets"] = _as_json(offsets)
     notes = [f"read {', '.join(repr(each.path) for each in sources)}", *_all_notes(sources, joined, windows)]
     if isinstance(place, Remote):
         notes.append(f"streamed {place.received} of {place.asset.size} bytes, which no digest covers")
-    if not keep.all():
-        notes.append(f"{int((~keep).sum())} of {len(keep)} channels left out by `where`")
-    part = joined.binned if keep.all() else _part(joined.binned, keep)
+    notes += left_out
+    part = joined.binned
     if not part.observed.any():
         raise DataError(
             f"nothing is observed in {str(place)!r}: all {part.observed.size} entries are masked ({'; '.join(notes)}); look "
@@ -173,6 +176,16 @@ def _source(nwbfile: Any, found: Found, config: ReadConfig, offsets: Offsets | N
     return timeseries_source(nwbfile, found.item, config)
 
 
+def _chosen(sources: Sequence[Source], kept: Sequence[NDArray[np.bool_]]) -> tuple[list[Source], list[str]]:
+    """Sources with the channels that are kept, those that keep any; and a note on the others."""
+    if all(keep.all() for keep in kept):
+        return list(sources), []
+    chosen = [each if keep.all() else each.only(keep) for each, keep in zip(sources, kept, strict=True) if keep.any()]
+    everyone = {(each.table, int(row)) for each in sources for row in each.channel_row}
+    left = {(each.table, int(row)) for each in chosen for row in each.channel_row}
+    return chosen, [f"{len(everyone) - len(left)} of {len(everyone)} channels left out by `where`"]
+
+
 def _usual_bin_width(sources: Sequence[Source]) -> float:
     if any(each.unit == "counts" for each in sources):
         return COUNTS_BIN_WIDTH
@@ -185,10 +198,10 @@ def _usual_bin_width(sources: Sequence[Source]) -> float:
 
 
 def _windows(
-    nwbfile: Any, config: ReadConfig, bin_width: float, sources: Sequence[Source]
+    nwbfile: Any, config: ReadConfig, bin_width: float, sources: Sequence[Source], *, n_channels: int
 ) -> tuple[TimeIntervals | None, Windows]:
     cut = config.cut or Chop()
-    _refuse_huge(cut, bin_width, sources)
+    _refuse_huge(cut, bin_width, sources, n_channels=n_channels)
     if isinstance(cut, Trials):
         table = interval_table(nwbfile, cut.table)
         return table, trial_windows(_events(table, cut), cut, bin_width)
@@ -197,12 +210,12 @@ def _windows(
     return None, chop_windows(cut, bin_width, _session(sources, bin_width))
 
 
-def _refuse_huge(cut: Trials | Window | Chop, bin_width: float, sources: Sequence[Source]) -> None:
+def _refuse_huge(cut: Trials | Window | Chop, bin_width: float, sources: Sequence[Source], *, n_channels: int) -> None:
     """Refuse more bins than the machine can hold, before it tries."""
     session = (min(each.span[0] for each in sources), max(each.span[1] for each in sources))
     start = session[0] if cut.start is None else cut.start
     stop = session[1] if cut.stop is None else cut.stop
-    n_bins, n_channels = (stop - start) / bin_width, sum(len(each.channel_id) for each in sources)
+    n_bins = (stop - start) / bin_width
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if n_bins * n_channels * ENTRY_BYTES > memory:
@@ -275,9 +288,11 @@ def _drop_empty(joined: Joined, windows: Windows, config: ReadConfig) -> tuple[J
     return Joined(part, joined.source, joined.place, joined.notes), Windows(grid, windows.start, None, (note,))
 
 
-def _attributes(nwbfile: Any, place: Path | Remote, config: ReadConfig, sources: Sequence[Source]) -> dict[str, str]:
+def _attributes(
+    nwbfile: Any, facts: Mapping[str, str], config: ReadConfig, sources: Sequence[Source]
+) -> dict[str, str]:
     source = {
-        **place_facts(place),
+        **facts,
         "object_id": nwbfile.object_id,
         "identifier": nwbfile.identifier,
         "series": [each.path for each in sources],
@@ -313,8 +328,3 @@ def _all_notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> l
                 f"{each.span[0]:g} to {each.span[1]:g} s"
             )
     return [*notes, *joined.notes, *windows.notes]
-
-
-def _part(binned: Binned, keep: NDArray[np.bool_]) -> Binned:
-    exposure = None if binned.exposure is None else binned.exposure[:, :, keep]
-    return Binned(binned.values[:, :, keep], binned.observed[:, :, keep], exposure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -139,6 +139,14 @@ class Recording:
     dtype: np.dtype[Any]
     invalid: NDArray[np.float64]
     masks: tuple[StoredMask, ...] = ()
+
+    def only(self, keep: NDArray[np.bool_]) -> Recording:
+        """The same recording with some of its channels."""
+        return replace(
+            self,
+            slabs=Slabs(self.series.data, columns=np.flatnonzero(keep)),
+            channel_rows=self.channel_rows[keep],
+        )
 
     @cached_property
     def level(self) -> NDArray[Any]:

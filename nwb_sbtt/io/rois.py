@@ -60,13 +60,24 @@ class RoiSource:
     masks: tuple[StoredMask, ...] = field(default=(), repr=False)
     kind: Kind = "rois"
 
+    def only(self, keep: NDArray[np.bool_]) -> RoiSource:
+        """The same series with some of its ROIs."""
+        return replace(
+            self,
+            channel_id=self.channel_id[keep],
+            channel_row=self.channel_row[keep],
+            channel_columns={name: values[keep] for name, values in self.channel_columns.items()},
+            offsets=self.offsets[keep],
+            columns=self.columns[keep],
+        )
+
     def bin(self, grid: Grid) -> Binned:
         """Put the samples into the bins of the grid; memory beside the result is limited by the config."""
         n_trials, n_bins = grid.shape
         n_rois = len(self.columns)
         values = np.zeros((n_trials, n_bins, n_rois), dtype=np.float32)
         observed = np.zeros(values.shape, dtype=bool)
-        slabs = Slabs(self.series.data, transposed=self.transposed)
+        slabs = Slabs(self.series.data, transposed=self.transposed, columns=self.columns)
         length = max(int(self.config.memory_limit / (BYTES_PER_SAMPLE * slabs.n_columns)), slabs.chunk_rows)
         firsts, _ = self.clock.ranges(replace(grid, starts=grid.starts - self.offsets.max()))
         _, stops = self.clock.ranges(grid)
@@ -89,7 +100,6 @@ class RoiSource:
 
     def _samples(self, stored: NDArray[Any]) -> NDArray[np.float64]:
         """Values in the series' unit, NaN where a sample is missing."""
-        stored = stored[:, self.columns]
         samples = stored.astype(np.float64) * float(self.series.conversion) + float(self.series.offset)
         samples[~np.isfinite(samples)] = np.nan
         if self.config.sentinel is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,10 @@ class TimeSeriesSource:
     masks: tuple[StoredMask, ...] = field(default=(), repr=False)
     kind: Kind = "series"
 
+    def only(self, keep: NDArray[np.bool_]) -> TimeSeriesSource:
+        """The same series with some of its columns."""
+        return replace(self, channel_id=self.channel_id[keep])
+
     @property
     def table(self) -> str:
         """In-file path of the series itself: there is no table behind its columns."""
@@ -58,7 +62,7 @@ class TimeSeriesSource:
         """Put the samples into the bins of the grid; memory beside the result is limited by the config."""
         values = np.zeros((*grid.shape, len(self.channel_id)), dtype=np.float32)
         observed = np.zeros(values.shape, dtype=bool)
-        slabs = Slabs(self.series.data)
+        slabs = Slabs(self.series.data, columns=self.channel_id)
         length = max(int(self.config.memory_limit / (BYTES_PER_SAMPLE * slabs.n_columns)), 1)
         firsts, stops = self.times.clock.ranges(grid)
         for trial in np.argsort(firsts, kind="stable"):

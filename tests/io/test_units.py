@@ -68,10 +68,10 @@ def test_each_unit_has_its_own_intervals():
 
 
 def test_spikes_outside_the_intervals_are_not_counted_but_noted():
-    source, result = binned([[0.05, 0.15, 0.2, 0.9]], obs_intervals=[[[0.0, 0.12], [0.18, 0.2]]])
+    _, result = binned([[0.05, 0.15, 0.2, 0.9]], obs_intervals=[[[0.0, 0.12], [0.18, 0.2]]])
     assert result.values[0].sum() == 1
     # The spike on the very end of an interval is none of those outside.
-    assert "2 spikes of 'units' lie outside" in source.notes[0]
+    assert "2 spikes of 'units' lie outside" in result.notes[0]
 
 
 def test_invalid_times_are_taken_off_every_unit():
@@ -96,9 +96,9 @@ def test_intervals_can_be_ignored_and_a_unit_without_any_is_always_observed():
 
 
 def test_spike_times_that_are_not_numbers_are_left_out_and_noted():
-    source, result = binned([[0.05, np.nan, 0.15], [np.inf]])
+    _, result = binned([[0.05, np.nan, 0.15], [np.inf]])
     assert result.values[0].sum() == 2
-    assert "2 spike times of 'units' are not finite" in source.notes[1]
+    assert "2 spike times of 'units' are not finite" in result.notes[-1]
 
 
 def test_the_order_in_which_spikes_are_stored_does_not_matter():
@@ -179,3 +179,46 @@ def test_columns_with_one_value_a_unit_come_along():
     assert source.channel_columns["depth"].tolist() == [1.5, 2.5]
     assert source.channel_id.tolist() == [7, 3]
     assert "spike_times" not in source.channel_columns
+
+
+def test_what_lies_beyond_the_record_of_units_that_do_not_say_is_counted():
+    given = {"obs_intervals": [[[0.0, 0.5], [0.6, 1.1]], np.empty((0, 2))]}
+    _, result = binned([[0.5], [0.5]], **given)
+    # Windows of ten bins from 0 and from 0.4: one bin between the intervals lies in both, three after them in the second.
+    assert result.notes == (
+        "5 of 20 bins, in 2 of 2 windows, lie outside 2 intervals in which other units were observed, from 0 to 1.1 s; "
+        "1 of 2 units of 'units' have no obs_intervals and count as observed there",
+    )
+    _, result = binned([[0.25], [0.75]])
+    assert result.notes[0].startswith(
+        "10 of 20 bins, in 2 of 2 windows, lie outside the time from the first to the last"
+    )
+    assert "2 of 2 units of 'units' have no obs_intervals" in result.notes[0]
+    assert binned([[0.0], [1.4]])[1].notes == ()
+    assert binned([[0.25], [0.75]], config=ReadConfig(observed="all"))[1].notes == ()
+
+
+@pytest.mark.parametrize("keep", [[0, 1, 2, 3, 4, 5], [5], [0, 1, 4], [1, 3, 5]])
+def test_chosen_units_are_as_they_are_among_all(monkeypatch, keep):
+    random = np.random.default_rng(3)
+    spikes = [np.sort(random.uniform(0, 2, n)).round(3) for n in (30, 0, 40, 7, 50, 25)]
+    watched = [[[0, 1 + 0.11 * unit]] if unit % 2 else [[0.2, 2]] for unit in range(6)]
+    for block, group in ((1 << 18, 64), (16, 2)):
+        monkeypatch.setattr(unit_reading, "BLOCK", block)
+        monkeypatch.setattr(unit_reading, "GROUP", group)
+        source, whole = binned(spikes, obs_intervals=watched, ids=list(range(10, 16)))
+        part = source.only(np.isin(np.arange(6), keep))
+        assert part.channel_id.tolist() == [10 + each for each in keep]
+        result = part.bin(GRID)
+        for name in ("values", "observed"):
+            assert (getattr(result, name) == getattr(whole, name)[:, :, keep]).all()
+        # Without an exposure every bin is whole.
+        exposure = np.ones(result.observed.shape) if result.exposure is None else result.exposure
+        assert (exposure == whole.exposure[:, :, keep]).all()
+
+
+def test_memory_that_holds_few_counts_changes_none(monkeypatch):
+    random = np.random.default_rng(3)
+    spikes = [np.sort(random.uniform(0, 2, 50)).round(3) for n in range(9)]
+    tight = ReadConfig(memory_limit=4 * 20 * 4 * 2.0)
+    assert (binned(spikes, config=tight)[1].values == binned(spikes)[1].values).all()
