@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nwb_sbtt import cli_dandi
+from nwb_sbtt import cli_dandi, cli_nlb
 from nwb_sbtt.errors import ConfigError, SbttError
 
 if TYPE_CHECKING:
@@ -200,7 +200,9 @@ def simulate(
     out: Out,
     observed_per_bin: Annotated[int | None, typer.Option(help="neurons observed in each bin [default: all]")] = None,
     channels: Annotated[int | None, typer.Option(help="neurons [default: as published]")] = None,
-    conditions: Annotated[int | None, typer.Option(help="different starts of the latents [default: as published]")] = None,
+    conditions: Annotated[
+        int | None, typer.Option(help="different starts of the latents [default: as published]")
+    ] = None,
     trials_per_condition: Annotated[int | None, typer.Option(help="repeats of each [default: as published]")] = None,
     speed: Annotated[float, typer.Option(help="of the latents, in multiples of the usual")] = 1.0,
     split_by: Annotated[str, typer.Option(help="trial, or condition: validation on starts of their own")] = "trial",
@@ -238,6 +240,7 @@ def demo(
 
 for verb in cli_dandi.VERBS:
     app.command()(verb)
+app.add_typer(cli_nlb.app, name="nlb")
 
 
 def main() -> None:
@@ -269,7 +272,7 @@ def _fail(text: str, code: int) -> int:
 
 def _usage() -> str:
     """The command whose help says what the command line should have been."""
-    verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    verbs = {command.callback.__name__ for command in app.registered_commands if command.callback} | {"nlb"}
     return " ".join(["nwb-sbtt", *(word for word in sys.argv[1:2] if word in verbs)])
 
 

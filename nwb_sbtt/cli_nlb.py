@@ -1,0 +1,111 @@
+"""The verbs of the command line for the Neural Latents Benchmark; `cli` registers them as `nwb-sbtt nlb …`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Neural Latents Benchmark: from the files of a data set to a submission, scored as the benchmark scores it.",
+)
+
+
+class Phase(StrEnum):
+    """Which trials are evaluated."""
+
+    val = "val"
+    test = "test"
+
+
+class Compat(StrEnum):
+    """Whose way of reading observation intervals is taken."""
+
+    nlb_tools = "nlb_tools"
+
+
+Set = Annotated[str, typer.Argument(help="mc_maze, mc_rtt, area2_bump, dmfc_rsg, mc_maze_large, …", show_default=False)]
+BinWidth = Annotated[float, typer.Option(help="seconds: 0.005 or 0.02")]
+PhaseOption = Annotated[Phase, typer.Option(help="which trials are evaluated")]
+Folder = Annotated[Path, typer.Option("--folder", help="folder of the prepared tensors")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
+
+
+@app.command()
+def prepare(
+    name: Set,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="NWB files of the set [default: fetched from DANDI]", show_default=False)
+    ] = None,
+    bin_width: BinWidth = 0.005,
+    phase: PhaseOption = Phase.val,
+    folder: Folder = Path("nlb"),
+    compat: Annotated[
+        Compat | None, typer.Option(help="nlb_tools: observed bins and PSTHs as nlb_tools 0.0.4 has them")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make the tensors of a data set: inputs, and targets where the files hold them.
+
+    Aligned, binned and split as the benchmark defines it, with held-out units, bins to predict, behaviour at its lag and PSTHs.
+    Without FILES they are fetched from DANDI into the folder. The phase test needs the file of test trials too.
+    """
+    from nwb_sbtt.nlb.preparation import prepare as prepare_set
+    from nwb_sbtt.nlb.preparation import save_prepared
+
+    paths = files or _fetched(name, folder)
+    prepared = prepare_set(name, paths, bin_width=bin_width, phase=_phase(phase), compat=compat and compat.value)
+    written = save_prepared(prepared, folder, overwrite=overwrite)
+    if as_json:
+        shapes = {key: list(array.shape) for key, array in prepared.inputs.items()}
+        targets = None if prepared.targets is None else sorted(prepared.targets)
+        _print_json({"paths": [str(path) for path in written], "inputs": shapes, "targets": targets})
+        return
+    for key, array in prepared.inputs.items():
+        typer.echo(f"  {key}: {' × '.join(map(str, array.shape))}")
+    if prepared.targets is None:
+        typer.echo("  no targets: the files do not hold the held-out units of the evaluated trials")
+    for path in written:
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
+def simulate(
+    name: Set,
+    folder: Annotated[Path, typer.Argument(help="where both files go")] = Path(),
+    train: Annotated[int, typer.Option(min=2, help="training trials")] = 75,
+    val: Annotated[int, typer.Option(min=2, help="validation trials")] = 25,
+    test: Annotated[int, typer.Option(min=2, help="test trials")] = 25,
+    units: Annotated[int, typer.Option(min=2, help="units; a quarter of them are held out")] = 40,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write two files in the shape of a data set's, to try the whole way without a download."""
+    from nwb_sbtt.nlb.simulation import Simulation, write_simulated
+    from nwb_sbtt.nlb.simulation import simulate as simulate_set
+
+    simulated = simulate_set(Simulation(name, train, val, test, units, seed=seed))
+    for path in write_simulated(simulated, name, folder, overwrite=overwrite):
+        typer.echo(f"wrote {path}")
+
+
+def _fetched(name: str, folder: Path) -> list[Path]:
+    from nwb_sbtt.io.dandi.download import download
+    from nwb_sbtt.nlb.definitions import definition
+
+    return download(f"DANDI:{definition(name).dandiset}", folder, glob="*.nwb", existing="refresh")
+
+
+def _phase(phase: Phase) -> Literal["val", "test"]:
+    return "val" if phase is Phase.val else "test"
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))
