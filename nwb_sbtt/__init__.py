@@ -49,7 +49,7 @@ _HOMES = {
     "limit_bandwidth": "data.bandwidth",
     "power_saved": "data.power",
     "events": "data.events",
-    "EventsConfig": "data.deconvolution",
+    "EventsConfig": "config",
     "fit": "fitting",
     "load": "fitted",
     "Fitted": "fitted",
@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import Chop as Chop
     from nwb_sbtt.config import ConvConfig as ConvConfig
     from nwb_sbtt.config import ElectricalConfig as ElectricalConfig
+    from nwb_sbtt.config import EventsConfig as EventsConfig
     from nwb_sbtt.config import FitConfig as FitConfig
     from nwb_sbtt.config import InitConfig as InitConfig
     from nwb_sbtt.config import LFADSConfig as LFADSConfig
@@ -88,7 +89,6 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import Window as Window
     from nwb_sbtt.data.bandwidth import limit_bandwidth as limit_bandwidth
     from nwb_sbtt.data.conditions import split_by_label as split_by_label
-    from nwb_sbtt.data.deconvolution import EventsConfig as EventsConfig
     from nwb_sbtt.data.events import events as events
     from nwb_sbtt.data.imaging import Imaging as Imaging
     from nwb_sbtt.data.imaging import calcium as calcium

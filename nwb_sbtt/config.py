@@ -126,6 +126,25 @@ class RoiConfig(Config):
     """What becomes of several frames in one bin: their mean, or (for deconvolved events) their sum."""
 
 
+class EventsConfig(Config):
+    """How fluorescence becomes events; the same settings serve all ROIs.
+
+    ``indicator`` names the calcium indicator ("GCaMP6f", …); None takes what the data say. ``decay`` and ``rise`` [s] set the
+    time constants instead of fitting them. ``neuropil`` is the share of the neuropil's fluorescence that is taken off, and
+    ``window`` [s] and ``smoothing`` [samples] are those of the running baseline, all three with suite2p's defaults. With a
+    ``threshold`` smaller events than so many sds of the noise do not occur (but for a few where the indicator has a rise);
+    at 0, sizes are shrunk by a penalty instead, as large as the noise allows.
+    """
+
+    indicator: str | None = None
+    decay: Positive | None = None
+    rise: NotNegative | None = None
+    neuropil: Annotated[float, Field(ge=0, le=1)] = 0.7
+    window: Positive = 60.0
+    smoothing: Positive = 10.0
+    threshold: NotNegative = 0.0
+
+
 class BandwidthConfig(Config):
     """A limit on how many channels are sampled per bin, imposed on data after reading; see `nwb_sbtt.limit_bandwidth`.
 
@@ -165,6 +184,8 @@ class ReadConfig(Config):
     cut: Cut | None = None
     electrical: ElectricalConfig = ElectricalConfig()
     rois: RoiConfig = RoiConfig()
+    events: EventsConfig | None = None
+    """Set, it finds events in fluorescence, or ΔF/F, before that is cut into trials; None takes the series as it is."""
     observed: Literal["intervals", "all"] = "intervals"
     invalid_times: bool = True
     control: tuple[int, ...] | None = None

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
-from nwb_sbtt.config import Config, NotNegative, Positive
+from nwb_sbtt.config import EventsConfig
 from nwb_sbtt.data.kinetics import INDICATORS, UNKNOWN, Floats, Indicator, Kinetics, Runs, fit_kinetics, indicator_of
 from nwb_sbtt.errors import ConfigError, DataError
 
@@ -26,25 +24,6 @@ FEWEST_RUNS = 20
 """Samples on which penalty and offset are found, where there are more, and on how many runs at least."""
 BASELINES, HALVINGS = 3, 10
 """How often the baseline is mended, and each time the penalty found anew, by halving its range."""
-
-
-class EventsConfig(Config):
-    """How fluorescence becomes events; the same settings serve all ROIs.
-
-    ``indicator`` names the calcium indicator ("GCaMP6f", …); None takes what the data say. ``decay`` and ``rise`` [s] set the
-    time constants instead of fitting them. ``neuropil`` is the share of the neuropil's fluorescence that is taken off, and
-    ``window`` [s] and ``smoothing`` [samples] are those of the running baseline, all three with suite2p's defaults. With a
-    ``threshold`` smaller events than so many sds of the noise do not occur (but for a few where the indicator has a rise);
-    at 0, sizes are shrunk by a penalty instead, as large as the noise allows.
-    """
-
-    indicator: str | None = None
-    decay: Positive | None = None
-    rise: NotNegative | None = None
-    neuropil: Annotated[float, Field(ge=0, le=1)] = 0.7
-    window: Positive = 60.0
-    smoothing: Positive = 10.0
-    threshold: NotNegative = 0.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_sbtt.data.deconvolution import Deconvolved, EventsConfig, deconvolve, known_indicator
+from nwb_sbtt.config import EventsConfig
+from nwb_sbtt.data.deconvolution import Deconvolved, deconvolve, known_indicator
 from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset
 from nwb_sbtt.errors import DataError, MismatchError
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,18 @@ from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.binning import bin_index
 from nwb_sbtt.data.grid import Binned, Grid, Source
 from nwb_sbtt.data.joining import Joined, join
-from nwb_sbtt.data.schema import make_dataset
+from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.data.trials import Windows, chop_windows, single_window, trial_windows
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.dandi.places import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.transfer import Source as Remote
 from nwb_sbtt.io.electrical import electrical_source
+from nwb_sbtt.io.events import denoised_values, event_labels, event_source, neuropil_of
 from nwb_sbtt.io.files import open_nwb, place_facts
 from nwb_sbtt.io.fluorescence import signal_attributes
 from nwb_sbtt.io.labels import all_labels, channel_labels, kept_channels, sampling_offsets, trial_labels
 from nwb_sbtt.io.paths import in_file_path
-from nwb_sbtt.io.rois import roi_source
+from nwb_sbtt.io.rois import RoiSource, roi_source
 from nwb_sbtt.io.selection import Found, find_series, select
 from nwb_sbtt.io.tables import as_times, plain_column, plain_columns
 from nwb_sbtt.io.timeseries import timeseries_source
@@ -104,11 +106,14 @@ def read_nwb(
         # Times follow from all channels, so that a choice among them moves no window.
         table, windows = _windows(nwbfile, config, width, sources, n_channels=sum(int(keep.sum()) for keep in kept))
         sources, left_out = _chosen(sources, kept)
+        sources = _as_events(nwbfile, sources, config)
         with ThreadPoolExecutor(1) as aside:
             # The digest of a large file takes as long as reading it.
             facts = aside.submit(place_facts, place)
             joined, windows = _drop_empty(join(sources, windows.grid), windows, config)
-        labels = all_labels(channel_labels(joined, sources, config), trial_labels(table, windows, config), config)
+            denoised = denoised_values(sources, windows.grid)
+        channels = {**channel_labels(joined, sources, config), **event_labels(joined, sources)}
+        labels = all_labels(channels, trial_labels(table, windows, config), config)
         attrs = _attributes(nwbfile, facts.result(), config, sources)
         if offsets is not None:
             attrs["offsets"] = _as_json(offsets)
@@ -135,6 +140,8 @@ def read_nwb(
         coords=labels,
         attrs={**attrs, "notes": json.dumps(notes)},
     )
+    if denoised is not None:
+        ds = ds.assign(denoised=(DIMS, denoised))
     return ds if config.bandwidth is None else limit_bandwidth(ds, config.bandwidth)
 
 
@@ -174,6 +181,20 @@ def _source(nwbfile: Any, found: Found, config: ReadConfig, offsets: Offsets | N
         own = offsets.get(found.path) if isinstance(offsets, Mapping) else offsets
         return roi_source(nwbfile, found.item, config, offsets=own)
     return timeseries_source(nwbfile, found.item, config)
+
+
+def _as_events(nwbfile: Any, sources: list[Source], config: ReadConfig) -> list[Source]:
+    """Events instead of fluorescence, where the settings ask for them."""
+    if config.events is None:
+        return sources
+    found: list[Source] = []
+    for each in sources:
+        if not isinstance(each, RoiSource):
+            raise ConfigError(f"events are found in ROIs; {each.path!r} is of kind {each.kind!r}: leave `events` out")
+        series = neuropil_of(each) if config.events.neuropil else None
+        around = None if series is None else replace(each, series=series, path=in_file_path(nwbfile, series))
+        found.append(event_source(each, config.events, around=around))
+    return found
 
 
 def _chosen(sources: Sequence[Source], kept: Sequence[NDArray[np.bool_]]) -> tuple[list[Source], list[str]]:

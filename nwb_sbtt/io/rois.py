@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from nwb_sbtt.io.validity import control_allows, invalid_intervals
 
 BYTES_PER_SAMPLE = 64
 """What binning holds for one sample: stored value, value, place, weight and their temporaries."""
+Samples = Callable[[int, int], NDArray[np.floating[Any]]]
 
 
 @dataclass(frozen=True)
@@ -73,32 +74,53 @@ class RoiSource:
 
     def bin(self, grid: Grid) -> Binned:
         """Put the samples into the bins of the grid; memory beside the result is limited by the config."""
+        return self.place(grid, self.samples())
+
+    def samples(self) -> Samples:
+        """What gives the samples of a range of frames, (frame, ROI), in the series' unit: NaN where one is missing.
+
+        Frames are asked for in rising order, or else parts of the file are read again.
+        """
+        slabs = Slabs(self.series.data, transposed=self.transposed, columns=self.columns)
+
+        def read(first: int, stop: int) -> NDArray[np.float64]:
+            times = self.clock.times(first, stop)
+            samples = self._in_unit(slabs.read(first, stop))
+            samples[~control_allows(self.series, self.config, first=first, stop=stop)] = np.nan
+            samples[inside(self.moments(first, stop), self.invalid)] = np.nan
+            timed = np.flatnonzero(np.isfinite(times))
+            for mask in self.masks:
+                hidden = mask.hidden(times[timed], self.channel_row)
+                samples[timed] = np.where(hidden, np.nan, samples[timed])
+            return samples
+
+        return read
+
+    def moments(self, first: int, stop: int) -> NDArray[np.float64]:
+        """When each ROI was sampled, (frame, ROI), in seconds on the session clock; NaN where it is not known."""
+        return np.asarray(self.clock.times(first, stop)[:, None] + self.offsets)
+
+    def place(self, grid: Grid, samples: Samples) -> Binned:
+        """Put samples of the frames, NaN where one is missing, into the bins of the grid."""
         n_trials, n_bins = grid.shape
         n_rois = len(self.columns)
         values = np.zeros((n_trials, n_bins, n_rois), dtype=np.float32)
         observed = np.zeros(values.shape, dtype=bool)
-        slabs = Slabs(self.series.data, transposed=self.transposed, columns=self.columns)
-        length = max(int(self.config.memory_limit / (BYTES_PER_SAMPLE * slabs.n_columns)), slabs.chunk_rows)
+        chunk_rows = Slabs(self.series.data, transposed=self.transposed, columns=self.columns).chunk_rows
+        length = max(int(self.config.memory_limit / (BYTES_PER_SAMPLE * n_rois)), chunk_rows)
         firsts, _ = self.clock.ranges(replace(grid, starts=grid.starts - self.offsets.max()))
         _, stops = self.clock.ranges(grid)
         for trial in np.argsort(firsts, kind="stable"):
             tally = _Tally.empty(n_bins, n_rois)
             for first in range(int(firsts[trial]), int(stops[trial]), length):
                 stop = min(first + length, int(stops[trial]))
-                times = self.clock.times(first, stop)
-                moments = times[:, None] + self.offsets
+                moments = self.moments(first, stop)
                 moments[inside(moments, self.invalid)] = np.nan
-                samples = self._samples(slabs.read(first, stop))
-                samples[~control_allows(self.series, self.config, first=first, stop=stop)] = np.nan
-                timed = np.flatnonzero(np.isfinite(times))
-                for mask in self.masks:
-                    hidden = mask.hidden(times[timed], self.channel_row)
-                    samples[timed] = np.where(hidden, np.nan, samples[timed])
-                tally.add(samples, bin_index(moments, grid.starts[trial], grid.bin_width))
+                tally.add(samples(first, stop), bin_index(moments, grid.starts[trial], grid.bin_width))
             values[trial], observed[trial] = tally.result(self.config.rois.aggregate)
         return Binned(values, observed)
 
-    def _samples(self, stored: NDArray[Any]) -> NDArray[np.float64]:
+    def _in_unit(self, stored: NDArray[Any]) -> NDArray[np.float64]:
         """Values in the series' unit, NaN where a sample is missing."""
         samples = stored.astype(np.float64) * float(self.series.conversion) + float(self.series.offset)
         samples[~np.isfinite(samples)] = np.nan
@@ -120,7 +142,7 @@ class _Tally:
         shape = (n_bins, n_rois)
         return cls(np.zeros(shape), np.zeros(shape, dtype=np.intp), np.zeros(shape, dtype=np.intp))
 
-    def add(self, samples: NDArray[np.float64], bins: NDArray[np.intp]) -> None:
+    def add(self, samples: NDArray[np.floating[Any]], bins: NDArray[np.intp]) -> None:
         """Count samples (frame, ROI) into bins (frame, ROI); bins outside the window are left out."""
         n_bins, n_rois = self.sums.shape
         bins = np.broadcast_to(bins, samples.shape)

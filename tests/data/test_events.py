@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from nwb_sbtt.data.deconvolution import EventsConfig, known_indicator, running_baseline, runs_of, usual_step
+from nwb_sbtt.config import EventsConfig
+from nwb_sbtt.data.deconvolution import known_indicator, running_baseline, runs_of, usual_step
 from nwb_sbtt.data.events import events
 from nwb_sbtt.data.kinetics import INDICATORS, UNKNOWN, Indicator, fit_kinetics, indicator_of, response
 from nwb_sbtt.data.schema import make_dataset
