@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from nwb_sbtt.errors import FileError
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -94,6 +96,68 @@ def simulate(
     simulated = simulate_set(Simulation(name, train, val, test, units, seed=seed))
     for path in write_simulated(simulated, name, folder, overwrite=overwrite):
         typer.echo(f"wrote {path}")
+
+
+@app.command()
+def submit(
+    rates: Annotated[
+        list[Path],
+        typer.Argument(help="files of rates, as nlb fit writes them or in the same layout", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="submission file, .h5", show_default=False)],
+    phase: PhaseOption = Phase.val,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="folder of prepared tensors, whose shapes the rates must have")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Check rates, and put all sets into one file in the benchmark's layout.
+
+    Names, shapes, bins, and that every rate is finite and not negative. The three scaling sets belong into one file.
+    """
+    from nwb_sbtt.nlb.preparation import load_prepared
+    from nwb_sbtt.nlb.submission import check_rates, read_submission, write_submission
+
+    sets = read_submission(rates)
+    for group, arrays in sets.items() if folder is not None else ():
+        width = 0.02 if group.endswith("_20") else 0.005
+        prepared = load_prepared(str(folder), group.removesuffix("_20"), bin_width=width, phase=_phase(phase))
+        check_rates(group, arrays, prepared)
+    for note in write_submission(out, sets, overwrite=overwrite):
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"wrote {out}: {', '.join(sets)}")
+
+
+@app.command()
+def evaluate(
+    submission: Annotated[list[Path], typer.Argument(help="submission file, or files of rates", show_default=False)],
+    targets: Annotated[
+        list[Path] | None, typer.Option(help="files of targets [default: those of --phase in --folder]")
+    ] = None,
+    folder: Folder = Path("nlb"),
+    phase: PhaseOption = Phase.val,
+    as_json: Json = False,
+) -> None:
+    """Score rates as the benchmark does.
+
+    Against the targets that nlb prepare made of the validation trials, or against a file of the benchmark's own layout.
+    """
+    from nwb_sbtt.io.tensorfile import read_tensors
+    from nwb_sbtt.nlb.scoring import evaluate as evaluate_sets
+    from nwb_sbtt.nlb.submission import read_submission
+
+    paths = targets or sorted(folder.glob(f"*.{phase.value}.targets.h5"))
+    if not paths:
+        raise FileError(f"there are no targets of phase {phase.value} in {str(folder)!r}; name a file with --targets")
+    known = {group: arrays for path in paths for group, arrays in read_tensors(path).items()}
+    scores = evaluate_sets(read_submission(submission), known)
+    if as_json:
+        _print_json(scores)
+        return
+    for split, found in scores.items():
+        typer.echo(split)
+        for metric, value in found.items():
+            typer.echo(f"  {metric:<14} {value:8.4f}")
 
 
 def _fetched(name: str, folder: Path) -> list[Path]:

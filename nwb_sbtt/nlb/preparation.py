@@ -57,7 +57,7 @@ class Prepared:
 
 def prepare(
     name: str,
-    files: Sequence[Path | str],
+    files: Sequence[Path | str | Recorded],
     *,
     bin_width: float = 0.005,
     phase: Phase = "val",
@@ -69,7 +69,7 @@ def prepare(
     ----------
     name : str
         Of the set, such as "mc_maze_small".
-    files : sequence of path
+    files : sequence of path, or of recordings that were read
         The file with training trials and, for the phase "test", the one with test trials, in any order. A file of test trials
         alone gives the evaluated tensors alone.
     bin_width : float
@@ -100,7 +100,7 @@ def prepare(
             f"phase {phase!r} or compat {compat!r} is unknown; expected {list(SPLITS)} and 'nlb_tools' or None"
         )
     series = (which.behavior,) if isinstance(which.behavior, str) else ()
-    recordings = [read_recorded(path, series=series) for path in files]
+    recordings = [each if isinstance(each, Recorded) else read_recorded(each, series=series) for each in files]
     train_splits, eval_split = SPLITS[phase]
     training, evaluated = _holding(recordings, train_splits), _holding(recordings, (eval_split,))
     if evaluated is None:

@@ -172,7 +172,7 @@ def _trials(which: Definition, splits: NDArray[np.str_], generator: np.random.Ge
     types = np.arange(n) % TYPES
     if which.produced is not None:
         target = np.where(types % 2 == 0, 640.0, 1000.0)
-        tp = np.round(target * generator.normal(1, 0.08, n))
+        tp = np.round(target * generator.normal(1, 0.12, n))
         own = {"is_eye": types % 2, "theta": (types // 2) * 180, "is_short": (target < 800).astype(int)}
         trials |= {**own, "ts": target, "tp": tp, "is_outlier": (generator.random(n) < 0.04).astype(int)}
         trials[which.produced.scored_from] = np.round(trials[which.event] - tp / 1000, 3)
@@ -201,7 +201,7 @@ def _around_events(
             since = 0.8 * (1 + since / (trials["tp"][row] / 1000))
         kind = tuple(int(label[row]) % TYPES for label in labels[:2])
         phase = system.phases[kind][0] + generator.normal(size=LATENTS) * 0.35
-        size = np.exp(generator.normal(size=LATENTS) * 0.25)
+        size = np.exp(generator.normal(size=LATENTS) * (0.05 if which.produced else 0.25))
         latents[own] = size * np.sin(2 * np.pi * frequency * since[:, None] + phase)
     return latents
 

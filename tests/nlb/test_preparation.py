@@ -203,12 +203,7 @@ def test_every_definition_s_window_is_whole_bins_of_both_widths():
 
 
 def _prepared(recorded, name, *, compat=None, inputs=False):
-    """Tensors of a recording as it is, without a file between."""
-    from nwb_sbtt.nlb import preparation
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparation, "read_recorded", lambda path, series: recorded)
-        prepared = prepare(name, ["unread"], compat=compat)
+    prepared = prepare(name, [recorded], compat=compat)
     return prepared.inputs if inputs else prepared.targets
 
 

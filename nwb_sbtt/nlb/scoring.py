@@ -1,0 +1,108 @@
+"""A submission scored against targets, under the benchmark's own names of splits and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.nlb import metrics
+from nwb_sbtt.nlb.definitions import BIN_WIDTHS, DEFINITIONS, SCALING, definition
+from nwb_sbtt.nlb.submission import FORWARD_RATES, check_rates
+
+Array = NDArray[Any]
+Targets = Mapping[str, Any]
+
+
+def evaluate(sets: Mapping[str, Mapping[str, Array]], targets: Mapping[str, Targets]) -> dict[str, dict[str, float]]:
+    """Score all sets of a submission that there are targets for.
+
+    Parameters
+    ----------
+    sets : mapping of group ("mc_maze", "mc_maze_20", …) to rates, expected counts per bin
+    targets : mapping of group to targets, as `nwb_sbtt.nlb.preparation.prepare` or the benchmark make them
+
+    Returns
+    -------
+    dict
+        By split ("mc_maze_split", "mc_maze_scaling_20_split", …) the scores "co-bps", "vel R2" or "tp corr", "psth R2" and
+        "fp-bps"; of the scaling sets each with its mark before it.
+
+    Raises
+    ------
+    DataError
+        If rates are not as the benchmark takes them or do not fit the targets, or no set has targets.
+    """
+    scores: dict[str, dict[str, float]] = {}
+    for name in DEFINITIONS:
+        for suffix in BIN_WIDTHS.values():
+            group = name + suffix
+            if group not in sets or group not in targets:
+                continue
+            found = score(group, sets[group], targets[group])
+            if name in SCALING:
+                place = scores.setdefault(f"mc_maze_scaling{suffix}_split", {})
+                place |= {f"{SCALING[name]} {key}": value for key, value in found.items()}
+            else:
+                scores[f"{group}_split"] = found
+    if not scores:
+        raise DataError(f"there are rates of {sorted(sets)} and targets of {sorted(targets)}: no set in common")
+    return scores
+
+
+def score(group: str, rates: Mapping[str, Array], targets: Targets) -> dict[str, float]:
+    """Scores of one set, by the benchmark's names.
+
+    Raises
+    ------
+    DataError
+        As `evaluate`.
+    """
+    check_rates(group, rates)
+    which = definition(group.removesuffix("_20"))
+    spikes = np.asarray(targets["eval_spikes_heldout"], dtype=np.float64)
+    _fit(group, "eval_rates_heldout", rates["eval_rates_heldout"], spikes)
+    everyone = _joined(rates, "eval_rates_{}")
+    found = {"co-bps": metrics.bits_per_spike(rates["eval_rates_heldout"], spikes)}
+    behavior = np.asarray(targets["eval_behavior"])
+    if which.produced is not None:
+        found["tp corr"] = metrics.speed_correlation(everyone, behavior, ~np.isnan(spikes[..., 0]))
+    else:
+        found["vel R2"] = metrics.velocity_r2(
+            _joined(rates, "train_rates_{}"),
+            np.asarray(targets["train_behavior"]),
+            everyone,
+            behavior,
+            train_groups=_given(targets, "train_decode_mask"),
+            eval_groups=_given(targets, "eval_decode_mask"),
+        )
+    if "psth" in targets:
+        found["psth R2"] = metrics.psth_r2(
+            np.asarray(targets["psth"]), everyone, list(targets["eval_cond_idx"]), jitter=_given(targets, "eval_jitter")
+        )
+    if FORWARD_RATES[0] in rates and "eval_spikes_heldin_forward" in targets:
+        after = np.concatenate(
+            [np.asarray(targets[f"eval_spikes_{each}_forward"]) for each in ("heldin", "heldout")], axis=2
+        )
+        predicted = _joined(rates, "eval_rates_{}_forward")
+        _fit(group, "the forward rates", predicted, after)
+        found["fp-bps"] = metrics.bits_per_spike(predicted, after)
+    return found
+
+
+def _joined(rates: Mapping[str, Array], name: str) -> Array:
+    return np.concatenate([rates[name.format(each)] for each in ("heldin", "heldout")], axis=2).astype(np.float64)
+
+
+def _given(targets: Targets, name: str) -> Array | None:
+    return np.asarray(targets[name]) if name in targets else None
+
+
+def _fit(group: str, name: str, rates: Array, spikes: Array) -> None:
+    if rates.shape != spikes.shape:
+        raise DataError(
+            f"{group}: {name} has shape {rates.shape}, the targets {spikes.shape}; were they made of one phase?"
+        )

@@ -1,0 +1,148 @@
+"""Predicted rates in the benchmark's submission file, checked before they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_sbtt.errors import DataError, FileError
+from nwb_sbtt.io.tensorfile import read_tensors, write_tensors
+from nwb_sbtt.nlb.definitions import BIN_WIDTHS, DEFINITIONS, SCALING
+from nwb_sbtt.nlb.preparation import Prepared
+
+Array = NDArray[Any]
+REQUIRED = ("train_rates_heldin", "train_rates_heldout", "eval_rates_heldin", "eval_rates_heldout")
+FORWARD_RATES = ("eval_rates_heldin_forward", "eval_rates_heldout_forward")
+"""Both or neither; without them there is no fp-bps."""
+GROUPS = [name + suffix for name in DEFINITIONS for suffix in BIN_WIDTHS.values()]
+
+
+def check_rates(group: str, rates: Mapping[str, Array], prepared: Prepared | None = None) -> None:
+    """Refuse predictions that the benchmark would refuse, or misread.
+
+    Parameters
+    ----------
+    group : str
+        Such as "mc_maze" or "mc_maze_20".
+    rates : mapping of name to array (trial, time, unit)
+        Expected counts per bin.
+    prepared : Prepared, optional
+        The tensors that were predicted from: trials, bins and units must be theirs.
+
+    Raises
+    ------
+    DataError
+        If names, shapes or numbers are not as expected; the message says which.
+    """
+    if group not in GROUPS:
+        raise DataError(f"a submission has no group {group!r}; the benchmark knows {GROUPS}")
+    names = {*REQUIRED, *FORWARD_RATES, *(name.replace("eval", "train") for name in FORWARD_RATES)}
+    missing, unknown = [name for name in REQUIRED if name not in rates], sorted(set(rates) - names)
+    half = [name for name in FORWARD_RATES if name in rates]
+    if missing or unknown or len(half) == 1:
+        raise DataError(
+            f"{group} has {sorted(rates)}: missing {missing or list(set(FORWARD_RATES) - set(half))}, unknown {unknown}; "
+            f"expected {list(REQUIRED)} and, for forward prediction, {list(FORWARD_RATES)}"
+        )
+    for name, array in rates.items():
+        if array.ndim != 3 or array.dtype.kind != "f":
+            raise DataError(
+                f"{group}/{name} is {array.dtype} of shape {array.shape}; expected floats (trial, time, unit)"
+            )
+        if (bad := int((~np.isfinite(array)).sum())) or (array < 0).any():
+            below = int((array < 0).sum())
+            raise DataError(
+                f"{group}/{name}: {bad} entries are not finite and {below} are negative; expected counts per bin"
+            )
+    for part in ("train", "eval"):
+        own = {name: array.shape for name, array in rates.items() if name.startswith(part)}
+        if (
+            len({shape[0] for shape in own.values()}) > 1
+            or own[f"{part}_rates_heldin"][1] != own[f"{part}_rates_heldout"][1]
+        ):
+            raise DataError(f"{group}: trials or bins of {own} do not agree")
+    for name, expected in ({} if prepared is None else expected_shapes(prepared)).items():
+        if name in rates and rates[name].shape != expected:
+            raise DataError(f"{group}/{name} has shape {rates[name].shape}; expected {expected} (trial, time, unit)")
+
+
+def expected_shapes(prepared: Prepared) -> dict[str, tuple[int, ...]]:
+    """Shapes that the rates predicted from prepared tensors have.
+
+    Raises
+    ------
+    DataError
+        If there are no training trials among them.
+    """
+    inputs = prepared.inputs
+    if "train_spikes_heldout" not in inputs:
+        raise DataError("there are no training trials: prepare the set with the file that holds them too")
+    n_eval = len(inputs["eval_spikes_heldin"])
+    shapes: dict[str, tuple[int, ...]] = {}
+    for kind in ("heldin", "heldout", "heldin_forward", "heldout_forward"):
+        shape = inputs[f"train_spikes_{kind}"].shape
+        shapes |= {f"train_rates_{kind}": shape, f"eval_rates_{kind}": (n_eval, *shape[1:])}
+    return shapes
+
+
+def write_submission(
+    path: Path | str, sets: Mapping[str, Mapping[str, Array]], *, overwrite: bool = False
+) -> list[str]:
+    """Write the predictions of one or several sets into a submission file.
+
+    Returns
+    -------
+    list of str
+        What a person should know before uploading it.
+
+    Raises
+    ------
+    DataError
+        As `check_rates`.
+    FileError
+        If the file exists and may not be replaced, or cannot be written.
+    """
+    if not sets:
+        raise DataError("there is nothing to submit: no set was predicted")
+    for group, rates in sets.items():
+        check_rates(group, rates)
+    write_tensors(path, sets, overwrite=overwrite)
+    return notes_on(sets)
+
+
+def notes_on(sets: Mapping[str, Mapping[str, Array]]) -> list[str]:
+    """What the benchmark would leave out of a submission."""
+    notes = []
+    for suffix in BIN_WIDTHS.values():
+        scaling = [name + suffix for name in SCALING]
+        if 0 < sum(name in sets for name in scaling) < len(scaling):
+            lacking = [name for name in scaling if name not in sets]
+            notes.append(f"the benchmark scores {', '.join(scaling)} as one: {', '.join(lacking)} is not in this file")
+    for group, rates in sets.items():
+        if FORWARD_RATES[0] not in rates:
+            notes.append(f"{group} has no rates of forward bins: there will be no fp-bps")
+    return notes
+
+
+def read_submission(paths: Sequence[Path | str]) -> dict[str, dict[str, Array]]:
+    """Predictions in one or several files, checked.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read, or two hold the same set.
+    DataError
+        As `check_rates`.
+    """
+    found: dict[str, dict[str, Array]] = {}
+    for path in paths:
+        for group, arrays in read_tensors(path).items():
+            if group in found:
+                raise FileError(f"{group!r} is in {str(path)!r} and in another file; give each set once")
+            found[group] = {name: np.asarray(array) for name, array in arrays.items()}
+            check_rates(group, found[group])
+    return found

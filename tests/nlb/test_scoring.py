@@ -1,0 +1,155 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from nwb_sbtt.cli import app
+from nwb_sbtt.errors import DataError, FileError
+from nwb_sbtt.io.tensorfile import read_tensors, write_tensors
+from nwb_sbtt.nlb.definitions import DEFINITIONS, FORWARD, SCALING
+from nwb_sbtt.nlb.preparation import prepare, save_prepared
+from nwb_sbtt.nlb.scoring import evaluate
+from nwb_sbtt.nlb.simulation import Simulation, simulate
+from nwb_sbtt.nlb.submission import check_rates, expected_shapes, write_submission
+from nwb_sbtt.nlb.windows import place_windows
+
+KINDS = ("mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg")
+WIDTH = 0.02
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def case(request):
+    """Prepared tensors of a simulated set, and the true rates in the layout of a submission."""
+    drawn = simulate(Simulation(request.param, train=40, val=24, test=2, units=12, seed=3))
+    prepared = prepare(request.param, [drawn.training], bin_width=WIDTH)
+    return prepared, oracle(drawn, request.param)
+
+
+def oracle(drawn, name):
+    rates = {}
+    for part, split in (("train", "train"), ("eval", "val")):
+        windows = place_windows(drawn.training.trials, DEFINITIONS[name], WIDTH, (split,))
+        for forward, end in ((False, ""), (True, "_forward")):
+            whole = drawn.expected(windows, WIDTH, forward=forward)
+            for held_out, kind in ((False, "heldin"), (True, "heldout")):
+                rates[f"{part}_rates_{kind}{end}"] = whole[..., drawn.training.held_out == held_out]
+    return rates
+
+
+def test_the_true_rates_score_well_and_mean_rates_score_nothing(case):
+    prepared, rates = case
+    (scores,) = evaluate({prepared.group: rates}, {prepared.group: prepared.targets}).values()
+    flat = {name: np.broadcast_to(array.mean((0, 1)), array.shape).copy() for name, array in rates.items()}
+    assert 0.05 < scores["co-bps"] < 1
+    assert 0.05 < scores["fp-bps"] < 1
+    if prepared.name == "dmfc_rsg":
+        assert scores["tp corr"] < -0.3
+        return
+    (nothing,) = evaluate({prepared.group: flat}, {prepared.group: prepared.targets}).values()
+    assert nothing["co-bps"] < 0.02
+    assert scores["vel R2"] > 0.5 > 0.05 > nothing["vel R2"]
+    if prepared.name != "mc_rtt":
+        assert scores["psth R2"] > nothing["psth R2"] + 0.2
+
+
+def test_a_file_of_rates_scores_what_the_arrays_score(case, tmp_path):
+    prepared, rates = case
+    write_submission(tmp_path / "s.h5", {prepared.group: rates})
+    save_prepared(prepared, tmp_path)
+    result = CliRunner().invoke(app, ["nlb", "evaluate", str(tmp_path / "s.h5"), "--folder", str(tmp_path), "--json"])
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.output).values()
+    (expected,) = evaluate({prepared.group: rates}, {prepared.group: prepared.targets}).values()
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_nlb_tools_scores_the_same_file_the_same(case, tmp_path):
+    theirs = pytest.importorskip("nlb_tools.evaluation", reason="nlb_tools is not installed; it is no dependency")
+    prepared, rates = case
+    write_submission(tmp_path / "s.h5", {prepared.group: rates})
+    (_, targets) = save_prepared(prepared, tmp_path)
+    (expected,) = theirs.evaluate(str(targets), str(tmp_path / "s.h5"))
+    read = {group: dict(arrays) for group, arrays in read_tensors(tmp_path / "s.h5").items()}
+    found = evaluate(read, {prepared.group: read_tensors(targets)[prepared.group]})
+    assert found.keys() == expected.keys()
+    for split, scores in expected.items():
+        assert found[split] == pytest.approx(scores, rel=1e-6)
+
+
+def test_scoring_changes_nothing(case):
+    prepared, rates = case
+    given = {name: np.where(array < np.median(array), 0, array) for name, array in rates.items()}
+    before = {name: array.copy() for name, array in given.items()}
+    evaluate({prepared.group: given}, {prepared.group: prepared.targets})
+    for name, array in before.items():
+        np.testing.assert_array_equal(given[name], array)
+
+
+def test_shapes_of_the_true_rates_are_those_expected(case):
+    prepared, rates = case
+    assert {name: array.shape for name, array in rates.items()} == expected_shapes(prepared)
+    assert rates["eval_rates_heldin_forward"].shape[1] == round(FORWARD / WIDTH)
+    check_rates(prepared.group, rates, prepared)
+
+
+def _without(rates, name):
+    return {key: array for key, array in rates.items() if key != name}
+
+
+def _changed(rates, name, value):
+    return {**rates, name: np.where(np.arange(rates[name].size).reshape(rates[name].shape) == 5, value, rates[name])}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda r: _without(r, "train_rates_heldin"), "train_rates_heldin"),
+        (lambda r: _without(r, "eval_rates_heldin_forward"), "eval_rates_heldin_forward"),
+        (lambda r: {**r, "eval_rates": r["eval_rates_heldin"]}, "unknown"),
+        (lambda r: _changed(r, "eval_rates_heldout", np.nan), "1 entries are not finite"),
+        (lambda r: _changed(r, "eval_rates_heldout", -0.1), "1 are negative"),
+        (lambda r: {**r, "eval_rates_heldout": r["eval_rates_heldout"][:-1]}, "do not agree"),
+        (lambda r: {name: array[:, ::2] for name, array in r.items()}, "expected"),
+    ],
+)
+def test_what_the_benchmark_would_refuse_is_refused_before_it_is_written(case, tmp_path, spoil, message):
+    prepared, rates = case
+    with pytest.raises(DataError, match=message):
+        check_rates(prepared.group, spoil(rates), prepared)
+
+
+def test_the_scaling_sets_are_scored_as_one_and_one_alone_is_remarked_on(case, tmp_path):
+    prepared, rates = case
+    if prepared.name != "mc_maze":
+        pytest.skip("one kind of set is enough")
+    sets = {f"{name}_20": rates for name in SCALING}
+    scores = evaluate(sets, dict.fromkeys(sets, prepared.targets))
+    assert list(scores) == ["mc_maze_scaling_20_split"]
+    assert {key.split()[0] for key in scores["mc_maze_scaling_20_split"]} == {"[100]", "[250]", "[500]"}
+    parts = []
+    for group in sets:
+        parts.append(str(tmp_path / f"{group}.h5"))
+        write_tensors(parts[-1], {group: rates})
+    out = tmp_path / "all.h5"
+    result = CliRunner().invoke(app, ["nlb", "submit", *parts, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "note" not in result.output
+    assert set(read_tensors(out)) == set(sets)
+    assert "mc_maze_large_20" in write_submission(tmp_path / "one.h5", {"mc_maze_small_20": rates})[0]
+    with pytest.raises(FileError, match="exists"):
+        write_submission(out, sets)
+
+
+def test_a_submission_without_targets_says_what_there_is(case):
+    prepared, rates = case
+    with pytest.raises(DataError, match="no set in common"):
+        evaluate({prepared.group: rates}, {"mc_maze_large": prepared.targets})
+
+
+def test_no_file_and_no_hdf5_are_named(tmp_path):
+    (tmp_path / "text.h5").write_text("not HDF5")
+    for name in ("text.h5", "absent.h5"):
+        with pytest.raises(FileError, match=name):
+            read_tensors(Path(tmp_path / name))
