@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import h5py
 import pynwb
 
 from nwb_sbtt.errors import FileError
@@ -83,16 +84,32 @@ def validate(path: Path | str) -> list[Finding]:
     path = local_file(path)
     if path.is_dir():
         raise FileError(f"{str(path)!r} is a Zarr store; the validators read HDF5 files only")
-    with open_nwb(path):  # a file that is none has its own errors here
-        pass
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [*_against_schema(path), *_against_practices(path)]
+        unreadable = _unreadable(path)
+        found = [*unreadable, *_against_schema(path)]
+        if not unreadable:
+            found += _against_practices(path)
     return sorted(dict.fromkeys(found), key=lambda each: ORDER.index(each.level))
 
 
+def _unreadable(path: Path) -> list[Finding]:
+    """A finding if pynwb cannot read the file; one that is no NWB file at all is the caller's mistake."""
+    try:
+        with open_nwb(path):
+            return []
+    except FileError as error:
+        if not path.exists() or not h5py.is_hdf5(path):
+            raise
+        return [Finding("error", "read", "the file", str(error), UNREADABLE)]
+
+
 def _against_schema(path: Path) -> list[Finding]:
-    problems = pynwb.validate(path=str(path))
+    try:
+        problems = pynwb.validate(path=str(path))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        text = " ".join(str(error).split())[:300]
+        return [Finding("error", "validate", "the file", f"the validator cannot read it: {text}", UNREADABLE)]
     return [
         Finding(
             "error",

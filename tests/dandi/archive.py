@@ -106,8 +106,6 @@ class Archive:
         Rows of a listing where the client does not say.
     digests_sha256 : bool
         Whether an upload is given its SHA-256 at once; where not, when it is published.
-    folder : path, optional
-        Serve the blobs from files there, not from memory.
     """
 
     def __init__(self, *, page_size: int = 100, digests_sha256: bool = True) -> None:

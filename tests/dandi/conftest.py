@@ -1,6 +1,8 @@
 """A loopback archive for each test, and an environment in which nothing else can be reached."""
 
+import gc
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,33 +45,47 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def archive(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> Iterator[Archive]:
-    """An empty archive, which addresses without a server mean."""
-    with Archive() as served:
-        monkeypatch.setenv("DANDI_INSTANCE", served.url)
-        yield served
+    """An empty archive, which addresses without a server mean.
+
+    Garbage is not collected meanwhile: h5py holds its lock while it reads from a stream, and a thread of the archive that
+    came to collect an HDF5 file would wait for that lock, and the stream for the thread.
+    """
+    gc.disable()
+    try:
+        with Archive() as served:
+            monkeypatch.setenv("DANDI_INSTANCE", served.url)
+            yield served
+    finally:
+        gc.enable()
 
 
-@pytest.fixture
-def recording(tmp_path: Path) -> Path:
-    """A small NWB file: four units, ten trials."""
-    rng = np.random.default_rng(0)
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small recording, four units and ten trials, and made-up results for two of the units."""
+    folder, rng = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
     nwbfile = new_file()
     add_units(nwbfile, [np.sort(rng.uniform(0, 10, 200)) for _ in range(4)])
     add_trials(nwbfile, np.arange(10), np.arange(10) + 0.9)
-    return write(nwbfile, tmp_path / "recorded.nwb")
-
-
-@pytest.fixture
-def content(recording: Path) -> bytes:
-    """Its bytes."""
-    return recording.read_bytes()
-
-
-@pytest.fixture
-def result(recording: Path) -> Path:
-    """Made-up results for two of its units, as `write_nwb` writes them."""
-    latents = latents_of(recording, [("units", "units", [0, 2])])
+    recorded = write(nwbfile, folder / "recorded.nwb")
+    latents = latents_of(recorded, [("units", "units", [0, 2])])
     source = {key: value for key, value in json.loads(latents.attrs["source"]).items() if key != "dandiset"}
-    return write_nwb(
-        latents.assign_attrs(source=json.dumps(source)), recording.with_name("latents.nwb"), source=recording
-    )
+    write_nwb(latents.assign_attrs(source=json.dumps(source)), folder / "latents.nwb", source=recorded)
+    return folder
+
+
+@pytest.fixture
+def recording(made: Path, tmp_path: Path) -> Path:
+    """The recording, in a folder of the test's own."""
+    return Path(shutil.copy(made / "recorded.nwb", tmp_path))
+
+
+@pytest.fixture
+def content(made: Path) -> bytes:
+    """Its bytes."""
+    return (made / "recorded.nwb").read_bytes()
+
+
+@pytest.fixture
+def result(made: Path, tmp_path: Path) -> Path:
+    """The results, as `write_nwb` writes them, in a folder of the test's own."""
+    return Path(shutil.copy(made / "latents.nwb", tmp_path))

@@ -34,7 +34,7 @@ class Request:
 
 @dataclass
 class Fault:
-    """What is to go wrong with the next requests that match."""
+    """What is to go wrong with the next requests that match, after the first few of them."""
 
     on: str
     times: int
@@ -42,6 +42,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     cut: float | None = None
     wait: float = 0.0
+    skip: int = 0
 
 
 @dataclass
@@ -105,6 +106,8 @@ def _server(archive: Archive, role: str) -> ThreadingHTTPServer:
             with archive.lock:
                 archive.requests.append(request)
                 fault = next((each for each in archive.faults if each.times > 0 and each.on in str(request)), None)
+                if fault is not None and fault.skip > 0:
+                    fault.skip, fault = fault.skip - 1, None
                 if fault is not None:
                     fault.times -= 1
             if fault is not None:

@@ -1,0 +1,69 @@
+import json
+
+import h5py
+import pytest
+from nwbinspector import available_checks
+
+from nwb_sbtt import validate
+from nwb_sbtt.errors import FileError
+from nwb_sbtt.io.remedies import OTHERWISE, REMEDIES, remedy_of_check, remedy_of_schema
+from tests.dandi.conftest import PATH
+from tests.io.nwbfiles import new_file, write
+from tests.small import call
+
+
+def test_every_check_that_is_run_has_something_to_do_about_it():
+    names = {check.__name__ for check in available_checks}
+    assert sorted(names - set(REMEDIES)) == []
+    assert remedy_of_check("check_of_tomorrow") == OTHERWISE
+    assert "export" in remedy_of_schema("MissingError") and "newest" in remedy_of_schema("New")
+
+
+def test_results_pass_what_dandi_asks_for(result):
+    found = validate(result)
+    assert [each for each in found if each.blocks] == []
+
+
+def test_what_dandi_refuses_comes_first_with_what_to_do_and_sets_the_exit_code(tmp_path, monkeypatch, capsys):
+    path = write(new_file(), tmp_path / "x.nwb")
+    with h5py.File(path, "a") as file:
+        del file["general/subject"]
+    found = validate(path)
+    assert (found[0].level, found[0].check, found[0].blocks) == ("critical", "check_subject_exists", True)
+    assert found[0].remedy.startswith("add nwbfile.subject = Subject(")
+    levels = [each.level for each in found]
+    assert levels == sorted(levels, key=("error", "critical", "violation", "suggestion").index)
+    assert call(monkeypatch, "validate", path) == 1
+    out = capsys.readouterr().out
+    assert out.count("to do: ") == len(found)
+    assert out.endswith("DANDI would refuse it\n")
+    assert call(monkeypatch, "validate", path, "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["refused"] and said["findings"] == [each.as_dict() for each in found]
+
+
+def test_a_file_against_the_schema_is_an_error_with_its_place(result):
+    with h5py.File(result, "a") as file:
+        del file["units/id"].attrs["neurodata_type"]
+        del file["session_description"]
+        file["session_description"] = 3.5
+    errors = [each for each in validate(result) if each.level == "error"]
+    assert errors and all(each.remedy and each.place for each in errors)
+
+
+def test_what_is_no_nwb_file_is_one_line(tmp_path):
+    path = tmp_path / "x.nwb"
+    path.write_bytes(b"nothing")
+    with pytest.raises(FileError, match="is not an HDF5 file"):
+        validate(path)
+    with pytest.raises(FileError, match="there is no file"):
+        validate(tmp_path / "y.nwb")
+    with pytest.raises(FileError, match="Zarr store; the validators read HDF5 files only"):
+        validate(tmp_path)
+
+
+def test_a_file_of_an_archive_is_fetched_and_checked(archive, content, monkeypatch, capsys):
+    archive.add("000140", PATH, content)
+    archive.publish("000140", "0.1.0")
+    assert call(monkeypatch, "validate", f"DANDI:000140/{PATH}") == 0
+    assert "DANDI would take it" in capsys.readouterr().out
