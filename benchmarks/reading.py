@@ -1,0 +1,342 @@
+"""Seconds and memory of reading, beside h5py's own reading of the same bytes: one table.
+
+Recordings are generated: sorted units (with and without intervals, stored plainly and by gzip) and a compressed
+ElectricalSeries of int16. Each way of reading is measured in a process of its own, h5py and `read_nwb` in turn; the time
+kept is the median. Of a series h5py reads one chunk after the other; of units the whole array of spike times, the way
+they are read by hand. `of h5py` is h5py's time by ours, `CPU` ours by h5py's, `peak` what the process held beyond its
+imports, and `within` whether that is the limit, HDF5's cache of chunks and what the result and its making take. The last
+rows count the same few units the way of other programs, in the Python that `--others` names.
+
+    python benchmarks/reading.py --spikes 1e8 --gigabytes 1 --limit 256 --json reading.json --figure reading.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from machine import save, show
+
+USES = ("lfp", "power", "spikes")
+CHUNK_SECONDS = 0.5
+CHUNK_SPIKES = 1 << 17
+BIN_WIDTH = 0.02
+RATE = 25.0
+"""Spikes a second of each unit."""
+MEGABYTE = 1e6
+CHUNK_CACHE = 64 * 2**20
+"""What the reader lets HDF5 keep of a file; it comes on top of the limit."""
+MAKING = 6
+"""Most memory that a result takes while it is made, in sizes of the result."""
+OTHERS = ("pynapple", "nlb_tools")
+NO_NUMBER = "-"
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, print and save; 1 where a peak was above its limit."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--spikes", type=float, default=1e8, help="of the largest units table")
+    arguments.add_argument("--units", type=int, default=1000, help="of the largest units table")
+    arguments.add_argument("--gigabytes", type=float, default=1.0, help="of the series, uncompressed")
+    arguments.add_argument("--limit", type=float, help="megabytes of memory; a quarter of the series where left out")
+    arguments.add_argument("--repeats", type=int, default=3)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--others", type=Path, default=Path(sys.executable), help="Python with pynapple, nlb_tools")
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--figure", type=Path)
+    arguments.add_argument("--small", action="store_true", help="a megabyte of spikes, 24 MB of 16 channels, once")
+    arguments.add_argument("--count", type=Path, help=argparse.SUPPRESS)
+    arguments.add_argument("--way", choices=OTHERS, help=argparse.SUPPRESS)
+    asked = arguments.parse_args(given)
+    if asked.count is not None:
+        print(json.dumps(_count_otherwise(asked.count, asked.way)))
+        return 0
+    if asked.small:
+        asked.spikes, asked.units, asked.gigabytes, asked.repeats = 1.2e5, 40, 0.024, 1
+    limit = asked.gigabytes * 1e9 / 4 if asked.limit is None else asked.limit * MEGABYTE
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [*_of_units(Path(folder), asked, limit), *_of_series(Path(folder), asked, limit)]
+        compared = _compared(Path(folder), asked)
+    show(rows)
+    print()
+    show(compared)
+    save(asked.json, {**vars(asked), "limit": limit, "bin_width": BIN_WIDTH}, [*rows, *compared])
+    if asked.figure:
+        _figure(rows, compared, asked.figure)
+    return 0 if all(row["within"] == "yes" for row in rows) else 1
+
+
+def _of_units(folder: Path, asked: argparse.Namespace, limit: float) -> list[dict[str, Any]]:
+    size = {"n_spikes": int(asked.spikes), "n_units": asked.units, "seed": asked.seed}
+    tenth = {"n_spikes": int(asked.spikes / 10), "n_units": max(asked.units // 10, 1), "seed": asked.seed}
+    cases = [
+        ("units", {**size, "packed": False, "intervals": True}),
+        ("units, no intervals", {**size, "packed": False, "intervals": False}),
+        ("units, gzip", {**tenth, "packed": True, "intervals": True}),
+    ]
+    rows = []
+    for name, options in cases:
+        path = folder / "units.nwb"
+        _apart(_make_units, path, **options)
+        rows.append(_row(name, _apart(_measure, path, series="units/spike_times", limit=limit, repeats=asked.repeats)))
+        path.unlink()
+    return rows
+
+
+def _of_series(folder: Path, asked: argparse.Namespace, limit: float) -> list[dict[str, Any]]:
+    path, shape = folder / "series.nwb", (8000.0, 16) if asked.small else (20000.0, 128)
+    _apart(_make_series, path, gigabytes=asked.gigabytes, rate=shape[0], channels=shape[1], seed=asked.seed)
+    given = {"series": "acquisition/raw/data", "limit": limit, "repeats": asked.repeats}
+    rows = [_row(f"series as {use}", _apart(_measure, path, use=use, **given)) for use in USES]
+    path.unlink()
+    return rows
+
+
+def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    ours, plain = found["ours"], found["plain"]
+    peak, allowed = found["peak"], found["limit"] + CHUNK_CACHE + MAKING * found["result"]
+    return {
+        "read": name,
+        "MB": round(found["bytes"] / MEGABYTE),
+        "seconds": ours[0],
+        "MB/s": round(found["bytes"] / MEGABYTE / ours[0]),
+        "h5py MB/s": round(found["bytes"] / MEGABYTE / plain[0]),
+        "of h5py": plain[0] / ours[0],
+        "CPU": ours[1] / plain[1],
+        "peak MB": round(peak / MEGABYTE),
+        "result MB": round(found["result"] / MEGABYTE, 1),
+        "limit MB": round(found["limit"] / MEGABYTE),
+        "within": "yes" if peak <= allowed else "NO",
+    }
+
+
+def _measure(path: Path, *, series: str, limit: float, repeats: int, use: str = "lfp") -> dict[str, Any]:
+    """Read a file by h5py and by `read_nwb` in turn; seconds of both are pairs of wall and CPU."""
+    import h5py
+
+    from nwb_sbtt.config import ElectricalConfig, ReadConfig, Window
+    from nwb_sbtt.io.reader import read_nwb
+
+    with h5py.File(path, "r") as file:
+        n_bytes = file[series].size * file[series].dtype.itemsize
+        seconds = file[series].attrs.get("seconds")
+    window = None if seconds is None else Window(start=0.0, stop=float(seconds))
+    config = ReadConfig(electrical=ElectricalConfig(use=use), bin_width=BIN_WIDTH, cut=window, memory_limit=limit)
+
+    def plain() -> None:
+        with h5py.File(path, "r") as file:
+            data = file[series]
+            step = data.chunks[0] if data.ndim == 2 else len(data)
+            for first in range(0, data.shape[0], step):
+                data[first : first + step]
+
+    before = _peak()
+    result = float(read_nwb(path, config).nbytes)
+    peak = _peak() - before
+    times = [(_timed(plain), _timed(lambda: read_nwb(path, config))) for _ in range(repeats)]
+    return {
+        "bytes": n_bytes,
+        "limit": limit,
+        "result": result,
+        "peak": peak,
+        "plain": [statistics.median(each[0][i] for each in times) for i in (0, 1)],
+        "ours": [statistics.median(each[1][i] for each in times) for i in (0, 1)],
+    }
+
+
+def _compared(folder: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """Counts of the same few units, by `read_nwb` and by other programs; each opens the file itself."""
+    path = folder / "few.nwb"
+    n_units = max(asked.units // 10, 1)
+    _apart(_make_units, path, n_spikes=int(asked.spikes / 100), n_units=n_units, seed=asked.seed, intervals=True)
+    rows = [{"counts by": "nwb_sbtt", **_apart(_count, path)}]
+    for name in OTHERS:
+        known = subprocess.run([asked.others, "-c", f"import {name}"], capture_output=True, check=False)
+        if known.returncode:
+            rows.append({"counts by": name, **dict.fromkeys(("seconds", "CPU s", "peak MB", "spikes"), NO_NUMBER)})
+            rows[-1]["version"] = "not installed"
+            continue
+        command = [asked.others, __file__, "--count", path, "--way", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{name} cannot count the spikes of the generated file:\n{done.stderr}")
+        rows.append({"counts by": name, **json.loads(done.stdout.splitlines()[-1])})
+    return rows
+
+
+def _count(path: Path) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    from nwb_sbtt.io.reader import read_nwb
+
+    return _counted(lambda: read_nwb(path, bin_width=BIN_WIDTH)["values"].values.sum(), version("nwb_sbtt"))
+
+
+def _count_otherwise(path: Path, way: str) -> dict[str, Any]:
+    """Counts in bins the way of another program, which this Python must have."""
+    from importlib.metadata import version
+
+    if way == "pynapple":
+        import pynapple
+
+        return _counted(lambda: pynapple.load_file(str(path))["units"].count(BIN_WIDTH).values.sum(), version(way))
+    import numpy as np
+    from nlb_tools.nwb_interface import NWBDataset
+
+    def count() -> float:
+        dataset = NWBDataset(str(path))
+        dataset.resample(round(BIN_WIDTH * 1000))
+        return float(np.nansum(dataset.data["spikes"].values))
+
+    return _counted(count, version(way))
+
+
+def _counted(count: Callable[[], float], version: str) -> dict[str, Any]:
+    before, start, work = _peak(), time.perf_counter(), time.process_time()
+    n_spikes = int(count())
+    seconds, used = time.perf_counter() - start, time.process_time() - work
+    peak = round((_peak() - before) / MEGABYTE)
+    return {"seconds": seconds, "CPU s": used, "peak MB": peak, "spikes": n_spikes, "version": version}
+
+
+def _timed(action: Callable[[], object]) -> tuple[float, float]:
+    start, work = time.perf_counter(), time.process_time()
+    action()
+    return time.perf_counter() - start, time.process_time() - work
+
+
+def _peak() -> float:
+    """Largest memory that this process ever held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _apart(action: Callable[..., Any], path: Path, **given: Any) -> Any:
+    """Do something in a process of its own, which has the imports of this one but none of its peaks."""
+    import nwb_sbtt.io.reader  # noqa: F401
+
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as process:
+        return process.submit(action, path, **given).result()
+
+
+def _make_units(path: Path, *, n_spikes: int, n_units: int, seed: int, intervals: bool, packed: bool = False) -> None:
+    """Write units that fire at random, RATE spikes a second each, on a clock of 30 kHz; watched but for a second if asked."""
+    import h5py
+    import numpy as np
+    from pynwb import NWBHDF5IO
+
+    each = n_spikes // n_units
+    seconds = each / RATE
+    nwbfile = _new_file()
+    watched = np.array([[0, seconds / 2], [seconds / 2 + 1, seconds]]).round(2) if intervals else None
+    for _ in range(n_units):
+        nwbfile.add_unit(spike_times=np.zeros(1), **({"obs_intervals": watched} if intervals else {}))
+    for start in (0.0, seconds / 2 + 1):
+        nwbfile.add_trial(start_time=start, stop_time=start + seconds / 2 - 1)
+    with NWBHDF5IO(path, "w") as io:
+        io.write(nwbfile)
+    rng = np.random.default_rng(seed)
+    # pynwb would hold all spikes in memory at once.
+    with h5py.File(path, "a") as file:
+        index, column = file["units/spike_times_index"], file["units/spike_times"]
+        stored = dict(column.attrs)
+        del file["units/spike_times"]
+        options = {"chunks": (min(CHUNK_SPIKES, n_spikes),), "compression": "gzip"} if packed else {}
+        column = file["units"].create_dataset("spike_times", (each * n_units,), "f8", **options)
+        column.attrs.update({**stored, "seconds": round(seconds, 2)})
+        attributes = dict(index.attrs)
+        del file["units/spike_times_index"]
+        ends = (np.arange(n_units, dtype=np.uint64) + 1) * each
+        file["units"].create_dataset("spike_times_index", data=ends).attrs.update(attributes)
+        file["units/spike_times_index"].attrs["target"] = column.ref
+        for unit in range(n_units):
+            times = np.sort(rng.uniform(0, seconds, each))
+            column[unit * each : (unit + 1) * each] = np.round(times * 30000) / 30000
+
+
+def _make_series(path: Path, *, gigabytes: float, rate: float, channels: int, seed: int) -> None:
+    """Write an int16 recording of about that size, chunk by chunk, by gzip."""
+    import numpy as np
+    from hdmf.data_utils import GenericDataChunkIterator
+    from pynwb import NWBHDF5IO, H5DataIO
+    from pynwb.ecephys import ElectricalSeries
+
+    rows = int(gigabytes * 1e9 / 2 / channels)
+    chunk_rows = int(CHUNK_SECONDS * rate)
+    noise = (np.random.default_rng(seed).normal(size=(chunk_rows, channels)) * 20).astype(np.int16)
+
+    class Noise(GenericDataChunkIterator):
+        """Noise, another stretch of it in each chunk, over a slow wave and spikes every tenth of a second."""
+
+        def _get_data(self, selection: tuple[slice, ...]) -> np.ndarray:
+            first, stop = selection[0].start, selection[0].stop
+            wave = (500 * np.sin(2 * np.pi * 8 * np.arange(first, stop) / rate)).astype(np.int16)
+            data = np.roll(noise, first // chunk_rows * 7919, axis=0)[: stop - first] + wave[:, None]
+            data[:: int(rate / 10)] -= 400
+            return data[:, selection[1]]
+
+        def _get_maxshape(self) -> tuple[int, int]:
+            return rows, channels
+
+        def _get_dtype(self) -> np.dtype:
+            return np.dtype(np.int16)
+
+    nwbfile = _new_file()
+    group = nwbfile.create_electrode_group(
+        name="probe", description="generated", location="cortex", device=nwbfile.create_device(name="probe")
+    )
+    for _ in range(channels):
+        nwbfile.add_electrode(group=group, location="cortex")
+    shape = (chunk_rows, channels)
+    data = H5DataIO(Noise(buffer_shape=shape, chunk_shape=shape), compression="gzip", compression_opts=1)
+    electrodes = nwbfile.create_electrode_table_region(list(range(channels)), "all")
+    nwbfile.add_acquisition(ElectricalSeries(name="raw", data=data, electrodes=electrodes, rate=rate, conversion=1e-6))
+    with NWBHDF5IO(path, "w") as io:
+        io.write(nwbfile)
+
+
+def _new_file() -> Any:
+    from pynwb import NWBFile
+
+    return NWBFile("generated", "reading", datetime(2024, 3, 1, tzinfo=UTC))
+
+
+def _figure(rows: list[dict[str, Any]], compared: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    rates, memory, others = figure.subplots(1, 3)
+    names = [row["read"] for row in rows]
+    places = range(len(rows))
+    rates.barh([place - 0.2 for place in places], [row["h5py MB/s"] for row in rows], 0.38, label="h5py", color="0.7")
+    rates.barh([place + 0.2 for place in places], [row["MB/s"] for row in rows], 0.38, label="read_nwb", color="C0")
+    rates.set(xscale="log", xlabel="MB of stored values a second", yticks=places, yticklabels=names)
+    memory.barh(places, [row["peak MB"] for row in rows], 0.6, color="C0", label="peak")
+    memory.barh(places, [row["result MB"] for row in rows], 0.3, color="C1", label="result")
+    memory.axvline(rows[0]["limit MB"], color="k", ls="--", label="memory limit, beside the result")
+    memory.set(xlabel="MB", yticks=places, yticklabels=[])
+    there = [row for row in compared if row["seconds"] != NO_NUMBER]
+    others.barh(
+        [f"{row['counts by']} {row['version']}" for row in there], [row["seconds"] for row in there], color="C0"
+    )
+    others.set(xlabel=f"s to count {compared[0]['spikes']:,} spikes in bins")
+    for axes in (rates, memory, others):
+        axes.invert_yaxis()
+    rates.legend(fontsize="small")
+    memory.legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
