@@ -99,6 +99,38 @@ def simulate(
 
 
 @app.command()
+def fit(
+    name: Set,
+    run_dir: Annotated[
+        Path, typer.Option(help="folder that the fit is kept in; an interrupted one is resumed", show_default=False)
+    ],
+    bin_width: BinWidth = 0.005,
+    phase: PhaseOption = Phase.val,
+    folder: Folder = Path("nlb"),
+    seeds: Annotated[int, typer.Option(min=1, help="models to fit and to average")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = 0,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit to prepared tensors, and write the rates of all trials into the run folder.
+
+    Held-out units and the bins to predict are never shown, only scored; the evaluated trials are not looked at before the model
+    is done.
+    """
+    from nwb_sbtt.config import FitConfig, build, override
+    from nwb_sbtt.nlb.modelling import predict, save_rates
+    from nwb_sbtt.nlb.preparation import load_prepared
+    from nwb_sbtt.textfiles import load_settings
+
+    prepared = load_prepared(folder, name, bin_width=bin_width, phase=_phase(phase))
+    settings = {"seed": seed, "seeds": seeds, **(load_settings(config) if config else {})}
+    chosen = override(build(FitConfig, settings), set_ or [])
+    rates = predict(prepared, chosen, run_dir=run_dir)
+    typer.echo(f"wrote {save_rates(rates, prepared, run_dir, overwrite=overwrite)}")
+
+
+@app.command()
 def submit(
     rates: Annotated[
         list[Path],

@@ -25,8 +25,9 @@ device they are fitted: what is drawn at random depends on it.
 def to_batch(ds: xr.Dataset, session: str = "session") -> Batch:
     """Put a Dataset into tensors.
 
-    Everything observed is scored and, but for channels marked ``held_out``, shown. Where little of many channels was observed,
-    the batch is sparse (see `SPARSE_SHARE`): the same to the models, but for what is drawn at random.
+    Everything observed is scored and, but for channels marked ``held_out`` and times marked ``forecast``, shown. Where little
+    of many channels was observed, the batch is sparse (see `SPARSE_SHARE`): the same to the models, but for what is drawn at
+    random.
 
     Raises
     ------
@@ -38,6 +39,8 @@ def to_batch(ds: xr.Dataset, session: str = "session") -> Batch:
     shown = observed
     if "held_out" in ds.coords:
         shown = observed & ~torch.from_numpy(ds["held_out"].values.astype(bool))
+    if "forecast" in ds.coords:
+        shown = shown & ~torch.from_numpy(ds["forecast"].values.astype(bool))[:, None]
     exposure = None
     if "exposure" in ds:
         exposure = torch.where(observed, torch.from_numpy(ds["exposure"].values.copy()), 1.0)

@@ -118,6 +118,7 @@ def prepare(
         if (behavior := source.behavior(windows)) is not None:
             inputs["train_behavior"] = behavior
         about["units_heldout"] = training.unit_id[ordered(training, held_out=True)].tolist()
+        about["train_starts"] = (windows.first * bin_width).tolist()
         about["train_trials"] = training.trials["id"][windows.rows].tolist()
     own = _Source(evaluated, which, bin_width, bool(compat))
     eval_windows = place_windows(evaluated.trials, which, bin_width, (eval_split,))

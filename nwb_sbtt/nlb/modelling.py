@@ -1,0 +1,117 @@
+"""Rates of a set from the default model: what is held out or lies ahead is never shown, in training as in evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwb_sbtt.config import FitConfig
+from nwb_sbtt.data.schema import make_dataset
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.fitting import fit
+from nwb_sbtt.io.tensorfile import write_tensors
+from nwb_sbtt.nlb.preparation import Prepared
+from nwb_sbtt.nlb.submission import check_rates
+
+Array = NDArray[Any]
+PARTS = ("train", "eval")
+
+
+def predict(prepared: Prepared, config: FitConfig | None = None, *, run_dir: Path | str) -> dict[str, Array]:
+    """Fit to the training trials, and infer the rates of these and of the evaluated trials.
+
+    The encoder sees held-in units within the windows alone; held-out units and the bins after a window are only ever scored.
+    Models are compared on validation trials that are drawn from the training trials; evaluated trials are not looked at before
+    the model is done. Rates are posterior means, those of several seeds averaged in their logarithm.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        With training trials.
+    config : FitConfig, optional
+        ``seeds`` above 1 fits an ensemble.
+    run_dir : path
+        An ordinary run folder; an interrupted fit goes on.
+
+    Returns
+    -------
+    dict of name to array (trial, time, unit)
+        In the layout of a submission, expected counts per bin.
+
+    Raises
+    ------
+    DataError
+        If there are no training trials, or nothing to fit.
+    TrainingError, ConfigError
+        As `nwb_sbtt.fit`.
+    """
+    training = trials_of(prepared, "train")
+    fitted = fit(training, config, run_dir=run_dir)
+    rates: dict[str, Array] = {}
+    for part in PARTS:
+        ds = training if part == "train" else trials_of(prepared, "eval")
+        expected = fitted.infer(ds)["rates"].values * prepared.bin_width
+        n_bins = int((~ds["forecast"].values).sum())
+        for held_out, kind in ((False, "heldin"), (True, "heldout")):
+            own = expected[:, :, ds["held_out"].values == held_out].astype(np.float32)
+            rates[f"{part}_rates_{kind}"] = own[:, :n_bins]
+            rates[f"{part}_rates_{kind}_forward"] = own[:, n_bins:]
+    check_rates(prepared.group, rates, prepared)
+    return rates
+
+
+def save_rates(rates: dict[str, Array], prepared: Prepared, folder: Path | str, *, overwrite: bool = False) -> Path:
+    """Write rates as ``GROUP.PHASE.rates.h5``, in the layout of a submission.
+
+    Raises
+    ------
+    FileError
+        If the file exists and may not be replaced, or cannot be written.
+    """
+    path = Path(folder) / f"{prepared.group}.{prepared.phase}.rates.h5"
+    return write_tensors(path, {prepared.group: rates}, about=prepared.about, overwrite=overwrite)
+
+
+def trials_of(prepared: Prepared, part: str) -> xr.Dataset:
+    """The training or the evaluated trials as a Dataset of windows and the bins after them, held-in units first.
+
+    Coordinates ``held_out`` (channel) and ``forecast`` (time) mark what no encoder sees. Of evaluated trials nothing else is
+    observed than held-in units within the window.
+
+    Raises
+    ------
+    DataError
+        If there are no training trials.
+    """
+    inputs = prepared.inputs
+    if "train_spikes_heldout" not in inputs:
+        raise DataError("there are no training trials: prepare the set with the file that holds them too")
+    n_bins, n_held_in = inputs["train_spikes_heldin"].shape[1:]
+    n_forward, n_held_out = inputs["train_spikes_heldout_forward"].shape[1:]
+    if part == "train":
+        window = np.concatenate([inputs["train_spikes_heldin"], inputs["train_spikes_heldout"]], axis=2)
+        after = np.concatenate([inputs["train_spikes_heldin_forward"], inputs["train_spikes_heldout_forward"]], axis=2)
+        counts = np.concatenate([window, after], axis=1)
+    else:
+        shown = inputs["eval_spikes_heldin"]
+        counts = np.full((len(shown), n_bins + n_forward, n_held_in + n_held_out), np.nan, dtype=np.float32)
+        counts[:, :n_bins, :n_held_in] = shown
+    starts = prepared.about["train_starts"] if part == "train" else None
+    units = [*prepared.about["units_heldin"], *prepared.about["units_heldout"]]
+    return make_dataset(
+        counts,
+        np.isfinite(counts),
+        bin_width=prepared.bin_width,
+        kind="units",
+        channel_id=np.asarray(units),
+        trial_start=starts,
+        coords={
+            "held_out": ("channel", np.arange(n_held_in + n_held_out) >= n_held_in),
+            "forecast": ("time", np.arange(n_bins + n_forward) >= n_bins),
+        },
+        attrs={"unit": "counts", "session_id": prepared.group},
+    )
