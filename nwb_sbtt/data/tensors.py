@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from nwb_sbtt.batch import Batch, to_sparse
-from nwb_sbtt.data.schema import check_dataset
+from nwb_sbtt.data.schema import DIMS, check_dataset
 
 SPARSE_SHARE, SPARSE_FROM = 0.35, 200
 """A batch is sparse where fewer entries are observed than `SPARSE_SHARE` of those of all channels but `SPARSE_FROM`.
@@ -61,6 +61,8 @@ def to_batch(ds: xr.Dataset, session: str = "session") -> Batch:
 LATENT_DIMS = {
     "rates": ("trial", "time", "channel"),
     "mean": ("trial", "time", "channel"),
+    "events": ("trial", "time", "channel"),
+    "denoised": ("trial", "time", "channel"),
     "factors": ("trial", "time", "factor"),
     "inputs": ("trial", "time", "input"),
     "initial_condition": ("trial", "initial"),
@@ -70,6 +72,8 @@ LATENT_DIMS = {
 
 def to_latents(ds: xr.Dataset, arrays: Mapping[str, Tensor], attrs: Mapping[str, str]) -> xr.Dataset:
     """Label what a model inferred with the coordinates of the data it was inferred from.
+
+    Events that were found in fluorescence come along, with the fluorescence that they make (``denoised``).
 
     Parameters
     ----------
@@ -83,5 +87,7 @@ def to_latents(ds: xr.Dataset, arrays: Mapping[str, Tensor], attrs: Mapping[str,
     data: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         name: (LATENT_DIMS[name.removesuffix("_sd")], tensor.float().cpu().numpy()) for name, tensor in arrays.items()
     }
-    data["observed"] = (("trial", "time", "channel"), ds["observed"].values)
+    if "denoised" in ds:
+        data |= {"events": (DIMS, ds["values"].values), "denoised": (DIMS, ds["denoised"].values)}
+    data["observed"] = (DIMS, ds["observed"].values)
     return xr.Dataset(data, coords=ds.coords, attrs={**ds.attrs, **attrs})

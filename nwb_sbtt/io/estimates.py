@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pynwb import ProcessingModule, TimeSeries
 from pynwb.base import TimeSeriesReference, TimeSeriesReferenceVectorData
 from pynwb.epoch import TimeIntervals
+from pynwb.ophys import PlaneSegmentation, RoiResponseSeries
 
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.layout import (
@@ -39,6 +40,16 @@ _KINDS = {"factors": "factors", "inputs": "inferred_inputs"}
 _TEXTS = {
     "factors": "Latent factors of the population activity: what the estimates of all channels are read out from",
     "inputs": "Inputs to the model's dynamical system, inferred from the data",
+}
+ROI = "roi"
+"""Column that links each channel to its row of a table of ROIs."""
+FOUND = ("events", "denoised")
+"""Core series where the channels are ROIs, so that whatever shows recorded events or fluorescence shows these too."""
+_CHANNEL_TEXTS = {
+    "rates": "Inferred rate of each channel",
+    "mean": "Inferred noise-free signal of each channel",
+    "events": "Sizes of the calcium events found in the fluorescence of each channel; 0 where there was no sample",
+    "denoised": "Fluorescence that the events make, baseline included; 0 where there was no sample",
 }
 _SPREAD = "Posterior standard deviation"
 _SEGMENT_COLUMNS = {
@@ -62,7 +73,7 @@ def column_names(latents: xr.Dataset) -> dict[str, dict[str, str]]:
         "tags_index",
         "trial_start",
     }
-    taken |= {"id", "name", "description", "colnames", "columns", "namespace", "neurodata_type", "object_id"}
+    taken |= {ROI, "id", "name", "description", "colnames", "columns", "namespace", "neurodata_type", "object_id"}
     names: dict[str, dict[str, str]] = {"trial": {}, "channel": {}}
     for key, coord in latents.coords.items():
         if coord.dims in (("trial",), ("channel",)) and key != "trial_start":
@@ -109,10 +120,11 @@ def add_estimates(
     recorded : TimeSeries or None
         The series in this file that all channels come from.
     """
-    channels = _channels_table(latents, name)
+    paths = np.array(tables_of(latents))
+    only = tables.get(str(paths[0])) if (paths == paths[0]).all() else None
+    channels = _channels_table(latents, name, None if only is None else _Region(only, channel_rows(latents, only)))
     module.add(record)
     module.add(channels)
-    paths = np.array(tables_of(latents))
     groups = []
     for path, suffix in table_suffixes(paths).items():
         columns = np.flatnonzero(paths == path)
@@ -136,9 +148,12 @@ class _Region:
     def __init__(self, table: DynamicTable, rows: NDArray[np.intp]) -> None:
         self._table, self._rows = table, rows
 
-    def new(self) -> DynamicTableRegion:
-        text = "Row of the table behind each column of the data."
-        return DynamicTableRegion(name="channels", data=self._rows.tolist(), description=text, table=self._table)
+    @property
+    def of_rois(self) -> bool:
+        return isinstance(self._table, PlaneSegmentation)
+
+    def new(self, name: str = "channels", text: str = "Row of the table behind each column of the data.") -> Any:
+        return DynamicTableRegion(name=name, data=self._rows.tolist(), description=text, table=self._table)
 
 
 class _Shelf:
@@ -155,11 +170,20 @@ class _Shelf:
     ) -> None:
         for variable in (each for each in CHANNEL_VARIABLES if each in self._latents):
             kind = InferredRateSeries if variable == "rates" else InferredSignalSeries
-            unit = "Hz" if variable == "rates" else str(self._latents.attrs.get("unit", "a.u."))
-            text = (
-                "Inferred rate of each channel" if variable == "rates" else "Inferred noise-free signal of each channel"
-            )
+            unit, text = self._unit(variable), self._text(variable)
             sd = self._sd(variable, suffix, columns, unit, text)
+            if variable in FOUND and region.of_rois:
+                self._add(
+                    RoiResponseSeries(
+                        name=self._named(variable, suffix),
+                        description=self._described(text),
+                        data=self._samples(variable, columns),
+                        unit=unit,
+                        rois=region.new("rois"),
+                        **self._timing(),
+                    )
+                )
+                continue
             self._add(
                 kind(
                     name=self._named(variable, suffix),
@@ -172,6 +196,23 @@ class _Shelf:
                     **self._timing(),
                 )
             )
+
+    def _unit(self, variable: str) -> str:
+        by_rates = "rates" in self._latents
+        return {"rates": "Hz", "events": "counts" if by_rates else self._recorded_unit}.get(
+            variable, self._recorded_unit
+        )
+
+    @property
+    def _recorded_unit(self) -> str:
+        return str(self._latents.attrs.get("unit", "a.u."))
+
+    def _text(self, variable: str) -> str:
+        if variable == "mean" and self._latents.attrs.get("signal") == "events":
+            return "Inferred size of the calcium events of each channel that is expected in a bin"
+        if variable == "events" and "rates" in self._latents:
+            return "Inferred number of spikes of each channel in a bin"
+        return _CHANNEL_TEXTS[variable]
 
     def add_latent_series(self, record: LatentVariableModel) -> None:
         for variable in (each for each in LATENT_VARIABLES if each in self._latents):
@@ -244,7 +285,8 @@ class _Shelf:
         return values.reshape(-1, values.shape[-1])[:, columns]
 
 
-def _channels_table(latents: xr.Dataset, name: str) -> DynamicTable:
+def _channels_table(latents: xr.Dataset, name: str, region: _Region | None) -> DynamicTable:
+    """Table of the channels, each linked to its ROI where `region` says which rows of one table of ROIs they are."""
     texts = {
         "channel_id": "id of the channel in its table",
         "channel_row": "row of the channel in its table",
@@ -252,11 +294,20 @@ def _channels_table(latents: xr.Dataset, name: str) -> DynamicTable:
         "series": "path, in the recording, of the series that the channel was read from",
         "sampling_offset": "time from the start of a frame to the moment the channel was sampled, in seconds",
         "held_out": "whether the channel was kept from the model's encoder",
+        "decay": "time constant, in seconds, with which the channel's calcium decays",
+        "rise": "time constant, in seconds, with which it rises; 0 where it does at once",
+        "gain": "fluorescence that one spike adds, in the unit of the data",
+        "noise": "standard deviation of the noise, in the unit of the data",
+        "baseline": "fluorescence without events, the mean over time, in the unit of the data",
+        "decay_log_sd": "how well the decay is known: standard deviation of its natural logarithm",
+        "smallest_event": "size that every event of the channel exceeds, in the unit of the data",
     }
     columns = [
         VectorData(name=column, description=texts.get(coord, f"{coord} of the channel"), data=_storable(latents, coord))
         for coord, column in column_names(latents)["channel"].items()
     ]
+    if region is not None and region.of_rois:
+        columns.append(region.new(ROI, "the ROI that the channel is"))
     return DynamicTable(
         name=f"{name}_channels",
         description="The channels that the model was given, in their order, one row per channel.",

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import ConfigError, DataError
 
-CHANNEL_VARIABLES = ("rates", "mean")
-"""Variables (trial, time, channel); each may have a companion ``_sd``."""
+ESTIMATES = ("rates", "mean")
+"""What a model says of each channel."""
+CHANNEL_VARIABLES = (*ESTIMATES, "events", "denoised")
+"""Variables (trial, time, channel); each may have a companion ``_sd``. Events lie in fluorescence, and denoised is what they
+make of it where they were found before the model was fitted."""
 LATENT_VARIABLES = {"factors": "factor", "inputs": "input"}
 """Variables (trial, time, *) and the name of their last dim; each may have a companion ``_sd``."""
 INITIAL = "initial_condition"
@@ -169,8 +172,10 @@ def _check_variables(latents: xr.Dataset, expected: dict[str, tuple[str, ...]]) 
         raise DataError(f"cannot write {_listed(unknown)}: known are {_listed(expected)}; use Dataset.drop_vars")
     if "observed" not in present:
         raise DataError("the Dataset has no 'observed': without it nobody can tell which entries were measured")
-    if len(present & set(CHANNEL_VARIABLES)) > 1 or not present - {"observed"}:
-        raise DataError(f"the Dataset holds {_listed(sorted(present))}; expected 'rates' or 'mean', 'factors', …")
+    if (set(ESTIMATES) <= present and "events" not in present) or not present - {"observed"}:
+        raise DataError(
+            f"the Dataset holds {_listed(sorted(present))}; expected 'rates' or 'mean' (both beside 'events'), 'factors', …"
+        )
     if orphans := [
         each for each in sorted(present) if each.endswith("_sd") and each.removesuffix("_sd") not in present
     ]:

@@ -62,10 +62,19 @@ def find_series(nwbfile: Any) -> list[Found]:
     for item in nwbfile.objects.values():
         kind = _kind(item)
         if kind is not None:
-            usual = kind != "series" and item.namespace != RESULTS
+            usual = kind != "series" and not _is_result(item)
             usable = kind != "units" or ("spike_times" in item.colnames and len(item) > 0)
             found.append(Found(in_file_path(nwbfile, item), kind, usual and usable, item))
     return sorted(found, key=lambda each: each.path)
+
+
+def _is_result(item: Any) -> bool:
+    """Whether this package wrote a series: one of its own types, or a core type beside the model that it came from."""
+    if item.namespace == RESULTS:
+        return True
+    beside = getattr(item.parent, "data_interfaces", {})
+    models = [name for name, each in beside.items() if each.namespace == RESULTS and name.endswith("_model")]
+    return any(item.name.startswith(name.removesuffix("model")) for name in models)
 
 
 def select(candidates: Sequence[S], patterns: Iterable[str] | None = None) -> list[S]:
