@@ -70,13 +70,15 @@ def inspect(file: File, as_json: Json = False) -> None:
 
     In-file path, type, shape, rate, channels, unit, times, observed share and gaps of each.
     """
-    from nwb_sbtt import verbs
+    # Not by way of the verbs: they bring torch, for which a look at a file should not wait.
     from nwb_sbtt.io.candidates import inspect as inspect_file
+    from nwb_sbtt.report.listing import table_of_candidates
 
+    found = [candidate.as_dict() for candidate in inspect_file(file)]
     if as_json:
-        _print_json([candidate.as_dict() for candidate in inspect_file(file)])
+        _print_json(found)
     else:
-        typer.echo(verbs.list_series(file))
+        typer.echo(table_of_candidates(file.name, found))
 
 
 @app.command()

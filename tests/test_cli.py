@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nwb_sbtt import cli, verbs
+from nwb_sbtt.io import candidates
 from nwb_sbtt.report import page
 from nwb_sbtt.train import checkpoint
 from tests.io import nwbfiles
@@ -433,13 +434,13 @@ def test_an_interrupt_is_a_line_and_exit_code_130(monkeypatch, capsys):
     def interrupted(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verbs, "list_series", interrupted)
+    monkeypatch.setattr(candidates, "inspect", interrupted)
     assert call(monkeypatch, "inspect", "a.nwb") == 130
     assert capsys.readouterr().err.startswith("interrupted; ")
 
 
 def test_a_machine_without_enough_memory_is_an_error_of_one_line(refused, monkeypatch):
-    monkeypatch.setattr(verbs, "list_series", lambda path: np.empty(2**62, np.uint8))
+    monkeypatch.setattr(candidates, "inspect", lambda path: np.empty(2**62, np.uint8))
     assert "not enough memory" in refused("inspect", "a.nwb")
 
 
@@ -473,3 +474,13 @@ def test_starting_the_command_line_loads_nothing_heavy():
     heavy = ["torch", "pynwb", "h5py", "hdmf", "matplotlib", "xarray", "sklearn", "scipy", "numpy"]
     code = f"import sys, nwb_sbtt.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout == b"[]\n"
+
+
+def test_a_look_at_a_file_does_not_wait_for_torch(source):
+    code = (
+        "import sys; from nwb_sbtt.cli import main; sys.argv = ['nwb-sbtt', 'inspect', sys.argv[1]]\n"
+        "try: main()\n"
+        "finally: print([name for name in ('torch', 'matplotlib', 'sklearn') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, source], capture_output=True, text=True, check=False)
+    assert done.stderr == "[]\n" and "units" in done.stdout
