@@ -28,6 +28,7 @@ from nwb_sbtt.io.writer import check_target, write_nwb
 from nwb_sbtt.preparation import prepare
 from nwb_sbtt.report.listing import table_of_candidates, table_of_scores
 from nwb_sbtt.report.page import write_report
+from nwb_sbtt.route import route
 from nwb_sbtt.runfolder import SIGNATURE, read_config
 from nwb_sbtt.textfiles import write_text
 
@@ -73,6 +74,9 @@ def fit_files(
     """
     paths = [local_file(path) for path in paths]
     targets = _targets(paths, output, run_dir)
+    read, chosen = route(paths, read, config)
+    for line in chosen:
+        say(line)
     data: dict[str, xr.Dataset] = {}
     for name, path in zip(_session_names(paths), paths, strict=True):
         data[name] = read_nwb(path, read, offsets=_load_offsets(offsets))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pynwb.ophys import RoiResponseSeries
 
-from nwb_sbtt.config import EventsConfig
+from nwb_sbtt.config import EventsConfig, ReadConfig
 from nwb_sbtt.data.deconvolution import Deconvolved, deconvolve, known_indicator
 from nwb_sbtt.data.events import BELOW
 from nwb_sbtt.data.grid import Binned, Grid, Source
@@ -19,8 +20,10 @@ from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.kinetics import UNKNOWN, Indicator
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.fluorescence import Signal
-from nwb_sbtt.io.rois import BYTES_PER_SAMPLE, RoiSource, Samples
+from nwb_sbtt.io.files import open_nwb
+from nwb_sbtt.io.fluorescence import Held, Signal
+from nwb_sbtt.io.rois import BYTES_PER_SAMPLE, RoiSource, Samples, roi_source
+from nwb_sbtt.io.selection import find_series, select
 
 PARAMETERS = ("decay", "rise", "noise", "baseline", "decay_log_sd")
 """Of each ROI: [s], [s], [unit of the series], the same, and the sd of the decay's logarithm."""
@@ -200,6 +203,20 @@ def event_labels(joined: Joined, sources: Sequence[Source]) -> dict[str, tuple[s
         least = np.where(sizes > 0, sizes, np.inf).min(axis=(0, 1))
         labels["smallest_event"] = ("channel", np.where(np.isfinite(least), BELOW * least, 0.0).astype(float))
     return labels
+
+
+def held_signals(path: Path, config: ReadConfig) -> dict[str, Held]:
+    """What the series of ROIs hold that would be read, by in-file path; none where other things would be.
+
+    Raises
+    ------
+    FileError, SelectionError, DataError
+        As `nwb_sbtt.read_nwb`.
+    """
+    with open_nwb(path) as nwbfile:
+        chosen = select(find_series(nwbfile), config.series)
+        sources = [roi_source(nwbfile, each.item, config) for each in chosen if each.kind == "rois"]
+        return {each.path: Held(each.signal, each.signal_reason) for each in sources}
 
 
 @dataclass(frozen=True)
