@@ -5,8 +5,11 @@ from pathlib import Path
 
 from nwb_sbtt.fitted import load
 from nwb_sbtt.io.results import read_result
+from tests.dandi.archive import Archive
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
+NLB = "sub-Jenkins_ses-small_desc-test_ecephys.nwb"
+UPLOADED = "sub-Jenkins/sub-Jenkins_ses-small_desc-sbtt_ecephys.nwb"
 
 
 def test_the_first_tutorial_runs_from_a_recording_to_a_result_and_a_report(tmp_path):
@@ -24,6 +27,42 @@ def test_the_first_tutorial_runs_from_a_recording_to_a_result_and_a_report(tmp_p
     assert result.sizes["channel"] == 29
     assert load(tmp_path / "run").finished == "all 2 epochs done; best at epoch 2"
     assert (tmp_path / "report.html").read_text().count("<img") > 4
+
+
+def test_the_tutorial_on_dandi_goes_all_the_way_round_and_leaves_no_key_anywhere(realdata, tmp_path):
+    small = {"DIR": str(tmp_path), "EPOCHS": "1", "BIN_WIDTH": "0.05", "DANDISET": "000999"}
+    with Archive() as archive:
+        archive.add("000140", f"sub-Jenkins/{NLB}", (realdata / "nlb" / NLB).read_bytes())
+        archive.publish("000140", "0.220113.0408")
+        archive.create("000999", embargoed=True)
+        environment = {
+            **os.environ,
+            **{f"NWB_SBTT_TUTORIAL_{name}": value for name, value in small.items()},
+            **{"DANDI_INSTANCE": archive.url, f"{archive.name}_API_KEY": archive.token, "DANDI_NO_ET": "1"},
+            **{"NWB_SBTT_CACHE_DIR": str(tmp_path / "cache"), "NO_PROXY": "127.0.0.1"},
+        }
+        ended = subprocess.run(
+            [sys.executable, TUTORIALS / "02_dandi.py"],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+            timeout=200,
+            check=False,
+        )
+        (stored,) = archive.dandisets["000999"].versions["draft"].assets.values()
+    assert ended.returncode == 0, ended.stderr
+    assert "training ended: all 1 epochs done" in ended.stdout
+    assert f"derived from DANDI:000140/0.220113.0408, sub-Jenkins/{NLB}" in ended.stdout
+    assert "to do: set subject.age" in ended.stdout
+    assert "the same bytes: True" in ended.stdout
+    assert stored.path == UPLOADED
+    assert stored.blob.content == (tmp_path / "latents.nwb").read_bytes()
+    assert archive.token not in ended.stdout + ended.stderr
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 10
+    assert [path for path in written if archive.token.encode() in path.read_bytes()] == []
+    assert any(archive.token in str(each.headers) for each in archive.requests)
 
 
 def test_every_tutorial_has_text_between_its_cells():

@@ -340,7 +340,9 @@ def main() -> None:
         archive.publish("000140", "0.220113.0408")
         archive.create("000999", name="where results go")
         print(f"export DANDI_NO_ET=1 DANDI_INSTANCE={archive.url}", flush=True)
-        print(f"# to upload into 000999: env '{archive.name}_API_KEY={archive.token}' nwb-sbtt upload …", flush=True)
+        key = f"'{archive.name}_API_KEY={archive.token}'"  # a name that a shell takes in `env` only
+        print(f"env {key} nwb-sbtt upload RESULT.nwb --dandiset 000999", flush=True)
+        print(f"env {key} NWB_SBTT_TUTORIAL_DANDISET=000999 python tutorials/02_dandi.py", flush=True)
         threading.Event().wait()
 
 
