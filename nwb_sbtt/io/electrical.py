@@ -43,6 +43,8 @@ POWER_OVERSAMPLING = 4
 WORKING_BYTES = 24 * 2**20
 """Values of one block, where neither the reach of the filter nor the chunks ask for more. The memory of larger arrays goes back
 to the system each time, and is slow to come again."""
+NAMED = 20
+"""Most electrodes that a note names."""
 UNITS = {"lfp": "volts", "power": "log(V^2)", "spikes": "counts"}
 
 
@@ -174,20 +176,37 @@ class ElectricalSource:
     def _finished(self, values: NDArray[np.float32], weights: NDArray[np.float32], bin_width: float) -> Binned:
         use, support = self.config.electrical.use, self.config.electrical.support
         period = self.sampling_period
+        reached = np.asarray((weights > 0).any(axis=(0, 1)))
+        if use == "spikes":
+            expected = max(np.floor(bin_width / period + 1e-6), 1)
+            exposure = np.minimum(weights / np.float32(expected), 1)
+            notes = self._named(~reached, "have no noise to set a threshold by, or no sample, and are unobserved")
+            return Binned(values, exposure > 0, exposure, notes)
+        # A constant is exactly 0 once the recording's level is off.
+        flat = np.asarray(reached & ~values.any(axis=(0, 1)))
         if use == "lfp":
             # Where pieces overlap in time a bin has a value from each.
             volts = values / np.maximum(weights, 1) * self.scale
-            return Binned(volts.astype(np.float32), weights > 0)
-        if use == "power":
-            band = band_of(self.config.electrical, rate=1 / period, bin_width=bin_width)
-            step = _power_step(band[1], rate=1 / period, bin_width=bin_width)
-            expected = max(np.floor(bin_width / (step * period) + 1e-6), 1)
-            observed = (weights >= support * expected) & (values > 0)
-            mean = np.divide(values, weights, out=np.ones_like(values), where=observed)
-            return Binned((np.log(mean) + 2 * np.log(np.abs(self.scale))).astype(np.float32) * observed, observed)
-        expected = max(np.floor(bin_width / period + 1e-6), 1)
-        exposure = np.minimum(weights / np.float32(expected), 1)
-        return Binned(values, exposure > 0, exposure)
+            return Binned(
+                volts.astype(np.float32), weights > 0, notes=self._named(flat, "are flat in all that was read: 0 V")
+            )
+        band = band_of(self.config.electrical, rate=1 / period, bin_width=bin_width)
+        step = _power_step(band[1], rate=1 / period, bin_width=bin_width)
+        expected = max(np.floor(bin_width / (step * period) + 1e-6), 1)
+        observed = (weights >= support * expected) & (values > 0)
+        mean = np.divide(values, weights, out=np.ones_like(values), where=observed)
+        power = (np.log(mean) + 2 * np.log(np.abs(self.scale))).astype(np.float32) * observed
+        return Binned(
+            power, observed, notes=self._named(flat, "are flat in all that was read, and unobserved, having no power")
+        )
+
+    def _named(self, some: NDArray[np.bool_], what: str) -> tuple[str, ...]:
+        """A note that names some of the electrodes; none where there are none."""
+        ids = self.channel_id[some].tolist()
+        if not ids:
+            return ()
+        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+        return (f"{len(ids)} of {len(some)} electrodes of {self.path!r} {what}: {ids[:NAMED]}{more}",)
 
 
 def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig) -> ElectricalSource:

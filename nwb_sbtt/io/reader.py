@@ -39,8 +39,8 @@ from nwb_sbtt.io.units import units_source
 
 ENTRY_BYTES = 5
 """What one channel takes in one bin: its value, and whether it was observed."""
-COUNTS_BIN_WIDTH = 0.02
-"""Seconds; bins of spike counts where none are given."""
+USUAL_BIN_WIDTH = 0.02
+"""Seconds; bins of spike counts and of band power, which have no width of their own, where none is given."""
 LAST_MOMENT = 1e-6
 """Seconds by which a session outlasts its last sample, so that this sample lies in a bin."""
 Offsets = ArrayLike | Mapping[str, ArrayLike]
@@ -208,8 +208,8 @@ def _chosen(sources: Sequence[Source], kept: Sequence[NDArray[np.bool_]]) -> tup
 
 
 def _usual_bin_width(sources: Sequence[Source]) -> float:
-    if any(each.unit == "counts" for each in sources):
-        return COUNTS_BIN_WIDTH
+    if any(each.unit in ("counts", "log(V^2)") for each in sources):
+        return USUAL_BIN_WIDTH
     periods = [each.sampling_period for each in sources if each.sampling_period]
     if not periods:
         raise ConfigError(

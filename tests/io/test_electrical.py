@@ -15,6 +15,7 @@ from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.electrical import electrical_source
 from nwb_sbtt.io.files import open_nwb
+from nwb_sbtt.io.reader import read_nwb
 from tests.io.nwbfiles import add_electrical, add_electrodes, add_invalid_times, new_file, write
 
 USES = ("lfp", "power", "spikes")
@@ -373,3 +374,20 @@ def test_recorded_voltages_equal_the_whole_file_in_volts(realdata, name):
         bell = np.exp(-0.5 * ((row - np.arange(n)) / sd) ** 2) * (np.abs(row - np.arange(n)) <= 4 * sd)
         expected = volts[row] - bell @ volts / bell.sum()
         np.testing.assert_allclose(binned.values[0, row], expected, atol=2e-3 * volts.std())
+
+
+@pytest.mark.parametrize("use", USES)
+def test_flat_electrodes_are_named_in_a_note(use):
+    data = noise(4.0)
+    assert read(*session(data), use, grid=whole(4.0)).notes == ()
+    data[:, [1, 3]] = [250.0, 0.0]
+    binned = read(*session(data), use, grid=whole(4.0))
+    assert len(binned.notes) == 1
+    assert binned.notes[0].startswith("2 of 4 electrodes of 'acquisition/ElectricalSeries'")
+    assert binned.notes[0].endswith(": [101, 103]")
+    assert binned.observed.any(axis=(0, 1)).tolist() == [True, use == "lfp", True, use == "lfp"]
+
+
+def test_band_power_without_a_bin_width_comes_in_usual_bins(tmp_path):
+    path = write(session(noise(2.0))[0], tmp_path / "x.nwb")
+    assert read_nwb(path, settings_of("power")).attrs["bin_width"] == 0.02
