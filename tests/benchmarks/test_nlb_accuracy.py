@@ -1,0 +1,28 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def test_true_rates_lead_and_every_row_has_all_scores(tmp_path):
+    target, figure = tmp_path / "rows.json", tmp_path / "rows.png"
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "nlb_accuracy.py"),
+        "--small",
+        "--json",
+        str(target),
+        "--figure",
+        str(figure),
+    ]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    rows = {row.pop("rates"): row for row in json.loads(target.read_text())["rows"]}
+    assert list(rows) == ["smoothing", "conv", "conv × 2", "true rates"]
+    for scores in rows.values():
+        assert {"co-bps", "vel R2", "psth R2", "fp-bps", "of oracle"} <= set(scores)
+        assert scores["co-bps"] <= rows["true rates"]["co-bps"]
+    assert rows["true rates"]["of oracle"] == 1
+    assert rows["smoothing"]["co-bps"] > 0
+    assert figure.stat().st_size > 5000
