@@ -1,0 +1,130 @@
+"""Events found in recorded fluorescence beside those that suite2p stored in the same file, ROI by ROI.
+
+The file is suite2p's own output as NWB: `Fluorescence`, neuropil and `Deconvolved` of the same ROIs. Ours come from `read_nwb`
+with the settings of `nwb-sbtt fit` (decay fitted per ROI, noise from the spectrum, a penalty as large as the noise allows);
+suite2p has one decay for all and no penalty. `r` is the correlation frame by frame, `r of 3` of sums of three frames, and
+`same decay` the former with our decay set to `--decay`, 1 s being suite2p's default for GCaMP6m.
+
+    python benchmarks/recorded_events.py --file ../shared/realdata/ophys/nwb_test.nwb --json recorded.json --figure recorded.png
+    python benchmarks/recorded_events.py --small
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from machine import save, show
+from numpy.typing import NDArray
+
+import nwb_sbtt as sb
+
+Floats = NDArray[np.float64]
+FLUORESCENCE, DECONVOLVED = "*/RoiResponseSeries", "*/Deconvolved"
+
+
+def main(given: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Find the events and print the table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--file", type=Path, default=Path("../shared/realdata/ophys/nwb_test.nwb"))
+    arguments.add_argument("--decay", type=float, default=1.0, help="seconds, of the column `same decay`")
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the generated file")
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--figure", type=Path)
+    arguments.add_argument("--small", action="store_true", help="four simulated cells beside their true spikes instead")
+    asked = arguments.parse_args(given)
+    rows: list[dict[str, Any]] = []
+    if asked.small:
+        for seed in asked.seeds:
+            rows += _simulated(seed, asked.decay)
+    else:
+        theirs = _flat(sb.read_nwb(asked.file, series=DECONVOLVED), "values")
+        read = sb.ReadConfig(series=(FLUORESCENCE,))
+        rows = _table(asked.file, read, theirs, decay=asked.decay, figure=asked.figure)
+    show(rows)
+    for name in ("r", "r of 3", "same decay"):
+        print(f"median of {name}: {np.median([row[name] for row in rows]):.3f}")
+    save(asked.json, vars(asked), rows)
+    return rows
+
+
+def _simulated(seed: int, decay: float) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = sb.simulate(Path(folder) / "calcium.nwb", sb.Simulation("calcium", 4, 2, 3, seed=seed))
+        read = sb.ReadConfig(cut=sb.Trials(event="start_time", start=0, stop=10))
+        spikes = sb.read_truth(path, sb.read_nwb(path, read))
+        return _table(path, read, _flat(spikes, "true_spikes"), decay=decay, figure=None)
+
+
+def _flat(ds: xr.Dataset, name: str) -> Floats:
+    """Array (frame, ROI) of a session in pieces that overlap, or of trials one after another."""
+    chopped = "trial_id" not in ds.coords
+    return np.concatenate((sb.merge(ds) if chopped else ds)[name].values)
+
+
+def _table(
+    path: Path, read: sb.ReadConfig, theirs: Floats, *, decay: float, figure: Path | None
+) -> list[dict[str, Any]]:
+    found, alike = (
+        sb.read_nwb(path, read.model_copy(update={"events": config}))
+        for config in (sb.EventsConfig(), sb.EventsConfig(decay=decay))
+    )
+    ours, same = _flat(found, "values"), _flat(alike, "values")
+    rows = [
+        {
+            "roi": int(found["channel_id"].values[i]),
+            "decay": float(found["decay"].values[i]),
+            "within": float(np.exp(found["decay_log_sd"].values[i])),
+            "noise": float(found["noise"].values[i]),
+            "frames with events": float((ours[:, i] > 0).mean()),
+            "r": _correlation(ours[:, i], theirs[:, i]),
+            "r of 3": _correlation(_threes(ours[:, i]), _threes(theirs[:, i])),
+            "same decay": _correlation(same[:, i], theirs[:, i]),
+        }
+        for i in range(ours.shape[1])
+    ]
+    if figure:
+        raw = _flat(sb.read_nwb(path, read), "values")
+        _figure(raw, _flat(found, "denoised"), ours, theirs, rows, figure)
+    return rows
+
+
+def _threes(values: Floats) -> Floats:
+    n = len(values) // 3
+    return np.asarray(values[: 3 * n].reshape(n, 3).sum(1))
+
+
+def _correlation(first: Floats, second: Floats) -> float:
+    return float(np.corrcoef(first, second)[0, 1]) if first.any() and second.any() else 0.0
+
+
+def _figure(
+    raw: Floats, denoised: Floats, ours: Floats, theirs: Floats, rows: list[dict[str, Any]], path: Path
+) -> None:
+    from matplotlib.figure import Figure
+
+    order = np.argsort([row["r"] for row in rows])
+    picks = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.subplots(2, 3, sharex=True)
+    for (what, i), (above, below) in zip(picks.items(), axes.T, strict=True):
+        above.plot(raw[:, i], color="0.6", lw=0.8, label="recorded")
+        above.plot(denoised[:, i], color="C0", lw=1, label="from the events, neuropil taken off")
+        above.set_title(f"{what}: ROI {rows[i]['roi']}, r = {rows[i]['r']:.2f}, decay {rows[i]['decay']:.2f} s")
+        below.plot(ours[:, i], color="C0", lw=1, label="ours")
+        below.plot(-theirs[:, i], color="C1", lw=1, label="suite2p, downwards")
+        below.set_xlabel("frame")
+    axes[0, 0].set_ylabel("fluorescence")
+    axes[1, 0].set_ylabel("size of events")
+    axes[0, 0].legend(fontsize=8)
+    axes[1, 0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
