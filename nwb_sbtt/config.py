@@ -235,10 +235,9 @@ class LFADSConfig(Config):
     state_limit: Positive = 5.0
 
 
-class ConvConfig(Config):
-    """Gated long convolutions that read the data again after each guess; all bins at once."""
+class ConvolutionConfig(Config):
+    """Sizes of a convolutional model."""
 
-    name: Literal["conv"] = "conv"
     read_in: Count = 32
     width: Count = 64
     layers: Count = 6
@@ -255,13 +254,31 @@ class ConvConfig(Config):
     """Sds, in bins, of the Gaussians through which the model sees its input beside the input itself."""
 
     @model_validator(mode="after")
-    def _divisible(self) -> ConvConfig:
+    def _divisible(self) -> Self:
         if self.width % self.groups:
             raise ValueError(f"{self.groups} groups do not divide a width of {self.width}")
         return self
 
 
-ModelConfig = Annotated[SAEConfig | LFADSConfig | ConvConfig, Field(discriminator="name")]
+class ConvConfig(ConvolutionConfig):
+    """Gated long convolutions that read the data again after each guess; all bins at once."""
+
+    name: Literal["conv"] = "conv"
+
+
+class LadderConfig(ConvolutionConfig):
+    """From fluorescence to spikes, and from spikes to rates and latents (Prince and Richards 2019), with a convolutional top.
+
+    ``indicator`` names the calcium indicator ("GCaMP6f", …) whose decay is the prior of each channel's; None takes a wide
+    one. ``decay`` [s] sets the decay time instead of measuring it.
+    """
+
+    name: Literal["ladder"] = "ladder"
+    indicator: str | None = None
+    decay: Positive | None = None
+
+
+ModelConfig = Annotated[SAEConfig | LFADSConfig | ConvConfig | LadderConfig, Field(discriminator="name")]
 
 
 # Fitting
@@ -273,6 +290,9 @@ class MaskConfig(Config):
     coordinated_dropout: tuple[Share, Share] | None = None
     """Lowest and highest share of the observed entries hidden from the encoder; drawn anew for each batch. None takes half;
     for a convolutional model .7 to .9 where 64 trials train, or fewer, half where 1248 do, and in between what lies between."""
+    stretch: Count | None = None
+    """Bins of a channel that are hidden together. None takes single entries, and a second for a ladder: what is hidden of
+    fluorescence shows in the samples after it."""
     hidden: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the observed entries of the validation trials kept from the encoder; models are compared on these."""
     held_out_channels: Share = 0.0

@@ -160,10 +160,11 @@ class Fitted:
         Returns
         -------
         Dataset
-            ``rates`` [Hz] for counts or ``mean`` in the data's unit, ``factors``, ``initial_condition``, with a controller
-            ``inputs``, each with its posterior ``_sd`` where the model has one, and ``observed``; labelled as `ds`. Of an
-            ensemble, rates and means are averages over its members (see `nwb_sbtt.ensemble.combine`), and the latents are
-            those of the member with the best validation score, which the record in ``attrs["model"]`` names.
+            ``rates`` [Hz] for counts or ``mean`` in the data's unit; of a ladder ``rates`` and ``events`` (spikes per bin) too;
+            ``factors``, ``initial_condition``, with a controller ``inputs``, each with its posterior ``_sd`` where the model
+            has one, and ``observed``; labelled as `ds`. Of an ensemble, rates and means are averages over its members (see
+            `nwb_sbtt.ensemble.combine`), and the latents are those of the member with the best validation score, which the
+            record in ``attrs["model"]`` names.
 
         Raises
         ------
@@ -283,9 +284,9 @@ class Fitted:
         return bool(self.signature["likelihood"] == "poisson")
 
     def _in_units(self, arrays: dict[str, Tensor], bin_width: float) -> dict[str, Tensor]:
-        name, scale = ("rates", 1 / bin_width) if self._poisson else ("mean", 1.0)
+        name = "rates" if self._poisson else "mean"
         renamed = {key.replace("expected", name): value for key, value in arrays.items()}
-        return {key: value * scale if key.startswith(name) else value for key, value in renamed.items()}
+        return {key: value / bin_width if key.startswith("rates") else value for key, value in renamed.items()}
 
     def _filled_in(self) -> dict[str, Any]:
         """What followed from the number of training trials where the settings left it open."""

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
 
 from nwb_sbtt.adaptation import member_start, resolve, start
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import FitConfig
+from nwb_sbtt.config import FitConfig, LadderConfig
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.ensemble import member_configs
 from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.evaluate.calibration import Calibration, calibrate, log_variance
 from nwb_sbtt.fitted import Fitted, Member, device_of
 from nwb_sbtt.models import Model, make_model
-from nwb_sbtt.nn.channels import channel_statistics
-from nwb_sbtt.preparation import prepare, signature_of, train_and_valid
+from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
+from nwb_sbtt.preparation import prepare, signature_of, stretch_of, train_and_valid
 from nwb_sbtt.runfolder import CALIBRATION, claim, fail, members, mend
 from nwb_sbtt.textfiles import write_text
+from nwb_sbtt.train.kinetics import spike_statistics
 from nwb_sbtt.train.loop import train
 from nwb_sbtt.train.schedules import fill
 from nwb_sbtt.train.trackers import Tracker, default_tracker
@@ -119,20 +119,17 @@ def _train(
     """Train one model, or go on with it."""
     model = _first(config, signature, pairs).to(device_of(config))
     try:
-        trained = train(model, pairs, config=config, run_dir=run_dir, tracker=tracker)
+        stretch = max(stretch_of(config, each["bin_width"]) for each in signature["sessions"].values())
+        trained = train(model, pairs, config=config, run_dir=run_dir, tracker=tracker, stretch=stretch)
     finally:
         tracker.stop()
     return Member(trained.model, config, run_dir, trained.progress)
 
 
-def _smallest(session: Mapping[str, Any]) -> Tensor | None:
-    return torch.tensor(session["smallest_event"]) if "smallest_event" in session else None
-
-
 def _first(config: FitConfig, signature: dict[str, Any], pairs: list[tuple[Batch, Batch]]) -> Model:
     """The model before its first step."""
     statistics = {
-        train_batch.session: channel_statistics(train_batch, smallest=_smallest(session))
+        train_batch.session: _statistics(train_batch, config, session)
         for (train_batch, _), session in zip(pairs, signature["sessions"].values(), strict=True)
     }
     with torch.random.fork_rng():
@@ -140,3 +137,10 @@ def _first(config: FitConfig, signature: dict[str, Any], pairs: list[tuple[Batch
         settings = fill(config.model, [len(train_batch.trials) for train_batch, _ in pairs])
         model = make_model(settings, statistics, signature["likelihood"])
     return start(model, config, signature)
+
+
+def _statistics(batch: Batch, config: FitConfig, session: Mapping[str, Any]) -> ChannelStatistics:
+    if isinstance(config.model, LadderConfig):
+        return spike_statistics(batch, bin_width=session["bin_width"], config=config.model)
+    smallest = torch.tensor(session["smallest_event"]) if "smallest_event" in session else None
+    return channel_statistics(batch, smallest=smallest)

@@ -13,11 +13,14 @@ from torch import Tensor
 
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import FitConfig
+from nwb_sbtt.config import FitConfig, LadderConfig
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.splits import split
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.train import checkpoint
+
+TOGETHER = 1.0
+"""Seconds of fluorescence that are hidden together."""
 
 
 def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
@@ -59,6 +62,12 @@ def _check_values(ds: xr.Dataset, config: FitConfig) -> None:
     likelihood, values, observed = likelihood_of(ds, config), ds["values"].values, ds["observed"].values
     size = int(observed.sum())
     signals = "choose likelihood='gaussian' (--set likelihood=gaussian) for signals"
+    if isinstance(config.model, LadderConfig) and (likelihood != "gaussian" or ds.attrs.get("signal") == "events"):
+        what = "counts" if likelihood == "poisson" else ds.attrs.get("signal", "signals")
+        raise DataError(
+            f"a ladder takes fluorescence, and these are {what} under likelihood {likelihood!r}; leave the likelihood open and "
+            "read fluorescence, or choose model 'conv'"
+        )
     negative = int((values < 0).sum())
     if negative and likelihood in ("poisson", "zig"):
         what = "counts" if likelihood == "poisson" else "sizes of events"
@@ -112,9 +121,17 @@ def hidden_entries(ds: xr.Dataset, batch: Batch, config: FitConfig) -> Tensor:
     generator = torch.Generator().manual_seed(config.seed)
     cpu = batch.to("cpu")
     valid = torch.from_numpy(ds["split"].values == "valid")
-    return (masks.sample_validation(cpu, config.masks.hidden, generator) & cpu.along_trials(valid)).to(
+    stretch = stretch_of(config, float(ds.attrs["bin_width"]))
+    return (masks.sample_validation(cpu, config.masks.hidden, generator, stretch=stretch) & cpu.along_trials(valid)).to(
         batch.values.device
     )
+
+
+def stretch_of(config: FitConfig, bin_width: float) -> int:
+    """Bins of a channel that are hidden together."""
+    if config.masks.stretch is not None:
+        return config.masks.stretch
+    return max(1, round(TOGETHER / bin_width)) if isinstance(config.model, LadderConfig) else 1
 
 
 def channel_names(ds: xr.Dataset) -> list[str]:

@@ -52,3 +52,16 @@ def test_forward_prediction_hides_the_end_and_scores_all():
     assert torch.equal(after.shown[:, :5], before.shown[:, :5])
     assert not after.shown[:, 5:].any()
     assert torch.equal(after.scored, before.scored)
+
+
+def test_stretches_are_hidden_whole_and_begin_anywhere():
+    everything = torch.ones(50, 40, 3, dtype=torch.bool)
+    batch = Batch(torch.zeros(50, 40, 3), everything, everything, everything, torch.arange(50))
+    masked = masks.coordinated_dropout(batch, 0.5, torch.Generator().manual_seed(0), stretch=8)
+    change = masked.shown[:, 1:] != masked.shown[:, :-1]
+    for trial, channel in ((0, 0), (7, 2), (31, 1)):
+        at = change[trial, :, channel].nonzero()[:, 0]
+        assert len(set((at % 8).tolist())) <= 1
+    assert len({int(at) % 8 for _, at, _ in change.nonzero()}) == 8
+    assert abs(masked.shown.float().mean() - 0.5) < 0.05
+    assert torch.equal(masked.scored, ~masked.shown)

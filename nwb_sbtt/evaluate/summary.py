@@ -78,8 +78,8 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     DataError
         If nothing can be scored.
     """
-    counts = "rates" in latents
-    if not counts and "mean" not in latents:
+    counts = "mean" not in latents
+    if counts and "rates" not in latents:
         raise MismatchError(f"the latents have neither 'rates' nor 'mean', only {sorted(map(str, latents.data_vars))}")
     name = "rates" if counts else "mean"
     if not ds["values"].shape == latents[name].shape == hidden.shape:

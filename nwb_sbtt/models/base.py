@@ -74,6 +74,22 @@ class Model(nn.Module, ABC):
     def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
         """Draw from the posterior, or take its mean, and unroll the generator."""
 
+    def target(self, inference: Inference, batch: Batch) -> Batch:
+        """What the observation model is to predict in training: the batch itself, but for a model of what lies behind it."""
+        return batch
+
+    def misfit(self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, ""]:
+        """Negative log-likelihood of the scored entries, given what is inferred, and summed: what models are compared by."""
+        return self.observation.total(inference.factors, batch, dtype=dtype)
+
+    def estimates(self, inference: Inference, batch: Batch) -> dict[str, Float[Tensor, "trial time channel"]]:
+        """What is expected of every entry in the data's unit, ``expected``, and with ``expected_sd`` how surely."""
+        of_factors = self.observation.expected(inference.factors, batch.session)
+        if inference.factor_variance is None:
+            return {"expected": of_factors}
+        sd = self.observation.expected_sd(inference.factors, inference.factor_variance, batch.session)
+        return {"expected": of_factors, "expected_sd": sd}
+
     @abstractmethod
     def recurrent_weights(self) -> list[Tensor]:
         """Recurrent weights that the L2 penalty is taken on."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import ConvConfig
+from nwb_sbtt.config import ConvolutionConfig
 from nwb_sbtt.models.base import Encoded, Inference, Model, dropout, noise
 from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
 from nwb_sbtt.nn.convolution import GatedConvolution
@@ -21,7 +21,7 @@ from nwb_sbtt.nn.likelihoods import LIKELIHOODS, MOST_LOG_VARIANCE
 class Layer(nn.Module):
     """Add what the last guess missed and what the whole trial says to each bin, then mix over time."""
 
-    def __init__(self, config: ConvConfig):
+    def __init__(self, config: ConvolutionConfig):
         super().__init__()
         self.now = nn.Linear(config.factors, config.width)
         self.near = nn.Linear(config.factors, config.width, bias=False)
@@ -49,7 +49,7 @@ class Conv(Model):
 
     samples = False
 
-    def __init__(self, config: ConvConfig, statistics: dict[str, ChannelStatistics], likelihood: str):
+    def __init__(self, config: ConvolutionConfig, statistics: dict[str, ChannelStatistics], likelihood: str):
         super().__init__()
         self.config = c = config
         self.read_in = ReadIn(statistics, c.read_in, c.smoothing, reread=c.factors)

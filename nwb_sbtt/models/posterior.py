@@ -35,20 +35,19 @@ def posterior(model: Model, batch: Batch, *, samples: int, generator: torch.Gene
             if model.samples:
                 pieces.append(_spread(model, part, samples, generator))
             else:
-                pieces.append(_arrays(model, model(part), part.session))
+                pieces.append(_arrays(model, model(part), part))
     return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
-def _arrays(model: Model, inference: Inference, session: str) -> dict[str, Tensor]:
+def _arrays(model: Model, inference: Inference, batch: Batch) -> dict[str, Tensor]:
+    variance = inference.factor_variance
     arrays = {
-        "expected": model.observation.expected(inference.factors, session),
+        **model.estimates(inference, batch),
         "factors": inference.factors,
+        "factors_sd": None if variance is None else variance.sqrt(),
         "initial_condition": inference.initial_condition,
         "inputs": inference.inputs,
     }
-    if (variance := inference.factor_variance) is not None:
-        arrays["expected_sd"] = model.observation.expected_sd(inference.factors, variance, session)
-        arrays["factors_sd"] = variance.sqrt()
     return {name: array for name, array in arrays.items() if array is not None}
 
 
@@ -58,7 +57,7 @@ def _spread(model: Model, batch: Batch, samples: int, generator: torch.Generator
     squares: dict[str, Tensor] = {}
     encoded = model.encode(batch)
     for n in range(1, samples + 1):
-        for name, value in _arrays(model, model.generate(encoded, generator), batch.session).items():
+        for name, value in _arrays(model, model.generate(encoded, generator), batch).items():
             if n == 1:
                 mean[name], squares[name] = value.clone(), torch.zeros_like(value)
             else:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.entries import gather_sum, marked_share, of_shown
+from nwb_sbtt.nn.spiking import Kinetics
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,21 @@ class ChannelStatistics:
         Share of the entries that are not zero.
     smallest : Float[Tensor, "channel"]
         Size that every event exceeds, where the values are sizes of events.
+    kinetics : Kinetics, optional
+        How fluorescence follows spikes, where the values are fluorescence; then all else is of the spikes found in it.
     """
 
     mean: Float[Tensor, "channel"]
     sd: Float[Tensor, "channel"]
     share: Float[Tensor, "channel"]
     smallest: Float[Tensor, "channel"]
+    kinetics: Kinetics | None = None
 
 
 def blank_statistics(n_channels: int) -> ChannelStatistics:
     """Make statistics for a model whose own are to be loaded."""
     one = torch.ones(n_channels)
-    return ChannelStatistics(one, one, one, one)
+    return ChannelStatistics(one, one, one, one, Kinetics(one, one, one, one, one, one, torch.tensor(1)))
 
 
 def channel_statistics(batch: Batch, *, smallest: Float[Tensor, "channel"] | None = None) -> ChannelStatistics:

@@ -38,7 +38,7 @@ def estimate_of(data: xr.Dataset, latents: xr.Dataset) -> Estimate:
     MismatchError
         If there are none, or they are not of the data's trials, bins and channels.
     """
-    name = "rates" if "rates" in latents else "mean"
+    name = "mean" if "mean" in latents else "rates"
     if name not in latents:
         raise MismatchError(f"the latents have neither 'rates' nor 'mean', only {sorted(map(str, latents.data_vars))}")
     if latents[name].shape != data["values"].shape:

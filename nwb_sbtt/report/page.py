@@ -247,7 +247,7 @@ def _panels(
 ) -> Iterator[_Panel]:
     share = f"{float(data['observed'].values.mean()):.1%}"
     truth = "true_rates" in data
-    name = "rates" if "rates" in latents else "means"
+    name = "means" if "mean" in latents else "rates"
     yield _Panel(
         "What was observed",
         "Some trials as they went into the model. Blue-grey entries were not observed; the model neither reads them nor is "

@@ -49,6 +49,7 @@ def train(
     config: FitConfig,
     run_dir: Path,
     tracker: Tracker,
+    stretch: int = 1,
 ) -> Trained:
     """Train from scratch, or from where the run folder stands.
 
@@ -57,6 +58,8 @@ def train(
     sessions : list of (training batch, validation batch)
         All trials of each session. The training batch is masked anew at every step by coordinated dropout; the validation
         batch is scored as its masks say.
+    stretch : int
+        Bins of a channel that coordinated dropout hides together.
     run_dir : Path
         Gets ``last.safetensors``, ``best.safetensors`` and ``log.jsonl``.
 
@@ -66,7 +69,7 @@ def train(
         If a loss or gradient is not finite, with epoch, batch and term.
     """
     plan = schedules.plan(config, [len(batch.trials) for batch, _ in sessions])
-    run = _Run(model, config, run_dir, plan)
+    run = _Run(model, config, run_dir, plan, stretch)
     total_steps = plan.epochs * plan.steps_per_epoch
     started = time.monotonic() - run.progress.seconds
     tracker.start(plan.epochs, run.progress.epoch)
@@ -118,8 +121,8 @@ def train(
 class _Run:
     """All that changes in the course of training, kept together because it is saved together."""
 
-    def __init__(self, model: Model, config: FitConfig, run_dir: Path, plan: schedules.Plan):
-        self.model, self.config, self.run_dir, self.plan = model, config, run_dir, plan
+    def __init__(self, model: Model, config: FitConfig, run_dir: Path, plan: schedules.Plan, stretch: int):
+        self.model, self.config, self.run_dir, self.plan, self.stretch = model, config, run_dir, plan, stretch
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         tables = {name: p for name, p in trained.items() if p.dim() > 1}
@@ -145,7 +148,7 @@ class _Run:
             group["lr"] = schedules.learning_rate(self.plan, done)
         low, high = self.plan.coordinated_dropout
         rate = low + (high - low) * float(torch.rand((), generator=generator))
-        masked = coordinated_dropout(batch, rate, generator) if high else batch
+        masked = coordinated_dropout(batch, rate, generator, stretch=self.stretch) if high else batch
         loss: Loss = objective(self.model, masked, generator, schedules.weights(settings, done))
         self.optimizer.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]

@@ -46,6 +46,7 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
     lower bound per observed entry whatever share of the entries is missing, and whatever share of the observed ones is scored.
     """
     inference = model(batch, generator)
+    batch = model.target(inference, batch)
     scored = batch.scored.sum().clamp(min=1)
     reconstruction = model.observation.total(inference.factors, batch) / scored
     prior = model.observation.prior(batch.session)
@@ -75,5 +76,5 @@ def _misfit(model: Model, factors: Tensor, variance: Tensor, batch: Batch) -> Fl
 
 def validation_score(model: Model, batch: Batch) -> tuple[Float[Tensor, ""], int]:
     """Sum of the deterministic pass's NLL over scored entries, and how many those are."""
-    total = model.observation.total(model(batch).factors, batch, dtype=torch.float64)
+    total = model.misfit(model(batch), batch, dtype=torch.float64)
     return total, int(batch.scored.sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nwb_sbtt.config import ConvConfig, FitConfig, LFADSConfig, ModelConfig, SAEConfig, TrainConfig
+from nwb_sbtt.config import ConvolutionConfig, FitConfig, ModelConfig, TrainConfig
 from nwb_sbtt.train.objective import Weights
 
 MOST_EPOCHS = 1000
@@ -30,7 +30,7 @@ class Plan:
 def plan(config: FitConfig, trials: list[int]) -> Plan:
     """Fill in what the settings leave open, from the model and the number of training trials of each session."""
     given, amount = config.train, _amount(trials)
-    if isinstance(config.model, ConvConfig):
+    if isinstance(config.model, ConvolutionConfig):
         least, steps = 16, round(_between(500.0, 1850.0, amount))
         learning_rate, weight_decay = _between(2e-3, 4e-3, amount), 10.0 ** _between(0.0, -4.0, amount)
         dropout = (_between(0.7, 0.5, amount), _between(0.9, 0.5, amount))
@@ -50,9 +50,9 @@ def plan(config: FitConfig, trials: list[int]) -> Plan:
     )
 
 
-def fill(model: ModelConfig, trials: list[int]) -> SAEConfig | LFADSConfig | ConvConfig:
+def fill(model: ModelConfig, trials: list[int]) -> ModelConfig:
     """Fill in what the settings of a model leave open, from the number of training trials of each session."""
-    if not isinstance(model, ConvConfig) or model.dropout is not None:
+    if not isinstance(model, ConvolutionConfig) or model.dropout is not None:
         return model
     return model.model_copy(update={"dropout": _between(0.4, 0.1, _amount(trials))})
 

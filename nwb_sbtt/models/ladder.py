@@ -1,0 +1,133 @@
+"""From fluorescence to spikes, and from spikes to rates and latents."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import LadderConfig
+from nwb_sbtt.models.base import Encoded, Inference
+from nwb_sbtt.models.conv import Conv
+from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.spiking import Kinetics, Spikes, infer_spikes, log_evidence
+
+
+class Ladder(Conv):
+    """A ladder of two levels: fluorescence follows from spikes, and the spikes' rates from factors.
+
+    The lower level has no weights. Its posterior, of spike counts given fluorescence and rates, is found by message passing
+    (`nwb_sbtt.nn.spiking`), once with each channel's mean rate for the upper level to read, and once with the rates that
+    the upper level then finds. The upper level is the convolutional model of counts. It learns by expectation maximisation: the
+    gradient of the fluorescence's log-likelihood by a bin's log-rate is how far the posterior mean of its count, given all
+    samples, lies above the rate (Fisher's identity), which is that of a Poisson count of that size. So neither level can starve
+    the other of gradient, as those of a variational ladder do (Prince and Richards 2019).
+    """
+
+    def __init__(self, config: LadderConfig, statistics: dict[str, ChannelStatistics]):
+        super().__init__(config, statistics, "poisson")
+        self.lower = nn.ModuleDict({session: _Lower(of) for session, of in statistics.items()})
+
+    def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
+        """Find spikes in what is shown, at each channel's mean rate, and read them."""
+        batch = _dense(batch)
+        of = self._of(batch)
+        spikes = of.infer(batch.values, batch.shown, of.rate)
+        return super().encode(_of_spikes(batch, spikes.mean), generator)
+
+    def target(self, inference: Inference, batch: Batch) -> Batch:
+        """Posterior means of the counts, given what is shown and scored and the rates, scored in the bins of scored samples."""
+        batch = _dense(batch)
+        spikes = self._of(batch).infer(batch.values, batch.shown | batch.scored, self._rates(inference, batch))
+        return _of_spikes(batch, spikes.mean)
+
+    def misfit(self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, ""]:
+        """Negative logarithm of the density of the scored samples that are not shown, given the shown ones and the rates."""
+        batch = _dense(batch)
+        of, rates = self._of(batch), self._rates(inference, batch)
+        shown, both = (of.evidence(batch.values, seen, rates) for seen in (batch.shown, batch.shown | batch.scored))
+        return (shown.to(dtype) - both.to(dtype)).sum()
+
+    def estimates(self, inference: Inference, batch: Batch) -> dict[str, Tensor]:
+        """Fluorescence without noise, and the spikes and rates behind it, all per bin."""
+        batch = _dense(batch)
+        of, rates = self._of(batch), self._rates(inference, batch)
+        spikes = of.infer(batch.values, batch.shown, rates)
+        gain, baseline = of.kinetics.gain, of.kinetics.baseline
+        found = {
+            "expected": gain * spikes.calcium + baseline,
+            "expected_sd": gain * spikes.calcium_variance.sqrt(),
+            "events": spikes.mean,
+            "events_sd": spikes.variance.sqrt(),
+            "rates": rates,
+        }
+        if inference.factor_variance is not None:
+            found["rates_sd"] = self.observation.expected_sd(
+                inference.factors, inference.factor_variance, batch.session
+            )
+        return found
+
+    def _of(self, batch: Batch) -> _Lower:
+        of = self.lower[batch.session]
+        assert isinstance(of, _Lower)
+        return of
+
+    def _rates(self, inference: Inference, batch: Batch) -> Float[Tensor, "trial time channel"]:
+        return self.observation.expected(inference.factors, batch.session).detach()
+
+
+class _Lower(nn.Module):
+    """What is known of a session's fluorescence."""
+
+    rate: Tensor
+
+    def __init__(self, of: ChannelStatistics):
+        super().__init__()
+        assert of.kinetics is not None
+        self.register_buffer("rate", of.mean.clone())
+        for field in fields(Kinetics):
+            self.register_buffer(field.name, getattr(of.kinetics, field.name).clone())
+
+    @property
+    def kinetics(self) -> Kinetics:
+        return Kinetics(**{field.name: getattr(self, field.name) for field in fields(Kinetics)})
+
+    def infer(self, values: Tensor, seen: Tensor, rate: Tensor) -> Spikes:
+        return infer_spikes(values, seen, rate, self.kinetics)
+
+    def evidence(self, values: Tensor, seen: Tensor, rate: Tensor) -> Tensor:
+        return log_evidence(values, seen, rate, self.kinetics)
+
+
+def _dense(batch: Batch) -> Batch:
+    if batch.entries is None:
+        return batch
+    values, observed, shown, scored = (
+        batch.dense(each) for each in (batch.values, batch.observed, batch.shown, batch.scored)
+    )
+    return replace(batch, values=values, observed=observed, shown=shown, scored=scored, entries=None)
+
+
+def _of_spikes(batch: Batch, counts: Float[Tensor, "trial time channel"]) -> Batch:
+    """The same trials with counts instead of fluorescence.
+
+    Those between two samples belong to the later one. They are shown where both samples are, and scored where the later one is
+    scored and is not shown, or nothing is hidden.
+    """
+    n_bins = counts.shape[1]
+    bins = torch.arange(n_bins, device=counts.device)[:, None].expand_as(counts)
+    after = torch.where(batch.observed, bins, n_bins).flip(1).cummin(1).values.flip(1)
+    before = torch.where(batch.observed, bins, -1).cummax(1).values
+    before = torch.cat([torch.full_like(before[:, :1], -1), before[:, :-1]], 1)
+    observed = after < n_bins
+    at = after.clamp(max=n_bins - 1)
+
+    def of_sample(marks: Bool[Tensor, "trial time channel"]) -> Bool[Tensor, "trial time channel"]:
+        return marks.gather(1, at) & observed
+
+    shown_before = torch.where(before >= 0, batch.shown.gather(1, before.clamp(min=0)), True)
+    shown = of_sample(batch.shown & shown_before)
+    return replace(batch, values=counts, observed=observed, shown=shown, scored=of_sample(batch.scored), exposure=None)

@@ -1,0 +1,192 @@
+"""What the fluorescence of each channel says of its kinetics, before a ladder is trained."""
+
+from __future__ import annotations
+
+from itertools import pairwise, product
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import LadderConfig
+from nwb_sbtt.data.kinetics import UNKNOWN, Indicator, fit_kinetics, indicator_of
+from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.spiking import Kinetics, infer_spikes, log_evidence
+
+FEW, TRIALS = 16, 64
+"""Trials, evenly spread, on which kinetics are first sought and then refined."""
+GAINS = np.geomspace(0.7, 20.0, 25)
+NOISES = (1.0, 0.6)
+DECAYS = (1.0, 0.5)
+BASELINES = ((0.02, 0.0), (0.02, 0.5), (0.02, 1.0), (0.1, 0.0), (0.1, 0.7), (0.1, 1.3))
+"""All combinations are tried, as the evidence has several sharp maxima: gains in sds of the noise, noise and decay in
+multiples of what spectrum and autocovariance say, which take slow changes of the rate for calcium, and baselines in
+quantiles of the samples and sds of the noise above them."""
+MULTIPLES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+LIFTS = (0.0, 0.5, 1.0, 1.5)
+FACTORS = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
+SHIFTS = (-1.0, -0.5, -0.2, 0.2, 0.5, 1.0)
+"""Of the baseline, in sds of the noise."""
+ROUNDS = 3
+DONORS = (0.5, 0.9)
+"""Ranks of the gain of channels whose kinetics are tried for all."""
+MOST = 16
+"""Greatest number of spikes between two samples that is reckoned with."""
+
+
+def spike_statistics(batch: Batch, *, bin_width: float, config: LadderConfig) -> ChannelStatistics:
+    """Measure how the fluorescence of each channel follows spikes, and the mean and sd of the spikes found in it.
+
+    Decay and noise are first taken from autocovariance and spectrum (`nwb_sbtt.data.kinetics.fit_kinetics`). Then gain,
+    baseline, noise and decay are searched, one after the other and all channels at once, for the greatest evidence of
+    the fluorescence under counts of constant rate; the decay's prior counts in it.
+
+    Raises
+    ------
+    ConfigError
+        If the settings name an indicator that is not known.
+    """
+    indicator = indicator_of(config.indicator or "")
+    if config.indicator and indicator is UNKNOWN:
+        raise ConfigError(
+            f"indicator {config.indicator!r} is not known; set the decay in seconds (--set model.decay=0.4)"
+        )
+    values, seen = _some(batch, TRIALS)
+    measured = [
+        _decay_and_noise(values[..., i], seen[..., i], bin_width, indicator, config.decay)
+        for i in range(values.shape[2])
+    ]
+    decay, noise = torch.tensor(measured, dtype=torch.float32, device=batch.device).unbind(1)
+    prior_sd = indicator.log_sd if config.decay is None else None
+    first = _Search(*_some(batch, FEW), bin_width, decay, prior_sd=prior_sd).wide(noise)
+    search = _Search(values, seen, bin_width, decay, prior_sd=prior_sd)
+    at = search.refine(first)
+    (kinetics, rate), shape = search.kinetics(at), at["shape"]
+    spikes = infer_spikes(values, seen, rate, kinetics, shape=shape)
+    flat = spikes.mean.flatten(0, 1)
+    mean = (flat.mean(0) + 1e-4).clamp(min=1e-5)
+    return ChannelStatistics(mean, flat.std(0) + 1e-3, (flat > 0.5).float().mean(0), torch.zeros_like(mean), kinetics)
+
+
+def _some(batch: Batch, n: int) -> tuple[Tensor, Tensor]:
+    """Values of some trials, and where they were observed."""
+    rows = torch.linspace(0, len(batch.trials) - 1, min(n, len(batch.trials)), device=batch.device).round().long()
+    part = batch.select(rows)
+    return part.dense(part.values), part.dense(part.observed)
+
+
+def _decay_and_noise(
+    values: Tensor, seen: Tensor, bin_width: float, indicator: Indicator, decay: float | None
+) -> tuple[float, float]:
+    """Seconds, and the sd in the data's unit, of one channel; what the trials say of it, one after another."""
+    places = [row.nonzero(as_tuple=True)[0].cpu().numpy() for row in seen]
+    steps = np.concatenate([np.diff(each) for each in places])
+    usual = int(np.bincount(steps).argmax()) if len(steps) else 1
+    trace: list[NDArray[np.float64]] = []
+    runs, total = [], 0
+    for row, at in zip(values.cpu().numpy(), places, strict=True):
+        cuts = [0, *(np.flatnonzero(np.diff(at) != usual) + 1).tolist(), len(at)]
+        runs += [(total + a, total + b) for a, b in pairwise(cuts) if b > a]
+        trace.append(row[at].astype(float))
+        total += len(at)
+    joined = np.concatenate(trace)
+    if total < 2:
+        return decay or indicator.decay, 1.0
+    found = fit_kinetics(joined, runs, rate=1 / (bin_width * usual), indicator=indicator, decay=decay)
+    least = 1e-3 * float(joined.std()) + 1e-12
+    return found.decay, max(found.noise, least)
+
+
+class _Search:
+    """Coordinate ascent of the evidence, each channel for itself."""
+
+    def __init__(self, values: Tensor, seen: Tensor, bin_width: float, decay: Tensor, *, prior_sd: float | None):
+        self.values, self.seen, self.bin_width, self.decay, self.prior_sd = values, seen, bin_width, decay, prior_sd
+        amount = seen.sum((0, 1)).clamp(min=1)
+        self.mean = torch.where(seen, values, 0.0).sum((0, 1)) / amount
+        ranks = torch.where(seen, values, torch.inf).flatten(0, 1).sort(0).values
+        self.lows = [ranks.gather(0, (q * (amount - 1)).long()[None])[0] for q, _ in BASELINES]
+
+    def wide(self, noise: Tensor) -> dict[str, Tensor]:
+        """The best of all combinations, for each channel."""
+        score = torch.full_like(noise, -torch.inf)
+        at = {
+            "decay": self.decay,
+            "baseline": self.lows[0],
+            "noise": noise,
+            "gain": noise,
+            "shape": torch.ones_like(noise),
+        }
+        for of_noise, of_decay in product(NOISES, DECAYS if self.prior_sd else (1.0,)):
+            sd = of_noise * noise
+            for low, (_, lift) in zip(self.lows, BASELINES, strict=True):
+                for gain in GAINS:
+                    change = {
+                        "noise": sd,
+                        "decay": of_decay * self.decay,
+                        "baseline": low + lift * sd,
+                        "gain": gain * sd,
+                    }
+                    score, at = self._better(score, at, change)
+        return at
+
+    def refine(self, at: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Climb from there, and again from where other channels came to: they share an indicator and a microscope."""
+        score, at = self._climb(*self._multiplied(self._score(at), at))
+        by_gain = at["gain"].argsort()
+        for rank in DONORS:
+            donor = by_gain[round(rank * (len(by_gain) - 1))]
+            start = {name: each[donor].expand_as(each) for name, each in at.items()}
+            new, found = self._climb(self._score(start), start)
+            better = new > score
+            score, at = torch.where(better, new, score), {n: torch.where(better, found[n], at[n]) for n in at}
+        return at
+
+    def _multiplied(self, score: Tensor, at: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Try spikes of several times the size: those of a half or a third explain nearly as much, and are often met first."""
+        base, gain = at["baseline"], at["gain"]
+        for times, low, lift in product(MULTIPLES, (base, self.lows[0], self.lows[-1]), LIFTS):
+            change = {"gain": times * gain, "baseline": low + lift * at["noise"]}
+            score, at = self._better(score, at, change)
+        return score, at
+
+    def _climb(self, score: Tensor, at: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        for i in range(ROUNDS):
+            fine = 0.5**i
+            for name in ["shape", "baseline", "gain", "noise", *(["decay"] if self.prior_sd else [])]:
+                centre = at[name]
+                for step in SHIFTS if name == "baseline" else FACTORS:
+                    moved = centre + fine * step * at["noise"] if name == "baseline" else centre * step**fine
+                    score, at = self._better(score, at, {name: moved})
+        return score, at
+
+    def _better(
+        self, score: Tensor, at: dict[str, Tensor], change: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        tried = {**at, **change}
+        new = self._score(tried)
+        better = new > score
+        return torch.where(better, new, score), {name: torch.where(better, tried[name], at[name]) for name in at}
+
+    def _score(self, at: dict[str, Tensor]) -> Float[Tensor, "channel"]:
+        kinetics, rate = self.kinetics(at)
+        evidence = log_evidence(self.values, self.seen, rate, kinetics, shape=at["shape"]).sum(0)
+        if self.prior_sd:
+            evidence = evidence - 0.5 * ((at["decay"] / self.decay).log() / self.prior_sd) ** 2
+        return torch.where(evidence.isfinite(), evidence, -torch.inf)
+
+    def kinetics(self, at: dict[str, Tensor]) -> tuple[Kinetics, Tensor]:
+        """Kinetics, and the mean rate of each channel in spikes per bin."""
+        kept = torch.exp(-self.bin_width / at["decay"])
+        level = (self.values - at["baseline"]) / at["gain"]
+        spread = at["noise"] / at["gain"]
+        rate = ((self.mean - at["baseline"]) / at["gain"] * (1 - kept)).clamp(min=1e-4)
+        first = self.seen.int().argmax(1, keepdim=True)
+        begin = level.gather(1, first)[:, 0]
+        first_mean = begin.mean(0).clamp(min=0)
+        first_sd = ((begin - first_mean).square().mean(0) - spread**2).clamp(min=0.01).sqrt()
+        return Kinetics(kept, at["gain"], at["baseline"], at["noise"], first_mean, first_sd, torch.tensor(MOST)), rate

@@ -1,0 +1,93 @@
+"""From fluorescence to spikes, rates and latents."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import nwb_sbtt as sb
+from nwb_sbtt import masks
+from nwb_sbtt.config import FitConfig, LadderConfig, override
+from nwb_sbtt.data.imaging import LADDER, calcium
+from nwb_sbtt.data.tensors import to_batch
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.train.kinetics import spike_statistics
+from nwb_sbtt.train.trackers import Silent
+
+SMALL = {"read_in": 8, "width": 8, "layers": 2, "groups": 4, "reach": 16, "factors": 4}
+
+
+@pytest.fixture(scope="module")
+def data():
+    task = replace(LADDER, n_bins=60)
+    return calcium(n_channels=5, conditions=4, trials_per_condition=5, seed=3, task=task)
+
+
+@pytest.fixture(scope="module")
+def fitted(data, tmp_path_factory):
+    config = override(
+        FitConfig(model=LadderConfig(**SMALL, decay=0.3476)), ["train.epochs=30", "train.learning_rate=0.01"]
+    )
+    return sb.fit(data, config, run_dir=tmp_path_factory.mktemp("ladder") / "run", tracker=Silent())
+
+
+def pearson_r2(a, b):
+    return np.corrcoef(a.ravel(), b.ravel())[0, 1] ** 2
+
+
+def test_size_decay_and_noise_of_spikes_are_found_in_any_unit(data):
+    batch = to_batch(data)
+    of = spike_statistics(replace(batch, values=50 + 4 * batch.values), bin_width=0.1, config=LadderConfig()).kinetics
+    np.testing.assert_allclose(of.gain, 4.0, rtol=0.1)
+    np.testing.assert_allclose(of.noise, 0.8, rtol=0.15)
+    np.testing.assert_allclose(of.kept, 0.75, atol=0.03)
+    np.testing.assert_allclose(of.baseline, 50.0, atol=0.8)
+
+
+def test_spikes_calcium_and_rates_come_out_of_fluorescence(data, fitted):
+    latents = fitted.infer(data)
+    assert pearson_r2(latents["events"].values, data["true_spikes"].values) > 0.9
+    assert pearson_r2(latents["mean"].values, data["true_calcium"].values) > 0.97
+    flat = np.broadcast_to(latents["rates"].values.mean((0, 1)), latents["rates"].shape)
+    rates, true = latents["rates"].values, data["true_rates"].values
+    assert ((rates - true) ** 2).mean() < 0.9 * ((flat - true) ** 2).mean()
+    assert {"events_sd", "mean_sd", "rates_sd"} <= set(latents)
+
+
+def test_hidden_fluorescence_is_never_read(data, fitted):
+    batch = to_batch(data, "session0")
+    hidden = masks.hide(batch, torch.rand(batch.values.shape, generator=torch.Generator().manual_seed(0)) < 0.3)
+    junk = replace(hidden, values=torch.where(hidden.shown, hidden.values, 1e3 * torch.ones(())))
+    with torch.no_grad():
+        one, other = fitted.model(hidden), fitted.model(junk)
+        assert torch.equal(one.factors, other.factors)
+        estimates = [fitted.model.estimates(one, each) for each in (hidden, junk)]
+    assert all(torch.equal(estimates[0][name], estimates[1][name]) for name in estimates[0])
+
+
+def test_a_loaded_ladder_is_the_one_that_was_fitted(data, fitted):
+    again = sb.load(fitted.run_dir)
+    np.testing.assert_array_equal(again.infer(data)["events"].values, fitted.infer(data)["events"].values)
+
+
+def test_counts_are_scored_in_the_bins_that_lead_to_a_scored_sample(data, fitted):
+    batch = to_batch(data, "session0").select(torch.arange(2))
+    every_third = torch.arange(60)[:, None] % 3 == 2
+    observed = batch.observed & every_third
+    batch = replace(batch, observed=observed, shown=observed, scored=observed)
+    batch = masks.coordinated_dropout(batch, 0.5, torch.Generator().manual_seed(0), stretch=15)
+    with torch.no_grad():
+        target = fitted.model.target(fitted.model(batch), batch)
+    assert target.observed.all()
+    of_frames = [each.unflatten(1, (20, 3)) for each in (target.scored, batch.scored, target.shown, batch.shown)]
+    assert (of_frames[0] == of_frames[1].any(2, keepdim=True)).all()
+    both = of_frames[3].any(2)
+    both[:, 1:] &= of_frames[3].any(2)[:, :-1]
+    assert (of_frames[2] == both[:, :, None]).all()
+
+
+def test_a_ladder_takes_nothing_but_fluorescence(data, tmp_path):
+    with pytest.raises(DataError, match="a ladder takes fluorescence"):
+        sb.fit(sb.lorenz(conditions=2), FitConfig(model=LadderConfig()), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,109 @@
+"""Spikes given fluorescence."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from nwb_sbtt.nn.spiking import Kinetics, infer_spikes, log_evidence
+
+
+def kinetics(n: int, *, kept=0.75, gain=1.0, baseline=0.0, noise=0.2, first=0.5, first_sd=0.4, most=4) -> Kinetics:
+    numbers = (kept, gain, baseline, noise, first, first_sd)
+    return Kinetics(*(torch.full((n,), each, dtype=torch.float64) for each in numbers), torch.tensor(most))
+
+
+def exact(
+    values: torch.Tensor, seen: torch.Tensor, rate: torch.Tensor, of: Kinetics
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean counts and log evidence of one channel by going through all counts there can be."""
+    n_bins = len(values)
+    kept, noise = float(of.kept[0]), float(of.noise[0])
+    powers = torch.tensor([[kept ** (t - j) if j <= t else 0.0 for j in range(n_bins)] for t in range(n_bins)]).double()
+    fall = kept ** torch.arange(1, n_bins + 1).double()
+    rows = torch.arange(n_bins)[seen]
+    covariance = float(of.first_sd[0]) ** 2 * torch.outer(fall[rows], fall[rows]) + noise**2 * torch.eye(len(rows))
+    counts = torch.tensor(list(product(range(int(of.most) + 1), repeat=n_bins))).double()
+    prior = torch.distributions.Poisson(rate).log_prob(counts).sum(1)
+    mean = (counts @ powers.T + float(of.first[0]) * fall)[:, rows]
+    normal = torch.distributions.MultivariateNormal(torch.zeros(len(rows)).double(), covariance)
+    joint = prior + normal.log_prob(values[rows] - mean)
+    weights = torch.softmax(joint, 0)
+    return weights @ counts, torch.logsumexp(joint, 0)
+
+
+@pytest.mark.parametrize(("noise", "gaps"), [(0.1, 0.0), (0.25, 0.0), (0.25, 0.3)])
+def test_counts_and_evidence_are_close_to_those_of_all_courses_together(noise, gaps):
+    generator = torch.Generator().manual_seed(0)
+    of = kinetics(1, noise=noise)
+    worst, off = [], []
+    for _ in range(20):
+        rate = torch.rand(6, generator=generator).double() * 0.8
+        spikes = torch.poisson(rate, generator=generator).clamp(max=4)
+        level, values = 0.5, torch.zeros(6).double()
+        for t in range(6):
+            level = 0.75 * level + float(spikes[t])
+            values[t] = level + noise * float(torch.randn((), generator=generator))
+        seen = torch.rand(6, generator=generator) >= gaps
+        seen[0] = True
+        found = infer_spikes(values[None, :, None], seen[None, :, None], rate[None, :, None], of)
+        mean, evidence = exact(values, seen, rate, of)
+        worst.append((found.mean[0, :, 0] - mean).abs().max())
+        off.append(abs(float(found.evidence) - float(evidence)))
+        alone = log_evidence(values[None, :, None], seen[None, :, None], rate[None, :, None], of)
+        torch.testing.assert_close(found.evidence, alone)
+    # A gap's counts are taken to have decayed alike.
+    assert torch.stack(worst).median() < (0.2 if gaps else 0.05)
+    assert np.median(off) < 0.1 and max(off) < (1.5 if gaps else 0.5)
+
+
+def test_without_samples_the_rates_come_back():
+    rate = torch.rand(3, 7, 2).double()
+    values, unseen = torch.zeros(3, 7, 2).double(), torch.zeros(3, 7, 2, dtype=torch.bool)
+    found = infer_spikes(values, unseen, rate, kinetics(2))
+    torch.testing.assert_close(found.mean, rate)
+    torch.testing.assert_close(found.variance, rate)
+    assert (found.evidence == 0).all()
+
+
+def test_what_is_not_seen_does_not_matter():
+    generator = torch.Generator().manual_seed(1)
+    values = torch.rand(4, 20, 3, generator=generator).double()
+    seen = torch.rand(4, 20, 3, generator=generator) > 0.5
+    rate = torch.full((3,), 0.3).double()
+    found = infer_spikes(values, seen, rate, kinetics(3))
+    junk = torch.where(seen, values, torch.full_like(values, torch.nan))
+    again = infer_spikes(junk, seen, rate, kinetics(3))
+    assert torch.equal(found.mean, again.mean) and torch.equal(found.calcium, again.calcium)
+    assert torch.equal(found.evidence, again.evidence)
+
+
+def test_counts_do_not_depend_on_the_unit_of_the_fluorescence():
+    values = torch.rand(2, 30, 2, generator=torch.Generator().manual_seed(2)).double() * 3
+    seen, rate = torch.ones(2, 30, 2, dtype=torch.bool), torch.full((2,), 0.3).double()
+    plain = infer_spikes(values, seen, rate, kinetics(2))
+    other = infer_spikes(40 + 7 * values, seen, rate, kinetics(2, gain=7.0, baseline=40.0, noise=1.4))
+    torch.testing.assert_close(plain.mean, other.mean)
+    torch.testing.assert_close(plain.evidence - 30 * torch.tensor(7.0).double().log(), other.evidence)
+
+
+def test_calcium_between_samples_goes_on_from_the_sample_before():
+    values = torch.full((1, 30, 1), 6.0).double()
+    seen = torch.zeros(1, 30, 1, dtype=torch.bool)
+    seen[0, 4] = True
+    rate = torch.full((1,), 1e-6).double()
+    found = infer_spikes(values, seen, rate, kinetics(1, first=20.0, first_sd=10.0))
+    course = found.calcium[0, :, 0]
+    assert abs(float(course[4]) - 6) < 0.1
+    torch.testing.assert_close(course[5:] / course[4:-1], torch.full((25,), 0.75).double(), rtol=1e-3, atol=0)
+
+
+def test_rates_of_unknown_spread_leave_room_for_more_spikes():
+    values, seen = torch.tensor([0.0, 3.0, 2.2, 1.7]).double()[None, :, None], torch.ones(1, 4, 1, dtype=torch.bool)
+    of, rate = kinetics(1, noise=0.6, first=0.0), torch.full((1,), 0.1).double()
+    known = infer_spikes(values, seen, rate, of)
+    unknown = infer_spikes(values, seen, rate, of, shape=torch.full((1,), 0.3).double())
+    assert float(unknown.mean[0, 1, 0]) > float(known.mean[0, 1, 0]) + 0.05
+    nearly = infer_spikes(values, seen, rate, of, shape=torch.full((1,), 1e7).double())
+    torch.testing.assert_close(nearly.mean, known.mean, rtol=1e-3, atol=1e-4)
