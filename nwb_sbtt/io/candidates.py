@@ -150,20 +150,25 @@ def _units(bare: Candidate, units: Any, invalid: Intervals) -> Candidate:
 
 
 def _ends(stored: Any, bounds: NDArray[np.int64], own: tuple[Intervals, ...] | None) -> tuple[float, float]:
-    """First and last moment of the intervals and of each train's first and last spike."""
-    busy = np.flatnonzero(np.diff(bounds))
-    if bounds[-1] <= WHOLE:
-        moments = np.asarray(stored[: bounds[-1]], dtype=np.float64)
-    else:
-        places = np.unique(np.concatenate([bounds[busy], bounds[busy + 1] - 1]))
-        moments = np.array([stored[int(place)] for place in places], dtype=np.float64)
-    spikes = moments[np.isfinite(moments)]
+    """First and last moment of the intervals; where a unit has none, of its spikes too, which are read for that only."""
     given = [each.reshape(-1) for each in own or () if each is not ALWAYS]
     limits = np.concatenate(given) if given else np.empty(0)
     limits = limits[np.isfinite(limits)]
-    if len(spikes) and (own is None or any(each is ALWAYS for each in own) or len(limits) == 0):
-        limits = np.append(limits, [spikes.min(), spikes.max() + LAST_SPIKE])
+    if own is None or any(each is ALWAYS for each in own) or len(limits) == 0:
+        spikes = _moments(stored, bounds)
+        limits = np.append(limits, [spikes.min(), spikes.max() + LAST_SPIKE] if len(spikes) else [])
     return (float(limits.min()), float(limits.max())) if len(limits) else (0.0, 0.0)
+
+
+def _moments(stored: Any, bounds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """All spikes; of very many, the first and the last of each train."""
+    if bounds[-1] <= WHOLE:
+        moments = np.asarray(stored[: bounds[-1]], dtype=np.float64)
+    else:
+        busy = np.flatnonzero(np.diff(bounds))
+        places = np.unique(np.concatenate([bounds[busy], bounds[busy + 1] - 1]))
+        moments = np.array([stored[int(place)] for place in places], dtype=np.float64)
+    return moments[np.isfinite(moments)]
 
 
 @dataclass(frozen=True)
