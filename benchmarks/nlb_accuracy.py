@@ -1,7 +1,7 @@
 """Scores of the Neural Latents Benchmark on a simulated set of its shape: smoothing, models, an ensemble, and the true rates.
 
 "of oracle" is co-bps as a share of what the true rates score. Smoothing shows held-in units a Gaussian of 50 ms, tells held-out
-units from these by Poisson regression, and holds the last bin's rates over the bins to predict.
+units from these by Poisson regression, and expects of the bins to predict each trial's mean over the window.
 
     python benchmarks/nlb_accuracy.py --seeds 5 --json nlb_accuracy.json --figure nlb_accuracy.png
     python benchmarks/nlb_accuracy.py --small
@@ -118,7 +118,7 @@ def smoothed(prepared: Prepared) -> Rates:
         told = np.stack([reader.predict(flat) for reader in readers], axis=1).reshape(*shown.shape[:2], -1)
         for kind, own in (("heldin", shown), ("heldout", told)):
             rates[f"{part}_rates_{kind}"] = own
-            rates[f"{part}_rates_{kind}_forward"] = np.repeat(own[:, -1:], n_forward, axis=1)
+            rates[f"{part}_rates_{kind}_forward"] = np.repeat(own.mean(1, keepdims=True), n_forward, axis=1)
     return rates
 
 
@@ -134,8 +134,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for ax, key in zip(np.atleast_1d(axes), scores, strict=True):
         ax.barh([each["rates"] for each in rows], [each[key] for each in rows], color="#4477aa")
         ax.set_xlabel(key)
-        ax.invert_yaxis()
         ax.spines[["top", "right"]].set_visible(False)
+    np.atleast_1d(axes)[0].invert_yaxis()
     figure.savefig(path, dpi=120)
 
 
