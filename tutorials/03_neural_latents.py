@@ -3,8 +3,8 @@
 #
 # The benchmark has seven data sets. Each shows some units of a recording, and asks for the rates of all: how well do they tell
 # the units that were held out (co-bps), the bins after each window (fp-bps), the hand's velocity (vel R2) and the mean
-# response of each condition (psth R2)? Here is MC_Maze_Small from its two files to a submission, and the scores that it gets on the
-# validation trials.
+# response of each condition (psth R2)? Here is MC_Maze_Small from its two files to a submission, and the scores that it gets
+# on the validation trials.
 #
 # Nothing is fetched as it stands: the files are simulated, in the shape of the published ones. With those, leave out the first
 # step and the names of the files in the second, which then fetches them from DANDI; or give your own copies.
@@ -47,8 +47,8 @@ for key, array in prepared.inputs.items():
 # ## Rates
 #
 # On the command line: `nwb-sbtt nlb fit mc_maze_small … --seeds 5 --run-dir runs/small`. Held-out units and the bins to predict
-# are never shown to the model, only scored; the evaluated trials are not looked at before it is done. Several seeds are averaged
-# in the logarithm of the rates.
+# are never shown to the model, only scored; the evaluated trials are not looked at before it is done. Several seeds are
+# averaged in the logarithm of the rates.
 
 # %%
 train = sb.TrainConfig(epochs=int(epochs)) if epochs else sb.TrainConfig()
