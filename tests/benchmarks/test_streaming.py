@@ -9,13 +9,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 def test_listing_a_file_takes_few_requests_and_few_of_its_bytes(tmp_path):
     words = ["--small", "--json", tmp_path / "s.json", "--figure", tmp_path / "s.png"]
     subprocess.run([sys.executable, BENCHMARKS / "streaming.py", *words], check=True, capture_output=True, timeout=200)
-    rows = {
-        (row["file"].split(",")[0], row["way"]): row for row in json.loads((tmp_path / "s.json").read_text())["rows"]
-    }
-    for kind in ("voltages", "units"):
-        streamed, fetched = rows[kind, "stream"], rows[kind, "download"]
-        assert fetched["to the storage"] == 1
-        assert 1 <= fetched["share"] < 1.01
-        assert streamed["to the storage"] <= 6
-        assert streamed["share"] < 0.4
+    streamed, fetched = json.loads((tmp_path / "s.json").read_text())["rows"]
+    assert fetched["to the storage"] == 1
+    assert 1 <= fetched["share"] < 1.01
+    assert streamed["to the storage"] <= 5
+    assert streamed["share"] < 0.3
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
