@@ -135,6 +135,16 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
     return ds
 
 
+def name_units(latents: xr.Dataset) -> xr.Dataset:
+    """Say in ``attrs["units"]`` of what was inferred for each channel its unit: Hz of rates, the data's own of means."""
+    own = latents.attrs.get("unit")
+    for name, unit in (("rates", "Hz"), ("mean", own), ("denoised", own)):
+        for each in (name, f"{name}_sd"):
+            if each in latents and unit is not None:
+                latents[each].attrs["units"] = unit
+    return latents
+
+
 def _without_junk(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> NDArray[np.float32]:
     if values.dtype == np.float32 and not _has_junk(values, observed):
         return values.astype(np.float32, copy=False)

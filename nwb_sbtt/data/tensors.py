@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from nwb_sbtt.batch import Batch, to_sparse
-from nwb_sbtt.data.schema import DIMS, check_dataset
+from nwb_sbtt.data.schema import DIMS, check_dataset, name_units
 
 SPARSE_SHARE, SPARSE_FROM = 0.35, 200
 """A batch is sparse where fewer entries are observed than `SPARSE_SHARE` of those of all channels but `SPARSE_FROM`.
@@ -90,4 +90,4 @@ def to_latents(ds: xr.Dataset, arrays: Mapping[str, Tensor], attrs: Mapping[str,
     if "denoised" in ds:
         data |= {"events": (DIMS, ds["values"].values), "denoised": (DIMS, ds["denoised"].values)}
     data["observed"] = (DIMS, ds["observed"].values)
-    return xr.Dataset(data, coords=ds.coords, attrs={**ds.attrs, **attrs})
+    return name_units(xr.Dataset(data, coords=ds.coords, attrs={**ds.attrs, **attrs}))

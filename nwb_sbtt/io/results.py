@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from pynwb import NWBFile, ProcessingModule
 
+from nwb_sbtt.data.schema import name_units
 from nwb_sbtt.errors import FileError, SelectionError
 from nwb_sbtt.io.files import open_nwb
 from nwb_sbtt.io.layout import CHANNEL_VARIABLES, INITIAL, LATENT_VARIABLES, series_name, table_suffixes, tables_of
@@ -115,7 +116,7 @@ class _Results:
         observed = self._by_channel("mask", paths)
         shape = (frame.sizes["trial"], frame.sizes["time"], frame.sizes["channel"])
         data["observed"] = (("trial", "time", "channel"), np.ones(shape, bool) if observed is None else observed == 1)
-        return frame.assign(data)
+        return name_units(frame.assign(data))
 
     def _coords(self) -> dict[str, tuple[Any, Any]]:
         channels = self._item(f"{self._name}_channels")

@@ -62,3 +62,10 @@ def test_the_entries_hidden_from_a_sparse_fit_are_those_that_it_is_evaluated_on(
     rows = torch.from_numpy(np.flatnonzero(ds["split"].values == "valid"))
     assert torch.equal(valid.dense(valid.scored), hidden[rows])
     assert hidden.sum() == hidden[rows].sum() > 0
+
+
+def test_what_is_inferred_says_its_unit():
+    ds = recording(3, share=0.5).assign_attrs(unit="volts")
+    arrays = {name: torch.ones(4, 10, 3) for name in ("rates", "rates_sd", "mean", "mean_sd")}
+    units = {name: each.attrs.get("units") for name, each in tensors.to_latents(ds, arrays, {}).data_vars.items()}
+    assert units == {"rates": "Hz", "rates_sd": "Hz", "mean": "volts", "mean_sd": "volts", "observed": None}
