@@ -105,6 +105,7 @@ def _of_series(folder: Path, asked: argparse.Namespace, limit: float) -> list[di
 
 
 def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    print(f"{name}: {json.dumps(found)}", file=sys.stderr, flush=True)
     ours, plain = found["ours"], found["plain"]
     peak, allowed = found["peak"], found["limit"] + CHUNK_CACHE + MAKING * found["result"]
     return {
