@@ -93,7 +93,7 @@ def fit(
     trials_table: TrialsTable = None,
     window: WindowText = None,
     chop: ChopText = None,
-    model: Annotated[str | None, typer.Option(help="conv, lfads or sae [default: conv]")] = None,
+    model: Annotated[str | None, typer.Option(help="conv, ladder, lfads or sae [default: conv]")] = None,
     likelihood: Annotated[
         str | None, typer.Option(help="poisson, gaussian, gamma or zig [default: by the data]")
     ] = None,
