@@ -1,0 +1,176 @@
+"""Latents, rates, spikes and fluorescence from fluorescence, on the simulated data of the ladder papers.
+
+`lorenz` is the set of Prince & Richards 2019 (30 cells, 65 courses × 20 trials, 100 bins of 0.1 s, noise 0.2 of a spike),
+`valpaca` that of Prince et al. 2021 (90 bins at 30 Hz, noise 0.5 or 0.2). Models: the ladder, which is told nothing of spike
+size, decay, noise or baseline; the convolutional model on events found by OASIS; and on the true spikes. Squared Pearson
+correlation of arrays flattened over trials, bins and cells, as published, and 1 − SSE/SST beside it, on the validation trials;
+latents by linear read-out of the factors, fitted on the training trials; fluorescence against the noisy trace. In the papers'
+split every validation trial repeats a training course; `--split condition` keeps whole courses for validation.
+
+    python benchmarks/ladder.py --seeds 0 1 2 3 4 --json ladder.json --figure ladder.png
+    python benchmarks/ladder.py --small
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from machine import machine, save, show
+from numpy.typing import NDArray
+
+import nwb_sbtt as sb
+from nwb_sbtt.config import ConvConfig, LadderConfig, override
+from nwb_sbtt.data.imaging import LADDER, VALPACA, calcium
+from nwb_sbtt.train.trackers import Silent
+
+PUBLISHED = {
+    ("lorenz", 0.2): {
+        "LFADS on spikes": (0.978, 0.970, None, None),
+        "OASIS + LFADS": (0.924, 0.946, 0.950, None),
+        "ladder LFADS": (0.962, 0.943, 0.697, 0.850),
+    },
+    ("valpaca", 0.5): {
+        "LFADS on spikes": (0.956, 0.913, None, None),
+        "OASIS + LFADS": (0.803, 0.714, 0.464, 0.916),
+        "VaLPACa": (0.955, 0.929, 0.585, 0.919),
+    },
+    ("valpaca", 0.2): {
+        "LFADS on spikes": (0.953, 0.908, None, None),
+        "OASIS + LFADS": (0.788, 0.593, 0.438, 0.824),
+        "VaLPACa": (0.418, 0.398, 0.713, 0.970),
+    },
+}
+"""Squared Pearson correlation of latents, rates, spikes and fluorescence."""
+QUANTITIES = ("latents", "rates", "spikes", "fluorescence")
+
+
+def main() -> None:
+    """Fit each model to each data set and print the table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--task", choices=["lorenz", "valpaca"], default="lorenz")
+    arguments.add_argument("--noise", type=float, help="sd, in spikes [default: .2 and .5]")
+    arguments.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    arguments.add_argument("--split", choices=["trial", "condition"], default="trial")
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and models")
+    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--figure", type=Path)
+    arguments.add_argument("--small", action="store_true", help="few cells and trials, three epochs, the ladder alone")
+    asked = arguments.parse_args()
+    task = LADDER if asked.task == "lorenz" else VALPACA
+    asked.noise = task.noise if asked.noise is None else asked.noise
+    task, sizes = replace(task, noise=asked.noise), {}
+    if asked.small:
+        asked.models, task = ["ladder"], replace(task, n_bins=40)
+        sizes = {"n_channels": 4, "conditions": 4, "trials_per_condition": 5}
+        asked.settings = ["train.epochs=3", *asked.settings]
+    rows = []
+    for seed in asked.seeds:
+        ds = calcium(seed=seed, split_by=asked.split, task=task, **sizes)
+        for model in asked.models:
+            rows.append(
+                {"model": model, "seed": seed, **_scores(ds, model, override(sb.FitConfig(seed=seed), asked.settings))}
+            )
+            print(rows[-1], flush=True)
+    print(machine())
+    show(rows)
+    save(asked.json, vars(asked), rows)
+    if asked.figure:
+        _figure(rows, PUBLISHED.get((asked.task, asked.noise), {}), asked.figure)
+
+
+def _ladder(ds: xr.Dataset, config: sb.FitConfig) -> tuple[xr.Dataset, sb.FitConfig]:
+    return ds, config.model_copy(update={"model": LadderConfig(**_sizes(config))})
+
+
+def _events(ds: xr.Dataset, config: sb.FitConfig) -> tuple[xr.Dataset, sb.FitConfig]:
+    return sb.events(ds), config
+
+
+def _spikes(ds: xr.Dataset, config: sb.FitConfig) -> tuple[xr.Dataset, sb.FitConfig]:
+    attrs = {name: text for name, text in ds.attrs.items() if not name.startswith("signal")}
+    counted = ds.assign(values=ds["true_spikes"], observed=xr.ones_like(ds["observed"]))
+    return counted.assign_attrs({**attrs, "unit": "counts", "kind": "units"}), config
+
+
+MODELS = {"ladder": _ladder, "OASIS + conv": _events, "conv on spikes": _spikes}
+
+
+def _sizes(config: sb.FitConfig) -> dict[str, Any]:
+    assert isinstance(config.model, ConvConfig)
+    return {name: value for name, value in config.model.model_dump().items() if name != "name"}
+
+
+def _scores(ds: xr.Dataset, model: str, config: sb.FitConfig) -> dict[str, Any]:
+    started = time.process_time()
+    data, config = MODELS[model](ds, config)
+    with tempfile.TemporaryDirectory() as folder:
+        fitted = sb.fit(data, config, run_dir=Path(folder) / "run", tracker=Silent())
+        seconds = time.process_time() - started
+        latents, epochs = fitted.infer(data), len(fitted.history)
+    valid = ds["split"].values == "valid"
+    course = ds["true_latents"].values
+    factors = np.insert(latents["factors"].values, 0, 1.0, axis=2)
+    n_latents = course.shape[2]
+    weights, *_ = np.linalg.lstsq(
+        factors[~valid].reshape(-1, factors.shape[2]), course[~valid].reshape(-1, n_latents), rcond=None
+    )
+    seen = ds["observed"].values[valid]
+    pairs: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
+        "latents": (course[valid].reshape(-1, n_latents), (factors[valid] @ weights).reshape(-1, n_latents))
+    }
+    rates = latents.get("rates", latents.get("mean"))
+    pairs["rates"] = (ds["true_rates"].values[valid], rates.values[valid])
+    if "events" in latents:
+        pairs["spikes"] = (ds["true_spikes"].values[valid], latents["events"].values[valid])
+    light = latents["mean"] if model == "ladder" else latents.get("denoised")
+    if light is not None:
+        pairs["fluorescence"] = (ds["values"].values[valid][seen], light.values[valid][seen])
+    row: dict[str, Any] = {"CPU-seconds": seconds, "epochs": epochs}
+    for name in QUANTITIES:
+        row[f"{name}, r²"] = (
+            float(np.corrcoef(*(each.ravel() for each in pairs[name]))[0, 1] ** 2) if name in pairs else None
+        )
+    for name in ("latents", "rates"):
+        true, found = pairs[name]
+        row[f"{name}, R²"] = float(1 - ((true - found) ** 2).sum() / ((true - true.mean()) ** 2).sum())
+    return row
+
+
+def _figure(rows: list[dict[str, Any]], published: dict[str, tuple[float | None, ...]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    for i, model in enumerate(models):
+        of = [row for row in rows if row["model"] == model]
+        for j, name in enumerate(QUANTITIES):
+            values = [row[f"{name}, r²"] for row in of if row[f"{name}, r²"] is not None]
+            x = j + 0.12 * (i - len(models) / 2)
+            axes.plot([x] * len(values), values, "o", ms=4, color=f"C{i}", label=model if j == 0 else None)
+    for i, (name, scores) in enumerate(published.items()):
+        for j, value in enumerate(scores):
+            if value is not None:
+                x = j + 0.3
+                axes.plot(
+                    [x - 0.06, x + 0.06],
+                    [value] * 2,
+                    color=f"C{i + 5}",
+                    lw=2,
+                    label=f"{name}, published" if j == 0 else None,
+                )
+    axes.set(xticks=range(len(QUANTITIES)), xticklabels=QUANTITIES, ylabel="squared correlation", ylim=(None, 1))
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
