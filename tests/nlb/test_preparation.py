@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from nwb_sbtt.errors import ConfigError, DataError, FileError
-from nwb_sbtt.io.benchmark import read_recorded
 from nwb_sbtt.nlb.definitions import DEFINITIONS, SPLITS, definition
 from nwb_sbtt.nlb.preparation import load_prepared, prepare, save_prepared
 from nwb_sbtt.nlb.simulation import Simulation, simulate, write_simulated
@@ -14,13 +13,26 @@ KINDS = ("mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg")
 
 
 @pytest.fixture(scope="module")
-def sets(tmp_path_factory):
-    """One simulated set of each kind: what was drawn, and its two files."""
+def sets():
+    """One simulated set of each kind: what was drawn, and its two recordings."""
     found = {}
     for name in KINDS:
         drawn = simulate(Simulation(name, train=14, val=8, test=4, units=8, seed=1))
-        found[name] = drawn, write_simulated(drawn, name, tmp_path_factory.mktemp(name))
+        found[name] = drawn, (drawn.training, drawn.testing)
     return found
+
+
+def test_recordings_that_went_through_files_give_the_same_tensors(tmp_path):
+    for name, phase in (("dmfc_rsg", "val"), ("mc_rtt", "test")):
+        drawn = simulate(Simulation(name, train=4, val=4, test=4, units=4, seed=2))
+        files = write_simulated(drawn, name, tmp_path)
+        assert [file.name.split("_")[-2] for file in files] == ["desc-train", "desc-test"]
+        again = prepare(name, files, bin_width=0.02, phase=phase)
+        direct = prepare(name, [drawn.testing, drawn.training], bin_width=0.02, phase=phase)
+        assert set(again.inputs) == set(direct.inputs)
+        for key, array in direct.inputs.items():
+            np.testing.assert_array_equal(again.inputs[key], array)
+        assert again.about["files"][0]["sha256"]
 
 
 def test_the_recorded_test_file_gives_the_reference_tensor_bin_for_bin(realdata):
@@ -179,10 +191,9 @@ def test_what_was_saved_is_read_back(sets, tmp_path):
         save_prepared(prepared, tmp_path / "tensors")
 
 
-def test_files_of_two_sets_and_wrong_settings_are_refused(sets, tmp_path):
+def test_files_of_two_sets_and_wrong_settings_are_refused(sets):
     train = sets["mc_maze"][1][0]
-    other = simulate(Simulation("mc_maze", train=4, val=2, test=4, units=4, seed=2))
-    test = write_simulated(other, "mc_maze", tmp_path)[1]
+    test = simulate(Simulation("mc_maze", train=4, val=2, test=4, units=4, seed=2)).testing
     with pytest.raises(DataError, match="same held-in units"):
         prepare("mc_maze", [train, test], phase="test")
     with pytest.raises(DataError, match="'test'"):
@@ -191,8 +202,10 @@ def test_files_of_two_sets_and_wrong_settings_are_refused(sets, tmp_path):
         prepare("mc_maze", [train], bin_width=0.01)
     with pytest.raises(ConfigError, match="mc_maze_small"):
         definition("mc_maze_smal")
+    bare = {key: train.trials[key] for key in ("id", "start_time", "stop_time", "split", "move_onset_time")}
+    bare["ctr_hold_bump"] = np.zeros(len(bare["id"]), int)
     with pytest.raises(DataError, match="cond_dir"):
-        prepare("area2_bump", [_with_split_only(train, tmp_path)])
+        prepare("area2_bump", [replace(train, trials=bare)])
 
 
 def test_every_definition_s_window_is_whole_bins_of_both_widths():
@@ -205,12 +218,3 @@ def test_every_definition_s_window_is_whole_bins_of_both_widths():
 def _prepared(recorded, name, *, compat=None, inputs=False):
     prepared = prepare(name, [recorded], compat=compat)
     return prepared.inputs if inputs else prepared.targets
-
-
-def _with_split_only(path, folder):
-    from nwb_sbtt.io.benchmark import write_recorded
-
-    recorded = read_recorded(path, series=("hand_vel",))
-    trials = {key: recorded.trials[key] for key in ("id", "start_time", "stop_time", "split", "move_onset_time")}
-    trials["ctr_hold_bump"] = np.zeros(len(trials["id"]), int)
-    return write_recorded(replace(recorded, trials=trials), folder / "bare.nwb", description="bare")
