@@ -28,9 +28,10 @@ def test_recordings_four_times_the_limit_are_read_within_it(tmp_path):
         assert row["seconds"] > 0 and row["h5py MB/s"] > 0
     assert rows[-1]["MB"] >= 4 * 0.99 * content["settings"]["limit"] / 1e6
     ours, *others = [row for row in content["rows"] if "counts by" in row]
-    assert ours["spikes"] > 0.95 * content["settings"]["spikes"] / 100
+    # Those in the second that was not watched are not counted, and none twice.
+    assert 0.85 < ours["spikes"] / (content["settings"]["spikes"] / 100) <= 1
     assert [row["counts by"] for row in others] == ["pynapple", "nlb_tools"]
-    assert all(row["version"] == "not installed" or row["spikes"] > 0 for row in others)
+    assert all(row["seconds"] == "-" or row["spikes"] > 0 for row in others)
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
 
 
