@@ -215,7 +215,7 @@ def test_sampling_offsets_stay_with_the_fit(tmp_path):
     metrics = verbs.fit_files(
         [path],
         read,
-        settings(),
+        settings(likelihood="gaussian"),
         run_dir=tmp_path / "run",
         output=out,
         offsets=tmp_path / "offsets.npy",

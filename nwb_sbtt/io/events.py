@@ -121,7 +121,7 @@ def event_source(of: RoiSource, config: EventsConfig, *, around: RoiSource | Non
     Raises
     ------
     DataError
-        If the series holds events already, or an ROI has no run of samples long enough.
+        If the series holds events already, no event is found, or an ROI has no run of samples long enough.
     ConfigError
         If oasis-deconv is not installed, or the settings name an indicator that is not known.
     """
@@ -151,6 +151,11 @@ def event_source(of: RoiSource, config: EventsConfig, *, around: RoiSource | Non
             if one is not None and events is not None:
                 sizes[one.frames, first + i] = np.where(events.known, events.sizes, np.nan)
                 denoised[one.frames, first + i] = events.baseline + events.calcium
+    if not (sizes > 0).any():
+        raise DataError(
+            f"no event in {of.path!r} stands out of the noise, in any of {n_rois} ROIs; take the {of.signal} as it is "
+            "(--likelihood gaussian), or set the decay (--set read.events.decay=SECONDS)"
+        )
     return EventSource(
         of=of,
         sizes=sizes,
@@ -269,4 +274,6 @@ def _note(of: RoiSource, found: Sequence[Deconvolved | None], indicator: Indicat
     prior = "no known indicator" if indicator is UNKNOWN else f"{indicator.name} ({indicator.decay:g} s)"
     told = f", decay {np.median(decays):.2g} s in the median with the prior of {prior}" if decays else ""
     taken = f", {around.path!r} taken off" if around is not None else ""
-    return f"{of.path!r} holds {of.signal} ({of.signal_reason}); events found in it by OASIS{told}{taken}"
+    silent = sum(each is not None and not each.sizes.any() for each in found)
+    none = f"; none in {silent} of {len(found)} ROIs" if silent else ""
+    return f"{of.path!r} holds {of.signal} ({of.signal_reason}); events found in it by OASIS{told}{taken}{none}"

@@ -175,6 +175,15 @@ def test_events_are_not_looked_for_in_events(tmp_path):
         read(path)
 
 
+def test_rois_without_events_are_named_or_refused(tmp_path):
+    data = light()[0]
+    data[:, 1] = 0.0
+    found = read(build(tmp_path / "one.nwb", ("dff", data, DfOverF, 0, 5.0)), cut=WHOLE)
+    assert "none in 1 of 3 ROIs" in found.attrs["notes"] and not found["values"].values[..., 1].any()
+    with pytest.raises(DataError, match="stands out of the noise"):
+        read(build(tmp_path / "none.nwb", ("dff", np.zeros_like(data), DfOverF, 0, 5.0)), cut=WHOLE)
+
+
 def test_events_are_not_looked_for_in_spikes(realdata):
     with pytest.raises(ConfigError, match="events are found in ROIs"):
         read(realdata / "units" / "A8604-211122.nwb")
