@@ -100,8 +100,11 @@ def _streamed(source: Source) -> Iterator[NWBFile]:
             with _checked(file, source) as io:
                 yield _read(io, source)
     finally:
-        if stream.failure is not None:
-            raise stream.failure
+        # The error that is raised knows the frames of h5py, these HDF5's settings, and those the stream: if the stream kept the
+        # error, HDF5 would find a stream at the end of the process, when there is no Python left to read it.
+        failure, stream.failure = stream.failure, None
+        if failure is not None:
+            raise failure
 
 
 @contextmanager
