@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nwb_sbtt.fitted import load
 from nwb_sbtt.io.results import read_result
+from nwb_sbtt.io.tensorfile import read_tensors
 from tests.dandi.archive import Archive
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
@@ -12,14 +13,24 @@ NLB = "sub-Jenkins_ses-small_desc-test_ecephys.nwb"
 UPLOADED = "sub-Jenkins/sub-Jenkins_ses-small_desc-sbtt_ecephys.nwb"
 
 
-def test_the_first_tutorial_runs_from_a_recording_to_a_result_and_a_report(tmp_path):
-    small = {"DIR": str(tmp_path), "EPOCHS": "2", "CONDITIONS": "6"}
-    environment = {**os.environ, **{f"NWB_SBTT_TUTORIAL_{name}": value for name, value in small.items()}}
-    command = [sys.executable, TUTORIALS / "01_first_fit.py"]
+def run(page: str, folder: Path, *, small: dict[str, str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a tutorial to its end in the folder, with its own settings made small."""
+    settings = {f"NWB_SBTT_TUTORIAL_{name}": value for name, value in {"DIR": str(folder), **small}.items()}
     ended = subprocess.run(
-        command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=200, check=False
+        [sys.executable, TUTORIALS / page],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **settings, **environment},
+        cwd=folder,
+        timeout=200,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
+    return ended
+
+
+def test_the_first_tutorial_runs_from_a_recording_to_a_result_and_a_report(tmp_path):
+    ended = run("01_first_fit.py", tmp_path, small={"EPOCHS": "2", "CONDITIONS": "6"})
     assert "training ended: all 2 epochs done" in ended.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latents.nwb", "lorenz.nwb", "report.html", "run"]
     result = read_result(tmp_path / "latents.nwb")
@@ -30,28 +41,17 @@ def test_the_first_tutorial_runs_from_a_recording_to_a_result_and_a_report(tmp_p
 
 
 def test_the_tutorial_on_dandi_goes_all_the_way_round_and_leaves_no_key_anywhere(realdata, tmp_path):
-    small = {"DIR": str(tmp_path), "EPOCHS": "1", "BIN_WIDTH": "0.05", "DANDISET": "000999"}
     with Archive() as archive:
         archive.add("000140", f"sub-Jenkins/{NLB}", (realdata / "nlb" / NLB).read_bytes())
         archive.publish("000140", "0.220113.0408")
         archive.create("000999", embargoed=True)
-        environment = {
-            **os.environ,
-            **{f"NWB_SBTT_TUTORIAL_{name}": value for name, value in small.items()},
+        of_the_archive = {
             **{"DANDI_INSTANCE": archive.url, f"{archive.name}_API_KEY": archive.token, "DANDI_NO_ET": "1"},
             **{"NWB_SBTT_CACHE_DIR": str(tmp_path / "cache"), "NO_PROXY": "127.0.0.1"},
         }
-        ended = subprocess.run(
-            [sys.executable, TUTORIALS / "02_dandi.py"],
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd=tmp_path,
-            timeout=200,
-            check=False,
-        )
+        small = {"EPOCHS": "1", "BIN_WIDTH": "0.05", "DANDISET": "000999"}
+        ended = run("02_dandi.py", tmp_path, small=small, **of_the_archive)
         (stored,) = archive.dandisets["000999"].versions["draft"].assets.values()
-    assert ended.returncode == 0, ended.stderr
     assert "training ended: all 1 epochs done" in ended.stdout
     assert f"derived from DANDI:000140/0.220113.0408, sub-Jenkins/{NLB}" in ended.stdout
     assert "to do: set subject.age" in ended.stdout
@@ -63,6 +63,13 @@ def test_the_tutorial_on_dandi_goes_all_the_way_round_and_leaves_no_key_anywhere
     assert len(written) > 10
     assert [path for path in written if archive.token.encode() in path.read_bytes()] == []
     assert any(archive.token in str(each.headers) for each in archive.requests)
+
+
+def test_the_tutorial_on_latents_runs_from_files_to_a_scored_submission(tmp_path):
+    ended = run("03_neural_latents.py", tmp_path, small={"EPOCHS": "1", "SEEDS": "1"})
+    assert "mc_maze_scaling_20_split  [100] co-bps" in ended.stdout
+    assert "note: the benchmark scores mc_maze_large_20" in ended.stdout
+    assert list(read_tensors(tmp_path / "submission.h5")) == ["mc_maze_small_20"]
 
 
 def test_every_tutorial_has_text_between_its_cells():
