@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,19 @@ from numpy.typing import ArrayLike, NDArray
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.ecephys import LFP, ElectricalSeries
 from pynwb.file import Subject
-from pynwb.ophys import Fluorescence, ImageSegmentation, RoiResponseSeries
+from pynwb.ophys import Fluorescence, ImageSegmentation, PlaneSegmentation, RoiResponseSeries
+
+
+@dataclass(frozen=True)
+class Imaged:
+    """A series (time, ROI) of the plane of that number, in a container of that type or, without one, in processing/ophys."""
+
+    name: str
+    data: NDArray[np.float64]
+    kind: type | None = None
+    unit: str = "a.u."
+    plane: int = 0
+    start: float = 0.0
 
 
 def new_file(*, session_id: str = "session-1", identifier: str = "generated") -> NWBFile:
@@ -59,6 +72,17 @@ def add_units(
         if ids is not None:
             fields["id"] = ids[row]
         nwbfile.add_unit(spike_times=np.asarray(times, dtype=float), **fields)
+
+
+def add_watched_units(nwbfile: NWBFile, random: np.random.Generator) -> None:
+    """Add three units of 20 s, each with intervals of its own in which it was watched."""
+    add_units(
+        nwbfile,
+        [np.sort(random.uniform(0, 20, 400)).round(3) for _ in range(3)],
+        obs_intervals=[[[0, 20]], [[0, 8], [9, 20]], [[5, 20]]],
+        columns={"heldout": [False, True, False], "area": ["V1", "M1", "M1"], "depth": [1.0, 2.0, 3.0]},
+        ids=[10, 20, 30],
+    )
 
 
 def replace_spikes(path: Path, spike_times: Sequence[NDArray[np.float64]]) -> None:
@@ -143,14 +167,7 @@ def add_rois(
 ) -> RoiResponseSeries:
     """Add a RoiResponseSeries (time, ROI) in Fluorescence; a segmentation of that name is made where there is none."""
     data = np.asarray(data)
-    ophys = _module(nwbfile, "ophys")
-    if "ImageSegmentation" not in ophys.data_interfaces:
-        ophys.add(ImageSegmentation())
-        ophys.add(Fluorescence())
-    segmentation = ophys["ImageSegmentation"]
-    if plane not in segmentation.plane_segmentations:
-        _segment(nwbfile, plane, n_rois=data.shape[1] if rows is None else max(rows) + 1)
-    table = segmentation.plane_segmentations[plane]
+    table = _segmentation(nwbfile, plane, n_rois=data.shape[1] if rows is None else max(rows) + 1)
     rows = list(range(data.shape[1])) if rows is None else list(rows)
     clock = {"timestamps": timestamps} if timestamps is not None else {"rate": rate, "starting_time": starting_time}
     series = RoiResponseSeries(
@@ -160,8 +177,23 @@ def add_rois(
         rois=table.create_roi_table_region(region=rows, description="ROIs"),
         **clock,
     )
-    ophys["Fluorescence"].add_roi_response_series(series)
+    _hold(nwbfile, series, Fluorescence)
     return series
+
+
+def imaging_file(*all_series: Imaged, offsets: Sequence[float] | None = None, rate: float = 10.0) -> NWBFile:
+    """A file of these series; the planes are called Seg0, Seg1, …, their ROIs sampled `offsets` seconds into each frame."""
+    nwbfile = new_file()
+    for each in all_series:
+        table = _segmentation(nwbfile, f"Seg{each.plane}", n_rois=each.data.shape[1])
+        if offsets is not None and "sampling_time_offset" not in table.colnames:
+            table.add_column("sampling_time_offset", "seconds", data=list(offsets))
+        region = table.create_roi_table_region(region=list(range(each.data.shape[1])), description="ROIs")
+        series = RoiResponseSeries(
+            name=each.name, data=each.data, unit=each.unit, rois=region, rate=rate, starting_time=each.start
+        )
+        _hold(nwbfile, series, each.kind)
+    return nwbfile
 
 
 def add_series(nwbfile: NWBFile, data: ArrayLike, *, module: str | None = None, **fields: object) -> TimeSeries:
@@ -180,7 +212,25 @@ def _module(nwbfile: NWBFile, name: str):
     return nwbfile.processing[name]
 
 
-def _segment(nwbfile: NWBFile, name: str, *, n_rois: int) -> None:
+def _hold(nwbfile: NWBFile, series: RoiResponseSeries, kind: type | None) -> None:
+    """Put the series into the container of that type, or into processing/ophys itself."""
+    ophys = _module(nwbfile, "ophys")
+    if kind is None:
+        ophys.add(series)
+        return
+    if kind.__name__ not in ophys.data_interfaces:
+        ophys.add(kind())
+    ophys[kind.__name__].add_roi_response_series(series)
+
+
+def _segmentation(nwbfile: NWBFile, name: str, *, n_rois: int) -> PlaneSegmentation:
+    """The plane's table of ROIs, made where there is none."""
+    ophys = _module(nwbfile, "ophys")
+    if "ImageSegmentation" not in ophys.data_interfaces:
+        ophys.add(ImageSegmentation())
+    segmentation = ophys["ImageSegmentation"]
+    if name in segmentation.plane_segmentations:
+        return segmentation.plane_segmentations[name]
     if "microscope" not in nwbfile.devices:
         nwbfile.create_device(name="microscope", description="generated")
     plane = nwbfile.create_imaging_plane(
@@ -192,11 +242,10 @@ def _segment(nwbfile: NWBFile, name: str, *, n_rois: int) -> None:
         indicator="GCaMP6f",
         location="V1",
     )
-    table = nwbfile.processing["ophys"]["ImageSegmentation"].create_plane_segmentation(
-        name=name, description="generated", imaging_plane=plane
-    )
+    table = segmentation.create_plane_segmentation(name=name, description="generated", imaging_plane=plane)
     for row in range(n_rois):
         table.add_roi(pixel_mask=[(row, 2 * row, 1.0)])
+    return table
 
 
 def _optical_channel():

@@ -4,10 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from pynwb import NWBHDF5IO
-from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, RoiResponseSeries
-from pynwb.testing.mock.file import mock_NWBFile
-from pynwb.testing.mock.ophys import mock_ImagingPlane
+from pynwb.ophys import DfOverF, Fluorescence
 
 from nwb_sbtt.config import Chop, EventsConfig, ReadConfig, RoiConfig, Window
 from nwb_sbtt.data.deconvolution import deconvolve, known_indicator
@@ -15,6 +12,8 @@ from nwb_sbtt.data.events import events
 from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.io.reader import read_nwb
+from tests.io import nwbfiles
+from tests.io.nwbfiles import Imaged
 
 N_FRAMES, N_ROIS, PERIOD = 600, 3, 0.1
 OFFSETS = (0.0, 0.03, 0.06)
@@ -30,36 +29,18 @@ def light(seed=0, decay=0.5):
     return 20 + calcium + rng.normal(0, 0.15, sizes.shape), sizes
 
 
-def build(path, *series, planes=1):
-    """A file with series of the given (name, data, container type, plane, first frame's time)."""
-    nwbfile = mock_NWBFile()
-    module = nwbfile.create_processing_module("ophys", "imaging")
-    segmentation = ImageSegmentation()
-    module.add(segmentation)
-    tables = []
-    for i in range(planes):
-        plane = mock_ImagingPlane(nwbfile=nwbfile, name=f"Plane{i}", indicator="GCaMP6f")
-        table = segmentation.create_plane_segmentation(name=f"Seg{i}", description="ROIs", imaging_plane=plane)
-        for row in range(N_ROIS):
-            table.add_roi(id=row, pixel_mask=[(row, row, 1.0)])
-        table.add_column("sampling_time_offset", "seconds", data=list(OFFSETS))
-        tables.append(table)
-    for name, data, kind, plane, start in series:
-        region = tables[plane].create_roi_table_region(region=list(range(N_ROIS)), description="ROIs")
-        held = RoiResponseSeries(
-            name=name, data=data, unit="a.u.", rois=region, rate=1 / PERIOD, starting_time=float(start)
-        )
-        if kind.__name__ not in module.data_interfaces:
-            module.add(kind())
-        module[kind.__name__].add_roi_response_series(held)
-    with NWBHDF5IO(path, "w") as io:
-        io.write(nwbfile)
-    return path
+def write(path, *all_series):
+    """Write series of ROIs that are sampled one after another in each frame."""
+    return nwbfiles.write(nwbfiles.imaging_file(*all_series, offsets=OFFSETS, rate=1 / PERIOD), path)
+
+
+def dff(data):
+    return Imaged("dff", data, DfOverF, start=5.0)
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("events") / "dff.nwb", ("dff", light()[0], DfOverF, 0, 5.0))
+    return write(tmp_path_factory.mktemp("events") / "dff.nwb", dff(light()[0]))
 
 
 WHOLE = Window(start=4.95, stop=4.95 + N_FRAMES * PERIOD)
@@ -108,8 +89,10 @@ def test_each_roi_has_its_events_at_its_own_moments(path):
 
 def test_planes_taken_in_turn_become_one_population(tmp_path):
     upper, lower = light(1)[0], light(2)[0]
-    path = build(
-        tmp_path / "planes.nwb", ("up_dff", upper, DfOverF, 0, 1.0), ("low_dff", lower, DfOverF, 1, 1.05), planes=2
+    path = write(
+        tmp_path / "planes.nwb",
+        Imaged("up_dff", upper, DfOverF, start=1.0),
+        Imaged("low_dff", lower, DfOverF, plane=1, start=1.05),
     )
     config = {"series": ("*_dff",), "cut": Window(start=1.0, stop=61.0)}
     raw = read_nwb(path, ReadConfig(bin_width=0.05, **config))
@@ -132,7 +115,7 @@ def test_planes_taken_in_turn_become_one_population(tmp_path):
 def test_a_gap_ends_a_run_and_is_not_filled(tmp_path):
     data = light()[0]
     data[200:220, 1] = np.nan
-    found = read(build(tmp_path / "gap.nwb", ("dff", data, DfOverF, 0, 5.0)), cut=WHOLE)
+    found = read(write(tmp_path / "gap.nwb", dff(data)), cut=WHOLE)
     lost = np.flatnonzero(~found["observed"].values[0, :, 1])
     np.testing.assert_array_equal(lost, [0, *range(200, 221)])
     np.testing.assert_array_equal(np.flatnonzero(~found["observed"].values[0, :, 0]), [0])
@@ -142,10 +125,10 @@ def test_a_gap_ends_a_run_and_is_not_filled(tmp_path):
 def test_neuropil_beside_fluorescence_is_taken_off(tmp_path, share):
     around = 10 + np.random.default_rng(3).normal(0, 1, (N_FRAMES, N_ROIS)).cumsum(0) * 0.1
     raw = light()[0] + 0.7 * around
-    path = build(
+    path = write(
         tmp_path / "raw.nwb",
-        ("Fluorescence", raw, Fluorescence, 0, 5.0),
-        ("Neuropil", around, Fluorescence, 0, 5.0),
+        Imaged("Fluorescence", raw, Fluorescence, start=5.0),
+        Imaged("Neuropil", around, Fluorescence, start=5.0),
     )
     config = EventsConfig(neuropil=share)
     found = read(path, events=config, series=("*/Fluorescence/Fluorescence",), cut=WHOLE)
@@ -170,7 +153,7 @@ def test_little_memory_gives_the_same_events(path):
 
 
 def test_events_are_not_looked_for_in_events(tmp_path):
-    path = build(tmp_path / "spks.nwb", ("Deconvolved", light()[1], Fluorescence, 0, 5.0))
+    path = write(tmp_path / "spks.nwb", Imaged("Deconvolved", light()[1], Fluorescence, start=5.0))
     with pytest.raises(DataError, match="holds events already"):
         read(path)
 
@@ -178,10 +161,10 @@ def test_events_are_not_looked_for_in_events(tmp_path):
 def test_rois_without_events_are_named_or_refused(tmp_path):
     data = light()[0]
     data[:, 1] = 0.0
-    found = read(build(tmp_path / "one.nwb", ("dff", data, DfOverF, 0, 5.0)), cut=WHOLE)
+    found = read(write(tmp_path / "one.nwb", dff(data)), cut=WHOLE)
     assert "none in 1 of 3 ROIs" in found.attrs["notes"] and not found["values"].values[..., 1].any()
     with pytest.raises(DataError, match="stands out of the noise"):
-        read(build(tmp_path / "none.nwb", ("dff", np.zeros_like(data), DfOverF, 0, 5.0)), cut=WHOLE)
+        read(write(tmp_path / "none.nwb", dff(np.zeros_like(data))), cut=WHOLE)
 
 
 def test_events_are_not_looked_for_in_spikes(realdata):

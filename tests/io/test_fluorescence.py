@@ -5,13 +5,12 @@ import json
 import numpy as np
 import pytest
 from pynwb import NWBHDF5IO
-from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, RoiResponseSeries
-from pynwb.testing.mock.file import mock_NWBFile
-from pynwb.testing.mock.ophys import mock_ImagingPlane
+from pynwb.ophys import DfOverF, Fluorescence, RoiResponseSeries
 
 from nwb_sbtt.config import ReadConfig, RoiConfig, Window
 from nwb_sbtt.io.fluorescence import held_by
 from nwb_sbtt.io.reader import read_nwb
+from tests.io.nwbfiles import Imaged, imaging_file, write
 
 RNG = np.random.default_rng(0)
 LIGHT = RNG.normal(300, 20, (400, 3))
@@ -19,30 +18,8 @@ RELATIVE = RNG.normal(0, 0.1, (400, 3))
 SIZES = RNG.gamma(2, 1, (400, 3)) * (RNG.random((400, 3)) < 0.1)
 
 
-def build(*named, indicator="GCaMP6f", planes=1):
-    """A file with series of the given (name, data, unit, container type or None, plane)."""
-    nwbfile = mock_NWBFile()
-    module = nwbfile.create_processing_module("ophys", "imaging")
-    segmentation = ImageSegmentation()
-    module.add(segmentation)
-    tables = []
-    for i in range(planes):
-        plane = mock_ImagingPlane(nwbfile=nwbfile, name=f"Plane{i}", indicator=indicator)
-        tables.append(segmentation.create_plane_segmentation(name=f"Seg{i}", description="ROIs", imaging_plane=plane))
-        for row in range(3):
-            tables[-1].add_roi(id=row, pixel_mask=[(row, row, 1.0)])
-    for name, data, unit, kind, plane, start in named:
-        region = tables[plane].create_roi_table_region(region=[0, 1, 2], description="ROIs")
-        series = RoiResponseSeries(name=name, data=data, unit=unit, rois=region, rate=10.0, starting_time=start)
-        if kind is None:
-            module.add(series)
-        else:
-            module.add(kind(name=kind.__name__ + name, roi_response_series=series))
-    return nwbfile
-
-
 def held(name, data, *, unit="a.u.", kind=None, sentinel=None):
-    nwbfile = build((name, data, unit, kind, 0, 0.0))
+    nwbfile = imaging_file(Imaged(name, data, kind, unit))
     series = next(each for each in nwbfile.objects.values() if isinstance(each, RoiResponseSeries))
     return held_by(series, columns=[0, 1, 2], transposed=False, sentinel=sentinel)
 
@@ -76,20 +53,19 @@ def test_missing_values_and_conversion_are_heeded():
     data = LIGHT.copy()
     data[::3] = np.nan
     assert held("RoiResponseSeries", data).signal == "fluorescence"
-    nwbfile = build(("RoiResponseSeries", LIGHT, "a.u.", None, 0, 0.0))
+    nwbfile = imaging_file(Imaged("RoiResponseSeries", LIGHT))
     series = nwbfile.processing["ophys"]["RoiResponseSeries"]
     series.fields["offset"] = -300.0
     assert held_by(series, columns=[0], transposed=False).signal == "dF/F"
 
 
 def read(nwbfile, tmp_path, **options):
-    with NWBHDF5IO(tmp_path / "file.nwb", "w") as io:
-        io.write(nwbfile)
-    return read_nwb(tmp_path / "file.nwb", ReadConfig(bin_width=0.05, cut=Window(start=0, stop=30), **options))
+    path = write(nwbfile, tmp_path / "file.nwb")
+    return read_nwb(path, ReadConfig(bin_width=0.05, cut=Window(start=0, stop=30), **options))
 
 
 def test_a_dataset_says_signal_reason_and_indicator(tmp_path):
-    ds = read(build(("Deconvolved", SIZES, "a.u.", None, 0, 0.0)), tmp_path)
+    ds = read(imaging_file(Imaged("Deconvolved", SIZES)), tmp_path)
     assert ds.attrs["signal"] == "events" and ds.attrs["indicator"] == "GCaMP6f"
     assert ds.attrs["signal_reason"].startswith("'processing/ophys/Deconvolved': its name says")
     json.dumps(ds.attrs)
@@ -98,8 +74,8 @@ def test_a_dataset_says_signal_reason_and_indicator(tmp_path):
 def test_planes_taken_in_turn_are_merged_each_sample_in_its_own_bin(tmp_path):
     """Two planes at 10 Hz, the second half a period later: 20 Hz bins alternate between them."""
     other = SIZES[::-1].copy()
-    planes = ("DeconvolvedA", SIZES, "a.u.", None, 0, 0.0), ("DeconvolvedB", other, "a.u.", None, 1, 0.05)
-    ds = read(build(*planes, planes=2), tmp_path, series=("*/DeconvolvedA", "*/DeconvolvedB"))
+    planes = Imaged("DeconvolvedA", SIZES), Imaged("DeconvolvedB", other, plane=1, start=0.05)
+    ds = read(imaging_file(*planes), tmp_path, series=("*/DeconvolvedA", "*/DeconvolvedB"))
     observed, values = ds["observed"].values[0], ds["values"].values[0]
     assert observed[::2, :3].all() and not observed[1::2, :3].any()
     assert observed[1::2, 3:].all() and not observed[::2, 3:].any()
@@ -110,27 +86,26 @@ def test_planes_taken_in_turn_are_merged_each_sample_in_its_own_bin(tmp_path):
 
 
 def test_series_that_hold_different_things_have_no_one_signal(tmp_path):
-    planes = ("Deconvolved", SIZES, "a.u.", None, 0, 0.0), ("dff", RELATIVE, "a.u.", None, 1, 0.05)
-    ds = read(build(*planes, planes=2), tmp_path, series=("*/Deconvolved", "*/dff"))
+    planes = Imaged("Deconvolved", SIZES), Imaged("dff", RELATIVE, plane=1, start=0.05)
+    ds = read(imaging_file(*planes), tmp_path, series=("*/Deconvolved", "*/dff"))
     assert "signal" not in ds.attrs and "signal_reason" not in ds.attrs
 
 
 def test_planes_with_offsets_of_their_own_rois_lie_where_the_scanner_was(tmp_path):
     """Each plane has its own offsets, and each sample the fine bin of its own moment."""
-    planes = ("DeconvolvedA", SIZES + 1, "a.u.", None, 0, 0.0), ("DeconvolvedB", SIZES + 2, "a.u.", None, 1, 0.05)
-    nwbfile = build(*planes, planes=2)
+    planes = Imaged("DeconvolvedA", SIZES + 1), Imaged("DeconvolvedB", SIZES + 2, plane=1, start=0.05)
+    nwbfile = imaging_file(*planes)
     segmentation = nwbfile.processing["ophys"]["ImageSegmentation"]
     for name, offsets in (("Seg0", [0.0, 0.01, 0.02]), ("Seg1", [0.03, 0.02, 0.0])):
         segmentation[name].add_column(name="sampling_time_offset", description="s", data=offsets)
-    with NWBHDF5IO(tmp_path / "file.nwb", "w") as io:
-        io.write(nwbfile)
+    path = write(nwbfile, tmp_path / "file.nwb")
     config = ReadConfig(
         bin_width=0.01,
         cut=Window(start=0, stop=10),
         series=("*/DeconvolvedA", "*/DeconvolvedB"),
         rois=RoiConfig(offset="column"),
     )
-    ds = read_nwb(tmp_path / "file.nwb", config)
+    ds = read_nwb(path, config)
     phases = [np.unique(np.flatnonzero(each) % 10).tolist() for each in ds["observed"].values[0].T]
     assert phases == [[0], [1], [2], [8], [7], [5]]
     np.testing.assert_allclose(ds["sampling_offset"].values, [0.0, 0.01, 0.02, 0.03, 0.02, 0.0])

@@ -13,15 +13,8 @@ from tests.io import nwbfiles
 
 @pytest.fixture(scope="module")
 def sorted_units(tmp_path_factory):
-    random = np.random.default_rng(0)
     nwbfile = nwbfiles.new_file()
-    nwbfiles.add_units(
-        nwbfile,
-        [np.sort(random.uniform(0, 20, 400)).round(3) for _ in range(3)],
-        obs_intervals=[[[0, 20]], [[0, 8], [9, 20]], [[5, 20]]],
-        columns={"area": ["V1", "M1", "M1"]},
-        ids=[10, 20, 30],
-    )
+    nwbfiles.add_watched_units(nwbfile, np.random.default_rng(0))
     return nwbfiles.write(nwbfile, tmp_path_factory.mktemp("labels") / "units.nwb")
 
 

@@ -21,13 +21,7 @@ def session(tmp_path_factory):
     """Three units with intervals of their own, five trials (one without an event), and a hand."""
     random = np.random.default_rng(0)
     nwbfile = nwbfiles.new_file()
-    nwbfiles.add_units(
-        nwbfile,
-        [np.sort(random.uniform(0, 20, 400)).round(3) for _ in range(3)],
-        obs_intervals=[[[0, 20]], [[0, 8], [9, 20]], [[5, 20]]],
-        columns={"heldout": [False, True, False], "area": ["V1", "M1", "M1"], "depth": [1.0, 2.0, 3.0]},
-        ids=[10, 20, 30],
-    )
+    nwbfiles.add_watched_units(nwbfile, random)
     nwbfiles.add_trials(
         nwbfile,
         np.arange(5) * 4.0,
