@@ -1,0 +1,207 @@
+"""What each cell's own moment within the frame is worth: latents that turn faster than frames follow, from fluorescence.
+
+The synthetic task of RADICaL (Zhu et al. 2022), generated anew: 278 cells of a Lorenz system whose z turns some 7 times a
+second, 32 conditions × 30 trials, frames of 30 ms, in whose first, second and third 10 ms a third of the cells each is sampled.
+Events are found once, by OASIS; all rows have the same ones, the same model and the same number of steps:
+
+* `sub-frame`: each sample in the 10 ms bin of its cell's moment, all other bins unobserved;
+* `no offsets`: the same bins, but every sample in the middle one of its frame, as if all cells were sampled then;
+* `frame rate`: bins of 30 ms, all observed; what the model says is interpolated to 10 ms by cubic splines;
+* `smoothed events`: no model; a Gaussian over the events at their own moments, of the width that suits the training trials.
+
+X, Y and Z by ridge (1e-6, with an offset) from the model's factors, fitted on the training trials. R² is 1 − SSE/SST on the
+fifth of the trials that models are compared on, as in the published tutorial; the first 300 ms of a trial are not scored.
+
+    python benchmarks/subframe.py --frequencies 3 5 7 10 15 --json subframe.json --figure subframe.png
+    python benchmarks/subframe.py --small
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from machine import machine, save, show
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import gaussian_filter1d
+
+import nwb_sbtt as sb
+from nwb_sbtt.config import override
+from nwb_sbtt.data.imaging import Imaging, calcium, subframe
+from nwb_sbtt.data.schema import make_dataset
+from nwb_sbtt.train.trackers import Silent
+
+Floats = NDArray[np.float64]
+
+PUBLISHED = {"X": 0.970, "Y": 0.944, "Z": 0.899}
+"""RADICaL's tutorial, z turning 7 times a second, on its own data."""
+RIDGE = 1e-6
+WIDTHS = (5, 7, 10, 14, 20, 30, 40, 60)
+"""Sds of the Gaussians tried, in milliseconds."""
+
+
+def main() -> None:
+    """Fit each model at each frequency and print the table."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--frequencies", type=float, nargs="+", default=[7.0], help="of z, in turns a second")
+    arguments.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    arguments.add_argument("--noise", type=float, default=0.3, help="of the fluorescence, in units of a spike")
+    arguments.add_argument("--split", choices=["trial", "condition"], default="trial")
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and models")
+    arguments.add_argument("--events", nargs="*", default=[], help="settings of finding events, name=value")
+    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--figure", type=Path)
+    arguments.add_argument("--small", action="store_true", help="few cells and trials, some epochs, two models")
+    asked = arguments.parse_args()
+    sizes = {"n_channels": 278, "conditions": 32, "trials_per_condition": 30}
+    if asked.small:
+        asked.models = ["sub-frame", "smoothed events"]
+        sizes = {"n_channels": 60, "conditions": 8, "trials_per_condition": 20}
+        asked.settings = ["train.epochs=8", *asked.settings]
+    rows = []
+    for seed in asked.seeds:
+        for frequency in asked.frequencies:
+            task = subframe(frequency=frequency, noise=asked.noise)
+            ds = calcium(seed=seed, split_by=asked.split, task=task, **sizes)
+            found = sb.events(ds, override(sb.EventsConfig(), asked.events))
+            for model in asked.models:
+                config = override(sb.FitConfig(seed=seed), asked.settings)
+                scores = _scores(found, task, model, config)
+                rows.append({"model": model, "frequency": frequency, "seed": seed, **scores})
+                print(rows[-1], flush=True)
+    print(machine())
+    show(rows)
+    save(asked.json, vars(asked), rows)
+    if asked.figure:
+        _figure(rows, asked.figure)
+
+
+def _subframe(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
+    return _factors(found, config)
+
+
+def _no_offsets(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
+    values, known = _framed(found, task)
+    shape, middle = found["values"].shape, slice(task.frame // 2, None, task.frame)
+    box, observed = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    box[:, middle], observed[:, middle] = values, known
+    return _factors(_like(found, box, observed, bin_width=task.bin_width), config)
+
+
+def _frame_rate(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
+    values, known = _framed(found, task)
+    factors = _factors(_like(found, values, known, bin_width=task.frame * task.bin_width), config)
+    middles = np.arange(factors.shape[1]) * task.frame + (task.frame - 1) / 2
+    return np.asarray(CubicSpline(middles, factors, axis=1)(np.arange(task.n_bins)))
+
+
+def _smoothed(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
+    observed, train = found["observed"].values.astype(float), found["split"].values == "train"
+    fifth = np.arange(train.sum()) % 5 == 0
+    truth = found["true_latents"].values[train][:, task.lead :]
+
+    def smooth(milliseconds: float) -> Floats:
+        sd = milliseconds / 1000 / task.bin_width
+        above, below = (
+            gaussian_filter1d(each, sd, axis=1, mode="constant", truncate=6)
+            for each in (found["values"].values.astype(float), observed)
+        )
+        return np.asarray(above / np.maximum(below, 1e-12))
+
+    def score(milliseconds: float) -> float:
+        features = smooth(milliseconds)[train][:, task.lead :]
+        return float(_explained(features[~fifth], truth[~fifth], features[fifth], truth[fifth]).mean())
+
+    return smooth(max(WIDTHS, key=score))
+
+
+MODELS = {
+    "sub-frame": _subframe,
+    "no offsets": _no_offsets,
+    "frame rate": _frame_rate,
+    "smoothed events": _smoothed,
+}
+"""Each gives features (trial, time, feature) in the bins of the truth."""
+
+
+def _framed(found: xr.Dataset, task: Imaging) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Sizes of events (trial, frame, cell), and which of them are known."""
+    _, n_bins, n_cells = found["values"].shape
+    phase = np.round(found["sampling_offset"].values / task.bin_width).astype(int)
+    bins = np.arange(0, n_bins, task.frame)[:, None] + phase
+    cells = np.arange(n_cells)
+    return found["values"].values[:, bins, cells], found["observed"].values[:, bins, cells]
+
+
+def _like(
+    found: xr.Dataset, values: NDArray[np.float32], observed: NDArray[np.bool_], *, bin_width: float
+) -> xr.Dataset:
+    """The same trials and cells with other bins."""
+    return make_dataset(
+        values,
+        observed,
+        bin_width=bin_width,
+        kind="rois",
+        channel_id=found["channel_id"].values,
+        trial_start=found["trial_start"].values,
+        coords={"split": ("trial", found["split"].values)},
+        attrs={name: found.attrs[name] for name in ("unit", "signal", "signal_reason")},
+    )
+
+
+def _factors(data: xr.Dataset, config: sb.FitConfig) -> Floats:
+    with tempfile.TemporaryDirectory() as folder:
+        fitted = sb.fit(data, config, run_dir=Path(folder) / "run", tracker=Silent())
+        return np.asarray(fitted.infer(data)["factors"].values, dtype=float)
+
+
+def _scores(found: xr.Dataset, task: Imaging, model: str, config: sb.FitConfig) -> dict[str, Any]:
+    started = time.process_time()
+    features = MODELS[model](found, task, config)[:, task.lead :]
+    seconds = time.process_time() - started
+    truth, valid = found["true_latents"].values[:, task.lead :], found["split"].values == "valid"
+    explained = _explained(features[~valid], truth[~valid], features[valid], truth[valid])
+    return {**dict(zip(PUBLISHED, explained.tolist(), strict=True)), "CPU-seconds": seconds}
+
+
+def _explained(seen: Floats, of_seen: Floats, new: Floats, of_new: Floats) -> Floats:
+    """R² of each latent (trial, time, latent) by ridge from features of other trials."""
+    flat = [each.reshape(-1, each.shape[-1]).astype(float) for each in (seen, of_seen, new, of_new)]
+    centre, middle = flat[0].mean(0), flat[1].mean(0)
+    left, right = flat[0] - centre, flat[1] - middle
+    weights = np.linalg.solve(left.T @ left + RIDGE * np.eye(left.shape[1]), left.T @ right)
+    missed = flat[3] - middle - (flat[2] - centre) @ weights
+    return np.asarray(1 - (missed**2).sum(0) / ((flat[3] - flat[3].mean(0)) ** 2).sum(0))
+
+
+def _figure(rows: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    frequencies = sorted({row["frequency"] for row in rows})
+    for model, colour in zip(MODELS, ("#0072B2", "#D55E00", "#009E73", "#999999"), strict=True):
+        of = [row for row in rows if row["model"] == model]
+        if not of:
+            continue
+        means = [np.mean([row["Z"] for row in of if row["frequency"] == each]) for each in frequencies]
+        axes.plot(frequencies, means, "-", color=colour, label=model)
+        axes.plot([row["frequency"] for row in of], [row["Z"] for row in of], "o", ms=4, color=colour)
+    axes.plot(7, PUBLISHED["Z"], "k*", ms=9, label="RADICaL, published\n(its own data)")
+    axes.axvline(100 / 6, color="#999999", lw=0.8, ls=":")
+    axes.text(100 / 6, 0.02, "half the frame rate ", ha="right", fontsize=8, color="#666666")
+    axes.set(xlabel="turns of Z a second", ylabel="R² of Z (test trials)", ylim=(0, 1), xticks=frequencies)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
