@@ -25,15 +25,13 @@ from nwb_sbtt.nlb.windows import Windows
 LATENTS = 4
 GAP = 0.1
 """Seconds between trials in which nothing is recorded."""
-MEAN_RATE, DEPTH = 12.0, 0.9
-"""Hz; and sd of the logarithm of a rate over time."""
 TYPES = 4
 """Values of each column that makes conditions."""
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """Sizes of a simulated set."""
+    """Sizes of a simulated set; the median rate of its units [Hz], and the sd of the logarithm of a rate over time."""
 
     name: str = "mc_maze_small"
     train: int = 75
@@ -41,6 +39,8 @@ class Simulation:
     test: int = 25
     units: int = 40
     held_out: float = 0.25
+    rate: float = 12.0
+    depth: float = 0.9
     seed: int = 0
 
 
@@ -68,7 +68,7 @@ def simulate(simulation: Simulation) -> Simulated:
     Raises
     ------
     ConfigError
-        If the sizes leave nothing to train on, to evaluate or to hold out.
+        If the sizes leave nothing to train on, to evaluate or to hold out, or rates are not above 0.
     """
     which = definition(simulation.name)
     n_held_out = round(simulation.held_out * simulation.units)
@@ -76,10 +76,12 @@ def simulate(simulation: Simulation) -> Simulated:
         raise ConfigError(
             f"cannot simulate {simulation}: at least two trials of each kind, a held-in and a held-out unit are needed"
         )
+    if not (simulation.rate > 0 and simulation.depth >= 0):
+        raise ConfigError(f"cannot simulate {simulation}: a rate above 0 and a depth of 0 or more are needed")
     generator = np.random.default_rng(simulation.seed)
     system = _System(
-        loadings=generator.normal(size=(LATENTS, simulation.units)) * DEPTH / np.sqrt(LATENTS / 2),
-        offsets=np.log(MEAN_RATE) + generator.normal(size=simulation.units) * 0.3,
+        loadings=generator.normal(size=(LATENTS, simulation.units)) * simulation.depth / np.sqrt(LATENTS / 2),
+        offsets=np.log(simulation.rate) + generator.normal(size=simulation.units) * 0.3,
         velocity=generator.normal(size=(LATENTS, 2)) * 50,
         phases=generator.uniform(0, 2 * np.pi, (TYPES, TYPES, 2, LATENTS)),
         held_out=generator.permutation(simulation.units) < n_held_out,
