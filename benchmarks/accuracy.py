@@ -12,15 +12,15 @@ true rates that lie in their 95 % intervals.
 from __future__ import annotations
 
 import argparse
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import save, show
+from fits import fitted_to, take_settings
+from machine import canvas, options, report
+from matplotlib.figure import Figure
 
 import nwb_sbtt as sb
+from nwb_sbtt.config import override
 from nwb_sbtt.evaluate.metrics import r2
 
 PUBLISHED = {29: 0.911, 25: 0.908, 20: 0.891, 15: 0.888, 10: 0.852, 5: 0.757, 3: 0.590, 2: 0.339}
@@ -30,15 +30,12 @@ N = 29
 
 def main() -> None:
     """Fit each level and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__, small="a tenth of the data, five epochs, one level")
     arguments.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
     arguments.add_argument("--members", type=int, default=1, help="models averaged; the first is scored alone too")
     arguments.add_argument("--baselines", action="store_true", help="score the simple methods too")
-    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="a tenth of the data, five epochs, one level")
+    take_settings(arguments)
     asked = arguments.parse_args()
     conditions = 65
     if asked.small:
@@ -48,26 +45,17 @@ def main() -> None:
         for k in asked.levels:
             rows.append(_level(k, seed, conditions, asked))
             print(rows[-1], flush=True)
-    show(rows)
-    save(asked.json, vars(asked), rows)
-    if asked.figure:
-        _figure(rows, asked.figure)
+    report(asked, rows, lambda: _figure(rows))
 
 
 def _level(k: int, seed: int, conditions: int, asked: argparse.Namespace) -> dict[str, Any]:
-    from nwb_sbtt.config import override
-    from nwb_sbtt.train.trackers import Silent
-
     ds = sb.lorenz(conditions=conditions, seed=seed)
     if k < N:
         ds = sb.limit_bandwidth(ds, sb.BandwidthConfig(k=k, seed=seed))
     config = override(sb.FitConfig(seed=seed, seeds=asked.members), asked.settings)
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.process_time()
-        fitted = sb.fit(ds, config, run_dir=Path(folder) / "run", tracker=Silent())
-        seconds = time.process_time() - started
+    with fitted_to(ds, config) as (fitted, seconds):
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
-        single = fitted if asked.members == 1 else sb.load(Path(folder) / "run" / "member-0")
+        single = fitted if asked.members == 1 else sb.load(fitted.run_dir / "member-0")
         true, latents = valid["true_rates"].values, fitted.infer(valid)
         row: dict[str, Any] = {
             "observed of 29": k,
@@ -87,10 +75,8 @@ def _level(k: int, seed: int, conditions: int, asked: argparse.Namespace) -> dic
     return row
 
 
-def _figure(rows: list[dict[str, Any]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3.5), layout="constrained")
+def _figure(rows: list[dict[str, Any]]) -> Figure:
+    figure = canvas(5, 3.5)
     axes = figure.subplots()
     levels = sorted({row["observed of 29"] for row in rows})
     dropped = [1 - k / N for k in levels]
@@ -105,7 +91,7 @@ def _figure(rows: list[dict[str, Any]], path: Path) -> None:
     axes.plot([1 - k / N for k in PUBLISHED], list(PUBLISHED.values()), "s--", color="#888888", label="published demo")
     axes.set(xlabel="share of samples dropped", ylabel="R² to true rates (validation)", ylim=(0, 1))
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 if __name__ == "__main__":

@@ -18,18 +18,18 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from machine import save, show
+from fits import take_settings, timed_fit
+from machine import canvas, options, report
+from matplotlib.figure import Figure
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import override
 from nwb_sbtt.evaluate.metrics import r2
-from nwb_sbtt.train.trackers import Silent
 
 N = 29
 SMALL = [
@@ -48,28 +48,22 @@ WAYS = {
 
 def main() -> None:
     """Train in every way at each level and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__, small="a tenth of the data, few epochs, one level")
     arguments.add_argument("--levels", type=int, nargs="+", default=[10, 5, 3, 2], help="neurons observed per bin")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
     arguments.add_argument("--share", type=float, default=0.1, help="of the training trials sampled in full")
     arguments.add_argument("--freeze", nargs="+", default=["none", "decoder"], help="init.freeze of the adapted fits")
-    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
+    take_settings(arguments)
     arguments.add_argument(
         "--adapt", nargs="*", default=["train.learning_rate=0.004"], help="further changes where a fit is adapted"
     )
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="a tenth of the data, few epochs, one level")
     asked = arguments.parse_args()
     conditions = 65
     if asked.small:
         asked.levels, asked.share, conditions = [3], 0.3, 6
         asked.settings = [*SMALL, *asked.settings]
     rows = [row for seed in asked.seeds for row in _rows(seed, conditions, asked)]
-    show(rows)
-    save(asked.json, vars(asked), rows)
-    if asked.figure:
-        _figure(rows, asked.figure)
+    report(asked, rows, lambda: _figure(rows))
 
 
 def mixture(whole: xr.Dataset, sparse: xr.Dataset, full: np.ndarray) -> xr.Dataset:
@@ -96,28 +90,22 @@ def _rows(seed: int, conditions: int, asked: argparse.Namespace) -> list[dict[st
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         # Its validation trials come from these few, too: nothing else was sampled in full.
-        few, few_seconds = _fit(whole.isel(trial=full).drop_vars("split"), config, place / "few")
+        few, few_seconds = timed_fit(whole.isel(trial=full).drop_vars("split"), config, place / "few")
         for k in asked.levels:
             sparse = sb.limit_bandwidth(whole, sb.BandwidthConfig(k=k, seed=seed))
             rest = sparse.isel(trial=np.setdiff1d(np.arange(whole.sizes["trial"]), full))
             both = mixture(whole, sparse, full)
             rows.append(_row("few", few, few_seconds, sparse, k=k, seed=seed))
             for way, data in (("sparse", sparse), ("mixed", both)):
-                fitted, seconds = _fit(data, config, place / f"{way} {k}")
+                fitted, seconds = timed_fit(data, config, place / f"{way} {k}")
                 rows.append(_row(way, fitted, seconds, sparse, k=k, seed=seed))
             for freeze in asked.freeze:
                 init = sb.InitConfig(run_dir=few.run_dir, channels="same", freeze=freeze)
                 later = override(config.model_copy(update={"init": init}), asked.adapt)
-                fitted, seconds = _fit(rest, later, place / f"adapted {freeze} {k}")
+                fitted, seconds = timed_fit(rest, later, place / f"adapted {freeze} {k}")
                 way = f"adapted, {freeze} frozen"
                 rows.append(_row(way, fitted, few_seconds + seconds, sparse, k=k, seed=seed))
     return rows
-
-
-def _fit(ds: xr.Dataset, config: sb.FitConfig, run_dir: Path) -> tuple[sb.Fitted, float]:
-    started = time.process_time()
-    fitted = sb.fit(ds, config, run_dir=run_dir, tracker=Silent())
-    return fitted, time.process_time() - started
 
 
 def _row(way: str, fitted: sb.Fitted, seconds: float, sparse: xr.Dataset, *, k: int, seed: int) -> dict[str, Any]:
@@ -135,10 +123,8 @@ def _row(way: str, fitted: sb.Fitted, seconds: float, sparse: xr.Dataset, *, k: 
     return row
 
 
-def _figure(rows: list[dict[str, Any]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.5, 3.5), layout="constrained")
+def _figure(rows: list[dict[str, Any]]) -> Figure:
+    figure = canvas(8.5, 3.5)
     left, right = figure.subplots(1, 2)
     found = {(row["trained"], row["observed of 29"], row["seed"]): row["R2"] for row in rows}
     levels, seeds = sorted({key[1] for key in found}), sorted({key[2] for key in found})
@@ -155,7 +141,7 @@ def _figure(rows: list[dict[str, Any]], path: Path) -> None:
     right.set(xlabel="share of samples dropped", ylabel="gain in R² over sparse training alone")
     left.set_ylim(max(-0.2, min(0.0, *found.values())), 1)
     left.legend(frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 if __name__ == "__main__":

@@ -11,15 +11,14 @@ true courses of all conditions (oracle), the limit that the data set.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from machine import save, show
+from machine import canvas, options, report
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -36,21 +35,15 @@ Floats = NDArray[np.float64]
 
 def main(given: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Estimate every level and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__, small="a tenth of the data, one level")
     arguments.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and masks")
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="a tenth of the data, one level")
     asked = arguments.parse_args(given)
     conditions = 65
     if asked.small:
         asked.levels, conditions = [10], 7
     rows = [row for seed in asked.seeds for k in asked.levels for row in _level(k, seed, conditions)]
-    show(rows)
-    save(asked.json, vars(asked), rows)
-    if asked.figure:
-        _figure(rows, asked.figure)
+    report(asked, rows, lambda: _figure(rows))
     return rows
 
 
@@ -122,10 +115,8 @@ def _oracle(ds: xr.Dataset) -> Floats:
     return np.tensordot(weights, courses, axes=1)
 
 
-def _figure(rows: list[dict[str, Any]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.5, 3.8), layout="constrained")
+def _figure(rows: list[dict[str, Any]]) -> Figure:
+    figure = canvas(6.5, 3.8)
     axes = figure.subplots()
     names = list(dict.fromkeys(row["method"] for row in rows))
     colours = ("#767676", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#222222")
@@ -138,7 +129,7 @@ def _figure(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set(xlabel="share of samples dropped", ylabel="R² to true rates (validation)", ylim=(-0.03, 1.03))
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), title="dashed: knows the simulation")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 if __name__ == "__main__":

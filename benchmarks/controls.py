@@ -27,19 +27,17 @@ seconds before a first sample. These halves are an example, and no device's.
 from __future__ import annotations
 
 import argparse
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from machine import save, show
+from fits import fitted_to, take_settings
+from machine import canvas, options, report
+from matplotlib.figure import Figure
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import override
 from nwb_sbtt.evaluate.metrics import r2
-from nwb_sbtt.train.trackers import Silent
 
 N = 29
 SMALL = ["train.epochs=5", "train.batch_size=12", "samples=2"]
@@ -50,26 +48,20 @@ TREATMENTS = {"SBTT": "-", "interpolation": "--", "zeros": ":"}
 
 def main() -> None:
     """Fit every scheme in every treatment at each level and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__, small="a tenth of the data, few epochs, four fits")
     arguments.add_argument("--levels", type=int, nargs="+", default=[10, 5, 2], help="neurons sampled per bin")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
     arguments.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=list(SCHEMES))
     arguments.add_argument("--treatments", nargs="+", default=list(TREATMENTS), choices=list(TREATMENTS))
     arguments.add_argument("--settling", type=float, default=0.005, help="seconds of an amplifier")
-    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="a tenth of the data, few epochs, four fits")
+    take_settings(arguments)
     asked = arguments.parse_args()
     conditions = 65
     if asked.small:
         asked.levels, conditions, asked.settings = [5], 4, [*SMALL, *asked.settings]
         asked.schemes, asked.treatments = ["speckled", "fixed"], ["SBTT", "zeros"]
     rows = [row for seed in asked.seeds for row in _rows(seed, conditions, asked)]
-    show(rows)
-    save(asked.json, vars(asked), rows)
-    if asked.figure:
-        _figure(rows, asked.figure)
+    report(asked, rows, lambda: _figure(rows))
 
 
 def as_zeros(limited: xr.Dataset) -> xr.Dataset:
@@ -128,10 +120,7 @@ def _row(
     treat = {"SBTT": sampled_part, "zeros": as_zeros, "interpolation": interpolated}[treatment]
     given = treat(limited)
     valid = np.flatnonzero(whole["split"].values == "valid")
-    started = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        fitted = sb.fit(given, config, run_dir=Path(folder) / "run", tracker=Silent())
-        seconds = time.process_time() - started
+    with fitted_to(given, config) as (fitted, seconds):
         rates = fitted.infer(given.isel(trial=valid))["rates"].values
         epochs = len(fitted.history)
     sampled = limited["observed"].values.any((0, 1))
@@ -155,10 +144,8 @@ def _row(
     return row
 
 
-def _figure(rows: list[dict[str, Any]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+def _figure(rows: list[dict[str, Any]]) -> Figure:
+    figure = canvas(9.5, 3.6)
     left, right = figure.subplots(1, 2, sharey=True)
     full = float(np.mean([row["R2"] for row in rows if row["scheme"] == "none"]))
     for scheme, colour in SCHEMES.items():
@@ -181,7 +168,7 @@ def _figure(rows: list[dict[str, Any]], path: Path) -> None:
         title="speckled: blue, decimate: orange",
         title_fontsize="small",
     )
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def _line(

@@ -8,20 +8,18 @@ trials. Folds and units are drawn once, from generator 0. The defaults of `nwb-s
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from machine import save, show
+from fits import fitted_to, take_settings
+from machine import options, save, show
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import override
 from nwb_sbtt.evaluate.metrics import bits_per_spike
-from nwb_sbtt.train.trackers import Silent
 
 PEERS = {"smoothing + ridge, best of its grid": 0.093, "lfads-torch, best epoch on the test folds": 0.188}
 """Bits per spike of the same folds, mean; see the issue that set the task."""
@@ -29,13 +27,11 @@ PEERS = {"smoothing + ridge, best of its grid": 0.093, "lfads-torch, best epoch 
 
 def main() -> None:
     """Fit each fold and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__, small="one fold, three epochs", figure=False)
     arguments.add_argument("file", type=Path, help="the test file of DANDI:000140")
     arguments.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="averaged in log-rate space")
-    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--small", action="store_true", help="one fold, three epochs")
+    take_settings(arguments)
     asked = arguments.parse_args()
     if asked.small:
         asked.folds, asked.settings = [0], ["train.epochs=3", "samples=4", *asked.settings]
@@ -56,9 +52,7 @@ def _fold(ds: xr.Dataset, fold: int, seeds: list[int], settings: list[str]) -> d
     ds = ds.assign_coords(split=("trial", parts), held_out=("channel", hidden))
     started, logs, epochs = time.process_time(), [], []
     for seed in seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            config = override(sb.FitConfig(seed=seed), settings)
-            fitted = sb.fit(ds, config, run_dir=Path(folder) / "run", tracker=Silent())
+        with fitted_to(ds, override(sb.FitConfig(seed=seed), settings)) as (fitted, _):
             logs.append(np.log(fitted.infer(ds.isel(trial=test))["rates"].values * 0.02))
             epochs.append(len(fitted.history))
     where = np.broadcast_to(hidden, logs[0].shape)

@@ -26,14 +26,15 @@ read-out of the inferred inputs within two bins.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from machine import save, show
+from fits import fitted_to, take_settings
+from machine import canvas, options, report
+from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 import nwb_sbtt as sb
@@ -42,7 +43,6 @@ from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.evaluate.baselines import Evidence, masked_smoothing
 from nwb_sbtt.evaluate.metrics import r2
 from nwb_sbtt.evaluate.wiener import low_rank_wiener
-from nwb_sbtt.train.trackers import Silent
 
 N = 29
 TASKS = {"same": "#0072B2", "new": "#D55E00", "speed 2": "#009E73", "speed 4": "#E69F00", "vlgp": "#888888"}
@@ -58,7 +58,7 @@ SMALL = ["train.epochs=4", "train.batch_size=12", "samples=2"]
 
 def main() -> None:
     """Fit each task at each level and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__, small="two tasks, a tenth of the data, few epochs, one level")
     arguments.add_argument("--tasks", nargs="+", default=[*TASKS, PERTURBATION], choices=[*TASKS, PERTURBATION])
     arguments.add_argument(
         "--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin, of 29"
@@ -66,11 +66,8 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
     arguments.add_argument("--inputs", type=int, nargs="+", default=[2, 0], help="of the controllers of LFADS")
     arguments.add_argument("--vlgp", type=Path, help="vlgp_lorenz1.h5; its task is left out without it")
-    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
+    take_settings(arguments)
     arguments.add_argument("--lfads", nargs="*", default=[], help="further changes where LFADS is fitted")
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="two tasks, a tenth of the data, few epochs, one level")
     asked = arguments.parse_args()
     conditions = 65
     if asked.small:
@@ -80,10 +77,7 @@ def main() -> None:
         print("the task 'vlgp' is left out: name its file with --vlgp", flush=True)
         asked.tasks = [task for task in asked.tasks if task != "vlgp"]
     rows = [row for seed in asked.seeds for task in asked.tasks for row in _rows(task, seed, conditions, asked)]
-    show(rows)
-    save(asked.json, vars(asked), rows)
-    if asked.figure:
-        _figure(rows, asked.figure)
+    report(asked, rows, lambda: _figure(rows))
 
 
 def data_of(task: str, *, seed: int, conditions: int = 65, vlgp: Path | None = None) -> xr.Dataset:
@@ -187,10 +181,7 @@ def _rows(task: str, seed: int, conditions: int, asked: argparse.Namespace) -> l
 
 
 def _scores(ds: xr.Dataset, config: sb.FitConfig) -> dict[str, Any]:
-    started = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        fitted = sb.fit(ds, config, run_dir=Path(folder) / "run", tracker=Silent())
-        seconds = time.process_time() - started
+    with fitted_to(ds, config) as (fitted, seconds):
         latents = fitted.infer(ds)
         epochs = len(fitted.history)
     valid = ds["split"].values == "valid"
@@ -225,10 +216,8 @@ def _simple(ds: xr.Dataset) -> dict[str, float]:
     return found
 
 
-def _figure(rows: list[dict[str, Any]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+def _figure(rows: list[dict[str, Any]]) -> Figure:
+    figure = canvas(12, 3.6)
     left, middle, right = figure.subplots(1, 3)
     for task, colour in TASKS.items():
         ours = [row for row in rows if row["task"] == task]
@@ -259,7 +248,7 @@ def _figure(rows: list[dict[str, Any]], path: Path) -> None:
     for axes in (left, middle):
         axes.set_ylim(max(-0.2, min(0.0, *(row["R2"] for row in rows))), 1.02)
     right.set_ylim(0, 1.1 * right.get_ylim()[1])
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def _line(axes: Any, rows: list[dict[str, Any]], name: str, style: dict[str, Any]) -> None:

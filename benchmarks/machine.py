@@ -1,13 +1,41 @@
-"""What every benchmark says of itself: the machine, the versions, one table on the screen, one JSON file."""
+"""What every benchmark takes and says of itself: the machine, the versions, one table, one JSON file and one figure."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+from matplotlib.figure import Figure
+
+
+def options(text: str | None, *, small: str, figure: bool = True) -> argparse.ArgumentParser:
+    """A parser of what every benchmark takes; `small` says what its quick run leaves of it."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help=small)
+    parser.add_argument("--json", type=Path, help="where to write settings, machine and rows")
+    if figure:
+        parser.add_argument("--figure", type=Path, help="where to draw them, as PNG")
+    return parser
+
+
+def report(asked: argparse.Namespace, rows: list[dict[str, Any]], figure: Callable[[], Figure]) -> None:
+    """Print the table, and write what else was asked for."""
+    show(rows)
+    save(asked.json, vars(asked), rows)
+    if asked.figure:
+        figure().savefig(asked.figure, dpi=150)
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure of that many inches."""
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def machine() -> dict[str, str]:
@@ -30,6 +58,12 @@ def show(rows: list[dict[str, Any]]) -> None:
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     for line in cells:
         print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
+
+
+def show_medians(rows: list[dict[str, Any]], names: Sequence[str]) -> None:
+    """Print the middle of these columns."""
+    for name in names:
+        print(f"median of {name}: {median(row[name] for row in rows):.3f}")
 
 
 def save(path: Path | None, settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:

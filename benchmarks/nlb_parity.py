@@ -9,16 +9,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import show
+from machine import options, show
 from nlb_tools import evaluation as theirs
 from numpy.typing import NDArray
 
@@ -29,10 +27,8 @@ KINDS = ("random", "sparse", "NaN-holed", "zero rates", "faint rates")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__.splitlines()[0], small="fewer trials", figure=False)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--small", action="store_true", help="fewer trials")
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     rows = [row for kind in KINDS for row in compare(kind, args.seeds, n_trials=24 if args.small else 80)]

@@ -11,16 +11,18 @@ suite2p has one decay for all and no penalty. `r` is the correlation frame by fr
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from machine import save, show
+from machine import canvas, options, report, show_medians
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from spike_inference import correlation
 
 import nwb_sbtt as sb
 
@@ -28,37 +30,43 @@ Floats = NDArray[np.float64]
 FLUORESCENCE, DECONVOLVED = "*/RoiResponseSeries", "*/Deconvolved"
 
 
+@dataclass(frozen=True)
+class Session:
+    """A row for each ROI, and courses (frame, ROI): fluorescence, what our events say of it, our events, and theirs."""
+
+    rows: list[dict[str, Any]]
+    raw: Floats
+    denoised: Floats
+    ours: Floats
+    theirs: Floats
+
+
 def main(given: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Find the events and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__, small="four simulated cells beside their true spikes instead")
     arguments.add_argument("--file", type=Path, default=Path("../shared/realdata/ophys/nwb_test.nwb"))
     arguments.add_argument("--decay", type=float, default=1.0, help="seconds, of the column `same decay`")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the generated file")
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="four simulated cells beside their true spikes instead")
     asked = arguments.parse_args(given)
-    rows: list[dict[str, Any]] = []
-    if asked.small:
-        for seed in asked.seeds:
-            rows += _simulated(seed, asked.decay)
-    else:
-        theirs = _flat(sb.read_nwb(asked.file, series=DECONVOLVED), "values")
-        read = sb.ReadConfig(series=(FLUORESCENCE,))
-        rows = _table(asked.file, read, theirs, decay=asked.decay, figure=asked.figure)
-    show(rows)
-    for name in ("r", "r of 3", "same decay"):
-        print(f"median of {name}: {np.median([row[name] for row in rows]):.3f}")
-    save(asked.json, vars(asked), rows)
+    simulated = asked.seeds if asked.small else []
+    sessions = [_simulated(seed, asked.decay) for seed in simulated] or [_recorded(asked.file, asked.decay)]
+    rows = [row for session in sessions for row in session.rows]
+    report(asked, rows, lambda: _figure(sessions[0]))
+    show_medians(rows, ("r", "r of 3", "same decay"))
     return rows
 
 
-def _simulated(seed: int, decay: float) -> list[dict[str, Any]]:
+def _recorded(path: Path, decay: float) -> Session:
+    theirs = _flat(sb.read_nwb(path, series=DECONVOLVED), "values")
+    return _compared(path, sb.ReadConfig(series=(FLUORESCENCE,)), theirs, decay=decay)
+
+
+def _simulated(seed: int, decay: float) -> Session:
     with tempfile.TemporaryDirectory() as folder:
         path = sb.simulate(Path(folder) / "calcium.nwb", sb.Simulation("calcium", 4, 2, 3, seed=seed))
         read = sb.ReadConfig(cut=sb.Trials(event="start_time", start=0, stop=10))
         spikes = sb.read_truth(path, sb.read_nwb(path, read))
-        return _table(path, read, _flat(spikes, "true_spikes"), decay=decay, figure=None)
+        return _compared(path, read, _flat(spikes, "true_spikes"), decay=decay)
 
 
 def _flat(ds: xr.Dataset, name: str) -> Floats:
@@ -67,9 +75,7 @@ def _flat(ds: xr.Dataset, name: str) -> Floats:
     return np.concatenate((sb.merge(ds) if chopped else ds)[name].values)
 
 
-def _table(
-    path: Path, read: sb.ReadConfig, theirs: Floats, *, decay: float, figure: Path | None
-) -> list[dict[str, Any]]:
+def _compared(path: Path, read: sb.ReadConfig, theirs: Floats, *, decay: float) -> Session:
     found, alike = (
         sb.read_nwb(path, read.model_copy(update={"events": config}))
         for config in (sb.EventsConfig(), sb.EventsConfig(decay=decay))
@@ -82,16 +88,13 @@ def _table(
             "within": float(np.exp(found["decay_log_sd"].values[i])),
             "noise": float(found["noise"].values[i]),
             "frames with events": float((ours[:, i] > 0).mean()),
-            "r": _correlation(ours[:, i], theirs[:, i]),
-            "r of 3": _correlation(_threes(ours[:, i]), _threes(theirs[:, i])),
-            "same decay": _correlation(same[:, i], theirs[:, i]),
+            "r": correlation(ours[:, i], theirs[:, i]),
+            "r of 3": correlation(_threes(ours[:, i]), _threes(theirs[:, i])),
+            "same decay": correlation(same[:, i], theirs[:, i]),
         }
         for i in range(ours.shape[1])
     ]
-    if figure:
-        raw = _flat(sb.read_nwb(path, read), "values")
-        _figure(raw, _flat(found, "denoised"), ours, theirs, rows, figure)
-    return rows
+    return Session(rows, _flat(sb.read_nwb(path, read), "values"), _flat(found, "denoised"), ours, theirs)
 
 
 def _threes(values: Floats) -> Floats:
@@ -99,31 +102,24 @@ def _threes(values: Floats) -> Floats:
     return np.asarray(values[: 3 * n].reshape(n, 3).sum(1))
 
 
-def _correlation(first: Floats, second: Floats) -> float:
-    return float(np.corrcoef(first, second)[0, 1]) if first.any() and second.any() else 0.0
-
-
-def _figure(
-    raw: Floats, denoised: Floats, ours: Floats, theirs: Floats, rows: list[dict[str, Any]], path: Path
-) -> None:
-    from matplotlib.figure import Figure
-
+def _figure(session: Session) -> Figure:
+    rows = session.rows
     order = np.argsort([row["r"] for row in rows])
     picks = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = canvas(11, 7)
     axes = figure.subplots(2, 3, sharex=True)
     for (what, i), (above, below) in zip(picks.items(), axes.T, strict=True):
-        above.plot(raw[:, i], color="0.6", lw=0.8, label="recorded")
-        above.plot(denoised[:, i], color="C0", lw=1, label="from the events, neuropil taken off")
+        above.plot(session.raw[:, i], color="0.6", lw=0.8, label="recorded")
+        above.plot(session.denoised[:, i], color="C0", lw=1, label="from the events, neuropil taken off")
         above.set_title(f"{what}: ROI {rows[i]['roi']}, r = {rows[i]['r']:.2f}, decay {rows[i]['decay']:.2f} s")
-        below.plot(ours[:, i], color="C0", lw=1, label="ours")
-        below.plot(-theirs[:, i], color="C1", lw=1, label="suite2p, downwards")
+        below.plot(session.ours[:, i], color="C0", lw=1, label="ours")
+        below.plot(-session.theirs[:, i], color="C1", lw=1, label="suite2p, downwards")
         below.set_xlabel("frame")
     axes[0, 0].set_ylabel("fluorescence")
     axes[1, 0].set_ylabel("size of events")
     axes[0, 0].legend(fontsize=8)
     axes[1, 0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import save, show
+from machine import canvas, options, report
+from matplotlib.figure import Figure
 
 GIB = 2**30
 DENSITY = 0.01
@@ -35,7 +35,7 @@ FIXED = 1e7
 
 def main() -> None:
     """Measure each case and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__, small="8 trials of 20 bins, 64,000 samples at most")
     samples = [1e5, 3.2e5, 1e6, 3.2e6, 1e7, 3.2e7, 6.4e7, 1e8]
     arguments.add_argument("--samples", type=float, nargs="*", default=samples, help="observed, 1 %% of all there are")
     arguments.add_argument(
@@ -46,9 +46,6 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=3, help="beside the first, which is not counted")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--model", dest="model_name", choices=["lfads", "conv"], default="lfads")
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="8 trials of 20 bins, 64,000 samples at most")
     arguments.add_argument("--case", help=argparse.SUPPRESS)
     asked = arguments.parse_args()
     if asked.case:
@@ -78,14 +75,11 @@ def main() -> None:
             }
         )
         print(rows[-1], file=sys.stderr, flush=True)
-    show(rows)
+    report(asked, rows, lambda: _figure(rows, base["seconds"]))
     print(f"a step of 100 channels, nothing but the recurrent part: {base['seconds']:.3f} CPU-seconds")
     first = [row for row in rows if row["series"] == "1 % observed" and row["samples"] >= 1e6]
     if len(first) > 1:
         print(f"slope of log channel part by log samples, from 10^6 on: {slope(first):.3f}")
-    save(asked.json, vars(asked), rows)
-    if asked.figure:
-        _figure(rows, base["seconds"], asked.figure)
 
 
 def slope(rows: list[dict[str, Any]]) -> float:
@@ -161,10 +155,8 @@ def _case(channels: int, samples: float, asked: argparse.Namespace) -> dict[str,
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _figure(rows: list[dict[str, Any]], base: float, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+def _figure(rows: list[dict[str, Any]], base: float) -> Figure:
+    figure = canvas(10, 3.4)
     axes = figure.subplots(1, 3)
     varied = [row for row in rows if row["series"] == "1 % observed"]
     fixed = [row for row in rows if row["series"] != "1 % observed"]
@@ -185,7 +177,7 @@ def _figure(rows: list[dict[str, Any]], base: float, path: Path) -> None:
     for axis in axes:
         axis.legend(frameon=False, fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ the former by oasis-deconv's own defaults. `decay` is what was found for each ce
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from machine import save, show
+from machine import canvas, options, report, show_medians
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import nwb_sbtt as sb
@@ -61,23 +61,16 @@ class Cell:
 
 def main(given: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Deconvolve every cell and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__, small="one generated cell a seed instead of recorded ones")
     arguments.add_argument("--data", type=Path, default=Path("../shared/realdata/spike_ground_truth"))
     arguments.add_argument("--threshold", type=float, default=0.0, help="least size of events, in sds of the noise")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the generated cells")
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="one generated cell a seed instead of recorded ones")
     asked = arguments.parse_args(given)
     config = sb.EventsConfig(threshold=asked.threshold)
     cells = [_generated(seed) for seed in asked.seeds] if asked.small else list(_recorded(asked.data))
     rows = [_score(cell, config) for cell in cells]
-    show(rows)
-    for name in ("frames", "full rate", "oasis alone"):
-        print(f"median of {name}: {np.median([row[name] for row in rows]):.3f}")
-    save(asked.json, vars(asked), rows)
-    if asked.figure:
-        _figure(cells, rows, config, asked.figure)
+    report(asked, rows, lambda: _figure(cells, rows, config))
+    show_medians(rows, ("frames", "full rate", "oasis alone"))
     return rows
 
 
@@ -128,9 +121,9 @@ def _score(cell: Cell, config: sb.EventsConfig) -> dict[str, Any]:
         "decay": float(found["decay"].values[0]),
         "within": float(np.exp(found["decay_log_sd"].values[0])),
         "known": known.decay,
-        "frames": _correlation(sizes, counts),
-        "full rate": _correlation(summed, counts),
-        "oasis alone": _correlation(deconvolve(frames).s, counts),
+        "frames": correlation(sizes, counts),
+        "full rate": correlation(summed, counts),
+        "oasis alone": correlation(deconvolve(frames).s, counts),
     }
 
 
@@ -151,14 +144,13 @@ def _noise_level(frames: Floats) -> float:
     return float(100 * np.median(np.abs(np.diff(frames))) / np.sqrt(RATE))
 
 
-def _correlation(one: Floats, other: Floats) -> float:
+def correlation(one: Floats, other: Floats) -> float:
+    """Pearson's, and 0 where nothing was found or is to be found."""
     return float(np.corrcoef(one, other)[0, 1]) if one.any() and other.any() else 0.0
 
 
-def _figure(cells: list[Cell], rows: list[dict[str, Any]], config: sb.EventsConfig, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 6.4), layout="constrained")
+def _figure(cells: list[Cell], rows: list[dict[str, Any]], config: sb.EventsConfig) -> Figure:
+    figure = canvas(9, 6.4)
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.25))
     best = int(np.argsort([row["frames"] for row in rows])[len(rows) // 2])
     cell, frames = cells[best], _frames(cells[best])
@@ -199,7 +191,7 @@ def _figure(cells: list[Cell], rows: list[dict[str, Any]], config: sb.EventsConf
     decays.legend(frameon=False, fontsize=8, loc="lower right")
     for axes in (traces, marks, scores, decays):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 if __name__ == "__main__":

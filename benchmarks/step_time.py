@@ -32,7 +32,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from machine import machine, save, show
+from machine import canvas, machine, options, report
+from matplotlib.figure import Figure
 from plain_lfads import PlainLFADS
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -67,16 +68,13 @@ Step = Callable[[], object]
 
 def main() -> None:
     """Measure and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--small", action="store_true", help="29 channels × 50 bins, every width 64 (seconds)")
+    arguments = options(__doc__, small="29 channels × 50 bins, every width 64 (seconds)")
     arguments.add_argument("--repeats", type=int, help="steps of each row; the median is shown (default 9, small 15)")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument(
         "--reference", type=Path, help="file with the class LFADS to measure instead of the plain one"
     )
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
     asked = arguments.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(asked.seed)
@@ -89,10 +87,7 @@ def main() -> None:
     }
     rows = _table(steps, asked.repeats or (15 if asked.small else 9))
     print({**machine(), "threads": asked.threads, **vars(size)})
-    show(rows)
-    save(asked.json, {**vars(asked), **vars(size)}, rows)
-    if asked.figure:
-        _figure(rows, asked.figure)
+    report(argparse.Namespace(**vars(asked), **vars(size)), rows, lambda: _figure(rows))
 
 
 def _lfads(size: Size, inputs: int) -> LFADSConfig:
@@ -216,10 +211,8 @@ def _seconds(shape: Shape) -> float:
     return min(took)
 
 
-def _figure(rows: list[dict[str, Any]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 2.4), layout="constrained")
+def _figure(rows: list[dict[str, Any]]) -> Figure:
+    figure = canvas(7, 2.4)
     axes = figure.subplots()
     names = [row["model"] for row in rows][::-1]
     axes.barh(names, [row["CPU s/step"] for row in rows][::-1], color="#0072B2", height=0.6)
@@ -228,7 +221,7 @@ def _figure(rows: list[dict[str, Any]], path: Path) -> None:
     for i, row in enumerate(rows[::-1]):
         axes.text(row["CPU s/step"], i, f" {row['ratio']:.2f}", va="center")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 if __name__ == "__main__":

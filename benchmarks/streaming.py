@@ -10,7 +10,6 @@ The time on a line of given latency and speed is computed from the counts, as if
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -21,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import save, show
+from machine import canvas, options, report
+from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.dandi.archive import Archive
@@ -148,47 +148,40 @@ def measure(kind: str, path: Path, folder: Path, *, latency: float, speed: float
     return rows
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
+def draw(rows: list[dict[str, Any]]) -> Figure:
     """Bytes and requests of both ways, side by side."""
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
+    figure = canvas(9, 2.8)
     labels = [f"{row['file'].split(',')[0]},\n{row['way']}" for row in rows]
     colours = ["#1f77b4" if row["way"] == "stream" else "#bbbbbb" for row in rows]
     requests = [row["requests to the API"] + row["to the storage"] for row in rows]
-    for panel, values, title in zip(panels, ([row["MB"] for row in rows], requests), ("MB", "requests"), strict=True):
+    shown = {"MB": [row["MB"] for row in rows], "requests": requests}
+    for panel, (title, values) in zip(figure.subplots(1, 2), shown.items(), strict=True):
         bars = panel.bar(labels, values, color=colours)
         panel.bar_label(bars, fmt="%.3g")
         panel.set_title(f"{title} to list a file")
         panel.spines[["top", "right"]].set_visible(False)
         panel.margins(y=0.15)
         panel.tick_params(axis="x", labelsize=7)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def main() -> None:
     """Measure and show."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__.splitlines()[0], small="8 MB, the units only")
     parser.add_argument("--megabytes", type=float, default=100.0)
     parser.add_argument("--latency", type=float, default=0.1, help="seconds a request")
     parser.add_argument("--speed", type=float, default=100e6, help="bits a second")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--small", action="store_true", help="8 MB, the units only")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--figure", type=Path)
-    given = parser.parse_args()
-    megabytes = 8.0 if given.small else given.megabytes
+    asked = parser.parse_args()
+    if asked.small:
+        asked.megabytes = 8.0
     rows = []
-    kinds = ["units"] if given.small else list(FILES)
+    kinds = ["units"] if asked.small else list(FILES)
     for kind, make in ((kind, FILES[kind]) for kind in kinds):
         with tempfile.TemporaryDirectory() as folder:
-            path = make(Path(folder) / "made.nwb", megabytes=megabytes, seed=given.seed)
-            rows += measure(kind, path, Path(folder), latency=given.latency, speed=given.speed)
-    show(rows)
-    settings = {"megabytes": megabytes, "latency": given.latency, "speed": given.speed, "seed": given.seed}
-    save(given.json, settings, rows)
-    if given.figure is not None:
-        draw(rows, given.figure)
+            path = make(Path(folder) / "made.nwb", megabytes=asked.megabytes, seed=asked.seed)
+            rows += measure(kind, path, Path(folder), latency=asked.latency, speed=asked.speed)
+    report(asked, rows, lambda: draw(rows))
 
 
 if __name__ == "__main__":

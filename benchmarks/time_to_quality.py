@@ -11,19 +11,17 @@ of `accuracy.py`.
 from __future__ import annotations
 
 import argparse
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from machine import machine, save, show
+from fits import fitted_to
+from machine import canvas, machine, options, report
+from matplotlib.figure import Figure
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import override
 from nwb_sbtt.evaluate.metrics import r2
-from nwb_sbtt.train.trackers import Silent
 
 EPOCHS = {"conv": (3, 5, 8, 12, 20, 40), "lfads": (3, 8, 20, 40)}
 """Beside the number that each model takes by itself."""
@@ -33,14 +31,11 @@ TARGETS = ((0.90, 15), (0.975, 60))
 
 def main() -> None:
     """Fit each model for each number of epochs and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__, small="a tenth of the data, one and four epochs")
     arguments.add_argument("--observed", type=int, default=29, help="neurons observed per bin")
     arguments.add_argument("--models", nargs="+", default=list(EPOCHS), choices=list(EPOCHS))
     arguments.add_argument("--epochs", type=int, nargs="+", help="the same numbers for each model, and no others")
     arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="a tenth of the data, one and four epochs")
     asked = arguments.parse_args()
     if asked.small:
         asked.models, asked.epochs = ["conv"], [1, 4]
@@ -53,20 +48,14 @@ def main() -> None:
             rows.append(_fit(ds, model, epochs, asked.seed))
             print(rows[-1], flush=True)
     print(machine())
-    show(rows)
-    save(asked.json, vars(asked), rows)
-    if asked.figure:
-        _figure(rows, asked)
+    report(asked, rows, lambda: _figure(rows, asked))
 
 
 def _fit(ds: xr.Dataset, model: str, epochs: int | None, seed: int) -> dict[str, Any]:
     settings = [f"model.name={model}"] + ([] if epochs is None else [f"train.epochs={epochs}"])
     config = override(sb.FitConfig(seed=seed), settings)
     valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.process_time()
-        fitted = sb.fit(ds, config, run_dir=Path(folder) / "run", tracker=Silent())
-        seconds = time.process_time() - started
+    with fitted_to(ds, config) as (fitted, seconds):
         return {
             "model": model,
             "epochs": len(fitted.history),
@@ -75,10 +64,8 @@ def _fit(ds: xr.Dataset, model: str, epochs: int | None, seed: int) -> dict[str,
         }
 
 
-def _figure(rows: list[dict[str, Any]], asked: argparse.Namespace) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3.5), layout="constrained")
+def _figure(rows: list[dict[str, Any]], asked: argparse.Namespace) -> Figure:
+    figure = canvas(5, 3.5)
     axes = figure.subplots()
     for model, colour in zip(asked.models, ("#0072B2", "#D55E00"), strict=False):
         own = [row for row in rows if row["model"] == model]
@@ -88,7 +75,7 @@ def _figure(rows: list[dict[str, Any]], asked: argparse.Namespace) -> None:
         axes.axhline(0.911, color="#888888", ls="--", label="published demo, after 2262 s")
     axes.set(xscale="log", xlabel="CPU-seconds of the fit", ylabel="R² to true rates (validation)")
     axes.legend(frameon=False, loc="lower right")
-    figure.savefig(asked.figure, dpi=150)
+    return figure
 
 
 if __name__ == "__main__":
