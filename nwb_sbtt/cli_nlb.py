@@ -49,7 +49,12 @@ def prepare(
     phase: PhaseOption = Phase.val,
     folder: Folder = Path("nlb"),
     compat: Annotated[
-        Compat | None, typer.Option(help="nlb_tools: observed bins and PSTHs as nlb_tools 0.0.4 has them")
+        Compat | None,
+        typer.Option(
+            help="nlb_tools: as nlb_tools 0.0.4 has it, the first unit's obs_intervals hold for all units, a bin counts as "
+            "observed if its first ms is, and PSTHs average bins by their distance from the event "
+            "[default: each unit's own, all of the bin, the windows that are scored]"
+        ),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,

@@ -26,8 +26,9 @@ OFF_CLOCK = 1e-4
 class Counter:
     """Units of a recording, in the order of their ids, ready to be counted in bins of ``bin_width`` seconds.
 
-    ``compat`` repeats what nlb_tools 0.0.4 does otherwise: the intervals of the first unit of `units` are those of all, and a
-    bin is observed if its first millisecond is. By default each unit has its own, and a bin is observed if all of it is.
+    By default each unit has intervals of its own, and a bin is observed if all of it is. ``compat`` repeats what nlb_tools
+    0.0.4 does: the intervals of that one of `units` that stands first in the file's table, in whole milliseconds, are those of
+    all; and a bin is observed if its first millisecond is, however few spikes of the rest were then recorded.
     """
 
     recorded: Recorded
@@ -74,7 +75,7 @@ class Counter:
             return None
         if not self.compat:
             return given[unit]
-        own = np.round(given[self.units[0]] / CLOCK, 6)
+        own = np.round(given[self.units.min()] / CLOCK, 6)
         return union(np.column_stack([np.ceil(own[:, 0]), np.floor(own[:, 1])]) * CLOCK)
 
     def _spikes(self, unit: int, intervals: Intervals | None) -> Floats:

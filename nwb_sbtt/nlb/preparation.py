@@ -77,8 +77,11 @@ def prepare(
     phase : "val" or "test"
         Which trials are evaluated.
     compat : "nlb_tools", optional
-        Take observation intervals as nlb_tools 0.0.4 does: those of the first unit for all, coarse bins by their first
-        millisecond; and average conditions as it does (see `nwb_sbtt.nlb.conditions`).
+        Take observation intervals as nlb_tools 0.0.4 does: those of the first unit in the table (of the held-in and of the
+        held-out ones) for all, and a bin for observed if its first millisecond is; and average conditions as it does (see
+        `nwb_sbtt.nlb.conditions`). By default each unit's own intervals decide, and all of a bin must be observed. The two
+        agree where all units were watched alike and trials hold whole windows. Where a window has a pause, nlb_tools drops its
+        bins and then makes no tensors, as trials differ in length; here they are NaN.
 
     Raises
     ------
