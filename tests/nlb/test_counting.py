@@ -1,4 +1,4 @@
-"""Counts with `compat` beside a slow version of what nlb_tools 0.0.4 does, and counts without beside the rule of the project."""
+"""Counts with `compat` beside a slow version of what nlb_tools 0.0.4 does, and without beside the rule of the project."""
 
 import numpy as np
 import pytest
