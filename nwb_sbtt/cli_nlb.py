@@ -62,12 +62,13 @@ def prepare(
     """Make the tensors of a data set: inputs, and targets where the files hold them.
 
     Aligned, binned and split as the benchmark defines it, with held-out units, bins to predict, behaviour at its lag and PSTHs.
-    Without FILES they are fetched from DANDI into the folder. The phase test needs the file of test trials too.
+    Without FILES they are fetched from DANDI into the folder, each once. The phase test needs the file of test trials too.
     """
+    from nwb_sbtt.nlb.fetching import fetch_files
     from nwb_sbtt.nlb.preparation import prepare as prepare_set
     from nwb_sbtt.nlb.preparation import save_prepared
 
-    paths = files or _fetched(name, folder)
+    paths = files or fetch_files(name, folder, phase=_phase(phase))
     prepared = prepare_set(name, paths, bin_width=bin_width, phase=_phase(phase), compat=compat and compat.value)
     written = save_prepared(prepared, folder, overwrite=overwrite)
     if as_json:
@@ -195,13 +196,6 @@ def evaluate(
         typer.echo(split)
         for metric, value in found.items():
             typer.echo(f"  {metric:<14} {value:8.4f}")
-
-
-def _fetched(name: str, folder: Path) -> list[Path]:
-    from nwb_sbtt.io.dandi.download import download
-    from nwb_sbtt.nlb.definitions import definition
-
-    return download(f"DANDI:{definition(name).dandiset}", folder, glob="*.nwb", existing="refresh")
 
 
 def _phase(phase: Phase) -> Literal["val", "test"]:
