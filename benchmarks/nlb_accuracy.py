@@ -6,7 +6,7 @@ of the single fits, "of oracle" is co-bps as a share of what the true rates scor
 50 ms, tells held-out units from these by Poisson regression, and expects of the bins to predict each trial's mean over the
 window. PSTHs are made of the trials' own spikes, so that the true rates do not reach 1 in psth R2.
 
-    python benchmarks/nlb_accuracy.py --seeds 5 --json nlb_accuracy.json --figure nlb_accuracy.png
+    python benchmarks/nlb_accuracy.py --models conv:5,lfads:1 --json nlb_accuracy.json --figure nlb_accuracy.png
     python benchmarks/nlb_accuracy.py --small
 """
 
@@ -49,14 +49,13 @@ def main() -> None:
     parser.add_argument("--depth", type=float, default=0.55, help="sd of the logarithm of a rate over time")
     parser.add_argument("--bin-width", type=float, default=0.02)
     parser.add_argument("--seed", type=int, default=0, help="of the data")
-    parser.add_argument("--seeds", type=int, default=5, help="models of the ensemble")
-    parser.add_argument("--models", default="conv,lfads")
+    parser.add_argument("--models", default="conv:5,lfads:1", help="NAME:FITS; several fits are averaged too")
     parser.add_argument("--small", action="store_true", help="few trials of brisk units, small models, two seeds")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args()
     if args.small:
-        args.trials, args.units, args.seeds, args.models, args.rate, args.depth = 48, 16, 2, "conv", 12.0, 0.9
+        args.trials, args.units, args.models, args.rate, args.depth = 48, 16, "conv:2", 12.0, 0.9
     rows = run(args)
     show(rows)
     settings = {key: value for key, value in vars(args).items() if key not in ("json", "figure")}
@@ -76,31 +75,33 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     best = truth["co-bps"]
     rows = [row("smoothing", [scores_of(smoothed(prepared), prepared)], best, 0.0)]
     for model in args.models.split(","):
-        rows += fitted(model, prepared, args, best)
+        name, seeds = model.split(":")
+        found = fitted(prepared, config(name, int(seeds), small=args.small), best)
+        print(*found, sep="\n", flush=True)
+        rows += found
     return [*rows, row("true rates", [truth], best, 0.0)]
 
 
-def fitted(model: str, prepared: Prepared, args: argparse.Namespace, best: float) -> list[dict[str, Any]]:
-    """A row of the single fits and one of their average."""
-    settings = config(model, args.seeds, small=args.small)
+def fitted(prepared: Prepared, settings: FitConfig, best: float) -> list[dict[str, Any]]:
+    """A row of the single fits and, where there are several, one of their average."""
+    n, model = settings.seeds, settings.model.name
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         together = scores_of(predict(prepared, settings, run_dir=folder), prepared)
         seconds = time.process_time() - start
+        if n == 1:
+            return [row(model, [together], best, seconds)]
         single = [
             scores_of(predict(prepared, own, run_dir=Path(folder) / f"member-{i}"), prepared)
             for i, own in enumerate(member_configs(settings))
         ]
-    return [
-        row(model, single, best, seconds / args.seeds),
-        row(f"{model} × {args.seeds}", [together], best, seconds),
-    ]
+    return [row(model, single, best, seconds / n), row(f"{model} × {n}", [together], best, seconds)]
 
 
 def config(model: str, seeds: int, *, small: bool) -> FitConfig:
     """The default settings of a model, or few steps of a small one."""
     if small:
-        return FitConfig(model=SMALL, train=TrainConfig(epochs=20), seeds=seeds)
+        return FitConfig(model=SMALL, train=TrainConfig(epochs=50), seeds=seeds)
     return FitConfig(model=LFADSConfig() if model == "lfads" else ConvConfig(), seeds=seeds)
 
 
