@@ -53,14 +53,15 @@ def checks(
         ``level`` is "ok", "warn" or "bad".
     """
     found = [_baselines(scores)]
-    if seen is not None:
+    # A ladder's lower level is there to follow each sample it is shown.
+    if seen is not None and "events" not in latents:
         found.append(_copying(scores["model"], seen))
-    if "rates" in latents:
+    if "mean" not in latents:
         found.append(_spikes(ds, scored))
         if "rates_sd" in latents:
             found.append(_confidence(ds, latents, scored))
-            if "true_rates" in ds:
-                found.append(_coverage(ds, latents, scored))
+    if {"rates", "rates_sd"} <= set(latents) and "true_rates" in ds:
+        found.append(_coverage(ds, latents, scored))
     if "factors" in latents:
         found.append(_factors(latents))
     if "initial_condition_sd" in latents and latents.sizes["trial"] > 1:

@@ -68,8 +68,8 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
         the model and of each baseline, and ``gain`` the same above the mean of what was shown; ``names`` what these are
         called and ``baselines`` how each was set; ``zero`` a sentence on what a score of 0 means; ``by_channel`` the
         scores of each channel (None where not defined); ``held_out`` the scores on held-out channels; ``truth`` R² of the
-        true rates (of counts only) and latents where the data carry them; ``checks`` a list of {name, level ("ok", "warn"
-        or "bad"), text}.
+        true rates (where rates are estimated) and latents where the data carry them; ``checks`` a list of {name, level
+        ("ok", "warn" or "bad"), text}.
 
     Raises
     ------
@@ -132,7 +132,8 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     if cosmoothing.any() and score.possible(cosmoothing):
         result["held_out"] = {key: score.whole(estimate, cosmoothing) for key, estimate in estimates.items()}
     if "true_rates" in ds:
-        result["truth"] = _truth(ds, latents, estimates if counts else {}, valid)
+        rates = {MODEL: score.bin_width * latents["rates"].values} if "rates" in latents else {}
+        result["truth"] = _truth(ds, latents, estimates if counts else rates, valid)
     shown = evidence.readable & valid[:, None, None]
     seen = score.whole(estimates[MODEL], shown) if shown.any() and score.possible(shown) else None
     result["checks"] = checks(ds, latents, scored, scores=scores, seen=seen)
@@ -165,6 +166,7 @@ class _Score:
     """Bits per spike of counts, explained variance of samples."""
 
     def __init__(self, ds: xr.Dataset, counts: bool) -> None:
+        self.bin_width = float(ds.attrs["bin_width"])
         self._ds = ds
         self._counts = counts
         self._values = ds["values"].values
@@ -176,7 +178,7 @@ class _Score:
 
     def expected(self, estimate: Estimate) -> Estimate:
         """Counts expected in a whole bin, or the mean as it is."""
-        return estimate * float(self._ds.attrs["bin_width"]) if self._counts else estimate
+        return estimate * self.bin_width if self._counts else estimate
 
     def possible(self, where: Mask) -> bool:
         values = self._values[where]

@@ -200,7 +200,10 @@ def _scores(columns: Mapping[str, Mapping[str, float]], names: Mapping[str, str]
     rows = []
     first = next(iter(columns.values()))
     for key in sorted(first, key=lambda key: -first[key]):
-        cells = "".join(f"<td>{_bar(scores[key], max(scores.values()))}</td>" for scores in columns.values())
+        cells = "".join(
+            f"<td>{_bar(scores[key], max(scores.values())) if key in scores else ''}</td>"
+            for scores in columns.values()
+        )
         kind = ' class="own"' if key == "model" else ""
         rows.append(f'<tr{kind}><th scope="row">{escape(names[key])}</th>{cells}</tr>')
     return (

@@ -210,3 +210,17 @@ def test_signals_are_not_compared_with_the_rates_behind_them(ds: xr.Dataset) -> 
     assert result["truth"].keys() == {"latents_r2"}
     assert result["truth"]["latents_r2"]["model"] == pytest.approx(1, abs=1e-5)
     assert "true rates" not in result["headline"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_a_ladder_rates_are_judged_by_the_true_ones_and_samples_by_samples(ds: xr.Dataset) -> None:
+    """Its lower level is there to follow what it is shown, and samples are no counts."""
+    signals = ds.assign(values=ds["values"] * 0.01 + 5).assign_attrs(unit="a.u.")
+    latents = perfect(ds).assign(mean=signals["values"], events=ds["values"])
+    result = evaluate_latents(signals, latents, hidden_part(ds))
+    assert result["truth"]["rates_r2"] == {"model": pytest.approx(1)}
+    found = levels(result)
+    assert not {"does not copy its input", "counts as noisy as expected", "enough spikes to compare"} & set(found)
+    assert found["honest uncertainty"] == "ok"
+    wrong = latents.assign(rates=latents["rates"] * 0.5)
+    assert levels(evaluate_latents(signals, wrong, hidden_part(ds)))["honest uncertainty"] == "warn"
