@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -62,14 +65,10 @@ def load(path: Path) -> tuple[dict[str, Tensor], Progress]:
     TrainingError
         If the file is damaged or of another format.
     """
-    try:
-        with safe_open(path, framework="pt") as handle:
-            note = handle.metadata() or {}
-            # Cloned, because slices of a mapped file are not aligned, and the optimiser's last bits depend on alignment.
-            tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise TrainingError(f"cannot read the training state {str(path)!r}: {error}") from None
-    return tensors, _progress(note, path)
+    with _opened(path) as handle:
+        # Cloned, because slices of a mapped file are not aligned, and the optimiser's last bits depend on alignment.
+        tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
+        return tensors, _progress(handle.metadata() or {}, path)
 
 
 def read_progress(path: Path) -> Progress:
@@ -80,9 +79,15 @@ def read_progress(path: Path) -> Progress:
     TrainingError
         If the file is damaged or of another format.
     """
+    with _opened(path) as handle:
+        return _progress(handle.metadata() or {}, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as handle:
-            return _progress(handle.metadata() or {}, path)
+            yield handle
     except (SafetensorError, OSError) as error:
         raise TrainingError(f"cannot read the training state {str(path)!r}: {error}") from None
 

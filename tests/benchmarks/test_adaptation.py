@@ -1,35 +1,21 @@
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import nwb_sbtt as sb
 from nwb_sbtt.data.schema import check_dataset
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from tests.benchmarks.scripts import rows_of
 
 
 @pytest.fixture
-def adaptation(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import adaptation
-
-    return adaptation
+def adaptation(script):
+    return script("adaptation")
 
 
 def test_few_full_trials_help_and_every_way_is_in_table_and_figure(tmp_path):
-    words = ["--small", "--json", tmp_path / "a.json", "--figure", tmp_path / "a.png"]
-    subprocess.run([sys.executable, BENCHMARKS / "adaptation.py", *words], check=True, capture_output=True)
-    content = json.loads((tmp_path / "a.json").read_text())
-    assert content["machine"]["processor"]
-    found = {row["trained"]: row["R2"] for row in content["rows"]}
+    found = {row["trained"]: row["R2"] for row in rows_of(tmp_path, "adaptation.py", "--small")}
     assert list(found) == ["few", "sparse", "mixed", "adapted, none frozen", "adapted, decoder frozen"]
     assert found["mixed"] > found["sparse"]
     assert found["adapted, none frozen"] > found["few"]
-    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_mixture_has_some_trials_in_full_and_the_others_as_they_were_limited(adaptation):

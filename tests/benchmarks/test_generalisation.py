@@ -1,39 +1,25 @@
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
 
 import nwb_sbtt as sb
 from nwb_sbtt.data.schema import check_dataset
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from tests.benchmarks.scripts import rows_of
 
 
 @pytest.fixture
-def generalisation(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import generalisation
-
-    return generalisation
+def generalisation(script):
+    return script("generalisation")
 
 
 def test_every_task_and_model_is_in_table_and_figure(tmp_path):
-    words = ["--small", "--json", tmp_path / "g.json", "--figure", tmp_path / "g.png"]
-    subprocess.run([sys.executable, BENCHMARKS / "generalisation.py", *words], check=True, capture_output=True)
-    content = json.loads((tmp_path / "g.json").read_text())
-    assert content["machine"]["processor"]
-    rows = {(row["task"], row["model"]): row for row in content["rows"]}
+    rows = {(row["task"], row["model"]): row for row in rows_of(tmp_path, "generalisation.py", "--small")}
     models = ("default", "LFADS, inputs 2", "LFADS, inputs 0")
     assert list(rows) == [("new", "default"), *(("perturbation", model) for model in models)]
     assert rows["perturbation", "default"]["R2"] > 0.1
     for (_, model), row in rows.items():
         assert row["Wiener"] > row["smoothing"]
         assert isinstance(row["timing error"], float) == (model == "LFADS, inputs 2")
-    assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_tasks_are_what_they_are_called(generalisation):

@@ -1,35 +1,21 @@
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from tests.benchmarks.scripts import rows_of
 
 
 @pytest.fixture
-def scaling(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import scaling
-
-    return scaling
+def scaling(script):
+    return script("scaling")
 
 
 def test_every_case_is_in_table_and_figure_and_memory_is_not_that_of_the_box(tmp_path):
-    words = ["--small", "--json", tmp_path / "s.json", "--figure", tmp_path / "s.png"]
-    subprocess.run([sys.executable, BENCHMARKS / "scaling.py", *words], check=True, capture_output=True)
-    content = json.loads((tmp_path / "s.json").read_text())
-    assert content["machine"]["processor"]
-    assert [(row["samples"], row["channels"]) for row in content["rows"]] == [
+    rows = rows_of(tmp_path, "scaling.py", "--small")
+    assert [(row["samples"], row["channels"]) for row in rows] == [
         (64000, 40000),
         (32000, 4000),
     ]
-    assert all(
-        0 < row["CPU-seconds a step"] < 5 and row["weights GiB"] < row["peak GiB"] < 2 for row in content["rows"]
-    )
-    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    assert all(0 < row["CPU-seconds a step"] < 5 and row["weights GiB"] < row["peak GiB"] < 2 for row in rows)
 
 
 def test_each_bin_observes_as_many_channels_all_over(scaling):

@@ -19,16 +19,16 @@ def made(seed: int = 0) -> Dynamics:
 
 def joint(dynamics: Dynamics, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of all states of a trial before anything is seen."""
-    means, covariances = [dynamics.start], [dynamics.start_noise]
+    d, means, covariances = len(dynamics.start), [dynamics.start], [dynamics.start_noise]
     for _ in range(n_bins - 1):
         means.append(dynamics.transition @ means[-1])
         covariances.append(dynamics.transition @ covariances[-1] @ dynamics.transition.T + dynamics.noise)
-    whole = np.empty((n_bins * D, n_bins * D))
+    whole = np.empty((n_bins * d, n_bins * d))
     for s in range(n_bins):
         block = covariances[s]
         for t in range(s, n_bins):
-            whole[t * D : (t + 1) * D, s * D : (s + 1) * D] = block
-            whole[s * D : (s + 1) * D, t * D : (t + 1) * D] = block.T
+            whole[t * d : (t + 1) * d, s * d : (s + 1) * d] = block
+            whole[s * d : (s + 1) * d, t * d : (t + 1) * d] = block.T
             block = dynamics.transition @ block
     return np.concatenate(means), whole
 

@@ -18,6 +18,7 @@ from nwb_sbtt.evaluate.statespace import (
     factor_analysis,
     linear_dynamics,
 )
+from tests.evaluate.test_kalman import joint
 
 
 def turning(*, counts: bool, shape: tuple[int, int, int] = (60, 40, 16), seed: int = 0) -> tuple[Evidence, np.ndarray]:
@@ -98,20 +99,10 @@ def test_learning_from_gaussian_data_never_lowers_their_likelihood() -> None:
 
 def _log_posterior(dynamics: Dynamics, readout: GaussianReadout, values: np.ndarray, at: np.ndarray) -> float:
     """Log-likelihood of all trials as one large Gaussian each, and the prior of the loadings."""
-    d, n_bins = len(dynamics.start), values.shape[1] // len(readout.offset)
-    mean, covariance = [dynamics.start], [dynamics.start_noise]
-    for _ in range(n_bins - 1):
-        mean.append(dynamics.transition @ mean[-1])
-        covariance.append(dynamics.transition @ covariance[-1] @ dynamics.transition.T + dynamics.noise)
-    whole = np.zeros((n_bins * d, n_bins * d))
-    for s in range(n_bins):
-        block = covariance[s]
-        for t in range(s, n_bins):
-            whole[t * d : (t + 1) * d, s * d : (s + 1) * d] = block
-            whole[s * d : (s + 1) * d, t * d : (t + 1) * d] = block.T
-            block = dynamics.transition @ block
+    n_bins = values.shape[1] // len(readout.offset)
+    mean, whole = joint(dynamics, n_bins)
     reads = np.kron(np.eye(n_bins), readout.loadings)
-    center = reads @ np.concatenate(mean) + np.tile(readout.offset, n_bins)
+    center = reads @ mean + np.tile(readout.offset, n_bins)
     spread = reads @ whole @ reads.T + np.diag(np.tile(readout.noise, n_bins))
     total = -float((readout.loadings**2).sum()) / 2
     for row, seen in zip(values, at, strict=True):

@@ -1,0 +1,12 @@
+import importlib
+
+import pytest
+
+from tests.benchmarks.scripts import BENCHMARKS
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Import a benchmark by its name, for tests of its parts."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
