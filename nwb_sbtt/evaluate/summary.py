@@ -132,7 +132,7 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     if cosmoothing.any() and score.possible(cosmoothing):
         result["held_out"] = {key: score.whole(estimate, cosmoothing) for key, estimate in estimates.items()}
     if "true_rates" in ds:
-        rates = {MODEL: score.bin_width * latents["rates"].values} if "rates" in latents else {}
+        rates: dict[str, Estimate] = {MODEL: score.bin_width * latents["rates"].values} if "rates" in latents else {}
         result["truth"] = _truth(ds, latents, estimates if counts else rates, valid)
     shown = evidence.readable & valid[:, None, None]
     seen = score.whole(estimates[MODEL], shown) if shown.any() and score.possible(shown) else None
