@@ -71,7 +71,9 @@ def place_events(times: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
             since -= np.repeat(edges, count)
     since /= grid.bin_width
     place: NDArray[np.intp] = since.astype(np.intp)
-    np.minimum(place, grid.n_bins - 1, out=place)
+    # Times rise, so that only the last of each window can be rounded out of it.
+    if len(place) and (place[np.cumsum(count)[count > 0] - 1] >= grid.n_bins).any():
+        np.minimum(place, grid.n_bins - 1, out=place)
     if len(edges) > 1:
         place += np.repeat(np.arange(len(edges)) * grid.n_bins, count)
     return place

@@ -154,7 +154,7 @@ def _without_junk(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> N
 def _has_junk(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> bool:
     """Whether anything but 0 lies outside `observed`."""
     pairs = zip(_parts(values), _parts(observed), strict=True)
-    return any(bool(((part != 0) & ~seen).any()) for part, seen in pairs)
+    return any(not seen.all() and bool(((part != 0) & ~seen).any()) for part, seen in pairs)
 
 
 def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

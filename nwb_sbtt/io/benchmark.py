@@ -21,9 +21,10 @@ from nwb_sbtt.io.dandi.places import local_file
 from nwb_sbtt.io.files import open_nwb, place_facts
 from nwb_sbtt.io.packing import pack_hdf5, save
 from nwb_sbtt.io.selection import find_series
+from nwb_sbtt.io.spikes import spikes_by_unit, stored_spikes
 from nwb_sbtt.io.staging import staged
 from nwb_sbtt.io.tables import plain_columns
-from nwb_sbtt.io.units import obs_intervals, spikes_by_unit, stored_spikes
+from nwb_sbtt.io.units import obs_intervals
 
 HELD_OUT = "heldout"
 

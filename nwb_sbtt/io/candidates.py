@@ -18,7 +18,8 @@ from nwb_sbtt.io.files import open_nwb
 from nwb_sbtt.io.masks import stored_masks
 from nwb_sbtt.io.selection import RESULTS, Found, find_series
 from nwb_sbtt.io.slabs import Slabs
-from nwb_sbtt.io.units import ALWAYS, LAST_SPIKE, obs_intervals, stored_spikes
+from nwb_sbtt.io.spikes import LAST_SPIKE, stored_spikes
+from nwb_sbtt.io.units import ALWAYS, obs_intervals
 from nwb_sbtt.io.validity import invalid_intervals
 
 WHOLE = 10_000_000

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 THREADS = 4
 """At most so many chunks are unpacked at once; beyond, reading waits for the disk."""
+PARTS = 4
+"""Parts of some work for each thread, so that none waits long for another."""
 AT_ONCE = 1 << 22
 """Bytes read at once where columns are picked out of what HDF5 unpacks by itself."""
 GZIP, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
@@ -30,6 +33,12 @@ def n_threads() -> int:
     """Threads that can work at once: as many as there are cores for this process, within reason."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(THREADS, cores)
+
+
+def shares(first: int, stop: int, *, size: int = 1) -> list[range]:
+    """Parts of a range for threads to share, each but the last a multiple of `size` long."""
+    step = max(-(-(stop - first) // (PARTS * n_threads() * size)), 1) * size
+    return [range(low, min(low + step, stop)) for low in range(first, stop, step)]
 
 
 def read_rows(data: Any, first: int, stop: int, *, into: NDArray[Any], columns: NDArray[np.intp] | None = None) -> None:
@@ -62,6 +71,54 @@ def read_rows(data: Any, first: int, stop: int, *, into: NDArray[Any], columns: 
         end = min(start + step, stop)
         rows = np.asarray(data[start:end]).reshape(end - start, -1) if data.ndim == 1 else data[start:end, low:high]
         into[start - first : end - first] = rows[:, _as_slice(columns - low)]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """An array that lies in one piece in an ordinary file, from byte `address` on."""
+
+    file: h5py.h5f.FileID
+    address: int
+
+
+def plain(data: Any) -> Plain | None:
+    """Where an array lies, if it is one of plain numbers that lies in one piece; None elsewhere."""
+    if not isinstance(data, h5py.Dataset) or data.chunks is not None or not hasattr(os, "preadv"):
+        return None
+    file = data.file
+    if (
+        file.mode != "r"
+        or file.driver != PLAIN_FILE
+        or data.dtype.kind not in "iufb"
+        or data.external
+        or data.is_virtual
+    ):
+        return None
+    as_is = data.id.get_type() == h5py.h5t.py_create(data.dtype, logical=True)
+    address = data.id.get_offset() if as_is else None
+    return None if address is None else Plain(file.id, int(address))
+
+
+def copy_bytes(stored: Plain, first: int, *, into: NDArray[Any]) -> None:
+    """Fill an array, whose memory is in one piece, with what is stored from byte `first` of an array on.
+
+    HDF5 would do the same behind its lock, where threads wait for each other.
+
+    Raises
+    ------
+    OSError
+        If the file ends before.
+    """
+    file, place, left = (
+        stored.file.get_vfd_handle(),
+        stored.address + first,
+        memoryview(into.reshape(-1).view(np.uint8).data),
+    )
+    while len(left):
+        n_bytes = os.preadv(file, [left], place)
+        if n_bytes == 0:
+            raise OSError("the file ends before its data do: it is incomplete")
+        place, left = place + n_bytes, left[n_bytes:]
 
 
 def unpackable(data: Any) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.chunks import read_rows
+from nwb_sbtt.io.chunks import copy_bytes, plain, read_rows
 
 
 class Slabs:
@@ -41,6 +41,7 @@ class Slabs:
         self.dtype = np.dtype(self._data.dtype)
         chunks = getattr(self._data, "chunks", None)
         self.chunk_rows = min(int(chunks[-1 if transposed else 0]), max(self.n_rows, 1)) if chunks else 1
+        self._plain = None if transposed or self._columns is not None else plain(self._data)
         self._first = 0
         self._held: NDArray[Any] = np.empty((0, self.n_columns), dtype=self.dtype)
 
@@ -60,7 +61,9 @@ class Slabs:
         return self._held[first - self._first : stop - self._first]
 
     def _fetch(self, first: int, stop: int, into: NDArray[Any]) -> None:
-        if self._transposed:
+        if self._plain is not None:
+            copy_bytes(self._plain, first * self.n_columns * self.dtype.itemsize, into=into)
+        elif self._transposed:
             rows = np.asarray(self._data[..., first:stop]).reshape(-1, stop - first).T
             into[...] = rows if self._columns is None else rows[:, self._columns]
         else:

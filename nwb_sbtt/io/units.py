@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,28 +15,26 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.binning import place_events, tolerance
+from nwb_sbtt.data.counts import WIDTHS, Counts
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.observed import Intervals, count_inside, coverage, difference, select_inside, union
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.chunks import n_threads
+from nwb_sbtt.io import spikes
+from nwb_sbtt.io.chunks import n_threads, shares
 from nwb_sbtt.io.masks import StoredMask, stored_masks
 from nwb_sbtt.io.paths import in_file_path
-from nwb_sbtt.io.slabs import Slabs
+from nwb_sbtt.io.spikes import first_and_last, spikes_by_unit, stored_spikes
 from nwb_sbtt.io.tables import plain_columns
 from nwb_sbtt.io.validity import check_intervals, invalid_intervals
 
-BLOCK = 1 << 18
-"""Spikes read and binned at once, so that what is computed from them stays in the cache."""
 GROUP = 64
-"""Units counted beside each other before their counts are put into place."""
+"""Units of different intervals whose observation is put into place at once."""
 TURNED = 256
 """Bins put into place at once."""
-SCRATCH_SHARE = 0.25
+SCRATCH_SHARE = 0.5
 """Share of the memory limit that counts not yet in place may take."""
 ALWAYS = np.array([[-np.inf, np.inf]])
-LAST_SPIKE = 1e-6
-"""Seconds by which a recording of unknown length outlasts its last spike, so that this spike lies in a bin."""
 
 
 @dataclass(frozen=True)
@@ -84,68 +83,78 @@ class UnitsSource:
     def bin(self, grid: Grid) -> Binned:
         """Count spikes; a spike outside its unit's intervals is not counted, a bin outside them is unobserved.
 
-        Each spike is read once. The counts of some units are taken in rows of their own, and put into place together: a
-        spike at a time, each of a long recording falls on another page of the result, which took 46 ns where a row that
-        stays in the cache takes 3. Two threads share the units.
+        Each spike is read once, and counted in memory of its own; see ``nwb_sbtt.data.counts``. Threads share the units.
         """
         observed, exposure = self._observation(grid)
         for mask in self.masks:
             observed &= mask.bin(grid, self.channel_row)
-        whole = bool(observed.all())
         n_bins, n_units = grid.shape[0] * grid.n_bins, len(self.channel_id)
-        values = np.zeros((n_bins, n_units), dtype=np.float32)
+        values = np.empty((n_bins, n_units), dtype=np.float32)
         seen = observed.reshape(n_bins, n_units)
-        room = max(int(SCRATCH_SHARE * self.config.memory_limit / (values.itemsize * n_bins)), 1)
-        threads = min(n_threads(), room, n_units)
-        size = max(min(GROUP, room // threads, -(-n_units // threads)), 1)
-
-        def count(first: int) -> _Found:
-            stop = min(first + size, n_units)
-            rows, found = self._counts(first, stop, grid)
-            for low in range(0, n_bins, TURNED):
-                part = values[low : low + TURNED, first:stop]
-                part[...] = rows[:, low : low + TURNED].T
-                if not whole:
-                    # Spikes under a stored mask, or in the sliver of a bin that is too short to count as observed.
-                    part *= seen[low : low + TURNED, first:stop]
-            return found
-
-        with ThreadPoolExecutor(threads) as executor:
-            found = list(executor.map(count, range(0, n_units, size)))
+        holed = np.asarray(~seen.all(axis=1))
+        found: list[_Found] = []
+        first, widths = 0, list(WIDTHS)
+        # A spike on the very end of an interval belongs to it, though not to any bin within.
+        widened = {id(each): union(each + [0, 2] * tolerance(each)) for each in _distinct(self.own or ())}
+        with ThreadPoolExecutor(n_threads()) as executor:
+            while first < n_units:
+                room = max(int(SCRATCH_SHARE * self.config.memory_limit / (np.dtype(widths[0]).itemsize * n_bins)), 1)
+                # As few groups as can be, of about the same size.
+                stop = first + -(-(n_units - first) // -(-(n_units - first) // room))
+                counts = Counts(stop - first, n_bins, dtype=widths[0])
+                count = partial(self._count, counts, first, grid, widened)
+                some = list(executor.map(count, shares(first, stop)))
+                told = [each for each in some if each is not None]
+                if len(told) < len(some):
+                    widths.pop(0)
+                    continue
+                put = partial(_place, counts, values[:, first:stop], seen[:, first:stop], holed)
+                list(executor.map(put, shares(0, n_bins, size=TURNED)))
+                found += told
+                first = stop
         notes = self._findings(sum(each.not_finite for each in found), sum(each.outside for each in found))
         return Binned(values.reshape(observed.shape), observed, exposure, (*self._unrecorded(grid), *notes))
 
-    def _counts(self, first: int, stop: int, grid: Grid) -> tuple[NDArray[np.float32], _Found]:
-        """Counts (unit, bin) of some units, and what else their spikes say."""
-        counts = np.zeros((stop - first, grid.shape[0] * grid.n_bins), dtype=np.float32)
-        rows = self.channel_row[first:stop]
+    def _count(
+        self, counts: Counts, base: int, grid: Grid, widened: Mapping[int, Intervals], units: range
+    ) -> _Found | None:
+        """Count the spikes of some units, `base` being the first in `counts`, and give what else they say.
+
+        None where a bin may have more spikes than `counts` can hold. `widened` are the units' own intervals, by their id,
+        with what still belongs to them.
+        """
+        rows = self.channel_row[units.start : units.stop]
+        sizes = self.bounds[rows + 1] - self.bounds[rows]
+        n_parts = max(-(-int(sizes.max()) // spikes.BLOCK), 1)
         n_finite, outside = 0, 0
         for place, times in spikes_by_unit(self.spike_times, self.bounds, rows):
-            unit = first + place
+            unit = units[place]
             n_finite += len(times)
             if self.own is not None and self.own[unit] is not ALWAYS:
-                # A spike on the very end of an interval belongs to it, though not to any bin within.
-                widened = union(self.own[unit] + [0, 2] * tolerance(self.own[unit]))
-                outside += len(times) - count_inside(times, widened)
+                outside += len(times) - count_inside(times, widened[id(self.own[unit])])
             if self.watched[unit] is not ALWAYS:
                 times = select_inside(times, self.watched[unit])
-            np.add.at(counts[place], place_events(times, grid), np.float32(1))
-        return counts, _Found(int((self.bounds[rows + 1] - self.bounds[rows]).sum()) - n_finite, outside)
+            if not counts.add(unit - base, place_events(times, grid), n_parts=n_parts):
+                return None
+        return _Found(int(sizes.sum()) - n_finite, outside)
 
     def _observation(self, grid: Grid) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None]:
         n_bins, n_units = grid.shape[0] * grid.n_bins, len(self.channel_id)
         observed = np.empty((n_bins, n_units), dtype=bool)
         exposure: NDArray[np.float32] | None = None
-        shares: dict[int, NDArray[np.float32]] = {}
-        for first in range(0, n_units, GROUP):
-            group = self.watched[first : first + GROUP]
-            distinct = {id(each): each for each in group}
-            shares = {key: shares[key] if key in shares else _share(each, grid) for key, each in distinct.items()}
-            seen = {key: share > 0 for key, share in shares.items()}
+        known: dict[int, NDArray[np.float32]] = {}
+        # The same for all units is put in place in one go, three times as fast.
+        size = GROUP if len(_distinct(self.watched)) > 1 else n_units
+        for first in range(0, n_units, size):
+            group = self.watched[first : first + size]
+            known = {
+                id(each): known[id(each)] if id(each) in known else _share(each, grid) for each in _distinct(group)
+            }
+            seen = {key: share > 0 for key, share in known.items()}
             _put(observed, first, [seen[id(each)] for each in group])
-            if any(((share > 0) & (share < 1)).any() for share in shares.values()):
+            if any(((share > 0) & (share < 1)).any() for share in known.values()):
                 exposure = np.ones(observed.shape, dtype=np.float32) if exposure is None else exposure
-                parts = {key: np.where(share > 0, share, np.float32(1)) for key, share in shares.items()}
+                parts = {key: np.where(share > 0, share, np.float32(1)) for key, share in known.items()}
                 _put(exposure, first, [parts[id(each)] for each in group])
         shape = (*grid.shape, n_units)
         return observed.reshape(shape), None if exposure is None else exposure.reshape(shape)
@@ -206,11 +215,11 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     invalid = invalid_intervals(nwbfile, config)
     limits = _limits(own)
     if own is None or len(limits) == 0 or any(each is ALWAYS for each in own):
-        limits = np.append(limits, _first_and_last(spike_times, bounds))
+        limits = np.append(limits, first_and_last(spike_times, bounds))
     if len(limits) == 0:
         raise DataError(f"no unit of {path!r} has a spike or an observation interval: there is nothing to read")
     span = (float(limits.min()), float(limits.max()))
-    known = [each for each in own or () if each is not ALWAYS]
+    known = [each for each in _distinct(own or ()) if each is not ALWAYS]
     return UnitsSource(
         path=path,
         channel_id=np.asarray(units.id.data[:]),
@@ -220,85 +229,12 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
         notes=_notes(own, path, given=given),
         watched=_watched(own, invalid, n_units=len(units)),
         own=own,
-        recorded=union(np.concatenate(list({id(each): each for each in known}.values())))
-        if known
-        else np.array([span]),
+        recorded=union(np.concatenate(known)) if known else np.array([span]),
         spike_times=spike_times,
         bounds=bounds,
         config=config,
         masks=stored_masks(nwbfile, units),
     )
-
-
-def stored_spikes(units: Any, path: str) -> tuple[Any, NDArray[np.int64]]:
-    """Flat array of all spike times, as stored, and where each unit's part begins; the last bound is the number of spikes.
-
-    Raises
-    ------
-    DataError
-        If there are no units or spike times, or their index is damaged.
-    """
-    if "spike_times" not in units.colnames:
-        raise DataError(f"table {path!r} has no column 'spike_times', only {sorted(units.colnames)}; nothing to count")
-    if len(units) == 0:
-        raise DataError(f"table {path!r} has no rows: no unit to read")
-    column = units["spike_times"]
-    if not isinstance(column, VectorIndex):
-        raise DataError(f"the spike times of {path!r} have no index, so it cannot be told which unit each belongs to")
-    bounds = np.concatenate([[0], np.asarray(column.data[:], dtype=np.int64)])
-    n_spikes = len(column.target.data)
-    if (np.diff(bounds) < 0).any() or bounds[-1] > n_spikes or len(bounds) != len(units) + 1:
-        raise DataError(
-            f"the index of the spike times of {path!r} is damaged: {len(units)} units, {n_spikes} spikes, last index "
-            f"{bounds[-1]}; expected rising numbers up to the number of spikes"
-        )
-    return column.target.data, bounds
-
-
-def spikes_by_unit(
-    stored: Any, bounds: NDArray[np.int64], units: Sequence[int] | NDArray[np.intp]
-) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Sorted, finite spike times of each unit in seconds, beside its place among the units asked for.
-
-    Long trains come in several pieces, silent units not at all. What is stored is read in one pass, in blocks of several
-    neighbours where these are short.
-    """
-    slabs = Slabs(stored)
-    block = max(BLOCK, 2 * slabs.chunk_rows)
-    place = 0
-    while place < len(units):
-        begin, last = bounds[units[place]], place + 1
-        while last < len(units) and units[last] == units[last - 1] + 1 and bounds[units[last] + 1] - begin <= block:
-            last += 1
-        end = bounds[units[last - 1] + 1]
-        if end - begin <= block:
-            times = _seconds(slabs, begin, end)
-            for each in range(place, last):
-                yield from _pieces(each, times[bounds[units[each]] - begin : bounds[units[each] + 1] - begin])
-        else:
-            for start in range(int(begin), int(end), block):
-                yield from _pieces(place, _seconds(slabs, start, min(start + block, int(end))))
-        place = last
-
-
-def _seconds(slabs: Slabs, first: int, stop: int) -> NDArray[np.float64]:
-    return np.asarray(slabs.read(int(first), int(stop)), dtype=np.float64).reshape(-1)
-
-
-def _pieces(place: int, times: NDArray[np.float64]) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    # NaN is in no order, and infinity can only be at an end: one comparison says that all is well.
-    if len(times) and not ((times[1:] >= times[:-1]).all() and np.isfinite(times[[0, -1]]).all()):
-        times = np.sort(times[np.isfinite(times)])
-    if len(times):
-        yield place, times
-
-
-def _first_and_last(stored: Any, bounds: NDArray[np.int64]) -> list[float]:
-    """Moment of the first spike of all, and the end of the recording as far as the last one tells; empty without spikes."""
-    first, last = np.inf, -np.inf
-    for _, times in spikes_by_unit(stored, bounds, range(len(bounds) - 1)):
-        first, last = min(first, float(times[0])), max(last, float(times[-1]))
-    return [first, last + LAST_SPIKE] if np.isfinite(first) else []
 
 
 def obs_intervals(units: Any, path: str) -> tuple[Intervals, ...] | None:
@@ -337,6 +273,11 @@ def _watched(own: tuple[Intervals, ...] | None, invalid: Intervals, *, n_units: 
     return tuple(shared[id(intervals)] for intervals in given)
 
 
+def _distinct(many: Sequence[Intervals]) -> list[Intervals]:
+    """Each array once that several units share."""
+    return list({id(each): each for each in many}.values())
+
+
 def _share(intervals: Intervals, grid: Grid) -> NDArray[np.float32]:
     """Share of each bin, trial after trial, that was watched."""
     if intervals is ALWAYS:
@@ -357,7 +298,7 @@ def _put(target: NDArray[Any], first: int, rows: Sequence[NDArray[Any]]) -> None
 
 def _limits(own: tuple[Intervals, ...] | None) -> NDArray[np.float64]:
     """Finite bounds of all intervals."""
-    given = list({id(each): each.reshape(-1) for each in own or () if each is not ALWAYS}.values())
+    given = [each.reshape(-1) for each in _distinct(own or ()) if each is not ALWAYS]
     bounds = np.concatenate(given) if given else np.empty(0)
     return bounds[np.isfinite(bounds)]
 
@@ -368,3 +309,19 @@ def _notes(own: tuple[Intervals, ...] | None, path: str, *, given: bool) -> tupl
     if own is not None and (always := sum(each is ALWAYS for each in own)):
         return (f"{always} of {len(own)} units of {path!r} have no obs_intervals and are taken as always observed",)
     return ()
+
+
+def _place(
+    counts: Counts,
+    values: NDArray[np.float32],
+    seen: NDArray[np.bool_],
+    holed: NDArray[np.bool_],
+    bins: range,
+) -> None:
+    """Put the counts of some bins into an array (bin, unit), a few bins at a time."""
+    for low in range(bins.start, bins.stop, TURNED):
+        part = slice(low, min(low + TURNED, bins.stop))
+        counts.put(values[part], low)
+        if holed[part].any():
+            # Spikes under a stored mask, or in the sliver of a bin that is too short to count as observed.
+            values[part] *= seen[part]

@@ -1,11 +1,13 @@
 """What is unpacked here is, bit for bit, what h5py reads, and what cannot be is left to h5py."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
 
-from nwb_sbtt.io import chunks
-from nwb_sbtt.io.chunks import read_rows, unpackable
+from nwb_sbtt.io import chunks, slabs
+from nwb_sbtt.io.chunks import copy_bytes, plain, read_rows, unpackable
 from nwb_sbtt.io.slabs import Slabs
 
 PIPELINES = {
@@ -69,6 +71,49 @@ def test_chunks_without_a_wanted_column_are_not_touched(tmp_path, monkeypatch):
     assert len(inflated) == 7
     read_rows(dataset, 7, 14, into=np.empty((7, 10), dtype="<i2"))
     assert len(inflated) == 7 + 3
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(45,), (45, 10)])
+@pytest.mark.parametrize("userblock", [0, 1024])
+def test_arrays_in_one_piece_are_copied_past_hdf5(tmp_path, monkeypatch, dtype, shape, userblock):
+    data = noise(dtype, shape)
+    with h5py.File(tmp_path / "x.h5", "w", userblock_size=userblock) as file:
+        file.create_dataset("before", data=np.arange(5))
+        file.create_dataset("data", data=data)
+    with h5py.File(tmp_path / "x.h5", "r") as file:
+        monkeypatch.setattr(slabs, "read_rows", None)
+        whole = Slabs(file["data"])
+        for first, stop in ((0, 3), (2, 31), (31, 45)):
+            assert (whole.read(first, stop) == data.reshape(45, -1)[first:stop]).all()
+
+
+def test_arrays_that_do_not_lie_in_the_file_are_left_to_h5py(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("elsewhere", data=np.arange(9.0), external=[(tmp_path / "more.bin", 0, 72)])
+        layout = h5py.VirtualLayout((9,), "f8")
+        layout[:] = h5py.VirtualSource(file["elsewhere"])
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("unwritten", (9,), "f8", fillvalue=3.0)
+        file.create_dataset("written", data=np.arange(9.0))
+        assert plain(file["written"]) is None  # may still be in HDF5's memory
+    with h5py.File(tmp_path / "x.h5", "r") as file:
+        assert plain(file["written"]) is not None
+        for name in ("elsewhere", "virtual", "unwritten"):
+            assert plain(file[name]) is None
+            assert (Slabs(file[name]).read(0, 9)[:, 0] == file[name][:]).all()
+    with (tmp_path / "x.h5").open("rb") as stream, h5py.File(stream, "r") as file:
+        assert plain(file["written"]) is None
+
+
+def test_an_array_beyond_the_end_of_its_file_is_an_error(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("data", data=np.arange(90.0))
+    with h5py.File(tmp_path / "x.h5", "r") as file:
+        rows, place = np.empty((90, 1)), plain(file["data"])
+        os.truncate(tmp_path / "x.h5", place.address + 700)
+        with pytest.raises(OSError, match="incomplete"):
+            copy_bytes(place, 0, into=rows)
 
 
 def test_chunks_never_written_hold_the_fill_value(tmp_path):

@@ -8,8 +8,10 @@ from pynwb.misc import Units
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io import spikes as spikes_reading
 from nwb_sbtt.io import units as unit_reading
 from nwb_sbtt.io.files import open_nwb
+from nwb_sbtt.io.spikes import LAST_SPIKE
 from nwb_sbtt.io.units import units_source
 from tests.io import nwbfiles
 
@@ -110,7 +112,7 @@ def test_long_trains_are_read_in_pieces(monkeypatch):
     random = np.random.default_rng(1)
     spikes = [np.sort(random.uniform(0, 2, n)).round(3) for n in (3, 0, 40, 7, 1, 25)]
     whole = binned(spikes)[1].values
-    monkeypatch.setattr(unit_reading, "BLOCK", 8)
+    monkeypatch.setattr(spikes_reading, "BLOCK", 8)
     assert (binned(spikes)[1].values == whole).all()
     assert [int(each) for each in binned(spikes, grid=Grid(np.array([0.0]), 2.0, 1))[1].values[0, 0]] == [
         3,
@@ -120,6 +122,14 @@ def test_long_trains_are_read_in_pieces(monkeypatch):
         1,
         25,
     ]
+
+
+@pytest.mark.parametrize("n_spikes", [300, 70_000])
+def test_crowded_bins_are_counted_to_the_last_spike(n_spikes):
+    # More than a byte, and than two, can hold, in one unit of several.
+    spikes = [[0.05], np.full(n_spikes, 0.15), [0.15, 0.25]]
+    _, result = binned(spikes, grid=Grid(np.array([0.0]), 0.1, 3))
+    assert result.values[0].tolist() == [[1, 0, 0], [0, n_spikes, 1], [0, 0, 1]]
 
 
 def test_the_span_is_that_of_the_intervals_or_of_the_spikes():
@@ -204,7 +214,7 @@ def test_chosen_units_are_as_they_are_among_all(monkeypatch, keep):
     spikes = [np.sort(random.uniform(0, 2, n)).round(3) for n in (30, 0, 40, 7, 50, 25)]
     watched = [[[0, 1 + 0.11 * unit]] if unit % 2 else [[0.2, 2]] for unit in range(6)]
     for block, group in ((1 << 18, 64), (16, 2)):
-        monkeypatch.setattr(unit_reading, "BLOCK", block)
+        monkeypatch.setattr(spikes_reading, "BLOCK", block)
         monkeypatch.setattr(unit_reading, "GROUP", group)
         source, whole = binned(spikes, obs_intervals=watched, ids=list(range(10, 16)))
         part = source.only(np.isin(np.arange(6), keep))
@@ -215,6 +225,15 @@ def test_chosen_units_are_as_they_are_among_all(monkeypatch, keep):
         # Without an exposure every bin is whole.
         exposure = np.ones(result.observed.shape) if result.exposure is None else result.exposure
         assert (exposure == whole.exposure[:, :, keep]).all()
+
+
+def test_the_first_and_the_last_spike_are_found_wherever_they_are_stored(monkeypatch):
+    random = np.random.default_rng(5)
+    spikes = [random.uniform(3, 7, n) for n in (40, 0, 30)]
+    spikes[2][17], spikes[0][5], spikes[0][6], spikes[2][0] = 1.5, 8.5, np.nan, np.inf
+    for block in (7, 1 << 16):
+        monkeypatch.setattr(spikes_reading, "BLOCK", block)
+        assert binned(spikes)[0].span == (1.5, 8.5 + LAST_SPIKE)
 
 
 def test_memory_that_holds_few_counts_changes_none(monkeypatch):
