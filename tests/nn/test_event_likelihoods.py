@@ -158,6 +158,28 @@ def test_the_misfit_of_the_spread_moves_the_variances_alone(likelihood):
 
 
 @pytest.mark.parametrize("likelihood", [Gamma, ZeroInflatedGamma])
+@pytest.mark.parametrize("share", [None, 0.4])
+def test_terms_of_picked_entries_add_up_to_those_of_all_with_the_rest_masked(monkeypatch, likelihood, share):
+    batch = events(missing=0.4)
+    exposure = None if share is None else torch.full(batch.values.shape, share, dtype=torch.float64)
+    drawn = torch.rand(batch.values.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    batch = replace(batch, values=batch.values.double() + 0.1 * (likelihood is Gamma), exposure=exposure)
+    batch = replace(batch, shown=batch.observed & drawn, scored=batch.observed & ~drawn)
+    into = torch.randn(N_CHANNELS, 4, dtype=torch.float64)
+    found = []
+    for picked in (True, False):
+        monkeypatch.setattr(likelihood, "costly", picked)
+        observation, factors = make(likelihood, batch)
+        factors = torch.linspace(-1, 1, factors.numel(), dtype=torch.float64).reshape(factors.shape).requires_grad_()
+        sums = observation.sum_residuals(factors, batch, into=into)
+        total = observation.total(factors, batch, dtype=torch.float64)
+        leaves = [factors, *observation.parameters()]
+        found.append([total, sums, *torch.autograd.grad(total + sums.sin().sum(), leaves)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("likelihood", [Gamma, ZeroInflatedGamma])
 def test_a_model_starts_from_the_mean_of_each_channel(likelihood):
     batch = events(shape=(60, 50, N_CHANNELS))
     if likelihood is Gamma:

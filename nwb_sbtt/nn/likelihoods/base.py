@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
@@ -33,6 +33,8 @@ class Observation(nn.Module, ABC):
     """
 
     n_parameters: ClassVar[int]
+    costly: ClassVar[bool] = False
+    """Whether a term costs so much that, on a CPU, entries nobody asked for are left out of a dense batch first."""
 
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
         super().__init__()
@@ -78,6 +80,25 @@ class Observation(nn.Module, ABC):
     def _linear_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Linear:
         return tuple(dot(factors, w, bias=b, batch=batch) for w, b in self.read_outs(batch.session))
 
+    def _picks(self, batch: Batch) -> bool:
+        # Not on a GPU: it would have to wait for the number of entries, and time is not lost in terms there.
+        return self.costly and batch.values.is_cpu
+
+    def _pick(
+        self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, marked: Bool[Tensor, "trial time channel"]
+    ) -> tuple[Tensor, Linear, Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """Of the marked entries of a dense batch alone: places, read-outs, values, exposure, and what their channels have."""
+        places = marked.reshape(-1).nonzero()[:, 0]
+
+        def picked(each: Tensor) -> Tensor:
+            return each.reshape(-1).index_select(0, places)
+
+        linear = tuple(picked(each) for each in self._linear_at(factors, batch))
+        exposure = None if batch.exposure is None else picked(batch.exposure)
+        channels = places % batch.shape[2]
+        of_channel = tuple(each.index_select(0, channels) for each in self._of_channel(batch.session))
+        return places, linear, picked(batch.values), exposure, of_channel
+
     def _spread(self, batch: Batch) -> tuple[Tensor, ...]:
         return tuple(spread(each, batch=batch) for each in self._of_channel(batch.session))
 
@@ -85,6 +106,9 @@ class Observation(nn.Module, ABC):
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, ""]:
         """Sum of `nll` over the scored entries. Junk elsewhere has no effect, on gradients either."""
+        if batch.entries is None and self._picks(batch):
+            _, linear, values, exposure, of_channel = self._pick(factors, batch, marked=batch.scored)
+            return self._terms(linear, values, exposure, *of_channel).sum(dtype=dtype)
         if batch.entries is None:
             nll = self.nll(factors, batch)
             return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=dtype)
@@ -118,6 +142,11 @@ class Observation(nn.Module, ABC):
         into: Float[Tensor, "channel width"],
     ) -> Float[Tensor, "trial time width"]:
         """Sum by `into` how far the shown entries of each bin are from what is expected of them."""
+        if batch.entries is None and self._picks(batch):
+            places, linear, values, exposure, of_channel = self._pick(factors, batch, marked=batch.shown)
+            found = values - self._expected(linear, exposure, *(each.detach() for each in of_channel))
+            residual = found.new_zeros(batch.values.numel()).index_copy(0, places, found)
+            return gather_sum(residual.reshape(batch.shape), into, batch=batch)
         if batch.entries is None:
             # As in a sparse batch, what channels have beside the read-outs does not learn from feedback.
             fixed = (each.detach() for each in self._of_channel(batch.session))

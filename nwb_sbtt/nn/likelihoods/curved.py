@@ -21,6 +21,8 @@ LEAST_SHARE = 1e-4
 class Curved(Observation):
     """To first order: the variance of the expected value is that of its tangent at the expected factors."""
 
+    costly = True
+
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
         super().__init__(statistics, factors)
         for session, of in statistics.items():
