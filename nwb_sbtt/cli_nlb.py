@@ -113,27 +113,56 @@ def fit(
     bin_width: BinWidth = 0.005,
     phase: PhaseOption = Phase.val,
     folder: Folder = Path("nlb"),
-    seeds: Annotated[int, typer.Option(min=1, help="models to fit and to average")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(help="conv, lfads or sae; lfads starts from what was published for the set [default: conv]"),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="models to fit and to average [default: 1]")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of everything random [default: 0]")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Fit to prepared tensors, and write the rates of all trials into the run folder.
 
-    Held-out units and the bins to predict are never shown, only scored; the evaluated trials are not looked at before the model
-    is done.
+    Held-out units and the bins to predict are never shown, only scored. Which state of a model is kept is decided on a tenth of
+    the training trials; the evaluated trials are not looked at before the model is done, and targets never. Settings are taken
+    in this order, the later in place of the earlier: the preset (nlb presets lists them), --config, the options here, --set.
     """
-    from nwb_sbtt.config import FitConfig, build, override
+    from nwb_sbtt.config import override
     from nwb_sbtt.nlb.modelling import predict, save_rates
     from nwb_sbtt.nlb.preparation import load_prepared
+    from nwb_sbtt.nlb.presets import starting_config
     from nwb_sbtt.textfiles import load_settings
 
     prepared = load_prepared(folder, name, bin_width=bin_width, phase=_phase(phase))
-    settings = {"seed": seed, "seeds": seeds, **(load_settings(config) if config else {})}
-    chosen = override(build(FitConfig, settings), set_ or [])
+    options = {key: value for key, value in (("seed", seed), ("seeds", seeds)) if value is not None}
+    settings = {**(load_settings(config) if config else {}), **options}
+    chosen = override(starting_config(name, bin_width, model=model, settings=settings), set_ or [])
     rates = predict(prepared, chosen, run_dir=run_dir)
     typer.echo(f"wrote {save_rates(rates, prepared, run_dir, overwrite=overwrite)}")
+
+
+@app.command()
+def presets(
+    name: Annotated[str | None, typer.Argument(help="one set [default: all]", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """List what nlb fit --model lfads starts from, published for each set; --set changes any of it.
+
+    Bins are 5 ms, or 20 ms where the name ends in _20. What is not listed, and all of conv, is as nwb-sbtt fit has it: its
+    defaults follow from the number of training trials.
+    """
+    from nwb_sbtt.nlb.presets import listing
+
+    found = listing(name)
+    if as_json:
+        _print_json(found)
+        return
+    for group, settings in found.items():
+        typer.echo(group)
+        for setting in settings:
+            typer.echo(f"  {setting}")
 
 
 @app.command()

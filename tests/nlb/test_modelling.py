@@ -69,6 +69,24 @@ def test_rates_of_evaluated_trials_do_not_depend_on_what_is_to_be_predicted(prep
         np.testing.assert_array_equal(array, again[name])
 
 
+def test_evaluated_trials_do_not_enter_the_fit(prepared, tmp_path):
+    """With others the same model comes out; which of its states is kept is decided on a draw from the training trials."""
+    config = SMALL.model_copy(update={"train": TrainConfig(epochs=2)})
+    rates = predict(prepared, config, run_dir=tmp_path / "a")
+    spikes = prepared.inputs["eval_spikes_heldin"]
+    inputs = {**prepared.inputs, "eval_spikes_heldin": np.zeros_like(spikes[:3])}
+    changed = type(prepared)(prepared.name, prepared.phase, prepared.bin_width, inputs, None, prepared.about)
+    again = predict(changed, config, run_dir=tmp_path / "b")
+    assert len(again["eval_rates_heldin"]) == 3
+    for name, array in rates.items():
+        if name.startswith("train"):
+            np.testing.assert_array_equal(array, again[name])
+    assert (tmp_path / "a" / "signature.json").read_bytes() == (tmp_path / "b" / "signature.json").read_bytes()
+    trials = json.loads((tmp_path / "a" / "signature.json").read_text())["sessions"]["session"]
+    assert trials["trials"] == len(prepared.inputs["train_spikes_heldin"]) == 60
+    assert trials["training_trials"] == 54
+
+
 def test_without_training_trials_nothing_can_be_fitted(prepared, tmp_path):
     inputs = {"eval_spikes_heldin": prepared.inputs["eval_spikes_heldin"]}
     bare = type(prepared)(prepared.name, "test", prepared.bin_width, inputs, None, prepared.about)
