@@ -143,11 +143,7 @@ def save_prepared(prepared: Prepared, folder: Path | str, *, overwrite: bool = F
     FileError
         If a file exists and may not be replaced, or cannot be written.
     """
-    place = Path(folder)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {str(place)!r}: {error.strerror}") from None
+    place = made_folder(folder)
     stem = f"{prepared.group}.{prepared.phase}"
     paths = [
         write_tensors(place / f"{stem}.inputs.h5", {"": prepared.inputs}, about=prepared.about, overwrite=overwrite)
@@ -157,6 +153,22 @@ def save_prepared(prepared: Prepared, folder: Path | str, *, overwrite: bool = F
         write_tensors(target, {prepared.group: prepared.targets}, about=prepared.about, overwrite=overwrite)
         paths.append(target)
     return paths
+
+
+def made_folder(path: Path | str) -> Path:
+    """A folder that is there, made if it was not.
+
+    Raises
+    ------
+    FileError
+        If it cannot be made.
+    """
+    place = Path(path)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {str(place)!r}: {error.strerror}; give another place") from None
+    return place
 
 
 def load_prepared(folder: Path | str, name: str, *, bin_width: float = 0.005, phase: Phase = "val") -> Prepared:

@@ -63,6 +63,7 @@ def score(group: str, rates: Mapping[str, Array], targets: Targets) -> dict[str,
     """
     check_rates(group, rates)
     which = definition(group.removesuffix("_20"))
+    _check_targets(group, targets, timed=which.produced is not None)
     spikes = np.asarray(targets["eval_spikes_heldout"], dtype=np.float64)
     _fit(group, "eval_rates_heldout", rates["eval_rates_heldout"], spikes)
     everyone = _joined(rates, "eval_rates_{}")
@@ -91,6 +92,17 @@ def score(group: str, rates: Mapping[str, Array], targets: Targets) -> dict[str,
         _fit(group, "the forward rates", predicted, after)
         found["fp-bps"] = metrics.bits_per_spike(predicted, after)
     return found
+
+
+def _check_targets(group: str, targets: Targets, *, timed: bool) -> None:
+    needed = ["eval_spikes_heldout", "eval_behavior", *(() if timed else ("train_behavior",))]
+    needed += ["eval_cond_idx"] if "psth" in targets else []
+    needed += ["eval_spikes_heldout_forward"] if "eval_spikes_heldin_forward" in targets else []
+    if missing := [name for name in needed if name not in targets]:
+        raise DataError(
+            f"the targets of {group} hold {sorted(targets)} and lack {missing}; give a file that nlb prepare wrote "
+            f"({group}.val.targets.h5) or one in the benchmark's own layout"
+        )
 
 
 def _joined(rates: Mapping[str, Array], name: str) -> Array:

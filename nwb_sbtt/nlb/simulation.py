@@ -20,6 +20,7 @@ from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.io.benchmark import Recorded, Samples, write_recorded
 from nwb_sbtt.nlb.counting import CLOCK, Floats, cut
 from nwb_sbtt.nlb.definitions import Definition, definition
+from nwb_sbtt.nlb.preparation import made_folder
 from nwb_sbtt.nlb.windows import Windows
 
 LATENTS = 4
@@ -103,8 +104,7 @@ def write_simulated(
         If a file exists and may not be replaced, or cannot be written.
     """
     text = f"Simulation in the shape of {name} of the Neural Latents Benchmark."
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    place = made_folder(folder)
     stem = f"sub-simulated_ses-{name.replace('_', '-')}"
     return (
         write_recorded(

@@ -141,8 +141,17 @@ def read_submission(paths: Sequence[Path | str]) -> dict[str, dict[str, Array]]:
     found: dict[str, dict[str, Array]] = {}
     for path in paths:
         for group, arrays in read_tensors(path).items():
+            if not group:
+                raise DataError(
+                    f"{str(path)!r} holds {sorted(arrays)} without the name of a set; expected a file of rates, such as "
+                    "GROUP.PHASE.rates.h5 in the run folder of nlb fit"
+                )
             if group in found:
                 raise FileError(f"{group!r} is in {str(path)!r} and in another file; give each set once")
+            if ragged := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+                raise DataError(
+                    f"{group} of {str(path)!r} holds lists, {ragged}, as files of targets do; expected a file of rates"
+                )
             found[group] = {name: np.asarray(array) for name, array in arrays.items()}
             check_rates(group, found[group])
     return found

@@ -11,8 +11,8 @@ from nwb_sbtt.io.tensorfile import read_tensors, write_tensors
 from nwb_sbtt.nlb.definitions import DEFINITIONS, FORWARD, SCALING
 from nwb_sbtt.nlb.preparation import prepare, save_prepared
 from nwb_sbtt.nlb.scoring import evaluate
-from nwb_sbtt.nlb.simulation import Simulation, simulate
-from nwb_sbtt.nlb.submission import check_rates, expected_shapes, write_submission
+from nwb_sbtt.nlb.simulation import Simulation, simulate, write_simulated
+from nwb_sbtt.nlb.submission import check_rates, expected_shapes, read_submission, write_submission
 from nwb_sbtt.nlb.windows import place_windows
 
 KINDS = ("mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg")
@@ -146,6 +146,23 @@ def test_a_submission_without_targets_says_what_there_is(case):
     prepared, rates = case
     with pytest.raises(DataError, match="no set in common"):
         evaluate({prepared.group: rates}, {"mc_maze_large": prepared.targets})
+
+
+def test_files_of_another_kind_are_named_for_what_they_hold(case, tmp_path):
+    prepared, rates = case
+    inputs, targets = save_prepared(prepared, tmp_path)
+    with pytest.raises(DataError, match="without the name of a set"):
+        read_submission([inputs])
+    with pytest.raises(DataError, match=r"lists|missing"):
+        read_submission([targets])
+    with pytest.raises(DataError, match=r"lack .*eval_spikes_heldout"):
+        evaluate({prepared.group: rates}, {prepared.group: rates})
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(FileError, match="cannot make the folder"):
+        write_simulated(simulate(Simulation("mc_rtt", 2, 2, 2, 4)), "mc_rtt", tmp_path / "file")
 
 
 def test_no_file_and_no_hdf5_are_named(tmp_path):
