@@ -6,8 +6,9 @@
 # response of each condition (psth R2)? Here is MC_Maze_Small from its two files to a submission, and the scores that it gets
 # on the validation trials.
 #
-# Nothing is fetched as it stands: the files are simulated, in the shape of the published ones. With those, leave out the first
-# step and the names of the files in the second, which then fetches them from DANDI; or give your own copies.
+# Nothing is fetched as it stands: the files are simulated, in the shape of the published ones. For those, let
+# `files = nwb_sbtt.nlb.fetching.fetch_files(name, folder, phase="val")` take the place of the simulation, or name your own
+# copies; on the command line, `nwb-sbtt nlb prepare mc_maze_small` without files fetches them.
 
 # %%
 import os
