@@ -263,7 +263,10 @@ def main() -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
-        _fail("interrupted; the same command begins again, a fit where it last saved its state", code)
+        _fail(
+            "interrupted; with the same command a fit goes on from its last saved state, a download from its last byte",
+            code,
+        )
     sys.exit(code)
 
 

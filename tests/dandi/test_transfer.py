@@ -1,10 +1,13 @@
 """What goes wrong on the way, and what is there afterwards: the right file under its name, or none."""
 
 import errno
+import hashlib
 import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -166,6 +169,49 @@ def test_a_disk_without_space_is_found_before_the_first_byte(archive, asset, tmp
     with pytest.raises(FileError, match=f"{os.strerror(errno.ENOSPC)}: 3000000 bytes to come, 1000 free"):
         download(ADDRESS, tmp_path)
     assert archive.count("storage") == 0
+
+
+def test_files_that_fit_one_by_one_and_not_together_are_refused_before_the_first_byte(
+    archive, asset, tmp_path, monkeypatch
+):
+    archive.add("000140", "sub-S2/sub-S2_ecephys.nwb", CONTENT[::-1])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 4_000_000))
+    with pytest.raises(FileError, match="6000000 bytes to come, 4000000 free"):
+        download("DANDI:000140/draft", tmp_path)
+    assert archive.count("storage") == 0
+
+
+FILL = """
+mount -t tmpfs -o size=2m none "$1" || exit 42
+"$2" -c "$3" "$1"; echo "ended $?"; find "$1" -type f
+mount -o remount,size=9m "$1"
+"$2" -c "$3" "$1"; echo "ended $?"; cat "$1"/*/*/*.nwb | sha256sum
+"""
+FETCH = f"""
+import shutil, sys
+from nwb_sbtt import download
+from nwb_sbtt.errors import FileError
+shutil.disk_usage = lambda _: shutil._ntuple_diskusage(10**9, 0, 10**9)  # as it was before others filled the disk
+try:
+    download({ADDRESS!r}, sys.argv[1])
+except FileError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_file_system_that_really_is_full_has_no_file_and_goes_on_when_there_is_room(archive, asset, tmp_path):
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", FILL, "sh", tmp_path, sys.executable, FETCH]
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare here")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    if done.returncode in (1, 42) and "ended" not in done.stdout:
+        pytest.skip(f"no file system of one's own here: {done.stderr.strip()}")
+    failed, part, went_on, digest = done.stdout.splitlines()
+    assert (failed, went_on) == ("ended 1", "ended 0"), done.stderr
+    assert "No space left on device; what was fetched is kept for another try" in done.stderr
+    assert part.endswith(".part")
+    assert digest.split()[0] == hashlib.sha256(CONTENT).hexdigest()
+    assert archive.sent() < 1.5 * len(CONTENT)
 
 
 def test_a_disk_that_fills_up_leaves_no_file_and_the_next_call_goes_on(archive, asset, tmp_path):

@@ -12,7 +12,7 @@ from nwb_sbtt.errors import ArchiveError, ConfigError, FileError, SbttError
 from nwb_sbtt.io.dandi.address import Address, narrow, parse_address
 from nwb_sbtt.io.dandi.assets import Asset, Selection, find_assets
 from nwb_sbtt.io.dandi.digests import digests_of
-from nwb_sbtt.io.dandi.fetching import fetch
+from nwb_sbtt.io.dandi.fetching import fetch, left_to_fetch, need_space, refusals
 from nwb_sbtt.io.dandi.progress import Advance, shown
 from nwb_sbtt.io.dandi.targets import check_together, target_of
 from nwb_sbtt.io.dandi.transfer import Source
@@ -90,6 +90,8 @@ def fetch_selection(selection: Selection, to: Path, *, existing: Existing = "err
     targets = [target_of(folder, asset.path) for asset in selection.assets]
     both = list(zip(selection.assets, targets, strict=True))
     wanted = [(asset, target) for asset, target in both if _is_wanted(asset, target, existing)]
+    with refusals(folder):
+        need_space(folder, sum(left_to_fetch(asset, target) for asset, target in wanted))
     with shown(sum(asset.size for asset, _ in wanted), label=_label(selection, len(wanted))) as told:
         _fetch_all(selection, wanted, jobs=jobs, told=told)
     return targets

@@ -44,11 +44,11 @@ def fetch(source: Source, target: Path, *, told: Told = lambda n_bytes: None) ->
     asset = source.asset
     if asset.zarr:
         raise FileError(f"{asset} is a Zarr folder; fetch it with `dandi download`, which knows how")
-    part = target.with_name(f".{target.name}.{asset.digest[:8]}.part")
-    with _refusals(target):
+    part = _part(asset, target)
+    with refusals(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(part):
-            _check_space(part, asset)
+            need_space(part.parent, left_to_fetch(asset, target))
             for last in [False] * (TRIES - 1) + [True]:
                 problem, found = _attempt(source, part, told)
                 if problem is None and found is not None:
@@ -59,6 +59,43 @@ def fetch(source: Source, target: Path, *, told: Told = lambda n_bytes: None) ->
                 if last:
                     raise ArchiveError(f"what came as {asset} is not what it should be: {problem}; nothing was kept")
     raise AssertionError
+
+
+def left_to_fetch(asset: Asset, target: Path) -> int:
+    """Bytes that `fetch` will ask for; none of what it refuses."""
+    if asset.zarr or not (asset.sha256 or asset.etag):
+        return 0
+    part = _part(asset, target)
+    return asset.size - (part.stat().st_size if part.exists() else 0)
+
+
+def need_space(folder: Path, n_bytes: int) -> None:
+    """See that the disk has room, before anything comes.
+
+    Raises
+    ------
+    OSError
+        If it has not.
+    """
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    if n_bytes > free:
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {n_bytes} bytes to come, {free} free")
+
+
+@contextmanager
+def refusals(target: Path) -> Iterator[None]:
+    """Turn what the disk says into a FileError."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise FileError(f"cannot write {str(target)!r}: {why}; what was fetched is kept for another try") from None
+
+
+def _part(asset: Asset, target: Path) -> Path:
+    """What was fetched so far of an asset: another content has another name."""
+    return target.with_name(f".{target.name}.{asset.digest[:8]}.part")
 
 
 def _attempt(source: Source, part: Path, told: Told) -> tuple[str | None, Digests | None]:
@@ -97,13 +134,6 @@ def _place(part: Path, target: Path, asset: Asset, found: Digests) -> None:
     part.replace(target)
 
 
-def _check_space(part: Path, asset: Asset) -> None:
-    missing = asset.size - part.stat().st_size
-    free = shutil.disk_usage(part.parent).free
-    if missing > free:
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {missing} bytes to come, {free} free")
-
-
 @contextmanager
 def _alone(part: Path) -> Iterator[None]:
     """Keep other processes from writing the same file; a lock goes with its process, however that ends."""
@@ -116,12 +146,3 @@ def _alone(part: Path) -> Iterator[None]:
             except BlockingIOError:
                 raise FileError(f"another process is fetching {str(part.parent)!r} just now; wait for it") from None
         yield
-
-
-@contextmanager
-def _refusals(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise FileError(f"cannot write {str(target)!r}: {why}; what was fetched is kept for another try") from None

@@ -10,7 +10,16 @@ from threading import Lock
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Column
 
 Advance = Callable[[int], None]
 EVERY = 5.0
@@ -25,17 +34,25 @@ def shown(total: int, *, label: str) -> Iterator[Advance]:
     negative.
     """
     if sys.stderr.isatty():
-        columns = (
-            *(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        with Progress(*_columns(), console=Console(stderr=True), expand=True) as progress:
             task = progress.add_task(label, total=total)
             yield lambda n_bytes: progress.advance(task, n_bytes)
         return
     lines = _Lines(total, label)
     yield lines.advance
     lines.end()
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    """Where the terminal is narrow, the label gives way to the numbers."""
+    whole = [Column(no_wrap=True) for _ in range(4)]
+    return (
+        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=12, table_column=whole[0]),
+        DownloadColumn(table_column=whole[1]),
+        TransferSpeedColumn(table_column=whole[2]),
+        TimeRemainingColumn(table_column=whole[3]),
+    )
 
 
 class _Lines:

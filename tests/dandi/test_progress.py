@@ -1,0 +1,36 @@
+import io
+import re
+
+import pytest
+
+from nwb_sbtt.io.dandi import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_narrow_terminal_shortens_the_label_and_not_the_numbers(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    with progress.shown(300_000_000, label="uploading sub-Jenkins/sub-Jenkins_ses-small_desc-sbtt_ecephys.nwb") as told:
+        told(120_000_000)
+    (*_, last) = [
+        line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).splitlines() if "MB" in line
+    ]
+    assert "120.0/300.0 MB" in last
+    assert last.startswith("uploading sub-") and "…" in last
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "lines"), [(1, ["fetching x  1 byte of 2 bytes", "fetching x  2 bytes of 2 bytes"])]
+)
+def test_elsewhere_a_line_is_printed_now_and_then_and_at_the_end(monkeypatch, capsys, n_bytes, lines):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with progress.shown(2, label="fetching x") as told:
+        told(n_bytes)
+        monkeypatch.setattr(progress, "EVERY", 1e9)
+        told(n_bytes)
+    assert capsys.readouterr().err.splitlines() == lines
