@@ -2,12 +2,14 @@
 
 The synthetic task of RADICaL (Zhu et al. 2022), generated anew: 278 cells of a Lorenz system whose z turns some 7 times a
 second, 32 conditions × 30 trials, frames of 30 ms, in whose first, second and third 10 ms a third of the cells each is sampled.
-Events are found once, by OASIS; all rows have the same ones, the same model and the same number of steps:
+Events are found once, by OASIS, which is told the decay unless `--events` says otherwise; all rows have the same ones, the same
+model and the same number of steps:
 
 * `sub-frame`: each sample in the 10 ms bin of its cell's moment, all other bins unobserved;
 * `no offsets`: the same bins, but every sample in the middle one of its frame, as if all cells were sampled then;
 * `frame rate`: bins of 30 ms, all observed; what the model says is interpolated to 10 ms by cubic splines;
-* `smoothed events`: no model; a Gaussian over the events at their own moments, of the width that suits the training trials.
+* `smoothed events`: no model; a Gaussian over the events at their own moments, of the width that suits the training trials;
+* `smoothed, no offsets`: the same of events in the middle bin of their frame.
 
 X, Y and Z by ridge (1e-6, with an offset) from the model's factors, fitted on the training trials. R² is 1 − SSE/SST on the
 fifth of the trials that models are compared on, as in the published tutorial. Events are found in all that was recorded, and
@@ -19,7 +21,6 @@ trials of 600 ms are cut out then.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -27,7 +28,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from machine import machine, save, show
+from machine import canvas, options, report, save
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
@@ -42,6 +44,7 @@ Floats = NDArray[np.float64]
 
 PUBLISHED = {"X": 0.970, "Y": 0.944, "Z": 0.899}
 """RADICaL's tutorial, z turning 7 times a second, on its own data."""
+DECAY = Imaging().decay
 RIDGE = 1e-6
 WIDTHS = (5, 7, 10, 14, 20, 30, 40, 60)
 """Sds of the Gaussians tried, in milliseconds."""
@@ -49,39 +52,39 @@ WIDTHS = (5, 7, 10, 14, 20, 30, 40, 60)
 
 def main() -> None:
     """Fit each model at each frequency and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = options(__doc__, small="60 cells, 160 trials, a few steps, a model and smoothing")
     arguments.add_argument("--frequencies", type=float, nargs="+", default=[7.0], help="of z, in turns a second")
     arguments.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    arguments.add_argument("--cells", type=int, default=278)
     arguments.add_argument("--noise", type=float, default=0.3, help="of the fluorescence, in units of a spike")
     arguments.add_argument("--split", choices=["trial", "condition"], default="trial")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and models")
-    arguments.add_argument("--events", nargs="*", default=[], help="settings of finding events, name=value")
+    arguments.add_argument(
+        "--events",
+        nargs="*",
+        default=[f"decay={DECAY}"],
+        help="settings of finding events; with none each decay is fitted",
+    )
     arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="few cells and trials, some epochs, two models")
     asked = arguments.parse_args()
-    sizes = {"n_channels": 278, "conditions": 32, "trials_per_condition": 30}
+    sizes = {"conditions": 32, "trials_per_condition": 30}
     if asked.small:
-        asked.models = ["sub-frame", "smoothed events"]
-        sizes = {"n_channels": 60, "conditions": 8, "trials_per_condition": 20}
+        asked.models = ["sub-frame", "smoothed events", "smoothed, no offsets"]
+        asked.frequencies, asked.cells, sizes = [15.0], 60, {"conditions": 8, "trials_per_condition": 20}
         asked.settings = ["train.epochs=8", *asked.settings]
     rows = []
     for seed in asked.seeds:
         for frequency in asked.frequencies:
             task = subframe(frequency=frequency, noise=asked.noise)
-            ds = calcium(seed=seed, split_by=asked.split, task=task, **sizes)
+            ds = calcium(n_channels=asked.cells, seed=seed, split_by=asked.split, task=task, **sizes)
             found = _trials(sb.events(ds, override(sb.EventsConfig(), asked.events)), task)
             for model in asked.models:
                 config = override(sb.FitConfig(seed=seed), asked.settings)
                 scores = _scores(found, task, model, config)
                 rows.append({"model": model, "frequency": frequency, "seed": seed, **scores})
                 print(rows[-1], flush=True)
-    print(machine())
-    show(rows)
-    save(asked.json, vars(asked), rows)
-    if asked.figure:
-        _figure(rows, asked.figure)
+                save(asked.json, vars(asked), rows)
+    report(asked, rows, lambda: _figure(rows))
 
 
 def _trials(found: xr.Dataset, task: Imaging) -> xr.Dataset:
@@ -96,11 +99,7 @@ def _subframe(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
 
 
 def _no_offsets(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
-    values, known = _framed(found, task)
-    shape, middle = found["values"].shape, slice(task.frame // 2, None, task.frame)
-    box, observed = np.zeros(shape, np.float32), np.zeros(shape, bool)
-    box[:, middle], observed[:, middle] = values, known
-    return _factors(_like(found, box, observed, bin_width=task.bin_width), config)
+    return _factors(_together(found, task), config)
 
 
 def _frame_rate(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
@@ -130,13 +129,28 @@ def _smoothed(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
     return smooth(max(WIDTHS, key=score))
 
 
+def _smoothed_together(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
+    together = _together(found, task)
+    return _smoothed(together.assign(true_latents=found["true_latents"]), task, config)
+
+
 MODELS = {
     "sub-frame": _subframe,
     "no offsets": _no_offsets,
     "frame rate": _frame_rate,
     "smoothed events": _smoothed,
+    "smoothed, no offsets": _smoothed_together,
 }
 """Each gives features (trial, time, feature) in the bins of the truth."""
+
+
+def _together(found: xr.Dataset, task: Imaging) -> xr.Dataset:
+    """All samples of a frame in its middle bin."""
+    values, known = _framed(found, task)
+    shape, middle = found["values"].shape, slice(task.frame // 2, None, task.frame)
+    box, observed = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    box[:, middle], observed[:, middle] = values, known
+    return _like(found, box, observed, bin_width=task.bin_width)
 
 
 def _framed(found: xr.Dataset, task: Imaging) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -192,13 +206,11 @@ def _explained(seen: Floats, of_seen: Floats, new: Floats, of_new: Floats) -> Fl
     return np.asarray(1 - (missed**2).sum(0) / ((flat[3] - flat[3].mean(0)) ** 2).sum(0))
 
 
-def _figure(rows: list[dict[str, Any]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 3.5), layout="constrained")
+def _figure(rows: list[dict[str, Any]]) -> Figure:
+    figure = canvas(5.5, 3.5)
     axes = figure.subplots()
     frequencies = sorted({row["frequency"] for row in rows})
-    for model, colour in zip(MODELS, ("#0072B2", "#D55E00", "#009E73", "#999999"), strict=True):
+    for model, colour in zip(MODELS, ("#0072B2", "#D55E00", "#009E73", "#666666", "#BBBBBB"), strict=True):
         of = [row for row in rows if row["model"] == model]
         if not of:
             continue
@@ -211,7 +223,7 @@ def _figure(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set(xlabel="turns of Z a second", ylabel="R² of Z (test trials)", ylim=(0, 1), xticks=frequencies)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 if __name__ == "__main__":
