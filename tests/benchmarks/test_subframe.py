@@ -5,7 +5,11 @@ from tests.benchmarks.scripts import rows_of
 
 def test_cells_with_their_own_moments_tell_more_than_with_that_of_their_frame(tmp_path):
     ours, smoothed, together = rows_of(tmp_path, "subframe.py", "--small")
-    assert [row["model"] for row in (ours, smoothed, together)] == ["sub-frame", "smoothed events", "smoothed, no offsets"]
-    assert all(row["frequency"] == 15 for row in (ours, smoothed, together))
+    assert (ours["model"], smoothed["model"], together["model"]) == (
+        "sub-frame",
+        "smoothed events",
+        "smoothed, no offsets",
+    )
+    assert ours["frequency"] == 15
     assert smoothed["Z"] > together["Z"] + 0.02
     assert ours["X"] > smoothed["X"] + 0.02 and ours["Y"] > smoothed["Y"] + 0.02
