@@ -8,10 +8,13 @@ and need not be whole numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from nwb_sbtt.data.threads import in_threads, shares, single_blas
 
 ATTENUATION = 50.0
 """Decibels by which the stop band lies below the pass band."""
@@ -111,6 +114,7 @@ class Filter:
         self._leaning = (np.abs(table) / np.abs(table).sum(axis=1, keepdims=True)).astype(np.float32)
         self._cache: dict[tuple[bool, bytes], Floats] = {}
         self._cached = 0
+        self._lock = Lock()
 
     def apply(self, samples: Floats, *, first: int, positions: NDArray[np.float64]) -> Floats:
         """Filtered values at rising positions.
@@ -139,28 +143,36 @@ class Filter:
         whole = ticks // self._phases
         result = np.empty((len(ticks), samples.shape[1]), dtype=np.result_type(samples, self._table))
         ends = np.searchsorted(whole, whole + 2 * self.margin, side="right")
-        start = 0
+        groups, start = [], 0
         while start < len(ticks):
             stop = min(start + LARGEST_GROUP, int(ends[start]))
-            matrix = self._matrix(ticks[start:stop] - whole[start] * self._phases, leaning=leaning)
-            begin = int(whole[start]) - self.margin + 1 - first
-            np.matmul(matrix, samples[begin : begin + matrix.shape[1]], out=result[start:stop])
+            groups.append((start, stop))
             start = stop
+
+        def evaluate(some: range) -> None:
+            for start, stop in groups[some.start : some.stop]:
+                matrix = self._matrix(ticks[start:stop] - whole[start] * self._phases, leaning=leaning)
+                begin = int(whole[start]) - self.margin + 1 - first
+                np.matmul(matrix, samples[begin : begin + matrix.shape[1]], out=result[start:stop])
+
+        with single_blas():
+            in_threads(evaluate, shares(0, len(groups)))
         return result
 
     def _matrix(self, ticks: NDArray[np.int64], *, leaning: bool) -> Floats:
         """Weights (position, sample) of one group; most groups of a recording share theirs."""
         key = (leaning, ticks.tobytes())
-        matrix = self._cache.get(key)
-        if matrix is None:
-            table = self._leaning if leaning else self._table
-            length = table.shape[1]
-            matrix = np.zeros((len(ticks), int(ticks[-1]) // self._phases + length), dtype=table.dtype)
-            for row, tick in enumerate(ticks):
-                whole, phase = divmod(int(tick), self._phases)
-                matrix[row, whole : whole + length] = table[phase]
-            while self._cache and self._cached + matrix.nbytes > CACHE_BYTES:
-                self._cached -= self._cache.pop(next(iter(self._cache))).nbytes
-            self._cache[key] = matrix
-            self._cached += matrix.nbytes
+        with self._lock:
+            matrix = self._cache.get(key)
+            if matrix is None:
+                table = self._leaning if leaning else self._table
+                length = table.shape[1]
+                matrix = np.zeros((len(ticks), int(ticks[-1]) // self._phases + length), dtype=table.dtype)
+                for row, tick in enumerate(ticks):
+                    whole, phase = divmod(int(tick), self._phases)
+                    matrix[row, whole : whole + length] = table[phase]
+                while self._cache and self._cached + matrix.nbytes > CACHE_BYTES:
+                    self._cached -= self._cache.pop(next(iter(self._cache))).nbytes
+                self._cache[key] = matrix
+                self._cached += matrix.nbytes
         return matrix

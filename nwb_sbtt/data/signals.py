@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.config import ElectricalConfig
 from nwb_sbtt.data.filters import BandPass, Filter, Gaussian, LowPass
+from nwb_sbtt.data.threads import in_threads
 from nwb_sbtt.errors import ConfigError, DataError
 
 HIGHEST = 0.45
@@ -17,6 +18,8 @@ DEFAULT_BANDS = {"power": (70.0, 150.0), "spikes": (300.0, 3000.0)}
 HALF_POWER = 0.2494
 """Standard deviation in seconds, times the frequency, of the Gaussian mean whose removal halves the power there."""
 BLOCKS_PER_SD = 16
+COMPARED = 1 << 18
+"""Entries compared with a threshold at once, so that what comes of it stays in the cache."""
 
 Floats = NDArray[np.floating[Any]]
 
@@ -121,13 +124,20 @@ def crossings(samples: Floats, threshold: Floats, *, dead: int) -> tuple[NDArray
         Samples.
     """
     downward = threshold < 0
-    if downward.all():
-        beyond = samples <= threshold
-    elif not downward.any():
-        beyond = samples >= threshold
-    else:
-        beyond = np.where(downward, samples <= threshold, samples >= threshold)
-    onset = np.flatnonzero(beyond[1:] > beyond[:-1])
+
+    def onsets(part: range) -> NDArray[np.intp]:
+        some = samples[part.start : part.stop + 1]
+        if downward.all():
+            beyond = some <= threshold
+        elif not downward.any():
+            beyond = some >= threshold
+        else:
+            beyond = np.where(downward, some <= threshold, some >= threshold)
+        return np.asarray(np.flatnonzero(beyond[1:] > beyond[:-1]) + part.start * samples.shape[1])
+
+    length = max(COMPARED // max(samples.shape[1], 1), 1)
+    parts = [range(first, min(first + length, len(samples) - 1)) for first in range(0, len(samples) - 1, length)]
+    onset = np.concatenate([np.empty(0, dtype=np.intp), *in_threads(onsets, parts)])
     rows, columns = np.divmod(onset, samples.shape[1])
     order = np.lexsort((rows, columns))
     apart = np.ones(len(order), dtype=bool)

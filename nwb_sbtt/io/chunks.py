@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,27 +17,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-THREADS = 4
-"""At most so many chunks are unpacked at once; beyond, reading waits for the disk."""
-PARTS = 4
-"""Parts of some work for each thread, so that none waits long for another."""
+from nwb_sbtt.data.threads import in_threads
+
 AT_ONCE = 1 << 22
 """Bytes read at once where columns are picked out of what HDF5 unpacks by itself."""
 GZIP, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 PLAIN_FILE = "sec2"
 """Driver of an ordinary file. What is streamed waits for the network, and not for the processor."""
-
-
-def n_threads() -> int:
-    """Threads that can work at once: as many as there are cores for this process, within reason."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(THREADS, cores)
-
-
-def shares(first: int, stop: int, *, size: int = 1) -> list[range]:
-    """Parts of a range for threads to share, each but the last a multiple of `size` long."""
-    step = max(-(-(stop - first) // (PARTS * n_threads() * size)), 1) * size
-    return [range(low, min(low + step, stop)) for low in range(first, stop, step)]
 
 
 def read_rows(data: Any, first: int, stop: int, *, into: NDArray[Any], columns: NDArray[np.intp] | None = None) -> None:
@@ -162,11 +147,7 @@ def _unpack(data: h5py.Dataset, first: int, stop: int, *, into: NDArray[Any], co
             place = places[column]
             into[low - first : high - first, _as_slice(place)] = rows[:, _as_slice(columns[place] - column)]
 
-    if len(corners) == 1:
-        unpack(corners[0])
-    else:
-        with ThreadPoolExecutor(n_threads()) as threads:
-            list(threads.map(unpack, corners))
+    in_threads(unpack, corners)
     return True
 
 

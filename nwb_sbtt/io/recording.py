@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.blocks import Bins, Block
+from nwb_sbtt.data.threads import in_threads, shares
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.clock import GAP, SampleClock
 from nwb_sbtt.io.masks import StoredMask
@@ -224,7 +225,11 @@ def _convert(stored: NDArray[Any], level: NDArray[Any], into: NDArray[Any]) -> N
     One subtraction across types goes through a buffer of numpy's, which takes four times as long.
     """
     step = max(CONVERTED // max(stored.shape[1], 1), 1)
-    for first in range(0, len(stored), step):
-        part = into[first : first + step]
-        np.copyto(part, stored[first : first + step], casting="unsafe")
-        part -= level
+
+    def convert(rows: range) -> None:
+        for first in range(rows.start, rows.stop, step):
+            part = slice(first, min(first + step, rows.stop))
+            np.copyto(into[part], stored[part], casting="unsafe")
+            into[part] -= level
+
+    in_threads(convert, shares(0, len(stored), size=step))

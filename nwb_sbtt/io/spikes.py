@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -11,8 +10,8 @@ import numpy as np
 from hdmf.common import VectorIndex
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.threads import in_threads, shares
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.chunks import n_threads, shares
 from nwb_sbtt.io.slabs import Slabs
 
 BLOCK = 1 << 16
@@ -86,8 +85,7 @@ def _pieces(place: int, times: NDArray[np.float64]) -> Iterator[tuple[int, NDArr
 
 def first_and_last(stored: Any, bounds: NDArray[np.int64]) -> list[float]:
     """Moment of the first spike of all, and the end of the recording as far as the last one tells; empty without spikes."""
-    with ThreadPoolExecutor(n_threads()) as executor:
-        found = list(executor.map(partial(_extent, stored), shares(0, int(bounds[-1]), size=BLOCK)))
+    found = in_threads(partial(_extent, stored), shares(0, int(bounds[-1]), size=BLOCK))
     first, last = min((each[0] for each in found), default=np.inf), max((each[1] for each in found), default=-np.inf)
     return [first, last + LAST_SPIKE] if np.isfinite(first) else []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -19,9 +18,9 @@ from nwb_sbtt.data.counts import WIDTHS, Counts
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.observed import Intervals, count_inside, coverage, difference, select_inside, union
 from nwb_sbtt.data.schema import Kind
+from nwb_sbtt.data.threads import in_threads, shares
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io import spikes
-from nwb_sbtt.io.chunks import n_threads, shares
 from nwb_sbtt.io.masks import StoredMask, stored_masks
 from nwb_sbtt.io.paths import in_file_path
 from nwb_sbtt.io.spikes import first_and_last, spikes_by_unit, stored_spikes
@@ -96,22 +95,20 @@ class UnitsSource:
         first, widths = 0, list(WIDTHS)
         # A spike on the very end of an interval belongs to it, though not to any bin within.
         widened = {id(each): union(each + [0, 2] * tolerance(each)) for each in _distinct(self.own or ())}
-        with ThreadPoolExecutor(n_threads()) as executor:
-            while first < n_units:
-                room = max(int(SCRATCH_SHARE * self.config.memory_limit / (np.dtype(widths[0]).itemsize * n_bins)), 1)
-                # As few groups as can be, of about the same size.
-                stop = first + -(-(n_units - first) // -(-(n_units - first) // room))
-                counts = Counts(stop - first, n_bins, dtype=widths[0])
-                count = partial(self._count, counts, first, grid, widened)
-                some = list(executor.map(count, shares(first, stop)))
-                told = [each for each in some if each is not None]
-                if len(told) < len(some):
-                    widths.pop(0)
-                    continue
-                put = partial(_place, counts, values[:, first:stop], seen[:, first:stop], holed)
-                list(executor.map(put, shares(0, n_bins, size=TURNED)))
-                found += told
-                first = stop
+        while first < n_units:
+            room = max(int(SCRATCH_SHARE * self.config.memory_limit / (np.dtype(widths[0]).itemsize * n_bins)), 1)
+            # As few groups as can be, of about the same size.
+            stop = first + -(-(n_units - first) // -(-(n_units - first) // room))
+            counts = Counts(stop - first, n_bins, dtype=widths[0])
+            some = in_threads(partial(self._count, counts, first, grid, widened), shares(first, stop))
+            told = [each for each in some if each is not None]
+            if len(told) < len(some):
+                widths.pop(0)
+                continue
+            put = partial(_place, counts, values[:, first:stop], seen[:, first:stop], holed)
+            in_threads(put, shares(0, n_bins, size=TURNED))
+            found += told
+            first = stop
         notes = self._findings(sum(each.not_finite for each in found), sum(each.outside for each in found))
         return Binned(values.reshape(observed.shape), observed, exposure, (*self._unrecorded(grid), *notes))
 
