@@ -3,8 +3,8 @@
 Rates are as faint as those of the recorded maze: the true ones score about as many bits per spike as its PSTHs do. A model's
 row is the mean of its single fits, `model × n` the average of these in the logarithm of the rates; "co-bps from … to" are those
 of the single fits, "of oracle" is co-bps as a share of what the true rates score. Smoothing shows held-in units a Gaussian of
-50 ms, tells held-out units from these by Poisson regression, and expects of the bins to predict each trial's mean over the
-window. PSTHs are made of the trials' own spikes, so that the true rates do not reach 1 in psth R2.
+50 ms, tells held-out units from these by Poisson regression, and expects in each bin to predict what training trials hold there
+on average. PSTHs are made of the trials' own spikes, so that the true rates do not reach 1 in psth R2.
 
     python benchmarks/nlb_accuracy.py --models conv:5,lfads:1 --json nlb_accuracy.json --figure nlb_accuracy.png
     python benchmarks/nlb_accuracy.py --small
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import save, show
+from machine import canvas, options, report
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from sklearn.linear_model import PoissonRegressor
@@ -41,42 +42,35 @@ SMALL = ConvConfig(width=16, groups=4, layers=2, factors=8, read_in=8)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--set", dest="name", default="mc_maze")
-    parser.add_argument("--trials", type=int, default=300, help="training trials; a third as many are evaluated")
-    parser.add_argument("--units", type=int, default=120)
-    parser.add_argument("--rate", type=float, default=6.0, help="median rate of the units, Hz")
-    parser.add_argument("--depth", type=float, default=0.55, help="sd of the logarithm of a rate over time")
-    parser.add_argument("--bin-width", type=float, default=0.02)
-    parser.add_argument("--seed", type=int, default=0, help="of the data")
-    parser.add_argument("--models", default="conv:5,lfads:1", help="NAME:FITS; several fits are averaged too")
-    parser.add_argument("--small", action="store_true", help="few trials of brisk units, small models, two seeds")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--figure", type=Path)
-    args = parser.parse_args()
-    if args.small:
-        args.trials, args.units, args.models, args.rate, args.depth = 48, 16, "conv:2", 12.0, 0.9
-    rows = run(args)
-    show(rows)
-    settings = {key: value for key, value in vars(args).items() if key not in ("json", "figure")}
-    save(args.json, settings, rows)
-    if args.figure:
-        draw(rows, args.figure)
+    arguments = options(__doc__, small="few trials of brisk units, one small model, two seeds")
+    arguments.add_argument("--set", dest="name", default="mc_maze")
+    arguments.add_argument("--trials", type=int, default=300, help="training trials; a third as many are evaluated")
+    arguments.add_argument("--units", type=int, default=120)
+    arguments.add_argument("--rate", type=float, default=6.0, help="median rate of the units, Hz")
+    arguments.add_argument("--depth", type=float, default=0.55, help="sd of the logarithm of a rate over time")
+    arguments.add_argument("--bin-width", type=float, default=0.02)
+    arguments.add_argument("--seed", type=int, default=0, help="of the data")
+    arguments.add_argument("--models", default="conv:5,lfads:1", help="NAME:FITS; several fits are averaged too")
+    asked = arguments.parse_args()
+    if asked.small:
+        asked.trials, asked.units, asked.models, asked.rate, asked.depth = 48, 16, "conv:2", 12.0, 0.9
+    rows = run(asked)
+    report(asked, rows, lambda: draw(rows))
 
 
-def run(args: argparse.Namespace) -> list[dict[str, Any]]:
+def run(asked: argparse.Namespace) -> list[dict[str, Any]]:
     """One row an estimate of the rates."""
     simulation = Simulation(
-        args.name, args.trials, args.trials // 3, 2, args.units, rate=args.rate, depth=args.depth, seed=args.seed
+        asked.name, asked.trials, asked.trials // 3, 2, asked.units, rate=asked.rate, depth=asked.depth, seed=asked.seed
     )
     drawn = simulate(simulation)
-    prepared = prepare(args.name, [drawn.training], bin_width=args.bin_width)
+    prepared = prepare(asked.name, [drawn.training], bin_width=asked.bin_width)
     truth = scores_of(oracle(drawn, prepared), prepared)
     best = truth["co-bps"]
     rows = [row("smoothing", [scores_of(smoothed(prepared), prepared)], best, 0.0)]
-    for model in args.models.split(","):
+    for model in filter(None, asked.models.split(",")):
         name, seeds = model.split(":")
-        found = fitted(prepared, config(name, int(seeds), small=args.small), best)
+        found = fitted(prepared, config(name, int(seeds), small=asked.small), best)
         print(*found, sep="\n", flush=True)
         rows += found
     return [*rows, row("true rates", [truth], best, 0.0)]
@@ -146,31 +140,34 @@ def smoothed(prepared: Prepared) -> Rates:
         PoissonRegressor(alpha=1e-2, max_iter=300).fit(design, unit) for unit in counts.reshape(len(design), -1).T
     ]
     rates: Rates = {}
-    n_forward = prepared.inputs["train_spikes_heldin_forward"].shape[1]
     for part, shown in held_in.items():
         flat = np.log(shown).reshape(-1, shown.shape[2])
         told = np.stack([reader.predict(flat) for reader in readers], axis=1).reshape(*shown.shape[:2], -1)
         for kind, own in (("heldin", shown), ("heldout", told)):
             rates[f"{part}_rates_{kind}"] = own
-            rates[f"{part}_rates_{kind}_forward"] = np.repeat(own.mean(1, keepdims=True), n_forward, axis=1)
+            after = prepared.inputs[f"train_spikes_{kind}_forward"].mean(0) + 1e-4
+            rates[f"{part}_rates_{kind}_forward"] = np.repeat(after[None], len(shown), axis=0)
     return rates
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Bars of each score."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    scores = [key for key in rows[0] if key in SCORES]
-    figure, axes = plt.subplots(1, len(scores), figsize=(2.6 * len(scores), 2.8), sharey=True, layout="constrained")
-    for ax, key in zip(np.atleast_1d(axes), scores, strict=True):
-        ax.barh([each["rates"] for each in rows], [each[key] for each in rows], color="#4477aa")
-        ax.set_xlabel(key)
+def draw(rows: list[dict[str, Any]]) -> Figure:
+    """Bars of each score, and a line at what the true rates reach."""
+    scores = [name for name in SCORES if name in rows[0]]
+    figure = canvas(2.6 * len(scores), 2.8)
+    labels = [each["rates"] for each in rows[:-1]]
+    for ax, name in zip(figure.subplots(1, len(scores), sharey=True, squeeze=False)[0], scores, strict=True):
+        ax.barh(labels, [each[name] for each in rows[:-1]], color="#0072B2")
+        most = max(each[name] for each in rows)
+        for place, each in enumerate(rows[:-1]):
+            colour = "white" if each[name] > most / 3 else "black"
+            ax.text(0.03 * most, place, f"{each[name]:.3f}", color=colour, va="center")
+        ax.axvline(rows[-1][name], color="#888888", ls="--")
+        ax.set_title(f"true rates {rows[-1][name]:.3f}", fontsize="medium", color="#555555")
+        ax.set_xlabel(name)
+        ax.set_xlim(0, 1.08 * most)
         ax.spines[["top", "right"]].set_visible(False)
-    np.atleast_1d(axes)[0].invert_yaxis()
-    figure.savefig(path, dpi=120)
+    figure.axes[0].invert_yaxis()
+    return figure
 
 
 if __name__ == "__main__":
