@@ -4,8 +4,10 @@ Recordings are generated: sorted units (with and without intervals, stored plain
 ElectricalSeries of int16. Each way of reading is measured in a process of its own, h5py and `read_nwb` in turn; the time
 kept is the median. Of a series h5py reads one chunk after the other; of units the whole array of spike times, the way
 they are read by hand. `of h5py` is h5py's time by ours, `CPU` ours by h5py's, `peak` what the process held beyond its
-imports, and `within` whether that is the limit, HDF5's cache of chunks and what the result and its making take. The last
-rows count the same few units the way of other programs, in the Python that `--others` names.
+imports, and `within` whether that is the limit, HDF5's cache of chunks and what the result and its making take.
+`bins CPU` is the part of `CPU` that opening a units table and counting its spikes take, `digest CPU` that of the file's
+SHA-256, which `read_nwb` records and a thread of its own computes; `bins of h5py` is h5py's time by that of the former. The
+last rows count the same few units the way of other programs, in the Python that `--others` names.
 
     python benchmarks/reading.py --spikes 1e8 --gigabytes 1 --limit 256 --json reading.json --figure reading.png
 """
@@ -106,7 +108,7 @@ def _of_series(folder: Path, asked: argparse.Namespace, limit: float) -> list[di
 
 def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
     print(f"{name}: {json.dumps(found)}", file=sys.stderr, flush=True)
-    ours, plain = found["ours"], found["plain"]
+    ours, plain, bins = found["ours"], found["plain"], found["bins"]
     peak, allowed = found["peak"], found["limit"] + CHUNK_CACHE + MAKING * found["result"]
     return {
         "read": name,
@@ -115,7 +117,10 @@ def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
         "MB/s": round(found["bytes"] / MEGABYTE / ours[0]),
         "h5py MB/s": round(found["bytes"] / MEGABYTE / plain[0]),
         "of h5py": plain[0] / ours[0],
+        "bins of h5py": plain[0] / bins[0] if bins else NO_NUMBER,
         "CPU": ours[1] / plain[1],
+        "bins CPU": bins[1] / plain[1] if bins else NO_NUMBER,
+        "digest CPU": found["digest"][1] / plain[1],
         "peak MB": round(peak / MEGABYTE),
         "result MB": round(found["result"] / MEGABYTE, 1),
         "limit MB": round(found["limit"] / MEGABYTE),
@@ -124,11 +129,15 @@ def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measure(path: Path, *, series: str, limit: float, repeats: int, use: str = "lfp") -> dict[str, Any]:
-    """Read a file by h5py and by `read_nwb` in turn; seconds of both are pairs of wall and CPU."""
+    """Read a file by h5py and by `read_nwb` in turn, and do parts of the latter; seconds are pairs of wall and CPU."""
     import h5py
+    import numpy as np
 
     from nwb_sbtt.config import ElectricalConfig, ReadConfig, Window
+    from nwb_sbtt.data.grid import Grid
+    from nwb_sbtt.io.files import open_nwb, sha256
     from nwb_sbtt.io.reader import read_nwb
+    from nwb_sbtt.io.units import units_source
 
     with h5py.File(path, "r") as file:
         n_bytes = file[series].size * file[series].dtype.itemsize
@@ -143,18 +152,24 @@ def _measure(path: Path, *, series: str, limit: float, repeats: int, use: str = 
             for first in range(0, data.shape[0], step):
                 data[first : first + step]
 
+    def ours() -> None:
+        read_nwb(path, config)
+
+    def bins() -> None:
+        with open_nwb(path) as nwbfile:
+            grid = Grid(np.zeros(1), BIN_WIDTH, round(float(seconds) / BIN_WIDTH))
+            units_source(nwbfile, nwbfile.units, config).bin(grid)
+
+    def digest() -> None:
+        sha256(path)
+
+    ways = {"plain": plain, "ours": ours, "digest": digest, **({} if seconds is None else {"bins": bins})}
     before = _peak()
     result = float(read_nwb(path, config).nbytes)
     peak = _peak() - before
-    times = [(_timed(plain), _timed(lambda: read_nwb(path, config))) for _ in range(repeats)]
-    return {
-        "bytes": n_bytes,
-        "limit": limit,
-        "result": result,
-        "peak": peak,
-        "plain": [statistics.median(each[0][i] for each in times) for i in (0, 1)],
-        "ours": [statistics.median(each[1][i] for each in times) for i in (0, 1)],
-    }
+    times = [{name: _timed(way) for name, way in ways.items()} for _ in range(repeats)]
+    medians = {name: [statistics.median(each[name][i] for each in times) for i in (0, 1)] for name in ways}
+    return {"bytes": n_bytes, "limit": limit, "result": result, "peak": peak, "bins": None, **medians}
 
 
 def _compared(folder: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:
