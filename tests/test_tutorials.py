@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,19 @@ def test_the_tutorial_on_latents_runs_from_files_to_a_scored_submission(tmp_path
     assert "mc_maze_scaling_20_split  [100] co-bps" in ended.stdout
     assert "note: the benchmark scores mc_maze_large_20" in ended.stdout
     assert list(read_tensors(tmp_path / "submission.h5")) == ["mc_maze_small_20"]
+
+
+def test_the_tutorial_on_two_photon_imaging_runs_from_frames_to_latents_between_them(tmp_path):
+    ended = run("04_two_photon.py", tmp_path, small={"CELLS": "9", "CONDITIONS": "4", "EPOCHS": "1"})
+    assert "holds dF/F (its name says 'dff'): events are found in it by OASIS and fitted" in ended.stdout
+    assert "own moments: 33% observed; samples in the first bins [3, 3, 3, 3, 3, 3]" in ended.stdout
+    assert "frame's moment: 33% observed; samples in the first bins [9, 0, 0, 9, 0, 0]" in ended.stdout
+    assert float(re.findall(r"R² of X: (\S+)", ended.stdout)[0]) > 0.5
+    result = read_result(tmp_path / "latents.nwb")
+    assert {"mean", "events", "denoised", "factors"} <= set(result.data_vars)
+    assert result.attrs["signal"] == "events" and result.sizes["channel"] == 9
+    for picture in ("trial.png", "space.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_tutorial_has_text_between_its_cells():
