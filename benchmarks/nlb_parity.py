@@ -9,14 +9,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from machine import options, show
+from machine import options, save, show
 from nlb_tools import evaluation as theirs
 from numpy.typing import NDArray
 
@@ -33,9 +32,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     rows = [row for kind in KINDS for row in compare(kind, args.seeds, n_trials=24 if args.small else 80)]
     show(rows)
-    if args.json:
-        settings = {"seeds": args.seeds, "small": args.small, "nlb_tools": version("nlb_tools")}
-        args.json.write_text(json.dumps({"settings": settings, "rows": rows}, indent=2) + "\n")
+    save(args.json, {**vars(args), "nlb_tools": version("nlb_tools")}, rows)
 
 
 def compare(kind: str, seeds: int, *, n_trials: int) -> Iterator[dict[str, Any]]:
