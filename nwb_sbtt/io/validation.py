@@ -94,14 +94,22 @@ def validate(path: Path | str) -> list[Finding]:
 
 
 def _unreadable(path: Path) -> list[Finding]:
-    """A finding if pynwb cannot read the file; one that is no NWB file at all is the caller's mistake."""
+    """A finding if pynwb cannot read the file; what is no file of HDF5, or not all of one, is the caller's mistake."""
     try:
         with open_nwb(path):
             return []
     except FileError as error:
-        if not path.exists() or not h5py.is_hdf5(path):
+        if not _is_whole(path):
             raise
         return [Finding("error", "read", "the file", str(error), UNREADABLE)]
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r"):
+            return True
+    except OSError:
+        return False
 
 
 def _against_schema(path: Path) -> list[Finding]:

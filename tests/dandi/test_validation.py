@@ -51,6 +51,13 @@ def test_a_file_against_the_schema_is_an_error_with_its_place(result):
     assert errors and all(each.remedy and each.place for each in errors)
 
 
+def test_half_a_file_is_one_line(result, tmp_path):
+    path = tmp_path / "half.nwb"
+    path.write_bytes(result.read_bytes()[: result.stat().st_size // 2])
+    with pytest.raises(FileError, match=r"is damaged, incomplete or still being written .*; fetch it again"):
+        validate(path)
+
+
 def test_what_is_no_nwb_file_is_one_line(tmp_path):
     path = tmp_path / "x.nwb"
     path.write_bytes(b"nothing")
