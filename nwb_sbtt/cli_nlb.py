@@ -215,7 +215,10 @@ def evaluate(
 
     paths = targets or sorted(folder.glob(f"*.{phase.value}.targets.h5"))
     if not paths:
-        raise FileError(f"there are no targets of phase {phase.value} in {str(folder)!r}; name a file with --targets")
+        hint = " (of test trials, the eval_data_test.h5 that comes with nlb_tools)" if phase is Phase.test else ""
+        raise FileError(
+            f"there are no targets of phase {phase.value} in {str(folder)!r}; name a file with --targets{hint}"
+        )
     known = {group: arrays for path in paths for group, arrays in read_tensors(path).items()}
     scores = evaluate_sets(read_submission(submission), known)
     if as_json:

@@ -149,9 +149,9 @@ def save_prepared(prepared: Prepared, folder: Path | str, *, overwrite: bool = F
         write_tensors(place / f"{stem}.inputs.h5", {"": prepared.inputs}, about=prepared.about, overwrite=overwrite)
     ]
     if prepared.targets is not None:
+        groups = {prepared.group: prepared.targets}
         target = place / f"{stem}.targets.h5"
-        write_tensors(target, {prepared.group: prepared.targets}, about=prepared.about, overwrite=overwrite)
-        paths.append(target)
+        paths.append(write_tensors(target, groups, about=prepared.about, overwrite=overwrite))
     return paths
 
 

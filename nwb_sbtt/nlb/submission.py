@@ -121,7 +121,7 @@ def notes_on(sets: Mapping[str, Mapping[str, Array]]) -> list[str]:
         scaling = [name + suffix for name in SCALING]
         if 0 < sum(name in sets for name in scaling) < len(scaling):
             lacking = [name for name in scaling if name not in sets]
-            notes.append(f"the benchmark scores {', '.join(scaling)} as one: {', '.join(lacking)} is not in this file")
+            notes.append(f"the benchmark scores {', '.join(scaling)} as one, and this file lacks {', '.join(lacking)}")
     for group, rates in sets.items():
         if FORWARD_RATES[0] not in rates:
             notes.append(f"{group} has no rates of forward bins: there will be no fp-bps")
