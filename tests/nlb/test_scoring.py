@@ -14,6 +14,7 @@ from nwb_sbtt.nlb.scoring import evaluate
 from nwb_sbtt.nlb.simulation import Simulation, simulate, write_simulated
 from nwb_sbtt.nlb.submission import check_rates, expected_shapes, read_submission, write_submission
 from nwb_sbtt.nlb.windows import place_windows
+from tests.small import call
 
 KINDS = ("mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg")
 WIDTH = 0.02
@@ -157,6 +158,11 @@ def test_files_of_another_kind_are_named_for_what_they_hold(case, tmp_path):
         read_submission([targets])
     with pytest.raises(DataError, match=r"lack .*eval_spikes_heldout"):
         evaluate({prepared.group: rates}, {prepared.group: rates})
+
+
+def test_without_targets_of_test_trials_the_error_says_where_they_are(tmp_path, monkeypatch, capsys):
+    assert call(monkeypatch, "nlb", "evaluate", tmp_path / "s.h5", "--folder", tmp_path, "--phase", "test") == 2
+    assert "eval_data_test.h5" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
