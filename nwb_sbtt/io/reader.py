@@ -23,6 +23,7 @@ from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.data.trials import Windows, chop_windows, single_window, trial_windows
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
+from nwb_sbtt.io.dandi.origin import address_of
 from nwb_sbtt.io.dandi.places import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.transfer import Source as Remote
 from nwb_sbtt.io.electrical import electrical_source
@@ -114,10 +115,13 @@ def read_nwb(
             denoised = denoised_values(sources, windows.grid)
         channels = {**channel_labels(joined, sources, config), **event_labels(joined, sources)}
         labels = all_labels(channels, trial_labels(table, windows, config), config)
-        attrs = _attributes(nwbfile, facts.result(), config, sources)
+        origin = facts.result()
+        attrs = _attributes(nwbfile, origin, config, sources)
         if offsets is not None:
             attrs["offsets"] = _as_json(offsets)
-    notes = [f"read {', '.join(repr(each.path) for each in sources)}", *_all_notes(sources, joined, windows)]
+    of_archive = f" of {address_of(origin)}" if "asset_path" in origin else ""
+    notes = [f"read {', '.join(repr(each.path) for each in sources)}{of_archive}"]
+    notes += _all_notes(sources, joined, windows)
     if isinstance(place, Remote):
         notes.append(f"streamed {place.received} of {place.asset.size} bytes, which no digest covers")
     notes += left_out

@@ -109,8 +109,10 @@ def test_what_was_fetched_travels_into_the_data_until_the_file_is_changed(dandis
     }
     assert {key: record[key] for key in expected} == expected
     assert record["digests"] == {"sha2-256": asset.blob.sha256, "dandi-etag": asset.blob.etag}
-    source = json.loads(read_nwb(path).attrs["source"])
+    data = read_nwb(path)
+    source = json.loads(data.attrs["source"])
     assert {key: source[key] for key in expected} == expected
+    assert json.loads(data.attrs["notes"])[0] == f"read 'units' of DANDI:000140/{VERSION}/{PATH}"
     with path.open("ab") as file:
         file.write(b"more")
     assert "dandiset" not in json.loads(read_nwb(path).attrs["source"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nwb_sbtt.io.dandi.address import Address
 from nwb_sbtt.io.dandi.assets import Asset
 from nwb_sbtt.io.dandi.digests import Digests
 from nwb_sbtt.textfiles import write_text
@@ -64,3 +66,8 @@ def origin_of(path: Path, sha256: str) -> dict[str, str]:
     if record is None or record["digests"].get("sha2-256") != sha256:
         return {}
     return {key: str(record[key]) for key in KEYS if key in record}
+
+
+def address_of(origin: Mapping[str, str]) -> str:
+    """The address of an asset with its version, from what is recorded of it."""
+    return str(Address(None, origin.get("dandiset") or None, origin.get("version") or None, origin.get("asset_path")))
