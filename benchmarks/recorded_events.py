@@ -32,8 +32,9 @@ FLUORESCENCE, DECONVOLVED = "*/RoiResponseSeries", "*/Deconvolved"
 
 @dataclass(frozen=True)
 class Session:
-    """A row for each ROI, and courses (frame, ROI): fluorescence, what our events say of it, our events, and theirs."""
+    """What events are compared with, a row for each ROI, and courses (frame, ROI): fluorescence, ours of it, ours, theirs."""
 
+    name: str
     rows: list[dict[str, Any]]
     raw: Floats
     denoised: Floats
@@ -58,7 +59,7 @@ def main(given: Sequence[str] | None = None) -> list[dict[str, Any]]:
 
 def _recorded(path: Path, decay: float) -> Session:
     theirs = _flat(sb.read_nwb(path, series=DECONVOLVED), "values")
-    return _compared(path, sb.ReadConfig(series=(FLUORESCENCE,)), theirs, decay=decay)
+    return _compared("suite2p", path, sb.ReadConfig(series=(FLUORESCENCE,)), theirs=theirs, decay=decay)
 
 
 def _simulated(seed: int, decay: float) -> Session:
@@ -66,7 +67,7 @@ def _simulated(seed: int, decay: float) -> Session:
         path = sb.simulate(Path(folder) / "calcium.nwb", sb.Simulation("calcium", 4, 2, 3, seed=seed))
         read = sb.ReadConfig(cut=sb.Trials(event="start_time", start=0, stop=10))
         spikes = sb.read_truth(path, sb.read_nwb(path, read))
-        return _compared(path, read, _flat(spikes, "true_spikes"), decay=decay)
+        return _compared("true spikes", path, read, theirs=_flat(spikes, "true_spikes"), decay=decay)
 
 
 def _flat(ds: xr.Dataset, name: str) -> Floats:
@@ -75,7 +76,7 @@ def _flat(ds: xr.Dataset, name: str) -> Floats:
     return np.concatenate((sb.merge(ds) if chopped else ds)[name].values)
 
 
-def _compared(path: Path, read: sb.ReadConfig, theirs: Floats, *, decay: float) -> Session:
+def _compared(name: str, path: Path, read: sb.ReadConfig, *, theirs: Floats, decay: float) -> Session:
     found, alike = (
         sb.read_nwb(path, read.model_copy(update={"events": config}))
         for config in (sb.EventsConfig(), sb.EventsConfig(decay=decay))
@@ -94,7 +95,7 @@ def _compared(path: Path, read: sb.ReadConfig, theirs: Floats, *, decay: float) 
         }
         for i in range(ours.shape[1])
     ]
-    return Session(rows, _flat(sb.read_nwb(path, read), "values"), _flat(found, "denoised"), ours, theirs)
+    return Session(name, rows, _flat(sb.read_nwb(path, read), "values"), _flat(found, "denoised"), ours, theirs)
 
 
 def _threes(values: Floats) -> Floats:
@@ -113,7 +114,7 @@ def _figure(session: Session) -> Figure:
         above.plot(session.denoised[:, i], color="C0", lw=1, label="from the events, neuropil taken off")
         above.set_title(f"{what}: ROI {rows[i]['roi']}, r = {rows[i]['r']:.2f}, decay {rows[i]['decay']:.2f} s")
         below.plot(session.ours[:, i], color="C0", lw=1, label="ours")
-        below.plot(-session.theirs[:, i], color="C1", lw=1, label="suite2p, downwards")
+        below.plot(-session.theirs[:, i], color="C1", lw=1, label=f"{session.name}, downwards")
         below.set_xlabel("frame")
     axes[0, 0].set_ylabel("fluorescence")
     axes[1, 0].set_ylabel("size of events")
