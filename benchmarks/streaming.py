@@ -150,7 +150,7 @@ def measure(kind: str, path: Path, folder: Path, *, latency: float, speed: float
 
 def draw(rows: list[dict[str, Any]]) -> Figure:
     """Bytes and requests of both ways, side by side."""
-    figure = canvas(9, 2.8)
+    figure = canvas(11, 2.8)
     labels = ["\n".join([*row["file"].split(",")[0].split(), row["way"]]) for row in rows]
     colours = ["#1f77b4" if row["way"] == "stream" else "#bbbbbb" for row in rows]
     requests = [row["requests to the API"] + row["to the storage"] for row in rows]
