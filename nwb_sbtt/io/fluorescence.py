@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from pynwb.ophys import DfOverF, RoiResponseSeries
 
 from nwb_sbtt.data.grid import Source
-from nwb_sbtt.io.slabs import Slabs
+from nwb_sbtt.io.slabs import Slabs, in_unit
 
 Signal = Literal["fluorescence", "dF/F", "events"]
 EVENTS = r"deconv|spike|spks|event|oasis|cascade|mlspike"
@@ -85,6 +85,5 @@ def _some_values(series: RoiResponseSeries, columns: ArrayLike, transposed: bool
     slabs = Slabs(series.data, transposed=transposed)
     n = min(slabs.n_rows, max(1, ENTRIES // slabs.n_columns))
     first = (slabs.n_rows - n) // 2
-    stored = slabs.read(first, first + n)[:, np.asarray(columns)].astype(np.float64)
-    values = stored * float(series.conversion) + float(series.offset)
-    return np.asarray(values[np.isfinite(values) & (stored != sentinel)])
+    values = in_unit(slabs.read(first, first + n)[:, np.asarray(columns)], series, sentinel=sentinel)
+    return np.asarray(values[np.isfinite(values)])

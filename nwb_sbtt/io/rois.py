@@ -21,7 +21,7 @@ from nwb_sbtt.io.fluorescence import Signal, held_by
 from nwb_sbtt.io.masks import StoredMask, stored_masks
 from nwb_sbtt.io.paths import in_file_path
 from nwb_sbtt.io.scanning import SamplingOffsets, centroid_offsets, column_offsets, given_offsets
-from nwb_sbtt.io.slabs import Slabs
+from nwb_sbtt.io.slabs import Slabs, in_unit
 from nwb_sbtt.io.tables import plain_columns
 from nwb_sbtt.io.validity import control_allows, invalid_intervals
 
@@ -85,7 +85,7 @@ class RoiSource:
 
         def read(first: int, stop: int) -> NDArray[np.float64]:
             times = self.clock.times(first, stop)
-            samples = self._in_unit(slabs.read(first, stop))
+            samples = in_unit(slabs.read(first, stop), self.series, sentinel=self.config.sentinel)
             samples[~control_allows(self.series, self.config, first=first, stop=stop)] = np.nan
             samples[inside(self.moments(first, stop), self.invalid)] = np.nan
             timed = np.flatnonzero(np.isfinite(times))
@@ -119,14 +119,6 @@ class RoiSource:
                 tally.add(samples(first, stop), bin_index(moments, grid.starts[trial], grid.bin_width))
             values[trial], observed[trial] = tally.result(self.config.rois.aggregate)
         return Binned(values, observed)
-
-    def _in_unit(self, stored: NDArray[Any]) -> NDArray[np.float64]:
-        """Values in the series' unit, NaN where a sample is missing."""
-        samples = stored.astype(np.float64) * float(self.series.conversion) + float(self.series.offset)
-        samples[~np.isfinite(samples)] = np.nan
-        if self.config.sentinel is not None:
-            samples[stored == self.config.sentinel] = np.nan
-        return samples
 
 
 @dataclass(frozen=True)

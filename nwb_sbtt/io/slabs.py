@@ -68,3 +68,12 @@ class Slabs:
             into[...] = rows if self._columns is None else rows[:, self._columns]
         else:
             read_rows(self._data, first, stop, into=into, columns=self._columns)
+
+
+def in_unit(stored: NDArray[Any], series: Any, *, sentinel: float | None) -> NDArray[np.float64]:
+    """Values in the series' unit, NaN where a sample is missing: not finite, or stored as the sentinel."""
+    samples = stored.astype(np.float64) * float(series.conversion) + float(series.offset)
+    samples[~np.isfinite(samples)] = np.nan
+    if sentinel is not None:
+        samples[stored == sentinel] = np.nan
+    return samples

@@ -17,7 +17,7 @@ from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.clock import CountedTimes, counted_times
 from nwb_sbtt.io.masks import StoredMask, stored_masks
 from nwb_sbtt.io.paths import in_file_path
-from nwb_sbtt.io.slabs import Slabs
+from nwb_sbtt.io.slabs import Slabs, in_unit
 
 BYTES_PER_SAMPLE = 40
 """What binning holds for one sample: stored value, value, and their temporaries."""
@@ -72,7 +72,7 @@ class TimeSeriesSource:
                 stop = min(first + length, stops[trial])
                 times = self.times.read(first, stop)
                 counted = np.isfinite(times)
-                samples = self._samples(slabs.read(first, stop)[counted])
+                samples = in_unit(slabs.read(first, stop)[counted], self.series, sentinel=self.config.sentinel)
                 for mask in self.masks:
                     samples[mask.hidden(times[counted], self.channel_row)] = np.nan
                 bins = bin_index(times[counted], float(grid.starts[trial]), grid.bin_width)
@@ -82,14 +82,6 @@ class TimeSeriesSource:
             values[trial] = sums / np.maximum(counts, 1)
             observed[trial] = counts > 0
         return Binned(values, observed)
-
-    def _samples(self, stored: NDArray[Any]) -> NDArray[np.float64]:
-        """Values in the series' unit, NaN where a sample is missing."""
-        samples = stored.astype(np.float64) * float(self.series.conversion) + float(self.series.offset)
-        samples[~np.isfinite(samples)] = np.nan
-        if self.config.sentinel is not None:
-            samples[stored == self.config.sentinel] = np.nan
-        return samples
 
 
 def timeseries_source(nwbfile: Any, series: Any, config: ReadConfig) -> TimeSeriesSource:
