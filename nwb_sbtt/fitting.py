@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.evaluate.calibration import Calibration, calibrate, log_variance
 from nwb_sbtt.fitted import Fitted, Member, device_of
 from nwb_sbtt.models import Model, make_model
+from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
 from nwb_sbtt.preparation import prepare, signature_of, stretch_of, train_and_valid
 from nwb_sbtt.runfolder import CALIBRATION, claim, fail, members, mend
 from nwb_sbtt.textfiles import write_text
-from nwb_sbtt.train.kinetics import spike_statistics
-from nwb_sbtt.train.loop import train
+from nwb_sbtt.train.kinetics import revise, spike_statistics
+from nwb_sbtt.train.loop import Revise, train
 from nwb_sbtt.train.schedules import fill
 from nwb_sbtt.train.trackers import Tracker, default_tracker
 
@@ -120,10 +121,35 @@ def _train(
     model = _first(config, signature, pairs).to(device_of(config))
     try:
         stretch = max(stretch_of(config, each["bin_width"]) for each in signature["sessions"].values())
-        trained = train(model, pairs, config=config, run_dir=run_dir, tracker=tracker, stretch=stretch)
+        trained = train(
+            model,
+            pairs,
+            config=config,
+            run_dir=run_dir,
+            tracker=tracker,
+            stretch=stretch,
+            revise=_revise(config, pairs, signature),
+        )
     finally:
         tracker.stop()
     return Member(trained.model, config, run_dir, trained.progress)
+
+
+def _revise(config: FitConfig, pairs: list[tuple[Batch, Batch]], signature: dict[str, Any]) -> Revise | None:
+    """What a ladder is to measure again when it knows rates."""
+    settings = config.model
+    if not isinstance(settings, LadderConfig):
+        return None
+    widths = {
+        batch.session: session["bin_width"]
+        for (batch, _), session in zip(pairs, signature["sessions"].values(), strict=True)
+    }
+
+    def of_ladders(models: Sequence[Model], batch: Batch) -> None:
+        ladders = [model for model in models if isinstance(model, Ladder)]
+        revise(ladders, batch, bin_width=widths[batch.session], config=settings)
+
+    return of_ladders
 
 
 def _first(config: FitConfig, signature: dict[str, Any], pairs: list[tuple[Batch, Batch]]) -> Model:

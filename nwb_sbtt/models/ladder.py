@@ -41,20 +41,20 @@ class Ladder(Conv):
     def target(self, inference: Inference, batch: Batch) -> Batch:
         """Posterior means of the counts, given what is shown and scored and the rates, scored in the bins of scored samples."""
         batch = _dense(batch)
-        spikes = self._of(batch).infer(batch.values, batch.shown | batch.scored, self._rates(inference, batch))
+        spikes = self._of(batch).infer(batch.values, batch.shown | batch.scored, self.rates(inference, batch))
         return _of_spikes(batch, spikes.mean)
 
     def misfit(self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, ""]:
         """Negative logarithm of the density of the scored samples that are not shown, given the shown ones and the rates."""
         batch = _dense(batch)
-        of, rates = self._of(batch), self._rates(inference, batch)
+        of, rates = self._of(batch), self.rates(inference, batch)
         shown, both = (of.evidence(batch.values, seen, rates) for seen in (batch.shown, batch.shown | batch.scored))
         return (shown.to(dtype) - both.to(dtype)).sum()
 
     def estimates(self, inference: Inference, batch: Batch) -> dict[str, Tensor]:
         """Fluorescence without noise, and the spikes and rates behind it, all per bin."""
         batch = _dense(batch)
-        of, rates = self._of(batch), self._rates(inference, batch)
+        of, rates = self._of(batch), self.rates(inference, batch)
         spikes = of.infer(batch.values, batch.shown, rates)
         gain, baseline = of.kinetics.gain, of.kinetics.baseline
         found = {
@@ -70,13 +70,29 @@ class Ladder(Conv):
             )
         return found
 
-    def _of(self, batch: Batch) -> _Lower:
-        of = self.lower[batch.session]
-        assert isinstance(of, _Lower)
-        return of
-
-    def _rates(self, inference: Inference, batch: Batch) -> Float[Tensor, "trial time channel"]:
+    def rates(self, inference: Inference, batch: Batch) -> Float[Tensor, "trial time channel"]:
+        """Spikes expected of each bin."""
         return self.observation.expected(inference.factors, batch.session).detach()
+
+    def kinetics(self, session: str) -> Kinetics:
+        """How fluorescence is taken to follow spikes."""
+        return self._lower(session).kinetics
+
+    def adopt(self, session: str, of: ChannelStatistics) -> None:
+        """Take over kinetics that were found anew; rates are scaled as the mean rates have changed."""
+        lower = self._lower(session)
+        with torch.no_grad():
+            self.observation.biases[session] += (of.mean / lower.rate).log()
+        self.read_in.adopt(session, of)
+        lower.adopt(of)
+
+    def _lower(self, session: str) -> _Lower:
+        lower = self.lower[session]
+        assert isinstance(lower, _Lower)
+        return lower
+
+    def _of(self, batch: Batch) -> _Lower:
+        return self._lower(batch.session)
 
 
 class _Lower(nn.Module):
@@ -90,6 +106,12 @@ class _Lower(nn.Module):
         self.register_buffer("rate", of.mean.clone())
         for field in fields(Kinetics):
             self.register_buffer(field.name, getattr(of.kinetics, field.name).clone())
+
+    def adopt(self, of: ChannelStatistics) -> None:
+        assert of.kinetics is not None
+        self.rate.copy_(of.mean)
+        for field in fields(Kinetics):
+            self.get_buffer(field.name).copy_(getattr(of.kinetics, field.name))
 
     @property
     def kinetics(self) -> Kinetics:

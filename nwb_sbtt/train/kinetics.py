@@ -1,7 +1,8 @@
-"""What the fluorescence of each channel says of its kinetics, before a ladder is trained."""
+"""What the fluorescence of each channel says of its kinetics: before a ladder is trained, and again when it knows rates."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise, product
 
 import numpy as np
@@ -14,6 +15,7 @@ from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import LadderConfig
 from nwb_sbtt.data.kinetics import UNKNOWN, Indicator, fit_kinetics, indicator_of
 from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.spiking import Kinetics, infer_spikes, log_evidence
 
@@ -31,7 +33,9 @@ LIFTS = (0.0, 0.5, 1.0, 1.5)
 FACTORS = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
 SHIFTS = (-1.0, -0.5, -0.2, 0.2, 0.5, 1.0)
 """Of the baseline, in sds of the noise."""
-ROUNDS = 3
+ROUNDS, FINER = 3, 0.5
+AGAIN, AGAIN_FINER = 6, 0.6
+"""Rounds of the first search and of those with rates, and by how much finer each one's steps are."""
 DONORS = (0.5, 0.9)
 """Ranks of the gain of channels whose kinetics are tried for all."""
 MOST = 16
@@ -50,11 +54,7 @@ def spike_statistics(batch: Batch, *, bin_width: float, config: LadderConfig) ->
     ConfigError
         If the settings name an indicator that is not known.
     """
-    indicator = indicator_of(config.indicator or "")
-    if config.indicator and indicator is UNKNOWN:
-        raise ConfigError(
-            f"indicator {config.indicator!r} is not known; set the decay in seconds (--set model.decay=0.4)"
-        )
+    indicator = _indicator(config)
     values, seen = _some(batch, TRIALS)
     measured = [
         _decay_and_noise(values[..., i], seen[..., i], bin_width, indicator, config.decay)
@@ -67,16 +67,58 @@ def spike_statistics(batch: Batch, *, bin_width: float, config: LadderConfig) ->
     at = search.refine(first)
     (kinetics, rate), shape = search.kinetics(at), at["shape"]
     spikes = infer_spikes(values, seen, rate, kinetics, shape=shape)
-    flat = spikes.mean.flatten(0, 1)
-    mean = (flat.mean(0) + 1e-4).clamp(min=1e-5)
+    return _statistics(spikes.mean, spikes.mean.mean((0, 1)) + 1e-4, kinetics)
+
+
+def revise(models: Sequence[Ladder], batch: Batch, *, bin_width: float, config: LadderConfig) -> None:
+    """Search kinetics again, given the rates that the last of the models infers from what is shown, and tell all of them.
+
+    Before rates are known, slow changes of them pass for larger spikes and slower decays. Given rates, counts are as variable
+    as Poisson counts, which tells their size.
+    """
+    part = batch.select(_spread(batch, TRIALS))
+    model = models[-1]
+    with torch.no_grad():
+        rates = model.rates(model(part), part)
+    values, seen = part.dense(part.values), part.dense(part.observed)
+    indicator = _indicator(config)
+    before = model.kinetics(batch.session)
+    start = -bin_width / before.kept.log()
+    prior = torch.full_like(start, indicator.decay) if config.decay is None else start
+    prior_sd = indicator.log_sd if config.decay is None else None
+    search = _Search(values, seen, bin_width, prior, prior_sd=prior_sd, course=rates / rates.mean((0, 1)))
+    kinetics, rate = search.kinetics(
+        search.again({"decay": start, "baseline": before.baseline, "noise": before.noise, "gain": before.gain})
+    )
+    mean = rate.mean((0, 1))
+    spikes = infer_spikes(values, part.dense(part.shown), mean, kinetics).mean
+    for each in models:
+        each.adopt(batch.session, _statistics(spikes, mean, kinetics))
+
+
+def _indicator(config: LadderConfig) -> Indicator:
+    indicator = indicator_of(config.indicator or "")
+    if config.indicator and indicator is UNKNOWN:
+        raise ConfigError(
+            f"indicator {config.indicator!r} is not known; set the decay in seconds (--set model.decay=0.4)"
+        )
+    return indicator
+
+
+def _statistics(spikes: Tensor, mean: Tensor, kinetics: Kinetics) -> ChannelStatistics:
+    flat, mean = spikes.flatten(0, 1), mean.clamp(min=1e-5)
     return ChannelStatistics(mean, flat.std(0) + 1e-3, (flat > 0.5).float().mean(0), torch.zeros_like(mean), kinetics)
 
 
 def _some(batch: Batch, n: int) -> tuple[Tensor, Tensor]:
     """Values of some trials, and where they were observed."""
-    rows = torch.linspace(0, len(batch.trials) - 1, min(n, len(batch.trials)), device=batch.device).round().long()
-    part = batch.select(rows)
+    part = batch.select(_spread(batch, n))
     return part.dense(part.values), part.dense(part.observed)
+
+
+def _spread(batch: Batch, n: int) -> Tensor:
+    """Rows of n trials, evenly spread."""
+    return torch.linspace(0, len(batch.trials) - 1, min(n, len(batch.trials)), device=batch.device).round().long()
 
 
 def _decay_and_noise(
@@ -102,10 +144,23 @@ def _decay_and_noise(
 
 
 class _Search:
-    """Coordinate ascent of the evidence, each channel for itself."""
+    """Coordinate ascent of the evidence, each channel for itself.
 
-    def __init__(self, values: Tensor, seen: Tensor, bin_width: float, decay: Tensor, *, prior_sd: float | None):
+    The mean rate follows from the mean fluorescence; `course` is what it is multiplied with in each bin, where that is known.
+    """
+
+    def __init__(
+        self,
+        values: Tensor,
+        seen: Tensor,
+        bin_width: float,
+        decay: Tensor,
+        *,
+        prior_sd: float | None,
+        course: Tensor | None = None,
+    ):
         self.values, self.seen, self.bin_width, self.decay, self.prior_sd = values, seen, bin_width, decay, prior_sd
+        self.course = course
         amount = seen.sum((0, 1)).clamp(min=1)
         self.mean = torch.where(seen, values, 0.0).sum((0, 1)) / amount
         ranks = torch.where(seen, values, torch.inf).flatten(0, 1).sort(0).values
@@ -154,14 +209,35 @@ class _Search:
             score, at = self._better(score, at, change)
         return score, at
 
+    def again(self, at: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Climb from where an earlier search came to, given the course of the rates; also along the ridge where a lower
+        baseline makes up for a slower decay."""
+        score = self._score(at)
+        for i in range(AGAIN):
+            score, at = self._round(score, at, ["gain", "baseline", "noise"], AGAIN_FINER**i)
+            if self.prior_sd:
+                score, at = self._round(score, at, ["decay"], AGAIN_FINER**i)
+                centre = at
+                for step in SHIFTS:
+                    baseline = centre["baseline"] + AGAIN_FINER**i * step * centre["noise"]
+                    times = ((self.mean - baseline) / (self.mean - centre["baseline"])).clamp(0.5, 2.0)
+                    score, at = self._better(score, at, {"baseline": baseline, "decay": centre["decay"] * times})
+        return at
+
     def _climb(self, score: Tensor, at: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        names = ["shape", "baseline", "gain", "noise", *(["decay"] if self.prior_sd else [])]
         for i in range(ROUNDS):
-            fine = 0.5**i
-            for name in ["shape", "baseline", "gain", "noise", *(["decay"] if self.prior_sd else [])]:
-                centre = at[name]
-                for step in SHIFTS if name == "baseline" else FACTORS:
-                    moved = centre + fine * step * at["noise"] if name == "baseline" else centre * step**fine
-                    score, at = self._better(score, at, {name: moved})
+            score, at = self._round(score, at, names, FINER**i)
+        return score, at
+
+    def _round(
+        self, score: Tensor, at: dict[str, Tensor], names: list[str], fine: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        for name in names:
+            centre = at[name]
+            for step in SHIFTS if name == "baseline" else FACTORS:
+                moved = centre + fine * step * at["noise"] if name == "baseline" else centre * step**fine
+                score, at = self._better(score, at, {name: moved})
         return score, at
 
     def _better(
@@ -174,13 +250,13 @@ class _Search:
 
     def _score(self, at: dict[str, Tensor]) -> Float[Tensor, "channel"]:
         kinetics, rate = self.kinetics(at)
-        evidence = log_evidence(self.values, self.seen, rate, kinetics, shape=at["shape"]).sum(0)
+        evidence = log_evidence(self.values, self.seen, rate, kinetics, shape=at.get("shape")).sum(0)
         if self.prior_sd:
             evidence = evidence - 0.5 * ((at["decay"] / self.decay).log() / self.prior_sd) ** 2
         return torch.where(evidence.isfinite(), evidence, -torch.inf)
 
     def kinetics(self, at: dict[str, Tensor]) -> tuple[Kinetics, Tensor]:
-        """Kinetics, and the mean rate of each channel in spikes per bin."""
+        """Kinetics, and the rates in spikes per bin: one a channel, or of each bin where their course is known."""
         kept = torch.exp(-self.bin_width / at["decay"])
         level = (self.values - at["baseline"]) / at["gain"]
         spread = at["noise"] / at["gain"]
@@ -189,4 +265,6 @@ class _Search:
         begin = level.gather(1, first)[:, 0]
         first_mean = begin.mean(0).clamp(min=0)
         first_sd = ((begin - first_mean).square().mean(0) - spread**2).clamp(min=0.01).sqrt()
-        return Kinetics(kept, at["gain"], at["baseline"], at["noise"], first_mean, first_sd, torch.tensor(MOST)), rate
+        return Kinetics(kept, at["gain"], at["baseline"], at["noise"], first_mean, first_sd, torch.tensor(MOST)), (
+            rate if self.course is None else rate * self.course
+        )

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,10 @@ _ADVICE = (
     "outside the others in the data"
 )
 
+REVISIONS = (0.1, 0.25, 0.5)
+"""Shares of training after which a model is revised."""
+Revise = Callable[[Sequence[Model], Batch], None]
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -50,6 +54,7 @@ def train(
     run_dir: Path,
     tracker: Tracker,
     stretch: int = 1,
+    revise: Revise | None = None,
 ) -> Trained:
     """Train from scratch, or from where the run folder stands.
 
@@ -60,6 +65,9 @@ def train(
         batch is scored as its masks say.
     stretch : int
         Bins of a channel that coordinated dropout hides together.
+    revise : callable, optional
+        Measures anew what a model knows of a session and does not learn by gradients: called a few times in the course of
+        training with the model and its average, and the session's trials, in part hidden.
     run_dir : Path
         Gets ``last.safetensors``, ``best.safetensors`` and ``log.jsonl``.
 
@@ -70,6 +78,7 @@ def train(
     """
     plan = schedules.plan(config, [len(batch.trials) for batch, _ in sessions])
     run = _Run(model, config, run_dir, plan, stretch)
+    revisions = {max(1, round(share * plan.epochs)) for share in REVISIONS} if revise else set()
     total_steps = plan.epochs * plan.steps_per_epoch
     started = time.monotonic() - run.progress.seconds
     tracker.start(plan.epochs, run.progress.epoch)
@@ -82,6 +91,9 @@ def train(
             report.append(run.step(batch, generator, (epoch - 1) * plan.steps_per_epoch + i, of=total_steps))
         terms = torch.stack(report).double().cpu()
         _raise_unless_finite(terms, epoch, plan)
+        if revise and epoch in revisions:
+            for batch, _ in sessions:
+                revise([run.model, run.average], run.mask(batch, generator))
         score = run.validate([batch for _, batch in sessions])
         if not math.isfinite(score):
             raise TrainingError(f"the validation score of epoch {epoch} is {score}; {_ADVICE.format(_gentler(plan))}")
@@ -146,10 +158,7 @@ class _Run:
         settings, done = self.config.train, number / of
         for group in self.optimizer.param_groups:
             group["lr"] = schedules.learning_rate(self.plan, done)
-        low, high = self.plan.coordinated_dropout
-        rate = low + (high - low) * float(torch.rand((), generator=generator))
-        masked = coordinated_dropout(batch, rate, generator, stretch=self.stretch) if high else batch
-        loss: Loss = objective(self.model, masked, generator, schedules.weights(settings, done))
+        loss: Loss = objective(self.model, self.mask(batch, generator), generator, schedules.weights(settings, done))
         self.optimizer.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), settings.gradient_clip)
@@ -159,6 +168,12 @@ class _Run:
             for average, parameter in zip(self.averages, self.parameters.values(), strict=True):
                 average.lerp_(parameter, 1 - decay)
         return torch.stack([loss.total.detach(), loss.reconstruction, loss.kl, norm.detach()])
+
+    def mask(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Hide and score anew."""
+        low, high = self.plan.coordinated_dropout
+        rate = low + (high - low) * float(torch.rand((), generator=generator))
+        return coordinated_dropout(batch, rate, generator, stretch=self.stretch) if high else batch
 
     def validate(self, batches: list[Batch]) -> float:
         """Mean negative log-likelihood of the averaged weights over all scored entries of the validation trials."""

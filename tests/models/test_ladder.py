@@ -9,11 +9,16 @@ import torch
 import nwb_sbtt as sb
 from nwb_sbtt import masks
 from nwb_sbtt.config import FitConfig, LadderConfig, override
-from nwb_sbtt.data.imaging import LADDER, calcium
+from nwb_sbtt.data.imaging import LADDER, VALPACA, calcium
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.train.kinetics import spike_statistics
+from nwb_sbtt.models.ladder import Ladder
+from nwb_sbtt.nn.channels import blank_statistics
+from nwb_sbtt.nn.spiking import Kinetics
+from nwb_sbtt.train import kinetics
+from nwb_sbtt.train.kinetics import revise, spike_statistics
 from nwb_sbtt.train.trackers import Silent
+from tests.fits import Stopping
 
 SMALL = {"read_in": 8, "width": 8, "layers": 2, "groups": 4, "reach": 16, "factors": 4}
 
@@ -43,6 +48,41 @@ def test_size_decay_and_noise_of_spikes_are_found_in_any_unit(data):
     np.testing.assert_allclose(of.noise, 0.8, rtol=0.15)
     np.testing.assert_allclose(of.kept, 0.75, atol=0.03)
     np.testing.assert_allclose(of.baseline, 50.0, atol=0.8)
+
+
+def test_kinetics_that_took_rates_for_spikes_are_mended_when_rates_are_known(monkeypatch):
+    task = replace(VALPACA, n_bins=60)
+    simulated = calcium(n_channels=3, conditions=16, trials_per_condition=4, seed=1, task=task)
+    batch = to_batch(simulated)
+    right = Kinetics(
+        *torch.tensor([np.exp(-1 / 9), 1.0, 0.0, 0.5, 0.0, 0.1])[:, None].float().expand(-1, 3), torch.tensor(16)
+    )
+    wrong = replace(right, gain=2 * right.gain, baseline=right.baseline - 0.5, kept=right.kept**0.6)
+    rate = torch.from_numpy(simulated["true_rates"].values).float() * simulated.attrs["bin_width"]
+    of = replace(blank_statistics(3), mean=rate.mean((0, 1)) / 2, kinetics=wrong)
+    ladder = Ladder(LadderConfig(**SMALL, dropout=0.0), {"session": of})
+    before = ladder.observation.biases["session"].clone()
+    monkeypatch.setattr(Ladder, "rates", lambda self, inference, batch: rate[batch.trials] / 2)
+    revise([ladder], batch, bin_width=task.bin_width, config=LadderConfig())
+    found = ladder.kinetics("session")
+    np.testing.assert_allclose(found.gain, 1.0, atol=0.2)
+    np.testing.assert_allclose(-task.bin_width / found.kept.log(), 0.3, atol=0.06)
+    np.testing.assert_allclose(found.baseline, 0.0, atol=0.25)
+    np.testing.assert_allclose((ladder.observation.biases["session"] - before).exp().detach(), 2.0, rtol=0.3)
+
+
+def test_a_ladder_that_was_interrupted_between_revisions_ends_in_the_same_numbers(data, tmp_path, monkeypatch):
+    for name, less in {"GAINS": kinetics.GAINS[::8], "MULTIPLES": (1.0,), "ROUNDS": 1, "AGAIN": 1}.items():
+        monkeypatch.setattr(kinetics, name, less)
+    few = data.isel(time=slice(30), channel=slice(3))
+    settings = ["train.epochs=4", "train.checkpoint_every=1", "masks.stretch=5"]
+    config = override(FitConfig(model=LadderConfig(**SMALL, decay=0.3476)), settings)
+    whole = sb.fit(few, config, run_dir=tmp_path / "whole", tracker=Silent())
+    with pytest.raises(KeyboardInterrupt):
+        sb.fit(few, config, run_dir=tmp_path / "cut", tracker=Stopping(2))
+    resumed = sb.fit(few, config, run_dir=tmp_path / "cut", tracker=Silent())
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
 
 
 def test_spikes_calcium_and_rates_come_out_of_fluorescence(data, fitted):
