@@ -80,7 +80,7 @@ read = read.model_copy(update={"events": sb.EventsConfig(decay=0.4)})
 # ```
 #
 # which is a call of `fit_files`. It reads, fits, scores hidden events beside simple methods, draws a report and writes the
-# result. Training is cut short here, to about a minute; without `train.epochs` it takes three times as long.
+# result. Training is cut short here, to about a minute; without `train.epochs` it takes three times as long, and is better.
 
 # %%
 config = sb.FitConfig(train=sb.TrainConfig(epochs=epochs))
@@ -105,7 +105,8 @@ for name, data in (("own moments", fine), ("frame's moment", together)):
 #
 # The file holds factors, what is expected of each ROI in each bin, the events, the fluorescence that they make, and the decay
 # that was found of each ROI, all on the rows of the same ROI table. A linear read-out of the factors, made on the training
-# trials, is compared with the latents that the simulation kept, on the trials that did not train.
+# trials, is compared with the latents that the simulation kept, on the trials that did not train. These repeat courses that
+# other trials trained on, as in the published task; `split_by="condition"` keeps whole courses for them, which is harder.
 
 # %%
 latents = sb.read_result(result)
@@ -147,7 +148,7 @@ for axes in (top, *below):
     for frame in np.arange(0.0, 0.6, 0.03):
         axes.axvline(frame, color="#DDDDDD", lw=0.6, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
-below[0].legend(frameon=False, ncols=2, loc="upper right")
+below[0].legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.95))
 below[-1].set_xlabel("time from the go cue [s]")
 figure.savefig(folder / "trial.png", dpi=120)
 latent_space(latents).savefig(folder / "space.png", dpi=120)
