@@ -80,7 +80,7 @@ read = read.model_copy(update={"events": sb.EventsConfig(decay=0.4)})
 # ```
 #
 # which is a call of `fit_files`. It reads, fits, scores hidden events beside simple methods, draws a report and writes the
-# result. Training is cut short here, to about a minute; without `train.epochs` it takes three times as long, and is better.
+# result. Training is cut short here, to about a minute; without `train.epochs` it takes three times as long.
 
 # %%
 config = sb.FitConfig(train=sb.TrainConfig(epochs=epochs))
