@@ -24,6 +24,7 @@ from nwb_sbtt.errors import ConfigError, FileError, MismatchError
 from nwb_sbtt.evaluate.calibration import NEUTRAL, Calibration, log_variance
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.models import Model, make_model
+from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import blank_statistics
 from nwb_sbtt.preparation import channel_names, digest_of, hidden_entries, hold_out, prepare
@@ -160,7 +161,8 @@ class Fitted:
         Returns
         -------
         Dataset
-            ``rates`` [Hz] for counts or ``mean`` in the data's unit; of a ladder ``rates`` and ``events`` (spikes per bin) too;
+            ``rates`` [Hz] for counts or ``mean`` in the data's unit; of a ladder ``rates`` and ``events`` (spikes per bin) too,
+            and along ``channel`` its kinetics, ``decay`` [s], ``gain``, ``baseline`` and ``noise``;
             ``factors``, ``initial_condition``, with a controller ``inputs``, each with its posterior ``_sd`` where the model
             has one, and ``observed``; labelled as `ds`. Of an ensemble, rates and means are averages over its members (see
             `nwb_sbtt.ensemble.combine`), and the latents are those of the member with the best validation score, which the
@@ -267,9 +269,22 @@ class Fitted:
             arrays = combine(posteriors, logarithmic=self._poisson, latents_of=self.members.index(self.best))
         if self._poisson:
             arrays = self._calibrate(arrays)
-        return to_latents(
-            ds, self._in_units(arrays, float(ds.attrs["bin_width"])), {"model": json.dumps(self.record())}
-        )
+        width = float(ds.attrs["bin_width"])
+        latents = to_latents(ds, self._in_units(arrays, width), {"model": json.dumps(self.record())})
+        return latents.assign_coords(self._kinetics(batch.session, width))
+
+    def _kinetics(self, session: str, bin_width: float) -> dict[str, tuple[str, np.ndarray]]:
+        """What a ladder found of each channel's calcium: `decay` [s], and in the data's unit `gain`, `baseline`, `noise`."""
+        if not isinstance(self.model, Ladder):
+            return {}
+        found = self.model.kinetics(session)
+        of_channel = {
+            "decay": -bin_width / found.kept.log(),
+            "gain": found.gain,
+            "baseline": found.baseline,
+            "noise": found.noise,
+        }
+        return {name: ("channel", each.cpu().double().numpy()) for name, each in of_channel.items()}
 
     def _calibrate(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         rates = arrays["expected"].cpu().numpy().astype(float)

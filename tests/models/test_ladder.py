@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
+import pynwb
 import pytest
 import torch
+from pynwb import NWBHDF5IO
 
 import nwb_sbtt as sb
 from nwb_sbtt import masks
@@ -93,6 +95,8 @@ def test_spikes_calcium_and_rates_come_out_of_fluorescence(data, fitted):
     rates, true = latents["rates"].values, data["true_rates"].values
     assert ((rates - true) ** 2).mean() < 0.9 * ((flat - true) ** 2).mean()
     assert {"events_sd", "mean_sd", "rates_sd"} <= set(latents)
+    assert np.allclose(latents["decay"], 0.3476) and np.allclose(latents["gain"], 1, rtol=0.2)
+    assert np.allclose(latents["noise"], 0.2, rtol=0.2) and np.allclose(latents["baseline"], 0, atol=0.3)
 
 
 def test_hidden_fluorescence_is_never_read(data, fitted):
@@ -131,3 +135,15 @@ def test_a_ladder_takes_nothing_but_fluorescence(data, tmp_path):
     with pytest.raises(DataError, match="a ladder takes fluorescence"):
         sb.fit(sb.lorenz(conditions=2), FitConfig(model=LadderConfig()), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_ladder_found_is_written_with_the_kinetics_of_each_roi(data, fitted, tmp_path):
+    latents = fitted.infer(data.assign_attrs(session_start_time="2026-01-05T09:00:00+00:00"))
+    out = sb.write_nwb(latents, tmp_path / "out.nwb")
+    assert not pynwb.validate(path=str(out))
+    with NWBHDF5IO(out, "r") as io:
+        module = io.read().processing["ophys"]
+        assert {"sbtt_mean", "sbtt_events", "sbtt_rates", "sbtt_factors"} <= set(module.data_interfaces)
+        for name in ("decay", "gain", "baseline", "noise"):
+            np.testing.assert_array_equal(module["sbtt_channels"][name].data[:], latents[name].values)
+    np.testing.assert_array_equal(sb.read_result(out)["events"].values, latents["events"].values)
