@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from sklearn.linear_model import PoissonRegressor
 
-from nwb_sbtt.config import ConvConfig, FitConfig, LFADSConfig, TrainConfig
+from nwb_sbtt.config import ConvConfig, FitConfig, TrainConfig
 from nwb_sbtt.ensemble import member_configs
 from nwb_sbtt.nlb.definitions import DEFINITIONS
 from nwb_sbtt.nlb.modelling import predict
 from nwb_sbtt.nlb.preparation import Prepared, prepare
+from nwb_sbtt.nlb.presets import starting_config
 from nwb_sbtt.nlb.scoring import score
 from nwb_sbtt.nlb.simulation import Simulated, Simulation, simulate
 from nwb_sbtt.nlb.windows import place_windows
@@ -70,7 +71,7 @@ def run(asked: argparse.Namespace) -> list[dict[str, Any]]:
     rows = [row("smoothing", [scores_of(smoothed(prepared), prepared)], best, 0.0)]
     for model in filter(None, asked.models.split(",")):
         name, seeds = model.split(":")
-        found = fitted(prepared, config(name, int(seeds), small=asked.small), best)
+        found = fitted(prepared, config(name, int(seeds), asked), best)
         print(*found, sep="\n", flush=True)
         rows += found
     return [*rows, row("true rates", [truth], best, 0.0)]
@@ -92,11 +93,11 @@ def fitted(prepared: Prepared, settings: FitConfig, best: float) -> list[dict[st
     return [row(model, single, best, seconds / n), row(f"{model} × {n}", [together], best, seconds)]
 
 
-def config(model: str, seeds: int, *, small: bool) -> FitConfig:
-    """The default settings of a model, or few steps of a small one."""
-    if small:
+def config(model: str, seeds: int, asked: argparse.Namespace) -> FitConfig:
+    """What `nlb fit` takes for a model, or few steps of a small one."""
+    if asked.small:
         return FitConfig(model=SMALL, train=TrainConfig(epochs=50), seeds=seeds)
-    return FitConfig(model=LFADSConfig() if model == "lfads" else ConvConfig(), seeds=seeds)
+    return starting_config(asked.name, asked.bin_width, model=model, settings={"seeds": seeds})
 
 
 def scores_of(rates: Rates, prepared: Prepared) -> dict[str, float]:
