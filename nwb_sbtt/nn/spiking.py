@@ -12,6 +12,8 @@ from torch import Tensor
 LEAST_VARIANCE = 1e-4
 """Of calcium, in squared spikes, added in each bin: keeps precisions finite where nothing is in doubt."""
 LEAST_RATE = 1e-8
+NEGLIGIBLE = -60.0
+"""Logarithm of a count's weight beside the likeliest one's that is as good as none."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class _Rows:
             kinetics.gain.repeat(n_trials),
             kinetics.first.repeat(n_trials),
             kinetics.first_sd.repeat(n_trials),
-            torch.stack([counts, counts**2]),
+            torch.stack([torch.ones_like(counts), counts, counts**2]),
             rows,
             -torch.lgamma(counts + 1) + (0 if rows is None else _rising(rows, counts)),
         )
@@ -164,10 +166,13 @@ class _Rows:
             slope, at_zero = expected.log(), expected
         else:
             slope, at_zero = (expected / (self.shape + expected)).log(), self.shape * (expected / self.shape).log1p()
-        logits = torch.addmm(self.log_weight, torch.stack([linear + slope, square], 1), self.powers)
-        total = torch.logsumexp(logits, 1)
-        mean, of_square = ((logits - total[:, None]).exp() @ self.powers.t()).unbind(1)
-        return mean, (of_square - mean**2).clamp(min=0), total - at_zero
+        logits = torch.addmm(self.log_weight, torch.stack([linear + slope, square], 1), self.powers[1:])
+        peak = logits.amax(1, keepdim=True)
+        # Smaller weights would be denormal numbers, whose exponentials take several times as long.
+        weights = logits.sub_(peak).clamp_(min=NEGLIGIBLE).exp_()
+        total, first, second = (weights @ self.powers.t()).unbind(1)
+        mean = first / total
+        return mean, (second / total - mean**2).clamp(min=0), total.log() + peak[:, 0] - at_zero
 
 
 @dataclass(frozen=True)
