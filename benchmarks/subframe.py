@@ -214,8 +214,9 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
         of = [row for row in rows if row["model"] == model]
         if not of:
             continue
-        means = [np.mean([row["Z"] for row in of if row["frequency"] == each]) for each in frequencies]
-        axes.plot(frequencies, means, "-", color=colour, label=model)
+        own = sorted({row["frequency"] for row in of})
+        means = [np.mean([row["Z"] for row in of if row["frequency"] == each]) for each in own]
+        axes.plot(own, means, "-", color=colour, label=model)
         axes.plot([row["frequency"] for row in of], [row["Z"] for row in of], "o", ms=4, color=colour)
     axes.plot(7, PUBLISHED["Z"], "k*", ms=9, label="RADICaL, published\n(its own data)")
     axes.axvline(100 / 6, color="#999999", lw=0.8, ls=":")
