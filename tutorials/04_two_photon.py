@@ -60,8 +60,9 @@ for line in why:
 #
 # Nothing in this file names an indicator, so the decay of each ROI is fitted with a wide prior around half a second. Look at
 # what comes out before anything is trained on it. All cells decay in 0.4 s here, but those that fire in slow waves seem to
-# decay in one: a wave of events looks like a slow event. Events found with a wrong decay are smeared over time, which no model
-# mends. Who knows the indicator should say so: `--set read.events.indicator=GCaMP6f`, or the decay itself.
+# decay in one: a wave of events looks like a slow event. Events found with a wrong decay are smeared over time, and a model can
+# make up for a part of that only. Who knows the indicator should say so: `--set read.events.indicator=GCaMP6f`, or the decay
+# itself.
 
 # %%
 guessed = sb.read_nwb(source, chosen)
