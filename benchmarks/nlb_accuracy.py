@@ -38,6 +38,8 @@ from nwb_sbtt.nlb.windows import place_windows
 Rates = dict[str, NDArray[Any]]
 SMOOTHING = 0.05
 """Seconds; sd of the Gaussian."""
+PENALTIES = (0.3, 1.0, 3.0, 10.0)
+"""Of the regression; chosen on the last fifth of the training trials."""
 SCORES = ("co-bps", "fp-bps", "vel R2", "psth R2", "tp corr")
 SMALL = ConvConfig(width=16, groups=4, layers=2, factors=8, read_in=8)
 
@@ -137,9 +139,12 @@ def smoothed(prepared: Prepared) -> Rates:
     }
     counts = prepared.inputs["train_spikes_heldout"]
     design = np.log(held_in["train"]).reshape(-1, held_in["train"].shape[2])
-    readers = [
-        PoissonRegressor(alpha=1e-2, max_iter=300).fit(design, unit) for unit in counts.reshape(len(design), -1).T
+    units, last = counts.reshape(len(design), -1).T, len(design) * 4 // 5
+    gains = [
+        sum(_told(unit[:last], design[:last], penalty).score(design[last:], unit[last:]) for unit in units)
+        for penalty in PENALTIES
     ]
+    readers = [_told(unit, design, PENALTIES[int(np.argmax(gains))]) for unit in units]
     rates: Rates = {}
     for part, shown in held_in.items():
         flat = np.log(shown).reshape(-1, shown.shape[2])
@@ -149,6 +154,10 @@ def smoothed(prepared: Prepared) -> Rates:
             after = prepared.inputs[f"train_spikes_{kind}_forward"].mean(0) + 1e-4
             rates[f"{part}_rates_{kind}_forward"] = np.repeat(after[None], len(shown), axis=0)
     return rates
+
+
+def _told(unit: NDArray[Any], design: NDArray[Any], penalty: float) -> PoissonRegressor:
+    return PoissonRegressor(alpha=penalty, max_iter=300).fit(design, unit)
 
 
 def draw(rows: list[dict[str, Any]]) -> Figure:
