@@ -167,7 +167,7 @@ def _figure(rows: list[dict[str, Any]], published: dict[str, tuple[float | None,
                     lw=2,
                     label=f"{name}, published" if j == 0 else None,
                 )
-    axes.set(xticks=range(len(QUANTITIES)), xticklabels=QUANTITIES, ylabel="squared correlation", ylim=(None, 1))
+    axes.set(xticks=range(len(QUANTITIES)), xticklabels=QUANTITIES, ylabel="squared correlation", ylim=(None, 1.01))
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
 

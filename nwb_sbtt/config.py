@@ -132,7 +132,8 @@ class TrainConfig(Config):
     """Optimiser, schedules and when to stop."""
 
     epochs: Count | None = None
-    """None takes as many as make 3000 optimiser steps, at most 1000; for a convolutional model 500 to 1850 steps."""
+    """None takes as many as make 3000 optimiser steps, at most 1000; for a convolutional model 500 to 1850 steps,
+    for a ladder 500."""
     batch_size: Count | None = None
     """Trials; None takes a twentieth of the training trials, between 8 (convolutional: 16) and 64."""
     learning_rate: Positive | None = None

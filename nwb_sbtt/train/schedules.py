@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nwb_sbtt.config import ConvolutionConfig, FitConfig, ModelConfig, TrainConfig
+from nwb_sbtt.config import ConvolutionConfig, FitConfig, LadderConfig, ModelConfig, TrainConfig
 from nwb_sbtt.train.objective import Weights
 
 MOST_EPOCHS = 1000
@@ -31,7 +31,9 @@ def plan(config: FitConfig, trials: list[int]) -> Plan:
     """Fill in what the settings leave open, from the model and the number of training trials of each session."""
     given, amount = config.train, _amount(trials)
     if isinstance(config.model, ConvolutionConfig):
-        least, steps = 16, round(_between(500.0, 1850.0, amount))
+        # A ladder's spikes are told by their own samples; its rates are no better after more steps.
+        many = 500.0 if isinstance(config.model, LadderConfig) else 1850.0
+        least, steps = 16, round(_between(500.0, many, amount))
         learning_rate, weight_decay = _between(2e-3, 4e-3, amount), 10.0 ** _between(0.0, -4.0, amount)
         dropout = (_between(0.7, 0.5, amount), _between(0.9, 0.5, amount))
     else:

@@ -2,12 +2,17 @@ from dataclasses import replace
 
 import pytest
 
-from nwb_sbtt.config import ConvConfig, FitConfig, LFADSConfig, MaskConfig, TrainConfig
+from nwb_sbtt.config import ConvConfig, FitConfig, LadderConfig, LFADSConfig, MaskConfig, TrainConfig
 from nwb_sbtt.train.schedules import MOST_EPOCHS, fill, learning_rate, plan, weights
 
 
 @pytest.mark.parametrize(
-    ("model", "few", "many"), [(LFADSConfig(), (8, 3000), (62, 3000)), (ConvConfig(), (16, 500), (62, 1850))]
+    ("model", "few", "many"),
+    [
+        (LFADSConfig(), (8, 3000), (62, 3000)),
+        (ConvConfig(), (16, 500), (62, 1850)),
+        (LadderConfig(), (16, 500), (62, 500)),
+    ],
 )
 def test_the_plan_is_sized_from_the_data(model, few, many):
     for n_trials, (batch_size, steps) in ((64, few), (1248, many)):
