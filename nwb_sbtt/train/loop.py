@@ -81,7 +81,8 @@ def train(
     revisions = {max(1, round(share * plan.epochs)) for share in REVISIONS} if revise else set()
     total_steps = plan.epochs * plan.steps_per_epoch
     started = time.monotonic() - run.progress.seconds
-    tracker.start(plan.epochs, run.progress.epoch)
+    if not run.progress.finished:
+        tracker.start(plan.epochs, run.progress.epoch)
     while not run.progress.finished:
         epoch = run.progress.epoch + 1
         generator = _generator(config.training_seed, epoch)

@@ -50,6 +50,16 @@ class StopAt(Silent):
             raise KeyboardInterrupt
 
 
+def test_a_fit_says_that_it_goes_on_unless_it_was_done(tmp_path, capsys):
+    config = settings()
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path, tracker=StopAt(3))
+    for said in ("resuming after epoch 2 of 6", "epoch 6/6"), ():
+        run(config, tmp_path, tracker=Lines())
+        told = capsys.readouterr().err
+        assert all(each in told for each in said) and bool(told) == bool(said)
+
+
 @pytest.mark.parametrize("model", [LFADS, SAEConfig(encoder=6, generator=6, factors=2)], ids=["lfads", "sae"])
 @pytest.mark.parametrize("at", [1, 3, 5])
 def test_an_interrupted_run_ends_in_the_same_numbers(tmp_path, model, at):
