@@ -5,7 +5,8 @@ of the spikes). Fluorescence becomes events by `nwb_sbtt.events`, with one set o
 are compared in bins of 40 ms. `frames` is the correlation where the fluorescence was averaged to 25 frames a second first, as
 an ordinary microscope has it; `full rate` where it was deconvolved as recorded and the events were summed; `oasis alone` is
 the former by oasis-deconv's own defaults. `decay` is what was found for each cell, give or take a factor of `within`, and
-`known` the mean lifetime of the indicator's response in the literature.
+`known` the mean lifetime of the indicator's response in the literature. With --ladder, `ladder` is the correlation of the
+spikes that a ladder finds, fitted to the frames of each cell alone in trials of ten seconds, and `ladder's decay` its decay.
 
     python benchmarks/spike_inference.py --data ../shared/realdata/spike_ground_truth --json spikes.json --figure spikes.png
     python benchmarks/spike_inference.py --small
@@ -14,6 +15,7 @@ the former by oasis-deconv's own defaults. `decay` is what was found for each ce
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +28,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import nwb_sbtt as sb
+from nwb_sbtt.config import LadderConfig
 from nwb_sbtt.data.kinetics import INDICATORS, indicator_of, response
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import FileError
+from nwb_sbtt.train.trackers import Silent
 
 Floats = NDArray[np.float64]
 
 RATE = 25.0
 """Bins per second in which events and spikes are compared."""
+LADDER_BINS, LADDER_EPOCHS = 250, 10
+"""Bins of a trial, and epochs; one cell's rates are soon as good as they get."""
 STORED = 1e-4
 """Seconds in a unit of the stored spike times."""
 
@@ -64,13 +70,14 @@ def main(given: Sequence[str] | None = None) -> list[dict[str, Any]]:
     arguments = options(__doc__, small="one generated cell a seed instead of recorded ones")
     arguments.add_argument("--data", type=Path, default=Path("../shared/realdata/spike_ground_truth"))
     arguments.add_argument("--threshold", type=float, default=0.0, help="least size of events, in sds of the noise")
+    arguments.add_argument("--ladder", action="store_true", help="fit a ladder to each cell, about a minute each")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the generated cells")
     asked = arguments.parse_args(given)
     config = sb.EventsConfig(threshold=asked.threshold)
     cells = [_generated(seed) for seed in asked.seeds] if asked.small else list(_recorded(asked.data))
-    rows = [_score(cell, config) for cell in cells]
+    rows = [_score(cell, config) | (_by_ladder(cell) if asked.ladder else {}) for cell in cells]
     report(asked, rows, lambda: _figure(cells, rows, config))
-    show_medians(rows, ("frames", "full rate", "oasis alone"))
+    show_medians(rows, ("frames", "full rate", "oasis alone", *(["ladder"] if asked.ladder else [])))
     return rows
 
 
@@ -124,6 +131,22 @@ def _score(cell: Cell, config: sb.EventsConfig) -> dict[str, Any]:
         "frames": correlation(sizes, counts),
         "full rate": correlation(summed, counts),
         "oasis alone": correlation(deconvolve(frames).s, counts),
+    }
+
+
+def _by_ladder(cell: Cell) -> dict[str, float]:
+    frames = _frames(cell)
+    n_trials = len(frames) // LADDER_BINS
+    box = frames[: n_trials * LADDER_BINS].reshape(n_trials, LADDER_BINS, 1)
+    attrs = {"unit": "dF/F", "signal": "dF/F"}
+    ds = make_dataset(box, np.ones(box.shape, bool), bin_width=1 / RATE, kind="rois", attrs=attrs)
+    config = sb.FitConfig(model=LadderConfig(indicator=cell.indicator), train=sb.TrainConfig(epochs=LADDER_EPOCHS))
+    with tempfile.TemporaryDirectory() as folder:
+        found = sb.fit(ds, config, run_dir=Path(folder) / "run", tracker=Silent()).infer(ds)
+    spikes = found["events"].values.ravel()
+    return {
+        "ladder": correlation(spikes, cell.counts(len(frames))[: len(spikes)]),
+        "ladder's decay": float(found["decay"].values[0]),
     }
 
 
