@@ -4,7 +4,7 @@ import numpy as np
 import pynwb
 import pytest
 from pynwb import NWBHDF5IO
-from pynwb.ophys import DfOverF, Fluorescence, RoiResponseSeries
+from pynwb.ophys import Fluorescence, RoiResponseSeries
 
 from nwb_sbtt import verbs
 from nwb_sbtt.config import Chop, ConvConfig, EventsConfig, FitConfig, ReadConfig, TrainConfig
@@ -16,14 +16,16 @@ from nwb_sbtt.io.writer import write_nwb
 from nwb_sbtt.route import route
 from nwb_sbtt.train.trackers import Silent
 from tests.io import nwbfiles
-from tests.io.test_events import build, light
+from tests.io.nwbfiles import Imaged
+from tests.io.test_events import dff as relative
+from tests.io.test_events import light, write
 
 SMALL = ConvConfig(width=8, read_in=4, layers=2, groups=2, reach=8, factors=3)
 
 
 @pytest.fixture(scope="module")
 def dff(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("route") / "dff.nwb", ("dff", light()[0], DfOverF, 0, 5.0))
+    return write(tmp_path_factory.mktemp("route") / "dff.nwb", relative(light()[0]))
 
 
 def test_events_are_found_in_relative_fluorescence_unless_another_likelihood_is_asked_for(dff):
@@ -40,7 +42,7 @@ def test_settings_of_events_are_left_as_they_are(dff):
 
 
 def test_events_are_taken_as_they_are(tmp_path):
-    path = build(tmp_path / "spks.nwb", ("Deconvolved", light()[1], Fluorescence, 0, 5.0))
+    path = write(tmp_path / "spks.nwb", Imaged("Deconvolved", light()[1], Fluorescence, start=5.0))
     read, lines = route([path], ReadConfig(), FitConfig())
     assert read == ReadConfig() and "its events are fitted" in lines[0]
 
