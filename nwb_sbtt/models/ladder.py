@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
@@ -137,19 +137,16 @@ def _of_spikes(batch: Batch, counts: Float[Tensor, "trial time channel"]) -> Bat
     """The same trials with counts instead of fluorescence.
 
     Those between two samples belong to the later one. They are shown where both samples are, and scored where the later one is
-    scored and is not shown, or nothing is hidden.
+    scored and is not shown, or nothing is hidden. What fired until a trial's first sample cannot be told from the calcium that
+    was there before: it is no count at all.
     """
     n_bins = counts.shape[1]
     bins = torch.arange(n_bins, device=counts.device)[:, None].expand_as(counts)
     after = torch.where(batch.observed, bins, n_bins).flip(1).cummin(1).values.flip(1)
     before = torch.where(batch.observed, bins, -1).cummax(1).values
     before = torch.cat([torch.full_like(before[:, :1], -1), before[:, :-1]], 1)
-    observed = after < n_bins
-    at = after.clamp(max=n_bins - 1)
-
-    def of_sample(marks: Bool[Tensor, "trial time channel"]) -> Bool[Tensor, "trial time channel"]:
-        return marks.gather(1, at) & observed
-
-    shown_before = torch.where(before >= 0, batch.shown.gather(1, before.clamp(min=0)), True)
-    shown = of_sample(batch.shown & shown_before)
-    return replace(batch, values=counts, observed=observed, shown=shown, scored=of_sample(batch.scored), exposure=None)
+    observed = (before >= 0) & (after < n_bins)
+    at, since = after.clamp(max=n_bins - 1), before.clamp(min=0)
+    shown = batch.shown.gather(1, at) & batch.shown.gather(1, since) & observed
+    scored = batch.scored.gather(1, at) & observed
+    return replace(batch, values=counts, observed=observed, shown=shown, scored=scored, exposure=None)
