@@ -31,7 +31,7 @@ def plan(config: FitConfig, trials: list[int]) -> Plan:
     """Fill in what the settings leave open, from the model and the number of training trials of each session."""
     given, amount = config.train, _amount(trials)
     if isinstance(config.model, ConvolutionConfig):
-        # A step of a ladder takes twice as long. Three times as many bring rates from .969 to .974 (`benchmarks/ladder.py`).
+        # A step of a ladder takes twice as long. Three times as many bring rates from .967 to .974 (`benchmarks/ladder.py`).
         many = 500.0 if isinstance(config.model, LadderConfig) else 1850.0
         least, steps = 16, round(_between(500.0, many, amount))
         learning_rate, weight_decay = _between(2e-3, 4e-3, amount), 10.0 ** _between(0.0, -4.0, amount)
