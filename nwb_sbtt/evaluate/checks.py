@@ -53,8 +53,8 @@ def checks(
         ``level`` is "ok", "warn" or "bad".
     """
     found = [_baselines(scores)]
-    # A ladder's lower level is there to follow each sample it is shown.
-    if seen is not None and "events" not in latents:
+    # Of a ladder, which gives signals and rates, the lower level is there to follow each sample it is shown.
+    if seen is not None and not {"mean", "rates"} <= set(latents):
         found.append(_copying(scores["model"], seen))
     if "mean" not in latents:
         found.append(_spikes(ds, scored))

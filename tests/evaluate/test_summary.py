@@ -219,6 +219,8 @@ def test_of_a_ladder_rates_are_judged_by_the_true_ones_and_samples_by_samples(ds
     latents = perfect(ds).assign(mean=signals["values"], events=ds["values"])
     result = evaluate_latents(signals, latents, hidden_part(ds))
     assert result["truth"]["rates_r2"] == {"model": pytest.approx(1)}
+    of_events = latents.drop_vars(["rates", "rates_sd"])
+    assert "does not copy its input" in levels(evaluate_latents(signals, of_events, hidden_part(ds)))
     found = levels(result)
     assert not {"does not copy its input", "counts as noisy as expected", "enough spikes to compare"} & set(found)
     assert found["honest uncertainty"] == "ok"
