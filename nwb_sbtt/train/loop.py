@@ -134,7 +134,7 @@ def train(
 class _Run:
     """All that changes in the course of training, kept together because it is saved together."""
 
-    def __init__(self, model: Model, config: FitConfig, run_dir: Path, plan: schedules.Plan, stretch: int = 1):
+    def __init__(self, model: Model, config: FitConfig, run_dir: Path, plan: schedules.Plan, stretch: int):
         self.model, self.config, self.run_dir, self.plan, self.stretch = model, config, run_dir, plan, stretch
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}

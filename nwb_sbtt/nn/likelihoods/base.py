@@ -82,7 +82,7 @@ class Observation(nn.Module, ABC):
 
     def _picks(self, batch: Batch) -> bool:
         # Not on a GPU: it would have to wait for the number of entries, and time is not lost in terms there.
-        return self.costly and batch.values.is_cpu
+        return self.costly and batch.entries is None and batch.values.is_cpu
 
     def _pick(
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, marked: Bool[Tensor, "trial time channel"]
@@ -106,7 +106,7 @@ class Observation(nn.Module, ABC):
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, ""]:
         """Sum of `nll` over the scored entries. Junk elsewhere has no effect, on gradients either."""
-        if batch.entries is None and self._picks(batch):
+        if self._picks(batch):
             _, linear, values, exposure, of_channel = self._pick(factors, batch, marked=batch.scored)
             return self._terms(linear, values, exposure, *of_channel).sum(dtype=dtype)
         if batch.entries is None:
@@ -142,7 +142,7 @@ class Observation(nn.Module, ABC):
         into: Float[Tensor, "channel width"],
     ) -> Float[Tensor, "trial time width"]:
         """Sum by `into` how far the shown entries of each bin are from what is expected of them."""
-        if batch.entries is None and self._picks(batch):
+        if self._picks(batch):
             places, linear, values, exposure, of_channel = self._pick(factors, batch, marked=batch.shown)
             found = values - self._expected(linear, exposure, *(each.detach() for each in of_channel))
             residual = found.new_zeros(batch.values.numel()).index_copy(0, places, found)
