@@ -1,4 +1,4 @@
-"""Small text files that are there whole or not at all."""
+"""Small text files that are there whole or not at all, and folders."""
 
 from __future__ import annotations
 
@@ -27,6 +27,22 @@ def write_text(path: Path, text: str) -> None:
         raise FileError(f"cannot write {str(path)!r}: {error.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def made_folder(path: Path | str) -> Path:
+    """A folder that is there, made if it was not.
+
+    Raises
+    ------
+    FileError
+        If it cannot be made.
+    """
+    place = Path(path)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {str(place)!r}: {error.strerror}; give another place") from None
+    return place
 
 
 def load_settings(path: Path | str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from nwb_sbtt.report.listing import table_of_candidates, table_of_scores
 from nwb_sbtt.report.page import write_report
 from nwb_sbtt.route import route
 from nwb_sbtt.runfolder import SIGNATURE, read_config
-from nwb_sbtt.textfiles import write_text
+from nwb_sbtt.textfiles import made_folder, write_text
 
 METRICS, REPORT = "metrics.json", "report.html"
 Say = Callable[[str], None]
@@ -174,7 +174,7 @@ def demo(folder: Path, *, overwrite: bool = False, say: Say = print) -> dict[str
                 f"{str(folder)!r} is not empty; name another folder, or pass --overwrite to redo the demo there"
             )
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     source, out = folder / "lorenz.nwb", folder / "latents.nwb"
     say("1. simulate: 29 neurons driven by a Lorenz system, 10 of them observed in each 20 ms bin")
     simulate_lorenz(source, observed_per_bin=10, seed=0)

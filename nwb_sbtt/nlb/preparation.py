@@ -18,6 +18,7 @@ from nwb_sbtt.nlb.conditions import condition_means
 from nwb_sbtt.nlb.counting import Counter, cut, on_grid, ordered
 from nwb_sbtt.nlb.definitions import SPLITS, Definition, Phase, definition, group_name
 from nwb_sbtt.nlb.windows import Windows, column, grid_bin, place_windows
+from nwb_sbtt.textfiles import made_folder
 
 Array = NDArray[Any]
 COMPAT = (None, "nlb_tools")
@@ -153,22 +154,6 @@ def save_prepared(prepared: Prepared, folder: Path | str, *, overwrite: bool = F
         target = place / f"{stem}.targets.h5"
         paths.append(write_tensors(target, groups, about=prepared.about, overwrite=overwrite))
     return paths
-
-
-def made_folder(path: Path | str) -> Path:
-    """A folder that is there, made if it was not.
-
-    Raises
-    ------
-    FileError
-        If it cannot be made.
-    """
-    place = Path(path)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {str(place)!r}: {error.strerror}; give another place") from None
-    return place
 
 
 def load_prepared(folder: Path | str, name: str, *, bin_width: float = 0.005, phase: Phase = "val") -> Prepared:

@@ -20,8 +20,8 @@ from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.io.benchmark import Recorded, Samples, write_recorded
 from nwb_sbtt.nlb.counting import CLOCK, Floats, cut
 from nwb_sbtt.nlb.definitions import Definition, definition
-from nwb_sbtt.nlb.preparation import made_folder
 from nwb_sbtt.nlb.windows import Windows
+from nwb_sbtt.textfiles import made_folder
 
 LATENTS = 4
 GAP = 0.1
