@@ -103,7 +103,7 @@ def _ours(size: Size, model: ModelConfig) -> Step:
     config = FitConfig(model=model, masks=MaskConfig(coordinated_dropout=(HIDDEN, HIDDEN)))
     net = make_model(model, {"session": channel_statistics(batch)}, "poisson").train()
     with tempfile.TemporaryDirectory() as folder:
-        run = _Run(net, config, Path(folder), schedules.plan(config, [size.batch]))
+        run = _Run(net, config, Path(folder), schedules.plan(config, [size.batch]), stretch=1)
     generator = torch.Generator().manual_seed(0)
     return lambda: run.step(batch, generator, 500, of=1000)
 

@@ -484,3 +484,8 @@ def test_a_look_at_a_file_does_not_wait_for_torch(source):
     )
     done = subprocess.run([sys.executable, "-c", code, source], capture_output=True, text=True, check=False)
     assert done.stderr == "[]\n" and "units" in done.stdout
+
+
+def test_a_demo_whose_folder_cannot_be_made_is_one_line(refused, tmp_path):
+    (tmp_path / "file").touch()
+    assert "cannot make the folder" in refused("demo", tmp_path / "file" / "demo")
