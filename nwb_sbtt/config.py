@@ -239,7 +239,7 @@ def save_config(config: Config, path: Path | str) -> None:
 
 
 def override(config: C, assignments: list[str]) -> C:
-    """Change settings by ``a.b=value`` texts, values in YAML.
+    """Change settings by ``a.b=value`` texts, values in YAML. What gets another ``name`` starts from that one's defaults.
 
     Raises
     ------
@@ -247,7 +247,8 @@ def override(config: C, assignments: list[str]) -> C:
         If a text has no ``=`` or does not name a setting.
     """
     settings = config.model_dump(mode="json")
-    for text in assignments:
+    # Names first: what else is set is then set of what they name.
+    for text in sorted(assignments, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"{text!r} should read name=value, for example train.epochs=100")
@@ -261,7 +262,10 @@ def override(config: C, assignments: list[str]) -> C:
                 raise ConfigError(f"{name!r} is not a setting: {parent!r} has no parts")
             place = below
         try:
-            place[last] = yaml.safe_load(value)
+            chosen = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ConfigError(f"{value!r} in {text!r} is not a value that YAML can read") from None
+        if parents and last == "name" and place.get(last) != chosen:
+            place.clear()
+        place[last] = chosen
     return build(type(config), settings)

@@ -3,8 +3,10 @@ import pytest
 from nwb_sbtt.config import (
     BandwidthConfig,
     Chop,
+    ConvConfig,
     FitConfig,
     InitConfig,
+    LFADSConfig,
     ReadConfig,
     SAEConfig,
     TrainConfig,
@@ -40,6 +42,9 @@ def test_settings_change_by_their_dotted_names():
     config = override(FitConfig(), ["train.epochs=3", "masks.coordinated_dropout=[0.2, 0.3]", "model.factors=7"])
     assert (config.train.epochs, config.masks.coordinated_dropout, config.model.factors) == (3, (0.2, 0.3), 7)
     assert override(FitConfig(), ["model={name: sae}"]).model == SAEConfig()
+    other = override(FitConfig(), ["model.factors=7", "model.name=lfads"])
+    assert other.model == LFADSConfig(factors=7)
+    assert override(FitConfig(model=ConvConfig(width=32)), ["model.name=conv"]).model == ConvConfig(width=32)
     assert override(ReadConfig(), ["bandwidth.k=3", "bandwidth.seed=1"]).bandwidth == BandwidthConfig(k=3, seed=1)
 
 
