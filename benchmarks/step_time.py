@@ -13,7 +13,11 @@ one after the other and nothing else; a row's "share" is the time its own produc
 The last row is the convolutional model with its own default widths, whatever the widths of the others: what a default
 `fit` costs.
 
+--calcium has the shape of the ladder papers' data: 65 trials of 30 ROIs and 100 bins, which LFADS without a controller (every
+width 64, 3 factors) reads as counts, and a ladder with its defaults as fluorescence.
+
     python benchmarks/step_time.py --json step_time.json --figure step_time.png
+    python benchmarks/step_time.py --calcium --json calcium.json --figure calcium.png
     python benchmarks/step_time.py --small
     python benchmarks/step_time.py --reference other_implementation.py   # a file with a class LFADS(n, co=, gen=, fac=)
 """
@@ -26,7 +30,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,10 +43,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import ConvConfig, FitConfig, LFADSConfig, MaskConfig, ModelConfig
+from nwb_sbtt.config import ConvConfig, FitConfig, LadderConfig, LFADSConfig, MaskConfig, ModelConfig
+from nwb_sbtt.data.imaging import LADDER, calcium
+from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.models import make_model
-from nwb_sbtt.nn.channels import channel_statistics
+from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
 from nwb_sbtt.train import schedules
+from nwb_sbtt.train.kinetics import spike_statistics
 from nwb_sbtt.train.loop import _Run
 
 HIDDEN = 0.3
@@ -63,12 +70,15 @@ class Size:
 
 PAPER = Size(channels=202, steps=140, inputs=4, generator=200, factors=100)
 SMALL = Size(channels=29, steps=50, inputs=1, generator=64, factors=8)
+CALCIUM = Size(channels=30, steps=100, inputs=1, generator=64, factors=3, batch=65)
+FEW_CALCIUM = Size(channels=6, steps=40, inputs=1, generator=64, factors=3, batch=16)
 Step = Callable[[], object]
 
 
 def main() -> None:
     """Measure and print the table."""
-    arguments = options(__doc__, small="29 channels × 50 bins, every width 64 (seconds)")
+    arguments = options(__doc__, small="29 channels × 50 bins, every width 64 (seconds), or few trials and ROIs")
+    arguments.add_argument("--calcium", action="store_true", help="the shape of the ladder papers' data")
     arguments.add_argument("--repeats", type=int, help="steps of each row; the median is shown (default 9, small 15)")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--seed", type=int, default=0)
@@ -78,13 +88,16 @@ def main() -> None:
     asked = arguments.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(asked.seed)
-    size = SMALL if asked.small else PAPER
+    large, small = (CALCIUM, FEW_CALCIUM) if asked.calcium else (PAPER, SMALL)
+    size = small if asked.small else large
     steps = {
         "plain": _plain(size, asked.reference),
         "nwb_sbtt": _ours(size, _lfads(size, size.inputs)),
         "nwb_sbtt, no controller": _ours(size, _lfads(size, 0)),
         "nwb_sbtt, conv": _ours(size, ConvConfig(dropout=HIDDEN)),
     }
+    if asked.calcium:
+        steps["nwb_sbtt, ladder"] = _ladder(size, asked.seed)
     rows = _table(steps, asked.repeats or (15 if asked.small else 9))
     print({**machine(), "threads": asked.threads, **vars(size)})
     report(argparse.Namespace(**vars(asked), **vars(size)), rows, lambda: _figure(rows))
@@ -96,14 +109,27 @@ def _lfads(size: Size, inputs: int) -> LFADSConfig:
 
 
 def _ours(size: Size, model: ModelConfig) -> Step:
-    """One step of `fit`'s own loop; a row for another model needs its config alone."""
+    """A step on counts; a row for another model needs its config alone."""
     counts = _counts(size)
     everywhere = torch.ones_like(counts, dtype=torch.bool)
     batch = Batch(counts, everywhere, everywhere, everywhere, torch.arange(size.batch))
+    return _of_fit(batch, channel_statistics(batch), model)
+
+
+def _ladder(size: Size, seed: int) -> Step:
+    task = replace(LADDER, n_bins=size.steps)
+    ds = calcium(n_channels=size.channels, conditions=size.batch, trials_per_condition=1, seed=seed, task=task)
+    batch, model = to_batch(ds), LadderConfig(dropout=HIDDEN)
+    statistics = spike_statistics(batch, bin_width=task.bin_width, config=model)
+    return _of_fit(batch, statistics, model, stretch=round(1 / task.bin_width))
+
+
+def _of_fit(batch: Batch, statistics: ChannelStatistics, model: ModelConfig, *, stretch: int = 1) -> Step:
+    """One step of `fit`'s own loop."""
     config = FitConfig(model=model, masks=MaskConfig(coordinated_dropout=(HIDDEN, HIDDEN)))
-    net = make_model(model, {"session": channel_statistics(batch)}, "poisson").train()
+    net = make_model(model, {"session": statistics}, "poisson").train()
     with tempfile.TemporaryDirectory() as folder:
-        run = _Run(net, config, Path(folder), schedules.plan(config, [size.batch]), stretch=1)
+        run = _Run(net, config, Path(folder), schedules.plan(config, [len(batch.trials)]), stretch)
     generator = torch.Generator().manual_seed(0)
     return lambda: run.step(batch, generator, 500, of=1000)
 

@@ -20,6 +20,13 @@ def test_a_step_of_ours_is_faster_than_the_plain_one(tmp_path):
     assert all(0 < row["share"] < 1.1 for row in rows)
 
 
+def test_the_shape_of_calcium_data_has_a_row_for_the_ladder(tmp_path):
+    rows = rows_of(tmp_path, "step_time.py", "--small", "--calcium", "--repeats", "2")
+    conv, ladder = rows[-2:]
+    assert "ladder" in ladder["model"]
+    assert conv["GFLOP"] < ladder["GFLOP"] < 1.2 * conv["GFLOP"]
+
+
 def test_matrix_products_are_counted_in_both_passes_and_in_place(step_time):
     layer, x, total = nn.Linear(5, 7), torch.randn(3, 5), torch.zeros(3, 7)
 
