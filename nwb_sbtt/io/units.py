@@ -31,8 +31,6 @@ GROUP = 64
 """Units of different intervals whose observation is put into place at once."""
 TURNED = 256
 """Bins put into place at once."""
-SCRATCH_SHARE = 0.5
-"""Share of the memory limit that counts not yet in place may take."""
 ALWAYS = np.array([[-np.inf, np.inf]])
 
 
@@ -82,40 +80,30 @@ class UnitsSource:
     def bin(self, grid: Grid) -> Binned:
         """Count spikes; a spike outside its unit's intervals is not counted, a bin outside them is unobserved.
 
-        Each spike is read once, and counted in memory of its own; see ``nwb_sbtt.data.counts``. Threads share the units.
+        Each spike is read once, and counted in the memory of the result; see ``nwb_sbtt.data.counts``. Threads share the units.
         """
         observed, exposure = self._observation(grid)
         for mask in self.masks:
             observed &= mask.bin(grid, self.channel_row)
-        n_bins, n_units = grid.shape[0] * grid.n_bins, len(self.channel_id)
-        values = np.empty((n_bins, n_units), dtype=np.float32)
-        seen = observed.reshape(n_bins, n_units)
-        holed = np.asarray(~seen.all(axis=1))
-        found: list[_Found] = []
-        first, widths = 0, list(WIDTHS)
-        # A spike on the very end of an interval belongs to it, though not to any bin within.
-        widened = {id(each): union(each + [0, 2] * tolerance(each)) for each in _distinct(self.own or ())}
-        while first < n_units:
-            room = max(int(SCRATCH_SHARE * self.config.memory_limit / (np.dtype(widths[0]).itemsize * n_bins)), 1)
-            # As few groups as can be, of about the same size.
-            stop = first + -(-(n_units - first) // -(-(n_units - first) // room))
-            counts = Counts(stop - first, n_bins, dtype=widths[0])
-            some = in_threads(partial(self._count, counts, first, grid, widened), shares(first, stop))
-            told = [each for each in some if each is not None]
-            if len(told) < len(some):
-                widths.pop(0)
-                continue
-            put = partial(_place, counts, values[:, first:stop], seen[:, first:stop], holed)
-            in_threads(put, shares(0, n_bins, size=TURNED))
-            found += told
-            first = stop
+        values, found = self._counted(grid, observed.reshape(-1, len(self.channel_id)))
         notes = self._findings(sum(each.not_finite for each in found), sum(each.outside for each in found))
         return Binned(values.reshape(observed.shape), observed, exposure, (*self._unrecorded(grid), *notes))
 
-    def _count(
-        self, counts: Counts, base: int, grid: Grid, widened: Mapping[int, Intervals], units: range
-    ) -> _Found | None:
-        """Count the spikes of some units, `base` being the first in `counts`, and give what else they say.
+    def _counted(self, grid: Grid, observed: NDArray[np.bool_]) -> tuple[NDArray[np.float32], list[_Found]]:
+        """Counts (bin, unit), and what else the spikes say."""
+        # A spike on the very end of an interval belongs to it, though not to any bin within.
+        widened = {id(each): union(each + [0, 2] * tolerance(each)) for each in _distinct(self.own or ())}
+        for width in WIDTHS:
+            counts = Counts(len(self.channel_id), grid.shape[0] * grid.n_bins, dtype=width)
+            some = in_threads(partial(self._count, counts, grid, widened), shares(0, len(self.channel_id)))
+            found = [each for each in some if each is not None]
+            if len(found) == len(some):
+                return counts.put(observed), found
+            del counts
+        raise DataError(f"a bin of {self.path!r} holds more spikes than can be counted: its spike times are damaged")
+
+    def _count(self, counts: Counts, grid: Grid, widened: Mapping[int, Intervals], units: range) -> _Found | None:
+        """Count the spikes of some units, and give what else they say.
 
         None where a bin may have more spikes than `counts` can hold. `widened` are the units' own intervals, by their id,
         with what still belongs to them.
@@ -131,7 +119,7 @@ class UnitsSource:
                 outside += len(times) - count_inside(times, widened[id(self.own[unit])])
             if self.watched[unit] is not ALWAYS:
                 times = select_inside(times, self.watched[unit])
-            if not counts.add(unit - base, place_events(times, grid), n_parts=n_parts):
+            if not counts.add(unit, place_events(times, grid), n_parts=n_parts):
                 return None
         return _Found(int(sizes.sum()) - n_finite, outside)
 
@@ -306,19 +294,3 @@ def _notes(own: tuple[Intervals, ...] | None, path: str, *, given: bool) -> tupl
     if own is not None and (always := sum(each is ALWAYS for each in own)):
         return (f"{always} of {len(own)} units of {path!r} have no obs_intervals and are taken as always observed",)
     return ()
-
-
-def _place(
-    counts: Counts,
-    values: NDArray[np.float32],
-    seen: NDArray[np.bool_],
-    holed: NDArray[np.bool_],
-    bins: range,
-) -> None:
-    """Put the counts of some bins into an array (bin, unit), a few bins at a time."""
-    for low in range(bins.start, bins.stop, TURNED):
-        part = slice(low, min(low + TURNED, bins.stop))
-        counts.put(values[part], low)
-        if holed[part].any():
-            # Spikes under a stored mask, or in the sliver of a bin that is too short to count as observed.
-            values[part] *= seen[part]

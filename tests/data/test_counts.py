@@ -1,5 +1,7 @@
 """Counts in narrow integers are those of an obvious count, or are refused before one is wrong."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,20 +11,27 @@ from nwb_sbtt.data.counts import WIDTHS, Counts
 
 
 @pytest.mark.parametrize("dtype", WIDTHS)
-@pytest.mark.parametrize("n_channels", [1, 3, 8, 13])
-def test_counts_are_put_where_they_belong(dtype, n_channels):
+@pytest.mark.parametrize("n_channels", [1, 2, 3, 5, 8, 13, 16])
+@pytest.mark.parametrize("n_bins", [1, 2, 257, 1500])
+def test_counts_are_put_where_they_belong(dtype, n_channels, n_bins):
     random = np.random.default_rng(n_channels)
-    events = [np.sort(random.integers(0, 50, random.integers(0, 200))) for _ in range(n_channels)]
-    counts = Counts(n_channels, 50, dtype=dtype)
-    for channel, places in enumerate(events):
+    expected = random.poisson(2, (n_bins, n_channels))
+    counts = Counts(n_channels, n_bins, dtype=dtype)
+    for channel, sizes in enumerate(expected.T):
+        places = np.repeat(np.arange(n_bins), sizes)
         half = len(places) // 2
         assert counts.add(channel, places[:half], n_parts=2)
         assert counts.add(channel, places[half:], n_parts=2)
-    found = np.full((40, n_channels + 2), 7, dtype=np.float32)
-    counts.put(found[:, 1:-1], 5)
-    expected = np.stack([np.bincount(places, minlength=50)[5:45] for places in events], axis=1)
-    assert (found[:, 1:-1] == expected).all()
-    assert (found[:, [0, -1]] == 7).all()
+    observed = random.random((n_bins, n_channels)) < 0.9
+    observed[: n_bins // 2] = True
+    assert (counts.put(observed) == expected * observed).all()
+
+
+def test_bins_that_no_channel_observed_are_empty():
+    counts = Counts(3, 600, dtype=np.uint8)
+    assert all(counts.add(channel, np.arange(600)) for channel in range(3))
+    observed = np.arange(600)[:, None] % 3 > 0
+    assert (counts.put(observed) == np.repeat(observed, 3, axis=1)).all()
 
 
 @given(st.lists(st.integers(0, 700), min_size=1, max_size=6), st.integers(1, 5))
@@ -31,12 +40,27 @@ def test_no_count_is_larger_than_its_type_can_hold(sizes, n_parts):
     counts = Counts(1, len(sizes), dtype=np.uint8)
     taken = all(counts.add(0, places, n_parts=n_parts) for _ in range(n_parts))
     if taken:
-        found = np.empty((len(sizes), 1), dtype=np.float32)
-        counts.put(found, 0)
+        found = counts.put(np.ones((len(sizes), 1), dtype=bool))
         assert found[:, 0].tolist() == [n_parts * size for size in sizes]
     else:
         # What is refused comes within a factor of two of what would not fit.
         assert 2 * n_parts * (max(sizes) + 1) > 255
+
+
+@pytest.mark.parametrize("dtype", WIDTHS)
+@pytest.mark.parametrize("n_channels", [*range(1, 20), 100])
+def test_counts_take_no_more_memory_than_the_result(dtype, n_channels):
+    tracemalloc.start()
+    counts = Counts(n_channels, 1000, dtype=dtype)
+    assert tracemalloc.get_traced_memory()[0] < 1000 * n_channels * 4 + 8000
+    tracemalloc.stop()
+    assert counts.add(n_channels - 1, np.array([999]))
+
+
+def test_after_a_refusal_nothing_is_counted():
+    counts = Counts(2, 4, dtype=np.uint8)
+    assert not counts.add(0, np.ones(300, dtype=np.intp))
+    assert not counts.add(1, np.array([2]))
 
 
 def test_more_parts_than_the_type_counts_are_refused():
