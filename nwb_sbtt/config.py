@@ -98,13 +98,15 @@ class ConvConfig(ConvolutionConfig):
 class LadderConfig(ConvolutionConfig):
     """From fluorescence to spikes, and from spikes to rates and latents (Prince and Richards 2019), with a convolutional top.
 
-    ``indicator`` names the calcium indicator ("GCaMP6f", …) whose decay is the prior of each channel's; None takes a wide
-    one. ``decay`` [s] sets the decay time instead of measuring it.
+    ``indicator`` names the calcium indicator ("GCaMP6f", …) whose decay is the prior of each channel's and whose rise is taken;
+    None takes a wide prior and no rise. ``decay`` and ``rise`` [s] set the decay time instead of measuring it, and the
+    rise's; 0 is fluorescence in which a spike shows in full at the end of its bin.
     """
 
     name: Literal["ladder"] = "ladder"
     indicator: str | None = None
     decay: Positive | None = None
+    rise: NotNegative | None = None
 
 
 ModelConfig = Annotated[SAEConfig | LFADSConfig | ConvConfig | LadderConfig, Field(discriminator="name")]

@@ -280,6 +280,7 @@ class Fitted:
         found = self.model.kinetics(session)
         of_channel = {
             "decay": -bin_width / found.kept.log(),
+            "rise": bin_width * found.rise,
             "gain": found.gain,
             "baseline": found.baseline,
             "noise": found.noise,

@@ -44,7 +44,7 @@ class ChannelStatistics:
 def blank_statistics(n_channels: int) -> ChannelStatistics:
     """Make statistics for a model whose own are to be loaded."""
     one = torch.ones(n_channels)
-    return ChannelStatistics(one, one, one, one, Kinetics(one, one, one, one, one, one, torch.tensor(1)))
+    return ChannelStatistics(one, one, one, one, Kinetics(one, one, one, one, one, one, torch.tensor(1), one))
 
 
 def channel_statistics(batch: Batch, *, smallest: Float[Tensor, "channel"] | None = None) -> ChannelStatistics:

@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-LEAST_VARIANCE = 1e-4
-"""Of calcium, in squared spikes, added in each bin: keeps precisions finite where nothing is in doubt."""
-LEAST_RATE = 1e-8
-NEGLIGIBLE = -60.0
-"""Logarithm of a count's weight beside the likeliest one's that is as good as none."""
-
-
-@dataclass(frozen=True)
-class Kinetics:
-    """How fluorescence follows spikes, for each channel: ``f = gain · c + baseline + noise``, where each spike adds 1 to c.
-
-    Parameters
-    ----------
-    kept : Float[Tensor, "channel"]
-        Share of the calcium that is left after a bin, ``exp(−Δ / τ)``.
-    gain, baseline, noise : Float[Tensor, "channel"]
-        In the data's unit; `noise` is an sd.
-    first, first_sd : Float[Tensor, "channel"]
-        Calcium before the first bin of a trial, and its spread over trials, in spikes.
-    most : Int[Tensor, ""]
-        Spikes between two samples that are reckoned with, at most.
-    """
-
-    kept: Float[Tensor, "channel"]
-    gain: Float[Tensor, "channel"]
-    baseline: Float[Tensor, "channel"]
-    noise: Float[Tensor, "channel"]
-    first: Float[Tensor, "channel"]
-    first_sd: Float[Tensor, "channel"]
-    most: Int[Tensor, ""]
+from nwb_sbtt.nn import rising
+from nwb_sbtt.nn.samples import LEAST_VARIANCE, Rows
+from nwb_sbtt.nn.samples import Kinetics as Kinetics
 
 
 @dataclass(frozen=True)
@@ -70,9 +42,9 @@ def infer_spikes(
     *,
     shape: Float[Tensor, "channel"] | None = None,
 ) -> Spikes:
-    """Infer the counts ``s_t ~ Poisson(rate_t)`` with ``c_t = kept · c_{t−1} + s_t`` from noisy samples of c.
+    """Infer the counts ``s_t ~ Poisson(rate_t)`` with ``c_t = kept · c_{t−1} + s_t`` from noisy samples of c, or of ``c − m``.
 
-    Counts are summed over exactly, and what is believed of calcium is kept as a mean and a variance: assumed-density filtering
+    Counts are summed over exactly, and what is believed of calcium is kept as mean and variance: assumed-density filtering
     forward in time, and backward with messages that make the two agree. Both go from sample to sample: the count between two
     samples is one number, which goes to its bins by their rates.
 
@@ -92,7 +64,14 @@ def infer_spikes(
         Without gradients.
     """
     with torch.no_grad():
-        return _infer(_Rows.of(fluorescence, seen, rate, kinetics, shape=shape), fluorescence.shape)
+        rows = Rows.of(fluorescence, seen, rate, kinetics, shape=shape)
+        if kinetics.rises:
+            beliefs, evidence = rising.forward(rows)
+            found = rising.backward(rows, beliefs)
+        else:
+            of_calcium, evidence = _forward(rows)
+            found = _backward(rows, of_calcium)
+    return _spikes(found, rows.evidence(evidence), fluorescence.shape)
 
 
 def log_evidence(
@@ -105,74 +84,15 @@ def log_evidence(
 ) -> Float[Tensor, "trial channel"]:
     """Logarithm of the density of what was seen of each channel and trial, in the data's unit; see `infer_spikes`."""
     with torch.no_grad():
-        _, evidence = _forward(_Rows.of(fluorescence, seen, rate, kinetics, shape=shape))
-    return evidence.reshape(len(fluorescence), -1)
+        rows = Rows.of(fluorescence, seen, rate, kinetics, shape=shape)
+        evidence = rising.forward(rows)[1] if kinetics.rises else _forward(rows)[1]
+    return rows.evidence(evidence).reshape(len(fluorescence), -1)
 
 
-def _infer(rows: _Rows, size: torch.Size) -> Spikes:
+def _spikes(found: list[Tensor], evidence: Tensor, size: torch.Size) -> Spikes:
     n_trials, n_bins, n_channels = size
-    forward, evidence = _forward(rows)
-    found = _backward(rows, forward)
     mean, variance, calcium, doubt = (each.reshape(n_bins, n_trials, n_channels).transpose(0, 1) for each in found)
     return Spikes(mean, variance, calcium, doubt, evidence.reshape(n_trials, n_channels))
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The samples in spikes, bin after bin: (time, row), where a row is one channel of one trial."""
-
-    level: Tensor
-    there: Tensor
-    precision: Tensor
-    rate: Tensor
-    kept: Tensor
-    unit: Tensor
-    first: Tensor
-    first_sd: Tensor
-    powers: Tensor
-    shape: Tensor | None
-    log_weight: Tensor
-
-    @classmethod
-    def of(cls, fluorescence: Tensor, seen: Tensor, rate: Tensor, kinetics: Kinetics, *, shape: Tensor | None) -> _Rows:
-        """Lay them out."""
-        n_trials, n_bins, _ = fluorescence.shape
-
-        def laid(of_channel: Tensor) -> Tensor:
-            return of_channel.expand_as(fluorescence).transpose(0, 1).reshape(n_bins, -1)
-
-        there = laid(seen)
-        level = laid((fluorescence - kinetics.baseline) / kinetics.gain)
-        precision = laid((kinetics.gain / kinetics.noise).square()) * there
-        rows = None if shape is None else shape.repeat(n_trials)
-        counts = torch.arange(int(kinetics.most) + 1, dtype=level.dtype, device=level.device)
-        return cls(
-            torch.where(there, level, torch.zeros_like(level)),
-            there,
-            precision,
-            laid(rate.clamp(min=LEAST_RATE)),
-            kinetics.kept.repeat(n_trials),
-            kinetics.gain.repeat(n_trials),
-            kinetics.first.repeat(n_trials),
-            kinetics.first_sd.repeat(n_trials),
-            torch.stack([torch.ones_like(counts), counts, counts**2]),
-            rows,
-            -torch.lgamma(counts + 1) + (0 if rows is None else _rising(rows, counts)),
-        )
-
-    def weigh(self, expected: Tensor, linear: Tensor, square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and variance of a count whose probabilities are tilted by ``exp(linear k + square k²)``, and log Σ of them."""
-        if self.shape is None:
-            slope, at_zero = expected.log(), expected
-        else:
-            slope, at_zero = (expected / (self.shape + expected)).log(), self.shape * (expected / self.shape).log1p()
-        logits = torch.addmm(self.log_weight, torch.stack([linear + slope, square], 1), self.powers[1:])
-        peak = logits.amax(1, keepdim=True)
-        # Smaller weights would be denormal numbers, whose exponentials take several times as long.
-        weights = logits.sub_(peak).clamp_(min=NEGLIGIBLE).exp_()
-        total, first, second = (weights @ self.powers.t()).unbind(1)
-        mean = first / total
-        return mean, (second / total - mean**2).clamp(min=0), total.log() + peak[:, 0] - at_zero
 
 
 @dataclass(frozen=True)
@@ -188,7 +108,7 @@ class _Belief:
     size: Tensor
 
 
-def _forward(rows: _Rows) -> tuple[list[_Belief], Tensor]:
+def _forward(rows: Rows) -> tuple[list[_Belief], Tensor]:
     mean, variance = rows.first, rows.first_sd**2
     pending, decayed = torch.zeros_like(mean), torch.zeros_like(mean)
     evidence = torch.zeros_like(mean)
@@ -207,11 +127,10 @@ def _forward(rows: _Rows) -> tuple[list[_Belief], Tensor]:
         mean = mean + torch.where(there, (1 - left) * error + left * size * count, 0.0)
         variance = torch.where(there, variance * left + (left * size) ** 2 * spread, variance)
         pending, decayed = pending * ~there, decayed * ~there
-    n_samples = rows.there.sum(0)
-    return beliefs, evidence - n_samples * (rows.unit.log() + 0.5 * math.log(2 * math.pi))
+    return beliefs, evidence
 
 
-def _backward(rows: _Rows, beliefs: list[_Belief]) -> list[Tensor]:
+def _backward(rows: Rows, beliefs: list[_Belief]) -> list[Tensor]:
     """Mean and variance of counts and of calcium, (time, row) each."""
     weight, after = torch.zeros_like(rows.kept), torch.zeros_like(rows.kept)
     pull, surer, reach = torch.zeros_like(weight), torch.zeros_like(weight), torch.ones_like(weight)
@@ -251,8 +170,3 @@ def _backward(rows: _Rows, beliefs: list[_Belief]) -> list[Tensor]:
         after = torch.where(told, left / doubt - now.mean / now.variance, after * ~there)
         weight, after, reach = rows.kept**2 * weight, rows.kept * after, rows.kept * reach
     return [torch.stack(each[::-1]) for each in zip(*found, strict=True)]
-
-
-def _rising(shape: Float[Tensor, "row"], counts: Float[Tensor, "count"]) -> Float[Tensor, "row count"]:
-    """Logarithm of ``shape (shape + 1) … (shape + k − 1)``."""
-    return torch.lgamma(shape[:, None] + counts) - torch.lgamma(shape)[:, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -38,8 +39,10 @@ AGAIN, AGAIN_FINER = 6, 0.6
 """Rounds of the first search and of those with rates, and by how much finer each one's steps are."""
 DONORS = (0.5, 0.9)
 """Ranks of the gain of channels whose kinetics are tried for all."""
-MOST = 16
+MOST_COUNTED = torch.tensor(16)
 """Greatest number of spikes between two samples that is reckoned with."""
+ROWS = 1024
+"""Channels of trials, each way to try counted for itself, that are scored in one go; fewer keep a processor less busy."""
 
 
 def spike_statistics(batch: Batch, *, bin_width: float, config: LadderConfig) -> ChannelStatistics:
@@ -62,8 +65,8 @@ def spike_statistics(batch: Batch, *, bin_width: float, config: LadderConfig) ->
     ]
     decay, noise = torch.tensor(measured, dtype=torch.float32, device=batch.device).unbind(1)
     prior_sd = indicator.log_sd if config.decay is None else None
-    first = _Search(*_some(batch, FEW), bin_width, decay, prior_sd=prior_sd).wide(noise)
-    search = _Search(values, seen, bin_width, decay, prior_sd=prior_sd)
+    first = _Search(*_some(batch, FEW), bin_width, indicator=indicator, decay=decay, prior_sd=prior_sd).wide(noise)
+    search = _Search(values, seen, bin_width, indicator=indicator, decay=decay, prior_sd=prior_sd)
     at = search.refine(first)
     (kinetics, rate), shape = search.kinetics(at), at["shape"]
     spikes = infer_spikes(values, seen, rate, kinetics, shape=shape)
@@ -86,7 +89,8 @@ def revise(models: Sequence[Ladder], batch: Batch, *, bin_width: float, config: 
     start = -bin_width / before.kept.log()
     prior = torch.full_like(start, indicator.decay) if config.decay is None else start
     prior_sd = indicator.log_sd if config.decay is None else None
-    search = _Search(values, seen, bin_width, prior, prior_sd=prior_sd, course=rates / rates.mean((0, 1)))
+    course = rates / rates.mean((0, 1))
+    search = _Search(values, seen, bin_width, indicator=indicator, decay=prior, prior_sd=prior_sd, course=course)
     kinetics, rate = search.kinetics(
         search.again({"decay": start, "baseline": before.baseline, "noise": before.noise, "gain": before.gain})
     )
@@ -102,7 +106,7 @@ def _indicator(config: LadderConfig) -> Indicator:
         raise ConfigError(
             f"indicator {config.indicator!r} is not known; set the decay in seconds (--set model.decay=0.4)"
         )
-    return indicator
+    return indicator if config.rise is None else replace(indicator, rise=config.rise)
 
 
 def _statistics(spikes: Tensor, mean: Tensor, kinetics: Kinetics) -> ChannelStatistics:
@@ -154,13 +158,14 @@ class _Search:
         values: Tensor,
         seen: Tensor,
         bin_width: float,
-        decay: Tensor,
         *,
+        indicator: Indicator,
+        decay: Tensor,
         prior_sd: float | None,
         course: Tensor | None = None,
     ):
         self.values, self.seen, self.bin_width, self.decay, self.prior_sd = values, seen, bin_width, decay, prior_sd
-        self.course = course
+        self.rise, self.course = torch.full_like(decay, indicator.rise / bin_width), course
         amount = seen.sum((0, 1)).clamp(min=1)
         self.mean = torch.where(seen, values, 0.0).sum((0, 1)) / amount
         ranks = torch.where(seen, values, torch.inf).flatten(0, 1).sort(0).values
@@ -168,7 +173,6 @@ class _Search:
 
     def wide(self, noise: Tensor) -> dict[str, Tensor]:
         """The best of all combinations, for each channel."""
-        score = torch.full_like(noise, -torch.inf)
         at = {
             "decay": self.decay,
             "baseline": self.lows[0],
@@ -176,24 +180,19 @@ class _Search:
             "gain": noise,
             "shape": torch.ones_like(noise),
         }
-        for of_noise, of_decay in product(NOISES, DECAYS if self.prior_sd else (1.0,)):
-            sd = of_noise * noise
-            for low, (_, lift) in zip(self.lows, BASELINES, strict=True):
-                for gain in GAINS:
-                    change = {
-                        "noise": sd,
-                        "decay": of_decay * self.decay,
-                        "baseline": low + lift * sd,
-                        "gain": gain * sd,
-                    }
-                    score, at = self._better(score, at, change)
-        return at
+        changes = [
+            {"noise": sd, "decay": of_decay * self.decay, "baseline": low + lift * sd, "gain": gain * sd}
+            for sd, of_decay in product([each * noise for each in NOISES], DECAYS if self.prior_sd else (1.0,))
+            for low, (_, lift) in zip(self.lows, BASELINES, strict=True)
+            for gain in GAINS
+        ]
+        return self._best(torch.full_like(noise, -torch.inf), at, changes)[1]
 
     def refine(self, at: dict[str, Tensor]) -> dict[str, Tensor]:
         """Climb from there, and again from where other channels came to: they share an indicator and a microscope."""
         score, at = self._climb(*self._multiplied(self._score(at), at))
         by_gain = at["gain"].argsort()
-        for rank in DONORS:
+        for rank in DONORS if len(by_gain) > 1 else ():
             donor = by_gain[round(rank * (len(by_gain) - 1))]
             start = {name: each[donor].expand_as(each) for name, each in at.items()}
             new, found = self._climb(self._score(start), start)
@@ -203,25 +202,28 @@ class _Search:
 
     def _multiplied(self, score: Tensor, at: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Try spikes of several times the size: those of a half or a third explain nearly as much, and are often met first."""
-        base, gain = at["baseline"], at["gain"]
-        for times, low, lift in product(MULTIPLES, (base, self.lows[0], self.lows[-1]), LIFTS):
-            change = {"gain": times * gain, "baseline": low + lift * at["noise"]}
-            score, at = self._better(score, at, change)
-        return score, at
+        bases = (at["baseline"], self.lows[0], self.lows[-1])
+        changes = [
+            {"gain": times * at["gain"], "baseline": low + lift * at["noise"]}
+            for times, low, lift in product(MULTIPLES, bases, LIFTS)
+        ]
+        return self._best(score, at, changes)
 
     def again(self, at: dict[str, Tensor]) -> dict[str, Tensor]:
         """Climb from where an earlier search came to, given the course of the rates; also along the ridge where a lower
         baseline makes up for a slower decay."""
         score = self._score(at)
         for i in range(AGAIN):
-            score, at = self._round(score, at, ["gain", "baseline", "noise"], AGAIN_FINER**i)
+            fine = AGAIN_FINER**i
+            score, at = self._round(score, at, ["gain", "baseline", "noise"], fine)
             if self.prior_sd:
-                score, at = self._round(score, at, ["decay"], AGAIN_FINER**i)
-                centre = at
+                score, at = self._round(score, at, ["decay"], fine)
+                changes = []
                 for step in SHIFTS:
-                    baseline = centre["baseline"] + AGAIN_FINER**i * step * centre["noise"]
-                    times = ((self.mean - baseline) / (self.mean - centre["baseline"])).clamp(0.5, 2.0)
-                    score, at = self._better(score, at, {"baseline": baseline, "decay": centre["decay"] * times})
+                    baseline = at["baseline"] + fine * step * at["noise"]
+                    times = ((self.mean - baseline) / (self.mean - at["baseline"])).clamp(0.5, 2.0)
+                    changes.append({"baseline": baseline, "decay": at["decay"] * times})
+                score, at = self._best(score, at, changes)
         return at
 
     def _climb(self, score: Tensor, at: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -234,26 +236,47 @@ class _Search:
         self, score: Tensor, at: dict[str, Tensor], names: list[str], fine: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         for name in names:
-            centre = at[name]
-            for step in SHIFTS if name == "baseline" else FACTORS:
-                moved = centre + fine * step * at["noise"] if name == "baseline" else centre * step**fine
-                score, at = self._better(score, at, {name: moved})
+            if name == "baseline":
+                changes = [{name: at[name] + fine * step * at["noise"]} for step in SHIFTS]
+            else:
+                changes = [{name: at[name] * step**fine} for step in FACTORS]
+            score, at = self._best(score, at, changes)
         return score, at
 
-    def _better(
-        self, score: Tensor, at: dict[str, Tensor], change: dict[str, Tensor]
+    def _best(
+        self, score: Tensor, at: dict[str, Tensor], changes: list[dict[str, Tensor]]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        tried = {**at, **change}
-        new = self._score(tried)
-        better = new > score
-        return torch.where(better, new, score), {name: torch.where(better, tried[name], at[name]) for name in at}
+        """For each channel the best of where it is, with its score, and some changes; as many at once as `ROWS` allows."""
+        size = max(1, ROWS // self.seen[:, 0].numel())
+        for start in range(0, len(changes), size):
+            tried = [{**at, **each} for each in changes[start : start + size]]
+            for one, new in zip(tried, self._scores(tried), strict=True):
+                better = new > score
+                score, at = torch.where(better, new, score), {n: torch.where(better, one[n], at[n]) for n in at}
+        return score, at
 
     def _score(self, at: dict[str, Tensor]) -> Float[Tensor, "channel"]:
-        kinetics, rate = self.kinetics(at)
-        evidence = log_evidence(self.values, self.seen, rate, kinetics, shape=at.get("shape")).sum(0)
+        return self._scores([at])[0]
+
+    def _scores(self, tried: list[dict[str, Tensor]]) -> Sequence[Float[Tensor, "channel"]]:
+        """Evidence, less what the prior of the decay takes off: each way to try laid out as channels of its own."""
+        found = [self.kinetics(at) for at in tried]
+        kinetics = Kinetics(
+            **{
+                field.name: MOST_COUNTED
+                if field.name == "most"
+                else torch.cat([getattr(each, field.name) for each, _ in found])
+                for field in fields(Kinetics)
+            }
+        )
+        rate = torch.cat([each for _, each in found], -1)
+        shape = torch.cat([at["shape"] for at in tried]) if "shape" in tried[0] else None
+        values, seen = (each.repeat(1, 1, len(tried)) for each in (self.values, self.seen))
+        evidence = log_evidence(values, seen, rate, kinetics, shape=shape).sum(0)
         if self.prior_sd:
-            evidence = evidence - 0.5 * ((at["decay"] / self.decay).log() / self.prior_sd) ** 2
-        return torch.where(evidence.isfinite(), evidence, -torch.inf)
+            decay = torch.cat([at["decay"] for at in tried])
+            evidence = evidence - 0.5 * ((decay / self.decay.repeat(len(tried))).log() / self.prior_sd) ** 2
+        return torch.where(evidence.isfinite(), evidence, -torch.inf).chunk(len(tried))
 
     def kinetics(self, at: dict[str, Tensor]) -> tuple[Kinetics, Tensor]:
         """Kinetics, and the rates in spikes per bin: one a channel, or of each bin where their course is known."""
@@ -265,6 +288,6 @@ class _Search:
         begin = level.gather(1, first)[:, 0]
         first_mean = begin.mean(0).clamp(min=0)
         first_sd = ((begin - first_mean).square().mean(0) - spread**2).clamp(min=0.01).sqrt()
-        return Kinetics(kept, at["gain"], at["baseline"], at["noise"], first_mean, first_sd, torch.tensor(MOST)), (
-            rate if self.course is None else rate * self.course
-        )
+        of_channel = (kept, at["gain"], at["baseline"], at["noise"], first_mean, first_sd)
+        kinetics = Kinetics(*of_channel, most=MOST_COUNTED, rise=self.rise)
+        return kinetics, rate if self.course is None else rate * self.course

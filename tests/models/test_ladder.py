@@ -57,7 +57,9 @@ def test_kinetics_that_took_rates_for_spikes_are_mended_when_rates_are_known(mon
     simulated = calcium(n_channels=3, conditions=16, trials_per_condition=4, seed=1, task=task)
     batch = to_batch(simulated)
     right = Kinetics(
-        *torch.tensor([np.exp(-1 / 9), 1.0, 0.0, 0.5, 0.0, 0.1])[:, None].float().expand(-1, 3), torch.tensor(16)
+        *torch.tensor([np.exp(-1 / 9), 1.0, 0.0, 0.5, 0.0, 0.1])[:, None].float().expand(-1, 3),
+        most=torch.tensor(16),
+        rise=torch.zeros(3),
     )
     wrong = replace(right, gain=2 * right.gain, baseline=right.baseline - 0.5, kept=right.kept**0.6)
     rate = torch.from_numpy(simulated["true_rates"].values).float() * simulated.attrs["bin_width"]
