@@ -18,6 +18,7 @@ from nwb_sbtt.io.dandi.origin import facts, origin_of
 from nwb_sbtt.io.dandi.places import locate
 from nwb_sbtt.io.dandi.stream import RangeFile
 from nwb_sbtt.io.dandi.transfer import Source
+from nwb_sbtt.io.digests import file_sha256
 
 CHUNK_CACHE = 64 * 2**20
 """Bytes of HDF5's cache for each data set; the default of HDF5 holds two of the chunks that are usual in NWB files."""
@@ -72,6 +73,8 @@ def place_facts(path: Path | Source) -> dict[str, str]:
 def sha256(path: Path | str) -> str:
     """SHA-256 of a file, or of a folder's files with their names in sorted order, as hexadecimal digits.
 
+    That of a large file is remembered as long as the file is left as it is; see `nwb_sbtt.io.digests`.
+
     Raises
     ------
     FileError
@@ -81,8 +84,7 @@ def sha256(path: Path | str) -> str:
     digest = hashlib.sha256()
     with _refusals(path):
         if not path.is_dir():
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return file_sha256(path)
         for each in sorted(part for part in path.rglob("*") if part.is_file()):
             with each.open("rb") as file:
                 own = hashlib.file_digest(file, "sha256")
