@@ -104,8 +104,15 @@ def main() -> None:
 
 
 def _lfads(size: Size, inputs: int) -> LFADSConfig:
-    widths = {"encoder": 64, "initial_condition": 64, "controller": 64}
-    return LFADSConfig(**widths, inputs=inputs, generator=size.generator, factors=size.factors, dropout=HIDDEN)
+    return LFADSConfig(
+        encoder=64,
+        initial_condition=64,
+        controller=64,
+        inputs=inputs,
+        generator=size.generator,
+        factors=size.factors,
+        dropout=HIDDEN,
+    )
 
 
 def _ours(size: Size, model: ModelConfig) -> Step:
