@@ -9,6 +9,8 @@ that exact arithmetic says.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -55,27 +57,37 @@ def place_events(times: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
     int array
         ``trial * n_bins + bin``, one entry for each window that holds an event; window after window, rising within each.
     """
+    return placing(grid)(times)
+
+
+def placing(grid: Grid) -> Callable[[NDArray[np.float64]], NDArray[np.intp]]:
+    """`place_events` for one grid, for many calls with some events each."""
     slack = tolerance(grid.starts, grid.stops)
-    edges = grid.starts - slack
-    first = np.searchsorted(times, edges)
-    count = np.maximum(np.searchsorted(times, grid.stops - slack) - first, 0)
-    if len(edges) == 1:
-        since = times[first[0] : first[0] + count[0]] - edges[0]
-    else:
-        ends = np.cumsum(count)
-        if len(edges) and (first[1:] == first[:-1] + count[:-1]).all():
+    edges, ends = grid.starts - slack, grid.stops - slack
+    width, n_bins = grid.bin_width, grid.n_bins
+    offsets = np.arange(len(edges)) * n_bins
+
+    def place(times: NDArray[np.float64]) -> NDArray[np.intp]:
+        first = np.searchsorted(times, edges)
+        count = np.maximum(np.searchsorted(times, ends) - first, 0)
+        stop = np.cumsum(count)
+        if len(edges) == 1:
+            since = times[first[0] : first[0] + count[0]] - edges[0]
+        elif len(edges) and (first[1:] == first[:-1] + count[:-1]).all():
             # Windows one after the other, as those of most sessions, hold neighbours: no need to gather.
-            since = times[first[0] : first[0] + ends[-1]] - np.repeat(edges, count)
+            since = times[first[0] : first[0] + stop[-1]] - np.repeat(edges, count)
         else:
-            since = times[np.arange(count.sum()) - np.repeat(ends - count - first, count)]
+            since = times[np.arange(count.sum()) - np.repeat(stop - count - first, count)]
             since -= np.repeat(edges, count)
-    since /= grid.bin_width
-    place: NDArray[np.intp] = since.astype(np.intp)
-    # Times rise, so that only the last of each window can be rounded out of it.
-    if len(place) and (place[np.cumsum(count)[count > 0] - 1] >= grid.n_bins).any():
-        np.minimum(place, grid.n_bins - 1, out=place)
-    if len(edges) > 1:
-        place += np.repeat(np.arange(len(edges)) * grid.n_bins, count)
+        since /= width
+        found: NDArray[np.intp] = since.astype(np.intp)
+        # Times rise, so that only the last of each window can be rounded out of it.
+        if len(found) and (found[stop[count > 0] - 1] >= n_bins).any():
+            np.minimum(found, n_bins - 1, out=found)
+        if len(edges) > 1:
+            found += np.repeat(offsets, count)
+        return found
+
     return place
 
 

@@ -56,15 +56,25 @@ def inside(times: NDArray[np.float64], intervals: Intervals) -> NDArray[np.bool_
 
 def select_inside(times: NDArray[np.float64], intervals: Intervals) -> NDArray[np.float64]:
     """Those of many rising moments that lie in one of the intervals, which must be as `union` gives them."""
-    first, last = np.searchsorted(times, intervals - tolerance(intervals)).T
-    if len(intervals) == 1:
+    return select_between(times, limits(intervals))
+
+
+def limits(intervals: Intervals) -> Intervals:
+    """What moments are compared with to tell whether they lie in the intervals; for `select_between`, `count_between`."""
+    return intervals - tolerance(intervals)
+
+
+def select_between(times: NDArray[np.float64], bounds: Intervals) -> NDArray[np.float64]:
+    """Those of many rising moments that lie in one of the intervals that `bounds` are the limits of."""
+    first, last = np.searchsorted(times, bounds).T
+    if len(bounds) == 1:
         return times[first[0] : last[0]]
     return np.concatenate([times[a:b] for a, b in zip(first, last, strict=True)]) if len(first) else times[:0]
 
 
-def count_inside(times: NDArray[np.float64], intervals: Intervals) -> int:
-    """How many of many rising moments lie in one of the intervals, which must be as `union` gives them."""
-    first, last = np.searchsorted(times, intervals - tolerance(intervals)).T
+def count_between(times: NDArray[np.float64], bounds: Intervals) -> int:
+    """How many of many rising moments lie in one of the intervals that `bounds` are the limits of."""
+    first, last = np.searchsorted(times, bounds).T
     return int((last - first).sum())
 
 

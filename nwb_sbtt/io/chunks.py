@@ -60,9 +60,10 @@ def read_rows(data: Any, first: int, stop: int, *, into: NDArray[Any], columns: 
 
 @dataclass(frozen=True)
 class Plain:
-    """An array that lies in one piece in an ordinary file, from byte `address` on."""
+    """An array that lies in one piece in an ordinary file, from byte `address` on; `handle` is the system's for the file."""
 
     file: h5py.h5f.FileID
+    handle: int
     address: int
 
 
@@ -81,7 +82,7 @@ def plain(data: Any) -> Plain | None:
         return None
     as_is = data.id.get_type() == h5py.h5t.py_create(data.dtype, logical=True)
     address = data.id.get_offset() if as_is else None
-    return None if address is None else Plain(file.id, int(address))
+    return None if address is None else Plain(file.id, int(file.id.get_vfd_handle()), int(address))
 
 
 def copy_bytes(stored: Plain, first: int, *, into: NDArray[Any]) -> None:
@@ -94,13 +95,9 @@ def copy_bytes(stored: Plain, first: int, *, into: NDArray[Any]) -> None:
     OSError
         If the file ends before.
     """
-    file, place, left = (
-        stored.file.get_vfd_handle(),
-        stored.address + first,
-        memoryview(into.reshape(-1).view(np.uint8).data),
-    )
+    place, left = stored.address + first, memoryview(into.reshape(-1).view(np.uint8).data)
     while len(left):
-        n_bytes = os.preadv(file, [left], place)
+        n_bytes = os.preadv(stored.handle, [left], place)
         if n_bytes == 0:
             raise OSError("the file ends before its data do: it is incomplete")
         place, left = place + n_bytes, left[n_bytes:]

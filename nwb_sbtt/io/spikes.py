@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def _seconds(slabs: Slabs, first: int, stop: int) -> NDArray[np.float64]:
 
 def _pieces(place: int, times: NDArray[np.float64]) -> Iterator[tuple[int, NDArray[np.float64]]]:
     # NaN is in no order, and infinity can only be at an end: one comparison says that all is well.
-    if len(times) and not ((times[1:] >= times[:-1]).all() and np.isfinite(times[[0, -1]]).all()):
+    if len(times) and not ((times[1:] >= times[:-1]).all() and isfinite(times[0]) and isfinite(times[-1])):
         times = np.sort(times[np.isfinite(times)])
     if len(times):
         yield place, times

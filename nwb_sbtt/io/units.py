@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -13,10 +13,18 @@ from hdmf.common import VectorIndex
 from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
-from nwb_sbtt.data.binning import place_events, tolerance
+from nwb_sbtt.data.binning import placing, tolerance
 from nwb_sbtt.data.counts import WIDTHS, Counts
 from nwb_sbtt.data.grid import Binned, Grid
-from nwb_sbtt.data.observed import Intervals, count_inside, coverage, difference, select_inside, union
+from nwb_sbtt.data.observed import (
+    Intervals,
+    count_between,
+    coverage,
+    difference,
+    limits,
+    select_between,
+    union,
+)
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.data.threads import in_threads, shares
 from nwb_sbtt.errors import DataError
@@ -92,22 +100,19 @@ class UnitsSource:
     def _counted(self, grid: Grid, observed: NDArray[np.bool_]) -> tuple[NDArray[np.float32], list[_Found]]:
         """Counts (bin, unit), and what else the spikes say."""
         # A spike on the very end of an interval belongs to it, though not to any bin within.
-        widened = {id(each): union(each + [0, 2] * tolerance(each)) for each in _distinct(self.own or ())}
+        own = {id(each): limits(union(each + [0, 2] * tolerance(each))) for each in _distinct(self.own or ())}
+        places = _Places(placing(grid), own, {id(each): limits(each) for each in _distinct(self.watched)})
         for width in WIDTHS:
             counts = Counts(len(self.channel_id), grid.shape[0] * grid.n_bins, dtype=width)
-            some = in_threads(partial(self._count, counts, grid, widened), shares(0, len(self.channel_id)))
+            some = in_threads(partial(self._count, counts, places), shares(0, len(self.channel_id)))
             found = [each for each in some if each is not None]
             if len(found) == len(some):
                 return counts.put(observed), found
             del counts
         raise DataError(f"a bin of {self.path!r} holds more spikes than can be counted: its spike times are damaged")
 
-    def _count(self, counts: Counts, grid: Grid, widened: Mapping[int, Intervals], units: range) -> _Found | None:
-        """Count the spikes of some units, and give what else they say.
-
-        None where a bin may have more spikes than `counts` can hold. `widened` are the units' own intervals, by their id,
-        with what still belongs to them.
-        """
+    def _count(self, counts: Counts, places: _Places, units: range) -> _Found | None:
+        """Count the spikes of some units, and give what else they say; None where there are more than `counts` can hold."""
         rows = self.channel_row[units.start : units.stop]
         sizes = self.bounds[rows + 1] - self.bounds[rows]
         n_parts = max(-(-int(sizes.max()) // spikes.BLOCK), 1)
@@ -116,10 +121,10 @@ class UnitsSource:
             unit = units[place]
             n_finite += len(times)
             if self.own is not None and self.own[unit] is not ALWAYS:
-                outside += len(times) - count_inside(times, widened[id(self.own[unit])])
+                outside += len(times) - count_between(times, places.own[id(self.own[unit])])
             if self.watched[unit] is not ALWAYS:
-                times = select_inside(times, self.watched[unit])
-            if not counts.add(unit, place_events(times, grid), n_parts=n_parts):
+                times = select_between(times, places.watched[id(self.watched[unit])])
+            if not counts.add(unit, places.of(times), n_parts=n_parts):
                 return None
         return _Found(int(sizes.sum()) - n_finite, outside)
 
@@ -169,6 +174,18 @@ class UnitsSource:
                 f"{outside} spikes of {self.path!r} lie outside their unit's obs_intervals and are not counted"
             )
         return tuple(notes)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """How spikes are found in bins, and in the intervals in which units were watched: limits by the intervals' id.
+
+    Those of the units' `own` intervals have what still belongs to them.
+    """
+
+    of: Callable[[NDArray[np.float64]], NDArray[np.intp]]
+    own: Mapping[int, Intervals]
+    watched: Mapping[int, Intervals]
 
 
 @dataclass(frozen=True)
