@@ -45,11 +45,15 @@ class Ladder(Conv):
         return _of_spikes(batch, spikes.mean)
 
     def misfit(self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, ""]:
-        """Negative logarithm of the density of the scored samples that are not shown, given the shown ones and the rates."""
+        """Negative logarithm of the density of the scored samples that are not shown, given the rates, and the samples before.
+
+        Not given the shown samples on both sides of a gap: counts between these are as many as it is long, and what is
+        believed of their sum is too rough to judge rates by.
+        """
         batch = _dense(batch)
-        of, rates = self._of(batch), self.rates(inference, batch)
-        shown, both = (of.evidence(batch.values, seen, rates) for seen in (batch.shown, batch.shown | batch.scored))
-        return (shown.to(dtype) - both.to(dtype)).sum()
+        seen, rates = batch.shown | batch.scored, self.rates(inference, batch)
+        density = log_evidence(batch.values, seen, rates, self._of(batch).kinetics, of=batch.scored & ~batch.shown)
+        return -density.to(dtype).sum()
 
     def estimates(self, inference: Inference, batch: Batch) -> dict[str, Tensor]:
         """Fluorescence without noise, and the spikes and rates behind it, all per bin."""
@@ -119,9 +123,6 @@ class _Lower(nn.Module):
 
     def infer(self, values: Tensor, seen: Tensor, rate: Tensor) -> Spikes:
         return infer_spikes(values, seen, rate, self.kinetics)
-
-    def evidence(self, values: Tensor, seen: Tensor, rate: Tensor) -> Tensor:
-        return log_evidence(values, seen, rate, self.kinetics)
 
 
 def _dense(batch: Batch) -> Batch:

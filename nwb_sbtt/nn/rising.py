@@ -34,12 +34,11 @@ class Belief:
 
 
 def forward(rows: Rows) -> tuple[list[Belief], Tensor]:
-    """Beliefs of all bins, from the first to the last, and the logarithm of the density of the samples in spikes."""
+    """Beliefs of all bins, and the logarithm of the density of each sample, in spikes, given those before it."""
     none = torch.zeros_like(rows.first)
     mean, covariance = (rows.first, none), (rows.first_sd**2, none, none)
     pending, decayed = none, (none, none)
-    evidence = none
-    beliefs = []
+    beliefs, densities = [], []
     for level, there, precision, rate in zip(rows.level, rows.there, rows.precision, rows.rate, strict=True):
         mean, covariance = _onward(rows, mean), _spread_onward(rows, covariance)
         light, late = _onward(rows, decayed)
@@ -50,7 +49,7 @@ def forward(rows: Rows) -> tuple[list[Belief], Tensor]:
         error = level - mean[0]
         count, spread, total = rows.weigh(pending, surprise * error * size[0], -0.5 * surprise * size[0] ** 2)
         density = total - 0.5 * surprise * error**2 + 0.5 * torch.where(there, surprise, 1.0).log()
-        evidence = evidence + torch.where(there, density, 0.0)
+        densities.append(torch.where(there, density, 0.0))
         # Without a sample, precision and with it the pull of the sample is 0.
         pull = (covariance[0] * surprise, covariance[1] * surprise)
         left = (size[0] - pull[0] * size[0], size[1] - pull[1] * size[0])
@@ -65,7 +64,7 @@ def forward(rows: Rows) -> tuple[list[Belief], Tensor]:
             (covariance[2] - pull[1] * covariance[1]).clamp(min=0) + left[1] ** 2 * spread,
         )
         pending, decayed = pending * ~there, (decayed[0] * ~there, decayed[1] * ~there)
-    return beliefs, evidence
+    return beliefs, torch.stack(densities)
 
 
 @dataclass(frozen=True)

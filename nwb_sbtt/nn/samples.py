@@ -129,9 +129,13 @@ class Rows:
         mean = first / total
         return mean, (second / total - mean**2).clamp(min=0), total.log() + peak[:, 0] - at_zero
 
-    def evidence(self, of_spikes: Tensor) -> Tensor:
-        """Logarithm of a density in the data's unit, from that in spikes and without the constants of the normal one."""
-        return of_spikes - self.there.sum(0) * (self.unit.log() + 0.5 * math.log(2 * math.pi))
+    def evidence(self, densities: Tensor, *, of: Tensor | None = None) -> Tensor:
+        """Sum of the logarithms of the samples' densities, or some samples' alone, of a row in the data's unit.
+
+        They come in spikes, and without the constants of the normal density.
+        """
+        counted = self.there if of is None else self.there & of
+        return (densities * counted).sum(0) - counted.sum(0) * (self.unit.log() + 0.5 * math.log(2 * math.pi))
 
 
 def _rising(shape: Float[Tensor, "row"], counts: Float[Tensor, "count"]) -> Float[Tensor, "row count"]:

@@ -66,12 +66,12 @@ def infer_spikes(
     with torch.no_grad():
         rows = Rows.of(fluorescence, seen, rate, kinetics, shape=shape)
         if kinetics.rises:
-            beliefs, evidence = rising.forward(rows)
+            beliefs, densities = rising.forward(rows)
             found = rising.backward(rows, beliefs)
         else:
-            of_calcium, evidence = _forward(rows)
+            of_calcium, densities = _forward(rows)
             found = _backward(rows, of_calcium)
-    return _spikes(found, rows.evidence(evidence), fluorescence.shape)
+    return _spikes(found, rows.evidence(densities), fluorescence.shape)
 
 
 def log_evidence(
@@ -81,12 +81,17 @@ def log_evidence(
     kinetics: Kinetics,
     *,
     shape: Float[Tensor, "channel"] | None = None,
+    of: Bool[Tensor, "trial time channel"] | None = None,
 ) -> Float[Tensor, "trial channel"]:
-    """Logarithm of the density of what was seen of each channel and trial, in the data's unit; see `infer_spikes`."""
+    """Logarithm of the density of what was seen of each channel and trial, in the data's unit; see `infer_spikes`.
+
+    With `of`, that of some of the samples, each given all that were seen before it.
+    """
     with torch.no_grad():
         rows = Rows.of(fluorescence, seen, rate, kinetics, shape=shape)
-        evidence = rising.forward(rows)[1] if kinetics.rises else _forward(rows)[1]
-    return rows.evidence(evidence).reshape(len(fluorescence), -1)
+        densities = rising.forward(rows)[1] if kinetics.rises else _forward(rows)[1]
+        some = None if of is None else of.transpose(0, 1).reshape(densities.shape)
+    return rows.evidence(densities, of=some).reshape(len(fluorescence), -1)
 
 
 def _spikes(found: list[Tensor], evidence: Tensor, size: torch.Size) -> Spikes:
@@ -109,10 +114,10 @@ class _Belief:
 
 
 def _forward(rows: Rows) -> tuple[list[_Belief], Tensor]:
+    """Beliefs of all bins, and the logarithm of the density of each sample, in spikes, given those before it."""
     mean, variance = rows.first, rows.first_sd**2
     pending, decayed = torch.zeros_like(mean), torch.zeros_like(mean)
-    evidence = torch.zeros_like(mean)
-    beliefs = []
+    beliefs, densities = [], []
     for level, there, precision, rate in zip(rows.level, rows.there, rows.precision, rows.rate, strict=True):
         mean, variance = rows.kept * mean, rows.kept**2 * variance + LEAST_VARIANCE
         pending, decayed = pending + rate, rows.kept * decayed + rate
@@ -122,12 +127,12 @@ def _forward(rows: Rows) -> tuple[list[_Belief], Tensor]:
         error = level - mean
         count, spread, total = rows.weigh(pending, surprise * error * size, -0.5 * surprise * size**2)
         density = total - 0.5 * surprise * error**2 + 0.5 * torch.where(there, surprise, 1.0).log()
-        evidence = evidence + torch.where(there, density, 0.0)
+        densities.append(torch.where(there, density, 0.0))
         left = 1 / (1 + variance * precision)
         mean = mean + torch.where(there, (1 - left) * error + left * size * count, 0.0)
         variance = torch.where(there, variance * left + (left * size) ** 2 * spread, variance)
         pending, decayed = pending * ~there, decayed * ~there
-    return beliefs, evidence
+    return beliefs, torch.stack(densities)
 
 
 def _backward(rows: Rows, beliefs: list[_Belief]) -> list[Tensor]:
