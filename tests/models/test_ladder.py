@@ -75,6 +75,23 @@ def test_kinetics_that_took_rates_for_spikes_are_mended_when_rates_are_known(mon
     np.testing.assert_allclose((ladder.observation.biases["session"] - before).exp().detach(), 2.0, rtol=0.3)
 
 
+def test_true_rates_fit_better_than_half_of_them_across_gaps_of_many_spikes(monkeypatch):
+    task = replace(VALPACA, n_bins=60, noise=0.2, base_rate=30.0)
+    simulated = calcium(n_channels=3, conditions=8, trials_per_condition=2, seed=1, task=task)
+    rate = torch.from_numpy(simulated["true_rates"].values).float() * simulated.attrs["bin_width"]
+    known = torch.tensor([np.exp(-1 / 9), 1.0, 0.0, 0.2, 0.0, 0.1])[:, None].float().expand(-1, 3)
+    of = Kinetics(*known, most=torch.tensor(16), rise=torch.zeros(3))
+    ladder = Ladder(LadderConfig(**SMALL), {"session": replace(blank_statistics(3), kinetics=of)})
+    whole = to_batch(simulated)
+    hidden = masks.sample_validation(whole, 0.3, torch.Generator().manual_seed(0), stretch=30)
+    batch = masks.score_only(masks.hide(whole, hidden), hidden)
+    found = {}
+    for factor in (0.5, 1.0, 2.0):
+        monkeypatch.setattr(Ladder, "rates", lambda self, inference, batch, factor=factor: factor * rate)
+        found[factor] = float(ladder.misfit(ladder(batch), batch))
+    assert found[1.0] < min(found[0.5], found[2.0])
+
+
 def test_a_ladder_that_was_interrupted_between_revisions_ends_in_the_same_numbers(data, tmp_path, monkeypatch):
     for name, less in {"GAINS": kinetics.GAINS[::8], "MULTIPLES": (1.0,), "ROUNDS": 1, "AGAIN": 1}.items():
         monkeypatch.setattr(kinetics, name, less)

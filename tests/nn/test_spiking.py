@@ -77,6 +77,19 @@ def test_counts_and_evidence_are_close_to_those_of_all_courses_together(noise, g
     assert np.median(off) < (0.2 if rise else 0.1) and max(off) < (1.5 if gaps else 0.5)
 
 
+@pytest.mark.parametrize("rise", [0.0, 1.5])
+def test_the_density_of_a_sample_is_by_how_much_it_adds_to_that_of_those_before_it(rise):
+    generator = torch.Generator().manual_seed(0)
+    of = kinetics(3, rise=rise)
+    values = torch.rand((4, 9, 3), generator=generator).double() * 2
+    seen = torch.rand(values.shape, generator=generator) < 0.7
+    rate = torch.full(values.shape, 0.4).double()
+    last = torch.arange(9)[:, None].expand_as(seen) == 6
+    before = torch.arange(9)[:, None].expand_as(seen) < 6
+    added = log_evidence(values, seen & (before | last), rate, of) - log_evidence(values, seen & before, rate, of)
+    torch.testing.assert_close(log_evidence(values, seen, rate, of, of=last), added)
+
+
 def test_a_belief_of_light_and_rise_is_that_of_calcium_where_nothing_rises():
     generator = torch.Generator().manual_seed(3)
     values, seen = (
