@@ -31,6 +31,13 @@ COVERED = 0.85
 TOO_SURE = 1.5
 """Squared errors, in units of the variance that model and Poisson noise predict, above which a model is over-confident."""
 
+SPACED = 8
+"""Bins between the samples of a channel from which on what lies between is not to be trusted, if they never come closer."""
+CLOSEST = 0.2
+"""Share of the samples that may come closer all the same; of random ones, so many come within a third of the median."""
+MANY = 10**7
+"""Entries that are looked at, or those of one trial."""
+
 
 def checks(
     ds: xr.Dataset, latents: xr.Dataset, scored: Mask, *, scores: Mapping[str, float], seen: float | None
@@ -62,6 +69,9 @@ def checks(
             found.append(_confidence(ds, latents, scored))
     if {"rates", "rates_sd"} <= set(latents) and "true_rates" in ds:
         found.append(_coverage(ds, latents, scored))
+    spaced = _spacing(ds)
+    if spaced:
+        found.append(spaced)
     if "factors" in latents:
         found.append(_factors(latents))
     if "initial_condition_sd" in latents and latents.sizes["trial"] > 1:
@@ -143,6 +153,33 @@ def _confidence(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
         )
     return _check(
         name, "ok", f"Errors on hidden entries are {ratio:.2f} times what posterior and Poisson noise predict."
+    )
+
+
+def _spacing(ds: xr.Dataset) -> Check | None:
+    """Samples that keep their distance; None where no channel is sampled twice in a trial, or all are in every bin."""
+    observed = ds["observed"].values
+    if observed.all():
+        return None
+    observed = observed[:: 1 + observed.size // MANY]
+    trial, channel, time = np.nonzero(observed.transpose(0, 2, 1))
+    apart = np.diff(time)[(np.diff(trial) == 0) & (np.diff(channel) == 0)]
+    if not len(apart):
+        return None
+    closest, usual = int(np.quantile(apart, CLOSEST)), float(np.median(apart))
+    name = "samples at all distances"
+    if closest >= max(SPACED, usual / 2):
+        return _check(
+            name,
+            "warn",
+            f"Samples of a channel are hardly ever less than {closest} bins apart, so nothing between two of them was scored: "
+            "rates may be right where they were sampled and wrong elsewhere. Take wider bins; a recording that samples at "
+            "random moments does not have this flaw.",
+        )
+    return _check(
+        name,
+        "ok",
+        f"A fifth of the samples of a channel follow the one before within {closest} bin{'s' * (closest > 1)}.",
     )
 
 

@@ -6,6 +6,8 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_sbtt.config import BandwidthConfig
+from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.simulate import lorenz
 from nwb_sbtt.errors import DataError, MismatchError
 from nwb_sbtt.evaluate.metrics import bits_per_spike
@@ -54,6 +56,22 @@ def levels(result: dict[str, Any]) -> dict[str, str]:
     return {check["name"]: check["level"] for check in result["checks"]}
 
 
+@pytest.mark.parametrize(
+    ("scheme", "k", "level"),
+    [("round_robin", 1, "warn"), ("decimate", 1, "warn"), ("speckled", 1, "ok"), ("decimate", 3, "ok")],
+)
+def test_samples_that_keep_their_distance_are_pointed_out(quick: None, scheme: Any, k: int, level: str) -> None:
+    full = lorenz(conditions=12, trials_per_condition=10, n_channels=15)
+    limited = limit_bandwidth(full, BandwidthConfig(scheme=scheme, k=k))
+    found = evaluate_latents(limited, perfect(limited), hidden_part(limited))
+    assert levels(found)["samples at all distances"] == level
+
+
+def test_without_missing_samples_nothing_is_said_of_their_distance(quick: None) -> None:
+    full = lorenz(conditions=4, trials_per_condition=10, n_channels=15)
+    assert "samples at all distances" not in levels(evaluate_latents(full, perfect(full), hidden_part(full)))
+
+
 def test_the_truth_scores_best_and_passes_every_check(ds: xr.Dataset) -> None:
     hidden = hidden_part(ds)
     result = evaluate_latents(ds, perfect(ds), hidden)
@@ -65,7 +83,7 @@ def test_the_truth_scores_best_and_passes_every_check(ds: xr.Dataset) -> None:
     assert sorted(result["scores"], key=result["scores"].__getitem__) == order
     assert result["scores"]["model"] == bits_per_spike(ds["true_rates"].values * 0.02, ds["values"].values, hidden)
     assert result["scored"] == {"trials": 24, "entries": hidden.sum(), "spikes": ds["values"].values[hidden].sum()}
-    assert set(levels(result).values()) == {"ok"} and len(result["checks"]) == 7
+    assert set(levels(result).values()) == {"ok"} and len(result["checks"]) == 8
     assert result["headline"].startswith(f"bits per spike on hidden entries {result['scores']['model']:.3f} (mean rate")
     truth = result["truth"]
     assert truth["rates_r2"]["model"] == pytest.approx(1)
