@@ -3,7 +3,8 @@
 An `xarray.Dataset` with dims ``(trial, time, channel)`` and
 
 * ``values`` float32, finite, 0 where nothing was observed; ``observed`` bool; ``exposure`` float32 in (0, 1], only where
-  some bins are observed in part;
+  some bins are observed in part; a reader may give `observed` as a view that cannot be written into, where it is the same
+  for all channels: masks are changed by a new one, as in ``ds["observed"] = ds["observed"] & kept``;
 * coords ``time`` (bin centres, seconds from the alignment event or, where nothing is aligned, from the window's start),
   ``trial_start`` (left edge of each trial's first bin, seconds on the session clock), ``channel_id`` (ids of the table,
   not row numbers), and any other trial or channel column;
@@ -15,15 +16,18 @@ The centre of bin `i` of trial `k` lies at ``trial_start[k] + (i + 0.5) * bin_wi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from nwb_sbtt.data.threads import in_threads, shares
 from nwb_sbtt.errors import DataError
 
+Part = tuple[slice, slice]
+"""Some bins of some trials."""
 Kind = Literal["units", "electrodes", "rois", "series"]
 CHECKED = 1 << 18
 """Entries looked at at once, so that what is computed from them stays in the cache."""
@@ -123,7 +127,7 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
             "nothing is observed: every entry is masked; look at `nwb-sbtt inspect` for the gaps, "
             "the observation intervals and the invalid times of the file"
         )
-    if not all(np.isfinite(part).all() for part in _parts(values)):
+    if not _everywhere(values.shape, lambda part: bool(np.isfinite(values[part]).all())):
         raise DataError(f"{int((~np.isfinite(values)).sum())} values are not finite; mask them in 'observed'")
     if _has_junk(values, observed):
         raise DataError("values outside 'observed' must be 0")
@@ -153,13 +157,21 @@ def _without_junk(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> N
 
 def _has_junk(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> bool:
     """Whether anything but 0 lies outside `observed`."""
-    pairs = zip(_parts(values), _parts(observed), strict=True)
-    return any(not seen.all() and bool(((part != 0) & ~seen).any()) for part, seen in pairs)
+
+    def clean(part: Part) -> bool:
+        seen = observed[part]
+        return bool(seen.all()) or not ((values[part] != 0) & ~seen).any()
+
+    return not _everywhere(values.shape, clean)
 
 
-def _parts(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """An array (trial, time, channel) in pieces of some bins of one trial."""
-    length = max(CHECKED // max(array.shape[2], 1), 1)
-    for trial in array:
-        for first in range(0, len(trial), length):
-            yield trial[first : first + length]
+def _everywhere(shape: tuple[int, ...], holds: Callable[[Part], bool]) -> bool:
+    """Whether something holds for all parts of an array (trial, time, channel), of about `CHECKED` entries each."""
+    length = max(CHECKED // max(shape[2], 1), 1)
+    trials = max(length // max(shape[1], 1), 1)
+    parts = [
+        (slice(trial, trial + trials), slice(first, first + length))
+        for trial in range(0, shape[0], trials)
+        for first in range(0, shape[1], length)
+    ]
+    return all(in_threads(lambda some: all(holds(parts[i]) for i in some), shares(0, len(parts))))

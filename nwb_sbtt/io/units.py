@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from hdmf.common import VectorIndex
@@ -39,6 +39,7 @@ GROUP = 64
 """Units of different intervals whose observation is put into place at once."""
 TURNED = 256
 """Bins put into place at once."""
+Shown = TypeVar("Shown", np.bool_, np.float32)
 ALWAYS = np.array([[-np.inf, np.inf]])
 
 
@@ -91,11 +92,17 @@ class UnitsSource:
         Each spike is read once, and counted in the memory of the result; see ``nwb_sbtt.data.counts``. Threads share the units.
         """
         observed, exposure = self._observation(grid)
+        shape = (*grid.shape, len(self.channel_id))
         for mask in self.masks:
-            observed &= mask.bin(grid, self.channel_row)
-        values, found = self._counted(grid, observed.reshape(-1, len(self.channel_id)))
+            observed = observed & mask.bin(grid, self.channel_row).reshape(-1, shape[2])
+        values, found = self._counted(grid, observed)
         notes = self._findings(sum(each.not_finite for each in found), sum(each.outside for each in found))
-        return Binned(values.reshape(observed.shape), observed, exposure, (*self._unrecorded(grid), *notes))
+        return Binned(
+            values.reshape(shape),
+            _of_all(observed, shape),
+            None if exposure is None else _of_all(exposure, shape),
+            (*self._unrecorded(grid), *notes),
+        )
 
     def _counted(self, grid: Grid, observed: NDArray[np.bool_]) -> tuple[NDArray[np.float32], list[_Found]]:
         """Counts (bin, unit), and what else the spikes say."""
@@ -129,25 +136,28 @@ class UnitsSource:
         return _Found(int(sizes.sum()) - n_finite, outside)
 
     def _observation(self, grid: Grid) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None]:
-        n_bins, n_units = grid.shape[0] * grid.n_bins, len(self.channel_id)
-        observed = np.empty((n_bins, n_units), dtype=bool)
+        """Whether each unit was watched in each bin, and for which share where any was so in part; arrays (bin, unit).
+
+        Where all units were watched at the same times these have one column.
+        """
+        distinct = _distinct(self.watched)
+        watched = self.watched if len(distinct) > 1 else distinct
+        shape = (grid.shape[0] * grid.n_bins, len(watched))
+        observed = np.empty(shape, dtype=bool)
         exposure: NDArray[np.float32] | None = None
         known: dict[int, NDArray[np.float32]] = {}
-        # The same for all units is put in place in one go, three times as fast.
-        size = GROUP if len(_distinct(self.watched)) > 1 else n_units
-        for first in range(0, n_units, size):
-            group = self.watched[first : first + size]
+        for first in range(0, len(watched), GROUP):
+            group = watched[first : first + GROUP]
             known = {
                 id(each): known[id(each)] if id(each) in known else _share(each, grid) for each in _distinct(group)
             }
             seen = {key: share > 0 for key, share in known.items()}
             _put(observed, first, [seen[id(each)] for each in group])
             if any(((share > 0) & (share < 1)).any() for share in known.values()):
-                exposure = np.ones(observed.shape, dtype=np.float32) if exposure is None else exposure
+                exposure = np.ones(shape, dtype=np.float32) if exposure is None else exposure
                 parts = {key: np.where(share > 0, share, np.float32(1)) for key, share in known.items()}
                 _put(exposure, first, [parts[id(each)] for each in group])
-        shape = (*grid.shape, n_units)
-        return observed.reshape(shape), None if exposure is None else exposure.reshape(shape)
+        return observed, exposure
 
     def _unrecorded(self, grid: Grid) -> tuple[str, ...]:
         """How much of what counts as observed lies where the file records nothing, for units that do not say themselves."""
@@ -285,6 +295,12 @@ def _share(intervals: Intervals, grid: Grid) -> NDArray[np.float32]:
     if intervals is ALWAYS:
         return np.ones(grid.shape[0] * grid.n_bins, dtype=np.float32)
     return coverage(intervals, grid).reshape(-1)
+
+
+def _of_all(columns: NDArray[Shown], shape: tuple[int, int, int]) -> NDArray[Shown]:
+    """An array (bin, unit), or (bin, 1) of what all units share, as (trial, time, unit); the latter takes no more memory."""
+    whole = columns.reshape(*shape[:2], columns.shape[1])
+    return whole if whole.shape == shape else np.broadcast_to(whole, shape)
 
 
 def _put(target: NDArray[Any], first: int, rows: Sequence[NDArray[Any]]) -> None:

@@ -124,7 +124,7 @@ def test_long_trains_are_read_in_pieces(monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("n_spikes", [300, 70_000])
+@pytest.mark.parametrize("n_spikes", [127, 255, 256, 300, 70_000])
 def test_crowded_bins_are_counted_to_the_last_spike(n_spikes):
     # More than a byte, and than two, can hold, in one unit of several.
     spikes = [[0.05], np.full(n_spikes, 0.15), [0.15, 0.25]]
@@ -236,8 +236,11 @@ def test_the_first_and_the_last_spike_are_found_wherever_they_are_stored(monkeyp
         assert binned(spikes)[0].span == (1.5, 8.5 + LAST_SPIKE)
 
 
-def test_memory_that_holds_few_counts_changes_none(monkeypatch):
-    random = np.random.default_rng(3)
-    spikes = [np.sort(random.uniform(0, 2, 50)).round(3) for n in range(9)]
-    tight = ReadConfig(memory_limit=4 * 20 * 4 * 2.0)
-    assert (binned(spikes, config=tight)[1].values == binned(spikes)[1].values).all()
+def test_a_mask_that_all_units_share_takes_the_memory_of_one():
+    random = np.random.default_rng(7)
+    spikes = [np.sort(random.uniform(0, 2, 60)).round(3) for _ in range(4)]
+    shared, own = [[[0.13, 0.61], [0.9, 1.4]]] * 4, [[[0.13, 0.61], [0.9, 1.4]]] * 3 + [[[0.0, 1.5]]]
+    together, apart = binned(spikes, obs_intervals=shared)[1], binned(spikes, obs_intervals=own)[1]
+    assert together.observed.strides[2] == together.exposure.strides[2] == 0
+    for name in ("values", "observed", "exposure"):
+        assert (getattr(together, name)[:, :, :3] == getattr(apart, name)[:, :, :3]).all()
