@@ -102,7 +102,7 @@ def start(model: Model, config: FitConfig, signature: dict[str, Any]) -> Model:
             continue
         else:
             value = tensors.get(_SESSION.sub(place[0], name))
-            value = None if value is None else value[place[1]]
+            value = value if value is None or not value.dim() else value[place[1]]
         if value is None or value.shape != own.shape:
             there = "nothing of that name" if value is None else str(tuple(value.shape))
             raise ConfigError(

@@ -72,13 +72,16 @@ def inspect(file: File, as_json: Json = False) -> None:
     """
     # Not by way of the verbs: they bring torch, for which a look at a file should not wait.
     from nwb_sbtt.io.candidates import inspect as inspect_file
+    from nwb_sbtt.io.dandi.places import named
     from nwb_sbtt.report.listing import table_of_candidates
 
-    found = [candidate.as_dict() for candidate in inspect_file(file)]
+    # The title of what an address means names the version that was taken.
+    place, title = named(file)
+    found = [candidate.as_dict() for candidate in inspect_file(place)]
     if as_json:
         _print_json(found)
     else:
-        typer.echo(table_of_candidates(file.name, found))
+        typer.echo(table_of_candidates(title, found))
 
 
 @app.command()
@@ -95,7 +98,8 @@ def fit(
     chop: ChopText = None,
     model: Annotated[str | None, typer.Option(help="conv, ladder, lfads or sae [default: conv]")] = None,
     likelihood: Annotated[
-        str | None, typer.Option(help="poisson, gaussian, gamma or zig [default: by the data]")
+        str | None,
+        typer.Option(help="poisson, gaussian, gamma, zig, gaussian_moments or edgeworth [default: by the data]"),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="seed of everything random [default: 0]")] = None,
     seeds: Annotated[int | None, typer.Option(help="models to fit and to average [default: 1]")] = None,

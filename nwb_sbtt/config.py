@@ -122,8 +122,8 @@ class MaskConfig(Config):
     """Lowest and highest share of the observed entries hidden from the encoder; drawn anew for each batch. None takes half;
     for a convolutional model .7 to .9 where 64 trials train, or fewer, half where 1248 do, and in between what lies between."""
     stretch: Count | None = None
-    """Bins of a channel that are hidden together. None takes single entries, and a second for a ladder: what is hidden of
-    fluorescence shows in the samples after it."""
+    """Bins of a channel that are hidden together. None takes single entries, and a second for a ladder and where moments follow
+    from rates: what is hidden of fluorescence shows in the samples after it."""
     hidden: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the observed entries of the validation trials kept from the encoder; models are compared on these."""
     held_out_channels: Share = 0.0
@@ -182,8 +182,9 @@ class FitConfig(Config):
     """All that a fit depends on, beside the data."""
 
     model: ModelConfig = ConvConfig()
-    likelihood: Literal["auto", "poisson", "gaussian", "gamma", "zig"] = "auto"
-    """Poisson for counts, gamma for positive signals, zig (zero-inflated gamma) for sizes of events, gaussian for all else."""
+    likelihood: Literal["auto", "poisson", "gaussian", "gamma", "zig", "gaussian_moments", "edgeworth"] = "auto"
+    """Poisson for counts, gamma for positive signals, zig (zero-inflated gamma) for sizes of events, gaussian for all else;
+    gaussian_moments and edgeworth for fluorescence whose moments follow from rates of spikes, two of them or four."""
     smallest_event: NotNegative | None = None
     """Size that every event exceeds, under zig, in the data's unit; None takes the coordinate `smallest_event` of the data's
     channels, and 0 where there is none."""

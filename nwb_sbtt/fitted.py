@@ -24,7 +24,6 @@ from nwb_sbtt.errors import ConfigError, FileError, MismatchError
 from nwb_sbtt.evaluate.calibration import NEUTRAL, Calibration, log_variance
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.models import Model, make_model
-from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import blank_statistics
 from nwb_sbtt.preparation import channel_names, digest_of, hidden_entries, hold_out, prepare
@@ -161,8 +160,9 @@ class Fitted:
         Returns
         -------
         Dataset
-            ``rates`` [Hz] for counts or ``mean`` in the data's unit; of a ladder ``rates`` and ``events`` (spikes per bin) too,
-            and along ``channel`` its kinetics, ``decay`` [s], ``gain``, ``baseline`` and ``noise``;
+            ``rates`` [Hz] for counts or ``mean`` in the data's unit; where fluorescence follows from spikes ``rates`` too, and
+            along ``channel`` its kinetics, ``decay`` [s], ``gain``, ``baseline`` and ``noise``; of a ladder ``events`` (spikes
+            per bin);
             ``factors``, ``initial_condition``, with a controller ``inputs``, each with its posterior ``_sd`` where the model
             has one, and ``observed``; labelled as `ds`. Of an ensemble, rates and means are averages over its members (see
             `nwb_sbtt.ensemble.combine`), and the latents are those of the member with the best validation score, which the
@@ -274,10 +274,10 @@ class Fitted:
         return latents.assign_coords(self._kinetics(batch.session, width))
 
     def _kinetics(self, session: str, bin_width: float) -> dict[str, tuple[str, np.ndarray]]:
-        """What a ladder found of each channel's calcium: `decay` [s], and in the data's unit `gain`, `baseline`, `noise`."""
-        if not isinstance(self.model, Ladder):
-            return {}
+        """What was found of each channel's calcium: `decay` [s], and in the data's unit `gain`, `baseline`, `noise`."""
         found = self.model.kinetics(session)
+        if found is None:
+            return {}
         of_channel = {
             "decay": -bin_width / found.kept.log(),
             "rise": bin_width * found.rise,

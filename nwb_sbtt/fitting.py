@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from nwb_sbtt.fitted import Fitted, Member, device_of
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
-from nwb_sbtt.preparation import prepare, signature_of, stretch_of, train_and_valid
+from nwb_sbtt.preparation import OF_RATES, prepare, signature_of, stretch_of, train_and_valid
 from nwb_sbtt.runfolder import CALIBRATION, claim, fail, members, mend
 from nwb_sbtt.textfiles import write_text
 from nwb_sbtt.train.kinetics import revise, spike_statistics
@@ -169,4 +169,8 @@ def _statistics(batch: Batch, config: FitConfig, session: Mapping[str, Any]) -> 
     if isinstance(config.model, LadderConfig):
         return spike_statistics(batch, bin_width=session["bin_width"], config=config.model)
     smallest = torch.tensor(session["smallest_event"]) if "smallest_event" in session else None
-    return channel_statistics(batch, smallest=smallest)
+    of = channel_statistics(batch, smallest=smallest)
+    if config.likelihood not in OF_RATES:
+        return of
+    found = spike_statistics(batch, bin_width=session["bin_width"], config=LadderConfig())
+    return replace(of, kinetics=found.kinetics)

@@ -20,7 +20,9 @@ from nwb_sbtt.errors import DataError
 from nwb_sbtt.train import checkpoint
 
 TOGETHER = 1.0
-"""Seconds of fluorescence that are hidden together."""
+"""Seconds of fluorescence that are hidden together where spikes are to be told from it."""
+OF_RATES = ("gaussian_moments", "edgeworth")
+"""Likelihoods of fluorescence that follows from rates of spikes."""
 
 
 def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
@@ -67,6 +69,12 @@ def _check_values(ds: xr.Dataset, config: FitConfig) -> None:
         raise DataError(
             f"a ladder takes fluorescence, and these are {what} under likelihood {likelihood!r}; leave the likelihood open and "
             "read fluorescence, or choose model 'conv'"
+        )
+    if likelihood in OF_RATES and (ds.attrs.get("unit") == "counts" or ds.attrs.get("signal") == "events"):
+        what = "counts" if ds.attrs.get("unit") == "counts" else "events"
+        raise DataError(
+            f"likelihood {likelihood!r} takes fluorescence, and these are {what}; leave the likelihood open, which suits them, "
+            "or read fluorescence"
         )
     negative = int((values < 0).sum())
     if negative and likelihood in ("poisson", "zig"):
@@ -131,7 +139,8 @@ def stretch_of(config: FitConfig, bin_width: float) -> int:
     """Bins of a channel that are hidden together."""
     if config.masks.stretch is not None:
         return config.masks.stretch
-    return max(1, round(TOGETHER / bin_width)) if isinstance(config.model, LadderConfig) else 1
+    of_spikes = isinstance(config.model, LadderConfig) or config.likelihood in OF_RATES
+    return max(1, round(TOGETHER / bin_width)) if of_spikes else 1
 
 
 def channel_names(ds: xr.Dataset) -> list[str]:

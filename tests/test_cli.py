@@ -181,7 +181,7 @@ def test_too_few_trials_are_refused(refused, source, tmp_path):
         (["--bin-width", "1e-12"], "more than this machine can hold"),
         (["--bin-width", "wide"], "Invalid value for '--bin-width'"),
         (["--model", "rnn"], "'model' cannot be 'rnn'; expected one of 'sae', 'lfads'"),
-        (["--likelihood", "cauchy"], "'poisson', 'gaussian', 'gamma' or 'zig'"),
+        (["--likelihood", "cauchy"], "'zig', 'gaussian_moments' or 'edgeworth'"),
         (["--seed", "-1"], "greater than or equal to 0"),
         (["--seed", "x"], "Invalid value for '--seed'"),
         (["--seeds", "0"], "'seeds' is 0"),

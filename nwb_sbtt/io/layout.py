@@ -172,9 +172,11 @@ def _check_variables(latents: xr.Dataset, expected: dict[str, tuple[str, ...]]) 
         raise DataError(f"cannot write {_listed(unknown)}: known are {_listed(expected)}; use Dataset.drop_vars")
     if "observed" not in present:
         raise DataError("the Dataset has no 'observed': without it nobody can tell which entries were measured")
-    if (set(ESTIMATES) <= present and "events" not in present) or not present - {"observed"}:
+    of_spikes = "events" in present or "gain" in latents.coords
+    if (set(ESTIMATES) <= present and not of_spikes) or not present - {"observed"}:
         raise DataError(
-            f"the Dataset holds {_listed(sorted(present))}; expected 'rates' or 'mean' (both beside 'events'), 'factors', …"
+            f"the Dataset holds {_listed(sorted(present))}; expected 'rates' or 'mean' (both beside 'events', or where "
+            "channels have a 'gain'), 'factors', …"
         )
     if orphans := [
         each for each in sorted(present) if each.endswith("_sd") and each.removesuffix("_sd") not in present

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.likelihoods import Observation
+from nwb_sbtt.nn.spiking import Kinetics
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,16 @@ class Model(nn.Module, ABC):
         return self.observation.total(inference.factors, batch, dtype=dtype)
 
     def estimates(self, inference: Inference, batch: Batch) -> dict[str, Float[Tensor, "trial time channel"]]:
-        """What is expected of every entry in the data's unit, ``expected``, and with ``expected_sd`` how surely."""
-        of_factors = self.observation.expected(inference.factors, batch.session)
-        if inference.factor_variance is None:
-            return {"expected": of_factors}
-        sd = self.observation.expected_sd(inference.factors, inference.factor_variance, batch.session)
-        return {"expected": of_factors, "expected_sd": sd}
+        """What is expected of every entry in the data's unit, ``expected``, with ``expected_sd``; and what lies behind it."""
+        factors, variance, session = inference.factors, inference.factor_variance, batch.session
+        found = {"expected": self.observation.expected(factors, session)}
+        if variance is not None:
+            found["expected_sd"] = self.observation.expected_sd(factors, variance, session)
+        return found | self.observation.behind(factors, variance, session)
+
+    def kinetics(self, session: str) -> Kinetics | None:
+        """How fluorescence is taken to follow spikes, where the model says so."""
+        return self.observation.kinetics(session)
 
     @abstractmethod
     def recurrent_weights(self) -> list[Tensor]:

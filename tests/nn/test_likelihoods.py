@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 
 from nwb_sbtt.batch import to_sparse
-from nwb_sbtt.nn.channels import channel_statistics
+from nwb_sbtt.nn.channels import blank_statistics, channel_statistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Gamma, Gaussian, Poisson
 from tests.batches import make_batch, make_masked_batch
 
@@ -70,7 +70,8 @@ def test_a_silent_channel_keeps_a_finite_log_rate():
 @pytest.mark.parametrize("likelihood", LIKELIHOODS.values())
 def test_the_total_ignores_junk_where_nothing_is_scored(likelihood):
     batch = make_masked_batch(missing=0.5, seed=0)
-    observation = likelihood({"session": channel_statistics(batch)}, 3)
+    of = replace(channel_statistics(batch), kinetics=blank_statistics(batch.shape[2]).kinetics)
+    observation = likelihood({"session": of}, 3)
     junk = replace(batch, values=batch.values.masked_fill(~batch.observed, 1e6))
     found = []
     for each in (batch, junk):

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import dot, spread
-from nwb_sbtt.nn.likelihoods.base import Linear, Observation
+from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 
 LEAST_SHARE = 1e-4
 """Share of a channel's overall variance below which no spread is taken to lie."""
 
 
-class Curved(Observation):
+class Curved(EntryByEntry):
     """To first order: the variance of the expected value is that of its tangent at the expected factors."""
 
     costly = True

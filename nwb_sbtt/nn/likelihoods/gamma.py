@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.likelihoods.base import SCALE, Linear
 from nwb_sbtt.nn.likelihoods.curved import Curved
+from nwb_sbtt.nn.likelihoods.entrywise import SCALE, Linear
 
 LEAST = 1e-5
 """Least share of its greatest value that a parameter takes."""

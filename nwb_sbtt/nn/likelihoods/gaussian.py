@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import dot, spread
-from nwb_sbtt.nn.likelihoods.base import Linear, Observation
+from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 
 
-class Gaussian(Observation):
+class Gaussian(EntryByEntry):
     """Values around ``(W f + b) · sd`` with a learned noise sd per channel.
 
     A term is ``½ log 2π + log σ + (x − μ)² / 2σ²`` with x, μ and σ in units of the channel's own sd.

@@ -9,13 +9,11 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import dot
-from nwb_sbtt.nn.likelihoods.base import MOST_LOG_VARIANCE, Linear, Observation
-
-MAX_LOG_RATE = 10.0
-"""Natural logarithm of the highest expected count per bin; keeps `exp` finite early in training."""
+from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE
+from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 
 
-class Poisson(Observation):
+class Poisson(EntryByEntry):
     """Counts with rate ``exp(W f + b)`` per whole bin; a bin observed in part has that share of the rate.
 
     A term is ``λ e − k log(λ e)`` for count k, rate λ per bin and exposure e: without the constant ``log k!``, which no

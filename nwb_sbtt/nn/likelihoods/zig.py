@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.likelihoods.base import Linear
 from nwb_sbtt.nn.likelihoods.curved import Curved
+from nwb_sbtt.nn.likelihoods.entrywise import Linear
 from nwb_sbtt.nn.likelihoods.gamma import LEAST_UNIT, SMALLEST, bounded, first_gamma, gamma_terms
 
 MOST_LOGIT = 15.0

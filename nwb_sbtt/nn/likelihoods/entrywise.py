@@ -1,0 +1,143 @@
+"""Observation models of which each entry has a term of its own, given the factors of its bin."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.nn.entries import dot, gather_sum, gather_terms, spread, sum_terms
+from nwb_sbtt.nn.likelihoods.base import Observation
+from nwb_sbtt.nn.spiking import Kinetics
+
+SCALE, SCALE_PRIOR = 20.0, 1e-4
+"""Mean and precision of the prior on a channel's scales (Zhu et al. 2022)."""
+
+Linear = tuple[Tensor, ...]
+"""What each of the read-outs gives at the entries."""
+
+
+class EntryByEntry(Observation):
+    """A likelihood says what the term of an entry is, and what is expected of it; in a sparse batch no others are made."""
+
+    costly: ClassVar[bool] = False
+    """Whether a term costs so much that, on a CPU, entries nobody asked for are left out of a dense batch first."""
+
+    @abstractmethod
+    def _scales(self, session: str) -> tuple[Tensor, ...]:
+        """Trained scales of the channels, in multiples of where their prior has its mean."""
+
+    @abstractmethod
+    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+        """What `_terms` must know of each channel beside the read-outs."""
+
+    @abstractmethod
+    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        """Negative log-likelihood, entry by entry."""
+
+    def prior(self, session: str) -> Float[Tensor, ""]:
+        """Penalty of the scales of the channels, to be added to the mean term of an entry."""
+        penalties = [SCALE_PRIOR * ((SCALE * (scale - 1)) ** 2).sum() / 2 for scale in self._scales(session)]
+        return torch.stack(penalties).sum() if penalties else self.biases[session].new_zeros(())
+
+    def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
+        """Negative log-likelihood of each entry, in nats."""
+        return self._terms(self._linear_at(factors, batch), batch.values, batch.exposure, *self._spread(batch))
+
+    def _linear_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Linear:
+        return tuple(dot(factors, w, bias=b, batch=batch) for w, b in self.read_outs(batch.session))
+
+    def _picks(self, batch: Batch) -> bool:
+        # Not on a GPU: it would have to wait for the number of entries, and time is not lost in terms there.
+        return self.costly and batch.entries is None and batch.values.is_cpu
+
+    def _pick(
+        self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, marked: Bool[Tensor, "trial time channel"]
+    ) -> tuple[Tensor, Linear, Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """Of the marked entries of a dense batch alone: places, read-outs, values, exposure, and what their channels have."""
+        places = marked.reshape(-1).nonzero()[:, 0]
+
+        def picked(each: Tensor) -> Tensor:
+            return each.reshape(-1).index_select(0, places)
+
+        linear = tuple(picked(each) for each in self._linear_at(factors, batch))
+        exposure = None if batch.exposure is None else picked(batch.exposure)
+        channels = places % batch.shape[2]
+        of_channel = tuple(each.index_select(0, channels) for each in self._of_channel(batch.session))
+        return places, linear, picked(batch.values), exposure, of_channel
+
+    def _spread(self, batch: Batch) -> tuple[Tensor, ...]:
+        return tuple(spread(each, batch=batch) for each in self._of_channel(batch.session))
+
+    def total(
+        self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, ""]:
+        """Sum of `nll` over the scored entries. Junk elsewhere has no effect, on gradients either."""
+        if self._picks(batch):
+            _, linear, values, exposure, of_channel = self._pick(factors, batch, marked=batch.scored)
+            return self._terms(linear, values, exposure, *of_channel).sum(dtype=dtype)
+        if batch.entries is None:
+            nll = self.nll(factors, batch)
+            return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=dtype)
+        read_outs, of_channel = self.read_outs(batch.session), self._of_channel(batch.session)
+        return sum_terms(self._terms, factors, read_outs=read_outs, of_channel=of_channel, batch=batch).to(dtype)
+
+    def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
+        """Expected value of each entry of the batch, for its exposure, in the data's unit."""
+        return self._expected(self._linear_at(factors, batch), batch.exposure, *self._spread(batch))
+
+    def sum_residuals(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        batch: Batch,
+        *,
+        into: Float[Tensor, "channel width"],
+    ) -> Float[Tensor, "trial time width"]:
+        """Sum by `into` how far the shown entries of each bin are from what is expected of them."""
+        if self._picks(batch):
+            places, linear, values, exposure, of_channel = self._pick(factors, batch, marked=batch.shown)
+            found = values - self._expected(linear, exposure, *(each.detach() for each in of_channel))
+            residual = found.new_zeros(batch.values.numel()).index_copy(0, places, found)
+            return gather_sum(residual.reshape(batch.shape), into, batch=batch)
+        if batch.entries is None:
+            # As in a sparse batch, what channels have beside the read-outs does not learn from feedback.
+            fixed = (each.detach() for each in self._of_channel(batch.session))
+            expected = self._expected(self._linear(factors, batch.session), batch.exposure, *fixed)
+            residual = batch.values - expected
+            return gather_sum(torch.where(batch.shown, residual, torch.zeros_like(residual)), into, batch=batch)
+
+        def residuals(linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+            return values - self._expected(linear, exposure, *of_channel)
+
+        read_outs, of_channel = self.read_outs(batch.session), self._of_channel(batch.session)
+        return gather_terms(residuals, factors, read_outs=read_outs, of_channel=of_channel, into=into, batch=batch)
+
+    @abstractmethod
+    def _expected(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+        """Expected value, entry by entry."""
+
+    def expected(
+        self, factors: Float[Tensor, "trial time factor"], session: str
+    ) -> Float[Tensor, "trial time channel"]:
+        """Expected value of each entry over a whole bin, in the data's unit."""
+        return self._expected(self._linear(factors, session), None, *self._of_channel(session))
+
+    def _linear(self, factors: Float[Tensor, "trial time factor"], session: str) -> Linear:
+        return tuple(nn.functional.linear(factors, w, b) for w, b in self.read_outs(session))
+
+    def behind(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        variance: Float[Tensor, "trial time factor"] | None,
+        session: str,
+    ) -> dict[str, Float[Tensor, "trial time channel"]]:
+        """Nothing."""
+        return {}
+
+    def kinetics(self, session: str) -> Kinetics | None:
+        """None: spikes play no part."""
+        return None

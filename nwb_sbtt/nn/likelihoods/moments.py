@@ -1,0 +1,183 @@
+"""Fluorescence whose moments follow from the rates of spikes: what likelihoods made of these have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import fields
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.entries import gather_sum, spread
+from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Observation
+from nwb_sbtt.nn.spiking import Kinetics
+
+LEAST_RATE = 1e-3
+"""Least mean rate that a channel starts from, in spikes a bin."""
+NEGLIGIBLE = 1e-9
+"""Share of the calcium that is as good as none."""
+
+Cumulants = tuple[Float[Tensor, "trial time channel"], ...]
+
+
+class Moments(Observation):
+    """Shot noise: Poisson spikes of rate ``λ = exp(W f + b)`` per bin, each of which leaves calcium that decays.
+
+    By Campbell's theorem the n-th cumulant of calcium, in units of what a spike adds, is ``κ_n(t) = Σ_k γ^(n k) λ_(t−k)``,
+    where γ is what is left after a bin; the noise of the samples adds to κ_2, and so does what is not known of the calcium
+    that a trial begins with, whose mean adds to κ_1. Decay, spike size, baseline and noise of each channel are measured before
+    training, as a ladder's are, and stay. A likelihood takes the samples of a trial as independent given the rates: what
+    several of them share of the same spikes is counted several times.
+    """
+
+    n_parameters = 1
+    order: ClassVar[int]
+    """How many cumulants the density is made of."""
+
+    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
+        super().__init__(statistics, factors)
+        for session, of in statistics.items():
+            for name, each in _of_channel(of).items():
+                self.register_buffer(f"{name}_{session}", each.clone())
+
+    def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+        found = _of_channel(of)
+        rate = (of.mean - found["baseline"]) / found["gain"] * (1 - found["kept"])
+        return (rate.clamp(min=LEAST_RATE).log(),)
+
+    @abstractmethod
+    def _terms(self, level: Tensor, cumulants: tuple[Tensor, ...]) -> Tensor:
+        """Negative log-density, entry by entry, of a sample in units of what a spike adds above the baseline."""
+
+    def rates(self, factors: Float[Tensor, "trial time factor"], session: str) -> Float[Tensor, "trial time channel"]:
+        """Spikes expected of each bin."""
+        ((weights, bias),) = self.read_outs(session)
+        rates: Tensor = nn.functional.linear(factors, weights, bias).clamp(max=MAX_LOG_RATE).exp()
+        return rates
+
+    def cumulants(self, rates: Float[Tensor, "trial time channel"], session: str) -> Cumulants:
+        """As many as the likelihood takes, of samples in units of what a spike adds above the baseline."""
+        kept, noise = self._of(session, "kept"), self._of(session, "noise") / self._of(session, "gain")
+        bins = torch.arange(1, rates.shape[1] + 1, device=rates.device, dtype=rates.dtype)[:, None]
+        found = [filtered(rates, kept**n) for n in range(1, self.order + 1)]
+        found[0] = found[0] + kept**bins * self._of(session, "first")
+        found[1] = found[1] + kept ** (2 * bins) * self._of(session, "first_sd") ** 2 + noise**2
+        return tuple(found)
+
+    def prior(self, session: str) -> Float[Tensor, ""]:
+        """None."""
+        return torch.zeros((), device=self.biases[session].device)
+
+    def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
+        """Negative log-density of each entry in units of what a spike adds, in nats."""
+        cumulants = self.cumulants(self.rates(factors, batch.session), batch.session)
+        return self._terms(self._level(batch), tuple(_at(each, batch) for each in cumulants))
+
+    def total(
+        self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, ""]:
+        """Sum of `nll` over the scored entries. Junk elsewhere has no effect, on gradients either."""
+        nll = self.nll(factors, batch)
+        return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=dtype)
+
+    def spread_total(
+        self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
+    ) -> Float[Tensor, ""]:
+        """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the sample and of not knowing its mean μ."""
+        rates = self.rates(factors.detach(), batch.session).detach()
+        mean, own, *_ = (_at(each, batch) for each in self.cumulants(rates, batch.session))
+        doubt = filtered(
+            rates * self._relative_sd(variance, batch.session, fixed=True), self._of(batch.session, "kept")
+        )
+        total = own + _at(doubt, batch) ** 2
+        misfit = 0.5 * total.log() + 0.5 * (self._level(batch) - mean) ** 2 / total
+        return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
+
+    def expected(
+        self, factors: Float[Tensor, "trial time factor"], session: str
+    ) -> Float[Tensor, "trial time channel"]:
+        """Fluorescence without noise, in the data's unit."""
+        mean = self.cumulants(self.rates(factors, session), session)[0]
+        return self._of(session, "baseline") + self._of(session, "gain") * mean
+
+    def expected_sd(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        variance: Float[Tensor, "trial time factor"],
+        session: str,
+    ) -> Float[Tensor, "trial time channel"]:
+        """That of calcium from lognormal rates that are off together in neighbouring bins."""
+        sd = self.rates(factors, session) * self._relative_sd(variance, session)
+        return self._of(session, "gain") * filtered(sd, self._of(session, "kept"))
+
+    def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
+        """Fluorescence without noise of each entry of the batch, in the data's unit."""
+        return _at(self.expected(factors, batch.session), batch)
+
+    def sum_residuals(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        batch: Batch,
+        *,
+        into: Float[Tensor, "channel width"],
+    ) -> Float[Tensor, "trial time width"]:
+        """Sum by `into` how far the shown entries of each bin are from what is expected of them."""
+        residual = batch.values - self.expected_at(factors, batch)
+        return gather_sum(torch.where(batch.shown, residual, torch.zeros_like(residual)), into, batch=batch)
+
+    def behind(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        variance: Float[Tensor, "trial time factor"] | None,
+        session: str,
+    ) -> dict[str, Float[Tensor, "trial time channel"]]:
+        """Spikes expected of each bin, ``rates``, and how surely."""
+        rates = self.rates(factors, session)
+        return {"rates": rates} | (
+            {} if variance is None else {"rates_sd": rates * self._relative_sd(variance, session)}
+        )
+
+    def kinetics(self, session: str) -> Kinetics:
+        """As measured before training."""
+        return Kinetics(**{field.name: self.get_buffer(f"{field.name}_{session}") for field in fields(Kinetics)})
+
+    def _of(self, session: str, name: str) -> Float[Tensor, "channel"]:
+        return self.get_buffer(f"{name}_{session}")
+
+    def _level(self, batch: Batch) -> Float[Tensor, "*entry"]:
+        baseline, gain = (spread(self._of(batch.session, name), batch=batch) for name in ("baseline", "gain"))
+        return (batch.values - baseline) / gain
+
+    def _relative_sd(self, variance: Tensor, session: str, *, fixed: bool = False) -> Tensor:
+        """Sd of a lognormal rate, as a share of it."""
+        table = self.weights[session] ** 2
+        log_variance = nn.functional.linear(variance, table.detach() if fixed else table)
+        return log_variance.clamp(max=MOST_LOG_VARIANCE).expm1().sqrt()
+
+
+def filtered(rates: Float[Tensor, "trial time channel"], kept: Float[Tensor, "channel"]) -> Tensor:
+    """``Σ_k kept^k rates_(t−k)``, made as ``Π_j (1 + kept^(2^j) L^(2^j))`` with the lag L of a bin: in few steps."""
+    total, step = rates, 1
+    while step < rates.shape[1]:
+        left = kept**step
+        left = torch.where(left > NEGLIGIBLE, left, torch.zeros_like(left))
+        total = total + left * nn.functional.pad(total[:, :-step], (0, 0, step, 0))
+        step *= 2
+    return total
+
+
+def _of_channel(of: ChannelStatistics) -> dict[str, Tensor]:
+    assert of.kinetics is not None
+    return {field.name: getattr(of.kinetics, field.name) for field in fields(Kinetics)}
+
+
+def _at(box: Float[Tensor, "trial time channel"], batch: Batch) -> Float[Tensor, "*entry"]:
+    """What a box holds at the entries of a batch."""
+    if batch.entries is None:
+        return box
+    flat, channels = box.flatten(0, 1), batch.entries.channels
+    return torch.cat([flat[block.rows, channels[block.entries].long()] for block in batch.entries.blocks()])

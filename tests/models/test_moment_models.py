@@ -1,0 +1,116 @@
+"""Models of fluorescence whose moments follow from rates, from a file to a file."""
+
+from dataclasses import replace
+
+import numpy as np
+import pynwb
+import pytest
+import torch
+from pynwb import NWBHDF5IO
+
+import nwb_sbtt as sb
+from nwb_sbtt import fitting, verbs
+from nwb_sbtt.config import Chop, ConvConfig, FitConfig, LadderConfig, LFADSConfig, ReadConfig, override
+from nwb_sbtt.data.imaging import LADDER, calcium
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.results import read_result
+from nwb_sbtt.nn.channels import blank_statistics
+from nwb_sbtt.nn.spiking import Kinetics
+from nwb_sbtt.preparation import stretch_of
+from nwb_sbtt.train import kinetics
+from nwb_sbtt.train.trackers import Silent
+from tests.io.test_events import dff as relative
+from tests.io.test_events import light, write
+
+SMALL = {
+    **dict.fromkeys(("read_in", "encoder", "initial_condition", "generator"), 8),
+    **{"inputs": 0, "factors": 3, "smoothing": (2.0,)},
+}
+
+CONV = ConvConfig(read_in=8, width=8, layers=2, groups=4, reach=16, factors=4)
+LFADS = LFADSConfig(read_in=8, encoder=16, initial_condition=8, generator=16, controller=8, factors=3)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return calcium(n_channels=10, conditions=2, trials_per_condition=30, seed=3, task=replace(LADDER, n_bins=40))
+
+
+def config(likelihood, *settings):
+    return override(FitConfig(model=LFADSConfig(**SMALL), likelihood=likelihood, samples=4), list(settings))
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Kinetics as they are, which takes no time to find."""
+
+    def of_truth(batch, *, bin_width, config):
+        n_channels = batch.shape[2]
+        values = {"kept": 0.75, "gain": 1.0, "baseline": 0.0, "noise": 0.2, "first": 0.0, "first_sd": 0.1, "rise": 0.0}
+        found = Kinetics(
+            **{name: torch.full((n_channels,), each) for name, each in values.items()}, most=torch.tensor(16)
+        )
+        return replace(blank_statistics(n_channels), kinetics=found)
+
+    monkeypatch.setattr(fitting, "spike_statistics", of_truth)
+
+
+@pytest.fixture
+def brief_search(monkeypatch):
+    """A search of kinetics that takes a second and finds less."""
+    less = {"GAINS": kinetics.GAINS[::5], "MULTIPLES": (1.0,), "NOISES": (1.0,), "BASELINES": kinetics.BASELINES[:2]}
+    for name, value in {**less, "ROUNDS": 1, "DONORS": ()}.items():
+        monkeypatch.setattr(kinetics, name, value)
+
+
+@pytest.mark.parametrize(("likelihood", "model"), [("gaussian_moments", CONV), ("edgeworth", LFADS)])
+def test_rates_and_fluorescence_come_out_of_fluorescence(data, likelihood, model, measured, tmp_path):
+    settings = override(FitConfig(model=model, likelihood=likelihood), ["train.epochs=20", "train.learning_rate=0.02"])
+    fitted = sb.fit(data, settings, run_dir=tmp_path / "run", tracker=Silent())
+    latents = fitted.infer(data)
+    true, rates = data["true_rates"].values, latents["rates"].values
+    assert ((rates - true) ** 2).mean() < 0.7 * ((true.mean((0, 1)) - true) ** 2).mean()
+    assert np.corrcoef(latents["mean"].values.ravel(), data["true_calcium"].values.ravel())[0, 1] > 0.6
+    assert {"rates_sd", "mean_sd", "factors"} <= set(latents)
+    assert "events" not in latents
+    np.testing.assert_allclose(latents["decay"], -0.1 / np.log(0.75), rtol=1e-5)
+    again = sb.load(fitted.run_dir).infer(data)
+    np.testing.assert_array_equal(again["rates"].values, latents["rates"].values)
+    np.testing.assert_array_equal(again["decay"].values, latents["decay"].values)
+
+
+def test_a_second_of_a_channel_is_hidden_together():
+    assert stretch_of(config("edgeworth"), 0.1) == 10
+    assert stretch_of(config("gaussian"), 0.1) == 1
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian_moments", "edgeworth"])
+def test_moments_of_counts_or_of_events_are_refused(data, likelihood, tmp_path):
+    for given, what in ((sb.lorenz(conditions=2), "counts"), (data.assign_attrs(signal="events"), "events")):
+        with pytest.raises(DataError, match=f"takes fluorescence, and these are {what}"):
+            sb.fit(given, config(likelihood), run_dir=tmp_path / "run")
+    with pytest.raises(DataError, match="a ladder takes fluorescence"):
+        sb.fit(data, FitConfig(model=LadderConfig(), likelihood=likelihood), run_dir=tmp_path / "run")
+
+
+def test_a_fit_starts_from_another_one_with_its_kinetics(data, measured, tmp_path):
+    first = sb.fit(data, config("edgeworth", "train.epochs=1"), run_dir=tmp_path / "first", tracker=Silent())
+    settings = config("edgeworth", "train.epochs=1", f"init.run_dir={tmp_path / 'first'}", "init.channels=same")
+    second = sb.fit(data, settings, run_dir=tmp_path / "second", tracker=Silent())
+    assert (first.model.kinetics("session0").gain == second.model.kinetics("session0").gain).all()
+
+
+def test_rates_found_in_a_file_of_fluorescence_are_written_beside_it(brief_search, tmp_path):
+    recorded = write(tmp_path / "dff.nwb", relative(light()[0]))
+    said, output = [], verbs.Output(tmp_path / "out.nwb")
+    settings, read = config("edgeworth", "train.epochs=2"), ReadConfig(cut=Chop(length=5.0))
+    verbs.fit_files([recorded], read, settings, run_dir=tmp_path / "run", output=output, say=said.append)
+    assert any("the edgeworth likelihood takes it as it is" in line for line in said)
+    assert not pynwb.validate(path=str(output.path))
+    found = read_result(output.path)
+    with NWBHDF5IO(output.path, "r") as io:
+        module = io.read().processing["ophys"]
+        assert {"sbtt_mean", "sbtt_rates", "sbtt_factors"} <= set(module.data_interfaces)
+        assert module["sbtt_rates"].unit == "Hz" and "sbtt_events" not in module.data_interfaces
+        np.testing.assert_array_equal(module["sbtt_channels"]["gain"].data[:], found["gain"].values)
+    assert (found["rates"].values > 0).all() and np.isfinite(found["mean"].values).all()
