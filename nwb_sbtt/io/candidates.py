@@ -14,6 +14,7 @@ from nwb_sbtt.data.observed import Intervals, difference, total, union
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.clock import BLOCK, GAP, REGULAR, sample_clock
+from nwb_sbtt.io.dandi.transfer import Source
 from nwb_sbtt.io.files import open_nwb
 from nwb_sbtt.io.masks import stored_masks
 from nwb_sbtt.io.selection import RESULTS, Found, find_series
@@ -90,7 +91,7 @@ class Candidate:
         return {name: list(each) if isinstance(each, tuple) else each for name, each in values.items()}
 
 
-def inspect(path: Path | str) -> list[Candidate]:
+def inspect(path: Path | str | Source) -> list[Candidate]:
     """List every series of a file that can be fitted, wherever it lies.
 
     Of very large series parts are looked at, and the numbers are marked as estimates. A series whose times cannot be
@@ -98,8 +99,8 @@ def inspect(path: Path | str) -> list[Candidate]:
 
     Parameters
     ----------
-    path : Path or str
-        NWB file, HDF5 or Zarr.
+    path : Path, str or Source
+        NWB file, HDF5 or Zarr, or the address of one on DANDI.
 
     Raises
     ------

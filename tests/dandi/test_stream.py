@@ -68,7 +68,7 @@ def test_a_file_is_listed_with_a_handful_of_requests_as_if_it_were_here(served, 
     assert served.count("storage GET") <= 5
     assert served.sent() < 0.3 * large.stat().st_size
     assert call(monkeypatch, "inspect", ADDRESS) == 0
-    assert capsys.readouterr().out.startswith(f"{PATH.split('/')[-1]}: series that can be fitted")
+    assert capsys.readouterr().out.startswith(f"DANDI:000140/{VERSION}/{PATH}: series that can be fitted")
 
 
 def test_little_of_a_large_file_is_streamed_and_named_by_the_archives_digest(served, large, monkeypatch):

@@ -32,6 +32,20 @@ def locate(path: Path | str | Source) -> Path | Source:
     return cached_file(path.asset) or path
 
 
+def named(path: Path | str) -> tuple[Path | Source, str]:
+    """What is meant, and its name: of a file of the disk its own, of one in an archive its address with the version.
+
+    Raises
+    ------
+    ConfigError, ArchiveError, SelectionError
+        If an address names no file, or several.
+    """
+    if not is_address(path):
+        return Path(path), Path(path).name
+    source = resolve(path)
+    return source, str(source.asset)
+
+
 def local_file(path: Path | str | Source) -> Path:
     """A file of the disk: what an address names is fetched into the cache if it is not there.
 
