@@ -43,11 +43,13 @@ PUBLISHED = {
     },
     ("valpaca", 0.5): {
         "LFADS on spikes": (0.956, 0.913, None, None),
+        "Gaussian LFADS": (0.479, 0.322, None, None),
         "OASIS + LFADS": (0.803, 0.714, 0.464, 0.916),
         "VaLPACa": (0.955, 0.929, 0.585, 0.919),
     },
     ("valpaca", 0.2): {
         "LFADS on spikes": (0.953, 0.908, None, None),
+        "Gaussian LFADS": (0.469, 0.317, None, None),
         "OASIS + LFADS": (0.788, 0.593, 0.438, 0.824),
         "VaLPACa": (0.418, 0.398, 0.713, 0.970),
     },
@@ -61,21 +63,24 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--task", choices=["lorenz", "valpaca"], default="lorenz")
     arguments.add_argument("--noise", type=float, help="sd, in spikes [default: .2 and .5]")
-    arguments.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    arguments.add_argument("--models", nargs="+", choices=list(MODELS), help="[default: all]")
     arguments.add_argument("--split", choices=["trial", "condition"], default="trial")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and models")
     arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
     arguments.add_argument("--json", type=Path)
     arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="few cells and trials, three epochs, the ladder alone")
+    arguments.add_argument(
+        "--small", action="store_true", help="few cells and trials, three epochs, by default the ladder alone"
+    )
     asked = arguments.parse_args()
     task = LADDER if asked.task == "lorenz" else VALPACA
     asked.noise = task.noise if asked.noise is None else asked.noise
     task, sizes = replace(task, noise=asked.noise), {}
     if asked.small:
-        asked.models, task = ["ladder"], replace(task, n_bins=40)
+        asked.models, task = asked.models or ["ladder"], replace(task, n_bins=40)
         sizes = {"n_channels": 4, "conditions": 4, "trials_per_condition": 5}
         asked.settings = ["train.epochs=3", *asked.settings]
+    asked.models = asked.models or list(MODELS)
     rows = []
     for seed in asked.seeds:
         ds = calcium(seed=seed, split_by=asked.split, task=task, **sizes)
@@ -122,8 +127,6 @@ MODELS = {
     "OASIS + LFADS": (_events, LFADS),
     "Gaussian LFADS": (_moments, LFADS),
     "Edgeworth LFADS": (_edgeworth, LFADS),
-    "Gaussian conv": (_moments, CONV),
-    "Edgeworth conv": (_edgeworth, CONV),
 }
 
 
@@ -174,28 +177,22 @@ def _scores(ds: xr.Dataset, model: str, config: sb.FitConfig) -> dict[str, Any]:
 def _figure(rows: list[dict[str, Any]], published: dict[str, tuple[float | None, ...]], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     models = list(dict.fromkeys(row["model"] for row in rows))
-    for i, model in enumerate(models):
-        of = [row for row in rows if row["model"] == model]
-        for j, name in enumerate(QUANTITIES):
-            values = [row[f"{name}, r²"] for row in of if row[f"{name}, r²"] is not None]
-            x = j + 0.12 * (i - len(models) / 2)
-            axes.plot([x] * len(values), values, "o", ms=4, color=f"C{i}", label=model if j == 0 else None)
-    for i, (name, scores) in enumerate(published.items()):
-        for j, value in enumerate(scores):
-            if value is not None:
-                x = j + 0.3
-                axes.plot(
-                    [x - 0.06, x + 0.06],
-                    [value] * 2,
-                    color=f"C{i + 5}",
-                    lw=2,
-                    label=f"{name}, published" if j == 0 else None,
-                )
+    names = [*models, *(name for name in published if name not in models)]
+    for i, name in enumerate(names):
+        for j, quantity in enumerate(QUANTITIES):
+            x = j + 0.8 * ((i + 0.5) / len(names) - 0.5)
+            values = [row[f"{quantity}, r²"] for row in rows if row["model"] == name]
+            found = [value for value in values if value is not None]
+            axes.plot([x] * len(found), found, "o", ms=4, color=f"C{i}", label=name if values and j == 0 else None)
+            said = published[name][j] if name in published else None
+            if said is not None:
+                label = f"{name}, published" if j == 0 else None
+                axes.plot([x - 0.04, x + 0.04], [said] * 2, color=f"C{i}", lw=2, label=label)
     axes.set(xticks=range(len(QUANTITIES)), xticklabels=QUANTITIES, ylabel="squared correlation", ylim=(None, 1.01))
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper")
     figure.savefig(path, dpi=150)
 
 
