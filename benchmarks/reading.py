@@ -8,8 +8,9 @@ imports, and `within` whether that is the limit, HDF5's cache of chunks and what
 `bins CPU` is the part of `CPU` that opening a units table and counting its spikes take, `digest CPU` that of the file's
 SHA-256, which `read_nwb` records and a thread of its own computes; `bins of h5py` is h5py's time by that of the former. The
 digest is remembered as long as the file is left as it is: `seconds` and `of h5py` are those of a first read, which takes it,
-and `again of h5py` is h5py's time by that of the next. The last rows count the same few units the way of other programs, in
-the Python that `--others` names.
+and `again of h5py` is h5py's time by that of the next. These take the memory that the one before has just given back;
+`fresh of h5py` is the ratio for a first read where each is in a process of its own, `--pause` seconds after the last. The
+last rows count the same few units the way of other programs, in the Python that `--others` names.
 
     python benchmarks/reading.py --spikes 1e8 --gigabytes 1 --limit 256 --json reading.json --figure reading.png
 """
@@ -28,19 +29,15 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from machine import save, show
+from recordings import make_series, make_units
 
 USES = ("lfp", "power", "spikes")
-CHUNK_SECONDS = 0.5
-CHUNK_SPIKES = 1 << 17
 BIN_WIDTH = 0.02
-RATE = 25.0
-"""Spikes a second of each unit."""
 MEGABYTE = 1e6
 CHUNK_CACHE = 64 * 2**20
 """What the reader lets HDF5 keep of a file; it comes on top of the limit."""
@@ -58,6 +55,7 @@ def main(given: Sequence[str] | None = None) -> int:
     arguments.add_argument("--gigabytes", type=float, default=1.0, help="of the series, uncompressed")
     arguments.add_argument("--limit", type=float, help="megabytes of memory; a quarter of the series where left out")
     arguments.add_argument("--repeats", type=int, default=3)
+    arguments.add_argument("--pause", type=float, default=5.0, help="seconds before each reading with fresh memory")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--others", type=Path, default=Path(sys.executable), help="Python with pynapple, nlb_tools")
     arguments.add_argument("--json", type=Path)
@@ -70,7 +68,7 @@ def main(given: Sequence[str] | None = None) -> int:
         print(json.dumps(_count_otherwise(asked.count, asked.way)))
         return 0
     if asked.small:
-        asked.spikes, asked.units, asked.gigabytes, asked.repeats = 1.2e5, 40, 0.024, 1
+        asked.spikes, asked.units, asked.gigabytes, asked.repeats, asked.pause = 1.2e5, 40, 0.024, 1, 0.0
     limit = asked.gigabytes * 1e9 / 4 if asked.limit is None else asked.limit * MEGABYTE
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NWB_SBTT_CACHE_DIR"] = str(Path(folder) / "cache")
@@ -96,24 +94,27 @@ def _of_units(folder: Path, asked: argparse.Namespace, limit: float) -> list[dic
     rows = []
     for name, options in cases:
         path = folder / "units.nwb"
-        _apart(_make_units, path, **options)
-        rows.append(_row(name, _apart(_measure, path, series="units/spike_times", limit=limit, repeats=asked.repeats)))
+        _apart(make_units, path, **options)
+        given = {"series": "units/spike_times", "limit": limit, "repeats": asked.repeats}
+        found = _apart(_measure, path, **given) | {"fresh": _fresh(path, **given, pause=asked.pause)}
+        rows.append(_row(name, {"bytes": 8 * options["n_spikes"], **found}))
         path.unlink()
     return rows
 
 
 def _of_series(folder: Path, asked: argparse.Namespace, limit: float) -> list[dict[str, Any]]:
     path, shape = folder / "series.nwb", (8000.0, 16) if asked.small else (20000.0, 128)
-    _apart(_make_series, path, gigabytes=asked.gigabytes, rate=shape[0], channels=shape[1], seed=asked.seed)
+    _apart(make_series, path, gigabytes=asked.gigabytes, rate=shape[0], channels=shape[1], seed=asked.seed)
     given = {"series": "acquisition/raw/data", "limit": limit, "repeats": asked.repeats}
-    rows = [_row(f"series as {use}", _apart(_measure, path, use=use, **given)) for use in USES]
+    n_bytes = {"bytes": asked.gigabytes * 1e9}
+    rows = [_row(f"series as {use}", n_bytes | _apart(_measure, path, use=use, **given)) for use in USES]
     path.unlink()
     return rows
 
 
 def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
     print(f"{name}: {json.dumps(found)}", file=sys.stderr, flush=True)
-    ours, plain, bins = found["ours"], found["plain"], found["bins"]
+    ours, plain, bins, fresh = found["ours"], found["plain"], found["bins"], found["fresh"]
     peak, allowed = found["peak"], found["limit"] + CHUNK_CACHE + MAKING * found["result"]
     return {
         "read": name,
@@ -122,6 +123,7 @@ def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
         "MB/s": round(found["bytes"] / MEGABYTE / ours[0]),
         "h5py MB/s": round(found["bytes"] / MEGABYTE / plain[0]),
         "of h5py": plain[0] / ours[0],
+        "fresh of h5py": fresh["plain"][0] / fresh["ours"][0] if fresh else NO_NUMBER,
         "again of h5py": plain[0] / found["again"][0],
         "bins of h5py": plain[0] / bins[0] if bins else NO_NUMBER,
         "CPU": ours[1] / plain[1],
@@ -136,6 +138,37 @@ def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
 
 def _measure(path: Path, *, series: str, limit: float, repeats: int, use: str = "lfp") -> dict[str, Any]:
     """Read a file by h5py and by `read_nwb` in turn, and do parts of the latter; seconds are pairs of wall and CPU."""
+    ways = _ways(path, series=series, limit=limit, use=use)
+    before = _peak()
+    result = float(ways["again"]().nbytes)
+    peak = _peak() - before
+    times = [{name: _timed(way) for name, way in ways.items() if name != "digest"} for _ in range(repeats)]
+    medians = {name: _middle([each[name] for each in times]) for name in times[0]}
+    # Apart from the others, which all take memory that one of them has just given back; the system is slow to give other.
+    medians["digest"] = list(_timed(ways["digest"]))
+    return {"limit": limit, "result": result, "peak": peak, "bins": None, "fresh": None, **medians}
+
+
+def _fresh(path: Path, *, series: str, limit: float, repeats: int, pause: float) -> dict[str, list[float]]:
+    """Seconds of h5py and of a first `read_nwb`, each in a process of its own, some time after memory was given back."""
+    found: dict[str, list[tuple[float, float]]] = {"plain": [], "ours": []}
+    for _ in range(repeats):
+        for name, times in found.items():
+            time.sleep(pause)
+            times.append(_apart(_once, path, series=series, limit=limit, way=name))
+    return {name: _middle(times) for name, times in found.items()}
+
+
+def _once(path: Path, *, series: str, limit: float, way: str) -> tuple[float, float]:
+    return _timed(_ways(path, series=series, limit=limit, use=USES[0])[way])
+
+
+def _middle(times: Sequence[tuple[float, float]]) -> list[float]:
+    return [statistics.median(each[i] for each in times) for i in (0, 1)]
+
+
+def _ways(path: Path, *, series: str, limit: float, use: str) -> dict[str, Callable[[], Any]]:
+    """What is timed, by name; none keeps what it read, but `again` gives it."""
     import h5py
     import numpy as np
 
@@ -146,7 +179,6 @@ def _measure(path: Path, *, series: str, limit: float, repeats: int, use: str = 
     from nwb_sbtt.io.units import units_source
 
     with h5py.File(path, "r") as file:
-        n_bytes = file[series].size * file[series].dtype.itemsize
         seconds = file[series].attrs.get("seconds")
     window = None if seconds is None else Window(start=0.0, stop=float(seconds))
     config = ReadConfig(electrical=ElectricalConfig(use=use), bin_width=BIN_WIDTH, cut=window, memory_limit=limit)
@@ -162,8 +194,8 @@ def _measure(path: Path, *, series: str, limit: float, repeats: int, use: str = 
         _forget_digests()
         read_nwb(path, config)
 
-    def again() -> None:
-        read_nwb(path, config)
+    def again() -> Any:
+        return read_nwb(path, config)
 
     def digest() -> None:
         _forget_digests()
@@ -174,15 +206,8 @@ def _measure(path: Path, *, series: str, limit: float, repeats: int, use: str = 
             grid = Grid(np.zeros(1), BIN_WIDTH, round(float(seconds) / BIN_WIDTH))
             units_source(nwbfile, nwbfile.units, config).bin(grid)
 
-    ways = {"plain": plain, "ours": ours, "again": again, **({} if seconds is None else {"bins": bins})}
-    before = _peak()
-    result = float(read_nwb(path, config).nbytes)
-    peak = _peak() - before
-    times = [{name: _timed(way) for name, way in ways.items()} for _ in range(repeats)]
-    medians = {name: [statistics.median(each[name][i] for each in times) for i in (0, 1)] for name in ways}
-    # Apart from the others, which all take memory that one of them has just given back; the system is slow to give other.
-    medians["digest"] = list(_timed(digest))
-    return {"bytes": n_bytes, "limit": limit, "result": result, "peak": peak, "bins": None, **medians}
+    ways = {"plain": plain, "ours": ours, "again": again, "digest": digest}
+    return ways if seconds is None else {**ways, "bins": bins}
 
 
 def _forget_digests() -> None:
@@ -195,7 +220,7 @@ def _compared(folder: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:
     """Counts of the same few units, by `read_nwb` and by other programs; each opens the file itself."""
     path = folder / "few.nwb"
     n_units = max(asked.units // 10, 1)
-    _apart(_make_units, path, n_spikes=int(asked.spikes / 100), n_units=n_units, seed=asked.seed, intervals=True)
+    _apart(make_units, path, n_spikes=int(asked.spikes / 100), n_units=n_units, seed=asked.seed, intervals=True)
     rows = [{"counts by": "nwb_sbtt", **_apart(_count, path)}]
     for name in OTHERS:
         known = subprocess.run([asked.others, "-c", f"import {name}"], capture_output=True, check=False)
@@ -270,88 +295,6 @@ def _apart(action: Callable[..., Any], path: Path, **given: Any) -> Any:
 
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as process:
         return process.submit(action, path, **given).result()
-
-
-def _make_units(path: Path, *, n_spikes: int, n_units: int, seed: int, intervals: bool, packed: bool = False) -> None:
-    """Write units that fire at random, RATE spikes a second each, on a clock of 30 kHz; watched but for a second if asked."""
-    import h5py
-    import numpy as np
-    from pynwb import NWBHDF5IO
-
-    each = n_spikes // n_units
-    seconds = each / RATE
-    nwbfile = _new_file()
-    watched = np.array([[0, seconds / 2], [seconds / 2 + 1, seconds]]).round(2) if intervals else None
-    for _ in range(n_units):
-        nwbfile.add_unit(spike_times=np.zeros(1), **({"obs_intervals": watched} if intervals else {}))
-    for start in (0.0, seconds / 2 + 1):
-        nwbfile.add_trial(start_time=start, stop_time=start + seconds / 2 - 1)
-    with NWBHDF5IO(path, "w") as io:
-        io.write(nwbfile)
-    rng = np.random.default_rng(seed)
-    # pynwb would hold all spikes in memory at once.
-    with h5py.File(path, "a") as file:
-        index, column = file["units/spike_times_index"], file["units/spike_times"]
-        stored = dict(column.attrs)
-        del file["units/spike_times"]
-        options = {"chunks": (min(CHUNK_SPIKES, n_spikes),), "compression": "gzip"} if packed else {}
-        column = file["units"].create_dataset("spike_times", (each * n_units,), "f8", **options)
-        column.attrs.update({**stored, "seconds": round(seconds, 2)})
-        attributes = dict(index.attrs)
-        del file["units/spike_times_index"]
-        ends = (np.arange(n_units, dtype=np.uint64) + 1) * each
-        file["units"].create_dataset("spike_times_index", data=ends).attrs.update(attributes)
-        file["units/spike_times_index"].attrs["target"] = column.ref
-        for unit in range(n_units):
-            times = np.sort(rng.uniform(0, seconds, each))
-            column[unit * each : (unit + 1) * each] = np.round(times * 30000) / 30000
-
-
-def _make_series(path: Path, *, gigabytes: float, rate: float, channels: int, seed: int) -> None:
-    """Write an int16 recording of about that size, chunk by chunk, by gzip."""
-    import numpy as np
-    from hdmf.data_utils import GenericDataChunkIterator
-    from pynwb import NWBHDF5IO, H5DataIO
-    from pynwb.ecephys import ElectricalSeries
-
-    rows = int(gigabytes * 1e9 / 2 / channels)
-    chunk_rows = int(CHUNK_SECONDS * rate)
-    noise = (np.random.default_rng(seed).normal(size=(chunk_rows, channels)) * 20).astype(np.int16)
-
-    class Noise(GenericDataChunkIterator):
-        """Noise, another stretch of it in each chunk, over a slow wave and spikes every tenth of a second."""
-
-        def _get_data(self, selection: tuple[slice, ...]) -> np.ndarray:
-            first, stop = selection[0].start, selection[0].stop
-            wave = (500 * np.sin(2 * np.pi * 8 * np.arange(first, stop) / rate)).astype(np.int16)
-            data = np.roll(noise, first // chunk_rows * 7919, axis=0)[: stop - first] + wave[:, None]
-            data[:: int(rate / 10)] -= 400
-            return data[:, selection[1]]
-
-        def _get_maxshape(self) -> tuple[int, int]:
-            return rows, channels
-
-        def _get_dtype(self) -> np.dtype:
-            return np.dtype(np.int16)
-
-    nwbfile = _new_file()
-    group = nwbfile.create_electrode_group(
-        name="probe", description="generated", location="cortex", device=nwbfile.create_device(name="probe")
-    )
-    for _ in range(channels):
-        nwbfile.add_electrode(group=group, location="cortex")
-    shape = (chunk_rows, channels)
-    data = H5DataIO(Noise(buffer_shape=shape, chunk_shape=shape), compression="gzip", compression_opts=1)
-    electrodes = nwbfile.create_electrode_table_region(list(range(channels)), "all")
-    nwbfile.add_acquisition(ElectricalSeries(name="raw", data=data, electrodes=electrodes, rate=rate, conversion=1e-6))
-    with NWBHDF5IO(path, "w") as io:
-        io.write(nwbfile)
-
-
-def _new_file() -> Any:
-    from pynwb import NWBFile
-
-    return NWBFile("generated", "reading", datetime(2024, 3, 1, tzinfo=UTC))
 
 
 def _figure(rows: list[dict[str, Any]], compared: list[dict[str, Any]], path: Path) -> None:

@@ -41,7 +41,9 @@ def test_a_peak_above_what_is_allowed_is_told(monkeypatch):
 
     found = {"bytes": 4e9, "limit": 1e9, "result": 1e7, "plain": [20.0, 20.0], "ours": [25.0, 30.0]}
     found |= {"again": [16.0, 17.0], "bins": [10.0, 5.0], "digest": [1.0, 2.0]}
+    found |= {"fresh": {"plain": [40.0, 30.0], "ours": [80.0, 70.0]}}
     row = reading._row("series", {**found, "peak": 1.1e9})
     assert row["of h5py"] == pytest.approx(0.8) and row["CPU"] == pytest.approx(1.5) and row["within"] == "yes"
+    assert row["fresh of h5py"] == 0.5
     assert (row["again of h5py"], row["bins of h5py"], row["bins CPU"], row["digest CPU"]) == (1.25, 2, 0.25, 0.1)
     assert reading._row("series", {**found, "peak": 1.2e9})["within"] == "NO"
