@@ -22,6 +22,7 @@ from nwb_sbtt.evaluate.calibration import Calibration, calibrate, log_variance
 from nwb_sbtt.fitted import Fitted, Member, device_of
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.ladder import Ladder
+from nwb_sbtt.models.moments import OfRates
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
 from nwb_sbtt.preparation import OF_RATES, prepare, signature_of, stretch_of, train_and_valid
 from nwb_sbtt.runfolder import CALIBRATION, claim, fail, members, mend
@@ -136,20 +137,20 @@ def _train(
 
 
 def _revise(config: FitConfig, pairs: list[tuple[Batch, Batch]], signature: dict[str, Any]) -> Revise | None:
-    """What a ladder is to measure again when it knows rates."""
-    settings = config.model
-    if not isinstance(settings, LadderConfig):
+    """What is to be measured again when rates are known, where fluorescence follows from them."""
+    settings = config.model if isinstance(config.model, LadderConfig) else LadderConfig()
+    if config.likelihood not in OF_RATES and settings is not config.model:
         return None
     widths = {
         batch.session: session["bin_width"]
         for (batch, _), session in zip(pairs, signature["sessions"].values(), strict=True)
     }
 
-    def of_ladders(models: Sequence[Model], batch: Batch) -> None:
-        ladders = [model for model in models if isinstance(model, Ladder)]
+    def of_rates(models: Sequence[Model], batch: Batch) -> None:
+        ladders = [model if isinstance(model, Ladder) else OfRates(model) for model in models]
         revise(ladders, batch, bin_width=widths[batch.session], config=settings)
 
-    return of_ladders
+    return of_rates
 
 
 def _first(config: FitConfig, signature: dict[str, Any], pairs: list[tuple[Batch, Batch]]) -> Model:

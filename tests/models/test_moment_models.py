@@ -12,12 +12,17 @@ import nwb_sbtt as sb
 from nwb_sbtt import fitting, verbs
 from nwb_sbtt.config import Chop, ConvConfig, FitConfig, LadderConfig, LFADSConfig, ReadConfig, override
 from nwb_sbtt.data.imaging import LADDER, calcium
+from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.results import read_result
-from nwb_sbtt.nn.channels import blank_statistics
+from nwb_sbtt.models import make_model
+from nwb_sbtt.models.moments import OfRates
+from nwb_sbtt.nn.channels import blank_statistics, channel_statistics
+from nwb_sbtt.nn.likelihoods.moments import Moments
 from nwb_sbtt.nn.spiking import Kinetics
 from nwb_sbtt.preparation import stretch_of
 from nwb_sbtt.train import kinetics
+from nwb_sbtt.train.kinetics import revise
 from nwb_sbtt.train.trackers import Silent
 from tests.io.test_events import dff as relative
 from tests.io.test_events import light, write
@@ -53,13 +58,14 @@ def measured(monkeypatch):
         return replace(blank_statistics(n_channels), kinetics=found)
 
     monkeypatch.setattr(fitting, "spike_statistics", of_truth)
+    monkeypatch.setattr(fitting, "revise", lambda models, batch, *, bin_width, config: None)
 
 
 @pytest.fixture
 def brief_search(monkeypatch):
     """A search of kinetics that takes a second and finds less."""
     less = {"GAINS": kinetics.GAINS[::5], "MULTIPLES": (1.0,), "NOISES": (1.0,), "BASELINES": kinetics.BASELINES[:2]}
-    for name, value in {**less, "ROUNDS": 1, "DONORS": ()}.items():
+    for name, value in {**less, "ROUNDS": 1, "DONORS": (), "AGAIN": 1}.items():
         monkeypatch.setattr(kinetics, name, value)
 
 
@@ -77,6 +83,23 @@ def test_rates_and_fluorescence_come_out_of_fluorescence(data, likelihood, model
     again = sb.load(fitted.run_dir).infer(data)
     np.testing.assert_array_equal(again["rates"].values, latents["rates"].values)
     np.testing.assert_array_equal(again["decay"].values, latents["decay"].values)
+
+
+def test_kinetics_are_measured_again_with_the_rates_of_the_model(monkeypatch):
+    few = calcium(n_channels=2, conditions=8, trials_per_condition=3, seed=1, task=replace(LADDER, n_bins=40))
+    batch = to_batch(few)
+    values = {"kept": 0.75, "gain": 2.0, "baseline": -0.3, "noise": 0.3, "first": 0.0, "first_sd": 0.1, "rise": 0.0}
+    wrong = Kinetics(**{name: torch.full((2,), each) for name, each in values.items()}, most=torch.tensor(16))
+    of = replace(channel_statistics(batch), kinetics=wrong)
+    model = make_model(CONV.model_copy(update={"dropout": 0.0}), {"session": of}, "edgeworth")
+    true = torch.from_numpy(few["true_rates"].values).float() * LADDER.bin_width
+    monkeypatch.setattr(Moments, "rates", lambda self, factors, session: true)
+    revise([OfRates(model)], batch, bin_width=LADDER.bin_width, config=LadderConfig())
+    found = model.kinetics("session")
+    np.testing.assert_allclose(found.gain, 1.0, atol=0.15)
+    np.testing.assert_allclose(found.noise, 0.2, atol=0.05)
+    np.testing.assert_allclose(found.baseline, 0.0, atol=0.15)
+    assert model.observation.biases["session"].isfinite().all()
 
 
 def test_a_second_of_a_channel_is_hidden_together():

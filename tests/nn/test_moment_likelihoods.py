@@ -99,13 +99,15 @@ def test_a_floor_adds_little_to_a_skewed_density_and_keeps_it_positive():
             assert 1 - 1e-6 < total < 1.014
 
 
-def test_gaussian_terms_are_the_density_in_units_of_a_spike():
+def test_gaussian_terms_are_the_density_in_units_of_each_channel():
     batch = fluorescence(missing=0.0)
     observation = make(GaussianMoments, batch)
     factors = torch.randn(4, 9, 3)
     mean = observation.expected(factors, "session").detach().numpy()
     variance = observation.cumulants(observation.rates(factors, "session"), "session")[1].detach().numpy()
-    expected = -norm.logpdf(batch.values.numpy(), mean, np.sqrt(variance) * np.array(GAIN)) - np.log(GAIN)
+    expected = -norm.logpdf(batch.values.numpy(), mean, np.sqrt(variance) * np.array(GAIN)) - np.log(
+        channel_statistics(batch).sd.numpy()
+    )
     np.testing.assert_allclose(observation.nll(factors, batch).detach().numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -189,3 +191,25 @@ def test_kinetics_come_back_as_they_were_measured():
     for field in fields(Kinetics):
         assert torch.equal(getattr(observation.kinetics("session"), field.name), getattr(given, field.name))
     assert all(LIKELIHOODS[name] in BOTH for name in ("gaussian_moments", "edgeworth"))
+
+
+@pytest.mark.parametrize("likelihood", BOTH)
+def test_kinetics_found_anew_are_told_to_rates_and_not_to_the_unit_of_the_density(likelihood):
+    batch = fluorescence(n_bins=200, missing=0.0)
+    observation = make(likelihood, batch)
+    before = observation.expected(torch.zeros(1, 200, 3), "session")[0, -1]
+    given = kinetics()
+    other = replace(given, gain=2 * given.gain, kept=given.kept**2, baseline=given.baseline - 0.1)
+    observation.adopt("session", replace(channel_statistics(batch), kinetics=other))
+    torch.testing.assert_close(
+        observation.expected(torch.zeros(1, 200, 3), "session")[0, -1], before, rtol=1e-3, atol=1e-3
+    )
+    assert torch.equal(observation.kinetics("session").gain, other.gain)
+    # A density is one of the data, whatever a spike is said to add to them.
+    grid = torch.linspace(-60, 60, 60_001)[None, :, None].expand(1, -1, 3)
+    seen = torch.ones(grid.shape, dtype=torch.bool)
+    sd = channel_statistics(batch).sd
+    values = before + 2 * grid * sd / 6
+    terms = observation.nll(torch.zeros(1, 1, 3).expand(1, 60_001, 3), Batch(values, seen, seen, seen, torch.arange(1)))
+    total = (-terms[0, 200:]).exp().sum(0) * float(grid[0, 1, 0] - grid[0, 0, 0]) / 3
+    torch.testing.assert_close(total, torch.ones(3), rtol=0.02, atol=0.02)

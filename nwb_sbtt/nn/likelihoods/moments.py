@@ -30,8 +30,8 @@ class Moments(Observation):
     By Campbell's theorem the n-th cumulant of calcium, in units of what a spike adds, is ``κ_n(t) = Σ_k γ^(n k) λ_(t−k)``,
     where γ is what is left after a bin; the noise of the samples adds to κ_2, and so does what is not known of the calcium
     that a trial begins with, whose mean adds to κ_1. Decay, spike size, baseline and noise of each channel are measured before
-    training, as a ladder's are, and stay. A likelihood takes the samples of a trial as independent given the rates: what
-    several of them share of the same spikes is counted several times.
+    training, and again when rates are known, as a ladder's are. A likelihood takes the samples of a trial as independent given
+    the rates: what several of them share of the same spikes is counted several times.
     """
 
     n_parameters = 1
@@ -41,13 +41,21 @@ class Moments(Observation):
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
         super().__init__(statistics, factors)
         for session, of in statistics.items():
-            for name, each in _of_channel(of).items():
-                self.register_buffer(f"{name}_{session}", each.clone())
+            self.register_buffer(f"mean_{session}", of.mean.clone())
+            self.register_buffer(f"sd_{session}", of.sd.clone())
+            for field in fields(Kinetics):
+                self.register_buffer(f"{field.name}_{session}", getattr(_kinetics(of), field.name).clone())
 
     def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
-        found = _of_channel(of)
-        rate = (of.mean - found["baseline"]) / found["gain"] * (1 - found["kept"])
-        return (rate.clamp(min=LEAST_RATE).log(),)
+        return (_log_rate(of.mean, _kinetics(of)),)
+
+    def adopt(self, session: str, of: ChannelStatistics) -> None:
+        """Take over kinetics that were found anew; rates are scaled as those that make the mean have changed."""
+        mean, found = self._of(session, "mean"), _kinetics(of)
+        with torch.no_grad():
+            self.biases[session] += _log_rate(mean, found) - _log_rate(mean, self.kinetics(session))
+        for field in fields(Kinetics):
+            self.get_buffer(f"{field.name}_{session}").copy_(getattr(found, field.name))
 
     @abstractmethod
     def _terms(self, level: Tensor, cumulants: tuple[Tensor, ...]) -> Tensor:
@@ -73,9 +81,10 @@ class Moments(Observation):
         return torch.zeros((), device=self.biases[session].device)
 
     def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
-        """Negative log-density of each entry in units of what a spike adds, in nats."""
+        """Negative log-density of each entry in units of the channel's own sd, in nats."""
         cumulants = self.cumulants(self.rates(factors, batch.session), batch.session)
-        return self._terms(self._level(batch), tuple(_at(each, batch) for each in cumulants))
+        unit = spread((self._of(batch.session, "gain") / self._of(batch.session, "sd")).log(), batch=batch)
+        return self._terms(self._level(batch), tuple(_at(each, batch) for each in cumulants)) + unit
 
     def total(
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
@@ -142,7 +151,7 @@ class Moments(Observation):
         )
 
     def kinetics(self, session: str) -> Kinetics:
-        """As measured before training."""
+        """As measured last."""
         return Kinetics(**{field.name: self.get_buffer(f"{field.name}_{session}") for field in fields(Kinetics)})
 
     def _of(self, session: str, name: str) -> Float[Tensor, "channel"]:
@@ -170,9 +179,15 @@ def filtered(rates: Float[Tensor, "trial time channel"], kept: Float[Tensor, "ch
     return total
 
 
-def _of_channel(of: ChannelStatistics) -> dict[str, Tensor]:
+def _kinetics(of: ChannelStatistics) -> Kinetics:
     assert of.kinetics is not None
-    return {field.name: getattr(of.kinetics, field.name) for field in fields(Kinetics)}
+    return of.kinetics
+
+
+def _log_rate(mean: Float[Tensor, "channel"], kinetics: Kinetics) -> Float[Tensor, "channel"]:
+    """Logarithm of the rate, in spikes a bin, that keeps fluorescence at its mean."""
+    rate = (mean - kinetics.baseline) / kinetics.gain * (1 - kinetics.kept)
+    return rate.clamp(min=LEAST_RATE).log()
 
 
 def _at(box: Float[Tensor, "trial time channel"], batch: Batch) -> Float[Tensor, "*entry"]:
