@@ -6,7 +6,8 @@ are compared in bins of 40 ms. `frames` is the correlation where the fluorescenc
 an ordinary microscope has it; `full rate` where it was deconvolved as recorded and the events were summed; `oasis alone` is
 the former by oasis-deconv's own defaults. `decay` is what was found for each cell, give or take a factor of `within`, and
 `known` the mean lifetime of the indicator's response in the literature. With --ladder, `ladder` is the correlation of the
-spikes that a ladder finds, fitted to the frames of each cell alone in trials of ten seconds, and `ladder's decay` its decay.
+spikes that a ladder finds, fitted to the frames of each cell alone in trials of five seconds, told the indicator's name and no
+more, `ladder's spikes` how many of these there are, and `ladder's decay` and `gain` its decay and size of a spike.
 
     python benchmarks/spike_inference.py --data ../shared/realdata/spike_ground_truth --json spikes.json --figure spikes.png
     python benchmarks/spike_inference.py --small
@@ -38,7 +39,7 @@ Floats = NDArray[np.float64]
 
 RATE = 25.0
 """Bins per second in which events and spikes are compared."""
-LADDER_BINS, LADDER_EPOCHS = 250, 10
+LADDER_BINS, LADDER_EPOCHS = 125, 5
 """Bins of a trial, and epochs; one cell's rates are soon as good as they get."""
 STORED = 1e-4
 """Seconds in a unit of the stored spike times."""
@@ -70,7 +71,7 @@ def main(given: Sequence[str] | None = None) -> list[dict[str, Any]]:
     arguments = options(__doc__, small="one generated cell a seed instead of recorded ones")
     arguments.add_argument("--data", type=Path, default=Path("../shared/realdata/spike_ground_truth"))
     arguments.add_argument("--threshold", type=float, default=0.0, help="least size of events, in sds of the noise")
-    arguments.add_argument("--ladder", action="store_true", help="fit a ladder to each cell, about a minute each")
+    arguments.add_argument("--ladder", action="store_true", help="fit a ladder to each cell, half a minute each")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the generated cells")
     asked = arguments.parse_args(given)
     config = sb.EventsConfig(threshold=asked.threshold)
@@ -146,7 +147,9 @@ def _by_ladder(cell: Cell) -> dict[str, float]:
     spikes = found["events"].values.ravel()
     return {
         "ladder": correlation(spikes, cell.counts(len(frames))[: len(spikes)]),
+        "ladder's spikes": float(spikes.sum()),
         "ladder's decay": float(found["decay"].values[0]),
+        "gain": float(found["gain"].values[0]),
     }
 
 
@@ -197,8 +200,10 @@ def _figure(cells: list[Cell], rows: list[dict[str, Any]], config: sb.EventsConf
         ("full rate", "#009E73", "^"),
         ("frames", "#0072B2", "o"),
         ("oasis alone", "#999999", "x"),
+        ("ladder", "#D55E00", "D"),
     ):
-        scores.plot([row[name] for row in rows], place, marker, color=colour, label=name)
+        if name in rows[0]:
+            scores.plot([row[name] for row in rows], place, marker, color=colour, label=name)
     labels = [f"{row['indicator']} · {row['spikes']} spikes" for row in rows]
     scores.set(yticks=place, yticklabels=labels, xlim=(0, 1), xlabel="correlation with spikes, 40 ms bins")
     scores.invert_yaxis()
@@ -207,6 +212,8 @@ def _figure(cells: list[Cell], rows: list[dict[str, Any]], config: sb.EventsConf
     errors = np.stack([found_decay - found_decay / within, found_decay * within - found_decay])
     decays.errorbar(found_decay, place, xerr=errors, fmt="o", color="#0072B2", label="found, ±1 sd")
     decays.plot([row["known"] for row in rows], place, "|", color="black", ms=14, label="known of the indicator")
+    if "ladder" in rows[0]:
+        decays.plot([row["ladder's decay"] for row in rows], place, "D", color="#D55E00", label="found by the ladder")
     ticks = [0.2, 0.5, 1, 2]
     decays.set(xscale="log", xlabel="decay [s]", yticks=[], xticks=ticks, xticklabels=ticks)
     decays.minorticks_off()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from itertools import pairwise, product
 
@@ -41,6 +41,8 @@ DONORS = (0.5, 0.9)
 """Ranks of the gain of channels whose kinetics are tried for all."""
 MOST_COUNTED = torch.tensor(16)
 """Greatest number of spikes between two samples that is reckoned with."""
+MOST_LEFT = 1.2
+"""Mean square of what the spikes found may leave of the fluorescence, in variances of the noise."""
 ROWS = 1024
 """Channels of trials, each way to try counted for itself, that are scored in one go; fewer keep a processor less busy."""
 
@@ -65,9 +67,11 @@ def spike_statistics(batch: Batch, *, bin_width: float, config: LadderConfig) ->
     ]
     decay, noise = torch.tensor(measured, dtype=torch.float32, device=batch.device).unbind(1)
     prior_sd = indicator.log_sd if config.decay is None else None
-    first = _Search(*_some(batch, FEW), bin_width, indicator=indicator, decay=decay, prior_sd=prior_sd).wide(noise)
+    few = _Search(*_some(batch, FEW), bin_width, indicator=indicator, decay=decay, prior_sd=prior_sd)
     search = _Search(values, seen, bin_width, indicator=indicator, decay=decay, prior_sd=prior_sd)
-    at = search.refine(first)
+    at = search.checked(
+        search.refine(few.wide(noise)), lambda: search.refine(few.wide(noise, fitting=True), fitting=True)
+    )
     (kinetics, rate), shape = search.kinetics(at), at["shape"]
     spikes = infer_spikes(values, seen, rate, kinetics, shape=shape)
     return _statistics(spikes.mean, spikes.mean.mean((0, 1)) + 1e-4, kinetics)
@@ -91,9 +95,8 @@ def revise(models: Sequence[Ladder], batch: Batch, *, bin_width: float, config: 
     prior_sd = indicator.log_sd if config.decay is None else None
     course = rates / rates.mean((0, 1))
     search = _Search(values, seen, bin_width, indicator=indicator, decay=prior, prior_sd=prior_sd, course=course)
-    kinetics, rate = search.kinetics(
-        search.again({"decay": start, "baseline": before.baseline, "noise": before.noise, "gain": before.gain})
-    )
+    at = {"decay": start, "baseline": before.baseline, "noise": before.noise, "gain": before.gain}
+    kinetics, rate = search.kinetics(search.checked(search.again(at), lambda: search.again(at, fitting=True)))
     mean = rate.mean((0, 1))
     spikes = infer_spikes(values, part.dense(part.shown), mean, kinetics).mean
     for each in models:
@@ -171,8 +174,8 @@ class _Search:
         ranks = torch.where(seen, values, torch.inf).flatten(0, 1).sort(0).values
         self.lows = [ranks.gather(0, (q * (amount - 1)).long()[None])[0] for q, _ in BASELINES]
 
-    def wide(self, noise: Tensor) -> dict[str, Tensor]:
-        """The best of all combinations, for each channel."""
+    def wide(self, noise: Tensor, *, fitting: bool = False) -> dict[str, Tensor]:
+        """The best of all combinations, for each channel; where they have to fit, the best of those that are best of a gain."""
         at = {
             "decay": self.decay,
             "baseline": self.lows[0],
@@ -180,86 +183,108 @@ class _Search:
             "gain": noise,
             "shape": torch.ones_like(noise),
         }
-        changes = [
-            {"noise": sd, "decay": of_decay * self.decay, "baseline": low + lift * sd, "gain": gain * sd}
-            for sd, of_decay in product([each * noise for each in NOISES], DECAYS if self.prior_sd else (1.0,))
-            for low, (_, lift) in zip(self.lows, BASELINES, strict=True)
+        none = torch.full_like(noise, -torch.inf)
+        of_gains = [
+            [
+                {"noise": sd, "decay": of_decay * self.decay, "baseline": low + lift * sd, "gain": gain * sd}
+                for sd, of_decay in product([each * noise for each in NOISES], DECAYS if self.prior_sd else (1.0,))
+                for low, (_, lift) in zip(self.lows, BASELINES, strict=True)
+            ]
             for gain in GAINS
         ]
-        return self._best(torch.full_like(noise, -torch.inf), at, changes)[1]
+        best = [self._best(none, at, changes)[1] for changes in of_gains]
+        return self._best(none, at, best, fitting=fitting)[1]
 
-    def refine(self, at: dict[str, Tensor]) -> dict[str, Tensor]:
+    def refine(self, at: dict[str, Tensor], *, fitting: bool = False) -> dict[str, Tensor]:
         """Climb from there, and again from where other channels came to: they share an indicator and a microscope."""
-        score, at = self._climb(*self._multiplied(self._score(at), at))
+        score, at = self._multiplied(self._score(at, fitting), at, fitting)
+        score, at = self._climb(score, at, fitting)
         by_gain = at["gain"].argsort()
-        for rank in DONORS if len(by_gain) > 1 else ():
+        for rank in DONORS:
             donor = by_gain[round(rank * (len(by_gain) - 1))]
             start = {name: each[donor].expand_as(each) for name, each in at.items()}
-            new, found = self._climb(self._score(start), start)
+            new, found = self._climb(self._score(start, fitting), start, fitting)
             better = new > score
             score, at = torch.where(better, new, score), {n: torch.where(better, found[n], at[n]) for n in at}
         return at
 
-    def _multiplied(self, score: Tensor, at: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _multiplied(self, score: Tensor, at: dict[str, Tensor], fitting: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Try spikes of several times the size: those of a half or a third explain nearly as much, and are often met first."""
         bases = (at["baseline"], self.lows[0], self.lows[-1])
         changes = [
             {"gain": times * at["gain"], "baseline": low + lift * at["noise"]}
             for times, low, lift in product(MULTIPLES, bases, LIFTS)
         ]
-        return self._best(score, at, changes)
+        return self._best(score, at, changes, fitting=fitting)
 
-    def again(self, at: dict[str, Tensor]) -> dict[str, Tensor]:
+    def again(self, at: dict[str, Tensor], *, fitting: bool = False) -> dict[str, Tensor]:
         """Climb from where an earlier search came to, given the course of the rates; also along the ridge where a lower
         baseline makes up for a slower decay."""
-        score = self._score(at)
+        score = self._score(at, fitting)
         for i in range(AGAIN):
             fine = AGAIN_FINER**i
-            score, at = self._round(score, at, ["gain", "baseline", "noise"], fine)
+            score, at = self._round(score, at, ["gain", "baseline", "noise"], fine=fine, fitting=fitting)
             if self.prior_sd:
-                score, at = self._round(score, at, ["decay"], fine)
+                score, at = self._round(score, at, ["decay"], fine=fine, fitting=fitting)
                 changes = []
                 for step in SHIFTS:
                     baseline = at["baseline"] + fine * step * at["noise"]
                     times = ((self.mean - baseline) / (self.mean - at["baseline"])).clamp(0.5, 2.0)
                     changes.append({"baseline": baseline, "decay": at["decay"] * times})
-                score, at = self._best(score, at, changes)
+                score, at = self._best(score, at, changes, fitting=fitting)
         return at
 
-    def _climb(self, score: Tensor, at: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def checked(self, at: dict[str, Tensor], fitting: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What was found, or what is found where spikes have to fit, in channels of which they leave too much.
+
+        The evidence follows from beliefs forward in time, which may hold half a spike. Where the indicator does not do as
+        the model says, large spikes of which nothing is decided pass for likely there; what they leave afterwards tells.
+        """
+        (kinetics, rate), shape = self.kinetics(at), at.get("shape")
+        spikes = infer_spikes(self.values, self.seen, rate, kinetics, shape=shape)
+        wrong = self._excess(spikes.calcium, self.values, self.seen, kinetics) > 0
+        if not wrong.any():
+            return at
+        other = fitting()
+        return {name: torch.where(wrong, other[name], each) for name, each in at.items()}
+
+    def _climb(self, score: Tensor, at: dict[str, Tensor], fitting: bool) -> tuple[Tensor, dict[str, Tensor]]:
         names = ["shape", "baseline", "gain", "noise", *(["decay"] if self.prior_sd else [])]
         for i in range(ROUNDS):
-            score, at = self._round(score, at, names, FINER**i)
+            score, at = self._round(score, at, names, fine=FINER**i, fitting=fitting)
         return score, at
 
     def _round(
-        self, score: Tensor, at: dict[str, Tensor], names: list[str], fine: float
+        self, score: Tensor, at: dict[str, Tensor], names: list[str], *, fine: float, fitting: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         for name in names:
             if name == "baseline":
                 changes = [{name: at[name] + fine * step * at["noise"]} for step in SHIFTS]
             else:
                 changes = [{name: at[name] * step**fine} for step in FACTORS]
-            score, at = self._best(score, at, changes)
+            score, at = self._best(score, at, changes, fitting=fitting)
         return score, at
 
     def _best(
-        self, score: Tensor, at: dict[str, Tensor], changes: list[dict[str, Tensor]]
+        self, score: Tensor, at: dict[str, Tensor], changes: list[dict[str, Tensor]], *, fitting: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """For each channel the best of where it is, with its score, and some changes; as many at once as `ROWS` allows."""
         size = max(1, ROWS // self.seen[:, 0].numel())
         for start in range(0, len(changes), size):
             tried = [{**at, **each} for each in changes[start : start + size]]
-            for one, new in zip(tried, self._scores(tried), strict=True):
+            for one, new in zip(tried, self._scores(tried, fitting=fitting), strict=True):
                 better = new > score
                 score, at = torch.where(better, new, score), {n: torch.where(better, one[n], at[n]) for n in at}
         return score, at
 
-    def _score(self, at: dict[str, Tensor]) -> Float[Tensor, "channel"]:
-        return self._scores([at])[0]
+    def _score(self, at: dict[str, Tensor], fitting: bool) -> Float[Tensor, "channel"]:
+        return self._scores([at], fitting=fitting)[0]
 
-    def _scores(self, tried: list[dict[str, Tensor]]) -> Sequence[Float[Tensor, "channel"]]:
-        """Evidence, less what the prior of the decay takes off: each way to try laid out as channels of its own."""
+    def _scores(self, tried: list[dict[str, Tensor]], *, fitting: bool) -> Sequence[Float[Tensor, "channel"]]:
+        """Evidence, less what the prior of the decay takes off and, where spikes have to fit, what they leave too much.
+
+        Each way to try is laid out as channels of its own.
+        """
         found = [self.kinetics(at) for at in tried]
         kinetics = Kinetics(
             **{
@@ -272,11 +297,21 @@ class _Search:
         rate = torch.cat([each for _, each in found], -1)
         shape = torch.cat([at["shape"] for at in tried]) if "shape" in tried[0] else None
         values, seen = (each.repeat(1, 1, len(tried)) for each in (self.values, self.seen))
-        evidence = log_evidence(values, seen, rate, kinetics, shape=shape).sum(0)
+        if fitting:
+            spikes = infer_spikes(values, seen, rate, kinetics, shape=shape)
+            evidence = spikes.evidence.sum(0) - 0.5 * self._excess(spikes.calcium, values, seen, kinetics)
+        else:
+            evidence = log_evidence(values, seen, rate, kinetics, shape=shape).sum(0)
         if self.prior_sd:
             decay = torch.cat([at["decay"] for at in tried])
             evidence = evidence - 0.5 * ((decay / self.decay.repeat(len(tried))).log() / self.prior_sd) ** 2
         return torch.where(evidence.isfinite(), evidence, -torch.inf).chunk(len(tried))
+
+    @staticmethod
+    def _excess(calcium: Tensor, values: Tensor, seen: Tensor, kinetics: Kinetics) -> Float[Tensor, "channel"]:
+        """What calcium leaves of the values, in squared sds of the noise, above what it may."""
+        left = (values - kinetics.gain * calcium - kinetics.baseline) / kinetics.noise
+        return torch.where(seen, left.square() - MOST_LEFT, 0.0).sum((0, 1)).clamp(min=0)
 
     def kinetics(self, at: dict[str, Tensor]) -> tuple[Kinetics, Tensor]:
         """Kinetics, and the rates in spikes per bin: one a channel, or of each bin where their course is known."""

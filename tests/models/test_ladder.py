@@ -12,11 +12,12 @@ import nwb_sbtt as sb
 from nwb_sbtt import masks
 from nwb_sbtt.config import FitConfig, LadderConfig, override
 from nwb_sbtt.data.imaging import LADDER, VALPACA, calcium
+from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.nn.channels import blank_statistics
-from nwb_sbtt.nn.spiking import Kinetics
+from nwb_sbtt.nn.spiking import Kinetics, infer_spikes
 from nwb_sbtt.train import kinetics
 from nwb_sbtt.train.kinetics import revise, spike_statistics
 from nwb_sbtt.train.trackers import Silent
@@ -92,6 +93,28 @@ def test_true_rates_fit_better_than_half_of_them_across_gaps_of_many_spikes(monk
     assert found[1.0] < min(found[0.5], found[2.0])
 
 
+def test_spikes_behind_a_slow_rise_are_neither_many_nor_late_if_the_indicator_is_named(monkeypatch):
+    for name, less in {"GAINS": kinetics.GAINS[::6], "ROUNDS": 2, "DONORS": (0.5,)}.items():
+        monkeypatch.setattr(kinetics, name, less)
+    rng, fine = np.random.default_rng(0), 20
+    drive = np.repeat(rng.gamma(0.5, 2.0, 30), 25 * fine) / (25 * fine)
+    fired = rng.poisson(drive, size=(2, len(drive)))
+    since = np.arange(6 * 25 * fine) / (25 * fine)
+    course = np.exp(-since / 1.47) - np.exp(-since / 0.082)
+    light = np.stack([np.convolve(each, course)[: len(drive)].reshape(-1, fine).mean(1) for each in fired], -1)
+    spikes = fired.reshape(2, -1, fine).sum(2).T
+    box = (0.3 * light + rng.normal(0, 0.03, light.shape)).reshape(10, 75, 2)
+    batch = to_batch(make_dataset(box, np.ones(box.shape, bool), bin_width=0.04, kind="rois"))
+    correlations, excess = [], []
+    for rise in (None, 0.0):
+        of = spike_statistics(batch, bin_width=0.04, config=LadderConfig(indicator="GCaMP6s", rise=rise))
+        found = infer_spikes(batch.values, batch.observed, of.mean, of.kinetics).mean.reshape(-1, 2).numpy()
+        correlations.append(np.mean([np.corrcoef(found[:, i], spikes[:, i])[0, 1] for i in range(2)]))
+        excess.append(np.abs(np.log(found.sum(0) / spikes.sum(0))).max())
+    assert correlations[0] > 0.4 and correlations[0] > correlations[1] + 0.15
+    assert excess[0] < np.log(2) < excess[1]
+
+
 def test_a_ladder_that_was_interrupted_between_revisions_ends_in_the_same_numbers(data, tmp_path, monkeypatch):
     for name, less in {"GAINS": kinetics.GAINS[::8], "MULTIPLES": (1.0,), "ROUNDS": 1, "AGAIN": 1}.items():
         monkeypatch.setattr(kinetics, name, less)
@@ -165,6 +188,6 @@ def test_what_a_ladder_found_is_written_with_the_kinetics_of_each_roi(data, fitt
     with NWBHDF5IO(out, "r") as io:
         module = io.read().processing["ophys"]
         assert {"sbtt_mean", "sbtt_events", "sbtt_rates", "sbtt_factors"} <= set(module.data_interfaces)
-        for name in ("decay", "gain", "baseline", "noise"):
+        for name in ("decay", "rise", "gain", "baseline", "noise"):
             np.testing.assert_array_equal(module["sbtt_channels"][name].data[:], latents[name].values)
     np.testing.assert_array_equal(sb.read_result(out)["events"].values, latents["events"].values)
