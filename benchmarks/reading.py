@@ -6,9 +6,9 @@ kept is the median. Of a series h5py reads one chunk after the other; of units t
 they are read by hand. `of h5py` is h5py's time by ours, `CPU` ours by h5py's, `peak` what the process held beyond its
 imports, and `within` whether that is the limit, HDF5's cache of chunks and what the result and its making take.
 `bins CPU` is the part of `CPU` that opening a units table and counting its spikes take, `digest CPU` that of the file's
-SHA-256, which `read_nwb` records and a thread of its own computes; `bins of h5py` is h5py's time by that of the former. The
-digest is remembered as long as the file is left as it is: `seconds` and `of h5py` are those of a first read, which takes it,
-and `again of h5py` is h5py's time by that of the next. These take the memory that the one before has just given back;
+SHA-256, which `read_nwb` records and a thread of its own computes; `bins of h5py` is h5py's time by that of the former. A
+process remembers the digest as long as the file is left as it is: `seconds` and `of h5py` are those of a first read, which
+takes it, and `again of h5py` is h5py's time by that of the next. These take memory that the one before has just given back;
 `fresh of h5py` is the ratio for a first read where each is in a process of its own, `--pause` seconds after the last. The
 last rows count the same few units the way of other programs, in the Python that `--others` names.
 
@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -174,6 +173,7 @@ def _ways(path: Path, *, series: str, limit: float, use: str) -> dict[str, Calla
 
     from nwb_sbtt.config import ElectricalConfig, ReadConfig, Window
     from nwb_sbtt.data.grid import Grid
+    from nwb_sbtt.io.digests import forget
     from nwb_sbtt.io.files import open_nwb, sha256
     from nwb_sbtt.io.reader import read_nwb
     from nwb_sbtt.io.units import units_source
@@ -191,14 +191,14 @@ def _ways(path: Path, *, series: str, limit: float, use: str) -> dict[str, Calla
                 data[first : first + step]
 
     def ours() -> None:
-        _forget_digests()
+        forget()
         read_nwb(path, config)
 
     def again() -> Any:
         return read_nwb(path, config)
 
     def digest() -> None:
-        _forget_digests()
+        forget()
         sha256(path)
 
     def bins() -> None:
@@ -208,12 +208,6 @@ def _ways(path: Path, *, series: str, limit: float, use: str) -> dict[str, Calla
 
     ways = {"plain": plain, "ours": ours, "again": again, "digest": digest}
     return ways if seconds is None else {**ways, "bins": bins}
-
-
-def _forget_digests() -> None:
-    from nwb_sbtt.io.dandi.cache import cache_folder
-
-    shutil.rmtree(cache_folder() / "digests", ignore_errors=True)
 
 
 def _compared(folder: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def place_facts(path: Path | Source) -> dict[str, str]:
 def sha256(path: Path | str) -> str:
     """SHA-256 of a file, or of a folder's files with their names in sorted order, as hexadecimal digits.
 
-    That of a large file is remembered as long as the file is left as it is; see `nwb_sbtt.io.digests`.
+    That of a large file is taken once, as long as the file is left as it is; see `nwb_sbtt.io.digests`.
 
     Raises
     ------
