@@ -218,7 +218,7 @@ def _figure(cells: list[Cell], rows: list[dict[str, Any]], config: sb.EventsConf
     decays.set(xscale="log", xlabel="decay [s]", yticks=[], xticks=ticks, xticklabels=ticks)
     decays.minorticks_off()
     decays.invert_yaxis()
-    decays.legend(frameon=False, fontsize=8, loc="lower right")
+    decays.legend(frameon=False, fontsize=8, loc="upper right")
     for axes in (traces, marks, scores, decays):
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -35,6 +35,7 @@ FACTORS = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
 SHIFTS = (-1.0, -0.5, -0.2, 0.2, 0.5, 1.0)
 """Of the baseline, in sds of the noise."""
 ROUNDS, FINER = 3, 0.5
+SPREADS = (4.0, 2.0, 1.0)
 AGAIN, AGAIN_FINER = 6, 0.6
 """Rounds of the first search and of those with rates, and by how much finer each one's steps are."""
 DONORS = (0.5, 0.9)
@@ -81,7 +82,8 @@ def revise(models: Sequence[Ladder], batch: Batch, *, bin_width: float, config: 
     """Search kinetics again, given the rates that the last of the models infers from what is shown, and tell all of them.
 
     Before rates are known, slow changes of them pass for larger spikes and slower decays. Given rates, counts are as variable
-    as Poisson counts, which tells their size.
+    as Poisson counts, which tells their size. Channels whose fluorescence is likelier where rates spread by chance, as those
+    of a cell that bursts and that no other one foretells, keep what they had.
     """
     part = batch.select(_spread(batch, TRIALS))
     model = models[-1]
@@ -96,7 +98,10 @@ def revise(models: Sequence[Ladder], batch: Batch, *, bin_width: float, config: 
     course = rates / rates.mean((0, 1))
     search = _Search(values, seen, bin_width, indicator=indicator, decay=prior, prior_sd=prior_sd, course=course)
     at = {"decay": start, "baseline": before.baseline, "noise": before.noise, "gain": before.gain}
-    kinetics, rate = search.kinetics(search.checked(search.again(at), lambda: search.again(at, fitting=True)))
+    found = search.checked(search.again(at), lambda: search.again(at, fitting=True))
+    by_chance = _Search(values, seen, bin_width, indicator=indicator, decay=prior, prior_sd=prior_sd).by_chance(at)
+    told = search.score(found) > by_chance
+    kinetics, rate = search.kinetics({name: torch.where(told, found[name], each) for name, each in at.items()})
     mean = rate.mean((0, 1))
     spikes = infer_spikes(values, part.dense(part.shown), mean, kinetics).mean
     for each in models:
@@ -197,13 +202,13 @@ class _Search:
 
     def refine(self, at: dict[str, Tensor], *, fitting: bool = False) -> dict[str, Tensor]:
         """Climb from there, and again from where other channels came to: they share an indicator and a microscope."""
-        score, at = self._multiplied(self._score(at, fitting), at, fitting)
+        score, at = self._multiplied(self._score(at, fitting=fitting), at, fitting)
         score, at = self._climb(score, at, fitting)
         by_gain = at["gain"].argsort()
         for rank in DONORS:
             donor = by_gain[round(rank * (len(by_gain) - 1))]
             start = {name: each[donor].expand_as(each) for name, each in at.items()}
-            new, found = self._climb(self._score(start, fitting), start, fitting)
+            new, found = self._climb(self._score(start, fitting=fitting), start, fitting)
             better = new > score
             score, at = torch.where(better, new, score), {n: torch.where(better, found[n], at[n]) for n in at}
         return at
@@ -220,7 +225,7 @@ class _Search:
     def again(self, at: dict[str, Tensor], *, fitting: bool = False) -> dict[str, Tensor]:
         """Climb from where an earlier search came to, given the course of the rates; also along the ridge where a lower
         baseline makes up for a slower decay."""
-        score = self._score(at, fitting)
+        score = self._score(at, fitting=fitting)
         for i in range(AGAIN):
             fine = AGAIN_FINER**i
             score, at = self._round(score, at, ["gain", "baseline", "noise"], fine=fine, fitting=fitting)
@@ -233,6 +238,18 @@ class _Search:
                     changes.append({"baseline": baseline, "decay": at["decay"] * times})
                 score, at = self._best(score, at, changes, fitting=fitting)
         return at
+
+    def by_chance(self, at: dict[str, Tensor]) -> Float[Tensor, "channel"]:
+        """Score of rates that spread about their mean as those of a gamma distribution, of the best shape."""
+        at = {**at, "shape": torch.ones_like(at["gain"])}
+        score = self.score(at)
+        for fine in SPREADS:
+            score, at = self._round(score, at, ["shape"], fine=fine, fitting=True)
+        return score
+
+    def score(self, at: dict[str, Tensor]) -> Float[Tensor, "channel"]:
+        """Evidence, less what spikes leave too much."""
+        return self._score(at, fitting=True)
 
     def checked(self, at: dict[str, Tensor], fitting: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """What was found, or what is found where spikes have to fit, in channels of which they leave too much.
@@ -277,7 +294,7 @@ class _Search:
                 score, at = torch.where(better, new, score), {n: torch.where(better, one[n], at[n]) for n in at}
         return score, at
 
-    def _score(self, at: dict[str, Tensor], fitting: bool) -> Float[Tensor, "channel"]:
+    def _score(self, at: dict[str, Tensor], *, fitting: bool) -> Float[Tensor, "channel"]:
         return self._scores([at], fitting=fitting)[0]
 
     def _scores(self, tried: list[dict[str, Tensor]], *, fitting: bool) -> Sequence[Float[Tensor, "channel"]]:
