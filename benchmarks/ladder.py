@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 import nwb_sbtt as sb
 from nwb_sbtt.config import ConvConfig, LadderConfig, LFADSConfig, override
 from nwb_sbtt.data.imaging import LADDER, VALPACA, calcium
+from nwb_sbtt.evaluate.metrics import pearson_r2
 from nwb_sbtt.train.trackers import Silent
 
-PUBLISHED = {
+PUBLISHED: dict[tuple[str, float], dict[str, tuple[float | None, ...]]] = {
     ("lorenz", 0.2): {
         "LFADS on spikes": (0.978, 0.970, None, None),
         "OASIS + LFADS": (0.924, 0.946, 0.950, None),
@@ -156,7 +157,7 @@ def _scores(ds: xr.Dataset, model: str, config: sb.FitConfig) -> dict[str, Any]:
     pairs: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
         "latents": (course[valid].reshape(-1, n_latents), (factors[valid] @ weights).reshape(-1, n_latents))
     }
-    rates = latents.get("rates", latents.get("mean"))
+    rates = latents["rates" if "rates" in latents else "mean"]
     pairs["rates"] = (ds["true_rates"].values[valid], rates.values[valid])
     if "events" in latents:
         pairs["spikes"] = (ds["true_spikes"].values[valid], latents["events"].values[valid])
@@ -165,9 +166,7 @@ def _scores(ds: xr.Dataset, model: str, config: sb.FitConfig) -> dict[str, Any]:
         pairs["fluorescence"] = (ds["values"].values[valid][seen], light.values[valid][seen])
     row: dict[str, Any] = {"CPU-seconds": seconds, "epochs": epochs}
     for name in QUANTITIES:
-        row[f"{name}, r²"] = (
-            float(np.corrcoef(*(each.ravel() for each in pairs[name]))[0, 1] ** 2) if name in pairs else None
-        )
+        row[f"{name}, r²"] = pearson_r2(*pairs[name]) if name in pairs else None
     for name in ("latents", "rates"):
         true, found = pairs[name]
         row[f"{name}, R²"] = float(1 - ((true - found) ** 2).sum() / ((true - true.mean()) ** 2).sum())

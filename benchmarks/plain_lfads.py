@@ -56,7 +56,10 @@ class PlainLFADS(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log rates and the KL divergence from standard normal priors, mean over trials."""
-        runs = [encoder.run(x, backwards=i % 2 == 1) for i, encoder in enumerate(self.encoders)]
+        runs = []
+        for i, encoder in enumerate(self.encoders):
+            assert isinstance(encoder, PlainCell)
+            runs.append(encoder.run(x, backwards=i % 2 == 1))
         last = torch.cat([runs[0][:, -1], runs[1][:, 0]], -1)
         states = torch.cat(runs[2:], -1)
         initial, kl = _draw(self.to_initial(self.dropout(last)))

@@ -30,12 +30,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from machine import save, show
 from recordings import make_series, make_units
 
-USES = ("lfp", "power", "spikes")
+Use = Literal["lfp", "power", "spikes"]
+USES: tuple[Use, ...] = get_args(Use)
 BIN_WIDTH = 0.02
 MEGABYTE = 1e6
 CHUNK_CACHE = 64 * 2**20
@@ -135,7 +136,7 @@ def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measure(path: Path, *, series: str, limit: float, repeats: int, use: str = "lfp") -> dict[str, Any]:
+def _measure(path: Path, *, series: str, limit: float, repeats: int, use: Use = "lfp") -> dict[str, Any]:
     """Read a file by h5py and by `read_nwb` in turn, and do parts of the latter; seconds are pairs of wall and CPU."""
     ways = _ways(path, series=series, limit=limit, use=use)
     before = _peak()
@@ -166,7 +167,7 @@ def _middle(times: Sequence[tuple[float, float]]) -> list[float]:
     return [statistics.median(each[i] for each in times) for i in (0, 1)]
 
 
-def _ways(path: Path, *, series: str, limit: float, use: str) -> dict[str, Callable[[], Any]]:
+def _ways(path: Path, *, series: str, limit: float, use: Use) -> dict[str, Callable[[], Any]]:
     """What is timed, by name; none keeps what it read, but `again` gives it."""
     import h5py
     import numpy as np
@@ -217,7 +218,7 @@ def _compared(folder: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:
     _apart(make_units, path, n_spikes=int(asked.spikes / 100), n_units=n_units, seed=asked.seed, intervals=True)
     rows = [{"counts by": "nwb_sbtt", **_apart(_count, path)}]
     for name in OTHERS:
-        known = subprocess.run([asked.others, "-c", f"import {name}"], capture_output=True, check=False)
+        known = subprocess.run([asked.others, "-c", f"import {name}"], capture_output=True, text=True, check=False)
         command = [asked.others, __file__, "--count", path, "--way", name]
         done = known if known.returncode else subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

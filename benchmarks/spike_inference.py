@@ -130,7 +130,7 @@ def _score(cell: Cell, config: sb.EventsConfig) -> dict[str, Any]:
         "within": float(np.exp(found["decay_log_sd"].values[0])),
         "known": known.decay,
         "frames": correlation(sizes, counts),
-        "full rate": correlation(summed, counts),
+        "full rate": correlation(summed.astype(float), counts),
         "oasis alone": correlation(deconvolve(frames).s, counts),
     }
 
@@ -177,7 +177,8 @@ def correlation(one: Floats, other: Floats) -> float:
 
 def _figure(cells: list[Cell], rows: list[dict[str, Any]], config: sb.EventsConfig) -> Figure:
     figure = canvas(9, 6.4)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.25))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1, 1.25))
+    top, bottom = halves
     best = int(np.argsort([row["frames"] for row in rows])[len(rows) // 2])
     cell, frames = cells[best], _frames(cells[best])
     found = sb.events(_dataset(frames, RATE, cell.indicator), config)

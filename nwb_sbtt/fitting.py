@@ -21,8 +21,6 @@ from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.evaluate.calibration import Calibration, calibrate, log_variance
 from nwb_sbtt.fitted import Fitted, Member, device_of
 from nwb_sbtt.models import Model, make_model
-from nwb_sbtt.models.ladder import Ladder
-from nwb_sbtt.models.moments import OfRates
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
 from nwb_sbtt.preparation import OF_RATES, prepare, signature_of, stretch_of, train_and_valid
 from nwb_sbtt.runfolder import CALIBRATION, claim, fail, members, mend
@@ -147,8 +145,7 @@ def _revise(config: FitConfig, pairs: list[tuple[Batch, Batch]], signature: dict
     }
 
     def of_rates(models: Sequence[Model], batch: Batch) -> None:
-        ladders = [model if isinstance(model, Ladder) else OfRates(model) for model in models]
-        revise(ladders, batch, bin_width=widths[batch.session], config=settings)
+        revise(models, batch, bin_width=widths[batch.session], config=settings)
 
     return of_rates
 

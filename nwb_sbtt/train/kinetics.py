@@ -16,8 +16,10 @@ from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import LadderConfig
 from nwb_sbtt.data.kinetics import UNKNOWN, Indicator, fit_kinetics, indicator_of
 from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.models.base import Model
 from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.likelihoods.moments import Moments
 from nwb_sbtt.nn.spiking import Kinetics, infer_spikes, log_evidence
 
 FEW, TRIALS = 16, 64
@@ -78,20 +80,27 @@ def spike_statistics(batch: Batch, *, bin_width: float, config: LadderConfig) ->
     return _statistics(spikes.mean, spikes.mean.mean((0, 1)) + 1e-4, kinetics)
 
 
-def revise(models: Sequence[Ladder], batch: Batch, *, bin_width: float, config: LadderConfig) -> None:
+def revise(models: Sequence[Model], batch: Batch, *, bin_width: float, config: LadderConfig) -> None:
     """Search kinetics again, given the rates that the last of the models infers from what is shown, and tell all of them.
 
     Before rates are known, slow changes of them pass for larger spikes and slower decays. Given rates, counts are as variable
     as Poisson counts, which tells their size. Channels whose fluorescence is likelier where rates spread by chance, as those
     of a cell that bursts and that no other one foretells, keep what they had.
+
+    The models are ladders, or have a likelihood of moments.
     """
     part = batch.select(_spread(batch, TRIALS))
     model = models[-1]
     with torch.no_grad():
-        rates = model.rates(model(part), part)
+        inference = model(part)
+        if isinstance(model, Ladder):
+            rates = model.rates(inference, part)
+        else:
+            rates = _moments(model).rates(inference.factors, batch.session)
     values, seen = part.dense(part.values), part.dense(part.observed)
     indicator = _indicator(config)
     before = model.kinetics(batch.session)
+    assert before is not None
     start = -bin_width / before.kept.log()
     prior = torch.full_like(start, indicator.decay) if config.decay is None else start
     prior_sd = indicator.log_sd if config.decay is None else None
@@ -105,7 +114,12 @@ def revise(models: Sequence[Ladder], batch: Batch, *, bin_width: float, config: 
     mean = rate.mean((0, 1))
     spikes = infer_spikes(values, part.dense(part.shown), mean, kinetics).mean
     for each in models:
-        each.adopt(batch.session, _statistics(spikes, mean, kinetics))
+        (each if isinstance(each, Ladder) else _moments(each)).adopt(batch.session, _statistics(spikes, mean, kinetics))
+
+
+def _moments(model: Model) -> Moments:
+    assert isinstance(model.observation, Moments)
+    return model.observation
 
 
 def _indicator(config: LadderConfig) -> Indicator:

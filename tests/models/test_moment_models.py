@@ -16,7 +16,6 @@ from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.results import read_result
 from nwb_sbtt.models import make_model
-from nwb_sbtt.models.moments import OfRates
 from nwb_sbtt.nn.channels import blank_statistics, channel_statistics
 from nwb_sbtt.nn.likelihoods.moments import Moments
 from nwb_sbtt.nn.spiking import Kinetics
@@ -94,7 +93,7 @@ def test_kinetics_are_measured_again_with_the_rates_of_the_model(monkeypatch):
     model = make_model(CONV.model_copy(update={"dropout": 0.0}), {"session": of}, "edgeworth")
     true = torch.from_numpy(few["true_rates"].values).float() * LADDER.bin_width
     monkeypatch.setattr(Moments, "rates", lambda self, factors, session: true)
-    revise([OfRates(model)], batch, bin_width=LADDER.bin_width, config=LadderConfig())
+    revise([model], batch, bin_width=LADDER.bin_width, config=LadderConfig())
     found = model.kinetics("session")
     np.testing.assert_allclose(found.gain, 1.0, atol=0.15)
     np.testing.assert_allclose(found.noise, 0.2, atol=0.05)
