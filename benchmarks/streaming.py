@@ -129,7 +129,8 @@ def measure(kind: str, path: Path, folder: Path, *, latency: float, speed: float
             for words in commands:
                 printed = run(archive, words, folder)
             seconds = time.perf_counter() - began
-            listed.append(printed)
+            _, _, below_the_title = printed.partition("\n")
+            listed.append(below_the_title)
             sent = archive.sent("")
             rows.append(
                 {
