@@ -79,8 +79,16 @@ def test_the_python_of_the_readme_calls_what_there_is():
 
 
 def test_settings_in_the_readme_are_settings():
-    from nwb_sbtt.config import FitConfig, ReadConfig, override
+    from nwb_sbtt.config import ConvConfig, FitConfig, LadderConfig, LFADSConfig, ReadConfig, SAEConfig, override
+    from nwb_sbtt.errors import ConfigError
 
+    def taken(text, model):
+        try:
+            return bool(override(FitConfig(model=model), [text]))
+        except ConfigError:
+            return False
+
+    models = ConvConfig(), LadderConfig(), LFADSConfig(), SAEConfig()
     texts = re.findall(r"--set '([^']+)'|--set ([^\s`']+)", README)
     texts = [quoted or plain for quoted, plain in texts]
     assert len(texts) >= 4
@@ -88,7 +96,7 @@ def test_settings_in_the_readme_are_settings():
         if text.startswith("read."):
             override(ReadConfig(), [text.removeprefix("read.")])
         else:
-            override(FitConfig(), [text])
+            assert any(taken(text, model) for model in models), text
 
 
 def test_the_readme_shows_pictures_and_names_files_that_are_there():
