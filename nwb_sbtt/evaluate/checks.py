@@ -60,8 +60,8 @@ def checks(
         ``level`` is "ok", "warn" or "bad".
     """
     found = [_baselines(scores)]
-    # Of a ladder, which gives signals and rates, the lower level is there to follow each sample it is shown.
-    if seen is not None and not {"mean", "rates"} <= set(latents):
+    # Of a ladder, which alone gives signals, spikes and rates, the lower level is there to follow each sample it is shown.
+    if seen is not None and not {"mean", "events", "rates"} <= set(latents):
         found.append(_copying(scores["model"], seen))
     if "mean" not in latents:
         found.append(_spikes(ds, scored))

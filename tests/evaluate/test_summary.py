@@ -67,6 +67,13 @@ def test_samples_that_keep_their_distance_are_pointed_out(quick: None, scheme: A
     assert levels(found)["samples at all distances"] == level
 
 
+@pytest.mark.parametrize(("more", "looked"), [((), True), (("events",), False)])
+def test_only_a_ladder_may_follow_each_sample_it_is_shown(ds: xr.Dataset, quick: None, more: Any, looked: bool) -> None:
+    rates = (DIMS, ds["true_rates"].values)
+    latents = perfect(ds, **dict.fromkeys(("mean", *more), rates))
+    assert ("does not copy its input" in levels(evaluate_latents(ds, latents, hidden_part(ds)))) == looked
+
+
 def test_without_missing_samples_nothing_is_said_of_their_distance(quick: None) -> None:
     full = lorenz(conditions=4, trials_per_condition=10, n_channels=15)
     assert "samples at all distances" not in levels(evaluate_latents(full, perfect(full), hidden_part(full)))
