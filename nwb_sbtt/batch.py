@@ -299,6 +299,13 @@ class Batch:
             flat[block.rows, self.entries.channels[block.entries].long()] = of_entry[block.entries]
         return box
 
+    def listed(self, box: Tensor) -> Tensor:
+        """What a box (trial, time, channel) holds at the entries; undoes `dense`."""
+        if self.entries is None:
+            return box
+        flat, channels = box.flatten(0, 1), self.entries.channels
+        return torch.cat([flat[block.rows, channels[block.entries].long()] for block in self.entries.blocks()])
+
     def select(self, rows: Int[Tensor, "row"]) -> Batch:
         """Take some trials, in the order of `rows`."""
         given = [self.values, self.observed, self.shown, self.scored]

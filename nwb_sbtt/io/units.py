@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.binning import placing, tolerance
-from nwb_sbtt.data.counts import WIDTHS, Counts
+from nwb_sbtt.data.counts import TURNED, WIDTHS, Counts
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.observed import (
     Intervals,
@@ -37,8 +37,6 @@ from nwb_sbtt.io.validity import check_intervals, invalid_intervals
 
 GROUP = 64
 """Units of different intervals whose observation is put into place at once."""
-TURNED = 256
-"""Bins put into place at once."""
 Shown = TypeVar("Shown", np.bool_, np.float32)
 ALWAYS = np.array([[-np.inf, np.inf]])
 

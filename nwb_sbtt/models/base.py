@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.likelihoods import Observation
-from nwb_sbtt.nn.spiking import Kinetics
+from nwb_sbtt.nn.samples import Kinetics
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from nwb_sbtt.config import LadderConfig
 from nwb_sbtt.models.base import Encoded, Inference
 from nwb_sbtt.models.conv import Conv
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.spiking import Kinetics, Spikes, infer_spikes, log_evidence
+from nwb_sbtt.nn.samples import Kinetics
+from nwb_sbtt.nn.spiking import Spikes, infer_spikes, log_evidence
 
 
 class Ladder(Conv):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.entries import gather_sum, marked_share, of_shown
-from nwb_sbtt.nn.spiking import Kinetics
+from nwb_sbtt.nn.samples import Kinetics
 
 
 @dataclass(frozen=True)

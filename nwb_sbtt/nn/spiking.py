@@ -9,8 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nwb_sbtt.nn import rising
-from nwb_sbtt.nn.samples import LEAST_VARIANCE, Rows
-from nwb_sbtt.nn.samples import Kinetics as Kinetics
+from nwb_sbtt.nn.samples import LEAST_VARIANCE, Kinetics, Rows
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from nwb_sbtt.models.base import Model
 from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.likelihoods.moments import Moments
-from nwb_sbtt.nn.spiking import Kinetics, infer_spikes, log_evidence
+from nwb_sbtt.nn.samples import Kinetics
+from nwb_sbtt.nn.spiking import infer_spikes, log_evidence
 
 FEW, TRIALS = 16, 64
 """Trials, evenly spread, on which kinetics are first sought and then refined."""
@@ -36,8 +37,9 @@ LIFTS = (0.0, 0.5, 1.0, 1.5)
 FACTORS = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
 SHIFTS = (-1.0, -0.5, -0.2, 0.2, 0.5, 1.0)
 """Of the baseline, in sds of the noise."""
-ROUNDS, FINER = 3, 0.5
 SPREADS = (4.0, 2.0, 1.0)
+"""By how much coarser than `FACTORS` the steps are, round after round, in which the spread of rates by chance is sought."""
+ROUNDS, FINER = 3, 0.5
 AGAIN, AGAIN_FINER = 6, 0.6
 """Rounds of the first search and of those with rates, and by how much finer each one's steps are."""
 DONORS = (0.5, 0.9)

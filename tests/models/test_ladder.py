@@ -17,7 +17,8 @@ from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.nn.channels import blank_statistics
-from nwb_sbtt.nn.spiking import Kinetics, infer_spikes
+from nwb_sbtt.nn.samples import Kinetics
+from nwb_sbtt.nn.spiking import infer_spikes
 from nwb_sbtt.train import kinetics
 from nwb_sbtt.train.kinetics import revise, spike_statistics
 from nwb_sbtt.train.trackers import Silent

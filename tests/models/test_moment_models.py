@@ -18,7 +18,7 @@ from nwb_sbtt.io.results import read_result
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import blank_statistics, channel_statistics
 from nwb_sbtt.nn.likelihoods.moments import Moments
-from nwb_sbtt.nn.spiking import Kinetics
+from nwb_sbtt.nn.samples import Kinetics
 from nwb_sbtt.preparation import stretch_of
 from nwb_sbtt.train import kinetics
 from nwb_sbtt.train.kinetics import revise

@@ -15,7 +15,7 @@ from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Edgeworth, GaussianMoments
 from nwb_sbtt.nn.likelihoods.edgeworth import FLOOR, MOST_SKEWED, bracket
 from nwb_sbtt.nn.likelihoods.moments import filtered
-from nwb_sbtt.nn.spiking import Kinetics
+from nwb_sbtt.nn.samples import Kinetics
 from tests.batches import make_masked_batch
 
 BOTH = [GaussianMoments, Edgeworth]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from nwb_sbtt.nn import rising
-from nwb_sbtt.nn.samples import Rows
-from nwb_sbtt.nn.spiking import Kinetics, infer_spikes, log_evidence
+from nwb_sbtt.nn.samples import Kinetics, Rows
+from nwb_sbtt.nn.spiking import infer_spikes, log_evidence
 
 
 def kinetics(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import ReadOut
-from nwb_sbtt.nn.spiking import Kinetics
+from nwb_sbtt.nn.samples import Kinetics
 
 MOST_LOG_VARIANCE = 4.0
 """Variance of a log-rate beyond which nothing is known of it, and logarithm of a factor's; keeps `exp` finite."""
@@ -61,11 +61,12 @@ class Observation(nn.Module, ABC):
     def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Negative log-likelihood of each entry, in nats."""
 
-    @abstractmethod
     def total(
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, ""]:
         """Sum of `nll` over the scored entries. Junk elsewhere has no effect, on gradients either."""
+        nll = self.nll(factors, batch)
+        return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=dtype)
 
     @abstractmethod
     def spread_total(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.entries import dot, gather_sum, gather_terms, spread, sum_terms
 from nwb_sbtt.nn.likelihoods.base import Observation
-from nwb_sbtt.nn.spiking import Kinetics
+from nwb_sbtt.nn.samples import Kinetics
 
 SCALE, SCALE_PRIOR = 20.0, 1e-4
 """Mean and precision of the prior on a channel's scales (Zhu et al. 2022)."""
@@ -81,8 +81,7 @@ class EntryByEntry(Observation):
             _, linear, values, exposure, of_channel = self._pick(factors, batch, marked=batch.scored)
             return self._terms(linear, values, exposure, *of_channel).sum(dtype=dtype)
         if batch.entries is None:
-            nll = self.nll(factors, batch)
-            return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=dtype)
+            return super().total(factors, batch, dtype=dtype)
         read_outs, of_channel = self.read_outs(batch.session), self._of_channel(batch.session)
         return sum_terms(self._terms, factors, read_outs=read_outs, of_channel=of_channel, batch=batch).to(dtype)
 

@@ -14,7 +14,7 @@ from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import gather_sum, spread
 from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Observation
-from nwb_sbtt.nn.spiking import Kinetics
+from nwb_sbtt.nn.samples import Kinetics
 
 LEAST_RATE = 1e-3
 """Least mean rate that a channel starts from, in spikes a bin."""
@@ -84,25 +84,18 @@ class Moments(Observation):
         """Negative log-density of each entry in units of the channel's own sd, in nats."""
         cumulants = self.cumulants(self.rates(factors, batch.session), batch.session)
         unit = spread((self._of(batch.session, "gain") / self._of(batch.session, "sd")).log(), batch=batch)
-        return self._terms(self._level(batch), tuple(_at(each, batch) for each in cumulants)) + unit
-
-    def total(
-        self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
-    ) -> Float[Tensor, ""]:
-        """Sum of `nll` over the scored entries. Junk elsewhere has no effect, on gradients either."""
-        nll = self.nll(factors, batch)
-        return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=dtype)
+        return self._terms(self._level(batch), tuple(batch.listed(each) for each in cumulants)) + unit
 
     def spread_total(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
         """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the sample and of not knowing its mean μ."""
         rates = self.rates(factors.detach(), batch.session).detach()
-        mean, own, *_ = (_at(each, batch) for each in self.cumulants(rates, batch.session))
+        mean, own, *_ = (batch.listed(each) for each in self.cumulants(rates, batch.session))
         doubt = filtered(
             rates * self._relative_sd(variance, batch.session, fixed=True), self._of(batch.session, "kept")
         )
-        total = own + _at(doubt, batch) ** 2
+        total = own + batch.listed(doubt) ** 2
         misfit = 0.5 * total.log() + 0.5 * (self._level(batch) - mean) ** 2 / total
         return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
 
@@ -125,7 +118,7 @@ class Moments(Observation):
 
     def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Fluorescence without noise of each entry of the batch, in the data's unit."""
-        return _at(self.expected(factors, batch.session), batch)
+        return batch.listed(self.expected(factors, batch.session))
 
     def sum_residuals(
         self,
@@ -188,11 +181,3 @@ def _log_rate(mean: Float[Tensor, "channel"], kinetics: Kinetics) -> Float[Tenso
     """Logarithm of the rate, in spikes a bin, that keeps fluorescence at its mean."""
     rate = (mean - kinetics.baseline) / kinetics.gain * (1 - kinetics.kept)
     return rate.clamp(min=LEAST_RATE).log()
-
-
-def _at(box: Float[Tensor, "trial time channel"], batch: Batch) -> Float[Tensor, "*entry"]:
-    """What a box holds at the entries of a batch."""
-    if batch.entries is None:
-        return box
-    flat, channels = box.flatten(0, 1), batch.entries.channels
-    return torch.cat([flat[block.rows, channels[block.entries].long()] for block in batch.entries.blocks()])
