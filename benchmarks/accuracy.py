@@ -49,9 +49,9 @@ def main() -> None:
 
 
 def _level(k: int, seed: int, conditions: int, asked: argparse.Namespace) -> dict[str, Any]:
-    ds = sb.lorenz(conditions=conditions, seed=seed)
+    ds = sb.simulate.lorenz(conditions=conditions, seed=seed)
     if k < N:
-        ds = sb.limit_bandwidth(ds, sb.BandwidthConfig(k=k, seed=seed))
+        ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=k, seed=seed))
     config = override(sb.FitConfig(seed=seed, seeds=asked.members), asked.settings)
     with fitted_to(ds, config) as (fitted, seconds):
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))

@@ -82,7 +82,7 @@ def mixture(whole: xr.Dataset, sparse: xr.Dataset, full: np.ndarray) -> xr.Datas
 
 
 def _rows(seed: int, conditions: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    whole = sb.lorenz(conditions=conditions, seed=seed)
+    whole = sb.simulate.lorenz(conditions=conditions, seed=seed)
     train = np.flatnonzero(whole["split"].values == "train")
     full = np.sort(np.random.default_rng(seed).permutation(train)[: round(asked.share * len(train))])
     config = override(sb.FitConfig(seed=seed), asked.settings)
@@ -92,7 +92,7 @@ def _rows(seed: int, conditions: int, asked: argparse.Namespace) -> list[dict[st
         # Its validation trials come from these few, too: nothing else was sampled in full.
         few, few_seconds = timed_fit(whole.isel(trial=full).drop_vars("split"), config, place / "few")
         for k in asked.levels:
-            sparse = sb.limit_bandwidth(whole, sb.BandwidthConfig(k=k, seed=seed))
+            sparse = sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(k=k, seed=seed))
             rest = sparse.isel(trial=np.setdiff1d(np.arange(whole.sizes["trial"]), full))
             both = mixture(whole, sparse, full)
             rows.append(_row("few", few, few_seconds, sparse, k=k, seed=seed))
@@ -100,7 +100,7 @@ def _rows(seed: int, conditions: int, asked: argparse.Namespace) -> list[dict[st
                 fitted, seconds = timed_fit(data, config, place / f"{way} {k}")
                 rows.append(_row(way, fitted, seconds, sparse, k=k, seed=seed))
             for freeze in asked.freeze:
-                init = sb.InitConfig(run_dir=few.run_dir, channels="same", freeze=freeze)
+                init = sb.config.InitConfig(run_dir=few.run_dir, channels="same", freeze=freeze)
                 later = override(config.model_copy(update={"init": init}), asked.adapt)
                 fitted, seconds = timed_fit(rest, later, place / f"adapted {freeze} {k}")
                 way = f"adapted, {freeze} frozen"

@@ -48,9 +48,9 @@ def main(given: Sequence[str] | None = None) -> list[dict[str, Any]]:
 
 
 def _level(k: int, seed: int, conditions: int) -> list[dict[str, Any]]:
-    ds = sb.lorenz(conditions=conditions, seed=seed)
+    ds = sb.simulate.lorenz(conditions=conditions, seed=seed)
     if k < N:
-        ds = sb.limit_bandwidth(ds, sb.BandwidthConfig(k=k, seed=seed))
+        ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=k, seed=seed))
     valid = ds["split"].values == "valid"
     truth = ds["true_rates"].values[valid]
     width = float(ds.attrs["bin_width"])

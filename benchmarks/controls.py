@@ -16,9 +16,9 @@ And three ways to treat what is missing:
 * interpolation: linear in time between the samples of the neuron, held at the ends; its mean where a trial has none.
 
 In a fixed subset nothing is missing, so there is nothing to treat. R² is that of the true rates of the validation trials,
-1 − SSE/SST, mean over all 29 neurons, all bins. "power saved" is the upper bound of `nwb_sbtt.power_saved` (all power is spent
-on samples); "power saved, amplifiers" spends half on samples and half on amplifiers that are switched, and need --settling
-seconds before a first sample. These halves are an example, and no device's.
+1 − SSE/SST, mean over all 29 neurons, all bins. "power saved" is the upper bound of `nwb_sbtt.data.power_saved` (all power
+is spent on samples); "power saved, amplifiers" spends half on samples and half on amplifiers that are switched, and need
+--settling seconds before a first sample. These halves are an example, and no device's.
 
     python benchmarks/controls.py --json controls.json --figure controls.png
     python benchmarks/controls.py --small
@@ -97,12 +97,12 @@ def spread_out(rates: np.ndarray, limited: xr.Dataset, whole: xr.Dataset) -> np.
 
 
 def _rows(seed: int, conditions: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    whole = sb.lorenz(conditions=conditions, seed=seed)
+    whole = sb.simulate.lorenz(conditions=conditions, seed=seed)
     config = override(sb.FitConfig(seed=seed), asked.settings)
     rows = [_row(whole, whole, config, scheme="none", treatment="SBTT", asked=asked)]
     for k in asked.levels:
         for scheme in asked.schemes:
-            limited = sb.limit_bandwidth(whole, sb.BandwidthConfig(scheme=scheme, k=k, seed=seed))
+            limited = sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(scheme=scheme, k=k, seed=seed))
             for treatment in asked.treatments if scheme != "fixed" else ["SBTT"]:
                 rows.append(_row(whole, limited, config, scheme=scheme, treatment=treatment, asked=asked))
     return rows
@@ -135,8 +135,8 @@ def _row(
         "R2": r2(truth, everyone),
         "R2 sampled": r2(truth[..., sampled], everyone[..., sampled]),
         "R2 scaled": r2(truth, everyone / share) if treatment == "zeros" else r2(truth, everyone),
-        "power saved": sb.power_saved(limited),
-        "power saved, amplifiers": sb.power_saved(limited, per_sample=0.5, front_end=0.5, settling=asked.settling),
+        "power saved": sb.data.power_saved(limited),
+        "power saved, amplifiers": sb.data.power_saved(limited, per_sample=0.5, front_end=0.5, settling=asked.settling),
         "epochs": epochs,
         "CPU-seconds": seconds,
     }

@@ -8,8 +8,8 @@ Tasks, each with k of N neurons observed per bin, in training and validation tri
 * vlgp: spikes simulated elsewhere (`vlgp_lorenz1.h5` of the vlgp package, --vlgp FILE): 50 neurons with refractoriness, ten
   trials of 1000 steps, here 10 steps a bin, called 1 ms each, in pieces of 50 bins; two whole trials validate. k is scaled to
   50 neurons. Its rates hold each neuron's own spike history, which nothing can tell from the bins: "R2 latents" says more;
-* perturbation: an oscillation kicked in each trial at an unknown time (`nwb_sbtt.perturbation`), so that what the start
-  says does not hold to the end. Fitted with the defaults and by LFADS with and without a controller (--inputs).
+* perturbation: an oscillation kicked in each trial at an unknown time (`nwb_sbtt.simulate.perturbation`), so that what the
+  start says does not hold to the end. Fitted with the defaults and by LFADS with and without a controller (--inputs).
 
 R² is that of the true rates of the validation trials, 1 − SSE/SST, mean over neurons; "R2 latents" that of the true latents,
 read out linearly from the factors. Wiener and smoothing are the baselines of `nwb_sbtt.evaluate` on the same samples.
@@ -86,9 +86,9 @@ def data_of(task: str, *, seed: int, conditions: int = 65, vlgp: Path | None = N
         assert vlgp is not None
         return read_vlgp(vlgp, seed=seed)
     if task == PERTURBATION:
-        return sb.perturbation(conditions=conditions, seed=seed)
+        return sb.simulate.perturbation(conditions=conditions, seed=seed)
     speed = float(task.removeprefix("speed")) if task.startswith("speed") else 1.0
-    simulation = sb.Simulation(
+    simulation = sb.simulate.Simulation(
         conditions=conditions, speed=speed, split_by="condition" if task == "new" else "trial", seed=seed
     )
     return simulation.data()
@@ -171,7 +171,7 @@ def _rows(task: str, seed: int, conditions: int, asked: argparse.Namespace) -> l
     rows = []
     for level in asked.levels:
         k = round(level * n / N)
-        ds = whole if k == n else sb.limit_bandwidth(whole, sb.BandwidthConfig(k=k, seed=seed))
+        ds = whole if k == n else sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(k=k, seed=seed))
         simple = _simple(ds)
         for name, config in models.items():
             row = {"task": task, "model": name, "observed": k, "of": n, "seed": seed, **_scores(ds, config), **simple}

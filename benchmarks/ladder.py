@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import ConvConfig, LadderConfig, LFADSConfig, override
-from nwb_sbtt.data.imaging import LADDER, VALPACA, calcium
 from nwb_sbtt.evaluate.metrics import pearson_r2
+from nwb_sbtt.simulate.calcium import LADDER, VALPACA, calcium
 from nwb_sbtt.train.trackers import Silent
 
 PUBLISHED: dict[tuple[str, float], dict[str, tuple[float | None, ...]]] = {
@@ -102,7 +102,7 @@ def _ladder(ds: xr.Dataset, config: sb.FitConfig) -> tuple[xr.Dataset, sb.FitCon
 
 
 def _events(ds: xr.Dataset, config: sb.FitConfig) -> tuple[xr.Dataset, sb.FitConfig]:
-    return sb.events(ds), config
+    return sb.calcium.find_events(ds), config
 
 
 def _spikes(ds: xr.Dataset, config: sb.FitConfig) -> tuple[xr.Dataset, sb.FitConfig]:

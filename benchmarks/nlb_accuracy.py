@@ -26,14 +26,14 @@ from scipy.ndimage import gaussian_filter1d
 from sklearn.linear_model import PoissonRegressor
 
 from nwb_sbtt.config import ConvConfig, FitConfig, TrainConfig
-from nwb_sbtt.ensemble import member_configs
+from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.nlb.definitions import DEFINITIONS
 from nwb_sbtt.nlb.modelling import predict
 from nwb_sbtt.nlb.preparation import Prepared, prepare
 from nwb_sbtt.nlb.presets import starting_config
 from nwb_sbtt.nlb.scoring import score
-from nwb_sbtt.nlb.simulation import Simulated, Simulation, simulate
 from nwb_sbtt.nlb.windows import place_windows
+from nwb_sbtt.simulate.latents_benchmark import Simulated, Simulation, simulate
 
 Rates = dict[str, NDArray[Any]]
 SMOOTHING = 0.05

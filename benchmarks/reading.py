@@ -174,10 +174,10 @@ def _ways(path: Path, *, series: str, limit: float, use: Use) -> dict[str, Calla
 
     from nwb_sbtt.config import ElectricalConfig, ReadConfig, Window
     from nwb_sbtt.data.grid import Grid
-    from nwb_sbtt.io.digests import forget
-    from nwb_sbtt.io.files import open_nwb, sha256
-    from nwb_sbtt.io.reader import read_nwb
-    from nwb_sbtt.io.units import units_source
+    from nwb_sbtt.io.read.digests import forget
+    from nwb_sbtt.io.read.files import open_nwb, sha256
+    from nwb_sbtt.io.read.reader import read_nwb
+    from nwb_sbtt.io.read.units import units_source
 
     with h5py.File(path, "r") as file:
         seconds = file[series].attrs.get("seconds")
@@ -237,7 +237,7 @@ def _count(path: Path) -> dict[str, Any]:
     import h5py
 
     from nwb_sbtt.config import Window
-    from nwb_sbtt.io.reader import read_nwb
+    from nwb_sbtt.io.read.reader import read_nwb
 
     with h5py.File(path, "r") as file:
         window = Window(start=0.0, stop=float(file["units/spike_times"].attrs["seconds"]))
@@ -286,7 +286,7 @@ def _peak() -> float:
 
 def _apart(action: Callable[..., Any], path: Path, **given: Any) -> Any:
     """Do something in a process of its own, which has the imports of this one but none of its peaks."""
-    import nwb_sbtt.io.reader  # noqa: F401
+    import nwb_sbtt.io.read.reader  # noqa: F401
 
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as process:
         return process.submit(action, path, **given).result()

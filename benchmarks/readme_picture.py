@@ -16,7 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import nwb_sbtt as sb
-from nwb_sbtt.verbs import DEMO_CONFIG, DEMO_READ
+from nwb_sbtt.cli.pipeline import DEMO_CONFIG, DEMO_READ
 
 
 def main() -> None:
@@ -25,8 +25,8 @@ def main() -> None:
     arguments.add_argument("picture", type=Path)
     asked = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        source = sb.simulate_lorenz(Path(folder) / "lorenz.nwb", observed_per_bin=10, seed=0)
-        data = sb.read_truth(source, sb.read_nwb(source, DEMO_READ))
+        source = sb.simulate.simulate_lorenz(Path(folder) / "lorenz.nwb", observed_per_bin=10, seed=0)
+        data = sb.simulate.read_truth(source, sb.read_nwb(source, DEMO_READ))
         fitted = sb.fit(data, DEMO_CONFIG, run_dir=Path(folder) / "run")
         rates_r2 = fitted.evaluate(data)["truth"]["rates_r2"]["model"]
         valid = data.isel(trial=np.flatnonzero(data["split"].values == "valid")[:20])

@@ -64,22 +64,22 @@ def _recorded(path: Path, decay: float) -> Session:
 
 def _simulated(seed: int, decay: float) -> Session:
     with tempfile.TemporaryDirectory() as folder:
-        path = sb.simulate(Path(folder) / "calcium.nwb", sb.Simulation("calcium", 4, 2, 3, seed=seed))
+        path = sb.simulate.simulate(Path(folder) / "calcium.nwb", sb.simulate.Simulation("calcium", 4, 2, 3, seed=seed))
         read = sb.ReadConfig(cut=sb.Trials(event="start_time", start=0, stop=10))
-        spikes = sb.read_truth(path, sb.read_nwb(path, read))
+        spikes = sb.simulate.read_truth(path, sb.read_nwb(path, read))
         return _compared("true spikes", path, read, theirs=_flat(spikes, "true_spikes"), decay=decay)
 
 
 def _flat(ds: xr.Dataset, name: str) -> Floats:
     """Array (frame, ROI) of a session in pieces that overlap, or of trials one after another."""
     chopped = "trial_id" not in ds.coords
-    return np.concatenate((sb.merge(ds) if chopped else ds)[name].values)
+    return np.concatenate((sb.data.merge(ds) if chopped else ds)[name].values)
 
 
 def _compared(name: str, path: Path, read: sb.ReadConfig, *, theirs: Floats, decay: float) -> Session:
     found, alike = (
         sb.read_nwb(path, read.model_copy(update={"events": config}))
-        for config in (sb.EventsConfig(), sb.EventsConfig(decay=decay))
+        for config in (sb.config.EventsConfig(), sb.config.EventsConfig(decay=decay))
     )
     ours, same = _flat(found, "values"), _flat(alike, "values")
     rows = [

@@ -1,7 +1,8 @@
 """Correlation of events with spikes that were recorded from the same cells, and the decay found against the indicator's.
 
 Simultaneous imaging and cell-attached recordings (`CAttached` files of the CASCADE ground truth: ΔF/F, its times, and the times
-of the spikes). Fluorescence becomes events by `nwb_sbtt.events`, with one set of settings for all cells, and events and spikes
+of the spikes). Fluorescence becomes events by `nwb_sbtt.calcium.find_events`, with one set of settings for all cells,
+and events and spikes
 are compared in bins of 40 ms. `frames` is the correlation where the fluorescence was averaged to 25 frames a second first, as
 an ordinary microscope has it; `full rate` where it was deconvolved as recorded and the events were summed; `oasis alone` is
 the former by oasis-deconv's own defaults. `decay` is what was found for each cell, give or take a factor of `within`, and
@@ -29,8 +30,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import nwb_sbtt as sb
+from nwb_sbtt.calcium.kinetics import INDICATORS, indicator_of, response
 from nwb_sbtt.config import LadderConfig
-from nwb_sbtt.data.kinetics import INDICATORS, indicator_of, response
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.train.trackers import Silent
@@ -74,7 +75,7 @@ def main(given: Sequence[str] | None = None) -> list[dict[str, Any]]:
     arguments.add_argument("--ladder", action="store_true", help="fit a ladder to each cell, half a minute each")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the generated cells")
     asked = arguments.parse_args(given)
-    config = sb.EventsConfig(threshold=asked.threshold)
+    config = sb.config.EventsConfig(threshold=asked.threshold)
     cells = [_generated(seed) for seed in asked.seeds] if asked.small else list(_recorded(asked.data))
     rows = [_score(cell, config) | (_by_ladder(cell) if asked.ladder else {}) for cell in cells]
     report(asked, rows, lambda: _figure(cells, rows, config))
@@ -111,13 +112,15 @@ def _generated(seed: int) -> Cell:
     return Cell(f"generated {seed}", known.name, times, 0.3 * light + rng.normal(0, 0.1, len(times)), np.sort(spikes))
 
 
-def _score(cell: Cell, config: sb.EventsConfig) -> dict[str, Any]:
+def _score(cell: Cell, config: sb.config.EventsConfig) -> dict[str, Any]:
     from oasis.functions import deconvolve
 
     frames = _frames(cell)
-    found = sb.events(_dataset(frames, RATE, cell.indicator), config)
+    found = sb.calcium.find_events(_dataset(frames, RATE, cell.indicator), config)
     counts, sizes = cell.counts(len(frames)), found["values"].values[0, :, 0]
-    fine = sb.events(_dataset(cell.values, cell.full_rate, cell.indicator), config)["values"].values[0, :, 0]
+    fine = sb.calcium.find_events(_dataset(cell.values, cell.full_rate, cell.indicator), config)["values"].values[
+        0, :, 0
+    ]
     places = np.floor((cell.times - cell.times[0]) * RATE + 1e-9).astype(int)
     summed = np.bincount(places, fine, minlength=len(frames))[: len(frames)]
     known = INDICATORS[cell.indicator]
@@ -141,7 +144,9 @@ def _by_ladder(cell: Cell) -> dict[str, float]:
     box = frames[: n_trials * LADDER_BINS].reshape(n_trials, LADDER_BINS, 1)
     attrs = {"unit": "dF/F", "signal": "dF/F"}
     ds = make_dataset(box, np.ones(box.shape, bool), bin_width=1 / RATE, kind="rois", attrs=attrs)
-    config = sb.FitConfig(model=LadderConfig(indicator=cell.indicator), train=sb.TrainConfig(epochs=LADDER_EPOCHS))
+    config = sb.FitConfig(
+        model=LadderConfig(indicator=cell.indicator), train=sb.config.TrainConfig(epochs=LADDER_EPOCHS)
+    )
     with tempfile.TemporaryDirectory() as folder:
         found = sb.fit(ds, config, run_dir=Path(folder) / "run", tracker=Silent()).infer(ds)
     spikes = found["events"].values.ravel()
@@ -175,13 +180,13 @@ def correlation(one: Floats, other: Floats) -> float:
     return float(np.corrcoef(one, other)[0, 1]) if one.any() and other.any() else 0.0
 
 
-def _figure(cells: list[Cell], rows: list[dict[str, Any]], config: sb.EventsConfig) -> Figure:
+def _figure(cells: list[Cell], rows: list[dict[str, Any]], config: sb.config.EventsConfig) -> Figure:
     figure = canvas(9, 6.4)
     halves: Any = figure.subfigures(2, 1, height_ratios=(1, 1.25))
     top, bottom = halves
     best = int(np.argsort([row["frames"] for row in rows])[len(rows) // 2])
     cell, frames = cells[best], _frames(cells[best])
-    found = sb.events(_dataset(frames, RATE, cell.indicator), config)
+    found = sb.calcium.find_events(_dataset(frames, RATE, cell.indicator), config)
     traces, marks = top.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     busiest = int(np.argmax(np.convolve(cell.counts(len(frames)), np.ones(int(20 * RATE)), mode="valid")))
     window = slice(busiest, busiest + int(20 * RATE))

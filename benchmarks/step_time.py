@@ -43,13 +43,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.calcium.search import spike_statistics
 from nwb_sbtt.config import ConvConfig, FitConfig, LadderConfig, LFADSConfig, MaskConfig, ModelConfig
-from nwb_sbtt.data.imaging import LADDER, calcium
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
+from nwb_sbtt.simulate.calcium import LADDER, calcium
 from nwb_sbtt.train import schedules
-from nwb_sbtt.train.kinetics import spike_statistics
 from nwb_sbtt.train.loop import _Run
 
 HIDDEN = 0.3

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.dandi.archive import Archive
 
-PROGRAM = "from nwb_sbtt.cli import main; main()"
+PROGRAM = "from nwb_sbtt.cli.main import main; main()"
 PATH, VERSION = "sub-S1/sub-S1_ses-1_ecephys.nwb", "0.240301.0000"
 ADDRESS = f"DANDI:000140/{VERSION}/{PATH}"
 N_UNITS = 200

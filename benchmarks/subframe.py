@@ -37,8 +37,8 @@ from scipy.ndimage import gaussian_filter1d
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import LadderConfig, override
-from nwb_sbtt.data.imaging import Imaging, calcium, subframe
 from nwb_sbtt.data.schema import make_dataset
+from nwb_sbtt.simulate.calcium import Imaging, calcium, subframe
 from nwb_sbtt.train.trackers import Silent
 
 Floats = NDArray[np.float64]
@@ -80,7 +80,7 @@ def main() -> None:
             task = subframe(frequency=frequency, noise=asked.noise)
             ds = calcium(n_channels=asked.cells, seed=seed, split_by=asked.split, task=task, **sizes)
             light = _trials(ds, task)
-            found = _trials(sb.events(ds, override(sb.EventsConfig(), asked.events)), task)
+            found = _trials(sb.calcium.find_events(ds, override(sb.config.EventsConfig(), asked.events)), task)
             for model in asked.models:
                 config = override(sb.FitConfig(seed=seed), asked.settings)
                 scores = _scores(light if model == LADDER else found, task, model, config)

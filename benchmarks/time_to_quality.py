@@ -39,9 +39,9 @@ def main() -> None:
     asked = arguments.parse_args()
     if asked.small:
         asked.models, asked.epochs = ["conv"], [1, 4]
-    ds = sb.lorenz(conditions=7 if asked.small else 65, seed=asked.seed)
+    ds = sb.simulate.lorenz(conditions=7 if asked.small else 65, seed=asked.seed)
     if asked.observed < ds.sizes["channel"]:
-        ds = sb.limit_bandwidth(ds, sb.BandwidthConfig(k=asked.observed, seed=asked.seed))
+        ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=asked.observed, seed=asked.seed))
     rows = []
     for model in asked.models:
         for epochs in asked.epochs or (*EPOCHS[model], None):

@@ -1,7 +1,7 @@
 """Small fits that several tests share."""
 
 from nwb_sbtt.config import FitConfig, LFADSConfig, TrainConfig
-from nwb_sbtt.data.simulate import lorenz
+from nwb_sbtt.simulate.lorenz import lorenz
 
 MODEL = LFADSConfig(read_in=6, encoder=6, initial_condition=4, controller=4, generator=6, factors=2)
 

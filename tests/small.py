@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from nwb_sbtt import cli
-from nwb_sbtt.io.simulation import simulate_lorenz
+from nwb_sbtt.cli import main as cli
 from nwb_sbtt.report import page
+from nwb_sbtt.simulate.files import simulate_lorenz
 
 SETTINGS = {
     **{f"model.{name}": 4 for name in ("read_in", "encoder", "initial_condition", "controller", "generator")},
@@ -60,7 +60,7 @@ def process(*words: object, before: Callable[[], None] | None = None) -> Ended:
     """
     context = multiprocessing.get_context("forkserver")
     # The optimiser loads torch._dynamo when it is made, which takes longer than all the rest.
-    context.set_forkserver_preload(["nwb_sbtt.verbs", "torch._dynamo", "ndx_sbtt"])
+    context.set_forkserver_preload(["nwb_sbtt.cli.pipeline", "torch._dynamo", "ndx_sbtt"])
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_run, args=(sender, [str(word) for word in words], before))
     child.start()

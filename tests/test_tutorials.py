@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nwb_sbtt.fitted import load
-from nwb_sbtt.io.results import read_result
-from nwb_sbtt.io.tensorfile import read_tensors
+from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.io.benchmark.tensorfile import read_tensors
+from nwb_sbtt.io.write.results import read_result
 from tests.dandi.archive import Archive
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"

@@ -26,7 +26,7 @@ folder.mkdir(parents=True, exist_ok=True)
 # were not recorded, and are not in the file.
 
 # %%
-source = sb.simulate_lorenz(
+source = sb.simulate.simulate_lorenz(
     folder / "lorenz.nwb", conditions=conditions, trials_per_condition=20, observed_per_bin=10, overwrite=True
 )
 for candidate in sb.inspect(source):
@@ -56,7 +56,7 @@ print(f"observed: {float(data.observed.mean()):.1%} of all entries")
 # cannot earn anything by copying its input.
 
 # %%
-config = sb.FitConfig(train=sb.TrainConfig(epochs=epochs), samples=16)
+config = sb.FitConfig(train=sb.config.TrainConfig(epochs=epochs), samples=16)
 fitted = sb.fit(data, config, run_dir=folder / "run")
 print("training ended:", fitted.finished)
 
@@ -67,7 +67,7 @@ print("training ended:", fitted.finished)
 # scores each on exactly these. With simulated data the truth is known as well: `rates` is the R² to the true rates.
 
 # %%
-data = sb.read_truth(source, data)
+data = sb.simulate.read_truth(source, data)
 metrics = fitted.evaluate(data)
 print(metrics["metric"])
 for name, score in metrics["scores"].items():
@@ -100,7 +100,7 @@ print(f"{result.name}: {sorted(map(str, again.data_vars))}")
 # The report is one HTML page that needs nothing else. Its figures are functions too, for notebooks and talks.
 
 # %%
-page = sb.write_report(
+page = sb.report.write_report(
     folder / "report.html", data=data, latents=latents, history=fitted.history, metrics=metrics, title="A first fit"
 )
 print("open", page)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import nwb_sbtt as sb
 from nwb_sbtt.io.dandi.download import resolve
-from nwb_sbtt.io.validation import validate
+from nwb_sbtt.io.write.validation import validate
 
 folder = Path(os.environ.get("NWB_SBTT_TUTORIAL_DIR", "tutorial_02"))
 bin_width = float(os.environ.get("NWB_SBTT_TUTORIAL_BIN_WIDTH", "0.01"))
@@ -51,7 +51,7 @@ for candidate in sb.inspect(address):
 # small JSON file that says which asset of which version it is. An interrupted download goes on with the same call.
 
 # %%
-(recording,) = sb.download(address, folder, existing="skip")
+(recording,) = sb.dandi.download(address, folder, existing="skip")
 print(recording, recording.stat().st_size, "bytes")
 
 # %% [markdown]
@@ -63,7 +63,7 @@ print(recording, recording.stat().st_size, "bytes")
 # %%
 data = sb.read_nwb(recording, bin_width=bin_width, trials=sb.Trials(event="move_onset_time", start=-0.25, stop=0.45))
 print(dict(data.sizes), f"observed: {float(data.observed.mean()):.1%}")
-train = sb.TrainConfig() if epochs is None else sb.TrainConfig(epochs=int(epochs))
+train = sb.config.TrainConfig() if epochs is None else sb.config.TrainConfig(epochs=int(epochs))
 fitted = sb.fit(data, sb.FitConfig(train=train), run_dir=folder / "run")
 print("training ended:", fitted.finished)
 
@@ -99,7 +99,7 @@ for finding in validate(result):
 if home is None:
     print("no NWB_SBTT_TUTORIAL_DANDISET is set: nothing is uploaded")
 else:
-    uploaded = sb.upload(result, home, instance=upload_to, existing="refresh", validation="ignore")
+    uploaded = sb.dandi.upload(result, home, instance=upload_to, existing="refresh", validation="ignore")
     print("uploaded:", uploaded)
 
 # %% [markdown]
@@ -109,6 +109,6 @@ else:
 
 # %%
 if home is not None:
-    (back,) = sb.download(str(uploaded), folder / "back", instance=upload_to, existing="refresh")
+    (back,) = sb.dandi.download(str(uploaded), folder / "back", instance=upload_to, existing="refresh")
     print("the same bytes:", back.read_bytes() == result.read_bytes())
     print(sb.read_result(back))

@@ -18,8 +18,8 @@ import nwb_sbtt as sb
 from nwb_sbtt.nlb.modelling import predict
 from nwb_sbtt.nlb.preparation import prepare, save_prepared
 from nwb_sbtt.nlb.scoring import evaluate
-from nwb_sbtt.nlb.simulation import Simulation, simulate, write_simulated
 from nwb_sbtt.nlb.submission import write_submission
+from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
 
 folder = Path(os.environ.get("NWB_SBTT_TUTORIAL_DIR", "tutorial_03"))
 epochs = os.environ.get("NWB_SBTT_TUTORIAL_EPOCHS")
@@ -52,7 +52,7 @@ for key, array in prepared.inputs.items():
 # averaged in the logarithm of the rates.
 
 # %%
-train = sb.TrainConfig(epochs=int(epochs)) if epochs else sb.TrainConfig()
+train = sb.config.TrainConfig(epochs=int(epochs)) if epochs else sb.config.TrainConfig()
 rates = predict(prepared, sb.FitConfig(train=train, seeds=seeds), run_dir=folder / "run")
 
 # %% [markdown]

@@ -17,9 +17,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import nwb_sbtt as sb
-from nwb_sbtt.report.figures import latent_space
-from nwb_sbtt.route import route
-from nwb_sbtt.verbs import Output, fit_files
+from nwb_sbtt.cli.pipeline import Output, fit_files
+from nwb_sbtt.cli.route import route
+from nwb_sbtt.plot.figures import latent_space
 
 folder = Path(os.environ.get("NWB_SBTT_TUTORIAL_DIR", "tutorial_04"))
 cells = int(os.environ.get("NWB_SBTT_TUTORIAL_CELLS", "90"))
@@ -36,8 +36,10 @@ folder.mkdir(parents=True, exist_ok=True)
 # (`read.rois.offset=centroid`), or an array of your own (`--offsets`).
 
 # %%
-simulation = sb.Simulation("calcium-subframe", n_channels=cells, conditions=conditions, trials_per_condition=20)
-source = sb.simulate(folder / "two_photon.nwb", simulation, overwrite=True)
+simulation = sb.simulate.Simulation(
+    "calcium-subframe", n_channels=cells, conditions=conditions, trials_per_condition=20
+)
+source = sb.simulate.simulate(folder / "two_photon.nwb", simulation, overwrite=True)
 for candidate in sb.inspect(source):
     print(f"{candidate.path}: {candidate.type} {candidate.shape}")
 
@@ -49,7 +51,7 @@ for candidate in sb.inspect(source):
 
 # %%
 read = sb.ReadConfig(
-    bin_width=0.01, cut=sb.Trials(event="go_time", start=0.0, stop=0.6), rois=sb.RoiConfig(offset="column")
+    bin_width=0.01, cut=sb.Trials(event="go_time", start=0.0, stop=0.6), rois=sb.config.RoiConfig(offset="column")
 )
 chosen, why = route([source], read, sb.FitConfig())
 for line in why:
@@ -68,7 +70,7 @@ for line in why:
 guessed = sb.read_nwb(source, chosen)
 tenths = np.quantile(guessed["decay"].values, (0.1, 0.5, 0.9))
 print("decays found, 10th, 50th and 90th percentile: {:.2f}, {:.2f}, {:.2f} s".format(*tenths))
-read = read.model_copy(update={"events": sb.EventsConfig(decay=0.4)})
+read = read.model_copy(update={"events": sb.config.EventsConfig(decay=0.4)})
 
 # %% [markdown]
 # ## Fitting
@@ -84,7 +86,7 @@ read = read.model_copy(update={"events": sb.EventsConfig(decay=0.4)})
 # result. Training is cut short here, to about a minute; without `train.epochs` it takes three times as long.
 
 # %%
-config = sb.FitConfig(train=sb.TrainConfig(epochs=epochs))
+config = sb.FitConfig(train=sb.config.TrainConfig(epochs=epochs))
 result = folder / "latents.nwb"
 fit_files([source], read, config, run_dir=folder / "run", output=Output(result, overwrite=True))
 
@@ -96,7 +98,7 @@ fit_files([source], read, config, run_dir=folder / "run", output=Output(result, 
 
 # %%
 fine = sb.read_nwb(source, read)
-together = sb.read_nwb(source, read.model_copy(update={"rois": sb.RoiConfig()}))
+together = sb.read_nwb(source, read.model_copy(update={"rois": sb.config.RoiConfig()}))
 for name, data in (("own moments", fine), ("frame's moment", together)):
     seen = data.observed.values[0].sum(1)
     print(f"{name}: {float(data.observed.mean()):.0%} observed; samples in the first bins {seen[:6].tolist()}")
@@ -112,7 +114,7 @@ for name, data in (("own moments", fine), ("frame's moment", together)):
 # %%
 latents = sb.read_result(result)
 print(f"{result.name}: {sorted(map(str, latents.data_vars))}")
-truth = sb.read_truth(source, fine)["true_latents"].values
+truth = sb.simulate.read_truth(source, fine)["true_latents"].values
 trains = fine["split"].values == "train"
 
 

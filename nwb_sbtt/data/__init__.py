@@ -1,1 +1,27 @@
-"""The labelled container and everything that needs no file: binning, masks from intervals, cutting, splits, simulation."""
+"""Labelled, masked data: the Dataset and its rules, bins, trials, splits, joining, bandwidth limits.
+
+`tensors` is the bridge to torch, the only file here that knows it. Imports `batch`, `config` and `errors`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nwb_sbtt.lazy import attach
+
+_HOMES = {
+    "check_dataset": "schema",
+    "limit_bandwidth": "bandwidth",
+    "merge": "trials",
+    "power_saved": "power",
+    "split_by_label": "conditions",
+}
+__all__ = [*_HOMES]
+__getattr__, __dir__ = attach(__name__, _HOMES)
+
+if TYPE_CHECKING:
+    from nwb_sbtt.data.bandwidth import limit_bandwidth as limit_bandwidth
+    from nwb_sbtt.data.conditions import split_by_label as split_by_label
+    from nwb_sbtt.data.power import power_saved as power_saved
+    from nwb_sbtt.data.schema import check_dataset as check_dataset
+    from nwb_sbtt.data.trials import merge as merge

@@ -55,7 +55,7 @@ def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig, *, trials: ArrayLik
 
     Examples
     --------
-    >>> from nwb_sbtt.data.simulate import lorenz
+    >>> from nwb_sbtt.simulate.lorenz import lorenz
     >>> ds = limit_bandwidth(lorenz(conditions=2, trials_per_condition=2), BandwidthConfig(k=5))
     >>> int(ds["observed"].sum("channel").max())
     5

@@ -32,7 +32,7 @@ def split_by_label(ds: xr.Dataset, label: str, *, valid: float = 0.2, seed: int 
 
     Examples
     --------
-    >>> from nwb_sbtt.data.simulate import lorenz
+    >>> from nwb_sbtt.simulate.lorenz import lorenz
     >>> ds = split_by_label(lorenz(conditions=10, trials_per_condition=4), "condition")
     >>> len(np.unique(ds["condition"][ds["split"] == "valid"]))
     2

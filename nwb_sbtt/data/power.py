@@ -32,7 +32,7 @@ def power_saved(ds: xr.Dataset, *, per_sample: float = 1.0, front_end: float = 0
       is read (Even-Chen, Muratore, … Shenoy 2020, Nature Biomedical Engineering 4:984, doi:10.1038/s41551-020-0595-9, fig.
       4 and eq. 1); a radio's is taken to grow with the bits sent;
     * switching costs nothing but the time to settle, and addressing channels costs nothing;
-    * every entry counts as sampled by this device: the mask should come from `nwb_sbtt.limit_bandwidth` or from the device.
+    * every entry counts as sampled by this device: the mask should come from `nwb_sbtt.data.limit_bandwidth` or the device.
 
     The default is the upper bound, and what the case for sampling less usually rests on (Zhu, Sedler et al. 2021 argue for
     lower bandwidth with the power of implants, without a device's figures): all power is spent on samples, so that k of N

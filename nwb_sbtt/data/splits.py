@@ -53,7 +53,7 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
 
     Examples
     --------
-    >>> from nwb_sbtt.data.simulate import lorenz
+    >>> from nwb_sbtt.simulate.lorenz import lorenz
     >>> ds = lorenz(conditions=1, trials_per_condition=10).drop_vars("split")
     >>> sorted(split(ds)["split"].values.tolist())[-3:]
     ['train', 'valid', 'valid']

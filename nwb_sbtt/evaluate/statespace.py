@@ -16,8 +16,8 @@ import numpy as np
 
 from nwb_sbtt.evaluate.baselines import TUNING_ENTRIES, Evidence, Floats, Prediction, floored, mean_rate, tuning
 from nwb_sbtt.evaluate.components import Components, components
+from nwb_sbtt.evaluate.emissions import GaussianReadout, PoissonReadout, Readout, Seen
 from nwb_sbtt.evaluate.kalman import JITTER, Course, Dynamics, learned_dynamics, smooth
-from nwb_sbtt.evaluate.readouts import GaussianReadout, PoissonReadout, Readout, Seen
 from nwb_sbtt.evaluate.windows import blended, windows
 
 FACTORS = (1, 2, 3, 4, 6, 8, 12)

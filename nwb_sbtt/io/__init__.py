@@ -1,1 +1,4 @@
-"""NWB files in and out; pynwb is imported nowhere else."""
+"""Files: NWB recordings read (`read`), results written (`write`), archives (`dandi`), the files of benchmarks (`benchmark`).
+
+Nothing else knows pynwb. Imports `data`, `signals`, `calcium`, `config` and `errors`; never torch.
+"""

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.calcium.samples import Kinetics
 from nwb_sbtt.nn.likelihoods import Observation
-from nwb_sbtt.nn.samples import Kinetics
 
 
 @dataclass(frozen=True)

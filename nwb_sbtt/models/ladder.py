@@ -9,19 +9,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.spiking import Spikes, infer_spikes, log_evidence
 from nwb_sbtt.config import LadderConfig
 from nwb_sbtt.models.base import Encoded, Inference
 from nwb_sbtt.models.conv import Conv
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.samples import Kinetics
-from nwb_sbtt.nn.spiking import Spikes, infer_spikes, log_evidence
 
 
 class Ladder(Conv):
     """A ladder of two levels: fluorescence follows from spikes, and the spikes' rates from factors.
 
     The lower level has no weights. Its posterior, of spike counts given fluorescence and rates, is found by message passing
-    (`nwb_sbtt.nn.spiking`), once with each channel's mean rate for the upper level to read, and once with the rates that
+    (`nwb_sbtt.calcium.spiking`), once with each channel's mean rate for the upper level to read, and once with the rates that
     the upper level then finds. The upper level is the convolutional model of counts. It learns by expectation maximisation: the
     gradient of the fluorescence's log-likelihood by a bin's log-rate is how far the posterior mean of its count, given all
     samples, lies above the rate (Fisher's identity), which is that of a Poisson count of that size. So neither level can starve

@@ -11,7 +11,7 @@ from nwb_sbtt.data.binning import place_events
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.data.observed import Intervals, coverage, inside, select_inside, union
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.benchmark import Recorded, Samples
+from nwb_sbtt.io.benchmark.recordings import Recorded, Samples
 
 Floats = NDArray[np.float64]
 CLOCK = 0.001

@@ -28,7 +28,7 @@ def fetch_files(name: str, folder: Path | str, *, phase: Phase = "val") -> list[
     ConfigError
         If there is no such set.
     ArchiveError, SelectionError, FileError
-        As `nwb_sbtt.download`; an archive that cannot be used is an error that says how to go on without it.
+        As `nwb_sbtt.dandi.download`; an archive that cannot be used is an error that says how to go on without it.
     """
     dandiset = definition(name).dandiset
     try:

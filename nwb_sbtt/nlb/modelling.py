@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.fitting import fit
-from nwb_sbtt.io.tensorfile import write_tensors
+from nwb_sbtt.fitting.fit import fit
+from nwb_sbtt.io.benchmark.tensorfile import write_tensors
 from nwb_sbtt.nlb.preparation import Prepared
 from nwb_sbtt.nlb.submission import check_rates
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_sbtt.atomic import made_folder
 from nwb_sbtt.errors import ConfigError, DataError, FileError
-from nwb_sbtt.io.benchmark import Recorded, read_recorded
-from nwb_sbtt.io.tensorfile import read_about, read_tensors, write_tensors
+from nwb_sbtt.io.benchmark.recordings import Recorded, read_recorded
+from nwb_sbtt.io.benchmark.tensorfile import read_about, read_tensors, write_tensors
 from nwb_sbtt.nlb.conditions import condition_means
 from nwb_sbtt.nlb.counting import Counter, cut, on_grid, ordered
 from nwb_sbtt.nlb.definitions import SPLITS, Definition, Phase, definition, group_name
 from nwb_sbtt.nlb.windows import Windows, column, grid_bin, place_windows
-from nwb_sbtt.textfiles import made_folder
 
 Array = NDArray[Any]
 COMPAT = (None, "nlb_tools")

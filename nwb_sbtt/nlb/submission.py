@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.errors import DataError, FileError
-from nwb_sbtt.io.tensorfile import read_tensors, write_tensors
+from nwb_sbtt.io.benchmark.tensorfile import read_tensors, write_tensors
 from nwb_sbtt.nlb.definitions import BIN_WIDTHS, DEFINITIONS, SCALING
 from nwb_sbtt.nlb.preparation import Prepared
 

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.calcium.samples import Kinetics
 from nwb_sbtt.nn.entries import gather_sum, marked_share, of_shown
-from nwb_sbtt.nn.samples import Kinetics
 
 
 @dataclass(frozen=True)

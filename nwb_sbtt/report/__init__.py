@@ -1,1 +1,16 @@
 """Figures and the self-contained HTML page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nwb_sbtt.lazy import attach
+
+_HOMES = {
+    "write_report": "page",
+}
+__all__ = [*_HOMES]
+__getattr__, __dir__ = attach(__name__, _HOMES)
+
+if TYPE_CHECKING:
+    from nwb_sbtt.report.page import write_report as write_report

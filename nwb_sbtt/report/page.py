@@ -17,10 +17,10 @@ import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nwb_sbtt.report import figures
-from nwb_sbtt.report.choice import channel_name, estimate_of
+from nwb_sbtt.atomic import write_text
+from nwb_sbtt.plot import figures
+from nwb_sbtt.plot.choice import channel_name, estimate_of
 from nwb_sbtt.report.sheet import SHEET
-from nwb_sbtt.textfiles import write_text
 
 DPI = 130
 UNUSED = {"test": "test", "none": "left out", "gap": "sharing bins with validation"}

@@ -15,15 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nwb_sbtt.atomic import write_text
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.masks import coordinated_dropout
 from nwb_sbtt.models.base import Model
-from nwb_sbtt.runfolder import BEST, LAST, LOG
-from nwb_sbtt.textfiles import write_text
 from nwb_sbtt.train import checkpoint, schedules
-from nwb_sbtt.train.checkpoint import Progress
+from nwb_sbtt.train.checkpoint import BEST, LAST, LOG, Progress
 from nwb_sbtt.train.objective import Loss, objective, validation_score
 from nwb_sbtt.train.trackers import EpochRecord, Tracker
 

@@ -19,8 +19,8 @@ def test_few_full_trials_help_and_every_way_is_in_table_and_figure(tmp_path):
 
 
 def test_a_mixture_has_some_trials_in_full_and_the_others_as_they_were_limited(adaptation):
-    whole = sb.lorenz(conditions=2, trials_per_condition=10, n_channels=8)
-    sparse = sb.limit_bandwidth(whole, sb.BandwidthConfig(k=3))
+    whole = sb.simulate.lorenz(conditions=2, trials_per_condition=10, n_channels=8)
+    sparse = sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(k=3))
     full = np.array([1, 4, 7])
     both = check_dataset(adaptation.mixture(whole, sparse, full))
     assert both.sizes == whole.sizes

@@ -15,8 +15,8 @@ def controls(script):
 
 @pytest.fixture
 def limited():
-    whole = sb.lorenz(conditions=2, trials_per_condition=5, n_channels=8, n_bins=20)
-    return sb.limit_bandwidth(whole, sb.BandwidthConfig(k=2))
+    whole = sb.simulate.lorenz(conditions=2, trials_per_condition=5, n_channels=8, n_bins=20)
+    return sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(k=2))
 
 
 def test_budgets_are_equal_and_zeros_are_the_mistake_that_they_are(tmp_path):
@@ -54,8 +54,8 @@ def test_interpolation_is_linear_between_samples_and_holds_the_ends(controls, li
 
 
 def test_neurons_that_are_never_sampled_get_their_mean_rate(controls):
-    whole = sb.lorenz(conditions=2, trials_per_condition=5, n_channels=8)
-    limited = sb.limit_bandwidth(whole, sb.BandwidthConfig(scheme="fixed", k=3))
+    whole = sb.simulate.lorenz(conditions=2, trials_per_condition=5, n_channels=8)
+    limited = sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(scheme="fixed", k=3))
     part = controls.sampled_part(limited)
     assert part.sizes["channel"] == 3 and part["observed"].values.all()
     everyone = controls.spread_out(part["true_rates"].values, limited, whole)

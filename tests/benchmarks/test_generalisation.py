@@ -46,7 +46,7 @@ def test_spikes_simulated_elsewhere_are_binned_with_their_truth(generalisation, 
 
 
 def test_true_inputs_tell_the_time_of_the_kick_and_noise_does_not(generalisation):
-    ds = sb.perturbation(conditions=10, trials_per_condition=20)
+    ds = sb.simulate.perturbation(conditions=10, trials_per_condition=20)
     true = ds["true_inputs"].values
     late = np.roll(true, 3, axis=1)
     assert generalisation.timing_error(ds, true) < 15

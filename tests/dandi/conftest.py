@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nwb_sbtt.io.dandi import transfer
-from nwb_sbtt.io.writer import write_nwb
+from nwb_sbtt.io.write.writer import write_nwb
 from tests.dandi.archive import Archive
 from tests.io.latents import latents_of
 from tests.io.nwbfiles import add_trials, add_units, new_file, write

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nwb_sbtt.nlb.definitions import DEFINITIONS
-from nwb_sbtt.nlb.simulation import Simulation, simulate, write_simulated
+from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
 from tests.small import call, tree
 
 NAME = "area2_bump"

@@ -6,8 +6,9 @@ import keyring
 import pytest
 from keyring.backend import KeyringBackend
 
-from nwb_sbtt import download, inspect
+from nwb_sbtt import inspect
 from nwb_sbtt.errors import ArchiveError, ConfigError
+from nwb_sbtt.io.dandi import download
 from nwb_sbtt.io.dandi.client import connect
 from tests.dandi.conftest import PATH
 from tests.small import call, tree

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from nwb_sbtt import download, read_nwb
+from nwb_sbtt import read_nwb
 from nwb_sbtt.errors import ArchiveError, ConfigError, FileError, SelectionError
+from nwb_sbtt.io.dandi import download
 from tests.dandi.conftest import PATH, VERSION
 from tests.small import call, tree
 

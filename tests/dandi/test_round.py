@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from dandi.dandiapi import DandiAPIClient
 
-from nwb_sbtt import FitConfig, SAEConfig, TrainConfig, Trials, fit, read_nwb, read_result, write_nwb
+from nwb_sbtt import FitConfig, Trials, fit, read_nwb, read_result, write_nwb
+from nwb_sbtt.config import SAEConfig, TrainConfig
 from tests.dandi.conftest import VERSION
 from tests.small import call
 

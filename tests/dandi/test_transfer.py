@@ -11,9 +11,8 @@ import sys
 
 import pytest
 
-from nwb_sbtt import download
 from nwb_sbtt.errors import ArchiveError, FileError
-from nwb_sbtt.io.dandi import fetching, transfer
+from nwb_sbtt.io.dandi import download, fetching, transfer
 from nwb_sbtt.io.dandi.digests import digests_of
 from nwb_sbtt.io.dandi.download import resolve
 from tests.dandi.archive import etag_of
@@ -189,7 +188,7 @@ mount -o remount,size=9m "$1"
 """
 FETCH = f"""
 import shutil, sys
-from nwb_sbtt import download
+from nwb_sbtt.io.dandi import download
 from nwb_sbtt.errors import FileError
 shutil.disk_usage = lambda _: shutil._ntuple_diskusage(10**9, 0, 10**9)  # as it was before others filled the disk
 try:

@@ -7,8 +7,8 @@ import requests
 from dandi.dandiapi import DandiAPIClient
 from dandi.exceptions import NotFoundError
 
-from nwb_sbtt import download, upload
 from nwb_sbtt.errors import ArchiveError
+from nwb_sbtt.io.dandi import download, upload
 from nwb_sbtt.io.dandi.cache import fetch_cached
 from nwb_sbtt.io.dandi.download import resolve
 from tests.dandi.conftest import PATH, VERSION

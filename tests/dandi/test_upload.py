@@ -7,8 +7,9 @@ from dandi.organize import validate_organized_path
 from dandischema.models import Asset as AssetModel
 from pynwb import NWBHDF5IO
 
-from nwb_sbtt import download, upload, write_nwb
+from nwb_sbtt import write_nwb
 from nwb_sbtt.errors import ArchiveError, ConfigError, FileError, MismatchError, SbttError, SelectionError
+from nwb_sbtt.io.dandi import download, upload
 from nwb_sbtt.io.dandi.naming import Result, read_result_facts
 from tests.dandi.conftest import PATH, VERSION
 from tests.io.latents import latents_of

@@ -4,9 +4,9 @@ import h5py
 import pytest
 from nwbinspector import available_checks
 
-from nwb_sbtt import validate
 from nwb_sbtt.errors import FileError
-from nwb_sbtt.io.remedies import OTHERWISE, REMEDIES, remedy_of_check, remedy_of_schema
+from nwb_sbtt.io.write.hints import OTHERWISE, REMEDIES, remedy_of_check, remedy_of_schema
+from nwb_sbtt.io.write.validation import validate
 from tests.dandi.conftest import PATH
 from tests.io.nwbfiles import new_file, write
 from tests.small import call

@@ -3,8 +3,8 @@ import pytest
 import xarray as xr
 
 from nwb_sbtt.data.conditions import split_by_label
-from nwb_sbtt.data.simulate import lorenz
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.simulate.lorenz import lorenz
 
 
 @pytest.fixture(scope="module")

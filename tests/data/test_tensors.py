@@ -39,8 +39,8 @@ def test_a_dataset_is_fitted_inferred_and_evaluated_in_the_sparse_form(tmp_path,
     """All along the way of `fit`, and what was inferred is, but for rounding, what the dense form gives."""
     ds = recording(300, share=0.05, n_trials=24)
     config = sb.FitConfig(
-        model=sb.LFADSConfig(read_in=8, encoder=8, controller=4, generator=8, factors=4, initial_condition=4),
-        train=sb.TrainConfig(epochs=2),
+        model=sb.config.LFADSConfig(read_in=8, encoder=8, controller=4, generator=8, factors=4, initial_condition=4),
+        train=sb.config.TrainConfig(epochs=2),
         samples=3,
     )
     fitted = sb.fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
@@ -54,7 +54,7 @@ def test_a_dataset_is_fitted_inferred_and_evaluated_in_the_sparse_form(tmp_path,
 
 def test_the_entries_hidden_from_a_sparse_fit_are_those_that_it_is_evaluated_on(tmp_path):
     ds = sb.split(recording(300, share=0.05, n_trials=24), valid=0.25, seed=0)
-    from nwb_sbtt.preparation import hidden_entries, train_and_valid
+    from nwb_sbtt.fitting.preparation import hidden_entries, train_and_valid
 
     batch = to_batch(ds)
     hidden = batch.dense(hidden_entries(ds, batch, sb.FitConfig()))

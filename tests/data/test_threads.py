@@ -5,8 +5,8 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from nwb_sbtt.data import threads
-from nwb_sbtt.data.filters import Filter, LowPass
 from nwb_sbtt.data.threads import in_threads, shares, single_blas
+from nwb_sbtt.signals.filters import Filter, LowPass
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 1000])

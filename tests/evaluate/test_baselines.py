@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwb_sbtt.data.simulate import lorenz
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.evaluate.baselines import Evidence, Prediction, kernel_sum, masked_smoothing, mean_rate
 from nwb_sbtt.evaluate.components import components
@@ -13,6 +12,7 @@ from nwb_sbtt.evaluate.metrics import bits_per_spike, explained_variance
 from nwb_sbtt.evaluate.statespace import factor_analysis, linear_dynamics
 from nwb_sbtt.evaluate.wiener import _estimate, low_rank_wiener
 from nwb_sbtt.evaluate.windows import blended, windows
+from nwb_sbtt.simulate.lorenz import lorenz
 
 Baseline = Callable[[Evidence], Prediction]
 EACH = [mean_rate, masked_smoothing, low_rank_wiener, factor_analysis, linear_dynamics]

@@ -6,8 +6,8 @@ from scipy.optimize import minimize
 
 from nwb_sbtt.evaluate.baselines import Evidence, mean_rate
 from nwb_sbtt.evaluate.components import components
+from nwb_sbtt.evaluate.emissions import GaussianReadout, PoissonReadout, Seen
 from nwb_sbtt.evaluate.kalman import Course, Dynamics, learned_dynamics, smooth
-from nwb_sbtt.evaluate.readouts import GaussianReadout, PoissonReadout, Seen
 from nwb_sbtt.evaluate.statespace import (
     LEARNED_BINS,
     _decay,

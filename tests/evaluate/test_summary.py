@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.config import BandwidthConfig
 from nwb_sbtt.data.bandwidth import limit_bandwidth
-from nwb_sbtt.data.simulate import lorenz
 from nwb_sbtt.errors import DataError, MismatchError
 from nwb_sbtt.evaluate.metrics import bits_per_spike
 from nwb_sbtt.evaluate.summary import BASELINES, evaluate_latents
+from nwb_sbtt.simulate.lorenz import lorenz
 
 QUICK = ("mean_rate", "masked_smoothing", "low_rank_wiener")
 DIMS = ("trial", "time", "channel")

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from pynwb import NWBHDF5IO
 
-from nwb_sbtt.io.session import find
+from nwb_sbtt.io.write.session import find
 
 MODEL = {
     "model_type": "lfads",

@@ -10,17 +10,17 @@ from pynwb import NWBHDF5IO
 
 import nwb_sbtt as sb
 from nwb_sbtt import masks
+from nwb_sbtt.calcium import search as kinetics
+from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.search import revise, spike_statistics
+from nwb_sbtt.calcium.spiking import infer_spikes
 from nwb_sbtt.config import FitConfig, LadderConfig, override
-from nwb_sbtt.data.imaging import LADDER, VALPACA, calcium
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.nn.channels import blank_statistics
-from nwb_sbtt.nn.samples import Kinetics
-from nwb_sbtt.nn.spiking import infer_spikes
-from nwb_sbtt.train import kinetics
-from nwb_sbtt.train.kinetics import revise, spike_statistics
+from nwb_sbtt.simulate.calcium import LADDER, VALPACA, calcium
 from nwb_sbtt.train.trackers import Silent
 from tests.fits import Stopping
 
@@ -178,7 +178,7 @@ def test_counts_are_scored_in_the_bins_that_lead_to_a_scored_sample(data, fitted
 
 def test_a_ladder_takes_nothing_but_fluorescence(data, tmp_path):
     with pytest.raises(DataError, match="a ladder takes fluorescence"):
-        sb.fit(sb.lorenz(conditions=2), FitConfig(model=LadderConfig()), run_dir=tmp_path / "run")
+        sb.fit(sb.simulate.lorenz(conditions=2), FitConfig(model=LadderConfig()), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -9,22 +9,23 @@ import torch
 from pynwb import NWBHDF5IO
 
 import nwb_sbtt as sb
-from nwb_sbtt import fitting, verbs
+from nwb_sbtt.calcium import search as kinetics
+from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.search import revise
+from nwb_sbtt.cli import pipeline
 from nwb_sbtt.config import Chop, ConvConfig, FitConfig, LadderConfig, LFADSConfig, ReadConfig, override
-from nwb_sbtt.data.imaging import LADDER, calcium
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.results import read_result
+from nwb_sbtt.fitting import fit as fitting
+from nwb_sbtt.fitting.preparation import stretch_of
+from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import blank_statistics, channel_statistics
 from nwb_sbtt.nn.likelihoods.moments import Moments
-from nwb_sbtt.nn.samples import Kinetics
-from nwb_sbtt.preparation import stretch_of
-from nwb_sbtt.train import kinetics
-from nwb_sbtt.train.kinetics import revise
+from nwb_sbtt.simulate.calcium import LADDER, calcium
 from nwb_sbtt.train.trackers import Silent
-from tests.io.test_events import dff as relative
-from tests.io.test_events import light, write
+from tests.io.read.test_events import dff as relative
+from tests.io.read.test_events import light, write
 
 SMALL = {
     **dict.fromkeys(("read_in", "encoder", "initial_condition", "generator"), 8),
@@ -108,7 +109,7 @@ def test_a_second_of_a_channel_is_hidden_together():
 
 @pytest.mark.parametrize("likelihood", ["gaussian_moments", "edgeworth"])
 def test_moments_of_counts_or_of_events_are_refused(data, likelihood, tmp_path):
-    for given, what in ((sb.lorenz(conditions=2), "counts"), (data.assign_attrs(signal="events"), "events")):
+    for given, what in ((sb.simulate.lorenz(conditions=2), "counts"), (data.assign_attrs(signal="events"), "events")):
         with pytest.raises(DataError, match=f"takes fluorescence, and these are {what}"):
             sb.fit(given, config(likelihood), run_dir=tmp_path / "run")
     with pytest.raises(DataError, match="a ladder takes fluorescence"):
@@ -124,9 +125,9 @@ def test_a_fit_starts_from_another_one_with_its_kinetics(data, measured, tmp_pat
 
 def test_rates_found_in_a_file_of_fluorescence_are_written_beside_it(brief_search, tmp_path):
     recorded = write(tmp_path / "dff.nwb", relative(light()[0]))
-    said, output = [], verbs.Output(tmp_path / "out.nwb")
+    said, output = [], pipeline.Output(tmp_path / "out.nwb")
     settings, read = config("edgeworth", "train.epochs=2"), ReadConfig(cut=Chop(length=5.0))
-    verbs.fit_files([recorded], read, settings, run_dir=tmp_path / "run", output=output, say=said.append)
+    pipeline.fit_files([recorded], read, settings, run_dir=tmp_path / "run", output=output, say=said.append)
     assert any("the edgeworth likelihood takes it as it is" in line for line in said)
     assert not pynwb.validate(path=str(output.path))
     found = read_result(output.path)

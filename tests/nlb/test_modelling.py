@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from nwb_sbtt.cli import app
+from nwb_sbtt.cli.main import app
 from nwb_sbtt.config import ConvConfig, FitConfig, TrainConfig
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.nlb.modelling import predict, trials_of
 from nwb_sbtt.nlb.preparation import prepare, save_prepared
-from nwb_sbtt.nlb.simulation import Simulation, simulate
+from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate
 
 SMALL = FitConfig(model=ConvConfig(width=16, groups=4, layers=2, factors=6, read_in=8), train=TrainConfig(epochs=40))
 

@@ -6,8 +6,8 @@ import pytest
 from nwb_sbtt.errors import ConfigError, DataError, FileError
 from nwb_sbtt.nlb.definitions import DEFINITIONS, SPLITS, definition
 from nwb_sbtt.nlb.preparation import load_prepared, prepare, save_prepared
-from nwb_sbtt.nlb.simulation import Simulation, simulate, write_simulated
 from nwb_sbtt.nlb.windows import place_windows
+from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
 
 KINDS = ("mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg")
 

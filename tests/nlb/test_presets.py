@@ -2,13 +2,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from nwb_sbtt.cli import app
+from nwb_sbtt.cli.main import app
 from nwb_sbtt.config import FitConfig, LFADSConfig, override
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.nlb.definitions import BIN_WIDTHS, DEFINITIONS
 from nwb_sbtt.nlb.preparation import prepare, save_prepared
 from nwb_sbtt.nlb.presets import PRESETS, listing, starting_config
-from nwb_sbtt.nlb.simulation import Simulation, simulate
+from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)

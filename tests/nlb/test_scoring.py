@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from nwb_sbtt.cli import app
+from nwb_sbtt.cli.main import app
 from nwb_sbtt.errors import DataError, FileError
-from nwb_sbtt.io.tensorfile import read_tensors, write_tensors
+from nwb_sbtt.io.benchmark.tensorfile import read_tensors, write_tensors
 from nwb_sbtt.nlb.definitions import DEFINITIONS, FORWARD, SCALING
 from nwb_sbtt.nlb.preparation import prepare, save_prepared
 from nwb_sbtt.nlb.scoring import evaluate
-from nwb_sbtt.nlb.simulation import Simulation, simulate, write_simulated
 from nwb_sbtt.nlb.submission import check_rates, expected_shapes, read_submission, write_submission
 from nwb_sbtt.nlb.windows import place_windows
+from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
 from tests.small import call
 
 KINDS = ("mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg")

@@ -11,11 +11,11 @@ from scipy.stats import kurtosis, norm, skew
 
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch, to_sparse
+from nwb_sbtt.calcium.samples import Kinetics
 from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Edgeworth, GaussianMoments
 from nwb_sbtt.nn.likelihoods.edgeworth import FLOOR, MOST_SKEWED, bracket
 from nwb_sbtt.nn.likelihoods.moments import filtered
-from nwb_sbtt.nn.samples import Kinetics
 from tests.batches import make_masked_batch
 
 BOTH = [GaussianMoments, Edgeworth]

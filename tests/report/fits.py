@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from nwb_sbtt.data.schema import DIMS, make_dataset
-from nwb_sbtt.data.simulate import lorenz
 from nwb_sbtt.evaluate.summary import evaluate_latents
+from nwb_sbtt.simulate.lorenz import lorenz
 
 
 def simulated(*, share: float = 0.4) -> xr.Dataset:

@@ -12,8 +12,7 @@ from nwb_sbtt.config import FitConfig, LFADSConfig, SAEConfig, TrainConfig
 from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import channel_statistics
-from nwb_sbtt.runfolder import BEST, LAST, LOG
-from nwb_sbtt.train.checkpoint import load
+from nwb_sbtt.train.checkpoint import BEST, LAST, LOG, load
 from nwb_sbtt.train.loop import train
 from nwb_sbtt.train.trackers import Lines, Silent
 from tests.batches import make_batch

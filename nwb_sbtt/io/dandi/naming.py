@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nwb_sbtt.errors import FileError, SelectionError
-from nwb_sbtt.io.files import open_nwb
+from nwb_sbtt.io.read.files import open_nwb
 
 RECORD = "LatentVariableModel"
 MODALITIES = ("behavior", "ecephys", "icephys", "ophys")

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nwb_sbtt.atomic import write_text
 from nwb_sbtt.io.dandi.address import Address
 from nwb_sbtt.io.dandi.assets import Asset
 from nwb_sbtt.io.dandi.digests import Digests
-from nwb_sbtt.textfiles import write_text
 
 SUFFIX = ".dandi.json"
 KEYS = ("dandiset", "version", "asset_id", "asset_path", "archive")

@@ -18,7 +18,7 @@ from nwb_sbtt.io.dandi.digests import Digests, digests_of
 from nwb_sbtt.io.dandi.download import Existing
 from nwb_sbtt.io.dandi.naming import Result, read_result_facts
 from nwb_sbtt.io.dandi.progress import shown
-from nwb_sbtt.io.validation import validate
+from nwb_sbtt.io.write.validation import validate
 
 if TYPE_CHECKING:
     from dandi.dandiapi import DandiAPIClient

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.calcium.samples import Kinetics
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import ReadOut
-from nwb_sbtt.nn.samples import Kinetics
 
 MOST_LOG_VARIANCE = 4.0
 """Variance of a log-rate beyond which nothing is known of it, and logarithm of a factor's; keeps `exp` finite."""

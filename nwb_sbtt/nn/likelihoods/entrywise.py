@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.calcium.samples import Kinetics
 from nwb_sbtt.nn.entries import dot, gather_sum, gather_terms, spread, sum_terms
 from nwb_sbtt.nn.likelihoods.base import Observation
-from nwb_sbtt.nn.samples import Kinetics
 
 SCALE, SCALE_PRIOR = 20.0, 1e-4
 """Mean and precision of the prior on a channel's scales (Zhu et al. 2022)."""

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.calcium.samples import Kinetics
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import gather_sum, spread
 from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Observation
-from nwb_sbtt.nn.samples import Kinetics
 
 LEAST_RATE = 1e-3
 """Least mean rate that a channel starts from, in spikes a bin."""

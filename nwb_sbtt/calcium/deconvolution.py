@@ -1,0 +1,184 @@
+"""The trace of one ROI becomes events: baseline, noise, decay, and deconvolution by OASIS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
+
+from nwb_sbtt.calcium.kinetics import INDICATORS, UNKNOWN, Floats, Indicator, Kinetics, Runs, fit_kinetics, indicator_of
+from nwb_sbtt.config import EventsConfig
+from nwb_sbtt.errors import ConfigError, DataError
+
+GAP = 1.5
+"""Steps longer than this many sampling periods end a run."""
+SHORT = 0.1
+"""Quantile of the steps that is taken for the shortest."""
+FEWEST = 32
+"""Samples of the shortest run that says anything of noise and decay; one at least must be as long."""
+SEARCHED = 20_000
+FEWEST_RUNS = 20
+"""Samples on which penalty and offset are found, where there are more, and on how many runs at least."""
+BASELINES, HALVINGS = 3, 10
+"""How often the baseline is mended, and each time the penalty found anew, by halving its range."""
+
+
+@dataclass(frozen=True)
+class Deconvolved:
+    """Events of one ROI, sample by sample, and the calcium that they make, without the baseline.
+
+    At the first sample of each run calcium from before it cannot be told from an event, so `known` leaves it out.
+    """
+
+    sizes: Floats
+    calcium: Floats
+    baseline: Floats
+    known: NDArray[np.bool_]
+    kinetics: Kinetics
+
+    @property
+    def smallest(self) -> float:
+        """Size of the smallest event; 0 where there is none."""
+        return float(self.sizes[self.sizes > 0].min()) if (self.sizes > 0).any() else 0.0
+
+
+def deconvolve(
+    values: Floats, times: Floats, *, config: EventsConfig, indicator: Indicator, neuropil: Floats | None = None
+) -> Deconvolved:
+    """Deconvolve the observed samples of one ROI.
+
+    Parameters
+    ----------
+    values : array (sample)
+        Fluorescence or ΔF/F, where it was observed; finite.
+    times : array (sample)
+        Seconds, rising. A step longer than 1.5 usual ones ends a run; nothing is filled in between runs.
+    config : EventsConfig
+    indicator : Indicator
+        What is known of the decay.
+    neuropil : array (sample), optional
+        Fluorescence around the ROI at the same samples.
+
+    Raises
+    ------
+    DataError
+        If no run is long enough to find noise and decay.
+    ConfigError
+        If oasis-deconv is not installed.
+    """
+    period = usual_step(times)
+    runs = runs_of(times, period)
+    longest = max(stop - first for first, stop in runs)
+    if longest < FEWEST:
+        raise DataError(
+            f"the longest run without a gap has {longest} samples; events need {FEWEST} at least: read longer trials, or the "
+            "whole session"
+        )
+    corrected = values if neuropil is None else values - config.neuropil * neuropil
+    rate = 1 / period
+    floor = running_baseline(corrected, window=config.window * rate, smoothing=config.smoothing)
+    trace = corrected - floor
+    kinetics = fit_kinetics(trace, runs, rate=rate, indicator=indicator, decay=config.decay)
+    solver = _Solver(trace, runs, rate, kinetics)
+    if config.threshold:
+        offset = solver.penalised()[2]
+        calcium, sizes = solver.solve(offset, 0.0, config.threshold * kinetics.noise)
+    else:
+        calcium, sizes, offset = solver.penalised()
+    known = np.ones(len(values), dtype=bool)
+    known[[first for first, _ in runs]] = False
+    return Deconvolved(sizes * known, calcium, floor + offset, known, kinetics)
+
+
+def known_indicator(config: EventsConfig, named: str) -> Indicator:
+    """Take the indicator of the settings or, where these name none, the one that a text of the data names.
+
+    Raises
+    ------
+    ConfigError
+        If the settings name one that is not known.
+    """
+    indicator = indicator_of(config.indicator or named)
+    if config.indicator and indicator is UNKNOWN:
+        raise ConfigError(
+            f"indicator {config.indicator!r} is not known; known are {', '.join(INDICATORS)}; for another, set decay and rise "
+            "in seconds"
+        )
+    rise = indicator.rise if config.rise is None else config.rise
+    return Indicator(indicator.name, config.decay or indicator.decay, rise, indicator.log_sd)
+
+
+def usual_step(times: Floats) -> float:
+    """Mean step between samples, without those where samples are missing.
+
+    Moments known to within a bin have steps of several sizes; twice the short ones still is less than two usual ones.
+    """
+    steps = np.diff(times)
+    if len(steps) == 0:
+        return 0.0
+    return float(steps[steps <= 2.001 * np.quantile(steps, SHORT)].mean())
+
+
+def runs_of(times: Floats, period: float) -> Runs:
+    """Stretches of samples without a longer step than usual: first, and last plus one."""
+    bounds = [0, *(np.flatnonzero(np.diff(times) > GAP * period) + 1).tolist(), len(times)]
+    return list(pairwise(bounds))
+
+
+def running_baseline(values: Floats, *, window: float, smoothing: float) -> Floats:
+    """Greatest of the least of the smoothed values, each over a window, in samples: suite2p's "maximin"."""
+    size = max(1, round(window))
+    smooth = gaussian_filter1d(values, smoothing)
+    return np.asarray(maximum_filter1d(minimum_filter1d(smooth, size), size))
+
+
+@dataclass(frozen=True)
+class _Solver:
+    """OASIS on every run of a trace, with the same settings."""
+
+    trace: Floats
+    runs: Runs
+    rate: float
+    kinetics: Kinetics
+
+    def solve(self, offset: float, penalty: float, smallest: float, *, every: int = 1) -> tuple[Floats, Floats]:
+        """Calcium and events of the trace less an offset, at a penalty on their sum or a least size; NaN in runs left out."""
+        try:
+            from oasis.functions import deconvolve as oasis
+        except ImportError:
+            raise ConfigError('events are found by oasis-deconv: pip install "nwb_sbtt[calcium]"') from None
+        calcium, sizes = np.full_like(self.trace, np.nan), np.full_like(self.trace, np.nan)
+        for first, stop in self.runs[::every]:
+            found = oasis(
+                self.trace[first:stop],
+                tau_d=self.kinetics.decay,
+                tau_r=self.kinetics.rise,
+                framerate=self.rate,
+                sn=self.kinetics.noise,
+                b=offset,
+                penalty=None,
+                lam=penalty,
+                s_min=smallest,
+            )
+            calcium[first:stop], sizes[first:stop] = found.c, np.maximum(found.s, 0)
+        return calcium, sizes
+
+    def penalised(self) -> tuple[Floats, Floats, float]:
+        """The sparsest calcium that leaves no more than the noise, and the offset at which it fits best."""
+        offset, allowed = 0.0, self.kinetics.noise**2
+        every = max(1, min(-(-len(self.trace) // SEARCHED), len(self.runs) // FEWEST_RUNS))
+        for _ in range(BASELINES):
+            low, high, penalty = 0.0, np.inf, self.kinetics.noise
+            for _ in range(HALVINGS):
+                calcium, _ = self.solve(offset, penalty, 0.0, every=every)
+                left = float(np.nanmean((self.trace - offset - calcium) ** 2))
+                low, high = (penalty, high) if left < allowed else (low, penalty)
+                penalty = 3 * penalty if np.isinf(high) else (low + high) / 2
+            shift = float(np.nanmean(self.trace - offset - calcium))
+            offset += shift
+            if abs(shift) < 1e-3 * self.kinetics.noise:
+                break
+        return *self.solve(offset, low, 0.0), offset

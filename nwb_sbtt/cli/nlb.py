@@ -1,0 +1,238 @@
+"""The verbs of the command line for the Neural Latents Benchmark; `cli` registers them as `nwb-sbtt nlb …`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from nwb_sbtt.errors import FileError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Neural Latents Benchmark: from the files of a data set to a submission, scored as the benchmark scores it.",
+)
+
+
+class Phase(StrEnum):
+    """Which trials are evaluated."""
+
+    val = "val"
+    test = "test"
+
+
+class Compat(StrEnum):
+    """Whose way of reading observation intervals is taken."""
+
+    nlb_tools = "nlb_tools"
+
+
+Set = Annotated[str, typer.Argument(help="mc_maze, mc_rtt, area2_bump, dmfc_rsg, mc_maze_large, …", show_default=False)]
+BinWidth = Annotated[float, typer.Option(help="seconds: 0.005 or 0.02")]
+PhaseOption = Annotated[Phase, typer.Option(help="which trials are evaluated")]
+Folder = Annotated[Path, typer.Option("--folder", help="folder of the prepared tensors")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
+
+
+@app.command()
+def prepare(
+    name: Set,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="NWB files of the set [default: fetched from DANDI]", show_default=False)
+    ] = None,
+    bin_width: BinWidth = 0.005,
+    phase: PhaseOption = Phase.val,
+    folder: Folder = Path("nlb"),
+    compat: Annotated[
+        Compat | None,
+        typer.Option(
+            help="nlb_tools: as nlb_tools 0.0.4 has it, the first unit's obs_intervals hold for all units, a bin counts as "
+            "observed if its first ms is, and PSTHs average bins by their distance from the event "
+            "[default: each unit's own, all of the bin, the windows that are scored]"
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make the tensors of a data set: inputs, and targets where the files hold them.
+
+    Aligned, binned and split as the benchmark defines it, with held-out units, bins to predict, behaviour at its lag and PSTHs.
+    Without FILES they are fetched from DANDI into the folder, each once. The phase test needs the file of test trials too.
+    """
+    from nwb_sbtt.nlb.fetching import fetch_files
+    from nwb_sbtt.nlb.preparation import prepare as prepare_set
+    from nwb_sbtt.nlb.preparation import save_prepared
+
+    paths = files or fetch_files(name, folder, phase=_phase(phase))
+    prepared = prepare_set(name, paths, bin_width=bin_width, phase=_phase(phase), compat=compat and compat.value)
+    written = save_prepared(prepared, folder, overwrite=overwrite)
+    if as_json:
+        shapes = {key: list(array.shape) for key, array in prepared.inputs.items()}
+        targets = None if prepared.targets is None else sorted(prepared.targets)
+        _print_json({"paths": [str(path) for path in written], "inputs": shapes, "targets": targets})
+        return
+    for key, array in prepared.inputs.items():
+        typer.echo(f"  {key}: {' × '.join(map(str, array.shape))}")
+    if prepared.targets is None:
+        typer.echo("  no targets: the files do not hold the held-out units of the evaluated trials")
+    for path in written:
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
+def simulate(
+    name: Set,
+    folder: Annotated[Path, typer.Argument(help="where both files go")] = Path(),
+    train: Annotated[int, typer.Option(min=2, help="training trials")] = 75,
+    val: Annotated[int, typer.Option(min=2, help="validation trials")] = 25,
+    test: Annotated[int, typer.Option(min=2, help="test trials")] = 25,
+    units: Annotated[int, typer.Option(min=2, help="units; a quarter of them are held out")] = 40,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write two files in the shape of a data set's, to try the whole way without a download."""
+    from nwb_sbtt.simulate.latents_benchmark import Simulation, write_simulated
+    from nwb_sbtt.simulate.latents_benchmark import simulate as simulate_set
+
+    simulated = simulate_set(Simulation(name, train, val, test, units, seed=seed))
+    for path in write_simulated(simulated, name, folder, overwrite=overwrite):
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
+def fit(
+    name: Set,
+    run_dir: Annotated[
+        Path, typer.Option(help="folder that the fit is kept in; an interrupted one is resumed", show_default=False)
+    ],
+    bin_width: BinWidth = 0.005,
+    phase: PhaseOption = Phase.val,
+    folder: Folder = Path("nlb"),
+    model: Annotated[
+        str | None,
+        typer.Option(help="conv, lfads or sae; lfads starts from what was published for the set [default: conv]"),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="models to fit and to average [default: 1]")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of everything random [default: 0]")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit to prepared tensors, and write the rates of all trials into the run folder.
+
+    Held-out units and the bins to predict are never shown, only scored. Which state of a model is kept is decided on a tenth of
+    the training trials; the evaluated trials are not looked at before the model is done, and targets never. Settings are taken
+    in this order, the later in place of the earlier: the preset (nlb presets lists them), --config, the options here, --set.
+    """
+    from nwb_sbtt.atomic import load_settings
+    from nwb_sbtt.config import override
+    from nwb_sbtt.nlb.modelling import predict, save_rates
+    from nwb_sbtt.nlb.preparation import load_prepared
+    from nwb_sbtt.nlb.presets import starting_config
+
+    prepared = load_prepared(folder, name, bin_width=bin_width, phase=_phase(phase))
+    options = {key: value for key, value in (("seed", seed), ("seeds", seeds)) if value is not None}
+    settings = {**(load_settings(config) if config else {}), **options}
+    chosen = override(starting_config(name, bin_width, model=model, settings=settings), set_ or [])
+    rates = predict(prepared, chosen, run_dir=run_dir)
+    typer.echo(f"wrote {save_rates(rates, prepared, run_dir, overwrite=overwrite)}")
+
+
+@app.command()
+def presets(
+    name: Annotated[str | None, typer.Argument(help="one set [default: all]", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """List what nlb fit --model lfads starts from, published for each set; --set changes any of it.
+
+    Bins are 5 ms, or 20 ms where the name ends in _20. What is not listed, and all of conv, is as nwb-sbtt fit has it: its
+    defaults follow from the number of training trials.
+    """
+    from nwb_sbtt.nlb.presets import listing
+
+    found = listing(name)
+    if as_json:
+        _print_json(found)
+        return
+    for group, settings in found.items():
+        typer.echo(group)
+        for setting in settings:
+            typer.echo(f"  {setting}")
+
+
+@app.command()
+def submit(
+    rates: Annotated[
+        list[Path],
+        typer.Argument(help="files of rates, as nlb fit writes them or in the same layout", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="submission file, .h5", show_default=False)],
+    phase: PhaseOption = Phase.val,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="folder of prepared tensors, whose shapes the rates must have")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Check rates, and put all sets into one file in the benchmark's layout.
+
+    Names, shapes, bins, and that every rate is finite and not negative. The three scaling sets belong into one file.
+    """
+    from nwb_sbtt.nlb.preparation import load_prepared
+    from nwb_sbtt.nlb.submission import check_rates, read_submission, write_submission
+
+    sets = read_submission(rates)
+    for group, arrays in sets.items() if folder is not None else ():
+        width = 0.02 if group.endswith("_20") else 0.005
+        prepared = load_prepared(str(folder), group.removesuffix("_20"), bin_width=width, phase=_phase(phase))
+        check_rates(group, arrays, prepared)
+    for note in write_submission(out, sets, overwrite=overwrite):
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"wrote {out}: {', '.join(sets)}")
+
+
+@app.command()
+def evaluate(
+    submission: Annotated[list[Path], typer.Argument(help="submission file, or files of rates", show_default=False)],
+    targets: Annotated[
+        list[Path] | None, typer.Option(help="files of targets [default: those of --phase in --folder]")
+    ] = None,
+    folder: Folder = Path("nlb"),
+    phase: PhaseOption = Phase.val,
+    as_json: Json = False,
+) -> None:
+    """Score rates as the benchmark does.
+
+    Against the targets that nlb prepare made of the validation trials, or against a file of the benchmark's own layout.
+    """
+    from nwb_sbtt.io.benchmark.tensorfile import read_tensors
+    from nwb_sbtt.nlb.scoring import evaluate as evaluate_sets
+    from nwb_sbtt.nlb.submission import read_submission
+
+    paths = targets or sorted(folder.glob(f"*.{phase.value}.targets.h5"))
+    if not paths:
+        hint = " (of test trials, the eval_data_test.h5 that comes with nlb_tools)" if phase is Phase.test else ""
+        raise FileError(
+            f"there are no targets of phase {phase.value} in {str(folder)!r}; name a file with --targets{hint}"
+        )
+    known = {group: arrays for path in paths for group, arrays in read_tensors(path).items()}
+    scores = evaluate_sets(read_submission(submission), known)
+    if as_json:
+        _print_json(scores)
+        return
+    for split, found in scores.items():
+        typer.echo(split)
+        for metric, value in found.items():
+            typer.echo(f"  {metric:<14} {value:8.4f}")
+
+
+def _phase(phase: Phase) -> Literal["val", "test"]:
+    return "val" if phase is Phase.val else "test"
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))

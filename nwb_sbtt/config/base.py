@@ -1,0 +1,92 @@
+"""What all settings share: a frozen base class, the kinds of numbers they take, and how they are built, loaded and saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nwb_sbtt.atomic import load_settings, save_settings
+from nwb_sbtt.config.messages import in_words
+from nwb_sbtt.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+NotNegativeInt = Annotated[int, Field(ge=0)]
+
+
+class Config(BaseModel):
+    """Base of all settings: frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def build(kind: type[C], settings: dict[str, Any]) -> C:
+    """Make a config from plain values.
+
+    Raises
+    ------
+    ConfigError
+        Naming each wrong setting, what came, and the nearest known name where the name is unknown.
+    """
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(in_words(error, kind)) from None
+
+
+def load_config(kind: type[C], path: Path | str) -> C:
+    """Read a config from a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is not YAML, or does not fit.
+    """
+    return build(kind, load_settings(path))
+
+
+def save_config(config: Config, path: Path | str) -> None:
+    """Write a config as YAML; `load_config` gives back an equal one."""
+    save_settings(config.model_dump(mode="json"), path)
+
+
+def override(config: C, assignments: list[str]) -> C:
+    """Change settings by ``a.b=value`` texts, values in YAML. What gets another ``name`` starts from that one's defaults.
+
+    Raises
+    ------
+    ConfigError
+        If a text has no ``=`` or does not name a setting.
+    """
+    settings = config.model_dump(mode="json")
+    # Names first: what else is set is then set of what they name.
+    for text in sorted(assignments, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{text!r} should read name=value, for example train.epochs=100")
+        place = settings
+        *parents, last = name.strip().split(".")
+        for parent in parents:
+            if place.get(parent) is None:
+                place[parent] = {}
+            below = place[parent]
+            if not isinstance(below, dict):
+                raise ConfigError(f"{name!r} is not a setting: {parent!r} has no parts")
+            place = below
+        try:
+            chosen = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{value!r} in {text!r} is not a value that YAML can read") from None
+        if parents and last == "name" and place.get(last) != chosen:
+            place.clear()
+        place[last] = chosen
+    return build(type(config), settings)

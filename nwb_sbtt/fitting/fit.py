@@ -1,0 +1,174 @@
+"""Fit models to Datasets and keep them in a run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from nwb_sbtt.atomic import write_text
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.calcium.search import revise, spike_statistics
+from nwb_sbtt.config import FitConfig, LadderConfig
+from nwb_sbtt.data.tensors import to_batch
+from nwb_sbtt.errors import TrainingError
+from nwb_sbtt.evaluate.calibration import Calibration, calibrate, log_variance
+from nwb_sbtt.fitting.ensemble import member_configs
+from nwb_sbtt.fitting.fitted import Fitted, Member, device_of
+from nwb_sbtt.fitting.initialisation import member_start, resolve, start
+from nwb_sbtt.fitting.preparation import OF_RATES, prepare, signature_of, stretch_of, train_and_valid
+from nwb_sbtt.fitting.runfolder import CALIBRATION, claim, fail, members, mend
+from nwb_sbtt.models import Model, make_model
+from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
+from nwb_sbtt.train.loop import Revise, train
+from nwb_sbtt.train.schedules import fill
+from nwb_sbtt.train.trackers import Tracker, default_tracker
+
+
+def fit(
+    data: xr.Dataset | Mapping[str, xr.Dataset],
+    config: FitConfig | None = None,
+    *,
+    run_dir: Path | str,
+    tracker: Tracker | None = None,
+) -> Fitted:
+    """Fit a model or an ensemble of them, or go on with a fit that was interrupted.
+
+    Parameters
+    ----------
+    data : Dataset, or Datasets by session name
+        As `read_nwb` gives them. Trials without a ``split`` are split by ``config.valid`` and ``config.seed``. Several
+        sessions share everything but read-in and read-out. A Dataset may hold trials observed in full beside others of which
+        little was observed.
+    config : FitConfig, optional
+        ``seeds`` above 1 fits as many models, one after another, in folders ``member-0``, … of the run folder, each an
+        ordinary run folder; ``init`` names a finished fit whose weights this one starts from.
+    run_dir : path
+        Everything the fit keeps. A folder that holds an unfinished fit of the same data and settings is resumed and ends
+        in the same numbers; a finished one is loaded.
+    tracker : Tracker, optional
+        Told of each epoch, of one model after another; a progress bar on a terminal, plain lines elsewhere.
+
+    Raises
+    ------
+    DataError
+        If the data do not suit the likelihood, or hold too few trials.
+    TrainingError
+        If the run folder belongs to other data or settings, or training breaks down.
+    ConfigError, MismatchError, FileError
+        If the fit cannot start from the one named; see `nwb_sbtt.fitting.initialisation.resolve`.
+
+    Examples
+    --------
+    >>> fitted = fit(ds, FitConfig(model=SAEConfig()), run_dir="runs/first")  # doctest: +SKIP
+    """
+    config = config or FitConfig()
+    run_dir = Path(run_dir)
+    sessions = dict(data) if isinstance(data, Mapping) and not isinstance(data, xr.Dataset) else {"session": data}
+    prepared = {name: prepare(ds, config) for name, ds in sessions.items()}
+    config, signature = resolve(config, signature_of(prepared, config))
+    device = device_of(config)
+    claim(run_dir, config, signature=signature, device=device)
+    torch.set_num_threads(config.threads)
+    batches = [to_batch(ds, f"session{i}").to(device) for i, ds in enumerate(prepared.values())]
+    pairs = [train_and_valid(ds, batch, config) for ds, batch in zip(prepared.values(), batches, strict=True)]
+    fitted = []
+    for i, folder in enumerate(folders := members(run_dir, config.seeds)):
+        label = f"member {i + 1} of {len(folders)}  " if len(folders) > 1 else ""
+        own = member_start(member_configs(config)[i], i)
+        if folder != run_dir:
+            claim(folder, own, signature=signature, device=device)
+        try:
+            fitted.append(_train(pairs, own, folder, signature, tracker=tracker or default_tracker(label)))
+        except TrainingError as error:
+            reason = f"{label.strip()}: {error}".removeprefix(": ")
+            fail(run_dir, reason)
+            raise TrainingError(reason) from None
+    mend(run_dir)
+    whole = Fitted(tuple(fitted), config, run_dir, signature)
+    if signature["likelihood"] == "poisson" and not (run_dir / CALIBRATION).exists():
+        write_text(run_dir / CALIBRATION, json.dumps(asdict(_calibration(whole, prepared))) + "\n")
+    return whole.calibrated()
+
+
+def _calibration(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> Calibration:
+    """Compare the spread of the rates with counts of validation trials that are hidden in turn."""
+    counts, expected, variance = [], [], []
+    for name, ds in prepared.items():
+        valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
+        width = float(ds.attrs["bin_width"])
+        for hidden, latents in fitted.hide_in_turn(valid, session=name):
+            share = valid["exposure"].values[hidden] if "exposure" in valid else 1.0
+            rates = latents["rates"].values[hidden].astype(float)
+            counts.append(valid["values"].values[hidden].astype(float))
+            expected.append(rates * width * share)
+            sd = latents["rates_sd"].values[hidden].astype(float) if "rates_sd" in latents else np.zeros_like(rates)
+            variance.append(log_variance(rates, sd))
+    return calibrate(np.concatenate(counts), np.concatenate(expected), np.concatenate(variance))
+
+
+def _train(
+    pairs: list[tuple[Batch, Batch]], config: FitConfig, run_dir: Path, signature: dict[str, Any], *, tracker: Tracker
+) -> Member:
+    """Train one model, or go on with it."""
+    model = _first(config, signature, pairs).to(device_of(config))
+    try:
+        stretch = max(stretch_of(config, each["bin_width"]) for each in signature["sessions"].values())
+        trained = train(
+            model,
+            pairs,
+            config=config,
+            run_dir=run_dir,
+            tracker=tracker,
+            stretch=stretch,
+            revise=_revise(config, pairs, signature),
+        )
+    finally:
+        tracker.stop()
+    return Member(trained.model, config, run_dir, trained.progress)
+
+
+def _revise(config: FitConfig, pairs: list[tuple[Batch, Batch]], signature: dict[str, Any]) -> Revise | None:
+    """What is to be measured again when rates are known, where fluorescence follows from them."""
+    settings = config.model if isinstance(config.model, LadderConfig) else LadderConfig()
+    if config.likelihood not in OF_RATES and settings is not config.model:
+        return None
+    widths = {
+        batch.session: session["bin_width"]
+        for (batch, _), session in zip(pairs, signature["sessions"].values(), strict=True)
+    }
+
+    def of_rates(models: Sequence[Model], batch: Batch) -> None:
+        revise(models, batch, bin_width=widths[batch.session], config=settings)
+
+    return of_rates
+
+
+def _first(config: FitConfig, signature: dict[str, Any], pairs: list[tuple[Batch, Batch]]) -> Model:
+    """The model before its first step."""
+    statistics = {
+        train_batch.session: _statistics(train_batch, config, session)
+        for (train_batch, _), session in zip(pairs, signature["sessions"].values(), strict=True)
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(config.training_seed)
+        settings = fill(config.model, [len(train_batch.trials) for train_batch, _ in pairs])
+        model = make_model(settings, statistics, signature["likelihood"])
+    return start(model, config, signature)
+
+
+def _statistics(batch: Batch, config: FitConfig, session: Mapping[str, Any]) -> ChannelStatistics:
+    if isinstance(config.model, LadderConfig):
+        return spike_statistics(batch, bin_width=session["bin_width"], config=config.model)
+    smallest = torch.tensor(session["smallest_event"]) if "smallest_event" in session else None
+    of = channel_statistics(batch, smallest=smallest)
+    if config.likelihood not in OF_RATES:
+        return of
+    found = spike_statistics(batch, bin_width=session["bin_width"], config=LadderConfig())
+    return replace(of, kinetics=found.kinetics)

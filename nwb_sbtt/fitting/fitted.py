@@ -1,0 +1,371 @@
+"""What a fit gives: one model, or an ensemble of several, in its run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from nwb_sbtt import masks
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import FitConfig
+from nwb_sbtt.data.schema import check_dataset
+from nwb_sbtt.data.tensors import to_batch, to_latents
+from nwb_sbtt.errors import ConfigError, FileError, MismatchError
+from nwb_sbtt.evaluate.calibration import NEUTRAL, Calibration, log_variance
+from nwb_sbtt.evaluate.summary import evaluate_latents
+from nwb_sbtt.fitting.ensemble import RATES_RULE, SIGNALS_RULE, checkpoint_digest, combine
+from nwb_sbtt.fitting.preparation import channel_names, digest_of, hidden_entries, hold_out, prepare
+from nwb_sbtt.fitting.runfolder import CALIBRATION, CONFIG, ENVIRONMENT, SIGNATURE, members, read_config, read_json
+from nwb_sbtt.models import Model, make_model
+from nwb_sbtt.models.posterior import posterior
+from nwb_sbtt.nn.channels import blank_statistics
+from nwb_sbtt.train import checkpoint, schedules
+from nwb_sbtt.train.checkpoint import BEST, Progress
+from nwb_sbtt.train.loop import read_log
+
+
+def load(run_dir: Path | str) -> Fitted:
+    """Load the best model of a run folder, or all members of an ensemble.
+
+    Raises
+    ------
+    FileError
+        If the folder holds no fit, or one that has not saved a state yet.
+    """
+    run_dir = Path(run_dir)
+    if not (run_dir / CONFIG).exists():
+        raise _nothing(run_dir)
+    config = read_config(run_dir)
+    folders = members(run_dir, config.seeds)
+    if absent := [folder.name for folder in folders if not (folder / BEST).exists()]:
+        if len(folders) == 1:
+            raise _nothing(run_dir)
+        raise FileError(
+            f"the ensemble in {str(run_dir)!r} is not complete: {', '.join(absent)} of {len(folders)} members hold no model; "
+            "give its fit's command again to go on"
+        )
+    signature = read_json(run_dir / SIGNATURE)
+    return Fitted(tuple(_load_member(folder, signature) for folder in folders), config, run_dir, signature).calibrated()
+
+
+def device_of(config: FitConfig) -> str:
+    """Name the device that settings ask for.
+
+    Raises
+    ------
+    ConfigError
+        If this machine has none such.
+    """
+    if config.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "device is 'cuda', but this machine has no GPU that torch can use; leave it at 'auto', or install the torch "
+            "build for your GPU"
+        )
+    return config.device
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained model, in the folder that it was trained in."""
+
+    model: Model
+    config: FitConfig
+    run_dir: Path
+    progress: Progress
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Numbers of every epoch."""
+        return [asdict(record) for record in read_log(self.run_dir)]
+
+    def posterior(self, batch: Batch, samples: int) -> dict[str, Tensor]:
+        """Infer every trial of a batch."""
+        generator = torch.Generator().manual_seed(self.config.training_seed)
+        return posterior(self.model, batch, samples=samples, generator=generator)
+
+    def record(self) -> dict[str, Any]:
+        """Say how this member of an ensemble came about."""
+        return {
+            "run": self.run_dir.name,
+            "training_seed": self.config.training_seed,
+            "checkpoint_sha256": checkpoint_digest(self.run_dir, 1),
+            "best_epoch": self.progress.best_epoch,
+            "valid_loss": self.progress.best_score,
+            "finished": self.progress.finished,
+        }
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model, or an ensemble of them, in its run folder."""
+
+    members: tuple[Member, ...]
+    config: FitConfig
+    run_dir: Path
+    signature: dict[str, Any]
+    calibration: Calibration = NEUTRAL
+    """What the spread that the model gives is multiplied by and added to; found by `fit` on hidden counts."""
+
+    def calibrated(self) -> Fitted:
+        """The same, with the calibration that its run folder holds, if it does."""
+        path = self.run_dir / CALIBRATION
+        return replace(self, calibration=Calibration(**read_json(path))) if path.exists() else self
+
+    @property
+    def best(self) -> Member:
+        """The member with the best validation score: the only one but in an ensemble."""
+        return min(self.members, key=lambda member: member.progress.best_score)
+
+    @property
+    def model(self) -> Model:
+        """The model; of an ensemble, that of its best member."""
+        return self.best.model
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Numbers of every epoch; of an ensemble, those of its best member."""
+        return self.best.history
+
+    @property
+    def finished(self) -> str:
+        """Why training ended; empty while it has not."""
+        reasons = [member.progress.finished for member in self.members]
+        if len(reasons) == 1 or not all(reasons):
+            return reasons[0] if len(reasons) == 1 else ""
+        return "; ".join(f"{self.members[i].run_dir.name}: {reason}" for i, reason in enumerate(reasons))
+
+    def infer(self, ds: xr.Dataset, *, session: str | None = None, samples: int | None = None) -> xr.Dataset:
+        """Infer rates and latents of every trial from all that is observed and not held out.
+
+        Parameters
+        ----------
+        ds : Dataset
+            Of the channels that the model was fitted to, in any order, and of the same bin width; any trials.
+        session : str, optional
+            Which of several fitted sessions the channels belong to.
+        samples : int, optional
+            Posterior samples to average, of each model; ``config.samples`` by default.
+
+        Returns
+        -------
+        Dataset
+            ``rates`` [Hz] for counts or ``mean`` in the data's unit; where fluorescence follows from spikes ``rates`` too, and
+            along ``channel`` its kinetics, ``decay`` [s], ``gain``, ``baseline`` and ``noise``; of a ladder ``events`` (spikes
+            per bin);
+            ``factors``, ``initial_condition``, with a controller ``inputs``, each with its posterior ``_sd`` where the model
+            has one, and ``observed``; labelled as `ds`. Of an ensemble, rates and means are averages over its members (see
+            `nwb_sbtt.fitting.ensemble.combine`), and the latents are those of the member with the best validation score, which
+            the record in ``attrs["model"]`` names.
+
+        Raises
+        ------
+        MismatchError
+            If channels or bin width differ, with the difference.
+        """
+        index, ds = self._match(ds, session)
+        ds = hold_out(ds, self.config)
+        return self._infer(ds, to_batch(ds, f"session{index}"), samples)
+
+    def evaluate(self, ds: xr.Dataset, *, session: str | None = None) -> dict[str, Any]:
+        """Score the model and the baselines on the hidden entries of the validation trials.
+
+        The entries are those that the model was selected on; neither it nor any baseline sees them.
+
+        Returns
+        -------
+        dict
+            JSON-safe; see `nwb_sbtt.evaluate.summary.evaluate_latents`.
+        """
+        index, ds = self._match(ds, session)
+        ds = prepare(ds, self.config)
+        batch = to_batch(ds, f"session{index}")
+        hidden = hidden_entries(ds, batch, self.config)
+        latents = self._infer(ds, masks.hide(batch, hidden), None)
+        return evaluate_latents(ds, latents, batch.dense(hidden).numpy())
+
+    def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Iterator[tuple[np.ndarray, xr.Dataset]]:
+        """Hide one share of what is shown after another, up to all of it, and infer it from the rest.
+
+        Yields
+        ------
+        hidden : bool array (trial, time, channel)
+        latents : Dataset
+            What `infer` gives, inferred without these.
+        """
+        index, ds = self._match(ds, session)
+        batch = to_batch(hold_out(ds, self.config), f"session{index}")
+        share = self.config.masks.hidden
+        drawn = torch.rand(batch.values.shape, generator=torch.Generator().manual_seed(self.config.seed))
+        for i in range(int(1 / share + 1e-9)):
+            hidden = batch.shown & (drawn >= i * share) & (drawn < (i + 1) * share)
+            yield batch.dense(hidden).numpy(), self._infer(ds, masks.hide(batch, hidden), None)
+
+    def session_name(self, session: str | None = None) -> str:
+        """Name of the one session that the model was fitted to, or of the one asked for.
+
+        Raises
+        ------
+        MismatchError
+            If there is none of that name, or several and none was asked for.
+        """
+        names = list(self.signature["sessions"])
+        if session is None and len(names) > 1:
+            raise MismatchError(f"the model was fitted to several sessions; name one of {names}")
+        if session is not None and session not in names:
+            raise MismatchError(f"the model was not fitted to session {session!r}, but to {names}")
+        return str(session or names[0])
+
+    def is_fitted_to(self, ds: xr.Dataset, *, session: str | None = None) -> bool:
+        """Whether these are, entry by entry, the data that the model was fitted to."""
+        expected = self.signature["sessions"][self.session_name(session)]
+        return bool(digest_of(prepare(ds, self.config)) == expected["data_sha256"])
+
+    def record(self) -> dict[str, Any]:
+        """Say how the model came about: what `write_nwb` stores beside the results."""
+        config = self.config.model_dump(mode="json")
+        if self.config.init is not None:
+            config["init"]["run_dir"] = self.config.init.run_dir.name
+        return {
+            "model_type": self.config.model.name,
+            "run": self.run_dir.name,
+            "config": config,
+            "filled_in": self._filled_in(),
+            "likelihood": self.signature["likelihood"],
+            "software_name": "nwb_sbtt",
+            "software_version": version("nwb_sbtt"),
+            "seed": self.config.seed,
+            "checkpoint_sha256": self.checkpoint_sha256,
+            "environment": read_json(self.run_dir / ENVIRONMENT),
+            "finished": self.finished,
+            "training": self._training(),
+            "calibration": asdict(self.calibration),
+            **({"init": self.signature["init"]} if "init" in self.signature else {}),
+            **({"ensemble": self._ensemble()} if len(self.members) > 1 else {}),
+        }
+
+    @property
+    def checkpoint_sha256(self) -> str:
+        """Digest of the weights; see `nwb_sbtt.fitting.ensemble.checkpoint_digest`."""
+        return checkpoint_digest(self.run_dir, len(self.members))
+
+    def _infer(self, ds: xr.Dataset, batch: Batch, samples: int | None) -> xr.Dataset:
+        torch.set_num_threads(self.config.threads)
+        batch = batch.to(device_of(self.config))
+        posteriors = (member.posterior(batch, samples or self.config.samples) for member in self.members)
+        if len(self.members) == 1:
+            arrays = next(posteriors)
+        else:
+            arrays = combine(posteriors, logarithmic=self._poisson, latents_of=self.members.index(self.best))
+        if self._poisson:
+            arrays = self._calibrate(arrays)
+        width = float(ds.attrs["bin_width"])
+        latents = to_latents(ds, self._in_units(arrays, width), {"model": json.dumps(self.record())})
+        return latents.assign_coords(self._kinetics(batch.session, width))
+
+    def _kinetics(self, session: str, bin_width: float) -> dict[str, tuple[str, np.ndarray]]:
+        """What was found of each channel's calcium: `decay` [s], and in the data's unit `gain`, `baseline`, `noise`."""
+        found = self.model.kinetics(session)
+        if found is None:
+            return {}
+        of_channel = {
+            "decay": -bin_width / found.kept.log(),
+            "rise": bin_width * found.rise,
+            "gain": found.gain,
+            "baseline": found.baseline,
+            "noise": found.noise,
+        }
+        return {name: ("channel", each.cpu().double().numpy()) for name, each in of_channel.items()}
+
+    def _calibrate(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+        rates = arrays["expected"].cpu().numpy().astype(float)
+        sd = arrays["expected_sd"].cpu().numpy() if "expected_sd" in arrays else np.zeros(())
+        variance = self.calibration.variance(log_variance(rates, np.broadcast_to(sd, rates.shape)))
+        if not variance.any():
+            return arrays
+        return {**arrays, "expected_sd": torch.from_numpy(rates * np.sqrt(np.expm1(variance)))}
+
+    @property
+    def _poisson(self) -> bool:
+        return bool(self.signature["likelihood"] == "poisson")
+
+    def _in_units(self, arrays: dict[str, Tensor], bin_width: float) -> dict[str, Tensor]:
+        name = "rates" if self._poisson else "mean"
+        renamed = {key.replace("expected", name): value for key, value in arrays.items()}
+        return {key: value / bin_width if key.startswith("rates") else value for key, value in renamed.items()}
+
+    def _filled_in(self) -> dict[str, Any]:
+        """What followed from the number of training trials where the settings left it open."""
+        trials = [session["training_trials"] for session in self.signature["sessions"].values()]
+        return {
+            "model": schedules.fill(self.config.model, trials).model_dump(mode="json"),
+            "train": asdict(schedules.plan(self.config, trials)),
+        }
+
+    def _training(self) -> list[dict[str, Any]]:
+        names = ("epoch", "train_loss", "valid_loss")
+        return [
+            {**({"member": i} if len(self.members) > 1 else {}), **{name: epoch[name] for name in names}}
+            for i, member in enumerate(self.members)
+            for epoch in member.history
+        ]
+
+    def _ensemble(self) -> dict[str, Any]:
+        return {
+            "estimates": RATES_RULE if self._poisson else SIGNALS_RULE,
+            "latents_of": self.best.run_dir.name,
+            "members": [member.record() for member in self.members],
+        }
+
+    def _match(self, ds: xr.Dataset, session: str | None) -> tuple[int, xr.Dataset]:
+        check_dataset(ds)
+        name = self.session_name(session)
+        expected = self.signature["sessions"][name]
+        if not np.isclose(ds.attrs["bin_width"], expected["bin_width"], rtol=1e-9):
+            raise MismatchError(
+                f"the data have bins of {ds.attrs['bin_width']:g} s, the model was fitted to {expected['bin_width']:g} s"
+            )
+        fitted, given = expected["channels"], channel_names(ds)
+        if set(fitted) != set(given):
+            raise MismatchError(
+                f"the model was fitted to {len(fitted)} channels, the data have {len(given)}; {difference(fitted, given)}"
+            )
+        place = {channel: i for i, channel in enumerate(given)}
+        return list(self.signature["sessions"]).index(name), ds.isel(channel=[place[channel] for channel in fitted])
+
+
+def difference(fitted: list[str], given: list[str]) -> str:
+    """Say which of the fitted channels are not among those given, and the other way round."""
+    missing, extra = sorted(set(fitted) - set(given)), sorted(set(given) - set(fitted))
+    return f"missing in the data: {_few(missing)}; unknown to the model: {_few(extra)}"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"
+
+
+def _nothing(run_dir: Path) -> FileError:
+    return FileError(
+        f"{str(run_dir)!r} holds no fitted model: {CONFIG} and {BEST} were expected; fit one with `nwb-sbtt fit`"
+    )
+
+
+def _load_member(run_dir: Path, signature: dict[str, Any]) -> Member:
+    config = read_config(run_dir)
+    tensors, progress = checkpoint.load(run_dir / BEST)
+    statistics = {}
+    for i, session in enumerate(signature["sessions"].values()):
+        statistics[f"session{i}"] = blank_statistics(len(session["channels"]))
+    model = make_model(config.model, statistics, signature["likelihood"])
+    model.load_state_dict(tensors)
+    return Member(model.to(device_of(config)).eval(), config, run_dir, progress)

@@ -1,0 +1,211 @@
+"""A fit that starts from the weights of another: what is carried over, what is made afresh, and what stays frozen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nwb_sbtt.config import FitConfig, InitConfig
+from nwb_sbtt.errors import ConfigError, FileError, MismatchError, TrainingError
+from nwb_sbtt.fitting.ensemble import checkpoint_digest
+from nwb_sbtt.fitting.fitted import difference
+from nwb_sbtt.fitting.runfolder import SIGNATURE, differences, members, read_config, read_json
+from nwb_sbtt.models import Model
+from nwb_sbtt.train import checkpoint
+from nwb_sbtt.train.checkpoint import BEST
+
+_SESSION = re.compile(r"(?<![a-z0-9])session(\d+)(?!\d)")
+"""In the names of weights and statistics that belong to the channels of one session."""
+_GENERATOR = ("generator", "to_factors")
+_TRAINING_ONLY = {"dropout", "noise"}
+"""Settings of a model that do not change what its weights mean."""
+
+
+def resolve(config: FitConfig, signature: dict[str, Any]) -> tuple[FitConfig, dict[str, Any]]:
+    """Look at the fit that `config.init` names, and say by digest what is taken from it.
+
+    Returns
+    -------
+    FitConfig
+        With the digest of the weights and what is frozen filled in.
+    dict
+        The signature, with which session of the initial fit each session has its channels from (None: made afresh).
+
+    Raises
+    ------
+    FileError
+        If there is no fit in that folder.
+    TrainingError
+        If it has not finished.
+    ConfigError
+        If the models differ in structure, or an ensemble is started from one of another size.
+    MismatchError
+        If bins, likelihood or channels do not go together, or it is not clear whether channels are the same.
+    """
+    init = config.init
+    if init is None:
+        return config, signature
+    if not (init.run_dir / SIGNATURE).exists():
+        raise FileError(f"{str(init.run_dir)!r} holds no fit to start from (init.run_dir)")
+    initial, fitted = read_config(init.run_dir), read_json(init.run_dir / SIGNATURE)
+    _check_alike(config, initial, init)
+    _check_finished(init, initial)
+    digest = checkpoint_digest(init.run_dir, initial.seeds)
+    if init.checkpoint_sha256 not in (None, digest):
+        raise MismatchError(
+            f"the weights in {str(init.run_dir)!r} have the digest {digest[:12]}…, the settings ask for "
+            f"{str(init.checkpoint_sha256)[:12]}… (init.checkpoint_sha256): it is another fit, or was fitted again"
+        )
+    if signature["likelihood"] != fitted["likelihood"]:
+        raise MismatchError(
+            f"the likelihood is {signature['likelihood']}, that of the initial fit {fitted['likelihood']}"
+        )
+    origins = {name: _origin(name, entry, fitted["sessions"], init) for name, entry in signature["sessions"].items()}
+    frozen = init.freeze
+    if frozen == "auto":
+        frozen = "dynamics" if None in origins.values() else "none"
+    if frozen == "decoder" and None in origins.values():
+        raise ConfigError(
+            "init.freeze is 'decoder', but the read-out of new channels must be fitted; freeze 'generator'"
+        )
+    resolved = init.model_copy(update={"checkpoint_sha256": digest, "freeze": frozen})
+    return config.model_copy(update={"init": resolved}), {**signature, "init": {"sessions": origins}}
+
+
+def member_start(config: FitConfig, number: int) -> FitConfig:
+    """Let a member of an ensemble start from the member of the same number, where the initial fit is an ensemble too."""
+    if config.init is None or (n := read_config(config.init.run_dir).seeds) == 1:
+        return config
+    folder = members(config.init.run_dir, n)[number]
+    own = {"run_dir": folder, "checkpoint_sha256": checkpoint_digest(folder, 1)}
+    return config.model_copy(update={"init": config.init.model_copy(update=own)})
+
+
+def start(model: Model, config: FitConfig, signature: dict[str, Any]) -> Model:
+    """Carry over what the initial fit has for this model, and freeze what the settings say; without one do nothing.
+
+    Frozen parameters do not require gradients: the optimiser, its weight decay and the average over steps leave them alone.
+    """
+    init = config.init
+    if init is None:
+        return model
+    tensors, _ = checkpoint.load(init.run_dir / BEST)
+    places = _places(read_json(init.run_dir / SIGNATURE)["sessions"], signature)
+    for name, own in model.state_dict().items():
+        session = _SESSION.search(name)
+        if session is None:
+            value = tensors.get(name)
+        elif (place := places[session.group()]) is None:
+            continue
+        else:
+            value = tensors.get(_SESSION.sub(place[0], name))
+            value = value if value is None or not value.dim() else value[place[1]]
+        if value is None or value.shape != own.shape:
+            there = "nothing of that name" if value is None else str(tuple(value.shape))
+            raise ConfigError(
+                f"the weights {name!r} are {tuple(own.shape)}, and the fit in {str(init.run_dir)!r} has {there}: it was made "
+                "by another version of the model and cannot be started from"
+            )
+        own.copy_(value)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not _frozen(name, init.freeze))
+    return model
+
+
+def describe_start(signature: Mapping[str, Any], config: FitConfig) -> str:
+    """One line on what a fit starts from; empty where it starts from random weights."""
+    if config.init is None:
+        return ""
+    parts = [
+        f"{name}: " + ("new channels" if old is None else f"channels of {old!r}")
+        for name, old in signature["init"]["sessions"].items()
+    ]
+    return f"starts from {config.init.run_dir.name!r}, frozen: {config.init.freeze}; " + "; ".join(parts)
+
+
+def _frozen(name: str, freeze: str) -> bool:
+    of_channels = _SESSION.search(name) is not None
+    generator = name.split(".")[0] in _GENERATOR
+    return {
+        "none": False,
+        "dynamics": not of_channels,
+        "generator": generator,
+        "decoder": generator or name.startswith("observation."),
+    }[freeze]
+
+
+def _check_alike(config: FitConfig, initial: FitConfig, init: InitConfig) -> None:
+    ours, theirs = (
+        {key: value for key, value in each.model.model_dump(mode="json").items() if key not in _TRAINING_ONLY}
+        for each in (config, initial)
+    )
+    if unlike := differences(ours, theirs, "model"):
+        raise ConfigError(
+            f"a fit can only start from one of the same model, and that in {str(init.run_dir)!r} is another: "
+            f"{'; '.join(unlike[:5])}. Take its model: --config {init.run_dir / 'config.yaml'}, or in Python "
+            "model=load(run_dir).config.model"
+        )
+    if initial.seeds not in (1, config.seeds):
+        raise ConfigError(
+            f"{str(init.run_dir)!r} holds an ensemble of {initial.seeds} models, to start {config.seeds} from; ask for as "
+            f"many (--seeds {initial.seeds}), or name one of them, such as {str(members(init.run_dir, initial.seeds)[0])!r}"
+        )
+
+
+def _check_finished(init: InitConfig, initial: FitConfig) -> None:
+    for folder in members(init.run_dir, initial.seeds):
+        if not (folder / BEST).exists() or not checkpoint.read_progress(folder / BEST).finished:
+            raise TrainingError(
+                f"the fit in {str(folder)!r} has not finished, so none can start from it; give its command again to go on"
+            )
+
+
+def _origin(name: str, entry: Mapping[str, Any], fitted: Mapping[str, Any], init: InitConfig) -> str | None:
+    """Session of the initial fit that has the channels of this one, or None for channels to be made afresh."""
+    widths = sorted({float(old["bin_width"]) for old in fitted.values()})
+    if entry["bin_width"] not in widths:
+        raise MismatchError(
+            f"session {name!r} has bins of {entry['bin_width']:g} s, the initial fit of {', '.join(f'{w:g}' for w in widths)} "
+            "s; what it learnt of the dynamics holds for its own bins only"
+        )
+    if init.channels == "new":
+        return None
+    alike = [old for old in fitted if set(fitted[old]["channels"]) == set(entry["channels"])]
+    sure = [old for old in alike if _recording(fitted[old]) == _recording(entry) is not None]
+    if init.channels == "same" and not alike:
+        missing = difference(next(iter(fitted.values()))["channels"], entry["channels"])
+        raise MismatchError(
+            f"session {name!r} does not have the channels of the initial fit (init.channels is 'same'): {missing}"
+        )
+    if init.channels == "auto" and alike and not sure:
+        raise MismatchError(
+            f"the channels of session {name!r} have the ids of those of {alike[0]!r} in the initial fit, but are not known to "
+            "come from the same recording; say whether they are the same (--set init.channels=same) or others (=new)"
+        )
+    found = sure or alike
+    if len(found) > 1 and name not in found:
+        raise MismatchError(
+            f"the channels of session {name!r} are those of {found} in the initial fit; call it as one of them"
+        )
+    return (name if name in found else found[0]) if found else None
+
+
+def _recording(entry: Mapping[str, Any]) -> str | None:
+    return (entry["source"] or {}).get("object_id")
+
+
+def _places(fitted: Mapping[str, Any], signature: Mapping[str, Any]) -> dict[str, tuple[str, Tensor] | None]:
+    """For the weights of each session: those of which session of the initial fit they are, in which order of channels."""
+    places: dict[str, tuple[str, Tensor] | None] = {}
+    for i, (name, entry) in enumerate(signature["sessions"].items()):
+        origin = signature["init"]["sessions"][name]
+        places[f"session{i}"] = None
+        if origin is not None:
+            row = {channel: j for j, channel in enumerate(fitted[origin]["channels"])}
+            order = torch.tensor([row[channel] for channel in entry["channels"]])
+            places[f"session{i}"] = (f"session{list(fitted).index(origin)}", order)
+    return places

@@ -1,0 +1,181 @@
+"""The plain files of a run folder that say what fit it belongs to."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nwb_sbtt.atomic import load_settings, save_settings, write_text
+from nwb_sbtt.config import FitConfig, build
+from nwb_sbtt.errors import FileError, TrainingError
+from nwb_sbtt.train.checkpoint import BEST, LAST, LOG
+
+CONFIG, SIGNATURE, ENVIRONMENT = "config.yaml", "signature.json", "environment.json"
+CALIBRATION = "calibration.json"
+FAILED = "failed.txt"
+"""There while a fit has broken down: other settings may then take the folder over."""
+MEMBER = "member-"
+"""How the folders of an ensemble's members begin, within that of the ensemble."""
+PLACE = ("source", "read_config", "offsets")
+"""What a signature says of where data come from; the data themselves are known by their digest."""
+
+
+def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device: str) -> None:
+    """Make the run folder, or see that it is this very fit's; what a killed process left half written is removed.
+
+    The folder of a fit that broke down is emptied for one of other settings or data. The signature is written last: a
+    folder without one has not been claimed, and may be again.
+
+    Raises
+    ------
+    TrainingError
+        With what differs, if the folder is another fit's, or no run folder.
+    FileError
+        If it cannot be written.
+    """
+    if (run_dir / SIGNATURE).exists():
+        unlike = differences(_chosen(config), _chosen(read_config(run_dir)))
+        unlike += differences(_identity(signature), _identity(read_json(run_dir / SIGNATURE)))
+        if unlike and (run_dir / FAILED).exists():
+            _empty(run_dir)
+        elif unlike:
+            raise TrainingError(
+                f"{str(run_dir)!r} holds a fit of other data or settings: {'; '.join(unlike[:5])}. "
+                "Give this fit a run folder of its own."
+            )
+    elif run_dir.exists() and not (run_dir.is_dir() and all(_ours(path) for path in run_dir.iterdir())):
+        raise TrainingError(f"{str(run_dir)!r} exists and is not a run folder; give the fit a folder of its own")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        for leftover in filter(_temporary, list(run_dir.iterdir())):
+            leftover.unlink()
+    except OSError as error:
+        raise FileError(f"cannot write the run folder {str(run_dir)!r}: {error.strerror}") from None
+    if not (run_dir / SIGNATURE).exists():
+        mend(run_dir)
+        read = next(iter(signature["sessions"].values()))["read_config"]
+        settings = config.model_dump(mode="json")
+        save_settings(settings if read is None else {**settings, "read": read}, run_dir / CONFIG)
+        write_json(run_dir / ENVIRONMENT, _environment(device))
+        write_json(run_dir / SIGNATURE, signature)
+
+
+def fail(run_dir: Path, reason: str) -> None:
+    """Say in the run folder that its fit broke down, so that one of other settings may use it."""
+    write_text(run_dir / FAILED, reason + "\n")
+
+
+def mend(run_dir: Path) -> None:
+    """Take back what `fail` said."""
+    (run_dir / FAILED).unlink(missing_ok=True)
+
+
+def members(run_dir: Path, n: int) -> list[Path]:
+    """Folders that hold the states of a fit: its own or, of an ensemble of several, one for each member."""
+    return [run_dir] if n == 1 else [run_dir / f"{MEMBER}{i}" for i in range(n)]
+
+
+def read_config(run_dir: Path) -> FitConfig:
+    """Read the settings of a fit; how its data were read stands in the same file, as ``read``, for ``--config``.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or damaged.
+    """
+    return build(FitConfig, {name: value for name, value in load_settings(run_dir / CONFIG).items() if name != "read"})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run folder.
+
+    Raises
+    ------
+    FileError
+        If it is missing or damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"cannot read {str(path)!r} of the run folder: {error.strerror}") from None
+    except ValueError as error:
+        raise FileError(f"{str(path)!r} of the run folder is damaged: {error}; fit again in a new folder") from None
+    return content
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def differences(new: Any, old: Any, name: str = "") -> list[str]:
+    """Say, of nested settings, which differ and how."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        keys = sorted(set(new) | set(old))
+        return [text for key in keys for text in differences(new.get(key), old.get(key), f"{name}.{key}".strip("."))]
+    return [] if new == old else [f"{name} is {_short(new)}, there {_short(old)}"]
+
+
+def _ours(path: Path) -> bool:
+    return path.name in (CONFIG, ENVIRONMENT, FAILED) or _temporary(path)
+
+
+def _empty(run_dir: Path) -> None:
+    """Remove a fit, the marks that it may be removed last."""
+    try:
+        for member in run_dir.glob(f"{MEMBER}*"):
+            _empty(member)
+            member.rmdir()
+        leftovers = filter(_temporary, list(run_dir.iterdir()))
+        for path in (
+            *leftovers,
+            *(run_dir / name for name in (CALIBRATION, LAST, BEST, LOG, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)),
+        ):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot empty the run folder {str(run_dir)!r}: {error.strerror}") from None
+
+
+def _temporary(path: Path) -> bool:
+    """Files that wait to be renamed are called `.NAME.PROCESS`."""
+    return path.name.startswith(".") and path.suffix[1:].isdigit() and path.is_file()
+
+
+def _chosen(config: FitConfig) -> dict[str, Any]:
+    """Settings by which a fit is known: weights that it starts from by their digest, not by where they lie."""
+    settings = config.model_dump(mode="json")
+    if settings["init"] is not None:
+        del settings["init"]["run_dir"]
+    return settings
+
+
+def _identity(signature: dict[str, Any]) -> dict[str, Any]:
+    sessions = {
+        name: {key: value for key, value in entry.items() if key not in PLACE}
+        for name, entry in signature["sessions"].items()
+    }
+    return {**signature, "sessions": sessions}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def _environment(device: str) -> dict[str, str]:
+    packages = ("nwb_sbtt", "torch", "numpy", "xarray", "pynwb", "hdmf")
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": device,
+        **{name: version(name) for name in packages},
+    }

@@ -1,0 +1,186 @@
+"""Recordings of tasks as the Neural Latents Benchmark keeps them: units, trials and behaviour, read whole and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pynwb
+from numpy.typing import NDArray
+from pynwb import NWBFile, TimeSeries
+from pynwb.file import Subject
+
+from nwb_sbtt.data.observed import Intervals
+from nwb_sbtt.errors import DataError, FileError, SelectionError
+from nwb_sbtt.io.dandi.places import local_file
+from nwb_sbtt.io.read.files import open_nwb, place_facts
+from nwb_sbtt.io.read.selection import find_series
+from nwb_sbtt.io.read.spikes import spikes_by_unit, stored_spikes
+from nwb_sbtt.io.read.tables import plain_columns
+from nwb_sbtt.io.read.units import obs_intervals
+from nwb_sbtt.io.write.packing import pack_hdf5, save
+from nwb_sbtt.io.write.staging import staged
+
+HELD_OUT = "heldout"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples (sample, column) at ``times`` [s] in rising order; NaN where one is missing."""
+
+    times: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """All of a recording that the benchmark takes.
+
+    Parameters
+    ----------
+    unit_id : array (unit)
+    spikes : tuple of arrays
+        Sorted spike times of each unit, seconds.
+    intervals : tuple of arrays (interval, 2), or None
+        When each unit was observed, seconds; None where the file does not say.
+    held_out : bool array (unit)
+    trials : mapping of column to array (trial)
+        With ``id``, ``start_time`` and ``stop_time``.
+    samples : mapping of name to Samples
+        The TimeSeries that were asked for.
+    facts : mapping
+        Path, digest and, where known, dandiset of the file.
+    """
+
+    unit_id: NDArray[np.int64]
+    spikes: tuple[NDArray[np.float64], ...] = field(repr=False)
+    intervals: tuple[Intervals, ...] | None = field(repr=False)
+    held_out: NDArray[np.bool_]
+    trials: Mapping[str, NDArray[Any]] = field(repr=False)
+    samples: Mapping[str, Samples] = field(default_factory=dict, repr=False)
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_recorded(path: Path | str, *, series: tuple[str, ...] = ()) -> Recorded:
+    """Read units, trials and some TimeSeries of a file.
+
+    Parameters
+    ----------
+    path : path
+        Or the address of a file on DANDI, which is fetched into the cache.
+    series : tuple of str
+        Names of TimeSeries, wherever they lie; those that the file does not have are left out.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    DataError, SelectionError
+        If it has no units with spike times, no trials, or two series of a name.
+    """
+    path = local_file(Path(path))
+    with open_nwb(path) as nwbfile:
+        if nwbfile.units is None or nwbfile.trials is None:
+            missing = "units" if nwbfile.units is None else "trials"
+            raise SelectionError(f"{path.name!r} has no table of {missing}; expected a file of the benchmark")
+        units = nwbfile.units
+        stored, bounds = stored_spikes(units, "units")
+        pieces: list[list[NDArray[np.float64]]] = [[] for _ in range(len(units))]
+        for unit, times in spikes_by_unit(stored, bounds, range(len(units))):
+            pieces[unit].append(times.copy())
+        columns = plain_columns(units)
+        held_out = columns.get(HELD_OUT, np.zeros(len(units), dtype=bool)).astype(bool)
+        return Recorded(
+            unit_id=np.asarray(units.id.data[:], dtype=np.int64),
+            spikes=tuple(np.concatenate(each) if each else np.empty(0) for each in pieces),
+            intervals=obs_intervals(units, "units"),
+            held_out=held_out,
+            trials={"id": np.asarray(nwbfile.trials.id.data[:]), **plain_columns(nwbfile.trials)},
+            samples={name: found for name in series if (found := _samples(nwbfile, name)) is not None},
+            facts=place_facts(path),
+        )
+
+
+def write_recorded(recorded: Recorded, path: Path | str, *, description: str, overwrite: bool = False) -> Path:
+    """Write a simulated recording the way the benchmark's files are laid out, checked by pynwb's validator.
+
+    Raises
+    ------
+    FileError
+        If the file exists and may not be replaced, cannot be written, or would not be valid NWB.
+    """
+    target = Path(path).absolute()
+    if target.suffix != ".nwb":
+        raise FileError(f"cannot write {target.name!r}: end the name in '.nwb'")
+    if target.exists() and not overwrite:
+        raise FileError(f"{str(target)!r} exists; give another path, or pass --overwrite to replace it")
+    with staged(target, suffix=".nwb") as temporary:
+        save(_file(recorded, description), temporary)
+        if problems := pynwb.validate(path=str(temporary)):
+            raise FileError(f"the file would not be valid NWB, so it was not kept: {problems[0]}")
+    return target
+
+
+def _samples(nwbfile: NWBFile, name: str) -> Samples | None:
+    found = [each for each in find_series(nwbfile) if each.item.name == name and isinstance(each.item, TimeSeries)]
+    if len(found) > 1:
+        raise SelectionError(f"several TimeSeries are called {name!r}: {[each.path for each in found]}")
+    if not found:
+        return None
+    series = found[0].item
+    values = np.asarray(series.data[:], dtype=np.float64)
+    values = values.reshape(len(values), -1) * float(series.conversion) + float(series.offset)
+    if series.timestamps is not None:
+        times = np.asarray(series.timestamps[:], dtype=np.float64)
+    else:
+        times = float(series.starting_time) + np.arange(len(values)) / float(series.rate)
+    if len(times) != len(values) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        raise DataError(f"the times of {found[0].path!r} are not finite, rising and one a sample; it cannot be aligned")
+    return Samples(times, values)
+
+
+def _file(recorded: Recorded, description: str) -> NWBFile:
+    nwbfile = NWBFile(
+        session_description=description,
+        identifier=str(uuid4()),
+        session_start_time=datetime(2024, 1, 1, tzinfo=UTC),
+        session_id="simulated",
+        experiment_description="Simulation: no animal was recorded.",
+        keywords=["simulation", "Neural Latents Benchmark"],
+    )
+    nwbfile.subject = Subject(
+        subject_id="simulated", description="No animal: the data are simulated.", species="Macaca mulatta", sex="U"
+    )
+    nwbfile.add_unit_column(HELD_OUT, "Whether the unit is held out for co-smoothing.")
+    for unit, (number, times) in enumerate(zip(recorded.unit_id, recorded.spikes, strict=True)):
+        own = {} if recorded.intervals is None else {"obs_intervals": recorded.intervals[unit]}
+        nwbfile.add_unit(id=int(number), spike_times=times, heldout=bool(recorded.held_out[unit]), **own)
+    for name in recorded.trials:
+        if name not in ("id", "start_time", "stop_time"):
+            nwbfile.add_trial_column(name, f"{name} of the simulated task")
+    for row in range(len(recorded.trials["start_time"])):
+        cells = {name: column[row] for name, column in recorded.trials.items()}
+        nwbfile.add_trial(**{name: _cell(value) for name, value in cells.items()})
+    if recorded.samples:
+        module = nwbfile.create_processing_module("behavior", "Simulated behaviour.")
+        for name, samples in recorded.samples.items():
+            module.add(
+                TimeSeries(
+                    name=name,
+                    description="Simulated; follows the latents.",
+                    comments="columns=[x,y]",
+                    data=pack_hdf5(samples.values),
+                    unit="mm/s",
+                    timestamps=pack_hdf5(samples.times),
+                )
+            )
+    return nwbfile
+
+
+def _cell(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,123 @@
+"""Any TimeSeries put into bins: one channel a column, the mean of the samples in each bin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.data.binning import add_samples, bin_index
+from nwb_sbtt.data.grid import Binned, Grid
+from nwb_sbtt.data.schema import Kind
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.read.clock import CountedTimes, counted_times
+from nwb_sbtt.io.read.masks import StoredMask, stored_masks
+from nwb_sbtt.io.read.paths import in_file_path
+from nwb_sbtt.io.read.slabs import Slabs, in_unit
+
+BYTES_PER_SAMPLE = 40
+"""What binning holds for one sample: stored value, value, and their temporaries."""
+
+
+@dataclass(frozen=True)
+class TimeSeriesSource:
+    """A TimeSeries ready to be put on any grid; a bin without a sample is unobserved."""
+
+    path: str
+    unit: str
+    channel_id: NDArray[np.intp]
+    span: tuple[float, float]
+    sampling_period: float | None
+    notes: tuple[str, ...]
+    series: Any = field(repr=False)
+    times: CountedTimes = field(repr=False)
+    config: ReadConfig = field(repr=False)
+    masks: tuple[StoredMask, ...] = field(default=(), repr=False)
+    kind: Kind = "series"
+
+    def only(self, keep: NDArray[np.bool_]) -> TimeSeriesSource:
+        """The same series with some of its columns."""
+        return replace(self, channel_id=self.channel_id[keep])
+
+    @property
+    def table(self) -> str:
+        """In-file path of the series itself: there is no table behind its columns."""
+        return self.path
+
+    @property
+    def channel_row(self) -> NDArray[np.intp]:
+        """Column of each channel."""
+        return self.channel_id
+
+    @property
+    def channel_columns(self) -> Mapping[str, NDArray[np.generic]]:
+        """Nothing is known about the columns."""
+        return {}
+
+    def bin(self, grid: Grid) -> Binned:
+        """Put the samples into the bins of the grid; memory beside the result is limited by the config."""
+        values = np.zeros((*grid.shape, len(self.channel_id)), dtype=np.float32)
+        observed = np.zeros(values.shape, dtype=bool)
+        slabs = Slabs(self.series.data, columns=self.channel_id)
+        length = max(int(self.config.memory_limit / (BYTES_PER_SAMPLE * slabs.n_columns)), 1)
+        firsts, stops = self.times.clock.ranges(grid)
+        for trial in np.argsort(firsts, kind="stable"):
+            sums = np.zeros(values.shape[1:])
+            counts = np.zeros(sums.shape, dtype=np.intp)
+            for first in range(firsts[trial], stops[trial], length):
+                stop = min(first + length, stops[trial])
+                times = self.times.read(first, stop)
+                counted = np.isfinite(times)
+                samples = in_unit(slabs.read(first, stop)[counted], self.series, sentinel=self.config.sentinel)
+                for mask in self.masks:
+                    samples[mask.hidden(times[counted], self.channel_row)] = np.nan
+                bins = bin_index(times[counted], float(grid.starts[trial]), grid.bin_width)
+                more, n = add_samples(samples, bins, grid.n_bins)
+                sums += more
+                counts += n
+            values[trial] = sums / np.maximum(counts, 1)
+            observed[trial] = counts > 0
+        return Binned(values, observed)
+
+
+def timeseries_source(nwbfile: Any, series: Any, config: ReadConfig) -> TimeSeriesSource:
+    """Prepare a TimeSeries for reading.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    series : pynwb.TimeSeries
+        Numbers of shape (time,) or (time, channel).
+    config : ReadConfig
+
+    Raises
+    ------
+    DataError
+        If the data are not numbers of that shape, or the sample times cannot be used.
+    """
+    slabs = Slabs(series.data)
+    if slabs.dtype.kind not in "biuf":
+        raise DataError(f"data of {series.name!r} are of type {slabs.dtype}; expected numbers")
+    if slabs.n_columns == 0:
+        raise DataError(f"data of {series.name!r} have no columns: no channel to read")
+    times = counted_times(nwbfile, series, config, n_samples=slabs.n_rows)
+    path = in_file_path(nwbfile, series)
+    notes = list(times.clock.notes)
+    if config.control is not None and series.control is None:
+        notes.append(f"{path!r} has no `control`; all its samples count")
+    return TimeSeriesSource(
+        path=path,
+        unit=str(series.unit),
+        channel_id=np.arange(slabs.n_columns),
+        span=times.clock.span,
+        sampling_period=times.clock.period,
+        notes=tuple(notes),
+        series=series,
+        times=times,
+        config=config,
+        masks=stored_masks(nwbfile, series),
+    )

@@ -1,0 +1,202 @@
+"""How results came about: the model, its settings and the recordings, as a record in the file and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from hdmf.common import DynamicTable, VectorData
+
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.write.packing import Pack
+
+if TYPE_CHECKING:
+    from ndx_sbtt import LatentVariableModel
+
+_REQUIRED = ("model_type", "software_name", "software_version")
+_TEXT = {"run": "run_name", **{key: key for key in ("likelihood", "checkpoint_sha256", "source_commit")}}
+_JSON = ("environment", "metrics")
+_SOURCE_COLUMNS = {
+    "file_name": "name of the file",
+    "nwb_object_id": "object id of the file's root",
+    "nwb_identifier": "identifier of the file",
+    "sha256": "SHA-256 digest of the file",
+    "series": "path, within the file, of the series that was read",
+    "series_object_id": "object id of that series",
+    "dandiset": "DANDI: id of the dandiset",
+    "version": "DANDI: version of the dandiset",
+    "asset_id": "DANDI: id of the asset",
+    "asset_path": "DANDI: path of the asset within the dandiset",
+    "archive": "DANDI: address of the archive's API",
+}
+
+
+def model_record(
+    latents: xr.Dataset, *, name: str, columns: Mapping[str, Mapping[str, str]], pack: Pack
+) -> LatentVariableModel:
+    """Turn what the Dataset says of its model into an NWB object.
+
+    Parameters
+    ----------
+    latents : Dataset
+        ``attrs["model"]`` is a JSON text with at least `model_type`, `software_name` and `software_version`.
+    name : str
+        Of the object.
+    columns : mapping of dim to mapping of coordinate to column
+        Under which names the trial and channel coordinates stand in the tables beside it.
+    pack : callable
+        Wraps an array for the backend.
+
+    Raises
+    ------
+    DataError
+        If there is no such record, or it lacks one of the three.
+    """
+    # Reading goes through this file too, and must work where the extension's package is missing.
+    from ndx_sbtt import LatentVariableModel
+
+    model = known_model(latents)
+    attrs = {key: value for key, value in latents.attrs.items() if key != "model"}
+    attrs["source"] = json.dumps({key: value for key, value in recorded_source(latents).items() if key != "path"})
+    if "source" not in latents.attrs:
+        del attrs["source"]
+    fields = {key: str(model.pop(key)) for key in _REQUIRED}
+    fields |= {field: str(model.pop(key)) for key, field in _TEXT.items() if model.get(key) is not None}
+    fields |= {key: json.dumps(model.pop(key)) for key in _JSON if model.get(key) is not None}
+    seed = model.get("seed")
+    if isinstance(seed, int) and -(2**63) <= seed < 2**63:
+        fields["random_seed"] = model.pop("seed")
+    training = model.pop("training", None)
+    record = LatentVariableModel(
+        name=name,
+        config=json.dumps(model.pop("config", {})),
+        bin_width=float(latents.attrs["bin_width"]),
+        bin_reference="center",
+        input_description=json.dumps({"attrs": attrs, "columns": columns, "coords": _other_coords(latents)}),
+        bin_times=pack(latents["time"].values.astype(np.float64)),
+        **fields,
+        **({"details": json.dumps(model)} if model else {}),
+    )
+    if training:
+        record.training_metrics = _training_table(training)
+    return record
+
+
+def known_model(latents: xr.Dataset) -> dict[str, Any]:
+    """Parse ``attrs["model"]``.
+
+    Raises
+    ------
+    DataError
+    """
+    text = latents.attrs.get("model")
+    if text is None:
+        raise DataError(
+            "attrs['model'] is missing: results are only written together with what made them; set it to a JSON text "
+            f"with at least {', '.join(_REQUIRED)}"
+        )
+    model = json.loads(text)
+    if missing := [key for key in _REQUIRED if model.get(key) is None]:
+        raise DataError(f"attrs['model'] lacks {', '.join(missing)}; it has {', '.join(model)}")
+    return dict(model)
+
+
+def recorded_source(latents: xr.Dataset) -> dict[str, Any]:
+    """What the Dataset says of the file it was read from; empty where it was not read from any."""
+    return dict(json.loads(latents.attrs.get("source", "{}")))
+
+
+def sources_table(source: Mapping[str, Any], object_ids: Mapping[str, str]) -> DynamicTable:
+    """One row for each series that was read, with the ids and digests by which its file is found again.
+
+    Parameters
+    ----------
+    source : mapping
+        `name`, `object_id`, `identifier`, `sha256`, `series` (paths), and `dandiset`, `version`, `asset_id`,
+        `asset_path`, `archive` where known.
+    object_ids : mapping of path to object id
+    """
+    rows = [
+        {
+            **{key: source.get(key) for key in _SOURCE_COLUMNS},
+            "file_name": source.get("name"),
+            "nwb_object_id": source.get("object_id"),
+            "nwb_identifier": source.get("identifier"),
+            "series": path,
+            "series_object_id": object_ids.get(path),
+        }
+        for path in source.get("series") or [""]
+    ]
+    known = [key for key in _SOURCE_COLUMNS if any(row[key] for row in rows)]
+    return DynamicTable(
+        name="sources",
+        description="Recordings that the estimates were inferred from, one row per series.",
+        columns=[
+            VectorData(name=key, description=_SOURCE_COLUMNS[key], data=[str(row[key] or "") for row in rows])
+            for key in known
+        ],
+    )
+
+
+def model_attributes(record: Any) -> dict[str, Any]:
+    """Give back the attributes that `model_record` took: those of the Dataset, with the model's record under ``model``.
+
+    Parameters
+    ----------
+    record : LatentVariableModel
+        Of the installed extension or of the class made from the file's own specification.
+    """
+    model: dict[str, Any] = {key: getattr(record, key) for key in _REQUIRED}
+    model |= {key: getattr(record, field) for key, field in _TEXT.items() if getattr(record, field) is not None}
+    model["config"] = json.loads(record.config)
+    model |= {key: json.loads(getattr(record, key)) for key in _JSON if getattr(record, key) is not None}
+    if record.random_seed is not None:
+        model["seed"] = int(record.random_seed)
+    if record.details is not None:
+        model |= json.loads(record.details)
+    if record.training_metrics is not None:
+        model["training"] = _training_rows(record.training_metrics)
+    return {**json.loads(record.input_description)["attrs"], "model": json.dumps(model)}
+
+
+def _other_coords(latents: xr.Dataset) -> dict[str, Any]:
+    """Coordinates that no table holds: of neither trials nor channels, and not the time axis."""
+    others = {}
+    for key, coord in latents.coords.items():
+        if coord.dims not in (("trial",), ("channel",)) and key != "time":
+            others[str(key)] = {"dims": list(coord.dims), "values": coord.values.tolist()}
+    return others
+
+
+def _training_table(training: Sequence[Mapping[str, Any]]) -> DynamicTable:
+    names = list(dict.fromkeys(key for row in training for key in row))
+    return DynamicTable(
+        name="training_metrics",
+        description="How the fit went, one row per epoch.",
+        columns=[
+            VectorData(
+                name=name, description=f"{name} of each epoch", data=_column([row.get(name) for row in training])
+            )
+            for name in names
+        ],
+    )
+
+
+def _column(values: list[Any]) -> Any:
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return np.array(values, dtype=np.int64)
+    if all(value is None or isinstance(value, int | float) for value in values):
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return ["" if value is None else str(value) for value in values]
+
+
+def _training_rows(table: DynamicTable) -> list[dict[str, Any]]:
+    columns = {column.name: np.asarray(column.data[:]).tolist() for column in table.columns}
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [
+        {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
+        for row in rows
+    ]

@@ -1,0 +1,184 @@
+"""Results back from a file, as the labelled Dataset that was written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pynwb import NWBFile, ProcessingModule
+
+from nwb_sbtt.data.schema import name_units
+from nwb_sbtt.errors import FileError, SelectionError
+from nwb_sbtt.io.read.files import open_nwb
+from nwb_sbtt.io.write.layout import (
+    CHANNEL_VARIABLES,
+    INITIAL,
+    LATENT_VARIABLES,
+    series_name,
+    table_suffixes,
+    tables_of,
+)
+from nwb_sbtt.io.write.provenance import model_attributes
+
+_MODEL = "LatentVariableModel"
+
+
+def read_result(path: Path | str, *, name: str | None = None) -> xr.Dataset:
+    """Read what `write_nwb` wrote.
+
+    The extension's own package is not needed: the file says what its types are.
+
+    Parameters
+    ----------
+    path : path
+        HDF5 or Zarr.
+    name : str, optional
+        Of the results, as given to `write_nwb`; None takes the only ones.
+
+    Returns
+    -------
+    Dataset
+        ``rates`` [Hz] or ``mean``, ``factors``, ``inputs``, ``initial_condition`` with their ``_sd``, and
+        ``observed``, with the coordinates and attributes of the data they were inferred from (the place of the
+        recording on the writer's disk is not kept).
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read, or parts of the results are missing.
+    SelectionError
+        If it holds no results, none of that name, or several and no name is given.
+
+    Examples
+    --------
+    >>> latents = read_result("maze_latents.nwb")  # doctest: +SKIP
+    """
+    with open_nwb(Path(path)) as nwb:
+        record = _record(nwb, Path(path), name)
+        return _Results(record).dataset()
+
+
+def read_model(path: Path | str, *, name: str | None = None) -> dict[str, Any]:
+    """Read the record of the model behind results that `write_nwb` wrote, and none of the results.
+
+    Raises
+    ------
+    FileError, SelectionError
+        As `read_result`.
+    """
+    with open_nwb(Path(path)) as nwb:
+        model: dict[str, Any] = json.loads(model_attributes(_record(nwb, Path(path), name))["model"])
+    return model
+
+
+def _record(nwb: NWBFile, path: Path, name: str | None) -> Any:
+    children = [item for module in nwb.processing.values() for item in module.data_interfaces.values()]
+    records = [item for item in children if type(item).__name__ == _MODEL and item.name.endswith("_model")]
+    names = sorted(item.name.removesuffix("_model") for item in records)
+    if name is not None:
+        records = [item for item in records if item.name == f"{name}_model"]
+        if not records:
+            raise SelectionError(f"{path.name!r} holds no results named {name!r}; it holds {names or 'none'}")
+    if not records:
+        raise SelectionError(f"{path.name!r} holds no results: expected what `write_nwb` writes")
+    if len(records) > 1:
+        raise SelectionError(f"{path.name!r} holds several results; give name= as one of {names}")
+    return records[0]
+
+
+class _Results:
+    """The objects of one set of results, while their file is open."""
+
+    def __init__(self, record: Any) -> None:
+        self._record = record
+        self._name = record.name.removesuffix("_model")
+        self._module: ProcessingModule = record.parent
+        self._columns = json.loads(record.input_description)["columns"]
+        self._segments = self._item(f"{self._name}_segments")
+        order = np.asarray(self._segments["order"].data[:])
+        self._back = np.argsort(order, kind="stable")
+        layer = self._segments["layer"].data[:] if "layer" in self._segments.colnames else np.ones(len(order), int)
+        self._layer = np.asarray(layer)
+
+    def dataset(self) -> xr.Dataset:
+        """Put the Dataset together."""
+        attrs = model_attributes(self._record)
+        coords = self._coords()
+        frame = xr.Dataset(coords=coords, attrs=attrs)
+        data: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {}
+        paths = np.array(tables_of(frame))
+        for variable in _with_sd(CHANNEL_VARIABLES):
+            if (values := self._by_channel(variable, paths)) is not None:
+                data[variable] = (("trial", "time", "channel"), values)
+        for variable in _with_sd(tuple(LATENT_VARIABLES)):
+            if (values := self._by_trial(variable, "")) is not None:
+                data[variable] = (("trial", "time", LATENT_VARIABLES[variable.removesuffix("_sd")]), values)
+        for variable in _with_sd((INITIAL,)):
+            if variable in self._segments.colnames:
+                data[variable] = (("trial", "initial"), self._column(self._segments, variable)[self._back])
+        observed = self._by_channel("mask", paths)
+        shape = (frame.sizes["trial"], frame.sizes["time"], frame.sizes["channel"])
+        data["observed"] = (("trial", "time", "channel"), np.ones(shape, bool) if observed is None else observed == 1)
+        return name_units(frame.assign(data))
+
+    def _coords(self) -> dict[str, tuple[Any, Any]]:
+        channels = self._item(f"{self._name}_channels")
+        coords: dict[str, tuple[Any, Any]] = {
+            "time": ("time", np.asarray(self._record.bin_times[:])),
+            "trial_start": ("trial", self._column(self._segments, "start_time")[self._back]),
+        }
+        for key, column in self._columns["trial"].items():
+            coords[key] = ("trial", self._column(self._segments, column)[self._back])
+        for key, column in self._columns["channel"].items():
+            coords[key] = ("channel", self._column(channels, column))
+        for key, other in json.loads(self._record.input_description)["coords"].items():
+            coords[key] = (tuple(other["dims"]), np.asarray(other["values"]))
+        return coords
+
+    def _by_channel(self, variable: str, paths: NDArray[np.str_]) -> NDArray[Any] | None:
+        """Put the series of all tables side by side, each column where its channel is."""
+        found = {path: self._by_trial(variable, suffix) for path, suffix in table_suffixes(paths.tolist()).items()}
+        parts = {path: values for path, values in found.items() if values is not None}
+        if not parts:
+            return None
+        if missing := sorted(set(found) - set(parts)):
+            raise FileError(f"the results {self._name!r} have no {variable!r} for the channels of {missing}")
+        first = next(iter(parts.values()))
+        whole = np.empty((*first.shape[:2], len(paths)), dtype=first.dtype)
+        for path, values in parts.items():
+            whole[:, :, paths == path] = values
+        return whole
+
+    def _by_trial(self, variable: str, suffix: str) -> NDArray[Any] | None:
+        """Cut the series of all layers back into trials, in the order they were given; None where there is none."""
+        if series_name(self._name, variable, suffix=suffix) not in self._module.data_interfaces:
+            return None
+        n_trials, n_bins = len(self._layer), len(self._record.bin_times)
+        whole: NDArray[Any] | None = None
+        for layer in np.unique(self._layer):
+            series = self._item(series_name(self._name, variable, suffix=suffix, layer=int(layer)))
+            rows = np.flatnonzero(self._layer == layer)
+            values = np.asarray(series.data[:])
+            if values.shape[0] != len(rows) * n_bins:
+                raise FileError(f"{series.name!r} has {values.shape[0]} samples, not {len(rows)} segments of {n_bins}")
+            if whole is None:
+                whole = np.empty((n_trials, n_bins, values.shape[1]), dtype=values.dtype)
+            whole[rows] = values.reshape(len(rows), n_bins, -1)
+        return None if whole is None else whole[self._back]
+
+    def _item(self, name: str) -> Any:
+        if name not in self._module.data_interfaces:
+            raise FileError(f"the results {self._name!r} are not complete: {name!r} is missing beside their model")
+        return self._module[name]
+
+    def _column(self, table: Any, name: str) -> NDArray[Any]:
+        values = np.asarray(table[name].data[:])
+        return np.array(values.tolist(), dtype=str) if values.dtype.kind in "OST" else values
+
+
+def _with_sd(variables: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(each for variable in variables for each in (variable, f"{variable}_sd"))

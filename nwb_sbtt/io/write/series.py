@@ -1,0 +1,376 @@
+"""Results as NWB objects: series of rates, factors and masks, the table of channels and the table of segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from hdmf.common import DynamicTable, DynamicTableRegion, VectorData, VectorIndex
+from ndx_sbtt import (
+    InferredRateSeries,
+    InferredSignalSeries,
+    LatentFactorSeries,
+    LatentVariableModel,
+    ObservationMaskSeries,
+)
+from numpy.typing import NDArray
+from pynwb import ProcessingModule, TimeSeries
+from pynwb.base import TimeSeriesReference, TimeSeriesReferenceVectorData
+from pynwb.epoch import TimeIntervals
+from pynwb.ophys import PlaneSegmentation, RoiResponseSeries
+
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.write.layout import (
+    CHANNEL_VARIABLES,
+    INITIAL,
+    LATENT_VARIABLES,
+    Layer,
+    layers,
+    series_name,
+    table_suffixes,
+    tables_of,
+    window_length,
+)
+from nwb_sbtt.io.write.packing import Backend, Pack
+from nwb_sbtt.io.write.provenance import known_model
+
+_KINDS = {"factors": "factors", "inputs": "inferred_inputs"}
+_TEXTS = {
+    "factors": "Latent factors of the population activity: what the estimates of all channels are read out from",
+    "inputs": "Inputs to the model's dynamical system, inferred from the data",
+}
+ROI = "roi"
+"""Column that links each channel to its row of a table of ROIs."""
+FOUND = ("events", "denoised")
+"""Core series where the channels are ROIs, so that whatever shows recorded events or fluorescence shows these too."""
+_CHANNEL_TEXTS = {
+    "rates": "Inferred rate of each channel",
+    "mean": "Inferred noise-free signal of each channel",
+    "events": "Sizes of the calcium events found in the fluorescence of each channel; 0 where there was no sample",
+    "denoised": "Fluorescence that the events make, baseline included; 0 where there was no sample",
+}
+_SPREAD = "Posterior standard deviation"
+_SEGMENT_COLUMNS = {
+    "start_time": "left edge of the segment's first bin, in seconds on the session clock",
+    "stop_time": "right edge of the segment's last bin, in seconds on the session clock",
+    "order": "position of the segment in the data that the model was given",
+    "layer": "segments that overlap in time lie in different layers; those of layer 2 on are in the series '…_overlap2' on",
+    INITIAL: "posterior mean of the initial condition of the model's dynamical system",
+    f"{INITIAL}_sd": "posterior standard deviation of the initial condition",
+}
+
+
+def column_names(latents: xr.Dataset) -> dict[str, dict[str, str]]:
+    """Under which column each trial and each channel coordinate is stored; a few names are taken in such tables."""
+    taken = {
+        *_SEGMENT_COLUMNS,
+        *dir(TimeIntervals),
+        "timeseries",
+        "timeseries_index",
+        "tags",
+        "tags_index",
+        "trial_start",
+    }
+    taken |= {ROI, "id", "name", "description", "colnames", "columns", "namespace", "neurodata_type", "object_id"}
+    names: dict[str, dict[str, str]] = {"trial": {}, "channel": {}}
+    for key, coord in latents.coords.items():
+        if coord.dims in (("trial",), ("channel",)) and key != "trial_start":
+            used = set(names[coord.dims[0]].values())
+            column = str(key).replace("/", "_").replace(":", "_")
+            while column in taken or column in used or column in map(str, set(latents.coords) - {key}):
+                column = f"{column}_of_{coord.dims[0]}"
+            names[str(coord.dims[0])][str(key)] = column
+    return names
+
+
+def channel_rows(latents: xr.Dataset, table: DynamicTable) -> NDArray[np.intp]:
+    """Row of the table for each channel, whether or not the channel is of this table."""
+    if "channel_row" in latents.coords:
+        return latents["channel_row"].values.astype(np.intp)
+    place = {value: row for row, value in enumerate(np.asarray(table.id[:]).tolist())}
+    return np.array([place.get(value, -1) for value in latents["channel_id"].values.tolist()], dtype=np.intp)
+
+
+def add_estimates(
+    module: ProcessingModule,
+    latents: xr.Dataset,
+    *,
+    name: str,
+    tables: Mapping[str, DynamicTable],
+    record: LatentVariableModel,
+    backend: Backend,
+    recorded: TimeSeries | None,
+) -> None:
+    """Put a latents Dataset into a processing module.
+
+    Parameters
+    ----------
+    module : ProcessingModule
+    latents : Dataset
+        Checked by `layout.check_latents`.
+    name : str
+        Start of the name of everything that is added.
+    tables : mapping of in-file path to table
+        The tables behind the channels, in this file; channels of any other table point at the table of channels that
+        is added here.
+    record : LatentVariableModel
+    backend : Backend
+    recorded : TimeSeries or None
+        The series in this file that all channels come from.
+    """
+    paths = np.array(tables_of(latents))
+    only = tables.get(str(paths[0])) if (paths == paths[0]).all() else None
+    channels = _channels_table(latents, name, None if only is None else _Region(only, channel_rows(latents, only)))
+    module.add(record)
+    module.add(channels)
+    groups = []
+    for path, suffix in table_suffixes(paths).items():
+        columns = np.flatnonzero(paths == path)
+        rows = channel_rows(latents, tables[path])[columns] if path in tables else columns
+        groups.append((suffix, columns, tables.get(path, channels), rows))
+    by_layer = {}
+    for layer in layers(latents):
+        shelf = _Shelf(module, latents, layer, name, backend.pack)
+        for suffix, columns, table, rows in groups:
+            region = _Region(table, rows)
+            shelf.add_channel_series(suffix, columns, region, record)
+            shelf.add_mask(suffix, columns, region, recorded)
+        shelf.add_latent_series(record)
+        by_layer[layer.number] = (layer, shelf.added)
+    module.add(_segments(latents, name, by_layer, references=backend.references))
+
+
+class _Region:
+    """Rows of a table; every series needs a region object of its own."""
+
+    def __init__(self, table: DynamicTable, rows: NDArray[np.intp]) -> None:
+        self._table, self._rows = table, rows
+
+    @property
+    def of_rois(self) -> bool:
+        return isinstance(self._table, PlaneSegmentation)
+
+    def new(self, name: str = "channels", text: str = "Row of the table behind each column of the data.") -> Any:
+        return DynamicTableRegion(name=name, data=self._rows.tolist(), description=text, table=self._table)
+
+
+class _Shelf:
+    """The series of one layer; all of them share the timestamps of the first."""
+
+    def __init__(self, module: ProcessingModule, latents: xr.Dataset, layer: Layer, name: str, pack: Pack) -> None:
+        self._module, self._latents, self._layer, self._name, self._pack = module, latents, layer, name, pack
+        self.added: list[TimeSeries] = []
+        self._ensemble = known_model(latents).get("ensemble")
+        self._whose = f", of one model of the ensemble ({self._ensemble['latents_of']})" if self._ensemble else ""
+
+    def add_channel_series(
+        self, suffix: str, columns: NDArray[np.intp], region: _Region, record: LatentVariableModel
+    ) -> None:
+        for variable in (each for each in CHANNEL_VARIABLES if each in self._latents):
+            kind = InferredRateSeries if variable == "rates" else InferredSignalSeries
+            unit, text = self._unit(variable), self._text(variable)
+            sd = self._sd(variable, suffix, columns, unit, text)
+            if variable in FOUND and region.of_rois:
+                self._add(
+                    RoiResponseSeries(
+                        name=self._named(variable, suffix),
+                        description=self._described(text),
+                        data=self._samples(variable, columns),
+                        unit=unit,
+                        rois=region.new("rois"),
+                        **self._timing(),
+                    )
+                )
+                continue
+            self._add(
+                kind(
+                    name=self._named(variable, suffix),
+                    description=self._described(text),
+                    data=self._samples(variable, columns),
+                    unit=unit,
+                    channels=region.new(),
+                    model=record,
+                    **sd,
+                    **self._timing(),
+                )
+            )
+
+    def _unit(self, variable: str) -> str:
+        by_rates = "rates" in self._latents
+        return {"rates": "Hz", "events": "counts" if by_rates else self._recorded_unit}.get(
+            variable, self._recorded_unit
+        )
+
+    @property
+    def _recorded_unit(self) -> str:
+        return str(self._latents.attrs.get("unit", "a.u."))
+
+    def _text(self, variable: str) -> str:
+        if variable == "mean" and self._latents.attrs.get("signal") == "events":
+            return "Inferred size of the calcium events of each channel that is expected in a bin"
+        if variable == "events" and "rates" in self._latents:
+            return "Inferred number of spikes of each channel in a bin"
+        return _CHANNEL_TEXTS[variable]
+
+    def add_latent_series(self, record: LatentVariableModel) -> None:
+        for variable in (each for each in LATENT_VARIABLES if each in self._latents):
+            sd = self._sd(variable, "", slice(None), "a.u.", _TEXTS[variable] + self._whose)
+            self._add(
+                LatentFactorSeries(
+                    name=self._named(variable),
+                    description=self._described(_TEXTS[variable] + self._whose),
+                    data=self._samples(variable, slice(None)),
+                    unit="a.u.",
+                    kind=_KINDS[variable],
+                    model=record,
+                    **sd,
+                    **self._timing(),
+                )
+            )
+
+    def add_mask(self, suffix: str, columns: NDArray[np.intp], region: _Region, recorded: TimeSeries | None) -> None:
+        if self._latents["observed"].values.all():
+            return
+        text = "Where the data that the estimates were inferred from were measured: 1 measured, 0 not measured"
+        self._add(
+            ObservationMaskSeries(
+                name=self._named("mask", suffix),
+                description=self._described(text),
+                data=self._pack(self._flat("observed", columns).astype(np.uint8)),
+                unit="n/a",
+                channels=region.new(),
+                **({} if recorded is None else {"source_timeseries": recorded}),
+                **self._timing(),
+            )
+        )
+
+    def _sd(self, variable: str, suffix: str, columns: Any, unit: str, text: str) -> dict[str, TimeSeries]:
+        if f"{variable}_sd" not in self._latents:
+            return {}
+        both = self._ensemble and variable in CHANNEL_VARIABLES
+        spread = "Standard deviation, of the posterior and between the models averaged" if both else _SPREAD
+        series = TimeSeries(
+            name=self._named(f"{variable}_sd", suffix),
+            description=self._described(f"{spread}. {text}"),
+            data=self._samples(f"{variable}_sd", columns),
+            unit=unit,
+            **self._timing(),
+        )
+        self._add(series)
+        return {"posterior_sd": series}
+
+    def _named(self, variable: str, suffix: str = "") -> str:
+        return series_name(self._name, variable, suffix=suffix, layer=self._layer.number)
+
+    def _described(self, text: str) -> str:
+        which = f" Layer {self._layer.number} of segments that overlap in time." if self._layer.number > 1 else ""
+        return f"{text}. Each timestamp is the centre of a bin of {self._layer.bin_width:g} s.{which}"
+
+    def _add(self, series: TimeSeries) -> None:
+        self._module.add(series)
+        self.added.append(series)
+
+    def _timing(self) -> dict[str, Any]:
+        if (step := self._layer.step) is not None:
+            return {"starting_time": float(self._layer.centres[0]), "rate": 1.0 / step}
+        return {"timestamps": self.added[0] if self.added else self._pack(self._layer.centres)}
+
+    def _samples(self, variable: str, columns: Any) -> Any:
+        return self._pack(self._flat(variable, columns))
+
+    def _flat(self, variable: str, columns: Any) -> NDArray[Any]:
+        values: NDArray[Any] = self._latents[variable].values[self._layer.trials]
+        return values.reshape(-1, values.shape[-1])[:, columns]
+
+
+def _channels_table(latents: xr.Dataset, name: str, region: _Region | None) -> DynamicTable:
+    """Table of the channels, each linked to its ROI where `region` says which rows of one table of ROIs they are."""
+    texts = {
+        "channel_id": "id of the channel in its table",
+        "channel_row": "row of the channel in its table",
+        "table": "path of the table in the recording",
+        "series": "path, in the recording, of the series that the channel was read from",
+        "sampling_offset": "time from the start of a frame to the moment the channel was sampled, in seconds",
+        "held_out": "whether the channel was kept from the model's encoder",
+        "decay": "time constant, in seconds, with which the channel's calcium decays",
+        "rise": "time constant, in seconds, with which it rises; 0 where it does at once",
+        "gain": "fluorescence that one spike adds, in the unit of the data",
+        "noise": "standard deviation of the noise, in the unit of the data",
+        "baseline": "fluorescence without events, the mean over time, in the unit of the data",
+        "decay_log_sd": "how well the decay is known: standard deviation of its natural logarithm",
+        "smallest_event": "size that every event of the channel exceeds, in the unit of the data",
+    }
+    columns = [
+        VectorData(name=column, description=texts.get(coord, f"{coord} of the channel"), data=_storable(latents, coord))
+        for coord, column in column_names(latents)["channel"].items()
+    ]
+    if region is not None and region.of_rois:
+        columns.append(region.new(ROI, "the ROI that the channel is"))
+    return DynamicTable(
+        name=f"{name}_channels",
+        description="The channels that the model was given, in their order, one row per channel.",
+        id=np.arange(latents.sizes["channel"]),
+        columns=columns,
+    )
+
+
+def _segments(
+    latents: xr.Dataset, name: str, by_layer: Mapping[int, tuple[Layer, list[TimeSeries]]], *, references: bool
+) -> TimeIntervals:
+    starts = latents["trial_start"].values.astype(np.float64)
+    n_bins, length = latents.sizes["time"], window_length(latents)
+    order = np.argsort(starts, kind="stable")
+    place = {int(trial): (n, i) for n, (layer, _) in by_layer.items() for i, trial in enumerate(layer.trials)}
+    values: dict[str, Any] = {
+        "start_time": starts[order],
+        "stop_time": starts[order] + length,
+        "order": order.astype(np.int64),
+    }
+    if len(by_layer) > 1:
+        values["layer"] = np.array([place[int(trial)][0] for trial in order], dtype=np.int64)
+    for variable in (INITIAL, f"{INITIAL}_sd"):
+        if variable in latents:
+            values[variable] = latents[variable].values[order]
+    columns = [VectorData(name=key, description=_SEGMENT_COLUMNS[key], data=data) for key, data in values.items()]
+    for coord, column in column_names(latents)["trial"].items():
+        data = _storable(latents, coord)
+        ordered = [data[i] for i in order] if isinstance(data, list) else data[order]
+        columns.append(VectorData(name=column, description=f"{coord} of the trial", data=ordered))
+    names = [column.name for column in columns]
+    if references:
+        columns += _references([(*place[int(trial)], n_bins) for trial in order], by_layer)
+        names.append("timeseries")
+    return TimeIntervals(
+        name=f"{name}_segments",
+        description="The pieces of the session that the model was given, one row per piece, in the order of time.",
+        id=np.arange(len(order)),
+        columns=columns,
+        colnames=names,
+    )
+
+
+def _references(
+    pieces: list[tuple[int, int, int]], by_layer: Mapping[int, tuple[Layer, list[TimeSeries]]]
+) -> list[VectorData]:
+    """Columns that point each segment, given as (layer, place in it, bins), at its samples in every series."""
+    samples, ends = [], []
+    for layer, i, n_bins in pieces:
+        samples += [TimeSeriesReference(i * n_bins, n_bins, series) for series in by_layer[layer][1]]
+        ends.append(len(samples))
+    text = "samples of the segment in each series"
+    column = TimeSeriesReferenceVectorData(name="timeseries", description=text, data=samples)
+    return [column, VectorIndex(name="timeseries_index", data=np.array(ends), target=column)]
+
+
+def _storable(latents: xr.Dataset, coord: str) -> Any:
+    values = latents[coord].values
+    if values.dtype.kind in "biuf":
+        return values
+    texts = values.tolist()
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError(
+            f"the coordinate {coord!r} holds {values.dtype}, which cannot be stored; expected numbers or text"
+        )
+    return texts

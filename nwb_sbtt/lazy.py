@@ -1,0 +1,32 @@
+"""Names of a package that are loaded on first use, so that importing the package costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+
+def attach(
+    package: str, homes: Mapping[str, str], submodules: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Make the `__getattr__` and `__dir__` of a package.
+
+    Parameters
+    ----------
+    package : str
+        The package's ``__name__``.
+    homes : mapping of name to module
+        Module, relative to the package, in which each name lives.
+    submodules : mapping of name to module, optional
+        Modules, relative to the package, that are names of the package themselves.
+    """
+    submodules = submodules or {}
+
+    def load(name: str) -> object:
+        if name in submodules:
+            return import_module(f".{submodules[name]}", package)
+        if name in homes:
+            return getattr(import_module(f".{homes[name]}", package), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return load, lambda: sorted([*homes, *submodules])

@@ -1,0 +1,148 @@
+"""Data with known truth: Poisson counts whose rates follow the Lorenz system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nwb_sbtt.simulate.population import (
+    Readout,
+    Task,
+    check_positive,
+    check_split_by,
+    recorded,
+    split_labels,
+    trial_starts,
+)
+
+SUBSTEPS = 40
+BURN_IN = 20.0
+"""Lorenz time units after which a start lies on the attractor."""
+GO = 0.2
+"""Seconds from a trial's start to its go cue, in whole bins; the middle of trials that are shorter than twice that."""
+
+
+@dataclass(frozen=True)
+class LorenzDynamics:
+    """How the latents move and what the rates make of them.
+
+    Parameters
+    ----------
+    speed : float
+        Lorenz time units per bin.
+    mean_rate : float, optional
+        Hz, over all channels and bins; None takes a base rate of 5 Hz, which has a mean of about 11 Hz.
+    depth : float
+        Standard deviation of the logarithm of the rates, on average over channels.
+    split_by : "trial" or "condition"
+        Whether the validation trials repeat the courses of the training trials, or have conditions of their own. The
+        second is the honest test: where courses repeat, a look-up table of them does well.
+    """
+
+    speed: float = 0.05
+    mean_rate: float | None = None
+    depth: float = 1.35
+    split_by: Literal["trial", "condition"] = "trial"
+
+    def __post_init__(self) -> None:
+        check_positive(self, "speed", "mean_rate", "depth")
+        check_split_by(self.split_by)
+
+
+def lorenz(
+    *,
+    n_channels: int = 29,
+    n_bins: int = 50,
+    bin_width: float = 0.02,
+    conditions: int = 65,
+    trials_per_condition: int = 24,
+    seed: int = 0,
+    dynamics: LorenzDynamics | None = None,
+) -> xr.Dataset:
+    """Simulate trials of Poisson counts driven by a Lorenz system.
+
+    Each condition starts at another point of the attractor; its trials share the course of the latents and differ by
+    Poisson noise. The log-rates are a random linear read-out of the three latents. Trials come in random order, with
+    pauses between them.
+
+    Parameters
+    ----------
+    n_channels, n_bins, conditions, trials_per_condition : int
+    bin_width : float
+        Seconds.
+    seed : int
+    dynamics : LorenzDynamics, optional
+
+    Returns
+    -------
+    Dataset
+        As `nwb_sbtt.data.schema` says, with ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time,
+        latent) with unit variance, and the trial coordinates ``condition``, ``split`` (a fifth is "valid") and
+        ``go_time`` (seconds on the session clock).
+
+    Raises
+    ------
+    DataError
+        If a size is too small.
+
+    Examples
+    --------
+    >>> dict(lorenz(conditions=3, trials_per_condition=5).sizes)
+    {'trial': 15, 'time': 50, 'channel': 29, 'latent': 3}
+    """
+    dynamics = dynamics or LorenzDynamics()
+    task = Task(n_channels, n_bins, bin_width, conditions, trials_per_condition)
+    generator = np.random.default_rng(seed)
+    latents = _courses(generator, conditions, n_bins, dynamics.speed)
+    rates = Readout(dynamics.depth, dynamics.mean_rate).rates(generator, latents, n_channels)
+    condition = generator.permutation(np.repeat(np.arange(conditions), trials_per_condition))
+    counts = generator.poisson(rates[condition] * bin_width)
+    starts = trial_starts(generator, len(condition), task.duration)
+    cue = min(round(GO / bin_width), n_bins // 2) * bin_width
+    return recorded(
+        counts,
+        bin_width=bin_width,
+        starts=starts,
+        rates=rates[condition],
+        latents=latents[condition],
+        coords={
+            "condition": ("trial", condition),
+            "split": ("trial", split_labels(generator, condition, by=dynamics.split_by)),
+            "go_time": ("trial", starts + cue),
+        },
+        attrs={"session_id": f"lorenz-{seed}", "system": "lorenz"},
+    )
+
+
+def _courses(generator: np.random.Generator, conditions: int, n_bins: int, speed: float) -> NDArray[np.float64]:
+    """Latents (condition, time, 3) at the bins' centres, centred and scaled to unit variance over all conditions."""
+    state = generator.normal(size=(conditions, 3)) * [8.0, 9.0, 8.0] + [0.0, 0.0, 24.0]
+    state = advance(state, step=0.01, n_steps=round(BURN_IN / 0.01))
+    step = speed / SUBSTEPS
+    state = advance(state, step=step, n_steps=SUBSTEPS // 2)
+    course = np.empty((conditions, n_bins, 3))
+    for i in range(n_bins):
+        course[:, i] = state
+        state = advance(state, step=step, n_steps=SUBSTEPS)
+    return np.asarray((course - course.mean((0, 1))) / course.std((0, 1)))
+
+
+def advance(state: NDArray[np.float64], *, step: float, n_steps: int) -> NDArray[np.float64]:
+    """Follow Lorenz courses (condition, 3) for some steps by the Runge–Kutta method of fourth order."""
+    for _ in range(n_steps):
+        a = velocity(state)
+        b = velocity(state + step / 2 * a)
+        c = velocity(state + step / 2 * b)
+        d = velocity(state + step * c)
+        state = state + step / 6 * (a + 2 * b + 2 * c + d)
+    return state
+
+
+def velocity(state: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rate of change of Lorenz states (condition, 3)."""
+    x, y, z = state.T
+    return np.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], axis=1)

@@ -1,0 +1,249 @@
+"""Fluorescence to events: known truth comes back, masks are kept, and what is not there is not made up."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from nwb_sbtt.calcium.deconvolution import known_indicator, running_baseline, runs_of, usual_step
+from nwb_sbtt.calcium.events import find_events
+from nwb_sbtt.calcium.kinetics import INDICATORS, UNKNOWN, Indicator, fit_kinetics, indicator_of, response
+from nwb_sbtt.config import EventsConfig
+from nwb_sbtt.data.schema import make_dataset
+from nwb_sbtt.errors import ConfigError, DataError, MismatchError
+
+pytest.importorskip("oasis")
+RATE = 30.0
+
+
+def fluorescence(n=6000, *, decay=0.5, noise=0.1, spikes=0.5, channels=2, rise=0.0, seed=0):
+    """True spikes and the fluorescence (sample, channel) that they make, at 30 Hz, on a baseline of 3."""
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(spikes / RATE, (n, channels)).astype(float)
+    course = response(decay * RATE, rise * RATE, n=int(20 * decay * RATE))
+    calcium = lfilter(course, [1.0], counts, axis=0)
+    return counts, 3 + calcium + rng.normal(0, noise, counts.shape)
+
+
+def dataset(values, observed=None, *, trials=1, **attrs):
+    values = values.reshape(trials, -1, values.shape[-1])
+    observed = np.ones(values.shape, bool) if observed is None else observed.reshape(values.shape)
+    starts = np.arange(trials) * values.shape[1] / RATE
+    return make_dataset(
+        values,
+        observed,
+        bin_width=1 / RATE,
+        kind="rois",
+        trial_start=starts,
+        channel_id=10 + np.arange(values.shape[2]),
+        attrs={"unit": "a.u.", "signal": "fluorescence", **attrs},
+    )
+
+
+@pytest.mark.parametrize("threshold", [0.0, 3.0])
+def test_spikes_come_back_as_events_of_their_size(threshold):
+    counts, values = fluorescence()
+    found = find_events(dataset(values), EventsConfig(threshold=threshold))
+    sizes, known = found["values"].values[0], found["observed"].values[0]
+    assert known[1:].all() and not known[0].any()
+    for i in range(2):
+        assert np.corrcoef(sizes[1:, i], counts[1:, i])[0, 1] > 0.9
+        assert sizes[1:, i].sum() == pytest.approx(counts[1:, i].sum(), rel=0.15)
+    residual = values - found["denoised"].values[0]
+    np.testing.assert_allclose(residual.std(0), 0.1, rtol=0.15)
+    assert abs(residual.mean()) < 0.02
+
+
+@pytest.mark.parametrize("decay", [0.15, 0.5, 1.2])
+@pytest.mark.parametrize("noise", [0.05, 0.3])
+def test_decay_and_noise_are_found_whatever_the_prior_says(decay, noise):
+    _, values = fluorescence(20_000, decay=decay, noise=noise, channels=1)
+    found = find_events(dataset(values), EventsConfig(indicator="jGCaMP7s", rise=0.0))
+    assert found["decay"].values[0] == pytest.approx(decay, rel=0.25)
+    assert found["noise"].values[0] == pytest.approx(noise, rel=0.25)
+
+
+def test_without_any_events_the_decay_is_that_of_the_indicator():
+    values = np.random.default_rng(0).normal(3, 0.1, (2000, 1))
+    indicator = Indicator("fast", 0.3, 0.0, 0.1)
+    found = fit_kinetics(values[:, 0] - 3, [(0, 2000)], rate=RATE, indicator=indicator, decay=None)
+    assert found.decay == pytest.approx(0.3, rel=0.3)
+    assert found.noise == pytest.approx(0.1, rel=0.1)
+    assert found.log_sd <= 0.1
+
+
+def test_noise_is_told_from_fast_calcium():
+    """At 10 frames per second most of the power at high frequencies is calcium, not noise."""
+    rng = np.random.default_rng(0)
+    trace = lfilter([1], [1, -np.exp(-0.1 / 0.4)], rng.poisson(0.14, 20_000)) + rng.normal(0, 0.2, 20_000)
+    found = fit_kinetics(trace, [(0, 20_000)], rate=10.0, indicator=UNKNOWN, decay=None)
+    assert found.noise == pytest.approx(0.2, rel=0.15)
+    assert found.decay == pytest.approx(0.4, rel=0.15)
+
+
+def test_values_that_were_not_observed_have_no_effect():
+    _, values = fluorescence(2000)
+    observed = np.random.default_rng(1).random(values.shape) > 0.003
+    observed[500:620] = False
+    junk = np.where(observed, values, 1e6)
+    one = find_events(dataset(np.where(observed, values, 0), observed))
+    other = find_events(dataset(junk, observed))
+    assert np.array_equal(one["values"].values, other["values"].values)
+    seen, known = observed, one["observed"].values[0]
+    assert not (known & ~seen).any()
+    # The first sample after each gap, and no other, is left out.
+    first = seen & ~np.concatenate([np.zeros((1, 2), bool), seen[:-1]])
+    assert np.array_equal(seen & ~known, first)
+    assert (one["denoised"].values[0][~seen] == 0).all()
+
+
+def test_each_run_is_deconvolved_by_itself():
+    counts, values = fluorescence(6000)
+    gap = np.ones(values.shape, bool)
+    gap[3000:3040] = False
+    found = find_events(dataset(values * gap, gap))["values"].values[0]
+    assert np.corrcoef(found[3041:, 0], counts[3041:, 0])[0, 1] > 0.9
+    assert found[3040].max() == 0
+
+
+def test_chops_and_overlaps_give_what_the_whole_session_gives():
+    _, values = fluorescence(3000)
+    whole = find_events(dataset(values))
+    parts = find_events(dataset(values, trials=30))
+    np.testing.assert_allclose(parts["values"].values.reshape(3000, 2), whole["values"].values[0], atol=1e-6)
+    assert np.array_equal(parts["observed"].values.reshape(3000, 2), whole["observed"].values[0])
+    starts = np.arange(0, 2901, 50)
+    chopped = np.stack([values[start : start + 100] for start in starts])
+    ds = make_dataset(
+        chopped,
+        np.ones(chopped.shape, bool),
+        bin_width=1 / RATE,
+        kind="rois",
+        trial_start=starts / RATE,
+        channel_id=[10, 11],
+        attrs={"unit": "a.u."},
+    )
+    found = find_events(ds.isel(trial=np.random.default_rng(0).permutation(len(starts))))
+    for trial in range(len(starts)):
+        first = round(float(found["trial_start"].values[trial]) * RATE)
+        expected = whole["values"].values[0, first : first + 100]
+        np.testing.assert_allclose(found["values"].values[trial], expected, atol=1e-6)
+
+
+def test_samples_known_to_within_a_bin_are_evenly_spaced_all_the_same():
+    """Frames of 32.17 ms in bins of 10 ms: every third or fourth bin holds one."""
+    times = np.floor(np.arange(2000) * 0.03217 / 0.01) * 0.01
+    assert usual_step(times) == pytest.approx(0.03217, rel=0.01)
+    assert runs_of(times, usual_step(times)) == [(0, 2000)]
+    coarse = np.floor(np.arange(2000) * 0.033 / 0.02) * 0.02
+    assert runs_of(coarse, usual_step(coarse)) == [(0, 2000)]
+    lost = np.delete(times, [700, 1500])
+    assert runs_of(lost, usual_step(lost)) == [(0, 700), (700, 1499), (1499, 1998)]
+
+
+def test_a_slow_drift_is_taken_for_the_baseline():
+    counts, values = fluorescence(18_000, channels=1)
+    drift = 1.5 * np.sin(np.arange(18_000) / RATE / 60)[:, None]
+    found = find_events(dataset(values + drift))
+    assert np.corrcoef(found["values"].values[0, 1:, 0], counts[1:, 0])[0, 1] > 0.85
+    floor = running_baseline((values + drift)[:, 0], window=60 * RATE, smoothing=10)
+    assert np.corrcoef(floor, drift[:, 0])[0, 1] > 0.9
+
+
+def test_neuropil_is_taken_off():
+    _, values = fluorescence(channels=1)
+    rng = np.random.default_rng(3)
+    around = lfilter([1], [1, -0.98], rng.gamma(0.1, 1, (6000, 1)), axis=0)
+    ds = dataset(values + 0.7 * around)
+    found = find_events(ds, neuropil=dataset(around))
+    clean = find_events(dataset(values))
+    np.testing.assert_allclose(found["values"].values, clean["values"].values, atol=1e-3)
+    with pytest.raises(MismatchError, match="same trials, bins and channels"):
+        find_events(ds, neuropil=dataset(around).assign_coords(channel_id=("channel", [4])))
+    with pytest.raises(DataError, match="neuropil cannot be taken off"):
+        find_events(ds.assign_attrs(signal="dF/F"), neuropil=dataset(around))
+
+
+def test_with_a_threshold_no_event_is_smaller_than_said():
+    for indicator in ("jGCaMP8f", "GCaMP6s"):
+        _, values = fluorescence(noise=0.3, decay=0.8, rise=0.08)
+        found = find_events(dataset(values, indicator=indicator), EventsConfig(threshold=2.0))
+        sizes, smallest = found["values"].values[0], found["smallest_event"].values
+        positive = np.where(sizes > 0, sizes, np.inf).min(0)
+        assert (positive > smallest).all()
+        assert (smallest > 0).all()
+        if indicator == "jGCaMP8f":
+            np.testing.assert_allclose(smallest, 2.0 * found["noise"].values, rtol=0.05)
+
+
+def test_events_say_what_they_are_and_how_they_came_about():
+    _, values = fluorescence()
+    ds = dataset(values, indicator="AAV-syn-jGCaMP8s", notes=json.dumps(["one"]))
+    found = find_events(ds.assign(true_rates=ds["values"] * 2))
+    assert found.attrs["signal"] == "events" and found.attrs["unit"] == "a.u."
+    notes = json.loads(found.attrs["notes"])
+    assert notes[0] == "one" and "jGCaMP8s" in notes[1]
+    assert EventsConfig(**json.loads(found.attrs["events"])) == EventsConfig()
+    assert found["channel_id"].values.tolist() == [10, 11] and "true_rates" in found
+    with pytest.raises(DataError, match="already"):
+        find_events(found)
+
+
+def test_a_channel_that_was_never_observed_stays_so():
+    _, values = fluorescence()
+    observed = np.ones(values.shape, bool)
+    observed[:, 1] = False
+    found = find_events(dataset(values, observed))
+    assert not found["observed"].values[:, :, 1].any() and found["observed"].values[:, :, 0].any()
+    assert np.isfinite(found["decay"].values).all()
+
+
+def test_runs_too_short_to_know_the_noise_are_an_error_that_names_the_channel():
+    values = np.zeros((40, 1))
+    observed = np.arange(40)[:, None] % 21 != 20
+    with pytest.raises(DataError, match=r"channel 10: the longest run without a gap has 20 samples; events need 32"):
+        find_events(dataset(values, observed))
+
+
+def test_a_trace_without_any_noise_or_events_gives_none():
+    found = find_events(dataset(np.full((500, 1), 2.0)))
+    assert (found["values"].values == 0).all() and found["observed"].values[0, 1:].all()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("GCaMP6f", "GCaMP6f"),
+        ("AAV-syn-jGCaMP8s-WPRE", "jGCaMP8s"),
+        ("gcamp 6s", "GCaMP6s"),
+        ("jGCaMP7F", "jGCaMP7f"),
+        ("XCaMP-Gf", "XCaMP-Gf"),
+        ("GCaMP", "unknown"),
+        ("GCaMP6f and GCaMP6s", "unknown"),
+        ("GCaMP6fast", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_indicators_are_found_in_what_labs_write(text, name):
+    assert indicator_of(text).name == name
+
+
+def test_all_indicators_know_themselves_and_an_unknown_one_is_an_error_that_lists_them():
+    for name, indicator in INDICATORS.items():
+        assert indicator_of(name) is indicator
+    with pytest.raises(ConfigError, match=r"'rhod-2' is not known; known are GCaMP6f"):
+        known_indicator(EventsConfig(indicator="rhod-2"), "GCaMP6f")
+    assert known_indicator(EventsConfig(decay=0.3, rise=0.01), "GCaMP6s").rise == 0.01
+
+
+@pytest.mark.realdata
+def test_events_of_a_suite2p_session_agree_with_those_of_suite2p(realdata):
+    folder = realdata / "ophys"
+    raw, around, spikes = (np.load(folder / f"suite2p_plane0_{name}.npy").T for name in ("F", "Fneu", "spks"))
+    cells = np.load(folder / "suite2p_plane0_iscell.npy")[:, 0] > 0
+    found = find_events(dataset(raw), EventsConfig(decay=1.0), neuropil=dataset(around))
+    sizes, theirs = found["values"].values[0, 1:, cells], spikes[1:, cells].T
+    active = (sizes > 0).any(1) & (theirs > 0).any(1)
+    agreement = [np.corrcoef(one, other)[0, 1] for one, other in zip(sizes[active], theirs[active], strict=True)]
+    assert len(agreement) >= 6 and np.median(agreement) > 0.7

@@ -1,0 +1,262 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from nwb_sbtt.cli import pipeline
+from nwb_sbtt.config import Chop, FitConfig, InitConfig, MaskConfig, ReadConfig, TrainConfig, Trials
+from nwb_sbtt.errors import FileError, MismatchError
+from nwb_sbtt.fitting.fit import fit
+from nwb_sbtt.io.read.reader import read_nwb
+from nwb_sbtt.io.write.results import read_result
+from nwb_sbtt.train.trackers import Silent
+from tests.io import nwbfiles
+from tests.small import SETTINGS, recording
+
+MODEL = {name.removeprefix("model."): value for name, value in SETTINGS.items() if name.startswith("model.")}
+READ = ReadConfig(series=("units",), cut=Trials(event="start_time", start=0, stop=1))
+
+
+def settings(**changes):
+    return FitConfig(**{"model": {"name": "lfads", **MODEL}, "train": TrainConfig(epochs=2), "samples": 2, **changes})
+
+
+def silent(text):
+    pass
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with two recordings, and a fit of the first: lorenz.nwb, other.nwb, run, out.nwb."""
+    folder = tmp_path_factory.mktemp("fit")
+    recording(folder / "lorenz.nwb")
+    recording(folder / "other.nwb", seed=1)
+    said = []
+    metrics = pipeline.fit_files(
+        [folder / "lorenz.nwb"],
+        READ,
+        settings(),
+        run_dir=folder / "run",
+        output=pipeline.Output(folder / "out.nwb"),
+        say=said.append,
+    )
+    (folder / "said.json").write_text(json.dumps([said, metrics]))
+    return folder
+
+
+def test_a_fit_leaves_metrics_report_and_result_and_says_so(run):
+    said, metrics = json.loads((run / "said.json").read_text())
+    assert json.loads((run / "run" / "metrics.json").read_text()) == metrics
+    assert list(metrics) == ["lorenz"]
+    assert "<img" in (run / "run" / "report.html").read_text()
+    text = "\n".join(said)
+    assert "lorenz.nwb: 24 trials × 50 bins of 0.02 s × 6 units, 100.0% observed" in text
+    assert "training ended: all 2 epochs done" in text
+    assert f"wrote {run / 'out.nwb'}" in text
+    assert metrics["lorenz"]["truth"]["rates_r2"].keys() == metrics["lorenz"]["scores"].keys()
+
+
+def test_the_result_is_what_the_model_infers(run):
+    from nwb_sbtt.fitting.fitted import load
+
+    ds = read_nwb(run / "lorenz.nwb", READ)
+    expected, result = load(run / "run").infer(ds), read_result(run / "out.nwb")
+    for name in expected.data_vars:
+        np.testing.assert_array_equal(result[name].values, expected[name].values, err_msg=name)
+    assert result["channel_id"].values.tolist() == ds["channel_id"].values.tolist()
+
+
+def test_infer_on_the_same_file_gives_the_same_result(run, tmp_path):
+    pipeline.infer_file(run / "run", run / "lorenz.nwb", output=pipeline.Output(tmp_path / "again.nwb"), say=silent)
+    one, other = read_result(run / "out.nwb"), read_result(tmp_path / "again.nwb")
+    assert set(one.data_vars) == set(other.data_vars)
+    for name in one.data_vars:
+        np.testing.assert_array_equal(one[name].values, other[name].values, err_msg=name)
+
+
+def test_evaluate_and_report_give_the_same_again(run):
+    _, metrics = json.loads((run / "said.json").read_text())
+    page = (run / "run" / "report.html").read_text()
+    assert pipeline.evaluate_run(run / "run") == metrics
+    assert pipeline.report_run(run / "run") == [run / "run" / "report.html"]
+    assert (run / "run" / "report.html").read_text() == page
+
+
+def test_a_recording_that_was_moved_is_named(run, tmp_path):
+    _, metrics = json.loads((run / "said.json").read_text())
+    shutil.copytree(run, tmp_path / "moved")
+    run_dir, signature = tmp_path / "moved" / "run", tmp_path / "moved" / "run" / "signature.json"
+    signature.write_text(signature.read_text().replace(str(run / "lorenz.nwb"), str(tmp_path / "gone.nwb")))
+    with pytest.raises(FileError, match=r"are not there any more; say where with --file"):
+        pipeline.evaluate_run(run_dir)
+    assert pipeline.evaluate_run(run_dir, files=[tmp_path / "moved" / "lorenz.nwb"]) == metrics
+    for files in ([tmp_path / "moved" / "other.nwb"], [tmp_path / "moved" / "lorenz.nwb"] * 2):
+        with pytest.raises(MismatchError, match=r"sha256 differs|2 files were given"):
+            pipeline.report_run(run_dir, files=files)
+
+
+def test_a_recording_that_has_changed_is_refused(run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    path = tmp_path / "copy" / "lorenz.nwb"
+    signature = tmp_path / "copy" / "run" / "signature.json"
+    signature.write_text(signature.read_text().replace(str(run / "lorenz.nwb"), str(path)))
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(MismatchError, match="is not the file that the model was fitted to"):
+        pipeline.evaluate_run(tmp_path / "copy" / "run")
+
+
+def test_several_files_give_a_folder_of_results_named_so_that_all_differ(run, tmp_path):
+    paths, out = [], tmp_path / "results"
+    for mouse, source in (("mouse1", "lorenz.nwb"), ("mouse2", "other.nwb")):
+        (tmp_path / mouse).mkdir()
+        paths.append(shutil.copyfile(run / source, tmp_path / mouse / "day.nwb"))
+    words = {"run_dir": tmp_path / "run", "output": pipeline.Output(out), "say": silent}
+    metrics = pipeline.fit_files(paths, READ, settings(), **words)
+    assert list(metrics) == ["mouse1_day", "mouse2_day"]
+    assert sorted(path.name for path in out.iterdir()) == ["mouse1_day_latents.nwb", "mouse2_day_latents.nwb"]
+    assert [path.name for path in (tmp_path / "mouse1").iterdir()] == ["day.nwb"]
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.html")) == [
+        f"report_{name}.html" for name in metrics
+    ]
+    assert pipeline.evaluate_run(tmp_path / "run") == metrics
+    again = pipeline.Output(tmp_path / "again.nwb")
+    with pytest.raises(MismatchError, match=r"name one of \['mouse1_day', 'mouse2_day'\]"):
+        pipeline.infer_file(tmp_path / "run", paths[1], output=again, say=silent)
+    pipeline.infer_file(tmp_path / "run", paths[1], output=again, session="mouse2_day", say=silent)
+    one, other = read_result(out / "mouse2_day_latents.nwb"), read_result(again.path)
+    np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
+    with pytest.raises(FileError, match="exists; name another file"):
+        pipeline.fit_files(paths, READ, settings(), **words)
+    _stop_between_results(paths, words, out)
+
+
+def _stop_between_results(paths, words, out):
+    """A fit killed after the first of two results goes on with the second when it is given again; other files are safe."""
+    first, second = (out / f"{mouse}_day_latents.nwb" for mouse in ("mouse1", "mouse2"))
+    kept, rates = first.stat().st_mtime_ns, read_result(second)["rates"].values
+    second.unlink()
+    pipeline.fit_files(paths, READ, settings(), **words)
+    assert first.stat().st_mtime_ns == kept
+    np.testing.assert_array_equal(read_result(second)["rates"].values, rates)
+    second.unlink()
+    for foreign in (b"the result of another day", (out.parent / "again.nwb").read_bytes()[:5000]):
+        first.write_bytes(foreign)
+        with pytest.raises(FileError, match="exists; name another file"):
+            pipeline.fit_files(paths, READ, settings(), **words)
+        assert first.read_bytes() == foreign
+
+
+def test_another_part_of_a_file_is_inferred_in_pieces_like_those_of_the_fit(run, tmp_path):
+    out = pipeline.Output(tmp_path / "part.nwb", overwrite=True)
+    pipeline.infer_file(run / "run", run / "lorenz.nwb", output=out, cut=Chop(start=2.0, stop=6.0), say=silent)
+    part = read_result(out.path)
+    assert json.loads(part.attrs["cut"]) == {"by": "chop", "length": 1.0, "overlap": None, "start": 2.0, "stop": 6.0}
+    assert part.sizes["trial"] * part.sizes["time"] == 200
+    pipeline.infer_file(run / "run", run / "lorenz.nwb", output=out, cut=Trials(event="go_time", start=-0.2, stop=0.4))
+    assert read_result(out.path).sizes["time"] == 30
+
+
+def test_an_ensemble_is_fitted_scored_reported_and_written(run, tmp_path):
+    said, out = [], pipeline.Output(tmp_path / "out.nwb")
+    words = {"run_dir": tmp_path / "run", "output": out, "say": said.append}
+    metrics = pipeline.fit_files([run / "lorenz.nwb"], READ, settings(seeds=2), **words)
+    assert "training ended: member-0: all 2 epochs done; best at epoch 2; member-1: all 2 epochs done" in "\n".join(
+        said
+    )
+    assert pipeline.evaluate_run(tmp_path / "run") == metrics
+    assert pipeline.report_run(tmp_path / "run") == [tmp_path / "run" / "report.html"]
+    assert "lfads · lorenz · 2 models averaged" in (tmp_path / "run" / "report.html").read_text()
+    pipeline.infer_file(
+        tmp_path / "run", run / "lorenz.nwb", output=pipeline.Output(tmp_path / "again.nwb"), say=silent
+    )
+    one, other = read_result(out.path), read_result(tmp_path / "again.nwb")
+    xr.testing.assert_equal(one, other)
+    member = tmp_path / "run" / "member-1"
+    assert pipeline.evaluate_run(member)["lorenz"]["scores"]["model"] != metrics["lorenz"]["scores"]["model"]
+
+
+def test_a_fit_of_another_recording_starts_from_one_that_is_there(run, tmp_path):
+    said = []
+    config = settings(init=InitConfig(run_dir=run / "run", channels="new"))
+    pipeline.fit_files([run / "other.nwb"], READ, config, run_dir=tmp_path / "run", say=said.append)
+    assert "starts from 'run', frozen: dynamics; other: new channels" in said
+    pipeline.evaluate_run(tmp_path / "run")
+
+
+def test_several_files_need_a_folder_and_each_is_given_once(run, tmp_path):
+    paths = [run / "lorenz.nwb", run / "other.nwb"]
+    with pytest.raises(FileError, match="name a folder for the results"):
+        pipeline.fit_files(
+            paths, READ, settings(), run_dir=tmp_path / "run", output=pipeline.Output(tmp_path / "one.nwb")
+        )
+    with pytest.raises(FileError, match="is given twice"):
+        pipeline.fit_files([paths[0]] * 2, READ, settings(), run_dir=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_channels_that_were_held_out_stay_so_when_a_file_is_inferred(run, tmp_path):
+    config = settings(masks=MaskConfig(held_out_channels=0.34))
+    out, again = pipeline.Output(tmp_path / "out.nwb"), pipeline.Output(tmp_path / "again.nwb")
+    pipeline.fit_files([run / "lorenz.nwb"], READ, config, run_dir=tmp_path / "run", output=out, say=silent)
+    pipeline.infer_file(tmp_path / "run", run / "lorenz.nwb", output=again, say=silent)
+    one, other = read_result(out.path), read_result(again.path)
+    np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
+    assert one["held_out"].values.sum() == 2
+
+
+def test_sampling_offsets_stay_with_the_fit(tmp_path):
+    """Whoever evaluates or infers later need not name them again, and gets the same data."""
+    generator = np.random.default_rng(0)
+    nwb = nwbfiles.new_file()
+    nwbfiles.add_rois(nwb, generator.standard_normal((300, 3)), rate=10.0)
+    path = nwbfiles.write(nwb, tmp_path / "rois.nwb")
+    offsets = np.array([0.0, 0.03, 0.07])
+    np.save(tmp_path / "offsets.npy", offsets)
+    read = ReadConfig(bin_width=0.02)
+    out, again = pipeline.Output(tmp_path / "out.nwb"), pipeline.Output(tmp_path / "again.nwb")
+    metrics = pipeline.fit_files(
+        [path],
+        read,
+        settings(likelihood="gaussian"),
+        run_dir=tmp_path / "run",
+        output=out,
+        offsets=tmp_path / "offsets.npy",
+        say=silent,
+    )
+    (tmp_path / "offsets.npy").unlink()
+    assert pipeline.evaluate_run(tmp_path / "run") == metrics
+    pipeline.infer_file(tmp_path / "run", path, output=again, say=silent)
+    one, other = read_result(out.path), read_result(again.path)
+    xr.testing.assert_equal(one["mean"], other["mean"])
+    np.testing.assert_array_equal(one["observed"].values, other["observed"].values)
+    np.testing.assert_array_equal(other["sampling_offset"].values, offsets)
+
+
+def test_offsets_that_are_no_array_are_refused_unread(run, tmp_path):
+    """An array of objects would be unpickled, which may run anything."""
+    np.save(tmp_path / "offsets.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(FileError, match=r"as a \.npy array"):
+        pipeline.fit_files(
+            [run / "lorenz.nwb"], READ, settings(), run_dir=tmp_path / "run", offsets=tmp_path / "offsets.npy"
+        )
+
+
+def test_data_that_never_were_in_a_file_cannot_be_evaluated_from_one(run, tmp_path):
+    ds = read_nwb(run / "lorenz.nwb", READ)
+    for name in ("source", "read_config"):
+        del ds.attrs[name]
+    fit(ds, settings(), run_dir=tmp_path / "run", tracker=Silent())
+    for verb in (pipeline.evaluate_run, pipeline.report_run):
+        with pytest.raises(FileError, match="did not come from a file; evaluate it in Python"):
+            verb(tmp_path / "run")
+    with pytest.raises(MismatchError, match="did not come from a file"):
+        pipeline.infer_file(tmp_path / "run", run / "lorenz.nwb", output=pipeline.Output(tmp_path / "out.nwb"))
+
+
+def test_data_that_were_changed_after_reading_are_not_evaluated_as_they_were_read(run, tmp_path):
+    ds = read_nwb(run / "lorenz.nwb", READ).isel(channel=slice(0, 4))
+    fit(ds, settings(), run_dir=tmp_path / "run", tracker=Silent())
+    with pytest.raises(MismatchError, match="they were changed after reading"):
+        pipeline.evaluate_run(tmp_path / "run")

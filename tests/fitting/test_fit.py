@@ -1,0 +1,278 @@
+import json
+
+import numpy as np
+import pytest
+
+from nwb_sbtt.config import ConvConfig, FitConfig, LFADSConfig, MaskConfig, SAEConfig, TrainConfig
+from nwb_sbtt.data.schema import make_dataset
+from nwb_sbtt.errors import DataError, FileError, MismatchError, TrainingError
+from nwb_sbtt.fitting.fit import fit
+from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.simulate.lorenz import lorenz
+from nwb_sbtt.train import loop
+from nwb_sbtt.train.trackers import Silent
+from tests.fits import MODEL, population, settings
+
+
+@pytest.fixture(scope="module")
+def ds():
+    return population()
+
+
+@pytest.fixture(scope="module")
+def fitted(ds, tmp_path_factory):
+    return fit(ds, settings(), run_dir=tmp_path_factory.mktemp("runs") / "run", tracker=Silent())
+
+
+def test_what_is_inferred_is_labelled_like_the_data(ds, fitted):
+    latents = fitted.infer(ds)
+    assert set(latents.data_vars) == {
+        *("rates", "rates_sd", "factors", "factors_sd", "inputs", "inputs_sd", "initial_condition"),
+        *("initial_condition_sd", "observed"),
+    }
+    assert set(ds.coords) <= set(latents.coords)
+    assert (latents["rates"] > 0).all()
+    record = json.loads(latents.attrs["model"])
+    assert record["model_type"] == "lfads"
+    assert [entry["epoch"] for entry in record["training"]] == [1, 2]
+
+
+def test_a_result_records_what_the_settings_left_open(ds, tmp_path):
+    config = FitConfig(train=TrainConfig(epochs=1), model=ConvConfig(width=16, layers=1))
+    fitted = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
+    filled = fitted.record()["filled_in"]
+    assert config.model.dropout is None
+    assert filled["model"]["dropout"] == 0.4
+    assert filled["train"]["batch_size"] == 16
+    assert filled["train"]["epochs"] == 1
+
+
+def test_rates_are_in_hz(ds, tmp_path):
+    """A model without dropout or latents to speak of gives the mean rate: counts over seconds."""
+    fitted = fit(
+        ds, settings(train=TrainConfig(epochs=40, learning_rate=0.02)), run_dir=tmp_path / "r", tracker=Silent()
+    )
+    rates = fitted.infer(ds)["rates"].mean(("trial", "time")).values
+    expected = ds["values"].mean(("trial", "time")).values / ds.attrs["bin_width"]
+    np.testing.assert_allclose(rates, expected, rtol=0.35)
+
+
+def test_a_loaded_model_infers_the_same(ds, fitted):
+    again = load(fitted.run_dir)
+    assert again.config == fitted.config
+    np.testing.assert_array_equal(again.infer(ds)["rates"].values, fitted.infer(ds)["rates"].values)
+
+
+def test_channels_may_come_in_any_order(ds, fitted):
+    shuffled = ds.isel(channel=[3, 0, 5, 1, 2, 4])
+    one, other = fitted.infer(ds), fitted.infer(shuffled)
+    assert other["channel_id"].values.tolist() == ds["channel_id"].values.tolist()
+    np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
+
+
+def test_other_channels_are_an_error_that_lists_the_difference(ds, fitted):
+    other = ds.assign_coords(channel_id=("channel", [*ds["channel_id"].values[:-1], 777]))
+    with pytest.raises(MismatchError, match=r"missing in the data: .*; unknown to the model: .*777"):
+        fitted.infer(other)
+    with pytest.raises(MismatchError, match=r"bins of 0\.01 s, the model was fitted to 0.02 s"):
+        fitted.infer(ds.assign_attrs(bin_width=0.01))
+
+
+def test_the_same_call_again_loads_what_is_there(ds, fitted):
+    before = (fitted.run_dir / "best.safetensors").read_bytes()
+    fit(ds, settings(), run_dir=fitted.run_dir, tracker=Silent())
+    assert (fitted.run_dir / "best.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 3}, "seed is 3, there 0"),
+        ({"model": SAEConfig()}, "model.encoder is 64, there 6"),
+    ],
+)
+def test_a_run_folder_of_other_settings_is_an_error(ds, fitted, change, message):
+    with pytest.raises(TrainingError, match=message):
+        fit(ds, settings(**change), run_dir=fitted.run_dir, tracker=Silent())
+
+
+def test_a_run_folder_of_other_data_is_an_error(fitted):
+    with pytest.raises(TrainingError, match="data_sha256"):
+        fit(population(seed=1), settings(), run_dir=fitted.run_dir, tracker=Silent())
+
+
+def test_a_folder_that_is_no_run_folder_is_left_alone(ds, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(TrainingError, match="is not a run folder"):
+        fit(ds, settings(), run_dir=tmp_path, tracker=Silent())
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(FileError, match="holds no fitted model"):
+        load(tmp_path)
+
+
+def diverging(monkeypatch, epoch):
+    """Let the loss be infinite from an epoch on, at the rates that the settings of these tests have."""
+    step = loop._Run.step
+
+    def wild(self, batch, generator, number, *, of):
+        terms = step(self, batch, generator, number, of=of)
+        return terms * float("inf") if self.progress.epoch + 1 >= epoch else terms
+
+    monkeypatch.setattr(loop._Run, "step", wild)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_folder_of_a_fit_that_broke_down_takes_gentler_settings(ds, tmp_path, monkeypatch, seeds):
+    gentle = settings(train=TrainConfig(epochs=2, batch_size=8, learning_rate=1e-3), seeds=seeds)
+    fresh = fit(ds, gentle, run_dir=tmp_path / "fresh", tracker=Silent())
+    with monkeypatch.context() as patch:
+        diverging(patch, epoch=2)
+        for _ in range(2):
+            with pytest.raises(
+                TrainingError, match=r"^(member 1 of 2: )?the reconstruction .* of epoch 2, .* may be the same"
+            ):
+                fit(ds, settings(seeds=seeds), run_dir=tmp_path / "run", tracker=Silent())
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    fitted = fit(ds, gentle, run_dir=tmp_path / "run", tracker=Silent())
+    np.testing.assert_array_equal(fitted.infer(ds)["rates"].values, fresh.infer(ds)["rates"].values)
+    left = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*")}
+    assert left == {str(path.relative_to(tmp_path / "fresh")) for path in (tmp_path / "fresh").rglob("*")} | {
+        "notes.txt"
+    }
+    with pytest.raises(TrainingError, match="holds a fit of other data or settings"):
+        fit(ds, settings(seeds=seeds), run_dir=tmp_path / "run", tracker=Silent())
+
+
+def test_a_fit_that_broke_down_may_still_end_well_and_is_then_kept(ds, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        diverging(patch, epoch=2)
+        with pytest.raises(TrainingError):
+            fit(ds, settings(), run_dir=tmp_path / "run", tracker=Silent())
+    assert fit(ds, settings(), run_dir=tmp_path / "run", tracker=Silent()).finished
+    with pytest.raises(TrainingError, match="holds a fit of other data or settings"):
+        fit(ds, settings(seed=1), run_dir=tmp_path / "run", tracker=Silent())
+
+
+def test_a_seed_of_training_changes_the_model_and_not_what_it_is_compared_on(ds, fitted, tmp_path):
+    config = settings(train=TrainConfig(epochs=2, batch_size=8, checkpoint_every=1, seed=9))
+    other = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
+    assert other.signature == fitted.signature
+    assert (other.infer(ds)["rates"].values != fitted.infer(ds)["rates"].values).any()
+    baselines = [{k: v for k, v in f.evaluate(ds)["scores"].items() if k != "model"} for f in (fitted, other)]
+    assert baselines[0] == baselines[1]
+
+
+def test_negative_counts_are_an_error(ds, tmp_path):
+    bad = ds.copy(deep=True)
+    bad["values"].values[0, 0, 0] = -1
+    with pytest.raises(DataError, match=r"1 of 1728 values are negative"):
+        fit(bad, settings(), run_dir=tmp_path / "run", tracker=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_trials_are_an_error(ds, tmp_path):
+    with pytest.raises(DataError, match="trial"):
+        fit(ds.isel(trial=[0, 1]), settings(), run_dir=tmp_path / "run", tracker=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_signals_get_a_gaussian_likelihood_and_means_in_their_unit(tmp_path):
+    generator = np.random.default_rng(0)
+    volts = 1e-4 * np.sin(np.arange(20) / 3)[:, None] * generator.standard_normal(5) + 3e-5
+    values = volts + 1e-5 * generator.standard_normal((30, 20, 5))
+    ds = make_dataset(values, np.ones(values.shape, bool), bin_width=0.01, kind="electrodes", attrs={"unit": "volts"})
+    config = settings(train=TrainConfig(epochs=150, learning_rate=0.02))
+    fitted = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
+    mean = fitted.infer(ds)["mean"].mean("trial").values
+    assert np.corrcoef(mean.ravel(), volts.ravel())[0, 1] > 0.95
+    metrics = fitted.evaluate(ds)
+    assert metrics["scores"]["model"] > metrics["scores"]["mean_rate"]
+
+
+def test_held_out_channels_are_predicted_without_being_seen(ds, tmp_path):
+    config = settings(masks=MaskConfig(held_out_channels=0.34))
+    fitted = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
+    from nwb_sbtt.fitting.preparation import prepare
+
+    prepared = prepare(ds, config)
+    held_out = prepared["held_out"].values
+    assert held_out.sum() == 2
+    changed = prepared.copy(deep=True)
+    changed["values"].values[..., held_out] += 5
+    np.testing.assert_array_equal(fitted.infer(prepared)["rates"].values, fitted.infer(changed)["rates"].values)
+    assert "held_out" in fitted.evaluate(ds)
+
+
+def test_several_sessions_share_all_but_their_channels(tmp_path):
+    sessions = {"monday": population(0), "tuesday": population(1).isel(channel=slice(0, 4))}
+    fitted = fit(sessions, settings(), run_dir=tmp_path / "run", tracker=Silent())
+    assert fitted.infer(sessions["tuesday"], session="tuesday").sizes["channel"] == 4
+    with pytest.raises(MismatchError, match="several sessions"):
+        fitted.infer(sessions["monday"])
+    again = load(tmp_path / "run")
+    one, other = (f.infer(sessions["monday"], session="monday") for f in (fitted, again))
+    np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
+
+
+def test_the_model_beats_the_baselines_where_there_is_something_to_learn(tmp_path):
+    """A small version of benchmarks/accuracy.py: 5 of 20 neurons per bin."""
+    from nwb_sbtt.config import BandwidthConfig
+    from nwb_sbtt.data.bandwidth import limit_bandwidth
+
+    ds = limit_bandwidth(lorenz(n_channels=20, conditions=8, trials_per_condition=20, seed=0), BandwidthConfig(k=5))
+    config = FitConfig(
+        model=LFADSConfig(read_in=16, encoder=24, controller=16, generator=32, factors=8),
+        train=TrainConfig(epochs=40, batch_size=16),
+        samples=8,
+    )
+    metrics = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent()).evaluate(ds)
+    scores = metrics["scores"]
+    assert scores["model"] > max(value for name, value in scores.items() if name != "model")
+    assert metrics["truth"]["rates_r2"]["model"] > 0.6
+
+
+def sizes_of_events(*, smallest=0.2, **coords):
+    """Event sizes in five channels, of which one follows a slow wave; imaged every third bin."""
+    rng = np.random.default_rng(0)
+    shape = (40, 30, 5)
+    wave = np.sin(np.arange(30) / 5 + rng.uniform(0, 6, (40, 1)))[..., None]
+    happens = rng.random(shape) < 0.3 * np.exp(wave * [1, 1, 0, 0, 0]) / np.e
+    values = happens * (smallest + rng.gamma(2.0, 1.0, shape) * [0.01, 1, 1, 100, 1])
+    observed = (np.arange(30)[:, None] + np.arange(5)) % 3 == np.zeros((40, 1, 1))
+    coords = {name: ("channel", np.full(5, value)) for name, value in coords.items()}
+    attrs = {"unit": "a.u.", "signal": "events"}
+    return make_dataset(values, observed, bin_width=0.01, kind="rois", coords=coords, attrs=attrs)
+
+
+@pytest.mark.parametrize("model", [MODEL, ConvConfig(read_in=8, width=16, layers=2, groups=4, reach=8, factors=4)])
+def test_events_get_a_zero_inflated_gamma_likelihood_by_themselves(tmp_path, model):
+    ds = sizes_of_events(smallest_event=0.19)
+    train = TrainConfig(epochs=30, batch_size=8, learning_rate=0.01)
+    fitted = fit(ds, settings(model=model, train=train), run_dir=tmp_path / "run", tracker=Silent())
+    assert fitted.signature["likelihood"] == "zig"
+    assert fitted.signature["sessions"]["session"]["smallest_event"] == [0.19] * 5
+    latents = load(tmp_path / "run").infer(ds)
+    np.testing.assert_array_equal(latents["mean"].values, fitted.infer(ds)["mean"].values)
+    of_channel = ds["values"].where(ds["observed"]).mean(("trial", "time")).values
+    np.testing.assert_allclose(latents["mean"].mean(("trial", "time")).values, of_channel, rtol=0.35)
+    assert fitted.history[-1]["valid_loss"] < fitted.history[0]["valid_loss"]
+
+
+def test_what_a_likelihood_cannot_hold_is_an_error_that_says_what_to_set(tmp_path):
+    ds = sizes_of_events()
+    with pytest.raises(DataError, match=r"lie above 0 but not above the smallest event size.*smallest_event=0"):
+        fit(ds, settings(smallest_event=0.25), run_dir=tmp_path / "a", tracker=Silent())
+    with pytest.raises(DataError, match="zero or less, which a gamma"):
+        fit(ds, settings(likelihood="gamma"), run_dir=tmp_path / "b", tracker=Silent())
+    negative = ds.assign(values=-ds["values"])
+    with pytest.raises(DataError, match="negative, which sizes of events cannot be"):
+        fit(negative, settings(), run_dir=tmp_path / "c", tracker=Silent())
+    assert not list(tmp_path.iterdir())
+
+
+def test_positive_signals_may_be_gamma_distributed(tmp_path):
+    ds = sizes_of_events(smallest=0.0)
+    ds = ds.assign(values=(ds["values"] + 0.5) * ds["observed"])
+    fitted = fit(ds, settings(likelihood="gamma"), run_dir=tmp_path / "run", tracker=Silent())
+    assert fitted.signature["likelihood"] == "gamma"
+    assert (fitted.infer(ds)["mean"] > 0).all()

@@ -1,0 +1,126 @@
+"""What `inspect` says about each series is what is in the file."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nwb_sbtt import inspect
+from nwb_sbtt.io.read import candidates
+from tests.io import nwbfiles
+
+
+def only(nwbfile, tmp_path, name="x.nwb"):
+    (described,) = inspect(nwbfiles.write(nwbfile, tmp_path / name))
+    return described
+
+
+def test_units_show_their_intervals(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    both = [[0.0, 4.0], [5.0, 10.0]]
+    nwbfiles.add_units(nwbfile, [[0.1, 0.2], [9.0]], obs_intervals=[both, both[:1]])
+    described = only(nwbfile, tmp_path)
+    assert (described.path, described.type, described.kind, described.shape) == ("units", "Units", "units", (2, 3))
+    assert (described.start, described.stop, described.duration) == (0.0, 10.0, 10.0)
+    assert described.observed == pytest.approx((0.9 + 0.4) / 2)
+    assert described.gaps == 1
+    assert described.longest_gap == pytest.approx(1.0)
+    assert described.rate is None
+    assert described.default
+
+
+def test_units_without_intervals_say_so(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[2.0, 12.0]])
+    nwbfiles.add_invalid_times(nwbfile, [[4.0, 5.0]])
+    described = only(nwbfile, tmp_path)
+    assert described.observed == pytest.approx(0.9, abs=1e-6)
+    assert "no obs_intervals" in described.notes[0]
+
+
+def test_a_series_shows_gaps_missing_samples_and_rate(tmp_path):
+    times = np.arange(100) * 0.1
+    times[50:] += 10.0
+    data = np.ones((100, 4))
+    data[:10, 0] = np.nan
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_series(nwbfile, data, timestamps=times, unit="m")
+    described = only(nwbfile, tmp_path)
+    assert described.rate == pytest.approx(10.0)
+    assert not described.regular
+    assert described.gaps == 1
+    assert described.longest_gap == pytest.approx(10.1)
+    assert described.duration == pytest.approx(20.0)
+    assert described.observed == pytest.approx(0.5 * 0.975)
+    assert not described.estimated
+    assert (described.channels, described.unit, described.default) == (4, "m", False)
+
+
+def test_what_is_described_can_be_written_as_json(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.1, 0.2]], obs_intervals=[[[0.0, 4.0]]])
+    values = json.loads(json.dumps(only(nwbfile, tmp_path).as_dict()))
+    assert values["shape"] == [1, 2]
+    assert values["duration"] == 4.0
+
+
+def test_a_series_without_usable_times_is_listed_with_the_reason(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_electrodes(nwbfile, 2)
+    nwbfiles.add_electrical(nwbfile, np.zeros((3, 2)), timestamps=[0.0, 2.0, 1.0])
+    described = only(nwbfile, tmp_path)
+    assert not described.default
+    assert "go back at sample 2" in described.notes[0]
+
+
+def test_a_long_series_is_estimated_from_parts(tmp_path, monkeypatch):
+    n = 3000
+    times = np.arange(n) * 0.01
+    for place in (400, 1111, 2900):
+        times[place:] += 2.0
+    data = np.random.default_rng(0).normal(size=(n, 2))
+    data[np.random.default_rng(1).random(data.shape) < 0.25] = np.nan
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_series(nwbfile, data, timestamps=times)
+    exact = only(nwbfile, tmp_path)
+    monkeypatch.setattr(candidates, "WHOLE", 100)
+    monkeypatch.setattr(candidates, "BLOCK", 10)
+    monkeypatch.setattr(candidates, "ENTRIES", 20)
+    path = tmp_path / "x.nwb"
+    (estimate,) = inspect(path)
+    assert estimate.estimated
+    assert not exact.estimated
+    assert estimate.gaps == exact.gaps == 3
+    assert estimate.longest_gap == pytest.approx(exact.longest_gap)
+    assert (estimate.start, estimate.stop) == pytest.approx((exact.start, exact.stop))
+    assert estimate.observed == pytest.approx(exact.observed, abs=0.05)
+
+
+def test_the_span_of_many_spikes_is_found_from_the_ends_of_each_train(tmp_path, monkeypatch):
+    nwbfile = nwbfiles.new_file()
+    random = np.random.default_rng(0)
+    nwbfiles.add_units(nwbfile, [np.sort(random.uniform(0, 9, n)) for n in (20, 0, 30)])
+    exact = only(nwbfile, tmp_path)
+    monkeypatch.setattr(candidates, "WHOLE", 10)
+    assert inspect(tmp_path / "x.nwb") == [exact]
+
+
+def test_recorded_files_are_described_as_they_are(realdata):
+    def described(name):
+        return {each.path: each for each in inspect(realdata / name)}
+
+    maze = described("nlb/sub-Jenkins_ses-small_desc-test_ecephys.nwb")["units"]
+    assert maze.shape == (107, 32_897)
+    assert (maze.gaps, maze.duration) == (99, pytest.approx(79.9))
+    assert maze.observed == pytest.approx(70 / 79.9)
+    assert described("units/A8604-211122.nwb")["units"].shape == (3, 11_020 + 4_690 + 5_644)
+    (alm,) = (path for path in (realdata / "units").glob("sub_anm*.nwb"))
+    assert described(f"units/{alm.name}")["units"].shape == (4, 34_057)
+    lf = described("ecephys/neuropixels_lf.nwb")["acquisition/ElectricalSeriesLF"]
+    assert (lf.shape, lf.rate, lf.unit) == ((13_163, 384), 2500.0, "volts")
+    both = described("ecephys/buzsaki_lfp_units.nwb")
+    assert both["processing/ecephys/LFP/ElectricalSeries_lfp"].shape == (100, 96)
+    assert both["units"].shape == (10, 1725)
+    imaging = described("ophys/nwb_test.nwb")
+    assert sorted(path.rsplit("/", 1)[-1] for path in imaging) == ["Deconvolved", "Neuropil", "RoiResponseSeries"]
+    assert all((each.shape, each.rate, each.default) == ((250, 15), 10.0, True) for each in imaging.values())

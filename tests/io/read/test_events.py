@@ -1,0 +1,182 @@
+"""Fluorescence read as events: found once, over the whole session, wherever it is cut and whenever each ROI was scanned."""
+
+import json
+
+import numpy as np
+import pytest
+from pynwb.ophys import DfOverF, Fluorescence
+
+from nwb_sbtt.calcium.deconvolution import deconvolve, known_indicator
+from nwb_sbtt.calcium.events import find_events
+from nwb_sbtt.config import Chop, EventsConfig, ReadConfig, RoiConfig, Window
+from nwb_sbtt.data.trials import merge
+from nwb_sbtt.errors import ConfigError, DataError
+from nwb_sbtt.io.read.reader import read_nwb
+from tests.io import nwbfiles
+from tests.io.nwbfiles import Imaged
+
+N_FRAMES, N_ROIS, PERIOD = 600, 3, 0.1
+OFFSETS = (0.0, 0.03, 0.06)
+
+
+def light(seed=0, decay=0.5):
+    """Fluorescence (frame, ROI) of events that are known."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.gamma(4.0, 0.5, (N_FRAMES, N_ROIS)) * (rng.random((N_FRAMES, N_ROIS)) < 0.08)
+    calcium = np.zeros_like(sizes)
+    for i in range(N_FRAMES):
+        calcium[i] = sizes[i] + (np.exp(-PERIOD / decay) * calcium[i - 1] if i else 0)
+    return 20 + calcium + rng.normal(0, 0.15, sizes.shape), sizes
+
+
+def write(path, *all_series):
+    """Write series of ROIs that are sampled one after another in each frame."""
+    return nwbfiles.write(nwbfiles.imaging_file(*all_series, offsets=OFFSETS, rate=1 / PERIOD), path)
+
+
+def dff(data):
+    return Imaged("dff", data, DfOverF, start=5.0)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("events") / "dff.nwb", dff(light()[0]))
+
+
+WHOLE = Window(start=4.95, stop=4.95 + N_FRAMES * PERIOD)
+
+
+def read(path, **changes):
+    return read_nwb(path, ReadConfig(**{"events": EventsConfig(), **changes}))
+
+
+def test_events_of_a_file_are_those_of_its_data(path):
+    found, expected = read(path, cut=WHOLE), find_events(read_nwb(path, ReadConfig(cut=WHOLE)))
+    np.testing.assert_array_equal(found["observed"], expected["observed"])
+    np.testing.assert_allclose(found["values"], expected["values"], atol=1e-5)
+    np.testing.assert_allclose(found["denoised"], expected["denoised"], atol=1e-4)
+    np.testing.assert_allclose(found["decay"], expected["decay"], rtol=1e-6)
+    assert found.attrs["signal"] == "events" and found.attrs["indicator"] == "GCaMP6f"
+
+
+def test_how_a_session_is_cut_changes_no_event(path):
+    whole, cut = read(path, cut=WHOLE), read(path, cut=Chop(length=2.0, overlap=0.5))
+    again = merge(cut)
+    np.testing.assert_array_equal(again["observed"].values[0, :N_FRAMES], whole["observed"].values[0])
+    np.testing.assert_array_equal(again["values"].values[0, :N_FRAMES], whole["values"].values[0])
+    part = read(path, cut=Window(start=4.95 + 100 * PERIOD, stop=4.95 + 120 * PERIOD))
+    assert part["observed"].values.all(), "the middle of a run has no first sample"
+    np.testing.assert_array_equal(part["values"].values[0], whole["values"].values[0, 100:120])
+
+
+def test_events_are_where_spikes_were(path):
+    whole, sizes = read(path, cut=WHOLE)["values"].values[0], light()[1]
+    for i in range(N_ROIS):
+        assert np.corrcoef(whole[:, i], sizes[:, i])[0, 1] > 0.9
+
+
+def test_each_roi_has_its_events_at_its_own_moments(path):
+    fine = {"bin_width": 0.01, "cut": Window(start=5.0, stop=15.0)}
+    coarse = read(path, cut=Window(start=4.95, stop=14.95))["values"].values[0]
+    found = read(path, rois=RoiConfig(offset="column"), **fine)
+    for i, offset in enumerate(OFFSETS):
+        places = np.arange(100) * 10 + round(offset / 0.01)
+        expected = np.zeros(1000, dtype=bool)
+        expected[places[1:]] = True
+        np.testing.assert_array_equal(found["observed"].values[0, :, i], expected)
+        np.testing.assert_allclose(found["values"].values[0, places, i], coarse[:, i], atol=1e-5)
+
+
+def test_planes_taken_in_turn_become_one_population(tmp_path):
+    upper, lower = light(1)[0], light(2)[0]
+    path = write(
+        tmp_path / "planes.nwb",
+        Imaged("up_dff", upper, DfOverF, start=1.0),
+        Imaged("low_dff", lower, DfOverF, plane=1, start=1.05),
+    )
+    config = {"series": ("*_dff",), "cut": Window(start=1.0, stop=61.0)}
+    raw = read_nwb(path, ReadConfig(bin_width=0.05, **config))
+    assert raw.sizes["channel"] == 2 * N_ROIS and len(set(raw["table"].values)) == 2
+    seen = raw["observed"].values[0]
+    own = {table: np.flatnonzero(raw["table"].values == table) for table in raw["table"].values}
+    first, second = own.values()
+    assert seen[::2][:, first].all() ^ seen[::2][:, second].all()
+    assert (seen.sum(axis=1) == N_ROIS).all(), "one plane at a time"
+    names = raw["series"].values
+    for name, data in (("up_dff", upper), ("low_dff", lower)):
+        columns = np.flatnonzero(np.char.endswith(names, name))
+        shown = raw["values"].values[0][:, columns][seen[:, columns[0]]]
+        np.testing.assert_allclose(shown, data, rtol=1e-6)
+    found = read(path, bin_width=0.05, **config)
+    assert (seen & ~found["observed"].values[0]).sum() == 2 * N_ROIS, "but for the first sample of each ROI"
+    assert not (found["observed"].values[0] & ~seen).any()
+
+
+def test_a_gap_ends_a_run_and_is_not_filled(tmp_path):
+    data = light()[0]
+    data[200:220, 1] = np.nan
+    found = read(write(tmp_path / "gap.nwb", dff(data)), cut=WHOLE)
+    lost = np.flatnonzero(~found["observed"].values[0, :, 1])
+    np.testing.assert_array_equal(lost, [0, *range(200, 221)])
+    np.testing.assert_array_equal(np.flatnonzero(~found["observed"].values[0, :, 0]), [0])
+
+
+@pytest.mark.parametrize("share", [0.7, 0.0])
+def test_neuropil_beside_fluorescence_is_taken_off(tmp_path, share):
+    around = 10 + np.random.default_rng(3).normal(0, 1, (N_FRAMES, N_ROIS)).cumsum(0) * 0.1
+    raw = light()[0] + 0.7 * around
+    path = write(
+        tmp_path / "raw.nwb",
+        Imaged("Fluorescence", raw, Fluorescence, start=5.0),
+        Imaged("Neuropil", around, Fluorescence, start=5.0),
+    )
+    config = EventsConfig(neuropil=share)
+    found = read(path, events=config, series=("*/Fluorescence/Fluorescence",), cut=WHOLE)
+    times = 5 + np.arange(N_FRAMES) * PERIOD
+    one = deconvolve(
+        raw[:, 1], times, config=config, indicator=known_indicator(config, "GCaMP6f"), neuropil=around[:, 1]
+    )
+    np.testing.assert_allclose(found["values"].values[0, :, 1], one.sizes, atol=1e-5)
+    assert ("Neuropil" in found.attrs["notes"]) == (share > 0)
+
+
+def test_with_a_threshold_all_events_exceed_what_is_said(path):
+    found = read(path, cut=WHOLE, events=EventsConfig(threshold=2.0))
+    for i, least in enumerate(found["smallest_event"].values):
+        sizes = found["values"].values[0, :, i]
+        assert 0 < least < sizes[sizes > 0].min()
+
+
+def test_little_memory_gives_the_same_events(path):
+    usual, tight = read(path, cut=WHOLE), read(path, cut=WHOLE, memory_limit=1e5)
+    np.testing.assert_array_equal(usual["values"], tight["values"])
+
+
+def test_events_are_not_looked_for_in_events(tmp_path):
+    path = write(tmp_path / "spks.nwb", Imaged("Deconvolved", light()[1], Fluorescence, start=5.0))
+    with pytest.raises(DataError, match="holds events already"):
+        read(path)
+
+
+def test_rois_without_events_are_named_or_refused(tmp_path):
+    data = light()[0]
+    data[:, 1] = 0.0
+    found = read(write(tmp_path / "one.nwb", dff(data)), cut=WHOLE)
+    assert "none in 1 of 3 ROIs" in found.attrs["notes"] and not found["values"].values[..., 1].any()
+    with pytest.raises(DataError, match="stands out of the noise"):
+        read(write(tmp_path / "none.nwb", dff(np.zeros_like(data))), cut=WHOLE)
+
+
+def test_events_are_not_looked_for_in_spikes(realdata):
+    with pytest.raises(ConfigError, match="events are found in ROIs"):
+        read(realdata / "units" / "A8604-211122.nwb")
+
+
+def test_recorded_fluorescence_gives_events_like_those_of_suite2p(realdata):
+    path = realdata / "ophys" / "nwb_test.nwb"
+    found = merge(read(path, series=("*/RoiResponseSeries",)))
+    theirs = np.load(realdata / "ophys" / "suite2p_plane0_spks.npy")
+    ours = found["values"].values[0]
+    scores = [np.corrcoef(ours[:, i], theirs[row])[0, 1] for i, row in enumerate(found["channel_row"].values)]
+    assert np.median(scores) > 0.8 and min(scores) > 0.5
+    assert "Neuropil" in " ".join(json.loads(found.attrs["notes"]))

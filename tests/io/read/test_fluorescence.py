@@ -1,0 +1,121 @@
+"""What a series of ROIs holds is told from its names and, where these do not say, from its values."""
+
+import json
+
+import numpy as np
+import pytest
+from pynwb import NWBHDF5IO
+from pynwb.ophys import DfOverF, Fluorescence, RoiResponseSeries
+
+from nwb_sbtt.config import ReadConfig, RoiConfig, Window
+from nwb_sbtt.io.read.fluorescence import held_by
+from nwb_sbtt.io.read.reader import read_nwb
+from tests.io.nwbfiles import Imaged, imaging_file, write
+
+RNG = np.random.default_rng(0)
+LIGHT = RNG.normal(300, 20, (400, 3))
+RELATIVE = RNG.normal(0, 0.1, (400, 3))
+SIZES = RNG.gamma(2, 1, (400, 3)) * (RNG.random((400, 3)) < 0.1)
+
+
+def held(name, data, *, unit="a.u.", kind=None, sentinel=None):
+    nwbfile = imaging_file(Imaged(name, data, kind, unit))
+    series = next(each for each in nwbfile.objects.values() if isinstance(each, RoiResponseSeries))
+    return held_by(series, columns=[0, 1, 2], transposed=False, sentinel=sentinel)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "options", "signal", "reason"),
+    [
+        ("Deconvolved", SIZES, {"kind": Fluorescence}, "events", "its name says 'Deconv'"),
+        ("spks", SIZES, {}, "events", "'spks'"),
+        ("EventAmplitude", SIZES, {"kind": DfOverF}, "events", "'Event'"),
+        ("RoiResponseSeries", SIZES, {}, "events", "of its values are exactly zero"),
+        ("EventAmplitude", RELATIVE, {}, "dF/F", "cannot be negative"),
+        ("dff", RELATIVE, {}, "dF/F", "'dff'"),
+        ("dF_F0", RELATIVE, {}, "dF/F", "its name"),
+        ("deltaF/F".replace("/", "_over_"), RELATIVE, {}, "dF/F", "its name"),
+        ("RoiResponseSeries", LIGHT, {"kind": DfOverF}, "dF/F", "DfOverF container"),
+        ("RoiResponseSeries", LIGHT, {"unit": "dF/F"}, "dF/F", "its unit"),
+        ("RoiResponseSeries", RELATIVE, {"kind": Fluorescence}, "dF/F", "negative, which light cannot be"),
+        ("RoiResponseSeries", LIGHT, {"kind": Fluorescence}, "fluorescence", "no value is negative"),
+        ("Neuropil", LIGHT, {"kind": Fluorescence}, "fluorescence", "'Neuropil'"),
+        ("RoiResponseSeries", np.where(LIGHT > 320, -1.0, LIGHT), {"sentinel": -1.0}, "fluorescence", "no value"),
+    ],
+)
+def test_what_a_series_holds_is_said_with_the_reason(name, data, options, signal, reason):
+    found = held(name, data, **options)
+    assert found.signal == signal
+    assert reason in found.reason and "\n" not in found.reason
+
+
+def test_missing_values_and_conversion_are_heeded():
+    data = LIGHT.copy()
+    data[::3] = np.nan
+    assert held("RoiResponseSeries", data).signal == "fluorescence"
+    nwbfile = imaging_file(Imaged("RoiResponseSeries", LIGHT))
+    series = nwbfile.processing["ophys"]["RoiResponseSeries"]
+    series.fields["offset"] = -300.0
+    assert held_by(series, columns=[0], transposed=False).signal == "dF/F"
+
+
+def read(nwbfile, tmp_path, **options):
+    path = write(nwbfile, tmp_path / "file.nwb")
+    return read_nwb(path, ReadConfig(bin_width=0.05, cut=Window(start=0, stop=30), **options))
+
+
+def test_a_dataset_says_signal_reason_and_indicator(tmp_path):
+    ds = read(imaging_file(Imaged("Deconvolved", SIZES)), tmp_path)
+    assert ds.attrs["signal"] == "events" and ds.attrs["indicator"] == "GCaMP6f"
+    assert ds.attrs["signal_reason"].startswith("'processing/ophys/Deconvolved': its name says")
+    json.dumps(ds.attrs)
+
+
+def test_planes_taken_in_turn_are_merged_each_sample_in_its_own_bin(tmp_path):
+    """Two planes at 10 Hz, the second half a period later: 20 Hz bins alternate between them."""
+    other = SIZES[::-1].copy()
+    planes = Imaged("DeconvolvedA", SIZES), Imaged("DeconvolvedB", other, plane=1, start=0.05)
+    ds = read(imaging_file(*planes), tmp_path, series=("*/DeconvolvedA", "*/DeconvolvedB"))
+    observed, values = ds["observed"].values[0], ds["values"].values[0]
+    assert observed[::2, :3].all() and not observed[1::2, :3].any()
+    assert observed[1::2, 3:].all() and not observed[::2, 3:].any()
+    np.testing.assert_array_equal(values[::2, :3], SIZES[:300].astype(np.float32))
+    np.testing.assert_array_equal(values[1::2, 3:], other[:300].astype(np.float32))
+    assert ds.attrs["signal"] == "events" and ds.attrs["signal_reason"].count("its name says") == 2
+    assert len(set(ds["table"].values)) == 2
+
+
+def test_series_that_hold_different_things_have_no_one_signal(tmp_path):
+    planes = Imaged("Deconvolved", SIZES), Imaged("dff", RELATIVE, plane=1, start=0.05)
+    ds = read(imaging_file(*planes), tmp_path, series=("*/Deconvolved", "*/dff"))
+    assert "signal" not in ds.attrs and "signal_reason" not in ds.attrs
+
+
+def test_planes_with_offsets_of_their_own_rois_lie_where_the_scanner_was(tmp_path):
+    """Each plane has its own offsets, and each sample the fine bin of its own moment."""
+    planes = Imaged("DeconvolvedA", SIZES + 1), Imaged("DeconvolvedB", SIZES + 2, plane=1, start=0.05)
+    nwbfile = imaging_file(*planes)
+    segmentation = nwbfile.processing["ophys"]["ImageSegmentation"]
+    for name, offsets in (("Seg0", [0.0, 0.01, 0.02]), ("Seg1", [0.03, 0.02, 0.0])):
+        segmentation[name].add_column(name="sampling_time_offset", description="s", data=offsets)
+    path = write(nwbfile, tmp_path / "file.nwb")
+    config = ReadConfig(
+        bin_width=0.01,
+        cut=Window(start=0, stop=10),
+        series=("*/DeconvolvedA", "*/DeconvolvedB"),
+        rois=RoiConfig(offset="column"),
+    )
+    ds = read_nwb(path, config)
+    phases = [np.unique(np.flatnonzero(each) % 10).tolist() for each in ds["observed"].values[0].T]
+    assert phases == [[0], [1], [2], [8], [7], [5]]
+    np.testing.assert_allclose(ds["sampling_offset"].values, [0.0, 0.01, 0.02, 0.03, 0.02, 0.0])
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "signal"), [("RoiResponseSeries", "fluorescence"), ("Neuropil", "fluorescence"), ("Deconvolved", "events")]
+)
+def test_the_three_series_of_a_suite2p_session_are_told_apart(realdata, name, signal):
+    with NWBHDF5IO(realdata / "ophys" / "nwb_test.nwb", "r") as io:
+        series = io.read().processing["ophys"]["Fluorescence"][name]
+        assert held_by(series, columns=range(15), transposed=False).signal == signal

@@ -1,0 +1,106 @@
+"""One candidate is taken; several, or none that fits, are an error that says what to write."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from pynwb import TimeSeries
+
+from nwb_sbtt.errors import SelectionError
+from nwb_sbtt.io.read.selection import find_series, select
+from tests.io import nwbfiles
+
+
+@dataclass(frozen=True)
+class Series:
+    path: str
+    default: bool = True
+
+
+UNITS = Series("units")
+RAW = Series("acquisition/ElectricalSeries")
+LFP = Series("processing/ecephys/LFP/LFP")
+HAND = Series("processing/behavior/hand", default=False)
+
+
+def paths(*given, **patterns):
+    return [each.path for each in select(list(given), **patterns)]
+
+
+def test_the_only_candidate_is_taken_whatever_else_there_is():
+    assert paths(HAND, UNITS) == ["units"]
+
+
+def test_several_candidates_are_listed_as_they_are_to_be_written():
+    with pytest.raises(SelectionError) as caught:
+        paths(UNITS, LFP, HAND)
+    lines = str(caught.value).splitlines()
+    assert lines[1:] == ["  --series units", "  --series processing/ecephys/LFP/LFP"]
+
+
+def test_a_file_without_candidates_names_the_other_series():
+    with pytest.raises(SelectionError, match="--series processing/behavior/hand"):
+        paths(HAND)
+    with pytest.raises(SelectionError, match="no other series of numbers"):
+        paths()
+
+
+def test_exact_paths_and_globs_are_taken_in_their_order_and_once():
+    everything = (RAW, HAND, LFP, UNITS)
+    assert paths(*everything, patterns=["processing/behavior/hand"]) == ["processing/behavior/hand"]
+    assert paths(*everything, patterns=["/units"]) == ["units"]
+    assert paths(*everything, patterns=["processing/ecephys/*", "acq*"]) == [LFP.path, RAW.path]
+    assert paths(*everything, patterns=["units", "u*"]) == ["units"]
+
+
+def test_a_glob_prefers_recordings_to_other_series():
+    assert paths(HAND, LFP, patterns=["processing/*"]) == [LFP.path]
+    assert paths(HAND, UNITS, patterns=["processing/*"]) == [HAND.path]
+
+
+def test_an_unknown_path_names_the_nearest():
+    with pytest.raises(SelectionError, match="did you mean 'processing/ecephys/LFP/LFP'"):
+        paths(UNITS, LFP, patterns=["processing/ecephys/LFP/lfp"])
+    with pytest.raises(SelectionError, match="did you mean 'acquisition/ElectricalSeries'"):
+        paths(UNITS, RAW, patterns=["ElectricalSeries"])
+    with pytest.raises(SelectionError, match="the file has 'units'"):
+        paths(UNITS, patterns=["zzz"])
+    with pytest.raises(SelectionError, match="names nothing"):
+        paths(UNITS, patterns=[])
+
+
+def test_series_are_found_wherever_they_lie():
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.1]])
+    nwbfiles.add_electrodes(nwbfile, 2)
+    nwbfiles.add_electrical(nwbfile, np.zeros((5, 2)), rate=1.0)
+    nwbfiles.add_electrical(nwbfile, np.zeros((5, 2)), rate=1.0, name="lfp", lfp=True)
+    nwbfiles.add_rois(nwbfile, np.zeros((5, 3)), rate=1.0)
+    nwbfiles.add_series(nwbfile, np.zeros(5), rate=1.0, module="behavior", name="eye")
+    nwbfiles.add_series(nwbfile, np.zeros((5, 4, 4)), rate=1.0, name="film")
+    nwbfile.add_stimulus(TimeSeries(name="light", data=np.zeros(5), unit="W", rate=1.0))
+    nwbfiles.add_series(nwbfile, np.array(["a"] * 5), rate=1.0, name="words")
+    found = find_series(nwbfile)
+    assert [(each.path, each.kind, each.default) for each in found] == [
+        ("acquisition/ElectricalSeries", "electrodes", True),
+        ("processing/behavior/eye", "series", False),
+        ("processing/ecephys/LFP/lfp", "electrodes", True),
+        ("processing/ophys/Fluorescence/RoiResponseSeries", "rois", True),
+        ("stimulus/presentation/light", "series", False),
+        ("units", "units", True),
+    ]
+
+
+def test_results_and_units_without_spikes_are_not_candidates():
+    from ndx_sbtt import LatentFactorSeries
+
+    nwbfile = nwbfiles.new_file()
+    nwbfile.add_unit_column("quality", "generated")
+    nwbfile.add_unit(quality="good")
+    nwbfile.create_processing_module(name="results", description="generated").add(
+        LatentFactorSeries(name="z", data=np.zeros((5, 2), dtype="f4"), unit="a.u.", rate=10.0, kind="factors")
+    )
+    assert [(each.path, each.default) for each in find_series(nwbfile)] == [
+        ("processing/results/z", False),
+        ("units", False),
+    ]

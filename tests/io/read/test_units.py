@@ -1,0 +1,246 @@
+"""Spikes are counted where their unit was watched, and nowhere else."""
+
+import h5py
+import numpy as np
+import pytest
+from pynwb.misc import Units
+
+from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.data.grid import Grid
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.io import spikes as spikes_reading
+from nwb_sbtt.io import units as unit_reading
+from nwb_sbtt.io.read.files import open_nwb
+from nwb_sbtt.io.read.spikes import LAST_SPIKE
+from nwb_sbtt.io.read.units import units_source
+from tests.io import nwbfiles
+
+GRID = Grid(np.array([0.0, 0.4]), 0.1, 10)
+
+
+def binned(spikes, *, config=None, invalid=None, grid=GRID, **given):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, spikes, **given)
+    if invalid is not None:
+        nwbfiles.add_invalid_times(nwbfile, invalid)
+    source = units_source(nwbfile, nwbfile.units, config or ReadConfig())
+    return source, source.bin(grid)
+
+
+def counted_slowly(spikes, grid, watched):
+    """Counts, share observed and mask, bin by bin in exact ticks of a millisecond."""
+    ticks_per_bin = round(grid.bin_width * 1000)
+    values = np.zeros((*grid.shape, len(spikes)))
+    share = np.zeros(values.shape)
+    for trial, start in enumerate(grid.starts):
+        for b in range(grid.n_bins):
+            first = round(start * 1000) + b * ticks_per_bin
+            ticks = np.arange(first, first + ticks_per_bin)
+            for unit, times in enumerate(spikes):
+                held = np.zeros(len(ticks), dtype=bool)
+                for on, off in watched[unit]:
+                    held |= (ticks >= round(on * 1000)) & (ticks < round(off * 1000))
+                share[trial, b, unit] = held.mean()
+                values[trial, b, unit] = np.isin(np.round(np.asarray(times) * 1000).astype(int), ticks[held]).sum()
+    return values, share
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_counts_and_exposure_equal_those_of_a_slow_count(seed):
+    random = np.random.default_rng(seed)
+    spikes = [np.sort(random.uniform(0, 2, 60)).round(3) for _ in range(4)]
+    watched = [random.choice(200, 4, replace=False).reshape(2, 2) / 100 for _ in range(4)]
+    watched = [np.sort(each, axis=1) for each in watched]
+    watched = [each[np.argsort(each[:, 0])] for each in watched]
+    grid = Grid(np.array([0.7, 0.0, 0.25]), 0.05, 11)
+    source, result = binned(spikes, obs_intervals=watched, grid=grid)
+    values, share = counted_slowly(spikes, grid, watched)
+    assert (result.observed == (share > 0)).all()
+    assert (result.values == values).all()
+    assert result.exposure[result.observed] == pytest.approx(share[share > 0], abs=1e-6)
+    assert source.channel_row.tolist() == [0, 1, 2, 3]
+
+
+def test_each_unit_has_its_own_intervals():
+    _, result = binned([[0.05, 0.55], [0.05, 0.55]], obs_intervals=[[[0.0, 0.3]], [[0.5, 2.0]]])
+    assert result.observed[0, :, 0].tolist() == [True] * 3 + [False] * 7
+    assert result.observed[0, :, 1].tolist() == [False] * 5 + [True] * 5
+    assert result.values.sum(axis=(1,))[0].tolist() == [1, 1]
+    assert result.exposure is None
+
+
+def test_spikes_outside_the_intervals_are_not_counted_but_noted():
+    _, result = binned([[0.05, 0.15, 0.2, 0.9]], obs_intervals=[[[0.0, 0.12], [0.18, 0.2]]])
+    assert result.values[0].sum() == 1
+    # The spike on the very end of an interval is none of those outside.
+    assert "2 spikes of 'units' lie outside" in result.notes[0]
+
+
+def test_invalid_times_are_taken_off_every_unit():
+    _, result = binned([[0.05, 0.12, 0.15], [0.12]], invalid=[[0.1, 0.14], [0.3, 0.6]])
+    assert result.values[0, :3, 0].tolist() == [1, 1, 0]
+    assert result.values[0].sum() == 2
+    assert result.exposure[0, :3, 0] == pytest.approx([1, 0.6, 1])
+    assert not result.observed[0, 3:6].any()
+    _, ignored = binned([[0.05, 0.12, 0.15], [0.12]], invalid=[[0.1, 0.6]], config=ReadConfig(invalid_times=False))
+    assert ignored.observed.all()
+    assert ignored.values[0].sum() == 4
+
+
+def test_intervals_can_be_ignored_and_a_unit_without_any_is_always_observed():
+    given = {"obs_intervals": [[[0.0, 0.2]], np.empty((0, 2))]}
+    _, everything = binned([[0.5], [0.5]], config=ReadConfig(observed="all"), **given)
+    assert everything.observed.all()
+    source, result = binned([[0.5], [0.5]], **given)
+    assert result.observed[0, :, 1].all()
+    assert not result.observed[0, 2:, 0].any()
+    assert "1 of 2 units of 'units' have no obs_intervals" in source.notes[0]
+
+
+def test_spike_times_that_are_not_numbers_are_left_out_and_noted():
+    _, result = binned([[0.05, np.nan, 0.15], [np.inf]])
+    assert result.values[0].sum() == 2
+    assert "2 spike times of 'units' are not finite" in result.notes[-1]
+
+
+def test_the_order_in_which_spikes_are_stored_does_not_matter():
+    spikes = np.random.default_rng(0).uniform(0, 1, 50)
+    assert (binned([np.sort(spikes)])[1].values == binned([spikes])[1].values).all()
+
+
+def test_long_trains_are_read_in_pieces(monkeypatch):
+    random = np.random.default_rng(1)
+    spikes = [np.sort(random.uniform(0, 2, n)).round(3) for n in (3, 0, 40, 7, 1, 25)]
+    whole = binned(spikes)[1].values
+    monkeypatch.setattr(spikes_reading, "BLOCK", 8)
+    assert (binned(spikes)[1].values == whole).all()
+    assert [int(each) for each in binned(spikes, grid=Grid(np.array([0.0]), 2.0, 1))[1].values[0, 0]] == [
+        3,
+        0,
+        40,
+        7,
+        1,
+        25,
+    ]
+
+
+@pytest.mark.parametrize("n_spikes", [127, 255, 256, 300, 70_000])
+def test_crowded_bins_are_counted_to_the_last_spike(n_spikes):
+    # More than a byte, and than two, can hold, in one unit of several.
+    spikes = [[0.05], np.full(n_spikes, 0.15), [0.15, 0.25]]
+    _, result = binned(spikes, grid=Grid(np.array([0.0]), 0.1, 3))
+    assert result.values[0].tolist() == [[1, 0, 0], [0, n_spikes, 1], [0, 0, 1]]
+
+
+def test_the_span_is_that_of_the_intervals_or_of_the_spikes():
+    assert binned([[0.5, 3.0]], obs_intervals=[[[0.0, 2.0]]])[0].span == (0.0, 2.0)
+    first, last = binned([[0.5, 3.0], []])[0].span
+    assert first == 0.5
+    assert 3.0 < last < 3.001
+
+
+@pytest.mark.parametrize("interval", [[np.nan, 1.0], [0.0, np.nan], [2.0, 1.0]])
+def test_intervals_without_bounds_are_refused(interval):
+    with pytest.raises(DataError, match=r"row 0 of the obs_intervals of 'units'.*observed='all'"):
+        binned([[0.5]], obs_intervals=[[interval]])
+    with pytest.raises(DataError, match=r"row 0 of invalid_times.*invalid_times=False"):
+        binned([[0.5]], invalid=[interval])
+
+
+def test_a_table_without_spikes_is_refused():
+    nwbfile = nwbfiles.new_file()
+    nwbfile.add_unit_column("quality", "generated")
+    nwbfile.add_unit(quality="good")
+    with pytest.raises(DataError, match="no column 'spike_times'"):
+        units_source(nwbfile, nwbfile.units, ReadConfig())
+    nwbfile = nwbfiles.new_file()
+    nwbfile.units = Units(name="units", description="generated")
+    with pytest.raises(DataError, match="no"):
+        units_source(nwbfile, nwbfile.units, ReadConfig())
+    with pytest.raises(DataError, match="no unit of 'units' has a spike"):
+        binned([[], []])
+
+
+def test_a_damaged_index_is_refused(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.1, 0.2], [0.3]])
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with h5py.File(path, "a") as file:
+        file["units/spike_times_index"][:] = [2, 9]
+    with open_nwb(path) as read, pytest.raises(DataError, match="index of the spike times of 'units' is damaged"):
+        units_source(read, read.units, ReadConfig())
+
+
+def test_intervals_without_an_index_are_refused_and_can_be_ignored(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.1, 0.2], [0.3]], obs_intervals=[[[0, 1]], [[0, 2]]])
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with h5py.File(path, "a") as file:
+        del file["units/obs_intervals_index"]
+    with open_nwb(path) as read:
+        with pytest.raises(DataError, match="no index of 2 units; pass observed='all'"):
+            units_source(read, read.units, ReadConfig())
+        assert units_source(read, read.units, ReadConfig(observed="all")).bin(GRID).observed.all()
+
+
+def test_columns_with_one_value_a_unit_come_along():
+    source, _ = binned([[0.1], [0.2]], columns={"quality": ["good", "mua"], "depth": [1.5, 2.5]}, ids=[7, 3])
+    assert source.channel_columns["quality"].tolist() == ["good", "mua"]
+    assert source.channel_columns["depth"].tolist() == [1.5, 2.5]
+    assert source.channel_id.tolist() == [7, 3]
+    assert "spike_times" not in source.channel_columns
+
+
+def test_what_lies_beyond_the_record_of_units_that_do_not_say_is_counted():
+    given = {"obs_intervals": [[[0.0, 0.5], [0.6, 1.1]], np.empty((0, 2))]}
+    _, result = binned([[0.5], [0.5]], **given)
+    # Windows of ten bins from 0 and from 0.4: one bin between the intervals lies in both, three after them in the second.
+    assert result.notes == (
+        "5 of 20 bins, in 2 of 2 windows, lie outside 2 intervals in which other units were observed, from 0 to 1.1 s; "
+        "1 of 2 units of 'units' have no obs_intervals and count as observed there",
+    )
+    _, result = binned([[0.25], [0.75]])
+    assert result.notes[0].startswith(
+        "10 of 20 bins, in 2 of 2 windows, lie outside the time from the first to the last"
+    )
+    assert "2 of 2 units of 'units' have no obs_intervals" in result.notes[0]
+    assert binned([[0.0], [1.4]])[1].notes == ()
+    assert binned([[0.25], [0.75]], config=ReadConfig(observed="all"))[1].notes == ()
+
+
+@pytest.mark.parametrize("keep", [[0, 1, 2, 3, 4, 5], [5], [0, 1, 4], [1, 3, 5]])
+def test_chosen_units_are_as_they_are_among_all(monkeypatch, keep):
+    random = np.random.default_rng(3)
+    spikes = [np.sort(random.uniform(0, 2, n)).round(3) for n in (30, 0, 40, 7, 50, 25)]
+    watched = [[[0, 1 + 0.11 * unit]] if unit % 2 else [[0.2, 2]] for unit in range(6)]
+    for block, group in ((1 << 18, 64), (16, 2)):
+        monkeypatch.setattr(spikes_reading, "BLOCK", block)
+        monkeypatch.setattr(unit_reading, "GROUP", group)
+        source, whole = binned(spikes, obs_intervals=watched, ids=list(range(10, 16)))
+        part = source.only(np.isin(np.arange(6), keep))
+        assert part.channel_id.tolist() == [10 + each for each in keep]
+        result = part.bin(GRID)
+        for name in ("values", "observed"):
+            assert (getattr(result, name) == getattr(whole, name)[:, :, keep]).all()
+        # Without an exposure every bin is whole.
+        exposure = np.ones(result.observed.shape) if result.exposure is None else result.exposure
+        assert (exposure == whole.exposure[:, :, keep]).all()
+
+
+def test_the_first_and_the_last_spike_are_found_wherever_they_are_stored(monkeypatch):
+    random = np.random.default_rng(5)
+    spikes = [random.uniform(3, 7, n) for n in (40, 0, 30)]
+    spikes[2][17], spikes[0][5], spikes[0][6], spikes[2][0] = 1.5, 8.5, np.nan, np.inf
+    for block in (7, 1 << 16):
+        monkeypatch.setattr(spikes_reading, "BLOCK", block)
+        assert binned(spikes)[0].span == (1.5, 8.5 + LAST_SPIKE)
+
+
+def test_a_mask_that_all_units_share_takes_the_memory_of_one():
+    random = np.random.default_rng(7)
+    spikes = [np.sort(random.uniform(0, 2, 60)).round(3) for _ in range(4)]
+    shared, own = [[[0.13, 0.61], [0.9, 1.4]]] * 4, [[[0.13, 0.61], [0.9, 1.4]]] * 3 + [[[0.0, 1.5]]]
+    together, apart = binned(spikes, obs_intervals=shared)[1], binned(spikes, obs_intervals=own)[1]
+    assert together.observed.strides[2] == together.exposure.strides[2] == 0
+    for name in ("values", "observed", "exposure"):
+        assert (getattr(together, name)[:, :, :3] == getattr(apart, name)[:, :, :3]).all()

@@ -1,0 +1,169 @@
+"""A write that is killed, or runs out of space, leaves what was there, and nothing half done under its name."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nwb_sbtt.errors import FileError
+from nwb_sbtt.io.write import packing, writer
+from nwb_sbtt.io.write.results import read_result
+from nwb_sbtt.io.write.staging import reserve, staged
+from nwb_sbtt.io.write.writer import write_nwb
+from tests.io import nwbfiles
+from tests.io.latents import assert_same, digest, latents_of
+
+UNITS = [("units", "units", [2, 0, 1])]
+WRITE = """
+import sys
+from pathlib import Path
+from nwb_sbtt.io.write.writer import write_nwb
+from tests.io.latents import latents_of
+source, target, append = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "append"
+latents = latents_of(source, [("units", "units", [2, 0, 1])], starts=[i * 100.0 for i in range(20)], n_bins=4000)
+print("ready", flush=True)
+write_nwb(latents, target, append=append)
+"""
+
+
+def _recording(folder):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.1, 0.2], [0.3], [0.4, 5.0]], ids=[11, 12, 7])
+    nwbfiles.add_series(nwbfile, np.random.default_rng(0).standard_normal((200_000, 4)), rate=1000.0)
+    return nwbfiles.write(nwbfile, folder / "recording.nwb")
+
+
+def _start(source, target, mode, **fields):
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    command = [sys.executable, "-W", "ignore", "-c", WRITE, str(source), str(target), mode]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **fields
+    )
+
+
+def _kill(process, after):
+    """Kill the process so many seconds after it starts writing."""
+    assert process.stdout.readline() == "ready\n", process.stderr.read()
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize("after", [0.05, 0.3, 0.6])
+def test_a_killed_write_leaves_no_file_of_that_name(tmp_path, after):
+    source, target = _recording(tmp_path), tmp_path / "r.nwb"
+    before = digest(source)
+    _kill(_start(source, target, "derive"), after)
+    assert digest(source) == before
+    if target.exists():
+        assert read_result(target).sizes["trial"] == 20
+    latents = latents_of(source, UNITS)
+    assert_same(latents, read_result(write_nwb(latents, target, overwrite=True)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.nwb", "recording.nwb"]
+
+
+@pytest.mark.parametrize("after", [0.1, 0.4, 0.8])
+def test_a_killed_append_to_the_recording_leaves_the_recording(tmp_path, after):
+    source = _recording(tmp_path)
+    before = digest(source)
+    _kill(_start(source, source, "append"), after)
+    if digest(source) != before:
+        assert read_result(source).sizes["trial"] == 20
+    write_nwb(latents_of(source, UNITS), source, append=True, name="again")
+    assert [path.name for path in tmp_path.iterdir()] == ["recording.nwb"]
+
+
+@pytest.mark.parametrize("mode", ["derive", "append"])
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, mode):
+    source, target = _recording(tmp_path), tmp_path / "r.nwb"
+    limit = 400_000 if mode == "derive" else source.stat().st_size + 200_000
+
+    def no_more_than_that():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    process = _start(source, target, mode, preexec_fn=no_more_than_that)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert errors.strip().splitlines()[-1].startswith("nwb_sbtt.errors.FileError: cannot write")
+    assert "File too large" in errors.strip().splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["recording.nwb"]
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_the_space_that_is_looked_for_is_enough_and_is_given_back(tmp_path, append, monkeypatch):
+    asked = []
+    for module in (packing, writer):
+        monkeypatch.setattr(
+            module, "reserve", lambda path, n_bytes: asked.append((path, n_bytes)) or reserve(path, n_bytes)
+        )
+    source = _recording(tmp_path)
+    latents = latents_of(source, UNITS, starts=np.arange(30) * 10.0, n_bins=900)
+    path = write_nwb(latents, tmp_path / "r.nwb", append=append)
+    added = path.stat().st_size - (source.stat().st_size if append else 0)
+    assert 0.5 * latents.nbytes < added < asked[0][1] - 2**20
+    assert asked[0][1] < 2 * latents.nbytes + 2**23
+
+
+def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = socket.gethostname()
+    names = {
+        "dead": f".r.nwb.partial-{host}-{dead.pid}-00000000.nwb",
+        "alive": f".r.nwb.partial-{host}-{os.getppid()}-00000000.nwb",
+        "elsewhere": f".r.nwb.partial-another-host-{dead.pid}-00000000.nwb",
+        "other target": f".q.nwb.partial-{host}-{dead.pid}-00000000.nwb",
+    }
+    for name in names.values():
+        (tmp_path / name).write_text("half")
+    with staged(tmp_path / "r.nwb", suffix=".nwb") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / "r.nwb").read_text() == "whole"
+    assert {path.name for path in tmp_path.iterdir()} == {"r.nwb", *names.values()} - {names["dead"]}
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("wrong")])
+def test_whatever_goes_wrong_leaves_what_was_there(tmp_path, error):
+    target = tmp_path / "r.nwb"
+    target.write_text("before")
+    with (
+        pytest.raises(FileError if isinstance(error, OSError) else type(error)) as raised,
+        staged(target, suffix=".nwb") as temporary,
+    ):
+        temporary.write_text("half")
+        raise error
+    if isinstance(error, OSError):
+        assert str(raised.value).endswith("No space left on device; nothing was left behind")
+    assert target.read_text() == "before"
+    target.chmod(0o640)
+    with staged(target, suffix=".nwb") as temporary:
+        temporary.write_text("after")
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("after", 0o640)
+    assert [path.name for path in tmp_path.iterdir()] == ["r.nwb"]
+
+
+def test_a_folder_is_replaced_by_a_folder(tmp_path):
+    target = tmp_path / "r.zarr"
+    for text in ("first", "second"):
+        with staged(target, suffix=".zarr") as temporary:
+            temporary.mkdir()
+            (temporary / "part").write_text(text)
+    assert (target / "part").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["r.zarr"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path):
+    source = _recording(tmp_path)
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    with pytest.raises(FileError, match="Permission denied"):
+        write_nwb(latents_of(source, UNITS), locked / "r.nwb")
