@@ -21,7 +21,7 @@ import os
 from pathlib import Path
 
 import nwb_sbtt as sb
-from nwb_sbtt.io.dandi.download import resolve
+from nwb_sbtt.io.dandi.downloads import resolve
 from nwb_sbtt.io.write.validation import validate
 
 folder = Path(os.environ.get("NWB_SBTT_TUTORIAL_DIR", "tutorial_02"))

@@ -59,7 +59,7 @@ def download(
 
     from nwb_sbtt.io.dandi.address import narrow, parse_address
     from nwb_sbtt.io.dandi.assets import find_assets
-    from nwb_sbtt.io.dandi.download import fetch_selection
+    from nwb_sbtt.io.dandi.downloads import fetch_selection
 
     meant = narrow(parse_address(address, instance=instance), version=version, path=asset, glob=glob)
     found = find_assets(meant)
@@ -115,7 +115,7 @@ def upload(
     It is validated first, and linked to the dandiset that the recording came from. The key comes from the environment or
     the keyring, as the dandi program's does.
     """
-    from nwb_sbtt.io.dandi.upload import upload as upload_file
+    from nwb_sbtt.io.dandi.uploads import upload as upload_file
 
     if not yes and not sys.stdin.isatty():
         raise ConfigError("nobody is there to be asked; pass --yes to write into the dandiset without a question")

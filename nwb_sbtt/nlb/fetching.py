@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nwb_sbtt.errors import ArchiveError
-from nwb_sbtt.io.dandi.download import download
+from nwb_sbtt.io.dandi.downloads import download
 from nwb_sbtt.nlb.definitions import Phase, definition
 
 FILES: dict[Phase, str] = {"val": "*desc-train*.nwb", "test": "*.nwb"}

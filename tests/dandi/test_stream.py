@@ -10,7 +10,7 @@ from pynwb import TimeSeries
 from nwb_sbtt import inspect, read_nwb, write_nwb
 from nwb_sbtt.errors import ArchiveError, ConfigError, FileError
 from nwb_sbtt.io.dandi import places, stream, transfer
-from nwb_sbtt.io.dandi.download import resolve
+from nwb_sbtt.io.dandi.downloads import resolve
 from nwb_sbtt.io.dandi.stream import RangeFile
 from tests.dandi.conftest import PATH, VERSION
 from tests.io.latents import latents_of

@@ -14,7 +14,7 @@ import pytest
 from nwb_sbtt.errors import ArchiveError, FileError
 from nwb_sbtt.io.dandi import download, fetching, transfer
 from nwb_sbtt.io.dandi.digests import digests_of
-from nwb_sbtt.io.dandi.download import resolve
+from nwb_sbtt.io.dandi.downloads import resolve
 from tests.dandi.archive import etag_of
 from tests.dandi.conftest import VERSION
 from tests.small import tree

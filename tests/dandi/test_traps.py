@@ -10,7 +10,7 @@ from dandi.exceptions import NotFoundError
 from nwb_sbtt.errors import ArchiveError
 from nwb_sbtt.io.dandi import download, upload
 from nwb_sbtt.io.dandi.cache import fetch_cached
-from nwb_sbtt.io.dandi.download import resolve
+from nwb_sbtt.io.dandi.downloads import resolve
 from tests.dandi.conftest import PATH, VERSION
 from tests.small import tree
 

@@ -10,7 +10,7 @@ import h5py
 
 from nwb_sbtt.io.dandi.address import Address, is_address
 from nwb_sbtt.io.dandi.cache import cached_file, fetch_cached
-from nwb_sbtt.io.dandi.download import resolve
+from nwb_sbtt.io.dandi.downloads import resolve
 from nwb_sbtt.io.dandi.transfer import Source
 
 SMALL, SHARE = 50_000_000, 0.1

@@ -29,7 +29,7 @@ def home(archive, monkeypatch):
 @pytest.fixture
 def unchecked(monkeypatch):
     """Validation takes seconds; two tests here and those of the round go through it."""
-    monkeypatch.setattr("nwb_sbtt.io.dandi.upload.validate", lambda path: [])
+    monkeypatch.setattr("nwb_sbtt.io.dandi.uploads.validate", lambda path: [])
 
 
 @pytest.fixture

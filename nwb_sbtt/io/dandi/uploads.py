@@ -15,7 +15,7 @@ from nwb_sbtt.io.dandi.address import DRAFT, Address, parse_address
 from nwb_sbtt.io.dandi.assets import Asset, find_assets
 from nwb_sbtt.io.dandi.client import NotThereError, ask, authenticate, connect, place
 from nwb_sbtt.io.dandi.digests import Digests, digests_of
-from nwb_sbtt.io.dandi.download import Existing
+from nwb_sbtt.io.dandi.downloads import Existing
 from nwb_sbtt.io.dandi.naming import Result, read_result_facts
 from nwb_sbtt.io.dandi.progress import shown
 from nwb_sbtt.io.write.validation import validate
