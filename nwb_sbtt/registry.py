@@ -1,0 +1,122 @@
+"""Things that can be added by name: by a decorator in Python, or by an entry point of another package."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+from nwb_sbtt.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Things of one kind by name: those of the package, those registered in this process, those of installed packages.
+
+    Nothing is imported before it is asked for. A name stands for one thing: a second one under the same name is an error.
+
+    Parameters
+    ----------
+    kind : str
+        What one of them is called in messages, such as "model".
+    group : str
+        Group of entry points that is searched, such as "nwb_sbtt.models".
+    builtin : mapping of name to "module:attribute"
+        Those of the package itself.
+
+    Examples
+    --------
+    >>> colours = Registry[str]("colour", "example.colours", {})
+    >>> colours.register("red", "#ff0000")
+    >>> colours["red"]
+    '#ff0000'
+    """
+
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, str]):
+        self.kind, self.group = kind, group
+        self._places: dict[str, str | EntryPoint] = dict(builtin)
+        self._things: dict[str, T] = {}
+        self._searched = False
+
+    def register(self, name: str, thing: T) -> None:
+        """Add one under a name.
+
+        Raises
+        ------
+        ConfigError
+            If another one has that name.
+        """
+        if self._things.get(name, thing) is not thing or (name in self._places and not self._is_at(name, thing)):
+            raise ConfigError(f"there is a {self.kind} {name!r} already; choose another name")
+        self._things[name] = thing
+
+    def decorator(self, name: str) -> Callable[[T], T]:
+        """Give a decorator that adds what it decorates under a name."""
+
+        def add(thing: T) -> T:
+            self.register(name, thing)
+            return thing
+
+        return add
+
+    def names(self) -> list[str]:
+        """Names of all, in the package's order and then alphabetically."""
+        self._search()
+        first = list(self._places)
+        return first + sorted(name for name in self._things if name not in self._places)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is one of that name."""
+        return name in self._things or name in self._places or name in self.names()
+
+    def __getitem__(self, name: str) -> T:
+        """Give the one of that name, imported now if it was not before.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, with the nearest name and all names; or if its package cannot be imported.
+        """
+        if name not in self:
+            near = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"there is no {self.kind} {name!r}; {hint}known are {', '.join(self.names())}")
+        if name not in self._things:
+            self._things[name] = self._load(name, self._places[name])
+        return self._things[name]
+
+    def _load(self, name: str, place: str | EntryPoint) -> T:
+        if isinstance(place, str):
+            module, _, attribute = place.partition(":")
+            builtin: T = getattr(import_module(module), attribute)
+            return builtin
+        try:
+            thing: T = place.load()
+        except (ImportError, AttributeError) as error:
+            package = place.dist.name if place.dist is not None else place.module
+            raise ConfigError(
+                f"the {self.kind} {name!r} of the package {package!r} cannot be imported: {error}; reinstall that package"
+            ) from error
+        return thing
+
+    def _search(self) -> None:
+        """Look for entry points, once: reading the metadata of all packages takes some milliseconds."""
+        if self._searched:
+            return
+        self._searched = True
+        for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
+            if point.name in self._places:
+                package = point.dist.name if point.dist is not None else point.module
+                raise ConfigError(
+                    f"the package {package!r} has a {self.kind} {point.name!r}, which is taken; uninstall it"
+                )
+            self._places[point.name] = point
+
+    def _is_at(self, name: str, thing: T) -> bool:
+        """Whether a thing is the one that a name stands for: a module that registers what an entry point names."""
+        place = self._places[name]
+        module, _, attribute = (place if isinstance(place, str) else place.value).partition(":")
+        return (getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)) == (module, attribute)
