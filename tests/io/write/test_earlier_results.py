@@ -1,0 +1,61 @@
+"""Result files that an earlier version wrote are read as that version read them."""
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nwb_sbtt.io.read.candidates import inspect
+from nwb_sbtt.io.write.results import read_model, read_result
+from tests.small import call
+
+FOLDER = Path(__file__).parent / "results_0.1.0"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+@pytest.fixture(params=NAMES)
+def result(request, tmp_path):
+    """Path of a result file, and what the version that wrote it read."""
+    path = tmp_path / f"{request.param}.nwb"
+    path.write_bytes(gzip.decompress((FOLDER / f"{request.param}.nwb.gz").read_bytes()))
+    return path, json.loads((FOLDER / f"{request.param}.json").read_text(encoding="utf-8"))
+
+
+def test_the_files_are_of_counts_fluorescence_and_events():
+    assert NAMES == ["counts_lfads_ensemble", "events_conv", "fluorescence_ladder"]
+
+
+def test_results_are_read_as_the_version_read_them_that_wrote_them(result):
+    path, expected = result
+    ds = read_result(path)
+    assert ds.attrs == expected["attrs"]
+    for part in ("coords", "data_vars"):
+        assert {name: described(variable) for name, variable in getattr(ds, part).items()} == expected[part]
+
+
+def test_the_record_of_the_model_is_read_as_it_was(result):
+    path, expected = result
+    assert read_model(path) == expected["model"]
+
+
+def test_their_series_are_still_told_from_recordings(result, monkeypatch, capsys):
+    path, _ = result
+    assert call(monkeypatch, "inspect", path) == 0
+    listing = capsys.readouterr().out
+    names = [candidate.path for candidate in inspect(path) if "_mean" in candidate.path or "_rates" in candidate.path]
+    inferred = [name for name in names if "_sd" not in name]
+    assert inferred
+    for name in inferred:
+        assert f"{name}: result of a model, not a recording" in listing
+
+
+def described(array):
+    values = np.ascontiguousarray(array.values)
+    short = {"values": values.tolist()} if values.size <= 12 else {}
+    digest = hashlib.sha256(values.tobytes()).hexdigest()
+    attrs = dict(array.variable.attrs)
+    dims, shape = list(array.dims), list(values.shape)
+    return {"dims": dims, "dtype": values.dtype.str, "shape": shape, "attrs": attrs, **short, "sha256": digest}
