@@ -24,7 +24,7 @@ from machine import canvas, options, report
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.dandi.archive import Archive
+from tests.support.dandi.archive import Archive
 
 PROGRAM = "from nwb_sbtt.cli.main import main; main()"
 PATH, VERSION = "sub-S1/sub-S1_ses-1_ecephys.nwb", "0.240301.0000"

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch
-from tests.batches import make_batch
+from tests.support.batches import make_batch
 
 rates = st.floats(0.0, 0.95)
 seeds = st.integers(0, 1000)

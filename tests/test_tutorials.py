@@ -7,7 +7,7 @@ from pathlib import Path
 from nwb_sbtt.fitting.fitted import load
 from nwb_sbtt.io.benchmark.tensorfile import read_tensors
 from nwb_sbtt.io.write.results import read_result
-from tests.dandi.archive import Archive
+from tests.support.dandi.archive import Archive
 
 TUTORIALS = Path(__file__).parents[1] / "tutorials"
 NLB = "sub-Jenkins_ses-small_desc-test_ecephys.nwb"

@@ -13,7 +13,7 @@
 # Without any network, serve a copy of the file from your own machine; in another terminal, give the lines that this prints,
 # the last of which runs this page:
 #
-#     python -m tests.dandi.archive sub-Jenkins_ses-small_desc-test_ecephys.nwb
+#     python -m tests.support.dandi.archive sub-Jenkins_ses-small_desc-test_ecephys.nwb
 
 # %%
 import json

@@ -2,7 +2,7 @@ import importlib
 
 import pytest
 
-from tests.benchmarks.scripts import BENCHMARKS
+from tests.support.scripts import BENCHMARKS
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The small versions of the benchmarks of accuracy: they run, and more training comes closer to the truth."""
 
-from tests.benchmarks.scripts import rows_of
+from tests.support.scripts import rows_of
 
 
 def test_time_to_quality_rises_with_time(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 import nwb_sbtt as sb
 from nwb_sbtt.data.schema import check_dataset
-from tests.benchmarks.scripts import rows_of
+from tests.support.scripts import rows_of
 
 
 @pytest.fixture

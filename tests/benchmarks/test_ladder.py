@@ -1,6 +1,6 @@
 """The small version of the ladder's benchmark."""
 
-from tests.benchmarks.scripts import rows_of
+from tests.support.scripts import rows_of
 
 
 def test_spikes_are_found_by_a_ladder_that_is_told_nothing(tmp_path):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.scripts import rows_of
+from tests.support.scripts import rows_of
 
 pytest.importorskip("oasis")
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.benchmarks.scripts import rows_of
+from tests.support.scripts import rows_of
 
 
 @pytest.fixture

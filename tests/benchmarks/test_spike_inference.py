@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.scripts import rows_of, run
+from tests.support.scripts import rows_of, run
 
 pytest.importorskip("oasis")
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.benchmarks.scripts import rows_of
+from tests.support.scripts import rows_of
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-from tests.benchmarks.scripts import rows_of
+from tests.support.scripts import rows_of
 
 
 def test_listing_a_file_takes_few_requests_and_few_of_its_bytes(tmp_path):

@@ -1,6 +1,6 @@
 """The small version of the benchmark of sub-frame timing."""
 
-from tests.benchmarks.scripts import rows_of
+from tests.support.scripts import rows_of
 
 
 def test_cells_with_their_own_moments_tell_more_than_with_that_of_their_frame(tmp_path):

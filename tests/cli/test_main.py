@@ -15,8 +15,8 @@ from nwb_sbtt.cli import pipeline
 from nwb_sbtt.io.read import candidates
 from nwb_sbtt.report import page
 from nwb_sbtt.train import checkpoint
-from tests.io import nwbfiles
-from tests.small import SMALL, TRIALS, call, process, recording, tree, without_figures
+from tests.support import nwbfiles
+from tests.support.commands import SMALL, TRIALS, call, process, recording, tree, without_figures
 
 SCRIPT = Path(sys.executable).with_name("nwb-sbtt")
 SIGNALS = [*SMALL[4:], "--series", "acquisition/*"]

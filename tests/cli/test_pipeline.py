@@ -12,8 +12,8 @@ from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.train.trackers import Silent
-from tests.io import nwbfiles
-from tests.small import SETTINGS, recording
+from tests.support import nwbfiles
+from tests.support.commands import SETTINGS, recording
 
 MODEL = {name.removeprefix("model."): value for name, value in SETTINGS.items() if name.startswith("model.")}
 READ = ReadConfig(series=("units",), cut=Trials(event="start_time", start=0, stop=1))

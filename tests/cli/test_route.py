@@ -15,10 +15,10 @@ from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.writer import write_nwb
 from nwb_sbtt.train.trackers import Silent
-from tests.io import nwbfiles
-from tests.io.nwbfiles import Imaged
-from tests.io.read.test_events import dff as relative
-from tests.io.read.test_events import light, write
+from tests.support import nwbfiles
+from tests.support.fluorescence import dff as relative
+from tests.support.fluorescence import light, write
+from tests.support.nwbfiles import Imaged
 
 SMALL = ConvConfig(width=8, read_in=4, layers=2, groups=2, reach=8, factors=3)
 

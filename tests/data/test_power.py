@@ -10,7 +10,7 @@ from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.power import power_saved
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import DataError
-from tests.data.test_bandwidth import SCHEMES, dataset
+from tests.support.limited import SCHEMES, dataset
 
 
 def masked(observed):

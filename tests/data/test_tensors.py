@@ -8,7 +8,7 @@ from nwb_sbtt.data import tensors
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.train.trackers import Silent
-from tests.batches import assert_same, to_dense
+from tests.support.batches import assert_same, to_dense
 
 
 def recording(n_channels: int, *, share: float, seed: int = 0, n_trials: int = 4) -> xr.Dataset:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from nwb_sbtt.evaluate.kalman import Course, Dynamics, learned_dynamics, smooth
+from tests.support.dynamics import joint
 
 D = 3
 
@@ -15,22 +16,6 @@ def made(seed: int = 0) -> Dynamics:
         rng.normal(size=D),
         start @ start.T + np.eye(D),
     )
-
-
-def joint(dynamics: Dynamics, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of all states of a trial before anything is seen."""
-    d, means, covariances = len(dynamics.start), [dynamics.start], [dynamics.start_noise]
-    for _ in range(n_bins - 1):
-        means.append(dynamics.transition @ means[-1])
-        covariances.append(dynamics.transition @ covariances[-1] @ dynamics.transition.T + dynamics.noise)
-    whole = np.empty((n_bins * d, n_bins * d))
-    for s in range(n_bins):
-        block = covariances[s]
-        for t in range(s, n_bins):
-            whole[t * d : (t + 1) * d, s * d : (s + 1) * d] = block
-            whole[s * d : (s + 1) * d, t * d : (t + 1) * d] = block.T
-            block = dynamics.transition @ block
-    return np.concatenate(means), whole
 
 
 @pytest.mark.parametrize("n_bins", [1, 2, 7])

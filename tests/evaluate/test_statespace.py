@@ -18,7 +18,7 @@ from nwb_sbtt.evaluate.statespace import (
     factor_analysis,
     linear_dynamics,
 )
-from tests.evaluate.test_kalman import joint
+from tests.support.dynamics import joint
 
 
 def turning(*, counts: bool, shape: tuple[int, int, int] = (60, 40, 16), seed: int = 0) -> tuple[Evidence, np.ndarray]:

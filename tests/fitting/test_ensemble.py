@@ -16,7 +16,7 @@ from nwb_sbtt.io.write.results import read_model, read_result
 from nwb_sbtt.io.write.writer import write_nwb
 from nwb_sbtt.train.checkpoint import BEST, LAST
 from nwb_sbtt.train.trackers import Lines, Silent
-from tests.fits import Stopping, population, settings
+from tests.support.fits import Stopping, population, settings
 
 
 def drawn(n, seed=0):

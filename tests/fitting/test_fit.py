@@ -11,7 +11,7 @@ from nwb_sbtt.fitting.fitted import load
 from nwb_sbtt.simulate.lorenz import lorenz
 from nwb_sbtt.train import loop
 from nwb_sbtt.train.trackers import Silent
-from tests.fits import MODEL, population, settings
+from tests.support.fits import MODEL, population, settings
 
 
 @pytest.fixture(scope="module")

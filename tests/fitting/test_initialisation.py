@@ -13,7 +13,7 @@ from nwb_sbtt.fitting.fitted import load
 from nwb_sbtt.fitting.initialisation import describe_start
 from nwb_sbtt.train.checkpoint import BEST, LAST
 from nwb_sbtt.train.trackers import Silent
-from tests.fits import MODEL, Stopping, population, settings
+from tests.support.fits import MODEL, Stopping, population, settings
 
 CHANNELS = ("read_in.values", "read_in.masks", "read_in.mean", "read_in.sd", "observation")
 """How the names of weights and statistics begin that belong to a session's channels."""

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.train import loop
 from nwb_sbtt.train.checkpoint import LAST
-from tests.small import SMALL, process, recording, tree, without_figures
+from tests.support.commands import SMALL, process, recording, tree, without_figures
 
 WORDS = [*SMALL, "--set", "train.epochs=4"]
 KEPT = [

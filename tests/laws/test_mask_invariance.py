@@ -10,7 +10,7 @@ from nwb_sbtt.config import LFADSConfig, SAEConfig
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.train.objective import Weights, objective
-from tests.batches import make_batch
+from tests.support.batches import make_batch
 
 MODELS = [
     SAEConfig(encoder=8, generator=8, factors=3),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nwb_sbtt import ReadConfig, Trials, Window, read_nwb
 from nwb_sbtt.data.schema import check_dataset
-from tests.io import nwbfiles
+from tests.support import nwbfiles
 
 LENGTH = 6.0
 seeds = st.integers(0, 2**31)

@@ -15,7 +15,7 @@ from nwb_sbtt.errors import DataError
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.train.objective import Weights, objective, validation_score
-from tests.batches import assert_same, make_masked_batch, to_dense
+from tests.support.batches import assert_same, make_masked_batch, to_dense
 
 seeds = st.integers(0, 1000)
 missing = st.sampled_from([0.0, 0.3, 0.8, 0.97, 1.0])

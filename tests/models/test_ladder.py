@@ -22,7 +22,7 @@ from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.nn.channels import blank_statistics
 from nwb_sbtt.simulate.calcium import LADDER, VALPACA, calcium
 from nwb_sbtt.train.trackers import Silent
-from tests.fits import Stopping
+from tests.support.fits import Stopping
 
 SMALL = {"read_in": 8, "width": 8, "layers": 2, "groups": 4, "reach": 16, "factors": 4}
 

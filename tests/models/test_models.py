@@ -8,7 +8,7 @@ from nwb_sbtt.config import ConvConfig, LFADSConfig, SAEConfig
 from nwb_sbtt.models import make_model
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import ReadIn, channel_statistics
-from tests.batches import make_batch
+from tests.support.batches import make_batch
 
 SMALL = {"read_in": 8, "encoder": 8, "initial_condition": 4, "controller": 5, "generator": 9, "factors": 3}
 CONV = ConvConfig(read_in=8, width=12, groups=4, layers=2, reach=5, factors=3, dropout=0.3, noise=0.2)

@@ -24,8 +24,6 @@ from nwb_sbtt.nn.channels import blank_statistics, channel_statistics
 from nwb_sbtt.nn.likelihoods.moments import Moments
 from nwb_sbtt.simulate.calcium import LADDER, calcium
 from nwb_sbtt.train.trackers import Silent
-from tests.io.read.test_events import dff as relative
-from tests.io.read.test_events import light, write
 
 SMALL = {
     **dict.fromkeys(("read_in", "encoder", "initial_condition", "generator"), 8),

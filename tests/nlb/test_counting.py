@@ -7,7 +7,7 @@ from nwb_sbtt.nlb.counting import Counter, ordered, session_length
 from nwb_sbtt.nlb.definitions import DEFINITIONS
 from nwb_sbtt.nlb.windows import place_windows
 from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate
-from tests.nlb.uneven import unevenly_observed
+from tests.support.uneven import unevenly_observed
 
 KINDS = ("mc_maze", "mc_rtt", "dmfc_rsg")
 

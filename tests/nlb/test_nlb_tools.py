@@ -10,7 +10,7 @@ import pytest
 from nwb_sbtt.nlb.counting import Counter, ordered
 from nwb_sbtt.nlb.preparation import prepare
 from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
-from tests.nlb.uneven import unevenly_observed
+from tests.support.uneven import unevenly_observed
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
 pytest.importorskip("nlb_tools.nwb_interface", reason="nlb_tools is not installed; it is no dependency")

@@ -14,7 +14,7 @@ from nwb_sbtt.nlb.scoring import evaluate
 from nwb_sbtt.nlb.submission import check_rates, expected_shapes, read_submission, write_submission
 from nwb_sbtt.nlb.windows import place_windows
 from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
-from tests.small import call
+from tests.support.commands import call
 
 KINDS = ("mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg")
 WIDTH = 0.02

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nwb_sbtt import batch as batch_module
 from nwb_sbtt.batch import to_sparse
 from nwb_sbtt.nn import entries
-from tests.batches import make_masked_batch
+from tests.support.batches import make_masked_batch
 
 examples = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 seeds = st.integers(0, 100)

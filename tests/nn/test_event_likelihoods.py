@@ -12,7 +12,7 @@ from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Gamma, ZeroInflatedGamma
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry
 from nwb_sbtt.nn.likelihoods.gamma import bounded
-from tests.batches import make_batch
+from tests.support.batches import make_batch
 
 SMALLEST = 0.3
 N_CHANNELS = 7

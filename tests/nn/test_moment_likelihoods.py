@@ -16,7 +16,7 @@ from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Edgeworth, GaussianMoments
 from nwb_sbtt.nn.likelihoods.edgeworth import FLOOR, MOST_SKEWED, bracket
 from nwb_sbtt.nn.likelihoods.moments import filtered
-from tests.batches import make_masked_batch
+from tests.support.batches import make_masked_batch
 
 BOTH = [GaussianMoments, Edgeworth]
 KEPT, GAIN, BASELINE, NOISE, FIRST, FIRST_SD = (

@@ -11,7 +11,7 @@ from nwb_sbtt.errors import MismatchError
 from nwb_sbtt.plot import figures
 from nwb_sbtt.plot.space import principal_components
 from nwb_sbtt.plot.style import UNOBSERVED
-from tests.report.fits import history, inferred, plain, scored, simulated
+from tests.support.estimates import history, inferred, plain, scored, simulated
 
 Draw = Callable[[xr.Dataset, xr.Dataset], Figure]
 DRAWINGS: dict[str, Draw] = {

@@ -8,7 +8,7 @@ import xarray as xr
 
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.report.page import write_report
-from tests.report.fits import history, inferred, plain, scored, simulated
+from tests.support.estimates import history, inferred, plain, scored, simulated
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 

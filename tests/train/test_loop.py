@@ -15,7 +15,7 @@ from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG, load
 from nwb_sbtt.train.loop import train
 from nwb_sbtt.train.trackers import Lines, Silent
-from tests.batches import make_batch
+from tests.support.batches import make_batch
 
 LFADS = LFADSConfig(read_in=6, encoder=6, initial_condition=4, controller=4, generator=6, factors=2)
 

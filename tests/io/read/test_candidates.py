@@ -7,7 +7,7 @@ import pytest
 
 from nwb_sbtt import inspect
 from nwb_sbtt.io.read import candidates
-from tests.io import nwbfiles
+from tests.support import nwbfiles
 
 
 def only(nwbfile, tmp_path, name="x.nwb"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io import clock as clocks
+from nwb_sbtt.io.read import clock as clocks
 from nwb_sbtt.io.read.clock import sample_clock
 
 

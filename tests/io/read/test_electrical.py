@@ -16,7 +16,7 @@ from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.electrical import electrical_source
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.reader import read_nwb
-from tests.io.nwbfiles import add_electrical, add_electrodes, add_invalid_times, new_file, write
+from tests.support.nwbfiles import add_electrical, add_electrodes, add_invalid_times, new_file, write
 
 USES = ("lfp", "power", "spikes")
 RATE = 2000.0

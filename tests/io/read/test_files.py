@@ -14,7 +14,7 @@ from pynwb import TimeSeries
 
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.io.read.files import open_nwb, sha256
-from tests.io import nwbfiles
+from tests.support import nwbfiles
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pynwb.ophys import DfOverF, Fluorescence, RoiResponseSeries
 from nwb_sbtt.config import ReadConfig, RoiConfig, Window
 from nwb_sbtt.io.read.fluorescence import held_by
 from nwb_sbtt.io.read.reader import read_nwb
-from tests.io.nwbfiles import Imaged, imaging_file, write
+from tests.support.nwbfiles import Imaged, imaging_file, write
 
 RNG = np.random.default_rng(0)
 LIGHT = RNG.normal(300, 20, (400, 3))

@@ -8,7 +8,7 @@ import xarray as xr
 
 from nwb_sbtt import ReadConfig, Window, read_nwb
 from nwb_sbtt.io.read import units
-from tests.io import nwbfiles
+from tests.support import nwbfiles
 
 
 @pytest.fixture(scope="module")

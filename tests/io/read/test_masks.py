@@ -14,7 +14,7 @@ from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.masks import stored_masks
 from nwb_sbtt.io.read.rois import roi_source
-from tests.io.nwbfiles import add_rois, add_units, new_file, write
+from tests.support.nwbfiles import add_rois, add_units, new_file, write
 
 
 def add_mask(nwbfile, data, table, *, rows=None, link=None, name="mask", where=None, **clock):

@@ -13,7 +13,7 @@ from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.read.files import sha256
-from tests.io import nwbfiles
+from tests.support import nwbfiles
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pynwb import TimeSeries
 
 from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.io.read.selection import find_series, select
-from tests.io import nwbfiles
+from tests.support import nwbfiles
 
 
 @dataclass(frozen=True)

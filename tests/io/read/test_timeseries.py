@@ -10,7 +10,7 @@ from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.timeseries import timeseries_source
-from tests.io import nwbfiles
+from tests.support import nwbfiles
 
 
 def source_of(data, *, config=None, invalid=None, **fields):

@@ -8,12 +8,12 @@ from pynwb.misc import Units
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io import spikes as spikes_reading
-from nwb_sbtt.io import units as unit_reading
+from nwb_sbtt.io.read import spikes as spikes_reading
+from nwb_sbtt.io.read import units as unit_reading
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.spikes import LAST_SPIKE
 from nwb_sbtt.io.read.units import units_source
-from tests.io import nwbfiles
+from tests.support import nwbfiles
 
 GRID = Grid(np.array([0.0, 0.4]), 0.1, 10)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.io.write.layout import check_latents, check_name, layers, series_name, table_suffixes
-from tests.io.latents import make_latents
+from tests.support.latents import make_latents
 
 STARTS = st.lists(st.integers(0, 30).map(lambda tenths: tenths / 10), min_size=1, max_size=12)
 

@@ -15,8 +15,8 @@ from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import FileError, SelectionError
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.writer import write_nwb
-from tests.io import nwbfiles
-from tests.io.latents import assert_same, latents_of, make_latents
+from tests.support import nwbfiles
+from tests.support.latents import assert_same, latents_of, make_latents
 
 UNITS = [("units", "units", [3, 0, 2])]
 ELECTRODES = [("electrodes", "acquisition/probe", [1, 4, 2])]

@@ -15,7 +15,7 @@ from nwb_sbtt.io.write.simulation import write_simulation
 from nwb_sbtt.simulate.files import simulate, simulate_lorenz
 from nwb_sbtt.simulate.lorenz import lorenz
 from nwb_sbtt.simulate.systems import Simulation
-from tests.io import nwbfiles
+from tests.support import nwbfiles
 
 WHOLE = Trials(event="start_time", start=0.0, stop=1.0)
 

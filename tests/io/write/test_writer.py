@@ -11,8 +11,8 @@ import nwb_sbtt
 from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.writer import write_nwb
-from tests.io import nwbfiles
-from tests.io.latents import MODEL, assert_same, digest, latents_of, make_latents
+from tests.support import nwbfiles
+from tests.support.latents import MODEL, assert_same, digest, latents_of, make_latents
 
 UNITS = [("units", "units", [2, 0, 1])]
 

@@ -7,7 +7,7 @@ import pytest
 
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.writer import write_nwb
-from tests.io.latents import assert_same, digest, latents_of
+from tests.support.latents import assert_same, digest, latents_of
 
 SEGMENTATION = "processing/ophys/ImageSegmentation/PlaneSegmentation"
 FLUORESCENCE = "processing/ophys/Fluorescence"

@@ -17,15 +17,15 @@ from nwb_sbtt.io.write import packing, writer
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.staging import reserve, staged
 from nwb_sbtt.io.write.writer import write_nwb
-from tests.io import nwbfiles
-from tests.io.latents import assert_same, digest, latents_of
+from tests.support import nwbfiles
+from tests.support.latents import assert_same, digest, latents_of
 
 UNITS = [("units", "units", [2, 0, 1])]
 WRITE = """
 import sys
 from pathlib import Path
 from nwb_sbtt.io.write.writer import write_nwb
-from tests.io.latents import latents_of
+from tests.support.latents import latents_of
 source, target, append = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "append"
 latents = latents_of(source, [("units", "units", [2, 0, 1])], starts=[i * 100.0 for i in range(20)], n_bins=4000)
 print("ready", flush=True)

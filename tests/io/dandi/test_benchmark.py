@@ -6,7 +6,7 @@ import pytest
 
 from nwb_sbtt.nlb.definitions import DEFINITIONS
 from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
-from tests.small import call, tree
+from tests.support.commands import call, tree
 
 NAME = "area2_bump"
 NUMBER, VERSION = DEFINITIONS[NAME].dandiset.split("/")

@@ -3,7 +3,7 @@ import pytest
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.io.dandi import download, targets
 from nwb_sbtt.io.dandi.targets import check_together, target_of
-from tests.small import tree
+from tests.support.commands import tree
 
 UNSAFE = [
     "../outside.nwb",

@@ -7,8 +7,8 @@ import pytest
 from nwb_sbtt import read_nwb
 from nwb_sbtt.errors import ArchiveError, ConfigError, FileError, SelectionError
 from nwb_sbtt.io.dandi import download
-from tests.dandi.conftest import PATH, VERSION
-from tests.small import call, tree
+from tests.support.commands import call, tree
+from tests.support.dandi import PATH, VERSION
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from dandi.dandiapi import DandiAPIClient
 
 from nwb_sbtt import FitConfig, Trials, fit, read_nwb, read_result, write_nwb
 from nwb_sbtt.config import SAEConfig, TrainConfig
-from tests.dandi.conftest import VERSION
-from tests.small import call
+from tests.support.commands import call
+from tests.support.dandi import VERSION
 
 NLB = "sub-Jenkins_ses-small_desc-test_ecephys.nwb"
 RESULT = "sub-Jenkins/sub-Jenkins_ses-small_desc-sbtt_ecephys.nwb"

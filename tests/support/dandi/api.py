@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
-from tests.dandi.serving import Answer, Request
-from tests.dandi.storage import XML, signed
+from tests.support.dandi.serving import Answer, Request
+from tests.support.dandi.storage import XML, signed
 
 if TYPE_CHECKING:
-    from tests.dandi.archive import Archive
+    from tests.support.dandi.archive import Archive
 
 NOT_FOUND = {"detail": "Not found."}
 

@@ -12,10 +12,10 @@ from nwb_sbtt.errors import ArchiveError, ConfigError, FileError
 from nwb_sbtt.io.dandi import places, stream, transfer
 from nwb_sbtt.io.dandi.downloads import resolve
 from nwb_sbtt.io.dandi.stream import RangeFile
-from tests.dandi.conftest import PATH, VERSION
-from tests.io.latents import latents_of
-from tests.io.nwbfiles import add_units, new_file, write
-from tests.small import call
+from tests.support.commands import call
+from tests.support.dandi import PATH, VERSION
+from tests.support.latents import latents_of
+from tests.support.nwbfiles import add_units, new_file, write
 
 ADDRESS = f"DANDI:000140/{PATH}"
 

@@ -10,8 +10,8 @@ from nwb_sbtt import inspect
 from nwb_sbtt.errors import ArchiveError, ConfigError
 from nwb_sbtt.io.dandi import download
 from nwb_sbtt.io.dandi.client import connect
-from tests.dandi.conftest import PATH
-from tests.small import call, tree
+from tests.support.commands import call, tree
+from tests.support.dandi import PATH
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from nwb_sbtt.errors import ArchiveError
 from nwb_sbtt.io.dandi import download, upload
 from nwb_sbtt.io.dandi.cache import fetch_cached
 from nwb_sbtt.io.dandi.downloads import resolve
-from tests.dandi.conftest import PATH, VERSION
-from tests.small import tree
+from tests.support.commands import tree
+from tests.support.dandi import PATH, VERSION
 
 
 @pytest.fixture

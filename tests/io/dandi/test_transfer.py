@@ -15,9 +15,9 @@ from nwb_sbtt.errors import ArchiveError, FileError
 from nwb_sbtt.io.dandi import download, fetching, transfer
 from nwb_sbtt.io.dandi.digests import digests_of
 from nwb_sbtt.io.dandi.downloads import resolve
-from tests.dandi.archive import etag_of
-from tests.dandi.conftest import VERSION
-from tests.small import tree
+from tests.support.commands import tree
+from tests.support.dandi import VERSION
+from tests.support.dandi.archive import etag_of
 
 PATH = "sub-S1/sub-S1_ecephys.nwb"
 ADDRESS = f"DANDI:000140/{PATH}"
@@ -153,7 +153,7 @@ def test_a_storage_that_refuses_is_one_line(archive, asset, tmp_path):
 
 
 def test_a_storage_that_knows_no_ranges_still_gives_the_file(archive, asset, tmp_path, monkeypatch):
-    from tests.dandi import storage
+    from tests.support.dandi import storage
 
     give = storage._give
     monkeypatch.setattr(storage, "_give", lambda archive, key, wanted: give(archive, key, None))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 if TYPE_CHECKING:
-    from tests.dandi.archive import Archive
+    from tests.support.dandi.archive import Archive
 
 BLOCK = 1 << 16
 
@@ -86,8 +86,8 @@ class Servers:
 
 
 def _server(archive: Archive, role: str) -> ThreadingHTTPServer:
-    from tests.dandi.api import answer_api
-    from tests.dandi.storage import answer_storage
+    from tests.support.dandi.api import answer_api
+    from tests.support.dandi.storage import answer_storage
 
     answer = answer_api if role == "api" else answer_storage
 

@@ -12,9 +12,9 @@ from dandi.dandiapi import DandiAPIClient
 from dandi.exceptions import NotFoundError
 from dandischema.digests.dandietag import PartGenerator
 
-from tests.dandi.archive import Archive, etag_of
+from tests.support.dandi.archive import Archive, etag_of
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "reference" / "dandi_rest_samples"
+SAMPLES = Path(__file__).parents[4] / "shared" / "reference" / "dandi_rest_samples"
 LABELS = sorted(path.stem.split("_", 1)[1] for path in SAMPLES.glob("*.json"))
 DRAFT = "/dandisets/000001/versions/draft/"
 FREE = {"instance_config", "services", "assetsSummary", "contributor", "citation", "metadata.about"}

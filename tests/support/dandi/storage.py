@@ -10,10 +10,10 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from tests.dandi.serving import Answer, Request
+from tests.support.dandi.serving import Answer, Request
 
 if TYPE_CHECKING:
-    from tests.dandi.archive import Archive
+    from tests.support.dandi.archive import Archive
 
 XML = '<?xml version="1.0" encoding="UTF-8"?>'
 

@@ -12,12 +12,9 @@ import pytest
 
 from nwb_sbtt.io.dandi import transfer
 from nwb_sbtt.io.write.writer import write_nwb
-from tests.dandi.archive import Archive
-from tests.io.latents import latents_of
-from tests.io.nwbfiles import add_trials, add_units, new_file, write
-
-PATH = "sub-S1/sub-S1_ses-session-1_ecephys.nwb"
-VERSION = "0.220113.0408"
+from tests.support.dandi.archive import Archive
+from tests.support.latents import latents_of
+from tests.support.nwbfiles import add_trials, add_units, new_file, write
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ from nwbinspector import available_checks
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.io.write.hints import OTHERWISE, REMEDIES, remedy_of_check, remedy_of_schema
 from nwb_sbtt.io.write.validation import validate
-from tests.dandi.conftest import PATH
-from tests.io.nwbfiles import new_file, write
-from tests.small import call
+from tests.support.commands import call
+from tests.support.dandi import PATH
+from tests.support.nwbfiles import new_file, write
 
 
 def test_every_check_that_is_run_has_something_to_do_about_it():

@@ -4,7 +4,7 @@ The API and the storage behind it are two servers, as they are in the world: the
 and expire. What goes wrong in the world can be ordered: `Archive.fail`, `cut`, `slow`, `expire_links`, and the content
 of a blob may be changed behind the archive's back. Every request is kept in `Archive.requests`.
 
-    python -m tests.dandi.archive FILE.nwb    # serves it as DANDI:000140/0.220113.0408, and says how to reach it
+    python -m tests.support.dandi.archive FILE.nwb    # serves it as DANDI:000140/0.220113.0408, and says how to reach it
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from dandischema.digests.dandietag import DandiETag, PartGenerator
 
-from tests.dandi.serving import Fault, Request, Servers
+from tests.support.dandi.serving import Fault, Request, Servers
 
 TOKEN = "5a0e6f2d1c7b4893a6f0e1d2c3b4a59687786950"
 PERSON = "Tests, DANDI-Cli"

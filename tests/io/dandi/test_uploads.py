@@ -11,9 +11,9 @@ from nwb_sbtt import write_nwb
 from nwb_sbtt.errors import ArchiveError, ConfigError, FileError, MismatchError, SbttError, SelectionError
 from nwb_sbtt.io.dandi import download, upload
 from nwb_sbtt.io.dandi.naming import Result, read_result_facts
-from tests.dandi.conftest import PATH, VERSION
-from tests.io.latents import latents_of
-from tests.small import call
+from tests.support.commands import call
+from tests.support.dandi import PATH, VERSION
+from tests.support.latents import latents_of
 
 NAME = "sub-S1/sub-S1_ses-session-1_desc-sbtt_ecephys.nwb"
 

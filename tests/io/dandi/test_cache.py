@@ -7,8 +7,8 @@ from nwb_sbtt.errors import ConfigError, FileError
 from nwb_sbtt.io.dandi.cache import cache_folder, cache_limit, clear_cache, fetch_cached, list_cache
 from nwb_sbtt.io.dandi.downloads import resolve
 from nwb_sbtt.io.dandi.places import local_file, locate, recorded_file
-from tests.dandi.conftest import VERSION
-from tests.small import call, tree
+from tests.support.commands import call, tree
+from tests.support.dandi import VERSION
 
 
 @pytest.fixture

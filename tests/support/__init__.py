@@ -1,0 +1,1 @@
+"""What several tests share: small files, data, fits, results and commands; no test is here."""
