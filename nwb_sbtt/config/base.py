@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nwb_sbtt.atomic import load_settings, save_settings
+from nwb_sbtt.config.describe import Unit, docstring
 from nwb_sbtt.config.messages import in_words
 from nwb_sbtt.errors import ConfigError
 
@@ -18,12 +19,23 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 NotNegativeInt = Annotated[int, Field(ge=0)]
+Seconds = Annotated[Positive, Unit("s")]
+Time = Annotated[Finite, Unit("s")]
+"""On the session clock or from an event; may be negative."""
 
 
 class Config(BaseModel):
-    """Base of all settings: frozen, and an unknown name is an error."""
+    """Base of all settings: frozen, and an unknown name is an error.
+
+    The docstring of each class gets a section of its settings, from the descriptions of its fields.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Write the fields into the docstring, where `help` shows them."""
+        cls.__doc__ = docstring(cls, cls.__dict__.get("__doc__"))
 
 
 C = TypeVar("C", bound=Config)

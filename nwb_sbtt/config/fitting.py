@@ -8,95 +8,174 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from nwb_sbtt.config.base import Config, Count, NotNegative, NotNegativeInt, Positive, Share
+from nwb_sbtt.config.describe import Unit
 from nwb_sbtt.config.models import ConvConfig, ModelConfig
 
 
 class MaskConfig(Config):
     """What the encoder may see and what is scored while fitting; see ``nwb_sbtt.masks``."""
 
-    coordinated_dropout: tuple[Share, Share] | None = None
-    """Lowest and highest share of the observed entries hidden from the encoder; drawn anew for each batch. None takes half;
-    for a convolutional model .7 to .9 where 64 trials train, or fewer, half where 1248 do, and in between what lies between."""
-    stretch: Count | None = None
-    """Bins of a channel that are hidden together. None takes single entries, and a second for a ladder and where moments follow
-    from rates: what is hidden of fluorescence shows in the samples after it."""
-    hidden: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of the observed entries of the validation trials kept from the encoder; models are compared on these."""
-    held_out_channels: Share = 0.0
-    """Share of the channels that are never shown to the encoder but scored in training (co-smoothing)."""
+    coordinated_dropout: tuple[Share, Share] | None = Field(
+        None,
+        description="Lowest and highest fraction of the observed entries that coordinated dropout hides from the encoder; "
+        "each batch draws a rate between the two. [0, 0] turns it off. Default: [0.5, 0.5]; for a convolutional model from "
+        "[0.7, 0.9] (up to 64 training trials) to [0.5, 0.5] (from 1,248).",
+    )
+    stretch: Annotated[Count, Unit("bins")] | None = Field(
+        None,
+        description="Number of consecutive bins of a channel that are hidden together. Default: 1, single entries; 1 s where "
+        "rates are inferred from fluorescence (ladder, gaussian_moments, edgeworth), because calcium decays slowly and the "
+        "samples after a hidden one would reveal it.",
+    )
+    hidden: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.2,
+        description="Fraction of the observed entries of the validation trials that is kept from the encoder (sample "
+        "validation). Checkpoints are compared by the loss on these entries.",
+    )
+    held_out_channels: Share = Field(
+        0.0,
+        description="Fraction of the channels that is never shown to the encoder but scored in training (co-smoothing). "
+        "Ignored where the data say which channels are held out.",
+    )
 
 
 class TrainConfig(Config):
     """Optimiser, schedules and when to stop."""
 
-    epochs: Count | None = None
-    """None takes as many as make 3000 optimiser steps, at most 1000; for a convolutional model 500 to 1850 steps,
-    for a ladder 500."""
-    batch_size: Count | None = None
-    """Trials; None takes a twentieth of the training trials, between 8 (convolutional: 16) and 64."""
-    learning_rate: Positive | None = None
-    """Peak of a one-cycle schedule: a linear rise over the first tenth of training, then half a cosine to zero. None takes
-    .008; for a convolutional model .002 to .004."""
-    weight_decay: NotNegative | None = None
-    """Of weights, not of offsets. None takes .0001; for a convolutional model 1 (few trials) to .0001."""
-    gradient_clip: Positive = 1.0
-    averaging: Share = 0.995
-    """Decay per step of the moving average of the weights, which is what is validated and kept."""
-    kl_weight: NotNegative = 0.1
-    """Weight of the KL divergence; 1 is the evidence lower bound at every missing fraction."""
-    l2_weight: NotNegative = 0.0
-    """Weight of the mean squared recurrent weight of generator and controller."""
-    ramp: Share = 0.2
-    """Share of training over which the KL and L2 weights rise linearly from zero."""
-    patience: Count | None = None
-    """Epochs without a better validation score after which training stops; None takes a third of them, 20 at least."""
-    minutes: Positive | None = None
-    """Stop after this many minutes."""
-    checkpoint_every: Count = 5
-    """Epochs between saved states; an interrupted run goes on from the last of them."""
-    seed: NotNegativeInt | None = None
-    """Of the first weights and of everything random in training; None takes the fit's seed."""
+    epochs: Count | None = Field(
+        None,
+        description="Most passes over the training trials. Default: as many as make 3,000 optimiser steps; for conv 500 (up to "
+        "64 training trials) to 1,850 steps (from 1,248), for ladder 500; never more than 1,000 passes.",
+    )
+    batch_size: Annotated[Count, Unit("trials")] | None = Field(
+        None,
+        description="Trials in an optimiser step. Default: a twentieth of the training trials of the largest session, at least "
+        "8 (16 for a convolutional model) and at most 64.",
+    )
+    learning_rate: Positive | None = Field(
+        None,
+        description="Highest learning rate of a one-cycle schedule: a linear rise over the first tenth of training, then half "
+        "a cosine to zero. Default: 0.008; for a convolutional model 0.002 (up to 64 training trials) to 0.004 (from 1,248).",
+    )
+    weight_decay: NotNegative | None = Field(
+        None,
+        description="Decoupled weight decay (AdamW) of weight matrices; biases do not decay. Default: 0.0001; for a "
+        "convolutional model 1 (up to 64 training trials) to 0.0001 (from 1,248).",
+    )
+    gradient_clip: Positive = Field(
+        1.0,
+        description="Largest norm of the gradient over all weights; a larger gradient is scaled down to it.",
+    )
+    averaging: Share = Field(
+        0.995,
+        description="Decay per optimiser step of the exponential moving average of the weights. The average is what is "
+        "validated and saved; 0 uses the weights themselves.",
+    )
+    kl_weight: NotNegative = Field(
+        0.1,
+        description="Weight of the KL divergence of posterior from prior, reached after the ramp. 1 gives the evidence lower "
+        "bound, whatever fraction of the entries is missing.",
+    )
+    l2_weight: NotNegative = Field(
+        0.0,
+        description="Weight of the mean squared recurrent weights of generator and controller (of the kernels, for a "
+        "convolutional model), reached after the ramp.",
+    )
+    ramp: Share = Field(
+        0.2,
+        description="Fraction of training over which the KL and L2 weights rise linearly from zero; 0 applies them in full "
+        "from the first step.",
+    )
+    patience: Annotated[Count, Unit("epochs")] | None = Field(
+        None,
+        description="Training stops after this many epochs without a better validation score. Default: a third of `epochs`, at "
+        "least 20.",
+    )
+    minutes: Annotated[Positive, Unit("min")] | None = Field(
+        None,
+        description="Training stops at the first end of an epoch after this time, counted across interruptions. Default: no "
+        "limit.",
+    )
+    checkpoint_every: Annotated[Count, Unit("epochs")] = Field(
+        5,
+        description="Epochs between saved training states; an interrupted fit resumes from the last of them.",
+    )
+    seed: NotNegativeInt | None = Field(
+        None,
+        description="Seed of the initial weights and of everything random in training. Default: the seed of the fit.",
+    )
 
 
 class InitConfig(Config):
-    """A finished fit whose weights another one starts from.
+    """A finished fit whose weights another fit starts from."""
 
-    ``channels`` says whether the data have the channels of that fit: "same" carries their read-in and read-out over, "new"
-    makes these afresh, and "auto" takes channels of the same ids for the same if they come from the same recording.
-    ``freeze`` says what is left as it is: "none"; "dynamics" (all but read-in and read-out); "generator" (with what turns its
-    state into factors); "decoder" (generator and read-out); "auto" is "dynamics" where channels are new, else "none".
-    """
-
-    run_dir: Path
-    channels: Literal["auto", "same", "new"] = "auto"
-    freeze: Literal["auto", "none", "dynamics", "generator", "decoder"] = "auto"
-    checkpoint_sha256: str | None = None
-    """Filled in by `fit`; where it is given, the weights must have it."""
+    run_dir: Path = Field(description="Run folder of the finished fit.")
+    channels: Literal["auto", "same", "new"] = Field(
+        "auto",
+        description="Whether the data have the channels of the initial fit. same: their read-in and read-out are carried over. "
+        "new: these are made afresh. auto: same for equal channel ids from the same recording.",
+    )
+    freeze: Literal["auto", "none", "dynamics", "generator", "decoder"] = Field(
+        "auto",
+        description="Weights that are not trained. dynamics: all but read-in and read-out. generator: the generator and its "
+        "map to factors. decoder: generator and read-out. auto: dynamics where channels are new, else none.",
+    )
+    checkpoint_sha256: str | None = Field(
+        None,
+        description="SHA-256 digest that the weights of the initial fit must have. Default: any; the fit records the digest "
+        "of the weights that it used.",
+    )
 
 
 class FitConfig(Config):
-    """All that a fit depends on, beside the data."""
+    """Everything that a fit depends on, beside the data."""
 
-    model: ModelConfig = ConvConfig()
-    likelihood: Literal["auto", "poisson", "gaussian", "gamma", "zig", "gaussian_moments", "edgeworth"] = "auto"
-    """Poisson for counts, gamma for positive signals, zig (zero-inflated gamma) for sizes of events, gaussian for all else;
-    gaussian_moments and edgeworth for fluorescence whose moments follow from rates of spikes, two of them or four."""
-    smallest_event: NotNegative | None = None
-    """Size that every event exceeds, under zig, in the data's unit; None takes the coordinate `smallest_event` of the data's
-    channels, and 0 where there is none."""
-    masks: MaskConfig = MaskConfig()
-    train: TrainConfig = TrainConfig()
-    valid: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the trials kept for validation, where the data carry no `split`."""
-    samples: Count = 32
-    """Posterior samples averaged by `infer`."""
-    seed: NotNegativeInt = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Count = 1
-    """CPU threads; on networks of this size a second one costs more than it gives."""
-    seeds: Count = 1
-    """Models that share data, split and hidden entries, differ in all that is random in training, and are averaged."""
-    init: InitConfig | None = None
+    model: ModelConfig = Field(
+        ConvConfig(),
+        description="Model and its settings, chosen by `model.name`.",
+    )
+    likelihood: Literal["auto", "poisson", "gaussian", "gamma", "zig", "gaussian_moments", "edgeworth"] = Field(
+        "auto",
+        description="Observation model. auto: poisson for counts, zig (zero-inflated gamma) for event sizes, gaussian for all "
+        "else. gamma: positive signals. gaussian_moments and edgeworth: fluorescence whose first two or four moments follow "
+        "from firing rates.",
+    )
+    smallest_event: NotNegative | None = Field(
+        None,
+        description="Size that every event exceeds under zig, in the unit of the data. Default: the coordinate "
+        "`smallest_event` of the channels; 0 where the data have none.",
+    )
+    masks: MaskConfig = Field(MaskConfig(), description="What the encoder may see and what is scored.")
+    train: TrainConfig = Field(TrainConfig(), description="Optimiser, schedules and when to stop.")
+    valid: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1,
+        description="Fraction of the trials kept for validation. Ignored where the data carry a `split`.",
+    )
+    samples: Count = Field(
+        32,
+        description="Posterior samples that inference averages; only lfads has a posterior to sample.",
+    )
+    seed: NotNegativeInt = Field(
+        0,
+        description="Seed of the split, of the hidden entries and, unless `train.seed` is set, of training.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="Device that trains and infers. auto: a GPU where torch finds one, else the CPU.",
+    )
+    threads: Count = Field(
+        1,
+        description="CPU threads of torch. Networks of this size rarely gain from a second one.",
+    )
+    seeds: Count = Field(
+        1,
+        description="Number of models in an ensemble. They share data, split and hidden entries, differ in all that is random "
+        "in training, and are averaged.",
+    )
+    init: InitConfig | None = Field(
+        None,
+        description="Finished fit whose weights this one starts from. Default: random weights.",
+    )
 
     @property
     def training_seed(self) -> int:

@@ -6,60 +6,93 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nwb_sbtt.config.base import Config, Count, NotNegative, NotNegativeInt, Positive, Share
+from nwb_sbtt.config.base import Config, Count, NotNegative, NotNegativeInt, Positive, Seconds, Share
+from nwb_sbtt.config.describe import Unit
+
+Smoothing = Annotated[
+    tuple[Positive, ...],
+    Unit("bins"),
+    Field(
+        min_length=1,
+        description="Standard deviations of the Gaussian kernels whose smoothed copies of the data the encoder gets beside the "
+        "data themselves.",
+    ),
+]
 
 
 class SAEConfig(Config):
     """Smallest sequential autoencoder: a bidirectional GRU, a GRU unrolled from its last states, a linear read-out."""
 
-    name: Literal["sae"] = "sae"
-    encoder: Count = 64
-    generator: Count = 64
-    factors: Count = 16
-    dropout: Share = 0.1
-    smoothing: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0, 8.0)
-    """Sds, in bins, of the Gaussians through which the encoder sees its input beside the input itself."""
+    name: Literal["sae"] = Field("sae", description="Chooses the sequential autoencoder.")
+    encoder: Count = Field(64, description="Units of the encoder in each direction, and features of the read-in.")
+    generator: Count = Field(64, description="Units of the generator.")
+    factors: Count = Field(16, description="Number of latent factors.")
+    dropout: Share = Field(0.1, description="Dropout of the encoder's input and states and of the generator's states.")
+    smoothing: Smoothing = (1.0, 2.0, 4.0, 8.0)
 
 
 class LFADSConfig(Config):
     """LFADS (Sussillo et al. 2016; Pandarinath et al. 2018; Keshtkaran et al. 2022)."""
 
-    name: Literal["lfads"] = "lfads"
-    read_in: Count = 32
-    encoder: Count = 64
-    initial_condition: Count = 64
-    controller: Count = 32
-    inputs: NotNegativeInt = 1
-    generator: Count = 64
-    factors: Count = 16
-    dropout: Share = 0.1
-    smoothing: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0, 8.0)
-    """Sds, in bins, of the Gaussians through which the encoder sees its input beside the input itself."""
-    ic_prior_sd: Positive = 0.316
-    input_prior: Literal["gaussian", "autoregressive"] = "autoregressive"
-    input_prior_tau: Positive = 10.0
-    """Bins."""
-    input_prior_sd: Positive = 0.316
-    state_limit: Positive = 5.0
+    name: Literal["lfads"] = Field("lfads", description="Chooses LFADS.")
+    read_in: Count = Field(32, description="Features that the read-in makes of the channels.")
+    encoder: Count = Field(
+        64, description="Units of the encoder, which serves initial condition and controller, per direction."
+    )
+    initial_condition: Count = Field(64, description="Dimensions of the latent initial condition.")
+    controller: Count = Field(32, description="Units of the controller.")
+    inputs: NotNegativeInt = Field(
+        1,
+        description="Number of inferred inputs of the generator; 0 leaves the controller out, and the dynamics are autonomous.",
+    )
+    generator: Count = Field(64, description="Units of the generator, which is a GRU.")
+    factors: Count = Field(16, description="Number of latent factors read out of the generator.")
+    dropout: Share = Field(
+        0.1, description="Dropout of the encoder's input and states and of the generator's states, drawn in every bin."
+    )
+    smoothing: Smoothing = (1.0, 2.0, 4.0, 8.0)
+    ic_prior_sd: Positive = Field(
+        0.316,
+        description="Standard deviation of the Gaussian prior of the initial condition; the prior's mean is learned.",
+    )
+    input_prior: Literal["gaussian", "autoregressive"] = Field(
+        "autoregressive",
+        description="Prior of the inferred inputs: independent in time, or a first-order autoregressive process.",
+    )
+    input_prior_tau: Annotated[Positive, Unit("bins")] = Field(
+        10.0, description="Initial time constant of the autoregressive prior, which is learned."
+    )
+    input_prior_sd: Positive = Field(
+        0.316, description="Initial standard deviation of the prior of the inputs, which is learned."
+    )
+    state_limit: Positive = Field(
+        5.0,
+        description="Largest magnitude of the generator's initial state. GRU states never leave the range of start and ±1, so "
+        "this bounds every later state too.",
+    )
 
 
 class ConvolutionConfig(Config):
     """Sizes of a convolutional model."""
 
-    read_in: Count = 32
-    width: Count = 64
-    layers: Count = 6
-    groups: Count = 16
-    """Kernels a layer; divides the width."""
-    reach: Count = 64
-    """Farthest lag of a kernel, in bins."""
-    factors: Count = 40
-    dropout: Share | None = None
-    """Of features of whole trials; None goes from .4 where 64 trials train, or fewer, to .1 where 1248 do."""
-    noise: NotNegative = 0.5
-    """Sd of the noise on the factors in training."""
-    smoothing: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 2.0, 4.0, 8.0)
-    """Sds, in bins, of the Gaussians through which the model sees its input beside the input itself."""
+    read_in: Count = Field(32, description="Features that the read-in makes of data and residuals.")
+    width: Count = Field(64, description="Features in each bin between read-in and read-out; a multiple of `groups`.")
+    layers: Count = Field(6, description="Layers; each refines the prediction of the one before.")
+    groups: Count = Field(
+        16, description="Kernels in a layer, each shared by width / groups features; divides `width`."
+    )
+    reach: Annotated[Count, Unit("bins")] = Field(
+        64, description="Longest lag of a kernel, backwards and forwards in time."
+    )
+    factors: Count = Field(40, description="Number of latent factors that each layer predicts.")
+    dropout: Share | None = Field(
+        None,
+        description="Feature dropout, the same for a whole trial. Default: 0.4 (up to 64 training trials) to 0.1 (from 1,248).",
+    )
+    noise: NotNegative = Field(
+        0.5, description="Standard deviation of the Gaussian noise that is added to the factors in training."
+    )
+    smoothing: Smoothing = (1.0, 2.0, 4.0, 8.0)
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
@@ -69,23 +102,31 @@ class ConvolutionConfig(Config):
 
 
 class ConvConfig(ConvolutionConfig):
-    """Gated long convolutions that read the data again after each guess; all bins at once."""
+    """Gated long convolutions over all bins at once; each layer sees the data minus the prediction of the layer before."""
 
-    name: Literal["conv"] = "conv"
+    name: Literal["conv"] = Field("conv", description="Chooses the convolutional model.")
 
 
 class LadderConfig(ConvolutionConfig):
-    """From fluorescence to spikes, and from spikes to rates and latents (Prince and Richards 2019), with a convolutional top.
+    """From fluorescence to spikes, and from spikes to rates and latents (Prince and Richards 2019).
 
-    ``indicator`` names the calcium indicator ("GCaMP6f", …) whose decay is the prior of each channel's and whose rise is taken;
-    None takes a wide prior and no rise. ``decay`` and ``rise`` [s] set the decay time instead of measuring it, and the
-    rise's; 0 is fluorescence in which a spike shows in full at the end of its bin.
+    The upper level is convolutional.
     """
 
-    name: Literal["ladder"] = "ladder"
-    indicator: str | None = None
-    decay: Positive | None = None
-    rise: NotNegative | None = None
+    name: Literal["ladder"] = Field("ladder", description="Chooses the ladder from fluorescence to spikes and rates.")
+    indicator: str | None = Field(
+        None,
+        description='Calcium indicator, such as "GCaMP6f": its decay time is the prior of each channel\'s, and its rise time '
+        "is used. Default: a wide prior and no rise.",
+    )
+    decay: Seconds | None = Field(
+        None, description="Decay time of the fluorescence after a spike. Default: measured in each channel."
+    )
+    rise: Annotated[NotNegative, Unit("s")] | None = Field(
+        None,
+        description="Rise time of the fluorescence after a spike. 0: a spike shows in full at the end of its bin. Default: "
+        "that of the indicator; 0 where none is named.",
+    )
 
 
 ModelConfig = Annotated[SAEConfig | LFADSConfig | ConvConfig | LadderConfig, Field(discriminator="name")]
