@@ -16,24 +16,24 @@ class MaskConfig(Config):
     """What the encoder may see and what is scored while fitting; see ``nwb_sbtt.masks``."""
 
     coordinated_dropout: tuple[Share, Share] | None = Field(
-        None,
+        default=None,
         description="Lowest and highest fraction of the observed entries that coordinated dropout hides from the encoder; "
         "each batch draws a rate between the two. [0, 0] turns it off. Default: [0.5, 0.5]; for a convolutional model from "
         "[0.7, 0.9] (up to 64 training trials) to [0.5, 0.5] (from 1,248).",
     )
     stretch: Annotated[Count, Unit("bins")] | None = Field(
-        None,
+        default=None,
         description="Number of consecutive bins of a channel that are hidden together. Default: 1, single entries; 1 s where "
         "rates are inferred from fluorescence (ladder, gaussian_moments, edgeworth), because calcium decays slowly and the "
         "samples after a hidden one would reveal it.",
     )
     hidden: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.2,
+        default=0.2,
         description="Fraction of the observed entries of the validation trials that is kept from the encoder (sample "
         "validation). Checkpoints are compared by the loss on these entries.",
     )
     held_out_channels: Share = Field(
-        0.0,
+        default=0.0,
         description="Fraction of the channels that is never shown to the encoder but scored in training (co-smoothing). "
         "Ignored where the data say which channels are held out.",
     )
@@ -43,65 +43,65 @@ class TrainConfig(Config):
     """Optimiser, schedules and when to stop."""
 
     epochs: Count | None = Field(
-        None,
+        default=None,
         description="Most passes over the training trials. Default: as many as make 3,000 optimiser steps; for conv 500 (up to "
         "64 training trials) to 1,850 steps (from 1,248), for ladder 500; never more than 1,000 passes.",
     )
     batch_size: Annotated[Count, Unit("trials")] | None = Field(
-        None,
+        default=None,
         description="Trials in an optimiser step. Default: a twentieth of the training trials of the largest session, at least "
         "8 (16 for a convolutional model) and at most 64.",
     )
     learning_rate: Positive | None = Field(
-        None,
+        default=None,
         description="Highest learning rate of a one-cycle schedule: a linear rise over the first tenth of training, then half "
         "a cosine to zero. Default: 0.008; for a convolutional model 0.002 (up to 64 training trials) to 0.004 (from 1,248).",
     )
     weight_decay: NotNegative | None = Field(
-        None,
+        default=None,
         description="Decoupled weight decay (AdamW) of weight matrices; biases do not decay. Default: 0.0001; for a "
         "convolutional model 1 (up to 64 training trials) to 0.0001 (from 1,248).",
     )
     gradient_clip: Positive = Field(
-        1.0,
+        default=1.0,
         description="Largest norm of the gradient over all weights; a larger gradient is scaled down to it.",
     )
     averaging: Share = Field(
-        0.995,
+        default=0.995,
         description="Decay per optimiser step of the exponential moving average of the weights. The average is what is "
         "validated and saved; 0 uses the weights themselves.",
     )
     kl_weight: NotNegative = Field(
-        0.1,
+        default=0.1,
         description="Weight of the KL divergence of posterior from prior, reached after the ramp. 1 gives the evidence lower "
         "bound, whatever fraction of the entries is missing.",
     )
     l2_weight: NotNegative = Field(
-        0.0,
+        default=0.0,
         description="Weight of the mean squared recurrent weights of generator and controller (of the kernels, for a "
         "convolutional model), reached after the ramp.",
     )
     ramp: Share = Field(
-        0.2,
+        default=0.2,
         description="Fraction of training over which the KL and L2 weights rise linearly from zero; 0 applies them in full "
         "from the first step.",
     )
     patience: Annotated[Count, Unit("epochs")] | None = Field(
-        None,
+        default=None,
         description="Training stops after this many epochs without a better validation score. Default: a third of `epochs`, at "
         "least 20.",
     )
     minutes: Annotated[Positive, Unit("min")] | None = Field(
-        None,
+        default=None,
         description="Training stops at the first end of an epoch after this time, counted across interruptions. Default: no "
         "limit.",
     )
     checkpoint_every: Annotated[Count, Unit("epochs")] = Field(
-        5,
+        default=5,
         description="Epochs between saved training states; an interrupted fit resumes from the last of them.",
     )
     seed: NotNegativeInt | None = Field(
-        None,
+        default=None,
         description="Seed of the initial weights and of everything random in training. Default: the seed of the fit.",
     )
 
@@ -111,17 +111,17 @@ class InitConfig(Config):
 
     run_dir: Path = Field(description="Run folder of the finished fit.")
     channels: Literal["auto", "same", "new"] = Field(
-        "auto",
+        default="auto",
         description="Whether the data have the channels of the initial fit. same: their read-in and read-out are carried over. "
         "new: these are made afresh. auto: same for equal channel ids from the same recording.",
     )
     freeze: Literal["auto", "none", "dynamics", "generator", "decoder"] = Field(
-        "auto",
+        default="auto",
         description="Weights that are not trained. dynamics: all but read-in and read-out. generator: the generator and its "
         "map to factors. decoder: generator and read-out. auto: dynamics where channels are new, else none.",
     )
     checkpoint_sha256: str | None = Field(
-        None,
+        default=None,
         description="SHA-256 digest that the weights of the initial fit must have. Default: any; the fit records the digest "
         "of the weights that it used.",
     )
@@ -131,49 +131,49 @@ class FitConfig(Config):
     """Everything that a fit depends on, beside the data."""
 
     model: ModelConfig = Field(
-        ConvConfig(),
+        default=ConvConfig(),
         description="Model and its settings, chosen by `model.name`.",
     )
     likelihood: Literal["auto", "poisson", "gaussian", "gamma", "zig", "gaussian_moments", "edgeworth"] = Field(
-        "auto",
+        default="auto",
         description="Observation model. auto: poisson for counts, zig (zero-inflated gamma) for event sizes, gaussian for all "
         "else. gamma: positive signals. gaussian_moments and edgeworth: fluorescence whose first two or four moments follow "
         "from firing rates.",
     )
     smallest_event: NotNegative | None = Field(
-        None,
+        default=None,
         description="Size that every event exceeds under zig, in the unit of the data. Default: the coordinate "
         "`smallest_event` of the channels; 0 where the data have none.",
     )
-    masks: MaskConfig = Field(MaskConfig(), description="What the encoder may see and what is scored.")
-    train: TrainConfig = Field(TrainConfig(), description="Optimiser, schedules and when to stop.")
+    masks: MaskConfig = Field(default=MaskConfig(), description="What the encoder may see and what is scored.")
+    train: TrainConfig = Field(default=TrainConfig(), description="Optimiser, schedules and when to stop.")
     valid: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.1,
+        default=0.1,
         description="Fraction of the trials kept for validation. Ignored where the data carry a `split`.",
     )
     samples: Count = Field(
-        32,
+        default=32,
         description="Posterior samples that inference averages; only lfads has a posterior to sample.",
     )
     seed: NotNegativeInt = Field(
-        0,
+        default=0,
         description="Seed of the split, of the hidden entries and, unless `train.seed` is set, of training.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto",
+        default="auto",
         description="Device that trains and infers. auto: a GPU where torch finds one, else the CPU.",
     )
     threads: Count = Field(
-        1,
+        default=1,
         description="CPU threads of torch. Networks of this size rarely gain from a second one.",
     )
     seeds: Count = Field(
-        1,
+        default=1,
         description="Number of models in an ensemble. They share data, split and hidden entries, differ in all that is random "
         "in training, and are averaged.",
     )
     init: InitConfig | None = Field(
-        None,
+        default=None,
         description="Finished fit whose weights this one starts from. Default: random weights.",
     )
 

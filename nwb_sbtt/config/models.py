@@ -23,50 +23,55 @@ Smoothing = Annotated[
 class SAEConfig(Config):
     """Smallest sequential autoencoder: a bidirectional GRU, a GRU unrolled from its last states, a linear read-out."""
 
-    name: Literal["sae"] = Field("sae", description="Chooses the sequential autoencoder.")
-    encoder: Count = Field(64, description="Units of the encoder in each direction, and features of the read-in.")
-    generator: Count = Field(64, description="Units of the generator.")
-    factors: Count = Field(16, description="Number of latent factors.")
-    dropout: Share = Field(0.1, description="Dropout of the encoder's input and states and of the generator's states.")
+    name: Literal["sae"] = Field(default="sae", description="Chooses the sequential autoencoder.")
+    encoder: Count = Field(
+        default=64, description="Units of the encoder in each direction, and features of the read-in."
+    )
+    generator: Count = Field(default=64, description="Units of the generator.")
+    factors: Count = Field(default=16, description="Number of latent factors.")
+    dropout: Share = Field(
+        default=0.1, description="Dropout of the encoder's input and states and of the generator's states."
+    )
     smoothing: Smoothing = (1.0, 2.0, 4.0, 8.0)
 
 
 class LFADSConfig(Config):
     """LFADS (Sussillo et al. 2016; Pandarinath et al. 2018; Keshtkaran et al. 2022)."""
 
-    name: Literal["lfads"] = Field("lfads", description="Chooses LFADS.")
-    read_in: Count = Field(32, description="Features that the read-in makes of the channels.")
+    name: Literal["lfads"] = Field(default="lfads", description="Chooses LFADS.")
+    read_in: Count = Field(default=32, description="Features that the read-in makes of the channels.")
     encoder: Count = Field(
-        64, description="Units of the encoder, which serves initial condition and controller, per direction."
+        default=64, description="Units of the encoder, which serves initial condition and controller, per direction."
     )
-    initial_condition: Count = Field(64, description="Dimensions of the latent initial condition.")
-    controller: Count = Field(32, description="Units of the controller.")
+    initial_condition: Count = Field(default=64, description="Dimensions of the latent initial condition.")
+    controller: Count = Field(default=32, description="Units of the controller.")
     inputs: NotNegativeInt = Field(
-        1,
+        default=1,
         description="Number of inferred inputs of the generator; 0 leaves the controller out, and the dynamics are autonomous.",
     )
-    generator: Count = Field(64, description="Units of the generator, which is a GRU.")
-    factors: Count = Field(16, description="Number of latent factors read out of the generator.")
+    generator: Count = Field(default=64, description="Units of the generator, which is a GRU.")
+    factors: Count = Field(default=16, description="Number of latent factors read out of the generator.")
     dropout: Share = Field(
-        0.1, description="Dropout of the encoder's input and states and of the generator's states, drawn in every bin."
+        default=0.1,
+        description="Dropout of the encoder's input and states and of the generator's states, drawn in every bin.",
     )
     smoothing: Smoothing = (1.0, 2.0, 4.0, 8.0)
     ic_prior_sd: Positive = Field(
-        0.316,
+        default=0.316,
         description="Standard deviation of the Gaussian prior of the initial condition; the prior's mean is learned.",
     )
     input_prior: Literal["gaussian", "autoregressive"] = Field(
-        "autoregressive",
+        default="autoregressive",
         description="Prior of the inferred inputs: independent in time, or a first-order autoregressive process.",
     )
     input_prior_tau: Annotated[Positive, Unit("bins")] = Field(
-        10.0, description="Initial time constant of the autoregressive prior, which is learned."
+        default=10.0, description="Initial time constant of the autoregressive prior, which is learned."
     )
     input_prior_sd: Positive = Field(
-        0.316, description="Initial standard deviation of the prior of the inputs, which is learned."
+        default=0.316, description="Initial standard deviation of the prior of the inputs, which is learned."
     )
     state_limit: Positive = Field(
-        5.0,
+        default=5.0,
         description="Largest magnitude of the generator's initial state. GRU states never leave the range of start and ±1, so "
         "this bounds every later state too.",
     )
@@ -75,22 +80,24 @@ class LFADSConfig(Config):
 class ConvolutionConfig(Config):
     """Sizes of a convolutional model."""
 
-    read_in: Count = Field(32, description="Features that the read-in makes of data and residuals.")
-    width: Count = Field(64, description="Features in each bin between read-in and read-out; a multiple of `groups`.")
-    layers: Count = Field(6, description="Layers; each refines the prediction of the one before.")
+    read_in: Count = Field(default=32, description="Features that the read-in makes of data and residuals.")
+    width: Count = Field(
+        default=64, description="Features in each bin between read-in and read-out; a multiple of `groups`."
+    )
+    layers: Count = Field(default=6, description="Layers; each refines the prediction of the one before.")
     groups: Count = Field(
-        16, description="Kernels in a layer, each shared by width / groups features; divides `width`."
+        default=16, description="Kernels in a layer, each shared by width / groups features; divides `width`."
     )
     reach: Annotated[Count, Unit("bins")] = Field(
-        64, description="Longest lag of a kernel, backwards and forwards in time."
+        default=64, description="Longest lag of a kernel, backwards and forwards in time."
     )
-    factors: Count = Field(40, description="Number of latent factors that each layer predicts.")
+    factors: Count = Field(default=40, description="Number of latent factors that each layer predicts.")
     dropout: Share | None = Field(
-        None,
+        default=None,
         description="Feature dropout, the same for a whole trial. Default: 0.4 (up to 64 training trials) to 0.1 (from 1,248).",
     )
     noise: NotNegative = Field(
-        0.5, description="Standard deviation of the Gaussian noise that is added to the factors in training."
+        default=0.5, description="Standard deviation of the Gaussian noise that is added to the factors in training."
     )
     smoothing: Smoothing = (1.0, 2.0, 4.0, 8.0)
 
@@ -104,7 +111,7 @@ class ConvolutionConfig(Config):
 class ConvConfig(ConvolutionConfig):
     """Gated long convolutions over all bins at once; each layer sees the data minus the prediction of the layer before."""
 
-    name: Literal["conv"] = Field("conv", description="Chooses the convolutional model.")
+    name: Literal["conv"] = Field(default="conv", description="Chooses the convolutional model.")
 
 
 class LadderConfig(ConvolutionConfig):
@@ -113,17 +120,19 @@ class LadderConfig(ConvolutionConfig):
     The upper level is convolutional.
     """
 
-    name: Literal["ladder"] = Field("ladder", description="Chooses the ladder from fluorescence to spikes and rates.")
+    name: Literal["ladder"] = Field(
+        default="ladder", description="Chooses the ladder from fluorescence to spikes and rates."
+    )
     indicator: str | None = Field(
-        None,
+        default=None,
         description='Calcium indicator, such as "GCaMP6f": its decay time is the prior of each channel\'s, and its rise time '
         "is used. Default: a wide prior and no rise.",
     )
     decay: Seconds | None = Field(
-        None, description="Decay time of the fluorescence after a spike. Default: measured in each channel."
+        default=None, description="Decay time of the fluorescence after a spike. Default: measured in each channel."
     )
     rise: Annotated[NotNegative, Unit("s")] | None = Field(
-        None,
+        default=None,
         description="Rise time of the fluorescence after a spike. 0: a spike shows in full at the end of its bin. Default: "
         "that of the indicator; 0 where none is named.",
     )
