@@ -42,11 +42,10 @@ _SUBMODULES = {
 
 __version__ = version("nwb_sbtt")
 __all__ = ["__version__", *_HOMES, *_SUBMODULES]
-__getattr__, _names = attach(__name__, _HOMES, _SUBMODULES)
 
 
 def __dir__() -> list[str]:
-    return ["__version__", *_names()]
+    return sorted(__all__)
 
 
 if TYPE_CHECKING:
@@ -73,3 +72,5 @@ if TYPE_CHECKING:
     from nwb_sbtt.io.read.reader import read_nwb as read_nwb
     from nwb_sbtt.io.write.results import read_result as read_result
     from nwb_sbtt.io.write.writer import write_nwb as write_nwb
+else:  # a checker that saw this would take every name, misspelt ones too
+    __getattr__, _ = attach(__name__, _HOMES, _SUBMODULES)

@@ -14,7 +14,8 @@ _HOMES = {
     "find_events": "events",
 }
 __all__ = [*_HOMES]
-__getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from nwb_sbtt.calcium.events import find_events as find_events
+else:
+    __getattr__, __dir__ = attach(__name__, _HOMES)

@@ -17,7 +17,6 @@ _HOMES = {
     "split_by_label": "conditions",
 }
 __all__ = [*_HOMES]
-__getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from nwb_sbtt.data.bandwidth import limit_bandwidth as limit_bandwidth
@@ -25,3 +24,5 @@ if TYPE_CHECKING:
     from nwb_sbtt.data.power import power_saved as power_saved
     from nwb_sbtt.data.schema import check_dataset as check_dataset
     from nwb_sbtt.data.trials import merge as merge
+else:
+    __getattr__, __dir__ = attach(__name__, _HOMES)

@@ -18,7 +18,6 @@ _HOMES = {
     "write_submission": "submission",
 }
 __all__ = [*_HOMES]
-__getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from nwb_sbtt.nlb.fetching import fetch_files as fetch_files
@@ -30,3 +29,5 @@ if TYPE_CHECKING:
     from nwb_sbtt.nlb.scoring import evaluate as evaluate
     from nwb_sbtt.nlb.submission import read_submission as read_submission
     from nwb_sbtt.nlb.submission import write_submission as write_submission
+else:
+    __getattr__, __dir__ = attach(__name__, _HOMES)

@@ -19,7 +19,6 @@ _HOMES = {
     "loss_curves": "figures",
 }
 __all__ = [*_HOMES]
-__getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from nwb_sbtt.plot.figures import channel_scores as channel_scores
@@ -29,3 +28,5 @@ if TYPE_CHECKING:
     from nwb_sbtt.plot.figures import inferred_inputs as inferred_inputs
     from nwb_sbtt.plot.figures import loss_curves as loss_curves
     from nwb_sbtt.plot.space import latent_space as latent_space
+else:
+    __getattr__, __dir__ = attach(__name__, _HOMES)

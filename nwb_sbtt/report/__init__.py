@@ -10,7 +10,8 @@ _HOMES = {
     "write_report": "page",
 }
 __all__ = [*_HOMES]
-__getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from nwb_sbtt.report.page import write_report as write_report
+else:
+    __getattr__, __dir__ = attach(__name__, _HOMES)

@@ -12,9 +12,10 @@ _HOMES = {
     "validate": ".write.validation",
 }
 __all__ = [*_HOMES]
-__getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from nwb_sbtt.io.dandi.downloads import download as download
     from nwb_sbtt.io.dandi.uploads import upload as upload
     from nwb_sbtt.io.write.validation import validate as validate
+else:
+    __getattr__, __dir__ = attach(__name__, _HOMES)
