@@ -1,18 +1,31 @@
-"""Small text files that are there whole or not at all, and folders."""
+"""Atomic writes: a temporary name, then a rename, so that a reader finds the old content or the new one, whole.
+
+Imports nothing of the package but `errors`.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
-import yaml
-
-from nwb_sbtt.errors import ConfigError, FileError
+from nwb_sbtt.errors import FileError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name beside it and rename it; a reader sees the old text or the new one.
+    """Write a text file atomically, replacing what is there.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder must exist.
+    text : str
+        Written as UTF-8.
 
     Raises
     ------
@@ -29,42 +42,162 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def made_folder(path: Path | str) -> Path:
-    """A folder that is there, made if it was not.
+@contextmanager
+def atomic_write(target: Path, *, suffix: str) -> Iterator[Path]:
+    """Yield a temporary path beside the target; rename it to the target on success, remove it on an error.
+
+    A process that is killed inside the block leaves the target as it was, and a hidden file that the next write to the
+    same target removes. An existing file at the target is replaced in one step; an existing folder (Zarr) in two.
+
+    Parameters
+    ----------
+    target : Path
+        Its folder must exist.
+    suffix : str
+        End of the temporary name, for programs that choose a format by it.
+
+    Yields
+    ------
+    Path
+        To be written by the block, as a file or a folder.
 
     Raises
     ------
     FileError
-        If it cannot be made.
+        If the folder is missing or not writable, or the system refuses to write: no space, no permission.
+
+    Examples
+    --------
+    >>> with atomic_write(Path("counts.csv"), suffix=".csv") as temporary:  # doctest: +SKIP
+    ...     temporary.write_text("unit,count\\n")
     """
-    place = Path(path)
+    if not target.parent.is_dir():
+        raise FileError(
+            f"cannot write {str(target)!r}: the folder {str(target.parent)!r} does not exist; create it first"
+        )
+    _remove_leftovers(target)
+    # In the target's own folder, hence on its file system, where a rename is one step.
+    temporary = target.with_name(f"{_prefix(target)}{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}{suffix}")
     try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {str(place)!r}: {error.strerror}; give another place") from None
-    return place
+        yield temporary
+        _sync(temporary)
+        _move(temporary, target)
+    except (OSError, RuntimeError) as error:
+        reason = _system_error(error)
+        if reason is None:
+            raise
+        raise FileError(f"cannot write {str(target)!r}: {reason}; nothing was left behind") from error
+    finally:
+        _remove(temporary)
 
 
-def load_settings(path: Path | str) -> dict[str, Any]:
-    """Read the names and values of a YAML file.
+def reserve_space(path: Path, n_bytes: int) -> None:
+    """Lengthen a file by so many bytes, or fail now.
+
+    HDF5 does not recover from a write that the system refuses: it fails again when the file is closed, and may take the
+    process down with it. So a full disk has to be noticed before HDF5 writes. Whoever writes the file afterwards cuts it
+    back to its true length.
+
+    Parameters
+    ----------
+    path : Path
+        Created if it does not exist.
+    n_bytes : int
 
     Raises
     ------
-    ConfigError
-        If the file is missing or is not YAML.
+    OSError
+        If there is no space, or the file would be longer than the system allows.
     """
-    path = Path(path)
+    with path.open("ab") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), file.tell(), n_bytes)
+        elif shutil.disk_usage(path.parent).free < n_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def make_folder(path: Path | str) -> Path:
+    """Create a folder and those above it, where they do not exist.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    FileError
+        If it cannot be created.
+    """
+    folder = Path(path)
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot read the settings file {str(path)!r}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{str(path)!r} is not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(settings, dict | None):
-        raise ConfigError(f"{str(path)!r} should hold `name: value` lines, not a {type(settings).__name__}")
-    return settings or {}
+        raise FileError(f"cannot make the folder {str(folder)!r}: {error.strerror}; choose another path") from None
+    return folder
 
 
-def save_settings(settings: dict[str, Any], path: Path | str) -> None:
-    """Write names and values as YAML; `load_settings` gives them back."""
-    write_text(Path(path), yaml.safe_dump(settings, sort_keys=False))
+def _prefix(target: Path) -> str:
+    return f".{target.name}.partial-"
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove temporary files of the same target whose processes, on this machine, have ended."""
+    prefix = f"{_prefix(target)}{socket.gethostname()}-"
+    for leftover in target.parent.iterdir():
+        if leftover.name.startswith(prefix):
+            pid = leftover.name.removeprefix(prefix).split("-")[0]
+            if pid.isdigit() and not _is_alive(int(pid)):
+                _remove(leftover)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _move(temporary: Path, target: Path) -> None:
+    if not target.is_dir():
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+        return
+    aside = temporary.with_name(f"{temporary.name}-old")
+    target.replace(aside)
+    temporary.replace(target)
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _system_error(error: OSError | RuntimeError) -> str | None:
+    """What the system said, which HDF5 repeats in its text only; None where it was not the system."""
+    _, _, rest = str(error).partition("errno = ")
+    digits = rest.split(",")[0]
+    if digits.isdigit():
+        return os.strerror(int(digits))
+    return (error.strerror or str(error)) if isinstance(error, OSError) else None

@@ -294,8 +294,8 @@ def _settings(
     path: Path | None, first: dict[str, Any], shortcuts: dict[str, Any], assignments: list[str]
 ) -> tuple[ReadConfig, FitConfig]:
     """Those of the fit started from, then the file, options and --set; names that begin with `read.` are the reader's."""
-    from nwb_sbtt.atomic import load_settings
     from nwb_sbtt.config import FitConfig, ReadConfig, build, override
+    from nwb_sbtt.config.base import load_settings
 
     settings = {**first, **(load_settings(path) if path else {})}
     for name, value in shortcuts.items():

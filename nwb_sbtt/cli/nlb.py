@@ -129,8 +129,8 @@ def fit(
     the training trials; the evaluated trials are not looked at before the model is done, and targets never. Settings are taken
     in this order, the later in place of the earlier: the preset (nlb presets lists them), --config, the options here, --set.
     """
-    from nwb_sbtt.atomic import load_settings
     from nwb_sbtt.config import override
+    from nwb_sbtt.config.base import load_settings
     from nwb_sbtt.nlb.modelling import predict, save_rates
     from nwb_sbtt.nlb.preparation import load_prepared
     from nwb_sbtt.nlb.presets import starting_config

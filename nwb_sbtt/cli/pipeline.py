@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from nwb_sbtt.atomic import made_folder, write_text
+from nwb_sbtt.atomic import make_folder, write_text
 from nwb_sbtt.cli.route import route
 from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, build
 from nwb_sbtt.errors import FileError, MismatchError, SelectionError
@@ -174,7 +174,7 @@ def demo(folder: Path, *, overwrite: bool = False, say: Say = print) -> dict[str
                 f"{str(folder)!r} is not empty; name another folder, or pass --overwrite to redo the demo there"
             )
         shutil.rmtree(folder)
-    made_folder(folder)
+    make_folder(folder)
     source, out = folder / "lorenz.nwb", folder / "latents.nwb"
     say("1. simulate: 29 neurons driven by a Lorenz system, 10 of them observed in each 20 ms bin")
     simulate_lorenz(source, observed_per_bin=10, seed=0)

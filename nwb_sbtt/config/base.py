@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nwb_sbtt.atomic import load_settings, save_settings
+from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config.describe import Unit, docstring
 from nwb_sbtt.config.messages import in_words
 from nwb_sbtt.errors import ConfigError
@@ -102,3 +102,49 @@ def override(config: C, assignments: list[str]) -> C:
             place.clear()
         place[last] = chosen
     return build(type(config), settings)
+
+
+def load_settings(path: Path | str) -> dict[str, Any]:
+    """Read the names and values of a YAML file, unchecked.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    dict
+        Empty where the file is.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or is not YAML.
+    """
+    path = Path(path)
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the settings file {str(path)!r}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{str(path)!r} is not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict | None):
+        raise ConfigError(f"{str(path)!r} should hold `name: value` lines, not a {type(settings).__name__}")
+    return settings or {}
+
+
+def save_settings(settings: dict[str, Any], path: Path | str) -> None:
+    """Write names and values as YAML, atomically; `load_settings` reads them back.
+
+    Parameters
+    ----------
+    settings : dict
+        Plain values.
+    path : path
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    write_text(Path(path), yaml.safe_dump(settings, sort_keys=False))

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nwb_sbtt.atomic import load_settings, save_settings, write_text
+from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config import FitConfig, build
+from nwb_sbtt.config.base import load_settings, save_settings
 from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_sbtt.atomic import made_folder
+from nwb_sbtt.atomic import make_folder
 from nwb_sbtt.errors import ConfigError, DataError, FileError
 from nwb_sbtt.io.benchmark.recordings import Recorded, read_recorded
 from nwb_sbtt.io.benchmark.tensorfile import read_about, read_tensors, write_tensors
@@ -144,7 +144,7 @@ def save_prepared(prepared: Prepared, folder: Path | str, *, overwrite: bool = F
     FileError
         If a file exists and may not be replaced, or cannot be written.
     """
-    place = made_folder(folder)
+    place = make_folder(folder)
     stem = f"{prepared.group}.{prepared.phase}"
     paths = [
         write_tensors(place / f"{stem}.inputs.h5", {"": prepared.inputs}, about=prepared.about, overwrite=overwrite)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_sbtt.atomic import made_folder
+from nwb_sbtt.atomic import make_folder
 from nwb_sbtt.data.observed import Intervals, select_inside, union
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.io.benchmark.recordings import Recorded, Samples, write_recorded
@@ -104,7 +104,7 @@ def write_simulated(
         If a file exists and may not be replaced, or cannot be written.
     """
     text = f"Simulation in the shape of {name} of the Neural Latents Benchmark."
-    place = made_folder(folder)
+    place = make_folder(folder)
     stem = f"sub-simulated_ses-{name.replace('_', '-')}"
     return (
         write_recorded(

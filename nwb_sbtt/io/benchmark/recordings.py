@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pynwb import NWBFile, TimeSeries
 from pynwb.file import Subject
 
+from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.data.observed import Intervals
 from nwb_sbtt.errors import DataError, FileError, SelectionError
 from nwb_sbtt.io.dandi.places import local_file
@@ -24,7 +25,6 @@ from nwb_sbtt.io.read.spikes import spikes_by_unit, stored_spikes
 from nwb_sbtt.io.read.tables import plain_columns
 from nwb_sbtt.io.read.units import obs_intervals
 from nwb_sbtt.io.write.packing import pack_hdf5, save
-from nwb_sbtt.io.write.staging import staged
 
 HELD_OUT = "heldout"
 
@@ -119,7 +119,7 @@ def write_recorded(recorded: Recorded, path: Path | str, *, description: str, ov
         raise FileError(f"cannot write {target.name!r}: end the name in '.nwb'")
     if target.exists() and not overwrite:
         raise FileError(f"{str(target)!r} exists; give another path, or pass --overwrite to replace it")
-    with staged(target, suffix=".nwb") as temporary:
+    with atomic_write(target, suffix=".nwb") as temporary:
         save(_file(recorded, description), temporary)
         if problems := pynwb.validate(path=str(temporary)):
             raise FileError(f"the file would not be valid NWB, so it was not kept: {problems[0]}")

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_sbtt.atomic import atomic_write, reserve_space
 from nwb_sbtt.errors import FileError
-from nwb_sbtt.io.write.staging import reserve, staged
 
 Array = NDArray[Any]
 Ragged = Sequence[Array]
@@ -45,8 +45,10 @@ def write_tensors(
     target = Path(path).absolute()
     if target.exists() and not overwrite:
         raise FileError(f"{str(target)!r} exists; give another place, or pass --overwrite to replace it")
-    with staged(target, suffix=".h5") as temporary:
-        reserve(temporary, SMALLEST + 2 * sum(_size(each) for group in groups.values() for each in group.values()))
+    with atomic_write(target, suffix=".h5") as temporary:
+        reserve_space(
+            temporary, SMALLEST + 2 * sum(_size(each) for group in groups.values() for each in group.values())
+        )
         with h5py.File(temporary, "w") as file:
             for name, group in groups.items():
                 place = file.require_group(name) if name else file

@@ -13,8 +13,8 @@ from hdmf.backends.hdf5 import H5DataIO
 from numpy.typing import NDArray
 from pynwb import NWBHDF5IO, NWBFile, get_manager
 
+from nwb_sbtt.atomic import reserve_space
 from nwb_sbtt.errors import FileError
-from nwb_sbtt.io.write.staging import reserve
 
 Pack: TypeAlias = Callable[[NDArray[Any]], Any]
 """Wraps an array to say how the file's backend is to store it."""
@@ -83,7 +83,7 @@ def save(nwbfile: NWBFile, path: Path) -> None:
         with ZarrIO(path=str(path), manager=get_manager(), mode="w", object_codec_class=numcodecs.JSON) as io:
             io.write(nwbfile)
     else:
-        reserve(path, size(nwbfile))
+        reserve_space(path, size(nwbfile))
         with NWBHDF5IO(path, mode="w") as io:
             io.write(nwbfile)
 

@@ -17,6 +17,7 @@ from pynwb.epoch import TimeIntervals
 from pynwb.file import Subject
 from pynwb.misc import Units
 
+from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.config import BandwidthConfig
 from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.schema import check_dataset
@@ -24,7 +25,6 @@ from nwb_sbtt.errors import DataError, FileError
 from nwb_sbtt.io.read.truth import CALCIUM, INPUTS, LATENTS, MODULE, RATES, SPIKES, bin_edges
 from nwb_sbtt.io.write.imaging import add_imaging
 from nwb_sbtt.io.write.packing import pack_hdf5, save
-from nwb_sbtt.io.write.staging import staged
 
 MARGIN = 1e-3
 """Share of a bin, at either end, in which no spike is placed."""
@@ -135,7 +135,7 @@ def write_simulation(
     if observed_per_bin is not None:
         ds = _checked(limit_bandwidth(ds, BandwidthConfig(k=observed_per_bin, seed=seed)))
     nwbfile = _file(ds, np.random.default_rng(seed))
-    with staged(target, suffix=target.suffix) as temporary:
+    with atomic_write(target, suffix=target.suffix) as temporary:
         save(nwbfile, temporary)
         problems = pynwb.validate(path=str(temporary))
         if problems:

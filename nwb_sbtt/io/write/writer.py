@@ -17,6 +17,7 @@ import xarray as xr
 from hdmf.common import DynamicTable
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 
+from nwb_sbtt.atomic import atomic_write, reserve_space
 from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.io.dandi.places import local_file, recorded_file
@@ -26,7 +27,6 @@ from nwb_sbtt.io.write.packing import HDF5, ZARR, addition, is_zarr, save
 from nwb_sbtt.io.write.provenance import known_model, model_record, recorded_source, sources_table
 from nwb_sbtt.io.write.series import add_estimates, channel_rows, column_names
 from nwb_sbtt.io.write.session import TableCarrier, derived_file, find, lookup
-from nwb_sbtt.io.write.staging import reserve, staged
 
 _MODULES = {
     "units": ("ecephys", "Results from extracellular electrophysiology."),
@@ -97,7 +97,7 @@ def write_nwb(
     known_model(latents)
     latents = check_latents(_merged(latents))
     place = _Place(module or _MODULES[str(latents.attrs["kind"])][0], name, is_zarr(target))
-    with staged(target, suffix=target.suffix) as temporary:
+    with atomic_write(target, suffix=target.suffix) as temporary:
         if recording is None:
             _write_bare(latents, temporary, place)
         elif append:
@@ -208,7 +208,7 @@ def _write_appended(latents: xr.Dataset, path: Path, place: _Place, recording: P
         _check_free(nwb, place)
         sources = _sources(latents, nwb, recording)
     shutil.copyfile(recording, path)
-    reserve(path, addition(latents))
+    reserve_space(path, addition(latents))
     with NWBHDF5IO(path, mode="a") as io:
         nwb = io.read()
         if nwb.was_generated_by is None:

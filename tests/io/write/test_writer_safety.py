@@ -3,7 +3,6 @@
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nwb_sbtt.atomic import reserve_space
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.io.write import packing, writer
 from nwb_sbtt.io.write.results import read_result
-from nwb_sbtt.io.write.staging import reserve, staged
 from nwb_sbtt.io.write.writer import write_nwb
 from tests.support import nwbfiles
 from tests.support.latents import assert_same, digest, latents_of
@@ -102,7 +101,7 @@ def test_the_space_that_is_looked_for_is_enough_and_is_given_back(tmp_path, appe
     asked = []
     for module in (packing, writer):
         monkeypatch.setattr(
-            module, "reserve", lambda path, n_bytes: asked.append((path, n_bytes)) or reserve(path, n_bytes)
+            module, "reserve_space", lambda path, n_bytes: asked.append((path, n_bytes)) or reserve_space(path, n_bytes)
         )
     source = _recording(tmp_path)
     latents = latents_of(source, UNITS, starts=np.arange(30) * 10.0, n_bins=900)
@@ -110,54 +109,6 @@ def test_the_space_that_is_looked_for_is_enough_and_is_given_back(tmp_path, appe
     added = path.stat().st_size - (source.stat().st_size if append else 0)
     assert 0.5 * latents.nbytes < added < asked[0][1] - 2**20
     assert asked[0][1] < 2 * latents.nbytes + 2**23
-
-
-def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    host = socket.gethostname()
-    names = {
-        "dead": f".r.nwb.partial-{host}-{dead.pid}-00000000.nwb",
-        "alive": f".r.nwb.partial-{host}-{os.getppid()}-00000000.nwb",
-        "elsewhere": f".r.nwb.partial-another-host-{dead.pid}-00000000.nwb",
-        "other target": f".q.nwb.partial-{host}-{dead.pid}-00000000.nwb",
-    }
-    for name in names.values():
-        (tmp_path / name).write_text("half")
-    with staged(tmp_path / "r.nwb", suffix=".nwb") as temporary:
-        temporary.write_text("whole")
-    assert (tmp_path / "r.nwb").read_text() == "whole"
-    assert {path.name for path in tmp_path.iterdir()} == {"r.nwb", *names.values()} - {names["dead"]}
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("wrong")])
-def test_whatever_goes_wrong_leaves_what_was_there(tmp_path, error):
-    target = tmp_path / "r.nwb"
-    target.write_text("before")
-    with (
-        pytest.raises(FileError if isinstance(error, OSError) else type(error)) as raised,
-        staged(target, suffix=".nwb") as temporary,
-    ):
-        temporary.write_text("half")
-        raise error
-    if isinstance(error, OSError):
-        assert str(raised.value).endswith("No space left on device; nothing was left behind")
-    assert target.read_text() == "before"
-    target.chmod(0o640)
-    with staged(target, suffix=".nwb") as temporary:
-        temporary.write_text("after")
-    assert (target.read_text(), target.stat().st_mode & 0o777) == ("after", 0o640)
-    assert [path.name for path in tmp_path.iterdir()] == ["r.nwb"]
-
-
-def test_a_folder_is_replaced_by_a_folder(tmp_path):
-    target = tmp_path / "r.zarr"
-    for text in ("first", "second"):
-        with staged(target, suffix=".zarr") as temporary:
-            temporary.mkdir()
-            (temporary / "part").write_text(text)
-    assert (target / "part").read_text() == "second"
-    assert [path.name for path in tmp_path.iterdir()] == ["r.zarr"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
