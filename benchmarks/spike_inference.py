@@ -30,7 +30,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import nwb_sbtt as sb
-from nwb_sbtt.calcium.kinetics import INDICATORS, indicator_of, response
+from nwb_sbtt.calcium.decay import response
+from nwb_sbtt.calcium.indicators import INDICATORS, indicator_of
 from nwb_sbtt.config import LadderConfig
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import FileError

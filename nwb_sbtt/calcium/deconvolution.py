@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
-from nwb_sbtt.calcium.kinetics import INDICATORS, UNKNOWN, Floats, Indicator, Kinetics, Runs, fit_kinetics, indicator_of
+from nwb_sbtt.calcium.decay import DecayFit, Floats, Runs, fit_decay
+from nwb_sbtt.calcium.indicators import INDICATORS, UNKNOWN, Indicator, indicator_of
 from nwb_sbtt.config import EventsConfig
 from nwb_sbtt.errors import ConfigError, DataError
 
@@ -37,7 +38,7 @@ class Deconvolved:
     calcium: Floats
     baseline: Floats
     known: NDArray[np.bool_]
-    kinetics: Kinetics
+    kinetics: DecayFit
 
     @property
     def smallest(self) -> float:
@@ -81,11 +82,11 @@ def deconvolve(
     rate = 1 / period
     floor = running_baseline(corrected, window=config.window * rate, smoothing=config.smoothing)
     trace = corrected - floor
-    kinetics = fit_kinetics(trace, runs, rate=rate, indicator=indicator, decay=config.decay)
+    kinetics = fit_decay(trace, runs, rate=rate, indicator=indicator, decay=config.decay)
     solver = _Solver(trace, runs, rate, kinetics)
     if config.threshold:
         offset = solver.penalised()[2]
-        calcium, sizes = solver.solve(offset, 0.0, config.threshold * kinetics.noise)
+        calcium, sizes = solver.solve(offset, 0.0, config.threshold * kinetics.noise_sd)
     else:
         calcium, sizes, offset = solver.penalised()
     known = np.ones(len(values), dtype=bool)
@@ -142,7 +143,7 @@ class _Solver:
     trace: Floats
     runs: Runs
     rate: float
-    kinetics: Kinetics
+    kinetics: DecayFit
 
     def solve(self, offset: float, penalty: float, smallest: float, *, every: int = 1) -> tuple[Floats, Floats]:
         """Calcium and events of the trace less an offset, at a penalty on their sum or a least size; NaN in runs left out."""
@@ -157,7 +158,7 @@ class _Solver:
                 tau_d=self.kinetics.decay,
                 tau_r=self.kinetics.rise,
                 framerate=self.rate,
-                sn=self.kinetics.noise,
+                sn=self.kinetics.noise_sd,
                 b=offset,
                 penalty=None,
                 lam=penalty,
@@ -168,10 +169,10 @@ class _Solver:
 
     def penalised(self) -> tuple[Floats, Floats, float]:
         """The sparsest calcium that leaves no more than the noise, and the offset at which it fits best."""
-        offset, allowed = 0.0, self.kinetics.noise**2
+        offset, allowed = 0.0, self.kinetics.noise_sd**2
         every = max(1, min(-(-len(self.trace) // SEARCHED), len(self.runs) // FEWEST_RUNS))
         for _ in range(BASELINES):
-            low, high, penalty = 0.0, np.inf, self.kinetics.noise
+            low, high, penalty = 0.0, np.inf, self.kinetics.noise_sd
             for _ in range(HALVINGS):
                 calcium, _ = self.solve(offset, penalty, 0.0, every=every)
                 left = float(np.nanmean((self.trace - offset - calcium) ** 2))
@@ -179,6 +180,6 @@ class _Solver:
                 penalty = 3 * penalty if np.isinf(high) else (low + high) / 2
             shift = float(np.nanmean(self.trace - offset - calcium))
             offset += shift
-            if abs(shift) < 1e-3 * self.kinetics.noise:
+            if abs(shift) < 1e-3 * self.kinetics.noise_sd:
                 break
         return *self.solve(offset, low, 0.0), offset

@@ -161,8 +161,8 @@ def _kinetics(found: list[Deconvolved | None], config: EventsConfig) -> dict[str
     coords = {
         "decay": of("decay"),
         "rise": of("rise"),
-        "noise": of("noise"),
-        "decay_log_sd": of("log_sd"),
+        "noise": of("noise_sd"),
+        "decay_log_sd": of("decay_log_sd"),
     }
     if config.threshold:
         coords["smallest_event"] = BELOW * np.array([0.0 if each is None else each.smallest for each in found])

@@ -1,4 +1,4 @@
-"""Samples of fluorescence in spikes, and the counts between them."""
+"""Samples of fluorescence in units of spikes, and the counts between them."""
 
 from __future__ import annotations
 
@@ -6,66 +6,19 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
+
+from nwb_sbtt.calcium.kinetics import Kinetics
 
 LEAST_VARIANCE = 1e-4
 """Of calcium, in squared spikes, added in each bin: keeps precisions finite where nothing is in doubt."""
 LEAST_RATE = 1e-8
-LEAST_RISE = 1e-3
-"""Bins."""
+"""Spikes a bin."""
+MAX_COUNT = 16
+"""Most spikes between two samples that are summed over."""
 NEGLIGIBLE = -60.0
-"""Logarithm of a count's weight beside the likeliest one's that is as good as none."""
-
-
-@dataclass(frozen=True)
-class Kinetics:
-    """How fluorescence follows spikes, for each channel: ``f = gain · (c − m) + baseline + noise``.
-
-    Each spike adds 1 to calcium c, which decays. What of it the indicator does not show yet, m, shrinks faster. So the
-    response to a spike, n bins later, is ``keptⁿ − late · laggingⁿ``, two exponentials. Without a rise, a spike is shown in
-    full by its own bin's sample. With one, samples are means over their bins, in which spikes fall anywhere, as those of a
-    microscope do: however fast the rise, half a spike is late.
-
-    Parameters
-    ----------
-    kept : Float[Tensor, "channel"]
-        Share of the calcium that is left after a bin, ``exp(−Δ / τ)``.
-    gain, baseline, noise : Float[Tensor, "channel"]
-        In the data's unit; `noise` is an sd.
-    first, first_sd : Float[Tensor, "channel"]
-        Calcium before the first bin of a trial, and its spread over trials, in spikes.
-    most : Int[Tensor, ""]
-        Spikes between two samples that are reckoned with, at most.
-    rise : Float[Tensor, "channel"]
-        Time constant of the rise in bins; 0 where spikes are shown at once.
-    """
-
-    kept: Float[Tensor, "channel"]
-    gain: Float[Tensor, "channel"]
-    baseline: Float[Tensor, "channel"]
-    noise: Float[Tensor, "channel"]
-    first: Float[Tensor, "channel"]
-    first_sd: Float[Tensor, "channel"]
-    most: Int[Tensor, ""]
-    rise: Float[Tensor, "channel"]
-
-    @property
-    def rises(self) -> bool:
-        """Whether any channel shows spikes later than at once."""
-        return bool((self.rise > 0).any())
-
-    @property
-    def lagging(self) -> Float[Tensor, "channel"]:
-        """Share of what is not shown yet that is not a bin later."""
-        return torch.where(self.rise > 0, (-1 / self.rise.clamp(min=LEAST_RISE)).exp(), 0.0)
-
-    @property
-    def late(self) -> Float[Tensor, "channel"]:
-        """Share of a spike that its own bin's sample does not show; with it all samples show in sum what they should."""
-        kept, rise = self.kept.double(), self.rise.double()
-        share = (1 - self.lagging) * (1 / (1 - kept) + 1 / kept.log() + rise)
-        return torch.where(self.rise > 0, share.clamp(0, 1), 0.0).to(self.kept.dtype)
+"""Logarithm of a count's weight, relative to the likeliest count's, below which it is treated as this."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +40,16 @@ class Rows:
     log_weight: Tensor
 
     @classmethod
-    def of(cls, fluorescence: Tensor, seen: Tensor, rate: Tensor, kinetics: Kinetics, *, shape: Tensor | None) -> Rows:
+    def of(
+        cls,
+        fluorescence: Tensor,
+        seen: Tensor,
+        rate: Tensor,
+        kinetics: Kinetics,
+        *,
+        shape: Tensor | None,
+        max_count: int = MAX_COUNT,
+    ) -> Rows:
         """Lay them out."""
         n_trials, n_bins, _ = fluorescence.shape
 
@@ -95,21 +57,21 @@ class Rows:
             return of_channel.expand_as(fluorescence).transpose(0, 1).reshape(n_bins, -1)
 
         there = laid(seen)
-        level = laid((fluorescence - kinetics.baseline) / kinetics.gain)
-        precision = laid((kinetics.gain / kinetics.noise).square()) * there
+        level = laid((fluorescence - kinetics.baseline) / kinetics.amplitude)
+        precision = laid((kinetics.amplitude / kinetics.noise_sd).square()) * there
         rows = None if shape is None else shape.repeat(n_trials)
-        counts = torch.arange(int(kinetics.most) + 1, dtype=level.dtype, device=level.device)
+        counts = torch.arange(max_count + 1, dtype=level.dtype, device=level.device)
         return cls(
             torch.where(there, level, torch.zeros_like(level)),
             there,
             precision,
             laid(rate.clamp(min=LEAST_RATE)),
-            kinetics.kept.repeat(n_trials),
-            kinetics.late.repeat(n_trials),
-            kinetics.lagging.repeat(n_trials),
-            kinetics.gain.repeat(n_trials),
-            kinetics.first.repeat(n_trials),
-            kinetics.first_sd.repeat(n_trials),
+            kinetics.decay_per_bin.repeat(n_trials),
+            kinetics.rise_amplitude.repeat(n_trials),
+            kinetics.rise_per_bin.repeat(n_trials),
+            kinetics.amplitude.repeat(n_trials),
+            kinetics.initial.repeat(n_trials),
+            kinetics.initial_sd.repeat(n_trials),
             torch.stack([torch.ones_like(counts), counts, counts**2]),
             rows,
             -torch.lgamma(counts + 1) + (0 if rows is None else _rising(rows, counts)),

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.calcium.kinetics import UNKNOWN, Indicator, fit_kinetics, indicator_of
-from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.decay import fit_decay
+from nwb_sbtt.calcium.indicators import UNKNOWN, Indicator, indicator_of
+from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.spiking import infer_spikes, log_evidence
 from nwb_sbtt.config import LadderConfig
 from nwb_sbtt.errors import ConfigError
@@ -44,8 +45,6 @@ AGAIN, AGAIN_FINER = 6, 0.6
 """Rounds of the first search and of those with rates, and by how much finer each one's steps are."""
 DONORS = (0.5, 0.9)
 """Ranks of the gain of channels whose kinetics are tried for all."""
-MOST_COUNTED = torch.tensor(16)
-"""Greatest number of spikes between two samples that is reckoned with."""
 MOST_LEFT = 1.2
 """Mean square of what the spikes found may leave of the fluorescence, in variances of the noise."""
 ROWS = 1024
@@ -55,7 +54,7 @@ ROWS = 1024
 def spike_statistics(batch: Batch, *, bin_width: float, config: LadderConfig) -> ChannelStatistics:
     """Measure how the fluorescence of each channel follows spikes, and the mean and sd of the spikes found in it.
 
-    Decay and noise are first taken from autocovariance and spectrum (`nwb_sbtt.calcium.kinetics.fit_kinetics`). Then gain,
+    Decay and noise are first taken from autocovariance and spectrum (`nwb_sbtt.calcium.decay.fit_decay`). Then gain,
     baseline, noise and decay are searched, one after the other and all channels at once, for the greatest evidence of
     the fluorescence under counts of constant rate; the decay's prior counts in it.
 
@@ -103,12 +102,12 @@ def revise(models: Sequence[Model], batch: Batch, *, bin_width: float, config: L
     indicator = _indicator(config)
     before = model.kinetics(batch.session)
     assert before is not None
-    start = -bin_width / before.kept.log()
+    start = -bin_width / before.decay_per_bin.log()
     prior = torch.full_like(start, indicator.decay) if config.decay is None else start
     prior_sd = indicator.log_sd if config.decay is None else None
     course = rates / rates.mean((0, 1))
     search = _Search(values, seen, bin_width, indicator=indicator, decay=prior, prior_sd=prior_sd, course=course)
-    at = {"decay": start, "baseline": before.baseline, "noise": before.noise, "gain": before.gain}
+    at = {"decay": start, "baseline": before.baseline, "noise": before.noise_sd, "gain": before.amplitude}
     found = search.checked(search.again(at), lambda: search.again(at, fitting=True))
     by_chance = _Search(values, seen, bin_width, indicator=indicator, decay=prior, prior_sd=prior_sd).by_chance(at)
     told = search.score(found) > by_chance
@@ -166,9 +165,9 @@ def _decay_and_noise(
     joined = np.concatenate(trace)
     if total < 2:
         return decay or indicator.decay, 1.0
-    found = fit_kinetics(joined, runs, rate=1 / (bin_width * usual), indicator=indicator, decay=decay)
+    found = fit_decay(joined, runs, rate=1 / (bin_width * usual), indicator=indicator, decay=decay)
     least = 1e-3 * float(joined.std()) + 1e-12
-    return found.decay, max(found.noise, least)
+    return found.decay, max(found.noise_sd, least)
 
 
 class _Search:
@@ -189,7 +188,7 @@ class _Search:
         course: Tensor | None = None,
     ):
         self.values, self.seen, self.bin_width, self.decay, self.prior_sd = values, seen, bin_width, decay, prior_sd
-        self.rise, self.course = torch.full_like(decay, indicator.rise / bin_width), course
+        self.rise_time, self.course = torch.full_like(decay, indicator.rise / bin_width), course
         amount = seen.sum((0, 1)).clamp(min=1)
         self.mean = torch.where(seen, values, 0.0).sum((0, 1)) / amount
         ranks = torch.where(seen, values, torch.inf).flatten(0, 1).sort(0).values
@@ -320,12 +319,7 @@ class _Search:
         """
         found = [self.kinetics(at) for at in tried]
         kinetics = Kinetics(
-            **{
-                field.name: MOST_COUNTED
-                if field.name == "most"
-                else torch.cat([getattr(each, field.name) for each, _ in found])
-                for field in fields(Kinetics)
-            }
+            **{field.name: torch.cat([getattr(each, field.name) for each, _ in found]) for field in fields(Kinetics)}
         )
         rate = torch.cat([each for _, each in found], -1)
         shape = torch.cat([at["shape"] for at in tried]) if "shape" in tried[0] else None
@@ -343,7 +337,7 @@ class _Search:
     @staticmethod
     def _excess(calcium: Tensor, values: Tensor, seen: Tensor, kinetics: Kinetics) -> Float[Tensor, "channel"]:
         """What calcium leaves of the values, in squared sds of the noise, above what it may."""
-        left = (values - kinetics.gain * calcium - kinetics.baseline) / kinetics.noise
+        left = (values - kinetics.amplitude * calcium - kinetics.baseline) / kinetics.noise_sd
         return torch.where(seen, left.square() - MOST_LEFT, 0.0).sum((0, 1)).clamp(min=0)
 
     def kinetics(self, at: dict[str, Tensor]) -> tuple[Kinetics, Tensor]:
@@ -357,5 +351,5 @@ class _Search:
         first_mean = begin.mean(0).clamp(min=0)
         first_sd = ((begin - first_mean).square().mean(0) - spread**2).clamp(min=0.01).sqrt()
         of_channel = (kept, at["gain"], at["baseline"], at["noise"], first_mean, first_sd)
-        kinetics = Kinetics(*of_channel, most=MOST_COUNTED, rise=self.rise)
+        kinetics = Kinetics(*of_channel, rise_time=self.rise_time)
         return kinetics, rate if self.course is None else rate * self.course

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nwb_sbtt.calcium import rising
-from nwb_sbtt.calcium.samples import LEAST_VARIANCE, Kinetics, Rows
+from nwb_sbtt.calcium.kinetics import Kinetics
+from nwb_sbtt.calcium.samples import LEAST_VARIANCE, MAX_COUNT, Rows
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ def infer_spikes(
     kinetics: Kinetics,
     *,
     shape: Float[Tensor, "channel"] | None = None,
+    max_count: int = MAX_COUNT,
+    rises: bool | None = None,
 ) -> Spikes:
-    """Infer the counts ``s_t ~ Poisson(rate_t)`` with ``c_t = kept · c_{t−1} + s_t`` from noisy samples of c, or of ``c − m``.
+    """Infer the counts ``s_t ~ Poisson(rate_t)`` from noisy samples of calcium, ``c_t = decay_per_bin · c_{t−1} + s_t``.
 
     Counts are summed over exactly, and what is believed of calcium is kept as mean and variance: assumed-density filtering
     forward in time, and backward with messages that make the two agree. Both go from sample to sample: the count between two
@@ -56,6 +59,10 @@ def infer_spikes(
     shape : Float[Tensor, "channel"], optional
         Where rates are not known: shape of the gamma distribution of mean `rate` that they follow between two samples. Counts
         are then negative binomial.
+    max_count : int
+        Most spikes between two samples.
+    rises : bool, optional
+        Whether any channel has a rise, where that is known; otherwise the kinetics are asked.
 
     Returns
     -------
@@ -63,8 +70,8 @@ def infer_spikes(
         Without gradients.
     """
     with torch.no_grad():
-        rows = Rows.of(fluorescence, seen, rate, kinetics, shape=shape)
-        if kinetics.rises:
+        rows = Rows.of(fluorescence, seen, rate, kinetics, shape=shape, max_count=max_count)
+        if kinetics.rises if rises is None else rises:
             beliefs, densities = rising.forward(rows)
             found = rising.backward(rows, beliefs)
         else:
@@ -81,14 +88,16 @@ def log_evidence(
     *,
     shape: Float[Tensor, "channel"] | None = None,
     of: Bool[Tensor, "trial time channel"] | None = None,
+    max_count: int = MAX_COUNT,
+    rises: bool | None = None,
 ) -> Float[Tensor, "trial channel"]:
     """Logarithm of the density of what was seen of each channel and trial, in the data's unit; see `infer_spikes`.
 
     With `of`, that of some of the samples, each given all that were seen before it.
     """
     with torch.no_grad():
-        rows = Rows.of(fluorescence, seen, rate, kinetics, shape=shape)
-        densities = rising.forward(rows)[1] if kinetics.rises else _forward(rows)[1]
+        rows = Rows.of(fluorescence, seen, rate, kinetics, shape=shape, max_count=max_count)
+        densities = (rising.forward if (kinetics.rises if rises is None else rises) else _forward)(rows)[1]
         some = None if of is None else of.transpose(0, 1).reshape(densities.shape)
     return rows.evidence(densities, of=some).reshape(len(fluorescence), -1)
 

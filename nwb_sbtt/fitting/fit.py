@@ -167,7 +167,7 @@ def _statistics(batch: Batch, config: FitConfig, session: Mapping[str, Any]) -> 
     if isinstance(config.model, LadderConfig):
         return spike_statistics(batch, bin_width=session["bin_width"], config=config.model)
     smallest = torch.tensor(session["smallest_event"]) if "smallest_event" in session else None
-    of = channel_statistics(batch, smallest=smallest)
+    of = channel_statistics(batch, smallest_event=smallest)
     if config.likelihood not in OF_RATES:
         return of
     found = spike_statistics(batch, bin_width=session["bin_width"], config=LadderConfig())

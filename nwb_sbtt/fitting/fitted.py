@@ -279,11 +279,11 @@ class Fitted:
         if found is None:
             return {}
         of_channel = {
-            "decay": -bin_width / found.kept.log(),
-            "rise": bin_width * found.rise,
-            "gain": found.gain,
+            "decay": -bin_width / found.decay_per_bin.log(),
+            "rise": bin_width * found.rise_time,
+            "gain": found.amplitude,
             "baseline": found.baseline,
-            "noise": found.noise,
+            "noise": found.noise_sd,
         }
         return {name: ("channel", each.cpu().double().numpy()) for name, each in of_channel.items()}
 

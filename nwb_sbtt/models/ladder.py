@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.spiking import Spikes, infer_spikes, log_evidence
 from nwb_sbtt.config import LadderConfig
 from nwb_sbtt.models.base import Encoded, Inference
 from nwb_sbtt.models.conv import Conv
 from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.kinetics import MeasuredKinetics
 
 
 class Ladder(Conv):
@@ -53,7 +54,9 @@ class Ladder(Conv):
         """
         batch = _dense(batch)
         seen, rates = batch.shown | batch.scored, self.rates(inference, batch)
-        density = log_evidence(batch.values, seen, rates, self._of(batch).kinetics, of=batch.scored & ~batch.shown)
+        lower = self._of(batch)
+        asked = batch.scored & ~batch.shown
+        density = log_evidence(batch.values, seen, rates, lower.kinetics, of=asked, rises=lower.measured.rises)
         return -density.to(dtype).sum()
 
     def estimates(self, inference: Inference, batch: Batch) -> dict[str, Tensor]:
@@ -61,10 +64,10 @@ class Ladder(Conv):
         batch = _dense(batch)
         of, rates = self._of(batch), self.rates(inference, batch)
         spikes = of.infer(batch.values, batch.shown, rates)
-        gain, baseline = of.kinetics.gain, of.kinetics.baseline
+        amplitude, baseline = of.kinetics.amplitude, of.kinetics.baseline
         found = {
-            "expected": gain * spikes.calcium + baseline,
-            "expected_sd": gain * spikes.calcium_variance.sqrt(),
+            "expected": amplitude * spikes.calcium + baseline,
+            "expected_sd": amplitude * spikes.calcium_variance.sqrt(),
             "events": spikes.mean,
             "events_sd": spikes.variance.sqrt(),
             "rates": rates,
@@ -109,21 +112,19 @@ class _Lower(nn.Module):
         super().__init__()
         assert of.kinetics is not None
         self.register_buffer("rate", of.mean.clone())
-        for field in fields(Kinetics):
-            self.register_buffer(field.name, getattr(of.kinetics, field.name).clone())
+        self.measured = MeasuredKinetics(of.kinetics)
 
     def adopt(self, of: ChannelStatistics) -> None:
         assert of.kinetics is not None
         self.rate.copy_(of.mean)
-        for field in fields(Kinetics):
-            self.get_buffer(field.name).copy_(getattr(of.kinetics, field.name))
+        self.measured.set(of.kinetics)
 
     @property
     def kinetics(self) -> Kinetics:
-        return Kinetics(**{field.name: getattr(self, field.name) for field in fields(Kinetics)})
+        return self.measured.value
 
     def infer(self, values: Tensor, seen: Tensor, rate: Tensor) -> Spikes:
-        return infer_spikes(values, seen, rate, self.kinetics)
+        return infer_spikes(values, seen, rate, self.kinetics, rises=self.measured.rises)
 
 
 def _dense(batch: Batch) -> Batch:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.nn.entries import gather_sum, marked_share, of_shown
 
 
@@ -26,9 +26,9 @@ class ChannelStatistics:
     Parameters
     ----------
     mean, sd : Float[Tensor, "channel"]
-    share : Float[Tensor, "channel"]
+    nonzero_share : Float[Tensor, "channel"]
         Share of the entries that are not zero.
-    smallest : Float[Tensor, "channel"]
+    smallest_event : Float[Tensor, "channel"]
         Size that every event exceeds, where the values are sizes of events.
     kinetics : Kinetics, optional
         How fluorescence follows spikes, where the values are fluorescence; then all else is of the spikes found in it.
@@ -36,18 +36,18 @@ class ChannelStatistics:
 
     mean: Float[Tensor, "channel"]
     sd: Float[Tensor, "channel"]
-    share: Float[Tensor, "channel"]
-    smallest: Float[Tensor, "channel"]
+    nonzero_share: Float[Tensor, "channel"]
+    smallest_event: Float[Tensor, "channel"]
     kinetics: Kinetics | None = None
 
 
 def blank_statistics(n_channels: int) -> ChannelStatistics:
     """Make statistics for a model whose own are to be loaded."""
     one = torch.ones(n_channels)
-    return ChannelStatistics(one, one, one, one, Kinetics(one, one, one, one, one, one, torch.tensor(1), one))
+    return ChannelStatistics(one, one, one, one, Kinetics(one, one, one, one, one, one, one))
 
 
-def channel_statistics(batch: Batch, *, smallest: Float[Tensor, "channel"] | None = None) -> ChannelStatistics:
+def channel_statistics(batch: Batch, *, smallest_event: Float[Tensor, "channel"] | None = None) -> ChannelStatistics:
     """Measure mean, sd and share of events of each channel where it was observed.
 
     A channel with next to no observations gets the mean over all channels, weighted in like one observed bin, so that
@@ -63,7 +63,7 @@ def channel_statistics(batch: Batch, *, smallest: Float[Tensor, "channel"] | Non
     variance = (spread + overall_variance) / (count + 1)
     events = _per_channel(batch, lambda value, exposure, mean: (value != 0).to(value.dtype))
     share = (events + (events.sum() + 1) / (count.sum() + 1)) / (count + 1)
-    smallest = torch.zeros_like(mean) if smallest is None else smallest
+    smallest = torch.zeros_like(mean) if smallest_event is None else smallest_event
     return ChannelStatistics(mean.float(), variance.sqrt().float(), share.float(), smallest.to(mean.device).float())
 
 

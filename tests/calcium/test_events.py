@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
+from nwb_sbtt.calcium.decay import fit_decay, response
 from nwb_sbtt.calcium.deconvolution import known_indicator, running_baseline, runs_of, usual_step
 from nwb_sbtt.calcium.events import find_events
-from nwb_sbtt.calcium.kinetics import INDICATORS, UNKNOWN, Indicator, fit_kinetics, indicator_of, response
+from nwb_sbtt.calcium.indicators import INDICATORS, UNKNOWN, Indicator, indicator_of
 from nwb_sbtt.config import EventsConfig
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import ConfigError, DataError, MismatchError
@@ -67,18 +68,18 @@ def test_decay_and_noise_are_found_whatever_the_prior_says(decay, noise):
 def test_without_any_events_the_decay_is_that_of_the_indicator():
     values = np.random.default_rng(0).normal(3, 0.1, (2000, 1))
     indicator = Indicator("fast", 0.3, 0.0, 0.1)
-    found = fit_kinetics(values[:, 0] - 3, [(0, 2000)], rate=RATE, indicator=indicator, decay=None)
+    found = fit_decay(values[:, 0] - 3, [(0, 2000)], rate=RATE, indicator=indicator, decay=None)
     assert found.decay == pytest.approx(0.3, rel=0.3)
-    assert found.noise == pytest.approx(0.1, rel=0.1)
-    assert found.log_sd <= 0.1
+    assert found.noise_sd == pytest.approx(0.1, rel=0.1)
+    assert found.decay_log_sd <= 0.1
 
 
 def test_noise_is_told_from_fast_calcium():
     """At 10 frames per second most of the power at high frequencies is calcium, not noise."""
     rng = np.random.default_rng(0)
     trace = lfilter([1], [1, -np.exp(-0.1 / 0.4)], rng.poisson(0.14, 20_000)) + rng.normal(0, 0.2, 20_000)
-    found = fit_kinetics(trace, [(0, 20_000)], rate=10.0, indicator=UNKNOWN, decay=None)
-    assert found.noise == pytest.approx(0.2, rel=0.15)
+    found = fit_decay(trace, [(0, 20_000)], rate=10.0, indicator=UNKNOWN, decay=None)
+    assert found.noise_sd == pytest.approx(0.2, rel=0.15)
     assert found.decay == pytest.approx(0.4, rel=0.15)
 
 

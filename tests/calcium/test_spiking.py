@@ -1,29 +1,32 @@
 """Spikes given fluorescence."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
-from nwb_sbtt.calcium import rising
-from nwb_sbtt.calcium.samples import Kinetics, Rows
-from nwb_sbtt.calcium.spiking import infer_spikes, log_evidence
+from nwb_sbtt.calcium import rising, spiking
+from nwb_sbtt.calcium.kinetics import Kinetics
+from nwb_sbtt.calcium.samples import Rows
+
+MAX_COUNT = 4
+infer_spikes = partial(spiking.infer_spikes, max_count=MAX_COUNT)
+log_evidence = partial(spiking.log_evidence, max_count=MAX_COUNT)
 
 
 def kinetics(
-    n: int, *, kept=0.75, gain=1.0, baseline=0.0, noise=0.2, first=0.5, first_sd=0.4, most=4, rise=0.0
+    n: int, *, decay=0.75, amplitude=1.0, baseline=0.0, noise=0.2, initial=0.5, initial_sd=0.4, rise=0.0
 ) -> Kinetics:
-    numbers = (kept, gain, baseline, noise, first, first_sd)
-    of_channel = (torch.full((n,), each, dtype=torch.float64) for each in (*numbers, rise))
-    *before, of_rise = of_channel
-    return Kinetics(*before, torch.tensor(most), of_rise)
+    numbers = (decay, amplitude, baseline, noise, initial, initial_sd, rise)
+    return Kinetics(*(torch.full((n,), number, dtype=torch.float64) for number in numbers))
 
 
 def response(of: Kinetics, n_bins: int) -> torch.Tensor:
     """To one spike, in each bin from its own on."""
     bins = torch.arange(n_bins)
-    return of.kept[0] ** bins - of.late[0] * of.lagging[0] ** bins
+    return of.decay_per_bin[0] ** bins - of.rise_amplitude[0] * of.rise_per_bin[0] ** bins
 
 
 def simulated(of: Kinetics, rate: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +34,7 @@ def simulated(of: Kinetics, rate: torch.Tensor, generator: torch.Generator) -> t
     spikes = torch.poisson(rate, generator=generator).clamp(max=4)
     course = response(of, len(rate))
     light = torch.stack([(course[: t + 1].flip(0) * spikes[: t + 1]).sum() for t in range(len(rate))])
-    return spikes, light + of.noise * torch.randn(len(rate), generator=generator).double()
+    return spikes, light + of.noise_sd * torch.randn(len(rate), generator=generator).double()
 
 
 def exact(
@@ -39,15 +42,15 @@ def exact(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean counts and log evidence of one channel by going through all counts there can be."""
     n_bins = len(values)
-    kept, noise = float(of.kept[0]), float(of.noise[0])
+    decay, noise = float(of.decay_per_bin[0]), float(of.noise_sd[0])
     course = response(of, n_bins).tolist()
     powers = torch.tensor([[course[t - j] if j <= t else 0.0 for j in range(n_bins)] for t in range(n_bins)]).double()
-    fall = kept ** torch.arange(1, n_bins + 1).double()
+    fall = decay ** torch.arange(1, n_bins + 1).double()
     rows = torch.arange(n_bins)[seen]
-    covariance = float(of.first_sd[0]) ** 2 * torch.outer(fall[rows], fall[rows]) + noise**2 * torch.eye(len(rows))
-    counts = torch.tensor(list(product(range(int(of.most) + 1), repeat=n_bins))).double()
+    covariance = float(of.initial_sd[0]) ** 2 * torch.outer(fall[rows], fall[rows]) + noise**2 * torch.eye(len(rows))
+    counts = torch.tensor(list(product(range(MAX_COUNT + 1), repeat=n_bins))).double()
     prior = torch.distributions.Poisson(rate).log_prob(counts).sum(1)
-    mean = (counts @ powers.T + float(of.first[0]) * fall)[:, rows]
+    mean = (counts @ powers.T + float(of.initial[0]) * fall)[:, rows]
     normal = torch.distributions.MultivariateNormal(torch.zeros(len(rows)).double(), covariance)
     joint = prior + normal.log_prob(values[rows] - mean)
     weights = torch.softmax(joint, 0)
@@ -98,7 +101,7 @@ def test_a_belief_of_light_and_rise_is_that_of_calcium_where_nothing_rises():
     )
     of, rate = kinetics(3), torch.full((3,), 0.3).double()
     plain = infer_spikes(values, seen, rate, of)
-    rows = Rows.of(values, seen, rate, of, shape=None)
+    rows = Rows.of(values, seen, rate, of, shape=None, max_count=MAX_COUNT)
     beliefs, evidence = rising.forward(rows)
     found = [each.reshape(40, 5, 3).transpose(0, 1) for each in rising.backward(rows, beliefs)]
     torch.testing.assert_close(rows.evidence(evidence).reshape(5, 3), plain.evidence)
@@ -108,7 +111,7 @@ def test_a_belief_of_light_and_rise_is_that_of_calcium_where_nothing_rises():
 
 @pytest.mark.parametrize("rise", [0.05, 0.4, 3.0])
 def test_what_a_sample_shows_is_the_mean_of_its_bin_over_spikes_anywhere_in_theirs(rise):
-    of = kinetics(1, kept=0.9, rise=rise)
+    of = kinetics(1, decay=0.9, rise=rise)
     decay, moments = -1 / np.log(0.9), (np.arange(500) + 0.5) / 500
     means = []
     for n in range(100):
@@ -131,7 +134,7 @@ def test_spikes_are_found_where_they_were_if_the_rise_is_known():
     counts = fine.reshape(400, 50).sum(1)
     scores = []
     for rise in (0.8, 0.0):
-        of = kinetics(1, kept=np.exp(-1 / 12), rise=rise, noise=0.1, first=0.0, first_sd=0.1)
+        of = kinetics(1, decay=np.exp(-1 / 12), rise=rise, noise=0.1, initial=0.0, initial_sd=0.1)
         seen, rate = torch.ones(1, 400, 1, dtype=torch.bool), torch.full((1,), 0.15).double()
         found = infer_spikes(noisy[None, :, None], seen, rate, of).mean[0, :, 0]
         scores.append(np.corrcoef(found.numpy(), counts)[0, 1])
@@ -163,7 +166,7 @@ def test_counts_do_not_depend_on_the_unit_of_the_fluorescence():
     values = torch.rand(2, 30, 2, generator=torch.Generator().manual_seed(2)).double() * 3
     seen, rate = torch.ones(2, 30, 2, dtype=torch.bool), torch.full((2,), 0.3).double()
     plain = infer_spikes(values, seen, rate, kinetics(2))
-    other = infer_spikes(40 + 7 * values, seen, rate, kinetics(2, gain=7.0, baseline=40.0, noise=1.4))
+    other = infer_spikes(40 + 7 * values, seen, rate, kinetics(2, amplitude=7.0, baseline=40.0, noise=1.4))
     torch.testing.assert_close(plain.mean, other.mean)
     torch.testing.assert_close(plain.evidence - 30 * torch.tensor(7.0).double().log(), other.evidence)
 
@@ -173,7 +176,7 @@ def test_calcium_between_samples_goes_on_from_the_sample_before():
     seen = torch.zeros(1, 30, 1, dtype=torch.bool)
     seen[0, 4] = True
     rate = torch.full((1,), 1e-6).double()
-    found = infer_spikes(values, seen, rate, kinetics(1, first=20.0, first_sd=10.0))
+    found = infer_spikes(values, seen, rate, kinetics(1, initial=20.0, initial_sd=10.0))
     course = found.calcium[0, :, 0]
     assert abs(float(course[4]) - 6) < 0.1
     torch.testing.assert_close(course[5:] / course[4:-1], torch.full((25,), 0.75).double(), rtol=1e-3, atol=0)
@@ -181,7 +184,7 @@ def test_calcium_between_samples_goes_on_from_the_sample_before():
 
 def test_rates_of_unknown_spread_leave_room_for_more_spikes():
     values, seen = torch.tensor([0.0, 3.0, 2.2, 1.7]).double()[None, :, None], torch.ones(1, 4, 1, dtype=torch.bool)
-    of, rate = kinetics(1, noise=0.6, first=0.0), torch.full((1,), 0.1).double()
+    of, rate = kinetics(1, noise=0.6, initial=0.0), torch.full((1,), 0.1).double()
     known = infer_spikes(values, seen, rate, of)
     unknown = infer_spikes(values, seen, rate, of, shape=torch.full((1,), 0.3).double())
     assert float(unknown.mean[0, 1, 0]) > float(known.mean[0, 1, 0]) + 0.05

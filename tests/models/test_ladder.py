@@ -11,7 +11,7 @@ from pynwb import NWBHDF5IO
 import nwb_sbtt as sb
 from nwb_sbtt import masks
 from nwb_sbtt.calcium import search as kinetics
-from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.search import revise, spike_statistics
 from nwb_sbtt.calcium.spiking import infer_spikes
 from nwb_sbtt.config import FitConfig, LadderConfig, override
@@ -48,9 +48,9 @@ def pearson_r2(a, b):
 def test_size_decay_and_noise_of_spikes_are_found_in_any_unit(data):
     batch = to_batch(data)
     of = spike_statistics(replace(batch, values=50 + 4 * batch.values), bin_width=0.1, config=LadderConfig()).kinetics
-    np.testing.assert_allclose(of.gain, 4.0, rtol=0.1)
-    np.testing.assert_allclose(of.noise, 0.8, rtol=0.15)
-    np.testing.assert_allclose(of.kept, 0.75, atol=0.03)
+    np.testing.assert_allclose(of.amplitude, 4.0, rtol=0.1)
+    np.testing.assert_allclose(of.noise_sd, 0.8, rtol=0.15)
+    np.testing.assert_allclose(of.decay_per_bin, 0.75, atol=0.03)
     np.testing.assert_allclose(of.baseline, 50.0, atol=0.8)
 
 
@@ -60,10 +60,11 @@ def test_kinetics_that_took_rates_for_spikes_are_mended_when_rates_are_known(mon
     batch = to_batch(simulated)
     right = Kinetics(
         *torch.tensor([np.exp(-1 / 9), 1.0, 0.0, 0.5, 0.0, 0.1])[:, None].float().expand(-1, 3),
-        most=torch.tensor(16),
-        rise=torch.zeros(3),
+        rise_time=torch.zeros(3),
     )
-    wrong = replace(right, gain=2 * right.gain, baseline=right.baseline - 0.5, kept=right.kept**0.6)
+    wrong = replace(
+        right, amplitude=2 * right.amplitude, baseline=right.baseline - 0.5, decay_per_bin=right.decay_per_bin**0.6
+    )
     rate = torch.from_numpy(simulated["true_rates"].values).float() * simulated.attrs["bin_width"]
     of = replace(blank_statistics(3), mean=rate.mean((0, 1)) / 2, kinetics=wrong)
     ladder = Ladder(LadderConfig(**SMALL, dropout=0.0), {"session": of})
@@ -71,8 +72,8 @@ def test_kinetics_that_took_rates_for_spikes_are_mended_when_rates_are_known(mon
     monkeypatch.setattr(Ladder, "rates", lambda self, inference, batch: rate[batch.trials] / 2)
     revise([ladder], batch, bin_width=task.bin_width, config=LadderConfig())
     found = ladder.kinetics("session")
-    np.testing.assert_allclose(found.gain, 1.0, atol=0.2)
-    np.testing.assert_allclose(-task.bin_width / found.kept.log(), 0.3, atol=0.06)
+    np.testing.assert_allclose(found.amplitude, 1.0, atol=0.2)
+    np.testing.assert_allclose(-task.bin_width / found.decay_per_bin.log(), 0.3, atol=0.06)
     np.testing.assert_allclose(found.baseline, 0.0, atol=0.25)
     np.testing.assert_allclose((ladder.observation.biases["session"] - before).exp().detach(), 2.0, rtol=0.3)
 
@@ -82,7 +83,7 @@ def test_true_rates_fit_better_than_half_of_them_across_gaps_of_many_spikes(monk
     simulated = calcium(n_channels=3, conditions=8, trials_per_condition=2, seed=1, task=task)
     rate = torch.from_numpy(simulated["true_rates"].values).float() * simulated.attrs["bin_width"]
     known = torch.tensor([np.exp(-1 / 9), 1.0, 0.0, 0.2, 0.0, 0.1])[:, None].float().expand(-1, 3)
-    of = Kinetics(*known, most=torch.tensor(16), rise=torch.zeros(3))
+    of = Kinetics(*known, rise_time=torch.zeros(3))
     ladder = Ladder(LadderConfig(**SMALL), {"session": replace(blank_statistics(3), kinetics=of)})
     whole = to_batch(simulated)
     hidden = masks.sample_validation(whole, 0.3, torch.Generator().manual_seed(0), stretch=30)

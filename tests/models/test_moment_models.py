@@ -10,7 +10,7 @@ from pynwb import NWBHDF5IO
 
 import nwb_sbtt as sb
 from nwb_sbtt.calcium import search as kinetics
-from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.search import revise
 from nwb_sbtt.cli import pipeline
 from nwb_sbtt.config import Chop, ConvConfig, FitConfig, LadderConfig, LFADSConfig, ReadConfig, override
@@ -49,10 +49,16 @@ def measured(monkeypatch):
 
     def of_truth(batch, *, bin_width, config):
         n_channels = batch.shape[2]
-        values = {"kept": 0.75, "gain": 1.0, "baseline": 0.0, "noise": 0.2, "first": 0.0, "first_sd": 0.1, "rise": 0.0}
-        found = Kinetics(
-            **{name: torch.full((n_channels,), each) for name, each in values.items()}, most=torch.tensor(16)
-        )
+        values = {
+            "decay_per_bin": 0.75,
+            "amplitude": 1.0,
+            "baseline": 0.0,
+            "noise_sd": 0.2,
+            "initial": 0.0,
+            "initial_sd": 0.1,
+            "rise_time": 0.0,
+        }
+        found = Kinetics(**{name: torch.full((n_channels,), each) for name, each in values.items()})
         return replace(blank_statistics(n_channels), kinetics=found)
 
     monkeypatch.setattr(fitting, "spike_statistics", of_truth)
@@ -86,16 +92,24 @@ def test_rates_and_fluorescence_come_out_of_fluorescence(data, likelihood, model
 def test_kinetics_are_measured_again_with_the_rates_of_the_model(monkeypatch):
     few = calcium(n_channels=2, conditions=8, trials_per_condition=3, seed=1, task=replace(LADDER, n_bins=40))
     batch = to_batch(few)
-    values = {"kept": 0.75, "gain": 2.0, "baseline": -0.3, "noise": 0.3, "first": 0.0, "first_sd": 0.1, "rise": 0.0}
-    wrong = Kinetics(**{name: torch.full((2,), each) for name, each in values.items()}, most=torch.tensor(16))
+    values = {
+        "decay_per_bin": 0.75,
+        "amplitude": 2.0,
+        "baseline": -0.3,
+        "noise_sd": 0.3,
+        "initial": 0.0,
+        "initial_sd": 0.1,
+        "rise_time": 0.0,
+    }
+    wrong = Kinetics(**{name: torch.full((2,), each) for name, each in values.items()})
     of = replace(channel_statistics(batch), kinetics=wrong)
     model = make_model(CONV.model_copy(update={"dropout": 0.0}), {"session": of}, "edgeworth")
     true = torch.from_numpy(few["true_rates"].values).float() * LADDER.bin_width
     monkeypatch.setattr(Moments, "rates", lambda self, factors, session: true)
     revise([model], batch, bin_width=LADDER.bin_width, config=LadderConfig())
     found = model.kinetics("session")
-    np.testing.assert_allclose(found.gain, 1.0, atol=0.15)
-    np.testing.assert_allclose(found.noise, 0.2, atol=0.05)
+    np.testing.assert_allclose(found.amplitude, 1.0, atol=0.15)
+    np.testing.assert_allclose(found.noise_sd, 0.2, atol=0.05)
     np.testing.assert_allclose(found.baseline, 0.0, atol=0.15)
     assert model.observation.biases["session"].isfinite().all()
 
@@ -118,7 +132,7 @@ def test_a_fit_starts_from_another_one_with_its_kinetics(data, measured, tmp_pat
     first = sb.fit(data, config("edgeworth", "train.epochs=1"), run_dir=tmp_path / "first", tracker=Silent())
     settings = config("edgeworth", "train.epochs=1", f"init.run_dir={tmp_path / 'first'}", "init.channels=same")
     second = sb.fit(data, settings, run_dir=tmp_path / "second", tracker=Silent())
-    assert (first.model.kinetics("session0").gain == second.model.kinetics("session0").gain).all()
+    assert (first.model.kinetics("session0").amplitude == second.model.kinetics("session0").amplitude).all()
 
 
 def test_rates_found_in_a_file_of_fluorescence_are_written_beside_it(brief_search, tmp_path):

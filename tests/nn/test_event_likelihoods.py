@@ -31,7 +31,7 @@ def make(likelihood, batch, *, seed=0):
     """An observation model with scales that differ between channels, and random factors in double precision."""
     torch.manual_seed(seed)
     smallest = torch.full((N_CHANNELS,), SMALLEST if likelihood is ZeroInflatedGamma else 0.0)
-    observation = likelihood({"session": channel_statistics(batch, smallest=smallest)}, 3).double()
+    observation = likelihood({"session": channel_statistics(batch, smallest_event=smallest)}, 3).double()
     with torch.no_grad():
         for scale in observation._scales("session"):
             scale.uniform_(0.5, 1.2)

@@ -11,7 +11,7 @@ from scipy.stats import kurtosis, norm, skew
 
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch, to_sparse
-from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Edgeworth, GaussianMoments
 from nwb_sbtt.nn.likelihoods.edgeworth import FLOOR, MOST_SKEWED, bracket
@@ -32,7 +32,7 @@ KEPT, GAIN, BASELINE, NOISE, FIRST, FIRST_SD = (
 def kinetics(n_channels=3):
     rows = (KEPT, GAIN, BASELINE, NOISE, (FIRST,) * 3, (FIRST_SD,) * 3)
     of_channel = [torch.tensor(row).repeat(n_channels)[:n_channels] for row in rows]
-    return Kinetics(*of_channel, most=torch.tensor(16), rise=torch.zeros(n_channels))
+    return Kinetics(*of_channel, rise_time=torch.zeros(n_channels))
 
 
 def make(likelihood, batch, n_factors=3):
@@ -199,12 +199,14 @@ def test_kinetics_found_anew_are_told_to_rates_and_not_to_the_unit_of_the_densit
     observation = make(likelihood, batch)
     before = observation.expected(torch.zeros(1, 200, 3), "session")[0, -1]
     given = kinetics()
-    other = replace(given, gain=2 * given.gain, kept=given.kept**2, baseline=given.baseline - 0.1)
+    other = replace(
+        given, amplitude=2 * given.amplitude, decay_per_bin=given.decay_per_bin**2, baseline=given.baseline - 0.1
+    )
     observation.adopt("session", replace(channel_statistics(batch), kinetics=other))
     torch.testing.assert_close(
         observation.expected(torch.zeros(1, 200, 3), "session")[0, -1], before, rtol=1e-3, atol=1e-3
     )
-    assert torch.equal(observation.kinetics("session").gain, other.gain)
+    assert torch.equal(observation.kinetics("session").amplitude, other.amplitude)
     # A density is one of the data, whatever a spike is said to add to them.
     grid = torch.linspace(-60, 60, 60_001)[None, :, None].expand(1, -1, 3)
     seen = torch.ones(grid.shape, dtype=torch.bool)

@@ -14,7 +14,7 @@ from pynwb.ophys import RoiResponseSeries
 
 from nwb_sbtt.calcium.deconvolution import Deconvolved, deconvolve, known_indicator
 from nwb_sbtt.calcium.events import BELOW
-from nwb_sbtt.calcium.kinetics import UNKNOWN, Indicator
+from nwb_sbtt.calcium.indicators import UNKNOWN, Indicator
 from nwb_sbtt.config import EventsConfig, ReadConfig
 from nwb_sbtt.data.grid import Binned, Grid, Source
 from nwb_sbtt.data.joining import Joined, join
@@ -260,9 +260,9 @@ def _parameters(found: Sequence[Deconvolved | None]) -> dict[str, NDArray[np.gen
         else (
             each.kinetics.decay,
             each.kinetics.rise,
-            each.kinetics.noise,
+            each.kinetics.noise_sd,
             float(each.baseline.mean()),
-            each.kinetics.log_sd,
+            each.kinetics.decay_log_sd,
         )
         for each in found
     ]

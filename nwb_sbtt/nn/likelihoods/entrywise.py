@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.nn.entries import dot, gather_sum, gather_terms, spread, sum_terms
 from nwb_sbtt.nn.likelihoods.base import Observation
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import fields
 from typing import ClassVar
 
 import torch
@@ -11,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import gather_sum, spread
+from nwb_sbtt.nn.kinetics import MeasuredKinetics
 from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Observation
 
 LEAST_RATE = 1e-3
@@ -40,11 +40,10 @@ class Moments(Observation):
 
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
         super().__init__(statistics, factors)
+        self.measured = nn.ModuleDict({session: MeasuredKinetics(_kinetics(of)) for session, of in statistics.items()})
         for session, of in statistics.items():
             self.register_buffer(f"mean_{session}", of.mean.clone())
             self.register_buffer(f"sd_{session}", of.sd.clone())
-            for field in fields(Kinetics):
-                self.register_buffer(f"{field.name}_{session}", getattr(_kinetics(of), field.name).clone())
 
     def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return (_log_rate(of.mean, _kinetics(of)),)
@@ -54,8 +53,7 @@ class Moments(Observation):
         mean, found = self._of(session, "mean"), _kinetics(of)
         with torch.no_grad():
             self.biases[session] += _log_rate(mean, found) - _log_rate(mean, self.kinetics(session))
-        for field in fields(Kinetics):
-            self.get_buffer(f"{field.name}_{session}").copy_(getattr(found, field.name))
+        self._measured(session).set(found)
 
     @abstractmethod
     def _terms(self, level: Tensor, cumulants: tuple[Tensor, ...]) -> Tensor:
@@ -69,11 +67,12 @@ class Moments(Observation):
 
     def cumulants(self, rates: Float[Tensor, "trial time channel"], session: str) -> Cumulants:
         """As many as the likelihood takes, of samples in units of what a spike adds above the baseline."""
-        kept, noise = self._of(session, "kept"), self._of(session, "noise") / self._of(session, "gain")
+        kinetics = self.kinetics(session)
+        decay, noise = kinetics.decay_per_bin, kinetics.noise_sd / kinetics.amplitude
         bins = torch.arange(1, rates.shape[1] + 1, device=rates.device, dtype=rates.dtype)[:, None]
-        found = [filtered(rates, kept**n) for n in range(1, self.order + 1)]
-        found[0] = found[0] + kept**bins * self._of(session, "first")
-        found[1] = found[1] + kept ** (2 * bins) * self._of(session, "first_sd") ** 2 + noise**2
+        found = [filtered(rates, decay**n) for n in range(1, self.order + 1)]
+        found[0] = found[0] + decay**bins * kinetics.initial
+        found[1] = found[1] + decay ** (2 * bins) * kinetics.initial_sd**2 + noise**2
         return tuple(found)
 
     def prior(self, session: str) -> Float[Tensor, ""]:
@@ -83,7 +82,7 @@ class Moments(Observation):
     def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Negative log-density of each entry in units of the channel's own sd, in nats."""
         cumulants = self.cumulants(self.rates(factors, batch.session), batch.session)
-        unit = spread((self._of(batch.session, "gain") / self._of(batch.session, "sd")).log(), batch=batch)
+        unit = spread((self.kinetics(batch.session).amplitude / self._of(batch.session, "sd")).log(), batch=batch)
         return self._terms(self._level(batch), tuple(batch.listed(each) for each in cumulants)) + unit
 
     def spread_total(
@@ -92,9 +91,8 @@ class Moments(Observation):
         """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the sample and of not knowing its mean μ."""
         rates = self.rates(factors.detach(), batch.session).detach()
         mean, own, *_ = (batch.listed(each) for each in self.cumulants(rates, batch.session))
-        doubt = filtered(
-            rates * self._relative_sd(variance, batch.session, fixed=True), self._of(batch.session, "kept")
-        )
+        relative_sd = self._relative_sd(variance, batch.session, fixed=True)
+        doubt = filtered(rates * relative_sd, self.kinetics(batch.session).decay_per_bin)
         total = own + batch.listed(doubt) ** 2
         misfit = 0.5 * total.log() + 0.5 * (self._level(batch) - mean) ** 2 / total
         return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
@@ -104,7 +102,7 @@ class Moments(Observation):
     ) -> Float[Tensor, "trial time channel"]:
         """Fluorescence without noise, in the data's unit."""
         mean = self.cumulants(self.rates(factors, session), session)[0]
-        return self._of(session, "baseline") + self._of(session, "gain") * mean
+        return self.kinetics(session).baseline + self.kinetics(session).amplitude * mean
 
     def expected_sd(
         self,
@@ -114,7 +112,7 @@ class Moments(Observation):
     ) -> Float[Tensor, "trial time channel"]:
         """That of calcium from lognormal rates that are off together in neighbouring bins."""
         sd = self.rates(factors, session) * self._relative_sd(variance, session)
-        return self._of(session, "gain") * filtered(sd, self._of(session, "kept"))
+        return self.kinetics(session).amplitude * filtered(sd, self.kinetics(session).decay_per_bin)
 
     def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Fluorescence without noise of each entry of the batch, in the data's unit."""
@@ -145,14 +143,20 @@ class Moments(Observation):
 
     def kinetics(self, session: str) -> Kinetics:
         """As measured last."""
-        return Kinetics(**{field.name: self.get_buffer(f"{field.name}_{session}") for field in fields(Kinetics)})
+        return self._measured(session).value
+
+    def _measured(self, session: str) -> MeasuredKinetics:
+        measured = self.measured[session]
+        assert isinstance(measured, MeasuredKinetics)
+        return measured
 
     def _of(self, session: str, name: str) -> Float[Tensor, "channel"]:
         return self.get_buffer(f"{name}_{session}")
 
     def _level(self, batch: Batch) -> Float[Tensor, "*entry"]:
-        baseline, gain = (spread(self._of(batch.session, name), batch=batch) for name in ("baseline", "gain"))
-        return (batch.values - baseline) / gain
+        kinetics = self.kinetics(batch.session)
+        baseline, amplitude = (spread(value, batch=batch) for value in (kinetics.baseline, kinetics.amplitude))
+        return (batch.values - baseline) / amplitude
 
     def _relative_sd(self, variance: Tensor, session: str, *, fixed: bool = False) -> Tensor:
         """Sd of a lognormal rate, as a share of it."""
@@ -161,11 +165,11 @@ class Moments(Observation):
         return log_variance.clamp(max=MOST_LOG_VARIANCE).expm1().sqrt()
 
 
-def filtered(rates: Float[Tensor, "trial time channel"], kept: Float[Tensor, "channel"]) -> Tensor:
-    """``Σ_k kept^k rates_(t−k)``, made as ``Π_j (1 + kept^(2^j) L^(2^j))`` with the lag L of a bin: in few steps."""
+def filtered(rates: Float[Tensor, "trial time channel"], decay: Float[Tensor, "channel"]) -> Tensor:
+    """``Σ_k decay^k rates_(t−k)``, made as ``Π_j (1 + decay^(2^j) L^(2^j))`` with the lag L of a bin: in few steps."""
     total, step = rates, 1
     while step < rates.shape[1]:
-        left = kept**step
+        left = decay**step
         left = torch.where(left > NEGLIGIBLE, left, torch.zeros_like(left))
         total = total + left * nn.functional.pad(total[:, :-step], (0, 0, step, 0))
         step *= 2
@@ -179,5 +183,5 @@ def _kinetics(of: ChannelStatistics) -> Kinetics:
 
 def _log_rate(mean: Float[Tensor, "channel"], kinetics: Kinetics) -> Float[Tensor, "channel"]:
     """Logarithm of the rate, in spikes a bin, that keeps fluorescence at its mean."""
-    rate = (mean - kinetics.baseline) / kinetics.gain * (1 - kinetics.kept)
+    rate = (mean - kinetics.baseline) / kinetics.amplitude * (1 - kinetics.decay_per_bin)
     return rate.clamp(min=LEAST_RATE).log()

@@ -39,10 +39,10 @@ class ZeroInflatedGamma(Curved):
             self.scales[f"{session}_shape"] = nn.Parameter(torch.ones(len(of.mean)))
             self.scales[f"{session}_size"] = nn.Parameter(torch.ones(len(of.mean)))
             self.register_buffer(f"unit_{session}", _sizes(of)[0])
-            self.register_buffer(f"smallest_{session}", of.smallest.clone())
+            self.register_buffer(f"smallest_{session}", of.smallest_event.clone())
 
     def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
-        return torch.logit(of.share.clamp(1e-4, 1 - 1e-4)), *first_gamma(*_sizes(of))
+        return torch.logit(of.nonzero_share.clamp(1e-4, 1 - 1e-4)), *first_gamma(*_sizes(of))
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return self.scales[f"{session}_shape"], self.scales[f"{session}_size"]
@@ -67,10 +67,10 @@ class ZeroInflatedGamma(Curved):
 
 def _sizes(of: ChannelStatistics) -> tuple[Tensor, Tensor]:
     """Mean and sd of the sizes of events, above the smallest one."""
-    mean = (of.mean / of.share).clamp(min=LEAST_UNIT)
-    variance = (of.sd**2 + of.mean**2) / of.share - mean**2
+    mean = (of.mean / of.nonzero_share).clamp(min=LEAST_UNIT)
+    variance = (of.sd**2 + of.mean**2) / of.nonzero_share - mean**2
     least = LEAST_SIZE * mean
-    return (mean - of.smallest).maximum(least), variance.clamp(min=0).sqrt().maximum(least)
+    return (mean - of.smallest_event).maximum(least), variance.clamp(min=0).sqrt().maximum(least)
 
 
 def _log_chances(logit: Tensor, exposure: Tensor | None) -> tuple[Tensor, Tensor]:
