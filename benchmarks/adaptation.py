@@ -33,7 +33,7 @@ from nwb_sbtt.evaluate.metrics import r2
 
 N = 29
 SMALL = [
-    *("train.epochs=10", "train.batch_size=12", "samples=4"),
+    *("train.epochs=10", "train.batch_size=12", "posterior_samples=4"),
     *("model.width=32", "model.layers=3"),
 ]
 WAYS = {

@@ -40,7 +40,7 @@ from nwb_sbtt.config import override
 from nwb_sbtt.evaluate.metrics import r2
 
 N = 29
-SMALL = ["train.epochs=5", "train.batch_size=12", "samples=2"]
+SMALL = ["train.epochs=5", "train.batch_size=12", "posterior_samples=2"]
 SCHEMES = {"speckled": "#0072B2", "round_robin": "#009E73", "decimate": "#E69F00", "fixed": "#CC79A7"}
 TREATMENTS = {"SBTT": "-", "interpolation": "--", "zeros": ":"}
 """With their colours and lines in the figure."""

@@ -49,7 +49,7 @@ def main() -> None:
     take_settings(arguments)
     asked = arguments.parse_args()
     if asked.small:
-        asked.folds, asked.settings = [0], ["train.epochs=3", "samples=4", *asked.settings]
+        asked.folds, asked.settings = [0], ["train.epochs=3", "posterior_samples=4", *asked.settings]
     cut = sb.Trials(event="move_onset_time", start=-0.25, stop=0.45)
     ds = sb.read_nwb(asked.file, series="units", bin_width=BIN, trials=cut)
     score = _speckled if asked.speckled else _held_out

@@ -53,7 +53,7 @@ STEPS, PIECE = 10, 50
 """Steps of the vlgp file in a bin, and bins in a piece of its trials."""
 LAG = 2
 """Bins on either side from which kicks are read out."""
-SMALL = ["train.epochs=4", "train.batch_size=12", "samples=2"]
+SMALL = ["train.epochs=4", "train.batch_size=12", "posterior_samples=2"]
 
 
 def main() -> None:

@@ -182,7 +182,7 @@ def _ways(path: Path, *, series: str, limit: float, use: Use) -> dict[str, Calla
     with h5py.File(path, "r") as file:
         seconds = file[series].attrs.get("seconds")
     window = None if seconds is None else Window(start=0.0, stop=float(seconds))
-    config = ReadConfig(electrical=ElectricalConfig(use=use), bin_width=BIN_WIDTH, cut=window, memory_limit=limit)
+    config = ReadConfig(electrical=ElectricalConfig(feature=use), bin_width=BIN_WIDTH, cut=window, memory_limit=limit)
 
     def plain() -> None:
         with h5py.File(path, "r") as file:

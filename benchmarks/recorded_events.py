@@ -79,7 +79,7 @@ def _flat(ds: xr.Dataset, name: str) -> Floats:
 def _compared(name: str, path: Path, read: sb.ReadConfig, *, theirs: Floats, decay: float) -> Session:
     found, alike = (
         sb.read_nwb(path, read.model_copy(update={"events": config}))
-        for config in (sb.config.EventsConfig(), sb.config.EventsConfig(decay=decay))
+        for config in (sb.config.EventsConfig(), sb.config.EventsConfig(decay_time=decay))
     )
     ours, same = _flat(found, "values"), _flat(alike, "values")
     rows = [

@@ -128,15 +128,15 @@ def _ladder(size: Size, seed: int) -> Step:
     ds = calcium(n_channels=size.channels, conditions=size.batch, trials_per_condition=1, seed=seed, task=task)
     batch, model = to_batch(ds), LadderConfig(dropout=HIDDEN)
     statistics = spike_statistics(batch, bin_width=task.bin_width, config=model)
-    return _of_fit(batch, statistics, model, stretch=round(1 / task.bin_width))
+    return _of_fit(batch, statistics, model, mask_length=round(1 / task.bin_width))
 
 
-def _of_fit(batch: Batch, statistics: ChannelStatistics, model: ModelConfig, *, stretch: int = 1) -> Step:
+def _of_fit(batch: Batch, statistics: ChannelStatistics, model: ModelConfig, *, mask_length: int = 1) -> Step:
     """One step of `fit`'s own loop."""
     config = FitConfig(model=model, masks=MaskConfig(coordinated_dropout=(HIDDEN, HIDDEN)))
     net = make_model(model, {"session": statistics}, "poisson").train()
     with tempfile.TemporaryDirectory() as folder:
-        run = _Run(net, config, Path(folder), schedules.plan(config, [len(batch.trials)]), stretch)
+        run = _Run(net, config, Path(folder), schedules.plan(config, [len(batch.trials)]), mask_length)
     generator = torch.Generator().manual_seed(0)
     return lambda: run.step(batch, generator, 500, of=1000)
 

@@ -17,13 +17,13 @@ from nwb_sbtt.batch import Batch
 from nwb_sbtt.errors import ConfigError
 
 
-def coordinated_dropout(batch: Batch, rate: float, generator: torch.Generator, *, stretch: int = 1) -> Batch:
+def coordinated_dropout(batch: Batch, rate: float, generator: torch.Generator, *, mask_length: int = 1) -> Batch:
     """Hide a random share of the shown entries and take the loss on exactly those (Keshtkaran and Pandarinath 2019).
 
     Entries that the encoder never saw (held-out channels, bins to forecast) stay scored: they cannot be copied. As many bins
-    of a channel are hidden together as `stretch` says.
+    of a channel are hidden together as `mask_length` says.
     """
-    drawn = _uniform(batch, generator, stretch)
+    drawn = _uniform(batch, generator, mask_length)
     hidden = batch.shown & (drawn < rate)
     return replace(batch, shown=batch.shown & ~hidden, scored=batch.scored & (hidden | ~batch.shown))
 
@@ -39,10 +39,10 @@ def score_only(batch: Batch, where: Bool[Tensor, "*entry"]) -> Batch:
 
 
 def sample_validation(
-    batch: Batch, share: float, generator: torch.Generator, *, stretch: int = 1
+    batch: Batch, share: float, generator: torch.Generator, *, mask_length: int = 1
 ) -> Bool[Tensor, "*entry"]:
     """Draw a fixed random share of the shown entries, to be hidden in training and scored when models are compared."""
-    return batch.shown & (_uniform(batch, generator, stretch) < share)
+    return batch.shown & (_uniform(batch, generator, mask_length) < share)
 
 
 def cosmoothing(batch: Batch, held_out: Bool[Tensor, "channel"]) -> Batch:
@@ -56,18 +56,18 @@ def forward_prediction(batch: Batch, first_hidden_bin: int) -> Batch:
     return replace(batch, shown=batch.shown & batch.along_times(early))
 
 
-def _uniform(batch: Batch, generator: torch.Generator, stretch: int) -> Float[Tensor, "*entry"]:
-    """One draw an entry, or of a channel's `stretch` bins, made where the generator lives; stretches begin anywhere."""
-    if stretch == 1:
+def _uniform(batch: Batch, generator: torch.Generator, mask_length: int) -> Float[Tensor, "*entry"]:
+    """One draw an entry, or of a channel's `mask_length` bins, made where the generator lives; blocks have a random offset."""
+    if mask_length == 1:
         return torch.rand(batch.values.shape, generator=generator, device=generator.device).to(batch.values.device)
     if batch.entries is not None:
         raise ConfigError(
-            f"{stretch} bins of a channel are to be hidden together, but the data are a list of few entries of many channels; "
-            "leave masks.stretch at 1, or choose fewer channels"
+            f"{mask_length} bins of a channel are to be hidden together, but the data are a list of few entries of many "
+            "channels; leave masks.mask_length at 1, or choose fewer channels"
         )
     n_trials, n_bins, n_channels = batch.shape
-    n_stretches = (n_bins - 1) // stretch + 2
-    drawn = torch.rand((n_trials, n_stretches, n_channels), generator=generator, device=generator.device)
-    begin = torch.randint(stretch, (n_trials, 1, n_channels), generator=generator, device=generator.device)
-    place = (torch.arange(n_bins, device=generator.device)[:, None] + begin) // stretch
+    n_blocks = (n_bins - 1) // mask_length + 2
+    drawn = torch.rand((n_trials, n_blocks, n_channels), generator=generator, device=generator.device)
+    begin = torch.randint(mask_length, (n_trials, 1, n_channels), generator=generator, device=generator.device)
+    place = (torch.arange(n_bins, device=generator.device)[:, None] + begin) // mask_length
     return drawn.gather(1, place).to(batch.values.device)

@@ -54,10 +54,10 @@ def test_forward_prediction_hides_the_end_and_scores_all():
     assert torch.equal(after.scored, before.scored)
 
 
-def test_stretches_are_hidden_whole_and_begin_anywhere():
+def test_blocks_are_hidden_whole_and_have_a_random_offset():
     everything = torch.ones(50, 40, 3, dtype=torch.bool)
     batch = Batch(torch.zeros(50, 40, 3), everything, everything, everything, torch.arange(50))
-    masked = masks.coordinated_dropout(batch, 0.5, torch.Generator().manual_seed(0), stretch=8)
+    masked = masks.coordinated_dropout(batch, 0.5, torch.Generator().manual_seed(0), mask_length=8)
     change = masked.shown[:, 1:] != masked.shown[:, :-1]
     for trial, channel in ((0, 0), (7, 2), (31, 1)):
         at = change[trial, :, channel].nonzero()[:, 0]

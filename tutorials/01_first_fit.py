@@ -56,7 +56,7 @@ print(f"observed: {float(data.observed.mean()):.1%} of all entries")
 # cannot earn anything by copying its input.
 
 # %%
-config = sb.FitConfig(train=sb.config.TrainConfig(epochs=epochs), samples=16)
+config = sb.FitConfig(train=sb.config.TrainConfig(epochs=epochs), posterior_samples=16)
 fitted = sb.fit(data, config, run_dir=folder / "run")
 print("training ended:", fitted.finished)
 

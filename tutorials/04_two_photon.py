@@ -70,7 +70,7 @@ for line in why:
 guessed = sb.read_nwb(source, chosen)
 tenths = np.quantile(guessed["decay"].values, (0.1, 0.5, 0.9))
 print("decays found, 10th, 50th and 90th percentile: {:.2f}, {:.2f}, {:.2f} s".format(*tenths))
-read = read.model_copy(update={"events": sb.config.EventsConfig(decay=0.4)})
+read = read.model_copy(update={"events": sb.config.EventsConfig(decay_time=0.4)})
 
 # %% [markdown]
 # ## Fitting
@@ -79,7 +79,7 @@ read = read.model_copy(update={"events": sb.config.EventsConfig(decay=0.4)})
 #
 # ```bash
 # nwb-sbtt fit two_photon.nwb --bin-width 0.01 --trials go_time:0:0.6 --set read.rois.offset=column \
-#     --set read.events.decay=0.4 --set train.epochs=25 --run-dir run --out latents.nwb
+#     --set read.events.decay_time=0.4 --set train.epochs=25 --run-dir run --out latents.nwb
 # ```
 #
 # which is a call of `fit_files`. It reads, fits, scores hidden events beside simple methods, draws a report and writes the

@@ -78,11 +78,11 @@ def deconvolve(
             f"the longest run without a gap has {longest} samples; events need {FEWEST} at least: read longer trials, or the "
             "whole session"
         )
-    corrected = values if neuropil is None else values - config.neuropil * neuropil
+    corrected = values if neuropil is None else values - config.neuropil_coefficient * neuropil
     rate = 1 / period
-    floor = running_baseline(corrected, window=config.window * rate, smoothing=config.smoothing)
+    floor = running_baseline(corrected, window=config.baseline_window * rate, smoothing=config.baseline_smoothing)
     trace = corrected - floor
-    kinetics = fit_decay(trace, runs, rate=rate, indicator=indicator, decay=config.decay)
+    kinetics = fit_decay(trace, runs, rate=rate, indicator=indicator, decay=config.decay_time)
     solver = _Solver(trace, runs, rate, kinetics)
     if config.threshold:
         offset = solver.penalised()[2]
@@ -105,11 +105,11 @@ def known_indicator(config: EventsConfig, named: str) -> Indicator:
     indicator = indicator_of(config.indicator or named)
     if config.indicator and indicator is UNKNOWN:
         raise ConfigError(
-            f"indicator {config.indicator!r} is not known; known are {', '.join(INDICATORS)}; for another, set decay and rise "
-            "in seconds"
+            f"indicator {config.indicator!r} is not known; known are {', '.join(INDICATORS)}; for another, set "
+            "decay_time and rise_time in seconds"
         )
-    rise = indicator.rise if config.rise is None else config.rise
-    return Indicator(indicator.name, config.decay or indicator.decay, rise, indicator.log_sd)
+    rise = indicator.rise if config.rise_time is None else config.rise_time
+    return Indicator(indicator.name, config.decay_time or indicator.decay, rise, indicator.log_sd)
 
 
 def usual_step(times: Floats) -> float:

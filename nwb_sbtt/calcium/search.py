@@ -66,11 +66,11 @@ def spike_statistics(batch: Batch, *, bin_width: float, config: LadderConfig) ->
     indicator = _indicator(config)
     values, seen = _some(batch, TRIALS)
     measured = [
-        _decay_and_noise(values[..., i], seen[..., i], bin_width, indicator, config.decay)
+        _decay_and_noise(values[..., i], seen[..., i], bin_width, indicator, config.decay_time)
         for i in range(values.shape[2])
     ]
     decay, noise = torch.tensor(measured, dtype=torch.float32, device=batch.device).unbind(1)
-    prior_sd = indicator.log_sd if config.decay is None else None
+    prior_sd = indicator.log_sd if config.decay_time is None else None
     few = _Search(*_some(batch, FEW), bin_width, indicator=indicator, decay=decay, prior_sd=prior_sd)
     search = _Search(values, seen, bin_width, indicator=indicator, decay=decay, prior_sd=prior_sd)
     at = search.checked(
@@ -103,8 +103,8 @@ def revise(models: Sequence[Model], batch: Batch, *, bin_width: float, config: L
     before = model.kinetics(batch.session)
     assert before is not None
     start = -bin_width / before.decay_per_bin.log()
-    prior = torch.full_like(start, indicator.decay) if config.decay is None else start
-    prior_sd = indicator.log_sd if config.decay is None else None
+    prior = torch.full_like(start, indicator.decay) if config.decay_time is None else start
+    prior_sd = indicator.log_sd if config.decay_time is None else None
     course = rates / rates.mean((0, 1))
     search = _Search(values, seen, bin_width, indicator=indicator, decay=prior, prior_sd=prior_sd, course=course)
     at = {"decay": start, "baseline": before.baseline, "noise": before.noise_sd, "gain": before.amplitude}
@@ -127,9 +127,9 @@ def _indicator(config: LadderConfig) -> Indicator:
     indicator = indicator_of(config.indicator or "")
     if config.indicator and indicator is UNKNOWN:
         raise ConfigError(
-            f"indicator {config.indicator!r} is not known; set the decay in seconds (--set model.decay=0.4)"
+            f"indicator {config.indicator!r} is not known; set the decay in seconds (--set model.decay_time=0.4)"
         )
-    return indicator if config.rise is None else replace(indicator, rise=config.rise)
+    return indicator if config.rise_time is None else replace(indicator, rise=config.rise_time)
 
 
 def _statistics(spikes: Tensor, mean: Tensor, kinetics: Kinetics) -> ChannelStatistics:

@@ -20,6 +20,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 NotNegativeInt = Annotated[int, Field(ge=0)]
 Seconds = Annotated[Positive, Unit("s")]
+SecondsOrZero = Annotated[NotNegative, Unit("s")]
 Time = Annotated[Finite, Unit("s")]
 """On the session clock or from an event; may be negative."""
 

@@ -21,16 +21,16 @@ class MaskConfig(Config):
         "each batch draws a rate between the two. [0, 0] turns it off. Default: [0.5, 0.5]; for a convolutional model from "
         "[0.7, 0.9] (up to 64 training trials) to [0.5, 0.5] (from 1,248).",
     )
-    stretch: Annotated[Count, Unit("bins")] | None = Field(
+    mask_length: Annotated[Count, Unit("bins")] | None = Field(
         default=None,
         description="Number of consecutive bins of a channel that are hidden together. Default: 1, single entries; 1 s where "
         "rates are inferred from fluorescence (ladder, gaussian_moments, edgeworth), because calcium decays slowly and the "
         "samples after a hidden one would reveal it.",
     )
-    hidden: Annotated[float, Field(gt=0, lt=1)] = Field(
+    sample_validation: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.2,
-        description="Fraction of the observed entries of the validation trials that is kept from the encoder (sample "
-        "validation). Checkpoints are compared by the loss on these entries.",
+        description="Fraction of the observed entries of the validation trials that is kept from the encoder, as in "
+        "AutoLFADS. Checkpoints are compared by the loss on these entries.",
     )
     held_out_channels: Share = Field(
         default=0.0,
@@ -66,7 +66,7 @@ class TrainConfig(Config):
         default=1.0,
         description="Largest norm of the gradient over all weights; a larger gradient is scaled down to it.",
     )
-    averaging: Share = Field(
+    ema_decay: Share = Field(
         default=0.995,
         description="Decay per optimiser step of the exponential moving average of the weights. The average is what is "
         "validated and saved; 0 uses the weights themselves.",
@@ -81,7 +81,7 @@ class TrainConfig(Config):
         description="Weight of the mean squared recurrent weights of generator and controller (of the kernels, for a "
         "convolutional model), reached after the ramp.",
     )
-    ramp: Share = Field(
+    penalty_ramp: Share = Field(
         default=0.2,
         description="Fraction of training over which the KL and L2 weights rise linearly from zero; 0 applies them in full "
         "from the first step.",
@@ -91,7 +91,7 @@ class TrainConfig(Config):
         description="Training stops after this many epochs without a better validation score. Default: a third of `epochs`, at "
         "least 20.",
     )
-    minutes: Annotated[Positive, Unit("min")] | None = Field(
+    max_minutes: Annotated[Positive, Unit("min")] | None = Field(
         default=None,
         description="Training stops at the first end of an epoch after this time, counted across interruptions. Default: no "
         "limit.",
@@ -147,11 +147,11 @@ class FitConfig(Config):
     )
     masks: MaskConfig = Field(default=MaskConfig(), description="What the encoder may see and what is scored.")
     train: TrainConfig = Field(default=TrainConfig(), description="Optimiser, schedules and when to stop.")
-    valid: Annotated[float, Field(gt=0, lt=1)] = Field(
+    valid_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,
         description="Fraction of the trials kept for validation. Ignored where the data carry a `split`.",
     )
-    samples: Count = Field(
+    posterior_samples: Count = Field(
         default=32,
         description="Posterior samples that inference averages; only lfads has a posterior to sample.",
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nwb_sbtt.config.base import Config, Count, NotNegative, NotNegativeInt, Positive, Seconds, Share
+from nwb_sbtt.config.base import Config, Count, NotNegative, NotNegativeInt, Positive, Seconds, SecondsOrZero, Share
 from nwb_sbtt.config.describe import Unit
 
 Smoothing = Annotated[
@@ -70,7 +70,7 @@ class LFADSConfig(Config):
     input_prior_sd: Positive = Field(
         default=0.316, description="Initial standard deviation of the prior of the inputs, which is learned."
     )
-    state_limit: Positive = Field(
+    cell_clip: Positive = Field(
         default=5.0,
         description="Largest magnitude of the generator's initial state. GRU states never leave the range of start and ±1, so "
         "this bounds every later state too.",
@@ -88,7 +88,7 @@ class ConvolutionConfig(Config):
     groups: Count = Field(
         default=16, description="Kernels in a layer, each shared by width / groups features; divides `width`."
     )
-    reach: Annotated[Count, Unit("bins")] = Field(
+    max_lag: Annotated[Count, Unit("bins")] = Field(
         default=64, description="Longest lag of a kernel, backwards and forwards in time."
     )
     factors: Count = Field(default=40, description="Number of latent factors that each layer predicts.")
@@ -96,7 +96,7 @@ class ConvolutionConfig(Config):
         default=None,
         description="Feature dropout, the same for a whole trial. Default: 0.4 (up to 64 training trials) to 0.1 (from 1,248).",
     )
-    noise: NotNegative = Field(
+    factor_noise: NotNegative = Field(
         default=0.5, description="Standard deviation of the Gaussian noise that is added to the factors in training."
     )
     smoothing: Smoothing = (1.0, 2.0, 4.0, 8.0)
@@ -128,10 +128,10 @@ class LadderConfig(ConvolutionConfig):
         description='Calcium indicator, such as "GCaMP6f": its decay time is the prior of each channel\'s, and its rise time '
         "is used. Default: a wide prior and no rise.",
     )
-    decay: Seconds | None = Field(
+    decay_time: Seconds | None = Field(
         default=None, description="Decay time of the fluorescence after a spike. Default: measured in each channel."
     )
-    rise: Annotated[NotNegative, Unit("s")] | None = Field(
+    rise_time: SecondsOrZero | None = Field(
         default=None,
         description="Rise time of the fluorescence after a spike. 0: a spike shows in full at the end of its bin. Default: "
         "that of the indicator; 0 where none is named.",

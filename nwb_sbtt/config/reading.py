@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from nwb_sbtt.config.base import Config, Count, Finite, NotNegative, NotNegativeInt, Positive, Share
+from nwb_sbtt.config.base import (
+    Config,
+    Count,
+    Finite,
+    NotNegative,
+    NotNegativeInt,
+    Positive,
+    Seconds,
+    SecondsOrZero,
+    Share,
+    Time,
+)
+from nwb_sbtt.config.describe import Unit
 
 
 class Trials(Config):
-    """Cut around an event of each row of a table of intervals.
+    """Cut trials around an event of each row of a table of intervals.
 
-    ``event`` is a time column (seconds on the session clock); the window runs from ``start`` to ``stop`` seconds from
-    it. Rows whose event is missing are left out and counted.
+    Rows whose event is missing are left out, and their number is noted.
     """
 
-    by: Literal["trials"] = "trials"
-    event: str
-    start: Finite
-    stop: Finite
-    table: str = "trials"
+    by: Literal["trials"] = Field(default="trials", description="Cuts around an event of each trial.")
+    event: str = Field(description="Column of the table with the time of the event, in seconds on the session clock.")
+    start: Time = Field(description="Start of the trial, from the event; negative before it.")
+    stop: Time = Field(description="End of the trial, from the event; later than `start`.")
+    table: str = Field(default="trials", description="Table of intervals, by its name or its path in the file.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -30,11 +41,11 @@ class Trials(Config):
 
 
 class Window(Config):
-    """Take one window of the session clock, from ``start`` to ``stop`` seconds, as a single trial."""
+    """Take one window of the session as a single trial."""
 
-    by: Literal["window"] = "window"
-    start: Finite
-    stop: Finite
+    by: Literal["window"] = Field(default="window", description="Takes one window as a single trial.")
+    start: Time = Field(description="Start of the window on the session clock.")
+    stop: Time = Field(description="End of the window on the session clock; later than `start`.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -44,17 +55,25 @@ class Window(Config):
 
 
 class Chop(Config):
-    """Cut the whole session into pieces of ``length`` seconds that share ``overlap`` seconds with the next.
+    """Chop the whole session, or a part of it, into trials of equal length that may overlap."""
 
-    ``length`` None takes 100 bins, less in a session too short for ten such pieces, with a fifth shared. ``start`` and
-    ``stop`` limit the part of the session.
-    """
-
-    by: Literal["chop"] = "chop"
-    length: Positive | None = None
-    overlap: NotNegative | None = None
-    start: Finite | None = None
-    stop: Finite | None = None
+    by: Literal["chop"] = Field(default="chop", description="Chops the session into trials of equal length.")
+    length: Seconds | None = Field(
+        default=None,
+        description="Length of a trial. Default: 100 bins, fewer where a session is too short for ten trials.",
+    )
+    overlap: SecondsOrZero | None = Field(
+        default=None,
+        description="Time that a trial shares with the next; shorter than `length`, which must be set too. Default: a fifth "
+        "of the length.",
+    )
+    start: Time | None = Field(
+        default=None,
+        description="Start of the part to chop, on the session clock. Default: the start of the recording.",
+    )
+    stop: Time | None = Field(
+        default=None, description="End of the part to chop, on the session clock. Default: the end of the recording."
+    )
 
     @model_validator(mode="after")
     def _shorter(self) -> Self:
@@ -69,110 +88,165 @@ Cut = Annotated[Trials | Window | Chop, Field(discriminator="by")]
 
 
 class ElectricalConfig(Config):
-    """How an ElectricalSeries becomes one value a bin.
+    """How an ElectricalSeries becomes one value a bin."""
 
-    * ``use="lfp"``: the band, decimated to the bin; volts.
-    * ``use="power"``: natural logarithm of the mean squared voltage of the band in each bin.
-    * ``use="spikes"``: downward crossings of ``threshold`` times each electrode's robust noise (median |x| / 0.6745) in
-      the band, counted per bin, at least ``dead_time`` seconds apart.
-
-    ``band`` is in Hz; None takes 1 Hz to 0.4 of the bin rate for lfp, 70–150 Hz for power, 300–3000 Hz for spikes,
-    always kept below 0.45 of the sampling rate.
-    """
-
-    use: Literal["lfp", "power", "spikes"] = "lfp"
-    band: tuple[Positive, Positive] | None = None
-    threshold: Finite = -4.5
-    dead_time: NotNegative = 0.001
-    support: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """A filtered value is observed where at least this share of the filter's weight lies on observed samples."""
+    feature: Literal["lfp", "power", "spikes"] = Field(
+        default="lfp",
+        description="What is computed from the voltage in the band. lfp: the voltage, decimated to the bins, in volts. power: "
+        "natural logarithm of the mean squared voltage in each bin. spikes: downward threshold crossings, counted per bin.",
+    )
+    band: Annotated[tuple[Positive, Positive], Unit("Hz")] | None = Field(
+        default=None,
+        description="Pass band, its lower and upper edge. Default: 1 Hz to 0.4 of the bin rate for lfp, 70 to 150 Hz for "
+        "power, 300 to 3000 Hz for spikes; always below 0.45 of the sampling rate.",
+    )
+    threshold: Finite = Field(
+        default=-4.5,
+        description="Threshold of spikes, in multiples of each electrode's robust noise sd (median |x| / 0.6745) in the band.",
+    )
+    dead_time: SecondsOrZero = Field(
+        default=0.001, description="Least time between two threshold crossings of an electrode that both count."
+    )
+    min_observed: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.9,
+        description="A filtered value counts as observed where at least this fraction of the filter's weight lies on "
+        "observed samples.",
+    )
 
 
 class RoiConfig(Config):
-    """How a RoiResponseSeries is read.
+    """How a RoiResponseSeries is read."""
 
-    ``offset`` says when, within its frame, each ROI was sampled: "none" (all at the frame's time), "column" (seconds, the
-    table's column ``offset_column``), or "centroid" (line of the ROI's centroid over the scan-line rate; the slow axis of
-    the masks must then be named in ``slow_axis``, and ``scan_line_rate`` in lines per second where the file has none).
-    An own array of offsets goes to ``read_nwb(offsets=…)``. ``cells`` keeps "accepted" ROIs alone, or "all".
-    """
-
-    offset: Literal["none", "column", "centroid"] = "none"
-    offset_column: str = "sampling_time_offset"
-    slow_axis: Literal["x", "y"] | None = None
-    scan_line_rate: Positive | None = None
-    cells: Literal["all", "accepted"] = "all"
-    aggregate: Literal["mean", "sum"] = "mean"
-    """What becomes of several frames in one bin: their mean, or (for deconvolved events) their sum."""
+    offset: Literal["none", "column", "centroid"] = Field(
+        default="none",
+        description="When each ROI was sampled within its frame. none: at the frame's time. column: as a column of the ROI "
+        "table says. centroid: line of the ROI's centroid over the scan-line rate. `read_nwb(offsets=…)` takes an array.",
+    )
+    offset_column: str = Field(
+        default="sampling_time_offset",
+        description="Column of the ROI table with the offsets in seconds, under offset=column.",
+    )
+    slow_axis: Literal["x", "y"] | None = Field(
+        default=None,
+        description="Axis of the ROI masks along which the scanner steps from line to line. Default: none, and "
+        "offset=centroid needs one.",
+    )
+    scan_line_rate: Annotated[Positive, Unit("lines/s")] | None = Field(
+        default=None, description="Scan-line rate under offset=centroid. Default: that of the file's TwoPhotonSeries."
+    )
+    cells: Literal["all", "accepted"] = Field(
+        default="all",
+        description="ROIs to read: all, or those that a column of the ROI table (accepted, iscell or rejected) accepts.",
+    )
+    aggregate: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="What several frames in one bin become: their mean or, for deconvolved events, their sum.",
+    )
 
 
 class EventsConfig(Config):
-    """How fluorescence becomes events; the same settings serve all ROIs.
+    """How events are found in fluorescence (deconvolution); the same settings serve all ROIs."""
 
-    ``indicator`` names the calcium indicator ("GCaMP6f", …); None takes what the data say. ``decay`` and ``rise`` [s] set the
-    time constants instead of fitting them. ``neuropil`` is the share of the neuropil's fluorescence that is taken off, and
-    ``window`` [s] and ``smoothing`` [samples] are those of the running baseline, all three with suite2p's defaults. With a
-    ``threshold`` smaller events than so many sds of the noise do not occur (but for a few where the indicator has a rise);
-    at 0, sizes are shrunk by a penalty instead, as large as the noise allows.
-    """
-
-    indicator: str | None = None
-    decay: Positive | None = None
-    rise: NotNegative | None = None
-    neuropil: Annotated[float, Field(ge=0, le=1)] = 0.7
-    window: Positive = 60.0
-    smoothing: Positive = 10.0
-    threshold: NotNegative = 0.0
+    indicator: str | None = Field(
+        default=None,
+        description='Calcium indicator, such as "GCaMP6f": its decay time is the prior of each ROI\'s, and its rise time is '
+        "used. Default: the one that the file names.",
+    )
+    decay_time: Seconds | None = Field(
+        default=None, description="Decay time of the fluorescence after an event. Default: fitted for each ROI."
+    )
+    rise_time: SecondsOrZero | None = Field(
+        default=None, description="Rise time of the fluorescence after an event. Default: that of the indicator, or 0."
+    )
+    neuropil_coefficient: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.7,
+        description="Multiple of the neuropil fluorescence that is subtracted from the ROI's, as suite2p's neucoeff; 0 leaves "
+        "neuropil uncorrected.",
+    )
+    baseline_window: Seconds = Field(
+        default=60.0, description="Window of the running baseline (maximin), as suite2p's win_baseline."
+    )
+    baseline_smoothing: Annotated[Positive, Unit("samples")] = Field(
+        default=10.0,
+        description="Standard deviation of the Gaussian that smooths the trace before its baseline is taken, as suite2p's "
+        "sig_baseline.",
+    )
+    threshold: NotNegative = Field(
+        default=0.0,
+        description="Least size of an event, in multiples of the noise sd; where the indicator has a rise a few may be "
+        "smaller. At 0 sizes are shrunk by an L1 penalty that the noise determines.",
+    )
 
 
 class BandwidthConfig(Config):
-    """A limit on how many channels are sampled per bin, imposed on data after reading; see `nwb_sbtt.data.limit_bandwidth`.
+    """A limit on how many channels are sampled per bin, imposed after reading; see `nwb_sbtt.data.limit_bandwidth`.
 
-    * ``speckled``: ``k`` channels of N drawn in every bin of every trial ("random" means the same);
-    * ``round_robin``: blocks of ``k`` in turn, as a multiplexer does;
-    * ``fixed``: the same ``k`` channels throughout (control);
-    * ``decimate``: all channels, but only in a share k/N of the bins (control).
-
-    All take equally many samples of a trial. ``full`` is the share of the training trials that are left as they are.
+    All schemes take equally many samples of a trial.
     """
 
-    scheme: Literal["speckled", "round_robin", "fixed", "decimate"] = "speckled"
-    k: Count
-    seed: NotNegativeInt = 0
-    full: Share = 0.0
-
-    @field_validator("scheme", mode="before")
-    @classmethod
-    def _renamed(cls, scheme: object) -> object:
-        # What "speckled" was called in files of version 0.1.
-        return "speckled" if scheme == "random" else scheme
+    scheme: Literal["speckled", "round_robin", "fixed", "decimate"] = Field(
+        default="speckled",
+        description="Which channels are sampled. speckled: k drawn anew in every bin. round_robin: blocks of k in turn, as a "
+        "multiplexer does. fixed: the same k throughout (control). decimate: all N, in k/N of the bins (control).",
+    )
+    k: Annotated[Count, Unit("channels")] = Field(description="Channels sampled per bin; fewer than there are.")
+    seed: NotNegativeInt = Field(default=0, description="Seed of the channels drawn and of the trials spared.")
+    full_fraction: Share = Field(
+        default=0.0, description="Fraction of the training trials that is left fully sampled; not for chopped sessions."
+    )
 
 
 class ReadConfig(Config):
-    """What to take from a file and how to cut it into bins and trials.
+    """What to take from a file and how to cut it into bins and trials."""
 
-    ``series`` holds in-file paths or globs ("units", "processing/ecephys/LFP/*"); None takes the file's one candidate.
-    ``bin_width`` is in seconds; None takes 0.02 for spike counts and the sampling period for sampled series.
-    ``observed="intervals"`` uses each unit's `obs_intervals` where there are any (a unit without any counts as always
-    observed); "all" ignores them. ``invalid_times`` False ignores the table of that name. ``control`` lists the values of
-    a TimeSeries' `control` that count as observed; None ignores `control`. ``sentinel`` is a value that stands for a
-    missing sample, beside NaN. ``where`` keeps the channels whose table column has one of the values given.
-    """
-
-    series: tuple[str, ...] | None = None
-    bin_width: Positive | None = None
-    cut: Cut | None = None
-    electrical: ElectricalConfig = ElectricalConfig()
-    rois: RoiConfig = RoiConfig()
-    events: EventsConfig | None = None
-    """Set, it finds events in fluorescence, or ΔF/F, before that is cut into trials; None takes the series as it is."""
-    observed: Literal["intervals", "all"] = "intervals"
-    invalid_times: bool = True
-    control: tuple[int, ...] | None = None
-    sentinel: Finite | None = None
-    where: dict[str, tuple[str | float | bool, ...]] = Field(default_factory=dict)
-    trial_columns: tuple[str, ...] = ()
-    channel_columns: tuple[str, ...] = ()
-    bandwidth: BandwidthConfig | None = None
-    memory_limit: Positive = 1e9
-    """Bytes that reading a sampled series may hold at once, beside the binned result."""
+    series: tuple[str, ...] | None = Field(
+        default=None,
+        description='Series to read, as paths in the file or globs, such as "units" or "processing/ecephys/LFP/*". Default: '
+        "the only series that can be fitted.",
+    )
+    bin_width: Seconds | None = Field(
+        default=None,
+        description="Width of a time bin. Default: 0.02 s for counts and band power, the sampling period for sampled series.",
+    )
+    cut: Cut | None = Field(
+        default=None, description="How the session is cut into trials, chosen by `cut.by`. Default: chop."
+    )
+    electrical: ElectricalConfig = Field(default=ElectricalConfig(), description="Reading of an ElectricalSeries.")
+    rois: RoiConfig = Field(default=RoiConfig(), description="Reading of a RoiResponseSeries.")
+    events: EventsConfig | None = Field(
+        default=None,
+        description="If set, even to {}, events are found in fluorescence or ΔF/F of the whole session, before trials are cut. "
+        "Default: the series as it is; `nwb-sbtt fit` finds events in fluorescence by itself.",
+    )
+    obs_intervals: bool = Field(
+        default=True,
+        description="Whether a unit counts as observed only within its `obs_intervals`; a unit without any is always observed. "
+        "false treats every bin as observed.",
+    )
+    invalid_times: bool = Field(
+        default=True, description="Whether the times in the file's table `invalid_times` count as missing."
+    )
+    control: tuple[int, ...] | None = Field(
+        default=None,
+        description="Values of a TimeSeries' `control` that mark a sample as observed. Default: `control` is ignored.",
+    )
+    sentinel: Finite | None = Field(
+        default=None, description="Stored value that stands for a missing sample. Default: none; NaN is always missing."
+    )
+    where: dict[str, tuple[str | float | bool, ...]] = Field(
+        default_factory=dict,
+        description="Channels to keep: for each named column of the channel table, the values to keep, such as "
+        "{quality: [good]}. Empty keeps all.",
+    )
+    trial_columns: tuple[str, ...] = Field(
+        default=(), description="Columns of the table of trials that become coordinates of the Dataset."
+    )
+    channel_columns: tuple[str, ...] = Field(
+        default=(), description="Columns of the channel table that become coordinates of the Dataset."
+    )
+    bandwidth: BandwidthConfig | None = Field(
+        default=None, description="Limit on the channels sampled per bin, imposed after reading. Default: no limit."
+    )
+    memory_limit: Annotated[Positive, Unit("bytes")] = Field(
+        default=1e9, description="Memory that reading a sampled series may take at once, beside the binned result."
+    )

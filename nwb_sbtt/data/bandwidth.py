@@ -36,10 +36,10 @@ def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig, *, trials: ArrayLik
     ds : xarray.Dataset
         As in ``nwb_sbtt.data.schema``.
     config : BandwidthConfig
-        Its ``full`` spares about that share of the trials, drawn one by one; of those whose ``split`` is "train", where
-        trials have one.
+        Its ``full_fraction`` spares about that share of the trials, drawn one by one; of those whose ``split`` is "train",
+        where trials have one.
     trials : bool array (trial), optional
-        Which trials to limit, in place of ``full``; the others stay as they are.
+        Which trials to limit, in place of ``full_fraction``; the others stay as they are.
 
     Returns
     -------
@@ -114,13 +114,13 @@ def _limited(
                 f"trials has shape {limited.shape} and type {limited.dtype}; expected one bool for each of {len(bins)} trials"
             )
     else:
-        if config.full and _chopped(ds):
+        if config.full_fraction and _chopped(ds):
             raise DataError(
                 "pieces of a chopped session share samples, so some cannot be sampled in full beside others that are not; "
-                "leave bandwidth.full at 0, or cut around events (Trials)"
+                "leave bandwidth.full_fraction at 0, or cut around events (Trials)"
             )
         drawn = _lottery(bins[:, 0], np.array(SPARED), config.seed)
-        limited = drawn >= config.full
+        limited = drawn >= config.full_fraction
         if "split" in ds.coords:
             limited |= ds["split"].values.astype(str) != "train"
     if not limited.any():

@@ -22,7 +22,7 @@ from nwb_sbtt.evaluate.calibration import Calibration, calibrate, log_variance
 from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted, Member, device_of
 from nwb_sbtt.fitting.initialisation import member_start, resolve, start
-from nwb_sbtt.fitting.preparation import OF_RATES, prepare, signature_of, stretch_of, train_and_valid
+from nwb_sbtt.fitting.preparation import OF_RATES, mask_length, prepare, signature_of, train_and_valid
 from nwb_sbtt.fitting.runfolder import CALIBRATION, claim, fail, members, mend
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
@@ -43,7 +43,7 @@ def fit(
     Parameters
     ----------
     data : Dataset, or Datasets by session name
-        As `read_nwb` gives them. Trials without a ``split`` are split by ``config.valid`` and ``config.seed``. Several
+        As `read_nwb` gives them. Trials without a ``split`` are split by ``config.valid_fraction`` and ``config.seed``. Several
         sessions share everything but read-in and read-out. A Dataset may hold trials observed in full beside others of which
         little was observed.
     config : FitConfig, optional
@@ -119,14 +119,14 @@ def _train(
     """Train one model, or go on with it."""
     model = _first(config, signature, pairs).to(device_of(config))
     try:
-        stretch = max(stretch_of(config, each["bin_width"]) for each in signature["sessions"].values())
+        length = max(mask_length(config, each["bin_width"]) for each in signature["sessions"].values())
         trained = train(
             model,
             pairs,
             config=config,
             run_dir=run_dir,
             tracker=tracker,
-            stretch=stretch,
+            mask_length=length,
             revise=_revise(config, pairs, signature),
         )
     finally:

@@ -155,7 +155,7 @@ class Fitted:
         session : str, optional
             Which of several fitted sessions the channels belong to.
         samples : int, optional
-            Posterior samples to average, of each model; ``config.samples`` by default.
+            Posterior samples to average, of each model; ``config.posterior_samples`` by default.
 
         Returns
         -------
@@ -205,7 +205,7 @@ class Fitted:
         """
         index, ds = self._match(ds, session)
         batch = to_batch(hold_out(ds, self.config), f"session{index}")
-        share = self.config.masks.hidden
+        share = self.config.masks.sample_validation
         drawn = torch.rand(batch.values.shape, generator=torch.Generator().manual_seed(self.config.seed))
         for i in range(int(1 / share + 1e-9)):
             hidden = batch.shown & (drawn >= i * share) & (drawn < (i + 1) * share)
@@ -262,7 +262,7 @@ class Fitted:
     def _infer(self, ds: xr.Dataset, batch: Batch, samples: int | None) -> xr.Dataset:
         torch.set_num_threads(self.config.threads)
         batch = batch.to(device_of(self.config))
-        posteriors = (member.posterior(batch, samples or self.config.samples) for member in self.members)
+        posteriors = (member.posterior(batch, samples or self.config.posterior_samples) for member in self.members)
         if len(self.members) == 1:
             arrays = next(posteriors)
         else:

@@ -21,7 +21,7 @@ from nwb_sbtt.train.checkpoint import BEST
 _SESSION = re.compile(r"(?<![a-z0-9])session(\d+)(?!\d)")
 """In the names of weights and statistics that belong to the channels of one session."""
 _GENERATOR = ("generator", "to_factors")
-_TRAINING_ONLY = {"dropout", "noise"}
+_TRAINING_ONLY = {"dropout", "factor_noise"}
 """Settings of a model that do not change what its weights mean."""
 
 

@@ -35,7 +35,7 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     """
     check_dataset(ds)
     _check_values(ds, config)
-    return split(hold_out(ds, config), valid=config.valid, seed=config.seed)
+    return split(hold_out(ds, config), valid=config.valid_fraction, seed=config.seed)
 
 
 def likelihood_of(ds: xr.Dataset, config: FitConfig) -> str:
@@ -118,8 +118,8 @@ def train_and_valid(ds: xr.Dataset, batch: Batch, config: FitConfig) -> tuple[Ba
     if likelihood_of(ds, config) == "poisson" and not valid.values[valid.scored].any():
         raise DataError(
             f"the {int(valid.scored.sum())} hidden entries of the {len(rows['valid'])} validation trials hold no spike to "
-            "compare models on; hide more (--set masks.hidden=0.4), keep more trials for validation (--set valid=0.3), or "
-            "take wider bins"
+            "compare models on; hide more (--set masks.sample_validation=0.4), keep more trials for validation "
+            "(--set valid_fraction=0.3), or take wider bins"
         )
     return batch.select(rows["train"]), valid
 
@@ -129,16 +129,17 @@ def hidden_entries(ds: xr.Dataset, batch: Batch, config: FitConfig) -> Tensor:
     generator = torch.Generator().manual_seed(config.seed)
     cpu = batch.to("cpu")
     valid = torch.from_numpy(ds["split"].values == "valid")
-    stretch = stretch_of(config, float(ds.attrs["bin_width"]))
-    return (masks.sample_validation(cpu, config.masks.hidden, generator, stretch=stretch) & cpu.along_trials(valid)).to(
-        batch.values.device
-    )
+    length = mask_length(config, float(ds.attrs["bin_width"]))
+    return (
+        masks.sample_validation(cpu, config.masks.sample_validation, generator, mask_length=length)
+        & cpu.along_trials(valid)
+    ).to(batch.values.device)
 
 
-def stretch_of(config: FitConfig, bin_width: float) -> int:
+def mask_length(config: FitConfig, bin_width: float) -> int:
     """Bins of a channel that are hidden together."""
-    if config.masks.stretch is not None:
-        return config.masks.stretch
+    if config.masks.mask_length is not None:
+        return config.masks.mask_length
     of_spikes = isinstance(config.model, LadderConfig) or config.likelihood in OF_RATES
     return max(1, round(TOGETHER / bin_width)) if of_spikes else 1
 

@@ -26,7 +26,7 @@ class Layer(nn.Module):
         self.now = nn.Linear(config.factors, config.width)
         self.near = nn.Linear(config.factors, config.width, bias=False)
         self.trial = nn.Linear(config.width, config.width, bias=False)
-        self.mixing = GatedConvolution(config.width, config.groups, config.reach)
+        self.mixing = GatedConvolution(config.width, config.groups, config.max_lag)
 
     def forward(
         self, state: Float[Tensor, "trial time width"], missed: tuple[Tensor, Tensor]
@@ -83,7 +83,7 @@ class Conv(Model):
 
     def _factors(self, state: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial time factor"]:
         factors: Tensor = self.to_factors(self.norm(state))
-        sd = self.config.noise
+        sd = self.config.factor_noise
         if not self.training or generator is None or not sd:
             return factors
         return factors + sd * noise(tuple(factors.shape), generator, factors)

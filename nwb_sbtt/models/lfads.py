@@ -59,7 +59,7 @@ class LFADS(Model):
         log_sd = log_sd.clamp(min=MIN_LOG_SD) + self.prior_log_sd
         kl = kl_to_gaussian(mean, log_sd, self.prior_mean, self.prior_log_sd)
         initial = mean if generator is None else mean + log_sd.exp() * noise(tuple(mean.shape), generator, mean)
-        g0 = self.to_generator(initial).clamp(-c.state_limit, c.state_limit)
+        g0 = self.to_generator(initial).clamp(-c.cell_clip, c.cell_clip)
         weights = nn.functional.normalize(self.to_factors, dim=1).t()
         inputs = None
         if isinstance(self.generator, nn.GRU):

@@ -34,27 +34,27 @@ def band_of(config: ElectricalConfig, *, rate: float, bin_width: float) -> tuple
     ConfigError
         If the edges are not in rising order.
     """
-    highest = HIGHEST * (min(rate, 1 / bin_width) if config.use == "lfp" else rate)
+    highest = HIGHEST * (min(rate, 1 / bin_width) if config.feature == "lfp" else rate)
     if config.band is not None:
         low, high = config.band
         if low >= high:
             raise ConfigError(f"electrical.band is {config.band} Hz; the lower edge must come first")
         wanted, possible = high, high <= highest * (1 + 1e-9)
-    elif config.use == "lfp":
+    elif config.feature == "lfp":
         low, high = 1.0, min(0.4 / bin_width, HIGHEST * rate)
         wanted, possible = high, low < high
     else:
-        low, wanted = DEFAULT_BANDS[config.use]
+        low, wanted = DEFAULT_BANDS[config.feature]
         high = min(wanted, highest)
         possible = high >= max(wanted / 2, 1.5 * low)
     if not possible:
         carrier = f"samples at {rate:g} Hz"
-        if config.use == "lfp" and 1 / bin_width < rate:
+        if config.feature == "lfp" and 1 / bin_width < rate:
             carrier = f"bins of {bin_width:g} s"
         raise DataError(
-            f"electrical.use={config.use!r} needs a band of {low:g} to {max(wanted, low):g} Hz, but {carrier} carry at most "
-            f"{highest:g} Hz; set electrical.band to edges below that"
-            + (", or take shorter bins" if config.use == "lfp" else ", or use='lfp'")
+            f"electrical.feature={config.feature!r} needs a band of {low:g} to {max(wanted, low):g} Hz, but {carrier} carry "
+            f"at most {highest:g} Hz; set electrical.band to edges below that"
+            + (", or take shorter bins" if config.feature == "lfp" else ", or feature='lfp'")
         )
     return low, high
 

@@ -52,7 +52,7 @@ def train(
     config: FitConfig,
     run_dir: Path,
     tracker: Tracker,
-    stretch: int = 1,
+    mask_length: int = 1,
     revise: Revise | None = None,
 ) -> Trained:
     """Train from scratch, or from where the run folder stands.
@@ -62,7 +62,7 @@ def train(
     sessions : list of (training batch, validation batch)
         All trials of each session. The training batch is masked anew at every step by coordinated dropout; the validation
         batch is scored as its masks say.
-    stretch : int
+    mask_length : int
         Bins of a channel that coordinated dropout hides together.
     revise : callable, optional
         Measures anew what a model knows of a session and does not learn by gradients: called a few times in the course of
@@ -76,7 +76,7 @@ def train(
         If a loss or gradient is not finite, with epoch, batch and term.
     """
     plan = schedules.plan(config, [len(batch.trials) for batch, _ in sessions])
-    run = _Run(model, config, run_dir, plan, stretch)
+    run = _Run(model, config, run_dir, plan, mask_length)
     revisions = {max(1, round(share * plan.epochs)) for share in REVISIONS} if revise else set()
     total_steps = plan.epochs * plan.steps_per_epoch
     started = time.monotonic() - run.progress.seconds
@@ -123,7 +123,7 @@ def train(
             )
         )
         tracker.epoch(run.history[-1])
-        run.progress = replace(run.progress, finished=_reason(run.progress, plan, config.train.minutes))
+        run.progress = replace(run.progress, finished=_reason(run.progress, plan, config.train.max_minutes))
         if run.progress.finished or epoch % config.train.checkpoint_every == 0:
             run.save()
     model.load_state_dict(run.best)
@@ -133,8 +133,8 @@ def train(
 class _Run:
     """All that changes in the course of training, kept together because it is saved together."""
 
-    def __init__(self, model: Model, config: FitConfig, run_dir: Path, plan: schedules.Plan, stretch: int):
-        self.model, self.config, self.run_dir, self.plan, self.stretch = model, config, run_dir, plan, stretch
+    def __init__(self, model: Model, config: FitConfig, run_dir: Path, plan: schedules.Plan, mask_length: int):
+        self.model, self.config, self.run_dir, self.plan, self.mask_length = model, config, run_dir, plan, mask_length
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         tables = {name: p for name, p in trained.items() if p.dim() > 1}
@@ -163,7 +163,7 @@ class _Run:
         loss.total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), settings.gradient_clip)
         self.optimizer.step()
-        decay = min(settings.averaging, (1 + number) / (10 + number))
+        decay = min(settings.ema_decay, (1 + number) / (10 + number))
         with torch.no_grad():
             for average, parameter in zip(self.averages, self.parameters.values(), strict=True):
                 average.lerp_(parameter, 1 - decay)
@@ -173,7 +173,7 @@ class _Run:
         """Hide and score anew."""
         low, high = self.plan.coordinated_dropout
         rate = low + (high - low) * float(torch.rand((), generator=generator))
-        return coordinated_dropout(batch, rate, generator, stretch=self.stretch) if high else batch
+        return coordinated_dropout(batch, rate, generator, mask_length=self.mask_length) if high else batch
 
     def validate(self, batches: list[Batch]) -> float:
         """Mean negative log-likelihood of the averaged weights over all scored entries of the validation trials."""

@@ -69,7 +69,7 @@ def learning_rate(plan: Plan, progress: float) -> float:
 
 def weights(config: TrainConfig, progress: float) -> Weights:
     """Weights of the loss's terms at a share of training done."""
-    ramp = min(1.0, progress / config.ramp) if config.ramp else 1.0
+    ramp = min(1.0, progress / config.penalty_ramp) if config.penalty_ramp else 1.0
     return Weights(kl=config.kl_weight * ramp, l2=config.l2_weight * ramp)
 
 

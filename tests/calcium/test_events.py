@@ -60,7 +60,7 @@ def test_spikes_come_back_as_events_of_their_size(threshold):
 @pytest.mark.parametrize("noise", [0.05, 0.3])
 def test_decay_and_noise_are_found_whatever_the_prior_says(decay, noise):
     _, values = fluorescence(20_000, decay=decay, noise=noise, channels=1)
-    found = find_events(dataset(values), EventsConfig(indicator="jGCaMP7s", rise=0.0))
+    found = find_events(dataset(values), EventsConfig(indicator="jGCaMP7s", rise_time=0.0))
     assert found["decay"].values[0] == pytest.approx(decay, rel=0.25)
     assert found["noise"].values[0] == pytest.approx(noise, rel=0.25)
 
@@ -235,7 +235,7 @@ def test_all_indicators_know_themselves_and_an_unknown_one_is_an_error_that_list
         assert indicator_of(name) is indicator
     with pytest.raises(ConfigError, match=r"'rhod-2' is not known; known are GCaMP6f"):
         known_indicator(EventsConfig(indicator="rhod-2"), "GCaMP6f")
-    assert known_indicator(EventsConfig(decay=0.3, rise=0.01), "GCaMP6s").rise == 0.01
+    assert known_indicator(EventsConfig(decay_time=0.3, rise_time=0.01), "GCaMP6s").rise == 0.01
 
 
 @pytest.mark.realdata
@@ -243,7 +243,7 @@ def test_events_of_a_suite2p_session_agree_with_those_of_suite2p(realdata):
     folder = realdata / "ophys"
     raw, around, spikes = (np.load(folder / f"suite2p_plane0_{name}.npy").T for name in ("F", "Fneu", "spks"))
     cells = np.load(folder / "suite2p_plane0_iscell.npy")[:, 0] > 0
-    found = find_events(dataset(raw), EventsConfig(decay=1.0), neuropil=dataset(around))
+    found = find_events(dataset(raw), EventsConfig(decay_time=1.0), neuropil=dataset(around))
     sizes, theirs = found["values"].values[0, 1:, cells], spikes[1:, cells].T
     active = (sizes > 0).any(1) & (theirs > 0).any(1)
     agreement = [np.corrcoef(one, other)[0, 1] for one, other in zip(sizes[active], theirs[active], strict=True)]

@@ -167,7 +167,7 @@ def test_too_few_trials_are_refused(refused, source, tmp_path):
         (["--trials", "start_time:0:1", "--window", "0:1"], "give --trials, or --window and --chop"),
         (["--trials", "start_time:0:1", "--chop", "1"], "give --trials, or --window and --chop"),
         (["--append"], "name it with --out"),
-        (["--set", "electrical.use=spikes"], "write read.electrical.use=spikes"),
+        (["--set", "electrical.feature=spikes"], "write read.electrical.feature=spikes"),
         (["--window", "1000:1001"], "nothing is observed"),
         (["--chop", "0.013"], "whole number"),
         (["--window", "0:1e11"], "more than this machine can hold"),
@@ -193,7 +193,7 @@ def test_too_few_trials_are_refused(refused, source, tmp_path):
         (["--set", "train.epochs"], "should read name=value"),
         (["--set", "train.epoch=3"], "unknown setting 'train.epoch'; did you mean 'epochs'?"),
         (["--set", "train=3"], "'train' is 3"),
-        (["--set", "read.observed=["], "not a value that YAML can read"),
+        (["--set", "read.obs_intervals=["], "not a value that YAML can read"),
         (["--set", "read.where={quality: [good]}"], "no column 'quality'"),
         (["--bin-widht", "0.1"], "No such option"),
         (["--out", "missing/out.nwb"], "the folder 'missing' of the result does not exist"),
@@ -279,7 +279,7 @@ def test_a_fit_starts_from_another_with_its_model_and_is_not_silent_about_channe
     refused, monkeypatch, capsys, source, fitted, tmp_path
 ):
     other = recording(tmp_path / "other.nwb", seed=1)
-    few = [*TRIALS, "--set", "train.epochs=1", "--set", "samples=2"]
+    few = [*TRIALS, "--set", "train.epochs=1", "--set", "posterior_samples=2"]
     words = ["fit", other, *few, "--init", fitted / "run", "--run-dir", tmp_path / "run"]
     assert "say whether they are the same (--set init.channels=same)" in refused(*words)
     assert "model.encoder is 64, there 4" in refused(*words, "--model", "lfads")

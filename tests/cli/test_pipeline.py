@@ -20,7 +20,9 @@ READ = ReadConfig(series=("units",), cut=Trials(event="start_time", start=0, sto
 
 
 def settings(**changes):
-    return FitConfig(**{"model": {"name": "lfads", **MODEL}, "train": TrainConfig(epochs=2), "samples": 2, **changes})
+    return FitConfig(
+        **{"model": {"name": "lfads", **MODEL}, "train": TrainConfig(epochs=2), "posterior_samples": 2, **changes}
+    )
 
 
 def silent(text):

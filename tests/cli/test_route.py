@@ -20,7 +20,7 @@ from tests.support.fluorescence import dff as relative
 from tests.support.fluorescence import light, write
 from tests.support.nwbfiles import Imaged
 
-SMALL = ConvConfig(width=8, read_in=4, layers=2, groups=2, reach=8, factors=3)
+SMALL = ConvConfig(width=8, read_in=4, layers=2, groups=2, max_lag=8, factors=3)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_what_is_no_imaging_is_left_alone(tmp_path):
     assert route([path], ReadConfig(), FitConfig()) == (ReadConfig(), [])
 
 
-CONFIG = FitConfig(model=SMALL, train=TrainConfig(epochs=1), samples=2)
+CONFIG = FitConfig(model=SMALL, train=TrainConfig(epochs=1), posterior_samples=2)
 READ = ReadConfig(cut=Chop(length=3.0, overlap=1.0, start=5.0, stop=29.0))
 
 

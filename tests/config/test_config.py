@@ -24,7 +24,7 @@ from nwb_sbtt.errors import ConfigError
     "config",
     [
         FitConfig(),
-        FitConfig(model=SAEConfig(encoder=3), train=TrainConfig(minutes=1.5)),
+        FitConfig(model=SAEConfig(encoder=3), train=TrainConfig(max_minutes=1.5)),
         FitConfig(init=InitConfig(run_dir="runs/a", freeze="generator"), seeds=3),
         ReadConfig(),
         ReadConfig(series=("units",), cut=Trials(event="go", start=-1, stop=2), where={"quality": ("good",)}),
@@ -53,7 +53,7 @@ def test_settings_change_by_their_dotted_names():
     [
         ({"train": {"epoch": 3}}, "unknown setting 'train.epoch'; did you mean 'epochs'?"),
         ({"train": {"epochs": "many"}}, "setting 'train.epochs' is 'many'"),
-        ({"valid": 1.5}, "setting 'valid' is 1.5"),
+        ({"valid_fraction": 1.5}, "setting 'valid_fraction' is 1.5"),
         ({"init": {"freeze": "none"}}, "setting 'init.run_dir' is missing"),
         ({"init": {"run_dir": "a", "freeze": "all"}}, "setting 'init.freeze' is 'all'"),
         ({"model": {"name": "transformer"}}, "sae"),

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwb_sbtt.config import BandwidthConfig
+from nwb_sbtt.config import BandwidthConfig, build
 from nwb_sbtt.data.bandwidth import limit_bandwidth
-from nwb_sbtt.errors import DataError
+from nwb_sbtt.errors import ConfigError, DataError
 from tests.support.limited import SCHEMES, dataset
 
 
@@ -90,7 +90,7 @@ def test_some_trials_can_be_left_as_they_are(scheme):
 def test_a_share_of_the_training_trials_can_be_left_in_full():
     split = np.repeat(["train", "valid"], [400, 100])
     ds = dataset(n_trials=500, n_bins=10).assign_coords(split=("trial", split))
-    config = BandwidthConfig(k=2, full=0.25)
+    config = BandwidthConfig(k=2, full_fraction=0.25)
     full = limit_bandwidth(ds, config)["observed"].values.all((1, 2))
     assert 0.18 < full[:400].mean() < 0.32 and not full[400:].any()
     some = np.array([7, 450, 3, 99])
@@ -105,11 +105,12 @@ def test_what_cannot_be_left_in_full_is_refused():
     with pytest.raises(DataError, match="all 4 trials would be left"):
         limit_bandwidth(ds, BandwidthConfig(k=3), trials=np.zeros(4, bool))
     with pytest.raises(DataError, match="share samples"):
-        limit_bandwidth(ds.assign_attrs(cut='{"by": "chop"}'), BandwidthConfig(k=3, full=0.5))
+        limit_bandwidth(ds.assign_attrs(cut='{"by": "chop"}'), BandwidthConfig(k=3, full_fraction=0.5))
 
 
-def test_the_name_of_earlier_files_still_means_speckled():
-    assert BandwidthConfig.model_validate({"scheme": "random", "k": 3}) == BandwidthConfig(k=3)
+def test_a_scheme_has_one_name():
+    with pytest.raises(ConfigError, match="'speckled', 'round_robin', 'fixed' or 'decimate'"):
+        build(BandwidthConfig, {"scheme": "random", "k": 3})
 
 
 def test_trials_without_a_start_still_get_masks_of_their_own():

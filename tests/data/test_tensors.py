@@ -41,7 +41,7 @@ def test_a_dataset_is_fitted_inferred_and_evaluated_in_the_sparse_form(tmp_path,
     config = sb.FitConfig(
         model=sb.config.LFADSConfig(read_in=8, encoder=8, controller=4, generator=8, factors=4, initial_condition=4),
         train=sb.config.TrainConfig(epochs=2),
-        samples=3,
+        posterior_samples=3,
     )
     fitted = sb.fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
     sparse = fitted.infer(ds)

@@ -223,7 +223,7 @@ def test_the_model_beats_the_baselines_where_there_is_something_to_learn(tmp_pat
     config = FitConfig(
         model=LFADSConfig(read_in=16, encoder=24, controller=16, generator=32, factors=8),
         train=TrainConfig(epochs=40, batch_size=16),
-        samples=8,
+        posterior_samples=8,
     )
     metrics = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent()).evaluate(ds)
     scores = metrics["scores"]
@@ -244,7 +244,7 @@ def sizes_of_events(*, smallest=0.2, **coords):
     return make_dataset(values, observed, bin_width=0.01, kind="rois", coords=coords, attrs=attrs)
 
 
-@pytest.mark.parametrize("model", [MODEL, ConvConfig(read_in=8, width=16, layers=2, groups=4, reach=8, factors=4)])
+@pytest.mark.parametrize("model", [MODEL, ConvConfig(read_in=8, width=16, layers=2, groups=4, max_lag=8, factors=4)])
 def test_events_get_a_zero_inflated_gamma_likelihood_by_themselves(tmp_path, model):
     ds = sizes_of_events(smallest_event=0.19)
     train = TrainConfig(epochs=30, batch_size=8, learning_rate=0.01)

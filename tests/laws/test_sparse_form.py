@@ -24,7 +24,7 @@ laws = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChe
 MODELS = [
     SAEConfig(encoder=6, generator=5, factors=3),
     LFADSConfig(read_in=5, encoder=6, initial_condition=4, controller=5, generator=6, factors=3, inputs=2),
-    ConvConfig(read_in=5, width=8, layers=2, groups=2, reach=4, factors=3, dropout=0.1, noise=0.1),
+    ConvConfig(read_in=5, width=8, layers=2, groups=2, max_lag=4, factors=3, dropout=0.1, factor_noise=0.1),
 ]
 
 

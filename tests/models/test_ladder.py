@@ -24,7 +24,7 @@ from nwb_sbtt.simulate.calcium import LADDER, VALPACA, calcium
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import Stopping
 
-SMALL = {"read_in": 8, "width": 8, "layers": 2, "groups": 4, "reach": 16, "factors": 4}
+SMALL = {"read_in": 8, "width": 8, "layers": 2, "groups": 4, "max_lag": 16, "factors": 4}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def data():
 @pytest.fixture(scope="module")
 def fitted(data, tmp_path_factory):
     config = override(
-        FitConfig(model=LadderConfig(**SMALL, decay=0.3476)), ["train.epochs=30", "train.learning_rate=0.01"]
+        FitConfig(model=LadderConfig(**SMALL, decay_time=0.3476)), ["train.epochs=30", "train.learning_rate=0.01"]
     )
     return sb.fit(data, config, run_dir=tmp_path_factory.mktemp("ladder") / "run", tracker=Silent())
 
@@ -86,7 +86,7 @@ def test_true_rates_fit_better_than_half_of_them_across_gaps_of_many_spikes(monk
     of = Kinetics(*known, rise_time=torch.zeros(3))
     ladder = Ladder(LadderConfig(**SMALL), {"session": replace(blank_statistics(3), kinetics=of)})
     whole = to_batch(simulated)
-    hidden = masks.sample_validation(whole, 0.3, torch.Generator().manual_seed(0), stretch=30)
+    hidden = masks.sample_validation(whole, 0.3, torch.Generator().manual_seed(0), mask_length=30)
     batch = masks.score_only(masks.hide(whole, hidden), hidden)
     found = {}
     for factor in (0.5, 1.0, 2.0):
@@ -109,7 +109,7 @@ def test_spikes_behind_a_slow_rise_are_neither_many_nor_late_if_the_indicator_is
     batch = to_batch(make_dataset(box, np.ones(box.shape, bool), bin_width=0.04, kind="rois"))
     correlations, excess = [], []
     for rise in (None, 0.0):
-        of = spike_statistics(batch, bin_width=0.04, config=LadderConfig(indicator="GCaMP6s", rise=rise))
+        of = spike_statistics(batch, bin_width=0.04, config=LadderConfig(indicator="GCaMP6s", rise_time=rise))
         found = infer_spikes(batch.values, batch.observed, of.mean, of.kinetics).mean.reshape(-1, 2).numpy()
         correlations.append(np.mean([np.corrcoef(found[:, i], spikes[:, i])[0, 1] for i in range(2)]))
         excess.append(np.abs(np.log(found.sum(0) / spikes.sum(0))).max())
@@ -121,8 +121,8 @@ def test_a_ladder_that_was_interrupted_between_revisions_ends_in_the_same_number
     for name, less in {"GAINS": kinetics.GAINS[::8], "MULTIPLES": (1.0,), "ROUNDS": 1, "AGAIN": 1}.items():
         monkeypatch.setattr(kinetics, name, less)
     few = data.isel(time=slice(30), channel=slice(3))
-    settings = ["train.epochs=4", "train.checkpoint_every=1", "masks.stretch=5"]
-    config = override(FitConfig(model=LadderConfig(**SMALL, decay=0.3476)), settings)
+    settings = ["train.epochs=4", "train.checkpoint_every=1", "masks.mask_length=5"]
+    config = override(FitConfig(model=LadderConfig(**SMALL, decay_time=0.3476)), settings)
     whole = sb.fit(few, config, run_dir=tmp_path / "whole", tracker=Silent())
     with pytest.raises(KeyboardInterrupt):
         sb.fit(few, config, run_dir=tmp_path / "cut", tracker=Stopping(2))
@@ -164,7 +164,7 @@ def test_counts_are_scored_in_the_bins_that_lead_to_a_scored_sample(data, fitted
     every_third = torch.arange(60)[:, None] % 3 == 2
     observed = batch.observed & every_third
     batch = replace(batch, observed=observed, shown=observed, scored=observed)
-    batch = masks.coordinated_dropout(batch, 0.5, torch.Generator().manual_seed(0), stretch=15)
+    batch = masks.coordinated_dropout(batch, 0.5, torch.Generator().manual_seed(0), mask_length=15)
     with torch.no_grad():
         target = fitted.model.target(fitted.model(batch), batch)
     # Until the first sample nothing tells spikes from calcium that was there before.

@@ -11,7 +11,7 @@ from nwb_sbtt.nn.channels import ReadIn, channel_statistics
 from tests.support.batches import make_batch
 
 SMALL = {"read_in": 8, "encoder": 8, "initial_condition": 4, "controller": 5, "generator": 9, "factors": 3}
-CONV = ConvConfig(read_in=8, width=12, groups=4, layers=2, reach=5, factors=3, dropout=0.3, noise=0.2)
+CONV = ConvConfig(read_in=8, width=12, groups=4, layers=2, max_lag=5, factors=3, dropout=0.3, factor_noise=0.2)
 MODELS = [
     SAEConfig(encoder=8, generator=8, factors=3),
     CONV,

@@ -17,7 +17,7 @@ from nwb_sbtt.config import Chop, ConvConfig, FitConfig, LadderConfig, LFADSConf
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.fitting import fit as fitting
-from nwb_sbtt.fitting.preparation import stretch_of
+from nwb_sbtt.fitting.preparation import mask_length
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import blank_statistics, channel_statistics
@@ -30,7 +30,7 @@ SMALL = {
     **{"inputs": 0, "factors": 3, "smoothing": (2.0,)},
 }
 
-CONV = ConvConfig(read_in=8, width=8, layers=2, groups=4, reach=16, factors=4)
+CONV = ConvConfig(read_in=8, width=8, layers=2, groups=4, max_lag=16, factors=4)
 LFADS = LFADSConfig(read_in=8, encoder=16, initial_condition=8, generator=16, controller=8, factors=3)
 
 
@@ -40,7 +40,7 @@ def data():
 
 
 def config(likelihood, *settings):
-    return override(FitConfig(model=LFADSConfig(**SMALL), likelihood=likelihood, samples=4), list(settings))
+    return override(FitConfig(model=LFADSConfig(**SMALL), likelihood=likelihood, posterior_samples=4), list(settings))
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ def test_kinetics_are_measured_again_with_the_rates_of_the_model(monkeypatch):
 
 
 def test_a_second_of_a_channel_is_hidden_together():
-    assert stretch_of(config("edgeworth"), 0.1) == 10
-    assert stretch_of(config("gaussian"), 0.1) == 1
+    assert mask_length(config("edgeworth"), 0.1) == 10
+    assert mask_length(config("gaussian"), 0.1) == 1
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian_moments", "edgeworth"])

@@ -58,7 +58,7 @@ def test_the_command_line_fits_the_preset_with_what_was_set_in_its_place(tmp_pat
     drawn = simulate(Simulation("mc_rtt", train=8, val=4, test=2, units=6))
     save_prepared(prepare("mc_rtt", [drawn.training], bin_width=0.02), tmp_path)
     words = ["mc_rtt", "--bin-width", "0.02", "--folder", str(tmp_path), "--run-dir", str(tmp_path / "run")]
-    changes = ["train.epochs=1", "model.generator=12", "samples=2"]
+    changes = ["train.epochs=1", "model.generator=12", "posterior_samples=2"]
     (tmp_path / "own.yaml").write_text("train: {learning_rate: 0.001}\nseeds: 5\n")
     options = ["--model", "lfads", "--config", str(tmp_path / "own.yaml"), "--seeds", "1"]
     result = CliRunner().invoke(

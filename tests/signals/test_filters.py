@@ -131,7 +131,7 @@ def test_interval_sums_equal_summing_each_interval(pairs):
 )
 def test_a_rate_too_low_for_the_band_is_an_error_naming_the_highest_possible(use, band, rate, highest):
     with pytest.raises(DataError, match=f"at most {highest} Hz"):
-        band_of(ElectricalConfig(use=use, band=band), rate=rate, bin_width=0.02)
+        band_of(ElectricalConfig(feature=use, band=band), rate=rate, bin_width=0.02)
 
 
 def test_band_edges_must_rise_and_long_bins_leave_no_default_band():
@@ -143,5 +143,5 @@ def test_band_edges_must_rise_and_long_bins_leave_no_default_band():
 
 def test_default_bands_stay_below_what_the_rate_carries():
     assert band_of(ElectricalConfig(), rate=1000, bin_width=0.02) == (1.0, 20.0)
-    assert band_of(ElectricalConfig(use="power"), rate=300, bin_width=0.02) == (70.0, 135.0)
-    assert band_of(ElectricalConfig(use="spikes"), rate=30000, bin_width=0.02) == (300.0, 3000.0)
+    assert band_of(ElectricalConfig(feature="power"), rate=300, bin_width=0.02) == (70.0, 135.0)
+    assert band_of(ElectricalConfig(feature="spikes"), rate=30000, bin_width=0.02) == (300.0, 3000.0)

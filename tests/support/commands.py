@@ -19,7 +19,7 @@ from nwb_sbtt.simulate.files import simulate_lorenz
 
 SETTINGS = {
     **{f"model.{name}": 4 for name in ("read_in", "encoder", "initial_condition", "controller", "generator")},
-    **{"model.factors": 2, "train.epochs": 2, "train.checkpoint_every": 1, "samples": 2},
+    **{"model.factors": 2, "train.epochs": 2, "train.checkpoint_every": 1, "posterior_samples": 2},
 }
 TRIALS = ["--series", "units", "--trials", "start_time:0:1"]
 SMALL = [

@@ -8,7 +8,7 @@ MODEL = LFADSConfig(read_in=6, encoder=6, initial_condition=4, controller=4, gen
 
 def settings(**changes):
     train = TrainConfig(epochs=2, batch_size=8, checkpoint_every=1)
-    return FitConfig(**{"model": MODEL, "train": train, "samples": 4, **changes})
+    return FitConfig(**{"model": MODEL, "train": train, "posterior_samples": 4, **changes})
 
 
 def population(seed=0):

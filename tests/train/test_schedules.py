@@ -54,6 +54,6 @@ def test_the_rate_rises_to_its_peak_and_falls_to_zero():
 
 
 def test_weights_ramp_up_and_stay():
-    config = TrainConfig(kl_weight=2.0, ramp=0.5)
+    config = TrainConfig(kl_weight=2.0, penalty_ramp=0.5)
     assert [weights(config, x).kl for x in (0.0, 0.25, 0.5, 1.0)] == [0, 1, 2, 2]
-    assert weights(TrainConfig(ramp=0.0, kl_weight=2.0), 0.0).kl == 2
+    assert weights(TrainConfig(penalty_ramp=0.0, kl_weight=2.0), 0.0).kl == 2

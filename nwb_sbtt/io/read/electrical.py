@@ -55,7 +55,7 @@ class ElectricalSource:
     * lfp: the signal up to the band's upper edge, at the centre of each bin, less a Gaussian mean over the observed
       samples around it (half power at the band's lower edge); volts.
     * power: natural logarithm of the mean squared band signal in each bin; a bin in which less than
-      `config.electrical.support` of the band signal is observed is unobserved, and so is a flat signal.
+      `config.electrical.min_observed` of the band signal is observed is unobserved, and so is a flat signal.
     * spikes: threshold crossings in each bin, with `exposure` where a bin was watched in part; an electrode without any
       noise is unobserved.
 
@@ -99,7 +99,7 @@ class ElectricalSource:
             If a bin is shorter than the sampling period, the sampling rate cannot carry the band, or the memory limit is
             too small for the filter's length or one chunk of the file.
         """
-        use = self.config.electrical.use
+        use = self.config.electrical.feature
         reduction = self._reduction(grid.bin_width)
         shape = (*grid.shape, len(self.scale))
         values = np.zeros((grid.shape[0] * grid.n_bins, len(self.scale)), dtype=np.float32)
@@ -137,23 +137,25 @@ class ElectricalSource:
                 f"{self.sampling_period:g} s; set bin_width to {self.sampling_period:g} or more"
             )
         band = band_of(config, rate=rate, bin_width=bin_width)
-        if config.use == "lfp":
+        if config.feature == "lfp":
             return Decimated(
                 smooth=decimating_filter(band[1], rate=rate, bin_width=bin_width, dtype=dtype),
                 slow=slow_filter(band[0], rate=rate, dtype=dtype),
                 slow_length=block_length(band[0], rate=rate),
-                support=config.support,
+                support=config.min_observed,
             )
-        weights = band_filter(band, rate=rate, steepness=STEEPNESS[config.use], dtype=dtype)
-        if config.use == "power":
-            return BandPower(weights, step=_power_step(band[1], rate=rate, bin_width=bin_width), support=config.support)
+        weights = band_filter(band, rate=rate, steepness=STEEPNESS[config.feature], dtype=dtype)
+        if config.feature == "power":
+            return BandPower(
+                weights, step=_power_step(band[1], rate=rate, bin_width=bin_width), support=config.min_observed
+            )
         threshold = config.threshold * self._noise(weights) * np.sign(self.scale)
         dead = int(np.ceil(round(config.dead_time * rate, 6)))
-        return Crossings(weights, threshold, dead=dead, support=config.support)
+        return Crossings(weights, threshold, dead=dead, support=config.min_observed)
 
     def _noise(self, weights: Filter) -> NDArray[np.float64]:
         """Robust noise of each channel in stored units; NaN where nothing was observed or the signal is flat."""
-        share, margin = self.config.electrical.support, REACH * weights.margin
+        share, margin = self.config.electrical.min_observed, REACH * weights.margin
         pieces = self.recording.pieces
         length = max(int(NOISE_SECONDS / self.sampling_period), 1)
         lengths = np.array([piece.stop - piece.first for piece in pieces])
@@ -174,7 +176,7 @@ class ElectricalSource:
         return np.where(noise > 0, noise, np.nan)
 
     def _finished(self, values: NDArray[np.float32], weights: NDArray[np.float32], bin_width: float) -> Binned:
-        use, support = self.config.electrical.use, self.config.electrical.support
+        use, support = self.config.electrical.feature, self.config.electrical.min_observed
         period = self.sampling_period
         reached = np.asarray((weights > 0).any(axis=(0, 1)))
         if use == "spikes":
@@ -247,7 +249,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     narrow = (slabs.dtype.kind in "iu" and slabs.dtype.itemsize <= 2) or slabs.dtype in (np.float16, np.float32)
     return ElectricalSource(
         path=in_file_path(nwbfile, series),
-        unit=UNITS[config.electrical.use],
+        unit=UNITS[config.electrical.feature],
         channel_id=np.asarray(table.id.data[:])[rows],
         channel_row=rows,
         channel_columns={name: values[rows] for name, values in plain_columns(table).items()},

@@ -154,7 +154,7 @@ def event_source(of: RoiSource, config: EventsConfig, *, around: RoiSource | Non
     if not (sizes > 0).any():
         raise DataError(
             f"no event in {of.path!r} stands out of the noise, in any of {n_rois} ROIs; take the {of.signal} as it is "
-            "(--likelihood gaussian), or set the decay (--set read.events.decay=SECONDS)"
+            "(--likelihood gaussian), or set the decay (--set read.events.decay_time=SECONDS)"
         )
     return EventSource(
         of=of,

@@ -195,7 +195,7 @@ def _as_events(nwbfile: Any, sources: list[Source], config: ReadConfig) -> list[
     for each in sources:
         if not isinstance(each, RoiSource):
             raise ConfigError(f"events are found in ROIs; {each.path!r} is of kind {each.kind!r}: leave `events` out")
-        series = neuropil_of(each) if config.events.neuropil else None
+        series = neuropil_of(each) if config.events.neuropil_coefficient else None
         around = None if series is None else replace(each, series=series, path=in_file_path(nwbfile, series))
         found.append(event_source(each, config.events, around=around))
     return found

@@ -160,7 +160,7 @@ class UnitsSource:
     def _unrecorded(self, grid: Grid) -> tuple[str, ...]:
         """How much of what counts as observed lies where the file records nothing, for units that do not say themselves."""
         silent = len(self.channel_id) if self.own is None else sum(each is ALWAYS for each in self.own)
-        if self.config.observed == "all" or not silent or not len(self.recorded):
+        if not self.config.obs_intervals or not silent or not len(self.recorded):
             return ()
         beyond = coverage(self.recorded, grid) == 0
         if not beyond.any():
@@ -220,7 +220,7 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     """
     path = in_file_path(nwbfile, units)
     spike_times, bounds = stored_spikes(units, path)
-    given = config.observed == "intervals"
+    given = config.obs_intervals
     own = obs_intervals(units, path) if given else None
     invalid = invalid_intervals(nwbfile, config)
     limits = _limits(own)

@@ -16,7 +16,7 @@ from tests.support.dandi import VERSION
 
 NLB = "sub-Jenkins_ses-small_desc-test_ecephys.nwb"
 RESULT = "sub-Jenkins/sub-Jenkins_ses-small_desc-sbtt_ecephys.nwb"
-FIT = FitConfig(model=SAEConfig(), train=TrainConfig(epochs=1), samples=2)
+FIT = FitConfig(model=SAEConfig(), train=TrainConfig(epochs=1), posterior_samples=2)
 
 
 @pytest.fixture

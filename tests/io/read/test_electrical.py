@@ -39,7 +39,7 @@ def session(data, *, n_electrodes=8, rows=None, **fields):
 
 def settings_of(use, *, memory_limit=1e9, **config):
     bands = {"lfp": (2.0, 20.0), "power": (70.0, 150.0), "spikes": (200.0, 800.0)}
-    electrical = ElectricalConfig(use=use, band=config.pop("band", bands[use]), **config.pop("electrical", {}))
+    electrical = ElectricalConfig(feature=use, band=config.pop("band", bands[use]), **config.pop("electrical", {}))
     return ReadConfig(electrical=electrical, memory_limit=memory_limit, **config)
 
 

@@ -108,7 +108,7 @@ def test_neuropil_beside_fluorescence_is_taken_off(tmp_path, share):
         Imaged("Fluorescence", raw, Fluorescence, start=5.0),
         Imaged("Neuropil", around, Fluorescence, start=5.0),
     )
-    config = EventsConfig(neuropil=share)
+    config = EventsConfig(neuropil_coefficient=share)
     found = read(path, events=config, series=("*/Fluorescence/Fluorescence",), cut=WHOLE)
     times = 5 + np.arange(N_FRAMES) * PERIOD
     one = deconvolve(

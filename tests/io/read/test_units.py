@@ -89,7 +89,7 @@ def test_invalid_times_are_taken_off_every_unit():
 
 def test_intervals_can_be_ignored_and_a_unit_without_any_is_always_observed():
     given = {"obs_intervals": [[[0.0, 0.2]], np.empty((0, 2))]}
-    _, everything = binned([[0.5], [0.5]], config=ReadConfig(observed="all"), **given)
+    _, everything = binned([[0.5], [0.5]], config=ReadConfig(obs_intervals=False), **given)
     assert everything.observed.all()
     source, result = binned([[0.5], [0.5]], **given)
     assert result.observed[0, :, 1].all()
@@ -180,7 +180,7 @@ def test_intervals_without_an_index_are_refused_and_can_be_ignored(tmp_path):
     with open_nwb(path) as read:
         with pytest.raises(DataError, match="no index of 2 units; pass observed='all'"):
             units_source(read, read.units, ReadConfig())
-        assert units_source(read, read.units, ReadConfig(observed="all")).bin(GRID).observed.all()
+        assert units_source(read, read.units, ReadConfig(obs_intervals=False)).bin(GRID).observed.all()
 
 
 def test_columns_with_one_value_a_unit_come_along():
@@ -205,7 +205,7 @@ def test_what_lies_beyond_the_record_of_units_that_do_not_say_is_counted():
     )
     assert "2 of 2 units of 'units' have no obs_intervals" in result.notes[0]
     assert binned([[0.0], [1.4]])[1].notes == ()
-    assert binned([[0.25], [0.75]], config=ReadConfig(observed="all"))[1].notes == ()
+    assert binned([[0.25], [0.75]], config=ReadConfig(obs_intervals=False))[1].notes == ()
 
 
 @pytest.mark.parametrize("keep", [[0, 1, 2, 3, 4, 5], [5], [0, 1, 4], [1, 3, 5]])
