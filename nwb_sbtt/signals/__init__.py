@@ -1,4 +1,9 @@
-"""Numerics of sampled voltages: filters, LFP and band power, threshold crossings; no file, no torch.
+"""Numerics of sampled voltages: arrays in, arrays out; no file, no torch.
+
+* `filters`: zero-phase filters, evaluated only where a value is wanted, and the bands that a sampling rate can carry.
+* `blocks`: a block of a recording, its missing samples, and what every use of it has in common.
+* `lfp`: the local field potential at each bin's centre, and the power of a band in each bin.
+* `crossings`: threshold crossings counted in bins, and the noise that sets the threshold.
 
 Imports `data`, `config` and `errors`.
 """

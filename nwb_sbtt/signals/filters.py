@@ -1,7 +1,7 @@
-"""Zero-phase filters that are evaluated only where a value is wanted.
+"""Zero-phase filters that are evaluated only where a value is wanted, and the bands they pass.
 
-A symmetric filter needs the samples within its half-length and no others, so a recording filtered piece by piece equals
-the recording filtered whole, and a value is computed once per bin rather than once per sample. Positions are in samples
+A symmetric filter needs the samples within its half-length and no others, so a recording filtered block by block equals
+the recording filtered at once, and a value is computed once per bin rather than once per sample. Positions are in samples
 and need not be whole numbers.
 """
 
@@ -14,110 +14,156 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from nwb_sbtt.config import ElectricalConfig
 from nwb_sbtt.data.threads import in_threads, shares, single_blas
+from nwb_sbtt.errors import ConfigError, DataError
 
 ATTENUATION = 50.0
 """Decibels by which the stop band lies below the pass band."""
 FINEST = 256
 TABLE = 2**16
-"""Positions are rounded to this fraction of a sample, or a coarser one where a filter is so long that its table of weights
-would hold more than twice this many."""
+"""Positions are rounded to 1/`FINEST` of a sample, or coarser where a filter is so long that its table of weights would
+have more than twice `TABLE` entries."""
 CACHE_BYTES = 2**24
+"""Memory for matrices of weights, per filter."""
 LARGEST_GROUP = 96
 """Positions computed by one product. Its matrix is a band, mostly zeros where the group is larger than the filter is long;
 smaller groups keep the processor waiting. Measured best for 400 to 3000 weights."""
+HIGHEST = 0.45
+"""Highest edge of a band as a share of the sampling rate, and of the bin rate for a decimated signal."""
+DEFAULT_BANDS = {"power": (70.0, 150.0), "spikes": (300.0, 3000.0)}
+"""Hz."""
 
 Floats = NDArray[np.floating[Any]]
 
 
 class Kernel(Protocol):
-    """A symmetric weighting of samples by their lag; no weight lies beyond `half` samples."""
+    """A symmetric weighting of samples by their lag.
+
+    Attributes
+    ----------
+    half_length : float
+        Samples; weights at larger lags are 0.
+    """
 
     @property
-    def half(self) -> float: ...  # noqa: D102
+    def half_length(self) -> float: ...  # noqa: D102
     def weights(self, lags: Floats) -> Floats:
-        """Weights for rows of lags (position, sample), each row a whole kernel."""
+        """Compute weights for rows of lags (position, sample), each row a whole kernel."""
         ...
 
 
 @dataclass(frozen=True)
 class LowPass:
-    """Windowed sinc (Kaiser): passes below ``cut - width / 2``, stops above ``cut + width / 2``, cycles per sample."""
+    """Windowed sinc, which passes below ``cut - width / 2`` and stops above ``cut + width / 2``.
+
+    Length and shape of the window follow from `ATTENUATION` and `width` by Kaiser's formulas (Oppenheim and Schafer,
+    Discrete-Time Signal Processing, 3rd ed., section 7.6).
+
+    Parameters
+    ----------
+    cut, width : float
+        Middle and width of the transition, in cycles per sample.
+    """
 
     cut: float
     width: float
 
     @property
-    def half(self) -> float:
+    def half_length(self) -> float:
         """Samples to either side."""
         return (ATTENUATION - 7.95) / (14.36 * self.width) / 2
 
     def weights(self, lags: Floats) -> Floats:
-        """Weights that sum to one in each row."""
+        """Compute weights that sum to one in each row; lags and weights (position, sample)."""
         beta = 0.1102 * (ATTENUATION - 8.7)
-        window = np.i0(beta * np.sqrt(np.clip(1 - (lags / self.half) ** 2, 0, None))) * (np.abs(lags) <= self.half)
+        inside = np.abs(lags) <= self.half_length
+        window = np.i0(beta * np.sqrt(np.clip(1 - (lags / self.half_length) ** 2, 0, None))) * inside
         weights = np.sinc(2 * self.cut * lags) * window
         return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
 class BandPass:
-    """Difference of two low passes; a constant gives exactly zero."""
+    """Difference of two low passes; a constant gives exactly zero.
+
+    Parameters
+    ----------
+    low, high : LowPass
+        Transitions at the lower and the upper edge of the band.
+    """
 
     low: LowPass
     high: LowPass
 
     @property
-    def half(self) -> float:
+    def half_length(self) -> float:
         """Samples to either side."""
-        return max(self.low.half, self.high.half)
+        return max(self.low.half_length, self.high.half_length)
 
     def weights(self, lags: Floats) -> Floats:
-        """Weights that sum to zero in each row."""
+        """Compute weights that sum to zero in each row; lags and weights (position, sample)."""
         return self.high.weights(lags) - self.low.weights(lags)
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Bell of standard deviation `sd` samples, cut at four; for weighted means."""
+    """Gaussian bell, cut at four standard deviations; for weighted means.
+
+    Parameters
+    ----------
+    sd : float
+        Standard deviation in samples.
+    """
 
     sd: float
 
     @property
-    def half(self) -> float:
+    def half_length(self) -> float:
         """Samples to either side."""
         return 4 * self.sd
 
     def weights(self, lags: Floats) -> Floats:
-        """Weights, one at lag zero."""
-        return np.asarray(np.exp(-0.5 * (lags / self.sd) ** 2) * (np.abs(lags) <= self.half))
+        """Compute weights, one at lag zero; lags and weights (position, sample)."""
+        return np.asarray(np.exp(-0.5 * (lags / self.sd) ** 2) * (np.abs(lags) <= self.half_length))
 
 
 class Filter:
-    """A kernel made ready to be applied to blocks of samples.
+    """A kernel made ready to be applied to blocks of samples; may be used by several threads.
 
     Parameters
     ----------
     kernel : Kernel
     dtype : dtype
         Of the weights, and so of the arithmetic.
+
+    Attributes
+    ----------
+    margin : int
+        Samples that a block must have on either side of every position.
+
+    Examples
+    --------
+    >>> smooth = Filter(Gaussian(sd=2.0), dtype=float)
+    >>> smooth.apply(np.ones((100, 3)), first=0, positions=np.array([30.0, 50.5])).shape
+    (2, 3)
     """
 
     def __init__(self, kernel: Kernel, *, dtype: DTypeLike = np.float32) -> None:
-        self.margin = int(np.ceil(kernel.half)) + 1
-        """Samples that a block must hold on either side of every position."""
+        self.margin = int(np.ceil(kernel.half_length)) + 1
         # A power of two, so that halves of a sample, where the centres of bins often lie, are exact.
         self._phases = 2 ** int(np.clip(np.log2(TABLE / self.margin), 1, np.log2(FINEST)))
+        # Row p has the weights for positions that lie p / phases of a sample after a whole one.
         lags = np.arange(self._phases)[:, None] / self._phases - np.arange(1 - self.margin, self.margin + 1)
         table = kernel.weights(lags)
         self._table = table.astype(dtype)
-        self._leaning = (np.abs(table) / np.abs(table).sum(axis=1, keepdims=True)).astype(np.float32)
+        self._absolute = (np.abs(table) / np.abs(table).sum(axis=1, keepdims=True)).astype(np.float32)
         self._cache: dict[tuple[bool, bytes], Floats] = {}
-        self._cached = 0
+        self._cached_bytes = 0
         self._lock = Lock()
 
     def apply(self, samples: Floats, *, first: int, positions: NDArray[np.float64]) -> Floats:
-        """Filtered values at rising positions.
+        """Filter samples at rising positions.
 
         Parameters
         ----------
@@ -132,16 +178,33 @@ class Filter:
         -------
         array (position, channel)
         """
-        return self._evaluate(samples, first, positions, leaning=False)
+        return self._evaluate(samples, first, positions, absolute=False)
 
     def support(self, observed: Floats, *, first: int, positions: NDArray[np.float64]) -> Floats:
-        """Share of the filter's absolute weight that lies on observed samples (1 or 0), array (position, channel)."""
-        return self._evaluate(observed, first, positions, leaning=True)
+        """Compute the share of the filter's absolute weight that lies on observed samples.
 
-    def _evaluate(self, samples: Floats, first: int, positions: NDArray[np.float64], *, leaning: bool) -> Floats:
+        Parameters
+        ----------
+        observed : float array (time, channel)
+            1 where a sample was observed, 0 elsewhere; as long as `apply` needs.
+        first : int
+            Position of the first sample.
+        positions : array (position)
+            Rising, in samples.
+
+        Returns
+        -------
+        array (position, channel)
+            Between 0 and 1, up to rounding.
+        """
+        return self._evaluate(observed, first, positions, absolute=True)
+
+    def _evaluate(self, samples: Floats, first: int, positions: NDArray[np.float64], *, absolute: bool) -> Floats:
         ticks = np.rint(np.asarray(positions) * self._phases).astype(np.int64)
         whole = ticks // self._phases
         result = np.empty((len(ticks), samples.shape[1]), dtype=np.result_type(samples, self._table))
+        # A group ends where its next position would lie more than a filter's length after its first: beyond that,
+        # most of the product would be with zeros.
         ends = np.searchsorted(whole, whole + 2 * self.margin, side="right")
         groups, start = [], 0
         while start < len(ticks):
@@ -149,9 +212,9 @@ class Filter:
             groups.append((start, stop))
             start = stop
 
-        def evaluate(some: range) -> None:
-            for start, stop in groups[some.start : some.stop]:
-                matrix = self._matrix(ticks[start:stop] - whole[start] * self._phases, leaning=leaning)
+        def evaluate(part: range) -> None:
+            for start, stop in groups[part.start : part.stop]:
+                matrix = self._matrix(ticks[start:stop] - whole[start] * self._phases, absolute=absolute)
                 begin = int(whole[start]) - self.margin + 1 - first
                 np.matmul(matrix, samples[begin : begin + matrix.shape[1]], out=result[start:stop])
 
@@ -159,20 +222,92 @@ class Filter:
             in_threads(evaluate, shares(0, len(groups)))
         return result
 
-    def _matrix(self, ticks: NDArray[np.int64], *, leaning: bool) -> Floats:
+    def _matrix(self, ticks: NDArray[np.int64], *, absolute: bool) -> Floats:
         """Weights (position, sample) of one group; most groups of a recording share theirs."""
-        key = (leaning, ticks.tobytes())
+        key = (absolute, ticks.tobytes())
         with self._lock:
             matrix = self._cache.get(key)
             if matrix is None:
-                table = self._leaning if leaning else self._table
+                table = self._absolute if absolute else self._table
                 length = table.shape[1]
                 matrix = np.zeros((len(ticks), int(ticks[-1]) // self._phases + length), dtype=table.dtype)
                 for row, tick in enumerate(ticks):
                     whole, phase = divmod(int(tick), self._phases)
                     matrix[row, whole : whole + length] = table[phase]
-                while self._cache and self._cached + matrix.nbytes > CACHE_BYTES:
-                    self._cached -= self._cache.pop(next(iter(self._cache))).nbytes
+                while self._cache and self._cached_bytes + matrix.nbytes > CACHE_BYTES:
+                    self._cached_bytes -= self._cache.pop(next(iter(self._cache))).nbytes
                 self._cache[key] = matrix
-                self._cached += matrix.nbytes
+                self._cached_bytes += matrix.nbytes
         return matrix
+
+
+def choose_band(config: ElectricalConfig, *, rate: float, bin_width: float) -> tuple[float, float]:
+    """Take the band of the settings, or the default one of the use.
+
+    Parameters
+    ----------
+    config : ElectricalConfig
+    rate : float
+        Sampling rate in Hz.
+    bin_width : float
+        Seconds.
+
+    Returns
+    -------
+    low, high : float
+        Edges in Hz.
+
+    Raises
+    ------
+    DataError
+        If the sampling rate, or for a decimated signal the bin rate, cannot carry the band; names the highest that it can.
+    ConfigError
+        If the edges are not in rising order.
+
+    Examples
+    --------
+    >>> choose_band(ElectricalConfig(feature="power"), rate=300, bin_width=0.02)
+    (70.0, 135.0)
+    """
+    highest = HIGHEST * (min(rate, 1 / bin_width) if config.feature == "lfp" else rate)
+    if config.band is not None:
+        low, high = config.band
+        if low >= high:
+            raise ConfigError(f"electrical.band is {config.band} Hz; the lower edge must come first")
+        wanted, possible = high, high <= highest * (1 + 1e-9)
+    elif config.feature == "lfp":
+        low, high = 1.0, min(0.4 / bin_width, HIGHEST * rate)
+        wanted, possible = high, low < high
+    else:
+        low, wanted = DEFAULT_BANDS[config.feature]
+        high = min(wanted, highest)
+        possible = high >= max(wanted / 2, 1.5 * low)
+    if not possible:
+        carrier = f"samples at {rate:g} Hz"
+        if config.feature == "lfp" and 1 / bin_width < rate:
+            carrier = f"bins of {bin_width:g} s"
+        raise DataError(
+            f"electrical.feature={config.feature!r} needs a band of {low:g} to {max(wanted, low):g} Hz, but {carrier} carry "
+            f"at most {highest:g} Hz; set electrical.band to edges below that"
+            + (", or take shorter bins" if config.feature == "lfp" else ", or feature='lfp'")
+        )
+    return low, high
+
+
+def band_filter(band: tuple[float, float], *, rate: float, steepness: float, dtype: DTypeLike) -> Filter:
+    """Make a band pass.
+
+    Parameters
+    ----------
+    band : (float, float)
+        Edges in Hz.
+    rate : float
+        Sampling rate in Hz.
+    steepness : float
+        Width of the transition at the lower edge, as a share of that frequency; at the upper edge it is a quarter.
+    dtype : dtype
+        Of the arithmetic.
+    """
+    low, high = band[0] / rate, band[1] / rate
+    upper = min(0.25 * high, 2 * (0.5 - high))
+    return Filter(BandPass(LowPass(low, steepness * low), LowPass(high, upper)), dtype=dtype)

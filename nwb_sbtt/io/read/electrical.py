@@ -22,16 +22,10 @@ from nwb_sbtt.io.read.recording import Recording, find_pieces
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import plain_columns
 from nwb_sbtt.io.read.validity import invalid_intervals
-from nwb_sbtt.signals.blocks import REACH, BandPower, Bins, Crossings, Decimated, Reduction
-from nwb_sbtt.signals.filters import Filter
-from nwb_sbtt.signals.voltages import (
-    band_filter,
-    band_of,
-    block_length,
-    decimating_filter,
-    robust_noise,
-    slow_filter,
-)
+from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduction
+from nwb_sbtt.signals.crossings import Crossings, robust_noise
+from nwb_sbtt.signals.filters import Filter, band_filter, choose_band
+from nwb_sbtt.signals.lfp import BandPower, Decimated, decimating_filter, slow_filter, slow_sum_length
 
 NOISE_PARTS = 20
 NOISE_SECONDS = 0.25
@@ -136,12 +130,12 @@ class ElectricalSource:
                 f"bins of {bin_width:g} s are shorter than the sampling period of {self.path!r}, "
                 f"{self.sampling_period:g} s; set bin_width to {self.sampling_period:g} or more"
             )
-        band = band_of(config, rate=rate, bin_width=bin_width)
+        band = choose_band(config, rate=rate, bin_width=bin_width)
         if config.feature == "lfp":
             return Decimated(
                 smooth=decimating_filter(band[1], rate=rate, bin_width=bin_width, dtype=dtype),
                 slow=slow_filter(band[0], rate=rate, dtype=dtype),
-                slow_length=block_length(band[0], rate=rate),
+                slow_length=slow_sum_length(band[0], rate=rate),
                 support=config.min_observed,
             )
         weights = band_filter(band, rate=rate, steepness=STEEPNESS[config.feature], dtype=dtype)
@@ -151,11 +145,11 @@ class ElectricalSource:
             )
         threshold = config.threshold * self._noise(weights) * np.sign(self.scale)
         dead = int(np.ceil(round(config.dead_time * rate, 6)))
-        return Crossings(weights, threshold, dead=dead, support=config.min_observed)
+        return Crossings(weights, threshold, dead_samples=dead, support=config.min_observed)
 
     def _noise(self, weights: Filter) -> NDArray[np.float64]:
         """Robust noise of each channel in stored units; NaN where nothing was observed or the signal is flat."""
-        share, margin = self.config.electrical.min_observed, REACH * weights.margin
+        share, margin = self.config.electrical.min_observed, MARGINS_READ * weights.margin
         pieces = self.recording.pieces
         length = max(int(NOISE_SECONDS / self.sampling_period), 1)
         lengths = np.array([piece.stop - piece.first for piece in pieces])
@@ -192,7 +186,7 @@ class ElectricalSource:
             return Binned(
                 volts.astype(np.float32), weights > 0, notes=self._named(flat, "are flat in all that was read: 0 V")
             )
-        band = band_of(self.config.electrical, rate=1 / period, bin_width=bin_width)
+        band = choose_band(self.config.electrical, rate=1 / period, bin_width=bin_width)
         step = _power_step(band[1], rate=1 / period, bin_width=bin_width)
         expected = max(np.floor(bin_width / (step * period) + 1e-6), 1)
         observed = (weights >= support * expected) & (values > 0)
@@ -277,8 +271,8 @@ def _power_step(high: float, *, rate: float, bin_width: float) -> int:
 
 def _reach(bins: Bins, reduction: Reduction) -> tuple[int, int]:
     """First sample that some bins need, and the one after the last."""
-    first = min(int(bins.lows.min()), int(np.floor(bins.centres.min())))
-    stop = max(int(bins.highs.max()), int(np.ceil(bins.centres.max())) + 1)
+    first = min(int(bins.starts.min()), int(np.floor(bins.centres.min())))
+    stop = max(int(bins.stops.max()), int(np.ceil(bins.centres.max())) + 1)
     return first - reduction.margin, stop + reduction.margin
 
 
@@ -302,9 +296,9 @@ def _batches(bins: Bins, recording: Recording, reduction: Reduction, *, limit: f
                 f"memory_limit of {limit:g} bytes is too small: one bin with the reach of its filter, or one chunk of the "
                 f"file, takes {needed:g}; raise memory_limit, take shorter bins or a higher lower edge of the band"
             )
-        highs = np.maximum(bins.highs[start:], np.ceil(bins.centres[start:]) + 1) + reduction.margin
+        highs = np.maximum(bins.stops[start:], np.ceil(bins.centres[start:]) + 1) + reduction.margin
         fits = int(np.searchsorted(highs, first + rows, side="right"))
-        lows = bins.lows[start : start + fits]
+        lows = bins.starts[start : start + fits]
         jumps = np.flatnonzero(np.diff(lows) > 2 * reduction.margin + slabs.chunk_rows)
         length = max(1, min(fits, int(jumps[0]) + 1 if len(jumps) else fits))
         yield start, start + length

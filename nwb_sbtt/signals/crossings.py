@@ -1,0 +1,137 @@
+"""Threshold crossings of a filtered signal, counted in bins, and the noise that sets the threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_sbtt.data.threads import in_threads
+from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Block, observed_amounts
+from nwb_sbtt.signals.filters import Filter, Floats
+
+COMPARED_AT_ONCE = 1 << 18
+"""Entries compared with a threshold at once, so that the result stays in the cache."""
+GAUSSIAN_MEDIAN = 0.6745
+"""Median of |x| of a standard normal x."""
+
+
+@dataclass(frozen=True)
+class Crossings:
+    """Number of threshold crossings in each bin.
+
+    Parameters
+    ----------
+    band : Filter
+        As `nwb_sbtt.signals.filters.band_filter` makes it.
+    threshold : array (channel)
+        In the recording's unit; a channel whose threshold is NaN is missing.
+    dead_samples : int
+        A crossing less than this many samples after another of the same channel is not counted.
+    support : float
+        Smallest share of the filter's weight on observed samples.
+    """
+
+    band: Filter
+    threshold: NDArray[np.float64]
+    dead_samples: int
+    support: float
+    bytes_per_sample: int = 9
+
+    @property
+    def margin(self) -> int:
+        """Samples needed on either side of a bin."""
+        return MARGINS_READ * self.band.margin + self.dead_samples + 1
+
+    def reduce(self, block: Block, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
+        """Compute counts (bin, channel), and how many samples of each bin were observed."""
+        block.fill()
+        first = int(bins.starts.min()) - self.dead_samples - 1
+        positions = np.arange(first, max(int(bins.stops.max()), first + 1))
+        filtered = self.band.apply(block.values, first=block.first, positions=positions.astype(float))
+        observed = block.supported(self.band, positions.astype(float), self.support)
+        threshold = np.where(np.isfinite(self.threshold), self.threshold, -np.inf).astype(filtered.dtype)
+        rows, columns = find_crossings(filtered, threshold, dead_samples=self.dead_samples)
+        if not observed.all():
+            mask_columns = columns if observed.shape[1] > 1 else 0
+            both_observed = observed[rows, mask_columns] & observed[rows - 1, mask_columns]
+            rows, columns = rows[both_observed], columns[both_observed]
+        n_channels = filtered.shape[1]
+        starts, stops = bins.starts - first, bins.stops - first
+        # Crossings rise in time, so each bin has a run of them; runs of bins that overlap share crossings. The runs are
+        # laid end to end: `crossing` has the number of each crossing in each run, `entries` where it is counted.
+        run_starts, run_stops = np.searchsorted(rows, starts), np.searchsorted(rows, stops)
+        lengths = np.maximum(run_stops - run_starts, 0)
+        crossing = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths - run_starts, lengths)
+        entries = np.repeat(np.arange(len(lengths)), lengths) * n_channels + columns[crossing]
+        counts = np.bincount(entries, minlength=len(lengths) * n_channels).reshape(len(lengths), n_channels)
+        return counts.astype(np.float32), observed_amounts(observed, starts, stops) * np.isfinite(self.threshold)
+
+
+def find_crossings(
+    samples: Floats, threshold: Floats, *, dead_samples: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find where the signal comes to lie beyond its channel's threshold.
+
+    A crossing less than `dead_samples` after another of the same channel, counted or not, is not counted; the rule looks
+    back no further, so a part of a recording gives what the whole gives.
+
+    Parameters
+    ----------
+    samples : array (time, channel)
+    threshold : array (channel)
+        Where negative, the signal crosses it downward; minus infinity is never crossed.
+    dead_samples : int
+
+    Returns
+    -------
+    times, channels : int array (crossing)
+        First sample beyond the threshold, and channel, of each crossing; in the order of time.
+    """
+    downward = threshold < 0
+
+    def onsets(part: range) -> NDArray[np.intp]:
+        values = samples[part.start : part.stop + 1]
+        if downward.all():
+            beyond = values <= threshold
+        elif not downward.any():
+            beyond = values >= threshold
+        else:
+            beyond = np.where(downward, values <= threshold, values >= threshold)
+        return np.asarray(np.flatnonzero(beyond[1:] > beyond[:-1]) + part.start * samples.shape[1])
+
+    length = max(COMPARED_AT_ONCE // max(samples.shape[1], 1), 1)
+    parts = [range(first, min(first + length, len(samples) - 1)) for first in range(0, len(samples) - 1, length)]
+    onset = np.concatenate([np.empty(0, dtype=np.intp), *in_threads(onsets, parts)])
+    rows, columns = np.divmod(onset, samples.shape[1])
+    order = np.lexsort((rows, columns))
+    apart = np.ones(len(order), dtype=bool)
+    same_channel = np.diff(columns[order]) == 0
+    apart[1:] = ~same_channel | (np.diff(rows[order]) >= dead_samples)
+    counted = np.sort(onset[order[apart]])
+    rows, columns = np.divmod(counted, samples.shape[1])
+    return rows + 1, columns
+
+
+def robust_noise(samples: Floats, observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Estimate each channel's noise as the median of |x| / 0.6745 over its observed samples.
+
+    Few large spikes change a median little (Quiroga, Nadasdy and Ben-Shaul 2004, Neural Computation 16:1661).
+
+    Parameters
+    ----------
+    samples : array (time, channel)
+    observed : bool array (time, channel) or (time, 1)
+
+    Returns
+    -------
+    array (channel)
+        Standard deviation of the noise, in the unit of the samples; NaN where nothing was observed.
+    """
+    size = np.abs(samples)
+    if observed.all():
+        return np.asarray(np.median(np.ascontiguousarray(size.T), axis=1), dtype=np.float64) / GAUSSIAN_MEDIAN
+    masks = np.broadcast_to(observed, size.shape)
+    noise = [np.median(column[mask]) if mask.any() else np.nan for column, mask in zip(size.T, masks.T, strict=True)]
+    return np.asarray(noise, dtype=np.float64) / GAUSSIAN_MEDIAN

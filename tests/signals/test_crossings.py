@@ -1,0 +1,38 @@
+"""Threshold crossings, and the noise that sets the threshold."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nwb_sbtt.signals.crossings import find_crossings, robust_noise
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 3), st.integers(0, 6))
+def test_crossings_equal_going_through_the_samples_one_by_one(seed, dead):
+    samples = np.random.default_rng(seed).normal(size=(200, 3))
+    threshold = np.array([-0.5, 0.7, -np.inf])
+    rows, columns = find_crossings(samples, threshold, dead_samples=dead)
+    expected = []
+    for channel in range(2):
+        sign = np.sign(threshold[channel])
+        previous = -1000
+        for row in range(1, 200):
+            beyond = sign * samples[row - 1 : row + 1, channel] >= abs(threshold[channel])
+            if beyond[1] and not beyond[0]:
+                if row - previous >= dead:
+                    expected.append((row, channel))
+                previous = row
+    assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == sorted(expected)
+    assert (np.diff(rows) >= 0).all()
+
+
+def test_robust_noise_is_the_standard_deviation_of_gaussian_noise_whatever_the_spikes():
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(40000, 3)) * [1, 5, 2]
+    samples[::100] -= 80
+    observed = np.ones(samples.shape, dtype=bool)
+    observed[::100] = False
+    observed[:, 2] = False
+    np.testing.assert_allclose(robust_noise(samples, observed), [1, 5, np.nan], rtol=0.02)
+    np.testing.assert_allclose(robust_noise(samples, np.ones((40000, 1), dtype=bool)), [1, 5, 2], rtol=0.04)
