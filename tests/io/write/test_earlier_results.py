@@ -10,7 +10,7 @@ import pytest
 
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.write.results import read_model, read_result
-from tests.small import call
+from tests.support.commands import call
 
 FOLDER = Path(__file__).parent / "results_0.1.0"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
