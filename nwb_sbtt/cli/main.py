@@ -13,6 +13,7 @@ import typer
 
 from nwb_sbtt.cli import dandi as cli_dandi
 from nwb_sbtt.cli import nlb as cli_nlb
+from nwb_sbtt.cli import settings as cli_settings
 from nwb_sbtt.errors import ConfigError, SbttError
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ def demo(
     pipeline.demo(folder, overwrite=overwrite)
 
 
-for verb in cli_dandi.VERBS:
+for verb in (*cli_settings.VERBS, *cli_dandi.VERBS):
     app.command()(verb)
 app.add_typer(cli_nlb.app, name="nlb")
 

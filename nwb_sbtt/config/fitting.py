@@ -132,7 +132,7 @@ class FitConfig(Config):
 
     model: ModelConfig = Field(
         default=ConvConfig(),
-        description="Model and its settings, chosen by `model.name`.",
+        description="Model to fit; each has settings of its own.",
     )
     likelihood: Literal["auto", "poisson", "gaussian", "gamma", "zig", "gaussian_moments", "edgeworth"] = Field(
         default="auto",

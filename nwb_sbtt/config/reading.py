@@ -209,7 +209,7 @@ class ReadConfig(Config):
         description="Width of a time bin. Default: 0.02 s for counts and band power, the sampling period for sampled series.",
     )
     cut: Cut | None = Field(
-        default=None, description="How the session is cut into trials, chosen by `cut.by`. Default: chop."
+        default=None, description="How the session is cut into trials; each way has settings of its own. Default: chop."
     )
     electrical: ElectricalConfig = Field(default=ElectricalConfig(), description="Reading of an ElectricalSeries.")
     rois: RoiConfig = Field(default=RoiConfig(), description="Reading of a RoiResponseSeries.")

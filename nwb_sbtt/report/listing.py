@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from nwb_sbtt.config.listing import Setting
 
 
 def table_of_candidates(file_name: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -68,6 +73,33 @@ def table_of_scores(metrics: Mapping[str, Any]) -> str:
         cells = [scores.get(key) for scores in columns.values()]
         table.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
     return _text(table)
+
+
+def table_of_settings(settings: Sequence[Setting]) -> str:
+    """Lay out settings, one a row, each section below its heading.
+
+    Parameters
+    ----------
+    settings : sequence of Setting
+        Those of a section follow each other.
+    """
+    width = min(max(shutil.get_terminal_size((160, 24)).columns, 100), 160)
+    name = max(len(setting.name) for setting in settings)
+    widths = {"--set": name, "values": 20, "default": 14, "": width - name - 42}
+
+    def table_of(rows: Iterable[Sequence[str]], *, header: bool = False) -> str:
+        table = Table(box=None, show_header=header)
+        for heading, size in widths.items():
+            table.add_column(heading, width=size, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        return _text(table)
+
+    parts = [table_of([], header=True)]
+    for (section, about), members in groupby(settings, lambda setting: (setting.section, setting.about)):
+        parts += ["", *textwrap.wrap(f"{section}: {about}".removesuffix(": "), width)] if section else []
+        parts.append(table_of((each.name, each.values, each.default, each.description) for each in members))
+    return "\n".join(parts)
 
 
 def _rate(row: Mapping[str, Any]) -> str:

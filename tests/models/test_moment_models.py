@@ -24,6 +24,8 @@ from nwb_sbtt.nn.channels import blank_statistics, channel_statistics
 from nwb_sbtt.nn.likelihoods.moments import Moments
 from nwb_sbtt.simulate.calcium import LADDER, calcium
 from nwb_sbtt.train.trackers import Silent
+from tests.support.fluorescence import dff as relative
+from tests.support.fluorescence import light, write
 
 SMALL = {
     **dict.fromkeys(("read_in", "encoder", "initial_condition", "generator"), 8),

@@ -1,0 +1,28 @@
+"""The verb of the command line that lists settings; `main` registers it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def settings(
+    model: Annotated[str | None, typer.Option(help="of the models only this one [default: all]")] = None,
+    search: Annotated[str | None, typer.Option(help="only settings with this text in name or description")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON for programs")] = False,
+) -> None:
+    """List every setting that --set and --config take.
+
+    Name, values with range and unit, default, and what the setting does. A default of null means that the value is chosen
+    when the fit starts, as the description says.
+    """
+    from nwb_sbtt.config.listing import list_settings
+    from nwb_sbtt.report.listing import table_of_settings
+
+    rows = list_settings(model=model, search=search)
+    typer.echo(json.dumps([row.as_dict() for row in rows], indent=2) if as_json else table_of_settings(rows))
+
+
+VERBS = (settings,)

@@ -1,0 +1,73 @@
+"""The list of settings: complete, named as `--set` takes them, and with defaults that can be set."""
+
+import pytest
+
+from nwb_sbtt.config import Config, FitConfig, ReadConfig, override
+from nwb_sbtt.config.listing import list_settings
+from nwb_sbtt.errors import ConfigError
+
+MODELS = ("sae", "lfads", "conv", "ladder")
+
+
+def _leaves(config, prefix=""):
+    """Dotted names of all settings of a config."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        yield from _leaves(value, f"{prefix}{name}.") if isinstance(value, Config) else [f"{prefix}{name}"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_setting_of_a_fit_is_listed(model):
+    names = [setting.name for setting in list_settings(model=model)]
+    of_fit = override(FitConfig(), [f"model.name={model}", "init.run_dir=run"])
+    assert set(_leaves(of_fit)) <= set(names)
+    few = ["cut={by: trials, event: go, start: 0, stop: 1}", "events={}", "bandwidth.k=3"]
+    assert {f"read.{name}" for name in _leaves(override(ReadConfig(), few))} <= set(names)
+    ours = [name for name in names if not name.startswith("read.cut.")]
+    assert len(set(ours)) == len(ours)
+
+
+def test_all_models_are_listed_where_none_is_named():
+    sections = {setting.section for setting in list_settings()}
+    assert {f"model (name={model})" for model in MODELS} <= sections
+    assert {setting.section for setting in list_settings(model="lfads")} & {f"model (name={m})" for m in MODELS} == {
+        "model (name=lfads)"
+    }
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_listed_defaults_can_be_set_and_change_nothing(model):
+    chosen = [f"model.name={model}"]
+    texts = [
+        f"{setting.name}={setting.default}"
+        for setting in list_settings(model=model)
+        if setting.default != "required" and setting.section not in ("init",) and setting.name != "model.name"
+    ]
+    of_fit = [text for text in texts if not text.startswith("read.")]
+    assert override(FitConfig(), chosen + of_fit) == override(FitConfig(), chosen)
+    of_reading = [
+        text.removeprefix("read.")
+        for text in texts
+        if not text.startswith(("read.cut.", "read.events.", "read.bandwidth."))
+    ]
+    of_reading = [text for text in of_reading if not text.startswith(tuple(of_fit))]
+    assert override(ReadConfig(), of_reading) == ReadConfig()
+
+
+def test_settings_are_found_by_name_and_description():
+    assert [setting.name for setting in list_settings(search="LEARNING_RATE")] == ["train.learning_rate"]
+    assert [setting.name for setting in list_settings(search="adamw")] == ["train.weight_decay"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"model": "lfad"}, "no model is called 'lfad'; did you mean 'lfads'?"),
+        ({"model": "x"}, "known are"),
+        ({"search": "zebra"}, "no setting has 'zebra' in its name or description"),
+    ],
+)
+def test_what_is_not_there_is_said(asked, message):
+    with pytest.raises(ConfigError) as error:
+        list_settings(**asked)
+    assert message in str(error.value)
