@@ -150,9 +150,9 @@ class Block:
         counts = self.counts
         return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
 
-    def spread(self, of_channel: Tensor) -> Tensor:
+    def along_channels(self, per_channel: Tensor) -> Tensor:
         """Give each entry what its channel has, of (channel) for all channels."""
-        return of_channel[self.channels].index_select(0, self.columns)
+        return per_channel[self.channels].index_select(0, self.columns)
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ class Batch:
             flat[block.rows, self.entries.channels[block.entries].long()] = of_entry[block.entries]
         return box
 
-    def listed(self, box: Tensor) -> Tensor:
+    def at_entries(self, box: Tensor) -> Tensor:
         """What a box (trial, time, channel) holds at the entries; undoes `dense`."""
         if self.entries is None:
             return box

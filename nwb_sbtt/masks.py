@@ -62,8 +62,8 @@ def _uniform(batch: Batch, generator: torch.Generator, mask_length: int) -> Floa
         return torch.rand(batch.values.shape, generator=generator, device=generator.device).to(batch.values.device)
     if batch.entries is not None:
         raise ConfigError(
-            f"{mask_length} bins of a channel are to be hidden together, but the data are a list of few entries of many "
-            "channels; leave masks.mask_length at 1, or choose fewer channels"
+            f"{mask_length} bins of a channel are to be hidden together, which a sparse batch cannot do; "
+            "leave masks.mask_length at 1, or choose fewer channels"
         )
     n_trials, n_bins, n_channels = batch.shape
     n_blocks = (n_bins - 1) // mask_length + 2

@@ -52,7 +52,7 @@ class Conv(Model):
     def __init__(self, config: ConvolutionConfig, statistics: dict[str, ChannelStatistics], likelihood: str):
         super().__init__()
         self.config = c = config
-        self.read_in = ReadIn(statistics, c.read_in, c.smoothing, reread=c.factors)
+        self.read_in = ReadIn(statistics, c.read_in, c.smoothing, residual_features=c.factors)
         self.embedding = nn.Linear(self.read_in.n_features, c.width)
         self.layers = nn.ModuleList(Layer(c) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.width)
@@ -70,7 +70,7 @@ class Conv(Model):
         for layer in self.layers:
             guesses.append(self._factors(state, generator))
             residuals = partial(self.observation.sum_residuals, guesses[-1], batch)
-            state, added = layer(state, self.read_in.reread(residuals, share, batch=batch))
+            state, added = layer(state, self.read_in.residual_input(residuals, share, batch=batch))
             state = state + self._drop(added, generator)
         return Encoded(state, state.mean(1), tuple(guesses))
 

@@ -91,7 +91,7 @@ class Ladder(Conv):
         lower = self._lower(session)
         with torch.no_grad():
             self.observation.biases[session] += (of.mean / lower.rate).log()
-        self.read_in.adopt(session, of)
+        self.read_in.set_statistics(session, of)
         lower.adopt(of)
 
     def _lower(self, session: str) -> _Lower:

@@ -11,7 +11,7 @@ from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import LFADSConfig
 from nwb_sbtt.models.base import Encoded, Inference, Model, dropout, noise
 from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
-from nwb_sbtt.nn.control import MIN_LOG_SD, controlled
+from nwb_sbtt.nn.control import MIN_LOG_SD, run_controlled
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.nn.priors import InputPrior, kl_to_gaussian
 from nwb_sbtt.nn.recurrent import Cell, run_gru
@@ -66,7 +66,7 @@ class LFADS(Model):
             path, _ = run_gru(self.generator, g0.new_zeros(n_steps, len(g0), 1), g0[None])
         else:
             draws = (n_steps, len(g0), c.inputs)
-            run = controlled(
+            run = run_controlled(
                 self.controller,
                 self.generator,
                 encoded=encoded.states.transpose(0, 1),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.calcium.kinetics import Kinetics
-from nwb_sbtt.nn.entries import gather_sum, marked_share, of_shown
+from nwb_sbtt.nn.entries import gather_sum, marked_share, shown_terms
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ def _per_channel(
     for block in batch.entries.blocks():
         own = block.entries
         exposure = one if batch.exposure is None else batch.exposure[own].double()
-        terms = term(batch.values[own].double(), exposure, block.spread(mean))
+        terms = term(batch.values[own].double(), exposure, block.along_channels(mean))
         marked = terms * batch.observed[own].double()
         total[block.channels] = torch.bincount(block.columns, marked, len(mean[block.channels]))
     return total
 
 
-REREAD_SMOOTHING = 2.0
+RESIDUAL_SMOOTHING = 2.0
 """Sd, in bins, of the Gaussian through which residuals are read beside the residuals themselves."""
 
 
@@ -104,7 +104,7 @@ class ReadIn(nn.Module):
 
     A bin with nothing shown near it gives exactly 0.
 
-    A model that reads the data again, after a first guess of them, gives the number of features that `reread` makes.
+    A model that reads the data again, after a first guess of them, gives the number of features that `residual_input` makes.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class ReadIn(nn.Module):
         width: int,
         smoothing: tuple[float, ...],
         *,
-        reread: int = 0,
+        residual_features: int = 0,
     ):
         super().__init__()
         self.smoothing = smoothing
@@ -124,14 +124,14 @@ class ReadIn(nn.Module):
             n_channels = len(of.mean)
             self.values[session] = nn.Parameter(torch.randn(n_channels, width) / n_channels**0.5)
             self.masks[session] = nn.Parameter(torch.zeros(n_channels, width))
-            if reread:
-                self.residuals[session] = nn.Parameter(torch.randn(n_channels, reread) / n_channels**0.5)
+            if residual_features:
+                self.residuals[session] = nn.Parameter(torch.randn(n_channels, residual_features) / n_channels**0.5)
             self.register_buffer(f"mean_{session}", of.mean.clone())
             self.register_buffer(f"sd_{session}", of.sd.clone())
         own = torch.eye(len(smoothing))[torch.arange(width) % len(smoothing)].t().contiguous()
         self.mixture = nn.Parameter(own * torch.tensor(smoothing)[:, None].sqrt())
 
-    def adopt(self, session: str, of: ChannelStatistics) -> None:
+    def set_statistics(self, session: str, of: ChannelStatistics) -> None:
         """Take over means and sds that were measured anew."""
         self.get_buffer(f"mean_{session}").copy_(of.mean)
         self.get_buffer(f"sd_{session}").copy_(of.sd)
@@ -144,14 +144,14 @@ class ReadIn(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, "trial time feature"]:
         """Read the shown entries of a batch."""
         mean, sd = self.get_buffer(f"mean_{batch.session}"), self.get_buffer(f"sd_{batch.session}")
-        scores = of_shown(_scores, batch, of_channel=(mean, sd))
+        scores = shown_terms(_scores, batch, per_channel=(mean, sd))
         sums = gather_sum(scores, self.values[batch.session], batch=batch)
         share, n_channels = marked_share(batch.shown, batch=batch), batch.shape[2]
         near = (_near(sums, share, self.smoothing, n_channels) * self.mixture[:, None, None]).sum(0).transpose(0, 1)
         seen = gather_sum(batch.shown, self.masks[batch.session], batch=batch) / n_channels
         return torch.cat([sums / (share + 1 / n_channels) * 0.5 + seen, near], -1)
 
-    def reread(
+    def residual_input(
         self, sum_residuals: Callable[..., Tensor], share: Float[Tensor, "trial time 1"], *, batch: Batch
     ) -> tuple[Float[Tensor, "trial time residual"], Float[Tensor, "trial time residual"]]:
         """Sum how far the shown entries are from what was expected of them, in sds: now, and near.
@@ -169,7 +169,7 @@ class ReadIn(nn.Module):
         """
         sd, n_channels = self.get_buffer(f"sd_{batch.session}"), batch.shape[2]
         sums = sum_residuals(into=self.residuals[batch.session] / sd[:, None])
-        near = _near(sums, share, (REREAD_SMOOTHING,), n_channels)[0].transpose(0, 1)
+        near = _near(sums, share, (RESIDUAL_SMOOTHING,), n_channels)[0].transpose(0, 1)
         return sums / (share + 1 / n_channels), near
 
 

@@ -17,7 +17,7 @@ MIN_LOG_SD = -5.0
 
 
 @dataclass(frozen=True)
-class Controlled:
+class ControlledStates:
     """States of the generator and the posterior of its inputs, all (time, trial, width)."""
 
     generator: Float[Tensor, "time trial generator"]
@@ -26,7 +26,7 @@ class Controlled:
     inputs: Float[Tensor, "time trial input"]
 
 
-def controlled(
+def run_controlled(
     controller: Cell,
     generator: Cell,
     *,
@@ -35,7 +35,7 @@ def controlled(
     to_inputs: tuple[Tensor, Tensor, Tensor],
     g0: Float[Tensor, "trial generator"],
     draws: Float[Tensor, "time trial input"] | None,
-) -> Controlled:
+) -> ControlledStates:
     """Unroll controller and generator together.
 
     At each step the controller reads what the encoder says and the generator's last state (by `feedback`), and gives mean
@@ -54,7 +54,7 @@ def controlled(
         Standard normal; None takes the posterior means.
     """
     weights, bias, prior_log_sd = to_inputs
-    parts = _Controlled.apply(  # type: ignore[no-untyped-call]
+    parts = _RunControlled.apply(  # type: ignore[no-untyped-call]
         encoded.contiguous(),
         g0,
         torch.cat([generator.bias, generator.bias_new, controller.bias, controller.bias_new]),
@@ -67,10 +67,10 @@ def controlled(
         generator.inward,
         encoded.new_zeros(1) if draws is None else draws,
     )
-    return Controlled(*parts)
+    return ControlledStates(*parts)
 
 
-class _Controlled(torch.autograd.Function):
+class _RunControlled(torch.autograd.Function):
     """A step's row holds (new, reset, update, inner) of the generator, then of the controller.
 
     What the generator's state adds to, by the weights `w_joint`, is then one run of columns from the generator's reset gate

@@ -1,11 +1,12 @@
-"""Products of what the entries have with what channels have: all that read-in and likelihood need of the channel axis.
+"""Products of entries with tables of channels: all that read-in and likelihood need of the channel axis.
 
-`gather_sum` brings what the entries have to trials and bins, `dot` brings factors to the entries, `spread` brings what a
-channel has to its entries; in each the gradients are the others again. `sum_terms` and `gather_terms` are a loss and a
-feedback on top of `dot`, for sparse batches only. The others take dense batches too, where they are matrix products. In sparse
-ones all go block by block (`nwb_sbtt.batch.Entries`), so that nothing of the size entries × width ever exists, and each table
-that is looked up stays in the cache. On a CPU the kernels are torch's bags of embeddings and sampled product, and scipy's
-transposed sparse product, each the fastest of those measured; elsewhere each block is gathered and added up by torch.
+`gather_sum` sums entries into trials and bins, `dot` reads factors out at the entries, `along_channels` brings numbers of a
+channel to its entries; the gradient of each is one of the others. `sum_terms` and `gather_terms` are a loss and a feedback on
+top of `dot`, for sparse batches only. The other three take dense batches too, where they are matrix products.
+
+In sparse batches all go block by block (`nwb_sbtt.batch.Entries`): nothing of the size entries × width ever exists, and each
+table that is looked up stays in the cache. On a CPU the kernels are torch's bags of embeddings and sampled product, and scipy's
+transposed sparse product, each the fastest of those measured; elsewhere torch gathers each block and adds it up.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ Lazy = Callable[[Block], Tensor]
 """What the entries of a block have, made when it is needed: then it never exists for all entries at once."""
 
 
-def of_shown(function: Callable[..., Tensor], batch: Batch, *, of_channel: tuple[Tensor, ...]) -> Tensor | Lazy:
-    """Prepare ``function(values, exposure, *of_channel)``, 0 where nothing is shown, as weights of `gather_sum`.
+def shown_terms(function: Callable[..., Tensor], batch: Batch, *, per_channel: tuple[Tensor, ...]) -> Tensor | Lazy:
+    """Prepare ``function(values, exposure, *per_channel)``, 0 where nothing is shown, as weights of `gather_sum`.
 
     In a sparse batch it is made block by block, when it is needed and again for the gradient; it has none itself.
     """
     if batch.entries is None:
-        found = function(batch.values, batch.exposure, *of_channel)
+        found = function(batch.values, batch.exposure, *per_channel)
         return torch.where(batch.shown, found, torch.zeros_like(found))
 
     def of_block(block: Block) -> Tensor:
         own = block.entries
         exposure = None if batch.exposure is None else batch.exposure[own]
-        found = function(batch.values[own], exposure, *(block.spread(each) for each in of_channel))
+        found = function(batch.values[own], exposure, *(block.along_channels(each) for each in per_channel))
         return found * batch.shown[own].to(found.dtype)
 
     return of_block
@@ -54,7 +55,7 @@ def gather_sum(
 
     Parameters
     ----------
-    weights : float or bool tensor, or what `of_shown` gives
+    weights : float or bool tensor, or what `shown_terms` gives
         One number an entry of `batch`; a bin without entries gets 0.
     table : Float[Tensor, "channel width"]
     batch : Batch
@@ -100,11 +101,11 @@ def dot(
     return _Dot.apply(factors, table, bias, batch.entries)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def spread(of_channel: Float[Tensor, "channel"], *, batch: Batch) -> Float[Tensor, "*entry"]:
+def along_channels(per_channel: Float[Tensor, "channel"], *, batch: Batch) -> Float[Tensor, "*entry"]:
     """Give each entry what its channel has, differentiably; in a dense batch it is left to broadcast."""
     if batch.entries is None:
-        return of_channel
-    return _Spread.apply(of_channel, batch.entries)  # type: ignore[no-any-return, no-untyped-call]
+        return per_channel
+    return _AlongChannels.apply(per_channel, batch.entries)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def sum_terms(
@@ -112,10 +113,10 @@ def sum_terms(
     factors: Float[Tensor, "trial time width"],
     *,
     read_outs: tuple[ReadOut, ...],
-    of_channel: tuple[Float[Tensor, "channel"], ...],
+    per_channel: tuple[Float[Tensor, "channel"], ...],
     batch: Batch,
 ) -> Float[Tensor, ""]:
-    """Sum ``terms(linear, values, exposure, *of_channel)`` over the scored entries of a sparse batch, in double precision.
+    """Sum ``terms(linear, values, exposure, *per_channel)`` over the scored entries of a sparse batch, in double precision.
 
     `linear` is a tuple of what `dot` gives for each of the read-outs, and `terms` works entry by entry. Differentiable by all
     but the batch. Each block's gradients are taken with its terms, while both are in the cache; nothing is kept for a second
@@ -123,7 +124,7 @@ def sum_terms(
     """
     wanted = torch.is_grad_enabled()
     tables, biases = zip(*read_outs, strict=True)
-    return _SumTerms.apply(terms, batch, wanted, len(read_outs), factors, *tables, *biases, *of_channel)  # type: ignore[no-any-return, no-untyped-call]
+    return _SumTerms.apply(terms, batch, wanted, len(read_outs), factors, *tables, *biases, *per_channel)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def gather_terms(
@@ -131,16 +132,16 @@ def gather_terms(
     factors: Float[Tensor, "trial time factor"],
     *,
     read_outs: tuple[ReadOut, ...],
-    of_channel: tuple[Float[Tensor, "channel"], ...],
+    per_channel: tuple[Float[Tensor, "channel"], ...],
     into: Float[Tensor, "channel width"],
     batch: Batch,
 ) -> Float[Tensor, "trial time width"]:
-    """Read factors out, take ``terms(linear, values, exposure, *of_channel)`` of the shown entries, and sum them by `into`.
+    """Read factors out, take ``terms(linear, values, exposure, *per_channel)`` of the shown entries, and sum them by `into`.
 
     That is `gather_sum` of terms of what `dot` gives for each read-out, of a sparse batch, block by block. Nothing is kept at
-    the entries: the gradient makes each block's terms again. Differentiable by all but `of_channel` and the batch.
+    the entries: the gradient makes each block's terms again. Differentiable by all but `per_channel` and the batch.
     """
-    fixed = tuple(each.detach() for each in of_channel)
+    fixed = tuple(each.detach() for each in per_channel)
     tables, biases = zip(*read_outs, strict=True)
     return _GatherTerms.apply(terms, batch, fixed, factors, into, *tables, *biases)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -198,11 +199,11 @@ class _Dot(torch.autograd.Function):
         return by_factors, by_table, by_bias, None
 
 
-class _Spread(torch.autograd.Function):
+class _AlongChannels(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, of_channel: Tensor, entries: Entries) -> Tensor:
+    def forward(ctx: Any, per_channel: Tensor, entries: Entries) -> Tensor:
         ctx.entries = entries
-        return of_channel.index_select(0, entries.channels)
+        return per_channel.index_select(0, entries.channels)
 
     @staticmethod
     @once_differentiable
@@ -214,16 +215,16 @@ class _SumTerms(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, terms: Callable[..., Tensor], batch: Batch, wanted: bool, n: int, *inputs: Tensor) -> Tensor:
         factors, tables, biases = inputs[0], inputs[1 : 1 + n], inputs[1 + n : 1 + 2 * n]
-        of_channel = inputs[1 + 2 * n :]
+        per_channel = inputs[1 + 2 * n :]
         flat = factors.reshape(-1, factors.shape[-1])
         total = flat.new_zeros((), dtype=torch.float64)
-        needs = [wanted] * n + [wanted and each.requires_grad for each in of_channel]
-        asked_of = [each for each, needed in zip(of_channel, needs[n:], strict=True) if needed]
+        needs = [wanted] * n + [wanted and each.requires_grad for each in per_channel]
+        asked_of = [each for each, needed in zip(per_channel, needs[n:], strict=True) if needed]
         slopes = [each.new_zeros(each.shape) if wanted else each for each in (flat, *tables, *biases, *asked_of)]
         for block in _entries_of(batch).blocks():
             tiles, own = [table[block.channels] for table in tables], block.entries
             linear = _block_linear(block, flat, tiles, biases)
-            variables = [*linear, *(block.spread(each) for each in of_channel)]
+            variables = [*linear, *(block.along_channels(each) for each in per_channel)]
             asked = [each.requires_grad_() for each, needed in zip(variables, needs, strict=True) if needed]
             exposure = None if batch.exposure is None else batch.exposure[own]
             with torch.set_grad_enabled(wanted):
@@ -293,7 +294,7 @@ class _GatherTerms(torch.autograd.Function):
 
 def _block_linear(block: Block, flat: Tensor, tiles: Sequence[Tensor], biases: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(
-        _block_products(block, block.spread(bias), flat, tile) for tile, bias in zip(tiles, biases, strict=True)
+        _block_products(block, block.along_channels(bias), flat, tile) for tile, bias in zip(tiles, biases, strict=True)
     )
 
 
@@ -302,7 +303,7 @@ def _shown_terms(
 ) -> Tensor:
     own = block.entries
     exposure = None if batch.exposure is None else batch.exposure[own]
-    found = terms(linear, batch.values[own], exposure, *(block.spread(each) for each in fixed))
+    found = terms(linear, batch.values[own], exposure, *(block.along_channels(each) for each in fixed))
     return found * batch.shown[own].to(found.dtype)
 
 
@@ -345,7 +346,7 @@ def _products(rows: Tensor, table: Tensor, bias: Tensor | None, entries: Entries
     flat = rows.reshape(-1, rows.shape[-1])
     found = flat.new_empty(len(entries))
     for block in entries.blocks():
-        start = flat.new_zeros(()).expand(len(block.columns)) if bias is None else block.spread(bias)
+        start = flat.new_zeros(()).expand(len(block.columns)) if bias is None else block.along_channels(bias)
         found[block.entries] = _block_products(block, start, flat, table[block.channels])
     return found
 

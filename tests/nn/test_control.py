@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nwb_sbtt.nn import control, recurrent
-from nwb_sbtt.nn.control import MIN_LOG_SD, controlled
+from nwb_sbtt.nn.control import MIN_LOG_SD, run_controlled
 from nwb_sbtt.nn.recurrent import Cell
 
 T, B, C, G, U, E = 5, 3, 4, 6, 2, 3
@@ -53,7 +53,7 @@ def test_the_fused_loop_equals_the_slow_one_with_its_gradients(at_once, monkeypa
     monkeypatch.setattr(recurrent, "_AT_ONCE", at_once)
     for draws in (torch.randn(T, B, U).double(), None):
         controller, generator, leaf, to_inputs, tensors = arguments()
-        fused = controlled(controller, generator, **leaf, to_inputs=to_inputs, draws=draws)
+        fused = run_controlled(controller, generator, **leaf, to_inputs=to_inputs, draws=draws)
         expected = slow(controller, generator, **leaf, to_inputs=to_inputs, draws=draws)
         outputs = [fused.generator, fused.mean, fused.log_sd, fused.inputs]
         torch.testing.assert_close(outputs, expected)
@@ -82,12 +82,14 @@ def test_gradients_hold_numerically_also_where_the_sd_is_at_its_floor():
         random(C, 2 * U),
     ]
     inputs += [bias, random(U), random(U, 3 * G)]
-    assert torch.autograd.gradcheck(control._Controlled.apply, (*inputs, torch.randn(3, 2, U).double()))
+    assert torch.autograd.gradcheck(control._RunControlled.apply, (*inputs, torch.randn(3, 2, U).double()))
 
 
 def test_the_state_stays_bounded():
     controller, generator, leaf, to_inputs, _ = arguments()
     with torch.no_grad():
         leaf["encoded"] *= 100
-        run = controlled(controller, generator, **leaf, to_inputs=to_inputs, draws=torch.randn(T, B, U).double() * 100)
+        run = run_controlled(
+            controller, generator, **leaf, to_inputs=to_inputs, draws=torch.randn(T, B, U).double() * 100
+        )
     assert (run.generator.abs() <= leaf["g0"].abs().clamp(min=1)).all()

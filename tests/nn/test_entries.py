@@ -52,7 +52,7 @@ def test_products_equal_those_of_the_box(listed, missing, seed, width):
     torch.testing.assert_close(sums, torch.where(dense.observed, box, 0.0) @ table)
     found = entries.dot(factors, table, bias=bias, batch=sparse)
     torch.testing.assert_close(found, at_entries(factors @ table.T + bias, dense, sparse))
-    spread = entries.spread(bias, batch=sparse)
+    spread = entries.along_channels(bias, batch=sparse)
     torch.testing.assert_close(spread, at_entries(bias.expand(6, 9, 20), dense, sparse))
     share = entries.marked_share(sparse.shown, batch=sparse)
     torch.testing.assert_close(share, entries.marked_share(dense.shown, batch=dense))
@@ -66,7 +66,7 @@ def test_gradients_equal_differences(listed, missing, seed, width):
     check = partial(torch.autograd.gradcheck, fast_mode=True)
     assert check(lambda w, t: entries.gather_sum(w, t, batch=sparse), (weights, table))
     assert check(lambda f, t, b: entries.dot(f, t, bias=b, batch=sparse), (factors, table, bias))
-    assert check(lambda b: entries.spread(b, batch=sparse), (bias,))
+    assert check(lambda b: entries.along_channels(b, batch=sparse), (bias,))
 
 
 @examples
@@ -81,9 +81,9 @@ def test_sums_of_terms_are_those_of_the_terms_one_by_one(listed, missing, seed, 
         return (linear[0] - values) ** 2 * noise.exp() + math.prod(linear) * fixed
 
     linear = [entries.dot(factors, table, bias=bias, batch=sparse) for table, bias in read_outs]
-    each = terms(linear, sparse.values, None, entries.spread(noise, batch=sparse), sparse.along_channels(fixed))
+    each = terms(linear, sparse.values, None, entries.along_channels(noise, batch=sparse), sparse.along_channels(fixed))
     expected = each[sparse.scored].sum()
-    total = entries.sum_terms(terms, factors, read_outs=read_outs, of_channel=(fixed, noise)[::-1], batch=sparse)
+    total = entries.sum_terms(terms, factors, read_outs=read_outs, per_channel=(fixed, noise)[::-1], batch=sparse)
     torch.testing.assert_close(total, expected)
     inputs = (factors, noise, *rest)
     if total.requires_grad and len(sparse.values):
@@ -139,7 +139,7 @@ def test_feedback_block_by_block_is_the_sum_of_terms_made_at_once(listed, missin
         return (values - linear[0].exp() * math.prod(linear)) / unit
 
     inputs = (factors, into, *rest)
-    found = entries.gather_terms(terms, factors, read_outs=read_outs, of_channel=(unit,), into=into, batch=sparse)
+    found = entries.gather_terms(terms, factors, read_outs=read_outs, per_channel=(unit,), into=into, batch=sparse)
     linear = [entries.dot(factors, table, bias=bias, batch=sparse) for table, bias in read_outs]
     each = terms(linear, sparse.values, None, sparse.along_channels(unit)) * sparse.shown
     expected = entries.gather_sum(each, into, batch=sparse)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.entries import dot, spread
+from nwb_sbtt.nn.entries import along_channels, dot
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 
 LEAST_SHARE = 1e-4
@@ -38,7 +38,7 @@ class Curved(EntryByEntry):
         """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the value and of not knowing its mean μ."""
         of_channel = tuple(each.detach() for each in self._spread(batch))
         linear = tuple(each.detach() for each in self._linear_at(factors.detach(), batch))
-        least = spread(self.get_buffer(f"least_variance_{batch.session}"), batch=batch)
+        least = along_channels(self.get_buffer(f"least_variance_{batch.session}"), batch=batch)
         mean = self._expected(linear, batch.exposure, *of_channel)
         total = self._variance(linear, batch.exposure, *of_channel)
         slopes = self._slopes(linear, batch.exposure, of_channel)

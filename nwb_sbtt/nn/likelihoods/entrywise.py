@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.calcium.kinetics import Kinetics
-from nwb_sbtt.nn.entries import dot, gather_sum, gather_terms, spread, sum_terms
+from nwb_sbtt.nn.entries import along_channels, dot, gather_sum, gather_terms, sum_terms
 from nwb_sbtt.nn.likelihoods.base import Observation
 
 SCALE, SCALE_PRIOR = 20.0, 1e-4
@@ -71,7 +71,7 @@ class EntryByEntry(Observation):
         return places, linear, picked(batch.values), exposure, of_channel
 
     def _spread(self, batch: Batch) -> tuple[Tensor, ...]:
-        return tuple(spread(each, batch=batch) for each in self._of_channel(batch.session))
+        return tuple(along_channels(each, batch=batch) for each in self._of_channel(batch.session))
 
     def total(
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
@@ -83,7 +83,7 @@ class EntryByEntry(Observation):
         if batch.entries is None:
             return super().total(factors, batch, dtype=dtype)
         read_outs, of_channel = self.read_outs(batch.session), self._of_channel(batch.session)
-        return sum_terms(self._terms, factors, read_outs=read_outs, of_channel=of_channel, batch=batch).to(dtype)
+        return sum_terms(self._terms, factors, read_outs=read_outs, per_channel=of_channel, batch=batch).to(dtype)
 
     def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Expected value of each entry of the batch, for its exposure, in the data's unit."""
@@ -113,7 +113,7 @@ class EntryByEntry(Observation):
             return values - self._expected(linear, exposure, *of_channel)
 
         read_outs, of_channel = self.read_outs(batch.session), self._of_channel(batch.session)
-        return gather_terms(residuals, factors, read_outs=read_outs, of_channel=of_channel, into=into, batch=batch)
+        return gather_terms(residuals, factors, read_outs=read_outs, per_channel=of_channel, into=into, batch=batch)
 
     @abstractmethod
     def _expected(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:

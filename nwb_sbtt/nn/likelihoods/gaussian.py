@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.entries import dot, spread
+from nwb_sbtt.nn.entries import along_channels, dot
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 
 
@@ -49,7 +49,7 @@ class Gaussian(EntryByEntry):
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
         """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the noise and of not knowing μ, in units of the channel's sd."""
-        log_noise, scale = (spread(each.detach(), batch=batch) for each in self._of_channel(batch.session))
+        log_noise, scale = (along_channels(each.detach(), batch=batch) for each in self._of_channel(batch.session))
         residual = (batch.values - self.expected_at(factors.detach(), batch).detach()) / scale
         table = self.weights[batch.session].detach() ** 2
         total = (2 * log_noise).exp() + dot(variance, table, bias=table.new_zeros(len(table)), batch=batch)

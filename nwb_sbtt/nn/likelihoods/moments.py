@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.entries import gather_sum, spread
+from nwb_sbtt.nn.entries import along_channels, gather_sum
 from nwb_sbtt.nn.kinetics import MeasuredKinetics
 from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Observation
 
@@ -82,18 +82,20 @@ class Moments(Observation):
     def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Negative log-density of each entry in units of the channel's own sd, in nats."""
         cumulants = self.cumulants(self.rates(factors, batch.session), batch.session)
-        unit = spread((self.kinetics(batch.session).amplitude / self._of(batch.session, "sd")).log(), batch=batch)
-        return self._terms(self._level(batch), tuple(batch.listed(each) for each in cumulants)) + unit
+        unit = along_channels(
+            (self.kinetics(batch.session).amplitude / self._of(batch.session, "sd")).log(), batch=batch
+        )
+        return self._terms(self._level(batch), tuple(batch.at_entries(each) for each in cumulants)) + unit
 
     def spread_total(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
         """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the sample and of not knowing its mean μ."""
         rates = self.rates(factors.detach(), batch.session).detach()
-        mean, own, *_ = (batch.listed(each) for each in self.cumulants(rates, batch.session))
+        mean, own, *_ = (batch.at_entries(each) for each in self.cumulants(rates, batch.session))
         relative_sd = self._relative_sd(variance, batch.session, fixed=True)
         doubt = filtered(rates * relative_sd, self.kinetics(batch.session).decay_per_bin)
-        total = own + batch.listed(doubt) ** 2
+        total = own + batch.at_entries(doubt) ** 2
         misfit = 0.5 * total.log() + 0.5 * (self._level(batch) - mean) ** 2 / total
         return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
 
@@ -116,7 +118,7 @@ class Moments(Observation):
 
     def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Fluorescence without noise of each entry of the batch, in the data's unit."""
-        return batch.listed(self.expected(factors, batch.session))
+        return batch.at_entries(self.expected(factors, batch.session))
 
     def sum_residuals(
         self,
@@ -155,7 +157,7 @@ class Moments(Observation):
 
     def _level(self, batch: Batch) -> Float[Tensor, "*entry"]:
         kinetics = self.kinetics(batch.session)
-        baseline, amplitude = (spread(value, batch=batch) for value in (kinetics.baseline, kinetics.amplitude))
+        baseline, amplitude = (along_channels(value, batch=batch) for value in (kinetics.baseline, kinetics.amplitude))
         return (batch.values - baseline) / amplitude
 
     def _relative_sd(self, variance: Tensor, session: str, *, fixed: bool = False) -> Tensor:
