@@ -43,12 +43,29 @@ C = TypeVar("C", bound=Config)
 
 
 def build(kind: type[C], settings: dict[str, Any]) -> C:
-    """Make a config from plain values.
+    """Make a config from plain values, such as those of a YAML file.
+
+    Parameters
+    ----------
+    kind : type of Config
+        Class of the config.
+    settings : dict
+        Values by name; a dict for a part of the config. What is not named has its default.
+
+    Returns
+    -------
+    Config
 
     Raises
     ------
     ConfigError
-        Naming each wrong setting, what came, and the nearest known name where the name is unknown.
+        Naming each wrong setting, its value, and the nearest known name where the name is unknown.
+
+    Examples
+    --------
+    >>> from nwb_sbtt.config import FitConfig, build
+    >>> build(FitConfig, {"train": {"epochs": 3}}).train.epochs
+    3
     """
     try:
         return kind.model_validate(settings)
@@ -57,28 +74,67 @@ def build(kind: type[C], settings: dict[str, Any]) -> C:
 
 
 def load_config(kind: type[C], path: Path | str) -> C:
-    """Read a config from a YAML file.
+    """Load a config from a YAML file.
+
+    Parameters
+    ----------
+    kind : type of Config
+        Class of the config.
+    path : path
+
+    Returns
+    -------
+    Config
 
     Raises
     ------
     ConfigError
-        If the file is missing, is not YAML, or does not fit.
+        If the file is missing, is not YAML, or holds settings that the class does not have.
     """
     return build(kind, load_settings(path))
 
 
 def save_config(config: Config, path: Path | str) -> None:
-    """Write a config as YAML; `load_config` gives back an equal one."""
+    """Save a config as YAML, atomically; `load_config` returns an equal one.
+
+    Parameters
+    ----------
+    config : Config
+    path : path
+
+    Raises
+    ------
+    FileError
+        If the disk is full or not writable.
+    """
     save_settings(config.model_dump(mode="json"), path)
 
 
 def override(config: C, assignments: list[str]) -> C:
-    """Change settings by ``a.b=value`` texts, values in YAML. What gets another ``name`` starts from that one's defaults.
+    """Change settings by assignments, as ``--set`` takes them.
+
+    Parameters
+    ----------
+    config : Config
+        Stays as it is.
+    assignments : list of str
+        Such as ``"train.epochs=100"``: dotted name and value in YAML. A later one overrides an earlier one. An assignment of
+        ``….name`` comes first: a model with another name starts from its own defaults.
+
+    Returns
+    -------
+    Config
 
     Raises
     ------
     ConfigError
-        If a text has no ``=`` or does not name a setting.
+        If an assignment has no ``=``, does not name a setting, or its value is not allowed.
+
+    Examples
+    --------
+    >>> from nwb_sbtt.config import FitConfig, override
+    >>> override(FitConfig(), ["model.factors=8", "model.name=lfads"]).model.factors
+    8
     """
     settings = config.model_dump(mode="json")
     # Names first: what else is set is then set of what they name.

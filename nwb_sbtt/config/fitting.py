@@ -113,7 +113,8 @@ class InitConfig(Config):
     channels: Literal["auto", "same", "new"] = Field(
         default="auto",
         description="Whether the data have the channels of the initial fit. same: their read-in and read-out are carried over. "
-        "new: these are made afresh. auto: same for equal channel ids from the same recording.",
+        "new: these are made afresh. auto: same for equal ids from the same recording, new for other ids; equal ids from "
+        "another recording are refused.",
     )
     freeze: Literal["auto", "none", "dynamics", "generator", "decoder"] = Field(
         default="auto",
@@ -153,7 +154,7 @@ class FitConfig(Config):
     )
     posterior_samples: Count = Field(
         default=32,
-        description="Posterior samples that inference averages; only lfads has a posterior to sample.",
+        description="Posterior samples that inference averages. Ignored by models without a posterior to sample, such as conv.",
     )
     seed: NotNegativeInt = Field(
         default=0,
