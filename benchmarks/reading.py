@@ -174,8 +174,7 @@ def _ways(path: Path, *, series: str, limit: float, use: Use) -> dict[str, Calla
 
     from nwb_sbtt.config import ElectricalConfig, ReadConfig, Window
     from nwb_sbtt.data.grid import Grid
-    from nwb_sbtt.io.read.digests import forget
-    from nwb_sbtt.io.read.files import open_nwb, sha256
+    from nwb_sbtt.io.read.files import forget_digests, open_nwb, sha256
     from nwb_sbtt.io.read.reader import read_nwb
     from nwb_sbtt.io.read.units import units_source
 
@@ -192,14 +191,14 @@ def _ways(path: Path, *, series: str, limit: float, use: Use) -> dict[str, Calla
                 data[first : first + step]
 
     def ours() -> None:
-        forget()
+        forget_digests()
         read_nwb(path, config)
 
     def again() -> Any:
         return read_nwb(path, config)
 
     def digest() -> None:
-        forget()
+        forget_digests()
         sha256(path)
 
     def bins() -> None:

@@ -104,7 +104,7 @@ def test_a_file_without_a_usable_series_is_refused(refused, tmp_path):
     nwbfiles.add_trials(nwb, [0.0], [1.0])
     path = nwbfiles.write(nwb, tmp_path / "empty.nwb")
     message = refused("fit", path, "--run-dir", tmp_path / "run")
-    assert "no units with spike times, no ElectricalSeries and no RoiResponseSeries" in message
+    assert "no usable Units, ElectricalSeries or RoiResponseSeries" in message
 
 
 def test_of_several_series_one_must_be_chosen(refused, tmp_path):

@@ -21,9 +21,8 @@ from nwb_sbtt.errors import DataError, FileError, SelectionError
 from nwb_sbtt.io.dandi.places import local_file
 from nwb_sbtt.io.read.files import open_nwb, place_facts
 from nwb_sbtt.io.read.selection import find_series
-from nwb_sbtt.io.read.spikes import spikes_by_unit, stored_spikes
 from nwb_sbtt.io.read.tables import plain_columns
-from nwb_sbtt.io.read.units import obs_intervals
+from nwb_sbtt.io.read.units import obs_intervals, spikes_by_unit, stored_spikes
 from nwb_sbtt.io.write.packing import pack_hdf5, save
 
 HELD_OUT = "heldout"
@@ -127,12 +126,16 @@ def write_recorded(recorded: Recorded, path: Path | str, *, description: str, ov
 
 
 def _samples(nwbfile: NWBFile, name: str) -> Samples | None:
-    found = [each for each in find_series(nwbfile) if each.item.name == name and isinstance(each.item, TimeSeries)]
+    found = [
+        each
+        for each in find_series(nwbfile)
+        if each.nwb_object.name == name and isinstance(each.nwb_object, TimeSeries)
+    ]
     if len(found) > 1:
         raise SelectionError(f"several TimeSeries are called {name!r}: {[each.path for each in found]}")
     if not found:
         return None
-    series = found[0].item
+    series = found[0].nwb_object
     values = np.asarray(series.data[:], dtype=np.float64)
     values = values.reshape(len(values), -1) * float(series.conversion) + float(series.offset)
     if series.timestamps is not None:

@@ -1,4 +1,4 @@
-"""What a file holds that can be fitted: every series with its shape, times, and how much of it was observed."""
+"""What `inspect` lists: every series that can be fitted, with its shape, its times and the share that was observed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
-from nwb_sbtt.data.observed import Intervals, difference, total, union
+from nwb_sbtt.data.observed import Intervals, total
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.dandi.transfer import Source
 from nwb_sbtt.io.read.clock import BLOCK, GAP, REGULAR, sample_clock
 from nwb_sbtt.io.read.files import open_nwb
-from nwb_sbtt.io.read.masks import stored_masks
-from nwb_sbtt.io.read.selection import RESULTS, Found, find_series
+from nwb_sbtt.io.read.masks import invalid_intervals, stored_masks
+from nwb_sbtt.io.read.selection import RESULTS, StoredSeries, find_series
 from nwb_sbtt.io.read.slabs import Slabs
-from nwb_sbtt.io.read.spikes import LAST_SPIKE, stored_spikes
-from nwb_sbtt.io.read.units import ALWAYS, obs_intervals
-from nwb_sbtt.io.read.validity import invalid_intervals
+from nwb_sbtt.io.read.tables import table_region
 
-WHOLE = 10_000_000
-"""Timestamps, spikes or entries of data up to which everything is looked at; of more, a spread of parts."""
-PARTS = 64
-ENTRIES = 1 << 17
-"""Entries of data looked at in each part."""
+MOST_EXACT = 10_000_000
+"""Most timestamps, or entries of data, of which all are read; of longer series only parts, spread evenly."""
+N_PARTS = 64
+"""Parts that are read of a longer series,"""
+ENTRIES_PER_PART = 1 << 17
+"""and entries of data in each of them."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,19 @@ class Candidate:
     Parameters
     ----------
     path : str
-        In-file path, to be given as `series`.
+        In-file path, to be passed as ``series``.
     type : str
         Neurodata type.
     kind : "units", "electrodes", "rois" or "series"
+        What a channel is.
     default : bool
-        Whether it is taken without being named, if it is the only such.
+        Whether it is read without being named, if it is the only such series.
     shape : tuple of int
         Of the stored data; for units (units, spikes).
     channels : int
+        Number of channels.
     unit : str
+        Unit of the values.
     rate : float or None
         Samples per second, from the median step where there are timestamps; None for spikes.
     regular : bool or None
@@ -56,11 +58,13 @@ class Candidate:
     observed : float or None
         Share of the time from start to stop that was observed, mean over channels.
     estimated : bool
-        Whether `observed` and the gaps were found by looking at parts only.
+        Whether `observed` and the gaps are estimated from parts of the series.
     gaps : int or None
+        Number of gaps: steps longer than 1.5 sampling periods; for units, times in which no unit was observed.
     longest_gap : float or None
-        Seconds without a sample; between intervals for units.
+        Seconds.
     notes : tuple of str
+        One-line remarks for the user.
     """
 
     path: str
@@ -86,96 +90,134 @@ class Candidate:
         return None if self.start is None or self.stop is None else self.stop - self.start
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values that JSON can hold, the duration among them."""
+        """Return all fields, and the duration, as values that JSON can hold."""
         values = {**asdict(self), "duration": self.duration}
-        return {name: list(each) if isinstance(each, tuple) else each for name, each in values.items()}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def inspect(path: Path | str | Source) -> list[Candidate]:
     """List every series of a file that can be fitted, wherever it lies.
 
-    Of very large series parts are looked at, and the numbers are marked as estimates. A series whose times cannot be
-    used is listed too, with the reason among its notes.
+    Only parts of very long series are read, and their numbers are marked as estimates. A series whose times cannot be used
+    is listed with the reason among its notes.
 
     Parameters
     ----------
     path : Path, str or Source
         NWB file, HDF5 or Zarr, or the address of one on DANDI.
 
+    Returns
+    -------
+    list of Candidate
+        Sorted by path.
+
     Raises
     ------
     FileError
         If the file cannot be read.
+    ConfigError
+        If the reader of a type is one of a package that cannot be imported.
+
+    Examples
+    --------
+    >>> from nwb_sbtt import inspect
+    >>> [(series.path, series.channels) for series in inspect("maze.nwb")]
+    [('units', 182)]
     """
     with open_nwb(path) as nwbfile:
-        return [_describe(nwbfile, found) for found in find_series(nwbfile)]
+        return [_candidate(nwbfile, series) for series in find_series(nwbfile)]
 
 
-def _describe(nwbfile: Any, found: Found) -> Candidate:
-    notes = []
-    if found.item.namespace == RESULTS:
-        notes.append("result of a model, not a recording")
-    bare = Candidate(found.path, found.type, found.kind, found.default)
-    try:
-        invalid = invalid_intervals(nwbfile, ReadConfig())
-        if stored_masks(nwbfile, found.item):
-            notes.append("a stored observation mask says which samples count")
-        describe = _units if found.kind == "units" else _samples
-        described = describe(bare, found.item, invalid)
-    except DataError as error:
-        described = replace(bare, default=False, notes=(f"cannot be read: {error}",))
-    return replace(described, notes=(*described.notes, *notes))
+def describe_samples(candidate: Candidate, series: Any, invalid_times: Intervals) -> Candidate:
+    """Complete what is listed of a TimeSeries: its shape, its times, and the share of samples that were observed.
 
+    Parameters
+    ----------
+    candidate : Candidate
+        With path, type, kind and default.
+    series : pynwb.TimeSeries
+        Numbers (time,), (time, channel) or, where a table tells the number of channels, (channel, time).
+    invalid_times : array (interval, 2)
+        Seconds on the session clock.
 
-def _units(bare: Candidate, units: Any, invalid: Intervals) -> Candidate:
-    stored, bounds = stored_spikes(units, bare.path)
-    own = obs_intervals(units, bare.path)
-    seen = replace(bare, shape=(len(units), int(bounds[-1])), channels=len(units), unit="counts")
-    start, stop = _ends(stored, bounds, own)
-    if not stop > start:
-        return replace(seen, notes=("no spikes and no observation intervals",))
-    session = np.array([[start, stop]])
-    intervals = [session if each is ALWAYS else each for each in own] if own is not None else [session] * len(units)
-    watched = {id(each): difference(np.clip(each, start, stop), invalid) for each in intervals}
-    share = np.mean([total(watched[id(each)]) for each in intervals]) / (stop - start)
-    anyone = union(np.concatenate(list(watched.values())))
-    between = anyone[1:, 0] - anyone[:-1, 1]
+    Raises
+    ------
+    DataError
+        If the times of the samples cannot be used.
+    """
+    shape = tuple(int(size) for size in np.shape(series.data))
+    region = table_region(series)
+    n_channels = len(region.data) if region is not None else shape[1] if len(shape) == 2 else 1
+    transposed = len(shape) == 2 and shape[1] != n_channels and shape[0] == n_channels
+    slabs = Slabs(series.data, transposed=transposed)
+    timing = _timing(series, n_samples=slabs.n_rows)
+    finite_share, partly_read = _finite_share(slabs)
+    invalid_seconds = total(np.clip(invalid_times, timing.start, timing.stop))
+    notes = list(timing.notes)
+    if transposed:
+        notes.append("stored (channel, time); read transposed")
+    if series.control is not None:
+        notes.append("has `control`; list the values that count in the setting `control`")
+    duration = timing.stop - timing.start
+    valid_share = 1.0
+    if duration > 0:
+        valid_share = max(0.0, 1 - timing.missing_time / duration) * (1 - invalid_seconds / duration)
+    # Invalid times, gaps and missing values may coincide; the product of their shares is exact only where they do not.
+    may_coincide = invalid_seconds > 0 and (timing.missing_time > 0 or finite_share < 1)
     return replace(
-        seen,
-        start=start,
-        stop=stop,
-        observed=float(share),
-        gaps=len(between),
-        longest_gap=float(between.max(initial=0.0)),
-        notes=() if own is not None else ("no obs_intervals: every unit counts as observed throughout",),
+        candidate,
+        shape=shape,
+        channels=n_channels,
+        unit=str(series.unit),
+        rate=None if timing.period is None else 1 / timing.period,
+        regular=timing.regular,
+        start=timing.start,
+        stop=timing.stop,
+        observed=finite_share * valid_share,
+        estimated=timing.estimated or partly_read or may_coincide,
+        gaps=timing.gaps,
+        longest_gap=timing.longest_gap,
+        notes=tuple(notes),
     )
 
 
-def _ends(stored: Any, bounds: NDArray[np.int64], own: tuple[Intervals, ...] | None) -> tuple[float, float]:
-    """First and last moment of the intervals; where a unit has none, of its spikes too, which are read for that only."""
-    given = [each.reshape(-1) for each in own or () if each is not ALWAYS]
-    limits = np.concatenate(given) if given else np.empty(0)
-    limits = limits[np.isfinite(limits)]
-    if own is None or any(each is ALWAYS for each in own) or len(limits) == 0:
-        spikes = _moments(stored, bounds)
-        limits = np.append(limits, [spikes.min(), spikes.max() + LAST_SPIKE] if len(spikes) else [])
-    return (float(limits.min()), float(limits.max())) if len(limits) else (0.0, 0.0)
+def _candidate(nwbfile: Any, series: StoredSeries) -> Candidate:
+    candidate = Candidate(series.path, series.type, series.kind, series.default)
+    notes = []
+    if series.nwb_object.namespace == RESULTS:
+        notes.append("result of a model, not a recording")
+    try:
+        invalid_times = invalid_intervals(nwbfile, ReadConfig())
+        if stored_masks(nwbfile, series.nwb_object):
+            notes.append("a stored observation mask says which samples were observed")
+        if series.reader.describe is None:
+            candidate = _described_by_source(candidate, nwbfile, series)
+        else:
+            candidate = series.reader.describe(candidate, series.nwb_object, invalid_times)
+    except DataError as error:
+        candidate = replace(candidate, default=False, notes=(f"cannot be read: {error}",))
+    return replace(candidate, notes=(*candidate.notes, *notes))
 
 
-def _moments(stored: Any, bounds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """All spikes; of very many, the first and the last of each train."""
-    if bounds[-1] <= WHOLE:
-        moments = np.asarray(stored[: bounds[-1]], dtype=np.float64)
-    else:
-        busy = np.flatnonzero(np.diff(bounds))
-        places = np.unique(np.concatenate([bounds[busy], bounds[busy + 1] - 1]))
-        moments = np.array([stored[int(place)] for place in places], dtype=np.float64)
-    return moments[np.isfinite(moments)]
+def _described_by_source(candidate: Candidate, nwbfile: Any, series: StoredSeries) -> Candidate:
+    """What the source of a series tells without reading its samples."""
+    source = series.reader(nwbfile, series.nwb_object, ReadConfig())
+    start, stop = source.span
+    return replace(
+        candidate,
+        shape=tuple(int(size) for size in np.shape(getattr(series.nwb_object, "data", ()))),
+        channels=len(source.channel_id),
+        unit=source.unit,
+        rate=None if source.sampling_period is None else 1 / source.sampling_period,
+        start=start,
+        stop=stop,
+        notes=source.notes,
+    )
 
 
 @dataclass(frozen=True)
-class _Times:
-    """When a series was sampled, as far as it was looked at."""
+class _Timing:
+    """When a series was sampled: seconds on the session clock, the sampling period [s], and its gaps."""
 
     start: float
     stop: float
@@ -188,94 +230,60 @@ class _Times:
     notes: tuple[str, ...] = ()
 
 
-def _samples(bare: Candidate, series: Any, invalid: Intervals) -> Candidate:
-    shape = tuple(int(size) for size in np.shape(series.data))
-    region = getattr(series, "electrodes", None) or getattr(series, "rois", None)
-    channels = len(region.data) if region is not None else shape[1] if len(shape) == 2 else 1
-    turned = len(shape) == 2 and shape[1] != channels and shape[0] == channels
-    seen = replace(bare, shape=shape, channels=channels, unit=str(series.unit))
-    slabs = Slabs(series.data, transposed=turned)
-    times = _times(series, n_samples=slabs.n_rows)
-    finite, sampled = _finite_share(slabs)
-    lost = _overlap(invalid, times)
-    notes = list(times.notes)
-    if turned:
-        notes.append("stored (channel, time); read transposed")
-    if series.control is not None:
-        notes.append("has `control`; say in `control` which of its values count")
-    duration = times.stop - times.start
-    kept = 1.0 if duration <= 0 else max(0.0, 1 - times.missing_time / duration) * (1 - lost / duration)
-    return replace(
-        seen,
-        rate=None if times.period is None else 1 / times.period,
-        regular=times.regular,
-        start=times.start,
-        stop=times.stop,
-        observed=finite * kept,
-        estimated=times.estimated or sampled or (lost > 0 and (times.missing_time > 0 or finite < 1)),
-        gaps=times.gaps,
-        longest_gap=times.longest_gap,
-        notes=tuple(notes),
+def _timing(series: Any, *, n_samples: int) -> _Timing:
+    if series.timestamps is not None and n_samples > MOST_EXACT:
+        return _estimated_timing(series, n_samples=n_samples)
+    clock = sample_clock(series, n_samples=n_samples)
+    return _Timing(
+        *clock.span,
+        clock.period,
+        clock.regular,
+        clock.gaps,
+        clock.longest_gap,
+        clock.missing_time,
+        estimated=False,
+        notes=clock.notes,
     )
 
 
-def _times(series: Any, *, n_samples: int) -> _Times:
-    if series.timestamps is None or n_samples <= WHOLE:
-        clock = sample_clock(series, n_samples=n_samples)
-        return _Times(
-            *clock.span,
-            clock.period,
-            clock.regular,
-            clock.gaps,
-            clock.longest_gap,
-            clock.missing_time,
-            estimated=False,
-            notes=clock.notes,
-        )
-    return _sketch(series, n_samples=n_samples)
-
-
-def _sketch(series: Any, *, n_samples: int) -> _Times:
-    """Times from a spread of parts; what happens between two parts shows in how much time lies between them."""
-    stamps = Slabs(series.timestamps)
-    places, moments = [], []
-    for first in np.linspace(0, n_samples - BLOCK, PARTS).astype(int):
-        times = stamps.read(int(first), int(first) + BLOCK)[:, 0].astype(np.float64)
-        valid = np.flatnonzero(np.isfinite(times))
-        places.append(first + valid)
-        moments.append(times[valid])
-    place, moment = np.concatenate(places), np.concatenate(moments)
-    if len(moment) < 2:
+def _estimated_timing(series: Any, *, n_samples: int) -> _Timing:
+    """Times from parts of the timestamps; a gap between two parts shows in the time between them."""
+    timestamps = Slabs(series.timestamps)
+    part_indices: list[NDArray[np.intp]] = []
+    part_times: list[NDArray[np.float64]] = []
+    for first in np.linspace(0, n_samples - BLOCK, N_PARTS).astype(int):
+        stored = timestamps.read(int(first), int(first) + BLOCK)[:, 0].astype(np.float64)
+        valid = np.flatnonzero(np.isfinite(stored))
+        part_indices.append(first + valid)
+        part_times.append(stored[valid])
+    indices, times = np.concatenate(part_indices), np.concatenate(part_times)
+    if len(times) < 2:
         raise DataError(f"hardly any timestamp of {series.name!r} is valid; expected seconds on the session clock")
-    steps, apart = np.diff(moment), np.diff(place)
-    period = float(np.median(steps[apart == 1]))
-    excess = steps - apart * period
-    # Between two parts small deviations add up; a gap shows as at least half a period and a thousandth of the stretch.
-    wide = excess > np.maximum((GAP - 1) * period, np.where(apart > 1, REGULAR * steps, 0))
-    return _Times(
-        start=float(moment[0]),
-        stop=float(moment[-1]) + period,
+    steps, index_steps = np.diff(times), np.diff(indices)
+    period = float(np.median(steps[index_steps == 1]))
+    excess = steps - index_steps * period
+    # Small deviations add up between two parts: only more than half a period and a thousandth of the step is a gap.
+    is_gap = excess > np.maximum((GAP - 1) * period, np.where(index_steps > 1, REGULAR * steps, 0))
+    return _Timing(
+        start=float(times[0]),
+        stop=float(times[-1]) + period,
         period=period,
-        regular=bool((np.abs(excess[apart == 1]) <= REGULAR * period).all() and not wide.any()),
-        gaps=int(wide.sum()),
-        longest_gap=float((excess[wide] + period).max(initial=0.0)),
-        missing_time=float(excess[wide].sum()),
+        regular=bool((np.abs(excess[index_steps == 1]) <= REGULAR * period).all() and not is_gap.any()),
+        gaps=int(is_gap.sum()),
+        longest_gap=float((excess[is_gap] + period).max(initial=0.0)),
+        missing_time=float(excess[is_gap].sum()),
         estimated=True,
-        notes=("timestamps go back somewhere",) if (steps < 0).any() else (),
+        notes=("some timestamps go back",) if (steps < 0).any() else (),
     )
 
 
 def _finite_share(slabs: Slabs) -> tuple[float, bool]:
-    """Share of entries that are finite, and whether only parts were looked at; whole numbers always are."""
+    """Share of entries that are finite, and whether only parts were read; integers always are finite."""
     if slabs.dtype.kind != "f" or slabs.n_rows == 0:
         return 1.0, False
-    if slabs.n_rows * slabs.n_columns <= WHOLE:
+    if slabs.n_rows * slabs.n_columns <= MOST_EXACT:
         return float(np.isfinite(slabs.read(0, slabs.n_rows)).mean()), False
-    length = max(ENTRIES // slabs.n_columns, 1)
-    firsts = np.unique(np.linspace(0, max(slabs.n_rows - length, 0), PARTS).astype(int))
-    return float(np.mean([np.isfinite(slabs.read(int(f), int(f) + length)).mean() for f in firsts])), True
-
-
-def _overlap(invalid: Intervals, times: _Times) -> float:
-    """Seconds of invalid times between the first and the last sample."""
-    return total(np.clip(invalid, times.start, times.stop))
+    length = max(ENTRIES_PER_PART // slabs.n_columns, 1)
+    starts = np.unique(np.linspace(0, max(slabs.n_rows - length, 0), N_PARTS).astype(int))
+    shares = [np.isfinite(slabs.read(int(start), int(start) + length)).mean() for start in starts]
+    return float(np.mean(shares)), True

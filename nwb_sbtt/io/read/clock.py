@@ -1,4 +1,4 @@
-"""When each sample of a series was taken: from rate and starting time, or from timestamps with all that is wrong in them."""
+"""When each sample of a series was taken: from a rate and a starting time, or from timestamps with their gaps and faults."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.grid import Grid
-from nwb_sbtt.data.observed import Intervals, inside
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.slabs import Slabs
-from nwb_sbtt.io.read.validity import control_allows, invalid_intervals
 
 BLOCK = 4096
-"""Timestamps summarised by one entry of the index that is kept in memory."""
+"""Timestamps that one entry of the index in memory stands for."""
 SCAN = 64 * BLOCK
 """Timestamps read at once."""
+MEDIAN_BLOCKS = 16
+"""Blocks, spread over all timestamps, whose steps give the sampling period."""
 GAP = 1.5
-"""Sampling periods between two samples from which on something is missing."""
+"""A step of more than this many sampling periods is a gap."""
 REGULAR = 1e-3
-"""Share of the period by which steps may differ and the clock still counts as regular."""
+"""Steps of a regular clock differ from the sampling period by this share of it at most."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,18 @@ class SampleClock:
     period : float or None
         Seconds from one sample to the next (the median step of timestamps); None for a single sample without a rate.
     span : (float, float)
-        Time of the first sample, and of the last one plus its period. In a gap a sample stands for its own period only.
+        Time of the first sample, and of the last one plus its period; seconds on the session clock.
     regular : bool
         Whether all steps are the same within a thousandth.
     gaps, longest_gap, missing_time : int, float, float
-        Number of steps longer than 1.5 periods, the longest of them, and the sum of what they exceed one period by [s].
+        Number of steps longer than 1.5 periods, the longest of them [s], and the sum of their excess over one period [s].
     untimed : int
-        Samples without a valid timestamp; they are never observed.
+        Number of samples without a valid timestamp; they are never observed.
     notes : tuple of str
+        One-line remarks for the user.
+    starting_time, rate : float, float
+        Time of the first sample [s] and samples per second, where there are no timestamps.
+    timestamps : Timestamps or None
     """
 
     n_samples: int
@@ -57,59 +60,43 @@ class SampleClock:
     notes: tuple[str, ...]
     starting_time: float = 0.0
     rate: float = np.nan
-    stamps: _Stamps | None = field(default=None, repr=False)
+    timestamps: Timestamps | None = field(default=None, repr=False)
 
     def times(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Seconds on the session clock of samples `first` to `stop`, NaN where a sample has no valid time."""
-        if self.stamps is None:
+        """Return the times of samples `first` to `stop` − 1.
+
+        Returns
+        -------
+        array (sample)
+            Seconds on the session clock, NaN where a sample has no valid time.
+        """
+        if self.timestamps is None:
             return self.starting_time + np.arange(first, stop) / self.rate
-        return self.stamps.read(first, stop)
+        return self.timestamps.read(first, stop)
 
     def ranges(self, grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """First sample of each window, and the one after the last; some samples outside the window may be among them."""
-        if self.stamps is not None:
-            return self.stamps.ranges(grid.starts - grid.bin_width, grid.stops + grid.bin_width)
-        first = np.floor((grid.starts - self.starting_time) * self.rate) - 1
-        stop = np.ceil((grid.stops - self.starting_time) * self.rate) + 2
+        """Find the samples of each window of a grid; a few samples outside the window may be among them.
+
+        Returns
+        -------
+        firsts, stops : int arrays (trial)
+            The first sample of each window, and the one after its last.
+        """
+        if self.timestamps is not None:
+            return self.timestamps.ranges(grid.starts - grid.bin_width, grid.stops + grid.bin_width)
+        firsts = np.floor((grid.starts - self.starting_time) * self.rate) - 1
+        stops = np.ceil((grid.stops - self.starting_time) * self.rate) + 2
         return (
-            np.clip(first, 0, self.n_samples).astype(np.intp),
-            np.clip(stop, 0, self.n_samples).astype(np.intp),
+            np.clip(firsts, 0, self.n_samples).astype(np.intp),
+            np.clip(stops, 0, self.n_samples).astype(np.intp),
         )
 
 
-@dataclass(frozen=True)
-class CountedTimes:
-    """Times of those samples of a series that count: NaN outside valid times, and where `control` does not allow them."""
-
-    clock: SampleClock
-    series: Any = field(repr=False)
-    config: ReadConfig = field(repr=False)
-    invalid: Intervals = field(repr=False)
-
-    def read(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Seconds on the session clock of samples `first` to `stop`, NaN where one does not count."""
-        times = self.clock.times(first, stop)
-        dropped = inside(times, self.invalid) | ~control_allows(self.series, self.config, first=first, stop=stop)
-        return np.where(dropped, np.nan, times)
-
-
-def counted_times(nwbfile: Any, series: Any, config: ReadConfig, *, n_samples: int) -> CountedTimes:
-    """Times of a series with `invalid_times`, `control` and bad timestamps taken into account.
-
-    Raises
-    ------
-    DataError
-        As `sample_clock`, or if the table of invalid times cannot be used.
-    """
-    clock = sample_clock(series, n_samples=n_samples, sentinel=config.sentinel)
-    return CountedTimes(clock, series, config, invalid_intervals(nwbfile, config))
-
-
 def sample_clock(series: Any, *, n_samples: int, sentinel: float | None = None) -> SampleClock:
-    """Find out when a series was sampled.
+    """Find out when the samples of a series were taken.
 
-    Timestamps win over a rate. They may have gaps and jitter, repeat themselves, and be NaN or `sentinel` here and there
-    (such samples have no time and count nowhere); they may not go back.
+    Timestamps are used rather than a rate. They may have gaps and jitter, repeat, and be NaN or `sentinel` in places (such
+    samples have no time and are never observed); they may not go back.
 
     Parameters
     ----------
@@ -117,22 +104,23 @@ def sample_clock(series: Any, *, n_samples: int, sentinel: float | None = None) 
     n_samples : int
         Length of its time axis.
     sentinel : float, optional
-        A timestamp that stands for a missing one.
+        Value that stands for a missing timestamp.
 
     Raises
     ------
     DataError
-        If there are no samples, no usable rate or timestamps, as many timestamps as samples are not there, or they go back.
+        If there are no samples, the rate or all timestamps are not valid, there are more or fewer timestamps than samples,
+        or timestamps go back.
     """
     if n_samples == 0:
         raise DataError(f"series {series.name!r} has no samples")
     if series.timestamps is None:
-        return _regular_clock(series, n_samples)
-    return _stamped_clock(series, n_samples, sentinel)
+        return _clock_from_rate(series, n_samples)
+    return _clock_from_timestamps(series, n_samples, sentinel)
 
 
-def _regular_clock(series: Any, n_samples: int) -> SampleClock:
-    # The shortest decimal of a float32 is what was meant by it: 29.97 rather than 29.969999.
+def _clock_from_rate(series: Any, n_samples: int) -> SampleClock:
+    # The shortest decimal of a float32 is the rate that was meant: 29.97 rather than 29.969999.
     rate = float(str(series.rate)) if isinstance(series.rate, np.float32) else series.rate
     if rate is None or not np.isfinite(rate) or rate <= 0:
         raise DataError(
@@ -156,41 +144,41 @@ def _regular_clock(series: Any, n_samples: int) -> SampleClock:
     )
 
 
-def _stamped_clock(series: Any, n_samples: int, sentinel: float | None) -> SampleClock:
-    stamps = _Stamps(series.timestamps, sentinel)
-    if stamps.n != n_samples:
+def _clock_from_timestamps(series: Any, n_samples: int, sentinel: float | None) -> SampleClock:
+    timestamps = Timestamps(series.timestamps, sentinel)
+    if timestamps.n != n_samples:
         raise DataError(
-            f"series {series.name!r} has {n_samples} samples but {stamps.n} timestamps; expected one each: which sample "
-            "belongs to which time cannot be told"
+            f"series {series.name!r} has {n_samples} samples but {timestamps.n} timestamps; expected one timestamp per "
+            "sample: which sample belongs to which time cannot be told"
         )
-    survey = stamps.survey(series.name)
-    first, last, period = survey.first, survey.last, survey.period
+    survey = timestamps.survey(series.name)
     notes = []
     if survey.untimed:
         notes.append(
             f"{survey.untimed} of {n_samples} samples of {series.name!r} have no valid timestamp and are left out"
         )
     if survey.repeated:
-        notes.append(f"{survey.repeated} timestamps of {series.name!r} repeat the one before")
+        notes.append(f"{survey.repeated} timestamps of {series.name!r} repeat the previous one")
+    period = survey.period
     if period is None and series.rate is not None and np.isfinite(series.rate) and series.rate > 0:
         period = 1 / float(series.rate)
     return SampleClock(
         n_samples=n_samples,
         period=period,
-        span=(first, last + (period or 0.0)),
+        span=(survey.first, survey.last + (period or 0.0)),
         regular=survey.regular,
         gaps=survey.gaps,
         longest_gap=survey.longest_gap,
         missing_time=survey.missing_time,
         untimed=survey.untimed,
         notes=tuple(notes),
-        stamps=stamps,
+        timestamps=timestamps,
     )
 
 
 @dataclass(frozen=True)
-class _Survey:
-    """What one pass over all timestamps finds."""
+class Survey:
+    """What one pass over all timestamps tells: first and last [s], period [s], gaps and numbers of faulty timestamps."""
 
     first: float
     last: float
@@ -203,26 +191,40 @@ class _Survey:
     repeated: int
 
 
-class _Stamps:
-    """Stored timestamps, read in pieces, with a small index of them."""
+class Timestamps:
+    """Stored timestamps, read in blocks, with an index of the blocks in memory.
+
+    Parameters
+    ----------
+    stored : array-like (sample)
+        An h5py or zarr dataset or an array; seconds on the session clock.
+    sentinel : float or None
+        Value that stands for a missing timestamp.
+    """
 
     def __init__(self, stored: Any, sentinel: float | None) -> None:
         self._slabs = Slabs(stored)
         self._sentinel = sentinel
         self.n = self._slabs.n_rows
+        # First valid time at or after the start of each block, and last valid time up to its end; set by `survey`.
         self._earliest = np.empty(0)
         self._latest = np.empty(0)
 
     def read(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Timestamps `first` to `stop`, NaN where one is not valid."""
+        """Read timestamps `first` to `stop` − 1: seconds on the session clock, NaN where one is not valid."""
         times = self._slabs.read(first, stop)[:, 0].astype(np.float64)
         times[~np.isfinite(times)] = np.nan
         if self._sentinel is not None:
             times[times == self._sentinel] = np.nan
         return times
 
-    def survey(self, name: str) -> _Survey:
-        """Go over all timestamps once, in pieces; makes the index too.
+    def survey(self, name: str) -> Survey:
+        """Read all timestamps once, in parts, and index them.
+
+        Parameters
+        ----------
+        name : str
+            Of the series, for errors.
 
         Raises
         ------
@@ -234,79 +236,87 @@ class _Stamps:
         latest: list[float] = []
         first = last = np.nan
         untimed = repeated = gaps = 0
-        longest = missing = spread = 0.0
-        for start, times in self._pieces():
-            known = np.isfinite(times)
-            untimed += int((~known).sum())
-            places = np.flatnonzero(known)
-            steps = np.diff(times[places], prepend=last)
+        longest_gap = missing_time = largest_deviation = 0.0
+        for start in range(0, self.n, SCAN):
+            times = self.read(start, min(start + SCAN, self.n))
+            valid = np.flatnonzero(np.isfinite(times))
+            untimed += len(times) - len(valid)
+            steps = np.diff(times[valid], prepend=last)
             if (steps < 0).any():
-                self._refuse(
-                    name, sample=start + int(places[np.argmax(steps < 0)]), times=times, start=start, last=last
-                )
+                raise DataError(_goes_back(name, times, int(valid[np.argmax(steps < 0)]), start=start, last=last))
             steps = steps[np.isfinite(steps)]
             repeated += int((steps == 0).sum())
             if period is not None:
-                wide = steps[steps > GAP * period]
-                gaps += len(wide)
-                longest = max(longest, float(wide.max(initial=0.0)))
-                missing += float((wide - period).sum())
-                spread = max(spread, float(np.abs(steps - period).max(initial=0.0)))
-            if len(places):
-                first = float(times[places[0]]) if np.isnan(first) else first
-                last = float(times[places[-1]])
+                gap_steps = steps[steps > GAP * period]
+                gaps += len(gap_steps)
+                longest_gap = max(longest_gap, float(gap_steps.max(initial=0.0)))
+                missing_time += float((gap_steps - period).sum())
+                largest_deviation = max(largest_deviation, float(np.abs(steps - period).max(initial=0.0)))
+            if len(valid):
+                first = float(times[valid[0]]) if np.isnan(first) else first
+                last = float(times[valid[-1]])
             for block in np.split(times, range(BLOCK, len(times), BLOCK)):
-                valid = block[np.isfinite(block)]
-                latest.append(float(valid[-1]) if len(valid) else (latest[-1] if latest else -np.inf))
-                earliest.append(float(valid[0]) if len(valid) else latest[-1])
+                block_times = block[np.isfinite(block)]
+                latest.append(float(block_times[-1]) if len(block_times) else (latest[-1] if latest else -np.inf))
+                earliest.append(float(block_times[0]) if len(block_times) else latest[-1])
         if np.isnan(first):
             raise DataError(
                 f"none of the {self.n} timestamps of {name!r} is valid; expected seconds on the session clock"
             )
         self._earliest, self._latest = np.array(earliest), np.array(latest)
-        regular = period is not None and spread <= REGULAR * period
-        return _Survey(first, last, period, regular, gaps, longest, missing, untimed, repeated)
+        regular = period is not None and largest_deviation <= REGULAR * period
+        return Survey(first, last, period, regular, gaps, longest_gap, missing_time, untimed, repeated)
 
     def ranges(
         self, starts: NDArray[np.float64], stops: NDArray[np.float64]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Samples from the first at or after each start to the last before each stop."""
-        first = np.searchsorted(self._latest, starts, side="left") * BLOCK
-        stop = np.searchsorted(self._earliest, stops, side="left") * BLOCK
-        order = np.argsort(starts, kind="stable")
-        for each in order:
-            first[each] = self._refine(int(first[each]), float(starts[each]))
-        for each in order:
-            stop[each] = self._refine(max(int(stop[each]) - BLOCK, 0), float(stops[each]))
-        first = np.minimum(first, self.n)
-        return first, np.clip(stop, first, self.n)
+        """Find the samples of each window; `survey` must have been called.
 
-    def _refine(self, block: int, moment: float) -> int:
-        """First sample from `block` on, within the block, whose time is not before the moment."""
-        times = self.read(block, block + BLOCK)
-        reached = np.maximum.accumulate(np.where(np.isfinite(times), times, -np.inf))
-        return block + int(np.searchsorted(reached, moment, side="left"))
+        Parameters
+        ----------
+        starts, stops : arrays (window)
+            Seconds on the session clock.
+
+        Returns
+        -------
+        firsts, stops : int arrays (window)
+            The first sample at or after each start, and the one after the last sample before each stop.
+        """
+        firsts = np.searchsorted(self._latest, starts, side="left") * BLOCK
+        ends = np.searchsorted(self._earliest, stops, side="left") * BLOCK
+        # Rising order, so that each chunk of the file is read once.
+        order = np.argsort(starts, kind="stable")
+        for window in order:
+            firsts[window] = self._first_at(int(firsts[window]), float(starts[window]))
+        for window in order:
+            ends[window] = self._first_at(max(int(ends[window]) - BLOCK, 0), float(stops[window]))
+        firsts = np.minimum(firsts, self.n)
+        return firsts, np.clip(ends, firsts, self.n)
+
+    def _first_at(self, start: int, moment: float) -> int:
+        """First sample of the block that begins at `start` whose time is not before the moment."""
+        times = self.read(start, start + BLOCK)
+        latest = np.maximum.accumulate(np.where(np.isfinite(times), times, -np.inf))
+        return start + int(np.searchsorted(latest, moment, side="left"))
 
     def _median_step(self) -> float | None:
-        """Median of the positive steps, from at most 16 pieces spread over the whole."""
-        starts = np.unique(np.linspace(0, max(self.n - BLOCK, 0), 16).astype(int))
-        steps = []
+        """Median of the positive steps in some blocks; None where there is none."""
+        starts = np.unique(np.linspace(0, max(self.n - BLOCK, 0), MEDIAN_BLOCKS).astype(int))
+        steps = np.concatenate([np.diff(times[np.isfinite(times)]) for times in self._blocks(starts)])
+        steps = steps[steps > 0]
+        return float(np.median(steps)) if len(steps) else None
+
+    def _blocks(self, starts: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
         for start in starts:
-            times = self.read(start, min(start + BLOCK, self.n))
-            steps.append(np.diff(times[np.isfinite(times)]))
-        found = np.concatenate(steps)
-        found = found[found > 0]
-        return float(np.median(found)) if len(found) else None
+            yield self.read(start, min(start + BLOCK, self.n))
 
-    def _pieces(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        for start in range(0, self.n, SCAN):
-            yield start, self.read(start, min(start + SCAN, self.n))
 
-    def _refuse(self, name: str, *, sample: int, times: NDArray[np.float64], start: int, last: float) -> None:
-        before = times[: sample - start]
-        before = before[np.isfinite(before)]
-        earlier = float(before[-1]) if len(before) else last
-        raise DataError(
-            f"timestamps of {name!r} go back at sample {sample}: from {earlier:g} to {times[sample - start]:g} s; expected "
-            "times that never fall; sort the samples, or set `sentinel` if the value stands for a missing time"
-        )
+def _goes_back(name: str, times: NDArray[np.float64], index: int, *, start: int, last: float) -> str:
+    """The error about timestamp `index` of a part that begins at sample `start`; `last` is the last time before the part."""
+    earlier = times[:index]
+    earlier = earlier[np.isfinite(earlier)]
+    previous = float(earlier[-1]) if len(earlier) else last
+    return (
+        f"timestamps of {name!r} go back at sample {start + index}: from {previous:g} to {times[index]:g} s; expected times "
+        "that never fall; sort the samples, or set `sentinel` if the value stands for a missing time"
+    )

@@ -15,13 +15,14 @@ from nwb_sbtt.data.binning import RESOLUTION
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.read.candidates import describe_samples
 from nwb_sbtt.io.read.clock import sample_clock
-from nwb_sbtt.io.read.masks import stored_masks
+from nwb_sbtt.io.read.masks import invalid_intervals, stored_masks
+from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.recording import Recording, find_pieces
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import plain_columns
-from nwb_sbtt.io.read.validity import invalid_intervals
 from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduction
 from nwb_sbtt.signals.crossings import Crossings, robust_noise
 from nwb_sbtt.signals.filters import Filter, band_filter, choose_band
@@ -205,6 +206,7 @@ class ElectricalSource:
         return (f"{len(ids)} of {len(some)} electrodes of {self.path!r} {what}: {ids[:NAMED]}{more}",)
 
 
+@reader("ElectricalSeries", kind="electrodes", readable=holds_numbers, describe=describe_samples)
 def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig) -> ElectricalSource:
     """Prepare an ElectricalSeries for reading.
 

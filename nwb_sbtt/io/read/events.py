@@ -220,7 +220,7 @@ def held_signals(path: Path, config: ReadConfig) -> dict[str, Held]:
     """
     with open_nwb(path) as nwbfile:
         chosen = select(find_series(nwbfile), config.series)
-        sources = [roi_source(nwbfile, each.item, config) for each in chosen if each.kind == "rois"]
+        sources = [roi_source(nwbfile, each.nwb_object, config) for each in chosen if each.kind == "rois"]
         return {each.path: Held(each.signal, each.signal_reason) for each in sources}
 
 

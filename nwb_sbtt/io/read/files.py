@@ -1,8 +1,19 @@
-"""NWB files opened for reading, HDF5 and Zarr alike, with one clear line for each way in which a file can be wrong."""
+"""NWB files: opened for reading, HDF5 and Zarr alike, and identified by their SHA-256.
+
+Each way in which a file can be wrong has an error of one line.
+
+A digest takes all of a file to be read, of which a recording that is read may be a small part. So that of a large file is
+taken once, and remembered for as long as the process lives and the file stays as it is: the same path, file and size, and
+the same times at which its content and anything else of it last changed. The latter (`ctime`) is the system's own, which
+programs that set a file's times back cannot set. A file that changed just before is not remembered, since it might change
+again within the resolution of the clock.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,23 +29,35 @@ from nwb_sbtt.io.dandi.origin import facts, origin_of
 from nwb_sbtt.io.dandi.places import locate
 from nwb_sbtt.io.dandi.stream import RangeFile
 from nwb_sbtt.io.dandi.transfer import Source
-from nwb_sbtt.io.read.digests import file_sha256
 
 CHUNK_CACHE = 64 * 2**20
-"""Bytes of HDF5's cache for each data set; the default of HDF5 holds two of the chunks that are usual in NWB files."""
+"""Bytes of HDF5's cache for each dataset; the default of HDF5 holds two of the chunks that are usual in NWB files."""
 CACHED_NAMESPACES = r"(?i)ignoring .*cached namespace"
-"""The warning that a file brings the definitions of types along that are already known here."""
+"""The warning that a file carries definitions of types that are already loaded."""
+SMALLEST_REMEMBERED = 1 << 24
+"""Bytes of the smallest file whose digest is remembered; smaller ones take less than a hundredth of a second."""
+SETTLED = 2.0
+"""Seconds for which a file must have stayed as it is for its digest to be remembered."""
+MOST_OF_REASON = 300
+"""Characters of the schema's complaint that an error repeats."""
+
+FileState = tuple[int, ...]
+_digests: dict[Path, tuple[FileState, str]] = {}
 
 
 @contextmanager
 def open_nwb(path: Path | str | Source) -> Iterator[NWBFile]:
-    """Open an NWB file for reading; it is closed when the block ends, and what was not read by then is gone.
+    """Open an NWB file for reading; it is closed when the block ends, and can no longer be read then.
 
     Parameters
     ----------
     path : Path, str or Source
-        An HDF5 file, or the folder of a Zarr store; or the address of a file on DANDI, which is streamed if it is not in
-        the cache.
+        An HDF5 file, the folder of a Zarr store, or the address of a file on DANDI, which is streamed unless it is in the
+        cache.
+
+    Yields
+    ------
+    pynwb.NWBFile
 
     Raises
     ------
@@ -45,19 +68,28 @@ def open_nwb(path: Path | str | Source) -> Iterator[NWBFile]:
     """
     path = locate(path)
     with suppress(ModuleNotFoundError):
-        import ndx_sbtt  # noqa: F401  (its import makes the types known; without it they are made from the file)
+        import ndx_sbtt  # noqa: F401  (registers its types; without it they are built from the file)
     if isinstance(path, Source):
         with _streamed(path) as nwbfile:
             yield nwbfile
         return
-    with _refusals(path):
+    with _file_errors(path):
         stored = _open_zarr(path) if path.is_dir() else _open_hdf5(path)
         with stored as io:
             yield _read(io, path)
 
 
 def place_facts(path: Path | Source) -> dict[str, str]:
-    """Where a file lies, its name and SHA-256, and of which dandiset it is, if that is known.
+    """Describe where a file is from.
+
+    Parameters
+    ----------
+    path : Path or Source
+
+    Returns
+    -------
+    dict
+        Its ``path``, ``name`` and ``sha256`` and, where it is known, the dandiset.
 
     Raises
     ------
@@ -71,9 +103,9 @@ def place_facts(path: Path | Source) -> dict[str, str]:
 
 
 def sha256(path: Path | str) -> str:
-    """SHA-256 of a file, or of a folder's files with their names in sorted order, as hexadecimal digits.
+    """Compute the SHA-256 of a file or a folder, as hexadecimal digits.
 
-    That of a large file is taken once, as long as the file is left as it is; see `nwb_sbtt.io.read.digests`.
+    That of a folder is taken of the names and digests of its files, sorted by name.
 
     Raises
     ------
@@ -82,36 +114,67 @@ def sha256(path: Path | str) -> str:
     """
     path = Path(path)
     digest = hashlib.sha256()
-    with _refusals(path):
+    with _file_errors(path):
         if not path.is_dir():
             return file_sha256(path)
-        for each in sorted(part for part in path.rglob("*") if part.is_file()):
-            with each.open("rb") as file:
-                own = hashlib.file_digest(file, "sha256")
-            digest.update(each.relative_to(path).as_posix().encode() + b"\0" + own.digest())
+        for member in sorted(part for part in path.rglob("*") if part.is_file()):
+            with member.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256")
+            digest.update(member.relative_to(path).as_posix().encode() + b"\0" + content.digest())
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Compute the SHA-256 of a file, or recall that of a large one that has not changed; as hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        now, before = time.time(), os.fstat(file.fileno())
+        # On other systems `ctime` is the time at which the file was made.
+        can_be_remembered = before.st_size >= SMALLEST_REMEMBERED and os.name == "posix"
+        state, digest = _digests.get(path.absolute(), ((), ""))
+        if can_be_remembered and state == _file_state(before):
+            return digest
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        settled = now - max(before.st_mtime, before.st_ctime) > SETTLED
+        if can_be_remembered and settled and _file_state(os.fstat(file.fileno())) == _file_state(before):
+            _digests[path.absolute()] = _file_state(before), digest
+    return digest
+
+
+def forget_digests() -> None:
+    """Forget the digests of all files, so that the next one is computed."""
+    _digests.clear()
+
+
+def _file_state(status: os.stat_result) -> FileState:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @contextmanager
 def _streamed(source: Source) -> Iterator[NWBFile]:
-    """Open a file of an archive; where its bytes did not come, that is the error, not what it led to."""
+    """Open a file of an archive; if a download failed, that is the error, not the one of HDF5 that follows from it."""
     stream = RangeFile(source)
     try:
-        with _refusals(source):
+        with _file_errors(source):
             file = h5py.File(stream, "r", rdcc_nbytes=CHUNK_CACHE)
             with _checked(file, source) as io:
                 yield _read(io, source)
     finally:
-        # The error that is raised knows the frames of h5py, these HDF5's settings, and those the stream: if the stream kept the
-        # error, HDF5 would find a stream at the end of the process, when there is no Python left to read it.
+        # The error holds the frames of h5py, these hold HDF5's settings, and those hold the stream. A stream that kept its
+        # error would live to the end of the process, when HDF5 closes it and there is no Python left to do so.
         failure, stream.failure = stream.failure, None
         if failure is not None:
             raise failure
 
 
 @contextmanager
-def _refusals(path: Path | Source) -> Iterator[None]:
-    """Turn the system's refusals into errors that name the file."""
+def _file_errors(path: Path | Source) -> Iterator[None]:
+    """Turn errors of the system into ones that name the file."""
     try:
         yield
     except FileNotFoundError:
@@ -126,7 +189,7 @@ def _refusals(path: Path | Source) -> Iterator[None]:
 
 
 def _open_hdf5(path: Path) -> Any:
-    with path.open("rb"):  # a missing file or permission has its own error here; HDF5's text would hide it
+    with path.open("rb"):  # raises the system's own error for a missing file or permission, which HDF5 would hide
         pass
     if not h5py.is_hdf5(path):
         raise FileError(f"{str(path)!r} is not an HDF5 file{_size(path)}, so it cannot be an NWB file")
@@ -137,7 +200,7 @@ def _open_hdf5(path: Path) -> Any:
 
 def _checked(file: h5py.File, path: Path | Source) -> Any:
     try:
-        # NWB 1.x has its version in a data set, NWB 2 in an attribute.
+        # NWB 1.x stores its version in a dataset, NWB 2 in an attribute.
         version = file.attrs.get("nwb_version", file["nwb_version"][()] if "nwb_version" in file else None)
         _check_version(version, path)
     except BaseException:
@@ -155,7 +218,7 @@ def _closing(io: Any, file: Any) -> Iterator[Any]:
 def _open_zarr(path: Path) -> Any:
     if not any((path / name).exists() for name in (".zgroup", "zarr.json", ".zmetadata")):
         raise FileError(
-            f"{str(path)!r} is a folder, but not a Zarr store; give a file, or the folder that ends in .zarr"
+            f"{str(path)!r} is a folder, but not a Zarr store; pass a file, or the folder that ends in .zarr"
         )
     try:
         import zarr
@@ -180,8 +243,8 @@ def _read(io: Any, path: Path | Source) -> NWBFile:
         TypeError,
         AttributeError,
     ) as error:
-        # hdmf puts the whole content of the object first, and the reason last.
-        reason = " ".join(str(error.args[-1] if error.args else error).split())[:300]
+        # hdmf puts the content of the object first, and the reason last.
+        reason = " ".join(str(error.args[-1] if error.args else error).split())[:MOST_OF_REASON]
         raise FileError(
             f"{str(path)!r} does not follow the NWB schema: {reason}; `nwbinspector` says what is wrong with it"
         ) from error
@@ -189,7 +252,7 @@ def _read(io: Any, path: Path | Source) -> NWBFile:
 
 def _check_version(version: object, path: Path | Source) -> None:
     if version is None:
-        raise FileError(f"{str(path)!r} is not an NWB file: nothing in it says which version of NWB it has")
+        raise FileError(f"{str(path)!r} is not an NWB file: it does not state a version of NWB")
     text = version.decode() if isinstance(version, bytes) else str(version)
     if text.lower().removeprefix("nwb-").startswith(("0", "1")):
         raise FileError(f"{str(path)!r} has NWB version {text}; expected 2.0 or later: convert the file first")

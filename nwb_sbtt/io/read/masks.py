@@ -1,6 +1,7 @@
-"""Stored observation masks: an `ObservationMaskSeries` (extension ndx-sbtt) says where a recording was measured.
+"""Which samples of a series were observed: invalid times, `control` values and stored observation masks.
 
-They are recognised by the name of their type, so that a file reads the same where the extension is not installed.
+A stored mask is an `ObservationMaskSeries` (extension ndx-sbtt). It is recognised by the name of its type, so that a file
+reads the same where the extension is not installed.
 """
 
 from __future__ import annotations
@@ -11,24 +12,160 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.binning import bin_index, tolerance
 from nwb_sbtt.data.grid import Grid
+from nwb_sbtt.data.observed import Intervals, inside, union
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.slabs import Slabs
+from nwb_sbtt.io.read.tables import table_region
 
-TYPE = "ObservationMaskSeries"
-RESULT = "LatentVariableModel"
+MASK_TYPE = "ObservationMaskSeries"
+MODEL_TYPE = "LatentVariableModel"
+"""Neurodata types of stored masks, and of the models whose results may include one."""
 ENTRIES_AT_ONCE = 4_000_000
+"""Entries of a mask that are read at once."""
+
+
+def invalid_intervals(nwbfile: Any, config: ReadConfig) -> Intervals:
+    """Read the invalid times of a file.
+
+    Every row holds for every series, also a row that names the series it concerns.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    config : ReadConfig
+
+    Returns
+    -------
+    array (interval, 2)
+        Seconds on the session clock, as `nwb_sbtt.data.observed.union` returns them; empty where the settings say to
+        ignore the table.
+
+    Raises
+    ------
+    DataError
+        If a row has no start or stop, or ends before it starts.
+    """
+    table = nwbfile.invalid_times
+    if table is None or not config.invalid_times or len(table) == 0:
+        return np.empty((0, 2))
+    rows = np.column_stack([np.asarray(table[name].data[:], dtype=np.float64) for name in ("start_time", "stop_time")])
+    check_intervals(rows, name="invalid_times", remedy="pass invalid_times=False to ignore the table")
+    return union(rows)
+
+
+def check_intervals(intervals: NDArray[np.float64], *, name: str, remedy: str) -> None:
+    """Refuse intervals without a bound, and intervals that end before they start.
+
+    Parameters
+    ----------
+    intervals : array (interval, 2)
+        Seconds on the session clock.
+    name, remedy : str
+        What the error calls the intervals, and what it proposes.
+
+    Raises
+    ------
+    DataError
+        If there is such an interval.
+    """
+    wrong = np.flatnonzero(~(intervals[:, 1] >= intervals[:, 0]))
+    if len(wrong):
+        start, stop = intervals[wrong[0]]
+        raise DataError(
+            f"row {int(wrong[0])} of {name} runs from {start:g} to {stop:g} s; expected a start and a later stop "
+            f"({len(wrong)} such rows); {remedy}"
+        )
+
+
+def control_allows(series: Any, config: ReadConfig, *, first: int, stop: int) -> NDArray[np.bool_]:
+    """Tell which samples the `control` values of a series let count as observed.
+
+    Parameters
+    ----------
+    series : pynwb.TimeSeries
+    config : ReadConfig
+    first, stop : int
+        Samples `first` to `stop` − 1.
+
+    Returns
+    -------
+    bool array (sample)
+        All True where the settings or the series have no `control`.
+
+    Raises
+    ------
+    DataError
+        If `control` does not have one value per sample.
+    """
+    if config.control is None or series.control is None:
+        return np.ones(stop - first, dtype=bool)
+    values = np.asarray(series.control[first:stop])
+    if values.shape != (stop - first,):
+        raise DataError(
+            f"`control` of {series.name!r} has shape {np.shape(series.control)}; expected one value per sample; leave the "
+            "setting `control` unset to ignore it"
+        )
+    return np.isin(values, config.control)
+
+
+@dataclass(frozen=True)
+class ObservedTimes:
+    """Times of the samples of a series that invalid times and `control` leave observed."""
+
+    clock: SampleClock
+    series: Any = field(repr=False)
+    config: ReadConfig = field(repr=False)
+    invalid: Intervals = field(repr=False)
+
+    def read(self, first: int, stop: int) -> NDArray[np.float64]:
+        """Read the times of samples `first` to `stop` − 1: seconds on the session clock, NaN where one is not observed."""
+        times = self.clock.times(first, stop)
+        allowed = control_allows(self.series, self.config, first=first, stop=stop)
+        return np.where(inside(times, self.invalid) | ~allowed, np.nan, times)
+
+
+def observed_times(nwbfile: Any, series: Any, config: ReadConfig, *, n_samples: int) -> ObservedTimes:
+    """Prepare the times of a series, with invalid times, `control` and bad timestamps taken into account.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    series : pynwb.TimeSeries
+    config : ReadConfig
+    n_samples : int
+        Length of the series' time axis.
+
+    Raises
+    ------
+    DataError
+        As `sample_clock`, or if the table of invalid times cannot be used.
+    """
+    clock = sample_clock(series, n_samples=n_samples, sentinel=config.sentinel)
+    return ObservedTimes(clock, series, config, invalid_intervals(nwbfile, config))
 
 
 @dataclass(frozen=True)
 class StoredMask:
-    """A mask for some rows of a table of channels.
+    """An observation mask of some rows of a table of channels.
 
-    A mask sample stands for the sampling period that begins at its time. Where the mask has no sample, and for channels
-    that it does not name, it says nothing, and nothing is taken away.
+    A mask sample holds for the sampling period that begins at its time. Where the mask has no sample, and for channels that
+    it does not name, it hides nothing.
+
+    Parameters
+    ----------
+    path : str
+        In-file path.
+    rows : int array (column)
+        Row of the table that each column of the mask stands for.
+    clock : SampleClock
+        Times of the mask's samples.
+    slabs : Slabs
+        The mask itself, (sample, column): 0 where nothing was observed.
     """
 
     path: str
@@ -37,82 +174,109 @@ class StoredMask:
     slabs: Slabs = field(repr=False)
 
     def bin(self, grid: Grid, channel_rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Which bins the mask leaves: a bin is left where no mask sample that touches it is 0.
+        """Tell which bins the mask leaves observed: those that no hidden mask sample touches.
 
         Parameters
         ----------
         grid : Grid
-        channel_rows : array (channel)
-            Rows of the table that the channels stand for.
+        channel_rows : int array (channel)
+            Row of the table for each channel.
 
         Returns
         -------
         bool array (trial, time, channel)
         """
         period = self.clock.period or 0.0
-        masked, columns = self._columns(channel_rows)
-        left = np.ones((*grid.shape, len(channel_rows)), dtype=bool)
+        channels, columns = self._named_channels(channel_rows)
+        observed = np.ones((*grid.shape, len(channel_rows)), dtype=bool)
         firsts, _ = self.clock.ranges(replace(grid, starts=grid.starts - period))
         _, stops = self.clock.ranges(grid)
         length = max(ENTRIES_AT_ONCE // self.slabs.n_columns, 1)
         for trial in np.argsort(firsts, kind="stable"):
+            # +1 where a hidden sample begins, −1 after its end: the running sum counts the hidden samples that touch a bin.
             changes = np.zeros((grid.n_bins + 1, len(columns)), dtype=np.int32)
             for first in range(int(firsts[trial]), int(stops[trial]), length):
                 stop = min(first + length, int(stops[trial]))
                 times = self.clock.times(first, stop)
-                known = np.isfinite(times)
-                hidden = (self.slabs.read(first, stop)[:, columns] == 0)[known]
-                times = times[known]
+                timed = np.isfinite(times)
+                hidden = (self.slabs.read(first, stop)[:, columns] == 0)[timed]
+                times = times[timed]
                 begins = bin_index(times, grid.starts[trial], grid.bin_width)
                 # A period that ends on an edge does not touch the bin after it.
                 ends = bin_index(times + period - 2 * tolerance(times), grid.starts[trial], grid.bin_width) + 1
                 np.add.at(changes, np.clip(begins, 0, grid.n_bins), hidden)
                 np.subtract.at(changes, np.clip(np.maximum(ends, begins + 1), 0, grid.n_bins), hidden)
-            left[trial][:, masked] = np.cumsum(changes, axis=0)[:-1] == 0
-        return left
+            observed[trial][:, channels] = np.cumsum(changes, axis=0)[:-1] == 0
+        return observed
 
     def hidden(self, times: NDArray[np.float64], channel_rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Which samples (time, channel) of a recording, at rising times in seconds, the mask takes away."""
-        masked, columns = self._columns(channel_rows)
+        """Tell which samples of a recording the mask hides.
+
+        Parameters
+        ----------
+        times : array (sample)
+            Rising, in seconds on the session clock.
+        channel_rows : int array (channel)
+            Row of the table for each channel.
+
+        Returns
+        -------
+        bool array (sample, channel)
+        """
+        channels, columns = self._named_channels(channel_rows)
         hidden = np.zeros((len(times), len(channel_rows)), dtype=bool)
         if len(times) == 0:
             return hidden
         period = self.clock.period or 0.0
         width = float(times[-1] - times[0]) + 2 * period
-        first, stop = self.clock.ranges(Grid(np.array([times[0] - period]), width, 1))
-        known = self.clock.times(int(first[0]), int(stop[0]))
-        places = np.flatnonzero(np.isfinite(known))
-        if len(places) == 0:
+        firsts, stops = self.clock.ranges(Grid(np.array([times[0] - period]), width, 1))
+        first, stop = int(firsts[0]), int(stops[0])
+        mask_times = self.clock.times(first, stop)
+        timed = np.flatnonzero(np.isfinite(mask_times))
+        if len(timed) == 0:
             return hidden
         moments = times + tolerance(times)
-        nearest = np.searchsorted(known[places], moments, side="right") - 1
-        covered = (nearest >= 0) & (moments < known[places][nearest] + period)
-        stored = self.slabs.read(int(first[0]), int(stop[0]))[:, columns] == 0
-        hidden[np.ix_(covered, masked)] = stored[places[nearest[covered]]]
+        latest = np.searchsorted(mask_times[timed], moments, side="right") - 1
+        covered = (latest >= 0) & (moments < mask_times[timed][latest] + period)
+        mask_hides = self.slabs.read(first, stop)[:, columns] == 0
+        hidden[np.ix_(covered, channels)] = mask_hides[timed[latest[covered]]]
         return hidden
 
-    def _columns(self, channel_rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def _named_channels(self, channel_rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Channels that the mask names, and its column for each of them."""
-        place = {int(row): column for column, row in enumerate(self.rows)}
-        masked = [channel for channel, row in enumerate(channel_rows) if int(row) in place]
-        columns = [place[int(channel_rows[channel])] for channel in masked]
-        return np.asarray(masked, dtype=np.intp), np.asarray(columns, dtype=np.intp)
+        column_of_row = {int(row): column for column, row in enumerate(self.rows)}
+        channels = [channel for channel, row in enumerate(channel_rows) if int(row) in column_of_row]
+        columns = [column_of_row[int(channel_rows[channel])] for channel in channels]
+        return np.asarray(channels, dtype=np.intp), np.asarray(columns, dtype=np.intp)
 
 
 def stored_masks(nwbfile: Any, series: Any) -> tuple[StoredMask, ...]:
-    """Masks of the file that speak about a series or a units table.
+    """Find the observation masks of a series or a units table.
 
-    A mask belongs to the series that its `source_timeseries` links to. One without a link belongs to a units table whose
-    rows it names, and to a series on the same table with the same number of samples. Masks beside a LatentVariableModel
-    are part of a result: they say what that model was shown, and are left alone.
+    A mask belongs to the series that its `source_timeseries` links to. Without a link it belongs to the units table whose
+    rows it names, and to each series on the same table that has as many samples. Masks beside a LatentVariableModel are
+    ignored: they are part of a result and tell what that model was shown.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    series : pynwb.TimeSeries or pynwb.misc.Units
+
+    Returns
+    -------
+    tuple of StoredMask
+        Sorted by path.
 
     Raises
     ------
     DataError
         If a mask does not have one column for each channel it names, or has no usable times.
     """
-    found = [item for item in nwbfile.objects.values() if getattr(item, "neurodata_type", None) == TYPE]
-    masks = [_stored_mask(nwbfile, mask) for mask in found if _belongs(mask, series) and not _is_result(mask)]
+    masks = [
+        _stored_mask(nwbfile, mask)
+        for mask in nwbfile.objects.values()
+        if _has_type(mask, MASK_TYPE) and _belongs(mask, series) and not _is_result(mask)
+    ]
     return tuple(sorted(masks, key=lambda mask: mask.path))
 
 
@@ -132,16 +296,18 @@ def _belongs(mask: Any, series: Any) -> bool:
     linked = getattr(mask, "source_timeseries", None)
     if linked is not None:
         return linked is series
-    table = mask.channels.table
-    if table is series:
+    if mask.channels.table is series:
         return True
-    region = getattr(series, "electrodes", None) or getattr(series, "rois", None)
-    if region is None or region.table is not table:
+    region = table_region(series)
+    if region is None or region.table is not mask.channels.table:
         return False
-    shape = np.shape(series.data)
-    return bool(np.shape(mask.data)[0] == shape[0])
+    return bool(np.shape(mask.data)[0] == np.shape(series.data)[0])
 
 
 def _is_result(mask: Any) -> bool:
-    beside = getattr(mask.parent, "data_interfaces", {})
-    return any(getattr(item, "neurodata_type", None) == RESULT for item in beside.values())
+    siblings = getattr(mask.parent, "data_interfaces", {})
+    return any(_has_type(sibling, MODEL_TYPE) for sibling in siblings.values())
+
+
+def _has_type(nwb_object: Any, neurodata_type: str) -> bool:
+    return getattr(nwb_object, "neurodata_type", None) == neurodata_type

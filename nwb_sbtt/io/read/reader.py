@@ -26,17 +26,14 @@ from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.dandi.origin import address_of
 from nwb_sbtt.io.dandi.places import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.transfer import Source as Remote
-from nwb_sbtt.io.read.electrical import electrical_source
 from nwb_sbtt.io.read.events import denoised_values, event_labels, event_source, neuropil_of
 from nwb_sbtt.io.read.files import open_nwb, place_facts
 from nwb_sbtt.io.read.fluorescence import signal_attributes
 from nwb_sbtt.io.read.labels import all_labels, channel_labels, kept_channels, sampling_offsets, trial_labels
 from nwb_sbtt.io.read.paths import in_file_path
-from nwb_sbtt.io.read.rois import RoiSource, roi_source
-from nwb_sbtt.io.read.selection import Found, find_series, select
+from nwb_sbtt.io.read.rois import RoiSource
+from nwb_sbtt.io.read.selection import StoredSeries, find_series, select
 from nwb_sbtt.io.read.tables import as_times, plain_column, plain_columns
-from nwb_sbtt.io.read.timeseries import timeseries_source
-from nwb_sbtt.io.read.units import units_source
 
 ENTRY_BYTES = 5
 """What one channel takes in one bin: its value, and whether it was observed."""
@@ -99,7 +96,7 @@ def read_nwb(
     place = locate(path)
     with open_nwb(place) as nwbfile:
         chosen = select(find_series(nwbfile), config.series)
-        if isinstance(place, Remote) and not can_be_streamed(place, [each.item for each in chosen]):
+        if isinstance(place, Remote) and not can_be_streamed(place, [each.nwb_object for each in chosen]):
             return read_nwb(local_file(place), config, offsets=offsets)
         sources = _sources(nwbfile, chosen, config, offsets)
         width = config.bin_width or _usual_bin_width(sources)
@@ -129,7 +126,7 @@ def read_nwb(
     if not part.observed.any():
         raise DataError(
             f"nothing is observed in {str(place)!r}: all {part.observed.size} entries are masked ({'; '.join(notes)}); look "
-            "at the times that `nwb-sbtt inspect` lists, or set observed='all' or invalid_times=False to ignore the masks"
+            "at the times that `nwb-sbtt inspect` lists, or set obs_intervals=False or invalid_times=False to ignore the masks"
         )
     channel_id = labels.pop("channel_id")[1]
     ds = make_dataset(
@@ -158,7 +155,7 @@ def _settled(config: ReadConfig | None, **given: object) -> ReadConfig:
     return build(ReadConfig, {**{name: getattr(config, name) for name in ReadConfig.model_fields}, **changed})
 
 
-def _sources(nwbfile: Any, chosen: Sequence[Found], config: ReadConfig, offsets: Offsets | None) -> list[Source]:
+def _sources(nwbfile: Any, chosen: Sequence[StoredSeries], config: ReadConfig, offsets: Offsets | None) -> list[Source]:
     kinds = {each.kind for each in chosen}
     if len(kinds) > 1:
         named = ", ".join(f"{each.path!r} ({each.kind})" for each in chosen)
@@ -176,15 +173,11 @@ def _sources(nwbfile: Any, chosen: Sequence[Found], config: ReadConfig, offsets:
     return [_source(nwbfile, each, config, offsets) for each in chosen]
 
 
-def _source(nwbfile: Any, found: Found, config: ReadConfig, offsets: Offsets | None) -> Source:
-    if found.kind == "units":
-        return units_source(nwbfile, found.item, config)
-    if found.kind == "electrodes":
-        return electrical_source(nwbfile, found.item, config)
+def _source(nwbfile: Any, found: StoredSeries, config: ReadConfig, offsets: Offsets | None) -> Source:
     if found.kind == "rois":
         own = offsets.get(found.path) if isinstance(offsets, Mapping) else offsets
-        return roi_source(nwbfile, found.item, config, offsets=own)
-    return timeseries_source(nwbfile, found.item, config)
+        return found.reader(nwbfile, found.nwb_object, config, offsets=own)
+    return found.reader(nwbfile, found.nwb_object, config)
 
 
 def _as_events(nwbfile: Any, sources: list[Source], config: ReadConfig) -> list[Source]:

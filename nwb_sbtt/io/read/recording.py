@@ -13,9 +13,8 @@ from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.threads import in_threads, shares
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import GAP, SampleClock
-from nwb_sbtt.io.read.masks import StoredMask
+from nwb_sbtt.io.read.masks import StoredMask, control_allows
 from nwb_sbtt.io.read.slabs import Slabs
-from nwb_sbtt.io.read.validity import control_allows
 from nwb_sbtt.signals.blocks import Bins, Block
 
 KNOTS = 2**20
@@ -84,7 +83,7 @@ def find_pieces(clock: SampleClock) -> tuple[Piece, ...]:
     if clock.period is None:
         raise DataError(f"a series of {clock.n_samples} samples without a rate has no sampling period to filter by")
     rate = 1 / clock.period
-    if clock.stamps is None:
+    if clock.timestamps is None:
         return (Piece(0, clock.n_samples, np.zeros(1), np.array([clock.starting_time]), clock.rate),)
     firsts, lasts, knots, times = _scan(clock, clock.period)
     pieces = []

@@ -16,14 +16,15 @@ from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.observed import Intervals, inside
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError, SelectionError
+from nwb_sbtt.io.read.candidates import describe_samples
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
 from nwb_sbtt.io.read.fluorescence import Signal, held_by
-from nwb_sbtt.io.read.masks import StoredMask, stored_masks
+from nwb_sbtt.io.read.masks import StoredMask, control_allows, invalid_intervals, stored_masks
+from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.scanning import SamplingOffsets, centroid_offsets, column_offsets, given_offsets
 from nwb_sbtt.io.read.slabs import Slabs, in_unit
 from nwb_sbtt.io.read.tables import plain_columns
-from nwb_sbtt.io.read.validity import control_allows, invalid_intervals
 
 BYTES_PER_SAMPLE = 64
 """What binning holds for one sample: stored value, value, place, weight and their temporaries."""
@@ -157,6 +158,7 @@ class _Tally:
         return (self.sums / np.maximum(self.counts, 1)).astype(np.float32), observed
 
 
+@reader("RoiResponseSeries", kind="rois", readable=holds_numbers, describe=describe_samples)
 def roi_source(
     nwbfile: Any, series: RoiResponseSeries, config: ReadConfig, *, offsets: ArrayLike | None = None
 ) -> RoiSource:

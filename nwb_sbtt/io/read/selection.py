@@ -1,4 +1,4 @@
-"""Which series of a file can be fitted, and the choice among them."""
+"""Which series a file holds, and the choice among them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,22 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-from pynwb import TimeSeries
-from pynwb.ecephys import ElectricalSeries, SpikeEventSeries
-from pynwb.image import ImageSeries, IndexSeries
-from pynwb.misc import IntervalSeries, Units
-from pynwb.ophys import RoiResponseSeries
-
+from nwb_sbtt.data.grid import Source
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import SelectionError
+from nwb_sbtt.io.read.neurodata import Reader, default_types, reader_of
 from nwb_sbtt.io.read.paths import in_file_path
 
-NOT_SAMPLES = (ImageSeries, IndexSeries, IntervalSeries, SpikeEventSeries)
-"""Subtypes of TimeSeries whose data are not one number a channel at each time."""
 RESULTS = "ndx-sbtt"
-"""Namespace of what this package writes."""
+"""Namespace of the results that this package writes."""
+SIMILAR = 0.5
+"""Least similarity, from 0 to 1, of a path that is proposed in place of an unknown one."""
+MOST_PROPOSED, MOST_LISTED = 3, 20
+"""Most paths that an error proposes, and that it lists where none is similar."""
 
 
 class Selectable(Protocol):
-    """What `select` needs to know of a series."""
+    """What `select` must know about a series: its in-file path, and whether it is read without being named."""
 
     @property
     def path(self) -> str: ...  # noqa: D102
@@ -34,58 +31,79 @@ class Selectable(Protocol):
     def default(self) -> bool: ...  # noqa: D102
 
 
-S = TypeVar("S", bound=Selectable)
+SeriesT = TypeVar("SeriesT", bound=Selectable)
 
 
 @dataclass(frozen=True)
-class Found:
-    """A series in an open file. `default` says whether it is taken without being named, if it is the only such."""
+class StoredSeries:
+    """A series in an open file.
+
+    Parameters
+    ----------
+    path : str
+        In-file path.
+    default : bool
+        Whether it is read without being named, if it is the only such series.
+    reader : Reader
+        That of its neurodata type.
+    nwb_object : pynwb.TimeSeries, pynwb.misc.Units or another neurodata object
+    """
 
     path: str
-    kind: Kind
     default: bool
-    item: Any = field(repr=False)
+    reader: Reader[..., Source] = field(repr=False)
+    nwb_object: Any = field(repr=False)
+
+    @property
+    def kind(self) -> Kind:
+        """What a channel is."""
+        return self.reader.kind
 
     @property
     def type(self) -> str:
         """Neurodata type."""
-        return str(self.item.neurodata_type)
+        return str(self.nwb_object.neurodata_type)
 
 
-def find_series(nwbfile: Any) -> list[Found]:
-    """Every series of numbers in the file, wherever it lies, sorted by path.
+def find_series(nwbfile: Any) -> list[StoredSeries]:
+    """Find every series of a file that a reader can read, wherever it lies.
 
-    Units with spike times, ElectricalSeries and RoiResponseSeries are candidates by default; any other TimeSeries, and
-    results written by this package, can be chosen by name only.
-    """
-    found = []
-    for item in nwbfile.objects.values():
-        kind = _kind(item)
-        if kind is not None:
-            usual = kind != "series" and not _is_result(item)
-            usable = kind != "units" or ("spike_times" in item.colnames and len(item) > 0)
-            found.append(Found(in_file_path(nwbfile, item), kind, usual and usable, item))
-    return sorted(found, key=lambda each: each.path)
-
-
-def _is_result(item: Any) -> bool:
-    """Whether this package wrote a series: one of its own types, or a core type beside the model that it came from."""
-    if item.namespace == RESULTS:
-        return True
-    beside = getattr(item.parent, "data_interfaces", {})
-    models = [name for name, each in beside.items() if each.namespace == RESULTS and name.endswith("_model")]
-    return any(item.name.startswith(name.removesuffix("model")) for name in models)
-
-
-def select(candidates: Sequence[S], patterns: Iterable[str] | None = None) -> list[S]:
-    """Choose series by in-file path or glob; without any, the one candidate there is.
+    Results written by this package are never read without being named.
 
     Parameters
     ----------
-    candidates : sequence of Found or Candidate
+    nwbfile : pynwb.NWBFile
+
+    Returns
+    -------
+    list of StoredSeries
+        Sorted by path.
+
+    Raises
+    ------
+    ConfigError
+        If a type's reader is one of a package that cannot be imported.
+    """
+    nwb_objects = list(nwbfile.objects.values())
+    readers = {neurodata_class: reader_of(neurodata_class) for neurodata_class in set(map(type, nwb_objects))}
+    stored = []
+    for nwb_object in nwb_objects:
+        reader = readers[type(nwb_object)]
+        if reader is not None and reader.is_readable(nwb_object):
+            default = reader.is_default(nwb_object) and not _is_result(nwb_object)
+            stored.append(StoredSeries(in_file_path(nwbfile, nwb_object), default, reader, nwb_object))
+    return sorted(stored, key=lambda series: series.path)
+
+
+def select(candidates: Sequence[SeriesT], patterns: Iterable[str] | None = None) -> list[SeriesT]:
+    """Choose series by in-file path or glob; without patterns, the only default series there is.
+
+    Parameters
+    ----------
+    candidates : sequence of StoredSeries or Candidate
     patterns : iterable of str, optional
-        Exact paths, or globs in which ``*`` stands for anything. A glob takes default candidates where it matches any,
-        and other series where it does not.
+        Exact paths, or globs in which ``*`` stands for any text. A glob selects the default series that it matches, and
+        other series only if it matches no default one.
 
     Returns
     -------
@@ -95,66 +113,61 @@ def select(candidates: Sequence[S], patterns: Iterable[str] | None = None) -> li
     Raises
     ------
     SelectionError
-        If a pattern matches nothing, or, without patterns, if there is no candidate or there are several.
+        If a pattern matches nothing, or, without patterns, if there is no default series or there are several.
     """
     if patterns is None:
-        return [_only(candidates)]
-    chosen: list[S] = []
+        return [_only_default(candidates)]
+    selected: list[SeriesT] = []
     for pattern in patterns:
-        wanted = pattern.strip("/")
-        matches = [each for each in candidates if each.path == wanted]
+        glob = pattern.strip("/")
+        matches = [series for series in candidates if series.path == glob]
         if not matches:
-            matches = [each for each in candidates if fnmatchcase(each.path, wanted)]
-            matches = [each for each in matches if each.default] or matches
+            matches = [series for series in candidates if fnmatchcase(series.path, glob)]
+            matches = [series for series in matches if series.default] or matches
         if not matches:
-            raise SelectionError(_unknown(pattern, [each.path for each in candidates]))
-        chosen += [each for each in matches if all(each is not other for other in chosen)]
-    if not chosen:
-        raise SelectionError("`series` names nothing; leave it out, or give an in-file path")
-    return chosen
+            raise SelectionError(_no_match(pattern, [series.path for series in candidates]))
+        selected += [series for series in matches if all(series is not other for other in selected)]
+    if not selected:
+        raise SelectionError("`series` names nothing; leave it out, or pass an in-file path")
+    return selected
 
 
-def _only(candidates: Sequence[S]) -> S:
-    usual = [each for each in candidates if each.default]
-    if len(usual) == 1:
-        return usual[0]
-    if usual:
-        listed = "\n".join(f"  --series {each.path}" for each in usual)
+def _only_default(candidates: Sequence[SeriesT]) -> SeriesT:
+    defaults = [series for series in candidates if series.default]
+    if len(defaults) == 1:
+        return defaults[0]
+    if defaults:
         raise SelectionError(
-            f"the file has {len(usual)} series that could be meant; choose one (or several):\n{listed}"
+            f"the file has {len(defaults)} series that could be meant; choose one (or several):\n{_options(defaults)}"
         )
-    others = "\n".join(f"  --series {each.path}" for each in candidates)
-    raise SelectionError(
-        "the file has no units with spike times, no ElectricalSeries and no RoiResponseSeries"
-        + (
-            f"; it has these other series, to be chosen by name:\n{others}"
-            if others
-            else ", and no other series of numbers"
-        )
-    )
+    *types, last_type = default_types()
+    message = f"the file holds no usable {', '.join(types)} or {last_type}"
+    if candidates:
+        raise SelectionError(f"{message}; it has these other series, to be chosen by name:\n{_options(candidates)}")
+    raise SelectionError(f"{message}, and no other series of numbers")
 
 
-def _unknown(pattern: str, paths: list[str]) -> str:
+def _options(candidates: Sequence[SeriesT]) -> str:
+    """Options of the command line that choose each of the series, a line each."""
+    return "\n".join(f"  --series {series.path}" for series in candidates)
+
+
+def _no_match(pattern: str, paths: list[str]) -> str:
     if not paths:
         return f"no series matches {pattern!r}: the file has no series of numbers"
-    wanted = pattern.strip("/")
-    last = wanted.rsplit("/", 1)[-1]
-    near = difflib.get_close_matches(wanted, paths, n=3, cutoff=0.5)
-    near += [path for path in paths if path.rsplit("/", 1)[-1] == last and path not in near]
-    if near:
-        return f"no series matches {pattern!r}; did you mean {' or '.join(map(repr, near[:3]))}?"
-    return f"no series matches {pattern!r}; the file has {', '.join(map(repr, paths[:20]))}"
+    path = pattern.strip("/")
+    name = path.rsplit("/", 1)[-1]
+    similar = difflib.get_close_matches(path, paths, n=MOST_PROPOSED, cutoff=SIMILAR)
+    similar += [other for other in paths if other.rsplit("/", 1)[-1] == name and other not in similar]
+    if similar:
+        return f"no series matches {pattern!r}; did you mean {' or '.join(map(repr, similar[:MOST_PROPOSED]))}?"
+    return f"no series matches {pattern!r}; the file has {', '.join(map(repr, paths[:MOST_LISTED]))}"
 
 
-def _kind(item: Any) -> Kind | None:
-    if isinstance(item, Units):
-        return "units"
-    if not isinstance(item, TimeSeries) or isinstance(item, NOT_SAMPLES):
-        return None
-    # A stored array must not be read to learn its type.
-    data = item.data if hasattr(item.data, "dtype") else np.asarray(item.data)
-    if len(data.shape) not in (1, 2) or np.dtype(data.dtype).kind not in "biuf":
-        return None
-    if isinstance(item, ElectricalSeries):
-        return "electrodes"
-    return "rois" if isinstance(item, RoiResponseSeries) else "series"
+def _is_result(nwb_object: Any) -> bool:
+    """Whether this package wrote an object: of one of its types, or a core type beside the model that made it."""
+    if nwb_object.namespace == RESULTS:
+        return True
+    siblings = getattr(nwb_object.parent, "data_interfaces", {})
+    models = [name for name, sibling in siblings.items() if sibling.namespace == RESULTS and name.endswith("_model")]
+    return any(nwb_object.name.startswith(name.removesuffix("model")) for name in models)

@@ -1,4 +1,4 @@
-"""Columns of the tables of a file, as arrays with one plain value a row."""
+"""Columns of the tables in a file, as arrays with one value per row."""
 
 from __future__ import annotations
 
@@ -14,14 +14,40 @@ from numpy.typing import NDArray
 from nwb_sbtt.errors import SelectionError
 
 
+def table_region(series: Any) -> DynamicTableRegion | None:
+    """Return the region of the table of electrodes or ROIs that a series names; None where it names none."""
+    return getattr(series, "electrodes", None) or getattr(series, "rois", None)
+
+
 def plain_columns(table: Any) -> dict[str, NDArray[np.generic]]:
-    """All columns that hold one number, text or flag a row; ragged, many-valued and referring columns are left out."""
+    """Read all columns that hold one number, text or flag per row.
+
+    Ragged columns, columns of several values per row, and references to other objects are left out.
+
+    Parameters
+    ----------
+    table : hdmf.common.DynamicTable
+
+    Returns
+    -------
+    dict of name to array (row)
+    """
     names = [name for name in table.colnames if _is_plain(table, name)]
     return {name: _values(table, name) for name in names}
 
 
 def plain_column(table: Any, name: str) -> NDArray[np.generic]:
-    """One column with one number, text or flag a row; "id" gives the ids of the rows.
+    """Read one column that holds one number, text or flag per row.
+
+    Parameters
+    ----------
+    table : hdmf.common.DynamicTable
+    name : str
+        Of the column; "id" for the ids of the rows.
+
+    Returns
+    -------
+    array (row)
 
     Raises
     ------
@@ -31,39 +57,52 @@ def plain_column(table: Any, name: str) -> NDArray[np.generic]:
     if name == "id":
         return np.asarray(table.id.data[:])
     if name not in table.colnames:
-        near = difflib.get_close_matches(name, table.colnames, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise SelectionError(f"table {table.name!r} has no column {name!r}, it has {sorted(table.colnames)}{meant}")
+        nearest = difflib.get_close_matches(name, table.colnames, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise SelectionError(f"table {table.name!r} has no column {name!r}, it has {sorted(table.colnames)}{hint}")
     if not _is_plain(table, name):
-        plain = sorted(each for each in table.colnames if _is_plain(table, each))
-        raise SelectionError(f"column {name!r} of table {table.name!r} has no single value in each row; {plain} have")
+        plain = sorted(other for other in table.colnames if _is_plain(table, other))
+        raise SelectionError(
+            f"column {name!r} of table {table.name!r} does not hold one value per row; these columns do: {plain}"
+        )
     return _values(table, name)
 
 
 def as_times(values: NDArray[np.generic]) -> NDArray[np.float64] | None:
-    """Read a column as seconds, NaN where there is no number; None where no text is a number at all."""
+    """Convert a column to seconds.
+
+    Parameters
+    ----------
+    values : array (row)
+        Numbers, or texts that may hold numbers.
+
+    Returns
+    -------
+    array (row) or None
+        NaN where a text is no number; None where no text is.
+    """
     if values.dtype.kind in "biuf":
         return values.astype(np.float64)
     times = np.full(len(values), np.nan)
-    found = False
+    any_number = False
     for row, text in enumerate(values):
         try:
             times[row] = float(str(text))
-            found = True
         except ValueError:
             continue
-    return times if found else None
+        any_number = True
+    return times if any_number else None
 
 
 def _is_plain(table: Any, name: str) -> bool:
     column = table[name]
     # A VectorIndex stands before ragged data, a DynamicTableRegion holds rows of another table.
-    if isinstance(column, VectorIndex | DynamicTableRegion) or _refers(column.data):
+    if isinstance(column, VectorIndex | DynamicTableRegion) or _holds_references(column.data):
         return False
     return len(np.shape(column.data)) == 1
 
 
-def _refers(data: Any) -> bool:
+def _holds_references(data: Any) -> bool:
     """Whether a column holds other objects of the file (the group of an electrode), stored or not yet written."""
     return isinstance(data, ReferenceResolver) or (len(data) > 0 and isinstance(data[0], AbstractContainer))
 
@@ -71,7 +110,7 @@ def _refers(data: Any) -> bool:
 def _values(table: Any, name: str) -> NDArray[np.generic]:
     values = np.asarray(table[name].data[:])
     if values.dtype.kind in "OST":
-        values = np.array([_text(each) for each in values], dtype=str)
+        values = np.array([_text(value) for value in values], dtype=str)
     return values
 
 

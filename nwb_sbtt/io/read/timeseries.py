@@ -14,8 +14,9 @@ from nwb_sbtt.data.binning import add_samples, bin_index
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.clock import CountedTimes, counted_times
-from nwb_sbtt.io.read.masks import StoredMask, stored_masks
+from nwb_sbtt.io.read.candidates import describe_samples
+from nwb_sbtt.io.read.masks import ObservedTimes, StoredMask, observed_times, stored_masks
+from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.slabs import Slabs, in_unit
 
@@ -34,7 +35,7 @@ class TimeSeriesSource:
     sampling_period: float | None
     notes: tuple[str, ...]
     series: Any = field(repr=False)
-    times: CountedTimes = field(repr=False)
+    times: ObservedTimes = field(repr=False)
     config: ReadConfig = field(repr=False)
     masks: tuple[StoredMask, ...] = field(default=(), repr=False)
     kind: Kind = "series"
@@ -84,6 +85,7 @@ class TimeSeriesSource:
         return Binned(values, observed)
 
 
+@reader("TimeSeries", kind="series", default=False, readable=holds_numbers, describe=describe_samples)
 def timeseries_source(nwbfile: Any, series: Any, config: ReadConfig) -> TimeSeriesSource:
     """Prepare a TimeSeries for reading.
 
@@ -104,7 +106,7 @@ def timeseries_source(nwbfile: Any, series: Any, config: ReadConfig) -> TimeSeri
         raise DataError(f"data of {series.name!r} are of type {slabs.dtype}; expected numbers")
     if slabs.n_columns == 0:
         raise DataError(f"data of {series.name!r} have no columns: no channel to read")
-    times = counted_times(nwbfile, series, config, n_samples=slabs.n_rows)
+    times = observed_times(nwbfile, series, config, n_samples=slabs.n_rows)
     path = in_file_path(nwbfile, series)
     notes = list(times.clock.notes)
     if config.control is not None and series.control is None:

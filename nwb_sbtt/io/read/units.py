@@ -1,11 +1,12 @@
-"""Sorted units put into bins: counts, and which share of each bin each unit was watched."""
+"""Sorted units put into bins: counts, and the share of each bin during which each unit was observed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
+from math import isfinite
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,31 +24,61 @@ from nwb_sbtt.data.observed import (
     difference,
     limits,
     select_between,
+    total,
     union,
 )
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.data.threads import in_threads, shares
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read import spikes
-from nwb_sbtt.io.read.masks import StoredMask, stored_masks
+from nwb_sbtt.io.read.candidates import Candidate
+from nwb_sbtt.io.read.masks import StoredMask, check_intervals, invalid_intervals, stored_masks
+from nwb_sbtt.io.read.neurodata import reader
 from nwb_sbtt.io.read.paths import in_file_path
-from nwb_sbtt.io.read.spikes import first_and_last, spikes_by_unit, stored_spikes
+from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import plain_columns
-from nwb_sbtt.io.read.validity import check_intervals, invalid_intervals
 
-GROUP = 64
-"""Units of different intervals whose observation is put into place at once."""
-Shown = TypeVar("Shown", np.bool_, np.float32)
 ALWAYS = np.array([[-np.inf, np.inf]])
+"""The intervals of a unit that was always observed; told from others by identity, not by value."""
+BLOCK = 1 << 16
+"""Spikes read and binned at once, so that what is computed from them stays in the cache."""
+GROUP = 64
+"""Units of different intervals whose observed bins are written at once."""
+LAST_SPIKE = 1e-6
+"""Seconds by which a recording of unknown length outlasts its last spike, so that this spike lies in a bin."""
+MOST_EXACT = 10_000_000
+"""Most spikes that are all read to find the first and the last; with more, only the ends of each unit's train are."""
+Scalar = TypeVar("Scalar", np.bool_, np.float32)
 
 
 @dataclass(frozen=True)
 class UnitsSource:
     """A units table ready to be put on any grid.
 
-    ``watched`` holds the intervals in which each unit was observed: its own `obs_intervals` less the invalid times;
-    ``own`` the former alone, None where the table has none or they are ignored. The stored ``masks`` are taken off in
-    whole bins. ``recorded`` is when anything is known to have been recorded, for the notes on units without intervals.
+    Parameters
+    ----------
+    path : str
+        In-file path of the table.
+    channel_id : array (unit)
+    channel_row : int array (unit)
+        Row of each unit in the table.
+    channel_columns : mapping of name to array (unit)
+    span : (float, float)
+        First and last moment, in seconds on the session clock.
+    notes : tuple of str
+        One-line remarks for the user.
+    obs_intervals : tuple of arrays (interval, 2), or None
+        Those of each unit in the table [s]; None where it has none or the settings ignore them.
+    observed_intervals : tuple of arrays (interval, 2)
+        The same less the invalid times.
+    recorded : array (interval, 2)
+        When any unit is known to have been observed [s]; for the notes on units without intervals.
+    spike_times : array-like (spike)
+        All spike times as stored, unit after unit.
+    bounds : int array (unit + 1)
+        First spike of each row of the table, and the number of spikes.
+    config : ReadConfig
+    masks : tuple of StoredMask
+        They hide whole bins.
     """
 
     path: str
@@ -56,8 +87,8 @@ class UnitsSource:
     channel_columns: Mapping[str, NDArray[np.generic]]
     span: tuple[float, float]
     notes: tuple[str, ...]
-    watched: tuple[Intervals, ...] = field(repr=False)
-    own: tuple[Intervals, ...] | None = field(repr=False)
+    obs_intervals: tuple[Intervals, ...] | None = field(repr=False)
+    observed_intervals: tuple[Intervals, ...] = field(repr=False)
     recorded: Intervals = field(repr=False)
     spike_times: Any = field(repr=False)
     bounds: NDArray[np.int64] = field(repr=False)
@@ -69,141 +100,178 @@ class UnitsSource:
 
     @property
     def table(self) -> str:
-        """In-file path of the table that the ids count in."""
+        """In-file path of the table that the ids belong to."""
         return self.path
 
     def only(self, keep: NDArray[np.bool_]) -> UnitsSource:
-        """The same table with some of its units; the spikes of the others are not read."""
-        chosen = np.flatnonzero(keep)
+        """Return the same table with some of its units; the spikes of the others are not read."""
+        units = np.flatnonzero(keep)
+        obs = self.obs_intervals
         return replace(
             self,
-            channel_id=self.channel_id[chosen],
-            channel_row=self.channel_row[chosen],
-            channel_columns={name: values[chosen] for name, values in self.channel_columns.items()},
-            watched=tuple(self.watched[unit] for unit in chosen),
-            own=None if self.own is None else tuple(self.own[unit] for unit in chosen),
+            channel_id=self.channel_id[units],
+            channel_row=self.channel_row[units],
+            channel_columns={name: values[units] for name, values in self.channel_columns.items()},
+            obs_intervals=None if obs is None else tuple(obs[unit] for unit in units),
+            observed_intervals=tuple(self.observed_intervals[unit] for unit in units),
         )
 
     def bin(self, grid: Grid) -> Binned:
         """Count spikes; a spike outside its unit's intervals is not counted, a bin outside them is unobserved.
 
-        Each spike is read once, and counted in the memory of the result; see ``nwb_sbtt.data.counts``. Threads share the units.
+        Each spike is read once and counted in the memory of the result, by several threads; see `nwb_sbtt.data.counts`.
+
+        Raises
+        ------
+        DataError
+            If a bin holds more spikes than can be counted.
         """
-        observed, exposure = self._observation(grid)
+        observed, exposure = self._observed_bins(grid)
         shape = (*grid.shape, len(self.channel_id))
         for mask in self.masks:
             observed = observed & mask.bin(grid, self.channel_row).reshape(-1, shape[2])
-        values, found = self._counted(grid, observed)
-        notes = self._findings(sum(each.not_finite for each in found), sum(each.outside for each in found))
+        values, uncounted = self._counts(grid, observed)
         return Binned(
             values.reshape(shape),
-            _of_all(observed, shape),
-            None if exposure is None else _of_all(exposure, shape),
-            (*self._unrecorded(grid), *notes),
+            _for_all_units(observed, shape),
+            None if exposure is None else _for_all_units(exposure, shape),
+            (*self._notes_on_unrecorded_bins(grid), *self._notes_on_uncounted(uncounted)),
         )
 
-    def _counted(self, grid: Grid, observed: NDArray[np.bool_]) -> tuple[NDArray[np.float32], list[_Found]]:
-        """Counts (bin, unit), and what else the spikes say."""
-        # A spike on the very end of an interval belongs to it, though not to any bin within.
-        own = {id(each): limits(union(each + [0, 2] * tolerance(each))) for each in _distinct(self.own or ())}
-        places = _Places(placing(grid), own, {id(each): limits(each) for each in _distinct(self.watched)})
+    def _counts(self, grid: Grid, observed: NDArray[np.bool_]) -> tuple[NDArray[np.float32], _Uncounted]:
+        """Counts (bin, unit), and the spikes that are in none of them."""
+        lookup = _Lookup(
+            placing(grid),
+            # A spike on the very end of an obs_interval belongs to it, though to no bin in it.
+            {id(array): limits(union(array + [0, 2] * tolerance(array))) for array in _distinct(self.obs_intervals)},
+            {id(array): limits(array) for array in _distinct(self.observed_intervals)},
+        )
         for width in WIDTHS:
             counts = Counts(len(self.channel_id), grid.shape[0] * grid.n_bins, dtype=width)
-            some = in_threads(partial(self._count, counts, places), shares(0, len(self.channel_id)))
-            found = [each for each in some if each is not None]
-            if len(found) == len(some):
-                return counts.put(observed), found
+            parts = in_threads(partial(self._count, counts, lookup), shares(0, len(self.channel_id)))
+            uncounted = [part for part in parts if part is not None]
+            if len(uncounted) == len(parts):
+                return counts.put(observed), _Uncounted.sum(uncounted)
+            # The next width needs the memory.
             del counts
         raise DataError(f"a bin of {self.path!r} holds more spikes than can be counted: its spike times are damaged")
 
-    def _count(self, counts: Counts, places: _Places, units: range) -> _Found | None:
-        """Count the spikes of some units, and give what else they say; None where there are more than `counts` can hold."""
+    def _count(self, counts: Counts, lookup: _Lookup, units: range) -> _Uncounted | None:
+        """Count the spikes of some units; None where there are more than `counts` can hold."""
         rows = self.channel_row[units.start : units.stop]
-        sizes = self.bounds[rows + 1] - self.bounds[rows]
-        n_parts = max(-(-int(sizes.max()) // spikes.BLOCK), 1)
+        n_spikes = self.bounds[rows + 1] - self.bounds[rows]
+        n_parts = max(-(-int(n_spikes.max()) // BLOCK), 1)
         n_finite, outside = 0, 0
-        for place, times in spikes_by_unit(self.spike_times, self.bounds, rows):
-            unit = units[place]
+        for index, times in spikes_by_unit(self.spike_times, self.bounds, rows):
+            unit = units[index]
             n_finite += len(times)
-            if self.own is not None and self.own[unit] is not ALWAYS:
-                outside += len(times) - count_between(times, places.own[id(self.own[unit])])
-            if self.watched[unit] is not ALWAYS:
-                times = select_between(times, places.watched[id(self.watched[unit])])
-            if not counts.add(unit, places.of(times), n_parts=n_parts):
+            if self.obs_intervals is not None and self.obs_intervals[unit] is not ALWAYS:
+                outside += len(times) - count_between(times, lookup.obs_limits[id(self.obs_intervals[unit])])
+            if self.observed_intervals[unit] is not ALWAYS:
+                times = select_between(times, lookup.observed_limits[id(self.observed_intervals[unit])])
+            if not counts.add(unit, lookup.bins(times), n_parts=n_parts):
                 return None
-        return _Found(int(sizes.sum()) - n_finite, outside)
+        return _Uncounted(int(n_spikes.sum()) - n_finite, outside)
 
-    def _observation(self, grid: Grid) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None]:
-        """Whether each unit was watched in each bin, and for which share where any was so in part; arrays (bin, unit).
+    def _observed_bins(self, grid: Grid) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None]:
+        """Whether each unit was observed in each bin, and for which share if any was in part; arrays (bin, unit).
 
-        Where all units were watched at the same times these have one column.
+        Where all units share their intervals the arrays have one column.
         """
-        distinct = _distinct(self.watched)
-        watched = self.watched if len(distinct) > 1 else distinct
-        shape = (grid.shape[0] * grid.n_bins, len(watched))
+        distinct = _distinct(self.observed_intervals)
+        intervals = self.observed_intervals if len(distinct) > 1 else distinct
+        shape = (grid.shape[0] * grid.n_bins, len(intervals))
         observed = np.empty(shape, dtype=bool)
         exposure: NDArray[np.float32] | None = None
-        known: dict[int, NDArray[np.float32]] = {}
-        for first in range(0, len(watched), GROUP):
-            group = watched[first : first + GROUP]
-            known = {
-                id(each): known[id(each)] if id(each) in known else _share(each, grid) for each in _distinct(group)
+        share_of: dict[int, NDArray[np.float32]] = {}
+        for first in range(0, len(intervals), GROUP):
+            group = intervals[first : first + GROUP]
+            # What the group before has computed is used again, and no more than one group is in memory.
+            share_of = {
+                id(array): share_of[id(array)] if id(array) in share_of else _observed_share(array, grid)
+                for array in _distinct(group)
             }
-            seen = {key: share > 0 for key, share in known.items()}
-            _put(observed, first, [seen[id(each)] for each in group])
-            if any(((share > 0) & (share < 1)).any() for share in known.values()):
+            observed_of = {key: share > 0 for key, share in share_of.items()}
+            _write_rows(observed, first, [observed_of[id(array)] for array in group])
+            if any(((share > 0) & (share < 1)).any() for share in share_of.values()):
                 exposure = np.ones(shape, dtype=np.float32) if exposure is None else exposure
-                parts = {key: np.where(share > 0, share, np.float32(1)) for key, share in known.items()}
-                _put(exposure, first, [parts[id(each)] for each in group])
+                exposure_of = {key: np.where(share > 0, share, np.float32(1)) for key, share in share_of.items()}
+                _write_rows(exposure, first, [exposure_of[id(array)] for array in group])
         return observed, exposure
 
-    def _unrecorded(self, grid: Grid) -> tuple[str, ...]:
-        """How much of what counts as observed lies where the file records nothing, for units that do not say themselves."""
-        silent = len(self.channel_id) if self.own is None else sum(each is ALWAYS for each in self.own)
-        if not self.config.obs_intervals or not silent or not len(self.recorded):
+    def _notes_on_unrecorded_bins(self, grid: Grid) -> tuple[str, ...]:
+        """A note on bins that count as observed for want of intervals, though the file records nothing in them."""
+        n_units, obs = len(self.channel_id), self.obs_intervals
+        without = n_units if obs is None else sum(array is ALWAYS for array in obs)
+        if not self.config.obs_intervals or not without or not len(self.recorded):
             return ()
-        beyond = coverage(self.recorded, grid) == 0
-        if not beyond.any():
+        outside = coverage(self.recorded, grid) == 0
+        if not outside.any():
             return ()
-        told = f"{len(self.recorded)} intervals" if len(self.recorded) > 1 else "the time"
-        whose = "from the first to the last spike" if self.own is None else "in which other units were observed,"
+        when = f"{len(self.recorded)} intervals" if len(self.recorded) > 1 else "the time"
+        when += " from the first to the last spike" if obs is None else " in which other units were observed,"
         return (
-            f"{int(beyond.sum())} of {beyond.size} bins, in {int(beyond.any(axis=1).sum())} of {len(beyond)} windows, lie "
-            f"outside {told} {whose} from {self.recorded.min():g} to {self.recorded.max():g} s; "
-            f"{silent} of {len(self.channel_id)} units of {self.path!r} have no obs_intervals and count as observed there",
+            f"{int(outside.sum())} of {outside.size} bins, in {int(outside.any(axis=1).sum())} of {len(outside)} windows, lie "
+            f"outside {when} from {self.recorded.min():g} to {self.recorded.max():g} s; "
+            f"{without} of {n_units} units of {self.path!r} have no obs_intervals and count as observed there",
         )
 
-    def _findings(self, not_finite: int, outside: int) -> tuple[str, ...]:
+    def _notes_on_uncounted(self, uncounted: _Uncounted) -> tuple[str, ...]:
         notes = []
-        if not_finite:
-            notes.append(f"{not_finite} spike times of {self.path!r} are not finite and are left out")
-        if outside:
+        if uncounted.not_finite:
+            notes.append(f"{uncounted.not_finite} spike times of {self.path!r} are not finite and are left out")
+        if uncounted.outside:
             notes.append(
-                f"{outside} spikes of {self.path!r} lie outside their unit's obs_intervals and are not counted"
+                f"{uncounted.outside} spikes of {self.path!r} lie outside their unit's obs_intervals and are not counted"
             )
         return tuple(notes)
 
 
-@dataclass(frozen=True)
-class _Places:
-    """How spikes are found in bins, and in the intervals in which units were watched: limits by the intervals' id.
+def has_spikes(units: Any) -> bool:
+    """Whether a units table has units and spike times."""
+    return "spike_times" in units.colnames and len(units) > 0
 
-    Those of the units' `own` intervals have what still belongs to them.
+
+def describe_units(candidate: Candidate, units: Any, invalid_times: Intervals) -> Candidate:
+    """Complete what is listed of a units table: its size, its times, and the share of them that was observed.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        With path, type, kind and default.
+    units : pynwb.misc.Units
+    invalid_times : array (interval, 2)
+        Seconds on the session clock.
+
+    Raises
+    ------
+    DataError
+        If there are no units or spike times, or their index or their intervals are damaged.
     """
+    spike_times, bounds = stored_spikes(units, candidate.path)
+    obs = obs_intervals(units, candidate.path)
+    candidate = replace(candidate, shape=(len(units), int(bounds[-1])), channels=len(units), unit="counts")
+    start, stop = _span(spike_times, bounds, obs)
+    if not stop > start:
+        return replace(candidate, notes=("no spikes and no observation intervals",))
+    session = np.array([[start, stop]])
+    intervals = [session] * len(units) if obs is None else [session if array is ALWAYS else array for array in obs]
+    observed = {id(array): difference(np.clip(array, start, stop), invalid_times) for array in intervals}
+    share = np.mean([total(observed[id(array)]) for array in intervals]) / (stop - start)
+    by_any_unit = union(np.concatenate(list(observed.values())))
+    gaps = by_any_unit[1:, 0] - by_any_unit[:-1, 1]
+    return replace(
+        candidate,
+        start=start,
+        stop=stop,
+        observed=float(share),
+        gaps=len(gaps),
+        longest_gap=float(gaps.max(initial=0.0)),
+        notes=() if obs is not None else ("no obs_intervals: every unit counts as observed throughout",),
+    )
 
-    of: Callable[[NDArray[np.float64]], NDArray[np.intp]]
-    own: Mapping[int, Intervals]
-    watched: Mapping[int, Intervals]
 
-
-@dataclass(frozen=True)
-class _Found:
-    """What reading the spikes finds beside the counts."""
-
-    not_finite: int
-    outside: int
-
-
+@reader("Units", kind="units", default=has_spikes, describe=describe_units)
 def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     """Prepare a units table for reading.
 
@@ -220,25 +288,23 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     """
     path = in_file_path(nwbfile, units)
     spike_times, bounds = stored_spikes(units, path)
-    given = config.obs_intervals
-    own = obs_intervals(units, path) if given else None
-    invalid = invalid_intervals(nwbfile, config)
-    limits = _limits(own)
-    if own is None or len(limits) == 0 or any(each is ALWAYS for each in own):
-        limits = np.append(limits, first_and_last(spike_times, bounds))
-    if len(limits) == 0:
+    obs = obs_intervals(units, path) if config.obs_intervals else None
+    ends = _finite_bounds(obs)
+    if obs is None or len(ends) == 0 or any(array is ALWAYS for array in obs):
+        ends = np.append(ends, first_and_last(spike_times, bounds))
+    if len(ends) == 0:
         raise DataError(f"no unit of {path!r} has a spike or an observation interval: there is nothing to read")
-    span = (float(limits.min()), float(limits.max()))
-    known = [each for each in _distinct(own or ()) if each is not ALWAYS]
+    span = (float(ends.min()), float(ends.max()))
+    known = [array for array in _distinct(obs) if array is not ALWAYS]
     return UnitsSource(
         path=path,
         channel_id=np.asarray(units.id.data[:]),
         channel_row=np.arange(len(units)),
         channel_columns=plain_columns(units),
         span=span,
-        notes=_notes(own, path, given=given),
-        watched=_watched(own, invalid, n_units=len(units)),
-        own=own,
+        notes=_notes(obs, path, config),
+        obs_intervals=obs,
+        observed_intervals=_observed_intervals(obs, invalid_intervals(nwbfile, config), n_units=len(units)),
         recorded=union(np.concatenate(known)) if known else np.array([span]),
         spike_times=spike_times,
         bounds=bounds,
@@ -248,7 +314,19 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
 
 
 def obs_intervals(units: Any, path: str) -> tuple[Intervals, ...] | None:
-    """Each unit's own intervals; `ALWAYS` for a unit without any, None for a table without the column.
+    """Read the observation intervals of each unit.
+
+    Parameters
+    ----------
+    units : pynwb.misc.Units
+    path : str
+        In-file path of the table, for errors.
+
+    Returns
+    -------
+    tuple of arrays (interval, 2), or None
+        Seconds on the session clock. Units of the same intervals share an array; a unit without any has `ALWAYS`. None
+        where the table has no such column.
 
     Raises
     ------
@@ -260,49 +338,166 @@ def obs_intervals(units: Any, path: str) -> tuple[Intervals, ...] | None:
     column = units["obs_intervals"]
     if not isinstance(column, VectorIndex) or len(column.data) != len(units):
         raise DataError(
-            f"the obs_intervals of {path!r} have no index of {len(units)} units; pass observed='all' to ignore"
+            f"the obs_intervals of {path!r} have no index of {len(units)} units; pass obs_intervals=False to ignore them"
         )
-    rows = np.asarray(column.target.data[:], dtype=np.float64).reshape(-1, 2)
-    check_intervals(rows, place=f"the obs_intervals of {path!r}", remedy="pass observed='all' to ignore them")
+    stored = np.asarray(column.target.data[:], dtype=np.float64).reshape(-1, 2)
+    check_intervals(stored, name=f"the obs_intervals of {path!r}", remedy="pass obs_intervals=False to ignore them")
     bounds = np.concatenate([[0], np.asarray(column.data[:], dtype=np.int64)])
     shared: dict[bytes, Intervals] = {}
-    found = []
+    intervals = []
     for first, stop in pairwise(bounds):
-        key = rows[first:stop].tobytes()
+        key = stored[first:stop].tobytes()
         if key not in shared:
-            shared[key] = union(rows[first:stop]) if stop > first else ALWAYS
-        found.append(shared[key])
-    return tuple(found)
+            shared[key] = union(stored[first:stop]) if stop > first else ALWAYS
+        intervals.append(shared[key])
+    return tuple(intervals)
 
 
-def _watched(own: tuple[Intervals, ...] | None, invalid: Intervals, *, n_units: int) -> tuple[Intervals, ...]:
-    given = own if own is not None else (ALWAYS,) * n_units
+def stored_spikes(units: Any, path: str) -> tuple[Any, NDArray[np.int64]]:
+    """Return the spike times of a units table as they are stored.
+
+    Parameters
+    ----------
+    units : pynwb.misc.Units
+    path : str
+        In-file path of the table, for errors.
+
+    Returns
+    -------
+    spike_times : array-like (spike)
+        Seconds on the session clock, unit after unit; not read yet.
+    bounds : int array (unit + 1)
+        First spike of each unit, and the number of spikes.
+
+    Raises
+    ------
+    DataError
+        If there are no units or spike times, or their index is damaged.
+    """
+    if "spike_times" not in units.colnames:
+        raise DataError(f"table {path!r} has no column 'spike_times', only {sorted(units.colnames)}; nothing to count")
+    if len(units) == 0:
+        raise DataError(f"table {path!r} has no rows: no unit to read")
+    column = units["spike_times"]
+    if not isinstance(column, VectorIndex):
+        raise DataError(f"the spike times of {path!r} have no index, so it cannot be told which unit each belongs to")
+    bounds = np.concatenate([[0], np.asarray(column.data[:], dtype=np.int64)])
+    n_spikes = len(column.target.data)
+    if (np.diff(bounds) < 0).any() or bounds[-1] > n_spikes or len(bounds) != len(units) + 1:
+        raise DataError(
+            f"the index of the spike times of {path!r} is damaged: {len(units)} units, {n_spikes} spikes, last index "
+            f"{bounds[-1]}; expected rising numbers up to the number of spikes"
+        )
+    return column.target.data, bounds
+
+
+def spikes_by_unit(
+    spike_times: Any, bounds: NDArray[np.int64], units: Sequence[int] | NDArray[np.intp]
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Read the spikes of some units in one pass, in blocks that hold several short trains, or a part of a long one.
+
+    Parameters
+    ----------
+    spike_times, bounds
+        As `stored_spikes` returns them.
+    units : sequence of int
+        Rows of the table, rising.
+
+    Yields
+    ------
+    index : int
+        Which of the units asked for. Long trains come in several parts, silent units not at all.
+    times : array (spike)
+        Finite spike times in rising order, seconds on the session clock.
+    """
+    slabs = Slabs(spike_times)
+    block = max(BLOCK, 2 * slabs.chunk_rows)
+    index = 0
+    while index < len(units):
+        begin, after = bounds[units[index]], index + 1
+        while after < len(units) and units[after] == units[after - 1] + 1 and bounds[units[after] + 1] - begin <= block:
+            after += 1
+        end = bounds[units[after - 1] + 1]
+        if end - begin <= block:
+            times = _read_times(slabs, begin, end)
+            for i in range(index, after):
+                yield from _rising_part(i, times[bounds[units[i]] - begin : bounds[units[i] + 1] - begin])
+        else:
+            for start in range(int(begin), int(end), block):
+                yield from _rising_part(index, _read_times(slabs, start, min(start + block, int(end))))
+        index = after
+
+
+def first_and_last(spike_times: Any, bounds: NDArray[np.int64]) -> list[float]:
+    """Find the time of the first spike, and the end of the recording as far as the last spike tells.
+
+    Parameters
+    ----------
+    spike_times, bounds
+        As `stored_spikes` returns them.
+
+    Returns
+    -------
+    list of float
+        Two times in seconds on the session clock; empty where no spike time is finite.
+    """
+    parts = in_threads(partial(_lowest_and_highest, spike_times), shares(0, int(bounds[-1]), size=BLOCK))
+    first = min((lowest for lowest, _ in parts), default=np.inf)
+    last = max((highest for _, highest in parts), default=-np.inf)
+    return [first, last + LAST_SPIKE] if np.isfinite(first) else []
+
+
+@dataclass(frozen=True)
+class _Lookup:
+    """How spikes are assigned to bins and intervals; the limits of intervals by the identity of their array."""
+
+    bins: Callable[[NDArray[np.float64]], NDArray[np.intp]]
+    obs_limits: Mapping[int, Intervals]
+    observed_limits: Mapping[int, Intervals]
+
+
+@dataclass(frozen=True)
+class _Uncounted:
+    """Numbers of spikes whose time is not finite, and of those outside their unit's obs_intervals."""
+
+    not_finite: int
+    outside: int
+
+    @classmethod
+    def sum(cls, parts: Sequence[_Uncounted]) -> _Uncounted:
+        return cls(sum(part.not_finite for part in parts), sum(part.outside for part in parts))
+
+
+def _observed_intervals(
+    obs: tuple[Intervals, ...] | None, invalid: Intervals, *, n_units: int
+) -> tuple[Intervals, ...]:
+    intervals = obs if obs is not None else (ALWAYS,) * n_units
     if len(invalid) == 0:
-        return given
-    shared = {id(intervals): difference(intervals, invalid) for intervals in given}
-    return tuple(shared[id(intervals)] for intervals in given)
+        return intervals
+    valid = {id(array): difference(array, invalid) for array in _distinct(intervals)}
+    return tuple(valid[id(array)] for array in intervals)
 
 
-def _distinct(many: Sequence[Intervals]) -> list[Intervals]:
-    """Each array once that several units share."""
-    return list({id(each): each for each in many}.values())
+def _distinct(intervals: Sequence[Intervals] | None) -> list[Intervals]:
+    """Arrays that several units share, once each."""
+    return list({id(array): array for array in intervals or ()}.values())
 
 
-def _share(intervals: Intervals, grid: Grid) -> NDArray[np.float32]:
-    """Share of each bin, trial after trial, that was watched."""
+def _observed_share(intervals: Intervals, grid: Grid) -> NDArray[np.float32]:
+    """Observed share of each bin, trial after trial."""
     if intervals is ALWAYS:
         return np.ones(grid.shape[0] * grid.n_bins, dtype=np.float32)
     return coverage(intervals, grid).reshape(-1)
 
 
-def _of_all(columns: NDArray[Shown], shape: tuple[int, int, int]) -> NDArray[Shown]:
-    """An array (bin, unit), or (bin, 1) of what all units share, as (trial, time, unit); the latter takes no more memory."""
-    whole = columns.reshape(*shape[:2], columns.shape[1])
-    return whole if whole.shape == shape else np.broadcast_to(whole, shape)
+def _for_all_units(columns: NDArray[Scalar], shape: tuple[int, int, int]) -> NDArray[Scalar]:
+    """An array (bin, unit), or (bin, 1) for all units, as (trial, time, unit); the latter takes no more memory."""
+    array = columns.reshape(*shape[:2], columns.shape[1])
+    return array if array.shape == shape else np.broadcast_to(array, shape)
 
 
-def _put(target: NDArray[Any], first: int, rows: Sequence[NDArray[Any]]) -> None:
-    """Put a row for each unit, from unit `first` on, into an array (bin, unit)."""
+def _write_rows(target: NDArray[Any], first: int, rows: Sequence[NDArray[Any]]) -> None:
+    """Write a row (bin) for each unit, from unit `first` on, into an array (bin, unit)."""
     stop = first + len(rows)
     if all(row is rows[0] for row in rows):
         target[:, first:stop] = rows[0][:, None]
@@ -312,16 +507,61 @@ def _put(target: NDArray[Any], first: int, rows: Sequence[NDArray[Any]]) -> None
         target[low : low + TURNED, first:stop] = stacked[:, low : low + TURNED].T
 
 
-def _limits(own: tuple[Intervals, ...] | None) -> NDArray[np.float64]:
-    """Finite bounds of all intervals."""
-    given = [each.reshape(-1) for each in _distinct(own or ()) if each is not ALWAYS]
-    bounds = np.concatenate(given) if given else np.empty(0)
-    return bounds[np.isfinite(bounds)]
+def _finite_bounds(obs: tuple[Intervals, ...] | None) -> NDArray[np.float64]:
+    """Finite starts and stops of all intervals."""
+    bounds = [array.reshape(-1) for array in _distinct(obs) if array is not ALWAYS]
+    flat = np.concatenate(bounds) if bounds else np.empty(0)
+    return flat[np.isfinite(flat)]
 
 
-def _notes(own: tuple[Intervals, ...] | None, path: str, *, given: bool) -> tuple[str, ...]:
-    if own is None and given:
-        return (f"{path!r} has no obs_intervals: nothing says when, and every unit is taken as observed throughout",)
-    if own is not None and (always := sum(each is ALWAYS for each in own)):
-        return (f"{always} of {len(own)} units of {path!r} have no obs_intervals and are taken as always observed",)
+def _span(spike_times: Any, bounds: NDArray[np.int64], obs: tuple[Intervals, ...] | None) -> tuple[float, float]:
+    """First and last moment of the intervals and, where a unit has none, of the spikes, which are read for that only."""
+    ends = _finite_bounds(obs)
+    if obs is None or any(array is ALWAYS for array in obs) or len(ends) == 0:
+        spikes = _spikes_with_ends(spike_times, bounds)
+        ends = np.append(ends, [spikes.min(), spikes.max() + LAST_SPIKE] if len(spikes) else [])
+    return (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 0.0)
+
+
+def _spikes_with_ends(spike_times: Any, bounds: NDArray[np.int64]) -> NDArray[np.float64]:
+    """All finite spike times; of very many, the first and the last of each train."""
+    if bounds[-1] <= MOST_EXACT:
+        times = np.asarray(spike_times[: bounds[-1]], dtype=np.float64)
+    else:
+        active = np.flatnonzero(np.diff(bounds))
+        ends = np.unique(np.concatenate([bounds[active], bounds[active + 1] - 1]))
+        times = np.array([spike_times[int(index)] for index in ends], dtype=np.float64)
+    return times[np.isfinite(times)]
+
+
+def _lowest_and_highest(spike_times: Any, part: range) -> tuple[float, float]:
+    """Smallest and largest finite one of some spike times; infinity and its negative where there is none."""
+    slabs, lowest, highest = Slabs(spike_times), np.inf, -np.inf
+    block = max(BLOCK, 2 * slabs.chunk_rows)
+    for start in range(part.start, part.stop, block):
+        times = _read_times(slabs, start, min(start + block, part.stop))
+        if not (np.isfinite(times.min()) and np.isfinite(times.max())):
+            times = times[np.isfinite(times)]
+        if len(times):
+            lowest, highest = min(lowest, float(times.min())), max(highest, float(times.max()))
+    return lowest, highest
+
+
+def _read_times(slabs: Slabs, first: int, stop: int) -> NDArray[np.float64]:
+    return np.asarray(slabs.read(int(first), int(stop)), dtype=np.float64).reshape(-1)
+
+
+def _rising_part(index: int, times: NDArray[np.float64]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    # NaN is in no order, and infinity can only be at an end: one comparison tells that the times are good.
+    if len(times) and not ((times[1:] >= times[:-1]).all() and isfinite(times[0]) and isfinite(times[-1])):
+        times = np.sort(times[np.isfinite(times)])
+    if len(times):
+        yield index, times
+
+
+def _notes(obs: tuple[Intervals, ...] | None, path: str, config: ReadConfig) -> tuple[str, ...]:
+    if obs is None and config.obs_intervals:
+        return (f"{path!r} has no obs_intervals: every unit counts as observed throughout",)
+    if obs is not None and (always := sum(array is ALWAYS for array in obs)):
+        return (f"{always} of {len(obs)} units of {path!r} have no obs_intervals and count as always observed",)
     return ()

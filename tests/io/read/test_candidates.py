@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nwb_sbtt import inspect
-from nwb_sbtt.io.read import candidates
+from nwb_sbtt.io.read import candidates, units
 from tests.support import nwbfiles
 
 
@@ -83,9 +83,9 @@ def test_a_long_series_is_estimated_from_parts(tmp_path, monkeypatch):
     nwbfile = nwbfiles.new_file()
     nwbfiles.add_series(nwbfile, data, timestamps=times)
     exact = only(nwbfile, tmp_path)
-    monkeypatch.setattr(candidates, "WHOLE", 100)
+    monkeypatch.setattr(candidates, "MOST_EXACT", 100)
     monkeypatch.setattr(candidates, "BLOCK", 10)
-    monkeypatch.setattr(candidates, "ENTRIES", 20)
+    monkeypatch.setattr(candidates, "ENTRIES_PER_PART", 20)
     path = tmp_path / "x.nwb"
     (estimate,) = inspect(path)
     assert estimate.estimated
@@ -101,7 +101,7 @@ def test_the_span_of_many_spikes_is_found_from_the_ends_of_each_train(tmp_path, 
     random = np.random.default_rng(0)
     nwbfiles.add_units(nwbfile, [np.sort(random.uniform(0, 9, n)) for n in (20, 0, 30)])
     exact = only(nwbfile, tmp_path)
-    monkeypatch.setattr(candidates, "WHOLE", 10)
+    monkeypatch.setattr(units, "MOST_EXACT", 10)
     assert inspect(tmp_path / "x.nwb") == [exact]
 
 

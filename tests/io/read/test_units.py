@@ -8,11 +8,9 @@ from pynwb.misc import Units
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read import spikes as spikes_reading
 from nwb_sbtt.io.read import units as unit_reading
 from nwb_sbtt.io.read.files import open_nwb
-from nwb_sbtt.io.read.spikes import LAST_SPIKE
-from nwb_sbtt.io.read.units import units_source
+from nwb_sbtt.io.read.units import LAST_SPIKE, units_source
 from tests.support import nwbfiles
 
 GRID = Grid(np.array([0.0, 0.4]), 0.1, 10)
@@ -112,7 +110,7 @@ def test_long_trains_are_read_in_pieces(monkeypatch):
     random = np.random.default_rng(1)
     spikes = [np.sort(random.uniform(0, 2, n)).round(3) for n in (3, 0, 40, 7, 1, 25)]
     whole = binned(spikes)[1].values
-    monkeypatch.setattr(spikes_reading, "BLOCK", 8)
+    monkeypatch.setattr(unit_reading, "BLOCK", 8)
     assert (binned(spikes)[1].values == whole).all()
     assert [int(each) for each in binned(spikes, grid=Grid(np.array([0.0]), 2.0, 1))[1].values[0, 0]] == [
         3,
@@ -141,7 +139,7 @@ def test_the_span_is_that_of_the_intervals_or_of_the_spikes():
 
 @pytest.mark.parametrize("interval", [[np.nan, 1.0], [0.0, np.nan], [2.0, 1.0]])
 def test_intervals_without_bounds_are_refused(interval):
-    with pytest.raises(DataError, match=r"row 0 of the obs_intervals of 'units'.*observed='all'"):
+    with pytest.raises(DataError, match=r"row 0 of the obs_intervals of 'units'.*obs_intervals=False"):
         binned([[0.5]], obs_intervals=[[interval]])
     with pytest.raises(DataError, match=r"row 0 of invalid_times.*invalid_times=False"):
         binned([[0.5]], invalid=[interval])
@@ -178,7 +176,7 @@ def test_intervals_without_an_index_are_refused_and_can_be_ignored(tmp_path):
     with h5py.File(path, "a") as file:
         del file["units/obs_intervals_index"]
     with open_nwb(path) as read:
-        with pytest.raises(DataError, match="no index of 2 units; pass observed='all'"):
+        with pytest.raises(DataError, match="no index of 2 units; pass obs_intervals=False"):
             units_source(read, read.units, ReadConfig())
         assert units_source(read, read.units, ReadConfig(obs_intervals=False)).bin(GRID).observed.all()
 
@@ -214,7 +212,7 @@ def test_chosen_units_are_as_they_are_among_all(monkeypatch, keep):
     spikes = [np.sort(random.uniform(0, 2, n)).round(3) for n in (30, 0, 40, 7, 50, 25)]
     watched = [[[0, 1 + 0.11 * unit]] if unit % 2 else [[0.2, 2]] for unit in range(6)]
     for block, group in ((1 << 18, 64), (16, 2)):
-        monkeypatch.setattr(spikes_reading, "BLOCK", block)
+        monkeypatch.setattr(unit_reading, "BLOCK", block)
         monkeypatch.setattr(unit_reading, "GROUP", group)
         source, whole = binned(spikes, obs_intervals=watched, ids=list(range(10, 16)))
         part = source.only(np.isin(np.arange(6), keep))
@@ -232,7 +230,7 @@ def test_the_first_and_the_last_spike_are_found_wherever_they_are_stored(monkeyp
     spikes = [random.uniform(3, 7, n) for n in (40, 0, 30)]
     spikes[2][17], spikes[0][5], spikes[0][6], spikes[2][0] = 1.5, 8.5, np.nan, np.inf
     for block in (7, 1 << 16):
-        monkeypatch.setattr(spikes_reading, "BLOCK", block)
+        monkeypatch.setattr(unit_reading, "BLOCK", block)
         assert binned(spikes)[0].span == (1.5, 8.5 + LAST_SPIKE)
 
 

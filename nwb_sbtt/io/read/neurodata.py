@@ -1,0 +1,178 @@
+"""Readers by neurodata type, and how another package adds one.
+
+A reader prepares an object of an NWB file for reading: a function from the open file, the object and the settings to a
+`nwb_sbtt.data.grid.Source`. It is registered under the name of a neurodata type and reads the objects of that type and of
+all types derived from it; of several that fit, the one of the most derived type is used. A few lines add a type::
+
+    from nwb_sbtt.io.read.neurodata import reader
+    from nwb_sbtt.io.read.rois import RoiSource, roi_source
+
+
+    @reader("MicroscopyResponseSeries", kind="rois")
+    def microscopy_source(nwbfile, series, config, *, offsets=None) -> RoiSource:
+        return roi_source(nwbfile, series, config, offsets=offsets, rois=series.table_region)
+
+The decorator is enough in a script or a notebook. A package names its reader in ``pyproject.toml``, and nothing has to be
+imported by hand::
+
+    [project.entry-points."nwb_sbtt.readers"]
+    MicroscopyResponseSeries = "my_package:microscopy_source"
+
+Objects of the type are then listed by `inspect`, chosen by ``series`` and read by `read_nwb` like those of the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar
+
+import numpy as np
+
+from nwb_sbtt.data.grid import Source
+from nwb_sbtt.data.observed import Intervals
+from nwb_sbtt.data.schema import Kind
+from nwb_sbtt.registry import Registry
+
+if TYPE_CHECKING:
+    from nwb_sbtt.io.read.candidates import Candidate
+
+P = ParamSpec("P")
+S_co = TypeVar("S_co", bound=Source, covariant=True)
+Describe: TypeAlias = "Callable[[Candidate, Any, Intervals], Candidate]"
+
+WITHOUT_READER = frozenset({"ImageSeries", "IndexSeries", "IntervalSeries", "SpikeEventSeries"})
+"""Types derived from TimeSeries whose data are not one number per channel at each time; nothing reads them by default."""
+
+
+class Reader(Generic[P, S_co]):
+    """A function that prepares objects of a neurodata type for reading, and what is known of them before.
+
+    A reader is called like the function that it wraps.
+
+    Parameters
+    ----------
+    source : callable (nwbfile, nwb_object, config) -> Source
+        Takes the open `pynwb.NWBFile`, the object and a `ReadConfig`. One of kind "rois" takes ``offsets`` by keyword too:
+        seconds from the time of each frame to the moment each ROI was sampled, an array (ROI) or None.
+    kind : "units", "electrodes", "rois" or "series"
+        What a channel is.
+    default : bool or callable (nwb_object) -> bool
+        Whether an object is read without being named, if it is the only such object of the file.
+    readable : callable (nwb_object) -> bool, optional
+        Whether an object can be read at all; one that cannot is not listed. Default: every object can.
+    describe : callable (candidate, nwb_object, invalid_times) -> Candidate, optional
+        Completes what `inspect` lists of an object, as `nwb_sbtt.io.read.candidates.describe_samples` does for samples.
+        ``invalid_times`` is an array (interval, 2), seconds. Default: span, sampling rate and channels of the source.
+    """
+
+    def __init__(
+        self,
+        source: Callable[P, S_co],
+        *,
+        kind: Kind,
+        default: bool | Callable[[Any], bool] = True,
+        readable: Callable[[Any], bool] | None = None,
+        describe: Describe | None = None,
+    ) -> None:
+        self._source = source
+        self.kind: Kind = kind
+        self.default = default
+        self._readable = readable
+        self.describe = describe
+        update_wrapper(self, source)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> S_co:
+        """Prepare an object for reading."""
+        return self._source(*args, **kwargs)
+
+    def is_readable(self, nwb_object: Any) -> bool:
+        """Whether an object can be read at all."""
+        return self._readable is None or self._readable(nwb_object)
+
+    def is_default(self, nwb_object: Any) -> bool:
+        """Whether an object is read without being named, if it is the only such object of the file."""
+        return self.default if isinstance(self.default, bool) else self.default(nwb_object)
+
+
+READERS: Registry[Reader[..., Source]] = Registry(
+    "reader of the neurodata type",
+    "nwb_sbtt.readers",
+    {
+        "Units": "nwb_sbtt.io.read.units:units_source",
+        "ElectricalSeries": "nwb_sbtt.io.read.electrical:electrical_source",
+        "RoiResponseSeries": "nwb_sbtt.io.read.rois:roi_source",
+        "TimeSeries": "nwb_sbtt.io.read.timeseries:timeseries_source",
+    },
+)
+"""Readers by name of the neurodata type."""
+
+
+def reader(
+    neurodata_type: str,
+    *,
+    kind: Kind,
+    default: bool | Callable[[Any], bool] = True,
+    readable: Callable[[Any], bool] | None = None,
+    describe: Describe | None = None,
+) -> Callable[[Callable[P, S_co]], Reader[P, S_co]]:
+    """Register the decorated function as the reader of a neurodata type.
+
+    Parameters
+    ----------
+    neurodata_type : str
+        Name of the type, without its namespace, such as "MicroscopyResponseSeries".
+    kind, default, readable, describe
+        As for `Reader`.
+
+    Raises
+    ------
+    ConfigError
+        If the type has another reader.
+    """
+
+    def register(source: Callable[P, S_co]) -> Reader[P, S_co]:
+        registered = Reader(source, kind=kind, default=default, readable=readable, describe=describe)
+        READERS.register(neurodata_type, registered)
+        return registered
+
+    return register
+
+
+def reader_of(neurodata_class: type) -> Reader[..., Source] | None:
+    """Find the reader of a class of neurodata: that of its most derived type, None where it has none.
+
+    Parameters
+    ----------
+    neurodata_class : type
+        Class of an object of a file, such as `pynwb.ophys.RoiResponseSeries`.
+
+    Raises
+    ------
+    ConfigError
+        If the reader is one of a package that cannot be imported.
+    """
+    for neurodata_type in _neurodata_types(neurodata_class):
+        if neurodata_type in READERS:
+            return READERS[neurodata_type]
+        if neurodata_type in WITHOUT_READER:
+            return None
+    return None
+
+
+def default_types() -> list[str]:
+    """Names of the neurodata types whose objects are read without being named."""
+    return [name for name in READERS.names() if READERS[name].default is not False]
+
+
+def holds_numbers(series: Any) -> bool:
+    """Whether the data of a TimeSeries are one number per channel at each time: (time,) or (time, channel)."""
+    # A stored array must not be read to learn its type.
+    data = series.data if hasattr(series.data, "dtype") else np.asarray(series.data)
+    return len(data.shape) in (1, 2) and np.dtype(data.dtype).kind in "biuf"
+
+
+def _neurodata_types(neurodata_class: type) -> Iterator[str]:
+    """Names of a class's neurodata type and of those it derives from, the most derived first."""
+    for base in neurodata_class.__mro__:
+        yield base.__dict__.get("neurodata_type") or base.__name__
