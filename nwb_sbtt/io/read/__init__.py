@@ -1,6 +1,16 @@
 """NWB files become labelled, masked Datasets.
 
-`reader` is the door; `selection` and `candidates` say what a file holds, `files` opens it; `units`, `electrical`, `rois` and
-`timeseries` each read one neurodata type; `clock`, `masks` and `validity` say when a sample counts; `slabs` and
-`chunks` get bytes.
+Reading goes through these modules, from the file to the Dataset:
+
+* `files` opens a file, HDF5 or Zarr, and computes its SHA-256; `paths` names its objects, `tables` reads columns.
+* `neurodata` registers a reader for each neurodata type, also those of other packages; `selection` finds the series of a
+  file and chooses among them; `candidates` describes them for `inspect`.
+* `units`, `electrical` (with `recording`, the voltages behind it), `rois` (with `scanning`, when each ROI was sampled, and
+  `fluorescence`, what a series holds) and `timeseries` each read one neurodata type; `events` deconvolves ROIs.
+* `clock` tells when each sample was taken, `masks` which samples were observed.
+* `slabs` reads rows of a stored array, each chunk once; `chunks` decompresses them.
+* `reader` puts it together: `read_nwb`. `labels` are the coordinates of channels and trials. `truth` adds what a simulated
+  file knows beside its data.
+
+It may import `data`, `signals`, `calcium`, `config` and `io.dandi`, which fetches files; it never sees torch.
 """

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from hdmf.common import DynamicTableRegion
 from numpy.typing import ArrayLike, NDArray
-from pynwb.ophys import RoiResponseSeries
+from pynwb.ophys import PlaneSegmentation, RoiResponseSeries
 
 from nwb_sbtt.config import ReadConfig, RoiConfig
 from nwb_sbtt.data.binning import bin_index
@@ -160,7 +161,12 @@ class _Tally:
 
 @reader("RoiResponseSeries", kind="rois", readable=holds_numbers, describe=describe_samples)
 def roi_source(
-    nwbfile: Any, series: RoiResponseSeries, config: ReadConfig, *, offsets: ArrayLike | None = None
+    nwbfile: Any,
+    series: RoiResponseSeries,
+    config: ReadConfig,
+    *,
+    offsets: ArrayLike | None = None,
+    rois: DynamicTableRegion | None = None,
 ) -> RoiSource:
     """Prepare a RoiResponseSeries for reading.
 
@@ -173,6 +179,8 @@ def roi_source(
     offsets : array (ROI), optional
         Seconds from each frame's time to the moment the ROI was sampled, one for each ROI of the series (rejected ones
         too), in the series' order; used instead of `config.rois.offset`.
+    rois : hdmf.common.DynamicTableRegion, optional
+        Rows of the table of ROIs, one for each ROI of the series; default: ``series.rois``. For types that name it otherwise.
 
     Raises
     ------
@@ -181,13 +189,14 @@ def roi_source(
     SelectionError
         If a column or the scan-line rate is missing, or no ROI is accepted.
     """
-    table = series.rois.table
-    rows = np.asarray(series.rois.data[:], dtype=np.intp)
+    rois = series.rois if rois is None else rois
+    table = rois.table
+    rows = np.asarray(rois.data[:], dtype=np.intp)
     transposed, notes = _orientation(series, n_rois=len(rows))
     n_frames = _shape(series)[-1 if transposed else 0]
     clock = sample_clock(series, n_samples=n_frames, sentinel=config.sentinel)
     period = clock.period
-    sampling = _sampling_offsets(nwbfile, series, rows, config=config.rois, period=period, given=offsets)
+    sampling = _sampling_offsets(nwbfile, table, rows, config=config.rois, period=period, given=offsets)
     kept = _accepted(table, rows) if config.rois.cells == "accepted" else np.ones(len(rows), dtype=bool)
     if not kept.all():
         notes.append(f"{int((~kept).sum())} of {len(rows)} ROIs of {series.name!r} left out as not accepted")
@@ -245,14 +254,13 @@ def _orientation(series: RoiResponseSeries, *, n_rois: int) -> tuple[bool, list[
 
 def _sampling_offsets(
     nwbfile: Any,
-    series: RoiResponseSeries,
+    table: PlaneSegmentation,
     rows: NDArray[np.intp],
     *,
     config: RoiConfig,
     period: float | None,
     given: ArrayLike | None,
 ) -> SamplingOffsets:
-    table = series.rois.table
     if given is not None:
         return given_offsets(given, n_rois=len(rows), period=period)
     if config.offset == "column":
