@@ -88,10 +88,10 @@ def data_of(task: str, *, seed: int, conditions: int = 65, vlgp: Path | None = N
     if task == PERTURBATION:
         return sb.simulate.perturbation(conditions=conditions, seed=seed)
     speed = float(task.removeprefix("speed")) if task.startswith("speed") else 1.0
-    simulation = sb.simulate.Simulation(
+    simulated = sb.simulate.Task(
         conditions=conditions, speed=speed, split_by="condition" if task == "new" else "trial", seed=seed
     )
-    return simulation.data()
+    return simulated.simulate()
 
 
 def read_vlgp(path: Path, *, seed: int) -> xr.Dataset:

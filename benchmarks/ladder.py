@@ -74,17 +74,17 @@ def main() -> None:
         "--small", action="store_true", help="few cells and trials, three epochs, by default the ladder alone"
     )
     asked = arguments.parse_args()
-    task = LADDER if asked.task == "lorenz" else VALPACA
-    asked.noise = task.noise if asked.noise is None else asked.noise
-    task, sizes = replace(task, noise=asked.noise), {}
+    imaging = LADDER if asked.task == "lorenz" else VALPACA
+    asked.noise = imaging.noise_sd if asked.noise is None else asked.noise
+    imaging, sizes = replace(imaging, noise_sd=asked.noise), {}
     if asked.small:
-        asked.models, task = asked.models or ["ladder"], replace(task, n_bins=40)
+        asked.models, imaging = asked.models or ["ladder"], replace(imaging, n_bins=40)
         sizes = {"n_channels": 4, "conditions": 4, "trials_per_condition": 5}
         asked.settings = ["train.epochs=3", *asked.settings]
     asked.models = asked.models or list(MODELS)
     rows = []
     for seed in asked.seeds:
-        ds = calcium(seed=seed, split_by=asked.split, task=task, **sizes)
+        ds = calcium(seed=seed, split_by=asked.split, imaging=imaging, **sizes)
         for model in asked.models:
             rows.append(
                 {"model": model, "seed": seed, **_scores(ds, model, override(sb.FitConfig(seed=seed), asked.settings))}

@@ -25,7 +25,7 @@ def main() -> None:
     arguments.add_argument("picture", type=Path)
     asked = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        source = sb.simulate.simulate_lorenz(Path(folder) / "lorenz.nwb", observed_per_bin=10, seed=0)
+        source = sb.simulate.write_task(Path(folder) / "lorenz.nwb", observed_per_bin=10)
         data = sb.simulate.read_truth(source, sb.read_nwb(source, DEMO_READ))
         fitted = sb.fit(data, DEMO_CONFIG, run_dir=Path(folder) / "run")
         rates_r2 = fitted.evaluate(data)["truth"]["rates_r2"]["model"]

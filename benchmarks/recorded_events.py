@@ -64,7 +64,7 @@ def _recorded(path: Path, decay: float) -> Session:
 
 def _simulated(seed: int, decay: float) -> Session:
     with tempfile.TemporaryDirectory() as folder:
-        path = sb.simulate.simulate(Path(folder) / "calcium.nwb", sb.simulate.Simulation("calcium", 4, 2, 3, seed=seed))
+        path = sb.simulate.write_task(Path(folder) / "calcium.nwb", sb.simulate.Task("calcium", 4, 2, 3, seed=seed))
         read = sb.ReadConfig(cut=sb.Trials(event="start_time", start=0, stop=10))
         spikes = sb.simulate.read_truth(path, sb.read_nwb(path, read))
         return _compared("true spikes", path, read, theirs=_flat(spikes, "true_spikes"), decay=decay)

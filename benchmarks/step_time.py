@@ -124,11 +124,11 @@ def _ours(size: Size, model: ModelConfig) -> Step:
 
 
 def _ladder(size: Size, seed: int) -> Step:
-    task = replace(LADDER, n_bins=size.steps)
-    ds = calcium(n_channels=size.channels, conditions=size.batch, trials_per_condition=1, seed=seed, task=task)
+    imaging = replace(LADDER, n_bins=size.steps)
+    ds = calcium(n_channels=size.channels, conditions=size.batch, trials_per_condition=1, seed=seed, imaging=imaging)
     batch, model = to_batch(ds), LadderConfig(dropout=HIDDEN)
-    statistics = spike_statistics(batch, bin_width=task.bin_width, config=model)
-    return _of_fit(batch, statistics, model, mask_length=round(1 / task.bin_width))
+    statistics = spike_statistics(batch, bin_width=imaging.bin_width, config=model)
+    return _of_fit(batch, statistics, model, mask_length=round(1 / imaging.bin_width))
 
 
 def _of_fit(batch: Batch, statistics: ChannelStatistics, model: ModelConfig, *, mask_length: int = 1) -> Step:

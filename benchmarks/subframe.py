@@ -46,7 +46,7 @@ Floats = NDArray[np.float64]
 PUBLISHED = {"X": 0.970, "Y": 0.944, "Z": 0.899}
 """RADICaL's tutorial, z turning 7 times a second, on its own data."""
 LADDER = "ladder"
-DECAY = Imaging().decay
+DECAY = Imaging().decay_time
 RIDGE = 1e-6
 WIDTHS = (5, 7, 10, 14, 20, 30, 40, 60)
 """Sds of the Gaussians tried, in milliseconds."""
@@ -77,52 +77,54 @@ def main() -> None:
     rows = []
     for seed in asked.seeds:
         for frequency in asked.frequencies:
-            task = subframe(frequency=frequency, noise=asked.noise)
-            ds = calcium(n_channels=asked.cells, seed=seed, split_by=asked.split, task=task, **sizes)
-            light = _trials(ds, task)
-            found = _trials(sb.calcium.find_events(ds, override(sb.config.EventsConfig(), asked.events)), task)
+            imaging = subframe(frequency=frequency, noise_sd=asked.noise)
+            ds = calcium(n_channels=asked.cells, seed=seed, split_by=asked.split, imaging=imaging, **sizes)
+            light = _trials(ds, imaging)
+            found = _trials(sb.calcium.find_events(ds, override(sb.config.EventsConfig(), asked.events)), imaging)
             for model in asked.models:
                 config = override(sb.FitConfig(seed=seed), asked.settings)
-                scores = _scores(light if model == LADDER else found, task, model, config)
+                scores = _scores(light if model == LADDER else found, imaging, model, config)
                 rows.append({"model": model, "frequency": frequency, "seed": seed, **scores})
                 print(rows[-1], flush=True)
                 save(asked.json, vars(asked), rows)
     report(asked, rows, lambda: _figure(rows))
 
 
-def _trials(found: xr.Dataset, task: Imaging) -> xr.Dataset:
+def _trials(found: xr.Dataset, imaging: Imaging) -> xr.Dataset:
     """Cut the lead off."""
-    values, observed, latents = (found[name].values[:, task.lead :] for name in ("values", "observed", "true_latents"))
-    cut = _like(found, values, observed, bin_width=task.bin_width)
+    values, observed, latents = (
+        found[name].values[:, imaging.lead_bins :] for name in ("values", "observed", "true_latents")
+    )
+    cut = _like(found, values, observed, bin_width=imaging.bin_width)
     return cut.assign(true_latents=(("trial", "time", "latent"), latents))
 
 
-def _subframe(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
+def _subframe(found: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
     return _factors(found, config)
 
 
-def _ladder(light: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
+def _ladder(light: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
     return _factors(light, config.model_copy(update={"model": LadderConfig()}))
 
 
-def _no_offsets(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
-    return _factors(_together(found, task), config)
+def _no_offsets(found: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
+    return _factors(_together(found, imaging), config)
 
 
-def _frame_rate(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
-    values, known = _framed(found, task)
-    factors = _factors(_like(found, values, known, bin_width=task.frame * task.bin_width), config)
-    middles = np.arange(factors.shape[1]) * task.frame + (task.frame - 1) / 2
+def _frame_rate(found: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
+    values, known = _framed(found, imaging)
+    factors = _factors(_like(found, values, known, bin_width=imaging.bins_per_frame * imaging.bin_width), config)
+    middles = np.arange(factors.shape[1]) * imaging.bins_per_frame + (imaging.bins_per_frame - 1) / 2
     return np.asarray(CubicSpline(middles, factors, axis=1)(np.arange(found.sizes["time"])))
 
 
-def _smoothed(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
+def _smoothed(found: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
     observed, train = found["observed"].values.astype(float), found["split"].values == "train"
     fifth = np.arange(train.sum()) % 5 == 0
     truth = found["true_latents"].values[train]
 
     def smooth(milliseconds: float) -> Floats:
-        sd = milliseconds / 1000 / task.bin_width
+        sd = milliseconds / 1000 / imaging.bin_width
         above, below = (
             gaussian_filter1d(each, sd, axis=1, mode="constant", truncate=6)
             for each in (found["values"].values.astype(float), observed)
@@ -136,9 +138,9 @@ def _smoothed(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
     return smooth(max(WIDTHS, key=score))
 
 
-def _smoothed_together(found: xr.Dataset, task: Imaging, config: sb.FitConfig) -> Floats:
-    together = _together(found, task)
-    return _smoothed(together.assign(true_latents=found["true_latents"]), task, config)
+def _smoothed_together(found: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
+    together = _together(found, imaging)
+    return _smoothed(together.assign(true_latents=found["true_latents"]), imaging, config)
 
 
 MODELS = {
@@ -152,20 +154,20 @@ MODELS = {
 """Each gives features (trial, time, feature) in the bins of the truth."""
 
 
-def _together(found: xr.Dataset, task: Imaging) -> xr.Dataset:
+def _together(found: xr.Dataset, imaging: Imaging) -> xr.Dataset:
     """All samples of a frame in its middle bin."""
-    values, known = _framed(found, task)
-    shape, middle = found["values"].shape, slice(task.frame // 2, None, task.frame)
+    values, known = _framed(found, imaging)
+    shape, middle = found["values"].shape, slice(imaging.bins_per_frame // 2, None, imaging.bins_per_frame)
     box, observed = np.zeros(shape, np.float32), np.zeros(shape, bool)
     box[:, middle], observed[:, middle] = values, known
-    return _like(found, box, observed, bin_width=task.bin_width)
+    return _like(found, box, observed, bin_width=imaging.bin_width)
 
 
-def _framed(found: xr.Dataset, task: Imaging) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _framed(found: xr.Dataset, imaging: Imaging) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Sizes of events (trial, frame, cell), and which of them are known."""
     _, n_bins, n_cells = found["values"].shape
-    phase = np.round(found["sampling_offset"].values / task.bin_width).astype(int)
-    bins = np.arange(0, n_bins, task.frame)[:, None] + phase
+    phase = np.round(found["sampling_offset"].values / imaging.bin_width).astype(int)
+    bins = np.arange(0, n_bins, imaging.bins_per_frame)[:, None] + phase
     cells = np.arange(n_cells)
     return found["values"].values[:, bins, cells], found["observed"].values[:, bins, cells]
 
@@ -195,9 +197,9 @@ def _factors(data: xr.Dataset, config: sb.FitConfig) -> Floats:
         return np.asarray(fitted.infer(data)["factors"].values, dtype=float)
 
 
-def _scores(found: xr.Dataset, task: Imaging, model: str, config: sb.FitConfig) -> dict[str, Any]:
+def _scores(found: xr.Dataset, imaging: Imaging, model: str, config: sb.FitConfig) -> dict[str, Any]:
     started = time.process_time()
-    features = MODELS[model](found, task, config)
+    features = MODELS[model](found, imaging, config)
     seconds = time.process_time() - started
     truth, valid = found["true_latents"].values, found["split"].values == "valid"
     explained = _explained(features[~valid], truth[~valid], features[valid], truth[valid])

@@ -22,13 +22,12 @@ folder.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## A recording with gaps
 #
-# `simulate_lorenz` writes an ordinary NWB file. Each unit's `obs_intervals` say when it was watched; spikes at other times
-# were not recorded, and are not in the file.
+# `write_task` simulates a task and writes an ordinary NWB file. Each unit's `obs_intervals` say when it was observed; spikes
+# at other times were not recorded, and are not in the file.
 
 # %%
-source = sb.simulate.simulate_lorenz(
-    folder / "lorenz.nwb", conditions=conditions, trials_per_condition=20, observed_per_bin=10, overwrite=True
-)
+task = sb.simulate.Task("lorenz", conditions=conditions, trials_per_condition=20)
+source = sb.simulate.write_task(folder / "lorenz.nwb", task, observed_per_bin=10, overwrite=True)
 for candidate in sb.inspect(source):
     share = "" if candidate.observed is None else f", {candidate.observed:.0%} observed"
     print(f"{candidate.path}: {candidate.type} {candidate.shape}{share}")

@@ -36,10 +36,8 @@ folder.mkdir(parents=True, exist_ok=True)
 # (`read.rois.offset=centroid`), or an array of your own (`--offsets`).
 
 # %%
-simulation = sb.simulate.Simulation(
-    "calcium-subframe", n_channels=cells, conditions=conditions, trials_per_condition=20
-)
-source = sb.simulate.simulate(folder / "two_photon.nwb", simulation, overwrite=True)
+task = sb.simulate.Task("calcium-subframe", n_channels=cells, conditions=conditions, trials_per_condition=20)
+source = sb.simulate.write_task(folder / "two_photon.nwb", task, overwrite=True)
 for candidate in sb.inspect(source):
     print(f"{candidate.path}: {candidate.type} {candidate.shape}")
 

@@ -204,7 +204,7 @@ def report(run_dir: RunDir, file: Moved = None) -> None:
 
 @app.command()
 def simulate(
-    system: Annotated[str, typer.Argument(help="lorenz, perturbation, calcium or calcium-subframe")],
+    task: Annotated[str, typer.Argument(help="lorenz, perturbation, calcium or calcium-subframe")],
     out: Out,
     observed_per_bin: Annotated[int | None, typer.Option(help="neurons observed in each bin [default: all]")] = None,
     channels: Annotated[int | None, typer.Option(help="neurons [default: as published]")] = None,
@@ -224,11 +224,10 @@ def simulate(
     `calcium` there is fluorescence at 10 frames a second; of `calcium-subframe`, of each cell at its own moment of a frame
     (read it with --bin-width 0.01 --set read.rois.offset=column).
     """
-    from nwb_sbtt.simulate.files import simulate as simulate_system
-    from nwb_sbtt.simulate.systems import Simulation
+    from nwb_sbtt.simulate.tasks import Task, write_task
 
-    simulation = Simulation(system, channels, conditions, trials_per_condition, speed, split_by, seed)
-    simulate_system(out, simulation, observed_per_bin=observed_per_bin, overwrite=overwrite)
+    settings = Task(task, channels, conditions, trials_per_condition, speed, split_by, seed)
+    write_task(out, settings, observed_per_bin=observed_per_bin, overwrite=overwrite)
     typer.echo(f"wrote {out}")
 
 

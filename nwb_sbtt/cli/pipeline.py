@@ -30,7 +30,7 @@ from nwb_sbtt.io.write.results import read_model
 from nwb_sbtt.io.write.writer import check_target, write_nwb
 from nwb_sbtt.report.listing import table_of_candidates, table_of_scores
 from nwb_sbtt.report.page import write_report
-from nwb_sbtt.simulate.files import simulate_lorenz
+from nwb_sbtt.simulate.tasks import write_task
 
 METRICS, REPORT = "metrics.json", "report.html"
 Say = Callable[[str], None]
@@ -177,7 +177,7 @@ def demo(folder: Path, *, overwrite: bool = False, say: Say = print) -> dict[str
     make_folder(folder)
     source, out = folder / "lorenz.nwb", folder / "latents.nwb"
     say("1. simulate: 29 neurons driven by a Lorenz system, 10 of them observed in each 20 ms bin")
-    simulate_lorenz(source, observed_per_bin=10, seed=0)
+    write_task(source, observed_per_bin=10)
     say("2. inspect:")
     say(list_series(source))
     say("3. fit with selective backpropagation through time, evaluate, infer, write, report")

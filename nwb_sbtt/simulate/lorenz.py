@@ -1,4 +1,4 @@
-"""Data with known truth: Poisson counts whose rates follow the Lorenz system."""
+"""Poisson counts whose rates follow the Lorenz system (Lorenz 1963, Journal of the Atmospheric Sciences 20:130)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.simulate.population import (
     Readout,
-    Task,
+    Sizes,
     check_positive,
     check_split_by,
-    recorded,
+    counts_dataset,
     split_labels,
     trial_starts,
 )
 
 SUBSTEPS = 40
+"""Integration steps in a bin."""
 BURN_IN = 20.0
 """Lorenz time units after which a start lies on the attractor."""
 GO = 0.2
@@ -28,19 +29,24 @@ GO = 0.2
 
 @dataclass(frozen=True)
 class LorenzDynamics:
-    """How the latents move and what the rates make of them.
+    """How fast the latents move, and how rates follow from them.
 
     Parameters
     ----------
     speed : float
         Lorenz time units per bin.
     mean_rate : float, optional
-        Hz, over all channels and bins; None takes a base rate of 5 Hz, which has a mean of about 11 Hz.
+        Hz, over all channels and bins. Default: a base rate of 5 Hz, which gives a mean of about 11 Hz.
     depth : float
         Standard deviation of the logarithm of the rates, on average over channels.
     split_by : "trial" or "condition"
-        Whether the validation trials repeat the courses of the training trials, or have conditions of their own. The
-        second is the honest test: where courses repeat, a look-up table of them does well.
+        Whether validation trials repeat the trajectories of the training trials, or whole conditions are held out. The
+        second is the honest test: where trajectories repeat, a look-up table of them does well.
+
+    Raises
+    ------
+    DataError
+        If a setting is out of range.
     """
 
     speed: float = 0.05
@@ -65,7 +71,7 @@ def lorenz(
 ) -> xr.Dataset:
     """Simulate trials of Poisson counts driven by a Lorenz system.
 
-    Each condition starts at another point of the attractor; its trials share the course of the latents and differ by
+    Each condition starts at another point of the attractor; its trials share the trajectory of the latents and differ by
     Poisson noise. The log-rates are a random linear read-out of the three latents. Trials come in random order, with
     pauses between them.
 
@@ -95,15 +101,15 @@ def lorenz(
     {'trial': 15, 'time': 50, 'channel': 29, 'latent': 3}
     """
     dynamics = dynamics or LorenzDynamics()
-    task = Task(n_channels, n_bins, bin_width, conditions, trials_per_condition)
+    sizes = Sizes(n_channels, n_bins, bin_width, conditions, trials_per_condition)
     generator = np.random.default_rng(seed)
-    latents = _courses(generator, conditions, n_bins, dynamics.speed)
+    latents = _trajectories(generator, conditions, n_bins, dynamics.speed)
     rates = Readout(dynamics.depth, dynamics.mean_rate).rates(generator, latents, n_channels)
     condition = generator.permutation(np.repeat(np.arange(conditions), trials_per_condition))
     counts = generator.poisson(rates[condition] * bin_width)
-    starts = trial_starts(generator, len(condition), task.duration)
+    starts = trial_starts(generator, len(condition), sizes.duration)
     cue = min(round(GO / bin_width), n_bins // 2) * bin_width
-    return recorded(
+    return counts_dataset(
         counts,
         bin_width=bin_width,
         starts=starts,
@@ -118,21 +124,33 @@ def lorenz(
     )
 
 
-def _courses(generator: np.random.Generator, conditions: int, n_bins: int, speed: float) -> NDArray[np.float64]:
+def _trajectories(generator: np.random.Generator, conditions: int, n_bins: int, speed: float) -> NDArray[np.float64]:
     """Latents (condition, time, 3) at the bins' centres, centred and scaled to unit variance over all conditions."""
     state = generator.normal(size=(conditions, 3)) * [8.0, 9.0, 8.0] + [0.0, 0.0, 24.0]
     state = advance(state, step=0.01, n_steps=round(BURN_IN / 0.01))
     step = speed / SUBSTEPS
     state = advance(state, step=step, n_steps=SUBSTEPS // 2)
-    course = np.empty((conditions, n_bins, 3))
+    latents = np.empty((conditions, n_bins, 3))
     for i in range(n_bins):
-        course[:, i] = state
+        latents[:, i] = state
         state = advance(state, step=step, n_steps=SUBSTEPS)
-    return np.asarray((course - course.mean((0, 1))) / course.std((0, 1)))
+    return np.asarray((latents - latents.mean((0, 1))) / latents.std((0, 1)))
 
 
 def advance(state: NDArray[np.float64], *, step: float, n_steps: int) -> NDArray[np.float64]:
-    """Follow Lorenz courses (condition, 3) for some steps by the Runge–Kutta method of fourth order."""
+    """Follow the Lorenz equations for some steps by the Runge–Kutta method of fourth order.
+
+    Parameters
+    ----------
+    state : array (condition, 3)
+    step : float
+        Lorenz time units.
+    n_steps : int
+
+    Returns
+    -------
+    array (condition, 3)
+    """
     for _ in range(n_steps):
         a = velocity(state)
         b = velocity(state + step / 2 * a)
@@ -143,6 +161,17 @@ def advance(state: NDArray[np.float64], *, step: float, n_steps: int) -> NDArray
 
 
 def velocity(state: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rate of change of Lorenz states (condition, 3)."""
+    """Compute the Lorenz equations at σ = 10, ρ = 28, β = 8/3: dx = σ(y − x), dy = x(ρ − z) − y, dz = xy − βz.
+
+    Parameters
+    ----------
+    state : array (condition, 3)
+        x, y and z.
+
+    Returns
+    -------
+    array (condition, 3)
+        Rate of change per Lorenz time unit.
+    """
     x, y, z = state.T
     return np.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], axis=1)

@@ -1,4 +1,4 @@
-"""Data with known truth in which a model needs inputs: an oscillation that each trial kicks at a moment of its own."""
+"""Poisson counts that no model explains without inputs: an oscillation, kicked in each trial at an unknown time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.simulate.population import (
     Readout,
-    Task,
+    Sizes,
     check_positive,
     check_split_by,
-    recorded,
+    counts_dataset,
     split_labels,
     trial_starts,
 )
 
 SUBSTEPS = 20
+"""Integration steps in a bin."""
 EARLIEST, LATEST = 0.2, 0.8
-"""Between which shares of the trial the middle of the kick lies."""
+"""Shares of the trial between which the middle of the kick lies."""
 WEAKEST, STRONGEST = 0.5, 1.5
-"""Between which multiples of the mean strength a kick lies."""
+"""Multiples of the mean strength between which a kick lies."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,12 @@ class KickedOscillation:
     depth : float
         Standard deviation of the logarithm of the rates, on average over channels.
     split_by : "trial" or "condition"
-        Whether the validation trials begin at phases that training trials begin at, or at phases of their own.
+        Whether validation trials begin at the phases of training trials, or whole conditions are held out.
+
+    Raises
+    ------
+    DataError
+        If a setting is out of range.
     """
 
     frequency: float = 1.5
@@ -75,8 +81,8 @@ def perturbation(
 
     The state `z` in the plane follows dz/dt = iωz + (1 − |z|²) z / 2τ + u(t): a circle that it returns to (the normal form
     of a Hopf bifurcation). A condition is the phase at which a trial begins. Time, direction and strength of the kick u(t)
-    are drawn for each trial, so that no two trials follow the same course, and what comes after the kick cannot be
-    told from what came before. The log-rates are a random linear read-out of the state.
+    are drawn for each trial, so that no two trials have the same trajectory, and what follows the kick cannot be predicted
+    from what preceded it. The log-rates are a random linear read-out of the state.
 
     Parameters
     ----------
@@ -105,19 +111,19 @@ def perturbation(
     {'trial': 15, 'time': 50, 'channel': 29, 'latent': 2, 'input': 2}
     """
     dynamics = dynamics or KickedOscillation()
-    task = Task(n_channels, n_bins, bin_width, conditions, trials_per_condition)
+    sizes = Sizes(n_channels, n_bins, bin_width, conditions, trials_per_condition)
     generator = np.random.default_rng(seed)
     condition = generator.permutation(np.repeat(np.arange(conditions), trials_per_condition))
     n_trials = len(condition)
     phase = generator.uniform(0, 2 * np.pi, conditions)[condition]
-    middle = generator.uniform(EARLIEST, LATEST, n_trials) * task.duration
-    size = dynamics.strength * generator.uniform(WEAKEST, STRONGEST, n_trials)
-    kick = size * np.exp(1j * generator.uniform(0, 2 * np.pi, n_trials))
-    state, pushed = _courses(np.exp(1j * phase), kick, middle=middle, task=task, dynamics=dynamics)
+    middle = generator.uniform(EARLIEST, LATEST, n_trials) * sizes.duration
+    strength = dynamics.strength * generator.uniform(WEAKEST, STRONGEST, n_trials)
+    kick = strength * np.exp(1j * generator.uniform(0, 2 * np.pi, n_trials))
+    state, inputs = _trajectories(np.exp(1j * phase), kick, middle=middle, sizes=sizes, dynamics=dynamics)
     rates = Readout(dynamics.depth).rates(generator, state, n_channels)
     counts = generator.poisson(rates * bin_width)
-    starts = trial_starts(generator, n_trials, task.duration)
-    ds = recorded(
+    starts = trial_starts(generator, n_trials, sizes.duration)
+    ds = counts_dataset(
         counts,
         bin_width=bin_width,
         starts=starts,
@@ -130,44 +136,47 @@ def perturbation(
         },
         attrs={"session_id": f"perturbation-{seed}", "system": "perturbation"},
     )
-    return ds.assign(true_inputs=(("trial", "time", "input"), pushed.astype(np.float32)))
+    return ds.assign(true_inputs=(("trial", "time", "input"), inputs.astype(np.float32)))
 
 
-def _courses(
+def _trajectories(
     state: NDArray[np.complex128],
     kick: NDArray[np.complex128],
     *,
     middle: NDArray[np.float64],
-    task: Task,
+    sizes: Sizes,
     dynamics: KickedOscillation,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """State at the bins' centres and mean kick in the bins, both (trial, time, 2)."""
-    step = task.bin_width / SUBSTEPS
-    course = np.empty((len(state), task.n_bins), dtype=np.complex128)
-    for i in range(task.n_bins * SUBSTEPS):
+    step = sizes.bin_width / SUBSTEPS
+    trajectory = np.empty((len(state), sizes.n_bins), dtype=np.complex128)
+    for i in range(sizes.n_bins * SUBSTEPS):
         if i % SUBSTEPS == SUBSTEPS // 2:
-            course[:, i // SUBSTEPS] = state
-        pushed = _share(i * step - middle, (i + 1) * step - middle, dynamics.pulse)
-        # Half of the push before the free course over a step, half after it.
-        state = _free(state + kick * pushed / 2, step, dynamics) + kick * pushed / 2
-    edges = np.arange(task.n_bins + 1) * task.bin_width - middle[:, None]
-    inputs = kick[:, None] * _share(edges[:, :-1], edges[:, 1:], dynamics.pulse) / task.bin_width
-    return _plane(course), _plane(inputs)
+            trajectory[:, i // SUBSTEPS] = state
+        share = _kick_share(i * step - middle, (i + 1) * step - middle, dynamics.pulse)
+        # Strang splitting: half of the kick before the exact free motion over a step, half after it.
+        state = _free_motion(state + kick * share / 2, step, dynamics) + kick * share / 2
+    edges = np.arange(sizes.n_bins + 1) * sizes.bin_width - middle[:, None]
+    inputs = kick[:, None] * _kick_share(edges[:, :-1], edges[:, 1:], dynamics.pulse) / sizes.bin_width
+    return _real_plane(trajectory), _real_plane(inputs)
 
 
-def _share(start: NDArray[np.float64], stop: NDArray[np.float64], pulse: float) -> NDArray[np.float64]:
-    """Share of a kick that falls between two moments, in seconds from its middle."""
-    reached = [np.sin(np.clip(moment / pulse, -0.5, 0.5) * np.pi) / 2 for moment in (start, stop)]
-    return np.asarray(reached[1] - reached[0])
+def _kick_share(start: NDArray[np.float64], stop: NDArray[np.float64], pulse: float) -> NDArray[np.float64]:
+    """Share of a kick that falls between two moments, in seconds from its middle: the integral of its half sine."""
+    integrals = [np.sin(np.clip(moment / pulse, -0.5, 0.5) * np.pi) / 2 for moment in (start, stop)]
+    return np.asarray(integrals[1] - integrals[0])
 
 
-def _free(state: NDArray[np.complex128], step: float, dynamics: KickedOscillation) -> NDArray[np.complex128]:
-    """Where the oscillation is after a step: its exact solution in polar coordinates."""
+def _free_motion(state: NDArray[np.complex128], step: float, dynamics: KickedOscillation) -> NDArray[np.complex128]:
+    """The state after a step without a kick.
+
+    With p = |z|², dp/dt = (1 − p) p / τ is the logistic equation; its solution after t is p / (p + (1 − p) exp(−t / τ)).
+    """
     power = np.abs(state) ** 2
     decay = np.exp(-step / dynamics.relaxation)
-    turned = state * np.exp(2j * np.pi * dynamics.frequency * step)
-    return np.asarray(turned / np.sqrt(power + (1 - power) * decay))
+    rotated = state * np.exp(2j * np.pi * dynamics.frequency * step)
+    return np.asarray(rotated / np.sqrt(power + (1 - power) * decay))
 
 
-def _plane(course: NDArray[np.complex128]) -> NDArray[np.float64]:
-    return np.stack([course.real, course.imag], axis=-1)
+def _real_plane(trajectory: NDArray[np.complex128]) -> NDArray[np.float64]:
+    return np.stack([trajectory.real, trajectory.imag], axis=-1)

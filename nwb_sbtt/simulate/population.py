@@ -1,4 +1,4 @@
-"""What all simulated tasks share: trials on a clock, neurons that read latents out, and which trials validate."""
+"""What all simulated tasks share: their sizes, trials on a clock, neurons that read out latents, and which trials validate."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ BASE_RATE = 5.0
 """Hz."""
 GAIN_SPREAD, DEPTH_SPREAD = 0.1, 0.25
 """Sd of the log of the neurons' base rates; by how much of the mean their depths differ, at most."""
-VALID = 0.2
+VALID_SHARE = 0.2
+"""Share of the trials that validate."""
 FIRST_ID, ID_STEP = 7, 3
 """Ids of the channels are no row numbers, as in most recordings."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """Sizes of a simulated task; `bin_width` in seconds.
+class Sizes:
+    """Sizes of a simulated task.
+
+    Parameters
+    ----------
+    n_channels, n_bins, conditions, trials_per_condition : int
+    bin_width : float
+        Seconds.
 
     Raises
     ------
@@ -40,10 +47,10 @@ class Task:
     trials_per_condition: int
 
     def __post_init__(self) -> None:
-        least = {"n_channels": 1, "n_bins": 2, "conditions": 1, "trials_per_condition": 1}
-        for name, smallest in least.items():
-            if (value := getattr(self, name)) < smallest:
-                raise DataError(f"{name} is {value}; expected at least {smallest}")
+        smallest = {"n_channels": 1, "n_bins": 2, "conditions": 1, "trials_per_condition": 1}
+        for name, least in smallest.items():
+            if (value := getattr(self, name)) < least:
+                raise DataError(f"{name} is {value}; expected at least {least}")
         if not (isfinite(self.bin_width) and self.bin_width > 0):
             raise DataError(f"bin_width is {self.bin_width}; expected a positive number of seconds")
 
@@ -55,7 +62,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Readout:
-    """Log-rates as a random linear read-out of latents: their mean standard deviation, and the mean rate in Hz or None."""
+    """Log-rates as a random linear read-out of latents.
+
+    Parameters
+    ----------
+    depth : float
+        Standard deviation of the log-rates over time, on average over channels.
+    mean_rate : float, optional
+        Hz, over all channels and bins. Default: whatever follows from a base rate of 5 Hz.
+    """
 
     depth: float
     mean_rate: float | None = None
@@ -63,7 +78,19 @@ class Readout:
     def rates(
         self, generator: np.random.Generator, latents: NDArray[np.float64], n_channels: int
     ) -> NDArray[np.float64]:
-        """Hz; (…, time, channel) from latents (…, time, latent)."""
+        """Draw a read-out and compute rates.
+
+        Parameters
+        ----------
+        generator : Generator
+        latents : array (condition, time, latent)
+        n_channels : int
+
+        Returns
+        -------
+        array (condition, time, channel)
+            Hz.
+        """
         readout = latents @ generator.normal(size=(latents.shape[-1], n_channels))
         spread = generator.uniform(1 - DEPTH_SPREAD, 1 + DEPTH_SPREAD, n_channels)
         readout *= self.depth * spread / readout.std((0, 1))
@@ -76,31 +103,62 @@ class Readout:
 def check_positive(settings: object, *names: str) -> None:
     """Refuse settings that are neither None nor a positive number.
 
+    Parameters
+    ----------
+    settings : object
+    *names : str
+        Attributes to check.
+
     Raises
     ------
     DataError
-        Naming the setting.
+        With the name and value of the first that is not.
     """
     for name in names:
         value = getattr(settings, name)
-        if value is not None and not (isfinite(value) and value > 0):
-            raise DataError(f"{name} is {value}; expected a positive number")
+        if value is not None:
+            check_positive_number(name, value)
 
 
-def check_split_by(split_by: str) -> None:
-    """Refuse what is neither "trial" nor "condition".
+def check_positive_number(name: str, value: float) -> None:
+    """Refuse a value that is not a positive number.
 
     Raises
     ------
     DataError
-        With what came.
+        With the name and the value.
+    """
+    if not (isfinite(value) and value > 0):
+        raise DataError(f"{name} is {value}; expected a positive number")
+
+
+def check_split_by(split_by: str) -> None:
+    """Refuse anything but "trial" and "condition".
+
+    Raises
+    ------
+    DataError
+        With the value.
     """
     if split_by not in ("trial", "condition"):
         raise DataError(f"split_by is {split_by!r}; expected 'trial' or 'condition'")
 
 
 def trial_starts(generator: np.random.Generator, n_trials: int, duration: float) -> NDArray[np.float64]:
-    """Starts in whole milliseconds, the first at 0.5 s, pauses of 0.3 to 0.7 s."""
+    """Draw starts of trials in whole milliseconds: the first at 0.5 s, pauses of 0.3 to 0.7 s.
+
+    Parameters
+    ----------
+    generator : Generator
+    n_trials : int
+    duration : float
+        Seconds of a trial.
+
+    Returns
+    -------
+    array (trial)
+        Seconds on the session clock.
+    """
     pauses = generator.integers(300, 701, n_trials - 1) / 1000
     return np.round(0.5 + np.concatenate([[0.0], np.cumsum(pauses + np.ceil(duration * 1000) / 1000)]), 3)
 
@@ -108,20 +166,32 @@ def trial_starts(generator: np.random.Generator, n_trials: int, duration: float)
 def split_labels(
     generator: np.random.Generator, condition: NDArray[np.int64], *, by: Literal["trial", "condition"]
 ) -> NDArray[np.str_]:
-    """Mark a fifth as "valid": of each condition's trials, give or take one, or of the conditions."""
+    """Mark a fifth of the trials as "valid", the others as "train".
+
+    Parameters
+    ----------
+    generator : Generator
+    condition : int array (trial)
+    by : "trial" or "condition"
+        Draw from each condition's trials, as many of each give or take one; or draw whole conditions.
+
+    Returns
+    -------
+    str array (trial)
+    """
     conditions = int(condition.max()) + 1
     order = generator.permutation(conditions)
     if by == "condition":
-        return np.where(np.isin(condition, order[: round(VALID * conditions)]), "valid", "train")
-    each, extra = divmod(round(VALID * len(condition)), conditions)
-    label = np.full(len(condition), "train")
-    for place, which in enumerate(order):
-        members = generator.permutation(np.flatnonzero(condition == which))
-        label[members[: each + (place < extra)]] = "valid"
-    return label
+        return np.where(np.isin(condition, order[: round(VALID_SHARE * conditions)]), "valid", "train")
+    per_condition, extra = divmod(round(VALID_SHARE * len(condition)), conditions)
+    labels = np.full(len(condition), "train")
+    for rank, label in enumerate(order):
+        members = generator.permutation(np.flatnonzero(condition == label))
+        labels[members[: per_condition + (rank < extra)]] = "valid"
+    return labels
 
 
-def recorded(
+def counts_dataset(
     counts: NDArray[np.int64],
     *,
     bin_width: float,
@@ -131,7 +201,21 @@ def recorded(
     coords: Mapping[str, tuple[str, ArrayLike]],
     attrs: Mapping[str, str | float | int],
 ) -> xr.Dataset:
-    """Counts as a Dataset of units observed throughout, with the true rates [Hz] and latents beside them."""
+    """Put counts into a Dataset of units observed throughout, with the true rates and latents beside them.
+
+    Parameters
+    ----------
+    counts : int array (trial, time, channel)
+    bin_width : float
+        Seconds.
+    starts : array (trial)
+        Left edge of each trial's first bin, in seconds on the session clock.
+    rates : array (trial, time, channel)
+        Hz.
+    latents : array (trial, time, latent)
+    coords, attrs : mapping
+        As for `nwb_sbtt.data.schema.make_dataset`.
+    """
     ds = make_dataset(
         counts,
         np.ones(counts.shape, bool),

@@ -29,8 +29,8 @@ SMALL = {"read_in": 8, "width": 8, "layers": 2, "groups": 4, "max_lag": 16, "fac
 
 @pytest.fixture(scope="module")
 def data():
-    task = replace(LADDER, n_bins=60)
-    return calcium(n_channels=5, conditions=4, trials_per_condition=5, seed=3, task=task)
+    imaging = replace(LADDER, n_bins=60)
+    return calcium(n_channels=5, conditions=4, trials_per_condition=5, seed=3, imaging=imaging)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def test_size_decay_and_noise_of_spikes_are_found_in_any_unit(data):
 
 
 def test_kinetics_that_took_rates_for_spikes_are_mended_when_rates_are_known(monkeypatch):
-    task = replace(VALPACA, n_bins=60)
-    simulated = calcium(n_channels=3, conditions=16, trials_per_condition=4, seed=1, task=task)
+    imaging = replace(VALPACA, n_bins=60)
+    simulated = calcium(n_channels=3, conditions=16, trials_per_condition=4, seed=1, imaging=imaging)
     batch = to_batch(simulated)
     right = Kinetics(
         *torch.tensor([np.exp(-1 / 9), 1.0, 0.0, 0.5, 0.0, 0.1])[:, None].float().expand(-1, 3),
@@ -70,17 +70,17 @@ def test_kinetics_that_took_rates_for_spikes_are_mended_when_rates_are_known(mon
     ladder = Ladder(LadderConfig(**SMALL, dropout=0.0), {"session": of})
     before = ladder.observation.biases["session"].clone()
     monkeypatch.setattr(Ladder, "rates", lambda self, inference, batch: rate[batch.trials] / 2)
-    revise([ladder], batch, bin_width=task.bin_width, config=LadderConfig())
+    revise([ladder], batch, bin_width=imaging.bin_width, config=LadderConfig())
     found = ladder.kinetics("session")
     np.testing.assert_allclose(found.amplitude, 1.0, atol=0.2)
-    np.testing.assert_allclose(-task.bin_width / found.decay_per_bin.log(), 0.3, atol=0.06)
+    np.testing.assert_allclose(-imaging.bin_width / found.decay_per_bin.log(), 0.3, atol=0.06)
     np.testing.assert_allclose(found.baseline, 0.0, atol=0.25)
     np.testing.assert_allclose((ladder.observation.biases["session"] - before).exp().detach(), 2.0, rtol=0.3)
 
 
 def test_true_rates_fit_better_than_half_of_them_across_gaps_of_many_spikes(monkeypatch):
-    task = replace(VALPACA, n_bins=60, noise=0.2, base_rate=30.0)
-    simulated = calcium(n_channels=3, conditions=8, trials_per_condition=2, seed=1, task=task)
+    imaging = replace(VALPACA, n_bins=60, noise_sd=0.2, base_rate=30.0)
+    simulated = calcium(n_channels=3, conditions=8, trials_per_condition=2, seed=1, imaging=imaging)
     rate = torch.from_numpy(simulated["true_rates"].values).float() * simulated.attrs["bin_width"]
     known = torch.tensor([np.exp(-1 / 9), 1.0, 0.0, 0.2, 0.0, 0.1])[:, None].float().expand(-1, 3)
     of = Kinetics(*known, rise_time=torch.zeros(3))

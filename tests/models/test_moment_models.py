@@ -38,7 +38,7 @@ LFADS = LFADSConfig(read_in=8, encoder=16, initial_condition=8, generator=16, co
 
 @pytest.fixture(scope="module")
 def data():
-    return calcium(n_channels=10, conditions=2, trials_per_condition=30, seed=3, task=replace(LADDER, n_bins=40))
+    return calcium(n_channels=10, conditions=2, trials_per_condition=30, seed=3, imaging=replace(LADDER, n_bins=40))
 
 
 def config(likelihood, *settings):
@@ -92,7 +92,7 @@ def test_rates_and_fluorescence_come_out_of_fluorescence(data, likelihood, model
 
 
 def test_kinetics_are_measured_again_with_the_rates_of_the_model(monkeypatch):
-    few = calcium(n_channels=2, conditions=8, trials_per_condition=3, seed=1, task=replace(LADDER, n_bins=40))
+    few = calcium(n_channels=2, conditions=8, trials_per_condition=3, seed=1, imaging=replace(LADDER, n_bins=40))
     batch = to_batch(few)
     values = {
         "decay_per_bin": 0.75,

@@ -9,7 +9,7 @@ from scipy.signal import lfilter
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.simulate.calcium import LADDER, VALPACA, calcium, subframe
-from nwb_sbtt.simulate.systems import Simulation
+from nwb_sbtt.simulate.tasks import Task
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_rates_are_the_exponential_of_a_read_out_of_latents(ladder):
 
 @pytest.mark.parametrize(("noise", "hill"), [(0.2, False), (0.5, False), (0.5, True)])
 def test_the_later_set_decays_by_the_exact_share_and_may_saturate(noise, hill):
-    ds = calcium(conditions=10, trials_per_condition=4, task=replace(VALPACA, noise=noise, hill=hill))
+    ds = calcium(conditions=10, trials_per_condition=4, imaging=replace(VALPACA, noise_sd=noise, hill=hill))
     level = ds["true_calcium"].values
     kept = np.exp(-1 / 30 / 0.3)
     np.testing.assert_allclose(level, lfilter([1], [1, -kept], ds["true_spikes"].values, axis=1), rtol=1e-4, atol=1e-4)
@@ -74,14 +74,14 @@ def test_the_later_set_decays_by_the_exact_share_and_may_saturate(noise, hill):
 
 @pytest.mark.parametrize("frequency", [3.0, 7.0, 15.0])
 def test_subframe_latents_turn_as_often_as_asked(frequency):
-    ds = calcium(n_channels=4, conditions=32, trials_per_condition=2, task=subframe(frequency=frequency))
+    ds = calcium(n_channels=4, conditions=32, trials_per_condition=2, imaging=subframe(frequency=frequency))
     z = ds["true_latents"].values[:, :, 2]
     power = (np.abs(np.fft.rfft(z - z.mean(1, keepdims=True), 4096, axis=1)) ** 2).mean(0)
     assert np.fft.rfftfreq(4096, 0.01)[power.argmax()] == pytest.approx(frequency, rel=0.1)
 
 
 def test_in_the_subframe_set_each_cell_is_sampled_every_third_bin_in_turn():
-    ds = calcium(n_channels=7, conditions=4, trials_per_condition=3, task=subframe())
+    ds = calcium(n_channels=7, conditions=4, trials_per_condition=3, imaging=subframe())
     observed = ds["observed"].values
     for channel in range(7):
         bins = np.flatnonzero(observed[0, :, channel])
@@ -91,7 +91,7 @@ def test_in_the_subframe_set_each_cell_is_sampled_every_third_bin_in_turn():
 
 
 def test_with_a_lead_calcium_runs_on_from_trial_to_trial():
-    ds = calcium(n_channels=3, conditions=4, trials_per_condition=3, task=subframe())
+    ds = calcium(n_channels=3, conditions=4, trials_per_condition=3, imaging=subframe())
     assert np.allclose(np.diff(ds["trial_start"].values), 0.9)
     np.testing.assert_allclose(ds["go_time"].values - ds["trial_start"].values, 0.3)
     spikes, level = (ds[name].values.reshape(-1, 3) for name in ("true_spikes", "true_calcium"))
@@ -104,17 +104,19 @@ def test_the_same_seed_gives_the_same_data_and_another_one_others():
     assert not one["values"].equals(other["values"])
 
 
-def test_named_systems_are_these_tasks():
+def test_named_tasks_are_what_the_functions_simulate():
     sizes = {"n_channels": 5, "conditions": 3, "trials_per_condition": 5}
-    assert Simulation("calcium", **sizes).data().equals(calcium(**sizes, task=LADDER))
-    fast = Simulation("calcium-subframe", **sizes, speed=2.0, split_by="condition").data()
-    assert fast.equals(calcium(**sizes, task=subframe(frequency=14.0), split_by="condition"))
+    assert Task("calcium", **sizes).simulate().equals(calcium(**sizes, imaging=LADDER))
+    fast = Task("calcium-subframe", **sizes, speed=2.0, split_by="condition").simulate()
+    assert fast.equals(calcium(**sizes, imaging=subframe(frequency=14.0), split_by="condition"))
 
 
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(DataError, match="frequency is 0"):
         subframe(frequency=0)
-    with pytest.raises(DataError, match="noise is -1"):
-        replace(LADDER, noise=-1.0)
-    with pytest.raises(DataError, match="lead is 100 bins"):
-        replace(LADDER, lead=100)
+    with pytest.raises(DataError, match="noise_sd is -1"):
+        replace(LADDER, noise_sd=-1.0)
+    with pytest.raises(DataError, match="lead_bins is 100; expected less"):
+        replace(LADDER, lead_bins=100)
+    with pytest.raises(DataError, match=r"diverge with integration steps of 0\.03"):
+        Task("calcium", 5, 3, 5, speed=2.0).simulate()

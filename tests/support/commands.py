@@ -15,7 +15,7 @@ import pytest
 
 from nwb_sbtt.cli import main as cli
 from nwb_sbtt.report import page
-from nwb_sbtt.simulate.files import simulate_lorenz
+from nwb_sbtt.simulate.tasks import Task, write_task
 
 SETTINGS = {
     **{f"model.{name}": 4 for name in ("read_in", "encoder", "initial_condition", "controller", "generator")},
@@ -32,7 +32,7 @@ SMALL = [
 
 def recording(path: Path, *, seed: int = 0) -> Path:
     """Twenty-four trials of six simulated units."""
-    return simulate_lorenz(path, n_channels=6, conditions=3, trials_per_condition=8, seed=seed)
+    return write_task(path, Task(n_channels=6, conditions=3, trials_per_condition=8, seed=seed))
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

@@ -27,7 +27,7 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     path : path
-        A file of `simulate`, `simulate_lorenz` or `write_simulation`.
+        A file of `write_task` or `write_simulation`.
     ds : Dataset
         Read from the file's units, or the ROIs of simulated imaging.
 

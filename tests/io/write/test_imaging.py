@@ -11,8 +11,7 @@ from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.read.truth import read_truth
 from nwb_sbtt.io.write.simulation import write_simulation
 from nwb_sbtt.simulate.calcium import calcium, subframe
-from nwb_sbtt.simulate.files import simulate
-from nwb_sbtt.simulate.systems import Simulation
+from nwb_sbtt.simulate.tasks import Task, write_task
 
 SIZES = {"n_channels": 7, "conditions": 3, "trials_per_condition": 4}
 TRUTH = ("true_rates", "true_latents", "true_spikes", "true_calcium")
@@ -23,7 +22,7 @@ def in_order(ds):
 
 
 def test_the_ladder_set_comes_back_from_its_file(tmp_path):
-    path = simulate(tmp_path / "calcium.nwb", Simulation("calcium", **SIZES, seed=1))
+    path = write_task(tmp_path / "calcium.nwb", Task("calcium", **SIZES, seed=1))
     written = in_order(calcium(**SIZES, seed=1))
     ds = read_truth(path, read_nwb(path, bin_width=0.1, trials=Trials(event="start_time", start=0, stop=10)))
     assert ds["observed"].values.all()
@@ -37,7 +36,7 @@ def test_the_ladder_set_comes_back_from_its_file(tmp_path):
 
 
 def test_each_cell_of_the_subframe_set_comes_back_in_its_own_bins(tmp_path):
-    written = in_order(calcium(**SIZES, task=subframe()))
+    written = in_order(calcium(**SIZES, imaging=subframe()))
     path = write_simulation(tmp_path / "subframe.nwb", written)
     config = ReadConfig(bin_width=0.01, cut=Trials(event="go_time", start=0, stop=0.6), rois=RoiConfig(offset="column"))
     ds = read_truth(path, read_nwb(path, config))
@@ -71,7 +70,7 @@ def test_what_was_not_observed_is_not_in_the_file(tmp_path):
 
 
 def test_the_file_is_a_good_one(tmp_path):
-    path = simulate(tmp_path / "calcium.nwb", Simulation("calcium-subframe", **SIZES))
+    path = write_task(tmp_path / "calcium.nwb", Task("calcium-subframe", **SIZES))
     grave = [
         message.message
         for message in inspect_nwbfile(nwbfile_path=path)
@@ -82,5 +81,5 @@ def test_the_file_is_a_good_one(tmp_path):
 
 def test_a_bandwidth_limit_is_for_spikes(tmp_path):
     with pytest.raises(DataError, match="observed_per_bin is for spikes"):
-        simulate(tmp_path / "x.nwb", Simulation("calcium", **SIZES), observed_per_bin=3)
+        write_task(tmp_path / "x.nwb", Task("calcium", **SIZES), observed_per_bin=3)
     assert not list(tmp_path.iterdir())

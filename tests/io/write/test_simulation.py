@@ -12,9 +12,8 @@ from nwb_sbtt.errors import DataError, FileError, MismatchError, SelectionError
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.read.truth import attach_truth, read_truth
 from nwb_sbtt.io.write.simulation import write_simulation
-from nwb_sbtt.simulate.files import simulate, simulate_lorenz
 from nwb_sbtt.simulate.lorenz import lorenz
-from nwb_sbtt.simulate.systems import Simulation
+from nwb_sbtt.simulate.tasks import Task, write_task
 from tests.support import nwbfiles
 
 WHOLE = Trials(event="start_time", start=0.0, stop=1.0)
@@ -86,20 +85,19 @@ def test_the_files_are_valid_and_fit_for_dandi(kind: str, request: pytest.Fixtur
 
 
 def test_one_call_simulates_and_writes(tmp_path: Path) -> None:
-    path = simulate_lorenz(
-        tmp_path / "x.nwb", n_channels=6, conditions=2, trials_per_condition=3, observed_per_bin=2, seed=5
-    )
+    sizes = {"n_channels": 6, "conditions": 2, "trials_per_condition": 3, "seed": 5}
+    path = write_task(tmp_path / "x.nwb", Task("lorenz", **sizes), observed_per_bin=2)
     ds = read_truth(path, read_nwb(path, bin_width=0.02, trials=WHOLE))
-    expected = lorenz(n_channels=6, conditions=2, trials_per_condition=3, seed=5)
+    expected = lorenz(**sizes)
     np.testing.assert_allclose(ds["true_rates"].values, expected["true_rates"].values, rtol=1e-6)
     assert (ds["observed"].values.sum(2) == 2).all()
 
 
 def test_a_perturbation_comes_back_with_its_inputs_and_labels(tmp_path: Path) -> None:
-    simulation = Simulation("perturbation", n_channels=6, conditions=5, trials_per_condition=4, split_by="condition")
-    path = simulate(tmp_path / "x.nwb", simulation, observed_per_bin=3)
+    task = Task("perturbation", n_channels=6, conditions=5, trials_per_condition=4, split_by="condition")
+    path = write_task(tmp_path / "x.nwb", task, observed_per_bin=3)
     config = ReadConfig(bin_width=0.02, cut=WHOLE, trial_columns=("condition", "kick_time"))
-    ds, expected = read_truth(path, read_nwb(path, config)), simulation.data()
+    ds, expected = read_truth(path, read_nwb(path, config)), task.simulate()
     for name in ("split", "condition", "kick_time", "trial_start"):
         np.testing.assert_array_equal(ds[name].values, expected[name].values, err_msg=name)
     for name in ("true_rates", "true_latents", "true_inputs"):
