@@ -86,7 +86,7 @@ print(f"derived from DANDI:{source['dandiset']}/{source['version']}, {source['as
 
 # %%
 for finding in validate(result):
-    print(f"{finding.level}: {finding.message}\n    to do: {finding.remedy}")
+    print(f"{finding.level}: {finding.message}\n    to do: {finding.hint}")
 
 # %% [markdown]
 # ## Uploading

@@ -91,7 +91,7 @@ def validate(
         _print_json({"refused": refused, "findings": [each.as_dict() for each in findings]})
     else:
         for each in findings:
-            typer.echo(f"{each.level}  {each.place}: {each.message}\n    {each.check}; to do: {each.remedy}")
+            typer.echo(f"{each.level}  {each.location}: {each.message}\n    {each.check}; to do: {each.hint}")
         verdict = "DANDI would refuse it" if refused else "DANDI would take it"
         typer.echo(f"{file}: {len(findings) or 'no'} finding{'s' if len(findings) != 1 else ''}; {verdict}")
     if refused:

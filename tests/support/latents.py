@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from pynwb import NWBHDF5IO
 
-from nwb_sbtt.io.write.session import find
+from nwb_sbtt.io.write.session import get_object
 
 MODEL = {
     "model_type": "lfads",
@@ -85,7 +85,7 @@ def latents_of(path: Path, parts: Sequence[tuple[str, str, Sequence[int]]], **fi
         columns: dict[str, list[object]] = {"channel_id": [], "channel_row": [], "table": [], "series": []}
         for table, series, rows in parts:
             has_table = table != series or table == "units"
-            ids = find(nwbfile, table).id[:] if has_table else np.arange(max(rows) + 1)
+            ids = get_object(nwbfile, table).id[:] if has_table else np.arange(max(rows) + 1)
             columns["channel_id"] += [int(ids[row]) for row in rows]
             columns["channel_row"] += list(rows)
             columns["table"] += [table] * len(rows)

@@ -126,7 +126,7 @@ def _refuse_invalid(path: Path) -> None:
     if wrong:
         more = f" ({len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise FileError(
-            f"DANDI would refuse {path.name!r}: {wrong[0].message} To do: {wrong[0].remedy}{more}; `nwb-sbtt validate` lists "
+            f"DANDI would refuse {path.name!r}: {wrong[0].message} To do: {wrong[0].hint}{more}; `nwb-sbtt validate` lists "
             "all; if it cannot be mended, pass validation as 'ignore' (--validation ignore)"
         )
 

@@ -1,4 +1,4 @@
-"""How arrays are stored: chunks and compression, for the backend that a file's name asks for."""
+"""How arrays are stored: chunks and compression, for the format that a file's name ends in."""
 
 from __future__ import annotations
 
@@ -17,21 +17,26 @@ from nwb_sbtt.atomic import reserve_space
 from nwb_sbtt.errors import FileError
 
 Pack: TypeAlias = Callable[[NDArray[Any]], Any]
-"""Wraps an array to say how the file's backend is to store it."""
+"""Wraps an array with the backend's chunks and compression."""
 CHUNK_BYTES = 2**20
 CHUNK_COLUMNS = 1024
 FILE_BYTES = 2**22
-"""What a file holds besides its arrays: mostly the definitions of its types."""
+"""Upper bound of what a file holds besides its arrays: mostly the definitions of its types."""
 OBJECT_BYTES = 2**13
+"""Upper bound of what an object takes besides its arrays."""
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether the name asks for Zarr; HDF5 otherwise.
+    """Tell the format from the end of a name: Zarr or HDF5.
+
+    Parameters
+    ----------
+    path : Path
 
     Raises
     ------
     FileError
-        If the name ends in neither ``.nwb`` nor ``.zarr``, or hdmf-zarr is asked for and not installed.
+        If the name ends in neither ``.nwb`` nor ``.zarr``, or in ``.zarr`` without hdmf-zarr installed.
     """
     if path.suffix == ".nwb":
         return False
@@ -41,61 +46,108 @@ def is_zarr(path: Path) -> bool:
         import hdmf_zarr  # noqa: F401
     except ImportError as error:
         raise FileError(
-            f"{path.name!r} asks for Zarr, and hdmf-zarr is not installed: pip install 'nwb_sbtt[zarr]'"
+            f"{path.name!r} needs hdmf-zarr, which is not installed: pip install 'nwb_sbtt[zarr]'"
         ) from error
     return True
 
 
 def pack_hdf5(array: NDArray[Any]) -> H5DataIO:
-    """Chunks of about a megabyte, gzip."""
-    return H5DataIO(data=array, chunks=chunks(array), compression="gzip", compression_opts=4, shuffle=True)
+    """Wrap an array for HDF5: chunks of about a megabyte, gzip.
+
+    Parameters
+    ----------
+    array : array
+    """
+    return H5DataIO(data=array, chunks=chunk_shape(array), compression="gzip", compression_opts=4, shuffle=True)
 
 
 def pack_zarr(array: NDArray[Any]) -> Any:
-    """Chunks of about a megabyte, the default compressor."""
+    """Wrap an array for Zarr: chunks of about a megabyte, the default compressor.
+
+    Parameters
+    ----------
+    array : array
+    """
     from hdmf_zarr import ZarrDataIO
 
-    return ZarrDataIO(data=array, chunks=chunks(array))
+    return ZarrDataIO(data=array, chunks=chunk_shape(array))
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What a backend can do: how it stores arrays, and whether a table can hold references to samples of a series."""
+    """What a backend can do.
+
+    Parameters
+    ----------
+    pack : callable
+        Wraps an array.
+    references : bool
+        Whether a table can hold references to samples of a series.
+    """
 
     pack: Pack
     references: bool
 
 
-def chunks(array: NDArray[Any]) -> tuple[int, ...]:
-    """Shape of a chunk: all of up to 1024 columns, and as many rows as make about a megabyte."""
+def chunk_shape(array: NDArray[Any]) -> tuple[int, ...]:
+    """Return the shape of a chunk: up to 1,024 columns, and as many rows as make about a megabyte.
+
+    Parameters
+    ----------
+    array : array
+        Time, or the rows of a table, is the first axis.
+    """
     columns = tuple(min(size, CHUNK_COLUMNS) for size in array.shape[1:])
     rows = max(1, CHUNK_BYTES // (array.itemsize * int(np.prod(columns, dtype=np.int64))))
     return (min(rows, array.shape[0]), *columns)
 
 
 def save(nwbfile: NWBFile, path: Path) -> None:
-    """Write a new file in the format that its name asks for."""
+    """Write a new file, in Zarr or HDF5 as its name ends.
+
+    Parameters
+    ----------
+    nwbfile : NWBFile
+    path : Path
+
+    Raises
+    ------
+    FileError
+        If the format is neither, or not installed.
+    OSError
+        If there is no space.
+    """
     if is_zarr(path):
         import numcodecs
         from hdmf_zarr import ZarrIO
 
-        # The default codec is pickle, which nobody should have to trust; numcodecs refuses it, and NWBZarrIO knows no other.
+        # The default codec is pickle, which runs code when it is read; numcodecs refuses it, and NWBZarrIO has no other.
         with ZarrIO(path=str(path), manager=get_manager(), mode="w", object_codec_class=numcodecs.JSON) as io:
             io.write(nwbfile)
     else:
-        reserve_space(path, size(nwbfile))
+        reserve_space(path, max_file_bytes(nwbfile))
         with NWBHDF5IO(path, mode="w") as io:
             io.write(nwbfile)
 
 
-def addition(latents: xr.Dataset) -> int:
-    """Bytes that results add to a file at most."""
+def max_added_bytes(latents: xr.Dataset) -> int:
+    """Bound the bytes that results add to a file from above.
+
+    Parameters
+    ----------
+    latents : Dataset
+    """
     n_trials, n_bins = latents.sizes["trial"], latents.sizes["time"]
     return latents.nbytes + 8 * n_trials * n_bins + OBJECT_BYTES * (n_trials + 100) + FILE_BYTES
 
 
-def size(nwbfile: NWBFile) -> int:
-    """Bytes that a new file takes at most: all arrays uncompressed, and some for each object and each file."""
+def max_file_bytes(nwbfile: NWBFile) -> int:
+    """Bound the bytes of a new file from above: all arrays uncompressed, and some for each object and the file.
+
+    Parameters
+    ----------
+    nwbfile : NWBFile
+    """
     total = 0
     for item in nwbfile.all_children():
         values = {id(value): value for value in (*item.fields.values(), getattr(item, "data", None))}.values()

@@ -1,4 +1,4 @@
-"""How results came about: the model, its settings and the recordings, as a record in the file and back."""
+"""Where results come from: the model, its settings and the recordings, as a record in the file and read back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SOURCE_COLUMNS = {
 def model_record(
     latents: xr.Dataset, *, name: str, columns: Mapping[str, Mapping[str, str]], pack: Pack
 ) -> LatentVariableModel:
-    """Turn what the Dataset says of its model into an NWB object.
+    """Make the NWB object that describes the model of a Dataset.
 
     Parameters
     ----------
@@ -46,21 +46,25 @@ def model_record(
     name : str
         Of the object.
     columns : mapping of dim to mapping of coordinate to column
-        Under which names the trial and channel coordinates stand in the tables beside it.
+        Names under which the tables beside it store the trial and channel coordinates.
     pack : callable
         Wraps an array for the backend.
+
+    Returns
+    -------
+    LatentVariableModel
 
     Raises
     ------
     DataError
-        If there is no such record, or it lacks one of the three.
+        If ``attrs["model"]`` is missing, or lacks one of the three.
     """
-    # Reading goes through this file too, and must work where the extension's package is missing.
+    # Imported here because reading uses this module too, and must work where the extension's package is missing.
     from ndx_sbtt import LatentVariableModel
 
-    model = known_model(latents)
+    model = model_of(latents)
     attrs = {key: value for key, value in latents.attrs.items() if key != "model"}
-    attrs["source"] = json.dumps({key: value for key, value in recorded_source(latents).items() if key != "path"})
+    attrs["source"] = json.dumps({key: value for key, value in source_of(latents).items() if key != "path"})
     if "source" not in latents.attrs:
         del attrs["source"]
     fields = {key: str(model.pop(key)) for key in _REQUIRED}
@@ -85,17 +89,22 @@ def model_record(
     return record
 
 
-def known_model(latents: xr.Dataset) -> dict[str, Any]:
+def model_of(latents: xr.Dataset) -> dict[str, Any]:
     """Parse ``attrs["model"]``.
+
+    Parameters
+    ----------
+    latents : Dataset
 
     Raises
     ------
     DataError
+        If it is missing, or lacks `model_type`, `software_name` or `software_version`.
     """
     text = latents.attrs.get("model")
     if text is None:
         raise DataError(
-            "attrs['model'] is missing: results are only written together with what made them; set it to a JSON text "
+            "attrs['model'] is missing, and results are written with a record of their model only; set it to a JSON text "
             f"with at least {', '.join(_REQUIRED)}"
         )
     model = json.loads(text)
@@ -104,13 +113,18 @@ def known_model(latents: xr.Dataset) -> dict[str, Any]:
     return dict(model)
 
 
-def recorded_source(latents: xr.Dataset) -> dict[str, Any]:
-    """What the Dataset says of the file it was read from; empty where it was not read from any."""
+def source_of(latents: xr.Dataset) -> dict[str, Any]:
+    """Parse ``attrs["source"]``, the file that the data were read from; empty where it is missing.
+
+    Parameters
+    ----------
+    latents : Dataset
+    """
     return dict(json.loads(latents.attrs.get("source", "{}")))
 
 
 def sources_table(source: Mapping[str, Any], object_ids: Mapping[str, str]) -> DynamicTable:
-    """One row for each series that was read, with the ids and digests by which its file is found again.
+    """Make the table of sources: one row for each series that was read, with ids and digests that identify its file.
 
     Parameters
     ----------
@@ -118,6 +132,11 @@ def sources_table(source: Mapping[str, Any], object_ids: Mapping[str, str]) -> D
         `name`, `object_id`, `identifier`, `sha256`, `series` (paths), and `dandiset`, `version`, `asset_id`,
         `asset_path`, `archive` where known.
     object_ids : mapping of path to object id
+
+    Returns
+    -------
+    DynamicTable
+        Without the columns that are empty in all rows.
     """
     rows = [
         {
@@ -130,24 +149,29 @@ def sources_table(source: Mapping[str, Any], object_ids: Mapping[str, str]) -> D
         }
         for path in source.get("series") or [""]
     ]
-    known = [key for key in _SOURCE_COLUMNS if any(row[key] for row in rows)]
+    filled = [key for key in _SOURCE_COLUMNS if any(row[key] for row in rows)]
     return DynamicTable(
         name="sources",
-        description="Recordings that the estimates were inferred from, one row per series.",
+        description="Recordings that the results were inferred from, one row per series.",
         columns=[
             VectorData(name=key, description=_SOURCE_COLUMNS[key], data=[str(row[key] or "") for row in rows])
-            for key in known
+            for key in filled
         ],
     )
 
 
 def model_attributes(record: Any) -> dict[str, Any]:
-    """Give back the attributes that `model_record` took: those of the Dataset, with the model's record under ``model``.
+    """Read back the attributes that `model_record` stored: those of the Dataset, with the model's record under ``model``.
 
     Parameters
     ----------
     record : LatentVariableModel
-        Of the installed extension or of the class made from the file's own specification.
+        Of the installed extension, or of the class made from the file's own specification.
+
+    Returns
+    -------
+    dict
+        Attributes of a latents Dataset.
     """
     model: dict[str, Any] = {key: getattr(record, key) for key in _REQUIRED}
     model |= {key: getattr(record, field) for key, field in _TEXT.items() if getattr(record, field) is not None}
@@ -163,7 +187,7 @@ def model_attributes(record: Any) -> dict[str, Any]:
 
 
 def _other_coords(latents: xr.Dataset) -> dict[str, Any]:
-    """Coordinates that no table holds: of neither trials nor channels, and not the time axis."""
+    """Coordinates that no table holds: neither of trials nor of channels, and not the time axis."""
     others = {}
     for key, coord in latents.coords.items():
         if coord.dims not in (("trial",), ("channel",)) and key != "time":
@@ -175,7 +199,7 @@ def _training_table(training: Sequence[Mapping[str, Any]]) -> DynamicTable:
     names = list(dict.fromkeys(key for row in training for key in row))
     return DynamicTable(
         name="training_metrics",
-        description="How the fit went, one row per epoch.",
+        description="Losses of the fit, one row per epoch.",
         columns=[
             VectorData(
                 name=name, description=f"{name} of each epoch", data=_column([row.get(name) for row in training])

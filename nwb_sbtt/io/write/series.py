@@ -24,76 +24,113 @@ from pynwb.ophys import PlaneSegmentation, RoiResponseSeries
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.write.layout import (
     CHANNEL_VARIABLES,
-    INITIAL,
+    INITIAL_CONDITION,
     LATENT_VARIABLES,
     Layer,
+    channel_tables,
     layers,
     series_name,
     table_suffixes,
-    tables_of,
     window_length,
 )
 from nwb_sbtt.io.write.packing import Backend, Pack
-from nwb_sbtt.io.write.provenance import known_model
+from nwb_sbtt.io.write.provenance import model_of
 
+ROI_COLUMN = "roi"
+"""Column that links each channel to its row of a table of ROIs."""
+ROI_VARIABLES = ("events", "denoised")
+"""Stored as core RoiResponseSeries where the channels are ROIs, so that viewers of recorded fluorescence show them too."""
 _KINDS = {"factors": "factors", "inputs": "inferred_inputs"}
-_TEXTS = {
-    "factors": "Latent factors of the population activity: what the estimates of all channels are read out from",
+_LATENT_DESCRIPTIONS = {
+    "factors": "Latent factors of the population activity, from which the rates or means of all channels are read out",
     "inputs": "Inputs to the model's dynamical system, inferred from the data",
 }
-ROI = "roi"
-"""Column that links each channel to its row of a table of ROIs."""
-FOUND = ("events", "denoised")
-"""Core series where the channels are ROIs, so that whatever shows recorded events or fluorescence shows these too."""
-_CHANNEL_TEXTS = {
+_CHANNEL_DESCRIPTIONS = {
     "rates": "Inferred rate of each channel",
     "mean": "Inferred noise-free signal of each channel",
-    "events": "Sizes of the calcium events found in the fluorescence of each channel; 0 where there was no sample",
-    "denoised": "Fluorescence that the events make, baseline included; 0 where there was no sample",
+    "events": "Sizes of the calcium events inferred from the fluorescence of each channel; 0 where there was no sample",
+    "denoised": "Fluorescence expected from the events, baseline included; 0 where there was no sample",
 }
-_SPREAD = "Posterior standard deviation"
-_SEGMENT_COLUMNS = {
+_EXPECTED_EVENTS = "Inferred mean size of the calcium events of each channel in a bin"
+_EXPECTED_SPIKES = "Inferred number of spikes of each channel in a bin"
+_MASK_DESCRIPTION = "Which entries of the data were measured: 1 measured, 0 not measured"
+_POSTERIOR_SD = "Posterior standard deviation"
+_ENSEMBLE_SD = "Standard deviation, of the posterior and between the models averaged"
+_COLUMN_DESCRIPTIONS = {
+    "channel_id": "id of the channel in its table",
+    "channel_row": "row of the channel in its table",
+    "table": "path of the table in the recording",
+    "series": "path, in the recording, of the series that the channel was read from",
+    "sampling_offset": "time from the start of a frame to the moment the channel was sampled, in seconds",
+    "held_out": "whether the channel was held out: never shown to the model's encoder",
+    "decay": "decay time of the channel's calcium, in seconds",
+    "rise": "rise time of the channel's calcium, in seconds; 0 where it rises at once",
+    "gain": "spike amplitude: fluorescence that one spike adds, in the unit of the data",
+    "noise": "standard deviation of the noise, in the unit of the data",
+    "baseline": "fluorescence without events, the mean over time, in the unit of the data",
+    "decay_log_sd": "posterior standard deviation of the natural logarithm of the decay time",
+    "smallest_event": "size that every event of the channel exceeds, in the unit of the data",
+}
+_SEGMENT_DESCRIPTIONS = {
     "start_time": "left edge of the segment's first bin, in seconds on the session clock",
     "stop_time": "right edge of the segment's last bin, in seconds on the session clock",
-    "order": "position of the segment in the data that the model was given",
+    "order": "position of the segment in the model's input",
     "layer": "segments that overlap in time lie in different layers; those of layer 2 on are in the series '…_overlap2' on",
-    INITIAL: "posterior mean of the initial condition of the model's dynamical system",
-    f"{INITIAL}_sd": "posterior standard deviation of the initial condition",
+    INITIAL_CONDITION: "posterior mean of the initial condition of the model's dynamical system",
+    f"{INITIAL_CONDITION}_sd": "posterior standard deviation of the initial condition",
+}
+_RESERVED_COLUMNS = {
+    *_SEGMENT_DESCRIPTIONS,
+    *dir(TimeIntervals),
+    *("timeseries", "timeseries_index", "tags", "tags_index", "trial_start"),
+    *(ROI_COLUMN, "id", "name", "description", "colnames", "columns", "namespace", "neurodata_type", "object_id"),
 }
 
 
 def column_names(latents: xr.Dataset) -> dict[str, dict[str, str]]:
-    """Under which column each trial and each channel coordinate is stored; a few names are taken in such tables."""
-    taken = {
-        *_SEGMENT_COLUMNS,
-        *dir(TimeIntervals),
-        "timeseries",
-        "timeseries_index",
-        "tags",
-        "tags_index",
-        "trial_start",
-    }
-    taken |= {ROI, "id", "name", "description", "colnames", "columns", "namespace", "neurodata_type", "object_id"}
+    """Choose the column that stores each trial and each channel coordinate; some names are reserved in such tables.
+
+    Parameters
+    ----------
+    latents : Dataset
+
+    Returns
+    -------
+    dict
+        ``{"trial": {coordinate: column}, "channel": {coordinate: column}}``.
+    """
     names: dict[str, dict[str, str]] = {"trial": {}, "channel": {}}
     for key, coord in latents.coords.items():
         if coord.dims in (("trial",), ("channel",)) and key != "trial_start":
             used = set(names[coord.dims[0]].values())
             column = str(key).replace("/", "_").replace(":", "_")
-            while column in taken or column in used or column in map(str, set(latents.coords) - {key}):
+            while column in _RESERVED_COLUMNS or column in used or column in map(str, set(latents.coords) - {key}):
                 column = f"{column}_of_{coord.dims[0]}"
             names[str(coord.dims[0])][str(key)] = column
     return names
 
 
 def channel_rows(latents: xr.Dataset, table: DynamicTable) -> NDArray[np.intp]:
-    """Row of the table for each channel, whether or not the channel is of this table."""
+    """Look up the row of a table for each channel, whether or not the channel belongs to this table.
+
+    Parameters
+    ----------
+    latents : Dataset
+        With ``channel_row``, or with the ``channel_id`` that the table's ids are compared with.
+    table : DynamicTable
+
+    Returns
+    -------
+    array (channel)
+        -1 where the table has no such id.
+    """
     if "channel_row" in latents.coords:
         return latents["channel_row"].values.astype(np.intp)
-    place = {value: row for row, value in enumerate(np.asarray(table.id[:]).tolist())}
-    return np.array([place.get(value, -1) for value in latents["channel_id"].values.tolist()], dtype=np.intp)
+    rows = {value: row for row, value in enumerate(np.asarray(table.id[:]).tolist())}
+    return np.array([rows.get(value, -1) for value in latents["channel_id"].values.tolist()], dtype=np.intp)
 
 
-def add_estimates(
+def add_results(
     module: ProcessingModule,
     latents: xr.Dataset,
     *,
@@ -113,14 +150,19 @@ def add_estimates(
     name : str
         Start of the name of everything that is added.
     tables : mapping of in-file path to table
-        The tables behind the channels, in this file; channels of any other table point at the table of channels that
-        is added here.
+        The tables of the channels, in this file; channels of any other table point at the table of channels that is
+        added here.
     record : LatentVariableModel
     backend : Backend
     recorded : TimeSeries or None
         The series in this file that all channels come from.
+
+    Raises
+    ------
+    DataError
+        If a coordinate holds neither numbers nor text.
     """
-    paths = np.array(tables_of(latents))
+    paths = np.array(channel_tables(latents))
     only = tables.get(str(paths[0])) if (paths == paths[0]).all() else None
     channels = _channels_table(latents, name, None if only is None else _Region(only, channel_rows(latents, only)))
     module.add(record)
@@ -132,14 +174,14 @@ def add_estimates(
         groups.append((suffix, columns, tables.get(path, channels), rows))
     by_layer = {}
     for layer in layers(latents):
-        shelf = _Shelf(module, latents, layer, name, backend.pack)
+        writer = _LayerWriter(module, latents, layer, name, backend.pack)
         for suffix, columns, table, rows in groups:
             region = _Region(table, rows)
-            shelf.add_channel_series(suffix, columns, region, record)
-            shelf.add_mask(suffix, columns, region, recorded)
-        shelf.add_latent_series(record)
-        by_layer[layer.number] = (layer, shelf.added)
-    module.add(_segments(latents, name, by_layer, references=backend.references))
+            writer.add_channel_series(suffix, columns, region, record)
+            writer.add_mask(suffix, columns, region, recorded)
+        writer.add_latent_series(record)
+        by_layer[layer.number] = (layer, writer.added)
+    module.add(_segments_table(latents, name, by_layer, references=backend.references))
 
 
 class _Region:
@@ -149,34 +191,35 @@ class _Region:
         self._table, self._rows = table, rows
 
     @property
-    def of_rois(self) -> bool:
+    def is_of_rois(self) -> bool:
         return isinstance(self._table, PlaneSegmentation)
 
     def new(self, name: str = "channels", text: str = "Row of the table behind each column of the data.") -> Any:
         return DynamicTableRegion(name=name, data=self._rows.tolist(), description=text, table=self._table)
 
 
-class _Shelf:
-    """The series of one layer; all of them share the timestamps of the first."""
+class _LayerWriter:
+    """Adds the series of one layer; all of them share the timestamps of the first."""
 
     def __init__(self, module: ProcessingModule, latents: xr.Dataset, layer: Layer, name: str, pack: Pack) -> None:
         self._module, self._latents, self._layer, self._name, self._pack = module, latents, layer, name, pack
         self.added: list[TimeSeries] = []
-        self._ensemble = known_model(latents).get("ensemble")
-        self._whose = f", of one model of the ensemble ({self._ensemble['latents_of']})" if self._ensemble else ""
+        self._ensemble = model_of(latents).get("ensemble")
+        # Factors and inputs of different models cannot be averaged: they come from one member.
+        self._member = f", of one model of the ensemble ({self._ensemble['latents_of']})" if self._ensemble else ""
 
     def add_channel_series(
         self, suffix: str, columns: NDArray[np.intp], region: _Region, record: LatentVariableModel
     ) -> None:
-        for variable in (each for each in CHANNEL_VARIABLES if each in self._latents):
-            kind = InferredRateSeries if variable == "rates" else InferredSignalSeries
-            unit, text = self._unit(variable), self._text(variable)
-            sd = self._sd(variable, suffix, columns, unit, text)
-            if variable in FOUND and region.of_rois:
+        for variable in (variable for variable in CHANNEL_VARIABLES if variable in self._latents):
+            series_type = InferredRateSeries if variable == "rates" else InferredSignalSeries
+            unit, text = self._unit(variable), self._channel_description(variable)
+            sd = self._add_sd(variable, suffix, columns, unit, text)
+            if variable in ROI_VARIABLES and region.is_of_rois:
                 self._add(
                     RoiResponseSeries(
-                        name=self._named(variable, suffix),
-                        description=self._described(text),
+                        name=self._series_name(variable, suffix),
+                        description=self._describe(text),
                         data=self._samples(variable, columns),
                         unit=unit,
                         rois=region.new("rois"),
@@ -185,9 +228,9 @@ class _Shelf:
                 )
                 continue
             self._add(
-                kind(
-                    name=self._named(variable, suffix),
-                    description=self._described(text),
+                series_type(
+                    name=self._series_name(variable, suffix),
+                    description=self._describe(text),
                     data=self._samples(variable, columns),
                     unit=unit,
                     channels=region.new(),
@@ -197,30 +240,14 @@ class _Shelf:
                 )
             )
 
-    def _unit(self, variable: str) -> str:
-        by_rates = "rates" in self._latents
-        return {"rates": "Hz", "events": "counts" if by_rates else self._recorded_unit}.get(
-            variable, self._recorded_unit
-        )
-
-    @property
-    def _recorded_unit(self) -> str:
-        return str(self._latents.attrs.get("unit", "a.u."))
-
-    def _text(self, variable: str) -> str:
-        if variable == "mean" and self._latents.attrs.get("signal") == "events":
-            return "Inferred size of the calcium events of each channel that is expected in a bin"
-        if variable == "events" and "rates" in self._latents:
-            return "Inferred number of spikes of each channel in a bin"
-        return _CHANNEL_TEXTS[variable]
-
     def add_latent_series(self, record: LatentVariableModel) -> None:
-        for variable in (each for each in LATENT_VARIABLES if each in self._latents):
-            sd = self._sd(variable, "", slice(None), "a.u.", _TEXTS[variable] + self._whose)
+        for variable in (variable for variable in LATENT_VARIABLES if variable in self._latents):
+            text = _LATENT_DESCRIPTIONS[variable] + self._member
+            sd = self._add_sd(variable, "", slice(None), "a.u.", text)
             self._add(
                 LatentFactorSeries(
-                    name=self._named(variable),
-                    description=self._described(_TEXTS[variable] + self._whose),
+                    name=self._series_name(variable),
+                    description=self._describe(text),
                     data=self._samples(variable, slice(None)),
                     unit="a.u.",
                     kind=_KINDS[variable],
@@ -233,11 +260,10 @@ class _Shelf:
     def add_mask(self, suffix: str, columns: NDArray[np.intp], region: _Region, recorded: TimeSeries | None) -> None:
         if self._latents["observed"].values.all():
             return
-        text = "Where the data that the estimates were inferred from were measured: 1 measured, 0 not measured"
         self._add(
             ObservationMaskSeries(
-                name=self._named("mask", suffix),
-                description=self._described(text),
+                name=self._series_name("mask", suffix),
+                description=self._describe(_MASK_DESCRIPTION),
                 data=self._pack(self._flat("observed", columns).astype(np.uint8)),
                 unit="n/a",
                 channels=region.new(),
@@ -246,14 +272,13 @@ class _Shelf:
             )
         )
 
-    def _sd(self, variable: str, suffix: str, columns: Any, unit: str, text: str) -> dict[str, TimeSeries]:
+    def _add_sd(self, variable: str, suffix: str, columns: Any, unit: str, text: str) -> dict[str, TimeSeries]:
         if f"{variable}_sd" not in self._latents:
             return {}
-        both = self._ensemble and variable in CHANNEL_VARIABLES
-        spread = "Standard deviation, of the posterior and between the models averaged" if both else _SPREAD
+        prefix = _ENSEMBLE_SD if self._ensemble and variable in CHANNEL_VARIABLES else _POSTERIOR_SD
         series = TimeSeries(
-            name=self._named(f"{variable}_sd", suffix),
-            description=self._described(f"{spread}. {text}"),
+            name=self._series_name(f"{variable}_sd", suffix),
+            description=self._describe(f"{prefix}. {text}"),
             data=self._samples(f"{variable}_sd", columns),
             unit=unit,
             **self._timing(),
@@ -261,12 +286,26 @@ class _Shelf:
         self._add(series)
         return {"posterior_sd": series}
 
-    def _named(self, variable: str, suffix: str = "") -> str:
+    def _unit(self, variable: str) -> str:
+        if variable == "rates":
+            return "Hz"
+        if variable == "events" and "rates" in self._latents:
+            return "counts"
+        return str(self._latents.attrs.get("unit", "a.u."))
+
+    def _channel_description(self, variable: str) -> str:
+        if variable == "mean" and self._latents.attrs.get("signal") == "events":
+            return _EXPECTED_EVENTS
+        if variable == "events" and "rates" in self._latents:
+            return _EXPECTED_SPIKES
+        return _CHANNEL_DESCRIPTIONS[variable]
+
+    def _series_name(self, variable: str, suffix: str = "") -> str:
         return series_name(self._name, variable, suffix=suffix, layer=self._layer.number)
 
-    def _described(self, text: str) -> str:
-        which = f" Layer {self._layer.number} of segments that overlap in time." if self._layer.number > 1 else ""
-        return f"{text}. Each timestamp is the centre of a bin of {self._layer.bin_width:g} s.{which}"
+    def _describe(self, text: str) -> str:
+        layer = f" Layer {self._layer.number} of segments that overlap in time." if self._layer.number > 1 else ""
+        return f"{text}. Each timestamp is the centre of a bin of {self._layer.bin_width:g} s.{layer}"
 
     def _add(self, series: TimeSeries) -> None:
         self._module.add(series)
@@ -286,65 +325,56 @@ class _Shelf:
 
 
 def _channels_table(latents: xr.Dataset, name: str, region: _Region | None) -> DynamicTable:
-    """Table of the channels, each linked to its ROI where `region` says which rows of one table of ROIs they are."""
-    texts = {
-        "channel_id": "id of the channel in its table",
-        "channel_row": "row of the channel in its table",
-        "table": "path of the table in the recording",
-        "series": "path, in the recording, of the series that the channel was read from",
-        "sampling_offset": "time from the start of a frame to the moment the channel was sampled, in seconds",
-        "held_out": "whether the channel was kept from the model's encoder",
-        "decay": "time constant, in seconds, with which the channel's calcium decays",
-        "rise": "time constant, in seconds, with which it rises; 0 where it does at once",
-        "gain": "fluorescence that one spike adds, in the unit of the data",
-        "noise": "standard deviation of the noise, in the unit of the data",
-        "baseline": "fluorescence without events, the mean over time, in the unit of the data",
-        "decay_log_sd": "how well the decay is known: standard deviation of its natural logarithm",
-        "smallest_event": "size that every event of the channel exceeds, in the unit of the data",
-    }
+    """Table of the channels, each linked to its ROI where `region` holds their rows of one table of ROIs."""
     columns = [
-        VectorData(name=column, description=texts.get(coord, f"{coord} of the channel"), data=_storable(latents, coord))
+        VectorData(
+            name=column,
+            description=_COLUMN_DESCRIPTIONS.get(coord, f"{coord} of the channel"),
+            data=_storable(latents, coord),
+        )
         for coord, column in column_names(latents)["channel"].items()
     ]
-    if region is not None and region.of_rois:
-        columns.append(region.new(ROI, "the ROI that the channel is"))
+    if region is not None and region.is_of_rois:
+        columns.append(region.new(ROI_COLUMN, "the ROI that the channel is"))
     return DynamicTable(
         name=f"{name}_channels",
-        description="The channels that the model was given, in their order, one row per channel.",
+        description="Channels in the order of the model's input, one row per channel.",
         id=np.arange(latents.sizes["channel"]),
         columns=columns,
     )
 
 
-def _segments(
+def _segments_table(
     latents: xr.Dataset, name: str, by_layer: Mapping[int, tuple[Layer, list[TimeSeries]]], *, references: bool
 ) -> TimeIntervals:
     starts = latents["trial_start"].values.astype(np.float64)
     n_bins, length = latents.sizes["time"], window_length(latents)
     order = np.argsort(starts, kind="stable")
-    place = {int(trial): (n, i) for n, (layer, _) in by_layer.items() for i, trial in enumerate(layer.trials)}
+    positions = {
+        int(trial): (number, i) for number, (layer, _) in by_layer.items() for i, trial in enumerate(layer.trials)
+    }
     values: dict[str, Any] = {
         "start_time": starts[order],
         "stop_time": starts[order] + length,
         "order": order.astype(np.int64),
     }
     if len(by_layer) > 1:
-        values["layer"] = np.array([place[int(trial)][0] for trial in order], dtype=np.int64)
-    for variable in (INITIAL, f"{INITIAL}_sd"):
+        values["layer"] = np.array([positions[int(trial)][0] for trial in order], dtype=np.int64)
+    for variable in (INITIAL_CONDITION, f"{INITIAL_CONDITION}_sd"):
         if variable in latents:
             values[variable] = latents[variable].values[order]
-    columns = [VectorData(name=key, description=_SEGMENT_COLUMNS[key], data=data) for key, data in values.items()]
+    columns = [VectorData(name=key, description=_SEGMENT_DESCRIPTIONS[key], data=data) for key, data in values.items()]
     for coord, column in column_names(latents)["trial"].items():
         data = _storable(latents, coord)
         ordered = [data[i] for i in order] if isinstance(data, list) else data[order]
         columns.append(VectorData(name=column, description=f"{coord} of the trial", data=ordered))
     names = [column.name for column in columns]
     if references:
-        columns += _references([(*place[int(trial)], n_bins) for trial in order], by_layer)
+        columns += _references([(*positions[int(trial)], n_bins) for trial in order], by_layer)
         names.append("timeseries")
     return TimeIntervals(
         name=f"{name}_segments",
-        description="The pieces of the session that the model was given, one row per piece, in the order of time.",
+        description="Segments of the session that the model's input holds, one row per segment, in the order of time.",
         id=np.arange(len(order)),
         columns=columns,
         colnames=names,
@@ -352,11 +382,11 @@ def _segments(
 
 
 def _references(
-    pieces: list[tuple[int, int, int]], by_layer: Mapping[int, tuple[Layer, list[TimeSeries]]]
+    segments: list[tuple[int, int, int]], by_layer: Mapping[int, tuple[Layer, list[TimeSeries]]]
 ) -> list[VectorData]:
-    """Columns that point each segment, given as (layer, place in it, bins), at its samples in every series."""
+    """Columns that point each segment, as (layer, position in it, bins), at its samples in every series."""
     samples, ends = [], []
-    for layer, i, n_bins in pieces:
+    for layer, i, n_bins in segments:
         samples += [TimeSeriesReference(i * n_bins, n_bins, series) for series in by_layer[layer][1]]
         ends.append(len(samples))
     text = "samples of the segment in each series"

@@ -1,4 +1,4 @@
-"""The session's metadata and channel tables, taken over from a recording into a new file."""
+"""Copy the session's metadata and channel tables from a recording into a new file."""
 
 from __future__ import annotations
 
@@ -29,45 +29,65 @@ _SESSION = (
 )
 _CORE = (Device, DeviceModel, ElectrodeGroup, ImagingPlane, OpticalChannel, Subject)
 _RAGGED = ("spike_times", "obs_intervals", "electrodes")
-"""Columns with several values a row that are kept: without its spikes a table of units counts as broken."""
+"""Columns with several values a row that are copied: without its spikes a table of units is not valid."""
 _WIDEST = 4
-"""Widest two-dimensional column that is kept: centroids are, masks and waveforms stay in the source."""
+"""Widest two-dimensional column that is copied: centroids are, masks and waveforms stay in the source."""
 
 
-def find(nwbfile: NWBFile, path: str) -> Any:
-    """Give the object at an in-file path.
+def get_object(nwbfile: NWBFile, path: str) -> Any:
+    """Return the object at an in-file path.
+
+    Parameters
+    ----------
+    nwbfile : NWBFile
+    path : str
 
     Raises
     ------
     SelectionError
-        If nothing is there.
+        If there is none.
     """
-    item = lookup(nwbfile, path)
+    item = find_object(nwbfile, path)
     if item is None:
-        raise SelectionError(f"the file has nothing at {path!r}: is this the file that the results were inferred from?")
+        raise SelectionError(f"the file has no {path!r}: is this the file that the results were inferred from?")
     return item
 
 
-def lookup(nwbfile: NWBFile, path: str) -> Any:
-    """Give the object at an in-file path, or None."""
+def find_object(nwbfile: NWBFile, path: str) -> Any:
+    """Return the object at an in-file path, or None.
+
+    Parameters
+    ----------
+    nwbfile : NWBFile
+    path : str
+    """
     last = path.rsplit("/", 1)[-1]
     named = (item for item in nwbfile.objects.values() if item.name == last and item is not nwbfile)
     return next((item for item in named if in_file_path(nwbfile, item) == path), None)
 
 
 def derived_file(source: NWBFile) -> NWBFile:
-    """Make a file of the same session and subject, with an identifier of its own and no data."""
+    """Make a file of the same session and subject, with a new identifier and no data.
+
+    Parameters
+    ----------
+    source : NWBFile
+
+    Returns
+    -------
+    NWBFile
+    """
     fields = {key: _plain(source.fields[key]) for key in _SESSION if source.fields.get(key) is not None}
     derived = NWBFile(identifier=str(uuid4()), **fields)
     if source.subject is not None:
-        derived.subject = _carried(source.subject)
+        derived.subject = _copy(source.subject)
     return derived
 
 
-class TableCarrier:
-    """Takes tables over, each with what it points at, each once.
+class TableCopier:
+    """Copies tables from one file to another, each once and with everything that it links to.
 
-    All rows are kept, so that a row number means the same in both files.
+    All rows are copied, so that a row number means the same in both files.
 
     Parameters
     ----------
@@ -77,111 +97,122 @@ class TableCarrier:
     def __init__(self, source: NWBFile, derived: NWBFile) -> None:
         self._source = source
         self._derived = derived
-        self._done: dict[int, Any] = {}
+        self._copies: dict[int, Any] = {}
 
     def table(self, item: DynamicTable) -> DynamicTable:
-        """Put a table of the source into the derived file, at the same path."""
+        """Copy a table of the source into the derived file, at the same path.
+
+        Parameters
+        ----------
+        item : DynamicTable
+            Of the source.
+
+        Returns
+        -------
+        DynamicTable
+            Of the derived file.
+        """
         return self._once(item, self._new_table)
 
     def _new_table(self, item: DynamicTable) -> DynamicTable:
         if item is self._source.electrodes:
-            made = self._filled(ElectrodesTable, item)
-            self._derived.electrodes = made
+            copy = self._copy_as(ElectrodesTable, item)
+            self._derived.electrodes = copy
         elif isinstance(item, Units):
-            made = self._filled(Units, item, **({} if item.resolution is None else {"resolution": item.resolution}))
+            copy = self._copy_as(Units, item, **({} if item.resolution is None else {"resolution": item.resolution}))
             if item is self._source.units:
-                self._derived.units = made
+                self._derived.units = copy
             else:
-                self._place(item, made)
+                self._add_at_path(item, copy)
         elif isinstance(item, PlaneSegmentation):
             plane = self._once(item.imaging_plane, self._new_plane)
-            made = self._filled(PlaneSegmentation, item, _masks(item), imaging_plane=plane)
-            self._place(item, made)
+            copy = self._copy_as(PlaneSegmentation, item, _masks(item), imaging_plane=plane)
+            self._add_at_path(item, copy)
         else:
-            made = self._filled(DynamicTable, item)
-            self._place(item, made)
-        return made
+            copy = self._copy_as(DynamicTable, item)
+            self._add_at_path(item, copy)
+        return copy
 
-    def _filled(
-        self, kind: type[DynamicTable], item: DynamicTable, also: Iterable[VectorData] = (), **more: Any
+    def _copy_as(
+        self, table_type: type[DynamicTable], item: DynamicTable, extra: Iterable[VectorData] = (), **more: Any
     ) -> DynamicTable:
-        columns = [*self._columns(item), *also]
+        columns = [*self._columns(item), *extra]
         names = [column.name for column in columns if not isinstance(column, VectorIndex)]
-        taken = {each["name"] for each in get_docval(kind.__init__)}
-        text = {key: getattr(item, key) for key in ("name", "description") if key in taken}
-        return kind(id=np.asarray(item.id[:]), columns=columns, colnames=names, **text, **more)
+        parameters = {parameter["name"] for parameter in get_docval(table_type.__init__)}
+        texts = {key: getattr(item, key) for key in ("name", "description") if key in parameters}
+        return table_type(id=np.asarray(item.id[:]), columns=columns, colnames=names, **texts, **more)
 
     def _columns(self, item: DynamicTable) -> list[VectorData]:
-        """Take the columns over that are plain and narrow, and the few ragged ones that are kept."""
-        kept: list[VectorData] = []
+        """Copy the columns that are plain and narrow, and a few of the ragged ones."""
+        columns: list[VectorData] = []
         indexes = {column.target.name: column for column in item.columns if isinstance(column, VectorIndex)}
         for column in item.columns:
             index = indexes.get(column.name)
             if isinstance(column, VectorIndex) or (index is not None and column.name not in _RAGGED):
                 continue
-            carried = self._column(column)
-            if carried is not None:
-                kept.append(carried)
+            copy = self._column(column)
+            if copy is not None:
+                columns.append(copy)
                 if index is not None:
-                    kept.append(VectorIndex(name=index.name, data=np.asarray(index.data[:]), target=carried))
-        return kept
+                    columns.append(VectorIndex(name=index.name, data=np.asarray(index.data[:]), target=copy))
+        return columns
 
     def _column(self, column: VectorData) -> VectorData | None:
-        """Take one column over, if it is plain, or points at electrodes or their groups."""
-        named = {"name": column.name, "description": column.description}
+        """Copy one column, if it is plain or links to electrodes or their groups."""
+        texts = {"name": column.name, "description": column.description}
         if isinstance(column, DynamicTableRegion):
             if column.table is not self._source.electrodes:
                 return None
-            return DynamicTableRegion(data=np.asarray(column.data[:]), table=self.table(column.table), **named)
+            return DynamicTableRegion(data=np.asarray(column.data[:]), table=self.table(column.table), **texts)
         if isinstance(column, EnumData):
             return None
         values = column.data[:]
         if len(values) and all(isinstance(value, ElectrodeGroup) for value in values):
-            return VectorData(data=[self._once(value, self._new_group) for value in values], **named)
+            return VectorData(data=[self._once(value, self._new_group) for value in values], **texts)
         if (plain := _plain_column(values)) is None:
             return None
-        return VectorData(data=plain, **named)
+        return VectorData(data=plain, **texts)
 
-    def _place(self, item: DynamicTable, made: DynamicTable) -> None:
-        """Put a table of a processing module into the module of the same name, inside a segmentation if it was in one."""
+    def _add_at_path(self, item: DynamicTable, copy: DynamicTable) -> None:
+        """Add the copy to the processing module of the same name, inside a segmentation if the table was in one."""
         path = in_file_path(self._source, item).split("/")
         module_of = self._source.processing.get(path[1]) if path[0] == "processing" else None
         name, text = (path[1], module_of.description) if module_of is not None else ("misc", "Tables of the recording.")
         module = self._derived.processing.get(name) or self._derived.create_processing_module(name, text or name)
-        if isinstance(item.parent, ImageSegmentation) and isinstance(made, PlaneSegmentation):
+        if isinstance(item.parent, ImageSegmentation) and isinstance(copy, PlaneSegmentation):
             if item.parent.name not in module.data_interfaces:
                 module.add(ImageSegmentation(name=item.parent.name))
-            module[item.parent.name].add_plane_segmentation(made)
+            module[item.parent.name].add_plane_segmentation(copy)
         else:
-            module.add(made)
+            module.add(copy)
 
     def _new_group(self, group: ElectrodeGroup) -> ElectrodeGroup:
-        made = _carried(group, device=self._once(group.device, self._new_device))
-        self._derived.add_electrode_group(made)
-        return made
+        copy = _copy(group, device=self._once(group.device, self._new_device))
+        self._derived.add_electrode_group(copy)
+        return copy
 
     def _new_plane(self, plane: ImagingPlane) -> ImagingPlane:
-        channels = [_carried(channel) for channel in plane.optical_channel]
-        made = _carried(plane, device=self._once(plane.device, self._new_device), optical_channel=channels)
-        self._derived.add_imaging_plane(made)
-        return made
+        channels = [_copy(channel) for channel in plane.optical_channel]
+        copy = _copy(plane, device=self._once(plane.device, self._new_device), optical_channel=channels)
+        self._derived.add_imaging_plane(copy)
+        return copy
 
     def _new_device(self, device: Device) -> Device:
         model = getattr(device, "model", None)
-        known = {"model": self._once(model, self._new_model)} if isinstance(model, DeviceModel) else {}
-        made = _carried(device, **known)
-        self._derived.add_device(made)
-        return made
+        links = {"model": self._once(model, self._new_model)} if isinstance(model, DeviceModel) else {}
+        copy = _copy(device, **links)
+        self._derived.add_device(copy)
+        return copy
 
     def _new_model(self, model: DeviceModel) -> DeviceModel:
-        made = _carried(model)
-        self._derived.add_device_model(made)
-        return made
+        copy = _copy(model)
+        self._derived.add_device_model(copy)
+        return copy
 
     def _once(self, item: Any, make: Callable[[Any], Any]) -> Any:
-        if id(item) not in self._done:
-            self._done[id(item)] = make(item)
-        return self._done[id(item)]
+        if id(item) not in self._copies:
+            self._copies[id(item)] = make(item)
+        return self._copies[id(item)]
 
 
 def _masks(item: PlaneSegmentation) -> list[VectorData]:
@@ -195,32 +226,32 @@ def _masks(item: PlaneSegmentation) -> list[VectorData]:
     pixels = [_pixels(np.asarray(images.data[row])) for row in range(len(item))]
     text = "pixels of each ROI and their weights, made from its image mask"
     values = VectorData(name="pixel_mask", description=text, data=np.concatenate(pixels))
-    ends = np.cumsum([len(each) for each in pixels])
+    ends = np.cumsum([len(roi) for roi in pixels])
     return [values, VectorIndex(name="pixel_mask_index", data=ends, target=values)]
 
 
 def _pixels(image: NDArray[Any]) -> NDArray[Any]:
-    """Give the non-zero pixels of a mask: its first axis is x, its second y, as the NWB schema has it."""
+    """Non-zero pixels of a mask: its first axis is x, its second y, as in the NWB schema."""
     pixels = np.zeros(np.count_nonzero(image), dtype=[("x", "u4"), ("y", "u4"), ("weight", "f4")])
     pixels["x"], pixels["y"] = np.nonzero(image)
     pixels["weight"] = image[np.nonzero(image)]
     return pixels
 
 
-def _carried(item: Any, **links: Any) -> Any:
+def _copy(item: Any, **links: Any) -> Any:
     """Make an object of the same core type with the same plain fields; what an extension added stays in the source."""
-    kind: Any = next(base for base in type(item).__mro__ if base in _CORE)
-    taken = {each["name"] for each in get_docval(kind.__init__)} - set(links)
-    fields = {key: _plain(value) for key, value in item.fields.items() if key in taken}
-    known: Mapping[str, Any] = {"name": item.name, **{key: value for key, value in fields.items() if value is not None}}
+    core_type: Any = next(base for base in type(item).__mro__ if base in _CORE)
+    parameters = {parameter["name"] for parameter in get_docval(core_type.__init__)} - set(links)
+    plain = {key: _plain(value) for key, value in item.fields.items() if key in parameters}
+    fields: Mapping[str, Any] = {"name": item.name, **{key: value for key, value in plain.items() if value is not None}}
     with warnings.catch_warnings():
-        # Fields that a newer schema replaced are taken over as they are.
+        # Fields that a newer schema replaced are copied as they are.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return kind(**{key: value for key, value in known.items() if key in taken}, **links)
+        return core_type(**{key: value for key, value in fields.items() if key in parameters}, **links)
 
 
 def _plain(value: Any) -> Any:
-    """Text, numbers, dates and arrays of these as they are; None for anything that points elsewhere."""
+    """Text, numbers, dates and arrays of these as they are; None for anything that links elsewhere."""
     if value is None or isinstance(value, str | int | float | datetime | np.number | np.bool_):
         return value
     if not hasattr(value, "shape") and not isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Simulated data as NWB files that carry their truth."""
+"""Write simulated data to NWB files, with their truth."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pynwb import NWBFile, TimeSeries
 from pynwb.epoch import TimeIntervals
 from pynwb.file import Subject
 from pynwb.misc import Units
+from pynwb.ophys import DfOverF, ImageSegmentation, OpticalChannel, PlaneSegmentation, RoiResponseSeries
 
 from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.config import BandwidthConfig
@@ -23,31 +24,41 @@ from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.errors import DataError, FileError
 from nwb_sbtt.io.read.truth import CALCIUM, INPUTS, LATENTS, MODULE, RATES, SPIKES, bin_edges
-from nwb_sbtt.io.write.imaging import add_imaging
 from nwb_sbtt.io.write.packing import pack_hdf5, save
 
 MARGIN = 1e-3
 """Share of a bin, at either end, in which no spike is placed."""
 RESOLUTION = 1e-6
 """Seconds between possible spike times; less where bins are so short that this exceeds the margin."""
-COLUMNS = {
+IMAGING_MODULE, IMAGING_SERIES, OFFSET_COLUMN = "ophys", "dff", "sampling_time_offset"
+_INDICATOR = "none (simulated calcium that decays exponentially)"
+TRIAL_COLUMNS = {
     "go_time": "Time of the go cue.",
     "kick_time": "Middle of the kick that perturbs the latents.",
-    "condition": "Which start of the latents the trial has.",
+    "condition": "Number of the trial's initial state of the latents.",
     "split": "Whether the trial is for training or validation.",
 }
 """Trial coordinates that are written, with their descriptions."""
 
-HIDDEN = {
+IMAGING_TRUTH = {
     SPIKES: ("counts", "True number of spikes of each channel in each bin."),
-    CALCIUM: ("a.u.", "True calcium of each channel in each bin, in units of what a spike adds."),
+    CALCIUM: ("a.u.", "True calcium of each channel in each bin, in units of the spike amplitude."),
 }
-"""What is hidden behind fluorescence, with unit and description."""
+"""True variables of simulated fluorescence, with unit and description."""
 
 
 @dataclass(frozen=True)
-class Wording:
-    """What a file says of the system that drove its spikes."""
+class SystemDescription:
+    """Texts in a file about the system that drove its spikes.
+
+    Parameters
+    ----------
+    session : str
+        Ends the sentence "Simulation of …".
+    latents, latents_unit : str
+        Description and unit of the true latents.
+    keyword : str
+    """
 
     session: str
     latents: str
@@ -55,66 +66,82 @@ class Wording:
     keyword: str
 
 
-WORDINGS = {
-    "lorenz": Wording(
+DESCRIPTIONS = {
+    "lorenz": SystemDescription(
         "neurons whose rates follow a Lorenz system",
         "The variables x, y and z of the Lorenz system, centred and scaled to unit variance.",
         "standard deviations",
         "Lorenz",
     ),
-    "calcium": Wording(
-        "cells whose rates follow a Lorenz system, seen by the fluorescence of their calcium",
-        "The variables x, y and z of the Lorenz system, centred and divided by the greatest size of any.",
-        "shares of the greatest size",
+    "calcium": SystemDescription(
+        "cells whose rates follow a Lorenz system, observed by the fluorescence of their calcium",
+        "The variables x, y and z of the Lorenz system, centred and divided by the largest absolute value of any.",
+        "shares of the largest absolute value",
         "calcium imaging",
     ),
-    "perturbation": Wording(
+    "perturbation": SystemDescription(
         "neurons whose rates follow an oscillation that is kicked once a trial, at an unknown time",
         "State of the oscillation in its plane; it rests on the unit circle.",
         "radii",
         "perturbation",
     ),
 }
-OTHER = Wording("neurons with known rates", "What drives the rates.", "unknown", "latent variables")
+OTHER_SYSTEM = SystemDescription(
+    "neurons with known rates", "Latents that drive the rates.", "unknown", "latent variables"
+)
 
 
 def new_target(path: Path | str, *, overwrite: bool) -> Path:
-    """Check that a simulation may be written to a path, before any time is spent on it.
+    """Check that a simulation may be written to a path, before it is simulated.
+
+    Parameters
+    ----------
+    path : path
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Returns
+    -------
+    Path
+        Absolute.
 
     Raises
     ------
     FileError
-        If the name does not end in ``.nwb``, or a file is there that may not be replaced.
+        If the name does not end in ``.nwb``, or a file exists that may not be replaced.
     """
     target = Path(path).absolute()
     if target.suffix != ".nwb":
         raise FileError(f"cannot write {target.name!r}: end the name in '.nwb'")
     if target.exists() and (target.is_dir() or not overwrite):
-        raise FileError(f"{str(target)!r} exists; give another path, or overwrite=True to replace it")
+        raise FileError(f"{str(target)!r} exists; pass another path, or overwrite=True to replace it")
     return target
 
 
 def write_simulation(
     path: Path | str, ds: xr.Dataset, *, observed_per_bin: int | None = None, seed: int = 0, overwrite: bool = False
 ) -> Path:
-    """Write simulated spikes, or fluorescence, to an NWB file, with the truth behind them in ``processing/ground_truth``.
+    """Write simulated spikes or fluorescence to an NWB file, with the true rates and latents in ``processing/ground_truth``.
 
-    Fluorescence is written as `nwb_sbtt.io.write.imaging.add_imaging` says. Each spike lies at a random moment of its bin. Each
-    unit's ``obs_intervals`` are the bins in which it was observed: the trials, or less where the data are masked. Spikes
-    elsewhere are not stored, so the file looks like the recording of a device that samples only some channels at a time.
+    Spikes: each lies at a random time within its bin. Each unit's ``obs_intervals`` are the bins in which it was observed:
+    the trials, or less where the data are masked. Spikes elsewhere are not stored, so the file looks like the recording of
+    a device that samples only some channels at a time.
+
+    Fluorescence: a RoiResponseSeries of frames; the column ``sampling_time_offset`` of the ROIs' table holds the seconds
+    after the start of a frame at which each is sampled. Entries that were not observed are NaN.
 
     Parameters
     ----------
     path : path
         Ends in ``.nwb``.
     ds : Dataset
-        Of `lorenz`, `perturbation` or `calcium`, or like these; what it says is not observed is not written.
+        Of `lorenz`, `perturbation` or `calcium`, or with the same variables; entries that are not observed are not written.
     observed_per_bin : int, optional
-        Units observed in each bin, drawn at random; None leaves all, and imaging knows no other way.
+        Units observed in each bin, drawn at random; None leaves all. Not for fluorescence.
     seed : int
-        Of the spikes' places in their bins and of the mask.
+        Of the spike times within their bins, and of the mask.
     overwrite : bool
-        Replace a file that is there.
+        Replace an existing file.
 
     Returns
     -------
@@ -126,12 +153,12 @@ def write_simulation(
     FileError
         If the file exists, or cannot be written.
     DataError
-        If the data carry no truth, or a unit is never observed.
+        If the data have no true rates and latents, or a unit is never observed.
     """
     target = new_target(path, overwrite=overwrite)
     ds = _checked(ds)
     if observed_per_bin is not None and ds.attrs["kind"] == "rois":
-        raise DataError("observed_per_bin is for spikes; how cells are sampled by a microscope is up to the simulation")
+        raise DataError("observed_per_bin is for spikes only; which frames sample a cell follows from the simulation")
     if observed_per_bin is not None:
         ds = _checked(limit_bandwidth(ds, BandwidthConfig(k=observed_per_bin, seed=seed)))
     nwbfile = _file(ds, np.random.default_rng(seed))
@@ -147,22 +174,22 @@ def _checked(ds: xr.Dataset) -> xr.Dataset:
     check_dataset(ds)
     missing = [name for name in ("true_rates", "true_latents") if name not in ds]
     if missing or "exposure" in ds:
-        raise DataError(f"expected a Dataset of `lorenz` with whole bins; this one lacks {missing or 'whole bins'}")
-    never = ds["channel_id"].values[~ds["observed"].values.any((0, 1))]
-    if len(never):
-        raise DataError(f"channels {never.tolist()[:5]} are never observed; leave them out")
+        raise DataError(f"expected a Dataset of `lorenz` with whole bins; this one has no {missing or 'whole bins'}")
+    unobserved = ds["channel_id"].values[~ds["observed"].values.any((0, 1))]
+    if len(unobserved):
+        raise DataError(f"channels {unobserved.tolist()[:5]} are never observed; leave them out")
     return ds.isel(trial=np.argsort(ds["trial_start"].values, kind="stable"))
 
 
 def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
-    wording = WORDINGS.get(str(ds.attrs.get("system")), OTHER)
+    description = DESCRIPTIONS.get(str(ds.attrs.get("system")), OTHER_SYSTEM)
     nwbfile = NWBFile(
-        session_description=f"Simulation of {wording.session}; the truth is in processing/{MODULE}.",
+        session_description=f"Simulation of {description.session}; the truth is in processing/{MODULE}.",
         identifier=str(uuid4()),
         session_start_time=datetime(2024, 1, 1, tzinfo=UTC),
         session_id=str(ds.attrs["session_id"]),
         experiment_description="Simulation: no animal was recorded.",
-        keywords=["simulation", wording.keyword, "ground truth"],
+        keywords=["simulation", description.keyword, "ground truth"],
         institution="none (simulation)",
         experimenter=["Simulation, Numerical"],
     )
@@ -174,11 +201,11 @@ def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
         sex="U",
     )
     if ds.attrs["kind"] == "rois":
-        table = add_imaging(nwbfile, ds).name
+        table = _add_imaging(nwbfile, ds).name
     else:
         nwbfile.units, table = _units(ds, generator), "units table"
     nwbfile.trials = _trials(ds)
-    module = nwbfile.create_processing_module(MODULE, "What the simulation knows: true rates, latents and inputs.")
+    module = nwbfile.create_processing_module(MODULE, "Ground truth of the simulation: rates, latents and inputs.")
     columns = f"Columns are the rows of the {table}, in order."
     rates = TimeSeries(
         name=RATES,
@@ -192,13 +219,13 @@ def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
     module.add(
         TimeSeries(
             name=LATENTS,
-            description=wording.latents,
+            description=description.latents,
             data=pack_hdf5(_flat(ds["true_latents"].values)),
-            unit=wording.latents_unit,
+            unit=description.latents_unit,
             timestamps=rates,
         )
     )
-    for name, (unit, text) in HIDDEN.items():
+    for name, (unit, text) in IMAGING_TRUTH.items():
         if f"true_{name}" in ds:
             data = pack_hdf5(_flat(ds[f"true_{name}"].values))
             module.add(
@@ -208,9 +235,9 @@ def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
         module.add(
             TimeSeries(
                 name=INPUTS,
-                description="What pushes the latents from outside: the mean over each bin.",
+                description="True inputs to the latents: the mean over each bin.",
                 data=pack_hdf5(_flat(ds["true_inputs"].values)),
-                unit=f"{wording.latents_unit} per second",
+                unit=f"{description.latents_unit} per second",
                 timestamps=rates,
             )
         )
@@ -227,9 +254,9 @@ def _units(ds: xr.Dataset, generator: np.random.Generator) -> Units:
     resolution = min(RESOLUTION, MARGIN * width)
     units = Units(name="units", description="Simulated units.", resolution=resolution)
     for i, unit in enumerate(ds["channel_id"].values.tolist()):
-        places = np.repeat(np.arange(counts[:, :, i].size), counts[:, :, i].reshape(-1))
-        moments = edges[:, :-1].reshape(-1)[places] + width * generator.uniform(MARGIN, 1 - MARGIN, len(places))
-        times = np.sort(np.round(moments / resolution) * resolution)
+        bins = np.repeat(np.arange(counts[:, :, i].size), counts[:, :, i].reshape(-1))
+        drawn = edges[:, :-1].reshape(-1)[bins] + width * generator.uniform(MARGIN, 1 - MARGIN, len(bins))
+        times = np.sort(np.round(drawn / resolution) * resolution)
         units.add_unit(id=int(unit), spike_times=times, obs_intervals=_intervals(ds["observed"].values[:, :, i], edges))
     return units
 
@@ -243,8 +270,8 @@ def _intervals(observed: NDArray[np.bool_], edges: NDArray[np.float64]) -> NDArr
 
 def _trials(ds: xr.Dataset) -> TimeIntervals:
     edges = bin_edges(ds)
-    columns = {"start_time": ("First moment of the trial.", edges[:, 0]), "stop_time": ("Its end.", edges[:, -1])}
-    columns |= {name: (text, ds[name].values) for name, text in COLUMNS.items() if name in ds.coords}
+    columns = {"start_time": ("Start of the trial.", edges[:, 0]), "stop_time": ("End of the trial.", edges[:, -1])}
+    columns |= {name: (text, ds[name].values) for name, text in TRIAL_COLUMNS.items() if name in ds.coords}
     return TimeIntervals(
         name="trials",
         description="Simulated trials, with pauses between them.",
@@ -253,3 +280,63 @@ def _trials(ds: xr.Dataset) -> TimeIntervals:
             for name, (text, data) in columns.items()
         ],
     )
+
+
+def _add_imaging(nwbfile: NWBFile, ds: xr.Dataset) -> PlaneSegmentation:
+    """Add the plane, the ROIs and their fluorescence, as a microscope's pipeline leaves them.
+
+    A frame begins half a bin after a bin's start, so that each sample lies in the middle of its bin.
+    """
+    width, frame = float(ds.attrs["bin_width"]), int(ds.attrs["frame"])
+    offsets = ds["sampling_offset"].values.astype(float)
+    data, times = _frames(ds, frame=frame, phases=np.round(offsets / width).astype(int))
+    plane = nwbfile.create_imaging_plane(
+        name="ImagingPlane",
+        description="Simulated cells; their masks are placeholders.",
+        optical_channel=OpticalChannel(name="green", description="simulated", emission_lambda=510.0),
+        device=nwbfile.create_device(name="Microscope", description="None: the data are simulated."),
+        excitation_lambda=920.0,
+        indicator=_INDICATOR,
+        location="nowhere (simulation)",
+        imaging_rate=1 / (frame * width),
+    )
+    module = nwbfile.create_processing_module(IMAGING_MODULE, "Simulated imaging.")
+    segmentation = ImageSegmentation()
+    module.add(segmentation)
+    df_over_f = DfOverF(name="DfOverF")
+    module.add(df_over_f)
+    table = segmentation.create_plane_segmentation(
+        name="PlaneSegmentation", description="Simulated cells.", imaging_plane=plane
+    )
+    for i, cell in enumerate(ds["channel_id"].values.tolist()):
+        table.add_roi(id=int(cell), pixel_mask=[(2 * i, i, 1.0), (2 * i + 1, i, 1.0)])
+    table.add_column(
+        name=OFFSET_COLUMN, description="Seconds after its frame at which the ROI is sampled.", data=offsets.tolist()
+    )
+    region = table.create_roi_table_region(region=list(range(len(offsets))), description="All cells.")
+    series = RoiResponseSeries(
+        name=IMAGING_SERIES,
+        description="Fluorescence of each cell in each frame, in units of the spike amplitude.",
+        data=pack_hdf5(data),
+        unit="a.u.",
+        rois=region,
+        timestamps=pack_hdf5(times),
+    )
+    df_over_f.add_roi_response_series(series)
+    return table
+
+
+def _frames(
+    ds: xr.Dataset, *, frame: int, phases: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Samples (frame, ROI) of all trials, NaN where none was observed, and the frames' times [s]."""
+    n_trials, n_bins, n_rois = ds["values"].shape
+    width, n_frames = float(ds.attrs["bin_width"]), -(-n_bins // frame)
+    values = np.where(ds["observed"].values, ds["values"].values, np.float32("nan"))
+    # One frame more, of NaN, for ROIs that are sampled after the trial's last bin.
+    padded = np.full((n_trials, (n_frames + 1) * frame, n_rois), np.float32("nan"))
+    padded[:, :n_bins] = values
+    bins = np.arange(n_frames)[:, None] * frame + phases
+    data = padded[:, bins, np.arange(n_rois)].reshape(-1, n_rois)
+    times = ds["trial_start"].values[:, None] + (np.arange(n_frames) * frame + 0.5) * width
+    return data, times.reshape(-1)

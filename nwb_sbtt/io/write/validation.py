@@ -1,4 +1,4 @@
-"""Whether a file is valid NWB, and whether DANDI would take it; for each finding, what to do."""
+"""Check whether a file is valid NWB and whether DANDI would accept it, with a hint for each finding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pynwb
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.io.dandi.places import local_file
 from nwb_sbtt.io.read.files import open_nwb
-from nwb_sbtt.io.write.hints import UNREADABLE, remedy_of_check, remedy_of_schema
+from nwb_sbtt.io.write.hints import UNREADABLE, hint_for_check, hint_for_schema
 
 Level = Literal["error", "critical", "violation", "suggestion"]
 _LEVELS: dict[str, Level] = {
@@ -28,7 +28,7 @@ ORDER: tuple[Level, ...] = ("error", "critical", "violation", "suggestion")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be.
+    """One problem of a file.
 
     Parameters
     ----------
@@ -36,31 +36,31 @@ class Finding:
         "error" (not valid NWB), "critical" (DANDI refuses the file), "violation" or "suggestion" (of best practices).
     check : str
         Name of the check.
-    place : str
+    location : str
         Within the file.
     message : str
-    remedy : str
+    hint : str
         What to do.
     """
 
     level: Level
     check: str
-    place: str
+    location: str
     message: str
-    remedy: str
+    hint: str
 
     @property
     def blocks(self) -> bool:
-        """Whether DANDI refuses the file for it."""
+        """Whether DANDI refuses the file because of it."""
         return self.level in ("error", "critical")
 
     def as_dict(self) -> dict[str, str]:
-        """Plain values that JSON can hold."""
+        """Return the fields as plain values that JSON can hold."""
         return asdict(self)
 
 
 def validate(path: Path | str) -> list[Finding]:
-    """Check a file with pynwb's validator and with nwbinspector, set as DANDI sets it.
+    """Check a file with pynwb's validator and with nwbinspector in DANDI's configuration.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def validate(path: Path | str) -> list[Finding]:
     Returns
     -------
     list of Finding
-        The gravest first; empty where all is well.
+        The most severe first; empty if there is nothing to report.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def validate(path: Path | str) -> list[Finding]:
 
     Examples
     --------
-    >>> [each for each in validate("maze_latents.nwb") if each.blocks]  # doctest: +SKIP
+    >>> [finding for finding in validate("maze_latents.nwb") if finding.blocks]  # doctest: +SKIP
     """
     path = local_file(path)
     if path.is_dir():
@@ -87,24 +87,24 @@ def validate(path: Path | str) -> list[Finding]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         unreadable = _unreadable(path)
-        found = [*unreadable, *_against_schema(path)]
+        findings = [*unreadable, *_check_schema(path)]
         if not unreadable:
-            found += _against_practices(path)
-    return sorted(dict.fromkeys(found), key=lambda each: ORDER.index(each.level))
+            findings += _check_practices(path)
+    return sorted(dict.fromkeys(findings), key=lambda finding: ORDER.index(finding.level))
 
 
 def _unreadable(path: Path) -> list[Finding]:
-    """A finding if pynwb cannot read the file; what is no file of HDF5, or not all of one, is the caller's mistake."""
+    """A finding if pynwb cannot read the file; raises for what is not HDF5, or incomplete."""
     try:
         with open_nwb(path):
             return []
     except FileError as error:
-        if not _is_whole(path):
+        if not _is_hdf5(path):
             raise
         return [Finding("error", "read", "the file", str(error), UNREADABLE)]
 
 
-def _is_whole(path: Path) -> bool:
+def _is_hdf5(path: Path) -> bool:
     try:
         with h5py.File(path, "r"):
             return True
@@ -112,7 +112,7 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _against_schema(path: Path) -> list[Finding]:
+def _check_schema(path: Path) -> list[Finding]:
     try:
         problems = pynwb.validate(path=str(path))
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -121,34 +121,34 @@ def _against_schema(path: Path) -> list[Finding]:
     return [
         Finding(
             "error",
-            type(each).__name__,
-            str(each.location or each.name),
-            each.reason,
-            remedy_of_schema(type(each).__name__),
+            type(problem).__name__,
+            str(problem.location or problem.name),
+            problem.reason,
+            hint_for_schema(type(problem).__name__),
         )
-        for each in problems
+        for problem in problems
     ]
 
 
-def _against_practices(path: Path) -> list[Finding]:
+def _check_practices(path: Path) -> list[Finding]:
     try:
         from nwbinspector import inspect_nwbfile, load_config
     except ModuleNotFoundError:
         raise FileError('to check files for DANDI: pip install "nwb_sbtt[validate]"') from None
     config = load_config(filepath_or_keyword="dandi")
     findings = []
-    for each in inspect_nwbfile(nwbfile_path=str(path), config=config, skip_validate=True):
-        if each is None:
+    for problem in inspect_nwbfile(nwbfile_path=str(path), config=config, skip_validate=True):
+        if problem is None:
             continue
-        level = _LEVELS[each.importance.name]
-        where = "/".join(filter(None, (str(each.location or "").strip("/"), _own_name(each))))
-        remedy = UNREADABLE if level == "error" else remedy_of_check(each.check_function_name)
-        message = " ".join(str(each.message).split())
-        findings.append(Finding(level, str(each.check_function_name), where or "the file", message, remedy))
+        level = _LEVELS[problem.importance.name]
+        location = "/".join(filter(None, (str(problem.location or "").strip("/"), _object_name(problem))))
+        hint = UNREADABLE if level == "error" else hint_for_check(problem.check_function_name)
+        message = " ".join(str(problem.message).split())
+        findings.append(Finding(level, str(problem.check_function_name), location or "the file", message, hint))
     return findings
 
 
-def _own_name(message: object) -> str:
-    """Name of the object where its place does not say it."""
+def _object_name(message: object) -> str:
+    """Name of the object where its location does not end in it."""
     name, location = str(getattr(message, "object_name", "") or ""), str(getattr(message, "location", "") or "")
     return "" if name == "root" or location.rstrip("/").endswith(name) else name

@@ -1,4 +1,4 @@
-"""Results into NWB files: a small derived file by default, or a copy of the recording with the results in it."""
+"""Write results to NWB files: a small derived file by default, or a copy of the recording with the results added."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.io.dandi.places import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
-from nwb_sbtt.io.write.layout import PARTS, check_latents, check_name, tables_of
-from nwb_sbtt.io.write.packing import HDF5, ZARR, addition, is_zarr, save
-from nwb_sbtt.io.write.provenance import known_model, model_record, recorded_source, sources_table
-from nwb_sbtt.io.write.series import add_estimates, channel_rows, column_names
-from nwb_sbtt.io.write.session import TableCarrier, derived_file, find, lookup
+from nwb_sbtt.io.write.layout import PARTS, channel_tables, check_latents, check_name
+from nwb_sbtt.io.write.packing import HDF5, ZARR, is_zarr, max_added_bytes, save
+from nwb_sbtt.io.write.provenance import model_of, model_record, source_of, sources_table
+from nwb_sbtt.io.write.series import add_results, channel_rows, column_names
+from nwb_sbtt.io.write.session import TableCopier, derived_file, find_object, get_object
 
 _MODULES = {
     "units": ("ecephys", "Results from extracellular electrophysiology."),
@@ -46,17 +46,18 @@ def write_nwb(
     name: str = "sbtt",
     overwrite: bool = False,
 ) -> Path:
-    """Write inferred rates and latents to an NWB file, on the session clock, with the model and where they came from.
+    """Write inferred rates and latents to an NWB file, on the session clock, with their model and sources.
 
-    By default the file is small and derived: it carries the session's metadata, the subject and the tables of the
-    channels (all rows, the same ids), and the recording is only read. Pieces of a chopped session are merged first.
-    The file appears under its name when it is complete and valid, or not at all.
+    By default the file is small and derived: it holds the session's metadata, the subject and the tables of the
+    channels (all rows, the same ids), and the recording is only read. Segments of a chopped session are merged first.
+    The write is atomic: the file gets its name once it is complete and valid.
 
     Parameters
     ----------
     latents : Dataset
-        As `Fitted.infer` gives it: ``rates`` [Hz] or ``mean`` (trial, time, channel), ``factors``, ``inputs``,
-        ``initial_condition``, each with or without ``_sd``, and ``observed``; ``attrs["model"]`` says what made them.
+        As `Fitted.infer` returns it: ``rates`` [Hz] or ``mean``, ``events``, ``denoised`` (trial, time, channel),
+        ``factors``, ``inputs`` (trial, time, *), ``initial_condition`` (trial, *), each with or without ``_sd``, and
+        ``observed``; ``attrs["model"]`` describes the model.
     path : path
         Ends in ``.nwb`` (HDF5), or in ``.nwb.zarr`` or ``.zarr`` (Zarr, needs hdmf-zarr; not validated).
     source : path, optional
@@ -67,9 +68,9 @@ def write_nwb(
     module : str, optional
         Processing module; None takes "ecephys" for units and electrodes, "ophys" for ROIs and "misc" for other series.
     name : str
-        Start of the name of everything that is added; tells several results in one file apart.
+        Start of the name of everything that is added; distinguishes several results in one file.
     overwrite : bool
-        Replace a file that is there.
+        Replace an existing file.
 
     Returns
     -------
@@ -80,6 +81,8 @@ def write_nwb(
     ------
     FileError
         If the file exists, its folder does not, the recording is missing, the disk is full, or the result is not valid.
+    ConfigError
+        If names in a file cannot begin with `name`.
     DataError
         If the Dataset is not as above.
     MismatchError
@@ -94,17 +97,17 @@ def write_nwb(
     recording = _recording(latents, source)
     _check_target(target, recording, append=append, overwrite=overwrite)
     check_name(name)
-    known_model(latents)
-    latents = check_latents(_merged(latents))
-    place = _Place(module or _MODULES[str(latents.attrs["kind"])][0], name, is_zarr(target))
+    model_of(latents)
+    latents = check_latents(_merge_chop(latents))
+    destination = _Destination(module or _MODULES[str(latents.attrs["kind"])][0], name, is_zarr(target))
     with atomic_write(target, suffix=target.suffix) as temporary:
         if recording is None:
-            _write_bare(latents, temporary, place)
+            _write_bare(latents, temporary, destination)
         elif append:
-            _write_appended(latents, temporary, place, recording)
+            _write_appended(latents, temporary, destination, recording)
         else:
-            _write_derived(latents, temporary, place, recording)
-        if not place.zarr:
+            _write_derived(latents, temporary, destination, recording)
+        if not destination.zarr:
             _validate(temporary, recording if append else None)
     return target
 
@@ -117,14 +120,19 @@ def check_target(
     name: str = "sbtt",
     overwrite: bool = False,
 ) -> None:
-    """Raise what `write_nwb` would raise of its arguments alone, so that hours of work need not end in it.
+    """Raise what `write_nwb` would raise for these arguments, before hours of fitting.
+
+    Parameters
+    ----------
+    path, source, append, name, overwrite
+        As for `write_nwb`.
 
     Raises
     ------
     FileError
-        If the file exists, its folder does not, or its format is not known.
-    DataError
-        If the name cannot be one.
+        If the file exists, its folder does not, or its format is unknown.
+    ConfigError
+        If names in a file cannot begin with `name`.
     """
     recording = None if source is None else Path(source).absolute()
     _check_target(Path(path).absolute(), recording, append=append, overwrite=overwrite)
@@ -132,7 +140,7 @@ def check_target(
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Destination:
     """Processing module, start of the names in it, and whether the file is Zarr."""
 
     module: str
@@ -141,10 +149,10 @@ class _Place:
 
 
 def _recording(latents: xr.Dataset, source: Path | str | None) -> Path | None:
-    known = recorded_source(latents)
-    if source is None and known.get("path") is None:
+    recorded = source_of(latents)
+    if source is None and recorded.get("path") is None:
         return None
-    recording = (local_file(source) if source is not None else recorded_file(known)).absolute()
+    recording = (local_file(source) if source is not None else recorded_file(recorded)).absolute()
     if not recording.exists():
         hint = "" if source is not None else "; it may have moved: pass source=PATH"
         raise FileError(f"the recording {str(recording)!r} does not exist{hint}")
@@ -160,12 +168,12 @@ def _check_target(target: Path, recording: Path | None, *, append: bool, overwri
     same = recording is not None and target.exists() and recording.exists() and target.samefile(recording)
     if same and not append:
         raise FileError(
-            f"{str(target)!r} is the recording itself; give another path, or append=True to add the results"
+            f"{str(target)!r} is the recording itself; pass another path, or append=True to add the results"
         )
     if target.exists() and not same and not overwrite:
-        raise FileError(f"{str(target)!r} exists; give another path, or overwrite=True to replace it")
+        raise FileError(f"{str(target)!r} exists; pass another path, or overwrite=True to replace it")
     if target.is_dir() and not zarr:
-        raise FileError(f"{str(target)!r} is a folder; give the path of a file")
+        raise FileError(f"{str(target)!r} is a folder; pass the path of a file")
     if append and recording is None:
         raise FileError("append=True needs the recording: pass source=PATH")
     if append and (zarr or (recording is not None and recording.is_dir())):
@@ -174,10 +182,10 @@ def _check_target(target: Path, recording: Path | None, *, append: bool, overwri
         )
 
 
-def _merged(latents: xr.Dataset) -> xr.Dataset:
-    """Put the pieces of a chopped session back together; trials and windows stay as they are.
+def _merge_chop(latents: xr.Dataset) -> xr.Dataset:
+    """Merge the segments of a chopped session; trials and windows stay as they are.
 
-    Bins that lie in no piece are left out: nothing was inferred there, and a zero would be read as an estimate.
+    Bins that lie in no segment are left out: nothing was inferred there, and a zero would be read as a rate.
     """
     cut = json.loads(latents.attrs.get("cut", "null"))
     if not cut or cut.get("by") != "chop" or latents.sizes["trial"] == 1:
@@ -188,32 +196,32 @@ def _merged(latents: xr.Dataset) -> xr.Dataset:
     return merged.isel(time=np.flatnonzero(merged["covered"].values)).drop_vars("covered")
 
 
-def _write_derived(latents: xr.Dataset, path: Path, place: _Place, recording: Path) -> None:
+def _write_derived(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> None:
     with open_nwb(recording) as nwb:
         _check_recording(latents, nwb, recording)
         derived = derived_file(nwb)
-        carrier = TableCarrier(nwb, derived)
-        tables = {key: carrier.table(table) for key, table in _tables(latents, nwb).items()}
+        copier = TableCopier(nwb, derived)
+        tables = {key: copier.table(table) for key, table in _tables(latents, nwb).items()}
         sources = _sources(latents, nwb, recording)
-    # Everything that is carried over is in memory by now; an error from here on is not the recording's.
+    # The copies are in memory by now; an error from here on is not the recording's.
     derived.was_generated_by = _programs(latents)
-    _add(latents, derived, place, tables, sources)
+    _add(latents, derived, destination, tables, sources)
     save(derived, path)
 
 
-def _write_appended(latents: xr.Dataset, path: Path, place: _Place, recording: Path) -> None:
+def _write_appended(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> None:
     with open_nwb(recording) as nwb:
         _check_recording(latents, nwb, recording)
         _tables(latents, nwb)
-        _check_free(nwb, place)
+        _check_names_are_free(nwb, destination)
         sources = _sources(latents, nwb, recording)
     shutil.copyfile(recording, path)
-    reserve_space(path, addition(latents))
+    reserve_space(path, max_added_bytes(latents))
     with NWBHDF5IO(path, mode="a") as io:
         nwb = io.read()
         if nwb.was_generated_by is None:
             nwb.was_generated_by = _programs(latents)
-        _add(latents, nwb, place, _tables(latents, nwb), sources)
+        _add(latents, nwb, destination, _tables(latents, nwb), sources)
         io.write(nwb)
     _drop_old_specifications(path)
 
@@ -221,8 +229,8 @@ def _write_appended(latents: xr.Dataset, path: Path, place: _Place, recording: P
 def _drop_old_specifications(path: Path) -> None:
     """Keep one version of each cached namespace: the one that the file was just written with.
 
-    Readers take the last version in alphabetical order, for which 2.4.0 comes after 2.11.0: they would read the new
-    objects by the old rules, and find them wrong.
+    Readers take the last version in alphabetical order, in which 2.4.0 comes after 2.11.0: they would read the new
+    objects by the old rules, and call them invalid.
     """
     catalog = pynwb.get_manager().namespace_catalog
     with h5py.File(path, mode="a") as file:
@@ -232,8 +240,8 @@ def _drop_old_specifications(path: Path) -> None:
                 del versions[other]
 
 
-def _write_bare(latents: xr.Dataset, path: Path, place: _Place) -> None:
-    """Data that were never in a file: no subject, and the channels' only table is the one written with the results."""
+def _write_bare(latents: xr.Dataset, path: Path, destination: _Destination) -> None:
+    """Write results of data that were never in a file: no subject, and no table of channels but that of the results."""
     start = latents.attrs.get("session_start_time")
     if start is None:
         raise FileError(
@@ -247,73 +255,71 @@ def _write_bare(latents: xr.Dataset, path: Path, place: _Place) -> None:
         session_id=latents.attrs.get("session_id"),
         was_generated_by=_programs(latents),
     )
-    _add(latents, nwb, place, {}, None)
+    _add(latents, nwb, destination, {}, None)
     save(nwb, path)
 
 
 def _add(
     latents: xr.Dataset,
     nwb: NWBFile,
-    place: _Place,
+    destination: _Destination,
     tables: dict[str, DynamicTable],
     sources: DynamicTable | None,
 ) -> None:
     text = _MODULES[str(latents.attrs["kind"])][1]
-    module = nwb.processing.get(place.module) or nwb.create_processing_module(name=place.module, description=text)
-    backend = ZARR if place.zarr else HDF5
-    record = model_record(latents, name=f"{place.name}_model", columns=column_names(latents), pack=backend.pack)
+    module = nwb.processing.get(destination.module) or nwb.create_processing_module(
+        name=destination.module, description=text
+    )
+    backend = ZARR if destination.zarr else HDF5
+    record = model_record(latents, name=f"{destination.name}_model", columns=column_names(latents), pack=backend.pack)
     if sources is not None:
         record.sources = sources
     recorded = _recorded_series(latents, nwb)
-    add_estimates(module, latents, name=place.name, tables=tables, record=record, backend=backend, recorded=recorded)
+    add_results(
+        module, latents, name=destination.name, tables=tables, record=record, backend=backend, recorded=recorded
+    )
 
 
 def _check_recording(latents: xr.Dataset, nwb: NWBFile, recording: Path) -> None:
-    expected = recorded_source(latents).get("object_id")
+    expected = source_of(latents).get("object_id")
     if expected is not None and expected != nwb.object_id:
         raise MismatchError(
-            f"the results were inferred from another file: {recorded_source(latents).get('name')!r} with object id "
+            f"the results were inferred from another file: {source_of(latents).get('name')!r} with object id "
             f"{expected}, but {recording.name!r} has {nwb.object_id}"
         )
 
 
-def _check_free(nwb: NWBFile, place: _Place) -> None:
-    module = nwb.processing.get(place.module)
-    start = f"{place.name}_"
+def _check_names_are_free(nwb: NWBFile, destination: _Destination) -> None:
+    module = nwb.processing.get(destination.module)
+    start = f"{destination.name}_"
     present = [] if module is None else [key for key in module.data_interfaces if key.startswith(start)]
     taken = [key for key in present if key.removeprefix(start).split("_")[0] in PARTS]
     if taken:
         raise FileError(
-            f"the module {place.module!r} of the recording already holds {', '.join(map(repr, sorted(taken)))}; "
-            f"give another name=, for example name={place.name + '2'!r}"
+            f"the module {destination.module!r} of the recording already holds {', '.join(map(repr, sorted(taken)))}; "
+            f"pass another name=, for example name={destination.name + '2'!r}"
         )
 
 
 def _tables(latents: xr.Dataset, nwb: NWBFile) -> dict[str, DynamicTable]:
-    """The tables behind the channels, by path; a series without a table is not among them.
-
-    Raises
-    ------
-    MismatchError
-        If a row of the table has another id than the channel.
-    """
-    paths = np.array(tables_of(latents))
+    """Tables of the channels by path, checked to have the channels' ids; a series without a table is not among them."""
+    paths = np.array(channel_tables(latents))
     ids = latents["channel_id"].values
     tables = {}
     for path in dict.fromkeys(paths.tolist()):
-        table = find(nwb, path) if path else None
+        table = get_object(nwb, path) if path else None
         if not isinstance(table, DynamicTable):
             continue
         columns = np.flatnonzero(paths == path)
         rows = channel_rows(latents, table)[columns]
-        known = np.asarray(table.id[:])
-        inside = (rows >= 0) & (rows < len(known))
+        table_ids = np.asarray(table.id[:])
+        inside = (rows >= 0) & (rows < len(table_ids))
         wrong = ids[columns][~inside].tolist()
-        wrong += ids[columns][inside][known[rows[inside]] != ids[columns][inside]].tolist()
+        wrong += ids[columns][inside][table_ids[rows[inside]] != ids[columns][inside]].tolist()
         if wrong:
             raise MismatchError(
                 f"{len(wrong)} of {len(columns)} channels are not where they were in the table {path!r} of the "
-                f"recording, for example id {wrong[0]}; is it the file that the results were inferred from?"
+                f"recording, for example id {wrong[0]}; is this the file that the results were inferred from?"
             )
         tables[path] = table
     return tables
@@ -321,38 +327,38 @@ def _tables(latents: xr.Dataset, nwb: NWBFile) -> dict[str, DynamicTable]:
 
 def _recorded_series(latents: xr.Dataset, nwb: NWBFile) -> TimeSeries | None:
     """The one series that all channels come from, where this file holds it."""
-    series = {str(path) for path in latents["series"].values} if "series" in latents.coords else set()
-    if len(series) != 1:
+    paths = {str(path) for path in latents["series"].values} if "series" in latents.coords else set()
+    if len(paths) != 1:
         return None
-    found = lookup(nwb, series.pop())
-    return found if isinstance(found, TimeSeries) else None
+    series = find_object(nwb, paths.pop())
+    return series if isinstance(series, TimeSeries) else None
 
 
 def _sources(latents: xr.Dataset, nwb: NWBFile, recording: Path) -> DynamicTable:
-    known = recorded_source(latents)
-    series = known.get("series") or (list(dict.fromkeys(map(str, latents.get("series", xr.DataArray([])).values))))
+    recorded = source_of(latents)
+    series = recorded.get("series") or (list(dict.fromkeys(map(str, latents.get("series", xr.DataArray([])).values))))
     source = {
         **{"name": recording.name, "object_id": nwb.object_id, "identifier": nwb.identifier},
-        **known,
+        **recorded,
         "series": series,
-        "sha256": known.get("sha256") or sha256(recording),
+        "sha256": recorded.get("sha256") or sha256(recording),
     }
-    return sources_table(source, {path: find(nwb, path).object_id for path in series})
+    return sources_table(source, {path: get_object(nwb, path).object_id for path in series})
 
 
 def _programs(latents: xr.Dataset) -> list[list[str]]:
-    environment = known_model(latents).get("environment")
+    environment = model_of(latents).get("environment")
     torch = environment.get("torch") if isinstance(environment, dict) else None
     return [["nwb_sbtt", version("nwb_sbtt")], *([["torch", str(torch)]] if torch else [])]
 
 
 def _validate(path: Path, recording: Path | None) -> None:
-    """Check the file against the schema; what was already wrong with the recording is not held against the copy."""
+    """Check the file against the schema; problems that the recording already had do not count."""
     problems = {str(problem) for problem in pynwb.validate(path=str(path))}
     if problems and recording is not None:
         for cached in (True, False):
-            found = pynwb.validate(path=str(recording), use_cached_namespaces=cached)
-            problems -= {str(problem) for problem in found}
+            before = pynwb.validate(path=str(recording), use_cached_namespaces=cached)
+            problems -= {str(problem) for problem in before}
     if problems:
         listed = "; ".join(sorted(problems)[:3])
         raise FileError(f"the file would not be valid NWB, so it was not kept: {listed}")

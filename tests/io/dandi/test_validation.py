@@ -5,7 +5,7 @@ import pytest
 from nwbinspector import available_checks
 
 from nwb_sbtt.errors import FileError
-from nwb_sbtt.io.write.hints import OTHERWISE, REMEDIES, remedy_of_check, remedy_of_schema
+from nwb_sbtt.io.write.hints import DEFAULT_HINT, HINTS, hint_for_check, hint_for_schema
 from nwb_sbtt.io.write.validation import validate
 from tests.support.commands import call
 from tests.support.dandi import PATH
@@ -14,9 +14,9 @@ from tests.support.nwbfiles import new_file, write
 
 def test_every_check_that_is_run_has_something_to_do_about_it():
     names = {check.__name__ for check in available_checks}
-    assert sorted(names - set(REMEDIES)) == []
-    assert remedy_of_check("check_of_tomorrow") == OTHERWISE
-    assert "export" in remedy_of_schema("MissingError") and "newest" in remedy_of_schema("New")
+    assert sorted(names - set(HINTS)) == []
+    assert hint_for_check("check_of_tomorrow") == DEFAULT_HINT
+    assert "export" in hint_for_schema("MissingError") and "newest" in hint_for_schema("New")
 
 
 def test_results_pass_what_dandi_asks_for(result):
@@ -30,7 +30,7 @@ def test_what_dandi_refuses_comes_first_with_what_to_do_and_sets_the_exit_code(t
         del file["general/subject"]
     found = validate(path)
     assert (found[0].level, found[0].check, found[0].blocks) == ("critical", "check_subject_exists", True)
-    assert found[0].remedy.startswith("add nwbfile.subject = Subject(")
+    assert found[0].hint.startswith("add nwbfile.subject = Subject(")
     levels = [each.level for each in found]
     assert levels == sorted(levels, key=("error", "critical", "violation", "suggestion").index)
     assert call(monkeypatch, "validate", path) == 1
@@ -48,7 +48,7 @@ def test_a_file_against_the_schema_is_an_error_with_its_place(result):
         del file["session_description"]
         file["session_description"] = 3.5
     errors = [each for each in validate(result) if each.level == "error"]
-    assert errors and all(each.remedy and each.place for each in errors)
+    assert errors and all(each.hint and each.location for each in errors)
 
 
 def test_half_a_file_is_one_line(result, tmp_path):

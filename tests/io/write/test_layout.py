@@ -14,11 +14,11 @@ STARTS = st.lists(st.integers(0, 30).map(lambda tenths: tenths / 10), min_size=1
 
 @given(starts=STARTS, n_bins=st.integers(1, 8))
 def test_every_trial_is_in_one_layer_and_as_few_layers_as_can_be(starts, n_bins):
-    found = layers(make_latents(starts=starts, n_bins=n_bins, bin_width=0.1))
-    assert sorted(trial for layer in found for trial in layer.trials) == list(range(len(starts)))
+    by_layer = layers(make_latents(starts=starts, n_bins=n_bins, bin_width=0.1))
+    assert sorted(trial for layer in by_layer for trial in layer.trials) == list(range(len(starts)))
     edges = np.round(np.array(starts) * 10).astype(int)
     busiest = max(int(((edges <= tick) & (tick < edges + n_bins)).sum()) for tick in range(60))
-    assert len(found) == busiest
+    assert len(by_layer) == busiest
 
 
 @given(starts=STARTS, n_bins=st.integers(1, 8))
@@ -68,7 +68,7 @@ def _nan(ds):
         (_nan, "1 values that are not finite"),
         (lambda ds: ds.assign(states=ds["factors"]), "cannot write 'states'"),
         (lambda ds: ds.drop_vars("observed"), "no 'observed'"),
-        (lambda ds: ds.drop_vars("factors"), "'factors_sd' stands without"),
+        (lambda ds: ds.drop_vars("factors"), "'factors_sd' comes without its variable"),
         (lambda ds: ds.assign(mean=ds["rates"]), "expected 'rates' or 'mean'"),
         (lambda ds: ds.assign(rates=ds["rates"].astype(float)), "float64; expected float32"),
         (lambda ds: ds.assign(rates=ds["rates"].transpose("time", "trial", "channel")), "has dims"),
