@@ -1,9 +1,9 @@
-"""R² to true rates of every simple method on the published Lorenz task, by the number of neurons observed in each bin.
+"""R² to true rates of every baseline on the published Lorenz task, by the number of neurons observed in each bin.
 
-The data and masks of `accuracy.py`, without a network: all that is observed is shown, and estimates for validation trials are
-compared with the true rates (1 − SSE/SST, mean over neurons). Beside the baselines of every report stand two methods that
-know what no recording tells: the mean of the training trials of the same condition (PSTH), and the posterior mean over the
-true courses of all conditions (oracle), the limit that the data set.
+Data and masks are those of `accuracy.py`; no network is fitted. All observed entries are shown, and predictions for validation
+trials are compared with the true rates (1 − SSE/SST, mean over neurons). Two more methods use what only a simulation provides:
+the mean of the training trials of the same condition (PSTH), and the posterior mean over the true rates of all conditions
+(oracle), the upper limit for these data.
 
     python benchmarks/baselines.py --json baselines.json --figure baselines.png
     python benchmarks/baselines.py --small
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,27 +24,27 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import nwb_sbtt as sb
-from nwb_sbtt.evaluate.baselines import Evidence
-from nwb_sbtt.evaluate.metrics import r2
-from nwb_sbtt.evaluate.summary import BASELINES, NAMES
+from nwb_sbtt.evaluate import MaskedData, r2
+from nwb_sbtt.evaluate.baselines import BASELINES, predict
 
 N = 29
 WIDTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-"""Standard deviations of the PSTH's kernel, in bins; the best against the truth is taken."""
+"""Standard deviations of the PSTH's kernel [bins]; the best against the truth is chosen."""
+SIMULATION_ONLY = ("PSTH by condition", "oracle")
 Floats = NDArray[np.float64]
 
 
-def main(given: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Estimate every level and print the table."""
-    arguments = options(__doc__, small="a tenth of the data, one level")
-    arguments.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin")
-    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and masks")
-    asked = arguments.parse_args(given)
+def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Run all methods at every level and print the table."""
+    parser = options(__doc__, small="a tenth of the data, one level")
+    parser.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and masks")
+    arguments = parser.parse_args(argv)
     conditions = 65
-    if asked.small:
-        asked.levels, conditions = [10], 7
-    rows = [row for seed in asked.seeds for k in asked.levels for row in _level(k, seed, conditions)]
-    report(asked, rows, lambda: _figure(rows))
+    if arguments.small:
+        arguments.levels, conditions = [10], 7
+    rows = [row for seed in arguments.seeds for k in arguments.levels for row in _level(k, seed, conditions)]
+    report(arguments, rows, lambda: _figure(rows))
     return rows
 
 
@@ -53,66 +54,62 @@ def _level(k: int, seed: int, conditions: int) -> list[dict[str, Any]]:
         ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=k, seed=seed))
     valid = ds["split"].values == "valid"
     truth = ds["true_rates"].values[valid]
-    width = float(ds.attrs["bin_width"])
-    evidence = Evidence(ds["values"].values, ds["observed"].values, ~valid, True)
+    bin_width = float(ds.attrs["bin_width"])
+    data = MaskedData(ds["values"].values, ds["observed"].values, ~valid, is_counts=True)
 
-    def of(baseline: Callable[[Evidence], Any]) -> Callable[[], tuple[Floats, str]]:
-        def run() -> tuple[Floats, str]:
-            found = baseline(evidence)
-            return found.expected[valid] / width, found.how
+    def baseline(name: str) -> tuple[str, Floats, str]:
+        prediction = predict(name, data)
+        return prediction.label, prediction.expected[valid] / bin_width, prediction.description
 
-        return run
-
-    methods = {NAMES[key]: of(baseline) for key, baseline in BASELINES.items()}
-    methods["PSTH by condition"] = lambda: _psth(ds)
-    methods["oracle"] = lambda: (_oracle(ds), "posterior over the true courses of all conditions")
+    methods: list[Callable[[], tuple[str, Floats, str]]] = [partial(baseline, name) for name in BASELINES.names()]
+    methods += [partial(_psth, ds), partial(_oracle, ds)]
     rows = []
-    for name, method in methods.items():
+    for method in methods:
         started = time.process_time()
         with threadpool_limits(limits=1, user_api="blas"):
-            rates, how = method()
+            name, rates, description = method()
         seconds = time.process_time() - started
         score = r2(truth, rates)
         rows.append(
-            {"observed of 29": k, "seed": seed, "method": name, "R2": score, "CPU-seconds": seconds, "set": how}
+            {"observed of 29": k, "seed": seed, "method": name, "R2": score, "CPU-seconds": seconds, "set": description}
         )
     return rows
 
 
-def _psth(ds: xr.Dataset) -> tuple[Floats, str]:
-    """Smoothed mean of what was observed in the training trials of the same condition (Hz)."""
+def _psth(ds: xr.Dataset) -> tuple[str, Floats, str]:
+    """Smoothed mean of the observed entries in the training trials of the same condition (Hz)."""
     valid = ds["split"].values == "valid"
     condition, truth = ds["condition"].values, ds["true_rates"].values[valid]
     observed = ds["observed"].values.astype(float)
     counts = ds["values"].values * observed
     labels = np.unique(condition)
-    total, seen = (
+    total, n_observed = (
         np.stack([array[(condition == label) & ~valid].sum(0) for label in labels]) for array in (counts, observed)
     )
     overall = counts[~valid].sum((0, 1)) / observed[~valid].sum((0, 1))
     lag = np.arange(total.shape[1])[:, None] - np.arange(total.shape[1])
-    found = []
+    candidates = []
     for width in WIDTHS:
         kernel = np.exp(-0.5 * (lag / width) ** 2)
-        rates = (kernel @ total + overall) / (kernel @ seen + 1) / float(ds.attrs["bin_width"])
-        found.append(rates[np.searchsorted(labels, condition[valid])])
-    scores = [r2(truth, rates) for rates in found]
+        rates = (kernel @ total + overall) / (kernel @ n_observed + 1) / float(ds.attrs["bin_width"])
+        candidates.append(rates[np.searchsorted(labels, condition[valid])])
+    scores = [r2(truth, rates) for rates in candidates]
     best = int(np.argmax(scores))
-    return found[best], f"Gaussian of {WIDTHS[best]:g} bins' standard deviation (best against the truth)"
+    return SIMULATION_ONLY[0], candidates[best], f"Gaussian with sd of {WIDTHS[best]:g} bins (best against the truth)"
 
 
-def _oracle(ds: xr.Dataset) -> Floats:
-    """Mean of the true courses of all conditions (Hz), weighted by how likely each makes what was observed."""
+def _oracle(ds: xr.Dataset) -> tuple[str, Floats, str]:
+    """Mean of the true rates of all conditions (Hz), weighted by the likelihood of the observed counts under each."""
     condition, valid = ds["condition"].values, ds["split"].values == "valid"
     _, first = np.unique(condition, return_index=True)
-    courses = ds["true_rates"].values[first].astype(float)
-    expected = courses.reshape(len(courses), -1) * float(ds.attrs["bin_width"])
+    rates = ds["true_rates"].values[first].astype(float)
+    expected = rates.reshape(len(rates), -1) * float(ds.attrs["bin_width"])
     observed = ds["observed"].values[valid].reshape(int(valid.sum()), -1).astype(float)
     counts = ds["values"].values[valid].reshape(observed.shape) * observed
     log = counts @ np.log(expected).T - observed @ expected.T
     weights = np.exp(log - log.max(1, keepdims=True))
     weights /= weights.sum(1, keepdims=True)
-    return np.tensordot(weights, courses, axes=1)
+    return SIMULATION_ONLY[1], np.tensordot(weights, rates, axes=1), "posterior over the true rates of all conditions"
 
 
 def _figure(rows: list[dict[str, Any]]) -> Figure:
@@ -124,10 +121,12 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
         levels = sorted({row["observed of 29"] for row in rows})
         scores = [[row["R2"] for row in rows if (row["method"], row["observed of 29"]) == (name, k)] for k in levels]
         dropped = [1 - k / N for k in levels]
-        dashes = "--" if name in ("PSTH by condition", "oracle") else "-"
-        axes.plot(dropped, [np.mean(each) for each in scores], dashes, marker=marker, ms=5, color=colour, label=name)
+        dashes = "--" if name in SIMULATION_ONLY else "-"
+        axes.plot(
+            dropped, [np.mean(of_level) for of_level in scores], dashes, marker=marker, ms=5, color=colour, label=name
+        )
     axes.set(xlabel="share of samples dropped", ylabel="R² to true rates (validation)", ylim=(-0.03, 1.03))
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), title="dashed: knows the simulation")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), title="dashed: uses the simulation")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import override
-from nwb_sbtt.evaluate.baselines import Evidence, masked_smoothing
-from nwb_sbtt.evaluate.metrics import bits_per_spike
-from nwb_sbtt.evaluate.wiener import low_rank_wiener
+from nwb_sbtt.evaluate import MaskedData, bits_per_spike
+from nwb_sbtt.evaluate.baselines import predict
 
 PEERS = {"smoothing + ridge, best of its grid": 0.093, "lfads-torch, best epoch on the test folds": 0.188}
 """Bits per spike of the same folds, mean; see the issue that set the task."""
@@ -78,12 +77,12 @@ def _speckled(ds: xr.Dataset, fold: int, seeds: list[int], settings: list[str]) 
     logs, spent = _log_counts(
         ds.assign(observed=(ds["observed"].dims, shown), values=ds["values"].where(shown, 0)), test, seeds, settings
     )
-    evidence = Evidence(values, shown, ~np.isin(np.arange(N_TRIALS), test), True)
-    simple = {
-        name: bits_per_spike(method(evidence).expected[test], counts, where)
-        for name, method in {"smoothing": masked_smoothing, "Wiener": low_rank_wiener}.items()
+    data = MaskedData(values, shown, ~np.isin(np.arange(N_TRIALS), test), is_counts=True)
+    baselines = {
+        column: bits_per_spike(predict(name, data).expected[test], counts, where)
+        for column, name in {"smoothing": "masked_smoothing", "Wiener": "low_rank_wiener"}.items()
     }
-    return {"fold": fold, **_scores(logs, counts, where), **simple, **spent}
+    return {"fold": fold, **_scores(logs, counts, where), **baselines, **spent}
 
 
 def _drawn(fold: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

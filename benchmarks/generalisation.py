@@ -40,9 +40,8 @@ from threadpoolctl import threadpool_limits
 import nwb_sbtt as sb
 from nwb_sbtt.config import override
 from nwb_sbtt.data.schema import DIMS, make_dataset
-from nwb_sbtt.evaluate.baselines import Evidence, masked_smoothing
-from nwb_sbtt.evaluate.metrics import r2
-from nwb_sbtt.evaluate.wiener import low_rank_wiener
+from nwb_sbtt.evaluate import MaskedData, r2
+from nwb_sbtt.evaluate.baselines import predict
 
 N = 29
 TASKS = {"same": "#0072B2", "new": "#D55E00", "speed 2": "#009E73", "speed 4": "#E69F00", "vlgp": "#888888"}
@@ -172,7 +171,7 @@ def _rows(task: str, seed: int, conditions: int, asked: argparse.Namespace) -> l
     for level in asked.levels:
         k = round(level * n / N)
         ds = whole if k == n else sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(k=k, seed=seed))
-        simple = _simple(ds)
+        simple = _baselines(ds)
         for name, config in models.items():
             row = {"task": task, "model": name, "observed": k, "of": n, "seed": seed, **_scores(ds, config), **simple}
             print(row, flush=True)
@@ -203,17 +202,17 @@ def _scores(ds: xr.Dataset, config: sb.FitConfig) -> dict[str, Any]:
     return {**found, "epochs": epochs, "CPU-seconds": seconds}
 
 
-def _simple(ds: xr.Dataset) -> dict[str, float]:
+def _baselines(ds: xr.Dataset) -> dict[str, float]:
     valid = ds["split"].values == "valid"
-    evidence = Evidence(ds["values"].values, ds["observed"].values, ~valid, counts=True)
+    data = MaskedData(ds["values"].values, ds["observed"].values, ~valid, is_counts=True)
     expected = ds["true_rates"].values[valid] * float(ds.attrs["bin_width"])
-    found = {}
+    columns = {}
     with threadpool_limits(limits=1, user_api="blas"):
-        for name, method in (("Wiener", low_rank_wiener), ("smoothing", masked_smoothing)):
+        for column, name in (("Wiener", "low_rank_wiener"), ("smoothing", "masked_smoothing")):
             started = time.process_time()
-            found[name] = r2(expected, method(evidence).expected[valid])
-            found[f"{name} CPU-seconds"] = time.process_time() - started
-    return found
+            columns[column] = r2(expected, predict(name, data).expected[valid])
+            columns[f"{column} CPU-seconds"] = time.process_time() - started
+    return columns
 
 
 def _figure(rows: list[dict[str, Any]]) -> Figure:

@@ -2,7 +2,8 @@
 
 The names of the daily job stand here; everything else is in a submodule that says what it is: `config` (every setting), `data`
 (splits, bandwidth limits, merging), `calcium` (events in fluorescence), `models` (and how to add one), `simulate` (systems with
-known truth), `plot`, `report`, `dandi` and `nlb`. All are loaded on first use, so that importing the package costs nothing.
+known truth), `evaluate` (scores and baselines), `plot`, `report`, `dandi` and `nlb`. All are loaded on first use, so that
+importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _SUBMODULES = {
     "config": "config",
     "dandi": "io.dandi",
     "data": "data",
+    "evaluate": "evaluate",
     "models": "models",
     "nlb": "nlb",
     "plot": "plot",
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from nwb_sbtt import calcium as calcium
     from nwb_sbtt import config as config
     from nwb_sbtt import data as data
+    from nwb_sbtt import evaluate as evaluate
     from nwb_sbtt import models as models
     from nwb_sbtt import nlb as nlb
     from nwb_sbtt import plot as plot

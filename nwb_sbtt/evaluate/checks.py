@@ -1,4 +1,4 @@
-"""What commonly goes wrong with a fit, looked for in what it inferred; each finding says what to try."""
+"""Checks of a fit for common failures; each says what to try."""
 
 from __future__ import annotations
 
@@ -16,214 +16,218 @@ Check = dict[str, str]
 Level = Literal["ok", "warn", "bad"]
 
 FEW_SPIKES = 300
-LINEAR = {
-    "low_rank_wiener": "linear filter",
-    "factor_analysis": "factor analysis of single bins",
-    "linear_dynamics": "linear dynamical system",
-}
-"""What models without a network are called."""
-DEAD = 0.01
-"""A factor that varies less than this share of the strongest is not used."""
-COLLAPSED = 0.01
-"""Variance between trials, in units of the posterior's own, below which an initial condition says nothing."""
-COVERED = 0.85
-"""Share of true rates inside their 95 % intervals below which these are called too narrow."""
-TOO_SURE = 1.5
-"""Squared errors, in units of the variance that model and Poisson noise predict, above which a model is over-confident."""
+UNUSED_SD = 0.01
+"""A factor whose sd is below this share of the largest is not used."""
+COLLAPSED_VARIANCE = 0.01
+"""Variance between trials, relative to the posterior variance, below which an initial condition carries no information."""
+MIN_COVERAGE = 0.85
+"""Coverage of true rates by 95 % intervals below which the intervals are too narrow."""
+MAX_DISPERSION = 1.5
+"""Squared errors, relative to posterior plus Poisson variance, above which the posterior is overconfident."""
 
-SPACED = 8
-"""Bins between the samples of a channel from which on what lies between is not to be trusted, if they never come closer."""
-CLOSEST = 0.2
-"""Share of the samples that may come closer all the same; of random ones, so many come within a third of the median."""
-MANY = 10**7
-"""Entries that are looked at, or those of one trial."""
+LONG_LAG = 8
+"""Bins between successive samples of a channel from which on rates between them are not identified, if no lag is shorter."""
+SHORT_LAG_SHARE = 0.2
+"""Share of lags that may be shorter all the same; with random sampling as many are below a third of the median."""
+MAX_ENTRIES = 10**7
+"""Entries on which lags are measured, or those of one trial."""
 
 
 def checks(
-    ds: xr.Dataset, latents: xr.Dataset, scored: Mask, *, scores: Mapping[str, float], seen: float | None
+    ds: xr.Dataset,
+    latents: xr.Dataset,
+    scored: Mask,
+    *,
+    scores: Mapping[str, float],
+    names: Mapping[str, str],
+    score_on_shown: float | None,
 ) -> list[Check]:
-    """Look for the common failures.
+    """Check a fit for common failures.
 
     Parameters
     ----------
     ds, latents : Dataset
-        Data and what was inferred from the shown part of them.
+        Data and what was inferred from the shown entries.
     scored : bool array (trial, time, channel)
         Entries that were hidden and scored.
     scores : mapping of "model" and baselines to score
-    seen : float, optional
-        The model's score on entries that it was shown.
+        On the scored entries.
+    names : mapping of baselines to names in words
+    score_on_shown : float, optional
+        The model's score on entries that it was shown; None where it is not defined.
 
     Returns
     -------
     list of {"name", "level", "text"}
-        ``level`` is "ok", "warn" or "bad".
+        ``name`` is one of "baselines", "copying", "spikes", "dispersion", "coverage", "sampling", "factors" and "initial
+        condition"; ``level`` is "ok", "warn" or "bad". Checks that do not apply are left out.
     """
-    found = [_baselines(scores)]
-    # Of a ladder, which alone gives signals, spikes and rates, the lower level is there to follow each sample it is shown.
-    if seen is not None and not {"mean", "events", "rates"} <= set(latents):
-        found.append(_copying(scores["model"], seen))
+    results = [_baselines(scores, names)]
+    # A ladder, the only model with signals, spikes and rates, is meant to follow each shown sample at its lower level.
+    if score_on_shown is not None and not {"mean", "events", "rates"} <= set(latents):
+        results.append(_copying(scores["model"], score_on_shown))
     if "mean" not in latents:
-        found.append(_spikes(ds, scored))
+        results.append(_spikes(ds, scored))
         if "rates_sd" in latents:
-            found.append(_confidence(ds, latents, scored))
+            results.append(_dispersion(ds, latents, scored))
     if {"rates", "rates_sd"} <= set(latents) and "true_rates" in ds:
-        found.append(_coverage(ds, latents, scored))
-    spaced = _spacing(ds)
-    if spaced:
-        found.append(spaced)
+        results.append(_coverage(ds, latents, scored))
+    sampling = _sampling(ds)
+    if sampling:
+        results.append(sampling)
     if "factors" in latents:
-        found.append(_factors(latents))
+        results.append(_factors(latents))
     if "initial_condition_sd" in latents and latents.sizes["trial"] > 1:
-        found.append(_initial_condition(latents))
-    return found
+        results.append(_initial_condition(latents))
+    return results
 
 
 def _check(name: str, level: Level, text: str) -> Check:
     return {"name": name, "level": level, "text": text}
 
 
-def _baselines(scores: Mapping[str, float]) -> Check:
-    model, mean, smooth = (scores[key] for key in ("model", "mean_rate", "masked_smoothing"))
+def _baselines(scores: Mapping[str, float], names: Mapping[str, str]) -> Check:
+    model, mean, smoothing = (scores[key] for key in ("model", "mean_rate", "masked_smoothing"))
     best = max((key for key in scores if key != "model"), key=scores.__getitem__)
-    name = "better than simple methods"
+    comparison = f"on hidden entries the model scores {model:.3f}"
     if model <= mean:
         return _check(
-            name,
+            "baselines",
             "bad",
-            f"The model ({model:.3f}) predicts hidden entries no better than each channel's mean: train longer, "
-            "lower the learning rate, or check bins and masks.",
+            f"Does not beat the baselines: {comparison}, no more than each channel's mean ({mean:.3f}). Train longer, lower "
+            "the learning rate, or check bins and masks.",
         )
-    if model < smooth:
+    if model < smoothing:
         return _check(
-            name,
+            "baselines",
             "warn",
-            f"Masked smoothing ({smooth:.3f}) predicts hidden entries better than the model ({model:.3f}): train "
-            "longer, or take a smaller model.",
+            f"Does not beat the baselines: {comparison}, masked smoothing {smoothing:.3f}. Train longer, or use a smaller "
+            "model.",
         )
     if model < scores[best]:
         return _check(
-            name,
+            "baselines",
             "warn",
-            f"A {LINEAR[best]} ({scores[best]:.3f}) predicts hidden entries better than the model ({model:.3f}): train "
-            "longer, or try several seeds.",
+            f"Does not beat the baselines: {comparison}, the {names[best]} {scores[best]:.3f}. Train longer, or try several "
+            "seeds.",
         )
-    return _check(name, "ok", f"The model ({model:.3f}) predicts hidden entries better than every simple method.")
+    return _check(
+        "baselines", "ok", f"Beats the baselines: {comparison}, the best baseline ({names[best]}) {scores[best]:.3f}."
+    )
 
 
-def _copying(hidden: float, seen: float) -> Check:
-    name = "does not copy its input"
-    if seen > 2 * max(hidden, 0) + 0.1:
+def _copying(hidden: float, shown: float) -> Check:
+    scores = f"The score is {shown:.3f} on shown entries and {hidden:.3f} on hidden ones"
+    if shown > 2 * max(hidden, 0) + 0.1:
         return _check(
-            name,
+            "copying",
             "warn",
-            f"The score is {seen:.3f} on entries the model was shown and {hidden:.3f} on hidden ones: it copies "
-            "single entries instead of finding what they share. Raise masks.coordinated_dropout or train.kl_weight.",
+            f"{scores}: the model copies single entries instead of their shared structure. Raise "
+            "masks.coordinated_dropout or train.kl_weight.",
         )
-    return _check(name, "ok", f"The score is {seen:.3f} on entries the model was shown, {hidden:.3f} on hidden ones.")
+    return _check("copying", "ok", f"{scores}: the model does not copy its input.")
 
 
 def _spikes(ds: xr.Dataset, scored: Mask) -> Check:
     n_spikes = int(ds["values"].values[scored].sum())
-    name = "enough spikes to compare"
     if n_spikes < FEW_SPIKES:
         return _check(
-            name,
+            "spikes",
             "warn",
-            f"The scores rest on {n_spikes} spikes and are uncertain: hide more entries or keep more validation "
-            "trials.",
+            f"The scores are computed from {n_spikes} spikes only and are uncertain: hide more entries, or use more "
+            "validation trials.",
         )
-    return _check(name, "ok", f"The scores rest on {n_spikes} spikes.")
+    return _check("spikes", "ok", f"The scores are computed from {n_spikes} spikes.")
 
 
-def _confidence(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
-    width = float(ds.attrs["bin_width"])
-    share = ds["exposure"].values[scored] if "exposure" in ds else 1.0
-    mean = latents["rates"].values[scored].astype(float) * width * share
-    spread = latents["rates_sd"].values[scored].astype(float) * width * share
+def _dispersion(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
+    """Squared errors of hidden counts, relative to the variance of posterior and Poisson noise."""
+    bin_width = float(ds.attrs["bin_width"])
+    exposure = ds["exposure"].values[scored] if "exposure" in ds else 1.0
+    mean = latents["rates"].values[scored].astype(float) * bin_width * exposure
+    sd = latents["rates_sd"].values[scored].astype(float) * bin_width * exposure
     squares = (ds["values"].values[scored] - mean) ** 2
-    ratio = float(squares.sum() / max((mean + spread**2).sum(), 1e-12))
-    name = "counts as noisy as expected"
-    if ratio > TOO_SURE:
-        return _check(
-            name,
-            "warn",
-            f"Errors on hidden entries are {ratio:.1f} times what posterior and Poisson noise allow: the "
-            "model is over-confident, or the counts vary more than Poisson counts do.",
-        )
-    return _check(
-        name, "ok", f"Errors on hidden entries are {ratio:.2f} times what posterior and Poisson noise predict."
+    dispersion = float(squares.sum() / max((mean + sd**2).sum(), 1e-12))
+    text = (
+        f"Dispersion is {dispersion:.2f}: squared errors on hidden entries relative to posterior plus Poisson variance."
     )
+    if dispersion > MAX_DISPERSION:
+        text += " The posterior is overconfident, or the counts are more variable than Poisson counts."
+        return _check("dispersion", "warn", text)
+    return _check("dispersion", "ok", text)
 
 
-def _spacing(ds: xr.Dataset) -> Check | None:
-    """Samples that keep their distance; None where no channel is sampled twice in a trial, or all are in every bin."""
+def _sampling(ds: xr.Dataset) -> Check | None:
+    """Lags between successive samples of a channel; None where none is sampled twice in a trial, or all in every bin."""
     observed = ds["observed"].values
     if observed.all():
         return None
-    observed = observed[:: 1 + observed.size // MANY]
+    observed = observed[:: 1 + observed.size // MAX_ENTRIES]
     trial, channel, time = np.nonzero(observed.transpose(0, 2, 1))
-    apart = np.diff(time)[(np.diff(trial) == 0) & (np.diff(channel) == 0)]
-    if not len(apart):
+    lags = np.diff(time)[(np.diff(trial) == 0) & (np.diff(channel) == 0)]
+    if not len(lags):
         return None
-    closest, usual = int(np.quantile(apart, CLOSEST)), float(np.median(apart))
-    name = "samples at all distances"
-    if closest >= max(SPACED, usual / 2):
+    short, median = int(np.quantile(lags, SHORT_LAG_SHARE)), float(np.median(lags))
+    if short >= max(LONG_LAG, median / 2):
         return _check(
-            name,
+            "sampling",
             "warn",
-            f"Samples of a channel are hardly ever less than {closest} bins apart, so nothing between two of them was scored: "
-            "rates may be right where they were sampled and wrong elsewhere. Take wider bins; a recording that samples at "
-            "random moments does not have this flaw.",
+            f"Sampling misses short lags: at least 80% of samples follow the previous one of their channel by {short} bins or "
+            "more. The data do not identify rates between samples: these may be right at the samples and wrong in between. "
+            "Use wider bins; sampling at random times avoids the problem.",
         )
     return _check(
-        name,
+        "sampling",
         "ok",
-        f"A fifth of the samples of a channel follow the one before within {closest} bin{'s' * (closest > 1)}.",
+        f"Sampling covers short lags: 20% of samples follow the previous one by {short} bin{'s' * (short > 1)} or less.",
     )
 
 
 def _coverage(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
-    """Counts say little of the posterior's width, because Poisson noise is wider; true rates do."""
+    """Coverage of true rates; hidden counts cannot replace them here, because Poisson noise is wider than the posterior."""
     true = ds["true_rates"].values
     lower, upper = interval(latents, 0.95)
-    share = float(((true >= lower.values) & (true <= upper.values))[scored].mean())
-    name = "honest uncertainty"
-    text = f"The 95% intervals hold {share:.0%} of the true rates."
-    if share < COVERED:
+    coverage = float(((true >= lower.values) & (true <= upper.values))[scored].mean())
+    text = f"The 95% intervals contain {coverage:.0%} of the true rates."
+    if coverage < MIN_COVERAGE:
         return _check(
-            name, "warn", text + " They are too narrow: average several seeds (--seeds 5), or train on more trials."
+            "coverage",
+            "warn",
+            text + " They are too narrow: average several seeds (--seeds 5), or train on more trials.",
         )
-    return _check(name, "ok", text)
+    return _check("coverage", "ok", text)
 
 
 def _factors(latents: xr.Dataset) -> Check:
     factors = latents["factors"].values.astype(float)
     flat = factors.reshape(-1, factors.shape[-1])
-    spread = flat.std(0)
-    dead = int((spread <= DEAD * spread.max()).sum())
-    name = "factors in use"
-    if dead == len(spread):
-        return _check(name, "bad", "No factor varies: the model gives the same course to every trial.")
+    sd = flat.std(0)
+    n_unused = int((sd <= UNUSED_SD * sd.max()).sum())
+    if n_unused == len(sd):
+        return _check("factors", "bad", "No factor varies: inferred rates are the same in every trial.")
+    # Participation ratio of the covariance's eigenvalues.
     variance = np.linalg.eigvalsh(np.atleast_2d(np.cov(flat.T, bias=True)))
-    dimension = f"they span about {variance.sum() ** 2 / (variance**2).sum():.1f} dimensions"
-    if dead:
+    dimension = f"their effective dimension is {variance.sum() ** 2 / (variance**2).sum():.1f}"
+    if n_unused:
         return _check(
-            name, "warn", f"{dead} of {len(spread)} factors do not vary; {dimension}. Fewer factors would do."
+            "factors", "warn", f"{n_unused} of {len(sd)} factors do not vary; {dimension}. Fewer factors are enough."
         )
-    return _check(name, "ok", f"All {len(spread)} factors vary; {dimension}.")
+    return _check("factors", "ok", f"All {len(sd)} factors vary; {dimension}.")
 
 
 def _initial_condition(latents: xr.Dataset) -> Check:
     between = latents["initial_condition"].values.astype(float).var(0)
     within = (latents["initial_condition_sd"].values.astype(float) ** 2).mean(0)
-    used = int((between > COLLAPSED * within).sum())
-    name = "initial condition in use"
-    if used == 0:
+    n_used = int((between > COLLAPSED_VARIANCE * within).sum())
+    if n_used == 0:
         return _check(
-            name,
+            "initial condition",
             "warn",
             "The initial condition is the same in all trials (its posterior has collapsed to the prior): lower "
             "train.kl_weight, or train longer.",
         )
-    return _check(name, "ok", f"{used} of {len(between)} dimensions of the initial condition tell trials apart.")
+    return _check(
+        "initial condition",
+        "ok",
+        f"{n_used} of {len(between)} dimensions of the initial condition differ between trials.",
+    )

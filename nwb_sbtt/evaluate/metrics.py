@@ -1,7 +1,7 @@
-"""How well expected values fit what was observed, taken over the marked entries alone.
+"""How well expected values fit observed ones, on scored entries alone.
 
-All arrays end in a channel axis; ``where`` marks the entries that count, and nothing outside it is looked at. No function
-changes its arguments.
+All arrays end in a channel axis; ``where`` marks the scored entries, and values outside it have no influence. No function
+changes its arguments. Bits per spike are defined as in the Neural Latents Benchmark (Pei, Ye et al. 2021, arXiv:2109.04463).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.special import gammaln
 from nwb_sbtt.errors import DataError
 
 SMALLEST_COUNT = 1e-9
-"""Expected counts below this count as this, as in the Neural Latents Benchmark."""
+"""Smaller expected counts are raised to this, as in the Neural Latents Benchmark."""
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -24,44 +24,56 @@ Mask = NDArray[np.bool_]
 def poisson_nll(
     expected: ArrayLike, counts: ArrayLike, where: ArrayLike, *, exposure: ArrayLike | None = None
 ) -> float:
-    """Negative log-likelihood of counts in nats, with its logΓ term, summed over the marked entries.
+    """Compute the negative log-likelihood of Poisson counts [nats], with its logΓ term, summed over the scored entries.
 
     Parameters
     ----------
     expected : array (…, channel)
-        Counts expected in a whole bin.
+        Expected count of a whole bin.
     counts : array (…, channel)
+        Spikes per bin.
     where : bool array (…, channel)
+        Scored entries.
     exposure : array (…, channel), optional
         Share of each bin observed; None means 1 everywhere.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
     DataError
-        If shapes differ, nothing is marked, or marked values are not finite or negative.
+        If shapes differ, nothing is scored, or scored values are negative or not finite.
     """
-    mean, k, marked = _counts(expected, counts, where, exposure)
-    return float(_nll(mean, k, marked).sum())
+    mean, k, scored = _counts(expected, counts, where, exposure)
+    return float(_nll(mean, k, scored).sum())
 
 
 def bits_per_spike(
     expected: ArrayLike, counts: ArrayLike, where: ArrayLike, *, exposure: ArrayLike | None = None
 ) -> float:
-    """Information gained over each channel's mean rate, in bits per spike, as the Neural Latents Benchmark defines it.
+    """Compute the log-likelihood gain over each channel's mean rate, in bits per spike.
 
-    The null model is each channel's mean over the very entries that are scored (per unit of exposure).
+    (NLL of the null model − NLL) / (log 2 · spikes). The null model is each channel's mean over the scored entries themselves,
+    per unit of exposure (Pei, Ye et al. 2021).
 
     Parameters
     ----------
     expected : array (…, channel)
-        Counts expected in a whole bin.
+        Expected count of a whole bin.
     counts, where, exposure
         As for `poisson_nll`.
+
+    Returns
+    -------
+    float
+        0 for the null model.
 
     Raises
     ------
     DataError
-        As `poisson_nll`, and if no marked entry holds a spike.
+        As `poisson_nll`, and if there is no spike among the scored entries.
 
     Examples
     --------
@@ -78,20 +90,48 @@ def bits_per_spike(
 def bits_per_spike_by_channel(
     expected: ArrayLike, counts: ArrayLike, where: ArrayLike, *, exposure: ArrayLike | None = None
 ) -> tuple[Floats, Mask]:
-    """Bits per spike of each channel, and for which channels they are defined (those with a scored spike; 0 elsewhere)."""
+    """Compute bits per spike of each channel.
+
+    Parameters
+    ----------
+    expected, counts, where, exposure
+        As for `bits_per_spike`.
+
+    Returns
+    -------
+    scores : array (channel)
+        0 where not defined.
+    defined : bool array (channel)
+        Channels with a spike among the scored entries.
+
+    Raises
+    ------
+    DataError
+        As `poisson_nll`.
+    """
     gain, spikes = _gain(expected, counts, where, exposure)
     return gain / np.maximum(spikes, 1), spikes > 0
 
 
 def explained_variance(estimate: ArrayLike, values: ArrayLike, where: ArrayLike) -> float:
-    """Mean over channels of 1 − SSE/SST on the marked entries; SST is about each channel's mean over these entries.
+    """Compute 1 − SSE/SST on the scored entries of each channel, averaged over channels.
 
-    Channels whose marked values do not vary are left out.
+    SST is about each channel's mean over the scored entries. Channels whose scored values do not vary are left out.
+
+    Parameters
+    ----------
+    estimate, values : array (…, channel)
+    where : bool array (…, channel)
+        Scored entries.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
     DataError
-        If shapes differ, nothing is marked, marked values are not finite, or no channel varies.
+        If shapes differ, nothing is scored, scored values are not finite, or no channel varies.
     """
     score, defined = explained_variance_by_channel(estimate, values, where)
     if not defined.any():
@@ -100,51 +140,80 @@ def explained_variance(estimate: ArrayLike, values: ArrayLike, where: ArrayLike)
 
 
 def pooled_explained_variance(estimate: ArrayLike, values: ArrayLike, where: ArrayLike, *, sd: ArrayLike) -> float:
-    """1 − SSE/SST of all marked entries together, each in units of its channel's sd.
+    """Compute 1 − SSE/SST of all scored entries together, each in units of its channel's sd.
 
-    Unlike the mean over channels of `explained_variance` it stays meaningful where a channel has few marked entries, which
-    may happen to lie close together. SST is about each channel's mean over its marked entries.
+    Unlike `explained_variance`, a mean over channels, it is robust where a channel has few scored entries whose values happen
+    to be close. SST is about each channel's mean over its scored entries.
 
     Parameters
     ----------
+    estimate, values : array (…, channel)
+    where : bool array (…, channel)
+        Scored entries.
     sd : array (channel)
-        Over all that was observed; channels that do not vary (0) are left out.
+        Of all observed values of a channel; channels with 0 are left out.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
     DataError
         As `explained_variance`.
     """
-    fit, truth, marked = _marked(estimate, values, where)
+    fit, truth, scored = _validated(estimate, values, where)
     units = np.asarray(sd, dtype=np.float64)
-    marked = marked & (units > 0)
+    scored = scored & (units > 0)
     units = np.where(units > 0, units, 1)
-    mean = np.where(marked, truth, 0).sum(0) / np.maximum(marked.sum(0), 1)
-    total = (np.where(marked, truth - mean, 0) ** 2 / units**2).sum()
+    mean = np.where(scored, truth, 0).sum(0) / np.maximum(scored.sum(0), 1)
+    total = (np.where(scored, truth - mean, 0) ** 2 / units**2).sum()
     if not total:
         raise DataError("no channel varies over the scored entries: explained variance is not defined")
-    return float(1 - (np.where(marked, truth - fit, 0) ** 2 / units**2).sum() / total)
+    return float(1 - (np.where(scored, truth - fit, 0) ** 2 / units**2).sum() / total)
 
 
 def explained_variance_by_channel(estimate: ArrayLike, values: ArrayLike, where: ArrayLike) -> tuple[Floats, Mask]:
-    """Explained variance of each channel, and for which channels it is defined (those that vary; 0 elsewhere)."""
-    fit, truth, marked = _marked(estimate, values, where)
-    n = marked.sum(0)
-    mean = np.where(marked, truth, 0).sum(0) / np.maximum(n, 1)
-    total = np.where(marked, (truth - mean) ** 2, 0).sum(0)
-    error = np.where(marked, (truth - fit) ** 2, 0).sum(0)
+    """Compute the explained variance of each channel.
+
+    Parameters
+    ----------
+    estimate, values, where
+        As for `explained_variance`.
+
+    Returns
+    -------
+    scores : array (channel)
+        0 where not defined.
+    defined : bool array (channel)
+        Channels whose scored values vary.
+
+    Raises
+    ------
+    DataError
+        If shapes differ, nothing is scored, or scored values are not finite.
+    """
+    fit, truth, scored = _validated(estimate, values, where)
+    n = scored.sum(0)
+    mean = np.where(scored, truth, 0).sum(0) / np.maximum(n, 1)
+    total = np.where(scored, (truth - mean) ** 2, 0).sum(0)
+    error = np.where(scored, (truth - fit) ** 2, 0).sum(0)
     # A constant channel's mean may be off by rounding, which leaves a total that is not quite 0.
-    size = np.where(marked, truth**2, 0).sum(0)
+    size = np.where(scored, truth**2, 0).sum(0)
     defined = total > 1e-12 * size
     return np.where(defined, 1 - error / np.where(defined, total, 1), 0.0), defined
 
 
 def r2(truth: ArrayLike, estimate: ArrayLike) -> float:
-    """Coefficient of determination: 1 − SSE/SST of each channel over all trials and bins, averaged over channels.
+    """Compute the coefficient of determination, 1 − SSE/SST over all trials and bins, averaged over channels.
 
     Parameters
     ----------
-    truth, estimate : arrays (…, channel)
+    truth, estimate : array (…, channel)
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -155,16 +224,23 @@ def r2(truth: ArrayLike, estimate: ArrayLike) -> float:
 
 
 def pearson_r2(truth: ArrayLike, estimate: ArrayLike) -> float:
-    """Squared Pearson correlation of the two arrays as flat lists: blind to offset and scale, never below `r2`'s idea.
+    """Compute the squared Pearson correlation over all entries, which ignores offset and scale.
 
-    0 where the estimate does not vary.
+    Parameters
+    ----------
+    truth, estimate : array (…, channel)
+
+    Returns
+    -------
+    float
+        0 where the estimate does not vary.
 
     Raises
     ------
     DataError
         If shapes differ, values are not finite, or the truth does not vary.
     """
-    fit, true, _ = _marked(estimate, truth, np.ones(np.shape(truth), bool))
+    fit, true, _ = _validated(estimate, truth, np.ones(np.shape(truth), bool))
     fit, true = fit - fit.mean(), true - true.mean()
     power = (fit**2).sum() * (true**2).sum()
     if not (true**2).sum():
@@ -176,51 +252,51 @@ def _gain(
     expected: ArrayLike, counts: ArrayLike, where: ArrayLike, exposure: ArrayLike | None
 ) -> tuple[Floats, Floats]:
     """Bits gained over the null model, and spikes, of each channel."""
-    mean, k, marked = _counts(expected, counts, where, exposure)
+    mean, k, scored = _counts(expected, counts, where, exposure)
     share = np.ones(k.shape) if exposure is None else np.asarray(exposure, dtype=np.float64).reshape(k.shape)
-    spikes = np.where(marked, k, 0).sum(0)
-    watched = np.where(marked, share, 0).sum(0)
-    null = (spikes / np.maximum(watched, 1e-12)) * np.where(marked, share, 0)
-    gain = _nll(null, k, marked).sum(0) - _nll(mean, k, marked).sum(0)
+    spikes = np.where(scored, k, 0).sum(0)
+    exposure_sum = np.where(scored, share, 0).sum(0)
+    null = (spikes / np.maximum(exposure_sum, 1e-12)) * np.where(scored, share, 0)
+    gain = _nll(null, k, scored).sum(0) - _nll(mean, k, scored).sum(0)
     return gain / np.log(2), spikes
 
 
-def _nll(mean: Floats, counts: Floats, marked: Mask) -> Floats:
-    mean = np.maximum(np.where(marked, mean, 1), SMALLEST_COUNT)
-    counts = np.where(marked, counts, 0)
-    nats: Floats = np.where(marked, mean - counts * np.log(mean) + gammaln(counts + 1), 0)
+def _nll(mean: Floats, counts: Floats, scored: Mask) -> Floats:
+    mean = np.maximum(np.where(scored, mean, 1), SMALLEST_COUNT)
+    counts = np.where(scored, counts, 0)
+    nats: Floats = np.where(scored, mean - counts * np.log(mean) + gammaln(counts + 1), 0)
     return nats
 
 
 def _counts(
     expected: ArrayLike, counts: ArrayLike, where: ArrayLike, exposure: ArrayLike | None
 ) -> tuple[Floats, Floats, Mask]:
-    mean, k, marked = _marked(expected, counts, where)
+    mean, k, scored = _validated(expected, counts, where)
     if exposure is not None:
         if np.shape(exposure) != np.shape(counts):
             raise DataError(f"exposure {np.shape(exposure)} and counts {np.shape(counts)} must have the same shape")
         mean = mean * np.asarray(exposure, dtype=np.float64).reshape(k.shape)
     for name, array in (("expected counts", mean), ("counts", k)):
-        if (negative := int((array[marked] < 0).sum())) > 0:
-            raise DataError(f"{negative} of {int(marked.sum())} scored {name} are negative; expected zero or more")
-    return mean, k, marked
+        if (n_negative := int((array[scored] < 0).sum())) > 0:
+            raise DataError(f"{n_negative} of {int(scored.sum())} scored {name} are negative; expected zero or more")
+    return mean, k, scored
 
 
-def _marked(estimate: ArrayLike, values: ArrayLike, where: ArrayLike) -> tuple[Floats, Floats, Mask]:
+def _validated(estimate: ArrayLike, values: ArrayLike, where: ArrayLike) -> tuple[Floats, Floats, Mask]:
     """Both arrays and the mask as (entry, channel)."""
     fit, data = np.asarray(estimate, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    marked = np.asarray(where, dtype=bool)
-    if not fit.shape == data.shape == marked.shape or data.ndim == 0:
+    scored = np.asarray(where, dtype=bool)
+    if not fit.shape == data.shape == scored.shape or data.ndim == 0:
         raise DataError(
-            f"estimate {fit.shape}, data {data.shape} and mask {marked.shape} must have the same shape (…, channel)"
+            f"estimate {fit.shape}, data {data.shape} and mask {scored.shape} must have the same shape (…, channel)"
         )
-    if not marked.any():
-        raise DataError("no entry is marked: there is nothing to score")
+    if not scored.any():
+        raise DataError("no entry is marked for scoring: there is nothing to score")
     for name, array in (("estimate", fit), ("data", data)):
-        if (bad := int((~np.isfinite(array[marked])).sum())) > 0:
-            raise DataError(f"{bad} of {int(marked.sum())} scored entries of the {name} are not finite")
-    return _entries(fit, marked), _entries(data, marked), _entries(marked, marked)
+        if (n_bad := int((~np.isfinite(array[scored])).sum())) > 0:
+            raise DataError(f"{n_bad} of {int(scored.sum())} scored entries of the {name} are not finite")
+    return _entries(fit, scored), _entries(data, scored), _entries(scored, scored)
 
 
-def _entries(array: NDArray[Any], marked: Mask) -> NDArray[Any]:
-    return np.where(marked, array, 0).astype(array.dtype).reshape(-1, array.shape[-1])
+def _entries(array: NDArray[Any], scored: Mask) -> NDArray[Any]:
+    return np.where(scored, array, 0).astype(array.dtype).reshape(-1, array.shape[-1])

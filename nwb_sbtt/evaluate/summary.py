@@ -1,8 +1,8 @@
-"""Is it good? A model's estimates beside those of simple methods, on entries that none of them saw."""
+"""Scores of a model and of the baselines on entries that none of them was shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from nwb_sbtt.errors import DataError, MismatchError
-from nwb_sbtt.evaluate.baselines import Evidence, Prediction, masked_smoothing, mean_rate
+from nwb_sbtt.evaluate.baselines import BASELINES, MaskedData, predict
 from nwb_sbtt.evaluate.checks import checks
 from nwb_sbtt.evaluate.metrics import (
     bits_per_spike,
@@ -21,42 +21,23 @@ from nwb_sbtt.evaluate.metrics import (
     pooled_explained_variance,
     r2,
 )
-from nwb_sbtt.evaluate.statespace import factor_analysis, linear_dynamics
-from nwb_sbtt.evaluate.wiener import low_rank_wiener
 
 Mask = NDArray[np.bool_]
-Estimate = NDArray[np.floating]
+Array = NDArray[np.floating]
 
-BASELINES: dict[str, Callable[[Evidence], Prediction]] = {
-    "mean_rate": mean_rate,
-    "masked_smoothing": masked_smoothing,
-    "low_rank_wiener": low_rank_wiener,
-    "factor_analysis": factor_analysis,
-    "linear_dynamics": linear_dynamics,
-}
-MEAN = "mean_rate"
-MODEL = "model"
-NAMES = {
-    MODEL: "this model",
-    "mean_rate": "mean rate",
-    "masked_smoothing": "masked smoothing",
-    "low_rank_wiener": "low-rank Wiener filter",
-    "factor_analysis": "factor analysis",
-    "linear_dynamics": "linear dynamical system",
-}
-"""What the keys of the scores are called in words."""
+MODEL, MEAN = "model", "mean_rate"
 
 
-def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.bool_]) -> dict[str, Any]:
-    """Score a model's estimates and those of the baselines on the hidden entries of the validation trials.
+def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[str, Any]:
+    """Score a model and all registered baselines on the hidden entries of the validation trials.
 
-    The estimates must have been inferred without the hidden entries; the baselines are not shown them either. Channels
-    marked ``held_out``, which nothing is inferred from, are scored apart.
+    The latents must have been inferred without the hidden entries; the baselines are not shown them either. Channels marked
+    ``held_out``, from which nothing is inferred, are scored separately (co-smoothing).
 
     Parameters
     ----------
     ds : Dataset
-        The data, with ``split``; all trials are validation trials where there is none.
+        The data, with ``split``; without it all trials are validation trials.
     latents : Dataset
         ``rates`` in Hz for counts or ``mean`` in the data's unit, of the same trials, bins and channels.
     hidden : bool array (trial, time, channel)
@@ -64,86 +45,92 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: NDArray[np.boo
     Returns
     -------
     dict
-        JSON-safe, without NaN. ``headline`` is one line; ``metric`` "bits per spike" or "explained variance"; ``scores`` of
-        the model and of each baseline, and ``gain`` the same above the mean of what was shown; ``names`` what these are
-        called and ``baselines`` how each was set; ``zero`` a sentence on what a score of 0 means; ``by_channel`` the
-        scores of each channel (None where not defined); ``held_out`` the scores on held-out channels; ``truth`` R² of the
-        true rates (where rates are estimated) and latents where the data carry them; ``checks`` a list of {name, level
-        ("ok", "warn" or "bad"), text}.
+        JSON-safe, without NaN:
+
+        - ``headline``: the result in one line; ``metric``: "bits per spike" or "explained variance";
+        - ``scored``: numbers of trials, entries and spikes behind the scores;
+        - ``scores``: of the model and of each baseline; ``gain``: the same minus the score of the mean;
+        - ``names``: what the model and the baselines are called in words; ``baselines``: how each was set;
+        - ``zero``: a sentence on what a score of 0 means;
+        - ``by_channel``: scores of each channel, None where not defined;
+        - ``held_out``: scores on held-out channels, if there are any;
+        - ``truth``: R² of the true rates (where rates are inferred) and latents, if the data hold them;
+        - ``checks``: a list of {name, level ("ok", "warn" or "bad"), text}.
 
     Raises
     ------
     MismatchError
         If shapes or channels differ.
     DataError
-        If nothing can be scored.
+        If nothing can be scored, or a registered baseline gives values of the wrong shape or that are not finite.
     """
-    counts = "mean" not in latents
-    if counts and "rates" not in latents:
+    is_counts = "mean" not in latents
+    if is_counts and "rates" not in latents:
         raise MismatchError(f"the latents have neither 'rates' nor 'mean', only {sorted(map(str, latents.data_vars))}")
-    name = "rates" if counts else "mean"
-    if not ds["values"].shape == latents[name].shape == hidden.shape:
+    variable = "rates" if is_counts else "mean"
+    if not ds["values"].shape == latents[variable].shape == hidden.shape:
         raise MismatchError(
-            f"data {ds['values'].shape}, estimates {latents[name].shape} and hidden {hidden.shape} must have the same shape "
-            "(trial, time, channel)"
+            f"data {ds['values'].shape}, {variable} {latents[variable].shape} and hidden {hidden.shape} must have the same "
+            "shape (trial, time, channel)"
         )
     if "channel_id" in latents.coords and (latents["channel_id"].values != ds["channel_id"].values).any():
         raise MismatchError(
-            "data and estimates have the same number of channels, but not the same channels in the same order"
+            "data and latents have the same number of channels, but not the same channels in the same order"
         )
-    part = _part(ds)
-    ds, latents, hidden = ds.isel(trial=part != ""), latents.isel(trial=part != ""), hidden[part != ""]
-    valid = part[part != ""] == "valid"
+    label = _split_labels(ds)
+    ds, latents, hidden = ds.isel(trial=label != ""), latents.isel(trial=label != ""), hidden[label != ""]
+    valid = label[label != ""] == "valid"
     observed, held_out = ds["observed"].values, _held_out(ds)
     scored = hidden & observed & valid[:, None, None] & ~held_out
     if not scored.any():
         raise DataError("no observed entry of the validation trials is hidden: there is nothing to compare models on")
-    score = _Score(ds, counts)
-    estimates: dict[str, Estimate] = {MODEL: score.expected(latents[name].values)}
-    evidence = Evidence(
+    scorer = _Scorer(ds, is_counts)
+    masked = MaskedData(
         ds["values"].values,
         observed & ~hidden & ~(held_out & valid[:, None, None]),
         # With a single group of trials there is nothing else to learn from.
         ~valid if not valid.all() else valid,
-        counts,
+        is_counts,
         exposure=ds["exposure"].values if "exposure" in ds else None,
         held_in=~held_out,
     )
-    # On the many small systems of these methods, threads cost several times more than they give.
+    # The baselines solve many small systems, on which several threads take longer than one.
     with threadpool_limits(limits=1, user_api="blas"):
-        predictions = {key: baseline(evidence) for key, baseline in BASELINES.items()}
-    estimates.update({key: prediction.expected for key, prediction in predictions.items()})
-    scores = {key: score.whole(estimate, scored) for key, estimate in estimates.items()}
+        predictions = {name: predict(name, masked) for name in BASELINES.names()}
+    expected: dict[str, Array] = {MODEL: scorer.expected(latents[variable].values)}
+    expected |= {name: prediction.expected for name, prediction in predictions.items()}
+    scores = {name: scorer.score(array, scored) for name, array in expected.items()}
+    names = {MODEL: "this model", **{name: prediction.label for name, prediction in predictions.items()}}
     result: dict[str, Any] = {
-        "metric": score.metric,
+        "metric": scorer.metric,
         "scored": {
             "trials": int(valid.sum()),
             "entries": int(scored.sum()),
-            **({"spikes": int(ds["values"].values[scored].sum())} if counts else {}),
+            **({"spikes": int(ds["values"].values[scored].sum())} if is_counts else {}),
         },
         "scores": scores,
-        "gain": {key: value - scores[MEAN] for key, value in scores.items()},
-        "names": NAMES if counts else {**NAMES, MEAN: "mean"},
-        "baselines": {key: prediction.how for key, prediction in predictions.items()},
-        "zero": _zero(scores[MEAN], counts=counts),
-        "by_channel": score.by_channel(estimates, scored),
+        "gain": {name: score - scores[MEAN] for name, score in scores.items()},
+        "names": names,
+        "baselines": {name: prediction.description for name, prediction in predictions.items()},
+        "zero": _meaning_of_zero(scores[MEAN], names[MEAN], is_counts=is_counts),
+        "by_channel": scorer.by_channel(expected, scored),
     }
     cosmoothing = observed & valid[:, None, None] & held_out
-    if cosmoothing.any() and score.possible(cosmoothing):
-        result["held_out"] = {key: score.whole(estimate, cosmoothing) for key, estimate in estimates.items()}
+    if cosmoothing.any() and scorer.can_score(cosmoothing):
+        result["held_out"] = {name: scorer.score(array, cosmoothing) for name, array in expected.items()}
     if "true_rates" in ds:
-        rates: dict[str, Estimate] = {MODEL: score.bin_width * latents["rates"].values} if "rates" in latents else {}
-        result["truth"] = _truth(ds, latents, estimates if counts else rates, valid)
-    shown = evidence.readable & valid[:, None, None]
-    seen = score.whole(estimates[MODEL], shown) if shown.any() and score.possible(shown) else None
-    result["checks"] = checks(ds, latents, scored, scores=scores, seen=seen)
+        rates: dict[str, Array] = {MODEL: scorer.bin_width * latents["rates"].values} if "rates" in latents else {}
+        result["truth"] = _truth(ds, latents, expected if is_counts else rates, valid)
+    shown = masked.predictors & valid[:, None, None]
+    score_on_shown = scorer.score(expected[MODEL], shown) if shown.any() and scorer.can_score(shown) else None
+    result["checks"] = checks(ds, latents, scored, scores=scores, names=names, score_on_shown=score_on_shown)
     return {"headline": _headline(result), **result}
 
 
-def _headline(result: dict[str, Any]) -> str:
+def _headline(result: Mapping[str, Any]) -> str:
     scores, names = result["scores"], result["names"]
-    best = max((key for key in BASELINES), key=scores.__getitem__)
-    others = f"{names[MEAN]} {scores[MEAN]:.3f}, best simple method: {names[best]} {scores[best]:.3f}"
+    best = max(result["baselines"], key=scores.__getitem__)
+    others = f"{names[MEAN]} {scores[MEAN]:.3f}, best baseline: {names[best]} {scores[best]:.3f}"
     line = f"{result['metric']} on hidden entries {scores[MODEL]:.3f} ({others})"
     if "held_out" in result:
         line += f"; on held-out channels {result['held_out'][MODEL]:.3f}"
@@ -152,61 +139,60 @@ def _headline(result: dict[str, Any]) -> str:
     return line
 
 
-def _zero(mean: float, *, counts: bool) -> str:
-    """What a score of 0 means, in a sentence."""
-    name = NAMES[MEAN] if counts else "mean"
-    text = "Zero is each channel's mean over the scored entries themselves, which no method knows"
-    if counts:
+def _meaning_of_zero(score_of_mean: float, name_of_mean: str, *, is_counts: bool) -> str:
+    text = "0 = always predicting each channel's true mean over the scored entries"
+    if is_counts:
         text += " (as in the Neural Latents Benchmark)"
-    text += f"; {name!r} knows only what was shown"
-    return text + (", and so falls below zero, the more so the less is scored." if mean < 0 else ".")
+    text += f"; {name_of_mean!r} uses the shown data only"
+    return text + (" and therefore falls below 0, further with fewer scored entries." if score_of_mean < 0 else ".")
 
 
-class _Score:
+class _Scorer:
     """Bits per spike of counts, explained variance of samples."""
 
-    def __init__(self, ds: xr.Dataset, counts: bool) -> None:
+    def __init__(self, ds: xr.Dataset, is_counts: bool) -> None:
         self.bin_width = float(ds.attrs["bin_width"])
         self._ds = ds
-        self._counts = counts
+        self._is_counts = is_counts
         self._values = ds["values"].values
         self._exposure = ds["exposure"].values if "exposure" in ds else None
         self._sd = ds["values"].where(ds["observed"]).std(("trial", "time"), dtype=np.float64).fillna(0).values
         self.metric: Literal["bits per spike", "explained variance"] = (
-            "bits per spike" if counts else "explained variance"
+            "bits per spike" if is_counts else "explained variance"
         )
 
-    def expected(self, estimate: Estimate) -> Estimate:
-        """Counts expected in a whole bin, or the mean as it is."""
-        return estimate * self.bin_width if self._counts else estimate
+    def expected(self, inferred: Array) -> Array:
+        """Expected counts in whole bins of rates [Hz]; the mean of a signal as it is."""
+        return inferred * self.bin_width if self._is_counts else inferred
 
-    def possible(self, where: Mask) -> bool:
+    def can_score(self, where: Mask) -> bool:
+        """Whether the metric is defined: there are spikes, or the signal varies."""
         values = self._values[where]
-        return bool((values > 0).any() if self._counts else (values != values[0]).any())
+        return bool((values > 0).any() if self._is_counts else (values != values[0]).any())
 
-    def whole(self, estimate: Estimate, where: Mask) -> float:
-        if self._counts:
-            return bits_per_spike(estimate, self._values, where, exposure=self._exposure)
-        return pooled_explained_variance(estimate, self._values, where, sd=self._sd)
+    def score(self, expected: Array, where: Mask) -> float:
+        if self._is_counts:
+            return bits_per_spike(expected, self._values, where, exposure=self._exposure)
+        return pooled_explained_variance(expected, self._values, where, sd=self._sd)
 
-    def by_channel(self, estimates: dict[str, Estimate], where: Mask) -> dict[str, list[Any]]:
+    def by_channel(self, expected: Mapping[str, Array], where: Mask) -> dict[str, list[Any]]:
         table: dict[str, list[Any]] = {
             "channel_id": self._ds["channel_id"].values.tolist(),
             "entries": where.sum((0, 1)).tolist(),
         }
-        if self._counts:
+        if self._is_counts:
             table["spikes"] = np.where(where, self._values, 0).sum((0, 1)).astype(int).tolist()
-        for key, estimate in estimates.items():
-            if self._counts:
-                found, defined = bits_per_spike_by_channel(estimate, self._values, where, exposure=self._exposure)
+        for name, array in expected.items():
+            if self._is_counts:
+                scores, defined = bits_per_spike_by_channel(array, self._values, where, exposure=self._exposure)
             else:
-                found, defined = explained_variance_by_channel(estimate, self._values, where)
-            table[key] = [float(one) if known else None for one, known in zip(found, defined, strict=True)]
+                scores, defined = explained_variance_by_channel(array, self._values, where)
+            table[name] = [float(s) if is_defined else None for s, is_defined in zip(scores, defined, strict=True)]
         return table
 
 
-def _part(ds: xr.Dataset) -> NDArray[np.str_]:
-    """Of each trial "train", "valid" or, where it takes no part, ""."""
+def _split_labels(ds: xr.Dataset) -> NDArray[np.str_]:
+    """Label of each trial: "train", "valid", or "" for neither."""
     if "split" not in ds.coords:
         return np.full(ds.sizes["trial"], "valid")
     labels = ds["split"].values.astype(str)
@@ -220,22 +206,23 @@ def _held_out(ds: xr.Dataset) -> Mask:
 
 
 def _truth(
-    ds: xr.Dataset, latents: xr.Dataset, estimates: dict[str, Estimate], valid: Mask
+    ds: xr.Dataset, latents: xr.Dataset, expected: Mapping[str, Array], valid: Mask
 ) -> dict[str, dict[str, float]]:
-    """R² on the validation trials, all entries: of rates, where these are estimated, and of latents by linear read-out."""
-    rates = ds["true_rates"].values[valid] * float(ds.attrs["bin_width"])
-    found: dict[str, dict[str, float]] = {}
-    if estimates:
-        found["rates_r2"] = {key: r2(rates, estimate[valid]) for key, estimate in estimates.items()}
-        found["rates_pearson_r2"] = {key: pearson_r2(rates, estimate[valid]) for key, estimate in estimates.items()}
+    """R² over all entries of the validation trials: of expected counts, and of true latents regressed on the factors."""
+    counts = ds["true_rates"].values[valid] * float(ds.attrs["bin_width"])
+    result: dict[str, dict[str, float]] = {}
+    if expected:
+        result["rates_r2"] = {name: r2(counts, array[valid]) for name, array in expected.items()}
+        result["rates_pearson_r2"] = {name: pearson_r2(counts, array[valid]) for name, array in expected.items()}
     if "true_latents" in ds and "factors" in latents and not valid.all():
-        factors, course = latents["factors"].values, ds["true_latents"].values
-        n_latents = course.shape[2]
-        weights, *_ = np.linalg.lstsq(_with_one(factors[~valid]), course[~valid].reshape(-1, n_latents), rcond=None)
-        found["latents_r2"] = {MODEL: r2(course[valid].reshape(-1, n_latents), _with_one(factors[valid]) @ weights)}
-    return found
+        factors, true = latents["factors"].values, ds["true_latents"].values
+        n_latents = true.shape[2]
+        weights, *_ = np.linalg.lstsq(_design(factors[~valid]), true[~valid].reshape(-1, n_latents), rcond=None)
+        result["latents_r2"] = {MODEL: r2(true[valid].reshape(-1, n_latents), _design(factors[valid]) @ weights)}
+    return result
 
 
-def _with_one(factors: NDArray[np.floating]) -> NDArray[np.float64]:
+def _design(factors: Array) -> NDArray[np.float64]:
+    """Factors and a one (bin, factor + 1)."""
     flat = factors.reshape(-1, factors.shape[-1]).astype(np.float64)
     return np.column_stack([flat, np.ones(len(flat))])

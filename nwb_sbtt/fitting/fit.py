@@ -18,7 +18,7 @@ from nwb_sbtt.calcium.search import revise, spike_statistics
 from nwb_sbtt.config import FitConfig, LadderConfig
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import TrainingError
-from nwb_sbtt.evaluate.calibration import Calibration, calibrate, log_variance
+from nwb_sbtt.evaluate.calibration import Calibration, calibrate, variance_of_log
 from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted, Member, device_of
 from nwb_sbtt.fitting.initialisation import member_start, resolve, start
@@ -109,7 +109,7 @@ def _calibration(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> Calibrat
             counts.append(valid["values"].values[hidden].astype(float))
             expected.append(rates * width * share)
             sd = latents["rates_sd"].values[hidden].astype(float) if "rates_sd" in latents else np.zeros_like(rates)
-            variance.append(log_variance(rates, sd))
+            variance.append(variance_of_log(rates, sd))
     return calibrate(np.concatenate(counts), np.concatenate(expected), np.concatenate(variance))
 
 

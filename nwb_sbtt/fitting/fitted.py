@@ -20,7 +20,7 @@ from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.tensors import to_batch, to_latents
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError
-from nwb_sbtt.evaluate.calibration import NEUTRAL, Calibration, log_variance
+from nwb_sbtt.evaluate.calibration import UNCALIBRATED, Calibration, variance_of_log
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.fitting.ensemble import RATES_RULE, SIGNALS_RULE, checkpoint_digest, combine
 from nwb_sbtt.fitting.preparation import channel_names, digest_of, hidden_entries, hold_out, prepare
@@ -114,7 +114,7 @@ class Fitted:
     config: FitConfig
     run_dir: Path
     signature: dict[str, Any]
-    calibration: Calibration = NEUTRAL
+    calibration: Calibration = UNCALIBRATED
     """What the spread that the model gives is multiplied by and added to; found by `fit` on hidden counts."""
 
     def calibrated(self) -> Fitted:
@@ -290,7 +290,7 @@ class Fitted:
     def _calibrate(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         rates = arrays["expected"].cpu().numpy().astype(float)
         sd = arrays["expected_sd"].cpu().numpy() if "expected_sd" in arrays else np.zeros(())
-        variance = self.calibration.variance(log_variance(rates, np.broadcast_to(sd, rates.shape)))
+        variance = self.calibration.variance(variance_of_log(rates, np.broadcast_to(sd, rates.shape)))
         if not variance.any():
             return arrays
         return {**arrays, "expected_sd": torch.from_numpy(rates * np.sqrt(np.expm1(variance)))}

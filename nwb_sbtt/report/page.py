@@ -181,18 +181,19 @@ def _results(metrics: Mapping[str, Any]) -> str:
     if "rates_r2" in metrics.get("truth", {}):
         columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
     text = (
-        f"<h2>Is it good?</h2>\n<p>Scores on what neither the model nor any simple method was shown: {escape(basis)}. "
+        f"<h2>Is it good?</h2>\n<p>Scores on entries that neither the model nor any baseline was shown: {escape(basis)}. "
         f"More is better. {escape(metrics.get('zero', ''))}</p>\n" + _scores(columns, metrics["names"]) + _set(metrics)
     )
     if "latents_r2" in metrics.get("truth", {}):
         share = metrics["truth"]["latents_r2"]["model"]
         text += f"\n<p>A linear read-out of the factors explains {share:.1%} of the true latents.</p>"
-    items = "\n".join(
-        f'<li class="{escape(check["level"])}"><strong>{LEVELS[check["level"]]}: {escape(check["name"])}.</strong> '
-        f"{escape(check['text'])}</li>"
-        for check in metrics["checks"]
-    )
+    items = "\n".join(_check(check["name"], check["level"], check["text"]) for check in metrics["checks"])
     return f'{text}\n<ul class="checks">\n{items}\n</ul>'
+
+
+def _check(name: str, level: str, text: str) -> str:
+    heading = f"{escape(name.capitalize())} ({LEVELS[level]})."
+    return f'<li class="{escape(level)}"><strong>{heading}</strong> {escape(text)}</li>'
 
 
 def _scores(columns: Mapping[str, Mapping[str, float]], names: Mapping[str, str]) -> str:
@@ -214,13 +215,13 @@ def _scores(columns: Mapping[str, Mapping[str, float]], names: Mapping[str, str]
 
 
 def _set(metrics: Mapping[str, Any]) -> str:
-    """How the simple methods were set."""
+    """How the baselines were set."""
     if "baselines" not in metrics:
         return ""
     items = "\n".join(
         f"<li>{escape(metrics['names'][key])}: {escape(how)}</li>" for key, how in metrics["baselines"].items()
     )
-    return f"\n<details>\n<summary>How the simple methods were set</summary>\n<ul>\n{items}\n</ul>\n</details>"
+    return f"\n<details>\n<summary>How the baselines were set</summary>\n<ul>\n{items}\n</ul>\n</details>"
 
 
 def _bar(value: float, largest: float) -> str:

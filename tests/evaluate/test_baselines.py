@@ -6,58 +6,59 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.evaluate.baselines import Evidence, Prediction, kernel_sum, masked_smoothing, mean_rate
-from nwb_sbtt.evaluate.components import components
+from nwb_sbtt.evaluate.baselines import MaskedData, Prediction
+from nwb_sbtt.evaluate.baselines.components import measure_components
+from nwb_sbtt.evaluate.baselines.smoothing import kernel_sum, masked_smoothing, mean_rate
+from nwb_sbtt.evaluate.baselines.statespace import factor_analysis, linear_dynamics
+from nwb_sbtt.evaluate.baselines.wiener import low_rank_wiener, posterior_mean
+from nwb_sbtt.evaluate.baselines.windows import merge_windows, to_windows
 from nwb_sbtt.evaluate.metrics import bits_per_spike, explained_variance
-from nwb_sbtt.evaluate.statespace import factor_analysis, linear_dynamics
-from nwb_sbtt.evaluate.wiener import _estimate, low_rank_wiener
-from nwb_sbtt.evaluate.windows import blended, windows
 from nwb_sbtt.simulate.lorenz import lorenz
 
-Baseline = Callable[[Evidence], Prediction]
-EACH = [mean_rate, masked_smoothing, low_rank_wiener, factor_analysis, linear_dynamics]
-ALL = pytest.mark.parametrize("baseline", EACH)
+Baseline = Callable[[MaskedData], Prediction]
+BASELINE_FUNCTIONS = [mean_rate, masked_smoothing, low_rank_wiener, factor_analysis, linear_dynamics]
+ALL = pytest.mark.parametrize("baseline", BASELINE_FUNCTIONS)
 KINDS = pytest.mark.parametrize("counts", [True, False])
 
 
-def made(
+def make_data(
     shape: tuple[int, int, int] = (12, 30, 6), *, counts: bool = True, observed: float = 0.5, seed: int = 0
-) -> Evidence:
+) -> MaskedData:
     rng = np.random.default_rng(seed)
     phase = rng.uniform(0, 6, (shape[0], 1, 1))
     rates = 0.6 * np.exp(np.sin(np.arange(shape[1])[None, :, None] / 4 + phase) * rng.normal(size=shape[2]))
     values = rng.poisson(rates) if counts else rates + rng.normal(size=shape) * 0.3
     shown = rng.random(shape) < observed
-    return Evidence(values.astype(float), shown, np.arange(shape[0]) < max(1, shape[0] - 4), counts)
+    return MaskedData(values.astype(float), shown, np.arange(shape[0]) < max(1, shape[0] - 4), counts)
 
 
 @ALL
 @KINDS
 def test_what_is_not_shown_changes_nothing(baseline: Baseline, counts: bool) -> None:
-    clean = made(counts=counts)
+    clean = make_data(counts=counts)
     exposure = np.random.default_rng(1).uniform(0.2, 1, clean.values.shape)
     junk = np.where(clean.shown, clean.values, 1e30), np.where(clean.shown, exposure, np.nan)
-    first = baseline(Evidence(clean.values, clean.shown, clean.train, counts, exposure=exposure)).expected
-    second = baseline(Evidence(junk[0], clean.shown, clean.train, counts, exposure=junk[1])).expected
+    first = baseline(MaskedData(clean.values, clean.shown, clean.train, counts, exposure=exposure)).expected
+    second = baseline(MaskedData(junk[0], clean.shown, clean.train, counts, exposure=junk[1])).expected
     np.testing.assert_array_equal(first, second)
     assert np.isfinite(first).all() and (not counts or (first > 0).all())
 
 
 @ALL
 def test_nothing_is_changed_in_place(baseline: Baseline) -> None:
-    evidence = made()
-    values, shown = evidence.values.copy(), evidence.shown.copy()
-    baseline(evidence)
-    np.testing.assert_array_equal(evidence.values, values)
-    np.testing.assert_array_equal(evidence.shown, shown)
+    data = make_data()
+    values, shown = data.values.copy(), data.shown.copy()
+    baseline(data)
+    np.testing.assert_array_equal(data.values, values)
+    np.testing.assert_array_equal(data.shown, shown)
 
 
 @ALL
 @KINDS
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 2), (1, 300, 1), (1, 300, 3), (4, 5, 40)])
 def test_every_shape_gives_finite_estimates(baseline: Baseline, counts: bool, shape: tuple[int, int, int]) -> None:
-    evidence = made(shape, counts=counts, observed=1.0)
-    estimate = baseline(evidence).expected
+    data = make_data(shape, counts=counts, observed=1.0)
+    estimate = baseline(data).expected
     assert estimate.shape == shape and np.isfinite(estimate).all()
 
 
@@ -66,17 +67,17 @@ def test_every_shape_gives_finite_estimates(baseline: Baseline, counts: bool, sh
 @pytest.mark.parametrize("value", [0.0, 3.0])
 def test_constant_data_are_estimated_as_constant(baseline: Baseline, counts: bool, value: float) -> None:
     shown = np.random.default_rng(0).random((6, 40, 3)) < 0.7
-    estimate = baseline(Evidence(np.full(shown.shape, value), shown, np.arange(6) < 4, counts)).expected
+    estimate = baseline(MaskedData(np.full(shown.shape, value), shown, np.arange(6) < 4, counts)).expected
     assert estimate == pytest.approx(value, abs=0.1)
 
 
 @ALL
 def test_a_channel_that_was_never_shown_gets_the_mean_of_the_others(baseline: Baseline) -> None:
-    evidence = made()
-    shown = evidence.shown.copy()
+    data = make_data()
+    shown = data.shown.copy()
     shown[:, :, 2] = False
-    estimate = baseline(Evidence(evidence.values, shown, evidence.train, True)).expected
-    others = evidence.values[shown].mean()
+    estimate = baseline(MaskedData(data.values, shown, data.train, True)).expected
+    others = data.values[shown].mean()
     assert estimate[:, :, 2] == pytest.approx(np.full(estimate.shape[:2], others))
 
 
@@ -90,31 +91,33 @@ def test_the_kernel_sum_equals_a_slow_one(seed: int, width: float, n_bins: int) 
 
 
 def test_smoothing_far_from_anything_seen_is_the_mean() -> None:
-    evidence = made((8, 200, 2), observed=1.0)
-    shown = evidence.shown.copy()
+    data = make_data((8, 200, 2), observed=1.0)
+    shown = data.shown.copy()
     shown[-1, 1:] = False
-    hidden = Evidence(evidence.values, shown, evidence.train, True)
-    assert masked_smoothing(hidden).expected[-1, -1] == pytest.approx(hidden.mean)
+    hidden = MaskedData(data.values, shown, data.train, True)
+    assert masked_smoothing(hidden).expected[-1, -1] == pytest.approx(hidden.channel_mean)
 
 
 def test_the_filter_equals_the_conditional_mean_of_a_gaussian() -> None:
-    evidence = made((10, 20, 5), observed=0.6)
-    exposure = np.random.default_rng(3).uniform(0.3, 1, evidence.values.shape)
-    evidence = Evidence(evidence.values, evidence.shown, evidence.train, True, exposure=exposure)
-    learned = components(evidence)
+    data = make_data((10, 20, 5), observed=0.6)
+    exposure = np.random.default_rng(3).uniform(0.3, 1, data.values.shape)
+    data = MaskedData(data.values, data.shown, data.train, True, exposure=exposure)
+    components = measure_components(data)
     rank = 2
-    fast = _estimate(evidence, learned, rank)
+    fast = posterior_mean(data, components, rank)
     covariance = sum(
-        np.kron(learned.bases[k] @ learned.bases[k].T, np.outer(learned.loadings[:, k], learned.loadings[:, k]))
+        np.kron(
+            components.bases[k] @ components.bases[k].T, np.outer(components.loadings[:, k], components.loadings[:, k])
+        )
         for k in range(rank)
     )
     for trial in range(10):
-        seen = evidence.shown[trial].ravel()
-        rate = np.where(evidence.shown[trial], evidence.values[trial], 0) / exposure[trial]
-        deviation = ((rate - learned.mean) / learned.scale).ravel()[seen]
+        seen = data.shown[trial].ravel()
+        rate = np.where(data.shown[trial], data.values[trial], 0) / exposure[trial]
+        deviation = ((rate - components.mean) / components.scale).ravel()[seen]
         noise = np.diag(1 / exposure[trial].ravel()[seen])
         slow = covariance[:, seen] @ np.linalg.solve(covariance[np.ix_(seen, seen)] + noise, deviation)
-        np.testing.assert_allclose(fast[trial], learned.mean + learned.scale * slow.reshape(20, 5), rtol=1e-8)
+        np.testing.assert_allclose(fast[trial], components.mean + components.scale * slow.reshape(20, 5), rtol=1e-8)
 
 
 @KINDS
@@ -126,9 +129,9 @@ def test_each_baseline_is_better_than_the_one_before(counts: bool) -> None:
     valid = (ds["split"].values == "valid")[:, None, None]
     observed = rng.random(values.shape) < 0.4
     hidden = observed & valid & (rng.random(values.shape) < 0.2)
-    evidence = Evidence(values, observed & ~hidden, ~valid[:, 0, 0], counts)
+    data = MaskedData(values, observed & ~hidden, ~valid[:, 0, 0], counts)
     estimates = [
-        baseline(evidence).expected for baseline in (mean_rate, masked_smoothing, low_rank_wiener, linear_dynamics)
+        baseline(data).expected for baseline in (mean_rate, masked_smoothing, low_rank_wiener, linear_dynamics)
     ]
     estimates.append(truth if counts else np.log(truth))
     score = bits_per_spike if counts else explained_variance
@@ -143,43 +146,43 @@ def test_held_out_channels_are_estimated_from_the_others() -> None:
     valid = ds["split"].values == "valid"
     held_out = np.zeros(ds["values"].shape, bool)
     held_out[valid] = ~held_in
-    evidence = Evidence(ds["values"].values, ~held_out, ~valid, True, held_in=held_in)
+    data = MaskedData(ds["values"].values, ~held_out, ~valid, True, held_in=held_in)
     counts = ds["values"].values
-    assert bits_per_spike(low_rank_wiener(evidence).expected, counts, held_out) > 0.2
-    assert bits_per_spike(linear_dynamics(evidence).expected, counts, held_out) > 0.3
-    assert abs(bits_per_spike(masked_smoothing(evidence).expected, counts, held_out)) < 0.05
+    assert bits_per_spike(low_rank_wiener(data).expected, counts, held_out) > 0.2
+    assert bits_per_spike(linear_dynamics(data).expected, counts, held_out) > 0.3
+    assert abs(bits_per_spike(masked_smoothing(data).expected, counts, held_out)) < 0.05
 
 
 def test_partial_exposure_is_made_up_for() -> None:
     rng = np.random.default_rng(0)
     exposure = rng.uniform(0.1, 1, (30, 40, 4))
     exposure[:, :, 0] = 0.2
-    evidence = Evidence(
+    data = MaskedData(
         rng.poisson(2 * exposure).astype(float), exposure > 0, np.arange(30) < 20, True, exposure=exposure
     )
-    for baseline in EACH:
-        assert baseline(evidence).expected.mean((0, 1)) == pytest.approx(2, abs=0.25)
+    for baseline in BASELINE_FUNCTIONS:
+        assert baseline(data).expected.mean((0, 1)) == pytest.approx(2, abs=0.25)
 
 
 def test_a_gaussian_estimate_moves_with_the_unit_of_the_data() -> None:
-    evidence = made(counts=False)
-    moved = Evidence(1e-5 * evidence.values + 3e-4, evidence.shown, evidence.train, False)
-    for baseline in EACH:
-        np.testing.assert_allclose(baseline(moved).expected, 1e-5 * baseline(evidence).expected + 3e-4, rtol=1e-6)
+    data = make_data(counts=False)
+    moved = MaskedData(1e-5 * data.values + 3e-4, data.shown, data.train, False)
+    for baseline in BASELINE_FUNCTIONS:
+        np.testing.assert_allclose(baseline(moved).expected, 1e-5 * baseline(data).expected + 3e-4, rtol=1e-6)
 
 
 @given(n_bins=st.integers(1, 500), n_trials=st.integers(1, 3))
 @settings(deadline=None)
 def test_windows_of_long_trials_cover_them_and_blend_back(n_bins: int, n_trials: int) -> None:
     array = np.random.default_rng(n_bins).normal(size=(n_trials, n_bins, 2))
-    parts = windows(array)
+    parts = to_windows(array)
     assert parts.shape[1] == min(n_bins, 128)
-    np.testing.assert_allclose(blended(parts, array.shape[:2]), array, rtol=1e-12)
+    np.testing.assert_allclose(merge_windows(parts, array.shape[:2]), array, rtol=1e-12)
 
 
 def test_wrong_shapes_and_empty_training_are_refused() -> None:
-    evidence = made()
+    data = make_data()
     with pytest.raises(DataError, match="do not fit together"):
-        Evidence(evidence.values, evidence.shown[:, :3], evidence.train, True)
+        MaskedData(data.values, data.shown[:, :3], data.train, True)
     with pytest.raises(DataError, match="nothing to learn from"):
-        Evidence(evidence.values, evidence.shown & False, evidence.train, True)
+        MaskedData(data.values, data.shown & False, data.train, True)

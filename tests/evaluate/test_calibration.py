@@ -3,7 +3,15 @@ import pytest
 import xarray as xr
 
 from nwb_sbtt.errors import ConfigError, DataError
-from nwb_sbtt.evaluate.calibration import CORE, NEUTRAL, TAILS, Calibration, calibrate, interval, log_variance
+from nwb_sbtt.evaluate.calibration import (
+    DEGREES_OF_FREEDOM,
+    T_SCALE,
+    UNCALIBRATED,
+    Calibration,
+    calibrate,
+    interval,
+    variance_of_log,
+)
 
 
 def lognormal_counts(seed, variance, n=60_000):
@@ -16,22 +24,22 @@ def lognormal_counts(seed, variance, n=60_000):
 
 def test_a_constant_spread_is_found_from_counts_alone():
     counts, expected, _ = lognormal_counts(0, np.full(60_000, 0.2))
-    found = calibrate(counts, expected, np.zeros(60_000))
-    assert found.scale == 1.0
-    assert 0.17 < found.floor < 0.23
+    calibration = calibrate(counts, expected, np.zeros(60_000))
+    assert calibration.scale == 1.0
+    assert 0.17 < calibration.floor < 0.23
 
 
 def test_spreads_that_a_model_gives_too_small_are_scaled():
-    given = np.random.default_rng(1).uniform(0.02, 0.2, 60_000)
-    counts, expected, _ = lognormal_counts(1, 3 * given)
-    found = calibrate(counts, expected, given)
-    np.testing.assert_allclose(found.variance(given).mean(), 3 * given.mean(), rtol=0.15)
+    uncalibrated = np.random.default_rng(1).uniform(0.02, 0.2, 60_000)
+    counts, expected, _ = lognormal_counts(1, 3 * uncalibrated)
+    calibration = calibrate(counts, expected, uncalibrated)
+    np.testing.assert_allclose(calibration.variance(uncalibrated).mean(), 3 * uncalibrated.mean(), rtol=0.15)
 
 
 def test_spreads_that_a_model_gives_too_large_are_left_alone():
-    given = np.random.default_rng(5).uniform(0.1, 0.4, 60_000)
-    counts, expected, _ = lognormal_counts(5, given / 3)
-    assert calibrate(counts, expected, given) == NEUTRAL
+    uncalibrated = np.random.default_rng(5).uniform(0.1, 0.4, 60_000)
+    counts, expected, _ = lognormal_counts(5, uncalibrated / 3)
+    assert calibrate(counts, expected, uncalibrated) == UNCALIBRATED
 
 
 def test_poisson_counts_leave_nothing_unexplained():
@@ -40,8 +48,8 @@ def test_poisson_counts_leave_nothing_unexplained():
 
 
 def test_too_few_spikes_change_nothing():
-    assert calibrate(np.ones(99), np.ones(99), np.full(99, 0.1)) == NEUTRAL
-    np.testing.assert_array_equal(NEUTRAL.variance(np.array([0.0, 0.3])), [0.0, 0.3])
+    assert calibrate(np.ones(99), np.ones(99), np.full(99, 0.1)) == UNCALIBRATED
+    np.testing.assert_array_equal(UNCALIBRATED.variance(np.array([0.0, 0.3])), [0.0, 0.3])
 
 
 def lognormal_latents(rates, variance):
@@ -56,7 +64,7 @@ def lognormal_latents(rates, variance):
 def test_intervals_hold_what_they_claim_of_errors_with_heavy_tails(level):
     generator = np.random.default_rng(3)
     median, variance = generator.uniform(1, 40, 60_000), generator.uniform(0.02, 0.3, 60_000)
-    rates = median * np.exp(CORE * np.sqrt(variance) * generator.standard_t(TAILS, 60_000))
+    rates = median * np.exp(T_SCALE * np.sqrt(variance) * generator.standard_t(DEGREES_OF_FREEDOM, 60_000))
     lower, upper = interval(lognormal_latents(median * np.exp(variance / 2), variance), level)
     inside = (rates >= lower.values.ravel()) & (rates <= upper.values.ravel())
     assert abs(inside.mean() - level) < 0.01
@@ -80,8 +88,8 @@ def test_the_interval_of_a_signal_is_that_of_a_normal():
 
 def test_log_variance_is_that_of_the_lognormal_with_these_moments():
     draws = np.exp(np.random.default_rng(4).normal(1.0, 0.4, 400_000))
-    np.testing.assert_allclose(log_variance(draws.mean(), draws.std()), 0.16, rtol=0.02)
-    assert log_variance(np.zeros(2), np.ones(2)).tolist() == [0, 0]
+    np.testing.assert_allclose(variance_of_log(draws.mean(), draws.std()), 0.16, rtol=0.02)
+    assert variance_of_log(np.zeros(2), np.ones(2)).tolist() == [0, 0]
 
 
 def test_an_interval_needs_a_spread_and_a_probability():

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from nwb_sbtt.evaluate.kalman import Course, Dynamics, learned_dynamics, smooth
+from nwb_sbtt.evaluate.baselines.kalman import Dynamics, SmoothedPosterior, m_step, smooth
 from tests.support.dynamics import joint
 
 D = 3
 
 
-def made(seed: int = 0) -> Dynamics:
+def make_dynamics(seed: int = 0) -> Dynamics:
     rng = np.random.default_rng(seed)
     root, start = rng.normal(size=(D, D)), rng.normal(size=(D, D))
     return Dynamics(
@@ -20,35 +20,35 @@ def made(seed: int = 0) -> Dynamics:
 
 @pytest.mark.parametrize("n_bins", [1, 2, 7])
 def test_the_smoother_equals_conditioning_one_large_gaussian_on_the_observed_channels(n_bins: int) -> None:
-    rng, dynamics = np.random.default_rng(1), made()
+    rng, dynamics = np.random.default_rng(1), make_dynamics()
     loadings, noise = rng.normal(size=(5, D)), rng.uniform(0.2, 1, 5)
-    values, seen = rng.normal(size=(4, n_bins, 5)), rng.random((4, n_bins, 5)) < 0.4
-    seen[0] = False
-    precision = np.einsum("ntc,ci,cj->ntij", seen / noise, loadings, loadings)
-    course = smooth(dynamics, precision, (seen * values / noise) @ loadings)
+    values, observed = rng.normal(size=(4, n_bins, 5)), rng.random((4, n_bins, 5)) < 0.4
+    observed[0] = False
+    precision = np.einsum("ntc,ci,cj->ntij", observed / noise, loadings, loadings)
+    posterior = smooth(dynamics, precision, (observed * values / noise) @ loadings)
     mean, covariance = joint(dynamics, n_bins)
-    reads = np.kron(np.eye(n_bins), loadings)
+    stacked = np.kron(np.eye(n_bins), loadings)
     for trial in range(4):
-        at = seen[trial].ravel()
-        C, r = reads[at], np.tile(noise, n_bins)[at]
+        mask = observed[trial].ravel()
+        C, r = stacked[mask], np.tile(noise, n_bins)[mask]
         gain = covariance @ C.T @ np.linalg.inv(C @ covariance @ C.T + np.diag(r))
-        after = mean + gain @ (values[trial].ravel()[at] - C @ mean)
-        left = (covariance - gain @ C @ covariance).reshape(n_bins, D, n_bins, D)
-        np.testing.assert_allclose(course.mean[trial].ravel(), after, atol=1e-8)
+        posterior_mean = mean + gain @ (values[trial].ravel()[mask] - C @ mean)
+        remaining = (covariance - gain @ C @ covariance).reshape(n_bins, D, n_bins, D)
+        np.testing.assert_allclose(posterior.mean[trial].ravel(), posterior_mean, atol=1e-8)
         for t in range(n_bins):
-            np.testing.assert_allclose(course.covariance[trial, t], left[t, :, t], atol=1e-8)
+            np.testing.assert_allclose(posterior.covariance[trial, t], remaining[t, :, t], atol=1e-8)
             if t:
-                np.testing.assert_allclose(course.lagged[trial, t - 1], left[t - 1, :, t], atol=1e-8)
+                np.testing.assert_allclose(posterior.lagged_covariance[trial, t - 1], remaining[t - 1, :, t], atol=1e-8)
 
 
-def test_dynamics_are_learned_back_from_states_that_are_known() -> None:
-    rng, dynamics = np.random.default_rng(2), made()
+def test_the_m_step_recovers_the_dynamics_of_known_states() -> None:
+    rng, dynamics = np.random.default_rng(2), make_dynamics()
     states = np.empty((4000, 12, D))
-    states[:, 0] = rng.multivariate_normal(dynamics.start, dynamics.start_noise, 4000)
+    states[:, 0] = rng.multivariate_normal(dynamics.initial_mean, dynamics.initial_covariance, 4000)
     for t in range(1, 12):
-        pushed = rng.multivariate_normal(np.zeros(D), dynamics.noise, 4000)
+        pushed = rng.multivariate_normal(np.zeros(D), dynamics.noise_covariance, 4000)
         states[:, t] = states[:, t - 1] @ dynamics.transition.T + pushed
     zeros = np.zeros((4000, 12, D, D))
-    found = learned_dynamics(Course(states, zeros, zeros[:, 1:]))
-    for name in ("transition", "noise", "start", "start_noise"):
-        np.testing.assert_allclose(getattr(found, name), getattr(dynamics, name), rtol=0.08, atol=0.12)
+    estimated = m_step(SmoothedPosterior(states, zeros, zeros[:, 1:]))
+    for name in ("transition", "noise_covariance", "initial_mean", "initial_covariance"):
+        np.testing.assert_allclose(getattr(estimated, name), getattr(dynamics, name), rtol=0.08, atol=0.12)

@@ -1,4 +1,7 @@
 import json
+import sys
+from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -6,22 +9,37 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_sbtt import registry
 from nwb_sbtt.config import BandwidthConfig
 from nwb_sbtt.data.bandwidth import limit_bandwidth
-from nwb_sbtt.errors import DataError, MismatchError
+from nwb_sbtt.errors import ConfigError, DataError, MismatchError
+from nwb_sbtt.evaluate import summary
+from nwb_sbtt.evaluate.baselines import BASELINES, MaskedData, Prediction, protocol, register_baseline
 from nwb_sbtt.evaluate.metrics import bits_per_spike
-from nwb_sbtt.evaluate.summary import BASELINES, evaluate_latents
+from nwb_sbtt.evaluate.summary import evaluate_latents
+from nwb_sbtt.registry import Registry
 from nwb_sbtt.simulate.lorenz import lorenz
 
-QUICK = ("mean_rate", "masked_smoothing", "low_rank_wiener")
+HOME = "nwb_sbtt.evaluate.baselines."
+QUICK = {
+    "mean_rate": HOME + "smoothing:mean_rate",
+    "masked_smoothing": HOME + "smoothing:masked_smoothing",
+    "low_rank_wiener": HOME + "wiener:low_rank_wiener",
+}
 DIMS = ("trial", "time", "channel")
+
+
+def replace_registry(monkeypatch: pytest.MonkeyPatch, builtin: dict[str, str]) -> None:
+    """Replace the registry of baselines, so that a test may register its own."""
+    baselines: Registry[Any] = Registry("baseline", "nwb_sbtt.baselines", builtin)
+    monkeypatch.setattr(protocol, "BASELINES", baselines)
+    monkeypatch.setattr(summary, "BASELINES", baselines)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the baselines that iterate, where the model alone is judged."""
-    for key in set(BASELINES) - set(QUICK):
-        monkeypatch.delitem(BASELINES, key)
+    replace_registry(monkeypatch, QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -64,19 +82,19 @@ def test_samples_that_keep_their_distance_are_pointed_out(quick: None, scheme: A
     full = lorenz(conditions=12, trials_per_condition=10, n_channels=15)
     limited = limit_bandwidth(full, BandwidthConfig(scheme=scheme, k=k))
     found = evaluate_latents(limited, perfect(limited), hidden_part(limited))
-    assert levels(found)["samples at all distances"] == level
+    assert levels(found)["sampling"] == level
 
 
 @pytest.mark.parametrize(("more", "looked"), [((), True), (("events",), False)])
 def test_only_a_ladder_may_follow_each_sample_it_is_shown(ds: xr.Dataset, quick: None, more: Any, looked: bool) -> None:
     rates = (DIMS, ds["true_rates"].values)
     latents = perfect(ds, **dict.fromkeys(("mean", *more), rates))
-    assert ("does not copy its input" in levels(evaluate_latents(ds, latents, hidden_part(ds)))) == looked
+    assert ("copying" in levels(evaluate_latents(ds, latents, hidden_part(ds)))) == looked
 
 
 def test_without_missing_samples_nothing_is_said_of_their_distance(quick: None) -> None:
     full = lorenz(conditions=4, trials_per_condition=10, n_channels=15)
-    assert "samples at all distances" not in levels(evaluate_latents(full, perfect(full), hidden_part(full)))
+    assert "sampling" not in levels(evaluate_latents(full, perfect(full), hidden_part(full)))
 
 
 def test_the_truth_scores_best_and_passes_every_check(ds: xr.Dataset) -> None:
@@ -84,7 +102,7 @@ def test_the_truth_scores_best_and_passes_every_check(ds: xr.Dataset) -> None:
     result = evaluate_latents(ds, perfect(ds), hidden)
     assert result["metric"] == "bits per spike"
     order = ["mean_rate", "masked_smoothing", "factor_analysis", "low_rank_wiener", "linear_dynamics", "model"]
-    assert list(result["baselines"]) == list(BASELINES) and "state of" in result["baselines"]["linear_dynamics"]
+    assert list(result["baselines"]) == BASELINES.names() and "state of" in result["baselines"]["linear_dynamics"]
     assert result["gain"]["model"] == result["scores"]["model"] - result["scores"]["mean_rate"]
     assert result["gain"]["mean_rate"] == 0
     assert sorted(result["scores"], key=result["scores"].__getitem__) == order
@@ -114,7 +132,7 @@ def test_hidden_values_reach_no_baseline(ds: xr.Dataset) -> None:
     for junk in (0.0, 50.0):
         changed = ds.assign(values=ds["values"].where(~hidden | (ds["channel"].values > 0), junk))
         result = evaluate_latents(changed, perfect(ds), hidden)
-        scores.append([result["by_channel"][key][1:] for key in BASELINES if key != "mean_rate"])
+        scores.append([result["by_channel"][key][1:] for key in BASELINES.names() if key != "mean_rate"])
     assert scores[0] == scores[1]
 
 
@@ -150,10 +168,10 @@ def test_gaussian_data_are_scored_by_explained_variance(ds: xr.Dataset) -> None:
 @pytest.mark.parametrize(
     ("change", "name", "level"),
     [
-        ({"rates": lambda ds: ds["true_rates"].values * 0 + 9.0}, "better than simple methods", "bad"),
-        ({"rates": lambda ds: ds["true_rates"].values ** 0.3 * 4}, "better than simple methods", "warn"),
-        ({"rates": lambda ds: ds["values"].values / 0.02 * ~hidden_part(ds) + 5}, "does not copy its input", "warn"),
-        ({"rates": lambda ds: ds["true_rates"].values * 0.3}, "counts as noisy as expected", "warn"),
+        ({"rates": lambda ds: ds["true_rates"].values * 0 + 9.0}, "baselines", "bad"),
+        ({"rates": lambda ds: ds["true_rates"].values ** 0.3 * 4}, "baselines", "warn"),
+        ({"rates": lambda ds: ds["values"].values / 0.02 * ~hidden_part(ds) + 5}, "copying", "warn"),
+        ({"rates": lambda ds: ds["true_rates"].values * 0.3}, "dispersion", "warn"),
     ],
 )
 @pytest.mark.usefixtures("quick")
@@ -170,11 +188,11 @@ def test_a_posterior_that_is_too_narrow_for_the_truth_is_noticed(ds: xr.Dataset)
     rng = np.random.default_rng(0)
     right = latents.assign(rates=(DIMS, (truth + sd * rng.standard_normal(truth.shape)).clip(0)), rates_sd=(DIMS, sd))
     found = {check["name"]: check for check in evaluate_latents(ds, right, hidden_part(ds))["checks"]}
-    assert found["honest uncertainty"]["level"] == "ok"
+    assert found["coverage"]["level"] == "ok"
     # Intervals are made for errors with heavier tails than these.
-    assert "98% of the true rates" in found["honest uncertainty"]["text"]
+    assert "98% of the true rates" in found["coverage"]["text"]
     narrow = right.assign(rates_sd=(DIMS, sd / 3))
-    assert levels(evaluate_latents(ds, narrow, hidden_part(ds)))["honest uncertainty"] == "warn"
+    assert levels(evaluate_latents(ds, narrow, hidden_part(ds)))["coverage"] == "warn"
 
 
 @pytest.mark.usefixtures("quick")
@@ -183,10 +201,10 @@ def test_dead_factors_and_a_collapsed_initial_condition_are_noticed(ds: xr.Datas
     factors = latents["factors"].values.copy()
     factors[:, :, 1] *= 1e-4
     dead = latents.assign(factors=(("trial", "time", "factor"), factors))
-    assert levels(evaluate_latents(ds, dead, hidden_part(ds)))["factors in use"] == "warn"
+    assert levels(evaluate_latents(ds, dead, hidden_part(ds)))["factors"] == "warn"
     none = latents.assign(factors=latents["factors"] * 0, initial_condition=latents["initial_condition"] * 1e-4)
     found = levels(evaluate_latents(ds, none, hidden_part(ds)))
-    assert (found["factors in use"], found["initial condition in use"]) == ("bad", "warn")
+    assert (found["factors"], found["initial condition"]) == ("bad", "warn")
 
 
 @pytest.mark.usefixtures("quick")
@@ -194,7 +212,7 @@ def test_few_spikes_are_pointed_out(ds: xr.Dataset) -> None:
     hidden = hidden_part(ds)
     hidden[:, 10:] = False
     hidden[:, :, 3:] = False
-    assert levels(evaluate_latents(ds, perfect(ds), hidden))["enough spikes to compare"] == "warn"
+    assert levels(evaluate_latents(ds, perfect(ds), hidden))["spikes"] == "warn"
 
 
 def test_errors_say_what_is_wrong(ds: xr.Dataset) -> None:
@@ -215,7 +233,7 @@ def test_a_mean_below_zero_is_explained_in_words(ds: xr.Dataset) -> None:
     hidden[:, 10:] = False
     result = evaluate_latents(ds, perfect(ds), hidden)
     assert result["scores"]["mean_rate"] < 0
-    assert "'mean rate' knows only what was shown, and so falls below zero" in result["zero"]
+    assert "'mean rate' uses the shown data only and therefore falls below 0" in result["zero"]
 
 
 def test_a_linear_system_that_beats_the_model_is_named(ds: xr.Dataset) -> None:
@@ -223,8 +241,8 @@ def test_a_linear_system_that_beats_the_model_is_named(ds: xr.Dataset) -> None:
     result = evaluate_latents(ds, middling, hidden_part(ds))
     scores = result["scores"]
     assert scores["masked_smoothing"] < scores["model"] < scores["linear_dynamics"]
-    found = next(check for check in result["checks"] if check["name"] == "better than simple methods")
-    assert found["level"] == "warn" and found["text"].startswith("A linear dynamical system (")
+    found = next(check for check in result["checks"] if check["name"] == "baselines")
+    assert found["level"] == "warn" and "the linear dynamical system " in found["text"]
 
 
 def test_signals_are_not_compared_with_the_rates_behind_them(ds: xr.Dataset) -> None:
@@ -245,9 +263,89 @@ def test_of_a_ladder_rates_are_judged_by_the_true_ones_and_samples_by_samples(ds
     result = evaluate_latents(signals, latents, hidden_part(ds))
     assert result["truth"]["rates_r2"] == {"model": pytest.approx(1)}
     of_events = latents.drop_vars(["rates", "rates_sd"])
-    assert "does not copy its input" in levels(evaluate_latents(signals, of_events, hidden_part(ds)))
+    assert "copying" in levels(evaluate_latents(signals, of_events, hidden_part(ds)))
     found = levels(result)
-    assert not {"does not copy its input", "counts as noisy as expected", "enough spikes to compare"} & set(found)
-    assert found["honest uncertainty"] == "ok"
+    assert not {"copying", "dispersion", "spikes"} & set(found)
+    assert found["coverage"] == "ok"
     wrong = latents.assign(rates=latents["rates"] * 0.5)
-    assert levels(evaluate_latents(signals, wrong, hidden_part(ds)))["honest uncertainty"] == "warn"
+    assert levels(evaluate_latents(signals, wrong, hidden_part(ds)))["coverage"] == "warn"
+
+
+def trial_mean(data: MaskedData) -> Prediction:
+    """Each channel's mean over the shown entries of a trial, shrunk to its overall mean by one bin."""
+    values, bins = (np.where(data.predictors, array, 0).sum(1, keepdims=True) for array in (data.values, data.weights))
+    expected = (values + data.channel_mean) / (bins + 1)
+    return Prediction(np.broadcast_to(expected, data.shape), "shrunk by one bin")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_registered_baseline_is_scored_like_the_others(ds: xr.Dataset) -> None:
+    assert register_baseline("trial_mean")(trial_mean) is trial_mean
+    hidden, valid = hidden_part(ds), ds["split"].values == "valid"
+    result = evaluate_latents(ds, perfect(ds), hidden)
+    assert list(result["baselines"]) == [*QUICK, "trial_mean"]
+    assert result["baselines"]["trial_mean"] == "shrunk by one bin" and result["names"]["trial_mean"] == "trial mean"
+    values, shown = ds["values"].values, ds["observed"].values & ~hidden
+    expected = trial_mean(MaskedData(values, shown, ~valid, True)).expected
+    assert result["scores"]["trial_mean"] == bits_per_spike(expected, values, hidden)
+    for table in ("gain", "by_channel"):
+        assert "trial_mean" in result[table]
+    with pytest.raises(ConfigError, match="there is a baseline 'trial_mean' already"):
+        register_baseline("trial_mean")(lambda data: trial_mean(data))
+
+
+def test_a_baseline_of_an_installed_package_is_scored_like_the_others(
+    ds: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = EntryPoint("trial_mean", f"{__name__}:trial_mean", "nwb_sbtt.baselines")
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(trial_mean=trial_mean))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    replace_registry(monkeypatch, QUICK)
+    result = evaluate_latents(ds, perfect(ds), hidden_part(ds))
+    assert list(result["scores"]) == ["model", *QUICK, "trial_mean"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_baseline_gets_only_what_the_model_was_shown(ds: xr.Dataset) -> None:
+    received: list[MaskedData] = []
+
+    @register_baseline("spy")
+    def spy(data: MaskedData) -> Prediction:
+        received.append(data)
+        return trial_mean(data)
+
+    held_out = np.arange(15) < 4
+    exposure = np.random.default_rng(5).uniform(0.2, 1, ds["values"].shape).astype(np.float32)
+    full = ds.assign(exposure=(DIMS, exposure)).assign_coords(held_out=("channel", held_out))
+    hidden = hidden_part(ds) & ~held_out
+    evaluate_latents(full, perfect(ds), hidden)
+    (data,) = received
+    valid = (ds["split"].values == "valid")[:, None, None]
+    shown = ds["observed"].values & ~hidden & ~(held_out & valid)
+    np.testing.assert_array_equal(data.shown, shown)
+    np.testing.assert_array_equal(data.values, np.where(shown, ds["values"].values, 0))
+    np.testing.assert_array_equal(data.exposure, np.where(shown, exposure, 0))
+    np.testing.assert_array_equal(data.predictors, shown & ~held_out)
+    np.testing.assert_array_equal(data.train, ~valid[:, 0, 0])
+    assert data.is_counts
+    for array in (data.values, data.shown, data.exposure, data.weights, data.predictors, data.train):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda expected: expected[:, :-1], "gave expected values of shape"),
+        (lambda expected: expected * np.nan, "of the baseline 'broken' are not finite"),
+        (lambda expected: expected - 100, "of the baseline 'broken' are negative"),
+    ],
+)
+@pytest.mark.usefixtures("quick")
+def test_a_baseline_that_gives_nonsense_is_named(ds: xr.Dataset, change: Any, message: str) -> None:
+    @register_baseline("broken")
+    def broken(data: MaskedData) -> Prediction:
+        return Prediction(change(trial_mean(data).expected), "")
+
+    with pytest.raises(DataError, match=message):
+        evaluate_latents(ds, perfect(ds), hidden_part(ds))

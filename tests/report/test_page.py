@@ -168,6 +168,6 @@ def test_the_page_says_how_each_baseline_was_set_and_what_zero_means(page: str) 
         "gain over the mean rate",
         "linear dynamical system: ",
         "factor analysis: ",
-        "Zero is each channel's mean",
+        "0 = always predicting each channel's true mean",
     ):
         assert words in text

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from nwb_sbtt.evaluate.kalman import Dynamics
+from nwb_sbtt.evaluate.baselines.kalman import Dynamics
 
 
 def joint(dynamics: Dynamics, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of all states of a trial before anything is seen."""
-    d, means, covariances = len(dynamics.start), [dynamics.start], [dynamics.start_noise]
+    """Mean and covariance of all states of a trial before any observation."""
+    d, means, covariances = len(dynamics.initial_mean), [dynamics.initial_mean], [dynamics.initial_covariance]
     for _ in range(n_bins - 1):
         means.append(dynamics.transition @ means[-1])
-        covariances.append(dynamics.transition @ covariances[-1] @ dynamics.transition.T + dynamics.noise)
+        covariances.append(dynamics.transition @ covariances[-1] @ dynamics.transition.T + dynamics.noise_covariance)
     whole = np.empty((n_bins * d, n_bins * d))
     for s in range(n_bins):
         block = covariances[s]

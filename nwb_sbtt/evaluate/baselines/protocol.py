@@ -1,0 +1,241 @@
+"""What a baseline gets and gives, and how one is added.
+
+A baseline is a function from `MaskedData` to `Prediction`. It gets what the model was allowed to see: the shown entries,
+which trials are for training, which channels are held in, and whether values are counts (Poisson) or samples (Gaussian).
+Values and exposure of all other entries are replaced by 0 before, so a baseline cannot look at what it is scored on. It gives
+the expected value of every entry, shown or not, in a whole bin, and a phrase on how it was set.
+
+    @register_baseline("trial_mean")
+    def trial_mean(data: MaskedData) -> Prediction:
+        values, bins = (np.where(data.predictors, array, 0).sum(1, keepdims=True) for array in (data.values, data.weights))
+        mean = (values + data.channel_mean) / (bins + 1)
+        return Prediction(np.broadcast_to(mean, data.shape), "mean of the trial, shrunk by one bin", label="trial mean")
+
+A package adds one by an entry point, without an import:
+
+    [project.entry-points."nwb_sbtt.baselines"]
+    trial_mean = "my_package.baselines:trial_mean"
+
+Every registered baseline stands in ``metrics.json`` under its name, in the report and in ``nwb-sbtt evaluate``. Settings (a
+width, a rank) should be chosen on entries hidden in the training trials: see `tuning.tuning_task`. The same data must give
+the same numbers, so draw with a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.registry import Registry
+
+CHUNK = 512
+"""Trials longer than this many bins are cut into parts before a sample of them is drawn for training."""
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class MaskedData:
+    """What a baseline may look at: data in which everything that is not shown is 0. Its arrays cannot be written to.
+
+    Parameters
+    ----------
+    values : array (trial, time, channel)
+        Counts per bin, or samples in the data's unit. Kept as float64, 0 where not shown.
+    shown : bool array (trial, time, channel)
+        Entries that may be learned from.
+    train : bool array (trial)
+        Trials from which settings and structure are learned. The other trials' shown entries serve their own predictions,
+        and the channels' means.
+    is_counts : bool
+        Whether values are counts, so that expected values must be positive.
+    exposure : array (trial, time, channel), optional
+        Share of each bin that was observed, in (0, 1]. Kept as 0 where not shown.
+    held_in : bool array (channel), optional
+        Channels from which predictions may be computed. The others (co-smoothing) are shown in the training trials alone.
+
+    Raises
+    ------
+    DataError
+        If shapes do not fit together, or no entry of the training trials is shown.
+    """
+
+    values: NDArray[np.floating]
+    shown: Mask
+    train: Mask
+    is_counts: bool
+    exposure: NDArray[np.floating] | None = None
+    held_in: Mask | None = None
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or self.shown.shape != self.values.shape or self.train.shape != self.values.shape[:1]:
+            raise DataError(
+                f"values {self.values.shape}, shown {self.shown.shape} and train {self.train.shape} do not fit together; "
+                "expected (trial, time, channel) twice, and (trial)"
+            )
+        if not self.shown[self.train].any():
+            raise DataError("no entry of the training trials is shown: a baseline has nothing to learn from")
+        object.__setattr__(self, "values", _read_only(np.where(self.shown, self.values, 0).astype(np.float64)))
+        if self.exposure is not None:
+            object.__setattr__(self, "exposure", _read_only(np.where(self.shown, self.exposure, 0)))
+        for name in ("shown", "train", "held_in"):
+            if (array := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _read_only(array.view()))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Numbers of trials, bins and channels."""
+        n_trials, n_bins, n_channels = self.values.shape
+        return n_trials, n_bins, n_channels
+
+    @cached_property
+    def weights(self) -> Floats:
+        """Share of each bin observed (trial, time, channel), 0 where not shown; for samples 1 or 0."""
+        if self.exposure is None or not self.is_counts:
+            return _read_only(self.shown.astype(np.float64))
+        return cast(Floats, self.exposure)
+
+    @cached_property
+    def predictors(self) -> Mask:
+        """Shown entries from which predictions may be computed (trial, time, channel): those of held-in channels."""
+        return self.shown if self.held_in is None else _read_only(self.shown & self.held_in)
+
+    @cached_property
+    def channel_mean(self) -> Floats:
+        """Expected value of each channel in a whole bin (channel), over all shown entries; positive for counts.
+
+        A channel that was never shown gets the mean of the others.
+        """
+        total, weight = self.values.sum((0, 1)), self.weights.sum((0, 1))
+        if not self.is_counts:
+            was_shown = weight > 0
+            mean = np.where(was_shown, total / np.maximum(weight, 1), (total[was_shown] / weight[was_shown]).mean())
+            return np.asarray(mean)
+        # Half a spike at the mean of all channels, so that a silent channel does not rule a spike out.
+        return np.asarray((total + 0.5) / (weight + 0.5 / self.overall_mean))
+
+    @cached_property
+    def overall_mean(self) -> float:
+        """Mean count of all channels in a whole bin; half a spike in all where there is no spike."""
+        return float(max(self.values.sum(), 0.5) / self.weights.sum())
+
+    def select_trials(self, rows: NDArray[np.intp]) -> MaskedData:
+        """Select trials by their row."""
+        return replace(
+            self,
+            values=self.values[rows],
+            shown=self.shown[rows],
+            train=self.train[rows],
+            exposure=None if self.exposure is None else self.exposure[rows],
+        )
+
+    def training_sample(self, max_entries: int) -> MaskedData:
+        """Draw training trials of about `max_entries` entries in all; the draw is always the same.
+
+        Trials longer than 512 bins are cut into equal parts first. Where nothing is left out, the trials keep their order.
+        """
+        n_bins = self.values.shape[1]
+        n_parts = -(-n_bins // CHUNK)
+        length = n_bins // n_parts
+
+        def cut(array: NDArray[Any]) -> NDArray[Any]:
+            trials = array[self.train]
+            return trials[:, : n_parts * length].reshape(-1, length, trials.shape[2]) if n_parts > 1 else trials
+
+        shown = cut(self.shown)
+        rows = np.flatnonzero(shown.any((1, 2)))
+        count = max(1, max_entries // (length * shown.shape[2]))
+        if count < len(rows):
+            rows = np.sort(np.random.default_rng(0).permutation(rows)[:count])
+        return replace(
+            self,
+            values=cut(self.values)[rows],
+            shown=shown[rows],
+            train=np.ones(len(rows), dtype=bool),
+            exposure=None if self.exposure is None else cut(self.exposure)[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a baseline predicts.
+
+    Parameters
+    ----------
+    expected : array (trial, time, channel)
+        Expected count in a whole bin, or expected sample, of every entry; finite, and not negative for counts.
+    description : str
+        How it was set, in a phrase, such as "rank 3 (chosen)".
+    label : str
+        What it is called in tables; by default its registered name with blanks for underscores.
+    """
+
+    expected: NDArray[np.floating]
+    description: str
+    label: str = ""
+
+
+Baseline = Callable[[MaskedData], Prediction]
+
+BASELINES: Registry[Baseline] = Registry(
+    "baseline",
+    "nwb_sbtt.baselines",
+    {
+        "mean_rate": "nwb_sbtt.evaluate.baselines.smoothing:mean_rate",
+        "masked_smoothing": "nwb_sbtt.evaluate.baselines.smoothing:masked_smoothing",
+        "low_rank_wiener": "nwb_sbtt.evaluate.baselines.wiener:low_rank_wiener",
+        "factor_analysis": "nwb_sbtt.evaluate.baselines.statespace:factor_analysis",
+        "linear_dynamics": "nwb_sbtt.evaluate.baselines.statespace:linear_dynamics",
+    },
+)
+"""All baselines by name: those of the package, those of installed packages, those registered in this process."""
+
+
+def register_baseline(name: str) -> Callable[[Baseline], Baseline]:
+    """Make a decorator that registers a baseline under a name.
+
+    Raises
+    ------
+    ConfigError
+        If there is another baseline of that name.
+    """
+    return BASELINES.decorator(name)
+
+
+def predict(name: str, data: MaskedData) -> Prediction:
+    """Run a baseline and check what it gives.
+
+    Parameters
+    ----------
+    name : str
+        Of the registered baseline.
+    data : MaskedData
+
+    Raises
+    ------
+    ConfigError
+        If there is no such baseline.
+    DataError
+        If its expected values have another shape than the data, are not finite, or are negative for counts.
+    """
+    prediction = BASELINES[name](data)
+    expected = np.asarray(prediction.expected)
+    if expected.shape != data.shape:
+        raise DataError(f"the baseline {name!r} gave expected values of shape {expected.shape}; expected {data.shape}")
+    if n_bad := int((~np.isfinite(expected)).sum()):
+        raise DataError(f"{n_bad} of {expected.size} expected values of the baseline {name!r} are not finite")
+    if data.is_counts and (n_negative := int((expected < 0).sum())):
+        raise DataError(f"{n_negative} of {expected.size} expected counts of the baseline {name!r} are negative")
+    return replace(prediction, label=prediction.label or name.replace("_", " "))
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
