@@ -14,13 +14,13 @@ _HOMES = {
     "limit_bandwidth": "bandwidth",
     "merge": "trials",
     "power_saved": "power",
-    "split_by_label": "conditions",
+    "split_by_label": "splits",
 }
 __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
     from nwb_sbtt.data.bandwidth import limit_bandwidth as limit_bandwidth
-    from nwb_sbtt.data.conditions import split_by_label as split_by_label
+    from nwb_sbtt.data.splits import split_by_label as split_by_label
     from nwb_sbtt.data.power import power_saved as power_saved
     from nwb_sbtt.data.schema import check_dataset as check_dataset
     from nwb_sbtt.data.trials import merge as merge

@@ -21,30 +21,58 @@ RESOLUTION = 1e-9
 
 
 def tolerance(*times: ArrayLike) -> NDArray[np.float64]:
-    """How far a time in seconds may be off through rounding, and still be the same moment.
+    """Return by how much a time may be off through rounding, and still be the same moment.
 
     A nanosecond, or where the times are so large (more than about two weeks) that floats are coarser, eight steps of
-    the floats. Broadcasts over its arguments.
+    the floats.
+
+    Parameters
+    ----------
+    *times : arrays
+        Seconds; broadcast over each other.
+
+    Returns
+    -------
+    array
+        Seconds.
     """
     largest = np.abs(np.asarray(times[0], dtype=np.float64))
-    for each in times[1:]:
-        largest = np.maximum(largest, np.abs(np.asarray(each, dtype=np.float64)))
+    for others in times[1:]:
+        largest = np.maximum(largest, np.abs(np.asarray(others, dtype=np.float64)))
     slack: NDArray[np.float64] = np.maximum(RESOLUTION, 8 * np.spacing(np.where(np.isfinite(largest), largest, 0.0)))
     return slack
 
 
 def bin_index(times: ArrayLike, start: float, bin_width: float) -> NDArray[np.intp]:
-    """Bin of each time, counted from the bin whose left edge is `start`; negative before it, −1 for a time that is NaN."""
+    """Return the bin of each time, counted from the bin whose left edge is `start`.
+
+    Parameters
+    ----------
+    times : array
+        Seconds, in any order and shape.
+    start, bin_width : float
+        Seconds.
+
+    Returns
+    -------
+    int array of the shape of `times`
+        Negative before `start`; −1 for a time that is not finite.
+
+    Examples
+    --------
+    >>> bin_index([0.3, 0.29], 0.0, 0.1).tolist()
+    [3, 2]
+    """
     moments = np.asarray(times, dtype=np.float64)
     finite = np.isfinite(moments)
-    known = np.where(finite, moments, start)
-    index = np.floor((known - start + tolerance(known, start)) / bin_width)
-    placed: NDArray[np.intp] = np.where(finite, index, -1).astype(np.intp)
-    return placed
+    usable = np.where(finite, moments, start)
+    index = np.floor((usable - start + tolerance(usable, start)) / bin_width)
+    bins: NDArray[np.intp] = np.where(finite, index, -1).astype(np.intp)
+    return bins
 
 
 def place_events(times: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
-    """Find each event in every window that holds it.
+    """Find the bin of each event in every window that holds it.
 
     Parameters
     ----------
@@ -57,36 +85,36 @@ def place_events(times: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
     int array
         ``trial * n_bins + bin``, one entry for each window that holds an event; window after window, rising within each.
     """
-    return placing(grid)(times)
+    return event_placer(grid)(times)
 
 
-def placing(grid: Grid) -> Callable[[NDArray[np.float64]], NDArray[np.intp]]:
-    """`place_events` for one grid, for many calls with some events each."""
+def event_placer(grid: Grid) -> Callable[[NDArray[np.float64]], NDArray[np.intp]]:
+    """Return `place_events` for one grid, for many calls with some events each."""
     slack = tolerance(grid.starts, grid.stops)
-    edges, ends = grid.starts - slack, grid.stops - slack
+    starts, stops = grid.starts - slack, grid.stops - slack
     width, n_bins = grid.bin_width, grid.n_bins
-    offsets = np.arange(len(edges)) * n_bins
+    offsets = np.arange(len(starts)) * n_bins
 
     def place(times: NDArray[np.float64]) -> NDArray[np.intp]:
-        first = np.searchsorted(times, edges)
-        count = np.maximum(np.searchsorted(times, ends) - first, 0)
-        stop = np.cumsum(count)
-        if len(edges) == 1:
-            since = times[first[0] : first[0] + count[0]] - edges[0]
-        elif len(edges) and (first[1:] == first[:-1] + count[:-1]).all():
+        first = np.searchsorted(times, starts)
+        count = np.maximum(np.searchsorted(times, stops) - first, 0)
+        end = np.cumsum(count)
+        if len(starts) == 1:
+            since = times[first[0] : first[0] + count[0]] - starts[0]
+        elif len(starts) and (first[1:] == first[:-1] + count[:-1]).all():
             # Windows one after the other, as those of most sessions, hold neighbours: no need to gather.
-            since = times[first[0] : first[0] + stop[-1]] - np.repeat(edges, count)
+            since = times[first[0] : first[0] + end[-1]] - np.repeat(starts, count)
         else:
-            since = times[np.arange(count.sum()) - np.repeat(stop - count - first, count)]
-            since -= np.repeat(edges, count)
+            since = times[np.arange(count.sum()) - np.repeat(end - count - first, count)]
+            since -= np.repeat(starts, count)
         since /= width
-        found: NDArray[np.intp] = since.astype(np.intp)
+        bins: NDArray[np.intp] = since.astype(np.intp)
         # Times rise, so that only the last of each window can be rounded out of it.
-        if len(found) and (found[stop[count > 0] - 1] >= n_bins).any():
-            np.minimum(found, n_bins - 1, out=found)
-        if len(edges) > 1:
-            found += np.repeat(offsets, count)
-        return found
+        if len(bins) and (bins[end[count > 0] - 1] >= n_bins).any():
+            np.minimum(bins, n_bins - 1, out=bins)
+        if len(starts) > 1:
+            bins += np.repeat(offsets, count)
+        return bins
 
     return place
 
@@ -100,14 +128,16 @@ def add_samples(
     ----------
     samples : array (sample, channel)
         NaN where a sample is missing.
-    bins : array (sample)
-        In rising order; what lies outside 0 … n_bins − 1 is left out.
+    bins : int array (sample)
+        In rising order; samples outside 0 … n_bins − 1 are left out.
     n_bins : int
 
     Returns
     -------
-    sums, counts : arrays (n_bins, channel)
-        Sum and number of the samples that are there.
+    sums : array (bin, channel)
+        Sums of the samples that are not missing.
+    counts : int array (bin, channel)
+        Their number.
     """
     inside = (bins >= 0) & (bins < n_bins)
     samples, bins = samples[inside], bins[inside]
@@ -115,7 +145,7 @@ def add_samples(
     counts = np.zeros(sums.shape, dtype=np.intp)
     if len(bins):
         firsts = np.flatnonzero(np.diff(bins, prepend=bins[0] - 1))
-        there = np.isfinite(samples)
-        sums[bins[firsts]] = np.add.reduceat(np.where(there, samples, 0.0), firsts, axis=0)
-        counts[bins[firsts]] = np.add.reduceat(there.astype(np.intp), firsts, axis=0)
+        finite = np.isfinite(samples)
+        sums[bins[firsts]] = np.add.reduceat(np.where(finite, samples, 0.0), firsts, axis=0)
+        counts[bins[firsts]] = np.add.reduceat(finite.astype(np.intp), firsts, axis=0)
     return sums, counts

@@ -1,4 +1,4 @@
-"""Where bins lie on the session clock, and what a source of samples must be able to say."""
+"""Where bins lie on the session clock, and the interface of a source of samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nwb_sbtt.data.schema import Kind
 
 @dataclass(frozen=True)
 class Grid:
-    """Windows of equal length, cut into equal bins.
+    """Windows of equal length, divided into equal bins.
 
     Parameters
     ----------
@@ -37,15 +37,23 @@ class Grid:
 
     @property
     def stops(self) -> NDArray[np.float64]:
-        """Right edge of each window's last bin."""
+        """Right edge of each window's last bin, in seconds on the session clock."""
         return self.starts + self.n_bins * self.bin_width
 
 
 @dataclass(frozen=True)
 class Binned:
-    """What one source gives on a grid: arrays (trial, time, channel); `exposure` None where every bin is whole.
+    """One source put on a grid.
 
-    `notes` are one-line remarks on what was found while reading.
+    Parameters
+    ----------
+    values : array (trial, time, channel)
+        0 where nothing was observed.
+    observed : bool array (trial, time, channel)
+    exposure : array (trial, time, channel), optional
+        Share of each bin observed; None where every observed bin is whole.
+    notes : tuple of str
+        One-line remarks on what was read.
     """
 
     values: NDArray[np.float32]
@@ -57,10 +65,28 @@ class Binned:
 class Source(Protocol):
     """One series of a file, ready to be put on any grid.
 
-    ``table`` is the in-file path of the table that ``channel_id`` counts in ("units", "electrodes", the path of a
-    PlaneSegmentation), or of the series itself where there is no table; ``channel_row`` is each channel's row there.
-    ``span`` is the first and last moment that the series covers, in seconds on the session clock. ``sampling_period``
-    is None for event times. ``notes`` are one-line remarks that a person should see.
+    Attributes
+    ----------
+    path : str
+        In-file path of the series.
+    kind : "units", "electrodes", "rois" or "series"
+        What a channel is.
+    unit : str
+        Of the values.
+    table : str
+        In-file path of the table that `channel_id` belongs to ("units", "electrodes", the path of a PlaneSegmentation), or
+        of the series itself where there is no table.
+    channel_id : array (channel)
+    channel_row : int array (channel)
+        Row of each channel in the table.
+    channel_columns : mapping of name to array (channel)
+        Other columns of the table.
+    span : (float, float)
+        First and last moment that the series covers, in seconds on the session clock.
+    sampling_period : float or None
+        Seconds; None for event times.
+    notes : tuple of str
+        One-line remarks for the user.
     """
 
     @property
@@ -85,9 +111,20 @@ class Source(Protocol):
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def only(self, keep: NDArray[np.bool_]) -> Source:
-        """The same source with some of its channels; what the others would cost to read and bin is saved."""
+        """Return the same source with some of its channels; reading and binning the others is saved.
+
+        Parameters
+        ----------
+        keep : bool array (channel)
+        """
         ...
 
     def bin(self, grid: Grid) -> Binned:
-        """Put the samples into the bins of the grid."""
+        """Put the samples into the bins of the grid.
+
+        Raises
+        ------
+        DataError
+            If the series cannot be put on this grid.
+        """
         ...

@@ -1,4 +1,4 @@
-"""What a recording device would save by sampling less, from the mask of what was sampled."""
+"""Power that a recording device would save by sampling less, from the mask of the samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nwb_sbtt.errors import DataError
 def power_saved(ds: xr.Dataset, *, per_sample: float = 1.0, front_end: float = 0.0, settling: float = 0.0) -> float:
     """Estimate the share of a device's power saved, against sampling all its channels in all bins.
 
-    The power of a device that samples everything, taken as 1, is parted into three: ``per_sample``, which is spent on
+    The power of a device that samples everything, taken as 1, has three parts: ``per_sample``, which is spent on
     each sample (conversion, processing, transmission); ``front_end``, the amplifiers, each of which draws a constant power
     while it is switched on; and the rest, which is always drawn (clock, control, leakage). Then
 
@@ -25,7 +25,7 @@ def power_saved(ds: xr.Dataset, *, per_sample: float = 1.0, front_end: float = 0
     amplifier was not on already. This is where schemes of equal budget differ: a fixed subset switches its amplifiers once,
     a speckled one over and over.
 
-    What is assumed:
+    Assumptions:
 
     * power per sample does not depend on how fast samples are taken. A converter's power at a given precision
       grows with its sampling rate, and that of an amplifier with the noise it must stay below and not with how often it
@@ -34,9 +34,9 @@ def power_saved(ds: xr.Dataset, *, per_sample: float = 1.0, front_end: float = 0
     * switching costs nothing but the time to settle, and addressing channels costs nothing;
     * every entry counts as sampled by this device: the mask should come from `nwb_sbtt.data.limit_bandwidth` or the device.
 
-    The default is the upper bound, and what the case for sampling less usually rests on (Zhu, Sedler et al. 2021 argue for
+    The default is the upper bound, on which the case for sampling less usually rests (Zhu, Sedler et al. 2021 argue for
     lower bandwidth with the power of implants, without a device's figures): all power is spent on samples, so that k of N
-    channels per bin save 1 − k/N. The shares are those of the device at hand, and are not guessed here.
+    channels per bin save 1 − k/N. The shares depend on the device, and are not guessed here.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def power_saved(ds: xr.Dataset, *, per_sample: float = 1.0, front_end: float = 0
     Returns
     -------
     float
-        Between 0 and 1.
+        Share of the power, between 0 and 1.
 
     Raises
     ------
@@ -74,19 +74,18 @@ def power_saved(ds: xr.Dataset, *, per_sample: float = 1.0, front_end: float = 0
     if not (math.isfinite(settling) and settling >= 0):
         raise DataError(f"settling is {settling}; expected zero or a positive number of seconds")
     sampled = check_dataset(ds)["observed"].values
-    on = _switched_on(sampled, settling / float(ds.attrs["bin_width"]))
+    on = _amplifiers_on(sampled, settling / float(ds.attrs["bin_width"]))
     return float(per_sample * (1 - sampled.mean()) + front_end * (1 - on))
 
 
-def _switched_on(sampled: np.ndarray, settling: float) -> float:
+def _amplifiers_on(sampled: np.ndarray, settling: float) -> float:
     """Share of the time for which amplifiers are on; `settling` in bins.
 
-    An amplifier that has no time to settle between two samples stays on; before a trial it had time enough, which is not
-    counted.
+    An amplifier without time to settle between two samples stays on. Settling before a trial is not counted.
     """
     n_bins = sampled.shape[1]
     bins = np.arange(n_bins)[:, None]
-    # Bins since each entry's last sampled one, up to the one before it: what it was switched off for.
+    # Bins between each entry and the last sampled one before it, for which its amplifier was off.
     last = np.maximum.accumulate(np.where(sampled, bins, -1), axis=1)
     before = np.concatenate([np.full_like(last[:, :1], -1), last[:, :-1]], axis=1)
     gap = np.broadcast_to(bins, sampled.shape) - before - 1

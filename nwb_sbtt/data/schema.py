@@ -1,10 +1,10 @@
-"""The labelled container: what every reader gives and every fit takes.
+"""The labelled container that every reader returns and every fit takes.
 
 An `xarray.Dataset` with dims ``(trial, time, channel)`` and
 
 * ``values`` float32, finite, 0 where nothing was observed; ``observed`` bool; ``exposure`` float32 in (0, 1], only where
-  some bins are observed in part; a reader may give `observed` as a view that cannot be written into, where it is the same
-  for all channels: masks are changed by a new one, as in ``ds["observed"] = ds["observed"] & kept``;
+  some bins are observed in part; where `observed` is the same for all channels a reader may return it as a view that cannot
+  be written into: replace masks by new ones, as in ``ds["observed"] = ds["observed"] & mask``;
 * coords ``time`` (bin centres, seconds from the alignment event or, where nothing is aligned, from the window's start),
   ``trial_start`` (left edge of each trial's first bin, seconds on the session clock), ``channel_id`` (ids of the table,
   not row numbers), and any other trial or channel column;
@@ -23,14 +23,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from nwb_sbtt.data.threads import in_threads, shares
+from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
 
 Part = tuple[slice, slice]
-"""Some bins of some trials."""
+"""Slices of trials and of bins."""
 Kind = Literal["units", "electrodes", "rois", "series"]
-CHECKED = 1 << 18
-"""Entries looked at at once, so that what is computed from them stays in the cache."""
+CHECKED_AT_ONCE = 1 << 18
+"""Entries checked at once, so that intermediate arrays stay in the cache."""
 DIMS = ("trial", "time", "channel")
 
 
@@ -52,17 +52,16 @@ def make_dataset(
     Parameters
     ----------
     values : array (trial, time, channel)
-        Whatever lies outside `observed` (NaN too) becomes 0. What is float32 and 0 there already is taken as it is, not
-        copied.
+        Values outside `observed`, NaN too, become 0. An array that is float32 and 0 there already is not copied.
     observed : bool array (trial, time, channel)
     bin_width : float
         Seconds.
     kind : "units", "electrodes", "rois" or "series"
         What a channel is.
     channel_id : sequence, optional
-        The table's ids; 0 … n−1 where there is no table.
+        The table's ids. Default: 0 … n−1.
     exposure : array (trial, time, channel), optional
-        Share of each bin observed; left out where it is 1 wherever something was observed.
+        Share of each bin observed; left out of the Dataset where it is 1 in every observed entry.
     start : float
         Left edge of the first bin relative to the alignment event, in seconds.
     trial_start : array (trial), optional
@@ -70,6 +69,11 @@ def make_dataset(
     coords : mapping of name to (dim, array), optional
     attrs : mapping, optional
         ``unit``, ``session_id``, ``source`` and others, JSON-safe.
+
+    Returns
+    -------
+    Dataset
+        Checked by `check_dataset`.
 
     Raises
     ------
@@ -84,7 +88,7 @@ def make_dataset(
         )
     n_trials, n_bins, n_channels = values.shape
     data = {
-        "values": (DIMS, _without_junk(values, observed)),
+        "values": (DIMS, _zero_outside(values, observed)),
         "observed": (DIMS, observed),
     }
     if exposure is not None:
@@ -102,12 +106,16 @@ def make_dataset(
 
 
 def check_dataset(ds: xr.Dataset) -> xr.Dataset:
-    """Return the Dataset unchanged if it keeps the rules above.
+    """Check the rules of this module, and return the Dataset unchanged.
+
+    Parameters
+    ----------
+    ds : Dataset
 
     Raises
     ------
     DataError
-        With the first rule that is broken.
+        If a rule is broken; the message names the first.
     """
     for name in ("values", "observed"):
         if name not in ds or ds[name].dims != DIMS:
@@ -129,7 +137,7 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
         )
     if not _everywhere(values.shape, lambda part: bool(np.isfinite(values[part]).all())):
         raise DataError(f"{int((~np.isfinite(values)).sum())} values are not finite; mask them in 'observed'")
-    if _has_junk(values, observed):
+    if _nonzero_outside(values, observed):
         raise DataError("values outside 'observed' must be 0")
     if "exposure" in ds:
         exposure = ds["exposure"].values[observed]
@@ -140,38 +148,49 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
 
 
 def name_units(latents: xr.Dataset) -> xr.Dataset:
-    """Say in ``attrs["units"]`` of what was inferred for each channel its unit: Hz of rates, the data's own of means."""
-    own = latents.attrs.get("unit")
-    for name, unit in (("rates", "Hz"), ("mean", own), ("denoised", own)):
-        for each in (name, f"{name}_sd"):
-            if each in latents and unit is not None:
-                latents[each].attrs["units"] = unit
+    """Put the unit of inferred variables into their ``attrs["units"]``, in place: Hz of rates, the data's own of means.
+
+    Parameters
+    ----------
+    latents : Dataset
+        With ``rates``, ``mean`` or ``denoised``, with or without ``_sd``.
+
+    Returns
+    -------
+    Dataset
+        The same.
+    """
+    data_unit = latents.attrs.get("unit")
+    for name, unit in (("rates", "Hz"), ("mean", data_unit), ("denoised", data_unit)):
+        for variable in (name, f"{name}_sd"):
+            if variable in latents and unit is not None:
+                latents[variable].attrs["units"] = unit
     return latents
 
 
-def _without_junk(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> NDArray[np.float32]:
-    if values.dtype == np.float32 and not _has_junk(values, observed):
+def _zero_outside(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> NDArray[np.float32]:
+    if values.dtype == np.float32 and not _nonzero_outside(values, observed):
         return values.astype(np.float32, copy=False)
     return np.where(observed, values, 0).astype(np.float32, copy=False)
 
 
-def _has_junk(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> bool:
+def _nonzero_outside(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> bool:
     """Whether anything but 0 lies outside `observed`."""
 
     def clean(part: Part) -> bool:
-        seen = observed[part]
-        return bool(seen.all()) or not ((values[part] != 0) & ~seen).any()
+        mask = observed[part]
+        return bool(mask.all()) or not ((values[part] != 0) & ~mask).any()
 
     return not _everywhere(values.shape, clean)
 
 
 def _everywhere(shape: tuple[int, ...], holds: Callable[[Part], bool]) -> bool:
-    """Whether something holds for all parts of an array (trial, time, channel), of about `CHECKED` entries each."""
-    length = max(CHECKED // max(shape[2], 1), 1)
+    """Whether something holds for all parts of an array (trial, time, channel), of about `CHECKED_AT_ONCE` entries each."""
+    length = max(CHECKED_AT_ONCE // max(shape[2], 1), 1)
     trials = max(length // max(shape[1], 1), 1)
     parts = [
         (slice(trial, trial + trials), slice(first, first + length))
         for trial in range(0, shape[0], trials)
         for first in range(0, shape[1], length)
     ]
-    return all(in_threads(lambda some: all(holds(parts[i]) for i in some), shares(0, len(parts))))
+    return all(in_threads(lambda numbers: all(holds(parts[i]) for i in numbers), split_range(0, len(parts))))

@@ -1,4 +1,4 @@
-"""Which trials train a model and which only compare models."""
+"""Which trials train a model and which only compare models: drawn trial by trial, in blocks, or by condition."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from numpy.typing import NDArray
 from nwb_sbtt.data.binning import tolerance
 from nwb_sbtt.errors import DataError
 
-WORDS = {
+LABELS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "valid"),
     **dict.fromkeys(("test", "testing", "eval"), "test"),
     **dict.fromkeys(("none", "nan", "unused", "excluded", ""), "none"),
     "gap": "gap",
 }
-"""What a `split` column may say, in any case, and what it is called here."""
+"""Values that a `split` column may have, in any case, and the label that each becomes."""
 LEAST_TRAIN, LEAST_VALID = 2, 1
-BLOCKS = 5
-"""Validation blocks of a chopped session, at most, and the chops that make a further one worth its gaps."""
+"""Trials."""
+MOST_BLOCKS = 5
 BLOCK_LENGTH = 4
-PIECES = 12
-"""Pieces that a session too short for its cut had better be cut into."""
+"""A chopped session has at most `MOST_BLOCKS` validation blocks, and another one for every `BLOCK_LENGTH` validation chops: more
+blocks would cost more gaps than they are worth."""
+SUGGESTED_CHOPS = 12
+"""Chops that an error suggests for a session too short to be split."""
 
 
 def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
-    """Give every trial a label in the coordinate ``split``: "train", "valid", or one of those that are left out.
+    """Label every trial in the coordinate ``split``: "train", "valid", or one of the labels that are left out.
 
-    * Trials that carry a ``split`` keep it (train/val/test/none, as benchmark files have them). If there are training but
+    * Trials that have a ``split`` keep it (train/val/test/none, as benchmark files have them). If there are training but
       no validation trials among them, validation trials are drawn from the training trials; "test" and "none" are never
-      touched. Labels that name neither say nothing of fitting (a file of test trials alone) and are drawn anew.
-    * Trials that are pieces of a chopped session, or that overlap in time, are split in contiguous blocks (at most five,
-      one at a random place in each part of the session), and training pieces that share bins with a validation piece
+      touched. Where no label is one of these two (a file of test trials alone), all are drawn anew.
+    * Trials that are chops of a session, or that overlap in time, are split in contiguous blocks (at most five,
+      one at a random place in each part of the session), and training chops that share bins with a validation chop
       become "gap": no sample is in both.
     * All others are drawn one by one.
 
@@ -46,10 +48,15 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
         Share of the trials.
     seed : int
 
+    Returns
+    -------
+    Dataset
+        The same data with the coordinate ``split`` (trial).
+
     Raises
     ------
     DataError
-        If fewer than two training trials and one validation trial would come out, or a label is not known.
+        If fewer than two training trials and one validation trial would remain, or a label is unknown.
 
     Examples
     --------
@@ -58,14 +65,13 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
     >>> sorted(split(ds)["split"].values.tolist())[-3:]
     ['train', 'valid', 'valid']
     """
-    if not 0 < valid < 1:
-        raise DataError(f"valid is {valid}; expected a share between 0 and 1, such as 0.2")
-    labels = _known(ds["split"].values) if "split" in ds.coords else np.full(ds.sizes["trial"], "train", dtype="<U5")
+    _check_share(valid)
+    labels = _canonical(ds["split"].values) if "split" in ds.coords else np.full(ds.sizes["trial"], "train", dtype="<U5")
     if not np.isin(labels, ("train", "valid")).any():
         labels = np.full(len(labels), "train", dtype="<U5")
     if not (labels == "valid").any():
         candidates = np.flatnonzero(labels == "train")
-        _enough(len(candidates))
+        _check_enough(len(candidates))
         chosen, gap = _draw(ds.isel(trial=candidates), valid, np.random.default_rng(seed))
         labels[candidates[chosen]], labels[candidates[gap]] = "valid", "gap"
     count = Counter(labels.tolist())
@@ -77,44 +83,104 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
     return ds.assign_coords(split=("trial", labels))
 
 
-def _known(given: NDArray[np.generic]) -> NDArray[np.str_]:
-    words = [str(word).strip().lower() for word in given]
-    unknown = sorted(set(words) - set(WORDS))
+def split_by_label(ds: xr.Dataset, label: str, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
+    """Hold out whole conditions: all trials of a condition train, or all of them validate.
+
+    Where trials of a condition repeat the same trajectory, a model that memorises trajectories does well on their other
+    trials; on a condition without training trials it must have learned the dynamics. `label` is any trial coordinate
+    (`ReadConfig.trial_columns` reads it from the table of trials) and stays as it is. Whole conditions are drawn until they
+    have about the wanted share of the trials. An existing ``split`` is replaced.
+
+    Parameters
+    ----------
+    ds : Dataset
+    label : str
+        Trial coordinate whose equal values make a condition.
+    valid : float
+        Share of the trials.
+    seed : int
+
+    Returns
+    -------
+    Dataset
+        The same data with the coordinate ``split`` (trial), "train" or "valid".
+
+    Raises
+    ------
+    DataError
+        If there is no such coordinate, it has missing values, or there is only one condition.
+
+    Examples
+    --------
+    >>> from nwb_sbtt.simulate.lorenz import lorenz
+    >>> ds = split_by_label(lorenz(conditions=10, trials_per_condition=4), "condition")
+    >>> len(np.unique(ds["condition"][ds["split"] == "valid"]))
+    2
+    """
+    _check_share(valid)
+    if label not in ds.coords or ds[label].dims != ("trial",):
+        existing = sorted(str(name) for name, coord in ds.coords.items() if coord.dims == ("trial",))
+        raise DataError(f"the trials have no label {label!r}, but {existing}; read it with trial_columns")
+    values = ds[label].values
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError(f"{int((~np.isfinite(values)).sum())} trials have no {label!r}; leave them out first")
+    names, condition = np.unique(values.astype(str) if values.dtype == object else values, return_inverse=True)
+    if len(names) < 2:
+        raise DataError(
+            f"all trials have the same {label!r}; at least two conditions are needed, to train on and to validate"
+        )
+    order = np.random.default_rng(seed).permutation(len(names))
+    n_trials = np.cumsum(np.bincount(condition)[order])[:-1]
+    n_held_out = int(np.argmin(np.abs(n_trials - valid * len(condition)))) + 1
+    return ds.assign_coords(split=("trial", np.where(np.isin(condition, order[:n_held_out]), "valid", "train")))
+
+
+def _check_share(valid: float) -> None:
+    if not 0 < valid < 1:
+        raise DataError(f"valid is {valid}; expected a share between 0 and 1, such as 0.2")
+
+
+def _canonical(values: NDArray[np.generic]) -> NDArray[np.str_]:
+    """Labels of a `split` column, as this package writes them."""
+    words = [str(value).strip().lower() for value in values]
+    unknown = sorted(set(words) - set(LABELS))
     if unknown:
         raise DataError(
             f"the trials' `split` has labels {unknown[:5]}; expected train, val, test or none; rename them, or drop the "
             "coordinate to draw anew"
         )
-    return np.array([WORDS[word] for word in words], dtype="<U5")
+    return np.array([LABELS[word] for word in words], dtype="<U5")
 
 
-def _enough(n_trials: int) -> None:
+def _check_enough(n_trials: int) -> None:
     if n_trials < LEAST_TRAIN + LEAST_VALID:
         raise DataError(
             f"{n_trials} trial{'s' * (n_trials != 1)} to fit; at least {LEAST_TRAIN} to train and {LEAST_VALID} to validate "
-            "are needed: take more trials, or cut the session into pieces (cut=Chop(length=…), or --chop)"
+            "are needed: take more trials, or chop the session (cut=Chop(length=…), or --chop)"
         )
 
 
 def _draw(ds: xr.Dataset, valid: float, generator: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows for validation, and rows to leave out."""
     n_trials = ds.sizes["trial"]
-    wanted = min(max(LEAST_VALID, round(valid * n_trials)), n_trials - LEAST_TRAIN)
+    n_valid = min(max(LEAST_VALID, round(valid * n_trials)), n_trials - LEAST_TRAIN)
     starts = ds["trial_start"].values.astype(float)
     order = np.argsort(starts, kind="stable")
-    # Equal starts are those of data that do not know their clock.
+    # Data without a clock have equal starts.
     apart = ds.sizes["time"] * float(ds.attrs["bin_width"]) - 4 * float(tolerance(starts).max())
     overlapping = starts[order[0]] != starts[order[-1]] and (np.diff(starts[order]) < apart).any()
-    chopped = json.loads(str(ds.attrs.get("cut", "null"))) or {}
-    if chopped.get("by") != "chop" and not overlapping:
-        return generator.permutation(n_trials)[:wanted], np.empty(0, dtype=np.intp)
-    for chosen in (order[_blocks(n_trials, wanted, generator)], order[-wanted:], order[-LEAST_VALID:]):
+    cut = json.loads(str(ds.attrs.get("cut", "null"))) or {}
+    if cut.get("by") != "chop" and not overlapping:
+        return generator.permutation(n_trials)[:n_valid], np.empty(0, dtype=np.intp)
+    # Gaps cost training trials: where too few are left, one block at the end, and at last a single trial.
+    for chosen in (order[_blocks(n_trials, n_valid, generator)], order[-n_valid:], order[-LEAST_VALID:]):
         gap = np.setdiff1d(_within(starts, starts[chosen], apart), chosen) if overlapping else order[:0]
         if n_trials - len(chosen) - len(gap) >= LEAST_TRAIN:
             return chosen, gap
-    bins = max(1, int((starts[order[-1]] - starts[order[0]] + apart) / float(ds.attrs["bin_width"]) / PIECES))
+    duration = starts[order[-1]] - starts[order[0]] + apart
+    bins = max(1, int(duration / float(ds.attrs["bin_width"]) / SUGGESTED_CHOPS))
     raise DataError(
-        f"{n_trials} overlapping pieces cannot be split so that {LEAST_TRAIN} to train and {LEAST_VALID} to validate share "
+        f"{n_trials} overlapping trials cannot be split so that {LEAST_TRAIN} to train and {LEAST_VALID} to validate share "
         f"no sample; cut shorter ones, such as Chop(length={bins * float(ds.attrs['bin_width']):g}, overlap=0)"
     )
 
@@ -127,11 +193,11 @@ def _within(starts: NDArray[np.float64], others: NDArray[np.float64], apart: flo
     return np.flatnonzero(nearest < apart)
 
 
-def _blocks(n_trials: int, wanted: int, generator: np.random.Generator) -> NDArray[np.intp]:
+def _blocks(n_trials: int, n_valid: int, generator: np.random.Generator) -> NDArray[np.intp]:
     """Contiguous blocks, one in each of a few equal parts of the session."""
-    n_blocks = max(1, min(BLOCKS, wanted // BLOCK_LENGTH))
+    n_blocks = max(1, min(MOST_BLOCKS, n_valid // BLOCK_LENGTH))
     edges = np.linspace(0, n_trials, n_blocks + 1).astype(int)
-    lengths = np.diff(np.linspace(0, wanted, n_blocks + 1).astype(int))
+    lengths = np.diff(np.linspace(0, n_valid, n_blocks + 1).astype(int))
     blocks = []
     for first, stop, length in zip(edges[:-1], edges[1:], lengths, strict=True):
         start = generator.integers(first, stop - length + 1)

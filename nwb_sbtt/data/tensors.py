@@ -16,18 +16,29 @@ SPARSE_SHARE, SPARSE_FROM = 0.35, 200
 """A batch is sparse where fewer entries are observed than `SPARSE_SHARE` of those of all channels but `SPARSE_FROM`.
 
 Measured on one thread, read-in and likelihood of a step at batch 32 cost as much in either form at 40 % observed of 1000
-channels and more, 25 % of 300, 15 % of 100; what is gained below 200 channels is nothing beside the recurrent part. At 10 %
-the sparse form takes 0.36 of the time at 1000 channels, 0.17 at 10,000. The choice follows from the data alone, on whatever
-device they are fitted: what is drawn at random depends on it.
+channels and more, 25 % of 300, 15 % of 100; the gain below 200 channels is nothing beside the recurrent part. At 10 %
+the sparse form takes 0.36 of the time at 1000 channels, 0.17 at 10,000. The choice follows from the data alone, on every
+device, because random draws depend on it.
 """
 
 
 def to_batch(ds: xr.Dataset, session: str = "session") -> Batch:
     """Put a Dataset into tensors.
 
-    Everything observed is scored and, but for channels marked ``held_out`` and times marked ``forecast``, shown. Where little
-    of many channels was observed, the batch is sparse (see `SPARSE_SHARE`): the same to the models, but for what is drawn at
-    random.
+    Every observed entry is scored and, but for channels marked ``held_out`` and bins marked ``forecast``, shown. Where few
+    entries of many channels were observed, the batch is sparse (see `SPARSE_SHARE`): the same to the models, but for random
+    draws.
+
+    Parameters
+    ----------
+    ds : Dataset
+    session : str
+        Name of the session.
+
+    Returns
+    -------
+    Batch
+        All trials, on the CPU.
 
     Raises
     ------
@@ -71,9 +82,9 @@ LATENT_DIMS = {
 
 
 def to_latents(ds: xr.Dataset, arrays: Mapping[str, Tensor], attrs: Mapping[str, str]) -> xr.Dataset:
-    """Label what a model inferred with the coordinates of the data it was inferred from.
+    """Label inferred arrays with the coordinates of their data.
 
-    Events that were found in fluorescence come along, with the fluorescence that they make (``denoised``).
+    Events inferred from fluorescence before the fit are copied, with the fluorescence expected from them (``denoised``).
 
     Parameters
     ----------
@@ -83,6 +94,11 @@ def to_latents(ds: xr.Dataset, arrays: Mapping[str, Tensor], attrs: Mapping[str,
         Names of `LATENT_DIMS`, with or without ``_sd``.
     attrs : mapping
         Added to those of the data.
+
+    Returns
+    -------
+    Dataset
+        With the variables of `LATENT_DIMS` that there are, and ``observed``.
     """
     data: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         name: (LATENT_DIMS[name.removesuffix("_sd")], tensor.float().cpu().numpy()) for name, tensor in arrays.items()

@@ -1,4 +1,4 @@
-"""Work on arrays shared out among threads; what numpy does to large arrays, it does outside of Python's lock."""
+"""Work on arrays shared out among threads: numpy works on large arrays outside of Python's lock."""
 
 from __future__ import annotations
 
@@ -11,29 +11,58 @@ from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-THREADS = 4
-"""At most so many; beyond, reading waits for the disk."""
-PARTS = 4
-"""Parts of some work for each thread, so that none waits long for another."""
+MOST_THREADS = 4
+"""With more, reading waits for the disk."""
+PARTS_PER_THREAD = 4
+"""So that no thread waits long for another."""
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
 def n_threads() -> int:
-    """Threads that can work at once: as many as there are cores for this process, within reason."""
+    """Return how many threads can work at once: as many as this process may use cores, at most `MOST_THREADS`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(THREADS, cores)
+    return min(MOST_THREADS, cores)
 
 
-def shares(first: int, stop: int, *, size: int = 1) -> list[range]:
-    """Parts of a range for threads to share, each but the last a multiple of `size` long."""
-    step = max(-(-(stop - first) // (PARTS * n_threads() * size)), 1) * size
-    return [range(low, min(low + step, stop)) for low in range(first, stop, step)]
+def split_range(first: int, stop: int, *, size: int = 1) -> list[range]:
+    """Split a range into parts for threads to work on.
+
+    Parameters
+    ----------
+    first, stop : int
+    size : int
+        Every part but the last is a multiple of it long.
+
+    Returns
+    -------
+    list of range
+        One after the other; none where the range is empty.
+    """
+    step = max(-(-(stop - first) // (PARTS_PER_THREAD * n_threads() * size)), 1) * size
+    return [range(start, min(start + step, stop)) for start in range(first, stop, step)]
 
 
 def in_threads(action: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """Results of an action on each part, in order."""
+    """Call an action on each part, several at once.
+
+    Parameters
+    ----------
+    action : callable
+        Must be safe to be called by several threads.
+    parts : sequence
+
+    Returns
+    -------
+    list
+        Results in the order of the parts.
+
+    Examples
+    --------
+    >>> in_threads(len, [[1], [2, 3]])
+    [1, 2]
+    """
     if len(parts) < 2 or n_threads() < 2:
         return [action(part) for part in parts]
     with ThreadPoolExecutor(n_threads()) as threads:
@@ -41,31 +70,31 @@ def in_threads(action: Callable[[Part], Result], parts: Sequence[Part]) -> list[
 
 
 class _SingleBlas:
-    """Keeps products of matrices to the thread that asks for them, as long as anyone wants it so."""
+    """Limits products of matrices to one thread as long as anyone is inside."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._wanted = 0
+        self._n_inside = 0
         self._controller: ThreadpoolController | None = None
         self._limit: Any = None
 
     @contextmanager
-    def wanted(self) -> Iterator[None]:
+    def limited(self) -> Iterator[None]:
         with self._lock:
             if self._controller is None:
                 self._controller = ThreadpoolController()
-            if self._wanted == 0:
+            if self._n_inside == 0:
                 self._limit = self._controller.limit(limits=1, user_api="blas")
-            self._wanted += 1
+            self._n_inside += 1
         try:
             yield
         finally:
             with self._lock:
-                self._wanted -= 1
-                if self._wanted == 0:
+                self._n_inside -= 1
+                if self._n_inside == 0:
                     self._limit.restore_original_limits()
 
 
-single_blas = _SingleBlas().wanted
-"""A context in which each product of matrices is computed by one thread. Its own threads, waiting for each other at every
-small product, cost ten times the arithmetic where other programs keep the cores busy."""
+single_blas = _SingleBlas().limited
+"""A context in which each product of matrices is computed by one thread, for all threads of the process. BLAS's own threads,
+waiting for each other at every small product, cost ten times the arithmetic where other programs keep the cores busy."""

@@ -1,4 +1,4 @@
-"""Where trials lie: around events, one window, or the whole session chopped with overlap; and chops merged back."""
+"""Where trials lie: around events, in one window, or in the whole session chopped with overlap; and chops merged back."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from nwb_sbtt.data.binning import tolerance
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import ConfigError, DataError
 
-WHOLE = 1e-6
+BIN_TOLERANCE = 1e-6
 """A length within this many bins of a whole number of bins is one."""
-CHOP_BINS = 100
-"""Bins of a chop where no length is given,"""
-PIECES, LEAST_BINS = 10, 10
-"""unless the session gives fewer pieces than this; and what no chop is made shorter than for that."""
-SHARED = 0.2
-"""Share of a chop that the next one holds too, where no overlap is given."""
+CHOP_BINS, LEAST_CHOPS, LEAST_BINS = 100, 10, 10
+"""Default length of a chop in bins; where a session would have fewer than `LEAST_CHOPS` of these, chops are shorter, but not
+shorter than `LEAST_BINS`."""
+OVERLAP = 0.2
+"""Default overlap, as a share of a chop."""
 MEASURED = ("values", "observed", "exposure")
 
 
@@ -35,9 +34,10 @@ class Windows:
     grid : Grid
     start : float
         Left edge of the first bin relative to the event, or 0 where nothing is aligned; seconds.
-    rows : array (trial) or None
+    rows : int array (trial), optional
         Row of the table of intervals that each trial comes from.
     notes : tuple of str
+        One-line remarks for the user.
     """
 
     grid: Grid
@@ -47,16 +47,23 @@ class Windows:
 
 
 def whole_bins(seconds: float, bin_width: float, what: str) -> int:
-    """Number of bins in a length of time.
+    """Return the number of bins in a length of time.
+
+    Parameters
+    ----------
+    seconds, bin_width : float
+        Seconds.
+    what : str
+        Of the length, for the message.
 
     Raises
     ------
     ConfigError
-        If it is not a whole number of bins, one at least; the message states the nearest lengths that are.
+        If it is not a whole number of bins, one at least; the message names the nearest lengths that are.
     """
     exact = seconds / bin_width
     n_bins = round(exact)
-    if n_bins >= 1 and abs(exact - n_bins) <= max(WHOLE, 1e-12 * exact):
+    if n_bins >= 1 and abs(exact - n_bins) <= max(BIN_TOLERANCE, 1e-12 * exact):
         return n_bins
     lower = math.floor(exact)
     lengths = " or ".join(f"{n * bin_width:g}" for n in (lower, lower + 1) if n >= 1)
@@ -67,7 +74,15 @@ def whole_bins(seconds: float, bin_width: float, what: str) -> int:
 
 
 def trial_windows(events: NDArray[np.float64], cut: Trials, bin_width: float) -> Windows:
-    """Windows around the events, in the order of the table; rows whose event is NaN are left out and counted.
+    """Lay windows around events, in the order of the table.
+
+    Parameters
+    ----------
+    events : array (row)
+        Seconds on the session clock; rows with NaN are left out, and a note says how many.
+    cut : Trials
+    bin_width : float
+        Seconds.
 
     Raises
     ------
@@ -87,7 +102,13 @@ def trial_windows(events: NDArray[np.float64], cut: Trials, bin_width: float) ->
 
 
 def single_window(cut: Window, bin_width: float) -> Windows:
-    """The one window asked for.
+    """Lay the one window that the settings name.
+
+    Parameters
+    ----------
+    cut : Window
+    bin_width : float
+        Seconds.
 
     Raises
     ------
@@ -99,15 +120,23 @@ def single_window(cut: Window, bin_width: float) -> Windows:
 
 
 def chop_windows(cut: Chop, bin_width: float, span: tuple[float, float]) -> Windows:
-    """Overlapping windows over `span` (seconds), or over the part of it that the cut names.
+    """Lay overlapping windows over a session, or over the part of it that the settings name.
 
-    The last window is moved back to end with the session, so that nothing is lost and nothing lies beyond. Where the cut
-    names no length, it is 100 bins, or less where a short session would give fewer than ten windows of that.
+    The last window is moved back to end with the session, so that nothing is lost and nothing lies beyond. The default length
+    is 100 bins, or less where a short session would have fewer than ten such windows.
+
+    Parameters
+    ----------
+    cut : Chop
+    bin_width : float
+        Seconds.
+    span : (float, float)
+        First and last moment of the series, in seconds on the session clock.
 
     Raises
     ------
     ConfigError
-        If length or overlap are not whole numbers of bins, or the length is more than there is.
+        If length or overlap are not whole numbers of bins, or the length exceeds the session.
     """
     start = span[0] if cut.start is None else cut.start
     stop = span[1] if cut.stop is None else cut.stop
@@ -119,11 +148,11 @@ def chop_windows(cut: Chop, bin_width: float, span: tuple[float, float]) -> Wind
             f"{span[1]:g} s"
         )
     if cut.length is None:
-        length = min(n_bins, CHOP_BINS, max(LEAST_BINS, n_bins // PIECES))
-        overlap = round(SHARED * length) if n_bins > length else 0
+        length = min(n_bins, CHOP_BINS, max(LEAST_BINS, n_bins // LEAST_CHOPS))
+        overlap = round(OVERLAP * length) if n_bins > length else 0
     else:
         length = whole_bins(cut.length, bin_width, "the length")
-        overlap = round(SHARED * length) if cut.overlap is None else 0
+        overlap = round(OVERLAP * length) if cut.overlap is None else 0
         if cut.overlap:
             overlap = whole_bins(cut.overlap, bin_width, "the overlap")
         if length > n_bins:
@@ -136,7 +165,22 @@ def chop_windows(cut: Chop, bin_width: float, span: tuple[float, float]) -> Wind
 
 
 def chop_starts(n_bins: int, length: int, overlap: int) -> NDArray[np.intp]:
-    """First bin of each chop: steps of `length` − `overlap`, the last one moved back so that it ends with the session."""
+    """Return the first bin of each chop: steps of `length` − `overlap`, the last moved back to end with the session.
+
+    Parameters
+    ----------
+    n_bins, length, overlap : int
+        Bins of the session, of a chop, and shared by neighbours.
+
+    Returns
+    -------
+    int array (chop)
+
+    Examples
+    --------
+    >>> chop_starts(10, 4, 1).tolist()
+    [0, 3, 6]
+    """
     starts = np.arange(0, max(n_bins - length, 0) + 1, length - overlap)
     return starts if starts[-1] + length >= n_bins else np.append(starts, n_bins - length)
 
@@ -144,9 +188,9 @@ def chop_starts(n_bins: int, length: int, overlap: int) -> NDArray[np.intp]:
 def merge(chops: xr.Dataset) -> xr.Dataset:
     """Put overlapping trials back onto one time axis.
 
-    What was measured (`values`, `observed`, `exposure`) is taken as it is: observed where it is in any trial. What was
-    inferred is blended: over an overlap the weight of the earlier trial falls linearly and that of the later one rises.
-    Standard deviations are blended in the same way, which is exact for trials that err alike and too large otherwise.
+    Measurements (`values`, `observed`, `exposure`) are copied: an entry is observed where any trial observed it. Inferred
+    variables are blended: over an overlap the weight of the earlier trial falls linearly and that of the later one rises.
+    Standard deviations are blended in the same way, which is exact for trials with equal errors and too large otherwise.
     The initial condition is that of the first trial.
 
     Parameters
@@ -157,13 +201,13 @@ def merge(chops: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     Dataset
-        One trial from the first bin to the last. Where some bins lie in no trial, a coordinate `covered` (time) says
-        which do; the others hold 0.
+        One trial from the first bin to the last. Where some bins lie in no trial, a coordinate `covered` (time) marks
+        those that do; the others have 0.
 
     Raises
     ------
     DataError
-        If the trials do not lie on a common grid of bins, or are so far apart that they are no chopped session.
+        If the trials do not lie on a common grid of bins.
     """
     chops = chops.isel(trial=np.argsort(chops["trial_start"].values, kind="stable"))
     width, length = float(chops.attrs["bin_width"]), chops.sizes["time"]
@@ -200,6 +244,7 @@ def merge(chops: xr.Dataset) -> xr.Dataset:
 
 
 def _on_grid(starts: NDArray[np.float64], width: float) -> NDArray[np.intp]:
+    """First bin of each trial, counted from the first trial."""
     exact = (starts - starts[0]) / width
     firsts = np.round(exact)
     off = np.abs(exact - firsts)
@@ -212,7 +257,7 @@ def _on_grid(starts: NDArray[np.float64], width: float) -> NDArray[np.intp]:
 
 
 def _blending(firsts: NDArray[np.intp], length: int) -> NDArray[np.float64]:
-    """Weight of every bin of every trial, (trial, time): 1, but for linear ramps over what neighbours share."""
+    """Weight of every bin of every trial, (trial, time): 1, but for linear ramps over the bins that neighbours share."""
     shared = np.maximum(length - np.diff(firsts), 0)
     before, after = np.append(0, shared), np.append(shared, 0)
     bins = np.arange(length)
@@ -224,15 +269,16 @@ def _blending(firsts: NDArray[np.intp], length: int) -> NDArray[np.float64]:
 def _blended(
     values: NDArray[np.generic], firsts: NDArray[np.intp], weights: NDArray[np.float64], n_bins: int
 ) -> NDArray[np.float32]:
+    """Weighted mean over trials on the common axis; (1, time, …)."""
     length = values.shape[1]
     sums = np.zeros((n_bins, *values.shape[2:]))
-    shares = np.zeros(n_bins)
+    totals = np.zeros(n_bins)
     for trial, first in enumerate(firsts):
         weight = weights[trial]
         sums[first : first + length] += values[trial] * weight.reshape(-1, *[1] * (values.ndim - 2))
-        shares[first : first + length] += weight
-    shares[shares == 0] = 1
-    return (sums / shares.reshape(-1, *[1] * (values.ndim - 2))).astype(np.float32)[None]
+        totals[first : first + length] += weight
+    totals[totals == 0] = 1
+    return (sums / totals.reshape(-1, *[1] * (values.ndim - 2))).astype(np.float32)[None]
 
 
 def _measured(chops: xr.Dataset, firsts: NDArray[np.intp], n_bins: int) -> dict[str, NDArray[np.generic]]:
@@ -244,13 +290,13 @@ def _measured(chops: xr.Dataset, firsts: NDArray[np.intp], n_bins: int) -> dict[
     observed = chops["observed"].values
     merged: dict[str, NDArray[np.generic]] = {}
     for name in names:
-        whole = np.ones if name == "exposure" else np.zeros
-        merged[name] = whole((1, n_bins, *chops[name].shape[2:]), dtype=chops[name].dtype)
+        empty = np.ones if name == "exposure" else np.zeros
+        merged[name] = empty((1, n_bins, *chops[name].shape[2:]), dtype=chops[name].dtype)
     arrays = {name: chops[name].values for name in names}
     for trial, first in enumerate(firsts):
         part = slice(first, first + length)
-        fresh = observed[trial] & ~merged["observed"][0, part].astype(bool)
+        new = observed[trial] & ~merged["observed"][0, part].astype(bool)
         for name in names:
             target = merged[name][0, part]
-            target[fresh] = arrays[name][trial][fresh]
+            target[new] = arrays[name][trial][new]
     return merged
