@@ -68,7 +68,9 @@ def join(sources: Sequence[Source], grid: Grid) -> Joined:
     total = _Total.empty((*grid.shape, len(firsts)))
     owners: list[list[Source]] = [[] for _ in firsts]
     n_shared = len(column_of_all) - len(firsts)
-    notes = [f"{n_shared} channels are in several series; each is one channel, observed where any is"] if n_shared else []
+    notes = (
+        [f"{n_shared} channels are in several series; each is one channel, observed where any is"] if n_shared else []
+    )
     for i, source in enumerate(sources):
         binned, averaged = source.bin(grid), 0
         notes += binned.notes

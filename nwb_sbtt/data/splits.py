@@ -24,8 +24,8 @@ LEAST_TRAIN, LEAST_VALID = 2, 1
 """Trials."""
 MOST_BLOCKS = 5
 BLOCK_LENGTH = 4
-"""A chopped session has at most `MOST_BLOCKS` validation blocks, and another one for every `BLOCK_LENGTH` validation chops: more
-blocks would cost more gaps than they are worth."""
+"""A chopped session has one validation block for every `BLOCK_LENGTH` validation chops, but at most `MOST_BLOCKS`: further
+blocks would cost more in gaps than they are worth."""
 SUGGESTED_CHOPS = 12
 """Chops that an error suggests for a session too short to be split."""
 
@@ -66,7 +66,9 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
     ['train', 'valid', 'valid']
     """
     _check_share(valid)
-    labels = _canonical(ds["split"].values) if "split" in ds.coords else np.full(ds.sizes["trial"], "train", dtype="<U5")
+    labels = (
+        _canonical(ds["split"].values) if "split" in ds.coords else np.full(ds.sizes["trial"], "train", dtype="<U5")
+    )
     if not np.isin(labels, ("train", "valid")).any():
         labels = np.full(len(labels), "train", dtype="<U5")
     if not (labels == "valid").any():

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.data.binning import place_events
 from nwb_sbtt.data.grid import Grid
-from nwb_sbtt.data.observed import Intervals, coverage, inside, select_inside, union
+from nwb_sbtt.data.intervals import Intervals, covered_share, inside, select_inside, union
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.benchmark.recordings import Recorded, Samples
 
@@ -86,7 +86,7 @@ class Counter:
         if intervals is None:
             return np.ones(grid.shape, dtype=bool)
         if not self.compat:
-            return np.asarray(coverage(intervals, grid) == 1)
+            return np.asarray(covered_share(intervals, grid) == 1)
         begin = grid.starts[:, None] + np.arange(grid.n_bins) * grid.bin_width
         return inside(begin + CLOCK / 2, intervals)
 

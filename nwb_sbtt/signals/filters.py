@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from nwb_sbtt.config import ElectricalConfig
-from nwb_sbtt.data.threads import in_threads, shares, single_blas
+from nwb_sbtt.data.threads import in_threads, single_blas, split_range
 from nwb_sbtt.errors import ConfigError, DataError
 
 ATTENUATION = 50.0
@@ -219,7 +219,7 @@ class Filter:
                 np.matmul(matrix, samples[begin : begin + matrix.shape[1]], out=result[start:stop])
 
         with single_blas():
-            in_threads(evaluate, shares(0, len(groups)))
+            in_threads(evaluate, split_range(0, len(groups)))
         return result
 
     def _matrix(self, ticks: NDArray[np.int64], *, absolute: bool) -> Floats:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.atomic import make_folder
-from nwb_sbtt.data.observed import Intervals, select_inside, union
+from nwb_sbtt.data.intervals import Intervals, select_inside, union
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.io.benchmark.recordings import Recorded, Samples, write_recorded
 from nwb_sbtt.nlb.counting import CLOCK, Floats, cut

@@ -33,9 +33,9 @@ def test_exactly_k_of_the_observed_channels_remain_in_every_bin(scheme, k, seed,
 def test_values_inside_are_unchanged_and_zero_outside(scheme, k, missing):
     ds = dataset(missing=missing)
     limited = limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=k))
-    kept = limited["observed"].values
-    assert np.array_equal(limited["values"].values[kept], ds["values"].values[kept])
-    assert (limited["values"].values[~kept] == 0).all()
+    mask = limited["observed"].values
+    assert np.array_equal(limited["values"].values[mask], ds["values"].values[mask])
+    assert (limited["values"].values[~mask] == 0).all()
     assert json.loads(limited.attrs["bandwidth"])["scheme"] == scheme and "bandwidth" not in ds.attrs
 
 
@@ -44,8 +44,8 @@ def test_values_inside_are_unchanged_and_zero_outside(scheme, k, missing):
 def test_all_schemes_take_equally_many_samples_of_every_trial(k, n_bins, n_channels, seed):
     ds = dataset(n_bins=n_bins, n_channels=n_channels)
     for scheme in SCHEMES:
-        kept = limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=k, seed=seed))["observed"].values
-        assert (kept.sum((1, 2)) == k * n_bins).all()
+        mask = limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=k, seed=seed))["observed"].values
+        assert (mask.sum((1, 2)) == k * n_bins).all()
 
 
 def test_scans_are_whole_but_for_one_in_a_trial():
@@ -69,8 +69,8 @@ def test_a_trial_keeps_its_mask_in_any_subset_of_the_trials(scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_overlap_of_two_chops_has_the_same_mask_in_both(scheme):
     ds = dataset(n_trials=2, trial_start=np.array([3.0, 3.4])).assign_attrs(cut='{"by": "chop"}')
-    kept = limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=5))["observed"].values
-    assert np.array_equal(kept[0, 40:], kept[1, :20])
+    mask = limit_bandwidth(ds, BandwidthConfig(scheme=scheme, k=5))["observed"].values
+    assert np.array_equal(mask[0, 40:], mask[1, :20])
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -114,8 +114,8 @@ def test_a_scheme_has_one_name():
 
 
 def test_trials_without_a_start_still_get_masks_of_their_own():
-    kept = limit_bandwidth(dataset(trial_start=np.zeros(4)), BandwidthConfig(k=5))["observed"].values
-    assert not np.array_equal(kept[0], kept[1])
+    mask = limit_bandwidth(dataset(trial_start=np.zeros(4)), BandwidthConfig(k=5))["observed"].values
+    assert not np.array_equal(mask[0], mask[1])
 
 
 def test_the_seed_alone_decides_a_random_mask():
@@ -125,19 +125,19 @@ def test_the_seed_alone_decides_a_random_mask():
 
 
 def test_a_random_mask_favours_no_channel_and_no_pair():
-    kept = limit_bandwidth(dataset(n_trials=20, n_bins=500), BandwidthConfig(k=3))["observed"].values.reshape(-1, 12)
+    mask = limit_bandwidth(dataset(n_trials=20, n_bins=500), BandwidthConfig(k=3))["observed"].values.reshape(-1, 12)
     # 10000 bins: the share of a channel has a standard deviation of 0.0043, that of a pair of 0.0021.
-    assert np.abs(kept.mean(0) - 3 / 12).max() < 0.02
-    pairs = (kept.T.astype(float) @ kept) / len(kept)
+    assert np.abs(mask.mean(0) - 3 / 12).max() < 0.02
+    pairs = (mask.T.astype(float) @ mask) / len(mask)
     assert np.abs(pairs[~np.eye(12, dtype=bool)] - 3 * 2 / (12 * 11)).max() < 0.011
-    lagged = (kept[1:] & kept[:-1]).mean(0)
+    lagged = (mask[1:] & mask[:-1]).mean(0)
     assert np.abs(lagged - (3 / 12) ** 2).max() < 0.013
 
 
 def test_round_robin_visits_every_channel_equally_often():
-    kept = limit_bandwidth(dataset(n_bins=120), BandwidthConfig(scheme="round_robin", k=5))["observed"].values
-    assert len(set(kept.sum((0, 1)).tolist())) == 1
-    assert np.flatnonzero(kept[0, 1]).tolist() == sorted((np.flatnonzero(kept[0, 0]) + 5) % 12)
+    mask = limit_bandwidth(dataset(n_bins=120), BandwidthConfig(scheme="round_robin", k=5))["observed"].values
+    assert len(set(mask.sum((0, 1)).tolist())) == 1
+    assert np.flatnonzero(mask[0, 1]).tolist() == sorted((np.flatnonzero(mask[0, 0]) + 5) % 12)
 
 
 def test_fixed_keeps_the_same_channels_and_decimate_all_of_them():

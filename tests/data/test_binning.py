@@ -35,12 +35,12 @@ def test_windows_around_an_event_count_millisecond_spikes_exactly(event, before,
     ticks = sorted(data.draw(st.lists(st.integers(first - 2 * width, first + (n_bins + 2) * width), max_size=40)))
     # The start is computed as a person would: the event's time plus the offset, both rounded on their own.
     grid = Grid(np.array([event / 1000 + before / 1000]), width / 1000, n_bins)
-    place = place_events(np.array(ticks, dtype=float) / 1000, grid)
+    bins = place_events(np.array(ticks, dtype=float) / 1000, grid)
     expected = [0] * n_bins
     for tick in ticks:
         if 0 <= (tick - first) // width < n_bins:
             expected[(tick - first) // width] += 1
-    assert np.bincount(place, minlength=n_bins).tolist() == expected
+    assert np.bincount(bins, minlength=n_bins).tolist() == expected
 
 
 def test_plain_floor_would_fail_where_this_does_not():
@@ -54,8 +54,8 @@ def test_each_window_is_filled_as_if_it_were_alone(order, seed):
     random = np.random.default_rng(seed)
     times = np.sort(random.uniform(0, 10, 200).round(3))
     starts = np.array([0.0, 0.5, 0.6, 3.0, 8.5, 9.9])[list(order)]
-    place = place_events(times, Grid(starts, 0.1, 12))
-    counts = np.bincount(place, minlength=6 * 12).reshape(6, 12)
+    bins = place_events(times, Grid(starts, 0.1, 12))
+    counts = np.bincount(bins, minlength=6 * 12).reshape(6, 12)
     for start, row in zip(starts, counts, strict=True):
         alone = place_events(times, Grid(np.array([start]), 0.1, 12))
         assert np.bincount(alone, minlength=12).tolist() == row.tolist()
@@ -86,7 +86,7 @@ def test_sums_of_samples_equal_those_of_a_loop(seed):
     sums, counts = add_samples(samples, bins, 6)
     for b in range(6):
         for channel in range(2):
-            there = samples[bins == b, channel]
-            there = there[np.isfinite(there)]
-            assert counts[b, channel] == len(there)
-            assert sums[b, channel] == pytest.approx(there.sum())
+            finite = samples[bins == b, channel]
+            finite = finite[np.isfinite(finite)]
+            assert counts[b, channel] == len(finite)
+            assert sums[b, channel] == pytest.approx(finite.sum())

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nwb_sbtt.data.counts import WIDTHS, Counts
+from nwb_sbtt.data.counts import COUNT_TYPES, Counts
 
 
-@pytest.mark.parametrize("dtype", WIDTHS)
+@pytest.mark.parametrize("dtype", COUNT_TYPES)
 @pytest.mark.parametrize("n_channels", [1, 2, 3, 5, 8, 13, 16])
 @pytest.mark.parametrize("n_bins", [1, 2, 257, 1500])
 def test_counts_are_put_where_they_belong(dtype, n_channels, n_bins):
@@ -18,36 +18,36 @@ def test_counts_are_put_where_they_belong(dtype, n_channels, n_bins):
     expected = random.poisson(2, (n_bins, n_channels))
     counts = Counts(n_channels, n_bins, dtype=dtype)
     for channel, sizes in enumerate(expected.T):
-        places = np.repeat(np.arange(n_bins), sizes)
-        half = len(places) // 2
-        assert counts.add(channel, places[:half], n_parts=2)
-        assert counts.add(channel, places[half:], n_parts=2)
+        bins = np.repeat(np.arange(n_bins), sizes)
+        half = len(bins) // 2
+        assert counts.add(channel, bins[:half], n_parts=2)
+        assert counts.add(channel, bins[half:], n_parts=2)
     observed = random.random((n_bins, n_channels)) < 0.9
     observed[: n_bins // 2] = True
-    assert (counts.put(observed) == expected * observed).all()
+    assert (counts.finish(observed) == expected * observed).all()
 
 
 def test_bins_that_no_channel_observed_are_empty():
     counts = Counts(3, 600, dtype=np.uint8)
     assert all(counts.add(channel, np.arange(600)) for channel in range(3))
     observed = np.arange(600)[:, None] % 3 > 0
-    assert (counts.put(observed) == np.repeat(observed, 3, axis=1)).all()
+    assert (counts.finish(observed) == np.repeat(observed, 3, axis=1)).all()
 
 
 @given(st.lists(st.integers(0, 700), min_size=1, max_size=6), st.integers(1, 5))
 def test_no_count_is_larger_than_its_type_can_hold(sizes, n_parts):
-    places = np.repeat(np.arange(len(sizes)), sizes)
+    bins = np.repeat(np.arange(len(sizes)), sizes)
     counts = Counts(1, len(sizes), dtype=np.uint8)
-    taken = all(counts.add(0, places, n_parts=n_parts) for _ in range(n_parts))
-    if taken:
-        found = counts.put(np.ones((len(sizes), 1), dtype=bool))
-        assert found[:, 0].tolist() == [n_parts * size for size in sizes]
+    counted = all(counts.add(0, bins, n_parts=n_parts) for _ in range(n_parts))
+    if counted:
+        values = counts.finish(np.ones((len(sizes), 1), dtype=bool))
+        assert values[:, 0].tolist() == [n_parts * size for size in sizes]
     else:
         # What is refused comes within a factor of two of what would not fit.
         assert 2 * n_parts * (max(sizes) + 1) > 255
 
 
-@pytest.mark.parametrize("dtype", WIDTHS)
+@pytest.mark.parametrize("dtype", COUNT_TYPES)
 @pytest.mark.parametrize("n_channels", [*range(1, 20), 100])
 def test_counts_take_no_more_memory_than_the_result(dtype, n_channels):
     tracemalloc.start()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwb_sbtt.data.grid import Grid
-from nwb_sbtt.data.observed import coverage, difference, inside, total, union
+from nwb_sbtt.data.intervals import covered_share, difference, inside, total_duration, union
 
 TICKS = 60
 intervals = st.lists(st.tuples(st.integers(0, TICKS), st.integers(0, TICKS)).map(sorted), max_size=8)
@@ -26,7 +26,7 @@ def test_a_union_covers_the_same_moments_without_touching_itself(rows):
     assert (ticks_in(joined) == ticks_in(rows)).all()
     assert (joined[:, 1] > joined[:, 0]).all()
     assert (joined[1:, 0] > joined[:-1, 1]).all()
-    assert total(rows) == ticks_in(rows).sum()
+    assert total_duration(rows) == ticks_in(rows).sum()
 
 
 @given(intervals, intervals)
@@ -49,7 +49,7 @@ def test_a_moment_is_inside_as_its_tick_is(rows):
 def test_coverage_is_the_share_of_ticks(rows, starts, width, n_bins):
     # A tick of a millisecond makes every edge a float that is not exact.
     grid = Grid(np.array(starts) / 1000, width / 1000, n_bins)
-    share = coverage(np.array(rows, dtype=float).reshape(-1, 2) / 1000, grid)
+    share = covered_share(np.array(rows, dtype=float).reshape(-1, 2) / 1000, grid)
     held = ticks_in(rows)
     for trial, start in enumerate(starts):
         for b in range(n_bins):
@@ -62,14 +62,14 @@ def test_coverage_is_the_share_of_ticks(rows, starts, width, n_bins):
 def test_whole_and_empty_bins_are_exactly_so_however_late_in_the_session(rows, days):
     shift = days * 86_400.0
     grid = Grid(np.array([shift]), 0.001, TICKS)
-    share = coverage(np.array(rows, dtype=float).reshape(-1, 2) / 1000 + shift, grid)[0]
+    share = covered_share(np.array(rows, dtype=float).reshape(-1, 2) / 1000 + shift, grid)[0]
     assert (share == ticks_in(rows)).all()
 
 
 def test_a_sliver_too_short_to_mean_anything_is_nothing():
-    share = coverage([[0.0, 0.1 + 1e-9]], Grid(np.array([0.0]), 0.1, 3))[0]
+    share = covered_share([[0.0, 0.1 + 1e-9]], Grid(np.array([0.0]), 0.1, 3))[0]
     assert share.tolist() == [1.0, 0.0, 0.0]
 
 
 def test_intervals_without_end_are_understood():
-    assert coverage([[0.15, np.inf]], Grid(np.array([0.0]), 0.1, 3))[0] == pytest.approx([0, 0.5, 1])
+    assert covered_share([[0.15, np.inf]], Grid(np.array([0.0]), 0.1, 3))[0] == pytest.approx([0, 0.5, 1])

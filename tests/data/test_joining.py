@@ -50,7 +50,7 @@ def test_two_probes_stand_side_by_side():
     joined = join([Stored((0, 1), ([1, 2, 3, 4], [5, 6, 7, 8])), Stored((4,), ([9, 9, 9, 9],), path="b")], GRID)
     assert joined.binned.values[0].T.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 9, 9, 9]]
     assert joined.source.tolist() == [0, 0, 1]
-    assert joined.place.tolist() == [0, 1, 0]
+    assert joined.source_channel.tolist() == [0, 1, 0]
     assert joined.notes == ()
 
 

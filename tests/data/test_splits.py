@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwb_sbtt.data.schema import make_dataset
-from nwb_sbtt.data.splits import split
+from nwb_sbtt.data.splits import split, split_by_label
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.simulate.lorenz import lorenz
 
 
 def trials(n: int, *, step: float = 2.0, cut: str = "trials", labels: list[str] | None = None) -> xr.Dataset:
@@ -33,9 +34,9 @@ def count(ds: xr.Dataset) -> dict[str, int]:
 
 @given(n=st.integers(3, 300), valid=st.floats(0.01, 0.9), seed=st.integers(0, 99))
 def test_separate_trials_give_the_share_asked_for(n: int, valid: float, seed: int) -> None:
-    found = count(split(trials(n), valid=valid, seed=seed))
-    assert found["valid"] == min(max(1, round(valid * n)), n - 2)
-    assert found["train"] == n - found["valid"]
+    counts = count(split(trials(n), valid=valid, seed=seed))
+    assert counts["valid"] == min(max(1, round(valid * n)), n - 2)
+    assert counts["train"] == n - counts["valid"]
 
 
 @given(n=st.integers(5, 200), step=st.sampled_from([0.25, 0.5, 0.8, 0.9, 1.0]), seed=st.integers(0, 99), data=st.data())
@@ -105,7 +106,7 @@ def test_too_few_trials_are_refused_with_what_to_try(n: int) -> None:
 
 
 def test_too_few_overlapping_pieces_are_refused_with_a_length_that_works() -> None:
-    with pytest.raises(DataError, match=r"3 overlapping pieces .*Chop\(length=0.2, overlap=0\)"):
+    with pytest.raises(DataError, match=r"3 overlapping trials .*Chop\(length=0.2, overlap=0\)"):
         split(trials(3, step=0.8, cut="chop"))
 
 
@@ -123,3 +124,36 @@ def test_an_unknown_label_is_refused_by_name() -> None:
 def test_an_impossible_share_is_refused(valid: float) -> None:
     with pytest.raises(DataError, match="share between 0 and 1"):
         split(trials(9), valid=valid)
+
+
+@pytest.fixture(scope="module")
+def repeats() -> xr.Dataset:
+    return lorenz(conditions=10, trials_per_condition=6, n_channels=4).isel(trial=slice(0, 57))
+
+
+@pytest.mark.parametrize("valid", [0.1, 0.2, 0.5, 0.99])
+def test_no_condition_is_on_both_sides_and_labels_stay(repeats: xr.Dataset, valid: float) -> None:
+    labelled = split_by_label(repeats, "condition", valid=valid)
+    xr.testing.assert_identical(labelled.drop_vars("split"), repeats.drop_vars("split"))
+    sides = [set(repeats["condition"].values[labelled["split"].values == side].tolist()) for side in ("train", "valid")]
+    assert not sides[0] & sides[1] and all(sides)
+    assert (labelled["split"].values == "valid").mean() == pytest.approx(min(valid, 0.9), abs=0.06)
+
+
+def test_the_seed_decides_and_any_kind_of_label_will_do(repeats: xr.Dataset) -> None:
+    named = np.array([f"reach {i}" for i in repeats["condition"].values], dtype=object)
+    repeats = repeats.assign_coords(target=("trial", named))
+    splits = [split_by_label(repeats, "target", seed=seed)["split"].values for seed in (0, 0, 1)]
+    assert np.array_equal(splits[0], splits[1]) and not np.array_equal(splits[0], splits[2])
+
+
+def test_labels_that_make_no_two_conditions_are_refused(repeats: xr.Dataset) -> None:
+    with pytest.raises(DataError, match=r"no label 'target', but .*'condition'"):
+        split_by_label(repeats, "target")
+    with pytest.raises(DataError, match="valid is 1"):
+        split_by_label(repeats, "condition", valid=1)
+    with pytest.raises(DataError, match="same 'condition'"):
+        split_by_label(repeats.isel(trial=repeats["condition"].values == 3), "condition")
+    missing = np.where(repeats["condition"].values == 3, np.nan, 1.0)
+    with pytest.raises(DataError, match="trials have no 'target'"):
+        split_by_label(repeats.assign_coords(target=("trial", missing)), "target")

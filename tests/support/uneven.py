@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nwb_sbtt.data.observed import difference
+from nwb_sbtt.data.intervals import difference
 
 
 def unevenly_observed(recorded, seed, *, but=()):

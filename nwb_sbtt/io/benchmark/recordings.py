@@ -16,7 +16,7 @@ from pynwb import NWBFile, TimeSeries
 from pynwb.file import Subject
 
 from nwb_sbtt.atomic import atomic_write
-from nwb_sbtt.data.observed import Intervals
+from nwb_sbtt.data.intervals import Intervals
 from nwb_sbtt.errors import DataError, FileError, SelectionError
 from nwb_sbtt.io.dandi.places import local_file
 from nwb_sbtt.io.read.files import open_nwb, place_facts

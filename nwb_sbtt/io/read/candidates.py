@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
-from nwb_sbtt.data.observed import Intervals, total
+from nwb_sbtt.data.intervals import Intervals, total_duration
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.dandi.transfer import Source
@@ -152,7 +152,7 @@ def describe_samples(candidate: Candidate, series: Any, invalid_times: Intervals
     slabs = Slabs(series.data, transposed=transposed)
     timing = _timing(series, n_samples=slabs.n_rows)
     finite_share, partly_read = _finite_share(slabs)
-    invalid_seconds = total(np.clip(invalid_times, timing.start, timing.stop))
+    invalid_seconds = total_duration(np.clip(invalid_times, timing.start, timing.stop))
     notes = list(timing.notes)
     if transposed:
         notes.append("stored (channel, time); read transposed")

@@ -198,7 +198,10 @@ def event_labels(joined: Joined, sources: Sequence[Source]) -> dict[str, tuple[s
     """Coordinates of channels whose events were found: `PARAMETERS` and, with a threshold, what all events exceed."""
     if not all(isinstance(each, EventSource) for each in sources):
         return {}
-    first = np.concatenate([[0], np.cumsum([len(each.channel_id) for each in sources])])[joined.source] + joined.place
+    first = (
+        np.concatenate([[0], np.cumsum([len(each.channel_id) for each in sources])])[joined.source]
+        + joined.source_channel
+    )
     labels: dict[str, tuple[str, NDArray[np.generic]]] = {
         name: ("channel", np.concatenate([each.channel_columns[name] for each in sources])[first])
         for name in PARAMETERS

@@ -47,7 +47,7 @@ def channel_labels(joined: Joined, sources: Sequence[Source], config: ReadConfig
     def gather(values: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
         flat = np.concatenate(values)
         offsets = np.concatenate([[0], np.cumsum([len(each) for each in values])])
-        return np.asarray(flat[offsets[joined.source] + joined.place])
+        return np.asarray(flat[offsets[joined.source] + joined.source_channel])
 
     n = [len(each.channel_id) for each in sources]
     labels: Labels = {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.binning import bin_index, tolerance
 from nwb_sbtt.data.grid import Grid
-from nwb_sbtt.data.observed import Intervals, inside, union
+from nwb_sbtt.data.intervals import Intervals, inside, union
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
 from nwb_sbtt.io.read.paths import in_file_path
@@ -42,7 +42,7 @@ def invalid_intervals(nwbfile: Any, config: ReadConfig) -> Intervals:
     Returns
     -------
     array (interval, 2)
-        Seconds on the session clock, as `nwb_sbtt.data.observed.union` returns them; empty where the settings say to
+        Seconds on the session clock, as `nwb_sbtt.data.intervals.union` returns them; empty where the settings say to
         ignore the table.
 
     Raises

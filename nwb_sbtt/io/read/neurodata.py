@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar
 import numpy as np
 
 from nwb_sbtt.data.grid import Source
-from nwb_sbtt.data.observed import Intervals
+from nwb_sbtt.data.intervals import Intervals
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.registry import Registry
 

@@ -303,7 +303,7 @@ def _drop_empty(joined: Joined, windows: Windows, config: ReadConfig) -> tuple[J
     part = Binned(binned.values[full], binned.observed[full], exposure)
     grid = Grid(windows.grid.starts[full], windows.grid.bin_width, windows.grid.n_bins)
     note = f"{n_empty} of {len(full)} chops hold nothing observed and are left out"
-    return Joined(part, joined.source, joined.place, joined.notes), Windows(grid, windows.start, None, (note,))
+    return Joined(part, joined.source, joined.source_channel, joined.notes), Windows(grid, windows.start, None, (note,))
 
 
 def _attributes(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
-from nwb_sbtt.data.threads import in_threads, shares
+from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import GAP, SampleClock
 from nwb_sbtt.io.read.masks import StoredMask, control_allows
@@ -231,4 +231,4 @@ def _convert(stored: NDArray[Any], level: NDArray[Any], into: NDArray[Any]) -> N
             np.copyto(into[part], stored[part], casting="unsafe")
             into[part] -= level
 
-    in_threads(convert, shares(0, len(stored), size=step))
+    in_threads(convert, split_range(0, len(stored), size=step))

@@ -14,21 +14,21 @@ from hdmf.common import VectorIndex
 from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
-from nwb_sbtt.data.binning import placing, tolerance
-from nwb_sbtt.data.counts import TURNED, WIDTHS, Counts
+from nwb_sbtt.data.binning import event_placer, tolerance
+from nwb_sbtt.data.counts import BINS_AT_ONCE, COUNT_TYPES, Counts
 from nwb_sbtt.data.grid import Binned, Grid
-from nwb_sbtt.data.observed import (
+from nwb_sbtt.data.intervals import (
     Intervals,
     count_between,
-    coverage,
+    covered_share,
     difference,
     limits,
     select_between,
-    total,
+    total_duration,
     union,
 )
 from nwb_sbtt.data.schema import Kind
-from nwb_sbtt.data.threads import in_threads, shares
+from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.candidates import Candidate
 from nwb_sbtt.io.read.masks import StoredMask, check_intervals, invalid_intervals, stored_masks
@@ -141,17 +141,17 @@ class UnitsSource:
     def _counts(self, grid: Grid, observed: NDArray[np.bool_]) -> tuple[NDArray[np.float32], _Uncounted]:
         """Counts (bin, unit), and the spikes that are in none of them."""
         lookup = _Lookup(
-            placing(grid),
+            event_placer(grid),
             # A spike on the very end of an obs_interval belongs to it, though to no bin in it.
             {id(array): limits(union(array + [0, 2] * tolerance(array))) for array in _distinct(self.obs_intervals)},
             {id(array): limits(array) for array in _distinct(self.observed_intervals)},
         )
-        for width in WIDTHS:
+        for width in COUNT_TYPES:
             counts = Counts(len(self.channel_id), grid.shape[0] * grid.n_bins, dtype=width)
-            parts = in_threads(partial(self._count, counts, lookup), shares(0, len(self.channel_id)))
+            parts = in_threads(partial(self._count, counts, lookup), split_range(0, len(self.channel_id)))
             uncounted = [part for part in parts if part is not None]
             if len(uncounted) == len(parts):
-                return counts.put(observed), _Uncounted.sum(uncounted)
+                return counts.finish(observed), _Uncounted.sum(uncounted)
             # The next width needs the memory.
             del counts
         raise DataError(f"a bin of {self.path!r} holds more spikes than can be counted: its spike times are damaged")
@@ -205,7 +205,7 @@ class UnitsSource:
         without = n_units if obs is None else sum(array is ALWAYS for array in obs)
         if not self.config.obs_intervals or not without or not len(self.recorded):
             return ()
-        outside = coverage(self.recorded, grid) == 0
+        outside = covered_share(self.recorded, grid) == 0
         if not outside.any():
             return ()
         when = f"{len(self.recorded)} intervals" if len(self.recorded) > 1 else "the time"
@@ -257,7 +257,7 @@ def describe_units(candidate: Candidate, units: Any, invalid_times: Intervals) -
     session = np.array([[start, stop]])
     intervals = [session] * len(units) if obs is None else [session if array is ALWAYS else array for array in obs]
     observed = {id(array): difference(np.clip(array, start, stop), invalid_times) for array in intervals}
-    share = np.mean([total(observed[id(array)]) for array in intervals]) / (stop - start)
+    share = np.mean([total_duration(observed[id(array)]) for array in intervals]) / (stop - start)
     by_any_unit = union(np.concatenate(list(observed.values())))
     gaps = by_any_unit[1:, 0] - by_any_unit[:-1, 1]
     return replace(
@@ -441,7 +441,7 @@ def first_and_last(spike_times: Any, bounds: NDArray[np.int64]) -> list[float]:
     list of float
         Two times in seconds on the session clock; empty where no spike time is finite.
     """
-    parts = in_threads(partial(_lowest_and_highest, spike_times), shares(0, int(bounds[-1]), size=BLOCK))
+    parts = in_threads(partial(_lowest_and_highest, spike_times), split_range(0, int(bounds[-1]), size=BLOCK))
     first = min((lowest for lowest, _ in parts), default=np.inf)
     last = max((highest for _, highest in parts), default=-np.inf)
     return [first, last + LAST_SPIKE] if np.isfinite(first) else []
@@ -487,7 +487,7 @@ def _observed_share(intervals: Intervals, grid: Grid) -> NDArray[np.float32]:
     """Observed share of each bin, trial after trial."""
     if intervals is ALWAYS:
         return np.ones(grid.shape[0] * grid.n_bins, dtype=np.float32)
-    return coverage(intervals, grid).reshape(-1)
+    return covered_share(intervals, grid).reshape(-1)
 
 
 def _for_all_units(columns: NDArray[Scalar], shape: tuple[int, int, int]) -> NDArray[Scalar]:
@@ -503,8 +503,8 @@ def _write_rows(target: NDArray[Any], first: int, rows: Sequence[NDArray[Any]]) 
         target[:, first:stop] = rows[0][:, None]
         return
     stacked = np.stack(rows)
-    for low in range(0, len(target), TURNED):
-        target[low : low + TURNED, first:stop] = stacked[:, low : low + TURNED].T
+    for low in range(0, len(target), BINS_AT_ONCE):
+        target[low : low + BINS_AT_ONCE, first:stop] = stacked[:, low : low + BINS_AT_ONCE].T
 
 
 def _finite_bounds(obs: tuple[Intervals, ...] | None) -> NDArray[np.float64]:
