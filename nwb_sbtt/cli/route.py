@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nwb_sbtt.config import EventsConfig, FitConfig, ReadConfig
-from nwb_sbtt.io.read.events import held_signals
+from nwb_sbtt.io.read.events import classify_series
 
 
 def route(paths: Sequence[Path], read: ReadConfig, config: FitConfig) -> tuple[ReadConfig, list[str]]:
@@ -22,7 +22,7 @@ def route(paths: Sequence[Path], read: ReadConfig, config: FitConfig) -> tuple[R
     """
     if read.events is not None:
         return read, []
-    held = [each for path in paths for each in held_signals(path, read).items()]
+    held = [each for path in paths for each in classify_series(path, read).items()]
     ladder = config.model.name == "ladder"
     wanted = not ladder and config.likelihood in ("auto", "zig")
     found = bool(held) and wanted and all(each.signal != "events" for _, each in held)

@@ -1,4 +1,7 @@
-"""Imaging read as events: the fluorescence of each ROI, over the whole session, deconvolved before it is cut into trials."""
+"""Imaging read as events: the fluorescence of each ROI is deconvolved over the whole session, before trials are cut.
+
+Baseline, noise and decay need the whole session, and the first sample of a trial would hide an event.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +24,39 @@ from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.files import open_nwb
-from nwb_sbtt.io.read.fluorescence import Held, Signal
-from nwb_sbtt.io.read.rois import BYTES_PER_SAMPLE, RoiSource, Samples, roi_source
+from nwb_sbtt.io.read.fluorescence import Classification, Signal
+from nwb_sbtt.io.read.rois import BYTES_PER_SAMPLE, ReadSamples, RoiSource
 from nwb_sbtt.io.read.selection import find_series, select
 
 PARAMETERS = ("decay", "rise", "noise", "baseline", "decay_log_sd")
-"""Of each ROI: [s], [s], [unit of the series], the same, and the sd of the decay's logarithm."""
+"""Coordinates of each ROI: decay and rise time [s], noise sd and baseline [unit of the series], sd of the decay's logarithm."""
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class EventSource:
-    """Events found in a RoiResponseSeries, ready to be put on any grid.
+    """Events inferred from the fluorescence of a RoiResponseSeries, ready to be put on any grid.
 
-    ``sizes`` (frame, ROI) are those of the events and ``denoised`` the fluorescence that they make, baseline included; NaN
-    where there was no sample and, of events, at the first sample of each run.
+    Parameters
+    ----------
+    fluorescence : RoiSource
+        What the events were inferred from; path, channels and times are the same.
+    sizes : array (frame, ROI)
+        Of the events, in the unit of the series; NaN where there is no sample and at the first sample of each run.
+    denoised : array (frame, ROI)
+        The fluorescence that the events make, baseline included; NaN where there is no sample.
+    channel_columns : mapping of name to array (ROI)
+        Columns of the table of ROIs, and `PARAMETERS`.
+    notes : tuple of str
+        One-line remarks for the user.
+    signal_reason : str
+        What the events were inferred from.
+    thresholded : bool
+        Whether smaller events than a threshold were ruled out.
     """
 
-    of: RoiSource
+    fluorescence: RoiSource
     sizes: Floats = field(repr=False)
     denoised: Floats = field(repr=False)
     channel_columns: Mapping[str, NDArray[np.generic]]
@@ -52,169 +69,212 @@ class EventSource:
     @property
     def path(self) -> str:
         """In-file path of the fluorescence."""
-        return self.of.path
+        return self.fluorescence.path
 
     @property
     def table(self) -> str:
         """In-file path of the table of ROIs."""
-        return self.of.table
+        return self.fluorescence.table
 
     @property
     def unit(self) -> str:
-        """Unit of the fluorescence, which the sizes have too."""
-        return self.of.unit
+        """Unit of the fluorescence, and so of the sizes."""
+        return self.fluorescence.unit
 
     @property
     def channel_id(self) -> NDArray[np.generic]:
         """Ids of the ROIs."""
-        return self.of.channel_id
+        return self.fluorescence.channel_id
 
     @property
     def channel_row(self) -> NDArray[np.intp]:
         """Row of each ROI in the table."""
-        return self.of.channel_row
+        return self.fluorescence.channel_row
 
     @property
     def span(self) -> tuple[float, float]:
-        """First and last moment of the series."""
-        return self.of.span
+        """First and last moment of the series, in seconds on the session clock."""
+        return self.fluorescence.span
 
     @property
     def sampling_period(self) -> float | None:
-        """Seconds."""
-        return self.of.sampling_period
+        """Seconds from one frame to the next."""
+        return self.fluorescence.sampling_period
 
     @property
     def indicator(self) -> str:
-        """What the file says of the indicator."""
-        return self.of.indicator
+        """The indicator, as the file names it."""
+        return self.fluorescence.indicator
 
     def only(self, keep: NDArray[np.bool_]) -> EventSource:
-        """The same with some of the ROIs."""
+        """Return the same events of some of the ROIs."""
         return replace(
             self,
-            of=self.of.only(keep),
+            fluorescence=self.fluorescence.only(keep),
             sizes=self.sizes[:, keep],
             denoised=self.denoised[:, keep],
             channel_columns={name: values[keep] for name, values in self.channel_columns.items()},
         )
 
     def bin(self, grid: Grid) -> Binned:
-        """Put the events into the bins of the grid, as samples of the series would be."""
-        return self.of.place(grid, _rows(self.sizes))
+        """Put the sizes of the events into the bins of a grid, as samples of the series would be."""
+        return self.fluorescence.bin_samples(grid, _read_rows(self.sizes))
 
 
-def event_source(of: RoiSource, config: EventsConfig, *, around: RoiSource | None) -> EventSource:
-    """Find the events of every ROI of a series, in all of it.
+def event_source(fluorescence: RoiSource, config: EventsConfig, *, neuropil: RoiSource | None) -> EventSource:
+    """Infer the events of every ROI of a series, over its whole length.
 
-    ROIs are read and deconvolved in groups, so that no more of the samples is held at once than the reader's settings allow,
-    beside sizes and fluorescence of the whole series.
+    ROIs are read and deconvolved in groups, so that the samples in memory stay within the reader's limit; sizes and denoised
+    fluorescence of the whole series come on top of it.
 
     Parameters
     ----------
-    of : RoiSource
+    fluorescence : RoiSource
         Of fluorescence or ΔF/F.
     config : EventsConfig
-    around : RoiSource or None
-        Fluorescence around each ROI, of the same ROIs and frames; see `neuropil_of`.
+    neuropil : RoiSource or None
+        Fluorescence around each ROI, of the same ROIs and frames; see `find_neuropil`.
 
     Raises
     ------
     DataError
-        If the series holds events already, no event is found, or an ROI has no run of samples long enough.
+        If the series holds events already, no event is found, or an ROI has no run of samples that is long enough.
     ConfigError
         If oasis-deconv is not installed, or the settings name an indicator that is not known.
     """
-    if of.signal == "events":
+    path, signal = fluorescence.path, fluorescence.signal
+    if signal == "events":
         raise DataError(
-            f"{of.path!r} holds events already: {of.signal_reason}; leave `events` out (--set read.events=null)"
+            f"{path!r} holds events already: {fluorescence.signal_reason}; leave `events` out (--set read.events=null)"
         )
-    indicator = known_indicator(config, of.indicator)
-    n_frames, n_rois = of.clock.n_samples, len(of.columns)
+    indicator = known_indicator(config, fluorescence.indicator)
+    n_frames, n_rois = fluorescence.clock.n_samples, len(fluorescence.columns)
     sizes, denoised = (np.full((n_frames, n_rois), np.nan, dtype=np.float32) for _ in range(2))
-    found: list[Deconvolved | None] = []
-    width = max(int(of.config.memory_limit / (2 * BYTES_PER_SAMPLE * max(n_frames, 1))), 1)
-    for first in range(0, n_rois, width):
-        group = np.zeros(n_rois, dtype=bool)
-        group[first : first + width] = True
-        part = of.only(group)
-        samples = part.samples()(0, n_frames)
-        beside = None if around is None else around.only(group).samples()(0, n_frames)
-        moments = part.moments(0, n_frames)
-        for i in range(samples.shape[1]):
-            one = _Trace.of(moments[:, i], samples[:, i], None if beside is None else beside[:, i])
+    deconvolved: list[Deconvolved | None] = []
+    group_size = max(int(fluorescence.config.memory_limit / (2 * BYTES_PER_SAMPLE * max(n_frames, 1))), 1)
+    for first in range(0, n_rois, group_size):
+        in_group = np.zeros(n_rois, dtype=bool)
+        in_group[first : first + group_size] = True
+        group = fluorescence.only(in_group)
+        values = group.samples()(0, n_frames)
+        neuropil_values = None if neuropil is None else neuropil.only(in_group).samples()(0, n_frames)
+        times = group.sample_times(0, n_frames)
+        for i in range(values.shape[1]):
+            trace = _Trace.observed(
+                times[:, i], values[:, i], None if neuropil_values is None else neuropil_values[:, i]
+            )
             try:
-                events = None if one is None else one.events(config, indicator)
+                events = None if trace is None else trace.deconvolve(config, indicator)
             except DataError as error:
-                raise DataError(f"ROI {part.channel_id[i]} of {of.path!r}: {error}") from None
-            found.append(events)
-            if one is not None and events is not None:
-                sizes[one.frames, first + i] = np.where(events.known, events.sizes, np.nan)
-                denoised[one.frames, first + i] = events.baseline + events.calcium
+                raise DataError(f"ROI {group.channel_id[i]} of {path!r}: {error}") from None
+            deconvolved.append(events)
+            if trace is not None and events is not None:
+                sizes[trace.frames, first + i] = np.where(events.known, events.sizes, np.nan)
+                denoised[trace.frames, first + i] = events.baseline + events.calcium
     if not (sizes > 0).any():
         raise DataError(
-            f"no event in {of.path!r} stands out of the noise, in any of {n_rois} ROIs; take the {of.signal} as it is "
+            f"no event in {path!r} exceeds the noise, in any of {n_rois} ROIs; read the {signal} as it is "
             "(--likelihood gaussian), or set the decay (--set read.events.decay_time=SECONDS)"
         )
     return EventSource(
-        of=of,
+        fluorescence=fluorescence,
         sizes=sizes,
         denoised=denoised,
-        channel_columns={**of.channel_columns, **_parameters(found)},
+        channel_columns={**fluorescence.channel_columns, **_parameters(deconvolved)},
         thresholded=config.threshold > 0,
-        notes=(*of.notes, _note(of, found, indicator, around)),
-        signal_reason=f"found by OASIS in the {of.signal} that the series holds ({of.signal_reason})",
+        notes=(*fluorescence.notes, _note(fluorescence, deconvolved, indicator, neuropil)),
+        signal_reason=f"inferred by OASIS from the {signal} that the series holds ({fluorescence.signal_reason})",
     )
 
 
-def neuropil_of(of: RoiSource) -> RoiResponseSeries | None:
-    """Find the series, in the same container, of the fluorescence around the ROIs of raw fluorescence.
+def find_neuropil(fluorescence: RoiSource) -> RoiResponseSeries | None:
+    """Find the series of the neuropil around the ROIs, in the same container as their raw fluorescence.
 
-    It is the one series there whose name says "neuropil", of the same ROIs and the same number of frames. None where there is
-    none, and for ΔF/F or a series whose name says that it is corrected already.
+    It is the only series there whose name says "neuropil", of the same ROIs and the same number of frames.
+
+    Parameters
+    ----------
+    fluorescence : RoiSource
+
+    Returns
+    -------
+    pynwb.ophys.RoiResponseSeries or None
+        None where there is none, and for ΔF/F or a series whose name says that it is corrected already.
     """
-    if of.signal != "fluorescence" or re.search("corr", of.series.name, re.IGNORECASE):
+    series = fluorescence.series
+    if fluorescence.signal != "fluorescence" or re.search("corr", series.name, re.IGNORECASE):
         return None
-    beside = getattr(of.series.parent, "roi_response_series", {})
-    named = [
-        each for each in beside.values() if each is not of.series and re.search("neuropil", each.name, re.IGNORECASE)
-    ]
-    if len(named) != 1 or re.search("neuropil", of.series.name, re.IGNORECASE):
+    siblings = getattr(series.parent, "roi_response_series", {}).values()
+    named = [other for other in siblings if other is not series and re.search("neuropil", other.name, re.IGNORECASE)]
+    if len(named) != 1 or re.search("neuropil", series.name, re.IGNORECASE):
         return None
-    other = named[0]
-    alike = np.array_equal(other.rois.data[:], of.series.rois.data[:]) and other.rois.table is of.series.rois.table
-    return other if alike and np.shape(other.data) == np.shape(of.series.data) else None
+    neuropil = named[0]
+    same_rois = np.array_equal(neuropil.rois.data[:], series.rois.data[:]) and neuropil.rois.table is series.rois.table
+    return neuropil if same_rois and np.shape(neuropil.data) == np.shape(series.data) else None
 
 
-def denoised_values(sources: Sequence[Source], grid: Grid) -> Floats | None:
-    """Fluorescence that the events make (trial, time, channel), 0 where there is no sample; None where none were found."""
-    found = [each for each in sources if isinstance(each, EventSource)]
-    if not found:
-        return None
-    return join([replace(each, sizes=each.denoised) for each in found], grid).binned.values
+def bin_denoised(sources: Sequence[Source], grid: Grid) -> Floats | None:
+    """Put the fluorescence that the events make into the bins of a grid.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    grid : Grid
+
+    Returns
+    -------
+    array (trial, time, channel) or None
+        0 where there is no sample; None where no source is of events.
+    """
+    denoised = [replace(source, sizes=source.denoised) for source in sources if isinstance(source, EventSource)]
+    return join(denoised, grid).binned.values if denoised else None
 
 
 def event_labels(joined: Joined, sources: Sequence[Source]) -> dict[str, tuple[str, NDArray[np.generic]]]:
-    """Coordinates of channels whose events were found: `PARAMETERS` and, with a threshold, what all events exceed."""
-    if not all(isinstance(each, EventSource) for each in sources):
+    """Collect the coordinates of channels of events.
+
+    Parameters
+    ----------
+    joined : Joined
+        The channels of all sources.
+    sources : sequence of Source
+
+    Returns
+    -------
+    dict of name to ("channel", array (channel))
+        `PARAMETERS` and, with a threshold, ``smallest_event``, a size that all events of the channel exceed; empty unless
+        all sources are of events.
+    """
+    if not all(isinstance(source, EventSource) for source in sources):
         return {}
-    first = (
-        np.concatenate([[0], np.cumsum([len(each.channel_id) for each in sources])])[joined.source]
-        + joined.source_channel
-    )
+    firsts = np.concatenate([[0], np.cumsum([len(source.channel_id) for source in sources])])
+    channels = firsts[joined.source] + joined.source_channel
     labels: dict[str, tuple[str, NDArray[np.generic]]] = {
-        name: ("channel", np.concatenate([each.channel_columns[name] for each in sources])[first])
+        name: ("channel", np.concatenate([source.channel_columns[name] for source in sources])[channels])
         for name in PARAMETERS
     }
-    if all(isinstance(each, EventSource) and each.thresholded for each in sources):
+    if all(isinstance(source, EventSource) and source.thresholded for source in sources):
         sizes = joined.binned.values
-        least = np.where(sizes > 0, sizes, np.inf).min(axis=(0, 1))
-        labels["smallest_event"] = ("channel", np.where(np.isfinite(least), BELOW * least, 0.0).astype(float))
+        smallest = np.where(sizes > 0, sizes, np.inf).min(axis=(0, 1))
+        labels["smallest_event"] = (
+            "channel",
+            np.where(np.isfinite(smallest), BELOW * smallest, 0.0).astype(float),
+        )
     return labels
 
 
-def held_signals(path: Path, config: ReadConfig) -> dict[str, Held]:
-    """What the series of ROIs hold that would be read, by in-file path; none where other things would be.
+def classify_series(path: Path, config: ReadConfig) -> dict[str, Classification]:
+    """Tell what each series of ROIs holds that would be read from a file.
+
+    Parameters
+    ----------
+    path : Path
+    config : ReadConfig
+
+    Returns
+    -------
+    dict of in-file path to Classification
+        Empty where no series of ROIs would be read.
 
     Raises
     ------
@@ -222,61 +282,74 @@ def held_signals(path: Path, config: ReadConfig) -> dict[str, Held]:
         As `nwb_sbtt.read_nwb`.
     """
     with open_nwb(path) as nwbfile:
-        chosen = select(find_series(nwbfile), config.series)
-        sources = [roi_source(nwbfile, each.nwb_object, config) for each in chosen if each.kind == "rois"]
-        return {each.path: Held(each.signal, each.signal_reason) for each in sources}
+        selected = [series for series in select(find_series(nwbfile), config.series) if series.kind == "rois"]
+        sources = [series.reader(nwbfile, series.nwb_object, config) for series in selected]
+        return {
+            source.path: Classification(source.signal, source.signal_reason)
+            for source in sources
+            if isinstance(source, RoiSource)
+        }
 
 
 @dataclass(frozen=True)
 class _Trace:
-    """Samples of one ROI in the order of time, and the frames that they are of."""
+    """Observed samples of one ROI in the order of time, and their frames; arrays (sample)."""
 
     frames: NDArray[np.intp]
     times: NDArray[np.float64]
     values: NDArray[np.float64]
-    around: NDArray[np.float64] | None
+    neuropil: NDArray[np.float64] | None
 
     @classmethod
-    def of(cls, times: NDArray[Any], values: NDArray[Any], around: NDArray[Any] | None) -> _Trace | None:
-        seen = np.isfinite(times) & np.isfinite(values)
-        seen &= True if around is None else np.isfinite(around)
-        frames = np.flatnonzero(seen)
+    def observed(cls, times: NDArray[Any], values: NDArray[Any], neuropil: NDArray[Any] | None) -> _Trace | None:
+        """The trace without missing samples and repeated times; None where nothing is left. Arrays (frame)."""
+        is_observed = np.isfinite(times) & np.isfinite(values)
+        is_observed &= True if neuropil is None else np.isfinite(neuropil)
+        frames = np.flatnonzero(is_observed)
         frames = frames[np.argsort(times[frames], kind="stable")]
         frames = frames[np.diff(times[frames], prepend=-np.inf) > 0]
         if not len(frames):
             return None
-        return cls(frames, times[frames], values[frames], None if around is None else around[frames])
+        return cls(frames, times[frames], values[frames], None if neuropil is None else neuropil[frames])
 
-    def events(self, config: EventsConfig, indicator: Indicator) -> Deconvolved:
-        return deconvolve(self.values, self.times, config=config, indicator=indicator, neuropil=self.around)
+    def deconvolve(self, config: EventsConfig, indicator: Indicator) -> Deconvolved:
+        return deconvolve(self.values, self.times, config=config, indicator=indicator, neuropil=self.neuropil)
 
 
-def _rows(values: Floats) -> Samples:
+def _read_rows(values: Floats) -> ReadSamples:
     return lambda first, stop: values[first:stop]
 
 
-def _parameters(found: Sequence[Deconvolved | None]) -> dict[str, NDArray[np.generic]]:
-    """What was found of each ROI; 0 where nothing was observed of it."""
+def _parameters(deconvolved: Sequence[Deconvolved | None]) -> dict[str, NDArray[np.generic]]:
+    """`PARAMETERS` of each ROI; 0 for an ROI without samples."""
     rows = [
         (0.0,) * len(PARAMETERS)
-        if each is None
+        if events is None
         else (
-            each.kinetics.decay,
-            each.kinetics.rise,
-            each.kinetics.noise_sd,
-            float(each.baseline.mean()),
-            each.kinetics.decay_log_sd,
+            events.kinetics.decay,
+            events.kinetics.rise,
+            events.kinetics.noise_sd,
+            float(events.baseline.mean()),
+            events.kinetics.decay_log_sd,
         )
-        for each in found
+        for events in deconvolved
     ]
     return dict(zip(PARAMETERS, np.array(rows, dtype=float).T, strict=True))
 
 
-def _note(of: RoiSource, found: Sequence[Deconvolved | None], indicator: Indicator, around: RoiSource | None) -> str:
-    decays = [each.kinetics.decay for each in found if each is not None]
+def _note(
+    fluorescence: RoiSource,
+    deconvolved: Sequence[Deconvolved | None],
+    indicator: Indicator,
+    neuropil: RoiSource | None,
+) -> str:
+    decays = [events.kinetics.decay for events in deconvolved if events is not None]
     prior = "no known indicator" if indicator is UNKNOWN else f"{indicator.name} ({indicator.decay:g} s)"
-    told = f", decay {np.median(decays):.2g} s in the median with the prior of {prior}" if decays else ""
-    taken = f", {around.path!r} taken off" if around is not None else ""
-    silent = sum(each is not None and not each.sizes.any() for each in found)
-    none = f"; none in {silent} of {len(found)} ROIs" if silent else ""
-    return f"{of.path!r} holds {of.signal} ({of.signal_reason}); events found in it by OASIS{told}{taken}{none}"
+    decay = f", median decay {np.median(decays):.2g} s with the prior of {prior}" if decays else ""
+    correction = f", {neuropil.path!r} subtracted" if neuropil is not None else ""
+    n_silent = sum(events is not None and not events.sizes.any() for events in deconvolved)
+    silent = f"; no event in {n_silent} of {len(deconvolved)} ROIs" if n_silent else ""
+    return (
+        f"{fluorescence.path!r} holds {fluorescence.signal} ({fluorescence.signal_reason}); events inferred by OASIS"
+        f"{decay}{correction}{silent}"
+    )

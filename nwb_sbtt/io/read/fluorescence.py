@@ -5,85 +5,100 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pynwb.ophys import DfOverF, RoiResponseSeries
 
 from nwb_sbtt.data.grid import Source
 from nwb_sbtt.io.read.slabs import Slabs, in_unit
 
 Signal = Literal["fluorescence", "dF/F", "events"]
-EVENTS = r"deconv|spike|spks|event|oasis|cascade|mlspike"
-RELATIVE = r"d(elta)?[\s_-]*f[\s_-]*(/|over|of|by|0|[\s_-])*[\s_-]*f|dff|Δf"
-RAW = r"neuropil|raw|fluorescence"
-ENTRIES = 200_000
-"""Values that are looked at where the names do not say."""
+EVENT_NAMES = r"deconv|spike|spks|event|oasis|cascade|mlspike"
+RELATIVE_NAMES = r"d(elta)?[\s_-]*f[\s_-]*(/|over|of|by|0|[\s_-])*[\s_-]*f|dff|Δf"
+RAW_NAMES = r"neuropil|raw|fluorescence"
+"""Patterns of the names of series that hold events, ΔF/F and raw fluorescence."""
+VALUES_READ = 200_000
+"""Values that are read where the names do not tell."""
 SPARSE = 0.5
-"""Share of values that are exactly zero from which they are events."""
+"""From this share of exact zeros on, values without negative ones are events."""
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a series holds, and in one line why it is taken for that."""
+class Classification:
+    """What a series holds, and the reason for that conclusion in one line."""
 
     signal: Signal
     reason: str
 
 
-def held_by(series: RoiResponseSeries, *, columns: ArrayLike, transposed: bool, sentinel: float | None = None) -> Held:
-    """Tell what a series holds by its name, its container, its unit, and last by its values.
+def classify_signal(
+    series: RoiResponseSeries, *, columns: ArrayLike, transposed: bool, sentinel: float | None = None
+) -> Classification:
+    """Tell what a series holds from its name, its container and its unit, or else from its values.
 
     Parameters
     ----------
     series : pynwb.ophys.RoiResponseSeries
-    columns : array of int
-        ROIs that are looked at.
+    columns : int array (ROI)
+        ROIs whose values are read.
     transposed : bool
         Whether the data are stored (ROI, time).
     sentinel : float, optional
         Value that stands for a missing sample.
     """
-    values = _some_values(series, columns, transposed, sentinel)
-    negative = bool((values < 0).any())
+    values = _values_from_the_middle(series, columns, transposed, sentinel)
+    any_negative = bool((values < 0).any())
     name = str(series.name)
-    if found := re.search(EVENTS, name, re.IGNORECASE):
-        if not negative:
-            return Held("events", f"its name says {found.group()!r} and no value is negative")
-        return Held("dF/F", f"its name says {found.group()!r}, but events cannot be negative as some values are")
-    if found := re.search(RELATIVE, name, re.IGNORECASE):
-        return Held("dF/F", f"its name says {found.group()!r}")
+    if match := re.search(EVENT_NAMES, name, re.IGNORECASE):
+        if not any_negative:
+            return Classification("events", f"its name says {match.group()!r} and no value is negative")
+        return Classification("dF/F", f"its name says {match.group()!r}, but events cannot be negative as values are")
+    if match := re.search(RELATIVE_NAMES, name, re.IGNORECASE):
+        return Classification("dF/F", f"its name says {match.group()!r}")
     if isinstance(series.parent, DfOverF):
-        return Held("dF/F", f"it lies in the DfOverF container {series.parent.name!r}")
-    if found := re.search(RELATIVE, str(series.unit), re.IGNORECASE):
-        return Held("dF/F", f"its unit is {str(series.unit)!r}")
-    zeros = float((values == 0).mean()) if values.size else 0.0
-    if zeros >= SPARSE and not negative:
-        return Held("events", f"{zeros:.0%} of its values are exactly zero and none is negative")
-    if (found := re.search(RAW, name, re.IGNORECASE)) and not negative:
-        return Held("fluorescence", f"its name says {found.group()!r}")
-    if negative:
-        return Held("dF/F", "some values are negative, which light cannot be")
-    return Held("fluorescence", "no value is negative and few are zero")
+        return Classification("dF/F", f"it lies in the DfOverF container {series.parent.name!r}")
+    if match := re.search(RELATIVE_NAMES, str(series.unit), re.IGNORECASE):
+        return Classification("dF/F", f"its unit is {str(series.unit)!r}")
+    zero_share = float((values == 0).mean()) if values.size else 0.0
+    if zero_share >= SPARSE and not any_negative:
+        return Classification("events", f"{zero_share:.0%} of its values are exactly zero and none is negative")
+    if (match := re.search(RAW_NAMES, name, re.IGNORECASE)) and not any_negative:
+        return Classification("fluorescence", f"its name says {match.group()!r}")
+    if any_negative:
+        return Classification("dF/F", "some values are negative, unlike raw fluorescence")
+    return Classification("fluorescence", "no value is negative and few are zero")
 
 
 def signal_attributes(sources: Sequence[Source]) -> dict[str, str]:
-    """Attributes of a Dataset that say what its ROIs hold and of which indicator; none where its series differ in it."""
-    found: dict[str, str] = {}
+    """Collect the attributes of a Dataset that tell what its ROIs hold, and the indicator.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+
+    Returns
+    -------
+    dict
+        ``signal``, ``signal_reason`` and ``indicator``; without those in which the sources differ, or that they lack.
+    """
+    attributes: dict[str, str] = {}
     for name in ("signal", "signal_reason", "indicator"):
-        given = {str(getattr(each, name, "")) for each in sources}
-        if name == "signal_reason" and "signal" in found:
-            found[name] = "; ".join(f"{each.path!r}: {getattr(each, name)}" for each in sources)
-        elif len(given) == 1 and (only := given.pop()):
-            found[name] = only
-    return found
+        texts = {str(getattr(source, name, "")) for source in sources}
+        if name == "signal_reason" and "signal" in attributes:
+            attributes[name] = "; ".join(f"{source.path!r}: {getattr(source, name)}" for source in sources)
+        elif len(texts) == 1 and (text := texts.pop()):
+            attributes[name] = text
+    return attributes
 
 
-def _some_values(series: RoiResponseSeries, columns: ArrayLike, transposed: bool, sentinel: float | None) -> np.ndarray:
+def _values_from_the_middle(
+    series: RoiResponseSeries, columns: ArrayLike, transposed: bool, sentinel: float | None
+) -> NDArray[Any]:
     """Finite values from the middle of the series, in its unit."""
     slabs = Slabs(series.data, transposed=transposed)
-    n = min(slabs.n_rows, max(1, ENTRIES // slabs.n_columns))
-    first = (slabs.n_rows - n) // 2
-    values = in_unit(slabs.read(first, first + n)[:, np.asarray(columns)], series, sentinel=sentinel)
+    n_rows = min(slabs.n_rows, max(1, VALUES_READ // slabs.n_columns))
+    first = (slabs.n_rows - n_rows) // 2
+    values = in_unit(slabs.read(first, first + n_rows)[:, np.asarray(columns)], series, sentinel=sentinel)
     return np.asarray(values[np.isfinite(values)])

@@ -1,4 +1,4 @@
-"""Names and columns that channels and trials carry from the tables of the file."""
+"""Coordinates of a Dataset: what the tables of a file say about its channels and trials."""
 
 from __future__ import annotations
 
@@ -16,102 +16,148 @@ from nwb_sbtt.errors import ConfigError, SelectionError
 from nwb_sbtt.io.read.tables import plain_column
 
 HELD_OUT = ("heldout", "held_out")
-"""Columns of flags that mark the units kept for co-smoothing."""
-
-TAKEN = frozenset(
+"""Columns of flags that mark the units held out for co-smoothing."""
+RESERVED = frozenset(
     {"time", "trial", "channel", "trial_start", "channel_id", "values", "observed", "exposure"}
     | {"series", "table", "channel_row", "trial_id"}
 )
-"""Names that a Dataset uses itself and that no column can have."""
+"""Names that a Dataset uses itself, so that no column can have them."""
+VALUES_LISTED = 20
+"""Most values of a column that an error lists."""
 Labels = dict[str, tuple[str, NDArray[np.generic]]]
+"""Coordinates: name to (dimension, array)."""
 
 
 def all_labels(channels: Labels, trials: Labels, config: ReadConfig) -> Labels:
     """Put the coordinates of channels and trials together.
 
+    Parameters
+    ----------
+    channels, trials : dict of name to (dimension, array)
+    config : ReadConfig
+
     Raises
     ------
     ConfigError
-        If a column that was asked for has a name that is taken.
+        If a column that was asked for has a name that is reserved, or two have the same name.
     """
-    asked = [*config.channel_columns, *config.trial_columns]
-    taken = sorted({name for name in asked if name in TAKEN or asked.count(name) > 1})
-    if taken:
-        raise ConfigError(f"columns {taken} cannot come along under names that are taken: leave them out")
+    names = [*config.channel_columns, *config.trial_columns]
+    clashing = sorted({name for name in names if name in RESERVED or names.count(name) > 1})
+    if clashing:
+        raise ConfigError(f"columns {clashing} cannot become coordinates: their names are in use; leave them out")
     return {**channels, **trials}
 
 
 def channel_labels(joined: Joined, sources: Sequence[Source], config: ReadConfig) -> Labels:
-    """Coordinates of the channels: ids, where each comes from, its sampling offset, and the columns asked for."""
+    """Collect the coordinates of the channels.
 
-    def gather(values: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
-        flat = np.concatenate(values)
-        offsets = np.concatenate([[0], np.cumsum([len(each) for each in values])])
-        return np.asarray(flat[offsets[joined.source] + joined.source_channel])
+    Parameters
+    ----------
+    joined : Joined
+        The channels of all sources, each once.
+    sources : sequence of Source
+    config : ReadConfig
 
-    n = [len(each.channel_id) for each in sources]
-    labels: Labels = {
-        "channel_id": ("channel", gather([each.channel_id for each in sources])),
-        "series": ("channel", gather([np.full(k, each.path) for k, each in zip(n, sources, strict=True)])),
-        "table": ("channel", gather([np.full(k, each.table) for k, each in zip(n, sources, strict=True)])),
-        "channel_row": ("channel", gather([np.asarray(each.channel_row, dtype=np.int64) for each in sources])),
-    }
-    for name in config.channel_columns:
-        labels[name] = ("channel", gather([_channel_column(each, name) for each in sources]))
-    found = [sampling_offsets(each) for each in sources]
-    if any(each is not None for each in found):
-        given = [np.zeros(k) if each is None else each for k, each in zip(n, found, strict=True)]
-        labels["sampling_offset"] = ("channel", gather(given))
-    for name in HELD_OUT:
-        if all(name in each.channel_columns and each.channel_columns[name].dtype == bool for each in sources):
-            held_out = gather([each.channel_columns[name] for each in sources])
-            if np.any(held_out):
-                labels["held_out"] = ("channel", held_out)
-    return labels
-
-
-def sampling_offsets(source: Source) -> NDArray[np.float64] | None:
-    """Seconds from each frame's time to the moment each ROI was sampled; None where all are sampled at once."""
-    offsets = source.channel_columns.get("sampling_offset")
-    return None if offsets is None or source.kind != "rois" else offsets.astype(np.float64)
-
-
-def _channel_column(source: Source, name: str) -> NDArray[np.generic]:
-    if name == "id":
-        return source.channel_id
-    if name not in source.channel_columns:
-        known = f"its columns with one value a channel are {sorted(source.channel_columns)}"
-        raise SelectionError(f"the channels of {source.path!r} have no column {name!r}; {known}")
-    return source.channel_columns[name]
-
-
-def kept_channels(sources: Sequence[Source], config: ReadConfig) -> list[NDArray[np.bool_]]:
-    """Channels of each source that `where` lets through.
+    Returns
+    -------
+    dict of name to ("channel", array (channel))
+        ``channel_id``, ``series``, ``table``, ``channel_row``, the columns asked for and, where there are any,
+        ``sampling_offset`` [s] and ``held_out``.
 
     Raises
     ------
     SelectionError
-        If a column is not there, or no channel of any source is left.
+        If a column that was asked for is not there.
     """
-    kept = [np.ones(len(each.channel_id), dtype=bool) for each in sources]
+    n_channels = [len(source.channel_id) for source in sources]
+    firsts = np.concatenate([[0], np.cumsum(n_channels)])
+    channels = firsts[joined.source] + joined.source_channel
+
+    def gather(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+        """From one array per source, (channel of the source), to one array (channel)."""
+        return np.asarray(np.concatenate(arrays)[channels])
+
+    def repeat(texts: Sequence[str]) -> list[NDArray[np.generic]]:
+        return [np.full(n, text) for n, text in zip(n_channels, texts, strict=True)]
+
+    labels: Labels = {
+        "channel_id": ("channel", gather([source.channel_id for source in sources])),
+        "series": ("channel", gather(repeat([source.path for source in sources]))),
+        "table": ("channel", gather(repeat([source.table for source in sources]))),
+        "channel_row": ("channel", gather([np.asarray(source.channel_row, dtype=np.int64) for source in sources])),
+    }
+    for name in config.channel_columns:
+        labels[name] = ("channel", gather([_channel_column(source, name) for source in sources]))
+    offsets = [sampling_offsets(source) for source in sources]
+    if any(seconds is not None for seconds in offsets):
+        known = [np.zeros(n) if seconds is None else seconds for n, seconds in zip(n_channels, offsets, strict=True)]
+        labels["sampling_offset"] = ("channel", gather(known))
+    for name in HELD_OUT:
+        columns = [source.channel_columns.get(name) for source in sources]
+        flags = [column for column in columns if column is not None and column.dtype == bool]
+        if len(flags) == len(sources) and np.any(held_out := gather(flags)):
+            labels["held_out"] = ("channel", held_out)
+    return labels
+
+
+def sampling_offsets(source: Source) -> NDArray[np.float64] | None:
+    """Return the seconds (ROI) from the time of a frame to the moment each ROI was sampled; None where there are none."""
+    offsets = source.channel_columns.get("sampling_offset")
+    return None if offsets is None or source.kind != "rois" else offsets.astype(np.float64)
+
+
+def channels_to_keep(sources: Sequence[Source], config: ReadConfig) -> list[NDArray[np.bool_]]:
+    """Tell which channels of each source the setting `where` keeps.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    config : ReadConfig
+
+    Returns
+    -------
+    list of bool arrays (channel)
+        One for each source.
+
+    Raises
+    ------
+    SelectionError
+        If a column is not there, or no channel of any source is kept.
+    """
+    keep = [np.ones(len(source.channel_id), dtype=bool) for source in sources]
     for name, allowed in config.where.items():
-        for keep, each in zip(kept, sources, strict=True):
-            keep &= _matches(_channel_column(each, name), allowed)
-        if not any(keep.any() for keep in kept):
-            there = sorted({str(value) for each in sources for value in _channel_column(each, name)})[:20]
-            raise SelectionError(f"no channel is left by where {name!r} in {list(allowed)}; the column holds {there}")
-    return kept
-
-
-def _matches(values: NDArray[np.generic], allowed: Sequence[str | float | bool]) -> NDArray[np.bool_]:
-    if values.dtype.kind in "US":
-        return np.isin(values.astype(str), [str(each) for each in allowed])
-    numbers = [float(each) for each in allowed if not isinstance(each, str)]
-    return np.isin(values.astype(float), numbers)
+        for kept, source in zip(keep, sources, strict=True):
+            kept &= _matches(_channel_column(source, name), allowed)
+        if not any(kept.any() for kept in keep):
+            values = sorted({str(value) for source in sources for value in _channel_column(source, name)})
+            raise SelectionError(
+                f"`where` keeps no channel: {name!r} must be in {list(allowed)}; the column holds {values[:VALUES_LISTED]}"
+            )
+    return keep
 
 
 def trial_labels(table: TimeIntervals | None, windows: Windows, config: ReadConfig) -> Labels:
-    """Coordinates of the trials: id of each row, its split where there is such a column, and the columns asked for."""
+    """Collect the coordinates of the trials.
+
+    Parameters
+    ----------
+    table : pynwb.epoch.TimeIntervals or None
+        The table that trials were cut from.
+    windows : Windows
+    config : ReadConfig
+
+    Returns
+    -------
+    dict of name to ("trial", array (trial))
+        ``trial_id``, the columns asked for and, where the table has it, ``split``; empty without a table.
+
+    Raises
+    ------
+    ConfigError
+        If columns are asked for, but trials are not cut from a table.
+    SelectionError
+        If a column that was asked for is not there.
+    """
     if table is None or windows.rows is None:
         if config.trial_columns:
             raise ConfigError(f"trial_columns {list(config.trial_columns)} need trials cut from a table, not a window")
@@ -123,3 +169,21 @@ def trial_labels(table: TimeIntervals | None, windows: Windows, config: ReadConf
     for name in names:
         labels[name] = ("trial", plain_column(table, name)[windows.rows])
     return labels
+
+
+def _channel_column(source: Source, name: str) -> NDArray[np.generic]:
+    if name == "id":
+        return source.channel_id
+    if name not in source.channel_columns:
+        raise SelectionError(
+            f"the channels of {source.path!r} have no column {name!r}; their columns with one value per channel are "
+            f"{sorted(source.channel_columns)}"
+        )
+    return source.channel_columns[name]
+
+
+def _matches(values: NDArray[np.generic], allowed: Sequence[str | float | bool]) -> NDArray[np.bool_]:
+    if values.dtype.kind in "US":
+        return np.isin(values.astype(str), [str(value) for value in allowed])
+    numbers = [float(value) for value in allowed if not isinstance(value, str)]
+    return np.isin(values.astype(float), numbers)

@@ -1,4 +1,4 @@
-"""An NWB file becomes a labelled, masked Dataset."""
+"""`read_nwb`: an NWB file becomes a labelled, masked Dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pynwb.epoch import TimeIntervals
 from nwb_sbtt.config import Chop, ReadConfig, Trials, Window, build
 from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.binning import bin_index
-from nwb_sbtt.data.grid import Binned, Grid, Source
+from nwb_sbtt.data.grid import Binned, Source
 from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.data.trials import Windows, chop_windows, single_window, trial_windows
@@ -26,20 +26,20 @@ from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.dandi.origin import address_of
 from nwb_sbtt.io.dandi.places import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.transfer import Source as Remote
-from nwb_sbtt.io.read.events import denoised_values, event_labels, event_source, neuropil_of
+from nwb_sbtt.io.read.events import bin_denoised, event_labels, event_source, find_neuropil
 from nwb_sbtt.io.read.files import open_nwb, place_facts
 from nwb_sbtt.io.read.fluorescence import signal_attributes
-from nwb_sbtt.io.read.labels import all_labels, channel_labels, kept_channels, sampling_offsets, trial_labels
+from nwb_sbtt.io.read.labels import all_labels, channel_labels, channels_to_keep, sampling_offsets, trial_labels
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.rois import RoiSource
 from nwb_sbtt.io.read.selection import StoredSeries, find_series, select
 from nwb_sbtt.io.read.tables import as_times, plain_column, plain_columns
 
-ENTRY_BYTES = 5
-"""What one channel takes in one bin: its value, and whether it was observed."""
-USUAL_BIN_WIDTH = 0.02
-"""Seconds; bins of spike counts and of band power, which have no width of their own, where none is given."""
-LAST_MOMENT = 1e-6
+BYTES_PER_ENTRY = 5
+"""Memory of one channel in one bin: its value (4 bytes), and whether it was observed."""
+DEFAULT_BIN_WIDTH = 0.02
+"""Seconds; bins of counts and of band power, which have no sampling period to follow."""
+LAST_SAMPLE = 1e-6
 """Seconds by which a session outlasts its last sample, so that this sample lies in a bin."""
 Offsets = ArrayLike | Mapping[str, ArrayLike]
 
@@ -59,22 +59,22 @@ def read_nwb(
     ----------
     path : Path or str
         NWB file, HDF5 or Zarr; or the address of one on DANDI, such as "DANDI:000140/0.220113.0408/sub-Jenkins/FILE.nwb".
-        Of that only what is needed is streamed, or the whole is fetched into the cache where much of it is needed.
+        Small parts of it are streamed; if much of it is needed, all of it is downloaded into the cache.
     config : ReadConfig, optional
-        All settings; the keywords below go before it.
+        All settings; the keywords below override it.
     series : str or sequence of str, optional
         In-file paths or globs; several are put on one clock and side by side.
     bin_width : float, optional
         Seconds.
     trials : Trials, Window or Chop, optional
-        How to cut; the whole session is chopped where nothing is said.
+        How the session is cut. Default: chopped with overlap.
     offsets : array (ROI) or mapping of in-file path to such arrays, optional
-        Seconds from each frame's time to the moment each ROI was sampled.
+        Seconds from the time of each frame to the moment each ROI was sampled.
 
     Returns
     -------
     Dataset
-        As described in `nwb_sbtt.data.schema`. ``attrs["notes"]`` is a JSON list of what a person should know.
+        As described in `nwb_sbtt.data.schema`. ``attrs["notes"]`` is a JSON list of remarks for the user.
 
     Raises
     ------
@@ -85,57 +85,55 @@ def read_nwb(
     SelectionError
         If a series, table or column is not there, or several series could be meant.
     DataError
-        If what is there cannot be used, or nothing in it was observed.
+        If the data cannot be used, or nothing in them was observed.
 
     Examples
     --------
     >>> from nwb_sbtt import Trials, read_nwb
     >>> maze = read_nwb("maze.nwb", bin_width=0.005, trials=Trials(event="move_onset_time", start=-0.25, stop=0.45))
     """
-    config = _settled(config, series=series, bin_width=bin_width, cut=trials)
+    config = _with_keywords(config, series=series, bin_width=bin_width, cut=trials)
     place = locate(path)
     with open_nwb(place) as nwbfile:
-        chosen = select(find_series(nwbfile), config.series)
-        if isinstance(place, Remote) and not can_be_streamed(place, [each.nwb_object for each in chosen]):
+        selected = select(find_series(nwbfile), config.series)
+        if isinstance(place, Remote) and not can_be_streamed(place, [stored.nwb_object for stored in selected]):
             return read_nwb(local_file(place), config, offsets=offsets)
-        sources = _sources(nwbfile, chosen, config, offsets)
-        width = config.bin_width or _usual_bin_width(sources)
-        kept = kept_channels(sources, config)
-        # Times follow from all channels, so that a choice among them moves no window.
-        table, windows = _windows(nwbfile, config, width, sources, n_channels=sum(int(keep.sum()) for keep in kept))
-        sources, left_out = _chosen(sources, kept)
+        sources = _sources(nwbfile, selected, config, offsets)
+        width = config.bin_width or _default_bin_width(sources)
+        keep = channels_to_keep(sources, config)
+        # Windows follow from all channels, so that `where` moves none.
+        table, windows = _windows(nwbfile, config, width, sources, n_channels=sum(int(kept.sum()) for kept in keep))
+        sources, where_notes = _with_channels(sources, keep)
         sources = _as_events(nwbfile, sources, config)
-        with ThreadPoolExecutor(1) as aside:
+        with ThreadPoolExecutor(1) as thread:
             # The digest of a large file takes as long as reading it.
-            facts = aside.submit(place_facts, place)
-            joined, windows = _drop_empty(join(sources, windows.grid), windows, config)
-            denoised = denoised_values(sources, windows.grid)
+            facts = thread.submit(place_facts, place)
+            joined, windows = _without_empty_chops(join(sources, windows.grid), windows, config)
+            denoised = bin_denoised(sources, windows.grid)
         channels = {**channel_labels(joined, sources, config), **event_labels(joined, sources)}
         labels = all_labels(channels, trial_labels(table, windows, config), config)
         origin = facts.result()
         attrs = _attributes(nwbfile, origin, config, sources)
         if offsets is not None:
             attrs["offsets"] = _as_json(offsets)
-    of_archive = f" of {address_of(origin)}" if "asset_path" in origin else ""
-    notes = [f"read {', '.join(repr(each.path) for each in sources)}{of_archive}"]
-    notes += _all_notes(sources, joined, windows)
+    notes = [_what_was_read(sources, origin), *_notes(sources, joined, windows)]
     if isinstance(place, Remote):
         notes.append(f"streamed {place.received} of {place.asset.size} bytes, which no digest covers")
-    notes += left_out
-    part = joined.binned
-    if not part.observed.any():
+    notes += where_notes
+    binned = joined.binned
+    if not binned.observed.any():
         raise DataError(
-            f"nothing is observed in {str(place)!r}: all {part.observed.size} entries are masked ({'; '.join(notes)}); look "
+            f"nothing is observed in {str(place)!r}: all {binned.observed.size} entries are masked ({'; '.join(notes)}); look "
             "at the times that `nwb-sbtt inspect` lists, or set obs_intervals=False or invalid_times=False to ignore the masks"
         )
     channel_id = labels.pop("channel_id")[1]
     ds = make_dataset(
-        part.values,
-        part.observed,
+        binned.values,
+        binned.observed,
         bin_width=width,
         kind=sources[0].kind,
         channel_id=channel_id,
-        exposure=part.exposure,
+        exposure=binned.exposure,
         start=windows.start,
         trial_start=windows.grid.starts,
         coords=labels,
@@ -146,71 +144,101 @@ def read_nwb(
     return ds if config.bandwidth is None else limit_bandwidth(ds, config.bandwidth)
 
 
-def _settled(config: ReadConfig | None, **given: object) -> ReadConfig:
-    """The config with the keywords that were given in their places."""
+def interval_table(nwbfile: Any, name: str) -> TimeIntervals:
+    """Find a table of intervals by name ("trials", "epochs", "presentations") or in-file path.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    name : str
+
+    Raises
+    ------
+    SelectionError
+        If there is no such table; the error names the tables of the file.
+    """
+    nwb_objects = nwbfile.objects.values()
+    tables = {in_file_path(nwbfile, table): table for table in nwb_objects if isinstance(table, TimeIntervals)}
+    path = name.strip("/")
+    for candidate in (path, f"intervals/{path}", path.removeprefix("intervals/")):
+        if candidate in tables:
+            return tables[candidate]
+    known = f"it has {sorted(tables)}" if tables else "it has none; use Window or Chop"
+    raise SelectionError(f"the file has no table of intervals {name!r}; {known}")
+
+
+def _with_keywords(config: ReadConfig | None, **keywords: object) -> ReadConfig:
+    """The settings, overridden by the keywords that are not None."""
     config = config or ReadConfig()
-    changed = {name: value for name, value in given.items() if value is not None}
-    if isinstance(changed.get("series"), str):
-        changed["series"] = (changed["series"],)
-    return build(ReadConfig, {**{name: getattr(config, name) for name in ReadConfig.model_fields}, **changed})
+    overrides = {name: value for name, value in keywords.items() if value is not None}
+    if isinstance(overrides.get("series"), str):
+        overrides["series"] = (overrides["series"],)
+    return build(ReadConfig, {**{name: getattr(config, name) for name in ReadConfig.model_fields}, **overrides})
 
 
-def _sources(nwbfile: Any, chosen: Sequence[StoredSeries], config: ReadConfig, offsets: Offsets | None) -> list[Source]:
-    kinds = {each.kind for each in chosen}
+def _sources(
+    nwbfile: Any, selected: Sequence[StoredSeries], config: ReadConfig, offsets: Offsets | None
+) -> list[Source]:
+    paths = [stored.path for stored in selected]
+    kinds = {stored.kind for stored in selected}
     if len(kinds) > 1:
-        named = ", ".join(f"{each.path!r} ({each.kind})" for each in chosen)
+        named = ", ".join(f"{stored.path!r} ({stored.kind})" for stored in selected)
         raise SelectionError(f"series of different kinds cannot be one data set: {named}; choose series of one kind")
     if offsets is not None and kinds != {"rois"}:
-        raise ConfigError(f"`offsets` are for ROIs; {chosen[0].path!r} is of kind {chosen[0].kind!r}: leave them out")
+        raise ConfigError(f"`offsets` are for ROIs; {paths[0]!r} is of kind {selected[0].kind!r}: leave them out")
     if isinstance(offsets, Mapping):
-        if unknown := sorted(set(offsets) - {each.path for each in chosen}):
-            raise SelectionError(f"`offsets` name {unknown}; the series read are {[each.path for each in chosen]}")
-    elif offsets is not None and len(chosen) > 1:
+        if unknown := sorted(set(offsets) - set(paths)):
+            raise SelectionError(f"`offsets` name {unknown}; the series read are {paths}")
+    elif offsets is not None and len(selected) > 1:
         raise ConfigError(
-            f"{len(chosen)} series are read; give `offsets` as a mapping of in-file path to array, of "
-            f"{[each.path for each in chosen]}"
+            f"{len(selected)} series are read; pass `offsets` as a mapping of in-file path to array, of {paths}"
         )
-    return [_source(nwbfile, each, config, offsets) for each in chosen]
+    return [_source(nwbfile, stored, config, offsets) for stored in selected]
 
 
-def _source(nwbfile: Any, found: StoredSeries, config: ReadConfig, offsets: Offsets | None) -> Source:
-    if found.kind == "rois":
-        own = offsets.get(found.path) if isinstance(offsets, Mapping) else offsets
-        return found.reader(nwbfile, found.nwb_object, config, offsets=own)
-    return found.reader(nwbfile, found.nwb_object, config)
+def _source(nwbfile: Any, stored: StoredSeries, config: ReadConfig, offsets: Offsets | None) -> Source:
+    if stored.kind != "rois":
+        return stored.reader(nwbfile, stored.nwb_object, config)
+    series_offsets = offsets.get(stored.path) if isinstance(offsets, Mapping) else offsets
+    return stored.reader(nwbfile, stored.nwb_object, config, offsets=series_offsets)
+
+
+def _with_channels(sources: Sequence[Source], keep: Sequence[NDArray[np.bool_]]) -> tuple[list[Source], list[str]]:
+    """Sources with the channels to keep, without those that keep none; and a note on the others."""
+    if all(kept.all() for kept in keep):
+        return list(sources), []
+    smaller = [
+        source if kept.all() else source.only(kept) for source, kept in zip(sources, keep, strict=True) if kept.any()
+    ]
+    n_channels, n_kept = (
+        len({(source.table, int(row)) for source in some for row in source.channel_row}) for some in (sources, smaller)
+    )
+    return smaller, [f"{n_channels - n_kept} of {n_channels} channels left out by `where`"]
 
 
 def _as_events(nwbfile: Any, sources: list[Source], config: ReadConfig) -> list[Source]:
-    """Events instead of fluorescence, where the settings ask for them."""
+    """Sources of events in place of fluorescence, if the settings ask for them."""
     if config.events is None:
         return sources
-    found: list[Source] = []
-    for each in sources:
-        if not isinstance(each, RoiSource):
-            raise ConfigError(f"events are found in ROIs; {each.path!r} is of kind {each.kind!r}: leave `events` out")
-        series = neuropil_of(each) if config.events.neuropil_coefficient else None
-        around = None if series is None else replace(each, series=series, path=in_file_path(nwbfile, series))
-        found.append(event_source(each, config.events, around=around))
-    return found
+    events: list[Source] = []
+    for source in sources:
+        if not isinstance(source, RoiSource):
+            raise ConfigError(
+                f"events are inferred from ROIs; {source.path!r} is of kind {source.kind!r}: leave `events` out"
+            )
+        series = find_neuropil(source) if config.events.neuropil_coefficient else None
+        neuropil = None if series is None else replace(source, series=series, path=in_file_path(nwbfile, series))
+        events.append(event_source(source, config.events, neuropil=neuropil))
+    return events
 
 
-def _chosen(sources: Sequence[Source], kept: Sequence[NDArray[np.bool_]]) -> tuple[list[Source], list[str]]:
-    """Sources with the channels that are kept, those that keep any; and a note on the others."""
-    if all(keep.all() for keep in kept):
-        return list(sources), []
-    chosen = [each if keep.all() else each.only(keep) for each, keep in zip(sources, kept, strict=True) if keep.any()]
-    everyone = {(each.table, int(row)) for each in sources for row in each.channel_row}
-    left = {(each.table, int(row)) for each in chosen for row in each.channel_row}
-    return chosen, [f"{len(everyone) - len(left)} of {len(everyone)} channels left out by `where`"]
-
-
-def _usual_bin_width(sources: Sequence[Source]) -> float:
-    if any(each.unit in ("counts", "log(V^2)") for each in sources):
-        return USUAL_BIN_WIDTH
-    periods = [each.sampling_period for each in sources if each.sampling_period]
+def _default_bin_width(sources: Sequence[Source]) -> float:
+    if any(source.unit in ("counts", "log(V^2)") for source in sources):
+        return DEFAULT_BIN_WIDTH
+    periods = [source.sampling_period for source in sources if source.sampling_period]
     if not periods:
         raise ConfigError(
-            f"{sources[0].path!r} has no sampling rate to take a bin width from; give bin_width in seconds"
+            f"{sources[0].path!r} has no sampling rate to derive a bin width from; set bin_width in seconds"
         )
     return min(periods)
 
@@ -218,40 +246,41 @@ def _usual_bin_width(sources: Sequence[Source]) -> float:
 def _windows(
     nwbfile: Any, config: ReadConfig, bin_width: float, sources: Sequence[Source], *, n_channels: int
 ) -> tuple[TimeIntervals | None, Windows]:
+    """The table that trials are cut from, if there is one, and where they lie."""
     cut = config.cut or Chop()
-    _refuse_huge(cut, bin_width, sources, n_channels=n_channels)
+    _check_memory(cut, bin_width, sources, n_channels=n_channels)
     if isinstance(cut, Trials):
         table = interval_table(nwbfile, cut.table)
-        return table, trial_windows(_events(table, cut), cut, bin_width)
+        return table, trial_windows(_event_times(table, cut), cut, bin_width)
     if isinstance(cut, Window):
         return None, single_window(cut, bin_width)
     return None, chop_windows(cut, bin_width, _session(sources, bin_width))
 
 
-def _refuse_huge(cut: Trials | Window | Chop, bin_width: float, sources: Sequence[Source], *, n_channels: int) -> None:
+def _check_memory(cut: Trials | Window | Chop, bin_width: float, sources: Sequence[Source], *, n_channels: int) -> None:
     """Refuse more bins than the machine can hold, before it tries."""
-    session = (min(each.span[0] for each in sources), max(each.span[1] for each in sources))
+    session = (min(source.span[0] for source in sources), max(source.span[1] for source in sources))
     start = session[0] if cut.start is None else cut.start
     stop = session[1] if cut.stop is None else cut.stop
     n_bins = (stop - start) / bin_width
     if hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if n_bins * n_channels * ENTRY_BYTES > memory:
+        if n_bins * n_channels * BYTES_PER_ENTRY > memory:
             raise ConfigError(
                 f"{n_bins:.3g} bins of {bin_width:g} s of {n_channels} channels from {start:g} to {stop:g} s are more than "
-                f"this machine can hold ({memory / 1e9:.0f} GB); take wider bins, a shorter part, or fewer channels"
+                f"this machine can hold ({memory / 1e9:.0f} GB); use wider bins, a shorter part, or fewer channels"
             )
 
 
 def _session(sources: Sequence[Source], bin_width: float) -> tuple[float, float]:
     """Span to chop. Bins of counts lie on whole multiples of their width; samples lie in the middle of theirs."""
-    if all(each.sampling_period is None for each in sources):
-        first = min(each.span[0] for each in sources)
-        return float(bin_index([first], 0.0, bin_width)[0]) * bin_width, max(each.span[1] for each in sources)
-    first = min(each.span[0] - (each.sampling_period or 0.0) / 2 for each in sources)
-    # Up to the last sample, not to the end of its period: with jitter that may be a hair into one bin more.
-    last = max(each.span[1] - (each.sampling_period or 0.0) + _latest_offset(each) for each in sources)
-    return first, last + LAST_MOMENT
+    if all(source.sampling_period is None for source in sources):
+        first = min(source.span[0] for source in sources)
+        return float(bin_index([first], 0.0, bin_width)[0]) * bin_width, max(source.span[1] for source in sources)
+    first = min(source.span[0] - (source.sampling_period or 0.0) / 2 for source in sources)
+    # Up to the last sample, not to the end of its period: with jitter that may reach a little into one bin more.
+    last = max(source.span[1] - (source.sampling_period or 0.0) + _latest_offset(source) for source in sources)
+    return first, last + LAST_SAMPLE
 
 
 def _latest_offset(source: Source) -> float:
@@ -259,24 +288,8 @@ def _latest_offset(source: Source) -> float:
     return 0.0 if offsets is None else float(offsets.max())
 
 
-def interval_table(nwbfile: Any, name: str) -> TimeIntervals:
-    """Table of intervals by name ("trials", "epochs", "presentations") or in-file path.
-
-    Raises
-    ------
-    SelectionError
-        Naming the tables there are.
-    """
-    tables = {in_file_path(nwbfile, each): each for each in nwbfile.objects.values() if isinstance(each, TimeIntervals)}
-    wanted = name.strip("/")
-    for path in (wanted, f"intervals/{wanted}", wanted.removeprefix("intervals/")):
-        if path in tables:
-            return tables[path]
-    known = f"it has {sorted(tables)}" if tables else "it has none; use Window or Chop"
-    raise SelectionError(f"the file has no table of intervals {name!r}; {known}")
-
-
-def _events(table: TimeIntervals, cut: Trials) -> NDArray[np.float64]:
+def _event_times(table: TimeIntervals, cut: Trials) -> NDArray[np.float64]:
+    """Seconds (row) at which the alignment event of each trial happened; NaN where a trial has none."""
     column = plain_column(table, cut.event)
     times = as_times(column)
     if times is None or column.dtype.kind == "b":
@@ -289,21 +302,21 @@ def _events(table: TimeIntervals, cut: Trials) -> NDArray[np.float64]:
     return times
 
 
-def _drop_empty(joined: Joined, windows: Windows, config: ReadConfig) -> tuple[Joined, Windows]:
+def _without_empty_chops(joined: Joined, windows: Windows, config: ReadConfig) -> tuple[Joined, Windows]:
     """Leave out chops in which nothing was observed; trials and windows that were asked for stay."""
     binned = joined.binned
-    full = np.asarray(binned.observed.any(axis=(1, 2)))
-    if full.all() or not full.any():
+    any_observed = np.asarray(binned.observed.any(axis=(1, 2)))
+    if any_observed.all() or not any_observed.any():
         return joined, windows
-    n_empty = int((~full).sum())
+    n_empty, n_windows = int((~any_observed).sum()), len(any_observed)
     if not isinstance(config.cut or Chop(), Chop):
-        note = f"{n_empty} of {len(full)} trials hold nothing observed"
-        return joined, Windows(windows.grid, windows.start, windows.rows, (*windows.notes, note))
-    exposure = None if binned.exposure is None else binned.exposure[full]
-    part = Binned(binned.values[full], binned.observed[full], exposure)
-    grid = Grid(windows.grid.starts[full], windows.grid.bin_width, windows.grid.n_bins)
-    note = f"{n_empty} of {len(full)} chops hold nothing observed and are left out"
-    return Joined(part, joined.source, joined.source_channel, joined.notes), Windows(grid, windows.start, None, (note,))
+        note = f"{n_empty} of {n_windows} trials hold nothing observed"
+        return joined, replace(windows, notes=(*windows.notes, note))
+    exposure = None if binned.exposure is None else binned.exposure[any_observed]
+    smaller = Binned(binned.values[any_observed], binned.observed[any_observed], exposure)
+    note = f"{n_empty} of {n_windows} chops hold nothing observed and are left out"
+    grid = replace(windows.grid, starts=windows.grid.starts[any_observed])
+    return replace(joined, binned=smaller), Windows(grid, windows.start, None, (note,))
 
 
 def _attributes(
@@ -313,7 +326,7 @@ def _attributes(
         **facts,
         "object_id": nwbfile.object_id,
         "identifier": nwbfile.identifier,
-        "series": [each.path for each in sources],
+        "series": [source.path for source in sources],
     }
     return {
         "unit": sources[0].unit,
@@ -329,20 +342,27 @@ def _attributes(
 
 def _as_json(offsets: Offsets) -> str:
     if isinstance(offsets, Mapping):
-        return json.dumps({path: np.asarray(each).tolist() for path, each in offsets.items()})
+        return json.dumps({path: np.asarray(seconds).tolist() for path, seconds in offsets.items()})
     return json.dumps(np.asarray(offsets).tolist())
 
 
-def _all_notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> list[str]:
-    notes = [note for each in sources for note in each.notes]
-    periods = sorted({each.sampling_period for each in sources if each.sampling_period is not None})
+def _what_was_read(sources: Sequence[Source], origin: Mapping[str, str]) -> str:
+    archive = f" of {address_of(origin)}" if "asset_path" in origin else ""
+    return f"read {', '.join(repr(source.path) for source in sources)}{archive}"
+
+
+def _notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> list[str]:
+    notes = [note for source in sources for note in source.notes]
+    periods = sorted({source.sampling_period for source in sources if source.sampling_period is not None})
     if len(periods) > 1:
-        notes.append(f"the series have different sampling periods: {', '.join(f'{each:g} s' for each in periods)}")
-    for each in sources:
-        outside = (windows.grid.stops <= each.span[0]) | (windows.grid.starts >= each.span[1])
+        listed = ", ".join(f"{period:g} s" for period in periods)
+        notes.append(f"the series have different sampling periods: {listed}")
+    for source in sources:
+        start, stop = source.span
+        outside = (windows.grid.stops <= start) | (windows.grid.starts >= stop)
         if outside.any():
             notes.append(
-                f"{int(outside.sum())} of {len(outside)} windows lie wholly outside {each.path!r}, which runs from "
-                f"{each.span[0]:g} to {each.span[1]:g} s"
+                f"{int(outside.sum())} of {len(outside)} windows lie wholly outside {source.path!r}, which runs from "
+                f"{start:g} to {stop:g} s"
             )
     return [*notes, *joined.notes, *windows.notes]

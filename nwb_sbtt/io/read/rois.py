@@ -1,4 +1,4 @@
-"""Imaging: a RoiResponseSeries put into bins, each sample at the moment its ROI was scanned."""
+"""Imaging: a RoiResponseSeries put into bins, each sample at the time at which its ROI was scanned."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.read.candidates import describe_samples
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
-from nwb_sbtt.io.read.fluorescence import Signal, held_by
+from nwb_sbtt.io.read.fluorescence import Signal, classify_signal
 from nwb_sbtt.io.read.masks import StoredMask, control_allows, invalid_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
-from nwb_sbtt.io.read.scanning import SamplingOffsets, centroid_offsets, column_offsets, given_offsets
+from nwb_sbtt.io.read.scanning import SamplingOffsets, centroid_offsets, check_offsets, column_offsets
 from nwb_sbtt.io.read.slabs import Slabs, in_unit
 from nwb_sbtt.io.read.tables import plain_columns
 
 BYTES_PER_SAMPLE = 64
-"""What binning holds for one sample: stored value, value, place, weight and their temporaries."""
-Samples = Callable[[int, int], NDArray[np.floating[Any]]]
+"""Memory that binning takes for one sample: stored value, value, bin, weight and their temporaries."""
+SAME_PERIOD = 1 + 1e-6
+"""A bin up to so many sampling periods wide is one frame wide."""
+ReadSamples = Callable[[int, int], NDArray[np.floating[Any]]]
+"""Function that reads the samples (frame, ROI) of frames `first` to `stop` − 1, NaN where one is missing."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,41 @@ class RoiSource:
     """A RoiResponseSeries ready to be put on any grid.
 
     A sample lies in the bin that contains its frame's time plus its ROI's sampling offset; every other bin is unobserved.
-    Several frames in one bin give their mean, or their sum where the config says so (then a bin with a missing frame
-    among them is unobserved).
+    Several frames in one bin give their mean or, if the settings say so, their sum (then a bin in which a frame is missing
+    is unobserved).
+
+    Parameters
+    ----------
+    path, table : str
+        In-file paths of the series and of the table of ROIs.
+    unit : str
+    channel_id : array (ROI)
+    channel_row : int array (ROI)
+        Row of each ROI in the table.
+    channel_columns : mapping of name to array (ROI)
+    span : (float, float)
+        First and last moment, in seconds on the session clock.
+    sampling_period : float or None
+        Seconds; None for a single frame without a rate.
+    notes : tuple of str
+        One-line remarks for the user.
+    offsets : array (ROI)
+        Seconds from the time of a frame to the moment each ROI was sampled.
+    columns : int array (ROI)
+        Column of each ROI in the series.
+    transposed : bool
+        Whether the data are stored (ROI, time).
+    clock : SampleClock
+        Times of the frames.
+    invalid : array (interval, 2)
+        Invalid times, in seconds on the session clock.
+    series : pynwb.ophys.RoiResponseSeries
+    config : ReadConfig
+    signal, signal_reason : str
+        What the series holds, and why that is concluded.
+    indicator : str
+        As the file names it; empty where it does not.
+    masks : tuple of StoredMask
     """
 
     path: str
@@ -64,7 +100,7 @@ class RoiSource:
     kind: Kind = "rois"
 
     def only(self, keep: NDArray[np.bool_]) -> RoiSource:
-        """The same series with some of its ROIs."""
+        """Return the same series with some of its ROIs."""
         return replace(
             self,
             channel_id=self.channel_id[keep],
@@ -75,88 +111,67 @@ class RoiSource:
         )
 
     def bin(self, grid: Grid) -> Binned:
-        """Put the samples into the bins of the grid; memory beside the result is limited by the config."""
-        return self.place(grid, self.samples())
+        """Put the samples into the bins of a grid; memory beside the result is limited by the settings."""
+        return self.bin_samples(grid, self.samples())
 
-    def samples(self) -> Samples:
-        """What gives the samples of a range of frames, (frame, ROI), in the series' unit: NaN where one is missing.
+    def samples(self) -> ReadSamples:
+        """Return a function that reads the samples of a range of frames, in the series' unit.
 
-        Frames are asked for in rising order, or else parts of the file are read again.
+        Ranges should rise, or parts of the file are read again.
         """
-        slabs = Slabs(self.series.data, transposed=self.transposed, columns=self.columns)
+        slabs = self._slabs()
 
         def read(first: int, stop: int) -> NDArray[np.float64]:
-            times = self.clock.times(first, stop)
+            frame_times = self.clock.times(first, stop)
             samples = in_unit(slabs.read(first, stop), self.series, sentinel=self.config.sentinel)
             samples[~control_allows(self.series, self.config, first=first, stop=stop)] = np.nan
-            samples[inside(self.moments(first, stop), self.invalid)] = np.nan
-            timed = np.flatnonzero(np.isfinite(times))
+            samples[inside(self.sample_times(first, stop), self.invalid)] = np.nan
+            timed = np.flatnonzero(np.isfinite(frame_times))
             for mask in self.masks:
-                hidden = mask.hidden(times[timed], self.channel_row)
+                hidden = mask.hidden(frame_times[timed], self.channel_row)
                 samples[timed] = np.where(hidden, np.nan, samples[timed])
             return samples
 
         return read
 
-    def moments(self, first: int, stop: int) -> NDArray[np.float64]:
-        """When each ROI was sampled, (frame, ROI), in seconds on the session clock; NaN where it is not known."""
+    def sample_times(self, first: int, stop: int) -> NDArray[np.float64]:
+        """Return when each ROI was sampled in frames `first` to `stop` − 1.
+
+        Returns
+        -------
+        array (frame, ROI)
+            Seconds on the session clock, NaN where a frame has no valid time.
+        """
         return np.asarray(self.clock.times(first, stop)[:, None] + self.offsets)
 
-    def place(self, grid: Grid, samples: Samples) -> Binned:
-        """Put samples of the frames, NaN where one is missing, into the bins of the grid."""
+    def bin_samples(self, grid: Grid, read_samples: ReadSamples) -> Binned:
+        """Put samples of the series' frames, such as its events, into the bins of a grid.
+
+        Parameters
+        ----------
+        grid : Grid
+        read_samples : callable (first, stop) -> array (frame, ROI)
+            Samples of frames `first` to `stop` − 1, NaN where one is missing.
+        """
         n_trials, n_bins = grid.shape
         n_rois = len(self.columns)
         values = np.zeros((n_trials, n_bins, n_rois), dtype=np.float32)
         observed = np.zeros(values.shape, dtype=bool)
-        chunk_rows = Slabs(self.series.data, transposed=self.transposed, columns=self.columns).chunk_rows
-        length = max(int(self.config.memory_limit / (BYTES_PER_SAMPLE * n_rois)), chunk_rows)
+        length = max(int(self.config.memory_limit / (BYTES_PER_SAMPLE * n_rois)), self._slabs().chunk_rows)
         firsts, _ = self.clock.ranges(replace(grid, starts=grid.starts - self.offsets.max()))
         _, stops = self.clock.ranges(grid)
         for trial in np.argsort(firsts, kind="stable"):
-            tally = _Tally.empty(n_bins, n_rois)
+            totals = _BinTotals.zeros(n_bins, n_rois)
             for first in range(int(firsts[trial]), int(stops[trial]), length):
                 stop = min(first + length, int(stops[trial]))
-                moments = self.moments(first, stop)
-                moments[inside(moments, self.invalid)] = np.nan
-                tally.add(samples(first, stop), bin_index(moments, grid.starts[trial], grid.bin_width))
-            values[trial], observed[trial] = tally.result(self.config.rois.aggregate)
+                times = self.sample_times(first, stop)
+                times[inside(times, self.invalid)] = np.nan
+                totals.add(read_samples(first, stop), bin_index(times, grid.starts[trial], grid.bin_width))
+            values[trial], observed[trial] = totals.result(self.config.rois.aggregate)
         return Binned(values, observed)
 
-
-@dataclass(frozen=True)
-class _Tally:
-    """Sum, number and number of missing samples in every bin of one window."""
-
-    sums: NDArray[np.float64]
-    counts: NDArray[np.intp]
-    missing: NDArray[np.intp]
-
-    @classmethod
-    def empty(cls, n_bins: int, n_rois: int) -> _Tally:
-        shape = (n_bins, n_rois)
-        return cls(np.zeros(shape), np.zeros(shape, dtype=np.intp), np.zeros(shape, dtype=np.intp))
-
-    def add(self, samples: NDArray[np.floating[Any]], bins: NDArray[np.intp]) -> None:
-        """Count samples (frame, ROI) into bins (frame, ROI); bins outside the window are left out."""
-        n_bins, n_rois = self.sums.shape
-        bins = np.broadcast_to(bins, samples.shape)
-        within = (bins >= 0) & (bins < n_bins)
-        places = (bins * n_rois + np.arange(n_rois))[within]
-        taken = samples[within]
-        present = np.isfinite(taken)
-        for tally, where, weights in (
-            (self.sums, present, taken[present]),
-            (self.counts, present, None),
-            (self.missing, ~present, None),
-        ):
-            tally += np.bincount(places[where], weights=weights, minlength=self.sums.size).reshape(self.sums.shape)
-
-    def result(self, aggregate: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        observed = self.counts > 0
-        if aggregate == "sum":
-            observed &= self.missing == 0
-            return np.where(observed, self.sums, 0).astype(np.float32), observed
-        return (self.sums / np.maximum(self.counts, 1)).astype(np.float32), observed
+    def _slabs(self) -> Slabs:
+        return Slabs(self.series.data, transposed=self.transposed, columns=self.columns)
 
 
 @reader("RoiResponseSeries", kind="rois", readable=holds_numbers, describe=describe_samples)
@@ -177,10 +192,10 @@ def roi_source(
         Data (time, ROI), (time,) or, recognised by the number of ROIs, (ROI, time).
     config : ReadConfig
     offsets : array (ROI), optional
-        Seconds from each frame's time to the moment the ROI was sampled, one for each ROI of the series (rejected ones
-        too), in the series' order; used instead of `config.rois.offset`.
+        Seconds from the time of each frame to the moment each ROI was sampled, one for each ROI of the series (also those
+        that are not accepted), in the series' order; used instead of `config.rois.offset`.
     rois : hdmf.common.DynamicTableRegion, optional
-        Rows of the table of ROIs, one for each ROI of the series; default: ``series.rois``. For types that name it otherwise.
+        The rows of the table of ROIs that the series is about, for types that do not call them ``rois``.
 
     Raises
     ------
@@ -189,36 +204,36 @@ def roi_source(
     SelectionError
         If a column or the scan-line rate is missing, or no ROI is accepted.
     """
-    rois = series.rois if rois is None else rois
-    table = rois.table
-    rows = np.asarray(rois.data[:], dtype=np.intp)
-    transposed, notes = _orientation(series, n_rois=len(rows))
-    n_frames = _shape(series)[-1 if transposed else 0]
-    clock = sample_clock(series, n_samples=n_frames, sentinel=config.sentinel)
+    region = series.rois if rois is None else rois
+    table = region.table
+    all_rows = np.asarray(region.data[:], dtype=np.intp)
+    shape = tuple(int(size) for size in np.shape(series.data))
+    transposed, notes = _orientation(series.name, shape, n_rois=len(all_rows))
+    clock = sample_clock(series, n_samples=shape[-1 if transposed else 0], sentinel=config.sentinel)
     period = clock.period
-    sampling = _sampling_offsets(nwbfile, table, rows, config=config.rois, period=period, given=offsets)
-    kept = _accepted(table, rows) if config.rois.cells == "accepted" else np.ones(len(rows), dtype=bool)
-    if not kept.all():
-        notes.append(f"{int((~kept).sum())} of {len(rows)} ROIs of {series.name!r} left out as not accepted")
-    if not kept.any():
-        raise SelectionError(f"none of the {len(rows)} ROIs of {series.name!r} is accepted; use rois.cells='all'")
-    columns = np.flatnonzero(kept)
-    if period is not None and config.bin_width is not None and config.bin_width > period * (1 + 1e-6):
+    sampling = _sampling_offsets(nwbfile, table, all_rows, config=config.rois, period=period, offsets=offsets)
+    keep = _accepted(table, all_rows) if config.rois.cells == "accepted" else np.ones(len(all_rows), dtype=bool)
+    if not keep.all():
+        notes.append(f"{int((~keep).sum())} of {len(keep)} ROIs of {series.name!r} are not accepted and are left out")
+    if not keep.any():
+        raise SelectionError(f"none of the {len(keep)} ROIs of {series.name!r} is accepted; use rois.cells='all'")
+    if period is not None and config.bin_width is not None and config.bin_width > period * SAME_PERIOD:
         notes.append(
             f"bins are wider than a frame of {series.name!r}: each holds the {config.rois.aggregate} of its frames"
         )
-    seconds = sampling.seconds[columns]
-    held = held_by(series, columns=columns, transposed=transposed, sentinel=config.sentinel)
-    table_columns = {name: values[rows[columns]] for name, values in plain_columns(table).items()}
+    columns = np.flatnonzero(keep)
+    rows, seconds = all_rows[columns], sampling.seconds[columns]
+    signal = classify_signal(series, columns=columns, transposed=transposed, sentinel=config.sentinel)
+    channel_columns = {name: values[rows] for name, values in plain_columns(table).items()}
     if sampling.notes:
-        table_columns["sampling_offset"] = seconds
+        channel_columns["sampling_offset"] = seconds
     return RoiSource(
         path=in_file_path(nwbfile, series),
         table=in_file_path(nwbfile, table),
         unit=str(series.unit),
-        channel_id=np.asarray(table.id.data[:])[rows[columns]],
-        channel_row=rows[columns],
-        channel_columns=table_columns,
+        channel_id=np.asarray(table.id.data[:])[rows],
+        channel_row=rows,
+        channel_columns=channel_columns,
         span=clock.span,
         sampling_period=period,
         notes=(*notes, *clock.notes, *sampling.notes),
@@ -229,26 +244,58 @@ def roi_source(
         invalid=invalid_intervals(nwbfile, config),
         series=series,
         config=config,
-        signal=held.signal,
-        signal_reason=held.reason,
-        indicator=str(getattr(table.imaging_plane, "indicator", None) or ""),
+        signal=signal.signal,
+        signal_reason=signal.reason,
+        indicator=str(getattr(getattr(table, "imaging_plane", None), "indicator", None) or ""),
         masks=stored_masks(nwbfile, series),
     )
 
 
-def _shape(series: RoiResponseSeries) -> tuple[int, ...]:
-    return tuple(int(size) for size in np.shape(series.data))
+@dataclass(frozen=True)
+class _BinTotals:
+    """Sum, number and number of missing samples in every bin of one trial; arrays (bin, ROI)."""
+
+    sums: NDArray[np.float64]
+    counts: NDArray[np.intp]
+    missing: NDArray[np.intp]
+
+    @classmethod
+    def zeros(cls, n_bins: int, n_rois: int) -> _BinTotals:
+        shape = (n_bins, n_rois)
+        return cls(np.zeros(shape), np.zeros(shape, dtype=np.intp), np.zeros(shape, dtype=np.intp))
+
+    def add(self, samples: NDArray[np.floating[Any]], bins: NDArray[np.intp]) -> None:
+        """Add samples (frame, ROI) to their bins (frame, ROI); bins outside the trial are left out."""
+        n_bins, n_rois = self.sums.shape
+        bins = np.broadcast_to(bins, samples.shape)
+        in_trial = (bins >= 0) & (bins < n_bins)
+        flat_bins = (bins * n_rois + np.arange(n_rois))[in_trial]
+        values = samples[in_trial]
+        present = np.isfinite(values)
+        for total, counted, weights in (
+            (self.sums, present, values[present]),
+            (self.counts, present, None),
+            (self.missing, ~present, None),
+        ):
+            total += np.bincount(flat_bins[counted], weights=weights, minlength=total.size).reshape(total.shape)
+
+    def result(self, aggregate: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Values and observed bins, both (bin, ROI)."""
+        observed = self.counts > 0
+        if aggregate == "sum":
+            observed &= self.missing == 0
+            return np.where(observed, self.sums, 0).astype(np.float32), observed
+        return (self.sums / np.maximum(self.counts, 1)).astype(np.float32), observed
 
 
-def _orientation(series: RoiResponseSeries, *, n_rois: int) -> tuple[bool, list[str]]:
+def _orientation(name: str, shape: tuple[int, ...], *, n_rois: int) -> tuple[bool, list[str]]:
     """Whether the data are stored (ROI, time), with a note where they are."""
-    shape = _shape(series)
     if (len(shape) == 2 and shape[1] == n_rois) or (len(shape) == 1 and n_rois == 1):
         return False, []
     if len(shape) == 2 and shape[0] == n_rois:
-        return True, [f"data of {series.name!r} are stored (ROI, time) {shape}; NWB says (time, ROI); read transposed"]
+        return True, [f"data of {name!r} are stored (ROI, time) {shape}; NWB says (time, ROI); read transposed"]
     raise DataError(
-        f"data of {series.name!r} have shape {shape}, but its `rois` name {n_rois} ROIs; expected (time, {n_rois})"
+        f"data of {name!r} have shape {shape}, but its `rois` name {n_rois} ROIs; expected (time, {n_rois})"
     )
 
 
@@ -259,10 +306,10 @@ def _sampling_offsets(
     *,
     config: RoiConfig,
     period: float | None,
-    given: ArrayLike | None,
+    offsets: ArrayLike | None,
 ) -> SamplingOffsets:
-    if given is not None:
-        return given_offsets(given, n_rois=len(rows), period=period)
+    if offsets is not None:
+        return check_offsets(offsets, n_rois=len(rows), period=period)
     if config.offset == "column":
         return column_offsets(table, rows, name=config.offset_column, period=period)
     if config.offset == "centroid":
@@ -271,17 +318,17 @@ def _sampling_offsets(
 
 
 def _accepted(table: Any, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which ROIs the table accepts: a column accepted/iscell, or rejected, in any spelling; (ROI, 2) is suite2p's iscell."""
-    spelled = {name.lower().replace("_", "").removeprefix("is"): name for name in table.colnames}
+    """Which ROIs a column accepted, iscell (in suite2p of shape (ROI, 2)) or rejected accepts, however it is spelled."""
+    columns = {name.lower().replace("_", "").removeprefix("is"): name for name in table.colnames}
     verdicts = []
-    for word, good in (("accepted", True), ("cell", True), ("rejected", False)):
-        if word in spelled:
-            flags = np.asarray(table[spelled[word]].data[:])
-            verdicts.append((flags.reshape(len(flags), -1)[:, 0][rows].astype(float) > 0) == good)
+    for name, meaning in (("accepted", True), ("cell", True), ("rejected", False)):
+        if name in columns:
+            flags = np.asarray(table[columns[name]].data[:])
+            verdicts.append((flags.reshape(len(flags), -1)[:, 0][rows].astype(float) > 0) == meaning)
     if not verdicts:
         raise SelectionError(
             f"rois.cells='accepted' needs a column accepted, iscell or rejected; {table.name!r} has "
-            f"{list(table.colnames)}; use rois.cells='all', or `where` with a column of your own"
+            f"{list(table.colnames)}; use rois.cells='all', or `where` with another column"
         )
     accepted: NDArray[np.bool_] = np.logical_and.reduce(verdicts)
     return accepted

@@ -1,4 +1,8 @@
-"""When, within its frame, a laser scanner sampled each ROI."""
+"""When, within its frame, a laser scanner sampled each ROI.
+
+A scanner takes a frame line by line. An ROI on line k is sampled k / (lines per second) after the frame has begun, which is
+its sampling offset.
+"""
 
 from __future__ import annotations
 
@@ -13,40 +17,61 @@ from nwb_sbtt.config import RoiConfig
 from nwb_sbtt.errors import DataError, SelectionError
 
 CENTROID_COLUMNS = ("ROICentroids", "RoiCentroid", "ROICentroid", "RoiCentroids", "centroid", "centroids")
+"""Columns (ROI, x y …) of centroids in pixels, as they are called in published files."""
+PIXEL_COLUMNS = ("pixel_mask", "voxel_mask")
+"""Columns of lists of weighted pixels."""
 
 
 @dataclass(frozen=True)
 class SamplingOffsets:
-    """Seconds from the time of a frame to the moment each ROI was sampled, and where the numbers come from."""
+    """Seconds (ROI) from the time of a frame to the moment each ROI was sampled, and notes on where they come from."""
 
     seconds: NDArray[np.float64]
     notes: tuple[str, ...] = ()
 
 
-def given_offsets(offsets: ArrayLike, *, n_rois: int, period: float | None) -> SamplingOffsets:
-    """Check an array of offsets, in seconds, one for each ROI of the series.
+def check_offsets(offsets: ArrayLike, *, n_rois: int, period: float | None) -> SamplingOffsets:
+    """Check an array of offsets that a user passes.
+
+    Parameters
+    ----------
+    offsets : array (ROI)
+        Seconds.
+    n_rois : int
+        Number of ROIs of the series.
+    period : float or None
+        Seconds from one frame to the next, if that is known.
 
     Raises
     ------
     DataError
         If there are not `n_rois`, one is not finite, or one lies outside the frame.
     """
-    return SamplingOffsets(
-        _checked(offsets, n_rois=n_rois, period=period, origin="offsets"), ("sampling offsets given",)
-    )
+    seconds = _checked(offsets, n_rois=n_rois, period=period, origin="offsets")
+    return SamplingOffsets(seconds, ("sampling offsets given",))
 
 
 def column_offsets(
     table: PlaneSegmentation, rows: NDArray[np.intp], *, name: str, period: float | None
 ) -> SamplingOffsets:
-    """Take the offsets, in seconds, from a column of the table of ROIs.
+    """Read the offsets from a column of the table of ROIs.
+
+    Parameters
+    ----------
+    table : pynwb.ophys.PlaneSegmentation
+    rows : int array (ROI)
+        Row of each ROI.
+    name : str
+        Of a column in seconds.
+    period : float or None
+        Seconds from one frame to the next, if that is known.
 
     Raises
     ------
     SelectionError
         If there is no such column.
     DataError
-        As in `given_offsets`.
+        As for `check_offsets`.
     """
     if name not in table.colnames:
         raise SelectionError(
@@ -61,10 +86,20 @@ def column_offsets(
 def centroid_offsets(
     nwbfile: Any, table: PlaneSegmentation, rows: NDArray[np.intp], *, config: RoiConfig, period: float | None
 ) -> SamplingOffsets:
-    """Compute the offsets from the line of each ROI's centroid over the scan-line rate.
+    """Compute the offsets: the line of each ROI's centroid divided by the scan-line rate.
 
-    Nothing is guessed: the slow axis must be named in the config, and the scan-line rate must stand there or in the
-    TwoPhotonSeries of the same imaging plane.
+    Nothing is guessed: the slow axis must be set, and the scan-line rate must be set or stand in the TwoPhotonSeries of the
+    same imaging plane.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    table : pynwb.ophys.PlaneSegmentation
+    rows : int array (ROI)
+        Row of each ROI.
+    config : RoiConfig
+    period : float or None
+        Seconds from one frame to the next, if that is known.
 
     Raises
     ------
@@ -76,7 +111,7 @@ def centroid_offsets(
     if config.slow_axis is None:
         raise SelectionError(
             "rois.offset='centroid' needs rois.slow_axis='x' or 'y', the direction in which the scanner steps from line "
-            "to line; NWB files do not say"
+            "to line; NWB files do not state it"
         )
     images = [
         series
@@ -84,8 +119,8 @@ def centroid_offsets(
         if isinstance(series, TwoPhotonSeries) and series.imaging_plane is table.imaging_plane
     ]
     images += [series for series in table.reference_images or () if isinstance(series, ImageSeries)]
-    rate = config.scan_line_rate or _line_rate(images, table)
-    lines, notes = _slow_centroids(table, rows, slow_axis=config.slow_axis, dimension=_dimension(images))
+    rate = config.scan_line_rate or _scan_line_rate(images, table)
+    lines, notes = _centroid_lines(table, rows, slow_axis=config.slow_axis, dimension=_dimension(images))
     origin = f"the {config.slow_axis} of the centroids in {table.name!r} over {rate:g} lines/s"
     seconds = _checked(lines / rate, n_rois=len(rows), period=period, origin=origin)
     return SamplingOffsets(seconds, (f"sampling offsets from {origin}", *notes))
@@ -109,20 +144,22 @@ def _checked(offsets: ArrayLike, *, n_rois: int, period: float | None, origin: s
     return seconds
 
 
-def _line_rate(images: list[Any], table: PlaneSegmentation) -> float:
+def _scan_line_rate(images: list[Any], table: PlaneSegmentation) -> float:
     rates = {float(series.scan_line_rate) for series in images if getattr(series, "scan_line_rate", None)}
     rates = {rate for rate in rates if np.isfinite(rate) and rate > 0}
     if len(rates) == 1:
         return rates.pop()
-    found = "no TwoPhotonSeries of its imaging plane has one" if not rates else f"the file has several: {sorted(rates)}"
+    reason = (
+        "no TwoPhotonSeries of its imaging plane has one" if not rates else f"the file has several: {sorted(rates)}"
+    )
     raise SelectionError(
-        f"rois.offset='centroid' needs the scan-line rate of {table.name!r}, and {found}; pass it in "
+        f"rois.offset='centroid' needs the scan-line rate of {table.name!r}, and {reason}; pass it in "
         "rois.scan_line_rate (lines per second: frame rate times lines per frame, flyback lines included)"
     )
 
 
 def _dimension(images: list[Any]) -> tuple[int, ...] | None:
-    """Pixels on x and y of the images the ROIs were drawn on; None where the file does not say."""
+    """Pixels on x and y of the images on which the ROIs were drawn; None where the file does not state them."""
     for series in images:
         if series.dimension is not None and len(series.dimension) >= 2:
             return tuple(int(size) for size in series.dimension[:2])
@@ -132,31 +169,30 @@ def _dimension(images: list[Any]) -> tuple[int, ...] | None:
     return None
 
 
-def _slow_centroids(
+def _centroid_lines(
     table: PlaneSegmentation, rows: NDArray[np.intp], *, slow_axis: str, dimension: tuple[int, ...] | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Position (ROI) of the centroids on the slow axis, in lines, with notes on how masks were read."""
     axis = "xy".index(slow_axis)
     notes: tuple[str, ...] = ()
-    for name in ("pixel_mask", "voxel_mask"):
-        if name in table.colnames:
-            lines = np.array([_weighted(table[name][int(row)], slow_axis) for row in rows])
-            break
-    else:
-        centroids = next((name for name in CENTROID_COLUMNS if name in table.colnames), None)
-        if "image_mask" in table.colnames:
-            lines, notes = _image_centroids(table["image_mask"].data, rows, axis=axis, dimension=dimension)
-        elif centroids is not None:
-            places = np.asarray(table[centroids].data[:])
-            if places.ndim != 2 or places.shape[1] < 2:
-                raise DataError(
-                    f"column {centroids!r} of {table.name!r} has shape {places.shape}; expected (ROI, x y …)"
-                )
-            lines = places[rows, axis].astype(np.float64)
-        else:
-            raise SelectionError(
-                f"rois.offset='centroid' needs a pixel_mask, voxel_mask, image_mask or centroid column; {table.name!r} "
-                f"has {list(table.colnames)}"
+    pixels = next((name for name in PIXEL_COLUMNS if name in table.colnames), None)
+    centroids = next((name for name in CENTROID_COLUMNS if name in table.colnames), None)
+    if pixels is not None:
+        lines = np.array([_pixel_centroid(table[pixels][int(row)], slow_axis) for row in rows])
+    elif "image_mask" in table.colnames:
+        lines, notes = _image_centroids(table["image_mask"].data, rows, axis=axis, dimension=dimension)
+    elif centroids is not None:
+        positions = np.asarray(table[centroids].data[:])
+        if positions.ndim != 2 or positions.shape[1] < 2:
+            raise DataError(
+                f"column {centroids!r} of {table.name!r} has shape {positions.shape}; expected (ROI, x y …)"
             )
+        lines = positions[rows, axis].astype(np.float64)
+    else:
+        raise SelectionError(
+            f"rois.offset='centroid' needs a pixel_mask, voxel_mask, image_mask or centroid column; {table.name!r} "
+            f"has {list(table.colnames)}"
+        )
     if dimension is not None and (lines >= dimension[axis]).any():
         raise DataError(
             f"a centroid of {table.name!r} lies at {slow_axis} = {np.max(lines):g}, outside images of x, y = {dimension}; "
@@ -165,34 +201,34 @@ def _slow_centroids(
     return lines, notes
 
 
-def _weighted(mask: Any, name: str) -> float:
+def _pixel_centroid(mask: Any, axis_name: str) -> float:
     """Weighted mean of one coordinate of a list of pixels (x, y, [z,] weight)."""
     mask = np.asarray(mask)
     if mask.dtype.names:
-        places, weights = mask[name], mask[mask.dtype.names[-1]]
+        positions, weights = mask[axis_name], mask[mask.dtype.names[-1]]
     else:
         mask = np.array([tuple(pixel) for pixel in mask], dtype=float).reshape(len(mask), -1)
-        places, weights = mask[:, "xy".index(name)], mask[:, -1]
-    return _centre(places.astype(float), weights.astype(float))
+        positions, weights = mask[:, "xy".index(axis_name)], mask[:, -1]
+    return _weighted_mean(positions.astype(float), weights.astype(float))
 
 
-def _centre(places: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+def _weighted_mean(positions: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
     """Weighted mean; NaN, which is refused later, where a mask is empty."""
-    return float(np.average(places, weights=weights)) if weights.sum() > 0 else float("nan")
+    return float(np.average(positions, weights=weights)) if weights.sum() > 0 else float("nan")
 
 
 def _image_centroids(
     masks: Any, rows: NDArray[np.intp], *, axis: int, dimension: tuple[int, ...] | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     shape = tuple(int(size) for size in np.shape(masks[0])[:2])
-    note = "image_mask taken as (roi, x, y), as NWB says"
+    note = "image_mask read as (roi, x, y), as NWB defines it"
     if dimension is not None and shape != dimension:
         if shape != dimension[::-1]:
             raise DataError(f"image_mask holds images of {shape} pixels, but the imaging series has x, y = {dimension}")
         axis, note = 1 - axis, f"image_mask is stored (roi, y, x): its {shape} is x, y = {dimension} reversed"
     lines = np.empty(len(rows))
-    for place, row in enumerate(rows):
+    for roi, row in enumerate(rows):
         image = np.asarray(masks[int(row)], dtype=float)
-        across = tuple(other for other in range(image.ndim) if other != axis)
-        lines[place] = _centre(np.arange(image.shape[axis], dtype=float), image.sum(axis=across))
+        other_axes = tuple(other for other in range(image.ndim) if other != axis)
+        lines[roi] = _weighted_mean(np.arange(image.shape[axis], dtype=float), image.sum(axis=other_axes))
     return lines, (note,)

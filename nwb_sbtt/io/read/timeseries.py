@@ -1,4 +1,4 @@
-"""Any TimeSeries put into bins: one channel a column, the mean of the samples in each bin."""
+"""Any TimeSeries of numbers put into bins: a channel per column, the mean of the samples in each bin."""
 
 from __future__ import annotations
 
@@ -21,12 +21,31 @@ from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.slabs import Slabs, in_unit
 
 BYTES_PER_SAMPLE = 40
-"""What binning holds for one sample: stored value, value, and their temporaries."""
+"""Memory that binning takes for one sample: stored value, value, and their temporaries."""
 
 
 @dataclass(frozen=True)
 class TimeSeriesSource:
-    """A TimeSeries ready to be put on any grid; a bin without a sample is unobserved."""
+    """A TimeSeries ready to be put on any grid; a bin without a sample is unobserved.
+
+    Parameters
+    ----------
+    path : str
+        In-file path.
+    unit : str
+    channel_id : int array (channel)
+        Column of each channel.
+    span : (float, float)
+        First and last moment, in seconds on the session clock.
+    sampling_period : float or None
+        Seconds; None for a single sample without a rate.
+    notes : tuple of str
+        One-line remarks for the user.
+    series : pynwb.TimeSeries
+    times : ObservedTimes
+    config : ReadConfig
+    masks : tuple of StoredMask
+    """
 
     path: str
     unit: str
@@ -40,13 +59,9 @@ class TimeSeriesSource:
     masks: tuple[StoredMask, ...] = field(default=(), repr=False)
     kind: Kind = "series"
 
-    def only(self, keep: NDArray[np.bool_]) -> TimeSeriesSource:
-        """The same series with some of its columns."""
-        return replace(self, channel_id=self.channel_id[keep])
-
     @property
     def table(self) -> str:
-        """In-file path of the series itself: there is no table behind its columns."""
+        """In-file path of the series itself: no table describes its columns."""
         return self.path
 
     @property
@@ -56,11 +71,15 @@ class TimeSeriesSource:
 
     @property
     def channel_columns(self) -> Mapping[str, NDArray[np.generic]]:
-        """Nothing is known about the columns."""
+        """An empty mapping: no table describes the columns."""
         return {}
 
+    def only(self, keep: NDArray[np.bool_]) -> TimeSeriesSource:
+        """Return the same series with some of its columns."""
+        return replace(self, channel_id=self.channel_id[keep])
+
     def bin(self, grid: Grid) -> Binned:
-        """Put the samples into the bins of the grid; memory beside the result is limited by the config."""
+        """Put the samples into the bins of a grid; memory beside the result is limited by the settings."""
         values = np.zeros((*grid.shape, len(self.channel_id)), dtype=np.float32)
         observed = np.zeros(values.shape, dtype=bool)
         slabs = Slabs(self.series.data, columns=self.channel_id)
@@ -72,14 +91,15 @@ class TimeSeriesSource:
             for first in range(firsts[trial], stops[trial], length):
                 stop = min(first + length, stops[trial])
                 times = self.times.read(first, stop)
-                counted = np.isfinite(times)
-                samples = in_unit(slabs.read(first, stop)[counted], self.series, sentinel=self.config.sentinel)
+                is_observed = np.isfinite(times)
+                times = times[is_observed]
+                samples = in_unit(slabs.read(first, stop)[is_observed], self.series, sentinel=self.config.sentinel)
                 for mask in self.masks:
-                    samples[mask.hidden(times[counted], self.channel_row)] = np.nan
-                bins = bin_index(times[counted], float(grid.starts[trial]), grid.bin_width)
-                more, n = add_samples(samples, bins, grid.n_bins)
-                sums += more
-                counts += n
+                    samples[mask.hidden(times, self.channel_row)] = np.nan
+                bins = bin_index(times, float(grid.starts[trial]), grid.bin_width)
+                part_sums, part_counts = add_samples(samples, bins, grid.n_bins)
+                sums += part_sums
+                counts += part_counts
             values[trial] = sums / np.maximum(counts, 1)
             observed[trial] = counts > 0
         return Binned(values, observed)
@@ -93,7 +113,7 @@ def timeseries_source(nwbfile: Any, series: Any, config: ReadConfig) -> TimeSeri
     ----------
     nwbfile : pynwb.NWBFile
     series : pynwb.TimeSeries
-        Numbers of shape (time,) or (time, channel).
+        Numbers (time,) or (time, channel).
     config : ReadConfig
 
     Raises

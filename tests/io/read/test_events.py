@@ -140,13 +140,13 @@ def test_rois_without_events_are_named_or_refused(tmp_path):
     data = light()[0]
     data[:, 1] = 0.0
     found = read(write(tmp_path / "one.nwb", dff(data)), cut=WHOLE)
-    assert "none in 1 of 3 ROIs" in found.attrs["notes"] and not found["values"].values[..., 1].any()
-    with pytest.raises(DataError, match="stands out of the noise"):
+    assert "no event in 1 of 3 ROIs" in found.attrs["notes"] and not found["values"].values[..., 1].any()
+    with pytest.raises(DataError, match="exceeds the noise"):
         read(write(tmp_path / "none.nwb", dff(np.zeros_like(data))), cut=WHOLE)
 
 
 def test_events_are_not_looked_for_in_spikes(realdata):
-    with pytest.raises(ConfigError, match="events are found in ROIs"):
+    with pytest.raises(ConfigError, match="events are inferred from ROIs"):
         read(realdata / "units" / "A8604-211122.nwb")
 
 

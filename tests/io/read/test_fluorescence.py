@@ -8,7 +8,7 @@ from pynwb import NWBHDF5IO
 from pynwb.ophys import DfOverF, Fluorescence, RoiResponseSeries
 
 from nwb_sbtt.config import ReadConfig, RoiConfig, Window
-from nwb_sbtt.io.read.fluorescence import held_by
+from nwb_sbtt.io.read.fluorescence import classify_signal
 from nwb_sbtt.io.read.reader import read_nwb
 from tests.support.nwbfiles import Imaged, imaging_file, write
 
@@ -21,7 +21,7 @@ SIZES = RNG.gamma(2, 1, (400, 3)) * (RNG.random((400, 3)) < 0.1)
 def held(name, data, *, unit="a.u.", kind=None, sentinel=None):
     nwbfile = imaging_file(Imaged(name, data, kind, unit))
     series = next(each for each in nwbfile.objects.values() if isinstance(each, RoiResponseSeries))
-    return held_by(series, columns=[0, 1, 2], transposed=False, sentinel=sentinel)
+    return classify_signal(series, columns=[0, 1, 2], transposed=False, sentinel=sentinel)
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ def held(name, data, *, unit="a.u.", kind=None, sentinel=None):
         ("deltaF/F".replace("/", "_over_"), RELATIVE, {}, "dF/F", "its name"),
         ("RoiResponseSeries", LIGHT, {"kind": DfOverF}, "dF/F", "DfOverF container"),
         ("RoiResponseSeries", LIGHT, {"unit": "dF/F"}, "dF/F", "its unit"),
-        ("RoiResponseSeries", RELATIVE, {"kind": Fluorescence}, "dF/F", "negative, which light cannot be"),
+        ("RoiResponseSeries", RELATIVE, {"kind": Fluorescence}, "dF/F", "negative, unlike raw fluorescence"),
         ("RoiResponseSeries", LIGHT, {"kind": Fluorescence}, "fluorescence", "no value is negative"),
         ("Neuropil", LIGHT, {"kind": Fluorescence}, "fluorescence", "'Neuropil'"),
         ("RoiResponseSeries", np.where(LIGHT > 320, -1.0, LIGHT), {"sentinel": -1.0}, "fluorescence", "no value"),
     ],
 )
 def test_what_a_series_holds_is_said_with_the_reason(name, data, options, signal, reason):
-    found = held(name, data, **options)
-    assert found.signal == signal
-    assert reason in found.reason and "\n" not in found.reason
+    result = held(name, data, **options)
+    assert result.signal == signal
+    assert reason in result.reason and "\n" not in result.reason
 
 
 def test_missing_values_and_conversion_are_heeded():
@@ -56,7 +56,7 @@ def test_missing_values_and_conversion_are_heeded():
     nwbfile = imaging_file(Imaged("RoiResponseSeries", LIGHT))
     series = nwbfile.processing["ophys"]["RoiResponseSeries"]
     series.fields["offset"] = -300.0
-    assert held_by(series, columns=[0], transposed=False).signal == "dF/F"
+    assert classify_signal(series, columns=[0], transposed=False).signal == "dF/F"
 
 
 def read(nwbfile, tmp_path, **options):
@@ -118,4 +118,4 @@ def test_planes_with_offsets_of_their_own_rois_lie_where_the_scanner_was(tmp_pat
 def test_the_three_series_of_a_suite2p_session_are_told_apart(realdata, name, signal):
     with NWBHDF5IO(realdata / "ophys" / "nwb_test.nwb", "r") as io:
         series = io.read().processing["ophys"]["Fluorescence"][name]
-        assert held_by(series, columns=range(15), transposed=False).signal == signal
+        assert classify_signal(series, columns=range(15), transposed=False).signal == signal
