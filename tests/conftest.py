@@ -1,19 +1,84 @@
-"""Shape and type checks of every tensor argument are on in all tests; recorded files are a fixture."""
+"""What holds in all tests: one thread, shapes checked where they are the subject, figures drawn where they are."""
 
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
-install_import_hook(
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before anything loads torch, here and in every process started from here
+
+SHAPES = ("laws", "models", "nn", "test_masks.py", "train")
+"""Where shapes are checked; everywhere with ``--shapes``, as in continuous integration. It doubles the time of a fit."""
+FIGURES = ("plot", "report")
+"""Where figures are drawn; elsewhere a report has none, which takes less than a small fit to write."""
+TESTS = Path(__file__).parent
+DURATIONS = TESTS / "durations.json"
+
+jaxtyping.install_import_hook(
     ["nwb_sbtt.batch", "nwb_sbtt.masks", "nwb_sbtt.nn", "nwb_sbtt.models", "nwb_sbtt.train"], "beartype.beartype"
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Two options of these tests."""
+    parser.addoption("--shapes", action="store_true", help="check the shapes of all tensor arguments in every test")
+    parser.addoption("--store-durations", action="store_true", help=f"note in {DURATIONS.name} what each file took")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many processes as cores, four at most, and no other for a single file."""
+    alone = len(config.args) == 1 and Path(config.args[0].partition("::")[0]).is_file()
+    return 0 if alone else min(os.cpu_count() or 1, 4)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first, so that all processes end at about the same time."""
+    seconds = json.loads(DURATIONS.read_text())
+    items.sort(key=lambda item: -seconds.get(_file(item.path), 1.0))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Around a test and the fixtures that are made for it, whatever their scope."""
+    from tests.support.figures import without_figures
+    from tests.support.validator import remember_schemas
+
+    part = _file(item.path).partition("/")[0]
+    jaxtyping.config.update("jaxtyping_disable", part not in SHAPES and not item.config.getoption("shapes"))
+    with pytest.MonkeyPatch.context() as patch:
+        remember_schemas(patch)
+        if part not in FIGURES:
+            without_figures(patch)
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Note what each file took, if asked to."""
+    if config.getoption("store_durations"):
+        seconds: Counter[str] = Counter()
+        for report in [report for reports in terminalreporter.stats.values() for report in reports]:
+            if isinstance(report, pytest.TestReport):
+                seconds[_file(TESTS.parent / report.location[0])] += report.duration
+        rounded = {file: round(took, 1) for file, took in sorted(seconds.items()) if took >= 0.1}
+        DURATIONS.write_text(json.dumps(rounded, indent=1) + "\n")
+
+
+def _file(path: Path) -> str:
+    """A test file by its place among the tests."""
+    return path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else path.name
 
 
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     """Folder of recorded files beside the project; a test that needs it is skipped, in words, where it is missing."""
-    folder = Path(__file__).parents[2] / "shared" / "realdata"
+    folder = TESTS.parents[1] / "shared" / "realdata"
     if not folder.is_dir():
         pytest.skip("the recorded files (../shared/realdata beside the project) are not here")
     return folder

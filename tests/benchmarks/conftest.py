@@ -2,7 +2,7 @@ import importlib
 
 import pytest
 
-from tests.support.scripts import BENCHMARKS
+from tests.support.processes import BENCHMARKS
 
 
 @pytest.fixture

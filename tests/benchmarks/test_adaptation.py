@@ -3,7 +3,7 @@ import pytest
 
 import nwb_sbtt as sb
 from nwb_sbtt.data.schema import check_dataset
-from tests.support.scripts import rows_of
+from tests.support.processes import rows_of
 
 
 @pytest.fixture
@@ -11,6 +11,7 @@ def adaptation(script):
     return script("adaptation")
 
 
+@pytest.mark.slow
 def test_few_full_trials_help_and_every_way_is_in_table_and_figure(tmp_path):
     found = {row["trained"]: row["R2"] for row in rows_of(tmp_path, "adaptation.py", "--small")}
     assert list(found) == ["few", "sparse", "mixed", "adapted, none frozen", "adapted, decoder frozen"]

@@ -1,18 +1,16 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "baselines.py"
+import pytest
+
+from tests.support.processes import BENCHMARKS, script
 
 
+@pytest.mark.slow
 def test_the_small_table_holds_every_method_in_its_order(tmp_path: Path) -> None:
     table, figure = tmp_path / "table.json", tmp_path / "figure.png"
-    command = [sys.executable, str(SCRIPT), "--small", "--json", str(table), "--figure", str(figure)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True
-    )
+    ended = script(BENCHMARKS / "baselines.py", "--small", "--json", table, "--figure", figure)
+    assert ended.code == 0, ended.err
     content = json.loads(table.read_text())
     scores = {row["method"]: row["R2"] for row in content["rows"]}
     order = [
@@ -26,5 +24,5 @@ def test_the_small_table_holds_every_method_in_its_order(tmp_path: Path) -> None
     assert [name for name in sorted(scores, key=scores.__getitem__) if name != "PSTH by condition"] == order
     assert abs(scores["mean rate"]) < 0.02 and scores["oracle"] > 0.99
     assert 0.6 < scores["PSTH by condition"] < 0.95 and scores["linear dynamical system"] > 0.7
-    assert all(name in done.stdout for name in scores)
+    assert all(name in ended.out for name in scores)
     assert content["machine"]["numpy"] and figure.read_bytes().startswith(b"\x89PNG")

@@ -5,7 +5,7 @@ import pytest
 
 import nwb_sbtt as sb
 from nwb_sbtt.data.schema import check_dataset
-from tests.support.scripts import rows_of
+from tests.support.processes import rows_of
 
 
 @pytest.fixture
@@ -19,6 +19,7 @@ def limited():
     return sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(k=2))
 
 
+@pytest.mark.slow
 def test_budgets_are_equal_and_zeros_are_the_mistake_that_they_are(tmp_path):
     rows = {(row["scheme"], row["treatment"]): row for row in rows_of(tmp_path, "controls.py", "--small")}
     assert list(rows) == [("none", "SBTT"), ("speckled", "SBTT"), ("speckled", "zeros"), ("fixed", "SBTT")]

@@ -4,7 +4,7 @@ import pytest
 
 import nwb_sbtt as sb
 from nwb_sbtt.data.schema import check_dataset
-from tests.support.scripts import rows_of
+from tests.support.processes import rows_of
 
 
 @pytest.fixture
@@ -12,6 +12,7 @@ def generalisation(script):
     return script("generalisation")
 
 
+@pytest.mark.slow
 def test_every_task_and_model_is_in_table_and_figure(tmp_path):
     rows = {(row["task"], row["model"]): row for row in rows_of(tmp_path, "generalisation.py", "--small")}
     models = ("default", "LFADS, inputs 2", "LFADS, inputs 0")

@@ -1,14 +1,18 @@
 """The small version of the ladder's benchmark."""
 
-from tests.support.scripts import rows_of
+import pytest
+
+from tests.support.processes import rows_of
 
 
+@pytest.mark.slow
 def test_spikes_are_found_by_a_ladder_that_is_told_nothing(tmp_path):
     (row,) = rows_of(tmp_path, "ladder.py", "--small")
     assert row["model"] == "ladder"
     assert row["spikes, r²"] > 0.9 and row["fluorescence, r²"] > 0.9
 
 
+@pytest.mark.slow
 def test_lfads_has_a_row_for_each_way_from_fluorescence_and_from_spikes(tmp_path):
     names = ["Gaussian LFADS", "OASIS + LFADS", "LFADS on spikes"]
     moments, events, spikes = rows_of(tmp_path, "ladder.py", "--small", "--models", *names)

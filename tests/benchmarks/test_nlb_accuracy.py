@@ -1,23 +1,15 @@
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+import pytest
+
+from tests.support.processes import BENCHMARKS, script
 
 
+@pytest.mark.slow
 def test_true_rates_lead_and_every_row_has_all_scores(tmp_path):
     target, figure = tmp_path / "rows.json", tmp_path / "rows.png"
-    command = [
-        sys.executable,
-        str(BENCHMARKS / "nlb_accuracy.py"),
-        "--small",
-        "--json",
-        str(target),
-        "--figure",
-        str(figure),
-    ]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    ended = script(BENCHMARKS / "nlb_accuracy.py", "--small", "--json", target, "--figure", figure)
+    assert ended.code == 0, ended.err
     rows = {row.pop("rates"): row for row in json.loads(target.read_text())["rows"]}
     assert list(rows) == ["smoothing", "conv", "conv × 2", "true rates"]
     for scores in rows.values():

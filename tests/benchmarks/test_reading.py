@@ -1,21 +1,17 @@
 """Recordings are read within the memory allowed, and the table says what each way of reading took."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from tests.support.processes import BENCHMARKS, script
 
 
+@pytest.mark.slow
 def test_recordings_four_times_the_limit_are_read_within_it(tmp_path):
     words = ["--small", "--json", tmp_path / "r.json", "--figure", tmp_path / "r.png"]
-    done = subprocess.run(
-        [sys.executable, BENCHMARKS / "reading.py", *words], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    ended = script(BENCHMARKS / "reading.py", *words)
+    assert ended.code == 0, ended.out + ended.err
     content = json.loads((tmp_path / "r.json").read_text())
     rows = [row for row in content["rows"] if "read" in row]
     assert [row["read"] for row in rows if "series" in row["read"]] == [

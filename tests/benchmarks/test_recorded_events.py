@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.scripts import rows_of
+from tests.support.processes import rows_of
 
 pytest.importorskip("oasis")
 
 
+@pytest.mark.slow
 def test_events_of_simulated_cells_are_their_spikes(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "recorded_events.py", "--small", "--decay", "0.4")
     assert len(rows) == 4

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.support.scripts import rows_of
+from tests.support.processes import rows_of
 
 
 @pytest.fixture
@@ -9,6 +9,7 @@ def scaling(script):
     return script("scaling")
 
 
+@pytest.mark.slow
 def test_every_case_is_in_table_and_figure_and_memory_is_not_that_of_the_box(tmp_path):
     rows = rows_of(tmp_path, "scaling.py", "--small")
     assert [(row["samples"], row["channels"]) for row in rows] == [

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.scripts import rows_of, run
+from tests.support.processes import BENCHMARKS, rows_of, script
 
 pytest.importorskip("oasis")
 
 
+@pytest.mark.slow
 def test_spikes_of_generated_cells_are_found_better_than_by_oasis_alone(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "spike_inference.py", "--small", "--seeds", "0", "1")
     assert len(rows) == 2
@@ -15,11 +16,13 @@ def test_spikes_of_generated_cells_are_found_better_than_by_oasis_alone(tmp_path
         assert 0.4 < row["decay"] < 1.2
 
 
+@pytest.mark.slow
 def test_a_folder_without_recordings_is_an_error_that_says_so(tmp_path: Path) -> None:
-    done = run("spike_inference.py", "--data", tmp_path)
-    assert done.returncode != 0 and "name the folder of the ground truth with --data" in done.stderr
+    ended = script(BENCHMARKS / "spike_inference.py", "--data", tmp_path)
+    assert ended.code != 0 and "name the folder of the ground truth with --data" in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_recorded_spikes_are_found_with_one_set_of_settings(realdata: Path, tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "spike_inference.py", "--data", realdata / "spike_ground_truth")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support.scripts import rows_of
+from tests.support.processes import rows_of
 
 
 @pytest.fixture
@@ -10,6 +10,7 @@ def step_time(script):
     return script("step_time")
 
 
+@pytest.mark.slow
 def test_a_step_of_ours_is_faster_than_the_plain_one(tmp_path):
     rows = rows_of(tmp_path, "step_time.py", "--small", "--repeats", "7")
     plain, ours, autonomous, conv = rows
@@ -20,6 +21,7 @@ def test_a_step_of_ours_is_faster_than_the_plain_one(tmp_path):
     assert all(0 < row["share"] < 1.1 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_shape_of_calcium_data_has_a_row_for_the_ladder(tmp_path):
     rows = rows_of(tmp_path, "step_time.py", "--small", "--calcium", "--repeats", "2")
     conv, ladder = rows[-2:]

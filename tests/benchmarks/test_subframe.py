@@ -1,8 +1,11 @@
 """The small version of the benchmark of sub-frame timing."""
 
-from tests.support.scripts import rows_of
+import pytest
+
+from tests.support.processes import rows_of
 
 
+@pytest.mark.slow
 def test_cells_with_their_own_moments_tell_more_than_with_that_of_their_frame(tmp_path):
     ours, smoothed, together = rows_of(tmp_path, "subframe.py", "--small")
     assert (ours["model"], smoothed["model"], together["model"]) == (

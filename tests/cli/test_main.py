@@ -13,10 +13,10 @@ import pytest
 from nwb_sbtt.cli import main as cli
 from nwb_sbtt.cli import pipeline
 from nwb_sbtt.io.read import candidates
-from nwb_sbtt.report import page
 from nwb_sbtt.train import checkpoint
 from tests.support import nwbfiles
-from tests.support.commands import SMALL, TRIALS, call, process, recording, tree, without_figures
+from tests.support.commands import SMALL, TRIALS, call, recording, tree
+from tests.support.processes import process
 
 SCRIPT = Path(sys.executable).with_name("nwb-sbtt")
 SIGNALS = [*SMALL[4:], "--series", "acquisition/*"]
@@ -353,7 +353,6 @@ def full_at_a_training_state():
 
 
 def full_at_the_result():
-    without_figures()
     write = pipeline.write_nwb
 
     def save(*args, **options):
@@ -374,7 +373,6 @@ def full_at_the_result():
 def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(monkeypatch, source, tmp_path, before, message):
     run, out = tmp_path / "run", tmp_path / "out.nwb"
     words = ["fit", source, *SMALL, "--run-dir", run, "--out", out]
-    monkeypatch.setattr(page, "_panels", lambda *args, **options: iter(()))
     ended = process(*words, before=before)
     assert ended.code == 2, ended
     last = ended.err.splitlines()[-1]

@@ -14,6 +14,7 @@ from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.train.trackers import Silent
 from tests.support import nwbfiles
 from tests.support.commands import SETTINGS, recording
+from tests.support.figures import with_figures
 
 MODEL = {name.removeprefix("model."): value for name, value in SETTINGS.items() if name.startswith("model.")}
 READ = ReadConfig(series=("units",), cut=Trials(event="start_time", start=0, stop=1))
@@ -36,14 +37,9 @@ def run(tmp_path_factory):
     recording(folder / "lorenz.nwb")
     recording(folder / "other.nwb", seed=1)
     said = []
-    metrics = pipeline.fit_files(
-        [folder / "lorenz.nwb"],
-        READ,
-        settings(),
-        run_dir=folder / "run",
-        output=pipeline.Output(folder / "out.nwb"),
-        say=said.append,
-    )
+    words = {"run_dir": folder / "run", "output": pipeline.Output(folder / "out.nwb"), "say": said.append}
+    with with_figures():
+        metrics = pipeline.fit_files([folder / "lorenz.nwb"], READ, settings(), **words)
     (folder / "said.json").write_text(json.dumps([said, metrics]))
     return folder
 
@@ -82,7 +78,8 @@ def test_evaluate_and_report_give_the_same_again(run):
     _, metrics = json.loads((run / "said.json").read_text())
     page = (run / "run" / "report.html").read_text()
     assert pipeline.evaluate_run(run / "run") == metrics
-    assert pipeline.report_run(run / "run") == [run / "run" / "report.html"]
+    with with_figures():
+        assert pipeline.report_run(run / "run") == [run / "run" / "report.html"]
     assert (run / "run" / "report.html").read_text() == page
 
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ from safetensors.numpy import load_file
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.train import loop
 from nwb_sbtt.train.checkpoint import LAST
-from tests.support.commands import SMALL, process, recording, tree, without_figures
+from tests.support.commands import SMALL, recording, tree
+from tests.support.processes import process
 
 WORDS = [*SMALL, "--set", "train.epochs=4"]
 KEPT = [
@@ -29,13 +29,7 @@ def source(tmp_path_factory):
 
 def fit(source, folder, *words, before=None):
     words = ["fit", source, *WORDS, *words, "--run-dir", folder / "run", "--out", folder / "out.nwb"]
-    return process(*words, before=partial(_quickly, before))
-
-
-def _quickly(before):
-    without_figures()
-    if before is not None:
-        before()
+    return process(*words, before=before)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +129,7 @@ def while_the_result_is_written():
     kill_at_rename("out.nwb", time=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "there"),
     [
@@ -170,6 +165,7 @@ def between_the_members():
     kill_at_rename("signature.json", time=3)
 
 
+@pytest.mark.slow
 def test_a_killed_ensemble_goes_on_to_the_same_numbers(source, undisturbed, tmp_path):
     """Killed when the second member's folder is made: the first, which is the single fit, is not trained again."""
     few = ["--seeds", "2"]
@@ -185,6 +181,7 @@ def test_a_killed_ensemble_goes_on_to_the_same_numbers(source, undisturbed, tmp_
     assert all((one[key] == other[key]).all() for key in one)
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_the_result_that_was_there(source, undisturbed, tmp_path):
     shutil.copytree(undisturbed / "run", tmp_path / "run")
     (tmp_path / "out.nwb").write_text("the result of another day")

@@ -1,20 +1,13 @@
-"""A small simulated recording, the settings of a small fit, and the command line run in this process or another."""
+"""A small simulated recording, the settings of a small fit, and the command line run in this process."""
 
 from __future__ import annotations
 
-import io
-import multiprocessing
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from nwb_sbtt.cli import main as cli
-from nwb_sbtt.report import page
 from nwb_sbtt.simulate.tasks import Task, write_task
 
 SETTINGS = {
@@ -42,53 +35,6 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
         cli.main()
     code = ended.value.code
     return code if isinstance(code, int) else 0
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended: its exit code, or the signal as a negative number, and what it printed."""
-
-    code: int
-    out: str = ""
-    err: str = ""
-
-
-def process(*words: object, before: Callable[[], None] | None = None) -> Ended:
-    """Run the command line in a process of its own, in which `before` was called first.
-
-    All come from one process that has loaded the packages and done nothing else: loading takes longer than a small fit.
-    """
-    context = multiprocessing.get_context("forkserver")
-    # The optimiser loads torch._dynamo when it is made, which takes longer than all the rest.
-    context.set_forkserver_preload(["nwb_sbtt.cli.pipeline", "torch._dynamo", "ndx_sbtt"])
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_run, args=(sender, [str(word) for word in words], before))
-    child.start()
-    sender.close()
-    try:
-        code, out, err = receiver.recv()
-    except EOFError:
-        child.join()
-        return Ended(child.exitcode or 0)
-    child.join()
-    return Ended(code, out, err)
-
-
-def _run(sender: Connection, words: list[str], before: Callable[[], None] | None) -> None:
-    sys.argv = ["nwb-sbtt", *words]
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        if before is not None:
-            before()
-        try:
-            cli.main()
-        except SystemExit as ended:
-            sender.send((ended.code or 0, out.getvalue(), err.getvalue()))
-
-
-def without_figures() -> None:
-    """Let reports of this process have none: drawing them takes longer than a small fit."""
-    page._panels = lambda *args, **options: iter(())
 
 
 def tree(folder: Path) -> list[str]:

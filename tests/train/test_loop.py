@@ -1,21 +1,24 @@
 import json
+import resource
 import shutil
-import subprocess
+import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from nwb_sbtt import masks
 from nwb_sbtt.config import FitConfig, LFADSConfig, SAEConfig, TrainConfig
-from nwb_sbtt.errors import TrainingError
+from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG, load
 from nwb_sbtt.train.loop import train
 from nwb_sbtt.train.trackers import Lines, Silent
 from tests.support.batches import make_batch
+from tests.support.processes import run as process_of
 
 LFADS = LFADSConfig(read_in=6, encoder=6, initial_condition=4, controller=4, generator=6, factors=2)
 
@@ -134,23 +137,20 @@ def test_plain_lines_say_where_training_stands(tmp_path, capsys):
 
 def test_a_full_disk_leaves_no_half_state(tmp_path):
     """The file-size limit of a process stands for a full disk."""
-    code = f"""
-import resource, signal, sys
-from pathlib import Path
-from tests.train.test_loop import run, settings
-from nwb_sbtt.errors import FileError
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-run_dir = Path({str(tmp_path / "run")!r})
-run_dir.mkdir()
-resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
-try:
-    run(settings(), run_dir)
-except FileError as error:
-    print(error)
-    sys.exit(7)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 7, done.stderr
-    assert "cannot write the training state" in done.stdout
+    ended = process_of(fit_on_a_full_disk, tmp_path / "run")
+    assert ended.code == 7, ended.err
+    assert "cannot write the training state" in ended.out
     assert list((tmp_path / "run").iterdir()) == []
     shutil.rmtree(tmp_path / "run")
+
+
+def fit_on_a_full_disk(words):
+    run_dir = Path(words[0])
+    run_dir.mkdir()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+    try:
+        run(settings(), run_dir)
+    except FileError as error:
+        print(error)
+        sys.exit(7)

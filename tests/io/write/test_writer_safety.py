@@ -5,7 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,9 @@ from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.writer import write_nwb
 from tests.support import nwbfiles
 from tests.support.latents import assert_same, digest, latents_of
+from tests.support.processes import run
 
 UNITS = [("units", "units", [2, 0, 1])]
-WRITE = """
-import sys
-from pathlib import Path
-from nwb_sbtt.io.write.writer import write_nwb
-from tests.support.latents import latents_of
-source, target, append = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "append"
-latents = latents_of(source, [("units", "units", [2, 0, 1])], starts=[i * 100.0 for i in range(20)], n_bins=4000)
-print("ready", flush=True)
-write_nwb(latents, target, append=append)
-"""
 
 
 def _recording(folder):
@@ -39,28 +30,21 @@ def _recording(folder):
     return nwbfiles.write(nwbfile, folder / "recording.nwb")
 
 
-def _start(source, target, mode, **fields):
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    command = [sys.executable, "-W", "ignore", "-c", WRITE, str(source), str(target), mode]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **fields
-    )
+def _write(words):
+    """Write results of some size; an alarm ends the process, as a kill would, so many seconds after it starts writing."""
+    source, target, mode, after = words
+    starts = [i * 100.0 for i in range(20)]
+    latents = latents_of(Path(source), UNITS, starts=starts, n_bins=4000)
+    signal.setitimer(signal.ITIMER_REAL, float(after))
+    write_nwb(latents, target, append=mode == "append")
 
 
-def _kill(process, after):
-    """Kill the process so many seconds after it starts writing."""
-    assert process.stdout.readline() == "ready\n", process.stderr.read()
-    time.sleep(after)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0.05, 0.3, 0.6])
 def test_a_killed_write_leaves_no_file_of_that_name(tmp_path, after):
     source, target = _recording(tmp_path), tmp_path / "r.nwb"
     before = digest(source)
-    _kill(_start(source, target, "derive"), after)
+    assert run(_write, source, target, "derive", after).code in (0, -signal.SIGALRM)
     assert digest(source) == before
     if target.exists():
         assert read_result(target).sizes["trial"] == 20
@@ -69,11 +53,12 @@ def test_a_killed_write_leaves_no_file_of_that_name(tmp_path, after):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.nwb", "recording.nwb"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0.1, 0.4, 0.8])
 def test_a_killed_append_to_the_recording_leaves_the_recording(tmp_path, after):
     source = _recording(tmp_path)
     before = digest(source)
-    _kill(_start(source, source, "append"), after)
+    assert run(_write, source, source, "append", after).code in (0, -signal.SIGALRM)
     if digest(source) != before:
         assert read_result(source).sizes["trial"] == 20
     write_nwb(latents_of(source, UNITS), source, append=True, name="again")
@@ -85,14 +70,12 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, mode):
     source, target = _recording(tmp_path), tmp_path / "r.nwb"
     limit = 400_000 if mode == "derive" else source.stat().st_size + 200_000
 
-    def no_more_than_that():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    process = _start(source, target, mode, preexec_fn=no_more_than_that)
-    _, errors = process.communicate()
-    assert process.returncode == 1
-    assert errors.strip().splitlines()[-1].startswith("nwb_sbtt.errors.FileError: cannot write")
-    assert "File too large" in errors.strip().splitlines()[-1]
+    ended = run(
+        _write, source, target, mode, 0, before=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
+    )
+    assert ended.code == 1
+    assert ended.err.strip().splitlines()[-1].startswith("nwb_sbtt.errors.FileError: cannot write")
+    assert "File too large" in ended.err.strip().splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["recording.nwb"]
 
 
