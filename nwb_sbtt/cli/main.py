@@ -73,12 +73,12 @@ def inspect(file: File, as_json: Json = False) -> None:
     In-file path, type, shape, rate, channels, unit, times, observed share and gaps of each.
     """
     # Not by way of the verbs: they bring torch, for which a look at a file should not wait.
-    from nwb_sbtt.io.dandi.places import named
+    from nwb_sbtt.io.dandi.locations import locate_with_title
     from nwb_sbtt.io.read.candidates import inspect as inspect_file
     from nwb_sbtt.report.listing import table_of_candidates
 
     # The title of what an address means names the version that was taken.
-    place, title = named(file)
+    place, title = locate_with_title(file)
     found = [candidate.as_dict() for candidate in inspect_file(place)]
     if as_json:
         _print_json(found)

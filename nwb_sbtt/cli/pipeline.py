@@ -21,7 +21,7 @@ from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.initialisation import describe_start
 from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.fitting.runfolder import SIGNATURE, read_config
-from nwb_sbtt.io.dandi.places import local_file, recorded_file
+from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import sha256
 from nwb_sbtt.io.read.reader import read_nwb

@@ -18,7 +18,7 @@ from pynwb.file import Subject
 from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.data.intervals import Intervals
 from nwb_sbtt.errors import DataError, FileError, SelectionError
-from nwb_sbtt.io.dandi.places import local_file
+from nwb_sbtt.io.dandi.locations import local_file
 from nwb_sbtt.io.read.files import open_nwb, place_facts
 from nwb_sbtt.io.read.selection import find_series
 from nwb_sbtt.io.read.tables import plain_columns

@@ -1,4 +1,4 @@
-"""What a person writes to say which dandiset, version and files are meant."""
+"""Addresses of dandisets, versions and files, as people write them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nwb_sbtt.errors import ConfigError
 
 DRAFT = "draft"
 DEFAULT = "dandi"
-"""Name of the public archive, and the word before the colon that stands for whichever archive is set."""
+"""Name of the public archive; before a colon it stands for the archive that is set."""
 _ID = r"(?P<dandiset>\d{6})"
 _VERSION = rf"(?P<version>{DRAFT}|\d+\.\d+\.\d+)"
 _NAME = r"(?P<name>[A-Za-z][\w.-]+)"
-_BARE = re.compile(rf"(?:{_NAME}:)?{_ID}(?:[/@]{_VERSION}(?=/|$))?(?:/(?P<path>.*))?", re.DOTALL)
-_OWN = re.compile(rf"dandi:/+{_NAME}/{_ID}(?:@{_VERSION})?(?:/(?P<path>.*))?", re.DOTALL)
+_SHORT = re.compile(rf"(?:{_NAME}:)?{_ID}(?:[/@]{_VERSION}(?=/|$))?(?:/(?P<path>.*))?", re.DOTALL)
+_DANDI_URL = re.compile(rf"dandi:/+{_NAME}/{_ID}(?:@{_VERSION})?(?:/(?P<path>.*))?", re.DOTALL)
 _WEB = re.compile(rf"/(?:#?/)?dandiset/{_ID}(?:/{_VERSION})?(?:/files)?/?")
 _ASSET = r"(?P<asset>[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?:/(?:download|info))?"
 _API = re.compile(rf"(?:/api)?/dandisets/{_ID}(?:/versions(?:/{_VERSION}(?:/assets(?:/{_ASSET})?)?)?)?/?")
@@ -38,7 +38,7 @@ class Address:
     instance : str or None
         Name or URL of the archive; None means that of ``DANDI_INSTANCE``, or else the public one.
     dandiset : str or None
-        Six digits; None where an asset's id says all.
+        Six digits; None where the asset's id is enough.
     version : str or None
         "draft", or that of a published version; None means the newest published one.
     path : str or None
@@ -61,65 +61,84 @@ class Address:
 
 
 def is_address(text: Path | str) -> bool:
-    """Whether this names files of an archive, not of the disk: a prefix or a URL says so; a bare number does not."""
+    """Tell an address from a path on disk: it has a prefix or is a URL; a bare number is a path.
+
+    Parameters
+    ----------
+    text : str or Path
+    """
     return re.match(rf"(?:https?|dandi):/|{_NAME}:\d{{6}}(?:[/@]|$)", str(text)) is not None
 
 
 def parse_address(text: Path | str, *, instance: str | None = None) -> Address:
-    """Read an address. Nothing is asked of any server.
+    """Parse an address, without any request.
 
     Parameters
     ----------
     text : str or Path
         A Path works too, though it has lost one of the slashes after ``https:``.
     instance : str, optional
-        Name or URL of the archive, for an address that does not say itself.
+        Name or URL of the archive, for an address that does not name it.
+
+    Returns
+    -------
+    Address
 
     Raises
     ------
     ConfigError
-        If it is none, or says which archive and `instance` does so too.
+        If it is not an address, or names an archive although `instance` does.
 
     Examples
     --------
     >>> parse_address("DANDI:000140/0.220113.0408/sub-Jenkins").path
     'sub-Jenkins'
     """
-    found = _parse(str(text).strip())
-    if found is None:
-        raise ConfigError(f"{str(text)!r} is no address of a dandiset; {EXPECTED}")
-    if instance is not None and found.instance is not None:
-        raise ConfigError(f"{str(text)!r} says itself which archive is meant; leave out the instance {instance!r}")
-    return found if instance is None else replace(found, instance=instance)
+    address = _parse(str(text).strip())
+    if address is None:
+        raise ConfigError(f"{str(text)!r} is not an address of a dandiset; {EXPECTED}")
+    if instance is not None and address.instance is not None:
+        raise ConfigError(f"{str(text)!r} names an archive itself; leave out the instance {instance!r}")
+    return address if instance is None else replace(address, instance=instance)
 
 
 def narrow(
     address: Address, *, version: str | None = None, path: str | None = None, glob: str | None = None
 ) -> Address:
-    """Say more than the address does.
+    """Add a version, a path or a glob to an address.
+
+    Parameters
+    ----------
+    address : Address
+    version, path, glob : str, optional
+        As in `Address`.
+
+    Returns
+    -------
+    Address
 
     Raises
     ------
     ConfigError
-        If the address says it already, and otherwise.
+        If the address has another one, or there would be both a path and a glob.
     """
-    given = {"version": version, "path": path, "glob": glob}
-    for name, value in given.items():
-        known = getattr(address, name)
-        if value is not None and known is not None and value != known:
-            raise ConfigError(f"the address has the {name} {known!r} already; leave out {value!r}")
-    narrowed = replace(address, **{name: value for name, value in given.items() if value is not None})
+    parts = {"version": version, "path": path, "glob": glob}
+    for name, value in parts.items():
+        present = getattr(address, name)
+        if value is not None and present is not None and value != present:
+            raise ConfigError(f"the address has the {name} {present!r} already; leave out {value!r}")
+    narrowed = replace(address, **{name: value for name, value in parts.items() if value is not None})
     if narrowed.path is not None and narrowed.glob is not None:
-        raise ConfigError(f"give a path ({narrowed.path!r}) or a glob ({narrowed.glob!r}), not both")
+        raise ConfigError(f"pass a path ({narrowed.path!r}) or a glob ({narrowed.glob!r}), not both")
     return narrowed
 
 
 def _parse(text: str) -> Address | None:
-    if match := _OWN.fullmatch(text):
+    if match := _DANDI_URL.fullmatch(text):
         return Address(match["name"], match["dandiset"], match["version"], match["path"] or None)
     if match := re.match(r"(https?):/+(?=[^/])", text):
         return _parse_url(f"{match[1]}://{text[match.end() :]}")
-    if match := _BARE.fullmatch(text):
+    if match := _SHORT.fullmatch(text):
         name = (match["name"] or DEFAULT).lower()
         return Address(None if name == DEFAULT else name, match["dandiset"], match["version"], match["path"] or None)
     return None
@@ -127,9 +146,10 @@ def _parse(text: str) -> Address | None:
 
 def _parse_url(text: str) -> Address | None:
     url = urlsplit(text)
-    place, _, query = url.fragment.partition("?")
-    path = unquote(url.path.rstrip("/") + "/" + place if place else url.path)
-    asked = {name: values[0] for name, values in parse_qs(query or url.query).items()}
+    # Older web pages of archives keep path and query behind a "#".
+    fragment, _, query = url.fragment.partition("?")
+    path = unquote(url.path.rstrip("/") + "/" + fragment if fragment else url.path)
+    fields = {name: values[0] for name, values in parse_qs(query or url.query).items()}
     if url.hostname in _REGISTRIES:
         match = _REFERENCE.fullmatch(path)
         return None if match is None else Address(None, match["dandiset"], match["version"])
@@ -137,9 +157,9 @@ def _parse_url(text: str) -> Address | None:
     if match := _API_ASSET.fullmatch(path):
         return Address(instance, asset_id=match["asset"])
     if match := _WEB.fullmatch(path):
-        return Address(instance, match["dandiset"], match["version"], asked.get("location", "").strip("/") or None)
+        return Address(instance, match["dandiset"], match["version"], fields.get("location", "").strip("/") or None)
     if match := _API.fullmatch(path):
         return Address(
-            instance, match["dandiset"], match["version"], asked.get("path"), asked.get("glob"), match["asset"]
+            instance, match["dandiset"], match["version"], fields.get("path"), fields.get("glob"), match["asset"]
         )
     return None

@@ -1,25 +1,46 @@
-"""The files of a dandiset: which there are, how large, and the digests by which their bytes are known."""
+"""Files of a dandiset: list them, and identify their bytes by size and digests."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nwb_sbtt.errors import ArchiveError, SelectionError
 from nwb_sbtt.io.dandi.address import DRAFT, Address
-from nwb_sbtt.io.dandi.client import NotThereError, ask, connect, place
-from nwb_sbtt.io.dandi.digests import Digests
+from nwb_sbtt.io.dandi.client import NoSuchItemError, archive_name, call_archive, connect
 
 if TYPE_CHECKING:
     from dandi.dandiapi import DandiAPIClient
 
 EXAMPLES = 5
+"""Paths named in an error."""
+BLOCK = 1 << 20
+"""Bytes read at once."""
+
+
+@dataclass(frozen=True)
+class Digests:
+    """Size and digests of a file.
+
+    Parameters
+    ----------
+    size : int
+        Bytes.
+    etag : str
+        dandi-etag.
+    sha256 : str
+    """
+
+    size: int
+    etag: str
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Asset:
-    """One file as an archive describes it.
+    """One file, as an archive describes it.
 
     Parameters
     ----------
@@ -56,24 +77,35 @@ class Asset:
 
     @property
     def digest(self) -> str:
-        """The strongest digest known.
+        """SHA-256, or else the dandi-etag.
 
         Raises
         ------
         ArchiveError
-            If there is none, so that nothing could be checked.
+            If the archive has neither, so that a file could not be checked.
         """
         digest = self.sha256 or self.etag
         if digest is None:
             raise ArchiveError(f"the archive has no digest of {self} yet, so it cannot be checked; try again later")
         return digest
 
-    def unlike(self, found: Digests) -> str | None:
-        """Say how a file differs from this one; None where it does not."""
-        known = (("size", self.size), ("sha2-256", self.sha256), ("dandi-etag", self.etag))
-        for (name, expected), got in zip(known, (found.size, found.sha256, found.etag), strict=True):
-            if expected is not None and expected != got:
-                return f"its {name} is {got}, the archive says {expected}"
+    def difference(self, digests: Digests) -> str | None:
+        """Compare a file with this asset.
+
+        Parameters
+        ----------
+        digests : Digests
+            Of the file.
+
+        Returns
+        -------
+        str or None
+            The first difference, in words; None if there is none.
+        """
+        expected = (("size", self.size), ("sha2-256", self.sha256), ("dandi-etag", self.etag))
+        for (name, value), actual in zip(expected, (digests.size, digests.sha256, digests.etag), strict=True):
+            if value is not None and value != actual:
+                return f"its {name} is {actual}, that of the archive {value}"
         return None
 
     def __str__(self) -> str:
@@ -82,7 +114,7 @@ class Asset:
 
 @dataclass(frozen=True)
 class Selection:
-    """Files that were asked for, of one version of one dandiset.
+    """Files that an address names, of one version of one dandiset.
 
     Parameters
     ----------
@@ -92,7 +124,7 @@ class Selection:
     assets : tuple of Asset
         Sorted by path.
     newest : bool
-        Whether no version was named, so that the newest published one was taken.
+        Whether the address names no version, so that this is the newest published one.
     """
 
     client: DandiAPIClient
@@ -103,7 +135,7 @@ class Selection:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Bytes of all files together."""
         return sum(asset.size for asset in self.assets)
 
     def __str__(self) -> str:
@@ -111,39 +143,79 @@ class Selection:
         return f"{named} (the newest published version)" if self.newest else named
 
 
+def digests_of(path: Path) -> Digests:
+    """Compute both digests of a file, reading it once.
+
+    A dandi-etag is the MD5 of the MD5s of the parts that a file is uploaded in, with their number; dandischema defines the
+    parts.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    Digests
+    """
+    from dandischema.digests.dandietag import PartGenerator
+
+    size = path.stat().st_size
+    sha256, parts, n_parts = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    with path.open("rb") as file:
+        for part in PartGenerator.for_file_size(size):
+            md5, left = hashlib.md5(usedforsecurity=False), part.size
+            while left > 0 and (block := file.read(min(BLOCK, left))):
+                md5.update(block)
+                sha256.update(block)
+                left -= len(block)
+            parts.update(md5.digest())
+            n_parts += 1
+    return Digests(size, f"{parts.hexdigest()}-{n_parts}", sha256.hexdigest())
+
+
 def find_assets(address: Address) -> Selection:
-    """Ask an archive for the files that an address means.
+    """List the files that an address names.
+
+    Parameters
+    ----------
+    address : Address
+
+    Returns
+    -------
+    Selection
 
     Raises
     ------
+    ConfigError
+        If there is no archive of that name.
     ArchiveError
-        If the archive cannot be reached, or has no such dandiset or version; if nothing was published and the draft was
-        not asked for.
+        If the archive cannot be reached, or has no such dandiset or version; if nothing was published and the address
+        does not name the draft.
     SelectionError
         If no file matches.
     """
     client = connect(address.instance)
     if address.asset_id is not None:
-        return _one(client, address)
+        return _select_asset(client, address)
     assert address.dandiset is not None
     pinned = address if address.version is not None else replace(address, version=_newest(client, address.dandiset))
     query = {"path": pinned.path} if pinned.path else {"glob": pinned.glob} if pinned.glob else {}
     try:
         rows = _list(client, pinned, query)
-    except NotThereError:
+    except NoSuchItemError:
         raise _no_version(client, pinned) from None
-    chosen = [_asset(client, row, pinned) for row in rows if _is_meant(row["path"], pinned.path)]
-    if not chosen:
-        raise _nothing_matches(client, pinned)
-    chosen.sort(key=lambda asset: asset.path)
+    assets = [_asset(client, row, pinned) for row in rows if _is_selected(row["path"], pinned.path)]
+    if not assets:
+        raise _no_match(client, pinned)
+    assets.sort(key=lambda asset: asset.path)
     assert pinned.dandiset is not None and pinned.version is not None
-    return Selection(client, pinned.dandiset, pinned.version, tuple(chosen), newest=address.version is None)
+    return Selection(client, pinned.dandiset, pinned.version, tuple(assets), newest=address.version is None)
 
 
 def _newest(client: DandiAPIClient, dandiset: str) -> str:
-    """Newest published version. The client would quietly take the draft where there is none."""
-    found = client.get_dandiset(dandiset)
-    newest = ask(client, lambda: found.most_recent_published_version, what=f"DANDI:{dandiset} cannot be read")
+    """Newest published version. Without one, the client itself would take the draft unasked."""
+    remote = client.get_dandiset(dandiset)
+    newest = call_archive(client, lambda: remote.most_recent_published_version, what=f"DANDI:{dandiset} cannot be read")
     if newest is None:
         raise ArchiveError(
             f"DANDI:{dandiset} has no published version; its draft, which may change at any time, is DANDI:{dandiset}/{DRAFT}"
@@ -152,17 +224,17 @@ def _newest(client: DandiAPIClient, dandiset: str) -> str:
 
 
 def _list(client: DandiAPIClient, address: Address, query: dict[str, str]) -> list[dict[str, Any]]:
-    found = client.get_dandiset(str(address.dandiset), address.version)
-    return ask(
+    remote = client.get_dandiset(str(address.dandiset), address.version)
+    return call_archive(
         client,
-        lambda: list(client.paginate(f"{found.version_api_path}assets/", params={"metadata": "true", **query})),
+        lambda: list(client.paginate(f"{remote.version_api_path}assets/", params={"metadata": "true", **query})),
         what=f"{replace(address, path=None)} cannot be read",
     )
 
 
-def _one(client: DandiAPIClient, address: Address) -> Selection:
+def _select_asset(client: DandiAPIClient, address: Address) -> Selection:
     what = f"the asset {address.asset_id} cannot be read"
-    row = ask(client, lambda: client.get(f"/assets/{address.asset_id}/info/"), what=what)
+    row = call_archive(client, lambda: client.get(f"/assets/{address.asset_id}/info/"), what=what)
     return Selection(client, address.dandiset or "", address.version or "", (_asset(client, row, address),))
 
 
@@ -170,7 +242,7 @@ def _asset(client: DandiAPIClient, row: dict[str, Any], address: Address) -> Ass
     metadata = row.get("metadata")
     if metadata is None:
         what = f"{row['path']!r} cannot be read"
-        metadata = ask(client, lambda: client.get(f"/assets/{row['asset_id']}/"), what=what)
+        metadata = call_archive(client, lambda: client.get(f"/assets/{row['asset_id']}/"), what=what)
     digests = metadata.get("digest") or {}
     return Asset(
         archive=client.api_url.rstrip("/"),
@@ -185,25 +257,25 @@ def _asset(client: DandiAPIClient, row: dict[str, Any], address: Address) -> Ass
     )
 
 
-def _is_meant(path: str, wanted: str | None) -> bool:
-    """The archive goes by the beginning of the path; a file or a folder is meant."""
-    return wanted is None or path == wanted or path.startswith(wanted.rstrip("/") + "/")
+def _is_selected(path: str, selected: str | None) -> bool:
+    """Whether a path is the file or in the folder selected; the archive also lists others that begin alike."""
+    return selected is None or path == selected or path.startswith(selected.rstrip("/") + "/")
 
 
 def _no_version(client: DandiAPIClient, address: Address) -> ArchiveError:
-    found = client.get_dandiset(str(address.dandiset))
+    remote = client.get_dandiset(str(address.dandiset))
     what = f"DANDI:{address.dandiset} cannot be read"
-    versions = [version.identifier for version in ask(client, lambda: list(found.get_versions()), what=what)]
+    versions = [version.identifier for version in call_archive(client, lambda: list(remote.get_versions()), what=what)]
     return ArchiveError(f"DANDI:{address.dandiset} has no version {address.version!r}; it has {', '.join(versions)}")
 
 
-def _nothing_matches(client: DandiAPIClient, address: Address) -> SelectionError:
+def _no_match(client: DandiAPIClient, address: Address) -> SelectionError:
     rows = _list(client, address, {}) if address.path or address.glob else []
-    whole = replace(address, path=None)
+    dandiset = replace(address, path=None)
     if not rows:
-        return SelectionError(f"{whole} on {place(client)} holds no files")
+        return SelectionError(f"{dandiset} on {archive_name(client)} holds no files")
     names = [repr(row["path"]) for row in rows]
     more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
     return SelectionError(
-        f"no file of {whole} matches {address.path or address.glob!r}; it holds {', '.join(names[:EXAMPLES])}{more}"
+        f"no file of {dandiset} matches {address.path or address.glob!r}; it holds {', '.join(names[:EXAMPLES])}{more}"
     )

@@ -1,4 +1,4 @@
-"""Files of archives that were fetched to be read, kept for the next time up to a limit."""
+"""Cache of files that were fetched from archives to be read, up to a size limit."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import platformdirs
 
 from nwb_sbtt.errors import ConfigError, FileError
 from nwb_sbtt.io.dandi.assets import Asset
-from nwb_sbtt.io.dandi.fetching import fetch
+from nwb_sbtt.io.dandi.downloads import fetch
 from nwb_sbtt.io.dandi.origin import SUFFIX, read_record, record_path
-from nwb_sbtt.io.dandi.progress import shown
-from nwb_sbtt.io.dandi.targets import target_of
+from nwb_sbtt.io.dandi.progress import show_progress
+from nwb_sbtt.io.dandi.targets import target_path
 from nwb_sbtt.io.dandi.transfer import Source
 
 FOLDER, LIMIT = "NWB_SBTT_CACHE_DIR", "NWB_SBTT_CACHE_LIMIT"
-"""Names in the environment."""
-USUAL_LIMIT = "50GB"
+"""Environment variables."""
+DEFAULT_LIMIT = "50GB"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 READ_ONLY = 0o444
 
 
 @dataclass(frozen=True)
-class Cached:
+class CachedFile:
     """One file of the cache.
 
     Parameters
     ----------
     path : Path
     address : str
-        Which file of which dandiset it is.
+        Of its asset.
     size : int
         Bytes.
     used : datetime
-        Last time that it was asked for.
+        When it was last read.
     """
 
     path: Path
@@ -48,29 +48,43 @@ class Cached:
 
 
 def cache_folder() -> Path:
-    """The platform's folder for caches, or that of ``NWB_SBTT_CACHE_DIR``."""
-    given = os.environ.get(FOLDER)
-    return Path(given).absolute() if given else Path(platformdirs.user_cache_dir("nwb_sbtt")) / "dandi"
+    """Return the folder named in ``NWB_SBTT_CACHE_DIR``, or else the platform's for caches."""
+    folder = os.environ.get(FOLDER)
+    return Path(folder).absolute() if folder else Path(platformdirs.user_cache_dir("nwb_sbtt")) / "dandi"
 
 
 def cache_limit() -> int:
-    """Bytes that the cache may hold: ``NWB_SBTT_CACHE_LIMIT``, such as 200GB, or 50 GB.
+    """Return the bytes that the cache may hold: ``NWB_SBTT_CACHE_LIMIT``, such as 200GB, or else 50 GB.
 
     Raises
     ------
     ConfigError
-        If what is set is not a size.
+        If the variable is not a size.
     """
-    text = os.environ.get(LIMIT) or USUAL_LIMIT
+    text = os.environ.get(LIMIT) or DEFAULT_LIMIT
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
     if match is None:
-        raise ConfigError(f"{LIMIT} is {text!r}; expected a size such as {USUAL_LIMIT}")
+        raise ConfigError(f"{LIMIT} is {text!r}; expected a size such as {DEFAULT_LIMIT}")
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def cached_file(asset: Asset) -> Path | None:
-    """The file of an asset, if it is in the cache; it then counts as just used."""
-    path = _place(asset)
+    """Return the file of an asset if it is in the cache, and mark it as just used.
+
+    Parameters
+    ----------
+    asset : Asset
+
+    Returns
+    -------
+    Path or None
+
+    Raises
+    ------
+    ArchiveError
+        If the archive has no digest of the asset.
+    """
+    path = _cache_path(asset)
     record = read_record(path)
     if record is None or not path.is_file() or path.stat().st_size != asset.size:
         return None
@@ -81,46 +95,65 @@ def cached_file(asset: Asset) -> Path | None:
 
 
 def fetch_cached(source: Source) -> Path:
-    """Give the file of an asset, fetched and checked if it was not there; files used longest ago make room for it.
+    """Return the cached file of an asset; if it is missing, fetch and check it, and remove the least recently used files.
+
+    Parameters
+    ----------
+    source : Source
+
+    Returns
+    -------
+    Path
+        Read-only.
 
     Raises
     ------
     ArchiveError, FileError
-        As `fetch`; also if the file is larger than the whole cache may be.
+        As `fetch`; also if the file is larger than the limit of the cache.
     """
     asset = source.asset
-    known = cached_file(asset)
-    if known is not None:
-        return known
+    path = cached_file(asset)
+    if path is not None:
+        return path
     _make_room(asset)
-    path = _place(asset)
-    with shown(asset.size, label=f"fetching {asset}") as told:
-        fetch(source, path, told=told)
-    # Results name these files as their source: nobody should edit them.
+    path = _cache_path(asset)
+    with show_progress(asset.size, label=f"fetching {asset}") as advance:
+        fetch(source, path, advance=advance)
+    # Results name these files as their source, so they must not be edited.
     path.chmod(READ_ONLY)
     return path
 
 
-def list_cache() -> list[Cached]:
-    """Files of the cache, the one used longest ago first."""
-    found = []
+def list_cache() -> list[CachedFile]:
+    """List the files of the cache, the least recently used first.
+
+    Returns
+    -------
+    list of CachedFile
+    """
+    files = []
     for record_file in cache_folder().rglob(f"*{SUFFIX}"):
         path = record_file.with_name(record_file.name.removesuffix(SUFFIX))
         record = read_record(path)
         if record is not None and path.is_file():
             parts = (f"DANDI:{record.get('dandiset', '')}", record.get("version", ""), record.get("asset_path", ""))
             used = datetime.fromtimestamp(record_file.stat().st_mtime, tz=UTC)
-            found.append(Cached(path, "/".join(map(str, parts)), path.stat().st_size, used))
-    return sorted(found, key=lambda each: each.used)
+            files.append(CachedFile(path, "/".join(map(str, parts)), path.stat().st_size, used))
+    return sorted(files, key=lambda file: file.used)
 
 
 def clear_cache() -> int:
-    """Remove everything, half-fetched files too; gives the bytes that were freed.
+    """Remove all files of the cache, partly fetched ones too.
+
+    Returns
+    -------
+    int
+        Bytes freed.
 
     Raises
     ------
     FileError
-        If something cannot be removed.
+        If a file cannot be removed.
     """
     folder = cache_folder()
     if not folder.exists():
@@ -133,23 +166,23 @@ def clear_cache() -> int:
     return freed
 
 
-def _place(asset: Asset) -> Path:
-    """By digest and path: an asset's id changes with its path, its digest only with its bytes."""
-    return target_of(cache_folder() / (asset.dandiset or "assets") / asset.digest[:16], asset.path)
+def _cache_path(asset: Asset) -> Path:
+    """Path by digest: an asset's id changes with its path, its digest only with its bytes."""
+    return target_path(cache_folder() / (asset.dandiset or "assets") / asset.digest[:16], asset.path)
 
 
 def _make_room(asset: Asset) -> None:
     limit = cache_limit()
     if asset.size > limit:
         raise FileError(
-            f"{asset} has {asset.size} bytes, and the cache may hold {limit}; raise {LIMIT}, or fetch it with "
-            "`nwb-sbtt download` and give the file"
+            f"{asset} has {asset.size} bytes, and the cache may hold {limit}; raise {LIMIT}, or get it with "
+            "`nwb-sbtt download` and pass the file"
         )
-    kept = list_cache()
-    total = sum(each.size for each in kept)
-    for each in kept:
+    files = list_cache()
+    total = sum(file.size for file in files)
+    for file in files:
         if total + asset.size <= limit:
             return
-        each.path.unlink(missing_ok=True)
-        record_path(each.path).unlink(missing_ok=True)
-        total -= each.size
+        file.path.unlink(missing_ok=True)
+        record_path(file.path).unlink(missing_ok=True)
+        total -= file.size

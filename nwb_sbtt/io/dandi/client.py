@@ -1,4 +1,4 @@
-"""The dandi client, and what its refusals mean in words; keys are looked for only when an archive asks for one."""
+"""The dandi client, with its errors in plain words; an API key is looked up only when an archive requires one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from nwb_sbtt.io.dandi.address import DEFAULT
 if TYPE_CHECKING:
     from dandi.dandiapi import DandiAPIClient
 
-PATIENCE = 60.0
-"""Seconds without an answer after which a request has failed."""
+TIMEOUT = 60.0
+"""Seconds without an answer after which a request fails."""
 UNAUTHORISED, FORBIDDEN = 401, 403
 T = TypeVar("T")
 
 
 def connect(instance: str | None = None) -> DandiAPIClient:
     """Make a client for an archive: the one named, that of ``DANDI_INSTANCE``, or the public one.
+
+    Parameters
+    ----------
+    instance : str, optional
+        Name or URL.
+
+    Returns
+    -------
+    DandiAPIClient
 
     Raises
     ------
@@ -38,44 +47,50 @@ def connect(instance: str | None = None) -> DandiAPIClient:
         raise ArchiveError('files on DANDI need the dandi client: pip install "nwb_sbtt[dandi]"') from None
     import requests
 
-    # Its warnings are for its own program; what they say comes as errors here.
+    # Its warnings are for its own program; here they are raised as errors.
     logger = logging.getLogger("dandi")
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
     name = instance or os.environ.get("DANDI_INSTANCE") or DEFAULT
     try:
-        found = get_instance(_known(name))
+        archive = get_instance(_instance_name(name))
     except KeyError:
         raise ConfigError(
             f"there is no archive {name!r}; expected a URL or one of {', '.join(sorted(known_instances))}"
         ) from None
     except (RuntimeError, ValueError, requests.RequestException) as error:
         raise ArchiveError(f"cannot use the archive {name!r}: {' '.join(str(error).split())}") from None
-    client = DandiAPIClient(dandi_instance=found)
+    client = DandiAPIClient(dandi_instance=archive)
     for scheme in ("http://", "https://"):
-        client.session.mount(scheme, _patient_adapter())
+        client.session.mount(scheme, _adapter_with_timeout())
     try:
-        # The client itself would go on trying for a minute.
+        # The client itself would retry for a minute.
         client.session.get(f"{client.api_url.rstrip('/')}/info/")
     except requests.RequestException as error:
-        raise ArchiveError(f"cannot reach {place(client)}: {reason(error)}; is there a network?") from None
+        raise ArchiveError(f"cannot reach {archive_name(client)}: {error_text(error)}; is there a network?") from None
     return client
 
 
-def ask(client: DandiAPIClient, call: Callable[[], T], *, what: str) -> T:
-    """Ask something of an archive; where that needs a key, look for one and ask again.
+def call_archive(client: DandiAPIClient, call: Callable[[], T], *, what: str) -> T:
+    """Send a request to an archive; if it requires a key, look the key up and send it again.
 
     Parameters
     ----------
+    client : DandiAPIClient
     call : callable
-        Does the asking, all of it.
+        Sends the request and reads the whole answer.
     what : str
-        For the error: "DANDI:000140 cannot be read".
+        Start of an error: "DANDI:000140 cannot be read".
+
+    Returns
+    -------
+    object
+        What `call` returns.
 
     Raises
     ------
     ArchiveError
-        With what the archive said, and what to try.
+        With the archive's answer, and what to try.
     """
     import requests
     from dandi.exceptions import HTTP404Error, NotFoundError
@@ -83,27 +98,35 @@ def ask(client: DandiAPIClient, call: Callable[[], T], *, what: str) -> T:
     try:
         return call()
     except (NotFoundError, HTTP404Error):
-        raise NotThereError(f"{what}: {place(client)} has no such thing, or does not show it to you") from None
+        raise NoSuchItemError(f"{what}: {archive_name(client)} has no such thing, or does not show it to you") from None
     except requests.HTTPError as error:
         status = None if error.response is None else error.response.status_code
         if status in (UNAUTHORISED, FORBIDDEN) and "Authorization" not in client.session.headers:
             authenticate(client, purpose=what)
-            return ask(client, call, what=what)
+            return call_archive(client, call, what=what)
         if status == FORBIDDEN:
             raise ArchiveError(
-                f"{what}: the key in use may not do this on {place(client)}; ask an owner of the dandiset to add you"
+                f"{what}: this key may not do so on {archive_name(client)}; ask an owner of the dandiset to add you"
             ) from None
-        raise ArchiveError(f"{what}: {place(client)} answers {reason(error)}; try again later") from None
+        raise ArchiveError(f"{what}: {archive_name(client)} answers {error_text(error)}; try again later") from None
     except requests.RequestException as error:
-        raise ArchiveError(f"{what}: {place(client)} does not answer ({reason(error)}); try again later") from None
+        raise ArchiveError(
+            f"{what}: {archive_name(client)} does not answer ({error_text(error)}); try again later"
+        ) from None
 
 
-class NotThereError(ArchiveError):
-    """An archive knows no such dandiset, version or file."""
+class NoSuchItemError(ArchiveError):
+    """An archive has no such dandiset, version or file."""
 
 
 def authenticate(client: DandiAPIClient, *, purpose: str) -> None:
-    """Put the user's key on all further requests to the archive. It comes from the environment or the keyring, as dandi's.
+    """Add the user's key to all further requests to the archive; it comes from the environment or the keyring, as dandi's.
+
+    Parameters
+    ----------
+    client : DandiAPIClient
+    purpose : str
+        Start of an error: "DANDI:000140 cannot be written".
 
     Raises
     ------
@@ -119,25 +142,37 @@ def authenticate(client: DandiAPIClient, *, purpose: str) -> None:
         key, origin = _keyring_key(service), f"the keyring ({service})"
     if not key:
         raise ArchiveError(
-            f"{purpose}: {place(client)} asks for your key; set {variable} in the environment, or store it with "
+            f"{purpose}: {archive_name(client)} requires your API key; set {variable} in the environment, or store it with "
             f"`keyring set {service} key` (it is shown on the archive's web page under your initials)"
         )
     try:
         client.authenticate(key)
     except requests.HTTPError:
-        raise ArchiveError(f"{purpose}: {place(client)} does not accept the key from {origin}; get a new one") from None
+        raise ArchiveError(
+            f"{purpose}: {archive_name(client)} does not accept the key from {origin}; get a new one"
+        ) from None
     except requests.RequestException as error:
-        raise ArchiveError(f"{purpose}: {place(client)} does not answer ({reason(error)})") from None
+        raise ArchiveError(f"{purpose}: {archive_name(client)} does not answer ({error_text(error)})") from None
 
 
-def place(client: DandiAPIClient) -> str:
-    """Name of the archive, for people."""
+def archive_name(client: DandiAPIClient) -> str:
+    """Return the name of the archive as it stands in messages.
+
+    Parameters
+    ----------
+    client : DandiAPIClient
+    """
     name = client.dandi_instance.name
     return {"dandi": "the DANDI archive"}.get(name, f"the archive {name}")
 
 
-def reason(error: Exception) -> str:
-    """What went wrong with a request, in words that hold no address: links to files are as good as keys."""
+def error_text(error: Exception) -> str:
+    """Describe a failed request without its URL: signed links to files are as good as keys.
+
+    Parameters
+    ----------
+    error : Exception
+    """
     import requests
 
     response = getattr(error, "response", None)
@@ -152,12 +187,12 @@ def reason(error: Exception) -> str:
     return type(error).__name__
 
 
-def _known(name: str) -> str:
-    """The name of an archive whose web page or API has that address; anything else as it is."""
+def _instance_name(name: str) -> str:
+    """Name of the archive whose web page or API has that address; anything else as it is."""
     from dandi.consts import known_instances
 
     host = urlsplit(name).netloc
-    hosts = {urlsplit(url).netloc: each.name for each in known_instances.values() for url in each.urls()}
+    hosts = {urlsplit(url).netloc: archive.name for archive in known_instances.values() for url in archive.urls()}
     return hosts.get(host, name) if host else name.lower()
 
 
@@ -169,17 +204,17 @@ def _keyring_key(service: str) -> str | None:
     try:
         key: str | None = keyring_lookup(service, "key")[1]
     except (KeyringError, click.Abort, EOFError, OSError, RuntimeError):
-        return None  # there is no keyring here, or nobody to open it
+        return None  # there is no keyring, or nobody to unlock it
     return key
 
 
-def _patient_adapter() -> Any:
-    """Transport whose every request has a limit of time."""
+def _adapter_with_timeout() -> Any:
+    """Transport whose requests all have a timeout."""
     from requests.adapters import HTTPAdapter
 
-    class Patient(HTTPAdapter):
+    class WithTimeout(HTTPAdapter):
         def send(self, request: Any, *args: Any, **options: Any) -> Any:
-            options["timeout"] = options.get("timeout") or PATIENCE
+            options["timeout"] = options.get("timeout") or TIMEOUT
             return super().send(request, *args, **options)
 
-    return Patient()
+    return WithTimeout()

@@ -1,4 +1,4 @@
-"""What a person sees while files are fetched: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of downloads and uploads: a bar on a terminal, elsewhere a line of text every few seconds."""
 
 from __future__ import annotations
 
@@ -22,16 +22,25 @@ from rich.progress import (
 from rich.table import Column
 
 Advance = Callable[[int], None]
+"""Called with a number of further bytes."""
 EVERY = 5.0
 """Seconds between two lines."""
 
 
 @contextmanager
-def shown(total: int, *, label: str) -> Iterator[Advance]:
-    """Show how many of `total` bytes have come, on standard error.
+def show_progress(total: int, *, label: str) -> Iterator[Advance]:
+    """Show on standard error how many of `total` bytes are done.
 
-    Gives a function that is told of each further number of bytes, from any thread; bytes that were taken back are
-    negative.
+    Parameters
+    ----------
+    total : int
+        Bytes.
+    label : str
+
+    Yields
+    ------
+    callable
+        To be called with each further number of bytes, from any thread; a negative number takes bytes back.
     """
     if sys.stderr.isatty():
         with Progress(*_columns(), console=Console(stderr=True), expand=True) as progress:
@@ -44,36 +53,36 @@ def shown(total: int, *, label: str) -> Iterator[Advance]:
 
 
 def _columns() -> tuple[ProgressColumn, ...]:
-    """Where the terminal is narrow, the label gives way to the numbers."""
-    whole = [Column(no_wrap=True) for _ in range(4)]
+    """On a narrow terminal the label is shortened, not the numbers."""
+    columns = [Column(no_wrap=True) for _ in range(4)]
     return (
         TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-        BarColumn(bar_width=12, table_column=whole[0]),
-        DownloadColumn(table_column=whole[1]),
-        TransferSpeedColumn(table_column=whole[2]),
-        TimeRemainingColumn(table_column=whole[3]),
+        BarColumn(bar_width=12, table_column=columns[0]),
+        DownloadColumn(table_column=columns[1]),
+        TransferSpeedColumn(table_column=columns[2]),
+        TimeRemainingColumn(table_column=columns[3]),
     )
 
 
 class _Lines:
-    """Prints a line if the last one is old enough, and one at the end if there was any."""
+    """Prints a line if the last one is old enough, and a last one if there was any."""
 
     def __init__(self, total: int, label: str) -> None:
         self._total, self._label, self._done = total, label, 0
-        self._last, self._said, self._lock = time.monotonic(), False, Lock()
+        self._last, self._has_printed, self._lock = time.monotonic(), False, Lock()
 
     def advance(self, n_bytes: int) -> None:
-        """Count, and perhaps say."""
+        """Count bytes, and print a line if the last one is old enough."""
         with self._lock:
             self._done += n_bytes
             if time.monotonic() - self._last >= EVERY:
-                self._say()
+                self._print()
 
     def end(self) -> None:
-        """Say how it ended."""
-        if self._said:
-            self._say()
+        """Print the last line."""
+        if self._has_printed:
+            self._print()
 
-    def _say(self) -> None:
-        self._last, self._said = time.monotonic(), True
+    def _print(self) -> None:
+        self._last, self._has_printed = time.monotonic(), True
         print(f"{self._label}  {decimal(self._done)} of {decimal(self._total)}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A file of an archive read where it lies, in ranges, as if it were on the disk."""
+"""Stream a file of an archive: read it in ranges, as if it were on the disk."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from nwb_sbtt.errors import ArchiveError
 from nwb_sbtt.io.dandi.transfer import Source
 
 BLOCK = 1 << 18
-FIRST, MOST = 4, 64
-"""Blocks fetched at once: at a new place, and at most where reading goes on in order."""
-KEPT = 1024
+"""Bytes."""
+FIRST_AHEAD, MAX_AHEAD = 4, 64
+"""Blocks fetched at once: at a new position, and at most where reading is sequential."""
+MAX_BLOCKS = 1024
 """Blocks kept in memory."""
 
 
 class RangeFile(io.RawIOBase):
-    """A read-only file whose bytes are fetched when they are read, in blocks, and kept.
+    """A read-only file whose blocks are fetched when they are read, and cached in memory.
 
-    What lies in order is read ahead, twice as far each time. Links that have expired are renewed, failed requests
-    repeated; what still fails is kept in `failure`, because libraries between hide it.
+    Sequential reading is read ahead, twice as far each time. Failed requests are repeated; the error of one that still
+    fails is stored in `failure`, because h5py replaces it by its own.
 
     Parameters
     ----------
@@ -30,49 +31,71 @@ class RangeFile(io.RawIOBase):
     def __init__(self, source: Source) -> None:
         self._source, self._position = source, 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._next, self._ahead = -1, FIRST
+        self._next, self._ahead = -1, FIRST_AHEAD
         self.failure: ArchiveError | None = None
 
     @property
     def source(self) -> Source:
-        """Where the bytes come from."""
+        """Source of the bytes."""
         return self._source
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Position in bytes."""
+        """Return the position in bytes."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a position."""
+        """Move to a position.
+
+        Parameters
+        ----------
+        offset : int
+            Bytes.
+        whence : int
+            ``io.SEEK_SET``, ``io.SEEK_CUR`` or ``io.SEEK_END``.
+
+        Returns
+        -------
+        int
+            The new position.
+        """
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.asset.size}[whence]
         self._position = max(0, origin + offset)
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from the position on, as far as the file goes.
+        """Fill a buffer from the position on, as far as the file reaches.
+
+        Parameters
+        ----------
+        buffer : writable buffer
+
+        Returns
+        -------
+        int
+            Bytes read.
 
         Raises
         ------
         ArchiveError
-            If the bytes do not come.
+            If the bytes cannot be fetched.
         """
         view = memoryview(buffer).cast("B")
         stop = min(self._position + len(view), self._source.asset.size)
         done = 0
         while self._position < stop:
             index, offset = divmod(self._position, BLOCK)
-            piece = self._block(index, last=(stop - 1) // BLOCK)[offset : offset + stop - self._position]
-            view[done : done + len(piece)] = piece
-            done += len(piece)
-            self._position += len(piece)
+            content = self._block(index, last=(stop - 1) // BLOCK)[offset : offset + stop - self._position]
+            view[done : done + len(content)] = content
+            done += len(content)
+            self._position += len(content)
         return done
 
     def _block(self, index: int, last: int) -> bytes:
@@ -82,8 +105,8 @@ class RangeFile(io.RawIOBase):
         return self._blocks[index]
 
     def _fetch(self, index: int, last: int) -> None:
-        """Get a block with those after it that are needed or likely to be."""
-        self._ahead = min(self._ahead * 2, MOST) if index == self._next else FIRST
+        """Fetch a block with the following ones that are needed or likely to be."""
+        self._ahead = min(self._ahead * 2, MAX_AHEAD) if index == self._next else FIRST_AHEAD
         stop = index + 1
         while stop < max(last + 1, index + self._ahead) and stop not in self._blocks:
             stop += 1
@@ -95,5 +118,5 @@ class RangeFile(io.RawIOBase):
         for i in range(index, stop):
             self._blocks[i] = content[(i - index) * BLOCK : (i - index + 1) * BLOCK]
         self._next = stop
-        while len(self._blocks) > KEPT + stop - index:
+        while len(self._blocks) > MAX_BLOCKS + stop - index:
             self._blocks.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Where files of an archive may lie on this disk: inside the folder asked for, under names that it can hold."""
+"""Paths of an archive's files on this disk: inside the folder, with names that the file system can hold."""
 
 from __future__ import annotations
 
@@ -10,49 +10,61 @@ from pathlib import Path, PurePosixPath
 from nwb_sbtt.errors import FileError
 
 LONGEST = 200
-"""Bytes of one part of a path: file systems hold 255, and names beside the file are longer than its own."""
+"""Bytes of one part of a path: file systems allow 255, and hidden names beside the file are longer than its own."""
 _FORBIDDEN_ON_WINDOWS = set('<>:"|?*')
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{name}{i}" for name in ("COM", "LPT") for i in range(1, 10))}
 
 
-def target_of(folder: Path, path: str) -> Path:
-    """Place of an archive's file below a folder.
+def target_path(folder: Path, path: str) -> Path:
+    """Return the path of an archive's file below a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    path : str
+        Of the file, within the dandiset.
 
     Raises
     ------
     FileError
-        If the path is absolute, leads out of the folder by ``..`` or through a link, or has a part that no file system
-        can hold.
+        If the path is absolute, leads out of the folder by ``..`` or through a link, or has a part that a file system
+        cannot hold.
     """
     parts = path.split("/")
     for part in parts:
         if problem := _problem(part):
-            raise FileError(f"the archive's path {path!r} cannot be a file here: {problem}")
+            raise FileError(f"the archive's path {path!r} cannot be a file on this disk: {problem}")
     target = folder.joinpath(*parts)
-    inside = folder.resolve()
-    if not target.parent.resolve().is_relative_to(inside):
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
         raise FileError(
-            f"{str(target)!r} would lie outside {str(folder)!r}: a link leads out; remove it, or use another folder"
+            f"{str(target)!r} would lie outside {str(folder)!r}: a link leads out; remove it, or choose another folder"
         )
     if target.is_dir():
-        raise FileError(f"{str(target)!r} is a folder, and the archive's {path!r} a file; use another folder")
+        raise FileError(f"{str(target)!r} is a folder, and the archive's {path!r} a file; choose another folder")
     return target
 
 
-def check_together(paths: Sequence[str], folder: Path) -> None:
-    """Refuse paths that cannot be there at once.
+def check_compatible(paths: Sequence[str], folder: Path) -> None:
+    """Refuse paths that cannot exist at once.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Within the dandiset.
+    folder : Path
+        Its file system decides whether upper and lower case differ.
 
     Raises
     ------
     FileError
-        If one is a folder of another, or two are the same where the file system knows no case.
+        If one is a folder of another, or two differ in case only on a file system that ignores case.
     """
     files = set(paths)
     for path in paths:
         for above in PurePosixPath(path).parents:
             if str(above) in files:
                 raise FileError(f"{str(above)!r} would have to be both a file and the folder of {path!r}")
-    if not _folds_case(folder):
+    if not _ignores_case(folder):
         return
     seen: dict[str, str] = {}
     for path in paths:
@@ -77,9 +89,8 @@ def _problem(part: str) -> str | None:
     return None
 
 
-def _folds_case(folder: Path) -> bool:
-    """Whether the file system takes upper and lower case for the same, as far as an existing name shows it."""
-    named = next(
-        (each for each in (folder, *folder.parents) if each.exists() and each.name.swapcase() != each.name), None
-    )
-    return named is not None and named.with_name(named.name.swapcase()).exists()
+def _ignores_case(folder: Path) -> bool:
+    """Whether the file system ignores case, as far as an existing name shows it."""
+    existing = (path for path in (folder, *folder.parents) if path.exists() and path.name.swapcase() != path.name)
+    probe = next(existing, None)
+    return probe is not None and probe.with_name(probe.name.swapcase()).exists()

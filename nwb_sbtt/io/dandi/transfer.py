@@ -1,4 +1,4 @@
-"""Bytes of one asset: asked for in ranges, asked for again when something goes wrong on the way."""
+"""Bytes of one asset: requested in ranges, and again after a failure."""
 
 from __future__ import annotations
 
@@ -6,42 +6,50 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from time import sleep
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
-from nwb_sbtt.errors import ArchiveError
-from nwb_sbtt.io.dandi.assets import Asset
-from nwb_sbtt.io.dandi.client import FORBIDDEN, PATIENCE, ask, reason
+from nwb_sbtt.errors import ArchiveError, ConfigError
+from nwb_sbtt.io.dandi.address import Address, parse_address
+from nwb_sbtt.io.dandi.assets import Asset, find_assets
+from nwb_sbtt.io.dandi.client import FORBIDDEN, TIMEOUT, call_archive, error_text
 
 if TYPE_CHECKING:
     from dandi.dandiapi import DandiAPIClient
     from requests import Response, Session
 
 ATTEMPTS = 8
-"""Times that a request is made before it has failed; each piece of a file that arrives starts the count again."""
+"""Times that a request is sent before it fails; each part of a file that arrives resets the count."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
-MOST_ASKED = 600.0
-"""Seconds that an archive may ask us to wait."""
-SPENT = 0.8
-"""Share of its lifetime after which a link is not used any more."""
-PARTIAL, UNSATISFIABLE, MISSING = 206, 416, 404
-PASSING = (429, 500, 502, 503, 504)
+"""Seconds between attempts; doubled after each."""
+MAX_RETRY_AFTER = 600.0
+"""Longest wait, in seconds, that an archive may ask for."""
+USABLE_SHARE = 0.8
+"""Share of its lifetime after which a signed link is renewed."""
+PARTIAL, UNSATISFIABLE = 206, 416
+TRANSIENT = (429, 500, 502, 503, 504)
+"""Status codes after which another attempt may succeed."""
 
 
-class EndedEarlyError(ArchiveError):
-    """The storage has fewer bytes than the archive said."""
+class TruncatedError(ArchiveError):
+    """The storage has fewer bytes than the archive's size of the file."""
 
 
 @dataclass
 class Source:
-    """One asset, the way to its bytes, and how many requests and bytes that took so far.
+    """Access to the bytes of one asset, from several threads; the signed link to them is renewed before it expires.
 
     Parameters
     ----------
     client : DandiAPIClient
     asset : Asset
+    requests : int
+        Sent so far.
+    received : int
+        Bytes received so far.
     """
 
     client: DandiAPIClient
@@ -62,83 +70,104 @@ class Source:
         return str(self.asset)
 
     def open(self, start: int, stop: int | None = None) -> Response:
-        """Ask for the bytes from `start` to `stop`, or to the end; the answer's body is still to be read.
+        """Request a range of bytes; the body of the response is still to be read.
+
+        Parameters
+        ----------
+        start : int
+        stop : int, optional
+            Exclusive; None means the end of the file.
+
+        Returns
+        -------
+        Response
+            To be closed by the caller.
 
         Raises
         ------
         ArchiveError
             If the storage refuses, or has failed `ATTEMPTS` times.
-        EndedEarlyError
-            If there are no bytes from `start`.
+        TruncatedError
+            If the file has no bytes from `start` on.
         """
-        trial = Trial(f"cannot fetch {self.asset}")
+        retries = Retries(f"cannot fetch {self.asset}")
         while True:
-            found = self._try(start, stop)
-            if isinstance(found, str):
-                trial.failed(found)
+            response = self._request(start, stop)
+            if isinstance(response, str):
+                retries.failed(response)
                 continue
-            problem = self._examine(found, start)
+            problem = self._check_response(response, start)
             if problem is None:
-                return found
-            found.close()
-            trial.failed(problem, found)
+                return response
+            response.close()
+            retries.failed(problem, response)
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` to `stop`, all of them.
+        """Read a range of bytes.
+
+        Parameters
+        ----------
+        start, stop : int
+            `stop` is exclusive.
+
+        Returns
+        -------
+        bytes
+            Exactly ``stop - start``.
 
         Raises
         ------
         ArchiveError
-            If they do not come.
+            If they cannot be read in `ATTEMPTS` attempts.
         """
-        trial = Trial(f"cannot read {self.asset}")
+        retries = Retries(f"cannot read {self.asset}")
         while True:
             content = bytearray()
             with closing(self.open(start, stop)) as response:
-                for piece in received(response):
-                    content += piece
+                for block in response_bytes(response):
+                    content += block
                     # A server without ranges goes on to the end of the file.
                     if len(content) >= stop - start:
                         break
             self.received += len(content)
             if len(content) >= stop - start:
                 return bytes(content[: stop - start])
-            trial.failed(f"{len(content)} of {stop - start} bytes came")
+            retries.failed(f"only {len(content)} of {stop - start} bytes arrived")
 
-    def _try(self, start: int, stop: int | None) -> Response | str:
+    def _request(self, start: int, stop: int | None) -> Response | str:
         import requests
 
-        wanted = f"bytes={start}-{'' if stop is None else stop - 1}"
+        byte_range = f"bytes={start}-{'' if stop is None else stop - 1}"
         link = self._current_link()
         with self._lock:
             self.requests += 1
             if self._session is None:
                 self._session = requests.Session()
-        # Without this the storage may compress on the way, and a range would mean something else.
-        headers = {"Range": wanted, "Accept-Encoding": "identity"}
+        # Otherwise the storage may compress the body, and a range would count compressed bytes.
+        headers = {"Range": byte_range, "Accept-Encoding": "identity"}
         try:
-            return self._session.get(link, headers=headers, stream=True, timeout=PATIENCE)
+            return self._session.get(link, headers=headers, stream=True, timeout=TIMEOUT)
         except requests.RequestException as error:
-            return reason(error)
+            return error_text(error)
 
-    def _examine(self, response: Response, start: int) -> str | None:
-        """None where the body is what was asked for, otherwise why another try is needed."""
+    def _check_response(self, response: Response, start: int) -> str | None:
+        """Why another attempt is needed; None if the body is the range requested."""
         status = response.status_code
         if status == PARTIAL:
             first = response.headers.get("Content-Range", "").removeprefix("bytes ").split("-")[0]
-            return None if first == str(start) else f"the storage sent other bytes than from {start}"
+            return None if first == str(start) else f"the storage sent another range than from byte {start}"
         if status == UNSATISFIABLE:
-            raise EndedEarlyError(f"the storage has no more than {start} of {self.asset.size} bytes of {self.asset}")
-        if status in PASSING:
-            return reason_of(response)
+            raise TruncatedError(f"the storage has no more than {start} of {self.asset.size} bytes of {self.asset}")
+        if status in TRANSIENT:
+            return status_text(response)
         if status == FORBIDDEN:
             self._link = None
-            return "the link is not valid any more"
+            return "the link has expired"
         if response.ok:
-            # A server without ranges sends everything; what was not asked for is read over.
-            skip(response, start)
+            # A server without ranges sends the whole file.
+            skip_bytes(response, start)
             return None
-        raise ArchiveError(f"cannot fetch {self.asset}: the storage answers {reason_of(response)}")
+        raise ArchiveError(f"cannot fetch {self.asset}: the storage answers {status_text(response)}")
 
     def _current_link(self) -> str:
         with self._lock:
@@ -146,7 +175,7 @@ class Source:
                 began = time.monotonic()
                 self._link = self._new_link()
                 lifetime = parse_qs(urlsplit(self._link).query).get("X-Amz-Expires", ["3600"])[0]
-                self._renew_at = began + SPENT * (float(lifetime) if lifetime.isdigit() else 3600.0)
+                self._renew_at = began + USABLE_SHARE * (float(lifetime) if lifetime.isdigit() else 3600.0)
             return self._link
 
     def _new_link(self) -> str:
@@ -156,58 +185,118 @@ class Source:
         def call() -> Any:
             return self.client.get(path, json_resp=False, allow_redirects=False, stream=True)
 
-        with closing(ask(self.client, call, what=f"{self.asset} cannot be fetched")) as answer:
+        with closing(call_archive(self.client, call, what=f"{self.asset} cannot be fetched")) as response:
             url = self.client.get_url(path)
-            return str(urljoin(url, answer.headers.get("Location", url)))
+            return str(urljoin(url, response.headers.get("Location", url)))
+
+
+def find_source(address: str | Path | Address) -> Source:
+    """Find the one file that an address names.
+
+    Parameters
+    ----------
+    address : str, Path or Address
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    ConfigError
+        If it is not an address, or names several files.
+    ArchiveError, SelectionError
+        As `find_assets`.
+    """
+    selection = find_assets(address if isinstance(address, Address) else parse_address(address))
+    if len(selection.assets) > 1:
+        names = ", ".join(repr(str(asset)) for asset in selection.assets[:5])
+        raise ConfigError(f"{str(address)!r} names {len(selection.assets)} files; choose one of them: {names}")
+    return Source(selection.client, selection.assets[0])
 
 
 @dataclass
-class Trial:
-    """Counts failures, and waits longer after each; `progress` forgives those so far."""
+class Retries:
+    """Counts failures in a row, and waits longer after each.
+
+    Parameters
+    ----------
+    purpose : str
+        Start of an error: "cannot fetch …".
+    failures : int
+        So far.
+    """
 
     purpose: str
     failures: int = 0
 
-    def failed(self, why: str, response: Response | None = None) -> None:
-        """Wait before the next attempt.
+    def failed(self, reason: str, response: Response | None = None) -> None:
+        """Count a failure and wait before the next attempt.
+
+        Parameters
+        ----------
+        reason : str
+            In words.
+        response : Response, optional
+            May name a time to wait.
 
         Raises
         ------
         ArchiveError
-            If there were enough, or the archive asks to wait for too long.
+            After `ATTEMPTS` failures, or if the archive asks for a longer wait than `MAX_RETRY_AFTER`.
         """
         from dandi.utils import get_retry_after
 
         self.failures += 1
         if self.failures >= ATTEMPTS:
-            raise ArchiveError(f"{self.purpose}: {why}, {self.failures} times in a row; the same command goes on later")
-        asked = None if response is None else get_retry_after(response)
-        if asked is not None and asked > MOST_ASKED:
-            raise ArchiveError(f"{self.purpose}: {why}; the archive asks to come back in {asked} s")
-        sleep(min(FIRST_WAIT * 2 ** (self.failures - 1), LONGEST_WAIT) if asked is None else float(asked))
+            raise ArchiveError(
+                f"{self.purpose}: {reason}, {self.failures} times in a row; the same command resumes it later"
+            )
+        retry_after = None if response is None else get_retry_after(response)
+        if retry_after is not None and retry_after > MAX_RETRY_AFTER:
+            raise ArchiveError(f"{self.purpose}: {reason}; the archive asks to wait for {retry_after} s")
+        sleep(min(FIRST_WAIT * 2 ** (self.failures - 1), LONGEST_WAIT) if retry_after is None else float(retry_after))
 
     def progress(self) -> None:
-        """Start counting again."""
+        """Reset the count."""
         self.failures = 0
 
 
-def received(response: Response, block: int = 1 << 18) -> Iterator[bytes]:
-    """Pieces of a body as they come, to the last byte before a connection was cut; then it simply ends."""
+def response_bytes(response: Response, block: int = 1 << 18) -> Iterator[bytes]:
+    """Yield the body in blocks as they arrive; ends without an error where the connection is cut.
+
+    Parameters
+    ----------
+    response : Response
+    block : int
+        Bytes at most.
+    """
     from urllib3.exceptions import HTTPError
 
     try:
-        while piece := response.raw.read1(block):
-            yield piece
+        while content := response.raw.read1(block):
+            yield content
     except (HTTPError, OSError):
         return
 
 
-def skip(response: Response, n_bytes: int) -> None:
-    """Read over the beginning of a body."""
-    while n_bytes > 0 and (piece := response.raw.read(min(n_bytes, 1 << 18))):
-        n_bytes -= len(piece)
+def skip_bytes(response: Response, n_bytes: int) -> None:
+    """Discard the first bytes of a body.
+
+    Parameters
+    ----------
+    response : Response
+    n_bytes : int
+    """
+    while n_bytes > 0 and (content := response.raw.read(min(n_bytes, 1 << 18))):
+        n_bytes -= len(content)
 
 
-def reason_of(response: Response) -> str:
-    """Status of an answer, in words."""
+def status_text(response: Response) -> str:
+    """Return the status of a response, in words.
+
+    Parameters
+    ----------
+    response : Response
+    """
     return f"{response.status_code} {response.reason}".strip()

@@ -25,8 +25,8 @@ from hdmf.build import BuildError, ConstructError, ContainerConfigurationError
 from pynwb import NWBHDF5IO, NWBFile
 
 from nwb_sbtt.errors import FileError
-from nwb_sbtt.io.dandi.origin import facts, origin_of
-from nwb_sbtt.io.dandi.places import locate
+from nwb_sbtt.io.dandi.locations import locate
+from nwb_sbtt.io.dandi.origin import origin_fields, origin_of
 from nwb_sbtt.io.dandi.stream import RangeFile
 from nwb_sbtt.io.dandi.transfer import Source
 
@@ -97,7 +97,7 @@ def place_facts(path: Path | Source) -> dict[str, str]:
         If it cannot be read.
     """
     if isinstance(path, Source):
-        return {"path": str(path), "name": path.name, "sha256": str(path.asset.sha256), **facts(path.asset)}
+        return {"path": str(path), "name": path.name, "sha256": str(path.asset.sha256), **origin_fields(path.asset)}
     digest = sha256(path)
     return {"path": str(path.absolute()), "name": path.name, "sha256": digest, **origin_of(path, digest)}
 

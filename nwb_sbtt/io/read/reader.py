@@ -23,8 +23,8 @@ from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.data.trials import Windows, chop_windows, single_window, trial_windows
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
+from nwb_sbtt.io.dandi.locations import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.origin import address_of
-from nwb_sbtt.io.dandi.places import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.transfer import Source as Remote
 from nwb_sbtt.io.read.events import bin_denoised, event_labels, event_source, find_neuropil
 from nwb_sbtt.io.read.files import open_nwb, place_facts

@@ -11,7 +11,7 @@ import h5py
 import pynwb
 
 from nwb_sbtt.errors import FileError
-from nwb_sbtt.io.dandi.places import local_file
+from nwb_sbtt.io.dandi.locations import local_file
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.write.hints import UNREADABLE, hint_for_check, hint_for_schema
 

@@ -20,7 +20,7 @@ from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from nwb_sbtt.atomic import atomic_write, reserve_space
 from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import FileError, MismatchError
-from nwb_sbtt.io.dandi.places import local_file, recorded_file
+from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
 from nwb_sbtt.io.write.layout import PARTS, channel_tables, check_latents, check_name
 from nwb_sbtt.io.write.packing import HDF5, ZARR, is_zarr, max_added_bytes, save

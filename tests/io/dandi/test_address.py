@@ -71,7 +71,7 @@ def test_an_address_means_what_it_means_to_dandi(text, monkeypatch):
     "text", ["", "140", "000140x", "C:/000140", "recording.nwb", "https://example.org/x", "dandi://mine"]
 )
 def test_what_is_no_address_is_refused_with_the_forms_there_are(text):
-    with pytest.raises(ConfigError, match=r"is no address of a dandiset; expected 000140, DANDI:000140"):
+    with pytest.raises(ConfigError, match=r"is not an address of a dandiset; expected 000140, DANDI:000140"):
         parse_address(text)
 
 
@@ -89,7 +89,7 @@ def test_an_address_prints_as_one_that_can_be_read():
 
 def test_what_is_said_twice_must_be_the_same():
     assert parse_address("000140", instance="mine").instance == "mine"
-    with pytest.raises(ConfigError, match="says itself which archive is meant; leave out the instance 'mine'"):
+    with pytest.raises(ConfigError, match="names an archive itself; leave out the instance 'mine'"):
         parse_address("dandi://other/000140", instance="mine")
     assert narrow(PINNED, version=VERSION, path=FILE) == Address(None, "000140", VERSION, FILE)
     with pytest.raises(ConfigError, match=re.escape(f"has the version {VERSION!r} already; leave out 'draft'")):

@@ -74,7 +74,7 @@ def test_a_key_is_not_shown_where_none_is_asked_for(archive, monkeypatch, tmp_pa
 
 def test_the_key_of_another_archive_is_not_tried(archive, embargoed, monkeypatch, tmp_path):
     monkeypatch.setenv("DANDI_API_KEY", archive.token)
-    with pytest.raises(ArchiveError, match="asks for your key"):
+    with pytest.raises(ArchiveError, match="requires your API key"):
         download(embargoed, tmp_path)
     assert _shown_to(archive) == set()
 

@@ -15,8 +15,9 @@ def test_a_narrow_terminal_shortens_the_label_and_not_the_numbers(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("COLUMNS", "80")
-    with progress.shown(300_000_000, label="uploading sub-Jenkins/sub-Jenkins_ses-small_desc-sbtt_ecephys.nwb") as told:
-        told(120_000_000)
+    label = "uploading sub-Jenkins/sub-Jenkins_ses-small_desc-sbtt_ecephys.nwb"
+    with progress.show_progress(300_000_000, label=label) as advance:
+        advance(120_000_000)
     (*_, last) = [
         line for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).splitlines() if "MB" in line
     ]
@@ -29,8 +30,8 @@ def test_a_narrow_terminal_shortens_the_label_and_not_the_numbers(monkeypatch):
 )
 def test_elsewhere_a_line_is_printed_now_and_then_and_at_the_end(monkeypatch, capsys, n_bytes, lines):
     monkeypatch.setattr(progress, "EVERY", 0.0)
-    with progress.shown(2, label="fetching x") as told:
-        told(n_bytes)
+    with progress.show_progress(2, label="fetching x") as advance:
+        advance(n_bytes)
         monkeypatch.setattr(progress, "EVERY", 1e9)
-        told(n_bytes)
+        advance(n_bytes)
     assert capsys.readouterr().err.splitlines() == lines

@@ -9,9 +9,9 @@ from pynwb import TimeSeries
 
 from nwb_sbtt import inspect, read_nwb, write_nwb
 from nwb_sbtt.errors import ArchiveError, ConfigError, FileError
-from nwb_sbtt.io.dandi import places, stream, transfer
-from nwb_sbtt.io.dandi.downloads import resolve
+from nwb_sbtt.io.dandi import locations, stream, transfer
 from nwb_sbtt.io.dandi.stream import RangeFile
+from nwb_sbtt.io.dandi.transfer import find_source
 from tests.support.commands import call
 from tests.support.dandi import PATH, VERSION
 from tests.support.latents import latents_of
@@ -40,7 +40,7 @@ def served(archive, large):
 def test_a_range_file_reads_as_the_file_does(served, large):
     rng = np.random.default_rng(0)
     content = large.read_bytes()
-    file = RangeFile(resolve(ADDRESS))
+    file = RangeFile(find_source(ADDRESS))
     for _ in range(200):
         start = int(rng.integers(0, len(content) + 10))
         n = int(rng.choice([1, 100, stream.BLOCK, 3 * stream.BLOCK]))
@@ -52,14 +52,14 @@ def test_a_range_file_reads_as_the_file_does(served, large):
 
 
 def test_blocks_are_kept_up_to_a_number_and_reading_on_reads_ahead(served, monkeypatch):
-    monkeypatch.setattr(stream, "KEPT", 8)
-    file = RangeFile(resolve(ADDRESS))
+    monkeypatch.setattr(stream, "MAX_BLOCKS", 8)
+    file = RangeFile(find_source(ADDRESS))
     size = file.source.asset.size
     for start in range(0, size, 10_000):
         file.seek(start)
         file.read(10_000)
     assert served.count("storage GET") < size / stream.BLOCK / 6
-    assert len(file._blocks) <= 8 + stream.MOST
+    assert len(file._blocks) <= 8 + stream.MAX_AHEAD
     assert served.sent() == size
 
 
@@ -72,7 +72,7 @@ def test_a_file_is_listed_with_a_handful_of_requests_as_if_it_were_here(served, 
 
 
 def test_little_of_a_large_file_is_streamed_and_named_by_the_archives_digest(served, large, monkeypatch):
-    monkeypatch.setattr(places, "SMALL", 1_000_000)
+    monkeypatch.setattr(locations, "MIN_STREAMED_SIZE", 1_000_000)
     streamed, here = read_nwb(ADDRESS, series="units"), read_nwb(large, series="units")
     np.testing.assert_array_equal(streamed["values"], here["values"])
     assert served.sent() < 0.4 * large.stat().st_size
@@ -93,7 +93,7 @@ def test_much_of_a_file_is_fetched_checked_and_kept(served, large, tmp_path):
 
 
 def test_a_fresh_draft_without_a_sha256_is_fetched(served, large, monkeypatch):
-    monkeypatch.setattr(places, "SMALL", 1_000_000)
+    monkeypatch.setattr(locations, "MIN_STREAMED_SIZE", 1_000_000)
     served.digests_sha256 = False
     served.blobs.clear()
     served.add("000200", PATH, large.read_bytes())
@@ -112,7 +112,7 @@ def test_results_of_streamed_data_are_written_beside_a_source_that_is_then_fetch
 
 def test_a_link_that_expires_while_a_file_is_open_is_renewed(served, large):
     content = large.read_bytes()
-    file = RangeFile(resolve(ADDRESS))
+    file = RangeFile(find_source(ADDRESS))
     file.read(10)
     served.expire_links()
     file.seek(10_000_000)
@@ -128,7 +128,7 @@ def test_what_goes_wrong_on_the_way_is_lived_through(served, large):
 
 @pytest.mark.parametrize("after", [0, 2, 4, 8])
 def test_bytes_that_do_not_come_are_the_error_and_not_what_they_led_to(served, after, monkeypatch):
-    monkeypatch.setattr(stream, "FIRST", 1)
+    monkeypatch.setattr(stream, "FIRST_AHEAD", 1)
     monkeypatch.setattr(stream, "BLOCK", 1 << 12)
     served.fail(500, times=1000, on="storage GET")
     served.faults[-1].skip = after
@@ -146,5 +146,5 @@ def test_a_file_of_an_archive_that_is_no_nwb_file_is_one_line(archive):
 def test_an_address_of_several_files_names_them(served):
     served.add("000300", "a.nwb", b"a")
     served.add("000300", "b.nwb", b"b")
-    with pytest.raises(ConfigError, match=r"means 2 files; give one of them: 'DANDI:000300/draft/a.nwb', "):
+    with pytest.raises(ConfigError, match=r"names 2 files; choose one of them: 'DANDI:000300/draft/a.nwb', "):
         read_nwb("DANDI:000300/draft")

@@ -2,7 +2,7 @@ import pytest
 
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.io.dandi import download, targets
-from nwb_sbtt.io.dandi.targets import check_together, target_of
+from nwb_sbtt.io.dandi.targets import check_compatible, target_path
 from tests.support.commands import tree
 
 UNSAFE = [
@@ -25,7 +25,7 @@ def test_a_path_that_is_no_file_below_the_folder_is_refused_and_nothing_is_writt
     archive.add("000140", path, b"x")
     archive.publish("000140", "0.1.0")
     folder = tmp_path / "to" / "here"
-    with pytest.raises(FileError, match="cannot be a file here"):
+    with pytest.raises(FileError, match="cannot be a file on this disk"):
         download("000140", folder)
     assert archive.count("storage") == 0
     assert tree(tmp_path) == []
@@ -58,19 +58,19 @@ def test_a_link_under_the_very_name_is_replaced_and_what_it_points_at_is_left_al
 
 def test_ordinary_paths_lie_below_the_folder(tmp_path):
     for path in ("x.nwb", "sub-1/x.nwb", "sub-ü/a b+c_desc-x.nwb", "sub-1/..x.nwb"):
-        assert target_of(tmp_path, path) == tmp_path / path
+        assert target_path(tmp_path, path) == tmp_path / path
 
 
 def test_paths_that_cannot_be_there_together_are_refused(tmp_path, monkeypatch):
     with pytest.raises(FileError, match="both a file and the folder of 'a/b'"):
-        check_together(["a", "a/b"], tmp_path)
-    check_together(["sub-A/x", "sub-a/x"], tmp_path)
-    monkeypatch.setattr(targets, "_folds_case", lambda folder: True)
+        check_compatible(["a", "a/b"], tmp_path)
+    check_compatible(["sub-A/x", "sub-a/x"], tmp_path)
+    monkeypatch.setattr(targets, "_ignores_case", lambda folder: True)
     with pytest.raises(FileError, match="are one file on this disk"):
-        check_together(["sub-A/x", "sub-a/x"], tmp_path)
+        check_compatible(["sub-A/x", "sub-a/x"], tmp_path)
 
 
 def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path):
     (tmp_path / "x.nwb").mkdir()
     with pytest.raises(FileError, match="is a folder"):
-        target_of(tmp_path, "x.nwb")
+        target_path(tmp_path, "x.nwb")

@@ -12,9 +12,9 @@ import sys
 import pytest
 
 from nwb_sbtt.errors import ArchiveError, FileError
-from nwb_sbtt.io.dandi import download, fetching, transfer
-from nwb_sbtt.io.dandi.digests import digests_of
-from nwb_sbtt.io.dandi.downloads import resolve
+from nwb_sbtt.io.dandi import download, downloads, transfer
+from nwb_sbtt.io.dandi.assets import digests_of
+from nwb_sbtt.io.dandi.transfer import find_source
 from tests.support.commands import tree
 from tests.support.dandi import VERSION
 from tests.support.dandi.archive import etag_of
@@ -56,7 +56,7 @@ def test_a_connection_that_is_cut_again_and_again_still_gets_there(archive, asse
 def test_a_connection_that_brings_nothing_ends_in_one_clear_line_and_the_next_call_goes_on(archive, asset, tmp_path):
     archive.cut(0.5)
     archive.cut(0.0, times=transfer.ATTEMPTS)
-    with pytest.raises(ArchiveError, match="times in a row; the same command goes on later"):
+    with pytest.raises(ArchiveError, match="times in a row; the same command resumes it later"):
         download(ADDRESS, tmp_path)
     (part,) = _kept(tmp_path)
     assert part.split("/")[-1].startswith(".sub-S1_ecephys.nwb.") and part.endswith(".part")
@@ -84,13 +84,13 @@ def test_a_byte_flipped_on_the_way_is_fetched_again(archive, asset, tmp_path):
     asset.blob.content = wrong
     archive.faults.clear()
 
-    def mend(n_bytes, _fetch=fetching.digests_of):
-        found = _fetch(n_bytes)
+    def mend(path, digests_of=downloads.digests_of):
+        digests = digests_of(path)
         asset.blob.content = CONTENT
-        return found
+        return digests
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fetching, "digests_of", mend)
+        patch.setattr(downloads, "digests_of", mend)
         (path,) = download(ADDRESS, tmp_path)
     assert path.read_bytes() == CONTENT
 
@@ -105,7 +105,7 @@ def test_429_is_waited_for_as_long_as_it_says(archive, asset, tmp_path, waits):
 
 def test_429_for_too_long_is_said(archive, asset, tmp_path):
     archive.fail(429, on="storage GET", retry_after=7200)
-    with pytest.raises(ArchiveError, match=r"429 .*the archive asks to come back in 7200 s"):
+    with pytest.raises(ArchiveError, match=r"429 .*the archive asks to wait for 7200 s"):
         download(ADDRESS, tmp_path)
 
 
@@ -126,14 +126,14 @@ def test_500_for_ever_is_one_line_without_an_address(archive, asset, tmp_path, w
 
 
 def test_an_answer_that_does_not_come_is_asked_for_again(archive, asset, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "PATIENCE", 0.2)
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.2)
     archive.slow(1.0)
     (path,) = download(ADDRESS, tmp_path)
     assert path.read_bytes() == CONTENT
 
 
 def test_a_link_that_expired_is_renewed(archive, asset, tmp_path):
-    source = resolve(ADDRESS)
+    source = find_source(ADDRESS)
     assert source.read(0, 10) == CONTENT[:10]
     assert source.read(10, 20) == CONTENT[10:20]
     assert archive.count("/download/") == 1
@@ -160,12 +160,12 @@ def test_a_storage_that_knows_no_ranges_still_gives_the_file(archive, asset, tmp
     archive.cut(0.3)
     (path,) = download(ADDRESS, tmp_path)
     assert path.read_bytes() == CONTENT
-    assert resolve(ADDRESS).read(1000, 2000) == CONTENT[1000:2000]
+    assert find_source(ADDRESS).read(1000, 2000) == CONTENT[1000:2000]
 
 
 def test_a_disk_without_space_is_found_before_the_first_byte(archive, asset, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
-    with pytest.raises(FileError, match=f"{os.strerror(errno.ENOSPC)}: 3000000 bytes to come, 1000 free"):
+    with pytest.raises(FileError, match=f"{os.strerror(errno.ENOSPC)}: 3000000 bytes needed, 1000 free"):
         download(ADDRESS, tmp_path)
     assert archive.count("storage") == 0
 
@@ -175,7 +175,7 @@ def test_files_that_fit_one_by_one_and_not_together_are_refused_before_the_first
 ):
     archive.add("000140", "sub-S2/sub-S2_ecephys.nwb", CONTENT[::-1])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 4_000_000))
-    with pytest.raises(FileError, match="6000000 bytes to come, 4000000 free"):
+    with pytest.raises(FileError, match="6000000 bytes needed, 4000000 free"):
         download("DANDI:000140/draft", tmp_path)
     assert archive.count("storage") == 0
 
@@ -207,7 +207,7 @@ def test_a_file_system_that_really_is_full_has_no_file_and_goes_on_when_there_is
         pytest.skip(f"no file system of one's own here: {done.stderr.strip()}")
     failed, part, went_on, digest = done.stdout.splitlines()
     assert (failed, went_on) == ("ended 1", "ended 0"), done.stderr
-    assert "No space left on device; what was fetched is kept for another try" in done.stderr
+    assert "No space left on device; the bytes fetched so far are kept" in done.stderr
     assert part.endswith(".part")
     assert digest.split()[0] == hashlib.sha256(CONTENT).hexdigest()
     assert archive.sent() < 1.5 * len(CONTENT)
@@ -218,9 +218,7 @@ def test_a_disk_that_fills_up_leaves_no_file_and_the_next_call_goes_on(archive, 
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
     try:
-        with pytest.raises(
-            FileError, match=r"cannot write .*: File too large; what was fetched is kept for another try"
-        ):
+        with pytest.raises(FileError, match=r"cannot write .*: File too large; the bytes fetched so far are kept"):
             download(ADDRESS, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

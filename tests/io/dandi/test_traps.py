@@ -10,7 +10,7 @@ from dandi.exceptions import NotFoundError
 from nwb_sbtt.errors import ArchiveError
 from nwb_sbtt.io.dandi import download, upload
 from nwb_sbtt.io.dandi.cache import fetch_cached
-from nwb_sbtt.io.dandi.downloads import resolve
+from nwb_sbtt.io.dandi.transfer import find_source
 from tests.support.commands import tree
 from tests.support.dandi import PATH, VERSION
 
@@ -32,7 +32,9 @@ def test_1_the_client_checks_no_digest_and_we_do(archive, asset, tmp_path, conte
     client = DandiAPIClient(archive.url)
     client.get_dandiset("000140").get_asset_by_path(PATH).download(tmp_path / "theirs.nwb")
     assert (tmp_path / "theirs.nwb").read_bytes() != content
-    with pytest.raises(ArchiveError, match=r"is not what it should be: its sha2-256 is .* nothing was kept"):
+    with pytest.raises(
+        ArchiveError, match=r"the bytes received for .* are wrong: its sha2-256 is .* they were removed"
+    ):
         download(f"DANDI:000140/{PATH}", tmp_path / "ours")
     assert not any("nwb" in name for name in tree(tmp_path / "ours"))
 
@@ -40,7 +42,7 @@ def test_1_the_client_checks_no_digest_and_we_do(archive, asset, tmp_path, conte
 @pytest.mark.parametrize("kept", [0.5, 0.0])
 def test_2_a_truncated_object_leaves_no_file(archive, asset, tmp_path, kept):
     asset.blob.content = asset.blob.content[: int(kept * len(asset.blob.content))]
-    with pytest.raises(ArchiveError, match=r"not what it should be: the storage has no more than \d+ of \d+ bytes"):
+    with pytest.raises(ArchiveError, match=r"are wrong: the storage has no more than \d+ of \d+ bytes"):
         download(f"DANDI:000140/{PATH}", tmp_path)
     assert not any("_ecephys" in name for name in tree(tmp_path))
 
@@ -48,7 +50,7 @@ def test_2_a_truncated_object_leaves_no_file(archive, asset, tmp_path, kept):
 def test_3_a_fresh_draft_has_the_etag_only_and_is_checked_by_it(archive, tmp_path, content):
     archive.digests_sha256 = False
     asset = archive.add("000200", PATH, content)
-    assert resolve(f"DANDI:000200/draft/{PATH}").asset.sha256 is None
+    assert find_source(f"DANDI:000200/draft/{PATH}").asset.sha256 is None
     (path,) = download("DANDI:000200/draft", tmp_path)
     assert path.read_bytes() == content
     path.unlink()
@@ -59,14 +61,14 @@ def test_3_a_fresh_draft_has_the_etag_only_and_is_checked_by_it(archive, tmp_pat
 
 def test_4_an_asset_changes_its_id_and_the_cache_goes_by_path_and_digest(archive, asset, content):
     address = f"DANDI:000140/draft/{PATH}"
-    first = fetch_cached(resolve(address))
+    first = fetch_cached(find_source(address))
     archive.replace("000140", PATH, content)
-    assert resolve(address).asset.asset_id != asset.id
+    assert find_source(address).asset.asset_id != asset.id
     archive.requests.clear()
-    assert fetch_cached(resolve(address)) == first
+    assert fetch_cached(find_source(address)) == first
     assert archive.count("storage") == 0
     archive.replace("000140", PATH, content + b"changed")
-    second = fetch_cached(resolve(address))
+    second = fetch_cached(find_source(address))
     assert second != first
     assert second.read_bytes() == content + b"changed"
 
@@ -105,7 +107,7 @@ def test_7_an_embargoed_dandiset_asks_for_a_key_and_a_missing_one_is_said_to_be_
         list(anonymous.get_dandiset("000499", "draft").get_assets())
     name = f"{archive.name}_API_KEY"
     with pytest.raises(
-        ArchiveError, match=f"000400/draft cannot be read: the archive .* asks for your key; set {name} in"
+        ArchiveError, match=f"000400/draft cannot be read: the archive .* requires your API key; set {name} in"
     ):
         download("DANDI:000400/draft", tmp_path)
     with pytest.raises(ArchiveError, match=r"DANDI:000499 cannot be read: the archive .* has no such thing"):

@@ -10,7 +10,7 @@ from pynwb import NWBHDF5IO
 from nwb_sbtt import write_nwb
 from nwb_sbtt.errors import ArchiveError, ConfigError, FileError, MismatchError, SbttError, SelectionError
 from nwb_sbtt.io.dandi import download, upload
-from nwb_sbtt.io.dandi.naming import Result, read_result_facts
+from nwb_sbtt.io.dandi.uploads import UploadResult, read_upload_result
 from tests.support.commands import call
 from tests.support.dandi import PATH, VERSION
 from tests.support.latents import latents_of
@@ -61,7 +61,7 @@ def _stored(archive):
     ],
 )
 def test_names_are_those_that_dandi_wants(tmp_path, facts, path):
-    assert Result(*facts, ()).path == path
+    assert UploadResult(*facts, ()).path == path
     assert validate_organized_path(path, tmp_path / path, tmp_path) == []
 
 
@@ -137,8 +137,8 @@ def test_a_file_without_results_or_without_a_subject_is_refused(home, recording,
         upload(recording, "000999")
     with NWBHDF5IO(result, "a") as io:
         del io._file["general/subject"]
-    with pytest.raises(FileError, match="has no subject_id, after which DANDI names files"):
-        read_result_facts(result)
+    with pytest.raises(FileError, match="has no subject_id, and DANDI names files after it"):
+        read_upload_result(result)
 
 
 def test_a_file_that_dandi_would_refuse_is_refused_with_what_to_do_unless_told_to(home, result):
@@ -155,7 +155,7 @@ def test_a_file_that_dandi_would_refuse_is_refused_with_what_to_do_unless_told_t
 @pytest.mark.usefixtures("unchecked")
 def test_without_a_key_nothing_is_tried(archive, result):
     archive.create("000999")
-    with pytest.raises(ArchiveError, match=r"DANDI:000999 cannot be written: .* asks for your key"):
+    with pytest.raises(ArchiveError, match=r"DANDI:000999 cannot be written: .* requires your API key"):
         upload(result, "000999")
     assert archive.count("POST") == 0
 
