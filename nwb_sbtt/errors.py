@@ -1,33 +1,33 @@
-"""The errors a user can meet. Each says what came, what was expected and what to try."""
+"""Errors for users. Each message holds what was passed, what was expected and what to try."""
 
 
 class SbttError(Exception):
-    """Base of every error that is the input's fault, never the program's; the command line prints it and exits with 2."""
+    """Base of all errors that the input causes, never a bug; the command line prints one as a line and exits with 2."""
 
 
 class ConfigError(SbttError):
-    """A setting is unknown, of the wrong type, out of range, or contradicts another."""
+    """A setting is unknown, of the wrong type, out of range, or contradicts another one."""
 
 
 class FileError(SbttError):
-    """A file cannot be read or written as asked."""
+    """A file cannot be read or written."""
 
 
 class ArchiveError(FileError):
-    """A DANDI archive cannot be reached, refuses, or sends something else than it said."""
+    """A DANDI archive cannot be reached, refuses a request, or sends bytes that do not have its digest."""
 
 
 class SelectionError(SbttError):
-    """The series, table, column or channels asked for are not in the file, or several would fit."""
+    """The file does not have the series, table, column or channels selected, or several match."""
 
 
 class DataError(SbttError):
-    """The data were read but cannot be used: nothing observed, negative counts, too few trials."""
+    """The data can be read but not used: nothing observed, negative counts, too few trials."""
 
 
 class TrainingError(SbttError):
-    """Training cannot go on: a loss or gradient is not finite, or the run folder belongs to another job."""
+    """Training cannot continue: a loss or gradient is not finite, or the run folder belongs to another fit."""
 
 
 class MismatchError(SbttError):
-    """A fitted model was applied to data with other channels, bins or kind."""
+    """A fitted model was applied to data of other channels, bins or kind."""

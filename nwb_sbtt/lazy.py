@@ -1,4 +1,4 @@
-"""Names of a package that are loaded on first use, so that importing the package costs nothing."""
+"""Load the names of a package on first use, so that importing the package is fast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 def attach(
     package: str, homes: Mapping[str, str], submodules: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Make the `__getattr__` and `__dir__` of a package.
+    """Make the ``__getattr__`` and ``__dir__`` of a package (PEP 562).
 
     Parameters
     ----------
@@ -19,6 +19,16 @@ def attach(
         Module, relative to the package, in which each name lives.
     submodules : mapping of name to module, optional
         Modules, relative to the package, that are names of the package themselves.
+
+    Returns
+    -------
+    getattr, dir : callable
+        To be assigned to ``__getattr__`` and ``__dir__``.
+
+    Raises
+    ------
+    AttributeError
+        By the first of them, for any other name.
     """
     submodules = submodules or {}
 

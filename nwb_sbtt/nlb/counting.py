@@ -11,7 +11,7 @@ from nwb_sbtt.data.binning import place_events
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.data.intervals import Intervals, covered_share, inside, select_inside, union
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.benchmark.recordings import Recorded, Samples
+from nwb_sbtt.io.benchmark.recordings import SampledSeries, TaskRecording
 
 Floats = NDArray[np.float64]
 CLOCK = 0.001
@@ -31,7 +31,7 @@ class Counter:
     all; and a bin is observed if its first millisecond is, however few spikes of the rest were then recorded.
     """
 
-    recorded: Recorded
+    recorded: TaskRecording
     units: NDArray[np.intp]
     bin_width: float
     compat: bool = False
@@ -91,14 +91,14 @@ class Counter:
         return inside(begin + CLOCK / 2, intervals)
 
 
-def session_length(recorded: Recorded) -> int:
+def session_length(recorded: TaskRecording) -> int:
     """Milliseconds from the session's start to the last moment that any unit was observed or any trial lasted."""
     ends = [float(np.nanmax(recorded.trials["stop_time"]))]
     ends += [float(each[-1, 1]) for each in recorded.intervals or () if len(each) and np.isfinite(each[-1, 1])]
     return round(max(ends) / CLOCK)
 
 
-def on_grid(samples: Samples, recorded: Recorded, bin_width: float) -> Floats:
+def on_grid(samples: SampledSeries, recorded: TaskRecording, bin_width: float) -> Floats:
     """Behaviour (time, column) of the whole session on its grid of bins: filtered and decimated, NaN where it was missing.
 
     Raises
@@ -138,7 +138,7 @@ def cut(course: Floats, first: NDArray[np.int64], n_bins: int) -> Floats:
     return found
 
 
-def ordered(recorded: Recorded, *, held_out: bool) -> NDArray[np.intp]:
+def ordered(recorded: TaskRecording, *, held_out: bool) -> NDArray[np.intp]:
     """Rows of the held-in or held-out units, in the order of their ids."""
     rows = np.flatnonzero(recorded.held_out == held_out)
     return rows[np.argsort(recorded.unit_id[rows], kind="stable")]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.atomic import make_folder
 from nwb_sbtt.errors import ConfigError, DataError, FileError
-from nwb_sbtt.io.benchmark.recordings import Recorded, read_recorded
+from nwb_sbtt.io.benchmark.recordings import TaskRecording, read_task_recording
 from nwb_sbtt.io.benchmark.tensorfile import read_about, read_tensors, write_tensors
 from nwb_sbtt.nlb.conditions import condition_means
 from nwb_sbtt.nlb.counting import Counter, cut, on_grid, ordered
@@ -58,7 +58,7 @@ class Prepared:
 
 def prepare(
     name: str,
-    files: Sequence[Path | str | Recorded],
+    files: Sequence[Path | str | TaskRecording],
     *,
     bin_width: float = 0.005,
     phase: Phase = "val",
@@ -104,7 +104,9 @@ def prepare(
             f"phase {phase!r} or compat {compat!r} is unknown; expected {list(SPLITS)} and 'nlb_tools' or None"
         )
     series = (which.behavior,) if isinstance(which.behavior, str) else ()
-    recordings = [each if isinstance(each, Recorded) else read_recorded(each, series=series) for each in files]
+    recordings = [
+        each if isinstance(each, TaskRecording) else read_task_recording(each, series=series) for each in files
+    ]
     train_splits, eval_split = SPLITS[phase]
     training, evaluated = _holding(recordings, train_splits), _holding(recordings, (eval_split,))
     if evaluated is None:
@@ -113,7 +115,7 @@ def prepare(
         raise DataError(f"no file has trials of split {train_splits[0]!r}")
     inputs: dict[str, Array] = {}
     about: dict[str, Any] = {"name": name, "phase": phase, "bin_width": bin_width, "compat": compat}
-    about["files"] = [dict(each.facts) for each in recordings]
+    about["files"] = [dict(each.source) for each in recordings]
     if training is not None:
         _check_units(training, evaluated)
         source = _Source(training, which, bin_width, bool(compat))
@@ -177,7 +179,7 @@ def load_prepared(folder: Path | str, name: str, *, bin_width: float = 0.005, ph
 class _Source:
     """One recording, ready to be cut into the windows of its set."""
 
-    recorded: Recorded
+    recorded: TaskRecording
     which: Definition
     bin_width: float
     compat: bool
@@ -250,7 +252,7 @@ def _targets(
     return targets
 
 
-def _holding(recordings: Sequence[Recorded], splits: Sequence[str]) -> Recorded | None:
+def _holding(recordings: Sequence[TaskRecording], splits: Sequence[str]) -> TaskRecording | None:
     """The one recording with trials of these splits."""
     found = [each for each in recordings if np.isin(column(each.trials, "split").astype(str), list(splits)).any()]
     if len(found) > 1:
@@ -258,7 +260,7 @@ def _holding(recordings: Sequence[Recorded], splits: Sequence[str]) -> Recorded 
     return found[0] if found else None
 
 
-def _check_units(training: Recorded, evaluated: Recorded) -> None:
+def _check_units(training: TaskRecording, evaluated: TaskRecording) -> None:
     """The evaluated trials must show the very units that are held in."""
     own = set(training.unit_id[~training.held_out].tolist())
     other = set(evaluated.unit_id[~evaluated.held_out].tolist())

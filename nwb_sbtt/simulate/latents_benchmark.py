@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nwb_sbtt.atomic import make_folder
 from nwb_sbtt.data.intervals import Intervals, select_inside, union
 from nwb_sbtt.errors import ConfigError
-from nwb_sbtt.io.benchmark.recordings import Recorded, Samples, write_recorded
+from nwb_sbtt.io.benchmark.recordings import SampledSeries, TaskRecording, write_task_recording
 from nwb_sbtt.nlb.counting import CLOCK, Floats, cut
 from nwb_sbtt.nlb.definitions import Definition, definition
 from nwb_sbtt.nlb.windows import Windows
@@ -49,8 +49,8 @@ class Simulation:
 class Simulated:
     """The two recordings of a set, and the true rates [Hz] of the first on the clock (millisecond, unit)."""
 
-    training: Recorded
-    testing: Recorded
+    training: TaskRecording
+    testing: TaskRecording
     rates: NDArray[np.float32] = field(repr=False)
 
     def expected(self, windows: Windows, bin_width: float, *, forward: bool = False) -> Floats:
@@ -107,10 +107,10 @@ def write_simulated(
     place = make_folder(folder)
     stem = f"sub-simulated_ses-{name.replace('_', '-')}"
     return (
-        write_recorded(
+        write_task_recording(
             simulated.training, place / f"{stem}_desc-train_ecephys.nwb", description=text, overwrite=overwrite
         ),
-        write_recorded(
+        write_task_recording(
             simulated.testing, place / f"{stem}_desc-test_ecephys.nwb", description=text, overwrite=overwrite
         ),
     )
@@ -127,7 +127,7 @@ class _System:
 
 def _session(
     which: Definition, system: _System, splits: NDArray[np.str_], generator: np.random.Generator
-) -> tuple[Recorded, NDArray[np.float32]]:
+) -> tuple[TaskRecording, NDArray[np.float32]]:
     """A session of trials, each with all of its window and what follows, and the true rates."""
     trials = _trials(which, splits, generator)
     n_ms = round(float(trials["stop_time"][-1]) / CLOCK)
@@ -151,10 +151,10 @@ def _session(
         velocity = np.roll(latents, lag, axis=0) @ system.velocity
         velocity += generator.normal(size=velocity.shape) * 5
         there = _inside(moments, intervals, margin=0.3)
-        samples[which.behavior] = Samples((np.arange(n_ms, dtype=np.float64) * CLOCK)[there], velocity[there])
+        samples[which.behavior] = SampledSeries((np.arange(n_ms, dtype=np.float64) * CLOCK)[there], velocity[there])
     n_units = len(system.offsets)
     ids = np.arange(n_units, dtype=np.int64) * 10 + 1001
-    recorded = Recorded(ids, tuple(spikes), (intervals,) * n_units, system.held_out, trials, samples)
+    recorded = TaskRecording(ids, tuple(spikes), (intervals,) * n_units, system.held_out, trials, samples)
     return recorded, rates
 
 
@@ -229,7 +229,7 @@ def _inside(moments: Floats, intervals: Intervals, *, margin: float) -> NDArray[
     return there
 
 
-def _testing(whole: Recorded, which: Definition) -> Recorded:
+def _testing(whole: TaskRecording, which: Definition) -> TaskRecording:
     """What a file of test trials holds of a session: held-in spikes in the windows, and where these lie.
 
     As in the published files windows stand one after the other on a clock of their own, every one on a bin's edge; those of a
@@ -244,7 +244,7 @@ def _testing(whole: Recorded, which: Definition) -> Recorded:
         names.append(which.produced.scored_from)
     intervals = union(np.round(np.column_stack([place, place + length]), 6))
     kept = np.flatnonzero(~whole.held_out)
-    return Recorded(
+    return TaskRecording(
         unit_id=whole.unit_id[kept],
         spikes=tuple(_moved(whole.spikes[unit], begin, length, moved) for unit in kept),
         intervals=(intervals,) * len(kept),

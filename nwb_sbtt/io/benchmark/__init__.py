@@ -1,1 +1,1 @@
-"""Files of the Neural Latents Benchmark: recordings of its tasks, and named arrays in HDF5."""
+"""Files of the Neural Latents Benchmark: recordings of its tasks (`recordings`), and named arrays in HDF5 (`tensorfile`)."""

@@ -1,4 +1,4 @@
-"""Recordings of tasks as the Neural Latents Benchmark keeps them: units, trials and behaviour, read whole and written."""
+"""Recordings of tasks in the Neural Latents Benchmark's files: read and write units, trials and behaviour."""
 
 from __future__ import annotations
 
@@ -26,19 +26,28 @@ from nwb_sbtt.io.read.units import obs_intervals, spikes_by_unit, stored_spikes
 from nwb_sbtt.io.write.packing import pack_hdf5, save
 
 HELD_OUT = "heldout"
+"""Column of the units that are held out for co-smoothing."""
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Samples (sample, column) at ``times`` [s] in rising order; NaN where one is missing."""
+class SampledSeries:
+    """A sampled series.
+
+    Parameters
+    ----------
+    times : array (sample)
+        Seconds, rising.
+    values : array (sample, column)
+        NaN where one is missing.
+    """
 
     times: NDArray[np.float64]
     values: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """All of a recording that the benchmark takes.
+class TaskRecording:
+    """The parts of a recording that the benchmark uses.
 
     Parameters
     ----------
@@ -46,13 +55,14 @@ class Recorded:
     spikes : tuple of arrays
         Sorted spike times of each unit, seconds.
     intervals : tuple of arrays (interval, 2), or None
-        When each unit was observed, seconds; None where the file does not say.
+        When each unit was observed, seconds; None where the file has no such intervals.
     held_out : bool array (unit)
+        Never shown to a model (co-smoothing).
     trials : mapping of column to array (trial)
         With ``id``, ``start_time`` and ``stop_time``.
-    samples : mapping of name to Samples
-        The TimeSeries that were asked for.
-    facts : mapping
+    samples : mapping of name to SampledSeries
+        The TimeSeries read, by name.
+    source : mapping
         Path, digest and, where known, dandiset of the file.
     """
 
@@ -61,11 +71,11 @@ class Recorded:
     intervals: tuple[Intervals, ...] | None = field(repr=False)
     held_out: NDArray[np.bool_]
     trials: Mapping[str, NDArray[Any]] = field(repr=False)
-    samples: Mapping[str, Samples] = field(default_factory=dict, repr=False)
-    facts: Mapping[str, str] = field(default_factory=dict)
+    samples: Mapping[str, SampledSeries] = field(default_factory=dict, repr=False)
+    source: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_recorded(path: Path | str, *, series: tuple[str, ...] = ()) -> Recorded:
+def read_task_recording(path: Path | str, *, series: tuple[str, ...] = ()) -> TaskRecording:
     """Read units, trials and some TimeSeries of a file.
 
     Parameters
@@ -73,14 +83,18 @@ def read_recorded(path: Path | str, *, series: tuple[str, ...] = ()) -> Recorded
     path : path
         Or the address of a file on DANDI, which is fetched into the cache.
     series : tuple of str
-        Names of TimeSeries, wherever they lie; those that the file does not have are left out.
+        Names of TimeSeries, anywhere in the file; missing ones are left out.
+
+    Returns
+    -------
+    TaskRecording
 
     Raises
     ------
     FileError
         If the file cannot be read.
     DataError, SelectionError
-        If it has no units with spike times, no trials, or two series of a name.
+        If it has no units with spike times, no trials, two series of one name, or times that do not rise.
     """
     path = local_file(Path(path))
     with open_nwb(path) as nwbfile:
@@ -89,24 +103,41 @@ def read_recorded(path: Path | str, *, series: tuple[str, ...] = ()) -> Recorded
             raise SelectionError(f"{path.name!r} has no table of {missing}; expected a file of the benchmark")
         units = nwbfile.units
         stored, bounds = stored_spikes(units, "units")
-        pieces: list[list[NDArray[np.float64]]] = [[] for _ in range(len(units))]
+        parts: list[list[NDArray[np.float64]]] = [[] for _ in range(len(units))]
         for unit, times in spikes_by_unit(stored, bounds, range(len(units))):
-            pieces[unit].append(times.copy())
+            parts[unit].append(times.copy())
         columns = plain_columns(units)
         held_out = columns.get(HELD_OUT, np.zeros(len(units), dtype=bool)).astype(bool)
-        return Recorded(
+        return TaskRecording(
             unit_id=np.asarray(units.id.data[:], dtype=np.int64),
-            spikes=tuple(np.concatenate(each) if each else np.empty(0) for each in pieces),
+            spikes=tuple(np.concatenate(times) if times else np.empty(0) for times in parts),
             intervals=obs_intervals(units, "units"),
             held_out=held_out,
             trials={"id": np.asarray(nwbfile.trials.id.data[:]), **plain_columns(nwbfile.trials)},
-            samples={name: found for name in series if (found := _samples(nwbfile, name)) is not None},
-            facts=place_facts(path),
+            samples={name: samples for name in series if (samples := _samples(nwbfile, name)) is not None},
+            source=place_facts(path),
         )
 
 
-def write_recorded(recorded: Recorded, path: Path | str, *, description: str, overwrite: bool = False) -> Path:
-    """Write a simulated recording the way the benchmark's files are laid out, checked by pynwb's validator.
+def write_task_recording(
+    recorded: TaskRecording, path: Path | str, *, description: str, overwrite: bool = False
+) -> Path:
+    """Write a simulated recording in the layout of the benchmark's files, checked by pynwb's validator.
+
+    Parameters
+    ----------
+    recorded : TaskRecording
+    path : path
+        Ends in ``.nwb``.
+    description : str
+        Of the session.
+    overwrite : bool
+        Replace an existing file.
+
+    Returns
+    -------
+    Path
+        Of the file written.
 
     Raises
     ------
@@ -117,7 +148,7 @@ def write_recorded(recorded: Recorded, path: Path | str, *, description: str, ov
     if target.suffix != ".nwb":
         raise FileError(f"cannot write {target.name!r}: end the name in '.nwb'")
     if target.exists() and not overwrite:
-        raise FileError(f"{str(target)!r} exists; give another path, or pass --overwrite to replace it")
+        raise FileError(f"{str(target)!r} exists; pass another path, or --overwrite to replace it")
     with atomic_write(target, suffix=".nwb") as temporary:
         save(_file(recorded, description), temporary)
         if problems := pynwb.validate(path=str(temporary)):
@@ -125,17 +156,14 @@ def write_recorded(recorded: Recorded, path: Path | str, *, description: str, ov
     return target
 
 
-def _samples(nwbfile: NWBFile, name: str) -> Samples | None:
-    found = [
-        each
-        for each in find_series(nwbfile)
-        if each.nwb_object.name == name and isinstance(each.nwb_object, TimeSeries)
-    ]
-    if len(found) > 1:
-        raise SelectionError(f"several TimeSeries are called {name!r}: {[each.path for each in found]}")
-    if not found:
+def _samples(nwbfile: NWBFile, name: str) -> SampledSeries | None:
+    named = [candidate for candidate in find_series(nwbfile) if candidate.nwb_object.name == name]
+    matches = [candidate for candidate in named if isinstance(candidate.nwb_object, TimeSeries)]
+    if len(matches) > 1:
+        raise SelectionError(f"several TimeSeries are called {name!r}: {[match.path for match in matches]}")
+    if not matches:
         return None
-    series = found[0].nwb_object
+    series = matches[0].nwb_object
     values = np.asarray(series.data[:], dtype=np.float64)
     values = values.reshape(len(values), -1) * float(series.conversion) + float(series.offset)
     if series.timestamps is not None:
@@ -143,11 +171,13 @@ def _samples(nwbfile: NWBFile, name: str) -> Samples | None:
     else:
         times = float(series.starting_time) + np.arange(len(values)) / float(series.rate)
     if len(times) != len(values) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-        raise DataError(f"the times of {found[0].path!r} are not finite, rising and one a sample; it cannot be aligned")
-    return Samples(times, values)
+        raise DataError(
+            f"the times of {matches[0].path!r} are not finite, rising and one per sample, so it cannot be aligned"
+        )
+    return SampledSeries(times, values)
 
 
-def _file(recorded: Recorded, description: str) -> NWBFile:
+def _file(recorded: TaskRecording, description: str) -> NWBFile:
     nwbfile = NWBFile(
         session_description=description,
         identifier=str(uuid4()),
@@ -161,8 +191,8 @@ def _file(recorded: Recorded, description: str) -> NWBFile:
     )
     nwbfile.add_unit_column(HELD_OUT, "Whether the unit is held out for co-smoothing.")
     for unit, (number, times) in enumerate(zip(recorded.unit_id, recorded.spikes, strict=True)):
-        own = {} if recorded.intervals is None else {"obs_intervals": recorded.intervals[unit]}
-        nwbfile.add_unit(id=int(number), spike_times=times, heldout=bool(recorded.held_out[unit]), **own)
+        intervals = {} if recorded.intervals is None else {"obs_intervals": recorded.intervals[unit]}
+        nwbfile.add_unit(id=int(number), spike_times=times, heldout=bool(recorded.held_out[unit]), **intervals)
     for name in recorded.trials:
         if name not in ("id", "start_time", "stop_time"):
             nwbfile.add_trial_column(name, f"{name} of the simulated task")

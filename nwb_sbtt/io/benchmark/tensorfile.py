@@ -1,4 +1,4 @@
-"""Named arrays in HDF5 files: what benchmark programs exchange. Arrays of different lengths under one name are ragged."""
+"""Read and write named arrays in HDF5, the files of benchmark programs. Arrays of several lengths under one name are ragged."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Array = NDArray[Any]
 Ragged = Sequence[Array]
 Group = Mapping[str, Array | Ragged]
 ABOUT = "nwb_sbtt"
-"""Attribute of the file that holds what is known of it, as JSON."""
-SMALLEST = 1 << 16
-"""Bytes that a file takes beside its arrays, at most."""
+"""Attribute of the file that describes it, as JSON."""
+OVERHEAD_BYTES = 1 << 16
+"""Upper bound of what a file takes besides its arrays."""
 
 
 def write_tensors(
@@ -35,7 +35,14 @@ def write_tensors(
     groups : mapping of group name to mapping of name to array
         A list of integer arrays is stored as one ragged array; the group "" is the root.
     about : mapping, optional
-        JSON-safe; kept as an attribute of the file.
+        JSON-safe; stored as an attribute of the file.
+    overwrite : bool
+        Replace an existing file.
+
+    Returns
+    -------
+    Path
+        Of the file written.
 
     Raises
     ------
@@ -44,23 +51,33 @@ def write_tensors(
     """
     target = Path(path).absolute()
     if target.exists() and not overwrite:
-        raise FileError(f"{str(target)!r} exists; give another place, or pass --overwrite to replace it")
+        raise FileError(f"{str(target)!r} exists; pass another path, or --overwrite to replace it")
     with atomic_write(target, suffix=".h5") as temporary:
         reserve_space(
-            temporary, SMALLEST + 2 * sum(_size(each) for group in groups.values() for each in group.values())
+            temporary,
+            OVERHEAD_BYTES + 2 * sum(_n_bytes(array) for group in groups.values() for array in group.values()),
         )
         with h5py.File(temporary, "w") as file:
             for name, group in groups.items():
-                place = file.require_group(name) if name else file
+                parent = file.require_group(name) if name else file
                 for key, array in group.items():
-                    _put(place, key, array)
+                    _write_array(parent, key, array)
             if about is not None:
                 file.attrs[ABOUT] = json.dumps(about, allow_nan=False)
     return target
 
 
 def read_tensors(path: Path | str) -> dict[str, dict[str, Array | list[Array]]]:
-    """Read groups of arrays; what lies at the root is the group "".
+    """Read groups of arrays.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    dict of group name to dict of name to array
+        The root is the group ""; ragged arrays are lists.
 
     Raises
     ------
@@ -71,14 +88,26 @@ def read_tensors(path: Path | str) -> dict[str, dict[str, Array | list[Array]]]:
     with _open(path) as file:
         for name, item in file.items():
             if isinstance(item, h5py.Group):
-                groups[name] = {key: _get(each) for key, each in item.items() if isinstance(each, h5py.Dataset)}
+                groups[name] = {
+                    key: _read_array(array) for key, array in item.items() if isinstance(array, h5py.Dataset)
+                }
             else:
-                groups.setdefault("", {})[name] = _get(item)
+                groups.setdefault("", {})[name] = _read_array(item)
     return groups
 
 
 def read_about(path: Path | str) -> dict[str, Any]:
-    """What `write_tensors` was told about a file; empty for files of other programs."""
+    """Read the description that `write_tensors` stored; empty for files of other programs.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read as HDF5.
+    """
     with _open(path) as file:
         return dict(json.loads(file.attrs[ABOUT])) if ABOUT in file.attrs else {}
 
@@ -95,23 +124,23 @@ def _open(path: Path | str) -> Iterator[h5py.File]:
         yield file
 
 
-def _size(array: Array | Ragged) -> int:
-    return array.nbytes if isinstance(array, np.ndarray) else sum(each.nbytes + 64 for each in array)
+def _n_bytes(array: Array | Ragged) -> int:
+    return array.nbytes if isinstance(array, np.ndarray) else sum(row.nbytes + 64 for row in array)
 
 
-def _put(place: h5py.Group, key: str, array: Array | Ragged) -> None:
+def _write_array(parent: h5py.Group, key: str, array: Array | Ragged) -> None:
     if isinstance(array, np.ndarray):
-        kept = array.astype(np.float32) if array.dtype.kind == "f" else array
-        packed = {"compression": "gzip", "compression_opts": 4, "shuffle": True} if kept.size and kept.ndim else {}
-        place.create_dataset(key, data=kept, **packed)
+        data = array.astype(np.float32) if array.dtype.kind == "f" else array
+        options = {"compression": "gzip", "compression_opts": 4, "shuffle": True} if data.size and data.ndim else {}
+        parent.create_dataset(key, data=data, **options)
         return
-    ragged = place.create_dataset(key, (len(array),), dtype=h5py.vlen_dtype(np.int32))
-    for i, each in enumerate(array):
-        ragged[i] = np.asarray(each, dtype=np.int32)
+    ragged = parent.create_dataset(key, (len(array),), dtype=h5py.vlen_dtype(np.int32))
+    for i, row in enumerate(array):
+        ragged[i] = np.asarray(row, dtype=np.int32)
 
 
-def _get(item: h5py.Dataset) -> Array | list[Array]:
+def _read_array(item: h5py.Dataset) -> Array | list[Array]:
     values = item[()]
     if h5py.check_vlen_dtype(item.dtype) is not None:
-        return [np.asarray(each) for each in values]
+        return [np.asarray(row) for row in values]
     return np.asarray(values)
