@@ -1,84 +1,142 @@
-"""Samples of fluorescence in units of spikes, and the counts between them."""
+"""Samples of fluorescence in units of spikes, and sums over the counts between them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nwb_sbtt.calcium.kinetics import Kinetics
 
-LEAST_VARIANCE = 1e-4
-"""Of calcium, in squared spikes, added in each bin: keeps precisions finite where nothing is in doubt."""
 LEAST_RATE = 1e-8
 """Spikes a bin."""
 MAX_COUNT = 16
 """Most spikes between two samples that are summed over."""
 NEGLIGIBLE = -60.0
-"""Logarithm of a count's weight, relative to the likeliest count's, below which it is treated as this."""
+"""Least logarithm of a count's weight, relative to that of the likeliest count."""
+
+
+class Sample(NamedTuple):
+    """One bin of all rows: the sample in spikes, whether there is one, its precision (0 where not), and the expected count."""
+
+    value: Float[Tensor, "row"]
+    observed: Bool[Tensor, "row"]
+    precision: Float[Tensor, "row"]
+    rate: Float[Tensor, "row"]
+
+
+class Count(NamedTuple):
+    """Mean and variance of a count."""
+
+    mean: Float[Tensor, "row"]
+    variance: Float[Tensor, "row"]
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The samples in spikes, bin after bin: (time, row), where a row is one channel of one trial."""
+class Samples:
+    """All samples, laid out as (time, row); a row is one channel of one trial.
 
-    level: Tensor
-    there: Tensor
-    precision: Tensor
-    rate: Tensor
-    kept: Tensor
-    late: Tensor
-    lagging: Tensor
-    unit: Tensor
-    first: Tensor
-    first_sd: Tensor
-    powers: Tensor
-    shape: Tensor | None
-    log_weight: Tensor
+    Parameters
+    ----------
+    bins : Sample
+        Each tensor (time, row).
+    decay, rise, rise_amplitude : Float[Tensor, "row"]
+        ``decay_per_bin``, ``rise_per_bin`` and ``rise_amplitude`` of `Kinetics`.
+    unit : Float[Tensor, "row"]
+        What a spike adds, in the data's unit.
+    initial, initial_sd : Float[Tensor, "row"]
+        Calcium before the first bin, and its sd.
+    powers : Float[Tensor, "3 count"]
+        1, k and k² of all counts k.
+    shape : Float[Tensor, "row"] or None
+        Of the gamma distribution of the rates, where counts are negative binomial instead of Poisson.
+    log_weight : Float[Tensor, "*row count"]
+        The part of a count's log-probability that does not depend on its expectation.
+    """
+
+    bins: Sample
+    decay: Float[Tensor, "row"]
+    rise: Float[Tensor, "row"]
+    rise_amplitude: Float[Tensor, "row"]
+    unit: Float[Tensor, "row"]
+    initial: Float[Tensor, "row"]
+    initial_sd: Float[Tensor, "row"]
+    powers: Float[Tensor, "3 count"]
+    shape: Float[Tensor, "row"] | None
+    log_weight: Float[Tensor, "*row count"]
 
     @classmethod
     def of(
         cls,
-        fluorescence: Tensor,
-        seen: Tensor,
-        rate: Tensor,
+        fluorescence: Float[Tensor, "trial time channel"],
+        observed: Bool[Tensor, "trial time channel"],
+        rate: Float[Tensor, "*trial channel"],
         kinetics: Kinetics,
         *,
-        shape: Tensor | None,
+        shape: Float[Tensor, "channel"] | None,
         max_count: int = MAX_COUNT,
-    ) -> Rows:
-        """Lay them out."""
+    ) -> Samples:
+        """Lay fluorescence out in units of spikes above the baseline."""
         n_trials, n_bins, _ = fluorescence.shape
 
-        def laid(of_channel: Tensor) -> Tensor:
-            return of_channel.expand_as(fluorescence).transpose(0, 1).reshape(n_bins, -1)
+        def laid_out(values: Tensor) -> Tensor:
+            return values.expand_as(fluorescence).transpose(0, 1).reshape(n_bins, -1)
 
-        there = laid(seen)
-        level = laid((fluorescence - kinetics.baseline) / kinetics.amplitude)
-        precision = laid((kinetics.amplitude / kinetics.noise_sd).square()) * there
-        rows = None if shape is None else shape.repeat(n_trials)
-        counts = torch.arange(max_count + 1, dtype=level.dtype, device=level.device)
+        sampled = laid_out(observed)
+        value = laid_out((fluorescence - kinetics.baseline) / kinetics.amplitude)
+        precision = laid_out((kinetics.amplitude / kinetics.noise_sd).square()) * sampled
+        row_shape = None if shape is None else shape.repeat(n_trials)
+        counts = torch.arange(max_count + 1, dtype=value.dtype, device=value.device)
         return cls(
-            torch.where(there, level, torch.zeros_like(level)),
-            there,
-            precision,
-            laid(rate.clamp(min=LEAST_RATE)),
+            Sample(
+                torch.where(sampled, value, torch.zeros_like(value)),
+                sampled,
+                precision,
+                laid_out(rate.clamp(min=LEAST_RATE)),
+            ),
             kinetics.decay_per_bin.repeat(n_trials),
-            kinetics.rise_amplitude.repeat(n_trials),
             kinetics.rise_per_bin.repeat(n_trials),
+            kinetics.rise_amplitude.repeat(n_trials),
             kinetics.amplitude.repeat(n_trials),
             kinetics.initial.repeat(n_trials),
             kinetics.initial_sd.repeat(n_trials),
             torch.stack([torch.ones_like(counts), counts, counts**2]),
-            rows,
-            -torch.lgamma(counts + 1) + (0 if rows is None else _rising(rows, counts)),
+            row_shape,
+            -torch.lgamma(counts + 1) + (0 if row_shape is None else _log_rising_factorial(row_shape, counts)),
         )
 
-    def weigh(self, expected: Tensor, linear: Tensor, square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and variance of a count whose probabilities are tilted by ``exp(linear k + square k²)``, and log Σ of them."""
+    def __iter__(self) -> Iterator[Sample]:
+        """Go through the bins in time."""
+        return (Sample(*tensors) for tensors in zip(*self.bins, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.bins.value)
+
+    def __getitem__(self, t: int) -> Sample:
+        return Sample(*(tensor[t] for tensor in self.bins))
+
+    def weigh(
+        self, expected: Float[Tensor, "row"], linear: Float[Tensor, "row"], square: Float[Tensor, "row"]
+    ) -> tuple[Count, Float[Tensor, "row"]]:
+        """Sum over a count k whose probabilities are multiplied by ``exp(linear k + square k²)``.
+
+        A Poisson count of expectation μ has the log-probability ``k log μ − μ − log k!``. If rates are not known but have a
+        gamma distribution of mean μ and shape a, the count is negative binomial:
+        ``k log(μ / (a + μ)) − a log(1 + μ / a) + log (a (a + 1) … (a + k − 1)) − log k!``. So both are a term that is linear
+        in k, a term at ``k = 0`` and a table, and all three sums over k are one matrix product.
+
+        Returns
+        -------
+        Count
+            Mean and variance of k under the normalised weights.
+        Float[Tensor, "row"]
+            Logarithm of the sum of the weights.
+        """
         if self.shape is None:
             slope, at_zero = expected.log(), expected
         else:
@@ -89,17 +147,19 @@ class Rows:
         weights = logits.sub_(peak).clamp_(min=NEGLIGIBLE).exp_()
         total, first, second = (weights @ self.powers.t()).unbind(1)
         mean = first / total
-        return mean, (second / total - mean**2).clamp(min=0), total.log() + peak[:, 0] - at_zero
+        return Count(mean, (second / total - mean**2).clamp(min=0)), total.log() + peak[:, 0] - at_zero
 
-    def evidence(self, densities: Tensor, *, of: Tensor | None = None) -> Tensor:
-        """Sum of the logarithms of the samples' densities, or some samples' alone, of a row in the data's unit.
+    def evidence(
+        self, densities: Float[Tensor, "time row"], *, only: Bool[Tensor, "time row"] | None = None
+    ) -> Float[Tensor, "row"]:
+        """Sum the log-densities of all samples of a row, or of some, in the data's unit.
 
-        They come in spikes, and without the constants of the normal density.
+        `densities` are in spikes and without the constant of the normal density; both are added.
         """
-        counted = self.there if of is None else self.there & of
+        counted = self.bins.observed if only is None else self.bins.observed & only
         return (densities * counted).sum(0) - counted.sum(0) * (self.unit.log() + 0.5 * math.log(2 * math.pi))
 
 
-def _rising(shape: Float[Tensor, "row"], counts: Float[Tensor, "count"]) -> Float[Tensor, "row count"]:
+def _log_rising_factorial(shape: Float[Tensor, "row"], counts: Float[Tensor, "count"]) -> Float[Tensor, "row count"]:
     """Logarithm of ``shape (shape + 1) … (shape + k − 1)``."""
     return torch.lgamma(shape[:, None] + counts) - torch.lgamma(shape)[:, None]

@@ -1,28 +1,42 @@
-"""Spikes given fluorescence: the posterior of Poisson counts whose calcium is seen through noise."""
+"""Spikes given fluorescence: the posterior of Poisson counts whose calcium is sampled with noise, by message passing.
+
+Counts are summed over exactly. Calcium, of which counts of all bins before are in doubt together, is believed to be Gaussian:
+forward in time by assumed-density filtering, and backward by messages that make both directions agree, as in expectation
+propagation. Both go from sample to sample: the count between two samples is one number, which is parted among its bins by
+their rates. So bins without a sample cost nothing in accuracy.
+
+The same two loops serve indicators without and with a rise; `nwb_sbtt.calcium.beliefs` has the two forms of their steps and
+derives them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nwb_sbtt.calcium import rising
+from nwb_sbtt.calcium.beliefs import Belief, Calcium, Form, LightAndRise, Pair, Symmetric
 from nwb_sbtt.calcium.kinetics import Kinetics
-from nwb_sbtt.calcium.samples import LEAST_VARIANCE, MAX_COUNT, Rows
+from nwb_sbtt.calcium.samples import MAX_COUNT, Count, Samples
+
+V = TypeVar("V", Tensor, Pair)
+M = TypeVar("M", Tensor, Symmetric)
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
 class Spikes:
-    """Posterior means and variances, in spikes.
+    """Posterior of spikes and calcium, in spikes.
 
     Parameters
     ----------
     mean, variance : Float[Tensor, "trial time channel"]
         Of the count of each bin.
     calcium, calcium_variance : Float[Tensor, "trial time channel"]
-        At the end of each bin, in units of what a spike adds.
+        Of what the sample of each bin shows, in units of what a spike adds: calcium or, with a rise, its shown part.
     evidence : Float[Tensor, "trial channel"]
         Logarithm of the density of the fluorescence of each channel and trial, in the data's unit.
     """
@@ -36,7 +50,7 @@ class Spikes:
 
 def infer_spikes(
     fluorescence: Float[Tensor, "trial time channel"],
-    seen: Bool[Tensor, "trial time channel"],
+    observed: Bool[Tensor, "trial time channel"],
     rate: Float[Tensor, "*trial channel"],
     kinetics: Kinetics,
     *,
@@ -44,142 +58,146 @@ def infer_spikes(
     max_count: int = MAX_COUNT,
     rises: bool | None = None,
 ) -> Spikes:
-    """Infer the counts ``s_t ~ Poisson(rate_t)`` from noisy samples of calcium, ``c_t = decay_per_bin · c_{t−1} + s_t``.
-
-    Counts are summed over exactly, and what is believed of calcium is kept as mean and variance: assumed-density filtering
-    forward in time, and backward with messages that make the two agree. Both go from sample to sample: the count between two
-    samples is one number, which goes to its bins by their rates.
+    """Infer the counts ``s_t ~ Poisson(rate_t)`` from noisy samples of the calcium ``c_t = decay_per_bin · c_{t−1} + s_t``.
 
     Parameters
     ----------
-    seen : bool tensor
-        Which samples there are; what `fluorescence` holds elsewhere is not looked at.
+    fluorescence : Float[Tensor, "trial time channel"]
+        In the data's unit; what it holds outside `observed` plays no part.
+    observed : Bool[Tensor, "trial time channel"]
+        Which samples there are.
     rate : Float[Tensor, "trial time channel"] or Float[Tensor, "channel"]
         Expected count of each bin, before the fluorescence is looked at.
+    kinetics : Kinetics
     shape : Float[Tensor, "channel"], optional
-        Where rates are not known: shape of the gamma distribution of mean `rate` that they follow between two samples. Counts
+        Where rates are not known: shape of the gamma distribution of mean `rate` that they have between two samples. Counts
         are then negative binomial.
     max_count : int
         Most spikes between two samples.
     rises : bool, optional
-        Whether any channel has a rise, where that is known; otherwise the kinetics are asked.
+        Whether any channel has a rise. Pass it where it is known: asking the kinetics waits for a tensor.
 
     Returns
     -------
     Spikes
         Without gradients.
+
+    Examples
+    --------
+    One spike in the third of five bins, seen through little noise:
+
+    >>> decay, one, zero = torch.full((1,), 0.5), torch.ones(1), torch.zeros(1)
+    >>> kinetics = Kinetics(decay, one, zero, 0.1 * one, zero, 0.1 * one, rise_time=zero)
+    >>> fluorescence = torch.tensor([0, 0, 1, 0.5, 0.25])[None, :, None]
+    >>> spikes = infer_spikes(fluorescence, torch.ones(1, 5, 1, dtype=torch.bool), 0.2 * one, kinetics)
+    >>> spikes.mean[0, :, 0].round().tolist()
+    [0.0, 0.0, 1.0, 0.0, 0.0]
     """
     with torch.no_grad():
-        rows = Rows.of(fluorescence, seen, rate, kinetics, shape=shape, max_count=max_count)
+        samples = Samples.of(fluorescence, observed, rate, kinetics, shape=shape, max_count=max_count)
         if kinetics.rises if rises is None else rises:
-            beliefs, densities = rising.forward(rows)
-            found = rising.backward(rows, beliefs)
+            moments, densities = _smooth(LightAndRise(samples))
         else:
-            of_calcium, densities = _forward(rows)
-            found = _backward(rows, of_calcium)
-    return _spikes(found, rows.evidence(densities), fluorescence.shape)
+            moments, densities = _smooth(Calcium(samples))
+    n_trials, n_bins, n_channels = fluorescence.shape
+    mean, variance, light, light_variance = (
+        tensor.reshape(n_bins, n_trials, n_channels).transpose(0, 1) for tensor in moments
+    )
+    return Spikes(mean, variance, light, light_variance, samples.evidence(densities).reshape(n_trials, n_channels))
 
 
 def log_evidence(
     fluorescence: Float[Tensor, "trial time channel"],
-    seen: Bool[Tensor, "trial time channel"],
+    observed: Bool[Tensor, "trial time channel"],
     rate: Float[Tensor, "*trial channel"],
     kinetics: Kinetics,
     *,
     shape: Float[Tensor, "channel"] | None = None,
-    of: Bool[Tensor, "trial time channel"] | None = None,
+    only: Bool[Tensor, "trial time channel"] | None = None,
     max_count: int = MAX_COUNT,
     rises: bool | None = None,
 ) -> Float[Tensor, "trial channel"]:
-    """Logarithm of the density of what was seen of each channel and trial, in the data's unit; see `infer_spikes`.
+    """Logarithm of the density of the samples of each channel and trial, in the data's unit; half the work of `infer_spikes`.
 
-    With `of`, that of some of the samples, each given all that were seen before it.
+    Parameters
+    ----------
+    fluorescence, observed, rate, kinetics, shape, max_count, rises
+        As in `infer_spikes`.
+    only : Bool[Tensor, "trial time channel"], optional
+        Samples whose density is asked for, each given all samples before it: a one-step predictive log-likelihood.
+
+    Returns
+    -------
+    Float[Tensor, "trial channel"]
+        Without gradients.
     """
     with torch.no_grad():
-        rows = Rows.of(fluorescence, seen, rate, kinetics, shape=shape, max_count=max_count)
-        densities = (rising.forward if (kinetics.rises if rises is None else rises) else _forward)(rows)[1]
-        some = None if of is None else of.transpose(0, 1).reshape(densities.shape)
-    return rows.evidence(densities, of=some).reshape(len(fluorescence), -1)
+        samples = Samples.of(fluorescence, observed, rate, kinetics, shape=shape, max_count=max_count)
+        rising = kinetics.rises if rises is None else rises
+        densities = _filter(LightAndRise(samples))[1] if rising else _filter(Calcium(samples))[1]
+        asked = None if only is None else only.transpose(0, 1).reshape(densities.shape)
+    return samples.evidence(densities, only=asked).reshape(len(fluorescence), -1)
 
 
-def _spikes(found: list[Tensor], evidence: Tensor, size: torch.Size) -> Spikes:
-    n_trials, n_bins, n_channels = size
-    mean, variance, calcium, doubt = (each.reshape(n_bins, n_trials, n_channels).transpose(0, 1) for each in found)
-    return Spikes(mean, variance, calcium, doubt, evidence.reshape(n_trials, n_channels))
+def _smooth(form: Form[V, M, C]) -> tuple[list[Tensor], Tensor]:
+    beliefs, densities = _filter(form)
+    return _backward(form, beliefs), densities
 
 
-@dataclass(frozen=True)
-class _Belief:
-    """What earlier samples say of a bin: of the calcium left of what was there at the last sample, and of spikes since.
+def _filter(form: Form[V, M, C]) -> tuple[list[Belief[V, M]], Tensor]:
+    """Beliefs of all bins, and the log-density of each sample given those before it, in spikes: 0 where there is none.
 
-    `pending` are the spikes expected since, this bin's included, and `size` what one of them has left on average.
+    Given n, the error e of a sample is normal with mean s n and precision ``p / (1 + P p)``. In its log-density stand
+    ``e s n`` and ``−½ s² n²`` times that, so n is summed over; what is left of it, and of n's sum, is the sample's density.
     """
-
-    mean: Tensor
-    variance: Tensor
-    pending: Tensor
-    size: Tensor
-
-
-def _forward(rows: Rows) -> tuple[list[_Belief], Tensor]:
-    """Beliefs of all bins, and the logarithm of the density of each sample, in spikes, given those before it."""
-    mean, variance = rows.first, rows.first_sd**2
-    pending, decayed = torch.zeros_like(mean), torch.zeros_like(mean)
+    state = form.initial()
     beliefs, densities = [], []
-    for level, there, precision, rate in zip(rows.level, rows.there, rows.precision, rows.rate, strict=True):
-        mean, variance = rows.kept * mean, rows.kept**2 * variance + LEAST_VARIANCE
-        pending, decayed = pending + rate, rows.kept * decayed + rate
-        size = decayed / pending
-        beliefs.append(_Belief(mean, variance, pending, size))
-        surprise = precision / (1 + variance * precision)
-        error = level - mean
-        count, spread, total = rows.weigh(pending, surprise * error * size, -0.5 * surprise * size**2)
-        density = total - 0.5 * surprise * error**2 + 0.5 * torch.where(there, surprise, 1.0).log()
-        densities.append(torch.where(there, density, 0.0))
-        left = 1 / (1 + variance * precision)
-        mean = mean + torch.where(there, (1 - left) * error + left * size * count, 0.0)
-        variance = torch.where(there, variance * left + (left * size) ** 2 * spread, variance)
-        pending, decayed = pending * ~there, decayed * ~there
+    for sample in form.samples:
+        belief = form.predict(state, sample.rate)
+        beliefs.append(belief)
+        light = form.light(belief)
+        precision = sample.precision / (1 + light.variance * sample.precision)
+        error = sample.value - light.mean
+        count, total = form.samples.weigh(
+            belief.pending, precision * error * light.size, -0.5 * precision * light.size**2
+        )
+        density = total - 0.5 * precision * error**2 + 0.5 * torch.where(sample.observed, precision, 1.0).log()
+        densities.append(torch.where(sample.observed, density, 0.0))
+        state = form.update(belief, sample, error, count)
     return beliefs, torch.stack(densities)
 
 
-def _backward(rows: Rows, beliefs: list[_Belief]) -> list[Tensor]:
-    """Mean and variance of counts and of calcium, (time, row) each."""
-    weight, after = torch.zeros_like(rows.kept), torch.zeros_like(rows.kept)
-    pull, surer, reach = torch.zeros_like(weight), torch.zeros_like(weight), torch.ones_like(weight)
-    count = spread = over = beliefs[-1].pending
-    found = []
+def _backward(form: Form[V, M, C], beliefs: list[Belief[V, M]]) -> list[Tensor]:
+    """Posterior mean and variance of counts and of light, (time, row) each.
+
+    The count n between two samples, of mean n̄ and variance v, is parted among its bins as a binomial by their shares q of the
+    expected count: ``q n̄`` and ``q (1 − q) n̄ + q² v``. Of the light of a bin without a sample, spikes since the last sample are
+    a part, of the share `since` of n, likewise.
+    """
+    message, correction = form.nothing()
+    count = Count(beliefs[-1].pending, beliefs[-1].pending)
+    expected = beliefs[-1].pending
+    moments = []
     for t in reversed(range(len(beliefs))):
-        now, there = beliefs[t], rows.there[t]
-        weight, after = weight + rows.precision[t], after + rows.precision[t] * rows.level[t]
-        shrink = 1 + now.variance * weight
-        own, own_spread, _ = rows.weigh(
-            now.pending, now.size * (after - weight * now.mean) / shrink, -0.5 * now.size**2 * weight / shrink
-        )
-        count, spread = torch.where(there, own, count), torch.where(there, own_spread, spread)
-        over = torch.where(there, now.pending, over)
-        # What was left in this bin of the calcium at the sample before, given this sample and all later ones.
-        left = (now.mean + now.variance * (after - weight * now.size * own)) / shrink
-        doubt = now.variance / shrink + (now.variance * weight * now.size / shrink) ** 2 * own_spread
-        # Bins without a sample have their own belief, pulled as that of the next sample is.
-        pull = torch.where(there, (left - now.mean) / now.variance, pull)
-        surer = torch.where(there, (now.variance - doubt) / now.variance**2, surer)
-        reach = torch.where(there, 1.0, reach)
-        share, since, tied = rows.rate[t] / over, now.pending / over, reach * now.variance
-        drawn = (now.variance - tied**2 * surer).clamp(min=0)
-        drawn = drawn + now.size**2 * (since * (1 - since) * count + since**2 * spread)
-        # A spike more is mostly taken off what was there before; only at a sample is it known how much.
-        at_sample = now.variance / shrink + (now.size / shrink) ** 2 * spread
-        found.append(
+        belief, sample = beliefs[t], form.samples[t]
+        observed = sample.observed
+        message = form.add(message, sample)
+        combined = form.combine(belief, message)
+        at_sample, _ = form.samples.weigh(belief.pending, combined.linear, combined.square)
+        posterior = combined.given(at_sample, observed)
+        count = Count(*(torch.where(observed, own, later) for own, later in zip(at_sample, count, strict=True)))
+        expected = torch.where(observed, belief.pending, expected)
+        correction = form.choose(observed, posterior.correction, correction)
+        share, since, size = sample.rate / expected, belief.pending / expected, form.light(belief).size
+        light, light_variance = form.corrected(belief, correction)
+        light_variance = light_variance + size**2 * (since * (1 - since) * count.mean + since**2 * count.variance)
+        moments.append(
             (
-                share * count,
-                share * (1 - share) * count + share**2 * spread,
-                now.mean + tied * pull + since * now.size * count,
-                torch.where(there, at_sample, drawn),
+                share * count.mean,
+                share * (1 - share) * count.mean + share**2 * count.variance,
+                light + since * size * count.mean,
+                torch.where(observed, posterior.light_variance, light_variance),
             )
         )
-        told = there & (doubt < now.variance)
-        weight = torch.where(told, 1 / doubt - 1 / now.variance, weight * ~there)
-        after = torch.where(told, left / doubt - now.mean / now.variance, after * ~there)
-        weight, after, reach = rows.kept**2 * weight, rows.kept * after, rows.kept * reach
-    return [torch.stack(each[::-1]) for each in zip(*found, strict=True)]
+        message, correction = form.back(posterior.message, correction)
+    return [torch.stack(tensors[::-1]) for tensors in zip(*moments, strict=True)]

@@ -56,7 +56,7 @@ class Ladder(Conv):
         seen, rates = batch.shown | batch.scored, self.rates(inference, batch)
         lower = self._of(batch)
         asked = batch.scored & ~batch.shown
-        density = log_evidence(batch.values, seen, rates, lower.kinetics, of=asked, rises=lower.measured.rises)
+        density = log_evidence(batch.values, seen, rates, lower.kinetics, only=asked, rises=lower.measured.rises)
         return -density.to(dtype).sum()
 
     def estimates(self, inference: Inference, batch: Batch) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Spikes given fluorescence."""
 
+from dataclasses import fields
 from functools import partial
 from itertools import product
 
@@ -7,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nwb_sbtt.calcium import rising, spiking
+from nwb_sbtt.calcium import spiking
 from nwb_sbtt.calcium.kinetics import Kinetics
-from nwb_sbtt.calcium.samples import Rows
 
 MAX_COUNT = 4
 infer_spikes = partial(spiking.infer_spikes, max_count=MAX_COUNT)
@@ -90,7 +90,7 @@ def test_the_density_of_a_sample_is_by_how_much_it_adds_to_that_of_those_before_
     last = torch.arange(9)[:, None].expand_as(seen) == 6
     before = torch.arange(9)[:, None].expand_as(seen) < 6
     added = log_evidence(values, seen & (before | last), rate, of) - log_evidence(values, seen & before, rate, of)
-    torch.testing.assert_close(log_evidence(values, seen, rate, of, of=last), added)
+    torch.testing.assert_close(log_evidence(values, seen, rate, of, only=last), added)
 
 
 def test_a_belief_of_light_and_rise_is_that_of_calcium_where_nothing_rises():
@@ -101,12 +101,9 @@ def test_a_belief_of_light_and_rise_is_that_of_calcium_where_nothing_rises():
     )
     of, rate = kinetics(3), torch.full((3,), 0.3).double()
     plain = infer_spikes(values, seen, rate, of)
-    rows = Rows.of(values, seen, rate, of, shape=None, max_count=MAX_COUNT)
-    beliefs, evidence = rising.forward(rows)
-    found = [each.reshape(40, 5, 3).transpose(0, 1) for each in rising.backward(rows, beliefs)]
-    torch.testing.assert_close(rows.evidence(evidence).reshape(5, 3), plain.evidence)
-    for one, other in zip(found, (plain.mean, plain.variance, plain.calcium, plain.calcium_variance), strict=True):
-        torch.testing.assert_close(one, other)
+    other = infer_spikes(values, seen, rate, of, rises=True)
+    for field in fields(spiking.Spikes):
+        torch.testing.assert_close(getattr(other, field.name), getattr(plain, field.name))
 
 
 @pytest.mark.parametrize("rise", [0.05, 0.4, 3.0])
