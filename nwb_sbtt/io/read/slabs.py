@@ -1,4 +1,4 @@
-"""Rows of a stored array, read in order with each chunk touched once."""
+"""Ranges of rows of a stored array, read in order so that each chunk is read once."""
 
 from __future__ import annotations
 
@@ -8,23 +8,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.chunks import copy_bytes, plain, read_rows
+from nwb_sbtt.io.read.chunks import contiguous_array, copy_bytes, read_rows
 
 
 class Slabs:
-    """Reads ranges of rows (samples) of an array (rows, columns), keeping what the next range shares with the last.
+    """Reads ranges of rows (samples) of an array (row, column), and keeps what the next range shares with the last.
 
-    Compressed arrays are stored in chunks, and reading one row costs a whole chunk. Ranges asked for in rising order are
-    therefore extended to the end of their last chunk, and rows already held are not read again.
+    Compressed arrays are stored in chunks, and reading one row costs a whole chunk. Ranges that are asked for in rising order
+    are therefore extended to the end of their last chunk, and rows that are in memory are not read again.
 
     Parameters
     ----------
     data : array-like
         An h5py or zarr dataset or an array, of one or two dimensions; one dimension is a single column.
     transposed : bool
-        The array is stored (columns, rows).
+        Whether the array is stored (column, row).
     columns : int array, optional
-        Columns that are wanted, in the order wanted; all where left out. Chunks without any of them are not touched.
+        Columns to read, in this order; default: all. Chunks without any of them are not read.
+
+    Attributes
+    ----------
+    n_rows, n_columns : int
+    dtype : dtype
+        Of the stored array.
+    chunk_rows : int
+        Rows in a chunk; 1 where there are no chunks.
+
+    Raises
+    ------
+    DataError
+        If the array has more than two dimensions, or none.
     """
 
     def __init__(self, data: Any, *, transposed: bool = False, columns: NDArray[np.intp] | None = None) -> None:
@@ -35,34 +48,40 @@ class Slabs:
             raise DataError(f"data of shape {shape} have {len(shape)} dimensions; expected (time,) or (time, channel)")
         self.n_rows = shape[-1] if transposed else shape[0]
         stored_columns = 1 if len(shape) == 1 else shape[0] if transposed else shape[1]
-        whole = columns is None or np.array_equal(columns, np.arange(stored_columns))
-        self._columns = None if whole else columns
+        all_columns = columns is None or np.array_equal(columns, np.arange(stored_columns))
+        self._columns = None if all_columns else columns
         self.n_columns = stored_columns if self._columns is None else len(self._columns)
         self.dtype = np.dtype(self._data.dtype)
         chunks = getattr(self._data, "chunks", None)
         self.chunk_rows = min(int(chunks[-1 if transposed else 0]), max(self.n_rows, 1)) if chunks else 1
-        self._plain = None if transposed or self._columns is not None else plain(self._data)
+        self._contiguous = None if transposed or self._columns is not None else contiguous_array(self._data)
         self._first = 0
-        self._held: NDArray[Any] = np.empty((0, self.n_columns), dtype=self.dtype)
+        self._rows: NDArray[Any] = np.empty((0, self.n_columns), dtype=self.dtype)
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
-        """Rows `first` to `stop` (clipped to the array), shape (rows, columns), as they are stored."""
+        """Read rows `first` to `stop` − 1, or as many of them as there are.
+
+        Returns
+        -------
+        array (row, column)
+            As it is stored; a view of memory that the next range may replace.
+        """
         first, stop = max(first, 0), min(stop, self.n_rows)
-        end = self._first + len(self._held)
+        end = self._first + len(self._rows)
         if not (self._first <= first and stop <= end):
-            until = min(-(-stop // self.chunk_rows) * self.chunk_rows, self.n_rows)
-            kept = self._held[first - self._first :].copy() if self._first <= first < end else self._held[:0].copy()
-            # What is not needed any more goes before the next part comes, so that memory holds one part.
-            self._held = kept
-            held = np.empty((max(until - first, 0), self.n_columns), dtype=self.dtype)
-            held[: len(kept)] = kept
-            self._fetch(first + len(kept), until, held[len(kept) :])
-            self._first, self._held = first, held
-        return self._held[first - self._first : stop - self._first]
+            chunk_end = min(-(-stop // self.chunk_rows) * self.chunk_rows, self.n_rows)
+            shared = self._rows[first - self._first :].copy() if self._first <= first < end else self._rows[:0].copy()
+            # Rows that are no longer needed go before the next ones come, so that memory holds one range.
+            self._rows = shared
+            rows = np.empty((max(chunk_end - first, 0), self.n_columns), dtype=self.dtype)
+            rows[: len(shared)] = shared
+            self._fetch(first + len(shared), chunk_end, rows[len(shared) :])
+            self._first, self._rows = first, rows
+        return self._rows[first - self._first : stop - self._first]
 
     def _fetch(self, first: int, stop: int, into: NDArray[Any]) -> None:
-        if self._plain is not None:
-            copy_bytes(self._plain, first * self.n_columns * self.dtype.itemsize, into=into)
+        if self._contiguous is not None:
+            copy_bytes(self._contiguous, first * self.n_columns * self.dtype.itemsize, into=into)
         elif self._transposed:
             rows = np.asarray(self._data[..., first:stop]).reshape(-1, stop - first).T
             into[...] = rows if self._columns is None else rows[:, self._columns]
@@ -71,7 +90,21 @@ class Slabs:
 
 
 def in_unit(stored: NDArray[Any], series: Any, *, sentinel: float | None) -> NDArray[np.float64]:
-    """Values in the series' unit, NaN where a sample is missing: not finite, or stored as the sentinel."""
+    """Convert stored values to the unit of their series.
+
+    Parameters
+    ----------
+    stored : array
+    series : pynwb.TimeSeries
+        With `conversion` and `offset`.
+    sentinel : float or None
+        Stored value that stands for a missing sample.
+
+    Returns
+    -------
+    array
+        NaN where a sample is missing: not finite, or the sentinel.
+    """
     samples = stored.astype(np.float64) * float(series.conversion) + float(series.offset)
     samples[~np.isfinite(samples)] = np.nan
     if sentinel is not None:

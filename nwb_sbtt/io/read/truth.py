@@ -1,7 +1,11 @@
-"""The truth that simulated files carry, added to data that were read from them."""
+"""The truth that simulated files carry, added to data that were read from them.
+
+The truth of a file is a step function: its TimeSeries have one sample in the middle of each step, all of one width.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,78 +20,79 @@ from nwb_sbtt.io.read.files import open_nwb
 
 MODULE, RATES, LATENTS, INPUTS = "ground_truth", "rates", "latents", "inputs"
 SPIKES, CALCIUM = "spikes", "calcium"
-"""Where the truth stands in a file."""
+"""Names of the processing module with the truth, and of the TimeSeries in it."""
+ROUNDING = 1e-6
+"""Share of a step by which the edges of a bin may miss the truth through rounding."""
 
 
 def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
     """Add the true rates, latents, inputs, spikes and calcium of a simulated file to data that were read from it.
 
-    The truth is a step function; a bin that covers several of its steps gets their mean, so any bins and trials will do.
+    A bin that covers several steps of the truth gets their mean, so that any bins and trials will do.
 
     Parameters
     ----------
     path : path
         A file of `write_task` or `write_simulation`.
     ds : Dataset
-        Read from the file's units, or the ROIs of simulated imaging.
+        Read from the file's units, or from the ROIs of simulated imaging.
 
     Returns
     -------
     Dataset
-        With ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time, latent) and, where the file holds
+        With ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time, latent) and, where the file has
         them, ``true_inputs`` (trial, time, input), ``true_spikes`` (counts) and ``true_calcium`` (trial, time, channel).
 
     Raises
     ------
     SelectionError
-        If the file holds no truth.
+        If the file has no truth.
     MismatchError
-        If the data have channels that the file's units do not, or bins in which there is no truth.
+        If the data have channels that the file's table does not have, or bins outside the truth.
     """
-    with open_nwb(path) as nwb:
-        if MODULE not in nwb.processing or RATES not in nwb.processing[MODULE].data_interfaces:
-            raise SelectionError(f"{str(path)!r} holds no 'processing/{MODULE}/{RATES}': it is not a simulated file")
-        module = nwb.processing[MODULE]
-        times = np.asarray(module[RATES].timestamps[:])
-        rates = np.asarray(module[RATES].data[:])
-        others = {
-            name: np.asarray(module[name].data[:]) for name in (LATENTS, INPUTS) if name in module.data_interfaces
+    with open_nwb(path) as nwbfile:
+        if MODULE not in nwbfile.processing or RATES not in nwbfile.processing[MODULE].data_interfaces:
+            raise SelectionError(f"{str(path)!r} has no 'processing/{MODULE}/{RATES}': it is not a simulated file")
+        module = nwbfile.processing[MODULE]
+        series = {
+            name: np.asarray(module[name].data[:])
+            for name in (RATES, SPIKES, CALCIUM, LATENTS, INPUTS)
+            if name in module.data_interfaces
         }
-        of_channel = {
-            name: np.asarray(module[name].data[:]) for name in (SPIKES, CALCIUM) if name in module.data_interfaces
-        }
-        kind, table = _table(nwb)
-        row = {int(unit): i for i, unit in enumerate(table.id[:])}
-    wanted = ds["channel_id"].values.tolist()
-    unknown = [unit for unit in wanted if unit not in row]
+        steps = _Steps.centred_at(np.asarray(module[RATES].timestamps[:]))
+        kind, table = _channels(nwbfile)
+        row_of = {int(channel_id): row for row, channel_id in enumerate(table.id[:])}
+    channel_ids = ds["channel_id"].values.tolist()
+    unknown = [channel_id for channel_id in channel_ids if channel_id not in row_of]
     if unknown or ds.attrs["kind"] != kind:
         raise MismatchError(
-            f"the data have channels {unknown[:5]} that are no {kind} of {str(path)!r}, which has {[*row][:5]} …"
+            f"the data have channels {unknown[:5]} that are no {kind} of {str(path)!r}, which has {[*row_of][:5]} …"
         )
-    share = _shares(times, ds)
-    rates = rates[:, [row[unit] for unit in wanted]]
-    known = {"true_rates": (DIMS, _averaged(rates, *share))}
-    for name, steps in of_channel.items():
-        mean = _averaged(steps[:, [row[unit] for unit in wanted]], *share)
-        known[f"true_{name}"] = DIMS, mean * _steps_in_a_bin(times, ds) if name == SPIKES else mean
-    for name, steps in others.items():
-        known[f"true_{name}"] = ("trial", "time", name.removesuffix("s")), _averaged(steps, *share)
-    return ds.assign(known)
-
-
-def _table(nwb: Any) -> tuple[str, Any]:
-    """What the channels of a simulated file are, and the table of them."""
-    if nwb.units is not None:
-        return "units", nwb.units
-    return "rois", nwb.processing["ophys"]["ImageSegmentation"]["PlaneSegmentation"]
-
-
-def _steps_in_a_bin(times: NDArray[np.float64], ds: xr.Dataset) -> np.float32:
-    return np.float32(float(ds.attrs["bin_width"]) / float(np.diff(times).min()))
+    rows = [row_of[channel_id] for channel_id in channel_ids]
+    edges = bin_edges(ds)
+    steps.check_covers(edges, float(ds.attrs["bin_width"]))
+    truth = {}
+    for name, values in series.items():
+        if name in (LATENTS, INPUTS):
+            truth[f"true_{name}"] = ("trial", "time", name.removesuffix("s")), steps.mean(values, edges)
+        else:
+            truth[f"true_{name}"] = DIMS, steps.mean(values[:, rows], edges)
+    if SPIKES in series:
+        # The mean is per step, and counts are per bin.
+        steps_per_bin = np.float32(float(ds.attrs["bin_width"]) / steps.width)
+        truth[f"true_{SPIKES}"] = DIMS, truth[f"true_{SPIKES}"][1] * steps_per_bin
+    return ds.assign(truth)
 
 
 def attach_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
-    """Add the truth as `read_truth` does where the file holds it for these data; give all other data back as they are."""
+    """Add the truth as `read_truth` does if the file has it for these data; return other data as they are.
+
+    Parameters
+    ----------
+    path : path
+    ds : Dataset
+        Read from the file.
+    """
     try:
         return read_truth(path, ds)
     except (SelectionError, MismatchError):
@@ -95,45 +100,67 @@ def attach_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
 
 
 def bin_edges(ds: xr.Dataset) -> NDArray[np.float64]:
-    """Edges of the bins (trial, time + 1), in seconds on the session clock."""
-    steps = np.arange(ds.sizes["time"] + 1) * float(ds.attrs["bin_width"])
-    return np.asarray(ds["trial_start"].values[:, None] + steps)
+    """Return the edges of the bins of a Dataset.
+
+    Parameters
+    ----------
+    ds : Dataset
+
+    Returns
+    -------
+    array (trial, time + 1)
+        Seconds on the session clock.
+    """
+    offsets = np.arange(ds.sizes["time"] + 1) * float(ds.attrs["bin_width"])
+    return np.asarray(ds["trial_start"].values[:, None] + offsets)
 
 
-def _shares(
-    times: NDArray[np.float64], ds: xr.Dataset
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Steps of the truth as (start, stop), and the edges of the data's bins."""
-    width = float(np.diff(times).min())
-    edges = bin_edges(ds)
-    starts, stops = times - width / 2, times + width / 2
-    slack = 4 * float(tolerance(edges).max())
-    covered = np.interp(edges, *_clock(starts, stops))
-    lacking = np.abs(np.diff(covered, axis=1) - float(ds.attrs["bin_width"])) > slack + 1e-6 * width
-    if lacking.any():
-        raise MismatchError(
-            f"{int(lacking.sum())} of {lacking.size} bins of the data lie, at least in part, outside the trials of the "
-            "simulation, where there is no truth; cut with Trials('start_time', …) inside the trials"
-        )
-    return starts, stops, edges
+@dataclass(frozen=True)
+class _Steps:
+    """Steps of a step function, from each start to its stop; arrays (step), seconds on the session clock."""
+
+    width: float
+    starts: NDArray[np.float64]
+    stops: NDArray[np.float64]
+
+    @classmethod
+    def centred_at(cls, times: NDArray[np.float64]) -> _Steps:
+        width = float(np.diff(times).min())
+        return cls(width, times - width / 2, times + width / 2)
+
+    def check_covers(self, edges: NDArray[np.float64], bin_width: float) -> None:
+        """Refuse bins that lie, at least in part, outside the steps."""
+        slack = 4 * float(tolerance(edges).max()) + ROUNDING * self.width
+        uncovered = np.abs(np.diff(self._covered_time(edges), axis=1) - bin_width) > slack
+        if uncovered.any():
+            raise MismatchError(
+                f"{int(uncovered.sum())} of {uncovered.size} bins of the data lie, at least in part, outside the trials of "
+                "the simulation, where there is no truth; cut with Trials('start_time', …) inside the trials"
+            )
+
+    def mean(self, values: NDArray[np.float32], edges: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Mean over each bin (trial, time, column) of a function with the given values (step, column)."""
+        widths = (self.stops - self.starts)[:, None]
+        integral_to = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values * widths, axis=0)])
+        position = self._covered_time(edges) / (self.stops[0] - self.starts[0])
+        # Up to an edge the integral is that of all whole steps before it, and of a share of the step in which it lies.
+        whole = np.clip(np.floor(position + 1e-9).astype(int), 0, len(values) - 1)
+        share = np.clip(position - whole, 0, 1)[..., None]
+        integral = integral_to[whole] + share * (integral_to[whole + 1] - integral_to[whole])
+        return np.asarray(np.diff(integral, axis=1) / np.diff(edges, axis=1)[..., None], dtype=np.float32)
+
+    def _covered_time(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Seconds that the steps cover before each edge."""
+        covered = np.cumsum(self.stops - self.starts)
+        times = np.column_stack([self.starts, self.stops]).reshape(-1)
+        # Neighbouring steps meet but for rounding, and `interp` needs rising times.
+        rising = np.maximum.accumulate(times)
+        covered_to = np.column_stack([covered - (self.stops - self.starts), covered]).reshape(-1)
+        return np.asarray(np.interp(edges, rising, covered_to))
 
 
-def _clock(starts: NDArray[np.float64], stops: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Moments, and the time covered by steps up to each."""
-    reached = np.cumsum(stops - starts)
-    moments = np.column_stack([starts, stops]).reshape(-1)
-    # Neighbouring steps meet but for rounding.
-    return np.maximum.accumulate(moments), np.column_stack([reached - (stops - starts), reached]).reshape(-1)
-
-
-def _averaged(
-    steps: NDArray[np.float32], starts: NDArray[np.float64], stops: NDArray[np.float64], edges: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Mean of a step function over each bin; (trial, time, column)."""
-    total = np.concatenate([np.zeros((1, steps.shape[1])), np.cumsum(steps * (stops - starts)[:, None], axis=0)])
-    position = np.interp(edges, *_clock(starts, stops)) / (stops[0] - starts[0])
-    # The time covered, in steps: whole ones before it, and a share of the one it lies in.
-    whole = np.clip(np.floor(position + 1e-9).astype(int), 0, len(steps) - 1)
-    part = np.clip(position - whole, 0, 1)[..., None]
-    integral = total[whole] + part * (total[whole + 1] - total[whole])
-    return np.asarray(np.diff(integral, axis=1) / np.diff(edges, axis=1)[..., None], dtype=np.float32)
+def _channels(nwbfile: Any) -> tuple[str, Any]:
+    """Kind of the channels of a simulated file, and their table."""
+    if nwbfile.units is not None:
+        return "units", nwbfile.units
+    return "rois", nwbfile.processing["ophys"]["ImageSegmentation"]["PlaneSegmentation"]

@@ -1,4 +1,4 @@
-"""What is unpacked here is, bit for bit, what h5py reads, and what cannot be is left to h5py."""
+"""What is decompressed here is, bit for bit, what h5py reads, and what cannot be is left to h5py."""
 
 import os
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nwb_sbtt.io.read import chunks, slabs
-from nwb_sbtt.io.read.chunks import copy_bytes, plain, read_rows, unpackable
+from nwb_sbtt.io.read.chunks import can_decompress, contiguous_array, copy_bytes, read_rows
 from nwb_sbtt.io.read.slabs import Slabs
 
 PIPELINES = {
@@ -23,9 +23,9 @@ OURS = {"gzip", "gzip and shuffle"}
 TYPES = ("<i2", ">i2", "<f4", ">f8", "u1", "?", "<i8")
 
 
-def stored(path, data, **how):
+def stored(path, data, **options):
     with h5py.File(path, "w") as file:
-        file.create_dataset("data", data=data, **{"chunks": (7, 4)[: data.ndim], **how})
+        file.create_dataset("data", data=data, **{"chunks": (7, 4)[: data.ndim], **options})
     return h5py.File(path, "r")["data"]
 
 
@@ -39,11 +39,11 @@ def test_every_range_equals_what_h5py_reads(tmp_path, pipeline, dtype):
     # 45 and 10 are no multiples of 7 and 4: the last chunks are partly outside.
     for data in (noise(dtype, (45, 10)), noise(dtype, 45)):
         dataset = stored(tmp_path / f"{data.ndim}.h5", data, **PIPELINES[pipeline])
-        assert unpackable(dataset) == (pipeline in OURS)
+        assert can_decompress(dataset) == (pipeline in OURS)
         for first, stop in ((0, 45), (3, 5), (6, 8), (14, 21), (40, 45), (44, 45), (5, 5)):
-            found = np.empty((stop - first, data.size // 45), dtype=dtype)
-            read_rows(dataset, first, stop, into=found)
-            assert (found == data.reshape(45, -1)[first:stop]).all()
+            rows_read = np.empty((stop - first, data.size // 45), dtype=dtype)
+            read_rows(dataset, first, stop, into=rows_read)
+            assert (rows_read == data.reshape(45, -1)[first:stop]).all()
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
@@ -51,26 +51,28 @@ def test_every_range_equals_what_h5py_reads(tmp_path, pipeline, dtype):
 def test_columns_come_in_the_order_asked_for(tmp_path, pipeline, columns):
     data = noise("<i2", (45, 10))
     dataset = stored(tmp_path / "x.h5", data, **PIPELINES[pipeline])
-    found = np.empty((30, len(columns)), dtype=data.dtype)
-    read_rows(dataset, 9, 39, into=found, columns=np.array(columns))
-    assert (found == data[9:39, columns]).all()
+    rows_read = np.empty((30, len(columns)), dtype=data.dtype)
+    read_rows(dataset, 9, 39, into=rows_read, columns=np.array(columns))
+    assert (rows_read == data[9:39, columns]).all()
     slabs = Slabs(dataset, columns=np.array(columns))
     assert slabs.n_columns == len(columns)
     for first, stop in ((0, 10), (5, 20), (19, 45), (3, 4)):
         assert (slabs.read(first, stop) == data[first:stop, columns]).all()
-    turned = Slabs(dataset, columns=np.array(columns), transposed=True)
-    rows = [each % 10 for each in columns]
-    assert (turned.read(2, 8) == data[rows][:, 2:8].T).all()
+    transposed = Slabs(dataset, columns=np.array(columns), transposed=True)
+    rows = [column % 10 for column in columns]
+    assert (transposed.read(2, 8) == data[rows][:, 2:8].T).all()
 
 
 def test_chunks_without_a_wanted_column_are_not_touched(tmp_path, monkeypatch):
     dataset = stored(tmp_path / "x.h5", noise("<i2", (45, 10)), compression="gzip")
-    inflated = []
-    monkeypatch.setattr(chunks.zlib, "decompress", lambda packed, **how: inflated.append(1) or bytes(7 * 4 * 2))
+    decompressed = []
+    monkeypatch.setattr(
+        chunks.zlib, "decompress", lambda compressed, **options: decompressed.append(1) or bytes(7 * 4 * 2)
+    )
     read_rows(dataset, 0, 45, into=np.empty((45, 2), dtype="<i2"), columns=np.array([8, 9]))
-    assert len(inflated) == 7
+    assert len(decompressed) == 7
     read_rows(dataset, 7, 14, into=np.empty((7, 10), dtype="<i2"))
-    assert len(inflated) == 7 + 3
+    assert len(decompressed) == 7 + 3
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -96,24 +98,24 @@ def test_arrays_that_do_not_lie_in_the_file_are_left_to_h5py(tmp_path):
         file.create_virtual_dataset("virtual", layout)
         file.create_dataset("unwritten", (9,), "f8", fillvalue=3.0)
         file.create_dataset("written", data=np.arange(9.0))
-        assert plain(file["written"]) is None  # may still be in HDF5's memory
+        assert contiguous_array(file["written"]) is None  # may still be in HDF5's memory
     with h5py.File(tmp_path / "x.h5", "r") as file:
-        assert plain(file["written"]) is not None
+        assert contiguous_array(file["written"]) is not None
         for name in ("elsewhere", "virtual", "unwritten"):
-            assert plain(file[name]) is None
+            assert contiguous_array(file[name]) is None
             assert (Slabs(file[name]).read(0, 9)[:, 0] == file[name][:]).all()
     with (tmp_path / "x.h5").open("rb") as stream, h5py.File(stream, "r") as file:
-        assert plain(file["written"]) is None
+        assert contiguous_array(file["written"]) is None
 
 
 def test_an_array_beyond_the_end_of_its_file_is_an_error(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("data", data=np.arange(90.0))
     with h5py.File(tmp_path / "x.h5", "r") as file:
-        rows, place = np.empty((90, 1)), plain(file["data"])
-        os.truncate(tmp_path / "x.h5", place.address + 700)
+        rows, array = np.empty((90, 1)), contiguous_array(file["data"])
+        os.truncate(tmp_path / "x.h5", array.address + 700)
         with pytest.raises(OSError, match="incomplete"):
-            copy_bytes(place, 0, into=rows)
+            copy_bytes(array, 0, into=rows)
 
 
 def test_chunks_never_written_hold_the_fill_value(tmp_path):
@@ -121,10 +123,10 @@ def test_chunks_never_written_hold_the_fill_value(tmp_path):
         made = file.create_dataset("data", (45, 10), "i2", chunks=(7, 4), compression="gzip", fillvalue=5)
         made[:7] = 1
     dataset = h5py.File(tmp_path / "x.h5", "r")["data"]
-    found = np.empty((45, 10), dtype="i2")
-    read_rows(dataset, 0, 45, into=found)
-    assert (found[:7] == 1).all()
-    assert (found[7:] == 5).all()
+    rows_read = np.empty((45, 10), dtype="i2")
+    read_rows(dataset, 0, 45, into=rows_read)
+    assert (rows_read[:7] == 1).all()
+    assert (rows_read[7:] == 5).all()
 
 
 def test_a_chunk_that_skipped_a_filter_is_left_to_h5py(tmp_path):
@@ -133,19 +135,19 @@ def test_a_chunk_that_skipped_a_filter_is_left_to_h5py(tmp_path):
         made = file.create_dataset("data", (14, 4), "<i2", chunks=(7, 4), compression="gzip")
         made[:7] = data[:7]
         made.id.write_direct_chunk((7, 0), data[7:].tobytes(), filter_mask=1)
-    found = np.empty_like(data)
-    read_rows(h5py.File(tmp_path / "x.h5", "r")["data"], 0, 14, into=found)
-    assert (found == data).all()
+    rows_read = np.empty_like(data)
+    read_rows(h5py.File(tmp_path / "x.h5", "r")["data"], 0, 14, into=rows_read)
+    assert (rows_read == data).all()
 
 
 def test_a_file_that_is_streamed_is_left_to_h5py(tmp_path):
     data = noise("<i2", (45, 10))
     stored(tmp_path / "x.h5", data, compression="gzip")
     with (tmp_path / "x.h5").open("rb") as stream, h5py.File(stream, "r") as file:
-        assert not unpackable(file["data"])
-        found = np.empty_like(data)
-        read_rows(file["data"], 0, 45, into=found)
-        assert (found == data).all()
+        assert not can_decompress(file["data"])
+        rows_read = np.empty_like(data)
+        read_rows(file["data"], 0, 45, into=rows_read)
+        assert (rows_read == data).all()
 
 
 def test_a_damaged_chunk_is_an_error_and_not_a_number(tmp_path):
@@ -153,5 +155,5 @@ def test_a_damaged_chunk_is_an_error_and_not_a_number(tmp_path):
         made = file.create_dataset("data", (14, 4), "<i2", chunks=(7, 4), compression="gzip")
         made.id.write_direct_chunk((0, 0), b"not compressed at all")
         made[7:] = 1
-    with pytest.raises(OSError, match="cannot be unpacked"):
+    with pytest.raises(OSError, match="cannot be decompressed"):
         read_rows(h5py.File(tmp_path / "x.h5", "r")["data"], 0, 14, into=np.empty((14, 4), dtype="<i2"))
