@@ -29,7 +29,7 @@ from machine import machine, save, show
 from numpy.typing import NDArray
 
 import nwb_sbtt as sb
-from nwb_sbtt.config import ConvConfig, LadderConfig, LFADSConfig, override
+from nwb_sbtt.config import ConvConfig, EdgeworthConfig, GaussianMomentsConfig, LadderConfig, LFADSConfig, override
 from nwb_sbtt.evaluate.metrics import pearson_r2
 from nwb_sbtt.simulate.calcium import LADDER, VALPACA, calcium
 from nwb_sbtt.train.trackers import Silent
@@ -112,11 +112,11 @@ def _spikes(ds: xr.Dataset, config: sb.FitConfig) -> tuple[xr.Dataset, sb.FitCon
 
 
 def _moments(ds: xr.Dataset, config: sb.FitConfig) -> tuple[xr.Dataset, sb.FitConfig]:
-    return ds, config.model_copy(update={"likelihood": "gaussian_moments"})
+    return ds, config.model_copy(update={"likelihood": GaussianMomentsConfig()})
 
 
 def _edgeworth(ds: xr.Dataset, config: sb.FitConfig) -> tuple[xr.Dataset, sb.FitConfig]:
-    return ds, config.model_copy(update={"likelihood": "edgeworth"})
+    return ds, config.model_copy(update={"likelihood": EdgeworthConfig()})
 
 
 LFADS, CONV = True, False

@@ -43,10 +43,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.calcium.search import spike_statistics
-from nwb_sbtt.config import ConvConfig, FitConfig, LadderConfig, LFADSConfig, MaskConfig, ModelConfig
+from nwb_sbtt.config import ConvConfig, FitConfig, GaussianConfig, LadderConfig, LFADSConfig, MaskConfig, ModelConfig
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.models import make_model
+from nwb_sbtt.models.ladder import Ladder
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
 from nwb_sbtt.simulate.calcium import LADDER, calcium
 from nwb_sbtt.train import schedules
@@ -127,7 +127,9 @@ def _ladder(size: Size, seed: int) -> Step:
     imaging = replace(LADDER, n_bins=size.steps)
     ds = calcium(n_channels=size.channels, conditions=size.batch, trials_per_condition=1, seed=seed, imaging=imaging)
     batch, model = to_batch(ds), LadderConfig(dropout=HIDDEN)
-    statistics = spike_statistics(batch, bin_width=imaging.bin_width, config=model)
+    statistics = Ladder.measure(
+        batch, config=model, likelihood=GaussianConfig(), bin_width=imaging.bin_width, channel_values={}
+    )
     return _of_fit(batch, statistics, model, mask_length=round(1 / imaging.bin_width))
 
 

@@ -68,6 +68,10 @@ class Registry(Generic[T]):
         first = list(self._places)
         return first + sorted(name for name in self._things if name not in self._places)
 
+    def values(self) -> list[T]:
+        """Give all, in the order of their names, imported now if they were not before."""
+        return [self[name] for name in self.names()]
+
     def __contains__(self, name: object) -> bool:
         """Whether there is one of that name."""
         return name in self._things or name in self._places or name in self.names()

@@ -1,9 +1,9 @@
-"""What the fluorescence of each channel says of its kinetics: before a ladder is trained, and again when it knows rates."""
+"""What the fluorescence of each channel says of its kinetics: before a model is trained, and again when it infers rates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -17,13 +17,10 @@ from nwb_sbtt.calcium.decay import fit_decay
 from nwb_sbtt.calcium.indicators import UNKNOWN, Indicator, indicator_of
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.spiking import infer_spikes, log_evidence
-from nwb_sbtt.config import LadderConfig
 from nwb_sbtt.errors import ConfigError
-from nwb_sbtt.models.base import Model
-from nwb_sbtt.models.ladder import Ladder
-from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.likelihoods.moments import Moments
 
+TOGETHER = 1.0
+"""Seconds of fluorescence that are hidden together."""
 FEW, TRIALS = 16, 64
 """Trials, evenly spread, on which kinetics are first sought and then refined."""
 GAINS = np.geomspace(0.7, 20.0, 25)
@@ -51,90 +48,123 @@ ROWS = 1024
 """Channels of trials, each way to try counted for itself, that are scored in one go; fewer keep a processor less busy."""
 
 
-def spike_statistics(batch: Batch, *, bin_width: float, config: LadderConfig) -> ChannelStatistics:
-    """Measure how the fluorescence of each channel follows spikes, and the mean and sd of the spikes found in it.
+@dataclass(frozen=True)
+class Measured:
+    """Kinetics of a session's channels, and what they make of its fluorescence.
+
+    Parameters
+    ----------
+    kinetics : Kinetics
+    spikes : Float[Tensor, "trial time channel"]
+        Posterior mean of the count of each bin, in some of the trials.
+    mean : Float[Tensor, "channel"]
+        Spikes a bin.
+    """
+
+    kinetics: Kinetics
+    spikes: Float[Tensor, "trial time channel"]
+    mean: Float[Tensor, "channel"]
+
+
+def hidden_together(bin_width: float) -> int:
+    """Bins of fluorescence that are hidden together, so that spikes are not told from the samples after them.
+
+    Parameters
+    ----------
+    bin_width : float
+        Seconds.
+    """
+    return max(1, round(TOGETHER / bin_width))
+
+
+def known_indicator(name: str | None, rise: float | None) -> Indicator:
+    """Give what is known of an indicator, with another rise [s] where one is given.
+
+    Raises
+    ------
+    ConfigError
+        If the indicator is not known.
+    """
+    indicator = indicator_of(name or "")
+    if name and indicator is UNKNOWN:
+        raise ConfigError(f"indicator {name!r} is not known; set the decay in seconds (--set model.decay_time=0.4)")
+    return indicator if rise is None else replace(indicator, rise=rise)
+
+
+def measure_kinetics(batch: Batch, *, bin_width: float, indicator: Indicator, decay: float | None) -> Measured:
+    """Measure how the fluorescence of each channel follows spikes, before rates are known.
 
     Decay and noise are first taken from autocovariance and spectrum (`nwb_sbtt.calcium.decay.fit_decay`). Then gain,
     baseline, noise and decay are searched, one after the other and all channels at once, for the greatest evidence of
     the fluorescence under counts of constant rate; the decay's prior counts in it.
 
-    Raises
-    ------
-    ConfigError
-        If the settings name an indicator that is not known.
+    Parameters
+    ----------
+    batch : Batch
+        Trials of one session.
+    bin_width : float
+        Seconds.
+    indicator : Indicator
+        What is known before.
+    decay : float or None
+        Seconds, where it is known and not to be measured.
     """
-    indicator = _indicator(config)
     values, seen = _some(batch, TRIALS)
     measured = [
-        _decay_and_noise(values[..., i], seen[..., i], bin_width, indicator, config.decay_time)
-        for i in range(values.shape[2])
+        _decay_and_noise(values[..., i], seen[..., i], bin_width, indicator, decay) for i in range(values.shape[2])
     ]
-    decay, noise = torch.tensor(measured, dtype=torch.float32, device=batch.device).unbind(1)
-    prior_sd = indicator.log_sd if config.decay_time is None else None
-    few = _Search(*_some(batch, FEW), bin_width, indicator=indicator, decay=decay, prior_sd=prior_sd)
-    search = _Search(values, seen, bin_width, indicator=indicator, decay=decay, prior_sd=prior_sd)
+    decays, noise = torch.tensor(measured, dtype=torch.float32, device=batch.device).unbind(1)
+    prior_sd = indicator.log_sd if decay is None else None
+    few = _Search(*_some(batch, FEW), bin_width, indicator=indicator, decay=decays, prior_sd=prior_sd)
+    search = _Search(values, seen, bin_width, indicator=indicator, decay=decays, prior_sd=prior_sd)
     at = search.checked(
         search.refine(few.wide(noise)), lambda: search.refine(few.wide(noise, fitting=True), fitting=True)
     )
     (kinetics, rate), shape = search.kinetics(at), at["shape"]
     spikes = infer_spikes(values, seen, rate, kinetics, shape=shape)
-    return _statistics(spikes.mean, spikes.mean.mean((0, 1)) + 1e-4, kinetics)
+    return Measured(kinetics, spikes.mean, spikes.mean.mean((0, 1)) + 1e-4)
 
 
-def revise(models: Sequence[Model], batch: Batch, *, bin_width: float, config: LadderConfig) -> None:
-    """Search kinetics again, given the rates that the last of the models infers from what is shown, and tell all of them.
+def refit_kinetics(
+    batch: Batch,
+    rates: Float[Tensor, "trial time channel"],
+    before: Kinetics,
+    *,
+    bin_width: float,
+    indicator: Indicator,
+    decay: float | None,
+) -> Measured:
+    """Measure kinetics again, given the rates [spikes a bin] that a model infers from what is shown.
 
     Before rates are known, slow changes of them pass for larger spikes and slower decays. Given rates, counts are as variable
     as Poisson counts, which tells their size. Channels whose fluorescence is likelier where rates spread by chance, as those
     of a cell that bursts and that no other one foretells, keep what they had.
 
-    The models are ladders, or have a likelihood of moments.
+    Parameters
+    ----------
+    batch : Batch
+        Trials of one session, as `some_trials` gives them.
+    before : Kinetics
+        As measured last.
     """
-    part = batch.select(_spread(batch, TRIALS))
-    model = models[-1]
-    with torch.no_grad():
-        inference = model(part)
-        if isinstance(model, Ladder):
-            rates = model.rates(inference, part)
-        else:
-            rates = _moments(model).rates(inference.factors, batch.session)
-    values, seen = part.dense(part.values), part.dense(part.observed)
-    indicator = _indicator(config)
-    before = model.kinetics(batch.session)
-    assert before is not None
+    values, seen = batch.dense(batch.values), batch.dense(batch.observed)
     start = -bin_width / before.decay_per_bin.log()
-    prior = torch.full_like(start, indicator.decay) if config.decay_time is None else start
-    prior_sd = indicator.log_sd if config.decay_time is None else None
+    prior = torch.full_like(start, indicator.decay) if decay is None else start
+    prior_sd = indicator.log_sd if decay is None else None
     course = rates / rates.mean((0, 1))
     search = _Search(values, seen, bin_width, indicator=indicator, decay=prior, prior_sd=prior_sd, course=course)
     at = {"decay": start, "baseline": before.baseline, "noise": before.noise_sd, "gain": before.amplitude}
     found = search.checked(search.again(at), lambda: search.again(at, fitting=True))
     by_chance = _Search(values, seen, bin_width, indicator=indicator, decay=prior, prior_sd=prior_sd).by_chance(at)
-    told = search.score(found) > by_chance
-    kinetics, rate = search.kinetics({name: torch.where(told, found[name], each) for name, each in at.items()})
+    better = search.score(found) > by_chance
+    kinetics, rate = search.kinetics({name: torch.where(better, found[name], value) for name, value in at.items()})
     mean = rate.mean((0, 1))
-    spikes = infer_spikes(values, part.dense(part.shown), mean, kinetics).mean
-    for each in models:
-        (each if isinstance(each, Ladder) else _moments(each)).adopt(batch.session, _statistics(spikes, mean, kinetics))
+    return Measured(kinetics, infer_spikes(values, batch.dense(batch.shown), mean, kinetics).mean, mean)
 
 
-def _moments(model: Model) -> Moments:
-    assert isinstance(model.observation, Moments)
-    return model.observation
-
-
-def _indicator(config: LadderConfig) -> Indicator:
-    indicator = indicator_of(config.indicator or "")
-    if config.indicator and indicator is UNKNOWN:
-        raise ConfigError(
-            f"indicator {config.indicator!r} is not known; set the decay in seconds (--set model.decay_time=0.4)"
-        )
-    return indicator if config.rise_time is None else replace(indicator, rise=config.rise_time)
-
-
-def _statistics(spikes: Tensor, mean: Tensor, kinetics: Kinetics) -> ChannelStatistics:
-    flat, mean = spikes.flatten(0, 1), mean.clamp(min=1e-5)
-    return ChannelStatistics(mean, flat.std(0) + 1e-3, (flat > 0.5).float().mean(0), torch.zeros_like(mean), kinetics)
+def some_trials(batch: Batch) -> Batch:
+    """Give trials enough to measure kinetics on, evenly spread."""
+    return batch.select(_spread(batch, TRIALS))
 
 
 def _some(batch: Batch, n: int) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,8 @@ from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.initialisation import describe_start
 from nwb_sbtt.fitting.preparation import prepare
-from nwb_sbtt.fitting.runfolder import SIGNATURE, read_config
+from nwb_sbtt.fitting.runfolder import read_config
+from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import sha256
@@ -225,7 +226,7 @@ def summarise(metrics: dict[str, Any]) -> str:
 
 
 def _report(fitted: Fitted, ds: xr.Dataset, latents: xr.Dataset, *, session: str, metrics: dict[str, Any]) -> Path:
-    several = len(fitted.signature["sessions"]) > 1
+    several = len(fitted.signature.sessions) > 1
     averaged = f" · {len(fitted.members)} models averaged" if len(fitted.members) > 1 else ""
     return write_report(
         fitted.run_dir / (f"report_{session}.html" if several else REPORT),
@@ -312,25 +313,25 @@ def _read_again(
     fitted: Fitted, path: Path, session: str | None, cut: Trials | Window | Chop | None = None
 ) -> xr.Dataset:
     """Read a file the way that the data of a session were read, or in another cut."""
-    entry = fitted.signature["sessions"][fitted.session_name(session)]
-    if entry["read_config"] is None:
+    entry = fitted.signature.sessions[fitted.session_name(session)]
+    if entry.read_config is None:
         raise MismatchError(
             "the model was fitted to a Dataset that did not come from a file; use Fitted.infer in Python"
         )
-    settings = entry["read_config"]
+    settings = entry.read_config
     if cut is not None:
         settings = {**settings, "cut": _like_the_fit(cut, entry)}
-    return read_nwb(path, build(ReadConfig, settings), offsets=entry["offsets"])
+    return read_nwb(path, build(ReadConfig, settings), offsets=entry.offsets)
 
 
-def _like_the_fit(cut: Trials | Window | Chop, entry: dict[str, Any]) -> dict[str, Any]:
+def _like_the_fit(cut: Trials | Window | Chop, entry: SessionSignature) -> dict[str, Any]:
     """Settings of a cut; pieces are of the fit's length, and overlap as they did there, unless they say otherwise."""
     given = cut.model_dump(mode="json", exclude_none=True)
     if cut.by != "chop" or cut.length is not None:
         return given
-    fitted = entry["read_config"]["cut"] or {}
+    fitted = (entry.read_config or {}).get("cut") or {}
     overlap = fitted.get("overlap") if fitted.get("by") == "chop" else None
-    return {**given, "length": entry["bins"] * entry["bin_width"], "overlap": overlap}
+    return {**given, "length": entry.bins * entry.bin_width, "overlap": overlap}
 
 
 def _fitted_data(fitted: Fitted, path: Path, session: str) -> xr.Dataset:
@@ -345,17 +346,17 @@ def _fitted_data(fitted: Fitted, path: Path, session: str) -> xr.Dataset:
 
 def _sources(fitted: Fitted, files: Sequence[Path]) -> dict[str, Path]:
     """Files of a run's sessions, checked to be the ones it was fitted to."""
-    sessions = fitted.signature["sessions"]
+    sessions = fitted.signature.sessions
     if files and len(files) != len(sessions):
         raise MismatchError(f"the run has {len(sessions)} sessions, {list(sessions)}; {len(files)} files were given")
     found = {}
     for i, (name, entry) in enumerate(sessions.items()):
-        if entry["source"] is None:
+        if entry.source is None:
             raise FileError(f"session {name!r} did not come from a file; evaluate it in Python with Fitted.evaluate")
-        path = local_file(files[i]) if files else recorded_file(entry["source"])
+        path = local_file(files[i]) if files else recorded_file(entry.source)
         if not files and not path.exists():
             raise FileError(f"the data of this run, {str(path)!r}, are not there any more; say where with --file")
-        if sha256(path) != entry["source"]["sha256"]:
+        if sha256(path) != entry.source["sha256"]:
             raise MismatchError(f"{str(path)!r} is not the file that the model was fitted to: its sha256 differs")
         found[name] = path
     return found

@@ -10,6 +10,7 @@ from nwb_sbtt.config.base import (
     Config,
     Count,
     Finite,
+    NamedConfig,
     NotNegative,
     NotNegativeInt,
     Positive,
@@ -19,7 +20,18 @@ from nwb_sbtt.config.base import (
     override,
     save_config,
 )
+from nwb_sbtt.config.doors import LIKELIHOODS, MODELS
 from nwb_sbtt.config.fitting import FitConfig, InitConfig, MaskConfig, TrainConfig
+from nwb_sbtt.config.likelihoods import (
+    AutoConfig,
+    EdgeworthConfig,
+    GammaConfig,
+    GaussianConfig,
+    GaussianMomentsConfig,
+    LikelihoodConfig,
+    PoissonConfig,
+    ZeroInflatedGammaConfig,
+)
 from nwb_sbtt.config.models import ConvConfig, ConvolutionConfig, LadderConfig, LFADSConfig, ModelConfig, SAEConfig
 from nwb_sbtt.config.reading import (
     BandwidthConfig,
@@ -34,6 +46,9 @@ from nwb_sbtt.config.reading import (
 )
 
 __all__ = [
+    "LIKELIHOODS",
+    "MODELS",
+    "AutoConfig",
     "BandwidthConfig",
     "Chop",
     "Config",
@@ -41,17 +56,24 @@ __all__ = [
     "ConvolutionConfig",
     "Count",
     "Cut",
+    "EdgeworthConfig",
     "ElectricalConfig",
     "EventsConfig",
     "Finite",
     "FitConfig",
+    "GammaConfig",
+    "GaussianConfig",
+    "GaussianMomentsConfig",
     "InitConfig",
     "LFADSConfig",
     "LadderConfig",
+    "LikelihoodConfig",
     "MaskConfig",
     "ModelConfig",
+    "NamedConfig",
     "NotNegative",
     "NotNegativeInt",
+    "PoissonConfig",
     "Positive",
     "ReadConfig",
     "RoiConfig",
@@ -60,6 +82,7 @@ __all__ = [
     "TrainConfig",
     "Trials",
     "Window",
+    "ZeroInflatedGammaConfig",
     "build",
     "load_config",
     "override",

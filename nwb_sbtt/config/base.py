@@ -39,6 +39,12 @@ class Config(BaseModel):
         cls.__doc__ = docstring(cls, cls.__dict__.get("__doc__"))
 
 
+class NamedConfig(Config):
+    """Settings of one of several things of a kind, known by its name."""
+
+    name: str = Field(default="", description="Name of the thing that has these settings.")
+
+
 C = TypeVar("C", bound=Config)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny, field_validator
 
 from nwb_sbtt.config.base import Config, Count, NotNegative, NotNegativeInt, Positive, Share
 from nwb_sbtt.config.describe import Unit
-from nwb_sbtt.config.models import ConvConfig, ModelConfig
+from nwb_sbtt.config.doors import LIKELIHOODS, MODELS, named_config
+from nwb_sbtt.config.likelihoods import LIKELIHOOD_CONFIGS, AutoConfig, LikelihoodConfig
+from nwb_sbtt.config.models import MODEL_CONFIGS, ConvConfig, ModelConfig
 
 
 class MaskConfig(Config):
@@ -131,20 +133,15 @@ class InitConfig(Config):
 class FitConfig(Config):
     """Everything that a fit depends on, beside the data."""
 
-    model: ModelConfig = Field(
+    model: SerializeAsAny[ModelConfig] = Field(
         default=ConvConfig(),
         description="Model to fit; each has settings of its own.",
     )
-    likelihood: Literal["auto", "poisson", "gaussian", "gamma", "zig", "gaussian_moments", "edgeworth"] = Field(
-        default="auto",
+    likelihood: SerializeAsAny[LikelihoodConfig] = Field(
+        default=AutoConfig(),
         description="Observation model. auto: poisson for counts, zig (zero-inflated gamma) for event sizes, gaussian for all "
         "else. gamma: positive signals. gaussian_moments and edgeworth: fluorescence whose first two or four moments follow "
         "from firing rates.",
-    )
-    smallest_event: NotNegative | None = Field(
-        default=None,
-        description="Size that every event exceeds under zig, in the unit of the data. Default: the coordinate "
-        "`smallest_event` of the channels; 0 where the data have none.",
     )
     masks: MaskConfig = Field(default=MaskConfig(), description="What the encoder may see and what is scored.")
     train: TrainConfig = Field(default=TrainConfig(), description="Optimiser, schedules and when to stop.")
@@ -177,6 +174,16 @@ class FitConfig(Config):
         default=None,
         description="Finished fit whose weights this one starts from. Default: random weights.",
     )
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_by_name(cls, value: object) -> object:
+        return named_config(value, MODELS, MODEL_CONFIGS)
+
+    @field_validator("likelihood", mode="before")
+    @classmethod
+    def _likelihood_by_name(cls, value: object) -> object:
+        return named_config(value, LIKELIHOODS, LIKELIHOOD_CONFIGS)
 
     @property
     def training_seed(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -11,7 +11,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from nwb_sbtt.config.describe import default_in_words, kind_in_words
+from nwb_sbtt.config.doors import LIKELIHOODS, MODELS, config_class
 from nwb_sbtt.config.fitting import FitConfig
+from nwb_sbtt.config.likelihoods import LIKELIHOOD_CONFIGS, LikelihoodConfig
+from nwb_sbtt.config.models import MODEL_CONFIGS, ModelConfig
 from nwb_sbtt.config.reading import ReadConfig
 from nwb_sbtt.errors import ConfigError
 
@@ -86,24 +89,40 @@ def _rows(kind: type[BaseModel], section: str, about: str, model: str | None, *,
         kinds = _classes(field.annotation)
         if kinds:
             below.append((name, field))
-        if name != skip and (not kinds or field.default is None) and len(kinds) < 2:
+        if name != skip and (not kinds or field.default is None) and not _alternatives_of(kinds):
             yield Setting(
                 section, about, prefix + name, kind_in_words(field), default_in_words(field), field.description or ""
             )
     for name, field in below:
-        kinds = _classes(field.annotation)
-        if len(kinds) == 1:
-            yield from _rows(kinds[0], prefix + name, field.description or "", model)
+        choices = _alternatives_of(_classes(field.annotation))
+        if choices:
+            yield from _alternatives(field, choices, prefix + name, model if prefix + name == "model" else None)
         else:
-            yield from _alternatives(field, kinds, prefix + name, model if prefix + name == "model" else None)
+            yield from _rows(_classes(field.annotation)[0], prefix + name, field.description or "", model)
+
+
+def _alternatives_of(kinds: Sequence[type[BaseModel]]) -> dict[str, type[BaseModel]]:
+    """Classes that a setting chooses from, by the value that chooses each; none where there is one class or no class."""
+    if len(kinds) > 1:
+        return {str(get_args(kind.model_fields[_key(kind)].annotation)[0]): kind for kind in kinds}
+    if kinds == [ModelConfig]:
+        return {name: config_class(name, MODELS, MODEL_CONFIGS) for name in MODELS.names()}
+    if kinds == [LikelihoodConfig]:
+        names = dict.fromkeys([*LIKELIHOOD_CONFIGS, *LIKELIHOODS.names()])
+        return {name: config_class(name, LIKELIHOODS, LIKELIHOOD_CONFIGS) for name in names}
+    return {}
+
+
+def _key(kind: type[BaseModel]) -> str:
+    """Setting that tells a class from its alternatives."""
+    return next(name for name, part in kind.model_fields.items() if get_origin(part.annotation) is Literal)
 
 
 def _alternatives(
-    field: FieldInfo, kinds: Sequence[type[BaseModel]], section: str, only: str | None
+    field: FieldInfo, choices: Mapping[str, type[BaseModel]], section: str, only: str | None
 ) -> Iterator[Setting]:
     """The setting that chooses one of several classes, then the settings of each class, or of one alone."""
-    key = next(name for name, part in kinds[0].model_fields.items() if get_origin(part.annotation) is Literal)
-    choices = {str(get_args(kind.model_fields[key].annotation)[0]): kind for kind in kinds}
+    key = _key(next(iter(choices.values())))
     if only is not None and only not in choices:
         near = difflib.get_close_matches(only, choices, n=1)
         raise ConfigError(

@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 
-def in_words(error: ValidationError, kind: type[BaseModel]) -> str:
+def in_words(error: ValidationError, kind: type[BaseModel], *, within: str = "") -> str:
     """Name each wrong setting of a config class, what came, and the nearest known name where the name is unknown."""
-    return "; ".join(_explain(kind, entry) for entry in error.errors())
+    return "; ".join(_explain(kind, entry, within) for entry in error.errors())
 
 
-def _explain(kind: type[BaseModel], entry: Any) -> str:
-    place = [str(part) for part in entry["loc"]]
+def _explain(kind: type[BaseModel], entry: Any, within: str) -> str:
+    place = [*([within] if within else []), *(str(part) for part in entry["loc"])]
     name = ".".join(place)
     if entry["type"] == "extra_forbidden":
         names = sorted(_names(kind.model_json_schema()))

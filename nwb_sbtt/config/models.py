@@ -6,7 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nwb_sbtt.config.base import Config, Count, NotNegative, NotNegativeInt, Positive, Seconds, SecondsOrZero, Share
+from nwb_sbtt.config.base import (
+    Count,
+    NamedConfig,
+    NotNegative,
+    NotNegativeInt,
+    Positive,
+    Seconds,
+    SecondsOrZero,
+    Share,
+)
 from nwb_sbtt.config.describe import Unit
 
 Smoothing = Annotated[
@@ -20,7 +29,11 @@ Smoothing = Annotated[
 ]
 
 
-class SAEConfig(Config):
+class ModelConfig(NamedConfig):
+    """Settings of a model. Those of another package derive from this class."""
+
+
+class SAEConfig(ModelConfig):
     """Smallest sequential autoencoder: a bidirectional GRU, a GRU unrolled from its last states, a linear read-out."""
 
     name: Literal["sae"] = Field(default="sae", description="Chooses the sequential autoencoder.")
@@ -35,7 +48,7 @@ class SAEConfig(Config):
     smoothing: Smoothing = (1.0, 2.0, 4.0, 8.0)
 
 
-class LFADSConfig(Config):
+class LFADSConfig(ModelConfig):
     """LFADS (Sussillo et al. 2016; Pandarinath et al. 2018; Keshtkaran et al. 2022)."""
 
     name: Literal["lfads"] = Field(default="lfads", description="Chooses LFADS.")
@@ -77,7 +90,7 @@ class LFADSConfig(Config):
     )
 
 
-class ConvolutionConfig(Config):
+class ConvolutionConfig(ModelConfig):
     """Sizes of a convolutional model."""
 
     read_in: Count = Field(default=32, description="Features that the read-in makes of data and residuals.")
@@ -138,4 +151,10 @@ class LadderConfig(ConvolutionConfig):
     )
 
 
-ModelConfig = Annotated[SAEConfig | LFADSConfig | ConvConfig | LadderConfig, Field(discriminator="name")]
+MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
+    "conv": ConvConfig,
+    "lfads": LFADSConfig,
+    "ladder": LadderConfig,
+    "sae": SAEConfig,
+}
+"""Of the package's own models, which are known without importing these."""

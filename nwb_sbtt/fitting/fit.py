@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,19 +13,19 @@ import xarray as xr
 
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.calcium.search import revise, spike_statistics
-from nwb_sbtt.config import FitConfig, LadderConfig
+from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.evaluate.calibration import Calibration, calibrate, variance_of_log
 from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted, Member, device_of
 from nwb_sbtt.fitting.initialisation import member_start, resolve, start
-from nwb_sbtt.fitting.preparation import OF_RATES, mask_length, prepare, signature_of, train_and_valid
+from nwb_sbtt.fitting.preparation import likelihood_settings, mask_length_of, prepare, signature_of, train_and_valid
 from nwb_sbtt.fitting.runfolder import CALIBRATION, claim, fail, members, mend
-from nwb_sbtt.models import Model, make_model
-from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
-from nwb_sbtt.train.loop import Revise, train
+from nwb_sbtt.fitting.signature import Signature
+from nwb_sbtt.models import MODELS, Model, make_model
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+from nwb_sbtt.train.loop import train
 from nwb_sbtt.train.schedules import fill
 from nwb_sbtt.train.trackers import Tracker, default_tracker
 
@@ -76,8 +75,7 @@ def fit(
     device = device_of(config)
     claim(run_dir, config, signature=signature, device=device)
     torch.set_num_threads(config.threads)
-    batches = [to_batch(ds, f"session{i}").to(device) for i, ds in enumerate(prepared.values())]
-    pairs = [train_and_valid(ds, batch, config) for ds, batch in zip(prepared.values(), batches, strict=True)]
+    pairs = {name: train_and_valid(ds, to_batch(ds, name).to(device), config) for name, ds in prepared.items()}
     fitted = []
     for i, folder in enumerate(folders := members(run_dir, config.seeds)):
         label = f"member {i + 1} of {len(folders)}  " if len(folders) > 1 else ""
@@ -92,7 +90,7 @@ def fit(
             raise TrainingError(reason) from None
     mend(run_dir)
     whole = Fitted(tuple(fitted), config, run_dir, signature)
-    if signature["likelihood"] == "poisson" and not (run_dir / CALIBRATION).exists():
+    if LIKELIHOODS[signature.likelihood].expects_counts and not (run_dir / CALIBRATION).exists():
         write_text(run_dir / CALIBRATION, json.dumps(asdict(_calibration(whole, prepared))) + "\n")
     return whole.calibrated()
 
@@ -114,61 +112,46 @@ def _calibration(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> Calibrat
 
 
 def _train(
-    pairs: list[tuple[Batch, Batch]], config: FitConfig, run_dir: Path, signature: dict[str, Any], *, tracker: Tracker
+    pairs: Mapping[str, tuple[Batch, Batch]],
+    config: FitConfig,
+    run_dir: Path,
+    signature: Signature,
+    *,
+    tracker: Tracker,
 ) -> Member:
     """Train one model, or go on with it."""
     model = _first(config, signature, pairs).to(device_of(config))
+    bin_widths = {name: session.bin_width for name, session in signature.sessions.items()}
     try:
-        length = max(mask_length(config, each["bin_width"]) for each in signature["sessions"].values())
         trained = train(
             model,
-            pairs,
+            list(pairs.values()),
             config=config,
             run_dir=run_dir,
             tracker=tracker,
-            mask_length=length,
-            revise=_revise(config, pairs, signature),
+            mask_length=max(mask_length_of(width, config, signature.likelihood) for width in bin_widths.values()),
+            bin_widths=bin_widths,
         )
     finally:
         tracker.stop()
     return Member(trained.model, config, run_dir, trained.progress)
 
 
-def _revise(config: FitConfig, pairs: list[tuple[Batch, Batch]], signature: dict[str, Any]) -> Revise | None:
-    """What is to be measured again when rates are known, where fluorescence follows from them."""
-    settings = config.model if isinstance(config.model, LadderConfig) else LadderConfig()
-    if config.likelihood not in OF_RATES and settings is not config.model:
-        return None
-    widths = {
-        batch.session: session["bin_width"]
-        for (batch, _), session in zip(pairs, signature["sessions"].values(), strict=True)
-    }
-
-    def of_rates(models: Sequence[Model], batch: Batch) -> None:
-        revise(models, batch, bin_width=widths[batch.session], config=settings)
-
-    return of_rates
-
-
-def _first(config: FitConfig, signature: dict[str, Any], pairs: list[tuple[Batch, Batch]]) -> Model:
+def _first(config: FitConfig, signature: Signature, pairs: Mapping[str, tuple[Batch, Batch]]) -> Model:
     """The model before its first step."""
+    likelihood = likelihood_settings(config, signature.likelihood)
     statistics = {
-        train_batch.session: _statistics(train_batch, config, session)
-        for (train_batch, _), session in zip(pairs, signature["sessions"].values(), strict=True)
+        name: MODELS[config.model.name].measure(
+            training,
+            config=config.model,
+            likelihood=likelihood,
+            bin_width=signature.sessions[name].bin_width,
+            channel_values=signature.sessions[name].channel_values,
+        )
+        for name, (training, _) in pairs.items()
     }
     with torch.random.fork_rng():
         torch.manual_seed(config.training_seed)
-        settings = fill(config.model, [len(train_batch.trials) for train_batch, _ in pairs])
-        model = make_model(settings, statistics, signature["likelihood"])
+        settings = fill(config.model, [len(training.trials) for training, _ in pairs.values()])
+        model = make_model(settings, statistics, likelihood)
     return start(model, config, signature)
-
-
-def _statistics(batch: Batch, config: FitConfig, session: Mapping[str, Any]) -> ChannelStatistics:
-    if isinstance(config.model, LadderConfig):
-        return spike_statistics(batch, bin_width=session["bin_width"], config=config.model)
-    smallest = torch.tensor(session["smallest_event"]) if "smallest_event" in session else None
-    of = channel_statistics(batch, smallest_event=smallest)
-    if config.likelihood not in OF_RATES:
-        return of
-    found = spike_statistics(batch, bin_width=session["bin_width"], config=LadderConfig())
-    return replace(of, kinetics=found.kinetics)

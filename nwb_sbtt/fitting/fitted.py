@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +23,9 @@ from nwb_sbtt.errors import ConfigError, FileError, MismatchError
 from nwb_sbtt.evaluate.calibration import UNCALIBRATED, Calibration, variance_of_log
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.fitting.ensemble import RATES_RULE, SIGNALS_RULE, checkpoint_digest, combine
-from nwb_sbtt.fitting.preparation import channel_names, digest_of, hidden_entries, hold_out, prepare
-from nwb_sbtt.fitting.runfolder import CALIBRATION, CONFIG, ENVIRONMENT, SIGNATURE, members, read_config, read_json
+from nwb_sbtt.fitting.preparation import hidden_entries, hold_out, likelihood_settings, prepare
+from nwb_sbtt.fitting.runfolder import CALIBRATION, CONFIG, ENVIRONMENT, members, read_config, read_json, read_signature
+from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import blank_statistics
@@ -53,7 +54,7 @@ def load(run_dir: Path | str) -> Fitted:
             f"the ensemble in {str(run_dir)!r} is not complete: {', '.join(absent)} of {len(folders)} members hold no model; "
             "give its fit's command again to go on"
         )
-    signature = read_json(run_dir / SIGNATURE)
+    signature = read_signature(run_dir)
     return Fitted(tuple(_load_member(folder, signature) for folder in folders), config, run_dir, signature).calibrated()
 
 
@@ -113,7 +114,7 @@ class Fitted:
     members: tuple[Member, ...]
     config: FitConfig
     run_dir: Path
-    signature: dict[str, Any]
+    signature: Signature
     calibration: Calibration = UNCALIBRATED
     """What the spread that the model gives is multiplied by and added to; found by `fit` on hidden counts."""
 
@@ -173,9 +174,9 @@ class Fitted:
         MismatchError
             If channels or bin width differ, with the difference.
         """
-        index, ds = self._match(ds, session)
+        name, ds = self._match(ds, session)
         ds = hold_out(ds, self.config)
-        return self._infer(ds, to_batch(ds, f"session{index}"), samples)
+        return self._infer(ds, to_batch(ds, name), samples)
 
     def evaluate(self, ds: xr.Dataset, *, session: str | None = None) -> dict[str, Any]:
         """Score the model and the baselines on the hidden entries of the validation trials.
@@ -187,9 +188,9 @@ class Fitted:
         dict
             JSON-safe; see `nwb_sbtt.evaluate.summary.evaluate_latents`.
         """
-        index, ds = self._match(ds, session)
+        name, ds = self._match(ds, session)
         ds = prepare(ds, self.config)
-        batch = to_batch(ds, f"session{index}")
+        batch = to_batch(ds, name)
         hidden = hidden_entries(ds, batch, self.config)
         latents = self._infer(ds, masks.hide(batch, hidden), None)
         return evaluate_latents(ds, latents, batch.dense(hidden).numpy())
@@ -203,8 +204,8 @@ class Fitted:
         latents : Dataset
             What `infer` gives, inferred without these.
         """
-        index, ds = self._match(ds, session)
-        batch = to_batch(hold_out(ds, self.config), f"session{index}")
+        name, ds = self._match(ds, session)
+        batch = to_batch(hold_out(ds, self.config), name)
         share = self.config.masks.sample_validation
         drawn = torch.rand(batch.values.shape, generator=torch.Generator().manual_seed(self.config.seed))
         for i in range(int(1 / share + 1e-9)):
@@ -219,7 +220,7 @@ class Fitted:
         MismatchError
             If there is none of that name, or several and none was asked for.
         """
-        names = list(self.signature["sessions"])
+        names = list(self.signature.sessions)
         if session is None and len(names) > 1:
             raise MismatchError(f"the model was fitted to several sessions; name one of {names}")
         if session is not None and session not in names:
@@ -228,8 +229,8 @@ class Fitted:
 
     def is_fitted_to(self, ds: xr.Dataset, *, session: str | None = None) -> bool:
         """Whether these are, entry by entry, the data that the model was fitted to."""
-        expected = self.signature["sessions"][self.session_name(session)]
-        return bool(digest_of(prepare(ds, self.config)) == expected["data_sha256"])
+        expected = self.signature.sessions[self.session_name(session)]
+        return digest_of(prepare(ds, self.config)) == expected.data_sha256
 
     def record(self) -> dict[str, Any]:
         """Say how the model came about: what `write_nwb` stores beside the results."""
@@ -241,7 +242,7 @@ class Fitted:
             "run": self.run_dir.name,
             "config": config,
             "filled_in": self._filled_in(),
-            "likelihood": self.signature["likelihood"],
+            "likelihood": self.signature.likelihood,
             "software_name": "nwb_sbtt",
             "software_version": version("nwb_sbtt"),
             "seed": self.config.seed,
@@ -250,7 +251,7 @@ class Fitted:
             "finished": self.finished,
             "training": self._training(),
             "calibration": asdict(self.calibration),
-            **({"init": self.signature["init"]} if "init" in self.signature else {}),
+            **({} if self.signature.origins is None else {"init": {"sessions": self.signature.origins}}),
             **({"ensemble": self._ensemble()} if len(self.members) > 1 else {}),
         }
 
@@ -297,7 +298,7 @@ class Fitted:
 
     @property
     def _poisson(self) -> bool:
-        return bool(self.signature["likelihood"] == "poisson")
+        return self.model.likelihood.expects_counts
 
     def _in_units(self, arrays: dict[str, Tensor], bin_width: float) -> dict[str, Tensor]:
         name = "rates" if self._poisson else "mean"
@@ -306,7 +307,7 @@ class Fitted:
 
     def _filled_in(self) -> dict[str, Any]:
         """What followed from the number of training trials where the settings left it open."""
-        trials = [session["training_trials"] for session in self.signature["sessions"].values()]
+        trials = self.signature.training_trials
         return {
             "model": schedules.fill(self.config.model, trials).model_dump(mode="json"),
             "train": asdict(schedules.plan(self.config, trials)),
@@ -327,24 +328,24 @@ class Fitted:
             "members": [member.record() for member in self.members],
         }
 
-    def _match(self, ds: xr.Dataset, session: str | None) -> tuple[int, xr.Dataset]:
+    def _match(self, ds: xr.Dataset, session: str | None) -> tuple[str, xr.Dataset]:
         check_dataset(ds)
         name = self.session_name(session)
-        expected = self.signature["sessions"][name]
-        if not np.isclose(ds.attrs["bin_width"], expected["bin_width"], rtol=1e-9):
+        expected = self.signature.sessions[name]
+        if not np.isclose(ds.attrs["bin_width"], expected.bin_width, rtol=1e-9):
             raise MismatchError(
-                f"the data have bins of {ds.attrs['bin_width']:g} s, the model was fitted to {expected['bin_width']:g} s"
+                f"the data have bins of {ds.attrs['bin_width']:g} s, the model was fitted to {expected.bin_width:g} s"
             )
-        fitted, given = expected["channels"], channel_names(ds)
+        fitted, given = expected.channels, channel_names(ds)
         if set(fitted) != set(given):
             raise MismatchError(
                 f"the model was fitted to {len(fitted)} channels, the data have {len(given)}; {difference(fitted, given)}"
             )
         place = {channel: i for i, channel in enumerate(given)}
-        return list(self.signature["sessions"]).index(name), ds.isel(channel=[place[channel] for channel in fitted])
+        return name, ds.isel(channel=[place[channel] for channel in fitted])
 
 
-def difference(fitted: list[str], given: list[str]) -> str:
+def difference(fitted: Sequence[str], given: Sequence[str]) -> str:
     """Say which of the fitted channels are not among those given, and the other way round."""
     missing, extra = sorted(set(fitted) - set(given)), sorted(set(given) - set(fitted))
     return f"missing in the data: {_few(missing)}; unknown to the model: {_few(extra)}"
@@ -360,12 +361,10 @@ def _nothing(run_dir: Path) -> FileError:
     )
 
 
-def _load_member(run_dir: Path, signature: dict[str, Any]) -> Member:
+def _load_member(run_dir: Path, signature: Signature) -> Member:
     config = read_config(run_dir)
     tensors, progress = checkpoint.load(run_dir / BEST)
-    statistics = {}
-    for i, session in enumerate(signature["sessions"].values()):
-        statistics[f"session{i}"] = blank_statistics(len(session["channels"]))
-    model = make_model(config.model, statistics, signature["likelihood"])
+    statistics = {name: blank_statistics(len(session.channels)) for name, session in signature.sessions.items()}
+    model = make_model(config.model, statistics, likelihood_settings(config, signature.likelihood))
     model.load_state_dict(tensors)
     return Member(model.to(device_of(config)).eval(), config, run_dir, progress)

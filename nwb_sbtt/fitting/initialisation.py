@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Container, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,27 +12,26 @@ from nwb_sbtt.config import FitConfig, InitConfig
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError, TrainingError
 from nwb_sbtt.fitting.ensemble import checkpoint_digest
 from nwb_sbtt.fitting.fitted import difference
-from nwb_sbtt.fitting.runfolder import SIGNATURE, differences, members, read_config, read_json
+from nwb_sbtt.fitting.runfolder import differences, members, read_config, read_signature
+from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature
 from nwb_sbtt.models import Model
+from nwb_sbtt.nn.sessions import tensors_by_session
 from nwb_sbtt.train import checkpoint
 from nwb_sbtt.train.checkpoint import BEST
 
-_SESSION = re.compile(r"(?<![a-z0-9])session(\d+)(?!\d)")
-"""In the names of weights and statistics that belong to the channels of one session."""
-_GENERATOR = ("generator", "to_factors")
 _TRAINING_ONLY = {"dropout", "factor_noise"}
 """Settings of a model that do not change what its weights mean."""
 
 
-def resolve(config: FitConfig, signature: dict[str, Any]) -> tuple[FitConfig, dict[str, Any]]:
+def resolve(config: FitConfig, signature: Signature) -> tuple[FitConfig, Signature]:
     """Look at the fit that `config.init` names, and say by digest what is taken from it.
 
     Returns
     -------
     FitConfig
         With the digest of the weights and what is frozen filled in.
-    dict
-        The signature, with which session of the initial fit each session has its channels from (None: made afresh).
+    Signature
+        With which session of the initial fit each session has its channels from (None: made afresh).
 
     Raises
     ------
@@ -51,7 +49,7 @@ def resolve(config: FitConfig, signature: dict[str, Any]) -> tuple[FitConfig, di
         return config, signature
     if not (init.run_dir / SIGNATURE).exists():
         raise FileError(f"{str(init.run_dir)!r} holds no fit to start from (init.run_dir)")
-    initial, fitted = read_config(init.run_dir), read_json(init.run_dir / SIGNATURE)
+    initial, fitted = read_config(init.run_dir), read_signature(init.run_dir)
     _check_alike(config, initial, init)
     _check_finished(init, initial)
     digest = checkpoint_digest(init.run_dir, initial.seeds)
@@ -60,11 +58,9 @@ def resolve(config: FitConfig, signature: dict[str, Any]) -> tuple[FitConfig, di
             f"the weights in {str(init.run_dir)!r} have the digest {digest[:12]}…, the settings ask for "
             f"{str(init.checkpoint_sha256)[:12]}… (init.checkpoint_sha256): it is another fit, or was fitted again"
         )
-    if signature["likelihood"] != fitted["likelihood"]:
-        raise MismatchError(
-            f"the likelihood is {signature['likelihood']}, that of the initial fit {fitted['likelihood']}"
-        )
-    origins = {name: _origin(name, entry, fitted["sessions"], init) for name, entry in signature["sessions"].items()}
+    if signature.likelihood != fitted.likelihood:
+        raise MismatchError(f"the likelihood is {signature.likelihood}, that of the initial fit {fitted.likelihood}")
+    origins = {name: _origin(name, session, fitted.sessions, init) for name, session in signature.sessions.items()}
     frozen = init.freeze
     if frozen == "auto":
         frozen = "dynamics" if None in origins.values() else "none"
@@ -73,7 +69,7 @@ def resolve(config: FitConfig, signature: dict[str, Any]) -> tuple[FitConfig, di
             "init.freeze is 'decoder', but the read-out of new channels must be fitted; freeze 'generator'"
         )
     resolved = init.model_copy(update={"checkpoint_sha256": digest, "freeze": frozen})
-    return config.model_copy(update={"init": resolved}), {**signature, "init": {"sessions": origins}}
+    return config.model_copy(update={"init": resolved}), replace(signature, origins=origins)
 
 
 def member_start(config: FitConfig, number: int) -> FitConfig:
@@ -85,7 +81,7 @@ def member_start(config: FitConfig, number: int) -> FitConfig:
     return config.model_copy(update={"init": config.init.model_copy(update=own)})
 
 
-def start(model: Model, config: FitConfig, signature: dict[str, Any]) -> Model:
+def start(model: Model, config: FitConfig, signature: Signature) -> Model:
     """Carry over what the initial fit has for this model, and freeze what the settings say; without one do nothing.
 
     Frozen parameters do not require gradients: the optimiser, its weight decay and the average over steps leave them alone.
@@ -94,16 +90,16 @@ def start(model: Model, config: FitConfig, signature: dict[str, Any]) -> Model:
     if init is None:
         return model
     tensors, _ = checkpoint.load(init.run_dir / BEST)
-    places = _places(read_json(init.run_dir / SIGNATURE)["sessions"], signature)
+    channels = tensors_by_session(model)
+    origins = _origins(read_signature(init.run_dir), signature)
     for name, own in model.state_dict().items():
-        session = _SESSION.search(name)
-        if session is None:
+        if name not in channels:
             value = tensors.get(name)
-        elif (place := places[session.group()]) is None:
+        elif (origin := origins[channels[name].session]) is None:
             continue
         else:
-            value = tensors.get(_SESSION.sub(place[0], name))
-            value = value if value is None or not value.dim() else value[place[1]]
+            value = tensors.get(channels[name].of(origin[0]))
+            value = value if value is None or not value.dim() else value[origin[1]]
         if value is None or value.shape != own.shape:
             there = "nothing of that name" if value is None else str(tuple(value.shape))
             raise ConfigError(
@@ -111,31 +107,33 @@ def start(model: Model, config: FitConfig, signature: dict[str, Any]) -> Model:
                 "by another version of the model and cannot be started from"
             )
         own.copy_(value)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not _frozen(name, init.freeze))
+    _freeze(model, init.freeze, channels)
     return model
 
 
-def describe_start(signature: Mapping[str, Any], config: FitConfig) -> str:
+def describe_start(signature: Signature, config: FitConfig) -> str:
     """One line on what a fit starts from; empty where it starts from random weights."""
-    if config.init is None:
+    if config.init is None or signature.origins is None:
         return ""
     parts = [
         f"{name}: " + ("new channels" if old is None else f"channels of {old!r}")
-        for name, old in signature["init"]["sessions"].items()
+        for name, old in signature.origins.items()
     ]
     return f"starts from {config.init.run_dir.name!r}, frozen: {config.init.freeze}; " + "; ".join(parts)
 
 
-def _frozen(name: str, freeze: str) -> bool:
-    of_channels = _SESSION.search(name) is not None
-    generator = name.split(".")[0] in _GENERATOR
-    return {
-        "none": False,
-        "dynamics": not of_channels,
-        "generator": generator,
-        "decoder": generator or name.startswith("observation."),
-    }[freeze]
+def _freeze(model: Model, freeze: str, channels: Container[str]) -> None:
+    """Let the parameters that stay as they are require no gradient."""
+    generator = {id(parameter) for parameter in model.generator_parameters()}
+    decoder = generator | {id(parameter) for parameter in model.likelihood.parameters()}
+    for name, parameter in model.named_parameters():
+        frozen = {
+            "none": False,
+            "dynamics": name not in channels,
+            "generator": id(parameter) in generator,
+            "decoder": id(parameter) in decoder,
+        }
+        parameter.requires_grad_(not frozen[freeze])
 
 
 def _check_alike(config: FitConfig, initial: FitConfig, init: InitConfig) -> None:
@@ -164,20 +162,22 @@ def _check_finished(init: InitConfig, initial: FitConfig) -> None:
             )
 
 
-def _origin(name: str, entry: Mapping[str, Any], fitted: Mapping[str, Any], init: InitConfig) -> str | None:
+def _origin(
+    name: str, session: SessionSignature, fitted: Mapping[str, SessionSignature], init: InitConfig
+) -> str | None:
     """Session of the initial fit that has the channels of this one, or None for channels to be made afresh."""
-    widths = sorted({float(old["bin_width"]) for old in fitted.values()})
-    if entry["bin_width"] not in widths:
+    widths = sorted({old.bin_width for old in fitted.values()})
+    if session.bin_width not in widths:
         raise MismatchError(
-            f"session {name!r} has bins of {entry['bin_width']:g} s, the initial fit of {', '.join(f'{w:g}' for w in widths)} "
+            f"session {name!r} has bins of {session.bin_width:g} s, the initial fit of {', '.join(f'{w:g}' for w in widths)} "
             "s; what it learnt of the dynamics holds for its own bins only"
         )
     if init.channels == "new":
         return None
-    alike = [old for old in fitted if set(fitted[old]["channels"]) == set(entry["channels"])]
-    sure = [old for old in alike if _recording(fitted[old]) == _recording(entry) is not None]
+    alike = [old for old in fitted if set(fitted[old].channels) == set(session.channels)]
+    sure = [old for old in alike if _recording(fitted[old]) == _recording(session) is not None]
     if init.channels == "same" and not alike:
-        missing = difference(next(iter(fitted.values()))["channels"], entry["channels"])
+        missing = difference(next(iter(fitted.values())).channels, session.channels)
         raise MismatchError(
             f"session {name!r} does not have the channels of the initial fit (init.channels is 'same'): {missing}"
         )
@@ -186,26 +186,24 @@ def _origin(name: str, entry: Mapping[str, Any], fitted: Mapping[str, Any], init
             f"the channels of session {name!r} have the ids of those of {alike[0]!r} in the initial fit, but are not known to "
             "come from the same recording; say whether they are the same (--set init.channels=same) or others (=new)"
         )
-    found = sure or alike
-    if len(found) > 1 and name not in found:
+    candidates = sure or alike
+    if len(candidates) > 1 and name not in candidates:
         raise MismatchError(
-            f"the channels of session {name!r} are those of {found} in the initial fit; call it as one of them"
+            f"the channels of session {name!r} are those of {candidates} in the initial fit; call it as one of them"
         )
-    return (name if name in found else found[0]) if found else None
+    return (name if name in candidates else candidates[0]) if candidates else None
 
 
-def _recording(entry: Mapping[str, Any]) -> str | None:
-    return (entry["source"] or {}).get("object_id")
+def _recording(session: SessionSignature) -> str | None:
+    return (session.source or {}).get("object_id")
 
 
-def _places(fitted: Mapping[str, Any], signature: Mapping[str, Any]) -> dict[str, tuple[str, Tensor] | None]:
-    """For the weights of each session: those of which session of the initial fit they are, in which order of channels."""
-    places: dict[str, tuple[str, Tensor] | None] = {}
-    for i, (name, entry) in enumerate(signature["sessions"].items()):
-        origin = signature["init"]["sessions"][name]
-        places[f"session{i}"] = None
+def _origins(fitted: Signature, signature: Signature) -> dict[str, tuple[str, Tensor] | None]:
+    """For each session, the one of the initial fit that has its channels, and their order there."""
+    origins: dict[str, tuple[str, Tensor] | None] = {}
+    for name, origin in (signature.origins or {}).items():
+        origins[name] = None
         if origin is not None:
-            row = {channel: j for j, channel in enumerate(fitted[origin]["channels"])}
-            order = torch.tensor([row[channel] for channel in entry["channels"]])
-            places[f"session{i}"] = (f"session{list(fitted).index(origin)}", order)
-    return places
+            row = {channel: i for i, channel in enumerate(fitted.sessions[origin].channels)}
+            origins[name] = origin, torch.tensor([row[channel] for channel in signature.sessions[name].channels])
+    return origins

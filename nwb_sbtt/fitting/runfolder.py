@@ -12,19 +12,18 @@ from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config import FitConfig, build
 from nwb_sbtt.config.base import load_settings, save_settings
 from nwb_sbtt.errors import FileError, TrainingError
+from nwb_sbtt.fitting.signature import SIGNATURE, Signature
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG
 
-CONFIG, SIGNATURE, ENVIRONMENT = "config.yaml", "signature.json", "environment.json"
+CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 CALIBRATION = "calibration.json"
 FAILED = "failed.txt"
 """There while a fit has broken down: other settings may then take the folder over."""
 MEMBER = "member-"
 """How the folders of an ensemble's members begin, within that of the ensemble."""
-PLACE = ("source", "read_config", "offsets")
-"""What a signature says of where data come from; the data themselves are known by their digest."""
 
 
-def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device: str) -> None:
+def claim(run_dir: Path, config: FitConfig, *, signature: Signature, device: str) -> None:
     """Make the run folder, or see that it is this very fit's; what a killed process left half written is removed.
 
     The folder of a fit that broke down is emptied for one of other settings or data. The signature is written last: a
@@ -39,7 +38,7 @@ def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device
     """
     if (run_dir / SIGNATURE).exists():
         unlike = differences(_chosen(config), _chosen(read_config(run_dir)))
-        unlike += differences(_identity(signature), _identity(read_json(run_dir / SIGNATURE)))
+        unlike += differences(signature.identity(), read_signature(run_dir).identity())
         if unlike and (run_dir / FAILED).exists():
             _empty(run_dir)
         elif unlike:
@@ -57,11 +56,11 @@ def claim(run_dir: Path, config: FitConfig, *, signature: dict[str, Any], device
         raise FileError(f"cannot write the run folder {str(run_dir)!r}: {error.strerror}") from None
     if not (run_dir / SIGNATURE).exists():
         mend(run_dir)
-        read = next(iter(signature["sessions"].values()))["read_config"]
+        read = next(iter(signature.sessions.values())).read_config
         settings = config.model_dump(mode="json")
         save_settings(settings if read is None else {**settings, "read": read}, run_dir / CONFIG)
         write_json(run_dir / ENVIRONMENT, _environment(device))
-        write_json(run_dir / SIGNATURE, signature)
+        write_json(run_dir / SIGNATURE, signature.as_dict())
 
 
 def fail(run_dir: Path, reason: str) -> None:
@@ -88,6 +87,19 @@ def read_config(run_dir: Path) -> FitConfig:
         If the file is missing or damaged.
     """
     return build(FitConfig, {name: value for name, value in load_settings(run_dir / CONFIG).items() if name != "read"})
+
+
+def read_signature(run_dir: Path) -> Signature:
+    """Read what the fit of a run folder is of.
+
+    Raises
+    ------
+    TrainingError
+        If the folder has the format of another version.
+    FileError
+        If the file is missing or damaged.
+    """
+    return Signature.from_dict(read_json(run_dir / SIGNATURE), path=run_dir / SIGNATURE)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -157,14 +169,6 @@ def _chosen(config: FitConfig) -> dict[str, Any]:
     if settings["init"] is not None:
         del settings["init"]["run_dir"]
     return settings
-
-
-def _identity(signature: dict[str, Any]) -> dict[str, Any]:
-    sessions = {
-        name: {key: value for key, value in entry.items() if key not in PLACE}
-        for name, entry in signature["sessions"].items()
-    }
-    return {**signature, "sessions": sessions}
 
 
 def _short(value: Any) -> str:

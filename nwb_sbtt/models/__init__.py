@@ -1,24 +1,54 @@
-"""One file a model; read `sae` first."""
+"""Models, one file each; read `sae` first, and `docs/adding_a_model.md` to add one.
+
+Imports `nn`, `calcium`, `batch` and `config`; never a file, never a label. Another package adds a model with `register_model`,
+or by an entry point in the group ``nwb_sbtt.models``.
+"""
 
 from __future__ import annotations
 
-from nwb_sbtt.config import ConvConfig, LadderConfig, ModelConfig, SAEConfig
-from nwb_sbtt.models.base import Inference, Model
-from nwb_sbtt.models.conv import Conv
-from nwb_sbtt.models.ladder import Ladder
-from nwb_sbtt.models.lfads import LFADS
-from nwb_sbtt.models.sae import SAE
+from collections.abc import Mapping
+from typing import cast
+
+from nwb_sbtt.config import MODELS as _MODELS
+from nwb_sbtt.config import LikelihoodConfig, ModelConfig
+from nwb_sbtt.models.base import Defaults, Encoded, Inference, Model
 from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.registry import Registry
 
-__all__ = ["LFADS", "SAE", "Conv", "Inference", "Ladder", "Model", "make_model"]
+__all__ = ["MODELS", "Defaults", "Encoded", "Inference", "Model", "make_model", "register_model"]
+
+MODELS = cast("Registry[type[Model]]", _MODELS)
+"""Classes by name."""
 
 
-def make_model(config: ModelConfig, statistics: dict[str, ChannelStatistics], likelihood: str) -> Model:
-    """Build the model that a config names, sized by the channels of each session."""
-    if isinstance(config, SAEConfig):
-        return SAE(config, statistics, likelihood)
-    if isinstance(config, LadderConfig):
-        return Ladder(config, statistics)
-    if isinstance(config, ConvConfig):
-        return Conv(config, statistics, likelihood)
-    return LFADS(config, statistics, likelihood)
+def register_model(kind: type[Model]) -> type[Model]:
+    """Make a model known under the name of its settings, `kind.Config`; a decorator.
+
+    Raises
+    ------
+    ConfigError
+        If another model has that name.
+    """
+    MODELS.register(kind.Config.model_fields["name"].default, kind)
+    return kind
+
+
+def make_model(
+    config: ModelConfig, statistics: Mapping[str, ChannelStatistics], likelihood: LikelihoodConfig | str
+) -> Model:
+    """Build the model that a config names, sized by the channels of each session.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    statistics : mapping of session to ChannelStatistics
+        As the model's `measure` gives them.
+    likelihood : LikelihoodConfig or str
+        Settings of the likelihood, or a name for its defaults.
+
+    Raises
+    ------
+    ConfigError
+        If there is no model or likelihood of that name.
+    """
+    return MODELS[config.name](config, dict(statistics), likelihood)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.calcium.kinetics import Kinetics
-from nwb_sbtt.nn.likelihoods import Observation
+from nwb_sbtt.calcium.search import some_trials
+from nwb_sbtt.config import LikelihoodConfig, ModelConfig
+from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS, ChannelValues, Likelihood, Values
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,31 @@ class Inference:
     guesses: tuple[Float[Tensor, "trial time factor"], ...] = ()
 
 
+@dataclass(frozen=True)
+class Defaults:
+    """Settings of training that a model takes where they are left open.
+
+    Parameters
+    ----------
+    steps : int
+        Optimiser steps.
+    least_batch : int
+        Trials of a batch, at least.
+    learning_rate, weight_decay : float
+    coordinated_dropout : tuple of two floats
+        Lowest and highest share of the observed entries that are hidden.
+    """
+
+    steps: int = 3000
+    least_batch: int = 8
+    learning_rate: float = 8e-3
+    weight_decay: float = 1e-4
+    coordinated_dropout: tuple[float, float] = (0.5, 0.5)
+
+
+C = TypeVar("C", bound=ModelConfig)
+
+
 class Model(nn.Module, ABC):
     """A sequential autoencoder: a batch in, factors out, and an observation model on top.
 
@@ -60,7 +89,11 @@ class Model(nn.Module, ABC):
     means and is deterministic. `samples` says whether there is a posterior to sample.
     """
 
-    observation: Observation
+    Config: ClassVar[type[ModelConfig]]
+    """Settings, with the name under which the model is known."""
+    infers_spikes: ClassVar[bool] = False
+    """Whether the model takes fluorescence and infers the spikes behind it by itself."""
+    likelihood: Likelihood
     samples: bool
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Inference:
@@ -81,23 +114,106 @@ class Model(nn.Module, ABC):
 
     def misfit(self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, ""]:
         """Negative log-likelihood of the scored entries, given what is inferred, and summed: what models are compared by."""
-        return self.observation.total(inference.factors, batch, dtype=dtype)
+        return self.likelihood.total(inference.factors, batch, dtype=dtype)
 
     def estimates(self, inference: Inference, batch: Batch) -> dict[str, Float[Tensor, "trial time channel"]]:
         """What is expected of every entry in the data's unit, ``expected``, with ``expected_sd``; and what lies behind it."""
         factors, variance, session = inference.factors, inference.factor_variance, batch.session
-        found = {"expected": self.observation.expected(factors, session)}
+        found = {"expected": self.likelihood.expected(factors, session)}
         if variance is not None:
-            found["expected_sd"] = self.observation.expected_sd(factors, variance, session)
-        return found | self.observation.behind(factors, variance, session)
+            found["expected_sd"] = self.likelihood.expected_sd(factors, variance, session)
+        return found | self.likelihood.behind(factors, variance, session)
 
     def kinetics(self, session: str) -> Kinetics | None:
         """How fluorescence is taken to follow spikes, where the model says so."""
-        return self.observation.kinetics(session)
+        return self.likelihood.kinetics(session)
 
-    @abstractmethod
     def recurrent_weights(self) -> list[Tensor]:
-        """Recurrent weights that the L2 penalty is taken on."""
+        """Recurrent weights that the L2 penalty is taken on; none where a model has no state."""
+        return []
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the generator and of what turns its state into factors: what ``freeze="generator"`` keeps."""
+        return []
+
+    @classmethod
+    def mask_length(cls, bin_width: float) -> int:
+        """Bins of a channel that are hidden together where the settings leave it open; `bin_width` is in seconds."""
+        return 1
+
+    @classmethod
+    def check(cls, data: Values, likelihood: str) -> None:
+        """Refuse data that the model cannot be fitted to.
+
+        Raises
+        ------
+        DataError
+            With what came, what is expected and what to try.
+        """
+
+    @classmethod
+    def defaults(cls, amount: float) -> Defaults:
+        """Settings of training that are left open, for few (0) to many (1) training trials."""
+        return Defaults()
+
+    @classmethod
+    def fill(cls, config: C, amount: float) -> C:
+        """Fill in what the model's own settings leave open, for few (0) to many (1) training trials."""
+        return config
+
+    @classmethod
+    def measure(
+        cls,
+        batch: Batch,
+        *,
+        config: ModelConfig,
+        likelihood: LikelihoodConfig,
+        bin_width: float,
+        channel_values: ChannelValues,
+    ) -> ChannelStatistics:
+        """Measure what must be known of a session's channels before training: what the likelihood asks for.
+
+        Parameters
+        ----------
+        batch : Batch
+            The training trials.
+        bin_width : float
+            Seconds.
+        channel_values : mapping of name to numbers
+            What the likelihood is told of each channel.
+        """
+        return LIKELIHOODS[likelihood.name].measure(
+            batch, bin_width=bin_width, channel_values=channel_values, config=likelihood
+        )
+
+    @property
+    def finds_rates(self) -> bool:
+        """Whether rates are inferred from fluorescence, whose kinetics are then measured again in training."""
+        return self.infers_spikes or self.likelihood.finds_rates
+
+    def refit(self, batch: Batch, *, bin_width: float) -> ChannelStatistics | None:
+        """Measure kinetics again, given what is inferred from the shown entries; None where there are none.
+
+        Parameters
+        ----------
+        batch : Batch
+            The training trials of a session, in part hidden.
+        bin_width : float
+            Seconds.
+        """
+        part = some_trials(batch)
+        with torch.no_grad():
+            factors = self(part).factors
+        return self.likelihood.refit(factors, part, bin_width=bin_width)
+
+    def adopt(self, session: str, statistics: ChannelStatistics) -> None:
+        """Take over what `refit` has measured."""
+        self.likelihood.adopt(session, statistics)
+
+
+def between(few: float, many: float, amount: float) -> float:
+    """Go evenly from the value for few trials (amount 0) to that for many (amount 1)."""
+    return few + (many - few) * amount
 
 
 def dropout(

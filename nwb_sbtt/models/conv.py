@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import ConvolutionConfig
-from nwb_sbtt.models.base import Encoded, Inference, Model, dropout, noise
+from nwb_sbtt.config import ConvConfig, ConvolutionConfig, LikelihoodConfig, ModelConfig
+from nwb_sbtt.models.base import C, Defaults, Encoded, Inference, Model, between, dropout, noise
 from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
 from nwb_sbtt.nn.convolution import GatedConvolution
 from nwb_sbtt.nn.entries import marked_share
-from nwb_sbtt.nn.likelihoods import LIKELIHOODS, MOST_LOG_VARIANCE
+from nwb_sbtt.nn.likelihoods import make_likelihood
+from nwb_sbtt.nn.likelihoods.base import MOST_LOG_VARIANCE
 
 
 class Layer(nn.Module):
@@ -47,9 +49,14 @@ class Conv(Model):
     was expected and on nothing else, says what variance each factor has in each bin.
     """
 
+    Config: ClassVar[type[ModelConfig]] = ConvConfig
     samples = False
+    many_steps = 1850.0
+    """Optimiser steps where there are many training trials."""
 
-    def __init__(self, config: ConvolutionConfig, statistics: dict[str, ChannelStatistics], likelihood: str):
+    def __init__(
+        self, config: ConvolutionConfig, statistics: dict[str, ChannelStatistics], likelihood: LikelihoodConfig | str
+    ):
         super().__init__()
         self.config = c = config
         self.read_in = ReadIn(statistics, c.read_in, c.smoothing, residual_features=c.factors)
@@ -60,7 +67,7 @@ class Conv(Model):
         self.to_spread = nn.Linear(c.width, c.factors)
         nn.init.zeros_(self.to_spread.weight)
         nn.init.constant_(self.to_spread.bias, math.log(0.1))
-        self.observation = LIKELIHOODS[likelihood](statistics, c.factors)
+        self.likelihood = make_likelihood(likelihood, statistics, c.factors)
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
         """Guess and read again, once a layer."""
@@ -69,7 +76,7 @@ class Conv(Model):
         guesses = []
         for layer in self.layers:
             guesses.append(self._factors(state, generator))
-            residuals = partial(self.observation.sum_residuals, guesses[-1], batch)
+            residuals = partial(self.likelihood.sum_residuals, guesses[-1], batch)
             state, added = layer(state, self.read_in.residual_input(residuals, share, batch=batch))
             state = state + self._drop(added, generator)
         return Encoded(state, state.mean(1), tuple(guesses))
@@ -94,6 +101,28 @@ class Conv(Model):
         if not self.training or not rate:
             return x
         return x * dropout(x.new_ones(len(x), 1, x.shape[2]), rate, generator)
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """Those of the factors: there is no generator."""
+        return [*self.to_factors.parameters()]
+
+    @classmethod
+    def defaults(cls, amount: float) -> Defaults:
+        """Tuned at 64 and at 1248 training trials of motor cortex and of a Lorenz system."""
+        return Defaults(
+            steps=round(between(500.0, cls.many_steps, amount)),
+            least_batch=16,
+            learning_rate=between(2e-3, 4e-3, amount),
+            weight_decay=10.0 ** between(0.0, -4.0, amount),
+            coordinated_dropout=(between(0.7, 0.5, amount), between(0.9, 0.5, amount)),
+        )
+
+    @classmethod
+    def fill(cls, config: C, amount: float) -> C:
+        """Drop more where less trains."""
+        if not isinstance(config, ConvolutionConfig) or config.dropout is not None:
+            return config
+        return config.model_copy(update={"dropout": between(0.4, 0.1, amount)})
 
     def recurrent_weights(self) -> list[Tensor]:
         """The kernels over time, which are what a recurrent model has recurrent weights for."""

@@ -6,16 +6,20 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.calcium.kinetics import Kinetics
+from nwb_sbtt.calcium.search import hidden_together, known_indicator, measure_kinetics, refit_kinetics, some_trials
 from nwb_sbtt.calcium.spiking import Spikes, infer_spikes, log_evidence
-from nwb_sbtt.config import LadderConfig
+from nwb_sbtt.config import LadderConfig, LikelihoodConfig, ModelConfig, PoissonConfig
+from nwb_sbtt.errors import DataError
 from nwb_sbtt.models.base import Encoded, Inference
 from nwb_sbtt.models.conv import Conv
-from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.kinetics import MeasuredKinetics
+from nwb_sbtt.nn.channels import ChannelStatistics, spike_statistics
+from nwb_sbtt.nn.kinetics import MeasuredKinetics, kinetics_of
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS, ChannelValues, Values
+from nwb_sbtt.nn.sessions import SessionTables
 
 
 class Ladder(Conv):
@@ -29,21 +33,32 @@ class Ladder(Conv):
     the other of gradient, as those of a variational ladder do (Prince and Richards 2019).
     """
 
-    def __init__(self, config: LadderConfig, statistics: dict[str, ChannelStatistics]):
-        super().__init__(config, statistics, "poisson")
-        self.lower = nn.ModuleDict({session: _Lower(of) for session, of in statistics.items()})
+    Config = LadderConfig
+    infers_spikes = True
+    many_steps = 500.0
+    """A step takes twice as long. Three times as many bring rates from .967 to .974 (`benchmarks/ladder.py`)."""
+
+    def __init__(
+        self, config: LadderConfig, statistics: dict[str, ChannelStatistics], likelihood: LikelihoodConfig | str
+    ):
+        # The upper level sees counts, whatever likelihood the fluorescence has.
+        super().__init__(config, statistics, PoissonConfig())
+        self.ladder = config
+        self.rate = SessionTables()
+        self.measured = MeasuredKinetics(statistics)
+        for session, stats in statistics.items():
+            self.rate[session] = stats.mean.clone()
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
         """Find spikes in what is shown, at each channel's mean rate, and read them."""
         batch = _dense(batch)
-        of = self._of(batch)
-        spikes = of.infer(batch.values, batch.shown, of.rate)
+        spikes = self._infer_spikes(batch, batch.shown, self.rate[batch.session])
         return super().encode(_of_spikes(batch, spikes.mean), generator)
 
     def target(self, inference: Inference, batch: Batch) -> Batch:
         """Posterior means of the counts, given what is shown and scored and the rates, scored in the bins of scored samples."""
         batch = _dense(batch)
-        spikes = self._of(batch).infer(batch.values, batch.shown | batch.scored, self.rates(inference, batch))
+        spikes = self._infer_spikes(batch, batch.shown | batch.scored, self.rates(inference, batch))
         return _of_spikes(batch, spikes.mean)
 
     def misfit(self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, ""]:
@@ -54,77 +69,87 @@ class Ladder(Conv):
         """
         batch = _dense(batch)
         seen, rates = batch.shown | batch.scored, self.rates(inference, batch)
-        lower = self._of(batch)
-        asked = batch.scored & ~batch.shown
-        density = log_evidence(batch.values, seen, rates, lower.kinetics, only=asked, rises=lower.measured.rises)
+        kinetics, rises = self.measured[batch.session], self.measured.rises(batch.session)
+        density = log_evidence(batch.values, seen, rates, kinetics, only=batch.scored & ~batch.shown, rises=rises)
         return -density.to(dtype).sum()
 
     def estimates(self, inference: Inference, batch: Batch) -> dict[str, Tensor]:
         """Fluorescence without noise, and the spikes and rates behind it, all per bin."""
         batch = _dense(batch)
-        of, rates = self._of(batch), self.rates(inference, batch)
-        spikes = of.infer(batch.values, batch.shown, rates)
-        amplitude, baseline = of.kinetics.amplitude, of.kinetics.baseline
+        kinetics, rates = self.kinetics(batch.session), self.rates(inference, batch)
+        spikes = self._infer_spikes(batch, batch.shown, rates)
         found = {
-            "expected": amplitude * spikes.calcium + baseline,
-            "expected_sd": amplitude * spikes.calcium_variance.sqrt(),
+            "expected": kinetics.amplitude * spikes.calcium + kinetics.baseline,
+            "expected_sd": kinetics.amplitude * spikes.calcium_variance.sqrt(),
             "events": spikes.mean,
             "events_sd": spikes.variance.sqrt(),
             "rates": rates,
         }
         if inference.factor_variance is not None:
-            found["rates_sd"] = self.observation.expected_sd(
-                inference.factors, inference.factor_variance, batch.session
-            )
+            found["rates_sd"] = self.likelihood.expected_sd(inference.factors, inference.factor_variance, batch.session)
         return found
 
     def rates(self, inference: Inference, batch: Batch) -> Float[Tensor, "trial time channel"]:
         """Spikes expected of each bin."""
-        return self.observation.expected(inference.factors, batch.session).detach()
+        return self.likelihood.expected(inference.factors, batch.session).detach()
 
     def kinetics(self, session: str) -> Kinetics:
         """How fluorescence is taken to follow spikes."""
-        return self._lower(session).kinetics
+        return self.measured[session]
+
+    @classmethod
+    def mask_length(cls, bin_width: float) -> int:
+        """A second: what is hidden of fluorescence shows in the samples after it."""
+        return hidden_together(bin_width)
+
+    @classmethod
+    def check(cls, data: Values, likelihood: str) -> None:
+        """Refuse what is not fluorescence."""
+        if data.kind != "signals" or "signals" not in LIKELIHOODS[likelihood].suits:
+            what = data.kind if data.kind != "signals" else data.signal or "signals"
+            raise DataError(
+                f"a ladder takes fluorescence, and these are {what} under likelihood {likelihood!r}; leave the likelihood open "
+                "and read fluorescence, or choose model 'conv'"
+            )
+
+    @classmethod
+    def measure(
+        cls,
+        batch: Batch,
+        *,
+        config: ModelConfig,
+        likelihood: LikelihoodConfig,
+        bin_width: float,
+        channel_values: ChannelValues,
+    ) -> ChannelStatistics:
+        """Measure the kinetics of each channel, and the spikes that they find."""
+        assert isinstance(config, LadderConfig)
+        indicator = known_indicator(config.indicator, config.rise_time)
+        return spike_statistics(
+            measure_kinetics(batch, bin_width=bin_width, indicator=indicator, decay=config.decay_time)
+        )
+
+    def refit(self, batch: Batch, *, bin_width: float) -> ChannelStatistics:
+        """Measure the kinetics again, given the rates that are inferred from what is shown."""
+        part = some_trials(batch)
+        with torch.no_grad():
+            rates = self.rates(self(part), part)
+        indicator, before = known_indicator(self.ladder.indicator, self.ladder.rise_time), self.kinetics(batch.session)
+        return spike_statistics(
+            refit_kinetics(part, rates, before, bin_width=bin_width, indicator=indicator, decay=self.ladder.decay_time)
+        )
 
     def adopt(self, session: str, of: ChannelStatistics) -> None:
         """Take over kinetics that were found anew; rates are scaled as the mean rates have changed."""
-        lower = self._lower(session)
         with torch.no_grad():
-            self.observation.biases[session] += (of.mean / lower.rate).log()
+            self.likelihood.biases[session] += (of.mean / self.rate[session]).log()
         self.read_in.set_statistics(session, of)
-        lower.adopt(of)
+        self.rate[session].copy_(of.mean)
+        self.measured.set(session, kinetics_of(of))
 
-    def _lower(self, session: str) -> _Lower:
-        lower = self.lower[session]
-        assert isinstance(lower, _Lower)
-        return lower
-
-    def _of(self, batch: Batch) -> _Lower:
-        return self._lower(batch.session)
-
-
-class _Lower(nn.Module):
-    """What is known of a session's fluorescence."""
-
-    rate: Tensor
-
-    def __init__(self, of: ChannelStatistics):
-        super().__init__()
-        assert of.kinetics is not None
-        self.register_buffer("rate", of.mean.clone())
-        self.measured = MeasuredKinetics(of.kinetics)
-
-    def adopt(self, of: ChannelStatistics) -> None:
-        assert of.kinetics is not None
-        self.rate.copy_(of.mean)
-        self.measured.set(of.kinetics)
-
-    @property
-    def kinetics(self) -> Kinetics:
-        return self.measured.value
-
-    def infer(self, values: Tensor, seen: Tensor, rate: Tensor) -> Spikes:
-        return infer_spikes(values, seen, rate, self.kinetics, rises=self.measured.rises)
+    def _infer_spikes(self, batch: Batch, seen: Tensor, rate: Tensor) -> Spikes:
+        session = batch.session
+        return infer_spikes(batch.values, seen, rate, self.measured[session], rises=self.measured.rises(session))
 
 
 def _dense(batch: Batch) -> Batch:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import LFADSConfig
+from nwb_sbtt.config import LFADSConfig, LikelihoodConfig
 from nwb_sbtt.models.base import Encoded, Inference, Model, dropout, noise
 from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
 from nwb_sbtt.nn.control import MIN_LOG_SD, run_controlled
-from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+from nwb_sbtt.nn.likelihoods import make_likelihood
 from nwb_sbtt.nn.priors import InputPrior, kl_to_gaussian
 from nwb_sbtt.nn.recurrent import Cell, run_gru
 
@@ -25,10 +25,13 @@ class LFADS(Model):
     autonomous.
     """
 
+    Config = LFADSConfig
     samples = True
     prior_log_sd: Tensor
 
-    def __init__(self, config: LFADSConfig, statistics: dict[str, ChannelStatistics], likelihood: str):
+    def __init__(
+        self, config: LFADSConfig, statistics: dict[str, ChannelStatistics], likelihood: LikelihoodConfig | str
+    ):
         super().__init__()
         self.config = c = config
         self.read_in = ReadIn(statistics, c.read_in, c.smoothing)
@@ -44,7 +47,7 @@ class LFADS(Model):
             self.controller = Cell(2 * c.encoder, c.controller)
             self.to_inputs = nn.Linear(c.controller, 2 * c.inputs)
             self.input_prior = InputPrior(c.input_prior, c.inputs, tau=c.input_prior_tau, sd=c.input_prior_sd)
-        self.observation = LIKELIHOODS[likelihood](statistics, c.factors)
+        self.likelihood = make_likelihood(likelihood, statistics, c.factors)
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
         """Read what is shown in both directions."""
@@ -79,6 +82,10 @@ class LFADS(Model):
             kl = kl + self.input_prior.kl(run.mean, run.log_sd, run.inputs)
         factors = (dropout(path, rate, generator) @ weights).transpose(0, 1)
         return Inference(factors, kl, initial_condition=initial, inputs=inputs)
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """Those of the generator and of the factors."""
+        return [*self.generator.parameters(), self.to_factors]
 
     @property
     def _rate(self) -> float:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import SAEConfig
+from nwb_sbtt.config import LikelihoodConfig, SAEConfig
 from nwb_sbtt.models.base import Encoded, Inference, Model, dropout
 from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
-from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+from nwb_sbtt.nn.likelihoods import make_likelihood
 
 
 class SAE(Model):
@@ -18,9 +18,10 @@ class SAE(Model):
     Deterministic (no prior, no posterior): the autoencoder of Zhu, Sedler et al. 2021, told what is missing.
     """
 
+    Config = SAEConfig
     samples = False
 
-    def __init__(self, config: SAEConfig, statistics: dict[str, ChannelStatistics], likelihood: str):
+    def __init__(self, config: SAEConfig, statistics: dict[str, ChannelStatistics], likelihood: LikelihoodConfig | str):
         super().__init__()
         self.config = config
         self.read_in = ReadIn(statistics, config.encoder, config.smoothing)
@@ -28,7 +29,7 @@ class SAE(Model):
         self.to_initial = nn.Linear(2 * config.encoder, config.generator)
         self.generator = nn.GRU(1, config.generator, batch_first=True)
         self.to_factors = nn.Linear(config.generator, config.factors, bias=False)
-        self.observation = LIKELIHOODS[likelihood](statistics, config.factors)
+        self.likelihood = make_likelihood(likelihood, statistics, config.factors)
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
         """Read what is shown in both directions."""
@@ -42,6 +43,10 @@ class SAE(Model):
         states, _ = self.generator(initial.new_zeros(n_trials, n_bins, 1), initial[None])
         factors = self.to_factors(dropout(states, self._rate, generator))
         return Inference(factors, kl=initial.new_zeros(n_trials), initial_condition=initial)
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """Those of the generator and of the factors."""
+        return [*self.generator.parameters(), *self.to_factors.parameters()]
 
     @property
     def _rate(self) -> float:

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.calcium.kinetics import Kinetics
+from nwb_sbtt.calcium.search import Measured
 from nwb_sbtt.nn.entries import gather_sum, marked_share, shown_terms
+from nwb_sbtt.nn.sessions import SessionTables
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,13 @@ def channel_statistics(batch: Batch, *, smallest_event: Float[Tensor, "channel"]
     share = (events + (events.sum() + 1) / (count.sum() + 1)) / (count + 1)
     smallest = torch.zeros_like(mean) if smallest_event is None else smallest_event
     return ChannelStatistics(mean.float(), variance.sqrt().float(), share.float(), smallest.to(mean.device).float())
+
+
+def spike_statistics(measured: Measured) -> ChannelStatistics:
+    """Give statistics of the spikes found in fluorescence, with its kinetics."""
+    spikes, mean = measured.spikes.flatten(0, 1), measured.mean.clamp(min=1e-5)
+    share = (spikes > 0.5).float().mean(0)
+    return ChannelStatistics(mean, spikes.std(0) + 1e-3, share, torch.zeros_like(mean), measured.kinetics)
 
 
 def _per_channel(
@@ -117,24 +126,26 @@ class ReadIn(nn.Module):
     ):
         super().__init__()
         self.smoothing = smoothing
-        self.values = nn.ParameterDict()
-        self.masks = nn.ParameterDict()
-        self.residuals = nn.ParameterDict()
+        self.values = SessionTables()
+        self.masks = SessionTables()
+        self.residuals = SessionTables()
+        self.means = SessionTables()
+        self.sds = SessionTables()
         for session, of in statistics.items():
             n_channels = len(of.mean)
             self.values[session] = nn.Parameter(torch.randn(n_channels, width) / n_channels**0.5)
             self.masks[session] = nn.Parameter(torch.zeros(n_channels, width))
             if residual_features:
                 self.residuals[session] = nn.Parameter(torch.randn(n_channels, residual_features) / n_channels**0.5)
-            self.register_buffer(f"mean_{session}", of.mean.clone())
-            self.register_buffer(f"sd_{session}", of.sd.clone())
+            self.means[session] = of.mean.clone()
+            self.sds[session] = of.sd.clone()
         own = torch.eye(len(smoothing))[torch.arange(width) % len(smoothing)].t().contiguous()
         self.mixture = nn.Parameter(own * torch.tensor(smoothing)[:, None].sqrt())
 
     def set_statistics(self, session: str, of: ChannelStatistics) -> None:
         """Take over means and sds that were measured anew."""
-        self.get_buffer(f"mean_{session}").copy_(of.mean)
-        self.get_buffer(f"sd_{session}").copy_(of.sd)
+        self.means[session].copy_(of.mean)
+        self.sds[session].copy_(of.sd)
 
     @property
     def n_features(self) -> int:
@@ -143,7 +154,7 @@ class ReadIn(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "trial time feature"]:
         """Read the shown entries of a batch."""
-        mean, sd = self.get_buffer(f"mean_{batch.session}"), self.get_buffer(f"sd_{batch.session}")
+        mean, sd = self.means[batch.session], self.sds[batch.session]
         scores = shown_terms(_scores, batch, per_channel=(mean, sd))
         sums = gather_sum(scores, self.values[batch.session], batch=batch)
         share, n_channels = marked_share(batch.shown, batch=batch), batch.shape[2]
@@ -162,12 +173,12 @@ class ReadIn(nn.Module):
         Parameters
         ----------
         sum_residuals : callable
-            Sums the residuals of a guess, with the keyword `into`: `Observation.sum_residuals` of its factors.
+            Sums the residuals of a guess, with the keyword `into`: `Likelihood.sum_residuals` of its factors.
         share : Float[Tensor, "trial time 1"]
             Share of all channels that is shown, from `nwb_sbtt.nn.entries.marked_share`.
         batch : Batch
         """
-        sd, n_channels = self.get_buffer(f"sd_{batch.session}"), batch.shape[2]
+        sd, n_channels = self.sds[batch.session], batch.shape[2]
         sums = sum_residuals(into=self.residuals[batch.session] / sd[:, None])
         near = _near(sums, share, (RESIDUAL_SMOOTHING,), n_channels)[0].transpose(0, 1)
         return sums / (share + 1 / n_channels), near

@@ -2,41 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 
 import torch
 from torch import nn
 
 from nwb_sbtt.calcium.kinetics import Kinetics
+from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.sessions import SessionTables
 
 
 class MeasuredKinetics(nn.Module):
-    """Kinetics of a session's channels, as buffers.
+    """Kinetics of the channels of each session, as buffers.
 
-    `rises` says whether any channel has a rise. It is a number of Python's, kept up to date beside the buffers, so that a
+    Whether any channel of a session has a rise is a number of Python's, kept up to date beside the buffers, so that a
     training step need not wait for a tensor to choose its message passing.
     """
 
-    def __init__(self, kinetics: Kinetics):
+    def __init__(self, statistics: Mapping[str, ChannelStatistics]):
         super().__init__()
-        for field in fields(Kinetics):
-            self.register_buffer(field.name, getattr(kinetics, field.name).clone())
-        self.rises = kinetics.rises
+        self.tables = SessionTables()
+        self._rises: dict[str, bool] = {}
+        for session, stats in statistics.items():
+            kinetics = kinetics_of(stats)
+            for field in fields(Kinetics):
+                self.tables[session, field.name] = getattr(kinetics, field.name).clone()
+            self._rises[session] = kinetics.rises
         self.register_load_state_dict_post_hook(_read_rises)  # type: ignore[no-untyped-call]
 
-    @property
-    def value(self) -> Kinetics:
-        """As measured last."""
-        return Kinetics(**{field.name: self.get_buffer(field.name) for field in fields(Kinetics)})
+    def __getitem__(self, session: str) -> Kinetics:
+        return Kinetics(**{field.name: self.tables[session, field.name] for field in fields(Kinetics)})
 
-    def set(self, kinetics: Kinetics) -> None:
-        """Replace them by kinetics that were measured again."""
+    def rises(self, session: str) -> bool:
+        """Whether any channel of a session has a rise."""
+        return self._rises[session]
+
+    def set(self, session: str, kinetics: Kinetics) -> None:
+        """Replace those of a session by kinetics that were measured again."""
         with torch.no_grad():
             for field in fields(Kinetics):
-                self.get_buffer(field.name).copy_(getattr(kinetics, field.name))
-        self.rises = kinetics.rises
+                self.tables[session, field.name].copy_(getattr(kinetics, field.name))
+        self._rises[session] = kinetics.rises
+
+    def read_rises(self) -> None:
+        """Look again for a rise, after the buffers were loaded."""
+        self._rises = {session: self[session].rises for session in self._rises}
+
+
+def kinetics_of(stats: ChannelStatistics) -> Kinetics:
+    """Give the kinetics among the statistics of channels whose values are fluorescence.
+
+    Raises
+    ------
+    ValueError
+        If there are none: the statistics were measured for another model.
+    """
+    if stats.kinetics is None:
+        raise ValueError(
+            "the statistics hold no kinetics; measure them with the model's or the likelihood's own `measure`"
+        )
+    return stats.kinetics
 
 
 def _read_rises(module: nn.Module, incompatible_keys: object) -> None:
     assert isinstance(module, MeasuredKinetics)
-    module.rises = module.value.rises
+    module.read_rises()

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from nwb_sbtt.errors import FileError, TrainingError
 
-FORMAT = 1
+FORMAT = 2
+"""Version of run folders; another one is refused."""
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
 """What training keeps in a run folder: state of the last epoch saved, weights of the best one, numbers of every epoch."""
 

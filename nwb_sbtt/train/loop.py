@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,8 @@ _ADVICE = (
     "outside the others in the data"
 )
 
-REVISIONS = (0.1, 0.25, 0.5)
-"""Shares of training after which a model is revised."""
-Revise = Callable[[Sequence[Model], Batch], None]
+REFITS = (0.1, 0.25, 0.5)
+"""Shares of training after which kinetics are measured again."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def train(
     run_dir: Path,
     tracker: Tracker,
     mask_length: int = 1,
-    revise: Revise | None = None,
+    bin_widths: Mapping[str, float],
 ) -> Trained:
     """Train from scratch, or from where the run folder stands.
 
@@ -64,9 +63,8 @@ def train(
         batch is scored as its masks say.
     mask_length : int
         Bins of a channel that coordinated dropout hides together.
-    revise : callable, optional
-        Measures anew what a model knows of a session and does not learn by gradients: called a few times in the course of
-        training with the model and its average, and the session's trials, in part hidden.
+    bin_widths : mapping of session to float
+        Seconds. Where a model infers rates from fluorescence, it measures the kinetics again a few times in training.
     run_dir : Path
         Gets ``last.safetensors``, ``best.safetensors`` and ``log.jsonl``.
 
@@ -77,7 +75,7 @@ def train(
     """
     plan = schedules.plan(config, [len(batch.trials) for batch, _ in sessions])
     run = _Run(model, config, run_dir, plan, mask_length)
-    revisions = {max(1, round(share * plan.epochs)) for share in REVISIONS} if revise else set()
+    refits = {max(1, round(share * plan.epochs)) for share in REFITS} if model.finds_rates else set()
     total_steps = plan.epochs * plan.steps_per_epoch
     started = time.monotonic() - run.progress.seconds
     if not run.progress.finished:
@@ -91,9 +89,9 @@ def train(
             report.append(run.step(batch, generator, (epoch - 1) * plan.steps_per_epoch + i, of=total_steps))
         terms = torch.stack(report).double().cpu()
         _raise_unless_finite(terms, epoch, plan)
-        if revise and epoch in revisions:
+        if epoch in refits:
             for batch, _ in sessions:
-                revise([run.model, run.average], run.mask(batch, generator))
+                run.refit(run.mask(batch, generator), bin_width=bin_widths[batch.session])
         score = run.validate([batch for _, batch in sessions])
         if not math.isfinite(score):
             raise TrainingError(f"the validation score of epoch {epoch} is {score}; {_ADVICE.format(_gentler(plan))}")
@@ -174,6 +172,13 @@ class _Run:
         low, high = self.plan.coordinated_dropout
         rate = low + (high - low) * float(torch.rand((), generator=generator))
         return coordinated_dropout(batch, rate, generator, mask_length=self.mask_length) if high else batch
+
+    def refit(self, batch: Batch, *, bin_width: float) -> None:
+        """Measure the kinetics of a session again by the averaged weights, for the model and its average."""
+        statistics = self.average.refit(batch, bin_width=bin_width)
+        if statistics is not None:
+            for model in (self.model, self.average):
+                model.adopt(batch.session, statistics)
 
     def validate(self, batches: list[Batch]) -> float:
         """Mean negative log-likelihood of the averaged weights over all scored entries of the validation trials."""

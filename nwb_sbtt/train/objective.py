@@ -48,9 +48,9 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
     inference = model(batch, generator)
     batch = model.target(inference, batch)
     scored = batch.scored.sum().clamp(min=1)
-    reconstruction = model.observation.total(inference.factors, batch) / scored
-    prior = model.observation.prior(batch.session)
-    guesses = [model.observation.total(guess, batch) / scored for guess in inference.guesses]
+    reconstruction = model.likelihood.total(inference.factors, batch) / scored
+    prior = model.likelihood.prior(batch.session)
+    guesses = [model.likelihood.total(guess, batch) / scored for guess in inference.guesses]
     entries = batch.observed.sum() / len(batch.trials)
     kl = inference.kl.mean() / entries.clamp(min=1)
     total = reconstruction + weights.kl * kl + prior
@@ -70,7 +70,7 @@ def _misfit(model: Model, factors: Tensor, variance: Tensor, batch: Batch) -> Fl
     if int(batch.scored.sum()) > VERY_MANY:
         n = max(1, len(batch.trials) // 8)
         part, factors, variance = batch.select(torch.arange(n, device=batch.device)), factors[:n], variance[:n]
-    total = model.observation.spread_total(factors, variance, part)
+    total = model.likelihood.spread_total(factors, variance, part)
     return total / part.scored.sum().clamp(min=1)
 
 

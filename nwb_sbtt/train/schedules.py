@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nwb_sbtt.config import ConvolutionConfig, FitConfig, LadderConfig, ModelConfig, TrainConfig
+from nwb_sbtt.config import FitConfig, ModelConfig, TrainConfig
+from nwb_sbtt.models import MODELS
 from nwb_sbtt.train.objective import Weights
 
 MOST_EPOCHS = 1000
 FEW, MANY = 64, 1248
-"""Numbers of training trials at which the settings left open were tuned, on motor-cortex and Lorenz data; between them all
-go evenly with the logarithm of the number, beyond them they stay."""
+"""Numbers of training trials that count as few and as many; between them a default goes evenly with the logarithm of the
+number, beyond them it stays."""
 
 
 @dataclass(frozen=True)
@@ -29,34 +30,25 @@ class Plan:
 
 def plan(config: FitConfig, trials: list[int]) -> Plan:
     """Fill in what the settings leave open, from the model and the number of training trials of each session."""
-    given, amount = config.train, _amount(trials)
-    if isinstance(config.model, ConvolutionConfig):
-        # A step of a ladder takes twice as long. Three times as many bring rates from .967 to .974 (`benchmarks/ladder.py`).
-        many = 500.0 if isinstance(config.model, LadderConfig) else 1850.0
-        least, steps = 16, round(_between(500.0, many, amount))
-        learning_rate, weight_decay = _between(2e-3, 4e-3, amount), 10.0 ** _between(0.0, -4.0, amount)
-        dropout = (_between(0.7, 0.5, amount), _between(0.9, 0.5, amount))
-    else:
-        least, steps, learning_rate, weight_decay, dropout = 8, 3000, 8e-3, 1e-4, (0.5, 0.5)
-    batch_size = given.batch_size or min(64, max(least, max(trials) // 20))
+    given = config.train
+    defaults = MODELS[config.model.name].defaults(_amount(trials))
+    batch_size = given.batch_size or min(64, max(defaults.least_batch, max(trials) // 20))
     per_epoch = sum(math.ceil(n / batch_size) for n in trials)
-    epochs = given.epochs or min(MOST_EPOCHS, math.ceil(steps / per_epoch))
+    epochs = given.epochs or min(MOST_EPOCHS, math.ceil(defaults.steps / per_epoch))
     return Plan(
         epochs,
         batch_size,
         per_epoch,
         given.patience or max(20, math.ceil(epochs / 3)),
-        learning_rate if given.learning_rate is None else given.learning_rate,
-        weight_decay if given.weight_decay is None else given.weight_decay,
-        config.masks.coordinated_dropout or dropout,
+        defaults.learning_rate if given.learning_rate is None else given.learning_rate,
+        defaults.weight_decay if given.weight_decay is None else given.weight_decay,
+        config.masks.coordinated_dropout or defaults.coordinated_dropout,
     )
 
 
 def fill(model: ModelConfig, trials: list[int]) -> ModelConfig:
     """Fill in what the settings of a model leave open, from the number of training trials of each session."""
-    if not isinstance(model, ConvolutionConfig) or model.dropout is not None:
-        return model
-    return model.model_copy(update={"dropout": _between(0.4, 0.1, _amount(trials))})
+    return MODELS[model.name].fill(model, _amount(trials))
 
 
 def learning_rate(plan: Plan, progress: float) -> float:
@@ -76,7 +68,3 @@ def weights(config: TrainConfig, progress: float) -> Weights:
 def _amount(trials: list[int]) -> float:
     """Where the data lie between few (0) and many (1)."""
     return min(1.0, max(0.0, math.log(sum(trials) / FEW) / math.log(MANY / FEW)))
-
-
-def _between(few: float, many: float, amount: float) -> float:
-    return few + (many - few) * amount

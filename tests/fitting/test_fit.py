@@ -249,8 +249,8 @@ def test_events_get_a_zero_inflated_gamma_likelihood_by_themselves(tmp_path, mod
     ds = sizes_of_events(smallest_event=0.19)
     train = TrainConfig(epochs=30, batch_size=8, learning_rate=0.01)
     fitted = fit(ds, settings(model=model, train=train), run_dir=tmp_path / "run", tracker=Silent())
-    assert fitted.signature["likelihood"] == "zig"
-    assert fitted.signature["sessions"]["session"]["smallest_event"] == [0.19] * 5
+    assert fitted.signature.likelihood == "zig"
+    assert fitted.signature.sessions["session"].channel_values == {"smallest_event": (0.19,) * 5}
     latents = load(tmp_path / "run").infer(ds)
     np.testing.assert_array_equal(latents["mean"].values, fitted.infer(ds)["mean"].values)
     of_channel = ds["values"].where(ds["observed"]).mean(("trial", "time")).values
@@ -261,7 +261,7 @@ def test_events_get_a_zero_inflated_gamma_likelihood_by_themselves(tmp_path, mod
 def test_what_a_likelihood_cannot_hold_is_an_error_that_says_what_to_set(tmp_path):
     ds = sizes_of_events()
     with pytest.raises(DataError, match=r"lie above 0 but not above the smallest event size.*smallest_event=0"):
-        fit(ds, settings(smallest_event=0.25), run_dir=tmp_path / "a", tracker=Silent())
+        fit(ds, settings(likelihood={"name": "zig", "smallest_event": 0.25}), run_dir=tmp_path / "a", tracker=Silent())
     with pytest.raises(DataError, match="zero or less, which a gamma"):
         fit(ds, settings(likelihood="gamma"), run_dir=tmp_path / "b", tracker=Silent())
     negative = ds.assign(values=-ds["values"])
@@ -274,5 +274,5 @@ def test_positive_signals_may_be_gamma_distributed(tmp_path):
     ds = sizes_of_events(smallest=0.0)
     ds = ds.assign(values=(ds["values"] + 0.5) * ds["observed"])
     fitted = fit(ds, settings(likelihood="gamma"), run_dir=tmp_path / "run", tracker=Silent())
-    assert fitted.signature["likelihood"] == "gamma"
+    assert fitted.signature.likelihood == "gamma"
     assert (fitted.infer(ds)["mean"] > 0).all()

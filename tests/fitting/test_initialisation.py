@@ -15,7 +15,7 @@ from nwb_sbtt.train.checkpoint import BEST, LAST
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import MODEL, Stopping, population, settings
 
-CHANNELS = ("read_in.values", "read_in.masks", "read_in.mean", "read_in.sd", "observation")
+CHANNELS = ("read_in.values", "read_in.masks", "read_in.mean", "read_in.sd", "likelihood")
 """How the names of weights and statistics begin that belong to a session's channels."""
 
 
@@ -77,7 +77,7 @@ def test_channels_in_another_order_keep_their_own_weights(ds, initial, tmp_path)
         ("none", lambda name: False),
         ("dynamics", lambda name: not name.startswith(CHANNELS)),
         ("generator", lambda name: name.startswith(("generator", "to_factors"))),
-        ("decoder", lambda name: name.startswith(("generator", "to_factors", "observation"))),
+        ("decoder", lambda name: name.startswith(("generator", "to_factors", "likelihood"))),
     ],
 )
 def test_what_is_frozen_stays_to_the_last_bit_and_all_else_moves(ds, tmp_path, model, freeze, frozen):
@@ -118,7 +118,7 @@ def test_it_is_asked_whether_channels_of_the_same_ids_are_the_same(ds, initial, 
     assert not (tmp_path / "run").exists()
     config = still(init=start(initial, channels="new"))
     fitted = fit(ds, config, run_dir=tmp_path / "new", tracker=Silent())
-    assert not torch.equal(weights(fitted)["read_in.values.session0"], weights(initial)["read_in.values.session0"])
+    assert not torch.equal(weights(fitted)["read_in.values.@session"], weights(initial)["read_in.values.@session"])
 
 
 def test_channels_of_the_same_recording_are_known_to_be_the_same(ds, tmp_path):
@@ -127,7 +127,7 @@ def test_channels_of_the_same_recording_are_known_to_be_the_same(ds, tmp_path):
     config = settings(init=InitConfig(run_dir=initial.run_dir))
     sparse = limit_bandwidth(recorded, BandwidthConfig(k=3))
     fitted = fit(sparse, config, run_dir=tmp_path / "same", tracker=Silent())
-    assert fitted.signature["init"] == {"sessions": {"session": "session"}}
+    assert fitted.signature.origins == {"session": "session"}
     assert fitted.config.init.freeze == "none"
     elsewhere = ds.assign_attrs(source='{"object_id": "b", "path": "b.nwb"}')
     with pytest.raises(MismatchError, match="not known to come from the same recording"):
@@ -145,11 +145,11 @@ def test_a_joint_fit_is_adapted_to_a_session_it_has_and_one_it_has_not(ds, other
     later["tuesday again"] = recorded["tuesday"]
     config = settings(init=InitConfig(run_dir=joint.run_dir))
     fitted = fit(later, config, run_dir=tmp_path / "run", tracker=Silent())
-    assert fitted.signature["init"]["sessions"] == {"wednesday": None, "tuesday again": "tuesday"}
+    assert fitted.signature.origins == {"wednesday": None, "tuesday again": "tuesday"}
     one, two = weights(joint), weights(fitted)
-    assert torch.equal(one["read_in.mean_session1"], two["read_in.mean_session1"])
+    assert torch.equal(one["read_in.means.@tuesday"], two["read_in.means.@tuesday again"])
     assert torch.equal(one["encoder.weight_ih_l0"], two["encoder.weight_ih_l0"])
-    assert len(two["observation.biases.session0"]) == 4
+    assert len(two["likelihood.biases.@wednesday"]) == 4
     assert fitted.infer(other, session="wednesday").sizes["channel"] == 4
 
 

@@ -11,10 +11,9 @@ from pynwb import NWBHDF5IO
 import nwb_sbtt as sb
 from nwb_sbtt import masks
 from nwb_sbtt.calcium import search as kinetics
-from nwb_sbtt.calcium.kinetics import Kinetics
-from nwb_sbtt.calcium.search import revise, spike_statistics
+from nwb_sbtt.calcium.samples import Kinetics
 from nwb_sbtt.calcium.spiking import infer_spikes
-from nwb_sbtt.config import FitConfig, LadderConfig, override
+from nwb_sbtt.config import FitConfig, GaussianConfig, LadderConfig, override
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
@@ -41,13 +40,18 @@ def fitted(data, tmp_path_factory):
     return sb.fit(data, config, run_dir=tmp_path_factory.mktemp("ladder") / "run", tracker=Silent())
 
 
+def measure(batch, *, bin_width, config=None):
+    config, likelihood = config or LadderConfig(), GaussianConfig()
+    return Ladder.measure(batch, config=config, likelihood=likelihood, bin_width=bin_width, channel_values={})
+
+
 def pearson_r2(a, b):
     return np.corrcoef(a.ravel(), b.ravel())[0, 1] ** 2
 
 
 def test_size_decay_and_noise_of_spikes_are_found_in_any_unit(data):
     batch = to_batch(data)
-    of = spike_statistics(replace(batch, values=50 + 4 * batch.values), bin_width=0.1, config=LadderConfig()).kinetics
+    of = measure(replace(batch, values=50 + 4 * batch.values), bin_width=0.1).kinetics
     np.testing.assert_allclose(of.amplitude, 4.0, rtol=0.1)
     np.testing.assert_allclose(of.noise_sd, 0.8, rtol=0.15)
     np.testing.assert_allclose(of.decay_per_bin, 0.75, atol=0.03)
@@ -67,15 +71,15 @@ def test_kinetics_that_took_rates_for_spikes_are_mended_when_rates_are_known(mon
     )
     rate = torch.from_numpy(simulated["true_rates"].values).float() * simulated.attrs["bin_width"]
     of = replace(blank_statistics(3), mean=rate.mean((0, 1)) / 2, kinetics=wrong)
-    ladder = Ladder(LadderConfig(**SMALL, dropout=0.0), {"session": of})
-    before = ladder.observation.biases["session"].clone()
+    ladder = Ladder(LadderConfig(**SMALL, dropout=0.0), {"session": of}, "gaussian")
+    before = ladder.likelihood.biases["session"].clone()
     monkeypatch.setattr(Ladder, "rates", lambda self, inference, batch: rate[batch.trials] / 2)
-    revise([ladder], batch, bin_width=imaging.bin_width, config=LadderConfig())
+    ladder.adopt("session", ladder.refit(batch, bin_width=imaging.bin_width))
     found = ladder.kinetics("session")
     np.testing.assert_allclose(found.amplitude, 1.0, atol=0.2)
     np.testing.assert_allclose(-imaging.bin_width / found.decay_per_bin.log(), 0.3, atol=0.06)
     np.testing.assert_allclose(found.baseline, 0.0, atol=0.25)
-    np.testing.assert_allclose((ladder.observation.biases["session"] - before).exp().detach(), 2.0, rtol=0.3)
+    np.testing.assert_allclose((ladder.likelihood.biases["session"] - before).exp().detach(), 2.0, rtol=0.3)
 
 
 def test_true_rates_fit_better_than_half_of_them_across_gaps_of_many_spikes(monkeypatch):
@@ -84,7 +88,7 @@ def test_true_rates_fit_better_than_half_of_them_across_gaps_of_many_spikes(monk
     rate = torch.from_numpy(simulated["true_rates"].values).float() * simulated.attrs["bin_width"]
     known = torch.tensor([np.exp(-1 / 9), 1.0, 0.0, 0.2, 0.0, 0.1])[:, None].float().expand(-1, 3)
     of = Kinetics(*known, rise_time=torch.zeros(3))
-    ladder = Ladder(LadderConfig(**SMALL), {"session": replace(blank_statistics(3), kinetics=of)})
+    ladder = Ladder(LadderConfig(**SMALL), {"session": replace(blank_statistics(3), kinetics=of)}, "gaussian")
     whole = to_batch(simulated)
     hidden = masks.sample_validation(whole, 0.3, torch.Generator().manual_seed(0), mask_length=30)
     batch = masks.score_only(masks.hide(whole, hidden), hidden)
@@ -109,7 +113,7 @@ def test_spikes_behind_a_slow_rise_are_neither_many_nor_late_if_the_indicator_is
     batch = to_batch(make_dataset(box, np.ones(box.shape, bool), bin_width=0.04, kind="rois"))
     correlations, excess = [], []
     for rise in (None, 0.0):
-        of = spike_statistics(batch, bin_width=0.04, config=LadderConfig(indicator="GCaMP6s", rise_time=rise))
+        of = measure(batch, bin_width=0.04, config=LadderConfig(indicator="GCaMP6s", rise=rise))
         found = infer_spikes(batch.values, batch.observed, of.mean, of.kinetics).mean.reshape(-1, 2).numpy()
         correlations.append(np.mean([np.corrcoef(found[:, i], spikes[:, i])[0, 1] for i in range(2)]))
         excess.append(np.abs(np.log(found.sum(0) / spikes.sum(0))).max())
@@ -144,7 +148,7 @@ def test_spikes_calcium_and_rates_come_out_of_fluorescence(data, fitted):
 
 
 def test_hidden_fluorescence_is_never_read(data, fitted):
-    batch = to_batch(data, "session0")
+    batch = to_batch(data, "session")
     hidden = masks.hide(batch, torch.rand(batch.values.shape, generator=torch.Generator().manual_seed(0)) < 0.3)
     junk = replace(hidden, values=torch.where(hidden.shown, hidden.values, 1e3 * torch.ones(())))
     with torch.no_grad():
@@ -160,7 +164,7 @@ def test_a_loaded_ladder_is_the_one_that_was_fitted(data, fitted):
 
 
 def test_counts_are_scored_in_the_bins_that_lead_to_a_scored_sample(data, fitted):
-    batch = to_batch(data, "session0").select(torch.arange(2))
+    batch = to_batch(data, "session").select(torch.arange(2))
     every_third = torch.arange(60)[:, None] % 3 == 2
     observed = batch.observed & every_third
     batch = replace(batch, observed=observed, shown=observed, scored=observed)

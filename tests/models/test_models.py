@@ -70,7 +70,7 @@ def test_a_model_that_says_how_sure_it_is_has_the_spread_of_a_lognormal_rate():
     batch = make_batch()
     model = make(CONV, batch)
     arrays = posterior(model, batch, samples=1, generator=torch.Generator())
-    variance = arrays["factors_sd"] ** 2 @ model.observation.weights[batch.session].detach().t() ** 2
+    variance = arrays["factors_sd"] ** 2 @ model.likelihood.weights[batch.session].detach().t() ** 2
     torch.testing.assert_close(arrays["expected_sd"], arrays["expected"] * torch.expm1(variance).sqrt())
     assert (arrays["factors_sd"] > 0).all()
 
@@ -79,7 +79,7 @@ def test_how_sure_a_model_is_moves_nothing_else():
     batch = make_batch()
     model = make(CONV, batch)
     inference = model(batch)
-    model.observation.spread_total(inference.factors, inference.factor_variance, batch).backward()
+    model.likelihood.spread_total(inference.factors, inference.factor_variance, batch).backward()
     moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert moved == {"to_spread.weight", "to_spread.bias"}
 

@@ -10,17 +10,17 @@ from pynwb import NWBHDF5IO
 
 import nwb_sbtt as sb
 from nwb_sbtt.calcium import search as kinetics
-from nwb_sbtt.calcium.kinetics import Kinetics
-from nwb_sbtt.calcium.search import revise
+from nwb_sbtt.calcium.samples import Kinetics
+from nwb_sbtt.calcium.search import Measured
 from nwb_sbtt.cli import pipeline
 from nwb_sbtt.config import Chop, ConvConfig, FitConfig, LadderConfig, LFADSConfig, ReadConfig, override
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.fitting import fit as fitting
-from nwb_sbtt.fitting.preparation import mask_length
+from nwb_sbtt.fitting.preparation import mask_length_of
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.models import make_model
-from nwb_sbtt.nn.channels import blank_statistics, channel_statistics
+from nwb_sbtt.nn.channels import channel_statistics
+from nwb_sbtt.nn.likelihoods import moments
 from nwb_sbtt.nn.likelihoods.moments import Moments
 from nwb_sbtt.simulate.calcium import LADDER, calcium
 from nwb_sbtt.train.trackers import Silent
@@ -49,7 +49,7 @@ def config(likelihood, *settings):
 def measured(monkeypatch):
     """Kinetics as they are, which takes no time to find."""
 
-    def of_truth(batch, *, bin_width, config):
+    def of_truth(batch, *, bin_width, indicator, decay):
         n_channels = batch.shape[2]
         values = {
             "decay_per_bin": 0.75,
@@ -60,11 +60,11 @@ def measured(monkeypatch):
             "initial_sd": 0.1,
             "rise_time": 0.0,
         }
-        found = Kinetics(**{name: torch.full((n_channels,), each) for name, each in values.items()})
-        return replace(blank_statistics(n_channels), kinetics=found)
+        found = Kinetics(**{name: torch.full((n_channels,), value) for name, value in values.items()})
+        return Measured(found, torch.zeros(1, 1, n_channels), torch.zeros(n_channels))
 
-    monkeypatch.setattr(fitting, "spike_statistics", of_truth)
-    monkeypatch.setattr(fitting, "revise", lambda models, batch, *, bin_width, config: None)
+    monkeypatch.setattr(moments, "measure_kinetics", of_truth)
+    monkeypatch.setattr(Moments, "refit", lambda self, factors, batch, *, bin_width: None)
 
 
 @pytest.fixture
@@ -108,17 +108,17 @@ def test_kinetics_are_measured_again_with_the_rates_of_the_model(monkeypatch):
     model = make_model(CONV.model_copy(update={"dropout": 0.0}), {"session": of}, "edgeworth")
     true = torch.from_numpy(few["true_rates"].values).float() * LADDER.bin_width
     monkeypatch.setattr(Moments, "rates", lambda self, factors, session: true)
-    revise([model], batch, bin_width=LADDER.bin_width, config=LadderConfig())
+    model.adopt("session", model.refit(batch, bin_width=LADDER.bin_width))
     found = model.kinetics("session")
     np.testing.assert_allclose(found.amplitude, 1.0, atol=0.15)
     np.testing.assert_allclose(found.noise_sd, 0.2, atol=0.05)
     np.testing.assert_allclose(found.baseline, 0.0, atol=0.15)
-    assert model.observation.biases["session"].isfinite().all()
+    assert model.likelihood.biases["session"].isfinite().all()
 
 
 def test_a_second_of_a_channel_is_hidden_together():
-    assert mask_length(config("edgeworth"), 0.1) == 10
-    assert mask_length(config("gaussian"), 0.1) == 1
+    assert mask_length_of(0.1, config("edgeworth"), "edgeworth") == 10
+    assert mask_length_of(0.1, config("gaussian"), "gaussian") == 1
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian_moments", "edgeworth"])
@@ -134,7 +134,7 @@ def test_a_fit_starts_from_another_one_with_its_kinetics(data, measured, tmp_pat
     first = sb.fit(data, config("edgeworth", "train.epochs=1"), run_dir=tmp_path / "first", tracker=Silent())
     settings = config("edgeworth", "train.epochs=1", f"init.run_dir={tmp_path / 'first'}", "init.channels=same")
     second = sb.fit(data, settings, run_dir=tmp_path / "second", tracker=Silent())
-    assert (first.model.kinetics("session0").amplitude == second.model.kinetics("session0").amplitude).all()
+    assert (first.model.kinetics("session").amplitude == second.model.kinetics("session").amplitude).all()
 
 
 def test_rates_found_in_a_file_of_fluorescence_are_written_beside_it(brief_search, tmp_path):

@@ -9,10 +9,11 @@ import torch
 
 from nwb_sbtt.batch import Batch, to_sparse
 from nwb_sbtt.nn.channels import channel_statistics
-from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Gamma, ZeroInflatedGamma
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry
-from nwb_sbtt.nn.likelihoods.gamma import bounded
-from tests.support.batches import make_batch
+from nwb_sbtt.nn.likelihoods.gamma import Gamma, bounded
+from nwb_sbtt.nn.likelihoods.zig import ZeroInflatedGamma
+from tests.batches import make_batch
 
 SMALLEST = 0.3
 N_CHANNELS = 7
@@ -49,7 +50,7 @@ def parameters(observation, factors):
 
 
 def unit_of(observation):
-    return observation.get_buffer("unit_session").numpy()
+    return observation.units["session"].numpy()
 
 
 def test_gamma_terms_are_the_density_in_units_of_each_channel():
@@ -89,7 +90,7 @@ def test_the_densities_integrate_to_one(likelihood, share):
         grid, weight = torch.arange(200.0, dtype=torch.float64), 1.0
     elif likelihood is LIKELIHOODS["gaussian"]:
         grid = torch.linspace(-40, 40, 80_001, dtype=torch.float64)
-        weight = float(grid[1] - grid[0]) / observation.get_buffer("scale_session").numpy()
+        weight = float(grid[1] - grid[0]) / observation.scales["session"].numpy()
     else:
         # Even steps of the logarithm, as a density may be infinite at its lower end.
         steps = torch.linspace(-60, 8, 40_001, dtype=torch.float64)
@@ -197,11 +198,11 @@ def test_the_prior_is_least_where_the_scales_are_twenty():
     observation, _ = make(ZeroInflatedGamma, events())
     assert observation.prior("session") > 0
     with torch.no_grad():
-        observation.scales["session_shape"].fill_(1.0)
-        observation.scales["session_size"].fill_(1.0)
+        observation.scales["session", "shape"].fill_(1.0)
+        observation.scales["session", "size"].fill_(1.0)
     assert observation.prior("session") == 0
     with torch.no_grad():
-        observation.scales["session_size"][0] = 21 / 20
+        observation.scales["session", "size"][0] = 21 / 20
     torch.testing.assert_close(observation.prior("session"), torch.tensor(0.5e-4, dtype=torch.float64))
     poisson, _ = make(LIKELIHOODS["poisson"], events())
     assert poisson.prior("session") == 0

@@ -7,8 +7,11 @@ import torch
 
 from nwb_sbtt.batch import to_sparse
 from nwb_sbtt.nn.channels import blank_statistics, channel_statistics
-from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Gamma, Gaussian, Poisson
-from tests.support.batches import make_batch, make_masked_batch
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+from nwb_sbtt.nn.likelihoods.gamma import Gamma
+from nwb_sbtt.nn.likelihoods.gaussian import Gaussian
+from nwb_sbtt.nn.likelihoods.poisson import Poisson
+from tests.batches import make_batch, make_masked_batch
 
 
 @pytest.fixture

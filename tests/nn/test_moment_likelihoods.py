@@ -13,8 +13,9 @@ from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch, to_sparse
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.nn.channels import channel_statistics
-from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Edgeworth, GaussianMoments
-from nwb_sbtt.nn.likelihoods.edgeworth import FLOOR, MOST_SKEWED, bracket
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+from nwb_sbtt.nn.likelihoods.edgeworth import FLOOR, MOST_SKEWED, Edgeworth, bracket
+from nwb_sbtt.nn.likelihoods.gaussian_moments import GaussianMoments
 from nwb_sbtt.nn.likelihoods.moments import filtered
 from tests.support.batches import make_masked_batch
 

@@ -10,9 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import LikelihoodConfig
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import along_channels, dot
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
+from nwb_sbtt.nn.sessions import SessionTables
 
 LEAST_SHARE = 1e-4
 """Share of a channel's overall variance below which no spread is taken to lie."""
@@ -23,10 +25,11 @@ class Curved(EntryByEntry):
 
     costly = True
 
-    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
-        super().__init__(statistics, factors)
+    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int, config: LikelihoodConfig | None = None):
+        super().__init__(statistics, factors, config)
+        self.least_variances = SessionTables()
         for session, of in statistics.items():
-            self.register_buffer(f"least_variance_{session}", LEAST_SHARE * of.sd**2)
+            self.least_variances[session] = LEAST_SHARE * of.sd**2
 
     @abstractmethod
     def _variance(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
@@ -38,7 +41,7 @@ class Curved(EntryByEntry):
         """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the value and of not knowing its mean μ."""
         of_channel = tuple(each.detach() for each in self._spread(batch))
         linear = tuple(each.detach() for each in self._linear_at(factors.detach(), batch))
-        least = along_channels(self.get_buffer(f"least_variance_{batch.session}"), batch=batch)
+        least = along_channels(self.least_variances[batch.session], batch=batch)
         mean = self._expected(linear, batch.exposure, *of_channel)
         total = self._variance(linear, batch.exposure, *of_channel)
         slopes = self._slopes(linear, batch.exposure, of_channel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from nwb_sbtt.config import EdgeworthConfig
 from nwb_sbtt.nn.likelihoods.gaussian_moments import gaussian_terms
 from nwb_sbtt.nn.likelihoods.moments import Moments
 
@@ -24,6 +25,7 @@ class Edgeworth(Moments):
     Richards (2019), whose floor of 1e-8 under that bracket gives gradients that break training down.
     """
 
+    Config = EdgeworthConfig
     order = 4
 
     def _terms(self, level: Tensor, cumulants: tuple[Tensor, ...]) -> Tensor:

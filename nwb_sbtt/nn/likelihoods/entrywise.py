@@ -1,4 +1,4 @@
-"""Observation models of which each entry has a term of its own, given the factors of its bin."""
+"""Likelihood models of which each entry has a term of its own, given the factors of its bin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.nn.entries import along_channels, dot, gather_sum, gather_terms, sum_terms
-from nwb_sbtt.nn.likelihoods.base import Observation
+from nwb_sbtt.nn.likelihoods.base import Likelihood
 
 SCALE, SCALE_PRIOR = 20.0, 1e-4
 """Mean and precision of the prior on a channel's scales (Zhu et al. 2022)."""
@@ -21,7 +21,7 @@ Linear = tuple[Tensor, ...]
 """What each of the read-outs gives at the entries."""
 
 
-class EntryByEntry(Observation):
+class EntryByEntry(Likelihood):
     """A likelihood says what the term of an entry is, and what is expected of it; in a sparse batch no others are made."""
 
     costly: ClassVar[bool] = False

@@ -6,9 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nwb_sbtt.config import GammaConfig, LikelihoodConfig
+from nwb_sbtt.errors import DataError
 from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.nn.likelihoods.base import Values
 from nwb_sbtt.nn.likelihoods.curved import Curved
 from nwb_sbtt.nn.likelihoods.entrywise import SCALE, Linear
+from nwb_sbtt.nn.sessions import SessionTables
 
 LEAST = 1e-5
 """Least share of its greatest value that a parameter takes."""
@@ -28,24 +32,35 @@ class Gamma(Curved):
     units of the channel's mean and exposure e: of a bin observed in part only that share of the shape is expected.
     """
 
+    Config = GammaConfig
     n_parameters = 2
 
-    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
-        super().__init__(statistics, factors)
-        self.scales = nn.ParameterDict()
+    @classmethod
+    def check(cls, data: Values, config: LikelihoodConfig) -> None:
+        """Refuse values of zero or less."""
+        if flat := int((data.values[data.observed] <= 0).sum()):
+            raise DataError(
+                f"{flat} of {int(data.observed.sum())} values are zero or less, which a gamma distribution does not reach; "
+                "choose likelihood='zig' for sizes of events, most of them zero, or 'gaussian'"
+            )
+
+    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int, config: LikelihoodConfig | None = None):
+        super().__init__(statistics, factors, config)
+        self.scales = SessionTables()
+        self.units = SessionTables()
         for session, of in statistics.items():
-            self.scales[f"{session}_shape"] = nn.Parameter(torch.ones(len(of.mean)))
-            self.scales[f"{session}_size"] = nn.Parameter(torch.ones(len(of.mean)))
-            self.register_buffer(f"unit_{session}", of.mean.clamp(min=LEAST_UNIT))
+            self.scales[session, "shape"] = nn.Parameter(torch.ones(len(of.mean)))
+            self.scales[session, "size"] = nn.Parameter(torch.ones(len(of.mean)))
+            self.units[session] = of.mean.clamp(min=LEAST_UNIT)
 
     def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return first_gamma(of.mean, of.sd)
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
-        return self.scales[f"{session}_shape"], self.scales[f"{session}_size"]
+        return self.scales[session, "shape"], self.scales[session, "size"]
 
     def _of_channel(self, session: str) -> tuple[Tensor, ...]:
-        return *self._scales(session), self.get_buffer(f"unit_{session}")
+        return *self._scales(session), self.units[session]
 
     def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
         shape, size = bounded(linear[0], of_channel[0]), bounded(linear[1], of_channel[1])

@@ -9,9 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import GaussianConfig, LikelihoodConfig
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import along_channels, dot
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
+from nwb_sbtt.nn.sessions import SessionTables
 
 
 class Gaussian(EntryByEntry):
@@ -20,13 +22,17 @@ class Gaussian(EntryByEntry):
     A term is ``½ log 2π + log σ + (x − μ)² / 2σ²`` with x, μ and σ in units of the channel's own sd.
     """
 
+    Config = GaussianConfig
     n_parameters = 1
+    suits = ("signals",)
 
-    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
-        super().__init__(statistics, factors)
-        self.log_noise = nn.ParameterDict({session: torch.zeros(len(of.mean)) for session, of in statistics.items()})
+    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int, config: LikelihoodConfig | None = None):
+        super().__init__(statistics, factors, config)
+        self.log_noise = SessionTables()
+        self.scales = SessionTables()
         for session, of in statistics.items():
-            self.register_buffer(f"scale_{session}", of.sd.clone())
+            self.log_noise[session] = nn.Parameter(torch.zeros(len(of.mean)))
+            self.scales[session] = of.sd.clone()
 
     def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return (of.mean / of.sd,)
@@ -35,7 +41,7 @@ class Gaussian(EntryByEntry):
         return ()
 
     def _of_channel(self, session: str) -> tuple[Tensor, ...]:
-        return self.log_noise[session].clamp(min=-6.0), self.get_buffer(f"scale_{session}")
+        return self.log_noise[session].clamp(min=-6.0), self.scales[session]
 
     def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
         log_noise, scale = of_channel
@@ -63,4 +69,4 @@ class Gaussian(EntryByEntry):
         session: str,
     ) -> Float[Tensor, "trial time channel"]:
         """That of a weighted sum of the factors."""
-        return nn.functional.linear(variance, self.weights[session] ** 2).sqrt() * self.get_buffer(f"scale_{session}")
+        return nn.functional.linear(variance, self.weights[session] ** 2).sqrt() * self.scales[session]

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from nwb_sbtt.config import GaussianMomentsConfig
 from nwb_sbtt.nn.likelihoods.moments import Moments
 
 
@@ -16,6 +17,7 @@ class GaussianMoments(Moments):
     Prince and Richards (2019), where a kernel of five taps, shared by all channels, is trained instead.
     """
 
+    Config = GaussianMomentsConfig
     order = 2
 
     def _terms(self, level: Tensor, cumulants: tuple[Tensor, ...]) -> Tensor:

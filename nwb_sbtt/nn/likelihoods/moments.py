@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -11,10 +12,14 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.calcium.kinetics import Kinetics
-from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.calcium.search import hidden_together, known_indicator, measure_kinetics, refit_kinetics
+from nwb_sbtt.config import LikelihoodConfig
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics, spike_statistics
 from nwb_sbtt.nn.entries import along_channels, gather_sum
-from nwb_sbtt.nn.kinetics import MeasuredKinetics
-from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Observation
+from nwb_sbtt.nn.kinetics import MeasuredKinetics, kinetics_of
+from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, ChannelValues, Likelihood, Values
+from nwb_sbtt.nn.sessions import SessionTables
 
 LEAST_RATE = 1e-3
 """Least mean rate that a channel starts from, in spikes a bin."""
@@ -24,7 +29,7 @@ NEGLIGIBLE = 1e-9
 Cumulants = tuple[Float[Tensor, "trial time channel"], ...]
 
 
-class Moments(Observation):
+class Moments(Likelihood):
     """Shot noise: Poisson spikes of rate ``λ = exp(W f + b)`` per bin, each of which leaves calcium that decays.
 
     By Campbell's theorem the n-th cumulant of calcium, in units of what a spike adds, is ``κ_n(t) = Σ_k γ^(n k) λ_(t−k)``,
@@ -35,25 +40,66 @@ class Moments(Observation):
     """
 
     n_parameters = 1
+    finds_rates = True
     order: ClassVar[int]
     """How many cumulants the density is made of."""
 
-    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
-        super().__init__(statistics, factors)
-        self.measured = nn.ModuleDict({session: MeasuredKinetics(_kinetics(of)) for session, of in statistics.items()})
-        for session, of in statistics.items():
-            self.register_buffer(f"mean_{session}", of.mean.clone())
-            self.register_buffer(f"sd_{session}", of.sd.clone())
+    @classmethod
+    def mask_length(cls, bin_width: float) -> int:
+        """A second: what is hidden of fluorescence shows in the samples after it."""
+        return hidden_together(bin_width)
+
+    @classmethod
+    def check(cls, data: Values, config: LikelihoodConfig) -> None:
+        """Refuse what is not fluorescence."""
+        if data.kind != "signals":
+            raise DataError(
+                f"likelihood {cls.Config.model_fields['name'].default!r} takes fluorescence, and these are {data.kind}; leave "
+                "the likelihood open, which suits them, or read fluorescence"
+            )
+
+    @classmethod
+    def measure(
+        cls, batch: Batch, *, bin_width: float, channel_values: ChannelValues, config: LikelihoodConfig
+    ) -> ChannelStatistics:
+        """Measure mean and sd of the fluorescence, and its kinetics."""
+        measured = measure_kinetics(batch, bin_width=bin_width, indicator=known_indicator(None, None), decay=None)
+        return replace(channel_statistics(batch), kinetics=measured.kinetics)
+
+    def refit(
+        self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, bin_width: float
+    ) -> ChannelStatistics | None:
+        """Measure the kinetics again, given the rates of these factors."""
+        with torch.no_grad():
+            rates = self.rates(factors, batch.session)
+        measured = refit_kinetics(
+            batch,
+            rates,
+            self.kinetics(batch.session),
+            bin_width=bin_width,
+            indicator=known_indicator(None, None),
+            decay=None,
+        )
+        return spike_statistics(measured)
+
+    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int, config: LikelihoodConfig | None = None):
+        super().__init__(statistics, factors, config)
+        self.measured = MeasuredKinetics(statistics)
+        self.means = SessionTables()
+        self.sds = SessionTables()
+        for session, stats in statistics.items():
+            self.means[session] = stats.mean.clone()
+            self.sds[session] = stats.sd.clone()
 
     def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
-        return (_log_rate(of.mean, _kinetics(of)),)
+        return (_log_rate(of.mean, kinetics_of(of)),)
 
     def adopt(self, session: str, of: ChannelStatistics) -> None:
         """Take over kinetics that were found anew; rates are scaled as those that make the mean have changed."""
-        mean, found = self._of(session, "mean"), _kinetics(of)
+        mean, kinetics = self.means[session], kinetics_of(of)
         with torch.no_grad():
-            self.biases[session] += _log_rate(mean, found) - _log_rate(mean, self.kinetics(session))
-        self._measured(session).set(found)
+            self.biases[session] += _log_rate(mean, kinetics) - _log_rate(mean, self.kinetics(session))
+        self.measured.set(session, kinetics)
 
     @abstractmethod
     def _terms(self, level: Tensor, cumulants: tuple[Tensor, ...]) -> Tensor:
@@ -82,9 +128,7 @@ class Moments(Observation):
     def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Negative log-density of each entry in units of the channel's own sd, in nats."""
         cumulants = self.cumulants(self.rates(factors, batch.session), batch.session)
-        unit = along_channels(
-            (self.kinetics(batch.session).amplitude / self._of(batch.session, "sd")).log(), batch=batch
-        )
+        unit = along_channels((self.kinetics(batch.session).amplitude / self.sds[batch.session]).log(), batch=batch)
         return self._terms(self._level(batch), tuple(batch.at_entries(each) for each in cumulants)) + unit
 
     def spread_total(
@@ -145,15 +189,7 @@ class Moments(Observation):
 
     def kinetics(self, session: str) -> Kinetics:
         """As measured last."""
-        return self._measured(session).value
-
-    def _measured(self, session: str) -> MeasuredKinetics:
-        measured = self.measured[session]
-        assert isinstance(measured, MeasuredKinetics)
-        return measured
-
-    def _of(self, session: str, name: str) -> Float[Tensor, "channel"]:
-        return self.get_buffer(f"{name}_{session}")
+        return self.measured[session]
 
     def _level(self, batch: Batch) -> Float[Tensor, "*entry"]:
         kinetics = self.kinetics(batch.session)
@@ -176,11 +212,6 @@ def filtered(rates: Float[Tensor, "trial time channel"], decay: Float[Tensor, "c
         total = total + left * nn.functional.pad(total[:, :-step], (0, 0, step, 0))
         step *= 2
     return total
-
-
-def _kinetics(of: ChannelStatistics) -> Kinetics:
-    assert of.kinetics is not None
-    return of.kinetics
 
 
 def _log_rate(mean: Float[Tensor, "channel"], kinetics: Kinetics) -> Float[Tensor, "channel"]:

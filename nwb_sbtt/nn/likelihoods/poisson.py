@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import LikelihoodConfig, PoissonConfig
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import dot
-from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE
+from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Values, refuse_negative
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 
 
@@ -20,7 +21,20 @@ class Poisson(EntryByEntry):
     parameter changes.
     """
 
+    Config = PoissonConfig
     n_parameters = 1
+    suits = ("counts",)
+    expects_counts = True
+
+    @classmethod
+    def check(cls, data: Values, config: LikelihoodConfig) -> None:
+        """Refuse negative values."""
+        refuse_negative(data, "counts")
+
+    @classmethod
+    def lacks(cls, scored: Float[Tensor, "entry"]) -> str:
+        """A spike: without one every rate looks too high."""
+        return "" if scored.any() else "spike"
 
     def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return (of.mean.clamp(min=1e-6).log(),)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nwb_sbtt.nn.channels import ChannelStatistics
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import LikelihoodConfig, ZeroInflatedGammaConfig
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
+from nwb_sbtt.nn.likelihoods.base import ChannelValues, Values, refuse_negative
 from nwb_sbtt.nn.likelihoods.curved import Curved
 from nwb_sbtt.nn.likelihoods.entrywise import Linear
 from nwb_sbtt.nn.likelihoods.gamma import LEAST_UNIT, SMALLEST, bounded, first_gamma, gamma_terms
+from nwb_sbtt.nn.sessions import SessionTables
 
+SMALLEST_EVENT = "smallest_event"
+"""Column of the channels, and setting, with the size that every event exceeds."""
 MOST_LOGIT = 15.0
 """Logit beyond which an event is as good as certain, or impossible."""
 LEAST_SIZE = 0.1
@@ -30,25 +38,58 @@ class ZeroInflatedGamma(Curved):
     holds no event with probability ``(1 − q)^e``. A size within ``(0, s]`` is impossible; `prepare` refuses it.
     """
 
+    Config = ZeroInflatedGammaConfig
     n_parameters = 3
+    suits = ("events",)
 
-    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int):
-        super().__init__(statistics, factors)
-        self.scales = nn.ParameterDict()
+    @classmethod
+    def check(cls, data: Values, config: LikelihoodConfig) -> None:
+        """Refuse negative values, and events that are not larger than the smallest one."""
+        refuse_negative(data, "sizes of events")
+        smallest = np.asarray(cls.channel_values(data, config)[SMALLEST_EVENT], dtype=np.float32)
+        small = (data.values > 0) & (data.values <= smallest)
+        if small.any():
+            raise DataError(
+                f"{int(small.sum())} events of {int(data.observed.sum())} values lie above 0 but not above the smallest event "
+                f"size, the least of them {data.values[small].min():g}; set smallest_event below it "
+                "(--likelihood zig --set likelihood.smallest_event=0), or remove such events"
+            )
+
+    @classmethod
+    def channel_values(cls, data: Values, config: LikelihoodConfig) -> dict[str, list[float]]:
+        """Size that the events of each channel exceed: what the settings say, what the data carry, or 0."""
+        chosen = config.smallest_event if isinstance(config, ZeroInflatedGammaConfig) else None
+        if chosen is not None:
+            return {SMALLEST_EVENT: [chosen] * data.n_channels}
+        carried = data.channel_columns.get(SMALLEST_EVENT, np.zeros(data.n_channels))
+        return {SMALLEST_EVENT: [float(size) for size in carried]}
+
+    @classmethod
+    def measure(
+        cls, batch: Batch, *, bin_width: float, channel_values: ChannelValues, config: LikelihoodConfig
+    ) -> ChannelStatistics:
+        """Measure mean, sd and share of events; the smallest size is told."""
+        return channel_statistics(batch, smallest_event=torch.tensor(channel_values[SMALLEST_EVENT]))
+
+    def __init__(self, statistics: dict[str, ChannelStatistics], factors: int, config: LikelihoodConfig | None = None):
+        super().__init__(statistics, factors, config)
+        self.scales = SessionTables()
+        self.units = SessionTables()
+        self.smallest = SessionTables()
         for session, of in statistics.items():
-            self.scales[f"{session}_shape"] = nn.Parameter(torch.ones(len(of.mean)))
-            self.scales[f"{session}_size"] = nn.Parameter(torch.ones(len(of.mean)))
-            self.register_buffer(f"unit_{session}", _sizes(of)[0])
-            self.register_buffer(f"smallest_{session}", of.smallest_event.clone())
+            self.scales[session, "shape"] = nn.Parameter(torch.ones(len(of.mean)))
+            self.scales[session, "size"] = nn.Parameter(torch.ones(len(of.mean)))
+            self.units[session] = _sizes(of)[0]
+            self.smallest[session] = of.smallest_event.clone()
 
     def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return torch.logit(of.nonzero_share.clamp(1e-4, 1 - 1e-4)), *first_gamma(*_sizes(of))
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
-        return self.scales[f"{session}_shape"], self.scales[f"{session}_size"]
+        return self.scales[session, "shape"], self.scales[session, "size"]
 
     def _of_channel(self, session: str) -> tuple[Tensor, ...]:
-        return *self._scales(session), self.get_buffer(f"unit_{session}"), self.get_buffer(f"smallest_{session}")
+        return *self._scales(session), self.units[session], self.smallest[session]
 
     def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
         shape, size = bounded(linear[1], of_channel[0]), bounded(linear[2], of_channel[1])

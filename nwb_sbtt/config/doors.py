@@ -1,0 +1,92 @@
+"""Models and likelihoods by name: the package's own, and those that other packages add.
+
+The registries stand here, below everything that uses them, because settings are checked by the class that a name stands for.
+Nothing is imported before a name is asked for: settings of the package's own models are known without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from nwb_sbtt.config.base import NamedConfig
+from nwb_sbtt.config.messages import in_words
+from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.registry import Registry
+
+N = TypeVar("N", bound=NamedConfig)
+
+
+class Configured(Protocol):
+    """A class that says what its settings are."""
+
+    Config: ClassVar[type[NamedConfig]]
+
+
+MODELS = Registry[Configured](
+    "model",
+    "nwb_sbtt.models",
+    {
+        "conv": "nwb_sbtt.models.conv:Conv",
+        "lfads": "nwb_sbtt.models.lfads:LFADS",
+        "ladder": "nwb_sbtt.models.ladder:Ladder",
+        "sae": "nwb_sbtt.models.sae:SAE",
+    },
+)
+LIKELIHOODS = Registry[Configured](
+    "likelihood",
+    "nwb_sbtt.likelihoods",
+    {
+        "poisson": "nwb_sbtt.nn.likelihoods.poisson:Poisson",
+        "zig": "nwb_sbtt.nn.likelihoods.zig:ZeroInflatedGamma",
+        "gaussian": "nwb_sbtt.nn.likelihoods.gaussian:Gaussian",
+        "gamma": "nwb_sbtt.nn.likelihoods.gamma:Gamma",
+        "gaussian_moments": "nwb_sbtt.nn.likelihoods.gaussian_moments:GaussianMoments",
+        "edgeworth": "nwb_sbtt.nn.likelihoods.edgeworth:Edgeworth",
+    },
+)
+
+
+def config_class(name: str, registry: Registry[Configured], known: Mapping[str, type[N]]) -> type[N]:
+    """Give the class of settings that a name stands for.
+
+    Parameters
+    ----------
+    name : str
+    registry : Registry
+        `MODELS` or `LIKELIHOODS`.
+    known : mapping of name to class
+        Settings of the package's own, which need no import.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing of that name.
+    """
+    if name in known:
+        return known[name]
+    found: Any = registry[name].Config
+    return found  # type: ignore[no-any-return]
+
+
+def named_config(value: object, registry: Registry[Configured], known: Mapping[str, type[N]]) -> object:
+    """Make settings from a name, or from plain values with a name among them; anything else is left to be checked.
+
+    Raises
+    ------
+    ConfigError
+        If the name is missing or unknown, or a setting is not one of that name's.
+    """
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        return value
+    if "name" not in value:
+        raise ConfigError(f"setting '{registry.kind}.name' is missing; known are {', '.join(registry.names())}")
+    kind = config_class(str(value["name"]), registry, known)
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(in_words(error, kind, within=registry.kind)) from None

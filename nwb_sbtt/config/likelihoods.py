@@ -1,0 +1,74 @@
+"""Settings of the likelihoods that come with the package: one frozen class a likelihood."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from nwb_sbtt.config.base import NamedConfig, NotNegative
+
+
+class LikelihoodConfig(NamedConfig):
+    """Settings of a likelihood. Those of another package derive from this class."""
+
+
+class AutoConfig(LikelihoodConfig):
+    """What suits the data: Poisson for counts, zero-inflated gamma for sizes of events, Gaussian for all else."""
+
+    name: Literal["auto"] = Field(default="auto", description="Chooses the likelihood that suits the data.")
+
+
+class PoissonConfig(LikelihoodConfig):
+    """Counts per bin."""
+
+    name: Literal["poisson"] = Field(default="poisson", description="Chooses the Poisson likelihood.")
+
+
+class GaussianConfig(LikelihoodConfig):
+    """Signals with normal noise."""
+
+    name: Literal["gaussian"] = Field(default="gaussian", description="Chooses the Gaussian likelihood.")
+
+
+class GammaConfig(LikelihoodConfig):
+    """Positive signals."""
+
+    name: Literal["gamma"] = Field(default="gamma", description="Chooses the gamma likelihood.")
+
+
+class ZeroInflatedGammaConfig(LikelihoodConfig):
+    """Sizes of deconvolved calcium events, most of them zero (Zhu et al. 2022)."""
+
+    name: Literal["zig"] = Field(default="zig", description="Chooses the zero-inflated gamma likelihood.")
+    smallest_event: NotNegative | None = Field(
+        default=None,
+        description="Size that every event exceeds, in the unit of the data. Default: the coordinate `smallest_event` of the "
+        "channels; 0 where the data have none.",
+    )
+
+
+class GaussianMomentsConfig(LikelihoodConfig):
+    """Fluorescence with the mean and variance that rates of spikes give it."""
+
+    name: Literal["gaussian_moments"] = Field(
+        default="gaussian_moments", description="Chooses the likelihood of two moments."
+    )
+
+
+class EdgeworthConfig(LikelihoodConfig):
+    """Fluorescence with the mean, variance, skewness and kurtosis that rates of spikes give it."""
+
+    name: Literal["edgeworth"] = Field(default="edgeworth", description="Chooses the likelihood of four moments.")
+
+
+LIKELIHOOD_CONFIGS: dict[str, type[LikelihoodConfig]] = {
+    "auto": AutoConfig,
+    "poisson": PoissonConfig,
+    "gaussian": GaussianConfig,
+    "gamma": GammaConfig,
+    "zig": ZeroInflatedGammaConfig,
+    "gaussian_moments": GaussianMomentsConfig,
+    "edgeworth": EdgeworthConfig,
+}
+"""Of the package's own likelihoods, which are known without importing these."""
