@@ -29,6 +29,7 @@ from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import blank_statistics
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.train import checkpoint, schedules
 from nwb_sbtt.train.checkpoint import BEST, Progress
 from nwb_sbtt.train.loop import read_log
@@ -267,8 +268,8 @@ class Fitted:
         if len(self.members) == 1:
             arrays = next(posteriors)
         else:
-            arrays = combine(posteriors, logarithmic=self._poisson, latents_of=self.members.index(self.best))
-        if self._poisson:
+            arrays = combine(posteriors, logarithmic=self._expects_counts, latents_of=self.members.index(self.best))
+        if self._expects_counts:
             arrays = self._calibrate(arrays)
         width = float(ds.attrs["bin_width"])
         latents = to_latents(ds, self._in_units(arrays, width), {"model": json.dumps(self.record())})
@@ -297,11 +298,11 @@ class Fitted:
         return {**arrays, "expected_sd": torch.from_numpy(rates * np.sqrt(np.expm1(variance)))}
 
     @property
-    def _poisson(self) -> bool:
-        return self.model.likelihood.expects_counts
+    def _expects_counts(self) -> bool:
+        return LIKELIHOODS[self.signature.likelihood].expects_counts
 
     def _in_units(self, arrays: dict[str, Tensor], bin_width: float) -> dict[str, Tensor]:
-        name = "rates" if self._poisson else "mean"
+        name = "rates" if self._expects_counts else "mean"
         renamed = {key.replace("expected", name): value for key, value in arrays.items()}
         return {key: value / bin_width if key.startswith("rates") else value for key, value in renamed.items()}
 
@@ -323,7 +324,7 @@ class Fitted:
 
     def _ensemble(self) -> dict[str, Any]:
         return {
-            "estimates": RATES_RULE if self._poisson else SIGNALS_RULE,
+            "estimates": RATES_RULE if self._expects_counts else SIGNALS_RULE,
             "latents_of": self.best.run_dir.name,
             "members": [member.record() for member in self.members],
         }

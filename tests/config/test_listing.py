@@ -43,14 +43,15 @@ def test_listed_defaults_can_be_set_and_change_nothing(model):
         for setting in list_settings(model=model)
         if setting.default != "required" and setting.section not in ("init",) and setting.name != "model.name"
     ]
-    of_fit = [text for text in texts if not text.startswith("read.")]
+    of_zig = [text for text in texts if text.startswith("likelihood.") and "name=" not in text]
+    assert override(FitConfig(), ["likelihood.name=zig", *of_zig]) == override(FitConfig(), ["likelihood=zig"])
+    of_fit = [text for text in texts if not text.startswith(("read.", *of_zig))]
     assert override(FitConfig(), chosen + of_fit) == override(FitConfig(), chosen)
     of_reading = [
         text.removeprefix("read.")
         for text in texts
-        if not text.startswith(("read.cut.", "read.events.", "read.bandwidth."))
+        if text.startswith("read.") and not text.startswith(("read.cut.", "read.events.", "read.bandwidth."))
     ]
-    of_reading = [text for text in of_reading if not text.startswith(tuple(of_fit))]
     assert override(ReadConfig(), of_reading) == ReadConfig()
 
 

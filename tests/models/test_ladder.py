@@ -113,7 +113,7 @@ def test_spikes_behind_a_slow_rise_are_neither_many_nor_late_if_the_indicator_is
     batch = to_batch(make_dataset(box, np.ones(box.shape, bool), bin_width=0.04, kind="rois"))
     correlations, excess = [], []
     for rise in (None, 0.0):
-        of = measure(batch, bin_width=0.04, config=LadderConfig(indicator="GCaMP6s", rise=rise))
+        of = measure(batch, bin_width=0.04, config=LadderConfig(indicator="GCaMP6s", rise_time=rise))
         found = infer_spikes(batch.values, batch.observed, of.mean, of.kinetics).mean.reshape(-1, 2).numpy()
         correlations.append(np.mean([np.corrcoef(found[:, i], spikes[:, i])[0, 1] for i in range(2)]))
         excess.append(np.abs(np.log(found.sum(0) / spikes.sum(0))).max())

@@ -13,7 +13,7 @@ from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry
 from nwb_sbtt.nn.likelihoods.gamma import Gamma, bounded
 from nwb_sbtt.nn.likelihoods.zig import ZeroInflatedGamma
-from tests.batches import make_batch
+from tests.support.batches import make_batch
 
 SMALLEST = 0.3
 N_CHANNELS = 7

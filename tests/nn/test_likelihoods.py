@@ -11,7 +11,7 @@ from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.nn.likelihoods.gamma import Gamma
 from nwb_sbtt.nn.likelihoods.gaussian import Gaussian
 from nwb_sbtt.nn.likelihoods.poisson import Poisson
-from tests.batches import make_batch, make_masked_batch
+from tests.support.batches import make_batch, make_masked_batch
 
 
 @pytest.fixture
