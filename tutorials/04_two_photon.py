@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 import nwb_sbtt as sb
 from nwb_sbtt.cli.pipeline import Output, fit_files
 from nwb_sbtt.cli.route import route
-from nwb_sbtt.plot.figures import latent_space
+from nwb_sbtt.plot import latent_space
 
 folder = Path(os.environ.get("NWB_SBTT_TUTORIAL_DIR", "tutorial_04"))
 cells = int(os.environ.get("NWB_SBTT_TUTORIAL_CELLS", "90"))

@@ -1,4 +1,4 @@
-"""Colours and fonts of all figures."""
+"""Colours, fonts and sizes of all figures."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"),
 )
-"""Okabe and Ito's palette."""
+"""Palette of Okabe and Ito (2008, Color Universal Design), for any kind of colour vision."""
 INK, GREY, UNOBSERVED = "#222222", "#767676", "#C5D3E0"
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -45,7 +47,7 @@ P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the style of this file, and leave that of others alone."""
+    """Make a function draw in this style, without a change of matplotlib's global settings."""
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -53,3 +55,13 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             return draw(*args, **kwargs)
 
     return wrapped
+
+
+def row_of_axes(figure: Figure, n: int) -> list[Axes]:
+    """Add axes side by side that share their y axis."""
+    return list(np.asarray(figure.subplots(1, n, sharey=True, squeeze=False))[0])
+
+
+def image_height(n_channels: int) -> float:
+    """Return the height of a figure of images with a row for each channel [inches]."""
+    return float(np.clip(1.5 + 0.06 * n_channels, 2.6, 5.5))

@@ -17,9 +17,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from nwb_sbtt import plot
 from nwb_sbtt.atomic import write_text
-from nwb_sbtt.plot import figures
-from nwb_sbtt.plot.choice import channel_name, estimate_of
+from nwb_sbtt.plot.selection import channel_name, inferred_values
 from nwb_sbtt.report.sheet import SHEET
 
 DPI = 130
@@ -76,7 +76,7 @@ def _page(
     metrics: Mapping[str, Any],
     title: str,
 ) -> str:
-    estimate_of(data, latents)
+    inferred_values(data, latents)
     model = json.loads(str(latents.attrs.get("model", "{}")))
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -257,7 +257,7 @@ def _panels(
         "Some trials as they went into the model. Blue-grey entries were not observed; the model neither reads them nor is "
         "scored on them. White is observed silence.",
         f"Raster of observed values of up to three trials; {share} of the entries are observed.",
-        lambda: figures.data_raster(data),
+        lambda: plot.data_raster(data),
     )
     yield _Panel(
         "What was inferred",
@@ -266,21 +266,21 @@ def _panels(
         + ", in one colour scale. "
         "Estimates exist for every entry, observed or not. The scale is that of the estimates; single spikes may exceed it.",
         f"Heat maps of observed values and inferred {name} of one trial, channels sorted by peak time.",
-        lambda: figures.estimates_beside_data(data, latents),
+        lambda: plot.rates_beside_data(data, latents),
     )
     yield _Panel(
         "Single channels",
         "The same trial, channel by channel. The band is the posterior's standard deviation and does not hold the noise of "
         "single observations.",
         f"Inferred {name} over time of up to six channels with posterior bands and observed values.",
-        lambda: figures.channel_traces(data, latents),
+        lambda: plot.channel_traces(data, latents),
     )
     if "factors" in latents:
         yield _Panel(
             "Latents",
             "Trajectories of single trials." + (" Left and right should look alike." if "true_latents" in data else ""),
             "Trajectories of the latent factors in up to three dimensions.",
-            lambda: figures.latent_space(latents, truth=data),
+            lambda: plot.latent_space(latents, truth=data),
         )
     if "inputs" in latents:
         yield _Panel(
@@ -288,14 +288,14 @@ def _panels(
             "What the controller adds to the dynamics; thin lines are trials, the thick line is their mean. Inputs near zero "
             "say that the dynamics alone explain the data.",
             f"Inferred inputs over time, {latents.sizes['input']} in all.",
-            lambda: figures.inferred_inputs(latents),
+            lambda: plot.inferred_inputs(latents),
         )
     if metrics and any(value is not None for value in metrics["by_channel"]["model"]):
         yield _Panel(
             "Channel by channel",
             "Scores on hidden entries; each dot is a channel, larger where more was scored. Small dots scatter widely.",
             "Scatter plot of each channel's score of the model against that of masked smoothing.",
-            lambda: figures.channel_scores(metrics),
+            lambda: plot.channel_scores(metrics),
         )
     if history:
         best = min(history, key=lambda entry: entry["valid_loss"])
@@ -303,7 +303,7 @@ def _panels(
             "Training",
             "The validation loss is taken on observed entries that were hidden from the encoder; the best epoch is kept.",
             f"Training and validation loss over {len(history)} epochs; best validation loss in epoch {best['epoch']:g}.",
-            lambda: figures.loss_curves(history),
+            lambda: plot.loss_curves(history),
         )
 
 

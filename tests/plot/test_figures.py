@@ -7,18 +7,18 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
+from nwb_sbtt import plot
 from nwb_sbtt.errors import MismatchError
-from nwb_sbtt.plot import figures
-from nwb_sbtt.plot.space import principal_components
+from nwb_sbtt.plot.latents import principal_components
 from nwb_sbtt.plot.style import UNOBSERVED
 from tests.support.estimates import history, inferred, plain, scored, simulated
 
 Draw = Callable[[xr.Dataset, xr.Dataset], Figure]
 DRAWINGS: dict[str, Draw] = {
-    "raster": lambda ds, latents: figures.data_raster(ds),
-    "heat maps": lambda ds, latents: figures.estimates_beside_data(ds, latents),
-    "traces": lambda ds, latents: figures.channel_traces(ds, latents),
-    "space": lambda ds, latents: figures.latent_space(latents, truth=ds),
+    "raster": lambda ds, latents: plot.data_raster(ds),
+    "heat maps": lambda ds, latents: plot.rates_beside_data(ds, latents),
+    "traces": lambda ds, latents: plot.channel_traces(ds, latents),
+    "space": lambda ds, latents: plot.latent_space(latents, truth=ds),
 }
 ALL = pytest.mark.parametrize("name", DRAWINGS)
 
@@ -51,9 +51,9 @@ def test_drawing_leaves_the_data_and_the_style_of_others_alone(name: str) -> Non
     xr.testing.assert_identical(latents, same)
 
 
-def test_unobserved_entries_have_a_colour_of_their_own() -> None:
+def test_missing_entries_have_a_colour_of_their_own() -> None:
     ds = simulated()
-    image = figures.data_raster(ds, trials=1).axes[0].images[0]
+    image = plot.data_raster(ds, trials=1).axes[0].images[0]
     values = image.get_array()
     trial = np.flatnonzero(ds["split"].values == "valid")[0]
     np.testing.assert_array_equal(np.ma.getmaskarray(values).T, ~ds["observed"].values[trial])
@@ -65,7 +65,7 @@ def test_unobserved_entries_have_a_colour_of_their_own() -> None:
 def test_observed_and_inferred_share_one_scale_and_one_order() -> None:
     ds = simulated()
     latents = inferred(ds)
-    panels = figures.estimates_beside_data(ds, latents, trial=3).axes[:3]
+    panels = plot.rates_beside_data(ds, latents, trial=3).axes[:3]
     assert [axis.get_title() for axis in panels] == ["observed", "inferred rate", "true rate"]
     assert len({id(axis.images[0].norm) for axis in panels}) == 1
     observed, rates, truth = (axis.images[0].get_array() for axis in panels)
@@ -78,20 +78,20 @@ def test_observed_and_inferred_share_one_scale_and_one_order() -> None:
 
 def test_many_channels_are_thinned_out_and_it_says_so() -> None:
     ds = plain((2, 20, 1000))
-    axis = figures.data_raster(ds).axes[0]
+    axis = plot.data_raster(ds).axes[0]
     assert axis.get_ylabel() == "unit (120 of 1000)"
     assert axis.images[0].get_array().shape == (120, 20)
 
 
 def test_long_trials_are_cut_and_it_says_so() -> None:
     ds = plain((1, 5000, 2))
-    axis = figures.estimates_beside_data(ds, inferred(ds)).axes[0]
+    axis = plot.rates_beside_data(ds, inferred(ds)).axes[0]
     assert "first 600 of 5000 bins" in axis.get_xlabel()
 
 
 def test_inputs_are_drawn_one_axis_each() -> None:
     ds = simulated()
-    figure = figures.inferred_inputs(inferred(ds, inputs=2))
+    figure = plot.inferred_inputs(inferred(ds, inputs=2))
     assert [axis.get_ylabel() for axis in figure.axes] == ["input 1", "input 2"]
     assert drawn(figure)
 
@@ -99,7 +99,7 @@ def test_inputs_are_drawn_one_axis_each() -> None:
 @pytest.mark.parametrize("epochs", [1, 2, 200])
 def test_the_best_epoch_is_marked(epochs: int) -> None:
     record = history(epochs)
-    figure = figures.loss_curves(record)
+    figure = plot.loss_curves(record)
     best = min(record, key=lambda entry: entry["valid_loss"])["epoch"]
     assert f"best: epoch {best:g}" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert drawn(figure)
@@ -114,19 +114,19 @@ def test_the_scatter_counts_who_is_better() -> None:
             "entries": [9, 3, 0, 9],
         },
     }
-    axis = figures.channel_scores(metrics).axes[0]
+    axis = plot.channel_scores(metrics).axes[0]
     assert axis.get_title(loc="left") == "model better on 2 of 3 channels"
     assert len(axis.collections[0].get_offsets()) == 3
 
 
 def test_real_metrics_can_be_drawn() -> None:
     ds = simulated()
-    assert drawn(figures.channel_scores(scored(ds, inferred(ds))))
+    assert drawn(plot.channel_scores(scored(ds, inferred(ds))))
 
 
 def test_few_conditions_have_colours_and_names() -> None:
     ds = simulated()
-    figure = figures.latent_space(inferred(ds))
+    figure = plot.latent_space(inferred(ds))
     names = [text.get_text() for text in figure.axes[-1].get_yticklabels()]
     assert names == ["0", "1", "2", "3", "4"]
 
@@ -142,18 +142,18 @@ def test_names_with_dollar_signs_are_names() -> None:
 
 def test_principal_components_are_those_of_numpy() -> None:
     factors = np.random.default_rng(0).normal(size=(6, 10, 5)) @ np.diag([5, 1, 3, 0.1, 2])
-    course, shares = principal_components(factors)
+    components, shares = principal_components(factors)
     flat = factors.reshape(-1, 5) - factors.reshape(-1, 5).mean(0)
     left, size, _ = np.linalg.svd(flat, full_matrices=False)
-    np.testing.assert_allclose(np.abs(course.reshape(-1, 3)), np.abs((left * size)[:, :3]), atol=1e-9)
+    np.testing.assert_allclose(np.abs(components.reshape(-1, 3)), np.abs((left * size)[:, :3]), atol=1e-9)
     np.testing.assert_allclose(shares, (size**2 / (size**2).sum())[:3])
 
 
-def test_estimates_of_other_data_are_refused() -> None:
+def test_latents_of_other_data_are_refused() -> None:
     ds = simulated()
     with pytest.raises(MismatchError, match="same trials"):
-        figures.channel_traces(ds, inferred(ds).isel(trial=slice(3)))
+        plot.channel_traces(ds, inferred(ds).isel(trial=slice(3)))
     with pytest.raises(MismatchError, match="same order"):
-        figures.channel_traces(ds, inferred(ds).isel(channel=slice(None, None, -1)))
+        plot.channel_traces(ds, inferred(ds).isel(channel=slice(None, None, -1)))
     with pytest.raises(MismatchError, match="neither 'rates' nor 'mean'"):
-        figures.channel_traces(ds, inferred(ds).drop_vars("rates"))
+        plot.channel_traces(ds, inferred(ds).drop_vars("rates"))

@@ -1,4 +1,4 @@
-"""Latents as trajectories in space."""
+"""Figures of latents: trajectories of factors, and inferred inputs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 from numpy.typing import NDArray
 
-from nwb_sbtt.plot.choice import spread
-from nwb_sbtt.plot.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, WIDTH, styled
+from nwb_sbtt.plot.selection import select_bins, thin, time_label
+from nwb_sbtt.plot.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, WIDTH, styled
 
-MOST_TRIALS = 50
-MOST_POINTS = 4000
+MAX_TRIALS = 50
+MAX_POINTS = 40_000
+MAX_INPUTS = 6
 CONDITION_COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 Floats = NDArray[np.float64]
 
 
 @styled
 def latent_space(latents: xr.Dataset, *, truth: xr.Dataset | None = None) -> Figure:
-    """Draw the factors of some trials in the space of their first three principal components.
+    """Draw the factors of up to 50 trials in the space of their first three principal components.
 
-    Colour is the condition, where trials have a coordinate ``condition`` with up to six values, and otherwise time within
-    the trial. In simulations, the true latents are drawn beside a linear read-out of them from the factors.
+    Colour is the condition, if trials have a coordinate ``condition`` with up to six values, and else time within the trial.
+    In simulations, the true latents (right) are drawn beside those decoded linearly from the factors (left).
 
     Parameters
     ----------
@@ -36,40 +37,81 @@ def latent_space(latents: xr.Dataset, *, truth: xr.Dataset | None = None) -> Fig
         With ``factors``.
     truth : Dataset, optional
         With ``true_latents`` of the same trials; None, or a Dataset without, draws the factors alone.
+
+    Returns
+    -------
+    Figure
     """
     factors = latents["factors"].values.astype(np.float64)
-    trials = spread(np.arange(len(factors)), MOST_TRIALS)
-    course, shares = principal_components(factors)
-    panels: list[tuple[str, Floats, Floats | None]] = [
-        (f"factors, first {course.shape[2]} principal components", course, shares)
-    ]
+    trials = thin(np.arange(len(factors)), MAX_TRIALS)
+    panels: list[tuple[str, Floats, Floats | None]]
     if truth is not None and "true_latents" in truth:
         true = truth["true_latents"].values.astype(np.float64)
-        panels += [("linear read-out of the factors", _read_out(factors, true), None), ("true latents", true, None)]
-        panels = panels[1:]
+        panels = [("latents decoded from the factors", _decode(factors, true), None), ("true latents", true, None)]
+    else:
+        components, shares = principal_components(factors)
+        panels = [(f"factors, first {components.shape[2]} principal components", components, shares)]
     width, bar = (WIDTH, 0.9) if len(panels) > 1 else (WIDTH * 0.62, 0.84)
     figure = Figure(figsize=(width, 4.4))
     colours, key = _colours(latents, trials)
-    for i, (title, each, share) in enumerate(panels):
-        space = each.shape[2] >= 3
-        left, share_of_width = i * bar / len(panels), bar / len(panels)
-        place = (left, 0.02, share_of_width, 0.9) if space else (left + 0.1, 0.14, share_of_width - 0.13, 0.76)
-        axis: Any = figure.add_axes(place, projection="3d" if space else None)
-        thin = max(1, len(trials) * each.shape[1] // (MOST_POINTS * 10))
+    for i, (title, paths, share) in enumerate(panels):
+        in_3d = paths.shape[2] >= 3
+        left, panel_width = i * bar / len(panels), bar / len(panels)
+        bounds = (left, 0.02, panel_width, 0.9) if in_3d else (left + 0.1, 0.14, panel_width - 0.13, 0.76)
+        axis: Any = figure.add_axes(bounds, projection="3d" if in_3d else None)
+        step = max(1, len(trials) * paths.shape[1] // MAX_POINTS)
         for trial in trials:
-            _add_path(axis, each[trial, ::thin], colours(int(trial), each.shape[1])[::thin])
+            _add_path(axis, paths[trial, ::step], colours(int(trial), paths.shape[1])[::step])
         axis.set_title(title, y=0.98)
-        _label(axis, each[trials], share)
+        _label_axes(axis, paths[trials], share)
     scale = figure.colorbar(key.scale, cax=figure.add_axes((bar + 0.01, 0.25, 0.14 / width, 0.5)), label=key.label)
     if key.names:
         scale.set_ticks(range(len(key.names)), labels=key.names)
     return figure
 
 
-def principal_components(factors: Floats) -> tuple[Floats, Floats]:
-    """Up to three principal components of (trial, time, factor), and each one's share of the variance.
+@styled
+def inferred_inputs(latents: xr.Dataset, *, trials: int = 30) -> Figure:
+    """Draw the inputs that the controller inferred: single trials and their mean over all trials.
 
-    A component's sign is such that its largest loading is positive.
+    Parameters
+    ----------
+    latents : Dataset
+        With ``inputs``; the first six are drawn.
+    trials : int
+        Number of single trials.
+
+    Returns
+    -------
+    Figure
+    """
+    inputs = latents["inputs"].values[:, select_bins(latents)]
+    time = latents["time"].values[select_bins(latents)]
+    n_drawn = min(inputs.shape[2], MAX_INPUTS)
+    figure = Figure(figsize=(WIDTH, 0.6 + 1.3 * n_drawn), layout="constrained")
+    axes = np.asarray(figure.subplots(n_drawn, 1, sharex=True, squeeze=False))[:, 0]
+    for i, axis in enumerate(axes):
+        axis.axhline(0, color=GREY, lw=0.6)
+        for trial in thin(np.arange(len(inputs)), trials):
+            axis.plot(time, inputs[trial, :, i], color=SKY, lw=0.6, alpha=0.6)
+        axis.plot(time, inputs[:, :, i].mean(0), color=BLUE, lw=1.8)
+        axis.set_ylabel(f"input {i + 1}")
+    axes[-1].set_xlabel(time_label(latents))
+    return figure
+
+
+def principal_components(factors: Floats) -> tuple[Floats, Floats]:
+    """Compute up to three principal components of the factors. The largest loading of each is positive.
+
+    Parameters
+    ----------
+    factors : array (trial, time, factor)
+
+    Returns
+    -------
+    components : array (trial, time, component)
+    shares : array (component)
+        Share of the variance of each.
     """
     flat = factors.reshape(-1, factors.shape[2])
     centred = flat - flat.mean(0)
@@ -77,11 +119,12 @@ def principal_components(factors: Floats) -> tuple[Floats, Floats]:
     vectors = vectors[:, ::-1][:, :3]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
     total = max(float(variance.sum()), 1e-300)
-    course: Floats = (centred @ vectors).reshape(*factors.shape[:2], -1)
-    return course, np.maximum(variance[::-1][:3], 0) / total
+    components: Floats = (centred @ vectors).reshape(*factors.shape[:2], -1)
+    return components, np.maximum(variance[::-1][:3], 0) / total
 
 
-def _read_out(factors: Floats, true: Floats) -> Floats:
+def _decode(factors: Floats, true: Floats) -> Floats:
+    """True latents regressed on the factors (trial, time, latent)."""
     flat = np.column_stack([factors.reshape(-1, factors.shape[2]), np.ones(factors.shape[0] * factors.shape[1])])
     weights, *_ = np.linalg.lstsq(flat, true.reshape(-1, true.shape[2]), rcond=None)
     return np.asarray((flat @ weights).reshape(true.shape))
@@ -101,11 +144,11 @@ def _colours(latents: xr.Dataset, trials: NDArray[np.intp]) -> tuple[Callable[[i
     if "condition" in latents.coords:
         names = np.unique(latents["condition"].values.astype(str)[trials])
         if 1 < len(names) <= len(CONDITION_COLOURS):
-            place = {name: i for i, name in enumerate(names)}
+            index = {name: i for i, name in enumerate(names)}
             condition = latents["condition"].values.astype(str)
 
             def by_condition(trial: int, n_bins: int) -> Floats:
-                colour = CONDITION_COLOURS[place[condition[trial]]]
+                colour = CONDITION_COLOURS[index[condition[trial]]]
                 return np.tile(matplotlib.colors.to_rgba(colour, 0.7), (n_bins, 1))
 
             colours = matplotlib.colors.ListedColormap(CONDITION_COLOURS[: len(names)])
@@ -128,22 +171,23 @@ def _add_path(axis: Any, path: Floats, colours: Floats) -> None:
     if len(path) == 1:
         axis.scatter(*path.T, color=colours, s=8)
         return
-    pieces = np.stack([path[:-1], path[1:]], axis=1)
-    kind: Any = Line3DCollection if path.shape[1] >= 3 else LineCollection
-    axis.add_collection(kind(pieces, colors=colours[:-1], linewidths=1.0))
+    segments = np.stack([path[:-1], path[1:]], axis=1)
+    collection: Any = Line3DCollection if path.shape[1] >= 3 else LineCollection
+    axis.add_collection(collection(segments, colors=colours[:-1], linewidths=1.0))
 
 
-def _label(axis: Any, courses: Floats, shares: Floats | None) -> None:
-    n = courses.shape[2]
+def _label_axes(axis: Any, paths: Floats, shares: Floats | None) -> None:
+    """Names and limits of the axes."""
+    n = paths.shape[2]
     names = [f"{i + 1}" if shares is None else f"PC {i + 1} ({shares[i]:.0%})" for i in range(n)]
-    limits = [(float(courses[..., i].min()), float(courses[..., i].max())) for i in range(n)]
+    limits = [(float(paths[..., i].min()), float(paths[..., i].max())) for i in range(n)]
     limits = [(low, high) if high > low else (low - 1, high + 1) for low, high in limits]
     if n == 1:
-        names, limits = ["bin", *names], [(0.0, max(courses.shape[1] - 1.0, 1.0)), *limits]
+        names, limits = ["bin", *names], [(0.0, max(paths.shape[1] - 1.0, 1.0)), *limits]
     for letter, name, (low, high) in zip("xyz", names, limits, strict=False):
-        room = 0.03 * (high - low)
+        margin = 0.03 * (high - low)
         getattr(axis, f"set_{letter}label")(name)
-        getattr(axis, f"set_{letter}lim")(low - room, high + room)
+        getattr(axis, f"set_{letter}lim")(low - margin, high + margin)
         if n >= 3:
             getattr(axis, f"{letter}axis").set_ticklabels([])
             getattr(axis, f"{letter}axis").pane.set_visible(False)
