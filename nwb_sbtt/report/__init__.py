@@ -1,4 +1,7 @@
-"""Figures and the self-contained HTML page."""
+"""The self-contained HTML page of a fit, and tables for the terminal.
+
+Imports `plot`, `atomic` and `errors`; never a file of data, never torch.
+"""
 
 from __future__ import annotations
 

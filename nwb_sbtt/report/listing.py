@@ -16,23 +16,27 @@ from nwb_sbtt.config.listing import Setting
 
 
 def table_of_candidates(file_name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Lay out what `inspect` found, one series a row, with the notes below.
+    """Lay out the series that `inspect` lists, one a row, with notes below.
 
     Parameters
     ----------
     file_name : str
     rows : sequence of mapping
         `Candidate.as_dict` of each series.
+
+    Returns
+    -------
+    str
     """
     if not rows:
-        return f"{file_name} holds no series that can be fitted: no Units, ElectricalSeries, RoiResponseSeries or TimeSeries."
+        return f"{file_name} has no series that can be fitted: no Units, ElectricalSeries, RoiResponseSeries or TimeSeries."
     table = Table(box=None)
     for heading in ("--series", "type", "shape", "rate", "channels", "unit", "from–to [s]", "observed", "gaps"):
         right = heading in ("rate", "channels", "observed", "gaps")
         table.add_column(heading, justify="right" if right else "left", no_wrap=heading == "--series")
     notes = []
     for row in rows:
-        about = "≈" if row["estimated"] else ""
+        approximate = "≈" if row["estimated"] else ""
         table.add_row(
             row["path"],
             row["type"],
@@ -41,24 +45,26 @@ def table_of_candidates(file_name: str, rows: Sequence[Mapping[str, Any]]) -> st
             str(row["channels"]),
             row["unit"],
             "" if row["start"] is None else f"{row['start']:.6g}–{row['stop']:.6g}",
-            "" if row["observed"] is None else f"{about}{row['observed']:.1%}",
-            _gaps(row, about),
+            "" if row["observed"] is None else f"{approximate}{row['observed']:.1%}",
+            _gaps(row, approximate),
         )
         notes += [f"  {row['path']}: {note}" for note in row["notes"]]
-    marked = [row["path"] for row in rows if row["default"]]
-    choice = (
-        f"read when no --series is given: {marked[0]}" if len(marked) == 1 else "to fit, name one or more with --series"
-    )
+    defaults = [row["path"] for row in rows if row["default"]]
+    choice = f"read without --series: {defaults[0]}" if len(defaults) == 1 else "to fit, name one or more with --series"
     return "\n".join([f"{file_name}: series that can be fitted", _text(table), *notes, choice])
 
 
 def table_of_scores(metrics: Mapping[str, Any]) -> str:
-    """Lay out the scores of a model and the baselines on the entries that none of them saw.
+    """Lay out the scores of a model and of the baselines on entries that none of them was shown.
 
     Parameters
     ----------
     metrics : mapping
-        What `Fitted.evaluate` gives.
+        From `Fitted.evaluate`.
+
+    Returns
+    -------
+    str
     """
     table = Table(box=None)
     table.add_column("")
@@ -108,13 +114,13 @@ def _rate(row: Mapping[str, Any]) -> str:
     return f"{row['rate']:.6g} Hz{'' if row['regular'] in (True, None) else ', irregular'}"
 
 
-def _gaps(row: Mapping[str, Any], about: str) -> str:
+def _gaps(row: Mapping[str, Any], approximate: str) -> str:
     if not row["gaps"]:
         return "" if row["gaps"] is None else "none"
-    return f"{about}{row['gaps']}, longest {row['longest_gap']:.4g} s"
+    return f"{approximate}{row['gaps']}, longest {row['longest_gap']:.4g} s"
 
 
 def _text(table: Table) -> str:
-    out = io.StringIO()
-    Console(file=out, width=200, highlight=False, markup=False, color_system=None).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+    buffer = io.StringIO()
+    Console(file=buffer, width=200, highlight=False, markup=False, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().splitlines())

@@ -24,7 +24,7 @@ from nwb_sbtt.report.sheet import SHEET
 
 DPI = 130
 UNUSED = {"test": "test", "none": "left out", "gap": "sharing bins with validation"}
-"""What the labels of trials that neither train nor validate say of them."""
+"""Labels of the split for trials in neither training nor validation, in words."""
 LEVELS = {"ok": "good", "warn": "look at this", "bad": "problem"}
 
 
@@ -37,29 +37,29 @@ def write_report(
     metrics: Mapping[str, Any],
     title: str,
 ) -> Path:
-    """Write a self-contained HTML page: what was observed, what was inferred, how well it fits, how training went.
+    """Write a self-contained HTML page: data, inferred rates and latents, scores, and losses of the training.
 
     Parameters
     ----------
     path : path
-        Replaced if it is there.
+        Replaced if it exists.
     data, latents : Dataset
-        What a model was fitted to and what it inferred from all of it; of the same trials, bins and channels.
+        Data of a fit, and rates and latents inferred from all of them; of the same trials, bins and channels.
     history : sequence of mapping
         ``epoch``, ``train_loss`` and ``valid_loss`` of each epoch; may be empty.
     metrics : mapping
-        As `nwb_sbtt.evaluate.summary.evaluate_latents` gives them; may be empty.
+        From `nwb_sbtt.evaluate.summary.evaluate_latents`; may be empty.
     title : str
 
     Returns
     -------
     Path
-        Of the page.
+        The page.
 
     Raises
     ------
     MismatchError
-        If data and latents do not belong together.
+        If trials, bins or channels of data and latents differ.
     FileError
         If the page cannot be written.
     """
@@ -80,7 +80,7 @@ def _page(
     model = json.loads(str(latents.attrs.get("model", "{}")))
     parts = [
         f"<h1>{escape(title)}</h1>",
-        _facts(_what(data) | _how(model, history)),
+        _facts(_data_facts(data) | _fit_facts(model, history)),
         _results(metrics),
         *(_figure(panel) for panel in _panels(data, latents, history=history, metrics=metrics)),
         _notes(data),
@@ -94,36 +94,37 @@ def _page(
     )
 
 
-# What and how
+# Facts
 
 
-def _what(data: xr.Dataset) -> dict[str, str]:
+def _data_facts(data: xr.Dataset) -> dict[str, str]:
     source = json.loads(str(data.attrs.get("source", "{}")))
-    width, sizes = float(data.attrs["bin_width"]), data.sizes
+    bin_width, sizes = float(data.attrs["bin_width"]), data.sizes
     name = channel_name(data)
     trials = f"{sizes['trial']} trial{'s' * (sizes['trial'] != 1)}"
     if "split" in data.coords:
-        trials += f" ({_parts(data['split'].values.astype(str))})"
-    found = {
+        trials += f" ({_split_counts(data['split'].values.astype(str))})"
+    bins = f"{sizes['time']} bins of {bin_width:g} s each"
+    facts = {
         "file": source.get("name") or "not read from a file",
         "session": str(data.attrs.get("session_id", "")),
         "series": ", ".join(map(str, source.get("series", []))),
         "SHA-256 of the file": str(source.get("sha256") or ""),
-        "data": f"{sizes['channel']} {name}{'s' * (sizes['channel'] != 1)}, {trials}, {sizes['time']} bins of {width:g} s each",
+        "data": f"{sizes['channel']} {name}{'s' * (sizes['channel'] != 1)}, {trials}, {bins}",
         "observed": f"{float(data['observed'].values.mean()):.1%} of all entries",
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in facts.items() if value}
 
 
-def _parts(labels: NDArray[np.str_]) -> str:
-    """How many trials train, how many validate, and how many take no part and why."""
+def _split_counts(labels: NDArray[np.str_]) -> str:
+    """Numbers of training and validation trials, and of the others with the reason."""
     counts = Counter(labels.tolist())
     used = [f"{counts.pop(label, 0)} {label}" for label in ("train", "valid")]
     unused = [f"{count} {UNUSED.get(label, repr(label))}" for label, count in sorted(counts.items())]
     return ", ".join(used) + (f"; in neither: {', '.join(unused)}" if unused else "")
 
 
-def _how(model: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> dict[str, str]:
+def _fit_facts(model: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> dict[str, str]:
     environment = model.get("environment") or {}
     versions = ", ".join(
         f"{name} {environment[name]}" for name in ("python", "torch", "numpy", "pynwb") if name in environment
@@ -131,7 +132,7 @@ def _how(model: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> di
     trained = f"{len(history)} epoch{'s' * (len(history) != 1)}" if history else ""
     if trained and model.get("finished"):
         trained += f"; {model['finished']}"
-    found = {
+    facts = {
         "model": " ".join(str(model[key]) for key in ("model_type", "likelihood") if model.get(key)),
         "training": trained,
         "seed": str(model["seed"]) if "seed" in model else "",
@@ -139,7 +140,7 @@ def _how(model: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> di
         + (f" ({versions})" if versions else ""),
         "run folder": str(model.get("run") or ""),
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in facts.items() if value}
 
 
 def _facts(facts: Mapping[str, str]) -> str:
@@ -152,7 +153,7 @@ def _facts(facts: Mapping[str, str]) -> str:
 def _notes(data: xr.Dataset) -> str:
     notes = json.loads(str(data.attrs.get("notes", "[]")))
     items = "\n".join(f"<li>{escape(str(note))}</li>" for note in notes)
-    return f"<h2>What the reader noted</h2>\n<ul>\n{items}\n</ul>" if notes else ""
+    return f"<h2>Notes of the reader</h2>\n<ul>\n{items}\n</ul>" if notes else ""
 
 
 def _settings(model: Mapping[str, Any]) -> str:
@@ -182,11 +183,13 @@ def _results(metrics: Mapping[str, Any]) -> str:
         columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
     text = (
         f"<h2>Is it good?</h2>\n<p>Scores on entries that neither the model nor any baseline was shown: {escape(basis)}. "
-        f"More is better. {escape(metrics.get('zero', ''))}</p>\n" + _scores(columns, metrics["names"]) + _set(metrics)
+        f"Higher is better. {escape(metrics.get('zero', ''))}</p>\n"
+        + _scores(columns, metrics["names"])
+        + _baselines(metrics)
     )
     if "latents_r2" in metrics.get("truth", {}):
         share = metrics["truth"]["latents_r2"]["model"]
-        text += f"\n<p>A linear read-out of the factors explains {share:.1%} of the true latents.</p>"
+        text += f"\n<p>Latents decoded linearly from the factors explain {share:.1%} of the variance of the true latents.</p>"
     items = "\n".join(_check(check["name"], check["level"], check["text"]) for check in metrics["checks"])
     return f'{text}\n<ul class="checks">\n{items}\n</ul>'
 
@@ -205,8 +208,8 @@ def _scores(columns: Mapping[str, Mapping[str, float]], names: Mapping[str, str]
             f"<td>{_bar(scores[key], max(scores.values())) if key in scores else ''}</td>"
             for scores in columns.values()
         )
-        kind = ' class="own"' if key == "model" else ""
-        rows.append(f'<tr{kind}><th scope="row">{escape(names[key])}</th>{cells}</tr>')
+        style = ' class="own"' if key == "model" else ""
+        rows.append(f'<tr{style}><th scope="row">{escape(names[key])}</th>{cells}</tr>')
     return (
         f'<table class="scores">\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
@@ -214,14 +217,14 @@ def _scores(columns: Mapping[str, Mapping[str, float]], names: Mapping[str, str]
     )
 
 
-def _set(metrics: Mapping[str, Any]) -> str:
-    """How the baselines were set."""
+def _baselines(metrics: Mapping[str, Any]) -> str:
+    """Settings of the baselines."""
     if "baselines" not in metrics:
         return ""
     items = "\n".join(
-        f"<li>{escape(metrics['names'][key])}: {escape(how)}</li>" for key, how in metrics["baselines"].items()
+        f"<li>{escape(metrics['names'][key])}: {escape(text)}</li>" for key, text in metrics["baselines"].items()
     )
-    return f"\n<details>\n<summary>How the baselines were set</summary>\n<ul>\n{items}\n</ul>\n</details>"
+    return f"\n<details>\n<summary>Settings of the baselines</summary>\n<ul>\n{items}\n</ul>\n</details>"
 
 
 def _bar(value: float, largest: float) -> str:
@@ -234,7 +237,7 @@ def _bar(value: float, largest: float) -> str:
 
 @dataclass(frozen=True)
 class _Panel:
-    """A figure with its heading, caption and text for those who cannot see it."""
+    """A figure with its heading, caption and text in place of the image."""
 
     heading: str
     caption: str
@@ -250,50 +253,52 @@ def _panels(
     metrics: Mapping[str, Any],
 ) -> Iterator[_Panel]:
     share = f"{float(data['observed'].values.mean()):.1%}"
-    truth = "true_rates" in data
     name = "means" if "mean" in latents else "rates"
     yield _Panel(
-        "What was observed",
-        "Some trials as they went into the model. Blue-grey entries were not observed; the model neither reads them nor is "
-        "scored on them. White is observed silence.",
+        "Data",
+        "Some trials as the model gets them. Blue-grey entries are missing: they are neither shown to the model nor scored."
+        + (" White entries are observed bins without a spike." if data.attrs.get("unit") == "counts" else ""),
         f"Raster of observed values of up to three trials; {share} of the entries are observed.",
         lambda: plot.data_raster(data),
     )
     yield _Panel(
-        "What was inferred",
-        f"One trial as observed and its inferred {name}"
-        + (" beside the true ones" if truth else "")
-        + ", in one colour scale. "
-        "Estimates exist for every entry, observed or not. The scale is that of the estimates; single spikes may exceed it.",
+        f"Inferred {name}",
+        f"One trial: observed values, inferred {name}"
+        + (" and true rates" if "true_rates" in data else "")
+        + f" in one colour scale. {name.capitalize()} are inferred for every entry, observed or missing."
+        + (" The scale is that of the rates; bins with a spike can exceed it." if name == "rates" else ""),
         f"Heat maps of observed values and inferred {name} of one trial, channels sorted by peak time.",
         lambda: plot.rates_beside_data(data, latents),
     )
     yield _Panel(
         "Single channels",
-        "The same trial, channel by channel. The band is the posterior's standard deviation and does not hold the noise of "
+        f"Channels of the same trial. The band is ± the posterior sd of the inferred {name}; it does not include the noise of "
         "single observations.",
-        f"Inferred {name} over time of up to six channels with posterior bands and observed values.",
+        f"Inferred {name} over time of up to six channels with posterior sd and observed values.",
         lambda: plot.channel_traces(data, latents),
     )
     if "factors" in latents:
         yield _Panel(
             "Latents",
-            "Trajectories of single trials." + (" Left and right should look alike." if "true_latents" in data else ""),
-            "Trajectories of the latent factors in up to three dimensions.",
+            "Trajectories of single trials."
+            + (" Left: decoded. Right: true. A good fit matches." if "true_latents" in data else ""),
+            "Trajectories of the factors in up to three dimensions.",
             lambda: plot.latent_space(latents, truth=data),
         )
     if "inputs" in latents:
         yield _Panel(
             "Inferred inputs",
-            "What the controller adds to the dynamics; thin lines are trials, the thick line is their mean. Inputs near zero "
-            "say that the dynamics alone explain the data.",
-            f"Inferred inputs over time, {latents.sizes['input']} in all.",
+            "Inputs from the controller to the generator: single trials (thin) and their mean (thick). If they are near zero, "
+            "the generator's dynamics alone explain the data.",
+            f"Inferred inputs over time; {latents.sizes['input']} in all.",
             lambda: plot.inferred_inputs(latents),
         )
     if metrics and any(value is not None for value in metrics["by_channel"]["model"]):
         yield _Panel(
-            "Channel by channel",
-            "Scores on hidden entries; each dot is a channel, larger where more was scored. Small dots scatter widely.",
+            "Scores by channel",
+            "Scores on hidden entries. Each dot is a channel; its area grows with the number of scored "
+            + ("spikes" if "spikes" in metrics["by_channel"] else "entries")
+            + ". Small dots are uncertain.",
             "Scatter plot of each channel's score of the model against that of masked smoothing.",
             lambda: plot.channel_scores(metrics),
         )
@@ -301,7 +306,8 @@ def _panels(
         best = min(history, key=lambda entry: entry["valid_loss"])
         yield _Panel(
             "Training",
-            "The validation loss is taken on observed entries that were hidden from the encoder; the best epoch is kept.",
+            "The validation loss is computed on observed entries that were hidden from the encoder. The checkpoint of the best "
+            "epoch is used.",
             f"Training and validation loss over {len(history)} epochs; best validation loss in epoch {best['epoch']:g}.",
             lambda: plot.loss_curves(history),
         )

@@ -1,4 +1,4 @@
-"""How the page looks."""
+"""Style sheet of the page."""
 
 SHEET = """\
 body { margin: 0; background: #fff; color: #222; font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }

@@ -67,14 +67,14 @@ def test_the_page_holds_every_part(page: str) -> None:
     structure = Structure(page)
     assert structure.headings == [
         "Is it good?",
-        "What was observed",
-        "What was inferred",
+        "Data",
+        "Inferred rates",
         "Single channels",
         "Latents",
         "Inferred inputs",
-        "Channel by channel",
+        "Scores by channel",
         "Training",
-        "What the reader noted",
+        "Notes of the reader",
         "Settings",
     ]
     text = " ".join(structure.text)
