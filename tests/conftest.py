@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import jaxtyping
 import pytest
 
@@ -20,6 +21,8 @@ FIGURES = ("plot", "report")
 TESTS = Path(__file__).parent
 DURATIONS = TESTS / "durations.json"
 
+hypothesis.settings.register_profile("tests", deadline=None)  # how fast this machine is says nothing about the code
+hypothesis.settings.load_profile("tests")
 jaxtyping.install_import_hook(
     ["nwb_sbtt.batch", "nwb_sbtt.masks", "nwb_sbtt.nn", "nwb_sbtt.models", "nwb_sbtt.train"], "beartype.beartype"
 )

@@ -16,7 +16,7 @@ from nwb_sbtt.io.write.results import read_model, read_result
 from nwb_sbtt.io.write.writer import write_nwb
 from nwb_sbtt.train.checkpoint import BEST, LAST
 from nwb_sbtt.train.trackers import Lines, Silent
-from tests.support.fits import Stopping, population, settings
+from tests.support.fits import Stopping, settings
 
 
 def drawn(n, seed=0):
@@ -30,16 +30,6 @@ def drawn(n, seed=0):
         }
         for _ in range(n)
     ]
-
-
-@pytest.fixture(scope="module")
-def ds():
-    return population()
-
-
-@pytest.fixture(scope="module")
-def single(ds, tmp_path_factory):
-    return fit(ds, settings(), run_dir=tmp_path_factory.mktemp("runs") / "single", tracker=Silent())
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +79,11 @@ def test_members_share_what_decides_on_the_data_and_differ_in_the_seed_of_traini
     assert member_configs(settings(seed=7)) == [settings(seed=7)]
 
 
-def test_the_first_member_is_the_single_fit(single, ensemble):
+def test_the_first_member_is_the_single_fit(fitted, ensemble):
     first = ensemble.run_dir / "member-0"
-    assert (first / "config.yaml").read_text() == (single.run_dir / "config.yaml").read_text()
+    assert (first / "config.yaml").read_text() == (fitted.run_dir / "config.yaml").read_text()
     for name in (BEST, LAST):
-        one, other = load_file(first / name), load_file(single.run_dir / name)
+        one, other = load_file(first / name), load_file(fitted.run_dir / name)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one)
 

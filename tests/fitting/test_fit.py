@@ -14,16 +14,6 @@ from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import MODEL, population, settings
 
 
-@pytest.fixture(scope="module")
-def ds():
-    return population()
-
-
-@pytest.fixture(scope="module")
-def fitted(ds, tmp_path_factory):
-    return fit(ds, settings(), run_dir=tmp_path_factory.mktemp("runs") / "run", tracker=Silent())
-
-
 def test_what_is_inferred_is_labelled_like_the_data(ds, fitted):
     latents = fitted.infer(ds)
     assert set(latents.data_vars) == {

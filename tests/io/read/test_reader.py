@@ -1,7 +1,7 @@
 """A file becomes a Dataset whose every entry can be traced to a sample, an interval or the lack of one."""
 
+import cProfile
 import json
-import time
 
 import numpy as np
 import pytest
@@ -337,16 +337,16 @@ def test_an_unreadable_roi_setting_reaches_the_reader_of_rois(tmp_path):
         read_nwb(path, ReadConfig(rois=RoiConfig(offset="column")))
 
 
-def test_ten_million_spikes_are_read_in_seconds(tmp_path):
+def test_ten_million_spikes_are_read_without_a_step_for_each(tmp_path):
     random = np.random.default_rng(0)
     nwbfile = nwbfiles.new_file()
     nwbfiles.add_units(nwbfile, [[0.0]] * 100, obs_intervals=[[[0, 1800], [1900, 3600]]] * 100)
     path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
     spikes = np.sort(random.uniform(0, 3600, (100, 100_000)), axis=1)
     nwbfiles.replace_spikes(path, spikes)
-    begin = time.perf_counter()
-    ds = read_nwb(path, bin_width=0.02, trials=Window(start=0, stop=3600))
-    assert time.perf_counter() - begin < 15  # two seconds on a free machine
+    with cProfile.Profile() as profile:
+        ds = read_nwb(path, bin_width=0.02, trials=Window(start=0, stop=3600))
+    assert sum(entry.callcount for entry in profile.getstats()) < spikes.size / 10
     inside = ((spikes < 1800) | (spikes >= 1900)).sum()
     assert ds["values"].values.sum(dtype=np.float64) == inside
 
