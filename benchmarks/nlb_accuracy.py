@@ -33,7 +33,7 @@ from nwb_sbtt.nlb.preparation import Prepared, prepare
 from nwb_sbtt.nlb.presets import starting_config
 from nwb_sbtt.nlb.scoring import score
 from nwb_sbtt.nlb.windows import place_windows
-from nwb_sbtt.simulate.latents_benchmark import Simulated, Simulation, simulate
+from nwb_sbtt.simulate.latents_benchmark import SetSettings, SimulatedSet, simulate_set
 
 Rates = dict[str, NDArray[Any]]
 SMOOTHING = 0.05
@@ -63,10 +63,10 @@ def main() -> None:
 
 def run(asked: argparse.Namespace) -> list[dict[str, Any]]:
     """One row an estimate of the rates."""
-    simulation = Simulation(
+    settings = SetSettings(
         asked.name, asked.trials, asked.trials // 3, 2, asked.units, rate=asked.rate, depth=asked.depth, seed=asked.seed
     )
-    drawn = simulate(simulation)
+    drawn = simulate_set(settings)
     prepared = prepare(asked.name, [drawn.training], bin_width=asked.bin_width)
     truth = scores_of(oracle(drawn, prepared), prepared)
     best = truth["co-bps"]
@@ -119,13 +119,13 @@ def row(label: str, found: list[dict[str, float]], best: float, seconds: float) 
     }
 
 
-def oracle(drawn: Simulated, prepared: Prepared) -> Rates:
+def oracle(drawn: SimulatedSet, prepared: Prepared) -> Rates:
     """True expected counts, in the layout of a submission."""
     rates: Rates = {}
     for part, split in (("train", "train"), ("eval", "val")):
         windows = place_windows(drawn.training.trials, DEFINITIONS[prepared.name], prepared.bin_width, (split,))
         for forward, end in ((False, ""), (True, "_forward")):
-            whole = drawn.expected(windows, prepared.bin_width, forward=forward)
+            whole = drawn.expected_counts(windows, prepared.bin_width, forward=forward)
             for held_out, kind in ((False, "heldin"), (True, "heldout")):
                 rates[f"{part}_rates_{kind}{end}"] = whole[..., drawn.training.held_out == held_out]
     return rates

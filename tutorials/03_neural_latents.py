@@ -19,7 +19,7 @@ from nwb_sbtt.nlb.modelling import predict
 from nwb_sbtt.nlb.preparation import prepare, save_prepared
 from nwb_sbtt.nlb.scoring import evaluate
 from nwb_sbtt.nlb.submission import write_submission
-from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
+from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set, write_set
 
 folder = Path(os.environ.get("NWB_SBTT_TUTORIAL_DIR", "tutorial_03"))
 epochs = os.environ.get("NWB_SBTT_TUTORIAL_EPOCHS")
@@ -27,8 +27,8 @@ seeds = int(os.environ.get("NWB_SBTT_TUTORIAL_SEEDS", "2"))
 name = "mc_maze_small"
 folder.mkdir(parents=True, exist_ok=True)
 
-simulated = simulate(Simulation(name, train=75, val=25, test=20, units=40))
-files = write_simulated(simulated, name, folder, overwrite=True)
+simulated = simulate_set(SetSettings(name, train=75, val=25, test=20, units=40))
+files = write_set(simulated, folder, overwrite=True)
 
 # %% [markdown]
 # ## Tensors

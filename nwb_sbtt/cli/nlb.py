@@ -85,7 +85,7 @@ def prepare(
 
 
 @app.command()
-def simulate(
+def simulate_set(
     name: Set,
     folder: Annotated[Path, typer.Argument(help="where both files go")] = Path(),
     train: Annotated[int, typer.Option(min=2, help="training trials")] = 75,
@@ -96,11 +96,10 @@ def simulate(
     overwrite: Overwrite = False,
 ) -> None:
     """Write two files in the shape of a data set's, to try the whole way without a download."""
-    from nwb_sbtt.simulate.latents_benchmark import Simulation, write_simulated
-    from nwb_sbtt.simulate.latents_benchmark import simulate as simulate_set
+    from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set, write_set
 
-    simulated = simulate_set(Simulation(name, train, val, test, units, seed=seed))
-    for path in write_simulated(simulated, name, folder, overwrite=overwrite):
+    simulated = simulate_set(SetSettings(name, train, val, test, units, seed=seed))
+    for path in write_set(simulated, folder, overwrite=overwrite):
         typer.echo(f"wrote {path}")
 
 
@@ -153,9 +152,9 @@ def presets(
     Bins are 5 ms, or 20 ms where the name ends in _20. What is not listed, and all of conv, is as nwb-sbtt fit has it: its
     defaults follow from the number of training trials.
     """
-    from nwb_sbtt.nlb.presets import listing
+    from nwb_sbtt.nlb.presets import list_presets
 
-    found = listing(name)
+    found = list_presets(name)
     if as_json:
         _print_json(found)
         return

@@ -1,7 +1,7 @@
-"""What each data set of the benchmark is: one table a set, as the challenge defines it (Pei, Ye et al. 2021; nlb_tools 0.0.4).
+"""The data sets of the benchmark: one table a set, as the challenge defines it (Pei, Ye et al. 2021; nlb_tools 0.0.4).
 
 Times are seconds. Windows start at the first bin of the session's grid (multiples of the bin width from 0) at or after
-their start. How many units there are, and which are held out, the files say (column ``heldout`` of the units).
+their start. The number of units, and which are held out, is read from the files (column ``heldout`` of the units).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nwb_sbtt.errors import ConfigError
 BIN_WIDTHS = {0.005: "", 0.02: "_20"}
 """Bin widths [s] that a submission may have, and the suffix of its group's name."""
 FORWARD = 0.2
-"""Seconds after a window that are to be predicted, in all sets."""
+"""Seconds of forecast bins after a window, in all sets."""
 HELD_OUT = "heldout"
 """Column of the units table that marks held-out units; files of test trials hold the others alone."""
 SPLITS: dict[str, tuple[tuple[str, ...], str]] = {"val": (("train",), "val"), "test": (("train", "val"), "test")}
@@ -25,20 +25,36 @@ Phase = Literal["val", "test"]
 
 @dataclass(frozen=True)
 class Psth:
-    """Conditions of a set (columns of the trials), and the sd [s] of the Gaussian that smooths the spikes."""
+    """Conditions of a set, of which mean responses are computed.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        Columns of the trials whose values together make a condition.
+    smoothing : float
+        Sd of the Gaussian that smooths the spikes, in seconds.
+    excluded : str, optional
+        Column of a flag: trials with 1 are left out.
+    """
 
     columns: tuple[str, ...]
     smoothing: float
     excluded: str | None = None
-    """Column of a flag: trials with 1 take no part."""
 
 
 @dataclass(frozen=True)
-class Produced:
-    """Timing task: windows end at an event and only the bins after another one are scored.
+class ProducedInterval:
+    """Timing of a task in which an interval is produced: windows end at an event, and bins after another event are scored.
 
     In training and validation each window is moved later by a random time, at most ``jitter`` and never so far that a
     produced interval (trial column ``tp``, ms) would leave the window.
+
+    Parameters
+    ----------
+    scored_from : str
+        Column of the trials: the event from which on bins are scored.
+    jitter : float
+        Seconds.
     """
 
     scored_from: str
@@ -47,25 +63,42 @@ class Produced:
 
 @dataclass(frozen=True)
 class Definition:
-    """One data set of the benchmark."""
+    """One data set of the benchmark.
+
+    Parameters
+    ----------
+    name : str
+    dandiset : str
+        Id and version of the published files.
+    event : str
+        Column of the trials that windows are aligned to.
+    start, stop : float
+        Window around the event, in seconds.
+    behavior : str or tuple of str
+        A TimeSeries of velocities, or columns of the trials.
+    lag : float
+        Seconds by which the decoded behaviour is later than the rates.
+    psth : Psth, optional
+        Conditions, if the set has any.
+    decoders : str, optional
+        Column of a flag (0 or 1); each value has its own decoder.
+    outliers : str, optional
+        Column of a flag: trials with 1 have no behaviour.
+    produced : ProducedInterval, optional
+        Timing of a task in which an interval is produced.
+    """
 
     name: str
     dandiset: str
-    """Id and version of the published files."""
     event: str
-    """Column of the trials that windows are aligned to."""
     start: float
     stop: float
     behavior: str | tuple[str, ...]
-    """A TimeSeries of velocities, or columns of the trials."""
     lag: float = 0.0
-    """How much later than the rates the behaviour is that they are to tell."""
     psth: Psth | None = None
     decoders: str | None = None
-    """Column of a flag (0 or 1) each of whose values has a decoder of its own."""
     outliers: str | None = None
-    """Column of a flag: trials with 1 have no behaviour."""
-    produced: Produced | None = None
+    produced: ProducedInterval | None = None
 
 
 def _maze(name: str, dandiset: str, *, lag: float, smoothing: float) -> Definition:
@@ -114,7 +147,7 @@ DMFC_RSG = Definition(
     behavior=("is_eye", "theta", "is_short", "ts", "tp"),
     psth=Psth(("is_eye", "theta", "is_short", "ts"), 0.07, excluded="is_outlier"),
     outliers="is_outlier",
-    produced=Produced(scored_from="set_time", jitter=0.3),
+    produced=ProducedInterval(scored_from="set_time", jitter=0.3),
 )
 
 MC_MAZE_LARGE = _maze("mc_maze_large", "000138/0.220113.0407", lag=0.12, smoothing=0.05)
@@ -122,37 +155,60 @@ MC_MAZE_MEDIUM = _maze("mc_maze_medium", "000139/0.220113.0408", lag=0.12, smoot
 MC_MAZE_SMALL = _maze("mc_maze_small", "000140/0.220113.0408", lag=0.12, smoothing=0.05)
 
 DEFINITIONS = {
-    each.name: each for each in (MC_MAZE, MC_RTT, AREA2_BUMP, DMFC_RSG, MC_MAZE_LARGE, MC_MAZE_MEDIUM, MC_MAZE_SMALL)
+    definition.name: definition
+    for definition in (MC_MAZE, MC_RTT, AREA2_BUMP, DMFC_RSG, MC_MAZE_LARGE, MC_MAZE_MEDIUM, MC_MAZE_SMALL)
 }
 
 SCALING = {"mc_maze_large": "[500]", "mc_maze_medium": "[250]", "mc_maze_small": "[100]"}
 """Sets that are scored as one, and how their scores are marked; a submission must hold all three."""
 
 
-def definition(name: str) -> Definition:
-    """The data set of that name.
+def get_definition(name: str) -> Definition:
+    """Return the definition of a data set.
+
+    Parameters
+    ----------
+    name : str
+        Such as "mc_maze_small".
 
     Raises
     ------
     ConfigError
-        Naming the sets there are.
+        If there is no such set; the message names those there are.
+
+    Examples
+    --------
+    >>> get_definition("mc_rtt").lag
+    0.14
     """
     if name not in DEFINITIONS:
         near = difflib.get_close_matches(name, DEFINITIONS, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"the benchmark has no data set {name!r}, it has {list(DEFINITIONS)}{meant}")
+        suggestion = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"the benchmark has no data set {name!r}, it has {list(DEFINITIONS)}{suggestion}")
     return DEFINITIONS[name]
 
 
 def group_name(name: str, bin_width: float) -> str:
-    """Name of a set's group in submissions and targets.
+    """Return the name of a set's group in submissions and targets.
+
+    Parameters
+    ----------
+    name : str
+        Of the set.
+    bin_width : float
+        Seconds.
 
     Raises
     ------
     ConfigError
-        If bins are neither 5 nor 20 ms.
+        If there is no such set, or bins are neither 5 nor 20 ms.
+
+    Examples
+    --------
+    >>> group_name("mc_maze", 0.02)
+    'mc_maze_20'
     """
     for width, suffix in BIN_WIDTHS.items():
         if abs(bin_width - width) < 1e-9:
-            return definition(name).name + suffix
+            return get_definition(name).name + suffix
     raise ConfigError(f"bins of {bin_width:g} s cannot be submitted; the benchmark takes 0.005 or 0.02")

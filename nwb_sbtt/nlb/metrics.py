@@ -1,7 +1,7 @@
 """The five scores of the Neural Latents Benchmark.
 
 Arrays are (trial, time, unit); rates are expected counts per bin; NaN in the targets marks what is not scored. Wherever
-nlb_tools 0.0.4 gives a number, these give the same; where it gives NaN they raise. No function changes its arguments.
+nlb_tools 0.0.4 returns a number, these return the same; where it returns NaN they raise. No function changes its arguments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 PENALTIES = np.logspace(-4, 0, 9)
 """Ridge penalties among which the decoder chooses, by five-fold cross-validation."""
 GROUPED_BY = [0, 1, 2]
-"""Columns of the behaviour of dmfc_rsg that make a group of trials: is_eye, theta and is_short."""
+"""Columns of the behaviour of dmfc_rsg whose values together make a group of trials: is_eye, theta and is_short."""
 
 
 def bits_per_spike(rates: ArrayLike, spikes: ArrayLike) -> float:
@@ -45,7 +45,8 @@ def bits_per_spike(rates: ArrayLike, spikes: ArrayLike) -> float:
     mean, counts = np.asarray(rates, dtype=np.float64), np.asarray(spikes, dtype=np.float64)
     where = ~np.isnan(counts)
     bits = metrics.bits_per_spike(mean, counts, where)
-    # The general metric takes all rates below its floor for the floor; the benchmark takes only zeros for it.
+    # The general metric raises all rates below its floor to it, the benchmark only zeros. The Poisson log-likelihood of
+    # k counts at rate r is k ln r - r - ln k!, so with their own rates the others lose (r - k ln r) - (floor - k ln floor).
     faint = where & (mean > 0) & (mean < metrics.SMALLEST_COUNT)
     if not faint.any():
         return bits
@@ -74,28 +75,33 @@ def velocity_r2(
     train_behavior, eval_behavior : arrays (trial, time, axis)
         At the benchmark's lag.
     train_groups, eval_groups : bool arrays (trial, group), optional
-        Trials that have a decoder of their own; the R² of the groups are averaged.
+        Trials of each group; each group has its own decoder, and their R² are averaged.
 
     Raises
     ------
     DataError
         If shapes do not agree, a rate is not finite, or a group has no trial in one of the two.
     """
-    parts = [np.asarray(each, dtype=np.float64) for each in (train_rates, train_behavior, eval_rates, eval_behavior)]
+    parts = [np.asarray(array, dtype=np.float64) for array in (train_rates, train_behavior, eval_rates, eval_behavior)]
     groups = [_groups(train_groups, parts[0]), _groups(eval_groups, parts[2])]
     if groups[0].shape[1] != groups[1].shape[1]:
         raise DataError(
-            f"there are {groups[0].shape[1]} groups of training and {groups[1].shape[1]} of evaluated trials; expected as "
-            "many of both"
+            f"there are {groups[0].shape[1]} groups of training and {groups[1].shape[1]} of evaluated trials; expected equal "
+            "numbers"
         )
     scores = []
-    for own, other in zip(groups[0].T, groups[1].T, strict=True):
-        scores.append(_decoded(*_rows(parts[0][own], parts[1][own]), *_rows(parts[2][other], parts[3][other])))
+    for train, evaluated in zip(groups[0].T, groups[1].T, strict=True):
+        training = _decodable_bins(parts[0][train], parts[1][train])
+        scores.append(_decoder_r2(*training, *_decodable_bins(parts[2][evaluated], parts[3][evaluated])))
     return float(np.mean(scores))
 
 
 def psth_r2(
-    psth: ArrayLike, rates: ArrayLike, trials_of: Sequence[NDArray[np.integer]], *, jitter: ArrayLike | None = None
+    psth: ArrayLike,
+    rates: ArrayLike,
+    condition_trials: Sequence[NDArray[np.integer]],
+    *,
+    jitter: ArrayLike | None = None,
 ) -> float:
     """R² between mean rates of conditions and PSTHs, over conditions and bins, averaged over units (psth R2).
 
@@ -105,7 +111,7 @@ def psth_r2(
         Counts per bin; bins in which the first unit is NaN are left out of their condition.
     rates : array (trial, time, unit)
         Held-in and held-out units.
-    trials_of : sequence of int arrays
+    condition_trials : sequence of int arrays
         Rows of `rates` of each condition; a condition without any is left out.
     jitter : int array (trial), optional
         Bins by which each trial's window was moved forward.
@@ -117,22 +123,22 @@ def psth_r2(
     """
     from sklearn.metrics import r2_score
 
-    truth, given = np.asarray(psth, dtype=np.float64), np.asarray(rates, dtype=np.float64)
-    if truth.ndim != 3 or truth.shape[1:] != given.shape[1:] or len(trials_of) != len(truth):
+    truth, predicted = np.asarray(psth, dtype=np.float64), np.asarray(rates, dtype=np.float64)
+    if truth.ndim != 3 or truth.shape[1:] != predicted.shape[1:] or len(condition_trials) != len(truth):
         raise DataError(
-            f"PSTHs {truth.shape}, rates {given.shape} and {len(trials_of)} lists of trials do not fit together; expected "
-            "(condition, time, unit), (trial, time, unit) and one list a condition"
+            f"PSTHs {truth.shape}, rates {predicted.shape} and {len(condition_trials)} lists of trials do not fit together; "
+            "expected (condition, time, unit), (trial, time, unit) and one list a condition"
         )
-    moved = given if jitter is None else _moved(given, np.asarray(jitter))
+    aligned = predicted if jitter is None else _moved_later(predicted, np.asarray(jitter))
     true_parts, parts = [], []
-    for condition, rows in zip(truth, trials_of, strict=True):
+    for condition, rows in zip(truth, condition_trials, strict=True):
         if len(rows) == 0:
             continue
-        there = ~np.isnan(condition[:, 0])
-        mean = moved[np.asarray(rows, dtype=np.intp)].mean(axis=0)[there]
-        if not np.isfinite([mean, condition[there]]).all():
+        scored = ~np.isnan(condition[:, 0])
+        mean = aligned[np.asarray(rows, dtype=np.intp)].mean(axis=0)[scored]
+        if not np.isfinite([mean, condition[scored]]).all():
             raise DataError("rates or PSTHs of a condition are not finite where its first unit's PSTH is")
-        true_parts.append(condition[there])
+        true_parts.append(condition[scored])
         parts.append(mean)
     if not parts:
         raise DataError("no condition has an evaluated trial: psth R2 is not defined")
@@ -158,62 +164,62 @@ def speed_correlation(rates: ArrayLike, behavior: ArrayLike, scored: ArrayLike) 
     """
     from scipy.stats import pearsonr
 
-    given, labels = np.asarray(rates, dtype=np.float64), np.asarray(behavior, dtype=np.float64)
-    marked = np.asarray(scored, dtype=bool)
-    if given.ndim != 3 or labels.ndim != 2 or marked.shape != given.shape[:2] or len(labels) != len(given):
+    predicted, labels = np.asarray(rates, dtype=np.float64), np.asarray(behavior, dtype=np.float64)
+    mask = np.asarray(scored, dtype=bool)
+    if predicted.ndim != 3 or labels.ndim != 2 or mask.shape != predicted.shape[:2] or len(labels) != len(predicted):
         raise DataError(
-            f"rates {given.shape}, behaviour {labels.shape} and scored bins {marked.shape} do not fit together"
+            f"rates {predicted.shape}, behaviour {labels.shape} and scored bins {mask.shape} do not fit together"
         )
     kinds = labels[:, GROUPED_BY]
     kinds = np.unique(kinds[~np.isnan(kinds).all(axis=1)], axis=0)
     if len(kinds) == 0:
         raise DataError("no trial has a condition: tp corr is not defined")
-    found = []
+    correlations = []
     for kind in kinds:
         rows = np.flatnonzero((labels[:, GROUPED_BY] == kind).all(axis=1))
-        speed = np.array([_speed(given[row][marked[row]]) for row in rows])
+        speed = np.array([_speed(predicted[row][mask[row]]) for row in rows])
         interval = labels[rows, -1]
         if len(rows) < 2 or not np.isfinite([speed, interval]).all() or not np.ptp(speed) or not np.ptp(interval):
             raise DataError(
                 f"the {len(rows)} trials of is_eye, theta, is_short = {kind.tolist()} have no correlation of speed with "
                 "interval: two with different ones and at least two scored bins each are needed"
             )
-        found.append(pearsonr(speed, interval)[0])
-    return float(np.mean(found))
+        correlations.append(pearsonr(speed, interval)[0])
+    return float(np.mean(correlations))
 
 
-def _groups(given: ArrayLike | None, rates: Floats) -> NDArray[np.bool_]:
-    groups = np.ones((len(rates), 1), bool) if given is None else np.asarray(given, dtype=bool)
+def _groups(masks: ArrayLike | None, rates: Floats) -> NDArray[np.bool_]:
+    groups = np.ones((len(rates), 1), bool) if masks is None else np.asarray(masks, dtype=bool)
     if groups.ndim != 2 or len(groups) != len(rates):
         raise DataError(f"groups {groups.shape} do not fit {len(rates)} trials; expected (trial, group)")
     return groups
 
 
-def _rows(rates: Floats, behavior: Floats) -> tuple[Floats, Floats]:
-    """Bins of all trials below each other, those with a velocity."""
+def _decodable_bins(rates: Floats, behavior: Floats) -> tuple[Floats, Floats]:
+    """Rates (bin, unit) and velocities (bin, axis) of all bins with a velocity."""
     if rates.shape[:-1] != behavior.shape[:-1]:
         raise DataError(f"rates {rates.shape} and behaviour {behavior.shape} are not of the same trials and bins")
-    flat, speeds = rates.reshape(-1, rates.shape[-1]), behavior.reshape(-1, behavior.shape[-1])
-    there = ~np.isnan(speeds).any(axis=1)
-    flat, speeds = flat[there], speeds[there]
+    flat, velocities = rates.reshape(-1, rates.shape[-1]), behavior.reshape(-1, behavior.shape[-1])
+    has_velocity = ~np.isnan(velocities).any(axis=1)
+    flat, velocities = flat[has_velocity], velocities[has_velocity]
     if len(flat) == 0:
         raise DataError("a group of trials has no bin with a velocity: vel R2 is not defined")
     if not np.isfinite(flat).all():
         raise DataError("rates are not finite in bins with a velocity; give rates for all bins")
-    return flat, speeds
+    return flat, velocities
 
 
-def _decoded(train_rates: Floats, train_speeds: Floats, rates: Floats, speeds: Floats) -> float:
+def _decoder_r2(train_rates: Floats, train_velocities: Floats, rates: Floats, velocities: Floats) -> float:
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import GridSearchCV
 
     decoder = GridSearchCV(Ridge(), {"alpha": PENALTIES})
-    decoder.fit(train_rates, train_speeds)
-    return float(decoder.score(rates, speeds))
+    decoder.fit(train_rates, train_velocities)
+    return float(decoder.score(rates, velocities))
 
 
-def _moved(rates: Floats, jitter: NDArray[np.integer]) -> Floats:
-    """Rates with each trial moved later by its jitter; NaN where nothing is."""
+def _moved_later(rates: Floats, jitter: NDArray[np.integer]) -> Floats:
+    """Rates with each trial moved later by its jitter, (trial, time, unit); NaN before and after it."""
     moved = np.full(rates.shape, np.nan)
     for target, trial, bins in zip(moved, rates, jitter, strict=True):
         n = len(trial) - abs(int(bins))
@@ -223,4 +229,5 @@ def _moved(rates: Floats, jitter: NDArray[np.integer]) -> Floats:
 
 
 def _speed(rates: Floats) -> float:
+    """Mean length of the steps of a trajectory (time, unit); NaN without a step."""
     return float(np.linalg.norm(np.diff(rates, axis=0), axis=1).mean()) if len(rates) > 1 else float("nan")

@@ -1,4 +1,4 @@
-"""Rates of a set from the default model: what is held out or lies ahead is never shown, in training as in evaluation."""
+"""Rates of a set from any model: held-out units and forecast bins are never shown, in training as in evaluation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PARTS = ("train", "eval")
 
 
 def predict(prepared: Prepared, config: FitConfig | None = None, *, run_dir: Path | str) -> dict[str, Array]:
-    """Fit to the training trials, and infer the rates of these and of the evaluated trials.
+    """Fit a model to the training trials, and infer the rates of these and of the evaluated trials.
 
-    The encoder sees held-in units within the windows alone; held-out units and the bins after a window are only ever scored.
-    Models are compared on validation trials that are drawn from the training trials; evaluated trials are not looked at before
-    the model is done. Rates are posterior means, those of several seeds averaged in their logarithm.
+    The encoder is shown held-in units within the windows alone; held-out units and forecast bins are only scored. The
+    checkpoint is chosen on validation trials drawn from the training trials; evaluated trials are not used before the fit has
+    ended. Rates are posterior means, those of several seeds averaged in their logarithm.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def predict(prepared: Prepared, config: FitConfig | None = None, *, run_dir: Pat
     config : FitConfig, optional
         ``seeds`` above 1 fits an ensemble.
     run_dir : path
-        An ordinary run folder; an interrupted fit goes on.
+        Run folder; an interrupted fit is resumed.
 
     Returns
     -------
@@ -49,23 +49,37 @@ def predict(prepared: Prepared, config: FitConfig | None = None, *, run_dir: Pat
     TrainingError, ConfigError
         As `nwb_sbtt.fit`.
     """
-    training = trials_of(prepared, "train")
+    training = trials_dataset(prepared, "train")
     fitted = fit(training, config, run_dir=run_dir)
     rates: dict[str, Array] = {}
     for part in PARTS:
-        ds = training if part == "train" else trials_of(prepared, "eval")
+        ds = training if part == "train" else trials_dataset(prepared, "eval")
         expected = fitted.infer(ds)["rates"].values * prepared.bin_width
         n_bins = int((~ds["forecast"].values).sum())
         for held_out, kind in ((False, "heldin"), (True, "heldout")):
-            own = expected[:, :, ds["held_out"].values == held_out].astype(np.float32)
-            rates[f"{part}_rates_{kind}"] = own[:, :n_bins]
-            rates[f"{part}_rates_{kind}_forward"] = own[:, n_bins:]
+            units = expected[:, :, ds["held_out"].values == held_out].astype(np.float32)
+            rates[f"{part}_rates_{kind}"] = units[:, :n_bins]
+            rates[f"{part}_rates_{kind}_forward"] = units[:, n_bins:]
     check_rates(prepared.group, rates, prepared)
     return rates
 
 
 def save_rates(rates: dict[str, Array], prepared: Prepared, folder: Path | str, *, overwrite: bool = False) -> Path:
     """Write rates as ``GROUP.PHASE.rates.h5``, in the layout of a submission.
+
+    Parameters
+    ----------
+    rates : mapping of name to array (trial, time, unit)
+        As `predict` returns them.
+    prepared : Prepared
+    folder : path
+    overwrite : bool
+        Replace an existing file.
+
+    Returns
+    -------
+    Path
+        Of the file written.
 
     Raises
     ------
@@ -76,11 +90,16 @@ def save_rates(rates: dict[str, Array], prepared: Prepared, folder: Path | str, 
     return write_tensors(path, {prepared.group: rates}, about=prepared.about, overwrite=overwrite)
 
 
-def trials_of(prepared: Prepared, part: str) -> xr.Dataset:
-    """The training or the evaluated trials as a Dataset of windows and the bins after them, held-in units first.
+def trials_dataset(prepared: Prepared, part: str) -> xr.Dataset:
+    """Make a Dataset of the training or the evaluated trials: windows and the forecast bins after them, held-in units first.
 
-    Coordinates ``held_out`` (channel) and ``forecast`` (time) mark what no encoder sees. Of evaluated trials nothing else is
-    observed than held-in units within the window.
+    Coordinates ``held_out`` (channel) and ``forecast`` (time) mark the entries that are never shown. Of evaluated trials only
+    held-in units within the window are observed.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    part : "train" or "eval"
 
     Raises
     ------
@@ -89,7 +108,7 @@ def trials_of(prepared: Prepared, part: str) -> xr.Dataset:
     """
     inputs = prepared.inputs
     if "train_spikes_heldout" not in inputs:
-        raise DataError("there are no training trials: prepare the set with the file that holds them too")
+        raise DataError("there are no training trials: prepare the set with the file that has them too")
     n_bins, n_held_in = inputs["train_spikes_heldin"].shape[1:]
     n_forward, n_held_out = inputs["train_spikes_heldout_forward"].shape[1:]
     if part == "train":

@@ -1,4 +1,4 @@
-"""From the files of a set to its tensors: what is shown, what is to be predicted, and what predictions are scored against."""
+"""From the files of a set to its tensors: inputs that are shown, and targets that predictions are scored against."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nwb_sbtt.errors import ConfigError, DataError, FileError
 from nwb_sbtt.io.benchmark.recordings import TaskRecording, read_task_recording
 from nwb_sbtt.io.benchmark.tensorfile import read_about, read_tensors, write_tensors
 from nwb_sbtt.nlb.conditions import condition_means
-from nwb_sbtt.nlb.counting import Counter, cut, on_grid, ordered
-from nwb_sbtt.nlb.definitions import SPLITS, Definition, Phase, definition, group_name
-from nwb_sbtt.nlb.windows import Windows, column, grid_bin, place_windows
+from nwb_sbtt.nlb.counting import SpikeCounter, behavior_on_grid, cut_windows, units_in_order
+from nwb_sbtt.nlb.definitions import SPLITS, Definition, Phase, get_definition, group_name
+from nwb_sbtt.nlb.windows import BenchmarkWindows, grid_bin, place_windows, trial_column
 
 Array = NDArray[Any]
 COMPAT = (None, "nlb_tools")
@@ -31,16 +31,17 @@ class Prepared:
     Parameters
     ----------
     name : str
+        Of the set.
     phase : "val" or "test"
     bin_width : float
         Seconds.
     inputs : mapping of name to array (trial, time, …)
         ``train_spikes_heldin``, ``train_spikes_heldout``, both with ``_forward``, ``train_behavior``, ``eval_spikes_heldin``;
-        counts per bin, NaN where nothing was observed.
+        counts per bin, NaN where a bin is missing.
     targets : mapping of name to array, or None
-        In the benchmark's layout; None where the held-out units of the evaluated trials are not in the files.
+        In the benchmark's layout; None where the files lack the held-out units of the evaluated trials.
     about : mapping
-        Ids of units and trials, files, and how they were read; JSON-safe.
+        Ids of units and trials, files, and settings of the preparation; JSON-safe.
     """
 
     name: str
@@ -64,13 +65,13 @@ def prepare(
     phase: Phase = "val",
     compat: str | None = None,
 ) -> Prepared:
-    """Align, bin and split a set.
+    """Align, bin and split a set of the benchmark.
 
     Parameters
     ----------
     name : str
         Of the set, such as "mc_maze_small".
-    files : sequence of path, or of recordings that were read
+    files : sequence of path or TaskRecording
         The file with training trials and, for the phase "test", the one with test trials, in any order. A file of test trials
         alone gives the evaluated tensors alone.
     bin_width : float
@@ -78,18 +79,18 @@ def prepare(
     phase : "val" or "test"
         Which trials are evaluated.
     compat : "nlb_tools", optional
-        Take observation intervals as nlb_tools 0.0.4 does: those of the first unit in the table (of the held-in and of the
-        held-out ones) for all, and a bin for observed if its first millisecond is; and average conditions as it does (see
-        `nwb_sbtt.nlb.conditions`). By default each unit's own intervals decide, and all of a bin must be observed. The two
-        agree where all units were watched alike and trials hold whole windows. Where a window has a pause, nlb_tools drops its
-        bins and then makes no tensors, as trials differ in length; here they are NaN.
+        Use observation intervals as nlb_tools 0.0.4 does: those of the first unit in the table (of the held-in and of the
+        held-out ones) for all, and a bin counts as observed if its first millisecond is; and average conditions as it does
+        (see `nwb_sbtt.nlb.conditions`). By default each unit's own intervals decide, and all of a bin must be observed. The
+        two agree where all units were observed alike and trials contain whole windows. Where a window has a pause, nlb_tools
+        drops its bins and then makes no tensors, as trials differ in length; here they are NaN.
 
     Raises
     ------
     ConfigError
         If a setting is unknown.
     DataError
-        If the files do not hold what the set's definition names, or their units do not agree.
+        If the files lack columns or series that the set's definition names, or their units do not agree.
     FileError
         If a file cannot be read.
 
@@ -97,131 +98,165 @@ def prepare(
     --------
     >>> prepared = prepare("mc_maze_small", ["train.nwb", "test.nwb"], phase="test")  # doctest: +SKIP
     """
-    which = definition(name)
+    definition = get_definition(name)
     group_name(name, bin_width)
     if phase not in SPLITS or compat not in COMPAT:
         raise ConfigError(
             f"phase {phase!r} or compat {compat!r} is unknown; expected {list(SPLITS)} and 'nlb_tools' or None"
         )
-    series = (which.behavior,) if isinstance(which.behavior, str) else ()
+    series = (definition.behavior,) if isinstance(definition.behavior, str) else ()
     recordings = [
-        each if isinstance(each, TaskRecording) else read_task_recording(each, series=series) for each in files
+        file if isinstance(file, TaskRecording) else read_task_recording(file, series=series) for file in files
     ]
     train_splits, eval_split = SPLITS[phase]
-    training, evaluated = _holding(recordings, train_splits), _holding(recordings, (eval_split,))
+    training, evaluated = _with_splits(recordings, train_splits), _with_splits(recordings, (eval_split,))
     if evaluated is None:
-        raise DataError(f"no file has trials of split {eval_split!r}; phase {phase!r} needs the file that holds them")
+        raise DataError(f"no file has trials of split {eval_split!r}; phase {phase!r} needs the file that has them")
     if training is None and phase == "val":
         raise DataError(f"no file has trials of split {train_splits[0]!r}")
     inputs: dict[str, Array] = {}
     about: dict[str, Any] = {"name": name, "phase": phase, "bin_width": bin_width, "compat": compat}
-    about["files"] = [dict(each.source) for each in recordings]
+    about["files"] = [dict(recorded.source) for recorded in recordings]
     if training is not None:
         _check_units(training, evaluated)
-        source = _Source(training, which, bin_width, bool(compat))
-        windows = place_windows(training.trials, which, bin_width, train_splits)
-        inputs |= {f"train_{key}": array for key, array in source.spikes(windows).items()}
-        if (behavior := source.behavior(windows)) is not None:
+        train_recording = _SetRecording(training, definition, bin_width, bool(compat))
+        windows = place_windows(training.trials, definition, bin_width, train_splits)
+        inputs |= {f"train_{key}": array for key, array in train_recording.spikes(windows).items()}
+        if (behavior := train_recording.behavior(windows)) is not None:
             inputs["train_behavior"] = behavior
-        about["units_heldout"] = training.unit_id[ordered(training, held_out=True)].tolist()
-        about["train_starts"] = (windows.first * bin_width).tolist()
+        about["units_heldout"] = training.unit_id[units_in_order(training, held_out=True)].tolist()
+        about["train_starts"] = (windows.first_bins * bin_width).tolist()
         about["train_trials"] = training.trials["id"][windows.rows].tolist()
-    own = _Source(evaluated, which, bin_width, bool(compat))
-    eval_windows = place_windows(evaluated.trials, which, bin_width, (eval_split,))
-    spikes = own.spikes(eval_windows)
+    eval_recording = _SetRecording(evaluated, definition, bin_width, bool(compat))
+    eval_windows = place_windows(evaluated.trials, definition, bin_width, (eval_split,))
+    spikes = eval_recording.spikes(eval_windows)
     inputs["eval_spikes_heldin"] = spikes["spikes_heldin"]
-    about["units_heldin"] = evaluated.unit_id[ordered(evaluated, held_out=False)].tolist()
+    about["units_heldin"] = evaluated.unit_id[units_in_order(evaluated, held_out=False)].tolist()
     about["eval_trials"] = evaluated.trials["id"][eval_windows.rows].tolist()
     targets = None
     if training is evaluated and "spikes_heldout" in spikes:
-        targets = _targets(own, windows, eval_windows, inputs.get("train_behavior"), spikes)
+        targets = _targets(eval_recording, windows, eval_windows, inputs.get("train_behavior"), spikes)
     return Prepared(name, phase, bin_width, inputs, targets, about)
 
 
 def save_prepared(prepared: Prepared, folder: Path | str, *, overwrite: bool = False) -> list[Path]:
-    """Write tensors into a folder: ``GROUP.PHASE.inputs.h5`` and, where they are known, ``GROUP.PHASE.targets.h5``.
+    """Write tensors into a folder: ``GROUP.PHASE.inputs.h5`` and, if there are any, ``GROUP.PHASE.targets.h5``.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    folder : path
+        Made where it does not exist.
+    overwrite : bool
+        Replace existing files.
+
+    Returns
+    -------
+    list of Path
+        Of the files written.
 
     Raises
     ------
     FileError
         If a file exists and may not be replaced, or cannot be written.
     """
-    place = make_folder(folder)
+    target_dir = make_folder(folder)
     stem = f"{prepared.group}.{prepared.phase}"
     paths = [
-        write_tensors(place / f"{stem}.inputs.h5", {"": prepared.inputs}, about=prepared.about, overwrite=overwrite)
+        write_tensors(
+            target_dir / f"{stem}.inputs.h5", {"": prepared.inputs}, about=prepared.about, overwrite=overwrite
+        )
     ]
     if prepared.targets is not None:
         groups = {prepared.group: prepared.targets}
-        target = place / f"{stem}.targets.h5"
+        target = target_dir / f"{stem}.targets.h5"
         paths.append(write_tensors(target, groups, about=prepared.about, overwrite=overwrite))
     return paths
 
 
 def load_prepared(folder: Path | str, name: str, *, bin_width: float = 0.005, phase: Phase = "val") -> Prepared:
-    """Read back what `save_prepared` wrote.
+    """Read back the tensors that `save_prepared` wrote.
+
+    Parameters
+    ----------
+    folder : path
+    name : str
+        Of the set.
+    bin_width : float
+        Seconds.
+    phase : "val" or "test"
 
     Raises
     ------
     FileError
-        If it is not there.
+        If they are not in the folder.
+    ConfigError
+        If there is no such set or bin width.
     """
     group = group_name(name, bin_width)
     inputs, targets = (Path(folder) / f"{group}.{phase}.{kind}.h5" for kind in ("inputs", "targets"))
     if not inputs.exists():
         raise FileError(f"there is no {inputs.name!r} in {str(folder)!r}; make it with `nwb-sbtt nlb prepare {name}`")
-    arrays = {key: np.asarray(each) for key, each in read_tensors(inputs)[""].items()}
-    known = dict(read_tensors(targets)[group]) if targets.exists() else None
-    return Prepared(name, phase, bin_width, arrays, known, read_about(inputs))
+    arrays = {key: np.asarray(array) for key, array in read_tensors(inputs)[""].items()}
+    known_targets = dict(read_tensors(targets)[group]) if targets.exists() else None
+    return Prepared(name, phase, bin_width, arrays, known_targets, read_about(inputs))
 
 
 @dataclass(frozen=True)
-class _Source:
+class _SetRecording:
     """One recording, ready to be cut into the windows of its set."""
 
     recorded: TaskRecording
-    which: Definition
+    definition: Definition
     bin_width: float
     compat: bool
 
     def counter(self, *, held_out: bool) -> Counter:
-        return Counter(self.recorded, ordered(self.recorded, held_out=held_out), self.bin_width, self.compat)
+        return SpikeCounter(
+            self.recorded, units_in_order(self.recorded, held_out=held_out), self.bin_width, self.compat
+        )
 
-    def spikes(self, windows: Windows) -> dict[str, Array]:
-        """Counts of held-in and held-out units in the windows and after them; what the file does not hold is left out."""
-        found = {}
+    def spikes(self, windows: BenchmarkWindows) -> dict[str, Array]:
+        """Counts (trial, time, unit) of those held-in and held-out units that the file has, in the windows and after them."""
+        spikes = {}
         for held_out, name in ((False, "heldin"), (True, "heldout")):
             counter = self.counter(held_out=held_out)
             if len(counter.units):
-                counts = counter.counts(windows.first, windows.n_bins + windows.forward)
-                found[f"spikes_{name}"] = counts[:, : windows.n_bins]
-                found[f"spikes_{name}_forward"] = counts[:, windows.n_bins :]
-        return found
+                counts = counter.counts(windows.first_bins, windows.n_bins + windows.n_forward)
+                spikes[f"spikes_{name}"] = counts[:, : windows.n_bins]
+                spikes[f"spikes_{name}_forward"] = counts[:, windows.n_bins :]
+        return spikes
 
-    def behavior(self, windows: Windows) -> Array | None:
-        """Velocities (trial, time, axis) or labels of the trials; None where the file holds none."""
-        trials, behavior = self.recorded.trials, self.which.behavior
+    def behavior(self, windows: BenchmarkWindows) -> Array | None:
+        """Velocities (trial, time, axis) or labels (trial, column); None where the file has none."""
+        trials, behavior = self.recorded.trials, self.definition.behavior
         if isinstance(behavior, str):
             if behavior not in self.recorded.samples:
                 return None
-            course = on_grid(self.recorded.samples[behavior], self.recorded, self.bin_width)
-            event = column(trials, self.which.event)[windows.rows] + self.which.start + self.which.lag
-            return cut(course, grid_bin(event, self.bin_width), windows.n_bins)
+            velocity = behavior_on_grid(self.recorded.samples[behavior], self.recorded, self.bin_width)
+            event = (
+                trial_column(trials, self.definition.event)[windows.rows] + self.definition.start + self.definition.lag
+            )
+            return cut_windows(velocity, grid_bin(event, self.bin_width), windows.n_bins)
         if any(name not in trials for name in behavior):
             return None
-        labels = np.stack([column(trials, name)[windows.rows].astype(np.float64) for name in behavior], axis=1)
-        if self.which.outliers is not None:
-            labels[column(trials, self.which.outliers)[windows.rows].astype(np.float64) != 0] = np.nan
+        labels = np.stack([trial_column(trials, name)[windows.rows].astype(np.float64) for name in behavior], axis=1)
+        if self.definition.outliers is not None:
+            labels[trial_column(trials, self.definition.outliers)[windows.rows].astype(np.float64) != 0] = np.nan
         return labels
 
 
 def _targets(
-    source: _Source, windows: Windows, evaluated: Windows, train_behavior: Array | None, spikes: dict[str, Array]
+    recording: _SetRecording,
+    windows: BenchmarkWindows,
+    evaluated: BenchmarkWindows,
+    train_behavior: Array | None,
+    spikes: dict[str, Array],
 ) -> dict[str, Any]:
-    """What predictions are scored against, under the benchmark's names."""
-    behavior = source.behavior(evaluated)
+    """Targets under the benchmark's names."""
+    behavior = recording.behavior(evaluated)
     if behavior is None or train_behavior is None:
-        raise DataError(f"the file has no behaviour {source.which.behavior!r} to score against")
+        raise DataError(f"the file has no behaviour {recording.definition.behavior!r} to score against")
     targets: dict[str, Any] = {
         "eval_spikes_heldout": np.where(evaluated.scored[..., None], spikes["spikes_heldout"], np.nan),
         "train_behavior": train_behavior,
@@ -230,44 +265,54 @@ def _targets(
         "eval_spikes_heldout_forward": spikes["spikes_heldout_forward"],
     }
     parts = (("train", windows), ("eval", evaluated))
-    if source.which.decoders is not None:
-        flags = column(source.recorded.trials, source.which.decoders).astype(np.float64)
-        for part, own in parts:
-            targets[f"{part}_decode_mask"] = np.stack([flags[own.rows] == 0, flags[own.rows] == 1], axis=1)
-    if source.which.psth is not None:
+    if recording.definition.decoders is not None:
+        flags = trial_column(recording.recorded.trials, recording.definition.decoders).astype(np.float64)
+        for part, part_windows in parts:
+            groups = [flags[part_windows.rows] == 0, flags[part_windows.rows] == 1]
+            targets[f"{part}_decode_mask"] = np.stack(groups, axis=1)
+    if recording.definition.psth is not None:
         smoothed = np.concatenate(
-            [source.counter(held_out=each).smoothed(source.which.psth.smoothing) for each in (False, True)], axis=1
+            [
+                recording.counter(held_out=held_out).smoothed(recording.definition.psth.smoothing)
+                for held_out in (False, True)
+            ],
+            axis=1,
         )
         means = condition_means(
             smoothed,
-            source.recorded.trials,
-            source.which,
-            bin_width=source.bin_width,
+            recording.recorded.trials,
+            recording.definition,
+            bin_width=recording.bin_width,
             parts=(windows, evaluated),
-            compat=source.compat,
+            compat=recording.compat,
         )
         targets |= {"psth": means.psth, "train_cond_idx": means.rows[0], "eval_cond_idx": means.rows[1]}
-        if source.which.produced is not None:
-            targets |= {f"{part}_jitter": own.jitter for part, own in parts}
+        if recording.definition.produced is not None:
+            targets |= {f"{part}_jitter": part_windows.jitter for part, part_windows in parts}
     return targets
 
 
-def _holding(recordings: Sequence[TaskRecording], splits: Sequence[str]) -> TaskRecording | None:
+def _with_splits(recordings: Sequence[TaskRecording], splits: Sequence[str]) -> TaskRecording | None:
     """The one recording with trials of these splits."""
-    found = [each for each in recordings if np.isin(column(each.trials, "split").astype(str), list(splits)).any()]
-    if len(found) > 1:
-        raise DataError(f"{len(found)} files have trials of split {' or '.join(splits)}; give one file of each kind")
-    return found[0] if found else None
+    matching = [
+        recorded
+        for recorded in recordings
+        if np.isin(trial_column(recorded.trials, "split").astype(str), list(splits)).any()
+    ]
+    if len(matching) > 1:
+        raise DataError(f"{len(matching)} files have trials of split {' or '.join(splits)}; give one file of each kind")
+    return matching[0] if matching else None
 
 
 def _check_units(training: TaskRecording, evaluated: TaskRecording) -> None:
-    """The evaluated trials must show the very units that are held in."""
-    own = set(training.unit_id[~training.held_out].tolist())
-    other = set(evaluated.unit_id[~evaluated.held_out].tolist())
-    if own != other:
+    """Refuse files whose held-in units differ."""
+    train_ids = set(training.unit_id[~training.held_out].tolist())
+    eval_ids = set(evaluated.unit_id[~evaluated.held_out].tolist())
+    if train_ids != eval_ids:
         raise DataError(
-            f"the files do not show the same held-in units: {json.dumps(sorted(own - other)[:8])} are only in the one with "
-            f"training trials, {json.dumps(sorted(other - own)[:8])} only in the other; give the two files of one set"
+            f"the files do not have the same held-in units: {json.dumps(sorted(train_ids - eval_ids)[:8])} are only in the "
+            f"one with training trials, {json.dumps(sorted(eval_ids - train_ids)[:8])} only in the other; give the two files "
+            "of one set"
         )
     if not training.held_out.any():
         raise DataError("the file with training trials marks no unit as held out (units column 'heldout')")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.nlb import metrics
-from nwb_sbtt.nlb.definitions import BIN_WIDTHS, DEFINITIONS, SCALING, definition
+from nwb_sbtt.nlb.definitions import BIN_WIDTHS, DEFINITIONS, SCALING, get_definition
 from nwb_sbtt.nlb.submission import FORWARD_RATES, check_rates
 
 Array = NDArray[Any]
@@ -18,23 +18,25 @@ Targets = Mapping[str, Any]
 
 
 def evaluate(sets: Mapping[str, Mapping[str, Array]], targets: Mapping[str, Targets]) -> dict[str, dict[str, float]]:
-    """Score all sets of a submission that there are targets for.
+    """Score all sets of a submission that have targets.
 
     Parameters
     ----------
-    sets : mapping of group ("mc_maze", "mc_maze_20", …) to rates, expected counts per bin
-    targets : mapping of group to targets, as `nwb_sbtt.nlb.preparation.prepare` or the benchmark make them
+    sets : mapping of group to mapping of name to array (trial, time, unit)
+        Rates, in expected counts per bin; groups are named "mc_maze", "mc_maze_20", ….
+    targets : mapping of group to targets
+        As `nwb_sbtt.nlb.preparation.prepare` or the benchmark make them.
 
     Returns
     -------
     dict
         By split ("mc_maze_split", "mc_maze_scaling_20_split", …) the scores "co-bps", "vel R2" or "tp corr", "psth R2" and
-        "fp-bps"; of the scaling sets each with its mark before it.
+        "fp-bps"; those of the scaling sets have the set's mark before them, as "[100] co-bps".
 
     Raises
     ------
     DataError
-        If rates are not as the benchmark takes them or do not fit the targets, or no set has targets.
+        If the benchmark would refuse the rates, they do not fit the targets, or no set has targets.
     """
     scores: dict[str, dict[str, float]] = {}
     for name in DEFINITIONS:
@@ -42,19 +44,32 @@ def evaluate(sets: Mapping[str, Mapping[str, Array]], targets: Mapping[str, Targ
             group = name + suffix
             if group not in sets or group not in targets:
                 continue
-            found = score(group, sets[group], targets[group])
+            set_scores = score(group, sets[group], targets[group])
             if name in SCALING:
-                place = scores.setdefault(f"mc_maze_scaling{suffix}_split", {})
-                place |= {f"{SCALING[name]} {key}": value for key, value in found.items()}
+                split_scores = scores.setdefault(f"mc_maze_scaling{suffix}_split", {})
+                split_scores |= {f"{SCALING[name]} {key}": value for key, value in set_scores.items()}
             else:
-                scores[f"{group}_split"] = found
+                scores[f"{group}_split"] = set_scores
     if not scores:
         raise DataError(f"there are rates of {sorted(sets)} and targets of {sorted(targets)}: no set in common")
     return scores
 
 
 def score(group: str, rates: Mapping[str, Array], targets: Targets) -> dict[str, float]:
-    """Scores of one set, by the benchmark's names.
+    """Score one set.
+
+    Parameters
+    ----------
+    group : str
+        Such as "mc_maze" or "mc_maze_20".
+    rates : mapping of name to array (trial, time, unit)
+        Expected counts per bin.
+    targets : mapping of name to array
+
+    Returns
+    -------
+    dict
+        By the benchmark's names, such as "co-bps".
 
     Raises
     ------
@@ -62,36 +77,39 @@ def score(group: str, rates: Mapping[str, Array], targets: Targets) -> dict[str,
         As `evaluate`.
     """
     check_rates(group, rates)
-    which = definition(group.removesuffix("_20"))
-    _check_targets(group, targets, timed=which.produced is not None)
+    definition = get_definition(group.removesuffix("_20"))
+    _check_targets(group, targets, timed=definition.produced is not None)
     spikes = np.asarray(targets["eval_spikes_heldout"], dtype=np.float64)
-    _fit(group, "eval_rates_heldout", rates["eval_rates_heldout"], spikes)
-    everyone = _joined(rates, "eval_rates_{}")
-    found = {"co-bps": metrics.bits_per_spike(rates["eval_rates_heldout"], spikes)}
+    _check_shape(group, "eval_rates_heldout", rates["eval_rates_heldout"], spikes)
+    all_units = _joined(rates, "eval_rates_{}")
+    scores = {"co-bps": metrics.bits_per_spike(rates["eval_rates_heldout"], spikes)}
     behavior = np.asarray(targets["eval_behavior"])
-    if which.produced is not None:
-        found["tp corr"] = metrics.speed_correlation(everyone, behavior, ~np.isnan(spikes[..., 0]))
+    if definition.produced is not None:
+        scores["tp corr"] = metrics.speed_correlation(all_units, behavior, ~np.isnan(spikes[..., 0]))
     else:
-        found["vel R2"] = metrics.velocity_r2(
+        scores["vel R2"] = metrics.velocity_r2(
             _joined(rates, "train_rates_{}"),
             np.asarray(targets["train_behavior"]),
-            everyone,
+            all_units,
             behavior,
-            train_groups=_given(targets, "train_decode_mask"),
-            eval_groups=_given(targets, "eval_decode_mask"),
+            train_groups=_optional(targets, "train_decode_mask"),
+            eval_groups=_optional(targets, "eval_decode_mask"),
         )
     if "psth" in targets:
-        found["psth R2"] = metrics.psth_r2(
-            np.asarray(targets["psth"]), everyone, list(targets["eval_cond_idx"]), jitter=_given(targets, "eval_jitter")
+        scores["psth R2"] = metrics.psth_r2(
+            np.asarray(targets["psth"]),
+            all_units,
+            list(targets["eval_cond_idx"]),
+            jitter=_optional(targets, "eval_jitter"),
         )
     if FORWARD_RATES[0] in rates and "eval_spikes_heldin_forward" in targets:
-        after = np.concatenate(
-            [np.asarray(targets[f"eval_spikes_{each}_forward"]) for each in ("heldin", "heldout")], axis=2
+        forward = np.concatenate(
+            [np.asarray(targets[f"eval_spikes_{kind}_forward"]) for kind in ("heldin", "heldout")], axis=2
         )
         predicted = _joined(rates, "eval_rates_{}_forward")
-        _fit(group, "the forward rates", predicted, after)
-        found["fp-bps"] = metrics.bits_per_spike(predicted, after)
-    return found
+        _check_shape(group, "the forward rates", predicted, forward)
+        scores["fp-bps"] = metrics.bits_per_spike(predicted, forward)
+    return scores
 
 
 def _check_targets(group: str, targets: Targets, *, timed: bool) -> None:
@@ -100,20 +118,21 @@ def _check_targets(group: str, targets: Targets, *, timed: bool) -> None:
     needed += ["eval_spikes_heldout_forward"] if "eval_spikes_heldin_forward" in targets else []
     if missing := [name for name in needed if name not in targets]:
         raise DataError(
-            f"the targets of {group} hold {sorted(targets)} and lack {missing}; give a file that nlb prepare wrote "
+            f"the targets of {group} have {sorted(targets)} and lack {missing}; give a file that nlb prepare wrote "
             f"({group}.val.targets.h5) or one in the benchmark's own layout"
         )
 
 
 def _joined(rates: Mapping[str, Array], name: str) -> Array:
-    return np.concatenate([rates[name.format(each)] for each in ("heldin", "heldout")], axis=2).astype(np.float64)
+    """Held-in and held-out units side by side."""
+    return np.concatenate([rates[name.format(kind)] for kind in ("heldin", "heldout")], axis=2).astype(np.float64)
 
 
-def _given(targets: Targets, name: str) -> Array | None:
+def _optional(targets: Targets, name: str) -> Array | None:
     return np.asarray(targets[name]) if name in targets else None
 
 
-def _fit(group: str, name: str, rates: Array, spikes: Array) -> None:
+def _check_shape(group: str, name: str, rates: Array, spikes: Array) -> None:
     if rates.shape != spikes.shape:
         raise DataError(
             f"{group}: {name} has shape {rates.shape}, the targets {spikes.shape}; were they made of one phase?"

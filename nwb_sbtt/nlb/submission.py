@@ -22,7 +22,7 @@ GROUPS = [name + suffix for name in DEFINITIONS for suffix in BIN_WIDTHS.values(
 
 
 def check_rates(group: str, rates: Mapping[str, Array], prepared: Prepared | None = None) -> None:
-    """Refuse predictions that the benchmark would refuse, or misread.
+    """Refuse rates that the benchmark would refuse, or misread.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def check_rates(group: str, rates: Mapping[str, Array], prepared: Prepared | Non
     rates : mapping of name to array (trial, time, unit)
         Expected counts per bin.
     prepared : Prepared, optional
-        The tensors that were predicted from: trials, bins and units must be theirs.
+        The tensors of the prediction, whose trials, bins and units the rates must have.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def check_rates(group: str, rates: Mapping[str, Array], prepared: Prepared | Non
         If names, shapes or numbers are not as expected; the message says which.
     """
     if group not in GROUPS:
-        raise DataError(f"a submission has no group {group!r}; the benchmark knows {GROUPS}")
+        raise DataError(f"a submission has no group {group!r}; expected one of {GROUPS}")
     names = {*REQUIRED, *FORWARD_RATES, *(name.replace("eval", "train") for name in FORWARD_RATES)}
     missing, unknown = [name for name in REQUIRED if name not in rates], sorted(set(rates) - names)
     half = [name for name in FORWARD_RATES if name in rates]
@@ -59,28 +59,34 @@ def check_rates(group: str, rates: Mapping[str, Array], prepared: Prepared | Non
                 f"{group}/{name}: {bad} entries are not finite and {below} are negative; expected counts per bin"
             )
     for part in ("train", "eval"):
-        own = {name: array.shape for name, array in rates.items() if name.startswith(part)}
-        if (
-            len({shape[0] for shape in own.values()}) > 1
-            or own[f"{part}_rates_heldin"][1] != own[f"{part}_rates_heldout"][1]
-        ):
-            raise DataError(f"{group}: trials or bins of {own} do not agree")
+        shapes = {name: array.shape for name, array in rates.items() if name.startswith(part)}
+        n_trials = {shape[0] for shape in shapes.values()}
+        if len(n_trials) > 1 or shapes[f"{part}_rates_heldin"][1] != shapes[f"{part}_rates_heldout"][1]:
+            raise DataError(f"{group}: trials or bins of {shapes} do not agree")
     for name, expected in ({} if prepared is None else expected_shapes(prepared)).items():
         if name in rates and rates[name].shape != expected:
             raise DataError(f"{group}/{name} has shape {rates[name].shape}; expected {expected} (trial, time, unit)")
 
 
 def expected_shapes(prepared: Prepared) -> dict[str, tuple[int, ...]]:
-    """Shapes that the rates predicted from prepared tensors have.
+    """Return the shapes that rates predicted from prepared tensors must have.
+
+    Parameters
+    ----------
+    prepared : Prepared
+
+    Returns
+    -------
+    dict of name to (trial, time, unit)
 
     Raises
     ------
     DataError
-        If there are no training trials among them.
+        If there are no training trials.
     """
     inputs = prepared.inputs
     if "train_spikes_heldout" not in inputs:
-        raise DataError("there are no training trials: prepare the set with the file that holds them too")
+        raise DataError("there are no training trials: prepare the set with the file that has them too")
     n_eval = len(inputs["eval_spikes_heldin"])
     shapes: dict[str, tuple[int, ...]] = {}
     for kind in ("heldin", "heldout", "heldin_forward", "heldout_forward"):
@@ -92,12 +98,20 @@ def expected_shapes(prepared: Prepared) -> dict[str, tuple[int, ...]]:
 def write_submission(
     path: Path | str, sets: Mapping[str, Mapping[str, Array]], *, overwrite: bool = False
 ) -> list[str]:
-    """Write the predictions of one or several sets into a submission file.
+    """Write the rates of one or several sets into a submission file.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.h5``.
+    sets : mapping of group to mapping of name to array (trial, time, unit)
+    overwrite : bool
+        Replace an existing file.
 
     Returns
     -------
     list of str
-        What a person should know before uploading it.
+        Notes for the user, on scores that the benchmark will leave out.
 
     Raises
     ------
@@ -111,11 +125,16 @@ def write_submission(
     for group, rates in sets.items():
         check_rates(group, rates)
     write_tensors(path, sets, overwrite=overwrite)
-    return notes_on(sets)
+    return submission_notes(sets)
 
 
-def notes_on(sets: Mapping[str, Mapping[str, Array]]) -> list[str]:
-    """What the benchmark would leave out of a submission."""
+def submission_notes(sets: Mapping[str, Mapping[str, Array]]) -> list[str]:
+    """Return notes on scores that the benchmark will leave out of a submission.
+
+    Parameters
+    ----------
+    sets : mapping of group to mapping of name to array
+    """
     notes = []
     for suffix in BIN_WIDTHS.values():
         scaling = [name + suffix for name in SCALING]
@@ -129,7 +148,15 @@ def notes_on(sets: Mapping[str, Mapping[str, Array]]) -> list[str]:
 
 
 def read_submission(paths: Sequence[Path | str]) -> dict[str, dict[str, Array]]:
-    """Predictions in one or several files, checked.
+    """Read the rates of one or several files, and check them.
+
+    Parameters
+    ----------
+    paths : sequence of path
+
+    Returns
+    -------
+    dict of group to dict of name to array (trial, time, unit)
 
     Raises
     ------
@@ -138,20 +165,20 @@ def read_submission(paths: Sequence[Path | str]) -> dict[str, dict[str, Array]]:
     DataError
         As `check_rates`.
     """
-    found: dict[str, dict[str, Array]] = {}
+    sets: dict[str, dict[str, Array]] = {}
     for path in paths:
         for group, arrays in read_tensors(path).items():
             if not group:
                 raise DataError(
-                    f"{str(path)!r} holds {sorted(arrays)} without the name of a set; expected a file of rates, such as "
+                    f"{str(path)!r} has {sorted(arrays)} without the name of a set; expected a file of rates, such as "
                     "GROUP.PHASE.rates.h5 in the run folder of nlb fit"
                 )
-            if group in found:
+            if group in sets:
                 raise FileError(f"{group!r} is in {str(path)!r} and in another file; give each set once")
             if ragged := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
                 raise DataError(
-                    f"{group} of {str(path)!r} holds lists, {ragged}, as files of targets do; expected a file of rates"
+                    f"{group} of {str(path)!r} has lists, {ragged}, as files of targets have; expected a file of rates"
                 )
-            found[group] = {name: np.asarray(array) for name, array in arrays.items()}
-            check_rates(group, found[group])
-    return found
+            sets[group] = {name: np.asarray(array) for name, array in arrays.items()}
+            check_rates(group, sets[group])
+    return sets

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from nwb_sbtt.nlb.counting import Counter, ordered, session_length
+from nwb_sbtt.nlb.counting import SpikeCounter, session_length_ms, units_in_order
 from nwb_sbtt.nlb.definitions import DEFINITIONS
 from nwb_sbtt.nlb.windows import place_windows
-from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate
+from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set
 from tests.support.uneven import unevenly_observed
 
 KINDS = ("mc_maze", "mc_rtt", "dmfc_rsg")
@@ -14,7 +14,7 @@ KINDS = ("mc_maze", "mc_rtt", "dmfc_rsg")
 
 @pytest.fixture(scope="module", params=KINDS)
 def uneven(request):
-    drawn = simulate(Simulation(request.param, train=10, val=4, test=2, units=6, seed=1))
+    drawn = simulate_set(SetSettings(request.param, train=10, val=4, test=2, units=6, seed=1))
     recorded = unevenly_observed(drawn.training, 3)
     return recorded, DEFINITIONS[request.param]
 
@@ -46,26 +46,26 @@ def theirs(recorded, *, held_out, bin_ms):
 @pytest.mark.parametrize("bin_ms", [5, 20])
 @pytest.mark.parametrize("held_out", [False, True])
 def test_compat_counts_are_those_of_the_definition_bit_for_bit(uneven, bin_ms, held_out):
-    recorded, which = uneven
+    recorded, definition = uneven
     width = bin_ms / 1000
-    windows = place_windows(recorded.trials, which, width, ("train", "val"))
-    n_bins = windows.n_bins + windows.forward
-    counter = Counter(recorded, ordered(recorded, held_out=held_out), width, compat=True)
+    windows = place_windows(recorded.trials, definition, width, ("train", "val"))
+    n_bins = windows.n_bins + windows.n_forward
+    counter = SpikeCounter(recorded, units_in_order(recorded, held_out=held_out), width, compat=True)
     session = theirs(recorded, held_out=held_out, bin_ms=bin_ms)
-    expected = np.stack([session[first : first + n_bins] for first in windows.first])
+    expected = np.stack([session[first : first + n_bins] for first in windows.first_bins])
     assert np.isnan(expected).any()
     assert np.nansum(expected) > 0
-    np.testing.assert_array_equal(counter.counts(windows.first, n_bins), expected)
+    np.testing.assert_array_equal(counter.counts(windows.first_bins, n_bins), expected)
 
 
 @pytest.mark.parametrize("bin_ms", [5, 20])
 def test_by_default_a_bin_is_there_if_its_own_unit_was_watched_all_of_it(uneven, bin_ms):
-    recorded, which = uneven
+    recorded, definition = uneven
     width = bin_ms / 1000
-    windows = place_windows(recorded.trials, which, width, ("train",))
-    units = ordered(recorded, held_out=False)
-    counts = Counter(recorded, units, width).counts(windows.first, windows.n_bins)
-    for trial, first in enumerate(windows.first[:3]):
+    windows = place_windows(recorded.trials, definition, width, ("train",))
+    units = units_in_order(recorded, held_out=False)
+    counts = SpikeCounter(recorded, units, width).counts(windows.first_bins, windows.n_bins)
+    for trial, first in enumerate(windows.first_bins[:3]):
         for place, unit in enumerate(units):
             for at in range(windows.n_bins):
                 begin, end = (first + at) * width, (first + at + 1) * width
@@ -78,9 +78,11 @@ def test_by_default_a_bin_is_there_if_its_own_unit_was_watched_all_of_it(uneven,
 
 
 def test_both_ways_agree_where_all_units_were_watched_alike():
-    recorded = simulate(Simulation("mc_maze", train=10, val=4, test=2, units=6, seed=1)).training
+    recorded = simulate_set(SetSettings("mc_maze", train=10, val=4, test=2, units=6, seed=1)).training
     windows = place_windows(recorded.trials, DEFINITIONS["mc_maze"], 0.005, ("train",))
-    units = ordered(recorded, held_out=False)
-    counts = [Counter(recorded, units, 0.005, way).counts(windows.first, windows.n_bins) for way in (False, True)]
+    units = units_in_order(recorded, held_out=False)
+    counts = [
+        SpikeCounter(recorded, units, 0.005, way).counts(windows.first_bins, windows.n_bins) for way in (False, True)
+    ]
     np.testing.assert_array_equal(*counts)
-    assert session_length(recorded) >= windows.first.max() * 5
+    assert session_length_ms(recorded) >= windows.first_bins.max() * 5

@@ -8,22 +8,22 @@ from nwb_sbtt.cli.main import app
 from nwb_sbtt.config import ConvConfig, FitConfig, TrainConfig
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.nlb.modelling import predict, trials_of
+from nwb_sbtt.nlb.modelling import predict, trials_dataset
 from nwb_sbtt.nlb.preparation import prepare, save_prepared
-from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate
+from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set
 
 SMALL = FitConfig(model=ConvConfig(width=16, groups=4, layers=2, factors=6, read_in=8), train=TrainConfig(epochs=40))
 
 
 @pytest.fixture(scope="module")
 def prepared():
-    drawn = simulate(Simulation("mc_maze_small", train=60, val=20, test=2, units=16, seed=4))
+    drawn = simulate_set(SetSettings("mc_maze_small", train=60, val=20, test=2, units=16, seed=4))
     return prepare("mc_maze_small", [drawn.training], bin_width=0.02)
 
 
 def test_no_encoder_sees_held_out_units_or_bins_to_predict(prepared):
     for part in ("train", "eval"):
-        ds = trials_of(prepared, part)
+        ds = trials_dataset(prepared, part)
         batch = to_batch(ds)
         held_out, ahead = ds["held_out"].values, ds["forecast"].values
         assert not batch.shown.numpy()[:, :, held_out].any()
@@ -33,7 +33,7 @@ def test_no_encoder_sees_held_out_units_or_bins_to_predict(prepared):
 
 
 def test_what_is_to_be_predicted_of_evaluated_trials_is_not_in_the_data(prepared):
-    ds = trials_of(prepared, "eval")
+    ds = trials_dataset(prepared, "eval")
     np.testing.assert_array_equal(
         ds["observed"].values,
         ~(ds["held_out"].values[None, None, :] | ds["forecast"].values[None, :, None])

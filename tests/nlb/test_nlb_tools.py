@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nwb_sbtt.nlb.counting import Counter, ordered
+from nwb_sbtt.nlb.counting import SpikeCounter, units_in_order
 from nwb_sbtt.nlb.preparation import prepare
-from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
+from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set, write_set
 from tests.support.uneven import unevenly_observed
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
@@ -27,12 +27,12 @@ def test_inputs_and_targets_are_those_of_nlb_tools(name, bin_width, even, tmp_pa
     from nlb_tools import make_tensors
     from nlb_tools.nwb_interface import NWBDataset
 
-    drawn = simulate(Simulation(name, train=14, val=8, test=4, units=8, seed=1))
+    drawn = simulate_set(SetSettings(name, train=14, val=8, test=4, units=8, seed=1))
     if not even:
         # With a pause of the first unit in a window nlb_tools makes no tensors: it drops bins, and trials differ in length.
         first = [int(np.flatnonzero(drawn.training.held_out == kind)[0]) for kind in (False, True)]
         drawn = replace(drawn, training=unevenly_observed(drawn.training, 3, but=first))
-    (file, _) = write_simulated(drawn, name, tmp_path)
+    (file, _) = write_set(drawn, tmp_path)
     found = prepare(name, [file], bin_width=bin_width, compat="nlb_tools")
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
@@ -65,9 +65,9 @@ def test_inputs_and_targets_are_those_of_nlb_tools(name, bin_width, even, tmp_pa
 def test_pauses_of_the_first_unit_in_the_table_hold_for_all_as_in_nlb_tools(bin_width, tmp_path):
     from nlb_tools.nwb_interface import NWBDataset
 
-    drawn = simulate(Simulation("mc_maze", train=8, val=4, test=2, units=8, seed=1))
+    drawn = simulate_set(SetSettings("mc_maze", train=8, val=4, test=2, units=8, seed=1))
     recorded = unevenly_observed(drawn.training, 3)
-    (file, _) = write_simulated(replace(drawn, training=recorded), "mc_maze", tmp_path)
+    (file, _) = write_set(replace(drawn, training=recorded), tmp_path)
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -76,6 +76,6 @@ def test_pauses_of_the_first_unit_in_the_table_hold_for_all_as_in_nlb_tools(bin_
     logging.disable(logging.NOTSET)
     for held_out, signal in ((False, "spikes"), (True, "heldout_spikes")):
         theirs = data.data[signal].to_numpy()
-        counter = Counter(recorded, ordered(recorded, held_out=held_out), bin_width, compat=True)
+        counter = SpikeCounter(recorded, units_in_order(recorded, held_out=held_out), bin_width, compat=True)
         np.testing.assert_array_equal(counter.counts(np.zeros(1, dtype=np.int64), len(theirs))[0], theirs)
         assert np.isnan(theirs).any()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from nwb_sbtt.errors import ConfigError, DataError, FileError
-from nwb_sbtt.nlb.definitions import DEFINITIONS, SPLITS, definition
+from nwb_sbtt.nlb.definitions import DEFINITIONS, SPLITS, get_definition
 from nwb_sbtt.nlb.preparation import load_prepared, prepare, save_prepared
 from nwb_sbtt.nlb.windows import place_windows
-from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
+from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set, write_set
 
 KINDS = ("mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg")
 
@@ -17,15 +17,15 @@ def sets():
     """One simulated set of each kind: what was drawn, and its two recordings."""
     found = {}
     for name in KINDS:
-        drawn = simulate(Simulation(name, train=14, val=8, test=4, units=8, seed=1))
+        drawn = simulate_set(SetSettings(name, train=14, val=8, test=4, units=8, seed=1))
         found[name] = drawn, (drawn.training, drawn.testing)
     return found
 
 
 def test_recordings_that_went_through_files_give_the_same_tensors(tmp_path):
     for name, phase in (("dmfc_rsg", "val"), ("mc_rtt", "test")):
-        drawn = simulate(Simulation(name, train=4, val=4, test=4, units=4, seed=2))
-        files = write_simulated(drawn, name, tmp_path)
+        drawn = simulate_set(SetSettings(name, train=4, val=4, test=4, units=4, seed=2))
+        files = write_set(drawn, tmp_path)
         assert [file.name.split("_")[-2] for file in files] == ["desc-train", "desc-test"]
         again = prepare(name, files, bin_width=0.02, phase=phase)
         direct = prepare(name, [drawn.testing, drawn.training], bin_width=0.02, phase=phase)
@@ -50,19 +50,19 @@ def test_the_recorded_test_file_gives_the_reference_tensor_bin_for_bin(realdata)
 @pytest.mark.parametrize("bin_width", [0.005, 0.02])
 def test_tensors_hold_each_trial_s_spikes_counted_one_by_one(sets, name, bin_width):
     drawn, files = sets[name]
-    recorded, which = drawn.training, DEFINITIONS[name]
+    recorded, definition = drawn.training, DEFINITIONS[name]
     prepared = prepare(name, files, bin_width=bin_width)
     rows = np.flatnonzero(recorded.trials["split"] == "train")
-    n_bins = round((which.stop - which.start) / bin_width)
-    windows = place_windows(recorded.trials, which, bin_width, ("train",))
+    n_bins = round((definition.stop - definition.start) / bin_width)
+    windows = place_windows(recorded.trials, definition, bin_width, ("train",))
     assert prepared.inputs["train_spikes_heldin"].shape[:2] == (len(rows), n_bins)
     for held_out, key in ((False, "heldin"), (True, "heldout")):
         units = np.flatnonzero(recorded.held_out == held_out)
         whole = np.concatenate([prepared.inputs[f"train_spikes_{key}{part}"] for part in ("", "_forward")], axis=1)
         assert whole.shape[1] == n_bins + round(0.2 / bin_width)
         for trial in (0, len(rows) - 1):
-            event = recorded.trials[which.event][rows[trial]] + windows.jitter[trial] * bin_width
-            begin = np.ceil(round((event + which.start) / bin_width, 6)) * bin_width
+            event = recorded.trials[definition.event][rows[trial]] + windows.jitter[trial] * bin_width
+            begin = np.ceil(round((event + definition.start) / bin_width, 6)) * bin_width
             edges = begin + np.arange(whole.shape[1] + 1) * bin_width
             slow = np.stack([np.histogram(recorded.spikes[unit], edges)[0] for unit in units], axis=1)
             np.testing.assert_array_equal(whole[trial], slow)
@@ -145,9 +145,12 @@ def test_psths_are_means_of_smoothed_spikes_and_keep_their_number(sets):
 def test_behaviour_is_what_the_latents_did_a_lag_before(sets):
     drawn, files = sets["mc_maze"]
     early = prepare("mc_maze", files).inputs["train_behavior"]
-    samples, which = drawn.training.samples["hand_vel"], DEFINITIONS["mc_maze"]
+    samples, definition = drawn.training.samples["hand_vel"], DEFINITIONS["mc_maze"]
     row = np.flatnonzero(drawn.training.trials["split"] == "train")[0]
-    begin = np.ceil(round((drawn.training.trials["move_onset_time"][row] + which.start + which.lag) / 0.005, 6)) * 0.005
+    begin = (
+        np.ceil(round((drawn.training.trials["move_onset_time"][row] + definition.start + definition.lag) / 0.005, 6))
+        * 0.005
+    )
     near = np.stack(
         [np.interp(begin + np.arange(140) * 0.005, samples.times, each) for each in samples.values.T], axis=1
     )
@@ -193,7 +196,7 @@ def test_what_was_saved_is_read_back(sets, tmp_path):
 
 def test_files_of_two_sets_and_wrong_settings_are_refused(sets):
     train = sets["mc_maze"][1][0]
-    test = simulate(Simulation("mc_maze", train=4, val=2, test=4, units=4, seed=2)).testing
+    test = simulate_set(SetSettings("mc_maze", train=4, val=2, test=4, units=4, seed=2)).testing
     with pytest.raises(DataError, match="same held-in units"):
         prepare("mc_maze", [train, test], phase="test")
     with pytest.raises(DataError, match="'test'"):
@@ -201,7 +204,7 @@ def test_files_of_two_sets_and_wrong_settings_are_refused(sets):
     with pytest.raises(ConfigError, match=r"0\.005 or 0\.02"):
         prepare("mc_maze", [train], bin_width=0.01)
     with pytest.raises(ConfigError, match="mc_maze_small"):
-        definition("mc_maze_smal")
+        get_definition("mc_maze_smal")
     bare = {key: train.trials[key] for key in ("id", "start_time", "stop_time", "split", "move_onset_time")}
     bare["ctr_hold_bump"] = np.zeros(len(bare["id"]), int)
     with pytest.raises(DataError, match="cond_dir"):
@@ -209,9 +212,9 @@ def test_files_of_two_sets_and_wrong_settings_are_refused(sets):
 
 
 def test_every_definition_s_window_is_whole_bins_of_both_widths():
-    for which in DEFINITIONS.values():
+    for definition in DEFINITIONS.values():
         for width in (0.005, 0.02):
-            assert round((which.stop - which.start) / width, 6) % 1 == 0
+            assert round((definition.stop - definition.start) / width, 6) % 1 == 0
     assert set(SPLITS) == {"val", "test"}
 
 

@@ -7,8 +7,8 @@ from nwb_sbtt.config import FitConfig, LFADSConfig, override
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.nlb.definitions import BIN_WIDTHS, DEFINITIONS
 from nwb_sbtt.nlb.preparation import prepare, save_prepared
-from nwb_sbtt.nlb.presets import PRESETS, listing, starting_config
-from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate
+from nwb_sbtt.nlb.presets import PRESETS, list_presets, starting_config
+from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
@@ -16,12 +16,12 @@ from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate
 def test_what_is_listed_of_a_preset_makes_its_settings_from_the_defaults(name, bin_width):
     config = starting_config(name, bin_width, model="lfads")
     assert isinstance(config.model, LFADSConfig)
-    listed = listing(name)[name + BIN_WIDTHS[bin_width]]
+    listed = list_presets(name)[name + BIN_WIDTHS[bin_width]]
     assert override(FitConfig(model=LFADSConfig()), listed) == config
 
 
 def test_every_preset_belongs_to_a_set():
-    assert set(PRESETS) <= set(listing())
+    assert set(PRESETS) <= set(list_presets())
     assert set(DEFINITIONS) <= set(PRESETS)
 
 
@@ -55,7 +55,7 @@ def test_two_models_and_an_unknown_set_or_bin_are_refused():
 
 
 def test_the_command_line_fits_the_preset_with_what_was_set_in_its_place(tmp_path):
-    drawn = simulate(Simulation("mc_rtt", train=8, val=4, test=2, units=6))
+    drawn = simulate_set(SetSettings("mc_rtt", train=8, val=4, test=2, units=6))
     save_prepared(prepare("mc_rtt", [drawn.training], bin_width=0.02), tmp_path)
     words = ["mc_rtt", "--bin-width", "0.02", "--folder", str(tmp_path), "--run-dir", str(tmp_path / "run")]
     changes = ["train.epochs=1", "model.generator=12", "posterior_samples=2"]

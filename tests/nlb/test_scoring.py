@@ -13,7 +13,7 @@ from nwb_sbtt.nlb.preparation import prepare, save_prepared
 from nwb_sbtt.nlb.scoring import evaluate
 from nwb_sbtt.nlb.submission import check_rates, expected_shapes, read_submission, write_submission
 from nwb_sbtt.nlb.windows import place_windows
-from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
+from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set, write_set
 from tests.support.commands import call
 
 KINDS = ("mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg")
@@ -23,7 +23,7 @@ WIDTH = 0.02
 @pytest.fixture(scope="module", params=KINDS)
 def case(request):
     """Prepared tensors of a simulated set, and the true rates in the layout of a submission."""
-    drawn = simulate(Simulation(request.param, train=40, val=24, test=2, units=12, seed=3))
+    drawn = simulate_set(SetSettings(request.param, train=40, val=24, test=2, units=12, seed=3))
     prepared = prepare(request.param, [drawn.training], bin_width=WIDTH)
     return prepared, oracle(drawn, request.param)
 
@@ -33,7 +33,7 @@ def oracle(drawn, name):
     for part, split in (("train", "train"), ("eval", "val")):
         windows = place_windows(drawn.training.trials, DEFINITIONS[name], WIDTH, (split,))
         for forward, end in ((False, ""), (True, "_forward")):
-            whole = drawn.expected(windows, WIDTH, forward=forward)
+            whole = drawn.expected_counts(windows, WIDTH, forward=forward)
             for held_out, kind in ((False, "heldin"), (True, "heldout")):
                 rates[f"{part}_rates_{kind}{end}"] = whole[..., drawn.training.held_out == held_out]
     return rates
@@ -168,7 +168,7 @@ def test_without_targets_of_test_trials_the_error_says_where_they_are(tmp_path, 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(FileError, match="cannot make the folder"):
-        write_simulated(simulate(Simulation("mc_rtt", 2, 2, 2, 4)), "mc_rtt", tmp_path / "file")
+        write_set(simulate_set(SetSettings("mc_rtt", 2, 2, 2, 4)), tmp_path / "file")
 
 
 def test_no_file_and_no_hdf5_are_named(tmp_path):

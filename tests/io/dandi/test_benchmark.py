@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nwb_sbtt.nlb.definitions import DEFINITIONS
-from nwb_sbtt.simulate.latents_benchmark import Simulation, simulate, write_simulated
+from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set, write_set
 from tests.support.commands import call, tree
 
 NAME = "area2_bump"
@@ -14,8 +14,8 @@ NUMBER, VERSION = DEFINITIONS[NAME].dandiset.split("/")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    drawn = simulate(Simulation(NAME, train=6, val=4, test=3, units=4))
-    return write_simulated(drawn, NAME, tmp_path_factory.mktemp("set"))
+    drawn = simulate_set(SetSettings(NAME, train=6, val=4, test=3, units=4))
+    return write_set(drawn, tmp_path_factory.mktemp("set"))
 
 
 @pytest.fixture
