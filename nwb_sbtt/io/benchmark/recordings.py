@@ -19,7 +19,7 @@ from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.data.intervals import Intervals
 from nwb_sbtt.errors import DataError, FileError, SelectionError
 from nwb_sbtt.io.dandi.locations import local_file
-from nwb_sbtt.io.read.files import open_nwb, place_facts
+from nwb_sbtt.io.read.files import file_facts, open_nwb
 from nwb_sbtt.io.read.selection import find_series
 from nwb_sbtt.io.read.tables import plain_columns
 from nwb_sbtt.io.read.units import obs_intervals, spikes_by_unit, stored_spikes
@@ -115,7 +115,7 @@ def read_task_recording(path: Path | str, *, series: tuple[str, ...] = ()) -> Ta
             held_out=held_out,
             trials={"id": np.asarray(nwbfile.trials.id.data[:]), **plain_columns(nwbfile.trials)},
             samples={name: samples for name in series if (samples := _samples(nwbfile, name)) is not None},
-            source=place_facts(path),
+            source=file_facts(path),
         )
 
 

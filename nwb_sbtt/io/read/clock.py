@@ -63,7 +63,12 @@ class SampleClock:
     timestamps: Timestamps | None = field(default=None, repr=False)
 
     def times(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Return the times of samples `first` to `stop` − 1.
+        """Return the times of some samples.
+
+        Parameters
+        ----------
+        first, stop : int
+            Samples `first` to `stop` − 1.
 
         Returns
         -------
@@ -76,6 +81,10 @@ class SampleClock:
 
     def ranges(self, grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Find the samples of each window of a grid; a few samples outside the window may be among them.
+
+        Parameters
+        ----------
+        grid : Grid
 
         Returns
         -------
@@ -211,7 +220,18 @@ class Timestamps:
         self._latest = np.empty(0)
 
     def read(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Read timestamps `first` to `stop` − 1: seconds on the session clock, NaN where one is not valid."""
+        """Read some timestamps.
+
+        Parameters
+        ----------
+        first, stop : int
+            Timestamps `first` to `stop` − 1.
+
+        Returns
+        -------
+        array (sample)
+            Seconds on the session clock, NaN where one is not valid.
+        """
         times = self._slabs.read(first, stop)[:, 0].astype(np.float64)
         times[~np.isfinite(times)] = np.nan
         if self._sentinel is not None:

@@ -79,7 +79,7 @@ def open_nwb(path: Path | str | Source) -> Iterator[NWBFile]:
             yield _read(io, path)
 
 
-def place_facts(path: Path | Source) -> dict[str, str]:
+def file_facts(path: Path | Source) -> dict[str, str]:
     """Describe where a file is from.
 
     Parameters
@@ -105,7 +105,11 @@ def place_facts(path: Path | Source) -> dict[str, str]:
 def sha256(path: Path | str) -> str:
     """Compute the SHA-256 of a file or a folder, as hexadecimal digits.
 
-    That of a folder is taken of the names and digests of its files, sorted by name.
+    That of a folder is computed from the names and digests of its files, sorted by name.
+
+    Parameters
+    ----------
+    path : path
 
     Raises
     ------
@@ -126,6 +130,10 @@ def sha256(path: Path | str) -> str:
 
 def file_sha256(path: Path) -> str:
     """Compute the SHA-256 of a file, or recall that of a large one that has not changed; as hexadecimal digits.
+
+    Parameters
+    ----------
+    path : Path
 
     Raises
     ------

@@ -90,8 +90,10 @@ def channel_labels(joined: Joined, sources: Sequence[Source], config: ReadConfig
         labels[name] = ("channel", gather([_channel_column(source, name) for source in sources]))
     offsets = [sampling_offsets(source) for source in sources]
     if any(seconds is not None for seconds in offsets):
-        known = [np.zeros(n) if seconds is None else seconds for n, seconds in zip(n_channels, offsets, strict=True)]
-        labels["sampling_offset"] = ("channel", gather(known))
+        seconds_of = [
+            np.zeros(n) if seconds is None else seconds for n, seconds in zip(n_channels, offsets, strict=True)
+        ]
+        labels["sampling_offset"] = ("channel", gather(seconds_of))
     for name in HELD_OUT:
         columns = [source.channel_columns.get(name) for source in sources]
         flags = [column for column in columns if column is not None and column.dtype == bool]
@@ -101,7 +103,17 @@ def channel_labels(joined: Joined, sources: Sequence[Source], config: ReadConfig
 
 
 def sampling_offsets(source: Source) -> NDArray[np.float64] | None:
-    """Return the seconds (ROI) from the time of a frame to the moment each ROI was sampled; None where there are none."""
+    """Return when, within a frame, each channel of a source was sampled.
+
+    Parameters
+    ----------
+    source : Source
+
+    Returns
+    -------
+    array (ROI) or None
+        Seconds from the time of a frame; None where the source has no offsets.
+    """
     offsets = source.channel_columns.get("sampling_offset")
     return None if offsets is None or source.kind != "rois" else offsets.astype(np.float64)
 
@@ -126,9 +138,9 @@ def channels_to_keep(sources: Sequence[Source], config: ReadConfig) -> list[NDAr
     """
     keep = [np.ones(len(source.channel_id), dtype=bool) for source in sources]
     for name, allowed in config.where.items():
-        for kept, source in zip(keep, sources, strict=True):
-            kept &= _matches(_channel_column(source, name), allowed)
-        if not any(kept.any() for kept in keep):
+        for mask, source in zip(keep, sources, strict=True):
+            mask &= _matches(_channel_column(source, name), allowed)
+        if not any(mask.any() for mask in keep):
             values = sorted({str(value) for source in sources for value in _channel_column(source, name)})
             raise SelectionError(
                 f"`where` keeps no channel: {name!r} must be in {list(allowed)}; the column holds {values[:VALUES_LISTED]}"

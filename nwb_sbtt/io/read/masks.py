@@ -123,7 +123,23 @@ class ObservedTimes:
     invalid: Intervals = field(repr=False)
 
     def read(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Read the times of samples `first` to `stop` − 1: seconds on the session clock, NaN where one is not observed."""
+        """Read the times of some samples.
+
+        Parameters
+        ----------
+        first, stop : int
+            Samples `first` to `stop` − 1.
+
+        Returns
+        -------
+        array (sample)
+            Seconds on the session clock, NaN where a sample was not observed.
+
+        Raises
+        ------
+        DataError
+            If `control` does not have one value per sample.
+        """
         times = self.clock.times(first, stop)
         allowed = control_allows(self.series, self.config, first=first, stop=stop)
         return np.where(inside(times, self.invalid) | ~allowed, np.nan, times)

@@ -87,11 +87,11 @@ class Reader(Generic[P, S_co]):
         return self._source(*args, **kwargs)
 
     def is_readable(self, nwb_object: Any) -> bool:
-        """Whether an object can be read at all."""
+        """Tell whether an object can be read at all."""
         return self._readable is None or self._readable(nwb_object)
 
     def is_default(self, nwb_object: Any) -> bool:
-        """Whether an object is read without being named, if it is the only such object of the file."""
+        """Tell whether an object is read without being named, if it is the only such object of the file."""
         return self.default if isinstance(self.default, bool) else self.default(nwb_object)
 
 
@@ -161,12 +161,23 @@ def reader_of(neurodata_class: type) -> Reader[..., Source] | None:
 
 
 def default_types() -> list[str]:
-    """Names of the neurodata types whose objects are read without being named."""
+    """Return the names of the neurodata types whose objects are read without being named."""
     return [name for name in READERS.names() if READERS[name].default is not False]
 
 
 def holds_numbers(series: Any) -> bool:
-    """Whether the data of a TimeSeries are one number per channel at each time: (time,) or (time, channel)."""
+    """Tell whether the data of a series are one number per channel at each time.
+
+    Parameters
+    ----------
+    series : pynwb.TimeSeries
+        Its data may be of any type and shape; they are not read.
+
+    Returns
+    -------
+    bool
+        True for numbers of shape (time,) or (time, channel).
+    """
     # A stored array must not be read to learn its type.
     data = series.data if hasattr(series.data, "dtype") else np.asarray(series.data)
     return len(data.shape) in (1, 2) and np.dtype(data.dtype).kind in "biuf"

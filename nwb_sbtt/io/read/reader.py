@@ -27,7 +27,7 @@ from nwb_sbtt.io.dandi.locations import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.origin import address_of
 from nwb_sbtt.io.dandi.transfer import Source as Remote
 from nwb_sbtt.io.read.events import bin_denoised, event_labels, event_source, find_neuropil
-from nwb_sbtt.io.read.files import open_nwb, place_facts
+from nwb_sbtt.io.read.files import file_facts, open_nwb
 from nwb_sbtt.io.read.fluorescence import signal_attributes
 from nwb_sbtt.io.read.labels import all_labels, channel_labels, channels_to_keep, sampling_offsets, trial_labels
 from nwb_sbtt.io.read.paths import in_file_path
@@ -93,21 +93,21 @@ def read_nwb(
     >>> maze = read_nwb("maze.nwb", bin_width=0.005, trials=Trials(event="move_onset_time", start=-0.25, stop=0.45))
     """
     config = _with_keywords(config, series=series, bin_width=bin_width, cut=trials)
-    place = locate(path)
-    with open_nwb(place) as nwbfile:
+    location = locate(path)
+    with open_nwb(location) as nwbfile:
         selected = select(find_series(nwbfile), config.series)
-        if isinstance(place, Remote) and not can_be_streamed(place, [stored.nwb_object for stored in selected]):
-            return read_nwb(local_file(place), config, offsets=offsets)
+        if isinstance(location, Remote) and not can_be_streamed(location, [stored.nwb_object for stored in selected]):
+            return read_nwb(local_file(location), config, offsets=offsets)
         sources = _sources(nwbfile, selected, config, offsets)
         width = config.bin_width or _default_bin_width(sources)
         keep = channels_to_keep(sources, config)
         # Windows follow from all channels, so that `where` moves none.
-        table, windows = _windows(nwbfile, config, width, sources, n_channels=sum(int(kept.sum()) for kept in keep))
+        table, windows = _windows(nwbfile, config, width, sources, n_channels=sum(int(mask.sum()) for mask in keep))
         sources, where_notes = _with_channels(sources, keep)
         sources = _as_events(nwbfile, sources, config)
         with ThreadPoolExecutor(1) as thread:
             # The digest of a large file takes as long as reading it.
-            facts = thread.submit(place_facts, place)
+            facts = thread.submit(file_facts, location)
             joined, windows = _without_empty_chops(join(sources, windows.grid), windows, config)
             denoised = bin_denoised(sources, windows.grid)
         channels = {**channel_labels(joined, sources, config), **event_labels(joined, sources)}
@@ -117,14 +117,15 @@ def read_nwb(
         if offsets is not None:
             attrs["offsets"] = _as_json(offsets)
     notes = [_what_was_read(sources, origin), *_notes(sources, joined, windows)]
-    if isinstance(place, Remote):
-        notes.append(f"streamed {place.received} of {place.asset.size} bytes, which no digest covers")
+    if isinstance(location, Remote):
+        notes.append(f"streamed {location.received} of {location.asset.size} bytes, which no digest covers")
     notes += where_notes
     binned = joined.binned
     if not binned.observed.any():
         raise DataError(
-            f"nothing is observed in {str(place)!r}: all {binned.observed.size} entries are masked ({'; '.join(notes)}); look "
-            "at the times that `nwb-sbtt inspect` lists, or set obs_intervals=False or invalid_times=False to ignore the masks"
+            f"nothing is observed in {str(location)!r}: all {binned.observed.size} entries are masked ({'; '.join(notes)}); "
+            "look at the times that `nwb-sbtt inspect` lists, or set obs_intervals=False or invalid_times=False to ignore the "
+            "masks"
         )
     channel_id = labels.pop("channel_id")[1]
     ds = make_dataset(
@@ -163,8 +164,8 @@ def interval_table(nwbfile: Any, name: str) -> TimeIntervals:
     for candidate in (path, f"intervals/{path}", path.removeprefix("intervals/")):
         if candidate in tables:
             return tables[candidate]
-    known = f"it has {sorted(tables)}" if tables else "it has none; use Window or Chop"
-    raise SelectionError(f"the file has no table of intervals {name!r}; {known}")
+    hint = f"it has {sorted(tables)}" if tables else "it has none; use Window or Chop"
+    raise SelectionError(f"the file has no table of intervals {name!r}; {hint}")
 
 
 def _with_keywords(config: ReadConfig | None, **keywords: object) -> ReadConfig:
@@ -205,10 +206,10 @@ def _source(nwbfile: Any, stored: StoredSeries, config: ReadConfig, offsets: Off
 
 def _with_channels(sources: Sequence[Source], keep: Sequence[NDArray[np.bool_]]) -> tuple[list[Source], list[str]]:
     """Sources with the channels to keep, without those that keep none; and a note on the others."""
-    if all(kept.all() for kept in keep):
+    if all(mask.all() for mask in keep):
         return list(sources), []
     smaller = [
-        source if kept.all() else source.only(kept) for source, kept in zip(sources, keep, strict=True) if kept.any()
+        source if mask.all() else source.only(mask) for source, mask in zip(sources, keep, strict=True) if mask.any()
     ]
     n_channels, n_kept = (
         len({(source.table, int(row)) for source in some for row in source.channel_row}) for some in (sources, smaller)
@@ -217,7 +218,7 @@ def _with_channels(sources: Sequence[Source], keep: Sequence[NDArray[np.bool_]])
 
 
 def _as_events(nwbfile: Any, sources: list[Source], config: ReadConfig) -> list[Source]:
-    """Sources of events in place of fluorescence, if the settings ask for them."""
+    """Sources of events instead of fluorescence, if the settings ask for them."""
     if config.events is None:
         return sources
     events: list[Source] = []

@@ -59,25 +59,44 @@ class Piece:
         return float(self.times[0]), float(last + 1 / self.rate)
 
     def positions(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the positions, in samples of the recording, of times in seconds; evenly spaced beyond the ends."""
+        """Convert times to positions, evenly spaced beyond the ends of the piece.
+
+        Parameters
+        ----------
+        times : array
+            Seconds on the session clock.
+
+        Returns
+        -------
+        array
+            In samples of the recording, with fractions.
+        """
         before = self.knots[0] + (times - self.times[0]) * self.rate
         after = self.knots[-1] + (times - self.times[-1]) * self.rate
         inside = np.interp(times, self.times, self.knots)
         return np.asarray(np.where(times < self.times[0], before, np.where(times > self.times[-1], after, inside)))
 
     def sample_times(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Return the times of samples `first` to `stop` − 1, in seconds."""
+        """Return the times of samples `first` to `stop` − 1, in seconds on the session clock."""
         samples = np.arange(first, stop, dtype=np.float64)
         beyond = np.maximum(samples - self.knots[-1], 0) / self.rate
         return np.asarray(np.interp(samples, self.knots, self.times) + beyond)
 
     def edges(self, times: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Return the first sample at or after each time in seconds, at least `first` and at most `stop`."""
+        """Return the first sample at or after each time (seconds on the session clock), limited to the piece."""
         edges = np.ceil(np.round(self.positions(times), EDGE_DECIMALS))
         return np.clip(edges, self.first, self.stop).astype(np.intp)
 
     def bins(self, starts: NDArray[np.float64], width: float) -> Bins:
-        """Return bins that begin at `starts` (seconds) and are `width` seconds wide, in samples of the recording."""
+        """Convert bins to samples of the recording.
+
+        Parameters
+        ----------
+        starts : array (bin)
+            Seconds on the session clock.
+        width : float
+            Seconds.
+        """
         centres = self.positions(starts + width / 2)
         return Bins(np.round(centres, EDGE_DECIMALS), self.edges(starts), self.edges(starts + width))
 

@@ -135,7 +135,12 @@ class RoiSource:
         return read
 
     def sample_times(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Return when each ROI was sampled in frames `first` to `stop` − 1.
+        """Return when each ROI was sampled.
+
+        Parameters
+        ----------
+        first, stop : int
+            Frames `first` to `stop` − 1.
 
         Returns
         -------

@@ -59,7 +59,12 @@ class Slabs:
         self._rows: NDArray[Any] = np.empty((0, self.n_columns), dtype=self.dtype)
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
-        """Read rows `first` to `stop` − 1, or as many of them as there are.
+        """Read some rows.
+
+        Parameters
+        ----------
+        first, stop : int
+            Rows `first` to `stop` − 1, or as many of them as there are.
 
         Returns
         -------

@@ -15,7 +15,12 @@ from nwb_sbtt.errors import SelectionError
 
 
 def table_region(series: Any) -> DynamicTableRegion | None:
-    """Return the region of the table of electrodes or ROIs that a series names; None where it names none."""
+    """Return the region of the table of electrodes or ROIs that a series names; None where it names none.
+
+    Parameters
+    ----------
+    series : pynwb.TimeSeries
+    """
     return getattr(series, "electrodes", None) or getattr(series, "rois", None)
 
 

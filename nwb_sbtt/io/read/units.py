@@ -228,7 +228,12 @@ class UnitsSource:
 
 
 def has_spikes(units: Any) -> bool:
-    """Whether a units table has units and spike times."""
+    """Tell whether a units table has units and spike times.
+
+    Parameters
+    ----------
+    units : pynwb.misc.Units
+    """
     return "spike_times" in units.colnames and len(units) > 0
 
 
@@ -295,7 +300,7 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     if len(ends) == 0:
         raise DataError(f"no unit of {path!r} has a spike or an observation interval: there is nothing to read")
     span = (float(ends.min()), float(ends.max()))
-    known = [array for array in _distinct(obs) if array is not ALWAYS]
+    limited = [array for array in _distinct(obs) if array is not ALWAYS]
     return UnitsSource(
         path=path,
         channel_id=np.asarray(units.id.data[:]),
@@ -305,7 +310,7 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
         notes=_notes(obs, path, config),
         obs_intervals=obs,
         observed_intervals=_observed_intervals(obs, invalid_intervals(nwbfile, config), n_units=len(units)),
-        recorded=union(np.concatenate(known)) if known else np.array([span]),
+        recorded=union(np.concatenate(limited)) if limited else np.array([span]),
         spike_times=spike_times,
         bounds=bounds,
         config=config,
