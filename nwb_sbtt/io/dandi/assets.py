@@ -215,7 +215,9 @@ def find_assets(address: Address) -> Selection:
 def _newest(client: DandiAPIClient, dandiset: str) -> str:
     """Newest published version. Without one, the client itself would take the draft unasked."""
     remote = client.get_dandiset(dandiset)
-    newest = call_archive(client, lambda: remote.most_recent_published_version, what=f"DANDI:{dandiset} cannot be read")
+    newest = call_archive(
+        client, lambda: remote.most_recent_published_version, message=f"DANDI:{dandiset} cannot be read"
+    )
     if newest is None:
         raise ArchiveError(
             f"DANDI:{dandiset} has no published version; its draft, which may change at any time, is DANDI:{dandiset}/{DRAFT}"
@@ -228,21 +230,21 @@ def _list(client: DandiAPIClient, address: Address, query: dict[str, str]) -> li
     return call_archive(
         client,
         lambda: list(client.paginate(f"{remote.version_api_path}assets/", params={"metadata": "true", **query})),
-        what=f"{replace(address, path=None)} cannot be read",
+        message=f"{replace(address, path=None)} cannot be read",
     )
 
 
 def _select_asset(client: DandiAPIClient, address: Address) -> Selection:
-    what = f"the asset {address.asset_id} cannot be read"
-    row = call_archive(client, lambda: client.get(f"/assets/{address.asset_id}/info/"), what=what)
+    message = f"the asset {address.asset_id} cannot be read"
+    row = call_archive(client, lambda: client.get(f"/assets/{address.asset_id}/info/"), message=message)
     return Selection(client, address.dandiset or "", address.version or "", (_asset(client, row, address),))
 
 
 def _asset(client: DandiAPIClient, row: dict[str, Any], address: Address) -> Asset:
     metadata = row.get("metadata")
     if metadata is None:
-        what = f"{row['path']!r} cannot be read"
-        metadata = call_archive(client, lambda: client.get(f"/assets/{row['asset_id']}/"), what=what)
+        message = f"{row['path']!r} cannot be read"
+        metadata = call_archive(client, lambda: client.get(f"/assets/{row['asset_id']}/"), message=message)
     digests = metadata.get("digest") or {}
     return Asset(
         archive=client.api_url.rstrip("/"),
@@ -264,8 +266,10 @@ def _is_selected(path: str, selected: str | None) -> bool:
 
 def _no_version(client: DandiAPIClient, address: Address) -> ArchiveError:
     remote = client.get_dandiset(str(address.dandiset))
-    what = f"DANDI:{address.dandiset} cannot be read"
-    versions = [version.identifier for version in call_archive(client, lambda: list(remote.get_versions()), what=what)]
+    message = f"DANDI:{address.dandiset} cannot be read"
+    versions = [
+        version.identifier for version in call_archive(client, lambda: list(remote.get_versions()), message=message)
+    ]
     return ArchiveError(f"DANDI:{address.dandiset} has no version {address.version!r}; it has {', '.join(versions)}")
 
 

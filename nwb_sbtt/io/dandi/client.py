@@ -71,7 +71,7 @@ def connect(instance: str | None = None) -> DandiAPIClient:
     return client
 
 
-def call_archive(client: DandiAPIClient, call: Callable[[], T], *, what: str) -> T:
+def call_archive(client: DandiAPIClient, call: Callable[[], T], *, message: str) -> T:
     """Send a request to an archive; if it requires a key, look the key up and send it again.
 
     Parameters
@@ -79,7 +79,7 @@ def call_archive(client: DandiAPIClient, call: Callable[[], T], *, what: str) ->
     client : DandiAPIClient
     call : callable
         Sends the request and reads the whole answer.
-    what : str
+    message : str
         Start of an error: "DANDI:000140 cannot be read".
 
     Returns
@@ -98,20 +98,22 @@ def call_archive(client: DandiAPIClient, call: Callable[[], T], *, what: str) ->
     try:
         return call()
     except (NotFoundError, HTTP404Error):
-        raise NoSuchItemError(f"{what}: {archive_name(client)} has no such thing, or does not show it to you") from None
+        raise NoSuchItemError(
+            f"{message}: {archive_name(client)} has no such thing, or does not show it to you"
+        ) from None
     except requests.HTTPError as error:
         status = None if error.response is None else error.response.status_code
         if status in (UNAUTHORISED, FORBIDDEN) and "Authorization" not in client.session.headers:
-            authenticate(client, purpose=what)
-            return call_archive(client, call, what=what)
+            authenticate(client, message=message)
+            return call_archive(client, call, message=message)
         if status == FORBIDDEN:
             raise ArchiveError(
-                f"{what}: this key may not do so on {archive_name(client)}; ask an owner of the dandiset to add you"
+                f"{message}: this key may not do so on {archive_name(client)}; ask an owner of the dandiset to add you"
             ) from None
-        raise ArchiveError(f"{what}: {archive_name(client)} answers {error_text(error)}; try again later") from None
+        raise ArchiveError(f"{message}: {archive_name(client)} answers {error_text(error)}; try again later") from None
     except requests.RequestException as error:
         raise ArchiveError(
-            f"{what}: {archive_name(client)} does not answer ({error_text(error)}); try again later"
+            f"{message}: {archive_name(client)} does not answer ({error_text(error)}); try again later"
         ) from None
 
 
@@ -119,13 +121,13 @@ class NoSuchItemError(ArchiveError):
     """An archive has no such dandiset, version or file."""
 
 
-def authenticate(client: DandiAPIClient, *, purpose: str) -> None:
+def authenticate(client: DandiAPIClient, *, message: str) -> None:
     """Add the user's key to all further requests to the archive; it comes from the environment or the keyring, as dandi's.
 
     Parameters
     ----------
     client : DandiAPIClient
-    purpose : str
+    message : str
         Start of an error: "DANDI:000140 cannot be written".
 
     Raises
@@ -142,17 +144,17 @@ def authenticate(client: DandiAPIClient, *, purpose: str) -> None:
         key, origin = _keyring_key(service), f"the keyring ({service})"
     if not key:
         raise ArchiveError(
-            f"{purpose}: {archive_name(client)} requires your API key; set {variable} in the environment, or store it with "
+            f"{message}: {archive_name(client)} requires your API key; set {variable} in the environment, or store it with "
             f"`keyring set {service} key` (it is shown on the archive's web page under your initials)"
         )
     try:
         client.authenticate(key)
     except requests.HTTPError:
         raise ArchiveError(
-            f"{purpose}: {archive_name(client)} does not accept the key from {origin}; get a new one"
+            f"{message}: {archive_name(client)} does not accept the key from {origin}; get a new one"
         ) from None
     except requests.RequestException as error:
-        raise ArchiveError(f"{purpose}: {archive_name(client)} does not answer ({error_text(error)})") from None
+        raise ArchiveError(f"{message}: {archive_name(client)} does not answer ({error_text(error)})") from None
 
 
 def archive_name(client: DandiAPIClient) -> str:

@@ -185,7 +185,7 @@ class Source:
         def call() -> Any:
             return self.client.get(path, json_resp=False, allow_redirects=False, stream=True)
 
-        with closing(call_archive(self.client, call, what=f"{self.asset} cannot be fetched")) as response:
+        with closing(call_archive(self.client, call, message=f"{self.asset} cannot be fetched")) as response:
             url = self.client.get_url(path)
             return str(urljoin(url, response.headers.get("Location", url)))
 
@@ -221,13 +221,13 @@ class Retries:
 
     Parameters
     ----------
-    purpose : str
+    message : str
         Start of an error: "cannot fetch …".
     failures : int
         So far.
     """
 
-    purpose: str
+    message: str
     failures: int = 0
 
     def failed(self, reason: str, response: Response | None = None) -> None:
@@ -250,11 +250,11 @@ class Retries:
         self.failures += 1
         if self.failures >= ATTEMPTS:
             raise ArchiveError(
-                f"{self.purpose}: {reason}, {self.failures} times in a row; the same command resumes it later"
+                f"{self.message}: {reason}, {self.failures} times in a row; the same command resumes it later"
             )
         retry_after = None if response is None else get_retry_after(response)
         if retry_after is not None and retry_after > MAX_RETRY_AFTER:
-            raise ArchiveError(f"{self.purpose}: {reason}; the archive asks to wait for {retry_after} s")
+            raise ArchiveError(f"{self.message}: {reason}; the archive asks to wait for {retry_after} s")
         sleep(min(FIRST_WAIT * 2 ** (self.failures - 1), LONGEST_WAIT) if retry_after is None else float(retry_after))
 
     def progress(self) -> None:

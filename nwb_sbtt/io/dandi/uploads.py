@@ -106,13 +106,13 @@ def upload(
     client = connect(address.instance)
     _refuse_source(result, address.dandiset, client, allowed=into_source)
     plan = _Plan(path, address.dandiset, result, digests_of(path))
-    authenticate(client, purpose=f"DANDI:{address.dandiset} cannot be written")
+    authenticate(client, message=f"DANDI:{address.dandiset} cannot be written")
     old = _existing(client, plan, address)
     if old is not None and (existing == "skip" or (existing != "overwrite" and old.difference(plan.digests) is None)):
         return old
     if old is not None and existing == "error":
         raise ArchiveError(
-            f"{old} is there and is another file: {old.difference(plan.digests)}; pass existing as 'refresh' to replace it"
+            f"{old} exists and is another file: {old.difference(plan.digests)}; pass existing as 'refresh' to replace it"
         )
     if confirm is not None and not confirm(_question(client, plan, old)):
         raise ArchiveError("nothing was written: not confirmed")
@@ -228,14 +228,14 @@ def _refuse_source(result: UploadResult, dandiset: str, client: DandiAPIClient, 
 def _existing(client: DandiAPIClient, plan: _Plan, address: Address) -> Asset | None:
     """The file that already has the name; raises if the dandiset does not exist."""
     remote = client.get_dandiset(plan.dandiset, DRAFT)
-    call_archive(client, lambda: remote.draft_version, what=f"DANDI:{plan.dandiset} cannot be written")
+    call_archive(client, lambda: remote.draft_version, message=f"DANDI:{plan.dandiset} cannot be written")
     target = Address(address.instance, plan.dandiset, DRAFT, plan.result.path)
     matches = call_archive(
         client,
         lambda: [
             asset for asset in remote.get_assets_with_path_prefix(plan.result.path) if asset.path == plan.result.path
         ],
-        what=f"{target} cannot be read",
+        message=f"{target} cannot be read",
     )
     return find_assets(target).assets[0] if matches else None
 
@@ -252,17 +252,17 @@ def _question(client: DandiAPIClient, plan: _Plan, old: Asset | None) -> str:
 def _send(client: DandiAPIClient, plan: _Plan, old: Asset | None) -> Asset:
     from dandi.exceptions import SchemaVersionError
 
-    what = f"{plan.path.name!r} cannot be uploaded"
+    message = f"{plan.path.name!r} cannot be uploaded"
     remote = client.get_dandiset(plan.dandiset, DRAFT)
     try:
-        call_archive(client, client.check_schema_version, what=what)
+        call_archive(client, client.check_schema_version, message=message)
         with show_progress(plan.digests.size, label=f"uploading {plan.result.path}") as advance:
-            uploaded = call_archive(client, lambda: _upload(remote, plan, old, advance), what=what)
+            uploaded = call_archive(client, lambda: _upload(remote, plan, old, advance), message=message)
     except NoSuchItemError:
-        raise ArchiveError(f"{what}: DANDI:{plan.dandiset} was changed in the meantime; try again") from None
+        raise ArchiveError(f"{message}: DANDI:{plan.dandiset} was changed in the meantime; try again") from None
     except (SchemaVersionError, RuntimeError) as error:
-        raise ArchiveError(f"{what}: {' '.join(str(error).split())}") from None
-    metadata = call_archive(client, uploaded.get_raw_metadata, what=what)
+        raise ArchiveError(f"{message}: {' '.join(str(error).split())}") from None
+    metadata = call_archive(client, uploaded.get_raw_metadata, message=message)
     asset = Asset(
         archive=client.api_url.rstrip("/"),
         dandiset=plan.dandiset,
@@ -274,7 +274,7 @@ def _send(client: DandiAPIClient, plan: _Plan, old: Asset | None) -> Asset:
         sha256=metadata["digest"].get("dandi:sha2-256"),
     )
     if problem := asset.difference(plan.digests):
-        raise ArchiveError(f"{what}: the archive has another file than was sent: {problem}; remove {asset}")
+        raise ArchiveError(f"{message}: the archive has another file than was sent: {problem}; remove {asset}")
     return asset
 
 
