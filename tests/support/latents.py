@@ -115,9 +115,9 @@ def assert_same(written: xr.Dataset, read: xr.Dataset) -> None:
     assert "rates" not in read or read["rates"].attrs["units"] == "Hz"
     for name in written.data_vars:
         assert written[name].dtype == read[name].dtype, name
-    attrs, given = dict(written.attrs), dict(read.attrs)
+    attrs, actual = dict(written.attrs), dict(read.attrs)
     for key in ("model", "source"):
         expected = json.loads(attrs.pop(key, "{}"))
         expected.pop("path", None)
-        assert expected == json.loads(given.pop(key, "{}"))
-    assert attrs == given
+        assert expected == json.loads(actual.pop(key, "{}"))
+    assert attrs == actual

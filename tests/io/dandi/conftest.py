@@ -33,11 +33,11 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that were to be waited before another try; nobody waits."""
-    asked: list[float] = []
-    monkeypatch.setattr(transfer, "sleep", asked.append)
-    monkeypatch.setattr("dandi.dandiapi.sleep", asked.append)
-    monkeypatch.setattr("time.sleep", asked.append)  # what the client's own trying again goes by
-    return asked
+    seconds: list[float] = []
+    monkeypatch.setattr(transfer, "sleep", seconds.append)
+    monkeypatch.setattr("dandi.dandiapi.sleep", seconds.append)
+    monkeypatch.setattr("time.sleep", seconds.append)  # what the client's own trying again goes by
+    return seconds
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_an_answer_has_the_status_headers_and_keys_of_the_recorded_one(answers, 
     ours = answers[label]
     assert ours.status_code == recorded["status"]
     for name in ("Location", "ETag", "content-range", "Accept-Ranges"):
-        assert (name in ours.headers) == (name.lower() in {each.lower() for each in recorded["headers"]}), name
+        assert (name in ours.headers) == (name.lower() in {header.lower() for header in recorded["headers"]}), name
     if isinstance(recorded["body"], dict):
         assert _missing(ours.json(), recorded["body"]) == []
     if label.startswith("assets_"):

@@ -34,9 +34,9 @@ def test_the_files_that_a_phase_needs_are_fetched_once_and_prepared(published, f
     assert json.loads(capsys.readouterr().out)["inputs"]["train_spikes_heldin"] == [6, 30, 3]
     assert [name for name in tree(tmp_path / "nlb") if name.endswith(".nwb")] == [f"{NUMBER}/sub-Han/{files[0].name}"]
     assert call(monkeypatch, *words, "--phase", "test") == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["inputs"]["eval_spikes_heldin"] == [3, 30, 3]
-    assert said["inputs"]["train_spikes_heldout"] == [10, 30, 1]
+    output = json.loads(capsys.readouterr().out)
+    assert output["inputs"]["eval_spikes_heldin"] == [3, 30, 3]
+    assert output["inputs"]["train_spikes_heldout"] == [10, 30, 1]
     fetched = [name for name in tree(tmp_path / "nlb") if name.endswith(".nwb")]
     assert fetched == sorted(f"{NUMBER}/sub-Han/{file.name}" for file in files)
     assert published.sent() == sum(file.stat().st_size for file in files)
@@ -45,11 +45,11 @@ def test_the_files_that_a_phase_needs_are_fetched_once_and_prepared(published, f
 def test_without_an_archive_the_error_says_how_to_go_on(monkeypatch, tmp_path, capsys, waits):
     words = ("nlb", "prepare", NAME, "--folder", tmp_path)
     assert call(monkeypatch, *words) == 2
-    said = capsys.readouterr().err
-    assert f"cannot fetch {NAME} (DANDI:{NUMBER}/{VERSION})" in said
-    assert f"nwb-sbtt nlb prepare {NAME} FILE…" in said
-    kept = tmp_path / NUMBER / "sub-Han" / "sub-Han_desc-train_behavior+ecephys.nwb"
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b"fetched before")
+    output = capsys.readouterr().err
+    assert f"cannot fetch {NAME} (DANDI:{NUMBER}/{VERSION})" in output
+    assert f"nwb-sbtt nlb prepare {NAME} FILE…" in output
+    earlier = tmp_path / NUMBER / "sub-Han" / "sub-Han_desc-train_behavior+ecephys.nwb"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_bytes(b"fetched before")
     assert call(monkeypatch, *words) == 2
-    assert f"nwb-sbtt nlb prepare {NAME} {kept}" in capsys.readouterr().err
+    assert f"nwb-sbtt nlb prepare {NAME} {earlier}" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def test_what_was_used_longest_ago_makes_room(served, monkeypatch):
         os.utime(path.with_name(path.name + ".dandi.json"), (moment, moment))
     _fetch("a")
     _fetch("c")
-    assert [each.address for each in list_cache()] == [f"DANDI:000140/{VERSION}/sub-{n}/{n}.nwb" for n in "ac"]
+    assert [file.address for file in list_cache()] == [f"DANDI:000140/{VERSION}/sub-{n}/{n}.nwb" for n in "ac"]
     assert not second.exists()
 
 
@@ -73,8 +73,8 @@ def test_the_cache_can_be_listed_and_cleared(served, monkeypatch, capsys, tmp_pa
     assert call(monkeypatch, "cache", "list") == 0
     assert f"DANDI:000140/{VERSION}/sub-a/a.nwb" in capsys.readouterr().out
     assert call(monkeypatch, "cache", "list", "--json") == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["bytes"], len(said["files"]), said["folder"]) == (1000, 1, str(cache_folder()))
+    output = json.loads(capsys.readouterr().out)
+    assert (output["bytes"], len(output["files"]), output["folder"]) == (1000, 1, str(cache_folder()))
     assert call(monkeypatch, "cache", "clear") == 0
     assert "freed" in capsys.readouterr().out
     assert (list_cache(), clear_cache()) == ([], 0)

@@ -26,12 +26,12 @@ class _Drawer(KeyringBackend):
 
     priority = 1
 
-    def __init__(self, **known):
+    def __init__(self, **keys):
         super().__init__()
-        self.known = known
+        self.keys = keys
 
     def get_password(self, service, username):
-        return self.known.get(f"{service}/{username}")
+        return self.keys.get(f"{service}/{username}")
 
     def set_password(self, service, username, password):
         raise AssertionError("nobody asked for that")
@@ -39,15 +39,15 @@ class _Drawer(KeyringBackend):
 
 @pytest.fixture
 def drawer(monkeypatch):
-    def fill(**known):
+    def fill(**keys):
         monkeypatch.delenv("PYTHON_KEYRING_BACKEND")
-        monkeypatch.setattr(keyring.core, "_keyring_backend", _Drawer(**known))
+        monkeypatch.setattr(keyring.core, "_keyring_backend", _Drawer(**keys))
 
     return fill
 
 
 def _shown_to(archive):
-    return {each.role for each in archive.requests if "Authorization" in each.headers}
+    return {request.role for request in archive.requests if "Authorization" in request.headers}
 
 
 def test_a_key_of_the_environment_opens_an_embargoed_dandiset(archive, embargoed, monkeypatch, tmp_path, content):
@@ -83,10 +83,10 @@ def test_a_wrong_key_is_said_to_be_wrong_and_not_said(archive, embargoed, monkey
     wrong = "0123456789abcdef0123456789abcdef01234567"
     monkeypatch.setenv(f"{archive.name}_API_KEY", wrong)
     assert call(monkeypatch, "download", embargoed, "--to", tmp_path) == 2
-    said = "".join(capsys.readouterr())
-    assert f"does not accept the key from the environment's {archive.name}_API_KEY; get a new one" in said
-    assert said.count("\n") == 1
-    assert wrong not in said + caplog.text
+    output = "".join(capsys.readouterr())
+    assert f"does not accept the key from the environment's {archive.name}_API_KEY; get a new one" in output
+    assert output.count("\n") == 1
+    assert wrong not in output + caplog.text
     assert [name for name in tree(tmp_path) if wrong.encode() in (tmp_path / name).read_bytes()] == []
 
 

@@ -54,7 +54,7 @@ def test_files_are_chosen_by_version_path_and_glob(dandiset, tmp_path, address, 
 
 def test_addresses_of_the_web_pages_and_the_api_work(dandiset, tmp_path, content):
     draft = dandiset.dandisets["000140"].versions["draft"]
-    asset = next(each for each in draft.assets.values() if each.path == PATH)
+    asset = next(candidate for candidate in draft.assets.values() if candidate.path == PATH)
     base = dandiset.url
     for i, address in enumerate(
         [
@@ -73,8 +73,8 @@ def test_a_dry_run_says_how_many_files_and_bytes_and_fetches_nothing(dandiset, m
     assert call(monkeypatch, *words) == 0
     assert "1 file, 13 bytes" in capsys.readouterr().out
     assert call(monkeypatch, *words, "--json") == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["files"], said["bytes"], said["version"], said["paths"]) == (1, 13, VERSION, [])
+    output = json.loads(capsys.readouterr().out)
+    assert (output["files"], output["bytes"], output["version"], output["paths"]) == (1, 13, VERSION, [])
     assert dandiset.count("storage") == 0
     assert not (tmp_path / "data").exists()
 
@@ -100,7 +100,7 @@ def test_what_was_fetched_travels_into_the_data_until_the_file_is_changed(dandis
     (path,) = download(f"DANDI:000140/{PATH}", tmp_path)
     record = json.loads(path.with_name(path.name + ".dandi.json").read_text())
     draft = dandiset.dandisets["000140"].versions["draft"]
-    asset = next(each for each in draft.assets.values() if each.path == PATH)
+    asset = next(candidate for candidate in draft.assets.values() if candidate.path == PATH)
     expected = {
         "dandiset": "000140",
         "version": VERSION,
@@ -132,7 +132,7 @@ def test_what_does_not_match_is_refused_with_what_there_is(dandiset, tmp_path):
 
 def test_one_file_that_fails_does_not_keep_the_others_away(dandiset, tmp_path, content):
     draft = dandiset.dandisets["000140"].versions["draft"]
-    bad = next(each for each in draft.assets.values() if each.path == PATH)
+    bad = next(candidate for candidate in draft.assets.values() if candidate.path == PATH)
     bad.blob.content = bytes([content[0] ^ 1]) + content[1:]
     with pytest.raises(ArchiveError, match="the bytes received for"):
         download("000140", tmp_path)
@@ -145,6 +145,6 @@ def test_one_file_that_fails_does_not_keep_the_others_away(dandiset, tmp_path, c
 def test_errors_on_the_command_line_are_one_line(dandiset, monkeypatch, tmp_path, capsys):
     for words in (["000999"], ["nonsense"], ["000140", "--version", "0.0.1"], ["000140", "--instance", "nowhere"]):
         assert call(monkeypatch, "download", *words, "--to", tmp_path) == 2
-        said = capsys.readouterr().err
-        assert said.startswith("error: ") and said.count("\n") == 1, said
+        output = capsys.readouterr().err
+        assert output.startswith("error: ") and output.count("\n") == 1, output
     assert tree(tmp_path) == []

@@ -71,7 +71,7 @@ def test_a_round_over_dandi_gives_back_the_result_that_was_written_and_shows_no_
 
     client = DandiAPIClient(archive.url, token=archive.token)
     metadata = client.get_dandiset("000999", "draft").get_asset_by_path(RESULT).get_raw_metadata()
-    (link,) = [each for each in metadata["relatedResource"] if each["relation"] == "dcite:IsDerivedFrom"]
+    (link,) = [resource for resource in metadata["relatedResource"] if resource["relation"] == "dcite:IsDerivedFrom"]
     assert link["identifier"] == f"DANDI:000140/{VERSION}"
     assert metadata["wasAttributedTo"][0]["identifier"] == "Jenkins"
 
@@ -81,6 +81,6 @@ def test_a_round_over_dandi_gives_back_the_result_that_was_written_and_shows_no_
     assert len(written) > 10
     assert archive.token not in printed
     assert [path for path in written if archive.token.encode() in path.read_bytes()] == []
-    assert not any(archive.token in str(each.headers) for each in archive.requests if each.role == "storage")
-    assert sum(archive.token in str(each.headers) for each in archive.requests) > 5
+    assert not any(archive.token in str(request.headers) for request in archive.requests if request.role == "storage")
+    assert sum(archive.token in str(request.headers) for request in archive.requests) > 5
     assert "X-Amz-Signature" not in "".join(path.read_text() for path in written if path.suffix == ".json")

@@ -40,7 +40,7 @@ def test_a_connection_cut_at_30_per_cent_goes_on_where_it_was_cut(archive, asset
     archive.cut(0.3)
     (path,) = download(ADDRESS, tmp_path)
     assert path.read_bytes() == CONTENT
-    ranges = [each.headers["Range"] for each in archive.requests if each.role == "storage"]
+    ranges = [request.headers["Range"] for request in archive.requests if request.role == "storage"]
     assert ranges[0] == "bytes=0-"
     assert 0 < int(ranges[1].removeprefix("bytes=").rstrip("-")) <= 0.3 * len(CONTENT)
     assert archive.sent() < 1.01 * len(CONTENT)
@@ -155,8 +155,8 @@ def test_a_storage_that_refuses_is_one_line(archive, asset, tmp_path):
 def test_a_storage_that_knows_no_ranges_still_gives_the_file(archive, asset, tmp_path, monkeypatch):
     from tests.support.dandi import storage
 
-    give = storage._give
-    monkeypatch.setattr(storage, "_give", lambda archive, key, wanted: give(archive, key, None))
+    serve = storage._serve
+    monkeypatch.setattr(storage, "_serve", lambda archive, key, byte_range: serve(archive, key, None))
     archive.cut(0.3)
     (path,) = download(ADDRESS, tmp_path)
     assert path.read_bytes() == CONTENT
@@ -247,18 +247,18 @@ def test_digests_are_those_of_dandi(tmp_path, size):
 
     path = tmp_path / "x"
     path.write_bytes(bytes(size))
-    found = digests_of(path)
-    assert found.etag == etag_of(bytes(size)) == get_digest(path, "dandi-etag")
-    assert found.sha256 == get_digest(path, "sha256")
+    digests = digests_of(path)
+    assert digests.etag == etag_of(bytes(size)) == get_digest(path, "dandi-etag")
+    assert digests.sha256 == get_digest(path, "sha256")
 
 
 def test_digests_of_a_recording_are_those_that_the_public_archive_gives(realdata):
     import json
 
     listed = json.loads((realdata / "dandi_metadata" / "assets.json").read_text())[0]
-    found = digests_of(realdata / "nlb" / listed["path"].split("/")[-1])
+    digests = digests_of(realdata / "nlb" / listed["path"].split("/")[-1])
     digests = listed["metadata"]["digest"]
-    assert (found.size, found.etag, found.sha256) == (
+    assert (digests.size, digests.etag, digests.sha256) == (
         listed["size"],
         *(digests[f"dandi:{n}"] for n in ("dandi-etag", "sha2-256")),
     )

@@ -39,9 +39,9 @@ def test_1_the_client_checks_no_digest_and_we_do(archive, asset, tmp_path, conte
     assert not any("nwb" in name for name in tree(tmp_path / "ours"))
 
 
-@pytest.mark.parametrize("kept", [0.5, 0.0])
-def test_2_a_truncated_object_leaves_no_file(archive, asset, tmp_path, kept):
-    asset.blob.content = asset.blob.content[: int(kept * len(asset.blob.content))]
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_2_a_truncated_object_leaves_no_file(archive, asset, tmp_path, share):
+    asset.blob.content = asset.blob.content[: int(share * len(asset.blob.content))]
     with pytest.raises(ArchiveError, match=r"are wrong: the storage has no more than \d+ of \d+ bytes"):
         download(f"DANDI:000140/{PATH}", tmp_path)
     assert not any("_ecephys" in name for name in tree(tmp_path))

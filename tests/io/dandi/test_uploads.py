@@ -66,26 +66,26 @@ def test_names_are_those_that_dandi_wants(tmp_path, facts, path):
 
 
 def test_a_result_goes_into_the_draft_with_metadata_that_the_schema_takes(home, result, tmp_path):
-    asked = []
-    made = upload(result, "000999", confirm=lambda text: not asked.append(text))
-    assert (made.dandiset, made.version, made.path) == ("000999", "draft", NAME)
+    questions = []
+    uploaded = upload(result, "000999", confirm=lambda text: not questions.append(text))
+    assert (uploaded.dandiset, uploaded.version, uploaded.path) == ("000999", "draft", NAME)
     assert re.fullmatch(
-        rf"add {re.escape(NAME)} \(\d+\.\d kB\) in the draft of DANDI:000999 on the archive .*\?", asked[0]
+        rf"add {re.escape(NAME)} \(\d+\.\d kB\) in the draft of DANDI:000999 on the archive .*\?", questions[0]
     )
     client = DandiAPIClient(home.url)
     metadata = client.get_dandiset("000999", "draft").get_asset_by_path(NAME).get_raw_metadata()
     assert AssetModel.model_validate(metadata).contentSize == result.stat().st_size
     assert metadata["encodingFormat"] == "application/x-nwb"
-    assert any(each["name"] == "Inference of rates and latents" for each in metadata["wasGeneratedBy"])
+    assert any(activity["name"] == "Inference of rates and latents" for activity in metadata["wasGeneratedBy"])
     (back,) = download("DANDI:000999/draft", tmp_path / "back")
     assert back.read_bytes() == result.read_bytes()
 
 
 @pytest.mark.usefixtures("unchecked")
 def test_a_result_is_linked_to_the_files_it_was_derived_from(home, derived):
-    asked = []
-    upload(derived, "DANDI:000999", confirm=lambda text: not asked.append(text))
-    assert f"derived from DANDI:000140/{VERSION}" in asked[0]
+    questions = []
+    upload(derived, "DANDI:000999", confirm=lambda text: not questions.append(text))
+    assert f"derived from DANDI:000140/{VERSION}" in questions[0]
     (link,) = _stored(home)[NAME].metadata["relatedResource"]
     assert (link["identifier"], link["relation"], link["name"]) == (
         f"DANDI:000140/{VERSION}",
@@ -113,9 +113,9 @@ def test_what_is_there_already_is_replaced_only_when_told_to(home, result, deriv
     with pytest.raises(ArchiveError, match=r"exists and is another file: .*'refresh' to replace it"):
         upload(derived, "000999")
     assert home.count("uploads") == 0
-    asked = []
-    second = upload(derived, "000999", existing="refresh", confirm=lambda text: not asked.append(text))
-    assert asked[0].startswith("replace ")
+    questions = []
+    second = upload(derived, "000999", existing="refresh", confirm=lambda text: not questions.append(text))
+    assert questions[0].startswith("replace ")
     assert second.asset_id != first.asset_id
     assert list(_stored(home)) == [NAME]
     assert upload(derived, "000999", existing="overwrite").asset_id != second.asset_id

@@ -20,26 +20,26 @@ def test_every_check_that_is_run_has_something_to_do_about_it():
 
 
 def test_results_pass_what_dandi_asks_for(result):
-    found = validate(result)
-    assert [each for each in found if each.blocks] == []
+    findings = validate(result)
+    assert [finding for finding in findings if finding.blocks] == []
 
 
 def test_what_dandi_refuses_comes_first_with_what_to_do_and_sets_the_exit_code(tmp_path, monkeypatch, capsys):
     path = write(new_file(), tmp_path / "x.nwb")
     with h5py.File(path, "a") as file:
         del file["general/subject"]
-    found = validate(path)
-    assert (found[0].level, found[0].check, found[0].blocks) == ("critical", "check_subject_exists", True)
-    assert found[0].hint.startswith("add nwbfile.subject = Subject(")
-    levels = [each.level for each in found]
+    findings = validate(path)
+    assert (findings[0].level, findings[0].check, findings[0].blocks) == ("critical", "check_subject_exists", True)
+    assert findings[0].hint.startswith("add nwbfile.subject = Subject(")
+    levels = [finding.level for finding in findings]
     assert levels == sorted(levels, key=("error", "critical", "violation", "suggestion").index)
     assert call(monkeypatch, "validate", path) == 1
     out = capsys.readouterr().out
-    assert out.count("to do: ") == len(found)
+    assert out.count("to do: ") == len(findings)
     assert out.endswith("DANDI would refuse it\n")
     assert call(monkeypatch, "validate", path, "--json") == 1
-    said = json.loads(capsys.readouterr().out)
-    assert said["refused"] and said["findings"] == [each.as_dict() for each in found]
+    output = json.loads(capsys.readouterr().out)
+    assert output["refused"] and output["findings"] == [finding.as_dict() for finding in findings]
 
 
 def test_a_file_against_the_schema_is_an_error_with_its_place(result):
@@ -47,8 +47,8 @@ def test_a_file_against_the_schema_is_an_error_with_its_place(result):
         del file["units/id"].attrs["neurodata_type"]
         del file["session_description"]
         file["session_description"] = 3.5
-    errors = [each for each in validate(result) if each.level == "error"]
-    assert errors and all(each.hint and each.location for each in errors)
+    errors = [finding for finding in validate(result) if finding.level == "error"]
+    assert errors and all(finding.hint and finding.location for finding in errors)
 
 
 def test_half_a_file_is_one_line(result, tmp_path):

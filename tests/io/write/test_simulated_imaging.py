@@ -31,8 +31,8 @@ def test_the_ladder_set_comes_back_from_its_file(tmp_path):
     for name in TRUTH:
         np.testing.assert_allclose(ds[name].values, written[name].values, rtol=1e-4, atol=1e-4)
     assert ds.attrs["signal"] == "dF/F" and ds.attrs["kind"] == "rois"
-    candidates = [each for each in inspect(path) if each.default]
-    assert [each.path for each in candidates] == ["processing/ophys/DfOverF/dff"]
+    candidates = [candidate for candidate in inspect(path) if candidate.default]
+    assert [candidate.path for candidate in candidates] == ["processing/ophys/DfOverF/dff"]
 
 
 def test_each_cell_of_the_subframe_set_comes_back_in_its_own_bins(tmp_path):

@@ -78,10 +78,10 @@ def test_truth_follows_the_channels_that_were_read(simulated: xr.Dataset, full: 
 
 @pytest.mark.parametrize("kind", ["full", "masked"])
 def test_the_files_are_valid_and_fit_for_dandi(kind: str, request: pytest.FixtureRequest) -> None:
-    found = list(inspect_nwbfile(nwbfile_path=request.getfixturevalue(kind), config=load_config("dandi")))
-    names = {message.check_function_name for message in found}
+    messages = list(inspect_nwbfile(nwbfile_path=request.getfixturevalue(kind), config=load_config("dandi")))
+    names = {message.check_function_name for message in messages}
     assert names <= {"check_processing_module_name"}
-    assert all(message.importance is Importance.BEST_PRACTICE_SUGGESTION for message in found)
+    assert all(message.importance is Importance.BEST_PRACTICE_SUGGESTION for message in messages)
 
 
 def test_one_call_simulates_and_writes(tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_a_perturbation_comes_back_with_its_inputs_and_labels(tmp_path: Path) ->
     coarse = read_truth(path, read_nwb(path, bin_width=0.1, trials=WHOLE))
     moved = expected["true_inputs"].values.sum(1) * 0.02
     np.testing.assert_allclose(coarse["true_inputs"].values.sum(1) * 0.1, moved, atol=1e-5)
-    found = list(inspect_nwbfile(nwbfile_path=path, config=load_config("dandi")))
-    assert all(message.importance is Importance.BEST_PRACTICE_SUGGESTION for message in found)
+    messages = list(inspect_nwbfile(nwbfile_path=path, config=load_config("dandi")))
+    assert all(message.importance is Importance.BEST_PRACTICE_SUGGESTION for message in messages)
 
 
 def test_truth_is_attached_only_where_it_is_known(full: Path, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_an_existing_file_stays_unless_told_otherwise(simulated: xr.Dataset, tmp
         write_simulation(path, simulated)
     assert path.read_bytes() == b"mine"
     write_simulation(path, simulated, overwrite=True)
-    assert [each.name for each in tmp_path.iterdir()] == ["x.nwb"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.nwb"]
     assert read_nwb(path, trials=WHOLE).sizes["trial"] == 30
 
 

@@ -137,7 +137,7 @@ def test_the_model_and_its_sources_are_on_record(recording, tmp_path):
             "series_object_id": source.units.object_id,
             "dandiset": "000140",
         }
-        assert [list(each) for each in derived.was_generated_by[:]] == [
+        assert [list(program) for program in derived.was_generated_by[:]] == [
             ["nwb_sbtt", nwb_sbtt.__version__],
             ["torch", "2.13.0"],
         ]
@@ -162,17 +162,17 @@ def test_appended_results_stand_beside_everything_that_was_there(recording, tmp_
 
 
 def test_the_recording_itself_can_be_appended_to_when_asked_in_so_many_words(recording, tmp_path):
-    own = tmp_path / "own.nwb"
-    own.write_bytes(recording.read_bytes())
-    latents = latents_of(own, UNITS)
-    before = digest(own)
+    copy = tmp_path / "own.nwb"
+    copy.write_bytes(recording.read_bytes())
+    latents = latents_of(copy, UNITS)
+    before = digest(copy)
     with pytest.raises(FileError, match="the recording itself"):
-        write_nwb(latents, own, overwrite=True)
-    assert digest(own) == before
-    assert write_nwb(latents, own, append=True) == own
-    assert_same(latents, read_result(own))
+        write_nwb(latents, copy, overwrite=True)
+    assert digest(copy) == before
+    assert write_nwb(latents, copy, append=True) == copy
+    assert_same(latents, read_result(copy))
     with pytest.raises(FileError, match=r"already holds .*'sbtt_rates'.*name='sbtt2'"):
-        write_nwb(latents, own, append=True)
+        write_nwb(latents, copy, append=True)
 
 
 def test_a_zarr_recording_gives_an_hdf5_result(tmp_path):
@@ -203,7 +203,7 @@ def test_results_can_be_a_zarr_folder(recording, tmp_path):
     again = latents_of(recording, UNITS, starts=[3.0, 0.0, 0.2], seed=1)
     write_nwb(again, path, overwrite=True)
     assert_same(again, read_result(path))
-    assert [each.name for each in tmp_path.iterdir()] == ["r.nwb.zarr"]
+    assert [path.name for path in tmp_path.iterdir()] == ["r.nwb.zarr"]
 
 
 def test_the_file_of_the_attributes_is_taken_where_no_source_is_given(recording, tmp_path):
@@ -246,7 +246,7 @@ def test_what_cannot_be_written_is_said_and_leaves_no_file(recording, tmp_path, 
     target = tmp_path / arguments.pop("path")
     with pytest.raises(error, match=message):
         write_nwb(latents, target, **arguments)
-    assert [each.name for each in tmp_path.iterdir()] == ["there.nwb"]
+    assert [path.name for path in tmp_path.iterdir()] == ["there.nwb"]
     assert (tmp_path / "there.nwb").read_text() == "precious"
 
 
@@ -259,7 +259,7 @@ def test_channels_that_are_not_where_they_were_are_refused(recording, tmp_path):
         write_nwb(latents.assign_coords(channel_row=("channel", [2, 0, 8])), tmp_path / "r.nwb")
     by_id = latents.drop_vars(["channel_row", "table", "series"])
     assert_same(by_id, read_result(write_nwb(by_id, tmp_path / "r.nwb")))
-    assert [each.name for each in tmp_path.iterdir()] == ["r.nwb"]
+    assert [path.name for path in tmp_path.iterdir()] == ["r.nwb"]
 
 
 def test_data_that_were_never_in_a_file_need_a_date(tmp_path):
@@ -271,4 +271,4 @@ def test_data_that_were_never_in_a_file_need_a_date(tmp_path):
         write_nwb(latents, tmp_path / "other.nwb")
     with pytest.raises(FileError, match="append=True needs the recording"):
         write_nwb(latents, tmp_path / "other.nwb", append=True)
-    assert [each.name for each in tmp_path.iterdir()] == ["r.nwb"]
+    assert [path.name for path in tmp_path.iterdir()] == ["r.nwb"]

@@ -47,5 +47,5 @@ def _findings(path):
         importance_threshold=Importance.BEST_PRACTICE_VIOLATION,
     )
     # The recording of NWB 2.1 breaks the rules of its own version; in the copy pynwb finds it breaking those of the new.
-    found = {(each.importance.name, each.check_function_name, each.location) for each in messages}
-    return {each for each in found if each[0] != "PYNWB_VALIDATION"}
+    findings = {(message.importance.name, message.check_function_name, message.location) for message in messages}
+    return {finding for finding in findings if finding[0] != "PYNWB_VALIDATION"}

@@ -79,17 +79,19 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, mode):
 
 @pytest.mark.parametrize("append", [False, True])
 def test_the_space_that_is_looked_for_is_enough_and_is_given_back(tmp_path, append, monkeypatch):
-    asked = []
+    reserved = []
     for module in (packing, writer):
         monkeypatch.setattr(
-            module, "reserve_space", lambda path, n_bytes: asked.append((path, n_bytes)) or reserve_space(path, n_bytes)
+            module,
+            "reserve_space",
+            lambda path, n_bytes: reserved.append((path, n_bytes)) or reserve_space(path, n_bytes),
         )
     source = _recording(tmp_path)
     latents = latents_of(source, UNITS, starts=np.arange(30) * 10.0, n_bins=900)
     path = write_nwb(latents, tmp_path / "r.nwb", append=append)
     added = path.stat().st_size - (source.stat().st_size if append else 0)
-    assert 0.5 * latents.nbytes < added < asked[0][1] - 2**20
-    assert asked[0][1] < 2 * latents.nbytes + 2**23
+    assert 0.5 * latents.nbytes < added < reserved[0][1] - 2**20
+    assert reserved[0][1] < 2 * latents.nbytes + 2**23
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")

@@ -29,18 +29,18 @@ def answer_api(archive: Archive, request: Request, body: bytes) -> Answer:
         return Answer(404, "<html><body><h1>Not Found</h1></body></html>")
     if request.path == "/api/auth/token":
         return Answer(301, b"", {"Location": "/api/auth/token/"})
-    given = request.headers.get("Authorization")
-    if given is not None and given != f"token {archive.token}":
+    authorization = request.headers.get("Authorization")
+    if authorization is not None and authorization != f"token {archive.token}":
         return Answer(401, {"detail": "Invalid token."})
     for method, pattern, act in ROUTES:
-        found = re.fullmatch(pattern, request.path)
-        if found is None or method != request.method.replace("HEAD", "GET"):
+        match = re.fullmatch(pattern, request.path)
+        if match is None or method != request.method.replace("HEAD", "GET"):
             continue
-        refused = _refusal(archive, found.groupdict(), may=given is not None, writes=method != "GET")
+        refused = _refusal(archive, match.groupdict(), may=authorization is not None, writes=method != "GET")
         if refused is not None:
             return refused
         content = json.loads(body) if body else {}
-        return act(archive, request, content, **found.groupdict())
+        return act(archive, request, content, **match.groupdict())
     return Answer(404, NOT_FOUND)
 
 
@@ -51,8 +51,8 @@ def _refusal(archive: Archive, named: dict[str, str], *, may: bool, writes: bool
             UUID(named["asset"], version=4)
         except ValueError:
             return Answer(404, NOT_FOUND)
-        found = archive.find_asset(named["asset"])
-        dandiset = found[0] if found else dandiset
+        owner_and_asset = archive.find_asset(named["asset"])
+        dandiset = owner_and_asset[0] if owner_and_asset else dandiset
     if not may and (writes or (dandiset is not None and dandiset.embargo != "OPEN")):
         return Answer(401, {"detail": "Authentication credentials were not provided."})
     if "dandiset" in named and (dandiset is None or named.get("version", "draft") not in dandiset.versions):
@@ -119,8 +119,8 @@ def _create_dandiset(archive: Archive, request: Request, content: Any) -> Answer
 
 
 def _dandisets(archive: Archive, request: Request, content: Any) -> Answer:
-    visible = [each for each in archive.dandisets.values() if each.embargo == "OPEN"]
-    return _page(archive, request, [archive.describe_dandiset(each) for each in visible])
+    visible = [stored for stored in archive.dandisets.values() if stored.embargo == "OPEN"]
+    return _page(archive, request, [archive.describe_dandiset(stored) for stored in visible])
 
 
 def _dandiset(archive: Archive, request: Request, content: Any, dandiset: str) -> Answer:
@@ -128,50 +128,50 @@ def _dandiset(archive: Archive, request: Request, content: Any, dandiset: str) -
 
 
 def _versions(archive: Archive, request: Request, content: Any, dandiset: str) -> Answer:
-    found = archive.dandisets[dandiset]
-    about = {"dandiset": archive.describe_dandiset(found, short=True)}
-    ordered = sorted(found.versions.values(), key=lambda version: version.created, reverse=True)
+    stored = archive.dandisets[dandiset]
+    about = {"dandiset": archive.describe_dandiset(stored, short=True)}
+    ordered = sorted(stored.versions.values(), key=lambda version: version.created, reverse=True)
     return _page(archive, request, [archive.describe_version(version) | about for version in ordered])
 
 
 def _version(archive: Archive, request: Request, content: Any, dandiset: str, version: str) -> Answer:
-    found = archive.dandisets[dandiset]
-    return Answer(200, archive.version_metadata(found, found.versions[version]))
+    stored = archive.dandisets[dandiset]
+    return Answer(200, archive.version_metadata(stored, stored.versions[version]))
 
 
 def _version_info(archive: Archive, request: Request, content: Any, dandiset: str, version: str) -> Answer:
-    found = archive.dandisets[dandiset]
-    return Answer(200, archive.version_info(found, found.versions[version]))
+    stored = archive.dandisets[dandiset]
+    return Answer(200, archive.version_info(stored, stored.versions[version]))
 
 
 def _assets(archive: Archive, request: Request, content: Any, dandiset: str, version: str) -> Answer:
-    found = archive.dandisets[dandiset]
+    stored = archive.dandisets[dandiset]
     full = request.query.get("metadata") == "true"
-    chosen = archive.select(found.versions[version], request.query)
-    return _page(archive, request, [archive.describe_asset(found, asset, metadata=full) for asset in chosen])
+    chosen = archive.select(stored.versions[version], request.query)
+    return _page(archive, request, [archive.describe_asset(stored, asset, metadata=full) for asset in chosen])
 
 
 def _asset(archive: Archive, request: Request, content: Any, asset: str, **_: str) -> Answer:
-    dandiset, found = archive.find_asset(asset)
-    return Answer(200, archive.asset_metadata(dandiset, found))
+    dandiset, stored = archive.find_asset(asset)
+    return Answer(200, archive.asset_metadata(dandiset, stored))
 
 
 def _asset_info(archive: Archive, request: Request, content: Any, asset: str, **_: str) -> Answer:
-    dandiset, found = archive.find_asset(asset)
-    return Answer(200, archive.describe_asset(dandiset, found, metadata=True))
+    dandiset, stored = archive.find_asset(asset)
+    return Answer(200, archive.describe_asset(dandiset, stored, metadata=True))
 
 
 def _download(archive: Archive, request: Request, content: Any, asset: str, **_: str) -> Answer:
-    _, found = archive.find_asset(asset)
-    name = found.path.rsplit("/", 1)[-1]
+    _, stored = archive.find_asset(asset)
+    name = stored.path.rsplit("/", 1)[-1]
     query = {"response-content-disposition": f'attachment; filename="{name}"'}
-    return Answer(302, b"", {"Location": signed(archive, found.blob.key, **query)})
+    return Answer(302, b"", {"Location": signed(archive, stored.blob.key, **query)})
 
 
 def _initialize(archive: Archive, request: Request, content: Any) -> Answer:
-    known = next((blob for blob in archive.blobs.values() if blob.etag == content["digest"]["value"]), None)
-    if known is not None:
-        return Answer(409, "Blob already exists.", {"Location": known.id})
+    blob = next((stored for stored in archive.blobs.values() if stored.etag == content["digest"]["value"]), None)
+    if blob is not None:
+        return Answer(409, "Blob already exists.", {"Location": blob.id})
     upload_id = str(uuid4())
     key = f"dandi-dandisets/blobs/{upload_id[:3]}/{upload_id[3:6]}/{upload_id}"
     archive.uploads[upload_id] = {"key": key, "etag": content["digest"]["value"], "parts": {}, "content": None}
@@ -207,12 +207,12 @@ def _validate(archive: Archive, request: Request, content: Any, upload: str) -> 
 
 
 def _create_asset(archive: Archive, request: Request, content: Any, dandiset: str, version: str) -> Answer:
-    found = archive.dandisets[dandiset]
+    stored = archive.dandisets[dandiset]
     metadata = content["metadata"]
-    if any(asset.path == metadata["path"] for asset in found.versions[version].assets.values()):
+    if any(asset.path == metadata["path"] for asset in stored.versions[version].assets.values()):
         return Answer(409, "An asset with that path already exists")
-    made = archive.new_asset(found.versions[version], metadata["path"], archive.blobs[content["blob_id"]], metadata)
-    return Answer(200, archive.describe_asset(found, made, metadata=True))
+    made = archive.new_asset(stored.versions[version], metadata["path"], archive.blobs[content["blob_id"]], metadata)
+    return Answer(200, archive.describe_asset(stored, made, metadata=True))
 
 
 def _put_asset(archive: Archive, request: Request, content: Any, dandiset: str, version: str, asset: str) -> Answer:
@@ -233,7 +233,7 @@ def _publish(archive: Archive, request: Request, content: Any, dandiset: str, ve
 
 
 def _blob_digest(archive: Archive, request: Request, content: Any) -> Answer:
-    blob = next((each for each in archive.blobs.values() if each.etag == content["value"]), None)
+    blob = next((stored for stored in archive.blobs.values() if stored.etag == content["value"]), None)
     if blob is None:
         return Answer(404, NOT_FOUND)
     return Answer(200, {"blob_id": blob.id, "etag": blob.etag, "sha256": blob.sha256, "size": len(blob.content)})

@@ -170,12 +170,12 @@ class Archive:
     def keep(self, content: bytes) -> Blob:
         """Store bytes; the same bytes are the same blob."""
         etag = etag_of(content)
-        known = next((blob for blob in self.blobs.values() if blob.etag == etag), None)
-        if known is None:
+        blob = next((stored for stored in self.blobs.values() if stored.etag == etag), None)
+        if blob is None:
             digest = hashlib.sha256(content).hexdigest() if self.digests_sha256 else None
-            known = Blob(content, etag, digest)
-            self.blobs[known.id] = known
-        return known
+            blob = Blob(content, etag, digest)
+            self.blobs[blob.id] = blob
+        return blob
 
     def new_asset(self, version: Version, path: str, blob: Blob, metadata: dict[str, Any]) -> Asset:
         """Add an asset to a draft."""

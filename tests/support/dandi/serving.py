@@ -105,7 +105,10 @@ def _server(archive: Archive, role: str) -> ThreadingHTTPServer:
             request = Request(role, self.command, path, query, dict(self.headers.items()))
             with archive.lock:
                 archive.requests.append(request)
-                fault = next((each for each in archive.faults if each.times > 0 and each.on in str(request)), None)
+                fault = next(
+                    (candidate for candidate in archive.faults if candidate.times > 0 and candidate.on in str(request)),
+                    None,
+                )
                 if fault is not None and fault.skip > 0:
                     fault.skip, fault = fault.skip - 1, None
                 if fault is not None:
@@ -113,17 +116,17 @@ def _server(archive: Archive, role: str) -> ThreadingHTTPServer:
             if fault is not None:
                 sleep(fault.wait)
             if fault is not None and fault.status is not None:
-                given = Answer(fault.status, {"detail": "as ordered"}, fault.headers)
+                response = Answer(fault.status, {"detail": "as ordered"}, fault.headers)
             else:
                 with archive.lock:
-                    given = answer(archive, request, body)
-            self._send(given, request, fault)
+                    response = answer(archive, request, body)
+            self._send(response, request, fault)
 
-        def _send(self, given: Answer, request: Request, fault: Fault | None) -> None:
-            content, kind = given.encoded()
-            request.status = given.status
-            self.send_response(given.status)
-            headers = {"Content-Type": kind, "Content-Length": str(len(content)), **given.headers}
+        def _send(self, response: Answer, request: Request, fault: Fault | None) -> None:
+            content, kind = response.encoded()
+            request.status = response.status
+            self.send_response(response.status)
+            headers = {"Content-Type": kind, "Content-Length": str(len(content)), **response.headers}
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()

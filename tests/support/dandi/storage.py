@@ -52,8 +52,8 @@ def answer_storage(archive: Archive, request: Request, body: bytes) -> Answer:
     elif request.method != "GET" or _is_embargoed(archive, key):
         return Answer(403, f"{XML}<Error><Code>AccessDenied</Code></Error>")
     if request.method in ("GET", "HEAD"):
-        return _give(archive, key, request.headers.get("Range"))
-    upload = next((each for each in archive.uploads.values() if each["key"] == key), None)
+        return _serve(archive, key, request.headers.get("Range"))
+    upload = next((started for started in archive.uploads.values() if started["key"] == key), None)
     if upload is None:
         return Answer(404, f"{XML}<Error><Code>NoSuchUpload</Code></Error>")
     if request.method == "PUT":
@@ -75,15 +75,15 @@ def _is_embargoed(archive: Archive, key: str) -> bool:
     )
 
 
-def _give(archive: Archive, key: str, wanted: str | None) -> Answer:
-    blob = next((each for each in archive.blobs.values() if each.key == key), None)
+def _serve(archive: Archive, key: str, byte_range: str | None) -> Answer:
+    blob = next((stored for stored in archive.blobs.values() if stored.key == key), None)
     if blob is None:
         return Answer(404, f"{XML}<Error><Code>NoSuchKey</Code></Error>")
     size = len(blob.content)
     headers = {"ETag": f'"{blob.etag}"', "Accept-Ranges": "bytes"}
-    if wanted is None:
+    if byte_range is None:
         return Answer(200, blob.content, headers)
-    first, last = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted).groups()
+    first, last = re.fullmatch(r"bytes=(\d+)-(\d*)", byte_range).groups()
     start, stop = int(first), min(int(last) + 1 if last else size, size)
     if start >= size:
         return Answer(416, f"{XML}<Error><Code>InvalidRange</Code></Error>")
