@@ -97,11 +97,16 @@ def read_tensors(path: Path | str) -> dict[str, dict[str, Array | list[Array]]]:
 
 
 def read_about(path: Path | str) -> dict[str, Any]:
-    """Read the description that `write_tensors` stored; empty for files of other programs.
+    """Read the description that `write_tensors` stored.
 
     Parameters
     ----------
     path : path
+
+    Returns
+    -------
+    dict
+        Empty for files of other programs.
 
     Raises
     ------

@@ -61,7 +61,7 @@ class Address:
 
 
 def is_address(text: Path | str) -> bool:
-    """Tell an address from a path on disk: it has a prefix or is a URL; a bare number is a path.
+    """Return whether this is an address rather than a path: it has a prefix or is a URL; a bare number is a path.
 
     Parameters
     ----------

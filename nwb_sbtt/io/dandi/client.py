@@ -169,7 +169,7 @@ def archive_name(client: DandiAPIClient) -> str:
 
 
 def error_text(error: Exception) -> str:
-    """Describe a failed request without its URL: signed links to files are as good as keys.
+    """Return the reason of a failed request, without its URL: signed links to files are as good as keys.
 
     Parameters
     ----------

@@ -110,6 +110,11 @@ def can_be_streamed(source: Source, items: Iterable[Any]) -> bool:
     source : Source
     items : iterable of NWB objects
         That will be read, with everything in them.
+
+    Returns
+    -------
+    bool
+        Whether to stream it; otherwise it is fetched.
     """
     if source.asset.sha256 is None or source.asset.size < MIN_STREAMED_SIZE:
         return False

@@ -270,6 +270,10 @@ def response_bytes(response: Response, block: int = 1 << 18) -> Iterator[bytes]:
     response : Response
     block : int
         Bytes at most.
+
+    Yields
+    ------
+    bytes
     """
     from urllib3.exceptions import HTTPError
 

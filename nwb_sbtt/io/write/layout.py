@@ -160,11 +160,16 @@ def series_name(name: str, variable: str, *, suffix: str = "", layer: int = 1) -
 
 
 def channel_tables(latents: xr.Dataset) -> list[str]:
-    """List the in-file path of each channel's table; empty text where the Dataset names none.
+    """List the in-file path of each channel's table.
 
     Parameters
     ----------
     latents : Dataset
+
+    Returns
+    -------
+    list of str
+        Empty text where the Dataset names no table.
     """
     if "table" in latents.coords:
         return [str(table) for table in latents["table"].values]

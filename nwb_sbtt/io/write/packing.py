@@ -27,7 +27,7 @@ OBJECT_BYTES = 2**13
 
 
 def is_zarr(path: Path) -> bool:
-    """Tell the format from the end of a name: Zarr or HDF5.
+    """Return whether a name ends as that of a Zarr file, rather than HDF5.
 
     Parameters
     ----------
@@ -57,6 +57,10 @@ def pack_hdf5(array: NDArray[Any]) -> H5DataIO:
     Parameters
     ----------
     array : array
+
+    Returns
+    -------
+    H5DataIO
     """
     return H5DataIO(data=array, chunks=chunk_shape(array), compression="gzip", compression_opts=4, shuffle=True)
 
@@ -67,6 +71,10 @@ def pack_zarr(array: NDArray[Any]) -> Any:
     Parameters
     ----------
     array : array
+
+    Returns
+    -------
+    ZarrDataIO
     """
     from hdmf_zarr import ZarrDataIO
 
@@ -131,7 +139,7 @@ def save(nwbfile: NWBFile, path: Path) -> None:
 
 
 def max_added_bytes(latents: xr.Dataset) -> int:
-    """Bound the bytes that results add to a file from above.
+    """Return an upper bound of the bytes that results add to a file.
 
     Parameters
     ----------
@@ -142,7 +150,7 @@ def max_added_bytes(latents: xr.Dataset) -> int:
 
 
 def max_file_bytes(nwbfile: NWBFile) -> int:
-    """Bound the bytes of a new file from above: all arrays uncompressed, and some for each object and the file.
+    """Return an upper bound of the bytes of a new file: its arrays uncompressed, and some for each object and the file.
 
     Parameters
     ----------

@@ -96,6 +96,10 @@ def model_of(latents: xr.Dataset) -> dict[str, Any]:
     ----------
     latents : Dataset
 
+    Returns
+    -------
+    dict
+
     Raises
     ------
     DataError
@@ -114,11 +118,16 @@ def model_of(latents: xr.Dataset) -> dict[str, Any]:
 
 
 def source_of(latents: xr.Dataset) -> dict[str, Any]:
-    """Parse ``attrs["source"]``, the file that the data were read from; empty where it is missing.
+    """Parse ``attrs["source"]``, the file that the data were read from.
 
     Parameters
     ----------
     latents : Dataset
+
+    Returns
+    -------
+    dict
+        Empty where the attribute is missing.
     """
     return dict(json.loads(latents.attrs.get("source", "{}")))
 

@@ -257,8 +257,8 @@ def test_digests_of_a_recording_are_those_that_the_public_archive_gives(realdata
 
     listed = json.loads((realdata / "dandi_metadata" / "assets.json").read_text())[0]
     digests = digests_of(realdata / "nlb" / listed["path"].split("/")[-1])
-    digests = listed["metadata"]["digest"]
+    expected = listed["metadata"]["digest"]
     assert (digests.size, digests.etag, digests.sha256) == (
         listed["size"],
-        *(digests[f"dandi:{n}"] for n in ("dandi-etag", "sha2-256")),
+        *(expected[f"dandi:{n}"] for n in ("dandi-etag", "sha2-256")),
     )
