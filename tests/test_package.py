@@ -124,10 +124,21 @@ def test_the_readme_shows_pictures_and_names_files_that_are_there():
         assert (ROOT / next(filter(None, name))).exists(), name
 
 
+def headings(level: int) -> list[str]:
+    """Headings of the changelog: versions are of level 2, kinds of changes of level 3."""
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    return re.findall(rf"^#{{{level}}} \[?([^]\s]+)", changes, re.MULTILINE)
+
+
 def test_the_version_is_the_same_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    changes = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert sb.__version__ == version("nwb_sbtt") == citation["version"] == changes.group(1)
+    newest = next(name for name in headings(2) if name != "Unreleased")
+    assert sb.__version__ == version("nwb_sbtt") == citation["version"] == newest
+
+
+def test_the_changelog_names_what_is_not_released_first_and_sorts_changes_by_kind():
+    assert headings(2)[0] == "Unreleased"
+    assert set(headings(3)) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
 def test_the_licence_and_the_papers_are_named():
