@@ -12,9 +12,10 @@ import pytest
 
 import nwb_sbtt as sb
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("mypy") is None, reason="mypy is missing; install the extra dev"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is missing; install the extra dev"),
+]
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
