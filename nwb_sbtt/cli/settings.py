@@ -10,6 +10,7 @@ import typer
 
 def settings(
     model: Annotated[str | None, typer.Option(help="of the models only this one [default: all]")] = None,
+    likelihood: Annotated[str | None, typer.Option(help="of the likelihoods only this one [default: all]")] = None,
     search: Annotated[str | None, typer.Option(help="only settings with this text in name or description")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON for programs")] = False,
 ) -> None:
@@ -21,7 +22,7 @@ def settings(
     from nwb_sbtt.config.listing import list_settings
     from nwb_sbtt.report.listing import table_of_settings
 
-    rows = list_settings(model=model, search=search)
+    rows = list_settings(model=model, likelihood=likelihood, search=search)
     typer.echo(json.dumps([row.as_dict() for row in rows], indent=2) if as_json else table_of_settings(rows))
 
 

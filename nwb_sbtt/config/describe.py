@@ -78,6 +78,25 @@ def docstring(kind: type[BaseModel], summary: str | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def classes_in(annotation: Any) -> list[type[BaseModel]]:
+    """Config classes that a type names, such as the alternatives of a setting.
+
+    Parameters
+    ----------
+    annotation : type
+        Of a field; it may be optional, a union, or annotated.
+
+    Examples
+    --------
+    >>> from nwb_sbtt.config import Chop, Window
+    >>> [kind.__name__ for kind in classes_in(Chop | Window | None)]
+    ['Chop', 'Window']
+    """
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [kind for part in get_args(annotation) for kind in classes_in(part)]
+
+
 def _kind(annotation: Any, metadata: Iterable[Any], none: str) -> str:
     """Kind, range and unit of a type and what is annotated to it."""
     annotation, metadata = _unpacked(annotation, metadata)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from nwb_sbtt.config.describe import default_in_words, kind_in_words
-from nwb_sbtt.config.doors import LIKELIHOODS, MODELS, config_class
+from nwb_sbtt.config.base import NamedConfig
+from nwb_sbtt.config.describe import classes_in, default_in_words, kind_in_words
+from nwb_sbtt.config.doors import LIKELIHOODS, MODELS, Configured, config_class
 from nwb_sbtt.config.fitting import FitConfig
 from nwb_sbtt.config.likelihoods import LIKELIHOOD_CONFIGS, LikelihoodConfig
 from nwb_sbtt.config.models import MODEL_CONFIGS, ModelConfig
 from nwb_sbtt.config.reading import ReadConfig
 from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -50,27 +52,30 @@ class Setting:
         return asdict(self)
 
 
-def list_settings(*, model: str | None = None, search: str | None = None) -> list[Setting]:
+def list_settings(
+    *, model: str | None = None, likelihood: str | None = None, search: str | None = None
+) -> list[Setting]:
     """List every setting, section by section.
 
     Parameters
     ----------
-    model : str, optional
-        Name of the one model whose settings are listed; all of them by default.
+    model, likelihood : str, optional
+        Name of the one model and of the one likelihood whose settings are listed; all of them by default.
     search : str, optional
         Text that the name or the description of a setting must contain, in upper or lower case.
 
     Raises
     ------
     ConfigError
-        If there is no such model, or nothing contains the text.
+        If there is no such model or likelihood, or nothing contains the text.
 
     Examples
     --------
     >>> [setting.name for setting in list_settings(search="learning rate")]
     ['train.learning_rate']
     """
-    rows = [*_rows(FitConfig, "", "", model), *_rows(ReadConfig, "read", _summary(ReadConfig), model)]
+    only = {"model": model, "likelihood": likelihood}
+    rows = [*_rows(FitConfig, "", "", only), *_rows(ReadConfig, "read", _summary(ReadConfig), only)]
     if search is not None:
         wanted = search.casefold()
         rows = [row for row in rows if wanted in row.name.casefold() or wanted in row.description.casefold()]
@@ -81,66 +86,78 @@ def list_settings(*, model: str | None = None, search: str | None = None) -> lis
     return rows
 
 
-def _rows(kind: type[BaseModel], section: str, about: str, model: str | None, *, skip: str = "") -> Iterator[Setting]:
+def _rows(
+    kind: type[BaseModel], section: str, about: str, only: Mapping[str, str | None], *, skip: str = ""
+) -> Iterator[Setting]:
     """Settings of one class, then those of the classes below it."""
     prefix = f"{section.partition(' ')[0]}." if section else ""
-    below: list[tuple[str, FieldInfo]] = []
+    below: list[tuple[str, FieldInfo, list[type[BaseModel]]]] = []
     for name, field in kind.model_fields.items():
-        kinds = _classes(field.annotation)
+        kinds = classes_in(field.annotation)
         if kinds:
-            below.append((name, field))
-        if name != skip and (not kinds or field.default is None) and not _alternatives_of(kinds):
+            below.append((prefix + name, field, kinds))
+        if name != skip and (not kinds or field.default is None) and not _choices(kinds):
             yield Setting(
                 section, about, prefix + name, kind_in_words(field), default_in_words(field), field.description or ""
             )
-    for name, field in below:
-        choices = _alternatives_of(_classes(field.annotation))
+    for name, field, kinds in below:
+        choices = _choices(kinds)
         if choices:
-            yield from _alternatives(field, choices, prefix + name, model if prefix + name == "model" else None)
+            yield from _alternatives(name, field, kinds, only)
         else:
-            yield from _rows(_classes(field.annotation)[0], prefix + name, field.description or "", model)
+            yield from _rows(kinds[0], name, field.description or "", only)
 
 
-def _alternatives_of(kinds: Sequence[type[BaseModel]]) -> dict[str, type[BaseModel]]:
-    """Classes that a setting chooses from, by the value that chooses each; none where there is one class or no class."""
+def _alternatives(
+    section: str, field: FieldInfo, kinds: Sequence[type[BaseModel]], only: Mapping[str, str | None]
+) -> Iterator[Setting]:
+    """The setting that chooses one of several classes, then the settings of each class, or of one alone."""
+    choices, key, wanted = _choices(kinds), _key(kinds[0]), only.get(section)
+    if wanted is not None and wanted not in choices:
+        near = difflib.get_close_matches(wanted, choices, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {choices}"
+        raise ConfigError(f"no {section} is called {wanted!r}; {hint}")
+    yield Setting(
+        section, "", f"{section}.{key}", " | ".join(choices), default_in_words(field), field.description or ""
+    )
+    for choice in choices if wanted is None else [wanted]:
+        kind = _chosen(choice, kinds)
+        yield from _rows(kind, f"{section} ({key}={choice})", _summary(kind), only, skip=key)
+
+
+def _choices(kinds: Sequence[type[BaseModel]]) -> list[str]:
+    """Names of the classes that a setting chooses from; none where there is one class or no class."""
     if len(kinds) > 1:
-        return {str(get_args(kind.model_fields[_key(kind)].annotation)[0]): kind for kind in kinds}
-    if kinds == [ModelConfig]:
-        return {name: config_class(name, MODELS, MODEL_CONFIGS) for name in MODELS.names()}
-    if kinds == [LikelihoodConfig]:
-        names = dict.fromkeys([*LIKELIHOOD_CONFIGS, *LIKELIHOODS.names()])
-        return {name: config_class(name, LIKELIHOODS, LIKELIHOOD_CONFIGS) for name in names}
-    return {}
+        return [_tag(kind) for kind in kinds]
+    for base, (registry, known) in _DOORS.items():
+        if kinds == [base]:
+            return list(dict.fromkeys([*known, *registry.names()]))
+    return []
+
+
+def _chosen(choice: str, kinds: Sequence[type[BaseModel]]) -> type[BaseModel]:
+    """Class of a name; one that another package registers is imported now."""
+    for base, (registry, known) in _DOORS.items():
+        if kinds == [base]:
+            return config_class(choice, registry, known)
+    return next(kind for kind in kinds if _tag(kind) == choice)
 
 
 def _key(kind: type[BaseModel]) -> str:
     """Setting that tells a class from its alternatives."""
-    return next(name for name, part in kind.model_fields.items() if get_origin(part.annotation) is Literal)
+    return next((name for name, part in kind.model_fields.items() if get_origin(part.annotation) is Literal), "name")
 
 
-def _alternatives(
-    field: FieldInfo, choices: Mapping[str, type[BaseModel]], section: str, only: str | None
-) -> Iterator[Setting]:
-    """The setting that chooses one of several classes, then the settings of each class, or of one alone."""
-    key = _key(next(iter(choices.values())))
-    if only is not None and only not in choices:
-        near = difflib.get_close_matches(only, choices, n=1)
-        raise ConfigError(
-            f"no model is called {only!r}; " + (f"did you mean {near[0]!r}?" if near else f"known are {list(choices)}")
-        )
-    description, default = field.description or "", default_in_words(field)
-    yield Setting(section, "", f"{section}.{key}", " | ".join(choices), default, description)
-    for choice, kind in choices.items():
-        if only in (None, choice):
-            yield from _rows(kind, f"{section} ({key}={choice})", _summary(kind), only, skip=key)
-
-
-def _classes(annotation: Any) -> list[type[BaseModel]]:
-    """Config classes that a type names."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [kind for part in get_args(annotation) for kind in _classes(part)]
+def _tag(kind: type[BaseModel]) -> str:
+    return str(get_args(kind.model_fields[_key(kind)].annotation)[0])
 
 
 def _summary(kind: type[BaseModel]) -> str:
     return (kind.__doc__ or "").partition("\n")[0]
+
+
+_DOORS: dict[type[BaseModel], tuple[Registry[Configured], Mapping[str, type[NamedConfig]]]] = {
+    ModelConfig: (MODELS, MODEL_CONFIGS),
+    LikelihoodConfig: (LIKELIHOODS, LIKELIHOOD_CONFIGS),
+}
+"""Where the settings of a model and of a likelihood are found by name."""

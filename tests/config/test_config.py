@@ -52,6 +52,8 @@ def test_settings_change_by_their_dotted_names():
     ("settings", "message"),
     [
         ({"train": {"epoch": 3}}, "unknown setting 'train.epoch'; did you mean 'epochs'?"),
+        ({"epochs": 3}, "unknown setting 'epochs'; did you mean 'train.epochs'?"),
+        ({"factors": 3}, "unknown setting 'factors'; did you mean 'model.factors'?"),
         ({"train": {"epochs": "many"}}, "setting 'train.epochs' is 'many'"),
         ({"valid_fraction": 1.5}, "setting 'valid_fraction' is 1.5"),
         ({"init": {"freeze": "none"}}, "setting 'init.run_dir' is missing"),
@@ -64,6 +66,20 @@ def test_a_wrong_setting_is_named(settings, message):
         build(FitConfig, settings)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        ({"by": "window", "strt": 0, "stop": 1}, "unknown setting 'cut.strt'; did you mean 'start'?"),
+        ({"by": "window", "stop": 1}, "setting 'cut.start' is missing"),
+        ({"by": "trial"}, "setting 'cut' cannot be 'trial'; expected one of 'trials', 'window', 'chop'"),
+    ],
+)
+def test_a_wrong_setting_of_a_cut_is_named_as_it_is_set(cut, message):
+    with pytest.raises(ConfigError) as error:
+        build(ReadConfig, {"cut": cut})
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("width", [0, -1, float("nan"), float("inf")])
