@@ -55,6 +55,13 @@ def test_listed_defaults_can_be_set_and_change_nothing(model):
     assert override(ReadConfig(), of_reading) == ReadConfig()
 
 
+def test_one_likelihood_is_listed_where_it_is_named():
+    names = [setting.name for setting in list_settings(likelihood="zig") if setting.section.startswith("likelihood")]
+    assert names == ["likelihood.name", "likelihood.smallest_event"]
+    assert "likelihood.smallest_event" in {setting.name for setting in list_settings()}
+    assert "likelihood.smallest_event" not in {setting.name for setting in list_settings(likelihood="poisson")}
+
+
 def test_settings_are_found_by_name_and_description():
     assert [setting.name for setting in list_settings(search="LEARNING_RATE")] == ["train.learning_rate"]
     assert [setting.name for setting in list_settings(search="adamw")] == ["train.weight_decay"]
@@ -65,6 +72,7 @@ def test_settings_are_found_by_name_and_description():
     [
         ({"model": "lfad"}, "no model is called 'lfad'; did you mean 'lfads'?"),
         ({"model": "x"}, "known are"),
+        ({"likelihood": "poison"}, "no likelihood is called 'poison'; did you mean 'poisson'?"),
         ({"search": "zebra"}, "no setting has 'zebra' in its name or description"),
     ],
 )
