@@ -1,7 +1,9 @@
 """Every setting, as frozen classes that check themselves. Sizes that the data have are never settings.
 
-`reading` holds what is taken from a file, `models` one class a model, `fitting` how a model is trained, `messages` what is
-wrong with a setting, in words. Imports nothing of the package but errors and atomic files.
+`reading` holds what is taken from a file, `models` and `likelihoods` one class each, `doors` those that other packages
+register, `fitting` how a model is trained, `listing` all settings as rows, `describe` one setting in words, `messages` what is
+wrong with one. Every field has a description: what it does, its unit and range, and its default where that is chosen later;
+`help` shows them. Imports nothing of the package but errors, the registry and atomic files.
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ from nwb_sbtt.config.base import (
     NotNegative,
     NotNegativeInt,
     Positive,
+    Seconds,
+    SecondsOrZero,
     Share,
+    Time,
     build,
     load_config,
     override,
     save_config,
 )
+from nwb_sbtt.config.describe import Unit
 from nwb_sbtt.config.doors import LIKELIHOODS, MODELS
 from nwb_sbtt.config.fitting import FitConfig, InitConfig, MaskConfig, TrainConfig
 from nwb_sbtt.config.likelihoods import (
@@ -78,9 +84,13 @@ __all__ = [
     "ReadConfig",
     "RoiConfig",
     "SAEConfig",
+    "Seconds",
+    "SecondsOrZero",
     "Share",
+    "Time",
     "TrainConfig",
     "Trials",
+    "Unit",
     "Window",
     "ZeroInflatedGammaConfig",
     "build",

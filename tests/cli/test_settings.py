@@ -32,7 +32,7 @@ def test_settings_are_searched_and_printed_for_programs(monkeypatch, capsys):
 
 def test_listing_settings_does_not_wait_for_torch():
     code = (
-        "import sys; sys.argv = ['nwb-sbtt', 'settings', '--search', 'seed']\n"
+        "import sys; sys.argv = ['nwb-sbtt', 'settings', '--model', 'lfads', '--likelihood', 'auto']\n"
         "from nwb_sbtt.cli.main import main\n"
         "try: main()\n"
         "finally: print([name for name in ('torch', 'matplotlib', 'pynwb') if name in sys.modules], file=sys.stderr)"

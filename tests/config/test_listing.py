@@ -1,12 +1,16 @@
 """The list of settings: complete, named as `--set` takes them, and with defaults that can be set."""
 
-import pytest
+from types import SimpleNamespace
+from typing import Literal
 
-from nwb_sbtt.config import Config, FitConfig, ReadConfig, override
+import pytest
+from pydantic import Field
+
+from nwb_sbtt.config import MODELS, Config, Count, FitConfig, ModelConfig, ReadConfig, override
 from nwb_sbtt.config.listing import list_settings
 from nwb_sbtt.errors import ConfigError
 
-MODELS = ("sae", "lfads", "conv", "ladder")
+NAMES = ("sae", "lfads", "conv", "ladder")
 
 
 def _leaves(config, prefix=""):
@@ -16,7 +20,7 @@ def _leaves(config, prefix=""):
         yield from _leaves(value, f"{prefix}{name}.") if isinstance(value, Config) else [f"{prefix}{name}"]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", NAMES)
 def test_every_setting_of_a_fit_is_listed(model):
     names = [setting.name for setting in list_settings(model=model)]
     of_fit = override(FitConfig(), [f"model.name={model}", "init.run_dir=run"])
@@ -29,13 +33,13 @@ def test_every_setting_of_a_fit_is_listed(model):
 
 def test_all_models_are_listed_where_none_is_named():
     sections = {setting.section for setting in list_settings()}
-    assert {f"model (name={model})" for model in MODELS} <= sections
-    assert {setting.section for setting in list_settings(model="lfads")} & {f"model (name={m})" for m in MODELS} == {
+    assert {f"model (name={model})" for model in NAMES} <= sections
+    assert {setting.section for setting in list_settings(model="lfads")} & {f"model (name={m})" for m in NAMES} == {
         "model (name=lfads)"
     }
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", NAMES)
 def test_listed_defaults_can_be_set_and_change_nothing(model):
     chosen = [f"model.name={model}"]
     texts = [
@@ -53,6 +57,25 @@ def test_listed_defaults_can_be_set_and_change_nothing(model):
         if text.startswith("read.") and not text.startswith(("read.cut.", "read.events.", "read.bandwidth."))
     ]
     assert override(ReadConfig(), of_reading) == ReadConfig()
+
+
+class ExampleConfig(ModelConfig):
+    """A model of another package."""
+
+    name: Literal["example"] = Field(default="example", description="Chooses the example.")
+    order: Count = Field(default=2, description="Order of the example.")
+
+
+def test_settings_of_a_registered_model_are_listed(monkeypatch):
+    monkeypatch.setitem(MODELS._things, "example", SimpleNamespace(Config=ExampleConfig))
+    (row,) = (setting for setting in list_settings(model="example") if setting.section == "model (name=example)")
+    assert (row.name, row.values, row.default, row.about) == (
+        "model.order",
+        "integer ≥ 1",
+        "2",
+        "A model of another package.",
+    )
+    assert row in list_settings()
 
 
 def test_one_likelihood_is_listed_where_it_is_named():
