@@ -76,8 +76,8 @@ def test_a_series_without_usable_times_is_listed_with_the_reason(tmp_path):
 def test_a_long_series_is_estimated_from_parts(tmp_path, monkeypatch):
     n = 3000
     times = np.arange(n) * 0.01
-    for place in (400, 1111, 2900):
-        times[place:] += 2.0
+    for gap in (400, 1111, 2900):
+        times[gap:] += 2.0
     data = np.random.default_rng(0).normal(size=(n, 2))
     data[np.random.default_rng(1).random(data.shape) < 0.25] = np.nan
     nwbfile = nwbfiles.new_file()
@@ -107,7 +107,7 @@ def test_the_span_of_many_spikes_is_found_from_the_ends_of_each_train(tmp_path, 
 
 def test_recorded_files_are_described_as_they_are(realdata):
     def described(name):
-        return {each.path: each for each in inspect(realdata / name)}
+        return {series.path: series for series in inspect(realdata / name)}
 
     maze = described("nlb/sub-Jenkins_ses-small_desc-test_ecephys.nwb")["units"]
     assert maze.shape == (107, 32_897)
@@ -123,4 +123,4 @@ def test_recorded_files_are_described_as_they_are(realdata):
     assert both["units"].shape == (10, 1725)
     imaging = described("ophys/nwb_test.nwb")
     assert sorted(path.rsplit("/", 1)[-1] for path in imaging) == ["Deconvolved", "Neuropil", "RoiResponseSeries"]
-    assert all((each.shape, each.rate, each.default) == ((250, 15), 10.0, True) for each in imaging.values())
+    assert all((series.shape, series.rate, series.default) == ((250, 15), 10.0, True) for series in imaging.values())

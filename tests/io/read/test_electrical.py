@@ -73,15 +73,15 @@ def slow_lfp(volts, centres, *, low, high, width):
     cut, half = high / RATE + transition / 2, (50 - 7.95) / (14.36 * transition) / 2
     n = len(volts)
     padded = np.concatenate([np.repeat(volts[:1], n, 0), volts, np.repeat(volts[-1:], n, 0)])
-    found = []
+    result = []
     for centre in centres:
         lags = centre - np.arange(-n, 2 * n)
         window = np.i0(0.1102 * 41.3 * np.sqrt(np.clip(1 - (lags / half) ** 2, 0, None))) * (np.abs(lags) <= half)
         weights = np.sinc(2 * cut * lags) * window
         bell = np.exp(-0.5 * ((centre - np.arange(n)) / (0.2494 * RATE / low)) ** 2)
         bell[np.abs(centre - np.arange(n)) > 4 * 0.2494 * RATE / low] = 0
-        found.append(weights @ padded / weights.sum() - bell @ volts / bell.sum())
-    return np.array(found)
+        result.append(weights @ padded / weights.sum() - bell @ volts / bell.sum())
+    return np.array(result)
 
 
 def test_the_lfp_equals_its_definition_computed_over_the_whole_recording():
@@ -141,10 +141,10 @@ def spiky(seconds=12.0, *, dtype=np.int16):
     data = 10 * rng.normal(size=(int(seconds * RATE), 3)) + 500 * np.sin(np.arange(int(seconds * RATE)) / 400)[:, None]
     truth = []
     for channel in range(3):
-        at = np.sort(rng.choice(np.arange(60, len(data) - 60, 20), size=40 * (channel + 1), replace=False))
-        truth.append(at)
+        crossings = np.sort(rng.choice(np.arange(60, len(data) - 60, 20), size=40 * (channel + 1), replace=False))
+        truth.append(crossings)
         for lag, size in ((-1, -60), (0, -150), (1, -60), (2, 70)):
-            data[at + lag, channel] += size
+            data[crossings + lag, channel] += size
     return data.astype(dtype), truth
 
 
@@ -153,21 +153,21 @@ def test_threshold_crossings_find_the_spikes_that_were_put_in(sign):
     data, truth = spiky()
     nwbfile, series = session(data, conversion=sign * 1e-6)
     binned = read(nwbfile, series, "spikes", grid=whole(), electrical={"threshold": -sign * 4.5})
-    for channel, at in enumerate(truth):
-        expected = np.histogram((at + 0.5) / RATE, bins=np.arange(601) * 0.02)[0]
+    for channel, crossings in enumerate(truth):
+        expected = np.histogram((crossings + 0.5) / RATE, bins=np.arange(601) * 0.02)[0]
         # A crossing may come a sample before its trough, in the bin before.
-        assert abs(binned.values[0, :, channel].sum() - len(at)) <= 2
+        assert abs(binned.values[0, :, channel].sum() - len(crossings)) <= 2
         assert np.abs(np.cumsum(binned.values[0, :, channel]) - np.cumsum(expected)).max() <= 3
     assert (binned.values == np.round(binned.values)).all()
 
 
 def test_a_dead_time_leaves_the_first_of_crossings_that_are_close():
     data, truth = spiky()
-    for at in truth:
-        assert np.diff(at).min() >= 20
+    for crossings in truth:
+        assert np.diff(crossings).min() >= 20
     free = read(*session(data), "spikes", grid=whole()).values.sum()
     spaced = read(*session(data), "spikes", grid=whole(), electrical={"dead_time": 30 / RATE}).values.sum()
-    close = sum(int((np.diff(at) < 30).sum()) for at in truth)
+    close = sum(int((np.diff(crossings) < 30).sum()) for crossings in truth)
     assert close > 0 and abs((free - spaced) - close) <= 2
 
 
@@ -319,11 +319,11 @@ def test_jittered_timestamps_are_followed():
     rng = np.random.default_rng(0)
     drifting = np.arange(len(data)) / RATE * 1.01 + rng.uniform(0, 1e-5, len(data))
     grid = Grid(np.array([0.0]), 0.0202, 190)
-    found = read(*session(data, timestamps=drifting), "lfp", grid=grid)
+    result = read(*session(data, timestamps=drifting), "lfp", grid=grid)
     plain = read(*session(data), "lfp", grid=Grid(np.array([0.0]), 0.02, 190))
-    where = found.observed & plain.observed
+    where = result.observed & plain.observed
     assert where.mean() > 0.95
-    np.testing.assert_allclose(found.values[where], plain.values[where], atol=0.04 * plain.values[where].std())
+    np.testing.assert_allclose(result.values[where], plain.values[where], atol=0.04 * plain.values[where].std())
 
 
 def test_channels_follow_the_region_in_its_own_order():

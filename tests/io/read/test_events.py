@@ -29,12 +29,12 @@ def read(path, **changes):
 
 
 def test_events_of_a_file_are_those_of_its_data(path):
-    found, expected = read(path, cut=WHOLE), find_events(read_nwb(path, ReadConfig(cut=WHOLE)))
-    np.testing.assert_array_equal(found["observed"], expected["observed"])
-    np.testing.assert_allclose(found["values"], expected["values"], atol=1e-5)
-    np.testing.assert_allclose(found["denoised"], expected["denoised"], atol=1e-4)
-    np.testing.assert_allclose(found["decay"], expected["decay"], rtol=1e-6)
-    assert found.attrs["signal"] == "events" and found.attrs["indicator"] == "GCaMP6f"
+    ds, expected = read(path, cut=WHOLE), find_events(read_nwb(path, ReadConfig(cut=WHOLE)))
+    np.testing.assert_array_equal(ds["observed"], expected["observed"])
+    np.testing.assert_allclose(ds["values"], expected["values"], atol=1e-5)
+    np.testing.assert_allclose(ds["denoised"], expected["denoised"], atol=1e-4)
+    np.testing.assert_allclose(ds["decay"], expected["decay"], rtol=1e-6)
+    assert ds.attrs["signal"] == "events" and ds.attrs["indicator"] == "GCaMP6f"
 
 
 def test_how_a_session_is_cut_changes_no_event(path):
@@ -56,13 +56,13 @@ def test_events_are_where_spikes_were(path):
 def test_each_roi_has_its_events_at_its_own_moments(path):
     fine = {"bin_width": 0.01, "cut": Window(start=5.0, stop=15.0)}
     coarse = read(path, cut=Window(start=4.95, stop=14.95))["values"].values[0]
-    found = read(path, rois=RoiConfig(offset="column"), **fine)
+    ds = read(path, rois=RoiConfig(offset="column"), **fine)
     for i, offset in enumerate(OFFSETS):
         places = np.arange(100) * 10 + round(offset / 0.01)
         expected = np.zeros(1000, dtype=bool)
         expected[places[1:]] = True
-        np.testing.assert_array_equal(found["observed"].values[0, :, i], expected)
-        np.testing.assert_allclose(found["values"].values[0, places, i], coarse[:, i], atol=1e-5)
+        np.testing.assert_array_equal(ds["observed"].values[0, :, i], expected)
+        np.testing.assert_allclose(ds["values"].values[0, places, i], coarse[:, i], atol=1e-5)
 
 
 def test_planes_taken_in_turn_become_one_population(tmp_path):
@@ -75,28 +75,28 @@ def test_planes_taken_in_turn_become_one_population(tmp_path):
     config = {"series": ("*_dff",), "cut": Window(start=1.0, stop=61.0)}
     raw = read_nwb(path, ReadConfig(bin_width=0.05, **config))
     assert raw.sizes["channel"] == 2 * N_ROIS and len(set(raw["table"].values)) == 2
-    seen = raw["observed"].values[0]
-    own = {table: np.flatnonzero(raw["table"].values == table) for table in raw["table"].values}
-    first, second = own.values()
-    assert seen[::2][:, first].all() ^ seen[::2][:, second].all()
-    assert (seen.sum(axis=1) == N_ROIS).all(), "one plane at a time"
+    observed = raw["observed"].values[0]
+    channels_of = {table: np.flatnonzero(raw["table"].values == table) for table in raw["table"].values}
+    first, second = channels_of.values()
+    assert observed[::2][:, first].all() ^ observed[::2][:, second].all()
+    assert (observed.sum(axis=1) == N_ROIS).all(), "one plane at a time"
     names = raw["series"].values
     for name, data in (("up_dff", upper), ("low_dff", lower)):
         columns = np.flatnonzero(np.char.endswith(names, name))
-        shown = raw["values"].values[0][:, columns][seen[:, columns[0]]]
-        np.testing.assert_allclose(shown, data, rtol=1e-6)
-    found = read(path, bin_width=0.05, **config)
-    assert (seen & ~found["observed"].values[0]).sum() == 2 * N_ROIS, "but for the first sample of each ROI"
-    assert not (found["observed"].values[0] & ~seen).any()
+        samples = raw["values"].values[0][:, columns][observed[:, columns[0]]]
+        np.testing.assert_allclose(samples, data, rtol=1e-6)
+    ds = read(path, bin_width=0.05, **config)
+    assert (observed & ~ds["observed"].values[0]).sum() == 2 * N_ROIS, "but for the first sample of each ROI"
+    assert not (ds["observed"].values[0] & ~observed).any()
 
 
 def test_a_gap_ends_a_run_and_is_not_filled(tmp_path):
     data = light()[0]
     data[200:220, 1] = np.nan
-    found = read(write(tmp_path / "gap.nwb", dff(data)), cut=WHOLE)
-    lost = np.flatnonzero(~found["observed"].values[0, :, 1])
+    ds = read(write(tmp_path / "gap.nwb", dff(data)), cut=WHOLE)
+    lost = np.flatnonzero(~ds["observed"].values[0, :, 1])
     np.testing.assert_array_equal(lost, [0, *range(200, 221)])
-    np.testing.assert_array_equal(np.flatnonzero(~found["observed"].values[0, :, 0]), [0])
+    np.testing.assert_array_equal(np.flatnonzero(~ds["observed"].values[0, :, 0]), [0])
 
 
 @pytest.mark.parametrize("share", [0.7, 0.0])
@@ -109,19 +109,19 @@ def test_neuropil_beside_fluorescence_is_taken_off(tmp_path, share):
         Imaged("Neuropil", around, Fluorescence, start=5.0),
     )
     config = EventsConfig(neuropil_coefficient=share)
-    found = read(path, events=config, series=("*/Fluorescence/Fluorescence",), cut=WHOLE)
+    ds = read(path, events=config, series=("*/Fluorescence/Fluorescence",), cut=WHOLE)
     times = 5 + np.arange(N_FRAMES) * PERIOD
     one = deconvolve(
         raw[:, 1], times, config=config, indicator=known_indicator(config, "GCaMP6f"), neuropil=around[:, 1]
     )
-    np.testing.assert_allclose(found["values"].values[0, :, 1], one.sizes, atol=1e-5)
-    assert ("Neuropil" in found.attrs["notes"]) == (share > 0)
+    np.testing.assert_allclose(ds["values"].values[0, :, 1], one.sizes, atol=1e-5)
+    assert ("Neuropil" in ds.attrs["notes"]) == (share > 0)
 
 
 def test_with_a_threshold_all_events_exceed_what_is_said(path):
-    found = read(path, cut=WHOLE, events=EventsConfig(threshold=2.0))
-    for i, least in enumerate(found["smallest_event"].values):
-        sizes = found["values"].values[0, :, i]
+    ds = read(path, cut=WHOLE, events=EventsConfig(threshold=2.0))
+    for i, least in enumerate(ds["smallest_event"].values):
+        sizes = ds["values"].values[0, :, i]
         assert 0 < least < sizes[sizes > 0].min()
 
 
@@ -139,8 +139,8 @@ def test_events_are_not_looked_for_in_events(tmp_path):
 def test_rois_without_events_are_named_or_refused(tmp_path):
     data = light()[0]
     data[:, 1] = 0.0
-    found = read(write(tmp_path / "one.nwb", dff(data)), cut=WHOLE)
-    assert "no event in 1 of 3 ROIs" in found.attrs["notes"] and not found["values"].values[..., 1].any()
+    ds = read(write(tmp_path / "one.nwb", dff(data)), cut=WHOLE)
+    assert "no event in 1 of 3 ROIs" in ds.attrs["notes"] and not ds["values"].values[..., 1].any()
     with pytest.raises(DataError, match="exceeds the noise"):
         read(write(tmp_path / "none.nwb", dff(np.zeros_like(data))), cut=WHOLE)
 
@@ -152,9 +152,9 @@ def test_events_are_not_looked_for_in_spikes(realdata):
 
 def test_recorded_fluorescence_gives_events_like_those_of_suite2p(realdata):
     path = realdata / "ophys" / "nwb_test.nwb"
-    found = merge(read(path, series=("*/RoiResponseSeries",)))
+    ds = merge(read(path, series=("*/RoiResponseSeries",)))
     theirs = np.load(realdata / "ophys" / "suite2p_plane0_spks.npy")
-    ours = found["values"].values[0]
-    scores = [np.corrcoef(ours[:, i], theirs[row])[0, 1] for i, row in enumerate(found["channel_row"].values)]
+    ours = ds["values"].values[0]
+    scores = [np.corrcoef(ours[:, i], theirs[row])[0, 1] for i, row in enumerate(ds["channel_row"].values)]
     assert np.median(scores) > 0.8 and min(scores) > 0.5
-    assert "Neuropil" in " ".join(json.loads(found.attrs["notes"]))
+    assert "Neuropil" in " ".join(json.loads(ds.attrs["notes"]))

@@ -130,9 +130,9 @@ def test_a_damaged_piece_of_data_is_reported_when_it_is_read(tmp_path):
         del file["acquisition/series/data"]
         stored = file["acquisition/series"].create_dataset("data", data=data, chunks=(1000, 4), compression="gzip")
         stored.attrs.update(attributes)
-        place = stored.id.get_chunk_info(2).byte_offset
+        address = stored.id.get_chunk_info(2).byte_offset
     with path.open("r+b") as file:
-        file.seek(place)
+        file.seek(address)
         file.write(b"\xff" * 200)
     with pytest.raises(FileError, match="damaged"), open_nwb(path) as nwbfile:
         nwbfile.acquisition["series"].data[:]
@@ -197,7 +197,7 @@ def file(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def taken(monkeypatch):
+def digests_computed(monkeypatch):
     """How often a digest was taken."""
     calls = []
 
@@ -214,9 +214,9 @@ def sha256_of_bytes(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_digest_is_taken_once(file, taken):
+def test_a_digest_is_taken_once(file, digests_computed):
     assert [file_sha256(file) for _ in range(3)] == [sha256_of_bytes(file)] * 3
-    assert len(taken) == 1
+    assert len(digests_computed) == 1
 
 
 def test_a_change_that_hides_behind_size_and_time_is_found(file):
@@ -240,10 +240,10 @@ def test_another_file_put_in_the_place_is_found(file, tmp_path):
     assert file_sha256(file) == sha256_of_bytes(file) != first
 
 
-def test_a_file_that_changed_just_now_is_not_remembered(file, taken, monkeypatch):
+def test_a_file_that_changed_just_now_is_not_remembered(file, digests_computed, monkeypatch):
     monkeypatch.setattr(files, "SETTLED", 60.0)
     assert [file_sha256(file) for _ in range(2)] == [sha256_of_bytes(file)] * 2
-    assert len(taken) == 2
+    assert len(digests_computed) == 2
 
 
 def test_a_file_that_changes_meanwhile_is_not_remembered(file, monkeypatch):
@@ -260,10 +260,10 @@ def test_a_file_that_changes_meanwhile_is_not_remembered(file, monkeypatch):
     assert file_sha256(file) == sha256_of_bytes(file)
 
 
-def test_those_of_small_files_are_taken_each_time(file, taken, monkeypatch):
+def test_those_of_small_files_are_taken_each_time(file, digests_computed, monkeypatch):
     monkeypatch.setattr(files, "SMALLEST_REMEMBERED", len(CONTENT) + 1)
     assert [file_sha256(file) for _ in range(2)] == [sha256_of_bytes(file)] * 2
-    assert len(taken) == 2
+    assert len(digests_computed) == 2
 
 
 def test_a_file_that_is_gone_has_no_digest(file):

@@ -18,9 +18,9 @@ RELATIVE = RNG.normal(0, 0.1, (400, 3))
 SIZES = RNG.gamma(2, 1, (400, 3)) * (RNG.random((400, 3)) < 0.1)
 
 
-def held(name, data, *, unit="a.u.", kind=None, sentinel=None):
+def classify(name, data, *, unit="a.u.", kind=None, sentinel=None):
     nwbfile = imaging_file(Imaged(name, data, kind, unit))
-    series = next(each for each in nwbfile.objects.values() if isinstance(each, RoiResponseSeries))
+    series = next(nwb_object for nwb_object in nwbfile.objects.values() if isinstance(nwb_object, RoiResponseSeries))
     return classify_signal(series, columns=[0, 1, 2], transposed=False, sentinel=sentinel)
 
 
@@ -44,7 +44,7 @@ def held(name, data, *, unit="a.u.", kind=None, sentinel=None):
     ],
 )
 def test_what_a_series_holds_is_said_with_the_reason(name, data, options, signal, reason):
-    result = held(name, data, **options)
+    result = classify(name, data, **options)
     assert result.signal == signal
     assert reason in result.reason and "\n" not in result.reason
 
@@ -52,7 +52,7 @@ def test_what_a_series_holds_is_said_with_the_reason(name, data, options, signal
 def test_missing_values_and_conversion_are_heeded():
     data = LIGHT.copy()
     data[::3] = np.nan
-    assert held("RoiResponseSeries", data).signal == "fluorescence"
+    assert classify("RoiResponseSeries", data).signal == "fluorescence"
     nwbfile = imaging_file(Imaged("RoiResponseSeries", LIGHT))
     series = nwbfile.processing["ophys"]["RoiResponseSeries"]
     series.fields["offset"] = -300.0
@@ -106,7 +106,7 @@ def test_planes_with_offsets_of_their_own_rois_lie_where_the_scanner_was(tmp_pat
         rois=RoiConfig(offset="column"),
     )
     ds = read_nwb(path, config)
-    phases = [np.unique(np.flatnonzero(each) % 10).tolist() for each in ds["observed"].values[0].T]
+    phases = [np.unique(np.flatnonzero(bins) % 10).tolist() for bins in ds["observed"].values[0].T]
     assert phases == [[0], [1], [2], [8], [7], [5]]
     np.testing.assert_allclose(ds["sampling_offset"].values, [0.0, 0.01, 0.02, 0.03, 0.02, 0.0])
 

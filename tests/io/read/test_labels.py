@@ -39,15 +39,15 @@ def test_channels_chosen_before_reading_are_as_they_are_among_all(sorted_units, 
         (path, ("*RoiResponseSeries",), {"id": (0, 2)}, cut),
         (path, ("acquisition/hand",), {"id": (1,)}, cut),
     ]
-    for place, series, where, window in cases:
+    for file, series, where, window in cases:
         column = next(iter(where))
         config = ReadConfig(
             series=series, bin_width=0.1, channel_columns=() if column == "id" else (column,), cut=window
         )
-        whole = read_nwb(place, config)
+        whole = read_nwb(file, config)
         label = whole["channel_id" if column == "id" else column].values
         after = whole.isel(channel=np.flatnonzero(np.isin(label, where[column])))
-        before = read_nwb(place, config.model_copy(update={"where": where}))
+        before = read_nwb(file, config.model_copy(update={"where": where}))
         assert 0 < before.sizes["channel"] < whole.sizes["channel"]
         for name in (set(after.data_vars) | set(after.coords)) - {"values"}:
             xr.testing.assert_equal(before[name].variable, after[name].variable)

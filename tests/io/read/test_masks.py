@@ -43,15 +43,15 @@ def test_a_bin_is_left_where_no_sample_that_touches_it_is_zero(seed):
     add_mask(nwbfile, data, series.rois.table, rows=[3, 0, 2], link=series, timestamps=times)
     (mask,) = stored_masks(nwbfile, series)
     grid = Grid(np.array([2.1, -0.2, 0.33]), float(rng.choice([0.03, 0.1, 0.25])), 13)
-    left = mask.bin(grid, np.array([0, 1, 2, 3]))
+    observed = mask.bin(grid, np.array([0, 1, 2, 3]))
     column = {3: 0, 0: 1, 2: 2}
     for trial, start in enumerate(grid.starts):
-        for place in range(13):
-            low, high = start + place * grid.bin_width, start + (place + 1) * grid.bin_width
+        for b in range(13):
+            low, high = start + b * grid.bin_width, start + (b + 1) * grid.bin_width
             touching = (times < high - 1e-8) & (times + 0.1 > low + 1e-8)
             for channel in range(4):
                 expected = channel not in column or data[touching, column[channel]].all()
-                assert left[trial, place, channel] == expected
+                assert observed[trial, b, channel] == expected
 
 
 def test_samples_are_hidden_by_the_mask_sample_that_covers_them():

@@ -233,8 +233,8 @@ def test_offsets_go_to_rois_alone_and_by_path_where_there_are_several(session, t
         read_nwb(path, series="*/Fluorescence/*", offsets=[0.0, 0.01])
     with pytest.raises(SelectionError, match="name \\['c'\\]"):
         read_nwb(path, series="*/Fluorescence/*", offsets={"c": [0.0, 0.01]})
-    place = "processing/ophys/Fluorescence/b"
-    ds = read_nwb(path, series="*/Fluorescence/*", bin_width=0.05, offsets={place: [0.0, 0.06]})
+    series = "processing/ophys/Fluorescence/b"
+    ds = read_nwb(path, series="*/Fluorescence/*", bin_width=0.05, offsets={series: [0.0, 0.06]})
     assert ds["sampling_offset"].values == pytest.approx([0, 0, 0, 0.06])
 
 

@@ -62,10 +62,10 @@ def slow_bins(data, times, offsets, grid):
     for trial, start in enumerate(grid.starts):
         for frame, time in enumerate(times):
             for roi, offset in enumerate(offsets):
-                place = round((time + offset - start) / grid.bin_width, 6)
-                if np.isfinite(place) and 0 <= place < grid.n_bins and np.isfinite(data[frame, roi]):
-                    sums[trial, int(place), roi] += data[frame, roi]
-                    counts[trial, int(place), roi] += 1
+                position = round((time + offset - start) / grid.bin_width, 6)
+                if np.isfinite(position) and 0 <= position < grid.n_bins and np.isfinite(data[frame, roi]):
+                    sums[trial, int(position), roi] += data[frame, roi]
+                    counts[trial, int(position), roi] += 1
     return sums / np.maximum(counts, 1), counts > 0
 
 
@@ -108,9 +108,9 @@ def test_frames_in_invalid_times_or_with_another_control_value_are_unobserved():
     binned = source.bin(Grid(np.zeros(1), bin_width=0.1, n_bins=30))
     for roi, offset in enumerate(offsets):
         frames = np.arange(30)
-        moments = frames / 10 + offset
-        seen = ~((moments >= 0.48) & (moments < 0.72)) & ~((frames >= 20) & (frames < 24))
-        assert np.array_equal(binned.observed[0, :, roi], seen)
+        times = frames / 10 + offset
+        observed = ~((times >= 0.48) & (times < 0.72)) & ~((frames >= 20) & (frames < 24))
+        assert np.array_equal(binned.observed[0, :, roi], observed)
 
 
 def test_a_tiny_memory_limit_changes_nothing():
@@ -165,8 +165,8 @@ def test_a_transposed_array_is_recognised_and_said():
     _, upright = read(*build(data), grid=grid)
     with pytest.warns(UserWarning, match="transposed|Length|dimension"):
         nwbfile, series = build(data.T)
-    source, turned = read(nwbfile, series, grid=grid)
-    assert np.array_equal(upright.values, turned.values)
+    source, transposed = read(nwbfile, series, grid=grid)
+    assert np.array_equal(upright.values, transposed.values)
     assert any("transposed" in note for note in source.notes)
 
 

@@ -23,8 +23,8 @@ LFP = Series("processing/ecephys/LFP/LFP")
 HAND = Series("processing/behavior/hand", default=False)
 
 
-def paths(*given, **patterns):
-    return [each.path for each in select(list(given), **patterns)]
+def paths(*candidates, **patterns):
+    return [series.path for series in select(list(candidates), **patterns)]
 
 
 def test_the_only_candidate_is_taken_whatever_else_there_is():
@@ -80,8 +80,8 @@ def test_series_are_found_wherever_they_lie():
     nwbfiles.add_series(nwbfile, np.zeros((5, 4, 4)), rate=1.0, name="film")
     nwbfile.add_stimulus(TimeSeries(name="light", data=np.zeros(5), unit="W", rate=1.0))
     nwbfiles.add_series(nwbfile, np.array(["a"] * 5), rate=1.0, name="words")
-    found = find_series(nwbfile)
-    assert [(each.path, each.kind, each.default) for each in found] == [
+    stored = find_series(nwbfile)
+    assert [(series.path, series.kind, series.default) for series in stored] == [
         ("acquisition/ElectricalSeries", "electrodes", True),
         ("processing/behavior/eye", "series", False),
         ("processing/ecephys/LFP/lfp", "electrodes", True),
@@ -100,7 +100,7 @@ def test_results_and_units_without_spikes_are_not_candidates():
     nwbfile.create_processing_module(name="results", description="generated").add(
         LatentFactorSeries(name="z", data=np.zeros((5, 2), dtype="f4"), unit="a.u.", rate=10.0, kind="factors")
     )
-    assert [(each.path, each.default) for each in find_series(nwbfile)] == [
+    assert [(series.path, series.default) for series in find_series(nwbfile)] == [
         ("processing/results/z", False),
         ("units", False),
     ]

@@ -45,15 +45,15 @@ def test_means_equal_those_of_a_loop(seed):
     result = source_of(data, timestamps=times).bin(grid)
     for trial, start in enumerate(grid.starts):
         for b in range(6):
-            place = (np.round(times * 100) >= round(start * 100) + 25 * b) & (
+            in_bin = (np.round(times * 100) >= round(start * 100) + 25 * b) & (
                 np.round(times * 100) < round(start * 100) + 25 * (b + 1)
             )
             for channel in range(2):
-                there = data[place, channel]
-                there = there[np.isfinite(there)]
-                assert result.observed[trial, b, channel] == (len(there) > 0)
-                if len(there):
-                    assert result.values[trial, b, channel] == pytest.approx(there.mean(), abs=1e-6)
+                samples = data[in_bin, channel]
+                samples = samples[np.isfinite(samples)]
+                assert result.observed[trial, b, channel] == (len(samples) > 0)
+                if len(samples):
+                    assert result.values[trial, b, channel] == pytest.approx(samples.mean(), abs=1e-6)
 
 
 def test_a_gap_is_unobserved_and_a_sample_stands_for_its_own_bin_only():

@@ -16,16 +16,16 @@ from tests.support import nwbfiles
 GRID = Grid(np.array([0.0, 0.4]), 0.1, 10)
 
 
-def binned(spikes, *, config=None, invalid=None, grid=GRID, **given):
+def binned(spikes, *, config=None, invalid=None, grid=GRID, **fields):
     nwbfile = nwbfiles.new_file()
-    nwbfiles.add_units(nwbfile, spikes, **given)
+    nwbfiles.add_units(nwbfile, spikes, **fields)
     if invalid is not None:
         nwbfiles.add_invalid_times(nwbfile, invalid)
     source = units_source(nwbfile, nwbfile.units, config or ReadConfig())
     return source, source.bin(grid)
 
 
-def counted_slowly(spikes, grid, watched):
+def counted_slowly(spikes, grid, obs_intervals):
     """Counts, share observed and mask, bin by bin in exact ticks of a millisecond."""
     ticks_per_bin = round(grid.bin_width * 1000)
     values = np.zeros((*grid.shape, len(spikes)))
@@ -35,11 +35,11 @@ def counted_slowly(spikes, grid, watched):
             first = round(start * 1000) + b * ticks_per_bin
             ticks = np.arange(first, first + ticks_per_bin)
             for unit, times in enumerate(spikes):
-                held = np.zeros(len(ticks), dtype=bool)
-                for on, off in watched[unit]:
-                    held |= (ticks >= round(on * 1000)) & (ticks < round(off * 1000))
-                share[trial, b, unit] = held.mean()
-                values[trial, b, unit] = np.isin(np.round(np.asarray(times) * 1000).astype(int), ticks[held]).sum()
+                observed = np.zeros(len(ticks), dtype=bool)
+                for on, off in obs_intervals[unit]:
+                    observed |= (ticks >= round(on * 1000)) & (ticks < round(off * 1000))
+                share[trial, b, unit] = observed.mean()
+                values[trial, b, unit] = np.isin(np.round(np.asarray(times) * 1000).astype(int), ticks[observed]).sum()
     return values, share
 
 
@@ -47,12 +47,12 @@ def counted_slowly(spikes, grid, watched):
 def test_counts_and_exposure_equal_those_of_a_slow_count(seed):
     random = np.random.default_rng(seed)
     spikes = [np.sort(random.uniform(0, 2, 60)).round(3) for _ in range(4)]
-    watched = [random.choice(200, 4, replace=False).reshape(2, 2) / 100 for _ in range(4)]
-    watched = [np.sort(each, axis=1) for each in watched]
-    watched = [each[np.argsort(each[:, 0])] for each in watched]
+    obs_intervals = [random.choice(200, 4, replace=False).reshape(2, 2) / 100 for _ in range(4)]
+    obs_intervals = [np.sort(intervals, axis=1) for intervals in obs_intervals]
+    obs_intervals = [intervals[np.argsort(intervals[:, 0])] for intervals in obs_intervals]
     grid = Grid(np.array([0.7, 0.0, 0.25]), 0.05, 11)
-    source, result = binned(spikes, obs_intervals=watched, grid=grid)
-    values, share = counted_slowly(spikes, grid, watched)
+    source, result = binned(spikes, obs_intervals=obs_intervals, grid=grid)
+    values, share = counted_slowly(spikes, grid, obs_intervals)
     assert (result.observed == (share > 0)).all()
     assert (result.values == values).all()
     assert result.exposure[result.observed] == pytest.approx(share[share > 0], abs=1e-6)
@@ -86,10 +86,10 @@ def test_invalid_times_are_taken_off_every_unit():
 
 
 def test_intervals_can_be_ignored_and_a_unit_without_any_is_always_observed():
-    given = {"obs_intervals": [[[0.0, 0.2]], np.empty((0, 2))]}
-    _, everything = binned([[0.5], [0.5]], config=ReadConfig(obs_intervals=False), **given)
+    fields = {"obs_intervals": [[[0.0, 0.2]], np.empty((0, 2))]}
+    _, everything = binned([[0.5], [0.5]], config=ReadConfig(obs_intervals=False), **fields)
     assert everything.observed.all()
-    source, result = binned([[0.5], [0.5]], **given)
+    source, result = binned([[0.5], [0.5]], **fields)
     assert result.observed[0, :, 1].all()
     assert not result.observed[0, 2:, 0].any()
     assert "1 of 2 units of 'units' have no obs_intervals" in source.notes[0]
@@ -112,7 +112,7 @@ def test_long_trains_are_read_in_pieces(monkeypatch):
     whole = binned(spikes)[1].values
     monkeypatch.setattr(unit_reading, "BLOCK", 8)
     assert (binned(spikes)[1].values == whole).all()
-    assert [int(each) for each in binned(spikes, grid=Grid(np.array([0.0]), 2.0, 1))[1].values[0, 0]] == [
+    assert [int(count) for count in binned(spikes, grid=Grid(np.array([0.0]), 2.0, 1))[1].values[0, 0]] == [
         3,
         0,
         40,
@@ -190,8 +190,8 @@ def test_columns_with_one_value_a_unit_come_along():
 
 
 def test_what_lies_beyond_the_record_of_units_that_do_not_say_is_counted():
-    given = {"obs_intervals": [[[0.0, 0.5], [0.6, 1.1]], np.empty((0, 2))]}
-    _, result = binned([[0.5], [0.5]], **given)
+    fields = {"obs_intervals": [[[0.0, 0.5], [0.6, 1.1]], np.empty((0, 2))]}
+    _, result = binned([[0.5], [0.5]], **fields)
     # Windows of ten bins from 0 and from 0.4: one bin between the intervals lies in both, three after them in the second.
     assert result.notes == (
         "5 of 20 bins, in 2 of 2 windows, lie outside 2 intervals in which other units were observed, from 0 to 1.1 s; "
@@ -210,13 +210,13 @@ def test_what_lies_beyond_the_record_of_units_that_do_not_say_is_counted():
 def test_chosen_units_are_as_they_are_among_all(monkeypatch, keep):
     random = np.random.default_rng(3)
     spikes = [np.sort(random.uniform(0, 2, n)).round(3) for n in (30, 0, 40, 7, 50, 25)]
-    watched = [[[0, 1 + 0.11 * unit]] if unit % 2 else [[0.2, 2]] for unit in range(6)]
+    obs_intervals = [[[0, 1 + 0.11 * unit]] if unit % 2 else [[0.2, 2]] for unit in range(6)]
     for block, group in ((1 << 18, 64), (16, 2)):
         monkeypatch.setattr(unit_reading, "BLOCK", block)
         monkeypatch.setattr(unit_reading, "GROUP", group)
-        source, whole = binned(spikes, obs_intervals=watched, ids=list(range(10, 16)))
+        source, whole = binned(spikes, obs_intervals=obs_intervals, ids=list(range(10, 16)))
         part = source.only(np.isin(np.arange(6), keep))
-        assert part.channel_id.tolist() == [10 + each for each in keep]
+        assert part.channel_id.tolist() == [10 + unit for unit in keep]
         result = part.bin(GRID)
         for name in ("values", "observed"):
             assert (getattr(result, name) == getattr(whole, name)[:, :, keep]).all()
@@ -237,8 +237,8 @@ def test_the_first_and_the_last_spike_are_found_wherever_they_are_stored(monkeyp
 def test_a_mask_that_all_units_share_takes_the_memory_of_one():
     random = np.random.default_rng(7)
     spikes = [np.sort(random.uniform(0, 2, 60)).round(3) for _ in range(4)]
-    shared, own = [[[0.13, 0.61], [0.9, 1.4]]] * 4, [[[0.13, 0.61], [0.9, 1.4]]] * 3 + [[[0.0, 1.5]]]
-    together, apart = binned(spikes, obs_intervals=shared)[1], binned(spikes, obs_intervals=own)[1]
-    assert together.observed.strides[2] == together.exposure.strides[2] == 0
+    shared, distinct = [[[0.13, 0.61], [0.9, 1.4]]] * 4, [[[0.13, 0.61], [0.9, 1.4]]] * 3 + [[[0.0, 1.5]]]
+    same, different = binned(spikes, obs_intervals=shared)[1], binned(spikes, obs_intervals=distinct)[1]
+    assert same.observed.strides[2] == same.exposure.strides[2] == 0
     for name in ("values", "observed", "exposure"):
-        assert (getattr(together, name)[:, :, :3] == getattr(apart, name)[:, :, :3]).all()
+        assert (getattr(same, name)[:, :, :3] == getattr(different, name)[:, :, :3]).all()
