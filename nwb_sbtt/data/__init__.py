@@ -1,6 +1,13 @@
 """Labelled, masked data: the Dataset and its rules, bins, trials, splits, joining, bandwidth limits.
 
-`tensors` is the bridge to torch, the only file here that knows it. Imports `batch`, `config` and `errors`.
+* `schema`: the Dataset and its rules; `grid`: where bins lie, and the interface of a source of samples.
+* `binning`, `counts`, `intervals`: events and samples in bins, fast counting, and the arithmetic of observed intervals.
+* `trials`, `splits`, `joining`: windows and chops, training and validation trials, several series as one.
+* `bandwidth`, `power`: masks of devices that sample less, and the power that these save.
+* `threads`: work shared out among threads.
+* `tensors`: the bridge to torch, the only file here that imports it.
+
+Imports `batch`, `config` and `errors`.
 """
 
 from __future__ import annotations

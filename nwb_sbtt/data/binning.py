@@ -4,7 +4,7 @@ A bin holds the moments from its left edge up to, but not including, its right e
 time is *exactly* an edge on paper (0.3 s, bins of 0.1 s) may come out a hair before it. Every comparison here therefore
 moves edges back by `tolerance`: more than floats can err, less than any recording clock can resolve. If all times, window
 starts and the bin width are multiples of a clock period longer than twice the tolerance, each event lands in the bin
-that exact arithmetic says.
+of exact arithmetic.
 """
 
 from __future__ import annotations
@@ -89,7 +89,17 @@ def place_events(times: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
 
 
 def event_placer(grid: Grid) -> Callable[[NDArray[np.float64]], NDArray[np.intp]]:
-    """Return `place_events` for one grid, for many calls with some events each."""
+    """Prepare `place_events` for one grid, for many calls with some events each.
+
+    Parameters
+    ----------
+    grid : Grid
+
+    Returns
+    -------
+    callable
+        `place_events` without its second argument.
+    """
     slack = tolerance(grid.starts, grid.stops)
     starts, stops = grid.starts - slack, grid.stops - slack
     width, n_bins = grid.bin_width, grid.n_bins

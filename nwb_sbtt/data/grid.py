@@ -122,6 +122,10 @@ class Source(Protocol):
     def bin(self, grid: Grid) -> Binned:
         """Put the samples into the bins of the grid.
 
+        Parameters
+        ----------
+        grid : Grid
+
         Raises
         ------
         DataError

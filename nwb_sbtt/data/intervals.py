@@ -1,7 +1,7 @@
 """Intervals of time: their arithmetic, which moments lie in them, and which share of each bin they cover.
 
 Intervals are arrays (interval, 2) of start and stop in seconds, half open: a moment equal to `stop` is outside. The functions
-that say so take them as `union` returns them: sorted, not empty, not touching.
+whose documentation requires it need them as `union` returns them: sorted, not empty, not touching.
 """
 
 from __future__ import annotations
@@ -157,7 +157,13 @@ def count_between(times: NDArray[np.float64], bounds: Intervals) -> int:
 
 
 def total_duration(intervals: ArrayLike) -> float:
-    """Return the seconds that intervals (interval, 2) cover together."""
+    """Return the seconds that intervals cover together.
+
+    Parameters
+    ----------
+    intervals : array (interval, 2)
+        Seconds, in any order; overlaps count once.
+    """
     covered = union(intervals)
     return float((covered[:, 1] - covered[:, 0]).sum())
 

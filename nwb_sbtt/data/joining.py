@@ -146,7 +146,7 @@ def _conflict(earlier: Source, later: Source, *, channel: int, n_bins: int) -> s
     if earlier is later:
         return f"{name} is in {later.path!r} twice, with different values in {n_bins} bins; repair the series' region"
     return (
-        f"{earlier.path!r} and {later.path!r} give different values for {name} in {n_bins} bins; they are not parts of one "
+        f"{earlier.path!r} and {later.path!r} have different values for {name} in {n_bins} bins; they are not parts of one "
         "recording: name one of them in `series`"
     )
 

@@ -144,7 +144,7 @@ def chop_windows(cut: Chop, bin_width: float, span: tuple[float, float]) -> Wind
     n_bins = math.ceil((stop - start - slack) / bin_width)
     if n_bins < 1:
         raise ConfigError(
-            f"the part of the session from {start:g} to {stop:g} s holds no bin; the series runs from {span[0]:g} to "
+            f"the part of the session from {start:g} to {stop:g} s has no bin; the series runs from {span[0]:g} to "
             f"{span[1]:g} s"
         )
     if cut.length is None:

@@ -1,4 +1,12 @@
-"""The Neural Latents Benchmark: from its files to a submission, scored as the benchmark scores it (Pei, Ye et al. 2021)."""
+"""The Neural Latents Benchmark: from its files to a submission, scored as the benchmark scores it (Pei, Ye et al. 2021).
+
+* `definitions`, `windows`: what each data set is, and where its windows lie; `fetching`: its files, from DANDI.
+* `counting`, `conditions`, `preparation`: from recordings to tensors.
+* `presets`, `modelling`: settings published for LFADS, and rates from a fit.
+* `submission`, `metrics`, `scoring`: rates in the benchmark's file, and their scores.
+
+May import everything but `simulate` and the command line.
+"""
 
 from __future__ import annotations
 

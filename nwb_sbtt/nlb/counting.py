@@ -124,7 +124,12 @@ class SpikeCounter:
 
 
 def session_length_ms(recorded: TaskRecording) -> int:
-    """Return the milliseconds from the session's start to the end of the last trial or observed interval."""
+    """Return the milliseconds from the session's start to the end of the last trial or observed interval.
+
+    Parameters
+    ----------
+    recorded : TaskRecording
+    """
     ends = [float(np.nanmax(recorded.trials["stop_time"]))]
     last = [float(intervals[-1, 1]) for intervals in recorded.intervals or () if len(intervals)]
     ends += [end for end in last if np.isfinite(end)]
@@ -199,7 +204,18 @@ def cut_windows(series: Floats, first: NDArray[np.int64], n_bins: int) -> Floats
 
 
 def units_in_order(recorded: TaskRecording, *, held_out: bool) -> NDArray[np.intp]:
-    """Return the rows of the held-in or the held-out units, in the order of their ids; int array (unit)."""
+    """Return the rows of the held-in or of the held-out units, in the order of their ids.
+
+    Parameters
+    ----------
+    recorded : TaskRecording
+    held_out : bool
+        Which of the two.
+
+    Returns
+    -------
+    int array (unit)
+    """
     rows = np.flatnonzero(recorded.held_out == held_out)
     return rows[np.argsort(recorded.unit_id[rows], kind="stable")]
 

@@ -17,7 +17,7 @@ BIN_WIDTHS = {0.005: "", 0.02: "_20"}
 FORWARD = 0.2
 """Seconds of forecast bins after a window, in all sets."""
 HELD_OUT = "heldout"
-"""Column of the units table that marks held-out units; files of test trials hold the others alone."""
+"""Column of the units table that marks held-out units; files of test trials have only the others."""
 SPLITS: dict[str, tuple[tuple[str, ...], str]] = {"val": (("train",), "val"), "test": (("train", "val"), "test")}
 """Values of the trials' column ``split`` that train, and the one that is evaluated, in each phase. "none" is never used."""
 Phase = Literal["val", "test"]
@@ -160,7 +160,7 @@ DEFINITIONS = {
 }
 
 SCALING = {"mc_maze_large": "[500]", "mc_maze_medium": "[250]", "mc_maze_small": "[100]"}
-"""Sets that are scored as one, and how their scores are marked; a submission must hold all three."""
+"""Sets that are scored as one, and how their scores are marked; a submission must have all three."""
 
 
 def get_definition(name: str) -> Definition:

@@ -73,7 +73,7 @@ def prepare(
         Of the set, such as "mc_maze_small".
     files : sequence of path or TaskRecording
         The file with training trials and, for the phase "test", the one with test trials, in any order. A file of test trials
-        alone gives the evaluated tensors alone.
+        alone is enough for the evaluated tensors.
     bin_width : float
         0.005 or 0.02 seconds.
     phase : "val" or "test"

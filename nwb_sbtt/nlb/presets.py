@@ -86,7 +86,7 @@ PRESETS: dict[str, Preset] = {
     "mc_maze_medium_20": replace(_MAZE_20, batch_size=128),
     "mc_maze_small_20": replace(_MAZE_20, batch_size=64),
 }
-"""By group. For 20 ms bins of the other sets nothing is published; those of 5 ms hold there too."""
+"""By group. For 20 ms bins of the other sets nothing is published; the values of 5 ms are used."""
 
 
 def get_preset(name: str, bin_width: float) -> Preset:

@@ -161,7 +161,7 @@ def read_submission(paths: Sequence[Path | str]) -> dict[str, dict[str, Array]]:
     Raises
     ------
     FileError
-        If a file cannot be read, or two hold the same set.
+        If a file cannot be read, or two have the same set.
     DataError
         As `check_rates`.
     """

@@ -1,4 +1,4 @@
-"""Blocks of a recording, their missing samples, and what each use of a recording must say to be computed block by block.
+"""Blocks of a recording, their missing samples, and the interface of a use of a recording that is computed block by block.
 
 Missing samples never reach a filter. They take the value of the nearest observed sample of their channel, and a filtered
 value counts as observed only where at least a given share (0.9 by default) of the filter's absolute weight lies on observed
@@ -103,7 +103,13 @@ class Bins:
     stops: NDArray[np.intp]
 
     def part(self, start: int, stop: int) -> Bins:
-        """Return bins `start` to `stop`."""
+        """Return some of the bins.
+
+        Parameters
+        ----------
+        start, stop : int
+            First bin, and the one after the last.
+        """
         return Bins(self.centres[start:stop], self.starts[start:stop], self.stops[start:stop])
 
 

@@ -31,6 +31,8 @@ class Crossings:
         A crossing less than this many samples after another of the same channel is not counted.
     support : float
         Smallest share of the filter's weight on observed samples.
+    bytes_per_sample : int
+        Memory that `reduce` needs for one sample of one channel.
     """
 
     band: Filter
@@ -45,7 +47,21 @@ class Crossings:
         return MARGINS_READ * self.band.margin + self.dead_samples + 1
 
     def reduce(self, block: Block, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
-        """Compute counts (bin, channel), and how many samples of each bin were observed."""
+        """Count crossings in bins.
+
+        Parameters
+        ----------
+        block : Block
+            With `margin` samples on either side of the bins; is overwritten.
+        bins : Bins
+
+        Returns
+        -------
+        values : array (bin, channel)
+            Counts.
+        weights : int array (bin, channel) or (bin, 1)
+            Observed samples of each bin.
+        """
         block.fill()
         first = int(bins.starts.min()) - self.dead_samples - 1
         positions = np.arange(first, max(int(bins.stops.max()), first + 1))
@@ -75,7 +91,7 @@ def find_crossings(
     """Find where the signal comes to lie beyond its channel's threshold.
 
     A crossing less than `dead_samples` after another of the same channel, counted or not, is not counted; the rule looks
-    back no further, so a part of a recording gives what the whole gives.
+    back no further, so a part of a recording has the crossings that the whole has there.
 
     Parameters
     ----------

@@ -49,7 +49,18 @@ class Kernel(Protocol):
     @property
     def half_length(self) -> float: ...  # noqa: D102
     def weights(self, lags: Floats) -> Floats:
-        """Compute weights for rows of lags (position, sample), each row a whole kernel."""
+        """Compute weights.
+
+        Parameters
+        ----------
+        lags : array (position, sample)
+            In samples; each row a whole kernel.
+
+        Returns
+        -------
+        array (position, sample)
+            Weights.
+        """
         ...
 
 
@@ -75,7 +86,18 @@ class LowPass:
         return (ATTENUATION - 7.95) / (14.36 * self.width) / 2
 
     def weights(self, lags: Floats) -> Floats:
-        """Compute weights that sum to one in each row; lags and weights (position, sample)."""
+        """Compute weights.
+
+        Parameters
+        ----------
+        lags : array (position, sample)
+            In samples; each row a whole kernel.
+
+        Returns
+        -------
+        array (position, sample)
+            Each row sums to one.
+        """
         beta = 0.1102 * (ATTENUATION - 8.7)
         inside = np.abs(lags) <= self.half_length
         window = np.i0(beta * np.sqrt(np.clip(1 - (lags / self.half_length) ** 2, 0, None))) * inside
@@ -85,7 +107,7 @@ class LowPass:
 
 @dataclass(frozen=True)
 class BandPass:
-    """Difference of two low passes; a constant gives exactly zero.
+    """Difference of two low passes; of a constant nothing passes.
 
     Parameters
     ----------
@@ -102,7 +124,18 @@ class BandPass:
         return max(self.low.half_length, self.high.half_length)
 
     def weights(self, lags: Floats) -> Floats:
-        """Compute weights that sum to zero in each row; lags and weights (position, sample)."""
+        """Compute weights.
+
+        Parameters
+        ----------
+        lags : array (position, sample)
+            In samples; each row a whole kernel.
+
+        Returns
+        -------
+        array (position, sample)
+            Each row sums to zero.
+        """
         return self.high.weights(lags) - self.low.weights(lags)
 
 
@@ -124,7 +157,18 @@ class Gaussian:
         return 4 * self.sd
 
     def weights(self, lags: Floats) -> Floats:
-        """Compute weights, one at lag zero; lags and weights (position, sample)."""
+        """Compute weights.
+
+        Parameters
+        ----------
+        lags : array (position, sample)
+            In samples; each row a whole kernel.
+
+        Returns
+        -------
+        array (position, sample)
+            One at lag zero.
+        """
         return np.asarray(np.exp(-0.5 * (lags / self.sd) ** 2) * (np.abs(lags) <= self.half_length))
 
 

@@ -18,7 +18,7 @@ its removal where that share is 1 - 1/√2, so that σ f = √(-ln(1 - 1/√2) /
 """
 SUMS_PER_SD = 16
 SMALLEST_AMOUNT = 1e-3
-"""Samples, weighted, below which there is nothing to take a mean of; the weight of one sample at the rim is 3e-4."""
+"""Samples, weighted, below which there is no mean; the weight of one sample at the rim is 3e-4."""
 
 
 def decimating_filter(high: float, *, rate: float, bin_width: float, dtype: DTypeLike) -> Filter:
@@ -81,6 +81,8 @@ class Decimated:
         Samples summed up at a time for the slow part, see `slow_sum_length`.
     support : float
         Smallest share of the weight of `smooth` on observed samples.
+    bytes_per_sample : int
+        Memory that `reduce` needs for one sample of one channel.
     """
 
     smooth: Filter
@@ -95,7 +97,21 @@ class Decimated:
         return max(MARGINS_READ * self.smooth.margin, (self.slow.margin + 2) * self.slow_length)
 
     def reduce(self, block: Block, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
-        """Compute values (bin, channel) in the recording's unit, and weights, 1 where a bin is observed."""
+        """Compute the signal at the bins' centres.
+
+        Parameters
+        ----------
+        block : Block
+            With `margin` samples on either side of the bins; is overwritten.
+        bins : Bins
+
+        Returns
+        -------
+        values : array (bin, channel)
+            In the recording's unit.
+        weights : int array (bin, channel) or (bin, 1)
+            1 where a bin is observed.
+        """
         slow = self._slow(block, bins.centres)
         block.fill()
         values = self.smooth.apply(block.values, first=block.first, positions=bins.centres) - slow
@@ -153,7 +169,21 @@ class BandPower:
         return 2 + 16 // self.step
 
     def reduce(self, block: Block, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
-        """Compute sums of squares (bin, channel), and how many squares went into each."""
+        """Add up squares in bins.
+
+        Parameters
+        ----------
+        block : Block
+            With `margin` samples on either side of the bins; is overwritten.
+        bins : Bins
+
+        Returns
+        -------
+        values : array (bin, channel)
+            Sums of squares, in the recording's unit squared.
+        weights : int array (bin, channel) or (bin, 1)
+            Number of squares in each sum.
+        """
         block.fill()
         ticks = np.arange(-(-int(bins.starts.min()) // self.step), -(-int(bins.stops.max()) // self.step)) * self.step
         squares = self.band.apply(block.values, first=block.first, positions=ticks.astype(float)) ** 2

@@ -36,7 +36,7 @@ class LorenzDynamics:
     speed : float
         Lorenz time units per bin.
     mean_rate : float, optional
-        Hz, over all channels and bins. Default: a base rate of 5 Hz, which gives a mean of about 11 Hz.
+        Hz, over all channels and bins. Default: a base rate of 5 Hz, with a mean of about 11 Hz.
     depth : float
         Standard deviation of the logarithm of the rates, on average over channels.
     split_by : "trial" or "condition"
@@ -86,7 +86,7 @@ def lorenz(
     Returns
     -------
     Dataset
-        As `nwb_sbtt.data.schema` says, with ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time,
+        As described in `nwb_sbtt.data.schema`, with ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time,
         latent) with unit variance, and the trial coordinates ``condition``, ``split`` (a fifth is "valid") and
         ``go_time`` (seconds on the session clock).
 

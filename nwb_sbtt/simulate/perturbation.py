@@ -95,7 +95,7 @@ def perturbation(
     Returns
     -------
     Dataset
-        As `nwb_sbtt.data.schema` says, with ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time,
+        As described in `nwb_sbtt.data.schema`, with ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time,
         latent), the state; ``true_inputs`` (trial, time, input), the mean kick in each bin in radii per second; and the trial
         coordinates ``condition``, ``split`` (a fifth is "valid") and ``kick_time``,
         the middle of the kick in seconds on the session clock.

@@ -123,6 +123,12 @@ def check_positive(settings: object, *names: str) -> None:
 def check_positive_number(name: str, value: float) -> None:
     """Refuse a value that is not a positive number.
 
+    Parameters
+    ----------
+    name : str
+        Of the setting, for the message.
+    value : float
+
     Raises
     ------
     DataError
@@ -134,6 +140,10 @@ def check_positive_number(name: str, value: float) -> None:
 
 def check_split_by(split_by: str) -> None:
     """Refuse anything but "trial" and "condition".
+
+    Parameters
+    ----------
+    split_by : str
 
     Raises
     ------

@@ -153,7 +153,7 @@ def test_a_short_session_is_chopped_into_enough_pieces_to_fit():
 def test_chops_longer_than_the_session_or_than_nothing_are_refused():
     with pytest.raises(ConfigError, match="longer than the session"):
         chop_windows(Chop(length=5.0), 0.1, (0.0, 2.5))
-    with pytest.raises(ConfigError, match="holds no bin"):
+    with pytest.raises(ConfigError, match="has no bin"):
         chop_windows(Chop(start=9.0), 0.1, (0.0, 2.5))
     with pytest.raises(ConfigError, match="the overlap"):
         chop_windows(Chop(length=1.0, overlap=0.25), 0.1, (0.0, 2.5))

@@ -93,14 +93,14 @@ def test_the_decoder_is_ridge_regression_on_single_bins(generator):
 def test_rates_that_are_the_psths_score_one_and_jitter_is_undone(generator):
     psth = generator.gamma(2, 0.2, (3, 30, 4))
     psth[:, :6] = np.nan
-    of = np.arange(12) % 3
+    condition = np.arange(12) % 3
     jitter = generator.integers(0, 6, 12)
     rates = np.stack(
-        [np.roll(np.nan_to_num(psth[c], nan=7.0), -shift, axis=0) for c, shift in zip(of, jitter, strict=True)]
+        [np.roll(np.nan_to_num(psth[c], nan=7.0), -shift, axis=0) for c, shift in zip(condition, jitter, strict=True)]
     )
-    trials_of = [np.flatnonzero(of == c) for c in range(3)]
-    assert psth_r2(psth, rates, trials_of, jitter=jitter) == pytest.approx(1)
-    assert psth_r2(psth, rates, trials_of) < 0.5
+    condition_trials = [np.flatnonzero(condition == c) for c in range(3)]
+    assert psth_r2(psth, rates, condition_trials, jitter=jitter) == pytest.approx(1)
+    assert psth_r2(psth, rates, condition_trials) < 0.5
 
 
 def test_conditions_without_an_evaluated_trial_do_not_count(generator):
@@ -117,8 +117,8 @@ def test_speed_that_falls_with_the_interval_correlates_negatively_within_each_gr
     behavior = np.column_stack([group % 2, group // 2, np.zeros(40), np.full(40, 700.0), interval])
     behavior[:3] = np.nan
     scored = np.arange(30) >= generator.integers(0, 20, 40)[:, None]
-    found = speed_correlation(course[..., None].repeat(3, 2), behavior, scored)
-    assert -1 <= found < -0.97
+    correlation = speed_correlation(course[..., None].repeat(3, 2), behavior, scored)
+    assert -1 <= correlation < -0.97
 
 
 def test_a_group_of_one_trial_has_no_correlation():

@@ -47,16 +47,16 @@ def test_files_alone_lead_to_rates_a_submission_and_its_scores(prepared, tmp_pat
     save_prepared(prepared, tmp_path / "nlb")
     common = ["mc_maze_small", "--bin-width", "0.02", "--folder", str(tmp_path / "nlb")]
     settings = ["model.width=16", "model.groups=4", "model.layers=2", "model.factors=6", "train.epochs=20"]
-    chosen = [word for each in settings for word in ("--set", each)]
+    chosen = [word for setting in settings for word in ("--set", setting)]
     fitted = _run("nlb", "fit", *common, "--run-dir", str(tmp_path / "run"), "--seed", "1", *chosen)
     assert "mc_maze_small_20.val.rates.h5" in fitted
     rates, out = tmp_path / "run" / "mc_maze_small_20.val.rates.h5", tmp_path / "submission.h5"
     assert "wrote" in _run("nlb", "submit", str(rates), "--out", str(out), "--folder", str(tmp_path / "nlb"))
     scores = json.loads(_run("nlb", "evaluate", str(out), "--folder", str(tmp_path / "nlb"), "--json"))
-    found = scores["mc_maze_scaling_20_split"]
-    assert set(found) == {"[100] co-bps", "[100] vel R2", "[100] psth R2", "[100] fp-bps"}
-    assert found["[100] co-bps"] > 0.02
-    assert found["[100] vel R2"] > 0.2
+    split_scores = scores["mc_maze_scaling_20_split"]
+    assert set(split_scores) == {"[100] co-bps", "[100] vel R2", "[100] psth R2", "[100] fp-bps"}
+    assert split_scores["[100] co-bps"] > 0.02
+    assert split_scores["[100] vel R2"] > 0.2
 
 
 def test_rates_of_evaluated_trials_do_not_depend_on_what_is_to_be_predicted(prepared, tmp_path):

@@ -33,32 +33,34 @@ def test_inputs_and_targets_are_those_of_nlb_tools(name, bin_width, even, tmp_pa
         first = [int(np.flatnonzero(drawn.training.held_out == kind)[0]) for kind in (False, True)]
         drawn = replace(drawn, training=unevenly_observed(drawn.training, 3, but=first))
     (file, _) = write_set(drawn, tmp_path)
-    found = prepare(name, [file], bin_width=bin_width, compat="nlb_tools")
+    prepared = prepare(name, [file], bin_width=bin_width, compat="nlb_tools")
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = NWBDataset(str(file))
         data.resample(round(bin_width * 1000))
-        given = {"save_file": False}
+        options = {"save_file": False}
         theirs = make_tensors.make_train_input_tensors(
-            data, name, "train", include_behavior=True, include_forward_pred=True, **given
+            data, name, "train", include_behavior=True, include_forward_pred=True, **options
         )
         theirs |= {
-            "eval_spikes_heldin": make_tensors.make_eval_input_tensors(data, name, "val", **given)["eval_spikes_heldin"]
+            "eval_spikes_heldin": make_tensors.make_eval_input_tensors(data, name, "val", **options)[
+                "eval_spikes_heldin"
+            ]
         }
         (targets,) = make_tensors.make_eval_target_tensors(
-            data, name, "train", "val", include_psth=True, **given
+            data, name, "train", "val", include_psth=True, **options
         ).values()
     logging.disable(logging.NOTSET)
-    for own, expected in ((found.inputs, theirs), (found.targets, targets)):
-        assert set(own) == set(expected)
+    for ours, expected in ((prepared.inputs, theirs), (prepared.targets, targets)):
+        assert set(ours) == set(expected)
         for key, array in expected.items():
             if array.dtype == object:
-                assert [list(each) for each in own[key]] == [list(each) for each in array]
+                assert [list(rows) for rows in ours[key]] == [list(rows) for rows in array]
             elif "spikes" in key or "mask" in key or "jitter" in key:
-                np.testing.assert_array_equal(own[key], array)
+                np.testing.assert_array_equal(ours[key], array)
             else:
-                np.testing.assert_allclose(own[key], array.astype(float), rtol=1e-5, atol=3e-7)
+                np.testing.assert_allclose(ours[key], array.astype(float), rtol=1e-5, atol=3e-7)
 
 
 @pytest.mark.parametrize("bin_width", [0.005, 0.02])

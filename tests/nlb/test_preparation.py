@@ -15,11 +15,11 @@ KINDS = ("mc_maze", "mc_rtt", "area2_bump", "dmfc_rsg")
 @pytest.fixture(scope="module")
 def sets():
     """One simulated set of each kind: what was drawn, and its two recordings."""
-    found = {}
+    drawn_sets = {}
     for name in KINDS:
         drawn = simulate_set(SetSettings(name, train=14, val=8, test=4, units=8, seed=1))
-        found[name] = drawn, (drawn.training, drawn.testing)
-    return found
+        drawn_sets[name] = drawn, (drawn.training, drawn.testing)
+    return drawn_sets
 
 
 def test_recordings_that_went_through_files_give_the_same_tensors(tmp_path):
@@ -97,13 +97,13 @@ def test_windows_of_dmfc_rsg_are_scored_from_set_to_go_wherever_they_were_moved(
     assert windows.jitter.any()
     assert prepared.targets is not None
     scored = np.isfinite(prepared.targets["eval_spikes_heldout"][..., 0])
-    for row, jitter, there in zip(windows.rows, windows.jitter, scored, strict=True):
+    for row, jitter, mask in zip(windows.rows, windows.jitter, scored, strict=True):
         interval = round(trials["go_time"][row] - trials["set_time"][row], 3)
-        assert abs(there.sum() * 0.005 - interval) <= 0.005
-        end = len(there) - jitter
-        assert there[end - 1]
-        assert not there[end:].any()
-        assert np.diff(np.flatnonzero(there)).max() == 1
+        assert abs(mask.sum() * 0.005 - interval) <= 0.005
+        end = len(mask) - jitter
+        assert mask[end - 1]
+        assert not mask[end:].any()
+        assert np.diff(np.flatnonzero(mask)).max() == 1
         assert jitter * 0.005 <= min(0.3, max(0, 1.5 - trials["tp"][row] / 1000)) + 1e-9
 
 
@@ -152,7 +152,7 @@ def test_behaviour_is_what_the_latents_did_a_lag_before(sets):
         * 0.005
     )
     near = np.stack(
-        [np.interp(begin + np.arange(140) * 0.005, samples.times, each) for each in samples.values.T], axis=1
+        [np.interp(begin + np.arange(140) * 0.005, samples.times, column) for column in samples.values.T], axis=1
     )
     assert np.corrcoef(early[0].reshape(-1), near.reshape(-1))[0, 1] > 0.98
 
@@ -165,15 +165,15 @@ def test_a_pause_of_one_unit_is_its_own_and_compat_takes_the_first_unit_s_for_al
     begin, end = recorded.trials["start_time"][row], recorded.trials["stop_time"][row]
     others = recorded.intervals[0][recorded.intervals[0][:, 0] > end - 1e-6]
     before = recorded.intervals[0][recorded.intervals[0][:, 1] < begin + 1e-6]
-    holed = np.concatenate([before, [[begin, moment], [moment + 0.1, end]], others])
+    with_pause = np.concatenate([before, [[begin, moment], [moment + 0.1, end]], others])
     held_in = np.flatnonzero(~recorded.held_out)
-    for place, compat, expected in (
+    for number, compat, expected in (
         (1, None, {1}),
         (1, "nlb_tools", set()),
         (0, "nlb_tools", set(range(len(held_in)))),
     ):
         intervals = list(recorded.intervals)
-        intervals[held_in[place]] = holed
+        intervals[held_in[number]] = with_pause
         spikes = _prepared(replace(recorded, intervals=tuple(intervals)), "mc_maze", compat=compat, inputs=True)
         missing = np.isnan(spikes["train_spikes_heldin"])
         assert set(np.flatnonzero(missing.any((0, 1))).tolist()) == expected
@@ -185,10 +185,10 @@ def test_what_was_saved_is_read_back(sets, tmp_path):
     paths = save_prepared(prepared, tmp_path / "tensors")
     assert [path.name for path in paths] == ["dmfc_rsg_20.val.inputs.h5", "dmfc_rsg_20.val.targets.h5"]
     again = load_prepared(tmp_path / "tensors", "dmfc_rsg", bin_width=0.02)
-    for own, other in ((prepared.inputs, again.inputs), (prepared.targets, again.targets)):
-        assert set(own) == set(other)
-        for key, array in own.items():
-            for a, b in zip(array, other[key], strict=True):
+    for saved, loaded in ((prepared.inputs, again.inputs), (prepared.targets, again.targets)):
+        assert set(saved) == set(loaded)
+        for key, array in saved.items():
+            for a, b in zip(array, loaded[key], strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-6)
     with pytest.raises(FileError, match="exists"):
         save_prepared(prepared, tmp_path / "tensors")

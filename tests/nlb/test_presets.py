@@ -31,11 +31,11 @@ def test_conv_starts_from_the_defaults_whatever_the_set():
 
 
 def test_settings_take_the_place_of_a_preset_s_part_by_part():
-    given = {"seeds": 3, "model": {"factors": 7}, "train": {"epochs": 2}}
-    config = starting_config("mc_maze", 0.02, model="lfads", settings=given)
+    changes = {"seeds": 3, "model": {"factors": 7}, "train": {"epochs": 2}}
+    config = starting_config("mc_maze", 0.02, model="lfads", settings=changes)
     assert (config.seeds, config.model.factors, config.train.epochs) == (3, 7, 2)
     assert (config.model.generator, config.train.patience) == (200, 200)
-    assert given == {"seeds": 3, "model": {"factors": 7}, "train": {"epochs": 2}}
+    assert changes == {"seeds": 3, "model": {"factors": 7}, "train": {"epochs": 2}}
 
 
 def test_settings_of_a_whole_fit_are_taken_as_they_stand():
@@ -62,7 +62,7 @@ def test_the_command_line_fits_the_preset_with_what_was_set_in_its_place(tmp_pat
     (tmp_path / "own.yaml").write_text("train: {learning_rate: 0.001}\nseeds: 5\n")
     options = ["--model", "lfads", "--config", str(tmp_path / "own.yaml"), "--seeds", "1"]
     result = CliRunner().invoke(
-        app, ["nlb", "fit", *words, *options, *(x for each in changes for x in ("--set", each))]
+        app, ["nlb", "fit", *words, *options, *(word for change in changes for word in ("--set", change))]
     )
     assert result.exit_code == 0, (result.output, result.exception)
     used = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())

@@ -61,9 +61,9 @@ def test_a_file_of_rates_scores_what_the_arrays_score(case, tmp_path):
     save_prepared(prepared, tmp_path)
     result = CliRunner().invoke(app, ["nlb", "evaluate", str(tmp_path / "s.h5"), "--folder", str(tmp_path), "--json"])
     assert result.exit_code == 0, result.output
-    (found,) = json.loads(result.output).values()
+    (scores,) = json.loads(result.output).values()
     (expected,) = evaluate({prepared.group: rates}, {prepared.group: prepared.targets}).values()
-    assert found == pytest.approx(expected, rel=1e-4)
+    assert scores == pytest.approx(expected, rel=1e-4)
 
 
 def test_nlb_tools_scores_the_same_file_the_same(case, tmp_path):
@@ -73,19 +73,19 @@ def test_nlb_tools_scores_the_same_file_the_same(case, tmp_path):
     (_, targets) = save_prepared(prepared, tmp_path)
     (expected,) = theirs.evaluate(str(targets), str(tmp_path / "s.h5"))
     read = {group: dict(arrays) for group, arrays in read_tensors(tmp_path / "s.h5").items()}
-    found = evaluate(read, {prepared.group: read_tensors(targets)[prepared.group]})
-    assert found.keys() == expected.keys()
+    evaluated = evaluate(read, {prepared.group: read_tensors(targets)[prepared.group]})
+    assert evaluated.keys() == expected.keys()
     for split, scores in expected.items():
-        assert found[split] == pytest.approx(scores, rel=1e-6)
+        assert evaluated[split] == pytest.approx(scores, rel=1e-6)
 
 
 def test_scoring_changes_nothing(case):
     prepared, rates = case
-    given = {name: np.where(array < np.median(array), 0, array) for name, array in rates.items()}
-    before = {name: array.copy() for name, array in given.items()}
-    evaluate({prepared.group: given}, {prepared.group: prepared.targets})
+    rounded = {name: np.where(array < np.median(array), 0, array) for name, array in rates.items()}
+    before = {name: array.copy() for name, array in rounded.items()}
+    evaluate({prepared.group: rounded}, {prepared.group: prepared.targets})
     for name, array in before.items():
-        np.testing.assert_array_equal(given[name], array)
+        np.testing.assert_array_equal(rounded[name], array)
 
 
 def test_shapes_of_the_true_rates_are_those_expected(case):
