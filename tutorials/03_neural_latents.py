@@ -1,14 +1,14 @@
 # %% [markdown]
 # # Neural Latents Benchmark: from files to a submission
 #
-# The benchmark has seven data sets. Each shows some units of a recording, and asks for the rates of all: how well do they tell
-# the units that were held out (co-bps), the bins after each window (fp-bps), the hand's velocity (vel R2) and the mean
-# response of each condition (psth R2)? Here is MC_Maze_Small from its two files to a submission, and the scores that it gets
-# on the validation trials.
+# The benchmark has seven data sets. Each provides the spikes of some units (held in) and asks for the rates of all. Scores are
+# bits per spike of the held-out units (co-bps, co-smoothing) and of the bins after each window (fp-bps, forward prediction),
+# and R² of the hand's velocity (vel R2) and of the mean response of each condition (psth R2). This page goes from the two
+# files of MC_Maze_Small to a submission and its scores on the validation trials.
 #
-# Nothing is fetched as it stands: the files are simulated, in the shape of the published ones. For those, let
-# `files = nwb_sbtt.nlb.fetching.fetch_files(name, folder, phase="val")` take the place of the simulation, or name your own
-# copies; on the command line, `nwb-sbtt nlb prepare mc_maze_small` without files fetches them.
+# Nothing is downloaded: the files are simulated in the format of the published ones. For these, replace the simulation by
+# `files = nwb_sbtt.nlb.fetching.fetch_files(name, folder, phase="val")`, or by the paths of your own copies. On the command
+# line, `nwb-sbtt nlb prepare mc_maze_small` without files downloads them.
 
 # %%
 import os
@@ -33,10 +33,9 @@ files = write_set(simulated, folder, overwrite=True)
 # %% [markdown]
 # ## Tensors
 #
-# On the command line: `nwb-sbtt nlb prepare mc_maze_small FILES --bin-width 0.02 --folder tutorial_03/tensors`. Bins are 5 or
-# 20 ms.
-# In phase "val" the training trials train and the validation trials are evaluated; in phase "test" both train, and the file of
-# test trials is evaluated, which does not hold the held-out units.
+# On the command line: `nwb-sbtt nlb prepare mc_maze_small FILES --bin-width 0.02 --folder tutorial_03/tensors`. Bins are 5
+# or 20 ms wide. In phase "val", the model is fitted to the training trials and evaluated on the validation trials. In phase
+# "test", it is fitted to both and evaluated on the test file, which does not contain the held-out units.
 
 # %%
 prepared = prepare(name, files, bin_width=0.02, phase="val")
@@ -47,9 +46,9 @@ for key, array in prepared.inputs.items():
 # %% [markdown]
 # ## Rates
 #
-# On the command line: `nwb-sbtt nlb fit mc_maze_small … --seeds 5 --run-dir runs/small`. Held-out units and the bins to predict
-# are never shown to the model, only scored; the evaluated trials are not looked at before it is done. Several seeds are
-# averaged in the logarithm of the rates.
+# On the command line: `nwb-sbtt nlb fit mc_maze_small … --seeds 5 --run-dir runs/small`. Held-out units and forecast bins are
+# never shown to the encoder, only scored. The evaluated trials are not used before the fit has ended. The log rates of
+# several seeds are averaged.
 
 # %%
 train = sb.config.TrainConfig(epochs=int(epochs)) if epochs else sb.config.TrainConfig()
@@ -58,8 +57,8 @@ rates = predict(prepared, sb.FitConfig(train=train, seeds=seeds), run_dir=folder
 # %% [markdown]
 # ## A submission, and its scores
 #
-# `nwb-sbtt nlb submit` and `nwb-sbtt nlb evaluate`. The three scaling sets, of which this is one, belong into one file: that is
-# what the note says.
+# On the command line: `nwb-sbtt nlb submit` and `nwb-sbtt nlb evaluate`. MC_Maze_Small is one of three scaling sets that the
+# benchmark scores together, from one file; hence the note.
 
 # %%
 for note in write_submission(folder / "submission.h5", {prepared.group: rates}, overwrite=True):

@@ -179,7 +179,7 @@ def _add_path(axis: Any, path: Floats, colours: Floats) -> None:
 def _label_axes(axis: Any, paths: Floats, shares: Floats | None) -> None:
     """Names and limits of the axes."""
     n = paths.shape[2]
-    names = [f"{i + 1}" if shares is None else f"PC {i + 1} ({shares[i]:.0%})" for i in range(n)]
+    names = [f"latent {i + 1}" if shares is None else f"PC {i + 1} ({shares[i]:.0%})" for i in range(n)]
     limits = [(float(paths[..., i].min()), float(paths[..., i].max())) for i in range(n)]
     limits = [(low, high) if high > low else (low - 1, high + 1) for low, high in limits]
     if n == 1:
