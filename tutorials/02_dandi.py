@@ -21,7 +21,7 @@ import os
 from pathlib import Path
 
 import nwb_sbtt as sb
-from nwb_sbtt.io.dandi.transfer import find_source
+from nwb_sbtt.io.dandi.transfer import find_remote_file
 from nwb_sbtt.io.write.validation import validate
 
 folder = Path(os.environ.get("NWB_SBTT_TUTORIAL_DIR", "tutorial_02"))
@@ -39,7 +39,7 @@ folder.mkdir(parents=True, exist_ok=True)
 
 # %%
 address = "DANDI:000140/sub-Jenkins/sub-Jenkins_ses-small_desc-test_ecephys.nwb"
-print(find_source(address).asset)
+print(find_remote_file(address).asset)
 for candidate in sb.inspect(address):
     observed = "" if candidate.observed is None else f", {candidate.observed:.0%} observed"
     print(f"{candidate.path}: {candidate.type} {candidate.shape}{observed}")

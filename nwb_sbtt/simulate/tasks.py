@@ -9,7 +9,7 @@ from typing import Literal
 import xarray as xr
 
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.write.simulation import new_target, write_simulation
+from nwb_sbtt.io.write.simulation import check_simulation_path, write_simulation
 from nwb_sbtt.simulate.calcium import LADDER, calcium, subframe
 from nwb_sbtt.simulate.lorenz import LorenzDynamics, lorenz
 from nwb_sbtt.simulate.perturbation import KickedOscillation, perturbation
@@ -152,7 +152,7 @@ def write_task(
     >>> write_task("kicked.nwb", Task("perturbation", speed=2), observed_per_bin=10)  # doctest: +SKIP
     """
     task = task or Task()
-    target = new_target(path, overwrite=overwrite)
+    target = check_simulation_path(path, overwrite=overwrite)
     return write_simulation(
         target, task.simulate(), observed_per_bin=observed_per_bin, seed=task.seed, overwrite=overwrite
     )

@@ -23,9 +23,9 @@ from nwb_sbtt.io.read.files import file_facts, open_nwb
 from nwb_sbtt.io.read.selection import find_series
 from nwb_sbtt.io.read.tables import plain_columns
 from nwb_sbtt.io.read.units import obs_intervals, spikes_by_unit, stored_spikes
-from nwb_sbtt.io.write.packing import pack_hdf5, save
+from nwb_sbtt.io.write.packing import pack_hdf5, save_nwb
 
-HELD_OUT = "heldout"
+HELD_OUT_COLUMN = "heldout"
 """Column of the units that are held out for co-smoothing."""
 
 
@@ -107,7 +107,7 @@ def read_task_recording(path: Path | str, *, series: tuple[str, ...] = ()) -> Ta
         for unit, times in spikes_by_unit(stored, bounds, range(len(units))):
             parts[unit].append(times.copy())
         columns = plain_columns(units)
-        held_out = columns.get(HELD_OUT, np.zeros(len(units), dtype=bool)).astype(bool)
+        held_out = columns.get(HELD_OUT_COLUMN, np.zeros(len(units), dtype=bool)).astype(bool)
         return TaskRecording(
             unit_id=np.asarray(units.id.data[:], dtype=np.int64),
             spikes=tuple(np.concatenate(times) if times else np.empty(0) for times in parts),
@@ -150,7 +150,7 @@ def write_task_recording(
     if target.exists() and not overwrite:
         raise FileError(f"{str(target)!r} exists; pass another path, or --overwrite to replace it")
     with atomic_write(target, suffix=".nwb") as temporary:
-        save(_file(recorded, description), temporary)
+        save_nwb(_file(recorded, description), temporary)
         if problems := pynwb.validate(path=str(temporary)):
             raise FileError(f"the file would not be valid NWB, so it was not kept: {problems[0]}")
     return target
@@ -189,7 +189,7 @@ def _file(recorded: TaskRecording, description: str) -> NWBFile:
     nwbfile.subject = Subject(
         subject_id="simulated", description="No animal: the data are simulated.", species="Macaca mulatta", sex="U"
     )
-    nwbfile.add_unit_column(HELD_OUT, "Whether the unit is held out for co-smoothing.")
+    nwbfile.add_unit_column(HELD_OUT_COLUMN, "Whether the unit is held out for co-smoothing.")
     for unit, (number, times) in enumerate(zip(recorded.unit_id, recorded.spikes, strict=True)):
         intervals = {} if recorded.intervals is None else {"obs_intervals": recorded.intervals[unit]}
         nwbfile.add_unit(id=int(number), spike_times=times, heldout=bool(recorded.held_out[unit]), **intervals)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from nwb_sbtt.atomic import atomic_write, reserve_space
 from nwb_sbtt.errors import FileError
 
-Array = NDArray[Any]
-Ragged = Sequence[Array]
-Group = Mapping[str, Array | Ragged]
+_Array = NDArray[Any]
+Ragged = Sequence[_Array]
+Group = Mapping[str, _Array | Ragged]
 ABOUT = "nwb_sbtt"
 """Attribute of the file that describes it, as JSON."""
 OVERHEAD_BYTES = 1 << 16
@@ -67,7 +67,7 @@ def write_tensors(
     return target
 
 
-def read_tensors(path: Path | str) -> dict[str, dict[str, Array | list[Array]]]:
+def read_tensors(path: Path | str) -> dict[str, dict[str, _Array | list[_Array]]]:
     """Read groups of arrays.
 
     Parameters
@@ -84,7 +84,7 @@ def read_tensors(path: Path | str) -> dict[str, dict[str, Array | list[Array]]]:
     FileError
         If the file cannot be read as HDF5.
     """
-    groups: dict[str, dict[str, Array | list[Array]]] = {}
+    groups: dict[str, dict[str, _Array | list[_Array]]] = {}
     with _open(path) as file:
         for name, item in file.items():
             if isinstance(item, h5py.Group):
@@ -129,11 +129,11 @@ def _open(path: Path | str) -> Iterator[h5py.File]:
         yield file
 
 
-def _n_bytes(array: Array | Ragged) -> int:
+def _n_bytes(array: _Array | Ragged) -> int:
     return array.nbytes if isinstance(array, np.ndarray) else sum(row.nbytes + 64 for row in array)
 
 
-def _write_array(parent: h5py.Group, key: str, array: Array | Ragged) -> None:
+def _write_array(parent: h5py.Group, key: str, array: _Array | Ragged) -> None:
     if isinstance(array, np.ndarray):
         data = array.astype(np.float32) if array.dtype.kind == "f" else array
         options = {"compression": "gzip", "compression_opts": 4, "shuffle": True} if data.size and data.ndim else {}
@@ -144,7 +144,7 @@ def _write_array(parent: h5py.Group, key: str, array: Array | Ragged) -> None:
         ragged[i] = np.asarray(row, dtype=np.int32)
 
 
-def _read_array(item: h5py.Dataset) -> Array | list[Array]:
+def _read_array(item: h5py.Dataset) -> _Array | list[_Array]:
     values = item[()]
     if h5py.check_vlen_dtype(item.dtype) is not None:
         return [np.asarray(row) for row in values]

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from nwb_sbtt.errors import ConfigError
 
 DRAFT = "draft"
-DEFAULT = "dandi"
+DEFAULT_ARCHIVE = "dandi"
 """Name of the public archive; before a colon it stands for the archive that is set."""
 _ID = r"(?P<dandiset>\d{6})"
 _VERSION = rf"(?P<version>{DRAFT}|\d+\.\d+\.\d+)"
@@ -139,8 +139,10 @@ def _parse(text: str) -> Address | None:
     if match := re.match(r"(https?):/+(?=[^/])", text):
         return _parse_url(f"{match[1]}://{text[match.end() :]}")
     if match := _SHORT.fullmatch(text):
-        name = (match["name"] or DEFAULT).lower()
-        return Address(None if name == DEFAULT else name, match["dandiset"], match["version"], match["path"] or None)
+        name = (match["name"] or DEFAULT_ARCHIVE).lower()
+        return Address(
+            None if name == DEFAULT_ARCHIVE else name, match["dandiset"], match["version"], match["path"] or None
+        )
     return None
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 5
 """Paths named in an error."""
-BLOCK = 1 << 20
+READ_BYTES = 1 << 20
 """Bytes read at once."""
 
 
@@ -164,7 +164,7 @@ def digests_of(path: Path) -> Digests:
     with path.open("rb") as file:
         for part in PartGenerator.for_file_size(size):
             md5, left = hashlib.md5(usedforsecurity=False), part.size
-            while left > 0 and (block := file.read(min(BLOCK, left))):
+            while left > 0 and (block := file.read(min(READ_BYTES, left))):
                 md5.update(block)
                 sha256.update(block)
                 left -= len(block)

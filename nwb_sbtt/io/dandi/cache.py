@@ -17,7 +17,7 @@ from nwb_sbtt.io.dandi.downloads import fetch
 from nwb_sbtt.io.dandi.origin import SUFFIX, read_record, record_path
 from nwb_sbtt.io.dandi.progress import show_progress
 from nwb_sbtt.io.dandi.targets import target_path
-from nwb_sbtt.io.dandi.transfer import Source
+from nwb_sbtt.io.dandi.transfer import RemoteFile
 
 FOLDER, LIMIT = "NWB_SBTT_CACHE_DIR", "NWB_SBTT_CACHE_LIMIT"
 """Environment variables."""
@@ -94,12 +94,12 @@ def cached_file(asset: Asset) -> Path | None:
     return path
 
 
-def fetch_cached(source: Source) -> Path:
+def fetch_cached(remote: RemoteFile) -> Path:
     """Return the cached file of an asset; if it is missing, fetch and check it, and remove the least recently used files.
 
     Parameters
     ----------
-    source : Source
+    remote : RemoteFile
 
     Returns
     -------
@@ -111,14 +111,14 @@ def fetch_cached(source: Source) -> Path:
     ArchiveError, FileError
         As `fetch`; also if the file is larger than the limit of the cache.
     """
-    asset = source.asset
+    asset = remote.asset
     path = cached_file(asset)
     if path is not None:
         return path
     _make_room(asset)
     path = _cache_path(asset)
     with show_progress(asset.size, label=f"fetching {asset}") as advance:
-        fetch(source, path, advance=advance)
+        fetch(remote, path, advance=advance)
     # Results name these files as their source, so they must not be edited.
     path.chmod(READ_ONLY)
     return path

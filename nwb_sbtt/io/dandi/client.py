@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from nwb_sbtt.errors import ArchiveError, ConfigError
-from nwb_sbtt.io.dandi.address import DEFAULT
+from nwb_sbtt.io.dandi.address import DEFAULT_ARCHIVE
 
 if TYPE_CHECKING:
     from dandi.dandiapi import DandiAPIClient
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TIMEOUT = 60.0
 """Seconds without an answer after which a request fails."""
 UNAUTHORISED, FORBIDDEN = 401, 403
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def connect(instance: str | None = None) -> DandiAPIClient:
@@ -51,7 +51,7 @@ def connect(instance: str | None = None) -> DandiAPIClient:
     logger = logging.getLogger("dandi")
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
-    name = instance or os.environ.get("DANDI_INSTANCE") or DEFAULT
+    name = instance or os.environ.get("DANDI_INSTANCE") or DEFAULT_ARCHIVE
     try:
         archive = get_instance(_instance_name(name))
     except KeyError:
@@ -71,7 +71,7 @@ def connect(instance: str | None = None) -> DandiAPIClient:
     return client
 
 
-def call_archive(client: DandiAPIClient, call: Callable[[], T], *, message: str) -> T:
+def call_archive(client: DandiAPIClient, call: Callable[[], _T], *, message: str) -> _T:
     """Send a request to an archive; if it requires a key, look the key up and send it again.
 
     Parameters

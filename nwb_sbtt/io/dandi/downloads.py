@@ -18,7 +18,7 @@ from nwb_sbtt.io.dandi.assets import Asset, Digests, Selection, digests_of, find
 from nwb_sbtt.io.dandi.origin import record_path, write_record
 from nwb_sbtt.io.dandi.progress import Advance, show_progress
 from nwb_sbtt.io.dandi.targets import check_compatible, target_path
-from nwb_sbtt.io.dandi.transfer import Retries, Source, TruncatedError, response_bytes
+from nwb_sbtt.io.dandi.transfer import RemoteFile, Retries, TruncatedError, response_bytes
 
 Existing = Literal["error", "skip", "refresh", "overwrite"]
 JOBS = 4
@@ -119,7 +119,7 @@ def fetch_selection(selection: Selection, to: Path, *, existing: Existing = "err
     return targets
 
 
-def fetch(source: Source, target: Path, *, advance: Advance = lambda n_bytes: None) -> Digests:
+def fetch(remote: RemoteFile, target: Path, *, advance: Advance = lambda n_bytes: None) -> Digests:
     """Fetch one file, check it, and rename it to `target`, with a record of its origin.
 
     Until then its bytes lie in a hidden file beside the target, which the next call resumes. A file with another digest
@@ -127,7 +127,7 @@ def fetch(source: Source, target: Path, *, advance: Advance = lambda n_bytes: No
 
     Parameters
     ----------
-    source : Source
+    remote : RemoteFile
     target : Path
         Its folder is created.
     advance : callable
@@ -145,7 +145,7 @@ def fetch(source: Source, target: Path, *, advance: Advance = lambda n_bytes: No
     FileError
         If the disk is full or not writable, or another process is fetching the same file.
     """
-    asset = source.asset
+    asset = remote.asset
     if asset.zarr:
         raise FileError(f"{asset} is a Zarr folder; fetch it with `dandi download`")
     part = _part(asset, target)
@@ -154,7 +154,7 @@ def fetch(source: Source, target: Path, *, advance: Advance = lambda n_bytes: No
         with _locked(part):
             _require_space(part.parent, _bytes_left(asset, target))
             for _ in range(TRIES):
-                problem, digests = _attempt(source, part, advance)
+                problem, digests = _attempt(remote, part, advance)
                 if problem is None and digests is not None:
                     _move(part, target, asset, digests)
                     return digests
@@ -201,7 +201,7 @@ def _fetch_all(selection: Selection, files: Sequence[tuple[Asset, Path]], *, job
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         tasks: list[Future[object]] = [
-            pool.submit(fetch, Source(selection.client, asset), target, advance=advance_or_stop)
+            pool.submit(fetch, RemoteFile(selection.client, asset), target, advance=advance_or_stop)
             for asset, target in files
         ]
         try:
@@ -244,31 +244,31 @@ def _part(asset: Asset, target: Path) -> Path:
     return target.with_name(f".{target.name}.{asset.digest[:8]}.part")
 
 
-def _attempt(source: Source, part: Path, advance: Advance) -> tuple[str | None, Digests | None]:
+def _attempt(remote: RemoteFile, part: Path, advance: Advance) -> tuple[str | None, Digests | None]:
     """Fetch the missing bytes; what is wrong with the file, in words, and its digests."""
     try:
-        _complete(source, part, advance)
+        _complete(remote, part, advance)
     except TruncatedError as error:
         return str(error), None
     digests = digests_of(part)
-    return source.asset.difference(digests), digests
+    return remote.asset.difference(digests), digests
 
 
-def _complete(source: Source, part: Path, advance: Advance) -> None:
+def _complete(remote: RemoteFile, part: Path, advance: Advance) -> None:
     """Append to the file until it has the archive's size."""
-    retries = Retries(f"cannot fetch {source.asset}")
+    retries = Retries(f"cannot fetch {remote.asset}")
     with part.open("ab") as file:
         advance(file.tell())
-        while (start := file.tell()) < source.asset.size:
-            with closing(source.open(start)) as response:
+        while (start := file.tell()) < remote.asset.size:
+            with closing(remote.open(start)) as response:
                 for block in response_bytes(response):
                     file.write(block)
                     advance(len(block))
-            source.received += file.tell() - start
+            remote.received += file.tell() - start
             if file.tell() > start:
                 retries.progress()
-            if file.tell() < source.asset.size:
-                retries.failed(f"the connection ended after {file.tell()} of {source.asset.size} bytes")
+            if file.tell() < remote.asset.size:
+                retries.failed(f"the connection ended after {file.tell()} of {remote.asset.size} bytes")
         file.flush()
         os.fsync(file.fileno())
 

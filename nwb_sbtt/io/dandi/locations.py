@@ -10,37 +10,37 @@ import h5py
 
 from nwb_sbtt.io.dandi.address import Address, is_address
 from nwb_sbtt.io.dandi.cache import cached_file, fetch_cached
-from nwb_sbtt.io.dandi.transfer import Source, find_source
+from nwb_sbtt.io.dandi.transfer import RemoteFile, find_remote_file
 
 MIN_STREAMED_SIZE, MAX_STREAMED_SHARE = 50_000_000, 0.1
 """Smaller files (bytes), and those of which a larger share is needed, are fetched whole and checked by digest."""
 
 
-def locate(path: Path | str | Source) -> Path | Source:
+def locate(path: Path | str | RemoteFile) -> Path | RemoteFile:
     """Locate a file.
 
     Parameters
     ----------
-    path : path, address or Source
+    path : path, address or RemoteFile
 
     Returns
     -------
-    Path or Source
-        A path on the disk or in the cache; otherwise the source in an archive.
+    Path or RemoteFile
+        A path on the disk or in the cache; otherwise the file in an archive.
 
     Raises
     ------
     ConfigError, ArchiveError, SelectionError
         If an address names no file, or several.
     """
-    if not isinstance(path, Source):
+    if not isinstance(path, RemoteFile):
         if not is_address(path):
             return Path(path)
-        path = find_source(path)
+        path = find_remote_file(path)
     return cached_file(path.asset) or path
 
 
-def locate_with_title(path: Path | str) -> tuple[Path | Source, str]:
+def locate_with_title(path: Path | str) -> tuple[Path | RemoteFile, str]:
     """Locate a file, and return its title for people.
 
     Parameters
@@ -49,7 +49,7 @@ def locate_with_title(path: Path | str) -> tuple[Path | Source, str]:
 
     Returns
     -------
-    file : Path or Source
+    file : Path or RemoteFile
     title : str
         Name of a file on disk; address, with the version, of a file in an archive.
 
@@ -60,16 +60,16 @@ def locate_with_title(path: Path | str) -> tuple[Path | Source, str]:
     """
     if not is_address(path):
         return Path(path), Path(path).name
-    source = find_source(path)
-    return source, str(source.asset)
+    remote = find_remote_file(path)
+    return remote, str(remote.asset)
 
 
-def local_file(path: Path | str | Source) -> Path:
+def local_file(path: Path | str | RemoteFile) -> Path:
     """Return the path of a file on disk; what an address names is fetched into the cache if it is missing there.
 
     Parameters
     ----------
-    path : path, address or Source
+    path : path, address or RemoteFile
 
     Raises
     ------
@@ -77,7 +77,7 @@ def local_file(path: Path | str | Source) -> Path:
         If an address names no file, or several, or the file cannot be fetched.
     """
     location = locate(path)
-    return fetch_cached(location) if isinstance(location, Source) else location
+    return fetch_cached(location) if isinstance(location, RemoteFile) else location
 
 
 def recorded_file(source: Mapping[str, Any]) -> Path:
@@ -99,15 +99,15 @@ def recorded_file(source: Mapping[str, Any]) -> Path:
     if path.exists() or "asset_path" not in source:
         return path
     address = Address(source.get("archive"), source.get("dandiset"), source.get("version"), source["asset_path"])
-    return local_file(find_source(address))
+    return local_file(find_remote_file(address))
 
 
-def can_be_streamed(source: Source, items: Iterable[Any]) -> bool:
+def can_be_streamed(remote: RemoteFile, items: Iterable[Any]) -> bool:
     """Decide whether a file is streamed: a small share of it is needed, and the archive has its SHA-256.
 
     Parameters
     ----------
-    source : Source
+    remote : RemoteFile
     items : iterable of NWB objects
         That will be read, with everything in them.
 
@@ -116,9 +116,9 @@ def can_be_streamed(source: Source, items: Iterable[Any]) -> bool:
     bool
         Whether to stream it; otherwise it is fetched.
     """
-    if source.asset.sha256 is None or source.asset.size < MIN_STREAMED_SIZE:
+    if remote.asset.sha256 is None or remote.asset.size < MIN_STREAMED_SIZE:
         return False
-    return sum(_stored_bytes(item) for item in items) <= MAX_STREAMED_SHARE * source.asset.size
+    return sum(_stored_bytes(item) for item in items) <= MAX_STREAMED_SHARE * remote.asset.size
 
 
 def _stored_bytes(item: Any) -> int:

@@ -7,9 +7,9 @@ from collections import OrderedDict
 from typing import Any
 
 from nwb_sbtt.errors import ArchiveError
-from nwb_sbtt.io.dandi.transfer import Source
+from nwb_sbtt.io.dandi.transfer import RemoteFile
 
-BLOCK = 1 << 18
+BLOCK_BYTES = 1 << 18
 """Bytes."""
 FIRST_AHEAD, MAX_AHEAD = 4, 64
 """Blocks fetched at once: at a new position, and at most where reading is sequential."""
@@ -25,19 +25,19 @@ class RangeFile(io.RawIOBase):
 
     Parameters
     ----------
-    source : Source
+    remote : RemoteFile
     """
 
-    def __init__(self, source: Source) -> None:
-        self._source, self._position = source, 0
+    def __init__(self, remote: RemoteFile) -> None:
+        self._remote, self._position = remote, 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._next, self._ahead = -1, FIRST_AHEAD
         self.failure: ArchiveError | None = None
 
     @property
-    def source(self) -> Source:
+    def remote(self) -> RemoteFile:
         """Source of the bytes."""
-        return self._source
+        return self._remote
 
     def readable(self) -> bool:
         """Return True."""
@@ -66,7 +66,7 @@ class RangeFile(io.RawIOBase):
         int
             The new position.
         """
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.asset.size}[whence]
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._remote.asset.size}[whence]
         self._position = max(0, origin + offset)
         return self._position
 
@@ -88,11 +88,11 @@ class RangeFile(io.RawIOBase):
             If the bytes cannot be fetched.
         """
         view = memoryview(buffer).cast("B")
-        stop = min(self._position + len(view), self._source.asset.size)
+        stop = min(self._position + len(view), self._remote.asset.size)
         done = 0
         while self._position < stop:
-            index, offset = divmod(self._position, BLOCK)
-            content = self._block(index, last=(stop - 1) // BLOCK)[offset : offset + stop - self._position]
+            index, offset = divmod(self._position, BLOCK_BYTES)
+            content = self._block(index, last=(stop - 1) // BLOCK_BYTES)[offset : offset + stop - self._position]
             view[done : done + len(content)] = content
             done += len(content)
             self._position += len(content)
@@ -111,12 +111,12 @@ class RangeFile(io.RawIOBase):
         while stop < max(last + 1, index + self._ahead) and stop not in self._blocks:
             stop += 1
         try:
-            content = self._source.read(index * BLOCK, min(stop * BLOCK, self._source.asset.size))
+            content = self._remote.read(index * BLOCK_BYTES, min(stop * BLOCK_BYTES, self._remote.asset.size))
         except ArchiveError as error:
             self.failure = error
             raise
         for i in range(index, stop):
-            self._blocks[i] = content[(i - index) * BLOCK : (i - index + 1) * BLOCK]
+            self._blocks[i] = content[(i - index) * BLOCK_BYTES : (i - index + 1) * BLOCK_BYTES]
         self._next = stop
         while len(self._blocks) > MAX_BLOCKS + stop - index:
             self._blocks.popitem(last=False)

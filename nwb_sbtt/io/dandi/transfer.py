@@ -39,7 +39,7 @@ class TruncatedError(ArchiveError):
 
 
 @dataclass
-class Source:
+class RemoteFile:
     """Access to the bytes of one asset, from several threads; the signed link to them is renewed before it expires.
 
     Parameters
@@ -190,7 +190,7 @@ class Source:
             return str(urljoin(url, response.headers.get("Location", url)))
 
 
-def find_source(address: str | Path | Address) -> Source:
+def find_remote_file(address: str | Path | Address) -> RemoteFile:
     """Find the one file that an address names.
 
     Parameters
@@ -199,7 +199,7 @@ def find_source(address: str | Path | Address) -> Source:
 
     Returns
     -------
-    Source
+    RemoteFile
 
     Raises
     ------
@@ -212,7 +212,7 @@ def find_source(address: str | Path | Address) -> Source:
     if len(selection.assets) > 1:
         names = ", ".join(repr(str(asset)) for asset in selection.assets[:5])
         raise ConfigError(f"{str(address)!r} names {len(selection.assets)} files; choose one of them: {names}")
-    return Source(selection.client, selection.assets[0])
+    return RemoteFile(selection.client, selection.assets[0])
 
 
 @dataclass

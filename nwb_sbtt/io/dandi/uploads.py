@@ -19,6 +19,7 @@ from nwb_sbtt.io.dandi.client import NoSuchItemError, archive_name, authenticate
 from nwb_sbtt.io.dandi.downloads import Existing
 from nwb_sbtt.io.dandi.progress import Advance, show_progress
 from nwb_sbtt.io.read.files import open_nwb
+from nwb_sbtt.io.read.masks import MODEL_TYPE
 from nwb_sbtt.io.write.validation import validate
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 Confirm = Callable[[str], bool]
 """Called with a question; False stops the upload."""
 Validation = Literal["require", "ignore"]
-MODEL_TYPE = "LatentVariableModel"
 MODALITIES = ("behavior", "ecephys", "icephys", "ophys")
 """Processing modules that DANDI names a file after."""
 _NAME_SEPARATORS = r"[_*\\/<>:|\"'?%@;.,\s]"

@@ -13,7 +13,7 @@ from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.intervals import Intervals, total_duration
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.dandi.transfer import Source
+from nwb_sbtt.io.dandi.transfer import RemoteFile
 from nwb_sbtt.io.read.clock import BLOCK, GAP, REGULAR, sample_clock
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.masks import invalid_intervals, stored_masks
@@ -95,7 +95,7 @@ class Candidate:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def inspect(path: Path | str | Source) -> list[Candidate]:
+def inspect(path: Path | str | RemoteFile) -> list[Candidate]:
     """List every series of a file that can be fitted, wherever it lies.
 
     Only parts of very long series are read, and their numbers are marked as estimates. A series whose times cannot be used
@@ -103,7 +103,7 @@ def inspect(path: Path | str | Source) -> list[Candidate]:
 
     Parameters
     ----------
-    path : Path, str or Source
+    path : Path, str or RemoteFile
         NWB file, HDF5 or Zarr, or the address of one on DANDI.
 
     Returns

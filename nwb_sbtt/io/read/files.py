@@ -28,7 +28,7 @@ from nwb_sbtt.errors import FileError
 from nwb_sbtt.io.dandi.locations import locate
 from nwb_sbtt.io.dandi.origin import origin_fields, origin_of
 from nwb_sbtt.io.dandi.stream import RangeFile
-from nwb_sbtt.io.dandi.transfer import Source
+from nwb_sbtt.io.dandi.transfer import RemoteFile
 
 CHUNK_CACHE = 64 * 2**20
 """Bytes of HDF5's cache for each dataset; the default of HDF5 holds two of the chunks that are usual in NWB files."""
@@ -46,12 +46,12 @@ _digests: dict[Path, tuple[FileState, str]] = {}
 
 
 @contextmanager
-def open_nwb(path: Path | str | Source) -> Iterator[NWBFile]:
+def open_nwb(path: Path | str | RemoteFile) -> Iterator[NWBFile]:
     """Open an NWB file for reading; it is closed when the block ends, and can no longer be read then.
 
     Parameters
     ----------
-    path : Path, str or Source
+    path : Path, str or RemoteFile
         An HDF5 file, the folder of a Zarr store, or the address of a file on DANDI, which is streamed unless it is in the
         cache.
 
@@ -69,7 +69,7 @@ def open_nwb(path: Path | str | Source) -> Iterator[NWBFile]:
     path = locate(path)
     with suppress(ModuleNotFoundError):
         import ndx_sbtt  # noqa: F401  (registers its types; without it they are built from the file)
-    if isinstance(path, Source):
+    if isinstance(path, RemoteFile):
         with _streamed(path) as nwbfile:
             yield nwbfile
         return
@@ -79,12 +79,12 @@ def open_nwb(path: Path | str | Source) -> Iterator[NWBFile]:
             yield _read(io, path)
 
 
-def file_facts(path: Path | Source) -> dict[str, str]:
+def file_facts(path: Path | RemoteFile) -> dict[str, str]:
     """Describe where a file is from.
 
     Parameters
     ----------
-    path : Path or Source
+    path : Path or RemoteFile
 
     Returns
     -------
@@ -96,7 +96,7 @@ def file_facts(path: Path | Source) -> dict[str, str]:
     FileError
         If it cannot be read.
     """
-    if isinstance(path, Source):
+    if isinstance(path, RemoteFile):
         return {"path": str(path), "name": path.name, "sha256": str(path.asset.sha256), **origin_fields(path.asset)}
     digest = sha256(path)
     return {"path": str(path.absolute()), "name": path.name, "sha256": digest, **origin_of(path, digest)}
@@ -164,14 +164,14 @@ def _file_state(status: os.stat_result) -> FileState:
 
 
 @contextmanager
-def _streamed(source: Source) -> Iterator[NWBFile]:
+def _streamed(remote: RemoteFile) -> Iterator[NWBFile]:
     """Open a file of an archive; if a download failed, that is the error, not the one of HDF5 that follows from it."""
-    stream = RangeFile(source)
+    stream = RangeFile(remote)
     try:
-        with _file_errors(source):
+        with _file_errors(remote):
             file = h5py.File(stream, "r", rdcc_nbytes=CHUNK_CACHE)
-            with _checked(file, source) as io:
-                yield _read(io, source)
+            with _checked(file, remote) as io:
+                yield _read(io, remote)
     finally:
         # The error holds the frames of h5py, these hold HDF5's settings, and those hold the stream. A stream that kept its
         # error would live to the end of the process, when HDF5 closes it and there is no Python left to do so.
@@ -181,7 +181,7 @@ def _streamed(source: Source) -> Iterator[NWBFile]:
 
 
 @contextmanager
-def _file_errors(path: Path | Source) -> Iterator[None]:
+def _file_errors(path: Path | RemoteFile) -> Iterator[None]:
     """Turn errors of the system into ones that name the file."""
     try:
         yield
@@ -206,7 +206,7 @@ def _open_hdf5(path: Path) -> Any:
     return _checked(file, path)
 
 
-def _checked(file: h5py.File, path: Path | Source) -> Any:
+def _checked(file: h5py.File, path: Path | RemoteFile) -> Any:
     try:
         # NWB 1.x stores its version in a dataset, NWB 2 in an attribute.
         version = file.attrs.get("nwb_version", file["nwb_version"][()] if "nwb_version" in file else None)
@@ -237,7 +237,7 @@ def _open_zarr(path: Path) -> Any:
     return NWBZarrIO(str(path), mode="r", load_namespaces=True)
 
 
-def _read(io: Any, path: Path | Source) -> NWBFile:
+def _read(io: Any, path: Path | RemoteFile) -> NWBFile:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=CACHED_NAMESPACES)
@@ -258,7 +258,7 @@ def _read(io: Any, path: Path | Source) -> NWBFile:
         ) from error
 
 
-def _check_version(version: object, path: Path | Source) -> None:
+def _check_version(version: object, path: Path | RemoteFile) -> None:
     if version is None:
         raise FileError(f"{str(path)!r} is not an NWB file: it does not state a version of NWB")
     text = version.decode() if isinstance(version, bytes) else str(version)

@@ -25,7 +25,7 @@ from nwb_sbtt.data.trials import Windows, chop_windows, single_window, trial_win
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.dandi.locations import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.origin import address_of
-from nwb_sbtt.io.dandi.transfer import Source as Remote
+from nwb_sbtt.io.dandi.transfer import RemoteFile
 from nwb_sbtt.io.read.events import bin_denoised, event_labels, event_source, find_neuropil
 from nwb_sbtt.io.read.files import file_facts, open_nwb
 from nwb_sbtt.io.read.fluorescence import signal_attributes
@@ -96,7 +96,9 @@ def read_nwb(
     location = locate(path)
     with open_nwb(location) as nwbfile:
         selected = select(find_series(nwbfile), config.series)
-        if isinstance(location, Remote) and not can_be_streamed(location, [stored.nwb_object for stored in selected]):
+        if isinstance(location, RemoteFile) and not can_be_streamed(
+            location, [stored.nwb_object for stored in selected]
+        ):
             return read_nwb(local_file(location), config, offsets=offsets)
         sources = _sources(nwbfile, selected, config, offsets)
         width = config.bin_width or _default_bin_width(sources)
@@ -117,7 +119,7 @@ def read_nwb(
         if offsets is not None:
             attrs["offsets"] = _as_json(offsets)
     notes = [_what_was_read(sources, origin), *_notes(sources, joined, windows)]
-    if isinstance(location, Remote):
+    if isinstance(location, RemoteFile):
         notes.append(f"streamed {location.received} of {location.asset.size} bytes, which no digest covers")
     notes += where_notes
     binned = joined.binned

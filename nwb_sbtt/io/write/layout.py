@@ -24,14 +24,14 @@ the fluorescence expected from them, where they were inferred before the model w
 LATENT_VARIABLES = {"factors": "factor", "inputs": "input"}
 """Variables (trial, time, *) and the name of their last dim; each may have a companion ``_sd``."""
 INITIAL_CONDITION = "initial_condition"
-PARTS = (*CHANNEL_VARIABLES, *LATENT_VARIABLES, "mask", "model", "channels", "segments")
+RESULT_PARTS = (*CHANNEL_VARIABLES, *LATENT_VARIABLES, "mask", "model", "channels", "segments")
 """What follows the name of the results in the name of each object."""
-JITTER = 1e-9
+STEP_TOLERANCE = 1e-9
 """Bin centres whose steps agree to this many seconds are stored as a rate; nwbinspector has the same limit."""
 
 
 @dataclass(frozen=True)
-class Layer:
+class TimeLayer:
     """Trials that do not overlap in time, in the order of the session clock: one time axis without a step back.
 
     Parameters
@@ -55,11 +55,13 @@ class Layer:
     def step(self) -> float | None:
         """Seconds from each bin to the next if it is always the same, else None."""
         steps = np.diff(self.centres)
-        expected = self.bin_width if not len(steps) or abs(steps[0] - self.bin_width) < JITTER else float(steps[0])
-        return expected if (np.abs(steps - expected) < JITTER).all() else None
+        expected = (
+            self.bin_width if not len(steps) or abs(steps[0] - self.bin_width) < STEP_TOLERANCE else float(steps[0])
+        )
+        return expected if (np.abs(steps - expected) < STEP_TOLERANCE).all() else None
 
 
-def layers(latents: xr.Dataset) -> list[Layer]:
+def layers(latents: xr.Dataset) -> list[TimeLayer]:
     """Sort the trials into layers, each without overlap in time, and as few as possible.
 
     Parameters
@@ -69,7 +71,7 @@ def layers(latents: xr.Dataset) -> list[Layer]:
 
     Returns
     -------
-    list of Layer
+    list of TimeLayer
         Each trial is in exactly one; there are as many as trials overlap at the busiest moment.
     """
     starts = latents["trial_start"].values.astype(np.float64)
@@ -86,7 +88,7 @@ def layers(latents: xr.Dataset) -> list[Layer]:
         members[number].append(int(trial))
     steps = _centres(latents)
     return [
-        Layer(i + 1, np.array(trials), (starts[trials][:, None] + steps).reshape(-1), width)
+        TimeLayer(i + 1, np.array(trials), (starts[trials][:, None] + steps).reshape(-1), width)
         for i, trials in enumerate(members)
     ]
 

@@ -110,7 +110,7 @@ def chunk_shape(array: NDArray[Any]) -> tuple[int, ...]:
     return (min(rows, array.shape[0]), *columns)
 
 
-def save(nwbfile: NWBFile, path: Path) -> None:
+def save_nwb(nwbfile: NWBFile, path: Path) -> None:
     """Write a new file, in Zarr or HDF5 as its name ends.
 
     Parameters

@@ -14,6 +14,7 @@ from pynwb import NWBFile, ProcessingModule
 from nwb_sbtt.data.schema import name_units
 from nwb_sbtt.errors import FileError, SelectionError
 from nwb_sbtt.io.read.files import open_nwb
+from nwb_sbtt.io.read.masks import MODEL_TYPE
 from nwb_sbtt.io.write.layout import (
     CHANNEL_VARIABLES,
     INITIAL_CONDITION,
@@ -23,8 +24,6 @@ from nwb_sbtt.io.write.layout import (
     table_suffixes,
 )
 from nwb_sbtt.io.write.provenance import model_attributes
-
-_MODEL_TYPE = "LatentVariableModel"
 
 
 def read_result(path: Path | str, *, name: str | None = None) -> xr.Dataset:
@@ -88,7 +87,7 @@ def read_model(path: Path | str, *, name: str | None = None) -> dict[str, Any]:
 
 def _record(nwb: NWBFile, path: Path, name: str | None) -> Any:
     children = [item for module in nwb.processing.values() for item in module.data_interfaces.values()]
-    records = [item for item in children if type(item).__name__ == _MODEL_TYPE and item.name.endswith("_model")]
+    records = [item for item in children if type(item).__name__ == MODEL_TYPE and item.name.endswith("_model")]
     names = sorted(item.name.removesuffix("_model") for item in records)
     if name is not None:
         records = [item for item in records if item.name == f"{name}_model"]
@@ -184,7 +183,7 @@ class _Results:
 
     def _item(self, name: str) -> Any:
         if name not in self._module.data_interfaces:
-            raise FileError(f"the results {self._name!r} are not complete: {name!r} is missing beside their model")
+            raise FileError(f"the results {self._name!r} are incomplete: {name!r} is missing")
         return self._module[name]
 
     def _column(self, table: Any, name: str) -> NDArray[Any]:

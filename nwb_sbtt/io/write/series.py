@@ -26,7 +26,7 @@ from nwb_sbtt.io.write.layout import (
     CHANNEL_VARIABLES,
     INITIAL_CONDITION,
     LATENT_VARIABLES,
-    Layer,
+    TimeLayer,
     channel_tables,
     layers,
     series_name,
@@ -201,7 +201,7 @@ class _Region:
 class _LayerWriter:
     """Adds the series of one layer; all of them share the timestamps of the first."""
 
-    def __init__(self, module: ProcessingModule, latents: xr.Dataset, layer: Layer, name: str, pack: Pack) -> None:
+    def __init__(self, module: ProcessingModule, latents: xr.Dataset, layer: TimeLayer, name: str, pack: Pack) -> None:
         self._module, self._latents, self._layer, self._name, self._pack = module, latents, layer, name, pack
         self.added: list[TimeSeries] = []
         self._ensemble = model_of(latents).get("ensemble")
@@ -345,7 +345,7 @@ def _channels_table(latents: xr.Dataset, name: str, region: _Region | None) -> D
 
 
 def _segments_table(
-    latents: xr.Dataset, name: str, by_layer: Mapping[int, tuple[Layer, list[TimeSeries]]], *, references: bool
+    latents: xr.Dataset, name: str, by_layer: Mapping[int, tuple[TimeLayer, list[TimeSeries]]], *, references: bool
 ) -> TimeIntervals:
     starts = latents["trial_start"].values.astype(np.float64)
     n_bins, length = latents.sizes["time"], window_length(latents)
@@ -382,7 +382,7 @@ def _segments_table(
 
 
 def _references(
-    segments: list[tuple[int, int, int]], by_layer: Mapping[int, tuple[Layer, list[TimeSeries]]]
+    segments: list[tuple[int, int, int]], by_layer: Mapping[int, tuple[TimeLayer, list[TimeSeries]]]
 ) -> list[VectorData]:
     """Columns that point each segment, as (layer, position in it, bins), at its samples in every series."""
     samples, ends = [], []

@@ -24,11 +24,11 @@ from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.errors import DataError, FileError
 from nwb_sbtt.io.read.truth import CALCIUM, INPUTS, LATENTS, MODULE, RATES, SPIKES, bin_edges
-from nwb_sbtt.io.write.packing import pack_hdf5, save
+from nwb_sbtt.io.write.packing import pack_hdf5, save_nwb
 
 MARGIN = 1e-3
 """Share of a bin, at either end, in which no spike is placed."""
-RESOLUTION = 1e-6
+SPIKE_TIME_STEP = 1e-6
 """Seconds between possible spike times; less where bins are so short that this exceeds the margin."""
 IMAGING_MODULE, IMAGING_SERIES, OFFSET_COLUMN = "ophys", "dff", "sampling_time_offset"
 _INDICATOR = "none (simulated calcium that decays exponentially)"
@@ -91,7 +91,7 @@ OTHER_SYSTEM = SystemDescription(
 )
 
 
-def new_target(path: Path | str, *, overwrite: bool) -> Path:
+def check_simulation_path(path: Path | str, *, overwrite: bool) -> Path:
     """Check that a simulation may be written to a path, before it is simulated.
 
     Parameters
@@ -155,7 +155,7 @@ def write_simulation(
     DataError
         If the data have no true rates and latents, or a unit is never observed.
     """
-    target = new_target(path, overwrite=overwrite)
+    target = check_simulation_path(path, overwrite=overwrite)
     ds = _checked(ds)
     if observed_per_bin is not None and ds.attrs["kind"] == "rois":
         raise DataError("observed_per_bin is for spikes only; which frames sample a cell follows from the simulation")
@@ -163,7 +163,7 @@ def write_simulation(
         ds = _checked(limit_bandwidth(ds, BandwidthConfig(k=observed_per_bin, seed=seed)))
     nwbfile = _file(ds, np.random.default_rng(seed))
     with atomic_write(target, suffix=target.suffix) as temporary:
-        save(nwbfile, temporary)
+        save_nwb(nwbfile, temporary)
         problems = pynwb.validate(path=str(temporary))
         if problems:
             raise FileError(f"the file would not be valid NWB, so it was not kept: {problems[0]}")
@@ -251,7 +251,7 @@ def _flat(array: NDArray[np.float32]) -> NDArray[np.float32]:
 def _units(ds: xr.Dataset, generator: np.random.Generator) -> Units:
     edges, width = bin_edges(ds), float(ds.attrs["bin_width"])
     counts = ds["values"].values.astype(int)
-    resolution = min(RESOLUTION, MARGIN * width)
+    resolution = min(SPIKE_TIME_STEP, MARGIN * width)
     units = Units(name="units", description="Simulated units.", resolution=resolution)
     for i, unit in enumerate(ds["channel_id"].values.tolist()):
         bins = np.repeat(np.arange(counts[:, :, i].size), counts[:, :, i].reshape(-1))

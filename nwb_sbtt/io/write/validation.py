@@ -15,15 +15,15 @@ from nwb_sbtt.io.dandi.locations import local_file
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.write.hints import UNREADABLE, hint_for_check, hint_for_schema
 
-Level = Literal["error", "critical", "violation", "suggestion"]
-_LEVELS: dict[str, Level] = {
+FindingLevel = Literal["error", "critical", "violation", "suggestion"]
+_LEVELS: dict[str, FindingLevel] = {
     "ERROR": "error",
     "PYNWB_VALIDATION": "error",
     "CRITICAL": "critical",
     "BEST_PRACTICE_VIOLATION": "violation",
     "BEST_PRACTICE_SUGGESTION": "suggestion",
 }
-ORDER: tuple[Level, ...] = ("error", "critical", "violation", "suggestion")
+ORDER: tuple[FindingLevel, ...] = ("error", "critical", "violation", "suggestion")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Finding:
         What to do.
     """
 
-    level: Level
+    level: FindingLevel
     check: str
     location: str
     message: str

@@ -22,8 +22,8 @@ from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
-from nwb_sbtt.io.write.layout import PARTS, channel_tables, check_latents, check_name
-from nwb_sbtt.io.write.packing import HDF5, ZARR, is_zarr, max_added_bytes, save
+from nwb_sbtt.io.write.layout import RESULT_PARTS, channel_tables, check_latents, check_name
+from nwb_sbtt.io.write.packing import HDF5, ZARR, is_zarr, max_added_bytes, save_nwb
 from nwb_sbtt.io.write.provenance import model_of, model_record, source_of, sources_table
 from nwb_sbtt.io.write.series import add_results, channel_rows, column_names
 from nwb_sbtt.io.write.session import TableCopier, derived_file, find_object, get_object
@@ -206,7 +206,7 @@ def _write_derived(latents: xr.Dataset, path: Path, destination: _Destination, r
     # The copies are in memory by now; an error from here on is not the recording's.
     derived.was_generated_by = _programs(latents)
     _add(latents, derived, destination, tables, sources)
-    save(derived, path)
+    save_nwb(derived, path)
 
 
 def _write_appended(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> None:
@@ -256,7 +256,7 @@ def _write_bare(latents: xr.Dataset, path: Path, destination: _Destination) -> N
         was_generated_by=_programs(latents),
     )
     _add(latents, nwb, destination, {}, None)
-    save(nwb, path)
+    save_nwb(nwb, path)
 
 
 def _add(
@@ -293,7 +293,7 @@ def _check_names_are_free(nwb: NWBFile, destination: _Destination) -> None:
     module = nwb.processing.get(destination.module)
     start = f"{destination.name}_"
     present = [] if module is None else [key for key in module.data_interfaces if key.startswith(start)]
-    taken = [key for key in present if key.removeprefix(start).split("_")[0] in PARTS]
+    taken = [key for key in present if key.removeprefix(start).split("_")[0] in RESULT_PARTS]
     if taken:
         raise FileError(
             f"the module {destination.module!r} of the recording already holds {', '.join(map(repr, sorted(taken)))}; "

@@ -6,7 +6,7 @@ import pytest
 from nwb_sbtt.errors import ConfigError, FileError
 from nwb_sbtt.io.dandi.cache import cache_folder, cache_limit, clear_cache, fetch_cached, list_cache
 from nwb_sbtt.io.dandi.locations import local_file, locate, recorded_file
-from nwb_sbtt.io.dandi.transfer import find_source
+from nwb_sbtt.io.dandi.transfer import find_remote_file
 from tests.support.commands import call, tree
 from tests.support.dandi import VERSION
 
@@ -20,7 +20,7 @@ def served(archive):
 
 
 def _fetch(name):
-    return fetch_cached(find_source(f"DANDI:000140/sub-{name}/{name}.nwb"))
+    return fetch_cached(find_remote_file(f"DANDI:000140/sub-{name}/{name}.nwb"))
 
 
 def test_a_file_is_fetched_once_and_cannot_be_edited_by_accident(served):
@@ -85,7 +85,7 @@ def test_the_cache_can_be_listed_and_cleared(served, monkeypatch, capsys, tmp_pa
 
 def test_data_whose_cached_file_is_gone_are_fetched_again_in_the_very_version(served):
     path = _fetch("a")
-    asset = find_source("DANDI:000140/sub-a/a.nwb").asset
+    asset = find_remote_file("DANDI:000140/sub-a/a.nwb").asset
     source = {
         "path": str(path),
         "dandiset": "000140",

@@ -11,7 +11,7 @@ from nwb_sbtt import inspect, read_nwb, write_nwb
 from nwb_sbtt.errors import ArchiveError, ConfigError, FileError
 from nwb_sbtt.io.dandi import locations, stream, transfer
 from nwb_sbtt.io.dandi.stream import RangeFile
-from nwb_sbtt.io.dandi.transfer import find_source
+from nwb_sbtt.io.dandi.transfer import find_remote_file
 from tests.support.commands import call
 from tests.support.dandi import PATH, VERSION
 from tests.support.latents import latents_of
@@ -40,10 +40,10 @@ def served(archive, large):
 def test_a_range_file_reads_as_the_file_does(served, large):
     rng = np.random.default_rng(0)
     content = large.read_bytes()
-    file = RangeFile(find_source(ADDRESS))
+    file = RangeFile(find_remote_file(ADDRESS))
     for _ in range(200):
         start = int(rng.integers(0, len(content) + 10))
-        n = int(rng.choice([1, 100, stream.BLOCK, 3 * stream.BLOCK]))
+        n = int(rng.choice([1, 100, stream.BLOCK_BYTES, 3 * stream.BLOCK_BYTES]))
         file.seek(start)
         assert file.read(n) == content[start : start + n]
     assert file.seek(-5, 2) == len(content) - 5
@@ -53,12 +53,12 @@ def test_a_range_file_reads_as_the_file_does(served, large):
 
 def test_blocks_are_kept_up_to_a_number_and_reading_on_reads_ahead(served, monkeypatch):
     monkeypatch.setattr(stream, "MAX_BLOCKS", 8)
-    file = RangeFile(find_source(ADDRESS))
-    size = file.source.asset.size
+    file = RangeFile(find_remote_file(ADDRESS))
+    size = file.remote.asset.size
     for start in range(0, size, 10_000):
         file.seek(start)
         file.read(10_000)
-    assert served.count("storage GET") < size / stream.BLOCK / 6
+    assert served.count("storage GET") < size / stream.BLOCK_BYTES / 6
     assert len(file._blocks) <= 8 + stream.MAX_AHEAD
     assert served.sent() == size
 
@@ -112,7 +112,7 @@ def test_results_of_streamed_data_are_written_beside_a_source_that_is_then_fetch
 
 def test_a_link_that_expires_while_a_file_is_open_is_renewed(served, large):
     content = large.read_bytes()
-    file = RangeFile(find_source(ADDRESS))
+    file = RangeFile(find_remote_file(ADDRESS))
     file.read(10)
     served.expire_links()
     file.seek(10_000_000)
@@ -129,7 +129,7 @@ def test_what_goes_wrong_on_the_way_is_lived_through(served, large):
 @pytest.mark.parametrize("after", [0, 2, 4, 8])
 def test_bytes_that_do_not_come_are_the_error_and_not_what_they_led_to(served, after, monkeypatch):
     monkeypatch.setattr(stream, "FIRST_AHEAD", 1)
-    monkeypatch.setattr(stream, "BLOCK", 1 << 12)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", 1 << 12)
     served.fail(500, times=1000, on="storage GET")
     served.faults[-1].skip = after
     with pytest.raises(ArchiveError, match=f"500 .*{transfer.ATTEMPTS} times in a row"):

@@ -14,7 +14,7 @@ import pytest
 from nwb_sbtt.errors import ArchiveError, FileError
 from nwb_sbtt.io.dandi import download, downloads, transfer
 from nwb_sbtt.io.dandi.assets import digests_of
-from nwb_sbtt.io.dandi.transfer import find_source
+from nwb_sbtt.io.dandi.transfer import find_remote_file
 from tests.support.commands import tree
 from tests.support.dandi import VERSION
 from tests.support.dandi.archive import etag_of
@@ -133,7 +133,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again(archive, asset, tmp_pat
 
 
 def test_a_link_that_expired_is_renewed(archive, asset, tmp_path):
-    source = find_source(ADDRESS)
+    source = find_remote_file(ADDRESS)
     assert source.read(0, 10) == CONTENT[:10]
     assert source.read(10, 20) == CONTENT[10:20]
     assert archive.count("/download/") == 1
@@ -160,7 +160,7 @@ def test_a_storage_that_knows_no_ranges_still_gives_the_file(archive, asset, tmp
     archive.cut(0.3)
     (path,) = download(ADDRESS, tmp_path)
     assert path.read_bytes() == CONTENT
-    assert find_source(ADDRESS).read(1000, 2000) == CONTENT[1000:2000]
+    assert find_remote_file(ADDRESS).read(1000, 2000) == CONTENT[1000:2000]
 
 
 def test_a_disk_without_space_is_found_before_the_first_byte(archive, asset, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from dandi.exceptions import NotFoundError
 from nwb_sbtt.errors import ArchiveError
 from nwb_sbtt.io.dandi import download, upload
 from nwb_sbtt.io.dandi.cache import fetch_cached
-from nwb_sbtt.io.dandi.transfer import find_source
+from nwb_sbtt.io.dandi.transfer import find_remote_file
 from tests.support.commands import tree
 from tests.support.dandi import PATH, VERSION
 
@@ -50,7 +50,7 @@ def test_2_a_truncated_object_leaves_no_file(archive, asset, tmp_path, share):
 def test_3_a_fresh_draft_has_the_etag_only_and_is_checked_by_it(archive, tmp_path, content):
     archive.digests_sha256 = False
     asset = archive.add("000200", PATH, content)
-    assert find_source(f"DANDI:000200/draft/{PATH}").asset.sha256 is None
+    assert find_remote_file(f"DANDI:000200/draft/{PATH}").asset.sha256 is None
     (path,) = download("DANDI:000200/draft", tmp_path)
     assert path.read_bytes() == content
     path.unlink()
@@ -61,14 +61,14 @@ def test_3_a_fresh_draft_has_the_etag_only_and_is_checked_by_it(archive, tmp_pat
 
 def test_4_an_asset_changes_its_id_and_the_cache_goes_by_path_and_digest(archive, asset, content):
     address = f"DANDI:000140/draft/{PATH}"
-    first = fetch_cached(find_source(address))
+    first = fetch_cached(find_remote_file(address))
     archive.replace("000140", PATH, content)
-    assert find_source(address).asset.asset_id != asset.id
+    assert find_remote_file(address).asset.asset_id != asset.id
     archive.requests.clear()
-    assert fetch_cached(find_source(address)) == first
+    assert fetch_cached(find_remote_file(address)) == first
     assert archive.count("storage") == 0
     archive.replace("000140", PATH, content + b"changed")
-    second = fetch_cached(find_source(address))
+    second = fetch_cached(find_remote_file(address))
     assert second != first
     assert second.read_bytes() == content + b"changed"
 
