@@ -230,7 +230,7 @@ class ReadConfig(Config):
         default=None,
         description="Values of a TimeSeries' `control` that mark a sample as observed. Default: `control` is ignored.",
     )
-    sentinel: Finite | None = Field(
+    missing_value: Finite | None = Field(
         default=None, description="Stored value that stands for a missing sample. Default: none; NaN is always missing."
     )
     where: dict[str, tuple[str | float | bool, ...]] = Field(

@@ -101,10 +101,10 @@ class SampleClock:
         )
 
 
-def sample_clock(series: Any, *, n_samples: int, sentinel: float | None = None) -> SampleClock:
+def sample_clock(series: Any, *, n_samples: int, missing_value: float | None = None) -> SampleClock:
     """Find out when the samples of a series were taken.
 
-    Timestamps are used rather than a rate. They may have gaps and jitter, repeat, and be NaN or `sentinel` in places (such
+    Timestamps are used rather than a rate. They may have gaps and jitter, repeat, and be NaN or `missing_value` in places (such
     samples have no time and are never observed); they may not go back.
 
     Parameters
@@ -112,7 +112,7 @@ def sample_clock(series: Any, *, n_samples: int, sentinel: float | None = None) 
     series : pynwb.TimeSeries
     n_samples : int
         Length of its time axis.
-    sentinel : float, optional
+    missing_value : float, optional
         Value that stands for a missing timestamp.
 
     Raises
@@ -125,7 +125,7 @@ def sample_clock(series: Any, *, n_samples: int, sentinel: float | None = None) 
         raise DataError(f"series {series.name!r} has no samples")
     if series.timestamps is None:
         return _clock_from_rate(series, n_samples)
-    return _clock_from_timestamps(series, n_samples, sentinel)
+    return _clock_from_timestamps(series, n_samples, missing_value)
 
 
 def _clock_from_rate(series: Any, n_samples: int) -> SampleClock:
@@ -153,8 +153,8 @@ def _clock_from_rate(series: Any, n_samples: int) -> SampleClock:
     )
 
 
-def _clock_from_timestamps(series: Any, n_samples: int, sentinel: float | None) -> SampleClock:
-    timestamps = Timestamps(series.timestamps, sentinel)
+def _clock_from_timestamps(series: Any, n_samples: int, missing_value: float | None) -> SampleClock:
+    timestamps = Timestamps(series.timestamps, missing_value)
     if timestamps.n != n_samples:
         raise DataError(
             f"series {series.name!r} has {n_samples} samples but {timestamps.n} timestamps; expected one timestamp per "
@@ -207,13 +207,13 @@ class Timestamps:
     ----------
     stored : array-like (sample)
         An h5py or zarr dataset or an array; seconds on the session clock.
-    sentinel : float or None
+    missing_value : float or None
         Value that stands for a missing timestamp.
     """
 
-    def __init__(self, stored: Any, sentinel: float | None) -> None:
+    def __init__(self, stored: Any, missing_value: float | None) -> None:
         self._slabs = Slabs(stored)
-        self._sentinel = sentinel
+        self._missing_value = missing_value
         self.n = self._slabs.n_rows
         # First valid time at or after the start of each block, and last valid time up to its end; set by `survey`.
         self._earliest = np.empty(0)
@@ -234,8 +234,8 @@ class Timestamps:
         """
         times = self._slabs.read(first, stop)[:, 0].astype(np.float64)
         times[~np.isfinite(times)] = np.nan
-        if self._sentinel is not None:
-            times[times == self._sentinel] = np.nan
+        if self._missing_value is not None:
+            times[times == self._missing_value] = np.nan
         return times
 
     def survey(self, name: str) -> Survey:
@@ -338,5 +338,5 @@ def _goes_back(name: str, times: NDArray[np.float64], index: int, *, start: int,
     previous = float(earlier[-1]) if len(earlier) else last
     return (
         f"timestamps of {name!r} go back at sample {start + index}: from {previous:g} to {times[index]:g} s; expected times "
-        "that never fall; sort the samples, or set `sentinel` if the value stands for a missing time"
+        "that never fall; sort the samples, or set `missing_value` if the value stands for a missing time"
     )

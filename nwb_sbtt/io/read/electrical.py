@@ -57,7 +57,7 @@ class ElectricalSource:
     * spikes: threshold crossings in each bin, with the exposure of bins that were observed in part. An electrode without any
       noise is unobserved.
 
-    Missing samples (gaps, NaN, sentinels, invalid times, `control`, stored masks) never reach a filter; see
+    Missing samples (gaps, NaN, missing values, invalid times, `control`, stored masks) never reach a filter; see
     `nwb_sbtt.signals.blocks`. The `offset` of the series, in volts, drops out of every band.
 
     Parameters
@@ -253,7 +253,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     if slabs.n_columns != len(rows):
         raise DataError(_wrong_shape(series, n_electrodes=len(rows)))
     scale = _scale(series, n_electrodes=len(rows))
-    clock = sample_clock(series, n_samples=slabs.n_rows, sentinel=config.sentinel)
+    clock = sample_clock(series, n_samples=slabs.n_rows, missing_value=config.missing_value)
     pieces = find_pieces(clock)
     table = series.electrodes.table
     notes = list(clock.notes)
@@ -338,7 +338,7 @@ def _batches(bins: Bins, recording: Recording, reduction: Reduction, *, limit: f
     """Split rising bins into batches whose samples fit into memory, without long runs of samples that no bin needs."""
     slabs = recording.slabs
     bytes_per_sample = 3 * slabs.dtype.itemsize + recording.dtype.itemsize + reduction.bytes_per_sample
-    if slabs.dtype.kind == "f" or recording.config.sentinel is not None or recording.masks:
+    if slabs.dtype.kind == "f" or recording.config.missing_value is not None or recording.masks:
         bytes_per_sample += 10
     usual_rows = max(
         BLOCK_BYTES // (recording.dtype.itemsize * slabs.n_columns), 16 * reduction.margin, 4 * slabs.chunk_rows

@@ -34,7 +34,7 @@ class Classification:
 
 
 def classify_signal(
-    series: RoiResponseSeries, *, columns: ArrayLike, transposed: bool, sentinel: float | None = None
+    series: RoiResponseSeries, *, columns: ArrayLike, transposed: bool, missing_value: float | None = None
 ) -> Classification:
     """Tell what a series holds from its name, its container and its unit, or else from its values.
 
@@ -45,10 +45,10 @@ def classify_signal(
         ROIs whose values are read.
     transposed : bool
         Whether the data are stored (ROI, time).
-    sentinel : float, optional
+    missing_value : float, optional
         Value that stands for a missing sample.
     """
-    values = _values_from_the_middle(series, columns, transposed, sentinel)
+    values = _values_from_the_middle(series, columns, transposed, missing_value)
     any_negative = bool((values < 0).any())
     name = str(series.name)
     if match := re.search(EVENT_NAMES, name, re.IGNORECASE):
@@ -94,11 +94,11 @@ def signal_attributes(sources: Sequence[Source]) -> dict[str, str]:
 
 
 def _values_from_the_middle(
-    series: RoiResponseSeries, columns: ArrayLike, transposed: bool, sentinel: float | None
+    series: RoiResponseSeries, columns: ArrayLike, transposed: bool, missing_value: float | None
 ) -> NDArray[Any]:
     """Finite values from the middle of the series, in its unit."""
     slabs = Slabs(series.data, transposed=transposed)
     n_rows = min(slabs.n_rows, max(1, VALUES_READ // slabs.n_columns))
     first = (slabs.n_rows - n_rows) // 2
-    values = in_unit(slabs.read(first, first + n_rows)[:, np.asarray(columns)], series, sentinel=sentinel)
+    values = in_unit(slabs.read(first, first + n_rows)[:, np.asarray(columns)], series, missing_value=missing_value)
     return np.asarray(values[np.isfinite(values)])

@@ -161,7 +161,7 @@ def observed_times(nwbfile: Any, series: Any, config: ReadConfig, *, n_samples: 
     DataError
         As `sample_clock`, or if the table of invalid times cannot be used.
     """
-    clock = sample_clock(series, n_samples=n_samples, sentinel=config.sentinel)
+    clock = sample_clock(series, n_samples=n_samples, missing_value=config.missing_value)
     return ObservedTimes(clock, series, config, invalid_intervals(nwbfile, config))
 
 

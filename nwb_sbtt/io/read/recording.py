@@ -240,13 +240,13 @@ class Recording:
     def _missing_entries(
         self, piece: Piece, values: NDArray[Any], stored: NDArray[Any], first: int
     ) -> NDArray[np.bool_] | None:
-        """Entries (time, channel) that are not finite, the sentinel, or masked; None where there are none."""
+        """Entries (time, channel) that are not finite, the missing value, or masked; None where there are none."""
         missing = None
         if stored.dtype.kind == "f" and not np.isfinite(values.sum(dtype=np.float64)):
             missing = ~np.isfinite(values)
-        if self.config.sentinel is not None:
-            sentinels = stored == self.config.sentinel
-            missing = sentinels if missing is None else missing | sentinels
+        if self.config.missing_value is not None:
+            stands_for_missing = stored == self.config.missing_value
+            missing = stands_for_missing if missing is None else missing | stands_for_missing
         for mask in self.masks:
             hidden = mask.hidden(piece.sample_times(first, first + len(stored)), self.channel_rows)
             missing = hidden if missing is None else missing | hidden

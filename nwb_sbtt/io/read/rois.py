@@ -123,7 +123,7 @@ class RoiSource:
 
         def read(first: int, stop: int) -> NDArray[np.float64]:
             frame_times = self.clock.times(first, stop)
-            samples = in_unit(slabs.read(first, stop), self.series, sentinel=self.config.sentinel)
+            samples = in_unit(slabs.read(first, stop), self.series, missing_value=self.config.missing_value)
             samples[~control_allows(self.series, self.config, first=first, stop=stop)] = np.nan
             samples[inside(self.sample_times(first, stop), self.invalid)] = np.nan
             timed = np.flatnonzero(np.isfinite(frame_times))
@@ -214,7 +214,7 @@ def roi_source(
     all_rows = np.asarray(region.data[:], dtype=np.intp)
     shape = tuple(int(size) for size in np.shape(series.data))
     transposed, notes = _orientation(series.name, shape, n_rois=len(all_rows))
-    clock = sample_clock(series, n_samples=shape[-1 if transposed else 0], sentinel=config.sentinel)
+    clock = sample_clock(series, n_samples=shape[-1 if transposed else 0], missing_value=config.missing_value)
     period = clock.period
     sampling = _sampling_offsets(nwbfile, table, all_rows, config=config.rois, period=period, offsets=offsets)
     keep = _accepted(table, all_rows) if config.rois.cells == "accepted" else np.ones(len(all_rows), dtype=bool)
@@ -228,7 +228,7 @@ def roi_source(
         )
     columns = np.flatnonzero(keep)
     rows, seconds = all_rows[columns], sampling.seconds[columns]
-    signal = classify_signal(series, columns=columns, transposed=transposed, sentinel=config.sentinel)
+    signal = classify_signal(series, columns=columns, transposed=transposed, missing_value=config.missing_value)
     channel_columns = {name: values[rows] for name, values in plain_columns(table).items()}
     if sampling.notes:
         channel_columns["sampling_offset"] = seconds

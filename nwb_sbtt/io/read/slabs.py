@@ -94,7 +94,7 @@ class Slabs:
             read_rows(self._data, first, stop, into=into, columns=self._columns)
 
 
-def in_unit(stored: NDArray[Any], series: Any, *, sentinel: float | None) -> NDArray[np.float64]:
+def in_unit(stored: NDArray[Any], series: Any, *, missing_value: float | None) -> NDArray[np.float64]:
     """Convert stored values to the unit of their series.
 
     Parameters
@@ -102,16 +102,16 @@ def in_unit(stored: NDArray[Any], series: Any, *, sentinel: float | None) -> NDA
     stored : array
     series : pynwb.TimeSeries
         With `conversion` and `offset`.
-    sentinel : float or None
+    missing_value : float or None
         Stored value that stands for a missing sample.
 
     Returns
     -------
     array
-        NaN where a sample is missing: not finite, or the sentinel.
+        NaN where a sample is missing: not finite, or the missing value.
     """
     samples = stored.astype(np.float64) * float(series.conversion) + float(series.offset)
     samples[~np.isfinite(samples)] = np.nan
-    if sentinel is not None:
-        samples[stored == sentinel] = np.nan
+    if missing_value is not None:
+        samples[stored == missing_value] = np.nan
     return samples

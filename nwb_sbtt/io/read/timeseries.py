@@ -93,7 +93,9 @@ class TimeSeriesSource:
                 times = self.times.read(first, stop)
                 is_observed = np.isfinite(times)
                 times = times[is_observed]
-                samples = in_unit(slabs.read(first, stop)[is_observed], self.series, sentinel=self.config.sentinel)
+                samples = in_unit(
+                    slabs.read(first, stop)[is_observed], self.series, missing_value=self.config.missing_value
+                )
                 for mask in self.masks:
                     samples[mask.hidden(times, self.channel_row)] = np.nan
                 bins = bin_index(times, float(grid.starts[trial]), grid.bin_width)

@@ -55,10 +55,10 @@ def test_gaps_and_jitter_are_measured():
     assert clock.period == pytest.approx(0.01, rel=0.05)
 
 
-def test_missing_and_sentinel_times_are_nobodys_time():
+def test_times_that_are_nan_or_the_missing_value_are_nobodys_time():
     times = np.arange(10.0)
     times[3], times[4], times[7] = np.nan, np.inf, -1.0
-    clock = sample_clock(series(times), n_samples=10, sentinel=-1.0)
+    clock = sample_clock(series(times), n_samples=10, missing_value=-1.0)
     assert np.flatnonzero(np.isnan(clock.times(0, 10))).tolist() == [3, 4, 7]
     assert clock.untimed == 3
     assert "3 of 10 samples of 's' have no valid timestamp" in clock.notes[0]

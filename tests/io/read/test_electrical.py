@@ -252,16 +252,18 @@ def test_a_hidden_sample_changes_nothing_beyond_the_reach_of_the_filter(use):
 
 
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("how", ["invalid_times", "sentinel", "control", "mask"])
+@pytest.mark.parametrize("how", ["invalid_times", "missing_value", "control", "mask"])
 def test_what_stands_at_unobserved_samples_does_not_matter_bit_for_bit(use, how):
     rng = np.random.default_rng(3)
     results = []
     for junk in (0, 1000, 30000):
         data = noise(dtype=np.int16)
         config, fields = {}, {}
-        if how == "sentinel":
-            junk, config = -32768, {"sentinel": -32768.0}
-        data[9000:9700] = rng.permutation(np.arange(-350, 350))[:, None] * junk // 350 if how != "sentinel" else junk
+        if how == "missing_value":
+            junk, config = -32768, {"missing_value": -32768.0}
+        data[9000:9700] = (
+            rng.permutation(np.arange(-350, 350))[:, None] * junk // 350 if how != "missing_value" else junk
+        )
         if how == "control":
             control = np.zeros(len(data), dtype=np.uint8)
             control[9000:9700] = 1

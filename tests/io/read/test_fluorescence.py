@@ -18,10 +18,10 @@ RELATIVE = RNG.normal(0, 0.1, (400, 3))
 SIZES = RNG.gamma(2, 1, (400, 3)) * (RNG.random((400, 3)) < 0.1)
 
 
-def classify(name, data, *, unit="a.u.", kind=None, sentinel=None):
+def classify(name, data, *, unit="a.u.", kind=None, missing_value=None):
     nwbfile = imaging_file(Imaged(name, data, kind, unit))
     series = next(nwb_object for nwb_object in nwbfile.objects.values() if isinstance(nwb_object, RoiResponseSeries))
-    return classify_signal(series, columns=[0, 1, 2], transposed=False, sentinel=sentinel)
+    return classify_signal(series, columns=[0, 1, 2], transposed=False, missing_value=missing_value)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def classify(name, data, *, unit="a.u.", kind=None, sentinel=None):
         ("RoiResponseSeries", RELATIVE, {"kind": Fluorescence}, "dF/F", "negative, unlike raw fluorescence"),
         ("RoiResponseSeries", LIGHT, {"kind": Fluorescence}, "fluorescence", "no value is negative"),
         ("Neuropil", LIGHT, {"kind": Fluorescence}, "fluorescence", "'Neuropil'"),
-        ("RoiResponseSeries", np.where(LIGHT > 320, -1.0, LIGHT), {"sentinel": -1.0}, "fluorescence", "no value"),
+        ("RoiResponseSeries", np.where(LIGHT > 320, -1.0, LIGHT), {"missing_value": -1.0}, "fluorescence", "no value"),
     ],
 )
 def test_what_a_series_holds_is_said_with_the_reason(name, data, options, signal, reason):

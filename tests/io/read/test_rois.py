@@ -49,8 +49,8 @@ def build(data, *, rows=None, columns=None, masks=None, n_table=8, two_photon=No
     return nwbfile, series
 
 
-def read(nwbfile, series, *, grid, offsets=None, sentinel=None, memory_limit=1e9, **rois):
-    config = ReadConfig(rois=RoiConfig(**rois), sentinel=sentinel, memory_limit=memory_limit)
+def read(nwbfile, series, *, grid, offsets=None, missing_value=None, memory_limit=1e9, **rois):
+    config = ReadConfig(rois=RoiConfig(**rois), missing_value=missing_value, memory_limit=memory_limit)
     source = roi_source(nwbfile, series, config, offsets=offsets)
     return source, source.bin(grid)
 
@@ -136,11 +136,11 @@ def test_several_frames_in_a_bin_give_their_mean_or_their_sum():
     assert any("the sum of its frames" in note for note in roi_source(*build(data), config).notes)
 
 
-def test_conversion_and_offset_are_applied_and_sentinels_are_missing():
+def test_conversion_and_offset_are_applied_and_missing_values_are_missing():
     data = np.arange(12 * N_ROIS, dtype=np.int16).reshape(12, N_ROIS)
     data[3, 1] = -999
     nwbfile, series = build(data, rate=10.0, conversion=0.5, offset=2.0)
-    _, binned = read(nwbfile, series, grid=Grid(np.array([0.0]), bin_width=0.1, n_bins=12), sentinel=-999)
+    _, binned = read(nwbfile, series, grid=Grid(np.array([0.0]), bin_width=0.1, n_bins=12), missing_value=-999)
     expected = data * 0.5 + 2
     assert np.argwhere(~binned.observed[0]).tolist() == [[3, 1]]
     assert np.array_equal(binned.values[binned.observed], expected[None][binned.observed].astype(np.float32))

@@ -65,16 +65,18 @@ def test_a_gap_is_unobserved_and_a_sample_stands_for_its_own_bin_only():
     assert fine == pytest.approx([1, np.nan, np.nan, np.nan, 2, np.nan], nan_ok=True)
 
 
-def test_missing_samples_sentinels_and_bad_times_are_unobserved():
+def test_missing_samples_missing_values_and_bad_times_are_unobserved():
     data = np.array([1.0, np.nan, -999.0, 4.0, 5.0])
     times = np.array([0.0, 1.0, 2.0, np.nan, 4.0])
-    source = source_of(data, timestamps=times, config=ReadConfig(sentinel=-999.0))
+    source = source_of(data, timestamps=times, config=ReadConfig(missing_value=-999.0))
     assert row(source) == pytest.approx([1, np.nan, np.nan, np.nan, 5], nan_ok=True)
     assert "1 of 5 samples" in source.notes[0]
 
 
-def test_a_sentinel_is_a_stored_value_before_conversion():
-    source = source_of(np.array([-1, 2], dtype=np.int16), rate=1.0, conversion=2.0, config=ReadConfig(sentinel=-1.0))
+def test_a_missing_value_is_a_stored_value_before_conversion():
+    source = source_of(
+        np.array([-1, 2], dtype=np.int16), rate=1.0, conversion=2.0, config=ReadConfig(missing_value=-1.0)
+    )
     assert row(source, n=2) == pytest.approx([np.nan, 4], nan_ok=True)
 
 
