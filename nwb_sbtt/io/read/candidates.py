@@ -189,7 +189,7 @@ def _candidate(nwbfile: Any, series: StoredSeries) -> Candidate:
     try:
         invalid_times = invalid_intervals(nwbfile, ReadConfig())
         if stored_masks(nwbfile, series.nwb_object):
-            notes.append("a stored observation mask says which samples were observed")
+            notes.append("a stored observation mask tells which samples were observed")
         if series.reader.describe is None:
             candidate = _described_by_source(candidate, nwbfile, series)
         else:

@@ -100,7 +100,7 @@ def contiguous_array(data: Any) -> ContiguousArray | None:
 def copy_bytes(stored: ContiguousArray, first: int, *, into: NDArray[Any]) -> None:
     """Fill an array with the stored bytes of another, from byte `first` on.
 
-    HDF5 would do the same behind its lock, where threads wait for each other.
+    HDF5 does the same behind its lock, where threads wait for each other.
 
     Parameters
     ----------

@@ -2,11 +2,11 @@
 
 Each way in which a file can be wrong has an error of one line.
 
-A digest takes all of a file to be read, of which a recording that is read may be a small part. So that of a large file is
-taken once, and remembered for as long as the process lives and the file stays as it is: the same path, file and size, and
-the same times at which its content and anything else of it last changed. The latter (`ctime`) is the system's own, which
-programs that set a file's times back cannot set. A file that changed just before is not remembered, since it might change
-again within the resolution of the clock.
+Computing a digest reads all of a file, of which a reader may need a small part. The digest of a large file is therefore
+computed once, and the process remembers it while the file is unchanged: same path, file and size, and same times of the last
+change of its content and of its status. The latter (`ctime`) is set by the system alone, so that a program that resets a
+file's modification time cannot hide a change. The digest of a file that changed within the last seconds is not remembered:
+the file might change again within the resolution of the clock.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def _read(io: Any, path: Path | RemoteFile) -> NWBFile:
         # hdmf puts the content of the object first, and the reason last.
         reason = " ".join(str(error.args[-1] if error.args else error).split())[:MOST_OF_REASON]
         raise FileError(
-            f"{str(path)!r} does not follow the NWB schema: {reason}; `nwbinspector` says what is wrong with it"
+            f"{str(path)!r} does not follow the NWB schema: {reason}; `nwbinspector` lists what is wrong with it"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Coordinates of a Dataset: what the tables of a file say about its channels and trials."""
+"""Coordinates of a Dataset: columns of the tables of a file that describe its channels and trials."""
 
 from __future__ import annotations
 

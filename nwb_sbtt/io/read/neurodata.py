@@ -18,7 +18,10 @@ imported by hand::
     [project.entry-points."nwb_sbtt.readers"]
     MicroscopyResponseSeries = "my_package:microscopy_source"
 
-Objects of the type are then listed by `inspect`, chosen by ``series`` and read by `read_nwb` like those of the package.
+Objects of the type are then listed by `inspect`, chosen by ``series`` and read by `read_nwb` like those of the package. A
+type that resembles none of the package's needs a source of its own: a class with the members of `nwb_sbtt.data.grid.Source`,
+of which `nwb_sbtt.io.read.timeseries.TimeSeriesSource` is a short example. A reader raises `DataError` if an object cannot be
+read; `inspect` lists the object with the reason.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ import numpy as np
 from nwb_sbtt.data.grid import Source
 from nwb_sbtt.data.intervals import Intervals
 from nwb_sbtt.data.schema import Kind
+from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.registry import Registry
 
 if TYPE_CHECKING:
@@ -150,11 +154,11 @@ def reader_of(neurodata_class: type) -> Reader[..., Source] | None:
     Raises
     ------
     ConfigError
-        If the reader is one of a package that cannot be imported.
+        If the reader is one of a package that cannot be imported, or its entry point names something else.
     """
     for neurodata_type in _neurodata_types(neurodata_class):
         if neurodata_type in READERS:
-            return READERS[neurodata_type]
+            return _registered(neurodata_type)
         if neurodata_type in WITHOUT_READER:
             return None
     return None
@@ -162,7 +166,7 @@ def reader_of(neurodata_class: type) -> Reader[..., Source] | None:
 
 def default_types() -> list[str]:
     """Return the names of the neurodata types whose objects are read without being named."""
-    return [name for name in READERS.names() if READERS[name].default is not False]
+    return [name for name in READERS.names() if _registered(name).default is not False]
 
 
 def holds_numbers(series: Any) -> bool:
@@ -181,6 +185,16 @@ def holds_numbers(series: Any) -> bool:
     # A stored array must not be read to learn its type.
     data = series.data if hasattr(series.data, "dtype") else np.asarray(series.data)
     return len(data.shape) in (1, 2) and np.dtype(data.dtype).kind in "biuf"
+
+
+def _registered(neurodata_type: str) -> Reader[..., Source]:
+    registered = READERS[neurodata_type]
+    if not isinstance(registered, Reader):
+        raise ConfigError(
+            f"the entry point {neurodata_type!r} of {READERS.group!r} names no reader; name a function decorated with "
+            "nwb_sbtt.io.read.neurodata.reader"
+        )
+    return registered
 
 
 def _neurodata_types(neurodata_class: type) -> Iterator[str]:

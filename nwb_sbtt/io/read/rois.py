@@ -30,7 +30,7 @@ from nwb_sbtt.io.read.tables import plain_columns
 BYTES_PER_SAMPLE = 64
 """Memory that binning takes for one sample: stored value, value, bin, weight and their temporaries."""
 SAME_PERIOD = 1 + 1e-6
-"""A bin up to so many sampling periods wide is one frame wide."""
+"""Sampling periods up to which a bin counts as one frame wide."""
 ReadSamples = Callable[[int, int], NDArray[np.floating[Any]]]
 """Function that reads the samples (frame, ROI) of frames `first` to `stop` − 1, NaN where one is missing."""
 

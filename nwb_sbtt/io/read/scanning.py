@@ -88,7 +88,7 @@ def centroid_offsets(
 ) -> SamplingOffsets:
     """Compute the offsets: the line of each ROI's centroid divided by the scan-line rate.
 
-    Nothing is guessed: the slow axis must be set, and the scan-line rate must be set or stand in the TwoPhotonSeries of the
+    Nothing is guessed: the slow axis must be set, and the scan-line rate must be set or be that of a TwoPhotonSeries of the
     same imaging plane.
 
     Parameters

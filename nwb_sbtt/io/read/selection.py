@@ -23,7 +23,7 @@ MOST_PROPOSED, MOST_LISTED = 3, 20
 
 
 class Selectable(Protocol):
-    """What `select` must know about a series: its in-file path, and whether it is read without being named."""
+    """What `select` needs of a series: its in-file path, and whether it is read without being named."""
 
     @property
     def path(self) -> str: ...  # noqa: D102

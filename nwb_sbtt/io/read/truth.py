@@ -28,7 +28,7 @@ ROUNDING = 1e-6
 def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
     """Add the true rates, latents, inputs, spikes and calcium of a simulated file to data that were read from it.
 
-    A bin that covers several steps of the truth gets their mean, so that any bins and trials will do.
+    A bin that covers several steps of the truth gets their mean, so that the data may have any bins and trials.
 
     Parameters
     ----------
