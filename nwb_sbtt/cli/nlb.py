@@ -85,7 +85,7 @@ def prepare(
 
 
 @app.command()
-def simulate_set(
+def simulate(
     name: Set,
     folder: Annotated[Path, typer.Argument(help="where both files go")] = Path(),
     train: Annotated[int, typer.Option(min=2, help="training trials")] = 75,

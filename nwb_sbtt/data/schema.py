@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
 
-Part = tuple[slice, slice]
+Slices = tuple[slice, slice]
 """Slices of trials and of bins."""
 Kind = Literal["units", "electrodes", "rois", "series"]
 CHECKED_AT_ONCE = 1 << 18
@@ -177,14 +177,14 @@ def _zero_outside(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> N
 def _nonzero_outside(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> bool:
     """Whether anything but 0 lies outside `observed`."""
 
-    def clean(part: Part) -> bool:
+    def clean(part: Slices) -> bool:
         mask = observed[part]
         return bool(mask.all()) or not ((values[part] != 0) & ~mask).any()
 
     return not _everywhere(values.shape, clean)
 
 
-def _everywhere(shape: tuple[int, ...], holds: Callable[[Part], bool]) -> bool:
+def _everywhere(shape: tuple[int, ...], holds: Callable[[Slices], bool]) -> bool:
     """Whether something holds for all parts of an array (trial, time, channel), of about `CHECKED_AT_ONCE` entries each."""
     length = max(CHECKED_AT_ONCE // max(shape[2], 1), 1)
     trials = max(length // max(shape[1], 1), 1)

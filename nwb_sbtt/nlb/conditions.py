@@ -14,7 +14,7 @@ from nwb_sbtt.nlb.counting import Floats, cut_windows
 from nwb_sbtt.nlb.definitions import Definition, Psth
 from nwb_sbtt.nlb.windows import BenchmarkWindows, grid_bin, trial_column
 
-SHORT = 0.8
+SHORTEST_SHARE = 0.8
 """Trials shorter than this share of their condition's mean length are left out."""
 
 
@@ -84,7 +84,7 @@ def condition_means(
     means, members = [], []
     for condition in sorted({label for label, usable in zip(labels, has_condition, strict=True) if usable}):
         member = np.array([label == condition for label in labels]) & has_condition
-        member &= length >= SHORT * length[member].mean()
+        member &= length >= SHORTEST_SHARE * length[member].mean()
         mean = _mean(_by_event(windows[member], (first - event)[member]) if compat else windows[member])
         mean[: max(n_bins - int(length[member].min()), 0)] = np.nan
         means.append(mean)

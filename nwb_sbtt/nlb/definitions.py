@@ -16,8 +16,6 @@ BIN_WIDTHS = {0.005: "", 0.02: "_20"}
 """Bin widths [s] that a submission may have, and the suffix of its group's name."""
 FORWARD = 0.2
 """Seconds of forecast bins after a window, in all sets."""
-HELD_OUT = "heldout"
-"""Column of the units table that marks held-out units; files of test trials have only the others."""
 SPLITS: dict[str, tuple[tuple[str, ...], str]] = {"val": (("train",), "val"), "test": (("train", "val"), "test")}
 """Values of the trials' column ``split`` that train, and the one that is evaluated, in each phase. "none" is never used."""
 Phase = Literal["val", "test"]

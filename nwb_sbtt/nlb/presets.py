@@ -19,7 +19,7 @@ from nwb_sbtt.config import FitConfig, build
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.nlb.definitions import BIN_WIDTHS, DEFINITIONS, get_definition, group_name
 
-DEFAULT = "conv"
+DEFAULT_MODEL = "conv"
 TRAIN_SETTINGS = ("learning_rate", "batch_size", "kl_weight", "l2_weight", "epochs", "patience")
 """Settings of a preset that belong to ``train``; `coordinated_dropout` belongs to ``masks``, the others to ``model``."""
 
@@ -154,7 +154,9 @@ def starting_config(
     named = changes["model"].get("name") if isinstance(changes.get("model"), Mapping) else None
     if model is not None and named not in (None, model):
         raise ConfigError(f"the settings are for model {named!r}, and {model!r} was asked for; name one of them")
-    start = preset_settings(name, bin_width) if model == "lfads" else {"model": {"name": model or named or DEFAULT}}
+    start = (
+        preset_settings(name, bin_width) if model == "lfads" else {"model": {"name": model or named or DEFAULT_MODEL}}
+    )
     return build(FitConfig, _merged(start, changes))
 
 

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 REQUIRED = ("train_rates_heldin", "train_rates_heldout", "eval_rates_heldin", "eval_rates_heldout")
 FORWARD_RATES = ("eval_rates_heldin_forward", "eval_rates_heldout_forward")
 """Both or neither; without them there is no fp-bps."""
-GROUPS = [name + suffix for name in DEFINITIONS for suffix in BIN_WIDTHS.values()]
+SUBMISSION_GROUPS = [name + suffix for name in DEFINITIONS for suffix in BIN_WIDTHS.values()]
 
 
 def check_rates(group: str, rates: Mapping[str, Array], prepared: Prepared | None = None) -> None:
@@ -38,8 +38,8 @@ def check_rates(group: str, rates: Mapping[str, Array], prepared: Prepared | Non
     DataError
         If names, shapes or numbers are not as expected; the message says which.
     """
-    if group not in GROUPS:
-        raise DataError(f"a submission has no group {group!r}; expected one of {GROUPS}")
+    if group not in SUBMISSION_GROUPS:
+        raise DataError(f"a submission has no group {group!r}; expected one of {SUBMISSION_GROUPS}")
     names = {*REQUIRED, *FORWARD_RATES, *(name.replace("eval", "train") for name in FORWARD_RATES)}
     missing, unknown = [name for name in REQUIRED if name not in rates], sorted(set(rates) - names)
     half = [name for name in FORWARD_RATES if name in rates]

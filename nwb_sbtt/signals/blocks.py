@@ -24,7 +24,7 @@ HELD_AT_ONCE = 250_000
 
 
 @dataclass(frozen=True)
-class Block:
+class SampleBlock:
     """Samples of one contiguous part of a recording, and which of them were observed.
 
     Parameters
@@ -129,12 +129,12 @@ class Reduction(Protocol):
     @property
     def bytes_per_sample(self) -> int: ...  # noqa: D102
 
-    def reduce(self, block: Block, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
+    def reduce(self, block: SampleBlock, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
         """Reduce a block to bins.
 
         Parameters
         ----------
-        block : Block
+        block : SampleBlock
             With `margin` samples on either side of the bins; may be overwritten.
         bins : Bins
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.data.threads import in_threads
-from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Block, observed_amounts
+from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, SampleBlock, observed_amounts
 from nwb_sbtt.signals.filters import Filter, Floats
 
 COMPARED_AT_ONCE = 1 << 18
@@ -46,12 +46,12 @@ class Crossings:
         """Samples needed on either side of a bin."""
         return MARGINS_READ * self.band.margin + self.dead_samples + 1
 
-    def reduce(self, block: Block, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
+    def reduce(self, block: SampleBlock, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
         """Count crossings in bins.
 
         Parameters
         ----------
-        block : Block
+        block : SampleBlock
             With `margin` samples on either side of the bins; is overwritten.
         bins : Bins
 

@@ -140,7 +140,7 @@ class BandPass:
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class GaussianKernel:
     """Gaussian bell, cut at four standard deviations; for weighted means.
 
     Parameters
@@ -188,7 +188,7 @@ class Filter:
 
     Examples
     --------
-    >>> smooth = Filter(Gaussian(sd=2.0), dtype=float)
+    >>> smooth = Filter(GaussianKernel(sd=2.0), dtype=float)
     >>> smooth.apply(np.ones((100, 3)), first=0, positions=np.array([30.0, 50.5])).shape
     (2, 3)
     """

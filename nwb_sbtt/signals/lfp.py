@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Block, interval_sums, observed_amounts
-from nwb_sbtt.signals.filters import Filter, Floats, Gaussian, LowPass
+from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, SampleBlock, interval_sums, observed_amounts
+from nwb_sbtt.signals.filters import Filter, Floats, GaussianKernel, LowPass
 
 HALF_POWER = 0.2494
 """Standard deviation in seconds, times the frequency, of the Gaussian mean whose removal halves the power there.
@@ -64,7 +64,7 @@ def slow_filter(low: float, *, rate: float, dtype: DTypeLike) -> Filter:
     dtype : dtype
         Of the arithmetic.
     """
-    return Filter(Gaussian(HALF_POWER * rate / low / slow_sum_length(low, rate=rate)), dtype=dtype)
+    return Filter(GaussianKernel(HALF_POWER * rate / low / slow_sum_length(low, rate=rate)), dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,12 @@ class Decimated:
         """Samples needed on either side of a bin."""
         return max(MARGINS_READ * self.smooth.margin, (self.slow.margin + 2) * self.slow_length)
 
-    def reduce(self, block: Block, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
+    def reduce(self, block: SampleBlock, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
         """Compute the signal at the bins' centres.
 
         Parameters
         ----------
-        block : Block
+        block : SampleBlock
             With `margin` samples on either side of the bins; is overwritten.
         bins : Bins
 
@@ -117,7 +117,7 @@ class Decimated:
         values = self.smooth.apply(block.values, first=block.first, positions=bins.centres) - slow
         return values, block.supported(self.smooth, bins.centres, self.support).astype(np.intp)
 
-    def _slow(self, block: Block, centres: NDArray[np.float64]) -> Floats:
+    def _slow(self, block: SampleBlock, centres: NDArray[np.float64]) -> Floats:
         """Mean of the observed samples around each centre, weighted by a Gaussian; 0 where there are none.
 
         Sums begin at multiples of their length in the recording, so that they do not depend on where a block begins.
@@ -168,12 +168,12 @@ class BandPower:
         """Memory that `reduce` needs for one sample of one channel."""
         return 2 + 16 // self.step
 
-    def reduce(self, block: Block, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
+    def reduce(self, block: SampleBlock, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
         """Add up squares in bins.
 
         Parameters
         ----------
-        block : Block
+        block : SampleBlock
             With `margin` samples on either side of the bins; is overwritten.
         bins : Bins
 

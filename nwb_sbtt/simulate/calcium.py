@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 
 from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.simulate.lorenz import advance, velocity
+from nwb_sbtt.simulate.lorenz import advance_lorenz, lorenz_velocity
 from nwb_sbtt.simulate.population import (
     FIRST_ID,
     ID_STEP,
@@ -242,8 +242,8 @@ def _trajectories(generator: np.random.Generator, conditions: int, imaging: Imag
 
 
 def _euler(state: Floats, step: float) -> Floats:
-    return np.asarray(state + step * velocity(state))
+    return np.asarray(state + step * lorenz_velocity(state))
 
 
 def _runge_kutta(state: Floats, step: float) -> Floats:
-    return advance(state, step=step, n_steps=1)
+    return advance_lorenz(state, step=step, n_steps=1)

@@ -23,7 +23,7 @@ from nwb_sbtt.nlb.counting import CLOCK, Floats, cut_windows
 from nwb_sbtt.nlb.definitions import Definition, get_definition
 
 N_LATENTS = 4
-GAP = 0.1
+PAUSE = 0.1
 """Seconds between trials in which nothing is recorded."""
 N_TYPES = 4
 """Number of values of each column that makes conditions."""
@@ -230,7 +230,7 @@ def _trials(
         trials["stop_time"][-1] += 1.0
         return trials
     length = np.round(1.6 + generator.uniform(0, 0.4, n) + (1.3 if definition.produced else 0), 3)
-    trials["start_time"] = np.round(np.concatenate([[0], np.cumsum(length + GAP)[:-1]]), 3)
+    trials["start_time"] = np.round(np.concatenate([[0], np.cumsum(length + PAUSE)[:-1]]), 3)
     trials["stop_time"] = np.round(trials["start_time"] + length, 3)
     trials[definition.event] = np.round(trials["start_time"] + length - 0.9 + generator.uniform(-0.1, 0.1, n), 3)
     types = np.arange(n) % N_TYPES
@@ -301,7 +301,7 @@ def _test_recording(session: TaskRecording, definition: Definition) -> TaskRecor
     """
     event = session.trials[definition.event]
     begin, length = event + definition.start, definition.stop - definition.start
-    target = begin if definition.psth is None else np.arange(len(event)) * (length + GAP)
+    target = begin if definition.psth is None else np.arange(len(event)) * (length + PAUSE)
     shifts = np.round(target - begin, 6)
     names = ["start_time", "stop_time", definition.event]
     if definition.produced is not None:

@@ -127,17 +127,17 @@ def lorenz(
 def _trajectories(generator: np.random.Generator, conditions: int, n_bins: int, speed: float) -> NDArray[np.float64]:
     """Latents (condition, time, 3) at the bins' centres, centred and scaled to unit variance over all conditions."""
     state = generator.normal(size=(conditions, 3)) * [8.0, 9.0, 8.0] + [0.0, 0.0, 24.0]
-    state = advance(state, step=0.01, n_steps=round(BURN_IN / 0.01))
+    state = advance_lorenz(state, step=0.01, n_steps=round(BURN_IN / 0.01))
     step = speed / SUBSTEPS
-    state = advance(state, step=step, n_steps=SUBSTEPS // 2)
+    state = advance_lorenz(state, step=step, n_steps=SUBSTEPS // 2)
     latents = np.empty((conditions, n_bins, 3))
     for i in range(n_bins):
         latents[:, i] = state
-        state = advance(state, step=step, n_steps=SUBSTEPS)
+        state = advance_lorenz(state, step=step, n_steps=SUBSTEPS)
     return np.asarray((latents - latents.mean((0, 1))) / latents.std((0, 1)))
 
 
-def advance(state: NDArray[np.float64], *, step: float, n_steps: int) -> NDArray[np.float64]:
+def advance_lorenz(state: NDArray[np.float64], *, step: float, n_steps: int) -> NDArray[np.float64]:
     """Follow the Lorenz equations for some steps by the Runge–Kutta method of fourth order.
 
     Parameters
@@ -152,15 +152,15 @@ def advance(state: NDArray[np.float64], *, step: float, n_steps: int) -> NDArray
     array (condition, 3)
     """
     for _ in range(n_steps):
-        a = velocity(state)
-        b = velocity(state + step / 2 * a)
-        c = velocity(state + step / 2 * b)
-        d = velocity(state + step * c)
+        a = lorenz_velocity(state)
+        b = lorenz_velocity(state + step / 2 * a)
+        c = lorenz_velocity(state + step / 2 * b)
+        d = lorenz_velocity(state + step * c)
         state = state + step / 6 * (a + 2 * b + 2 * c + d)
     return state
 
 
-def velocity(state: NDArray[np.float64]) -> NDArray[np.float64]:
+def lorenz_velocity(state: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the Lorenz equations at σ = 10, ρ = 28, β = 8/3: dx = σ(y − x), dy = x(ρ − z) − y, dz = xy − βz.
 
     Parameters

@@ -5,13 +5,13 @@ import pytest
 
 from nwb_sbtt.config import ElectricalConfig
 from nwb_sbtt.errors import ConfigError, DataError
-from nwb_sbtt.signals.filters import BandPass, Filter, Gaussian, LowPass, choose_band
+from nwb_sbtt.signals.filters import BandPass, Filter, GaussianKernel, LowPass, choose_band
 
 LOW = LowPass(cut=0.05, width=0.02)
 BAND = BandPass(LowPass(0.02, 0.01), LowPass(0.1, 0.03))
 
 
-@pytest.mark.parametrize("kernel", [LOW, BAND, Gaussian(6.0)])
+@pytest.mark.parametrize("kernel", [LOW, BAND, GaussianKernel(6.0)])
 @pytest.mark.parametrize("step", [1, 3, 12.5, 40])
 def test_a_filter_equals_the_weighted_sum_at_every_position(kernel, step):
     samples = np.random.default_rng(0).normal(size=(900, 3))

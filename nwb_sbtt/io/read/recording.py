@@ -16,7 +16,7 @@ from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import GAP, SampleClock
 from nwb_sbtt.io.read.masks import StoredMask, control_allows
 from nwb_sbtt.io.read.slabs import Slabs
-from nwb_sbtt.signals.blocks import Bins, Block
+from nwb_sbtt.signals.blocks import Bins, SampleBlock
 
 MOST_KNOTS = 2**20
 """Up to this many timestamps are kept; of longer recordings every n-th, with the samples between evenly spaced."""
@@ -185,7 +185,7 @@ class Recording:
         levels = values[observed.argmax(axis=0), np.arange(values.shape[1])]
         return np.where(observed.any(axis=0), levels, 0).astype(self.dtype)
 
-    def block(self, piece: Piece, first: int, stop: int) -> Block:
+    def block(self, piece: Piece, first: int, stop: int) -> SampleBlock:
         """Read samples `first` to `stop` − 1, less the recording's `level`.
 
         The next block reuses the memory of this one.
@@ -215,7 +215,7 @@ class Recording:
             gap_observed &= observed[:, None]
         if not observed.all():
             values[~observed] = 0
-        return Block(values, first, observed, gap_channels, gap_observed)
+        return SampleBlock(values, first, observed, gap_channels, gap_observed)
 
     @cached_property
     def _space(self) -> list[NDArray[Any]]:
