@@ -14,9 +14,9 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # before anything loads torch, here and in every process started from here
 
-SHAPES = ("laws", "models", "nn", "test_masks.py", "train")
+SHAPES = ("laws/", "models/test_base.py", "models/test_models.py", "nn/", "test_masks.py", "train/")
 """Where shapes are checked; everywhere with ``--shapes``, as in continuous integration. It doubles the time of a fit."""
-FIGURES = ("plot", "report")
+FIGURES = ("plot/", "report/")
 """Where figures are drawn; elsewhere a report has none, which takes less than a small fit to write."""
 TESTS = Path(__file__).parent
 DURATIONS = TESTS / "durations.json"
@@ -53,11 +53,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     from tests.support.figures import without_figures
     from tests.support.validator import remember_schemas
 
-    part = _file(item.path).partition("/")[0]
-    jaxtyping.config.update("jaxtyping_disable", part not in SHAPES and not item.config.getoption("shapes"))
+    file = _file(item.path)
+    jaxtyping.config.update("jaxtyping_disable", not file.startswith(SHAPES) and not item.config.getoption("shapes"))
     with pytest.MonkeyPatch.context() as patch:
         remember_schemas(patch)
-        if part not in FIGURES:
+        if not file.startswith(FIGURES):
             without_figures(patch)
         return (yield)
 

@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pynwb
+import pytest
+
+from tests.support.processes import run
+from tests.support.validator import remember_schemas
 
 HOME = Path(__file__).parents[2] / "extensions" / "ndx-sbtt"
 SPEC = HOME / "spec"
@@ -52,8 +56,12 @@ def test_no_type_has_two_links_that_hdmf_would_mix_up():
 
 
 def test_the_extensions_own_tests_pass(tmp_path):
-    done = _run(
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HOME / "src" / "pynwb" / "tests")),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stdout
+    words = ("-q", "-n0", "-p", "no:cacheprovider", "-c", HOME / "pyproject.toml", HOME / "src" / "pynwb" / "tests")
+    ended = run(_pytest, *words, cwd=tmp_path)
+    assert ended.code == 0, ended.out
+
+
+def _pytest(words: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        remember_schemas(patch)
+        sys.exit(pytest.main(words))

@@ -1,13 +1,15 @@
 """pynwb's validator in a fraction of its time: the schema that is stored in a file is parsed once, not once a file."""
 
-from functools import cache
+from contextlib import nullcontext
 
 import h5py
 import pytest
+from hdmf.backends.hdf5 import HDF5IO
 from hdmf.build import BuildManager, TypeMap
 from pynwb import validation
 
 _parse = validation.get_cached_namespaces_to_validate
+_parsed = {}
 
 
 def remember_schemas(patch: pytest.MonkeyPatch) -> None:
@@ -19,35 +21,25 @@ def remember_schemas(patch: pytest.MonkeyPatch) -> None:
 
 
 def _namespaces(path=None, driver=None, aws_region=None, io=None):
-    if io is not None or driver is not None or not h5py.is_hdf5(path):
+    if driver is not None or not (isinstance(io, HDF5IO) or (io is None and h5py.is_hdf5(path))):
         return _parse(path=path, driver=driver, aws_region=aws_region, io=io)
-    names, manager, dependencies = _parsed(_Schema(path))
+    with h5py.File(path, "r") if io is None else nullcontext(io._file) as file:
+        schema = _schema(file)
+    if schema not in _parsed:
+        _parsed[schema] = _parse(path=path, io=io)
+    names, manager, dependencies = _parsed[schema]
     # A manager remembers the objects of the file that it read, so each file has its own.
     return list(names), manager and BuildManager(type_map=TypeMap(manager.type_map.namespace_catalog)), dependencies
 
 
-class _Schema:
-    """The schema in a file, equal to another where all bytes are; `path` is where it was first seen."""
+def _schema(file):
+    """All of the schema in a file: names and texts."""
+    texts = []
 
-    def __init__(self, path):
-        self.path, texts = path, {}
-        with h5py.File(path, "r") as file:
-            if ".specloc" in file.attrs:
-                file[file.attrs[".specloc"]].visititems(lambda name, item: _keep(texts, name, item))
-        self.texts = tuple(texts.items())
+    def keep(name, item):
+        if isinstance(item, h5py.Dataset):
+            texts.append((name, item[()]))
 
-    def __hash__(self):
-        return hash(self.texts)
-
-    def __eq__(self, other):
-        return self.texts == other.texts
-
-
-def _keep(texts, name, item):
-    if isinstance(item, h5py.Dataset):
-        texts[name] = item[()]
-
-
-@cache
-def _parsed(schema):
-    return _parse(path=str(schema.path))
+    if ".specloc" in file.attrs:
+        file[file.attrs[".specloc"]].visititems(keep)
+    return tuple(texts)
