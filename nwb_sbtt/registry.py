@@ -68,6 +68,23 @@ class Registry(Generic[T]):
         first = list(self._places)
         return first + sorted(name for name in self._things if name not in self._places)
 
+    def package(self, name: str) -> str:
+        """Give the package that the one of that name comes from; "this program" if it was registered without a package.
+
+        Raises
+        ------
+        ConfigError
+            If there is none of that name.
+        """
+        if name not in self:
+            self[name]
+        place = self._places.get(name)
+        if place is not None and not isinstance(place, str):
+            return place.dist.name if place.dist is not None else place.module.partition(".")[0]
+        module = place if place is not None else str(getattr(self._things[name], "__module__", ""))
+        top = module.partition(":")[0].partition(".")[0]
+        return top if top != "__main__" else "this program"
+
     def values(self) -> list[T]:
         """Give all, in the order of their names, imported now if they were not before."""
         return [self[name] for name in self.names()]
@@ -118,6 +135,13 @@ class Registry(Generic[T]):
                     f"the package {package!r} has a {self.kind} {point.name!r}, which is taken; uninstall it"
                 )
             self._places[point.name] = point
+
+    def search_again(self) -> None:
+        """Look again for entry points, after a package was installed or removed while this program runs."""
+        for name in [name for name, place in self._places.items() if not isinstance(place, str)]:
+            del self._places[name]
+            self._things.pop(name, None)
+        self._searched = False
 
     def _is_at(self, name: str, thing: T) -> bool:
         """Whether a thing is the one that a name stands for: a module that registers what an entry point names."""

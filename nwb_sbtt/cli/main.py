@@ -98,10 +98,12 @@ def fit(
     trials_table: TrialsTable = None,
     window: WindowText = None,
     chop: ChopText = None,
-    model: Annotated[str | None, typer.Option(help="conv, ladder, lfads or sae [default: conv]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="name of a model; `nwb-sbtt models` lists them [default: conv]")
+    ] = None,
     likelihood: Annotated[
         str | None,
-        typer.Option(help="poisson, gaussian, gamma, zig, gaussian_moments or edgeworth [default: by the data]"),
+        typer.Option(help="name of a likelihood; `nwb-sbtt models` lists them [default: by the data]"),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="seed of everything random [default: 0]")] = None,
     seeds: Annotated[int | None, typer.Option(help="models to fit and to average [default: 1]")] = None,

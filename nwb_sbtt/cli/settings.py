@@ -1,4 +1,4 @@
-"""The verb of the command line that lists settings; `main` registers it."""
+"""The verbs of the command line that list settings, models and likelihoods; `main` registers them."""
 
 from __future__ import annotations
 
@@ -26,4 +26,16 @@ def settings(
     typer.echo(json.dumps([row.as_dict() for row in rows], indent=2) if as_json else table_of_settings(rows))
 
 
-VERBS = (settings,)
+def models(as_json: Annotated[bool, typer.Option("--json", help="print JSON for programs")] = False) -> None:
+    """List models and likelihoods, those of other packages too.
+
+    What --model and --likelihood take, and the package that each comes from.
+    """
+    from nwb_sbtt.config.listing import list_parts
+    from nwb_sbtt.report.listing import table_of_parts
+
+    parts = list_parts()
+    typer.echo(json.dumps([part.as_dict() for part in parts], indent=2) if as_json else table_of_parts(parts))
+
+
+VERBS = (settings, models)

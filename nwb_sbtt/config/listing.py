@@ -86,6 +86,46 @@ def list_settings(
     return rows
 
 
+@dataclass(frozen=True)
+class Part:
+    """A model or a likelihood that a fit can be made of.
+
+    Parameters
+    ----------
+    kind : str
+        "model" or "likelihood".
+    name : str
+        As ``--model`` and ``--likelihood`` take it.
+    package : str
+        Package that it comes from.
+    description : str
+    """
+
+    kind: str
+    name: str
+    package: str
+    description: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The same as a plain dict."""
+        return asdict(self)
+
+
+def list_parts() -> list[Part]:
+    """List the models and likelihoods of this package and of the installed ones that add some.
+
+    Examples
+    --------
+    >>> [part.name for part in list_parts() if part.package == "nwb_sbtt" and part.kind == "model"]
+    ['conv', 'lfads', 'ladder', 'sae']
+    """
+    return [
+        Part(registry.kind, name, registry.package(name), _summary(config_class(name, registry, known)))
+        for registry, known in _DOORS.values()
+        for name in registry.names()
+    ]
+
+
 def _rows(
     kind: type[BaseModel], section: str, about: str, only: Mapping[str, str | None], *, skip: str = ""
 ) -> Iterator[Setting]:

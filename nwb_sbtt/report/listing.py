@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from nwb_sbtt.config.listing import Setting
+from nwb_sbtt.config.listing import Part, Setting
 
 
 def table_of_candidates(file_name: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -106,6 +106,16 @@ def table_of_settings(settings: Sequence[Setting]) -> str:
         parts += ["", *textwrap.wrap(f"{section}: {about}".removesuffix(": "), width)] if section else []
         parts.append(table_of((each.name, each.values, each.default, each.description) for each in members))
     return "\n".join(parts)
+
+
+def table_of_parts(parts: Sequence[Part]) -> str:
+    """Lay out models and likelihoods, one a row, with the package that each comes from."""
+    table = Table(box=None)
+    for heading in ("kind", "name", "package", ""):
+        table.add_column(heading, overflow="fold")
+    for part in parts:
+        table.add_row(part.kind, part.name, part.package, part.description)
+    return _text(table)
 
 
 def _rate(row: Mapping[str, Any]) -> str:
