@@ -26,8 +26,8 @@ class MaskConfig(Config):
     mask_length: Annotated[Count, Unit("bins")] | None = Field(
         default=None,
         description="Number of consecutive bins of a channel that are hidden together. Default: 1, single entries; 1 s where "
-        "rates are inferred from fluorescence (ladder, gaussian_moments, edgeworth), because calcium decays slowly and the "
-        "samples after a hidden one would reveal it.",
+        "rates are inferred from fluorescence, because calcium decays slowly and the samples after a hidden one "
+        "would reveal it.",
     )
     sample_validation: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.2,
@@ -46,8 +46,9 @@ class TrainConfig(Config):
 
     epochs: Count | None = Field(
         default=None,
-        description="Most passes over the training trials. Default: as many as make 3,000 optimiser steps; for conv 500 (up to "
-        "64 training trials) to 1,850 steps (from 1,248), for ladder 500; never more than 1,000 passes.",
+        description="Most passes over the training trials. Default: as many as make 3,000 optimiser steps; for a "
+        "convolutional model 500 (up to 64 training trials) to 1,850 steps (from 1,248), or 500 for any number where it infers "
+        "spikes; never more than 1,000 passes.",
     )
     batch_size: Annotated[Count, Unit("trials")] | None = Field(
         default=None,
@@ -139,9 +140,7 @@ class FitConfig(Config):
     )
     likelihood: SerializeAsAny[LikelihoodConfig] = Field(
         default=AutoConfig(),
-        description="Observation model. auto: poisson for counts, zig (zero-inflated gamma) for event sizes, gaussian for all "
-        "else. gamma: positive signals. gaussian_moments and edgeworth: fluorescence whose first two or four moments follow "
-        "from firing rates.",
+        description="Observation model: the distribution of the data around what the model predicts.",
     )
     masks: MaskConfig = Field(default=MaskConfig(), description="What the encoder may see and what is scored.")
     train: TrainConfig = Field(default=TrainConfig(), description="Optimiser, schedules and when to stop.")

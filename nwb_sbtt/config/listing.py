@@ -157,12 +157,15 @@ def _alternatives(
         near = difflib.get_close_matches(wanted, choices, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {choices}"
         raise ConfigError(f"no {section} is called {wanted!r}; {hint}")
-    yield Setting(
-        section, "", f"{section}.{key}", " | ".join(choices), default_in_words(field), field.description or ""
-    )
+    description, below = [field.description or ""], list[Setting]()
     for choice in choices if wanted is None else [wanted]:
         kind = _chosen(choice, kinds)
-        yield from _rows(kind, f"{section} ({key}={choice})", _summary(kind), only, skip=key)
+        rows = list(_rows(kind, f"{section} ({key}={choice})", _summary(kind), only, skip=key))
+        # What has settings is described in the heading of these.
+        description += [] if rows else [f"{choice}: {_summary(kind)}"]
+        below += rows
+    yield Setting(section, "", f"{section}.{key}", " | ".join(choices), default_in_words(field), " ".join(description))
+    yield from below
 
 
 def _choices(kinds: Sequence[type[BaseModel]]) -> list[str]:
