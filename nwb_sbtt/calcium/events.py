@@ -61,7 +61,8 @@ def find_events(
 
     Examples
     --------
-    >>> from nwb_sbtt import EventsConfig, Window, read_nwb
+    >>> from nwb_sbtt import Window, read_nwb
+    >>> from nwb_sbtt.config import EventsConfig
     >>> ds = read_nwb("imaging.nwb", series="*/dff", trials=Window(start=0, stop=600))  # doctest: +SKIP
     >>> sizes = find_events(ds, EventsConfig(indicator="GCaMP6f", threshold=2))  # doctest: +SKIP
     """

@@ -58,7 +58,9 @@ def power_saved(ds: xr.Dataset, *, per_sample: float = 1.0, front_end: float = 0
 
     Examples
     --------
-    >>> from nwb_sbtt import BandwidthConfig, limit_bandwidth, lorenz
+    >>> from nwb_sbtt.config import BandwidthConfig
+    >>> from nwb_sbtt.data.bandwidth import limit_bandwidth
+    >>> from nwb_sbtt.simulate.lorenz import lorenz
     >>> ds = limit_bandwidth(lorenz(n_channels=20, conditions=2, trials_per_condition=2), BandwidthConfig(k=5))
     >>> power_saved(ds), power_saved(ds, per_sample=0.5)
     (0.75, 0.375)

@@ -90,7 +90,8 @@ def read_nwb(
     Examples
     --------
     >>> from nwb_sbtt import Trials, read_nwb
-    >>> maze = read_nwb("maze.nwb", bin_width=0.005, trials=Trials(event="move_onset_time", start=-0.25, stop=0.45))
+    >>> around_onset = Trials(event="move_onset_time", start=-0.25, stop=0.45)
+    >>> maze = read_nwb("maze.nwb", bin_width=0.005, trials=around_onset)  # doctest: +SKIP
     """
     config = _with_keywords(config, series=series, bin_width=bin_width, cut=trials)
     location = locate(path)
