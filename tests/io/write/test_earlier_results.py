@@ -5,11 +5,14 @@ import hashlib
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.write.results import read_model, read_result
+from nwb_sbtt.io.write.series import ROI_VARIABLES
+from nwb_sbtt.io.write.writer import write_nwb
 from tests.support.commands import call
 
 FOLDER = Path(__file__).parent / "results_0.1.0"
@@ -50,6 +53,33 @@ def test_their_series_are_still_told_from_recordings(result, monkeypatch, capsys
     assert inferred
     for name in inferred:
         assert f"{name}: result of a model, not a recording" in listing
+
+
+def test_the_same_results_written_today_have_the_names_and_types_of_then(result, tmp_path):
+    # Without the recording there are neither sources nor ROIs to link to, and events are no RoiResponseSeries.
+    path, _ = result
+    before, now = stored(path), stored(write_nwb(read_result(path), tmp_path / "now.nwb"))
+    links = ("channels", "roi", "rois")
+    names = {name for name in before if "/sources" not in name and name.rsplit("/", 1)[-1] not in links}
+    assert names == {name for name in now if name.rsplit("/", 1)[-1] not in links}
+    for name in names:
+        if not any(f"sbtt_{variable}" in name for variable in ROI_VARIABLES):
+            assert now[name] == before[name], name
+
+
+def stored(path):
+    """Names of the objects of a set of results, each with the names of its attributes, its type and its unit."""
+    objects = {}
+
+    def add(name, item):
+        if name.startswith("processing/") and "/sbtt_" in name:
+            attrs = dict(item.attrs)
+            plain = {key: attrs.get(key) for key in ("neurodata_type", "namespace", "unit")}
+            objects[name] = {"attributes": sorted(attrs), **plain}
+
+    with h5py.File(path, "r") as file:
+        file.visititems(add)
+    return objects
 
 
 def described(array):
