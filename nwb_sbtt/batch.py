@@ -18,6 +18,19 @@ ENTRIES_PER_ROW = 16
 """Blocks are made so wide that, on average, a bin has this many entries in each: the pointers cost next to nothing then."""
 
 
+def generator_on(device: torch.device, seed: int) -> torch.Generator:
+    """Make a generator whose draws are made on a device: the same numbers for the same seed on the same kind of device.
+
+    Tensors on torch's "meta" device have no numbers; they are drawn with a generator of the CPU.
+    """
+    return torch.Generator("cpu" if device.type == "meta" else device).manual_seed(seed)
+
+
+def precise_dtype(device: torch.device) -> torch.dtype:
+    """Type for sums of many terms: double precision, where the device has it (Apple's "mps" has not)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def sparse_batch(
     trial: Integer[Tensor, "_"],
     time: Integer[Tensor, "_"],
@@ -148,7 +161,8 @@ class Block:
     def rows(self) -> Int[Tensor, "entry"]:
         """Row of each entry."""
         counts = self.counts
-        return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        rows = torch.arange(len(counts), device=counts.device)
+        return torch.repeat_interleave(rows, counts, output_size=len(self.columns))
 
     def along_channels(self, per_channel: Tensor) -> Tensor:
         """Give each entry what its channel has, of (channel) for all channels."""
@@ -172,12 +186,15 @@ class Entries:
         Channel of each entry, int32.
     pointers : Int[Tensor, "block*trial*time+1"]
         First entry of each block, trial and bin, and the number of entries.
+    sizes : Int[Tensor, "block trial"]
+        Entries of each block and trial. Always on the CPU: on a GPU, sizes of tensors are then known without waiting.
     """
 
     shape: tuple[int, int, int]
     width: int
     channels: Int[Tensor, "entry"]
     pointers: Int[Tensor, "pointer"]
+    sizes: Int[Tensor, "block trial"]
 
     def __len__(self) -> int:
         return len(self.channels)
@@ -186,7 +203,7 @@ class Entries:
         """Go through the blocks that hold any entry."""
         n_trials, n_bins, n_channels = self.shape
         n_rows = n_trials * n_bins
-        bounds = self.pointers[::n_rows].tolist() if n_rows else [0]
+        bounds = _running(self.sizes.sum(1)).tolist()
         for i, (start, stop) in enumerate(pairwise(bounds)):
             if stop > start:
                 first = i * self.width
@@ -201,25 +218,26 @@ class Entries:
         """Give each entry what its trial and bin has: (trial, time) to (entry)."""
         flat, given = rows.reshape(-1), rows.new_empty(len(self))
         for block in self.blocks():
-            given[block.entries] = torch.repeat_interleave(flat, block.counts)
+            given[block.entries] = torch.repeat_interleave(flat, block.counts, output_size=len(block.columns))
         return given
 
     def select(self, trials: Int[Tensor, "row"], columns: Sequence[Tensor]) -> tuple[Entries, list[Tensor]]:
         """Take some trials, in the given order, with what belongs to their entries."""
         n_trials, n_bins, n_channels = self.shape
+        sizes = self.sizes.index_select(1, trials.cpu())
+        trials = trials.to(self.pointers.device)
         starts = self.pointers[:-1].reshape(-1, n_trials, n_bins)
         counts = self.pointers.diff().reshape(-1, n_trials, n_bins).index_select(1, trials)
         firsts, lengths = starts[:, :, :1].index_select(1, trials)[..., 0], counts.sum(-1)
         pointers = _running(counts)
-        taken = [each.new_empty(int(pointers[-1])) for each in (self.channels, *columns)]
-        stop = 0
-        for first, length in zip(firsts, lengths, strict=True):
-            start, stop = stop, stop + int(length.sum())
-            shift = first - (length.cumsum(0) - length)
-            places = torch.repeat_interleave(shift, length) + torch.arange(stop - start, device=shift.device)
+        bounds = _running(sizes.sum(1)).tolist()
+        taken = [each.new_empty(bounds[-1]) for each in (self.channels, *columns)]
+        for (start, stop), first, length in zip(pairwise(bounds), firsts, lengths, strict=True):
+            shift = torch.repeat_interleave(first - (length.cumsum(0) - length), length, output_size=stop - start)
+            places = shift + torch.arange(stop - start, device=shift.device)
             for new, old in zip(taken, (self.channels, *columns), strict=True):
                 torch.index_select(old, 0, places, out=new[start:stop])
-        return Entries((len(trials), n_bins, n_channels), self.width, taken[0], pointers), taken[1:]
+        return Entries((len(trials), n_bins, n_channels), self.width, taken[0], pointers, sizes), taken[1:]
 
 
 @dataclass(frozen=True)
@@ -307,24 +325,27 @@ class Batch:
         return torch.cat([flat[block.rows, channels[block.entries].long()] for block in self.entries.blocks()])
 
     def select(self, rows: Int[Tensor, "row"]) -> Batch:
-        """Take some trials, in the order of `rows`."""
-        given = [self.values, self.observed, self.shown, self.scored]
-        given += [] if self.exposure is None else [self.exposure]
+        """Take some trials, in the order of `rows`.
+
+        Of a sparse batch on a GPU, pass `rows` on the CPU: sizes follow from them, and would have to be waited for.
+        """
+        columns = [self.values, self.observed, self.shown, self.scored]
+        columns += [] if self.exposure is None else [self.exposure]
+        on_device = rows.to(self.device)
         entries = None
         if self.entries is None:
-            taken = [each[rows] for each in given]
+            taken = [column[on_device] for column in columns]
         else:
-            own = [each for each in given if not _constant(each)]
-            entries, own = self.entries.select(rows, own)
-            found = iter(own)
-            taken = [each[:1].expand(len(entries)) if _constant(each) else next(found) for each in given]
+            entries, varied = self.entries.select(rows, [column for column in columns if not _constant(column)])
+            rest = iter(varied)
+            taken = [column[:1].expand(len(entries)) if _constant(column) else next(rest) for column in columns]
         return replace(
             self,
             values=taken[0],
             observed=taken[1],
             shown=taken[2],
             scored=taken[3],
-            trials=self.trials[rows],
+            trials=self.trials[on_device],
             exposure=None if self.exposure is None else taken[4],
             entries=entries,
         )
@@ -393,4 +414,4 @@ def _arranged(
         channels[to] = channel[order].int()
         for column, given in zip(columns, own, strict=True):
             column[to] = given[order]
-    return Entries(shape, width, channels, pointers.to(device)), columns
+    return Entries(shape, width, channels, pointers.to(device), counts.sum(-1)), columns

@@ -17,7 +17,9 @@ from nwb_sbtt.batch import Batch
 from nwb_sbtt.errors import ConfigError
 
 
-def coordinated_dropout(batch: Batch, rate: float, generator: torch.Generator, *, mask_length: int = 1) -> Batch:
+def coordinated_dropout(
+    batch: Batch, rate: float | Float[Tensor, ""], generator: torch.Generator, *, mask_length: int = 1
+) -> Batch:
     """Hide a random share of the shown entries and take the loss on exactly those (Keshtkaran and Pandarinath 2019).
 
     Entries that the encoder never saw (held-out channels, bins to forecast) stay scored: they cannot be copied. As many bins
@@ -59,7 +61,7 @@ def forward_prediction(batch: Batch, first_hidden_bin: int) -> Batch:
 def _uniform(batch: Batch, generator: torch.Generator, mask_length: int) -> Float[Tensor, "*entry"]:
     """One draw an entry, or of a channel's `mask_length` bins, made where the generator lives; blocks have a random offset."""
     if mask_length == 1:
-        return torch.rand(batch.values.shape, generator=generator, device=generator.device).to(batch.values.device)
+        return torch.rand(batch.values.shape, generator=generator, device=batch.device)
     if batch.entries is not None:
         raise ConfigError(
             f"{mask_length} bins of a channel are to be hidden together, which a sparse batch cannot do; "
@@ -67,7 +69,7 @@ def _uniform(batch: Batch, generator: torch.Generator, mask_length: int) -> Floa
         )
     n_trials, n_bins, n_channels = batch.shape
     n_blocks = (n_bins - 1) // mask_length + 2
-    drawn = torch.rand((n_trials, n_blocks, n_channels), generator=generator, device=generator.device)
-    begin = torch.randint(mask_length, (n_trials, 1, n_channels), generator=generator, device=generator.device)
-    place = (torch.arange(n_bins, device=generator.device)[:, None] + begin) // mask_length
-    return drawn.gather(1, place).to(batch.values.device)
+    drawn = torch.rand((n_trials, n_blocks, n_channels), generator=generator, device=batch.device)
+    offset = torch.randint(mask_length, (n_trials, 1, n_channels), generator=generator, device=batch.device)
+    block = (torch.arange(n_bins, device=batch.device)[:, None] + offset) // mask_length
+    return drawn.gather(1, block)

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nwb_sbtt.batch import precise_dtype
+
 LEAST_RISE_TIME = 1e-3
 """Bins; keeps the exponent finite where a channel has no rise."""
 
@@ -65,6 +67,7 @@ class Kinetics:
         bins of the double exponential sum to ``τ − ρ``, and samples of the response to
         ``1 / (1 − decay_per_bin) − rise_amplitude / (1 − rise_per_bin)``.
         """
-        decay, rise = self.decay_per_bin.double(), self.rise_time.double()
+        precise = precise_dtype(self.decay_per_bin.device)
+        decay, rise = self.decay_per_bin.to(precise), self.rise_time.to(precise)
         share = (1 - self.rise_per_bin) * (1 / (1 - decay) + 1 / decay.log() + rise)
         return torch.where(self.rise_time > 0, share.clamp(0, 1), 0.0).to(self.decay_per_bin.dtype)

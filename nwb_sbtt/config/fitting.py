@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, field_validator
 
 from nwb_sbtt.config.base import Config, Count, NotNegative, NotNegativeInt, Positive, Share
 from nwb_sbtt.config.describe import Unit
@@ -109,6 +110,14 @@ class TrainConfig(Config):
     )
 
 
+def _known_device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise ValueError(
+            f"{device!r} is no device; use auto, cpu, cuda, cuda:1 (one of several GPUs by its number) or mps"
+        )
+    return device
+
+
 class InitConfig(Config):
     """A finished fit whose weights another fit starts from."""
 
@@ -156,9 +165,10 @@ class FitConfig(Config):
         default=0,
         description="Seed of the split, of the hidden entries and, unless `train.seed` is set, of training.",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
+    device: Annotated[str, AfterValidator(_known_device)] = Field(
         default="auto",
-        description="Device that trains and infers. auto: a GPU where torch finds one, else the CPU.",
+        description="Device that trains and infers: cpu, cuda, one of several GPUs by its number (cuda:1), or mps (Apple). "
+        "auto: cuda where torch finds it, else the CPU.",
     )
     threads: Count = Field(
         default=1,

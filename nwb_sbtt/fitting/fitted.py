@@ -15,7 +15,7 @@ import xarray as xr
 from torch import Tensor
 
 from nwb_sbtt import masks
-from nwb_sbtt.batch import Batch
+from nwb_sbtt.batch import Batch, generator_on
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.tensors import to_batch, to_latents
@@ -60,19 +60,25 @@ def load(run_dir: Path | str) -> Fitted:
 
 
 def device_of(config: FitConfig) -> str:
-    """Name the device that settings ask for.
+    """Name the device that settings ask for, as torch does: "cpu", "cuda", "cuda:1", "mps".
 
     Raises
     ------
     ConfigError
-        If this machine has none such.
+        If this machine does not have it.
     """
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if config.device == "cuda" and not torch.cuda.is_available():
+    kind, _, number = config.device.partition(":")
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "auto":
+        return "cuda" if n_gpus else "cpu"
+    if (kind == "cuda" and not n_gpus) or (kind == "mps" and not torch.backends.mps.is_available()):
         raise ConfigError(
-            "device is 'cuda', but this machine has no GPU that torch can use; leave it at 'auto', or install the torch "
-            "build for your GPU"
+            f"device is {config.device!r}, but this machine has no GPU that torch can use; leave it at 'auto', or install the "
+            "torch build for your GPU"
+        )
+    if number and int(number) >= n_gpus:
+        raise ConfigError(
+            f"device is {config.device!r}, but this machine has {n_gpus} GPU{'s'[: n_gpus != 1]}, counted from cuda:0"
         )
     return config.device
 
@@ -93,7 +99,7 @@ class Member:
 
     def posterior(self, batch: Batch, samples: int) -> dict[str, Tensor]:
         """Infer every trial of a batch."""
-        generator = torch.Generator().manual_seed(self.config.training_seed)
+        generator = generator_on(batch.device, self.config.training_seed)
         return posterior(self.model, batch, samples=samples, generator=generator)
 
     def record(self) -> dict[str, Any]:

@@ -226,12 +226,12 @@ def dropout(
     """
     if generator is None or rate == 0:
         return x
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=generator.device)
-    bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: x.numel()].to(x.device)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+    bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: x.numel()]
     kept = bits.ge_(min(round(rate * 2**16), 2**16 - 1) - 2**15).to(x.dtype).mul_(1 / (1 - rate))
     return x * kept.view(x.shape)
 
 
 def noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
     """Standard normal draws from the generator on the device and in the type of `like`."""
-    return torch.randn(shape, generator=generator, device=generator.device).to(like)
+    return torch.randn(shape, generator=generator, device=like.device).to(like)

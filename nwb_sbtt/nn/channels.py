@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nwb_sbtt.batch import Batch
+from nwb_sbtt.batch import Batch, precise_dtype
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.search import Measured
 from nwb_sbtt.nn.entries import gather_sum, marked_share, shown_terms
@@ -80,18 +80,19 @@ def _per_channel(
     batch: Batch, term: Callable[[Tensor, Tensor, Tensor], Tensor], mean: Tensor | None = None
 ) -> Float[Tensor, "channel"]:
     """Sum a term of value, exposure and the channel's mean over the observed entries of each channel, in double precision."""
-    mean = torch.zeros(batch.shape[2], dtype=torch.float64, device=batch.device) if mean is None else mean
-    one = torch.ones((), dtype=torch.float64, device=batch.device)
+    precise = precise_dtype(batch.device)
+    mean = torch.zeros(batch.shape[2], dtype=precise, device=batch.device) if mean is None else mean
+    one = torch.ones((), dtype=precise, device=batch.device)
     if batch.entries is None:
-        values = torch.where(batch.observed, batch.values, torch.zeros_like(batch.values)).double()
-        exposure = one if batch.exposure is None else batch.exposure.double()
-        return (term(values, exposure, mean) * batch.observed.double()).sum((0, 1))
+        values = torch.where(batch.observed, batch.values, torch.zeros_like(batch.values)).to(precise)
+        exposure = one if batch.exposure is None else batch.exposure.to(precise)
+        return (term(values, exposure, mean) * batch.observed.to(precise)).sum((0, 1))
     total = torch.zeros_like(mean)
     for block in batch.entries.blocks():
         own = block.entries
-        exposure = one if batch.exposure is None else batch.exposure[own].double()
-        terms = term(batch.values[own].double(), exposure, block.along_channels(mean))
-        marked = terms * batch.observed[own].double()
+        exposure = one if batch.exposure is None else batch.exposure[own].to(precise)
+        terms = term(batch.values[own].to(precise), exposure, block.along_channels(mean))
+        marked = terms * batch.observed[own].to(precise)
         total[block.channels] = torch.bincount(block.columns, marked, len(mean[block.channels]))
     return total
 

@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nwb_sbtt.batch import Batch, Block, Entries
+from nwb_sbtt.batch import Batch, Block, Entries, precise_dtype
 
 ReadOut = tuple[Tensor, Tensor]
 """A table (channel, width) and a bias (channel): one number of each entry, linear in the factors."""
@@ -217,7 +217,7 @@ class _SumTerms(torch.autograd.Function):
         factors, tables, biases = inputs[0], inputs[1 : 1 + n], inputs[1 + n : 1 + 2 * n]
         per_channel = inputs[1 + 2 * n :]
         flat = factors.reshape(-1, factors.shape[-1])
-        total = flat.new_zeros((), dtype=torch.float64)
+        total = flat.new_zeros((), dtype=precise_dtype(flat.device))
         needs = [wanted] * n + [wanted and each.requires_grad for each in per_channel]
         asked_of = [each for each, needed in zip(per_channel, needs[n:], strict=True) if needed]
         slopes = [each.new_zeros(each.shape) if wanted else each for each in (flat, *tables, *biases, *asked_of)]
@@ -238,7 +238,7 @@ class _SumTerms(torch.autograd.Function):
                     slopes[0] += _block_rows(block, by_linear, tile)
                     slopes[1 + i][block.channels] = _block_columns(block, by_linear, flat, len(tile))
                 for slope, by_entry in zip(slopes[1 + n :], by_variable, strict=True):
-                    slope[block.channels] = torch.bincount(block.columns, by_entry, len(tiles[0]))
+                    slope[block.channels] = _block_channels(block, by_entry, len(tiles[0]))
         if wanted:
             ctx.save_for_backward(slopes[0].reshape(factors.shape), *slopes[1:])
             ctx.n, ctx.needs = n, needs[n:]
@@ -287,7 +287,7 @@ class _GatherTerms(torch.autograd.Function):
             for i, by_linear in enumerate(torch.autograd.grad(weights, linear, by_weights)):
                 slopes[0] += _block_rows(block, by_linear, tiles[i])
                 slopes[2 + i][block.channels] = _block_columns(block, by_linear, flat, len(tiles[i]))
-                slopes[2 + n + i][block.channels] = torch.bincount(block.columns, by_linear, len(tiles[i]))
+                slopes[2 + n + i][block.channels] = _block_channels(block, by_linear, len(tiles[i]))
             slopes[1][block.channels] = _block_columns(block, weights.detach(), flat_grad, len(into[block.channels]))
         return None, None, None, slopes[0].reshape(factors.shape), *slopes[1:]
 
@@ -337,7 +337,7 @@ def _sum_channels(of_entry: Tensor, entries: Entries) -> Tensor:
     total = of_entry.new_zeros(entries.shape[2])
     for block in entries.blocks():
         n_channels = len(total[block.channels])
-        total[block.channels] = torch.bincount(block.columns, of_entry[block.entries], n_channels).to(total.dtype)
+        total[block.channels] = _block_channels(block, of_entry[block.entries], n_channels).to(total.dtype)
     return total
 
 
@@ -380,6 +380,13 @@ def _block_products(block: Block, start: Tensor, flat: Tensor, tile: Tensor) -> 
         at = torch.sparse_csr_tensor(block.pointers, block.columns, start, size, check_invariants=False)
     found: Tensor = torch.sparse.sampled_addmm(at, flat, tile.t()).values()
     return found
+
+
+def _block_channels(block: Block, values: Tensor, n_channels: int) -> Tensor:
+    if values.is_cpu:
+        return torch.bincount(block.columns, values, n_channels)
+    # Counting bins would wait for the greatest of the columns.
+    return values.new_zeros(n_channels).index_add_(0, block.columns, values)
 
 
 def _plain_rows(block: Block, weights: Tensor, tile: Tensor) -> Tensor:

@@ -51,9 +51,9 @@ def run_gru(
 ) -> tuple[Float[Tensor, "time trial states"], Float[Tensor, "direction trial state"]]:
     """Run a GRU of one layer, in one direction or both: the module's own numbers, in about half its time on a CPU.
 
-    On a GPU the module itself is run.
+    Elsewhere the module itself is run.
     """
-    if x.is_cuda:
+    if not x.is_cpu:
         states, last = gru(x, h0)
         return states, last
     paths = []

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nwb_sbtt.atomic import write_text
-from nwb_sbtt.batch import Batch
+from nwb_sbtt.batch import Batch, generator_on, precise_dtype
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.masks import coordinated_dropout
@@ -82,12 +82,12 @@ def train(
         tracker.start(plan.epochs, run.progress.epoch)
     while not run.progress.finished:
         epoch = run.progress.epoch + 1
-        generator = _generator(config.training_seed, epoch)
+        generator = _generator(config.training_seed, epoch, sessions[0][0].device)
         report: list[Tensor] = []
         model.train()
         for i, batch in enumerate(_minibatches([batch for batch, _ in sessions], plan.batch_size, generator)):
             report.append(run.step(batch, generator, (epoch - 1) * plan.steps_per_epoch + i, of=total_steps))
-        terms = torch.stack(report).double().cpu()
+        terms = torch.stack(report).cpu().double()
         _raise_unless_finite(terms, epoch, plan)
         if epoch in refits:
             for batch, _ in sessions:
@@ -144,7 +144,7 @@ class _Run:
             groups,
             plan.learning_rate,
             weight_decay=plan.weight_decay,
-            fused=True,
+            fused=self.averages[0].device.type != "meta",
         )
         self.progress, self.history = Progress(), list[EpochRecord]()
         self.best = _copy(self.average)
@@ -170,7 +170,9 @@ class _Run:
     def mask(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Hide and score anew."""
         low, high = self.plan.coordinated_dropout
-        rate = low + (high - low) * float(torch.rand((), generator=generator))
+        # In double precision, as Python's numbers are, and left on the device: nothing waits for it.
+        drawn = torch.rand((), generator=generator, device=batch.device).to(precise_dtype(batch.device))
+        rate = low + (high - low) * drawn
         return coordinated_dropout(batch, rate, generator, mask_length=self.mask_length) if high else batch
 
     def refit(self, batch: Batch, *, bin_width: float) -> None:
@@ -224,9 +226,10 @@ def _copy(model: Model) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
+def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
+    """All draws of an epoch come from this generator, which lives where the data do."""
     state = np.random.SeedSequence([seed, epoch]).generate_state(2)
-    return torch.Generator().manual_seed((int(state[0]) << 31) ^ int(state[1]))
+    return generator_on(device, (int(state[0]) << 31) ^ int(state[1]))
 
 
 def _minibatches(batches: list[Batch], size: int, generator: torch.Generator) -> Iterator[Batch]:
@@ -234,11 +237,15 @@ def _minibatches(batches: list[Batch], size: int, generator: torch.Generator) ->
     pieces = [
         (i, rows)
         for i, batch in enumerate(batches)
-        for rows in torch.split(torch.randperm(len(batch.trials), generator=generator), size)
+        for rows in torch.split(_shuffled(len(batch.trials), generator), size)
     ]
-    for j in torch.randperm(len(pieces), generator=generator).tolist():
+    for j in _shuffled(len(pieces), generator).tolist():
         i, rows = pieces[j]
-        yield batches[i].select(rows.to(batches[i].values.device))
+        yield batches[i].select(rows)
+
+
+def _shuffled(n: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(n, generator=generator, device=generator.device).cpu()
 
 
 def _raise_unless_finite(terms: Tensor, epoch: int, plan: schedules.Plan) -> None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nwb_sbtt.batch import Batch
+from nwb_sbtt.batch import Batch, precise_dtype
 from nwb_sbtt.models.base import Model
 
 GUESSES = 0.5
@@ -67,7 +67,9 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
 def _misfit(model: Model, factors: Tensor, variance: Tensor, batch: Batch) -> Float[Tensor, ""]:
     """Mean misfit of the spread per scored entry; where these are very many, in an eighth of the trials, to save memory."""
     part = batch
-    if int(batch.scored.sum()) > VERY_MANY:
+    # Elsewhere than on a CPU the number of scored entries would have to be waited for; that of all entries is known.
+    n_entries = int(batch.scored.sum()) if batch.scored.is_cpu else batch.scored.numel()
+    if n_entries > VERY_MANY:
         n = max(1, len(batch.trials) // 8)
         part, factors, variance = batch.select(torch.arange(n, device=batch.device)), factors[:n], variance[:n]
     total = model.likelihood.spread_total(factors, variance, part)
@@ -76,5 +78,5 @@ def _misfit(model: Model, factors: Tensor, variance: Tensor, batch: Batch) -> Fl
 
 def validation_score(model: Model, batch: Batch) -> tuple[Float[Tensor, ""], int]:
     """Sum of the deterministic pass's NLL over scored entries, and how many those are."""
-    total = model.misfit(model(batch), batch, dtype=torch.float64)
+    total = model.misfit(model(batch), batch, dtype=precise_dtype(batch.device))
     return total, int(batch.scored.sum())
