@@ -53,7 +53,7 @@ def check(model, terms):
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("likelihood", list(LIKELIHOODS))
+@pytest.mark.parametrize("likelihood", LIKELIHOODS.names())
 @pytest.mark.parametrize("config", list(MODELS.values()), ids=list(MODELS))
 def test_a_step_of_training_waits_for_no_number_and_mixes_no_devices(config, likelihood, sparse, tmp_path):
     check(*step(config, likelihood, tmp_path, sparse=sparse))
