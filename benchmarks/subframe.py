@@ -64,7 +64,7 @@ def main() -> None:
     arguments.add_argument(
         "--events",
         nargs="*",
-        default=[f"decay={DECAY}"],
+        default=[f"decay_time={DECAY}"],
         help="settings of finding events; with none each decay is fitted",
     )
     arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
