@@ -291,9 +291,9 @@ class Batch:
         """Where the tensors live."""
         return self.values.device
 
-    def along_channels(self, of_channel: Tensor) -> Tensor:
+    def along_channels(self, per_channel: Tensor) -> Tensor:
         """Bring (channel) to the entries, for element-wise use without gradient."""
-        return of_channel if self.entries is None else of_channel.index_select(0, self.entries.channels)
+        return per_channel if self.entries is None else per_channel.index_select(0, self.entries.channels)
 
     def along_times(self, of_time: Tensor) -> Tensor:
         """Bring (time) to the entries, for element-wise use without gradient."""

@@ -154,10 +154,10 @@ def refit_kinetics(
     course = rates / rates.mean((0, 1))
     search = _Search(values, seen, bin_width, indicator=indicator, decay=prior, prior_sd=prior_sd, course=course)
     at = {"decay": start, "baseline": before.baseline, "noise": before.noise_sd, "gain": before.amplitude}
-    found = search.checked(search.again(at), lambda: search.again(at, fitting=True))
+    result = search.checked(search.again(at), lambda: search.again(at, fitting=True))
     by_chance = _Search(values, seen, bin_width, indicator=indicator, decay=prior, prior_sd=prior_sd).by_chance(at)
-    better = search.score(found) > by_chance
-    kinetics, rate = search.kinetics({name: torch.where(better, found[name], value) for name, value in at.items()})
+    better = search.score(result) > by_chance
+    kinetics, rate = search.kinetics({name: torch.where(better, result[name], value) for name, value in at.items()})
     mean = rate.mean((0, 1))
     return Measured(kinetics, infer_spikes(values, batch.dense(batch.shown), mean, kinetics).mean, mean)
 
@@ -195,9 +195,9 @@ def _decay_and_noise(
     joined = np.concatenate(trace)
     if total < 2:
         return decay or indicator.decay, 1.0
-    found = fit_decay(joined, runs, rate=1 / (bin_width * usual), indicator=indicator, decay=decay)
+    result = fit_decay(joined, runs, rate=1 / (bin_width * usual), indicator=indicator, decay=decay)
     least = 1e-3 * float(joined.std()) + 1e-12
-    return found.decay, max(found.noise_sd, least)
+    return result.decay, max(result.noise_sd, least)
 
 
 class _Search:
@@ -253,9 +253,9 @@ class _Search:
         for rank in DONORS:
             donor = by_gain[round(rank * (len(by_gain) - 1))]
             start = {name: each[donor].expand_as(each) for name, each in at.items()}
-            new, found = self._climb(self._score(start, fitting=fitting), start, fitting)
+            new, result = self._climb(self._score(start, fitting=fitting), start, fitting)
             better = new > score
-            score, at = torch.where(better, new, score), {n: torch.where(better, found[n], at[n]) for n in at}
+            score, at = torch.where(better, new, score), {n: torch.where(better, result[n], at[n]) for n in at}
         return at
 
     def _multiplied(self, score: Tensor, at: dict[str, Tensor], fitting: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -347,11 +347,11 @@ class _Search:
 
         Each way to try is laid out as channels of its own.
         """
-        found = [self.kinetics(at) for at in tried]
+        result = [self.kinetics(at) for at in tried]
         kinetics = Kinetics(
-            **{field.name: torch.cat([getattr(each, field.name) for each, _ in found]) for field in fields(Kinetics)}
+            **{field.name: torch.cat([getattr(each, field.name) for each, _ in result]) for field in fields(Kinetics)}
         )
-        rate = torch.cat([each for _, each in found], -1)
+        rate = torch.cat([each for _, each in result], -1)
         shape = torch.cat([at["shape"] for at in tried]) if "shape" in tried[0] else None
         values, seen = (each.repeat(1, 1, len(tried)) for each in (self.values, self.seen))
         if fitting:
@@ -380,6 +380,6 @@ class _Search:
         begin = level.gather(1, first)[:, 0]
         first_mean = begin.mean(0).clamp(min=0)
         first_sd = ((begin - first_mean).square().mean(0) - spread**2).clamp(min=0.01).sqrt()
-        of_channel = (kept, at["gain"], at["baseline"], at["noise"], first_mean, first_sd)
-        kinetics = Kinetics(*of_channel, rise_time=self.rise_time)
+        per_channel = (kept, at["gain"], at["baseline"], at["noise"], first_mean, first_sd)
+        kinetics = Kinetics(*per_channel, rise_time=self.rise_time)
         return kinetics, rate if self.course is None else rate * self.course

@@ -18,7 +18,7 @@ from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Wi
 from nwb_sbtt.errors import FileError, MismatchError, SelectionError
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import Fitted, load
-from nwb_sbtt.fitting.initialisation import describe_start
+from nwb_sbtt.fitting.initialisation import describe_initialisation
 from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.fitting.runfolder import read_config
 from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature
@@ -83,8 +83,8 @@ def fit_files(
         data[name] = read_nwb(path, read, offsets=_load_offsets(offsets))
         say(describe(path, data[name]))
     fitted = fit(data, config, run_dir=run_dir)
-    if start := describe_start(fitted.signature, fitted.config):
-        say(start)
+    if initialisation := describe_initialisation(fitted.signature, fitted.config):
+        say(initialisation)
     say(f"training ended: {fitted.finished}")
     metrics = {}
     for (name, ds), path, target in zip(data.items(), paths, targets, strict=True):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nwb_sbtt.config import FitConfig
-from nwb_sbtt.fitting.runfolder import members
+from nwb_sbtt.fitting.runfolder import member_folders
 from nwb_sbtt.train.checkpoint import BEST
 
 _TINY = float(torch.finfo(torch.float32).tiny)
@@ -40,7 +40,7 @@ def member_configs(config: FitConfig) -> list[FitConfig]:
 
 def checkpoint_digest(run_dir: Path, n: int) -> str:
     """SHA-256 of the best weights of a fit; of an ensemble, of its members' digests, one a line."""
-    digests = [hashlib.sha256((folder / BEST).read_bytes()).hexdigest() for folder in members(run_dir, n)]
+    digests = [hashlib.sha256((folder / BEST).read_bytes()).hexdigest() for folder in member_folders(run_dir, n)]
     return digests[0] if n == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
@@ -66,18 +66,18 @@ def combine(posteriors: Iterable[dict[str, Tensor]], *, logarithmic: bool, laten
     """
     n, kept = 0, dict[str, Tensor]()
     for arrays in posteriors:
-        own = arrays["expected"].clamp(min=_TINY) if logarithmic else arrays["expected"]
-        place = own.log() if logarithmic else own
-        sd = arrays.get("expected_sd", torch.zeros_like(own))
+        estimate = arrays["expected"].clamp(min=_TINY) if logarithmic else arrays["expected"]
+        location = estimate.log() if logarithmic else estimate
+        sd = arrays.get("expected_sd", torch.zeros_like(estimate))
         if n == 0:
-            mean, squares, within = place.clone(), torch.zeros_like(place), torch.zeros_like(place)
+            mean, squares, within = location.clone(), torch.zeros_like(location), torch.zeros_like(location)
         if n == latents_of:
             kept = {name: value for name, value in arrays.items() if not name.startswith("expected")}
         n += 1
-        off = place - mean
-        mean += off / n
-        squares += off * (place - mean)
-        within += (sd / own if logarithmic else sd) ** 2
+        deviation = location - mean
+        mean += deviation / n
+        squares += deviation * (location - mean)
+        within += (sd / estimate if logarithmic else sd) ** 2
     spread = (within / n + squares / max(1, n - 1)).sqrt()
     expected = mean.exp() if logarithmic else mean
     return {"expected": expected, "expected_sd": expected * spread if logarithmic else spread, **kept}

@@ -19,9 +19,9 @@ from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.evaluate.calibration import Calibration, calibrate, variance_of_log
 from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted, Member, device_of
-from nwb_sbtt.fitting.initialisation import member_start, resolve, start
+from nwb_sbtt.fitting.initialisation import initialise, member_initialisation, resolve_initialisation
 from nwb_sbtt.fitting.preparation import likelihood_settings, mask_length_of, prepare, signature_of, train_and_valid
-from nwb_sbtt.fitting.runfolder import CALIBRATION, claim, fail, members, mend
+from nwb_sbtt.fitting.runfolder import CALIBRATION, clear_failure, member_folders, open_run_folder, record_failure
 from nwb_sbtt.fitting.signature import Signature
 from nwb_sbtt.models import MODELS, Model, make_model
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
@@ -61,7 +61,7 @@ def fit(
     TrainingError
         If the run folder belongs to other data or settings, or training breaks down.
     ConfigError, MismatchError, FileError
-        If the fit cannot start from the one named; see `nwb_sbtt.fitting.initialisation.resolve`.
+        If the fit cannot start from the one named; see `nwb_sbtt.fitting.initialisation.resolve_initialisation`.
 
     Examples
     --------
@@ -71,24 +71,24 @@ def fit(
     run_dir = Path(run_dir)
     sessions = dict(data) if isinstance(data, Mapping) and not isinstance(data, xr.Dataset) else {"session": data}
     prepared = {name: prepare(ds, config) for name, ds in sessions.items()}
-    config, signature = resolve(config, signature_of(prepared, config))
+    config, signature = resolve_initialisation(config, signature_of(prepared, config))
     device = device_of(config)
-    claim(run_dir, config, signature=signature, device=device)
+    open_run_folder(run_dir, config, signature=signature, device=device)
     torch.set_num_threads(config.threads)
     pairs = {name: train_and_valid(ds, to_batch(ds, name).to(device), config) for name, ds in prepared.items()}
     fitted = []
-    for i, folder in enumerate(folders := members(run_dir, config.seeds)):
+    for i, folder in enumerate(folders := member_folders(run_dir, config.seeds)):
         label = f"member {i + 1} of {len(folders)}  " if len(folders) > 1 else ""
-        own = member_start(member_configs(config)[i], i)
+        member_config = member_initialisation(member_configs(config)[i], i)
         if folder != run_dir:
-            claim(folder, own, signature=signature, device=device)
+            open_run_folder(folder, member_config, signature=signature, device=device)
         try:
-            fitted.append(_train(pairs, own, folder, signature, tracker=tracker or default_tracker(label)))
+            fitted.append(_train(pairs, member_config, folder, signature, tracker=tracker or default_tracker(label)))
         except TrainingError as error:
             reason = f"{label.strip()}: {error}".removeprefix(": ")
-            fail(run_dir, reason)
+            record_failure(run_dir, reason)
             raise TrainingError(reason) from None
-    mend(run_dir)
+    clear_failure(run_dir)
     whole = Fitted(tuple(fitted), config, run_dir, signature)
     if LIKELIHOODS[signature.likelihood].expects_counts and not (run_dir / CALIBRATION).exists():
         write_text(run_dir / CALIBRATION, json.dumps(asdict(_calibration(whole, prepared))) + "\n")
@@ -120,7 +120,7 @@ def _train(
     tracker: Tracker,
 ) -> Member:
     """Train one model, or go on with it."""
-    model = _first(config, signature, pairs).to(device_of(config))
+    model = _untrained_model(config, signature, pairs).to(device_of(config))
     bin_widths = {name: session.bin_width for name, session in signature.sessions.items()}
     try:
         trained = train(
@@ -137,7 +137,7 @@ def _train(
     return Member(trained.model, config, run_dir, trained.progress)
 
 
-def _first(config: FitConfig, signature: Signature, pairs: Mapping[str, tuple[Batch, Batch]]) -> Model:
+def _untrained_model(config: FitConfig, signature: Signature, pairs: Mapping[str, tuple[Batch, Batch]]) -> Model:
     """The model before its first step."""
     likelihood = likelihood_settings(config, signature.likelihood)
     statistics = {
@@ -154,4 +154,4 @@ def _first(config: FitConfig, signature: Signature, pairs: Mapping[str, tuple[Ba
         torch.manual_seed(config.training_seed)
         settings = fill(config.model, [len(training.trials) for training, _ in pairs.values()])
         model = make_model(settings, statistics, likelihood)
-    return start(model, config, signature)
+    return initialise(model, config, signature)

@@ -24,7 +24,15 @@ from nwb_sbtt.evaluate.calibration import UNCALIBRATED, Calibration, variance_of
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.fitting.ensemble import RATES_RULE, SIGNALS_RULE, checkpoint_digest, combine
 from nwb_sbtt.fitting.preparation import hidden_entries, hold_out, likelihood_settings, prepare
-from nwb_sbtt.fitting.runfolder import CALIBRATION, CONFIG, ENVIRONMENT, members, read_config, read_json, read_signature
+from nwb_sbtt.fitting.runfolder import (
+    CALIBRATION,
+    CONFIG,
+    ENVIRONMENT,
+    member_folders,
+    read_config,
+    read_json,
+    read_signature,
+)
 from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
@@ -47,7 +55,7 @@ def load(run_dir: Path | str) -> Fitted:
     if not (run_dir / CONFIG).exists():
         raise _nothing(run_dir)
     config = read_config(run_dir)
-    folders = members(run_dir, config.seeds)
+    folders = member_folders(run_dir, config.seeds)
     if absent := [folder.name for folder in folders if not (folder / BEST).exists()]:
         if len(folders) == 1:
             raise _nothing(run_dir)
@@ -283,17 +291,17 @@ class Fitted:
 
     def _kinetics(self, session: str, bin_width: float) -> dict[str, tuple[str, np.ndarray]]:
         """What was found of each channel's calcium: `decay` [s], and in the data's unit `gain`, `baseline`, `noise`."""
-        found = self.model.kinetics(session)
-        if found is None:
+        kinetics = self.model.kinetics(session)
+        if kinetics is None:
             return {}
-        of_channel = {
-            "decay": -bin_width / found.decay_per_bin.log(),
-            "rise": bin_width * found.rise_time,
-            "gain": found.amplitude,
-            "baseline": found.baseline,
-            "noise": found.noise_sd,
+        per_channel = {
+            "decay": -bin_width / kinetics.decay_per_bin.log(),
+            "rise": bin_width * kinetics.rise_time,
+            "gain": kinetics.amplitude,
+            "baseline": kinetics.baseline,
+            "noise": kinetics.noise_sd,
         }
-        return {name: ("channel", each.cpu().double().numpy()) for name, each in of_channel.items()}
+        return {name: ("channel", values.cpu().double().numpy()) for name, values in per_channel.items()}
 
     def _calibrate(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         rates = arrays["expected"].cpu().numpy().astype(float)

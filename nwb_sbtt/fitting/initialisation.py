@@ -12,7 +12,7 @@ from nwb_sbtt.config import FitConfig, InitConfig
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError, TrainingError
 from nwb_sbtt.fitting.ensemble import checkpoint_digest
 from nwb_sbtt.fitting.fitted import difference
-from nwb_sbtt.fitting.runfolder import differences, members, read_config, read_signature
+from nwb_sbtt.fitting.runfolder import differences, member_folders, read_config, read_signature
 from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature
 from nwb_sbtt.models import Model
 from nwb_sbtt.nn.sessions import tensors_by_session
@@ -23,7 +23,7 @@ _TRAINING_ONLY = {"dropout", "factor_noise"}
 """Settings of a model that do not change what its weights mean."""
 
 
-def resolve(config: FitConfig, signature: Signature) -> tuple[FitConfig, Signature]:
+def resolve_initialisation(config: FitConfig, signature: Signature) -> tuple[FitConfig, Signature]:
     """Look at the fit that `config.init` names, and say by digest what is taken from it.
 
     Returns
@@ -72,16 +72,16 @@ def resolve(config: FitConfig, signature: Signature) -> tuple[FitConfig, Signatu
     return config.model_copy(update={"init": resolved}), replace(signature, origins=origins)
 
 
-def member_start(config: FitConfig, number: int) -> FitConfig:
+def member_initialisation(config: FitConfig, number: int) -> FitConfig:
     """Let a member of an ensemble start from the member of the same number, where the initial fit is an ensemble too."""
     if config.init is None or (n := read_config(config.init.run_dir).seeds) == 1:
         return config
-    folder = members(config.init.run_dir, n)[number]
-    own = {"run_dir": folder, "checkpoint_sha256": checkpoint_digest(folder, 1)}
-    return config.model_copy(update={"init": config.init.model_copy(update=own)})
+    folder = member_folders(config.init.run_dir, n)[number]
+    changes = {"run_dir": folder, "checkpoint_sha256": checkpoint_digest(folder, 1)}
+    return config.model_copy(update={"init": config.init.model_copy(update=changes)})
 
 
-def start(model: Model, config: FitConfig, signature: Signature) -> Model:
+def initialise(model: Model, config: FitConfig, signature: Signature) -> Model:
     """Carry over what the initial fit has for this model, and freeze what the settings say; without one do nothing.
 
     Frozen parameters do not require gradients: the optimiser, its weight decay and the average over steps leave them alone.
@@ -92,7 +92,7 @@ def start(model: Model, config: FitConfig, signature: Signature) -> Model:
     tensors, _ = checkpoint.load(init.run_dir / BEST)
     channels = tensors_by_session(model)
     origins = _origins(read_signature(init.run_dir), signature)
-    for name, own in model.state_dict().items():
+    for name, tensor in model.state_dict().items():
         if name not in channels:
             value = tensors.get(name)
         elif (origin := origins[channels[name].session]) is None:
@@ -100,18 +100,18 @@ def start(model: Model, config: FitConfig, signature: Signature) -> Model:
         else:
             value = tensors.get(channels[name].of(origin[0]))
             value = value if value is None or not value.dim() else value[origin[1]]
-        if value is None or value.shape != own.shape:
+        if value is None or value.shape != tensor.shape:
             there = "nothing of that name" if value is None else str(tuple(value.shape))
             raise ConfigError(
-                f"the weights {name!r} are {tuple(own.shape)}, and the fit in {str(init.run_dir)!r} has {there}: it was made "
-                "by another version of the model and cannot be started from"
+                f"the weights {name!r} are {tuple(tensor.shape)}, and the fit in {str(init.run_dir)!r} has {there}: it was "
+                "made by another version of the model and cannot be started from"
             )
-        own.copy_(value)
+        tensor.copy_(value)
     _freeze(model, init.freeze, channels)
     return model
 
 
-def describe_start(signature: Signature, config: FitConfig) -> str:
+def describe_initialisation(signature: Signature, config: FitConfig) -> str:
     """One line on what a fit starts from; empty where it starts from random weights."""
     if config.init is None or signature.origins is None:
         return ""
@@ -138,8 +138,8 @@ def _freeze(model: Model, freeze: str, channels: Container[str]) -> None:
 
 def _check_alike(config: FitConfig, initial: FitConfig, init: InitConfig) -> None:
     ours, theirs = (
-        {key: value for key, value in each.model.model_dump(mode="json").items() if key not in _TRAINING_ONLY}
-        for each in (config, initial)
+        {key: value for key, value in settings.model.model_dump(mode="json").items() if key not in _TRAINING_ONLY}
+        for settings in (config, initial)
     )
     if unlike := differences(ours, theirs, "model"):
         raise ConfigError(
@@ -148,14 +148,15 @@ def _check_alike(config: FitConfig, initial: FitConfig, init: InitConfig) -> Non
             "model=load(run_dir).config.model"
         )
     if initial.seeds not in (1, config.seeds):
+        first = member_folders(init.run_dir, initial.seeds)[0]
         raise ConfigError(
             f"{str(init.run_dir)!r} holds an ensemble of {initial.seeds} models, to start {config.seeds} from; ask for as "
-            f"many (--seeds {initial.seeds}), or name one of them, such as {str(members(init.run_dir, initial.seeds)[0])!r}"
+            f"many (--seeds {initial.seeds}), or name one of them, such as {str(first)!r}"
         )
 
 
 def _check_finished(init: InitConfig, initial: FitConfig) -> None:
-    for folder in members(init.run_dir, initial.seeds):
+    for folder in member_folders(init.run_dir, initial.seeds):
         if not (folder / BEST).exists() or not checkpoint.read_progress(folder / BEST).finished:
             raise TrainingError(
                 f"the fit in {str(folder)!r} has not finished, so none can start from it; give its command again to go on"

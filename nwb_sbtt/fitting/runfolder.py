@@ -23,7 +23,7 @@ MEMBER = "member-"
 """How the folders of an ensemble's members begin, within that of the ensemble."""
 
 
-def claim(run_dir: Path, config: FitConfig, *, signature: Signature, device: str) -> None:
+def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, device: str) -> None:
     """Make the run folder, or see that it is this very fit's; what a killed process left half written is removed.
 
     The folder of a fit that broke down is emptied for one of other settings or data. The signature is written last: a
@@ -55,7 +55,7 @@ def claim(run_dir: Path, config: FitConfig, *, signature: Signature, device: str
     except OSError as error:
         raise FileError(f"cannot write the run folder {str(run_dir)!r}: {error.strerror}") from None
     if not (run_dir / SIGNATURE).exists():
-        mend(run_dir)
+        clear_failure(run_dir)
         read = next(iter(signature.sessions.values())).read_config
         settings = config.model_dump(mode="json")
         save_settings(settings if read is None else {**settings, "read": read}, run_dir / CONFIG)
@@ -63,17 +63,17 @@ def claim(run_dir: Path, config: FitConfig, *, signature: Signature, device: str
         write_json(run_dir / SIGNATURE, signature.as_dict())
 
 
-def fail(run_dir: Path, reason: str) -> None:
+def record_failure(run_dir: Path, reason: str) -> None:
     """Say in the run folder that its fit broke down, so that one of other settings may use it."""
     write_text(run_dir / FAILED, reason + "\n")
 
 
-def mend(run_dir: Path) -> None:
+def clear_failure(run_dir: Path) -> None:
     """Take back what `fail` said."""
     (run_dir / FAILED).unlink(missing_ok=True)
 
 
-def members(run_dir: Path, n: int) -> list[Path]:
+def member_folders(run_dir: Path, n: int) -> list[Path]:
     """Folders that hold the states of a fit: its own or, of an ensemble of several, one for each member."""
     return [run_dir] if n == 1 else [run_dir / f"{MEMBER}{i}" for i in range(n)]
 

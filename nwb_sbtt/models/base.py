@@ -27,7 +27,7 @@ class Encoded:
 
     states: Float[Tensor, "trial time state"]
     last: Float[Tensor, "trial state"]
-    guesses: tuple[Float[Tensor, "trial time factor"], ...] = ()
+    intermediate_factors: tuple[Float[Tensor, "trial time factor"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Inference:
         Inferred inputs of the generator.
     factor_variance : Float[Tensor, "trial time factor"] or None
         Of a model that says how sure it is of its factors, where others are sampled.
-    guesses : tuple of Float[Tensor, "trial time factor"]
+    intermediate_factors : tuple of Float[Tensor, "trial time factor"]
         Factors as the model guessed them on the way; they carry loss in training.
     """
 
@@ -54,7 +54,7 @@ class Inference:
     initial_condition: Float[Tensor, "trial initial"] | None = None
     inputs: Float[Tensor, "trial time input"] | None = None
     factor_variance: Float[Tensor, "trial time factor"] | None = None
-    guesses: tuple[Float[Tensor, "trial time factor"], ...] = ()
+    intermediate_factors: tuple[Float[Tensor, "trial time factor"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,17 +112,19 @@ class Model(nn.Module, ABC):
         """What the observation model is to predict in training: the batch itself, but for a model of what lies behind it."""
         return batch
 
-    def misfit(self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, ""]:
+    def held_out_nll(
+        self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, ""]:
         """Negative log-likelihood of the scored entries, given what is inferred, and summed: what models are compared by."""
         return self.likelihood.total(inference.factors, batch, dtype=dtype)
 
     def estimates(self, inference: Inference, batch: Batch) -> dict[str, Float[Tensor, "trial time channel"]]:
         """What is expected of every entry in the data's unit, ``expected``, with ``expected_sd``; and what lies behind it."""
         factors, variance, session = inference.factors, inference.factor_variance, batch.session
-        found = {"expected": self.likelihood.expected(factors, session)}
+        arrays = {"expected": self.likelihood.expected(factors, session)}
         if variance is not None:
-            found["expected_sd"] = self.likelihood.expected_sd(factors, variance, session)
-        return found | self.likelihood.behind(factors, variance, session)
+            arrays["expected_sd"] = self.likelihood.expected_sd(factors, variance, session)
+        return arrays | self.likelihood.latent_estimates(factors, variance, session)
 
     def kinetics(self, session: str) -> Kinetics | None:
         """How fluorescence is taken to follow spikes, where the model says so."""
@@ -187,9 +189,9 @@ class Model(nn.Module, ABC):
         )
 
     @property
-    def finds_rates(self) -> bool:
+    def infers_rates(self) -> bool:
         """Whether rates are inferred from fluorescence, whose kinetics are then measured again in training."""
-        return self.infers_spikes or self.likelihood.finds_rates
+        return self.infers_spikes or self.likelihood.infers_rates
 
     def refit(self, batch: Batch, *, bin_width: float) -> ChannelStatistics | None:
         """Measure kinetics again, given what is inferred from the shown entries; None where there are none.
@@ -206,9 +208,9 @@ class Model(nn.Module, ABC):
             factors = self(part).factors
         return self.likelihood.refit(factors, part, bin_width=bin_width)
 
-    def adopt(self, session: str, statistics: ChannelStatistics) -> None:
+    def set_statistics(self, session: str, statistics: ChannelStatistics) -> None:
         """Take over what `refit` has measured."""
-        self.likelihood.adopt(session, statistics)
+        self.likelihood.set_statistics(session, statistics)
 
 
 def between(few: float, many: float, amount: float) -> float:

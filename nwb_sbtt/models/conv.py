@@ -64,29 +64,29 @@ class Conv(Model):
         self.layers = nn.ModuleList(Layer(c) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.width)
         self.to_factors = nn.Linear(c.width, c.factors)
-        self.to_spread = nn.Linear(c.width, c.factors)
-        nn.init.zeros_(self.to_spread.weight)
-        nn.init.constant_(self.to_spread.bias, math.log(0.1))
+        self.to_log_variance = nn.Linear(c.width, c.factors)
+        nn.init.zeros_(self.to_log_variance.weight)
+        nn.init.constant_(self.to_log_variance.bias, math.log(0.1))
         self.likelihood = make_likelihood(likelihood, statistics, c.factors)
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
         """Guess and read again, once a layer."""
         state = self._drop(self.embedding(self.read_in(batch)), generator)
         share = marked_share(batch.shown, batch=batch)
-        guesses = []
+        intermediate_factors = []
         for layer in self.layers:
-            guesses.append(self._factors(state, generator))
-            residuals = partial(self.likelihood.sum_residuals, guesses[-1], batch)
+            intermediate_factors.append(self._factors(state, generator))
+            residuals = partial(self.likelihood.sum_residuals, intermediate_factors[-1], batch)
             state, added = layer(state, self.read_in.residual_input(residuals, share, batch=batch))
             state = state + self._drop(added, generator)
-        return Encoded(state, state.mean(1), tuple(guesses))
+        return Encoded(state, state.mean(1), tuple(intermediate_factors))
 
     def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
         """Read factors out of the last state, and how sure they are."""
         factors = self._factors(encoded.states, generator)
-        variance = self.to_spread(self.norm(encoded.states).detach()).clamp(max=MOST_LOG_VARIANCE).exp()
+        variance = self.to_log_variance(self.norm(encoded.states).detach()).clamp(max=MOST_LOG_VARIANCE).exp()
         none = factors.new_zeros(len(factors))
-        return Inference(factors, kl=none, factor_variance=variance, guesses=encoded.guesses)
+        return Inference(factors, kl=none, factor_variance=variance, intermediate_factors=encoded.intermediate_factors)
 
     def _factors(self, state: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial time factor"]:
         factors: Tensor = self.to_factors(self.norm(state))

@@ -61,7 +61,9 @@ class Ladder(Conv):
         spikes = self._infer_spikes(batch, batch.shown | batch.scored, self.rates(inference, batch))
         return _of_spikes(batch, spikes.mean)
 
-    def misfit(self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, ""]:
+    def held_out_nll(
+        self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, ""]:
         """Negative logarithm of the density of the scored samples that are not shown, given the rates, and the samples before.
 
         Not given the shown samples on both sides of a gap: counts between these are as many as it is long, and what is
@@ -78,7 +80,7 @@ class Ladder(Conv):
         batch = _dense(batch)
         kinetics, rates = self.kinetics(batch.session), self.rates(inference, batch)
         spikes = self._infer_spikes(batch, batch.shown, rates)
-        found = {
+        arrays = {
             "expected": kinetics.amplitude * spikes.calcium + kinetics.baseline,
             "expected_sd": kinetics.amplitude * spikes.calcium_variance.sqrt(),
             "events": spikes.mean,
@@ -86,8 +88,10 @@ class Ladder(Conv):
             "rates": rates,
         }
         if inference.factor_variance is not None:
-            found["rates_sd"] = self.likelihood.expected_sd(inference.factors, inference.factor_variance, batch.session)
-        return found
+            arrays["rates_sd"] = self.likelihood.expected_sd(
+                inference.factors, inference.factor_variance, batch.session
+            )
+        return arrays
 
     def rates(self, inference: Inference, batch: Batch) -> Float[Tensor, "trial time channel"]:
         """Spikes expected of each bin."""
@@ -139,13 +143,13 @@ class Ladder(Conv):
             refit_kinetics(part, rates, before, bin_width=bin_width, indicator=indicator, decay=self.ladder.decay_time)
         )
 
-    def adopt(self, session: str, of: ChannelStatistics) -> None:
-        """Take over kinetics that were found anew; rates are scaled as the mean rates have changed."""
+    def set_statistics(self, session: str, stats: ChannelStatistics) -> None:
+        """Take over kinetics that were measured again; rates are scaled as the mean rates have changed."""
         with torch.no_grad():
-            self.likelihood.biases[session] += (of.mean / self.rate[session]).log()
-        self.read_in.set_statistics(session, of)
-        self.rate[session].copy_(of.mean)
-        self.measured.set(session, kinetics_of(of))
+            self.likelihood.biases[session] += (stats.mean / self.rate[session]).log()
+        self.read_in.set_statistics(session, stats)
+        self.rate[session].copy_(stats.mean)
+        self.measured.set(session, kinetics_of(stats))
 
     def _infer_spikes(self, batch: Batch, seen: Tensor, rate: Tensor) -> Spikes:
         session = batch.session
@@ -156,7 +160,7 @@ def _dense(batch: Batch) -> Batch:
     if batch.entries is None:
         return batch
     values, observed, shown, scored = (
-        batch.dense(each) for each in (batch.values, batch.observed, batch.shown, batch.scored)
+        batch.dense(tensor) for tensor in (batch.values, batch.observed, batch.shown, batch.scored)
     )
     return replace(batch, values=values, observed=observed, shown=shown, scored=scored, entries=None)
 

@@ -75,7 +75,7 @@ def train(
     """
     plan = schedules.plan(config, [len(batch.trials) for batch, _ in sessions])
     run = _Run(model, config, run_dir, plan, mask_length)
-    refits = {max(1, round(share * plan.epochs)) for share in REFITS} if model.finds_rates else set()
+    refits = {max(1, round(share * plan.epochs)) for share in REFITS} if model.infers_rates else set()
     total_steps = plan.epochs * plan.steps_per_epoch
     started = time.monotonic() - run.progress.seconds
     if not run.progress.finished:
@@ -180,7 +180,7 @@ class _Run:
         statistics = self.average.refit(batch, bin_width=bin_width)
         if statistics is not None:
             for model in (self.model, self.average):
-                model.adopt(batch.session, statistics)
+                model.set_statistics(batch.session, statistics)
 
     def validate(self, batches: list[Batch]) -> float:
         """Mean negative log-likelihood of the averaged weights over all scored entries of the validation trials."""

@@ -243,8 +243,8 @@ def test_events_get_a_zero_inflated_gamma_likelihood_by_themselves(tmp_path, mod
     assert fitted.signature.sessions["session"].channel_values == {"smallest_event": (0.19,) * 5}
     latents = load(tmp_path / "run").infer(ds)
     np.testing.assert_array_equal(latents["mean"].values, fitted.infer(ds)["mean"].values)
-    of_channel = ds["values"].where(ds["observed"]).mean(("trial", "time")).values
-    np.testing.assert_allclose(latents["mean"].mean(("trial", "time")).values, of_channel, rtol=0.35)
+    per_channel = ds["values"].where(ds["observed"]).mean(("trial", "time")).values
+    np.testing.assert_allclose(latents["mean"].mean(("trial", "time")).values, per_channel, rtol=0.35)
     assert fitted.history[-1]["valid_loss"] < fitted.history[0]["valid_loss"]
 
 

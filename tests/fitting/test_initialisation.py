@@ -10,7 +10,7 @@ from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError, TrainingError
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import load
-from nwb_sbtt.fitting.initialisation import describe_start
+from nwb_sbtt.fitting.initialisation import describe_initialisation
 from nwb_sbtt.train.checkpoint import BEST, LAST
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import MODEL, Stopping, population, settings
@@ -102,7 +102,7 @@ def test_new_channels_are_fitted_to_dynamics_that_stay(initial, other, tmp_path)
     config = settings(init=InitConfig(run_dir=initial.run_dir))
     fitted = fit(other, config, run_dir=tmp_path / "run", tracker=Silent())
     assert fitted.config.init.freeze == "dynamics"
-    assert describe_start(fitted.signature, fitted.config) == (
+    assert describe_initialisation(fitted.signature, fitted.config) == (
         "starts from 'initial', frozen: dynamics; session: new channels"
     )
     one, two = weights(initial), weights(fitted)

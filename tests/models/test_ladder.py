@@ -74,7 +74,7 @@ def test_kinetics_that_took_rates_for_spikes_are_mended_when_rates_are_known(mon
     ladder = Ladder(LadderConfig(**SMALL, dropout=0.0), {"session": of}, "gaussian")
     before = ladder.likelihood.biases["session"].clone()
     monkeypatch.setattr(Ladder, "rates", lambda self, inference, batch: rate[batch.trials] / 2)
-    ladder.adopt("session", ladder.refit(batch, bin_width=imaging.bin_width))
+    ladder.set_statistics("session", ladder.refit(batch, bin_width=imaging.bin_width))
     found = ladder.kinetics("session")
     np.testing.assert_allclose(found.amplitude, 1.0, atol=0.2)
     np.testing.assert_allclose(-imaging.bin_width / found.decay_per_bin.log(), 0.3, atol=0.06)
@@ -95,7 +95,7 @@ def test_true_rates_fit_better_than_half_of_them_across_gaps_of_many_spikes(monk
     found = {}
     for factor in (0.5, 1.0, 2.0):
         monkeypatch.setattr(Ladder, "rates", lambda self, inference, batch, factor=factor: factor * rate)
-        found[factor] = float(ladder.misfit(ladder(batch), batch))
+        found[factor] = float(ladder.held_out_nll(ladder(batch), batch))
     assert found[1.0] < min(found[0.5], found[2.0])
 
 

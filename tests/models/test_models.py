@@ -79,9 +79,9 @@ def test_how_sure_a_model_is_moves_nothing_else():
     batch = make_batch()
     model = make(CONV, batch)
     inference = model(batch)
-    model.likelihood.spread_total(inference.factors, inference.factor_variance, batch).backward()
+    model.likelihood.variance_loss(inference.factors, inference.factor_variance, batch).backward()
     moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    assert moved == {"to_spread.weight", "to_spread.bias"}
+    assert moved == {"to_log_variance.weight", "to_log_variance.bias"}
 
 
 def test_a_trial_in_which_nothing_is_shown_reads_as_zero():

@@ -108,7 +108,7 @@ def test_kinetics_are_measured_again_with_the_rates_of_the_model(monkeypatch):
     model = make_model(CONV.model_copy(update={"dropout": 0.0}), {"session": of}, "edgeworth")
     true = torch.from_numpy(few["true_rates"].values).float() * LADDER.bin_width
     monkeypatch.setattr(Moments, "rates", lambda self, factors, session: true)
-    model.adopt("session", model.refit(batch, bin_width=LADDER.bin_width))
+    model.set_statistics("session", model.refit(batch, bin_width=LADDER.bin_width))
     found = model.kinetics("session")
     np.testing.assert_allclose(found.amplitude, 1.0, atol=0.15)
     np.testing.assert_allclose(found.noise_sd, 0.2, atol=0.05)

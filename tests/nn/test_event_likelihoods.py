@@ -42,7 +42,7 @@ def make(likelihood, batch, *, seed=0):
 def parameters(observation, factors):
     """Chance of an event (or None), shape, scale in the data's unit, smallest size: numpy arrays of the entries."""
     linear = observation._linear(factors, "session")
-    shape_scale, size_scale, unit, *smallest = observation._of_channel("session")
+    shape_scale, size_scale, unit, *smallest = observation._channel_tensors("session")
     shape, size = bounded(linear[-2], shape_scale), bounded(linear[-1], size_scale) * unit
     chance = torch.sigmoid(linear[0]) if smallest else None
     found = (chance, shape, size, *(smallest or [torch.zeros(())]))
@@ -124,9 +124,9 @@ def test_mean_and_variance_are_those_of_samples(likelihood, share):
         happens = generator.random(n) < 1 - (1 - chance[0]) ** (share or 1)
         samples = happens * (smallest + generator.gamma(shape[0], size[0], n))
     exposure = None if share is None else torch.full((1, 1, N_CHANNELS), share, dtype=torch.float64)
-    linear, of_channel = observation._linear(factors[:1, :1], "session"), observation._of_channel("session")
-    mean = observation._expected(linear, exposure, *of_channel).detach().numpy()[0, 0]
-    variance = observation._variance(linear, exposure, *of_channel).detach().numpy()[0, 0]
+    linear, per_channel = observation._linear(factors[:1, :1], "session"), observation._channel_tensors("session")
+    mean = observation._expected(linear, exposure, *per_channel).detach().numpy()[0, 0]
+    variance = observation._variance(linear, exposure, *per_channel).detach().numpy()[0, 0]
     np.testing.assert_allclose(samples.mean(0), mean, rtol=0.03)
     np.testing.assert_allclose(samples.var(0), variance, rtol=0.06)
 
@@ -151,7 +151,7 @@ def test_the_misfit_of_the_spread_moves_the_variances_alone(likelihood):
     found = []
     for form in (batch, to_sparse(batch)):
         variance = torch.full_like(factors, 0.1).requires_grad_()
-        total = observation.spread_total(factors, variance, form)
+        total = observation.variance_loss(factors, variance, form)
         total.backward()
         assert torch.isfinite(total) and variance.grad.any()
         found.append((total.detach(), variance.grad))

@@ -32,8 +32,8 @@ KEPT, GAIN, BASELINE, NOISE, FIRST, FIRST_SD = (
 
 def kinetics(n_channels=3):
     rows = (KEPT, GAIN, BASELINE, NOISE, (FIRST,) * 3, (FIRST_SD,) * 3)
-    of_channel = [torch.tensor(row).repeat(n_channels)[:n_channels] for row in rows]
-    return Kinetics(*of_channel, rise_time=torch.zeros(n_channels))
+    per_channel = [torch.tensor(row).repeat(n_channels)[:n_channels] for row in rows]
+    return Kinetics(*per_channel, rise_time=torch.zeros(n_channels))
 
 
 def make(likelihood, batch, n_factors=3):
@@ -150,7 +150,7 @@ def test_gradients_and_sums_are_the_same_in_the_sparse_form(likelihood):
     for form in (batch, to_sparse(batch)):
         factors = torch.ones(*batch.shape[:2], 3).requires_grad_()
         total = observation.total(factors, form)
-        spread = observation.spread_total(factors, torch.full_like(factors, 0.2), form)
+        spread = observation.variance_loss(factors, torch.full_like(factors, 0.2), form)
         residuals = observation.sum_residuals(factors, form, into=into)
         (total + residuals.square().sum()).backward()
         found.append((total.detach(), spread.detach(), residuals.detach(), factors.grad))
@@ -179,10 +179,10 @@ def test_a_spread_is_learned_without_moving_anything_else(likelihood):
     observation = make(likelihood, batch)
     factors = torch.randn(4, 9, 3).requires_grad_()
     variance = torch.full((4, 9, 3), 0.1).requires_grad_()
-    observation.spread_total(factors, variance, batch).backward()
+    observation.variance_loss(factors, variance, batch).backward()
     assert variance.grad.any() and factors.grad is None
     assert all(p.grad is None for p in observation.parameters())
-    behind = observation.behind(factors, variance, "session")
+    behind = observation.latent_estimates(factors, variance, "session")
     assert set(behind) == {"rates", "rates_sd"} and (behind["rates_sd"] > 0).all()
     assert (observation.expected_sd(factors, variance, "session") > 0).all()
 
@@ -203,7 +203,7 @@ def test_kinetics_found_anew_are_told_to_rates_and_not_to_the_unit_of_the_densit
     other = replace(
         given, amplitude=2 * given.amplitude, decay_per_bin=given.decay_per_bin**2, baseline=given.baseline - 0.1
     )
-    observation.adopt("session", replace(channel_statistics(batch), kinetics=other))
+    observation.set_statistics("session", replace(channel_statistics(batch), kinetics=other))
     torch.testing.assert_close(
         observation.expected(torch.zeros(1, 200, 3), "session")[0, -1], before, rtol=1e-3, atol=1e-3
     )

@@ -38,7 +38,9 @@ def run(config, run_dir, *, tracker=None, values=None):
     torch.manual_seed(0)
     model = make_model(config.model, {"session": channel_statistics(batch)}, "poisson")
     pair = batch.select(rows[:8]), valid.select(rows[8:])
-    return train(model, [pair], config=config, run_dir=run_dir, tracker=tracker or Silent())
+    return train(
+        model, [pair], config=config, run_dir=run_dir, tracker=tracker or Silent(), bin_widths={batch.session: 0.01}
+    )
 
 
 class StopAt(Silent):

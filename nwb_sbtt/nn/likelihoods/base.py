@@ -92,7 +92,7 @@ class Likelihood(nn.Module, ABC):
     """Kinds of data (`Values.kind`) that get this likelihood where the settings leave it open."""
     expects_counts: ClassVar[bool] = False
     """Whether what is expected of an entry is a count, so that per second it is a rate."""
-    finds_rates: ClassVar[bool] = False
+    infers_rates: ClassVar[bool] = False
     """Whether spikes' rates are inferred from fluorescence, whose kinetics are then measured, and again in training."""
 
     @classmethod
@@ -144,7 +144,7 @@ class Likelihood(nn.Module, ABC):
         """Measure kinetics again, given the rates of these factors; None where no rates are found in fluorescence."""
         return None
 
-    def adopt(self, session: str, statistics: ChannelStatistics) -> None:
+    def set_statistics(self, session: str, statistics: ChannelStatistics) -> None:
         """Take over what `refit` has measured."""
 
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int, config: LikelihoodConfig | None = None):
@@ -155,9 +155,9 @@ class Likelihood(nn.Module, ABC):
         self.further_weights = nn.ModuleList(SessionTables() for _ in range(1, self.n_parameters))
         self.further_biases = nn.ModuleList(SessionTables() for _ in range(1, self.n_parameters))
         weights, biases = [self.weights, *self.further_weights], [self.biases, *self.further_biases]
-        for session, of in statistics.items():
-            for of_parameter, offset, first in zip(weights, biases, self._first_biases(of), strict=True):
-                of_parameter[session] = nn.Parameter(torch.randn(len(of.mean), factors) * 0.3 / factors**0.5)
+        for session, stats in statistics.items():
+            for of_parameter, offset, first in zip(weights, biases, self._first_biases(stats), strict=True):
+                of_parameter[session] = nn.Parameter(torch.randn(len(stats.mean), factors) * 0.3 / factors**0.5)
                 offset[session] = nn.Parameter(first)
 
     def read_outs(self, session: str) -> tuple[ReadOut, ...]:
@@ -166,7 +166,7 @@ class Likelihood(nn.Module, ABC):
         return tuple((w[session], b[session]) for w, b in zip(weights, biases, strict=True))
 
     @abstractmethod
-    def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]: ...
+    def _first_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]: ...
 
     @abstractmethod
     def prior(self, session: str) -> Float[Tensor, ""]:
@@ -184,7 +184,7 @@ class Likelihood(nn.Module, ABC):
         return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=dtype)
 
     @abstractmethod
-    def spread_total(
+    def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
         """Misfit of the factors' variances to the errors at the scored entries; it moves nothing but the variances."""
@@ -219,7 +219,7 @@ class Likelihood(nn.Module, ABC):
         """Sum by `into` how far the shown entries of each bin are from what is expected of them."""
 
     @abstractmethod
-    def behind(
+    def latent_estimates(
         self,
         factors: Float[Tensor, "trial time factor"],
         variance: Float[Tensor, "trial time factor"] | None,

@@ -28,30 +28,30 @@ class Curved(EntryByEntry):
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int, config: LikelihoodConfig | None = None):
         super().__init__(statistics, factors, config)
         self.least_variances = SessionTables()
-        for session, of in statistics.items():
-            self.least_variances[session] = LEAST_SHARE * of.sd**2
+        for session, stats in statistics.items():
+            self.least_variances[session] = LEAST_SHARE * stats.sd**2
 
     @abstractmethod
-    def _variance(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+    def _variance(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
         """Variance of an entry whose factors are known, in the data's unit squared."""
 
-    def spread_total(
+    def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
         """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the value and of not knowing its mean μ."""
-        of_channel = tuple(each.detach() for each in self._spread(batch))
-        linear = tuple(each.detach() for each in self._linear_at(factors.detach(), batch))
+        per_channel = tuple(tensor.detach() for tensor in self._spread(batch))
+        linear = tuple(tensor.detach() for tensor in self._linear_at(factors.detach(), batch))
         least = along_channels(self.least_variances[batch.session], batch=batch)
-        mean = self._expected(linear, batch.exposure, *of_channel)
-        total = self._variance(linear, batch.exposure, *of_channel)
-        slopes = self._slopes(linear, batch.exposure, of_channel)
+        mean = self._expected(linear, batch.exposure, *per_channel)
+        total = self._variance(linear, batch.exposure, *per_channel)
+        slopes = self._slopes(linear, batch.exposure, per_channel)
         tables = [weights.detach() for weights, _ in self.read_outs(batch.session)]
         for (one, slope), (other, other_slope) in product(zip(tables, slopes, strict=True), repeat=2):
             shared = dot(variance, one * other, bias=one.new_zeros(len(one)), batch=batch)
             total = total + slope * other_slope * shared
         total = torch.maximum(total, least)
-        misfit = 0.5 * (total / least).log() + 0.5 * (batch.values - mean) ** 2 / total
-        return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
+        loss = 0.5 * (total / least).log() + 0.5 * (batch.values - mean) ** 2 / total
+        return torch.where(batch.scored, loss, torch.zeros_like(loss)).sum()
 
     def expected_sd(
         self,
@@ -60,17 +60,17 @@ class Curved(EntryByEntry):
         session: str,
     ) -> Float[Tensor, "trial time channel"]:
         """To first order in the spread of the factors."""
-        of_channel = self._of_channel(session)
-        slopes = self._slopes(self._linear(factors, session), None, of_channel)
+        per_channel = self._channel_tensors(session)
+        slopes = self._slopes(self._linear(factors, session), None, per_channel)
         tables = [weights for weights, _ in self.read_outs(session)]
         total = torch.zeros_like(slopes[0])
         for (one, slope), (other, other_slope) in product(zip(tables, slopes, strict=True), repeat=2):
             total = total + slope * other_slope * nn.functional.linear(variance, one * other)
         return total.clamp(min=0).sqrt()
 
-    def _slopes(self, linear: Linear, exposure: Tensor | None, of_channel: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _slopes(self, linear: Linear, exposure: Tensor | None, per_channel: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Slopes of the expected value by each parameter."""
         with torch.enable_grad():
-            leaves = tuple(each.detach().requires_grad_() for each in linear)
-            expected = self._expected(leaves, exposure, *(each.detach() for each in of_channel))
+            leaves = tuple(tensor.detach().requires_grad_() for tensor in linear)
+            expected = self._expected(leaves, exposure, *(tensor.detach() for tensor in per_channel))
             return torch.autograd.grad(expected.sum(), leaves)

@@ -32,11 +32,11 @@ class EntryByEntry(Likelihood):
         """Trained scales of the channels, in multiples of where their prior has its mean."""
 
     @abstractmethod
-    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+    def _channel_tensors(self, session: str) -> tuple[Tensor, ...]:
         """What `_terms` must know of each channel beside the read-outs."""
 
     @abstractmethod
-    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
         """Negative log-likelihood, entry by entry."""
 
     def prior(self, session: str) -> Float[Tensor, ""]:
@@ -61,29 +61,29 @@ class EntryByEntry(Likelihood):
         """Of the marked entries of a dense batch alone: places, read-outs, values, exposure, and what their channels have."""
         places = marked.reshape(-1).nonzero()[:, 0]
 
-        def picked(each: Tensor) -> Tensor:
-            return each.reshape(-1).index_select(0, places)
+        def picked(tensor: Tensor) -> Tensor:
+            return tensor.reshape(-1).index_select(0, places)
 
-        linear = tuple(picked(each) for each in self._linear_at(factors, batch))
+        linear = tuple(picked(tensor) for tensor in self._linear_at(factors, batch))
         exposure = None if batch.exposure is None else picked(batch.exposure)
         channels = places % batch.shape[2]
-        of_channel = tuple(each.index_select(0, channels) for each in self._of_channel(batch.session))
-        return places, linear, picked(batch.values), exposure, of_channel
+        per_channel = tuple(tensor.index_select(0, channels) for tensor in self._channel_tensors(batch.session))
+        return places, linear, picked(batch.values), exposure, per_channel
 
     def _spread(self, batch: Batch) -> tuple[Tensor, ...]:
-        return tuple(along_channels(each, batch=batch) for each in self._of_channel(batch.session))
+        return tuple(along_channels(tensor, batch=batch) for tensor in self._channel_tensors(batch.session))
 
     def total(
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, ""]:
         """Sum of `nll` over the scored entries. Junk elsewhere has no effect, on gradients either."""
         if self._picks(batch):
-            _, linear, values, exposure, of_channel = self._pick(factors, batch, marked=batch.scored)
-            return self._terms(linear, values, exposure, *of_channel).sum(dtype=dtype)
+            _, linear, values, exposure, per_channel = self._pick(factors, batch, marked=batch.scored)
+            return self._terms(linear, values, exposure, *per_channel).sum(dtype=dtype)
         if batch.entries is None:
             return super().total(factors, batch, dtype=dtype)
-        read_outs, of_channel = self.read_outs(batch.session), self._of_channel(batch.session)
-        return sum_terms(self._terms, factors, read_outs=read_outs, per_channel=of_channel, batch=batch).to(dtype)
+        read_outs, per_channel = self.read_outs(batch.session), self._channel_tensors(batch.session)
+        return sum_terms(self._terms, factors, read_outs=read_outs, per_channel=per_channel, batch=batch).to(dtype)
 
     def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
         """Expected value of each entry of the batch, for its exposure, in the data's unit."""
@@ -98,37 +98,37 @@ class EntryByEntry(Likelihood):
     ) -> Float[Tensor, "trial time width"]:
         """Sum by `into` how far the shown entries of each bin are from what is expected of them."""
         if self._picks(batch):
-            places, linear, values, exposure, of_channel = self._pick(factors, batch, marked=batch.shown)
-            found = values - self._expected(linear, exposure, *(each.detach() for each in of_channel))
-            residual = found.new_zeros(batch.values.numel()).index_copy(0, places, found)
+            places, linear, values, exposure, per_channel = self._pick(factors, batch, marked=batch.shown)
+            differences = values - self._expected(linear, exposure, *(tensor.detach() for tensor in per_channel))
+            residual = differences.new_zeros(batch.values.numel()).index_copy(0, places, differences)
             return gather_sum(residual.reshape(batch.shape), into, batch=batch)
         if batch.entries is None:
             # As in a sparse batch, what channels have beside the read-outs does not learn from feedback.
-            fixed = (each.detach() for each in self._of_channel(batch.session))
+            fixed = (tensor.detach() for tensor in self._channel_tensors(batch.session))
             expected = self._expected(self._linear(factors, batch.session), batch.exposure, *fixed)
             residual = batch.values - expected
             return gather_sum(torch.where(batch.shown, residual, torch.zeros_like(residual)), into, batch=batch)
 
-        def residuals(linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
-            return values - self._expected(linear, exposure, *of_channel)
+        def residuals(linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
+            return values - self._expected(linear, exposure, *per_channel)
 
-        read_outs, of_channel = self.read_outs(batch.session), self._of_channel(batch.session)
-        return gather_terms(residuals, factors, read_outs=read_outs, per_channel=of_channel, into=into, batch=batch)
+        read_outs, per_channel = self.read_outs(batch.session), self._channel_tensors(batch.session)
+        return gather_terms(residuals, factors, read_outs=read_outs, per_channel=per_channel, into=into, batch=batch)
 
     @abstractmethod
-    def _expected(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+    def _expected(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
         """Expected value, entry by entry."""
 
     def expected(
         self, factors: Float[Tensor, "trial time factor"], session: str
     ) -> Float[Tensor, "trial time channel"]:
         """Expected value of each entry over a whole bin, in the data's unit."""
-        return self._expected(self._linear(factors, session), None, *self._of_channel(session))
+        return self._expected(self._linear(factors, session), None, *self._channel_tensors(session))
 
     def _linear(self, factors: Float[Tensor, "trial time factor"], session: str) -> Linear:
         return tuple(nn.functional.linear(factors, w, b) for w, b in self.read_outs(session))
 
-    def behind(
+    def latent_estimates(
         self,
         factors: Float[Tensor, "trial time factor"],
         variance: Float[Tensor, "trial time factor"] | None,

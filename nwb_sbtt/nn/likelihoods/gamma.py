@@ -48,32 +48,32 @@ class Gamma(Curved):
         super().__init__(statistics, factors, config)
         self.scales = SessionTables()
         self.units = SessionTables()
-        for session, of in statistics.items():
-            self.scales[session, "shape"] = nn.Parameter(torch.ones(len(of.mean)))
-            self.scales[session, "size"] = nn.Parameter(torch.ones(len(of.mean)))
-            self.units[session] = of.mean.clamp(min=LEAST_UNIT)
+        for session, stats in statistics.items():
+            self.scales[session, "shape"] = nn.Parameter(torch.ones(len(stats.mean)))
+            self.scales[session, "size"] = nn.Parameter(torch.ones(len(stats.mean)))
+            self.units[session] = stats.mean.clamp(min=LEAST_UNIT)
 
-    def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
-        return first_gamma(of.mean, of.sd)
+    def _first_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+        return first_gamma(stats.mean, stats.sd)
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return self.scales[session, "shape"], self.scales[session, "size"]
 
-    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+    def _channel_tensors(self, session: str) -> tuple[Tensor, ...]:
         return *self._scales(session), self.units[session]
 
-    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
-        shape, size = bounded(linear[0], of_channel[0]), bounded(linear[1], of_channel[1])
+    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
+        shape, size = bounded(linear[0], per_channel[0]), bounded(linear[1], per_channel[1])
         if exposure is not None:
             shape = shape * exposure
-        return gamma_terms((values / of_channel[2]).clamp(min=SMALLEST), shape, size)
+        return gamma_terms((values / per_channel[2]).clamp(min=SMALLEST), shape, size)
 
-    def _expected(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
-        expected = bounded(linear[0], of_channel[0]) * bounded(linear[1], of_channel[1]) * of_channel[2]
+    def _expected(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
+        expected = bounded(linear[0], per_channel[0]) * bounded(linear[1], per_channel[1]) * per_channel[2]
         return expected if exposure is None else expected * exposure
 
-    def _variance(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
-        return self._expected(linear, exposure, *of_channel) * bounded(linear[1], of_channel[1]) * of_channel[2]
+    def _variance(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
+        return self._expected(linear, exposure, *per_channel) * bounded(linear[1], per_channel[1]) * per_channel[2]
 
 
 def first_gamma(mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,37 +30,39 @@ class Gaussian(EntryByEntry):
         super().__init__(statistics, factors, config)
         self.log_noise = SessionTables()
         self.scales = SessionTables()
-        for session, of in statistics.items():
-            self.log_noise[session] = nn.Parameter(torch.zeros(len(of.mean)))
-            self.scales[session] = of.sd.clone()
+        for session, stats in statistics.items():
+            self.log_noise[session] = nn.Parameter(torch.zeros(len(stats.mean)))
+            self.scales[session] = stats.sd.clone()
 
-    def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
-        return (of.mean / of.sd,)
+    def _first_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+        return (stats.mean / stats.sd,)
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return ()
 
-    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+    def _channel_tensors(self, session: str) -> tuple[Tensor, ...]:
         return self.log_noise[session].clamp(min=-6.0), self.scales[session]
 
-    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
-        log_noise, scale = of_channel
+    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
+        log_noise, scale = per_channel
         residual = values / scale - linear[0]
         return 0.5 * math.log(2 * math.pi) + log_noise + 0.5 * (residual * (-log_noise).exp()) ** 2
 
-    def _expected(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
-        return linear[0] * of_channel[1]
+    def _expected(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
+        return linear[0] * per_channel[1]
 
-    def spread_total(
+    def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
         """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the noise and of not knowing μ, in units of the channel's sd."""
-        log_noise, scale = (along_channels(each.detach(), batch=batch) for each in self._of_channel(batch.session))
+        log_noise, scale = (
+            along_channels(tensor.detach(), batch=batch) for tensor in self._channel_tensors(batch.session)
+        )
         residual = (batch.values - self.expected_at(factors.detach(), batch).detach()) / scale
         table = self.weights[batch.session].detach() ** 2
         total = (2 * log_noise).exp() + dot(variance, table, bias=table.new_zeros(len(table)), batch=batch)
-        misfit = 0.5 * total.log() + 0.5 * residual**2 / total
-        return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
+        loss = 0.5 * total.log() + 0.5 * residual**2 / total
+        return torch.where(batch.scored, loss, torch.zeros_like(loss)).sum()
 
     def expected_sd(
         self,

@@ -40,7 +40,7 @@ class Moments(Likelihood):
     """
 
     n_parameters = 1
-    finds_rates = True
+    infers_rates = True
     order: ClassVar[int]
     """How many cumulants the density is made of."""
 
@@ -91,12 +91,12 @@ class Moments(Likelihood):
             self.means[session] = stats.mean.clone()
             self.sds[session] = stats.sd.clone()
 
-    def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
-        return (_log_rate(of.mean, kinetics_of(of)),)
+    def _first_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+        return (_log_rate(stats.mean, kinetics_of(stats)),)
 
-    def adopt(self, session: str, of: ChannelStatistics) -> None:
-        """Take over kinetics that were found anew; rates are scaled as those that make the mean have changed."""
-        mean, kinetics = self.means[session], kinetics_of(of)
+    def set_statistics(self, session: str, stats: ChannelStatistics) -> None:
+        """Take over kinetics that were measured again; rates are scaled as those that make the mean have changed."""
+        mean, kinetics = self.means[session], kinetics_of(stats)
         with torch.no_grad():
             self.biases[session] += _log_rate(mean, kinetics) - _log_rate(mean, self.kinetics(session))
         self.measured.set(session, kinetics)
@@ -116,10 +116,10 @@ class Moments(Likelihood):
         kinetics = self.kinetics(session)
         decay, noise = kinetics.decay_per_bin, kinetics.noise_sd / kinetics.amplitude
         bins = torch.arange(1, rates.shape[1] + 1, device=rates.device, dtype=rates.dtype)[:, None]
-        found = [filtered(rates, decay**n) for n in range(1, self.order + 1)]
-        found[0] = found[0] + decay**bins * kinetics.initial
-        found[1] = found[1] + decay ** (2 * bins) * kinetics.initial_sd**2 + noise**2
-        return tuple(found)
+        cumulants = [filtered(rates, decay**n) for n in range(1, self.order + 1)]
+        cumulants[0] = cumulants[0] + decay**bins * kinetics.initial
+        cumulants[1] = cumulants[1] + decay ** (2 * bins) * kinetics.initial_sd**2 + noise**2
+        return tuple(cumulants)
 
     def prior(self, session: str) -> Float[Tensor, ""]:
         """None."""
@@ -129,19 +129,19 @@ class Moments(Likelihood):
         """Negative log-density of each entry in units of the channel's own sd, in nats."""
         cumulants = self.cumulants(self.rates(factors, batch.session), batch.session)
         unit = along_channels((self.kinetics(batch.session).amplitude / self.sds[batch.session]).log(), batch=batch)
-        return self._terms(self._level(batch), tuple(batch.at_entries(each) for each in cumulants)) + unit
+        return self._terms(self._level(batch), tuple(batch.at_entries(cumulant) for cumulant in cumulants)) + unit
 
-    def spread_total(
+    def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
         """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the sample and of not knowing its mean μ."""
         rates = self.rates(factors.detach(), batch.session).detach()
-        mean, own, *_ = (batch.at_entries(each) for each in self.cumulants(rates, batch.session))
+        mean, sample_variance, *_ = (batch.at_entries(cumulant) for cumulant in self.cumulants(rates, batch.session))
         relative_sd = self._relative_sd(variance, batch.session, fixed=True)
         doubt = filtered(rates * relative_sd, self.kinetics(batch.session).decay_per_bin)
-        total = own + batch.at_entries(doubt) ** 2
-        misfit = 0.5 * total.log() + 0.5 * (self._level(batch) - mean) ** 2 / total
-        return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
+        total = sample_variance + batch.at_entries(doubt) ** 2
+        loss = 0.5 * total.log() + 0.5 * (self._level(batch) - mean) ** 2 / total
+        return torch.where(batch.scored, loss, torch.zeros_like(loss)).sum()
 
     def expected(
         self, factors: Float[Tensor, "trial time factor"], session: str
@@ -175,7 +175,7 @@ class Moments(Likelihood):
         residual = batch.values - self.expected_at(factors, batch)
         return gather_sum(torch.where(batch.shown, residual, torch.zeros_like(residual)), into, batch=batch)
 
-    def behind(
+    def latent_estimates(
         self,
         factors: Float[Tensor, "trial time factor"],
         variance: Float[Tensor, "trial time factor"] | None,

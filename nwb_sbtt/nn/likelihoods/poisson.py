@@ -36,26 +36,26 @@ class Poisson(EntryByEntry):
         """A spike: without one every rate looks too high."""
         return "" if scored.any() else "spike"
 
-    def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
-        return (of.mean.clamp(min=1e-6).log(),)
+    def _first_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+        return (stats.mean.clamp(min=1e-6).log(),)
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return ()
 
-    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+    def _channel_tensors(self, session: str) -> tuple[Tensor, ...]:
         return ()
 
-    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
         log_rate = linear[0].clamp(max=MAX_LOG_RATE)
         if exposure is not None:
             log_rate = log_rate + exposure.log()
         return log_rate.exp() - values * log_rate
 
-    def _expected(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
+    def _expected(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
         rate = linear[0].clamp(max=MAX_LOG_RATE).exp()
         return rate if exposure is None else rate * exposure
 
-    def spread_total(
+    def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
         """``Σ ½ log s² + (k − m)² / 2 s²`` with ``s² = m + m² (exp V − 1)``, expected count m and variance V of the log-rate.
@@ -67,8 +67,8 @@ class Poisson(EntryByEntry):
         table = self.weights[batch.session].detach() ** 2
         log_variance = dot(variance, table, bias=table.new_zeros(len(table)), batch=batch).clamp(max=MOST_LOG_VARIANCE)
         total = mean + mean**2 * torch.expm1(log_variance)
-        misfit = 0.5 * total.log() + 0.5 * (batch.values - mean) ** 2 / total
-        return torch.where(batch.scored, misfit, torch.zeros_like(misfit)).sum()
+        loss = 0.5 * total.log() + 0.5 * (batch.values - mean) ** 2 / total
+        return torch.where(batch.scored, loss, torch.zeros_like(loss)).sum()
 
     def expected_sd(
         self,

@@ -76,42 +76,42 @@ class ZeroInflatedGamma(Curved):
         self.scales = SessionTables()
         self.units = SessionTables()
         self.smallest = SessionTables()
-        for session, of in statistics.items():
-            self.scales[session, "shape"] = nn.Parameter(torch.ones(len(of.mean)))
-            self.scales[session, "size"] = nn.Parameter(torch.ones(len(of.mean)))
-            self.units[session] = _sizes(of)[0]
-            self.smallest[session] = of.smallest_event.clone()
+        for session, stats in statistics.items():
+            self.scales[session, "shape"] = nn.Parameter(torch.ones(len(stats.mean)))
+            self.scales[session, "size"] = nn.Parameter(torch.ones(len(stats.mean)))
+            self.units[session] = _sizes(stats)[0]
+            self.smallest[session] = stats.smallest_event.clone()
 
-    def _first_biases(self, of: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
-        return torch.logit(of.nonzero_share.clamp(1e-4, 1 - 1e-4)), *first_gamma(*_sizes(of))
+    def _first_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+        return torch.logit(stats.nonzero_share.clamp(1e-4, 1 - 1e-4)), *first_gamma(*_sizes(stats))
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return self.scales[session, "shape"], self.scales[session, "size"]
 
-    def _of_channel(self, session: str) -> tuple[Tensor, ...]:
+    def _channel_tensors(self, session: str) -> tuple[Tensor, ...]:
         return *self._scales(session), self.units[session], self.smallest[session]
 
-    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
-        shape, size = bounded(linear[1], of_channel[0]), bounded(linear[2], of_channel[1])
+    def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
+        shape, size = bounded(linear[1], per_channel[0]), bounded(linear[2], per_channel[1])
         event, none = _log_chances(linear[0], exposure)
-        above = ((values - of_channel[3]) / of_channel[2]).clamp(min=SMALLEST)
+        above = ((values - per_channel[3]) / per_channel[2]).clamp(min=SMALLEST)
         return torch.where(values > 0, gamma_terms(above, shape, size) - event, -none)
 
-    def _expected(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
-        return _chance(linear[0], exposure) * _mean_size(linear, *of_channel)
+    def _expected(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
+        return _chance(linear[0], exposure) * _mean_size(linear, *per_channel)
 
-    def _variance(self, linear: Linear, exposure: Tensor | None, *of_channel: Tensor) -> Tensor:
-        chance, mean = _chance(linear[0], exposure), _mean_size(linear, *of_channel)
-        within = bounded(linear[1], of_channel[0]) * (bounded(linear[2], of_channel[1]) * of_channel[2]) ** 2
+    def _variance(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
+        chance, mean = _chance(linear[0], exposure), _mean_size(linear, *per_channel)
+        within = bounded(linear[1], per_channel[0]) * (bounded(linear[2], per_channel[1]) * per_channel[2]) ** 2
         return chance * (within + (1 - chance) * mean**2)
 
 
-def _sizes(of: ChannelStatistics) -> tuple[Tensor, Tensor]:
+def _sizes(stats: ChannelStatistics) -> tuple[Tensor, Tensor]:
     """Mean and sd of the sizes of events, above the smallest one."""
-    mean = (of.mean / of.nonzero_share).clamp(min=LEAST_UNIT)
-    variance = (of.sd**2 + of.mean**2) / of.nonzero_share - mean**2
+    mean = (stats.mean / stats.nonzero_share).clamp(min=LEAST_UNIT)
+    variance = (stats.sd**2 + stats.mean**2) / stats.nonzero_share - mean**2
     least = LEAST_SIZE * mean
-    return (mean - of.smallest_event).maximum(least), variance.clamp(min=0).sqrt().maximum(least)
+    return (mean - stats.smallest_event).maximum(least), variance.clamp(min=0).sqrt().maximum(least)
 
 
 def _log_chances(logit: Tensor, exposure: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -130,6 +130,6 @@ def _chance(logit: Tensor, exposure: Tensor | None) -> Tensor:
     return -torch.expm1(_log_chances(logit, exposure)[1])
 
 
-def _mean_size(linear: Linear, *of_channel: Tensor) -> Tensor:
-    above = bounded(linear[1], of_channel[0]) * bounded(linear[2], of_channel[1])
-    return above * of_channel[2] + of_channel[3]
+def _mean_size(linear: Linear, *per_channel: Tensor) -> Tensor:
+    above = bounded(linear[1], per_channel[0]) * bounded(linear[2], per_channel[1])
+    return above * per_channel[2] + per_channel[3]
