@@ -1,9 +1,9 @@
 """R² of inferred to true rates on the published Lorenz task, by the number of neurons observed in each bin.
 
 29 neurons, 50 bins of 20 ms, 65 conditions × 24 trials, 1248 for training and 312 for validation; k of 29 neurons observed
-per bin, in training and validation trials alike. One configuration for all levels: the defaults. R² is 1 − SSE/SST, mean
-over neurons, pooled over validation trials, as in the published demo of Zhu, Sedler et al. 2021. `in 95%` is the share of the
-true rates that lie in their 95 % intervals.
+per bin, in training and validation trials. The same settings at all levels: the defaults. R² is 1 − SSE/SST, mean over
+neurons, pooled over validation trials, as in the published demo of Zhu, Sedler et al. 2021. `in 95%` is the coverage of the
+true rates by the 95 % intervals.
 
     python benchmarks/accuracy.py --members 5 --json accuracy.json --figure accuracy.png
     python benchmarks/accuracy.py --small
@@ -30,46 +30,46 @@ N = 29
 
 def main() -> None:
     """Fit each level and print the table."""
-    arguments = options(__doc__, small="a tenth of the data, five epochs, one level")
-    arguments.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin")
-    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
-    arguments.add_argument("--members", type=int, default=1, help="models averaged; the first is scored alone too")
-    arguments.add_argument("--baselines", action="store_true", help="score the simple methods too")
-    take_settings(arguments)
-    asked = arguments.parse_args()
+    parser = options(__doc__, small="a tenth of the data, five epochs, one level")
+    parser.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
+    parser.add_argument("--members", type=int, default=1, help="models averaged; the first is scored alone too")
+    parser.add_argument("--baselines", action="store_true", help="score the simple methods too")
+    take_settings(parser)
+    arguments = parser.parse_args()
     conditions = 65
-    if asked.small:
-        asked.levels, conditions, asked.settings = [10], 7, ["train.epochs=5", *asked.settings]
+    if arguments.small:
+        arguments.levels, conditions, arguments.settings = [10], 7, ["train.epochs=5", *arguments.settings]
     rows = []
-    for seed in asked.seeds:
-        for k in asked.levels:
-            rows.append(_level(k, seed, conditions, asked))
+    for seed in arguments.seeds:
+        for k in arguments.levels:
+            rows.append(_level(k, seed, conditions, arguments))
             print(rows[-1], flush=True)
-    report(asked, rows, lambda: _figure(rows))
+    report(arguments, rows, lambda: _figure(rows))
 
 
-def _level(k: int, seed: int, conditions: int, asked: argparse.Namespace) -> dict[str, Any]:
+def _level(k: int, seed: int, conditions: int, arguments: argparse.Namespace) -> dict[str, Any]:
     ds = sb.simulate.lorenz(conditions=conditions, seed=seed)
     if k < N:
         ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=k, seed=seed))
-    config = override(sb.FitConfig(seed=seed, seeds=asked.members), asked.settings)
+    config = override(sb.FitConfig(seed=seed, seeds=arguments.members), arguments.settings)
     with fitted_to(ds, config) as (fitted, seconds):
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
-        single = fitted if asked.members == 1 else sb.load(fitted.run_dir / "member-0")
+        single = fitted if arguments.members == 1 else sb.load(fitted.run_dir / "member-0")
         true, latents = valid["true_rates"].values, fitted.infer(valid)
         row: dict[str, Any] = {
             "observed of 29": k,
             "seed": seed,
             "R2": r2(true, single.infer(valid)["rates"].values),
-            "CPU-seconds": seconds / asked.members,
+            "CPU-seconds": seconds / arguments.members,
             "epochs": len(single.history),
         }
-        if asked.members > 1:
-            row[f"R2 of {asked.members}"] = r2(true, latents["rates"].values)
+        if arguments.members > 1:
+            row[f"R2 of {arguments.members}"] = r2(true, latents["rates"].values)
         for level in (0.5, 0.8, 0.9, 0.95):
             lower, upper = sb.interval(latents, level)
             row[f"in {level:.0%}"] = float(((true >= lower.values) & (true <= upper.values)).mean())
-        if asked.baselines:
+        if arguments.baselines:
             scores = fitted.evaluate(ds)["scores"]
             row |= {f"bits/spike, {name}": score for name, score in scores.items()}
     return row

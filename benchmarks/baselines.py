@@ -1,9 +1,9 @@
 """R² to true rates of every baseline on the published Lorenz task, by the number of neurons observed in each bin.
 
-Data and masks are those of `accuracy.py`; no network is fitted. All observed entries are shown, and predictions for validation
-trials are compared with the true rates (1 − SSE/SST, mean over neurons). Two more methods use what only a simulation provides:
-the mean of the training trials of the same condition (PSTH), and the posterior mean over the true rates of all conditions
-(oracle), the upper limit for these data.
+Data and masks are those of `accuracy.py`; no network is fitted. All observed entries are shown, and predictions for
+validation trials are compared with the true rates (1 − SSE/SST, mean over neurons). Two more methods use what only a
+simulation provides: the mean of the training trials of the same condition (PSTH), and the posterior mean over the true rates
+of all conditions (oracle), the upper limit for these data.
 
     python benchmarks/baselines.py --json baselines.json --figure baselines.png
     python benchmarks/baselines.py --small

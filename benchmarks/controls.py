@@ -1,24 +1,24 @@
-"""The case for bandwidth: which samples to take at an equal budget, and what to make of those that were not taken.
+"""Sampling schemes at an equal budget, and treatments of missing entries.
 
-The Lorenz task of `accuracy.py`. k of 29 neurons can be sampled per bin, exactly k · bins samples a trial under every scheme:
+The Lorenz task of `accuracy.py`. Every scheme takes k · bins samples in a trial, k of 29 neurons per bin on average:
 
-* speckled: k neurons drawn anew in every bin;
+* speckled: k random neurons in every bin;
 * round robin: blocks of k in turn;
 * decimate: all neurons, in a share k/29 of the bins;
-* fixed: the same k neurons throughout. The others are never seen, so all that can be said of them is their mean rate, which
-  they are given here (a kindness: nothing was recorded of them). "R2" counts them, "R2 sampled" is over the k alone.
+* fixed: the same k neurons throughout. The others are never sampled; here they get their true mean rates, which a recording
+  would not provide. "R2" includes them, "R2 sampled" is over the k neurons alone.
 
-And three ways to treat what is missing:
+Treatments of missing entries:
 
-* SBTT: as missing, in encoder and loss;
-* zeros: as measured zeros, the usual mistake. Rates then come out too low by the share sampled; "R2 scaled" forgives this,
-  it is that of the rates divided by the share;
-* interpolation: linear in time between the samples of the neuron, held at the ends; its mean where a trial has none.
+* SBTT: missing, in encoder and loss;
+* zeros: observed zeros, the usual mistake. Rates are then too low by the share of samples; "R2 scaled" is that of the rates
+  divided by the share;
+* interpolation: linear in time between the samples of the neuron, constant at the ends; its mean in a trial without samples.
 
-In a fixed subset nothing is missing, so there is nothing to treat. R² is that of the true rates of the validation trials,
+With fixed neurons no entry is missing. R² is that of the true rates of the validation trials,
 1 − SSE/SST, mean over all 29 neurons, all bins. "power saved" is the upper bound of `nwb_sbtt.data.power_saved` (all power
-is spent on samples); "power saved, amplifiers" spends half on samples and half on amplifiers that are switched, and need
---settling seconds before a first sample. These halves are an example, and no device's.
+is spent on samples); "power saved, amplifiers" spends half on samples and half on amplifiers that are switched on
+--settling seconds before a sample. The halves are an example, not those of a device.
 
     python benchmarks/controls.py --json controls.json --figure controls.png
     python benchmarks/controls.py --small
@@ -48,63 +48,63 @@ TREATMENTS = {"SBTT": "-", "interpolation": "--", "zeros": ":"}
 
 def main() -> None:
     """Fit every scheme in every treatment at each level and print the table."""
-    arguments = options(__doc__, small="a tenth of the data, few epochs, four fits")
-    arguments.add_argument("--levels", type=int, nargs="+", default=[10, 5, 2], help="neurons sampled per bin")
-    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
-    arguments.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=list(SCHEMES))
-    arguments.add_argument("--treatments", nargs="+", default=list(TREATMENTS), choices=list(TREATMENTS))
-    arguments.add_argument("--settling", type=float, default=0.005, help="seconds of an amplifier")
-    take_settings(arguments)
-    asked = arguments.parse_args()
+    parser = options(__doc__, small="a tenth of the data, few epochs, four fits")
+    parser.add_argument("--levels", type=int, nargs="+", default=[10, 5, 2], help="neurons sampled per bin")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
+    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=list(SCHEMES))
+    parser.add_argument("--treatments", nargs="+", default=list(TREATMENTS), choices=list(TREATMENTS))
+    parser.add_argument("--settling", type=float, default=0.005, help="seconds of an amplifier")
+    take_settings(parser)
+    arguments = parser.parse_args()
     conditions = 65
-    if asked.small:
-        asked.levels, conditions, asked.settings = [5], 4, [*SMALL, *asked.settings]
-        asked.schemes, asked.treatments = ["speckled", "fixed"], ["SBTT", "zeros"]
-    rows = [row for seed in asked.seeds for row in _rows(seed, conditions, asked)]
-    report(asked, rows, lambda: _figure(rows))
+    if arguments.small:
+        arguments.levels, conditions, arguments.settings = [5], 4, [*SMALL, *arguments.settings]
+        arguments.schemes, arguments.treatments = ["speckled", "fixed"], ["SBTT", "zeros"]
+    rows = [row for seed in arguments.seeds for row in _rows(seed, conditions, arguments)]
+    report(arguments, rows, lambda: _figure(rows))
 
 
 def as_zeros(limited: xr.Dataset) -> xr.Dataset:
-    """Take what was not sampled for a measured zero, on purpose."""
+    """Treat missing entries as observed zeros: the mistake that masks avoid."""
     return limited.assign(observed=xr.ones_like(limited["observed"]))
 
 
 def interpolated(limited: xr.Dataset) -> xr.Dataset:
-    """Fill in what was not sampled, linearly in time, and take it for measured, on purpose."""
+    """Interpolate missing entries linearly in time and treat them as observed."""
     values, observed = limited["values"].values.copy(), limited["observed"].values
     mean = values.sum((0, 1)) / np.maximum(observed.sum((0, 1)), 1)
     bins = np.arange(values.shape[1])
     for trial, channel in np.ndindex(values.shape[0], values.shape[2]):
-        there = observed[trial, :, channel]
-        course = values[trial, :, channel]
-        values[trial, :, channel] = np.interp(bins, bins[there], course[there]) if there.any() else mean[channel]
+        sampled = observed[trial, :, channel]
+        trace = values[trial, :, channel]
+        values[trial, :, channel] = np.interp(bins, bins[sampled], trace[sampled]) if sampled.any() else mean[channel]
     return as_zeros(limited.assign(values=(limited["values"].dims, values)))
 
 
 def sampled_part(limited: xr.Dataset) -> xr.Dataset:
-    """Leave out the channels of which nothing was sampled."""
+    """Select the channels that were sampled."""
     return limited.isel(channel=np.flatnonzero(limited["observed"].values.any((0, 1))))
 
 
 def spread_out(rates: np.ndarray, limited: xr.Dataset, whole: xr.Dataset) -> np.ndarray:
-    """Rates of the sampled channels beside the true mean rates, over training trials, of those that never were."""
+    """Rates of all channels: inferred for sampled ones, the true mean rates of the training trials for the others."""
     sampled = limited["observed"].values.any((0, 1))
     training = whole.isel(trial=np.flatnonzero(whole["split"].values == "train"))
     mean = training["true_rates"].values.mean((0, 1))
-    everyone = np.broadcast_to(mean, (*rates.shape[:2], len(mean))).copy()
-    everyone[..., sampled] = rates
-    return everyone
+    all_rates = np.broadcast_to(mean, (*rates.shape[:2], len(mean))).copy()
+    all_rates[..., sampled] = rates
+    return all_rates
 
 
-def _rows(seed: int, conditions: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
+def _rows(seed: int, conditions: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     whole = sb.simulate.lorenz(conditions=conditions, seed=seed)
-    config = override(sb.FitConfig(seed=seed), asked.settings)
-    rows = [_row(whole, whole, config, scheme="none", treatment="SBTT", asked=asked)]
-    for k in asked.levels:
-        for scheme in asked.schemes:
+    config = override(sb.FitConfig(seed=seed), arguments.settings)
+    rows = [_row(whole, whole, config, scheme="none", treatment="SBTT", arguments=arguments)]
+    for k in arguments.levels:
+        for scheme in arguments.schemes:
             limited = sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(scheme=scheme, k=k, seed=seed))
-            for treatment in asked.treatments if scheme != "fixed" else ["SBTT"]:
-                rows.append(_row(whole, limited, config, scheme=scheme, treatment=treatment, asked=asked))
+            for treatment in arguments.treatments if scheme != "fixed" else ["SBTT"]:
+                rows.append(_row(whole, limited, config, scheme=scheme, treatment=treatment, arguments=arguments))
     return rows
 
 
@@ -115,16 +115,16 @@ def _row(
     *,
     scheme: str,
     treatment: str,
-    asked: argparse.Namespace,
+    arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     treat = {"SBTT": sampled_part, "zeros": as_zeros, "interpolation": interpolated}[treatment]
-    given = treat(limited)
+    treated = treat(limited)
     valid = np.flatnonzero(whole["split"].values == "valid")
-    with fitted_to(given, config) as (fitted, seconds):
-        rates = fitted.infer(given.isel(trial=valid))["rates"].values
+    with fitted_to(treated, config) as (fitted, seconds):
+        rates = fitted.infer(treated.isel(trial=valid))["rates"].values
         epochs = len(fitted.history)
     sampled = limited["observed"].values.any((0, 1))
-    everyone = spread_out(rates, limited, whole) if treatment == "SBTT" else rates
+    all_rates = spread_out(rates, limited, whole) if treatment == "SBTT" else rates
     truth = whole["true_rates"].values[valid]
     share = limited["observed"].values.mean()
     row = {
@@ -132,11 +132,13 @@ def _row(
         "scheme": scheme,
         "treatment": treatment,
         "seed": config.seed,
-        "R2": r2(truth, everyone),
-        "R2 sampled": r2(truth[..., sampled], everyone[..., sampled]),
-        "R2 scaled": r2(truth, everyone / share) if treatment == "zeros" else r2(truth, everyone),
+        "R2": r2(truth, all_rates),
+        "R2 sampled": r2(truth[..., sampled], all_rates[..., sampled]),
+        "R2 scaled": r2(truth, all_rates / share) if treatment == "zeros" else r2(truth, all_rates),
         "power saved": sb.data.power_saved(limited),
-        "power saved, amplifiers": sb.data.power_saved(limited, per_sample=0.5, front_end=0.5, settling=asked.settling),
+        "power saved, amplifiers": sb.data.power_saved(
+            limited, per_sample=0.5, front_end=0.5, settling=arguments.settling
+        ),
         "epochs": epochs,
         "CPU-seconds": seconds,
     }
@@ -154,10 +156,10 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
         _line(right, rows, "speckled", treatment, full, {"color": "#0072B2", "linestyle": line, "label": treatment})
         _line(right, rows, "decimate", treatment, full, {"color": "#E69F00", "linestyle": line})
     left.set(
-        xlabel="power saved, at most (= share of samples not taken)", ylabel="R² to true rates, all neurons and bins"
+        xlabel="power saved, at most (= share of samples dropped)", ylabel="R² to true rates, all neurons and bins"
     )
-    left.set(title="which samples are taken (SBTT)", ylim=(-0.5, 1.02))
-    right.set(xlabel="power saved, at most", title="what is made of the missing ones")
+    left.set(title="sampling scheme (SBTT)", ylim=(-0.5, 1.02))
+    right.set(xlabel="power saved, at most", title="treatment of missing entries")
     for axes in (left, right):
         axes.axhline(0, color="#BBBBBB", linewidth=0.8)
     left.legend(frameon=False, fontsize="small", loc="lower left")
@@ -174,11 +176,11 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
 def _line(
     axes: Any, rows: list[dict[str, Any]], scheme: str, treatment: str, full: float, style: dict[str, Any]
 ) -> None:
-    """From everything sampled to the smallest budget, mean over seeds; points are seeds."""
-    found = [row for row in rows if (row["scheme"], row["treatment"]) == (scheme, treatment)]
-    budgets = sorted({round(row["power saved"], 3) for row in found})
-    scores = [[row["R2"] for row in found if round(row["power saved"], 3) == budget] for budget in budgets]
-    if found:
+    """Draw R² from all samples to the smallest budget: mean over seeds as a line, seeds as points."""
+    selected = [row for row in rows if (row["scheme"], row["treatment"]) == (scheme, treatment)]
+    budgets = sorted({round(row["power saved"], 3) for row in selected})
+    scores = [[row["R2"] for row in selected if round(row["power saved"], 3) == budget] for budget in budgets]
+    if selected:
         axes.plot([0, *budgets], [full, *map(np.mean, scores)], marker="o", markersize=4, **style)
         for budget, values in zip(budgets, scores, strict=True):
             axes.plot([budget] * len(values), values, ".", color=style["color"], alpha=0.4)

@@ -38,27 +38,27 @@ N_TRIALS, N_UNITS = 100, 107
 
 def main() -> None:
     """Fit each fold and print the table."""
-    arguments = options(__doc__, small="one fold, three epochs", figure=False)
-    arguments.add_argument("file", type=Path, help="the test file of DANDI:000140")
-    arguments.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="averaged in log-rate space")
-    arguments.add_argument(
-        "--speckled", action="store_true", help="hide a quarter of all entries instead of whole units"
-    )
-    take_settings(arguments)
-    asked = arguments.parse_args()
-    if asked.small:
-        asked.folds, asked.settings = [0], ["train.epochs=3", "posterior_samples=4", *asked.settings]
+    parser = options(__doc__, small="one fold, three epochs", figure=False)
+    parser.add_argument("file", type=Path, help="the test file of DANDI:000140")
+    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="averaged in log-rate space")
+    parser.add_argument("--speckled", action="store_true", help="hide a quarter of all entries instead of whole units")
+    take_settings(parser)
+    arguments = parser.parse_args()
+    if arguments.small:
+        arguments.folds, arguments.settings = [0], ["train.epochs=3", "posterior_samples=4", *arguments.settings]
     cut = sb.Trials(event="move_onset_time", start=-0.25, stop=0.45)
-    ds = sb.read_nwb(asked.file, series="units", bin_width=BIN, trials=cut)
-    score = _speckled if asked.speckled else _held_out
+    ds = sb.read_nwb(arguments.file, series="units", bin_width=BIN, trials=cut)
+    score = _speckled if arguments.speckled else _held_out
     rows = []
-    for fold in asked.folds:
-        rows.append(score(ds, fold, asked.seeds, asked.settings))
+    for fold in arguments.folds:
+        rows.append(score(ds, fold, arguments.seeds, arguments.settings))
         print(rows[-1], flush=True)
     show(rows)
-    print(f"mean {np.mean([row['bits/spike'] for row in rows]):.4f}" + ("" if asked.speckled else f"; peers {PEERS}"))
-    save(asked.json, vars(asked), rows)
+    print(
+        f"mean {np.mean([row['bits/spike'] for row in rows]):.4f}" + ("" if arguments.speckled else f"; peers {PEERS}")
+    )
+    save(arguments.json, vars(arguments), rows)
 
 
 def _held_out(ds: xr.Dataset, fold: int, seeds: list[int], settings: list[str]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _drawn(fold: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def _log_counts(
     ds: xr.Dataset, test: NDArray[np.intp], seeds: list[int], settings: list[str]
 ) -> tuple[list[NDArray[np.floating]], dict[str, Any]]:
-    """Logarithm of what each seed's model expects of the test trials, and what the fits took."""
+    """Log expected counts of the test trials from the model of each seed, and epochs and CPU-seconds of the fits."""
     ds = ds.assign_coords(split=("trial", np.where(np.isin(np.arange(N_TRIALS), test), "test", "train")))
     started, logs, epochs = time.process_time(), [], []
     for seed in seeds:
@@ -112,7 +112,7 @@ def _scores(
     where = np.broadcast_to(where, counts.shape)
     return {
         "bits/spike": bits_per_spike(np.exp(np.mean(logs, 0)), counts, where),
-        "single": float(np.mean([bits_per_spike(np.exp(one), counts, where) for one in logs])),
+        "single": float(np.mean([bits_per_spike(np.exp(log), counts, where) for log in logs])),
     }
 
 

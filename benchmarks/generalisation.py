@@ -1,23 +1,23 @@
-"""Does accuracy on the demo task carry over: to conditions never trained on, faster courses, other data, inputs from outside?
+"""Generalisation of the accuracy on the demo task: to new conditions, faster dynamics, other data, and external inputs.
 
-Tasks, each with k of N neurons observed per bin, in training and validation trials alike:
+Tasks, each with k of N neurons observed per bin, in training and validation trials:
 
-* same: the Lorenz task of `accuracy.py`, whose validation trials repeat the courses of training trials;
-* new: the same, but the validation trials are of conditions (starts) of which training saw no trial;
+* same: the Lorenz task of `accuracy.py`, whose validation trials share conditions with training trials;
+* new: the same, but whole conditions (starts) are held out for validation;
 * speed 2, speed 4: as "same", with the Lorenz system two and four times as fast;
 * vlgp: spikes simulated elsewhere (`vlgp_lorenz1.h5` of the vlgp package, --vlgp FILE): 50 neurons with refractoriness, ten
-  trials of 1000 steps, here 10 steps a bin, called 1 ms each, in pieces of 50 bins; two whole trials validate. k is scaled to
-  50 neurons. Its rates hold each neuron's own spike history, which nothing can tell from the bins: "R2 latents" says more;
-* perturbation: an oscillation kicked in each trial at an unknown time (`nwb_sbtt.simulate.perturbation`), so that what the
-  start says does not hold to the end. Fitted with the defaults and by LFADS with and without a controller (--inputs).
+  trials of 1000 steps, here 10 steps of 1 ms a bin, in parts of 50 bins; two whole trials are for validation. k is scaled to
+  50 neurons. Its rates depend on each neuron's spike history, which bins do not show: "R2 latents" is more telling;
+* perturbation: an oscillation kicked in each trial at an unknown time (`nwb_sbtt.simulate.perturbation`), so the
+  initial state does not determine the trial. Fitted with the defaults and by LFADS with and without a controller (--inputs).
 
 R² is that of the true rates of the validation trials, 1 − SSE/SST, mean over neurons; "R2 latents" that of the true latents,
-read out linearly from the factors. Wiener and smoothing are the baselines of `nwb_sbtt.evaluate` on the same samples.
+decoded linearly from the factors. Wiener and smoothing are the baselines of `nwb_sbtt.evaluate` on the same samples.
 
-Of inferred inputs: "timing error" is the median distance, in ms, between a validation trial's kick and the largest inferred
-input, the latter as distance from the mean over trials in each bin, in standard deviations; a constant delay is taken from
-training trials. "by chance" is the same with the trials' inputs shuffled. "R2 kicks" is that of the true kicks by linear
-read-out of the inferred inputs within two bins.
+For inferred inputs, "timing error" is the median distance, in ms, between a validation trial's kick and the largest inferred
+input: the largest distance from the mean over trials of the bin, in sd; a constant delay is estimated on
+training trials. "by chance" is the same with the trials' inputs shuffled. "R2 kicks" is that of the true kicks decoded
+linearly from the inferred inputs within two bins.
 
     python benchmarks/generalisation.py --vlgp vlgp_lorenz1.h5 --json generalisation.json --figure generalisation.png
     python benchmarks/generalisation.py --small
@@ -48,8 +48,8 @@ TASKS = {"same": "#0072B2", "new": "#D55E00", "speed 2": "#009E73", "speed 4": "
 """With their colours in the figure."""
 PERTURBATION, DEFAULT = "perturbation", "default"
 NOTHING = "–"
-STEPS, PIECE = 10, 50
-"""Steps of the vlgp file in a bin, and bins in a piece of its trials."""
+STEPS, PART_BINS = 10, 50
+"""Steps of the vlgp file in a bin, and bins in a part of its trials."""
 LAG = 2
 """Bins on either side from which kicks are read out."""
 SMALL = ["train.epochs=4", "train.batch_size=12", "posterior_samples=2"]
@@ -57,30 +57,30 @@ SMALL = ["train.epochs=4", "train.batch_size=12", "posterior_samples=2"]
 
 def main() -> None:
     """Fit each task at each level and print the table."""
-    arguments = options(__doc__, small="two tasks, a tenth of the data, few epochs, one level")
-    arguments.add_argument("--tasks", nargs="+", default=[*TASKS, PERTURBATION], choices=[*TASKS, PERTURBATION])
-    arguments.add_argument(
-        "--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin, of 29"
-    )
-    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
-    arguments.add_argument("--inputs", type=int, nargs="+", default=[2, 0], help="of the controllers of LFADS")
-    arguments.add_argument("--vlgp", type=Path, help="vlgp_lorenz1.h5; its task is left out without it")
-    take_settings(arguments)
-    arguments.add_argument("--lfads", nargs="*", default=[], help="further changes where LFADS is fitted")
-    asked = arguments.parse_args()
+    parser = options(__doc__, small="two tasks, a tenth of the data, few epochs, one level")
+    parser.add_argument("--tasks", nargs="+", default=[*TASKS, PERTURBATION], choices=[*TASKS, PERTURBATION])
+    parser.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin, of 29")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
+    parser.add_argument("--inputs", type=int, nargs="+", default=[2, 0], help="of the controllers of LFADS")
+    parser.add_argument("--vlgp", type=Path, help="vlgp_lorenz1.h5; its task is left out without it")
+    take_settings(parser)
+    parser.add_argument("--lfads", nargs="*", default=[], help="further changes where LFADS is fitted")
+    arguments = parser.parse_args()
     conditions = 65
-    if asked.small:
-        asked.tasks, asked.levels, conditions = ["new", PERTURBATION], [10], 5
-        asked.settings = [*SMALL, *asked.settings]
-    if asked.vlgp is None and "vlgp" in asked.tasks:
+    if arguments.small:
+        arguments.tasks, arguments.levels, conditions = ["new", PERTURBATION], [10], 5
+        arguments.settings = [*SMALL, *arguments.settings]
+    if arguments.vlgp is None and "vlgp" in arguments.tasks:
         print("the task 'vlgp' is left out: name its file with --vlgp", flush=True)
-        asked.tasks = [task for task in asked.tasks if task != "vlgp"]
-    rows = [row for seed in asked.seeds for task in asked.tasks for row in _rows(task, seed, conditions, asked)]
-    report(asked, rows, lambda: _figure(rows))
+        arguments.tasks = [task for task in arguments.tasks if task != "vlgp"]
+    rows = [
+        row for seed in arguments.seeds for task in arguments.tasks for row in _rows(task, seed, conditions, arguments)
+    ]
+    report(arguments, rows, lambda: _figure(rows))
 
 
 def data_of(task: str, *, seed: int, conditions: int = 65, vlgp: Path | None = None) -> xr.Dataset:
-    """Simulate a task, or read it where it is not ours."""
+    """Simulate a task, or read the file of the task "vlgp"."""
     if task == "vlgp":
         assert vlgp is not None
         return read_vlgp(vlgp, seed=seed)
@@ -94,46 +94,46 @@ def data_of(task: str, *, seed: int, conditions: int = 65, vlgp: Path | None = N
 
 
 def read_vlgp(path: Path, *, seed: int) -> xr.Dataset:
-    """The file's trials in bins of ten steps and pieces of fifty bins; no piece of a validation trial trains."""
+    """The file's trials in bins of ten steps and parts of fifty bins; validation is on whole trials."""
     import h5py
 
     with h5py.File(path) as file:
         spikes, rates, latents = (file[name][:] for name in ("y", "rate", "x"))
     n_trials, n_steps, n_channels = spikes.shape
     width = STEPS * 0.001
-    pieces = n_steps // STEPS // PIECE
+    n_parts = n_steps // STEPS // PART_BINS
 
-    def binned(array: np.ndarray) -> np.ndarray:
-        return array.reshape(n_trials * pieces, PIECE, STEPS, -1)
+    def to_bins(array: np.ndarray) -> np.ndarray:
+        return array.reshape(n_trials * n_parts, PART_BINS, STEPS, -1)
 
-    held = np.random.default_rng(seed).permutation(n_trials)[: n_trials // 5]
-    trial = np.repeat(np.arange(n_trials), pieces)
-    start = trial * (n_steps * 0.001 + 1) + np.tile(np.arange(pieces), n_trials) * PIECE * width
+    valid = np.random.default_rng(seed).permutation(n_trials)[: n_trials // 5]
+    trial = np.repeat(np.arange(n_trials), n_parts)
+    start = trial * (n_steps * 0.001 + 1) + np.tile(np.arange(n_parts), n_trials) * PART_BINS * width
     ds = make_dataset(
-        binned(spikes).sum(2),
-        np.ones((n_trials * pieces, PIECE, n_channels), bool),
+        to_bins(spikes).sum(2),
+        np.ones((n_trials * n_parts, PART_BINS, n_channels), bool),
         bin_width=width,
         kind="units",
         trial_start=start,
-        coords={"split": ("trial", np.where(np.isin(trial, held), "valid", "train")), "condition": ("trial", trial)},
+        coords={"split": ("trial", np.where(np.isin(trial, valid), "valid", "train")), "condition": ("trial", trial)},
         attrs={"unit": "counts", "session_id": "vlgp"},
     )
     return ds.assign(
-        true_rates=(DIMS, (binned(rates).sum(2) / width).astype(np.float32)),
-        true_latents=(("trial", "time", "latent"), binned(latents).mean(2).astype(np.float32)),
+        true_rates=(DIMS, (to_bins(rates).sum(2) / width).astype(np.float32)),
+        true_latents=(("trial", "time", "latent"), to_bins(latents).mean(2).astype(np.float32)),
     )
 
 
 def latents_r2(ds: xr.Dataset, factors: np.ndarray) -> float:
-    """R² of the validation trials' true latents by a linear read-out that the training trials fit."""
-    return _read_out(factors, ds["true_latents"].values, ds["split"].values == "valid")
+    """R² of the true latents of validation trials, decoded linearly from the factors; fitted to the training trials."""
+    return _decoding_r2(factors, ds["true_latents"].values, ds["split"].values == "valid")
 
 
 def kicks_r2(ds: xr.Dataset, inputs: np.ndarray) -> float:
-    """R² of the validation trials' kicks by a linear read-out of the inferred inputs in the bins around."""
+    """R² of the validation trials' kicks decoded linearly from the inferred inputs in the bins around."""
     padded = np.pad(inputs, ((0, 0), (LAG, LAG), (0, 0)))
     around = [padded[:, lag : lag + inputs.shape[1]] for lag in range(2 * LAG + 1)]
-    return _read_out(np.concatenate(around, axis=2), ds["true_inputs"].values, ds["split"].values == "valid")
+    return _decoding_r2(np.concatenate(around, axis=2), ds["true_inputs"].values, ds["split"].values == "valid")
 
 
 def timing_error(ds: xr.Dataset, inputs: np.ndarray, *, order: np.ndarray | None = None) -> float:
@@ -150,25 +150,25 @@ def timing_error(ds: xr.Dataset, inputs: np.ndarray, *, order: np.ndarray | None
     return float(1000 * np.median(np.abs(error[valid] - np.median(error[~valid]))))
 
 
-def _read_out(features: np.ndarray, target: np.ndarray, valid: np.ndarray) -> float:
+def _decoding_r2(features: np.ndarray, target: np.ndarray, valid: np.ndarray) -> float:
     with_one = np.concatenate([features, np.ones((*features.shape[:2], 1))], axis=2).astype(np.float64)
     flat = with_one[~valid].reshape(-1, with_one.shape[2])
     weights, *_ = np.linalg.lstsq(flat, target[~valid].reshape(-1, target.shape[2]), rcond=None)
     return r2(target[valid], with_one[valid] @ weights)
 
 
-def _rows(task: str, seed: int, conditions: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    whole = data_of(task, seed=seed, conditions=conditions, vlgp=asked.vlgp)
+def _rows(task: str, seed: int, conditions: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    whole = data_of(task, seed=seed, conditions=conditions, vlgp=arguments.vlgp)
     n = whole.sizes["channel"]
-    models = {DEFAULT: override(sb.FitConfig(seed=seed), asked.settings)}
+    models = {DEFAULT: override(sb.FitConfig(seed=seed), arguments.settings)}
     if task == PERTURBATION:
         # What --set says of the model is of the default one.
-        common = [text for text in asked.settings if not text.startswith("model.")]
-        for inputs in asked.inputs:
-            changes = [f"model={{name: lfads, inputs: {inputs}}}", *common, *asked.lfads]
+        common = [text for text in arguments.settings if not text.startswith("model.")]
+        for inputs in arguments.inputs:
+            changes = [f"model={{name: lfads, inputs: {inputs}}}", *common, *arguments.lfads]
             models[f"LFADS, inputs {inputs}"] = override(sb.FitConfig(seed=seed), changes)
     rows = []
-    for level in asked.levels:
+    for level in arguments.levels:
         k = round(level * n / N)
         ds = whole if k == n else sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(k=k, seed=seed))
         simple = _baselines(ds)
@@ -184,7 +184,7 @@ def _scores(ds: xr.Dataset, config: sb.FitConfig) -> dict[str, Any]:
         latents = fitted.infer(ds)
         epochs = len(fitted.history)
     valid = ds["split"].values == "valid"
-    found: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "R2": r2(ds["true_rates"].values[valid], latents["rates"].values[valid]),
         "R2 latents": latents_r2(ds, latents["factors"].values),
         "timing error": NOTHING,
@@ -194,12 +194,12 @@ def _scores(ds: xr.Dataset, config: sb.FitConfig) -> dict[str, Any]:
     if "inputs" in latents and latents.sizes["input"] and "true_inputs" in ds:
         inputs = latents["inputs"].values
         shuffled = np.random.default_rng(config.seed).permutation(len(inputs))
-        found |= {
+        columns |= {
             "timing error": timing_error(ds, inputs),
             "by chance": timing_error(ds, inputs, order=shuffled),
             "R2 kicks": kicks_r2(ds, inputs),
         }
-    return {**found, "epochs": epochs, "CPU-seconds": seconds}
+    return {**columns, "epochs": epochs, "CPU-seconds": seconds}
 
 
 def _baselines(ds: xr.Dataset) -> dict[str, float]:
@@ -239,7 +239,7 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
     )
     left.set(title="Lorenz: fit (solid), Wiener (dotted)", ylabel="R² to true rates (validation)")
     middle.set(title="a kick at an unknown time", ylabel="R² to true rates (validation)")
-    right.set(title="when inferred inputs say it was", ylabel="median timing error [ms]")
+    right.set(title="time of the kick from inferred inputs", ylabel="median timing error [ms]")
     for axes in (left, middle, right):
         axes.set(xlabel="share of samples dropped")
         if axes.get_legend_handles_labels()[0]:
@@ -255,10 +255,10 @@ def _line(axes: Any, rows: list[dict[str, Any]], name: str, style: dict[str, Any
     dropped = sorted({1 - row["observed"] / row["of"] for row in rows})
     values = [[row[name] for row in rows if 1 - row["observed"] / row["of"] == share] for share in dropped]
     if rows:
-        axes.plot(dropped, [np.mean(each) for each in values], markersize=3.5, **style)
-        for share, each in zip(dropped, values, strict=True):
-            if len(each) > 1:
-                axes.plot([share] * len(each), each, ".", color=style["color"], alpha=0.4)
+        axes.plot(dropped, [np.mean(scores) for scores in values], markersize=3.5, **style)
+        for share, scores in zip(dropped, values, strict=True):
+            if len(scores) > 1:
+                axes.plot([share] * len(scores), scores, ".", color=style["color"], alpha=0.4)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Latents, rates, spikes and fluorescence from fluorescence, on the simulated data of the ladder papers.
+"""Latents, rates, spikes and denoised fluorescence, inferred from fluorescence on the simulated data of the ladder papers.
 
-`lorenz` is the set of Prince & Richards 2019 (30 cells, 65 courses × 20 trials, 100 bins of 0.1 s, noise 0.2 of a spike),
-`valpaca` that of Prince et al. 2021 (90 bins at 30 Hz, noise 0.5 or 0.2). Models: the ladder; LFADS under the two moments of
-fluorescence that follow from rates, or four (Edgeworth), all told nothing of spike size, decay, noise or baseline; LFADS and
-the convolutional model on events found by OASIS; and both on the true spikes. Squared Pearson correlation of arrays flattened
-over trials, bins and cells, as published, and 1 − SSE/SST beside it, on the validation trials; latents by linear read-out of
-the factors, fitted on the training trials; fluorescence against the noisy trace. In the papers' split every validation trial
-repeats a training course; `--split condition` keeps whole courses for validation. Sizes set by `--set model.…` are those of
-the convolutional model and of the ladder.
+`lorenz` is the set of Prince & Richards 2019 (30 cells, 65 conditions × 20 trials, 100 bins of 0.1 s, noise 0.2 of a spike),
+`valpaca` that of Prince et al. 2021 (90 bins at 30 Hz, noise 0.5 or 0.2). Models: the ladder; LFADS that matches two moments
+of the fluorescence, or four (Edgeworth), all without the true spike amplitude, decay time, noise sd and baseline; LFADS and
+the convolutional model on events found by OASIS; and both on the true spikes. Squared Pearson correlation of arrays
+flattened over trials, bins and cells, as published, and 1 − SSE/SST, on the validation trials; latents are decoded linearly
+from the factors, fitted to the training trials; fluorescence against the noisy trace. In the papers' split validation trials
+share conditions with training trials; `--split condition` holds out whole conditions. Sizes set by `--set model.…` are for
+the convolutional model and the ladder.
 
     python benchmarks/ladder.py --seeds 0 1 2 3 4 --json ladder.json --figure ladder.png
     python benchmarks/ladder.py --models "Gaussian LFADS" "Edgeworth LFADS" --set train.epochs=50
@@ -61,40 +61,44 @@ QUANTITIES = ("latents", "rates", "spikes", "fluorescence")
 
 def main() -> None:
     """Fit each model to each data set and print the table."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--task", choices=["lorenz", "valpaca"], default="lorenz")
-    arguments.add_argument("--noise", type=float, help="sd, in spikes [default: .2 and .5]")
-    arguments.add_argument("--models", nargs="+", choices=list(MODELS), help="[default: all]")
-    arguments.add_argument("--split", choices=["trial", "condition"], default="trial")
-    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and models")
-    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument(
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=["lorenz", "valpaca"], default="lorenz")
+    parser.add_argument("--noise", type=float, help="sd, in spikes [default: .2 and .5]")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), help="[default: all]")
+    parser.add_argument("--split", choices=["trial", "condition"], default="trial")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and models")
+    parser.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument(
         "--small", action="store_true", help="few cells and trials, three epochs, by default the ladder alone"
     )
-    asked = arguments.parse_args()
-    imaging = LADDER if asked.task == "lorenz" else VALPACA
-    asked.noise = imaging.noise_sd if asked.noise is None else asked.noise
-    imaging, sizes = replace(imaging, noise_sd=asked.noise), {}
-    if asked.small:
-        asked.models, imaging = asked.models or ["ladder"], replace(imaging, n_bins=40)
+    arguments = parser.parse_args()
+    imaging = LADDER if arguments.task == "lorenz" else VALPACA
+    arguments.noise = imaging.noise_sd if arguments.noise is None else arguments.noise
+    imaging, sizes = replace(imaging, noise_sd=arguments.noise), {}
+    if arguments.small:
+        arguments.models, imaging = arguments.models or ["ladder"], replace(imaging, n_bins=40)
         sizes = {"n_channels": 4, "conditions": 4, "trials_per_condition": 5}
-        asked.settings = ["train.epochs=3", *asked.settings]
-    asked.models = asked.models or list(MODELS)
+        arguments.settings = ["train.epochs=3", *arguments.settings]
+    arguments.models = arguments.models or list(MODELS)
     rows = []
-    for seed in asked.seeds:
-        ds = calcium(seed=seed, split_by=asked.split, imaging=imaging, **sizes)
-        for model in asked.models:
+    for seed in arguments.seeds:
+        ds = calcium(seed=seed, split_by=arguments.split, imaging=imaging, **sizes)
+        for model in arguments.models:
             rows.append(
-                {"model": model, "seed": seed, **_scores(ds, model, override(sb.FitConfig(seed=seed), asked.settings))}
+                {
+                    "model": model,
+                    "seed": seed,
+                    **_scores(ds, model, override(sb.FitConfig(seed=seed), arguments.settings)),
+                }
             )
             print(rows[-1], flush=True)
     print(machine())
     show(rows)
-    save(asked.json, vars(asked), rows)
-    if asked.figure:
-        _figure(rows, PUBLISHED.get((asked.task, asked.noise), {}), asked.figure)
+    save(arguments.json, vars(arguments), rows)
+    if arguments.figure:
+        _figure(rows, PUBLISHED.get((arguments.task, arguments.noise), {}), arguments.figure)
 
 
 def _ladder(ds: xr.Dataset, config: sb.FitConfig) -> tuple[xr.Dataset, sb.FitConfig]:
@@ -147,15 +151,15 @@ def _scores(ds: xr.Dataset, model: str, config: sb.FitConfig) -> dict[str, Any]:
         seconds = time.process_time() - started
         latents, epochs = fitted.infer(data), len(fitted.history)
     valid = ds["split"].values == "valid"
-    course = ds["true_latents"].values
+    true_latents = ds["true_latents"].values
     factors = np.insert(latents["factors"].values, 0, 1.0, axis=2)
-    n_latents = course.shape[2]
+    n_latents = true_latents.shape[2]
     weights, *_ = np.linalg.lstsq(
-        factors[~valid].reshape(-1, factors.shape[2]), course[~valid].reshape(-1, n_latents), rcond=None
+        factors[~valid].reshape(-1, factors.shape[2]), true_latents[~valid].reshape(-1, n_latents), rcond=None
     )
-    seen = ds["observed"].values[valid]
+    observed = ds["observed"].values[valid]
     pairs: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
-        "latents": (course[valid].reshape(-1, n_latents), (factors[valid] @ weights).reshape(-1, n_latents))
+        "latents": (true_latents[valid].reshape(-1, n_latents), (factors[valid] @ weights).reshape(-1, n_latents))
     }
     rates = latents["rates" if "rates" in latents else "mean"]
     pairs["rates"] = (ds["true_rates"].values[valid], rates.values[valid])
@@ -163,13 +167,13 @@ def _scores(ds: xr.Dataset, model: str, config: sb.FitConfig) -> dict[str, Any]:
         pairs["spikes"] = (ds["true_spikes"].values[valid], latents["events"].values[valid])
     light = latents["mean"] if {"rates", "mean"} <= set(latents) else latents.get("denoised")
     if light is not None:
-        pairs["fluorescence"] = (ds["values"].values[valid][seen], light.values[valid][seen])
+        pairs["fluorescence"] = (ds["values"].values[valid][observed], light.values[valid][observed])
     row: dict[str, Any] = {"CPU-seconds": seconds, "epochs": epochs}
     for name in QUANTITIES:
         row[f"{name}, r²"] = pearson_r2(*pairs[name]) if name in pairs else None
     for name in ("latents", "rates"):
-        true, found = pairs[name]
-        row[f"{name}, R²"] = float(1 - ((true - found) ** 2).sum() / ((true - true.mean()) ** 2).sum())
+        true, inferred = pairs[name]
+        row[f"{name}, R²"] = float(1 - ((true - inferred) ** 2).sum() / ((true - true.mean()) ** 2).sum())
     return row
 
 
@@ -184,8 +188,8 @@ def _figure(rows: list[dict[str, Any]], published: dict[str, tuple[float | None,
         for j, quantity in enumerate(QUANTITIES):
             x = j + 0.8 * ((i + 0.5) / len(names) - 0.5)
             values = [row[f"{quantity}, r²"] for row in rows if row["model"] == name]
-            found = [value for value in values if value is not None]
-            axes.plot([x] * len(found), found, "o", ms=4, color=f"C{i}", label=name if values and j == 0 else None)
+            defined = [value for value in values if value is not None]
+            axes.plot([x] * len(defined), defined, "o", ms=4, color=f"C{i}", label=name if values and j == 0 else None)
             said = published[name][j] if name in published else None
             if said is not None:
                 label = f"{name}, published" if j == 0 else None

@@ -1,4 +1,4 @@
-"""What every benchmark takes and says of itself: the machine, the versions, one table, one JSON file and one figure."""
+"""What all benchmarks share: options, and output as one table, one JSON file with machine and versions, and one figure."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from matplotlib.figure import Figure
 
 
 def options(text: str | None, *, small: str, figure: bool = True) -> argparse.ArgumentParser:
-    """A parser of what every benchmark takes; `small` says what its quick run leaves of it."""
+    """Make a parser with the options of every benchmark; `small` describes its quick run."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help=small)
     parser.add_argument("--json", type=Path, help="where to write settings, machine and rows")
     if figure:
-        parser.add_argument("--figure", type=Path, help="where to draw them, as PNG")
+        parser.add_argument("--figure", type=Path, help="where to draw the rows, as PNG")
     return parser
 
 
-def report(asked: argparse.Namespace, rows: list[dict[str, Any]], figure: Callable[[], Figure]) -> None:
-    """Print the table, and write what else was asked for."""
+def report(arguments: argparse.Namespace, rows: list[dict[str, Any]], figure: Callable[[], Figure]) -> None:
+    """Print the table, and write JSON and figure where their paths are set."""
     show(rows)
-    save(asked.json, vars(asked), rows)
-    if asked.figure:
-        figure().savefig(asked.figure, dpi=150)
+    save(arguments.json, vars(arguments), rows)
+    if arguments.figure:
+        figure().savefig(arguments.figure, dpi=150)
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty figure of that many inches."""
+    """Make an empty figure; width and height in inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores and versions, without naming the computer."""
+    """Return processor, cores and versions, but not the computer's name."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -61,13 +61,13 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def show_medians(rows: list[dict[str, Any]], names: Sequence[str]) -> None:
-    """Print the middle of these columns."""
+    """Print the median of these columns."""
     for name in names:
         print(f"median of {name}: {median(row[name] for row in rows):.3f}")
 
 
 def save(path: Path | None, settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """Write settings, machine and rows as JSON, if a path was given."""
+    """Write settings, machine and rows as JSON, if there is a path."""
     if path is not None:
         content = {"settings": settings, "machine": machine(), "rows": rows}
         path.write_text(json.dumps(content, indent=2, default=str) + "\n")

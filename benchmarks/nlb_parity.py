@@ -1,7 +1,7 @@
-"""The metrics of the Neural Latents Benchmark beside those of nlb_tools, on awkward arrays.
+"""Metrics of the Neural Latents Benchmark compared with those of nlb_tools, on difficult arrays.
 
-"difference" is relative. nlb_tools 0.0.4 cannot be installed beside current packages without `--no-deps`; this runs wherever
-`nlb_tools.evaluation` can be imported, which a folder beside the environment does:
+"difference" is relative. nlb_tools 0.0.4 cannot be installed beside current packages without `--no-deps`; this script needs
+only `nlb_tools.evaluation`, which can be imported from a folder outside the environment:
 
     pip install --no-deps --target=elsewhere nlb_tools==0.0.4
     PYTHONPATH=elsewhere python benchmarks/nlb_parity.py --seeds 5 --json nlb_parity.json
@@ -36,32 +36,32 @@ def main() -> None:
 
 
 def compare(kind: str, seeds: int, *, n_trials: int) -> Iterator[dict[str, Any]]:
-    """One row a metric: the farthest that any seed's two numbers are apart."""
+    """Print a row for each metric: the largest difference over seeds."""
     pairs: dict[str, list[tuple[float, float]]] = {}
-    kept = True
+    unchanged = True
     for seed in range(seeds):
         arrays = make(kind, np.random.default_rng(seed), n_trials)
         before = {name: array.copy() for name, array in arrays.items()}
-        own = {name: metric(arrays) for name, metric in OURS.items()}
-        kept &= all(np.array_equal(array, before[name], equal_nan=True) for name, array in arrays.items())
-        for name, value in own.items():
+        ours = {name: metric(arrays) for name, metric in OURS.items()}
+        unchanged &= all(np.array_equal(array, before[name], equal_nan=True) for name, array in arrays.items())
+        for name, value in ours.items():
             # nlb_tools writes into its arguments.
             pairs.setdefault(name, []).append(
                 (value, float(THEIRS[name]({key: array.copy() for key, array in before.items()})))
             )
-    for name, found in pairs.items():
+    for name, values in pairs.items():
         yield {
             "arrays": kind,
             "metric": name,
-            "ours": found[0][0],
-            "nlb_tools": found[0][1],
-            "difference": f"{max(abs(a - b) / abs(b) for a, b in found):.1e}",
-            "inputs kept": kept,
+            "ours": values[0][0],
+            "nlb_tools": values[0][1],
+            "difference": f"{max(abs(a - b) / abs(b) for a, b in values):.1e}",
+            "inputs kept": unchanged,
         }
 
 
 def make(kind: str, generator: np.random.Generator, n_trials: int) -> dict[str, Array]:
-    """Rates, spikes, behaviour, conditions and jitter of so many trials for training and as many to evaluate."""
+    """Simulate rates, spikes, behaviour, conditions and jitter, with as many training as evaluated trials."""
     n_bins, n_units, n_conditions = 30, 12, 4
     scale = 0.02 if kind == "sparse" else 0.4
     rates = generator.gamma(2, scale / 2, (2, n_trials, n_bins, n_units))
@@ -79,7 +79,7 @@ def make(kind: str, generator: np.random.Generator, n_trials: int) -> dict[str, 
     if kind == "faint rates":
         rates[generator.random(rates.shape) < 0.1] = 1e-12
     condition = np.arange(n_trials) % n_conditions
-    psth = np.stack([rates[1][condition == each].mean(0) for each in range(n_conditions)])
+    psth = np.stack([rates[1][condition == i].mean(0) for i in range(n_conditions)])
     psth += generator.normal(size=psth.shape) * 0.05 * scale
     psth[:, :3] = np.nan
     psth[1, -4:] = np.nan
@@ -105,7 +105,7 @@ def make(kind: str, generator: np.random.Generator, n_trials: int) -> dict[str, 
 
 def trials_of(a: dict[str, Array]) -> list[Array]:
     """Rows of each condition; the last one has none."""
-    return [np.flatnonzero((a["condition"] == each) & (each < 3)) for each in range(len(a["psth"]))]
+    return [np.flatnonzero((a["condition"] == i) & (i < 3)) for i in range(len(a["psth"]))]
 
 
 def back(a: dict[str, Array]) -> Array:

@@ -1,7 +1,7 @@
-"""LFADS as one would write it down: a loop over bins, a cell of separate products, dropout drawn in every bin.
+"""A plain implementation of LFADS: a loop over bins, a cell of separate products, dropout drawn in every bin.
 
-What `step_time.py` measures ours against. Two encoders (one for the initial condition, one for the controller), each in both
-directions; the controller reads encoder and last factors; states are clipped.
+`step_time.py` compares the package with it. Two encoders (one for the initial condition, one for the controller), each in
+both directions; the controller reads encoder and last factors; states are clipped.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Seconds and memory of reading, beside h5py's own reading of the same bytes: one table.
+"""Time and memory of reading, compared with h5py on the same bytes.
 
 Recordings are generated: sorted units (with and without intervals, stored plainly and by gzip) and a compressed
-ElectricalSeries of int16. Each way of reading is measured in a process of its own, h5py and `read_nwb` in turn; the time
-kept is the median. Of a series h5py reads one chunk after the other; of units the whole array of spike times, the way
-they are read by hand. `of h5py` is h5py's time by ours, `CPU` ours by h5py's, `peak` what the process held beyond its
-imports, and `within` whether that is the limit, HDF5's cache of chunks and what the result and its making take.
+ElectricalSeries of int16. Each way of reading is measured in a separate process, h5py and `read_nwb` in turn; times
+are medians. h5py reads a series chunk by chunk, and the spike times of units as one array, the usual way
+to read them. `of h5py` is h5py's time by ours, `CPU` ours by h5py's, `peak` the memory of the process beyond its
+imports, and `within` whether that is at most the limit, HDF5's chunk cache and the memory for the result.
 `bins CPU` is the part of `CPU` that opening a units table and counting its spikes take, `digest CPU` that of the file's
 SHA-256, which `read_nwb` records and a thread of its own computes; `bins of h5py` is h5py's time by that of the former. A
-process remembers the digest as long as the file is left as it is: `seconds` and `of h5py` are those of a first read, which
-takes it, and `again of h5py` is h5py's time by that of the next. These take memory that the one before has just given back;
-`fresh of h5py` is the ratio for a first read where each is in a process of its own, `--pause` seconds after the last. The
-last rows count the same few units the way of other programs, in the Python that `--others` names.
+process remembers the digest while the file does not change: `seconds` and `of h5py` are those of a first read, which
+computes it, and `again of h5py` is h5py's time by that of the next. These reuse memory just released by the previous read;
+`fresh of h5py` is the ratio for a first read in a separate process, `--pause` seconds after the last. The
+last rows count the same few units with other programs, in the Python that `--others` names.
 
     python benchmarks/reading.py --spikes 1e8 --gigabytes 1 --limit 256 --json reading.json --figure reading.png
 """
@@ -40,52 +40,58 @@ USES: tuple[Use, ...] = get_args(Use)
 BIN_WIDTH = 0.02
 MEGABYTE = 1e6
 CHUNK_CACHE = 64 * 2**20
-"""What the reader lets HDF5 keep of a file; it comes on top of the limit."""
+"""HDF5's chunk cache of the reader, in addition to the limit."""
 MAKING = 6
 """Most memory that a result takes while it is made, in sizes of the result."""
 OTHERS = ("pynapple", "nlb_tools")
 NO_NUMBER = "-"
 
 
-def main(given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and save; 1 where a peak was above its limit."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--spikes", type=float, default=1e8, help="of the largest units table")
-    arguments.add_argument("--units", type=int, default=1000, help="of the largest units table")
-    arguments.add_argument("--gigabytes", type=float, default=1.0, help="of the series, uncompressed")
-    arguments.add_argument("--limit", type=float, help="megabytes of memory; a quarter of the series where left out")
-    arguments.add_argument("--repeats", type=int, default=3)
-    arguments.add_argument("--pause", type=float, default=5.0, help="seconds before each reading with fresh memory")
-    arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--others", type=Path, default=Path(sys.executable), help="Python with pynapple, nlb_tools")
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--figure", type=Path)
-    arguments.add_argument("--small", action="store_true", help="a megabyte of spikes, 24 MB of 16 channels, once")
-    arguments.add_argument("--count", type=Path, help=argparse.SUPPRESS)
-    arguments.add_argument("--way", choices=OTHERS, help=argparse.SUPPRESS)
-    asked = arguments.parse_args(given)
-    if asked.count is not None:
-        print(json.dumps(_count_otherwise(asked.count, asked.way)))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spikes", type=float, default=1e8, help="of the largest units table")
+    parser.add_argument("--units", type=int, default=1000, help="of the largest units table")
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="of the series, uncompressed")
+    parser.add_argument("--limit", type=float, help="megabytes of memory; a quarter of the series where left out")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--pause", type=float, default=5.0, help="seconds before each reading with fresh memory")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--others", type=Path, default=Path(sys.executable), help="Python with pynapple, nlb_tools")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--small", action="store_true", help="a megabyte of spikes, 24 MB of 16 channels, once")
+    parser.add_argument("--count", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=OTHERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.count is not None:
+        print(json.dumps(_count_otherwise(arguments.count, arguments.way)))
         return 0
-    if asked.small:
-        asked.spikes, asked.units, asked.gigabytes, asked.repeats, asked.pause = 1.2e5, 40, 0.024, 1, 0.0
-    limit = asked.gigabytes * 1e9 / 4 if asked.limit is None else asked.limit * MEGABYTE
+    if arguments.small:
+        arguments.spikes, arguments.units, arguments.gigabytes, arguments.repeats, arguments.pause = (
+            1.2e5,
+            40,
+            0.024,
+            1,
+            0.0,
+        )
+    limit = arguments.gigabytes * 1e9 / 4 if arguments.limit is None else arguments.limit * MEGABYTE
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NWB_SBTT_CACHE_DIR"] = str(Path(folder) / "cache")
-        rows = [*_of_units(Path(folder), asked, limit), *_of_series(Path(folder), asked, limit)]
+        rows = [*_of_units(Path(folder), arguments, limit), *_of_series(Path(folder), arguments, limit)]
         show(rows)
-        compared = _compared(Path(folder), asked)
+        compared = _compared(Path(folder), arguments)
     print()
     show(compared)
-    save(asked.json, {**vars(asked), "limit": limit, "bin_width": BIN_WIDTH}, [*rows, *compared])
-    if asked.figure:
-        _figure(rows, compared, asked.figure)
+    save(arguments.json, {**vars(arguments), "limit": limit, "bin_width": BIN_WIDTH}, [*rows, *compared])
+    if arguments.figure:
+        _figure(rows, compared, arguments.figure)
     return 0 if all(row["within"] == "yes" for row in rows) else 1
 
 
-def _of_units(folder: Path, asked: argparse.Namespace, limit: float) -> list[dict[str, Any]]:
-    size = {"n_spikes": int(asked.spikes), "n_units": asked.units, "seed": asked.seed}
-    tenth = {"n_spikes": int(asked.spikes / 10), "n_units": max(asked.units // 10, 1), "seed": asked.seed}
+def _of_units(folder: Path, arguments: argparse.Namespace, limit: float) -> list[dict[str, Any]]:
+    size = {"n_spikes": int(arguments.spikes), "n_units": arguments.units, "seed": arguments.seed}
+    tenth = {"n_spikes": int(arguments.spikes / 10), "n_units": max(arguments.units // 10, 1), "seed": arguments.seed}
     cases = [
         ("units", {**size, "packed": False, "intervals": True}),
         ("units, no intervals", {**size, "packed": False, "intervals": False}),
@@ -95,68 +101,68 @@ def _of_units(folder: Path, asked: argparse.Namespace, limit: float) -> list[dic
     for name, options in cases:
         path = folder / "units.nwb"
         _apart(make_units, path, **options)
-        given = {"series": "units/spike_times", "limit": limit, "repeats": asked.repeats}
-        found = _apart(_measure, path, **given) | {"fresh": _fresh(path, **given, pause=asked.pause)}
-        rows.append(_row(name, {"bytes": 8 * options["n_spikes"], **found}))
+        parameters = {"series": "units/spike_times", "limit": limit, "repeats": arguments.repeats}
+        measured = _apart(_measure, path, **parameters) | {"fresh": _fresh(path, **parameters, pause=arguments.pause)}
+        rows.append(_row(name, {"bytes": 8 * options["n_spikes"], **measured}))
         path.unlink()
     return rows
 
 
-def _of_series(folder: Path, asked: argparse.Namespace, limit: float) -> list[dict[str, Any]]:
-    path, shape = folder / "series.nwb", (8000.0, 16) if asked.small else (20000.0, 128)
-    _apart(make_series, path, gigabytes=asked.gigabytes, rate=shape[0], channels=shape[1], seed=asked.seed)
-    given = {"series": "acquisition/raw/data", "limit": limit, "repeats": asked.repeats}
-    n_bytes = {"bytes": asked.gigabytes * 1e9}
-    rows = [_row(f"series as {use}", n_bytes | _apart(_measure, path, use=use, **given)) for use in USES]
+def _of_series(folder: Path, arguments: argparse.Namespace, limit: float) -> list[dict[str, Any]]:
+    path, shape = folder / "series.nwb", (8000.0, 16) if arguments.small else (20000.0, 128)
+    _apart(make_series, path, gigabytes=arguments.gigabytes, rate=shape[0], channels=shape[1], seed=arguments.seed)
+    parameters = {"series": "acquisition/raw/data", "limit": limit, "repeats": arguments.repeats}
+    n_bytes = {"bytes": arguments.gigabytes * 1e9}
+    rows = [_row(f"series as {use}", n_bytes | _apart(_measure, path, use=use, **parameters)) for use in USES]
     path.unlink()
     return rows
 
 
-def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    print(f"{name}: {json.dumps(found)}", file=sys.stderr, flush=True)
-    ours, plain, bins, fresh = found["ours"], found["plain"], found["bins"], found["fresh"]
-    peak, allowed = found["peak"], found["limit"] + CHUNK_CACHE + MAKING * found["result"]
+def _row(name: str, measured: dict[str, Any]) -> dict[str, Any]:
+    print(f"{name}: {json.dumps(measured)}", file=sys.stderr, flush=True)
+    ours, plain, bins, fresh = measured["ours"], measured["plain"], measured["bins"], measured["fresh"]
+    peak, allowed = measured["peak"], measured["limit"] + CHUNK_CACHE + MAKING * measured["result"]
     return {
         "read": name,
-        "MB": round(found["bytes"] / MEGABYTE),
+        "MB": round(measured["bytes"] / MEGABYTE),
         "seconds": ours[0],
-        "MB/s": round(found["bytes"] / MEGABYTE / ours[0]),
-        "h5py MB/s": round(found["bytes"] / MEGABYTE / plain[0]),
+        "MB/s": round(measured["bytes"] / MEGABYTE / ours[0]),
+        "h5py MB/s": round(measured["bytes"] / MEGABYTE / plain[0]),
         "of h5py": plain[0] / ours[0],
         "fresh of h5py": fresh["plain"][0] / fresh["ours"][0] if fresh else NO_NUMBER,
-        "again of h5py": plain[0] / found["again"][0],
+        "again of h5py": plain[0] / measured["again"][0],
         "bins of h5py": plain[0] / bins[0] if bins else NO_NUMBER,
         "CPU": ours[1] / plain[1],
         "bins CPU": bins[1] / plain[1] if bins else NO_NUMBER,
-        "digest CPU": found["digest"][1] / plain[1],
+        "digest CPU": measured["digest"][1] / plain[1],
         "peak MB": round(peak / MEGABYTE),
-        "result MB": round(found["result"] / MEGABYTE, 1),
-        "limit MB": round(found["limit"] / MEGABYTE),
+        "result MB": round(measured["result"] / MEGABYTE, 1),
+        "limit MB": round(measured["limit"] / MEGABYTE),
         "within": "yes" if peak <= allowed else "NO",
     }
 
 
 def _measure(path: Path, *, series: str, limit: float, repeats: int, use: Use = "lfp") -> dict[str, Any]:
-    """Read a file by h5py and by `read_nwb` in turn, and do parts of the latter; seconds are pairs of wall and CPU."""
+    """Read a file by h5py and by `read_nwb` in turn, and time parts of the latter; times are pairs of wall and CPU seconds."""
     ways = _ways(path, series=series, limit=limit, use=use)
     before = _peak()
     result = float(ways["again"]().nbytes)
     peak = _peak() - before
     times = [{name: _timed(way) for name, way in ways.items() if name != "digest"} for _ in range(repeats)]
-    medians = {name: _middle([each[name] for each in times]) for name in times[0]}
+    medians = {name: _middle([row[name] for row in times]) for name in times[0]}
     # Apart from the others, which all take memory that one of them has just given back; the system is slow to give other.
     medians["digest"] = list(_timed(ways["digest"]))
     return {"limit": limit, "result": result, "peak": peak, "bins": None, "fresh": None, **medians}
 
 
 def _fresh(path: Path, *, series: str, limit: float, repeats: int, pause: float) -> dict[str, list[float]]:
-    """Seconds of h5py and of a first `read_nwb`, each in a process of its own, some time after memory was given back."""
-    found: dict[str, list[tuple[float, float]]] = {"plain": [], "ours": []}
+    """Time h5py and a first `read_nwb`, each in a separate process, some time after memory was released."""
+    times_by_program: dict[str, list[tuple[float, float]]] = {"plain": [], "ours": []}
     for _ in range(repeats):
-        for name, times in found.items():
+        for name, times in times_by_program.items():
             time.sleep(pause)
             times.append(_apart(_once, path, series=series, limit=limit, way=name))
-    return {name: _middle(times) for name, times in found.items()}
+    return {name: _middle(times) for name, times in times_by_program.items()}
 
 
 def _once(path: Path, *, series: str, limit: float, way: str) -> tuple[float, float]:
@@ -164,11 +170,11 @@ def _once(path: Path, *, series: str, limit: float, way: str) -> tuple[float, fl
 
 
 def _middle(times: Sequence[tuple[float, float]]) -> list[float]:
-    return [statistics.median(each[i] for each in times) for i in (0, 1)]
+    return [statistics.median(row[i] for row in times) for i in (0, 1)]
 
 
 def _ways(path: Path, *, series: str, limit: float, use: Use) -> dict[str, Callable[[], Any]]:
-    """What is timed, by name; none keeps what it read, but `again` gives it."""
+    """Return the timed functions by name; only `again` returns what it read."""
     import h5py
     import numpy as np
 
@@ -210,15 +216,15 @@ def _ways(path: Path, *, series: str, limit: float, use: Use) -> dict[str, Calla
     return ways if seconds is None else {**ways, "bins": bins}
 
 
-def _compared(folder: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """Counts of the same few units, by `read_nwb` and by other programs; each opens the file itself."""
+def _compared(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Count the same few units by `read_nwb` and by other programs; each opens the file itself."""
     path = folder / "few.nwb"
-    n_units = max(asked.units // 10, 1)
-    _apart(make_units, path, n_spikes=int(asked.spikes / 100), n_units=n_units, seed=asked.seed, intervals=True)
+    n_units = max(arguments.units // 10, 1)
+    _apart(make_units, path, n_spikes=int(arguments.spikes / 100), n_units=n_units, seed=arguments.seed, intervals=True)
     rows = [{"counts by": "nwb_sbtt", **_apart(_count, path)}]
     for name in OTHERS:
-        known = subprocess.run([asked.others, "-c", f"import {name}"], capture_output=True, text=True, check=False)
-        command = [asked.others, __file__, "--count", path, "--way", name]
+        known = subprocess.run([arguments.others, "-c", f"import {name}"], capture_output=True, text=True, check=False)
+        command = [arguments.others, __file__, "--count", path, "--way", name]
         done = known if known.returncode else subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             # What another program lacks, or does wrong with the libraries at hand, is a row as well.
@@ -246,7 +252,7 @@ def _count(path: Path) -> dict[str, Any]:
 
 
 def _count_otherwise(path: Path, way: str) -> dict[str, Any]:
-    """Counts in bins the way of another program, which this Python must have."""
+    """Count spikes in bins with another program, which must be installed in this Python."""
     from importlib.metadata import version
 
     if way == "pynapple":
@@ -279,16 +285,16 @@ def _timed(action: Callable[[], object]) -> tuple[float, float]:
 
 
 def _peak() -> float:
-    """Largest memory that this process ever held, in bytes."""
+    """Return the peak memory of this process [bytes]."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _apart(action: Callable[..., Any], path: Path, **given: Any) -> Any:
-    """Do something in a process of its own, which has the imports of this one but none of its peaks."""
+def _apart(action: Callable[..., Any], path: Path, **parameters: Any) -> Any:
+    """Run a function in a new process with the imports of this one, so that its peak memory is its own."""
     import nwb_sbtt.io.read.reader  # noqa: F401
 
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as process:
-        return process.submit(action, path, **given).result()
+        return process.submit(action, path, **parameters).result()
 
 
 def _figure(rows: list[dict[str, Any]], compared: list[dict[str, Any]], path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Events found in recorded fluorescence beside those that suite2p stored in the same file, ROI by ROI.
+"""Events found in recorded fluorescence, compared with those that suite2p stored in the same file, for each ROI.
 
-The file is suite2p's own output as NWB: `Fluorescence`, neuropil and `Deconvolved` of the same ROIs. Ours come from `read_nwb`
-with the settings of `nwb-sbtt fit` (decay fitted per ROI, noise from the spectrum, a penalty as large as the noise allows);
-suite2p has one decay for all and no penalty. `r` is the correlation frame by frame, `r of 3` of sums of three frames, and
-`same decay` the former with our decay set to `--decay`, 1 s being suite2p's default for GCaMP6m.
+The file is suite2p's own output as NWB: `Fluorescence`, neuropil and `Deconvolved` of the same ROIs. Ours come from
+`read_nwb` with the settings of `nwb-sbtt fit` (decay time estimated per ROI, noise from the spectrum, a penalty as large as
+the noise allows); suite2p has one decay time for all and no penalty. `r` is the correlation frame by frame, `r of 3` of sums
+of three frames, and `same decay` the former with our decay time set to `--decay`, 1 s being suite2p's default for GCaMP6m.
 
     python benchmarks/recorded_events.py --file ../shared/realdata/ophys/nwb_test.nwb --json recorded.json --figure recorded.png
     python benchmarks/recorded_events.py --small
@@ -32,7 +32,16 @@ FLUORESCENCE, DECONVOLVED = "*/RoiResponseSeries", "*/Deconvolved"
 
 @dataclass(frozen=True)
 class Session:
-    """What events are compared with, a row for each ROI, and courses (frame, ROI): fluorescence, ours of it, ours, theirs."""
+    """A session and its table, with a row for each ROI.
+
+    Parameters
+    ----------
+    name : str
+        Name of the events in the file.
+    rows : list of dict
+    raw, denoised, ours, theirs : array (frame, ROI)
+        Fluorescence, denoised fluorescence, events of this package, events of the file.
+    """
 
     name: str
     rows: list[dict[str, Any]]
@@ -42,17 +51,17 @@ class Session:
     theirs: Floats
 
 
-def main(given: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Find the events and print the table."""
-    arguments = options(__doc__, small="four simulated cells beside their true spikes instead")
-    arguments.add_argument("--file", type=Path, default=Path("../shared/realdata/ophys/nwb_test.nwb"))
-    arguments.add_argument("--decay", type=float, default=1.0, help="seconds, of the column `same decay`")
-    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the generated file")
-    asked = arguments.parse_args(given)
-    simulated = asked.seeds if asked.small else []
-    sessions = [_simulated(seed, asked.decay) for seed in simulated] or [_recorded(asked.file, asked.decay)]
+    parser = options(__doc__, small="four simulated cells beside their true spikes instead")
+    parser.add_argument("--file", type=Path, default=Path("../shared/realdata/ophys/nwb_test.nwb"))
+    parser.add_argument("--decay", type=float, default=1.0, help="seconds, of the column `same decay`")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the generated file")
+    arguments = parser.parse_args(argv)
+    simulated = arguments.seeds if arguments.small else []
+    sessions = [_simulated(seed, arguments.decay) for seed in simulated] or [_recorded(arguments.file, arguments.decay)]
     rows = [row for session in sessions for row in session.rows]
-    report(asked, rows, lambda: _figure(sessions[0]))
+    report(arguments, rows, lambda: _figure(sessions[0]))
     show_medians(rows, ("r", "r of 3", "same decay"))
     return rows
 
@@ -71,23 +80,23 @@ def _simulated(seed: int, decay: float) -> Session:
 
 
 def _flat(ds: xr.Dataset, name: str) -> Floats:
-    """Array (frame, ROI) of a session in pieces that overlap, or of trials one after another."""
+    """Array (frame, ROI) of a session: overlapping windows merged, or trials one after another."""
     chopped = "trial_id" not in ds.coords
     return np.concatenate((sb.data.merge(ds) if chopped else ds)[name].values)
 
 
 def _compared(name: str, path: Path, read: sb.ReadConfig, *, theirs: Floats, decay: float) -> Session:
-    found, alike = (
+    events, same_decay = (
         sb.read_nwb(path, read.model_copy(update={"events": config}))
         for config in (sb.config.EventsConfig(), sb.config.EventsConfig(decay_time=decay))
     )
-    ours, same = _flat(found, "values"), _flat(alike, "values")
+    ours, same = _flat(events, "values"), _flat(same_decay, "values")
     rows = [
         {
-            "roi": int(found["channel_id"].values[i]),
-            "decay": float(found["decay"].values[i]),
-            "within": float(np.exp(found["decay_log_sd"].values[i])),
-            "noise": float(found["noise"].values[i]),
+            "roi": int(events["channel_id"].values[i]),
+            "decay": float(events["decay"].values[i]),
+            "within": float(np.exp(events["decay_log_sd"].values[i])),
+            "noise": float(events["noise"].values[i]),
             "frames with events": float((ours[:, i] > 0).mean()),
             "r": correlation(ours[:, i], theirs[:, i]),
             "r of 3": correlation(_threes(ours[:, i]), _threes(theirs[:, i])),
@@ -95,7 +104,7 @@ def _compared(name: str, path: Path, read: sb.ReadConfig, *, theirs: Floats, dec
         }
         for i in range(ours.shape[1])
     ]
-    return Session(name, rows, _flat(sb.read_nwb(path, read), "values"), _flat(found, "denoised"), ours, theirs)
+    return Session(name, rows, _flat(sb.read_nwb(path, read), "values"), _flat(events, "denoised"), ours, theirs)
 
 
 def _threes(values: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Recordings as large as one likes, for `reading.py` to read."""
+"""Large simulated recordings for `reading.py`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 CHUNK_SECONDS = 0.5
 CHUNK_SPIKES = 1 << 17
 RATE = 25.0
-"""Spikes a second of each unit."""
+"""Spikes per second of each unit."""
 
 
 def make_units(path: Path, *, n_spikes: int, n_units: int, seed: int, intervals: bool, packed: bool = False) -> None:
-    """Write units that fire at random, RATE spikes a second each, on a clock of 30 kHz; watched but for a second if asked."""
+    """Write units with random spikes, 25 Hz spikes_per_unit, on a clock of 30 kHz; `intervals` leaves one second unobserved."""
     import h5py
     import numpy as np
     from pynwb import NWBHDF5IO
 
-    each = n_spikes // n_units
-    seconds = each / RATE
+    spikes_per_unit = n_spikes // n_units
+    seconds = spikes_per_unit / RATE
     nwbfile = _new_file()
-    watched = np.array([[0, seconds / 2], [seconds / 2 + 1, seconds]]).round(2) if intervals else None
+    observed = np.array([[0, seconds / 2], [seconds / 2 + 1, seconds]]).round(2) if intervals else None
     for _ in range(n_units):
-        nwbfile.add_unit(spike_times=np.zeros(1), **({"obs_intervals": watched} if intervals else {}))
+        nwbfile.add_unit(spike_times=np.zeros(1), **({"obs_intervals": observed} if intervals else {}))
     for start in (0.0, seconds / 2 + 1):
         nwbfile.add_trial(start_time=start, stop_time=start + seconds / 2 - 1)
     with NWBHDF5IO(path, "w") as io:
@@ -35,16 +35,16 @@ def make_units(path: Path, *, n_spikes: int, n_units: int, seed: int, intervals:
         stored = dict(column.attrs)
         del file["units/spike_times"]
         options = {"chunks": (min(CHUNK_SPIKES, n_spikes),), "compression": "gzip"} if packed else {}
-        column = file["units"].create_dataset("spike_times", (each * n_units,), "f8", **options)
+        column = file["units"].create_dataset("spike_times", (spikes_per_unit * n_units,), "f8", **options)
         column.attrs.update({**stored, "seconds": round(seconds, 2)})
         attributes = dict(index.attrs)
         del file["units/spike_times_index"]
-        ends = (np.arange(n_units, dtype=np.uint64) + 1) * each
+        ends = (np.arange(n_units, dtype=np.uint64) + 1) * spikes_per_unit
         file["units"].create_dataset("spike_times_index", data=ends).attrs.update(attributes)
         file["units/spike_times_index"].attrs["target"] = column.ref
         for unit in range(n_units):
-            times = np.sort(rng.uniform(0, seconds, each))
-            column[unit * each : (unit + 1) * each] = np.round(times * 30000) / 30000
+            times = np.sort(rng.uniform(0, seconds, spikes_per_unit))
+            column[unit * spikes_per_unit : (unit + 1) * spikes_per_unit] = np.round(times * 30000) / 30000
 
 
 def make_series(path: Path, *, gigabytes: float, rate: float, channels: int, seed: int) -> None:
@@ -59,7 +59,7 @@ def make_series(path: Path, *, gigabytes: float, rate: float, channels: int, see
     noise = (np.random.default_rng(seed).normal(size=(chunk_rows, channels)) * 20).astype(np.int16)
 
     class Noise(GenericDataChunkIterator):
-        """Noise, another stretch of it in each chunk, over a slow wave and spikes every tenth of a second."""
+        """Noise, another part of it in each chunk, over a slow wave and spikes every tenth of a second."""
 
         def _get_data(self, selection: tuple[slice, ...]) -> np.ndarray:
             first, stop = selection[0].start, selection[0].stop

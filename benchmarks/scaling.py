@@ -1,11 +1,11 @@
-"""Seconds and peak memory of one training step against the observed samples, and against the channels that exist.
+"""Time and peak memory of one training step, by the number of observed samples and by the number of channels.
 
-64 trials of 100 bins in which 1 % of all channels is observed at a time: with 10^5 to 10^8 observed samples these are 1562 to
-1,562,500 channels. Then 10^7 samples of more and more channels. Each case is a process of its own: a sparse batch, a model
-at its default widths, and a step as in training: take the 64 trials, hide half of what was observed, both passes, clip, AdamW,
-running average. CPU-seconds of one thread, median of the steps after the first; memory is the largest resident size of the
-process, with data, weights, gradients, both moments and the average in it. "channel part" is what a step takes beyond the
-same one of 100 channels, where next to nothing is observed; up to some 10^5 samples it is lost in the noise of that.
+64 trials of 100 bins in which 1 % of all channels is observed at a time: with 10^5 to 10^8 observed samples these are 1562
+to 1,562,500 channels. Then 10^7 samples of more and more channels. Each case is a separate process: a sparse batch, a model
+at its default widths, and a step as in training: 64 trials, half of the observed entries hidden, both passes, clipping,
+AdamW, running average. CPU-seconds of one thread, median of the steps after the first; memory is the largest resident size
+of the process, with data, weights, gradients, both moments and the average in it. "channel part" is the time beyond that of
+a step with 100 channels and next to no samples; up to about 10^5 samples it is within the noise.
 
     python benchmarks/scaling.py --json scaling.json --figure scaling.png
     python benchmarks/scaling.py --samples 64e6 --channels
@@ -30,52 +30,50 @@ from matplotlib.figure import Figure
 GIB = 2**30
 DENSITY = 0.01
 FIXED = 1e7
-"""Observed samples where the channels are varied."""
+"""Observed samples if the number of channels is varied."""
 
 
 def main() -> None:
     """Measure each case and print the table."""
-    arguments = options(__doc__, small="8 trials of 20 bins, 64,000 samples at most")
+    parser = options(__doc__, small="8 trials of 20 bins, 64,000 samples at most")
     samples = [1e5, 3.2e5, 1e6, 3.2e6, 1e7, 3.2e7, 6.4e7, 1e8]
-    arguments.add_argument("--samples", type=float, nargs="*", default=samples, help="observed, 1 %% of all there are")
-    arguments.add_argument(
-        "--channels", type=float, nargs="*", default=[5e3, 5e4, 1e6], help="with 10^7 samples observed"
-    )
-    arguments.add_argument("--trials", type=int, default=64)
-    arguments.add_argument("--bins", type=int, default=100)
-    arguments.add_argument("--steps", type=int, default=3, help="beside the first, which is not counted")
-    arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--model", dest="model_name", choices=["lfads", "conv"], default="lfads")
-    arguments.add_argument("--case", help=argparse.SUPPRESS)
-    asked = arguments.parse_args()
-    if asked.case:
-        print(json.dumps(measure(**json.loads(asked.case))))
+    parser.add_argument("--samples", type=float, nargs="*", default=samples, help="observed, 1 %% of all there are")
+    parser.add_argument("--channels", type=float, nargs="*", default=[5e3, 5e4, 1e6], help="with 10^7 samples observed")
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--bins", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=3, help="beside the first, which is not counted")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", dest="model_name", choices=["lfads", "conv"], default="lfads")
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case:
+        print(json.dumps(measure(**json.loads(arguments.case))))
         return
     fixed = FIXED
-    if asked.small:
-        asked.samples, asked.channels, asked.trials, asked.bins, fixed = [6.4e4], [4e3], 8, 20, 3.2e4
-    rows_of_bins = asked.trials * asked.bins
-    base = _case(100, rows_of_bins, asked)
-    cases = [("1 % observed", round(n / rows_of_bins / DENSITY), n) for n in asked.samples]
-    cases += [("as many observed", round(channels), fixed) for channels in asked.channels]
+    if arguments.small:
+        arguments.samples, arguments.channels, arguments.trials, arguments.bins, fixed = [6.4e4], [4e3], 8, 20, 3.2e4
+    rows_of_bins = arguments.trials * arguments.bins
+    base = _case(100, rows_of_bins, arguments)
+    cases = [("1 % observed", round(n / rows_of_bins / DENSITY), n) for n in arguments.samples]
+    cases += [("as many observed", round(channels), fixed) for channels in arguments.channels]
     rows = []
     for series, channels, n in cases:
-        found = _case(channels, n, asked)
-        beyond = found["seconds"] - base["seconds"]
+        result = _case(channels, n, arguments)
+        beyond = result["seconds"] - base["seconds"]
         rows.append(
             {
                 "series": series,
-                "samples": round(found["samples"]),
+                "samples": round(result["samples"]),
                 "channels": channels,
-                "CPU-seconds a step": found["seconds"],
+                "CPU-seconds a step": result["seconds"],
                 "channel part": beyond,
-                "ns a sample": beyond / found["samples"] * 1e9,
-                "peak GiB": found["peak"] / GIB,
-                "weights GiB": found["weights"] / GIB,
+                "ns a sample": beyond / result["samples"] * 1e9,
+                "peak GiB": result["peak"] / GIB,
+                "weights GiB": result["weights"] / GIB,
             }
         )
         print(rows[-1], file=sys.stderr, flush=True)
-    report(asked, rows, lambda: _figure(rows, base["seconds"]))
+    report(arguments, rows, lambda: _figure(rows, base["seconds"]))
     print(f"a step of 100 channels, nothing but the recurrent part: {base['seconds']:.3f} CPU-seconds")
     first = [row for row in rows if row["series"] == "1 % observed" and row["samples"] >= 1e6]
     if len(first) > 1:
@@ -83,7 +81,7 @@ def main() -> None:
 
 
 def slope(rows: list[dict[str, Any]]) -> float:
-    """Power of the number of samples with which the channel part grows."""
+    """Return the exponent with which the channel part grows with the number of samples."""
     x, y = (np.log([row[name] for row in rows]) for name in ("samples", "channel part"))
     return float(np.polyfit(x, y, 1)[0])
 
@@ -130,7 +128,7 @@ def measure(
 
 
 def draw(trials: int, bins: int, channels: int, *, per_bin: int, generator: Any) -> Any:
-    """Counts of as many channels in each bin, one of each of as many equal parts of them."""
+    """Simulate counts of 1 in `per_bin` random channels in each bin, one from each of as many equal groups."""
     import torch
 
     from nwb_sbtt.batch import sparse_batch
@@ -148,8 +146,8 @@ def draw(trials: int, bins: int, channels: int, *, per_bin: int, generator: Any)
     )
 
 
-def _case(channels: int, samples: float, asked: argparse.Namespace) -> dict[str, float]:
-    case = {name: getattr(asked, name) for name in ("trials", "bins", "steps", "seed", "model_name")}
+def _case(channels: int, samples: float, arguments: argparse.Namespace) -> dict[str, float]:
+    case = {name: getattr(arguments, name) for name in ("trials", "bins", "steps", "seed", "model_name")}
     words = json.dumps({"channels": channels, "samples": samples, **case})
     done = subprocess.run([sys.executable, __file__, "--case", words], stdout=subprocess.PIPE, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))

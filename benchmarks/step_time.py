@@ -1,17 +1,17 @@
-"""CPU-seconds of one training step of LFADS beside a plain implementation of it, in alternation.
+"""CPU-seconds of one training step of LFADS and of a plain implementation of it, in alternation.
 
-A step is all of it: coordinated dropout, both passes, the loss on hidden entries with its KL terms, clipping, AdamW, and for
-ours the moving average of the weights. Same widths, bins, channels and batch for all rows. What is not the same, by design:
-ours reads channels in by 32 sums and their smoothed copies, and has one encoder for initial condition and controller where
-the plain one has two; "GFLOP" counts what each one's matrix products really cost (at paper size ours saves a sixth, at the
-small one nothing). Its dropout is drawn for all bins at once, and the controller sees the generator's state undropped.
+A step includes coordinated dropout, both passes, the loss on hidden entries with its KL terms, clipping, AdamW, and for ours
+the moving average of the weights. Same widths, bins, channels and batch for all rows. Differences by design: ours reads
+channels in by 32 sums and their smoothed copies, and has one encoder for initial condition and controller where the plain
+one has two; "GFLOP" is the actual number of operations of the matrix products (at paper size ours saves a sixth, at the
+small one nothing). Its dropout is drawn for all bins at once, and the controller gets the generator's state without dropout.
 
-"matrix rate" is how fast this machine does the plain implementation's matrix products (every shape, as often as it occurs)
-one after the other and nothing else; a row's "share" is the time its own products take at that rate, of its CPU-seconds.
-"of floor" is the time that the plain implementation's products take, of the row's CPU-seconds.
+"matrix rate" is the speed of this machine for the plain implementation's matrix products alone (every shape, as often as it
+occurs); "share" is the time of a row's products at that rate, relative to its CPU-seconds.
+"of floor" is the time of the plain implementation's products, relative to the row's CPU-seconds.
 
-The last row is the convolutional model with its own default widths, whatever the widths of the others: what a default
-`fit` costs.
+The last row is the convolutional model with its own default widths, whatever the widths of the others: the cost
+of a default `fit`.
 
 --calcium has the shape of the ladder papers' data: 65 trials of 30 ROIs and 100 bins, which LFADS without a controller (every
 width 64, 3 factors) reads as counts, and a ladder with its defaults as fluorescence.
@@ -58,7 +58,7 @@ HIDDEN = 0.3
 
 @dataclass(frozen=True)
 class Size:
-    """What all rows share."""
+    """Sizes that all rows share."""
 
     channels: int
     steps: int
@@ -77,30 +77,28 @@ Step = Callable[[], object]
 
 def main() -> None:
     """Measure and print the table."""
-    arguments = options(__doc__, small="29 channels × 50 bins, every width 64 (seconds), or few trials and ROIs")
-    arguments.add_argument("--calcium", action="store_true", help="the shape of the ladder papers' data")
-    arguments.add_argument("--repeats", type=int, help="steps of each row; the median is shown (default 9, small 15)")
-    arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument(
-        "--reference", type=Path, help="file with the class LFADS to measure instead of the plain one"
-    )
-    asked = arguments.parse_args()
-    torch.set_num_threads(asked.threads)
-    torch.manual_seed(asked.seed)
-    large, small = (CALCIUM, FEW_CALCIUM) if asked.calcium else (PAPER, SMALL)
-    size = small if asked.small else large
+    parser = options(__doc__, small="29 channels × 50 bins, every width 64 (seconds), or few trials and ROIs")
+    parser.add_argument("--calcium", action="store_true", help="the shape of the ladder papers' data")
+    parser.add_argument("--repeats", type=int, help="steps of each row; the median is shown (default 9, small 15)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reference", type=Path, help="file with the class LFADS to measure instead of the plain one")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    large, small = (CALCIUM, FEW_CALCIUM) if arguments.calcium else (PAPER, SMALL)
+    size = small if arguments.small else large
     steps = {
-        "plain": _plain(size, asked.reference),
+        "plain": _plain(size, arguments.reference),
         "nwb_sbtt": _ours(size, _lfads(size, size.inputs)),
         "nwb_sbtt, no controller": _ours(size, _lfads(size, 0)),
         "nwb_sbtt, conv": _ours(size, ConvConfig(dropout=HIDDEN)),
     }
-    if asked.calcium:
-        steps["nwb_sbtt, ladder"] = _ladder(size, asked.seed)
-    rows = _table(steps, asked.repeats or (15 if asked.small else 9))
-    print({**machine(), "threads": asked.threads, **vars(size)})
-    report(argparse.Namespace(**vars(asked), **vars(size)), rows, lambda: _figure(rows))
+    if arguments.calcium:
+        steps["nwb_sbtt, ladder"] = _ladder(size, arguments.seed)
+    rows = _table(steps, arguments.repeats or (15 if arguments.small else 9))
+    print({**machine(), "threads": arguments.threads, **vars(size)})
+    report(argparse.Namespace(**vars(arguments), **vars(size)), rows, lambda: _figure(rows))
 
 
 def _lfads(size: Size, inputs: int) -> LFADSConfig:
@@ -116,7 +114,7 @@ def _lfads(size: Size, inputs: int) -> LFADSConfig:
 
 
 def _ours(size: Size, model: ModelConfig) -> Step:
-    """A step on counts; a row for another model needs its config alone."""
+    """Make a step on counts for a model's config."""
     counts = _counts(size)
     everywhere = torch.ones_like(counts, dtype=torch.bool)
     batch = Batch(counts, everywhere, everywhere, everywhere, torch.arange(size.batch))
@@ -134,7 +132,7 @@ def _ladder(size: Size, seed: int) -> Step:
 
 
 def _of_fit(batch: Batch, statistics: ChannelStatistics, model: ModelConfig, *, mask_length: int = 1) -> Step:
-    """One step of `fit`'s own loop."""
+    """Make one step of the training loop of `fit`."""
     config = FitConfig(model=model, masks=MaskConfig(coordinated_dropout=(HIDDEN, HIDDEN)))
     net = make_model(model, {"session": statistics}, "poisson").train()
     with tempfile.TemporaryDirectory() as folder:
@@ -203,7 +201,7 @@ def _table(steps: dict[str, Step], repeats: int) -> list[dict[str, Any]]:
 
 
 Shape = tuple[int, int, int, int]
-"""Of a matrix product: batch, rows, inner, columns."""
+"""Shape of a matrix product: batch, rows, inner, columns."""
 
 
 class _Recorder(TorchDispatchMode):
@@ -211,13 +209,13 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: Counter[Shape] = Counter()
+        self.products: Counter[Shape] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__.rstrip("_")
         if name in ("mm", "addmm", "bmm", "baddbmm"):
             a, b = args[-2:]
-            self.seen[a.shape[0] if a.dim() == 3 else 1, a.shape[-2], a.shape[-1], b.shape[-1]] += 1
+            self.products[a.shape[0] if a.dim() == 3 else 1, a.shape[-2], a.shape[-1], b.shape[-1]] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -225,7 +223,7 @@ def _products(step: Step) -> Counter[Shape]:
     step()
     with _Recorder() as recorder:
         step()
-    return recorder.seen
+    return recorder.products
 
 
 def _gflop(products: Counter[Shape]) -> float:

@@ -1,9 +1,9 @@
-"""Listing a file of an archive where it lies, against fetching it: requests and bytes, as one table.
+"""Listing a file of an archive by streaming, compared with downloading it: requests and bytes.
 
-Files of about the same size are generated and served by the loopback archive of the tests, which counts: a compressed
-recording and its units; many spikes of units that say when they were watched; the same of units that do not, whose spikes
-are all there is to tell the length of the session. `nwb-sbtt` runs in a process of its own with an empty cache.
-The time on a line of given latency and speed is computed from the counts, as if requests came one after the other.
+Files of about the same size are generated and served by the loopback archive of the tests, which counts both: a compressed
+recording and its units; many spikes of units with `obs_intervals`; the same without, so that the length of the session
+follows from the spikes alone. `nwb-sbtt` runs in a separate process with an empty cache. The time on a line of given latency
+and speed is computed from the counts, as if requests came one after the other.
 
     python benchmarks/streaming.py --megabytes 100 --json streaming.json --figure streaming.png
 """
@@ -34,7 +34,7 @@ CHANNELS, RATE = 64, 20000.0
 
 
 def write_recording(path: Path, *, megabytes: float, seed: int) -> Path:
-    """Voltages in compressed chunks, about that size in the file, and the units that were sorted from them."""
+    """Write voltages in compressed chunks of about that size in all, and units."""
     from pynwb import H5DataIO
     from pynwb.ecephys import ElectricalSeries
 
@@ -55,8 +55,8 @@ def write_recording(path: Path, *, megabytes: float, seed: int) -> Path:
     return _write(nwbfile, path)
 
 
-def write_units(path: Path, *, megabytes: float, seed: int, watched: bool = True) -> Path:
-    """Many spikes of many units, with or without `obs_intervals`, and trials."""
+def write_units(path: Path, *, megabytes: float, seed: int, intervals: bool = True) -> Path:
+    """Write many spikes of many units, with or without `obs_intervals`, and trials."""
     rng = np.random.default_rng(seed)
     nwbfile = _new_file(seed)
     seconds = 3600.0
@@ -65,13 +65,13 @@ def write_units(path: Path, *, megabytes: float, seed: int, watched: bool = True
     for start in starts:
         nwbfile.add_trial(start_time=start, stop_time=start + 3.5, go_cue_time=start + 1.0)
     n_spikes = int(megabytes * 1e6 / 8 / N_UNITS)
-    _add_units(nwbfile, rng, n_spikes=n_spikes, seconds=seconds, watched=watched)
+    _add_units(nwbfile, rng, n_spikes=n_spikes, seconds=seconds, intervals=intervals)
     return _write(nwbfile, path)
 
 
 def write_bare_units(path: Path, *, megabytes: float, seed: int) -> Path:
-    """Many spikes of units that do not say when they were watched."""
-    return write_units(path, megabytes=megabytes, seed=seed, watched=False)
+    """Write many spikes of units without `obs_intervals`."""
+    return write_units(path, megabytes=megabytes, seed=seed, intervals=False)
 
 
 def _new_file(seed: int) -> Any:
@@ -80,10 +80,12 @@ def _new_file(seed: int) -> Any:
     return NWBFile("generated", f"streaming-{seed}", datetime(2024, 3, 1, tzinfo=UTC))
 
 
-def _add_units(nwbfile: Any, rng: np.random.Generator, *, n_spikes: int, seconds: float, watched: bool = True) -> None:
-    intervals = {"obs_intervals": [[0.0, seconds]]} if watched else {}
+def _add_units(
+    nwbfile: Any, rng: np.random.Generator, *, n_spikes: int, seconds: float, intervals: bool = True
+) -> None:
+    columns = {"obs_intervals": [[0.0, seconds]]} if intervals else {}
     for _ in range(N_UNITS):
-        nwbfile.add_unit(spike_times=np.sort(rng.uniform(0, seconds, n_spikes)), **intervals)
+        nwbfile.add_unit(spike_times=np.sort(rng.uniform(0, seconds, n_spikes)), **columns)
 
 
 def _write(nwbfile: Any, path: Path) -> Path:
@@ -98,7 +100,7 @@ FILES = {"voltages": write_recording, "units": write_units, "no obs_intervals": 
 
 
 def run(archive: Archive, words: list[str], folder: Path) -> str:
-    """Run the command line in a process of its own; gives what it printed."""
+    """Run the command line in a separate process; return its output."""
     environment = {
         **os.environ,
         **{"DANDI_INSTANCE": archive.url, "DANDI_NO_ET": "1", "NO_PROXY": "127.0.0.1"},
@@ -113,7 +115,7 @@ def run(archive: Archive, words: list[str], folder: Path) -> str:
 
 
 def measure(kind: str, path: Path, folder: Path, *, latency: float, speed: float) -> list[dict[str, Any]]:
-    """Requests and bytes of both ways, and whether they list the same."""
+    """Measure requests and bytes of both ways, and check that they list the same."""
     size = path.stat().st_size
     rows, listed = [], []
     with Archive() as archive:
@@ -150,7 +152,7 @@ def measure(kind: str, path: Path, folder: Path, *, latency: float, speed: float
 
 
 def draw(rows: list[dict[str, Any]]) -> Figure:
-    """Bytes and requests of both ways, side by side."""
+    """Draw bytes and requests of both ways."""
     figure = canvas(11, 2.8)
     labels = ["\n".join([*row["file"].split(",")[0].split(), row["way"]]) for row in rows]
     colours = ["#1f77b4" if row["way"] == "stream" else "#bbbbbb" for row in rows]
@@ -173,16 +175,16 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.1, help="seconds a request")
     parser.add_argument("--speed", type=float, default=100e6, help="bits a second")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    if asked.small:
-        asked.megabytes = 8.0
+    arguments = parser.parse_args()
+    if arguments.small:
+        arguments.megabytes = 8.0
     rows = []
-    kinds = ["units"] if asked.small else list(FILES)
+    kinds = ["units"] if arguments.small else list(FILES)
     for kind, make in ((kind, FILES[kind]) for kind in kinds):
         with tempfile.TemporaryDirectory() as folder:
-            path = make(Path(folder) / "made.nwb", megabytes=asked.megabytes, seed=asked.seed)
-            rows += measure(kind, path, Path(folder), latency=asked.latency, speed=asked.speed)
-    report(asked, rows, lambda: draw(rows))
+            path = make(Path(folder) / "made.nwb", megabytes=arguments.megabytes, seed=arguments.seed)
+            rows += measure(kind, path, Path(folder), latency=arguments.latency, speed=arguments.speed)
+    report(arguments, rows, lambda: draw(rows))
 
 
 if __name__ == "__main__":

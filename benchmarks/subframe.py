@@ -1,20 +1,20 @@
-"""What each cell's own moment within the frame is worth: latents that turn faster than frames follow, from fluorescence.
+"""How much each cell's sampling time within the frame adds: latents that oscillate nearly as fast as the frame rate allows.
 
-The synthetic task of RADICaL (Zhu et al. 2022), generated anew: 278 cells of a Lorenz system whose z turns some 7 times a
-second, 32 conditions × 30 trials, frames of 30 ms, in whose first, second and third 10 ms a third of the cells each is sampled.
-Events are found once, by OASIS, which is told the decay unless `--events` says otherwise; all rows but the ladder have the same
-ones, the same model and the same number of steps:
+The synthetic task of RADICaL (Zhu et al. 2022), simulated again: 278 cells of a Lorenz system whose z oscillates at about 7
+Hz, 32 conditions × 30 trials, frames of 30 ms; a third of the cells each is sampled in the first, second and third 10 ms of
+a frame. Events are found once, by OASIS with the true decay time unless `--events` changes it; all rows but the ladder have
+the same events, the same model and the same number of steps:
 
-* `sub-frame`: each sample in the 10 ms bin of its cell's moment, all other bins unobserved;
-* `ladder`: the same bins, but a ladder from the fluorescence itself, which is told no decay and finds its own spikes;
-* `no offsets`: the same bins, but every sample in the middle one of its frame, as if all cells were sampled then;
-* `frame rate`: bins of 30 ms, all observed; what the model says is interpolated to 10 ms by cubic splines;
-* `smoothed events`: no model; a Gaussian over the events at their own moments, of the width that suits the training trials;
-* `smoothed, no offsets`: the same of events in the middle bin of their frame.
+* `sub-frame`: each sample in the 10 ms bin of its cell's sampling time, all other bins missing;
+* `ladder`: the same bins, but a ladder on the fluorescence itself, which estimates decay times and infers spikes;
+* `no offsets`: the same bins, but every sample in the middle bin of its frame, as if all cells were sampled then;
+* `frame rate`: bins of 30 ms, all observed; factors are interpolated to 10 ms by cubic splines;
+* `smoothed events`: no model; events smoothed at their sampling times, with the width that is best on the training trials;
+* `smoothed, no offsets`: the same with events in the middle bin of their frame.
 
-X, Y and Z by ridge (1e-6, with an offset) from the model's factors, fitted on the training trials. R² is 1 − SSE/SST on the
-fifth of the trials that models are compared on, as in the published tutorial. Events are found in all that was recorded, and
-trials of 600 ms are cut out then.
+X, Y and Z are decoded by ridge regression (1e-6, with an offset) from the model's factors, fitted to the training trials. R²
+is 1 − SSE/SST on the fifth of the trials that is held for validation, as in the published tutorial. Events are found in the
+whole recording before it is divided into trials of 600 ms.
 
     python benchmarks/subframe.py --frequencies 3 5 7 10 15 --json subframe.json --figure subframe.png
     python benchmarks/subframe.py --small
@@ -44,7 +44,7 @@ from nwb_sbtt.train.trackers import Silent
 Floats = NDArray[np.float64]
 
 PUBLISHED = {"X": 0.970, "Y": 0.944, "Z": 0.899}
-"""RADICaL's tutorial, z turning 7 times a second, on its own data."""
+"""RADICaL's tutorial, z at 7 Hz, on its own data."""
 LADDER = "ladder"
 DECAY = Imaging().decay_time
 RIDGE = 1e-6
@@ -54,80 +54,80 @@ WIDTHS = (5, 7, 10, 14, 20, 30, 40, 60)
 
 def main() -> None:
     """Fit each model at each frequency and print the table."""
-    arguments = options(__doc__, small="60 cells, 160 trials, a few steps, a model and smoothing")
-    arguments.add_argument("--frequencies", type=float, nargs="+", default=[7.0], help="of z, in turns a second")
-    arguments.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
-    arguments.add_argument("--cells", type=int, default=278)
-    arguments.add_argument("--noise", type=float, default=0.3, help="of the fluorescence, in units of a spike")
-    arguments.add_argument("--split", choices=["trial", "condition"], default="trial")
-    arguments.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and models")
-    arguments.add_argument(
+    parser = options(__doc__, small="60 cells, 160 trials, a few steps, a model and smoothing")
+    parser.add_argument("--frequencies", type=float, nargs="+", default=[7.0], help="of z [Hz]")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--cells", type=int, default=278)
+    parser.add_argument("--noise", type=float, default=0.3, help="of the fluorescence, in units of a spike")
+    parser.add_argument("--split", choices=["trial", "condition"], default="trial")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and models")
+    parser.add_argument(
         "--events",
         nargs="*",
         default=[f"decay_time={DECAY}"],
-        help="settings of finding events; with none each decay is fitted",
+        help="settings of event finding; with none, the decay time of each cell is estimated",
     )
-    arguments.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
-    asked = arguments.parse_args()
+    parser.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
+    arguments = parser.parse_args()
     sizes = {"conditions": 32, "trials_per_condition": 30}
-    if asked.small:
-        asked.models = ["sub-frame", "smoothed events", "smoothed, no offsets"]
-        asked.frequencies, asked.cells, sizes = [15.0], 60, {"conditions": 8, "trials_per_condition": 20}
-        asked.settings = ["train.epochs=8", *asked.settings]
+    if arguments.small:
+        arguments.models = ["sub-frame", "smoothed events", "smoothed, no offsets"]
+        arguments.frequencies, arguments.cells, sizes = [15.0], 60, {"conditions": 8, "trials_per_condition": 20}
+        arguments.settings = ["train.epochs=8", *arguments.settings]
     rows = []
-    for seed in asked.seeds:
-        for frequency in asked.frequencies:
-            imaging = subframe(frequency=frequency, noise_sd=asked.noise)
-            ds = calcium(n_channels=asked.cells, seed=seed, split_by=asked.split, imaging=imaging, **sizes)
+    for seed in arguments.seeds:
+        for frequency in arguments.frequencies:
+            imaging = subframe(frequency=frequency, noise_sd=arguments.noise)
+            ds = calcium(n_channels=arguments.cells, seed=seed, split_by=arguments.split, imaging=imaging, **sizes)
             light = _trials(ds, imaging)
-            found = _trials(sb.calcium.find_events(ds, override(sb.config.EventsConfig(), asked.events)), imaging)
-            for model in asked.models:
-                config = override(sb.FitConfig(seed=seed), asked.settings)
-                scores = _scores(light if model == LADDER else found, imaging, model, config)
+            events = _trials(sb.calcium.find_events(ds, override(sb.config.EventsConfig(), arguments.events)), imaging)
+            for model in arguments.models:
+                config = override(sb.FitConfig(seed=seed), arguments.settings)
+                scores = _scores(light if model == LADDER else events, imaging, model, config)
                 rows.append({"model": model, "frequency": frequency, "seed": seed, **scores})
                 print(rows[-1], flush=True)
-                save(asked.json, vars(asked), rows)
-    report(asked, rows, lambda: _figure(rows))
+                save(arguments.json, vars(arguments), rows)
+    report(arguments, rows, lambda: _figure(rows))
 
 
-def _trials(found: xr.Dataset, imaging: Imaging) -> xr.Dataset:
-    """Cut the lead off."""
+def _trials(events: xr.Dataset, imaging: Imaging) -> xr.Dataset:
+    """Remove the bins before each trial."""
     values, observed, latents = (
-        found[name].values[:, imaging.lead_bins :] for name in ("values", "observed", "true_latents")
+        events[name].values[:, imaging.lead_bins :] for name in ("values", "observed", "true_latents")
     )
-    cut = _like(found, values, observed, bin_width=imaging.bin_width)
-    return cut.assign(true_latents=(("trial", "time", "latent"), latents))
+    trials = _like(events, values, observed, bin_width=imaging.bin_width)
+    return trials.assign(true_latents=(("trial", "time", "latent"), latents))
 
 
-def _subframe(found: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
-    return _factors(found, config)
+def _subframe(events: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
+    return _factors(events, config)
 
 
 def _ladder(light: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
     return _factors(light, config.model_copy(update={"model": LadderConfig()}))
 
 
-def _no_offsets(found: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
-    return _factors(_together(found, imaging), config)
+def _no_offsets(events: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
+    return _factors(_moved_to_frame(events, imaging), config)
 
 
-def _frame_rate(found: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
-    values, known = _framed(found, imaging)
-    factors = _factors(_like(found, values, known, bin_width=imaging.bins_per_frame * imaging.bin_width), config)
+def _frame_rate(events: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
+    values, observed = _by_frame(events, imaging)
+    factors = _factors(_like(events, values, observed, bin_width=imaging.bins_per_frame * imaging.bin_width), config)
     middles = np.arange(factors.shape[1]) * imaging.bins_per_frame + (imaging.bins_per_frame - 1) / 2
-    return np.asarray(CubicSpline(middles, factors, axis=1)(np.arange(found.sizes["time"])))
+    return np.asarray(CubicSpline(middles, factors, axis=1)(np.arange(events.sizes["time"])))
 
 
-def _smoothed(found: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
-    observed, train = found["observed"].values.astype(float), found["split"].values == "train"
+def _smoothed(events: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
+    observed, train = events["observed"].values.astype(float), events["split"].values == "train"
     fifth = np.arange(train.sum()) % 5 == 0
-    truth = found["true_latents"].values[train]
+    truth = events["true_latents"].values[train]
 
     def smooth(milliseconds: float) -> Floats:
         sd = milliseconds / 1000 / imaging.bin_width
         above, below = (
-            gaussian_filter1d(each, sd, axis=1, mode="constant", truncate=6)
-            for each in (found["values"].values.astype(float), observed)
+            gaussian_filter1d(array, sd, axis=1, mode="constant", truncate=6)
+            for array in (events["values"].values.astype(float), observed)
         )
         return np.asarray(above / np.maximum(below, 1e-12))
 
@@ -138,9 +138,9 @@ def _smoothed(found: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floa
     return smooth(max(WIDTHS, key=score))
 
 
-def _smoothed_together(found: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
-    together = _together(found, imaging)
-    return _smoothed(together.assign(true_latents=found["true_latents"]), imaging, config)
+def _smoothed_moved_to_frame(events: xr.Dataset, imaging: Imaging, config: sb.FitConfig) -> Floats:
+    moved_events = _moved_to_frame(events, imaging)
+    return _smoothed(moved_events.assign(true_latents=events["true_latents"]), imaging, config)
 
 
 MODELS = {
@@ -149,31 +149,31 @@ MODELS = {
     "no offsets": _no_offsets,
     "frame rate": _frame_rate,
     "smoothed events": _smoothed,
-    "smoothed, no offsets": _smoothed_together,
+    "smoothed, no offsets": _smoothed_moved_to_frame,
 }
-"""Each gives features (trial, time, feature) in the bins of the truth."""
+"""Functions that compute features (trial, time, feature) in the bins of the true latents."""
 
 
-def _together(found: xr.Dataset, imaging: Imaging) -> xr.Dataset:
+def _moved_to_frame(events: xr.Dataset, imaging: Imaging) -> xr.Dataset:
     """All samples of a frame in its middle bin."""
-    values, known = _framed(found, imaging)
-    shape, middle = found["values"].shape, slice(imaging.bins_per_frame // 2, None, imaging.bins_per_frame)
-    box, observed = np.zeros(shape, np.float32), np.zeros(shape, bool)
-    box[:, middle], observed[:, middle] = values, known
-    return _like(found, box, observed, bin_width=imaging.bin_width)
+    values, is_sampled = _by_frame(events, imaging)
+    shape, middle = events["values"].shape, slice(imaging.bins_per_frame // 2, None, imaging.bins_per_frame)
+    moved, observed = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    moved[:, middle], observed[:, middle] = values, is_sampled
+    return _like(events, moved, observed, bin_width=imaging.bin_width)
 
 
-def _framed(found: xr.Dataset, imaging: Imaging) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Sizes of events (trial, frame, cell), and which of them are known."""
-    _, n_bins, n_cells = found["values"].shape
-    phase = np.round(found["sampling_offset"].values / imaging.bin_width).astype(int)
+def _by_frame(events: xr.Dataset, imaging: Imaging) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Sizes of events (trial, frame, cell), and which of them are observed."""
+    _, n_bins, n_cells = events["values"].shape
+    phase = np.round(events["sampling_offset"].values / imaging.bin_width).astype(int)
     bins = np.arange(0, n_bins, imaging.bins_per_frame)[:, None] + phase
     cells = np.arange(n_cells)
-    return found["values"].values[:, bins, cells], found["observed"].values[:, bins, cells]
+    return events["values"].values[:, bins, cells], events["observed"].values[:, bins, cells]
 
 
 def _like(
-    found: xr.Dataset, values: NDArray[np.float32], observed: NDArray[np.bool_], *, bin_width: float
+    events: xr.Dataset, values: NDArray[np.float32], observed: NDArray[np.bool_], *, bin_width: float
 ) -> xr.Dataset:
     """The same trials and cells with other bins."""
     return make_dataset(
@@ -181,13 +181,13 @@ def _like(
         observed,
         bin_width=bin_width,
         kind="rois",
-        channel_id=found["channel_id"].values,
-        trial_start=found["trial_start"].values,
+        channel_id=events["channel_id"].values,
+        trial_start=events["trial_start"].values,
         coords={
-            "split": ("trial", found["split"].values),
-            "sampling_offset": ("channel", found["sampling_offset"].values),
+            "split": ("trial", events["split"].values),
+            "sampling_offset": ("channel", events["sampling_offset"].values),
         },
-        attrs={name: found.attrs[name] for name in ("unit", "signal", "signal_reason")},
+        attrs={name: events.attrs[name] for name in ("unit", "signal", "signal_reason")},
     )
 
 
@@ -197,23 +197,23 @@ def _factors(data: xr.Dataset, config: sb.FitConfig) -> Floats:
         return np.asarray(fitted.infer(data)["factors"].values, dtype=float)
 
 
-def _scores(found: xr.Dataset, imaging: Imaging, model: str, config: sb.FitConfig) -> dict[str, Any]:
+def _scores(events: xr.Dataset, imaging: Imaging, model: str, config: sb.FitConfig) -> dict[str, Any]:
     started = time.process_time()
-    features = MODELS[model](found, imaging, config)
+    features = MODELS[model](events, imaging, config)
     seconds = time.process_time() - started
-    truth, valid = found["true_latents"].values, found["split"].values == "valid"
+    truth, valid = events["true_latents"].values, events["split"].values == "valid"
     explained = _explained(features[~valid], truth[~valid], features[valid], truth[valid])
     return {**dict(zip(PUBLISHED, explained.tolist(), strict=True)), "CPU-seconds": seconds}
 
 
-def _explained(seen: Floats, of_seen: Floats, new: Floats, of_new: Floats) -> Floats:
-    """R² of each latent (trial, time, latent) by ridge from features of other trials."""
-    flat = [each.reshape(-1, each.shape[-1]).astype(float) for each in (seen, of_seen, new, of_new)]
+def _explained(train: Floats, train_truth: Floats, test: Floats, test_truth: Floats) -> Floats:
+    """R² of each latent (trial, time, latent) of test trials, by ridge regression on features fitted to training trials."""
+    flat = [array.reshape(-1, array.shape[-1]).astype(float) for array in (train, train_truth, test, test_truth)]
     centre, middle = flat[0].mean(0), flat[1].mean(0)
     left, right = flat[0] - centre, flat[1] - middle
     weights = np.linalg.solve(left.T @ left + RIDGE * np.eye(left.shape[1]), left.T @ right)
-    missed = flat[3] - middle - (flat[2] - centre) @ weights
-    return np.asarray(1 - (missed**2).sum(0) / ((flat[3] - flat[3].mean(0)) ** 2).sum(0))
+    error = flat[3] - middle - (flat[2] - centre) @ weights
+    return np.asarray(1 - (error**2).sum(0) / ((flat[3] - flat[3].mean(0)) ** 2).sum(0))
 
 
 def _figure(rows: list[dict[str, Any]]) -> Figure:
@@ -221,17 +221,17 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
     axes = figure.subplots()
     frequencies = sorted({row["frequency"] for row in rows})
     for model, colour in zip(MODELS, ("#0072B2", "#CC79A7", "#D55E00", "#009E73", "#666666", "#BBBBBB"), strict=True):
-        of = [row for row in rows if row["model"] == model]
-        if not of:
+        model_rows = [row for row in rows if row["model"] == model]
+        if not model_rows:
             continue
-        own = sorted({row["frequency"] for row in of})
-        means = [np.mean([row["Z"] for row in of if row["frequency"] == each]) for each in own]
-        axes.plot(own, means, "-", color=colour, label=model)
-        axes.plot([row["frequency"] for row in of], [row["Z"] for row in of], "o", ms=4, color=colour)
+        levels = sorted({row["frequency"] for row in model_rows})
+        means = [np.mean([row["Z"] for row in model_rows if row["frequency"] == level]) for level in levels]
+        axes.plot(levels, means, "-", color=colour, label=model)
+        axes.plot([row["frequency"] for row in model_rows], [row["Z"] for row in model_rows], "o", ms=4, color=colour)
     axes.plot(7, PUBLISHED["Z"], "k*", ms=9, label="RADICaL, published\n(its own data)")
     axes.axvline(100 / 6, color="#999999", lw=0.8, ls=":")
     axes.text(100 / 6, 0.02, "half the frame rate ", ha="right", fontsize=8, color="#666666")
-    axes.set(xlabel="turns of Z a second", ylabel="R² of Z (test trials)", ylim=(0, 1), xticks=frequencies)
+    axes.set(xlabel="frequency of Z [Hz]", ylabel="R² of Z (test trials)", ylim=(0, 1), xticks=frequencies)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.spines[["top", "right"]].set_visible(False)
     return figure

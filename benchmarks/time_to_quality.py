@@ -1,7 +1,7 @@
 """R² of inferred to true rates against the CPU-seconds that a fit takes, on the published Lorenz task.
 
-Each row is a fit of its own with `train.epochs` set and the learning rate's course drawn out over just those epochs: what a
-user gets who allows so much time. Seconds are the whole of `fit`, from masks to the last checkpoint. Data and score are those
+Each row is a separate fit with `train.epochs` set, whose learning-rate schedule ends after these epochs: the result
+of a limited time. Seconds are the whole of `fit`, from masks to the last checkpoint. Data and score are those
 of `accuracy.py`.
 
     python benchmarks/time_to_quality.py --json time.json --figure time.png
@@ -24,31 +24,31 @@ from nwb_sbtt.config import override
 from nwb_sbtt.evaluate.metrics import r2
 
 EPOCHS = {"conv": (3, 5, 8, 12, 20, 40), "lfads": (3, 8, 20, 40)}
-"""Beside the number that each model takes by itself."""
+"""In addition to the default number of each model."""
 TARGETS = ((0.90, 15), (0.975, 60))
 """R² to reach with all 29 observed, and the CPU-seconds allowed."""
 
 
 def main() -> None:
     """Fit each model for each number of epochs and print the table."""
-    arguments = options(__doc__, small="a tenth of the data, one and four epochs")
-    arguments.add_argument("--observed", type=int, default=29, help="neurons observed per bin")
-    arguments.add_argument("--models", nargs="+", default=list(EPOCHS), choices=list(EPOCHS))
-    arguments.add_argument("--epochs", type=int, nargs="+", help="the same numbers for each model, and no others")
-    arguments.add_argument("--seed", type=int, default=0)
-    asked = arguments.parse_args()
-    if asked.small:
-        asked.models, asked.epochs = ["conv"], [1, 4]
-    ds = sb.simulate.lorenz(conditions=7 if asked.small else 65, seed=asked.seed)
-    if asked.observed < ds.sizes["channel"]:
-        ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=asked.observed, seed=asked.seed))
+    parser = options(__doc__, small="a tenth of the data, one and four epochs")
+    parser.add_argument("--observed", type=int, default=29, help="neurons observed per bin")
+    parser.add_argument("--models", nargs="+", default=list(EPOCHS), choices=list(EPOCHS))
+    parser.add_argument("--epochs", type=int, nargs="+", help="the same numbers for each model, and no others")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    if arguments.small:
+        arguments.models, arguments.epochs = ["conv"], [1, 4]
+    ds = sb.simulate.lorenz(conditions=7 if arguments.small else 65, seed=arguments.seed)
+    if arguments.observed < ds.sizes["channel"]:
+        ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=arguments.observed, seed=arguments.seed))
     rows = []
-    for model in asked.models:
-        for epochs in asked.epochs or (*EPOCHS[model], None):
-            rows.append(_fit(ds, model, epochs, asked.seed))
+    for model in arguments.models:
+        for epochs in arguments.epochs or (*EPOCHS[model], None):
+            rows.append(_fit(ds, model, epochs, arguments.seed))
             print(rows[-1], flush=True)
     print(machine())
-    report(asked, rows, lambda: _figure(rows, asked))
+    report(arguments, rows, lambda: _figure(rows, arguments))
 
 
 def _fit(ds: xr.Dataset, model: str, epochs: int | None, seed: int) -> dict[str, Any]:
@@ -64,13 +64,19 @@ def _fit(ds: xr.Dataset, model: str, epochs: int | None, seed: int) -> dict[str,
         }
 
 
-def _figure(rows: list[dict[str, Any]], asked: argparse.Namespace) -> Figure:
+def _figure(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> Figure:
     figure = canvas(5, 3.5)
     axes = figure.subplots()
-    for model, colour in zip(asked.models, ("#0072B2", "#D55E00"), strict=False):
-        own = [row for row in rows if row["model"] == model]
-        axes.plot([row["CPU-seconds"] for row in own], [row["R2"] for row in own], "o-", color=colour, label=model)
-    if asked.observed == 29:
+    for model, colour in zip(arguments.models, ("#0072B2", "#D55E00"), strict=False):
+        model_rows = [row for row in rows if row["model"] == model]
+        axes.plot(
+            [row["CPU-seconds"] for row in model_rows],
+            [row["R2"] for row in model_rows],
+            "o-",
+            color=colour,
+            label=model,
+        )
+    if arguments.observed == 29:
         axes.plot([seconds for _, seconds in TARGETS], [r for r, _ in TARGETS], "kx", label="to reach")
         axes.axhline(0.911, color="#888888", ls="--", label="published demo, after 2262 s")
     axes.set(xscale="log", xlabel="CPU-seconds of the fit", ylabel="R² to true rates (validation)")
