@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
     parser.add_argument("--members", type=int, default=1, help="models averaged; the first is scored alone too")
-    parser.add_argument("--baselines", action="store_true", help="score the simple methods too")
+    parser.add_argument("--baselines", action="store_true", help="score the baselines too")
     take_settings(parser)
     arguments = parser.parse_args()
     conditions = 65

@@ -2,14 +2,21 @@ import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xarray as xr
 
 from nwb_sbtt.errors import FileError
+from nwb_sbtt.evaluate import summary
+from nwb_sbtt.evaluate.baselines import Prediction, protocol
+from nwb_sbtt.evaluate.baselines.smoothing import masked_smoothing, mean_rate
+from nwb_sbtt.registry import Registry
+from nwb_sbtt.report.listing import table_of_scores
 from nwb_sbtt.report.page import write_report
 from tests.support.estimates import history, inferred, plain, scored, simulated
 
+SMOOTHING = "nwb_sbtt.evaluate.baselines.smoothing"
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
 
@@ -171,3 +178,17 @@ def test_the_page_says_how_each_baseline_was_set_and_what_zero_means(page: str) 
         "0 = always predicting each channel's true mean",
     ):
         assert words in text
+
+
+def test_a_registered_baseline_has_its_row_and_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    baselines: Registry[Any] = Registry("baseline", "no entry points", {"mean_rate": f"{SMOOTHING}:mean_rate"})
+    baselines.register("masked_smoothing", masked_smoothing)
+    baselines.register("twice_the_mean", lambda data: Prediction(2 * mean_rate(data).expected, "twice as much"))
+    for module in (protocol, summary):
+        monkeypatch.setattr(module, "BASELINES", baselines)
+    ds = simulated()
+    latents = inferred(ds)
+    text = " ".join(Structure(written(tmp_path, ds, latents)).text)
+    assert "twice the mean: twice as much" in text
+    assert f"{scored(ds, latents)['scores']['twice_the_mean']:.3f}" in text
+    assert "twice the mean" in table_of_scores(scored(ds, latents))
