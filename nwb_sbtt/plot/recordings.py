@@ -76,4 +76,5 @@ def _colours(part: NDArray[Any], is_counts: bool) -> tuple[Any, Normalize]:
         return matplotlib.colormaps["viridis"].with_extremes(bad=UNOBSERVED), Normalize(-min(limit, 4), min(limit, 4))
     largest = int(np.clip(part.max(), 1, 6))
     shades = matplotlib.colormaps["inferno_r"](np.linspace(0.3, 1, largest))
-    return ListedColormap(np.vstack([[1, 1, 1, 1], shades]), bad=UNOBSERVED), Normalize(-0.5, largest + 0.5)
+    colours = ListedColormap(np.vstack([[1, 1, 1, 1], shades])).with_extremes(bad=UNOBSERVED)
+    return colours, Normalize(-0.5, largest + 0.5)
