@@ -1,4 +1,29 @@
-"""The generator under the control of inferred inputs, unrolled with its own backward pass (see `nwb_sbtt.nn.recurrent`)."""
+"""The generator under the control of inferred inputs, unrolled with its own backward pass.
+
+Both cells are those of `nwb_sbtt.nn.recurrent`, whose docstring derives the slopes of one step. They feed each other: at step t
+the controller reads the encoder's states x_t and the generator's last state g, and the generator reads the inputs u,
+
+    c' = GRU(x_t W_x + g F;  c),    (μ, ρ) = c' W_raw + b_raw,    u = μ + exp(max(ρ, ρ_min)) · e^p · ε_t,    g' = GRU(u W_u;  g)
+
+with the prior's log sd p, the log sd ρ relative to it, and standard normal draws ε (without draws u = μ). The posterior's log
+sd is ``max(ρ, ρ_min) + p``.
+
+**Backward**, step by step from the last one, with D_g the gradient at g' and D_c that at c':
+
+1. D_g gets what arrives at g' from outside. The generator's four slopes times D_g are the gradients of its sums.
+2. Of these, (new, reset, update) times W_u' are what arrives at u by way of the generator; with what arrives from outside
+   that is D_u.
+3. With the deviation ``s ε = exp(max(ρ, ρ_min) + p) ε``, u moves with μ by 1, and with ρ and p by s ε each. The posterior's
+   log sd moves with ρ by 1 too. So D_μ is D_u plus what arrives at μ, and D_ρ is D_logsd + s ε D_u where ρ > ρ_min, else 0.
+   The sums that do not wait for the generator are made for all steps at once (`straight`); what comes by the generator is
+   added step by step, by its factor (`through`).
+4. D_c gets (D_μ, D_ρ) W_raw'. The controller's slopes times D_c are the gradients of its sums.
+5. D_c for the step before is ``z_c D_c`` plus the controller's sums (reset, update, inner) times W_c'; D_g is ``z_g D_g`` plus
+   the generator's (reset, update, inner) and the controller's (new, reset, update) times the weights from g, [V_g F]'.
+
+Gradients of weights are products of these rows with x, c, g and u, a piece at a time; p gets ``D_logsd + s ε D_u`` of all
+steps.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +43,17 @@ MIN_LOG_SD = -5.0
 
 @dataclass(frozen=True)
 class ControlledStates:
-    """States of the generator and the posterior of its inputs, all (time, trial, width)."""
+    """States of the generator and the posterior of its inputs.
+
+    Parameters
+    ----------
+    generator : Float[Tensor, "time trial generator"]
+        After each step.
+    mean, log_sd : Float[Tensor, "time trial input"]
+        Of the posterior of the inputs.
+    inputs : Float[Tensor, "time trial input"]
+        As drawn, or the means.
+    """
 
     generator: Float[Tensor, "time trial generator"]
     mean: Float[Tensor, "time trial input"]
@@ -38,20 +73,27 @@ def run_controlled(
 ) -> ControlledStates:
     """Unroll controller and generator together.
 
-    At each step the controller reads what the encoder says and the generator's last state (by `feedback`), and gives mean
-    and log sd of the inputs; the generator takes ``mean + sd · draw``.
+    At each step the controller reads the encoder's state and the generator's last one, and gives mean and log sd of the
+    inputs; the generator takes ``mean + sd · draw``.
 
     Parameters
     ----------
-    encoded : (time, trial, encoded)
+    controller, generator : Cell
+    encoded : Float[Tensor, "time trial encoded"]
         The controller's input.
-    feedback : (generator, 3·controller)
+    feedback : Float[Tensor, "generator gates"]
         From the generator's state to the controller's gates, in the order of the columns of ``Cell.inward``.
-    to_inputs : weights (controller, 2·input), bias (2·input), log sd of the prior (input)
-        The log sd of the posterior is relative to the prior's.
-    g0 : (trial, generator)
-    draws : (time, trial, input) or None
+    to_inputs : tuple of tensors
+        Weights (controller, 2·input), bias (2·input) and log sd of the prior (input). The log sd of the posterior is relative
+        to the prior's.
+    g0 : Float[Tensor, "trial generator"]
+        State of the generator before the first step; the controller's is 0.
+    draws : Float[Tensor, "time trial input"] or None
         Standard normal; None takes the posterior means.
+
+    Returns
+    -------
+    ControlledStates
     """
     weights, bias, prior_log_sd = to_inputs
     parts = _RunControlled.apply(  # type: ignore[no-untyped-call]
@@ -73,8 +115,8 @@ def run_controlled(
 class _RunControlled(torch.autograd.Function):
     """A step's row holds (new, reset, update, inner) of the generator, then of the controller.
 
-    What the generator's state adds to, by the weights `w_joint`, is then one run of columns from the generator's reset gate
-    to the controller's update gate.
+    So the generator's state adds to one run of columns, from the generator's reset gate to the controller's update gate, by the
+    joint weights [V_g F], `w_joint`.
     """
 
     @staticmethod
@@ -100,7 +142,7 @@ class _RunControlled(torch.autograd.Function):
         raws, us = b_raw.repeat(n_steps, n_trials, 1), x.new_empty(n_steps, n_trials, n_u)
         deviations = draws * prior.exp() if draws.dim() == 3 else None
         into_g, joint = rows[..., : 3 * n_g], rows[..., n_g : 4 * n_g + 3 * n_c]
-        for piece in pieces(n_steps, each=rows[0].numel()):
+        for piece in pieces(n_steps, row_size=rows[0].numel()):
             rows[piece] = bias
             rows[piece].flatten(0, 1)[:, 4 * n_g : 4 * n_g + 3 * n_c].addmm_(x[piece].flatten(0, 1), w_x)
             steps_g, steps_c = steps_of(rows[piece][..., : 4 * n_g]), steps_of(rows[piece][..., 4 * n_g :])
@@ -135,7 +177,7 @@ class _RunControlled(torch.autograd.Function):
         d_x, d_bias = torch.empty_like(x), rows.new_zeros(1, rows.shape[-1])
         d_w_x, d_w_joint, d_w_c, d_w_u = (torch.zeros_like(w) for w in (w_x, w_joint, w_c, w_u))
         back_x, back_joint, back_c, back_raw, back_u = (w.t().contiguous() for w in (w_x, w_joint, w_c, w_raw, w_u))
-        cut = pieces(n_steps, each=rows[0].numel())
+        cut = pieces(n_steps, row_size=rows[0].numel())
         room = torch.empty_like(rows[cut[0]])
         ones = room.new_ones(1, len(room) * n_trials)
         middle, last = slice(n_g, 4 * n_g + 3 * n_c), slice(4 * n_g + n_c, None)

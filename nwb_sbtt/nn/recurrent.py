@@ -1,17 +1,36 @@
 """Recurrent loops with their own backward pass.
 
 A GRU step costs one matrix product and a handful of element-wise operations; what autograd adds on top is more than either.
-Here all that one step of one cell computes lies in one row of four blocks,
+Here all that one step of one cell computes lies in one row of four blocks of the width of the state,
 
     new | reset | update | inner
 
-of which the input projection fills the first three (and the bias of the recurrent product the fourth) for several steps at
-once, and the recurrent product adds to the last three, in place. A step turns its row into gates, in place too, and those
-are all that the backward pass needs. That one fills a row of the same four blocks with the slopes of the new state, again for
-several steps at once, multiplies each by the gradient that arrives, and sends three blocks back through the recurrent weights
-and three through the input's. "Several" is what stays in the cache: gradients' rows are never kept, weight gradients are
-added up piece by piece. Views of single steps are made piece by piece too: hundreds of them at once set off Python's garbage
-collector again and again.
+**Forward.** With the input x_t and the state h before the step, the sums of the blocks are
+
+    N = x_t W_n + b_n,    R = x_t W_r + h V_r + b_r,    Z = x_t W_z + h V_z + b_z,    I = h V_n + c_n
+
+The input's product fills the first three, and the bias c_n the fourth, for several steps at once; the recurrent product adds
+to the last three, in place. Then the step turns its row into gates, in place too, and makes the next state:
+
+    r = σ(R),    z = σ(Z),    n = tanh(N + r I),    h' = n + z (h − n) = (1 − z) n + z h
+
+**Backward.** The slopes of h' by the four sums need nothing but what the row holds now, n, r, z and I, and h:
+
+    ∂h'/∂N = (1 − z)(1 − n²)                 for tanh' = 1 − n²
+    ∂h'/∂I = r · ∂h'/∂N                      I enters as r I
+    ∂h'/∂R = I · r (1 − r) · ∂h'/∂N          for σ' = r (1 − r)
+    ∂h'/∂Z = (h − n) · z (1 − z)
+
+`slopes` makes them for several steps at once. With g the gradient that arrives at h', from later steps and from whoever reads
+h', each block times g is the gradient of its sum. So, going back in time,
+
+    ∂L/∂h = z g + (∂L/∂R, ∂L/∂Z, ∂L/∂I) V',    ∂L/∂x_t = (∂L/∂N, ∂L/∂R, ∂L/∂Z) W'
+
+where V and W have their columns in this order; gradients of weights are the usual products with h and x_t, summed over time.
+
+"Several" steps are a piece that stays in the cache: rows of gradients are never kept, and gradients of weights are added up
+piece by piece. Views of single steps are made piece by piece too: hundreds of them at once set off Python's garbage collector
+again and again.
 """
 
 from __future__ import annotations
@@ -23,16 +42,33 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_AT_ONCE = 2**18
-"""Numbers of a piece's rows: one MiB, half of the second-level cache of current processors."""
+_PIECE_SIZE = 2**18
+"""Numbers in the rows of a piece: one MiB, half of the second-level cache of current processors."""
 
 
 class Cell(nn.Module):
-    """Weights of a GRU whose reset gate acts after the recurrent product.
+    """Weights of a GRU whose reset gate acts after the recurrent product, as in `torch.nn.GRU`.
 
-    ``h' = n + z (h − n)``, ``n = tanh(x_n + r (h W_n + b_n))``, ``r, z = σ(x + h W)`` with the projection
-    ``x = input · inward + bias``. The state never leaves ±max(1, |h_0|). The columns of `inward` and `bias` are
-    (new, reset, update), those of `recurrent` (reset, update, new).
+    ``h' = n + z (h − n)``, ``n = tanh(x_n + r (h V_n + c_n))``, ``r, z = σ(x + h V)`` with the projection
+    ``x = input · inward + bias``. The state never leaves ±max(1, |h_0|).
+
+    Parameters
+    ----------
+    n_in : int
+        Width of the input.
+    n : int
+        Width of the state.
+
+    Attributes
+    ----------
+    inward : Float[Tensor, "input 3*state"]
+        Columns (new, reset, update).
+    recurrent : Float[Tensor, "state 3*state"]
+        V; columns (reset, update, new).
+    bias : Float[Tensor, "3*state"]
+        (new, reset, update).
+    bias_new : Float[Tensor, "state"]
+        c_n, inside the reset gate.
     """
 
     def __init__(self, n_in: int, n: int):
@@ -51,7 +87,21 @@ def run_gru(
 ) -> tuple[Float[Tensor, "time trial states"], Float[Tensor, "direction trial state"]]:
     """Run a GRU of one layer, in one direction or both: the module's own numbers, in about half its time on a CPU.
 
-    Elsewhere the module itself is run.
+    On other devices the module itself is run.
+
+    Parameters
+    ----------
+    gru : torch.nn.GRU
+        Of one layer, with time first.
+    x : Float[Tensor, "time trial input"]
+    h0 : Float[Tensor, "direction trial state"], optional
+        States before the first step; 0 without.
+
+    Returns
+    -------
+    states : Float[Tensor, "time trial states"]
+        After each step; both directions side by side.
+    last : Float[Tensor, "direction trial state"]
     """
     if not x.is_cpu:
         states, last = gru(x, h0)
@@ -77,9 +127,9 @@ def run_gru(
     return torch.cat(paths, -1) if len(paths) > 1 else paths[0], last
 
 
-def pieces(n_steps: int, *, each: int) -> list[slice]:
-    """Cut steps into pieces whose rows, of `each` numbers a step, stay in the cache."""
-    several = max(1, _AT_ONCE // each)
+def pieces(n_steps: int, *, row_size: int) -> list[slice]:
+    """Cut steps into pieces whose rows, of `row_size` numbers a step, stay in the cache."""
+    several = max(1, _PIECE_SIZE // row_size)
     return [slice(start, min(start + several, n_steps)) for start in range(0, n_steps, several)]
 
 
@@ -96,7 +146,15 @@ def steps_of(rows: Float[Tensor, "time trial row"]) -> list[tuple[Tensor, ...]]:
 
 
 def advance(step: tuple[Tensor, ...], h: Float[Tensor, "trial state"], *, out: Float[Tensor, "trial state"]) -> Tensor:
-    """Turn one step's sums into gates, in place, and write the next state to `out`, which is returned."""
+    """Turn one step's sums into gates, in place, and write the next state to `out`, which is returned.
+
+    Parameters
+    ----------
+    step : tuple of tensors
+        The step's views, from `steps_of`.
+    h : Float[Tensor, "trial state"]
+        State before the step.
+    """
     _, gates, new, reset, update, inner = step
     gates.sigmoid_()
     new.addcmul_(reset, inner).tanh_()
@@ -109,9 +167,14 @@ def slopes(
     *,
     out: Float[Tensor, "time trial row"],
 ) -> None:
-    """Slopes of the new states by each of the four sums in the rows that they were made from.
+    """Write the slopes of the new states by the four sums of their rows to `out`; the module's docstring derives them.
 
-    `rows` is what `advance` left, `before` the states that the steps started from.
+    Parameters
+    ----------
+    rows : Float[Tensor, "time trial row"]
+        As `advance` left them: n, r, z and I.
+    before : Float[Tensor, "time trial state"]
+        States that the steps started from.
     """
     new, reset, update, inner = blocks_of(rows).unbind(-2)
     by_new, by_reset, by_update, by_inner = blocks_of(out).unbind(-2)
@@ -134,7 +197,7 @@ class _Unrolled(torch.autograd.Function):
         rows, states = x.new_empty(n_steps, n_trials, 4 * n), x.new_empty(n_steps + 1, n_trials, n)
         states[-1 if backwards else 0] = h0
         after, h = states[:-1] if backwards else states[1:], h0
-        cut = pieces(n_steps, each=rows[0].numel())
+        cut = pieces(n_steps, row_size=rows[0].numel())
         for piece in reversed(cut) if backwards else cut:
             rows[piece] = bias
             rows[piece].flatten(0, 1)[:, : 3 * n].addmm_(x[piece].flatten(0, 1), inward)
@@ -154,7 +217,7 @@ class _Unrolled(torch.autograd.Function):
         n_steps, n_trials, n = before.shape
         d_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         d_inward, d_recurrent, d_bias = torch.zeros_like(inward), torch.zeros_like(recurrent), rows.new_zeros(1, 4 * n)
-        cut = pieces(n_steps, each=rows[0].numel())
+        cut = pieces(n_steps, row_size=rows[0].numel())
         room = torch.empty_like(rows[cut[0]])
         through, blocks = room[..., n:].unbind(0), blocks_of(room).unbind(0)
         update = rows[..., 2 * n : 3 * n]

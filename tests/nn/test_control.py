@@ -50,7 +50,7 @@ def arguments():
 
 @pytest.mark.parametrize("at_once", [1, 2 * B * 4 * (C + G), 10**6])
 def test_the_fused_loop_equals_the_slow_one_with_its_gradients(at_once, monkeypatch):
-    monkeypatch.setattr(recurrent, "_AT_ONCE", at_once)
+    monkeypatch.setattr(recurrent, "_PIECE_SIZE", at_once)
     for draws in (torch.randn(T, B, U).double(), None):
         controller, generator, leaf, to_inputs, tensors = arguments()
         fused = run_controlled(controller, generator, **leaf, to_inputs=to_inputs, draws=draws)

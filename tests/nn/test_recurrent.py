@@ -10,7 +10,7 @@ T, B, E, N = 7, 3, 4, 5
 
 @pytest.fixture(params=[1, 2 * B * 4 * N, 10**6], ids=["step by step", "in uneven pieces", "at once"])
 def pieces(request, monkeypatch):
-    monkeypatch.setattr(recurrent, "_AT_ONCE", request.param)
+    monkeypatch.setattr(recurrent, "_PIECE_SIZE", request.param)
 
 
 def random(*shape):
