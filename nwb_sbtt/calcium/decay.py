@@ -12,20 +12,20 @@ from nwb_sbtt.calcium.indicators import Indicator
 
 Floats = NDArray[np.float64]
 Runs = list[tuple[int, int]]
-"""First and last sample, the last one excluded, of each stretch of evenly spaced samples."""
+"""First and last sample, the last one excluded, of each run of evenly spaced samples."""
 
 DECAYS = np.geomspace(0.02, 6.0, 115)
-"""Seconds; decay times that are tried, five per cent apart."""
+"""Decay times that are tried [s], five per cent apart."""
 BLOCKS = 8
-"""Parts that are left out in turn to say how sure the decay is."""
+"""Parts of the recording that are left out in turn for the jackknife sd of the decay."""
 LEAST_LOG_SD = 0.15
-"""Sd of the logarithm of a decay that no amount of data goes below: indicators do not decay by a single exponential."""
+"""Least sd of the logarithm of a decay, however much data: no indicator decays by a single exponential."""
 BAND = 0.25
-"""Frequencies from here on, in units of the sampling rate, are taken for noise where calcium does not explain them."""
+"""Lowest frequency of the noise band, in units of the sampling rate."""
 LEAST_NOISE = 0.05
-"""Least share of the power in that band that is noise."""
+"""Least share of the power in the noise band that is noise."""
 SEGMENT = 256
-"""Samples of a segment of the spectrum; less in shorter runs."""
+"""Samples of a segment of the spectrum; fewer in shorter runs."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,43 @@ class DecayFit:
 
 
 def fit_decay(trace: Floats, runs: Runs, *, rate: float, indicator: Indicator, decay: float | None) -> DecayFit:
-    """Fit the decay of one ROI to its autocovariance, pull it towards what is known of the indicator, and find the noise.
+    """Fit the decay of one ROI to its autocovariance, with the indicator as prior, and measure the noise.
 
-    Events that do not depend on each other make calcium whose autocovariance is that of the indicator's response; noise adds
-    to lag 0 alone, which is left out. How much the decay varies as eighths of the recording are left out says how much the
-    data count beside the prior. The noise is the power at high frequencies that calcium of this decay does not explain.
+    Independent events make calcium whose autocovariance is proportional to that of the indicator's response. White noise adds
+    to lag 0 alone, which is left out. Of all decays tried, the one with the least squared error over the other lags is taken.
+
+    The logarithms of this decay and of the indicator's are averaged by their precisions. The sd of the first is the jackknife
+    sd over eighths of the recording.
+
+    The noise is the mean power at high frequencies, less the power of calcium with this decay and the fitted variance of
+    events: ``variance · |1 / ((1 − d z)(1 − r z))|²`` with ``z = exp(−2πi f)`` and d, r the shares left after a sample.
 
     Parameters
     ----------
     trace : array (sample)
-        Above the baseline.
+        Fluorescence above the baseline.
     runs : list of (first, stop)
-        Stretches of evenly spaced samples; no product is taken across two of them.
+        Runs of evenly spaced samples; no product is taken across two of them.
     rate : float
-        Samples per second.
+        Sampling rate [Hz].
     indicator : Indicator
+        Prior of the decay; its rise is taken as it is, or as none where it is shorter than a fifth of a sample.
     decay : float or None
-        Seconds, where it is known and not to be fitted.
+        Decay time [s], where it is known and not to be fitted.
+
+    Returns
+    -------
+    DecayFit
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> events, trace = rng.poisson(0.05, 6000), np.zeros(6000)
+    >>> for t in range(1, 6000):
+    ...     trace[t] = np.exp(-1 / 15) * trace[t - 1] + events[t]
+    >>> fit = fit_decay(trace, [(0, 6000)], rate=30.0, indicator=Indicator("any", 0.7, 0.0, 1.0), decay=None)
+    >>> round(fit.decay, 1)
+    0.5
     """
     rise = indicator.rise if indicator.rise * rate > 0.2 else 0.0
     sizes = [stop - first for first, stop in runs]
@@ -73,33 +93,46 @@ def fit_decay(trace: Floats, runs: Runs, *, rate: float, indicator: Indicator, d
     centred = trace - trace.mean()
     sums, counts = _products(centred, runs, n_lags)
     candidates = DECAYS[1.5 * rise < DECAYS] if decay is None else np.array([decay])
-    shapes = np.stack([_autocovariance(each, rise, rate=rate, n_lags=n_lags) for each in candidates])
+    shapes = np.stack([_autocovariance(candidate, rise, rate=rate, n_lags=n_lags) for candidate in candidates])
 
-    def fitted(kept: NDArray[np.bool_]) -> tuple[float, float]:
-        covariance = sums[kept].sum(0) / np.maximum(counts[kept].sum(0), 1)
+    def fitted(parts: NDArray[np.bool_]) -> tuple[float, float]:
+        covariance = sums[parts].sum(0) / np.maximum(counts[parts].sum(0), 1)
         size = np.clip(shapes[:, 1:] @ covariance[1:] / (shapes[:, 1:] ** 2).sum(1), 0, None)
-        misfit = ((covariance[1:] - size[:, None] * shapes[:, 1:]) ** 2).sum(1)
-        best = int(np.argmin(misfit))
+        error = ((covariance[1:] - size[:, None] * shapes[:, 1:]) ** 2).sum(1)
+        best = int(np.argmin(error))
         return float(np.log(candidates[best])), float(size[best])
 
-    every = np.ones(len(sums), dtype=bool)
-    log_decay, power = fitted(every)
+    log_decay, power = fitted(np.ones(len(sums), dtype=bool))
     log_sd = 0.0
     if decay is None:
         without = np.array([fitted(np.arange(len(sums)) != i)[0] for i in range(len(sums))])
-        spread = float(np.sqrt((len(sums) - 1) / len(sums) * ((without - without.mean()) ** 2).sum()))
-        own, prior = max(spread, LEAST_LOG_SD) ** -2 if power > 0 else 0.0, indicator.log_sd**-2
-        log_decay = (own * log_decay + prior * np.log(indicator.decay)) / (own + prior)
-        log_sd = (own + prior) ** -0.5
+        jackknife_sd = float(np.sqrt((len(sums) - 1) / len(sums) * ((without - without.mean()) ** 2).sum()))
+        data, prior = max(jackknife_sd, LEAST_LOG_SD) ** -2 if power > 0 else 0.0, indicator.log_sd**-2
+        log_decay = (data * log_decay + prior * np.log(indicator.decay)) / (data + prior)
+        log_sd = (data + prior) ** -0.5
         nearest = int(np.argmin(np.abs(np.log(candidates) - log_decay)))
         covariance = sums.sum(0) / np.maximum(counts.sum(0), 1)
         power = max(0.0, float(shapes[nearest, 1:] @ covariance[1:] / (shapes[nearest, 1:] ** 2).sum()))
-    found = float(np.exp(log_decay))
-    return DecayFit(found, rise, log_sd, _noise(centred, runs, power=power, decay=found * rate, rise=rise * rate))
+    decay_time = float(np.exp(log_decay))
+    noise_sd = _noise_sd(centred, runs, power=power, decay=decay_time * rate, rise=rise * rate)
+    return DecayFit(decay_time, rise, log_sd, noise_sd)
 
 
 def response(decay: float, rise: float, *, n: int) -> Floats:
-    """What an event of size 1 adds to each following sample; time constants in samples, no rise where it is 0."""
+    """Response to an event of size 1: what it adds to its own and each following sample.
+
+    Parameters
+    ----------
+    decay, rise : float
+        Time constants in samples; a rise of 0 means none.
+    n : int
+        Samples.
+
+    Returns
+    -------
+    array (sample)
+        ``dⁿ`` or, with a rise, ``(d^(n+1) − r^(n+1)) / (d − r)``: that of the filter ``1 / ((1 − d z)(1 − r z))``.
+    """
     d = np.exp(-1 / decay)
     if rise == 0:
         return np.asarray(d ** np.arange(n))
@@ -110,8 +143,8 @@ def response(decay: float, rise: float, *, n: int) -> Floats:
 
 def _autocovariance(decay: float, rise: float, *, rate: float, n_lags: int) -> Floats:
     """Of events of unit variance, at lags from 0."""
-    course = response(decay * rate, rise * rate, n=n_lags + 1 + int(8 * decay * rate) + 8)
-    return np.array([course[: len(course) - lag] @ course[lag:] for lag in range(n_lags + 1)])
+    values = response(decay * rate, rise * rate, n=n_lags + 1 + int(8 * decay * rate) + 8)
+    return np.array([values[: len(values) - lag] @ values[lag:] for lag in range(n_lags + 1)])
 
 
 def _products(trace: Floats, runs: Runs, n_lags: int) -> tuple[Floats, Floats]:
@@ -127,9 +160,9 @@ def _products(trace: Floats, runs: Runs, n_lags: int) -> tuple[Floats, Floats]:
             filled += end - start
             if filled >= size:
                 parts, filled = [*parts, []], 0
-    kept = [part for part in parts if part]
-    sums, counts = np.zeros((len(kept), n_lags + 1)), np.zeros((len(kept), n_lags + 1))
-    for i, part in enumerate(kept):
+    filled_parts = [part for part in parts if part]
+    sums, counts = np.zeros((len(filled_parts), n_lags + 1)), np.zeros((len(filled_parts), n_lags + 1))
+    for i, part in enumerate(filled_parts):
         for start, end in part:
             piece = trace[start:end]
             for lag in range(min(n_lags + 1, len(piece))):
@@ -138,7 +171,7 @@ def _products(trace: Floats, runs: Runs, n_lags: int) -> tuple[Floats, Floats]:
     return sums, counts
 
 
-def _noise(trace: Floats, runs: Runs, *, power: float, decay: float, rise: float) -> float:
+def _noise_sd(trace: Floats, runs: Runs, *, power: float, decay: float, rise: float) -> float:
     """Sd of white noise; time constants in samples."""
     total = weight = 0.0
     for first, stop in runs:
@@ -148,12 +181,13 @@ def _noise(trace: Floats, runs: Runs, *, power: float, decay: float, rise: float
         frequency, spectrum = welch(trace[first:stop], nperseg=size)
         band = (frequency >= BAND) & (frequency < 0.5)
         explained = power * np.abs(_transfer(frequency[band], decay, rise)) ** 2
-        found = max((spectrum[band] / 2 - explained).mean(), LEAST_NOISE * (spectrum[band] / 2).mean())
-        total, weight = total + found * (stop - first), weight + stop - first
+        noise = max((spectrum[band] / 2 - explained).mean(), LEAST_NOISE * (spectrum[band] / 2).mean())
+        total, weight = total + noise * (stop - first), weight + stop - first
     return float(np.sqrt(total / weight)) if weight else 0.0
 
 
 def _transfer(frequency: Floats, decay: float, rise: float) -> NDArray[np.complex128]:
+    """Transfer function of the response at frequencies in units of the sampling rate."""
     turn = np.exp(-2j * np.pi * frequency)
     gain = 1 / (1 - np.exp(-1 / decay) * turn)
     return np.asarray(gain if rise == 0 else gain / (1 - np.exp(-1 / rise) * turn))

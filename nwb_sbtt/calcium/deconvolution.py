@@ -1,4 +1,4 @@
-"""The trace of one ROI becomes events: baseline, noise, decay, and deconvolution by OASIS."""
+"""Calcium events of one ROI: baseline, noise, decay, and deconvolution by OASIS (Friedrich et al. 2017)."""
 
 from __future__ import annotations
 
@@ -11,37 +11,47 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
 from nwb_sbtt.calcium.decay import DecayFit, Floats, Runs, fit_decay
 from nwb_sbtt.calcium.indicators import INDICATORS, UNKNOWN, Indicator, indicator_of
+from nwb_sbtt.calcium.neuropil import correct_neuropil
 from nwb_sbtt.config import EventsConfig
 from nwb_sbtt.errors import ConfigError, DataError
 
 GAP = 1.5
 """Steps longer than this many sampling periods end a run."""
 SHORT = 0.1
-"""Quantile of the steps that is taken for the shortest."""
+"""Quantile of the steps that stands for the shortest, free of outliers."""
 FEWEST = 32
-"""Samples of the shortest run that says anything of noise and decay; one at least must be as long."""
+"""Samples that the longest run must have: noise and decay cannot be measured in less."""
 SEARCHED = 20_000
 FEWEST_RUNS = 20
-"""Samples on which penalty and offset are found, where there are more, and on how many runs at least."""
+"""Penalty and offset are searched on about so many samples, spread over at least so many runs."""
 BASELINES, HALVINGS = 3, 10
-"""How often the baseline is mended, and each time the penalty found anew, by halving its range."""
+"""Rounds of baseline offset and penalty, and halvings of the penalty's range in each."""
 
 
 @dataclass(frozen=True)
 class Deconvolved:
-    """Events of one ROI, sample by sample, and the calcium that they make, without the baseline.
+    """Events of one ROI.
 
-    At the first sample of each run calcium from before it cannot be told from an event, so `known` leaves it out.
+    Parameters
+    ----------
+    sizes : array (sample)
+        Of the events, in the unit of the fluorescence; 0 where there is none.
+    calcium : array (sample)
+        Fluorescence that the events make, without the baseline.
+    baseline : array (sample)
+    observed : bool array (sample)
+        Not at the first sample of each run: calcium from before it cannot be told from an event.
+    kinetics : DecayFit
     """
 
     sizes: Floats
     calcium: Floats
     baseline: Floats
-    known: NDArray[np.bool_]
+    observed: NDArray[np.bool_]
     kinetics: DecayFit
 
     @property
-    def smallest(self) -> float:
+    def smallest_event(self) -> float:
         """Size of the smallest event; 0 where there is none."""
         return float(self.sizes[self.sizes > 0].min()) if (self.sizes > 0).any() else 0.0
 
@@ -78,7 +88,7 @@ def deconvolve(
             f"the longest run without a gap has {longest} samples; events need {FEWEST} at least: read longer trials, or the "
             "whole session"
         )
-    corrected = values if neuropil is None else values - config.neuropil_coefficient * neuropil
+    corrected = correct_neuropil(values, neuropil, coefficient=config.neuropil_coefficient)
     rate = 1 / period
     floor = running_baseline(corrected, window=config.baseline_window * rate, smoothing=config.baseline_smoothing)
     trace = corrected - floor
@@ -89,13 +99,20 @@ def deconvolve(
         calcium, sizes = solver.solve(offset, 0.0, config.threshold * kinetics.noise_sd)
     else:
         calcium, sizes, offset = solver.penalised()
-    known = np.ones(len(values), dtype=bool)
-    known[[first for first, _ in runs]] = False
-    return Deconvolved(sizes * known, calcium, floor + offset, known, kinetics)
+    observed = np.ones(len(values), dtype=bool)
+    observed[[first for first, _ in runs]] = False
+    return Deconvolved(sizes * observed, calcium, floor + offset, observed, kinetics)
 
 
 def known_indicator(config: EventsConfig, named: str) -> Indicator:
-    """Take the indicator of the settings or, where these name none, the one that a text of the data names.
+    """Resolve the indicator: that of the settings or, where these name none, the one that a text of the data names.
+
+    Parameters
+    ----------
+    config : EventsConfig
+        Its decay and rise replace the indicator's.
+    named : str
+        What the file says, such as "AAV-syn-jGCaMP8s"; may be empty.
 
     Raises
     ------
@@ -113,9 +130,14 @@ def known_indicator(config: EventsConfig, named: str) -> Indicator:
 
 
 def usual_step(times: Floats) -> float:
-    """Mean step between samples, without those where samples are missing.
+    """Mean step between samples [s], without the steps across missing samples.
 
-    Moments known to within a bin have steps of several sizes; twice the short ones still is less than two usual ones.
+    Times rounded to bins have steps of several sizes; a step up to twice the shortest still holds no missing sample.
+
+    Parameters
+    ----------
+    times : array (sample)
+        Seconds, rising.
     """
     steps = np.diff(times)
     if len(steps) == 0:
@@ -124,13 +146,34 @@ def usual_step(times: Floats) -> float:
 
 
 def runs_of(times: Floats, period: float) -> Runs:
-    """Stretches of samples without a longer step than usual: first, and last plus one."""
+    """Cut samples into runs, at steps longer than 1.5 periods.
+
+    Parameters
+    ----------
+    times : array (sample)
+        Seconds, rising.
+    period : float
+        Usual step [s].
+
+    Returns
+    -------
+    list of (first, stop)
+    """
     bounds = [0, *(np.flatnonzero(np.diff(times) > GAP * period) + 1).tolist(), len(times)]
     return list(pairwise(bounds))
 
 
 def running_baseline(values: Floats, *, window: float, smoothing: float) -> Floats:
-    """Greatest of the least of the smoothed values, each over a window, in samples: suite2p's "maximin"."""
+    """Estimate a slow baseline as suite2p's "maximin": the running maximum of the running minimum of the smoothed values.
+
+    Parameters
+    ----------
+    values : array (sample)
+    window : float
+        Samples over which minimum and maximum are taken.
+    smoothing : float
+        Sd of the Gaussian [samples].
+    """
     size = max(1, round(window))
     smooth = gaussian_filter1d(values, smoothing)
     return np.asarray(maximum_filter1d(minimum_filter1d(smooth, size), size))
@@ -146,14 +189,14 @@ class _Solver:
     kinetics: DecayFit
 
     def solve(self, offset: float, penalty: float, smallest: float, *, every: int = 1) -> tuple[Floats, Floats]:
-        """Calcium and events of the trace less an offset, at a penalty on their sum or a least size; NaN in runs left out."""
+        """Calcium and events above an offset, by a penalty on their sum or a smallest size; NaN in runs left out."""
         try:
             from oasis.functions import deconvolve as oasis
         except ImportError:
             raise ConfigError('events are found by oasis-deconv: pip install "nwb_sbtt[calcium]"') from None
         calcium, sizes = np.full_like(self.trace, np.nan), np.full_like(self.trace, np.nan)
         for first, stop in self.runs[::every]:
-            found = oasis(
+            result = oasis(
                 self.trace[first:stop],
                 tau_d=self.kinetics.decay,
                 tau_r=self.kinetics.rise,
@@ -164,19 +207,19 @@ class _Solver:
                 lam=penalty,
                 s_min=smallest,
             )
-            calcium[first:stop], sizes[first:stop] = found.c, np.maximum(found.s, 0)
+            calcium[first:stop], sizes[first:stop] = result.c, np.maximum(result.s, 0)
         return calcium, sizes
 
     def penalised(self) -> tuple[Floats, Floats, float]:
-        """The sparsest calcium that leaves no more than the noise, and the offset at which it fits best."""
+        """Sparsest calcium whose residual variance is that of the noise, its events, and the offset that fits best."""
         offset, allowed = 0.0, self.kinetics.noise_sd**2
         every = max(1, min(-(-len(self.trace) // SEARCHED), len(self.runs) // FEWEST_RUNS))
         for _ in range(BASELINES):
             low, high, penalty = 0.0, np.inf, self.kinetics.noise_sd
             for _ in range(HALVINGS):
                 calcium, _ = self.solve(offset, penalty, 0.0, every=every)
-                left = float(np.nanmean((self.trace - offset - calcium) ** 2))
-                low, high = (penalty, high) if left < allowed else (low, penalty)
+                residual = float(np.nanmean((self.trace - offset - calcium) ** 2))
+                low, high = (penalty, high) if residual < allowed else (low, penalty)
                 penalty = 3 * penalty if np.isinf(high) else (low + high) / 2
             shift = float(np.nanmean(self.trace - offset - calcium))
             offset += shift

@@ -9,14 +9,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_sbtt.calcium.deconvolution import Deconvolved, deconvolve, known_indicator
+from nwb_sbtt.calcium.neuropil import check_alike
 from nwb_sbtt.config import EventsConfig
 from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset
-from nwb_sbtt.errors import DataError, MismatchError
+from nwb_sbtt.errors import DataError
 
 SAME = 0.999
-"""Entries of two trials nearer than this share of a bin are one sample, that both trials hold."""
+"""Entries of two trials nearer than this share of a bin are one sample, which both trials hold."""
 BELOW = 1 - 1e-3
-"""Where, in units of the smallest event, the coordinate `smallest_event` lies."""
+"""The coordinate `smallest_event` in units of the smallest event: every event exceeds it."""
 
 Floats = NDArray[np.float64]
 
@@ -26,88 +27,91 @@ def find_events(
 ) -> xr.Dataset:
     """Deconvolve fluorescence, or ΔF/F, into the sizes of calcium events, by OASIS.
 
-    Of each ROI the observed entries of all trials are put in the order of their times; entries that trials share (the overlaps
-    of a chopped session) are taken once. The neuropil's fluorescence is taken off, and a running baseline as suite2p has it.
-    The noise is read off the spectrum, and the decay fitted to the autocovariance with what is known of the indicator as
-    prior. Each run of evenly spaced samples is deconvolved by itself: nothing is filled in where something is missing.
+        The observed entries of each ROI are ordered by time over all trials; entries that trials share (the overlaps of a chopped
+        session) count once. Neuropil and a running baseline (suite2p's) are subtracted. The noise is measured in the spectrum, and
+        the decay fitted to the autocovariance with the indicator as prior. Each run of evenly spaced samples is deconvolved by itself: nothing is filled in where something is missing.
 
-    Parameters
-    ----------
-    ds : Dataset
-        Of fluorescence or ΔF/F, with ``attrs["indicator"]`` where the indicator is known; best of a whole session, as baseline
-        and decay cannot be found in a few short trials.
-    config : EventsConfig, optional
-        The same settings for all ROIs.
-    neuropil : Dataset, optional
-        Fluorescence around each ROI, of the same trials, bins and channels.
+        Parameters
+        ----------
+        ds : Dataset
+            Of fluorescence or ΔF/F, with ``attrs["indicator"]`` where the indicator is known; best of a whole session, as baseline
+            and decay cannot be found in a few short trials.
+        config : EventsConfig, optional
+            The same settings for all ROIs.
+        neuropil : Dataset, optional
+            Fluorescence around each ROI, of the same trials, bins and channels.
 
-    Returns
-    -------
-    Dataset
-        Like `ds`, with the sizes of events as ``values``, in its unit, and not observed where they cannot be known: at the
-        first sample of each run, which calcium from before reaches. ``denoised`` (trial, time, channel) holds the
-        fluorescence that the events make, baseline included, at all entries of `ds`. Coordinates of the channels are
-        ``decay``, ``rise`` and ``noise`` [s, s, unit], ``decay_log_sd`` and, with a threshold, ``smallest_event``;
-        ``attrs["signal"]`` is "events".
+        Returns
+        -------
+        Dataset
+            Like `ds`, with the sizes of events as ``values``, in its unit, and not observed where they cannot be known: at the
+            first sample of each run, which calcium from before reaches. ``denoised`` (trial, time, channel) holds the
+            fluorescence that the events make, baseline included, at all entries of `ds`. Coordinates of the channels are
+            ``decay``, ``rise`` and ``noise`` [s, s, unit], ``decay_log_sd`` and, with a threshold, ``smallest_event``;
+            ``attrs["signal"]`` is "events".
 
-    Raises
-    ------
-    DataError
-        If the values are events or counts already, a neuropil is given for ΔF/F, or the runs are too short.
-    MismatchError
-        If the neuropil has other trials, bins or channels.
-    ConfigError
-        If oasis-deconv is not installed, or the indicator is not known.
+        Raises
+        ------
+        DataError
+            If the values are events or counts already, a neuropil is given for ΔF/F, or the runs are too short.
+        MismatchError
+            If the neuropil has other trials, bins or channels.
+        ConfigError
+            If oasis-deconv is not installed, or the indicator is not known.
 
-    Examples
-    --------
-    >>> from nwb_sbtt import Window, read_nwb
-    >>> from nwb_sbtt.config import EventsConfig
-    >>> ds = read_nwb("imaging.nwb", series="*/dff", trials=Window(start=0, stop=600))  # doctest: +SKIP
-    >>> sizes = find_events(ds, EventsConfig(indicator="GCaMP6f", threshold=2))  # doctest: +SKIP
+        Examples
+        --------
+        >>> from nwb_sbtt import Window, read_nwb
+        >>> from nwb_sbtt.calcium.neuropil import check_alike
+    from nwb_sbtt.config import EventsConfig
+        >>> ds = read_nwb("imaging.nwb", series="*/dff", trials=Window(start=0, stop=600))  # doctest: +SKIP
+        >>> sizes = find_events(ds, EventsConfig(indicator="GCaMP6f", threshold=2))  # doctest: +SKIP
     """
     config = config or EventsConfig()
     check_dataset(ds)
     _check_signal(ds, neuropil)
     indicator = known_indicator(config, str(ds.attrs.get("indicator", "")))
-    around = None if neuropil is None else _aligned(neuropil, ds)
-    observed = ds["observed"].values if around is None else ds["observed"].values & around["observed"].values
+    if neuropil is not None:
+        check_alike(neuropil, ds)
+    observed = ds["observed"].values if neuropil is None else ds["observed"].values & neuropil["observed"].values
     moments = ds["trial_start"].values[:, None] + (ds["time"].values - ds["time"].values[0])
     sizes, denoised = np.zeros(observed.shape), np.zeros(observed.shape)
     known = np.zeros_like(observed)
-    found: list[Deconvolved | None] = []
+    deconvolved: list[Deconvolved | None] = []
     for i, name in enumerate(ds["channel_id"].values.tolist()):
         seen = observed[:, :, i]
         if not seen.any():
-            found.append(None)
+            deconvolved.append(None)
             continue
         order, first, sample = _samples(moments, seen, width=float(ds.attrs["bin_width"]))
         take = order[first]
-        besides = None if around is None else around["values"].values[:, :, i][seen][take].astype(float)
+        around = None if neuropil is None else neuropil["values"].values[:, :, i][seen][take].astype(float)
         try:
-            one = deconvolve(
+            events = deconvolve(
                 ds["values"].values[:, :, i][seen][take].astype(float),
                 moments[seen][take],
                 config=config,
                 indicator=indicator,
-                neuropil=besides,
+                neuropil=around,
             )
         except DataError as error:
             raise DataError(f"channel {name!r}: {error}") from None
-        found.append(one)
-        for box, of_sample in ((sizes, one.sizes), (denoised, one.baseline + one.calcium), (known, one.known)):
-            part = np.empty(len(order), dtype=box.dtype)
-            part[order] = of_sample[sample]
-            box[:, :, i][seen] = part
+        deconvolved.append(events)
+        fluorescence = events.baseline + events.calcium
+        for result, values in ((sizes, events.sizes), (denoised, fluorescence), (known, events.observed)):
+            entries = np.empty(len(order), dtype=result.dtype)
+            entries[order] = values[sample]
+            result[:, :, i][seen] = entries
     result = make_dataset(
         sizes,
         known,
         bin_width=float(ds.attrs["bin_width"]),
         kind=ds.attrs["kind"],
-        coords={str(name): (each.dims, each.values) for name, each in ds.coords.items()} | _kinetics(found, config),
+        coords={str(name): (coord.dims, coord.values) for name, coord in ds.coords.items()}
+        | _kinetics(deconvolved, config),
         attrs=ds.attrs | _record(ds, config, known_by=indicator.name, lost=int((observed & ~known).sum())),
     )
-    others = {name: each for name, each in ds.data_vars.items() if name not in ("values", "observed", "exposure")}
+    others = {name: array for name, array in ds.data_vars.items() if name not in ("values", "observed", "exposure")}
     return result.assign(others | {"denoised": (DIMS, denoised.astype(np.float32))})
 
 
@@ -119,17 +123,6 @@ def _check_signal(ds: xr.Dataset, neuropil: xr.Dataset | None) -> None:
         raise DataError(
             "neuropil cannot be taken off ΔF/F, which is in units of a baseline; give fluorescence, or leave neuropil out"
         )
-
-
-def _aligned(neuropil: xr.Dataset, ds: xr.Dataset) -> xr.Dataset:
-    if neuropil["values"].shape != ds["values"].shape or not all(
-        np.array_equal(neuropil[name].values, ds[name].values) for name in ("trial_start", "time", "channel_id")
-    ):
-        raise MismatchError(
-            f"the neuropil has (trial, time, channel) {neuropil['values'].shape}, the fluorescence {ds['values'].shape}; "
-            "both must be of the same trials, bins and channels"
-        )
-    return neuropil
 
 
 def _samples(
@@ -153,20 +146,22 @@ def _samples(
     return order, np.flatnonzero(new), np.cumsum(new) - 1
 
 
-def _kinetics(found: list[Deconvolved | None], config: EventsConfig) -> dict[str, tuple[str, Floats]]:
-    """What was found of each channel; 0 where nothing was observed of it."""
+def _kinetics(deconvolved: list[Deconvolved | None], config: EventsConfig) -> dict[str, tuple[str, Floats]]:
+    """Coordinates of the channels; 0 where nothing was observed."""
 
-    def of(name: str) -> Floats:
-        return np.array([0.0 if each is None else getattr(each.kinetics, name) for each in found])
+    def column(name: str) -> Floats:
+        return np.array([0.0 if events is None else getattr(events.kinetics, name) for events in deconvolved])
 
     coords = {
-        "decay": of("decay"),
-        "rise": of("rise"),
-        "noise": of("noise_sd"),
-        "decay_log_sd": of("decay_log_sd"),
+        "decay": column("decay"),
+        "rise": column("rise"),
+        "noise": column("noise_sd"),
+        "decay_log_sd": column("decay_log_sd"),
     }
     if config.threshold:
-        coords["smallest_event"] = BELOW * np.array([0.0 if each is None else each.smallest for each in found])
+        coords["smallest_event"] = BELOW * np.array(
+            [0.0 if events is None else events.smallest_event for events in deconvolved]
+        )
     return {name: ("channel", values) for name, values in coords.items()}
 
 

@@ -169,7 +169,7 @@ def event_source(fluorescence: RoiSource, config: EventsConfig, *, neuropil: Roi
                 raise DataError(f"ROI {group.channel_id[i]} of {path!r}: {error}") from None
             deconvolved.append(events)
             if trace is not None and events is not None:
-                sizes[trace.frames, first + i] = np.where(events.known, events.sizes, np.nan)
+                sizes[trace.frames, first + i] = np.where(events.observed, events.sizes, np.nan)
                 denoised[trace.frames, first + i] = events.baseline + events.calcium
     if not (sizes > 0).any():
         raise DataError(

@@ -1,0 +1,41 @@
+"""Neuropil correction: fluorescence around an ROI, a part of which also reaches the ROI's own pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from nwb_sbtt.calcium.decay import Floats
+from nwb_sbtt.errors import MismatchError
+
+
+def correct_neuropil(values: Floats, neuropil: Floats | None, *, coefficient: float) -> Floats:
+    """Subtract the neuropil's share of the fluorescence of an ROI.
+
+    Parameters
+    ----------
+    values : array (sample)
+        Fluorescence of the ROI, not ΔF/F.
+    neuropil : array (sample) or None
+        Fluorescence around it, at the same samples and in the same unit; None corrects nothing.
+    coefficient : float
+        Share of the neuropil's fluorescence that the ROI shows, as suite2p's neucoeff; 0.7 is usual (Chen et al. 2013).
+    """
+    return values if neuropil is None else values - coefficient * neuropil
+
+
+def check_alike(neuropil: xr.Dataset, ds: xr.Dataset) -> None:
+    """Check that a Dataset of neuropil has the trials, bins and channels of that of the ROIs.
+
+    Raises
+    ------
+    MismatchError
+        If it has not.
+    """
+    if neuropil["values"].shape != ds["values"].shape or not all(
+        np.array_equal(neuropil[name].values, ds[name].values) for name in ("trial_start", "time", "channel_id")
+    ):
+        raise MismatchError(
+            f"the neuropil has (trial, time, channel) {neuropil['values'].shape}, the fluorescence {ds['values'].shape}; "
+            "both must be of the same trials, bins and channels"
+        )
