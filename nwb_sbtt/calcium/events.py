@@ -27,45 +27,45 @@ def find_events(
 ) -> xr.Dataset:
     """Deconvolve fluorescence, or ΔF/F, into the sizes of calcium events, by OASIS.
 
-        The observed entries of each ROI are ordered by time over all trials; entries that trials share (the overlaps of a chopped
-        session) count once. Neuropil and a running baseline (suite2p's) are subtracted. The noise is measured in the spectrum, and
-        the decay fitted to the autocovariance with the indicator as prior. Each run of evenly spaced samples is deconvolved by itself: nothing is filled in where something is missing.
+    The observed entries of each ROI are ordered by time over all trials; entries that trials share (the overlaps of a
+    chopped session) count once. Neuropil and a running baseline (suite2p's) are subtracted. The noise is measured in the
+    spectrum, and the decay fitted to the autocovariance with the indicator as prior. Each run of evenly spaced samples is
+    deconvolved by itself: nothing is filled in where something is missing.
 
-        Parameters
-        ----------
-        ds : Dataset
-            Of fluorescence or ΔF/F, with ``attrs["indicator"]`` where the indicator is known; best of a whole session, as baseline
-            and decay cannot be found in a few short trials.
-        config : EventsConfig, optional
-            The same settings for all ROIs.
-        neuropil : Dataset, optional
-            Fluorescence around each ROI, of the same trials, bins and channels.
+    Parameters
+    ----------
+    ds : Dataset
+        Of fluorescence or ΔF/F, with ``attrs["indicator"]`` where the indicator is known; best of a whole session, as baseline
+        and decay cannot be found in a few short trials.
+    config : EventsConfig, optional
+        The same settings for all ROIs.
+    neuropil : Dataset, optional
+        Fluorescence around each ROI, of the same trials, bins and channels.
 
-        Returns
-        -------
-        Dataset
-            Like `ds`, with the sizes of events as ``values``, in its unit, and not observed where they cannot be known: at the
-            first sample of each run, which calcium from before reaches. ``denoised`` (trial, time, channel) holds the
-            fluorescence that the events make, baseline included, at all entries of `ds`. Coordinates of the channels are
-            ``decay``, ``rise`` and ``noise`` [s, s, unit], ``decay_log_sd`` and, with a threshold, ``smallest_event``;
-            ``attrs["signal"]`` is "events".
+    Returns
+    -------
+    Dataset
+        Like `ds`, with the sizes of events as ``values``, in its unit, and not observed where they cannot be known: at the
+        first sample of each run, which calcium from before reaches. ``denoised`` (trial, time, channel) holds the
+        fluorescence that the events make, baseline included, at all entries of `ds`. Coordinates of the channels are
+        ``decay``, ``rise`` and ``noise`` [s, s, unit], ``decay_log_sd`` and, with a threshold, ``smallest_event``;
+        ``attrs["signal"]`` is "events".
 
-        Raises
-        ------
-        DataError
-            If the values are events or counts already, a neuropil is given for ΔF/F, or the runs are too short.
-        MismatchError
-            If the neuropil has other trials, bins or channels.
-        ConfigError
-            If oasis-deconv is not installed, or the indicator is not known.
+    Raises
+    ------
+    DataError
+        If the values are events or counts already, a neuropil is given for ΔF/F, or the runs are too short.
+    MismatchError
+        If the neuropil has other trials, bins or channels.
+    ConfigError
+        If oasis-deconv is not installed, or the indicator is not known.
 
-        Examples
-        --------
-        >>> from nwb_sbtt import Window, read_nwb
-        >>> from nwb_sbtt.calcium.neuropil import check_alike
-    from nwb_sbtt.config import EventsConfig
-        >>> ds = read_nwb("imaging.nwb", series="*/dff", trials=Window(start=0, stop=600))  # doctest: +SKIP
-        >>> sizes = find_events(ds, EventsConfig(indicator="GCaMP6f", threshold=2))  # doctest: +SKIP
+    Examples
+    --------
+    >>> from nwb_sbtt import Window, read_nwb
+    >>> from nwb_sbtt.config import EventsConfig
+    >>> ds = read_nwb("imaging.nwb", series="*/dff", trials=Window(start=0, stop=600))  # doctest: +SKIP
+    >>> sizes = find_events(ds, EventsConfig(indicator="GCaMP6f", threshold=2))  # doctest: +SKIP
     """
     config = config or EventsConfig()
     check_dataset(ds)
@@ -98,10 +98,10 @@ def find_events(
             raise DataError(f"channel {name!r}: {error}") from None
         deconvolved.append(events)
         fluorescence = events.baseline + events.calcium
-        for result, values in ((sizes, events.sizes), (denoised, fluorescence), (known, events.observed)):
-            entries = np.empty(len(order), dtype=result.dtype)
+        for target, values in ((sizes, events.sizes), (denoised, fluorescence), (known, events.observed)):
+            entries = np.empty(len(order), dtype=target.dtype)
             entries[order] = values[sample]
-            result[:, :, i][seen] = entries
+            target[:, :, i][seen] = entries
     result = make_dataset(
         sizes,
         known,

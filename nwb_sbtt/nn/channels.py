@@ -23,17 +23,19 @@ from nwb_sbtt.nn.sessions import SessionTables
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """What is known of each channel per whole bin, over the observed entries of the training trials.
+    """Statistics of each channel, over the observed entries of the training trials.
 
     Parameters
     ----------
     mean, sd : Float[Tensor, "channel"]
+        Per whole bin, in the data's unit.
     nonzero_share : Float[Tensor, "channel"]
         Share of the entries that are not zero.
     smallest_event : Float[Tensor, "channel"]
         Size that every event exceeds, where the values are sizes of events.
     kinetics : Kinetics, optional
-        How fluorescence follows spikes, where the values are fluorescence; then all else is of the spikes found in it.
+        How fluorescence follows spikes, where the values are fluorescence; the other statistics are then of the spikes
+        inferred from it.
     """
 
     mean: Float[Tensor, "channel"]
@@ -44,16 +46,27 @@ class ChannelStatistics:
 
 
 def blank_statistics(n_channels: int) -> ChannelStatistics:
-    """Make statistics for a model whose own are to be loaded."""
+    """Make placeholder statistics for a model whose own are then loaded with its weights."""
     one = torch.ones(n_channels)
     return ChannelStatistics(one, one, one, one, Kinetics(one, one, one, one, one, one, one))
 
 
 def channel_statistics(batch: Batch, *, smallest_event: Float[Tensor, "channel"] | None = None) -> ChannelStatistics:
-    """Measure mean, sd and share of events of each channel where it was observed.
+    """Measure mean, sd and share of nonzero entries of each channel where it was observed.
 
-    A channel with next to no observations gets the mean over all channels, weighted in like one observed bin, so that
-    nothing is infinite and a silent channel keeps a small positive rate.
+    The mean over all channels is weighted in like one observed bin, so that nothing is infinite, and a silent or unobserved
+    channel has a small positive rate.
+
+    Parameters
+    ----------
+    batch : Batch
+        All training trials of a session.
+    smallest_event : Float[Tensor, "channel"], optional
+        Size that every event exceeds; 0 without.
+
+    Returns
+    -------
+    ChannelStatistics
     """
     count = _per_channel(batch, lambda value, exposure, mean: torch.ones_like(value))
     amount = count if batch.exposure is None else _per_channel(batch, lambda value, exposure, mean: exposure)
@@ -89,22 +102,22 @@ def _per_channel(
         return (term(values, exposure, mean) * batch.observed.to(precise)).sum((0, 1))
     total = torch.zeros_like(mean)
     for block in batch.entries.blocks():
-        own = block.entries
-        exposure = one if batch.exposure is None else batch.exposure[own].to(precise)
-        terms = term(batch.values[own].to(precise), exposure, block.along_channels(mean))
-        marked = terms * batch.observed[own].to(precise)
+        rows = block.entries
+        exposure = one if batch.exposure is None else batch.exposure[rows].to(precise)
+        terms = term(batch.values[rows].to(precise), exposure, block.along_channels(mean))
+        marked = terms * batch.observed[rows].to(precise)
         total[block.channels] = torch.bincount(block.columns, marked, len(mean[block.channels]))
     return total
 
 
 RESIDUAL_SMOOTHING = 2.0
-"""Sd, in bins, of the Gaussian through which residuals are read beside the residuals themselves."""
+"""Sd [bins] of the Gaussian that smooths residuals; a model reads them smoothed and as they are."""
 
 
 class ReadIn(nn.Module):
-    """Sum what each shown entry has to say, near each bin, and tell the encoder how much was missing.
+    """Read-in: sums over the shown entries of each bin and of bins near it, and how much was missing.
 
-    With scores ``s = (value / exposure − mean) / sd`` of the shown entries and `n` of `N` channels shown, a bin's features are
+    With scores ``s = (value / exposure − mean) / sd`` of the shown entries and n of N channels shown, a bin's features are
 
     * now: ``Σ W_c s_c · N / (n + 1)``, which keeps its expected size whatever is missing;
     * near: the same sums and counts, both weighted over time by Gaussians of several widths, and one mixture of these widths
@@ -112,9 +125,17 @@ class ReadIn(nn.Module):
       linear filter finds most of what there is within seconds; this hands it that filter.
     * which: ``Σ_shown M_c / N``, zero at first.
 
-    A bin with nothing shown near it gives exactly 0.
+    A bin with nothing shown near it has features of exactly 0.
 
-    A model that reads the data again, after a first guess of them, gives the number of features that `residual_input` makes.
+    Parameters
+    ----------
+    statistics : mapping of session to ChannelStatistics
+    width : int
+        Features of each kind; `forward` gives twice as many.
+    smoothing : tuple of float
+        Sds [bins] of the Gaussians.
+    residual_features : int
+        Features that `residual_input` makes, in a model that feeds residuals back; 0 for none.
     """
 
     def __init__(
@@ -132,25 +153,25 @@ class ReadIn(nn.Module):
         self.residuals = SessionTables()
         self.means = SessionTables()
         self.sds = SessionTables()
-        for session, of in statistics.items():
-            n_channels = len(of.mean)
+        for session, stats in statistics.items():
+            n_channels = len(stats.mean)
             self.values[session] = nn.Parameter(torch.randn(n_channels, width) / n_channels**0.5)
             self.masks[session] = nn.Parameter(torch.zeros(n_channels, width))
             if residual_features:
                 self.residuals[session] = nn.Parameter(torch.randn(n_channels, residual_features) / n_channels**0.5)
-            self.means[session] = of.mean.clone()
-            self.sds[session] = of.sd.clone()
-        own = torch.eye(len(smoothing))[torch.arange(width) % len(smoothing)].t().contiguous()
-        self.mixture = nn.Parameter(own * torch.tensor(smoothing)[:, None].sqrt())
+            self.means[session] = stats.mean.clone()
+            self.sds[session] = stats.sd.clone()
+        one_each = torch.eye(len(smoothing))[torch.arange(width) % len(smoothing)].t().contiguous()
+        self.mixture = nn.Parameter(one_each * torch.tensor(smoothing)[:, None].sqrt())
 
-    def set_statistics(self, session: str, of: ChannelStatistics) -> None:
-        """Take over means and sds that were measured anew."""
-        self.means[session].copy_(of.mean)
-        self.sds[session].copy_(of.sd)
+    def set_statistics(self, session: str, stats: ChannelStatistics) -> None:
+        """Replace means and sds of a session by those of statistics that were measured again."""
+        self.means[session].copy_(stats.mean)
+        self.sds[session].copy_(stats.sd)
 
     @property
     def n_features(self) -> int:
-        """Width of what `forward` gives."""
+        """Number of features that `forward` gives."""
         return 2 * self.mixture.shape[1]
 
     def forward(self, batch: Batch) -> Float[Tensor, "trial time feature"]:
@@ -160,21 +181,21 @@ class ReadIn(nn.Module):
         sums = gather_sum(scores, self.values[batch.session], batch=batch)
         share, n_channels = marked_share(batch.shown, batch=batch), batch.shape[2]
         near = (_near(sums, share, self.smoothing, n_channels) * self.mixture[:, None, None]).sum(0).transpose(0, 1)
-        seen = gather_sum(batch.shown, self.masks[batch.session], batch=batch) / n_channels
-        return torch.cat([sums / (share + 1 / n_channels) * 0.5 + seen, near], -1)
+        which = gather_sum(batch.shown, self.masks[batch.session], batch=batch) / n_channels
+        return torch.cat([sums / (share + 1 / n_channels) * 0.5 + which, near], -1)
 
     def residual_input(
         self, sum_residuals: Callable[..., Tensor], share: Float[Tensor, "trial time 1"], *, batch: Batch
     ) -> tuple[Float[Tensor, "trial time residual"], Float[Tensor, "trial time residual"]]:
-        """Sum how far the shown entries are from what was expected of them, in sds: now, and near.
+        """Sum the residuals of the shown entries, data minus the current prediction, in sds: of the bin, and near it.
 
-        For counts the residual is, but for the sd, the slope of the log-likelihood by the log-rate, so that a model can
-        climb it (iterative inference, Marino et al. 2018); a missing entry has none.
+        For counts a residual is, but for the sd, the slope of the log-likelihood by the log-rate, so a model can climb it
+        (iterative inference, Marino et al. 2018). A missing entry has none.
 
         Parameters
         ----------
         sum_residuals : callable
-            Sums the residuals of a guess, with the keyword `into`: `Likelihood.sum_residuals` of its factors.
+            Sums the residuals of a prediction, with the keyword `into`: `Likelihood.sum_residuals` of its factors.
         share : Float[Tensor, "trial time 1"]
             Share of all channels that is shown, from `nwb_sbtt.nn.entries.marked_share`.
         batch : Batch
@@ -191,7 +212,7 @@ def _near(
     smoothing: tuple[float, ...],
     n_channels: int,
 ) -> Float[Tensor, "kernel time trial width"]:
-    """Observed-normalised smoothing, shrunk as if one more entry with the score 0 had been seen in each window."""
+    """Smooth over what was observed, shrunk as if each window held one more observed entry with the score 0."""
     sd = torch.tensor(smoothing, device=sums.device)[:, None, None]
     times = torch.arange(sums.shape[1], device=sums.device)
     area = sd * (2 * math.pi) ** 0.5
