@@ -211,7 +211,7 @@ class _SetRecording:
     bin_width: float
     compat: bool
 
-    def counter(self, *, held_out: bool) -> Counter:
+    def counter(self, *, held_out: bool) -> SpikeCounter:
         return SpikeCounter(
             self.recorded, units_in_order(self.recorded, held_out=held_out), self.bin_width, self.compat
         )

@@ -21,6 +21,7 @@ from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.io.benchmark.recordings import SampledSeries, TaskRecording, write_task_recording
 from nwb_sbtt.nlb.counting import CLOCK, Floats, cut_windows
 from nwb_sbtt.nlb.definitions import Definition, get_definition
+from nwb_sbtt.nlb.windows import BenchmarkWindows
 
 N_LATENTS = 4
 PAUSE = 0.1
