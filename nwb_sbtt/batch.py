@@ -1,4 +1,4 @@
-"""The one thing a model sees: values and the masks that say which of them count."""
+"""Batches: the values that a model sees, with the masks of what was observed, is shown and is scored."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 from nwb_sbtt.errors import DataError
 
 TILE = 4096
-"""Least channels of a block of entries: rows of a table of 32 numbers a channel then stay in the cache of one core."""
+"""Least number of channels of a block: a table of 32 numbers a channel then stays in the cache of one core."""
 ENTRIES_PER_ROW = 16
-"""Blocks are made so wide that, on average, a bin has this many entries in each: the pointers cost next to nothing then."""
+"""Least mean number of entries that a bin has in each block: the pointers then cost next to nothing."""
 
 
 def generator_on(device: torch.device, seed: int) -> torch.Generator:
@@ -41,26 +41,32 @@ def sparse_batch(
     exposure: Float[Tensor, "_"] | None = None,
     session: str = "session",
 ) -> Batch:
-    """Make a batch of a list of observed entries, without the box that they lie in.
+    """Make a sparse batch from the observed entries alone; no array of all trials, bins and channels is ever made.
 
-    Everything is shown and scored; the functions of `nwb_sbtt.masks` change that.
+    All entries are shown and scored; the functions of `nwb_sbtt.masks` change that.
 
     Parameters
     ----------
     trial, time, channel : int tensors (entry)
-        Where each observed entry lies, from 0; in any order, each place once. Entries that are in the order of their trials
-        need less memory to sort.
+        Trial, bin and channel of each observed entry, counted from 0; in any order, each combination once. Entries sorted by
+        trial need less memory.
     values : float tensor (entry)
         What was measured there; finite.
     shape : (int, int, int)
-        How many trials, bins and channels there are, whether anything was observed of them or not.
+        Numbers of trials, bins and channels, with those of which nothing was observed.
     exposure : float tensor (entry), optional
         Share of the bin during which the channel was observed, in (0, 1].
+    session : str
+        Name that read-in and read-out know the session by.
+
+    Returns
+    -------
+    Batch
 
     Raises
     ------
     DataError
-        If lengths differ, a place lies outside `shape` or comes twice, a value is not finite, or an exposure not in (0, 1].
+        If lengths differ, an entry lies outside `shape` or comes twice, a value is not finite, or an exposure not in (0, 1].
 
     Examples
     --------
@@ -94,7 +100,9 @@ def sparse_batch(
         rows = slice(bounds[i], bounds[i + 1]) if order is None else order[bounds[i] : bounds[i + 1]]
         return time[rows], channel[rows], [column[rows] for column in columns]
 
-    index, columns = _arranged(shape, len(values), entries_of, [each.dtype for each in columns], device=values.device)
+    index, columns = _arranged(
+        shape, len(values), entries_of, [column.dtype for column in columns], device=values.device
+    )
     everything = torch.ones((), dtype=torch.bool, device=values.device).expand(len(values))
     return Batch(
         values=columns[0],
@@ -109,17 +117,27 @@ def sparse_batch(
 
 
 def to_sparse(batch: Batch) -> Batch:
-    """List the observed entries of a batch; one that is a list already is returned as it is."""
+    """Make a batch sparse; a sparse batch is returned as it is.
+
+    Parameters
+    ----------
+    batch : Batch
+
+    Returns
+    -------
+    Batch
+        Equal to `batch` at its observed entries, without the others.
+    """
     if batch.entries is not None:
         return batch
-    given = [batch.values, batch.shown, batch.scored] + ([] if batch.exposure is None else [batch.exposure])
+    boxes = [batch.values, batch.shown, batch.scored] + ([] if batch.exposure is None else [batch.exposure])
 
     def entries_of(i: int) -> tuple[Tensor, Tensor, list[Tensor]]:
         time, channel = batch.observed[i].nonzero(as_tuple=True)
-        return time, channel, [each[i][time, channel] for each in given]
+        return time, channel, [box[i][time, channel] for box in boxes]
 
     n_entries = int(batch.observed.sum())
-    index, columns = _arranged(batch.shape, n_entries, entries_of, [each.dtype for each in given], device=batch.device)
+    index, columns = _arranged(batch.shape, n_entries, entries_of, [box.dtype for box in boxes], device=batch.device)
     return replace(
         batch,
         values=columns[0],
@@ -165,16 +183,16 @@ class Block:
         return torch.repeat_interleave(rows, counts, output_size=len(self.columns))
 
     def along_channels(self, per_channel: Tensor) -> Tensor:
-        """Give each entry what its channel has, of (channel) for all channels."""
+        """Bring (channel), of all channels, to the entries of the block."""
         return per_channel[self.channels].index_select(0, self.columns)
 
 
 @dataclass(frozen=True)
 class Entries:
-    """Where the entries of a sparse batch lie.
+    """Index of a sparse batch: compressed sparse rows (CSR) in blocks of channels.
 
-    They are ordered by block of channels, then trial, time and channel. Within a block, what is looked up by channel fits in
-    a processor's cache; without blocks each entry of a million channels would wait for main memory.
+    Entries are ordered by block of channels, then trial, time and channel. Within a block, a table that is looked up by
+    channel fits in a processor's cache; without blocks each entry of a million channels would wait for main memory.
 
     Parameters
     ----------
@@ -200,7 +218,7 @@ class Entries:
         return len(self.channels)
 
     def blocks(self) -> Iterator[Block]:
-        """Go through the blocks that hold any entry."""
+        """Iterate over the blocks that hold any entry."""
         n_trials, n_bins, n_channels = self.shape
         n_rows = n_trials * n_bins
         bounds = _running(self.sizes.sum(1)).tolist()
@@ -215,14 +233,14 @@ class Entries:
                 )
 
     def of_rows(self, rows: Tensor) -> Tensor:
-        """Give each entry what its trial and bin has: (trial, time) to (entry)."""
-        flat, given = rows.reshape(-1), rows.new_empty(len(self))
+        """Bring (trial, time) to the entries."""
+        flat, result = rows.reshape(-1), rows.new_empty(len(self))
         for block in self.blocks():
-            given[block.entries] = torch.repeat_interleave(flat, block.counts, output_size=len(block.columns))
-        return given
+            result[block.entries] = torch.repeat_interleave(flat, block.counts, output_size=len(block.columns))
+        return result
 
     def select(self, trials: Int[Tensor, "row"], columns: Sequence[Tensor]) -> tuple[Entries, list[Tensor]]:
-        """Take some trials, in the given order, with what belongs to their entries."""
+        """Take some trials, in the given order, and the same entries of each of the columns."""
         n_trials, n_bins, n_channels = self.shape
         sizes = self.sizes.index_select(1, trials.cpu())
         trials = trials.to(self.pointers.device)
@@ -231,7 +249,7 @@ class Entries:
         firsts, lengths = starts[:, :, :1].index_select(1, trials)[..., 0], counts.sum(-1)
         pointers = _running(counts)
         bounds = _running(sizes.sum(1)).tolist()
-        taken = [each.new_empty(bounds[-1]) for each in (self.channels, *columns)]
+        taken = [column.new_empty(bounds[-1]) for column in (self.channels, *columns)]
         for (start, stop), first, length in zip(pairwise(bounds), firsts, lengths, strict=True):
             shift = torch.repeat_interleave(first - (length.cumsum(0) - length), length, output_size=stop - start)
             places = shift + torch.arange(stop - start, device=shift.device)
@@ -242,12 +260,12 @@ class Entries:
 
 @dataclass(frozen=True)
 class Batch:
-    """Values of some trials with their masks: a box, or a list of the entries that were observed.
+    """Values of some trials with their masks, dense or sparse.
 
-    In the dense form every tensor but `trials` is a box (trial, time, channel). In the sparse form it has one number for each
-    entry of `entries`, which says where they lie: work and memory then follow what was observed, however many channels there
-    are. Whatever is done entry by entry is written once for both; what is known of a channel, bin or trial is brought to
-    the entries by `along_channels`, `along_times` and `along_trials`.
+    In a dense batch every tensor but `trials` is (trial, time, channel). In a sparse one it is (entry), one number for each
+    observed entry, with the index `entries`: work and memory then follow what was observed, however many channels there are.
+    What is done entry by entry is written once for both; numbers of a channel, bin or trial are brought to the entries by
+    `along_channels`, `along_times` and `along_trials`.
 
     Parameters
     ----------
@@ -266,7 +284,7 @@ class Batch:
     session : str
         Which session's read-in and read-out to use.
     entries : Entries or None
-        Where the entries lie; None means in a box.
+        Index of a sparse batch; None for a dense one.
     """
 
     values: Float[Tensor, "*entry"]
@@ -288,37 +306,37 @@ class Batch:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors live."""
+        """Device of the tensors."""
         return self.values.device
 
     def along_channels(self, per_channel: Tensor) -> Tensor:
         """Bring (channel) to the entries, for element-wise use without gradient."""
         return per_channel if self.entries is None else per_channel.index_select(0, self.entries.channels)
 
-    def along_times(self, of_time: Tensor) -> Tensor:
+    def along_times(self, per_bin: Tensor) -> Tensor:
         """Bring (time) to the entries, for element-wise use without gradient."""
         if self.entries is None:
-            return of_time[:, None]
-        return self.entries.of_rows(of_time.expand(self.shape[:2]))
+            return per_bin[:, None]
+        return self.entries.of_rows(per_bin.expand(self.shape[:2]))
 
-    def along_trials(self, of_trial: Tensor) -> Tensor:
+    def along_trials(self, per_trial: Tensor) -> Tensor:
         """Bring (trial) to the entries, for element-wise use without gradient."""
         if self.entries is None:
-            return of_trial[:, None, None]
-        return self.entries.of_rows(of_trial[:, None].expand(self.shape[:2]))
+            return per_trial[:, None, None]
+        return self.entries.of_rows(per_trial[:, None].expand(self.shape[:2]))
 
-    def dense(self, of_entry: Tensor) -> Tensor:
-        """Lay out in a box (trial, time, channel) what the entries have, with 0 elsewhere."""
+    def dense(self, values: Tensor) -> Tensor:
+        """Lay numbers of the entries out as (trial, time, channel), with 0 elsewhere."""
         if self.entries is None:
-            return of_entry
-        box = of_entry.new_zeros(self.shape)
+            return values
+        box = values.new_zeros(self.shape)
         flat = box.view(-1, self.shape[2])
         for block in self.entries.blocks():
-            flat[block.rows, self.entries.channels[block.entries].long()] = of_entry[block.entries]
+            flat[block.rows, self.entries.channels[block.entries].long()] = values[block.entries]
         return box
 
     def at_entries(self, box: Tensor) -> Tensor:
-        """What a box (trial, time, channel) holds at the entries; undoes `dense`."""
+        """Take the entries out of (trial, time, channel); undoes `dense`."""
         if self.entries is None:
             return box
         flat, channels = box.flatten(0, 1), self.entries.channels
@@ -367,9 +385,9 @@ class Batch:
         )
 
 
-def _constant(each: Tensor) -> bool:
+def _constant(tensor: Tensor) -> bool:
     """Whether a tensor is one number, repeated without taking memory."""
-    return len(each) > 0 and each.stride() == (0,)
+    return len(tensor) > 0 and tensor.stride() == (0,)
 
 
 def _running(counts: Tensor) -> Tensor:
@@ -384,7 +402,7 @@ def _arranged(
     *,
     device: torch.device,
 ) -> tuple[Entries, list[Tensor]]:
-    """Put entries in order, trial by trial, so that little beside the result is ever held.
+    """Sort entries into blocks, trial by trial, so that little beside the result is held in memory.
 
     `entries_of` gives time, channel and further columns of the entries of one trial.
     """
@@ -403,15 +421,15 @@ def _arranged(
     channels = torch.empty(n_entries, dtype=torch.int32, device=device)
     columns = [torch.empty(n_entries, dtype=dtype, device=device) for dtype in dtypes]
     for i in range(n_trials):
-        time, channel, own = entries_of(i)
+        time, channel, of_trial = entries_of(i)
         channel = channel.long()
         key, order = torch.sort(((channel // width) * n_bins + time) * n_channels + channel)
         if (key[1:] == key[:-1]).any():
             raise DataError("some places have more than one entry; each trial, time and channel may come once")
         length = counts[:, i].sum(-1)
         shift = firsts[:, i] - (length.cumsum(0) - length)
-        to = (torch.repeat_interleave(shift, length) + torch.arange(len(key))).to(device)
-        channels[to] = channel[order].int()
-        for column, given in zip(columns, own, strict=True):
-            column[to] = given[order]
+        target = (torch.repeat_interleave(shift, length) + torch.arange(len(key))).to(device)
+        channels[target] = channel[order].int()
+        for column, values in zip(columns, of_trial, strict=True):
+            column[target] = values[order]
     return Entries(shape, width, channels, pointers.to(device), counts.sum(-1)), columns

@@ -1,8 +1,9 @@
 """Which observed entries a model may read and which it is scored on.
 
-Each function takes a batch and gives a new one; none remembers anything. In all of them `shown` and `scored` only ever
-shrink, so they can be chained in any order. Masks have one number an entry of the batch: a box (trial, time, channel), or in
-the sparse form a list.
+Each function takes a batch and returns a new one; none has state. `shown` and `scored` only ever shrink, so the functions can
+be chained in any order. Masks have one number an entry: (trial, time, channel) in a dense batch, (entry) in a sparse one.
+
+Draws are made on the batch's device, where the generator must be too (`nwb_sbtt.batch.generator_on`).
 """
 
 from __future__ import annotations
@@ -22,8 +23,25 @@ def coordinated_dropout(
 ) -> Batch:
     """Hide a random share of the shown entries and take the loss on exactly those (Keshtkaran and Pandarinath 2019).
 
-    Entries that the encoder never saw (held-out channels, bins to forecast) stay scored: they cannot be copied. As many bins
-    of a channel are hidden together as `mask_length` says.
+    Entries that are never shown (held-out channels, forecast bins) stay scored: the encoder cannot copy them.
+
+    Parameters
+    ----------
+    batch : Batch
+    rate : float or Float[Tensor, ""]
+        Share of the shown entries that is hidden.
+    generator : torch.Generator
+    mask_length : int
+        Bins of a channel that are hidden together; more than 1 needs a dense batch.
+
+    Returns
+    -------
+    Batch
+
+    Raises
+    ------
+    ConfigError
+        If the batch is sparse and `mask_length` more than 1.
     """
     drawn = _uniform(batch, generator, mask_length)
     hidden = batch.shown & (drawn < rate)
@@ -31,35 +49,94 @@ def coordinated_dropout(
 
 
 def hide(batch: Batch, hidden: Bool[Tensor, "*entry"]) -> Batch:
-    """Keep some entries from the encoder and leave the loss as it is."""
+    """Hide some entries from the encoder and leave the loss as it is.
+
+    Parameters
+    ----------
+    batch : Batch
+    hidden : Bool[Tensor, "*entry"]
+
+    Returns
+    -------
+    Batch
+    """
     return replace(batch, shown=batch.shown & ~hidden)
 
 
 def score_only(batch: Batch, where: Bool[Tensor, "*entry"]) -> Batch:
-    """Take the loss on some entries alone."""
+    """Take the loss on some entries alone.
+
+    Parameters
+    ----------
+    batch : Batch
+    where : Bool[Tensor, "*entry"]
+
+    Returns
+    -------
+    Batch
+    """
     return replace(batch, scored=batch.scored & where)
 
 
 def sample_validation(
     batch: Batch, share: float, generator: torch.Generator, *, mask_length: int = 1
 ) -> Bool[Tensor, "*entry"]:
-    """Draw a fixed random share of the shown entries, to be hidden in training and scored when models are compared."""
+    """Draw a fixed random share of the shown entries, to be hidden in training and scored when models are compared.
+
+    Parameters
+    ----------
+    batch : Batch
+    share : float
+        Of the shown entries.
+    generator : torch.Generator
+    mask_length : int
+        Bins of a channel that are drawn together.
+
+    Returns
+    -------
+    Bool[Tensor, "*entry"]
+
+    Raises
+    ------
+    ConfigError
+        If the batch is sparse and `mask_length` more than 1.
+    """
     return batch.shown & (_uniform(batch, generator, mask_length) < share)
 
 
 def cosmoothing(batch: Batch, held_out: Bool[Tensor, "channel"]) -> Batch:
-    """Hide whole channels from the encoder; they stay scored (Pei, Ye et al. 2021)."""
+    """Hide whole channels from the encoder; they stay scored (Pei, Ye et al. 2021).
+
+    Parameters
+    ----------
+    batch : Batch
+    held_out : Bool[Tensor, "channel"]
+
+    Returns
+    -------
+    Batch
+    """
     return replace(batch, shown=batch.shown & ~batch.along_channels(held_out))
 
 
 def forward_prediction(batch: Batch, first_hidden_bin: int) -> Batch:
-    """Hide every bin from `first_hidden_bin` on; those bins stay scored."""
+    """Hide every bin from one on; those bins stay scored.
+
+    Parameters
+    ----------
+    batch : Batch
+    first_hidden_bin : int
+
+    Returns
+    -------
+    Batch
+    """
     early = torch.arange(batch.shape[1], device=batch.device) < first_hidden_bin
     return replace(batch, shown=batch.shown & batch.along_times(early))
 
 
 def _uniform(batch: Batch, generator: torch.Generator, mask_length: int) -> Float[Tensor, "*entry"]:
-    """One draw an entry, or of a channel's `mask_length` bins, made where the generator lives; blocks have a random offset."""
+    """One draw for each entry, or for each block of `mask_length` bins of a channel; blocks have a random offset."""
     if mask_length == 1:
         return torch.rand(batch.values.shape, generator=generator, device=batch.device)
     if batch.entries is not None:

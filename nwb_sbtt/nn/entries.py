@@ -27,13 +27,24 @@ ReadOut = tuple[Tensor, Tensor]
 """A table (channel, width) and a bias (channel): one number of each entry, linear in the factors."""
 
 Lazy = Callable[[Block], Tensor]
-"""What the entries of a block have, made when it is needed: then it never exists for all entries at once."""
+"""Numbers of the entries of a block, computed when they are needed, so that they never exist for all entries at once."""
 
 
 def shown_terms(function: Callable[..., Tensor], batch: Batch, *, per_channel: tuple[Tensor, ...]) -> Tensor | Lazy:
     """Prepare ``function(values, exposure, *per_channel)``, 0 where nothing is shown, as weights of `gather_sum`.
 
-    In a sparse batch it is made block by block, when it is needed and again for the gradient; it has none itself.
+    Parameters
+    ----------
+    function : callable
+        Works entry by entry.
+    batch : Batch
+    per_channel : tuple of Float[Tensor, "channel"]
+
+    Returns
+    -------
+    Tensor or callable
+        Of a sparse batch a function of a block, which is called when its numbers are needed, and again for the gradient; they
+        have no gradient themselves.
     """
     if batch.entries is None:
         found = function(batch.values, batch.exposure, *per_channel)
@@ -102,7 +113,7 @@ def dot(
 
 
 def along_channels(per_channel: Float[Tensor, "channel"], *, batch: Batch) -> Float[Tensor, "*entry"]:
-    """Give each entry what its channel has, differentiably; in a dense batch it is left to broadcast."""
+    """Bring (channel) to the entries, differentiably; of a dense batch it is left to broadcast."""
     if batch.entries is None:
         return per_channel
     return _AlongChannels.apply(per_channel, batch.entries)  # type: ignore[no-any-return, no-untyped-call]
@@ -118,9 +129,22 @@ def sum_terms(
 ) -> Float[Tensor, ""]:
     """Sum ``terms(linear, values, exposure, *per_channel)`` over the scored entries of a sparse batch, in double precision.
 
-    `linear` is a tuple of what `dot` gives for each of the read-outs, and `terms` works entry by entry. Differentiable by all
-    but the batch. Each block's gradients are taken with its terms, while both are in the cache; nothing is kept for a second
-    pass.
+    Each block's gradients are taken with its terms, while both are in the cache; nothing is kept for a second pass.
+
+    Parameters
+    ----------
+    terms : callable
+        Works entry by entry; `linear` is a tuple of what `dot` gives for each of the read-outs.
+    factors : Float[Tensor, "trial time width"]
+    read_outs : tuple of (table, bias)
+    per_channel : tuple of Float[Tensor, "channel"]
+        Further parameters of the terms.
+    batch : Batch
+
+    Returns
+    -------
+    Float[Tensor, ""]
+        Differentiable by all but the batch.
     """
     wanted = torch.is_grad_enabled()
     tables, biases = zip(*read_outs, strict=True)
@@ -139,7 +163,18 @@ def gather_terms(
     """Read factors out, take ``terms(linear, values, exposure, *per_channel)`` of the shown entries, and sum them by `into`.
 
     That is `gather_sum` of terms of what `dot` gives for each read-out, of a sparse batch, block by block. Nothing is kept at
-    the entries: the gradient makes each block's terms again. Differentiable by all but `per_channel` and the batch.
+    the entries: the gradient computes each block's terms again.
+
+    Parameters
+    ----------
+    terms, factors, read_outs, per_channel, batch
+        As in `sum_terms`.
+    into : Float[Tensor, "channel width"]
+
+    Returns
+    -------
+    Float[Tensor, "trial time width"]
+        Differentiable by all but `per_channel` and the batch.
     """
     fixed = tuple(each.detach() for each in per_channel)
     tables, biases = zip(*read_outs, strict=True)
@@ -147,7 +182,14 @@ def gather_terms(
 
 
 def marked_share(marked: Bool[Tensor, "*entry"], *, batch: Batch) -> Float[Tensor, "trial time 1"]:
-    """Share of all channels that is marked in each bin."""
+    """Share of all channels that is marked in each bin.
+
+    Parameters
+    ----------
+    marked : Bool[Tensor, "*entry"]
+        Such as `shown` of the batch.
+    batch : Batch
+    """
     if batch.entries is None:
         return marked.to(batch.values.dtype).mean(-1, keepdim=True)
     n_trials, n_bins, n_channels = batch.shape
