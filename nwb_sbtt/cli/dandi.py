@@ -1,4 +1,4 @@
-"""The verbs of the command line that have to do with DANDI archives; `cli` registers them."""
+"""The verbs of the command line for DANDI archives; `main` registers them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import typer
 
 from nwb_sbtt.errors import ConfigError
 
-Where = Annotated[
+Instance = Annotated[
     str | None, typer.Option("--instance", help="name or URL of the archive [default: $DANDI_INSTANCE, dandi]")
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 
 
 class Existing(StrEnum):
-    """What to do where a file is there already."""
+    """What to do with a file that exists already."""
 
     error = "error"
     skip = "skip"
@@ -28,7 +28,7 @@ class Existing(StrEnum):
 
 
 class Validation(StrEnum):
-    """What to do with a file that would be refused."""
+    """What to do with a file that DANDI would refuse."""
 
     require = "require"
     ignore = "ignore"
@@ -38,22 +38,22 @@ def download(
     address: Annotated[
         str, typer.Argument(help="000140, DANDI:000140/VERSION[/PATH], or a web or API address", show_default=False)
     ],
-    to: Annotated[Path, typer.Option(help="folder; files lie below it as 000140/sub-X/…")] = Path(),
+    to: Annotated[Path, typer.Option(help="folder; files are placed below it as 000140/sub-X/…")] = Path(),
     version: Annotated[str | None, typer.Option(help="a version, or draft [default: the newest published]")] = None,
     glob: Annotated[str | None, typer.Option(help="only files whose path matches, e.g. '*train*.nwb'")] = None,
     asset: Annotated[str | None, typer.Option(metavar="PATH", help="one file, or the files of one folder")] = None,
-    instance: Where = None,
+    instance: Instance = None,
     existing: Annotated[
-        Existing, typer.Option(help="where another file is there; overwrite: whatever is there")
+        Existing, typer.Option(help="what to do if another file exists; overwrite replaces any file")
     ] = Existing.error,
-    jobs: Annotated[int, typer.Option(min=1, help="files at once")] = 4,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be fetched")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="files downloaded at the same time")] = 4,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only list what would be downloaded")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch files of a dandiset, and check every byte.
+    """Download files of a dandiset, and check their digests.
 
-    Each file gets its name when its digest is that of the archive. An interrupted download goes on with the same command.
-    Beside each file a .dandi.json says what it is.
+    A file gets its name once its digest equals the archive's. The same command resumes an interrupted download. A .dandi.json
+    beside each file records where it comes from.
     """
     from rich.filesize import decimal
 
@@ -61,16 +61,23 @@ def download(
     from nwb_sbtt.io.dandi.assets import find_assets
     from nwb_sbtt.io.dandi.downloads import fetch_selection
 
-    meant = narrow(parse_address(address, instance=instance), version=version, path=asset, glob=glob)
-    found = find_assets(meant)
-    typer.echo(f"{found}: {_files(len(found.assets))}, {decimal(found.size)}", err=as_json)
-    paths = [] if dry_run else fetch_selection(found, to, existing=existing.value, jobs=jobs)
+    target = narrow(parse_address(address, instance=instance), version=version, path=asset, glob=glob)
+    selection = find_assets(target)
+    typer.echo(f"{selection}: {_files(len(selection.assets))}, {decimal(selection.size)}", err=as_json)
+    paths = [] if dry_run else fetch_selection(selection, to, existing=existing.value, jobs=jobs)
     if as_json:
-        about = {"dandiset": found.dandiset, "version": found.version, "files": len(found.assets), "bytes": found.size}
-        _print_json({**about, "assets": [each.path for each in found.assets], "paths": [str(path) for path in paths]})
+        content = {
+            "dandiset": selection.dandiset,
+            "version": selection.version,
+            "files": len(selection.assets),
+            "bytes": selection.size,
+            "assets": [item.path for item in selection.assets],
+            "paths": [str(path) for path in paths],
+        }
+        _print_json(content)
         return
-    for each in found.assets if dry_run else ():
-        typer.echo(f"  {decimal(each.size):>10}  {each.path}")
+    for item in selection.assets if dry_run else ():
+        typer.echo(f"  {decimal(item.size):>10}  {item.path}")
     for path in paths:
         typer.echo(str(path))
 
@@ -79,46 +86,49 @@ def validate(
     file: Annotated[str, typer.Argument(help="NWB file, or its address on DANDI", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Check a file as DANDI would, and say for each finding what to do.
+    """Validate a file as DANDI does, with a hint for each finding.
 
-    By pynwb's validator and by nwbinspector. The exit code is 1 where DANDI would refuse the file.
+    Uses pynwb's validator and nwbinspector. The exit code is 1 if DANDI would refuse the file.
     """
     from nwb_sbtt.io.write.validation import validate as validate_file
 
     findings = validate_file(file)
-    refused = any(each.blocks for each in findings)
+    refused = any(finding.blocks for finding in findings)
     if as_json:
-        _print_json({"refused": refused, "findings": [each.as_dict() for each in findings]})
+        _print_json({"refused": refused, "findings": [finding.as_dict() for finding in findings]})
     else:
-        for each in findings:
-            typer.echo(f"{each.level}  {each.location}: {each.message}\n    {each.check}; to do: {each.hint}")
-        verdict = "DANDI would refuse it" if refused else "DANDI would take it"
+        for finding in findings:
+            typer.echo(f"{finding.level}  {finding.location}: {finding.message}")
+            typer.echo(f"    {finding.check}; to do: {finding.hint}")
+        verdict = "DANDI would refuse it" if refused else "DANDI would accept it"
         typer.echo(f"{file}: {len(findings) or 'no'} finding{'s' if len(findings) != 1 else ''}; {verdict}")
     if refused:
         raise typer.Exit(1)
 
 
 def upload(
-    result: Annotated[Path, typer.Argument(help="result file, as fit --out and infer write it", show_default=False)],
-    dandiset: Annotated[str, typer.Option(help="dandiset whose draft it goes into", show_default=False)],
-    instance: Where = None,
-    existing: Annotated[Existing, typer.Option(help="where the draft has another file of that name")] = Existing.error,
-    into_source: Annotated[bool, typer.Option("--into-source", help="even into the recording's own dandiset")] = False,
+    result: Annotated[Path, typer.Argument(help="result file, as written by fit --out and infer", show_default=False)],
+    dandiset: Annotated[str, typer.Option(help="dandiset; the file is added to its draft version", show_default=False)],
+    instance: Instance = None,
+    existing: Annotated[
+        Existing, typer.Option(help="what to do if the draft has another file of that name")
+    ] = Existing.error,
+    into_source: Annotated[bool, typer.Option("--into-source", help="allow the recording's own dandiset")] = False,
     validation: Annotated[
-        Validation, typer.Option(help="ignore: upload what DANDI's checks refuse")
+        Validation, typer.Option(help="ignore: upload also a file that DANDI's checks refuse")
     ] = Validation.require,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="upload without asking")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a result into a dandiset, under DANDI's name for it.
+    """Upload a result to a dandiset, under the name that DANDI's layout gives it.
 
-    It is validated first, and linked to the dandiset that the recording came from. The key comes from the environment or
-    the keyring, as the dandi program's does.
+    The file is validated first, and linked to the dandiset of the recording. The API key is read from the environment or the
+    keyring, as by the dandi program.
     """
     from nwb_sbtt.io.dandi.uploads import upload as upload_file
 
     if not yes and not sys.stdin.isatty():
-        raise ConfigError("nobody is there to be asked; pass --yes to write into the dandiset without a question")
+        raise ConfigError("not a terminal: pass --yes to upload without a question")
     confirm = None if yes else lambda text: typer.confirm(text, err=True)
     asset = upload_file(
         result,
@@ -140,9 +150,9 @@ def upload(
 def cache(
     action: Annotated[str, typer.Argument(help="list or clear", show_default=False)], as_json: Json = False
 ) -> None:
-    """List or clear what was fetched to be read.
+    """List or clear the cache of files that were read from DANDI.
 
-    NWB_SBTT_CACHE_DIR and NWB_SBTT_CACHE_LIMIT in the environment say where it lies and how large it may be.
+    Its folder and its largest size are set by NWB_SBTT_CACHE_DIR and NWB_SBTT_CACHE_LIMIT in the environment.
     """
     from rich.filesize import decimal
 
@@ -157,18 +167,18 @@ def cache(
         else:
             typer.echo(f"{decimal(freed)} freed")
         return
-    kept = list_cache()
-    total = sum(each.size for each in kept)
+    files = list_cache()
+    total = sum(file.size for file in files)
     if as_json:
         rows = [
-            {"address": each.address, "bytes": each.size, "used": each.used.isoformat(), "path": str(each.path)}
-            for each in kept
+            {"address": file.address, "bytes": file.size, "used": file.used.isoformat(), "path": str(file.path)}
+            for file in files
         ]
         _print_json({"folder": str(cache_folder()), "limit": cache_limit(), "bytes": total, "files": rows})
         return
-    for each in kept:
-        typer.echo(f"{decimal(each.size):>10}  last used {each.used:%Y-%m-%d %H:%M}  {each.address}")
-    typer.echo(f"{cache_folder()}: {_files(len(kept))}, {decimal(total)} of {decimal(cache_limit())}")
+    for file in files:
+        typer.echo(f"{decimal(file.size):>10}  last used {file.used:%Y-%m-%d %H:%M}  {file.address}")
+    typer.echo(f"{cache_folder()}: {_files(len(files))}, {decimal(total)} of {decimal(cache_limit())}")
 
 
 VERBS = (download, validate, upload, cache)

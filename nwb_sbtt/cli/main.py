@@ -1,10 +1,11 @@
-"""The command line: one verb, one function of `nwb_sbtt.cli.pipeline`. Heavy packages are imported inside the verbs."""
+"""The command line; `pipeline` holds what most verbs do. Heavy packages are imported inside the verbs."""
 
 from __future__ import annotations
 
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,21 +35,22 @@ Files = Annotated[list[Path], typer.Argument(help="NWB files; several are fitted
 RunDir = Annotated[Path, typer.Argument(help="run folder of a fit", show_default=False)]
 Out = Annotated[Path, typer.Option(help="result file", show_default=False)]
 OutOrNone = Annotated[Path | None, typer.Option(help="result file (a folder for several FILEs)")]
-Moved = Annotated[list[Path] | None, typer.Option("--file", help="where the data are, if they were moved")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace a result that exists")]
-Append = Annotated[bool, typer.Option("--append", help="copy the source, add to the copy, put it at --out")]
-Name = Annotated[str, typer.Option(help="prefix of everything written into the result")]
+Moved = Annotated[list[Path] | None, typer.Option("--file", help="the data, where they have moved since the fit")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace an existing result")]
+Append = Annotated[bool, typer.Option("--append", help="copy the source to --out and add the results to the copy")]
+Name = Annotated[str, typer.Option(help="prefix of the names of everything written")]
 TrialsText = Annotated[str | None, typer.Option("--trials", help="EVENT:START:STOP, e.g. move_onset_time:-0.25:0.45")]
-TrialsTable = Annotated[str | None, typer.Option(help="table of intervals that EVENT is a column of [default: trials]")]
+TrialsTable = Annotated[str | None, typer.Option(help="table of intervals with the column EVENT [default: trials]")]
 WindowText = Annotated[
-    str | None, typer.Option("--window", help="START:STOP, only this part of the session, in pieces")
+    str | None, typer.Option("--window", help="START:STOP in seconds, only this part of the session, chopped")
 ]
 ChopText = Annotated[
-    str | None, typer.Option("--chop", help="LENGTH[:OVERLAP], the whole session in pieces [default of a fit]")
+    str | None,
+    typer.Option("--chop", help="LENGTH[:OVERLAP] in seconds, the whole session, chopped [default of a fit]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 INTERRUPTED = 130
-"""What the shell, and so typer, calls the end by Ctrl-C."""
+"""Exit code after Ctrl-C, as in the shell and in typer."""
 
 
 def _print_version(asked: bool) -> None:
@@ -63,7 +65,7 @@ def _before(
         bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Nothing to do before a verb; here is where options of the whole command line stand."""
+    """Hold the options of the whole command line; nothing is done before a verb."""
 
 
 @app.command()
@@ -72,25 +74,25 @@ def inspect(file: File, as_json: Json = False) -> None:
 
     In-file path, type, shape, rate, channels, unit, times, observed share and gaps of each.
     """
-    # Not by way of the verbs: they bring torch, for which a look at a file should not wait.
+    # Not by way of `pipeline`: it imports torch, and a look at a file should not wait for that.
     from nwb_sbtt.io.dandi.locations import locate_with_title
     from nwb_sbtt.io.read.candidates import inspect as inspect_file
     from nwb_sbtt.report.listing import table_of_candidates
 
-    # The title of what an address means names the version that was taken.
-    place, title = locate_with_title(file)
-    found = [candidate.as_dict() for candidate in inspect_file(place)]
+    # The title names the version that an address was resolved to.
+    location, title = locate_with_title(file)
+    candidates = [candidate.as_dict() for candidate in inspect_file(location)]
     if as_json:
-        _print_json(found)
+        _print_json(candidates)
     else:
-        typer.echo(table_of_candidates(title, found))
+        typer.echo(table_of_candidates(title, candidates))
 
 
 @app.command()
 def fit(
     files: Files,
     run_dir: Annotated[
-        Path, typer.Option(help="folder that the fit is kept in; an interrupted one is resumed", show_default=False)
+        Path, typer.Option(help="run folder of the fit; an interrupted fit is resumed", show_default=False)
     ],
     series: Annotated[list[str] | None, typer.Option(help="in-file path or glob; repeat for several")] = None,
     bin_width: Annotated[float | None, typer.Option(help="seconds")] = None,
@@ -105,15 +107,15 @@ def fit(
         str | None,
         typer.Option(help="name of a likelihood; `nwb-sbtt models` lists them [default: by the data]"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="seed of everything random [default: 0]")] = None,
-    seeds: Annotated[int | None, typer.Option(help="models to fit and to average [default: 1]")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of all random numbers [default: 0]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="number of models fitted and averaged [default: 1]")] = None,
     init: Annotated[Path | None, typer.Option(help="run folder of a finished fit to start from")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100 or read.control=[1]")
     ] = None,
     offsets: Annotated[
-        Path | None, typer.Option(help=".npy array: seconds in the frame at which each ROI is sampled")
+        Path | None, typer.Option(help=".npy array: when in the frame each ROI is sampled, in seconds")
     ] = None,
     out: OutOrNone = None,
     overwrite: Overwrite = False,
@@ -121,11 +123,11 @@ def fit(
     name: Name = "sbtt",
     as_json: Json = False,
 ) -> None:
-    """Read, fit or resume, score and report; write.
+    """Fit a model, score it, and write a report and the results.
 
-    An interrupted fit goes on from its last saved state. With --out the rates and latents of all trials are written into an NWB
-    file. Every setting in a run folder's config.yaml has a name for --set. With --init, model and likelihood are those of
-    the fit started from, and `--set init.freeze=` says what of it stays as it is: none, dynamics, generator or decoder.
+    An interrupted fit resumes from its last saved state. With --out the rates and latents of all trials are written to an NWB
+    file. `nwb-sbtt settings` lists what --set takes. With --init, model and likelihood are those of the initial fit, and
+    `--set init.freeze=` names what is frozen: none, dynamics, generator or decoder.
     """
     from nwb_sbtt.cli import pipeline
 
@@ -139,13 +141,13 @@ def fit(
         "read.bin_width": bin_width,
         "read.cut": _cut(trials, trials_table, window, chop),
     }
-    first = pipeline.settings_of(init) if init else {}
-    read_config, fit_config = _settings(config, first, shortcuts, set_ or [])
+    initial = pipeline.initial_settings(init) if init else {}
+    read_config, fit_config = _settings(config, initial, shortcuts, set_ or [])
     if out is None and (append or overwrite or name != "sbtt"):
-        raise ConfigError("--append, --overwrite and --name say how a result is written; name it with --out")
+        raise ConfigError("--append, --overwrite and --name need a result file; name it with --out")
     output = pipeline.Output(out, overwrite, append, name) if out else None
     metrics = pipeline.fit_files(
-        files, read_config, fit_config, run_dir=run_dir, output=output, offsets=offsets, say=_say(as_json)
+        files, read_config, fit_config, run_dir=run_dir, output=output, offsets=offsets, log=_log(as_json)
     )
     if as_json:
         _print_json(metrics)
@@ -156,7 +158,7 @@ def infer(
     run_dir: RunDir,
     file: File,
     out: Out,
-    session: Annotated[str | None, typer.Option(help="which fitted session's channels these are")] = None,
+    session: Annotated[str | None, typer.Option(help="fitted session that the channels belong to")] = None,
     trials: TrialsText = None,
     trials_table: TrialsTable = None,
     window: WindowText = None,
@@ -167,8 +169,8 @@ def infer(
 ) -> None:
     """Apply a fitted model to another file.
 
-    The file is read as the fitted one was, and must hold the same channels; --trials, or --window and --chop, take another part
-    of it.
+    The file is read with the settings of the fit, and must hold the same channels; --trials, or --window and --chop, choose
+    another part of it.
     """
     from nwb_sbtt.cli import pipeline
     from nwb_sbtt.config import ReadConfig, build
@@ -211,20 +213,24 @@ def simulate(
     observed_per_bin: Annotated[int | None, typer.Option(help="neurons observed in each bin [default: all]")] = None,
     channels: Annotated[int | None, typer.Option(help="neurons [default: as published]")] = None,
     conditions: Annotated[
-        int | None, typer.Option(help="different starts of the latents [default: as published]")
+        int | None, typer.Option(help="initial conditions of the latents [default: as published]")
     ] = None,
-    trials_per_condition: Annotated[int | None, typer.Option(help="repeats of each [default: as published]")] = None,
-    speed: Annotated[float, typer.Option(help="of the latents, in multiples of the usual")] = 1.0,
-    split_by: Annotated[str, typer.Option(help="trial, or condition: validation on starts of their own")] = "trial",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    trials_per_condition: Annotated[
+        int | None, typer.Option(help="trials of each condition [default: as published]")
+    ] = None,
+    speed: Annotated[float, typer.Option(help="speed of the latents, in multiples of the default")] = 1.0,
+    split_by: Annotated[
+        str, typer.Option(help="trial, or condition: whole conditions are held out for validation")
+    ] = "trial",
+    seed: Annotated[int, typer.Option(min=0, help="seed of all random numbers")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a recording with known truth.
 
-    True rates and latents, and what perturbs these, stand in processing/ground_truth of the file. Of `lorenz` the start decides
-    all that follows; in `perturbation` each trial is kicked at a moment of its own (`kick_time` in the table of trials). Of
-    `calcium` there is fluorescence at 10 frames a second; of `calcium-subframe`, of each cell at its own moment of a frame
-    (read it with --bin-width 0.01 --set read.rois.offset=column).
+    True rates, latents and perturbations are in processing/ground_truth of the file. `lorenz` is an autonomous system; in
+    `perturbation` each trial is perturbed at a random time (`kick_time` in the table of trials). `calcium` is fluorescence at
+    10 frames per second; in `calcium-subframe` each cell is sampled at its own time within the frame (read it with
+    --bin-width 0.01 --set read.rois.offset=column).
     """
     from nwb_sbtt.simulate.tasks import Task, write_task
 
@@ -235,12 +241,12 @@ def simulate(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="where everything goes")] = Path("demo"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="redo a demo that is there")] = False,
+    folder: Annotated[Path, typer.Argument(help="folder of the recording, the results and the run")] = Path("demo"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier demo")] = False,
 ) -> None:
-    """Do all of it on a simulation.
+    """Simulate a recording, then inspect, fit, score, write and report.
 
-    Simulate, inspect, fit, score, write and report, in about a minute.
+    Takes about a minute.
     """
     from nwb_sbtt.cli import pipeline
 
@@ -253,9 +259,9 @@ app.add_typer(cli_nlb.app, name="nlb")
 
 
 def main() -> None:
-    """Run the command line; an error of the input is one line and exit code 2.
+    """Run the command line; a wrong input ends in one line and exit code 2.
 
-    Warnings of other packages are for programmers, and are not shown; ``PYTHONWARNINGS=default`` shows them.
+    Warnings of other packages are not shown; ``PYTHONWARNINGS=default`` shows them.
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
@@ -271,7 +277,7 @@ def main() -> None:
         code = INTERRUPTED
     if code == INTERRUPTED:
         _fail(
-            "interrupted; with the same command a fit goes on from its last saved state, a download from its last byte",
+            "interrupted; the same command resumes a fit from its last saved state, a download from its last byte",
             code,
         )
     sys.exit(code)
@@ -283,7 +289,7 @@ def _fail(text: str, code: int) -> int:
 
 
 def _usage() -> str:
-    """The command whose help says what the command line should have been."""
+    """Return the command whose --help describes the arguments that were wrong."""
     verbs = {command.callback.__name__ for command in app.registered_commands if command.callback} | {"nlb"}
     return " ".join(["nwb-sbtt", *(word for word in sys.argv[1:2] if word in verbs)])
 
@@ -293,29 +299,29 @@ def _sentence(text: str) -> str:
 
 
 def _settings(
-    path: Path | None, first: dict[str, Any], shortcuts: dict[str, Any], assignments: list[str]
+    path: Path | None, initial: dict[str, Any], shortcuts: dict[str, Any], assignments: list[str]
 ) -> tuple[ReadConfig, FitConfig]:
-    """Those of the fit started from, then the file, options and --set; names that begin with `read.` are the reader's."""
+    """Resolve settings of the initial fit, the file, options and --set, in this order; `read.` names are the reader's."""
     from nwb_sbtt.config import FitConfig, ReadConfig, build, override
     from nwb_sbtt.config.base import load_settings
 
-    settings = {**first, **(load_settings(path) if path else {})}
+    settings = {**initial, **(load_settings(path) if path else {})}
     for name, value in shortcuts.items():
         section, _, last = name.rpartition(".")
         if value is not None:
             if section and settings.get(section) is None:
                 settings[section] = {}
-            place = settings[section] if section else settings
-            if not isinstance(place, dict):
-                raise ConfigError(f"{section!r} is {place!r} in {str(path)!r}; expected names and values below it")
-            place[last] = value
+            group = settings[section] if section else settings
+            if not isinstance(group, dict):
+                raise ConfigError(f"{section!r} is {group!r} in {str(path)!r}; expected names and values below it")
+            group[last] = value
     read = build(ReadConfig, settings.pop("read", None) or {})
-    ours = [text.strip().removeprefix("read.") for text in assignments if text.strip().startswith("read.")]
-    rest = [text for text in assignments if not text.strip().startswith("read.")]
-    for text in rest:
+    read_assignments = [text.strip().removeprefix("read.") for text in assignments if text.strip().startswith("read.")]
+    fit_assignments = [text for text in assignments if not text.strip().startswith("read.")]
+    for text in fit_assignments:
         if text.strip().split(".")[0].partition("=")[0] in ReadConfig.model_fields:
             raise ConfigError(f"{text.strip()!r} is a setting of the reader; write read.{text.strip()}")
-    return override(read, ours), override(build(FitConfig, settings), rest)
+    return override(read, read_assignments), override(build(FitConfig, settings), fit_assignments)
 
 
 def _cut(trials: str | None, table: str | None, window: str | None, chop: str | None) -> dict[str, Any] | None:
@@ -343,8 +349,8 @@ def _parts(text: str, option: str, names: tuple[str, ...]) -> list[str]:
     return parts
 
 
-def _say(as_json: bool) -> Any:
-    """Progress goes to standard output for people, to standard error beside JSON."""
+def _log(as_json: bool) -> Callable[[str], None]:
+    """Print progress to standard output, or to standard error beside JSON."""
     return lambda text: typer.echo(text, err=as_json)
 
 

@@ -1,4 +1,4 @@
-"""The verbs of the command line for the Neural Latents Benchmark; `cli` registers them as `nwb-sbtt nlb …`."""
+"""The verbs of the command line for the Neural Latents Benchmark; `main` registers them as `nwb-sbtt nlb …`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nwb_sbtt.errors import FileError
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Neural Latents Benchmark: from the files of a data set to a submission, scored as the benchmark scores it.",
+    help="Neural Latents Benchmark: from the files of a data set to a submission, scored as by the benchmark.",
 )
 
 
@@ -26,7 +26,7 @@ class Phase(StrEnum):
 
 
 class Compat(StrEnum):
-    """Whose way of reading observation intervals is taken."""
+    """Whose rules for observation intervals are followed."""
 
     nlb_tools = "nlb_tools"
 
@@ -35,7 +35,7 @@ Set = Annotated[str, typer.Argument(help="mc_maze, mc_rtt, area2_bump, dmfc_rsg,
 BinWidth = Annotated[float, typer.Option(help="seconds: 0.005 or 0.02")]
 PhaseOption = Annotated[Phase, typer.Option(help="which trials are evaluated")]
 Folder = Annotated[Path, typer.Option("--folder", help="folder of the prepared tensors")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace existing files")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 
 
@@ -43,7 +43,8 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 def prepare(
     name: Set,
     files: Annotated[
-        list[Path] | None, typer.Argument(help="NWB files of the set [default: fetched from DANDI]", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="NWB files of the set [default: downloaded from DANDI]", show_default=False),
     ] = None,
     bin_width: BinWidth = 0.005,
     phase: PhaseOption = Phase.val,
@@ -51,18 +52,18 @@ def prepare(
     compat: Annotated[
         Compat | None,
         typer.Option(
-            help="nlb_tools: as nlb_tools 0.0.4 has it, the first unit's obs_intervals hold for all units, a bin counts as "
-            "observed if its first ms is, and PSTHs average bins by their distance from the event "
-            "[default: each unit's own, all of the bin, the windows that are scored]"
+            help="nlb_tools: as in nlb_tools 0.0.4, the first unit's obs_intervals apply to all units, a bin is observed if "
+            "its first ms is, and PSTHs average bins by their distance from the event "
+            "[default: each unit's own obs_intervals, the whole bin, the scored windows]"
         ),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Make the tensors of a data set: inputs, and targets where the files hold them.
+    """Prepare the tensors of a data set: inputs, and targets where the files hold them.
 
-    Aligned, binned and split as the benchmark defines it, with held-out units, bins to predict, behaviour at its lag and PSTHs.
-    Without FILES they are fetched from DANDI into the folder, each once. The phase test needs the file of test trials too.
+    Aligned, binned and split as the benchmark defines it, with held-out units, forecast bins, behaviour at its lag and PSTHs.
+    Without FILES they are downloaded from DANDI into the folder, each once. The phase test also needs the file of test trials.
     """
     from nwb_sbtt.nlb.fetching import fetch_files
     from nwb_sbtt.nlb.preparation import prepare as prepare_set
@@ -87,15 +88,15 @@ def prepare(
 @app.command()
 def simulate(
     name: Set,
-    folder: Annotated[Path, typer.Argument(help="where both files go")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="folder of both files")] = Path(),
     train: Annotated[int, typer.Option(min=2, help="training trials")] = 75,
     val: Annotated[int, typer.Option(min=2, help="validation trials")] = 25,
     test: Annotated[int, typer.Option(min=2, help="test trials")] = 25,
     units: Annotated[int, typer.Option(min=2, help="units; a quarter of them are held out")] = 40,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of all random numbers")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write two files in the shape of a data set's, to try the whole way without a download."""
+    """Simulate the two files of a data set, to try every step without a download."""
     from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set, write_set
 
     simulated = simulate_set(SetSettings(name, train, val, test, units, seed=seed))
@@ -107,26 +108,26 @@ def simulate(
 def fit(
     name: Set,
     run_dir: Annotated[
-        Path, typer.Option(help="folder that the fit is kept in; an interrupted one is resumed", show_default=False)
+        Path, typer.Option(help="run folder of the fit; an interrupted fit is resumed", show_default=False)
     ],
     bin_width: BinWidth = 0.005,
     phase: PhaseOption = Phase.val,
     folder: Folder = Path("nlb"),
     model: Annotated[
         str | None,
-        typer.Option(help="conv, lfads or sae; lfads starts from what was published for the set [default: conv]"),
+        typer.Option(help="conv, lfads or sae; lfads has settings published for each set [default: conv]"),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="models to fit and to average [default: 1]")] = None,
-    seed: Annotated[int | None, typer.Option(help="seed of everything random [default: 0]")] = None,
+    seeds: Annotated[int | None, typer.Option(help="number of models fitted and averaged [default: 1]")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of all random numbers [default: 0]")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Fit to prepared tensors, and write the rates of all trials into the run folder.
+    """Fit a model to prepared tensors, and write the rates of all trials to the run folder.
 
-    Held-out units and the bins to predict are never shown, only scored. Which state of a model is kept is decided on a tenth of
-    the training trials; the evaluated trials are not looked at before the model is done, and targets never. Settings are taken
-    in this order, the later in place of the earlier: the preset (nlb presets lists them), --config, the options here, --set.
+    Held-out units and forecast bins are never shown, only scored. The checkpoint is chosen on 10 % of the training trials;
+    evaluated trials and targets are not used in training. Later settings replace earlier ones: the preset (see nlb presets),
+    --config, the options here, --set.
     """
     from nwb_sbtt.config import override
     from nwb_sbtt.config.base import load_settings
@@ -137,8 +138,8 @@ def fit(
     prepared = load_prepared(folder, name, bin_width=bin_width, phase=_phase(phase))
     options = {key: value for key, value in (("seed", seed), ("seeds", seeds)) if value is not None}
     settings = {**(load_settings(config) if config else {}), **options}
-    chosen = override(starting_config(name, bin_width, model=model, settings=settings), set_ or [])
-    rates = predict(prepared, chosen, run_dir=run_dir)
+    fit_config = override(starting_config(name, bin_width, model=model, settings=settings), set_ or [])
+    rates = predict(prepared, fit_config, run_dir=run_dir)
     typer.echo(f"wrote {save_rates(rates, prepared, run_dir, overwrite=overwrite)}")
 
 
@@ -147,18 +148,18 @@ def presets(
     name: Annotated[str | None, typer.Argument(help="one set [default: all]", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """List what nlb fit --model lfads starts from, published for each set; --set changes any of it.
+    """List the published settings of each set, the defaults of nlb fit --model lfads.
 
-    Bins are 5 ms, or 20 ms where the name ends in _20. What is not listed, and all of conv, is as nwb-sbtt fit has it: its
-    defaults follow from the number of training trials.
+    Bins are 5 ms, or 20 ms where the name ends in _20. Settings not listed, and all those of conv, have the defaults of
+    nwb-sbtt fit, which follow from the number of training trials.
     """
     from nwb_sbtt.nlb.presets import list_presets
 
-    found = list_presets(name)
+    presets_by_set = list_presets(name)
     if as_json:
-        _print_json(found)
+        _print_json(presets_by_set)
         return
-    for group, settings in found.items():
+    for group, settings in presets_by_set.items():
         typer.echo(group)
         for setting in settings:
             typer.echo(f"  {setting}")
@@ -168,18 +169,19 @@ def presets(
 def submit(
     rates: Annotated[
         list[Path],
-        typer.Argument(help="files of rates, as nlb fit writes them or in the same layout", show_default=False),
+        typer.Argument(help="files of rates, as written by nlb fit or in the same layout", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="submission file, .h5", show_default=False)],
     phase: PhaseOption = Phase.val,
     folder: Annotated[
-        Path | None, typer.Option("--folder", help="folder of prepared tensors, whose shapes the rates must have")
+        Path | None, typer.Option("--folder", help="folder of prepared tensors; the rates must have their shapes")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Check rates, and put all sets into one file in the benchmark's layout.
+    """Check rates, and write all sets to one file in the benchmark's layout.
 
-    Names, shapes, bins, and that every rate is finite and not negative. The three scaling sets belong into one file.
+    Names, shapes and bins are checked, and that every rate is finite and not negative. The three scaling sets belong in one
+    file.
     """
     from nwb_sbtt.nlb.preparation import load_prepared
     from nwb_sbtt.nlb.submission import check_rates, read_submission, write_submission
@@ -206,7 +208,7 @@ def evaluate(
 ) -> None:
     """Score rates as the benchmark does.
 
-    Against the targets that nlb prepare made of the validation trials, or against a file of the benchmark's own layout.
+    Against the targets of the validation trials that nlb prepare wrote, or against a file in the benchmark's layout.
     """
     from nwb_sbtt.io.benchmark.tensorfile import read_tensors
     from nwb_sbtt.nlb.scoring import evaluate as evaluate_sets
@@ -218,14 +220,14 @@ def evaluate(
         raise FileError(
             f"there are no targets of phase {phase.value} in {str(folder)!r}; name a file with --targets{hint}"
         )
-    known = {group: arrays for path in paths for group, arrays in read_tensors(path).items()}
-    scores = evaluate_sets(read_submission(submission), known)
+    target_sets = {group: arrays for path in paths for group, arrays in read_tensors(path).items()}
+    scores = evaluate_sets(read_submission(submission), target_sets)
     if as_json:
         _print_json(scores)
         return
-    for split, found in scores.items():
+    for split, split_scores in scores.items():
         typer.echo(split)
-        for metric, value in found.items():
+        for metric, value in split_scores.items():
             typer.echo(f"  {metric:<14} {value:8.4f}")
 
 

@@ -1,4 +1,4 @@
-"""What the command line's verbs do, as functions: from files to a run folder, and from there to files."""
+"""What the verbs of the command line do: from files to a run folder, and from there to result files."""
 
 from __future__ import annotations
 
@@ -34,15 +34,24 @@ from nwb_sbtt.report.page import write_report
 from nwb_sbtt.simulate.tasks import write_task
 
 METRICS, REPORT = "metrics.json", "report.html"
-Say = Callable[[str], None]
+Log = Callable[[str], None]
+"""Takes one line of progress, such as `print`."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where inferred rates and latents go, and how.
+    """How inferred rates and latents are written.
 
-    ``path`` is a file, or a folder where several files are fitted; ``append`` copies the source, adds to the copy and puts
-    it at ``path``; ``name`` prefixes everything written.
+    Parameters
+    ----------
+    path : Path
+        Result file; a folder where several files are fitted together.
+    overwrite : bool
+        Replace existing results.
+    append : bool
+        Copy the source to `path` and add the results to the copy.
+    name : str
+        Prefix of the names of everything written.
     """
 
     path: Path
@@ -59,46 +68,61 @@ def fit_files(
     run_dir: Path,
     output: Output | None = None,
     offsets: Path | None = None,
-    say: Say = print,
+    log: Log = print,
 ) -> dict[str, Any]:
-    """Read, fit (or resume), evaluate, report and, where an output is named, infer and write.
+    """Fit a model to files (resumes if interrupted), score it, write a report and the results.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        NWB files or addresses on DANDI; several are fitted together, each as a session.
+    read : ReadConfig
+    config : FitConfig
+    run_dir : Path
+        Run folder of the fit.
+    output : Output or None
+        Where results are written; None writes none.
+    offsets : Path or None
+        ``.npy`` array of sampling offsets within the frame [s], one per ROI.
+    log : callable
+        Takes each line of progress.
 
     Returns
     -------
     dict
-        Metrics by session, as kept in ``metrics.json`` of the run folder.
+        Metrics by session, as in ``metrics.json`` of the run folder.
 
     Raises
     ------
     SbttError
-        With what to try; nothing half written stays.
+        If anything is refused; the message names what to try, and no file is left half written.
     """
     paths = [local_file(path) for path in paths]
     targets = _targets(paths, output, run_dir)
-    read, chosen = route(paths, read, config)
-    for line in chosen:
-        say(line)
+    read, remarks = route(paths, read, config)
+    for remark in remarks:
+        log(remark)
     data: dict[str, xr.Dataset] = {}
     for name, path in zip(_session_names(paths), paths, strict=True):
         data[name] = read_nwb(path, read, offsets=_load_offsets(offsets))
-        say(describe(path, data[name]))
+        log(describe(path, data[name]))
     fitted = fit(data, config, run_dir=run_dir)
     if initialisation := describe_initialisation(fitted.signature, fitted.config):
-        say(initialisation)
-    say(f"training ended: {fitted.finished}")
+        log(initialisation)
+    log(f"training ended: {fitted.finished}")
     metrics = {}
     for (name, ds), path, target in zip(data.items(), paths, targets, strict=True):
-        say("scoring beside the baselines, then inferring all trials …")
-        known = attach_truth(path, ds)
-        metrics[name] = fitted.evaluate(known, session=name)
+        log("scoring the fit and the baselines, then inferring all trials …")
+        with_truth = attach_truth(path, ds)
+        metrics[name] = fitted.evaluate(with_truth, session=name)
         _write_metrics(run_dir, metrics)
-        say(summarise({name: metrics[name]}))
+        log(summarise({name: metrics[name]}))
         latents = fitted.infer(prepare(ds, config), session=name)
-        say(f"report: {_report(fitted, known, latents, session=name, metrics=metrics[name])}")
-        # The result comes last: once it is there the same command is refused, so nothing may be left to do.
+        log(f"report: {_report(fitted, with_truth, latents, session=name, metrics=metrics[name])}")
+        # Written last: once the result exists the same command is refused, so nothing may be left to do.
         if output is not None and target is not None and not _is_written(target, run_dir, output):
             _write_result(latents, target, path, output)
-            say(f"wrote {target}")
+            log(f"wrote {target}")
     return metrics
 
 
@@ -109,35 +133,61 @@ def infer_file(
     output: Output,
     session: str | None = None,
     cut: Trials | Window | Chop | None = None,
-    say: Say = print,
+    log: Log = print,
 ) -> None:
-    """Apply a fitted model to a file, read the way the model's data were but, where one is given, for another `cut`.
+    """Apply a fitted model to a file and write the results.
 
-    Of a cut into pieces, what is not given is as it was in the fit: pieces are as long as those that the model knows.
+    Parameters
+    ----------
+    run_dir : Path
+        Run folder of the fit.
+    path : Path
+        NWB file, or its address on DANDI; read with the settings of the fit.
+    output : Output
+    session : str, optional
+        Fitted session that the channels belong to; needed where there are several.
+    cut : Trials, Window or Chop, optional
+        Part of the file, instead of that of the fit. Length and overlap of a `Chop` default to those of the fit.
+    log : callable
+        Takes each line of progress.
 
     Raises
     ------
     MismatchError
-        If the file's channels or bins are not those that the model was fitted to.
+        If channels or bin width differ from those of the fit.
+    FileError
+        If the result exists, or cannot be written.
     """
     path = local_file(path)
     _refuse(output.path, path, output)
     fitted = load(run_dir)
     ds = _read_again(fitted, path, session, cut)
-    say(describe(path, ds))
+    log(describe(path, ds))
     _write_result(fitted.infer(ds, session=session), output.path, path, output)
-    say(f"wrote {output.path}")
+    log(f"wrote {output.path}")
 
 
 def evaluate_run(run_dir: Path, *, files: Sequence[Path] = ()) -> dict[str, Any]:
-    """Score a fitted model and the baselines again on its data; `files` says where they are if they were moved.
+    """Score a fitted model and the baselines again on its data, and rewrite ``metrics.json``.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Run folder of the fit.
+    files : sequence of Path
+        The data, one file per session in the order of the fit, where they have moved.
+
+    Returns
+    -------
+    dict
+        Metrics by session; see `nwb_sbtt.evaluate.summary.evaluate_latents`.
 
     Raises
     ------
     FileError
-        If the data are not where they were.
+        If the data are not at the recorded path.
     MismatchError
-        If they are not the same.
+        If the data differ from those of the fit.
     """
     fitted = load(run_dir)
     metrics = {
@@ -149,7 +199,27 @@ def evaluate_run(run_dir: Path, *, files: Sequence[Path] = ()) -> dict[str, Any]
 
 
 def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
-    """Draw the report of a run folder again."""
+    """Draw the report of a run folder again.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Run folder of the fit.
+    files : sequence of Path
+        The data, one file per session in the order of the fit, where they have moved.
+
+    Returns
+    -------
+    list of Path
+        One HTML page per session.
+
+    Raises
+    ------
+    FileError
+        If the data are not at the recorded path.
+    MismatchError
+        If the data differ from those of the fit.
+    """
     fitted = load(run_dir)
     pages = []
     for name, path in _sources(fitted, files).items():
@@ -159,10 +229,22 @@ def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
     return pages
 
 
-def demo(folder: Path, *, overwrite: bool = False, say: Say = print) -> dict[str, Any]:
-    """Simulate a recording of which 10 of 29 neurons are seen at a time, fit it, and compare with the truth.
+def demo(folder: Path, *, overwrite: bool = False, log: Log = print) -> dict[str, Any]:
+    """Simulate a recording with 10 of 29 neurons observed in each bin, fit it, and compare with the truth.
 
-    Writes ``lorenz.nwb``, ``latents.nwb`` and the run folder ``run`` into `folder`.
+    Parameters
+    ----------
+    folder : Path
+        Gets ``lorenz.nwb``, ``latents.nwb`` and the run folder ``run``.
+    overwrite : bool
+        Remove an earlier demo in that folder first.
+    log : callable
+        Takes each line of progress.
+
+    Returns
+    -------
+    dict
+        Metrics by session.
 
     Raises
     ------
@@ -172,18 +254,18 @@ def demo(folder: Path, *, overwrite: bool = False, say: Say = print) -> dict[str
     if folder.exists() and any(folder.iterdir()):
         if not overwrite or not (folder / "lorenz.nwb").exists():
             raise FileError(
-                f"{str(folder)!r} is not empty; name another folder, or pass --overwrite to redo the demo there"
+                f"{str(folder)!r} is not empty; name another folder, or pass --overwrite to replace the demo in it"
             )
         shutil.rmtree(folder)
     make_folder(folder)
     source, out = folder / "lorenz.nwb", folder / "latents.nwb"
-    say("1. simulate: 29 neurons driven by a Lorenz system, 10 of them observed in each 20 ms bin")
+    log("1. simulate: 29 neurons driven by a Lorenz system, 10 of them observed in each 20 ms bin")
     write_task(source, observed_per_bin=10)
-    say("2. inspect:")
-    say(list_series(source))
-    say("3. fit with selective backpropagation through time, evaluate, infer, write, report")
-    metrics = fit_files([source], DEMO_READ, DEMO_CONFIG, run_dir=folder / "run", output=Output(out), say=say)
-    say(f"look at {folder / 'run' / REPORT}")
+    log("2. inspect:")
+    log(list_series(source))
+    log("3. fit with selective backpropagation through time, evaluate, infer, write, report")
+    metrics = fit_files([source], DEMO_READ, DEMO_CONFIG, run_dir=folder / "run", output=Output(out), log=log)
+    log(f"look at {folder / 'run' / REPORT}")
     return metrics
 
 
@@ -191,8 +273,14 @@ DEMO_READ = ReadConfig(series=("units",), bin_width=0.02, cut=Trials(event="star
 DEMO_CONFIG = FitConfig(train=TrainConfig(epochs=15))
 
 
-def settings_of(run_dir: Path) -> dict[str, Any]:
-    """Settings that a fit starting from another takes from it, where it has none of its own."""
+def initial_settings(run_dir: Path) -> dict[str, Any]:
+    """Read model and likelihood of an initial fit: the defaults of a fit that starts from it.
+
+    Raises
+    ------
+    FileError
+        If the folder holds no fit.
+    """
     if not (run_dir / SIGNATURE).exists():
         raise FileError(f"{str(run_dir)!r} holds no fit to start from (--init)")
     settings = read_config(run_dir).model_dump(mode="json")
@@ -200,28 +288,28 @@ def settings_of(run_dir: Path) -> dict[str, Any]:
 
 
 def describe(path: Path, ds: xr.Dataset) -> str:
-    """One paragraph about data as read: size, share observed, and every note of the reader."""
+    """Describe data as read: one line of sizes and share observed, then each note of the reader."""
     share = float(ds["observed"].mean())
     sizes = (
         f"{ds.sizes['trial']} trials × {ds.sizes['time']} bins of {ds.attrs['bin_width']:g} s × {ds.sizes['channel']}"
     )
-    first = f"{path.name}: {sizes} {ds.attrs['kind']}, {share:.1%} observed"
-    return "\n".join([first, *(f"  {note}" for note in json.loads(ds.attrs.get("notes", "[]")))])
+    summary = f"{path.name}: {sizes} {ds.attrs['kind']}, {share:.1%} observed"
+    return "\n".join([summary, *(f"  {note}" for note in json.loads(ds.attrs.get("notes", "[]")))])
 
 
 def list_series(path: Path) -> str:
-    """What `inspect` finds in a file, as a table of text."""
+    """List the series of a file that can be fitted, as a table of text."""
     return table_of_candidates(path.name, [candidate.as_dict() for candidate in inspect(path)])
 
 
 def summarise(metrics: dict[str, Any]) -> str:
-    """Scores of each session beside the baselines', and whatever is not in order, as text."""
+    """Summarise the metrics of each session as text: scores beside the baselines', then warnings and problems."""
     parts = []
-    for session, entry in metrics.items():
-        scored = entry["scored"]
+    for session, scores in metrics.items():
+        scored = scores["scored"]
         parts.append(f"{session}: {scored['entries']} hidden entries of {scored['trials']} validation trials")
-        parts.append(table_of_scores(entry))
-        parts += [f"{check['level']}: {check['text']}" for check in entry["checks"] if check["level"] != "ok"]
+        parts.append(table_of_scores(scores))
+        parts += [f"{check['level']}: {check['text']}" for check in scores["checks"] if check["level"] != "ok"]
     return "\n".join(parts)
 
 
@@ -261,14 +349,14 @@ def _targets(paths: Sequence[Path], output: Output | None, run_dir: Path) -> lis
         if not output.path.exists() and output.path.parent.is_dir():
             return list(targets)
     written = [_is_written(target, run_dir, output) for target in targets]
-    for path, target, there in zip(paths, targets, written, strict=True):
-        if not there or all(written):
+    for path, target, exists in zip(paths, targets, written, strict=True):
+        if not exists or all(written):
             _refuse(target, path, output)
     return list(targets)
 
 
 def _is_written(target: Path, run_dir: Path, output: Output) -> bool:
-    """Whether a result is there that this very fit wrote, before it was stopped between one file and the next."""
+    """Whether this fit wrote the result already, before it was interrupted between two files."""
     if output.overwrite or not target.exists() or not (run_dir / SIGNATURE).exists():
         return False
     try:
@@ -278,23 +366,23 @@ def _is_written(target: Path, run_dir: Path, output: Output) -> bool:
 
 
 def _refuse(target: Path, source: Path, output: Output) -> None:
-    """Refuse what could not be written, before anything is read."""
+    """Refuse a result that could not be written, before anything is read."""
     if target.exists() and not output.overwrite and not (output.append and source.exists() and target.samefile(source)):
         raise FileError(f"{str(target)!r} exists; name another file, or pass --overwrite to replace it")
     if not target.parent.is_dir():
-        raise FileError(f"the folder {str(target.parent)!r} of the result does not exist; make it first")
+        raise FileError(f"the folder {str(target.parent)!r} of the result does not exist; create it first")
     check_target(target, source=source, append=output.append, name=output.name, overwrite=output.overwrite)
 
 
 def _session_names(paths: Sequence[Path]) -> list[str]:
-    """Names of the files, with as many of the folders above them as tell all apart."""
-    whole = [path.absolute().resolve() for path in paths]
-    if twice := [str(path) for i, path in enumerate(paths) if whole[i] in whole[:i]]:
-        raise FileError(f"{twice[0]!r} is given twice; give each file once")
+    """Name sessions by their files, with as many parent folders as make the names unique."""
+    resolved = [path.absolute().resolve() for path in paths]
+    if repeated := [str(path) for i, path in enumerate(paths) if resolved[i] in resolved[:i]]:
+        raise FileError(f"{repeated[0]!r} is given twice; name each file once")
     depth = 0
     while True:
         depth += 1
-        names = ["_".join(path.parts[-depth:]).removesuffix(".zarr").removesuffix(".nwb") for path in whole]
+        names = ["_".join(path.parts[-depth:]).removesuffix(".zarr").removesuffix(".nwb") for path in resolved]
         if len(set(names)) == len(names):
             return names
 
@@ -312,54 +400,58 @@ def _load_offsets(path: Path | None) -> np.ndarray | None:
 def _read_again(
     fitted: Fitted, path: Path, session: str | None, cut: Trials | Window | Chop | None = None
 ) -> xr.Dataset:
-    """Read a file the way that the data of a session were read, or in another cut."""
-    entry = fitted.signature.sessions[fitted.session_name(session)]
-    if entry.read_config is None:
+    """Read a file with the settings of a fitted session, or with another cut."""
+    signature = fitted.signature.sessions[fitted.session_name(session)]
+    if signature.read_config is None:
         raise MismatchError(
             "the model was fitted to a Dataset that did not come from a file; use Fitted.infer in Python"
         )
-    settings = entry.read_config
+    settings = signature.read_config
     if cut is not None:
-        settings = {**settings, "cut": _like_the_fit(cut, entry)}
-    return read_nwb(path, build(ReadConfig, settings), offsets=entry.offsets)
+        settings = {**settings, "cut": _resolve_cut(cut, signature)}
+    return read_nwb(path, build(ReadConfig, settings), offsets=signature.offsets)
 
 
-def _like_the_fit(cut: Trials | Window | Chop, entry: SessionSignature) -> dict[str, Any]:
-    """Settings of a cut; pieces are of the fit's length, and overlap as they did there, unless they say otherwise."""
-    given = cut.model_dump(mode="json", exclude_none=True)
+def _resolve_cut(cut: Trials | Window | Chop, signature: SessionSignature) -> dict[str, Any]:
+    """Resolve a cut's settings; length and overlap of a chop default to those of the fit."""
+    settings = cut.model_dump(mode="json", exclude_none=True)
     if cut.by != "chop" or cut.length is not None:
-        return given
-    fitted = (entry.read_config or {}).get("cut") or {}
-    overlap = fitted.get("overlap") if fitted.get("by") == "chop" else None
-    return {**given, "length": entry.bins * entry.bin_width, "overlap": overlap}
+        return settings
+    fitted_cut = (signature.read_config or {}).get("cut") or {}
+    overlap = fitted_cut.get("overlap") if fitted_cut.get("by") == "chop" else None
+    return {**settings, "length": signature.bins * signature.bin_width, "overlap": overlap}
 
 
 def _fitted_data(fitted: Fitted, path: Path, session: str) -> xr.Dataset:
     ds = _read_again(fitted, path, session)
     if not fitted.is_fitted_to(ds, session=session):
         raise MismatchError(
-            f"{str(path)!r}, read again, does not give the data that the model was fitted to: they were changed after "
-            "reading; use Fitted.evaluate in Python"
+            f"the data of {str(path)!r} differ from those that the model was fitted to: they were changed after reading; "
+            "use Fitted.evaluate in Python"
         )
     return attach_truth(path, ds)
 
 
 def _sources(fitted: Fitted, files: Sequence[Path]) -> dict[str, Path]:
-    """Files of a run's sessions, checked to be the ones it was fitted to."""
+    """Return the file of each session, after comparing its digest with that of the fit."""
     sessions = fitted.signature.sessions
     if files and len(files) != len(sessions):
-        raise MismatchError(f"the run has {len(sessions)} sessions, {list(sessions)}; {len(files)} files were given")
-    found = {}
-    for i, (name, entry) in enumerate(sessions.items()):
-        if entry.source is None:
+        raise MismatchError(
+            f"the run has {len(sessions)} sessions, {list(sessions)}, but --file names {len(files)} files"
+        )
+    sources = {}
+    for i, (name, signature) in enumerate(sessions.items()):
+        if signature.source is None:
             raise FileError(f"session {name!r} did not come from a file; evaluate it in Python with Fitted.evaluate")
-        path = local_file(files[i]) if files else recorded_file(entry.source)
+        path = local_file(files[i]) if files else recorded_file(signature.source)
         if not files and not path.exists():
-            raise FileError(f"the data of this run, {str(path)!r}, are not there any more; say where with --file")
-        if sha256(path) != entry.source["sha256"]:
+            raise FileError(
+                f"the data of this run, {str(path)!r}, are no longer there; name their new place with --file"
+            )
+        if sha256(path) != signature.source["sha256"]:
             raise MismatchError(f"{str(path)!r} is not the file that the model was fitted to: its sha256 differs")
-        found[name] = path
-    return found
+        sources[name] = path
+    return sources
 
 
 def _write_metrics(run_dir: Path, metrics: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which way imaging goes: events found in fluorescence, or the series as it is."""
+"""How imaging is fitted: deconvolved events of fluorescence, or the series as it is."""
 
 from __future__ import annotations
 
@@ -12,10 +12,24 @@ from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 
 
 def route(paths: Sequence[Path], read: ReadConfig, config: FitConfig) -> tuple[ReadConfig, list[str]]:
-    """Choose how ROIs are read from what their series hold, unless the settings say it, and say why, a line for each series.
+    """Choose how series of ROIs are read where the settings leave it open.
 
-    Events are found in fluorescence, and in ΔF/F, where the likelihood suits events or is left open; a model that
-    infers spikes by itself, or any other likelihood, takes the series as it is. What is no imaging is left alone.
+    Fluorescence and ΔF/F are deconvolved into events where the likelihood suits events or is left open. A model that infers
+    spikes itself, or any other likelihood, is fitted to the series as it is. Series other than imaging stay as they are.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        NWB files that are fitted together.
+    read : ReadConfig
+    config : FitConfig
+
+    Returns
+    -------
+    read : ReadConfig
+        With settings of the events where they are inferred.
+    remarks : list of str
+        One line per series of ROIs: what it holds, how that was recognised, and how it is fitted.
 
     Raises
     ------
@@ -24,18 +38,18 @@ def route(paths: Sequence[Path], read: ReadConfig, config: FitConfig) -> tuple[R
     """
     if read.events is not None:
         return read, []
-    held = [each for path in paths for each in classify_series(path, read).items()]
+    series = [item for path in paths for item in classify_series(path, read).items()]
     likelihood, infers_spikes = config.likelihood.name, MODELS[config.model.name].infers_spikes
     suits_events = likelihood == AutoConfig().name or "events" in LIKELIHOODS[likelihood].suits
-    wanted = suits_events and not infers_spikes
-    found = bool(held) and wanted and all(each.signal != "events" for _, each in held)
-    lines = []
-    for path, each in held:
-        if each.signal == "events":
-            taken = "its events are fitted" if wanted else "they are fitted as the settings say"
-        elif found:
-            taken = "events are found in it by OASIS and fitted; --likelihood gaussian fits it as it is"
+    fits_events = suits_events and not infers_spikes
+    deconvolve = bool(series) and fits_events and all(content.signal != "events" for _, content in series)
+    remarks = []
+    for path, content in series:
+        if content.signal == "events":
+            treatment = "its events are fitted" if fits_events else "they are fitted as the settings say"
+        elif deconvolve:
+            treatment = "events are found in it by OASIS and fitted; --likelihood gaussian fits it as it is"
         else:
-            taken = f"the {config.model.name if infers_spikes else likelihood + ' likelihood'} takes it as it is"
-        lines.append(f"{path!r} holds {each.signal} ({each.reason}): {taken}")
-    return (read.model_copy(update={"events": EventsConfig()}) if found else read), lines
+            treatment = f"the {config.model.name if infers_spikes else likelihood + ' likelihood'} takes it as it is"
+        remarks.append(f"{path!r} holds {content.signal} ({content.reason}): {treatment}")
+    return (read.model_copy(update={"events": EventsConfig()}) if deconvolve else read), remarks

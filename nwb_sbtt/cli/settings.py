@@ -9,15 +9,19 @@ import typer
 
 
 def settings(
-    model: Annotated[str | None, typer.Option(help="of the models only this one [default: all]")] = None,
-    likelihood: Annotated[str | None, typer.Option(help="of the likelihoods only this one [default: all]")] = None,
-    search: Annotated[str | None, typer.Option(help="only settings with this text in name or description")] = None,
+    model: Annotated[str | None, typer.Option(help="settings of this model only [default: all models]")] = None,
+    likelihood: Annotated[
+        str | None, typer.Option(help="settings of this likelihood only [default: all likelihoods]")
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option(help="only settings with this text in their name or description")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON for programs")] = False,
 ) -> None:
     """List every setting that --set and --config take.
 
-    Name, values with range and unit, default, and what the setting does. A default of null means that the value is chosen
-    when the fit starts, as the description says.
+    Name, values with range and unit, default and description. A default of null is resolved when the fit starts, as the
+    description says.
     """
     from nwb_sbtt.config.listing import list_settings
     from nwb_sbtt.report.listing import table_of_settings
@@ -27,9 +31,9 @@ def settings(
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="print JSON for programs")] = False) -> None:
-    """List models and likelihoods, those of other packages too.
+    """List models and likelihoods, also those of other packages.
 
-    What --model and --likelihood take, and the package that each comes from.
+    The names that --model and --likelihood take, each with its package.
     """
     from nwb_sbtt.config.listing import list_parts
     from nwb_sbtt.report.listing import table_of_parts

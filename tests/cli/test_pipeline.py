@@ -67,7 +67,7 @@ def test_the_result_is_what_the_model_infers(run):
 
 
 def test_infer_on_the_same_file_gives_the_same_result(run, tmp_path):
-    pipeline.infer_file(run / "run", run / "lorenz.nwb", output=pipeline.Output(tmp_path / "again.nwb"), say=silent)
+    pipeline.infer_file(run / "run", run / "lorenz.nwb", output=pipeline.Output(tmp_path / "again.nwb"), log=silent)
     one, other = read_result(run / "out.nwb"), read_result(tmp_path / "again.nwb")
     assert set(one.data_vars) == set(other.data_vars)
     for name in one.data_vars:
@@ -122,8 +122,8 @@ def test_several_files_give_a_folder_of_results_named_so_that_all_differ(run, tm
     assert pipeline.evaluate_run(tmp_path / "run") == metrics
     again = pipeline.Output(tmp_path / "again.nwb")
     with pytest.raises(MismatchError, match=r"name one of \['mouse1_day', 'mouse2_day'\]"):
-        pipeline.infer_file(tmp_path / "run", paths[1], output=again, say=silent)
-    pipeline.infer_file(tmp_path / "run", paths[1], output=again, session="mouse2_day", say=silent)
+        pipeline.infer_file(tmp_path / "run", paths[1], output=again, log=silent)
+    pipeline.infer_file(tmp_path / "run", paths[1], output=again, session="mouse2_day", log=silent)
     one, other = read_result(out / "mouse2_day_latents.nwb"), read_result(again.path)
     np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
     with pytest.raises(FileError, match="exists; name another file"):
@@ -149,7 +149,7 @@ def _stop_between_results(paths, words, out):
 
 def test_another_part_of_a_file_is_inferred_in_pieces_like_those_of_the_fit(run, tmp_path):
     out = pipeline.Output(tmp_path / "part.nwb", overwrite=True)
-    pipeline.infer_file(run / "run", run / "lorenz.nwb", output=out, cut=Chop(start=2.0, stop=6.0), say=silent)
+    pipeline.infer_file(run / "run", run / "lorenz.nwb", output=out, cut=Chop(start=2.0, stop=6.0), log=silent)
     part = read_result(out.path)
     assert json.loads(part.attrs["cut"]) == {"by": "chop", "length": 1.0, "overlap": None, "start": 2.0, "stop": 6.0}
     assert part.sizes["trial"] * part.sizes["time"] == 200
@@ -168,7 +168,7 @@ def test_an_ensemble_is_fitted_scored_reported_and_written(run, tmp_path):
     assert pipeline.report_run(tmp_path / "run") == [tmp_path / "run" / "report.html"]
     assert "lfads · lorenz · 2 models averaged" in (tmp_path / "run" / "report.html").read_text()
     pipeline.infer_file(
-        tmp_path / "run", run / "lorenz.nwb", output=pipeline.Output(tmp_path / "again.nwb"), say=silent
+        tmp_path / "run", run / "lorenz.nwb", output=pipeline.Output(tmp_path / "again.nwb"), log=silent
     )
     one, other = read_result(out.path), read_result(tmp_path / "again.nwb")
     xr.testing.assert_equal(one, other)
@@ -179,7 +179,7 @@ def test_an_ensemble_is_fitted_scored_reported_and_written(run, tmp_path):
 def test_a_fit_of_another_recording_starts_from_one_that_is_there(run, tmp_path):
     said = []
     config = settings(init=InitConfig(run_dir=run / "run", channels="new"))
-    pipeline.fit_files([run / "other.nwb"], READ, config, run_dir=tmp_path / "run", say=said.append)
+    pipeline.fit_files([run / "other.nwb"], READ, config, run_dir=tmp_path / "run", log=said.append)
     assert "starts from 'run', frozen: dynamics; other: new channels" in said
     pipeline.evaluate_run(tmp_path / "run")
 
@@ -198,8 +198,8 @@ def test_several_files_need_a_folder_and_each_is_given_once(run, tmp_path):
 def test_channels_that_were_held_out_stay_so_when_a_file_is_inferred(run, tmp_path):
     config = settings(masks=MaskConfig(held_out_channels=0.34))
     out, again = pipeline.Output(tmp_path / "out.nwb"), pipeline.Output(tmp_path / "again.nwb")
-    pipeline.fit_files([run / "lorenz.nwb"], READ, config, run_dir=tmp_path / "run", output=out, say=silent)
-    pipeline.infer_file(tmp_path / "run", run / "lorenz.nwb", output=again, say=silent)
+    pipeline.fit_files([run / "lorenz.nwb"], READ, config, run_dir=tmp_path / "run", output=out, log=silent)
+    pipeline.infer_file(tmp_path / "run", run / "lorenz.nwb", output=again, log=silent)
     one, other = read_result(out.path), read_result(again.path)
     np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
     assert one["held_out"].values.sum() == 2
@@ -222,11 +222,11 @@ def test_sampling_offsets_stay_with_the_fit(tmp_path):
         run_dir=tmp_path / "run",
         output=out,
         offsets=tmp_path / "offsets.npy",
-        say=silent,
+        log=silent,
     )
     (tmp_path / "offsets.npy").unlink()
     assert pipeline.evaluate_run(tmp_path / "run") == metrics
-    pipeline.infer_file(tmp_path / "run", path, output=again, say=silent)
+    pipeline.infer_file(tmp_path / "run", path, output=again, log=silent)
     one, other = read_result(out.path), read_result(again.path)
     xr.testing.assert_equal(one["mean"], other["mean"])
     np.testing.assert_array_equal(one["observed"].values, other["observed"].values)

@@ -80,6 +80,6 @@ def test_what_was_found_is_written_with_the_rois_it_was_found_in(dff, tmp_path):
 
 def test_the_command_line_goes_that_way_and_says_so(dff, tmp_path):
     said, output = [], pipeline.Output(tmp_path / "out.nwb", append=True)
-    pipeline.fit_files([dff], READ, CONFIG, run_dir=tmp_path / "run", output=output, say=said.append)
+    pipeline.fit_files([dff], READ, CONFIG, run_dir=tmp_path / "run", output=output, log=said.append)
     assert "events are found in it by OASIS" in said[0]
     assert [each.path for each in inspect(output.path) if each.default] == ["processing/ophys/DfOverF/dff"]
