@@ -1,0 +1,79 @@
+"""What a fit is of: plain values and back, and what is said of a run folder that is another version's or damaged."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from nwb_sbtt.errors import FileError, TrainingError
+from nwb_sbtt.fitting.fit import fit
+from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.runfolder import read_signature
+from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature
+from nwb_sbtt.train.trackers import Silent
+from tests.support.fits import population, settings
+
+SESSION = SessionSignature(
+    channels=("units:3", "units:1"),
+    bin_width=0.01,
+    kind="units",
+    trials=20,
+    training_trials=18,
+    bins=50,
+    data_sha256="ab",
+    source={"path": "a.nwb", "object_id": "x"},
+    read_config={"cut": {"by": "chop", "length": 1.0}},
+    offsets=None,
+    channel_values={"smallest_event": (0.5, 0.25)},
+)
+SIGNED = Signature("zig", {"sub-1_ses-2021.11.22": SESSION, "ä b": replace(SESSION, bins=40)}, {"ä b": None})
+
+
+def test_a_signature_comes_back_from_its_json(tmp_path):
+    text = json.dumps(SIGNED.as_dict())
+    assert Signature.from_dict(json.loads(text), path=tmp_path / SIGNATURE) == SIGNED
+
+
+def test_where_the_data_lie_is_not_what_a_fit_is_known_by():
+    moved = replace(SESSION, source={"path": "b.nwb"}, offsets=[0.0])
+    assert replace(SIGNED, sessions={"a": SESSION}).identity() == replace(SIGNED, sessions={"a": moved}).identity()
+    other = replace(SESSION, data_sha256="cd")
+    assert replace(SIGNED, sessions={"a": SESSION}).identity() != replace(SIGNED, sessions={"a": other}).identity()
+
+
+def test_a_run_folder_of_another_format_is_refused_in_one_line(tmp_path):
+    (tmp_path / SIGNATURE).write_text(json.dumps({**SIGNED.as_dict(), "format": 1}))
+    with pytest.raises(
+        TrainingError, match="has format 1, this version reads 2; .*fit again in a new folder"
+    ) as raised:
+        read_signature(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"likelihood": None}, "likelihood: "),
+        ({"sessions": {"a": {"channels": ["1"]}}}, r"sessions.a.bin_width: Field required"),
+        ({"sessions": {"a": {**SIGNED.as_dict()["sessions"]["ä b"], "trials": "many"}}}, r"sessions.a.trials: "),
+    ],
+)
+def test_a_damaged_signature_is_refused_with_the_place(tmp_path, change, message):
+    (tmp_path / SIGNATURE).write_text(json.dumps({**SIGNED.as_dict(), **change}))
+    with pytest.raises(FileError, match=f"is damaged: {message}"):
+        read_signature(tmp_path)
+
+
+def test_sessions_may_have_any_name(tmp_path):
+    names = ["sub-1_ses-2021.11.22", "values", "50 % of it"]
+    data = {name: population(seed) for seed, name in enumerate(names)}
+    fitted = fit(data, settings(), run_dir=tmp_path / "run", tracker=Silent())
+    again = load(fitted.run_dir)
+    for name, ds in data.items():
+        assert (fitted.infer(ds, session=name)["rates"] == again.infer(ds, session=name)["rates"]).all()
+    weights = fitted.model.state_dict()
+    assert {name for name in weights if name.startswith("read_in.values.")} == {
+        "read_in.values.@sub-1_ses-2021%2E11%2E22",
+        "read_in.values.@values",
+        "read_in.values.@50 %25 of it",
+    }
