@@ -44,7 +44,7 @@ def test_where_the_data_lie_is_not_what_a_fit_is_known_by():
 def test_a_run_folder_of_another_format_is_refused_in_one_line(tmp_path):
     (tmp_path / SIGNATURE).write_text(json.dumps({**SIGNED.as_dict(), "format": 1}))
     with pytest.raises(
-        TrainingError, match="has format 1, this version reads 2; .*fit again in a new folder"
+        TrainingError, match=r"has format 1, this version reads 2; .*fit again in a new folder"
     ) as raised:
         read_signature(tmp_path)
     assert "\n" not in str(raised.value)
