@@ -24,16 +24,16 @@ class GatedConvolution(nn.Module):
         Features in and out.
     groups : int
         Kernels; half of them look back at first, half ahead. Divides `width`.
-    reach : int
+    max_lag : int
         Farthest lag, in bins, that a kernel reaches in either direction.
     """
 
-    def __init__(self, width: int, groups: int, reach: int):
+    def __init__(self, width: int, groups: int, max_lag: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.inward = nn.Linear(width, 2 * width)
         self.outward = nn.Linear(width, width)
-        lag = torch.arange(-reach, reach + 1)
+        lag = torch.arange(-max_lag, max_lag + 1)
         kernels = []
         for i in range(groups):
             side = lag >= 0 if i % 2 else lag <= 0
@@ -42,7 +42,7 @@ class GatedConvolution(nn.Module):
         self.kernels = nn.Parameter(torch.stack(kernels))
 
     def forward(self, x: Float[Tensor, "trial time width"]) -> Float[Tensor, "trial time width"]:
-        """Mix over time; bins before the first and after the last count as zero."""
+        """Mix features over time; bins before the first and after the last count as zero."""
         n_bins, width = x.shape[1:]
         # With features first, every product below reads memory in its order; nothing is copied to be permuted.
         features = self.norm(x).reshape(-1, width).t()
@@ -55,7 +55,7 @@ class GatedConvolution(nn.Module):
 
 
 def _toeplitz(kernels: Float[Tensor, "group lag"], n_bins: int) -> Float[Tensor, "group to from"]:
-    """Lay each kernel out so that row t, column s holds its value at lag t − s; 0 beyond its reach."""
+    """Lay each kernel out so that row t, column s holds its value at lag t − s; 0 beyond its longest lag."""
     beyond = n_bins - 1 - kernels.shape[1] // 2
     kernels = nn.functional.pad(kernels, (beyond, beyond))
     return kernels.unfold(1, n_bins, 1).flip(2)
