@@ -1,8 +1,9 @@
 """Calcium: one owner of what is known of indicators, kinetics, deconvolution and spikes behind fluorescence.
 
-`indicators` is the table; `decay`, `neuropil` and `deconvolution` are numerics of one trace, in numpy, and `events` applies them to
-a Dataset. `kinetics` says how fluorescence follows spikes; `samples`, `beliefs` and `spiking` infer spike counts by message
-passing, in torch; `search` measures kinetics. Imports `data`, `batch`, `config` and `errors`; never a file, never a model.
+`indicators` is the table; `decay`, `neuropil` and `deconvolution` are numerics of one trace, in numpy, and `events` applies
+them to a Dataset. `kinetics` says how fluorescence follows spikes; `samples`, `beliefs` and `spiking` infer spike counts by
+message passing, in torch; `search` measures kinetics. Imports `data`, `batch`, `config` and `errors`; never a file, never a
+model.
 """
 
 from __future__ import annotations
