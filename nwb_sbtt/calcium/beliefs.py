@@ -39,7 +39,7 @@ g and G, the *correction*, are the adjoints of the modified Bryson–Frazier smo
 with discrete measurements"): in the bins before, up to the last sample, they are A' g and A' G A, so that bins without a
 sample cost no inversion.
 
-**The message to the bin before** (`Combined.given`) is what these moments of u tell beside the belief, a quotient of two
+**The message to the bin before** (`Combined.posterior`) is what these moments of u tell beside the belief, a quotient of two
 Gaussians: ``W ← (P − P G P)⁻¹ − P⁻¹`` and ``w ← (P − P G P)⁻¹ (μ + P g) − P⁻¹ μ``, then ``A' W A`` and ``A' w``. Where the
 count is so uncertain that the first is not positive, ``v Q ≥ 1``, the sample tells nothing of u along W s.
 
@@ -131,7 +131,7 @@ class Combined(ABC, Generic[V, M, C]):
     square: Tensor
 
     @abstractmethod
-    def given(self, count: Count, observed: Tensor) -> Posterior[V, M, C]:
+    def posterior(self, count: Count, observed: Tensor) -> Posterior[V, M, C]:
         """Conclude from the moments of n; what concerns bins without a sample, but for their message, is junk."""
 
 
@@ -265,7 +265,7 @@ class _Combined(Combined[Tensor, Tensor, _Correction]):
         self.linear = belief.size * (message.information - message.precision * belief.mean) / self.shrink
         self.square = -0.5 * belief.size**2 * message.precision / self.shrink
 
-    def given(self, count: Count, observed: Tensor) -> Posterior[Tensor, Tensor, _Correction]:
+    def posterior(self, count: Count, observed: Tensor) -> Posterior[Tensor, Tensor, _Correction]:
         before, before_variance, size = self.belief.mean, self.belief.covariance, self.belief.size
         precision, information = self.incoming.precision, self.incoming.information
         mean = (before + before_variance * (information - precision * size * count.mean)) / self.shrink
@@ -276,10 +276,10 @@ class _Combined(Combined[Tensor, Tensor, _Correction]):
             (before_variance - variance) / before_variance**2,
             torch.ones_like(before),
         )
-        told = observed & (variance < before_variance)
+        proper = observed & (variance < before_variance)
         message = Message(
-            torch.where(told, 1 / variance - 1 / before_variance, precision * ~observed),
-            torch.where(told, mean / variance - before / before_variance, information * ~observed),
+            torch.where(proper, 1 / variance - 1 / before_variance, precision * ~observed),
+            torch.where(proper, mean / variance - before / before_variance, information * ~observed),
         )
         # A spike more is mostly taken from what was there before; only at a sample is it known how much.
         light_variance = before_variance / self.shrink + (size / self.shrink) ** 2 * count.variance
@@ -394,15 +394,15 @@ class _PairCombined(Combined[Pair, Symmetric, _PairCorrection]):
     def __init__(self, belief: Belief[Pair, Symmetric], message: Message[Pair, Symmetric]):
         self.belief, self.incoming = belief, message
         precision, size = message.precision, belief.size
-        self.size_told = _times(precision, size)
+        self.weighted_size = _times(precision, size)
         self.inverse = _inverse(precision, belief.covariance)
-        self.by_spike = _product(self.inverse, self.size_told)
+        self.by_spike = _product(self.inverse, self.weighted_size)
         self.by_message = _product(self.inverse, _minus(message.information, _times(precision, belief.mean)))
         self.linear = _dot(size, self.by_message)
         self.count_precision = _dot(size, self.by_spike)
         self.square = -0.5 * self.count_precision
 
-    def given(self, count: Count, observed: Tensor) -> Posterior[Pair, Symmetric, _PairCorrection]:
+    def posterior(self, count: Count, observed: Tensor) -> Posterior[Pair, Symmetric, _PairCorrection]:
         covariance, precision = self.belief.covariance, self.incoming.precision
         mean = _minus(self.by_message, (self.by_spike[0] * count.mean, self.by_spike[1] * count.mean))
         column, other = _product(self.inverse, precision[:2]), _product(self.inverse, precision[1:])
@@ -410,23 +410,23 @@ class _PairCombined(Combined[Pair, Symmetric, _PairCorrection]):
         # Net of what a spike more takes from what was there before; only at a sample is it known how much.
         net = self.belief.size[0] - _times(covariance, self.by_spike)[0]
         light_variance = (covariance[0] - _reduction(covariance, known)).clamp(min=0) + net**2 * count.variance
-        told = self._told(count, mean)
+        outgoing = self._outgoing(count, mean)
         message = Message(
-            _where_both(observed, told.precision, precision),
-            _where(observed, told.information, self.incoming.information),
+            _where_both(observed, outgoing.precision, precision),
+            _where(observed, outgoing.information, self.incoming.information),
         )
         return Posterior((mean, _minus_square(known, self.by_spike, count.variance)), light_variance, message)
 
-    def _told(self, count: Count, mean: Pair) -> Message[Pair, Symmetric]:
+    def _outgoing(self, count: Count, mean: Pair) -> Message[Pair, Symmetric]:
         """The message with the count integrated out, by its cavity variance c."""
         narrow = count.variance * self.count_precision < 1
-        along = _dot(self.belief.size, self.size_told)
+        along = _dot(self.belief.size, self.weighted_size)
         factor = torch.where(narrow, count.variance / (1 + count.variance * (along - self.count_precision)), 1 / along)
-        precision = _minus_square(self.incoming.precision, self.size_told, factor)
-        posterior = _plus(self.belief.mean, _times(self.belief.covariance, mean))
+        precision = _minus_square(self.incoming.precision, self.weighted_size, factor)
+        corrected = _plus(self.belief.mean, _times(self.belief.covariance, mean))
         flat = _dot(self.belief.size, self.incoming.information) / along
-        blind = _minus(self.incoming.information, (self.size_told[0] * flat, self.size_told[1] * flat))
-        return Message(precision, _where(narrow, _plus(_times(precision, posterior), mean), blind))
+        blind = _minus(self.incoming.information, (self.weighted_size[0] * flat, self.weighted_size[1] * flat))
+        return Message(precision, _where(narrow, _plus(_times(precision, corrected), mean), blind))
 
 
 def _inverse(precision: Symmetric, covariance: Symmetric) -> tuple[Pair, Pair]:

@@ -184,7 +184,7 @@ def _backward(form: Form[V, M, C], beliefs: list[Belief[V, M]]) -> list[Tensor]:
         message = form.add(message, sample)
         combined = form.combine(belief, message)
         at_sample, _ = form.samples.weigh(belief.pending, combined.linear, combined.square)
-        posterior = combined.given(at_sample, observed)
+        posterior = combined.posterior(at_sample, observed)
         count = Count(*(torch.where(observed, own, later) for own, later in zip(at_sample, count, strict=True)))
         expected = torch.where(observed, belief.pending, expected)
         correction = form.choose(observed, posterior.correction, correction)

@@ -47,14 +47,14 @@ def shown_terms(function: Callable[..., Tensor], batch: Batch, *, per_channel: t
         have no gradient themselves.
     """
     if batch.entries is None:
-        found = function(batch.values, batch.exposure, *per_channel)
-        return torch.where(batch.shown, found, torch.zeros_like(found))
+        result = function(batch.values, batch.exposure, *per_channel)
+        return torch.where(batch.shown, result, torch.zeros_like(result))
 
     def of_block(block: Block) -> Tensor:
-        own = block.entries
-        exposure = None if batch.exposure is None else batch.exposure[own]
-        found = function(batch.values[own], exposure, *(block.along_channels(each) for each in per_channel))
-        return found * batch.shown[own].to(found.dtype)
+        span = block.entries
+        exposure = None if batch.exposure is None else batch.exposure[span]
+        result = function(batch.values[span], exposure, *(block.along_channels(values) for values in per_channel))
+        return result * batch.shown[span].to(result.dtype)
 
     return of_block
 
@@ -176,7 +176,7 @@ def gather_terms(
     Float[Tensor, "trial time width"]
         Differentiable by all but `per_channel` and the batch.
     """
-    fixed = tuple(each.detach() for each in per_channel)
+    fixed = tuple(values.detach() for values in per_channel)
     tables, biases = zip(*read_outs, strict=True)
     return _GatherTerms.apply(terms, batch, fixed, factors, into, *tables, *biases)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -260,22 +260,22 @@ class _SumTerms(torch.autograd.Function):
         per_channel = inputs[1 + 2 * n :]
         flat = factors.reshape(-1, factors.shape[-1])
         total = flat.new_zeros((), dtype=precise_dtype(flat.device))
-        needs = [wanted] * n + [wanted and each.requires_grad for each in per_channel]
-        asked_of = [each for each, needed in zip(per_channel, needs[n:], strict=True) if needed]
-        slopes = [each.new_zeros(each.shape) if wanted else each for each in (flat, *tables, *biases, *asked_of)]
+        needs = [wanted] * n + [wanted and values.requires_grad for values in per_channel]
+        trained = [values for values, needed in zip(per_channel, needs[n:], strict=True) if needed]
+        slopes = [tensor.new_zeros(tensor.shape) if wanted else tensor for tensor in (flat, *tables, *biases, *trained)]
         for block in _entries_of(batch).blocks():
-            tiles, own = [table[block.channels] for table in tables], block.entries
+            tiles, span = [table[block.channels] for table in tables], block.entries
             linear = _block_linear(block, flat, tiles, biases)
-            variables = [*linear, *(block.along_channels(each) for each in per_channel)]
-            asked = [each.requires_grad_() for each, needed in zip(variables, needs, strict=True) if needed]
-            exposure = None if batch.exposure is None else batch.exposure[own]
+            variables = [*linear, *(block.along_channels(values) for values in per_channel)]
+            leaves = [variable.requires_grad_() for variable, needed in zip(variables, needs, strict=True) if needed]
+            exposure = None if batch.exposure is None else batch.exposure[span]
             with torch.set_grad_enabled(wanted):
-                found = terms(linear, batch.values[own], exposure, *variables[n:])
+                result = terms(linear, batch.values[span], exposure, *variables[n:])
                 # A product, as everything listed is finite: a choice between random entries is several times as slow.
-                part = torch.dot(found, batch.scored[own].to(found.dtype))
+                part = torch.dot(result, batch.scored[span].to(result.dtype))
             total += part.detach()
             if wanted:
-                by_variable = torch.autograd.grad(part, asked)
+                by_variable = torch.autograd.grad(part, leaves)
                 for i, (by_linear, tile) in enumerate(zip(by_variable, tiles, strict=False)):
                     slopes[0] += _block_rows(block, by_linear, tile)
                     slopes[1 + i][block.channels] = _block_columns(block, by_linear, flat, len(tile))
@@ -318,10 +318,10 @@ class _GatherTerms(torch.autograd.Function):
         n = len(rest) // 2
         tables, biases = rest[:n], rest[n:]
         flat, flat_grad = factors.reshape(-1, factors.shape[-1]), grad.reshape(-1, grad.shape[-1]).contiguous()
-        slopes = [torch.zeros_like(each) for each in (flat, into, *tables, *biases)]
+        slopes = [torch.zeros_like(tensor) for tensor in (flat, into, *tables, *biases)]
         for block in _entries_of(batch).blocks():
             tiles = [table[block.channels] for table in tables]
-            linear = tuple(each.requires_grad_() for each in _block_linear(block, flat, tiles, biases))
+            linear = tuple(values.requires_grad_() for values in _block_linear(block, flat, tiles, biases))
             with torch.enable_grad():
                 weights = _shown_terms(terms, linear, batch, block, fixed)
             nothing = flat_grad.new_zeros(()).expand(len(block.columns))
@@ -343,10 +343,10 @@ def _block_linear(block: Block, flat: Tensor, tiles: Sequence[Tensor], biases: S
 def _shown_terms(
     terms: Callable[..., Tensor], linear: tuple[Tensor, ...], batch: Batch, block: Block, fixed: tuple[Tensor, ...]
 ) -> Tensor:
-    own = block.entries
-    exposure = None if batch.exposure is None else batch.exposure[own]
-    found = terms(linear, batch.values[own], exposure, *(block.along_channels(each) for each in fixed))
-    return found * batch.shown[own].to(found.dtype)
+    span = block.entries
+    exposure = None if batch.exposure is None else batch.exposure[span]
+    result = terms(linear, batch.values[span], exposure, *(block.along_channels(values) for values in fixed))
+    return result * batch.shown[span].to(result.dtype)
 
 
 def _entries_of(batch: Batch) -> Entries:
@@ -360,7 +360,7 @@ def _sum_rows(weights: Tensor | Lazy, table: Tensor, entries: Entries) -> Tensor
     n_trials, n_bins, _ = entries.shape
     total = table.new_zeros(n_trials * n_bins, table.shape[1])
     for block in entries.blocks():
-        total += _block_rows(block, _own(weights, block), table[block.channels])
+        total += _block_rows(block, _of_block(weights, block), table[block.channels])
     return total.reshape(n_trials, n_bins, -1)
 
 
@@ -370,7 +370,7 @@ def _sum_columns(weights: Tensor | Lazy, rows: Tensor, entries: Entries) -> Tens
     total = flat.new_zeros(entries.shape[2], flat.shape[1])
     for block in entries.blocks():
         part = total[block.channels]
-        part += _block_columns(block, _own(weights, block), flat, len(part))
+        part += _block_columns(block, _of_block(weights, block), flat, len(part))
     return total
 
 
@@ -386,14 +386,14 @@ def _sum_channels(of_entry: Tensor, entries: Entries) -> Tensor:
 def _products(rows: Tensor, table: Tensor, bias: Tensor | None, entries: Entries) -> Tensor:
     """Inner products of row and channel at each entry."""
     flat = rows.reshape(-1, rows.shape[-1])
-    found = flat.new_empty(len(entries))
+    result = flat.new_empty(len(entries))
     for block in entries.blocks():
         start = flat.new_zeros(()).expand(len(block.columns)) if bias is None else block.along_channels(bias)
-        found[block.entries] = _block_products(block, start, flat, table[block.channels])
-    return found
+        result[block.entries] = _block_products(block, start, flat, table[block.channels])
+    return result
 
 
-def _own(weights: Tensor | Lazy, block: Block) -> Tensor:
+def _of_block(weights: Tensor | Lazy, block: Block) -> Tensor:
     return weights[block.entries] if isinstance(weights, Tensor) else weights(block)
 
 
@@ -420,8 +420,8 @@ def _block_products(block: Block, start: Tensor, flat: Tensor, tile: Tensor) -> 
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         size = (len(flat), len(tile))
         at = torch.sparse_csr_tensor(block.pointers, block.columns, start, size, check_invariants=False)
-    found: Tensor = torch.sparse.sampled_addmm(at, flat, tile.t()).values()
-    return found
+    result: Tensor = torch.sparse.sampled_addmm(at, flat, tile.t()).values()
+    return result
 
 
 def _block_channels(block: Block, values: Tensor, n_channels: int) -> Tensor:
