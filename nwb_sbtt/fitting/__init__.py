@@ -1,6 +1,6 @@
 """From Datasets to a fitted model in its run folder.
 
-`fit` is the door and `fitted` what it gives; `preparation` makes data ready, `signature` says what a fit is of, `runfolder`
-keeps it; `initialisation` starts from another fit, `ensemble` averages several. May import `train`, `evaluate`, `models`,
+`fit` fits and `fitted` is its result; `preparation` checks and splits data, `signature` identifies a fit, `runfolder` holds its
+plain files; `initialisation` starts a fit from another, `ensemble` averages several. May import `train`, `evaluate`, `models`,
 `data` and what these import.
 """

@@ -1,4 +1,4 @@
-"""Several models of the same data that differ in the seed of their training: their settings, and their average."""
+"""Ensembles: models of the same data that differ in their training seed, and the average of their predictions."""
 
 from __future__ import annotations
 
@@ -19,14 +19,24 @@ RATES_RULE = (
     "geometric mean r over members of rate r_i, sd s_i; sd = r * sqrt(mean of (s_i / r_i)^2 + variance of log r_i)"
 )
 SIGNALS_RULE = "mean over members of mean m_i, sd s_i; sd = sqrt(mean of s_i^2 + variance of m_i)"
-"""How the members' estimates are combined, as a result's record says it."""
+"""How the members' estimates are combined, as written into a result's record."""
 
 
 def member_configs(config: FitConfig) -> list[FitConfig]:
-    """Settings of each model of a fit; those of a single fit are its own.
+    """Return the settings of each model of a fit.
 
-    The first member has the very settings of a single fit, the others a `train.seed` that is drawn from the seed and their
-    number. All keep `seed`, which decides on split and hidden entries.
+    The first member has the settings of a single fit; the others have a `train.seed` drawn from the seed and their number.
+    All share `seed`, which decides on the split and the hidden entries.
+
+    Parameters
+    ----------
+    config : FitConfig
+        Settings of the whole fit, with ``seeds`` members.
+
+    Returns
+    -------
+    list of FitConfig
+        One per member.
     """
     if config.seeds == 1:
         return [config]
@@ -39,32 +49,50 @@ def member_configs(config: FitConfig) -> list[FitConfig]:
 
 
 def checkpoint_digest(run_dir: Path, n: int) -> str:
-    """SHA-256 of the best weights of a fit; of an ensemble, of its members' digests, one a line."""
+    """Compute the SHA-256 of the best weights of a fit.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Run folder.
+    n : int
+        Number of members. The digest of an ensemble is that of its members' digests, one per line.
+
+    Returns
+    -------
+    str
+        Hexadecimal digest.
+    """
     digests = [hashlib.sha256((folder / BEST).read_bytes()).hexdigest() for folder in member_folders(run_dir, n)]
     return digests[0] if n == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def combine(posteriors: Iterable[dict[str, Tensor]], *, logarithmic: bool, latents_of: int) -> dict[str, Tensor]:
-    """Average what the members expect, with a spread that holds the posterior's own and that between members.
+    """Average the members' predictions; the sd combines that of each posterior with that between members.
 
     Rates are averaged in the logarithm: with member i's rate r_i and posterior sd s_i,
 
     ``r = exp(mean_i log r_i)``, ``sd = r · sqrt(mean_i (s_i / r_i)² + var_i(log r_i))``
 
-    to first order in the relative spread; signals as they are, ``sd = sqrt(mean_i s_i² + var_i(m_i))``. The variance between n
-    members divides by n − 1. Factors, inputs and initial conditions mean something within one model only, and are those of
-    one member.
+    to first order in the relative sd. Signals are averaged directly, ``sd = sqrt(mean_i s_i² + var_i(m_i))``. The variance
+    between n members divides by n − 1. Factors, inputs and initial conditions are defined within one model only, so those of
+    one member are returned.
 
     Parameters
     ----------
     posteriors : iterable of dict
-        Of each member, as `nwb_sbtt.models.posterior.posterior` gives them; taken one at a time.
+        Tensors of each member, as returned by `nwb_sbtt.models.posterior.posterior`; consumed one at a time.
     logarithmic : bool
-        Whether what is expected are rates.
+        Whether the expected values are rates.
     latents_of : int
-        Member whose latents are kept.
+        Number of the member whose latents are returned.
+
+    Returns
+    -------
+    dict of name to tensor
+        ``expected`` and ``expected_sd`` (trial, time, channel) of the ensemble, and the latents of that member.
     """
-    n, kept = 0, dict[str, Tensor]()
+    n, latents = 0, dict[str, Tensor]()
     for arrays in posteriors:
         estimate = arrays["expected"].clamp(min=_TINY) if logarithmic else arrays["expected"]
         location = estimate.log() if logarithmic else estimate
@@ -72,15 +100,15 @@ def combine(posteriors: Iterable[dict[str, Tensor]], *, logarithmic: bool, laten
         if n == 0:
             mean, squares, within = location.clone(), torch.zeros_like(location), torch.zeros_like(location)
         if n == latents_of:
-            kept = {name: value for name, value in arrays.items() if not name.startswith("expected")}
+            latents = {name: value for name, value in arrays.items() if not name.startswith("expected")}
         n += 1
         deviation = location - mean
         mean += deviation / n
         squares += deviation * (location - mean)
         within += (sd / estimate if logarithmic else sd) ** 2
-    spread = (within / n + squares / max(1, n - 1)).sqrt()
+    sd = (within / n + squares / max(1, n - 1)).sqrt()
     expected = mean.exp() if logarithmic else mean
-    return {"expected": expected, "expected_sd": expected * spread if logarithmic else spread, **kept}
+    return {"expected": expected, "expected_sd": expected * sd if logarithmic else sd, **latents}
 
 
 def _seed(seed: int, member: int) -> int:

@@ -1,4 +1,4 @@
-"""Fit models to Datasets and keep them in a run folder."""
+"""Fit models to Datasets, in a run folder."""
 
 from __future__ import annotations
 
@@ -37,31 +37,35 @@ def fit(
     run_dir: Path | str,
     tracker: Tracker | None = None,
 ) -> Fitted:
-    """Fit a model or an ensemble of them, or go on with a fit that was interrupted.
+    """Fit a model or an ensemble; an interrupted fit is resumed.
 
     Parameters
     ----------
     data : Dataset, or Datasets by session name
-        As `read_nwb` gives them. Trials without a ``split`` are split by ``config.valid_fraction`` and ``config.seed``. Several
-        sessions share everything but read-in and read-out. A Dataset may hold trials observed in full beside others of which
-        little was observed.
+        As returned by `read_nwb`. Trials without a ``split`` are split by ``config.valid_fraction`` and ``config.seed``.
+        Several sessions share all weights except read-in and read-out. Fully and sparsely observed trials may be mixed.
     config : FitConfig, optional
-        ``seeds`` above 1 fits as many models, one after another, in folders ``member-0``, … of the run folder, each an
+        ``seeds`` above 1 fits an ensemble, one member after another, in folders ``member-0``, … of the run folder, each an
         ordinary run folder; ``init`` names a finished fit whose weights this one starts from.
     run_dir : path
-        Everything the fit keeps. A folder that holds an unfinished fit of the same data and settings is resumed and ends
-        in the same numbers; a finished one is loaded.
+        Run folder. An unfinished fit of the same data and settings is resumed and ends in the same numbers; a finished one
+        is loaded.
     tracker : Tracker, optional
-        Told of each epoch, of one model after another; a progress bar on a terminal, plain lines elsewhere.
+        Receives the numbers of each epoch; by default a progress bar on a terminal, plain lines elsewhere.
+
+    Returns
+    -------
+    Fitted
+        The fitted model or ensemble, calibrated.
 
     Raises
     ------
     DataError
-        If the data do not suit the likelihood, or hold too few trials.
+        If the data do not suit the likelihood, or have too few trials.
     TrainingError
-        If the run folder belongs to other data or settings, or training breaks down.
+        If the run folder belongs to other data or settings, or a loss is not finite.
     ConfigError, MismatchError, FileError
-        If the fit cannot start from the one named; see `nwb_sbtt.fitting.initialisation.resolve_initialisation`.
+        If the fit cannot start from the initial fit; see `nwb_sbtt.fitting.initialisation.resolve_initialisation`.
 
     Examples
     --------
@@ -76,27 +80,27 @@ def fit(
     open_run_folder(run_dir, config, signature=signature, device=device)
     torch.set_num_threads(config.threads)
     pairs = {name: train_and_valid(ds, to_batch(ds, name).to(device), config) for name, ds in prepared.items()}
-    fitted = []
+    members = []
     for i, folder in enumerate(folders := member_folders(run_dir, config.seeds)):
         label = f"member {i + 1} of {len(folders)}  " if len(folders) > 1 else ""
         member_config = member_initialisation(member_configs(config)[i], i)
         if folder != run_dir:
             open_run_folder(folder, member_config, signature=signature, device=device)
         try:
-            fitted.append(_train(pairs, member_config, folder, signature, tracker=tracker or default_tracker(label)))
+            members.append(_train(pairs, member_config, folder, signature, tracker=tracker or default_tracker(label)))
         except TrainingError as error:
             reason = f"{label.strip()}: {error}".removeprefix(": ")
             record_failure(run_dir, reason)
             raise TrainingError(reason) from None
     clear_failure(run_dir)
-    whole = Fitted(tuple(fitted), config, run_dir, signature)
+    fitted = Fitted(tuple(members), config, run_dir, signature)
     if LIKELIHOODS[signature.likelihood].expects_counts and not (run_dir / CALIBRATION).exists():
-        write_text(run_dir / CALIBRATION, json.dumps(asdict(_calibration(whole, prepared))) + "\n")
-    return whole.calibrated()
+        write_text(run_dir / CALIBRATION, json.dumps(asdict(_calibration(fitted, prepared))) + "\n")
+    return fitted.calibrated()
 
 
 def _calibration(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> Calibration:
-    """Compare the spread of the rates with counts of validation trials that are hidden in turn."""
+    """Compare the sd of the rates with errors at counts of validation trials, each hidden once."""
     counts, expected, variance = [], [], []
     for name, ds in prepared.items():
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
@@ -119,7 +123,7 @@ def _train(
     *,
     tracker: Tracker,
 ) -> Member:
-    """Train one model, or go on with it."""
+    """Train one model, or resume it."""
     model = _untrained_model(config, signature, pairs).to(device_of(config))
     bin_widths = {name: session.bin_width for name, session in signature.sessions.items()}
     try:
@@ -138,7 +142,7 @@ def _train(
 
 
 def _untrained_model(config: FitConfig, signature: Signature, pairs: Mapping[str, tuple[Batch, Batch]]) -> Model:
-    """The model before its first step."""
+    """Make the model before its first step."""
     likelihood = likelihood_settings(config, signature.likelihood)
     statistics = {
         name: MODELS[config.model.name].measure(

@@ -1,4 +1,4 @@
-"""What a fit gives: one model, or an ensemble of several, in its run folder."""
+"""The result of a fit: one model or an ensemble, in its run folder."""
 
 from __future__ import annotations
 
@@ -44,36 +44,54 @@ from nwb_sbtt.train.loop import read_log
 
 
 def load(run_dir: Path | str) -> Fitted:
-    """Load the best model of a run folder, or all members of an ensemble.
+    """Load the best checkpoint of a run folder, or those of all members of an ensemble.
+
+    Parameters
+    ----------
+    run_dir : path
+        Run folder of a fit.
+
+    Returns
+    -------
+    Fitted
 
     Raises
     ------
     FileError
-        If the folder holds no fit, or one that has not saved a state yet.
+        If the folder holds no fit, or one without a checkpoint.
     """
     run_dir = Path(run_dir)
     if not (run_dir / CONFIG).exists():
-        raise _nothing(run_dir)
+        raise _no_fit(run_dir)
     config = read_config(run_dir)
     folders = member_folders(run_dir, config.seeds)
     if absent := [folder.name for folder in folders if not (folder / BEST).exists()]:
         if len(folders) == 1:
-            raise _nothing(run_dir)
+            raise _no_fit(run_dir)
         raise FileError(
             f"the ensemble in {str(run_dir)!r} is not complete: {', '.join(absent)} of {len(folders)} members hold no model; "
-            "give its fit's command again to go on"
+            "run its fit again to resume it"
         )
     signature = read_signature(run_dir)
     return Fitted(tuple(_load_member(folder, signature) for folder in folders), config, run_dir, signature).calibrated()
 
 
 def device_of(config: FitConfig) -> str:
-    """Name the device that settings ask for, as torch does: "cpu", "cuda", "cuda:1", "mps".
+    """Resolve the device of the settings.
+
+    Parameters
+    ----------
+    config : FitConfig
+
+    Returns
+    -------
+    str
+        As torch names it: "cpu", "cuda", "cuda:1", "mps".
 
     Raises
     ------
     ConfigError
-        If this machine does not have it.
+        If this machine does not have the device.
     """
     kind, _, number = config.device.partition(":")
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -93,7 +111,19 @@ def device_of(config: FitConfig) -> str:
 
 @dataclass(frozen=True)
 class Member:
-    """One trained model, in the folder that it was trained in."""
+    """One trained model.
+
+    Parameters
+    ----------
+    model : Model
+        In evaluation mode, with its best weights.
+    config : FitConfig
+        Its own settings, with its training seed.
+    run_dir : Path
+        Folder that it was trained in.
+    progress : Progress
+        Epochs done, best score and reason for the end of training.
+    """
 
     model: Model
     config: FitConfig
@@ -102,16 +132,34 @@ class Member:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """Numbers of every epoch."""
+        """Numbers of every epoch, by name."""
         return [asdict(record) for record in read_log(self.run_dir)]
 
     def posterior(self, batch: Batch, samples: int) -> dict[str, Tensor]:
-        """Infer every trial of a batch."""
+        """Infer every trial of a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+        samples : int
+            Posterior samples to average.
+
+        Returns
+        -------
+        dict of name to tensor
+            See `nwb_sbtt.models.posterior.posterior`.
+        """
         generator = generator_on(batch.device, self.config.training_seed)
         return posterior(self.model, batch, samples=samples, generator=generator)
 
     def record(self) -> dict[str, Any]:
-        """Say how this member of an ensemble came about."""
+        """Describe this member of an ensemble for a result's provenance.
+
+        Returns
+        -------
+        dict
+            JSON-safe: folder, training seed, digest, best epoch and its loss (nats per scored entry), reason for the end.
+        """
         return {
             "run": self.run_dir.name,
             "training_seed": self.config.training_seed,
@@ -124,23 +172,42 @@ class Member:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model, or an ensemble of them, in its run folder."""
+    """A fitted model or ensemble, in its run folder.
+
+    Parameters
+    ----------
+    members : tuple of Member
+        One, or those of an ensemble.
+    config : FitConfig
+        Settings of the whole fit.
+    run_dir : Path
+        Run folder.
+    signature : Signature
+        Likelihood, sessions, channels and data of the fit.
+    calibration : Calibration
+        How the sd of the model's rates is enlarged; fitted to errors at hidden counts.
+    """
 
     members: tuple[Member, ...]
     config: FitConfig
     run_dir: Path
     signature: Signature
     calibration: Calibration = UNCALIBRATED
-    """What the spread that the model gives is multiplied by and added to; found by `fit` on hidden counts."""
 
     def calibrated(self) -> Fitted:
-        """The same, with the calibration that its run folder holds, if it does."""
+        """Return this fit with the calibration of its run folder, where there is one.
+
+        Raises
+        ------
+        FileError
+            If the file of the calibration is damaged.
+        """
         path = self.run_dir / CALIBRATION
         return replace(self, calibration=Calibration(**read_json(path))) if path.exists() else self
 
     @property
     def best(self) -> Member:
-        """The member with the best validation score: the only one but in an ensemble."""
+        """The member with the lowest validation loss."""
         return min(self.members, key=lambda member: member.progress.best_score)
 
     @property
@@ -155,39 +222,38 @@ class Fitted:
 
     @property
     def finished(self) -> str:
-        """Why training ended; empty while it has not."""
+        """Why training ended; empty while it is unfinished."""
         reasons = [member.progress.finished for member in self.members]
         if len(reasons) == 1 or not all(reasons):
             return reasons[0] if len(reasons) == 1 else ""
         return "; ".join(f"{self.members[i].run_dir.name}: {reason}" for i, reason in enumerate(reasons))
 
     def infer(self, ds: xr.Dataset, *, session: str | None = None, samples: int | None = None) -> xr.Dataset:
-        """Infer rates and latents of every trial from all that is observed and not held out.
+        """Infer rates and latents of every trial from all observed entries of channels that are not held out.
 
         Parameters
         ----------
         ds : Dataset
-            Of the channels that the model was fitted to, in any order, and of the same bin width; any trials.
+            Any trials, with the channels of the fit in any order, and its bin width.
         session : str, optional
-            Which of several fitted sessions the channels belong to.
+            Fitted session that the channels belong to; needed where there are several.
         samples : int, optional
-            Posterior samples to average, of each model; ``config.posterior_samples`` by default.
+            Posterior samples averaged, of each member; ``config.posterior_samples`` by default.
 
         Returns
         -------
         Dataset
-            ``rates`` [Hz] for counts or ``mean`` in the data's unit; where fluorescence follows from spikes ``rates`` too, and
-            along ``channel`` its kinetics, ``decay`` [s], ``gain``, ``baseline`` and ``noise``; of a ladder ``events`` (spikes
-            per bin);
-            ``factors``, ``initial_condition``, with a controller ``inputs``, each with its posterior ``_sd`` where the model
-            has one, and ``observed``; labelled as `ds`. Of an ensemble, rates and means are averages over its members (see
-            `nwb_sbtt.fitting.ensemble.combine`), and the latents are those of the member with the best validation score, which
-            the record in ``attrs["model"]`` names.
+            Labelled as `ds`. ``rates`` [Hz] for counts, or ``mean`` in the data's unit. Where rates are inferred from
+            fluorescence, ``rates`` too, and along ``channel`` the kinetics: ``decay`` and ``rise`` [s], ``gain``, ``baseline``
+            and ``noise`` in the data's unit; from a ladder also ``events`` (spikes per bin). ``factors``,
+            ``initial_condition``, with a controller ``inputs``; each with its posterior ``_sd`` where the model has one; and
+            ``observed``. An ensemble gives averages over its members (see `nwb_sbtt.fitting.ensemble.combine`), and the
+            latents of the member with the lowest validation loss, named in ``attrs["model"]``.
 
         Raises
         ------
         MismatchError
-            If channels or bin width differ, with the difference.
+            If channels or bin width differ from those of the fit.
         """
         name, ds = self._match(ds, session)
         ds = hold_out(ds, self.config)
@@ -196,12 +262,24 @@ class Fitted:
     def evaluate(self, ds: xr.Dataset, *, session: str | None = None) -> dict[str, Any]:
         """Score the model and the baselines on the hidden entries of the validation trials.
 
-        The entries are those that the model was selected on; neither it nor any baseline sees them.
+        These are the entries that the checkpoint was chosen on; they are hidden from the model and from the baselines.
+
+        Parameters
+        ----------
+        ds : Dataset
+            The data of the fit.
+        session : str, optional
+            Fitted session that the channels belong to; needed where there are several.
 
         Returns
         -------
         dict
             JSON-safe; see `nwb_sbtt.evaluate.summary.evaluate_latents`.
+
+        Raises
+        ------
+        MismatchError
+            If channels or bin width differ from those of the fit.
         """
         name, ds = self._match(ds, session)
         ds = prepare(ds, self.config)
@@ -211,29 +289,46 @@ class Fitted:
         return evaluate_latents(ds, latents, batch.dense(hidden).numpy())
 
     def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Iterator[tuple[np.ndarray, xr.Dataset]]:
-        """Hide one share of what is shown after another, up to all of it, and infer it from the rest.
+        """Hide each shown entry once, a random share at a time, and infer the trials from the rest.
+
+        Parameters
+        ----------
+        ds : Dataset
+            Any trials, with the channels of the fit.
+        session : str
+            Fitted session that the channels belong to.
 
         Yields
         ------
         hidden : bool array (trial, time, channel)
+            Entries that are hidden this time.
         latents : Dataset
-            What `infer` gives, inferred without these.
+            As returned by `infer`, without these entries.
         """
         name, ds = self._match(ds, session)
         batch = to_batch(hold_out(ds, self.config), name)
         share = self.config.masks.sample_validation
-        drawn = torch.rand(batch.values.shape, generator=torch.Generator().manual_seed(self.config.seed))
+        draws = torch.rand(batch.values.shape, generator=torch.Generator().manual_seed(self.config.seed))
         for i in range(int(1 / share + 1e-9)):
-            hidden = batch.shown & (drawn >= i * share) & (drawn < (i + 1) * share)
+            hidden = batch.shown & (draws >= i * share) & (draws < (i + 1) * share)
             yield batch.dense(hidden).numpy(), self._infer(ds, masks.hide(batch, hidden), None)
 
     def session_name(self, session: str | None = None) -> str:
-        """Name of the one session that the model was fitted to, or of the one asked for.
+        """Resolve the name of a fitted session.
+
+        Parameters
+        ----------
+        session : str, optional
+            May be left out where the model was fitted to one session.
+
+        Returns
+        -------
+        str
 
         Raises
         ------
         MismatchError
-            If there is none of that name, or several and none was asked for.
+            If there is no session of that name, or several and none is named.
         """
         names = list(self.signature.sessions)
         if session is None and len(names) > 1:
@@ -243,12 +338,30 @@ class Fitted:
         return str(session or names[0])
 
     def is_fitted_to(self, ds: xr.Dataset, *, session: str | None = None) -> bool:
-        """Whether these are, entry by entry, the data that the model was fitted to."""
+        """Compare data with those that the model was fitted to.
+
+        Parameters
+        ----------
+        ds : Dataset
+        session : str, optional
+            Fitted session to compare with.
+
+        Returns
+        -------
+        bool
+            Whether values, masks and split are identical.
+        """
         expected = self.signature.sessions[self.session_name(session)]
         return digest_of(prepare(ds, self.config)) == expected.data_sha256
 
     def record(self) -> dict[str, Any]:
-        """Say how the model came about: what `write_nwb` stores beside the results."""
+        """Describe the model for a result's provenance, as `write_nwb` stores it.
+
+        Returns
+        -------
+        dict
+            JSON-safe: settings, software and its versions, digest of the weights, training curves, calibration.
+        """
         config = self.config.model_dump(mode="json")
         if self.config.init is not None:
             config["init"]["run_dir"] = self.config.init.run_dir.name
@@ -290,7 +403,7 @@ class Fitted:
         return latents.assign_coords(self._kinetics(batch.session, width))
 
     def _kinetics(self, session: str, bin_width: float) -> dict[str, tuple[str, np.ndarray]]:
-        """What was found of each channel's calcium: `decay` [s], and in the data's unit `gain`, `baseline`, `noise`."""
+        """Kinetics of each channel: `decay` and `rise` [s]; `gain`, `baseline` and `noise` in the data's unit."""
         kinetics = self.model.kinetics(session)
         if kinetics is None:
             return {}
@@ -321,7 +434,7 @@ class Fitted:
         return {key: value / bin_width if key.startswith("rates") else value for key, value in renamed.items()}
 
     def _filled_in(self) -> dict[str, Any]:
-        """What followed from the number of training trials where the settings left it open."""
+        """Resolved values of settings that were left open."""
         trials = self.signature.training_trials
         return {
             "model": schedules.fill(self.config.model, trials).model_dump(mode="json"),
@@ -351,18 +464,29 @@ class Fitted:
             raise MismatchError(
                 f"the data have bins of {ds.attrs['bin_width']:g} s, the model was fitted to {expected.bin_width:g} s"
             )
-        fitted, given = expected.channels, channel_names(ds)
-        if set(fitted) != set(given):
+        fitted, names = expected.channels, channel_names(ds)
+        if set(fitted) != set(names):
             raise MismatchError(
-                f"the model was fitted to {len(fitted)} channels, the data have {len(given)}; {difference(fitted, given)}"
+                f"the model was fitted to {len(fitted)} channels, the data have {len(names)}; {difference(fitted, names)}"
             )
-        place = {channel: i for i, channel in enumerate(given)}
-        return name, ds.isel(channel=[place[channel] for channel in fitted])
+        rows = {channel: i for i, channel in enumerate(names)}
+        return name, ds.isel(channel=[rows[channel] for channel in fitted])
 
 
-def difference(fitted: Sequence[str], given: Sequence[str]) -> str:
-    """Say which of the fitted channels are not among those given, and the other way round."""
-    missing, extra = sorted(set(fitted) - set(given)), sorted(set(given) - set(fitted))
+def difference(fitted: Sequence[str], channels: Sequence[str]) -> str:
+    """Describe how the channels of data differ from those of a fit.
+
+    Parameters
+    ----------
+    fitted, channels : sequence of str
+        Names of the channels of the fit and of the data.
+
+    Returns
+    -------
+    str
+        Which are missing in the data, and which the model does not have.
+    """
+    missing, extra = sorted(set(fitted) - set(channels)), sorted(set(channels) - set(fitted))
     return f"missing in the data: {_few(missing)}; unknown to the model: {_few(extra)}"
 
 
@@ -370,7 +494,7 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"
 
 
-def _nothing(run_dir: Path) -> FileError:
+def _no_fit(run_dir: Path) -> FileError:
     return FileError(
         f"{str(run_dir)!r} holds no fitted model: {CONFIG} and {BEST} were expected; fit one with `nwb-sbtt fit`"
     )

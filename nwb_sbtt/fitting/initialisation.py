@@ -1,4 +1,4 @@
-"""A fit that starts from the weights of another: what is carried over, what is made afresh, and what stays frozen."""
+"""Fits that start from the weights of another: which are copied, which are new, and which are frozen."""
 
 from __future__ import annotations
 
@@ -20,29 +20,35 @@ from nwb_sbtt.train import checkpoint
 from nwb_sbtt.train.checkpoint import BEST
 
 _TRAINING_ONLY = {"dropout", "factor_noise"}
-"""Settings of a model that do not change what its weights mean."""
+"""Settings of a model that do not change the meaning of its weights."""
 
 
 def resolve_initialisation(config: FitConfig, signature: Signature) -> tuple[FitConfig, Signature]:
-    """Look at the fit that `config.init` names, and say by digest what is taken from it.
+    """Check the initial fit that `config.init` names, and resolve what is taken from it.
+
+    Parameters
+    ----------
+    config : FitConfig
+    signature : Signature
+        Of the new fit.
 
     Returns
     -------
     FitConfig
-        With the digest of the weights and what is frozen filled in.
+        With the digest of the initial weights and the frozen part filled in.
     Signature
-        With which session of the initial fit each session has its channels from (None: made afresh).
+        With the session of the initial fit that each session has its channels from; None for new channels.
 
     Raises
     ------
     FileError
-        If there is no fit in that folder.
+        If the folder holds no fit.
     TrainingError
-        If it has not finished.
+        If the initial fit has not finished.
     ConfigError
-        If the models differ in structure, or an ensemble is started from one of another size.
+        If the models differ in structure, or an ensemble starts from one of another size.
     MismatchError
-        If bins, likelihood or channels do not go together, or it is not clear whether channels are the same.
+        If bin width, likelihood or channels differ, or it is unclear whether channels are the same.
     """
     init = config.init
     if init is None:
@@ -73,7 +79,20 @@ def resolve_initialisation(config: FitConfig, signature: Signature) -> tuple[Fit
 
 
 def member_initialisation(config: FitConfig, number: int) -> FitConfig:
-    """Let a member of an ensemble start from the member of the same number, where the initial fit is an ensemble too."""
+    """Start a member of an ensemble from the member of the same number, where the initial fit is an ensemble too.
+
+    Parameters
+    ----------
+    config : FitConfig
+        Settings of the member.
+    number : int
+        Number of the member, from 0.
+
+    Returns
+    -------
+    FitConfig
+        With run folder and digest of the initial member.
+    """
     if config.init is None or (n := read_config(config.init.run_dir).seeds) == 1:
         return config
     folder = member_folders(config.init.run_dir, n)[number]
@@ -82,9 +101,28 @@ def member_initialisation(config: FitConfig, number: int) -> FitConfig:
 
 
 def initialise(model: Model, config: FitConfig, signature: Signature) -> Model:
-    """Carry over what the initial fit has for this model, and freeze what the settings say; without one do nothing.
+    """Copy the weights of the initial fit into a model, and freeze what the settings name; without one do nothing.
 
-    Frozen parameters do not require gradients: the optimiser, its weight decay and the average over steps leave them alone.
+    Frozen parameters do not require gradients: optimiser, weight decay and the average over steps leave them as they are.
+
+    Parameters
+    ----------
+    model : Model
+        Changed in place.
+    config : FitConfig
+        As returned by `resolve_initialisation`.
+    signature : Signature
+        As returned by `resolve_initialisation`.
+
+    Returns
+    -------
+    Model
+        The same object.
+
+    Raises
+    ------
+    ConfigError
+        If weights are missing in the initial fit or have another shape.
     """
     init = config.init
     if init is None:
@@ -101,10 +139,10 @@ def initialise(model: Model, config: FitConfig, signature: Signature) -> Model:
             value = tensors.get(channels[name].of(origin[0]))
             value = value if value is None or not value.dim() else value[origin[1]]
         if value is None or value.shape != tensor.shape:
-            there = "nothing of that name" if value is None else str(tuple(value.shape))
+            shape = "nothing of that name" if value is None else str(tuple(value.shape))
             raise ConfigError(
-                f"the weights {name!r} are {tuple(tensor.shape)}, and the fit in {str(init.run_dir)!r} has {there}: it was "
-                "made by another version of the model and cannot be started from"
+                f"the weights {name!r} are {tuple(tensor.shape)}, and the fit in {str(init.run_dir)!r} has {shape}: it was "
+                "made by another version of the model, and no fit can start from it"
             )
         tensor.copy_(value)
     _freeze(model, init.freeze, channels)
@@ -112,7 +150,19 @@ def initialise(model: Model, config: FitConfig, signature: Signature) -> Model:
 
 
 def describe_initialisation(signature: Signature, config: FitConfig) -> str:
-    """One line on what a fit starts from; empty where it starts from random weights."""
+    """Describe the initial fit in one line.
+
+    Parameters
+    ----------
+    signature : Signature
+    config : FitConfig
+        Both as resolved by `resolve_initialisation`.
+
+    Returns
+    -------
+    str
+        Empty for a fit that starts from random weights.
+    """
     if config.init is None or signature.origins is None:
         return ""
     parts = [
@@ -123,7 +173,7 @@ def describe_initialisation(signature: Signature, config: FitConfig) -> str:
 
 
 def _freeze(model: Model, freeze: str, channels: Container[str]) -> None:
-    """Let the parameters that stay as they are require no gradient."""
+    """Let frozen parameters require no gradient."""
     generator = {id(parameter) for parameter in model.generator_parameters()}
     decoder = generator | {id(parameter) for parameter in model.likelihood.parameters()}
     for name, parameter in model.named_parameters():
@@ -137,20 +187,20 @@ def _freeze(model: Model, freeze: str, channels: Container[str]) -> None:
 
 
 def _check_alike(config: FitConfig, initial: FitConfig, init: InitConfig) -> None:
-    ours, theirs = (
+    new, old = (
         {key: value for key, value in settings.model.model_dump(mode="json").items() if key not in _TRAINING_ONLY}
         for settings in (config, initial)
     )
-    if unlike := differences(ours, theirs, "model"):
+    if changes := differences(new, old, "model"):
         raise ConfigError(
             f"a fit can only start from one of the same model, and that in {str(init.run_dir)!r} is another: "
-            f"{'; '.join(unlike[:5])}. Take its model: --config {init.run_dir / 'config.yaml'}, or in Python "
+            f"{'; '.join(changes[:5])}. Use its model: --config {init.run_dir / 'config.yaml'}, or in Python "
             "model=load(run_dir).config.model"
         )
     if initial.seeds not in (1, config.seeds):
         first = member_folders(init.run_dir, initial.seeds)[0]
         raise ConfigError(
-            f"{str(init.run_dir)!r} holds an ensemble of {initial.seeds} models, to start {config.seeds} from; ask for as "
+            f"{str(init.run_dir)!r} holds an ensemble of {initial.seeds} models, to start {config.seeds} from; fit as "
             f"many (--seeds {initial.seeds}), or name one of them, such as {str(first)!r}"
         )
 
@@ -159,38 +209,38 @@ def _check_finished(init: InitConfig, initial: FitConfig) -> None:
     for folder in member_folders(init.run_dir, initial.seeds):
         if not (folder / BEST).exists() or not checkpoint.read_progress(folder / BEST).finished:
             raise TrainingError(
-                f"the fit in {str(folder)!r} has not finished, so none can start from it; give its command again to go on"
+                f"the fit in {str(folder)!r} has not finished, so none can start from it; run it again to resume it"
             )
 
 
 def _origin(
     name: str, session: SessionSignature, fitted: Mapping[str, SessionSignature], init: InitConfig
 ) -> str | None:
-    """Session of the initial fit that has the channels of this one, or None for channels to be made afresh."""
+    """Session of the initial fit that has the channels of this one; None for new channels."""
     widths = sorted({old.bin_width for old in fitted.values()})
     if session.bin_width not in widths:
         raise MismatchError(
             f"session {name!r} has bins of {session.bin_width:g} s, the initial fit of {', '.join(f'{w:g}' for w in widths)} "
-            "s; what it learnt of the dynamics holds for its own bins only"
+            "s; learned dynamics are valid for one bin width only"
         )
     if init.channels == "new":
         return None
     alike = [old for old in fitted if set(fitted[old].channels) == set(session.channels)]
-    sure = [old for old in alike if _recording(fitted[old]) == _recording(session) is not None]
+    same_recording = [old for old in alike if _recording(fitted[old]) == _recording(session) is not None]
     if init.channels == "same" and not alike:
         missing = difference(next(iter(fitted.values())).channels, session.channels)
         raise MismatchError(
             f"session {name!r} does not have the channels of the initial fit (init.channels is 'same'): {missing}"
         )
-    if init.channels == "auto" and alike and not sure:
+    if init.channels == "auto" and alike and not same_recording:
         raise MismatchError(
             f"the channels of session {name!r} have the ids of those of {alike[0]!r} in the initial fit, but are not known to "
-            "come from the same recording; say whether they are the same (--set init.channels=same) or others (=new)"
+            "come from the same recording; set whether they are the same (--set init.channels=same) or others (=new)"
         )
-    candidates = sure or alike
+    candidates = same_recording or alike
     if len(candidates) > 1 and name not in candidates:
         raise MismatchError(
-            f"the channels of session {name!r} are those of {candidates} in the initial fit; call it as one of them"
+            f"the channels of session {name!r} are those of {candidates} in the initial fit; give it the name of one of them"
         )
     return (name if name in candidates else candidates[0]) if candidates else None
 
@@ -200,7 +250,7 @@ def _recording(session: SessionSignature) -> str | None:
 
 
 def _origins(fitted: Signature, signature: Signature) -> dict[str, tuple[str, Tensor] | None]:
-    """For each session, the one of the initial fit that has its channels, and their order there."""
+    """For each session, the session of the initial fit that has its channels, and their rows in it."""
     origins: dict[str, tuple[str, Tensor] | None] = {}
     for name, origin in (signature.origins or {}).items():
         origins[name] = None

@@ -1,4 +1,4 @@
-"""Datasets made ready for a fit: checked, split, with what is held out and hidden, and known by a signature."""
+"""Preparation of Datasets for a fit: checks, split, held-out channels, hidden entries, and the signature."""
 
 from __future__ import annotations
 
@@ -22,12 +22,23 @@ from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Values, suitable_likelihood
 
 
 def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
-    """Check a Dataset against the settings, and add ``split`` and ``held_out`` where the settings ask for them.
+    """Validate a Dataset, and add ``split`` and ``held_out`` where they are missing and the settings ask for them.
+
+    Parameters
+    ----------
+    ds : Dataset
+        As returned by `nwb_sbtt.read_nwb`.
+    config : FitConfig
+
+    Returns
+    -------
+    Dataset
+        Ready for `nwb_sbtt.data.tensors.to_batch`.
 
     Raises
     ------
     DataError
-        If values are impossible under the likelihood, or trials are too few.
+        If values are impossible under the likelihood, or there are too few trials.
     """
     check_dataset(ds)
     data, likelihood = values_of(ds), likelihood_of(ds, config)
@@ -37,9 +48,18 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
 
 
 def likelihood_of(ds: xr.Dataset, config: FitConfig) -> LikelihoodConfig:
-    """Give the likelihood's settings: those chosen or, under "auto", the defaults of the one that suits the data.
+    """Resolve the likelihood of a Dataset.
 
-    That is Poisson for counts, zero-inflated gamma for events, and Gaussian for all else.
+    Parameters
+    ----------
+    ds : Dataset
+    config : FitConfig
+
+    Returns
+    -------
+    LikelihoodConfig
+        As set or, under "auto", the defaults of the likelihood for this kind of data: Poisson for counts, zero-inflated gamma
+        for events, Gaussian for other signals.
     """
     if config.likelihood.name != AutoConfig().name:
         return config.likelihood
@@ -47,12 +67,33 @@ def likelihood_of(ds: xr.Dataset, config: FitConfig) -> LikelihoodConfig:
 
 
 def likelihood_settings(config: FitConfig, name: str) -> LikelihoodConfig:
-    """Give the settings of a fit's likelihood by its name: those chosen, or the defaults where the data chose it."""
+    """Return the settings of a fit's likelihood: as set, or the defaults where "auto" has chosen it.
+
+    Parameters
+    ----------
+    config : FitConfig
+    name : str
+        Name of the likelihood that the fit has.
+
+    Returns
+    -------
+    LikelihoodConfig
+    """
     return config.likelihood if config.likelihood.name == name else LIKELIHOODS[name].Config()
 
 
 def values_of(ds: xr.Dataset) -> Values:
-    """Give what a model and a likelihood are asked about: arrays without labels."""
+    """Return a Dataset's arrays without labels, for the checks of model and likelihood.
+
+    Parameters
+    ----------
+    ds : Dataset
+
+    Returns
+    -------
+    Values
+        Values, masks, kind of data, and numeric columns of the channels.
+    """
     columns = {
         str(name): values.values.astype(float)
         for name, values in ds.coords.items()
@@ -63,23 +104,46 @@ def values_of(ds: xr.Dataset) -> Values:
 
 
 def kind_of(ds: xr.Dataset) -> Literal["counts", "events", "signals"]:
-    """Say what an entry is: spikes per bin, the size of an event, or anything else."""
+    """Classify the values of a Dataset.
+
+    Parameters
+    ----------
+    ds : Dataset
+
+    Returns
+    -------
+    {"counts", "events", "signals"}
+        Spikes per bin, sizes of events, or any other signal.
+    """
     if ds.attrs.get("unit") == "counts":
         return "counts"
     return "events" if ds.attrs.get("signal") == "events" else "signals"
 
 
 def train_and_valid(ds: xr.Dataset, batch: Batch, config: FitConfig) -> tuple[Batch, Batch]:
-    """Part a session's trials into those that train and those that compare models, and hide entries of the latter.
+    """Split a session into training and validation trials, and hide entries of the validation trials.
+
+    Parameters
+    ----------
+    ds : Dataset
+        As returned by `prepare`.
+    batch : Batch
+        The same trials as tensors.
+    config : FitConfig
+
+    Returns
+    -------
+    train, valid : Batch
+        In `valid` the hidden entries, those of held-out channels and those of forecast bins are scored.
 
     Raises
     ------
     DataError
-        If nothing is left to compare models on.
+        If no entry is left to compare models on.
     """
-    split_of = ds["split"].values
+    labels = ds["split"].values
     rows = {
-        part: torch.from_numpy(np.flatnonzero(split_of == part)).to(batch.trials.device) for part in ("train", "valid")
+        part: torch.from_numpy(np.flatnonzero(labels == part)).to(batch.trials.device) for part in ("train", "valid")
     }
     hidden = hidden_entries(ds, batch, config)
     never_shown = batch.observed & ~batch.shown
@@ -98,7 +162,21 @@ def train_and_valid(ds: xr.Dataset, batch: Batch, config: FitConfig) -> tuple[Ba
 
 
 def hidden_entries(ds: xr.Dataset, batch: Batch, config: FitConfig) -> Tensor:
-    """Mark the entries of the validation trials that no model sees: a fixed draw by the seed."""
+    """Draw the entries of the validation trials that are hidden from every model; they follow from ``config.seed``.
+
+    Parameters
+    ----------
+    ds : Dataset
+        As returned by `prepare`.
+    batch : Batch
+        The same trials as tensors.
+    config : FitConfig
+
+    Returns
+    -------
+    Tensor
+        Bool, as `batch.values`.
+    """
     generator = torch.Generator().manual_seed(config.seed)
     cpu = batch.to("cpu")
     valid = torch.from_numpy(ds["split"].values == "valid")
@@ -110,14 +188,20 @@ def hidden_entries(ds: xr.Dataset, batch: Batch, config: FitConfig) -> Tensor:
 
 
 def mask_length_of(bin_width: float, config: FitConfig, likelihood: str) -> int:
-    """Give the bins of a channel that are hidden together: as the settings say, or as many as model and likelihood need.
+    """Resolve the mask length, the number of bins of a channel that are hidden together.
 
     Parameters
     ----------
     bin_width : float
         Seconds.
+    config : FitConfig
     likelihood : str
         Name of the likelihood.
+
+    Returns
+    -------
+    int
+        As set, or the larger of what model and likelihood need.
     """
     if config.masks.mask_length is not None:
         return config.masks.mask_length
@@ -125,7 +209,24 @@ def mask_length_of(bin_width: float, config: FitConfig, likelihood: str) -> int:
 
 
 def hold_out(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
-    """Mark the channels that are never shown, where the settings ask for it and the data do not say which."""
+    """Draw held-out channels, where the settings ask for them and the Dataset has none.
+
+    Parameters
+    ----------
+    ds : Dataset
+    config : FitConfig
+        ``masks.held_out_channels`` is their share.
+
+    Returns
+    -------
+    Dataset
+        With ``held_out`` along ``channel``.
+
+    Raises
+    ------
+    DataError
+        If no channel would be held out, or none shown.
+    """
     if not config.masks.held_out_channels or "held_out" in ds.coords:
         return ds
     n_channels = ds.sizes["channel"]
@@ -141,22 +242,32 @@ def hold_out(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
 
 
 def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signature:
-    """Give the signature of a fit of prepared Datasets.
+    """Make the signature of a fit.
+
+    Parameters
+    ----------
+    sessions : mapping of name to Dataset
+        As returned by `prepare`.
+    config : FitConfig
+
+    Returns
+    -------
+    Signature
 
     Raises
     ------
     DataError
-        If sessions want different likelihoods, or channels share an id.
+        If sessions need different likelihoods, or channels share an id.
     """
     likelihoods = {likelihood_of(ds, config) for ds in sessions.values()}
     if len(likelihoods) > 1:
         names = sorted(likelihood.name for likelihood in likelihoods)
-        raise DataError(f"the sessions want different likelihoods, {names}; set one with `likelihood`")
+        raise DataError(f"the sessions need different likelihoods, {names}; set one with `likelihood`")
     likelihood = likelihoods.pop()
-    described = {}
+    signatures = {}
     for name, ds in sessions.items():
-        described[name] = describe_session(ds, LIKELIHOODS[likelihood.name].channel_values(values_of(ds), likelihood))
-        channels = described[name].channels
+        signatures[name] = describe_session(ds, LIKELIHOODS[likelihood.name].channel_values(values_of(ds), likelihood))
+        channels = signatures[name].channels
         if len(set(channels)) < len(channels):
             raise DataError(f"channels of session {name!r} share an id; each channel needs its own")
-    return Signature(likelihood.name, described)
+    return Signature(likelihood.name, signatures)

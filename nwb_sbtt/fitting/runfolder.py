@@ -1,4 +1,4 @@
-"""The plain files of a run folder that say what fit it belongs to."""
+"""The plain files of a run folder that identify its fit."""
 
 from __future__ import annotations
 
@@ -18,35 +18,43 @@ from nwb_sbtt.train.checkpoint import BEST, LAST, LOG
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 CALIBRATION = "calibration.json"
 FAILED = "failed.txt"
-"""There while a fit has broken down: other settings may then take the folder over."""
+"""Present after a breakdown; a fit with other settings may then use the folder."""
 MEMBER = "member-"
-"""How the folders of an ensemble's members begin, within that of the ensemble."""
+"""Prefix of the folders of an ensemble's members."""
 
 
 def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, device: str) -> None:
-    """Make the run folder, or see that it is this very fit's; what a killed process left half written is removed.
+    """Create the run folder, or check that it belongs to this fit; temporary files of a killed process are removed.
 
-    The folder of a fit that broke down is emptied for one of other settings or data. The signature is written last: a
-    folder without one has not been claimed, and may be again.
+    The folder of a fit that broke down is emptied for other settings or data. The signature is written last, so a folder
+    without one belongs to no fit yet.
+
+    Parameters
+    ----------
+    run_dir : Path
+    config : FitConfig
+    signature : Signature
+    device : str
+        Recorded in ``environment.json``.
 
     Raises
     ------
     TrainingError
-        With what differs, if the folder is another fit's, or no run folder.
+        If the folder belongs to another fit, naming the differences, or is no run folder.
     FileError
         If it cannot be written.
     """
     if (run_dir / SIGNATURE).exists():
-        unlike = differences(_chosen(config), _chosen(read_config(run_dir)))
-        unlike += differences(signature.identity(), read_signature(run_dir).identity())
-        if unlike and (run_dir / FAILED).exists():
+        changes = differences(_identity(config), _identity(read_config(run_dir)))
+        changes += differences(signature.identity(), read_signature(run_dir).identity())
+        if changes and (run_dir / FAILED).exists():
             _empty(run_dir)
-        elif unlike:
+        elif changes:
             raise TrainingError(
-                f"{str(run_dir)!r} holds a fit of other data or settings: {'; '.join(unlike[:5])}. "
+                f"{str(run_dir)!r} holds a fit of other data or settings: {'; '.join(changes[:5])}. "
                 "Give this fit a run folder of its own."
             )
-    elif run_dir.exists() and not (run_dir.is_dir() and all(_ours(path) for path in run_dir.iterdir())):
+    elif run_dir.exists() and not (run_dir.is_dir() and all(_belongs(path) for path in run_dir.iterdir())):
         raise TrainingError(f"{str(run_dir)!r} exists and is not a run folder; give the fit a folder of its own")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -64,22 +72,43 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
 
 
 def record_failure(run_dir: Path, reason: str) -> None:
-    """Say in the run folder that its fit broke down, so that one of other settings may use it."""
+    """Record in the run folder that its fit broke down, so that a fit with other settings may use it.
+
+    Parameters
+    ----------
+    run_dir : Path
+    reason : str
+        The error.
+    """
     write_text(run_dir / FAILED, reason + "\n")
 
 
 def clear_failure(run_dir: Path) -> None:
-    """Take back what `fail` said."""
+    """Remove the record of a breakdown, if there is one."""
     (run_dir / FAILED).unlink(missing_ok=True)
 
 
 def member_folders(run_dir: Path, n: int) -> list[Path]:
-    """Folders that hold the states of a fit: its own or, of an ensemble of several, one for each member."""
+    """Return the folders that hold the checkpoints of a fit.
+
+    Parameters
+    ----------
+    run_dir : Path
+    n : int
+        Number of members.
+
+    Returns
+    -------
+    list of Path
+        The run folder itself or, of an ensemble, one folder per member.
+    """
     return [run_dir] if n == 1 else [run_dir / f"{MEMBER}{i}" for i in range(n)]
 
 
 def read_config(run_dir: Path) -> FitConfig:
-    """Read the settings of a fit; how its data were read stands in the same file, as ``read``, for ``--config``.
+    """Read the settings of a fit.
+
+    The same file holds the settings of the reader, under ``read``, so that ``--config`` can use it.
 
     Raises
     ------
@@ -90,7 +119,7 @@ def read_config(run_dir: Path) -> FitConfig:
 
 
 def read_signature(run_dir: Path) -> Signature:
-    """Read what the fit of a run folder is of.
+    """Read the signature of a run folder.
 
     Raises
     ------
@@ -120,7 +149,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all.
+    """Write a JSON file by an atomic write.
 
     Raises
     ------
@@ -131,19 +160,31 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def differences(new: Any, old: Any, name: str = "") -> list[str]:
-    """Say, of nested settings, which differ and how."""
+    """Compare nested settings.
+
+    Parameters
+    ----------
+    new, old : dict, or JSON value
+    name : str
+        Prefix of the names.
+
+    Returns
+    -------
+    list of str
+        One text per setting that differs, with both values.
+    """
     if isinstance(new, dict) and isinstance(old, dict):
         keys = sorted(set(new) | set(old))
         return [text for key in keys for text in differences(new.get(key), old.get(key), f"{name}.{key}".strip("."))]
     return [] if new == old else [f"{name} is {_short(new)}, there {_short(old)}"]
 
 
-def _ours(path: Path) -> bool:
+def _belongs(path: Path) -> bool:
     return path.name in (CONFIG, ENVIRONMENT, FAILED) or _temporary(path)
 
 
 def _empty(run_dir: Path) -> None:
-    """Remove a fit, the marks that it may be removed last."""
+    """Remove a fit; the files that allow its removal go last."""
     try:
         for member in run_dir.glob(f"{MEMBER}*"):
             _empty(member)
@@ -159,12 +200,12 @@ def _empty(run_dir: Path) -> None:
 
 
 def _temporary(path: Path) -> bool:
-    """Files that wait to be renamed are called `.NAME.PROCESS`."""
+    """Whether this is a temporary file of an atomic write, `.NAME.PROCESS`."""
     return path.name.startswith(".") and path.suffix[1:].isdigit() and path.is_file()
 
 
-def _chosen(config: FitConfig) -> dict[str, Any]:
-    """Settings by which a fit is known: weights that it starts from by their digest, not by where they lie."""
+def _identity(config: FitConfig) -> dict[str, Any]:
+    """Settings that identify a fit; initial weights are identified by their digest, not by their folder."""
     settings = config.model_dump(mode="json")
     if settings["init"] is not None:
         del settings["init"]["run_dir"]

@@ -1,4 +1,4 @@
-"""What a fit is of: likelihood, sessions, their channels and data. It tells whether a run folder is this very fit's."""
+"""The signature of a fit: likelihood, sessions, channels and data, by which a run folder is recognised."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from nwb_sbtt.train.checkpoint import FORMAT
 
 SIGNATURE = "signature.json"
 PLACE = ("source", "read_config", "offsets")
-"""Fields of a session that say where its data come from; the data themselves are known by their digest."""
+"""Fields that describe where data come from. They do not identify a fit; the digest of the data does."""
 
 
 @dataclass(frozen=True)
 class SessionSignature:
-    """What a fit was given of one session.
+    """One session of a fit.
 
     Parameters
     ----------
     channels : tuple of str
-        Ids, each after the name of its table where the data name one.
+        Ids, each prefixed with the name of its table where the data name one.
     bin_width : float
         Seconds.
     kind : str
         What a channel is: "units", "electrodes", "rois" or "columns".
     trials, training_trials, bins : int
-        Trials, those of them that train, and bins of a trial.
+        Numbers of trials, of training trials, and of bins in a trial.
     data_sha256 : str
-        Of values, masks and split.
+        Digest of values, masks and split.
     source, read_config, offsets : JSON or None
-        File that the data were read from, how they were read, and sampling offsets [s] of the channels.
+        File of the data, settings of the reader, and sampling offsets of the channels [s].
     channel_values : mapping of name to tuple of float
-        What the likelihood was told of each channel, such as the size that its events exceed.
+        Parameters of the likelihood per channel, such as the smallest event size.
     """
 
     channels: tuple[str, ...]
@@ -58,17 +58,17 @@ class SessionSignature:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a fit is of.
+    """Likelihood, sessions, channels and data of a fit.
 
     Parameters
     ----------
     likelihood : str
-        Name of the likelihood, also where the settings leave it open.
+        Resolved name of the likelihood.
     sessions : mapping of name to SessionSignature
-        By the names that the user gave, in the order given.
+        By the user's names, in the user's order.
     origins : mapping of name to name or None, optional
-        Where the fit starts from another one: the session of that one whose channels each session has; None for channels
-        made afresh.
+        For a fit that starts from another: the session of the initial fit whose channels each session has; None for new
+        channels.
     """
 
     likelihood: str
@@ -76,11 +76,11 @@ class Signature:
     origins: dict[str, str | None] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON, with the format's version."""
+        """Return plain values for JSON, with the version of the format."""
         return {"format": FORMAT, **asdict(self)}
 
     def identity(self) -> dict[str, Any]:
-        """Give what tells one fit from another: all but where the data lie."""
+        """Return the fields that identify a fit: all but where its data are stored."""
         content = self.as_dict()
         for session in content["sessions"].values():
             for name in PLACE:
@@ -94,14 +94,25 @@ class Signature:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], *, path: Path) -> Self:
-        """Make a signature from what its file holds.
+        """Make a signature from the content of its file.
+
+        Parameters
+        ----------
+        content : mapping
+            As returned by `as_dict`.
+        path : Path
+            The file, for error messages.
+
+        Returns
+        -------
+        Signature
 
         Raises
         ------
         TrainingError
             If the run folder has the format of another version.
         FileError
-            If something is missing in it or of another type.
+            If a field is missing or of another type.
         """
         if content.get("format") != FORMAT:
             raise TrainingError(
@@ -114,21 +125,25 @@ class Signature:
             )
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
+            name = ".".join(str(part) for part in first["loc"])
             raise FileError(
-                f"{str(path)!r} of the run folder is damaged: {place}: {first['msg']}; fit again in a new folder"
+                f"{str(path)!r} of the run folder is damaged: {name}: {first['msg']}; fit again in a new folder"
             ) from None
 
 
 def describe_session(ds: xr.Dataset, channel_values: Mapping[str, list[float]]) -> SessionSignature:
-    """Describe a prepared Dataset.
+    """Make the signature of one session.
 
     Parameters
     ----------
     ds : Dataset
-        With its ``split``.
+        Prepared, with its ``split``.
     channel_values : mapping of name to list of float
-        What the likelihood is told of each channel.
+        Parameters of the likelihood per channel.
+
+    Returns
+    -------
+    SessionSignature
     """
     return SessionSignature(
         channels=tuple(channel_names(ds)),
@@ -144,7 +159,17 @@ def describe_session(ds: xr.Dataset, channel_values: Mapping[str, list[float]]) 
 
 
 def channel_names(ds: xr.Dataset) -> list[str]:
-    """Give the ids of the channels, each after the name of its table where there is one."""
+    """Return the names of a Dataset's channels.
+
+    Parameters
+    ----------
+    ds : Dataset
+
+    Returns
+    -------
+    list of str
+        Ids, each prefixed with the name of its table where there is one, such as "units:3".
+    """
     ids = [str(channel) for channel in ds["channel_id"].values]
     if "table" not in ds.coords:
         return ids
@@ -152,7 +177,18 @@ def channel_names(ds: xr.Dataset) -> list[str]:
 
 
 def digest_of(ds: xr.Dataset) -> str:
-    """Give the SHA-256 of values, masks and split: what tells whether two Datasets are the same data."""
+    """Compute the SHA-256 of values, masks and split.
+
+    Parameters
+    ----------
+    ds : Dataset
+        With its ``split``.
+
+    Returns
+    -------
+    str
+        Hexadecimal digest.
+    """
     digest = hashlib.sha256()
     for array in (ds["values"], ds["observed"], ds["split"]):
         values = array.values.astype(str) if array.dtype == object else array.values

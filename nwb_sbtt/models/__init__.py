@@ -1,7 +1,7 @@
 """Models, one file each; read `sae` first, and `docs/adding_a_model.md` to add one.
 
-Imports `nn`, `calcium`, `batch` and `config`; never a file, never a label. Another package adds a model with `register_model`,
-or by an entry point in the group ``nwb_sbtt.models``.
+May import `nn`, `calcium`, `batch` and `config`, but nothing that reads files or labels. Another package adds a model with
+`register_model`, or by an entry point in the group ``nwb_sbtt.models``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,20 @@ from nwb_sbtt.registry import Registry
 __all__ = ["MODELS", "Defaults", "Encoded", "Inference", "Model", "make_model", "register_model"]
 
 MODELS = cast("Registry[type[Model]]", _MODELS)
-"""Classes by name."""
+"""Classes of models by name."""
 
 
 def register_model(kind: type[Model]) -> type[Model]:
-    """Make a model known under the name of its settings, `kind.Config`; a decorator.
+    """Register a model under the name in its settings, `kind.Config`; a decorator.
+
+    Parameters
+    ----------
+    kind : type of Model
+
+    Returns
+    -------
+    type of Model
+        The same class.
 
     Raises
     ------
@@ -36,15 +45,20 @@ def register_model(kind: type[Model]) -> type[Model]:
 def make_model(
     config: ModelConfig, statistics: Mapping[str, ChannelStatistics], likelihood: LikelihoodConfig | str
 ) -> Model:
-    """Build the model that a config names, sized by the channels of each session.
+    """Make the model that a config names, sized by the channels of each session.
 
     Parameters
     ----------
     config : ModelConfig
     statistics : mapping of session to ChannelStatistics
-        As the model's `measure` gives them.
+        As returned by the model's `measure`.
     likelihood : LikelihoodConfig or str
-        Settings of the likelihood, or a name for its defaults.
+        Settings of the likelihood, or its name for the defaults.
+
+    Returns
+    -------
+    Model
+        With random weights from torch's global generator.
 
     Raises
     ------

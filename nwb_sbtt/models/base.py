@@ -1,4 +1,4 @@
-"""What every model must say, and how one is made."""
+"""The base class of models, and what a pass through one returns."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ from nwb_sbtt.nn.likelihoods import LIKELIHOODS, ChannelValues, Likelihood, Valu
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an encoder made of a batch: its states at every step, and what it made of the trial as a whole.
+    """Output of an encoder.
 
-    A model that reads the data several times also gives the factors that it guessed before each time.
+    Parameters
+    ----------
+    states : Float[Tensor, "trial time state"]
+        State in every bin.
+    last : Float[Tensor, "trial state"]
+        Summary of the whole trial.
+    intermediate_factors : tuple of Float[Tensor, "trial time factor"]
+        Predictions of earlier layers, of a model that reads the residual input several times.
     """
 
     states: Float[Tensor, "trial time state"]
@@ -38,15 +45,15 @@ class Inference:
     ----------
     factors : Float[Tensor, "trial time factor"]
     kl : Float[Tensor, "trial"]
-        KL divergence of all latents from their priors, in nats; 0 for a model without any.
+        KL divergence of all latents from their priors, in nats; 0 for a model without latents.
     initial_condition : Float[Tensor, "trial initial"] or None
-        State from which a generator is unrolled.
+        State from which the generator is unrolled.
     inputs : Float[Tensor, "trial time input"] or None
         Inferred inputs of the generator.
     factor_variance : Float[Tensor, "trial time factor"] or None
-        Of a model that says how sure it is of its factors, where others are sampled.
+        Posterior variance of the factors, of a model that predicts it instead of being sampled.
     intermediate_factors : tuple of Float[Tensor, "trial time factor"]
-        Factors as the model guessed them on the way; they carry loss in training.
+        Predictions of earlier layers; they are scored in training too.
     """
 
     factors: Float[Tensor, "trial time factor"]
@@ -59,15 +66,16 @@ class Inference:
 
 @dataclass(frozen=True)
 class Defaults:
-    """Settings of training that a model takes where they are left open.
+    """A model's defaults of the training settings.
 
     Parameters
     ----------
     steps : int
         Optimiser steps.
     least_batch : int
-        Trials of a batch, at least.
+        Smallest number of trials in a batch.
     learning_rate, weight_decay : float
+        Of AdamW.
     coordinated_dropout : tuple of two floats
         Lowest and highest share of the observed entries that are hidden.
     """
@@ -85,41 +93,111 @@ C = TypeVar("C", bound=ModelConfig)
 class Model(nn.Module, ABC):
     """A sequential autoencoder: a batch in, factors out, and an observation model on top.
 
-    With a generator a pass samples the posterior (and in training mode drops units out); without one it takes posterior
-    means and is deterministic. `samples` says whether there is a posterior to sample.
+    Given a random generator, a pass samples the posterior, and in training mode applies dropout; without one it takes
+    posterior means and is deterministic. `samples` is whether there is a posterior to sample.
     """
 
     Config: ClassVar[type[ModelConfig]]
-    """Settings, with the name under which the model is known."""
+    """Class of the settings; the default of its field ``name`` is the model's name."""
     infers_spikes: ClassVar[bool] = False
-    """Whether the model takes fluorescence and infers the spikes behind it by itself."""
+    """Whether the model itself infers spikes from fluorescence."""
     likelihood: Likelihood
     samples: bool
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Inference:
-        """Infer from what is shown."""
+        """Infer latents from the shown entries.
+
+        Parameters
+        ----------
+        batch : Batch
+        generator : torch.Generator, optional
+            Source of dropout, noise and posterior samples; without one the pass is deterministic.
+
+        Returns
+        -------
+        Inference
+        """
         return self.generate(self.encode(batch, generator), generator)
 
     @abstractmethod
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
-        """Read what is shown; in evaluation mode this part is the same for every posterior sample."""
+        """Encode the shown entries; in evaluation mode this part is the same for every posterior sample.
+
+        Parameters
+        ----------
+        batch : Batch
+        generator : torch.Generator, optional
+            Source of dropout and noise.
+
+        Returns
+        -------
+        Encoded
+        """
 
     @abstractmethod
     def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
-        """Draw from the posterior, or take its mean, and unroll the generator."""
+        """Sample the posterior, or take its mean, and unroll the model's generator.
+
+        Parameters
+        ----------
+        encoded : Encoded
+        generator : torch.Generator, optional
+            Source of dropout and posterior samples.
+
+        Returns
+        -------
+        Inference
+        """
 
     def target(self, inference: Inference, batch: Batch) -> Batch:
-        """What the observation model is to predict in training: the batch itself, but for a model of what lies behind it."""
+        """Return what the likelihood is trained on: the batch itself, or inferred spikes of a model that infers them.
+
+        Parameters
+        ----------
+        inference : Inference
+        batch : Batch
+            Masked for this step.
+
+        Returns
+        -------
+        Batch
+        """
         return batch
 
     def held_out_nll(
         self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, ""]:
-        """Negative log-likelihood of the scored entries, given what is inferred, and summed: what models are compared by."""
+        """Sum the negative log-likelihood of the scored entries: what models are compared by.
+
+        Parameters
+        ----------
+        inference : Inference
+            Of a deterministic pass.
+        batch : Batch
+        dtype : torch.dtype
+            Of the sum.
+
+        Returns
+        -------
+        Float[Tensor, ""]
+            Nats.
+        """
         return self.likelihood.total(inference.factors, batch, dtype=dtype)
 
     def estimates(self, inference: Inference, batch: Batch) -> dict[str, Float[Tensor, "trial time channel"]]:
-        """What is expected of every entry in the data's unit, ``expected``, with ``expected_sd``; and what lies behind it."""
+        """Compute what is expected of every entry.
+
+        Parameters
+        ----------
+        inference : Inference
+        batch : Batch
+
+        Returns
+        -------
+        dict of name to Float[Tensor, "trial time channel"]
+            ``expected`` in the data's unit, per whole bin, and ``expected_sd`` where the model predicts a variance. Models of
+            fluorescence add ``rates`` and ``events`` (spikes per bin), each with its ``_sd``.
+        """
         factors, variance, session = inference.factors, inference.factor_variance, batch.session
         arrays = {"expected": self.likelihood.expected(factors, session)}
         if variance is not None:
@@ -127,40 +205,79 @@ class Model(nn.Module, ABC):
         return arrays | self.likelihood.latent_estimates(factors, variance, session)
 
     def kinetics(self, session: str) -> Kinetics | None:
-        """How fluorescence is taken to follow spikes, where the model says so."""
+        """Return the calcium kinetics of a session's channels, where rates are inferred from fluorescence; None elsewhere."""
         return self.likelihood.kinetics(session)
 
     def recurrent_weights(self) -> list[Tensor]:
-        """Recurrent weights that the L2 penalty is taken on; none where a model has no state."""
+        """Return the weights that ``train.l2_weight`` penalises; none by default."""
         return []
 
     def generator_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the generator and of what turns its state into factors: what ``freeze="generator"`` keeps."""
+        """Return the parameters that ``init.freeze="generator"`` freezes: those of the generator and of its factors."""
         return []
 
     @classmethod
     def mask_length(cls, bin_width: float) -> int:
-        """Bins of a channel that are hidden together where the settings leave it open; `bin_width` is in seconds."""
+        """Return the default number of bins of a channel that are hidden together.
+
+        Parameters
+        ----------
+        bin_width : float
+            Seconds.
+
+        Returns
+        -------
+        int
+            Bins.
+        """
         return 1
 
     @classmethod
     def check(cls, data: Values, likelihood: str) -> None:
         """Refuse data that the model cannot be fitted to.
 
+        Parameters
+        ----------
+        data : Values
+            A prepared session.
+        likelihood : str
+            Name of the likelihood.
+
         Raises
         ------
         DataError
-            With what came, what is expected and what to try.
+            If the data do not suit; the message says what is expected and what to try.
         """
 
     @classmethod
     def defaults(cls, amount: float) -> Defaults:
-        """Settings of training that are left open, for few (0) to many (1) training trials."""
+        """Return the defaults of the training settings.
+
+        Parameters
+        ----------
+        amount : float
+            Amount of data, from 0 (few training trials, 64) to 1 (many, 1,248), on a logarithmic scale.
+
+        Returns
+        -------
+        Defaults
+        """
         return Defaults()
 
     @classmethod
     def fill(cls, config: C, amount: float) -> C:
-        """Fill in what the model's own settings leave open, for few (0) to many (1) training trials."""
+        """Resolve settings of the model that are left open.
+
+        Parameters
+        ----------
+        config : ModelConfig
+        amount : float
+            Amount of data, from 0 (few training trials, 64) to 1 (many, 1,248), on a logarithmic scale.
+
+        Returns
+        -------
+        ModelConfig
+        """
         return config
 
     @classmethod
@@ -173,16 +290,22 @@ class Model(nn.Module, ABC):
         bin_width: float,
         channel_values: ChannelValues,
     ) -> ChannelStatistics:
-        """Measure what must be known of a session's channels before training: what the likelihood asks for.
+        """Measure the statistics of a session's channels that initialise the model; by default those of the likelihood.
 
         Parameters
         ----------
         batch : Batch
             The training trials.
+        config : ModelConfig
+        likelihood : LikelihoodConfig
         bin_width : float
             Seconds.
         channel_values : mapping of name to numbers
-            What the likelihood is told of each channel.
+            Parameters of the likelihood per channel, from `Likelihood.channel_values`.
+
+        Returns
+        -------
+        ChannelStatistics
         """
         return LIKELIHOODS[likelihood.name].measure(
             batch, bin_width=bin_width, channel_values=channel_values, config=likelihood
@@ -190,50 +313,68 @@ class Model(nn.Module, ABC):
 
     @property
     def infers_rates(self) -> bool:
-        """Whether rates are inferred from fluorescence, whose kinetics are then measured again in training."""
+        """Whether rates are inferred from fluorescence, so that its kinetics are refitted in training."""
         return self.infers_spikes or self.likelihood.infers_rates
 
     def refit(self, batch: Batch, *, bin_width: float) -> ChannelStatistics | None:
-        """Measure kinetics again, given what is inferred from the shown entries; None where there are none.
+        """Refit the kinetics, given the rates that are inferred from the shown entries.
 
         Parameters
         ----------
         batch : Batch
-            The training trials of a session, in part hidden.
+            The training trials of a session, some of their entries hidden.
         bin_width : float
             Seconds.
+
+        Returns
+        -------
+        ChannelStatistics or None
+            None for a model without kinetics.
         """
-        part = some_trials(batch)
+        subset = some_trials(batch)
         with torch.no_grad():
-            factors = self(part).factors
-        return self.likelihood.refit(factors, part, bin_width=bin_width)
+            factors = self(subset).factors
+        return self.likelihood.refit(factors, subset, bin_width=bin_width)
 
     def set_statistics(self, session: str, statistics: ChannelStatistics) -> None:
-        """Take over what `refit` has measured."""
+        """Set the statistics of a session to those that `refit` has measured."""
         self.likelihood.set_statistics(session, statistics)
 
 
 def between(few: float, many: float, amount: float) -> float:
-    """Go evenly from the value for few trials (amount 0) to that for many (amount 1)."""
+    """Interpolate linearly between the values for few (amount 0) and many (amount 1) training trials."""
     return few + (many - few) * amount
 
 
 def dropout(
     x: Float[Tensor, "*rest width"], rate: float, generator: torch.Generator | None
 ) -> Float[Tensor, "*rest width"]:
-    """Inverted dropout with an explicit generator; nothing happens without one.
+    """Apply inverted dropout with an explicit generator; without one return `x`.
 
-    Four units share one random number of 64 bits, so that `rate` is met to within 2⁻¹⁷: a fifth of the time that a float for
-    each unit takes.
+    Four units share one random number of 64 bits, which takes a fifth of the time of one float per unit; `rate` is met to
+    within 2⁻¹⁷.
+
+    Parameters
+    ----------
+    x : Float[Tensor, "*rest width"]
+    rate : float
+        Share of the units that are set to zero.
+    generator : torch.Generator or None
+        On the device of `x`.
+
+    Returns
+    -------
+    Float[Tensor, "*rest width"]
+        The other units are divided by ``1 − rate``.
     """
     if generator is None or rate == 0:
         return x
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
     bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: x.numel()]
-    kept = bits.ge_(min(round(rate * 2**16), 2**16 - 1) - 2**15).to(x.dtype).mul_(1 / (1 - rate))
-    return x * kept.view(x.shape)
+    scale = bits.ge_(min(round(rate * 2**16), 2**16 - 1) - 2**15).to(x.dtype).mul_(1 / (1 - rate))
+    return x * scale.view(x.shape)
 
 
 def noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Standard normal draws from the generator on the device and in the type of `like`."""
+    """Draw standard normal numbers, on the device and in the type of `like`."""
     return torch.randn(shape, generator=generator, device=like.device).to(like)

@@ -1,4 +1,4 @@
-"""Inference by long convolutions that read the data again after each guess; parallel in time."""
+"""Iterative inference by long convolutions, parallel in time: each layer reads the data minus the last prediction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ from nwb_sbtt.nn.likelihoods.base import MOST_LOG_VARIANCE
 
 
 class Layer(nn.Module):
-    """Add what the last guess missed and what the whole trial says to each bin, then mix over time."""
+    """Add the residual input and the mean state of the trial to the state of each bin, then convolve over time.
+
+    Parameters
+    ----------
+    config : ConvolutionConfig
+    """
 
     def __init__(self, config: ConvolutionConfig):
         super().__init__()
@@ -31,28 +36,46 @@ class Layer(nn.Module):
         self.mixing = GatedConvolution(config.width, config.groups, config.max_lag)
 
     def forward(
-        self, state: Float[Tensor, "trial time width"], missed: tuple[Tensor, Tensor]
+        self, state: Float[Tensor, "trial time width"], residual_input: tuple[Tensor, Tensor]
     ) -> tuple[Float[Tensor, "trial time width"], Float[Tensor, "trial time width"]]:
-        """The state with what was missed, and what mixing adds to it."""
-        now, near = missed
+        """Update the state.
+
+        Parameters
+        ----------
+        state : Float[Tensor, "trial time width"]
+        residual_input : tuple of two Float[Tensor, "trial time factor"]
+            Of the bin, and smoothed over nearby bins.
+
+        Returns
+        -------
+        state, added : Float[Tensor, "trial time width"]
+            The state with the residual input, and what the convolution adds to it.
+        """
+        now, near = residual_input
         state = state + self.now(now) + self.near(near) + self.trial(state.mean(1, keepdim=True))
         return state, self.mixing(state)
 
 
 class Conv(Model):
-    """Unrolled inference: guess the rates, read how far the data are from them, mix over time, and guess again.
+    """Unrolled inference: predict the rates, compare them with the data, convolve over time, and predict again.
 
-    Each layer is a gated long convolution (`nwb_sbtt.nn.convolution`) that takes the residuals of the shown entries from the
-    guess before it, and the mean of its state over the trial. All bins are computed at once, so a step costs a few large
-    matrix products where LFADS needs hundreds of small ones. There is no generator: factors have no initial condition and no
-    inputs. Nor is there a posterior to sample: a read-out of the last state, trained on how far hidden entries are from what
-    was expected and on nothing else, says what variance each factor has in each bin.
+    Each layer is a gated long convolution (`nwb_sbtt.nn.convolution`). Its input is the residual input (the shown entries
+    minus the prediction of the layer before) and the mean of its state over the trial. All bins are computed at once, so a
+    step costs a few large matrix products where LFADS needs hundreds of small ones. There is no generator: factors have no
+    initial condition and no inputs. There is no posterior to sample: a read-out of the last state, trained on the errors at
+    hidden entries only, predicts the variance of each factor in each bin.
+
+    Parameters
+    ----------
+    config : ConvolutionConfig
+    statistics : dict of session to ChannelStatistics
+    likelihood : LikelihoodConfig or str
     """
 
     Config: ClassVar[type[ModelConfig]] = ConvConfig
     samples = False
     many_steps = 1850.0
-    """Optimiser steps where there are many training trials."""
+    """Optimiser steps for many training trials."""
 
     def __init__(
         self, config: ConvolutionConfig, statistics: dict[str, ChannelStatistics], likelihood: LikelihoodConfig | str
@@ -70,7 +93,7 @@ class Conv(Model):
         self.likelihood = make_likelihood(likelihood, statistics, c.factors)
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
-        """Guess and read again, once a layer."""
+        """Predict factors and read their residual input, once per layer."""
         state = self._drop(self.embedding(self.read_in(batch)), generator)
         share = marked_share(batch.shown, batch=batch)
         intermediate_factors = []
@@ -82,11 +105,11 @@ class Conv(Model):
         return Encoded(state, state.mean(1), tuple(intermediate_factors))
 
     def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
-        """Read factors out of the last state, and how sure they are."""
+        """Read out factors and their variance from the last state."""
         factors = self._factors(encoded.states, generator)
         variance = self.to_log_variance(self.norm(encoded.states).detach()).clamp(max=MOST_LOG_VARIANCE).exp()
-        none = factors.new_zeros(len(factors))
-        return Inference(factors, kl=none, factor_variance=variance, intermediate_factors=encoded.intermediate_factors)
+        zeros = factors.new_zeros(len(factors))
+        return Inference(factors, kl=zeros, factor_variance=variance, intermediate_factors=encoded.intermediate_factors)
 
     def _factors(self, state: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial time factor"]:
         factors: Tensor = self.to_factors(self.norm(state))
@@ -96,7 +119,7 @@ class Conv(Model):
         return factors + sd * noise(tuple(factors.shape), generator, factors)
 
     def _drop(self, x: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial time width"]:
-        """Drop features of whole trials: cheaper than bin by bin, and neighbours in time cannot fill in for each other."""
+        """Feature dropout, the same for a whole trial: neighbouring bins cannot replace each other."""
         rate = self.config.dropout
         if not self.training or not rate:
             return x
@@ -108,7 +131,7 @@ class Conv(Model):
 
     @classmethod
     def defaults(cls, amount: float) -> Defaults:
-        """Tuned at 64 and at 1248 training trials of motor cortex and of a Lorenz system."""
+        """Return the defaults of the training settings, tuned on motor cortex and a Lorenz system (64 and 1,248 trials)."""
         return Defaults(
             steps=round(between(500.0, cls.many_steps, amount)),
             least_batch=16,
@@ -119,11 +142,11 @@ class Conv(Model):
 
     @classmethod
     def fill(cls, config: C, amount: float) -> C:
-        """Drop more where less trains."""
+        """Resolve feature dropout: 0.4 for few to 0.1 for many training trials."""
         if not isinstance(config, ConvolutionConfig) or config.dropout is not None:
             return config
         return config.model_copy(update={"dropout": between(0.4, 0.1, amount)})
 
     def recurrent_weights(self) -> list[Tensor]:
-        """The kernels over time, which are what a recurrent model has recurrent weights for."""
+        """Return the kernels over time, which are penalised in place of recurrent weights."""
         return [weight for name, weight in self.layers.named_parameters() if name.endswith("kernels")]

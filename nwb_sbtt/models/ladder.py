@@ -1,4 +1,4 @@
-"""From fluorescence to spikes, and from spikes to rates and latents."""
+"""The ladder: spikes inferred from fluorescence, rates and latents inferred from spikes."""
 
 from __future__ import annotations
 
@@ -23,25 +23,34 @@ from nwb_sbtt.nn.sessions import SessionTables
 
 
 class Ladder(Conv):
-    """A ladder of two levels: fluorescence follows from spikes, and the spikes' rates from factors.
+    """A model of two levels: factors determine the rates of spikes, and spikes determine fluorescence.
 
-    The lower level has no weights. Its posterior, of spike counts given fluorescence and rates, is found by message passing
-    (`nwb_sbtt.calcium.spiking`), once with each channel's mean rate for the upper level to read, and once with the rates that
-    the upper level then finds. The upper level is the convolutional model of counts. It learns by expectation maximisation: the
-    gradient of the fluorescence's log-likelihood by a bin's log-rate is how far the posterior mean of its count, given all
-    samples, lies above the rate (Fisher's identity), which is that of a Poisson count of that size. So neither level can starve
-    the other of gradient, as those of a variational ladder do (Prince and Richards 2019).
+    The lower level has no weights. Its posterior, of spike counts given fluorescence and rates, is computed by message passing
+    (`nwb_sbtt.calcium.spiking`): first with each channel's mean rate, as input of the upper level, then with the rates that the
+    upper level infers. The upper level is the convolutional model of counts, trained by expectation maximisation. By Fisher's
+    identity ``∂ log p(x) / ∂ log λ_t = E[n_t | x] − λ_t`` for fluorescence x, count n_t and rate λ_t of a bin: the gradient of
+    a Poisson likelihood at the posterior mean of the count. So neither level can starve the other of gradient, as happens in a
+    variational ladder (Prince and Richards 2019).
+
+    Parameters
+    ----------
+    config : LadderConfig
+    statistics : dict of session to ChannelStatistics
+        With kinetics, as returned by `measure`.
+    likelihood : LikelihoodConfig or str
+        Not used: the upper level has a Poisson likelihood of spike counts.
     """
 
     Config = LadderConfig
     infers_spikes = True
     many_steps = 500.0
-    """A step takes twice as long. Three times as many bring rates from .967 to .974 (`benchmarks/ladder.py`)."""
+    """Fewer than `Conv`, as a step takes twice as long. Three times as many raise the squared correlation of the rates with
+    the true ones from 0.967 to 0.974 (`benchmarks/ladder.py`)."""
 
     def __init__(
         self, config: LadderConfig, statistics: dict[str, ChannelStatistics], likelihood: LikelihoodConfig | str
     ):
-        # The upper level sees counts, whatever likelihood the fluorescence has.
+        # The upper level models counts, whatever the likelihood of the fluorescence.
         super().__init__(config, statistics, PoissonConfig())
         self.ladder = config
         self.rate = SessionTables()
@@ -50,33 +59,33 @@ class Ladder(Conv):
             self.rate[session] = stats.mean.clone()
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
-        """Find spikes in what is shown, at each channel's mean rate, and read them."""
+        """Infer spikes from the shown samples at each channel's mean rate, and encode them."""
         batch = _dense(batch)
         spikes = self._infer_spikes(batch, batch.shown, self.rate[batch.session])
-        return super().encode(_of_spikes(batch, spikes.mean), generator)
+        return super().encode(_with_counts(batch, spikes.mean), generator)
 
     def target(self, inference: Inference, batch: Batch) -> Batch:
-        """Posterior means of the counts, given what is shown and scored and the rates, scored in the bins of scored samples."""
+        """Return posterior means of the counts, given shown and scored samples and the rates; scored where the samples are."""
         batch = _dense(batch)
         spikes = self._infer_spikes(batch, batch.shown | batch.scored, self.rates(inference, batch))
-        return _of_spikes(batch, spikes.mean)
+        return _with_counts(batch, spikes.mean)
 
     def held_out_nll(
         self, inference: Inference, batch: Batch, *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, ""]:
-        """Negative logarithm of the density of the scored samples that are not shown, given the rates, and the samples before.
+        """Sum the one-step predictive negative log-likelihood of the hidden scored samples, given the rates.
 
-        Not given the shown samples on both sides of a gap: counts between these are as many as it is long, and what is
-        believed of their sum is too rough to judge rates by.
+        Each sample is predicted from the samples before it only. Given the shown samples on both sides of a gap, the sum of
+        the counts within would be inferred too coarsely to compare rates by.
         """
         batch = _dense(batch)
-        seen, rates = batch.shown | batch.scored, self.rates(inference, batch)
+        observed, rates = batch.shown | batch.scored, self.rates(inference, batch)
         kinetics, rises = self.measured[batch.session], self.measured.rises(batch.session)
-        density = log_evidence(batch.values, seen, rates, kinetics, only=batch.scored & ~batch.shown, rises=rises)
+        density = log_evidence(batch.values, observed, rates, kinetics, only=batch.scored & ~batch.shown, rises=rises)
         return -density.to(dtype).sum()
 
     def estimates(self, inference: Inference, batch: Batch) -> dict[str, Tensor]:
-        """Fluorescence without noise, and the spikes and rates behind it, all per bin."""
+        """Compute fluorescence without noise in the data's unit, and events and rates in spikes per bin, with their sds."""
         batch = _dense(batch)
         kinetics, rates = self.kinetics(batch.session), self.rates(inference, batch)
         spikes = self._infer_spikes(batch, batch.shown, rates)
@@ -94,26 +103,37 @@ class Ladder(Conv):
         return arrays
 
     def rates(self, inference: Inference, batch: Batch) -> Float[Tensor, "trial time channel"]:
-        """Spikes expected of each bin."""
+        """Compute the expected spikes of each bin.
+
+        Parameters
+        ----------
+        inference : Inference
+        batch : Batch
+
+        Returns
+        -------
+        Float[Tensor, "trial time channel"]
+            Spikes per bin, without gradient.
+        """
         return self.likelihood.expected(inference.factors, batch.session).detach()
 
     def kinetics(self, session: str) -> Kinetics:
-        """How fluorescence is taken to follow spikes."""
+        """Return the kinetics of a session's channels, as last measured."""
         return self.measured[session]
 
     @classmethod
     def mask_length(cls, bin_width: float) -> int:
-        """A second: what is hidden of fluorescence shows in the samples after it."""
+        """Return the bins of one second: a hidden sample could be inferred from later ones that hold the same calcium."""
         return hidden_together(bin_width)
 
     @classmethod
     def check(cls, data: Values, likelihood: str) -> None:
-        """Refuse what is not fluorescence."""
+        """Refuse data other than fluorescence."""
         if data.kind != "signals" or "signals" not in LIKELIHOODS[likelihood].suits:
-            what = data.kind if data.kind != "signals" else data.signal or "signals"
+            description = data.kind if data.kind != "signals" else data.signal or "signals"
             raise DataError(
-                f"a ladder takes fluorescence, and these are {what} under likelihood {likelihood!r}; leave the likelihood open "
-                "and read fluorescence, or choose model 'conv'"
+                f"a ladder takes fluorescence, and these are {description} under likelihood {likelihood!r}; leave the likelihood "
+                "open and read fluorescence, or choose model 'conv'"
             )
 
     @classmethod
@@ -126,7 +146,7 @@ class Ladder(Conv):
         bin_width: float,
         channel_values: ChannelValues,
     ) -> ChannelStatistics:
-        """Measure the kinetics of each channel, and the spikes that they find."""
+        """Measure the kinetics of each channel, and statistics of the spikes inferred with them."""
         assert isinstance(config, LadderConfig)
         indicator = known_indicator(config.indicator, config.rise_time)
         return spike_statistics(
@@ -134,26 +154,28 @@ class Ladder(Conv):
         )
 
     def refit(self, batch: Batch, *, bin_width: float) -> ChannelStatistics:
-        """Measure the kinetics again, given the rates that are inferred from what is shown."""
-        part = some_trials(batch)
+        """Refit the kinetics, given the rates that are inferred from the shown samples."""
+        subset = some_trials(batch)
         with torch.no_grad():
-            rates = self.rates(self(part), part)
+            rates = self.rates(self(subset), subset)
         indicator, before = known_indicator(self.ladder.indicator, self.ladder.rise_time), self.kinetics(batch.session)
         return spike_statistics(
-            refit_kinetics(part, rates, before, bin_width=bin_width, indicator=indicator, decay=self.ladder.decay_time)
+            refit_kinetics(
+                subset, rates, before, bin_width=bin_width, indicator=indicator, decay=self.ladder.decay_time
+            )
         )
 
     def set_statistics(self, session: str, stats: ChannelStatistics) -> None:
-        """Take over kinetics that were measured again; rates are scaled as the mean rates have changed."""
+        """Set refitted kinetics; rates are scaled by the change of the mean rates."""
         with torch.no_grad():
             self.likelihood.biases[session] += (stats.mean / self.rate[session]).log()
         self.read_in.set_statistics(session, stats)
         self.rate[session].copy_(stats.mean)
         self.measured.set(session, kinetics_of(stats))
 
-    def _infer_spikes(self, batch: Batch, seen: Tensor, rate: Tensor) -> Spikes:
+    def _infer_spikes(self, batch: Batch, observed: Tensor, rate: Tensor) -> Spikes:
         session = batch.session
-        return infer_spikes(batch.values, seen, rate, self.measured[session], rises=self.measured.rises(session))
+        return infer_spikes(batch.values, observed, rate, self.measured[session], rises=self.measured.rises(session))
 
 
 def _dense(batch: Batch) -> Batch:
@@ -165,20 +187,17 @@ def _dense(batch: Batch) -> Batch:
     return replace(batch, values=values, observed=observed, shown=shown, scored=scored, entries=None)
 
 
-def _of_spikes(batch: Batch, counts: Float[Tensor, "trial time channel"]) -> Batch:
-    """The same trials with counts instead of fluorescence.
-
-    Those between two samples belong to the later one. They are shown where both samples are, and scored where the later one is
-    scored and is not shown, or nothing is hidden. What fired until a trial's first sample cannot be told from the calcium that
-    was there before: it is no count at all.
-    """
+def _with_counts(batch: Batch, counts: Float[Tensor, "trial time channel"]) -> Batch:
+    """The same trials, with counts in place of fluorescence."""
+    # Counts between two samples follow from both, and are masked as the later sample: shown where both samples are shown, and
+    # scored where the later one is. Spikes up to a trial's first sample cannot be separated from earlier calcium: missing.
     n_bins = counts.shape[1]
     bins = torch.arange(n_bins, device=counts.device)[:, None].expand_as(counts)
     after = torch.where(batch.observed, bins, n_bins).flip(1).cummin(1).values.flip(1)
     before = torch.where(batch.observed, bins, -1).cummax(1).values
     before = torch.cat([torch.full_like(before[:, :1], -1), before[:, :-1]], 1)
     observed = (before >= 0) & (after < n_bins)
-    at, since = after.clamp(max=n_bins - 1), before.clamp(min=0)
-    shown = batch.shown.gather(1, at) & batch.shown.gather(1, since) & observed
-    scored = batch.scored.gather(1, at) & observed
+    after, before = after.clamp(max=n_bins - 1), before.clamp(min=0)
+    shown = batch.shown.gather(1, after) & batch.shown.gather(1, before) & observed
+    scored = batch.scored.gather(1, after) & observed
     return replace(batch, values=counts, observed=observed, shown=shown, scored=scored, exposure=None)

@@ -21,8 +21,14 @@ class LFADS(Model):
     """Initial condition, generator, factors, and a controller that infers the generator's inputs.
 
     Sussillo et al. 2016 and Pandarinath et al. 2018, with an autoregressive prior on the inputs. One bidirectional
-    encoder serves the initial condition and the controller. ``inputs=0`` leaves the controller out: the generator is then
+    encoder serves the initial condition and the controller. With ``inputs=0`` there is no controller, and the generator is
     autonomous.
+
+    Parameters
+    ----------
+    config : LFADSConfig
+    statistics : dict of session to ChannelStatistics
+    likelihood : LikelihoodConfig or str
     """
 
     Config = LFADSConfig
@@ -50,13 +56,13 @@ class LFADS(Model):
         self.likelihood = make_likelihood(likelihood, statistics, c.factors)
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
-        """Read what is shown in both directions."""
+        """Encode the shown entries in both directions of time."""
         features = dropout(self.read_in(batch), self._rate, generator)
         states, last = run_gru(self.encoder, features.transpose(0, 1))
         return Encoded(dropout(states, self._rate, generator).transpose(0, 1), torch.cat([last[0], last[1]], -1))
 
     def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
-        """Draw the initial condition and the inputs, and unroll."""
+        """Sample the initial condition and the inputs, and unroll the generator."""
         c, rate, n_steps = self.config, self._rate, encoded.states.shape[1]
         mean, log_sd = self.to_initial(dropout(encoded.last, rate, generator)).chunk(2, -1)
         log_sd = log_sd.clamp(min=MIN_LOG_SD) + self.prior_log_sd
@@ -84,7 +90,7 @@ class LFADS(Model):
         return Inference(factors, kl, initial_condition=initial, inputs=inputs)
 
     def generator_parameters(self) -> list[nn.Parameter]:
-        """Those of the generator and of the factors."""
+        """Return the parameters of the generator and of the factors."""
         return [*self.generator.parameters(), self.to_factors]
 
     @property
@@ -92,7 +98,7 @@ class LFADS(Model):
         return self.config.dropout if self.training else 0.0
 
     def recurrent_weights(self) -> list[Tensor]:
-        """Those of the generator and the controller."""
+        """Return the recurrent weights of the generator and the controller."""
         if isinstance(self.generator, nn.GRU):
             return [w for name, w in self.generator.named_parameters() if name.startswith("weight_hh")]
         return [self.generator.recurrent, self.controller.recurrent]

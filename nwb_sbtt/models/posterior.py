@@ -1,4 +1,4 @@
-"""Averages over posterior samples, with their spread."""
+"""Averages over posterior samples, with their sd."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from nwb_sbtt.batch import Batch
 from nwb_sbtt.models.base import Inference, Model
 
 TRIALS_AT_ONCE = 128
+"""Trials per pass, to limit memory."""
 
 
 def posterior(model: Model, batch: Batch, *, samples: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Infer every trial from what is shown of it.
+    """Infer every trial from its shown entries.
 
     Parameters
     ----------
+    model : Model
+        Set to evaluation mode.
+    batch : Batch
     samples : int
-        Posterior samples averaged; a model without a posterior is run once.
+        Posterior samples to average; a model without a posterior is run once.
     generator : torch.Generator
+        Source of the samples, on the device of the batch.
 
     Returns
     -------
     dict of name to tensor
         ``expected`` (trial, time, channel; per whole bin, in the data's unit), ``factors``, ``initial_condition`` and, with
-        a controller, ``inputs``; each with its standard deviation as ``<name>_sd``, over samples where they were drawn, or as
-        the model gives it.
+        a controller, ``inputs``; each with its posterior sd as ``<name>_sd``, over samples or as predicted by the model. See
+        also `nwb_sbtt.models.Model.estimates`.
     """
     pieces = []
     model.eval()
@@ -33,7 +38,7 @@ def posterior(model: Model, batch: Batch, *, samples: int, generator: torch.Gene
         for rows in torch.split(torch.arange(len(batch.trials), device=batch.values.device), TRIALS_AT_ONCE):
             part = batch.select(rows)
             if model.samples:
-                pieces.append(_spread(model, part, samples, generator))
+                pieces.append(_sample_statistics(model, part, samples, generator))
             else:
                 pieces.append(_arrays(model, model(part), part))
     return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
@@ -51,8 +56,8 @@ def _arrays(model: Model, inference: Inference, batch: Batch) -> dict[str, Tenso
     return {name: array for name, array in arrays.items() if array is not None}
 
 
-def _spread(model: Model, batch: Batch, samples: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Running mean and variance (Welford), so that memory does not grow with the number of samples."""
+def _sample_statistics(model: Model, batch: Batch, samples: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Running mean and sd (Welford), so that memory does not grow with the number of samples."""
     mean: dict[str, Tensor] = {}
     squares: dict[str, Tensor] = {}
     encoded = model.encode(batch)
@@ -61,9 +66,9 @@ def _spread(model: Model, batch: Batch, samples: int, generator: torch.Generator
             if n == 1:
                 mean[name], squares[name] = value.clone(), torch.zeros_like(value)
             else:
-                before = value - mean[name]
-                mean[name] += before / n
-                squares[name] += before * (value - mean[name])
+                deviation = value - mean[name]
+                mean[name] += deviation / n
+                squares[name] += deviation * (value - mean[name])
     if samples > 1:
         mean |= {f"{name}_sd": (total / (samples - 1)).sqrt() for name, total in squares.items()}
     return mean

@@ -1,4 +1,4 @@
-"""The smallest sequential autoencoder. Read this file first; the other models differ in what lies between."""
+"""The smallest sequential autoencoder. Read this file first; other models differ in encoder and generator."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ from nwb_sbtt.nn.likelihoods import make_likelihood
 
 
 class SAE(Model):
-    """A bidirectional GRU reads a trial into one vector; a GRU without input unrolls that vector into factors.
+    """A bidirectional GRU encodes a trial as one vector; an autonomous GRU unrolls that vector into factors.
 
-    Deterministic (no prior, no posterior): the autoencoder of Zhu, Sedler et al. 2021, told what is missing.
+    Deterministic, without prior or posterior: the autoencoder of Zhu, Sedler et al. 2021, with the mask as further input.
+
+    Parameters
+    ----------
+    config : SAEConfig
+    statistics : dict of session to ChannelStatistics
+    likelihood : LikelihoodConfig or str
     """
 
     Config = SAEConfig
@@ -32,7 +38,7 @@ class SAE(Model):
         self.likelihood = make_likelihood(likelihood, statistics, config.factors)
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
-        """Read what is shown in both directions."""
+        """Encode the shown entries in both directions of time."""
         states, last = self.encoder(dropout(self.read_in(batch), self._rate, generator))
         return Encoded(states, torch.cat([last[0], last[1]], -1))
 
@@ -45,7 +51,7 @@ class SAE(Model):
         return Inference(factors, kl=initial.new_zeros(n_trials), initial_condition=initial)
 
     def generator_parameters(self) -> list[nn.Parameter]:
-        """Those of the generator and of the factors."""
+        """Return the parameters of the generator and of the factors."""
         return [*self.generator.parameters(), *self.to_factors.parameters()]
 
     @property
@@ -53,5 +59,5 @@ class SAE(Model):
         return self.config.dropout if self.training else 0.0
 
     def recurrent_weights(self) -> list[Tensor]:
-        """Those of the generator."""
+        """Return the recurrent weights of the generator."""
         return [w for name, w in self.generator.named_parameters() if name.startswith("weight_hh")]
