@@ -132,8 +132,8 @@ class Ladder(Conv):
         if data.kind != "signals" or "signals" not in LIKELIHOODS[likelihood].suits:
             description = data.kind if data.kind != "signals" else data.signal or "signals"
             raise DataError(
-                f"a ladder takes fluorescence, and these are {description} under likelihood {likelihood!r}; leave the likelihood "
-                "open and read fluorescence, or choose model 'conv'"
+                f"a ladder takes fluorescence, and these are {description} under likelihood {likelihood!r}; leave the "
+                "likelihood open and read fluorescence, or choose model 'conv'"
             )
 
     @classmethod
