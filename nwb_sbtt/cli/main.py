@@ -110,6 +110,9 @@ def fit(
     seed: Annotated[int | None, typer.Option(help="seed of all random numbers [default: 0]")] = None,
     seeds: Annotated[int | None, typer.Option(help="number of models fitted and averaged [default: 1]")] = None,
     init: Annotated[Path | None, typer.Option(help="run folder of a finished fit to start from")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 or mps [default: a GPU if there is one]")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100 or read.control=[1]")
@@ -136,6 +139,7 @@ def fit(
         "likelihood": likelihood,
         "seed": seed,
         "seeds": seeds,
+        "device": device,
         "init.run_dir": str(init) if init else None,
         "read.series": series or None,
         "read.bin_width": bin_width,
