@@ -1,1 +1,4 @@
-"""The objective, the loop, and what is saved on the way."""
+"""Training: the objective, schedules that follow from the amount of data, the loop, checkpoints, and progress.
+
+May import `models`, `masks`, `batch` and `config`.
+"""

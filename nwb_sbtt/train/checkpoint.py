@@ -1,6 +1,6 @@
-"""Training state on disk: tensors and the numbers beside them in one safetensors file, replaced in one rename.
+"""Checkpoints: tensors and progress of training in one safetensors file, replaced by an atomic write.
 
-The numbers ride in the file's own header rather than in a second file, so that no kill can leave two that disagree.
+Progress is stored in the header of that file, not in a second file, so that a kill cannot leave two that disagree.
 """
 
 from __future__ import annotations
@@ -21,14 +21,27 @@ from torch import Tensor
 from nwb_sbtt.errors import FileError, TrainingError
 
 FORMAT = 2
-"""Version of run folders; another one is refused."""
+"""Version of the format of run folders; others are refused."""
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
-"""What training keeps in a run folder: state of the last epoch saved, weights of the best one, numbers of every epoch."""
+"""Files of training in a run folder: state of the last saved epoch, weights of the best epoch, numbers of every epoch."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far training is: epochs done, best score and its epoch, seconds spent, and why it ended, if it has."""
+    """Progress of training.
+
+    Parameters
+    ----------
+    epoch, step : int
+        Epochs and optimiser steps done.
+    best_epoch : int
+    best_score : float
+        Validation loss of the best epoch, in nats per scored entry.
+    seconds : float
+        Time spent, over all processes.
+    finished : str
+        Why training ended; empty while it is unfinished.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -39,19 +52,26 @@ class Progress:
 
 
 def save(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
-    """Write a state; a reader sees the old one or the new one, never a part.
+    """Write a checkpoint by an atomic write.
+
+    Parameters
+    ----------
+    path : Path
+    tensors : dict of name to tensor
+        On any device.
+    progress : Progress
 
     Raises
     ------
     FileError
-        If the disk is full or not writable; nothing half written stays.
+        If the disk is full or not writable; no temporary file is left.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    note = {"format": str(FORMAT), "progress": json.dumps(asdict(progress))}
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {"format": str(FORMAT), "progress": json.dumps(asdict(progress))}
     try:
         with temporary.open("wb") as handle:
-            handle.write(serialise(whole, metadata=note))
+            handle.write(serialise(stored, metadata=header))
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
@@ -61,7 +81,17 @@ def save(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], Progress]:
-    """Read a state.
+    """Read a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    tensors : dict of name to tensor
+        On the CPU.
+    progress : Progress
 
     Raises
     ------
@@ -69,13 +99,21 @@ def load(path: Path) -> tuple[dict[str, Tensor], Progress]:
         If the file is damaged or of another format.
     """
     with _opened(path) as handle:
-        # Cloned, because slices of a mapped file are not aligned, and the optimiser's last bits depend on alignment.
+        # Cloned: slices of a mapped file are not aligned, and the last bits of the optimiser's results depend on alignment.
         tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
         return tensors, _progress(handle.metadata() or {}, path)
 
 
 def read_progress(path: Path) -> Progress:
-    """Read how far training was when a state was written, and none of its tensors.
+    """Read the progress of a checkpoint, without its tensors.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    Progress
 
     Raises
     ------
@@ -96,13 +134,35 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
-    """Optimiser state as flat named tensors."""
+    """Flatten the state of an optimiser.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    names : list of str
+        Names of its parameters, in its order.
+
+    Returns
+    -------
+    dict of name to tensor
+        Under ``optimizer.KEY.PARAMETER``.
+    """
     state = optimizer.state_dict()["state"]
     return {f"optimizer.{key}.{names[i]}": t for i, entry in state.items() for key, t in entry.items()}
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors: dict[str, Tensor]) -> None:
-    """Put flat named tensors back into an optimiser."""
+    """Load the state of an optimiser from the tensors that `pack_optimizer` returned.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Changed in place.
+    names : list of str
+        Names of its parameters, in its order.
+    tensors : dict of name to tensor
+        Others are ignored.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
@@ -111,7 +171,7 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _progress(note: dict[str, str], path: Path) -> Progress:
-    if note.get("format") != str(FORMAT):
-        raise TrainingError(f"{str(path)!r} has format {note.get('format')}, this version reads {FORMAT}")
-    return Progress(**json.loads(note["progress"]))
+def _progress(header: dict[str, str], path: Path) -> Progress:
+    if header.get("format") != str(FORMAT):
+        raise TrainingError(f"{str(path)!r} has format {header.get('format')}, this version reads {FORMAT}")
+    return Progress(**json.loads(header["progress"]))

@@ -1,4 +1,4 @@
-"""The training loop. Everything random in it follows from (seed, epoch)."""
+"""The training loop. All its random numbers follow from (seed, epoch), so a resumed fit equals an undisturbed one."""
 
 from __future__ import annotations
 
@@ -27,17 +27,25 @@ from nwb_sbtt.train.objective import Loss, objective, validation_score
 from nwb_sbtt.train.trackers import EpochRecord, Tracker
 
 _ADVICE = (
-    "try a lower learning rate (--set train.learning_rate={}; the run folder may be the same), and look for values far "
-    "outside the others in the data"
+    "try a lower learning rate (--set train.learning_rate={}; the run folder may be the same), and check the data for "
+    "outliers"
 )
 
 REFITS = (0.1, 0.25, 0.5)
-"""Shares of training after which kinetics are measured again."""
+"""Shares of training after which kinetics are refitted."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The best model, how training went, and why it ended."""
+    """A trained model.
+
+    Parameters
+    ----------
+    model : Model
+        With the weights of the best epoch, in evaluation mode.
+    history : list of EpochRecord
+    progress : Progress
+    """
 
     model: Model
     history: list[EpochRecord]
@@ -54,24 +62,33 @@ def train(
     mask_length: int = 1,
     bin_widths: Mapping[str, float],
 ) -> Trained:
-    """Train from scratch, or from where the run folder stands.
+    """Train a model, or resume from the checkpoint of the run folder.
 
     Parameters
     ----------
+    model : Model
+        Changed in place.
     sessions : list of (training batch, validation batch)
-        All trials of each session. The training batch is masked anew at every step by coordinated dropout; the validation
-        batch is scored as its masks say.
+        All trials of each session. Coordinated dropout masks the training batch anew at every step; the masks of the
+        validation batch are fixed.
+    config : FitConfig
+    run_dir : Path
+        Gets ``last.safetensors``, ``best.safetensors`` and ``log.jsonl``.
+    tracker : Tracker
+        Receives the numbers of each epoch.
     mask_length : int
         Bins of a channel that coordinated dropout hides together.
     bin_widths : mapping of session to float
-        Seconds. Where a model infers rates from fluorescence, it measures the kinetics again a few times in training.
-    run_dir : Path
-        Gets ``last.safetensors``, ``best.safetensors`` and ``log.jsonl``.
+        Seconds. A model that infers rates from fluorescence refits the kinetics a few times in training.
+
+    Returns
+    -------
+    Trained
 
     Raises
     ------
     TrainingError
-        If a loss or gradient is not finite, with epoch, batch and term.
+        If a loss or gradient is not finite; the message names epoch, batch and term.
     """
     plan = schedules.plan(config, [len(batch.trials) for batch, _ in sessions])
     run = _Run(model, config, run_dir, plan, mask_length)
@@ -83,18 +100,21 @@ def train(
     while not run.progress.finished:
         epoch = run.progress.epoch + 1
         generator = _generator(config.training_seed, epoch, sessions[0][0].device)
-        report: list[Tensor] = []
+        step_terms: list[Tensor] = []
         model.train()
         for i, batch in enumerate(_minibatches([batch for batch, _ in sessions], plan.batch_size, generator)):
-            report.append(run.step(batch, generator, (epoch - 1) * plan.steps_per_epoch + i, of=total_steps))
-        terms = torch.stack(report).cpu().double()
+            step = (epoch - 1) * plan.steps_per_epoch + i
+            step_terms.append(run.step(batch, generator, step, total_steps=total_steps))
+        terms = torch.stack(step_terms).cpu().double()
         _raise_unless_finite(terms, epoch, plan)
         if epoch in refits:
             for batch, _ in sessions:
                 run.refit(run.mask(batch, generator), bin_width=bin_widths[batch.session])
         score = run.validate([batch for _, batch in sessions])
         if not math.isfinite(score):
-            raise TrainingError(f"the validation score of epoch {epoch} is {score}; {_ADVICE.format(_gentler(plan))}")
+            raise TrainingError(
+                f"the validation score of epoch {epoch} is {score}; {_ADVICE.format(_lower_rate(plan))}"
+            )
         better = score < run.progress.best_score
         run.progress = replace(
             run.progress,
@@ -129,7 +149,7 @@ def train(
 
 
 class _Run:
-    """All that changes in the course of training, kept together because it is saved together."""
+    """State of training: what changes in its course is saved together."""
 
     def __init__(self, model: Model, config: FitConfig, run_dir: Path, plan: schedules.Plan, mask_length: int):
         self.model, self.config, self.run_dir, self.plan, self.mask_length = model, config, run_dir, plan, mask_length
@@ -138,8 +158,8 @@ class _Run:
         tables = {name: p for name, p in trained.items() if p.dim() > 1}
         self.parameters = tables | trained
         self.averages = [dict(self.average.named_parameters())[name] for name in self.parameters]
-        offsets = [p for name, p in trained.items() if name not in tables]
-        groups: list[dict[str, Any]] = [{"params": list(tables.values())}, {"params": offsets, "weight_decay": 0.0}]
+        vectors = [p for name, p in trained.items() if name not in tables]
+        groups: list[dict[str, Any]] = [{"params": list(tables.values())}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(
             groups,
             plan.learning_rate,
@@ -151,12 +171,12 @@ class _Run:
         if (run_dir / LAST).exists():
             self._restore()
 
-    def step(self, batch: Batch, generator: torch.Generator, number: int, *, of: int) -> Tensor:
-        """Take one optimiser step; returns total, reconstruction, kl and the gradient's norm."""
-        settings, done = self.config.train, number / of
+    def step(self, batch: Batch, generator: torch.Generator, number: int, *, total_steps: int) -> Tensor:
+        """Take one optimiser step; returns total, reconstruction, KL and the norm of the gradient."""
+        settings, share = self.config.train, number / total_steps
         for group in self.optimizer.param_groups:
-            group["lr"] = schedules.learning_rate(self.plan, done)
-        loss: Loss = objective(self.model, self.mask(batch, generator), generator, schedules.weights(settings, done))
+            group["lr"] = schedules.learning_rate(self.plan, share)
+        loss: Loss = objective(self.model, self.mask(batch, generator), generator, schedules.weights(settings, share))
         self.optimizer.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), settings.gradient_clip)
@@ -168,22 +188,22 @@ class _Run:
         return torch.stack([loss.total.detach(), loss.reconstruction, loss.kl, norm.detach()])
 
     def mask(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Hide and score anew."""
+        """Draw the hidden and scored entries of a step."""
         low, high = self.plan.coordinated_dropout
-        # In double precision, as Python's numbers are, and left on the device: nothing waits for it.
-        drawn = torch.rand((), generator=generator, device=batch.device).to(precise_dtype(batch.device))
-        rate = low + (high - low) * drawn
+        # In double precision, as Python's numbers are, and left on the device, so that no step waits for it.
+        position = torch.rand((), generator=generator, device=batch.device).to(precise_dtype(batch.device))
+        rate = low + (high - low) * position
         return coordinated_dropout(batch, rate, generator, mask_length=self.mask_length) if high else batch
 
     def refit(self, batch: Batch, *, bin_width: float) -> None:
-        """Measure the kinetics of a session again by the averaged weights, for the model and its average."""
+        """Refit the kinetics of a session with the averaged weights, for the model and its average."""
         statistics = self.average.refit(batch, bin_width=bin_width)
         if statistics is not None:
             for model in (self.model, self.average):
                 model.set_statistics(batch.session, statistics)
 
     def validate(self, batches: list[Batch]) -> float:
-        """Mean negative log-likelihood of the averaged weights over all scored entries of the validation trials."""
+        """Compute the held-out negative log-likelihood of the averaged weights, in nats per scored entry."""
         with torch.no_grad():
             scores = [
                 validation_score(self.average, batch.select(rows))
@@ -193,11 +213,11 @@ class _Run:
         return float(sum(total for total, _ in scores)) / max(1, sum(n for _, n in scores))
 
     def keep_best(self) -> None:
-        """Remember the averaged weights as they are now."""
+        """Copy the averaged weights as the best ones."""
         self.best = _copy(self.average)
 
     def save(self) -> None:
-        """Write best and last state; the last one carries the best too, so that a resumed run knows it."""
+        """Write best and last checkpoint; the last one holds the best weights too, for a resumed run."""
         checkpoint.save(self.run_dir / BEST, self.best, self.progress)
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
@@ -217,7 +237,17 @@ class _Run:
 
 
 def read_log(run_dir: Path) -> list[EpochRecord]:
-    """Records of the epochs that a run folder holds."""
+    """Read the numbers of every epoch of a run folder.
+
+    Parameters
+    ----------
+    run_dir : Path
+
+    Returns
+    -------
+    list of EpochRecord
+        Empty before the first checkpoint.
+    """
     path = run_dir / LOG
     return [EpochRecord(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -227,13 +257,13 @@ def _copy(model: Model) -> dict[str, Tensor]:
 
 
 def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
-    """All draws of an epoch come from this generator, which lives where the data do."""
+    """Make the generator of all random numbers of an epoch, on the device of the data."""
     state = np.random.SeedSequence([seed, epoch]).generate_state(2)
     return generator_on(device, (int(state[0]) << 31) ^ int(state[1]))
 
 
 def _minibatches(batches: list[Batch], size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Every trial once, in batches of one session each, all shuffled."""
+    """Yield every trial once, shuffled, in batches of one session each."""
     pieces = [
         (i, rows)
         for i, batch in enumerate(batches)
@@ -249,18 +279,18 @@ def _shuffled(n: int, generator: torch.Generator) -> Tensor:
 
 
 def _raise_unless_finite(terms: Tensor, epoch: int, plan: schedules.Plan) -> None:
-    bad = ~terms.isfinite()
-    if not bad.any():
+    invalid = ~terms.isfinite()
+    if not invalid.any():
         return
-    batch = int(bad.any(1).nonzero()[0])
+    batch = int(invalid.any(1).nonzero()[0])
     names = ("loss", "reconstruction term", "KL term", "gradient")
-    cause = names[next(i for i in (1, 2, 3, 0) if bad[batch, i])]
+    cause = names[next(i for i in (1, 2, 3, 0) if invalid[batch, i])]
     raise TrainingError(
-        f"the {cause} of epoch {epoch}, batch {batch + 1} is not finite; {_ADVICE.format(_gentler(plan))}"
+        f"the {cause} of epoch {epoch}, batch {batch + 1} is not finite; {_ADVICE.format(_lower_rate(plan))}"
     )
 
 
-def _gentler(plan: schedules.Plan) -> str:
+def _lower_rate(plan: schedules.Plan) -> str:
     return f"{plan.learning_rate / 4:g}"
 
 

@@ -1,4 +1,4 @@
-"""The loss: reconstruction of what is scored, divergence from the priors, size of the recurrent weights."""
+"""The loss: reconstruction of the scored entries, KL divergence from the priors, and L2 penalty of recurrent weights."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from nwb_sbtt.batch import Batch, precise_dtype
 from nwb_sbtt.models.base import Model
 
 INTERMEDIATE_WEIGHT = 0.5
-"""Of the mean loss of the factors that earlier layers of a model predict."""
+"""Weight of the mean loss of the intermediate factors."""
 VARIANCE_WEIGHT = 0.1
-"""Of the loss of the predicted variance, whose gradient reaches nothing else but shares the clipped norm."""
+"""Weight of the variance loss. Its gradient reaches the predicted variance only, but counts in the clipped norm."""
 VERY_MANY = 2_000_000
-"""Scored entries of a batch; ordinary recordings have some ten thousand."""
+"""Scored entries of a batch above which the variance loss uses an eighth of the trials; usual batches have some 10,000."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The terms in nats per scored entry; `total` is what is differentiated."""
+    """Terms of the loss, in nats per scored entry.
+
+    Parameters
+    ----------
+    total : Float[Tensor, ""]
+        The differentiable sum.
+    reconstruction, kl : Float[Tensor, ""]
+        Detached; `kl` is per observed entry.
+    """
 
     total: Float[Tensor, ""]
     reconstruction: Float[Tensor, ""]
@@ -30,7 +38,13 @@ class Loss:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the terms at one step of training."""
+    """Weights of the terms at one step of training.
+
+    Parameters
+    ----------
+    kl, l2 : float
+        Of the KL divergence and of the L2 penalty.
+    """
 
     kl: float
     l2: float
@@ -40,18 +54,24 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
     """Compute the loss of one random pass.
 
     ``mean NLL over scored entries + w_kl · KL / n + w_l2 · mean(W²)``, with KL in nats per trial and the mean number `n` of
-    observed entries per trial. With ``w_kl = 1`` that is the negative evidence lower bound per observed entry, whatever share
+    observed entries per trial. With ``w_kl = 1`` this is the negative evidence lower bound per observed entry, whatever share
     of the entries is missing and whatever share of the observed ones is scored.
 
     Three terms are added where a model has them: the prior of the likelihood's scales; half the mean NLL of its intermediate
-    factors, so that each layer learns to improve on the one before; a tenth of the loss of its predicted variance.
+    factors, so that each layer learns to improve on the one before; a tenth of its variance loss.
 
     Parameters
     ----------
+    model : Model
     batch : Batch
         Masked for this step.
     generator : torch.Generator
         Source of dropout, noise and posterior samples.
+    weights : Weights
+
+    Returns
+    -------
+    Loss
     """
     inference = model(batch, generator)
     batch = model.target(inference, batch)
@@ -59,8 +79,8 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
     reconstruction = model.likelihood.total(inference.factors, batch) / scored
     prior = model.likelihood.prior(batch.session)
     intermediate = [model.likelihood.total(factors, batch) / scored for factors in inference.intermediate_factors]
-    entries = batch.observed.sum() / len(batch.trials)
-    kl = inference.kl.mean() / entries.clamp(min=1)
+    observed = batch.observed.sum() / len(batch.trials)
+    kl = inference.kl.mean() / observed.clamp(min=1)
     total = reconstruction + weights.kl * kl + prior
     if intermediate:
         total = total + INTERMEDIATE_WEIGHT * torch.stack(intermediate).mean()
@@ -73,18 +93,33 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
 
 
 def _variance_loss(model: Model, factors: Tensor, variance: Tensor, batch: Batch) -> Float[Tensor, ""]:
-    """Mean loss of the predicted variance per scored entry; very many are scored in an eighth of the trials, to save memory."""
-    part = batch
-    # Elsewhere than on a CPU the number of scored entries would have to be waited for; that of all entries is known.
+    """Mean variance loss per scored entry; of very large batches on an eighth of the trials, to save memory."""
+    subset = batch
+    # On a GPU the step would wait for the number of scored entries; that of all entries is known.
     n_entries = int(batch.scored.sum()) if batch.scored.is_cpu else batch.scored.numel()
     if n_entries > VERY_MANY:
         n = max(1, len(batch.trials) // 8)
-        part, factors, variance = batch.select(torch.arange(n, device=batch.device)), factors[:n], variance[:n]
-    total = model.likelihood.variance_loss(factors, variance, part)
-    return total / part.scored.sum().clamp(min=1)
+        subset, factors, variance = batch.select(torch.arange(n, device=batch.device)), factors[:n], variance[:n]
+    total = model.likelihood.variance_loss(factors, variance, subset)
+    return total / subset.scored.sum().clamp(min=1)
 
 
 def validation_score(model: Model, batch: Batch) -> tuple[Float[Tensor, ""], int]:
-    """Sum the NLL of the deterministic pass over scored entries, and count these."""
+    """Sum the held-out negative log-likelihood of the deterministic pass, and count the scored entries.
+
+    Parameters
+    ----------
+    model : Model
+        In evaluation mode.
+    batch : Batch
+        Validation trials.
+
+    Returns
+    -------
+    total : Float[Tensor, ""]
+        Nats.
+    n : int
+        Number of scored entries.
+    """
     total = model.held_out_nll(model(batch), batch, dtype=precise_dtype(batch.device))
     return total, int(batch.scored.sum())

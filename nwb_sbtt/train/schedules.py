@@ -1,4 +1,4 @@
-"""How long, in how large batches, at what rate: pure functions of the settings and the size of the data."""
+"""Schedules of training: numbers of epochs and steps, batch size, learning rate and weights, from settings and data."""
 
 from __future__ import annotations
 
@@ -10,14 +10,27 @@ from nwb_sbtt.models import MODELS
 from nwb_sbtt.train.objective import Weights
 
 MOST_EPOCHS = 1000
+"""Largest default number of epochs."""
 FEW, MANY = 64, 1248
-"""Numbers of training trials that count as few and as many; between them a default goes evenly with the logarithm of the
-number, beyond them it stays."""
+"""Numbers of training trials that count as few and as many. Defaults are interpolated between them, linearly in the
+logarithm of the number, and constant beyond."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The settings of training with every open choice made."""
+    """Resolved settings of training.
+
+    Parameters
+    ----------
+    epochs, batch_size, steps_per_epoch : int
+        Batches are in trials.
+    patience : int
+        Epochs without a better validation loss after which training ends.
+    learning_rate, weight_decay : float
+        Peak learning rate, and weight decay of AdamW.
+    coordinated_dropout : tuple of two floats
+        Lowest and highest share of the observed entries that are hidden.
+    """
 
     epochs: int
     batch_size: int
@@ -29,42 +42,86 @@ class Plan:
 
 
 def plan(config: FitConfig, trials: list[int]) -> Plan:
-    """Fill in what the settings leave open, from the model and the number of training trials of each session."""
-    given = config.train
+    """Resolve the settings of training.
+
+    Parameters
+    ----------
+    config : FitConfig
+    trials : list of int
+        Number of training trials of each session.
+
+    Returns
+    -------
+    Plan
+    """
+    settings = config.train
     defaults = MODELS[config.model.name].defaults(_amount(trials))
-    batch_size = given.batch_size or min(64, max(defaults.least_batch, max(trials) // 20))
-    per_epoch = sum(math.ceil(n / batch_size) for n in trials)
-    epochs = given.epochs or min(MOST_EPOCHS, math.ceil(defaults.steps / per_epoch))
+    batch_size = settings.batch_size or min(64, max(defaults.least_batch, max(trials) // 20))
+    steps_per_epoch = sum(math.ceil(n / batch_size) for n in trials)
+    epochs = settings.epochs or min(MOST_EPOCHS, math.ceil(defaults.steps / steps_per_epoch))
     return Plan(
         epochs,
         batch_size,
-        per_epoch,
-        given.patience or max(20, math.ceil(epochs / 3)),
-        defaults.learning_rate if given.learning_rate is None else given.learning_rate,
-        defaults.weight_decay if given.weight_decay is None else given.weight_decay,
+        steps_per_epoch,
+        settings.patience or max(20, math.ceil(epochs / 3)),
+        defaults.learning_rate if settings.learning_rate is None else settings.learning_rate,
+        defaults.weight_decay if settings.weight_decay is None else settings.weight_decay,
         config.masks.coordinated_dropout or defaults.coordinated_dropout,
     )
 
 
 def fill(model: ModelConfig, trials: list[int]) -> ModelConfig:
-    """Fill in what the settings of a model leave open, from the number of training trials of each session."""
+    """Resolve the settings of a model that are left open.
+
+    Parameters
+    ----------
+    model : ModelConfig
+    trials : list of int
+        Number of training trials of each session.
+
+    Returns
+    -------
+    ModelConfig
+    """
     return MODELS[model.name].fill(model, _amount(trials))
 
 
 def learning_rate(plan: Plan, progress: float) -> float:
-    """Rate at a share of training done, from 0 to 1."""
-    rise = 0.1
-    if progress < rise:
-        return plan.learning_rate * max(progress / rise, 0.01)
-    return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
+    """Compute the learning rate: linear warm-up over the first tenth of training, then cosine decay to 0.
+
+    Parameters
+    ----------
+    plan : Plan
+    progress : float
+        Share of the steps done, from 0 to 1.
+
+    Returns
+    -------
+    float
+    """
+    warmup = 0.1
+    if progress < warmup:
+        return plan.learning_rate * max(progress / warmup, 0.01)
+    return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
 def weights(config: TrainConfig, progress: float) -> Weights:
-    """Weights of the loss's terms at a share of training done."""
+    """Compute the weights of the loss's terms, which rise linearly over ``penalty_ramp``.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    progress : float
+        Share of the steps done, from 0 to 1.
+
+    Returns
+    -------
+    Weights
+    """
     ramp = min(1.0, progress / config.penalty_ramp) if config.penalty_ramp else 1.0
     return Weights(kl=config.kl_weight * ramp, l2=config.l2_weight * ramp)
 
 
 def _amount(trials: list[int]) -> float:
-    """Where the data lie between few (0) and many (1)."""
+    """Amount of data, from 0 (few training trials) to 1 (many)."""
     return min(1.0, max(0.0, math.log(sum(trials) / FEW) / math.log(MANY / FEW)))

@@ -1,4 +1,4 @@
-"""What a person sees while a model is trained: a bar on a terminal, plain lines elsewhere."""
+"""Progress of training on the screen: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,23 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch's numbers, in nats per scored entry; one line of ``log.jsonl``."""
+    """Numbers of one epoch; one line of ``log.jsonl``.
+
+    Parameters
+    ----------
+    epoch, best_epoch : int
+        From 1.
+    train_loss, valid_loss : float
+        Nats per scored entry.
+    kl : float
+        Nats per observed entry.
+    learning_rate : float
+        At the end of the epoch.
+    gradient_norm : float
+        Before clipping.
+    seconds : float
+        Since the start of training, over all processes.
+    """
 
     epoch: int
     train_loss: float
@@ -27,36 +43,50 @@ class EpochRecord:
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Told of each epoch."""
+    """Receives the progress of training, as a progress bar does."""
 
     def start(self, epochs: int, done: int) -> None:
-        """Say how many epochs there will be and how many are done already."""
+        """Begin.
+
+        Parameters
+        ----------
+        epochs : int
+            Number of all epochs.
+        done : int
+            Epochs done by earlier processes.
+        """
         ...
 
     def epoch(self, record: EpochRecord) -> None:
-        """Report one epoch."""
+        """Receive the numbers of one epoch."""
         ...
 
     def stop(self) -> None:
-        """End, however training ended."""
+        """End; called also after an error."""
         ...
 
 
 class Silent:
-    """Says nothing."""
+    """Ignores the progress of training."""
 
     def start(self, epochs: int, done: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def epoch(self, record: EpochRecord) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def stop(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Bar:
-    """A progress bar with losses, best epoch and time left; `label` says of what."""
+    """A progress bar with losses, best epoch and remaining time.
+
+    Parameters
+    ----------
+    label : str
+        Text in front of the bar.
+    """
 
     def __init__(self, label: str = "") -> None:
         text = TextColumn("train {task.fields[train]:.4f}  valid {task.fields[valid]:.4f}  best at {task.fields[best]}")
@@ -82,24 +112,32 @@ class Bar:
         )
 
     def stop(self) -> None:
-        """Leave the bar as it last stood."""
+        """Stop the bar and leave it on the screen."""
         self._progress.stop()
 
 
 class Lines:
-    """A plain line now and then, each with the label in front: for logs, pipes and batch systems."""
+    """Plain lines, for logs, pipes and batch systems.
+
+    Parameters
+    ----------
+    every_seconds : float
+        Shortest time between two lines.
+    label : str
+        Text in front of each line.
+    """
 
     def __init__(self, every_seconds: float = 5.0, label: str = "") -> None:
         self._every, self._last, self._epochs, self._label = every_seconds, 0.0, 0, label
 
     def start(self, epochs: int, done: int) -> None:
-        """Say where training stands."""
+        """Print after which epoch training is resumed, if it is."""
         self._epochs = epochs
         if done:
             print(f"{self._label}resuming after epoch {done} of {epochs}", file=sys.stderr, flush=True)
 
     def epoch(self, record: EpochRecord) -> None:
-        """Print the epoch if the last line is old enough."""
+        """Print the epoch if `every_seconds` have passed since the last line, or if it is the last epoch."""
         now = time.monotonic()
         if now - self._last >= self._every or record.epoch == self._epochs:
             self._last = now
@@ -111,9 +149,19 @@ class Lines:
             )
 
     def stop(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: no line is open."""
 
 
 def default_tracker(label: str = "") -> Tracker:
-    """Choose the bar on a terminal, lines elsewhere."""
+    """Choose a progress bar on a terminal, plain lines elsewhere.
+
+    Parameters
+    ----------
+    label : str
+        Text in front of the bar or of each line.
+
+    Returns
+    -------
+    Tracker
+    """
     return Bar(label) if sys.stderr.isatty() else Lines(label=label)

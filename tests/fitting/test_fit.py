@@ -104,8 +104,8 @@ def diverging(monkeypatch, epoch):
     """Let the loss be infinite from an epoch on, at the rates that the settings of these tests have."""
     step = loop._Run.step
 
-    def wild(self, batch, generator, number, *, of):
-        terms = step(self, batch, generator, number, of=of)
+    def wild(self, batch, generator, number, *, total_steps):
+        terms = step(self, batch, generator, number, total_steps=total_steps)
         return terms * float("inf") if self.progress.epoch + 1 >= epoch else terms
 
     monkeypatch.setattr(loop._Run, "step", wild)

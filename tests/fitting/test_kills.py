@@ -60,8 +60,8 @@ def in_an_epoch():
     """In the third epoch, after its first step."""
     step = loop._Run.step
 
-    def killing(self, batch, generator, number, *, of):
-        terms = step(self, batch, generator, number, of=of)
+    def killing(self, batch, generator, number, *, total_steps):
+        terms = step(self, batch, generator, number, total_steps=total_steps)
         if self.progress.epoch == 2:
             kill()
         return terms

@@ -1,7 +1,7 @@
-"""Likelihoods (observation models), one file each: from factors to the probability of what was measured.
+"""Likelihoods (observation models), one file each: the probability of measurements, given factors.
 
-Imports `nn`, `calcium`, `batch` and `config`. Another package adds one with `register_likelihood`, or by an entry point in the
-group ``nwb_sbtt.likelihoods``.
+May import `nn`, `calcium`, `batch` and `config`. Another package adds one with `register_likelihood`, or by an entry point in
+the group ``nwb_sbtt.likelihoods``.
 """
 
 from __future__ import annotations
@@ -26,11 +26,20 @@ __all__ = [
 ]
 
 LIKELIHOODS = cast("Registry[type[Likelihood]]", _LIKELIHOODS)
-"""Classes by name."""
+"""Classes of likelihoods by name."""
 
 
 def register_likelihood(kind: type[Likelihood]) -> type[Likelihood]:
-    """Make a likelihood known under the name of its settings, `kind.Config`; a decorator.
+    """Register a likelihood under the name in its settings, `kind.Config`; a decorator.
+
+    Parameters
+    ----------
+    kind : type of Likelihood
+
+    Returns
+    -------
+    type of Likelihood
+        The same class.
 
     Raises
     ------
@@ -44,16 +53,21 @@ def register_likelihood(kind: type[Likelihood]) -> type[Likelihood]:
 def make_likelihood(
     config: LikelihoodConfig | str, statistics: Mapping[str, ChannelStatistics], factors: int
 ) -> Likelihood:
-    """Build a likelihood, sized by the channels of each session.
+    """Make a likelihood, sized by the channels of each session.
 
     Parameters
     ----------
     config : LikelihoodConfig or str
-        Settings, or a name for the defaults.
+        Settings, or its name for the defaults.
     statistics : mapping of session to ChannelStatistics
-        As the likelihood's `measure` gives them.
+        As returned by the likelihood's `measure`.
     factors : int
-        Number of factors that are read out.
+        Number of factors.
+
+    Returns
+    -------
+    Likelihood
+        With random weights from torch's global generator.
 
     Raises
     ------
@@ -66,5 +80,15 @@ def make_likelihood(
 
 
 def suitable_likelihood(kind: str) -> str:
-    """Name the likelihood of the package that suits a kind of data, "counts", "events" or "signals"."""
+    """Choose the likelihood of a kind of data.
+
+    Parameters
+    ----------
+    kind : {"counts", "events", "signals"}
+
+    Returns
+    -------
+    str
+        Name of the first registered likelihood that suits; those of this package come first.
+    """
     return next(name for name in LIKELIHOODS.names() if kind in LIKELIHOODS[name].suits)

@@ -1,4 +1,4 @@
-"""What every likelihood (observation model) must say; `docs/adding_a_model.md` goes through it."""
+"""The base class of likelihoods (observation models); `docs/adding_a_model.md` shows how to add one."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from nwb_sbtt.nn.entries import ReadOut
 from nwb_sbtt.nn.sessions import SessionTables
 
 MOST_LOG_VARIANCE = 4.0
-"""Variance of a log-rate beyond which nothing is known of it, and logarithm of a factor's; keeps `exp` finite."""
+"""Largest variance of a log-rate, and largest log-variance of a factor; keeps `exp` finite."""
 MAX_LOG_RATE = 10.0
 """Natural logarithm of the highest expected count per bin; keeps `exp` finite early in training."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """Data that a model and a likelihood are asked about before a fit.
+    """Data that model and likelihood check before a fit: arrays without labels.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class Values:
     kind : {"counts", "events", "signals"}
         What an entry is: spikes per bin, the size of an event, or anything else.
     signal : str
-        What a signal is, such as "fluorescence" or "dF/F"; empty where the data do not say.
+        Type of signal, such as "fluorescence" or "dF/F"; empty where the data do not name it.
     channel_columns : mapping of name to array (channel)
-        Numbers that the data have of each channel.
+        Numeric columns of the channels.
     """
 
     values: NDArray[np.float32]
@@ -56,16 +56,22 @@ class Values:
 
 
 ChannelValues = Mapping[str, tuple[float, ...]]
-"""What a likelihood is told of each channel, by name."""
+"""Parameters of a likelihood that follow from the data or the settings, one number per channel, by name."""
 
 
 def refuse_negative(data: Values, name: str) -> None:
-    """Refuse negative values of what cannot be negative.
+    """Refuse negative values.
+
+    Parameters
+    ----------
+    data : Values
+    name : str
+        What the values are, for the message.
 
     Raises
     ------
     DataError
-        With how many there are.
+        If there are negative values, with their number.
     """
     if negative := int((data.values < 0).sum()):
         raise DataError(
@@ -75,56 +81,102 @@ def refuse_negative(data: Values, name: str) -> None:
 
 
 class Likelihood(nn.Module, ABC):
-    """Linear read-outs per session, and the likelihood on top of them.
+    """Linear read-outs of each session, and the likelihood of values given these.
 
-    A likelihood says in `n_parameters` how many numbers of each entry it reads out of the factors; the weights of the first are
-    `weights`, those of any others `further_weights`. It is either one of `EntryByEntry`, or couples the bins of a trial
-    (`Moments`).
+    `n_parameters` is the number of parameters of an entry that are read out of the factors; the weights of the first are
+    `weights`, those of any others `further_weights`. Subclasses are `EntryByEntry`, or couple the bins of a trial (`Moments`).
 
-    `nll` gives one term an entry of the batch, dense or sparse; terms outside what is scored are junk.
-    `expected` is of all channels: where there are a million, take `expected_at` the entries of a batch.
+    `nll` has one term per entry of the batch, dense or sparse; terms of entries that are not scored are arbitrary.
+    `expected` is computed for all channels; with a million channels use `expected_at`, for the entries of a batch.
+
+    Parameters
+    ----------
+    statistics : dict of session to ChannelStatistics
+        From which the biases are initialised.
+    factors : int
+        Number of factors.
+    config : LikelihoodConfig, optional
     """
 
     Config: ClassVar[type[LikelihoodConfig]]
-    """Settings, with the name under which the likelihood is known."""
+    """Class of the settings; the default of its field ``name`` is the likelihood's name."""
     n_parameters: ClassVar[int]
     suits: ClassVar[tuple[str, ...]] = ()
-    """Kinds of data (`Values.kind`) that get this likelihood where the settings leave it open."""
+    """Kinds of data (`Values.kind`) for which "auto" chooses this likelihood."""
     expects_counts: ClassVar[bool] = False
-    """Whether what is expected of an entry is a count, so that per second it is a rate."""
+    """Whether expected values are counts, which divided by the bin width are rates."""
     infers_rates: ClassVar[bool] = False
-    """Whether spikes' rates are inferred from fluorescence, whose kinetics are then measured, and again in training."""
+    """Whether rates are inferred from fluorescence; its kinetics are then measured, and refitted in training."""
 
     @classmethod
     def mask_length(cls, bin_width: float) -> int:
-        """Bins of a channel that are hidden together, where the settings leave it open; `bin_width` is in seconds."""
+        """Return the default number of bins of a channel that are hidden together.
+
+        Parameters
+        ----------
+        bin_width : float
+            Seconds.
+
+        Returns
+        -------
+        int
+            Bins.
+        """
         return 1
 
     @classmethod
     def check(cls, data: Values, config: LikelihoodConfig) -> None:
-        """Refuse values that are impossible under the likelihood, and would make it infinite.
+        """Refuse values that are impossible under the likelihood.
+
+        Parameters
+        ----------
+        data : Values
+            A prepared session.
+        config : LikelihoodConfig
 
         Raises
         ------
         DataError
-            With what came, what is expected and what to try.
+            If there are any; the message says what is expected and what to try.
         """
 
     @classmethod
     def lacks(cls, scored: Float[Tensor, "entry"]) -> str:
-        """Name what scored entries must hold, but do not, to compare models on them; empty where nothing is missing."""
+        """Name what scored entries lack to compare models on them.
+
+        Parameters
+        ----------
+        scored : Float[Tensor, "entry"]
+            Values of the scored entries.
+
+        Returns
+        -------
+        str
+            Such as "spike"; empty where nothing is missing.
+        """
         return ""
 
     @classmethod
     def channel_values(cls, data: Values, config: LikelihoodConfig) -> dict[str, list[float]]:
-        """Give what the likelihood must be told of each channel, from settings and data; a fit is known by it too."""
+        """Resolve parameters of each channel from settings and data; they are part of the signature of a fit.
+
+        Parameters
+        ----------
+        data : Values
+        config : LikelihoodConfig
+
+        Returns
+        -------
+        dict of name to list of float
+            One number per channel.
+        """
         return {}
 
     @classmethod
     def measure(
         cls, batch: Batch, *, bin_width: float, channel_values: ChannelValues, config: LikelihoodConfig
     ) -> ChannelStatistics:
-        """Measure what must be known of the channels before training.
+        """Measure the statistics of the channels that initialise the likelihood.
 
         Parameters
         ----------
@@ -133,19 +185,37 @@ class Likelihood(nn.Module, ABC):
         bin_width : float
             Seconds.
         channel_values : mapping of name to numbers
-            As `channel_values` gives them.
+            As returned by `channel_values`.
         config : LikelihoodConfig
+
+        Returns
+        -------
+        ChannelStatistics
         """
         return channel_statistics(batch)
 
     def refit(
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, bin_width: float
     ) -> ChannelStatistics | None:
-        """Measure kinetics again, given the rates of these factors; None where no rates are found in fluorescence."""
+        """Refit the kinetics of fluorescence, given the rates of these factors.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        batch : Batch
+            The same trials.
+        bin_width : float
+            Seconds.
+
+        Returns
+        -------
+        ChannelStatistics or None
+            None for a likelihood that does not infer rates from fluorescence.
+        """
         return None
 
     def set_statistics(self, session: str, statistics: ChannelStatistics) -> None:
-        """Take over what `refit` has measured."""
+        """Set the statistics of a session to those that `refit` has measured."""
 
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int, config: LikelihoodConfig | None = None):
         super().__init__()
@@ -156,30 +226,70 @@ class Likelihood(nn.Module, ABC):
         self.further_biases = nn.ModuleList(SessionTables() for _ in range(1, self.n_parameters))
         weights, biases = [self.weights, *self.further_weights], [self.biases, *self.further_biases]
         for session, stats in statistics.items():
-            for of_parameter, offset, first in zip(weights, biases, self._first_biases(stats), strict=True):
-                of_parameter[session] = nn.Parameter(torch.randn(len(stats.mean), factors) * 0.3 / factors**0.5)
-                offset[session] = nn.Parameter(first)
+            for weight, bias, initial in zip(weights, biases, self._initial_biases(stats), strict=True):
+                weight[session] = nn.Parameter(torch.randn(len(stats.mean), factors) * 0.3 / factors**0.5)
+                bias[session] = nn.Parameter(initial)
 
     def read_outs(self, session: str) -> tuple[ReadOut, ...]:
-        """Weights (channel, factor) and biases (channel) of each parameter."""
+        """Return the read-outs of a session.
+
+        Parameters
+        ----------
+        session : str
+
+        Returns
+        -------
+        tuple of (weights, biases)
+            For each of the `n_parameters` parameters, of shapes (channel, factor) and (channel).
+        """
         weights, biases = [self.weights, *self.further_weights], [self.biases, *self.further_biases]
         return tuple((w[session], b[session]) for w, b in zip(weights, biases, strict=True))
 
     @abstractmethod
-    def _first_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]: ...
+    def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]: ...
 
     @abstractmethod
     def prior(self, session: str) -> Float[Tensor, ""]:
-        """Penalty of the scales of the channels, to be added to the mean term of an entry."""
+        """Compute the penalty of the trained scales of the channels.
+
+        Returns
+        -------
+        Float[Tensor, ""]
+            Nats, added to the mean negative log-likelihood of the scored entries.
+        """
 
     @abstractmethod
     def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
-        """Negative log-likelihood of each entry, in nats."""
+        """Compute the negative log-likelihood of each entry.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        batch : Batch
+
+        Returns
+        -------
+        Float[Tensor, "*entry"]
+            Nats, laid out as `batch.values`.
+        """
 
     def total(
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, ""]:
-        """Sum of `nll` over the scored entries. Junk elsewhere has no effect, on gradients either."""
+        """Sum `nll` over the scored entries; values elsewhere change neither the sum nor its gradient.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        batch : Batch
+        dtype : torch.dtype
+            Of the sum.
+
+        Returns
+        -------
+        Float[Tensor, ""]
+            Nats.
+        """
         nll = self.nll(factors, batch)
         return torch.where(batch.scored, nll, torch.zeros_like(nll)).sum(dtype=dtype)
 
@@ -187,13 +297,37 @@ class Likelihood(nn.Module, ABC):
     def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
-        """Misfit of the factors' variances to the errors at the scored entries; it moves nothing but the variances."""
+        """Compute the loss of the predicted variance at the scored entries; its gradient reaches `variance` only.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        variance : Float[Tensor, "trial time factor"]
+            Posterior variance of each factor, taken as independent.
+        batch : Batch
+
+        Returns
+        -------
+        Float[Tensor, ""]
+            Sum over the scored entries.
+        """
 
     @abstractmethod
     def expected(
         self, factors: Float[Tensor, "trial time factor"], session: str
     ) -> Float[Tensor, "trial time channel"]:
-        """Expected value of each entry over a whole bin, in the data's unit."""
+        """Compute the expected value of every entry over a whole bin.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        session : str
+
+        Returns
+        -------
+        Float[Tensor, "trial time channel"]
+            In the data's unit.
+        """
 
     @abstractmethod
     def expected_sd(
@@ -202,11 +336,35 @@ class Likelihood(nn.Module, ABC):
         variance: Float[Tensor, "trial time factor"],
         session: str,
     ) -> Float[Tensor, "trial time channel"]:
-        """Posterior sd of `expected` where the factors have independent variances."""
+        """Compute the posterior sd of `expected`.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        variance : Float[Tensor, "trial time factor"]
+            Posterior variance of each factor, taken as independent.
+        session : str
+
+        Returns
+        -------
+        Float[Tensor, "trial time channel"]
+            In the data's unit.
+        """
 
     @abstractmethod
     def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
-        """Expected value of each entry of the batch, for its exposure, in the data's unit."""
+        """Compute the expected value of each entry of a batch, for its exposure.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        batch : Batch
+
+        Returns
+        -------
+        Float[Tensor, "*entry"]
+            In the data's unit, laid out as `batch.values`.
+        """
 
     @abstractmethod
     def sum_residuals(
@@ -216,7 +374,19 @@ class Likelihood(nn.Module, ABC):
         *,
         into: Float[Tensor, "channel width"],
     ) -> Float[Tensor, "trial time width"]:
-        """Sum by `into` how far the shown entries of each bin are from what is expected of them."""
+        """Sum the residuals of the shown entries, data minus expected value, weighted by `into`.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        batch : Batch
+        into : Float[Tensor, "channel width"]
+            Weights of each channel.
+
+        Returns
+        -------
+        Float[Tensor, "trial time width"]
+        """
 
     @abstractmethod
     def latent_estimates(
@@ -225,8 +395,21 @@ class Likelihood(nn.Module, ABC):
         variance: Float[Tensor, "trial time factor"] | None,
         session: str,
     ) -> dict[str, Float[Tensor, "trial time channel"]]:
-        """What lies behind the expected values, by its name in a latents Dataset, per bin."""
+        """Compute further estimates, such as the rates that fluorescence follows from.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        variance : Float[Tensor, "trial time factor"] or None
+            Posterior variance of each factor, where the model predicts it.
+        session : str
+
+        Returns
+        -------
+        dict of name to Float[Tensor, "trial time channel"]
+            Per bin, by the names of a latents Dataset.
+        """
 
     @abstractmethod
     def kinetics(self, session: str) -> Kinetics | None:
-        """How fluorescence is taken to follow spikes, where that is what the values are."""
+        """Return the calcium kinetics of a session's channels; None where rates are not inferred from fluorescence."""

@@ -1,4 +1,4 @@
-"""What an observation model makes of a spread of the factors where the expected value is a curved function of them."""
+"""Likelihoods whose expected value is a nonlinear function of the read-outs: variances to first order."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 from nwb_sbtt.nn.sessions import SessionTables
 
 LEAST_SHARE = 1e-4
-"""Share of a channel's overall variance below which no spread is taken to lie."""
+"""Smallest predicted variance of an entry, as a share of the channel's overall variance."""
 
 
 class Curved(EntryByEntry):
-    """To first order: the variance of the expected value is that of its tangent at the expected factors."""
+    """Propagate variances of the factors by the tangent of the expected value (delta method).
+
+    With read-outs ``y_i = w_i · f + b_i`` of factors of independent variances v, and the slopes ``g_i = ∂μ/∂y_i`` of the
+    expected value, ``Var(μ) = Σ_ij g_i g_j Σ_k w_ik w_jk v_k``.
+    """
 
     costly = True
 
@@ -33,22 +37,22 @@ class Curved(EntryByEntry):
 
     @abstractmethod
     def _variance(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
-        """Variance of an entry whose factors are known, in the data's unit squared."""
+        """Variance of an entry given its factors, in the data's unit squared."""
 
     def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
-        """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the value and of not knowing its mean μ."""
-        per_channel = tuple(tensor.detach() for tensor in self._spread(batch))
+        """Compute ``Σ ½ log s² + (x − μ)² / 2 s²``; s² is the variance of the value given its mean μ, plus that of μ."""
+        per_channel = tuple(tensor.detach() for tensor in self._at_entries(batch))
         linear = tuple(tensor.detach() for tensor in self._linear_at(factors.detach(), batch))
         least = along_channels(self.least_variances[batch.session], batch=batch)
         mean = self._expected(linear, batch.exposure, *per_channel)
         total = self._variance(linear, batch.exposure, *per_channel)
         slopes = self._slopes(linear, batch.exposure, per_channel)
         tables = [weights.detach() for weights, _ in self.read_outs(batch.session)]
-        for (one, slope), (other, other_slope) in product(zip(tables, slopes, strict=True), repeat=2):
-            shared = dot(variance, one * other, bias=one.new_zeros(len(one)), batch=batch)
-            total = total + slope * other_slope * shared
+        for (left, left_slope), (right, right_slope) in product(zip(tables, slopes, strict=True), repeat=2):
+            covariance = dot(variance, left * right, bias=left.new_zeros(len(left)), batch=batch)
+            total = total + left_slope * right_slope * covariance
         total = torch.maximum(total, least)
         loss = 0.5 * (total / least).log() + 0.5 * (batch.values - mean) ** 2 / total
         return torch.where(batch.scored, loss, torch.zeros_like(loss)).sum()
@@ -59,17 +63,17 @@ class Curved(EntryByEntry):
         variance: Float[Tensor, "trial time factor"],
         session: str,
     ) -> Float[Tensor, "trial time channel"]:
-        """To first order in the spread of the factors."""
+        """Compute the posterior sd of `expected`, to first order in the sd of the factors."""
         per_channel = self._channel_tensors(session)
         slopes = self._slopes(self._linear(factors, session), None, per_channel)
         tables = [weights for weights, _ in self.read_outs(session)]
         total = torch.zeros_like(slopes[0])
-        for (one, slope), (other, other_slope) in product(zip(tables, slopes, strict=True), repeat=2):
-            total = total + slope * other_slope * nn.functional.linear(variance, one * other)
+        for (left, left_slope), (right, right_slope) in product(zip(tables, slopes, strict=True), repeat=2):
+            total = total + left_slope * right_slope * nn.functional.linear(variance, left * right)
         return total.clamp(min=0).sqrt()
 
     def _slopes(self, linear: Linear, exposure: Tensor | None, per_channel: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Slopes of the expected value by each parameter."""
+        """Derivatives of the expected value by each parameter."""
         with torch.enable_grad():
             leaves = tuple(tensor.detach().requires_grad_() for tensor in linear)
             expected = self._expected(leaves, exposure, *(tensor.detach() for tensor in per_channel))

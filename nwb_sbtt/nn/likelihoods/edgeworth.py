@@ -1,4 +1,4 @@
-"""Fluorescence with the mean, variance, skewness and kurtosis that rates of spikes give it."""
+"""Edgeworth likelihood: fluorescence with mean, variance, skewness and kurtosis that follow from the rates."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from nwb_sbtt.nn.likelihoods.gaussian_moments import gaussian_terms
 from nwb_sbtt.nn.likelihoods.moments import Moments
 
 MOST_SKEWED = 0.8
-"""Limit of skewness and of excess kurtosis, as published; shot noise of rare spikes has more than an expansion can hold."""
+"""Limit of skewness and of excess kurtosis, as published; those of rare spikes are too large for the expansion."""
 FLOOR = 0.05
-"""Least value of the expansion's bracket, which is negative where a skewed density has no mass. Within `MOST_SKEWED`
-it adds at most 1.3 % to the integral, and the bracket's logarithm has a slope of 1 / FLOOR at most."""
+"""Smallest value of the expansion's bracket, which is negative where a skewed density has no mass. Within `MOST_SKEWED`
+this adds at most 1.3 % to the integral, and the slope of the bracket's logarithm is at most 1 / FLOOR."""
 FARTHEST = 8.0
-"""Distance from the mean, in sds, from which on the bracket is taken to be constant: its powers would overflow."""
+"""Distance from the mean, in sds, beyond which the bracket is constant: its powers would overflow."""
 
 
 class Edgeworth(Moments):
-    """The density of order four, around a normal one, that the first four cumulants of shot noise give.
+    """Edgeworth expansion of order four of the density with the first four cumulants of shot noise.
 
     With ``z = (x − κ_1) / √κ_2``, ``s = κ_3 / κ_2^1.5`` and ``k = κ_4 / κ_2²`` it is the normal density times
-    ``1 + s He_3(z) / 6 + k He_4(z) / 24 + s² He_6(z) / 72``, He the Hermite polynomials. The Edgeworth LFADS of Prince and
-    Richards (2019), whose floor of 1e-8 under that bracket gives gradients that break training down.
+    ``1 + s He_3(z) / 6 + k He_4(z) / 24 + s² He_6(z) / 72``, where He are the probabilists' Hermite polynomials. As in the
+    Edgeworth LFADS of Prince and Richards (2019), whose smaller floor of 1e-8 under that bracket makes gradients diverge.
     """
 
     Config = EdgeworthConfig
@@ -37,7 +37,19 @@ class Edgeworth(Moments):
 
 
 def bracket(z: Tensor, skewness: Tensor, kurtosis: Tensor) -> Tensor:
-    """What a normal density is multiplied by."""
+    """Compute the factor by which the expansion differs from a normal density.
+
+    Parameters
+    ----------
+    z : Tensor
+        Standardised value.
+    skewness, kurtosis : Tensor
+        Skewness and excess kurtosis, of the same shape.
+
+    Returns
+    -------
+    Tensor
+    """
     square = z * z
     third = z * (square - 3)
     fourth = square * (square - 6) + 3

@@ -1,4 +1,4 @@
-"""Likelihood models of which each entry has a term of its own, given the factors of its bin."""
+"""Likelihoods under which entries are independent, given the factors of their bins."""
 
 from __future__ import annotations
 
@@ -18,67 +18,70 @@ SCALE, SCALE_PRIOR = 20.0, 1e-4
 """Mean and precision of the prior on a channel's scales (Zhu et al. 2022)."""
 
 Linear = tuple[Tensor, ...]
-"""What each of the read-outs gives at the entries."""
+"""Read-outs ``W f + b`` of the entries, one tensor per parameter."""
 
 
 class EntryByEntry(Likelihood):
-    """A likelihood says what the term of an entry is, and what is expected of it; in a sparse batch no others are made."""
+    """A likelihood that is a sum of terms, one per entry; of a sparse batch only its own entries are computed.
+
+    Subclasses define the term (`_terms`) and the expected value (`_expected`) of an entry.
+    """
 
     costly: ClassVar[bool] = False
-    """Whether a term costs so much that, on a CPU, entries nobody asked for are left out of a dense batch first."""
+    """Whether a term is so expensive that, on a CPU, only the marked entries of a dense batch are computed."""
 
     @abstractmethod
     def _scales(self, session: str) -> tuple[Tensor, ...]:
-        """Trained scales of the channels, in multiples of where their prior has its mean."""
+        """Trained scales of the channels, in multiples of their prior mean."""
 
     @abstractmethod
     def _channel_tensors(self, session: str) -> tuple[Tensor, ...]:
-        """What `_terms` must know of each channel beside the read-outs."""
+        """Parameters of each channel beside the read-outs, in the order that `_terms` takes them."""
 
     @abstractmethod
     def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
-        """Negative log-likelihood, entry by entry."""
+        """Negative log-likelihood of each entry."""
 
     def prior(self, session: str) -> Float[Tensor, ""]:
-        """Penalty of the scales of the channels, to be added to the mean term of an entry."""
+        """Compute the penalty of the trained scales, a normal prior around `SCALE`."""
         penalties = [SCALE_PRIOR * ((SCALE * (scale - 1)) ** 2).sum() / 2 for scale in self._scales(session)]
         return torch.stack(penalties).sum() if penalties else self.biases[session].new_zeros(())
 
     def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
-        """Negative log-likelihood of each entry, in nats."""
-        return self._terms(self._linear_at(factors, batch), batch.values, batch.exposure, *self._spread(batch))
+        """Compute the negative log-likelihood of each entry, in nats."""
+        return self._terms(self._linear_at(factors, batch), batch.values, batch.exposure, *self._at_entries(batch))
 
     def _linear_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Linear:
         return tuple(dot(factors, w, bias=b, batch=batch) for w, b in self.read_outs(batch.session))
 
-    def _picks(self, batch: Batch) -> bool:
-        # Not on a GPU: it would have to wait for the number of entries, and time is not lost in terms there.
+    def _selects(self, batch: Batch) -> bool:
+        # Not on a GPU: it would wait for the number of entries, and terms take little time there.
         return self.costly and batch.entries is None and batch.values.is_cpu
 
-    def _pick(
+    def _select(
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, marked: Bool[Tensor, "trial time channel"]
     ) -> tuple[Tensor, Linear, Tensor, Tensor | None, tuple[Tensor, ...]]:
-        """Of the marked entries of a dense batch alone: places, read-outs, values, exposure, and what their channels have."""
-        places = marked.reshape(-1).nonzero()[:, 0]
+        """Flat indices, read-outs, values, exposure and channel tensors of the marked entries of a dense batch."""
+        index = marked.reshape(-1).nonzero()[:, 0]
 
-        def picked(tensor: Tensor) -> Tensor:
-            return tensor.reshape(-1).index_select(0, places)
+        def select(tensor: Tensor) -> Tensor:
+            return tensor.reshape(-1).index_select(0, index)
 
-        linear = tuple(picked(tensor) for tensor in self._linear_at(factors, batch))
-        exposure = None if batch.exposure is None else picked(batch.exposure)
-        channels = places % batch.shape[2]
+        linear = tuple(select(tensor) for tensor in self._linear_at(factors, batch))
+        exposure = None if batch.exposure is None else select(batch.exposure)
+        channels = index % batch.shape[2]
         per_channel = tuple(tensor.index_select(0, channels) for tensor in self._channel_tensors(batch.session))
-        return places, linear, picked(batch.values), exposure, per_channel
+        return index, linear, select(batch.values), exposure, per_channel
 
-    def _spread(self, batch: Batch) -> tuple[Tensor, ...]:
+    def _at_entries(self, batch: Batch) -> tuple[Tensor, ...]:
         return tuple(along_channels(tensor, batch=batch) for tensor in self._channel_tensors(batch.session))
 
     def total(
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, ""]:
-        """Sum of `nll` over the scored entries. Junk elsewhere has no effect, on gradients either."""
-        if self._picks(batch):
-            _, linear, values, exposure, per_channel = self._pick(factors, batch, marked=batch.scored)
+        """Sum `nll` over the scored entries; values elsewhere change neither the sum nor its gradient."""
+        if self._selects(batch):
+            _, linear, values, exposure, per_channel = self._select(factors, batch, marked=batch.scored)
             return self._terms(linear, values, exposure, *per_channel).sum(dtype=dtype)
         if batch.entries is None:
             return super().total(factors, batch, dtype=dtype)
@@ -86,8 +89,8 @@ class EntryByEntry(Likelihood):
         return sum_terms(self._terms, factors, read_outs=read_outs, per_channel=per_channel, batch=batch).to(dtype)
 
     def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
-        """Expected value of each entry of the batch, for its exposure, in the data's unit."""
-        return self._expected(self._linear_at(factors, batch), batch.exposure, *self._spread(batch))
+        """Compute the expected value of each entry of the batch, for its exposure, in the data's unit."""
+        return self._expected(self._linear_at(factors, batch), batch.exposure, *self._at_entries(batch))
 
     def sum_residuals(
         self,
@@ -96,14 +99,14 @@ class EntryByEntry(Likelihood):
         *,
         into: Float[Tensor, "channel width"],
     ) -> Float[Tensor, "trial time width"]:
-        """Sum by `into` how far the shown entries of each bin are from what is expected of them."""
-        if self._picks(batch):
-            places, linear, values, exposure, per_channel = self._pick(factors, batch, marked=batch.shown)
+        """Sum the residuals of the shown entries, data minus expected value, weighted by `into`."""
+        if self._selects(batch):
+            index, linear, values, exposure, per_channel = self._select(factors, batch, marked=batch.shown)
             differences = values - self._expected(linear, exposure, *(tensor.detach() for tensor in per_channel))
-            residual = differences.new_zeros(batch.values.numel()).index_copy(0, places, differences)
+            residual = differences.new_zeros(batch.values.numel()).index_copy(0, index, differences)
             return gather_sum(residual.reshape(batch.shape), into, batch=batch)
         if batch.entries is None:
-            # As in a sparse batch, what channels have beside the read-outs does not learn from feedback.
+            # As in a sparse batch, no gradient of the residual input reaches the channel tensors.
             fixed = (tensor.detach() for tensor in self._channel_tensors(batch.session))
             expected = self._expected(self._linear(factors, batch.session), batch.exposure, *fixed)
             residual = batch.values - expected
@@ -117,12 +120,12 @@ class EntryByEntry(Likelihood):
 
     @abstractmethod
     def _expected(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
-        """Expected value, entry by entry."""
+        """Expected value of each entry."""
 
     def expected(
         self, factors: Float[Tensor, "trial time factor"], session: str
     ) -> Float[Tensor, "trial time channel"]:
-        """Expected value of each entry over a whole bin, in the data's unit."""
+        """Compute the expected value of each entry over a whole bin, in the data's unit."""
         return self._expected(self._linear(factors, session), None, *self._channel_tensors(session))
 
     def _linear(self, factors: Float[Tensor, "trial time factor"], session: str) -> Linear:
@@ -134,9 +137,9 @@ class EntryByEntry(Likelihood):
         variance: Float[Tensor, "trial time factor"] | None,
         session: str,
     ) -> dict[str, Float[Tensor, "trial time channel"]]:
-        """Nothing."""
+        """Return no further estimates."""
         return {}
 
     def kinetics(self, session: str) -> Kinetics | None:
-        """None: spikes play no part."""
+        """Return None: rates are not inferred from fluorescence."""
         return None

@@ -1,4 +1,4 @@
-"""Positive signals."""
+"""Gamma likelihood of positive signals."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from nwb_sbtt.nn.likelihoods.entrywise import SCALE, Linear
 from nwb_sbtt.nn.sessions import SessionTables
 
 LEAST = 1e-5
-"""Least share of its greatest value that a parameter takes."""
+"""Smallest value of a parameter, as a share of its upper bound."""
 SMALLEST = 1e-6
-"""Smallest value told from zero, in units of a channel's mean."""
+"""Smallest value that differs from zero, in units of a channel's mean."""
 LEAST_UNIT = 1e-12
-"""Mean of a channel that holds nothing but zeros."""
+"""Mean that a channel of zeros is given."""
 NARROWEST, WIDEST = 0.1, 10.0
-"""Limits of the shape that a channel starts from."""
+"""Limits of a channel's initial shape."""
 
 
 class Gamma(Curved):
-    """Positive values with shape α and scale θ, both read out of the factors and bounded per channel.
+    """Gamma distribution with shape α and scale θ, both read out of the factors and bounded per channel.
 
     ``α = a · σ(W f + b)`` and ``θ = t · σ(V f + c)`` in units of each channel's mean, with trained bounds a and t per channel
     that have a prior at 20 (Zhu et al. 2022). A term is ``log Γ(αe) + αe log θ − (αe − 1) log x + x / θ`` for a value x in
-    units of the channel's mean and exposure e: of a bin observed in part only that share of the shape is expected.
+    units of the channel's mean and exposure e: a partly observed bin has that share of the shape.
     """
 
     Config = GammaConfig
@@ -40,7 +40,7 @@ class Gamma(Curved):
         """Refuse values of zero or less."""
         if flat := int((data.values[data.observed] <= 0).sum()):
             raise DataError(
-                f"{flat} of {int(data.observed.sum())} values are zero or less, which a gamma distribution does not reach; "
+                f"{flat} of {int(data.observed.sum())} values are zero or less, which a gamma distribution excludes; "
                 "choose likelihood='zig' for sizes of events, most of them zero, or 'gaussian'"
             )
 
@@ -53,8 +53,8 @@ class Gamma(Curved):
             self.scales[session, "size"] = nn.Parameter(torch.ones(len(stats.mean)))
             self.units[session] = stats.mean.clamp(min=LEAST_UNIT)
 
-    def _first_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
-        return first_gamma(stats.mean, stats.sd)
+    def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+        return initial_gamma(stats.mean, stats.sd)
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return self.scales[session, "shape"], self.scales[session, "size"]
@@ -76,17 +76,50 @@ class Gamma(Curved):
         return self._expected(linear, exposure, *per_channel) * bounded(linear[1], per_channel[1]) * per_channel[2]
 
 
-def first_gamma(mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
-    """Biases from which shape and scale have this mean and sd, in units of the mean."""
+def initial_gamma(mean: Tensor, sd: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute biases with which shape and scale have a given mean and sd.
+
+    Parameters
+    ----------
+    mean, sd : Float[Tensor, "channel"]
+
+    Returns
+    -------
+    shape, scale : Float[Tensor, "channel"]
+        Logits, in units of the mean.
+    """
     shape = ((mean / sd) ** 2).clamp(NARROWEST, WIDEST)
     return torch.logit(shape / SCALE), torch.logit(1 / (shape * SCALE))
 
 
 def bounded(linear: Tensor, scale: Tensor) -> Tensor:
-    """Parameter between 0 and its greatest value, `scale` in multiples of 20."""
+    """Bound a parameter between 0 and ``20 · scale``.
+
+    Parameters
+    ----------
+    linear : Tensor
+        Logit of the parameter.
+    scale : Tensor
+        Upper bound in multiples of 20, at least 1 / 20.
+
+    Returns
+    -------
+    Tensor
+    """
     return SCALE * scale.clamp(min=1 / SCALE) * torch.sigmoid(linear).clamp(LEAST, 1 - LEAST)
 
 
 def gamma_terms(values: Tensor, shape: Tensor, size: Tensor) -> Tensor:
-    """Negative log-density of positive values."""
+    """Compute the negative log-density of a gamma distribution.
+
+    Parameters
+    ----------
+    values, shape, size : Tensor
+        Positive values, shape α and scale θ.
+
+    Returns
+    -------
+    Tensor
+        Nats.
+    """
     return torch.lgamma(shape) + shape * size.log() - (shape - 1) * values.log() + values / size

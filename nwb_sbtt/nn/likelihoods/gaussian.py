@@ -1,4 +1,4 @@
-"""Signals with normal noise."""
+"""Gaussian likelihood of signals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nwb_sbtt.nn.sessions import SessionTables
 
 
 class Gaussian(EntryByEntry):
-    """Values around ``(W f + b) · sd`` with a learned noise sd per channel.
+    """Normal distribution with mean ``(W f + b) · sd`` and a learned noise sd per channel.
 
     A term is ``½ log 2π + log σ + (x − μ)² / 2σ²`` with x, μ and σ in units of the channel's own sd.
     """
@@ -34,7 +34,7 @@ class Gaussian(EntryByEntry):
             self.log_noise[session] = nn.Parameter(torch.zeros(len(stats.mean)))
             self.scales[session] = stats.sd.clone()
 
-    def _first_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+    def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return (stats.mean / stats.sd,)
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
@@ -54,7 +54,7 @@ class Gaussian(EntryByEntry):
     def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
-        """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the noise and of not knowing μ, in units of the channel's sd."""
+        """Compute ``Σ ½ log s² + (x − μ)² / 2 s²`` in units of the channel's sd; s² is the noise variance plus that of μ."""
         log_noise, scale = (
             along_channels(tensor.detach(), batch=batch) for tensor in self._channel_tensors(batch.session)
         )
@@ -70,5 +70,5 @@ class Gaussian(EntryByEntry):
         variance: Float[Tensor, "trial time factor"],
         session: str,
     ) -> Float[Tensor, "trial time channel"]:
-        """That of a weighted sum of the factors."""
+        """Compute the posterior sd of `expected`, a weighted sum of the factors, in the data's unit."""
         return nn.functional.linear(variance, self.weights[session] ** 2).sqrt() * self.scales[session]

@@ -1,4 +1,4 @@
-"""Fluorescence with the mean and variance that rates of spikes give it."""
+"""Gaussian likelihood of fluorescence, with mean and variance that follow from the rates."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nwb_sbtt.nn.likelihoods.moments import Moments
 
 
 class GaussianMoments(Moments):
-    """A normal density of the first two moments of shot noise, which change with the rates.
+    """Normal distribution with the first two cumulants of shot noise.
 
-    A term is ``½ log 2π + ½ log κ_2 + (x − κ_1)² / 2 κ_2`` with x in units of what a spike adds. The Gaussian LFADS of
-    Prince and Richards (2019), where a kernel of five taps, shared by all channels, is trained instead.
+    A term is ``½ log 2π + ½ log κ_2 + (x − κ_1)² / 2 κ_2`` with x in units of the spike amplitude. The Gaussian LFADS of
+    Prince and Richards (2019) trains a kernel of five taps, shared by all channels, instead.
     """
 
     Config = GaussianMomentsConfig
@@ -26,5 +26,16 @@ class GaussianMoments(Moments):
 
 
 def gaussian_terms(level: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Negative log-density of a normal distribution."""
+    """Compute the negative log-density of a normal distribution.
+
+    Parameters
+    ----------
+    level, mean, variance : Tensor
+        In one unit, and its square.
+
+    Returns
+    -------
+    Tensor
+        Nats.
+    """
     return 0.5 * math.log(2 * math.pi) + 0.5 * variance.log() + 0.5 * (level - mean) ** 2 / variance

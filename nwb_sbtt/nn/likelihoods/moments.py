@@ -1,4 +1,4 @@
-"""Fluorescence whose moments follow from the rates of spikes: what likelihoods made of these have in common."""
+"""Base of likelihoods of fluorescence whose cumulants follow from the rates."""
 
 from __future__ import annotations
 
@@ -22,40 +22,41 @@ from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Channe
 from nwb_sbtt.nn.sessions import SessionTables
 
 LEAST_RATE = 1e-3
-"""Least mean rate that a channel starts from, in spikes a bin."""
+"""Smallest initial mean rate of a channel, in spikes per bin."""
 NEGLIGIBLE = 1e-9
-"""Share of the calcium that is as good as none."""
+"""Share of the calcium below which it is set to zero."""
 
 Cumulants = tuple[Float[Tensor, "trial time channel"], ...]
+"""First cumulants of each entry, from the mean on, in powers of the spike amplitude."""
 
 
 class Moments(Likelihood):
-    """Shot noise: Poisson spikes of rate ``λ = exp(W f + b)`` per bin, each of which leaves calcium that decays.
+    """Shot noise: Poisson spikes of rate ``λ = exp(W f + b)`` per bin, each followed by calcium that decays exponentially.
 
-    By Campbell's theorem the n-th cumulant of calcium, in units of what a spike adds, is ``κ_n(t) = Σ_k γ^(n k) λ_(t−k)``,
-    where γ is what is left after a bin; the noise of the samples adds to κ_2, and so does what is not known of the calcium
-    that a trial begins with, whose mean adds to κ_1. Decay, spike size, baseline and noise of each channel are measured before
-    training, and again when rates are known, as a ladder's are. A likelihood takes the samples of a trial as independent given
-    the rates: what several of them share of the same spikes is counted several times.
+    By Campbell's theorem the n-th cumulant of calcium, in units of the spike amplitude, is ``κ_n(t) = Σ_k γ^(n k) λ_(t−k)``,
+    where γ is the decay per bin. Calcium at the start of a trial has a mean, which adds to κ_1, and a variance, which adds to
+    κ_2, as does the noise of the samples. Decay, spike amplitude, baseline and noise of each channel are measured before
+    training and refitted with inferred rates. Samples of a trial are treated as independent given the rates, although
+    neighbouring samples share spikes, which are thus counted several times.
     """
 
     n_parameters = 1
     infers_rates = True
     order: ClassVar[int]
-    """How many cumulants the density is made of."""
+    """Number of cumulants in the density."""
 
     @classmethod
     def mask_length(cls, bin_width: float) -> int:
-        """A second: what is hidden of fluorescence shows in the samples after it."""
+        """Return the bins of one second: a hidden sample could be inferred from later ones that hold the same calcium."""
         return hidden_together(bin_width)
 
     @classmethod
     def check(cls, data: Values, config: LikelihoodConfig) -> None:
-        """Refuse what is not fluorescence."""
+        """Refuse data other than fluorescence."""
         if data.kind != "signals":
             raise DataError(
                 f"likelihood {cls.Config.model_fields['name'].default!r} takes fluorescence, and these are {data.kind}; leave "
-                "the likelihood open, which suits them, or read fluorescence"
+                "the likelihood open, or read fluorescence"
             )
 
     @classmethod
@@ -69,7 +70,7 @@ class Moments(Likelihood):
     def refit(
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, *, bin_width: float
     ) -> ChannelStatistics | None:
-        """Measure the kinetics again, given the rates of these factors."""
+        """Refit the kinetics, given the rates of these factors."""
         with torch.no_grad():
             rates = self.rates(factors, batch.session)
         measured = refit_kinetics(
@@ -91,11 +92,11 @@ class Moments(Likelihood):
             self.means[session] = stats.mean.clone()
             self.sds[session] = stats.sd.clone()
 
-    def _first_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+    def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return (_log_rate(stats.mean, kinetics_of(stats)),)
 
     def set_statistics(self, session: str, stats: ChannelStatistics) -> None:
-        """Take over kinetics that were measured again; rates are scaled as those that make the mean have changed."""
+        """Set refitted kinetics; rates are scaled so that the mean fluorescence is kept."""
         mean, kinetics = self.means[session], kinetics_of(stats)
         with torch.no_grad():
             self.biases[session] += _log_rate(mean, kinetics) - _log_rate(mean, self.kinetics(session))
@@ -103,16 +104,39 @@ class Moments(Likelihood):
 
     @abstractmethod
     def _terms(self, level: Tensor, cumulants: tuple[Tensor, ...]) -> Tensor:
-        """Negative log-density, entry by entry, of a sample in units of what a spike adds above the baseline."""
+        """Negative log-density of each entry; `level` is above the baseline, in units of the spike amplitude."""
 
     def rates(self, factors: Float[Tensor, "trial time factor"], session: str) -> Float[Tensor, "trial time channel"]:
-        """Spikes expected of each bin."""
+        """Compute the rates.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        session : str
+
+        Returns
+        -------
+        Float[Tensor, "trial time channel"]
+            Spikes per bin.
+        """
         ((weights, bias),) = self.read_outs(session)
         rates: Tensor = nn.functional.linear(factors, weights, bias).clamp(max=MAX_LOG_RATE).exp()
         return rates
 
     def cumulants(self, rates: Float[Tensor, "trial time channel"], session: str) -> Cumulants:
-        """As many as the likelihood takes, of samples in units of what a spike adds above the baseline."""
+        """Compute the first `order` cumulants of the samples.
+
+        Parameters
+        ----------
+        rates : Float[Tensor, "trial time channel"]
+            Spikes per bin.
+        session : str
+
+        Returns
+        -------
+        tuple of Float[Tensor, "trial time channel"]
+            Of the level above the baseline, in units of the spike amplitude.
+        """
         kinetics = self.kinetics(session)
         decay, noise = kinetics.decay_per_bin, kinetics.noise_sd / kinetics.amplitude
         bins = torch.arange(1, rates.shape[1] + 1, device=rates.device, dtype=rates.dtype)[:, None]
@@ -122,11 +146,11 @@ class Moments(Likelihood):
         return tuple(cumulants)
 
     def prior(self, session: str) -> Float[Tensor, ""]:
-        """None."""
+        """Return zero: no scales are trained."""
         return torch.zeros((), device=self.biases[session].device)
 
     def nll(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
-        """Negative log-density of each entry in units of the channel's own sd, in nats."""
+        """Compute the negative log-density of each entry in units of the channel's sd, in nats."""
         cumulants = self.cumulants(self.rates(factors, batch.session), batch.session)
         unit = along_channels((self.kinetics(batch.session).amplitude / self.sds[batch.session]).log(), batch=batch)
         return self._terms(self._level(batch), tuple(batch.at_entries(cumulant) for cumulant in cumulants)) + unit
@@ -134,19 +158,19 @@ class Moments(Likelihood):
     def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
-        """``Σ ½ log s² + (x − μ)² / 2 s²``, s² the variance of the sample and of not knowing its mean μ."""
+        """Compute ``Σ ½ log s² + (x − μ)² / 2 s²``; s² is the variance of the sample given its mean μ, plus that of μ."""
         rates = self.rates(factors.detach(), batch.session).detach()
         mean, sample_variance, *_ = (batch.at_entries(cumulant) for cumulant in self.cumulants(rates, batch.session))
         relative_sd = self._relative_sd(variance, batch.session, fixed=True)
-        doubt = filtered(rates * relative_sd, self.kinetics(batch.session).decay_per_bin)
-        total = sample_variance + batch.at_entries(doubt) ** 2
+        mean_sd = filtered(rates * relative_sd, self.kinetics(batch.session).decay_per_bin)
+        total = sample_variance + batch.at_entries(mean_sd) ** 2
         loss = 0.5 * total.log() + 0.5 * (self._level(batch) - mean) ** 2 / total
         return torch.where(batch.scored, loss, torch.zeros_like(loss)).sum()
 
     def expected(
         self, factors: Float[Tensor, "trial time factor"], session: str
     ) -> Float[Tensor, "trial time channel"]:
-        """Fluorescence without noise, in the data's unit."""
+        """Compute the fluorescence without noise, in the data's unit."""
         mean = self.cumulants(self.rates(factors, session), session)[0]
         return self.kinetics(session).baseline + self.kinetics(session).amplitude * mean
 
@@ -156,12 +180,12 @@ class Moments(Likelihood):
         variance: Float[Tensor, "trial time factor"],
         session: str,
     ) -> Float[Tensor, "trial time channel"]:
-        """That of calcium from lognormal rates that are off together in neighbouring bins."""
+        """Compute the sd of calcium, from lognormal rates whose errors are fully correlated within a trial."""
         sd = self.rates(factors, session) * self._relative_sd(variance, session)
         return self.kinetics(session).amplitude * filtered(sd, self.kinetics(session).decay_per_bin)
 
     def expected_at(self, factors: Float[Tensor, "trial time factor"], batch: Batch) -> Float[Tensor, "*entry"]:
-        """Fluorescence without noise of each entry of the batch, in the data's unit."""
+        """Compute the fluorescence without noise of each entry of the batch, in the data's unit."""
         return batch.at_entries(self.expected(factors, batch.session))
 
     def sum_residuals(
@@ -171,7 +195,7 @@ class Moments(Likelihood):
         *,
         into: Float[Tensor, "channel width"],
     ) -> Float[Tensor, "trial time width"]:
-        """Sum by `into` how far the shown entries of each bin are from what is expected of them."""
+        """Sum the residuals of the shown entries, data minus expected value, weighted by `into`."""
         residual = batch.values - self.expected_at(factors, batch)
         return gather_sum(torch.where(batch.shown, residual, torch.zeros_like(residual)), into, batch=batch)
 
@@ -181,14 +205,14 @@ class Moments(Likelihood):
         variance: Float[Tensor, "trial time factor"] | None,
         session: str,
     ) -> dict[str, Float[Tensor, "trial time channel"]]:
-        """Spikes expected of each bin, ``rates``, and how surely."""
+        """Compute ``rates`` in spikes per bin and, where the factors have a variance, ``rates_sd``."""
         rates = self.rates(factors, session)
         return {"rates": rates} | (
             {} if variance is None else {"rates_sd": rates * self._relative_sd(variance, session)}
         )
 
     def kinetics(self, session: str) -> Kinetics:
-        """As measured last."""
+        """Return the kinetics of a session's channels, as last measured."""
         return self.measured[session]
 
     def _level(self, batch: Batch) -> Float[Tensor, "*entry"]:
@@ -197,24 +221,39 @@ class Moments(Likelihood):
         return (batch.values - baseline) / amplitude
 
     def _relative_sd(self, variance: Tensor, session: str, *, fixed: bool = False) -> Tensor:
-        """Sd of a lognormal rate, as a share of it."""
+        """Sd of a lognormal rate, as a share of the rate."""
         table = self.weights[session] ** 2
         log_variance = nn.functional.linear(variance, table.detach() if fixed else table)
         return log_variance.clamp(max=MOST_LOG_VARIANCE).expm1().sqrt()
 
 
 def filtered(rates: Float[Tensor, "trial time channel"], decay: Float[Tensor, "channel"]) -> Tensor:
-    """``Σ_k decay^k rates_(t−k)``, made as ``Π_j (1 + decay^(2^j) L^(2^j))`` with the lag L of a bin: in few steps."""
+    """Filter rates exponentially, ``Σ_k γ^k λ_(t−k)``.
+
+    Computed as ``Π_j (1 + γ^(2^j) L^(2^j)) λ`` with the lag operator L, in as many steps as the binary logarithm of the number
+    of bins.
+
+    Parameters
+    ----------
+    rates : Float[Tensor, "trial time channel"]
+        λ, per bin.
+    decay : Float[Tensor, "channel"]
+        γ, the share that remains after a bin.
+
+    Returns
+    -------
+    Float[Tensor, "trial time channel"]
+    """
     total, step = rates, 1
     while step < rates.shape[1]:
-        left = decay**step
-        left = torch.where(left > NEGLIGIBLE, left, torch.zeros_like(left))
-        total = total + left * nn.functional.pad(total[:, :-step], (0, 0, step, 0))
+        power = decay**step
+        power = torch.where(power > NEGLIGIBLE, power, torch.zeros_like(power))
+        total = total + power * nn.functional.pad(total[:, :-step], (0, 0, step, 0))
         step *= 2
     return total
 
 
 def _log_rate(mean: Float[Tensor, "channel"], kinetics: Kinetics) -> Float[Tensor, "channel"]:
-    """Logarithm of the rate, in spikes a bin, that keeps fluorescence at its mean."""
+    """Logarithm of the constant rate, in spikes per bin, at which fluorescence has this mean."""
     rate = (mean - kinetics.baseline) / kinetics.amplitude * (1 - kinetics.decay_per_bin)
     return rate.clamp(min=LEAST_RATE).log()

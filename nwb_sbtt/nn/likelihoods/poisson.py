@@ -1,4 +1,4 @@
-"""Counts."""
+"""Poisson likelihood of counts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 
 
 class Poisson(EntryByEntry):
-    """Counts with rate ``exp(W f + b)`` per whole bin; a bin observed in part has that share of the rate.
+    """Poisson distribution of counts with rate ``λ = exp(W f + b)`` per whole bin.
 
-    A term is ``λ e − k log(λ e)`` for count k, rate λ per bin and exposure e: without the constant ``log k!``, which no
-    parameter changes.
+    A term is ``λ e − k log(λ e)`` for count k and exposure e, the share of the bin that was observed. The constant ``log k!``
+    is left out.
     """
 
     Config = PoissonConfig
@@ -28,15 +28,15 @@ class Poisson(EntryByEntry):
 
     @classmethod
     def check(cls, data: Values, config: LikelihoodConfig) -> None:
-        """Refuse negative values."""
+        """Refuse negative counts."""
         refuse_negative(data, "counts")
 
     @classmethod
     def lacks(cls, scored: Float[Tensor, "entry"]) -> str:
-        """A spike: without one every rate looks too high."""
+        """Name a spike where there is none: without spikes the lowest rate would always win."""
         return "" if scored.any() else "spike"
 
-    def _first_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
+    def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return (stats.mean.clamp(min=1e-6).log(),)
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
@@ -58,10 +58,10 @@ class Poisson(EntryByEntry):
     def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
-        """``Σ ½ log s² + (k − m)² / 2 s²`` with ``s² = m + m² (exp V − 1)``, expected count m and variance V of the log-rate.
+        """Compute ``Σ ½ log s² + (k − m)² / 2 s²`` with ``s² = m + m² (exp V − 1)``.
 
-        s² is the variance of a count whose rate is lognormal around m: a Poisson count's own, and that of not knowing its rate.
-        The true variance makes this least on average, whatever the counts' distribution.
+        m is the expected count and V the variance of the log-rate. s² is the variance of a Poisson count whose rate is
+        lognormal with mean m. On average the loss is smallest at the true variance, whatever the distribution of the counts.
         """
         mean = self.expected_at(factors.detach(), batch).detach()
         table = self.weights[batch.session].detach() ** 2
@@ -76,6 +76,6 @@ class Poisson(EntryByEntry):
         variance: Float[Tensor, "trial time factor"],
         session: str,
     ) -> Float[Tensor, "trial time channel"]:
-        """That of a lognormal rate."""
+        """Compute the posterior sd of `expected`, that of a lognormal rate."""
         log_variance = nn.functional.linear(variance, self.weights[session] ** 2).clamp(max=MOST_LOG_VARIANCE)
         return self.expected(factors, session) * torch.expm1(log_variance).sqrt()
