@@ -10,7 +10,13 @@ from torch import Tensor
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.calcium.kinetics import Kinetics
-from nwb_sbtt.calcium.search import hidden_together, known_indicator, measure_kinetics, refit_kinetics, some_trials
+from nwb_sbtt.calcium.search import (
+    fluorescence_mask_length,
+    measure_kinetics,
+    refit_kinetics,
+    resolve_indicator,
+    some_trials,
+)
 from nwb_sbtt.calcium.spiking import Spikes, infer_spikes, log_evidence
 from nwb_sbtt.config import LadderConfig, LikelihoodConfig, ModelConfig, PoissonConfig
 from nwb_sbtt.errors import DataError
@@ -124,7 +130,7 @@ class Ladder(Conv):
     @classmethod
     def mask_length(cls, bin_width: float) -> int:
         """Return the bins of one second: a hidden sample could be inferred from later ones that hold the same calcium."""
-        return hidden_together(bin_width)
+        return fluorescence_mask_length(bin_width)
 
     @classmethod
     def check(cls, data: Values, likelihood: str) -> None:
@@ -148,7 +154,7 @@ class Ladder(Conv):
     ) -> ChannelStatistics:
         """Measure the kinetics of each channel, and statistics of the spikes inferred with them."""
         assert isinstance(config, LadderConfig)
-        indicator = known_indicator(config.indicator, config.rise_time)
+        indicator = resolve_indicator(config.indicator, config.rise_time)
         return spike_statistics(
             measure_kinetics(batch, bin_width=bin_width, indicator=indicator, decay=config.decay_time)
         )
@@ -158,7 +164,10 @@ class Ladder(Conv):
         subset = some_trials(batch)
         with torch.no_grad():
             rates = self.rates(self(subset), subset)
-        indicator, before = known_indicator(self.ladder.indicator, self.ladder.rise_time), self.kinetics(batch.session)
+        indicator, before = (
+            resolve_indicator(self.ladder.indicator, self.ladder.rise_time),
+            self.kinetics(batch.session),
+        )
         return spike_statistics(
             refit_kinetics(
                 subset, rates, before, bin_width=bin_width, indicator=indicator, decay=self.ladder.decay_time

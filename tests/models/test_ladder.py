@@ -122,7 +122,7 @@ def test_spikes_behind_a_slow_rise_are_neither_many_nor_late_if_the_indicator_is
 
 
 def test_a_ladder_that_was_interrupted_between_revisions_ends_in_the_same_numbers(data, tmp_path, monkeypatch):
-    for name, less in {"GAINS": kinetics.GAINS[::8], "MULTIPLES": (1.0,), "ROUNDS": 1, "AGAIN": 1}.items():
+    for name, less in {"GAINS": kinetics.GAINS[::8], "GAIN_MULTIPLES": (1.0,), "ROUNDS": 1, "REFIT_ROUNDS": 1}.items():
         monkeypatch.setattr(kinetics, name, less)
     few = data.isel(time=slice(30), channel=slice(3))
     settings = ["train.epochs=4", "train.checkpoint_every=1", "masks.mask_length=5"]

@@ -70,8 +70,13 @@ def measured(monkeypatch):
 @pytest.fixture
 def brief_search(monkeypatch):
     """A search of kinetics that takes a second and finds less."""
-    less = {"GAINS": kinetics.GAINS[::5], "MULTIPLES": (1.0,), "NOISES": (1.0,), "BASELINES": kinetics.BASELINES[:2]}
-    for name, value in {**less, "ROUNDS": 1, "DONORS": (), "AGAIN": 1}.items():
+    less = {
+        "GAINS": kinetics.GAINS[::5],
+        "GAIN_MULTIPLES": (1.0,),
+        "NOISES": (1.0,),
+        "BASELINES": kinetics.BASELINES[:2],
+    }
+    for name, value in {**less, "ROUNDS": 1, "DONORS": (), "REFIT_ROUNDS": 1}.items():
         monkeypatch.setattr(kinetics, name, value)
 
 

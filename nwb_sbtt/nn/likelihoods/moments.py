@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.calcium.kinetics import Kinetics
-from nwb_sbtt.calcium.search import hidden_together, known_indicator, measure_kinetics, refit_kinetics
+from nwb_sbtt.calcium.search import fluorescence_mask_length, measure_kinetics, refit_kinetics, resolve_indicator
 from nwb_sbtt.config import LikelihoodConfig
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics, spike_statistics
@@ -48,7 +48,7 @@ class Moments(Likelihood):
     @classmethod
     def mask_length(cls, bin_width: float) -> int:
         """Return the bins of one second: a hidden sample could be inferred from later ones that hold the same calcium."""
-        return hidden_together(bin_width)
+        return fluorescence_mask_length(bin_width)
 
     @classmethod
     def check(cls, data: Values, config: LikelihoodConfig) -> None:
@@ -64,7 +64,7 @@ class Moments(Likelihood):
         cls, batch: Batch, *, bin_width: float, channel_values: ChannelValues, config: LikelihoodConfig
     ) -> ChannelStatistics:
         """Measure mean and sd of the fluorescence, and its kinetics."""
-        measured = measure_kinetics(batch, bin_width=bin_width, indicator=known_indicator(None, None), decay=None)
+        measured = measure_kinetics(batch, bin_width=bin_width, indicator=resolve_indicator(None, None), decay=None)
         return replace(channel_statistics(batch), kinetics=measured.kinetics)
 
     def refit(
@@ -78,7 +78,7 @@ class Moments(Likelihood):
             rates,
             self.kinetics(batch.session),
             bin_width=bin_width,
-            indicator=known_indicator(None, None),
+            indicator=resolve_indicator(None, None),
             decay=None,
         )
         return spike_statistics(measured)
