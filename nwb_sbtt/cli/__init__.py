@@ -1,4 +1,4 @@
-"""The command line: `main` has the verbs, `dandi` and `nlb` those of archives and of the benchmark, `pipeline` what each does.
+"""The command line: `main` has the verbs, `settings`, `dandi` and `nlb` further ones, `pipeline` what the verbs do.
 
 May import everything; nothing imports it.
 """

@@ -126,7 +126,7 @@ class Conv(Model):
         return x * dropout(x.new_ones(len(x), 1, x.shape[2]), rate, generator)
 
     def generator_parameters(self) -> list[nn.Parameter]:
-        """Those of the factors: there is no generator."""
+        """Return the parameters of the factors: there is no generator."""
         return [*self.to_factors.parameters()]
 
     @classmethod
