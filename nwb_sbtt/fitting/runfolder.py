@@ -84,7 +84,12 @@ def record_failure(run_dir: Path, reason: str) -> None:
 
 
 def clear_failure(run_dir: Path) -> None:
-    """Remove the record of a breakdown, if there is one."""
+    """Remove the record of a breakdown, if there is one.
+
+    Parameters
+    ----------
+    run_dir : Path
+    """
     (run_dir / FAILED).unlink(missing_ok=True)
 
 
@@ -110,6 +115,14 @@ def read_config(run_dir: Path) -> FitConfig:
 
     The same file holds the settings of the reader, under ``read``, so that ``--config`` can use it.
 
+    Parameters
+    ----------
+    run_dir : Path
+
+    Returns
+    -------
+    FitConfig
+
     Raises
     ------
     ConfigError
@@ -120,6 +133,14 @@ def read_config(run_dir: Path) -> FitConfig:
 
 def read_signature(run_dir: Path) -> Signature:
     """Read the signature of a run folder.
+
+    Parameters
+    ----------
+    run_dir : Path
+
+    Returns
+    -------
+    Signature
 
     Raises
     ------
@@ -133,6 +154,14 @@ def read_signature(run_dir: Path) -> Signature:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file of a run folder.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict
 
     Raises
     ------
@@ -150,6 +179,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file by an atomic write.
+
+    Parameters
+    ----------
+    path : Path
+    content : dict
+        JSON-safe; NaN is refused.
 
     Raises
     ------

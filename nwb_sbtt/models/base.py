@@ -205,7 +205,17 @@ class Model(nn.Module, ABC):
         return arrays | self.likelihood.latent_estimates(factors, variance, session)
 
     def kinetics(self, session: str) -> Kinetics | None:
-        """Return the calcium kinetics of a session's channels, where rates are inferred from fluorescence; None elsewhere."""
+        """Return the calcium kinetics of a session's channels.
+
+        Parameters
+        ----------
+        session : str
+
+        Returns
+        -------
+        Kinetics or None
+            None where rates are not inferred from fluorescence.
+        """
         return self.likelihood.kinetics(session)
 
     def recurrent_weights(self) -> list[Tensor]:
@@ -337,12 +347,30 @@ class Model(nn.Module, ABC):
         return self.likelihood.refit(factors, subset, bin_width=bin_width)
 
     def set_statistics(self, session: str, statistics: ChannelStatistics) -> None:
-        """Set the statistics of a session to those that `refit` has measured."""
+        """Set the statistics of a session to those that `refit` has measured.
+
+        Parameters
+        ----------
+        session : str
+        statistics : ChannelStatistics
+        """
         self.likelihood.set_statistics(session, statistics)
 
 
 def between(few: float, many: float, amount: float) -> float:
-    """Interpolate linearly between the values for few (amount 0) and many (amount 1) training trials."""
+    """Interpolate a default linearly.
+
+    Parameters
+    ----------
+    few, many : float
+        Values for few and for many training trials.
+    amount : float
+        Amount of data, from 0 (few) to 1 (many).
+
+    Returns
+    -------
+    float
+    """
     return few + (many - few) * amount
 
 
@@ -376,5 +404,18 @@ def dropout(
 
 
 def noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Draw standard normal numbers, on the device and in the type of `like`."""
+    """Draw standard normal numbers.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    generator : torch.Generator
+        On the device of `like`.
+    like : Tensor
+        Whose device and type the result has.
+
+    Returns
+    -------
+    Tensor
+    """
     return torch.randn(shape, generator=generator, device=like.device).to(like)

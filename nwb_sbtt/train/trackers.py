@@ -58,7 +58,12 @@ class Tracker(Protocol):
         ...
 
     def epoch(self, record: EpochRecord) -> None:
-        """Receive the numbers of one epoch."""
+        """Receive the numbers of one epoch.
+
+        Parameters
+        ----------
+        record : EpochRecord
+        """
         ...
 
     def stop(self) -> None:

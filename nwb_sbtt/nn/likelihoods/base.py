@@ -215,7 +215,13 @@ class Likelihood(nn.Module, ABC):
         return None
 
     def set_statistics(self, session: str, statistics: ChannelStatistics) -> None:
-        """Set the statistics of a session to those that `refit` has measured."""
+        """Set the statistics of a session to those that `refit` has measured.
+
+        Parameters
+        ----------
+        session : str
+        statistics : ChannelStatistics
+        """
 
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int, config: LikelihoodConfig | None = None):
         super().__init__()
@@ -251,6 +257,10 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def prior(self, session: str) -> Float[Tensor, ""]:
         """Compute the penalty of the trained scales of the channels.
+
+        Parameters
+        ----------
+        session : str
 
         Returns
         -------
@@ -412,4 +422,14 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def kinetics(self, session: str) -> Kinetics | None:
-        """Return the calcium kinetics of a session's channels; None where rates are not inferred from fluorescence."""
+        """Return the calcium kinetics of a session's channels.
+
+        Parameters
+        ----------
+        session : str
+
+        Returns
+        -------
+        Kinetics or None
+            None where rates are not inferred from fluorescence.
+        """
