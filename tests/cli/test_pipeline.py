@@ -37,7 +37,7 @@ def run(tmp_path_factory):
     recording(folder / "lorenz.nwb")
     recording(folder / "other.nwb", seed=1)
     said = []
-    words = {"run_dir": folder / "run", "output": pipeline.Output(folder / "out.nwb"), "say": said.append}
+    words = {"run_dir": folder / "run", "output": pipeline.Output(folder / "out.nwb"), "log": said.append}
     with with_figures():
         metrics = pipeline.fit_files([folder / "lorenz.nwb"], READ, settings(), **words)
     (folder / "said.json").write_text(json.dumps([said, metrics]))
@@ -111,7 +111,7 @@ def test_several_files_give_a_folder_of_results_named_so_that_all_differ(run, tm
     for mouse, source in (("mouse1", "lorenz.nwb"), ("mouse2", "other.nwb")):
         (tmp_path / mouse).mkdir()
         paths.append(shutil.copyfile(run / source, tmp_path / mouse / "day.nwb"))
-    words = {"run_dir": tmp_path / "run", "output": pipeline.Output(out), "say": silent}
+    words = {"run_dir": tmp_path / "run", "output": pipeline.Output(out), "log": silent}
     metrics = pipeline.fit_files(paths, READ, settings(), **words)
     assert list(metrics) == ["mouse1_day", "mouse2_day"]
     assert sorted(path.name for path in out.iterdir()) == ["mouse1_day_latents.nwb", "mouse2_day_latents.nwb"]
@@ -159,7 +159,7 @@ def test_another_part_of_a_file_is_inferred_in_pieces_like_those_of_the_fit(run,
 
 def test_an_ensemble_is_fitted_scored_reported_and_written(run, tmp_path):
     said, out = [], pipeline.Output(tmp_path / "out.nwb")
-    words = {"run_dir": tmp_path / "run", "output": out, "say": said.append}
+    words = {"run_dir": tmp_path / "run", "output": out, "log": said.append}
     metrics = pipeline.fit_files([run / "lorenz.nwb"], READ, settings(seeds=2), **words)
     assert "training ended: member-0: all 2 epochs done; best at epoch 2; member-1: all 2 epochs done" in "\n".join(
         said
