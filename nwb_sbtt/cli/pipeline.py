@@ -436,18 +436,14 @@ def _sources(fitted: Fitted, files: Sequence[Path]) -> dict[str, Path]:
     """Return the file of each session, after comparing its digest with that of the fit."""
     sessions = fitted.signature.sessions
     if files and len(files) != len(sessions):
-        raise MismatchError(
-            f"the run has {len(sessions)} sessions, {list(sessions)}, but --file names {len(files)} files"
-        )
+        raise MismatchError(f"the run has {len(sessions)} sessions, {list(sessions)}; {len(files)} files were given")
     sources = {}
     for i, (name, signature) in enumerate(sessions.items()):
         if signature.source is None:
             raise FileError(f"session {name!r} did not come from a file; evaluate it in Python with Fitted.evaluate")
         path = local_file(files[i]) if files else recorded_file(signature.source)
         if not files and not path.exists():
-            raise FileError(
-                f"the data of this run, {str(path)!r}, are no longer there; name their new place with --file"
-            )
+            raise FileError(f"the data of this run, {str(path)!r}, are not there any more; say where with --file")
         if sha256(path) != signature.source["sha256"]:
             raise MismatchError(f"{str(path)!r} is not the file that the model was fitted to: its sha256 differs")
         sources[name] = path

@@ -235,7 +235,7 @@ def _origin(
     if init.channels == "auto" and alike and not same_recording:
         raise MismatchError(
             f"the channels of session {name!r} have the ids of those of {alike[0]!r} in the initial fit, but are not known to "
-            "come from the same recording; set whether they are the same (--set init.channels=same) or others (=new)"
+            "come from the same recording; say whether they are the same (--set init.channels=same) or others (=new)"
         )
     candidates = same_recording or alike
     if len(candidates) > 1 and name not in candidates:
