@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 from nwb_sbtt.errors import ConfigError
 
 T = TypeVar("T")
+THIS_PROGRAM = "this program"
+"""Where something comes from that was registered without a package."""
 
 
 class Registry(Generic[T]):
@@ -26,6 +28,10 @@ class Registry(Generic[T]):
         Group of entry points that is searched, such as "nwb_sbtt.models".
     builtin : mapping of name to "module:attribute"
         Those of the package itself.
+    complaint : callable (name, thing) -> str, optional
+        What is wrong with a thing that somebody else adds; empty where nothing is.
+    reserved : collection of str, optional
+        Names that nothing may have.
 
     Examples
     --------
@@ -35,10 +41,19 @@ class Registry(Generic[T]):
     '#ff0000'
     """
 
-    def __init__(self, kind: str, group: str, builtin: Mapping[str, str]):
-        self.kind, self.group = kind, group
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        builtin: Mapping[str, str],
+        *,
+        complaint: Callable[[str, object], str] = lambda name, thing: "",
+        reserved: Collection[str] = (),
+    ):
+        self.kind, self.group, self._complaint, self._reserved = kind, group, complaint, reserved
         self._places: dict[str, str | EntryPoint] = dict(builtin)
         self._things: dict[str, T] = {}
+        self._clashes: dict[str, list[str]] = {}
         self._searched = False
 
     def register(self, name: str, thing: T) -> None:
@@ -47,10 +62,13 @@ class Registry(Generic[T]):
         Raises
         ------
         ConfigError
-            If another one has that name.
+            If another one has that name, or the thing is not what it should be.
         """
-        if self._things.get(name, thing) is not thing or (name in self._places and not self._is_at(name, thing)):
+        taken = self._things.get(name, thing) is not thing or (name in self._places and not self._is_at(name, thing))
+        if taken or name in self._reserved:
             raise ConfigError(f"there is a {self.kind} {name!r} already; choose another name")
+        if complaint := self._complaint(name, thing):
+            raise ConfigError(f"the {self.kind} {name!r} {complaint}")
         self._things[name] = thing
 
     def decorator(self, name: str) -> Callable[[T], T]:
@@ -80,10 +98,10 @@ class Registry(Generic[T]):
             self[name]
         place = self._places.get(name)
         if place is not None and not isinstance(place, str):
-            return place.dist.name if place.dist is not None else place.module.partition(".")[0]
+            return _package_of(place)
         module = place if place is not None else str(getattr(self._things[name], "__module__", ""))
         top = module.partition(":")[0].partition(".")[0]
-        return top if top != "__main__" else "this program"
+        return top if top != "__main__" else THIS_PROGRAM
 
     def values(self) -> list[T]:
         """Give all, in the order of their names, imported now if they were not before."""
@@ -99,12 +117,20 @@ class Registry(Generic[T]):
         Raises
         ------
         ConfigError
-            If there is none, with the nearest name and all names; or if its package cannot be imported.
+            If there is none, with the nearest name and all names; if several packages have one of that name; or if its package
+            cannot be imported or names something else.
         """
+        self._search()
         if name not in self:
             near = difflib.get_close_matches(name, self.names(), n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(f"there is no {self.kind} {name!r}; {hint}known are {', '.join(self.names())}")
+            raise ConfigError(
+                f"there is no {self.kind} {name!r}; {hint}known are {', '.join(self.names())}. One of another package is known "
+                "once that package is installed, or the module that registers it is imported"
+            )
+        if name in self._clashes:
+            packages = " and ".join(repr(package) for package in self._clashes[name])
+            raise ConfigError(f"the packages {packages} both have a {self.kind} {name!r}; uninstall one of them")
         if name not in self._things:
             self._things[name] = self._load(name, self._places[name])
         return self._things[name]
@@ -114,13 +140,17 @@ class Registry(Generic[T]):
             module, _, attribute = place.partition(":")
             builtin: T = getattr(import_module(module), attribute)
             return builtin
+        package = _package_of(place)
         try:
             thing: T = place.load()
-        except (ImportError, AttributeError) as error:
-            package = place.dist.name if place.dist is not None else place.module
+        except Exception as error:  # Another package's own code runs here, and may fail in any way.
+            cause = f"{type(error).__name__}: {error}"
             raise ConfigError(
-                f"the {self.kind} {name!r} of the package {package!r} cannot be imported: {error}; reinstall that package"
+                f"the {self.kind} {name!r} of the package {package!r} cannot be imported ({cause}); reinstall or remove that "
+                "package"
             ) from error
+        if complaint := self._complaint(name, thing):
+            raise ConfigError(f"the {self.kind} {name!r} of the package {package!r} {complaint}")
         return thing
 
     def _search(self) -> None:
@@ -129,18 +159,18 @@ class Registry(Generic[T]):
             return
         self._searched = True
         for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
-            if point.name in self._places:
-                package = point.dist.name if point.dist is not None else point.module
-                raise ConfigError(
-                    f"the package {package!r} has a {self.kind} {point.name!r}, which is taken; uninstall it"
-                )
-            self._places[point.name] = point
+            if point.name in self._places or point.name in self._reserved:
+                first = self.package(point.name) if point.name in self._places else __name__.partition(".")[0]
+                self._clashes.setdefault(point.name, [first]).append(_package_of(point))
+            else:
+                self._places[point.name] = point
 
     def search_again(self) -> None:
         """Look again for entry points, after a package was installed or removed while this program runs."""
         for name in [name for name, place in self._places.items() if not isinstance(place, str)]:
             del self._places[name]
             self._things.pop(name, None)
+        self._clashes.clear()
         self._searched = False
 
     def _is_at(self, name: str, thing: T) -> bool:
@@ -148,3 +178,7 @@ class Registry(Generic[T]):
         place = self._places[name]
         module, _, attribute = (place if isinstance(place, str) else place.value).partition(":")
         return (getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)) == (module, attribute)
+
+
+def _package_of(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.module.partition(".")[0]

@@ -54,6 +54,28 @@ def test_a_name_stands_for_one_thing(dictionaries):
         dictionaries.register("mine", set)
 
 
+def test_a_name_of_several_packages_is_refused_when_it_is_asked_for(monkeypatch):
+    points = [
+        EntryPoint(name, "collections:Counter", "dictionaries") for name in ("auto", "ordered", "other", "other", "zoo")
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    dictionaries = Registry("dictionary", "dictionaries", BUILTIN, reserved=("auto",))
+    for name in ("ordered", "other"):
+        with pytest.raises(ConfigError, match=f"the packages .* and 'collections' both have a dictionary '{name}'"):
+            dictionaries[name]
+    assert dictionaries["zoo"].__name__ == "Counter"
+    assert "auto" not in dictionaries.names()
+
+
+def test_what_another_package_adds_is_checked(dictionaries):
+    dictionaries._complaint = lambda name, thing: "counts" if thing.__name__ == "Counter" else ""
+    with pytest.raises(ConfigError, match="the dictionary 'counter' of the package 'collections' counts"):
+        dictionaries["counter"]
+    with pytest.raises(ConfigError, match="the dictionary 'another' counts"):
+        dictionaries.register("another", type("Counter", (), {}))
+    assert dictionaries["ordered"].__name__ == "OrderedDict"
+
+
 def test_a_package_that_cannot_be_imported_is_named(dictionaries):
     with pytest.raises(ConfigError, match="'broken' of the package 'no_such_module' cannot be imported"):
         dictionaries["broken"]

@@ -16,6 +16,7 @@ from nwb_sbtt.atomic import make_folder, write_text
 from nwb_sbtt.cli.route import route
 from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, build
 from nwb_sbtt.errors import FileError, MismatchError, SelectionError
+from nwb_sbtt.evaluate.baselines import BASELINES
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
@@ -97,6 +98,7 @@ def fit_files(
     SbttError
         If anything is refused; the message names what to try, and no file is left half written.
     """
+    BASELINES.values()  # One of another package that cannot be imported is noticed now, not after training.
     paths = [local_file(path) for path in paths]
     targets = _targets(paths, output, run_dir)
     read, remarks = route(paths, read, config)

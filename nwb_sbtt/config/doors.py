@@ -6,7 +6,7 @@ Nothing is imported before a name is asked for: settings of the package's own mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -25,6 +25,28 @@ class Configured(Protocol):
     Config: ClassVar[type[NamedConfig]]
 
 
+def _complaint(home: str, members: str) -> Callable[[str, object], str]:
+    """Make a check of the classes that other packages add; by the module of their base, which is not imported here."""
+
+    def complaint(name: str, thing: object) -> str:
+        base = home.replace(":", ".")
+        if not isinstance(thing, type):
+            return f"is a {type(thing).__name__}; name a class that derives from {base}"
+        if not any(f"{kind.__module__}:{kind.__qualname__}" == home for kind in thing.__mro__):
+            return f"does not derive from {base}"
+        config = getattr(thing, "Config", None)
+        if not (isinstance(config, type) and issubclass(config, NamedConfig)):
+            return "has no class of settings; set Config to one"
+        chosen = config.model_fields["name"].default
+        if chosen != name:
+            return f"has settings whose name is {chosen!r}; the default of Config.name must be {name!r}"
+        if missing := sorted(getattr(thing, "__abstractmethods__", ())):
+            return f"lacks {', '.join(missing)}; see {members}"
+        return ""
+
+    return complaint
+
+
 MODELS = Registry[Configured](
     "model",
     "nwb_sbtt.models",
@@ -34,6 +56,7 @@ MODELS = Registry[Configured](
         "ladder": "nwb_sbtt.models.ladder:Ladder",
         "sae": "nwb_sbtt.models.sae:SAE",
     },
+    complaint=_complaint("nwb_sbtt.models.base:Model", "docs/adding_a_model.md"),
 )
 LIKELIHOODS = Registry[Configured](
     "likelihood",
@@ -46,6 +69,8 @@ LIKELIHOODS = Registry[Configured](
         "gaussian_moments": "nwb_sbtt.nn.likelihoods.gaussian_moments:GaussianMoments",
         "edgeworth": "nwb_sbtt.nn.likelihoods.edgeworth:Edgeworth",
     },
+    complaint=_complaint("nwb_sbtt.nn.likelihoods.base:Likelihood", "docs/adding_a_model.md"),
+    reserved=("auto",),
 )
 
 

@@ -119,11 +119,17 @@ def list_parts() -> list[Part]:
     >>> [part.name for part in list_parts() if part.package == "nwb_sbtt" and part.kind == "model"]
     ['conv', 'lfads', 'ladder', 'sae']
     """
-    return [
-        Part(registry.kind, name, registry.package(name), _summary(config_class(name, registry, known)))
-        for registry, known in _DOORS.values()
-        for name in registry.names()
-    ]
+    parts = []
+    for registry, known in _DOORS.values():
+        for name in registry.names():
+            try:
+                if name not in known:
+                    registry[name]
+                description = _summary(config_class(name, registry, known))
+            except ConfigError as error:
+                description = f"cannot be used: {error}"
+            parts.append(Part(registry.kind, name, registry.package(name), description))
+    return parts
 
 
 def _rows(
@@ -159,7 +165,13 @@ def _alternatives(
         raise ConfigError(f"no {section} is called {wanted!r}; {hint}")
     description, below = [field.description or ""], list[Setting]()
     for choice in choices if wanted is None else [wanted]:
-        kind = _chosen(choice, kinds)
+        try:
+            kind = _chosen(choice, kinds)
+        except ConfigError:
+            # `nwb-sbtt models` tells why; the settings of all others are listed.
+            if wanted is not None:
+                raise
+            continue
         rows = list(_rows(kind, f"{section} ({key}={choice})", _summary(kind), only, skip=key))
         # What has settings is described in the heading of these.
         description += [] if rows else [f"{choice}: {_summary(kind)}"]

@@ -15,7 +15,7 @@ from nwb_sbtt.atomic import write_text
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.tensors import to_batch
-from nwb_sbtt.errors import TrainingError
+from nwb_sbtt.errors import DataError, TrainingError
 from nwb_sbtt.evaluate.calibration import Calibration, calibrate, variance_of_log
 from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted, Member, device_of
@@ -73,6 +73,8 @@ def fit(
     """
     config = config or FitConfig()
     run_dir = Path(run_dir)
+    if not isinstance(data, Mapping):
+        raise DataError(f"fit takes a Dataset, or Datasets by session name, not {data!r}; read a file with sb.read_nwb")
     sessions = dict(data) if isinstance(data, Mapping) and not isinstance(data, xr.Dataset) else {"session": data}
     prepared = {name: prepare(ds, config) for name, ds in sessions.items()}
     config, signature = resolve_initialisation(config, signature_of(prepared, config))

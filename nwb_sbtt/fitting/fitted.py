@@ -504,6 +504,8 @@ def _load_member(run_dir: Path, signature: Signature) -> Member:
     config = read_config(run_dir)
     tensors, progress = checkpoint.load(run_dir / BEST)
     statistics = {name: blank_statistics(len(session.channels)) for name, session in signature.sessions.items()}
-    model = make_model(config.model, statistics, likelihood_settings(config, signature.likelihood))
+    # With what training filled in: a model may leave its sizes open.
+    settings = schedules.fill(config.model, signature.training_trials)
+    model = make_model(settings, statistics, likelihood_settings(config, signature.likelihood))
     model.load_state_dict(tensors)
     return Member(model.to(device_of(config)).eval(), config, run_dir, progress)

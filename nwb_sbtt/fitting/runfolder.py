@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import platform
-from importlib.metadata import version
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from nwb_sbtt.atomic import write_text
-from nwb_sbtt.config import FitConfig, build
+from nwb_sbtt.config import LIKELIHOODS, MODELS, FitConfig, build
 from nwb_sbtt.config.base import load_settings, save_settings
 from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.fitting.signature import SIGNATURE, Signature
+from nwb_sbtt.registry import THIS_PROGRAM
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
@@ -67,7 +69,10 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
         read = next(iter(signature.sessions.values())).read_config
         settings = config.model_dump(mode="json")
         save_settings(settings if read is None else {**settings, "read": read}, run_dir / CONFIG)
-        write_json(run_dir / ENVIRONMENT, _environment(device))
+        write_json(
+            run_dir / ENVIRONMENT,
+            _environment(device, [MODELS.package(config.model.name), LIKELIHOODS.package(signature.likelihood)]),
+        )
         write_json(run_dir / SIGNATURE, signature.as_dict())
 
 
@@ -252,11 +257,20 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}…"
 
 
-def _environment(device: str) -> dict[str, str]:
-    packages = ("nwb_sbtt", "torch", "numpy", "xarray", "pynwb", "hdmf")
+def _environment(device: str, plugins: Sequence[str]) -> dict[str, str]:
+    """Versions that a fit ran with, those of the packages that its model and likelihood come from among them."""
+    packages = dict.fromkeys(["nwb_sbtt", "torch", "numpy", "xarray", "pynwb", "hdmf", *plugins])
+    packages.pop(THIS_PROGRAM, None)
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": device,
-        **{name: version(name) for name in packages},
+        **{name: _version(name) for name in packages},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -116,8 +116,8 @@ class Signature:
         """
         if content.get("format") != FORMAT:
             raise TrainingError(
-                f"the run folder {str(path.parent)!r} has format {content.get('format')}, this version reads {FORMAT}; "
-                "use the version of nwb_sbtt that its environment.json names, or fit again in a new folder"
+                f"the run folder {str(path.parent)!r} has format {content.get('format')}, this version reads {FORMAT}; fit "
+                "again in a new folder"
             )
         try:
             return TypeAdapter(cls).validate_python(

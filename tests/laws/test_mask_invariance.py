@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nwb_sbtt import masks
-from nwb_sbtt.config import LFADSConfig, SAEConfig
+from nwb_sbtt.config import ConvConfig, LFADSConfig, SAEConfig
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.train.objective import Weights, objective
@@ -16,6 +16,7 @@ MODELS = [
     SAEConfig(encoder=8, generator=8, factors=3),
     LFADSConfig(read_in=8, encoder=8, initial_condition=4, controller=5, generator=9, factors=3, inputs=2),
     LFADSConfig(read_in=8, encoder=8, initial_condition=4, generator=9, factors=3, inputs=0, input_prior="gaussian"),
+    ConvConfig(read_in=8, width=8, layers=2, groups=4, max_lag=5, factors=3, dropout=0.1),
 ]
 
 
@@ -34,7 +35,7 @@ def loss_and_gradients(model, batch):
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian", "gamma", "zig"])
-@pytest.mark.parametrize("config", MODELS, ids=["sae", "lfads", "autonomous"])
+@pytest.mark.parametrize("config", MODELS, ids=["sae", "lfads", "autonomous", "conv"])
 def test_unobserved_values_do_not_matter(config, likelihood):
     batch = make_batch()
     junk = torch.where(batch.observed, batch.values, torch.full_like(batch.values, 1e6))
@@ -45,7 +46,7 @@ def test_unobserved_values_do_not_matter(config, likelihood):
     assert all(torch.equal(a, b) for a, b in zip(clean[1], dirty[1], strict=True))
 
 
-@pytest.mark.parametrize("config", MODELS, ids=["sae", "lfads", "autonomous"])
+@pytest.mark.parametrize("config", MODELS, ids=["sae", "lfads", "autonomous", "conv"])
 def test_hidden_values_do_not_reach_the_factors(config):
     batch = make_batch()
     hidden = masks.sample_validation(batch, 0.5, torch.Generator().manual_seed(2))
@@ -56,7 +57,7 @@ def test_hidden_values_do_not_reach_the_factors(config):
     assert not torch.equal(model(batch).factors, model(other).factors)
 
 
-@pytest.mark.parametrize("config", MODELS, ids=["sae", "lfads", "autonomous"])
+@pytest.mark.parametrize("config", MODELS, ids=["sae", "lfads", "autonomous", "conv"])
 def test_every_parameter_learns(config):
     batch = make_batch()
     model = make(config, "poisson", batch)
