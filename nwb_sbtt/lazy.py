@@ -37,6 +37,15 @@ def attach(
             return import_module(f".{submodules[name]}", package)
         if name in homes:
             return getattr(import_module(f".{homes[name]}", package), name)
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        hint = "" if name.startswith("_") else _elsewhere(package, submodules, name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}")
 
     return load, lambda: sorted([*homes, *submodules])
+
+
+def _elsewhere(package: str, submodules: Mapping[str, str], name: str) -> str:
+    """Say in which of the submodules a name is; empty where it is in none."""
+    for submodule, path in submodules.items():
+        if hasattr(import_module(f".{path}", package), name):
+            return f"; it is {package}.{submodule}.{name}"
+    return ""

@@ -114,4 +114,10 @@ def named_config(value: object, registry: Registry[Configured], known: Mapping[s
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise ConfigError(in_words(error, kind, within=registry.kind)) from None
+        message = in_words(error, kind, within=registry.kind)
+        for name in sorted(set(value) - set(kind.model_fields)):
+            if owners := [owner for owner, other in known.items() if name in other.model_fields]:
+                message += (
+                    f". {name!r} is a setting of {' and '.join(owners)}, and the {registry.kind} is {value['name']!r}"
+                )
+        raise ConfigError(message) from None

@@ -214,7 +214,8 @@ def differences(new: Any, old: Any, name: str = "") -> list[str]:
         One text per setting that differs, with both values.
     """
     if isinstance(new, dict) and isinstance(old, dict):
-        keys = sorted(set(new) | set(old))
+        # A part of another name differs in all its settings; the name comes first.
+        keys = sorted(set(new) | set(old), key=lambda key: (key != "name", key))
         return [text for key in keys for text in differences(new.get(key), old.get(key), f"{name}.{key}".strip("."))]
     return [] if new == old else [f"{name} is {_short(new)}, there {_short(old)}"]
 
