@@ -63,5 +63,6 @@ def test_the_extensions_own_tests_pass(tmp_path):
 
 def _pytest(words: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTEST_ADDOPTS", raising=False)  # Options of this run, which the extension does not know.
         remember_schemas(patch)
         sys.exit(pytest.main(words))
