@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ EXAMPLES = 5
 """Paths named in an error."""
 READ_BYTES = 1 << 20
 """Bytes read at once."""
+ETAG, SHA256 = "dandi:dandi-etag", "dandi:sha2-256"
+"""Names of an asset's digests in its metadata."""
+_FORMS = {ETAG: re.compile("[0-9a-f]{32}-[0-9]{1,5}"), SHA256: re.compile("[0-9a-f]{64}")}
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,12 @@ def _asset(client: DandiAPIClient, row: dict[str, Any], address: Address) -> Ass
         message = f"{row['path']!r} cannot be read"
         metadata = call_archive(client, lambda: client.get(f"/assets/{row['asset_id']}/"), message=message)
     digests = metadata.get("digest") or {}
+    for name, form in _FORMS.items():
+        # They become parts of paths.
+        if (digest := digests.get(name)) is not None and not (isinstance(digest, str) and form.fullmatch(digest)):
+            raise ArchiveError(
+                f"{archive_name(client)} gives {digest!r} as {name} of {row['path']!r}; expected hexadecimal digits"
+            )
     return Asset(
         archive=client.api_url.rstrip("/"),
         dandiset=address.dandiset or "",
@@ -253,8 +263,8 @@ def _asset(client: DandiAPIClient, row: dict[str, Any], address: Address) -> Ass
         asset_id=row["asset_id"],
         path=row["path"],
         size=int(row["size"]),
-        etag=digests.get("dandi:dandi-etag"),
-        sha256=digests.get("dandi:sha2-256"),
+        etag=digests.get(ETAG),
+        sha256=digests.get(SHA256),
         zarr=row.get("zarr") is not None,
     )
 

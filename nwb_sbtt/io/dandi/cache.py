@@ -23,7 +23,8 @@ FOLDER, LIMIT = "NWB_SBTT_CACHE_DIR", "NWB_SBTT_CACHE_LIMIT"
 """Environment variables."""
 DEFAULT_LIMIT = "50GB"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-READ_ONLY = 0o444
+WRITABLE = 0o222
+"""Bits of a file's mode that are taken away; who may read it is decided by the user's umask."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def fetch_cached(remote: RemoteFile) -> Path:
     with show_progress(asset.size, label=f"fetching {asset}") as advance:
         fetch(remote, path, advance=advance)
     # Results name these files as their source, so they must not be edited.
-    path.chmod(READ_ONLY)
+    path.chmod(path.stat().st_mode & ~WRITABLE)
     return path
 
 

@@ -6,13 +6,14 @@ import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from nwb_sbtt.errors import ArchiveError, ConfigError
 from nwb_sbtt.io.dandi.address import DEFAULT_ARCHIVE
 
 if TYPE_CHECKING:
     from dandi.dandiapi import DandiAPIClient
+    from requests import Response
 
 TIMEOUT = 60.0
 """Seconds without an answer after which a request fails."""
@@ -63,6 +64,7 @@ def connect(instance: str | None = None) -> DandiAPIClient:
     client = DandiAPIClient(dandi_instance=archive)
     for scheme in ("http://", "https://"):
         client.session.mount(scheme, _adapter_with_timeout())
+    client.session.hooks["response"].append(refuse_downgrade)
     try:
         # The client itself would retry for a minute.
         client.session.get(f"{client.api_url.rstrip('/')}/info/")
@@ -155,6 +157,44 @@ def authenticate(client: DandiAPIClient, *, message: str) -> None:
         ) from None
     except requests.RequestException as error:
         raise ArchiveError(f"{message}: {archive_name(client)} does not answer ({error_text(error)})") from None
+
+
+def refuse_downgrade(response: Response, **_options: Any) -> None:
+    """Refuse a redirect from https to http, which anybody on the way could read and change; a hook of `requests`.
+
+    Parameters
+    ----------
+    response : Response
+
+    Raises
+    ------
+    ArchiveError
+        If it leads to an address that is not https though its own is.
+    """
+    target = response.headers.get("Location")
+    if response.is_redirect and target is not None:
+        check_encrypted(response.url, urljoin(response.url, target))
+
+
+def check_encrypted(url: str, target: str) -> None:
+    """Raise if an https address leads to one that is not.
+
+    Parameters
+    ----------
+    url, target : str
+        Where the archive was asked, and where it sends the request.
+
+    Raises
+    ------
+    ArchiveError
+        The message names the host alone: signed links to files are as good as keys.
+    """
+    scheme = urlsplit(target).scheme.lower()
+    if urlsplit(url).scheme.lower() == "https" and scheme != "https":
+        raise ArchiveError(
+            f"{urlsplit(url).hostname} sends this request from https to {scheme}, where it could be read and changed on the "
+            "way; it was not followed. Tell the archive"
+        )
 
 
 def archive_name(client: DandiAPIClient) -> str:

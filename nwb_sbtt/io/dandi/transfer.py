@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 from nwb_sbtt.errors import ArchiveError, ConfigError
 from nwb_sbtt.io.dandi.address import Address, parse_address
 from nwb_sbtt.io.dandi.assets import Asset, find_assets
-from nwb_sbtt.io.dandi.client import FORBIDDEN, TIMEOUT, call_archive, error_text
+from nwb_sbtt.io.dandi.client import FORBIDDEN, TIMEOUT, call_archive, check_encrypted, error_text, refuse_downgrade
 
 if TYPE_CHECKING:
     from dandi.dandiapi import DandiAPIClient
@@ -143,6 +143,7 @@ class RemoteFile:
             self.requests += 1
             if self._session is None:
                 self._session = requests.Session()
+                self._session.hooks["response"].append(refuse_downgrade)
         # Otherwise the storage may compress the body, and a range would count compressed bytes.
         headers = {"Range": byte_range, "Accept-Encoding": "identity"}
         try:
@@ -187,7 +188,9 @@ class RemoteFile:
 
         with closing(call_archive(self.client, call, message=f"{self.asset} cannot be fetched")) as response:
             url = self.client.get_url(path)
-            return str(urljoin(url, response.headers.get("Location", url)))
+            link = str(urljoin(url, response.headers.get("Location", url)))
+            check_encrypted(url, link)
+            return link
 
 
 def find_remote_file(address: str | Path | Address) -> RemoteFile:

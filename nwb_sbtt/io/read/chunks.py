@@ -184,15 +184,18 @@ def _decompress_rows(
 
 def _decompressed(compressed: bytes, dtype: np.dtype[Any], shape: tuple[int, int], *, shuffled: bool) -> NDArray[Any]:
     n_entries = shape[0] * shape[1]
+    n_bytes = n_entries * dtype.itemsize
+    stream = zlib.decompressobj()
     try:
-        content = zlib.decompress(compressed, bufsize=n_entries * dtype.itemsize)
+        # No more than one byte beyond the chunk: a few kilobytes of gzip can stand for gigabytes.
+        content = stream.decompress(compressed, n_bytes + 1)
     except zlib.error as error:
         # What h5py raises for the same damage.
         raise OSError(f"a compressed chunk cannot be decompressed, the file is damaged: {error}") from error
-    if len(content) != n_entries * dtype.itemsize:
+    if len(content) != n_bytes or not stream.eof:
+        held = f"more than {n_bytes}" if len(content) > n_bytes else f"{len(content)}"
         raise OSError(
-            f"a compressed chunk cannot be decompressed, the file is damaged: it holds {len(content)} bytes, not "
-            f"{n_entries * dtype.itemsize}"
+            f"a compressed chunk cannot be decompressed, the file is damaged: it holds {held} bytes, not {n_bytes}"
         )
     if not shuffled:
         return np.frombuffer(content, dtype=dtype).reshape(shape)

@@ -33,6 +33,16 @@ def test_a_file_is_fetched_once_and_cannot_be_edited_by_accident(served):
     assert served.count("storage") == 0
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_who_may_read_a_cached_file_is_decided_by_the_umask(served, umask):
+    before = os.umask(umask)
+    try:
+        path = _fetch("a")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o444 & ~umask
+
+
 def test_a_file_that_was_cut_short_in_the_cache_is_fetched_again(served):
     path = _fetch("a")
     path.chmod(0o644)

@@ -10,6 +10,7 @@ from dandi.exceptions import NotFoundError
 from nwb_sbtt.errors import ArchiveError
 from nwb_sbtt.io.dandi import download, upload
 from nwb_sbtt.io.dandi.cache import fetch_cached
+from nwb_sbtt.io.dandi.client import refuse_downgrade
 from nwb_sbtt.io.dandi.transfer import find_remote_file
 from tests.support.commands import tree
 from tests.support.dandi import PATH, VERSION
@@ -124,3 +125,42 @@ def test_8_a_server_with_an_older_schema_takes_uploads(archive, result, monkeypa
     stored = archive.find_asset(made.asset_id)[1]
     assert stored.metadata["schemaVersion"] == "0.7.0"
     assert stored.blob.content == result.read_bytes()
+
+
+@pytest.mark.parametrize("digest", ["../../../etc", "0" * 63 + "/", "0" * 63, 7, "A" * 64])
+def test_a_digest_that_is_no_digest_never_becomes_a_path(archive, asset, digest):
+    asset.blob.sha256 = digest
+    with pytest.raises(ArchiveError, match=r"gives .* as dandi:sha2-256 of .*; expected hexadecimal digits"):
+        find_remote_file(f"DANDI:000140/{PATH}")
+
+
+@pytest.mark.parametrize(
+    "target", ["http://storage.example/x?signature=1", "HTTP://other.example/", "ftp://a.example/"]
+)
+def test_a_redirect_never_falls_from_https(target):
+    response = requests.Response()
+    response.status_code, response.url = 302, "https://storage.example/blob?signature=1"
+    response.headers["Location"] = target
+    with pytest.raises(
+        ArchiveError, match=r"storage.example sends this request from https to .*not followed"
+    ) as refused:
+        refuse_downgrade(response)
+    assert "signature" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [("https://a.example/", "/b"), ("http://a.example/", "http://b.example/"), ("https://a/", "https://b/")],
+)
+def test_other_redirects_are_followed(url, target):
+    response = requests.Response()
+    response.status_code, response.url = 302, url
+    response.headers["Location"] = target
+    refuse_downgrade(response)
+
+
+def test_both_sessions_refuse_to_fall_from_https(archive, asset, waits):
+    remote = find_remote_file(f"DANDI:000140/{PATH}")
+    remote.read(0, 10)
+    for session in (remote.client.session, remote._session):
+        assert refuse_downgrade in session.hooks["response"]

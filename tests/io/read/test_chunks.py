@@ -1,6 +1,8 @@
 """What is decompressed here is, bit for bit, what h5py reads, and what cannot be is left to h5py."""
 
 import os
+import tracemalloc
+import zlib
 
 import h5py
 import numpy as np
@@ -66,8 +68,9 @@ def test_columns_come_in_the_order_asked_for(tmp_path, pipeline, columns):
 def test_chunks_without_a_wanted_column_are_not_touched(tmp_path, monkeypatch):
     dataset = stored(tmp_path / "x.h5", noise("<i2", (45, 10)), compression="gzip")
     decompressed = []
+    inflate = chunks._decompressed
     monkeypatch.setattr(
-        chunks.zlib, "decompress", lambda compressed, **options: decompressed.append(1) or bytes(7 * 4 * 2)
+        chunks, "_decompressed", lambda *words, **more: decompressed.append(1) or inflate(*words, **more)
     )
     read_rows(dataset, 0, 45, into=np.empty((45, 2), dtype="<i2"), columns=np.array([8, 9]))
     assert len(decompressed) == 7
@@ -157,3 +160,16 @@ def test_a_damaged_chunk_is_an_error_and_not_a_number(tmp_path):
         made[7:] = 1
     with pytest.raises(OSError, match="cannot be decompressed"):
         read_rows(h5py.File(tmp_path / "x.h5", "r")["data"], 0, 14, into=np.empty((14, 4), dtype="<i2"))
+
+
+def test_a_chunk_is_inflated_to_its_declared_size_at_most(tmp_path):
+    """A kilobyte of gzip stands for a megabyte; memory for its first bytes only is ever taken."""
+    with h5py.File(tmp_path / "bomb.h5", "w") as file:
+        dataset = file.create_dataset("data", shape=(64,), dtype="u1", chunks=(64,), compression="gzip")
+        dataset.id.write_direct_chunk((0,), zlib.compress(bytes(1 << 24)))
+    with h5py.File(tmp_path / "bomb.h5", "r") as file:
+        tracemalloc.start()
+        with pytest.raises(OSError, match="it holds more than 64 bytes, not 64"):
+            read_rows(file["data"], 0, 64, into=np.empty((64, 1), dtype="u1"))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        tracemalloc.stop()
