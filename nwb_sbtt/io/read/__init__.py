@@ -2,7 +2,8 @@
 
 Reading goes through these modules, from the file to the Dataset:
 
-* `files` opens a file, HDF5 or Zarr, and computes its SHA-256; `paths` names its objects, `tables` reads columns.
+* `files` opens a file, HDF5 or Zarr, and computes its SHA-256; `extensions` imports NWB extensions that it needs, `filters`
+  tells which plug-ins of HDF5 its arrays need. `paths` names its objects, `tables` reads columns.
 * `neurodata` registers a reader for each neurodata type, also those of other packages; `selection` finds the series of a
   file and chooses among them; `candidates` describes them for `inspect`.
 * `units`, `electrical` (with `recording`, the voltages behind it), `rois` (with `scanning`, when each ROI was sampled, and

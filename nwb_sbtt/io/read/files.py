@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from nwb_sbtt.io.dandi.locations import locate
 from nwb_sbtt.io.dandi.origin import origin_fields, origin_of
 from nwb_sbtt.io.dandi.stream import RangeFile
 from nwb_sbtt.io.dandi.transfer import RemoteFile
+from nwb_sbtt.io.read.extensions import import_extension, missing_namespace
+from nwb_sbtt.io.read.filters import missing_filter_of_file, register_plugins
 
 CHUNK_CACHE = 64 * 2**20
 """Bytes of HDF5's cache for each dataset; the default of HDF5 holds two of the chunks that are usual in NWB files."""
@@ -38,6 +42,8 @@ SMALLEST_REMEMBERED = 1 << 24
 """Bytes of the smallest file whose digest is remembered; smaller ones take less than a hundredth of a second."""
 SETTLED = 2.0
 """Seconds for which a file must have stayed as it is for its digest to be remembered."""
+OLDEST = 2
+"""Major version of the oldest NWB files that are read."""
 MOST_OF_REASON = 300
 """Characters of the schema's complaint that an error repeats."""
 
@@ -73,10 +79,8 @@ def open_nwb(path: Path | str | RemoteFile) -> Iterator[NWBFile]:
         with _streamed(path) as nwbfile:
             yield nwbfile
         return
-    with _file_errors(path):
-        stored = _open_zarr(path) if path.is_dir() else _open_hdf5(path)
-        with stored as io:
-            yield _read(io, path)
+    with _file_errors(path), _read(_open_zarr if path.is_dir() else _open_hdf5, path) as nwbfile:
+        yield nwbfile
 
 
 def file_facts(path: Path | RemoteFile) -> dict[str, str]:
@@ -168,10 +172,8 @@ def _streamed(remote: RemoteFile) -> Iterator[NWBFile]:
     """Open a file of an archive; if a download failed, that is the error, not the one of HDF5 that follows from it."""
     stream = RangeFile(remote)
     try:
-        with _file_errors(remote):
-            file = h5py.File(stream, "r", rdcc_nbytes=CHUNK_CACHE)
-            with _checked(file, remote) as io:
-                yield _read(io, remote)
+        with _file_errors(remote), _read(partial(_open_stream, stream), remote) as nwbfile:
+            yield nwbfile
     finally:
         # The error holds the frames of h5py, these hold HDF5's settings, and those hold the stream. A stream that kept its
         # error would live to the end of the process, when HDF5 closes it and there is no Python left to do so.
@@ -191,12 +193,23 @@ def _file_errors(path: Path | RemoteFile) -> Iterator[None]:
         raise FileError(f"no permission to read {str(path)!r}") from None
     except OSError as error:
         reason = " ".join(str(error).split())
+        # HDF5 says that it cannot find a folder of plug-ins, or that a filter is not registered.
+        if isinstance(path, Path) and ("plugin" in reason or "filter" in reason):
+            missing = missing_filter_of_file(path)
+            if missing is not None:
+                raise FileError(f"cannot read a part of {str(path)!r}: {missing}") from error
         raise FileError(
             f"cannot read {str(path)!r}: it is damaged, incomplete or still being written ({reason}); fetch it again"
         ) from error
 
 
+def _open_stream(stream: RangeFile, remote: RemoteFile) -> Any:
+    register_plugins()
+    return _checked(h5py.File(stream, "r", rdcc_nbytes=CHUNK_CACHE), remote)
+
+
 def _open_hdf5(path: Path) -> Any:
+    register_plugins()
     with path.open("rb"):  # raises the system's own error for a missing file or permission, which HDF5 would hide
         pass
     if not h5py.is_hdf5(path):
@@ -237,32 +250,47 @@ def _open_zarr(path: Path) -> Any:
     return NWBZarrIO(str(path), mode="r", load_namespaces=True)
 
 
-def _read(io: Any, path: Path | RemoteFile) -> NWBFile:
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=CACHED_NAMESPACES)
-            return io.read()
-    except (
-        BuildError,
-        ConstructError,
-        ContainerConfigurationError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        # hdmf puts the content of the object first, and the reason last.
-        reason = " ".join(str(error.args[-1] if error.args else error).split())[:MOST_OF_REASON]
-        raise FileError(
-            f"{str(path)!r} does not follow the NWB schema: {reason}; `nwbinspector` lists what is wrong with it"
-        ) from error
+@contextmanager
+def _read(open_io: Callable[[Any], Any], path: Path | RemoteFile) -> Iterator[NWBFile]:
+    """Read the objects of a file; an extension whose definitions it does not carry is imported, and the file read again."""
+    tried: set[str] = set()
+    with ExitStack() as opened:
+        while True:
+            try:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=CACHED_NAMESPACES)
+                    nwbfile = opened.enter_context(open_io(path)).read()
+                break
+            except (
+                BuildError,
+                ConstructError,
+                ContainerConfigurationError,
+                KeyError,
+                ValueError,
+                TypeError,
+                AttributeError,
+            ) as error:
+                opened.close()
+                namespace = missing_namespace(error)
+                if namespace is None or namespace in tried:
+                    # hdmf puts the content of the object first, and the reason last.
+                    reason = " ".join(str(error.args[-1] if error.args else error).split())[:MOST_OF_REASON]
+                    raise FileError(
+                        f"{str(path)!r} does not follow the NWB schema: {reason}; `nwbinspector` lists what is wrong with it"
+                    ) from error
+            import_extension(namespace, path)
+            tried.add(namespace)
+        yield nwbfile
 
 
 def _check_version(version: object, path: Path | RemoteFile) -> None:
     if version is None:
         raise FileError(f"{str(path)!r} is not an NWB file: it does not state a version of NWB")
-    text = version.decode() if isinstance(version, bytes) else str(version)
-    if text.lower().removeprefix("nwb-").startswith(("0", "1")):
+    text = version.decode(errors="replace") if isinstance(version, bytes) else str(version)
+    major = re.match(r"(?:nwb-)?v?(\d{1,9})", text.strip(), flags=re.IGNORECASE)
+    if major is None:
+        raise FileError(f"{str(path)!r} states the NWB version {text!r}; expected numbers such as 2.9.0")
+    if int(major[1]) < OLDEST:
         raise FileError(f"{str(path)!r} has NWB version {text}; expected 2.0 or later: convert the file first")
 
 

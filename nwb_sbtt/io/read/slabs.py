@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.chunks import contiguous_array, copy_bytes, read_rows
+from nwb_sbtt.io.read.filters import unreadable
 
 
 class Slabs:
@@ -70,6 +71,11 @@ class Slabs:
         -------
         array (row, column)
             As it is stored; a view of memory that the next range may replace.
+
+        Raises
+        ------
+        DataError
+            If they are damaged, or compressed with a filter that is not installed.
         """
         first, stop = max(first, 0), min(stop, self.n_rows)
         end = self._first + len(self._rows)
@@ -85,6 +91,12 @@ class Slabs:
         return self._rows[first - self._first : stop - self._first]
 
     def _fetch(self, first: int, stop: int, into: NDArray[Any]) -> None:
+        try:
+            self._copy(first, stop, into)
+        except OSError as error:
+            raise unreadable(self._data, error) from error
+
+    def _copy(self, first: int, stop: int, into: NDArray[Any]) -> None:
         if self._contiguous is not None:
             copy_bytes(self._contiguous, first * self.n_columns * self.dtype.itemsize, into=into)
         elif self._transposed:

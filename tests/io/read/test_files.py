@@ -74,6 +74,25 @@ def test_nwb_1_is_refused_by_its_version(tmp_path):
     assert "NWB version NWB-1.0.6; expected 2.0 or later" in refusal(tmp_path / "old.nwb")
 
 
+@pytest.mark.parametrize(
+    ("version", "is_read"), [("10.0.1", True), ("2.11.0", True), ("0.8", False), ("NWB-1.0.6", False)]
+)
+def test_versions_are_compared_as_numbers(small, version, is_read):
+    with h5py.File(small, "a") as file:
+        file.attrs["nwb_version"] = version
+    if is_read:
+        with open_nwb(small) as nwbfile:
+            assert len(nwbfile.units) == 2
+    else:
+        assert f"NWB version {version}; expected 2.0 or later" in refusal(small)
+
+
+def test_a_version_that_is_no_number_is_refused(small):
+    with h5py.File(small, "a") as file:
+        file.attrs["nwb_version"] = "latest"
+    assert "states the NWB version 'latest'; expected numbers" in refusal(small)
+
+
 def test_a_file_that_breaks_the_schema_says_so(small):
     with h5py.File(small, "a") as file:
         del file["session_start_time"]

@@ -1,0 +1,56 @@
+"""NWB extensions whose definitions a file does not carry: imported by name where their package is installed.
+
+Files of pynwb before 1.0, and files written with ``cache_spec=False``, hold types of extensions without their definitions. An
+extension 'ndx-name' has, by the rules of the NDX catalog, a package of that name with the module ``ndx_name``.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+from nwb_sbtt.errors import FileError
+from nwb_sbtt.io.dandi.transfer import RemoteFile
+
+NOT_A_NAMESPACE = re.compile(r"'([^']+)' not a namespace")
+"""How hdmf says that it has no definitions of a namespace."""
+EXTENSION = re.compile(r"ndx[-_][A-Za-z0-9_-]+")
+"""Names that are imported. A file must not be able to name just any installed module."""
+
+
+def missing_namespace(error: BaseException) -> str | None:
+    """Return the namespace whose definitions an error of hdmf misses; None for any other error."""
+    found = NOT_A_NAMESPACE.search(str(error))
+    return found[1] if found else None
+
+
+def import_extension(namespace: str, path: Path | RemoteFile) -> None:
+    """Import the package of an extension, which registers its types.
+
+    Parameters
+    ----------
+    namespace : str
+        Such as "ndx-events".
+    path : Path or RemoteFile
+        The file that needs it, for errors.
+
+    Raises
+    ------
+    FileError
+        If its package is not installed, cannot be imported, or is not known by name.
+    """
+    needs = f"{str(path)!r} needs the NWB extension {namespace!r}, whose definitions are not stored in the file"
+    if not EXTENSION.fullmatch(namespace):
+        raise FileError(
+            f"{needs}; no package is known by that name: import the one that defines it, and read the file in Python"
+        )
+    module = namespace.replace("-", "_")
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise FileError(f"{needs}; its package cannot be imported: {error}") from error
+        raise FileError(f"{needs}: pip install {namespace}") from None
+    except Exception as error:  # Another package's own code runs here, and may fail in any way.
+        raise FileError(f"{needs}; its package cannot be imported: {type(error).__name__}: {error}") from error
