@@ -1,98 +1,20 @@
-"""What `inspect` lists: every series that can be fitted, with its shape, its times and the share that was observed."""
+"""`inspect`: every series of a file that can be fitted."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
-from nwb_sbtt.data.intervals import Intervals, total_duration
-from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.dandi.transfer import RemoteFile
-from nwb_sbtt.io.read.clock import BLOCK, GAP, REGULAR, sample_clock
+from nwb_sbtt.io.read.description import Candidate
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.masks import invalid_intervals, stored_masks
 from nwb_sbtt.io.read.selection import RESULTS, StoredSeries, find_series
-from nwb_sbtt.io.read.slabs import Slabs
-from nwb_sbtt.io.read.tables import table_region
-
-MOST_EXACT = 10_000_000
-"""Most timestamps, or entries of data, of which all are read; of longer series only parts, spread evenly."""
-N_PARTS = 64
-"""Parts that are read of a longer series,"""
-ENTRIES_PER_PART = 1 << 17
-"""and entries of data in each of them."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One series that `read_nwb` can read.
-
-    Parameters
-    ----------
-    path : str
-        In-file path, to be passed as ``series``.
-    type : str
-        Neurodata type.
-    kind : "units", "electrodes", "rois" or "series"
-        What a channel is.
-    default : bool
-        Whether it is read without being named, if it is the only such series.
-    shape : tuple of int
-        Of the stored data; for units (units, spikes).
-    channels : int
-        Number of channels.
-    unit : str
-        Unit of the values.
-    rate : float or None
-        Samples per second, from the median step where there are timestamps; None for spikes.
-    regular : bool or None
-        Whether all samples are evenly spaced.
-    start, stop : float or None
-        First and last moment, in seconds on the session clock.
-    observed : float or None
-        Share of the time from start to stop that was observed, mean over channels.
-    estimated : bool
-        Whether `observed` and the gaps are estimated from parts of the series.
-    gaps : int or None
-        Number of gaps: steps longer than 1.5 sampling periods; for units, times in which no unit was observed.
-    longest_gap : float or None
-        Seconds.
-    notes : tuple of str
-        One-line remarks for the user.
-    """
-
-    path: str
-    type: str
-    kind: Kind
-    default: bool
-    shape: tuple[int, ...] = ()
-    channels: int = 0
-    unit: str = ""
-    rate: float | None = None
-    regular: bool | None = None
-    start: float | None = None
-    stop: float | None = None
-    observed: float | None = None
-    estimated: bool = False
-    gaps: int | None = None
-    longest_gap: float | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def duration(self) -> float | None:
-        """Seconds from start to stop."""
-        return None if self.start is None or self.stop is None else self.stop - self.start
-
-    def as_dict(self) -> dict[str, object]:
-        """Return all fields, and the duration, as values that JSON can hold."""
-        values = {**asdict(self), "duration": self.duration}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def inspect(path: Path | str | RemoteFile) -> list[Candidate]:
@@ -128,59 +50,6 @@ def inspect(path: Path | str | RemoteFile) -> list[Candidate]:
         return [_candidate(nwbfile, series) for series in find_series(nwbfile)]
 
 
-def describe_samples(candidate: Candidate, series: Any, invalid_times: Intervals) -> Candidate:
-    """Complete what is listed of a TimeSeries: its shape, its times, and the share of samples that were observed.
-
-    Parameters
-    ----------
-    candidate : Candidate
-        With path, type, kind and default.
-    series : pynwb.TimeSeries
-        Numbers (time,), (time, channel) or, where a table tells the number of channels, (channel, time).
-    invalid_times : array (interval, 2)
-        Seconds on the session clock.
-
-    Raises
-    ------
-    DataError
-        If the times of the samples cannot be used.
-    """
-    shape = tuple(int(size) for size in np.shape(series.data))
-    region = table_region(series)
-    n_channels = len(region.data) if region is not None else shape[1] if len(shape) == 2 else 1
-    transposed = len(shape) == 2 and shape[1] != n_channels and shape[0] == n_channels
-    slabs = Slabs(series.data, transposed=transposed)
-    timing = _timing(series, n_samples=slabs.n_rows)
-    finite_share, partly_read = _finite_share(slabs)
-    invalid_seconds = total_duration(np.clip(invalid_times, timing.start, timing.stop))
-    notes = list(timing.notes)
-    if transposed:
-        notes.append("stored (channel, time); read transposed")
-    if series.control is not None:
-        notes.append("has `control`; list the values that count in the setting `control`")
-    duration = timing.stop - timing.start
-    valid_share = 1.0
-    if duration > 0:
-        valid_share = max(0.0, 1 - timing.missing_time / duration) * (1 - invalid_seconds / duration)
-    # Invalid times, gaps and missing values may coincide; the product of their shares is exact only where they do not.
-    may_coincide = invalid_seconds > 0 and (timing.missing_time > 0 or finite_share < 1)
-    return replace(
-        candidate,
-        shape=shape,
-        channels=n_channels,
-        unit=str(series.unit),
-        rate=None if timing.period is None else 1 / timing.period,
-        regular=timing.regular,
-        start=timing.start,
-        stop=timing.stop,
-        observed=finite_share * valid_share,
-        estimated=timing.estimated or partly_read or may_coincide,
-        gaps=timing.gaps,
-        longest_gap=timing.longest_gap,
-        notes=tuple(notes),
-    )
-
-
 def _candidate(nwbfile: Any, series: StoredSeries) -> Candidate:
     candidate = Candidate(series.path, series.type, series.kind, series.default)
     notes = []
@@ -213,77 +82,3 @@ def _described_by_source(candidate: Candidate, nwbfile: Any, series: StoredSerie
         stop=stop,
         notes=source.notes,
     )
-
-
-@dataclass(frozen=True)
-class _Timing:
-    """When a series was sampled: seconds on the session clock, the sampling period [s], and its gaps."""
-
-    start: float
-    stop: float
-    period: float | None
-    regular: bool
-    gaps: int
-    longest_gap: float
-    missing_time: float
-    estimated: bool
-    notes: tuple[str, ...] = ()
-
-
-def _timing(series: Any, *, n_samples: int) -> _Timing:
-    if series.timestamps is not None and n_samples > MOST_EXACT:
-        return _estimated_timing(series, n_samples=n_samples)
-    clock = sample_clock(series, n_samples=n_samples)
-    return _Timing(
-        *clock.span,
-        clock.period,
-        clock.regular,
-        clock.gaps,
-        clock.longest_gap,
-        clock.missing_time,
-        estimated=False,
-        notes=clock.notes,
-    )
-
-
-def _estimated_timing(series: Any, *, n_samples: int) -> _Timing:
-    """Times from parts of the timestamps; a gap between two parts shows in the time between them."""
-    timestamps = Slabs(series.timestamps)
-    part_indices: list[NDArray[np.intp]] = []
-    part_times: list[NDArray[np.float64]] = []
-    for first in np.linspace(0, n_samples - BLOCK, N_PARTS).astype(int):
-        stored = timestamps.read(int(first), int(first) + BLOCK)[:, 0].astype(np.float64)
-        valid = np.flatnonzero(np.isfinite(stored))
-        part_indices.append(first + valid)
-        part_times.append(stored[valid])
-    indices, times = np.concatenate(part_indices), np.concatenate(part_times)
-    if len(times) < 2:
-        raise DataError(f"hardly any timestamp of {series.name!r} is valid; expected seconds on the session clock")
-    steps, index_steps = np.diff(times), np.diff(indices)
-    period = float(np.median(steps[index_steps == 1]))
-    excess = steps - index_steps * period
-    # Small deviations add up between two parts: only more than half a period and a thousandth of the step is a gap.
-    is_gap = excess > np.maximum((GAP - 1) * period, np.where(index_steps > 1, REGULAR * steps, 0))
-    return _Timing(
-        start=float(times[0]),
-        stop=float(times[-1]) + period,
-        period=period,
-        regular=bool((np.abs(excess[index_steps == 1]) <= REGULAR * period).all() and not is_gap.any()),
-        gaps=int(is_gap.sum()),
-        longest_gap=float((excess[is_gap] + period).max(initial=0.0)),
-        missing_time=float(excess[is_gap].sum()),
-        estimated=True,
-        notes=("some timestamps go back",) if (steps < 0).any() else (),
-    )
-
-
-def _finite_share(slabs: Slabs) -> tuple[float, bool]:
-    """Share of entries that are finite, and whether only parts were read; integers always are finite."""
-    if slabs.dtype.kind != "f" or slabs.n_rows == 0:
-        return 1.0, False
-    if slabs.n_rows * slabs.n_columns <= MOST_EXACT:
-        return float(np.isfinite(slabs.read(0, slabs.n_rows)).mean()), False
-    length = max(ENTRIES_PER_PART // slabs.n_columns, 1)
-    starts = np.unique(np.linspace(0, max(slabs.n_rows - length, 0), N_PARTS).astype(int))
-    shares = [np.isfinite(slabs.read(int(start), int(start) + length)).mean() for start in starts]
-    return float(np.mean(shares)), True

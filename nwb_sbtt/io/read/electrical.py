@@ -15,8 +15,9 @@ from nwb_sbtt.data.binning import RESOLUTION
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.candidates import describe_samples
 from nwb_sbtt.io.read.clock import sample_clock
+from nwb_sbtt.io.read.description import describe_samples
+from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.masks import invalid_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
@@ -240,23 +241,23 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     ----------
     nwbfile : pynwb.NWBFile
     series : pynwb.ecephys.ElectricalSeries
-        Data (time, electrode); column c is row ``series.electrodes.data[c]`` of the table of electrodes.
+        Data (time, electrode) or, recognised by the number of electrodes, (electrode, time); column c is row
+        ``series.electrodes.data[c]`` of the table of electrodes.
     config : ReadConfig
 
     Raises
     ------
     DataError
-        If the data do not have one column for each electrode, their scale is not finite, or their times are not usable.
+        If the shape fits neither orientation, the scale of the data is not finite, or their times are not usable.
     """
     rows = np.asarray(series.electrodes.data[:], dtype=np.intp)
-    slabs = Slabs(series.data)
-    if slabs.n_columns != len(rows):
-        raise DataError(_wrong_shape(series, n_electrodes=len(rows)))
+    layout = sample_layout(series)
+    slabs = Slabs(series.data, transposed=layout.transposed)
     scale = _scale(series, n_electrodes=len(rows))
-    clock = sample_clock(series, n_samples=slabs.n_rows, missing_value=config.missing_value)
+    clock = sample_clock(series, n_samples=layout.n_samples, missing_value=config.missing_value)
     pieces = find_pieces(clock)
     table = series.electrodes.table
-    notes = list(clock.notes)
+    notes = [*layout.notes, *clock.notes]
     if len(pieces) > 1:
         notes.append(f"{series.name!r}: {len(pieces) - 1} gaps in the timestamps; each piece is filtered by itself")
     # Float32 holds all digits of what is stored in two bytes, or in float32.
@@ -282,16 +283,6 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
             masks=stored_masks(nwbfile, series),
         ),
         config=config,
-    )
-
-
-def _wrong_shape(series: ElectricalSeries, *, n_electrodes: int) -> str:
-    shape = tuple(int(size) for size in np.shape(series.data))
-    transposed = len(shape) == 2 and shape[0] == n_electrodes
-    hint = "; the data look transposed: rewrite the series as (time, electrode)" if transposed else ""
-    return (
-        f"data of {series.name!r} have shape {shape}, but its `electrodes` name {n_electrodes} electrodes; expected "
-        f"(time, {n_electrodes}){hint}"
     )
 
 

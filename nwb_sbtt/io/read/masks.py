@@ -18,6 +18,7 @@ from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.data.intervals import Intervals, inside, union
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
+from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import table_region
@@ -317,7 +318,7 @@ def _belongs(mask: Any, series: Any) -> bool:
     region = table_region(series)
     if region is None or region.table is not mask.channels.table:
         return False
-    return bool(np.shape(mask.data)[0] == np.shape(series.data)[0])
+    return bool(np.shape(mask.data)[0] == sample_layout(series).n_samples)
 
 
 def _is_result(mask: Any) -> bool:

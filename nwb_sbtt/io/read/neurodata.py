@@ -28,22 +28,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar
-
-import numpy as np
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar
 
 from nwb_sbtt.data.grid import Source
 from nwb_sbtt.data.intervals import Intervals
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.io.read.description import Candidate
+from nwb_sbtt.io.read.layout import not_samples
 from nwb_sbtt.registry import Registry
-
-if TYPE_CHECKING:
-    from nwb_sbtt.io.read.candidates import Candidate
 
 P = ParamSpec("P")
 S_co = TypeVar("S_co", bound=Source, covariant=True)
-Describe: TypeAlias = "Callable[[Candidate, Any, Intervals], Candidate]"
+Describe: TypeAlias = Callable[[Candidate, Any, Intervals], Candidate]
 
 WITHOUT_READER = frozenset({"ImageSeries", "IndexSeries", "IntervalSeries", "SpikeEventSeries"})
 """Types derived from TimeSeries whose data are not one number per channel at each time; nothing reads them by default."""
@@ -66,7 +63,7 @@ class Reader(Generic[P, S_co]):
     readable : callable (nwb_object) -> bool, optional
         Whether an object can be read at all; one that cannot is not listed. Default: every object can.
     describe : callable (candidate, nwb_object, invalid_times) -> Candidate, optional
-        Completes what `inspect` lists of an object, as `nwb_sbtt.io.read.candidates.describe_samples` does for samples.
+        Completes what `inspect` lists of an object, as `nwb_sbtt.io.read.description.describe_samples` does for samples.
         ``invalid_times`` is an array (interval, 2), seconds. Default: span, sampling rate and channels of the source.
     """
 
@@ -182,9 +179,7 @@ def holds_numbers(series: Any) -> bool:
     bool
         True for numbers of shape (time,) or (time, channel).
     """
-    # A stored array must not be read to learn its type.
-    data = series.data if hasattr(series.data, "dtype") else np.asarray(series.data)
-    return len(data.shape) in (1, 2) and np.dtype(data.dtype).kind in "biuf"
+    return not_samples(series) is None
 
 
 def _registered(neurodata_type: str) -> Reader[..., Source]:

@@ -164,7 +164,7 @@ class Recording:
         """Return the same recording with some of its channels."""
         return replace(
             self,
-            slabs=Slabs(self.series.data, columns=np.flatnonzero(keep)),
+            slabs=self.slabs.only(np.flatnonzero(keep)),
             channel_rows=self.channel_rows[keep],
         )
 

@@ -16,10 +16,11 @@ from nwb_sbtt.data.binning import bin_index
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.intervals import Intervals, inside
 from nwb_sbtt.data.schema import Kind
-from nwb_sbtt.errors import DataError, SelectionError
-from nwb_sbtt.io.read.candidates import describe_samples
+from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
+from nwb_sbtt.io.read.description import describe_samples
 from nwb_sbtt.io.read.fluorescence import Signal, classify_signal
+from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.masks import StoredMask, control_allows, invalid_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
@@ -212,9 +213,9 @@ def roi_source(
     region = series.rois if rois is None else rois
     table = region.table
     all_rows = np.asarray(region.data[:], dtype=np.intp)
-    shape = tuple(int(size) for size in np.shape(series.data))
-    transposed, notes = _orientation(series.name, shape, n_rois=len(all_rows))
-    clock = sample_clock(series, n_samples=shape[-1 if transposed else 0], missing_value=config.missing_value)
+    layout = sample_layout(series, region)
+    notes = list(layout.notes)
+    clock = sample_clock(series, n_samples=layout.n_samples, missing_value=config.missing_value)
     period = clock.period
     sampling = _sampling_offsets(nwbfile, table, all_rows, config=config.rois, period=period, offsets=offsets)
     keep = _accepted(table, all_rows) if config.rois.cells == "accepted" else np.ones(len(all_rows), dtype=bool)
@@ -228,7 +229,7 @@ def roi_source(
         )
     columns = np.flatnonzero(keep)
     rows, seconds = all_rows[columns], sampling.seconds[columns]
-    signal = classify_signal(series, columns=columns, transposed=transposed, missing_value=config.missing_value)
+    signal = classify_signal(series, columns=columns, transposed=layout.transposed, missing_value=config.missing_value)
     channel_columns = {name: values[rows] for name, values in plain_columns(table).items()}
     if sampling.notes:
         channel_columns["sampling_offset"] = seconds
@@ -244,7 +245,7 @@ def roi_source(
         notes=(*notes, *clock.notes, *sampling.notes),
         offsets=seconds,
         columns=columns,
-        transposed=transposed,
+        transposed=layout.transposed,
         clock=clock,
         invalid=invalid_intervals(nwbfile, config),
         series=series,
@@ -291,17 +292,6 @@ class _BinTotals:
             observed &= self.missing == 0
             return np.where(observed, self.sums, 0).astype(np.float32), observed
         return (self.sums / np.maximum(self.counts, 1)).astype(np.float32), observed
-
-
-def _orientation(name: str, shape: tuple[int, ...], *, n_rois: int) -> tuple[bool, list[str]]:
-    """Whether the data are stored (ROI, time), with a note where they are."""
-    if (len(shape) == 2 and shape[1] == n_rois) or (len(shape) == 1 and n_rois == 1):
-        return False, []
-    if len(shape) == 2 and shape[0] == n_rois:
-        return True, [f"data of {name!r} are stored (ROI, time) {shape}; NWB says (time, ROI); read transposed"]
-    raise DataError(
-        f"data of {name!r} have shape {shape}, but its `rois` name {n_rois} ROIs; expected (time, {n_rois})"
-    )
 
 
 def _sampling_offsets(

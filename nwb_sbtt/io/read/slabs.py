@@ -59,6 +59,17 @@ class Slabs:
         self._first = 0
         self._rows: NDArray[Any] = np.empty((0, self.n_columns), dtype=self.dtype)
 
+    def only(self, columns: NDArray[np.intp]) -> Slabs:
+        """Return the same array with some of its columns.
+
+        Parameters
+        ----------
+        columns : int array
+            Among those that are read now, in the order in which they shall be read.
+        """
+        columns = columns if self._columns is None else self._columns[columns]
+        return Slabs(self._data, transposed=self._transposed, columns=columns)
+
     def read(self, first: int, stop: int) -> NDArray[Any]:
         """Read some rows.
 

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.errors import SelectionError
 
+REGIONS = ("electrodes", "rois", "table_region")
+"""Names under which series of the core types and of ndx-microscopy hold the region of their channels."""
+
 
 def table_region(series: Any) -> DynamicTableRegion | None:
     """Return the region of the table of electrodes or ROIs that a series names; None where it names none.
@@ -21,7 +24,8 @@ def table_region(series: Any) -> DynamicTableRegion | None:
     ----------
     series : pynwb.TimeSeries
     """
-    return getattr(series, "electrodes", None) or getattr(series, "rois", None)
+    regions = (getattr(series, name, None) for name in REGIONS)
+    return next((region for region in regions if isinstance(region, DynamicTableRegion)), None)
 
 
 def plain_columns(table: Any) -> dict[str, NDArray[np.generic]]:

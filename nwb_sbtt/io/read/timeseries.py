@@ -13,8 +13,8 @@ from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.binning import add_samples, bin_index
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.schema import Kind
-from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.candidates import describe_samples
+from nwb_sbtt.io.read.description import describe_samples
+from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.masks import ObservedTimes, StoredMask, observed_times, stored_masks
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
@@ -42,6 +42,8 @@ class TimeSeriesSource:
     notes : tuple of str
         One-line remarks for the user.
     series : pynwb.TimeSeries
+    transposed : bool
+        Whether the data are stored (channel, time).
     times : ObservedTimes
     config : ReadConfig
     masks : tuple of StoredMask
@@ -54,6 +56,7 @@ class TimeSeriesSource:
     sampling_period: float | None
     notes: tuple[str, ...]
     series: Any = field(repr=False)
+    transposed: bool
     times: ObservedTimes = field(repr=False)
     config: ReadConfig = field(repr=False)
     masks: tuple[StoredMask, ...] = field(default=(), repr=False)
@@ -82,7 +85,7 @@ class TimeSeriesSource:
         """Put the samples into the bins of a grid; memory beside the result is limited by the settings."""
         values = np.zeros((*grid.shape, len(self.channel_id)), dtype=np.float32)
         observed = np.zeros(values.shape, dtype=bool)
-        slabs = Slabs(self.series.data, columns=self.channel_id)
+        slabs = Slabs(self.series.data, transposed=self.transposed, columns=self.channel_id)
         length = max(int(self.config.memory_limit / (BYTES_PER_SAMPLE * slabs.n_columns)), 1)
         firsts, stops = self.times.clock.ranges(grid)
         for trial in np.argsort(firsts, kind="stable"):
@@ -115,7 +118,7 @@ def timeseries_source(nwbfile: Any, series: Any, config: ReadConfig) -> TimeSeri
     ----------
     nwbfile : pynwb.NWBFile
     series : pynwb.TimeSeries
-        Numbers (time,) or (time, channel).
+        Numbers (time,), (time, channel) or, recognised by the number of timestamps, (channel, time).
     config : ReadConfig
 
     Raises
@@ -123,24 +126,21 @@ def timeseries_source(nwbfile: Any, series: Any, config: ReadConfig) -> TimeSeri
     DataError
         If the data are not numbers of that shape, or the sample times cannot be used.
     """
-    slabs = Slabs(series.data)
-    if slabs.dtype.kind not in "biuf":
-        raise DataError(f"data of {series.name!r} are of type {slabs.dtype}; expected numbers")
-    if slabs.n_columns == 0:
-        raise DataError(f"data of {series.name!r} have no columns: no channel to read")
-    times = observed_times(nwbfile, series, config, n_samples=slabs.n_rows)
+    layout = sample_layout(series)
+    times = observed_times(nwbfile, series, config, n_samples=layout.n_samples)
     path = in_file_path(nwbfile, series)
-    notes = list(times.clock.notes)
+    notes = [*layout.notes, *times.clock.notes]
     if config.control is not None and series.control is None:
         notes.append(f"{path!r} has no `control`; all its samples count")
     return TimeSeriesSource(
         path=path,
         unit=str(series.unit),
-        channel_id=np.arange(slabs.n_columns),
+        channel_id=np.arange(layout.n_channels),
         span=times.clock.span,
         sampling_period=times.clock.period,
         notes=tuple(notes),
         series=series,
+        transposed=layout.transposed,
         times=times,
         config=config,
         masks=stored_masks(nwbfile, series),

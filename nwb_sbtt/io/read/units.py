@@ -30,7 +30,7 @@ from nwb_sbtt.data.intervals import (
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.candidates import Candidate
+from nwb_sbtt.io.read.description import Candidate
 from nwb_sbtt.io.read.masks import StoredMask, check_intervals, invalid_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import reader
 from nwb_sbtt.io.read.paths import in_file_path

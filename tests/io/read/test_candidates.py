@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nwb_sbtt import inspect
-from nwb_sbtt.io.read import candidates, units
+from nwb_sbtt.io.read import description, units
 from tests.support import nwbfiles
 
 
@@ -83,9 +83,9 @@ def test_a_long_series_is_estimated_from_parts(tmp_path, monkeypatch):
     nwbfile = nwbfiles.new_file()
     nwbfiles.add_series(nwbfile, data, timestamps=times)
     exact = only(nwbfile, tmp_path)
-    monkeypatch.setattr(candidates, "MOST_EXACT", 100)
-    monkeypatch.setattr(candidates, "BLOCK", 10)
-    monkeypatch.setattr(candidates, "ENTRIES_PER_PART", 20)
+    monkeypatch.setattr(description, "MOST_EXACT", 100)
+    monkeypatch.setattr(description, "BLOCK", 10)
+    monkeypatch.setattr(description, "ENTRIES_PER_PART", 20)
     path = tmp_path / "x.nwb"
     (estimate,) = inspect(path)
     assert estimate.estimated

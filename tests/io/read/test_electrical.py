@@ -346,9 +346,19 @@ def test_one_electrode_may_be_a_plain_vector():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_transposed_or_unfitting_data_are_an_error_naming_the_shape():
-    with pytest.raises(DataError, match=r"\(4, 4000\).*transposed"):
-        electrical_source(*session(noise(2.0).T, rows=range(4)), ReadConfig())
+@pytest.mark.parametrize("use", USES)
+def test_transposed_data_are_recognised_and_said(use):
+    data, keep = noise(2.0), np.array([True, False, True, True])
+    nwbfile, series = session(data.T.copy(), rows=range(4))
+    source = electrical_source(nwbfile, series, settings_of(use))
+    assert any("read transposed" in note for note in source.notes)
+    upright = electrical_source(*session(data), settings_of(use))
+    same(source.bin(whole(2.0)), upright.bin(whole(2.0)), exactly=True)
+    same(source.only(keep).bin(whole(2.0)), upright.only(keep).bin(whole(2.0)), exactly=True)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_shape_that_fits_neither_way_is_an_error_naming_it():
     with pytest.raises(DataError, match=r"\(4000, 4\).*5 electrodes"):
         electrical_source(*session(noise(2.0), rows=range(5)), ReadConfig())
 
