@@ -39,8 +39,15 @@ Moved = Annotated[list[Path] | None, typer.Option("--file", help="the data, wher
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace an existing result")]
 Append = Annotated[bool, typer.Option("--append", help="copy the source to --out and add the results to the copy")]
 Name = Annotated[str, typer.Option(help="prefix of the names of everything written")]
-TrialsText = Annotated[str | None, typer.Option("--trials", help="EVENT:START:STOP, e.g. move_onset_time:-0.25:0.45")]
-TrialsTable = Annotated[str | None, typer.Option(help="table of intervals with the column EVENT [default: trials]")]
+TrialsText = Annotated[
+    str | None,
+    typer.Option(
+        "--trials", help="EVENT:START:STOP, e.g. move_onset_time:-0.25:0.45; EVENT is a column or a table of events"
+    ),
+]
+TrialsTable = Annotated[
+    str | None, typer.Option(help="table of intervals or events with the column EVENT [default: trials]")
+]
 WindowText = Annotated[
     str | None, typer.Option("--window", help="START:STOP in seconds, only this part of the session, chopped")
 ]

@@ -22,16 +22,21 @@ from nwb_sbtt.config.describe import Unit
 
 
 class Trials(Config):
-    """Cut trials around an event of each row of a table of intervals.
+    """Cut trials around an event of each row of a table of intervals or events.
 
     Rows whose event is missing are left out, and their number is noted.
     """
 
     by: Literal["trials"] = Field(default="trials", description="Cuts around an event of each trial.")
-    event: str = Field(description="Column of the table with the time of the event, in seconds on the session clock.")
+    event: str = Field(
+        description="Column of the table with the time of the event, in seconds on the session clock; or, instead of a column "
+        "of the trials, the name of a table of events."
+    )
     start: Time = Field(description="Start of the trial, from the event; negative before it.")
     stop: Time = Field(description="End of the trial, from the event; later than `start`.")
-    table: str = Field(default="trials", description="Table of intervals, by its name or its path in the file.")
+    table: str = Field(
+        default="trials", description="Table of intervals or events, by its name or its path in the file."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

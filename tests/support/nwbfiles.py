@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.ecephys import LFP, ElectricalSeries
+from pynwb.event import EventsTable
 from pynwb.file import Subject
 from pynwb.ophys import Fluorescence, ImageSegmentation, PlaneSegmentation, RoiResponseSeries
 
@@ -123,6 +124,16 @@ def add_trials(nwbfile: NWBFile, start_time: ArrayLike, stop_time: ArrayLike, **
     for row, (start, stop) in enumerate(zip(np.asarray(start_time), np.asarray(stop_time), strict=True)):
         fields = {name: values[row] for name, values in columns.items()}
         nwbfile.add_trial(start_time=float(start), stop_time=float(stop), **fields)
+
+
+def add_events(nwbfile: NWBFile, name: str, times: ArrayLike, **columns: Sequence[object]) -> None:
+    """Add a table of events at these times [s] with any further columns."""
+    table = EventsTable(name=name, description="generated")
+    for column in columns:
+        table.add_column(column, f"column {column}")
+    for row, time in enumerate(np.asarray(times, dtype=float)):
+        table.add_event(timestamp=float(time), **{column: values[row] for column, values in columns.items()})
+    nwbfile.add_events_table(table)
 
 
 def add_invalid_times(nwbfile: NWBFile, intervals: ArrayLike) -> None:

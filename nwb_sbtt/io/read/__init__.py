@@ -11,6 +11,7 @@ Reading goes through these modules, from the file to the Dataset:
   `fluorescence`, what a series holds) and `timeseries` each read one neurodata type; `events` deconvolves ROIs.
 * `clock` tells when each sample was taken, `masks` which samples were observed.
 * `slabs` reads rows of a stored array, each chunk once; `chunks` decompresses them.
+* `trials` finds the tables that trials are cut from, and their events.
 * `reader` puts it together: `read_nwb`. `labels` are the coordinates of channels and trials. `truth` reads the
   ground truth of a simulated file.
 

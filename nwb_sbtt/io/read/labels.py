@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from hdmf.common import DynamicTable
 from numpy.typing import NDArray
-from pynwb.epoch import TimeIntervals
 
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.grid import Source
@@ -148,12 +148,12 @@ def channels_to_keep(sources: Sequence[Source], config: ReadConfig) -> list[NDAr
     return keep
 
 
-def trial_labels(table: TimeIntervals | None, windows: Windows, config: ReadConfig) -> Labels:
+def trial_labels(table: DynamicTable | None, windows: Windows, config: ReadConfig) -> Labels:
     """Collect the coordinates of the trials.
 
     Parameters
     ----------
-    table : pynwb.epoch.TimeIntervals or None
+    table : pynwb.epoch.TimeIntervals, EventsTable or None
         The table that trials were cut from.
     windows : Windows
     config : ReadConfig

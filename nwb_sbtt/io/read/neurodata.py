@@ -153,12 +153,24 @@ def reader_of(neurodata_class: type) -> Reader[..., Source] | None:
     ConfigError
         If the reader is one of a package that cannot be imported, or its entry point names something else.
     """
-    for neurodata_type in _neurodata_types(neurodata_class):
+    for neurodata_type in neurodata_types(neurodata_class):
         if neurodata_type in READERS:
             return _registered(neurodata_type)
         if neurodata_type in WITHOUT_READER:
             return None
     return None
+
+
+def neurodata_types(neurodata_class: type) -> Iterator[str]:
+    """Return the names of a class's neurodata type and of those it derives from, the most derived first.
+
+    Parameters
+    ----------
+    neurodata_class : type
+        Class of an object of a file.
+    """
+    for base in neurodata_class.__mro__:
+        yield base.__dict__.get("neurodata_type") or base.__name__
 
 
 def default_types() -> list[str]:
@@ -190,9 +202,3 @@ def _registered(neurodata_type: str) -> Reader[..., Source]:
             "nwb_sbtt.io.read.neurodata.reader"
         )
     return registered
-
-
-def _neurodata_types(neurodata_class: type) -> Iterator[str]:
-    """Names of a class's neurodata type and of those it derives from, the most derived first."""
-    for base in neurodata_class.__mro__:
-        yield base.__dict__.get("neurodata_type") or base.__name__

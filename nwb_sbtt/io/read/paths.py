@@ -13,6 +13,7 @@ GROUPS = (
     "scratch",
     "lab_meta_data",
     "intervals",
+    "events",
 )
 """Fields of an `NWBFile` that hold objects by name."""
 STORED_NAMES = {"stimulus": "stimulus/presentation", "stimulus_template": "stimulus/templates"}

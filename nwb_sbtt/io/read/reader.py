@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from hdmf.common import DynamicTable
 from numpy.typing import ArrayLike, NDArray
-from pynwb.epoch import TimeIntervals
 
 from nwb_sbtt.config import Chop, ReadConfig, Trials, Window, build
 from nwb_sbtt.data.bandwidth import limit_bandwidth
@@ -33,7 +33,7 @@ from nwb_sbtt.io.read.labels import all_labels, channel_labels, channels_to_keep
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.rois import RoiSource
 from nwb_sbtt.io.read.selection import StoredSeries, find_series, select
-from nwb_sbtt.io.read.tables import as_times, plain_column, plain_columns
+from nwb_sbtt.io.read.trials import event_times, trial_table
 
 BYTES_PER_ENTRY = 5
 """Memory of one channel in one bin: its value (4 bytes), and whether it was observed."""
@@ -148,29 +148,6 @@ def read_nwb(
     return ds if config.bandwidth is None else limit_bandwidth(ds, config.bandwidth)
 
 
-def interval_table(nwbfile: Any, name: str) -> TimeIntervals:
-    """Find a table of intervals by name ("trials", "epochs", "presentations") or in-file path.
-
-    Parameters
-    ----------
-    nwbfile : pynwb.NWBFile
-    name : str
-
-    Raises
-    ------
-    SelectionError
-        If there is no such table; the error names the tables of the file.
-    """
-    nwb_objects = nwbfile.objects.values()
-    tables = {in_file_path(nwbfile, table): table for table in nwb_objects if isinstance(table, TimeIntervals)}
-    path = name.strip("/")
-    for candidate in (path, f"intervals/{path}", path.removeprefix("intervals/")):
-        if candidate in tables:
-            return tables[candidate]
-    hint = f"it has {sorted(tables)}" if tables else "it has none; use Window or Chop"
-    raise SelectionError(f"the file has no table of intervals {name!r}; {hint}")
-
-
 def _with_keywords(config: ReadConfig | None, **keywords: object) -> ReadConfig:
     """The settings, overridden by the keywords that are not None."""
     config = config or ReadConfig()
@@ -249,13 +226,13 @@ def _default_bin_width(sources: Sequence[Source]) -> float:
 
 def _windows(
     nwbfile: Any, config: ReadConfig, bin_width: float, sources: Sequence[Source], *, n_channels: int
-) -> tuple[TimeIntervals | None, Windows]:
+) -> tuple[DynamicTable | None, Windows]:
     """The table that trials are cut from, if there is one, and where they lie."""
     cut = config.cut or Chop()
     _check_memory(cut, bin_width, sources, n_channels=n_channels)
     if isinstance(cut, Trials):
-        table = interval_table(nwbfile, cut.table)
-        return table, trial_windows(_event_times(table, cut), cut, bin_width)
+        table, cut = trial_table(nwbfile, cut)
+        return table, trial_windows(event_times(table, cut.event), cut, bin_width)
     if isinstance(cut, Window):
         return None, single_window(cut, bin_width)
     return None, chop_windows(cut, bin_width, _session(sources, bin_width))
@@ -290,20 +267,6 @@ def _session(sources: Sequence[Source], bin_width: float) -> tuple[float, float]
 def _latest_offset(source: Source) -> float:
     offsets = sampling_offsets(source)
     return 0.0 if offsets is None else float(offsets.max())
-
-
-def _event_times(table: TimeIntervals, cut: Trials) -> NDArray[np.float64]:
-    """Seconds (row) at which the alignment event of each trial happened; NaN where a trial has none."""
-    column = plain_column(table, cut.event)
-    times = as_times(column)
-    if times is None or column.dtype.kind == "b":
-        columns = {name: as_times(values) for name, values in plain_columns(table).items() if values.dtype.kind == "f"}
-        usable = sorted(name for name, values in columns.items() if values is not None and np.isfinite(values).any())
-        raise SelectionError(
-            f"column {cut.event!r} of {cut.table!r} holds {column.dtype.type.__name__.rstrip('_')} such as "
-            f"{str(column[0])!r}, not times; columns of numbers are {usable}"
-        )
-    return times
 
 
 def _without_empty_chops(joined: Joined, windows: Windows, config: ReadConfig) -> tuple[Joined, Windows]:
