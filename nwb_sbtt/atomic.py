@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -32,14 +34,8 @@ def write_text(path: Path, text: str) -> None:
     FileError
         If the disk is full or not writable; nothing half written stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with atomic_write(path, suffix="") as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise FileError(f"cannot write {str(path)!r}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -75,7 +71,10 @@ def atomic_write(target: Path, *, suffix: str) -> Iterator[Path]:
         raise FileError(
             f"cannot write {str(target)!r}: the folder {str(target.parent)!r} does not exist; create it first"
         )
-    _remove_leftovers(target)
+    try:
+        _remove_leftovers(target)
+    except OSError as error:
+        raise FileError(f"cannot write {str(target)!r}: {error.strerror}") from None
     # In the target's own folder, hence on its file system, where a rename is one step.
     temporary = target.with_name(f"{_prefix(target)}{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}{suffix}")
     try:
@@ -147,12 +146,52 @@ def _prefix(target: Path) -> str:
 
 def _remove_leftovers(target: Path) -> None:
     """Remove temporary files of the same target whose processes, on this machine, have ended."""
-    prefix = f"{_prefix(target)}{socket.gethostname()}-"
-    for leftover in target.parent.iterdir():
-        if leftover.name.startswith(prefix):
-            pid = leftover.name.removeprefix(prefix).split("-")[0]
-            if pid.isdigit() and not _is_alive(int(pid)):
-                _remove(leftover)
+    for leftover in temporary_files(target.parent):
+        if leftover.target == target.name and leftover.is_dead():
+            _remove(leftover.path)
+
+
+@dataclass(frozen=True)
+class TemporaryFile:
+    """A file or folder that an atomic write has not renamed yet, or never will.
+
+    Parameters
+    ----------
+    path : Path
+    target : str
+        Name that it was to get.
+    host : str
+    pid : int
+        Process that writes it, or wrote it.
+    """
+
+    path: Path
+    target: str
+    host: str
+    pid: int
+
+    def is_dead(self) -> bool:
+        """Whether its process, on this machine, has ended; of other machines nothing is known."""
+        return self.host == socket.gethostname() and not _is_alive(self.pid)
+
+
+_TEMPORARY = re.compile(r"\.(?P<target>.+)\.partial-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}(?:[.-].*)?", re.DOTALL)
+
+
+def temporary_files(folder: Path) -> list[TemporaryFile]:
+    """List the temporary files of atomic writes in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    matches = ((path, _TEMPORARY.fullmatch(path.name)) for path in folder.iterdir())
+    return [TemporaryFile(path, m["target"], m["host"], int(m["pid"])) for path, m in matches if m is not None]
 
 
 def _is_alive(pid: int) -> bool:

@@ -21,7 +21,7 @@ from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
 from nwb_sbtt.fitting.preparation import prepare
-from nwb_sbtt.fitting.runfolder import read_config
+from nwb_sbtt.fitting.runfolder import hold_run_folder, read_config
 from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.candidates import inspect
@@ -98,6 +98,21 @@ def fit_files(
     SbttError
         If anything is refused; the message names what to try, and no file is left half written.
     """
+    with hold_run_folder(run_dir):
+        return _fit_held(paths, read, config, run_dir=run_dir, output=output, offsets=offsets, log=log)
+
+
+def _fit_held(
+    paths: Sequence[Path],
+    read: ReadConfig,
+    config: FitConfig,
+    *,
+    run_dir: Path,
+    output: Output | None,
+    offsets: Path | None,
+    log: Log,
+) -> dict[str, Any]:
+    """Do what `fit_files` does, while no other process may."""
     BASELINES.values()  # One of another package that cannot be imported is noticed now, not after training.
     paths = [local_file(path) for path in paths]
     targets = _targets(paths, output, run_dir)

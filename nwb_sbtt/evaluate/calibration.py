@@ -6,11 +6,13 @@ Each observed entry is hidden once and predicted; if errors are larger than the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from numpy import ndarray
+from pydantic import Field
 from scipy.optimize import minimize
 from scipy.special import gammaln
 from scipy.stats import norm, t
@@ -35,11 +37,12 @@ class Calibration:
     Parameters
     ----------
     scale : float
+        1 or more: the sd is never reduced.
     floor : float
     """
 
-    scale: float = 1.0
-    floor: float = 0.0
+    scale: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
     def variance(self, log_variance: Float[ndarray, "*entry"]) -> Float[ndarray, "*entry"]:
         """Calibrate variances of log rates; the result is between 0 and 4."""

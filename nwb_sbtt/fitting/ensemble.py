@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.fitting.runfolder import member_folders
-from nwb_sbtt.train.checkpoint import BEST
+from nwb_sbtt.train.checkpoint import BEST, read_digest
 
 _TINY = float(torch.finfo(torch.float32).tiny)
 RATES_RULE = (
@@ -49,7 +49,7 @@ def member_configs(config: FitConfig) -> list[FitConfig]:
 
 
 def checkpoint_digest(run_dir: Path, n: int) -> str:
-    """Compute the SHA-256 of the best weights of a fit.
+    """Compute the SHA-256 of the best weights of a fit: of names, shapes and bytes of the tensors, not of their files.
 
     Parameters
     ----------
@@ -61,9 +61,14 @@ def checkpoint_digest(run_dir: Path, n: int) -> str:
     Returns
     -------
     str
-        Hexadecimal digest.
+        Hexadecimal digest; equal for equal weights.
+
+    Raises
+    ------
+    FileError
+        If a file is damaged.
     """
-    digests = [hashlib.sha256((folder / BEST).read_bytes()).hexdigest() for folder in member_folders(run_dir, n)]
+    digests = [read_digest(folder / BEST) for folder in member_folders(run_dir, n)]
     return digests[0] if n == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
 
-from nwb_sbtt.atomic import write_text
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.tensors import to_batch
@@ -21,7 +18,14 @@ from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted, Member, device_of
 from nwb_sbtt.fitting.initialisation import initialise, member_initialisation, resolve_initialisation
 from nwb_sbtt.fitting.preparation import likelihood_settings, mask_length_of, prepare, signature_of, train_and_valid
-from nwb_sbtt.fitting.runfolder import CALIBRATION, clear_failure, member_folders, open_run_folder, record_failure
+from nwb_sbtt.fitting.runfolder import (
+    CALIBRATION,
+    clear_failure,
+    hold_run_folder,
+    member_folders,
+    open_run_folder,
+    record_failure,
+)
 from nwb_sbtt.fitting.signature import Signature
 from nwb_sbtt.models import MODELS, Model, make_model
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
@@ -64,6 +68,8 @@ def fit(
         If the data do not suit the likelihood, or have too few trials.
     TrainingError
         If the run folder belongs to other data or settings, or a loss is not finite.
+    FileError
+        If another process fits in the run folder, or it cannot be written or is damaged.
     ConfigError, MismatchError, FileError
         If the fit cannot start from the initial fit; see `nwb_sbtt.fitting.initialisation.resolve_initialisation`.
 
@@ -79,26 +85,29 @@ def fit(
     prepared = {name: prepare(ds, config) for name, ds in sessions.items()}
     config, signature = resolve_initialisation(config, signature_of(prepared, config))
     device = device_of(config)
-    open_run_folder(run_dir, config, signature=signature, device=device)
-    torch.set_num_threads(config.threads)
-    pairs = {name: train_and_valid(ds, to_batch(ds, name).to(device), config) for name, ds in prepared.items()}
-    members = []
-    for i, folder in enumerate(folders := member_folders(run_dir, config.seeds)):
-        label = f"member {i + 1} of {len(folders)}  " if len(folders) > 1 else ""
-        member_config = member_initialisation(member_configs(config)[i], i)
-        if folder != run_dir:
-            open_run_folder(folder, member_config, signature=signature, device=device)
-        try:
-            members.append(_train(pairs, member_config, folder, signature, tracker=tracker or default_tracker(label)))
-        except TrainingError as error:
-            reason = f"{label.strip()}: {error}".removeprefix(": ")
-            record_failure(run_dir, reason)
-            raise TrainingError(reason) from None
-    clear_failure(run_dir)
-    fitted = Fitted(tuple(members), config, run_dir, signature)
-    if LIKELIHOODS[signature.likelihood].expects_counts and not (run_dir / CALIBRATION).exists():
-        write_text(run_dir / CALIBRATION, json.dumps(asdict(_calibration(fitted, prepared))) + "\n")
-    return fitted.calibrated()
+    with hold_run_folder(run_dir):
+        open_run_folder(run_dir, config, signature=signature, device=device)
+        torch.set_num_threads(config.threads)
+        pairs = {name: train_and_valid(ds, to_batch(ds, name).to(device), config) for name, ds in prepared.items()}
+        members = []
+        for i, folder in enumerate(folders := member_folders(run_dir, config.seeds)):
+            label = f"member {i + 1} of {len(folders)}  " if len(folders) > 1 else ""
+            member_config = member_initialisation(member_configs(config)[i], i)
+            with hold_run_folder(folder):
+                if folder != run_dir:
+                    open_run_folder(folder, member_config, signature=signature, device=device)
+                tracked = tracker or default_tracker(label)
+                try:
+                    members.append(_train(pairs, member_config, folder, signature, tracker=tracked))
+                except TrainingError as error:
+                    reason = f"{label.strip()}: {error}".removeprefix(": ")
+                    record_failure(run_dir, reason)
+                    raise TrainingError(reason) from None
+        clear_failure(run_dir)
+        fitted = Fitted(tuple(members), config, run_dir, signature)
+        if LIKELIHOODS[signature.likelihood].expects_counts and not (run_dir / CALIBRATION).exists():
+            fitted.write_calibration(_calibration(fitted, prepared))
+        return fitted.calibrated()
 
 
 def _calibration(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> Calibration:

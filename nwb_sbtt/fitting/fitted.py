@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from nwb_sbtt import masks
@@ -32,6 +33,7 @@ from nwb_sbtt.fitting.runfolder import (
     read_config,
     read_json,
     read_signature,
+    write_json,
 )
 from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of
 from nwb_sbtt.models import Model, make_model
@@ -58,7 +60,10 @@ def load(run_dir: Path | str) -> Fitted:
     Raises
     ------
     FileError
-        If the folder holds no fit, or one without a checkpoint.
+        If the folder holds no fit, or one without a checkpoint; or if weights, settings, calibration or another file of it do
+        not have the digest that they were written with.
+    TrainingError
+        If the folder has the format of another version.
     """
     run_dir = Path(run_dir)
     if not (run_dir / CONFIG).exists():
@@ -73,6 +78,7 @@ def load(run_dir: Path | str) -> Fitted:
             "run its fit again to resume it"
         )
     signature = read_signature(run_dir)
+    read_json(run_dir / ENVIRONMENT)  # Results tell of it, and it is noticed now if it is damaged.
     return Fitted(tuple(_load_member(folder, signature) for folder in folders), config, run_dir, signature).calibrated()
 
 
@@ -133,7 +139,7 @@ class Member:
     @property
     def history(self) -> list[dict[str, float]]:
         """Numbers of every epoch, by name."""
-        return [asdict(record) for record in read_log(self.run_dir)]
+        return [asdict(record) for record in read_log(self.run_dir, self.progress)]
 
     def posterior(self, batch: Batch, samples: int) -> dict[str, Tensor]:
         """Infer every trial of a batch.
@@ -200,10 +206,36 @@ class Fitted:
         Raises
         ------
         FileError
-            If the file of the calibration is damaged.
+            If the file of the calibration is damaged, or belongs to other weights.
         """
         path = self.run_dir / CALIBRATION
-        return replace(self, calibration=Calibration(**read_json(path))) if path.exists() else self
+        if not path.exists():
+            return self
+        content = read_json(path)
+        if content.pop("checkpoint_sha256", None) != self.checkpoint_sha256:
+            raise FileError(
+                f"{str(path)!r} was fitted to other weights than those of the run folder: files of two fits are mixed; restore "
+                "the folder from a copy, or remove this file and run the fit again"
+            )
+        try:
+            return replace(self, calibration=TypeAdapter(Calibration).validate_python(content))
+        except ValidationError as error:
+            raise FileError(f"{str(path)!r} of the run folder is damaged: {error.errors()[0]['msg']}") from None
+
+    def write_calibration(self, calibration: Calibration) -> None:
+        """Write a calibration of these weights to the run folder.
+
+        Parameters
+        ----------
+        calibration : Calibration
+
+        Raises
+        ------
+        FileError
+            If it cannot be written.
+        """
+        content = {**asdict(calibration), "checkpoint_sha256": self.checkpoint_sha256}
+        write_json(self.run_dir / CALIBRATION, content)
 
     @property
     def best(self) -> Member:
@@ -502,10 +534,15 @@ def _no_fit(run_dir: Path) -> FileError:
 
 def _load_member(run_dir: Path, signature: Signature) -> Member:
     config = read_config(run_dir)
+    if read_signature(run_dir).identity() != signature.identity():
+        raise FileError(
+            f"{str(run_dir)!r} holds a fit of other data than the ensemble that it lies in; restore the folder from a copy"
+        )
     tensors, progress = checkpoint.load(run_dir / BEST)
+    read_log(run_dir, progress)
     statistics = {name: blank_statistics(len(session.channels)) for name, session in signature.sessions.items()}
     # With what training filled in: a model may leave its sizes open.
     settings = schedules.fill(config.model, signature.training_trials)
     model = make_model(settings, statistics, likelihood_settings(config, signature.likelihood))
-    model.load_state_dict(tensors)
+    checkpoint.load_weights(model, tensors, run_dir / BEST)
     return Member(model.to(device_of(config)).eval(), config, run_dir, progress)

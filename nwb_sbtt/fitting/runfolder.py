@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from nwb_sbtt.atomic import write_text
+from nwb_sbtt.atomic import make_folder, temporary_files, write_text
 from nwb_sbtt.config import LIKELIHOODS, MODELS, FitConfig, build
 from nwb_sbtt.config.base import load_settings, save_settings
 from nwb_sbtt.errors import FileError, TrainingError
-from nwb_sbtt.fitting.signature import SIGNATURE, Signature
+from nwb_sbtt.fitting.signature import SIGNATURE, Signature, check_format
+from nwb_sbtt.locking import hold
 from nwb_sbtt.registry import THIS_PROGRAM
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG
 
@@ -21,12 +24,49 @@ CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 CALIBRATION = "calibration.json"
 FAILED = "failed.txt"
 """Present after a breakdown; a fit with other settings may then use the folder."""
+LOCK = "lock"
+"""Present while a process fits, and after one that was killed."""
+HELD = (CALIBRATION, LAST, BEST, LOG, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)
+"""Files that the holder of the lock alone writes; in the order in which a fit is removed, what allows its removal last."""
 MEMBER = "member-"
 """Prefix of the folders of an ensemble's members."""
+MACHINE = ("device", "threads")
+"""Settings that another machine may need otherwise."""
+_SEAL, _OF_CONFIG = "sha256", "config_sha256"
+"""Names of digests in the JSON files: of the file's other content, and of the settings."""
+
+
+@contextmanager
+def hold_run_folder(run_dir: Path) -> Iterator[None]:
+    """Let no other process fit in a run folder during the block; it is created if it does not exist.
+
+    Parameters
+    ----------
+    run_dir : Path
+
+    Raises
+    ------
+    TrainingError
+        If it exists and is no run folder.
+    FileError
+        If another process holds it, naming that process, or if it cannot be written.
+    """
+    is_new = not run_dir.exists()
+    if not is_new and not _is_run_folder(run_dir):
+        raise TrainingError(f"{str(run_dir)!r} exists and is not a run folder; give the fit a folder of its own")
+    make_folder(run_dir)
+    try:
+        with hold(run_dir / LOCK, what=f"the run folder {str(run_dir)!r}"):
+            yield
+    finally:
+        if is_new:
+            # Nothing was written: an error came first.
+            with suppress(OSError):
+                run_dir.rmdir()
 
 
 def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, device: str) -> None:
-    """Create the run folder, or check that it belongs to this fit; temporary files of a killed process are removed.
+    """Make a folder the run folder of a fit, or check that it is; temporary files of killed processes are removed.
 
     The folder of a fit that broke down is emptied for other settings or data. The signature is written last, so a folder
     without one belongs to no fit yet.
@@ -34,6 +74,7 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
     Parameters
     ----------
     run_dir : Path
+        Held by this process (`hold_run_folder`).
     config : FitConfig
     signature : Signature
     device : str
@@ -42,9 +83,9 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
     Raises
     ------
     TrainingError
-        If the folder belongs to another fit, naming the differences, or is no run folder.
+        If the folder belongs to another fit, naming the differences.
     FileError
-        If it cannot be written.
+        If it cannot be written, or is damaged.
     """
     if (run_dir / SIGNATURE).exists():
         changes = differences(_identity(config), _identity(read_config(run_dir)))
@@ -56,12 +97,8 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
                 f"{str(run_dir)!r} holds a fit of other data or settings: {'; '.join(changes[:5])}. "
                 "Give this fit a run folder of its own."
             )
-    elif run_dir.exists() and not (run_dir.is_dir() and all(_belongs(path) for path in run_dir.iterdir())):
-        raise TrainingError(f"{str(run_dir)!r} exists and is not a run folder; give the fit a folder of its own")
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        for leftover in filter(_temporary, list(run_dir.iterdir())):
-            leftover.unlink()
+        _remove_leftovers(run_dir)
     except OSError as error:
         raise FileError(f"cannot write the run folder {str(run_dir)!r}: {error.strerror}") from None
     if not (run_dir / SIGNATURE).exists():
@@ -73,7 +110,8 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
             run_dir / ENVIRONMENT,
             _environment(device, [MODELS.package(config.model.name), LIKELIHOODS.package(signature.likelihood)]),
         )
-        write_json(run_dir / SIGNATURE, signature.as_dict())
+        sealed = {**signature.as_dict(), _OF_CONFIG: _config_digest(load_settings(run_dir / CONFIG))}
+        write_json(run_dir / SIGNATURE, sealed)
 
 
 def record_failure(run_dir: Path, reason: str) -> None:
@@ -118,7 +156,9 @@ def member_folders(run_dir: Path, n: int) -> list[Path]:
 def read_config(run_dir: Path) -> FitConfig:
     """Read the settings of a fit.
 
-    The same file holds the settings of the reader, under ``read``, so that ``--config`` can use it.
+    The same file holds the settings of the reader, under ``read``, so that ``--config`` can use it. Once the folder belongs to
+    a fit, the settings must have the digest in its signature, but for `device` and `threads`, which another machine may need
+    otherwise.
 
     Parameters
     ----------
@@ -132,8 +172,16 @@ def read_config(run_dir: Path) -> FitConfig:
     ------
     ConfigError
         If the file is missing or damaged.
+    FileError
+        If the settings were changed after the fit began.
     """
-    return build(FitConfig, {name: value for name, value in load_settings(run_dir / CONFIG).items() if name != "read"})
+    settings = load_settings(run_dir / CONFIG)
+    if (run_dir / SIGNATURE).exists() and _config_digest(settings) != _read_sealed_signature(run_dir).get(_OF_CONFIG):
+        raise FileError(
+            f"{str(run_dir / CONFIG)!r} of the run folder was changed after the fit began, or is damaged: it does not have the "
+            "digest in its signature; restore it from a copy, or fit again in a new folder (device and threads may be changed)"
+        )
+    return build(FitConfig, {name: value for name, value in settings.items() if name != "read"})
 
 
 def read_signature(run_dir: Path) -> Signature:
@@ -154,11 +202,12 @@ def read_signature(run_dir: Path) -> Signature:
     FileError
         If the file is missing or damaged.
     """
-    return Signature.from_dict(read_json(run_dir / SIGNATURE), path=run_dir / SIGNATURE)
+    content = _read_sealed_signature(run_dir)
+    return Signature.from_dict({k: v for k, v in content.items() if k != _OF_CONFIG}, path=run_dir / SIGNATURE)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run folder.
+    """Read a JSON file of a run folder that `write_json` wrote.
 
     Parameters
     ----------
@@ -171,19 +220,16 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     FileError
-        If it is missing or damaged.
+        If it is missing or damaged: not what was written, by its digest.
     """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"cannot read {str(path)!r} of the run folder: {error.strerror}") from None
-    except ValueError as error:
-        raise FileError(f"{str(path)!r} of the run folder is damaged: {error}; fit again in a new folder") from None
+    content = _parse_json(path)
+    if content.pop(_SEAL, None) != _digest(content):
+        raise _damaged(path, "it does not have the digest that it was written with")
     return content
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file by an atomic write.
+    """Write a JSON file by an atomic write, with the digest of its content.
 
     Parameters
     ----------
@@ -196,7 +242,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     FileError
         If it cannot be written.
     """
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps({**content, _SEAL: _digest(content)}, indent=2, allow_nan=False) + "\n")
 
 
 def differences(new: Any, old: Any, name: str = "") -> list[str]:
@@ -220,8 +266,21 @@ def differences(new: Any, old: Any, name: str = "") -> list[str]:
     return [] if new == old else [f"{name} is {_short(new)}, there {_short(old)}"]
 
 
-def _belongs(path: Path) -> bool:
-    return path.name in (CONFIG, ENVIRONMENT, FAILED) or _temporary(path)
+def _is_run_folder(path: Path) -> bool:
+    """Whether a folder is one of a fit, is to become one, or is empty."""
+    if not path.is_dir():
+        return False
+    if (path / SIGNATURE).exists():
+        return True
+    temporary = {each.path.name for each in temporary_files(path) if each.target in HELD}
+    return all(each.name in (CONFIG, ENVIRONMENT, FAILED, LOCK) or each.name in temporary for each in path.iterdir())
+
+
+def _remove_leftovers(run_dir: Path) -> None:
+    """Remove temporary files of dead processes: of files that the holder of the lock alone writes, all are."""
+    for leftover in temporary_files(run_dir):
+        if leftover.target in HELD or leftover.is_dead():
+            leftover.path.unlink(missing_ok=True)
 
 
 def _empty(run_dir: Path) -> None:
@@ -230,19 +289,42 @@ def _empty(run_dir: Path) -> None:
         for member in run_dir.glob(f"{MEMBER}*"):
             _empty(member)
             member.rmdir()
-        leftovers = filter(_temporary, list(run_dir.iterdir()))
-        for path in (
-            *leftovers,
-            *(run_dir / name for name in (CALIBRATION, LAST, BEST, LOG, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)),
-        ):
-            path.unlink(missing_ok=True)
+        _remove_leftovers(run_dir)
+        for name in HELD:
+            (run_dir / name).unlink(missing_ok=True)
     except OSError as error:
         raise FileError(f"cannot empty the run folder {str(run_dir)!r}: {error.strerror}") from None
 
 
-def _temporary(path: Path) -> bool:
-    """Whether this is a temporary file of an atomic write, `.NAME.PROCESS`."""
-    return path.name.startswith(".") and path.suffix[1:].isdigit() and path.is_file()
+def _read_sealed_signature(run_dir: Path) -> dict[str, Any]:
+    """The content of the signature's file; another version's is refused before its digest is looked at."""
+    path = run_dir / SIGNATURE
+    check_format(_parse_json(path), path=path)
+    return read_json(path)
+
+
+def _parse_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"cannot read {str(path)!r} of the run folder: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, " ".join(str(error).split())) from None
+    if not isinstance(content, dict):
+        raise _damaged(path, f"it holds a {type(content).__name__}, not names and values")
+    return content
+
+
+def _damaged(path: Path, reason: str) -> FileError:
+    return FileError(f"{str(path)!r} of the run folder is damaged: {reason}; fit again in a new folder")
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _config_digest(settings: dict[str, Any]) -> str:
+    return _digest({name: value for name, value in settings.items() if name not in MACHINE})
 
 
 def _identity(config: FitConfig) -> dict[str, Any]:

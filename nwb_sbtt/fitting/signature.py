@@ -114,11 +114,7 @@ class Signature:
         FileError
             If a field is missing or of another type.
         """
-        if content.get("format") != FORMAT:
-            raise TrainingError(
-                f"the run folder {str(path.parent)!r} has format {content.get('format')}, this version reads {FORMAT}; fit "
-                "again in a new folder"
-            )
+        check_format(content, path=path)
         try:
             return TypeAdapter(cls).validate_python(
                 {name: value for name, value in content.items() if name != "format"}
@@ -129,6 +125,27 @@ class Signature:
             raise FileError(
                 f"{str(path)!r} of the run folder is damaged: {name}: {first['msg']}; fit again in a new folder"
             ) from None
+
+
+def check_format(content: Mapping[str, Any], *, path: Path) -> None:
+    """Raise if a run folder has the format of another version.
+
+    Parameters
+    ----------
+    content : mapping
+        Of the signature's file.
+    path : Path
+        That file.
+
+    Raises
+    ------
+    TrainingError
+    """
+    if content.get("format") != FORMAT:
+        raise TrainingError(
+            f"the run folder {str(path.parent)!r} has format {content.get('format')}, this version reads {FORMAT}; fit "
+            "again in a new folder"
+        )
 
 
 def describe_session(ds: xr.Dataset, channel_values: Mapping[str, list[float]]) -> SessionSignature:

@@ -5,22 +5,24 @@ Progress is stored in the header of that file, not in a second file, so that a k
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
-from torch import Tensor
+from torch import Tensor, nn
 
+from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.errors import FileError, TrainingError
 
-FORMAT = 2
+FORMAT = 3
 """Version of the format of run folders; others are refused."""
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
 """Files of training in a run folder: state of the last saved epoch, weights of the best epoch, numbers of every epoch."""
@@ -41,14 +43,17 @@ class Progress:
         Time spent, over all processes.
     finished : str
         Why training ended; empty while it is unfinished.
+    log_sha256 : str
+        Digest of the numbers of all epochs so far, see `nwb_sbtt.train.loop.log_digest`.
     """
 
-    epoch: int = 0
-    step: int = 0
-    best_epoch: int = 0
+    epoch: Annotated[int, Field(ge=0)] = 0
+    step: Annotated[int, Field(ge=0)] = 0
+    best_epoch: Annotated[int, Field(ge=0)] = 0
     best_score: float = float("inf")
-    seconds: float = 0.0
+    seconds: Annotated[float, Field(ge=0)] = 0.0
     finished: str = ""
+    log_sha256: str = ""
 
 
 def save(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
@@ -66,18 +71,30 @@ def save(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
     FileError
         If the disk is full or not writable; no temporary file is left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"format": str(FORMAT), "progress": json.dumps(asdict(progress))}
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(serialise(stored, metadata=header))
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise FileError(f"cannot write the training state {str(path)!r}: {error}") from None
+    header = {"format": str(FORMAT), "progress": json.dumps(asdict(progress)), "tensors_sha256": digest(stored)}
+    with atomic_write(path, suffix="") as temporary, temporary.open("wb") as handle:
+        handle.write(serialise(stored, metadata={**header, "header_sha256": _header_digest(header)}))
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Compute the SHA-256 of tensors: of their names, types, shapes and bytes, in the order of the names.
+
+    Parameters
+    ----------
+    tensors : mapping of name to tensor
+
+    Returns
+    -------
+    str
+        Hexadecimal digest; the same for equal tensors, whatever file they are in.
+    """
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], Progress]:
@@ -95,13 +112,67 @@ def load(path: Path) -> tuple[dict[str, Tensor], Progress]:
 
     Raises
     ------
+    FileError
+        If the file is missing or damaged.
     TrainingError
-        If the file is damaged or of another format.
+        If it is of another format.
     """
     with _opened(path) as handle:
+        header = _header(handle, path)
         # Cloned: slices of a mapped file are not aligned, and the last bits of the optimiser's results depend on alignment.
         tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
-        return tensors, _progress(handle.metadata() or {}, path)
+    if digest(tensors) != header["tensors_sha256"]:
+        raise _damaged(path, "its tensors do not have the digest that they were written with")
+    return tensors, _progress(header, path)
+
+
+def read_digest(path: Path) -> str:
+    """Return the digest of the tensors of a checkpoint, after comparing it with them.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    str
+        As `digest` returns it.
+
+    Raises
+    ------
+    FileError
+        If the file is missing or damaged.
+    TrainingError
+        If it is of another format.
+    """
+    return digest(load(path)[0])
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy weights into a model.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Changed in place.
+    tensors : mapping of name to tensor
+    path : Path
+        Their file, for the error.
+
+    Raises
+    ------
+    TrainingError
+        If names or shapes are not those of the model.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if different := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        name = different[0]
+        raise TrainingError(
+            f"{str(path)!r} holds the weights of another version of the model: {len(different)} tensors differ, the first is "
+            f"{name!r}, of shape {found.get(name)} in the file and {expected.get(name)} in the model; fit again in a new folder"
+        )
+    module.load_state_dict(dict(tensors))
 
 
 def read_progress(path: Path) -> Progress:
@@ -117,11 +188,13 @@ def read_progress(path: Path) -> Progress:
 
     Raises
     ------
+    FileError
+        If the file is missing or damaged.
     TrainingError
-        If the file is damaged or of another format.
+        If it is of another format.
     """
     with _opened(path) as handle:
-        return _progress(handle.metadata() or {}, path)
+        return _progress(_header(handle, path), path)
 
 
 @contextmanager
@@ -130,7 +203,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as handle:
             yield handle
     except (SafetensorError, OSError) as error:
-        raise TrainingError(f"cannot read the training state {str(path)!r}: {error}") from None
+        raise FileError(f"cannot read the training state {str(path)!r}: {error}") from None
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
@@ -171,7 +244,28 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _progress(header: dict[str, str], path: Path) -> Progress:
+def _header(handle: Any, path: Path) -> dict[str, str]:
+    header: dict[str, str] = dict(handle.metadata() or {})
     if header.get("format") != str(FORMAT):
         raise TrainingError(f"{str(path)!r} has format {header.get('format')}, this version reads {FORMAT}")
-    return Progress(**json.loads(header["progress"]))
+    seal = header.pop("header_sha256", "")
+    if set(header) != {"format", "progress", "tensors_sha256"} or _header_digest(header) != seal:
+        raise _damaged(path, "its header does not have the digest that it was written with")
+    return header
+
+
+def _header_digest(header: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+
+
+def _progress(header: Mapping[str, str], path: Path) -> Progress:
+    try:
+        return TypeAdapter(Progress).validate_json(header["progress"])
+    except ValidationError as error:
+        raise _damaged(path, f"its progress is not one: {error.errors()[0]['msg']}") from None
+
+
+def _damaged(path: Path, reason: str) -> FileError:
+    return FileError(
+        f"the training state {str(path)!r} is damaged: {reason}; restore the run folder from a copy, or fit again in a new one"
+    )

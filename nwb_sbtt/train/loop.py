@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.batch import Batch, generator_on, precise_dtype
 from nwb_sbtt.config import FitConfig
-from nwb_sbtt.errors import TrainingError
+from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.masks import coordinated_dropout
 from nwb_sbtt.models.base import Model
 from nwb_sbtt.train import checkpoint, schedules
@@ -31,6 +33,7 @@ _ADVICE = (
     "outliers"
 )
 
+_RECORD = TypeAdapter(EpochRecord)
 REFITS = (0.1, 0.25, 0.5)
 """Shares of training after which kinetics are refitted."""
 
@@ -217,39 +220,79 @@ class _Run:
         self.best = _copy(self.average)
 
     def save(self) -> None:
-        """Write best and last checkpoint; the last one holds the best weights too, for a resumed run."""
+        """Write log, best and last checkpoint, in this order; the last one holds the best weights too, for a resumed run."""
+        write_text(self.run_dir / LOG, "".join(json.dumps(asdict(record)) + "\n" for record in self.history))
+        self.progress = replace(self.progress, log_sha256=log_digest(self.history))
         checkpoint.save(self.run_dir / BEST, self.best, self.progress)
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
         tensors |= {f"best.{name}": t for name, t in self.best.items()}
         tensors |= checkpoint.pack_optimizer(self.optimizer, list(self.parameters))
-        write_text(self.run_dir / LOG, "".join(json.dumps(asdict(record)) + "\n" for record in self.history))
         checkpoint.save(self.run_dir / LAST, tensors, self.progress)
 
     def _restore(self) -> None:
-        tensors, self.progress = checkpoint.load(self.run_dir / LAST)
+        path = self.run_dir / LAST
+        tensors, self.progress = checkpoint.load(path)
         for prefix, module in (("model.", self.model), ("average.", self.average)):
-            module.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+            weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            checkpoint.load_weights(module, weights, path)
         device = next(self.model.parameters()).device
         self.best = {n.removeprefix("best."): t.to(device) for n, t in tensors.items() if n.startswith("best.")}
         checkpoint.unpack_optimizer(self.optimizer, list(self.parameters), tensors)
-        self.history = read_log(self.run_dir)[: self.progress.epoch]
+        self.history = read_log(self.run_dir, self.progress)
 
 
-def read_log(run_dir: Path) -> list[EpochRecord]:
-    """Read the numbers of every epoch of a run folder.
+def read_log(run_dir: Path, progress: Progress) -> list[EpochRecord]:
+    """Read the numbers of every epoch of a run folder, as far as a checkpoint of it goes.
 
     Parameters
     ----------
     run_dir : Path
+    progress : Progress
+        Of the checkpoint, with the digest of these numbers.
 
     Returns
     -------
     list of EpochRecord
-        Empty before the first checkpoint.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, damaged, or does not have that digest.
     """
     path = run_dir / LOG
-    return [EpochRecord(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()[: progress.epoch]
+        records = [_RECORD.validate_json(line) for line in lines]
+    except OSError as error:
+        raise FileError(f"cannot read {str(path)!r} of the run folder: {error.strerror}") from None
+    except ValueError as error:
+        raise _damaged_log(path, f"line {str(error).splitlines()[0]}") from None
+    if len(records) != progress.epoch or log_digest(records) != progress.log_sha256:
+        raise _damaged_log(path, f"it does not have the digest of the {progress.epoch} epochs of the training state")
+    return records
+
+
+def log_digest(history: Sequence[EpochRecord]) -> str:
+    """Compute the SHA-256 of the numbers of epochs, but for their seconds: a fit resumed after a kill has other seconds.
+
+    Parameters
+    ----------
+    history : sequence of EpochRecord
+
+    Returns
+    -------
+    str
+        Hexadecimal digest.
+    """
+    numbers = [{name: value for name, value in asdict(record).items() if name != "seconds"} for record in history]
+    return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()
+
+
+def _damaged_log(path: Path, reason: str) -> FileError:
+    return FileError(
+        f"{str(path)!r} of the run folder is damaged: {reason}; restore it from a copy, or fit again in a new folder"
+    )
 
 
 def _copy(model: Model) -> dict[str, Tensor]:

@@ -369,7 +369,7 @@ def full_at_the_result():
     ("before", "message"),
     [
         (full_from_the_start, "error: cannot write "),
-        (full_at_a_training_state, "error: cannot write the training state "),
+        (full_at_a_training_state, "error: cannot write "),
         (full_at_the_result, "error: cannot write "),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import load
-from nwb_sbtt.fitting.runfolder import read_signature
+from nwb_sbtt.fitting.runfolder import read_signature, write_json
 from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import population, settings
@@ -44,7 +44,7 @@ def test_where_the_data_lie_is_not_what_a_fit_is_known_by():
 def test_a_run_folder_of_another_format_is_refused_in_one_line(tmp_path):
     (tmp_path / SIGNATURE).write_text(json.dumps({**SIGNED.as_dict(), "format": 1}))
     with pytest.raises(
-        TrainingError, match=r"has format 1, this version reads 2; .*fit again in a new folder"
+        TrainingError, match=r"has format 1, this version reads 3; .*fit again in a new folder"
     ) as raised:
         read_signature(tmp_path)
     assert "\n" not in str(raised.value)
@@ -59,7 +59,7 @@ def test_a_run_folder_of_another_format_is_refused_in_one_line(tmp_path):
     ],
 )
 def test_a_damaged_signature_is_refused_with_the_place(tmp_path, change, message):
-    (tmp_path / SIGNATURE).write_text(json.dumps({**SIGNED.as_dict(), **change}))
+    write_json(tmp_path / SIGNATURE, {**SIGNED.as_dict(), **change})
     with pytest.raises(FileError, match=f"is damaged: {message}"):
         read_signature(tmp_path)
 
