@@ -276,14 +276,36 @@ def main() -> None:
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
+    sys.exit(guarded(lambda: app(sys.argv[1:] or ["--help"], prog_name="nwb-sbtt", standalone_mode=False)))
+
+
+def guarded(action: Callable[[], int | None]) -> int | None:
+    """Do something; what an input or the system refuses is printed as one line, and not raised.
+
+    Parameters
+    ----------
+    action : callable
+        Returns an exit code, or None.
+
+    Returns
+    -------
+    int or None
+        What the action returned; 2 after an error, and 130 after Ctrl-C.
+    """
     try:
-        code = app(sys.argv[1:] or ["--help"], prog_name="nwb-sbtt", standalone_mode=False)
+        code = action()
     except SbttError as error:
         code = _fail(f"error: {error}", 2)
     except typer.TyperException as error:
         code = _fail(f"error: {_sentence(error.format_message())}; see `{_usage()} --help`", 2)
     except MemoryError as error:
         code = _fail(f"error: not enough memory: {_sentence(str(error))}; take a shorter part or wider bins", 2)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # Refused by the system, wherever it was: no space, a name that is too long, a file system that is read-only.
+        place = "" if error.filename is None else f"{str(error.filename)!r}: "
+        code = _fail(f"error: {place}{error.strerror}", 2)
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
@@ -291,7 +313,7 @@ def main() -> None:
             "interrupted; the same command resumes a fit from its last saved state, a download from its last byte",
             code,
         )
-    sys.exit(code)
+    return code
 
 
 def _fail(text: str, code: int) -> int:

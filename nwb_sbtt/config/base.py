@@ -12,6 +12,7 @@ from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config.describe import Unit, docstring
 from nwb_sbtt.config.messages import in_words
 from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.fileerrors import FileErrors, check_is_file, reason_of
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -185,12 +186,13 @@ def load_settings(path: Path | str) -> dict[str, Any]:
         If the file is missing or is not YAML.
     """
     path = Path(path)
-    try:
+
+    def not_yaml(error: Exception) -> str | None:
+        return None if isinstance(error, OSError) else f"{str(path)!r} is not a YAML file: {reason_of(error)}"
+
+    with FileErrors(path, what="the settings file", raising=ConfigError, explain=not_yaml):
+        check_is_file(path)
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the settings file {str(path)!r}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{str(path)!r} is not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(settings, dict | None):
         raise ConfigError(f"{str(path)!r} should hold `name: value` lines, not a {type(settings).__name__}")
     return settings or {}

@@ -15,12 +15,13 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.errors import FileError, TrainingError
+from nwb_sbtt.fileerrors import FileErrors
 
 FORMAT = 3
 """Version of the format of run folders; others are refused."""
@@ -199,11 +200,11 @@ def read_progress(path: Path) -> Progress:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt") as handle:
-            yield handle
-    except (SafetensorError, OSError) as error:
-        raise FileError(f"cannot read the training state {str(path)!r}: {error}") from None
+    damaged = FileErrors(
+        path, what="the training state", hint="restore the run folder from a copy, or fit again in a new one"
+    )
+    with damaged, safe_open(path, framework="pt") as handle:
+        yield handle
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:

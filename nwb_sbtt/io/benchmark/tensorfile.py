@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.atomic import atomic_write, reserve_space
 from nwb_sbtt.errors import FileError
+from nwb_sbtt.fileerrors import FileErrors, check_is_file
 
 _Array = NDArray[Any]
 Ragged = Sequence[_Array]
@@ -119,14 +120,10 @@ def read_about(path: Path | str) -> dict[str, Any]:
 
 @contextmanager
 def _open(path: Path | str) -> Iterator[h5py.File]:
-    if not Path(path).is_file():
-        raise FileError(f"there is no file {str(path)!r}")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise FileError(f"cannot read {str(path)!r} as HDF5: {error}") from None
-    with file:
-        yield file
+    with FileErrors(path, hint="make it again"):
+        check_is_file(Path(path))
+        with h5py.File(path, "r") as file:
+            yield file
 
 
 def _n_bytes(array: _Array | Ragged) -> int:

@@ -27,6 +27,7 @@ from hdmf.build import BuildError, ConstructError, ContainerConfigurationError
 from pynwb import NWBHDF5IO, NWBFile
 
 from nwb_sbtt.errors import FileError
+from nwb_sbtt.fileerrors import FileErrors, check_is_file
 from nwb_sbtt.io.dandi.locations import locate
 from nwb_sbtt.io.dandi.origin import origin_fields, origin_of
 from nwb_sbtt.io.dandi.stream import RangeFile
@@ -44,8 +45,6 @@ SETTLED = 2.0
 """Seconds for which a file must have stayed as it is for its digest to be remembered."""
 OLDEST = 2
 """Major version of the oldest NWB files that are read."""
-MOST_OF_REASON = 300
-"""Characters of the schema's complaint that an error repeats."""
 
 FileState = tuple[int, ...]
 _digests: dict[Path, tuple[FileState, str]] = {}
@@ -72,7 +71,8 @@ def open_nwb(path: Path | str | RemoteFile) -> Iterator[NWBFile]:
     ArchiveError
         If an archive cannot be reached, or refuses.
     """
-    path = locate(path)
+    with FileErrors(path):
+        path = locate(path)
     with suppress(ModuleNotFoundError):
         import ndx_sbtt  # noqa: F401  (registers its types; without it they are built from the file)
     if isinstance(path, RemoteFile):
@@ -124,6 +124,7 @@ def sha256(path: Path | str) -> str:
     digest = hashlib.sha256()
     with _file_errors(path):
         if not path.is_dir():
+            check_is_file(path)
             return file_sha256(path)
         for member in sorted(part for part in path.rglob("*") if part.is_file()):
             with member.open("rb") as file:
@@ -182,25 +183,17 @@ def _streamed(remote: RemoteFile) -> Iterator[NWBFile]:
             raise failure
 
 
-@contextmanager
-def _file_errors(path: Path | RemoteFile) -> Iterator[None]:
-    """Turn errors of the system into ones that name the file."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise FileError(f"there is no file {str(path)!r}") from None
-    except PermissionError:
-        raise FileError(f"no permission to read {str(path)!r}") from None
-    except OSError as error:
-        reason = " ".join(str(error).split())
+def _file_errors(path: Path | RemoteFile) -> FileErrors:
+    """Make the context in which a file is read."""
+
+    def missing_filter(error: Exception) -> str | None:
         # HDF5 says that it cannot find a folder of plug-ins, or that a filter is not registered.
-        if isinstance(path, Path) and ("plugin" in reason or "filter" in reason):
+        if isinstance(error, OSError) and isinstance(path, Path) and re.search("plugin|filter", str(error)):
             missing = missing_filter_of_file(path)
-            if missing is not None:
-                raise FileError(f"cannot read a part of {str(path)!r}: {missing}") from error
-        raise FileError(
-            f"cannot read {str(path)!r}: it is damaged, incomplete or still being written ({reason}); fetch it again"
-        ) from error
+            return None if missing is None else f"cannot read a part of {str(path)!r}: {missing}"
+        return None
+
+    return FileErrors(path, explain=missing_filter)
 
 
 def _open_stream(stream: RangeFile, remote: RemoteFile) -> Any:
@@ -210,6 +203,7 @@ def _open_stream(stream: RangeFile, remote: RemoteFile) -> Any:
 
 def _open_hdf5(path: Path) -> Any:
     register_plugins()
+    check_is_file(path)
     with path.open("rb"):  # raises the system's own error for a missing file or permission, which HDF5 would hide
         pass
     if not h5py.is_hdf5(path):
@@ -273,11 +267,7 @@ def _read(open_io: Callable[[Any], Any], path: Path | RemoteFile) -> Iterator[NW
                 opened.close()
                 namespace = missing_namespace(error)
                 if namespace is None or namespace in tried:
-                    # hdmf puts the content of the object first, and the reason last.
-                    reason = " ".join(str(error.args[-1] if error.args else error).split())[:MOST_OF_REASON]
-                    raise FileError(
-                        f"{str(path)!r} does not follow the NWB schema: {reason}; `nwbinspector` lists what is wrong with it"
-                    ) from error
+                    raise
             import_extension(namespace, path)
             tried.add(namespace)
         yield nwbfile
