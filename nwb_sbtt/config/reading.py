@@ -225,8 +225,8 @@ class ReadConfig(Config):
     )
     obs_intervals: bool = Field(
         default=True,
-        description="Whether a unit counts as observed only within its `obs_intervals`; a unit without any is always observed. "
-        "false treats every bin as observed.",
+        description="Whether a unit counts as observed only within its `obs_intervals`; a unit without any was never observed, "
+        "but if no unit has any, all are always observed. false treats every bin as observed.",
     )
     invalid_times: bool = Field(
         default=True, description="Whether the times in the file's table `invalid_times` count as missing."

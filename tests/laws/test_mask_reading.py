@@ -30,14 +30,15 @@ def recording(seed, *, junk):
     ticks = np.arange(int(LENGTH * 1000))
     spikes = []
     for each in watched:
-        own = random.choice(ticks, 80, replace=False)
         allowed = np.zeros(len(ticks), dtype=bool)
         for start, stop in np.round(each * 1000).astype(int):
             allowed[start:stop] = True
         for start, stop in np.round(invalid * 1000).astype(int):
             allowed[start:stop] = False
-        kept = own[allowed[own]]
-        extra = noise.choice(ticks[~allowed], 50) if junk else own[~allowed[own]]
+        # More than half of the spikes must count.
+        kept = random.choice(ticks[allowed], 80, replace=False)
+        outside = random.choice(ticks[~allowed], 30, replace=False)
+        extra = noise.choice(ticks[~allowed], 50) if junk else outside
         spikes.append(np.sort(np.concatenate([kept, extra])) / 1000)
     nwbfiles.add_units(nwbfile, spikes, obs_intervals=watched)
     nwbfiles.add_invalid_times(nwbfile, invalid)
@@ -94,8 +95,9 @@ def test_exposure_adds_up_to_the_time_watched_and_counts_to_the_spikes_in_it(tmp
 def test_the_order_of_trials_and_units_in_the_file_is_only_an_order(tmp_path_factory, seed, order):
     folder = tmp_path_factory.mktemp("order")
     random = np.random.default_rng(seed)
-    spikes = [np.sort(random.uniform(0, LENGTH, 60)).round(3) for _ in range(3)]
     watched = [intervals(random, 2) for _ in range(3)]
+    within = [random.uniform(*each[0], 60) for each in watched]
+    spikes = [np.sort(np.append(times, random.uniform(0, LENGTH, 60))).round(3) for times in within]
     starts = random.uniform(0, LENGTH - 1, 5).round(3)
     units = list(random.permutation(3))
     read = []

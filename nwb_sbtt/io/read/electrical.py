@@ -17,6 +17,7 @@ from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import sample_clock
 from nwb_sbtt.io.read.description import describe_samples
+from nwb_sbtt.io.read.indices import region_rows, row_ids
 from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.masks import invalid_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
@@ -248,9 +249,11 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     Raises
     ------
     DataError
-        If the shape fits neither orientation, the scale of the data is not finite, or their times are not usable.
+        If `electrodes` names rows that the table does not have, the shape fits neither orientation, the scale of the data is
+        not finite, or their times are not usable.
     """
-    rows = np.asarray(series.electrodes.data[:], dtype=np.intp)
+    path = in_file_path(nwbfile, series)
+    rows = region_rows(series.electrodes, path=path)
     layout = sample_layout(series)
     slabs = Slabs(series.data, transposed=layout.transposed)
     scale = _scale(series, n_electrodes=len(rows))
@@ -263,9 +266,9 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     # Float32 holds all digits of what is stored in two bytes, or in float32.
     narrow = (slabs.dtype.kind in "iu" and slabs.dtype.itemsize <= 2) or slabs.dtype in (np.float16, np.float32)
     return ElectricalSource(
-        path=in_file_path(nwbfile, series),
+        path=path,
         unit=UNITS[config.electrical.feature],
-        channel_id=np.asarray(table.id.data[:])[rows],
+        channel_id=row_ids(table, path=table.name)[rows],
         channel_row=rows,
         channel_columns={name: values[rows] for name, values in plain_columns(table).items()},
         span=clock.span,

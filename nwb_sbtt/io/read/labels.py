@@ -174,7 +174,7 @@ def trial_labels(table: DynamicTable | None, windows: Windows, config: ReadConfi
         if config.trial_columns:
             raise ConfigError(f"trial_columns {list(config.trial_columns)} need trials cut from a table, not a window")
         return {}
-    labels: Labels = {"trial_id": ("trial", np.asarray(table.id.data[:])[windows.rows])}
+    labels: Labels = {"trial_id": ("trial", plain_column(table, "id")[windows.rows])}
     names = list(config.trial_columns)
     if "split" in table.colnames and "split" not in names and plain_column(table, "split").dtype.kind == "U":
         names.append("split")

@@ -9,6 +9,7 @@ import numpy as np
 from hdmf.common import DynamicTableRegion
 
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.read.indices import region_rows
 from nwb_sbtt.io.read.tables import table_region
 
 NUMBERS = "biuf"
@@ -59,7 +60,8 @@ def sample_layout(series: Any, region: DynamicTableRegion | None = None) -> Layo
     Raises
     ------
     DataError
-        If the data are not numbers (time,) or (time, channel), have no channel, or their shape fits neither orientation.
+        If the data are not numbers (time,) or (time, channel), have no channel, their shape fits neither orientation, or the
+        region names rows that its table does not have.
     """
     if (reason := not_samples(series)) is not None:
         raise DataError(f"data of {series.name!r} {reason}")
@@ -69,7 +71,7 @@ def sample_layout(series: Any, region: DynamicTableRegion | None = None) -> Layo
         raise DataError(f"data of {series.name!r} have no columns: no channel to read")
     n_columns = shape[1] if len(shape) == 2 else 1
     if region is not None:
-        n_named, name = len(region.data), NAMES.get(region.name, "channels")
+        n_named, name = len(region_rows(region, path=series.name)), NAMES.get(region.name, "channels")
         if n_columns == n_named:
             return Layout(shape, shape[0], n_columns)
         if len(shape) == 2 and shape[0] == n_named:

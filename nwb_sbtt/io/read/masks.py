@@ -18,6 +18,7 @@ from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.data.intervals import Intervals, inside, union
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
+from nwb_sbtt.io.read.indices import interval_bounds, region_rows
 from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.slabs import Slabs
@@ -49,13 +50,14 @@ def invalid_intervals(nwbfile: Any, config: ReadConfig) -> Intervals:
     Raises
     ------
     DataError
-        If a row has no start or stop, or ends before it starts.
+        If a bound is no real number, or a row has no start or stop or ends before it starts.
     """
     table = nwbfile.invalid_times
     if table is None or not config.invalid_times or len(table) == 0:
         return np.empty((0, 2))
-    rows = np.column_stack([np.asarray(table[name].data[:], dtype=np.float64) for name in ("start_time", "stop_time")])
-    check_intervals(rows, name="invalid_times", remedy="pass invalid_times=False to ignore the table")
+    remedy = "pass invalid_times=False to ignore the table"
+    rows = interval_bounds(table, path="invalid_times", remedy=remedy)
+    check_intervals(rows, name="invalid_times", remedy=remedy)
     return union(rows)
 
 
@@ -287,7 +289,7 @@ def stored_masks(nwbfile: Any, series: Any) -> tuple[StoredMask, ...]:
     Raises
     ------
     DataError
-        If a mask does not have one column for each channel it names, or has no usable times.
+        If a mask names rows that its table does not have, does not have one column for each, or has no usable times.
     """
     masks = [
         _stored_mask(nwbfile, mask)
@@ -300,7 +302,7 @@ def stored_masks(nwbfile: Any, series: Any) -> tuple[StoredMask, ...]:
 def _stored_mask(nwbfile: Any, mask: Any) -> StoredMask:
     path = in_file_path(nwbfile, mask)
     slabs = Slabs(mask.data)
-    rows = np.asarray(mask.channels.data[:], dtype=np.intp)
+    rows = region_rows(mask.channels, path=path)
     if slabs.n_columns != len(rows):
         raise DataError(
             f"observation mask {path!r} has shape {np.shape(mask.data)}, but its `channels` name {len(rows)}; expected "

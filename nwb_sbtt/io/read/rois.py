@@ -16,10 +16,11 @@ from nwb_sbtt.data.binning import bin_index
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.intervals import Intervals, inside
 from nwb_sbtt.data.schema import Kind
-from nwb_sbtt.errors import SelectionError
+from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
 from nwb_sbtt.io.read.description import describe_samples
 from nwb_sbtt.io.read.fluorescence import Signal, classify_signal
+from nwb_sbtt.io.read.indices import region_rows, row_ids
 from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.masks import StoredMask, control_allows, invalid_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
@@ -206,13 +207,15 @@ def roi_source(
     Raises
     ------
     DataError
-        If the shape fits neither orientation, the times are not usable, or the offsets do not fit.
+        If `rois` names rows that the table does not have, the shape fits neither orientation, the times are not usable, or
+        the offsets do not fit.
     SelectionError
         If a column or the scan-line rate is missing, or no ROI is accepted.
     """
     region = series.rois if rois is None else rois
     table = region.table
-    all_rows = np.asarray(region.data[:], dtype=np.intp)
+    path = in_file_path(nwbfile, series)
+    all_rows = region_rows(region, path=path)
     layout = sample_layout(series, region)
     notes = list(layout.notes)
     clock = sample_clock(series, n_samples=layout.n_samples, missing_value=config.missing_value)
@@ -234,10 +237,10 @@ def roi_source(
     if sampling.notes:
         channel_columns["sampling_offset"] = seconds
     return RoiSource(
-        path=in_file_path(nwbfile, series),
+        path=path,
         table=in_file_path(nwbfile, table),
         unit=str(series.unit),
-        channel_id=np.asarray(table.id.data[:])[rows],
+        channel_id=row_ids(table, path=table.name)[rows],
         channel_row=rows,
         channel_columns=channel_columns,
         span=clock.span,
@@ -319,6 +322,11 @@ def _accepted(table: Any, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
     for name, meaning in (("accepted", True), ("cell", True), ("rejected", False)):
         if name in columns:
             flags = np.asarray(table[columns[name]].data[:])
+            if flags.dtype.kind not in "biuf" or flags.shape[:1] != (len(table),):
+                raise DataError(
+                    f"column {columns[name]!r} of {table.name!r} holds {flags.dtype} of shape {flags.shape}; expected a flag "
+                    f"for each of {len(table)} ROIs; use rois.cells='all', or `where` with another column"
+                )
             verdicts.append((flags.reshape(len(flags), -1)[:, 0][rows].astype(float) > 0) == meaning)
     if not verdicts:
         raise SelectionError(

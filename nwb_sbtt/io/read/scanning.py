@@ -15,6 +15,8 @@ from pynwb.ophys import ImageSeries, PlaneSegmentation, TwoPhotonSeries
 
 from nwb_sbtt.config import RoiConfig
 from nwb_sbtt.errors import DataError, SelectionError
+from nwb_sbtt.io.read.indices import check_real, ragged_column
+from nwb_sbtt.io.read.tables import plain_column
 
 CENTROID_COLUMNS = ("ROICentroids", "RoiCentroid", "ROICentroid", "RoiCentroids", "centroid", "centroids")
 """Columns (ROI, x y …) of centroids in pixels, as they are called in published files."""
@@ -69,7 +71,7 @@ def column_offsets(
     Raises
     ------
     SelectionError
-        If there is no such column.
+        If there is no such column, or it does not hold one value per ROI.
     DataError
         As for `check_offsets`.
     """
@@ -78,7 +80,7 @@ def column_offsets(
             f"{table.name!r} has no column {name!r} of sampling offsets; its columns are {list(table.colnames)}; name "
             "one in rois.offset_column, pass read_nwb(offsets=…), or use rois.offset='none' or 'centroid'"
         )
-    seconds = np.asarray(table[name].data[:])[rows]
+    seconds = plain_column(table, name)[rows]
     checked = _checked(seconds, n_rois=len(rows), period=period, origin=f"column {name!r} of {table.name!r}")
     return SamplingOffsets(checked, (f"sampling offsets from column {name!r} of {table.name!r}",))
 
@@ -178,15 +180,19 @@ def _centroid_lines(
     pixels = next((name for name in PIXEL_COLUMNS if name in table.colnames), None)
     centroids = next((name for name in CENTROID_COLUMNS if name in table.colnames), None)
     if pixels is not None:
-        lines = np.array([_pixel_centroid(table[pixels][int(row)], slow_axis) for row in rows])
+        masks = ragged_column(table, pixels, path=table.name)
+        parts = [masks.values[masks.bounds[row] : masks.bounds[row + 1]] for row in rows]
+        lines = np.array([_pixel_centroid(part, slow_axis) for part in parts])
     elif "image_mask" in table.colnames:
         lines, notes = _image_centroids(table["image_mask"].data, rows, axis=axis, dimension=dimension)
     elif centroids is not None:
         positions = np.asarray(table[centroids].data[:])
-        if positions.ndim != 2 or positions.shape[1] < 2:
+        if positions.ndim != 2 or positions.shape[1] < 2 or len(positions) != len(table):
             raise DataError(
-                f"column {centroids!r} of {table.name!r} has shape {positions.shape}; expected (ROI, x y …)"
+                f"column {centroids!r} of {table.name!r} has shape {positions.shape}; expected (ROI, x y …) for "
+                f"{len(table)} ROIs"
             )
+        check_real(positions, f"column {centroids!r} of {table.name!r}")
         lines = positions[rows, axis].astype(np.float64)
     else:
         raise SelectionError(
@@ -220,7 +226,12 @@ def _weighted_mean(positions: NDArray[np.float64], weights: NDArray[np.float64])
 def _image_centroids(
     masks: Any, rows: NDArray[np.intp], *, axis: int, dimension: tuple[int, ...] | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    shape = tuple(int(size) for size in np.shape(masks[0])[:2])
+    stored = tuple(int(size) for size in np.shape(masks))
+    if len(stored) < 3 or stored[0] <= int(rows.max(initial=0)):
+        raise DataError(
+            f"image_mask has shape {stored}; expected (ROI, x, y …) for {int(rows.max(initial=0)) + 1} ROIs"
+        )
+    shape = stored[1:3]
     note = "image_mask read as (roi, x, y), as NWB defines it"
     if dimension is not None and shape != dimension:
         if shape != dimension[::-1]:

@@ -12,6 +12,7 @@ from hdmf.query import ReferenceResolver
 from numpy.typing import NDArray
 
 from nwb_sbtt.errors import SelectionError
+from nwb_sbtt.io.read.indices import row_ids
 
 REGIONS = ("electrodes", "rois", "table_region")
 """Names under which series of the core types and of ndx-microscopy hold the region of their channels."""
@@ -64,7 +65,7 @@ def plain_column(table: Any, name: str) -> NDArray[np.generic]:
         If the table has no such column, or the column holds something else.
     """
     if name == "id":
-        return np.asarray(table.id.data[:])
+        return row_ids(table, path=table.name)
     if name not in table.colnames:
         nearest = difflib.get_close_matches(name, table.colnames, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
@@ -108,7 +109,7 @@ def _is_plain(table: Any, name: str) -> bool:
     # A VectorIndex stands before ragged data, a DynamicTableRegion holds rows of another table.
     if isinstance(column, VectorIndex | DynamicTableRegion) or _holds_references(column.data):
         return False
-    return len(np.shape(column.data)) == 1
+    return bool(np.shape(column.data) == (len(table),))
 
 
 def _holds_references(data: Any) -> bool:

@@ -10,10 +10,9 @@ from math import isfinite
 from typing import Any, TypeVar
 
 import numpy as np
-from hdmf.common import VectorIndex
 from numpy.typing import NDArray
 
-from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.config import Chop, ReadConfig
 from nwb_sbtt.data.binning import event_placer, tolerance
 from nwb_sbtt.data.counts import BINS_AT_ONCE, COUNT_TYPES, Counts
 from nwb_sbtt.data.grid import Binned, Grid
@@ -22,6 +21,7 @@ from nwb_sbtt.data.intervals import (
     count_between,
     covered_share,
     difference,
+    inside,
     limits,
     select_between,
     total_duration,
@@ -31,20 +31,24 @@ from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.description import Candidate
+from nwb_sbtt.io.read.indices import check_real, ragged_column, row_ids
 from nwb_sbtt.io.read.masks import StoredMask, check_intervals, invalid_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import reader
 from nwb_sbtt.io.read.paths import in_file_path
+from nwb_sbtt.io.read.plausibility import IN_SECONDS, SLOWEST, Uncounted, check_losses, rate_remark, too_slow
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import plain_columns
 
 ALWAYS = np.array([[-np.inf, np.inf]])
-"""The intervals of a unit that was always observed; told from others by identity, not by value."""
+"""The intervals of units that do not tell when they were observed; told from others by identity, not by value."""
 BLOCK = 1 << 16
 """Spikes read and binned at once, so that what is computed from them stays in the cache."""
 GROUP = 64
 """Units of different intervals whose observed bins are written at once."""
 LAST_SPIKE = 1e-6
 """Seconds by which a recording of unknown length outlasts its last spike, so that this spike lies in a bin."""
+MOST_LOOKED_AT = 8
+"""Units of which `inspect` compares a spike with their intervals."""
 MOST_EXACT = 10_000_000
 """Most spikes that are all read to find the first and the last; with more, only the ends of each unit's train are."""
 Scalar = TypeVar("Scalar", np.bool_, np.float32)
@@ -70,8 +74,8 @@ class UnitsSource:
         Those of each unit in the table [s]; None where it has none or the settings ignore them.
     observed_intervals : tuple of arrays (interval, 2)
         The same less the invalid times.
-    recorded : array (interval, 2)
-        When any unit is known to have been observed [s]; for the notes on units without intervals.
+    slow : str or None
+        What is said of units that fire far more slowly than neurons do, for longer than a recording lasts.
     spike_times : array-like (spike)
         All spike times as stored, unit after unit.
     bounds : int array (unit + 1)
@@ -89,7 +93,7 @@ class UnitsSource:
     notes: tuple[str, ...]
     obs_intervals: tuple[Intervals, ...] | None = field(repr=False)
     observed_intervals: tuple[Intervals, ...] = field(repr=False)
-    recorded: Intervals = field(repr=False)
+    slow: str | None = field(repr=False)
     spike_times: Any = field(repr=False)
     bounds: NDArray[np.int64] = field(repr=False)
     config: ReadConfig = field(repr=False)
@@ -124,13 +128,16 @@ class UnitsSource:
         Raises
         ------
         DataError
-            If a bin holds more spikes than can be counted.
+            If a bin holds more spikes than can be counted, most spikes of a unit lie outside its intervals, or spike times
+            cannot be seconds.
         """
         observed, exposure = self._observed_bins(grid)
         shape = (*grid.shape, len(self.channel_id))
         for mask in self.masks:
             observed = observed & mask.bin(grid, self.channel_row).reshape(-1, shape[2])
         values, uncounted = self._counts(grid, observed)
+        self._check_losses(uncounted)
+        self._check_rate(float(values.sum(dtype=np.float64)), observed, grid)
         return Binned(
             values.reshape(shape),
             _for_all_units(observed, shape),
@@ -138,7 +145,7 @@ class UnitsSource:
             (*self._notes_on_unrecorded_bins(grid), *self._notes_on_uncounted(uncounted)),
         )
 
-    def _counts(self, grid: Grid, observed: NDArray[np.bool_]) -> tuple[NDArray[np.float32], _Uncounted]:
+    def _counts(self, grid: Grid, observed: NDArray[np.bool_]) -> tuple[NDArray[np.float32], Uncounted]:
         """Counts (bin, unit), and the spikes that are in none of them."""
         lookup = _Lookup(
             event_placer(grid),
@@ -151,27 +158,27 @@ class UnitsSource:
             parts = in_threads(partial(self._count, counts, lookup), split_range(0, len(self.channel_id)))
             uncounted = [part for part in parts if part is not None]
             if len(uncounted) == len(parts):
-                return counts.finish(observed), _Uncounted.sum(uncounted)
+                return counts.finish(observed), Uncounted.joined(uncounted)
             # The next width needs the memory.
             del counts
         raise DataError(f"a bin of {self.path!r} holds more spikes than can be counted: its spike times are damaged")
 
-    def _count(self, counts: Counts, lookup: _Lookup, units: range) -> _Uncounted | None:
+    def _count(self, counts: Counts, lookup: _Lookup, units: range) -> Uncounted | None:
         """Count the spikes of some units; None where there are more than `counts` can hold."""
         rows = self.channel_row[units.start : units.stop]
         n_spikes = self.bounds[rows + 1] - self.bounds[rows]
         n_parts = max(-(-int(n_spikes.max()) // BLOCK), 1)
-        n_finite, outside = 0, 0
+        n_finite, outside = np.zeros((2, len(units)), dtype=np.int64)
         for index, times in spikes_by_unit(self.spike_times, self.bounds, rows):
             unit = units[index]
-            n_finite += len(times)
-            if self.obs_intervals is not None and self.obs_intervals[unit] is not ALWAYS:
-                outside += len(times) - count_between(times, lookup.obs_limits[id(self.obs_intervals[unit])])
+            n_finite[index] += len(times)
+            if self.obs_intervals is not None:
+                outside[index] += len(times) - count_between(times, lookup.obs_limits[id(self.obs_intervals[unit])])
             if self.observed_intervals[unit] is not ALWAYS:
                 times = select_between(times, lookup.observed_limits[id(self.observed_intervals[unit])])
             if not counts.add(unit, lookup.bins(times), n_parts=n_parts):
                 return None
-        return _Uncounted(int(n_spikes.sum()) - n_finite, outside)
+        return Uncounted(n_spikes - n_finite, outside)
 
     def _observed_bins(self, grid: Grid) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None]:
         """Whether each unit was observed in each bin, and for which share if any was in part; arrays (bin, unit).
@@ -201,30 +208,39 @@ class UnitsSource:
 
     def _notes_on_unrecorded_bins(self, grid: Grid) -> tuple[str, ...]:
         """A note on bins that count as observed for want of intervals, though the file records nothing in them."""
-        n_units, obs = len(self.channel_id), self.obs_intervals
-        without = n_units if obs is None else sum(array is ALWAYS for array in obs)
-        if not self.config.obs_intervals or not without or not len(self.recorded):
+        if self.obs_intervals is not None or not self.config.obs_intervals:
             return ()
-        outside = covered_share(self.recorded, grid) == 0
+        outside = covered_share([self.span], grid) == 0
         if not outside.any():
             return ()
-        when = f"{len(self.recorded)} intervals" if len(self.recorded) > 1 else "the time"
-        when += " from the first to the last spike" if obs is None else " in which other units were observed,"
+        first, last = self.span
         return (
             f"{int(outside.sum())} of {outside.size} bins, in {int(outside.any(axis=1).sum())} of {len(outside)} windows, lie "
-            f"outside {when} from {self.recorded.min():g} to {self.recorded.max():g} s; "
-            f"{without} of {n_units} units of {self.path!r} have no obs_intervals and count as observed there",
+            f"outside the time from the first to the last spike, from {first:g} to {last:g} s; the units of {self.path!r} "
+            "have no obs_intervals and count as observed there",
         )
 
-    def _notes_on_uncounted(self, uncounted: _Uncounted) -> tuple[str, ...]:
+    def _notes_on_uncounted(self, uncounted: Uncounted) -> tuple[str, ...]:
         notes = []
-        if uncounted.not_finite:
-            notes.append(f"{uncounted.not_finite} spike times of {self.path!r} are not finite and are left out")
-        if uncounted.outside:
+        if n_not_finite := int(uncounted.not_finite.sum()):
+            notes.append(f"{n_not_finite} spike times of {self.path!r} are not finite and are left out")
+        if n_outside := int(uncounted.outside.sum()):
             notes.append(
-                f"{uncounted.outside} spikes of {self.path!r} lie outside their unit's obs_intervals and are not counted"
+                f"{n_outside} spikes of {self.path!r} lie outside their unit's obs_intervals and are not counted"
             )
         return tuple(notes)
+
+    def _check_losses(self, uncounted: Uncounted) -> None:
+        never = np.zeros(len(self.channel_id), dtype=bool)
+        if self.obs_intervals is not None:
+            never = np.array([len(array) == 0 for array in self.obs_intervals])
+        n_spikes = np.diff(self.bounds)[self.channel_row]
+        check_losses(self.path, self.channel_id, n_spikes, uncounted, never_observed=never)
+
+    def _check_rate(self, n_counted: float, observed: NDArray[np.bool_], grid: Grid) -> None:
+        """Refuse windows with hardly a spike in a table whose times cannot be seconds."""
+        if self.slow is not None and n_counted < SLOWEST * observed.mean() * len(self.channel_id) * _seconds(grid):
+            raise DataError(f"{self.slow}; the {len(grid.starts)} windows hold {n_counted:g} spikes")
 
 
 def has_spikes(units: Any) -> bool:
@@ -257,14 +273,17 @@ def describe_units(candidate: Candidate, units: Any, invalid_times: Intervals) -
     obs = obs_intervals(units, candidate.path)
     candidate = replace(candidate, shape=(len(units), int(bounds[-1])), channels=len(units), unit="counts")
     start, stop = _span(spike_times, bounds, obs)
+    notes = _notes(units, obs, bounds, candidate.path, ReadConfig())
     if not stop > start:
-        return replace(candidate, notes=("no spikes and no observation intervals",))
+        return replace(candidate, notes=("no spikes and no observation intervals", *notes))
     session = np.array([[start, stop]])
-    intervals = [session] * len(units) if obs is None else [session if array is ALWAYS else array for array in obs]
+    intervals = [session] * len(units) if obs is None else obs
     observed = {id(array): difference(np.clip(array, start, stop), invalid_times) for array in intervals}
     share = np.mean([total_duration(observed[id(array)]) for array in intervals]) / (stop - start)
     by_any_unit = union(np.concatenate(list(observed.values())))
     gaps = by_any_unit[1:, 0] - by_any_unit[:-1, 1]
+    seconds = _observed_seconds(obs, (start, stop), n_units=len(units))
+    remark = rate_remark(units, candidate.path, n_spikes=int(bounds[-1]), observed=seconds, span=(start, stop))
     return replace(
         candidate,
         start=start,
@@ -272,7 +291,7 @@ def describe_units(candidate: Candidate, units: Any, invalid_times: Intervals) -
         observed=float(share),
         gaps=len(gaps),
         longest_gap=float(gaps.max(initial=0.0)),
-        notes=() if obs is not None else ("no obs_intervals: every unit counts as observed throughout",),
+        notes=(*notes, *_outside_note(spike_times, bounds, obs), *([] if remark is None else [remark])),
     )
 
 
@@ -295,22 +314,27 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     spike_times, bounds = stored_spikes(units, path)
     obs = obs_intervals(units, path) if config.obs_intervals else None
     ends = _finite_bounds(obs)
-    if obs is None or len(ends) == 0 or any(array is ALWAYS for array in obs):
-        ends = np.append(ends, first_and_last(spike_times, bounds))
+    if len(ends) == 0:
+        ends = np.array(first_and_last(spike_times, bounds))
     if len(ends) == 0:
         raise DataError(f"no unit of {path!r} has a spike or an observation interval: there is nothing to read")
     span = (float(ends.min()), float(ends.max()))
-    limited = [array for array in _distinct(obs) if array is not ALWAYS]
+    n_spikes, observed = int(bounds[-1]), _observed_seconds(obs, span, n_units=len(units))
+    remark = rate_remark(units, path, n_spikes=n_spikes, observed=observed, span=span)
+    slow = remark if too_slow(n_spikes, observed, span) else None
+    cut = config.cut or Chop()
+    if slow is not None and isinstance(cut, Chop) and cut.start is None and cut.stop is None:
+        raise DataError(f"{slow}; write the file anew, or name the part to read by start and stop of a Chop")
     return UnitsSource(
         path=path,
-        channel_id=np.asarray(units.id.data[:]),
+        channel_id=row_ids(units, path=path),
         channel_row=np.arange(len(units)),
         channel_columns=plain_columns(units),
         span=span,
-        notes=_notes(obs, path, config),
+        notes=(*_notes(units, obs, bounds, path, config), *([] if remark is None else [remark])),
         obs_intervals=obs,
         observed_intervals=_observed_intervals(obs, invalid_intervals(nwbfile, config), n_units=len(units)),
-        recorded=union(np.concatenate(limited)) if limited else np.array([span]),
+        slow=slow,
         spike_times=spike_times,
         bounds=bounds,
         config=config,
@@ -330,30 +354,33 @@ def obs_intervals(units: Any, path: str) -> tuple[Intervals, ...] | None:
     Returns
     -------
     tuple of arrays (interval, 2), or None
-        Seconds on the session clock. Units of the same intervals share an array; a unit without any has `ALWAYS`. None
-        where the table has no such column.
+        Seconds on the session clock. Units of the same intervals share an array; that of a unit without any is empty: it was
+        never observed. None where the table has no such column, or the column is empty for all units.
 
     Raises
     ------
     DataError
-        If an interval has no start or no later stop, or it cannot be told which unit it belongs to.
+        If an interval has no start or no later stop, is no pair of real numbers, or it cannot be told which unit it belongs
+        to.
     """
     if "obs_intervals" not in units.colnames:
         return None
-    column = units["obs_intervals"]
-    if not isinstance(column, VectorIndex) or len(column.data) != len(units):
-        raise DataError(
-            f"the obs_intervals of {path!r} have no index of {len(units)} units; pass obs_intervals=False to ignore them"
-        )
-    stored = np.asarray(column.target.data[:], dtype=np.float64).reshape(-1, 2)
-    check_intervals(stored, name=f"the obs_intervals of {path!r}", remedy="pass obs_intervals=False to ignore them")
-    bounds = np.concatenate([[0], np.asarray(column.data[:], dtype=np.int64)])
+    remedy = "pass obs_intervals=False to ignore them"
+    column = ragged_column(units, "obs_intervals", path=path, remedy=remedy)
+    shape = np.shape(column.values)
+    if int(column.bounds[-1]) == 0:
+        return None
+    if len(shape) != 2 or shape[1] != 2:
+        raise DataError(f"column 'obs_intervals' of {path!r} has shape {shape}; expected (interval, 2); {remedy}")
+    check_real(column.values, f"column 'obs_intervals' of {path!r}", remedy=remedy)
+    stored = np.asarray(column.values[:], dtype=np.float64)
+    check_intervals(stored, name=f"the obs_intervals of {path!r}", remedy=remedy)
     shared: dict[bytes, Intervals] = {}
     intervals = []
-    for first, stop in pairwise(bounds):
+    for first, stop in pairwise(column.bounds):
         key = stored[first:stop].tobytes()
         if key not in shared:
-            shared[key] = union(stored[first:stop]) if stop > first else ALWAYS
+            shared[key] = union(stored[first:stop])
         intervals.append(shared[key])
     return tuple(intervals)
 
@@ -377,23 +404,18 @@ def stored_spikes(units: Any, path: str) -> tuple[Any, NDArray[np.int64]]:
     Raises
     ------
     DataError
-        If there are no units or spike times, or their index is damaged.
+        If there are no units or spike times, the times are not one real number per spike, or their index is damaged.
     """
     if "spike_times" not in units.colnames:
         raise DataError(f"table {path!r} has no column 'spike_times', only {sorted(units.colnames)}; nothing to count")
     if len(units) == 0:
         raise DataError(f"table {path!r} has no rows: no unit to read")
-    column = units["spike_times"]
-    if not isinstance(column, VectorIndex):
-        raise DataError(f"the spike times of {path!r} have no index, so it cannot be told which unit each belongs to")
-    bounds = np.concatenate([[0], np.asarray(column.data[:], dtype=np.int64)])
-    n_spikes = len(column.target.data)
-    if (np.diff(bounds) < 0).any() or bounds[-1] > n_spikes or len(bounds) != len(units) + 1:
-        raise DataError(
-            f"the index of the spike times of {path!r} is damaged: {len(units)} units, {n_spikes} spikes, last index "
-            f"{bounds[-1]}; expected rising numbers up to the number of spikes"
-        )
-    return column.target.data, bounds
+    column = ragged_column(units, "spike_times", path=path)
+    shape = np.shape(column.values)
+    if len(shape) != 1:
+        raise DataError(f"column 'spike_times' of {path!r} has shape {shape}; expected one time per spike: (spike,)")
+    check_real(column.values, f"column 'spike_times' of {path!r}")
+    return column.values, column.bounds
 
 
 def spikes_by_unit(
@@ -461,18 +483,6 @@ class _Lookup:
     observed_limits: Mapping[int, Intervals]
 
 
-@dataclass(frozen=True)
-class _Uncounted:
-    """Numbers of spikes whose time is not finite, and of those outside their unit's obs_intervals."""
-
-    not_finite: int
-    outside: int
-
-    @classmethod
-    def sum(cls, parts: Sequence[_Uncounted]) -> _Uncounted:
-        return cls(sum(part.not_finite for part in parts), sum(part.outside for part in parts))
-
-
 def _observed_intervals(
     obs: tuple[Intervals, ...] | None, invalid: Intervals, *, n_units: int
 ) -> tuple[Intervals, ...]:
@@ -514,17 +524,17 @@ def _write_rows(target: NDArray[Any], first: int, rows: Sequence[NDArray[Any]]) 
 
 def _finite_bounds(obs: tuple[Intervals, ...] | None) -> NDArray[np.float64]:
     """Finite starts and stops of all intervals."""
-    bounds = [array.reshape(-1) for array in _distinct(obs) if array is not ALWAYS]
+    bounds = [array.reshape(-1) for array in _distinct(obs)]
     flat = np.concatenate(bounds) if bounds else np.empty(0)
     return flat[np.isfinite(flat)]
 
 
 def _span(spike_times: Any, bounds: NDArray[np.int64], obs: tuple[Intervals, ...] | None) -> tuple[float, float]:
-    """First and last moment of the intervals and, where a unit has none, of the spikes, which are read for that only."""
+    """First and last moment of the intervals or, without any, of the spikes, which are read for that only."""
     ends = _finite_bounds(obs)
-    if obs is None or any(array is ALWAYS for array in obs) or len(ends) == 0:
+    if len(ends) == 0:
         spikes = _spikes_with_ends(spike_times, bounds)
-        ends = np.append(ends, [spikes.min(), spikes.max() + LAST_SPIKE] if len(spikes) else [])
+        ends = np.array([spikes.min(), spikes.max() + LAST_SPIKE] if len(spikes) else [])
     return (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 0.0)
 
 
@@ -564,9 +574,46 @@ def _rising_part(index: int, times: NDArray[np.float64]) -> Iterator[tuple[int, 
         yield index, times
 
 
-def _notes(obs: tuple[Intervals, ...] | None, path: str, config: ReadConfig) -> tuple[str, ...]:
+def _observed_seconds(obs: tuple[Intervals, ...] | None, span: tuple[float, float], *, n_units: int) -> float:
+    """Seconds during which units were observed, summed over them."""
+    if obs is None:
+        return n_units * (span[1] - span[0])
+    seconds = {id(array): total_duration(np.clip(array, *span)) for array in _distinct(obs)}
+    return sum(seconds[id(array)] for array in obs)
+
+
+def _seconds(grid: Grid) -> float:
+    return grid.shape[0] * grid.n_bins * grid.bin_width
+
+
+def _outside_note(spike_times: Any, bounds: NDArray[np.int64], obs: tuple[Intervals, ...] | None) -> tuple[str, ...]:
+    """A remark where the first spikes of some units, which are all that is read, lie outside their intervals."""
+    if obs is None:
+        return ()
+    units = [unit for unit in np.flatnonzero(np.diff(bounds)) if len(obs[unit])][:MOST_LOOKED_AT]
+    middles = [(unit, float(spike_times[int(bounds[unit] + bounds[unit + 1]) // 2])) for unit in units]
+    outside = sum(not inside(np.array([time]), obs[unit]).any() for unit, time in middles)
+    if outside <= len(units) / 2:
+        return ()
+    unit, time = middles[0]
+    return (
+        f"of {outside} of {len(units)} units the spike in the middle of the train lies outside obs_intervals (row {unit}: "
+        f"{time:g} s, intervals from {obs[unit].min():g} to {obs[unit].max():g} s); {IN_SECONDS}",
+    )
+
+
+def _notes(
+    units: Any, obs: tuple[Intervals, ...] | None, bounds: NDArray[np.int64], path: str, config: ReadConfig
+) -> tuple[str, ...]:
+    """Which reading is taken of intervals that are not given, or empty."""
     if obs is None and config.obs_intervals:
-        return (f"{path!r} has no obs_intervals: every unit counts as observed throughout",)
-    if obs is not None and (always := sum(array is ALWAYS for array in obs)):
-        return (f"{always} of {len(obs)} units of {path!r} have no obs_intervals and count as always observed",)
+        given = "has empty obs_intervals for all units, as if they were not given" * ("obs_intervals" in units.colnames)
+        return (f"{path!r} {given or 'has no obs_intervals'}: every unit counts as observed throughout",)
+    never = np.array([len(array) == 0 for array in obs or ()], dtype=bool)
+    if never.any():
+        n_spikes = int(np.diff(bounds)[never].sum())
+        return (
+            f"{int(never.sum())} of {len(units)} units of {path!r} have no interval in obs_intervals, so they were never "
+            f"observed; their {n_spikes} spikes are not counted (obs_intervals=False counts all)",
+        )
     return ()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pynwb.misc import Units
 
-from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.config import Chop, ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read import units as unit_reading
@@ -46,10 +46,12 @@ def counted_slowly(spikes, grid, obs_intervals):
 @pytest.mark.parametrize("seed", range(4))
 def test_counts_and_exposure_equal_those_of_a_slow_count(seed):
     random = np.random.default_rng(seed)
-    spikes = [np.sort(random.uniform(0, 2, 60)).round(3) for _ in range(4)]
     obs_intervals = [random.choice(200, 4, replace=False).reshape(2, 2) / 100 for _ in range(4)]
     obs_intervals = [np.sort(intervals, axis=1) for intervals in obs_intervals]
     obs_intervals = [intervals[np.argsort(intervals[:, 0])] for intervals in obs_intervals]
+    # At most half of the spikes may lie outside.
+    within = [random.uniform(*intervals[0], 60) for intervals in obs_intervals]
+    spikes = [np.sort(np.append(times, random.uniform(0, 2, 60))).round(3) for times in within]
     grid = Grid(np.array([0.7, 0.0, 0.25]), 0.05, 11)
     source, result = binned(spikes, obs_intervals=obs_intervals, grid=grid)
     values, share = counted_slowly(spikes, grid, obs_intervals)
@@ -85,14 +87,58 @@ def test_invalid_times_are_taken_off_every_unit():
     assert ignored.values[0].sum() == 4
 
 
-def test_intervals_can_be_ignored_and_a_unit_without_any_is_always_observed():
+def test_intervals_can_be_ignored_and_a_unit_without_any_was_never_observed():
     fields = {"obs_intervals": [[[0.0, 0.2]], np.empty((0, 2))]}
-    _, everything = binned([[0.5], [0.5]], config=ReadConfig(obs_intervals=False), **fields)
+    _, everything = binned([[0.1, 0.5], [0.5]], config=ReadConfig(obs_intervals=False), **fields)
     assert everything.observed.all()
-    source, result = binned([[0.5], [0.5]], **fields)
-    assert result.observed[0, :, 1].all()
-    assert not result.observed[0, 2:, 0].any()
-    assert "1 of 2 units of 'units' have no obs_intervals" in source.notes[0]
+    source, result = binned([[0.1, 0.15], [0.5]], **fields)
+    assert not result.observed[:, :, 1].any()
+    assert result.observed[0, :, 0].tolist() == [True] * 2 + [False] * 8
+    assert source.notes == (
+        "1 of 2 units of 'units' have no interval in obs_intervals, so they were never observed; their 1 spikes are not "
+        "counted (obs_intervals=False counts all)",
+    )
+
+
+def test_intervals_that_are_empty_for_all_units_are_as_none():
+    source, result = binned([[0.05, 0.5], [0.5]], obs_intervals=[np.empty((0, 2))] * 2)
+    assert result.observed.all()
+    assert "empty obs_intervals for all units, as if they were not given: every unit counts as obs" in source.notes[0]
+    assert source.span == binned([[0.05, 0.5], [0.5]])[0].span
+
+
+def test_losing_most_spikes_is_an_error_that_asks_about_the_unit_of_time():
+    times = np.linspace(0.01, 0.99, 40)
+    # All units, then one of three; in milliseconds, and only without a time.
+    with pytest.raises(DataError, match=r"78 of 80 spikes of 'units' would be lost: 78 lie outside.*milliseconds"):
+        binned([1000 * times, 1000 * times], obs_intervals=[[[0, 30]]] * 2)
+    fields = {"obs_intervals": [[[0, 1]]] * 3, "ids": [7, 8, 9]}
+    with pytest.raises(DataError, match=r"40 of 120 spikes.*\(unit 8: 40 of 40\)"):
+        binned([times, 1000 + times, times], **fields)
+    with pytest.raises(DataError, match=r"unit 9: 40 of 40.*pass obs_intervals=False.*`where`"):
+        binned([times, times, np.full(40, np.nan)], **fields)
+    # Spikes between the trials are not lost, and neither are few of a silent unit.
+    assert binned([10 + times, times], obs_intervals=[[[0, 20]]] * 2)[1].values.sum() > 0
+    assert binned([times, [500.0]], obs_intervals=[[[0, 1]]] * 2)[1].values.sum() > 0
+
+
+def test_units_that_fire_a_thousand_times_too_slowly_are_noted_or_refused():
+    random = np.random.default_rng(0)
+    minutes = [1000 * np.sort(random.uniform(0, 600, 3000)) for _ in range(3)]
+    asks = (
+        r"units of 'units' fire at 0.005 Hz.*\(167 h\): more slowly than neurons do; .*not in milliseconds or samples"
+    )
+    with pytest.raises(DataError, match=asks):
+        binned(minutes)
+    chosen = ReadConfig(cut=Chop(start=0, stop=600))
+    with pytest.raises(DataError, match=asks + r"; the 2 windows hold \d+ spikes"):
+        binned(minutes, config=chosen, grid=Grid(np.array([0.0, 1e5]), 1.0, 600))
+    # Seconds of the same minutes, and a day with ten minutes of units.
+    assert binned([times / 1000 for times in minutes])[0].notes[1:] == ()
+    day = [np.append(times / 1000, 86_400 * 7.0) for times in minutes]
+    source, result = binned(day, config=chosen, grid=Grid(np.array([0.0]), 1.0, 600))
+    assert "0.005 Hz" in source.notes[1]
+    assert result.values.sum() == 9000
 
 
 def test_spike_times_that_are_not_numbers_are_left_out_and_noted():
@@ -165,7 +211,10 @@ def test_a_damaged_index_is_refused(tmp_path):
     path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
     with h5py.File(path, "a") as file:
         file["units/spike_times_index"][:] = [2, 9]
-    with open_nwb(path) as read, pytest.raises(DataError, match="index of the spike times of 'units' is damaged"):
+    with (
+        open_nwb(path) as read,
+        pytest.raises(DataError, match=r"'spike_times_index' of 'units', row 1: 9; .*at most 3"),
+    ):
         units_source(read, read.units, ReadConfig())
 
 
@@ -176,7 +225,7 @@ def test_intervals_without_an_index_are_refused_and_can_be_ignored(tmp_path):
     with h5py.File(path, "a") as file:
         del file["units/obs_intervals_index"]
     with open_nwb(path) as read:
-        with pytest.raises(DataError, match="no index of 2 units; pass obs_intervals=False"):
+        with pytest.raises(DataError, match=r"'obs_intervals' of 'units' has no index.*pass obs_intervals=False"):
             units_source(read, read.units, ReadConfig())
         assert units_source(read, read.units, ReadConfig(obs_intervals=False)).bin(GRID).observed.all()
 
@@ -190,18 +239,11 @@ def test_columns_with_one_value_a_unit_come_along():
 
 
 def test_what_lies_beyond_the_record_of_units_that_do_not_say_is_counted():
-    fields = {"obs_intervals": [[[0.0, 0.5], [0.6, 1.1]], np.empty((0, 2))]}
-    _, result = binned([[0.5], [0.5]], **fields)
-    # Windows of ten bins from 0 and from 0.4: one bin between the intervals lies in both, three after them in the second.
-    assert result.notes == (
-        "5 of 20 bins, in 2 of 2 windows, lie outside 2 intervals in which other units were observed, from 0 to 1.1 s; "
-        "1 of 2 units of 'units' have no obs_intervals and count as observed there",
-    )
     _, result = binned([[0.25], [0.75]])
     assert result.notes[0].startswith(
-        "10 of 20 bins, in 2 of 2 windows, lie outside the time from the first to the last"
+        "10 of 20 bins, in 2 of 2 windows, lie outside the time from the first to the last spike, from 0.25 to 0.750001 s; "
+        "the units of 'units' have no obs_intervals"
     )
-    assert "2 of 2 units of 'units' have no obs_intervals" in result.notes[0]
     assert binned([[0.0], [1.4]])[1].notes == ()
     assert binned([[0.25], [0.75]], config=ReadConfig(obs_intervals=False))[1].notes == ()
 
@@ -237,7 +279,7 @@ def test_the_first_and_the_last_spike_are_found_wherever_they_are_stored(monkeyp
 def test_a_mask_that_all_units_share_takes_the_memory_of_one():
     random = np.random.default_rng(7)
     spikes = [np.sort(random.uniform(0, 2, 60)).round(3) for _ in range(4)]
-    shared, distinct = [[[0.13, 0.61], [0.9, 1.4]]] * 4, [[[0.13, 0.61], [0.9, 1.4]]] * 3 + [[[0.0, 1.5]]]
+    shared, distinct = [[[0.03, 0.61], [0.7, 1.6]]] * 4, [[[0.03, 0.61], [0.7, 1.6]]] * 3 + [[[0.0, 1.7]]]
     same, different = binned(spikes, obs_intervals=shared)[1], binned(spikes, obs_intervals=distinct)[1]
     assert same.observed.strides[2] == same.exposure.strides[2] == 0
     for name in ("values", "observed", "exposure"):

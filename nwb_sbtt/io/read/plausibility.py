@@ -1,0 +1,138 @@
+"""Whether spike times can be seconds: what is lost outside the intervals of units, and how often neurons would fire.
+
+Spike times in milliseconds, or in samples, are still numbers that rise. They show in two ways: they lie outside the
+intervals in which their units were observed, or the units fire a thousand times more slowly than neurons do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nwb_sbtt.errors import DataError
+
+SLOWEST, FASTEST = 0.02, 1000.0
+"""Mean rates of units [Hz] beyond which a remark asks about the unit of time: in ms, 5 Hz become 0.005 Hz."""
+LEAST_SPIKES = 100
+"""Fewest spikes from which a rate is judged."""
+LONGEST = 12 * 3600.0
+"""Seconds; that units fire as slowly as this for longer than so long is not believed, and an error."""
+FEWEST_OF_UNIT = 10
+"""Fewest spikes of a unit that may not be lost for the most part: of fewer, most are soon outside by chance."""
+MOST_NAMED = 5
+"""Most units that an error names."""
+IN_SECONDS = "spike times should be in seconds on the session clock, not in milliseconds or samples"
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """Numbers of spikes (unit) whose time is not finite, and of those outside their unit's obs_intervals."""
+
+    not_finite: NDArray[np.int64]
+    outside: NDArray[np.int64]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Uncounted]) -> Uncounted:
+        """Put parts that have some of the units each together."""
+        return cls(
+            np.concatenate([part.not_finite for part in parts]), np.concatenate([part.outside for part in parts])
+        )
+
+
+def check_losses(
+    path: str,
+    ids: NDArray[np.generic],
+    n_spikes: NDArray[np.int64],
+    uncounted: Uncounted,
+    *,
+    never_observed: NDArray[np.bool_],
+) -> None:
+    """Refuse to lose more than half of the spikes of a table, or of one of its units.
+
+    Spikes between the trials are not lost: only those that the file contradicts are.
+
+    Parameters
+    ----------
+    path : str
+        In-file path of the table.
+    ids : array (unit)
+    n_spikes : int array (unit)
+        Number of all spikes that are stored.
+    uncounted : Uncounted
+    never_observed : bool array (unit)
+        Units that have no interval: the file itself says that they were never observed, and a note tells of their spikes.
+
+    Raises
+    ------
+    DataError
+    """
+    lost = uncounted.not_finite + uncounted.outside
+    most = (lost > n_spikes / 2) & (n_spikes >= FEWEST_OF_UNIT) & ~never_observed
+    n_all, n_lost = int(n_spikes.sum()), int(lost.sum())
+    if not most.any() and n_lost <= n_all / 2:
+        return
+    worst = np.flatnonzero(most if most.any() else lost > 0)
+    named = ", ".join(f"unit {ids[unit]}: {int(lost[unit])} of {int(n_spikes[unit])}" for unit in worst[:MOST_NAMED])
+    more = f", and {len(worst) - MOST_NAMED} more units" if len(worst) > MOST_NAMED else ""
+    raise DataError(
+        f"{n_lost} of {n_all} spikes of {path!r} would be lost: {int(uncounted.outside.sum())} lie outside their unit's "
+        f"obs_intervals, {int(uncounted.not_finite.sum())} have no finite time ({named}{more}); {IN_SECONDS}, and so should "
+        "the intervals; write them anew, pass obs_intervals=False to ignore the intervals, or leave units out with `where`"
+    )
+
+
+def rate_remark(units: Any, path: str, *, n_spikes: int, observed: float, span: tuple[float, float]) -> str | None:
+    """Remark on units that fire more slowly or faster than neurons do.
+
+    Parameters
+    ----------
+    units : pynwb.misc.Units
+    path : str
+        In-file path of the table.
+    n_spikes : int
+        Of all units.
+    observed : float
+        Seconds during which units were observed, summed over them.
+    span : (float, float)
+        First and last moment of the recording [s].
+
+    Returns
+    -------
+    str or None
+        None where the rate is a neuron's, or there are too few spikes to tell.
+    """
+    if n_spikes < LEAST_SPIKES or not observed > 0 or SLOWEST <= n_spikes / observed <= FASTEST:
+        return None
+    rate, duration = n_spikes / observed, span[1] - span[0]
+    remark = f"units of {path!r} fire at {rate:.2g} Hz on average, over {duration:g} s ({duration / 3600:.3g} h)"
+    if rate > FASTEST:
+        return f"{remark}: faster than neurons do; {IN_SECONDS}"
+    return f"{remark}{_share_of_trials(units, span)}: more slowly than neurons do; {IN_SECONDS}"
+
+
+def too_slow(n_spikes: int, observed: float, span: tuple[float, float]) -> bool:
+    """Tell whether units fire so slowly, and for so long, that their times cannot be seconds.
+
+    Parameters
+    ----------
+    n_spikes, observed, span
+        As for `rate_remark`.
+    """
+    return n_spikes >= LEAST_SPIKES and n_spikes < SLOWEST * observed and span[1] - span[0] > LONGEST
+
+
+def _share_of_trials(units: Any, span: tuple[float, float]) -> str:
+    """The part of the recording in which the trials lie, where that is less than a hundredth of it."""
+    nwbfile = units.get_ancestor("NWBFile")
+    trials = None if nwbfile is None else nwbfile.trials
+    if trials is None or len(trials) == 0:
+        return ""
+    stops = np.asarray(trials["stop_time"].data[:])
+    if stops.dtype.kind not in "iuf" or not np.isfinite(stops).any():
+        return ""
+    share = (float(np.nanmax(stops)) - span[0]) / (span[1] - span[0])
+    return f", of which the {len(trials)} trials take the first {max(share, 0):.2g}" if share < 0.01 else ""
