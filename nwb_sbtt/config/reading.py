@@ -231,6 +231,12 @@ class ReadConfig(Config):
     invalid_times: bool = Field(
         default=True, description="Whether the times in the file's table `invalid_times` count as missing."
     )
+    external_data: bool = Field(
+        default=False,
+        description="Whether a file that was fetched from an archive, or a Zarr store, may store data outside itself: it could "
+        "have any file of this machine read as its data. Of other HDF5 files, measurements outside are read and named. Nothing "
+        "that lies outside is written into a result.",
+    )
     control: tuple[int, ...] | None = Field(
         default=None,
         description="Values of a TimeSeries' `control` that mark a sample as observed. Default: `control` is ignored.",

@@ -20,6 +20,7 @@ from nwb_sbtt.io.dandi.downloads import Existing
 from nwb_sbtt.io.dandi.progress import Advance, show_progress
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.masks import MODEL_TYPE
+from nwb_sbtt.io.read.outside import outside_of, refuse_outside
 from nwb_sbtt.io.write.validation import validate
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def upload(
         raise ConfigError(
             f"{dandiset!r} should name a dandiset only: results go into its draft, named by DANDI's rules"
         )
+    _refuse_outside(path)
     result = read_upload_result(path)
     if validation == "require":
         _refuse_invalid(path)
@@ -199,6 +201,17 @@ class _Plan:
     dandiset: str
     result: UploadResult
     digests: Digests
+
+
+def _refuse_outside(path: Path) -> None:
+    """Refuse a file that would read other files, on whatever machine it is opened."""
+    with open_nwb(path, external_data=True) as nwb:
+        refuse_outside(
+            path,
+            outside_of(nwb),
+            why="It would be another file on each machine, and read what lies there",
+            remedy="write the results again, without --append",
+        )
 
 
 def _refuse_invalid(path: Path) -> None:

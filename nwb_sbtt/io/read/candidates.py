@@ -14,10 +14,11 @@ from nwb_sbtt.io.dandi.transfer import RemoteFile
 from nwb_sbtt.io.read.description import Candidate
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.masks import invalid_intervals, stored_masks
+from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.selection import RESULTS, StoredSeries, find_series
 
 
-def inspect(path: Path | str | RemoteFile) -> list[Candidate]:
+def inspect(path: Path | str | RemoteFile, *, external_data: bool = False) -> list[Candidate]:
     """List every series of a file that can be fitted, wherever it lies.
 
     Only parts of very long series are read, and their numbers are marked as estimates. A series whose times cannot be used
@@ -27,6 +28,8 @@ def inspect(path: Path | str | RemoteFile) -> list[Candidate]:
     ----------
     path : Path, str or RemoteFile
         NWB file, HDF5 or Zarr, or the address of one on DANDI.
+    external_data : bool
+        Whether a file that was fetched from an archive, or a Zarr store, may store data outside itself.
 
     Returns
     -------
@@ -46,13 +49,14 @@ def inspect(path: Path | str | RemoteFile) -> list[Candidate]:
     >>> [(series.path, series.channels) for series in inspect("maze.nwb")]  # doctest: +SKIP
     [('units', 182)]
     """
-    with open_nwb(path) as nwbfile:
+    with open_nwb(path, external_data=external_data) as nwbfile:
         return [_candidate(nwbfile, series) for series in find_series(nwbfile)]
 
 
 def _candidate(nwbfile: Any, series: StoredSeries) -> Candidate:
     candidate = Candidate(series.path, series.type, series.kind, series.default)
-    notes = []
+    own = (each for each in outside_of(nwbfile) if f"{each.path}/".startswith(f"{series.path}/"))
+    notes = notes_on(own)
     if series.nwb_object.namespace == RESULTS:
         notes.append("result of a model, not a recording")
     try:

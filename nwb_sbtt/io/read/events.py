@@ -281,7 +281,7 @@ def classify_series(path: Path, config: ReadConfig) -> dict[str, Classification]
     FileError, SelectionError, DataError
         As `nwb_sbtt.read_nwb`.
     """
-    with open_nwb(path) as nwbfile:
+    with open_nwb(path, external_data=config.external_data) as nwbfile:
         selected = [series for series in select(find_series(nwbfile), config.series) if series.kind == "rois"]
         sources = [series.reader(nwbfile, series.nwb_object, config) for series in selected]
         return {

@@ -27,13 +27,21 @@ from hdmf.build import BuildError, ConstructError, ContainerConfigurationError
 from pynwb import NWBHDF5IO, NWBFile
 
 from nwb_sbtt.errors import FileError
-from nwb_sbtt.fileerrors import FileErrors, check_is_file
+from nwb_sbtt.fileerrors import FileErrors, check_is_file, reason_of
 from nwb_sbtt.io.dandi.locations import locate
-from nwb_sbtt.io.dandi.origin import origin_fields, origin_of
+from nwb_sbtt.io.dandi.origin import origin_fields, origin_of, read_record
 from nwb_sbtt.io.dandi.stream import RangeFile
 from nwb_sbtt.io.dandi.transfer import RemoteFile
 from nwb_sbtt.io.read.extensions import import_extension, missing_namespace
 from nwb_sbtt.io.read.filters import missing_filter_of_file, register_plugins
+from nwb_sbtt.io.read.outside import (
+    Outside,
+    refuse_outside,
+    remember_outside,
+    scan_hdf5,
+    scan_zarr,
+    without_outside,
+)
 
 CHUNK_CACHE = 64 * 2**20
 """Bytes of HDF5's cache for each dataset; the default of HDF5 holds two of the chunks that are usual in NWB files."""
@@ -51,14 +59,18 @@ _digests: dict[Path, tuple[FileState, str]] = {}
 
 
 @contextmanager
-def open_nwb(path: Path | str | RemoteFile) -> Iterator[NWBFile]:
+def open_nwb(path: Path | str | RemoteFile, *, external_data: bool = False) -> Iterator[NWBFile]:
     """Open an NWB file for reading; it is closed when the block ends, and can no longer be read then.
+
+    Of what the file stores outside itself, measurements can be read and all else is left out; `outside_of` lists both.
 
     Parameters
     ----------
     path : Path, str or RemoteFile
         An HDF5 file, the folder of a Zarr store, or the address of a file on DANDI, which is streamed unless it is in the
         cache.
+    external_data : bool
+        Whether a file that was fetched from an archive, or a Zarr store, may store data outside itself.
 
     Yields
     ------
@@ -67,7 +79,8 @@ def open_nwb(path: Path | str | RemoteFile) -> Iterator[NWBFile]:
     Raises
     ------
     FileError
-        If the file is missing, is neither HDF5 nor Zarr, is damaged, is not NWB, or is of NWB 1.x.
+        If the file is missing, is neither HDF5 nor Zarr, is damaged, is not NWB, or is of NWB 1.x; or if it stores data outside
+        itself and may not.
     ArchiveError
         If an archive cannot be reached, or refuses.
     """
@@ -76,10 +89,11 @@ def open_nwb(path: Path | str | RemoteFile) -> Iterator[NWBFile]:
     with suppress(ModuleNotFoundError):
         import ndx_sbtt  # noqa: F401  (registers its types; without it they are built from the file)
     if isinstance(path, RemoteFile):
-        with _streamed(path) as nwbfile:
+        with _streamed(path, external_data) as nwbfile:
             yield nwbfile
         return
-    with _file_errors(path), _read(_open_zarr if path.is_dir() else _open_hdf5, path) as nwbfile:
+    opened = partial(_open_zarr if path.is_dir() else _open_hdf5, external_data=external_data)
+    with _file_errors(path), _read(opened, path) as nwbfile:
         yield nwbfile
 
 
@@ -169,11 +183,11 @@ def _file_state(status: os.stat_result) -> FileState:
 
 
 @contextmanager
-def _streamed(remote: RemoteFile) -> Iterator[NWBFile]:
+def _streamed(remote: RemoteFile, external_data: bool) -> Iterator[NWBFile]:
     """Open a file of an archive; if a download failed, that is the error, not the one of HDF5 that follows from it."""
     stream = RangeFile(remote)
     try:
-        with _file_errors(remote), _read(partial(_open_stream, stream), remote) as nwbfile:
+        with _file_errors(remote), _read(partial(_open_stream, stream, external_data=external_data), remote) as nwbfile:
             yield nwbfile
     finally:
         # The error holds the frames of h5py, these hold HDF5's settings, and those hold the stream. A stream that kept its
@@ -196,12 +210,12 @@ def _file_errors(path: Path | RemoteFile) -> FileErrors:
     return FileErrors(path, explain=missing_filter)
 
 
-def _open_stream(stream: RangeFile, remote: RemoteFile) -> Any:
+def _open_stream(stream: RangeFile, remote: RemoteFile, *, external_data: bool) -> Any:
     register_plugins()
-    return _checked(h5py.File(stream, "r", rdcc_nbytes=CHUNK_CACHE), remote)
+    return _checked(h5py.File(stream, "r", rdcc_nbytes=CHUNK_CACHE), remote, external_data)
 
 
-def _open_hdf5(path: Path) -> Any:
+def _open_hdf5(path: Path, *, external_data: bool) -> Any:
     register_plugins()
     check_is_file(path)
     with path.open("rb"):  # raises the system's own error for a missing file or permission, which HDF5 would hide
@@ -210,27 +224,51 @@ def _open_hdf5(path: Path) -> Any:
         raise FileError(f"{str(path)!r} is not an HDF5 file{_size(path)}, so it cannot be an NWB file")
     # Shared disks often have no locks; a reader does not need one.
     file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE, locking="best-effort")
-    return _checked(file, path)
+    return _checked(file, path, external_data or read_record(path) is None)
 
 
-def _checked(file: h5py.File, path: Path | RemoteFile) -> Any:
+def _checked(file: h5py.File, path: Path | RemoteFile, may_be_outside: bool) -> Any:
     try:
         # NWB 1.x stores its version in a dataset, NWB 2 in an attribute.
         version = file.attrs.get("nwb_version", file["nwb_version"][()] if "nwb_version" in file else None)
         _check_version(version, path)
+        found = scan_hdf5(file)
+        _check_outside(found, path, may_be_outside)
     except BaseException:
         file.close()
         raise
-    return _closing(NWBHDF5IO(file=file, mode="r", load_namespaces=True), file)
+    return _closing(without_outside(NWBHDF5IO, found)(file=file, mode="r", load_namespaces=True), file, found)
 
 
 @contextmanager
-def _closing(io: Any, file: Any) -> Iterator[Any]:
+def _closing(io: Any, file: Any, found: tuple[Outside, ...]) -> Iterator[tuple[Any, tuple[Outside, ...]]]:
     with file, io:
-        yield io
+        yield io, found
 
 
-def _open_zarr(path: Path) -> Any:
+def _check_outside(found: tuple[Outside, ...], path: Path | RemoteFile, allowed: bool) -> None:
+    """Refuse what a file from elsewhere stores outside itself, and what no file can be read right without."""
+    refuse_outside(
+        path,
+        [each for each in found if each.is_device()],
+        why="That is no file, and reading it might never end",
+        remedy="copy what it should hold into the file",
+    )
+    refuse_outside(
+        path,
+        [each for each in found if each.is_needed()],
+        why="Ids, indices, intervals and definitions of types are read from the file itself alone",
+        remedy="copy them into the file",
+    )
+    refuse_outside(
+        path,
+        () if allowed else found,
+        why="A file from elsewhere could have any file of this machine read as its data",
+        remedy="if you know why, allow it: --set read.external_data=true, or external_data=True in Python",
+    )
+
+
+def _open_zarr(path: Path, *, external_data: bool) -> Any:
     if not any((path / name).exists() for name in (".zgroup", "zarr.json", ".zmetadata")):
         raise FileError(
             f"{str(path)!r} is a folder, but not a Zarr store; pass a file, or the folder that ends in .zarr"
@@ -241,19 +279,30 @@ def _open_zarr(path: Path) -> Any:
     except ModuleNotFoundError:
         raise FileError(f'{str(path)!r} is a Zarr store; to read it: pip install "nwb_sbtt[zarr]"') from None
     _check_version(zarr.open(str(path), mode="r").attrs.get("nwb_version"), path)
-    return NWBZarrIO(str(path), mode="r", load_namespaces=True)
+    found = scan_zarr(path)
+    _check_outside(found, path, external_data)
+    return _opened_zarr(without_outside(NWBZarrIO, found)(str(path), mode="r", load_namespaces=True), found)
+
+
+@contextmanager
+def _opened_zarr(io: Any, found: tuple[Outside, ...]) -> Iterator[tuple[Any, tuple[Outside, ...]]]:
+    with io:
+        yield io, found
 
 
 @contextmanager
 def _read(open_io: Callable[[Any], Any], path: Path | RemoteFile) -> Iterator[NWBFile]:
     """Read the objects of a file; an extension whose definitions it does not carry is imported, and the file read again."""
     tried: set[str] = set()
+    found: tuple[Outside, ...] = ()
     with ExitStack() as opened:
         while True:
             try:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message=CACHED_NAMESPACES)
-                    nwbfile = opened.enter_context(open_io(path)).read()
+                    io, found = opened.enter_context(open_io(path))
+                    nwbfile = io.read()
+                remember_outside(nwbfile, found)
                 break
             except (
                 BuildError,
@@ -267,6 +316,12 @@ def _read(open_io: Callable[[Any], Any], path: Path | RemoteFile) -> Iterator[NW
                 opened.close()
                 namespace = missing_namespace(error)
                 if namespace is None or namespace in tried:
+                    refuse_outside(
+                        path,
+                        [each for each in found if not each.is_read()],
+                        why=f"Without it the file does not follow the NWB schema: {reason_of(error)}",
+                        remedy="copy it into the file",
+                    )
                     raise
             import_extension(namespace, path)
             tried.add(namespace)

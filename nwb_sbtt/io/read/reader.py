@@ -30,6 +30,7 @@ from nwb_sbtt.io.read.events import bin_denoised, event_labels, event_source, fi
 from nwb_sbtt.io.read.files import file_facts, open_nwb
 from nwb_sbtt.io.read.fluorescence import signal_attributes
 from nwb_sbtt.io.read.labels import all_labels, channel_labels, channels_to_keep, sampling_offsets, trial_labels
+from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.rois import RoiSource
 from nwb_sbtt.io.read.selection import StoredSeries, find_series, select
@@ -95,7 +96,7 @@ def read_nwb(
     """
     config = _with_keywords(config, series=series, bin_width=bin_width, cut=trials)
     location = locate(path)
-    with open_nwb(location) as nwbfile:
+    with open_nwb(location, external_data=config.external_data) as nwbfile:
         selected = select(find_series(nwbfile), config.series)
         if isinstance(location, RemoteFile) and not can_be_streamed(
             location, [stored.nwb_object for stored in selected]
@@ -117,12 +118,13 @@ def read_nwb(
         labels = all_labels(channels, trial_labels(table, windows, config), config)
         origin = facts.result()
         attrs = _attributes(nwbfile, origin, config, sources)
+        outside = notes_on(outside_of(nwbfile))
         if offsets is not None:
             attrs["offsets"] = _as_json(offsets)
     notes = [_what_was_read(sources, origin), *_notes(sources, joined, windows)]
     if isinstance(location, RemoteFile):
         notes.append(f"streamed {location.received} of {location.asset.size} bytes, which no digest covers")
-    notes += where_notes
+    notes += [*where_notes, *outside]
     binned = joined.binned
     if not binned.observed.any():
         raise DataError(

@@ -50,7 +50,7 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
     MismatchError
         If the data have channels that the file's table does not have, or bins outside the truth.
     """
-    with open_nwb(path) as nwbfile:
+    with open_nwb(path, external_data=True) as nwbfile:
         if MODULE not in nwbfile.processing or RATES not in nwbfile.processing[MODULE].data_interfaces:
             raise SelectionError(f"{str(path)!r} has no 'processing/{MODULE}/{RATES}': it is not a simulated file")
         module = nwbfile.processing[MODULE]

@@ -19,7 +19,8 @@ from pynwb.file import Subject
 from pynwb.misc import Units
 from pynwb.ophys import ImageSegmentation, ImagingPlane, OpticalChannel, PlaneSegmentation
 
-from nwb_sbtt.errors import SelectionError
+from nwb_sbtt.errors import FileError, SelectionError
+from nwb_sbtt.io.read.outside import is_outside
 from nwb_sbtt.io.read.paths import in_file_path
 
 _SESSION = (
@@ -160,6 +161,8 @@ class TableCopier:
     def _column(self, column: VectorData) -> VectorData | None:
         """Copy one column, if it is plain or links to electrodes or their groups."""
         texts = {"name": column.name, "description": column.description}
+        if is_outside(column.data, self._source) or is_outside(column, self._source):
+            return None
         if isinstance(column, DynamicTableRegion):
             if column.table is not self._source.electrodes:
                 return None
@@ -210,6 +213,11 @@ class TableCopier:
         return copy
 
     def _once(self, item: Any, make: Callable[[Any], Any]) -> Any:
+        if is_outside(item, self._source):
+            raise FileError(
+                f"{item.name!r} lies in another file, {str(item.container_source)!r}, and nothing of another file is copied "
+                "into a result: copy it into the recording first"
+            )
         if id(item) not in self._copies:
             self._copies[id(item)] = make(item)
         return self._copies[id(item)]

@@ -22,6 +22,7 @@ from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
+from nwb_sbtt.io.read.outside import is_outside
 from nwb_sbtt.io.write.layout import RESULT_PARTS, channel_tables, check_latents, check_name
 from nwb_sbtt.io.write.packing import HDF5, ZARR, is_zarr, max_added_bytes, save_nwb
 from nwb_sbtt.io.write.provenance import model_of, model_record, source_of, sources_table
@@ -197,11 +198,13 @@ def _merge_chop(latents: xr.Dataset) -> xr.Dataset:
 
 
 def _write_derived(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> None:
-    with open_nwb(recording) as nwb:
+    with open_nwb(recording, external_data=True) as nwb:
         _check_recording(latents, nwb, recording)
         derived = derived_file(nwb)
         copier = TableCopier(nwb, derived)
-        tables = {key: copier.table(table) for key, table in _tables(latents, nwb).items()}
+        tables = {
+            key: copier.table(table) for key, table in _tables(latents, nwb).items() if not is_outside(table, nwb)
+        }
         sources = _sources(latents, nwb, recording)
     # The copies are in memory by now; an error from here on is not the recording's.
     derived.was_generated_by = _programs(latents)
@@ -210,7 +213,7 @@ def _write_derived(latents: xr.Dataset, path: Path, destination: _Destination, r
 
 
 def _write_appended(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> None:
-    with open_nwb(recording) as nwb:
+    with open_nwb(recording, external_data=True) as nwb:
         _check_recording(latents, nwb, recording)
         _tables(latents, nwb)
         _check_names_are_free(nwb, destination)
