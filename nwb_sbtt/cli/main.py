@@ -48,6 +48,7 @@ TrialsText = Annotated[
 TrialsTable = Annotated[
     str | None, typer.Option(help="table of intervals or events with the column EVENT [default: trials]")
 ]
+TrialsRelative = Annotated[bool, typer.Option(help="EVENT counts seconds from the start of its own trial")]
 WindowText = Annotated[
     str | None, typer.Option("--window", help="START:STOP in seconds, only this part of the session, chopped")
 ]
@@ -105,6 +106,7 @@ def fit(
     bin_width: Annotated[float | None, typer.Option(help="seconds")] = None,
     trials: TrialsText = None,
     trials_table: TrialsTable = None,
+    trials_relative: TrialsRelative = False,
     window: WindowText = None,
     chop: ChopText = None,
     model: Annotated[
@@ -150,7 +152,7 @@ def fit(
         "init.run_dir": str(init) if init else None,
         "read.series": series or None,
         "read.bin_width": bin_width,
-        "read.cut": _cut(trials, trials_table, window, chop),
+        "read.cut": _cut(trials, trials_table, trials_relative, window, chop),
     }
     initial = pipeline.initial_settings(init) if init else {}
     read_config, fit_config = _settings(config, initial, shortcuts, set_ or [])
@@ -172,6 +174,7 @@ def infer(
     session: Annotated[str | None, typer.Option(help="fitted session that the channels belong to")] = None,
     trials: TrialsText = None,
     trials_table: TrialsTable = None,
+    trials_relative: TrialsRelative = False,
     window: WindowText = None,
     chop: ChopText = None,
     overwrite: Overwrite = False,
@@ -186,7 +189,7 @@ def infer(
     from nwb_sbtt.cli import pipeline
     from nwb_sbtt.config import ReadConfig, build
 
-    cut = build(ReadConfig, {"cut": _cut(trials, trials_table, window, chop)}).cut
+    cut = build(ReadConfig, {"cut": _cut(trials, trials_table, trials_relative, window, chop)}).cut
     pipeline.infer_file(run_dir, file, output=pipeline.Output(out, overwrite, append, name), session=session, cut=cut)
 
 
@@ -357,15 +360,20 @@ def _settings(
     return override(read, read_assignments), override(build(FitConfig, settings), fit_assignments)
 
 
-def _cut(trials: str | None, table: str | None, window: str | None, chop: str | None) -> dict[str, Any] | None:
+def _cut(
+    trials: str | None, table: str | None, relative: bool, window: str | None, chop: str | None
+) -> dict[str, Any] | None:
     if trials is not None and (window is not None or chop is not None):
         raise ConfigError("give --trials, or --window and --chop")
     if table is not None and trials is None:
         raise ConfigError("--trials-table needs --trials EVENT:START:STOP")
+    if relative and trials is None:
+        raise ConfigError("--trials-relative needs --trials EVENT:START:STOP")
     cut: dict[str, Any] = {}
     if trials is not None:
         cut["by"] = "trials"
         cut["event"], cut["start"], cut["stop"] = _parts(trials, "--trials", ("EVENT", "START", "STOP"))
+        cut["relative"] = relative
         return cut if table is None else {**cut, "table": table}
     if window is not None:
         cut["start"], cut["stop"] = _parts(window, "--window", ("START", "STOP"))

@@ -37,6 +37,11 @@ class Trials(Config):
     table: str = Field(
         default="trials", description="Table of intervals or events, by its name or its path in the file."
     )
+    relative: bool = Field(
+        default=False,
+        description="Whether the column `event` counts seconds from the `start_time` of its own trial, as many laboratories "
+        "store it, and not on the session clock.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -39,7 +39,8 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
     * Trials that are chops of a session, or that overlap in time, are split in contiguous blocks (at most five,
       one at a random place in each part of the session), and training chops that share bins with a validation chop
       become "gap": no sample is in both.
-    * All others are drawn one by one.
+    * All others are drawn one by one, those of equal starts together.
+    * A training trial that starts when one of another label does is the same data, and becomes "gap" too.
 
     Parameters
     ----------
@@ -76,6 +77,7 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
         _check_enough(len(candidates))
         chosen, gap = _draw(ds.isel(trial=candidates), valid, np.random.default_rng(seed))
         labels[candidates[chosen]], labels[candidates[gap]] = "valid", "gap"
+    labels = _without_copies(labels, ds["trial_start"].values.astype(float))
     count = Counter(labels.tolist())
     if count["train"] < LEAST_TRAIN:
         raise DataError(
@@ -105,7 +107,8 @@ def split_by_label(ds: xr.Dataset, label: str, *, valid: float = 0.2, seed: int 
     Returns
     -------
     Dataset
-        The same data with the coordinate ``split`` (trial), "train" or "valid".
+        The same data with the coordinate ``split`` (trial), "train" or "valid"; "gap" for a trial that would train, but
+        starts when one that validates does.
 
     Raises
     ------
@@ -134,7 +137,8 @@ def split_by_label(ds: xr.Dataset, label: str, *, valid: float = 0.2, seed: int 
     order = np.random.default_rng(seed).permutation(len(names))
     n_trials = np.cumsum(np.bincount(condition)[order])[:-1]
     n_held_out = int(np.argmin(np.abs(n_trials - valid * len(condition)))) + 1
-    return ds.assign_coords(split=("trial", np.where(np.isin(condition, order[:n_held_out]), "valid", "train")))
+    labels = np.where(np.isin(condition, order[:n_held_out]), "valid", "train").astype("<U5")
+    return ds.assign_coords(split=("trial", _without_copies(labels, ds["trial_start"].values.astype(float))))
 
 
 def _check_share(valid: float) -> None:
@@ -170,10 +174,12 @@ def _draw(ds: xr.Dataset, valid: float, generator: np.random.Generator) -> tuple
     order = np.argsort(starts, kind="stable")
     # Data without a clock have equal starts.
     apart = ds.sizes["time"] * float(ds.attrs["bin_width"]) - 4 * float(tolerance(starts).max())
-    overlapping = starts[order[0]] != starts[order[-1]] and (np.diff(starts[order]) < apart).any()
+    groups = _equal_starts(starts)
+    firsts = starts[order][np.flatnonzero(np.diff(groups[order], prepend=-1))]
+    overlapping = starts[order[0]] != starts[order[-1]] and (np.diff(firsts) < apart).any()
     cut = json.loads(str(ds.attrs.get("cut", "null"))) or {}
     if cut.get("by") != "chop" and not overlapping:
-        return generator.permutation(n_trials)[:n_valid], np.empty(0, dtype=np.intp)
+        return _whole_groups(groups, n_valid, generator), np.empty(0, dtype=np.intp)
     # Gaps cost training trials: where too few are left, one block at the end, and at last a single trial.
     for chosen in (order[_blocks(n_trials, n_valid, generator)], order[-n_valid:], order[-LEAST_VALID:]):
         gap = np.setdiff1d(_within(starts, starts[chosen], apart), chosen) if overlapping else order[:0]
@@ -185,6 +191,43 @@ def _draw(ds: xr.Dataset, valid: float, generator: np.random.Generator) -> tuple
         f"{n_trials} overlapping trials cannot be split so that {LEAST_TRAIN} to train and {LEAST_VALID} to validate share "
         f"no sample; cut shorter ones, such as Chop(length={bins * float(ds.attrs['bin_width']):g}, overlap=0)"
     )
+
+
+def _equal_starts(starts: NDArray[np.float64]) -> NDArray[np.intp]:
+    """First trial, of those that start when each trial does; trials of equal starts are one group.
+
+    Where all starts are equal the data have no clock, and each trial is a group of its own.
+    """
+    order = np.argsort(starts, kind="stable")
+    begins = np.diff(starts[order], prepend=-np.inf) > tolerance(starts[order])
+    groups = np.arange(len(starts))
+    if begins.sum() > 1:
+        groups[order] = order[begins][np.cumsum(begins) - 1]
+    return groups
+
+
+def _whole_groups(groups: NDArray[np.intp], n_valid: int, generator: np.random.Generator) -> NDArray[np.intp]:
+    """Draw groups until they have the wanted number of trials, without those that would leave too few to train."""
+    firsts, sizes = np.unique(groups, return_counts=True)
+    chosen, n_chosen = [], 0
+    for group in generator.permutation(len(firsts)):
+        if n_chosen < n_valid and n_chosen + sizes[group] <= len(groups) - LEAST_TRAIN:
+            chosen.append(firsts[group])
+            n_chosen += int(sizes[group])
+    if not chosen:
+        raise DataError(
+            f"{len(groups)} trials have {len(firsts)} different starts; at least {LEAST_TRAIN} trials to train and "
+            f"{LEAST_VALID} to validate are needed that are not the same data: take more trials, or chop the session "
+            "(cut=Chop(length=…), or --chop)"
+        )
+    return np.flatnonzero(np.isin(groups, chosen))
+
+
+def _without_copies(labels: NDArray[np.str_], starts: NDArray[np.float64]) -> NDArray[np.str_]:
+    """Labels without training trials that are the same data as trials of another label."""
+    groups = _equal_starts(starts)
+    copies = (labels == "train") & np.isin(groups, groups[np.isin(labels, ("valid", "test"))])
+    return np.where(copies, "gap", labels)
 
 
 def _within(starts: NDArray[np.float64], others: NDArray[np.float64], apart: float) -> NDArray[np.intp]:

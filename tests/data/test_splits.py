@@ -99,6 +99,34 @@ def test_data_without_a_clock_are_split_trial_by_trial() -> None:
     assert count(split(make_dataset(values, values > 0, bin_width=0.1, kind="units"))) == {"train": 8, "valid": 2}
 
 
+@given(copies=st.lists(st.integers(1, 3), min_size=4, max_size=30), seed=st.integers(0, 99), data=st.data())
+def test_trials_of_one_start_are_never_parted(copies: list[int], seed: int, data: st.DataObject) -> None:
+    starts = 100 + 2.0 * np.repeat(np.arange(len(copies)), copies)
+    order = data.draw(st.permutations(range(len(starts))))
+    ds = trials(len(starts)).assign_coords(trial_start=("trial", starts[order]))
+    labels = split(ds, seed=seed)["split"].values
+    sides = {side: set(starts[order][labels == side].tolist()) for side in ("train", "valid")}
+    assert sides["train"] and sides["valid"] and not sides["train"] & sides["valid"]
+    assert not (labels == "gap").any()
+    if max(copies) == 1:
+        assert (labels == split(trials(len(starts)), seed=seed)["split"].values).all()
+
+
+def test_copies_of_a_trial_that_validates_or_tests_do_not_train() -> None:
+    ds = trials(7, labels=["train", "train", "val", "train", "test", "train", "train"])
+    ds = ds.assign_coords(trial_start=("trial", [0.0, 2.0, 2.0, 4.0, 4.0, 6.0, 8.0]))
+    assert split(ds)["split"].values.tolist() == ["train", "gap", "valid", "gap", "test", "train", "train"]
+    conditions = ds.assign_coords(target=("trial", [0, 0, 1, 1, 2, 2, 3]))
+    labels = split_by_label(conditions, "target", valid=0.3)["split"].values
+    for start in (2.0, 4.0):
+        assert set(labels[ds["trial_start"] == start].tolist()) != {"train", "valid"}
+
+
+def test_trials_that_are_two_starts_alone_cannot_be_split() -> None:
+    ds = trials(4).assign_coords(trial_start=("trial", [0.0, 0.0, 0.0, 8.0]))
+    assert split(ds)["split"].values.tolist() == ["train", "train", "train", "valid"]
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_too_few_trials_are_refused_with_what_to_try(n: int) -> None:
     with pytest.raises(DataError, match=rf"{n} trials? to fit; at least 2 to train and 1 to validate.*Chop"):

@@ -135,4 +135,4 @@ def _share_of_trials(units: Any, span: tuple[float, float]) -> str:
     if stops.dtype.kind not in "iuf" or not np.isfinite(stops).any():
         return ""
     share = (float(np.nanmax(stops)) - span[0]) / (span[1] - span[0])
-    return f", of which the {len(trials)} trials take the first {max(share, 0):.2g}" if share < 0.01 else ""
+    return f", of which the {len(trials)} trials take the first {100 * max(share, 0):.2g} %" if share < 0.01 else ""

@@ -34,7 +34,7 @@ from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.rois import RoiSource
 from nwb_sbtt.io.read.selection import StoredSeries, find_series, select
-from nwb_sbtt.io.read.trials import event_times, trial_table
+from nwb_sbtt.io.read.trials import session_times, trial_table
 
 BYTES_PER_ENTRY = 5
 """Memory of one channel in one bin: its value (4 bytes), and whether it was observed."""
@@ -107,6 +107,7 @@ def read_nwb(
         keep = channels_to_keep(sources, config)
         # Windows follow from all channels, so that `where` moves none.
         table, windows = _windows(nwbfile, config, width, sources, n_channels=sum(int(mask.sum()) for mask in keep))
+        _check_recorded(windows, sources)
         sources, where_notes = _with_channels(sources, keep)
         sources = _as_events(nwbfile, sources, config)
         with ThreadPoolExecutor(1) as thread:
@@ -132,6 +133,8 @@ def read_nwb(
             "look at the times that `nwb-sbtt inspect` lists, or set obs_intervals=False or invalid_times=False to ignore the "
             "masks"
         )
+    if sources[0].kind == "units" and not binned.values.any():
+        raise DataError(_no_spike(windows, sources))
     channel_id = labels.pop("channel_id")[1]
     ds = make_dataset(
         binned.values,
@@ -234,10 +237,33 @@ def _windows(
     _check_memory(cut, bin_width, sources, n_channels=n_channels)
     if isinstance(cut, Trials):
         table, cut = trial_table(nwbfile, cut)
-        return table, trial_windows(event_times(table, cut.event), cut, bin_width)
+        times, notes = session_times(table, cut)
+        windows = trial_windows(times, cut, bin_width)
+        return table, replace(windows, notes=(*windows.notes, *notes))
     if isinstance(cut, Window):
         return None, single_window(cut, bin_width)
     return None, chop_windows(cut, bin_width, _session(sources, bin_width))
+
+
+def _check_recorded(windows: Windows, sources: Sequence[Source]) -> None:
+    """Refuse windows none of which lies, even in part, in the recording."""
+    starts, stops = windows.grid.starts, windows.grid.stops
+    if any(((stops > source.span[0]) & (starts < source.span[1])).any() for source in sources):
+        return
+    spans = ", ".join(f"{source.path!r} from {source.span[0]:g} to {source.span[1]:g} s" for source in sources)
+    raise DataError(
+        f"none of the {len(starts)} windows lies in the recording: they run from {starts.min():g} to {stops.max():g} s, "
+        f"{spans}; both should be in seconds on the session clock (is one in milliseconds or samples?)"
+    )
+
+
+def _no_spike(windows: Windows, sources: Sequence[Source]) -> str:
+    starts, stops = windows.grid.starts, windows.grid.stops
+    spans = ", ".join(f"{source.path!r} from {source.span[0]:g} to {source.span[1]:g} s" for source in sources)
+    return (
+        f"none of the {len(starts)} windows holds a spike: they run from {starts.min():g} to {stops.max():g} s, {spans}; both "
+        "should be in seconds on the session clock (is one in milliseconds or samples?)"
+    )
 
 
 def _check_memory(cut: Trials | Window | Chop, bin_width: float, sources: Sequence[Source], *, n_channels: int) -> None:

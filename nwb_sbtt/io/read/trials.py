@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pynwb.epoch import TimeIntervals
 
 from nwb_sbtt.config import Trials
-from nwb_sbtt.errors import SelectionError
+from nwb_sbtt.errors import ConfigError, DataError, SelectionError
+from nwb_sbtt.io.read.indices import interval_bounds
 from nwb_sbtt.io.read.neurodata import neurodata_types
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.tables import as_times, plain_column, plain_columns
@@ -19,6 +20,13 @@ EVENTS_TYPE, EVENT_TIME = "EventsTable", "timestamp"
 """Neurodata type of tables of events, in the core and in ndx-events, and their column of times."""
 NO_TRIALS = frozenset({"ValidUnitPeriods"})
 """Types of intervals that tell when something was observed, and are no trials."""
+EDGE = 1e-3
+"""Seconds by which an event may lie outside its trial through rounding."""
+MOST_OUTSIDE, FITTING = 0.5, 0.9
+"""Share of the events that may lie outside their own trial; and share that must lie inside for another reading of them to be
+proposed."""
+LEAST_MILLISECONDS = 10.0
+"""Median of numbers that may be milliseconds from the start of a trial; smaller ones, such as counts, would always fit."""
 
 
 def trial_tables(nwbfile: Any) -> dict[str, DynamicTable]:
@@ -108,6 +116,87 @@ def event_times(table: DynamicTable, event: str) -> NDArray[np.float64]:
             f"{str(column[0])!r}, not times; columns of numbers are {usable}"
         )
     return times
+
+
+def session_times(table: DynamicTable, cut: Trials) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Read when the event of each trial happened, and check that it belongs to the trial.
+
+    Parameters
+    ----------
+    table : pynwb.epoch.TimeIntervals or EventsTable
+    cut : Trials
+        With a column of that table.
+
+    Returns
+    -------
+    times : array (row)
+        Seconds on the session clock, NaN where a row has no such event.
+    notes : tuple of str
+        One-line remarks for the user.
+
+    Raises
+    ------
+    ConfigError
+        If events should be relative to trials in a table without trials.
+    DataError
+        If most events cannot be meant on the session clock: they lie outside their own trial, and are times from its start
+        or milliseconds, or lie further away than the trial is long and the next trial begins.
+    SelectionError
+        As for `event_times`.
+    """
+    times = event_times(table, cut.event)
+    if not isinstance(table, TimeIntervals):
+        if cut.relative:
+            raise ConfigError(
+                f"{table.name!r} is a table of events without trials, so that nothing can be relative to them"
+            )
+        return times, ()
+    bounds = interval_bounds(table, path=table.name)
+    if not cut.relative:
+        return times, _check_within(times, bounds, table, cut)
+    # A start itself is not relative to anything.
+    if cut.event in ("start_time", "stop_time"):
+        raise ConfigError(f"{cut.event!r} of {table.name!r} is on the session clock; leave `relative` out")
+    return bounds[:, 0] + times, _check_within(bounds[:, 0] + times, bounds, table, cut)
+
+
+def _check_within(
+    times: NDArray[np.float64], bounds: NDArray[np.float64], table: DynamicTable, cut: Trials
+) -> tuple[str, ...]:
+    """Refuse events most of which are not of their own trial; note where some lie outside it."""
+    starts, stops = bounds.T
+    rows = np.flatnonzero(np.isfinite(times) & np.isfinite(starts) & (stops > starts) & np.isfinite(stops))
+    times, starts, stops = times[rows], starts[rows], stops[rows]
+    away = np.maximum(starts - times, times - stops) - EDGE
+    outside = away > 0
+    if not outside.any():
+        return ()
+    row = int(np.argmax(away))
+    what = (
+        f"{int(outside.sum())} of {len(rows)} times in {cut.event!r} of {table.name!r} lie outside their own trial (row "
+        f"{int(rows[row])}: {times[row]:g} s, trial from {starts[row]:g} to {stops[row]:g} s)"
+    )
+    if outside.mean() <= MOST_OUTSIDE:
+        return (what,)
+
+    def fits(others: NDArray[np.float64]) -> bool:
+        return bool(((others >= starts - EDGE) & (others <= stops + EDGE)).mean() >= FITTING)
+
+    seconds = "write the column anew, in seconds on the session clock"
+    if cut.relative:
+        also = "without `relative` they would lie inside" if fits(times - starts) else seconds
+        raise DataError(f"{what}, counted from its start as `relative` says; {also}")
+    if fits(starts + times):
+        raise DataError(
+            f"{what}; they look relative to the start of the trial: pass relative=True in Trials, or --trials-relative"
+        )
+    # An answer may come after a short stimulus, but hardly after the next one.
+    spacing = np.median(np.diff(np.sort(starts))) if len(starts) > 1 else 0.0
+    if np.median(away[outside]) <= max(np.median(stops - starts), spacing):
+        return (what,)
+    if fits(times / 1000) or (np.median(times) >= LEAST_MILLISECONDS and fits(starts + times / 1000)):
+        raise DataError(f"{what}; they look like milliseconds; {seconds}")
+    raise DataError(f"{what}; they are no times of these trials (perhaps samples, or numbers of blocks); {seconds}")
 
 
 def _named(tables: dict[str, DynamicTable], name: str) -> DynamicTable | None:

@@ -282,7 +282,7 @@ def test_a_column_whose_name_is_taken_is_refused(tmp_path):
 
 def test_windows_beyond_the_recording_are_noted(tmp_path):
     nwbfile = nwbfiles.new_file()
-    nwbfiles.add_units(nwbfile, [[0.5, 9.0]])
+    nwbfiles.add_units(nwbfile, [[0.5, 1.5, 9.0]])
     nwbfiles.add_trials(nwbfile, [1.0, 20.0], [2.0, 21.0])
     cut = Trials(event="start_time", start=0, stop=1)
     ds = read_nwb(nwbfiles.write(nwbfile, tmp_path / "x.nwb"), bin_width=0.1, trials=cut)
@@ -311,8 +311,23 @@ def test_a_bin_width_that_is_none_is_refused(session, width):
 
 
 def test_a_file_in_which_nothing_was_observed_says_why(session):
-    with pytest.raises(DataError, match=r"nothing is observed.*all 30 entries are masked"):
+    with pytest.raises(DataError, match=r"nothing is observed.*all 15 entries are masked"):
+        read_nwb(session, bin_width=0.1, trials=Window(start=12, stop=12.5))
+
+
+def test_windows_outside_the_recording_and_without_a_spike_have_errors_of_their_own(session, tmp_path):
+    with pytest.raises(
+        DataError, match=r"none of the 1 windows lies in the recording: .* 30 to 31 s, 'units' from 0 to 20 s"
+    ):
         read_nwb(session, bin_width=0.1, trials=Window(start=30, stop=31))
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.5, 8.5]])
+    nwbfiles.add_trials(nwbfile, [1000.0, 2000.0], [1500.0, 2500.0])
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with pytest.raises(DataError, match=r"none of the 2 windows lies in the recording: .*is one in milliseconds"):
+        read_nwb(path, bin_width=0.1, trials=Trials(event="start_time", start=0, stop=1))
+    with pytest.raises(DataError, match=r"none of the 1 windows holds a spike: .* 2 to 3 s, 'units' from 0.5 to 8.5 s"):
+        read_nwb(path, bin_width=0.1, trials=Window(start=2, stop=3))
 
 
 def test_trials_that_hold_nothing_stay_and_are_noted(session):

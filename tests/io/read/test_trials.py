@@ -7,7 +7,7 @@ import pytest
 
 from nwb_sbtt import Trials, read_nwb
 from nwb_sbtt.config import ReadConfig
-from nwb_sbtt.errors import SelectionError
+from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.trials import trial_tables
 from tests.support import nwbfiles
@@ -65,3 +65,82 @@ def test_an_unknown_event_or_table_is_named(licked):
         read_nwb(licked, trials=Trials(event="timestamp", start=0.0, stop=0.1, table="licked"))
     with pytest.raises(SelectionError, match=r"'side' of 'licks' holds str such as 'left', not times.*'timestamp'"):
         read_nwb(licked, trials=Trials(event="side", start=0.0, stop=0.1, table="licks"))
+
+
+STARTS = 1 + 2.9 * np.arange(20)
+FROM_START = np.random.default_rng(1).uniform(0.2, 0.6, 20)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """Trials of 2 s, with events as different laboratories store them."""
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [np.arange(0.05, 62.0, 0.1)])
+    columns = {
+        "cue": STARTS + FROM_START,
+        "from_start": FROM_START,
+        "from_start_in_ms": 1000 * FROM_START,
+        "in_ms": 1000 * (STARTS + FROM_START),
+        "block": np.arange(20) // 5,
+        "ready": STARTS - 0.5,
+        "late": STARTS + np.where(np.arange(20) < 3, 2.4, 1.0),
+        "twice": np.repeat(STARTS[::2], 2),
+    }
+    nwbfiles.add_trials(nwbfile, STARTS, STARTS + 2, **columns)
+    return nwbfiles.write(nwbfile, tmp_path_factory.mktemp("trials") / "session.nwb")
+
+
+def cut(path, event, **fields):
+    return read_nwb(path, bin_width=0.1, trials=Trials(event=event, start=0.0, stop=0.2, **fields))
+
+
+def test_events_from_the_start_of_a_trial_are_refused_until_that_is_said(session):
+    with pytest.raises(
+        DataError,
+        match=r"20 of 20 times in 'from_start' .*\(row 19: .* s, trial from 56.1 to 58.1 s\); they look "
+        r"relative to the start of the trial: pass relative=True in Trials, or --trials-relative",
+    ):
+        cut(session, "from_start")
+    relative, absolute = cut(session, "from_start", relative=True), cut(session, "cue")
+    assert relative["trial_start"].values == pytest.approx(STARTS + FROM_START)
+    assert (relative["values"].values == absolute["values"].values).all()
+
+
+@pytest.mark.parametrize(
+    ("event", "fields", "says"),
+    [
+        ("in_ms", {}, "look like milliseconds"),
+        ("from_start_in_ms", {}, "look like milliseconds"),
+        ("block", {}, "numbers of blocks"),
+        ("cue", {"relative": True}, "without `relative` they would lie inside"),
+        ("from_start_in_ms", {"relative": True}, "counted from its start as `relative` says"),
+    ],
+)
+def test_events_that_are_no_times_of_their_trial_are_refused(session, event, fields, says):
+    with pytest.raises(
+        DataError, match=rf"(19|20) of 20 times in '{event}' of 'trials' lie outside their own trial.*{says}"
+    ):
+        cut(session, event, **fields)
+
+
+@pytest.mark.parametrize(("event", "n"), [("ready", 20), ("late", 3)])
+def test_events_just_outside_their_trial_are_noted(session, event, n):
+    (note,) = (note for note in json.loads(cut(session, event).attrs["notes"]) if "outside their own trial" in note)
+    assert note.startswith(f"{n} of 20 times in '{event}'")
+
+
+def test_what_is_on_the_session_clock_is_not_relative(session, licked):
+    with pytest.raises(ConfigError, match="'start_time' of 'trials' is on the session clock; leave `relative` out"):
+        cut(session, "start_time", relative=True)
+    with pytest.raises(ConfigError, match="'licks' is a table of events without trials"):
+        cut(licked, "licks", relative=True)
+
+
+def test_trials_that_are_all_the_same_data_are_refused_and_some_are_noted(session, tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [np.arange(0.05, 9.0, 0.1)])
+    nwbfiles.add_trials(nwbfile, np.ones(20), np.ones(20))
+    with pytest.raises(DataError, match=r"all 20 rows of 'trials' have the same time in 'start_time', 1 s"):
+        cut(nwbfiles.write(nwbfile, tmp_path / "zero.nwb"), "start_time")
+    noted = " ".join(json.loads(cut(session, "twice").attrs["notes"]))
+    assert "20 of 20 trials start at the same time as another one and are the same data" in noted
