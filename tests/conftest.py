@@ -1,4 +1,4 @@
-"""What holds in all tests: one thread, shapes checked where they are the subject, figures drawn where they are."""
+"""What holds in all tests: one thread, and what takes long is done where it is the subject, unless all is asked for."""
 
 import json
 import os
@@ -15,9 +15,7 @@ os.environ.setdefault(
 )  # before anything loads torch, here and in every process started from here
 
 SHAPES = ("laws/", "models/test_base.py", "models/test_models.py", "nn/", "test_masks.py", "train/")
-"""Where shapes are checked; everywhere with ``--shapes``, as in continuous integration. It doubles the time of a fit."""
-FIGURES = ("plot/", "report/")
-"""Where figures are drawn; elsewhere a report has none, which takes less than a small fit to write."""
+"""Where shapes are checked, which doubles the time of a fit; everywhere with ``--thorough``."""
 TESTS = Path(__file__).parent
 DURATIONS = TESTS / "durations.json"
 
@@ -30,7 +28,11 @@ jaxtyping.install_import_hook(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Two options of these tests."""
-    parser.addoption("--shapes", action="store_true", help="check the shapes of all tensor arguments in every test")
+    parser.addoption(
+        "--thorough",
+        action="store_true",
+        help="check all shapes, draw, validate and fit baselines to their end everywhere",
+    )
     parser.addoption("--store-durations", action="store_true", help=f"note in {DURATIONS.name} what each file took")
 
 
@@ -50,15 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Around a test and the fixtures that are made for it, whatever their scope."""
-    from tests.support.figures import without_figures
-    from tests.support.validator import remember_schemas
+    from tests.support.shortcuts import shorten
 
-    file = _file(item.path)
-    jaxtyping.config.update("jaxtyping_disable", not file.startswith(SHAPES) and not item.config.getoption("shapes"))
+    file, thorough = _file(item.path), item.config.getoption("thorough")
+    jaxtyping.config.update("jaxtyping_disable", not (thorough or file.startswith(SHAPES)))
     with pytest.MonkeyPatch.context() as patch:
-        remember_schemas(patch)
-        if not file.startswith(FIGURES):
-            without_figures(patch)
+        if not thorough:
+            shorten(patch, file)
         return (yield)
 
 

@@ -14,7 +14,7 @@ from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.train.trackers import Silent
 from tests.support import nwbfiles
 from tests.support.commands import SETTINGS, recording
-from tests.support.figures import with_figures
+from tests.support.shortcuts import with_figures
 
 MODEL = {name.removeprefix("model."): value for name, value in SETTINGS.items() if name.startswith("model.")}
 READ = ReadConfig(series=("units",), cut=Trials(event="start_time", start=0, stop=1))

@@ -14,8 +14,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nwb_sbtt.cli import main as cli
-from tests.support.figures import without_figures
+from tests.support.shortcuts import shorten
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 LOADED = [
@@ -38,7 +40,7 @@ class Ended:
 
 
 def process(*words: object, before: Callable[[], None] | None = None) -> Ended:
-    """Run the command line in a process of its own, in which `before` was called first; its reports have no figures."""
+    """Run the command line in a process of its own, in which `before` was called first, without what `shortcuts` leave out."""
     return run(_command_line, *words, before=before)
 
 
@@ -113,7 +115,7 @@ def _run(
 
 
 def _command_line(words: list[str]) -> None:
-    without_figures()
+    shorten(pytest.MonkeyPatch())
     sys.argv = ["nwb-sbtt", *words]
     cli.main()
 
