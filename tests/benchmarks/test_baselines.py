@@ -9,7 +9,7 @@ from tests.support.processes import BENCHMARKS, script
 @pytest.mark.slow
 def test_the_small_table_holds_every_method_in_its_order(tmp_path: Path) -> None:
     table, figure = tmp_path / "table.json", tmp_path / "figure.png"
-    ended = script(BENCHMARKS / "baselines.py", "--small", "--json", table, "--figure", figure)
+    ended = script(BENCHMARKS / "baselines.py", "--small", "--json", table, "--figure", figure, subject="benchmarks/")
     assert ended.code == 0, ended.err
     content = json.loads(table.read_text())
     scores = {row["method"]: row["R2"] for row in content["rows"]}

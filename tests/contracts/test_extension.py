@@ -55,6 +55,7 @@ def test_no_type_has_two_links_that_hdmf_would_mix_up():
             assert not any(target in family for j, family in enumerate(families) if j != i), (name, targets)
 
 
+@pytest.mark.slow
 def test_the_extensions_own_tests_pass(tmp_path):
     words = ("-q", "-n0", "-p", "no:cacheprovider", "-c", HOME / "pyproject.toml", HOME / "src" / "pynwb" / "tests")
     ended = run(_pytest, *words, cwd=tmp_path)

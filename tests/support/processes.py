@@ -10,14 +10,13 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from nwb_sbtt.cli import main as cli
-from tests.support.shortcuts import shorten
+from tests.support.shortcuts import shorten_for_good
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 LOADED = [
@@ -44,9 +43,15 @@ def process(*words: object, before: Callable[[], None] | None = None) -> Ended:
     return run(_command_line, *words, before=before)
 
 
-def script(path: Path, *words: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> Ended:
-    """Run a file as a reader would, ``python FILE WORD ...``."""
-    return run(_script, path, *words, cwd=cwd, environment=environment)
+def script(
+    path: Path,
+    *words: object,
+    subject: str = "report/",
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Ended:
+    """Run a file as a reader would, ``python FILE WORD ...``, short of what `shortcuts` leave out for the subject."""
+    return run(_script, path, *words, before=partial(shorten_for_good, subject), cwd=cwd, environment=environment)
 
 
 def run(
@@ -83,10 +88,14 @@ def _read(end: Connection) -> str:
         return file.read()
 
 
-def rows_of(folder: Path, name: str, *words: object, drawn: bool = True) -> list[dict[str, Any]]:
+def rows_of(
+    folder: Path, name: str, *words: object, drawn: bool = True, subject: str = "report/"
+) -> list[dict[str, Any]]:
     """Rows of the table of a benchmark, which names its machine, and has a picture where there is one to draw."""
     table, picture = folder / "table.json", folder / "picture.png"
-    ended = script(BENCHMARKS / name, *words, "--json", table, *(["--figure", picture] if drawn else []))
+    ended = script(
+        BENCHMARKS / name, *words, "--json", table, *(["--figure", picture] if drawn else []), subject=subject
+    )
     assert ended.code == 0, ended.out + ended.err
     content = json.loads(table.read_text())
     assert content["machine"]["processor"]
@@ -115,7 +124,7 @@ def _run(
 
 
 def _command_line(words: list[str]) -> None:
-    shorten(pytest.MonkeyPatch())
+    shorten_for_good()
     sys.argv = ["nwb-sbtt", *words]
     cli.main()
 

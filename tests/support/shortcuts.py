@@ -35,6 +35,11 @@ def shorten(patch: pytest.MonkeyPatch, file: str = "") -> None:
         patch.setattr(statespace, "LAST_ITERATIONS", 2)
 
 
+def shorten_for_good(file: str = "") -> None:
+    """Do the same in a process that ends with the test."""
+    shorten(pytest.MonkeyPatch(), file)
+
+
 @contextmanager
 def with_figures() -> Iterator[None]:
     """Draw figures in this block, whatever holds for the test around it."""
