@@ -17,7 +17,17 @@ VALIDATION = ("io/", "contracts/", "laws/", "simulate/")
 BASELINES = ("evaluate/", "benchmarks/")
 """Where models of the baselines are fitted to their end and their sizes are compared."""
 
+BRIEF = {
+    "FACTOR_COUNTS": (2,),
+    "OSCILLATOR_COUNTS": (1,),
+    "FIRST_ITERATIONS": 2,
+    "MAX_EXTENSIONS": 0,
+    "LAST_ITERATIONS": 2,
+}
+"""Sizes and iterations of the baselines elsewhere."""
+
 _panels = page._panels
+_whole = {name: getattr(statespace, name) for name in BRIEF}
 
 
 def shorten(patch: pytest.MonkeyPatch, file: str = "") -> None:
@@ -28,11 +38,8 @@ def shorten(patch: pytest.MonkeyPatch, file: str = "") -> None:
     if not file.startswith(VALIDATION):
         patch.setattr(writer, "_validate", lambda *args: None)
     if not file.startswith(BASELINES):
-        patch.setattr(statespace, "FACTOR_COUNTS", (2,))
-        patch.setattr(statespace, "OSCILLATOR_COUNTS", (1,))
-        patch.setattr(statespace, "FIRST_ITERATIONS", 2)
-        patch.setattr(statespace, "MAX_EXTENSIONS", 0)
-        patch.setattr(statespace, "LAST_ITERATIONS", 2)
+        for name, value in BRIEF.items():
+            patch.setattr(statespace, name, value)
 
 
 def shorten_for_good(file: str = "") -> None:
@@ -45,4 +52,13 @@ def with_figures() -> Iterator[None]:
     """Draw figures in this block, whatever holds for the test around it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "_panels", _panels)
+        yield
+
+
+@contextmanager
+def with_whole_baselines() -> Iterator[None]:
+    """Fit baselines to their end in this block, as the installed program does."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _whole.items():
+            patch.setattr(statespace, name, value)
         yield
