@@ -15,6 +15,7 @@ import typer
 from nwb_sbtt.cli import dandi as cli_dandi
 from nwb_sbtt.cli import nlb as cli_nlb
 from nwb_sbtt.cli import settings as cli_settings
+from nwb_sbtt.cli.options import check_agree, check_initial
 from nwb_sbtt.errors import ConfigError, SbttError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def fit(
     from nwb_sbtt.cli import pipeline
 
     shortcuts: dict[str, Any] = {
-        "model": {"name": model} if model else None,
+        "model": model,
         "likelihood": likelihood,
         "seed": seed,
         "seeds": seeds,
@@ -189,7 +190,7 @@ def infer(
     from nwb_sbtt.cli import pipeline
     from nwb_sbtt.config import ReadConfig, build
 
-    cut = build(ReadConfig, {"cut": _cut(trials, trials_table, trials_relative, window, chop)}).cut
+    cut = build(ReadConfig, {"cut": _cut(trials, trials_table, trials_relative, window, chop)}, within="read").cut
     pipeline.infer_file(run_dir, file, output=pipeline.Output(out, overwrite, append, name), session=session, cut=cut)
 
 
@@ -351,13 +352,22 @@ def _settings(
             if not isinstance(group, dict):
                 raise ConfigError(f"{section!r} is {group!r} in {str(path)!r}; expected names and values below it")
             group[last] = value
-    read = build(ReadConfig, settings.pop("read", None) or {})
+    read = build(ReadConfig, settings.pop("read", None) or {}, within="read")
     read_assignments = [text.strip().removeprefix("read.") for text in assignments if text.strip().startswith("read.")]
     fit_assignments = [text for text in assignments if not text.strip().startswith("read.")]
     for text in fit_assignments:
+        if text.partition("=")[0].strip() == "read":
+            raise ConfigError(f"{text.strip()!r} is a part of the settings; write read.NAME=VALUE")
         if text.strip().split(".")[0].partition("=")[0] in ReadConfig.model_fields:
             raise ConfigError(f"{text.strip()!r} is a setting of the reader; write read.{text.strip()}")
-    return override(read, read_assignments), override(build(FitConfig, settings), fit_assignments)
+    if not settings.get("init"):
+        check_initial(fit_assignments)
+    fit = build(FitConfig, settings)
+    changed_read, changed_fit = override(read, read_assignments, within="read"), override(fit, fit_assignments)
+    of_reader = {name.removeprefix("read."): value for name, value in shortcuts.items() if name.startswith("read.")}
+    check_agree(read, changed_read, of_reader, within="read")
+    check_agree(fit, changed_fit, {name: value for name, value in shortcuts.items() if not name.startswith("read.")})
+    return changed_read, changed_fit
 
 
 def _cut(

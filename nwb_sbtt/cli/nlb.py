@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from nwb_sbtt.cli.options import check_agree, check_initial
 from nwb_sbtt.errors import FileError
 
 app = typer.Typer(
@@ -127,7 +128,7 @@ def fit(
 
     Held-out units and forecast bins are never shown, only scored. The checkpoint is chosen on 10 % of the training trials;
     evaluated trials and targets are not used in training. Later settings replace earlier ones: the preset (see nlb presets),
-    --config, the options here, --set.
+    --config, the options here and --set, which must agree.
     """
     from nwb_sbtt.config import override
     from nwb_sbtt.config.base import load_settings
@@ -138,7 +139,11 @@ def fit(
     prepared = load_prepared(folder, name, bin_width=bin_width, phase=_phase(phase))
     options = {key: value for key, value in (("seed", seed), ("seeds", seeds)) if value is not None}
     settings = {**(load_settings(config) if config else {}), **options}
-    fit_config = override(starting_config(name, bin_width, model=model, settings=settings), set_ or [])
+    if not settings.get("init"):
+        check_initial(set_ or [])
+    starting = starting_config(name, bin_width, model=model, settings=settings)
+    fit_config = override(starting, set_ or [])
+    check_agree(starting, fit_config, {**options, "model": model})
     rates = predict(prepared, fit_config, run_dir=run_dir)
     typer.echo(f"wrote {save_rates(rates, prepared, run_dir, overwrite=overwrite)}")
 

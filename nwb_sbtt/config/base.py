@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -26,7 +27,27 @@ Time = Annotated[Finite, Unit("s")]
 """On the session clock or from an event; may be negative."""
 
 
-class Config(BaseModel):
+if TYPE_CHECKING:  # A checker takes the signature of a class from its fields.
+    _Checked = BaseModel
+else:
+
+    class _ErrorsInWords(type(BaseModel)):
+        """Class of config classes: what is wrong in a call is raised as the package's own error."""
+
+        def __call__(cls, *values: object, **settings: object) -> object:
+            if values:
+                first = next((name for name, field in cls.model_fields.items() if field.is_required()), "NAME")
+                raise ConfigError(f"{cls.__name__} takes settings by name, such as {first}=…, not {values[0]!r}")
+            try:
+                return super().__call__(**settings)
+            except ValidationError as error:
+                raise ConfigError(in_words(error, cls, python=True)) from None
+
+    class _Checked(BaseModel, metaclass=_ErrorsInWords):
+        pass
+
+
+class Config(_Checked):
     """Base of all settings: frozen, and an unknown name is an error.
 
     The docstring of each class gets a section of its settings, from the descriptions of its fields.
@@ -39,6 +60,13 @@ class Config(BaseModel):
         """Write the fields into the docstring, where `help` shows them."""
         cls.__doc__ = docstring(cls, cls.__dict__.get("__doc__"))
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse every change."""
+        raise ConfigError(
+            f"settings do not change: {type(self).__name__}.{name} is {getattr(self, name, None)!r}; make other ones, for "
+            f"example with nwb_sbtt.config.override(settings, ['{name}=…'])"
+        )
+
 
 class NamedConfig(Config):
     """Settings of one of several things of a kind, known by its name."""
@@ -49,7 +77,7 @@ class NamedConfig(Config):
 C = TypeVar("C", bound=Config)
 
 
-def build(kind: type[C], settings: dict[str, Any]) -> C:
+def build(kind: type[C], settings: dict[str, Any], *, within: str = "") -> C:
     """Make a config from plain values, such as those of a YAML file.
 
     Parameters
@@ -58,6 +86,8 @@ def build(kind: type[C], settings: dict[str, Any]) -> C:
         Class of the config.
     settings : dict
         Values by name; a dict for a part of the config. What is not named has its default.
+    within : str
+        Dotted name in front of those of the settings in messages, such as "read".
 
     Returns
     -------
@@ -77,7 +107,7 @@ def build(kind: type[C], settings: dict[str, Any]) -> C:
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(in_words(error, kind)) from None
+        raise ConfigError(in_words(error, kind, within=within)) from None
 
 
 def load_config(kind: type[C], path: Path | str) -> C:
@@ -117,16 +147,18 @@ def save_config(config: Config, path: Path | str) -> None:
     save_settings(config.model_dump(mode="json"), path)
 
 
-def override(config: C, assignments: list[str]) -> C:
+def override(config: C, assignments: Sequence[str], *, within: str = "") -> C:
     """Change settings by assignments, as ``--set`` takes them.
 
     Parameters
     ----------
     config : Config
         Stays as it is.
-    assignments : list of str
+    assignments : sequence of str
         Such as ``"train.epochs=100"``: dotted name and value in YAML. A later one overrides an earlier one. An assignment of
         ``….name`` comes first: a model with another name starts from its own defaults.
+    within : str
+        Dotted name in front of those of the settings in messages, such as "read".
 
     Returns
     -------
@@ -143,12 +175,15 @@ def override(config: C, assignments: list[str]) -> C:
     >>> override(FitConfig(), ["model.factors=8", "model.name=lfads"]).model.factors
     8
     """
+    if isinstance(assignments, str):
+        raise ConfigError(f"expected a list of assignments, such as ['train.epochs=100'], not {assignments!r}")
+    prefix = f"{within}." if within else ""
     settings = config.model_dump(mode="json")
     # Names first: what else is set is then set of what they name.
     for text in sorted(assignments, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
         name, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"{text!r} should read name=value, for example train.epochs=100")
+            raise ConfigError(f"{prefix + text!r} should read name=value, for example train.epochs=100")
         place = settings
         *parents, last = name.strip().split(".")
         for parent in parents:
@@ -156,16 +191,16 @@ def override(config: C, assignments: list[str]) -> C:
                 place[parent] = {}
             below = place[parent]
             if not isinstance(below, dict):
-                raise ConfigError(f"{name!r} is not a setting: {parent!r} has no parts")
+                raise ConfigError(f"{prefix + name!r} is not a setting: {parent!r} has no parts")
             place = below
         try:
             chosen = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise ConfigError(f"{value!r} in {text!r} is not a value that YAML can read") from None
+            raise ConfigError(f"{value!r} in {prefix + text!r} is not a value that YAML can read") from None
         if parents and last == "name" and place.get(last) != chosen:
             place.clear()
         place[last] = chosen
-    return build(type(config), settings)
+    return build(type(config), settings, within=within)
 
 
 def load_settings(path: Path | str) -> dict[str, Any]:

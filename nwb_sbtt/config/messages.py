@@ -1,18 +1,23 @@
-"""What is wrong with settings, in words."""
+"""What is wrong with settings, in words: the name as it is typed, what came, what is expected, and where it is described."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from nwb_sbtt.config.describe import classes_in
+from nwb_sbtt.config.describe import classes_in, kind_in_words
+
+_LONGEST = 80
+"""Characters of a value that a message shows."""
 
 
-def in_words(error: ValidationError, kind: type[BaseModel], *, within: str = "") -> str:
-    """Name each wrong setting, its value, and the nearest known name where the name is unknown.
+def in_words(error: ValidationError, kind: type[BaseModel], *, within: str = "", python: bool = False) -> str:
+    """Name each wrong setting, its value, what is expected, and the nearest known name where the name is unknown.
 
     Parameters
     ----------
@@ -22,44 +27,132 @@ def in_words(error: ValidationError, kind: type[BaseModel], *, within: str = "")
         Class that was to be made.
     within : str
         Dotted name of the part of the settings that it is; empty where it is all of them.
+    python : bool
+        Whether the class was called in Python. Else its settings came from a file or the command line.
+
+    Returns
+    -------
+    str
+        One line.
+
+    Examples
+    --------
+    >>> from nwb_sbtt.config import TrainConfig
+    >>> try:
+    ...     TrainConfig.model_validate({"epochs": "many"})
+    ... except ValidationError as error:
+    ...     print(in_words(error, TrainConfig, within="train"))
+    setting 'train.epochs' is 'many'; expected integer ≥ 1, or null (`nwb-sbtt settings --search train.epochs` describes it)
     """
-    return "; ".join(_explain(kind, entry, within) for entry in error.errors())
+    words = _Words(kind, within, python)
+    # A union has an entry for each of its members: the same words.
+    problems = dict.fromkeys(words.explain(entry) for entry in error.errors())
+    described = next((where for _, where in problems if where), "")
+    return "; ".join(dict.fromkeys(text for text, _ in problems)) + described
 
 
-def _explain(kind: type[BaseModel], entry: Any, within: str) -> str:
-    words, kinds = _located(kind, entry["loc"])
-    name = ".".join([within, *words] if within else words)
-    if entry["type"] == "extra_forbidden":
-        return f"unknown setting {name!r}; {_nearest(words[-1], kinds, kind)}"
-    if entry["type"] == "union_tag_invalid":
-        context = entry["ctx"]
-        return f"setting {name!r} cannot be {context['tag']!r}; expected one of {context['expected_tags']}"
-    if entry["type"] == "missing":
-        return f"setting {name!r} is missing"
-    message = str(entry["msg"]).removeprefix("Value error, ")
-    if not name or entry["type"] == "value_error":
-        return f"{name}: {message}".removeprefix(": ")
-    return f"setting {name!r} is {entry['input']!r}: {message}"
+@dataclass(frozen=True)
+class _Place:
+    """Where in the settings something is wrong: dotted name, field, the classes below it, and what follows the field."""
+
+    words: tuple[str, ...]
+    field: FieldInfo | None
+    owner: type[BaseModel]
+    kinds: tuple[type[BaseModel], ...]
+    rest: tuple[str | int, ...] = ()
 
 
-def _located(kind: type[BaseModel], location: Sequence[str | int]) -> tuple[list[str], list[type[BaseModel]]]:
-    """Parts of a setting's dotted name, and the classes that could have it.
+@dataclass(frozen=True)
+class _Words:
+    kind: type[BaseModel]
+    within: str
+    python: bool
+
+    def explain(self, entry: Any) -> tuple[str, str]:
+        """Put one error of pydantic into words; the second text, which may be empty, says where the setting is described."""
+        place, problem, value = _located(self.kind, entry["loc"]), entry["type"], entry["input"]
+        name = self._name(place.words)
+        if problem == "extra_forbidden":
+            unknown = str(place.rest[0])
+            return f"unknown setting {self._name([*place.words, unknown])!r}; {self._nearest(unknown, place)}", ""
+        if problem == "union_tag_invalid":
+            expected = entry["ctx"]["expected_tags"]
+            return f"setting {name!r} cannot be {entry['ctx']['tag']!r}; expected one of {expected}", ""
+        if problem == "union_tag_not_found" and isinstance(value, Mapping):
+            key = str(entry["ctx"]["discriminator"]).strip("'")
+            tags = ", ".join(repr(tag) for kind in place.kinds for tag in sorted(map(str, _tags(kind))))
+            return f"setting {self._name([*place.words, key])!r} is missing; expected one of {tags}", ""
+        if problem == "invalid_key":
+            return f"{value!r} is no name of a setting; expected text", ""
+        if problem == "value_error":
+            return f"{name}: {str(entry['msg']).removeprefix('Value error, ')}".removeprefix(": "), ""
+        if place.field is None:
+            known = ", ".join(self.kind.model_fields)
+            what = f"setting {self.within!r} is {_short(value)}; expected settings by name" if self.within else ""
+            return (what or f"expected settings by name, not {_short(value)}") + f"; known are {known}", ""
+        if problem == "missing" and not place.rest:
+            came = "is missing"
+        elif problem == "missing" or not place.rest:
+            came = f"is {_short(value)}"
+        else:
+            came = f"holds {_short(value)}" + (f" under {place.rest[0]!r}" if isinstance(place.rest[0], str) else "")
+        expected = "a finite number" if problem == "finite_number" else self._expected(place.field, place.kinds)
+        return f"setting {name!r} {came}; expected {expected}", self._described(name, place)
+
+    def _name(self, words: Sequence[str]) -> str:
+        return ".".join([self.within, *words] if self.within else words)
+
+    def _expected(self, field: FieldInfo, kinds: Sequence[type[BaseModel]]) -> str:
+        """What a setting may be."""
+        none = "None" if self.python else "null"
+        if not kinds:
+            return kind_in_words(field, none=none)
+        also = f", or {none}" if field.default is None else ""
+        if name := getattr(field.default, "name", None):
+            return f"a name, such as {name!r}, or " + (
+                f"settings, such as {type(field.default).__name__}()" if self.python else "settings by name"
+            )
+        if self.python:
+            return f"{' or '.join(kind.__name__ for kind in kinds)}, or a dict of its settings{also}"
+        if len(kinds) > 1:
+            return f"settings by name{also}"
+        return f"settings by name ({', '.join(kinds[0].model_fields)}){also}"
+
+    def _described(self, name: str, place: _Place) -> str:
+        if self.python:
+            return f" (`help(nwb_sbtt.config.{place.owner.__name__})` describes it)"
+        return f" (`nwb-sbtt settings --search {name}` describes it)"
+
+    def _nearest(self, word: str, place: _Place) -> str:
+        """Suggest a setting of the same part or, by its dotted name, one of another part; else list those of the part."""
+        if self.python and "." in word:
+            first = word.partition(".")[0]
+            return f"dotted names are for --set; in Python pass {first}=…, with the settings of that part"
+        beside = {name: self._name([*place.words, name]) for kind in place.kinds for name in kind.model_fields}
+        anywhere = {name.rpartition(".")[2]: self._name([name]) for name in reversed(list(_dotted(self.kind)))}
+        for names in (beside, anywhere):
+            if near := _similar(word, names):
+                return f"did you mean {names[near]!r}?"
+        return f"known are {', '.join(sorted(beside.values()))}"
+
+
+def _located(kind: type[BaseModel], location: Sequence[str | int]) -> _Place:
+    """Find the field that a location of pydantic lies in.
 
     Where a setting chooses one of several classes, pydantic names the chosen one in the location; the dotted name does not.
     """
-    words: list[str] = []
-    kinds = [kind]
-    for part in location:
-        fields = [found.model_fields[part] for found in kinds if isinstance(part, str) and part in found.model_fields]
-        chosen = [found for found in kinds if len(kinds) > 1 and part in _tags(found)]
-        if fields:
-            words.append(str(part))
-            kinds = classes_in(fields[0].annotation)
+    place = _Place((), None, kind, (kind,))
+    for i, part in enumerate(location):
+        owners = [found for found in place.kinds if isinstance(part, str) and part in found.model_fields]
+        chosen = [found for found in place.kinds if len(place.kinds) > 1 and part in _tags(found)]
+        if owners:
+            field = owners[0].model_fields[str(part)]
+            place = _Place((*place.words, str(part)), field, owners[0], tuple(classes_in(field.annotation)))
         elif chosen:
-            kinds = chosen
+            place = _Place(place.words, place.field, place.owner, tuple(chosen))
         else:
-            words.append(str(part))
-    return words, kinds
+            return _Place(place.words, place.field, place.owner, place.kinds, tuple(location[i:]))
+    return place
 
 
 def _tags(kind: type[BaseModel]) -> set[Any]:
@@ -69,14 +162,16 @@ def _tags(kind: type[BaseModel]) -> set[Any]:
     }
 
 
-def _nearest(word: str, kinds: Sequence[type[BaseModel]], root: type[BaseModel]) -> str:
-    """Suggest a setting of the same part or, by its dotted name, one of another part; else list those of the part."""
-    beside = {name: name for kind in kinds for name in kind.model_fields}
-    anywhere = {name.rpartition(".")[2]: name for name in reversed(list(_dotted(root)))}
-    for names in (beside, anywhere):
-        if near := difflib.get_close_matches(word, names, n=1):
-            return f"did you mean {names[near[0]]!r}?"
-    return f"known are {sorted(beside)}"
+def _similar(word: str, names: Collection[str]) -> str | None:
+    """The name that a misspelt, shortened or former one most likely means."""
+    near = difflib.get_close_matches(word, names, n=1)
+    return next(iter([*near, *(name for name in names if word and word in name.split("_"))]), None)
+
+
+def _short(value: object) -> str:
+    """Show a value in a line of a message; a long one by its beginning."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}… ({type(value).__name__})"
 
 
 def _dotted(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:

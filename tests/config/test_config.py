@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 
 from nwb_sbtt.config import (
@@ -51,7 +53,7 @@ def test_settings_change_by_their_dotted_names():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"train": {"epoch": 3}}, "unknown setting 'train.epoch'; did you mean 'epochs'?"),
+        ({"train": {"epoch": 3}}, "unknown setting 'train.epoch'; did you mean 'train.epochs'?"),
         ({"epochs": 3}, "unknown setting 'epochs'; did you mean 'train.epochs'?"),
         ({"factors": 3}, "unknown setting 'factors'; did you mean 'model.factors'?"),
         ({"train": {"epochs": "many"}}, "setting 'train.epochs' is 'many'"),
@@ -71,7 +73,7 @@ def test_a_wrong_setting_is_named(settings, message):
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
-        ({"by": "window", "strt": 0, "stop": 1}, "unknown setting 'cut.strt'; did you mean 'start'?"),
+        ({"by": "window", "strt": 0, "stop": 1}, "unknown setting 'cut.strt'; did you mean 'cut.start'?"),
         ({"by": "window", "stop": 1}, "setting 'cut.start' is missing"),
         ({"by": "trial"}, "setting 'cut' cannot be 'trial'; expected one of 'trials', 'window', 'chop'"),
     ],
@@ -107,3 +109,49 @@ def test_a_set_text_without_a_value_is_an_error():
         override(FitConfig(), ["train.epochs"])
     with pytest.raises(ConfigError, match="has no parts"):
         override(FitConfig(), ["seed.more=1"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FitConfig(valid=0.2), "unknown setting 'valid'; did you mean 'valid_fraction'?"),
+        (lambda: FitConfig(seed=1.5), "setting 'seed' is 1.5; expected integer ≥ 0"),
+        (lambda: FitConfig(train=3), "setting 'train' is 3; expected TrainConfig, or a dict of its settings"),
+        (
+            lambda: FitConfig(train={"epochs": "many"}),
+            "setting 'train.epochs' is 'many'; expected integer ≥ 1, or None",
+        ),
+        (lambda: FitConfig(model=3), "setting 'model' is 3; expected a name, such as 'conv'"),
+        (lambda: FitConfig(**{"train.epochs": 3}), "in Python pass train=…"),
+        (lambda: Trials("go"), "Trials takes settings by name, such as event=…, not 'go'"),
+        (lambda: Trials(event=3, start=0, stop=1), "setting 'event' is 3; expected text"),
+        (lambda: Trials(event="go"), "setting 'start' is missing; expected number (s)"),
+        (lambda: Window(start=float("nan"), stop=1), "setting 'start' is nan; expected a finite number"),
+        (lambda: ReadConfig(cut="trials"), "setting 'cut' is 'trials'; expected Trials or Window or Chop"),
+        (
+            lambda: ReadConfig(cut={"length": 1}),
+            "setting 'cut.by' is missing; expected one of 'trials', 'window', 'chop'",
+        ),
+        (lambda: ReadConfig(series=(3,)), "setting 'series' holds 3; expected list of texts"),
+        (lambda: ReadConfig(where={"quality": 3}), "setting 'where' holds 3 under 'quality'"),
+        (lambda: ReadConfig(electrical={"band": [3]}), "setting 'electrical.band' is [3]; expected 2 numbers > 0 (Hz)"),
+        (lambda: LFADSConfig(factors=0), "setting 'factors' is 0; expected integer ≥ 1"),
+        (lambda: setattr(FitConfig(), "seed", 3), "settings do not change: FitConfig.seed is 0"),
+        (lambda: build(FitConfig, [1]), "expected settings by name, not [1]"),
+        (lambda: build(ReadConfig, 1, within="read"), "setting 'read' is 1; expected settings by name"),
+        (lambda: override(ReadConfig(), ["rois.cells=none"], within="read"), "'read.rois.cells' is 'none'"),
+        (lambda: override(ReadConfig(), ["rois.cell=all"], within="read"), "did you mean 'read.rois.cells'?"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_of_the_words_of_the_package(make, message):
+    with pytest.raises(ConfigError) as error:
+        make()
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not any(word in str(error.value) for word in ("Input should", "valid ", "Field required", "pydantic"))
+
+
+def test_settings_stay_what_they_are_for_type_checkers_and_copies():
+    config = FitConfig(seed=3)
+    assert config.model_copy(update={"seed": 4}).seed == 4 and config.seed == 3
+    assert copy.deepcopy(config) == config == FitConfig.model_validate(config.model_dump())
