@@ -79,22 +79,23 @@ def _before(
 
 @app.command()
 def inspect(file: File, as_json: Json = False) -> None:
-    """List every series that can be fitted.
+    """List every series that can be fitted, tables of trials and masks.
 
-    In-file path, type, shape, rate, channels, unit, times, observed share and gaps of each.
+    In-file path, type, shape, rate, channels, unit, times, observed share and gaps of each series; the events and conditions
+    of each table of trials, and what is missing in them; what stored masks leave; and why other series cannot be read.
     """
     # Not by way of `pipeline`: it imports torch, and a look at a file should not wait for that.
     from nwb_sbtt.io.dandi.locations import locate_with_title
     from nwb_sbtt.io.read.candidates import inspect as inspect_file
-    from nwb_sbtt.report.listing import table_of_candidates
+    from nwb_sbtt.report.listing import listing_of_contents
 
     # The title names the version that an address was resolved to.
     location, title = locate_with_title(file)
-    candidates = [candidate.as_dict() for candidate in inspect_file(location)]
+    contents = inspect_file(location).as_dict()
     if as_json:
-        _print_json(candidates)
+        _print_json(contents)
     else:
-        typer.echo(table_of_candidates(title, candidates))
+        typer.echo(listing_of_contents(title, contents))
 
 
 @app.command()

@@ -27,10 +27,11 @@ from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import sha256
 from nwb_sbtt.io.read.reader import read_nwb
+from nwb_sbtt.io.read.results import without_results
 from nwb_sbtt.io.read.truth import attach_truth
 from nwb_sbtt.io.write.results import read_model
 from nwb_sbtt.io.write.writer import check_target, write_nwb
-from nwb_sbtt.report.listing import table_of_candidates, table_of_scores
+from nwb_sbtt.report.listing import listing_of_contents, table_of_scores
 from nwb_sbtt.report.page import write_report
 from nwb_sbtt.simulate.tasks import write_task
 
@@ -76,7 +77,8 @@ def fit_files(
     Parameters
     ----------
     paths : sequence of Path
-        NWB files or addresses on DANDI; several are fitted together, each as a session.
+        NWB files or addresses on DANDI; several are fitted together, each as a session. Among several, files that hold
+        results of others are left out, and said.
     read : ReadConfig
     config : FitConfig
     run_dir : Path
@@ -114,10 +116,10 @@ def _fit_held(
 ) -> dict[str, Any]:
     """Do what `fit_files` does, while no other process may."""
     BASELINES.values()  # One of another package that cannot be imported is noticed now, not after training.
-    paths = [local_file(path) for path in paths]
+    paths, left_out = without_results([local_file(path) for path in paths], external_data=read.external_data)
     targets = _targets(paths, output, run_dir)
     read, remarks = route(paths, read, config)
-    for remark in remarks:
+    for remark in [*left_out, *remarks]:
         log(remark)
     data: dict[str, xr.Dataset] = {}
     for name, path in zip(_session_names(paths), paths, strict=True):
@@ -310,13 +312,13 @@ def describe(path: Path, ds: xr.Dataset) -> str:
     sizes = (
         f"{ds.sizes['trial']} trials × {ds.sizes['time']} bins of {ds.attrs['bin_width']:g} s × {ds.sizes['channel']}"
     )
-    summary = f"{path.name}: {sizes} {ds.attrs['kind']}, {share:.1%} observed"
+    summary = f"{path.name}: {sizes} {ds.attrs['kind']}, {share:.1%} of their bins observed"
     return "\n".join([summary, *(f"  {note}" for note in json.loads(ds.attrs.get("notes", "[]")))])
 
 
 def list_series(path: Path) -> str:
-    """List the series of a file that can be fitted, as a table of text."""
-    return table_of_candidates(path.name, [candidate.as_dict() for candidate in inspect(path)])
+    """List the series of a file that can be fitted, and its tables of trials, as text."""
+    return listing_of_contents(path.name, inspect(path).as_dict())
 
 
 def summarise(metrics: dict[str, Any]) -> str:

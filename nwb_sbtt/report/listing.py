@@ -14,22 +14,52 @@ from rich.table import Table
 
 from nwb_sbtt.config.listing import Part, Setting
 
+OBSERVED = "observed: share of the time from–to, mean over channels; `fit` gives that of the bins of its trials alone"
+"""What the column of `inspect` is a share of, and why that of a fit differs."""
+ROLES = {
+    "result": "results of a model",
+    "copy": "copied from the recording, beside its results",
+    "truth": "truth of a simulation",
+}
+"""What series are that were not recorded."""
+MOST_COUNTS = 8
+"""Most values of a column of conditions that are printed with their counts."""
 
-def table_of_candidates(file_name: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Lay out the series that `inspect` lists, one a row, with notes below.
+
+def listing_of_contents(file_name: str, contents: Mapping[str, Any]) -> str:
+    """Lay out what `inspect` lists: series that can be fitted, tables of trials, masks, and what else there is.
 
     Parameters
     ----------
     file_name : str
-    rows : sequence of mapping
-        `Candidate.as_dict` of each series.
+    contents : mapping
+        `Contents.as_dict` of the file.
 
     Returns
     -------
     str
     """
+    rows = contents["series"]
+    recorded = [row for row in rows if row["role"] == "recording" and row["readable"]]
+    parts = [_series(file_name, recorded)]
+    parts += [_tables(contents["tables"])] if contents["tables"] else []
+    parts += [_masks(contents["masks"])] if contents["masks"] else []
+    parts += [_unrecorded(rows, contents["results"])] if any(row["role"] in ROLES for row in rows) else []
+    unreadable = [row for row in rows if not row["readable"] and row["role"] == "recording"]
+    if unreadable:
+        lines = [f"  {row['path']} ({row['type']}): {'; '.join(row['notes'])}" for row in unreadable]
+        parts.append("\n".join(["cannot be read:", *lines]))
+    defaults = [row["path"] for row in recorded if row["default"]]
+    if recorded:
+        named = "to fit, name one or more with --series"
+        parts.append(f"read without --series: {defaults[0]}" if len(defaults) == 1 else named)
+    return "\n".join(parts)
+
+
+def _series(file_name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
-        return f"{file_name} has no series that can be fitted: no Units, ElectricalSeries, RoiResponseSeries or TimeSeries."
+        types = "no Units, ElectricalSeries, RoiResponseSeries or TimeSeries"
+        return f"{file_name} has no recorded series that can be fitted: {types}."
     table = Table(box=None)
     for heading in ("--series", "type", "shape", "rate", "channels", "unit", "from–to [s]", "observed", "gaps"):
         right = heading in ("rate", "channels", "observed", "gaps")
@@ -44,14 +74,52 @@ def table_of_candidates(file_name: str, rows: Sequence[Mapping[str, Any]]) -> st
             _rate(row),
             str(row["channels"]),
             row["unit"],
-            "" if row["start"] is None else f"{row['start']:.6g}–{row['stop']:.6g}",
+            _span(row),
             "" if row["observed"] is None else f"{approximate}{row['observed']:.1%}",
             _gaps(row, approximate),
         )
         notes += [f"  {row['path']}: {note}" for note in row["notes"]]
-    defaults = [row["path"] for row in rows if row["default"]]
-    choice = f"read without --series: {defaults[0]}" if len(defaults) == 1 else "to fit, name one or more with --series"
-    return "\n".join([f"{file_name}: series that can be fitted", _text(table), *notes, choice])
+    explained = [OBSERVED] if any(row["observed"] is not None for row in rows) else []
+    return "\n".join([f"{file_name}: series that can be fitted", _text(table), *notes, *explained])
+
+
+def _tables(tables: Sequence[Mapping[str, Any]]) -> str:
+    """Tables of trials, each with its events, its conditions and what is missing."""
+    lines = ["tables of trials, for --trials EVENT:START:STOP --trials-table TABLE (default: trials)"]
+    for table in tables:
+        span = f", {_span(table)} s" if table["start"] is not None else ""
+        lines.append(f"  {table['path']} ({table['type']}): {table['rows']} rows{span}")
+        if table["events"]:
+            lines += _wrapped("events", (event["name"] + _missing(event["missing"]) for event in table["events"]))
+        for column in table["conditions"]:
+            counts = [f"{value} ({count})" for value, count in list(column["counts"].items())[:MOST_COUNTS]]
+            more = len(column["counts"]) - len(counts)
+            counts += [f"and {more} more"] if more else []
+            lines += _wrapped(f"{column['name']}{_missing(column['missing'])}", counts)
+        others = (name + _missing(share) for name, share in (table["others"] or {}).items())
+        lines += _wrapped("other columns", others) if table["others"] else []
+        lines += [f"    {note}" for note in table["notes"]]
+    return "\n".join(lines)
+
+
+def _masks(masks: Sequence[Mapping[str, Any]]) -> str:
+    lines = ["masks, and the share that they leave observed of what they are about"]
+    for mask in masks:
+        share = "" if mask["observed"] is None else f": {'≈' * mask['estimated']}{mask['observed']:.1%}"
+        about = f" of {', '.join(mask['series'])}" if mask["series"] else ""
+        lines.append(f"  {mask['path']} ({mask['type']}){share}{about}")
+        lines += [f"    {note}" for note in mask["notes"]]
+    return "\n".join(lines)
+
+
+def _unrecorded(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> str:
+    """Series that were not recorded, by what they are."""
+    sources = ", ".join(results["sources"])
+    lines = ["not recorded; read by their exact paths alone" + (f" (results inferred from {sources})" * bool(sources))]
+    for role, text in ROLES.items():
+        paths = [row["path"] for row in rows if row["role"] == role]
+        lines += _wrapped(text, paths, indent=2) if paths else []
+    return "\n".join(lines)
 
 
 def table_of_scores(metrics: Mapping[str, Any]) -> str:
@@ -116,6 +184,23 @@ def table_of_parts(parts: Sequence[Part]) -> str:
     for part in parts:
         table.add_row(part.kind, part.name, part.package, part.description)
     return _text(table)
+
+
+def _wrapped(heading: str, items: Iterable[str], *, indent: int = 4) -> list[str]:
+    """Lines of a heading and what belongs to it, as wide as the terminal."""
+    width = max(shutil.get_terminal_size((160, 24)).columns, 80)
+    first, later = " " * indent, " " * (indent + 2)
+    return textwrap.wrap(
+        f"{heading}: {', '.join(items)}", width, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
+    )
+
+
+def _missing(share: float) -> str:
+    return f" [{share:.1%} missing]" if share else ""
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    return "" if row["start"] is None else f"{row['start']:.6g}–{row['stop']:.6g}"
 
 
 def _rate(row: Mapping[str, Any]) -> str:

@@ -417,9 +417,11 @@ def test_inspect_prints_json_alone(monkeypatch, capsys, source):
     captured = capsys.readouterr()
     listed = json.loads(captured.out)
     assert captured.err == ""
-    assert [each["path"] for each in listed if each["default"]] == ["units"]
+    assert [each["path"] for each in listed["series"] if each["default"]] == ["units"]
+    assert [each["path"] for each in listed["tables"]] == ["intervals/trials"]
     assert call(monkeypatch, "inspect", source) == 0
-    assert all(each["path"] in text for text in [capsys.readouterr().out] for each in listed)
+    text = capsys.readouterr().out
+    assert all(each["path"] in text for each in [*listed["series"], *listed["tables"]])
 
 
 def test_fit_and_evaluate_print_the_metrics_as_json_alone(monkeypatch, capsys, source, fitted):

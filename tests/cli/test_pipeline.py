@@ -50,7 +50,7 @@ def test_a_fit_leaves_metrics_report_and_result_and_says_so(run):
     assert list(metrics) == ["lorenz"]
     assert "<img" in (run / "run" / "report.html").read_text()
     text = "\n".join(said)
-    assert "lorenz.nwb: 24 trials × 50 bins of 0.02 s × 6 units, 100.0% observed" in text
+    assert "lorenz.nwb: 24 trials × 50 bins of 0.02 s × 6 units, 100.0% of their bins observed" in text
     assert "training ended: all 2 epochs done" in text
     assert f"wrote {run / 'out.nwb'}" in text
     assert metrics["lorenz"]["truth"]["rates_r2"].keys() == metrics["lorenz"]["scores"].keys()

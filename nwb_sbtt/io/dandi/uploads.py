@@ -19,8 +19,8 @@ from nwb_sbtt.io.dandi.client import NoSuchItemError, archive_name, authenticate
 from nwb_sbtt.io.dandi.downloads import Existing
 from nwb_sbtt.io.dandi.progress import Advance, show_progress
 from nwb_sbtt.io.read.files import open_nwb
-from nwb_sbtt.io.read.masks import MODEL_TYPE
 from nwb_sbtt.io.read.outside import outside_of, refuse_outside
+from nwb_sbtt.io.read.results import MODEL_TYPE
 from nwb_sbtt.io.write.validation import validate
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ Reading goes through these modules, from the file to the Dataset:
 * `files` opens a file, HDF5 or Zarr, and computes its SHA-256; `extensions` imports NWB extensions that it needs, `filters`
   tells which plug-ins of HDF5 its arrays need. `paths` names its objects, `tables` reads columns.
 * `layout` decides along which axis of an array time runs; `description` tells shape, times and observed share of a series.
+* `results` tells results, copies beside them and the truth of simulations from recordings.
 * `neurodata` registers a reader for each neurodata type, also those of other packages; `selection` finds the series of a
-  file and chooses among them; `candidates` lists them: `inspect`.
+  file and chooses among them; `candidates` lists them, and with `conditions` the tables of trials: `inspect`.
 * `units`, `electrical` (with `recording`, the voltages behind it), `rois` (with `scanning`, when each ROI was sampled, and
   `fluorescence`, what a series holds) and `timeseries` each read one neurodata type; `events` deconvolves ROIs.
 * `clock` tells when each sample was taken, `masks` which samples were observed.

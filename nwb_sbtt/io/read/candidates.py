@@ -1,28 +1,108 @@
-"""`inspect`: every series of a file that can be fitted."""
+"""`inspect`: every series of a file that can be fitted, and why others cannot; the tables of trials, and what masks leave."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from nwb_sbtt.config import ReadConfig
-from nwb_sbtt.errors import DataError
+from nwb_sbtt.data.intervals import total_duration
+from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.dandi.transfer import RemoteFile
-from nwb_sbtt.io.read.description import Candidate
+from nwb_sbtt.io.read.conditions import TrialTable, describe_table
+from nwb_sbtt.io.read.description import Candidate, share_of_entries
 from nwb_sbtt.io.read.files import open_nwb
-from nwb_sbtt.io.read.masks import invalid_intervals, stored_masks
+from nwb_sbtt.io.read.filters import unreadable
+from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, stored_masks
+from nwb_sbtt.io.read.neurodata import why_unreadable
 from nwb_sbtt.io.read.outside import notes_on, outside_of
-from nwb_sbtt.io.read.selection import RESULTS, StoredSeries, find_series
+from nwb_sbtt.io.read.paths import in_file_path
+from nwb_sbtt.io.read.results import Provenance, is_result, provenance_of, role_of
+from nwb_sbtt.io.read.selection import StoredSeries, find_series
+from nwb_sbtt.io.read.trials import trial_tables
 
 
-def inspect(path: Path | str | RemoteFile, *, external_data: bool = False) -> list[Candidate]:
-    """List every series of a file that can be fitted, wherever it lies.
+@dataclass(frozen=True)
+class Mask:
+    """Something in a file that tells what was observed, beside the series themselves.
 
-    Only parts of very long series are read, and their numbers are marked as estimates. A series whose times cannot be used
-    is listed with the reason among its notes.
+    Parameters
+    ----------
+    path : str
+        In-file path.
+    type : str
+        Neurodata type.
+    series : tuple of str
+        In-file paths of the series that it is about.
+    observed : float or None
+        Share that it leaves observed of what it is about, mean over channels; None where that cannot be told.
+    estimated : bool
+        Whether that is estimated from parts of the mask.
+    notes : tuple of str
+        One-line remarks for the user.
+    """
+
+    path: str
+    type: str
+    series: tuple[str, ...]
+    observed: float | None = None
+    estimated: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Contents(Sequence[Candidate]):
+    """What `inspect` lists of a file; as a sequence, its series.
+
+    Parameters
+    ----------
+    series : tuple of Candidate
+        Sorted by path.
+    tables : tuple of TrialTable
+        Tables that trials can be cut from, sorted by path.
+    masks : tuple of Mask
+        What tells which samples were observed, sorted by path.
+    provenance : Provenance
+        Results that the file holds, and where they come from.
+    """
+
+    series: tuple[Candidate, ...] = ()
+    tables: tuple[TrialTable, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return everything as values that JSON can hold."""
+        return {
+            "series": [candidate.as_dict() for candidate in self.series],
+            "tables": [asdict(table) for table in self.tables],
+            "masks": [asdict(mask) for mask in self.masks],
+            "results": asdict(self.provenance),
+        }
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Candidate]: ...
+    def __getitem__(self, index: int | slice) -> Candidate | Sequence[Candidate]:
+        return self.series[index]
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.series)
+
+
+def inspect(path: Path | str | RemoteFile, *, external_data: bool = False) -> Contents:
+    """List every series of a file that can be fitted, wherever it lies, and the tables that trials can be cut from.
+
+    Only parts of very long series are read, and their numbers are marked as estimates. A series that cannot be read is
+    listed with the reason among its notes, and so is one of a part of the file that is damaged.
 
     Parameters
     ----------
@@ -33,8 +113,8 @@ def inspect(path: Path | str | RemoteFile, *, external_data: bool = False) -> li
 
     Returns
     -------
-    list of Candidate
-        Sorted by path.
+    Contents
+        A sequence of `Candidate`, sorted by path, with the `tables` of trials and the stored `masks`.
 
     Raises
     ------
@@ -50,26 +130,105 @@ def inspect(path: Path | str | RemoteFile, *, external_data: bool = False) -> li
     [('units', 182)]
     """
     with open_nwb(path, external_data=external_data) as nwbfile:
-        return [_candidate(nwbfile, series) for series in find_series(nwbfile)]
+        provenance = provenance_of(nwbfile)
+        shares: dict[str, Mask] = {}
+        series = [_candidate(nwbfile, stored, shares) for stored in find_series(nwbfile)]
+        series += _unreadable(nwbfile, provenance)
+        masks = [*shares.values(), *_invalid_times(nwbfile, series)]
+        tables = [describe_table(path, table) for path, table in trial_tables(nwbfile).items() if not is_result(table)]
+    return Contents(
+        tuple(sorted(series, key=lambda candidate: candidate.path)),
+        tuple(tables),
+        tuple(sorted(masks, key=lambda mask: mask.path)),
+        provenance,
+    )
 
 
-def _candidate(nwbfile: Any, series: StoredSeries) -> Candidate:
-    candidate = Candidate(series.path, series.type, series.kind, series.default)
-    own = (each for each in outside_of(nwbfile) if f"{each.path}/".startswith(f"{series.path}/"))
-    notes = notes_on(own)
-    if series.nwb_object.namespace == RESULTS:
-        notes.append("result of a model, not a recording")
+def _candidate(nwbfile: Any, series: StoredSeries, shares: dict[str, Mask]) -> Candidate:
+    """What is listed of a series; the masks that are about it are added to `shares`, by path."""
+    candidate = Candidate(series.path, series.type, series.kind, series.default, series.role)
     try:
-        invalid_times = invalid_intervals(nwbfile, ReadConfig())
-        if stored_masks(nwbfile, series.nwb_object):
-            notes.append("a stored observation mask tells which samples were observed")
         if series.reader.describe is None:
             candidate = _described_by_source(candidate, nwbfile, series)
         else:
-            candidate = series.reader.describe(candidate, series.nwb_object, invalid_times)
-    except DataError as error:
-        candidate = replace(candidate, default=False, notes=(f"cannot be read: {error}",))
-    return replace(candidate, notes=(*candidate.notes, *notes))
+            candidate = series.reader.describe(candidate, series.nwb_object, invalid_intervals(nwbfile, ReadConfig()))
+        for mask in stored_masks(nwbfile, series.nwb_object):
+            candidate = _masked(candidate, mask, shares)
+    except (DataError, SelectionError) as error:
+        candidate = _without_data(candidate, str(error))
+    except OSError as error:
+        candidate = _without_data(candidate, str(unreadable(getattr(series.nwb_object, "data", None), error)))
+    own = (each for each in outside_of(nwbfile) if f"{each.path}/".startswith(f"{series.path}/"))
+    return replace(candidate, notes=(*candidate.notes, *notes_on(own)))
+
+
+def _without_data(candidate: Candidate, reason: str) -> Candidate:
+    return Candidate(
+        candidate.path,
+        candidate.type,
+        candidate.kind,
+        default=False,
+        role=candidate.role,
+        readable=False,
+        notes=(reason,),
+    )
+
+
+def _unreadable(nwbfile: Any, provenance: Provenance) -> list[Candidate]:
+    """Series that nothing reads, with the reason."""
+    reasons = [(nwb_object, why_unreadable(nwb_object)) for nwb_object in nwbfile.objects.values()]
+    return [
+        Candidate(
+            in_file_path(nwbfile, nwb_object),
+            str(nwb_object.neurodata_type),
+            "series",
+            default=False,
+            role=role_of(nwbfile, nwb_object, provenance),
+            readable=False,
+            notes=(reason,),
+        )
+        for nwb_object, reason in reasons
+        if reason is not None
+    ]
+
+
+def _masked(candidate: Candidate, mask: StoredMask, shares: dict[str, Mask]) -> Candidate:
+    """The candidate less what a mask hides."""
+    known = shares.get(mask.path)
+    if known is None:
+        share, partly_read = share_of_entries(mask.slabs, lambda entries: entries != 0)
+        known = Mask(mask.path, "ObservationMaskSeries", (), share, partly_read)
+    shares[mask.path] = known = replace(known, series=(*known.series, candidate.path))
+    if candidate.observed is None or not candidate.duration or not candidate.channels or known.observed is None:
+        return candidate
+    # The mask is supposed to lie, as far as it reaches, where samples were observed.
+    seconds = mask.slabs.n_rows * (mask.clock.period or 0.0)
+    covered = min(len(mask.rows) / candidate.channels, 1.0)
+    covered *= min(seconds / max(candidate.observed * candidate.duration, seconds), 1.0) if seconds else 0.0
+    note = f"the mask {mask.path!r} leaves {known.observed:.1%} of what it is about observed"
+    return replace(
+        candidate,
+        observed=candidate.observed * (1 - covered * (1 - known.observed)),
+        estimated=True,
+        notes=(*candidate.notes, note),
+    )
+
+
+def _invalid_times(nwbfile: Any, series: Sequence[Candidate]) -> list[Mask]:
+    """What the file's table of invalid times leaves of the time from the first to the last sample."""
+    if nwbfile.invalid_times is None or len(nwbfile.invalid_times) == 0:
+        return []
+    recorded = [candidate for candidate in series if candidate.duration and candidate.role == "recording"]
+    mask = Mask("invalid_times", "TimeIntervals", tuple(candidate.path for candidate in recorded))
+    try:
+        invalid = invalid_intervals(nwbfile, ReadConfig())
+    except (DataError, OSError) as error:
+        return [replace(mask, notes=(f"cannot be read: {error}",))]
+    spans = [(candidate.start, candidate.stop) for candidate in recorded]
+    if not spans:
+        return [mask]
+    start, stop = min(start or 0.0 for start, _ in spans), max(stop or 0.0 for _, stop in spans)
+    return [replace(mask, observed=1 - total_duration(np.clip(invalid, start, stop)) / (stop - start))]
 
 
 def _described_by_source(candidate: Candidate, nwbfile: Any, series: StoredSeries) -> Candidate:

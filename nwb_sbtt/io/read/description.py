@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import BLOCK, GAP, REGULAR, sample_clock
 from nwb_sbtt.io.read.layout import sample_layout
+from nwb_sbtt.io.read.results import Role
 from nwb_sbtt.io.read.slabs import Slabs
 
 MOST_EXACT = 10_000_000
@@ -37,6 +39,11 @@ class Candidate:
         What a channel is.
     default : bool
         Whether it is read without being named, if it is the only such series.
+    role : "recording", "mask", "result", "copy" or "truth"
+        Whether it was recorded. A result of a model, a copy beside results and the truth of a simulation are read by their
+        exact paths alone.
+    readable : bool
+        Whether it can be read; if not, the notes say why.
     shape : tuple of int
         Of the stored data; for units (units, spikes).
     channels : int
@@ -50,7 +57,8 @@ class Candidate:
     start, stop : float or None
         First and last moment, in seconds on the session clock.
     observed : float or None
-        Share of the time from start to stop that was observed, mean over channels.
+        Share of the time from start to stop that was observed, mean over channels: by timestamps, finite values, invalid
+        times, stored masks and, of units, their intervals.
     estimated : bool
         Whether `observed` and the gaps are estimated from parts of the series.
     gaps : int or None
@@ -65,6 +73,8 @@ class Candidate:
     type: str
     kind: Kind
     default: bool
+    role: Role = "recording"
+    readable: bool = True
     shape: tuple[int, ...] = ()
     channels: int = 0
     unit: str = ""
@@ -199,13 +209,32 @@ def _estimated_timing(series: Any, *, n_samples: int) -> _Timing:
     )
 
 
-def _finite_share(slabs: Slabs) -> tuple[float, bool]:
-    """Share of entries that are finite, and whether only parts were read; integers always are finite."""
-    if slabs.dtype.kind != "f" or slabs.n_rows == 0:
+def share_of_entries(slabs: Slabs, counts: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> tuple[float, bool]:
+    """Estimate which share of the entries of an array count.
+
+    Parameters
+    ----------
+    slabs : Slabs
+    counts : callable (entries) -> bool array
+        Which of some entries count.
+
+    Returns
+    -------
+    share : float
+        1 for an array without entries.
+    partly_read : bool
+        Whether only parts were read, spread evenly.
+    """
+    if slabs.n_rows * slabs.n_columns == 0:
         return 1.0, False
     if slabs.n_rows * slabs.n_columns <= MOST_EXACT:
-        return float(np.isfinite(slabs.read(0, slabs.n_rows)).mean()), False
+        return float(counts(slabs.read(0, slabs.n_rows)).mean()), False
     length = max(ENTRIES_PER_PART // slabs.n_columns, 1)
     starts = np.unique(np.linspace(0, max(slabs.n_rows - length, 0), N_PARTS).astype(int))
-    shares = [np.isfinite(slabs.read(int(start), int(start) + length)).mean() for start in starts]
+    shares = [counts(slabs.read(int(start), int(start) + length)).mean() for start in starts]
     return float(np.mean(shares)), True
+
+
+def _finite_share(slabs: Slabs) -> tuple[float, bool]:
+    """Share of entries that are finite, and whether only parts were read; integers always are finite."""
+    return (1.0, False) if slabs.dtype.kind != "f" else share_of_entries(slabs, np.isfinite)

@@ -1,4 +1,4 @@
-"""NWB extensions whose definitions a file does not carry: imported by name where their package is installed.
+"""Types that pynwb does not know by itself: those of extensions whose definitions a file does not carry, and a broken one.
 
 Files of pynwb before 1.0, and files written with ``cache_spec=False``, hold types of extensions without their definitions. An
 extension 'ndx-name' has, by the rules of the NDX catalog, a package of that name with the module ``ndx_name``.
@@ -9,6 +9,11 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from pathlib import Path
+from typing import ClassVar
+
+from pynwb import register_class
+from pynwb.core import MultiContainerInterface
+from pynwb.ecephys import SpikeEventSeries
 
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.io.dandi.transfer import RemoteFile
@@ -54,3 +59,23 @@ def import_extension(namespace: str, path: Path | RemoteFile) -> None:
         raise FileError(f"{needs}: pip install {namespace}") from None
     except Exception as error:  # Another package's own code runs here, and may fail in any way.
         raise FileError(f"{needs}; its package cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def is_event_waveform(error: BaseException) -> bool:
+    """Tell whether an error of pynwb comes from its class EventWaveform, whose constructor does not complete the object."""
+    return "'EventWaveform' object has no attribute" in str(error)
+
+
+def mend_event_waveforms() -> None:
+    """Put a class in the place of pynwb's EventWaveform, which cannot be read from a file since pynwb 3.0."""
+
+    @register_class("EventWaveform", "core")
+    class EventWaveform(MultiContainerInterface):  # type: ignore[misc]
+        """A container of SpikeEventSeries."""
+
+        __clsconf__: ClassVar[dict[str, object]] = {
+            "attr": "spike_event_series",
+            "type": SpikeEventSeries,
+            "add": "add_spike_event_series",
+            "get": "get_spike_event_series",
+        }

@@ -32,7 +32,7 @@ from nwb_sbtt.io.dandi.locations import locate
 from nwb_sbtt.io.dandi.origin import origin_fields, origin_of, read_record
 from nwb_sbtt.io.dandi.stream import RangeFile
 from nwb_sbtt.io.dandi.transfer import RemoteFile
-from nwb_sbtt.io.read.extensions import import_extension, missing_namespace
+from nwb_sbtt.io.read.extensions import import_extension, is_event_waveform, mend_event_waveforms, missing_namespace
 from nwb_sbtt.io.read.filters import missing_filter_of_file, register_plugins
 from nwb_sbtt.io.read.outside import (
     Outside,
@@ -292,7 +292,7 @@ def _opened_zarr(io: Any, found: tuple[Outside, ...]) -> Iterator[tuple[Any, tup
 
 @contextmanager
 def _read(open_io: Callable[[Any], Any], path: Path | RemoteFile) -> Iterator[NWBFile]:
-    """Read the objects of a file; an extension whose definitions it does not carry is imported, and the file read again."""
+    """Read the objects of a file; if a type is missing that can be had, it is, and the file is read again."""
     tried: set[str] = set()
     found: tuple[Outside, ...] = ()
     with ExitStack() as opened:
@@ -314,8 +314,8 @@ def _read(open_io: Callable[[Any], Any], path: Path | RemoteFile) -> Iterator[NW
                 AttributeError,
             ) as error:
                 opened.close()
-                namespace = missing_namespace(error)
-                if namespace is None or namespace in tried:
+                missing = "EventWaveform" if is_event_waveform(error) else missing_namespace(error)
+                if missing is None or missing in tried:
                     refuse_outside(
                         path,
                         [each for each in found if not each.is_read()],
@@ -323,8 +323,11 @@ def _read(open_io: Callable[[Any], Any], path: Path | RemoteFile) -> Iterator[NW
                         remedy="copy it into the file",
                     )
                     raise
-            import_extension(namespace, path)
-            tried.add(namespace)
+            if missing == "EventWaveform":
+                mend_event_waveforms()
+            else:
+                import_extension(missing, path)
+            tried.add(missing)
         yield nwbfile
 
 

@@ -21,12 +21,10 @@ from nwb_sbtt.io.read.clock import SampleClock, sample_clock
 from nwb_sbtt.io.read.indices import interval_bounds, region_rows
 from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.paths import in_file_path
+from nwb_sbtt.io.read.results import MASK_TYPE, is_result
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import table_region
 
-MASK_TYPE = "ObservationMaskSeries"
-MODEL_TYPE = "LatentVariableModel"
-"""Neurodata types of stored masks, and of the models whose results may include one."""
 ENTRIES_AT_ONCE = 4_000_000
 """Entries of a mask that are read at once."""
 
@@ -294,7 +292,7 @@ def stored_masks(nwbfile: Any, series: Any) -> tuple[StoredMask, ...]:
     masks = [
         _stored_mask(nwbfile, mask)
         for mask in nwbfile.objects.values()
-        if _has_type(mask, MASK_TYPE) and _belongs(mask, series) and not _is_result(mask)
+        if _has_type(mask, MASK_TYPE) and _belongs(mask, series) and not is_result(mask)
     ]
     return tuple(sorted(masks, key=lambda mask: mask.path))
 
@@ -321,11 +319,6 @@ def _belongs(mask: Any, series: Any) -> bool:
     if region is None or region.table is not mask.channels.table:
         return False
     return bool(np.shape(mask.data)[0] == sample_layout(series).n_samples)
-
-
-def _is_result(mask: Any) -> bool:
-    siblings = getattr(mask.parent, "data_interfaces", {})
-    return any(_has_type(sibling, MODEL_TYPE) for sibling in siblings.values())
 
 
 def _has_type(nwb_object: Any, neurodata_type: str) -> bool:

@@ -42,8 +42,17 @@ P = ParamSpec("P")
 S_co = TypeVar("S_co", bound=Source, covariant=True)
 Describe: TypeAlias = Callable[[Candidate, Any, Intervals], Candidate]
 
-WITHOUT_READER = frozenset({"ImageSeries", "IndexSeries", "IntervalSeries", "SpikeEventSeries"})
-"""Types derived from TimeSeries whose data are not one number per channel at each time; nothing reads them by default."""
+WITHOUT_READER = {
+    "DecompositionSeries": "power or phase by band (time, channel, band); write the band that is wanted as a TimeSeries",
+    "EventWaveform": "a container of SpikeEventSeries: snippets of voltage around events, not a continuous signal",
+    "ImageSeries": "images, not one number per channel; read what was extracted from them, such as a RoiResponseSeries",
+    "IndexSeries": "numbers of images that were shown, not a signal; a column of a table of trials can hold them",
+    "IntervalSeries": "starts and stops of intervals, not a signal; write them as a table of intervals for --trials",
+    "SpikeEventSeries": "snippets of voltage around events, not a continuous signal; read the units, or the ElectricalSeries "
+    "they were cut from",
+}
+"""Types of signals whose data are not one number per channel at each time, and what to read in their place.
+Nothing reads them by default."""
 
 
 class Reader(Generic[P, S_co]):
@@ -61,7 +70,7 @@ class Reader(Generic[P, S_co]):
     default : bool or callable (nwb_object) -> bool
         Whether an object is read without being named, if it is the only such object of the file.
     readable : callable (nwb_object) -> bool, optional
-        Whether an object can be read at all; one that cannot is not listed. Default: every object can.
+        Whether an object can be read at all; one that cannot is listed as such. Default: every object can.
     describe : callable (candidate, nwb_object, invalid_times) -> Candidate, optional
         Completes what `inspect` lists of an object, as `nwb_sbtt.io.read.description.describe_samples` does for samples.
         ``invalid_times`` is an array (interval, 2), seconds. Default: span, sampling rate and channels of the source.
@@ -171,6 +180,36 @@ def neurodata_types(neurodata_class: type) -> Iterator[str]:
     """
     for base in neurodata_class.__mro__:
         yield base.__dict__.get("neurodata_type") or base.__name__
+
+
+def why_unreadable(nwb_object: Any) -> str | None:
+    """Say why nothing reads a series.
+
+    Parameters
+    ----------
+    nwb_object : neurodata object
+
+    Returns
+    -------
+    str or None
+        None where a reader reads it, and for objects that are no series.
+
+    Raises
+    ------
+    ConfigError
+        As `reader_of`.
+    """
+    registered = reader_of(type(nwb_object))
+    types = list(neurodata_types(type(nwb_object)))
+    reason = next((WITHOUT_READER[name] for name in types if name in WITHOUT_READER), None)
+    if "TimeSeries" not in types and reason is None:
+        return None
+    if registered is not None and registered.is_readable(nwb_object):
+        return None
+    if registered is None and reason is not None:
+        return reason
+    unlike_samples = not_samples(nwb_object)
+    return f"its data {unlike_samples}" if unlike_samples else f"the reader of {types[0]} does not read it"
 
 
 def default_types() -> list[str]:

@@ -13,9 +13,8 @@ from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.io.read.neurodata import Reader, default_types, reader_of
 from nwb_sbtt.io.read.paths import in_file_path
+from nwb_sbtt.io.read.results import Role, provenance_of, role_of
 
-RESULTS = "ndx-sbtt"
-"""Namespace of the results that this package writes."""
 SIMILAR = 0.5
 """Least similarity, from 0 to 1, of a path that is proposed in place of an unknown one."""
 MOST_PROPOSED, MOST_LISTED = 3, 20
@@ -23,12 +22,14 @@ MOST_PROPOSED, MOST_LISTED = 3, 20
 
 
 class Selectable(Protocol):
-    """What `select` needs of a series: its in-file path, and whether it is read without being named."""
+    """What `select` needs of a series: its in-file path, whether it is read without being named, and what it is."""
 
     @property
     def path(self) -> str: ...  # noqa: D102
     @property
     def default(self) -> bool: ...  # noqa: D102
+    @property
+    def role(self) -> Role: ...  # noqa: D102
 
 
 SeriesT = TypeVar("SeriesT", bound=Selectable)
@@ -44,6 +45,7 @@ class StoredSeries:
         In-file path.
     default : bool
         Whether it is read without being named, if it is the only such series.
+    role : "recording", "mask", "result", "copy" or "truth"
     reader : Reader
         That of its neurodata type.
     nwb_object : pynwb.TimeSeries, pynwb.misc.Units or another neurodata object
@@ -51,6 +53,7 @@ class StoredSeries:
 
     path: str
     default: bool
+    role: Role
     reader: Reader[..., Source] = field(repr=False)
     nwb_object: Any = field(repr=False)
 
@@ -68,7 +71,7 @@ class StoredSeries:
 def find_series(nwbfile: Any) -> list[StoredSeries]:
     """Find every series of a file that a reader can read, wherever it lies.
 
-    Results written by this package are never read without being named.
+    Results written by this package, and what was copied beside them, are never read without being named.
 
     Parameters
     ----------
@@ -86,12 +89,14 @@ def find_series(nwbfile: Any) -> list[StoredSeries]:
     """
     nwb_objects = list(nwbfile.objects.values())
     readers = {neurodata_class: reader_of(neurodata_class) for neurodata_class in set(map(type, nwb_objects))}
+    provenance = provenance_of(nwbfile)
     stored = []
     for nwb_object in nwb_objects:
         reader = readers[type(nwb_object)]
         if reader is not None and reader.is_readable(nwb_object):
-            default = reader.is_default(nwb_object) and not _is_result(nwb_object)
-            stored.append(StoredSeries(in_file_path(nwbfile, nwb_object), default, reader, nwb_object))
+            role = role_of(nwbfile, nwb_object, provenance)
+            default = role == "recording" and reader.is_default(nwb_object)
+            stored.append(StoredSeries(in_file_path(nwbfile, nwb_object), default, role, reader, nwb_object))
     return sorted(stored, key=lambda series: series.path)
 
 
@@ -103,7 +108,7 @@ def select(candidates: Sequence[SeriesT], patterns: Iterable[str] | None = None)
     candidates : sequence of StoredSeries or Candidate
     patterns : iterable of str, optional
         Exact paths, or globs in which ``*`` stands for any text. A glob selects the default series that it matches, and
-        other series only if it matches no default one.
+        other recorded series only if it matches no default one; results are read by their exact paths alone.
 
     Returns
     -------
@@ -122,8 +127,11 @@ def select(candidates: Sequence[SeriesT], patterns: Iterable[str] | None = None)
         glob = pattern.strip("/")
         matches = [series for series in candidates if series.path == glob]
         if not matches:
-            matches = [series for series in candidates if fnmatchcase(series.path, glob)]
-            matches = [series for series in matches if series.default] or matches
+            matching = [series for series in candidates if fnmatchcase(series.path, glob)]
+            recorded = [series for series in matching if series.role == "recording"]
+            matches = [series for series in recorded if series.default] or recorded
+            if matching and not recorded:
+                raise SelectionError(f"{pattern!r} matches no recorded series, but {_others(matching)}")
         if not matches:
             raise SelectionError(_no_match(pattern, [series.path for series in candidates]))
         selected += [series for series in matches if all(series is not other for other in selected)]
@@ -142,12 +150,26 @@ def _only_default(candidates: Sequence[SeriesT]) -> SeriesT:
         )
     *types, last_type = default_types()
     message = f"the file holds no usable {', '.join(types)} or {last_type}"
+    if candidates and not any(series.role == "recording" for series in candidates):
+        raise SelectionError(f"the file holds no recording, but {_others(candidates)}")
     if candidates:
         raise SelectionError(f"{message}; it has these other series, to be chosen by name:\n{_options(candidates)}")
     raise SelectionError(f"{message}, and no other series of numbers")
 
 
-def _options(candidates: Sequence[SeriesT]) -> str:
+def _others(candidates: Sequence[Selectable]) -> str:
+    """What series are that were not recorded, and how each is chosen."""
+    words = {
+        "mask": "a mask",
+        "result": "results of a model",
+        "copy": "copies beside results",
+        "truth": "the truth of a simulation",
+    }
+    roles = [word for role, word in words.items() if any(series.role == role for series in candidates)]
+    return f"{' and '.join(roles)}; fit the recording, or choose one by its exact path:\n{_options(candidates)}"
+
+
+def _options(candidates: Sequence[Selectable]) -> str:
     """Options of the command line that choose each of the series, a line each."""
     return "\n".join(f"  --series {series.path}" for series in candidates)
 
@@ -162,12 +184,3 @@ def _no_match(pattern: str, paths: list[str]) -> str:
     if similar:
         return f"no series matches {pattern!r}; did you mean {' or '.join(map(repr, similar[:MOST_PROPOSED]))}?"
     return f"no series matches {pattern!r}; the file has {', '.join(map(repr, paths[:MOST_LISTED]))}"
-
-
-def _is_result(nwb_object: Any) -> bool:
-    """Whether this package wrote an object: of one of its types, or a core type beside the model that made it."""
-    if nwb_object.namespace == RESULTS:
-        return True
-    siblings = getattr(nwb_object.parent, "data_interfaces", {})
-    models = [name for name, sibling in siblings.items() if sibling.namespace == RESULTS and name.endswith("_model")]
-    return any(nwb_object.name.startswith(name.removesuffix("model")) for name in models)

@@ -14,7 +14,7 @@ from pynwb import NWBFile, ProcessingModule
 from nwb_sbtt.data.schema import name_units
 from nwb_sbtt.errors import FileError, SelectionError
 from nwb_sbtt.io.read.files import open_nwb
-from nwb_sbtt.io.read.masks import MODEL_TYPE
+from nwb_sbtt.io.read.results import MODEL_TYPE
 from nwb_sbtt.io.write.layout import (
     CHANNEL_VARIABLES,
     INITIAL_CONDITION,

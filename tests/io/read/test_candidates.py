@@ -1,9 +1,16 @@
 """What `inspect` says about each series is what is in the file."""
 
 import json
+from uuid import uuid4
 
+import h5py
 import numpy as np
 import pytest
+from hdmf.backends.hdf5 import H5DataIO
+from hdmf.common import DynamicTable, DynamicTableRegion
+from ndx_sbtt import ObservationMaskSeries
+from pynwb.ecephys import SpikeEventSeries
+from pynwb.misc import DecompositionSeries
 
 from nwb_sbtt import inspect
 from nwb_sbtt.io.read import description, units
@@ -70,6 +77,7 @@ def test_a_series_without_usable_times_is_listed_with_the_reason(tmp_path):
     nwbfiles.add_electrical(nwbfile, np.zeros((3, 2)), timestamps=[0.0, 2.0, 1.0])
     described = only(nwbfile, tmp_path)
     assert not described.default
+    assert not described.readable
     assert "go back at sample 2" in described.notes[0]
 
 
@@ -102,7 +110,82 @@ def test_the_span_of_many_spikes_is_found_from_the_ends_of_each_train(tmp_path, 
     nwbfiles.add_units(nwbfile, [np.sort(random.uniform(0, 9, n)) for n in (20, 0, 30)])
     exact = only(nwbfile, tmp_path)
     monkeypatch.setattr(units, "MOST_EXACT", 10)
-    assert inspect(tmp_path / "x.nwb") == [exact]
+    assert list(inspect(tmp_path / "x.nwb")) == [exact]
+
+
+def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_electrodes(nwbfile, 2)
+    region = nwbfile.create_electrode_table_region([0, 1], "electrodes")
+    snippets = SpikeEventSeries(
+        name="snippets", data=np.zeros((3, 2, 8)), timestamps=[0.1, 0.2, 0.3], electrodes=region
+    )
+    nwbfile.add_acquisition(snippets)
+    nwbfile.create_processing_module("ecephys", "generated").add(
+        DecompositionSeries(name="bands", data=np.zeros((5, 2, 3)), metric="power", rate=1.0)
+    )
+    nwbfiles.add_series(nwbfile, np.zeros((5, 4, 4)), rate=1.0, name="film")
+    nwbfiles.add_series(nwbfile, np.array(["a"] * 5), rate=1.0, name="words")
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with h5py.File(path, "a") as file:  # pynwb reads this type and no longer writes it
+        waves = file.create_group("acquisition/waves")
+        waves.attrs.update({"neurodata_type": "EventWaveform", "namespace": "core", "object_id": str(uuid4())})
+        file.move("acquisition/snippets", "acquisition/waves/snippets")
+    reasons = {series.path: (series.readable, series.default, series.notes[0]) for series in inspect(path)}
+    assert {path: reason[:2] for path, reason in reasons.items()} == dict.fromkeys(
+        [
+            "acquisition/film",
+            "acquisition/waves",
+            "acquisition/waves/snippets",
+            "acquisition/words",
+            "processing/ecephys/bands",
+        ],
+        (False, False),
+    )
+    assert "snippets of voltage" in reasons["acquisition/waves/snippets"][2]
+    assert "power or phase by band" in reasons["processing/ecephys/bands"][2]
+    assert reasons["acquisition/film"][2].startswith("its data of shape (5, 4, 4) have 3 dimensions; expected (time,)")
+    assert reasons["acquisition/words"][2].startswith("its data are text; expected numbers")
+
+
+def test_a_damaged_series_hides_no_other(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    for name in ("good", "bad"):
+        data = H5DataIO(np.random.default_rng(0).normal(size=(400, 2)), chunks=(100, 2), compression="gzip")
+        nwbfiles.add_series(nwbfile, data, rate=10.0, name=name)
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with h5py.File(path, "r") as file:
+        address = file["acquisition/bad/data"].id.get_chunk_info(1).byte_offset
+    with path.open("r+b") as file:
+        file.seek(address)
+        file.write(b"\xff" * 100)
+    bad, good = inspect(path)
+    assert not bad.readable
+    assert "'acquisition/bad/data': it is damaged" in bad.notes[0]
+    assert good.observed == 1.0
+
+
+def test_masks_are_listed_with_the_share_that_they_leave(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    series = nwbfiles.add_series(nwbfile, np.ones((100, 4)), rate=10.0)
+    mask = np.ones((100, 4), dtype="u1")
+    mask[:50, 1] = mask[:25, 2] = 0
+    table = DynamicTable(name="columns", description="generated", id=[0, 1, 2, 3])
+    nwbfile.add_acquisition(table)
+    region = DynamicTableRegion(name="channels", data=[0, 1, 2, 3], description="columns", table=table)
+    nwbfile.add_acquisition(
+        ObservationMaskSeries(name="mask", data=mask, unit="n/a", rate=10.0, channels=region, source_timeseries=series)
+    )
+    nwbfiles.add_invalid_times(nwbfile, [[2.0, 4.0]])
+    contents = inspect(nwbfiles.write(nwbfile, tmp_path / "x.nwb"))
+    listed = {mask.path: mask for mask in contents.masks}
+    assert listed["acquisition/mask"].observed == pytest.approx(1 - 75 / 400)
+    assert listed["acquisition/mask"].series == ("acquisition/series",)
+    assert listed["invalid_times"].observed == pytest.approx(0.8)
+    (described,) = (candidate for candidate in contents if candidate.role == "recording")
+    assert described.observed == pytest.approx(0.8 * (1 - 75 / 400))
+    assert described.estimated
+    assert json.loads(json.dumps(contents.as_dict()))["masks"][0]["path"] == "acquisition/mask"
 
 
 def test_recorded_files_are_described_as_they_are(realdata):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hdmf.common import DynamicTableRegion
 from pynwb import TimeSeries, get_class, load_namespaces
-from pynwb.ecephys import ElectricalSeries, SpikeEventSeries
+from pynwb.ecephys import ElectricalSeries, EventWaveform, SpikeEventSeries
 from pynwb.image import ImageSeries, IndexSeries
-from pynwb.misc import IntervalSeries, Units
+from pynwb.misc import DecompositionSeries, IntervalSeries, Units
 from pynwb.ophys import RoiResponseSeries
 from pynwb.spec import NWBDatasetSpec, NWBGroupSpec, NWBNamespaceBuilder
 
@@ -164,8 +164,8 @@ def test_the_reader_of_the_most_derived_type_is_used(readers):
 
 
 def test_types_without_one_number_per_channel_and_time_have_no_reader(readers):
-    types = (ImageSeries, IndexSeries, IntervalSeries, SpikeEventSeries)
-    assert {neurodata_class.__name__ for neurodata_class in types} == WITHOUT_READER
+    types = (DecompositionSeries, EventWaveform, ImageSeries, IndexSeries, IntervalSeries, SpikeEventSeries)
+    assert {neurodata_class.__name__ for neurodata_class in types} == set(WITHOUT_READER)
     assert all(reader_of(neurodata_class) is None for neurodata_class in (*types, dict))
     registered = reader("SpikeEventSeries", kind="electrodes")(photometry_source)
     assert reader_of(SpikeEventSeries) is registered

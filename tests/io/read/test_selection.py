@@ -15,6 +15,7 @@ from tests.support import nwbfiles
 class Series:
     path: str
     default: bool = True
+    role: str = "recording"
 
 
 UNITS = Series("units")

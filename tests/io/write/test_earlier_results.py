@@ -48,11 +48,12 @@ def test_their_series_are_still_told_from_recordings(result, monkeypatch, capsys
     path, _ = result
     assert call(monkeypatch, "inspect", path) == 0
     listing = capsys.readouterr().out
-    names = [candidate.path for candidate in inspect(path) if "_mean" in candidate.path or "_rates" in candidate.path]
-    inferred = [name for name in names if "_sd" not in name]
+    roles = {candidate.path: candidate.role for candidate in inspect(path)}
+    inferred = [path for path in roles if any(name in path for name in ("_mean", "_rates", "_events", "_factors"))]
     assert inferred
-    for name in inferred:
-        assert f"{name}: result of a model, not a recording" in listing
+    assert {roles[path] for path in inferred} == {"result"}
+    assert "results of a model: " in listing
+    assert all(path in listing for path in inferred)
 
 
 def test_the_same_results_written_today_have_the_names_and_types_of_then(result, tmp_path):
