@@ -179,20 +179,24 @@ def infer(
     trials_relative: TrialsRelative = False,
     window: WindowText = None,
     chop: ChopText = None,
+    same_channels: Annotated[
+        bool, typer.Option("--same-channels", help="channels of the same ids are the same, though of another recording")
+    ] = False,
     overwrite: Overwrite = False,
     append: Append = False,
     name: Name = "sbtt",
 ) -> None:
-    """Apply a fitted model to another file.
+    """Apply a fitted model to its recording, or to another of the same channels.
 
-    The file is read with the settings of the fit, and must hold the same channels; --trials, or --window and --chop, choose
-    another part of it.
+    The file is read with the settings of the fit, and must hold the same channels: --same-channels says so of another
+    recording. --trials, or --window and --chop, choose another part of it.
     """
     from nwb_sbtt.cli import pipeline
     from nwb_sbtt.config import ReadConfig, build
 
     cut = build(ReadConfig, {"cut": _cut(trials, trials_table, trials_relative, window, chop)}, within="read").cut
-    pipeline.infer_file(run_dir, file, output=pipeline.Output(out, overwrite, append, name), session=session, cut=cut)
+    output = pipeline.Output(out, overwrite, append, name)
+    pipeline.infer_file(run_dir, file, output=output, session=session, cut=cut, same_channels=same_channels)
 
 
 @app.command()

@@ -152,6 +152,7 @@ def infer_file(
     output: Output,
     session: str | None = None,
     cut: Trials | Window | Chop | None = None,
+    same_channels: bool = False,
     log: Log = print,
 ) -> None:
     """Apply a fitted model to a file and write the results.
@@ -167,13 +168,15 @@ def infer_file(
         Fitted session that the channels belong to; needed where there are several.
     cut : Trials, Window or Chop, optional
         Part of the file, instead of that of the fit. Length and overlap of a `Chop` default to those of the fit.
+    same_channels : bool
+        Whether channels of the same ids are the same although the file is of another recording.
     log : callable
         Takes each line of progress.
 
     Raises
     ------
     MismatchError
-        If channels or bin width differ from those of the fit.
+        If channels, bin width or recording differ from those of the fit.
     FileError
         If the result exists, or cannot be written.
     """
@@ -182,7 +185,7 @@ def infer_file(
     fitted = load(run_dir)
     ds = _read_again(fitted, path, session, cut)
     log(describe(path, ds))
-    _write_result(fitted.infer(ds, session=session), output.path, path, output)
+    _write_result(fitted.infer(ds, session=session, same_channels=same_channels), output.path, path, output)
     log(f"wrote {output.path}")
 
 
@@ -194,7 +197,7 @@ def evaluate_run(run_dir: Path, *, files: Sequence[Path] = ()) -> dict[str, Any]
     run_dir : Path
         Run folder of the fit.
     files : sequence of Path
-        The data, one file per session in the order of the fit, where they have moved.
+        The data, one file per session in any order, where they have moved.
 
     Returns
     -------
@@ -225,7 +228,7 @@ def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
     run_dir : Path
         Run folder of the fit.
     files : sequence of Path
-        The data, one file per session in the order of the fit, where they have moved.
+        The data, one file per session in any order, where they have moved.
 
     Returns
     -------
@@ -452,20 +455,29 @@ def _fitted_data(fitted: Fitted, path: Path, session: str) -> xr.Dataset:
 
 
 def _sources(fitted: Fitted, files: Sequence[Path]) -> dict[str, Path]:
-    """Return the file of each session, after comparing its digest with that of the fit."""
+    """Return the file of each session: of the files given, that with the digest of the session's."""
     sessions = fitted.signature.sessions
     if files and len(files) != len(sessions):
         raise MismatchError(f"the run has {len(sessions)} sessions, {list(sessions)}; {len(files)} files were given")
+    given = {sha256(path): path for path in map(local_file, files)}
     sources = {}
-    for i, (name, signature) in enumerate(sessions.items()):
+    for name, signature in sessions.items():
         if signature.source is None:
             raise FileError(f"session {name!r} did not come from a file; evaluate it in Python with Fitted.evaluate")
-        path = local_file(files[i]) if files else recorded_file(signature.source)
-        if not files and not path.exists():
+        digest = signature.source["sha256"]
+        if files:
+            if digest not in given:
+                raise MismatchError(
+                    f"{', '.join(repr(str(path)) for path in files)}: not the data that session {name!r} of the fit was read "
+                    "from: the sha256 differs"
+                )
+            sources[name] = given[digest]
+            continue
+        path = sources[name] = recorded_file(signature.source)
+        if not path.exists():
             raise FileError(f"the data of this run, {str(path)!r}, are not there any more; say where with --file")
-        if sha256(path) != signature.source["sha256"]:
+        if sha256(path) != digest:
             raise MismatchError(f"{str(path)!r} is not the file that the model was fitted to: its sha256 differs")
-        sources[name] = path
     return sources
 
 

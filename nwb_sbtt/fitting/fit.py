@@ -17,7 +17,14 @@ from nwb_sbtt.evaluate.calibration import Calibration, calibrate, variance_of_lo
 from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted, Member, device_of
 from nwb_sbtt.fitting.initialisation import initialise, member_initialisation, resolve_initialisation
-from nwb_sbtt.fitting.preparation import likelihood_settings, mask_length_of, prepare, signature_of, train_and_valid
+from nwb_sbtt.fitting.preparation import (
+    likelihood_settings,
+    mask_length_of,
+    naming_session,
+    prepare,
+    signature_of,
+    train_and_valid,
+)
 from nwb_sbtt.fitting.runfolder import (
     CALIBRATION,
     clear_failure,
@@ -47,7 +54,8 @@ def fit(
     ----------
     data : Dataset, or Datasets by session name
         As returned by `read_nwb`. Trials without a ``split`` are split by ``config.valid_fraction`` and ``config.seed``.
-        Several sessions share all weights except read-in and read-out. Fully and sparsely observed trials may be mixed.
+        Several sessions share all weights except read-in and read-out, and may be given in any order. Fully and sparsely
+        observed trials may be mixed.
     config : FitConfig, optional
         ``seeds`` above 1 fits an ensemble, one member after another, in folders ``member-0``, … of the run folder, each an
         ordinary run folder; ``init`` names a finished fit whose weights this one starts from.
@@ -65,7 +73,7 @@ def fit(
     Raises
     ------
     DataError
-        If the data do not suit the likelihood, or have too few trials.
+        If the data do not suit the likelihood, or have too few trials; of several sessions, which is named.
     TrainingError
         If the run folder belongs to other data or settings, or a loss is not finite.
     FileError
@@ -81,14 +89,20 @@ def fit(
     run_dir = Path(run_dir)
     if not isinstance(data, Mapping):
         raise DataError(f"fit takes a Dataset, or Datasets by session name, not {data!r}; read a file with sb.read_nwb")
-    sessions = dict(data) if isinstance(data, Mapping) and not isinstance(data, xr.Dataset) else {"session": data}
-    prepared = {name: prepare(ds, config) for name, ds in sessions.items()}
+    sessions = {"session": data} if isinstance(data, xr.Dataset) else {name: data[name] for name in sorted(data)}
+    prepared = {}
+    for name, ds in sessions.items():
+        with naming_session(name, of=len(sessions)):
+            prepared[name] = prepare(ds, config)
     config, signature = resolve_initialisation(config, signature_of(prepared, config))
     device = device_of(config)
     with hold_run_folder(run_dir):
         open_run_folder(run_dir, config, signature=signature, device=device)
         torch.set_num_threads(config.threads)
-        pairs = {name: train_and_valid(ds, to_batch(ds, name).to(device), config) for name, ds in prepared.items()}
+        pairs = {}
+        for name, ds in prepared.items():
+            with naming_session(name, of=len(prepared)):
+                pairs[name] = train_and_valid(ds, to_batch(ds, name).to(device), config)
         members = []
         for i, folder in enumerate(folders := member_folders(run_dir, config.seeds)):
             label = f"member {i + 1} of {len(folders)}  " if len(folders) > 1 else ""
@@ -155,16 +169,16 @@ def _train(
 def _untrained_model(config: FitConfig, signature: Signature, pairs: Mapping[str, tuple[Batch, Batch]]) -> Model:
     """Make the model before its first step."""
     likelihood = likelihood_settings(config, signature.likelihood)
-    statistics = {
-        name: MODELS[config.model.name].measure(
-            training,
-            config=config.model,
-            likelihood=likelihood,
-            bin_width=signature.sessions[name].bin_width,
-            channel_values=signature.sessions[name].channel_values,
-        )
-        for name, (training, _) in pairs.items()
-    }
+    statistics = {}
+    for name, (training, _) in pairs.items():
+        with naming_session(name, of=len(pairs)):
+            statistics[name] = MODELS[config.model.name].measure(
+                training,
+                config=config.model,
+                likelihood=likelihood,
+                bin_width=signature.sessions[name].bin_width,
+                channel_values=signature.sessions[name].channel_values,
+            )
     with torch.random.fork_rng():
         torch.manual_seed(config.training_seed)
         settings = fill(config.model, [len(training.trials) for training, _ in pairs.values()])

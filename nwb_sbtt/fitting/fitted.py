@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +35,7 @@ from nwb_sbtt.fitting.runfolder import (
     read_signature,
     write_json,
 )
-from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of
+from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of, equal_bin_widths, recording_of
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import blank_statistics
@@ -260,7 +260,14 @@ class Fitted:
             return reasons[0] if len(reasons) == 1 else ""
         return "; ".join(f"{self.members[i].run_dir.name}: {reason}" for i, reason in enumerate(reasons))
 
-    def infer(self, ds: xr.Dataset, *, session: str | None = None, samples: int | None = None) -> xr.Dataset:
+    def infer(
+        self,
+        ds: xr.Dataset,
+        *,
+        session: str | None = None,
+        samples: int | None = None,
+        same_channels: bool = False,
+    ) -> xr.Dataset:
         """Infer rates and latents of every trial from all observed entries of channels that are not held out.
 
         Parameters
@@ -271,27 +278,31 @@ class Fitted:
             Fitted session that the channels belong to; needed where there are several.
         samples : int, optional
             Posterior samples averaged, of each member; ``config.posterior_samples`` by default.
+        same_channels : bool
+            Whether channels of the same ids are the same although the data come from another recording.
 
         Returns
         -------
         Dataset
-            Labelled as `ds`. ``rates`` [Hz] for counts, or ``mean`` in the data's unit. Where rates are inferred from
-            fluorescence, ``rates`` too, and along ``channel`` the kinetics: ``decay`` and ``rise`` [s], ``gain``, ``baseline``
-            and ``noise`` in the data's unit; from a ladder also ``events`` (spikes per bin). ``factors``,
-            ``initial_condition``, with a controller ``inputs``; each with its posterior ``_sd`` where the model has one; and
-            ``observed``. An ensemble gives averages over its members (see `nwb_sbtt.fitting.ensemble.combine`), and the
-            latents of the member with the lowest validation loss, named in ``attrs["model"]``.
+            Labelled as `ds`, with its channels in its order. ``rates`` [Hz] for counts, or ``mean`` in the data's unit. Where
+            rates are inferred from fluorescence, ``rates`` too, and along ``channel`` the kinetics: ``decay`` and ``rise`` [s],
+            ``gain``, ``baseline`` and ``noise`` in the data's unit; from a ladder also ``events`` (spikes per bin).
+            ``factors``, ``initial_condition``, with a controller ``inputs``; each with its posterior ``_sd`` where the model
+            has one; and ``observed``. An ensemble gives averages over its members (see `nwb_sbtt.fitting.ensemble.combine`),
+            and the latents of the member with the lowest validation loss, named in ``attrs["model"]``.
 
         Raises
         ------
         MismatchError
-            If channels or bin width differ from those of the fit.
+            If channels, bin width or recording differ from those of the fit.
         """
-        name, ds = self._match(ds, session)
-        ds = hold_out(ds, self.config)
-        return self._infer(ds, to_batch(ds, name), samples)
+        name, matched = self._match(ds, session, same_channels=same_channels)
+        matched = hold_out(matched, self.config)
+        latents = self._infer(matched, to_batch(matched, name), samples)
+        rows = {channel: i for i, channel in enumerate(channel_names(matched))}
+        return latents.isel(channel=[rows[channel] for channel in channel_names(ds)])
 
-    def evaluate(self, ds: xr.Dataset, *, session: str | None = None) -> dict[str, Any]:
+    def evaluate(self, ds: xr.Dataset, *, session: str | None = None, same_channels: bool = False) -> dict[str, Any]:
         """Score the model and the baselines on the hidden entries of the validation trials.
 
         These are the entries that the checkpoint was chosen on; they are hidden from the model and from the baselines.
@@ -302,6 +313,8 @@ class Fitted:
             The data of the fit.
         session : str, optional
             Fitted session that the channels belong to; needed where there are several.
+        same_channels : bool
+            Whether channels of the same ids are the same although the data come from another recording.
 
         Returns
         -------
@@ -311,9 +324,9 @@ class Fitted:
         Raises
         ------
         MismatchError
-            If channels or bin width differ from those of the fit.
+            If channels, bin width or recording differ from those of the fit.
         """
-        name, ds = self._match(ds, session)
+        name, ds = self._match(ds, session, same_channels=same_channels)
         ds = prepare(ds, self.config)
         batch = to_batch(ds, name)
         hidden = hidden_entries(ds, batch, self.config)
@@ -381,10 +394,11 @@ class Fitted:
         Returns
         -------
         bool
-            Whether values, masks and split are identical.
+            Whether channels, bin width, values, masks and split are identical.
         """
-        expected = self.signature.sessions[self.session_name(session)]
-        return digest_of(prepare(ds, self.config)) == expected.data_sha256
+        expected, data = self.signature.sessions[self.session_name(session)], prepare(ds, self.config)
+        same_width = equal_bin_widths(data.attrs["bin_width"], expected.bin_width)
+        return same_width and digest_of(data) == expected.data_sha256
 
     def record(self) -> dict[str, Any]:
         """Describe the model for a result's provenance, as `write_nwb` stores it.
@@ -488,11 +502,11 @@ class Fitted:
             "members": [member.record() for member in self.members],
         }
 
-    def _match(self, ds: xr.Dataset, session: str | None) -> tuple[str, xr.Dataset]:
+    def _match(self, ds: xr.Dataset, session: str | None, *, same_channels: bool = False) -> tuple[str, xr.Dataset]:
         check_dataset(ds)
         name = self.session_name(session)
         expected = self.signature.sessions[name]
-        if not np.isclose(ds.attrs["bin_width"], expected.bin_width, rtol=1e-9):
+        if not equal_bin_widths(ds.attrs["bin_width"], expected.bin_width):
             raise MismatchError(
                 f"the data have bins of {ds.attrs['bin_width']:g} s, the model was fitted to {expected.bin_width:g} s"
             )
@@ -500,6 +514,13 @@ class Fitted:
         if set(fitted) != set(names):
             raise MismatchError(
                 f"the model was fitted to {len(fitted)} channels, the data have {len(names)}; {difference(fitted, names)}"
+            )
+        source = json.loads(ds.attrs.get("source", "{}"))
+        if not same_channels and recording_of(source) != recording_of(expected.source):
+            raise MismatchError(
+                f"the data come from {_origin(source)}, session {name!r} of the fit from {_origin(expected.source)}: "
+                "channels of the same ids need not be the same. If they are, pass --same-channels (in Python "
+                "same_channels=True); if not, fit them with --init"
             )
         rows = {channel: i for i, channel in enumerate(names)}
         return name, ds.isel(channel=[rows[channel] for channel in fitted])
@@ -520,6 +541,14 @@ def difference(fitted: Sequence[str], channels: Sequence[str]) -> str:
     """
     missing, extra = sorted(set(fitted) - set(channels)), sorted(set(channels) - set(fitted))
     return f"missing in the data: {_few(missing)}; unknown to the model: {_few(extra)}"
+
+
+def _origin(source: Mapping[str, Any] | None) -> str:
+    """Name the recording that data come from."""
+    if recording_of(source) is None:
+        return "no recorded file"
+    assert source is not None
+    return f"{source.get('name') or source.get('path') or 'a file'!r} (object id {source['object_id']})"
 
 
 def _few(names: list[str]) -> str:

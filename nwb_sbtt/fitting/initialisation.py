@@ -13,7 +13,7 @@ from nwb_sbtt.errors import ConfigError, FileError, MismatchError, TrainingError
 from nwb_sbtt.fitting.ensemble import checkpoint_digest
 from nwb_sbtt.fitting.fitted import difference
 from nwb_sbtt.fitting.runfolder import differences, member_folders, read_config, read_signature
-from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature
+from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature, equal_bin_widths, recording_of
 from nwb_sbtt.models import Model
 from nwb_sbtt.nn.sessions import tensors_by_session
 from nwb_sbtt.train import checkpoint
@@ -218,7 +218,7 @@ def _origin(
 ) -> str | None:
     """Session of the initial fit that has the channels of this one; None for new channels."""
     widths = sorted({old.bin_width for old in fitted.values()})
-    if session.bin_width not in widths:
+    if not any(equal_bin_widths(session.bin_width, width) for width in widths):
         raise MismatchError(
             f"session {name!r} has bins of {session.bin_width:g} s, the initial fit of {', '.join(f'{w:g}' for w in widths)} "
             "s; learned dynamics are valid for one bin width only"
@@ -226,7 +226,8 @@ def _origin(
     if init.channels == "new":
         return None
     alike = [old for old in fitted if set(fitted[old].channels) == set(session.channels)]
-    same_recording = [old for old in alike if _recording(fitted[old]) == _recording(session) is not None]
+    recording = recording_of(session.source)
+    same_recording = [old for old in alike if recording_of(fitted[old].source) == recording is not None]
     if init.channels == "same" and not alike:
         missing = difference(next(iter(fitted.values())).channels, session.channels)
         raise MismatchError(
@@ -243,10 +244,6 @@ def _origin(
             f"the channels of session {name!r} are those of {candidates} in the initial fit; give it the name of one of them"
         )
     return (name if name in candidates else candidates[0]) if candidates else None
-
-
-def _recording(session: SessionSignature) -> str | None:
-    return (session.source or {}).get("object_id")
 
 
 def _origins(fitted: Signature, signature: Signature) -> dict[str, tuple[str, Tensor] | None]:

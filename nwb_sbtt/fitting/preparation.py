@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -15,8 +16,8 @@ from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import AutoConfig, FitConfig, LikelihoodConfig
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.splits import split
-from nwb_sbtt.errors import DataError
-from nwb_sbtt.fitting.signature import Signature, describe_session
+from nwb_sbtt.errors import DataError, MismatchError
+from nwb_sbtt.fitting.signature import Signature, describe_session, equal_bin_widths
 from nwb_sbtt.models import MODELS
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Values, suitable_likelihood
 
@@ -45,6 +46,29 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     MODELS[config.model.name].check(data, likelihood.name)
     LIKELIHOODS[likelihood.name].check(data, likelihood)
     return split(hold_out(ds, config), valid=config.valid_fraction, seed=config.seed)
+
+
+@contextmanager
+def naming_session(name: str, *, of: int) -> Iterator[None]:
+    """Name the session in an error about its data, where there are several.
+
+    Parameters
+    ----------
+    name : str
+    of : int
+        Number of sessions that are fitted together.
+
+    Raises
+    ------
+    DataError
+        As raised in the block, with the session's name.
+    """
+    try:
+        yield
+    except DataError as error:
+        if of == 1:
+            raise
+        raise DataError(f"session {name!r}: {error}. Without this session the others can be fitted") from None
 
 
 def likelihood_of(ds: xr.Dataset, config: FitConfig) -> LikelihoodConfig:
@@ -258,7 +282,16 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
     ------
     DataError
         If sessions need different likelihoods, or channels share an id.
+    MismatchError
+        If sessions have different bin widths.
     """
+    widths = {name: float(ds.attrs["bin_width"]) for name, ds in sessions.items()}
+    first = next(iter(widths))
+    if unequal := [name for name, width in widths.items() if not equal_bin_widths(width, widths[first])]:
+        raise MismatchError(
+            f"session {unequal[0]!r} has bins of {widths[unequal[0]]:g} s, session {first!r} of {widths[first]:g} s; learned "
+            "dynamics are valid for one bin width only: read all sessions with the same"
+        )
     likelihoods = {likelihood_of(ds, config) for ds in sessions.values()}
     if len(likelihoods) > 1:
         names = sorted(likelihood.name for likelihood in likelihoods)

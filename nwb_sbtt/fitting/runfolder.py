@@ -90,7 +90,7 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
     """
     if (run_dir / SIGNATURE).exists():
         changes = differences(_identity(config), _identity(read_config(run_dir)))
-        changes += differences(signature.identity(), read_signature(run_dir).identity())
+        changes += _differences_of_data(signature, read_signature(run_dir))
         if changes and (run_dir / FAILED).exists():
             _empty(run_dir)
         elif changes:
@@ -265,6 +265,15 @@ def differences(new: Any, old: Any, name: str = "") -> list[str]:
         keys = sorted(set(new) | set(old), key=lambda key: (key != "name", key))
         return [text for key in keys for text in differences(new.get(key), old.get(key), f"{name}.{key}".strip("."))]
     return [] if new == old else [f"{name} is {_short(new)}, there {_short(old)}"]
+
+
+def _differences_of_data(new: Signature, old: Signature) -> list[str]:
+    """Compare what a fit is of; sessions that only one of two joint fits has are named, whatever they hold."""
+    missing, extra = sorted(set(old.sessions) - set(new.sessions)), sorted(set(new.sessions) - set(old.sessions))
+    if not (missing or extra):
+        return differences(new.identity(), old.identity())
+    parts = [f"without session {name!r}" for name in missing] + [f"with session {name!r}" for name in extra]
+    return [f"the sessions are those of that fit {' and '.join(parts)}"]
 
 
 def _is_run_folder(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,10 @@ from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.train.checkpoint import FORMAT
 
 SIGNATURE = "signature.json"
+DIGEST_VERSION = 2
+"""Raised when `digest_of` covers more, so that no digest of an earlier version is taken for one of this."""
+BIN_WIDTH_TOLERANCE = 1e-9
+"""Relative difference up to which bin widths are equal, so that 1/30 s may be computed in several ways."""
 PLACE = ("source", "read_config", "offsets")
 """Fields that describe where data come from. They do not identify a fit; the digest of the data does."""
 
@@ -36,7 +41,7 @@ class SessionSignature:
     trials, training_trials, bins : int
         Numbers of trials, of training trials, and of bins in a trial.
     data_sha256 : str
-        Digest of values, masks and split.
+        Digest of the data; see `digest_of`.
     source, read_config, offsets : JSON or None
         File of the data, settings of the reader, and sampling offsets of the channels [s].
     channel_values : mapping of name to tuple of float
@@ -65,7 +70,7 @@ class Signature:
     likelihood : str
         Resolved name of the likelihood.
     sessions : mapping of name to SessionSignature
-        By the user's names, in the user's order.
+        By the user's names, sorted by name: a joint fit does not depend on the order in which its sessions are given.
     origins : mapping of name to name or None, optional
         For a fit that starts from another: the session of the initial fit whose channels each session has; None for new
         channels.
@@ -148,6 +153,37 @@ def check_format(content: Mapping[str, Any], *, path: Path) -> None:
         )
 
 
+def equal_bin_widths(one: float, other: float) -> bool:
+    """Compare two bin widths, but for rounding.
+
+    Parameters
+    ----------
+    one, other : float
+        Seconds.
+
+    Returns
+    -------
+    bool
+    """
+    return math.isclose(one, other, rel_tol=BIN_WIDTH_TOLERANCE)
+
+
+def recording_of(source: Mapping[str, Any] | None) -> str | None:
+    """Return what a recording is known by, wherever its file lies.
+
+    Parameters
+    ----------
+    source : mapping or None
+        As in the attribute ``source`` of a Dataset, or of a session's signature.
+
+    Returns
+    -------
+    str or None
+        Object id of the file; None for data that did not come from one.
+    """
+    return (source or {}).get("object_id")
+
+
 def describe_session(ds: xr.Dataset, channel_values: Mapping[str, list[float]]) -> SessionSignature:
     """Make the signature of one session.
 
@@ -194,7 +230,10 @@ def channel_names(ds: xr.Dataset) -> list[str]:
 
 
 def digest_of(ds: xr.Dataset) -> str:
-    """Compute the SHA-256 of values, masks and split.
+    """Compute the SHA-256 of everything that a fit's tensors are made of, with names, types and shapes.
+
+    These are values, masks, exposure, split, held-out channels and forecast bins, with the ids of trials and channels in their
+    order.
 
     Parameters
     ----------
@@ -206,8 +245,18 @@ def digest_of(ds: xr.Dataset) -> str:
     str
         Hexadecimal digest.
     """
-    digest = hashlib.sha256()
-    for array in (ds["values"], ds["observed"], ds["split"]):
-        values = array.values.astype(str) if array.dtype == object else array.values
-        digest.update(np.ascontiguousarray(values).tobytes())
+    observed = ds["observed"].values
+    arrays = {"values": ds["values"].values, "observed": observed}
+    if "exposure" in ds:
+        arrays["exposure"] = np.where(observed, ds["exposure"].values, np.float32(1))
+    arrays |= {name: ds[name].values.astype(bool) for name in ("held_out", "forecast") if name in ds.coords}
+    labels = {name: ds[name].values.astype(str).tolist() for name in ("split", "trial_id") if name in ds.coords}
+    header = {
+        "version": DIGEST_VERSION,
+        "arrays": {name: [array.dtype.str, array.shape] for name, array in arrays.items()},
+        "labels": {**labels, "channel": channel_names(ds)},
+    }
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

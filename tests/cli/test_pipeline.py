@@ -9,6 +9,8 @@ from nwb_sbtt.cli import pipeline
 from nwb_sbtt.config import Chop, FitConfig, InitConfig, MaskConfig, ReadConfig, TrainConfig, Trials
 from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.fitting.fit import fit
+from nwb_sbtt.fitting.runfolder import read_json, write_json
+from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.train.trackers import Silent
@@ -83,11 +85,18 @@ def test_evaluate_and_report_give_the_same_again(run):
     assert (run / "run" / "report.html").read_text() == page
 
 
+def say_read_from(path, run_dir):
+    """Let a run folder say that its data were read from another path."""
+    signature = read_json(run_dir / SIGNATURE)
+    signature["sessions"]["lorenz"]["source"]["path"] = str(path)
+    write_json(run_dir / SIGNATURE, signature)
+
+
 def test_a_recording_that_was_moved_is_named(run, tmp_path):
     _, metrics = json.loads((run / "said.json").read_text())
     shutil.copytree(run, tmp_path / "moved")
-    run_dir, signature = tmp_path / "moved" / "run", tmp_path / "moved" / "run" / "signature.json"
-    signature.write_text(signature.read_text().replace(str(run / "lorenz.nwb"), str(tmp_path / "gone.nwb")))
+    run_dir = tmp_path / "moved" / "run"
+    say_read_from(tmp_path / "gone.nwb", run_dir)
     with pytest.raises(FileError, match=r"are not there any more; say where with --file"):
         pipeline.evaluate_run(run_dir)
     assert pipeline.evaluate_run(run_dir, files=[tmp_path / "moved" / "lorenz.nwb"]) == metrics
@@ -99,8 +108,7 @@ def test_a_recording_that_was_moved_is_named(run, tmp_path):
 def test_a_recording_that_has_changed_is_refused(run, tmp_path):
     shutil.copytree(run, tmp_path / "copy")
     path = tmp_path / "copy" / "lorenz.nwb"
-    signature = tmp_path / "copy" / "run" / "signature.json"
-    signature.write_text(signature.read_text().replace(str(run / "lorenz.nwb"), str(path)))
+    say_read_from(path, tmp_path / "copy" / "run")
     path.write_bytes(path.read_bytes() + b"more")
     with pytest.raises(MismatchError, match="is not the file that the model was fitted to"):
         pipeline.evaluate_run(tmp_path / "copy" / "run")
@@ -119,10 +127,13 @@ def test_several_files_give_a_folder_of_results_named_so_that_all_differ(run, tm
     assert sorted(path.name for path in (tmp_path / "run").glob("*.html")) == [
         f"report_{name}.html" for name in metrics
     ]
-    assert pipeline.evaluate_run(tmp_path / "run") == metrics
+    for files in ([], paths, paths[::-1]):
+        assert pipeline.evaluate_run(tmp_path / "run", files=files) == metrics
     again = pipeline.Output(tmp_path / "again.nwb")
     with pytest.raises(MismatchError, match=r"name one of \['mouse1_day', 'mouse2_day'\]"):
         pipeline.infer_file(tmp_path / "run", paths[1], output=again, log=silent)
+    with pytest.raises(MismatchError, match="pass --same-channels"):
+        pipeline.infer_file(tmp_path / "run", paths[1], output=again, session="mouse1_day", log=silent)
     pipeline.infer_file(tmp_path / "run", paths[1], output=again, session="mouse2_day", log=silent)
     one, other = read_result(out / "mouse2_day_latents.nwb"), read_result(again.path)
     np.testing.assert_array_equal(one["rates"].values, other["rates"].values)

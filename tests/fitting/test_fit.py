@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from nwb_sbtt.config import ConvConfig, FitConfig, LFADSConfig, MaskConfig, SAEConfig, TrainConfig
+from nwb_sbtt.config import BandwidthConfig, ConvConfig, FitConfig, LFADSConfig, MaskConfig, SAEConfig, TrainConfig
+from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import DataError, FileError, MismatchError, TrainingError
 from nwb_sbtt.fitting.fit import fit
@@ -56,8 +57,21 @@ def test_a_loaded_model_infers_the_same(ds, fitted):
 def test_channels_may_come_in_any_order(ds, fitted):
     shuffled = ds.isel(channel=[3, 0, 5, 1, 2, 4])
     one, other = fitted.infer(ds), fitted.infer(shuffled)
-    assert other["channel_id"].values.tolist() == ds["channel_id"].values.tolist()
-    np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
+    assert other["channel_id"].values.tolist() == shuffled["channel_id"].values.tolist()
+    np.testing.assert_array_equal(one["rates"].values[..., [3, 0, 5, 1, 2, 4]], other["rates"].values)
+
+
+def test_a_model_is_applied_to_another_recording_only_if_it_is_said_to_have_the_same_channels(ds, tmp_path):
+    monday, tuesday = (ds.assign_attrs(source=json.dumps({"object_id": day, "name": f"{day}.nwb"})) for day in "mt")
+    fitted = fit(monday, settings(), run_dir=tmp_path / "run", tracker=Silent())
+    for other in (tuesday, ds):
+        for apply in (fitted.infer, fitted.evaluate):
+            with pytest.raises(MismatchError, match=r"'m\.nwb' \(object id m\): channels .* need not be the same"):
+                apply(other)
+            apply(other, same_channels=True)
+    np.testing.assert_array_equal(
+        fitted.infer(tuesday, same_channels=True)["rates"].values, fitted.infer(monday)["rates"].values
+    )
 
 
 def test_other_channels_are_an_error_that_lists_the_difference(ds, fitted):
@@ -204,11 +218,81 @@ def test_several_sessions_share_all_but_their_channels(tmp_path):
     np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
 
 
+def test_a_joint_fit_does_not_depend_on_the_order_of_its_sessions(tmp_path):
+    sessions = {"a": population(0), "b": population(1).isel(channel=slice(0, 4))}
+    one = fit(sessions, settings(), run_dir=tmp_path / "one", tracker=Silent())
+    turned = dict(reversed(sessions.items()))
+    for run_dir in (tmp_path / "other", one.run_dir):
+        other = fit(turned, settings(), run_dir=run_dir, tracker=Silent())
+        assert other.checkpoint_sha256 == one.checkpoint_sha256
+        for name, ds in sessions.items():
+            expected = one.infer(ds, session=name)["rates"].values
+            np.testing.assert_array_equal(other.infer(ds, session=name)["rates"].values, expected)
+    with pytest.raises(TrainingError, match=r"those of that fit without session 'b' and with session 'c'"):
+        fit({"a": sessions["a"], "c": sessions["b"]}, settings(), run_dir=one.run_dir, tracker=Silent())
+    exchanged = {"a": sessions["b"], "b": sessions["a"]}
+    with pytest.raises(TrainingError, match="holds a fit of other data"):
+        fit(exchanged, settings(), run_dir=one.run_dir, tracker=Silent())
+
+
+def test_sessions_of_other_bin_widths_are_not_fitted_together(ds, tmp_path):
+    sessions = {"a": ds, "b": population(1).assign_attrs(bin_width=0.01)}
+    with pytest.raises(MismatchError, match=r"session 'b' has bins of 0\.01 s, session 'a' of 0\.02 s"):
+        fit(sessions, settings(), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_a_joint_fit_names_the_session(ds, tmp_path):
+    negative = population(1)
+    negative["values"].values[0, 0, 0] = -1
+    for unfit in (negative, population(1).isel(trial=[0, 1])):
+        with pytest.raises(DataError, match=r"^session 'tuesday': .* Without this session the others can be fitted"):
+            fit({"monday": ds, "tuesday": unfit}, settings(), run_dir=tmp_path / "run")
+
+
+def with_all(ds):
+    """The same data with everything that tensors are made of."""
+    return ds.assign(exposure=(ds["values"].dims, np.full(ds["values"].shape, 0.5, np.float32))).assign_coords(
+        held_out=("channel", np.arange(6) == 0),
+        forecast=("time", np.arange(12) > 10),
+        split=("trial", np.where(np.arange(24) < 20, "train", "valid")),
+        trial_id=("trial", np.arange(24)),
+    )
+
+
+CHANGES = {
+    "values": lambda ds: ds.assign(values=ds["values"] + 1),
+    "mask": lambda ds: limit_bandwidth(ds, BandwidthConfig(k=5)),
+    "exposure": lambda ds: ds.assign(exposure=ds["exposure"] / 2),
+    "no exposure": lambda ds: ds.drop_vars("exposure"),
+    "held out": lambda ds: ds.assign_coords(held_out=("channel", np.arange(6) == 1)),
+    "nothing held out": lambda ds: ds.drop_vars("held_out"),
+    "forecast": lambda ds: ds.assign_coords(forecast=("time", np.arange(12) > 9)),
+    "split": lambda ds: ds.assign_coords(split=("trial", np.where(np.arange(24) < 19, "train", "valid"))),
+    "trials": lambda ds: ds.assign_coords(trial_id=("trial", np.arange(24)[::-1])),
+    "channels": lambda ds: ds.assign_coords(channel_id=("channel", ds["channel_id"].values[::-1])),
+    "bin width": lambda ds: ds.assign_attrs(bin_width=0.01),
+}
+
+
+@pytest.fixture(scope="module")
+def fitted_to_all(ds, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "all"
+    return fit(with_all(ds), settings(), run_dir=run_dir, tracker=Silent())
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_run_folder_is_of_all_that_tensors_are_made_of(ds, fitted_to_all, change):
+    data = with_all(ds)
+    assert fitted_to_all.is_fitted_to(data.copy(deep=True))
+    changed = CHANGES[change](data)
+    assert not fitted_to_all.is_fitted_to(changed)
+    with pytest.raises(TrainingError, match="holds a fit of other data"):
+        fit(changed, settings(), run_dir=fitted_to_all.run_dir, tracker=Silent())
+
+
 def test_the_model_beats_the_baselines_where_there_is_something_to_learn(tmp_path):
     """A small version of benchmarks/accuracy.py: 5 of 20 neurons per bin."""
-    from nwb_sbtt.config import BandwidthConfig
-    from nwb_sbtt.data.bandwidth import limit_bandwidth
-
     ds = limit_bandwidth(lorenz(n_channels=20, conditions=8, trials_per_condition=20, seed=0), BandwidthConfig(k=5))
     config = FitConfig(
         model=LFADSConfig(read_in=16, encoder=24, controller=16, generator=32, factors=8),
