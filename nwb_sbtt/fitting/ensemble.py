@@ -15,11 +15,12 @@ from nwb_sbtt.fitting.runfolder import member_folders
 from nwb_sbtt.train.checkpoint import BEST, read_digest
 
 _TINY = float(torch.finfo(torch.float32).tiny)
-RATES_RULE = (
+GEOMETRIC = (
     "geometric mean r over members of rate r_i, sd s_i; sd = r * sqrt(mean of (s_i / r_i)^2 + variance of log r_i)"
 )
-SIGNALS_RULE = "mean over members of mean m_i, sd s_i; sd = sqrt(mean of s_i^2 + variance of m_i)"
-"""How the members' estimates are combined, as written into a result's record."""
+ARITHMETIC = "mean over members of mean m_i, sd s_i; sd = sqrt(mean of s_i^2 + variance of m_i)"
+AVERAGED = {"rates": GEOMETRIC, "mean": ARITHMETIC, "events": ARITHMETIC, "kinetics": ARITHMETIC}
+"""How members are averaged, by quantity, as written into a result's record; all others are one member's."""
 
 
 def member_configs(config: FitConfig) -> list[FitConfig]:
@@ -72,48 +73,66 @@ def checkpoint_digest(run_dir: Path, n: int) -> str:
     return digests[0] if n == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def combine(posteriors: Iterable[dict[str, Tensor]], *, logarithmic: bool, latents_of: int) -> dict[str, Tensor]:
+def combine(posteriors: Iterable[dict[str, Tensor]], *, expected: str, latents_of: int) -> dict[str, Tensor]:
     """Average the members' predictions; the sd combines that of each posterior with that between members.
 
-    Rates are averaged in the logarithm: with member i's rate r_i and posterior sd s_i,
-
-    ``r = exp(mean_i log r_i)``, ``sd = r · sqrt(mean_i (s_i / r_i)² + var_i(log r_i))``
-
-    to first order in the relative sd. Signals are averaged directly, ``sd = sqrt(mean_i s_i² + var_i(m_i))``. The variance
-    between n members divides by n − 1. Factors, inputs and initial conditions are defined within one model only, so those of
-    one member are returned.
+    Each quantity of `AVERAGED` is averaged by its rule, with member i's estimate and posterior sd (0 where it has none). The
+    geometric rule holds to first order in the relative sd, and the variance between n members divides by n − 1. Factors,
+    inputs and initial conditions are defined within one model only, so those of one member are returned.
 
     Parameters
     ----------
     posteriors : iterable of dict
         Tensors of each member, as returned by `nwb_sbtt.models.posterior.posterior`; consumed one at a time.
-    logarithmic : bool
-        Whether the expected values are rates.
+    expected : str
+        The quantity of `AVERAGED` that the expected values are: "rates" for counts, else "mean".
     latents_of : int
         Number of the member whose latents are returned.
 
     Returns
     -------
     dict of name to tensor
-        ``expected`` and ``expected_sd`` (trial, time, channel) of the ensemble, and the latents of that member.
+        Averages with their ``_sd`` (trial, time, channel), and the latents of that member.
     """
-    n, latents = 0, dict[str, Tensor]()
-    for arrays in posteriors:
-        estimate = arrays["expected"].clamp(min=_TINY) if logarithmic else arrays["expected"]
-        location = estimate.log() if logarithmic else estimate
-        sd = arrays.get("expected_sd", torch.zeros_like(estimate))
-        if n == 0:
-            mean, squares, within = location.clone(), torch.zeros_like(location), torch.zeros_like(location)
-        if n == latents_of:
-            latents = {name: value for name, value in arrays.items() if not name.startswith("expected")}
-        n += 1
-        deviation = location - mean
-        mean += deviation / n
-        squares += deviation * (location - mean)
-        within += (sd / estimate if logarithmic else sd) ** 2
-    sd = (within / n + squares / max(1, n - 1)).sqrt()
-    expected = mean.exp() if logarithmic else mean
-    return {"expected": expected, "expected_sd": expected * sd if logarithmic else sd, **latents}
+    rules = {**AVERAGED, "expected": AVERAGED[expected]}
+    averages: dict[str, _Average] = {}
+    latents: dict[str, Tensor] = {}
+    for number, arrays in enumerate(posteriors):
+        for name, array in arrays.items():
+            if name in rules:
+                averages.setdefault(name, _Average(rules[name] == GEOMETRIC)).add(array, arrays.get(f"{name}_sd"))
+            elif name.removesuffix("_sd") not in rules and number == latents_of:
+                latents[name] = array
+    averaged = {name: average.estimate() for name, average in averages.items()}
+    return averaged | {f"{name}_sd": average.sd() for name, average in averages.items()} | latents
+
+
+class _Average:
+    """Running mean, variance between members and mean variance within them, of estimates or of their logarithms."""
+
+    def __init__(self, logarithmic: bool) -> None:
+        self.logarithmic, self.n = logarithmic, 0
+
+    def add(self, estimate: Tensor, sd: Tensor | None) -> None:
+        if self.logarithmic:
+            estimate = estimate.clamp(min=_TINY)
+        location = estimate.log() if self.logarithmic else estimate
+        sd = torch.zeros_like(estimate) if sd is None else sd
+        if self.n == 0:
+            self.mean = location.clone()
+            self.squares, self.within = torch.zeros_like(location), torch.zeros_like(location)
+        self.n += 1
+        deviation = location - self.mean
+        self.mean += deviation / self.n
+        self.squares += deviation * (location - self.mean)
+        self.within += (sd / estimate if self.logarithmic else sd) ** 2
+
+    def estimate(self) -> Tensor:
+        return self.mean.exp() if self.logarithmic else self.mean
+
+    def sd(self) -> Tensor:
+        sd = (self.within / self.n + self.squares / max(1, self.n - 1)).sqrt()
+        return self.estimate() * sd if self.logarithmic else sd
 
 
 def _seed(seed: int, member: int) -> int:

@@ -23,7 +23,7 @@ from nwb_sbtt.data.tensors import to_batch, to_latents
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError
 from nwb_sbtt.evaluate.calibration import UNCALIBRATED, Calibration, variance_of_log
 from nwb_sbtt.evaluate.summary import evaluate_latents
-from nwb_sbtt.fitting.ensemble import RATES_RULE, SIGNALS_RULE, checkpoint_digest, combine
+from nwb_sbtt.fitting.ensemble import AVERAGED, checkpoint_digest, combine
 from nwb_sbtt.fitting.preparation import hidden_entries, hold_out, likelihood_settings, prepare
 from nwb_sbtt.fitting.runfolder import (
     CALIBRATION,
@@ -441,7 +441,7 @@ class Fitted:
         if len(self.members) == 1:
             arrays = next(posteriors)
         else:
-            arrays = combine(posteriors, logarithmic=self._expects_counts, latents_of=self.members.index(self.best))
+            arrays = combine(posteriors, expected=self._expected, latents_of=self.members.index(self.best))
         if self._expects_counts:
             arrays = self._calibrate(arrays)
         width = float(ds.attrs["bin_width"])
@@ -450,17 +450,21 @@ class Fitted:
 
     def _kinetics(self, session: str, bin_width: float) -> dict[str, tuple[str, np.ndarray]]:
         """Kinetics of each channel: `decay` and `rise` [s]; `gain`, `baseline` and `noise` in the data's unit."""
-        kinetics = self.model.kinetics(session)
-        if kinetics is None:
-            return {}
-        per_channel = {
-            "decay": -bin_width / kinetics.decay_per_bin.log(),
-            "rise": bin_width * kinetics.rise_time,
-            "gain": kinetics.amplitude,
-            "baseline": kinetics.baseline,
-            "noise": kinetics.noise_sd,
+        of_members = [
+            {
+                "decay": -bin_width / kinetics.decay_per_bin.log(),
+                "rise": bin_width * kinetics.rise_time,
+                "gain": kinetics.amplitude,
+                "baseline": kinetics.baseline,
+                "noise": kinetics.noise_sd,
+            }
+            for member in self.members
+            if (kinetics := member.model.kinetics(session)) is not None
+        ]
+        return {
+            name: ("channel", np.mean([each[name].cpu().double().numpy() for each in of_members], 0))
+            for name in (of_members[0] if of_members else ())
         }
-        return {name: ("channel", values.cpu().double().numpy()) for name, values in per_channel.items()}
 
     def _calibrate(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         rates = arrays["expected"].cpu().numpy().astype(float)
@@ -474,9 +478,13 @@ class Fitted:
     def _expects_counts(self) -> bool:
         return LIKELIHOODS[self.signature.likelihood].expects_counts
 
+    @property
+    def _expected(self) -> str:
+        """What the expected values of the model are called in results."""
+        return "rates" if self._expects_counts else "mean"
+
     def _in_units(self, arrays: dict[str, Tensor], bin_width: float) -> dict[str, Tensor]:
-        name = "rates" if self._expects_counts else "mean"
-        renamed = {key.replace("expected", name): value for key, value in arrays.items()}
+        renamed = {key.replace("expected", self._expected): value for key, value in arrays.items()}
         return {key: value / bin_width if key.startswith("rates") else value for key, value in renamed.items()}
 
     def _filled_in(self) -> dict[str, Any]:
@@ -496,8 +504,10 @@ class Fitted:
         ]
 
     def _ensemble(self) -> dict[str, Any]:
+        averaged = {self._expected, *(("rates", "kinetics") if self.model.infers_rates else ())}
+        averaged |= {"events"} if self.model.infers_spikes else set()
         return {
-            "estimates": RATES_RULE if self._expects_counts else SIGNALS_RULE,
+            "estimates": {name: AVERAGED[name] for name in sorted(averaged)},
             "latents_of": self.best.run_dir.name,
             "members": [member.record() for member in self.members],
         }

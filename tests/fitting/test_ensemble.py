@@ -37,17 +37,17 @@ def ensemble(ds, tmp_path_factory):
     return fit(ds, settings(seeds=3), run_dir=tmp_path_factory.mktemp("runs") / "three", tracker=Silent())
 
 
-@pytest.mark.parametrize("logarithmic", [True, False])
-def test_the_average_of_one_is_itself(logarithmic):
+@pytest.mark.parametrize("expected", ["rates", "mean"])
+def test_the_average_of_one_is_itself(expected):
     (one,) = drawn(1)
-    for name, value in combine([one], logarithmic=logarithmic, latents_of=0).items():
+    for name, value in combine([one], expected=expected, latents_of=0).items():
         torch.testing.assert_close(value, one[name])
 
 
 def test_rates_are_averaged_in_the_logarithm_with_the_spread_within_and_between():
     members = drawn(4)
     rates, sds = (np.stack([m[name].double().numpy() for m in members]) for name in ("expected", "expected_sd"))
-    found = combine(members, logarithmic=True, latents_of=2)
+    found = combine(members, expected="rates", latents_of=2)
     mean = np.exp(np.log(rates).mean(0))
     np.testing.assert_allclose(found["expected"], mean, rtol=1e-5)
     variance = ((sds / rates) ** 2).mean(0) + np.log(rates).var(0, ddof=1)
@@ -58,15 +58,29 @@ def test_rates_are_averaged_in_the_logarithm_with_the_spread_within_and_between(
 def test_signals_are_averaged_as_they_are():
     members = drawn(3)
     means, sds = (np.stack([m[name].double().numpy() for m in members]) for name in ("expected", "expected_sd"))
-    found = combine(members, logarithmic=False, latents_of=0)
+    found = combine(members, expected="mean", latents_of=0)
     np.testing.assert_allclose(found["expected"], means.mean(0), rtol=1e-5)
     np.testing.assert_allclose(found["expected_sd"], np.sqrt((sds**2).mean(0) + means.var(0, ddof=1)), rtol=1e-4)
+
+
+def test_every_quantity_is_averaged_by_the_rule_of_its_own():
+    """Models of fluorescence give rates and events too; a quantity without an sd has the spread between members."""
+    members = drawn(3)
+    for i, member in enumerate(drawn(3, seed=1)):
+        members[i] |= {"rates": member["expected"], "events": member["expected"], "events_sd": member["expected_sd"]}
+    found = combine(members, expected="mean", latents_of=1)
+    rates, sds = (np.stack([m[name].double().numpy() for m in members]) for name in ("rates", "events_sd"))
+    np.testing.assert_allclose(found["rates"], np.exp(np.log(rates).mean(0)), rtol=1e-5)
+    np.testing.assert_allclose(found["rates_sd"], found["rates"].numpy() * np.log(rates).std(0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(found["events"], rates.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(found["events_sd"], np.sqrt((sds**2).mean(0) + rates.var(0, ddof=1)), rtol=1e-4)
+    assert found["factors"] is members[1]["factors"]
 
 
 def test_a_rate_of_zero_leaves_everything_finite():
     members = drawn(2)
     members[0]["expected"][0], members[0]["expected_sd"][0] = 0, 0
-    found = combine(members, logarithmic=True, latents_of=0)
+    found = combine(members, expected="rates", latents_of=0)
     assert all(value.isfinite().all() for value in found.values())
 
 

@@ -1,5 +1,6 @@
 """Models of fluorescence whose moments follow from rates, from a file to a file."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -94,6 +95,24 @@ def test_rates_and_fluorescence_come_out_of_fluorescence(data, likelihood, model
     again = sb.load(fitted.run_dir).infer(data)
     np.testing.assert_array_equal(again["rates"].values, latents["rates"].values)
     np.testing.assert_array_equal(again["decay"].values, latents["decay"].values)
+
+
+def test_an_ensemble_averages_rates_fluorescence_and_kinetics(data, measured, tmp_path):
+    few = data.isel(channel=slice(4), trial=slice(0, None, 3))
+    settings = config("gaussian_moments", "seeds=2", "train.epochs=1")
+    fitted = sb.fit(few, settings, run_dir=tmp_path / "run", tracker=Silent())
+    fitted.members[1].model.likelihood.measured["session"].amplitude.mul_(3)
+    members = [replace(fitted, members=(member,), run_dir=member.run_dir).infer(few) for member in fitted.members]
+    latents = fitted.infer(few)
+    rates, mean = (np.stack([each[name].values for each in members]) for name in ("rates", "mean"))
+    np.testing.assert_allclose(latents["rates"].values, np.exp(np.log(rates).mean(0)), rtol=1e-5)
+    np.testing.assert_allclose(latents["mean"].values, mean.mean(0), rtol=1e-4, atol=1e-5)
+    assert (latents["rates_sd"].values > 0.7 * latents["rates"].values * np.log(rates).std(0)).all()
+    np.testing.assert_allclose(latents["gain"].values, 2.0, rtol=1e-5)
+    rules = json.loads(latents.attrs["model"])["ensemble"]["estimates"]
+    assert {name: rule.split()[0] for name, rule in rules.items()} == {
+        **{"kinetics": "mean", "mean": "mean", "rates": "geometric"}
+    }
 
 
 def test_kinetics_are_measured_again_with_the_rates_of_the_model(monkeypatch):
