@@ -123,7 +123,7 @@ def known_indicator(config: EventsConfig, named: str) -> Indicator:
     if config.indicator and indicator is UNKNOWN:
         raise ConfigError(
             f"indicator {config.indicator!r} is not known; known are {', '.join(INDICATORS)}; for another, set "
-            "decay_time and rise_time in seconds"
+            "decay_time and rise_time in seconds (--set read.events.decay_time=0.4)"
         )
     rise = indicator.rise if config.rise_time is None else config.rise_time
     return Indicator(indicator.name, config.decay_time or indicator.decay, rise, indicator.log_sd)

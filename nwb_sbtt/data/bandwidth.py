@@ -62,7 +62,7 @@ def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig, *, trials: ArrayLik
     n_channels = ds.sizes["channel"]
     if config.k >= n_channels:
         raise DataError(
-            f"bandwidth.k is {config.k}, but there are only {n_channels} channels; nothing would be left out"
+            f"read.bandwidth.k is {config.k}, but there are only {n_channels} channels; nothing would be left out"
         )
     if "bandwidth" in ds.attrs:
         raise DataError(
@@ -125,7 +125,7 @@ def _trials_to_limit(
         if config.full_fraction and _is_chopped(ds):
             raise DataError(
                 "chops of a session share samples, so some cannot be sampled in full beside others that are not; "
-                "leave bandwidth.full_fraction at 0, or cut around events (Trials)"
+                "leave read.bandwidth.full_fraction at 0, or cut around events (Trials, --trials)"
             )
         draws = _uniform(bins[:, 0], np.array(TRIAL_DRAW), config.seed)
         limited = draws >= config.full_fraction

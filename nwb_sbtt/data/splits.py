@@ -125,7 +125,10 @@ def split_by_label(ds: xr.Dataset, label: str, *, valid: float = 0.2, seed: int 
     _check_share(valid)
     if label not in ds.coords or ds[label].dims != ("trial",):
         existing = sorted(str(name) for name, coord in ds.coords.items() if coord.dims == ("trial",))
-        raise DataError(f"the trials have no label {label!r}, but {existing}; read it with trial_columns")
+        raise DataError(
+            f"the trials have no label {label!r}, but {existing}; read it with trial_columns (--set "
+            f"read.trial_columns=[{label}])"
+        )
     values = ds[label].values
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise DataError(f"{int((~np.isfinite(values)).sum())} trials have no {label!r}; leave them out first")

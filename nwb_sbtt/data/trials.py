@@ -69,7 +69,7 @@ def whole_bins(seconds: float, bin_width: float, what: str) -> int:
     lengths = " or ".join(f"{n * bin_width:g}" for n in (lower, lower + 1) if n >= 1)
     raise ConfigError(
         f"{what} of {seconds:g} s is {exact:.6g} bins of {bin_width:g} s; expected a whole number: make it {lengths} s, "
-        "or change bin_width"
+        "or change bin_width (--bin-width)"
     )
 
 

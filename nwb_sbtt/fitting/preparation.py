@@ -295,7 +295,7 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
     likelihoods = {likelihood_of(ds, config) for ds in sessions.values()}
     if len(likelihoods) > 1:
         names = sorted(likelihood.name for likelihood in likelihoods)
-        raise DataError(f"the sessions need different likelihoods, {names}; set one with `likelihood`")
+        raise DataError(f"the sessions need different likelihoods, {names}; set one with `likelihood` (--likelihood)")
     likelihood = likelihoods.pop()
     signatures = {}
     for name, ds in sessions.items():

@@ -317,7 +317,7 @@ def choose_band(config: ElectricalConfig, *, rate: float, bin_width: float) -> t
     if config.band is not None:
         low, high = config.band
         if low >= high:
-            raise ConfigError(f"electrical.band is {config.band} Hz; the lower edge must come first")
+            raise ConfigError(f"read.electrical.band is {config.band} Hz; the lower edge must come first")
         wanted, possible = high, high <= highest * (1 + 1e-9)
     elif config.feature == "lfp":
         low, high = 1.0, min(0.4 / bin_width, HIGHEST * rate)
@@ -331,9 +331,9 @@ def choose_band(config: ElectricalConfig, *, rate: float, bin_width: float) -> t
         if config.feature == "lfp" and 1 / bin_width < rate:
             carrier = f"bins of {bin_width:g} s"
         raise DataError(
-            f"electrical.feature={config.feature!r} needs a band of {low:g} to {max(wanted, low):g} Hz, but {carrier} carry "
-            f"at most {highest:g} Hz; set electrical.band to edges below that"
-            + (", or take shorter bins" if config.feature == "lfp" else ", or feature='lfp'")
+            f"read.electrical.feature={config.feature} needs a band of {low:g} to {max(wanted, low):g} Hz, but {carrier} carry "
+            f"at most {highest:g} Hz; set read.electrical.band to edges below that"
+            + (", or take shorter bins" if config.feature == "lfp" else ", or read.electrical.feature=lfp")
         )
     return low, high
 

@@ -169,7 +169,7 @@ def test_too_few_trials_are_refused(refused, source, tmp_path):
         (["--trials", "start_time:0:1", "--chop", "1"], "give --trials, or --window and --chop"),
         (["--append"], "name it with --out"),
         (["--set", "electrical.feature=spikes"], "write read.electrical.feature=spikes"),
-        (["--window", "1000:1001"], "nothing is observed"),
+        (["--window", "1000:1001"], "none of the 6 windows lies in the recording"),
         (["--chop", "0.013"], "whole number"),
         (["--window", "0:1e11"], "more than this machine can hold"),
         (["--chop", "x"], "'read.cut.length' is 'x'; expected number > 0 (s), or null"),

@@ -148,7 +148,7 @@ def write_task_recording(
     if target.suffix != ".nwb":
         raise FileError(f"cannot write {target.name!r}: end the name in '.nwb'")
     if target.exists() and not overwrite:
-        raise FileError(f"{str(target)!r} exists; pass another path, or --overwrite to replace it")
+        raise FileError(f"{str(target)!r} exists; pass another path, or overwrite=True (--overwrite) to replace it")
     with atomic_write(target, suffix=".nwb") as temporary:
         save_nwb(_file(recorded, description), temporary)
         if problems := pynwb.validate(path=str(temporary)):

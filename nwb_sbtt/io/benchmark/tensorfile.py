@@ -52,7 +52,7 @@ def write_tensors(
     """
     target = Path(path).absolute()
     if target.exists() and not overwrite:
-        raise FileError(f"{str(target)!r} exists; pass another path, or --overwrite to replace it")
+        raise FileError(f"{str(target)!r} exists; pass another path, or overwrite=True (--overwrite) to replace it")
     with atomic_write(target, suffix=".h5") as temporary:
         reserve_space(
             temporary,

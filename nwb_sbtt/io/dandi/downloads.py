@@ -230,7 +230,7 @@ def _is_missing(asset: Asset, target: Path, existing: Existing) -> bool:
     if problem is not None and existing == "error":
         raise FileError(
             f"{str(target)!r} exists and is not {asset}: {problem}; choose another folder, or pass existing as "
-            "'skip' to keep it or 'refresh' to replace it"
+            "'skip' (--existing skip) to keep it or 'refresh' to replace it"
         )
     return problem is not None
 

@@ -338,5 +338,5 @@ def _goes_back(name: str, times: NDArray[np.float64], index: int, *, start: int,
     previous = float(earlier[-1]) if len(earlier) else last
     return (
         f"timestamps of {name!r} go back at sample {start + index}: from {previous:g} to {times[index]:g} s; expected times "
-        "that never fall; sort the samples, or set `missing_value` if the value stands for a missing time"
+        "that never fall; sort the samples, or set read.missing_value if the value stands for a missing time"
     )

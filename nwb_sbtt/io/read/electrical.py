@@ -150,7 +150,7 @@ class ElectricalSource:
         if bin_width < self.sampling_period * (1 - ROUNDING):
             raise DataError(
                 f"bins of {bin_width:g} s are shorter than the sampling period of {self.path!r}, "
-                f"{self.sampling_period:g} s; set bin_width to {self.sampling_period:g} or more"
+                f"{self.sampling_period:g} s; set bin_width (--bin-width) to {self.sampling_period:g} or more"
             )
         low, high = choose_band(config, rate=rate, bin_width=bin_width)
         if config.feature == "lfp":

@@ -143,7 +143,7 @@ def channels_to_keep(sources: Sequence[Source], config: ReadConfig) -> list[NDAr
         if not any(mask.any() for mask in keep):
             values = sorted({str(value) for source in sources for value in _channel_column(source, name)})
             raise SelectionError(
-                f"`where` keeps no channel: {name!r} must be in {list(allowed)}; the column holds {values[:VALUES_LISTED]}"
+                f"read.where keeps no channel: {name!r} must be in {list(allowed)}; the column holds {values[:VALUES_LISTED]}"
             )
     return keep
 
@@ -172,7 +172,9 @@ def trial_labels(table: DynamicTable | None, windows: Windows, config: ReadConfi
     """
     if table is None or windows.rows is None:
         if config.trial_columns:
-            raise ConfigError(f"trial_columns {list(config.trial_columns)} need trials cut from a table, not a window")
+            raise ConfigError(
+                f"read.trial_columns {list(config.trial_columns)} need trials cut from a table, not a window"
+            )
         return {}
     labels: Labels = {"trial_id": ("trial", plain_column(table, "id")[windows.rows])}
     names = list(config.trial_columns)

@@ -53,7 +53,7 @@ def invalid_intervals(nwbfile: Any, config: ReadConfig) -> Intervals:
     table = nwbfile.invalid_times
     if table is None or not config.invalid_times or len(table) == 0:
         return np.empty((0, 2))
-    remedy = "pass invalid_times=False to ignore the table"
+    remedy = "pass invalid_times=False (--set read.invalid_times=false) to ignore the table"
     rows = interval_bounds(table, path="invalid_times", remedy=remedy)
     check_intervals(rows, name="invalid_times", remedy=remedy)
     return union(rows)
@@ -109,7 +109,7 @@ def control_allows(series: Any, config: ReadConfig, *, first: int, stop: int) ->
     if values.shape != (stop - first,):
         raise DataError(
             f"`control` of {series.name!r} has shape {np.shape(series.control)}; expected one value per sample; leave the "
-            "setting `control` unset to ignore it"
+            "setting read.control unset to ignore it"
         )
     return np.isin(values, config.control)
 

@@ -81,7 +81,8 @@ def check_losses(
     raise DataError(
         f"{n_lost} of {n_all} spikes of {path!r} would be lost: {int(uncounted.outside.sum())} lie outside their unit's "
         f"obs_intervals, {int(uncounted.not_finite.sum())} have no finite time ({named}{more}); {IN_SECONDS}, and so should "
-        "the intervals; write them anew, pass obs_intervals=False to ignore the intervals, or leave units out with `where`"
+        "the intervals; write them anew, pass obs_intervals=False (--set read.obs_intervals=false), or leave units out by "
+        "read.where"
     )
 
 

@@ -130,8 +130,8 @@ def read_nwb(
     if not binned.observed.any():
         raise DataError(
             f"nothing is observed in {str(location)!r}: all {binned.observed.size} entries are masked ({'; '.join(notes)}); "
-            "look at the times that `nwb-sbtt inspect` lists, or set obs_intervals=False or invalid_times=False to ignore the "
-            "masks"
+            "look at the times that `nwb-sbtt inspect` lists, or ignore the masks (--set "
+            "read.obs_intervals=false, --set read.invalid_times=false)"
         )
     if sources[0].kind == "units" and not binned.values.any():
         raise DataError(_no_spike(windows, sources))
@@ -210,7 +210,8 @@ def _as_events(nwbfile: Any, sources: list[Source], config: ReadConfig) -> list[
     for source in sources:
         if not isinstance(source, RoiSource):
             raise ConfigError(
-                f"events are inferred from ROIs; {source.path!r} is of kind {source.kind!r}: leave `events` out"
+                f"events are inferred from ROIs; {source.path!r} is of kind {source.kind!r}: leave `events` out (--set "
+                "read.events=null)"
             )
         series = find_neuropil(source) if config.events.neuropil_coefficient else None
         neuropil = None if series is None else replace(source, series=series, path=in_file_path(nwbfile, series))
@@ -224,7 +225,7 @@ def _default_bin_width(sources: Sequence[Source]) -> float:
     periods = [source.sampling_period for source in sources if source.sampling_period]
     if not periods:
         raise ConfigError(
-            f"{sources[0].path!r} has no sampling rate to derive a bin width from; set bin_width in seconds"
+            f"{sources[0].path!r} has no sampling rate to derive a bin width from; set bin_width in seconds (--bin-width)"
         )
     return min(periods)
 

@@ -225,7 +225,7 @@ def roi_source(
     if not keep.all():
         notes.append(f"{int((~keep).sum())} of {len(keep)} ROIs of {series.name!r} are not accepted and are left out")
     if not keep.any():
-        raise SelectionError(f"none of the {len(keep)} ROIs of {series.name!r} is accepted; use rois.cells='all'")
+        raise SelectionError(f"none of the {len(keep)} ROIs of {series.name!r} is accepted; use read.rois.cells=all")
     if period is not None and config.bin_width is not None and config.bin_width > period * SAME_PERIOD:
         notes.append(
             f"bins are wider than a frame of {series.name!r}: each holds the {config.rois.aggregate} of its frames"
@@ -325,13 +325,13 @@ def _accepted(table: Any, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
             if flags.dtype.kind not in "biuf" or flags.shape[:1] != (len(table),):
                 raise DataError(
                     f"column {columns[name]!r} of {table.name!r} holds {flags.dtype} of shape {flags.shape}; expected a flag "
-                    f"for each of {len(table)} ROIs; use rois.cells='all', or `where` with another column"
+                    f"for each of {len(table)} ROIs; use read.rois.cells=all, or read.where with another column"
                 )
             verdicts.append((flags.reshape(len(flags), -1)[:, 0][rows].astype(float) > 0) == meaning)
     if not verdicts:
         raise SelectionError(
-            f"rois.cells='accepted' needs a column accepted, iscell or rejected; {table.name!r} has "
-            f"{list(table.colnames)}; use rois.cells='all', or `where` with another column"
+            f"read.rois.cells=accepted needs a column accepted, iscell or rejected; {table.name!r} has "
+            f"{list(table.colnames)}; use read.rois.cells=all, or read.where with another column"
         )
     accepted: NDArray[np.bool_] = np.logical_and.reduce(verdicts)
     return accepted

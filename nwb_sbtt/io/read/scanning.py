@@ -78,7 +78,7 @@ def column_offsets(
     if name not in table.colnames:
         raise SelectionError(
             f"{table.name!r} has no column {name!r} of sampling offsets; its columns are {list(table.colnames)}; name "
-            "one in rois.offset_column, pass read_nwb(offsets=…), or use rois.offset='none' or 'centroid'"
+            "one in read.rois.offset_column, pass read_nwb(offsets=…) (--offsets), or use read.rois.offset=none or centroid"
         )
     seconds = plain_column(table, name)[rows]
     checked = _checked(seconds, n_rois=len(rows), period=period, origin=f"column {name!r} of {table.name!r}")
@@ -112,7 +112,7 @@ def centroid_offsets(
     """
     if config.slow_axis is None:
         raise SelectionError(
-            "rois.offset='centroid' needs rois.slow_axis='x' or 'y', the direction in which the scanner steps from line "
+            "read.rois.offset=centroid needs read.rois.slow_axis=x or y, the direction in which the scanner steps from line "
             "to line; NWB files do not state it"
         )
     images = [
@@ -155,8 +155,8 @@ def _scan_line_rate(images: list[Any], table: PlaneSegmentation) -> float:
         "no TwoPhotonSeries of its imaging plane has one" if not rates else f"the file has several: {sorted(rates)}"
     )
     raise SelectionError(
-        f"rois.offset='centroid' needs the scan-line rate of {table.name!r}, and {reason}; pass it in "
-        "rois.scan_line_rate (lines per second: frame rate times lines per frame, flyback lines included)"
+        f"read.rois.offset=centroid needs the scan-line rate of {table.name!r}, and {reason}; pass it in "
+        "read.rois.scan_line_rate (lines per second: frame rate times lines per frame, flyback lines included)"
     )
 
 
@@ -196,13 +196,13 @@ def _centroid_lines(
         lines = positions[rows, axis].astype(np.float64)
     else:
         raise SelectionError(
-            f"rois.offset='centroid' needs a pixel_mask, voxel_mask, image_mask or centroid column; {table.name!r} "
+            f"read.rois.offset=centroid needs a pixel_mask, voxel_mask, image_mask or centroid column; {table.name!r} "
             f"has {list(table.colnames)}"
         )
     if dimension is not None and (lines >= dimension[axis]).any():
         raise DataError(
             f"a centroid of {table.name!r} lies at {slow_axis} = {np.max(lines):g}, outside images of x, y = {dimension}; "
-            "is rois.slow_axis right?"
+            "is read.rois.slow_axis right?"
         )
     return lines, notes
 

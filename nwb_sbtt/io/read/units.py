@@ -365,7 +365,7 @@ def obs_intervals(units: Any, path: str) -> tuple[Intervals, ...] | None:
     """
     if "obs_intervals" not in units.colnames:
         return None
-    remedy = "pass obs_intervals=False to ignore them"
+    remedy = "pass obs_intervals=False (--set read.obs_intervals=false) to ignore them"
     column = ragged_column(units, "obs_intervals", path=path, remedy=remedy)
     shape = np.shape(column.values)
     if int(column.bounds[-1]) == 0:
@@ -614,6 +614,6 @@ def _notes(
         n_spikes = int(np.diff(bounds)[never].sum())
         return (
             f"{int(never.sum())} of {len(units)} units of {path!r} have no interval in obs_intervals, so they were never "
-            f"observed; their {n_spikes} spikes are not counted (obs_intervals=False counts all)",
+            f"observed; their {n_spikes} spikes are not counted (--set read.obs_intervals=false counts all)",
         )
     return ()

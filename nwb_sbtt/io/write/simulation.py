@@ -114,7 +114,7 @@ def check_simulation_path(path: Path | str, *, overwrite: bool) -> Path:
     if target.suffix != ".nwb":
         raise FileError(f"cannot write {target.name!r}: end the name in '.nwb'")
     if target.exists() and (target.is_dir() or not overwrite):
-        raise FileError(f"{str(target)!r} exists; pass another path, or overwrite=True to replace it")
+        raise FileError(f"{str(target)!r} exists; pass another path, or overwrite=True (--overwrite) to replace it")
     return target
 
 

@@ -169,17 +169,17 @@ def _check_target(target: Path, recording: Path | None, *, append: bool, overwri
     same = recording is not None and target.exists() and recording.exists() and target.samefile(recording)
     if same and not append:
         raise FileError(
-            f"{str(target)!r} is the recording itself; pass another path, or append=True to add the results"
+            f"{str(target)!r} is the recording itself; pass another path, or append=True (--append) to add the results"
         )
     if target.exists() and not same and not overwrite:
-        raise FileError(f"{str(target)!r} exists; pass another path, or overwrite=True to replace it")
+        raise FileError(f"{str(target)!r} exists; pass another path, or overwrite=True (--overwrite) to replace it")
     if target.is_dir() and not zarr:
         raise FileError(f"{str(target)!r} is a folder; pass the path of a file")
     if append and recording is None:
-        raise FileError("append=True needs the recording: pass source=PATH")
+        raise FileError("append=True (--append) needs the recording: pass source=PATH")
     if append and (zarr or (recording is not None and recording.is_dir())):
         raise FileError(
-            "append=True works on HDF5 files only; leave it out to write a derived file beside the recording"
+            "append=True (--append) works on HDF5 files only; leave it out to write a derived file beside the recording"
         )
 
 
@@ -300,7 +300,7 @@ def _check_names_are_free(nwb: NWBFile, destination: _Destination) -> None:
     if taken:
         raise FileError(
             f"the module {destination.module!r} of the recording already holds {', '.join(map(repr, sorted(taken)))}; "
-            f"pass another name=, for example name={destination.name + '2'!r}"
+            f"pass another name, for example name={destination.name + '2'!r} (--name {destination.name}2)"
         )
 
 

@@ -96,7 +96,7 @@ def test_intervals_can_be_ignored_and_a_unit_without_any_was_never_observed():
     assert result.observed[0, :, 0].tolist() == [True] * 2 + [False] * 8
     assert source.notes == (
         "1 of 2 units of 'units' have no interval in obs_intervals, so they were never observed; their 1 spikes are not "
-        "counted (obs_intervals=False counts all)",
+        "counted (--set read.obs_intervals=false counts all)",
     )
 
 
@@ -115,7 +115,7 @@ def test_losing_most_spikes_is_an_error_that_asks_about_the_unit_of_time():
     fields = {"obs_intervals": [[[0, 1]]] * 3, "ids": [7, 8, 9]}
     with pytest.raises(DataError, match=r"40 of 120 spikes.*\(unit 8: 40 of 40\)"):
         binned([times, 1000 + times, times], **fields)
-    with pytest.raises(DataError, match=r"unit 9: 40 of 40.*pass obs_intervals=False.*`where`"):
+    with pytest.raises(DataError, match=r"unit 9: 40 of 40.*pass obs_intervals=False.*read.where"):
         binned([times, times, np.full(40, np.nan)], **fields)
     # Spikes between the trials are not lost, and neither are few of a silent unit.
     assert binned([10 + times, times], obs_intervals=[[[0, 20]]] * 2)[1].values.sum() > 0

@@ -269,6 +269,6 @@ def test_data_that_were_never_in_a_file_need_a_date(tmp_path):
     del latents.attrs["session_start_time"]
     with pytest.raises(FileError, match="pass source=PATH, or"):
         write_nwb(latents, tmp_path / "other.nwb")
-    with pytest.raises(FileError, match="append=True needs the recording"):
+    with pytest.raises(FileError, match=r"append=True .--append. needs the recording"):
         write_nwb(latents, tmp_path / "other.nwb", append=True)
     assert [path.name for path in tmp_path.iterdir()] == ["r.nwb"]
