@@ -158,6 +158,29 @@ def check_is_file(path: Path) -> None:
         raise FileError(f"{str(path)!r} is {what}; expected a file")
 
 
+def follow_links(path: Path) -> Path:
+    """Resolve the symbolic links in a path.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    Path
+        Absolute; it need not exist.
+
+    Raises
+    ------
+    FileError
+        If the links lead round in a circle.
+    """
+    resolved = Path(os.path.realpath(path))
+    if resolved.is_symlink():
+        raise FileError(f"cannot use {str(path)!r}: {SYSTEM[errno.ELOOP]}")
+    return resolved
+
+
 def _modules(traceback: TracebackType | None) -> Iterator[str]:
     while traceback is not None:
         yield str(traceback.tb_frame.f_globals.get("__name__", ""))

@@ -75,7 +75,7 @@ def hold(path: Path, *, what: str) -> Iterator[None]:
     FileError
         If another process, or another thread of this one, holds it, naming that process; or if the file cannot be written.
     """
-    key, thread = path.absolute().parent.resolve() / path.name, threading.get_ident()
+    key, thread = Path(os.path.realpath(path.parent)) / path.name, threading.get_ident()
     with _registry:
         again = key in _held and _held[key][0] == thread
         if again:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import xarray as xr
@@ -17,6 +18,7 @@ from nwb_sbtt.cli.route import route
 from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, build
 from nwb_sbtt.errors import FileError, MismatchError, SelectionError
 from nwb_sbtt.evaluate.baselines import BASELINES
+from nwb_sbtt.fileerrors import check_is_file, follow_links
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
@@ -398,7 +400,7 @@ def _refuse(target: Path, source: Path, output: Output) -> None:
 
 def _session_names(paths: Sequence[Path]) -> list[str]:
     """Name sessions by their files, with as many parent folders as make the names unique."""
-    resolved = [path.absolute().resolve() for path in paths]
+    resolved = [follow_links(path) for path in paths]
     if repeated := [str(path) for i, path in enumerate(paths) if resolved[i] in resolved[:i]]:
         raise FileError(f"{repeated[0]!r} is given twice; name each file once")
     depth = 0
@@ -413,9 +415,12 @@ def _load_offsets(path: Path | None) -> np.ndarray | None:
     if path is None:
         return None
     try:
+        check_is_file(path)
         offsets: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, BadZipFile) as error:
         raise FileError(f"cannot read the sampling offsets {str(path)!r} as a .npy array: {error}") from None
+    if not isinstance(offsets, np.ndarray):
+        raise FileError(f"{str(path)!r} holds several arrays; expected the sampling offsets as one .npy array")
     return offsets
 
 

@@ -27,6 +27,10 @@ Time = Annotated[Finite, Unit("s")]
 """On the session clock or from an event; may be negative."""
 
 
+MOST_VALUES = 1_000_000
+"""Values that a file of settings may hold."""
+
+
 if TYPE_CHECKING:  # A checker takes the signature of a class from its fields.
     _Checked = BaseModel
 else:
@@ -230,7 +234,29 @@ def load_settings(path: Path | str) -> dict[str, Any]:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(settings, dict | None):
         raise ConfigError(f"{str(path)!r} should hold `name: value` lines, not a {type(settings).__name__}")
+    _check_plain(settings or {}, path)
     return settings or {}
+
+
+def _check_plain(settings: dict[str, Any], path: Path) -> None:
+    """Refuse what YAML can hold and settings cannot: dates, names that are no text, and parts that contain themselves."""
+    waiting: list[tuple[str, Any]] = [("", settings)]
+    for _ in range(MOST_VALUES):
+        if not waiting:
+            return
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            if odd := [key for key in value if not isinstance(key, str)]:
+                raise ConfigError(f"{str(path)!r} has the name {odd[0]!r}; expected names that are text")
+            waiting += [(f"{name}.{key}"[-80:].strip("."), below) for key, below in value.items()]
+        elif isinstance(value, list):
+            waiting += [(name, below) for below in value]
+        elif not isinstance(value, str | int | float | None):
+            kind = type(value).__name__
+            raise ConfigError(f"{str(path)!r} holds a {kind} as {name!r}; expected text, numbers, true, false or lists")
+        if len(waiting) > MOST_VALUES:
+            break
+    raise ConfigError(f"{str(path)!r} holds more than {MOST_VALUES} values, or a part that contains itself")
 
 
 def save_settings(settings: dict[str, Any], path: Path | str) -> None:

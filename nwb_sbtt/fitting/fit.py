@@ -17,6 +17,7 @@ from nwb_sbtt.evaluate.calibration import Calibration, calibrate, variance_of_lo
 from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted, Member, device_of
 from nwb_sbtt.fitting.initialisation import initialise, member_initialisation, resolve_initialisation
+from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
     likelihood_settings,
     mask_length_of,
@@ -39,6 +40,12 @@ from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.train.loop import train
 from nwb_sbtt.train.schedules import fill
 from nwb_sbtt.train.trackers import Tracker, default_tracker
+
+_SMALLER_DATA = "the data of all trials have to fit into it: take fewer trials or channels, or wider bins"
+_SMALLER_STEPS = (
+    "lower train.batch_size (--set train.batch_size=16; the run folder may be the same), take shorter trials or wider bins, "
+    "or a smaller model"
+)
 
 
 def fit(
@@ -75,7 +82,7 @@ def fit(
     DataError
         If the data do not suit the likelihood, or have too few trials; of several sessions, which is named.
     TrainingError
-        If the run folder belongs to other data or settings, or a loss is not finite.
+        If the run folder belongs to other data or settings, a loss is not finite, or memory runs out.
     FileError
         If another process fits in the run folder, or it cannot be written or is damaged.
     ConfigError, MismatchError, FileError
@@ -100,9 +107,10 @@ def fit(
         open_run_folder(run_dir, config, signature=signature, device=device)
         torch.set_num_threads(config.threads)
         pairs = {}
-        for name, ds in prepared.items():
-            with naming_session(name, of=len(prepared)):
-                pairs[name] = train_and_valid(ds, to_batch(ds, name).to(device), config)
+        with memory_errors(TrainingError, device=device, advice=_SMALLER_DATA):
+            for name, ds in prepared.items():
+                with naming_session(name, of=len(prepared)):
+                    pairs[name] = train_and_valid(ds, to_batch(ds, name).to(device), config)
         members = []
         for i, folder in enumerate(folders := member_folders(run_dir, config.seeds)):
             label = f"member {i + 1} of {len(folders)}  " if len(folders) > 1 else ""
@@ -112,7 +120,8 @@ def fit(
                     open_run_folder(folder, member_config, signature=signature, device=device)
                 tracked = tracker or default_tracker(label)
                 try:
-                    members.append(_train(pairs, member_config, folder, signature, tracker=tracked))
+                    with memory_errors(TrainingError, device=device, advice=_SMALLER_STEPS):
+                        members.append(_train(pairs, member_config, folder, signature, tracker=tracked))
                 except TrainingError as error:
                     reason = f"{label.strip()}: {error}".removeprefix(": ")
                     record_failure(run_dir, reason)

@@ -20,10 +20,11 @@ from nwb_sbtt.batch import Batch, generator_on
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.tensors import to_batch, to_latents
-from nwb_sbtt.errors import ConfigError, FileError, MismatchError
+from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
 from nwb_sbtt.evaluate.calibration import UNCALIBRATED, Calibration, variance_of_log
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.fitting.ensemble import AVERAGED, checkpoint_digest, combine
+from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import hidden_entries, hold_out, likelihood_settings, prepare
 from nwb_sbtt.fitting.runfolder import (
     CALIBRATION,
@@ -436,12 +437,14 @@ class Fitted:
 
     def _infer(self, ds: xr.Dataset, batch: Batch, samples: int | None) -> xr.Dataset:
         torch.set_num_threads(self.config.threads)
-        batch = batch.to(device_of(self.config))
-        posteriors = (member.posterior(batch, samples or self.config.posterior_samples) for member in self.members)
-        if len(self.members) == 1:
-            arrays = next(posteriors)
-        else:
-            arrays = combine(posteriors, expected=self._expected, latents_of=self.members.index(self.best))
+        device = device_of(self.config)
+        with memory_errors(DataError, device=device, advice="infer a part of the trials at a time, or shorter trials"):
+            batch = batch.to(device)
+            posteriors = (member.posterior(batch, samples or self.config.posterior_samples) for member in self.members)
+            if len(self.members) == 1:
+                arrays = next(posteriors)
+            else:
+                arrays = combine(posteriors, expected=self._expected, latents_of=self.members.index(self.best))
         if self._expects_counts:
             arrays = self._calibrate(arrays)
         width = float(ds.attrs["bin_width"])

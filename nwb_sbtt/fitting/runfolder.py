@@ -15,7 +15,7 @@ from nwb_sbtt.atomic import make_folder, temporary_files, write_text
 from nwb_sbtt.config import LIKELIHOODS, MODELS, FitConfig, build
 from nwb_sbtt.config.base import load_settings, save_settings
 from nwb_sbtt.errors import FileError, TrainingError
-from nwb_sbtt.fileerrors import FileErrors
+from nwb_sbtt.fileerrors import FileErrors, check_is_file
 from nwb_sbtt.fitting.signature import SIGNATURE, Signature, check_format
 from nwb_sbtt.locking import hold
 from nwb_sbtt.registry import THIS_PROGRAM
@@ -315,6 +315,7 @@ def _read_sealed_signature(run_dir: Path) -> dict[str, Any]:
 
 def _parse_json(path: Path) -> dict[str, Any]:
     with FileErrors(path, what="the file of the run folder", hint="fit again in a new folder"):
+        check_is_file(path)
         content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise _damaged(path, f"it holds a {type(content).__name__}, not names and values")

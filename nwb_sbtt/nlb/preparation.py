@@ -197,9 +197,58 @@ def load_prepared(folder: Path | str, name: str, *, bin_width: float = 0.005, ph
     inputs, targets = (Path(folder) / f"{group}.{phase}.{kind}.h5" for kind in ("inputs", "targets"))
     if not inputs.exists():
         raise FileError(f"there is no {inputs.name!r} in {str(folder)!r}; make it with `nwb-sbtt nlb prepare {name}`")
-    arrays = {key: np.asarray(array) for key, array in read_tensors(inputs)[""].items()}
-    known_targets = dict(read_tensors(targets)[group]) if targets.exists() else None
-    return Prepared(name, phase, bin_width, arrays, known_targets, read_about(inputs))
+    arrays = {key: np.asarray(array) for key, array in read_tensors(inputs).get("", {}).items()}
+    about = read_about(inputs)
+    if problem := _problem_of_inputs(arrays, about):
+        raise FileError(f"{str(inputs)!r} is damaged: {problem}; make it again with `nwb-sbtt nlb prepare {name}`")
+    known_targets: dict[str, Any] | None = None
+    if targets.exists():
+        groups = read_tensors(targets)
+        if group not in groups:
+            raise FileError(
+                f"{str(targets)!r} has {sorted(groups)}, not {group!r}; make it again with `nwb-sbtt nlb prepare`"
+            )
+        known_targets = dict(groups[group])
+    return Prepared(name, phase, bin_width, arrays, known_targets, about)
+
+
+def _problem_of_inputs(arrays: dict[str, Array], about: dict[str, Any]) -> str:
+    """What is wrong with tensors that were stored, or with their description; nothing if they are as `prepare` makes them."""
+    kinds = ("heldin", "heldout", "heldin_forward", "heldout_forward")
+    training = [f"train_spikes_{kind}" for kind in kinds] if any(name.startswith("train") for name in arrays) else []
+    spikes = ["eval_spikes_heldin", *training]
+    if missing := [name for name in spikes if name not in arrays]:
+        return f"{missing[0]!r} is missing"
+    for name in spikes:
+        array = arrays[name]
+        if array.ndim != 3 or array.dtype.kind != "f":
+            return f"{name!r} is {array.dtype} of shape {array.shape}, not floats (trial, time, unit)"
+        if ((array < 0) | np.isinf(array)).any():
+            return f"{name!r} holds what is no count"
+    heldin = _ids(about, "units_heldin")
+    n_bins, n_heldin = arrays["eval_spikes_heldin"].shape[1:]
+    if n_heldin != len(heldin):
+        return f"{n_heldin} held-in units, and ids of {len(heldin)}"
+    if training:
+        heldout, starts = _ids(about, "units_heldout"), _ids(about, "train_starts")
+        n_forward = arrays["train_spikes_heldin_forward"].shape[1]
+        units = {"heldin": len(heldin), "heldout": len(heldout)}
+        for kind in kinds:
+            expected = (len(starts), n_forward if "forward" in kind else n_bins, units[kind.removesuffix("_forward")])
+            if arrays[f"train_spikes_{kind}"].shape != expected:
+                shape = arrays[f"train_spikes_{kind}"].shape
+                return f"'train_spikes_{kind}' has shape {shape}; {expected} follows from the others"
+        if not np.isfinite(starts).all() or len(set(heldin) | set(heldout)) != len(heldin) + len(heldout):
+            return "its trials have no times, or its units ids that repeat"
+    return ""
+
+
+def _ids(about: dict[str, Any], name: str) -> list[float]:
+    """A list of numbers in the description of tensors; empty where it is none."""
+    numbers = about.get(name)
+    if not isinstance(numbers, list) or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
+        return []
+    return numbers
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.errors import FileError, TrainingError
-from nwb_sbtt.fileerrors import FileErrors
+from nwb_sbtt.fileerrors import FileErrors, check_is_file
 
 FORMAT = 3
 """Version of the format of run folders; others are refused."""
@@ -203,8 +203,10 @@ def _opened(path: Path) -> Iterator[Any]:
     damaged = FileErrors(
         path, what="the training state", hint="restore the run folder from a copy, or fit again in a new one"
     )
-    with damaged, safe_open(path, framework="pt") as handle:
-        yield handle
+    with damaged:
+        check_is_file(path)
+        with safe_open(path, framework="pt") as handle:
+            yield handle
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:

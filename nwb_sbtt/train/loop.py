@@ -21,6 +21,7 @@ from nwb_sbtt.atomic import write_text
 from nwb_sbtt.batch import Batch, generator_on, precise_dtype
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.errors import FileError, TrainingError
+from nwb_sbtt.fileerrors import FileErrors, check_is_file
 from nwb_sbtt.masks import coordinated_dropout
 from nwb_sbtt.models.base import Model
 from nwb_sbtt.train import checkpoint, schedules
@@ -261,11 +262,11 @@ def read_log(run_dir: Path, progress: Progress) -> list[EpochRecord]:
         If the file is missing, damaged, or does not have that digest.
     """
     path = run_dir / LOG
-    try:
+    with FileErrors(path, what="the log", hint="restore it from a copy, or fit again in a new folder"):
+        check_is_file(path)
         lines = path.read_text(encoding="utf-8").splitlines()[: progress.epoch]
+    try:
         records = [_RECORD.validate_json(line) for line in lines]
-    except OSError as error:
-        raise FileError(f"cannot read {str(path)!r} of the run folder: {error.strerror}") from None
     except ValueError as error:
         raise _damaged_log(path, f"line {str(error).splitlines()[0]}") from None
     if len(records) != progress.epoch or log_digest(records) != progress.log_sha256:

@@ -23,6 +23,8 @@ ABOUT = "nwb_sbtt"
 """Attribute of the file that describes it, as JSON."""
 OVERHEAD_BYTES = 1 << 16
 """Upper bound of what a file takes besides its arrays."""
+MAX_RATIO = 1100
+"""No compression of HDF5's own makes an array smaller than by this factor."""
 
 
 def write_tensors(
@@ -83,17 +85,16 @@ def read_tensors(path: Path | str) -> dict[str, dict[str, _Array | list[_Array]]
     Raises
     ------
     FileError
-        If the file cannot be read as HDF5.
+        If the file cannot be read as HDF5, or holds anything but numbers.
     """
     groups: dict[str, dict[str, _Array | list[_Array]]] = {}
     with _open(path) as file:
         for name, item in file.items():
             if isinstance(item, h5py.Group):
-                groups[name] = {
-                    key: _read_array(array) for key, array in item.items() if isinstance(array, h5py.Dataset)
-                }
+                below = {key: array for key, array in item.items() if not isinstance(array, h5py.Group)}
+                groups[name] = {key: _read_array(array, f"{name}/{key}") for key, array in below.items()}
             else:
-                groups.setdefault("", {})[name] = _read_array(item)
+                groups.setdefault("", {})[name] = _read_array(item, name)
     return groups
 
 
@@ -115,7 +116,10 @@ def read_about(path: Path | str) -> dict[str, Any]:
         If the file cannot be read as HDF5.
     """
     with _open(path) as file:
-        return dict(json.loads(file.attrs[ABOUT])) if ABOUT in file.attrs else {}
+        about = json.loads(str(file.attrs[ABOUT])) if ABOUT in file.attrs else {}
+    if not isinstance(about, dict):
+        raise FileError(f"{str(path)!r} is damaged: its description is a {type(about).__name__}; make it again")
+    return about
 
 
 @contextmanager
@@ -141,8 +145,20 @@ def _write_array(parent: h5py.Group, key: str, array: _Array | Ragged) -> None:
         ragged[i] = np.asarray(row, dtype=np.int32)
 
 
-def _read_array(item: h5py.Dataset) -> _Array | list[_Array]:
+def _read_array(item: object, name: str) -> _Array | list[_Array]:
+    """Read an array of numbers; one that declares far more than the file holds is not even tried."""
+    if not isinstance(item, h5py.Dataset):
+        raise FileError(
+            f"{name!r} of the file is {'a broken link' if item is None else 'no array'}; make the file again"
+        )
+    ragged = h5py.check_vlen_dtype(item.dtype)
+    kind = getattr(ragged or item.dtype, "kind", "O")
+    if kind not in "biuf" or item.shape is None:
+        raise FileError(f"{name!r} of the file holds {item.dtype}, not numbers; make the file again")
+    if item.size * item.dtype.itemsize > MAX_RATIO * max(item.id.get_storage_size(), OVERHEAD_BYTES):
+        raise FileError(
+            f"{name!r} of the file declares shape {item.shape}, and only {item.id.get_storage_size()} bytes of it are stored; "
+            "make the file again"
+        )
     values = item[()]
-    if h5py.check_vlen_dtype(item.dtype) is not None:
-        return [np.asarray(row) for row in values]
-    return np.asarray(values)
+    return [np.asarray(row) for row in values.reshape(-1)] if ragged is not None else np.asarray(values)

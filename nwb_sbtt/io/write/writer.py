@@ -20,6 +20,7 @@ from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from nwb_sbtt.atomic import atomic_write, reserve_space
 from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import FileError, MismatchError
+from nwb_sbtt.fileerrors import follow_links
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
 from nwb_sbtt.io.read.outside import is_outside
@@ -94,7 +95,7 @@ def write_nwb(
     >>> write_nwb(latents, "maze_latents.nwb", source="maze.nwb")  # doctest: +SKIP
     """
     target = Path(path).absolute()
-    target = target.resolve() if target.parent.is_dir() else target
+    target = follow_links(target) if target.parent.is_dir() else target
     recording = _recording(latents, source)
     _check_target(target, recording, append=append, overwrite=overwrite)
     check_name(name)
