@@ -1,8 +1,14 @@
 """Errors for users. Each message holds what was passed, what was expected and what to try."""
 
+from nwb_sbtt.printable import printable
+
 
 class SbttError(Exception):
     """Base of all errors that the input causes, never a bug; the command line prints one as a line and exits with 2."""
+
+    def __str__(self) -> str:
+        """Return the message; what it repeats of a file holds no control character."""
+        return printable(super().__str__())
 
 
 class ConfigError(SbttError):

@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from nwb_sbtt.cli import nlb as cli_nlb
 from nwb_sbtt.cli import settings as cli_settings
 from nwb_sbtt.cli.options import check_agree, check_initial
 from nwb_sbtt.errors import ConfigError, SbttError
+from nwb_sbtt.printable import Printable
 
 if TYPE_CHECKING:
     from nwb_sbtt.config import FitConfig, ReadConfig
@@ -285,7 +287,8 @@ def main() -> None:
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    sys.exit(guarded(lambda: app(sys.argv[1:] or ["--help"], prog_name="nwb-sbtt", standalone_mode=False)))
+    with redirect_stdout(Printable(sys.stdout)), redirect_stderr(Printable(sys.stderr)):
+        sys.exit(guarded(lambda: app(sys.argv[1:] or ["--help"], prog_name="nwb-sbtt", standalone_mode=False)))
 
 
 def guarded(action: Callable[[], int | None]) -> int | None:

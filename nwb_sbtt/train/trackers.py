@@ -10,6 +10,8 @@ from typing import Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from nwb_sbtt.printable import unfiltered
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -97,7 +99,12 @@ class Bar:
         text = TextColumn("train {task.fields[train]:.4f}  valid {task.fields[valid]:.4f}  best at {task.fields[best]}")
         count = TextColumn("{task.description}epoch {task.completed}/{task.total}")
         self._progress = Progress(
-            count, BarColumn(), text, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+            count,
+            BarColumn(),
+            text,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=unfiltered(sys.stderr)),
         )
         self._task = self._progress.add_task(label, total=None, train=float("nan"), valid=float("nan"), best=0)
 

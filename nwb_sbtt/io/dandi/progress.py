@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from nwb_sbtt.printable import printable, unfiltered
+
 Advance = Callable[[int], None]
 """Called with a number of further bytes."""
 EVERY = 5.0
@@ -43,8 +45,8 @@ def show_progress(total: int, *, label: str) -> Iterator[Advance]:
         To be called with each further number of bytes, from any thread; a negative number takes bytes back.
     """
     if sys.stderr.isatty():
-        with Progress(*_columns(), console=Console(stderr=True), expand=True) as progress:
-            task = progress.add_task(label, total=total)
+        with Progress(*_columns(), console=Console(file=unfiltered(sys.stderr)), expand=True) as progress:
+            task = progress.add_task(printable(label), total=total)
             yield lambda n_bytes: progress.advance(task, n_bytes)
         return
     lines = _Lines(total, label)
@@ -56,7 +58,7 @@ def _columns() -> tuple[ProgressColumn, ...]:
     """On a narrow terminal the label is shortened, not the numbers."""
     columns = [Column(no_wrap=True) for _ in range(4)]
     return (
-        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=12, table_column=columns[0]),
         DownloadColumn(table_column=columns[1]),
         TransferSpeedColumn(table_column=columns[2]),
@@ -85,4 +87,4 @@ class _Lines:
 
     def _print(self) -> None:
         self._last, self._has_printed = time.monotonic(), True
-        print(f"{self._label}  {decimal(self._done)} of {decimal(self._total)}", file=sys.stderr, flush=True)
+        print(f"{printable(self._label)}  {decimal(self._done)} of {decimal(self._total)}", file=sys.stderr, flush=True)
