@@ -233,6 +233,11 @@ class ReadConfig(Config):
         description="Whether a unit counts as observed only within its `obs_intervals`; a unit without any was never observed, "
         "but if no unit has any, all are always observed. false treats every bin as observed.",
     )
+    valid_unit_periods: bool | str = Field(
+        default=True,
+        description="Whether a unit counts as observed only within its valid periods, where the spike sorting left such a "
+        "table (`ValidUnitPeriods`); or the path of that table, where there are several.",
+    )
     invalid_times: bool = Field(
         default=True, description="Whether the times in the file's table `invalid_times` count as missing."
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+from pynwb.misc import Units
 
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.intervals import total_duration
@@ -21,6 +22,7 @@ from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import why_unreadable
 from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.paths import in_file_path
+from nwb_sbtt.io.read.periods import PERIODS_TYPE, UnitPeriods, stored_periods
 from nwb_sbtt.io.read.results import Provenance, is_result, provenance_of, role_of
 from nwb_sbtt.io.read.selection import StoredSeries, find_series
 from nwb_sbtt.io.read.trials import trial_tables
@@ -154,6 +156,8 @@ def _candidate(nwbfile: Any, series: StoredSeries, shares: dict[str, Mask]) -> C
             candidate = series.reader.describe(candidate, series.nwb_object, invalid_intervals(nwbfile, ReadConfig()))
         for mask in stored_masks(nwbfile, series.nwb_object):
             candidate = _masked(candidate, mask, shares)
+        if isinstance(series.nwb_object, Units):
+            candidate = _valid(candidate, stored_periods(nwbfile, series.nwb_object), shares)
     except (DataError, SelectionError) as error:
         candidate = _without_data(candidate, str(error))
     except OSError as error:
@@ -212,6 +216,28 @@ def _masked(candidate: Candidate, mask: StoredMask, shares: dict[str, Mask]) -> 
         estimated=True,
         notes=(*candidate.notes, note),
     )
+
+
+def _valid(candidate: Candidate, found: Sequence[UnitPeriods], shares: dict[str, Mask]) -> Candidate:
+    """The candidate less the times in which its units were not valid; of several tables one has to be chosen."""
+    if candidate.observed is None or candidate.start is None or candidate.stop is None:
+        return candidate
+    span = candidate.start, candidate.stop
+    for periods in found:
+        shares[periods.path] = Mask(periods.path, PERIODS_TYPE, (candidate.path,), periods.share(*span))
+    if len(found) > 1:
+        note = (
+            f"{len(found)} tables of ValidUnitPeriods; name the one that counts with --set read.valid_unit_periods=PATH"
+        )
+        return replace(candidate, notes=(*candidate.notes, note))
+    for periods in found:
+        candidate = replace(
+            candidate,
+            observed=(candidate.observed or 0.0) * periods.share(*span),
+            estimated=candidate.estimated or candidate.observed != 1.0,
+            notes=(*candidate.notes, periods.note(span)),
+        )
+    return candidate
 
 
 def _invalid_times(nwbfile: Any, series: Sequence[Candidate]) -> list[Mask]:

@@ -14,11 +14,12 @@ from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.read.indices import interval_bounds
 from nwb_sbtt.io.read.neurodata import neurodata_types
 from nwb_sbtt.io.read.paths import in_file_path
+from nwb_sbtt.io.read.periods import PERIODS_TYPE
 from nwb_sbtt.io.read.tables import as_times, plain_column, plain_columns
 
 EVENTS_TYPE, EVENT_TIME = "EventsTable", "timestamp"
 """Neurodata type of tables of events, in the core and in ndx-events, and their column of times."""
-NO_TRIALS = frozenset({"ValidUnitPeriods"})
+NO_TRIALS = frozenset({PERIODS_TYPE})
 """Types of intervals that tell when something was observed, and are no trials."""
 EDGE = 1e-3
 """Seconds by which an event may lie outside its trial through rounding."""

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Any, TypeVar
 
 import numpy as np
+from hdmf.common import VectorIndex
 from numpy.typing import NDArray
 
 from nwb_sbtt.config import Chop, ReadConfig
@@ -31,10 +32,11 @@ from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.description import Candidate
-from nwb_sbtt.io.read.indices import check_real, ragged_column, row_ids
+from nwb_sbtt.io.read.indices import Ragged, check_real, ragged_column, row_ids
 from nwb_sbtt.io.read.masks import StoredMask, check_intervals, invalid_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import reader
 from nwb_sbtt.io.read.paths import in_file_path
+from nwb_sbtt.io.read.periods import UnitPeriods, valid_periods
 from nwb_sbtt.io.read.plausibility import IN_SECONDS, SLOWEST, Uncounted, check_losses, rate_remark, too_slow
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import plain_columns
@@ -73,7 +75,7 @@ class UnitsSource:
     obs_intervals : tuple of arrays (interval, 2), or None
         Those of each unit in the table [s]; None where it has none or the settings ignore them.
     observed_intervals : tuple of arrays (interval, 2)
-        The same less the invalid times.
+        The same within the units' valid periods, less the invalid times.
     slow : str or None
         What is said of units that fire far more slowly than neurons do, for longer than a recording lasts.
     spike_times : array-like (spike)
@@ -211,6 +213,8 @@ class UnitsSource:
         if self.obs_intervals is not None or not self.config.obs_intervals:
             return ()
         outside = covered_share([self.span], grid) == 0
+        if any(array is not ALWAYS for array in self.observed_intervals):
+            outside &= covered_share(union(np.concatenate(_distinct(self.observed_intervals))), grid) > 0
         if not outside.any():
             return ()
         first, last = self.span
@@ -321,6 +325,9 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     span = (float(ends.min()), float(ends.max()))
     n_spikes, observed = int(bounds[-1]), _observed_seconds(obs, span, n_units=len(units))
     remark = rate_remark(units, path, n_spikes=n_spikes, observed=observed, span=span)
+    periods = valid_periods(nwbfile, units, config)
+    notes = [*_notes(units, obs, bounds, path, config), *([] if remark is None else [remark])]
+    notes += [] if periods is None else [periods.note(span)]
     slow = remark if too_slow(n_spikes, observed, span) else None
     cut = config.cut or Chop()
     if slow is not None and isinstance(cut, Chop) and cut.start is None and cut.stop is None:
@@ -331,9 +338,9 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
         channel_row=np.arange(len(units)),
         channel_columns=plain_columns(units),
         span=span,
-        notes=(*_notes(units, obs, bounds, path, config), *([] if remark is None else [remark])),
+        notes=tuple(notes),
         obs_intervals=obs,
-        observed_intervals=_observed_intervals(obs, invalid_intervals(nwbfile, config), n_units=len(units)),
+        observed_intervals=_observed_intervals(obs, periods, invalid_intervals(nwbfile, config), n_units=len(units)),
         slow=slow,
         spike_times=spike_times,
         bounds=bounds,
@@ -355,7 +362,8 @@ def obs_intervals(units: Any, path: str) -> tuple[Intervals, ...] | None:
     -------
     tuple of arrays (interval, 2), or None
         Seconds on the session clock. Units of the same intervals share an array; that of a unit without any is empty: it was
-        never observed. None where the table has no such column, or the column is empty for all units.
+        never observed. A column (unit, 2) without an index holds one interval a unit. None
+        where the table has no such column, or the column is empty for all units.
 
     Raises
     ------
@@ -366,7 +374,10 @@ def obs_intervals(units: Any, path: str) -> tuple[Intervals, ...] | None:
     if "obs_intervals" not in units.colnames:
         return None
     remedy = "pass obs_intervals=False (--set read.obs_intervals=false) to ignore them"
-    column = ragged_column(units, "obs_intervals", path=path, remedy=remedy)
+    if _one_interval_each(units):
+        column = Ragged(units["obs_intervals"].data, np.arange(len(units) + 1))
+    else:
+        column = ragged_column(units, "obs_intervals", path=path, remedy=remedy)
     shape = np.shape(column.values)
     if int(column.bounds[-1]) == 0:
         return None
@@ -484,9 +495,18 @@ class _Lookup:
 
 
 def _observed_intervals(
-    obs: tuple[Intervals, ...] | None, invalid: Intervals, *, n_units: int
+    obs: tuple[Intervals, ...] | None, periods: UnitPeriods | None, invalid: Intervals, *, n_units: int
 ) -> tuple[Intervals, ...]:
     intervals = obs if obs is not None else (ALWAYS,) * n_units
+    if periods is not None:
+        # Units of the same intervals and periods share an array.
+        shared: dict[tuple[int, bytes], Intervals] = {}
+        keys = []
+        for array, allowed in zip(intervals, periods.intervals, strict=True):
+            keys.append((id(array), allowed.tobytes()))
+            if keys[-1] not in shared:
+                shared[keys[-1]] = difference(array, difference(ALWAYS, allowed))
+        intervals = tuple(shared[key] for key in keys)
     if len(invalid) == 0:
         return intervals
     valid = {id(array): difference(array, invalid) for array in _distinct(intervals)}
@@ -602,6 +622,12 @@ def _outside_note(spike_times: Any, bounds: NDArray[np.int64], obs: tuple[Interv
     )
 
 
+def _one_interval_each(units: Any) -> bool:
+    """Whether the intervals have no index, and are as many as the units."""
+    column = units["obs_intervals"]
+    return not isinstance(column, VectorIndex) and np.shape(column.data) == (len(units), 2)
+
+
 def _notes(
     units: Any, obs: tuple[Intervals, ...] | None, bounds: NDArray[np.int64], path: str, config: ReadConfig
 ) -> tuple[str, ...]:
@@ -609,6 +635,8 @@ def _notes(
     if obs is None and config.obs_intervals:
         given = "has empty obs_intervals for all units, as if they were not given" * ("obs_intervals" in units.colnames)
         return (f"{path!r} {given or 'has no obs_intervals'}: every unit counts as observed throughout",)
+    if obs is not None and _one_interval_each(units):
+        return (f"the obs_intervals of {path!r} have no index: row n is read as the one interval of unit n",)
     never = np.array([len(array) == 0 for array in obs or ()], dtype=bool)
     if never.any():
         n_spikes = int(np.diff(bounds)[never].sum())

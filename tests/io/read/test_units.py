@@ -1,10 +1,13 @@
 """Spikes are counted where their unit was watched, and nowhere else."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
 from pynwb.misc import Units
 
+from nwb_sbtt import Window, inspect, read_nwb
 from nwb_sbtt.config import Chop, ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
@@ -224,6 +227,9 @@ def test_intervals_without_an_index_are_refused_and_can_be_ignored(tmp_path):
     path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
     with h5py.File(path, "a") as file:
         del file["units/obs_intervals_index"]
+        attributes = dict(file["units/obs_intervals"].attrs)
+        del file["units/obs_intervals"]
+        file["units"].create_dataset("obs_intervals", data=[1.0, 2.0]).attrs.update(attributes)
     with open_nwb(path) as read:
         with pytest.raises(DataError, match=r"'obs_intervals' of 'units' has no index.*pass obs_intervals=False"):
             units_source(read, read.units, ReadConfig())
@@ -284,3 +290,18 @@ def test_a_mask_that_all_units_share_takes_the_memory_of_one():
     assert same.observed.strides[2] == same.exposure.strides[2] == 0
     for name in ("values", "observed", "exposure"):
         assert (getattr(same, name)[:, :, :3] == getattr(different, name)[:, :, :3]).all()
+
+
+def test_intervals_without_an_index_are_one_a_unit_and_said(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    times = [np.arange(0.05, 10.0, 0.1)] * 3
+    nwbfiles.add_units(nwbfile, times, obs_intervals=[[[0.0, 8.0]], [[2.0, 10.0]], [[0.0, 10.0]]])
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with h5py.File(path, "a") as file:
+        del file["units/obs_intervals_index"]
+    read = read_nwb(path, bin_width=0.1, trials=Window(start=0.0, stop=10.0))
+    assert read["observed"].values[0].sum(axis=0).tolist() == [80, 80, 100]
+    (described,) = inspect(path)
+    assert described.observed == pytest.approx(26 / 30)
+    for notes in (json.loads(read.attrs["notes"]), described.notes):
+        assert any("have no index: row n is read as the one interval of unit n" in note for note in notes)
