@@ -32,7 +32,8 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
     """Score a model and all registered baselines on the hidden entries of the validation trials.
 
     The latents must have been inferred without the hidden entries; the baselines are not shown them either. Channels marked
-    ``held_out``, from which nothing is inferred, are scored separately (co-smoothing).
+    ``held_out`` (co-smoothing) and bins marked ``forecast`` (forward prediction), from which nothing is inferred, are scored
+    separately.
 
     Parameters
     ----------
@@ -53,7 +54,8 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
         - ``names``: what the model and the baselines are called in words; ``baselines``: how each was set;
         - ``zero``: a sentence on what a score of 0 means;
         - ``by_channel``: scores of each channel, None where not defined;
-        - ``held_out``: scores on held-out channels, if there are any;
+        - ``held_out``: scores on held-out channels, if there are any, but for forecast bins;
+        - ``forecast``: scores on forecast bins, if there are any;
         - ``truth``: R² of the true rates (where rates are inferred) and latents, if the data hold them;
         - ``checks``: a list of {name, level ("ok", "warn" or "bad"), text}.
 
@@ -80,20 +82,13 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
     label = _split_labels(ds)
     ds, latents, hidden = ds.isel(trial=label != ""), latents.isel(trial=label != ""), hidden[label != ""]
     valid = label[label != ""] == "valid"
-    observed, held_out = ds["observed"].values, _held_out(ds)
-    scored = hidden & observed & valid[:, None, None] & ~held_out
+    observed, held_out, forecast = ds["observed"].values, _marked(ds, "held_out"), _marked(ds, "forecast")[:, None]
+    of_valid = observed & valid[:, None, None]
+    scored = of_valid & hidden & ~held_out & ~forecast
     if not scored.any():
         raise DataError("no observed entry of the validation trials is hidden: there is nothing to compare models on")
     scorer = _Scorer(ds, is_counts)
-    masked = MaskedData(
-        ds["values"].values,
-        observed & ~hidden & ~(held_out & valid[:, None, None]),
-        # With a single group of trials there is nothing else to learn from.
-        ~valid if not valid.all() else valid,
-        is_counts,
-        exposure=ds["exposure"].values if "exposure" in ds else None,
-        held_in=~held_out,
-    )
+    masked = _shown_to_baselines(ds, hidden, valid, is_counts)
     # The baselines solve many small systems, on which several threads take longer than one.
     with threadpool_limits(limits=1, user_api="blas"):
         predictions = {name: predict(name, masked) for name in BASELINES.names()}
@@ -115,9 +110,9 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
         "zero": _meaning_of_zero(scores[MEAN], names[MEAN], is_counts=is_counts),
         "by_channel": scorer.by_channel(expected, scored),
     }
-    cosmoothing = observed & valid[:, None, None] & held_out
-    if cosmoothing.any() and scorer.can_score(cosmoothing):
-        result["held_out"] = {name: scorer.score(array, cosmoothing) for name, array in expected.items()}
+    for part, where in (("held_out", of_valid & held_out & ~forecast), ("forecast", of_valid & forecast)):
+        if where.any() and scorer.can_score(where):
+            result[part] = {name: scorer.score(array, where) for name, array in expected.items()}
     if "true_rates" in ds:
         rates: dict[str, Array] = {MODEL: scorer.bin_width * latents["rates"].values} if "rates" in latents else {}
         result["truth"] = _truth(ds, latents, expected if is_counts else rates, valid)
@@ -134,6 +129,8 @@ def _headline(result: Mapping[str, Any]) -> str:
     line = f"{result['metric']} on hidden entries {scores[MODEL]:.3f} ({others})"
     if "held_out" in result:
         line += f"; on held-out channels {result['held_out'][MODEL]:.3f}"
+    if "forecast" in result:
+        line += f"; on forecast bins {result['forecast'][MODEL]:.3f}"
     if "rates_r2" in result.get("truth", {}):
         line += f"; R² of the true rates {result['truth']['rates_r2'][MODEL]:.3f}"
     return line
@@ -199,10 +196,35 @@ def _split_labels(ds: xr.Dataset) -> NDArray[np.str_]:
     return np.where(np.isin(labels, ("train", "valid")), labels, "")
 
 
-def _held_out(ds: xr.Dataset) -> Mask:
-    if "held_out" not in ds.coords:
-        return np.zeros(ds.sizes["channel"], dtype=bool)
-    return np.asarray(ds["held_out"].values.astype(bool))
+def _marked(ds: xr.Dataset, name: Literal["held_out", "forecast"]) -> Mask:
+    """Held-out channels (channel), or forecast bins (time)."""
+    if name not in ds.coords:
+        return np.zeros(ds.sizes["channel" if name == "held_out" else "time"], dtype=bool)
+    return np.asarray(ds[name].values.astype(bool))
+
+
+def _shown_to_baselines(ds: xr.Dataset, hidden: Mask, valid: NDArray[np.bool_], is_counts: bool) -> MaskedData:
+    """What the baselines may look at: they predict from what the encoder may read, and learn from what the model is fitted to.
+
+    Parameters
+    ----------
+    ds : Dataset
+    hidden : bool array (trial, time, channel)
+    valid : bool array (trial)
+    is_counts : bool
+    """
+    held_out, forecast = _marked(ds, "held_out"), _marked(ds, "forecast")
+    never_shown = (held_out | forecast[:, None]) & valid[:, None, None]
+    return MaskedData(
+        ds["values"].values,
+        ds["observed"].values & ~hidden & ~never_shown,
+        # With a single group of trials there is nothing else to learn from.
+        ~valid if not valid.all() else valid,
+        is_counts,
+        exposure=ds["exposure"].values if "exposure" in ds else None,
+        held_in=~held_out,
+        forecast=np.broadcast_to(forecast, hidden.shape[:2]),
+    )
 
 
 def _truth(

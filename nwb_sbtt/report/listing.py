@@ -139,6 +139,8 @@ def table_of_scores(metrics: Mapping[str, Any]) -> str:
     columns = {f"hidden entries\n[{metrics['metric']}]": metrics["scores"]}
     if "held_out" in metrics:
         columns[f"held-out channels\n[{metrics['metric']}]"] = metrics["held_out"]
+    if "forecast" in metrics:
+        columns[f"forecast bins\n[{metrics['metric']}]"] = metrics["forecast"]
     if "rates_r2" in metrics.get("truth", {}):
         columns["true rates\n[R²]"] = metrics["truth"]["rates_r2"]
     for heading in columns:

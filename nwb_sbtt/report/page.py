@@ -179,6 +179,8 @@ def _results(metrics: Mapping[str, Any]) -> str:
         columns[f"gain over the {metrics['names']['mean_rate']}"] = metrics["gain"]
     if "held_out" in metrics:
         columns[f"held-out channels ({metrics['metric']})"] = metrics["held_out"]
+    if "forecast" in metrics:
+        columns[f"forecast bins ({metrics['metric']})"] = metrics["forecast"]
     if "rates_r2" in metrics.get("truth", {}):
         columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
     text = (

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_sbtt import registry
+from nwb_sbtt import masks, registry
 from nwb_sbtt.config import BandwidthConfig
 from nwb_sbtt.data.bandwidth import limit_bandwidth
+from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError, MismatchError
 from nwb_sbtt.evaluate import summary
 from nwb_sbtt.evaluate.baselines import BASELINES, MaskedData, Prediction, protocol, register_baseline
@@ -334,6 +336,48 @@ def test_a_baseline_gets_only_what_the_model_was_shown(ds: xr.Dataset) -> None:
     for array in (data.values, data.shown, data.exposure, data.weights, data.predictors, data.train):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
+
+
+HELD_OUT = {"held_out": ("channel", np.arange(15) < 4)}
+FORECAST = {"forecast": ("time", np.arange(50) >= 40)}
+
+
+@pytest.mark.parametrize("split", ["train and valid", "valid"])
+@pytest.mark.parametrize("marks", [{}, HELD_OUT, FORECAST, HELD_OUT | FORECAST])
+@pytest.mark.usefixtures("quick")
+def test_baselines_predict_from_what_the_encoder_may_read(ds: xr.Dataset, marks: Any, split: str) -> None:
+    received: list[MaskedData] = []
+
+    @register_baseline("spy")
+    def spy(data: MaskedData) -> Prediction:
+        received.append(data)
+        return trial_mean(data)
+
+    data = ds.assign_coords(marks)
+    if split == "valid":
+        data = data.isel(trial=ds["split"].values == "valid")
+    batch = to_batch(data)
+    hidden = masks.sample_validation(batch, 0.2, torch.Generator().manual_seed(0)) & batch.along_trials(
+        torch.from_numpy(data["split"].values == "valid")
+    )
+    result = evaluate_latents(data, perfect(data), hidden.numpy())
+    (received_data,) = received
+    np.testing.assert_array_equal(received_data.predictors, masks.hide(batch, hidden).shown.numpy())
+    valid = data["split"].values == "valid"
+    np.testing.assert_array_equal(received_data.shown[valid], received_data.predictors[valid])
+    np.testing.assert_array_equal(received_data.shown[~valid], batch.scored.numpy()[~valid])
+    parts = received_data.training_sample(10**9)
+    np.testing.assert_array_equal(parts.predictors, received_data.predictors[received_data.train])
+    assert ("forecast" in result) == ("forecast" in marks) and ("held_out" in result) == ("held_out" in marks)
+    assert result["scored"]["entries"] == int(hidden.sum())
+
+
+def test_a_long_trial_that_is_cut_keeps_its_forecast_bins() -> None:
+    forecast = np.broadcast_to(np.arange(1200) >= 1000, (2, 1200))
+    data = MaskedData(np.ones((2, 1200, 3)), np.ones((2, 1200, 3), bool), np.ones(2, bool), True, forecast=forecast)
+    parts = data.training_sample(10**9)
+    assert parts.shape == (6, 400, 3)
+    np.testing.assert_array_equal(parts.predictors.reshape(2, 1200, 3), ~np.repeat(forecast[:, :, None], 3, 2))
 
 
 @pytest.mark.parametrize(

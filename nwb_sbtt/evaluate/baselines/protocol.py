@@ -60,6 +60,8 @@ class MaskedData:
         Share of each bin that was observed, in (0, 1]. Kept as 0 where not shown.
     held_in : bool array (channel), optional
         Channels from which predictions may be computed. The others (co-smoothing) are shown in the training trials alone.
+    forecast : bool array (trial, time), optional
+        Bins from which no prediction may be computed (forward prediction); they too are shown in the training trials alone.
 
     Raises
     ------
@@ -73,6 +75,7 @@ class MaskedData:
     is_counts: bool
     exposure: NDArray[np.floating] | None = None
     held_in: Mask | None = None
+    forecast: Mask | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or self.shown.shape != self.values.shape or self.train.shape != self.values.shape[:1]:
@@ -85,7 +88,7 @@ class MaskedData:
         object.__setattr__(self, "values", _read_only(np.where(self.shown, self.values, 0).astype(np.float64)))
         if self.exposure is not None:
             object.__setattr__(self, "exposure", _read_only(np.where(self.shown, self.exposure, 0)))
-        for name in ("shown", "train", "held_in"):
+        for name in ("shown", "train", "held_in", "forecast"):
             if (array := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _read_only(array.view()))
 
@@ -104,8 +107,9 @@ class MaskedData:
 
     @cached_property
     def predictors(self) -> Mask:
-        """Shown entries from which predictions may be computed (trial, time, channel): those of held-in channels."""
-        return self.shown if self.held_in is None else _read_only(self.shown & self.held_in)
+        """Shown entries from which predictions may be computed (trial, time, channel): what the model's encoder may read."""
+        predictors = self.shown if self.held_in is None else self.shown & self.held_in
+        return _read_only(predictors if self.forecast is None else predictors & ~self.forecast[:, :, None])
 
     @cached_property
     def channel_mean(self) -> Floats:
@@ -134,6 +138,7 @@ class MaskedData:
             shown=self.shown[rows],
             train=self.train[rows],
             exposure=None if self.exposure is None else self.exposure[rows],
+            forecast=None if self.forecast is None else self.forecast[rows],
         )
 
     def training_sample(self, max_entries: int) -> MaskedData:
@@ -160,6 +165,7 @@ class MaskedData:
             shown=shown[rows],
             train=np.ones(len(rows), dtype=bool),
             exposure=None if self.exposure is None else cut(self.exposure)[rows],
+            forecast=None if self.forecast is None else cut(self.forecast[:, :, None])[rows, :, 0],
         )
 
 
