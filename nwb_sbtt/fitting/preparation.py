@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
@@ -20,6 +21,9 @@ from nwb_sbtt.errors import DataError, MismatchError
 from nwb_sbtt.fitting.signature import Signature, describe_session, equal_bin_widths
 from nwb_sbtt.models import MODELS
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Values, suitable_likelihood
+
+MOST_NAMED = 10
+"""Most channels that an error names."""
 
 
 def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
@@ -302,5 +306,9 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
         signatures[name] = describe_session(ds, LIKELIHOODS[likelihood.name].channel_values(values_of(ds), likelihood))
         channels = signatures[name].channels
         if len(set(channels)) < len(channels):
-            raise DataError(f"channels of session {name!r} share an id; each channel needs its own")
+            repeated = [channel for channel, count in Counter(channels).items() if count > 1][:MOST_NAMED]
+            raise DataError(
+                f"channels of session {name!r} share an id ({', '.join(repeated)}); give each its own in `channel_id`, or add "
+                "their rows in the table as `channel_row`"
+            )
     return Signature(likelihood.name, signatures)

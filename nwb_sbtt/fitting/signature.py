@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -221,12 +222,17 @@ def channel_names(ds: xr.Dataset) -> list[str]:
     Returns
     -------
     list of str
-        Ids, each prefixed with the name of its table where there is one, such as "units:3".
+        Ids, each prefixed with the name of its table where there is one, such as "units:3". Channels of one table and id
+        are told apart by their row in the table, such as "units:3 (row 7)".
     """
-    ids = [str(channel) for channel in ds["channel_id"].values]
-    if "table" not in ds.coords:
-        return ids
-    return [f"{table}:{channel}" for table, channel in zip(ds["table"].values, ids, strict=True)]
+    names = [str(channel) for channel in ds["channel_id"].values]
+    if "table" in ds.coords:
+        names = [f"{table}:{channel}" for table, channel in zip(ds["table"].values, names, strict=True)]
+    if "channel_row" not in ds.coords or len(set(names)) == len(names):
+        return names
+    rows = ds["channel_row"].values.tolist()
+    counts = Counter(names)
+    return [f"{name} (row {row})" if counts[name] > 1 else name for name, row in zip(names, rows, strict=True)]
 
 
 def digest_of(ds: xr.Dataset) -> str:

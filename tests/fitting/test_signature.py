@@ -3,13 +3,15 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from nwb_sbtt.errors import FileError, TrainingError
+from nwb_sbtt.errors import DataError, FileError, TrainingError
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.preparation import prepare, signature_of
 from nwb_sbtt.fitting.runfolder import read_signature, write_json
-from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature
+from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature, channel_names
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import population, settings
 
@@ -77,3 +79,20 @@ def test_sessions_may_have_any_name(tmp_path):
         "read_in.values.@values",
         "read_in.values.@50 %25 of it",
     }
+
+
+def test_channels_of_one_id_are_told_apart_by_their_row():
+    ds = population().assign_coords(channel_id=("channel", [1, 2, 3, 1, 2, 4]))
+    with_rows = ds.assign_coords(channel_row=("channel", np.arange(6) + 10), table=("channel", np.full(6, "units")))
+    assert channel_names(with_rows) == [
+        "units:1 (row 10)",
+        "units:2 (row 11)",
+        "units:3",
+        "units:1 (row 13)",
+        "units:2 (row 14)",
+        "units:4",
+    ]
+    config = settings()
+    assert len(set(signature_of({"a": prepare(with_rows, config)}, config).sessions["a"].channels)) == 6
+    with pytest.raises(DataError, match=r"share an id \(1, 2\); give each its own in `channel_id`"):
+        signature_of({"a": prepare(ds, config)}, config)

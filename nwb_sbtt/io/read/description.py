@@ -13,9 +13,11 @@ from nwb_sbtt.data.intervals import Intervals, total_duration
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import BLOCK, GAP, REGULAR, sample_clock
+from nwb_sbtt.io.read.indices import region_rows, row_ids
 from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.results import Role
 from nwb_sbtt.io.read.slabs import Slabs
+from nwb_sbtt.io.read.tables import note_on_ids, table_region
 
 MOST_EXACT = 10_000_000
 """Most timestamps, or entries of data, of which all are read; of longer series only parts, spread evenly."""
@@ -121,7 +123,7 @@ def describe_samples(candidate: Candidate, series: Any, invalid_times: Intervals
     timing = _timing(series, n_samples=layout.n_samples)
     finite_share, partly_read = _finite_share(slabs)
     invalid_seconds = total_duration(np.clip(invalid_times, timing.start, timing.stop))
-    notes = [*layout.notes, *timing.notes]
+    notes = [*layout.notes, *timing.notes, *_note_on_channels(series, candidate.path)]
     if series.control is not None:
         notes.append("has `control`; list the values that count in the setting `control`")
     duration = timing.stop - timing.start
@@ -145,6 +147,14 @@ def describe_samples(candidate: Candidate, series: Any, invalid_times: Intervals
         longest_gap=timing.longest_gap,
         notes=tuple(notes),
     )
+
+
+def _note_on_channels(series: Any, path: str) -> tuple[str, ...]:
+    region = table_region(series)
+    if region is None:
+        return ()
+    rows = np.unique(region_rows(region, path=path))
+    return note_on_ids(row_ids(region.table, path=region.table.name)[rows], region.table.name)
 
 
 @dataclass(frozen=True)

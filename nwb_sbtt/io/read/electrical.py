@@ -24,7 +24,7 @@ from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.recording import Piece, Recording, find_pieces
 from nwb_sbtt.io.read.slabs import Slabs
-from nwb_sbtt.io.read.tables import plain_columns
+from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
 from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduction
 from nwb_sbtt.signals.crossings import Crossings, robust_noise
 from nwb_sbtt.signals.filters import Filter, band_filter, choose_band
@@ -260,7 +260,8 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     clock = sample_clock(series, n_samples=layout.n_samples, missing_value=config.missing_value)
     pieces = find_pieces(clock)
     table = series.electrodes.table
-    notes = [*layout.notes, *clock.notes]
+    ids = row_ids(table, path=table.name)
+    notes = [*layout.notes, *clock.notes, *note_on_ids(ids[np.unique(rows)], table.name)]
     if len(pieces) > 1:
         notes.append(f"{series.name!r}: {len(pieces) - 1} gaps in the timestamps; each piece is filtered by itself")
     # Float32 holds all digits of what is stored in two bytes, or in float32.
@@ -268,7 +269,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     return ElectricalSource(
         path=path,
         unit=UNITS[config.electrical.feature],
-        channel_id=row_ids(table, path=table.name)[rows],
+        channel_id=ids[rows],
         channel_row=rows,
         channel_columns={name: values[rows] for name, values in plain_columns(table).items()},
         span=clock.span,

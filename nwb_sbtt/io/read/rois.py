@@ -27,7 +27,7 @@ from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.scanning import SamplingOffsets, centroid_offsets, check_offsets, column_offsets
 from nwb_sbtt.io.read.slabs import Slabs, in_unit
-from nwb_sbtt.io.read.tables import plain_columns
+from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
 
 BYTES_PER_SAMPLE = 64
 """Memory that binning takes for one sample: stored value, value, bin, weight and their temporaries."""
@@ -233,6 +233,7 @@ def roi_source(
     columns = np.flatnonzero(keep)
     rows, seconds = all_rows[columns], sampling.seconds[columns]
     signal = classify_signal(series, columns=columns, transposed=layout.transposed, missing_value=config.missing_value)
+    ids = row_ids(table, path=table.name)
     channel_columns = {name: values[rows] for name, values in plain_columns(table).items()}
     if sampling.notes:
         channel_columns["sampling_offset"] = seconds
@@ -240,12 +241,12 @@ def roi_source(
         path=path,
         table=in_file_path(nwbfile, table),
         unit=str(series.unit),
-        channel_id=row_ids(table, path=table.name)[rows],
+        channel_id=ids[rows],
         channel_row=rows,
         channel_columns=channel_columns,
         span=clock.span,
         sampling_period=period,
-        notes=(*notes, *clock.notes, *sampling.notes),
+        notes=(*notes, *clock.notes, *sampling.notes, *note_on_ids(ids[np.unique(rows)], table.name)),
         offsets=seconds,
         columns=columns,
         transposed=layout.transposed,

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.io.read.indices import row_ids
 
+MOST_IDS = 10
+"""Most repeated ids that a note lists."""
 REGIONS = ("electrodes", "rois", "table_region")
 """Names under which series of the core types and of ndx-microscopy hold the region of their channels."""
 
@@ -27,6 +29,32 @@ def table_region(series: Any) -> DynamicTableRegion | None:
     """
     regions = (getattr(series, name, None) for name in REGIONS)
     return next((region for region in regions if isinstance(region, DynamicTableRegion)), None)
+
+
+def note_on_ids(ids: NDArray[np.generic], path: str) -> tuple[str, ...]:
+    """Note ids that several channels of a table have, as those of probes that were sorted one by one.
+
+    Parameters
+    ----------
+    ids : array (channel)
+        One for each channel.
+    path : str
+        In-file path of the table.
+
+    Returns
+    -------
+    tuple of str
+        Empty where each channel has an id of its own.
+    """
+    values, counts = np.unique(ids, return_counts=True)
+    repeated = values[counts > 1].tolist()
+    if not repeated:
+        return ()
+    more = f" and {len(repeated) - MOST_IDS} more" if len(repeated) > MOST_IDS else ""
+    return (
+        f"ids of {path!r} repeat: {', '.join(map(str, repeated[:MOST_IDS]))}{more}; channels of one id are told apart by "
+        "their row in the table (`channel_row`)",
+    )
 
 
 def plain_columns(table: Any) -> dict[str, NDArray[np.generic]]:

@@ -39,7 +39,7 @@ from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.periods import UnitPeriods, valid_periods
 from nwb_sbtt.io.read.plausibility import IN_SECONDS, SLOWEST, Uncounted, check_losses, rate_remark, too_slow
 from nwb_sbtt.io.read.slabs import Slabs
-from nwb_sbtt.io.read.tables import plain_columns
+from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
 
 ALWAYS = np.array([[-np.inf, np.inf]])
 """The intervals of units that do not tell when they were observed; told from others by identity, not by value."""
@@ -277,7 +277,8 @@ def describe_units(candidate: Candidate, units: Any, invalid_times: Intervals) -
     obs = obs_intervals(units, candidate.path)
     candidate = replace(candidate, shape=(len(units), int(bounds[-1])), channels=len(units), unit="counts")
     start, stop = _span(spike_times, bounds, obs)
-    notes = _notes(units, obs, bounds, candidate.path, ReadConfig())
+    ids = row_ids(units, path=candidate.path)
+    notes = (*_notes(units, obs, bounds, candidate.path, ReadConfig()), *note_on_ids(ids, candidate.path))
     if not stop > start:
         return replace(candidate, notes=("no spikes and no observation intervals", *notes))
     session = np.array([[start, stop]])
@@ -332,9 +333,11 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     cut = config.cut or Chop()
     if slow is not None and isinstance(cut, Chop) and cut.start is None and cut.stop is None:
         raise DataError(f"{slow}; write the file anew, or name the part to read by start and stop of a Chop")
+    ids = row_ids(units, path=path)
+    notes += note_on_ids(ids, path)
     return UnitsSource(
         path=path,
-        channel_id=row_ids(units, path=path),
+        channel_id=ids,
         channel_row=np.arange(len(units)),
         channel_columns=plain_columns(units),
         span=span,

@@ -12,7 +12,7 @@ from ndx_sbtt import ObservationMaskSeries
 from pynwb.ecephys import SpikeEventSeries
 from pynwb.misc import DecompositionSeries
 
-from nwb_sbtt import inspect
+from nwb_sbtt import Window, inspect, read_nwb
 from nwb_sbtt.io.read import description, units
 from tests.support import nwbfiles
 
@@ -207,3 +207,28 @@ def test_recorded_files_are_described_as_they_are(realdata):
     imaging = described("ophys/nwb_test.nwb")
     assert sorted(path.rsplit("/", 1)[-1] for path in imaging) == ["Deconvolved", "Neuropil", "RoiResponseSeries"]
     assert all((series.shape, series.rate, series.default) == ((250, 15), 10.0, True) for series in imaging.values())
+
+
+@pytest.mark.parametrize("kind", ["units", "electrodes", "rois"])
+def test_ids_that_repeat_are_noted(kind, tmp_path):
+    nwbfile = nwbfiles.new_file()
+    if kind == "units":
+        nwbfiles.add_units(nwbfile, [[0.1, 0.9], [0.5]])
+    elif kind == "electrodes":
+        nwbfiles.add_electrodes(nwbfile, 2)
+        nwbfiles.add_electrical(nwbfile, np.zeros((40, 2)), rate=10.0)
+    else:
+        nwbfiles.add_rois(nwbfile, np.zeros((40, 2)), rate=10.0)
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    table = {
+        "units": "units",
+        "electrodes": "general/extracellular_ephys/electrodes",
+        "rois": "processing/ophys/ImageSegmentation/PlaneSegmentation",
+    }[kind]
+    with h5py.File(path, "a") as file:
+        file[f"{table}/id"][...] = 7
+    read = read_nwb(path, bin_width=0.2, trials=Window(start=0.0, stop=1.0))
+    assert read["channel_id"].values.tolist() == [7, 7]
+    assert read["channel_row"].values.tolist() == [0, 1]
+    for notes in (json.loads(read.attrs["notes"]), inspect(path)[0].notes):
+        assert any("repeat: 7; channels of one id are told apart by their row" in note for note in notes)
