@@ -71,6 +71,32 @@ def atomic_write(target: Path, *, suffix: str) -> Iterator[Path]:
         raise FileError(
             f"cannot write {str(target)!r}: the folder {str(target.parent)!r} does not exist; create it first"
         )
+    with scratch_beside(target, suffix=suffix) as temporary:
+        yield temporary
+        _sync(temporary)
+        _move(temporary, target)
+
+
+@contextmanager
+def scratch_beside(target: Path, *, suffix: str) -> Iterator[Path]:
+    """Yield a temporary path beside a target, where the target itself could be written; remove it when the block ends.
+
+    Parameters
+    ----------
+    target : Path
+    suffix : str
+        End of the temporary name.
+
+    Yields
+    ------
+    Path
+        To be written by the block, as a file or a folder.
+
+    Raises
+    ------
+    FileError
+        If the folder is not writable, or the system refuses to write: no space, no permission.
+    """
     try:
         _remove_leftovers(target)
     except OSError as error:
@@ -79,8 +105,6 @@ def atomic_write(target: Path, *, suffix: str) -> Iterator[Path]:
     temporary = target.with_name(f"{_prefix(target)}{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}{suffix}")
     try:
         yield temporary
-        _sync(temporary)
-        _move(temporary, target)
     except (OSError, RuntimeError) as error:
         reason = _system_error(error)
         if reason is None:

@@ -16,6 +16,7 @@ import xarray as xr
 from nwb_sbtt.atomic import make_folder, write_text
 from nwb_sbtt.cli.route import route
 from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, build
+from nwb_sbtt.data.schema import with_notes
 from nwb_sbtt.errors import FileError, MismatchError, SelectionError
 from nwb_sbtt.evaluate.baselines import BASELINES
 from nwb_sbtt.fileerrors import check_is_file, follow_links
@@ -32,7 +33,7 @@ from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.read.results import without_results
 from nwb_sbtt.io.read.truth import attach_truth
 from nwb_sbtt.io.write.results import read_model
-from nwb_sbtt.io.write.writer import check_target, write_nwb
+from nwb_sbtt.io.write.writer import check_target, rehearse, write_nwb
 from nwb_sbtt.report.listing import listing_of_contents, table_of_scores
 from nwb_sbtt.report.page import write_report
 from nwb_sbtt.simulate.tasks import write_task
@@ -124,9 +125,14 @@ def _fit_held(
     for remark in [*left_out, *remarks]:
         log(remark)
     data: dict[str, xr.Dataset] = {}
-    for name, path in zip(_session_names(paths), paths, strict=True):
-        data[name] = read_nwb(path, read, offsets=_load_offsets(offsets))
-        log(describe(path, data[name]))
+    truth: dict[str, xr.Dataset] = {}
+    for name, path, target in zip(_session_names(paths), paths, targets, strict=True):
+        ds = read_nwb(path, read, offsets=_load_offsets(offsets))
+        log(describe(path, ds))
+        # What is needed after training is tried before it.
+        if output is not None and target is not None and not _is_written(target, run_dir, output):
+            ds = _rehearsed(ds, prepare(ds, config), target, path, output, log)
+        data[name], truth[name] = ds, attach_truth(path, ds)
     fitted = fit(data, config, run_dir=run_dir)
     if initialisation := describe_initialisation(fitted.signature, fitted.config):
         log(initialisation)
@@ -134,7 +140,7 @@ def _fit_held(
     metrics = {}
     for (name, ds), path, target in zip(data.items(), paths, targets, strict=True):
         log("scoring the fit and the baselines, then inferring all trials …")
-        with_truth = attach_truth(path, ds)
+        with_truth = truth[name]
         metrics[name] = fitted.evaluate(with_truth, session=name)
         _write_metrics(run_dir, metrics)
         log(summarise({name: metrics[name]}))
@@ -187,6 +193,7 @@ def infer_file(
     fitted = load(run_dir)
     ds = _read_again(fitted, path, session, cut)
     log(describe(path, ds))
+    ds = _rehearsed(ds, ds, output.path, path, output, log)
     _write_result(fitted.infer(ds, session=session, same_channels=same_channels), output.path, path, output)
     log(f"wrote {output.path}")
 
@@ -348,6 +355,18 @@ def _report(fitted: Fitted, ds: xr.Dataset, latents: xr.Dataset, *, session: str
         metrics=metrics,
         title=f"{fitted.config.model.name} · {session}{averaged}",
     )
+
+
+def _rehearsed(
+    ds: xr.Dataset, prepared: xr.Dataset, target: Path, source: Path, output: Output, log: Log
+) -> xr.Dataset:
+    """Try to write results of these data, and return the data with remarks on what of the recording cannot be carried."""
+    # The folder of several results is made with the first of them.
+    place = target if target.parent.is_dir() else output.path.with_name(f"{output.path.name}-{target.name}")
+    notes = rehearse(prepared, place, source=source, append=output.append, name=output.name, overwrite=output.overwrite)
+    for note in notes:
+        log(f"  {note}")
+    return with_notes(ds, notes)
 
 
 def _write_result(latents: xr.Dataset, target: Path, source: Path, output: Output) -> None:

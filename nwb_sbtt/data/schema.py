@@ -147,6 +147,30 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
     return ds
 
 
+def notes_of(ds: xr.Dataset) -> list[str]:
+    """Return the remarks that a Dataset carries for the user.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Data or latents.
+    """
+    return list(json.loads(ds.attrs.get("notes", "[]")))
+
+
+def with_notes(ds: xr.Dataset, notes: Sequence[str]) -> xr.Dataset:
+    """Return a Dataset with further remarks for the user, each of them once.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Data or latents.
+    notes : sequence of str
+    """
+    all_notes = list(dict.fromkeys([*notes_of(ds), *notes]))
+    return ds.assign_attrs(notes=json.dumps(all_notes)) if len(all_notes) > len(notes_of(ds)) else ds
+
+
 def name_units(latents: xr.Dataset) -> xr.Dataset:
     """Put the unit of inferred variables into their ``attrs["units"]``, in place: Hz of rates, the data's own of means.
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch, generator_on
 from nwb_sbtt.config import FitConfig
+from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.tensors import to_batch, to_latents
 from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
@@ -36,7 +37,7 @@ from nwb_sbtt.fitting.runfolder import (
     read_signature,
     write_json,
 )
-from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of, equal_bin_widths, recording_of
+from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of, equal_bin_widths
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import blank_statistics
@@ -528,10 +529,11 @@ class Fitted:
             raise MismatchError(
                 f"the model was fitted to {len(fitted)} channels, the data have {len(names)}; {difference(fitted, names)}"
             )
-        source = json.loads(ds.attrs.get("source", "{}"))
-        if not same_channels and recording_of(source) != recording_of(expected.source):
+        source, fitted_source = json.loads(ds.attrs.get("source", "{}")), expected.source or {}
+        known = is_recorded(source) or is_recorded(fitted_source)
+        if not same_channels and known and not is_same_recording(source, fitted_source):
             raise MismatchError(
-                f"the data come from {_origin(source)}, session {name!r} of the fit from {_origin(expected.source)}: "
+                f"the data come from {_origin(source)}, session {name!r} of the fit from {_origin(fitted_source)}: "
                 "channels of the same ids need not be the same. If they are, pass --same-channels (in Python "
                 "same_channels=True); if not, fit them with --init"
             )
@@ -556,12 +558,12 @@ def difference(fitted: Sequence[str], channels: Sequence[str]) -> str:
     return f"missing in the data: {_few(missing)}; unknown to the model: {_few(extra)}"
 
 
-def _origin(source: Mapping[str, Any] | None) -> str:
+def _origin(source: Mapping[str, Any]) -> str:
     """Name the recording that data come from."""
-    if recording_of(source) is None:
+    if not is_recorded(source):
         return "no recorded file"
-    assert source is not None
-    return f"{source.get('name') or source.get('path') or 'a file'!r} (object id {source['object_id']})"
+    known_by = f"object id {source['object_id']}" if source.get("object_id") else f"SHA-256 {source['sha256']}"
+    return f"{source.get('name') or source.get('path') or 'a file'!r} ({known_by})"
 
 
 def _few(names: list[str]) -> str:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from nwb_sbtt.config import FitConfig, InitConfig
+from nwb_sbtt.data.origins import is_same_recording
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError, TrainingError
 from nwb_sbtt.fitting.ensemble import checkpoint_digest
 from nwb_sbtt.fitting.fitted import difference
 from nwb_sbtt.fitting.runfolder import differences, member_folders, read_config, read_signature
-from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature, equal_bin_widths, recording_of
+from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature, equal_bin_widths
 from nwb_sbtt.models import Model
 from nwb_sbtt.nn.sessions import tensors_by_session
 from nwb_sbtt.train import checkpoint
@@ -226,8 +227,7 @@ def _origin(
     if init.channels == "new":
         return None
     alike = [old for old in fitted if set(fitted[old].channels) == set(session.channels)]
-    recording = recording_of(session.source)
-    same_recording = [old for old in alike if recording_of(fitted[old].source) == recording is not None]
+    same_recording = [old for old in alike if is_same_recording(fitted[old].source or {}, session.source or {})]
     if init.channels == "same" and not alike:
         missing = difference(next(iter(fitted.values())).channels, session.channels)
         raise MismatchError(

@@ -169,22 +169,6 @@ def equal_bin_widths(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=BIN_WIDTH_TOLERANCE)
 
 
-def recording_of(source: Mapping[str, Any] | None) -> str | None:
-    """Return what a recording is known by, wherever its file lies.
-
-    Parameters
-    ----------
-    source : mapping or None
-        As in the attribute ``source`` of a Dataset, or of a session's signature.
-
-    Returns
-    -------
-    str or None
-        Object id of the file; None for data that did not come from one.
-    """
-    return (source or {}).get("object_id")
-
-
 def describe_session(ds: xr.Dataset, channel_values: Mapping[str, list[float]]) -> SessionSignature:
     """Make the signature of one session.
 

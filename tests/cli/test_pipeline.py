@@ -1,6 +1,8 @@
 import json
 import shutil
+import warnings
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -13,6 +15,8 @@ from nwb_sbtt.fitting.runfolder import read_json, write_json
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.write.results import read_result
+from nwb_sbtt.io.write.standin import stand_in
+from nwb_sbtt.io.write.writer import write_nwb
 from nwb_sbtt.train.trackers import Silent
 from tests.support import nwbfiles
 from tests.support.commands import SETTINGS, recording
@@ -270,3 +274,37 @@ def test_data_that_were_changed_after_reading_are_not_evaluated_as_they_were_rea
     fit(ds, settings(), run_dir=tmp_path / "run", tracker=Silent())
     with pytest.raises(MismatchError, match="they were changed after reading"):
         pipeline.evaluate_run(tmp_path / "run")
+
+
+def test_what_stands_in_the_way_of_a_result_is_said_before_the_first_training_step(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "fit", lambda *_, **__: pytest.fail("training began"))
+    source = shutil.copyfile(run / "lorenz.nwb", tmp_path / "lorenz.nwb")
+    write_nwb(stand_in(read_nwb(source, READ)), source, append=True)
+    output = pipeline.Output(tmp_path / "out.nwb", append=True)
+    with pytest.raises(FileError, match="already holds 'sbtt_channels'"):
+        pipeline.fit_files([source], READ, settings(), run_dir=tmp_path / "run", output=output, log=silent)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lorenz.nwb"]
+
+
+def test_a_column_that_cannot_be_carried_is_named_before_the_fit_in_the_report_and_in_the_result(tmp_path):
+    nwb, random = nwbfiles.new_file(), np.random.default_rng(0)
+    nwbfiles.add_electrodes(nwb, 2)
+    for _ in range(3):
+        nwb.add_unit(spike_times=np.sort(random.uniform(0, 20, 400)), electrodes=[0])
+    source = nwbfiles.write(nwb, tmp_path / "recording.nwb")
+    with h5py.File(source, "a") as file:
+        file["units/electrodes"][...] = 100
+    said = []
+    words = {"run_dir": tmp_path / "run", "output": pipeline.Output(tmp_path / "out.nwb"), "log": said.append}
+    read = ReadConfig(series=("units",), cut=Chop(length=1.0, overlap=0.0))
+    with warnings.catch_warnings(), with_figures():
+        warnings.simplefilter("ignore")
+        pipeline.fit_files([source], read, settings(), **words)
+        pipeline.infer_file(tmp_path / "run", source, output=pipeline.Output(tmp_path / "again.nwb"), log=said.append)
+    note = "without the column 'electrodes' of 'units': 'electrodes' of 'units', row 0: 100; 'electrodes' has 2 rows"
+    places = [i for i, line in enumerate(said) if note in line]
+    assert len(places) == 2
+    assert places[0] < said.index("training ended: all 2 epochs done; best at epoch 2")
+    assert note.replace("'", "&#x27;") in (tmp_path / "run" / "report.html").read_text()
+    for name in ("out.nwb", "again.nwb"):
+        assert sum(note in text for text in json.loads(read_result(tmp_path / name).attrs["notes"])) == 1

@@ -34,6 +34,7 @@ from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.rois import RoiSource
 from nwb_sbtt.io.read.selection import StoredSeries, find_series, select
+from nwb_sbtt.io.read.stored import linked_files, object_ids, tables_of
 from nwb_sbtt.io.read.trials import session_times, trial_table
 
 BYTES_PER_ENTRY = 5
@@ -102,6 +103,7 @@ def read_nwb(
             location, [stored.nwb_object for stored in selected]
         ):
             return read_nwb(local_file(location), config, offsets=offsets)
+        tables_of(nwbfile, [stored.nwb_object for stored in selected])
         sources = _sources(nwbfile, selected, config, offsets)
         width = config.bin_width or _default_bin_width(sources)
         keep = channels_to_keep(sources, config)
@@ -118,7 +120,8 @@ def read_nwb(
         channels = {**channel_labels(joined, sources, config), **event_labels(joined, sources)}
         labels = all_labels(channels, trial_labels(table, windows, config), config)
         origin = facts.result()
-        attrs = _attributes(nwbfile, origin, config, sources)
+        linked = linked_files(nwbfile, [stored.nwb_object for stored in selected])
+        attrs = _attributes(nwbfile, origin, config, sources, linked=linked)
         outside = notes_on(outside_of(nwbfile))
         if offsets is not None:
             attrs["offsets"] = _as_json(offsets)
@@ -316,13 +319,19 @@ def _without_empty_chops(joined: Joined, windows: Windows, config: ReadConfig) -
 
 
 def _attributes(
-    nwbfile: Any, facts: Mapping[str, str], config: ReadConfig, sources: Sequence[Source]
+    nwbfile: Any,
+    facts: Mapping[str, str],
+    config: ReadConfig,
+    sources: Sequence[Source],
+    *,
+    linked: Sequence[Mapping[str, Any]],
 ) -> dict[str, str]:
     source = {
         **facts,
-        "object_id": nwbfile.object_id,
+        **object_ids(nwbfile),
         "identifier": nwbfile.identifier,
         "series": [source.path for source in sources],
+        **({"linked": linked} if linked else {}),
     }
     return {
         "unit": sources[0].unit,

@@ -64,7 +64,7 @@ def model_record(
 
     model = model_of(latents)
     attrs = {key: value for key, value in latents.attrs.items() if key != "model"}
-    attrs["source"] = json.dumps({key: value for key, value in source_of(latents).items() if key != "path"})
+    attrs["source"] = json.dumps(_without_paths(source_of(latents)))
     if "source" not in latents.attrs:
         del attrs["source"]
     fields = {key: str(model.pop(key)) for key in _REQUIRED}
@@ -132,32 +132,27 @@ def source_of(latents: xr.Dataset) -> dict[str, Any]:
     return dict(json.loads(latents.attrs.get("source", "{}")))
 
 
-def sources_table(source: Mapping[str, Any], object_ids: Mapping[str, str]) -> DynamicTable:
+def sources_table(source: Mapping[str, Any], object_ids: Mapping[str, str | None]) -> DynamicTable:
     """Make the table of sources: one row for each series that was read, with ids and digests that identify its file.
+
+    What lies in files that the recording links to has a row for each of its parts too, with ids and digest of that file.
 
     Parameters
     ----------
     source : mapping
-        `name`, `object_id`, `identifier`, `sha256`, `series` (paths), and `dandiset`, `version`, `asset_id`,
-        `asset_path`, `archive` where known.
-    object_ids : mapping of path to object id
+        `name`, `object_id`, `identifier`, `sha256`, `series` (paths), `linked` (files, with `parts` by path), and `dandiset`,
+        `version`, `asset_id`, `asset_path`, `archive` where known.
+    object_ids : mapping of path to object id, None where none is stored
 
     Returns
     -------
     DynamicTable
         Without the columns that are empty in all rows.
     """
-    rows = [
-        {
-            **{key: source.get(key) for key in _SOURCE_COLUMNS},
-            "file_name": source.get("name"),
-            "nwb_object_id": source.get("object_id"),
-            "nwb_identifier": source.get("identifier"),
-            "series": path,
-            "series_object_id": object_ids.get(path),
-        }
-        for path in source.get("series") or [""]
-    ]
+    paths = source.get("series") or [""]
+    rows = [_source_row(source, path, object_ids.get(path)) for path in paths]
+    for file in source.get("linked", ()):
+        rows += [_source_row(file, path, object_id) for path, object_id in file["parts"].items()]
     filled = [key for key in _SOURCE_COLUMNS if any(row[key] for row in rows)]
     return DynamicTable(
         name="sources",
@@ -193,6 +188,23 @@ def model_attributes(record: Any) -> dict[str, Any]:
     if record.training_metrics is not None:
         model["training"] = _training_rows(record.training_metrics)
     return {**json.loads(record.input_description)["attrs"], "model": json.dumps(model)}
+
+
+def _source_row(file: Mapping[str, Any], series: str, object_id: str | None) -> dict[str, Any]:
+    return {
+        **{key: file.get(key) for key in _SOURCE_COLUMNS},
+        "file_name": file.get("name"),
+        "nwb_object_id": file.get("object_id"),
+        "nwb_identifier": file.get("identifier"),
+        "series": series,
+        "series_object_id": object_id,
+    }
+
+
+def _without_paths(source: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of a source without paths on this disk."""
+    kept = {key: value for key, value in source.items() if key != "path"}
+    return {**kept, "linked": list(map(_without_paths, source["linked"]))} if "linked" in source else kept
 
 
 def _other_coords(latents: xr.Dataset) -> dict[str, Any]:

@@ -110,6 +110,24 @@ def column_names(latents: xr.Dataset) -> dict[str, dict[str, str]]:
     return names
 
 
+def check_storable(latents: xr.Dataset) -> None:
+    """Refuse labels of trials and channels that no table can hold.
+
+    Parameters
+    ----------
+    latents : Dataset
+        Or the data of results to come.
+
+    Raises
+    ------
+    DataError
+        If a coordinate holds neither numbers nor text.
+    """
+    for names in column_names(latents).values():
+        for coord in names:
+            _storable(latents, coord)
+
+
 def channel_rows(latents: xr.Dataset, table: DynamicTable) -> NDArray[np.intp]:
     """Look up the row of a table for each channel, whether or not the channel belongs to this table.
 

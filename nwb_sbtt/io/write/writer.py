@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import h5py
 import numpy as np
 import pynwb
 import xarray as xr
+from hdmf.build import BuildError, ConstructError, ContainerConfigurationError
 from hdmf.common import DynamicTable
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 
-from nwb_sbtt.atomic import atomic_write, reserve_space
+from nwb_sbtt.atomic import atomic_write, reserve_space, scratch_beside
+from nwb_sbtt.data.origins import is_recorded, is_same_recording
+from nwb_sbtt.data.schema import notes_of, with_notes
 from nwb_sbtt.data.trials import merge
-from nwb_sbtt.errors import FileError, MismatchError
-from nwb_sbtt.fileerrors import follow_links
+from nwb_sbtt.errors import DataError, FileError, MismatchError
+from nwb_sbtt.fileerrors import FileErrors, follow_links
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
 from nwb_sbtt.io.read.outside import is_outside
+from nwb_sbtt.io.read.stored import (
+    find_stored,
+    linked_files,
+    object_ids,
+    stored_object_id,
+    stored_path,
+    tables_of,
+)
 from nwb_sbtt.io.write.layout import RESULT_PARTS, channel_tables, check_latents, check_name
+from nwb_sbtt.io.write.overlay import Overlay
 from nwb_sbtt.io.write.packing import HDF5, ZARR, is_zarr, max_added_bytes, save_nwb
 from nwb_sbtt.io.write.provenance import model_of, model_record, source_of, sources_table
-from nwb_sbtt.io.write.series import add_results, channel_rows, column_names
+from nwb_sbtt.io.write.series import add_results, channel_rows, check_storable, column_names
 from nwb_sbtt.io.write.session import TableCopier, derived_file, find_object, get_object
+from nwb_sbtt.io.write.standin import stand_in
 
 _MODULES = {
     "units": ("ecephys", "Results from extracellular electrophysiology."),
@@ -36,6 +53,10 @@ _MODULES = {
     "rois": ("ophys", "Results from optical physiology."),
     "series": ("misc", "Results from other time series."),
 }
+_UNWRITABLE = (BuildError, ConstructError, ContainerConfigurationError)
+"""What hdmf raises for objects that it cannot write."""
+_REHEARSED_VALUES = 1000
+"""Most values of a ragged column of the recording that a rehearsal writes; all are read."""
 
 
 def write_nwb(
@@ -103,14 +124,10 @@ def write_nwb(
     latents = check_latents(_merge_chop(latents))
     destination = _Destination(module or _MODULES[str(latents.attrs["kind"])][0], name, is_zarr(target))
     with atomic_write(target, suffix=target.suffix) as temporary:
-        if recording is None:
-            _write_bare(latents, temporary, destination)
-        elif append:
-            _write_appended(latents, temporary, destination, recording)
-        else:
-            _write_derived(latents, temporary, destination, recording)
-        if not destination.zarr:
-            _validate(temporary, recording if append else None)
+        notes = _write(latents, temporary, destination, recording, append=append)
+    for note in notes:
+        if note not in notes_of(latents):
+            warnings.warn(note, stacklevel=2)
     return target
 
 
@@ -139,6 +156,48 @@ def check_target(
     recording = None if source is None else Path(source).absolute()
     _check_target(Path(path).absolute(), recording, append=append, overwrite=overwrite)
     check_name(name)
+
+
+def rehearse(
+    ds: xr.Dataset,
+    path: Path | str,
+    *,
+    source: Path | str | None = None,
+    append: bool = False,
+    name: str = "sbtt",
+    overwrite: bool = False,
+) -> list[str]:
+    """Try to write results of data before there are any, so that whatever stands in the way is known before the fit.
+
+    A file of the same session, tables and labels is written beside `path`, checked and removed; of a recording that results
+    will be added to, no copy is made: what would change is kept in memory.
+
+    Parameters
+    ----------
+    ds : Dataset
+        The data that a model will be fitted to, or applied to.
+    path, source, append, name, overwrite
+        As for `write_nwb`.
+
+    Returns
+    -------
+    list of str
+        Remarks on what of the recording the result will be without.
+
+    Raises
+    ------
+    FileError, ConfigError, DataError, MismatchError
+        What `write_nwb` would raise.
+    """
+    check_target(path, source=source, append=append, name=name, overwrite=overwrite)
+    check_storable(ds)
+    latents = check_latents(_merge_chop(stand_in(ds)))
+    recording, target = _recording(latents, source), follow_links(Path(path).absolute())
+    destination = _Destination(_MODULES[str(latents.attrs["kind"])][0], name, is_zarr(target))
+    if append and recording is not None:
+        return _rehearse_appended(latents, target, destination, recording)
+    with scratch_beside(target, suffix=target.suffix) as scratch:
+        return _write(latents, scratch, destination, recording, append=False, most_values=_REHEARSED_VALUES)
 
 
 @dataclass(frozen=True)
@@ -198,50 +257,152 @@ def _merge_chop(latents: xr.Dataset) -> xr.Dataset:
     return merged.isel(time=np.flatnonzero(merged["covered"].values)).drop_vars("covered")
 
 
-def _write_derived(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> None:
+def _write(
+    latents: xr.Dataset,
+    path: Path,
+    destination: _Destination,
+    recording: Path | None,
+    *,
+    append: bool,
+    most_values: int | None = None,
+) -> list[str]:
+    """Write a valid file, and return remarks on what of the recording is left out.
+
+    A table of channels whose copy would not be valid is left out as a whole: results are never lost to it.
+    """
+    if recording is None:
+        _write_bare(latents, path, destination)
+        _refuse_invalid(_problems(path, None))
+        return []
+    if append:
+        notes = _write_appended(latents, path, destination, recording)
+        _refuse_invalid(_problems(path, recording))
+        return notes
+    try:
+        notes = _write_derived(latents, path, destination, recording, most_values=most_values)
+        problems = _problems(path, None, core_only=most_values is not None)
+    except _UNWRITABLE as error:
+        notes, problems = [], [" ".join(str(error.args[-1] if error.args else error).split())]
+    if not problems:
+        return notes
+    path.unlink(missing_ok=True)
+    left_out = f"the result is without the tables of the recording: {problems[0]}"
+    notes = _write_derived(latents, path, destination, recording, with_tables=False, notes=[left_out])
+    _refuse_invalid(_problems(path, None))
+    return notes
+
+
+def _write_derived(
+    latents: xr.Dataset,
+    path: Path,
+    destination: _Destination,
+    recording: Path,
+    *,
+    with_tables: bool = True,
+    notes: Sequence[str] = (),
+    most_values: int | None = None,
+) -> list[str]:
+    remarks = list(notes)
     with open_nwb(recording, external_data=True) as nwb:
         _check_recording(latents, nwb, recording)
-        derived = derived_file(nwb)
-        copier = TableCopier(nwb, derived)
-        tables = {
-            key: copier.table(table) for key, table in _tables(latents, nwb).items() if not is_outside(table, nwb)
-        }
+        found = _tables(latents, nwb)
+        derived = derived_file(nwb, remarks)
+        tables = _copies(found if with_tables else {}, nwb, derived, remarks, most_values)
         sources = _sources(latents, nwb, recording)
     # The copies are in memory by now; an error from here on is not the recording's.
     derived.was_generated_by = _programs(latents)
-    _add(latents, derived, destination, tables, sources)
+    _add(with_notes(latents, remarks), derived, destination, tables, sources)
     save_nwb(derived, path)
+    return remarks
 
 
-def _write_appended(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> None:
-    with open_nwb(recording, external_data=True) as nwb:
-        _check_recording(latents, nwb, recording)
-        _tables(latents, nwb)
-        _check_names_are_free(nwb, destination)
-        sources = _sources(latents, nwb, recording)
+def _copies(
+    tables: Mapping[str, DynamicTable], nwb: NWBFile, derived: NWBFile, notes: list[str], most_values: int | None
+) -> dict[str, DynamicTable]:
+    """Copy the tables of the channels into a derived file, as far as they can be carried."""
+    copies = {}
+    copier = TableCopier(nwb, derived, notes, most_values=most_values)
+    for path, table in tables.items():
+        try:
+            with FileErrors(path, what="the table", hint="it stays in the recording", raising=DataError):
+                if is_outside(table, nwb):
+                    other_folder = Path(table.container_source).resolve().parent
+                    if not other_folder.is_relative_to(Path(str(nwb.container_source)).resolve().parent):
+                        raise DataError(
+                            f"it lies in {Path(table.container_source).name!r}, which is not beside the recording"
+                        )
+                    # References are resolved in the file that holds them, which must be an NWB file in its own right.
+                    with open_nwb(table.container_source) as other:
+                        its_own = find_stored(other, stored_path(nwb, table))
+                        copies[path] = TableCopier(other, derived, notes, most_values=most_values).table(its_own)
+                else:
+                    copies[path] = copier.table(table)
+        except DataError as error:
+            notes.append(f"the result is without the table {path!r} of the recording: {error}")
+    return copies
+
+
+def _write_appended(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> list[str]:
+    sources, linked = _check_appended(latents, path, destination, recording)
     shutil.copyfile(recording, path)
     reserve_space(path, max_added_bytes(latents))
-    with NWBHDF5IO(path, mode="a") as io:
+    with h5py.File(path, "r+") as file:
+        return _append(latents, file, destination, sources, linked)
+
+
+def _rehearse_appended(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> list[str]:
+    sources, linked = _check_appended(latents, path, destination, recording)
+    with Overlay(recording) as overlay:
+        with h5py.File(overlay, "r+") as file:
+            notes = _append(latents, file, destination, sources, linked)
+        with h5py.File(overlay, "r") as file, NWBHDF5IO(file=file, mode="r") as io:
+            _refuse_invalid(_new_problems({str(problem) for problem in pynwb.validate(io=io)}, recording))
+    return notes
+
+
+def _check_appended(
+    latents: xr.Dataset, path: Path, destination: _Destination, recording: Path
+) -> tuple[DynamicTable, set[str]]:
+    """The table of sources, and the paths of tables that lie in other files."""
+    with open_nwb(recording, external_data=True) as nwb:
+        _check_recording(latents, nwb, recording)
+        _check_names_are_free(nwb, destination)
+        linked = {table for table, item in _tables(latents, nwb).items() if is_outside(item, nwb)}
+        sources = _sources(latents, nwb, recording)
+    if source_of(latents).get("linked") and path.parent.resolve() != recording.parent.resolve():
+        raise FileError(
+            f"{recording.name!r} links to other files, and a copy of it in another folder would not find them; write the "
+            "copy beside the recording, or leave out append=True to write a derived file"
+        )
+    return sources, linked
+
+
+def _append(
+    latents: xr.Dataset, file: h5py.File, destination: _Destination, sources: DynamicTable, linked: set[str]
+) -> list[str]:
+    notes = [f"the results are not linked to the table {table!r}, which lies in another file" for table in linked]
+    with NWBHDF5IO(file=file, mode="a") as io:
         nwb = io.read()
         if nwb.was_generated_by is None:
             nwb.was_generated_by = _programs(latents)
-        _add(latents, nwb, destination, _tables(latents, nwb), sources)
+        tables = {name: table for name, table in _tables(latents, nwb).items() if name not in linked}
+        _add(with_notes(latents, notes), nwb, destination, tables, sources)
         io.write(nwb)
-    _drop_old_specifications(path)
+        _drop_old_specifications(file)
+    return notes
 
 
-def _drop_old_specifications(path: Path) -> None:
+def _drop_old_specifications(file: h5py.File) -> None:
     """Keep one version of each cached namespace: the one that the file was just written with.
 
     Readers take the last version in alphabetical order, in which 2.4.0 comes after 2.11.0: they would read the new
     objects by the old rules, and call them invalid.
     """
     catalog = pynwb.get_manager().namespace_catalog
-    with h5py.File(path, mode="a") as file:
-        for name, versions in file["specifications"].items():
-            current = catalog.get_namespace(name).version if name in catalog.namespaces else None
-            for other in [version for version in versions if current in versions and version != current]:
-                del versions[other]
+    for name, versions in file["specifications"].items():
+        current = catalog.get_namespace(name).version if name in catalog.namespaces else None
+        for other in [each for each in versions if current in versions and each != current]:
+            del versions[other]
 
 
 def _write_bare(latents: xr.Dataset, path: Path, destination: _Destination) -> None:
@@ -285,12 +446,36 @@ def _add(
 
 
 def _check_recording(latents: xr.Dataset, nwb: NWBFile, recording: Path) -> None:
-    expected = source_of(latents).get("object_id")
-    if expected is not None and expected != nwb.object_id:
-        raise MismatchError(
-            f"the results were inferred from another file: {source_of(latents).get('name')!r} with object id "
-            f"{expected}, but {recording.name!r} has {nwb.object_id}"
-        )
+    """Compare the recording, and the files that it links to, with those that the results were inferred from."""
+    recorded = source_of(latents)
+    for now, then in ((_identity(nwb, recording, recorded), recorded), *_linked_pairs(latents, nwb, recording)):
+        if is_recorded(then) and not is_same_recording(then, now):
+            key = "object_id" if "object_id" in then and "object_id" in now else "sha256"
+            words = {"object_id": "object id", "sha256": "the SHA-256"}
+            raise MismatchError(
+                f"the results were inferred from another file: {then.get('name')!r} with {words[key]} {then.get(key)}, but "
+                f"{now['name']!r} has {now.get(key)}"
+            )
+
+
+def _identity(nwb: NWBFile, path: Path, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and object id of an open file; its SHA-256 where the id does not tell that it is the recorded one."""
+    known = {"name": path.name, **object_ids(nwb)}
+    if is_same_recording(known, recorded) or not is_recorded(recorded):
+        return known
+    return {**known, "sha256": sha256(path)}
+
+
+def _linked_pairs(
+    latents: xr.Dataset, nwb: NWBFile, recording: Path
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """The linked files as they are now and as they were when they were read, by their names."""
+    linked = source_of(latents).get("linked", [])
+    if not linked:
+        return []
+    read = [get_object(nwb, path) for path in source_of(latents)["series"]]
+    now = {file["name"]: file for file in linked_files(nwb, read)}
+    return [(now.get(then["name"], {"name": recording.name}), then) for then in linked]
 
 
 def _check_names_are_free(nwb: NWBFile, destination: _Destination) -> None:
@@ -310,8 +495,10 @@ def _tables(latents: xr.Dataset, nwb: NWBFile) -> dict[str, DynamicTable]:
     paths = np.array(channel_tables(latents))
     ids = latents["channel_id"].values
     tables = {}
+    read = map(partial(find_object, nwb), dict.fromkeys(map(str, latents.get("series", xr.DataArray([])).values)))
+    known = tables_of(nwb, [series for series in read if series is not None])
     for path in dict.fromkeys(paths.tolist()):
-        table = get_object(nwb, path) if path else None
+        table = known.get(path) or (get_object(nwb, path) if path else None)
         if not isinstance(table, DynamicTable):
             continue
         columns = np.flatnonzero(paths == path)
@@ -335,19 +522,21 @@ def _recorded_series(latents: xr.Dataset, nwb: NWBFile) -> TimeSeries | None:
     if len(paths) != 1:
         return None
     series = find_object(nwb, paths.pop())
-    return series if isinstance(series, TimeSeries) else None
+    return series if isinstance(series, TimeSeries) and not is_outside(series, nwb) else None
 
 
 def _sources(latents: xr.Dataset, nwb: NWBFile, recording: Path) -> DynamicTable:
     recorded = source_of(latents)
     series = recorded.get("series") or (list(dict.fromkeys(map(str, latents.get("series", xr.DataArray([])).values))))
+    kept = {key: value for key, value in recorded.items() if key != "object_id"}
     source = {
-        **{"name": recording.name, "object_id": nwb.object_id, "identifier": nwb.identifier},
-        **recorded,
+        **{"name": recording.name, "identifier": nwb.identifier},
+        **kept,
+        **object_ids(nwb),
         "series": series,
         "sha256": recorded.get("sha256") or sha256(recording),
     }
-    return sources_table(source, {path: get_object(nwb, path).object_id for path in series})
+    return sources_table(source, {path: stored_object_id(nwb, get_object(nwb, path)) for path in series})
 
 
 def _programs(latents: xr.Dataset) -> list[list[str]]:
@@ -356,13 +545,25 @@ def _programs(latents: xr.Dataset) -> list[list[str]]:
     return [["nwb_sbtt", version("nwb_sbtt")], *([["torch", str(torch)]] if torch else [])]
 
 
-def _validate(path: Path, recording: Path | None) -> None:
-    """Check the file against the schema; problems that the recording already had do not count."""
-    problems = {str(problem) for problem in pynwb.validate(path=str(path))}
+def _problems(path: Path, recording: Path | None, *, core_only: bool = False) -> list[str]:
+    """What breaks the schema in an HDF5 file; problems that the recording already had do not count.
+
+    What comes from the recording is of core types; to check these alone takes a sixth of the time.
+    """
+    if is_zarr(path):
+        return []
+    problems = pynwb.validate(path=str(path), use_cached_namespaces=not core_only)
+    return _new_problems({str(problem) for problem in problems}, recording)
+
+
+def _new_problems(problems: set[str], recording: Path | None) -> list[str]:
     if problems and recording is not None:
         for cached in (True, False):
             before = pynwb.validate(path=str(recording), use_cached_namespaces=cached)
-            problems -= {str(problem) for problem in before}
+            problems = problems - {str(problem) for problem in before}
+    return sorted(problems)
+
+
+def _refuse_invalid(problems: Sequence[str]) -> None:
     if problems:
-        listed = "; ".join(sorted(problems)[:3])
-        raise FileError(f"the file would not be valid NWB, so it was not kept: {listed}")
+        raise FileError(f"the file would not be valid NWB, so it was not kept: {'; '.join(problems[:3])}")
