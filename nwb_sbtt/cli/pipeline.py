@@ -191,6 +191,12 @@ def infer_file(
     path = local_file(path)
     _refuse(output.path, path, output)
     fitted = load(run_dir)
+    sessions = fitted.signature.sessions
+    if session is None and len(sessions) > 1 and (same := _session_names([path])[0]) in sessions:
+        raise MismatchError(
+            f"the model was fitted to the sessions {', '.join(map(repr, sessions))}; name the one that the channels of "
+            f"{path.name!r} belong to, such as --session {same}"
+        )
     ds = _read_again(fitted, path, session, cut)
     log(describe(path, ds))
     ds = _rehearsed(ds, ds, output.path, path, output, log)

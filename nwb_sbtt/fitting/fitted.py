@@ -378,10 +378,14 @@ class Fitted:
             If there is no session of that name, or several and none is named.
         """
         names = list(self.signature.sessions)
+        listed = ", ".join(map(repr, names))
         if session is None and len(names) > 1:
-            raise MismatchError(f"the model was fitted to several sessions; name one of {names}")
+            raise MismatchError(
+                f"the model was fitted to the sessions {listed}; name the one that the channels belong to, such as "
+                f"session={names[0]!r} (--session {names[0]})"
+            )
         if session is not None and session not in names:
-            raise MismatchError(f"the model was not fitted to session {session!r}, but to {names}")
+            raise MismatchError(f"the model was not fitted to session {session!r}, but to {listed}")
         return str(session or names[0])
 
     def is_fitted_to(self, ds: xr.Dataset, *, session: str | None = None) -> bool:

@@ -16,7 +16,7 @@ from nwb_sbtt.config import LIKELIHOODS, MODELS, FitConfig, build
 from nwb_sbtt.config.base import load_settings, save_settings
 from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.fileerrors import FileErrors, check_is_file
-from nwb_sbtt.fitting.signature import SIGNATURE, Signature, check_format
+from nwb_sbtt.fitting.signature import SIGNATURE, Signature, check_format, session_differences
 from nwb_sbtt.locking import hold
 from nwb_sbtt.registry import THIS_PROGRAM
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG
@@ -271,7 +271,13 @@ def _differences_of_data(new: Signature, old: Signature) -> list[str]:
     """Compare what a fit is of; sessions that only one of two joint fits has are named, whatever they hold."""
     missing, extra = sorted(set(old.sessions) - set(new.sessions)), sorted(set(new.sessions) - set(old.sessions))
     if not (missing or extra):
-        return differences(new.identity(), old.identity())
+        texts = differences(new.likelihood, old.likelihood, "likelihood")
+        texts += [
+            text for name in new.sessions for text in session_differences(name, new.sessions[name], old.sessions[name])
+        ]
+        if not texts and new.origins != old.origins:
+            texts.append("other channels are those of the initial fit")
+        return texts or differences(new.identity(), old.identity())
     parts = [f"without session {name!r}" for name in missing] + [f"with session {name!r}" for name in extra]
     return [f"the sessions are those of that fit {' and '.join(parts)}"]
 
@@ -343,7 +349,10 @@ def _identity(config: FitConfig) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    """A value as YAML has it; of a group of settings only that there is one."""
+    if isinstance(value, dict):
+        return "set"
+    text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}…"
 
 

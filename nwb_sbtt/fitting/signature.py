@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -131,6 +131,47 @@ class Signature:
             raise FileError(
                 f"{str(path)!r} of the run folder is damaged: {name}: {first['msg']}; fit again in a new folder"
             ) from None
+
+
+def session_differences(name: str, new: SessionSignature, old: SessionSignature) -> list[str]:
+    """Describe how a session differs from the one of the same name in another fit.
+
+    Parameters
+    ----------
+    name : str
+        Of both sessions.
+    new, old : SessionSignature
+
+    Returns
+    -------
+    list of str
+        One text per difference. Where nothing but the digests of the data differ, one text says so.
+    """
+    texts = []
+    if new.channels != old.channels:
+        missing, extra = sorted(set(old.channels) - set(new.channels)), sorted(set(new.channels) - set(old.channels))
+        parts = [f"without {_few(missing)}"] * bool(missing) + [f"with {_few(extra)}"] * bool(extra)
+        texts.append(f"session {name!r} has {len(new.channels)} channels, there {len(old.channels)}")
+        texts[-1] += f" ({', '.join(parts) or 'in another order'})"
+    if new.bin_width != old.bin_width:
+        texts.append(f"session {name!r} has bins of {new.bin_width:g} s, there {old.bin_width:g} s")
+    if new.kind != old.kind:
+        texts.append(f"the channels of session {name!r} are {new.kind}, there {old.kind}")
+    for field_name, noun in (("trials", "trials"), ("training_trials", "training trials"), ("bins", "bins in a trial")):
+        if (n := getattr(new, field_name)) != (m := getattr(old, field_name)):
+            texts.append(f"session {name!r} has {n} {noun}, there {m}")
+    for value in sorted(set(new.channel_values) | set(old.channel_values)):
+        if new.channel_values.get(value) != old.channel_values.get(value):
+            texts.append(f"session {name!r} has other values of {value}")
+    if not texts and new.data_sha256 != old.data_sha256:
+        texts.append(f"session {name!r} has other data in equally many trials, bins and channels")
+    return texts
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names of a list, and the number of the others."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(repr, names[:3])) + more
 
 
 def check_format(content: Mapping[str, Any], *, path: Path) -> None:

@@ -11,7 +11,7 @@ from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import load
 from nwb_sbtt.fitting.preparation import prepare, signature_of
 from nwb_sbtt.fitting.runfolder import read_signature, write_json
-from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature, channel_names
+from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature, channel_names, session_differences
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import population, settings
 
@@ -41,6 +41,27 @@ def test_where_the_data_lie_is_not_what_a_fit_is_known_by():
     assert replace(SIGNED, sessions={"a": SESSION}).identity() == replace(SIGNED, sessions={"a": moved}).identity()
     other = replace(SESSION, data_sha256="cd")
     assert replace(SIGNED, sessions={"a": SESSION}).identity() != replace(SIGNED, sessions={"a": other}).identity()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"channels": ("units:1", "units:3")}, "session 'a' has 2 channels, there 2 (in another order)"),
+        (
+            {"channels": tuple("bcdef")},
+            "has 5 channels, there 2 (without 'units:1', 'units:3', with 'b', 'c', 'd' and 2 more)",
+        ),
+        ({"bin_width": 0.02}, "session 'a' has bins of 0.02 s, there 0.01 s"),
+        ({"kind": "rois"}, "the channels of session 'a' are rois, there units"),
+        ({"trials": 30, "data_sha256": "cd"}, "session 'a' has 30 trials, there 20"),
+        ({"channel_values": {}}, "session 'a' has other values of smallest_event"),
+        ({"data_sha256": "cd"}, "session 'a' has other data in equally many trials, bins and channels"),
+    ],
+)
+def test_what_differs_in_a_session_is_told_in_words(change, text):
+    (told,) = session_differences("a", replace(SESSION, **change), SESSION)
+    assert text in told
+    assert session_differences("a", SESSION, SESSION) == []
 
 
 def test_a_run_folder_of_another_format_is_refused_in_one_line(tmp_path):
