@@ -1,4 +1,4 @@
-"""The verbs of the command line that list settings, models and likelihoods; `main` registers them."""
+"""The verbs of the command line that list settings, and what other packages can add; `main` registers them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,17 @@ def settings(
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="print JSON for programs")] = False) -> None:
-    """List models and likelihoods, also those of other packages.
+    """List models, likelihoods, baselines and readers, also those of other packages.
 
-    The names that --model and --likelihood take, each with its package.
+    Each with the package that it comes from: the names that --model and --likelihood take, the baselines that every fit is
+    compared with, and the neurodata types that can be read.
     """
-    from nwb_sbtt.config.listing import list_parts
+    from nwb_sbtt.config.listing import list_functions, list_parts
+    from nwb_sbtt.evaluate.baselines import BASELINES
+    from nwb_sbtt.io.read.neurodata import READERS
     from nwb_sbtt.report.listing import table_of_parts
 
-    parts = list_parts()
+    parts = [*list_parts(), *list_functions("baseline", BASELINES), *list_functions("reader", READERS)]
     typer.echo(json.dumps([part.as_dict() for part in parts], indent=2) if as_json else table_of_parts(parts))
 
 

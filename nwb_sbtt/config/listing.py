@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args, get_origin
+from typing import Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -19,6 +19,8 @@ from nwb_sbtt.config.models import MODEL_CONFIGS, ModelConfig
 from nwb_sbtt.config.reading import ReadConfig
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.registry import Registry
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,14 @@ def list_settings(
 
 @dataclass(frozen=True)
 class Part:
-    """A model or a likelihood that a fit can be made of.
+    """Something that can be added by name: a model, a likelihood, a baseline or a reader of a neurodata type.
 
     Parameters
     ----------
     kind : str
-        "model" or "likelihood".
+        "model", "likelihood", "baseline" or "reader".
     name : str
-        As ``--model`` and ``--likelihood`` take it.
+        As ``--model`` and ``--likelihood`` take it; of a reader the neurodata type.
     package : str
         Package that it comes from.
     description : str
@@ -129,6 +131,31 @@ def list_parts() -> list[Part]:
             except ConfigError as error:
                 description = f"cannot be used: {error}"
             parts.append(Part(registry.kind, name, registry.package(name), description))
+    return parts
+
+
+def list_functions(kind: str, registry: Registry[T]) -> list[Part]:
+    """List the functions of a registry, of this package and of the installed ones that add some.
+
+    Parameters
+    ----------
+    kind : str
+        What one of them is called, such as "baseline".
+    registry : Registry
+        Each function is imported: its description is the first line of its docstring.
+
+    Returns
+    -------
+    list of Part
+        One that cannot be imported is among them, described by the reason.
+    """
+    parts = []
+    for name in registry.names():
+        try:
+            description = (registry[name].__doc__ or "").strip().partition("\n")[0]
+        except ConfigError as error:
+            description = f"cannot be used: {error}"
+        parts.append(Part(kind, name, registry.package(name), description))
     return parts
 
 

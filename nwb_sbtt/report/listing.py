@@ -158,6 +158,10 @@ def table_of_settings(settings: Sequence[Setting]) -> str:
     ----------
     settings : sequence of Setting
         Those of a section follow each other.
+
+    Returns
+    -------
+    str
     """
     width = min(max(shutil.get_terminal_size((160, 24)).columns, 100), 160)
     name = max(len(setting.name) for setting in settings)
@@ -179,7 +183,16 @@ def table_of_settings(settings: Sequence[Setting]) -> str:
 
 
 def table_of_parts(parts: Sequence[Part]) -> str:
-    """Lay out models and likelihoods, one a row, with the package that each comes from."""
+    """Lay out models, likelihoods, baselines and readers, one a row, with the package that each comes from.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+
+    Returns
+    -------
+    str
+    """
     table = Table(box=None)
     for heading in ("kind", "name", "package", ""):
         table.add_column(heading, overflow="fold")

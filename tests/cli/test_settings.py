@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from nwb_sbtt.config.listing import list_settings
+from nwb_sbtt.evaluate.baselines import BASELINES
 from tests.support.commands import call
 
 
@@ -28,6 +29,21 @@ def test_settings_are_searched_and_printed_for_programs(monkeypatch, capsys):
         "1.0",
     )
     assert call(monkeypatch, "settings", "--search", "zebra") == 2
+
+
+def test_all_that_packages_can_add_is_listed_with_where_it_comes_from(monkeypatch, capsys):
+    def describe_nothing(data):
+        raise AssertionError("not called")
+
+    monkeypatch.setitem(BASELINES._things, "own_baseline", describe_nothing)
+    assert call(monkeypatch, "models", "--json") == 0
+    rows = {(row["kind"], row["name"]): row for row in json.loads(capsys.readouterr().out)}
+    for key in (("model", "lfads"), ("likelihood", "zig"), ("baseline", "mean_rate"), ("reader", "Units")):
+        assert rows[key]["package"] == "nwb_sbtt" and rows[key]["description"]
+    assert rows["baseline", "own_baseline"]["package"] == __name__.partition(".")[0]
+    assert call(monkeypatch, "models") == 0
+    table = capsys.readouterr().out
+    assert all(f" {name} " in table for _, name in rows)
 
 
 def test_listing_settings_does_not_wait_for_torch():
