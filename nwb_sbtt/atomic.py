@@ -18,6 +18,9 @@ from uuid import uuid4
 
 from nwb_sbtt.errors import FileError
 
+LONGEST_NAME = 255
+"""Bytes of the longest name that the usual file systems have."""
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, replacing what is there.
@@ -102,7 +105,7 @@ def scratch_beside(target: Path, *, suffix: str) -> Iterator[Path]:
     except OSError as error:
         raise FileError(f"cannot write {str(target)!r}: {error.strerror}") from None
     # In the target's own folder, hence on its file system, where a rename is one step.
-    temporary = target.with_name(f"{_prefix(target)}{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}{suffix}")
+    temporary = _temporary_path(target, suffix)
     try:
         yield temporary
     except (OSError, RuntimeError) as error:
@@ -112,6 +115,22 @@ def scratch_beside(target: Path, *, suffix: str) -> Iterator[Path]:
         raise FileError(f"cannot write {str(target)!r}: {reason}; nothing was left behind") from error
     finally:
         _remove(temporary)
+
+
+def check_writable_name(target: Path) -> None:
+    """Raise if a name, or the temporary name that an atomic write needs, is longer than the system allows.
+
+    Parameters
+    ----------
+    target : Path
+
+    Raises
+    ------
+    FileError
+    """
+    excess = len(os.fsencode(_temporary_path(target, target.suffix).name)) - LONGEST_NAME
+    if excess > 0:
+        raise FileError(f"cannot write {target.name!r}: the name is too long, by {excess} bytes; choose a shorter one")
 
 
 def reserve_space(path: Path, n_bytes: int) -> None:
@@ -166,6 +185,10 @@ def make_folder(path: Path | str) -> Path:
 
 def _prefix(target: Path) -> str:
     return f".{target.name}.partial-"
+
+
+def _temporary_path(target: Path, suffix: str) -> Path:
+    return target.with_name(f"{_prefix(target)}{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}{suffix}")
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -18,6 +18,7 @@ from nwb_sbtt.cli import nlb as cli_nlb
 from nwb_sbtt.cli import settings as cli_settings
 from nwb_sbtt.cli.options import check_agree, check_initial
 from nwb_sbtt.errors import ConfigError, SbttError
+from nwb_sbtt.fileerrors import SYSTEM
 from nwb_sbtt.printable import Printable
 
 if TYPE_CHECKING:
@@ -317,7 +318,7 @@ def guarded(action: Callable[[], int | None]) -> int | None:
             raise
         # Refused by the system, wherever it was: no space, a name that is too long, a file system that is read-only.
         place = "" if error.filename is None else f"{str(error.filename)!r}: "
-        code = _fail(f"error: {place}{error.strerror}", 2)
+        code = _fail(f"error: {place}{SYSTEM.get(error.errno, error.strerror)}", 2)
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:

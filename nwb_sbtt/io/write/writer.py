@@ -22,7 +22,7 @@ from hdmf.build import BuildError, ConstructError, ContainerConfigurationError
 from hdmf.common import DynamicTable
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 
-from nwb_sbtt.atomic import atomic_write, reserve_space, scratch_beside
+from nwb_sbtt.atomic import atomic_write, check_writable_name, reserve_space, scratch_beside
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import notes_of, with_notes
 from nwb_sbtt.data.trials import merge
@@ -154,7 +154,9 @@ def check_target(
         If names in a file cannot begin with `name`.
     """
     recording = None if source is None else Path(source).absolute()
-    _check_target(Path(path).absolute(), recording, append=append, overwrite=overwrite)
+    target = Path(path).absolute()
+    check_writable_name(target)
+    _check_target(follow_links(target), recording, append=append, overwrite=overwrite)
     check_name(name)
 
 
