@@ -10,7 +10,9 @@ Reading goes through these modules, from the file to the Dataset:
   file and chooses among them; `candidates` lists them, and with `conditions` the tables of trials: `inspect`.
 * `units`, `electrical` (with `recording`, the voltages behind it), `rois` (with `scanning`, when each ROI was sampled, and
   `fluorescence`, what a series holds) and `timeseries` each read one neurodata type; `events` deconvolves ROIs.
-* `clock` tells when each sample was taken, `masks` which samples were observed, `periods` when units were valid.
+* `indices` checks what tables are indexed by, and the numbers in them; `plausibility` asks whether spike times are seconds.
+* `clock` tells when each sample was taken, `rounding` finds the even clock behind coarsely rounded timestamps, `masks` tells
+  which samples were observed, `periods` when units were valid.
 * `slabs` reads rows of a stored array, each chunk once; `chunks` decompresses them.
 * `trials` finds the tables that trials are cut from, and their events.
 * `reader` puts it together: `read_nwb`. `labels` are the coordinates of channels and trials. `truth` reads the

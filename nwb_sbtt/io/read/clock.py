@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.read.indices import check_real
+from nwb_sbtt.io.read.rounding import Lines, Quantum, find_quantum, lay_lines
 from nwb_sbtt.io.read.slabs import Slabs
 
 BLOCK = 4096
@@ -21,6 +23,8 @@ MEDIAN_BLOCKS = 16
 """Blocks, spread over all timestamps, whose steps give the sampling period."""
 GAP = 1.5
 """A step of more than this many sampling periods is a gap."""
+SECONDS = frozenset({"seconds", "second", "secs", "sec", "s", ""})
+"""Units of time that mean seconds, in lower case."""
 REGULAR = 1e-3
 """Steps of a regular clock differ from the sampling period by this share of it at most."""
 
@@ -47,6 +51,8 @@ class SampleClock:
     starting_time, rate : float, float
         Time of the first sample [s] and samples per second, where there are no timestamps.
     timestamps : Timestamps or None
+    rounded_to : str or None
+        What the timestamps are rounded to, where that is coarse and the clock behind them was not found.
     """
 
     n_samples: int
@@ -61,6 +67,7 @@ class SampleClock:
     starting_time: float = 0.0
     rate: float = np.nan
     timestamps: Timestamps | None = field(default=None, repr=False)
+    rounded_to: str | None = None
 
     def times(self, first: int, stop: int) -> NDArray[np.float64]:
         """Return the times of some samples.
@@ -119,13 +126,32 @@ def sample_clock(series: Any, *, n_samples: int, missing_value: float | None = N
     ------
     DataError
         If there are no samples, the rate or all timestamps are not valid, there are more or fewer timestamps than samples,
-        or timestamps go back.
+        timestamps go back, or times are no real numbers or in another unit than seconds.
     """
     if n_samples == 0:
         raise DataError(f"series {series.name!r} has no samples")
+    _check_unit(series)
     if series.timestamps is None:
         return _clock_from_rate(series, n_samples)
     return _clock_from_timestamps(series, n_samples, missing_value)
+
+
+def _check_unit(series: Any) -> None:
+    """Refuse times that a file states in another unit than seconds, the only one that NWB allows."""
+    io = series.get_read_io()
+    if series.timestamps is not None:
+        name, attributes = "timestamps", getattr(series.timestamps, "attrs", {})
+    elif io is not None:
+        # pynwb reads all times as seconds; what the file says stands in what the object was made from.
+        name, attributes = "starting_time", io.manager.get_builder(series)["starting_time"].attributes
+    else:
+        return
+    unit = attributes.get("unit", "seconds")
+    unit = unit.decode("utf-8", errors="replace") if isinstance(unit, bytes) else str(unit)
+    if unit.strip().lower() not in SECONDS:
+        raise DataError(
+            f"{name!r} of {series.name!r} is in {unit!r}; expected seconds: write it anew in seconds, with that unit"
+        )
 
 
 def _clock_from_rate(series: Any, n_samples: int) -> SampleClock:
@@ -154,6 +180,10 @@ def _clock_from_rate(series: Any, n_samples: int) -> SampleClock:
 
 
 def _clock_from_timestamps(series: Any, n_samples: int, missing_value: float | None) -> SampleClock:
+    check_real(series.timestamps, f"timestamps of {series.name!r}", remedy="expected seconds on the session clock")
+    shape = np.shape(series.timestamps)
+    if len(shape) != 1:
+        raise DataError(f"timestamps of {series.name!r} have shape {shape}; expected one time per sample: (sample,)")
     timestamps = Timestamps(series.timestamps, missing_value)
     if timestamps.n != n_samples:
         raise DataError(
@@ -162,6 +192,14 @@ def _clock_from_timestamps(series: Any, n_samples: int, missing_value: float | N
         )
     survey = timestamps.survey(series.name)
     notes = []
+    quantum = None if survey.regular and not survey.repeated else timestamps.find_quantum()
+    if quantum is not None and timestamps.straighten(quantum):
+        survey = timestamps.survey(series.name)
+        notes.append(
+            f"timestamps of {series.name!r} are rounded to {quantum}, the sampling period is {survey.period:.6g} s; times are "
+            "those of a line through each run of samples, which misses no timestamp by more than half of that"
+        )
+        quantum = None
     if survey.untimed:
         notes.append(
             f"{survey.untimed} of {n_samples} samples of {series.name!r} have no valid timestamp and are left out"
@@ -182,6 +220,7 @@ def _clock_from_timestamps(series: Any, n_samples: int, missing_value: float | N
         untimed=survey.untimed,
         notes=tuple(notes),
         timestamps=timestamps,
+        rounded_to=None if quantum is None else str(quantum),
     )
 
 
@@ -214,6 +253,7 @@ class Timestamps:
     def __init__(self, stored: Any, missing_value: float | None) -> None:
         self._slabs = Slabs(stored)
         self._missing_value = missing_value
+        self._lines: Lines | None = None
         self.n = self._slabs.n_rows
         # First valid time at or after the start of each block, and last valid time up to its end; set by `survey`.
         self._earliest = np.empty(0)
@@ -236,7 +276,24 @@ class Timestamps:
         times[~np.isfinite(times)] = np.nan
         if self._missing_value is not None:
             times[times == self._missing_value] = np.nan
-        return times
+        if self._lines is None:
+            return times
+        return np.where(np.isfinite(times), self._lines.times(max(first, 0), min(stop, self.n)), np.nan)
+
+    def find_quantum(self) -> Quantum | None:
+        """Find out from some blocks whether timestamps are rounded so coarsely that it shows between two samples."""
+        return find_quantum(list(self._blocks(self._some_starts())), self._slabs.dtype)
+
+    def straighten(self, quantum: Quantum) -> bool:
+        """Replace rounded timestamps by lines through each run of samples, if there are such lines, and tell so.
+
+        Parameters
+        ----------
+        quantum : Quantum
+            What `find_quantum` found. `survey` must be called again.
+        """
+        self._lines = lay_lines(self.read, self.n, quantum)
+        return self._lines is not None
 
     def survey(self, name: str) -> Survey:
         """Read all timestamps once, in parts, and index them.
@@ -251,7 +308,7 @@ class Timestamps:
         DataError
             If none is valid, or if they go back.
         """
-        period = self._median_step()
+        period = self._median_step() if self._lines is None else self._lines.period
         earliest: list[float] = []
         latest: list[float] = []
         first = last = np.nan
@@ -284,7 +341,9 @@ class Timestamps:
                 f"none of the {self.n} timestamps of {name!r} is valid; expected seconds on the session clock"
             )
         self._earliest, self._latest = np.array(earliest), np.array(latest)
-        regular = period is not None and largest_deviation <= REGULAR * period
+        # Of large times the differences are not exact.
+        slack = 0.0 if self._lines is None else 2 * float(np.spacing(abs(last)))
+        regular = period is not None and largest_deviation <= REGULAR * period + slack
         return Survey(first, last, period, regular, gaps, longest_gap, missing_time, untimed, repeated)
 
     def ranges(
@@ -321,10 +380,12 @@ class Timestamps:
 
     def _median_step(self) -> float | None:
         """Median of the positive steps in some blocks; None where there is none."""
-        starts = np.unique(np.linspace(0, max(self.n - BLOCK, 0), MEDIAN_BLOCKS).astype(int))
-        steps = np.concatenate([np.diff(times[np.isfinite(times)]) for times in self._blocks(starts)])
+        steps = np.concatenate([np.diff(times[np.isfinite(times)]) for times in self._blocks(self._some_starts())])
         steps = steps[steps > 0]
         return float(np.median(steps)) if len(steps) else None
+
+    def _some_starts(self) -> NDArray[np.intp]:
+        return np.unique(np.linspace(0, max(self.n - BLOCK, 0), MEDIAN_BLOCKS).astype(np.intp))
 
     def _blocks(self, starts: NDArray[np.intp]) -> Iterator[NDArray[np.float64]]:
         for start in starts:

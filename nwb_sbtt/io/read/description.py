@@ -16,6 +16,7 @@ from nwb_sbtt.io.read.clock import BLOCK, GAP, REGULAR, sample_clock
 from nwb_sbtt.io.read.indices import region_rows, row_ids
 from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.results import Role
+from nwb_sbtt.io.read.rounding import find_quantum
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import note_on_ids, table_region
 
@@ -202,20 +203,25 @@ def _estimated_timing(series: Any, *, n_samples: int) -> _Timing:
     if len(times) < 2:
         raise DataError(f"hardly any timestamp of {series.name!r} is valid; expected seconds on the session clock")
     steps, index_steps = np.diff(times), np.diff(indices)
-    period = float(np.median(steps[index_steps == 1]))
+    quantum = find_quantum(part_times, timestamps.dtype)
+    period = float(np.median(steps[index_steps == 1])) if quantum is None else quantum.period
+    rounding = 0.0 if quantum is None else quantum.size
     excess = steps - index_steps * period
     # Small deviations add up between two parts: only more than half a period and a thousandth of the step is a gap.
-    is_gap = excess > np.maximum((GAP - 1) * period, np.where(index_steps > 1, REGULAR * steps, 0))
+    is_gap = excess > np.maximum((GAP - 1) * period + rounding, np.where(index_steps > 1, REGULAR * steps, 0))
+    notes = ["some timestamps go back"] * bool((steps < 0).any())
+    if quantum is not None:
+        notes.append(f"timestamps are rounded to {quantum}; the rate is that of their mean step")
     return _Timing(
         start=float(times[0]),
         stop=float(times[-1]) + period,
         period=period,
-        regular=bool((np.abs(excess[index_steps == 1]) <= REGULAR * period).all() and not is_gap.any()),
+        regular=bool((np.abs(excess[index_steps == 1]) <= REGULAR * period + rounding).all() and not is_gap.any()),
         gaps=int(is_gap.sum()),
         longest_gap=float((excess[is_gap] + period).max(initial=0.0)),
         missing_time=float(excess[is_gap].sum()),
         estimated=True,
-        notes=("some timestamps go back",) if (steps < 0).any() else (),
+        notes=tuple(notes),
     )
 
 

@@ -258,7 +258,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     slabs = Slabs(series.data, transposed=layout.transposed)
     scale = _scale(series, n_electrodes=len(rows))
     clock = sample_clock(series, n_samples=layout.n_samples, missing_value=config.missing_value)
-    pieces = find_pieces(clock)
+    pieces = find_pieces(clock, series.name)
     table = series.electrodes.table
     ids = row_ids(table, path=table.name)
     notes = [*layout.notes, *clock.notes, *note_on_ids(ids[np.unique(rows)], table.name)]

@@ -20,6 +20,8 @@ from nwb_sbtt.signals.blocks import Bins, SampleBlock
 
 MOST_KNOTS = 2**20
 """Up to this many timestamps are kept; of longer recordings every n-th, with the samples between evenly spaced."""
+MOST_SHORT, SHORTEST = 100, 16
+"""Number of pieces from which on they must have at least so many samples on average."""
 TIMES_AT_ONCE = 2**20
 """Timestamps read at once."""
 LEVEL_SAMPLES = 64
@@ -101,7 +103,7 @@ class Piece:
         return Bins(np.round(centres, EDGE_DECIMALS), self.edges(starts), self.edges(starts + width))
 
 
-def find_pieces(clock: SampleClock) -> tuple[Piece, ...]:
+def find_pieces(clock: SampleClock, name: str) -> tuple[Piece, ...]:
     """Split a series at the gaps of its timestamps; a series with a rate is one piece.
 
     Timestamps are read in parts, so that their number is not limited by memory. Samples without a valid time belong to no
@@ -110,17 +112,27 @@ def find_pieces(clock: SampleClock) -> tuple[Piece, ...]:
     Parameters
     ----------
     clock : SampleClock
+    name : str
+        Of the series, for errors.
 
     Raises
     ------
     DataError
-        If the sampling period is not known.
+        If the sampling period is not known, or the pieces are too short and too many to be filtered.
     """
     if clock.period is None:
         raise DataError(f"a series of {clock.n_samples} samples without a rate has no sampling period to filter by")
     if clock.timestamps is None:
         return (Piece(0, clock.n_samples, np.zeros(1), np.array([clock.starting_time]), clock.rate),)
     firsts, lasts, knots, times = _scan(clock, clock.period)
+    if len(firsts) > MOST_SHORT and len(firsts) * SHORTEST > clock.n_samples:
+        rounded = "" if clock.rounded_to is None else f"; they are rounded to {clock.rounded_to}"
+        raise DataError(
+            f"the timestamps of {name!r} split its {clock.n_samples} samples into {len(firsts)} pieces without a gap, too "
+            f"short to be filtered: steps differ from the sampling period of {clock.period:.3g} s by more than half of "
+            f"it{rounded}; expected evenly spaced samples with few gaps: store timestamps in double precision (float64), or a "
+            "rate and a starting time"
+        )
     pieces = []
     for first, last in zip(firsts, lasts, strict=True):
         low, high = np.searchsorted(knots, [first, last + 1])

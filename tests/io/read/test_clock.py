@@ -2,19 +2,24 @@
 
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nwb_sbtt import inspect, read_nwb
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read import clock as clocks
 from nwb_sbtt.io.read.clock import sample_clock
+from tests.support import nwbfiles
 
 
 def series(timestamps=None, rate=None, starting_time=None):
-    return SimpleNamespace(name="s", timestamps=timestamps, rate=rate, starting_time=starting_time)
+    return SimpleNamespace(
+        name="s", timestamps=timestamps, rate=rate, starting_time=starting_time, get_read_io=lambda: None
+    )
 
 
 def test_a_rate_and_a_starting_time_say_when_each_sample_was():
@@ -129,3 +134,36 @@ def test_the_samples_of_a_window_are_found_by_rate_too(n, rate, starts):
         inside = np.flatnonzero((times >= start - 1e-9) & (times < end))
         assert set(inside) <= set(range(first, stop))
         assert stop - first <= len(inside) + 6
+
+
+@pytest.mark.parametrize(
+    ("timestamps", "says"),
+    [
+        (np.array([b"0.0", b"1.0"]), "row 0: '0.0' of type .*expected real numbers; expected seconds"),
+        (np.array([1j, 2j]), "row 0: 1j of type complex128"),
+        (np.array([True, False]), "row 0: True of type bool"),
+        (np.zeros((2, 3)), r"have shape \(2, 3\); expected one time per sample"),
+    ],
+)
+def test_timestamps_are_one_real_number_a_sample(timestamps, says):
+    with pytest.raises(DataError, match=f"timestamps of 's'.*{says}"):
+        sample_clock(series(timestamps), n_samples=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"), [("starting_time", "milliseconds"), ("timestamps", "ms"), ("timestamps", "samples")]
+)
+def test_times_in_another_unit_than_seconds_are_refused(tmp_path, name, unit):
+    nwbfile = nwbfiles.new_file()
+    clock = {"rate": 10.0, "starting_time": 5.0} if name == "starting_time" else {"timestamps": np.arange(50.0)}
+    nwbfiles.add_series(nwbfile, np.arange(50.0), **clock)
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    for text in ("seconds", "Second", "s"):
+        with h5py.File(path, "a") as file:
+            file[f"acquisition/series/{name}"].attrs["unit"] = text
+        assert read_nwb(path, series="acquisition/series", bin_width=1.0)["observed"].values.any()
+    with h5py.File(path, "a") as file:
+        file[f"acquisition/series/{name}"].attrs["unit"] = unit
+    with pytest.raises(DataError, match=f"'{name}' of 'series' is in '{unit}'; expected seconds"):
+        read_nwb(path, series="acquisition/series", bin_width=1.0)
+    assert f"is in '{unit}'" in inspect(path)[0].notes[0]
