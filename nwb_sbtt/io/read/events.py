@@ -27,6 +27,7 @@ from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.fluorescence import Classification, Signal
 from nwb_sbtt.io.read.rois import BYTES_PER_SAMPLE, ReadSamples, RoiSource
 from nwb_sbtt.io.read.selection import find_series, select
+from nwb_sbtt.io.read.tables import table_region
 
 PARAMETERS = ("decay", "rise", "noise", "baseline", "decay_log_sd")
 """Coordinates of each ROI: decay and rise time [s], noise sd and baseline [unit of the series], sd of the decay's logarithm."""
@@ -204,12 +205,16 @@ def find_neuropil(fluorescence: RoiSource) -> RoiResponseSeries | None:
     series = fluorescence.series
     if fluorescence.signal != "fluorescence" or re.search("corr", series.name, re.IGNORECASE):
         return None
-    siblings = getattr(series.parent, "roi_response_series", {}).values()
+    held = (getattr(series.parent, name, None) for name in ("roi_response_series", "microscopy_response_series"))
+    siblings = next((series_by_name.values() for series_by_name in held if series_by_name), ())
     named = [other for other in siblings if other is not series and re.search("neuropil", other.name, re.IGNORECASE)]
     if len(named) != 1 or re.search("neuropil", series.name, re.IGNORECASE):
         return None
     neuropil = named[0]
-    same_rois = np.array_equal(neuropil.rois.data[:], series.rois.data[:]) and neuropil.rois.table is series.rois.table
+    rois, others = table_region(series), table_region(neuropil)
+    if rois is None or others is None:
+        return None
+    same_rois = others.table is rois.table and np.array_equal(others.data[:], rois.data[:])
     return neuropil if same_rois and np.shape(neuropil.data) == np.shape(series.data) else None
 
 

@@ -8,15 +8,15 @@ all types derived from it; of several that fit, the one of the most derived type
     from nwb_sbtt.io.read.rois import RoiSource, roi_source
 
 
-    @reader("MicroscopyResponseSeries", kind="rois")
-    def microscopy_source(nwbfile, series, config, *, offsets=None) -> RoiSource:
-        return roi_source(nwbfile, series, config, offsets=offsets, rois=series.table_region)
+    @reader("VoltageImagingSeries", kind="rois")
+    def voltage_source(nwbfile, series, config, *, offsets=None) -> RoiSource:
+        return roi_source(nwbfile, series, config, offsets=offsets, rois=series.cells)
 
 The decorator is enough in a script or a notebook. A package names its reader in ``pyproject.toml``, and nothing has to be
 imported by hand::
 
     [project.entry-points."nwb_sbtt.readers"]
-    MicroscopyResponseSeries = "my_package:microscopy_source"
+    VoltageImagingSeries = "my_package:voltage_source"
 
 Objects of the type are then listed by `inspect`, chosen by ``series`` and read by `read_nwb` like those of the package. A
 type that resembles none of the package's needs a source of its own: a class with the members of `nwb_sbtt.data.grid.Source`,
@@ -112,6 +112,7 @@ READERS: Registry[Reader[..., Source]] = Registry(
         "Units": "nwb_sbtt.io.read.units:units_source",
         "ElectricalSeries": "nwb_sbtt.io.read.electrical:electrical_source",
         "RoiResponseSeries": "nwb_sbtt.io.read.rois:roi_source",
+        "MicroscopyResponseSeries": "nwb_sbtt.io.read.rois:roi_source",
         "TimeSeries": "nwb_sbtt.io.read.timeseries:timeseries_source",
     },
 )
@@ -131,7 +132,7 @@ def reader(
     Parameters
     ----------
     neurodata_type : str
-        Name of the type, without its namespace, such as "MicroscopyResponseSeries".
+        Name of the type, without its namespace, such as "VoltageImagingSeries".
     kind, default, readable, describe
         As for `Reader`.
 

@@ -27,7 +27,7 @@ from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.scanning import SamplingOffsets, centroid_offsets, check_offsets, column_offsets
 from nwb_sbtt.io.read.slabs import Slabs, in_unit
-from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
+from nwb_sbtt.io.read.tables import note_on_ids, plain_columns, table_region
 
 BYTES_PER_SAMPLE = 64
 """Memory that binning takes for one sample: stored value, value, bin, weight and their temporaries."""
@@ -190,12 +190,12 @@ def roi_source(
     offsets: ArrayLike | None = None,
     rois: DynamicTableRegion | None = None,
 ) -> RoiSource:
-    """Prepare a RoiResponseSeries for reading.
+    """Prepare a RoiResponseSeries, or a MicroscopyResponseSeries of ndx-microscopy, for reading.
 
     Parameters
     ----------
     nwbfile : pynwb.NWBFile
-    series : pynwb.ophys.RoiResponseSeries
+    series : pynwb.ophys.RoiResponseSeries or MicroscopyResponseSeries
         Data (time, ROI), (time,) or, recognised by the number of ROIs, (ROI, time).
     config : ReadConfig
     offsets : array (ROI), optional
@@ -212,9 +212,11 @@ def roi_source(
     SelectionError
         If a column or the scan-line rate is missing, or no ROI is accepted.
     """
-    region = series.rois if rois is None else rois
-    table = region.table
     path = in_file_path(nwbfile, series)
+    region = table_region(series) if rois is None else rois
+    if region is None:
+        raise DataError(f"{path!r} names no rows of a table of ROIs; expected a region `rois`")
+    table = region.table
     all_rows = region_rows(region, path=path)
     layout = sample_layout(series, region)
     notes = list(layout.notes)
@@ -256,9 +258,16 @@ def roi_source(
         config=config,
         signal=signal.signal,
         signal_reason=signal.reason,
-        indicator=str(getattr(getattr(table, "imaging_plane", None), "indicator", None) or ""),
+        indicator=_indicator(series, table),
         masks=stored_masks(nwbfile, series),
     )
+
+
+def _indicator(series: Any, table: Any) -> str:
+    """The indicator as the file names it, in the imaging plane or in the channel of ndx-microscopy; empty where it does not."""
+    named = getattr(getattr(table, "imaging_plane", None), "indicator", None)
+    channel = getattr(getattr(series, "microscopy_series", None), "microscopy_channel", None)
+    return str(named or getattr(getattr(channel, "indicator", None), "label", None) or "")
 
 
 @dataclass(frozen=True)

@@ -86,17 +86,17 @@ def column_offsets(
 
 
 def centroid_offsets(
-    nwbfile: Any, table: PlaneSegmentation, rows: NDArray[np.intp], *, config: RoiConfig, period: float | None
+    nwbfile: Any, table: Any, rows: NDArray[np.intp], *, config: RoiConfig, period: float | None
 ) -> SamplingOffsets:
     """Compute the offsets: the line of each ROI's centroid divided by the scan-line rate.
 
     Nothing is guessed: the slow axis must be set, and the scan-line rate must be set or be that of a TwoPhotonSeries of the
-    same imaging plane.
+    same imaging plane, or of the LineScan of a segmentation of ndx-microscopy.
 
     Parameters
     ----------
     nwbfile : pynwb.NWBFile
-    table : pynwb.ophys.PlaneSegmentation
+    table : pynwb.ophys.PlaneSegmentation or a segmentation of ndx-microscopy
     rows : int array (ROI)
         Row of each ROI.
     config : RoiConfig
@@ -115,14 +115,16 @@ def centroid_offsets(
             "read.rois.offset=centroid needs read.rois.slow_axis=x or y, the direction in which the scanner steps from line "
             "to line; NWB files do not state it"
         )
+    plane, space = getattr(table, "imaging_plane", None), imaging_space(table)
     images = [
         series
         for series in nwbfile.objects.values()
-        if isinstance(series, TwoPhotonSeries) and series.imaging_plane is table.imaging_plane
+        if isinstance(series, TwoPhotonSeries) and plane is not None and series.imaging_plane is plane
     ]
-    images += [series for series in table.reference_images or () if isinstance(series, ImageSeries)]
+    images += [series for series in getattr(table, "reference_images", None) or () if isinstance(series, ImageSeries)]
     rate = config.scan_line_rate or _scan_line_rate(images, table)
-    lines, notes = _centroid_lines(table, rows, slow_axis=config.slow_axis, dimension=_dimension(images))
+    dimension = _dimension(images) if space is None else _dimension_of_space(space)
+    lines, notes = _centroid_lines(table, rows, slow_axis=config.slow_axis, dimension=dimension)
     origin = f"the {config.slow_axis} of the centroids in {table.name!r} over {rate:g} lines/s"
     seconds = _checked(lines / rate, n_rois=len(rows), period=period, origin=origin)
     return SamplingOffsets(seconds, (f"sampling offsets from {origin}", *notes))
@@ -146,8 +148,27 @@ def _checked(offsets: ArrayLike, *, n_rois: int, period: float | None, origin: s
     return seconds
 
 
-def _scan_line_rate(images: list[Any], table: PlaneSegmentation) -> float:
+def imaging_space(table: Any) -> Any:
+    """Return the imaging space of a segmentation of ndx-microscopy; None for a PlaneSegmentation.
+
+    Parameters
+    ----------
+    table : hdmf.common.DynamicTable
+    """
+    return getattr(table, "planar_imaging_space", None) or getattr(table, "volumetric_imaging_space", None)
+
+
+def _dimension_of_space(space: Any) -> tuple[int, ...] | None:
+    """Pixels on x and y of an imaging space of ndx-microscopy; None where it does not state them."""
+    stored = next((getattr(space, name, None) for name in ("dimensions_in_pixels", "dimensions_in_voxels")), None)
+    return None if stored is None else tuple(int(size) for size in stored[:2])
+
+
+def _scan_line_rate(images: list[Any], table: Any) -> float:
     rates = {float(series.scan_line_rate) for series in images if getattr(series, "scan_line_rate", None)}
+    scan = getattr(imaging_space(table), "illumination_pattern", None)
+    line_rate = getattr(scan, "line_rate_in_Hz", None)
+    rates |= {float(line_rate)} if line_rate else set()
     rates = {rate for rate in rates if np.isfinite(rate) and rate > 0}
     if len(rates) == 1:
         return rates.pop()
@@ -172,7 +193,7 @@ def _dimension(images: list[Any]) -> tuple[int, ...] | None:
 
 
 def _centroid_lines(
-    table: PlaneSegmentation, rows: NDArray[np.intp], *, slow_axis: str, dimension: tuple[int, ...] | None
+    table: Any, rows: NDArray[np.intp], *, slow_axis: str, dimension: tuple[int, ...] | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Position (ROI) of the centroids on the slow axis, in lines, with notes on how masks were read."""
     axis = "xy".index(slow_axis)
@@ -184,7 +205,8 @@ def _centroid_lines(
         parts = [masks.values[masks.bounds[row] : masks.bounds[row + 1]] for row in rows]
         lines = np.array([_pixel_centroid(part, slow_axis) for part in parts])
     elif "image_mask" in table.colnames:
-        lines, notes = _image_centroids(table["image_mask"].data, rows, axis=axis, dimension=dimension)
+        y_first = imaging_space(table) is not None
+        lines, notes = _image_centroids(table["image_mask"].data, rows, axis=axis, dimension=dimension, y_first=y_first)
     elif centroids is not None:
         positions = np.asarray(table[centroids].data[:])
         if positions.ndim != 2 or positions.shape[1] < 2 or len(positions) != len(table):
@@ -224,7 +246,7 @@ def _weighted_mean(positions: NDArray[np.float64], weights: NDArray[np.float64])
 
 
 def _image_centroids(
-    masks: Any, rows: NDArray[np.intp], *, axis: int, dimension: tuple[int, ...] | None
+    masks: Any, rows: NDArray[np.intp], *, axis: int, dimension: tuple[int, ...] | None, y_first: bool
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     stored = tuple(int(size) for size in np.shape(masks))
     if len(stored) < 3 or stored[0] <= int(rows.max(initial=0)):
@@ -233,7 +255,12 @@ def _image_centroids(
         )
     shape = stored[1:3]
     note = "image_mask read as (roi, x, y), as NWB defines it"
-    if dimension is not None and shape != dimension:
+    if y_first:
+        axis, note = 1 - axis, "image_mask read as (roi, y, x), as ndx-microscopy defines it"
+        dimension = None if dimension is None else dimension[::-1]
+        if dimension is not None and shape != dimension:
+            raise DataError(f"image_mask holds images of {shape} pixels, but the imaging space has y, x = {dimension}")
+    elif dimension is not None and shape != dimension:
         if shape != dimension[::-1]:
             raise DataError(f"image_mask holds images of {shape} pixels, but the imaging series has x, y = {dimension}")
         axis, note = 1 - axis, f"image_mask is stored (roi, y, x): its {shape} is x, y = {dimension} reversed"

@@ -4,7 +4,7 @@ from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
-from hdmf.common import DynamicTableRegion
+from hdmf.common import DynamicTable, DynamicTableRegion
 from pynwb import TimeSeries, get_class, load_namespaces
 from pynwb.ecephys import ElectricalSeries, EventWaveform, SpikeEventSeries
 from pynwb.image import ImageSeries, IndexSeries
@@ -12,7 +12,7 @@ from pynwb.misc import DecompositionSeries, IntervalSeries, Units
 from pynwb.ophys import RoiResponseSeries
 from pynwb.spec import NWBDatasetSpec, NWBGroupSpec, NWBNamespaceBuilder
 
-from nwb_sbtt import inspect, read_nwb, registry
+from nwb_sbtt import Window, inspect, read_nwb, registry
 from nwb_sbtt.errors import ConfigError, SelectionError
 from nwb_sbtt.io.read import neurodata
 from nwb_sbtt.io.read.neurodata import READERS, WITHOUT_READER, reader, reader_of
@@ -52,9 +52,22 @@ def extension(tmp_path_factory):
             datasets=[NWBDatasetSpec(doc="rows", name="table_region", neurodata_type_inc="DynamicTableRegion")],
         ),
     )
+    builder.add_spec(
+        "ndx-test.extensions.yaml",
+        NWBGroupSpec(
+            doc="responses as in ndx-microscopy, which called their region table_region before its version 0.4",
+            neurodata_type_def="MicroscopyResponseSeries",
+            neurodata_type_inc="TimeSeries",
+            datasets=[
+                NWBDatasetSpec(doc="rows", name=name, neurodata_type_inc="DynamicTableRegion", quantity="?")
+                for name in ("rois", "table_region")
+            ],
+        ),
+    )
     builder.export("ndx-test.namespace.yaml", outdir=str(folder))
     load_namespaces(str(folder / "ndx-test.namespace.yaml"))
-    return {name: get_class(name, "ndx-test") for name in ("TestPhotometrySeries", "TestResponseSeries")}
+    names = ("TestPhotometrySeries", "TestResponseSeries", "MicroscopyResponseSeries")
+    return {name: get_class(name, "ndx-test") for name in names}
 
 
 @pytest.fixture
@@ -97,7 +110,8 @@ def test_a_registered_type_is_named_where_nothing_is_read_by_default(readers, tm
     nwbfiles.add_trials(nwbfile, [0.0], [1.0])
     path = nwbfiles.write(nwbfile, tmp_path / "empty.nwb")
     with pytest.raises(
-        SelectionError, match="no usable Units, ElectricalSeries, RoiResponseSeries or TestPhotometrySeries"
+        SelectionError,
+        match="no usable Units, ElectricalSeries, RoiResponseSeries, MicroscopyResponseSeries or TestPhotometrySeries",
     ):
         read_nwb(path)
 
@@ -147,6 +161,24 @@ def test_rois_of_another_type_are_read_from_the_region_that_it_names(extension, 
     assert ds["channel_row"].values.tolist() == [5, 1, 0, 3]
     assert ds["sampling_offset"].values.tolist() == [0.0, 0.01, 0.02, 0.03]
     assert np.array_equal(ds["values"].values[0], TRACES)
+
+
+@pytest.mark.parametrize("name", ["rois", "table_region"])
+def test_responses_of_ndx_microscopy_are_read_as_rois(extension, name, tmp_path):
+    nwbfile = nwbfiles.new_file()
+    table = DynamicTable(name="segmentation", description="generated", id=[10, 11, 12, 13, 14])
+    nwbfile.add_acquisition(table)
+    region = DynamicTableRegion(name=name, data=[4, 1, 0, 3], description="ROIs", table=table)
+    nwbfile.add_acquisition(
+        extension["MicroscopyResponseSeries"](name="traces", data=TRACES, unit="a.u.", rate=10.0, **{name: region})
+    )
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    (listed,) = inspect(path)
+    assert (listed.kind, listed.default, listed.channels) == ("rois", True, 4)
+    read = read_nwb(path, trials=Window(start=0.0, stop=1.0))
+    assert read.attrs["kind"] == "rois"
+    assert read["channel_id"].values.tolist() == [14, 11, 10, 13]
+    assert np.array_equal(read["values"].values[0], TRACES)
 
 
 def test_the_reader_of_the_most_derived_type_is_used(readers):

@@ -1,7 +1,10 @@
 """Imaging series: each sample in the bin in which its ROI was scanned, and nowhere else."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from hdmf.common import DynamicTable
 from pynwb import NWBHDF5IO
 from pynwb.testing.mock.file import mock_NWBFile
 from pynwb.testing.mock.ophys import mock_ImagingPlane, mock_TwoPhotonSeries
@@ -10,6 +13,8 @@ from nwb_sbtt.config import ReadConfig, RoiConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.read.rois import roi_source
+from nwb_sbtt.io.read.scanning import centroid_offsets
+from tests.support import nwbfiles
 
 N_ROIS = 5
 
@@ -303,3 +308,23 @@ def test_a_suite2p_session_equals_the_arrays_that_suite2p_wrote(realdata, name, 
         some.channel_id, np.flatnonzero(accepted)
     )
     assert source.path == f"processing/ophys/Fluorescence/{name}"
+
+
+class MicroscopySegmentation(DynamicTable):
+    """A segmentation as in ndx-microscopy: masks (ROI, y, x), and lines scanned at a rate that its space states."""
+
+    planar_imaging_space = SimpleNamespace(
+        dimensions_in_pixels=[30, 20], illumination_pattern=SimpleNamespace(line_rate_in_Hz=1000.0)
+    )
+
+
+def test_centroids_of_ndx_microscopy_come_with_their_line_rate_and_have_y_first():
+    masks = np.zeros((2, 20, 30))
+    masks[0, 4, 10] = masks[1, 16, 25] = 1
+    table = MicroscopySegmentation(name="segmentation", description="generated", id=[0, 1])
+    table.add_column(name="image_mask", description="masks", data=masks)
+    for axis, lines in (("y", [4, 16]), ("x", [10, 25])):
+        config = RoiConfig(offset="centroid", slow_axis=axis)
+        offsets = centroid_offsets(nwbfiles.new_file(), table, np.array([0, 1]), config=config, period=0.1)
+        assert np.allclose(offsets.seconds, np.array(lines) / 1000)
+        assert any("(roi, y, x), as ndx-microscopy defines it" in note for note in offsets.notes)
