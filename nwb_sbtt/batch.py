@@ -22,12 +22,30 @@ def generator_on(device: torch.device, seed: int) -> torch.Generator:
     """Make a generator whose draws are made on a device: the same numbers for the same seed on the same kind of device.
 
     Tensors on torch's "meta" device have no numbers; they are drawn with a generator of the CPU.
+
+    Parameters
+    ----------
+    device : torch.device
+    seed : int
+
+    Returns
+    -------
+    torch.Generator
     """
     return torch.Generator("cpu" if device.type == "meta" else device).manual_seed(seed)
 
 
 def precise_dtype(device: torch.device) -> torch.dtype:
-    """Type for sums of many terms: double precision, where the device has it (Apple's "mps" has not)."""
+    """Return the type for sums of many terms: double precision, where the device has it (Apple's "mps" has not).
+
+    Parameters
+    ----------
+    device : torch.device
+
+    Returns
+    -------
+    torch.dtype
+    """
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -183,7 +201,17 @@ class Block:
         return torch.repeat_interleave(rows, counts, output_size=len(self.columns))
 
     def along_channels(self, per_channel: Tensor) -> Tensor:
-        """Bring (channel), of all channels, to the entries of the block."""
+        """Bring (channel), of all channels, to the entries of the block.
+
+        Parameters
+        ----------
+        per_channel : Tensor (channel)
+
+        Returns
+        -------
+        Tensor (entry)
+            Entries of the block alone.
+        """
         return per_channel[self.channels].index_select(0, self.columns)
 
 
@@ -233,14 +261,38 @@ class Entries:
                 )
 
     def of_rows(self, rows: Tensor) -> Tensor:
-        """Bring (trial, time) to the entries."""
+        """Bring (trial, time) to the entries.
+
+        Parameters
+        ----------
+        rows : Tensor (trial, time)
+
+        Returns
+        -------
+        Tensor (entry)
+        """
         flat, result = rows.reshape(-1), rows.new_empty(len(self))
         for block in self.blocks():
             result[block.entries] = torch.repeat_interleave(flat, block.counts, output_size=len(block.columns))
         return result
 
     def select(self, trials: Int[Tensor, "row"], columns: Sequence[Tensor]) -> tuple[Entries, list[Tensor]]:
-        """Take some trials, in the given order, and the same entries of each of the columns."""
+        """Take some trials, in the given order, and the same entries of each of the columns.
+
+        Parameters
+        ----------
+        trials : Int[Tensor, "row"]
+            Numbers of the trials to take.
+        columns : sequence of Tensor (entry)
+            Values, masks or exposure of the entries.
+
+        Returns
+        -------
+        entries : Entries
+            Of the trials taken.
+        columns : list of Tensor (entry)
+            What these entries have in each of the columns.
+        """
         n_trials, n_bins, n_channels = self.shape
         sizes = self.sizes.index_select(1, trials.cpu())
         trials = trials.to(self.pointers.device)
@@ -310,23 +362,63 @@ class Batch:
         return self.values.device
 
     def along_channels(self, per_channel: Tensor) -> Tensor:
-        """Bring (channel) to the entries, for element-wise use without gradient."""
+        """Bring (channel) to the entries, for element-wise use without gradient.
+
+        Parameters
+        ----------
+        per_channel : Tensor (channel)
+
+        Returns
+        -------
+        Tensor (entry)
+            Of a dense batch `per_channel` itself, which broadcasts over (trial, time, channel).
+        """
         return per_channel if self.entries is None else per_channel.index_select(0, self.entries.channels)
 
     def along_times(self, per_bin: Tensor) -> Tensor:
-        """Bring (time) to the entries, for element-wise use without gradient."""
+        """Bring (time) to the entries, for element-wise use without gradient.
+
+        Parameters
+        ----------
+        per_bin : Tensor (time)
+
+        Returns
+        -------
+        Tensor (entry)
+            Of a dense batch (time, 1), which broadcasts.
+        """
         if self.entries is None:
             return per_bin[:, None]
         return self.entries.of_rows(per_bin.expand(self.shape[:2]))
 
     def along_trials(self, per_trial: Tensor) -> Tensor:
-        """Bring (trial) to the entries, for element-wise use without gradient."""
+        """Bring (trial) to the entries, for element-wise use without gradient.
+
+        Parameters
+        ----------
+        per_trial : Tensor (trial)
+
+        Returns
+        -------
+        Tensor (entry)
+            Of a dense batch (trial, 1, 1), which broadcasts.
+        """
         if self.entries is None:
             return per_trial[:, None, None]
         return self.entries.of_rows(per_trial[:, None].expand(self.shape[:2]))
 
     def dense(self, values: Tensor) -> Tensor:
-        """Lay numbers of the entries out as (trial, time, channel), with 0 elsewhere."""
+        """Lay numbers of the entries out as (trial, time, channel), with 0 elsewhere.
+
+        Parameters
+        ----------
+        values : Tensor (entry)
+            Of a dense batch already (trial, time, channel).
+
+        Returns
+        -------
+        Tensor (trial, time, channel)
+        """
         if self.entries is None:
             return values
         box = values.new_zeros(self.shape)
@@ -336,7 +428,17 @@ class Batch:
         return box
 
     def at_entries(self, box: Tensor) -> Tensor:
-        """Take the entries out of (trial, time, channel); undoes `dense`."""
+        """Take the entries out of (trial, time, channel); undoes `dense`.
+
+        Parameters
+        ----------
+        box : Tensor (trial, time, channel)
+
+        Returns
+        -------
+        Tensor (entry)
+            Of a dense batch `box` itself.
+        """
         if self.entries is None:
             return box
         flat, channels = box.flatten(0, 1), self.entries.channels
@@ -346,6 +448,15 @@ class Batch:
         """Take some trials, in the order of `rows`.
 
         Of a sparse batch on a GPU, pass `rows` on the CPU: sizes follow from them, and would have to be waited for.
+
+        Parameters
+        ----------
+        rows : Int[Tensor, "row"]
+            Rows of the trials in this batch.
+
+        Returns
+        -------
+        Batch
         """
         columns = [self.values, self.observed, self.shown, self.scored]
         columns += [] if self.exposure is None else [self.exposure]
@@ -369,7 +480,17 @@ class Batch:
         )
 
     def to(self, device: str) -> Batch:
-        """Move every tensor to a device."""
+        """Move every tensor to a device.
+
+        Parameters
+        ----------
+        device : str
+            As torch names it, such as "cuda:1".
+
+        Returns
+        -------
+        Batch
+        """
         entries = self.entries
         if entries is not None:
             entries = replace(entries, channels=entries.channels.to(device), pointers=entries.pointers.to(device))

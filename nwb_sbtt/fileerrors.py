@@ -129,7 +129,18 @@ def library_of(error: BaseException) -> str | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what a library complains of, as part of one line."""
+    """Return what a library complains of, as part of one line.
+
+    Parameters
+    ----------
+    error : BaseException
+        Raised by a library.
+
+    Returns
+    -------
+    str
+        Without line breaks; the class of the error where it says nothing.
+    """
     # hdmf puts the content of the object first, and the reason last; a KeyError's text is quoted.
     only_last = isinstance(error, KeyError) or library_of(error) in SCHEMA_LIBRARIES
     reason = " ".join(str(error.args[-1] if only_last and error.args else error).split())

@@ -47,12 +47,26 @@ class Printable:
         self.unfiltered = unfiltered(stream)
 
     def write(self, text: str) -> int:
-        """Write text, with control characters as escapes; returns its length."""
+        """Write text, with control characters as escapes; returns its length.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        int
+        """
         self.unfiltered.write(printable(text))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write several texts."""
+        """Write several texts.
+
+        Parameters
+        ----------
+        lines : iterable of str
+        """
         for line in lines:
             self.write(line)
 

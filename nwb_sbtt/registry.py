@@ -59,6 +59,13 @@ class Registry(Generic[T]):
     def register(self, name: str, thing: T) -> None:
         """Add one under a name.
 
+        Parameters
+        ----------
+        name : str
+            Under which it is found; a second thing of that name is refused.
+        thing : object
+            A class or a function, as the kind wants it.
+
         Raises
         ------
         ConfigError
@@ -72,7 +79,18 @@ class Registry(Generic[T]):
         self._things[name] = thing
 
     def decorator(self, name: str) -> Callable[[T], T]:
-        """Give a decorator that adds what it decorates under a name."""
+        """Give a decorator that adds what it decorates under a name.
+
+        Parameters
+        ----------
+        name : str
+            Under which it is found.
+
+        Returns
+        -------
+        callable
+            Takes a thing and returns it.
+        """
 
         def add(thing: T) -> T:
             self.register(name, thing)
@@ -88,6 +106,14 @@ class Registry(Generic[T]):
 
     def package(self, name: str) -> str:
         """Give the package that the one of that name comes from; "this program" if it was registered without a package.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        str
 
         Raises
         ------

@@ -313,6 +313,16 @@ DEMO_CONFIG = FitConfig(train=TrainConfig(epochs=15))
 def initial_settings(run_dir: Path) -> dict[str, Any]:
     """Read model and likelihood of an initial fit: the defaults of a fit that starts from it.
 
+    Parameters
+    ----------
+    run_dir : Path
+        Run folder of the initial fit.
+
+    Returns
+    -------
+    dict
+        Plain values of ``model`` and ``likelihood``.
+
     Raises
     ------
     FileError
@@ -325,7 +335,19 @@ def initial_settings(run_dir: Path) -> dict[str, Any]:
 
 
 def describe(path: Path, ds: xr.Dataset) -> str:
-    """Describe data as read: one line of sizes and share observed, then each note of the reader."""
+    """Describe data as read: one line of sizes and share observed, then each note of the reader.
+
+    Parameters
+    ----------
+    path : Path
+        File that the data were read from; its name is told.
+    ds : Dataset
+        As returned by `read_nwb`.
+
+    Returns
+    -------
+    str
+    """
     share = float(ds["observed"].mean())
     sizes = (
         f"{ds.sizes['trial']} trials × {ds.sizes['time']} bins of {ds.attrs['bin_width']:g} s × {ds.sizes['channel']}"
@@ -335,12 +357,32 @@ def describe(path: Path, ds: xr.Dataset) -> str:
 
 
 def list_series(path: Path) -> str:
-    """List the series of a file that can be fitted, and its tables of trials, as text."""
+    """List the series of a file that can be fitted, and its tables of trials, as text.
+
+    Parameters
+    ----------
+    path : Path
+        NWB file.
+
+    Returns
+    -------
+    str
+    """
     return listing_of_contents(path.name, inspect(path).as_dict())
 
 
 def summarise(metrics: dict[str, Any]) -> str:
-    """Summarise the metrics of each session as text: scores beside the baselines', then warnings and problems."""
+    """Summarise the metrics of each session as text: scores beside the baselines', then warnings and problems.
+
+    Parameters
+    ----------
+    metrics : dict
+        Metrics by session, as `fit_files` returns them.
+
+    Returns
+    -------
+    str
+    """
     parts = []
     for session, scores in metrics.items():
         scored = scores["scored"]

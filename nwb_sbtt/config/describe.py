@@ -27,7 +27,13 @@ _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 @dataclass(frozen=True)
 class Unit:
-    """Unit of a setting, put into its annotation: ``Annotated[Positive, Unit("s")]``."""
+    """Unit of a setting, put into its annotation: ``Annotated[Positive, Unit("s")]``.
+
+    Parameters
+    ----------
+    symbol : str
+        Such as "s" or "Hz", or what is counted, such as "bins".
+    """
 
     symbol: str
 
@@ -51,7 +57,18 @@ def kind_in_words(field: FieldInfo, *, none: str = "null") -> str:
 
 
 def default_in_words(field: FieldInfo, *, none: str = "null") -> str:
-    """Write the default of a setting as YAML takes it; "required" where there is none."""
+    """Write the default of a setting as YAML takes it; "required" where there is none.
+
+    Parameters
+    ----------
+    field : pydantic.fields.FieldInfo
+    none : str
+        Word for None, which is ``null`` in YAML.
+
+    Returns
+    -------
+    str
+    """
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         return "required"
@@ -67,7 +84,20 @@ def default_in_words(field: FieldInfo, *, none: str = "null") -> str:
 
 
 def docstring(kind: type[BaseModel], summary: str | None) -> str:
-    """Put the settings of a config class below what its docstring says, in numpydoc's layout."""
+    """Put the settings of a config class below what its docstring says, in numpydoc's layout.
+
+    Parameters
+    ----------
+    kind : type of Config
+        Class whose fields are settings.
+    summary : str or None
+        What its docstring says; None for no more than its name.
+
+    Returns
+    -------
+    str
+        In numpydoc's layout.
+    """
     lines = [inspect.cleandoc(summary or kind.__name__), "", "Parameters", "----------"]
     for name, field in kind.model_fields.items():
         default = default_in_words(field, none="None")

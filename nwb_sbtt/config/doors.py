@@ -99,6 +99,20 @@ def config_class(name: str, registry: Registry[Configured], known: Mapping[str, 
 def named_config(value: object, registry: Registry[Configured], known: Mapping[str, type[N]]) -> object:
     """Make settings from a name, or from plain values with a name among them; anything else is left to be checked.
 
+    Parameters
+    ----------
+    value : object
+        What the setting was given: a name, plain values by name, or settings that were made already.
+    registry : Registry
+        `MODELS` or `LIKELIHOODS`.
+    known : mapping of name to class
+        Settings of the package's own, which need no import.
+
+    Returns
+    -------
+    object
+        Settings, or `value` itself where it is neither a name nor a mapping.
+
     Raises
     ------
     ConfigError

@@ -45,7 +45,17 @@ class Calibration:
     floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
     def variance(self, log_variance: Float[ndarray, "*entry"]) -> Float[ndarray, "*entry"]:
-        """Calibrate variances of log rates; the result is between 0 and 4."""
+        """Calibrate variances of log rates; the result is between 0 and 4.
+
+        Parameters
+        ----------
+        log_variance : array (…)
+            Variance of the natural logarithm of rates, as the model gives it.
+
+        Returns
+        -------
+        array (…)
+        """
         return np.clip(self.scale * log_variance + self.floor, 0, MAX_VARIANCE)
 
 

@@ -43,6 +43,18 @@ class Inferred:
 def inferred_values(data: xr.Dataset, latents: xr.Dataset) -> Inferred:
     """Return the rates or means of a latents Dataset.
 
+    Parameters
+    ----------
+    data : Dataset
+        What the latents were inferred from.
+    latents : Dataset
+        As returned by `Fitted.infer`.
+
+    Returns
+    -------
+    Inferred
+        Rates [Hz], or means in the data's unit, with their sd where there is one; (trial, time, channel).
+
     Raises
     ------
     MismatchError
@@ -65,7 +77,17 @@ def inferred_values(data: xr.Dataset, latents: xr.Dataset) -> Inferred:
 
 
 def plotted_values(data: xr.Dataset) -> NDArray[np.float64]:
-    """Return values in the unit of inferred ones: counts as spikes per observed second, signals as they are."""
+    """Return values in the unit of inferred ones: counts as spikes per observed second, signals as they are.
+
+    Parameters
+    ----------
+    data : Dataset
+
+    Returns
+    -------
+    array (trial, time, channel)
+        Hz for counts, else the data's unit.
+    """
     values = data["values"].values.astype(np.float64)
     if data.attrs.get("unit") != "counts":
         return values
@@ -89,7 +111,19 @@ def standardise(part: Any, values: NDArray[Any], observed: NDArray[np.bool_]) ->
 
 
 def select_trials(data: xr.Dataset, count: int) -> NDArray[np.intp]:
-    """Select trials spread over the session: validation trials where there are any, never unobserved ones."""
+    """Select trials spread over the session: validation trials where there are any, never unobserved ones.
+
+    Parameters
+    ----------
+    data : Dataset
+    count : int
+        Most trials to select.
+
+    Returns
+    -------
+    int array (row)
+        Rows of the trials, in order.
+    """
     observed = data["observed"].values.any((1, 2))
     if "split" in data.coords and (observed & (data["split"].values == "valid")).any():
         observed &= data["split"].values == "valid"
@@ -97,17 +131,49 @@ def select_trials(data: xr.Dataset, count: int) -> NDArray[np.intp]:
 
 
 def select_channels(data: xr.Dataset, count: int = MAX_CHANNELS) -> NDArray[np.intp]:
-    """Select channels with observed entries, evenly spaced if there are more than `count`."""
+    """Select channels with observed entries, evenly spaced if there are more than `count`.
+
+    Parameters
+    ----------
+    data : Dataset
+    count : int
+        Most channels to select.
+
+    Returns
+    -------
+    int array (row)
+        Numbers of the channels, in order.
+    """
     return thin(np.flatnonzero(data["observed"].values.any((0, 1))), count)
 
 
 def select_bins(data: xr.Dataset) -> slice:
-    """Select the first 600 bins of a trial."""
+    """Select the first 600 bins of a trial.
+
+    Parameters
+    ----------
+    data : Dataset
+
+    Returns
+    -------
+    slice
+        Along ``time``.
+    """
     return slice(0, min(data.sizes["time"], MAX_BINS))
 
 
 def thin(rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """Select at most `count` rows, evenly spaced from the first to the last."""
+    """Select at most `count` rows, evenly spaced from the first to the last.
+
+    Parameters
+    ----------
+    rows : int array (row)
+    count : int
+
+    Returns
+    -------
+    int array (row)
+    """
     if len(rows) <= count:
         return rows
     positions = np.round(np.linspace(0, len(rows) - 1, count)).astype(np.intp)
@@ -115,35 +181,97 @@ def thin(rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
 
 
 def peak_order(traces: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Order the columns of (time, channel) by the time of their peak."""
+    """Order the columns of (time, channel) by the time of their peak.
+
+    Parameters
+    ----------
+    traces : array (time, channel)
+
+    Returns
+    -------
+    int array (channel)
+        Numbers of the columns, that with the earliest peak first.
+    """
     return np.argsort(traces.argmax(0), kind="stable")
 
 
 def image_extent(data: xr.Dataset, n_rows: int) -> tuple[float, float, float, float]:
-    """Return left, right, bottom and top of an image of the selected bins, with the first row on top."""
+    """Return left, right, bottom and top of an image of the selected bins, with the first row on top.
+
+    Parameters
+    ----------
+    data : Dataset
+    n_rows : int
+        Rows of the image.
+
+    Returns
+    -------
+    (float, float, float, float)
+        Left and right in seconds, bottom and top in rows, as `matplotlib.axes.Axes.imshow` takes them.
+    """
     time = data["time"].values[select_bins(data)]
     half = float(data.attrs["bin_width"]) / 2
     return float(time[0]) - half, float(time[-1]) + half, n_rows - 0.5, -0.5
 
 
 def channel_name(data: xr.Dataset) -> str:
-    """Return what a channel is: "unit", "electrode", "ROI" or "channel"."""
+    """Return what a channel is: "unit", "electrode", "ROI" or "channel".
+
+    Parameters
+    ----------
+    data : Dataset
+
+    Returns
+    -------
+    str
+    """
     return CHANNEL_NAMES.get(str(data.attrs.get("kind")), "channel")
 
 
 def channel_label(data: xr.Dataset, n_plotted: int) -> str:
-    """Label the channel axis, with the number of plotted channels if not all are."""
+    """Label the channel axis, with the number of plotted channels if not all are.
+
+    Parameters
+    ----------
+    data : Dataset
+    n_plotted : int
+        Channels that are plotted.
+
+    Returns
+    -------
+    str
+    """
     name, total = channel_name(data), data.sizes["channel"]
     return name if n_plotted == total else f"{name} ({n_plotted} of {total})"
 
 
 def time_label(data: xr.Dataset) -> str:
-    """Label the time axis, with the number of plotted bins if not all are."""
+    """Label the time axis, with the number of plotted bins if not all are.
+
+    Parameters
+    ----------
+    data : Dataset
+
+    Returns
+    -------
+    str
+    """
     n_plotted, total = len(data["time"].values[select_bins(data)]), data.sizes["time"]
     return "time (s)" if n_plotted == total else f"time (s), first {n_plotted} of {total} bins"
 
 
 def trial_title(data: xr.Dataset, trial: int) -> str:
-    """Return id and split of a trial."""
+    """Return id and split of a trial.
+
+    Parameters
+    ----------
+    data : Dataset
+    trial : int
+        Row of the trial.
+
+    Returns
+    -------
+    str
+    """
     part = f", {data['split'].values[trial]}" if "split" in data.coords else ""
     return f"trial {data['trial_id'].values[trial] if 'trial_id' in data.coords else trial}{part}"

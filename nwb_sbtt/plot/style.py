@@ -47,7 +47,18 @@ P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Make a function draw in this style, without a change of matplotlib's global settings."""
+    """Make a function draw in this style, without a change of matplotlib's global settings.
+
+    Parameters
+    ----------
+    draw : callable
+        Returns a figure.
+
+    Returns
+    -------
+    callable
+        With the same arguments.
+    """
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -58,10 +69,32 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def row_of_axes(figure: Figure, n: int) -> list[Axes]:
-    """Add axes side by side that share their y axis."""
+    """Add axes side by side that share their y axis.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    n : int
+        Number of axes.
+
+    Returns
+    -------
+    list of matplotlib.axes.Axes
+        From left to right.
+    """
     return list(np.asarray(figure.subplots(1, n, sharey=True, squeeze=False))[0])
 
 
 def image_height(n_channels: int) -> float:
-    """Return the height of a figure of images with a row for each channel [inches]."""
+    """Return the height of a figure of images with a row for each channel [inches].
+
+    Parameters
+    ----------
+    n_channels : int
+
+    Returns
+    -------
+    float
+        Between 2.6 and 5.5 inches.
+    """
     return float(np.clip(1.5 + 0.06 * n_channels, 2.6, 5.5))

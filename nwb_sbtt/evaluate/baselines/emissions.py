@@ -60,10 +60,34 @@ class Emissions(Protocol):
         """
 
     def m_step(self, observations: Observations, posterior: SmoothedPosterior) -> Emissions:
-        """Estimate the parameters from observations and smoothed posterior."""
+        """Estimate the parameters from observations and smoothed posterior.
+
+        Parameters
+        ----------
+        observations : Observations
+            Counts or samples of all windows, and the share of each bin observed.
+        posterior : SmoothedPosterior
+            Mean and covariance of the states of each bin.
+
+        Returns
+        -------
+        Emissions
+            With the new parameters.
+        """
 
     def expected(self, posterior: SmoothedPosterior) -> Floats:
-        """Compute the expected value of each entry in a whole bin (window, time, channel)."""
+        """Compute the expected value of each entry in a whole bin (window, time, channel).
+
+        Parameters
+        ----------
+        posterior : SmoothedPosterior
+            Mean and covariance of the states of each bin.
+
+        Returns
+        -------
+        array (window, time, channel)
+            Counts in a whole bin, or samples in the data's unit.
+        """
 
 
 @dataclass(frozen=True)

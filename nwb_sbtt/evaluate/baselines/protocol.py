@@ -131,7 +131,17 @@ class MaskedData:
         return float(max(self.values.sum(), 0.5) / self.weights.sum())
 
     def select_trials(self, rows: NDArray[np.intp]) -> MaskedData:
-        """Select trials by their row."""
+        """Select trials by their row.
+
+        Parameters
+        ----------
+        rows : int array (row)
+            Rows of the trials.
+
+        Returns
+        -------
+        MaskedData
+        """
         return replace(
             self,
             values=self.values[rows],
@@ -145,6 +155,16 @@ class MaskedData:
         """Draw training trials of about `max_entries` entries in all; the draw is always the same.
 
         Trials longer than 512 bins are cut into equal parts first. Where nothing is left out, the trials keep their order.
+
+        Parameters
+        ----------
+        max_entries : int
+            Entries (trial × bin × channel) wanted, shown or not.
+
+        Returns
+        -------
+        MaskedData
+            All of its trials are for training.
         """
         n_bins = self.values.shape[1]
         n_parts = -(-n_bins // CHUNK)
@@ -206,6 +226,16 @@ BASELINES: Registry[Baseline] = Registry(
 
 def register_baseline(name: str) -> Callable[[Baseline], Baseline]:
     """Make a decorator that registers a baseline under a name.
+
+    Parameters
+    ----------
+    name : str
+        Under which the baseline stands in ``metrics.json``.
+
+    Returns
+    -------
+    callable
+        Takes a baseline and returns it.
 
     Raises
     ------

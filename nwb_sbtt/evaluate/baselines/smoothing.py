@@ -67,7 +67,18 @@ def masked_smoothing(data: MaskedData) -> Prediction:
 
 
 def usable_widths(n_bins: int) -> Sequence[float]:
-    """List the kernel widths [bins] up to a quarter of a trial."""
+    """List the kernel widths [bins] up to a quarter of a trial.
+
+    Parameters
+    ----------
+    n_bins : int
+        Bins in a trial.
+
+    Returns
+    -------
+    sequence of float
+        Standard deviations of the kernels [bins]; the least is always among them.
+    """
     return [width for width in WIDTHS if width <= max(n_bins / 4, WIDTHS[0])]
 
 

@@ -72,5 +72,18 @@ def tuning_task(data: MaskedData, max_entries: int = TUNING_ENTRIES) -> TuningTa
 
 
 def apply_floor(data: MaskedData, expected: Floats, share: float = FLOOR) -> Floats:
-    """Raise expected counts to a share of their channel's mean, at least; samples stay as they are."""
+    """Raise expected counts to a share of their channel's mean, at least; samples stay as they are.
+
+    Parameters
+    ----------
+    data : MaskedData
+    expected : array (trial, time, channel)
+        Expected counts in a whole bin, or samples.
+    share : float
+        Of the channel's mean.
+
+    Returns
+    -------
+    array (trial, time, channel)
+    """
     return np.maximum(expected, share * data.channel_mean) if data.is_counts else expected

@@ -12,7 +12,17 @@ WINDOW = 128
 
 
 def to_windows(array: Floats) -> Floats:
-    """Cut trials into windows: (trial, time, …) becomes (trial · window, window length, …)."""
+    """Cut trials into windows: (trial, time, …) becomes (trial · window, window length, …).
+
+    Parameters
+    ----------
+    array : array (trial, time, …)
+
+    Returns
+    -------
+    array (trial · window, window length, …)
+        Windows of a trial follow each other; the last may overlap the one before.
+    """
     length = min(array.shape[1], WINDOW)
     parts = np.stack([array[:, first : first + length] for first in _first_bins(array.shape[1])], axis=1)
     return parts.reshape(-1, *parts.shape[2:])
