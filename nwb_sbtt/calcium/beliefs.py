@@ -80,7 +80,19 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class State(Generic[V, M]):
-    """After a bin: mean and covariance of u; spikes expected since the last sample, and what is left of all of them."""
+    """After a bin: mean and covariance of u; spikes expected since the last sample, and what is left of all of them.
+
+    Parameters
+    ----------
+    mean : tensor or pair (row)
+        Mean of u, in spikes: the part of the state that is left of the last sample's.
+    covariance : tensor or three tensors (row)
+        Covariance of u.
+    pending : Tensor (row)
+        Spikes expected since the last sample.
+    left : tensor or pair (row)
+        What is left of these, in spikes.
+    """
 
     mean: V
     covariance: M
@@ -90,7 +102,21 @@ class State(Generic[V, M]):
 
 @dataclass(frozen=True)
 class Belief(Generic[V, M]):
-    """What earlier samples tell of a bin: mean μ and covariance P of u, spikes pending, this bin's included, and size s."""
+    """What earlier samples tell of a bin: mean μ and covariance P of u, spikes pending, this bin's included, and size s.
+
+    Parameters
+    ----------
+    mean : tensor or pair (row)
+        μ, in spikes.
+    covariance : tensor or three tensors (row)
+        P.
+    pending : Tensor (row)
+        Spikes expected since the last sample.
+    left : tensor or pair (row)
+        What is left of these, in spikes.
+    size : tensor or pair (row)
+        s, what one of them is on average now: ``left / pending``.
+    """
 
     mean: V
     covariance: M
@@ -109,7 +135,15 @@ class Light(NamedTuple):
 
 @dataclass(frozen=True)
 class Message(Generic[V, M]):
-    """What samples from a bin on tell of its state: ``exp(information · x − ½ x' precision x)``."""
+    """What samples from a bin on tell of its state: ``exp(information · x − ½ x' precision x)``.
+
+    Parameters
+    ----------
+    precision : tensor or three tensors (row)
+        W, per squared spike.
+    information : tensor or pair (row)
+        w, per spike.
+    """
 
     precision: M
     information: V
@@ -117,7 +151,16 @@ class Message(Generic[V, M]):
 
 @dataclass(frozen=True)
 class Posterior(Generic[V, M, C]):
-    """What follows in one bin from the moments of n: the correction, the variance of the light, and the message before it."""
+    """What follows in one bin from the moments of n: the correction, the variance of the light, and the message before it.
+
+    Parameters
+    ----------
+    correction : g, G and what their form needs besides
+    light_variance : Tensor (row)
+        Posterior variance of the light, in squared spikes.
+    message : Message
+        For the bin before.
+    """
 
     correction: C
     light_variance: Tensor
@@ -132,11 +175,29 @@ class Combined(ABC, Generic[V, M, C]):
 
     @abstractmethod
     def posterior(self, count: Count, observed: Tensor) -> Posterior[V, M, C]:
-        """Conclude from the moments of n; what concerns bins without a sample, but for their message, is junk."""
+        """Conclude from the moments of n; what concerns bins without a sample, but for their message, is junk.
+
+        Parameters
+        ----------
+        count : Count
+            Posterior mean and variance of n (row).
+        observed : Bool[Tensor, "row"]
+            Whether the bin has a sample.
+
+        Returns
+        -------
+        Posterior
+        """
 
 
 class Form(ABC, Generic[V, M, C]):
-    """The steps of message passing that depend on the response."""
+    """The steps of message passing that depend on the response.
+
+    Parameters
+    ----------
+    samples : Samples
+        With the kinetics of each row.
+    """
 
     def __init__(self, samples: Samples):
         self.samples = samples
@@ -147,15 +208,53 @@ class Form(ABC, Generic[V, M, C]):
 
     @abstractmethod
     def predict(self, state: State[V, M], rate: Tensor) -> Belief[V, M]:
-        """Go to the next bin, in which `rate` spikes are expected."""
+        """Go to the next bin, in which `rate` spikes are expected.
+
+        Parameters
+        ----------
+        state : State
+            After the bin before.
+        rate : Tensor (row)
+            Spikes expected in the next bin, λ.
+
+        Returns
+        -------
+        Belief
+        """
 
     @abstractmethod
     def light(self, belief: Belief[V, M]) -> Light:
-        """Take the component that a sample shows."""
+        """Take the component that a sample shows.
+
+        Parameters
+        ----------
+        belief : Belief
+
+        Returns
+        -------
+        Light
+            Its mean, variance and size (row).
+        """
 
     @abstractmethod
     def update(self, belief: Belief[V, M], sample: Sample, error: Tensor, count: Count) -> State[V, M]:
-        """Take a sample and the moments of n in; without a sample nothing changes."""
+        """Take a sample and the moments of n in; without a sample nothing changes.
+
+        Parameters
+        ----------
+        belief : Belief
+            Of the bin.
+        sample : Sample
+            The bin's sample y and its precision p (row).
+        error : Tensor (row)
+            ``y − μ_l``.
+        count : Count
+            Mean and variance of n after the sample (row).
+
+        Returns
+        -------
+        State
+        """
 
     @abstractmethod
     def nothing(self) -> tuple[Message[V, M], C]:
@@ -163,23 +262,82 @@ class Form(ABC, Generic[V, M, C]):
 
     @abstractmethod
     def add(self, message: Message[V, M], sample: Sample) -> Message[V, M]:
-        """Add what a sample tells of its bin."""
+        """Add what a sample tells of its bin.
+
+        Parameters
+        ----------
+        message : Message
+            Of all later samples.
+        sample : Sample
+            The bin's sample y and its precision p (row); 0 where there is none.
+
+        Returns
+        -------
+        Message
+        """
 
     @abstractmethod
     def combine(self, belief: Belief[V, M], message: Message[V, M]) -> Combined[V, M, C]:
-        """Integrate u out of belief and message."""
+        """Integrate u out of belief and message.
+
+        Parameters
+        ----------
+        belief : Belief
+            Of all earlier samples.
+        message : Message
+            Of this bin's sample and all later ones.
+
+        Returns
+        -------
+        Combined
+            q and Q of the count n.
+        """
 
     @abstractmethod
     def choose(self, observed: Tensor, own: C, later: C) -> C:
-        """Take a bin's own correction where it has a sample, and that of the next sample elsewhere."""
+        """Take a bin's own correction where it has a sample, and that of the next sample elsewhere.
+
+        Parameters
+        ----------
+        observed : Bool[Tensor, "row"]
+            Whether the bin has a sample.
+        own, later : correction
+            g and G of the bin, and of the next sample.
+
+        Returns
+        -------
+        correction
+        """
 
     @abstractmethod
     def corrected(self, belief: Belief[V, M], correction: C) -> tuple[Tensor, Tensor]:
-        """Posterior mean and variance of the light of u."""
+        """Posterior mean and variance of the light of u.
+
+        Parameters
+        ----------
+        belief : Belief
+        correction : g and G
+
+        Returns
+        -------
+        mean, variance : Tensor (row)
+            In spikes, and squared spikes.
+        """
 
     @abstractmethod
     def back(self, message: Message[V, M], correction: C) -> tuple[Message[V, M], C]:
-        """Bring both to the bin before: ``A' w, A' W A`` and ``A' g, A' G A``."""
+        """Bring both to the bin before: ``A' w, A' W A`` and ``A' g, A' G A``.
+
+        Parameters
+        ----------
+        message : Message
+        correction : g and G
+
+        Returns
+        -------
+        message, correction
+            Of the bin before.
+        """
 
 
 class _Correction(NamedTuple):

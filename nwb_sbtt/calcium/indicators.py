@@ -48,6 +48,15 @@ UNKNOWN = Indicator("unknown", 0.5, 0.0, 1.0)
 def indicator_of(text: str) -> Indicator:
     """Recognise the indicator that a text names; `UNKNOWN` if it names none or several.
 
+    Parameters
+    ----------
+    text : str
+        What a file or a user says, such as "AAV-syn-jGCaMP8s".
+
+    Returns
+    -------
+    Indicator
+
     Examples
     --------
     >>> indicator_of("AAV-syn-jGCaMP8s").name

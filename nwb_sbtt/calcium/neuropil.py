@@ -27,6 +27,10 @@ def correct_neuropil(values: Floats, neuropil: Floats | None, *, coefficient: fl
 def check_alike(neuropil: xr.Dataset, ds: xr.Dataset) -> None:
     """Check that a Dataset of neuropil has the trials, bins and channels of that of the ROIs.
 
+    Parameters
+    ----------
+    neuropil, ds : Dataset
+
     Raises
     ------
     MismatchError

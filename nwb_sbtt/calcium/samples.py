@@ -81,7 +81,27 @@ class Samples:
         shape: Float[Tensor, "channel"] | None,
         max_count: int = MAX_COUNT,
     ) -> Samples:
-        """Lay fluorescence out in units of spikes above the baseline."""
+        """Lay fluorescence out in units of spikes above the baseline.
+
+        Parameters
+        ----------
+        fluorescence : Float[Tensor, "trial time channel"]
+            In the data's unit.
+        observed : Bool[Tensor, "trial time channel"]
+        rate : Float[Tensor, "*trial channel"]
+            Expected spikes per bin; it broadcasts over (trial, time, channel).
+        kinetics : Kinetics
+            Of the channels.
+        shape : Float[Tensor, "channel"] or None
+            Shape of the gamma distribution of the rates, where they are not known.
+        max_count : int
+            Largest count that is summed over.
+
+        Returns
+        -------
+        Samples
+            One row for each trial and channel.
+        """
         n_trials, n_bins, _ = fluorescence.shape
 
         def laid_out(values: Tensor) -> Tensor:
@@ -130,6 +150,13 @@ class Samples:
         ``k log(μ / (a + μ)) − a log(1 + μ / a) + log (a (a + 1) … (a + k − 1)) − log k!``. So both are a term that is linear
         in k, a term at ``k = 0`` and a table, and all three sums over k are one matrix product.
 
+        Parameters
+        ----------
+        expected : Float[Tensor, "row"]
+            Expected count μ.
+        linear, square : Float[Tensor, "row"]
+            Coefficients of k and k².
+
         Returns
         -------
         Count
@@ -155,6 +182,18 @@ class Samples:
         """Sum the log-densities of all samples of a row, or of some, in the data's unit.
 
         `densities` are in spikes and without the constant of the normal density; both are added.
+
+        Parameters
+        ----------
+        densities : Float[Tensor, "time row"]
+            Log-densities of the samples, in spikes and without the constant of the normal density; both are added.
+        only : Bool[Tensor, "time row"], optional
+            Samples to sum over. Default: all.
+
+        Returns
+        -------
+        Float[Tensor, "row"]
+            Nats.
         """
         counted = self.bins.observed if only is None else self.bins.observed & only
         return (densities * counted).sum(0) - counted.sum(0) * (self.unit.log() + 0.5 * math.log(2 * math.pi))

@@ -175,7 +175,14 @@ class Ladder(Conv):
         )
 
     def set_statistics(self, session: str, stats: ChannelStatistics) -> None:
-        """Set refitted kinetics; rates are scaled by the change of the mean rates."""
+        """Set refitted kinetics; rates are scaled by the change of the mean rates.
+
+        Parameters
+        ----------
+        session : str
+        stats : ChannelStatistics
+            Of the spikes, with the kinetics (channel).
+        """
         with torch.no_grad():
             self.likelihood.biases[session] += (stats.mean / self.rate[session]).log()
         self.read_in.set_statistics(session, stats)

@@ -46,7 +46,16 @@ class ChannelStatistics:
 
 
 def blank_statistics(n_channels: int) -> ChannelStatistics:
-    """Make placeholder statistics for a model whose own are then loaded with its weights."""
+    """Make placeholder statistics for a model whose own are then loaded with its weights.
+
+    Parameters
+    ----------
+    n_channels : int
+
+    Returns
+    -------
+    ChannelStatistics
+    """
     one = torch.ones(n_channels)
     return ChannelStatistics(one, one, one, one, Kinetics(one, one, one, one, one, one, one))
 
@@ -83,7 +92,17 @@ def channel_statistics(batch: Batch, *, smallest_event: Float[Tensor, "channel"]
 
 
 def spike_statistics(measured: Measured) -> ChannelStatistics:
-    """Give statistics of the spikes found in fluorescence, with its kinetics."""
+    """Give statistics of the spikes found in fluorescence, with its kinetics.
+
+    Parameters
+    ----------
+    measured : Measured
+        Spikes per bin (trial, time, channel), their mean, and kinetics.
+
+    Returns
+    -------
+    ChannelStatistics
+    """
     spikes, mean = measured.spikes.flatten(0, 1), measured.mean.clamp(min=1e-5)
     share = (spikes > 0.5).float().mean(0)
     return ChannelStatistics(mean, spikes.std(0) + 1e-3, share, torch.zeros_like(mean), measured.kinetics)
@@ -165,7 +184,14 @@ class ReadIn(nn.Module):
         self.mixture = nn.Parameter(one_each * torch.tensor(smoothing)[:, None].sqrt())
 
     def set_statistics(self, session: str, stats: ChannelStatistics) -> None:
-        """Replace means and sds of a session by those of statistics that were measured again."""
+        """Replace means and sds of a session by those of statistics that were measured again.
+
+        Parameters
+        ----------
+        session : str
+        stats : ChannelStatistics
+            Means and sds (channel), in the data's unit.
+        """
         self.means[session].copy_(stats.mean)
         self.sds[session].copy_(stats.sd)
 
@@ -175,7 +201,17 @@ class ReadIn(nn.Module):
         return 2 * self.mixture.shape[1]
 
     def forward(self, batch: Batch) -> Float[Tensor, "trial time feature"]:
-        """Read the shown entries of a batch."""
+        """Read the shown entries of a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            Dense or sparse.
+
+        Returns
+        -------
+        Float[Tensor, "trial time feature"]
+        """
         mean, sd = self.means[batch.session], self.sds[batch.session]
         scores = shown_terms(_scores, batch, per_channel=(mean, sd))
         sums = gather_sum(scores, self.values[batch.session], batch=batch)

@@ -42,7 +42,17 @@ class GatedConvolution(nn.Module):
         self.kernels = nn.Parameter(torch.stack(kernels))
 
     def forward(self, x: Float[Tensor, "trial time width"]) -> Float[Tensor, "trial time width"]:
-        """Mix features over time; bins before the first and after the last count as zero."""
+        """Mix features over time; bins before the first and after the last count as zero.
+
+        Parameters
+        ----------
+        x : Float[Tensor, "trial time width"]
+            Features in each bin.
+
+        Returns
+        -------
+        Float[Tensor, "trial time width"]
+        """
         n_bins, width = x.shape[1:]
         # With features first, every product below reads memory in its order; nothing is copied to be permuted.
         features = self.norm(x).reshape(-1, width).t()

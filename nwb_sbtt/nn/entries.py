@@ -113,7 +113,19 @@ def dot(
 
 
 def along_channels(per_channel: Float[Tensor, "channel"], *, batch: Batch) -> Float[Tensor, "*entry"]:
-    """Bring (channel) to the entries, differentiably; of a dense batch it is left to broadcast."""
+    """Bring (channel) to the entries, differentiably; of a dense batch it is left to broadcast.
+
+    Parameters
+    ----------
+    per_channel : Float[Tensor, "channel"]
+    batch : Batch
+        Whose entries are meant.
+
+    Returns
+    -------
+    Float[Tensor, "*entry"]
+        Of a dense batch `per_channel` itself, which broadcasts over (trial, time, channel).
+    """
     if batch.entries is None:
         return per_channel
     return _AlongChannels.apply(per_channel, batch.entries)  # type: ignore[no-any-return, no-untyped-call]

@@ -18,6 +18,11 @@ class MeasuredKinetics(nn.Module):
 
     Whether any channel of a session has a rise is a number of Python's, kept up to date beside the buffers, so that a
     training step need not wait for a tensor to choose its message passing.
+
+    Parameters
+    ----------
+    statistics : mapping of session name to ChannelStatistics
+        With the kinetics (channel) of each session.
     """
 
     def __init__(self, statistics: Mapping[str, ChannelStatistics]):
@@ -35,11 +40,27 @@ class MeasuredKinetics(nn.Module):
         return Kinetics(**{field.name: self.tables[session, field.name] for field in fields(Kinetics)})
 
     def rises(self, session: str) -> bool:
-        """Whether any channel of a session has a rise."""
+        """Whether any channel of a session has a rise.
+
+        Parameters
+        ----------
+        session : str
+
+        Returns
+        -------
+        bool
+        """
         return self._rises[session]
 
     def set(self, session: str, kinetics: Kinetics) -> None:
-        """Replace those of a session by kinetics that were measured again."""
+        """Replace those of a session by kinetics that were measured again.
+
+        Parameters
+        ----------
+        session : str
+        kinetics : Kinetics
+            Of the session's channels.
+        """
         with torch.no_grad():
             for field in fields(Kinetics):
                 self.tables[session, field.name].copy_(getattr(kinetics, field.name))
@@ -52,6 +73,14 @@ class MeasuredKinetics(nn.Module):
 
 def kinetics_of(stats: ChannelStatistics) -> Kinetics:
     """Give the kinetics among the statistics of channels whose values are fluorescence.
+
+    Parameters
+    ----------
+    stats : ChannelStatistics
+
+    Returns
+    -------
+    Kinetics
 
     Raises
     ------

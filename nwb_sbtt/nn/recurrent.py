@@ -128,18 +128,51 @@ def run_gru(
 
 
 def pieces(n_steps: int, *, row_size: int) -> list[slice]:
-    """Cut steps into pieces whose rows, of `row_size` numbers a step, stay in the cache."""
+    """Cut steps into pieces whose rows, of `row_size` numbers a step, stay in the cache.
+
+    Parameters
+    ----------
+    n_steps : int
+        Time bins.
+    row_size : int
+        Numbers in the rows of a step.
+
+    Returns
+    -------
+    list of slice
+        Of steps, in order.
+    """
     several = max(1, _PIECE_SIZE // row_size)
     return [slice(start, min(start + several, n_steps)) for start in range(0, n_steps, several)]
 
 
 def blocks_of(rows: Float[Tensor, "time trial row"]) -> Float[Tensor, "time trial 4 state"]:
-    """The same rows as (new, reset, update, inner)."""
+    """The same rows as (new, reset, update, inner).
+
+    Parameters
+    ----------
+    rows : Float[Tensor, "time trial row"]
+
+    Returns
+    -------
+    Float[Tensor, "time trial 4 state"]
+        A view.
+    """
     return rows.view(*rows.shape[:-1], 4, rows.shape[-1] // 4)
 
 
 def steps_of(rows: Float[Tensor, "time trial row"]) -> list[tuple[Tensor, ...]]:
-    """Views of each step's row: (reset, update, inner), (reset, update), and the four blocks one by one."""
+    """Views of each step's row: (reset, update, inner), (reset, update), and the four blocks one by one.
+
+    Parameters
+    ----------
+    rows : Float[Tensor, "time trial row"]
+
+    Returns
+    -------
+    list of tuple of Tensor
+        One tuple for each step.
+    """
     n = rows.shape[-1] // 4
     parts = (rows[..., n:], rows[..., n : 3 * n], *blocks_of(rows).unbind(-2))
     return list(zip(*(part.unbind(0) for part in parts), strict=True))
@@ -154,6 +187,12 @@ def advance(step: tuple[Tensor, ...], h: Float[Tensor, "trial state"], *, out: F
         The step's views, from `steps_of`.
     h : Float[Tensor, "trial state"]
         State before the step.
+    out : Float[Tensor, "trial state"]
+        Memory of the state after the step.
+
+    Returns
+    -------
+    Tensor
     """
     _, gates, new, reset, update, inner = step
     gates.sigmoid_()
@@ -175,6 +214,8 @@ def slopes(
         As `advance` left them: n, r, z and I.
     before : Float[Tensor, "time trial state"]
         States that the steps started from.
+    out : Float[Tensor, "time trial row"]
+        Memory of the slopes.
     """
     new, reset, update, inner = blocks_of(rows).unbind(-2)
     by_new, by_reset, by_update, by_inner = blocks_of(out).unbind(-2)

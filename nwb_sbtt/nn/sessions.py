@@ -30,7 +30,18 @@ class SessionTables(nn.Module):
 
     @staticmethod
     def key(session: str, field: str = "") -> str:
-        """Name under which a tensor is kept: names of tensors must not hold a dot, and names of sessions may."""
+        """Name under which a tensor is kept: names of tensors must not hold a dot, and names of sessions may.
+
+        Parameters
+        ----------
+        session : str
+        field : str
+            Name of the tensor among those of the session; empty where there is one alone.
+
+        Returns
+        -------
+        str
+        """
         name = session.replace("%", "%25").replace(".", "%2E")
         return f"@{name}:{field}" if field else f"@{name}"
 
@@ -50,19 +61,41 @@ class SessionTables(nn.Module):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor of a session stands in a model: in the table at `path`, for a session and a field."""
+    """Where a tensor of a session stands in a model: in the table at `path`, for a session and a field.
+
+    Parameters
+    ----------
+    path : str
+        Dotted name of the table in the model.
+    session : str
+    field : str
+        Name of the tensor among those of the session; empty where there is one alone.
+    """
 
     path: str
     session: str
     field: str
 
     def of(self, session: str) -> str:
-        """Name of the same tensor of another session."""
+        """Name of the same tensor of another session.
+
+        Parameters
+        ----------
+        session : str
+
+        Returns
+        -------
+        str
+        """
         return f"{self.path}.{SessionTables.key(session, self.field)}"
 
 
 def tensors_by_session(module: nn.Module) -> dict[str, Place]:
     """Find the tensors of a module that belong to a session's channels.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
 
     Returns
     -------

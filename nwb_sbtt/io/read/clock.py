@@ -226,7 +226,23 @@ def _clock_from_timestamps(series: Any, n_samples: int, missing_value: float | N
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over all timestamps tells: first and last [s], period [s], gaps and numbers of faulty timestamps."""
+    """What one pass over all timestamps tells: first and last [s], period [s], gaps and numbers of faulty timestamps.
+
+    Parameters
+    ----------
+    first, last : float
+        First and last timestamp, in seconds on the session clock.
+    period : float or None
+        Sampling period [s]; None for a single timestamp.
+    regular : bool
+        Whether all steps are the sampling period within a small share of it.
+    gaps : int
+        Number of gaps.
+    longest_gap, missing_time : float
+        Seconds.
+    untimed, repeated : int
+        Numbers of timestamps that are not finite, and of those equal to the one before.
+    """
 
     first: float
     last: float

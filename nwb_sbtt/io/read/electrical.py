@@ -81,6 +81,10 @@ class ElectricalSource:
         Volts per stored unit.
     recording : Recording
     config : ReadConfig
+    table : str
+        Name of the table of channels.
+    kind : "electrodes"
+        What a channel is.
     """
 
     path: str

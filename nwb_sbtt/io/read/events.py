@@ -55,6 +55,10 @@ class EventSource:
         What the events were inferred from.
     thresholded : bool
         Whether smaller events than a threshold were ruled out.
+    signal : "events"
+        What the series holds.
+    kind : "rois"
+        What a channel is.
     """
 
     fluorescence: RoiSource

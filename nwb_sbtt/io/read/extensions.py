@@ -25,7 +25,17 @@ EXTENSION = re.compile(r"ndx[-_][A-Za-z0-9_-]+")
 
 
 def missing_namespace(error: BaseException) -> str | None:
-    """Return the namespace whose definitions an error of hdmf misses; None for any other error."""
+    """Return the namespace whose definitions an error of hdmf misses; None for any other error.
+
+    Parameters
+    ----------
+    error : BaseException
+        Raised by hdmf.
+
+    Returns
+    -------
+    str or None
+    """
     found = NOT_A_NAMESPACE.search(str(error))
     return found[1] if found else None
 
@@ -62,7 +72,17 @@ def import_extension(namespace: str, path: Path | RemoteFile) -> None:
 
 
 def is_event_waveform(error: BaseException) -> bool:
-    """Tell whether an error of pynwb comes from its class EventWaveform, whose constructor does not complete the object."""
+    """Tell whether an error of pynwb comes from its class EventWaveform, whose constructor does not complete the object.
+
+    Parameters
+    ----------
+    error : BaseException
+        Raised by pynwb.
+
+    Returns
+    -------
+    bool
+    """
     return "'EventWaveform' object has no attribute" in str(error)
 
 

@@ -27,7 +27,15 @@ SPARSE = 0.5
 
 @dataclass(frozen=True)
 class Classification:
-    """What a series holds, and the reason for that conclusion in one line."""
+    """What a series holds, and the reason for that conclusion in one line.
+
+    Parameters
+    ----------
+    signal : str
+        "fluorescence", "dF/F" or "events".
+    reason : str
+        What that was concluded from.
+    """
 
     signal: Signal
     reason: str

@@ -116,7 +116,18 @@ def control_allows(series: Any, config: ReadConfig, *, first: int, stop: int) ->
 
 @dataclass(frozen=True)
 class ObservedTimes:
-    """Times of the samples of a series that invalid times and `control` leave observed."""
+    """Times of the samples of a series that invalid times and `control` leave observed.
+
+    Parameters
+    ----------
+    clock : SampleClock
+        Times of the samples.
+    series : pynwb.TimeSeries
+        Whose `control` is read.
+    config : ReadConfig
+    invalid : array (interval, 2)
+        Invalid times, in seconds on the session clock.
+    """
 
     clock: SampleClock
     series: Any = field(repr=False)

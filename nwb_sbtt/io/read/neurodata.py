@@ -97,11 +97,31 @@ class Reader(Generic[P, S_co]):
         return self._source(*args, **kwargs)
 
     def is_readable(self, nwb_object: Any) -> bool:
-        """Tell whether an object can be read at all."""
+        """Tell whether an object can be read at all.
+
+        Parameters
+        ----------
+        nwb_object : pynwb object
+            Of the reader's neurodata type.
+
+        Returns
+        -------
+        bool
+        """
         return self._readable is None or self._readable(nwb_object)
 
     def is_default(self, nwb_object: Any) -> bool:
-        """Tell whether an object is read without being named, if it is the only such object of the file."""
+        """Tell whether an object is read without being named, if it is the only such object of the file.
+
+        Parameters
+        ----------
+        nwb_object : pynwb object
+            Of the reader's neurodata type.
+
+        Returns
+        -------
+        bool
+        """
         return self.default if isinstance(self.default, bool) else self.default(nwb_object)
 
 

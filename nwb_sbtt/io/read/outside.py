@@ -139,7 +139,14 @@ def is_outside(item: Any, nwbfile: NWBFile | None = None) -> bool:
 
 
 def remember_outside(nwbfile: NWBFile, found: tuple[Outside, ...]) -> None:
-    """Note what an opened file stores outside itself, for `outside_of`."""
+    """Note what an opened file stores outside itself, for `outside_of`.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+        Opened.
+    found : tuple of Outside
+    """
     _found[nwbfile] = found
 
 

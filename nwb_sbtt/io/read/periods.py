@@ -41,12 +41,34 @@ class UnitPeriods:
     intervals: tuple[Intervals, ...] = field(repr=False)
 
     def share(self, start: float, stop: float) -> float:
-        """Share of the time from start to stop [s] that was valid, mean over units."""
+        """Share of the time from start to stop [s] that was valid, mean over units.
+
+        Parameters
+        ----------
+        start, stop : float
+            Seconds on the session clock.
+
+        Returns
+        -------
+        float
+            Between 0 and 1.
+        """
         seconds = [total_duration(np.clip(each, start, stop)) for each in self.intervals]
         return float(np.mean(seconds)) / (stop - start)
 
     def note(self, span: tuple[float, float]) -> str:
-        """What is said of the periods where they are used; `span` is that of the units, in seconds."""
+        """What is said of the periods where they are used; `span` is that of the units, in seconds.
+
+        Parameters
+        ----------
+        span : (float, float)
+            First and last moment of the units, in seconds on the session clock.
+
+        Returns
+        -------
+        str
+            One line.
+        """
         never = sum(len(each) == 0 for each in self.intervals)
         n_units = len(self.intervals)
         without = f"; {never} of {n_units} units have none and were never valid" if never else ""

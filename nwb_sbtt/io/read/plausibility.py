@@ -30,14 +30,29 @@ IN_SECONDS = "spike times should be in seconds on the session clock, not in mill
 
 @dataclass(frozen=True)
 class Uncounted:
-    """Numbers of spikes (unit) whose time is not finite, and of those outside their unit's obs_intervals."""
+    """Numbers of spikes (unit) whose time is not finite, and of those outside their unit's obs_intervals.
+
+    Parameters
+    ----------
+    not_finite, outside : int array (unit)
+    """
 
     not_finite: NDArray[np.int64]
     outside: NDArray[np.int64]
 
     @classmethod
     def joined(cls, parts: Sequence[Uncounted]) -> Uncounted:
-        """Put parts that have some of the units each together."""
+        """Put parts that have some of the units each together.
+
+        Parameters
+        ----------
+        parts : sequence of Uncounted
+            Each of some of the units.
+
+        Returns
+        -------
+        Uncounted
+        """
         return cls(
             np.concatenate([part.not_finite for part in parts]), np.concatenate([part.outside for part in parts])
         )

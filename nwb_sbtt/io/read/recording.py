@@ -79,13 +79,35 @@ class Piece:
         return np.asarray(np.where(times < self.times[0], before, np.where(times > self.times[-1], after, inside)))
 
     def sample_times(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Return the times of samples `first` to `stop` − 1, in seconds on the session clock."""
+        """Return the times of samples `first` to `stop` − 1, in seconds on the session clock.
+
+        Parameters
+        ----------
+        first, stop : int
+            First sample, and the one after the last.
+
+        Returns
+        -------
+        array (sample)
+            Seconds.
+        """
         samples = np.arange(first, stop, dtype=np.float64)
         beyond = np.maximum(samples - self.knots[-1], 0) / self.rate
         return np.asarray(np.interp(samples, self.knots, self.times) + beyond)
 
     def edges(self, times: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Return the first sample at or after each time (seconds on the session clock), limited to the piece."""
+        """Return the first sample at or after each time (seconds on the session clock), limited to the piece.
+
+        Parameters
+        ----------
+        times : array (time)
+            Seconds on the session clock.
+
+        Returns
+        -------
+        int array (time)
+            Numbers of samples.
+        """
         edges = np.ceil(np.round(self.positions(times), EDGE_DECIMALS))
         return np.clip(edges, self.first, self.stop).astype(np.intp)
 

@@ -77,6 +77,8 @@ class RoiSource:
     indicator : str
         As the file names it; empty where it does not.
     masks : tuple of StoredMask
+    kind : "rois"
+        What a channel is.
     """
 
     path: str

@@ -61,7 +61,17 @@ class Quantum:
     period: float
 
     def half(self, times: NDArray[np.float64]) -> float:
-        """Largest error of rounding of some timestamps [s]."""
+        """Largest error of rounding of some timestamps [s].
+
+        Parameters
+        ----------
+        times : array (sample)
+            Seconds.
+
+        Returns
+        -------
+        float
+        """
         largest = float(np.abs(times).max(initial=0.0))
         spacing = np.spacing(np.float32(largest)) if self.single else np.spacing(largest)
         return max(self.step, float(spacing)) / 2
@@ -101,7 +111,18 @@ class Lines:
         return float(self.periods[order][middle])
 
     def times(self, first: int, stop: int) -> NDArray[np.float64]:
-        """Return the times of samples `first` to `stop` − 1 [s]; before the first line they continue it backwards."""
+        """Return the times of samples `first` to `stop` − 1 [s]; before the first line they continue it backwards.
+
+        Parameters
+        ----------
+        first, stop : int
+            First sample, and the one after the last.
+
+        Returns
+        -------
+        array (sample)
+            Seconds.
+        """
         low = max(int(np.searchsorted(self.firsts, first, side="right")) - 1, 0)
         high = max(int(np.searchsorted(self.firsts, stop, side="left")), low + 1)
         edges = np.clip(np.append(self.firsts[low:high], stop), first, stop)

@@ -26,7 +26,14 @@ PIXEL_COLUMNS = ("pixel_mask", "voxel_mask")
 
 @dataclass(frozen=True)
 class SamplingOffsets:
-    """Seconds (ROI) from the time of a frame to the moment each ROI was sampled, and notes on where they come from."""
+    """Seconds (ROI) from the time of a frame to the moment each ROI was sampled, and notes on where they come from.
+
+    Parameters
+    ----------
+    seconds : array (ROI)
+    notes : tuple of str
+        One-line remarks for the user.
+    """
 
     seconds: NDArray[np.float64]
     notes: tuple[str, ...] = ()

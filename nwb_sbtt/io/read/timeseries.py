@@ -47,6 +47,8 @@ class TimeSeriesSource:
     times : ObservedTimes
     config : ReadConfig
     masks : tuple of StoredMask
+    kind : "series"
+        What a channel is.
     """
 
     path: str

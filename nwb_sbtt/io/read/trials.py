@@ -51,7 +51,16 @@ def trial_tables(nwbfile: Any) -> dict[str, DynamicTable]:
 
 
 def is_events_table(nwb_object: Any) -> bool:
-    """Tell whether an object is a table of events, each with a time of its own."""
+    """Tell whether an object is a table of events, each with a time of its own.
+
+    Parameters
+    ----------
+    nwb_object : pynwb object
+
+    Returns
+    -------
+    bool
+    """
     return isinstance(nwb_object, DynamicTable) and EVENTS_TYPE in neurodata_types(type(nwb_object))
 
 

@@ -85,6 +85,11 @@ class UnitsSource:
     config : ReadConfig
     masks : tuple of StoredMask
         They hide whole bins.
+    kind : "units"
+        What a channel is.
+    unit : "counts"
+    sampling_period : None
+        Spikes have none.
     """
 
     path: str

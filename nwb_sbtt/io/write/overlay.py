@@ -43,7 +43,19 @@ class Overlay(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, and return it."""
+        """Move to a position, and return it.
+
+        Parameters
+        ----------
+        offset : int
+            Bytes.
+        whence : int
+            ``io.SEEK_SET``, ``io.SEEK_CUR`` or ``io.SEEK_END``.
+
+        Returns
+        -------
+        int
+        """
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = start + offset
         return self._position
@@ -53,7 +65,16 @@ class Overlay(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from the position on, and return the bytes read."""
+        """Fill a buffer from the position on, and return the bytes read.
+
+        Parameters
+        ----------
+        buffer : bytes-like, writable
+
+        Returns
+        -------
+        int
+        """
         view = memoryview(buffer).cast("B")
         n_bytes = max(min(len(view), self._size - self._position), 0)
         for page, first, stop, at in self._parts(n_bytes):
@@ -62,7 +83,17 @@ class Overlay(io.RawIOBase):
         return n_bytes
 
     def write(self, data: Any) -> int:
-        """Keep bytes in memory, from the position on."""
+        """Keep bytes in memory, from the position on.
+
+        Parameters
+        ----------
+        data : bytes-like
+
+        Returns
+        -------
+        int
+            Bytes kept.
+        """
         view = memoryview(data).cast("B")
         for page, first, stop, at in self._parts(len(view)):
             if page not in self._pages:
@@ -73,7 +104,18 @@ class Overlay(io.RawIOBase):
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the length of the file, by default to the position."""
+        """Set the length of the file, by default to the position.
+
+        Parameters
+        ----------
+        size : int, optional
+            Bytes.
+
+        Returns
+        -------
+        int
+            The new length.
+        """
         self._size = self._position if size is None else size
         return self._size
 

@@ -96,7 +96,14 @@ class Moments(Likelihood):
         return (_log_rate(stats.mean, kinetics_of(stats)),)
 
     def set_statistics(self, session: str, stats: ChannelStatistics) -> None:
-        """Set refitted kinetics; rates are scaled so that the mean fluorescence is kept."""
+        """Set refitted kinetics; rates are scaled so that the mean fluorescence is kept.
+
+        Parameters
+        ----------
+        session : str
+        stats : ChannelStatistics
+            With the kinetics (channel).
+        """
         mean, kinetics = self.means[session], kinetics_of(stats)
         with torch.no_grad():
             self.biases[session] += _log_rate(mean, kinetics) - _log_rate(mean, self.kinetics(session))
