@@ -51,7 +51,7 @@ def checks(
     scored : bool array (trial, time, channel)
         Entries that were hidden and scored.
     scores : mapping of "model" and baselines to score
-        On the scored entries.
+        On the scored entries; without those that are not defined.
     names : mapping of baselines to names in words
     score_on_shown : float, optional
         The model's score on entries that it was shown; None where it is not defined.
@@ -62,9 +62,11 @@ def checks(
         ``name`` is one of "baselines", "copying", "spikes", "dispersion", "coverage", "sampling", "factors" and "initial
         condition"; ``level`` is "ok", "warn" or "bad". Checks that do not apply are left out.
     """
-    results = [_baselines(scores, names)]
+    results = (
+        [_baselines(scores, names)] if {"model", "mean_rate", "masked_smoothing"} <= set(scores) else [_unscored()]
+    )
     # A ladder, the only model with signals, spikes and rates, is meant to follow each shown sample at its lower level.
-    if score_on_shown is not None and not {"mean", "events", "rates"} <= set(latents):
+    if score_on_shown is not None and "model" in scores and not {"mean", "events", "rates"} <= set(latents):
         results.append(_copying(scores["model"], score_on_shown))
     if "mean" not in latents:
         results.append(_spikes(ds, scored))
@@ -113,6 +115,15 @@ def _baselines(scores: Mapping[str, float], names: Mapping[str, str]) -> Check:
         )
     return _check(
         "baselines", "ok", f"Beats the baselines: {comparison}, the best baseline ({names[best]}) {scores[best]:.3f}."
+    )
+
+
+def _unscored() -> Check:
+    return _check(
+        "baselines",
+        "warn",
+        "The scores are not defined, so nothing tells whether the fit is good: choose data that vary in every channel, "
+        "subtract a large constant offset, or hide more entries.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -50,7 +51,8 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
 
         - ``headline``: the result in one line; ``metric``: "bits per spike" or "explained variance";
         - ``scored``: numbers of trials, entries and spikes behind the scores;
-        - ``scores``: of the model and of each baseline; ``gain``: the same minus the score of the mean;
+        - ``scores``: of the model and of each baseline, None where not defined; ``gain``: the same minus that of the mean;
+        - ``undefined``: why, by name, where a score is None;
         - ``names``: what the model and the baselines are called in words; ``baselines``: how each was set;
         - ``zero``: a sentence on what a score of 0 means;
         - ``by_channel``: scores of each channel, None where not defined;
@@ -64,7 +66,7 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
     MismatchError
         If shapes or channels differ.
     DataError
-        If nothing can be scored, or a registered baseline gives values of the wrong shape or that are not finite.
+        If a registered baseline gives values of the wrong shape or that are not finite.
     """
     is_counts = "mean" not in latents
     if is_counts and "rates" not in latents:
@@ -85,8 +87,6 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
     observed, held_out, forecast = ds["observed"].values, _marked(ds, "held_out"), _marked(ds, "forecast")[:, None]
     of_valid = observed & valid[:, None, None]
     scored = of_valid & hidden & ~held_out & ~forecast
-    if not scored.any():
-        raise DataError("no observed entry of the validation trials is hidden: there is nothing to compare models on")
     scorer = _Scorer(ds, is_counts)
     masked = _shown_to_baselines(ds, hidden, valid, is_counts)
     # The baselines solve many small systems, on which several threads take longer than one.
@@ -94,7 +94,7 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
         predictions = {name: predict(name, masked) for name in BASELINES.names()}
     expected: dict[str, Array] = {MODEL: scorer.expected(latents[variable].values)}
     expected |= {name: prediction.expected for name, prediction in predictions.items()}
-    scores = {name: scorer.score(array, scored) for name, array in expected.items()}
+    scores, undefined = scorer.scores(expected, scored)
     names = {MODEL: "this model", **{name: prediction.label for name, prediction in predictions.items()}}
     result: dict[str, Any] = {
         "metric": scorer.metric,
@@ -104,7 +104,8 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
             **({"spikes": int(ds["values"].values[scored].sum())} if is_counts else {}),
         },
         "scores": scores,
-        "gain": {name: score - scores[MEAN] for name, score in scores.items()},
+        **({"undefined": undefined} if undefined else {}),
+        "gain": {name: _difference(score, scores[MEAN]) for name, score in scores.items()},
         "names": names,
         "baselines": {name: prediction.description for name, prediction in predictions.items()},
         "zero": _meaning_of_zero(scores[MEAN], names[MEAN], is_counts=is_counts),
@@ -112,36 +113,50 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
     }
     for part, where in (("held_out", of_valid & held_out & ~forecast), ("forecast", of_valid & forecast)):
         if where.any() and scorer.can_score(where):
-            result[part] = {name: scorer.score(array, where) for name, array in expected.items()}
+            result[part], _ = scorer.scores(expected, where)
     if "true_rates" in ds:
         rates: dict[str, Array] = {MODEL: scorer.bin_width * latents["rates"].values} if "rates" in latents else {}
         result["truth"] = _truth(ds, latents, expected if is_counts else rates, valid)
     shown = masked.predictors & valid[:, None, None]
-    score_on_shown = scorer.score(expected[MODEL], shown) if shown.any() and scorer.can_score(shown) else None
-    result["checks"] = checks(ds, latents, scored, scores=scores, names=names, score_on_shown=score_on_shown)
+    score_on_shown = scorer.scores({MODEL: expected[MODEL]}, shown)[0][MODEL] if scorer.can_score(shown) else None
+    defined = {name: score for name, score in scores.items() if score is not None}
+    result["checks"] = checks(ds, latents, scored, scores=defined, names=names, score_on_shown=score_on_shown)
     return {"headline": _headline(result), **result}
 
 
 def _headline(result: Mapping[str, Any]) -> str:
     scores, names = result["scores"], result["names"]
-    best = max(result["baselines"], key=scores.__getitem__)
-    others = f"{names[MEAN]} {scores[MEAN]:.3f}, best baseline: {names[best]} {scores[best]:.3f}"
-    line = f"{result['metric']} on hidden entries {scores[MODEL]:.3f} ({others})"
+    line = f"{result['metric']} on hidden entries {_shown(scores[MODEL])}"
+    if known := [name for name in result["baselines"] if scores[name] is not None]:
+        best = max(known, key=scores.__getitem__)
+        line += f" ({names[MEAN]} {_shown(scores[MEAN])}, best baseline: {names[best]} {_shown(scores[best])})"
+    if MODEL in result.get("undefined", {}):
+        line += f": {result['undefined'][MODEL]}"
     if "held_out" in result:
-        line += f"; on held-out channels {result['held_out'][MODEL]:.3f}"
+        line += f"; on held-out channels {_shown(result['held_out'][MODEL])}"
     if "forecast" in result:
-        line += f"; on forecast bins {result['forecast'][MODEL]:.3f}"
+        line += f"; on forecast bins {_shown(result['forecast'][MODEL])}"
     if "rates_r2" in result.get("truth", {}):
-        line += f"; R² of the true rates {result['truth']['rates_r2'][MODEL]:.3f}"
+        line += f"; R² of the true rates {_shown(result['truth']['rates_r2'][MODEL])}"
     return line
 
 
-def _meaning_of_zero(score_of_mean: float, name_of_mean: str, *, is_counts: bool) -> str:
+def _shown(score: float | None) -> str:
+    return "not defined" if score is None else f"{score:.3f}"
+
+
+def _difference(score: float | None, other: float | None) -> float | None:
+    return None if score is None or other is None else score - other
+
+
+def _meaning_of_zero(score_of_mean: float | None, name_of_mean: str, *, is_counts: bool) -> str:
     text = "0 = always predicting each channel's true mean over the scored entries"
     if is_counts:
         text += " (as in the Neural Latents Benchmark)"
     text += f"; {name_of_mean!r} uses the shown data only"
-    return text + (" and therefore falls below 0, further with fewer scored entries." if score_of_mean < 0 else ".")
+    return text + (
+        " and therefore falls below 0, further with fewer scored entries." if (score_of_mean or 0) < 0 else "."
+    )
 
 
 class _Scorer:
@@ -165,9 +180,24 @@ class _Scorer:
     def can_score(self, where: Mask) -> bool:
         """Whether the metric is defined: there are spikes, or the signal varies."""
         values = self._values[where]
-        return bool((values > 0).any() if self._is_counts else (values != values[0]).any())
+        return bool(values.size) and bool((values > 0).any() if self._is_counts else (values != values[0]).any())
 
-    def score(self, expected: Array, where: Mask) -> float:
+    def scores(self, expected: Mapping[str, Array], where: Mask) -> tuple[dict[str, float | None], dict[str, str]]:
+        """Scores by name, None where the metric is not defined, and why it is not."""
+        scores: dict[str, float | None] = dict.fromkeys(expected)
+        undefined: dict[str, str] = {}
+        for name, array in expected.items():
+            try:
+                scores[name] = self._score(array, where)
+            except DataError as error:
+                undefined[name] = str(error)
+        return scores, undefined
+
+    def _score(self, expected: Array, where: Mask) -> float:
+        if not where.any():
+            raise DataError(
+                "no observed entry of the validation trials is hidden: there is nothing to compare models on"
+            )
         if self._is_counts:
             return bits_per_spike(expected, self._values, where, exposure=self._exposure)
         return pooled_explained_variance(expected, self._values, where, sd=self._sd)
@@ -180,6 +210,9 @@ class _Scorer:
         if self._is_counts:
             table["spikes"] = np.where(where, self._values, 0).sum((0, 1)).astype(int).tolist()
         for name, array in expected.items():
+            if not where.any():
+                table[name] = [None] * where.shape[2]
+                continue
             if self._is_counts:
                 scores, defined = bits_per_spike_by_channel(array, self._values, where, exposure=self._exposure)
             else:
@@ -234,13 +267,15 @@ def _truth(
     counts = ds["true_rates"].values[valid] * float(ds.attrs["bin_width"])
     result: dict[str, dict[str, float]] = {}
     if expected:
-        result["rates_r2"] = {name: r2(counts, array[valid]) for name, array in expected.items()}
-        result["rates_pearson_r2"] = {name: pearson_r2(counts, array[valid]) for name, array in expected.items()}
+        with suppress(DataError):  # True rates that do not vary.
+            result["rates_r2"] = {name: r2(counts, array[valid]) for name, array in expected.items()}
+            result["rates_pearson_r2"] = {name: pearson_r2(counts, array[valid]) for name, array in expected.items()}
     if "true_latents" in ds and "factors" in latents and not valid.all():
         factors, true = latents["factors"].values, ds["true_latents"].values
         n_latents = true.shape[2]
         weights, *_ = np.linalg.lstsq(_design(factors[~valid]), true[~valid].reshape(-1, n_latents), rcond=None)
-        result["latents_r2"] = {MODEL: r2(true[valid].reshape(-1, n_latents), _design(factors[valid]) @ weights)}
+        with suppress(DataError):
+            result["latents_r2"] = {MODEL: r2(true[valid].reshape(-1, n_latents), _design(factors[valid]) @ weights)}
     return result
 
 

@@ -146,9 +146,10 @@ def table_of_scores(metrics: Mapping[str, Any]) -> str:
     for heading in columns:
         table.add_column(heading, justify="right")
     for key, name in metrics["names"].items():
-        cells = [scores.get(key) for scores in columns.values()]
-        table.add_row(name, *("" if cell is None else f"{cell:.4f}" for cell in cells))
-    return _text(table)
+        cells = [scores.get(key, "") for scores in columns.values()]
+        table.add_row(name, *("–" if cell is None else cell if cell == "" else f"{cell:.4f}" for cell in cells))
+    reasons = dict.fromkeys(metrics.get("undefined", {}).values())
+    return "\n".join([_text(table), *(f"not defined: {reason}" for reason in reasons)])
 
 
 def table_of_settings(settings: Sequence[Setting]) -> str:

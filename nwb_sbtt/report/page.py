@@ -187,6 +187,7 @@ def _results(metrics: Mapping[str, Any]) -> str:
         f"<h2>Is it good?</h2>\n<p>Scores on entries that neither the model nor any baseline was shown: {escape(basis)}. "
         f"Higher is better. {escape(metrics.get('zero', ''))}</p>\n"
         + _scores(columns, metrics["names"])
+        + _undefined(metrics)
         + _baselines(metrics)
     )
     if "latents_r2" in metrics.get("truth", {}):
@@ -201,15 +202,18 @@ def _check(name: str, level: str, text: str) -> str:
     return f'<li class="{escape(level)}"><strong>{heading}</strong> {escape(text)}</li>'
 
 
-def _scores(columns: Mapping[str, Mapping[str, float]], names: Mapping[str, str]) -> str:
+def _undefined(metrics: Mapping[str, Any]) -> str:
+    """Why scores are not defined, each reason once."""
+    reasons = dict.fromkeys(metrics.get("undefined", {}).values())
+    return "".join(f"\n<p>Not defined: {escape(reason)}.</p>" for reason in reasons)
+
+
+def _scores(columns: Mapping[str, Mapping[str, float | None]], names: Mapping[str, str]) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     rows = []
     first = next(iter(columns.values()))
-    for key in sorted(first, key=lambda key: -first[key]):
-        cells = "".join(
-            f"<td>{_bar(scores[key], max(scores.values())) if key in scores else ''}</td>"
-            for scores in columns.values()
-        )
+    for key in sorted(first, key=lambda key: np.inf if (score := first[key]) is None else -score):
+        cells = "".join(f"<td>{_cell(scores, key)}</td>" for scores in columns.values())
         style = ' class="own"' if key == "model" else ""
         rows.append(f'<tr{style}><th scope="row">{escape(names[key])}</th>{cells}</tr>')
     return (
@@ -227,6 +231,13 @@ def _baselines(metrics: Mapping[str, Any]) -> str:
         f"<li>{escape(metrics['names'][key])}: {escape(text)}</li>" for key, text in metrics["baselines"].items()
     )
     return f"\n<details>\n<summary>Settings of the baselines</summary>\n<ul>\n{items}\n</ul>\n</details>"
+
+
+def _cell(scores: Mapping[str, float | None], key: str) -> str:
+    if key not in scores:
+        return ""
+    score = scores[key]
+    return "–" if score is None else _bar(score, max(other for other in scores.values() if other is not None))
 
 
 def _bar(value: float, largest: float) -> str:

@@ -20,6 +20,7 @@ from nwb_sbtt.evaluate.baselines import BASELINES, MaskedData, Prediction, proto
 from nwb_sbtt.evaluate.metrics import bits_per_spike
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.registry import Registry
+from nwb_sbtt.report.listing import table_of_scores
 from nwb_sbtt.simulate.lorenz import lorenz
 
 HOME = "nwb_sbtt.evaluate.baselines."
@@ -227,8 +228,40 @@ def test_errors_say_what_is_wrong(ds: xr.Dataset) -> None:
         evaluate_latents(ds, perfect(ds).isel(channel=slice(None, None, -1)), hidden)
     with pytest.raises(MismatchError, match="neither 'rates' nor 'mean'"):
         evaluate_latents(ds, perfect(ds).drop_vars("rates"), hidden)
-    with pytest.raises(DataError, match="nothing to compare"):
-        evaluate_latents(ds, perfect(ds), hidden & False)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda signal: signal * 0 + 5, "no channel varies over the scored entries"),
+        (lambda signal: signal * 0 + 1e8 + (signal > signal.mean()), "no channel varies over the scored entries"),
+        (lambda signal: signal * 0, "no channel varies over the scored entries"),
+    ],
+)
+def test_scores_that_are_not_defined_are_null_with_a_reason(ds: xr.Dataset, change: Any, reason: str) -> None:
+    signal = change(ds["true_rates"]).astype("f4")
+    data = ds.drop_vars(["true_rates", "true_latents"], errors="ignore").assign(values=signal.where(ds["observed"], 0))
+    data.attrs["unit"] = "a.u."
+    latents = perfect(ds).rename(rates="mean").drop_vars("rates_sd", errors="ignore")
+    result = evaluate_latents(data, latents, hidden_part(ds))
+    assert set(result["scores"].values()) == set(result["gain"].values()) == {None}
+    assert result["by_channel"]["model"] == [None] * ds.sizes["channel"]
+    assert all(text.startswith(reason) for text in result["undefined"].values())
+    assert levels(result)["baselines"] == "warn"
+    assert "not defined" in result["headline"]
+    json.dumps(result, allow_nan=False)
+    text = table_of_scores(result)
+    assert text.count("–") == len(result["names"])
+    assert text.count(f"not defined: {reason}") == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_where_nothing_is_hidden_nothing_is_scored(ds: xr.Dataset) -> None:
+    result = evaluate_latents(ds, perfect(ds), hidden_part(ds) & False)
+    assert set(result["scores"].values()) == {None}
+    assert "there is nothing to compare models on" in result["undefined"]["model"]
+    json.dumps(result, allow_nan=False)
 
 
 @pytest.mark.usefixtures("quick")
