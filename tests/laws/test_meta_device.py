@@ -4,20 +4,16 @@ What mixes devices, or waits for a number (`.item()`, `int`, `bool` of a tensor,
 and would fail or stall on a GPU.
 """
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from nwb_sbtt.batch import to_sparse
-from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.config import ConvConfig, FitConfig, LadderConfig, LFADSConfig, SAEConfig
 from nwb_sbtt.models import make_model
-from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.train import schedules
 from nwb_sbtt.train.loop import _Run
-from tests.support.batches import make_masked_batch
+from tests.support.batches import fluorescence_statistics, make_masked_batch
 
 CONVOLUTION = {"read_in": 5, "width": 8, "layers": 2, "groups": 2, "max_lag": 4, "factors": 3}
 RECURRENT = {"read_in": 5, "encoder": 6, "initial_condition": 4, "controller": 5, "generator": 6, "factors": 3}
@@ -30,15 +26,10 @@ MODELS = {
 LADDER = LadderConfig(**CONVOLUTION, dropout=0.1)
 
 
-def kinetics(n_channels, rise):
-    return Kinetics(*torch.tensor([0.7, 1.0, 0.0, 0.3, 0.1, 0.2, rise])[:, None].expand(-1, n_channels))
-
-
 def step(config, likelihood, tmp_path, *, sparse, rise=0.0, mask_length=1, exposure=False):
     """One step of training on the meta device: mask, objective, backward pass, optimiser, average."""
     batch = make_masked_batch(missing=0.4, seed=0, exposure=exposure)
-    statistics = replace(channel_statistics(batch), kinetics=kinetics(batch.shape[2], rise))
-    model = make_model(config, {"session": statistics}, likelihood).to("meta").train()
+    model = make_model(config, {"session": fluorescence_statistics(batch, rise=rise)}, likelihood).to("meta").train()
     settings = FitConfig(model=config, train={"l2_weight": 0.1})
     run = _Run(model, settings, tmp_path, schedules.plan(settings, [len(batch.trials)]), mask_length)
     part = (to_sparse(batch) if sparse else batch).to("meta").select(torch.arange(3))

@@ -5,6 +5,8 @@ from dataclasses import replace
 import torch
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.calcium.kinetics import Kinetics
+from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics
 
 
 def make_batch(
@@ -63,3 +65,9 @@ def assert_same(one: Batch, other: Batch) -> None:
     assert (one.exposure is None) == (other.exposure is None)
     assert one.exposure is None or torch.equal(one.exposure, other.exposure)
     assert one.session == other.session
+
+
+def fluorescence_statistics(batch: Batch, *, rise: float = 0.0) -> ChannelStatistics:
+    """Statistics of a batch whose values are taken for fluorescence, with the same kinetics for all channels."""
+    kinetics = torch.tensor([0.7, 1.0, 0.0, 0.3, 0.1, 0.2, rise])[:, None].expand(-1, batch.shape[2])
+    return replace(channel_statistics(batch), kinetics=Kinetics(*kinetics))
