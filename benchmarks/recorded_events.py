@@ -104,7 +104,8 @@ def _compared(name: str, path: Path, read: sb.ReadConfig, *, theirs: Floats, dec
         }
         for i in range(ours.shape[1])
     ]
-    return Session(name, rows, _flat(sb.read_nwb(path, read), "values"), _flat(events, "denoised"), ours, theirs)
+    as_it_is = sb.read_nwb(path, read.model_copy(update={"rois": sb.config.RoiConfig(deconvolve="never")}))
+    return Session(name, rows, _flat(as_it_is, "values"), _flat(events, "denoised"), ours, theirs)
 
 
 def _threes(values: Floats) -> Floats:

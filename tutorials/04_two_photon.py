@@ -10,6 +10,7 @@
 # Everything runs offline. Figures are in the folder at the end.
 
 # %%
+import json
 import os
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from matplotlib.figure import Figure
 
 import nwb_sbtt as sb
 from nwb_sbtt.cli.pipeline import Output, fit_files
-from nwb_sbtt.cli.route import route
 
 folder = Path(os.environ.get("NWB_SBTT_TUTORIAL_DIR", "tutorial_04"))
 cells = int(os.environ.get("NWB_SBTT_TUTORIAL_CELLS", "90"))
@@ -43,16 +43,17 @@ for candidate in sb.inspect(source):
 # %% [markdown]
 # ## How the series is read, and why
 #
-# `route` recognises the kind of signal and prints the choice. Here it is ΔF/F, so OASIS finds events in the whole session,
-# before it is divided into trials. Event sizes are zero or positive, so their likelihood is a zero-inflated gamma.
+# `read_nwb` recognises the kind of signal and notes the choice. Here it is ΔF/F, so OASIS finds events in the whole session,
+# before it is divided into trials; `read.rois.deconvolve=never` would leave the series as it is. Event sizes are zero or
+# positive, so their likelihood is a zero-inflated gamma.
 
 # %%
 read = sb.ReadConfig(
     bin_width=0.01, cut=sb.Trials(event="go_time", start=0.0, stop=0.6), rois=sb.config.RoiConfig(offset="column")
 )
-routed, reasons = route([source], read, sb.FitConfig())
-for reason in reasons:
-    print(reason)
+estimated = sb.read_nwb(source, read)
+for note in json.loads(estimated.attrs["notes"]):
+    print(note)
 
 # %% [markdown]
 # ## Check the decay times
@@ -64,7 +65,6 @@ for reason in reasons:
 # (`--set read.events.indicator=GCaMP6f`), or set the decay time.
 
 # %%
-estimated = sb.read_nwb(source, routed)
 percentiles = np.quantile(estimated["decay"].values, (0.1, 0.5, 0.9))
 print("estimated decay times, 10th, 50th and 90th percentile: {:.2f}, {:.2f}, {:.2f} s".format(*percentiles))
 read = read.model_copy(update={"events": sb.config.EventsConfig(decay_time=0.4)})

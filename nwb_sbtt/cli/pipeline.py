@@ -14,7 +14,6 @@ import numpy as np
 import xarray as xr
 
 from nwb_sbtt.atomic import make_folder, write_text
-from nwb_sbtt.cli.route import route
 from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, build
 from nwb_sbtt.data.schema import with_notes
 from nwb_sbtt.errors import FileError, MismatchError, SelectionError
@@ -23,9 +22,9 @@ from nwb_sbtt.fileerrors import check_is_file, follow_links
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
-from nwb_sbtt.fitting.preparation import prepare
+from nwb_sbtt.fitting.preparation import prepare, reading_of
 from nwb_sbtt.fitting.runfolder import hold_run_folder, read_config
-from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature
+from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, session_name
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import sha256
@@ -121,8 +120,8 @@ def _fit_held(
     BASELINES.values()  # One of another package that cannot be imported is noticed now, not after training.
     paths, left_out = without_results([local_file(path) for path in paths], external_data=read.external_data)
     targets = _targets(paths, output, run_dir)
-    read, remarks = route(paths, read, config)
-    for remark in [*left_out, *remarks]:
+    read = reading_of(read, config)
+    for remark in left_out:
         log(remark)
     data: dict[str, xr.Dataset] = {}
     truth: dict[str, xr.Dataset] = {}
@@ -473,7 +472,7 @@ def _session_names(paths: Sequence[Path]) -> list[str]:
     depth = 0
     while True:
         depth += 1
-        names = ["_".join(path.parts[-depth:]).removesuffix(".zarr").removesuffix(".nwb") for path in resolved]
+        names = [session_name("_".join(path.parts[-depth:])) for path in resolved]
         if len(set(names)) == len(names):
             return names
 

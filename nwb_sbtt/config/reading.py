@@ -148,6 +148,12 @@ class RoiConfig(Config):
         default="all",
         description="ROIs to read: all, or those that a column of the ROI table (accepted, iscell or rejected) accepts.",
     )
+    deconvolve: Literal["auto", "never"] = Field(
+        default="auto",
+        description="Whether events are found where `events` is not set. auto: in ROIs that hold fluorescence or ΔF/F, if any "
+        "are found; `nwb-sbtt fit` leaves these as they are for a model or likelihood that takes fluorescence. never: each "
+        "series as it is.",
+    )
     aggregate: Literal["mean", "sum"] = Field(
         default="mean",
         description="What several frames in one bin become: their mean or, for deconvolved events, their sum.",
@@ -225,8 +231,8 @@ class ReadConfig(Config):
     rois: RoiConfig = Field(default=RoiConfig(), description="Reading of a RoiResponseSeries.")
     events: EventsConfig | None = Field(
         default=None,
-        description="If set, even to {}, events are found in fluorescence or ΔF/F of the whole session, before trials are cut. "
-        "Default: the series as it is; `nwb-sbtt fit` finds events in fluorescence by itself.",
+        description="How events are found in fluorescence or ΔF/F of the whole session, before trials are cut. If set, even to "
+        "{}, series that hold neither are refused. Default: found as `rois.deconvolve` says.",
     )
     obs_intervals: bool = Field(
         default=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from nwb_sbtt.fitting.runfolder import (
     open_run_folder,
     record_failure,
 )
-from nwb_sbtt.fitting.signature import Signature
+from nwb_sbtt.fitting.signature import Signature, session_name
 from nwb_sbtt.models import MODELS, Model, make_model
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.train.loop import train
@@ -60,9 +61,9 @@ def fit(
     Parameters
     ----------
     data : Dataset, or Datasets by session name
-        As returned by `read_nwb`. Trials without a ``split`` are split by ``config.valid_fraction`` and ``config.seed``.
-        Several sessions share all weights except read-in and read-out, and may be given in any order. Fully and sparsely
-        observed trials may be mixed.
+        As returned by `read_nwb`; a single one is named by its file. Trials without a ``split`` are split by
+        ``config.valid_fraction`` and ``config.seed``. Several sessions share all weights except read-in and read-out, and may
+        be given in any order. Fully and sparsely observed trials may be mixed.
     config : FitConfig, optional
         ``seeds`` above 1 fits an ensemble, one member after another, in folders ``member-0``, … of the run folder, each an
         ordinary run folder; ``init`` names a finished fit whose weights this one starts from.
@@ -96,7 +97,10 @@ def fit(
     run_dir = Path(run_dir)
     if not isinstance(data, Mapping):
         raise DataError(f"fit takes a Dataset, or Datasets by session name, not {data!r}; read a file with sb.read_nwb")
-    sessions = {"session": data} if isinstance(data, xr.Dataset) else {name: data[name] for name in sorted(data)}
+    if isinstance(data, xr.Dataset):
+        # As the command line names it, so that both make the same model, to the names of its weights.
+        data = {session_name(json.loads(data.attrs.get("source", "{}")).get("name")): data}
+    sessions = {name: data[name] for name in sorted(data)}
     prepared = {}
     for name, ds in sessions.items():
         with naming_session(name, of=len(sessions)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import AutoConfig, FitConfig, LikelihoodConfig
+from nwb_sbtt.config import AutoConfig, FitConfig, LikelihoodConfig, ReadConfig, build
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.splits import split
 from nwb_sbtt.errors import DataError, MismatchError
@@ -46,6 +47,7 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
         If values are impossible under the likelihood, or there are too few trials.
     """
     check_dataset(ds)
+    _refuse_inferred_events(ds, config)
     data, likelihood = values_of(ds), likelihood_of(ds, config)
     MODELS[config.model.name].check(data, likelihood.name)
     LIKELIHOODS[likelihood.name].check(data, likelihood)
@@ -92,6 +94,24 @@ def likelihood_of(ds: xr.Dataset, config: FitConfig) -> LikelihoodConfig:
     if config.likelihood.name != AutoConfig().name:
         return config.likelihood
     return likelihood_settings(config, suitable_likelihood(kind_of(ds)))
+
+
+def reading_of(read: ReadConfig, config: FitConfig) -> ReadConfig:
+    """Resolve how ROIs are read for a fit: fluorescence stays as it is for a model or likelihood of fluorescence.
+
+    Parameters
+    ----------
+    read : ReadConfig
+    config : FitConfig
+
+    Returns
+    -------
+    ReadConfig
+        Changed only where `rois.deconvolve` is "auto" and `events` is not set.
+    """
+    if not _is_open(read) or _fits_events(config):
+        return read
+    return read.model_copy(update={"rois": read.rois.model_copy(update={"deconvolve": "never"})})
 
 
 def likelihood_settings(config: FitConfig, name: str) -> LikelihoodConfig:
@@ -312,3 +332,28 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
                 "their rows in the table as `channel_row`"
             )
     return Signature(likelihood.name, signatures)
+
+
+def _is_open(read: ReadConfig) -> bool:
+    """Whether the settings leave it to the data and the model if events are found in fluorescence."""
+    return read.rois.deconvolve == "auto" and read.events is None
+
+
+def _fits_events(config: FitConfig) -> bool:
+    """Whether, of ROIs, model and likelihood take events rather than fluorescence."""
+    likelihood = config.likelihood.name
+    suits_events = likelihood == AutoConfig().name or "events" in LIKELIHOODS[likelihood].suits
+    return suits_events and not MODELS[config.model.name].infers_spikes
+
+
+def _refuse_inferred_events(ds: xr.Dataset, config: FitConfig) -> None:
+    """Refuse events that the reader found unasked in fluorescence that the model or the likelihood takes as it is."""
+    if "denoised" not in ds or "read_config" not in ds.attrs or _fits_events(config):
+        return
+    if _is_open(build(ReadConfig, json.loads(ds.attrs["read_config"]))):
+        model = MODELS[config.model.name].infers_spikes
+        name = f"model {config.model.name!r}" if model else f"likelihood {config.likelihood.name!r}"
+        raise DataError(
+            f"{name} takes fluorescence, and the data are events that read_nwb found in it; read them with "
+            "ReadConfig(rois=RoiConfig(deconvolve='never')) or, to fit events all the same, ReadConfig(events=EventsConfig())"
+        )

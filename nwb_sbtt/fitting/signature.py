@@ -210,6 +210,22 @@ def equal_bin_widths(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=BIN_WIDTH_TOLERANCE)
 
 
+def session_name(file_name: str | None) -> str:
+    """Name a session by its file.
+
+    Parameters
+    ----------
+    file_name : str or None
+        None for data that did not come from a file.
+
+    Returns
+    -------
+    str
+        The file's name without its ending, or "session".
+    """
+    return (file_name or "session").removesuffix(".zarr").removesuffix(".nwb")
+
+
 def describe_session(ds: xr.Dataset, channel_values: Mapping[str, list[float]]) -> SessionSignature:
     """Make the signature of one session.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,13 @@ from pynwb.ophys import RoiResponseSeries
 from nwb_sbtt.calcium.deconvolution import Deconvolved, deconvolve, known_indicator
 from nwb_sbtt.calcium.events import BELOW
 from nwb_sbtt.calcium.indicators import UNKNOWN, Indicator
-from nwb_sbtt.config import EventsConfig, ReadConfig
+from nwb_sbtt.config import EventsConfig
 from nwb_sbtt.data.grid import Binned, Grid, Source
 from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.files import open_nwb
-from nwb_sbtt.io.read.fluorescence import Classification, Signal
+from nwb_sbtt.io.read.fluorescence import Signal
 from nwb_sbtt.io.read.rois import BYTES_PER_SAMPLE, ReadSamples, RoiSource
-from nwb_sbtt.io.read.selection import find_series, select
 from nwb_sbtt.io.read.tables import table_region
 
 PARAMETERS = ("decay", "rise", "noise", "baseline", "decay_log_sd")
@@ -178,7 +175,7 @@ def event_source(fluorescence: RoiSource, config: EventsConfig, *, neuropil: Roi
                 denoised[trace.frames, first + i] = events.baseline + events.calcium
     if not (sizes > 0).any():
         raise DataError(
-            f"no event in {path!r} exceeds the noise, in any of {n_rois} ROIs; read the {signal} as it is "
+            f"no event in {path!r} exceeds the noise, in any of {n_rois} ROIs; fit the {signal} as it is "
             "(--likelihood gaussian), or set the decay (--set read.events.decay_time=SECONDS)"
         )
     return EventSource(
@@ -270,34 +267,6 @@ def event_labels(joined: Joined, sources: Sequence[Source]) -> dict[str, tuple[s
             np.where(np.isfinite(smallest), BELOW * smallest, 0.0).astype(float),
         )
     return labels
-
-
-def classify_series(path: Path, config: ReadConfig) -> dict[str, Classification]:
-    """Tell what each series of ROIs holds that would be read from a file.
-
-    Parameters
-    ----------
-    path : Path
-    config : ReadConfig
-
-    Returns
-    -------
-    dict of in-file path to Classification
-        Empty where no series of ROIs would be read.
-
-    Raises
-    ------
-    FileError, SelectionError, DataError
-        As `nwb_sbtt.read_nwb`.
-    """
-    with open_nwb(path, external_data=config.external_data) as nwbfile:
-        selected = [series for series in select(find_series(nwbfile), config.series) if series.kind == "rois"]
-        sources = [series.reader(nwbfile, series.nwb_object, config) for series in selected]
-        return {
-            source.path: Classification(source.signal, source.signal_reason)
-            for source in sources
-            if isinstance(source, RoiSource)
-        }
 
 
 @dataclass(frozen=True)

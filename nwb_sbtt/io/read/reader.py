@@ -15,7 +15,7 @@ import xarray as xr
 from hdmf.common import DynamicTable
 from numpy.typing import ArrayLike, NDArray
 
-from nwb_sbtt.config import Chop, ReadConfig, Trials, Window, build
+from nwb_sbtt.config import Chop, EventsConfig, ReadConfig, Trials, Window, build
 from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.binning import bin_index
 from nwb_sbtt.data.grid import Binned, Source
@@ -26,7 +26,7 @@ from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.dandi.locations import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.origin import address_of
 from nwb_sbtt.io.dandi.transfer import RemoteFile
-from nwb_sbtt.io.read.events import bin_denoised, event_labels, event_source, find_neuropil
+from nwb_sbtt.io.read.events import EventSource, bin_denoised, event_labels, event_source, find_neuropil
 from nwb_sbtt.io.read.files import file_facts, open_nwb
 from nwb_sbtt.io.read.fluorescence import signal_attributes
 from nwb_sbtt.io.read.labels import all_labels, channel_labels, channels_to_keep, sampling_offsets, trial_labels
@@ -111,7 +111,7 @@ def read_nwb(
         table, windows = _windows(nwbfile, config, width, sources, n_channels=sum(int(mask.sum()) for mask in keep))
         _check_recorded(windows, sources)
         sources, where_notes = _with_channels(sources, keep)
-        sources = _as_events(nwbfile, sources, config)
+        sources, event_notes = _as_events(nwbfile, sources, config)
         with ThreadPoolExecutor(1) as thread:
             # The digest of a large file takes as long as reading it.
             facts = thread.submit(file_facts, location)
@@ -128,7 +128,7 @@ def read_nwb(
     notes = [_what_was_read(sources, origin), *_notes(sources, joined, windows)]
     if isinstance(location, RemoteFile):
         notes.append(f"streamed {location.received} of {location.asset.size} bytes, which no digest covers")
-    notes += [*where_notes, *outside]
+    notes += [*event_notes, *where_notes, *outside]
     binned = joined.binned
     if not binned.observed.any():
         raise DataError(
@@ -205,21 +205,31 @@ def _with_channels(sources: Sequence[Source], keep: Sequence[NDArray[np.bool_]])
     return smaller, [f"{n_channels - n_kept} of {n_channels} channels left out by `where`"]
 
 
-def _as_events(nwbfile: Any, sources: list[Source], config: ReadConfig) -> list[Source]:
-    """Sources of events instead of fluorescence, if the settings ask for them."""
-    if config.events is None:
-        return sources
-    events: list[Source] = []
-    for source in sources:
-        if not isinstance(source, RoiSource):
-            raise ConfigError(
-                f"events are inferred from ROIs; {source.path!r} is of kind {source.kind!r}: leave `events` out (--set "
-                "read.events=null)"
-            )
-        series = find_neuropil(source) if config.events.neuropil_coefficient else None
-        neuropil = None if series is None else replace(source, series=series, path=in_file_path(nwbfile, series))
-        events.append(event_source(source, config.events, neuropil=neuropil))
-    return events
+def _as_events(nwbfile: Any, sources: list[Source], config: ReadConfig) -> tuple[list[Source], list[str]]:
+    """Sources of events instead of fluorescence, where settings or what the ROIs hold say so; and why not, for the user."""
+    if config.events is not None:
+        return [_event_source(nwbfile, source, config.events) for source in sources], []
+    rois = [source for source in sources if isinstance(source, RoiSource)]
+    notes = [f"{source.path!r} holds {source.signal} ({source.signal_reason}): read as it is" for source in rois]
+    if config.rois.deconvolve == "never" or not rois or any(source.signal == "events" for source in rois):
+        return sources, notes
+    try:
+        return [_event_source(nwbfile, source, EventsConfig()) for source in rois], []
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or read fluorescence as it is (--set read.rois.deconvolve=never)") from None
+    except DataError as error:
+        return sources, [*notes, f"events were looked for and not found: {error}"]
+
+
+def _event_source(nwbfile: Any, source: Source, config: EventsConfig) -> EventSource:
+    if not isinstance(source, RoiSource):
+        raise ConfigError(
+            f"events are inferred from ROIs; {source.path!r} is of kind {source.kind!r}: leave `events` out (--set "
+            "read.events=null)"
+        )
+    series = find_neuropil(source) if config.neuropil_coefficient else None
+    neuropil = None if series is None else replace(source, series=series, path=in_file_path(nwbfile, series))
+    return event_source(source, config, neuropil=neuropil)
 
 
 def _default_bin_width(sources: Sequence[Source]) -> float:

@@ -21,6 +21,7 @@ def path(tmp_path_factory):
     return write(tmp_path_factory.mktemp("events") / "dff.nwb", dff(light()[0]))
 
 
+AS_IT_IS = RoiConfig(deconvolve="never")
 WHOLE = Window(start=4.95, stop=4.95 + N_FRAMES * PERIOD)
 
 
@@ -29,7 +30,7 @@ def read(path, **changes):
 
 
 def test_events_of_a_file_are_those_of_its_data(path):
-    ds, expected = read(path, cut=WHOLE), find_events(read_nwb(path, ReadConfig(cut=WHOLE)))
+    ds, expected = read(path, cut=WHOLE), find_events(read_nwb(path, ReadConfig(cut=WHOLE, rois=AS_IT_IS)))
     np.testing.assert_array_equal(ds["observed"], expected["observed"])
     np.testing.assert_allclose(ds["values"], expected["values"], atol=1e-5)
     np.testing.assert_allclose(ds["denoised"], expected["denoised"], atol=1e-4)
@@ -73,7 +74,7 @@ def test_planes_taken_in_turn_become_one_population(tmp_path):
         Imaged("low_dff", lower, DfOverF, plane=1, start=1.05),
     )
     config = {"series": ("*_dff",), "cut": Window(start=1.0, stop=61.0)}
-    raw = read_nwb(path, ReadConfig(bin_width=0.05, **config))
+    raw = read_nwb(path, ReadConfig(bin_width=0.05, rois=AS_IT_IS, **config))
     assert raw.sizes["channel"] == 2 * N_ROIS and len(set(raw["table"].values)) == 2
     observed = raw["observed"].values[0]
     channels_of = {table: np.flatnonzero(raw["table"].values == table) for table in raw["table"].values}

@@ -14,6 +14,7 @@ from nwb_sbtt.simulate.calcium import calcium, subframe
 from nwb_sbtt.simulate.tasks import Task, write_task
 
 SIZES = {"n_channels": 7, "conditions": 3, "trials_per_condition": 4}
+AS_IT_IS = ReadConfig(rois=RoiConfig(deconvolve="never"))
 TRUTH = ("true_rates", "true_latents", "true_spikes", "true_calcium")
 
 
@@ -24,7 +25,7 @@ def in_order(ds):
 def test_the_ladder_set_comes_back_from_its_file(tmp_path):
     path = write_task(tmp_path / "calcium.nwb", Task("calcium", **SIZES, seed=1))
     written = in_order(calcium(**SIZES, seed=1))
-    ds = read_truth(path, read_nwb(path, bin_width=0.1, trials=Trials(event="start_time", start=0, stop=10)))
+    ds = read_truth(path, read_nwb(path, AS_IT_IS, bin_width=0.1, trials=Trials(event="start_time", start=0, stop=10)))
     assert ds["observed"].values.all()
     np.testing.assert_array_equal(ds["values"].values, written["values"].values)
     np.testing.assert_array_equal(ds["channel_id"].values, written["channel_id"].values)
@@ -38,12 +39,16 @@ def test_the_ladder_set_comes_back_from_its_file(tmp_path):
 def test_each_cell_of_the_subframe_set_comes_back_in_its_own_bins(tmp_path):
     written = in_order(calcium(**SIZES, imaging=subframe()))
     path = write_simulation(tmp_path / "subframe.nwb", written)
-    config = ReadConfig(bin_width=0.01, cut=Trials(event="go_time", start=0, stop=0.6), rois=RoiConfig(offset="column"))
+    config = ReadConfig(
+        bin_width=0.01,
+        cut=Trials(event="go_time", start=0, stop=0.6),
+        rois=RoiConfig(offset="column", deconvolve="never"),
+    )
     ds = read_truth(path, read_nwb(path, config))
     for name in ("values", "observed", *TRUTH):
         np.testing.assert_allclose(ds[name].values, written[name].values[:, 30:], rtol=1e-4, atol=1e-4, err_msg=name)
     np.testing.assert_allclose(ds["sampling_offset"].values, written["sampling_offset"].values)
-    whole = read_nwb(path, bin_width=0.03, trials=Trials(event="start_time", start=0, stop=0.9))
+    whole = read_nwb(path, AS_IT_IS, bin_width=0.03, trials=Trials(event="start_time", start=0, stop=0.9))
     assert whole["observed"].values.all(), "without offsets all cells lie in the bin of their frame"
 
 
@@ -65,7 +70,7 @@ def test_what_was_not_observed_is_not_in_the_file(tmp_path):
         observed=(("trial", "time", "channel"), observed), values=written["values"] * observed.astype(np.float32)
     )
     path = write_simulation(tmp_path / "gaps.nwb", hidden)
-    ds = read_nwb(path, bin_width=0.1, trials=Trials(event="start_time", start=0, stop=10))
+    ds = read_nwb(path, AS_IT_IS, bin_width=0.1, trials=Trials(event="start_time", start=0, stop=10))
     assert np.array_equal(ds["observed"].values, observed)
 
 
