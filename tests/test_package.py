@@ -6,11 +6,13 @@ import importlib.util
 import inspect
 import re
 import subprocess
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.version import Version
 from typer.main import get_command
 
 import nwb_sbtt as sb
@@ -132,8 +134,16 @@ def headings(level: int) -> list[str]:
 
 def test_the_version_is_the_same_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    newest = next(name for name in headings(2) if name != "Unreleased")
-    assert sb.__version__ == version("nwb_sbtt") == citation["version"] == newest
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert sb.__version__ == version("nwb_sbtt") == project["version"], "install the package again: pip install -e ."
+    assert citation["version"] == project["version"]
+
+
+def test_the_version_is_above_that_of_the_last_release_while_changes_are_not_released():
+    current = Version(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+    newest = Version(next(name for name in headings(2) if name != "Unreleased"))
+    unreleased = (ROOT / "CHANGELOG.md").read_text().partition("## [Unreleased]")[2].partition("\n## ")[0].strip()
+    assert current.is_devrelease and current > newest if unreleased else current == newest
 
 
 def test_the_changelog_names_what_is_not_released_first_and_sorts_changes_by_kind():
