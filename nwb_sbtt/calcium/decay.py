@@ -1,4 +1,4 @@
-"""Decay time and noise of one ROI, from the autocovariance and the spectrum of its fluorescence."""
+"""Decay time and noise of one ROI: the decay with which the fewest events explain its fluorescence, given its noise."""
 
 from __future__ import annotations
 
@@ -6,36 +6,39 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import welch
+from scipy.stats import norm
 
 from nwb_sbtt.calcium.indicators import Indicator
+from nwb_sbtt.calcium.nonnegative import Response, Solution, solve
 
 Floats = NDArray[np.float64]
-Runs = list[tuple[int, int]]
-"""First and last sample, the last one excluded, of each run of evenly spaced samples."""
 
-DECAYS = np.geomspace(0.02, 6.0, 115)
-"""Decay times that are tried [s], five per cent apart."""
-BLOCKS = 8
-"""Parts of the recording that are left out in turn for the jackknife sd of the decay."""
+SHORTEST = 0.7
+"""Least decay that is tried, in frames: a shorter one leaves nothing to the next frame."""
+SPAN = 2.5
+"""Decays are searched within so many sds of the indicator's prior."""
+COARSE, FINEST = 9, 0.04
+"""Decays that are tried first, and the last step of their logarithm."""
+CONCISENESS = 1.25
+"""Penalty of events while decays are compared, in sds of what noise alone makes of one."""
 LEAST_LOG_SD = 0.15
 """Least sd of the logarithm of a decay, however much data: no indicator decays by a single exponential."""
-BAND = 0.25
-"""Lowest frequency of the noise band, in units of the sampling rate."""
-LEAST_NOISE = 0.05
-"""Least share of the power in the noise band that is noise."""
-SEGMENT = 256
-"""Samples of a segment of the spectrum; fewer in shorter runs."""
+NOISE_QUANTILES = (0.05, 0.35)
+"""Quantiles of the innovations between which noise is measured: below the median no events contribute."""
+SEARCHED, PIECES = 8_000, 8
+"""Decays are compared on about so many samples, in so many pieces evenly spread over the recording."""
+APART = 1_000_000
+"""Frames between two pieces, and between trials: none of the calcium is left."""
 
 
 @dataclass(frozen=True)
 class DecayFit:
-    """What autocovariance and spectrum of one ROI's trace say.
+    """What the fluorescence of one ROI says.
 
     Parameters
     ----------
-    decay, rise : float
-        Time constants [s].
+    decay : float
+        Time constant [s].
     decay_log_sd : float
         Sd of the decay's logarithm; 0 where the decay was given.
     noise_sd : float
@@ -43,33 +46,33 @@ class DecayFit:
     """
 
     decay: float
-    rise: float
     decay_log_sd: float
     noise_sd: float
 
 
-def fit_decay(trace: Floats, runs: Runs, *, rate: float, indicator: Indicator, decay: float | None) -> DecayFit:
-    """Fit the decay of one ROI to its autocovariance, with the indicator as prior, and measure the noise.
+def fit_decay(trace: Floats, elapsed: Floats, *, rate: float, indicator: Indicator, decay: float | None) -> DecayFit:
+    """Fit the decay of one ROI, with the indicator as prior, and measure the noise.
 
-    Independent events make calcium whose autocovariance is proportional to that of the indicator's response. White noise adds
-    to lag 0 alone, which is left out. Of all decays tried, the one with the least squared error over the other lags is taken.
+    A decay that is too short needs further events for the tail of each; with one that is too long light cannot fall as it
+    does. So of all decays that one is taken with which half the squared residuals, in variances of the noise, and the penalised
+    sum of events are least. Bursts make no difference, as they do in an autocovariance: they are so many events.
 
-    The logarithms of this decay and of the indicator's are averaged by their precisions. The sd of the first is the jackknife
-    sd over eighths of the recording.
+    The logarithms of this decay and of the indicator's are averaged by their precisions. The sd of the first follows from the
+    curvature of that sum.
 
-    The noise is the mean power at high frequencies, less the power of calcium with this decay and the fitted variance of
-    events: ``variance · |1 / ((1 − d z)(1 − r z))|²`` with ``z = exp(−2πi f)`` and d, r the shares left after a sample.
+    The noise is measured in the innovations ``x(t + n) − exp(−n / decay) x(t)``: events are positive, so their lower half is
+    that of the noise. It depends little on the decay.
 
     Parameters
     ----------
     trace : array (sample)
-        Fluorescence above the baseline.
-    runs : list of (first, stop)
-        Runs of evenly spaced samples; no product is taken across two of them.
+        Fluorescence above the baseline, but for a constant.
+    elapsed : array (sample)
+        Frames since the sample before, 1 where none is missing; that of the first plays no part.
     rate : float
-        Sampling rate [Hz].
+        Frames per second.
     indicator : Indicator
-        Prior of the decay; its rise is taken as it is, or as none where it is shorter than a fifth of a sample.
+        Prior of the decay. Its rise is left out: events then spread over a few frames, which changes no decay.
     decay : float or None
         Decay time [s], where it is known and not to be fitted.
 
@@ -83,39 +86,117 @@ def fit_decay(trace: Floats, runs: Runs, *, rate: float, indicator: Indicator, d
     >>> events, trace = rng.poisson(0.05, 6000), np.zeros(6000)
     >>> for t in range(1, 6000):
     ...     trace[t] = np.exp(-1 / 15) * trace[t - 1] + events[t]
-    >>> fit = fit_decay(trace, [(0, 6000)], rate=30.0, indicator=Indicator("any", 0.7, 0.0, 1.0), decay=None)
-    >>> round(fit.decay, 1)
-    0.5
+    >>> trace += rng.normal(0, 0.2, 6000)
+    >>> fit = fit_decay(trace, np.ones(6000), rate=30.0, indicator=Indicator("any", 0.7, 0.0, 1.0), decay=None)
+    >>> round(fit.decay, 1), round(fit.noise_sd, 1)
+    (0.5, 0.2)
     """
-    rise = indicator.rise if indicator.rise * rate > 0.2 else 0.0
-    sizes = [stop - first for first, stop in runs]
-    n_lags = int(np.clip(round(indicator.decay * rate), 4, max(4, max(sizes) // 3)))
-    centred = trace - trace.mean()
-    sums, counts = _products(centred, runs, n_lags)
-    candidates = DECAYS[1.5 * rise < DECAYS] if decay is None else np.array([decay])
-    shapes = np.stack([_autocovariance(candidate, rise, rate=rate, n_lags=n_lags) for candidate in candidates])
+    prior = (decay or indicator.decay) * rate
+    noise = noise_sd(trace, elapsed, decay=prior)
+    if decay is not None or noise == 0:
+        return DecayFit(prior / rate, 0.0 if decay else indicator.log_sd, noise)
+    chosen, frames = evenly_spread(elapsed)
+    comparison = _Comparison(trace[chosen], frames, noise)
+    reach = SPAN * indicator.log_sd
+    logs = np.linspace(np.log(max(SHORTEST, prior * np.exp(-reach))), np.log(prior) + reach, COARSE)
+    costs = [comparison.cost(log) for log in logs[::-1]][::-1]
+    best, step = float(logs[int(np.argmin(costs))]), float(logs[1] - logs[0])
+    comparison.noise = noise_sd(trace, elapsed, decay=float(np.exp(best)))
+    while step > FINEST:
+        step /= 2
+        three = [comparison.cost(best + move) for move in (-step, 0.0, step)]
+        best += step * (int(np.argmin(three)) - 1)
+    three = [comparison.cost(best + move) for move in (-step, 0.0, step)]
+    curvature = max((three[0] + three[2] - 2 * three[1]) / step**2, 0.0)
+    data, known = 1 / max(1 / curvature, LEAST_LOG_SD**2) if curvature > 0 else 0.0, indicator.log_sd**-2
+    log_decay = (data * best + known * np.log(prior)) / (data + known)
+    return DecayFit(float(np.exp(log_decay)) / rate, (data + known) ** -0.5, comparison.noise)
 
-    def fitted(parts: NDArray[np.bool_]) -> tuple[float, float]:
-        covariance = sums[parts].sum(0) / np.maximum(counts[parts].sum(0), 1)
-        size = np.clip(shapes[:, 1:] @ covariance[1:] / (shapes[:, 1:] ** 2).sum(1), 0, None)
-        error = ((covariance[1:] - size[:, None] * shapes[:, 1:]) ** 2).sum(1)
-        best = int(np.argmin(error))
-        return float(np.log(candidates[best])), float(size[best])
 
-    log_decay, power = fitted(np.ones(len(sums), dtype=bool))
-    log_sd = 0.0
-    if decay is None:
-        without = np.array([fitted(np.arange(len(sums)) != i)[0] for i in range(len(sums))])
-        jackknife_sd = float(np.sqrt((len(sums) - 1) / len(sums) * ((without - without.mean()) ** 2).sum()))
-        data, prior = max(jackknife_sd, LEAST_LOG_SD) ** -2 if power > 0 else 0.0, indicator.log_sd**-2
-        log_decay = (data * log_decay + prior * np.log(indicator.decay)) / (data + prior)
-        log_sd = (data + prior) ** -0.5
-        nearest = int(np.argmin(np.abs(np.log(candidates) - log_decay)))
-        covariance = sums.sum(0) / np.maximum(counts.sum(0), 1)
-        power = max(0.0, float(shapes[nearest, 1:] @ covariance[1:] / (shapes[nearest, 1:] ** 2).sum()))
-    decay_time = float(np.exp(log_decay))
-    noise_sd = _noise_sd(centred, runs, power=power, decay=decay_time * rate, rise=rise * rate)
-    return DecayFit(decay_time, rise, log_sd, noise_sd)
+def noise_sd(trace: Floats, elapsed: Floats, *, decay: float) -> float:
+    """Measure the sd of white noise beneath calcium.
+
+    Parameters
+    ----------
+    trace : array (sample)
+    elapsed : array (sample)
+        Frames since the sample before.
+    decay : float
+        Of calcium, in frames; half or twice the true one will do.
+
+    Returns
+    -------
+    float
+        0 for fewer than three samples, or where the trace is constant.
+    """
+    if len(trace) < 3:
+        return 0.0
+    usual = np.floor(np.median(elapsed[1:]))
+    later = np.flatnonzero(elapsed[1:] == usual) + 1
+    left = np.exp(-usual / decay)
+    innovations = trace[later] - left * trace[later - 1]
+    # Where fluorescence was clipped at 0 many are 0.
+    low, high = np.quantile(innovations[innovations != 0], NOISE_QUANTILES) if innovations.any() else (0.0, 0.0)
+    return float((high - low) / np.subtract(*norm.ppf(NOISE_QUANTILES[::-1])) / np.sqrt(1 + left**2))
+
+
+@dataclass
+class _Comparison:
+    """Costs of decays; each starts from events and offset of the one before."""
+
+    trace: Floats
+    elapsed: Floats
+    noise: float
+    offset: float = np.nan
+    start: Solution | None = None
+
+    def cost(self, log_decay: float) -> float:
+        """Half the squared residuals and the penalised events, in variances of the noise."""
+        shape = Response.of_times(float(np.exp(log_decay)), 0.0)
+        penalty = CONCISENESS * self.noise * shape.norm
+        if np.isnan(self.offset):
+            self.offset = above_noise(self.trace, self.noise)
+        self.start = solve(self.trace - self.offset, self.elapsed, shape, penalty=penalty, start=self.start)
+        residual = self.trace - self.offset - self.start.light
+        shift = residual.mean()
+        self.offset += shift
+        return float((0.5 * ((residual - shift) ** 2).sum() + penalty * self.start.penalised) / self.noise**2)
+
+
+def above_noise(trace: Floats, noise: float) -> float:
+    """First guess of the fluorescence without calcium: as high above a low quantile as noise is.
+
+    Parameters
+    ----------
+    trace : array (sample)
+    noise : float
+        Sd.
+    """
+    low = NOISE_QUANTILES[0]
+    return float(np.quantile(trace, low) - norm.ppf(low) * noise)
+
+
+def evenly_spread(elapsed: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Choose some samples of a recording, in pieces evenly spread over it; all of a short one.
+
+    Parameters
+    ----------
+    elapsed : array (sample)
+
+    Returns
+    -------
+    chosen : int array (chosen sample)
+    elapsed : array (chosen sample)
+        Frames since the sample before, as if nothing were left of the calcium from one piece to the next.
+    """
+    if len(elapsed) <= SEARCHED:
+        return np.arange(len(elapsed)), elapsed
+    length = SEARCHED // PIECES
+    firsts = np.linspace(0, len(elapsed) - length, PIECES).round().astype(int)
+    chosen = (firsts[:, None] + np.arange(length)).ravel()
+    frames = elapsed[chosen]
+    frames[::length] = APART
+    return chosen, frames
 
 
 def response(decay: float, rise: float, *, n: int) -> Floats:
@@ -133,61 +214,4 @@ def response(decay: float, rise: float, *, n: int) -> Floats:
     array (sample)
         ``dⁿ`` or, with a rise, ``(d^(n+1) − r^(n+1)) / (d − r)``: that of the filter ``1 / ((1 − d z)(1 − r z))``.
     """
-    d = np.exp(-1 / decay)
-    if rise == 0:
-        return np.asarray(d ** np.arange(n))
-    r = np.exp(-1 / rise)
-    powers = np.arange(1, n + 1)
-    return np.asarray((d**powers - r**powers) / (d - r))
-
-
-def _autocovariance(decay: float, rise: float, *, rate: float, n_lags: int) -> Floats:
-    """Of events of unit variance, at lags from 0."""
-    values = response(decay * rate, rise * rate, n=n_lags + 1 + int(8 * decay * rate) + 8)
-    return np.array([values[: len(values) - lag] @ values[lag:] for lag in range(n_lags + 1)])
-
-
-def _products(trace: Floats, runs: Runs, n_lags: int) -> tuple[Floats, Floats]:
-    """Sums of products at each lag, and how many there are, in each of some parts of about the same length."""
-    total = sum(stop - first for first, stop in runs)
-    size = max(total // BLOCKS, 2 * n_lags)
-    parts: list[list[tuple[int, int]]] = [[]]
-    filled = 0
-    for first, stop in runs:
-        for start in range(first, stop, size):
-            end = min(start + size, stop)
-            parts[-1].append((start, end))
-            filled += end - start
-            if filled >= size:
-                parts, filled = [*parts, []], 0
-    filled_parts = [part for part in parts if part]
-    sums, counts = np.zeros((len(filled_parts), n_lags + 1)), np.zeros((len(filled_parts), n_lags + 1))
-    for i, part in enumerate(filled_parts):
-        for start, end in part:
-            piece = trace[start:end]
-            for lag in range(min(n_lags + 1, len(piece))):
-                sums[i, lag] += piece[: len(piece) - lag] @ piece[lag:]
-                counts[i, lag] += len(piece) - lag
-    return sums, counts
-
-
-def _noise_sd(trace: Floats, runs: Runs, *, power: float, decay: float, rise: float) -> float:
-    """Sd of white noise; time constants in samples."""
-    total = weight = 0.0
-    for first, stop in runs:
-        size = min(SEGMENT, stop - first)
-        if size < 8:
-            continue
-        frequency, spectrum = welch(trace[first:stop], nperseg=size)
-        band = (frequency >= BAND) & (frequency < 0.5)
-        explained = power * np.abs(_transfer(frequency[band], decay, rise)) ** 2
-        noise = max((spectrum[band] / 2 - explained).mean(), LEAST_NOISE * (spectrum[band] / 2).mean())
-        total, weight = total + noise * (stop - first), weight + stop - first
-    return float(np.sqrt(total / weight)) if weight else 0.0
-
-
-def _transfer(frequency: Floats, decay: float, rise: float) -> NDArray[np.complex128]:
-    """Transfer function of the response at frequencies in units of the sampling rate."""
-    turn = np.exp(-2j * np.pi * frequency)
-    gain = 1 / (1 - np.exp(-1 / decay) * turn)
-    return np.asarray(gain if rise == 0 else gain / (1 - np.exp(-1 / rise) * turn))
+    return Response.of_times(decay, rise).after(np.arange(n, dtype=float))

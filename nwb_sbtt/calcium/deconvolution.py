@@ -1,31 +1,44 @@
-"""Calcium events of one ROI: baseline, noise, decay, and deconvolution by OASIS (Friedrich et al. 2017)."""
+"""Calcium events of one ROI: baseline, noise, decay, and non-negative deconvolution, across samples that are missing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
-from nwb_sbtt.calcium.decay import DecayFit, Floats, Runs, fit_decay
+from nwb_sbtt.calcium.artefacts import find_artefacts, find_clipped
+from nwb_sbtt.calcium.decay import DecayFit, Floats, above_noise, evenly_spread, fit_decay
 from nwb_sbtt.calcium.indicators import INDICATORS, UNKNOWN, Indicator, indicator_of
 from nwb_sbtt.calcium.neuropil import correct_neuropil
+from nwb_sbtt.calcium.nonnegative import Response, solve, solve_above
 from nwb_sbtt.config import EventsConfig
 from nwb_sbtt.errors import ConfigError, DataError
 
-GAP = 1.5
-"""Steps longer than this many sampling periods end a run."""
+Bools = NDArray[np.bool_]
+
 SHORT = 0.1
 """Quantile of the steps that stands for the shortest, free of outliers."""
 FEWEST = 32
-"""Samples that the longest run must have: noise and decay cannot be measured in less."""
-SEARCHED = 20_000
-FEWEST_RUNS = 20
-"""Penalty and offset are searched on about so many samples, spread over at least so many runs."""
-BASELINES, HALVINGS = 3, 10
-"""Rounds of baseline offset and penalty, and halvings of the penalty's range in each."""
+"""Samples that an ROI must have: noise and decay cannot be measured in fewer."""
+RESOLVED_RISE = 0.2
+"""Shortest rise, in frames, that is modelled where it is given."""
+MOST_RISE = 1 / 6
+"""Longest rise in units of the decay, where it is not given: what is more is a sign of few frames in a decay."""
+SPARSITY = 1.0
+"""Penalty of events, in sds of what noise alone makes of one."""
+DOUBTFUL = 2.0
+"""Events beside a gap up to so many sds of the noise may as well lie in the gap, or on its other side."""
+ROUNDING = 1e-9
+"""Events, in units of the brightest sample, that are rounding errors."""
+MOST_NAMED = 10
+"""ROIs that are named in one note."""
+SAME_ARTEFACT, REGULAR = 1.0, 3
+"""Seconds within which artefacts are one moment, and intervals between these that make a rhythm."""
+OFFSETS, SETTLED = 8, 0.01
+"""Most rounds of events and offset, and the change of the offset, in sds of the noise, that ends them."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +48,30 @@ class Deconvolved:
     Parameters
     ----------
     sizes : array (sample)
-        Of the events, in the unit of the fluorescence; 0 where there is none.
+        Of the events, in the unit of the fluorescence; 0 where there is none. After missing frames, the mean of their events
+        and that of the sample's own frame.
     calcium : array (sample)
-        Fluorescence that the events make, without the baseline.
+        Fluorescence that the events make, without the baseline; NaN at artefacts.
     baseline : array (sample)
+        NaN at artefacts.
     observed : bool array (sample)
-        Not at the first sample of each run: calcium from before it cannot be told from an event.
+        Whether the event is known: not in the first sample, not after more missing frames than a decay time, not in a sample
+        whose neighbours are both missing, and not at artefacts.
+    artefact, clipped : bool array (sample)
+        Samples that are left out as neither noise nor calcium, and samples of which only a least value is known.
     kinetics : DecayFit
+    rise : float
+        Rise time of the response to an event, as it was used [s]; 0 for none.
     """
 
     sizes: Floats
     calcium: Floats
     baseline: Floats
-    observed: NDArray[np.bool_]
+    observed: Bools
+    artefact: Bools
+    clipped: Bools
     kinetics: DecayFit
+    rise: float
 
     @property
     def smallest_event(self) -> float:
@@ -56,17 +79,35 @@ class Deconvolved:
         return float(self.sizes[self.sizes > 0].min()) if (self.sizes > 0).any() else 0.0
 
 
+def why_unusable(values: Floats) -> str | None:
+    """Say why no events can be found in the samples of an ROI; None where they can.
+
+    Parameters
+    ----------
+    values : array (sample)
+        Where they were observed.
+    """
+    if len(values) == 0:
+        return "no sample"
+    if len(values) < FEWEST:
+        return f"{len(values)} samples, of {FEWEST} that are needed"
+    return f"constant {values[0]:g}" if values.min() == values.max() else None
+
+
 def deconvolve(
     values: Floats, times: Floats, *, config: EventsConfig, indicator: Indicator, neuropil: Floats | None = None
 ) -> Deconvolved:
     """Deconvolve the observed samples of one ROI.
+
+    Missing frames are left out of the fit, and calcium ages by their number (`nwb_sbtt.calcium.nonnegative`). Where none is
+    missing the events are those of OASIS. Noise, decay and offset are measured on all samples together.
 
     Parameters
     ----------
     values : array (sample)
         Fluorescence or ΔF/F, where it was observed; finite.
     times : array (sample)
-        Seconds, rising. A step longer than 1.5 usual ones ends a run; nothing is filled in between runs.
+        Seconds, rising. A step longer than 1.5 usual ones holds missing frames.
     config : EventsConfig
     indicator : Indicator
         What is known of the decay.
@@ -76,32 +117,106 @@ def deconvolve(
     Raises
     ------
     DataError
-        If no run is long enough to find noise and decay.
+        If the samples are too few or constant, see `why_unusable`.
     ConfigError
         If oasis-deconv is not installed.
     """
-    period = usual_step(times)
-    runs = runs_of(times, period)
-    longest = max(stop - first for first, stop in runs)
-    if longest < FEWEST:
-        raise DataError(
-            f"the longest run without a gap has {longest} samples; events need {FEWEST} at least: read longer trials, or the "
-            "whole session"
-        )
     corrected = correct_neuropil(values, neuropil, coefficient=config.neuropil_coefficient)
+    if reason := why_unusable(corrected):
+        raise DataError(f"no events can be found: {reason}")
+    period = usual_step(times)
     rate = 1 / period
-    floor = running_baseline(corrected, window=config.baseline_window * rate, smoothing=config.baseline_smoothing)
-    trace = corrected - floor
-    kinetics = fit_decay(trace, runs, rate=rate, indicator=indicator, decay=config.decay_time)
-    solver = _Solver(trace, runs, rate, kinetics)
+    artefact = find_artefacts(corrected, frames_between(times, period), rate=rate, indicator=indicator)
+    clipped = find_clipped(values)
+    kept = ~artefact
+    used, elapsed = corrected[kept], frames_between(times[kept], period)
+    floor = running_baseline(used, window=config.baseline_window * rate, smoothing=config.baseline_smoothing)
+    kinetics = fit_decay(used - floor, elapsed, rate=rate, indicator=indicator, decay=config.decay_time)
+    rise = rise_of_frames(kinetics.decay, config, indicator, rate=rate)
+    problem = _Problem(used - floor, elapsed, clipped[kept], kinetics, rise, rate)
+    offset = problem.offset()
     if config.threshold:
-        offset = solver.penalised()[2]
-        calcium, sizes = solver.solve(offset, 0.0, config.threshold * kinetics.noise_sd)
+        events, calcium = problem.above(offset, config.threshold * kinetics.noise_sd)
     else:
-        calcium, sizes, offset = solver.penalised()
-    observed = np.ones(len(values), dtype=bool)
-    observed[[first for first, _ in runs]] = False
-    return Deconvolved(sizes * observed, calcium, floor + offset, observed, kinetics)
+        events, calcium = problem.penalised(offset)
+    known = (elapsed <= max(1.0, kinetics.decay * rate)) & ~((elapsed > 1) & (np.append(elapsed[1:], 1) > 1))
+    known[0] = False
+    observed = kept.copy()
+    observed[kept] = known
+
+    def at_samples(values: Floats, elsewhere: float) -> Floats:
+        result = np.full(len(kept), elsewhere)
+        result[kept] = values
+        return result
+
+    return Deconvolved(
+        at_samples(events * known, 0.0),
+        at_samples(calcium, np.nan),
+        at_samples(floor + offset, np.nan),
+        observed,
+        artefact,
+        clipped & kept,
+        kinetics,
+        rise,
+    )
+
+
+@dataclass(frozen=True)
+class Remarkable:
+    """What is to be said of the samples of one ROI.
+
+    Parameters
+    ----------
+    unusable : str or None
+        Why no events could be found.
+    artefacts : array (sample)
+        Seconds at which samples were left out as neither noise nor calcium.
+    n_clipped : int
+        Samples at the ceiling of the detector.
+    """
+
+    unusable: str | None = None
+    artefacts: Floats = field(default_factory=lambda: np.zeros(0))
+    n_clipped: int = 0
+
+
+def remarks(found: Mapping[str, Remarkable]) -> list[str]:
+    """Say in a line each which ROIs are left out, how many samples are, and how many are clipped.
+
+    Parameters
+    ----------
+    found : mapping of ROI to Remarkable
+
+    Returns
+    -------
+    list of str
+        Empty where there is nothing to say.
+    """
+    lines = []
+    unusable = [f"{name} ({roi.unusable})" for name, roi in found.items() if roi.unusable]
+    if unusable:
+        lines.append(
+            f"{len(unusable)} of {len(found)} ROIs cannot be used and are unobserved: {', '.join(unusable[:MOST_NAMED])}"
+            + (f" and {len(unusable) - MOST_NAMED} more" if len(unusable) > MOST_NAMED else "")
+        )
+    artefacts = [roi.artefacts for roi in found.values() if len(roi.artefacts)]
+    if artefacts:
+        times = np.unique(np.concatenate(artefacts))
+        firsts = times[np.diff(times, prepend=-np.inf) > SAME_ARTEFACT]
+        steps = np.diff(firsts)
+        regular = len(steps) >= REGULAR and np.quantile(steps, 0.9) < 1.1 * np.quantile(steps, 0.1)
+        lines.append(
+            f"{sum(map(len, artefacts))} samples in {len(artefacts)} of {len(found)} ROIs are beyond what noise and calcium "
+            f"allow and are unobserved, at {len(firsts)} moments"
+            + (f" about {np.median(steps):.3g} s apart: an artefact that repeats" if regular else "")
+        )
+    clipped = [roi.n_clipped for roi in found.values() if roi.n_clipped]
+    if clipped:
+        lines.append(
+            f"{sum(clipped)} samples in {len(clipped)} of {len(found)} ROIs are at the detector's ceiling: of their light only "
+            "the least value is used"
+        )
+    return lines
 
 
 def known_indicator(config: EventsConfig, named: str) -> Indicator:
@@ -129,6 +244,35 @@ def known_indicator(config: EventsConfig, named: str) -> Indicator:
     return Indicator(indicator.name, config.decay_time or indicator.decay, rise, indicator.log_sd)
 
 
+def rise_of_frames(decay: float, config: EventsConfig, indicator: Indicator, *, rate: float) -> float:
+    """Rise time of the response to an event in frames that are means over their duration [s].
+
+    A spike falls anywhere in its frame, so half of what it adds comes a frame later, however fast the indicator. The response
+    ``(d^(n+1) − r^(n+1)) / (d − r)`` rises ``r / (1 − r)`` frames late in the mean: this is to be half a frame more than the
+    indicator's rise time. A rise time that the settings give is taken as it is.
+
+    Parameters
+    ----------
+    decay : float
+        Seconds.
+    config : EventsConfig
+    indicator : Indicator
+    rate : float
+        Frames per second.
+
+    Returns
+    -------
+    float
+        At most a sixth of the decay; 0 for an indicator without a rise.
+    """
+    if config.rise_time is not None or indicator.rise == 0:
+        rise = indicator.rise if indicator.rise * rate > RESOLVED_RISE else 0.0
+    else:
+        late = 0.5 + indicator.rise * rate
+        rise = -1 / np.log(late / (1 + late)) / rate
+    return float(min(rise, MOST_RISE * decay))
+
+
 def usual_step(times: Floats) -> float:
     """Mean step between samples [s], without the steps across missing samples.
 
@@ -145,8 +289,8 @@ def usual_step(times: Floats) -> float:
     return float(steps[steps <= 2.001 * np.quantile(steps, SHORT)].mean())
 
 
-def runs_of(times: Floats, period: float) -> Runs:
-    """Cut samples into runs, at steps longer than 1.5 periods.
+def frames_between(times: Floats, period: float) -> Floats:
+    """Count the frames from each sample to the next, 1 where none is missing.
 
     Parameters
     ----------
@@ -157,10 +301,12 @@ def runs_of(times: Floats, period: float) -> Runs:
 
     Returns
     -------
-    list of (first, stop)
+    array (sample)
+        Frames since the sample before; 1 for the first.
     """
-    bounds = [0, *(np.flatnonzero(np.diff(times) > GAP * period) + 1).tolist(), len(times)]
-    return list(pairwise(bounds))
+    frames = np.ones(len(times))
+    frames[1:] = np.maximum(np.rint(np.diff(times) / period), 1)
+    return frames
 
 
 def running_baseline(values: Floats, *, window: float, smoothing: float) -> Floats:
@@ -180,49 +326,81 @@ def running_baseline(values: Floats, *, window: float, smoothing: float) -> Floa
 
 
 @dataclass(frozen=True)
-class _Solver:
-    """OASIS on every run of a trace, with the same settings."""
+class _Problem:
+    """Fluorescence above the running baseline, and what is known of it."""
 
     trace: Floats
-    runs: Runs
-    rate: float
+    elapsed: Floats
+    clipped: Bools
     kinetics: DecayFit
+    rise: float
+    rate: float
 
-    def solve(self, offset: float, penalty: float, smallest: float, *, every: int = 1) -> tuple[Floats, Floats]:
-        """Calcium and events above an offset, by a penalty on their sum or a smallest size; NaN in runs left out."""
+    @property
+    def response(self) -> Response:
+        return Response.of_times(self.kinetics.decay * self.rate, self.rise * self.rate)
+
+    @property
+    def penalty(self) -> float:
+        return SPARSITY * self.kinetics.noise_sd * self.response.norm
+
+    @property
+    def complete(self) -> bool:
+        return not self.clipped.any() and not (self.elapsed > 1).any()
+
+    def offset(self) -> float:
+        """Mean fluorescence that events leave."""
+        chosen, elapsed = evenly_spread(self.elapsed)
+        trace, clipped = self.trace[chosen], self.clipped[chosen]
+        offset, solution = above_noise(trace, self.kinetics.noise_sd), None
+        for _ in range(OFFSETS):
+            solution = solve(
+                trace - offset, elapsed, self.response, penalty=self.penalty, clipped=clipped, start=solution
+            )
+            shift = float((trace - offset - solution.light)[~clipped].mean())
+            offset += shift
+            if abs(shift) < SETTLED * self.kinetics.noise_sd:
+                break
+        return offset
+
+    def penalised(self, offset: float) -> tuple[Floats, Floats]:
+        """Events and calcium."""
+        if self.complete:
+            return self._oasis(offset, penalty=self.penalty, smallest=0.0)
+        solution = solve(
+            self.trace - offset,
+            self.elapsed,
+            self.response,
+            penalty=self.penalty,
+            clipped=self.clipped,
+            doubtful=DOUBTFUL * self.kinetics.noise_sd,
+        )
+        return solution.sizes, solution.light
+
+    def above(self, offset: float, smallest: float) -> tuple[Floats, Floats]:
+        """Events, none smaller than said, and calcium."""
+        if self.complete:
+            return self._oasis(offset, penalty=0.0, smallest=smallest)
+        solution = solve_above(
+            self.trace - offset, self.elapsed, self.response, smallest=smallest, clipped=self.clipped
+        )
+        return solution.sizes, solution.light
+
+    def _oasis(self, offset: float, *, penalty: float, smallest: float) -> tuple[Floats, Floats]:
         try:
             from oasis.functions import deconvolve as oasis
         except ImportError:
             raise ConfigError('events are found by oasis-deconv: pip install "nwb_sbtt[calcium]"') from None
-        calcium, sizes = np.full_like(self.trace, np.nan), np.full_like(self.trace, np.nan)
-        for first, stop in self.runs[::every]:
-            result = oasis(
-                self.trace[first:stop],
-                tau_d=self.kinetics.decay,
-                tau_r=self.kinetics.rise,
-                framerate=self.rate,
-                sn=self.kinetics.noise_sd,
-                b=offset,
-                penalty=None,
-                lam=penalty,
-                s_min=smallest,
-            )
-            calcium[first:stop], sizes[first:stop] = result.c, np.maximum(result.s, 0)
-        return calcium, sizes
-
-    def penalised(self) -> tuple[Floats, Floats, float]:
-        """Sparsest calcium whose residual variance is that of the noise, its events, and the offset that fits best."""
-        offset, allowed = 0.0, self.kinetics.noise_sd**2
-        every = max(1, min(-(-len(self.trace) // SEARCHED), len(self.runs) // FEWEST_RUNS))
-        for _ in range(BASELINES):
-            low, high, penalty = 0.0, np.inf, self.kinetics.noise_sd
-            for _ in range(HALVINGS):
-                calcium, _ = self.solve(offset, penalty, 0.0, every=every)
-                residual = float(np.nanmean((self.trace - offset - calcium) ** 2))
-                low, high = (penalty, high) if residual < allowed else (low, penalty)
-                penalty = 3 * penalty if np.isinf(high) else (low + high) / 2
-            shift = float(np.nanmean(self.trace - offset - calcium))
-            offset += shift
-            if abs(shift) < 1e-3 * self.kinetics.noise_sd:
-                break
-        return *self.solve(offset, low, 0.0), offset
+        result = oasis(
+            self.trace,
+            tau_d=self.kinetics.decay,
+            tau_r=self.rise,
+            framerate=self.rate,
+            sn=self.kinetics.noise_sd,
+            b=offset,
+            penalty=None,
+            lam=penalty,
+            s_min=smallest,
+        )
+        # Differences of light are rarely 0 to the last digit.
+        return np.where(result.s > ROUNDING * result.c.max(), result.s, 0.0), result.c

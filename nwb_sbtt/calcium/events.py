@@ -8,7 +8,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_sbtt.calcium.deconvolution import Deconvolved, deconvolve, known_indicator
+from nwb_sbtt.calcium.deconvolution import (
+    Deconvolved,
+    Remarkable,
+    deconvolve,
+    known_indicator,
+    remarks,
+    why_unusable,
+)
 from nwb_sbtt.calcium.neuropil import check_alike
 from nwb_sbtt.config import EventsConfig
 from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset
@@ -28,9 +35,9 @@ def find_events(
     """Deconvolve fluorescence, or ΔF/F, into the sizes of calcium events, by OASIS.
 
     The observed entries of each ROI are ordered by time over all trials; entries that trials share (the overlaps of a
-    chopped session) count once. Neuropil and a running baseline (suite2p's) are subtracted. The noise is measured in the
-    spectrum, and the decay fitted to the autocovariance with the indicator as prior. Each run of evenly spaced samples is
-    deconvolved by itself: nothing is filled in where something is missing.
+    chopped session) count once. Neuropil and a running baseline (suite2p's) are subtracted. Noise and decay are measured on all
+    samples, with the indicator as prior of the decay. Nothing is filled in where samples are missing: they have no weight, and
+    calcium ages by their number (`nwb_sbtt.calcium.nonnegative`).
 
     Parameters
     ----------
@@ -46,15 +53,17 @@ def find_events(
     -------
     Dataset
         Like `ds`, with the sizes of events as ``values``, in its unit, and not observed where they cannot be known: at the
-        first sample of each run, which calcium from before reaches. ``denoised`` (trial, time, channel) holds the
-        fluorescence that the events make, baseline included, at all entries of `ds`. Coordinates of the channels are
+        first sample, after gaps longer than the decay time, at samples whose neighbours are both missing, at artefacts, and in
+        channels that are constant or have too few samples; notes name the last two. About shorter gaps, the missing frames and
+        the samples beside them share what was found. ``denoised`` (trial, time, channel) holds the fluorescence that the
+        events make, baseline included, at all other entries of `ds`. Coordinates of the channels are
         ``decay``, ``rise`` and ``noise`` [s, s, unit], ``decay_log_sd`` and, with a threshold, ``smallest_event``;
         ``attrs["signal"]`` is "events".
 
     Raises
     ------
     DataError
-        If the values are events or counts already, a neuropil is given for ΔF/F, or the runs are too short.
+        If the values are events or counts already, a neuropil is given for ΔF/F, or no channel can be used.
     MismatchError
         If the neuropil has other trials, bins or channels.
     ConfigError
@@ -78,30 +87,33 @@ def find_events(
     sizes, denoised = np.zeros(observed.shape), np.zeros(observed.shape)
     known = np.zeros_like(observed)
     deconvolved: list[Deconvolved | None] = []
+    found: dict[str, Remarkable] = {}
     for i, name in enumerate(ds["channel_id"].values.tolist()):
         seen = observed[:, :, i]
         if not seen.any():
+            found[str(name)] = Remarkable(why_unusable(np.zeros(0)))
             deconvolved.append(None)
             continue
         order, first, sample = _samples(moments, seen, width=float(ds.attrs["bin_width"]))
         take = order[first]
+        fluorescence = ds["values"].values[:, :, i][seen][take].astype(float)
         around = None if neuropil is None else neuropil["values"].values[:, :, i][seen][take].astype(float)
-        try:
-            events = deconvolve(
-                ds["values"].values[:, :, i][seen][take].astype(float),
-                moments[seen][take],
-                config=config,
-                indicator=indicator,
-                neuropil=around,
-            )
-        except DataError as error:
-            raise DataError(f"channel {name!r}: {error}") from None
+        times = moments[seen][take]
+        if reason := why_unusable(fluorescence):
+            found[str(name)] = Remarkable(reason)
+            deconvolved.append(None)
+            continue
+        events = deconvolve(fluorescence, times, config=config, indicator=indicator, neuropil=around)
+        found[str(name)] = Remarkable(None, times[events.artefact], int(events.clipped.sum()))
         deconvolved.append(events)
-        fluorescence = events.baseline + events.calcium
-        for target, values in ((sizes, events.sizes), (denoised, fluorescence), (known, events.observed)):
+        light = np.nan_to_num(events.baseline + events.calcium)
+        for target, values in ((sizes, events.sizes), (denoised, light), (known, events.observed)):
             entries = np.empty(len(order), dtype=target.dtype)
             entries[order] = values[sample]
             target[:, :, i][seen] = entries
+    notes = remarks(found)
+    if all(roi.unusable for roi in found.values()):
+        raise DataError(f"no events can be found: {notes[0]}")
     result = make_dataset(
         sizes,
         known,
@@ -109,7 +121,7 @@ def find_events(
         kind=ds.attrs["kind"],
         coords={str(name): (coord.dims, coord.values) for name, coord in ds.coords.items()}
         | _kinetics(deconvolved, config),
-        attrs=ds.attrs | _record(ds, config, known_by=indicator.name, lost=int((observed & ~known).sum())),
+        attrs=ds.attrs | _record(ds, config, known_by=indicator.name, lost=int((observed & ~known).sum()), notes=notes),
     )
     others = {name: array for name, array in ds.data_vars.items() if name not in ("values", "observed", "exposure")}
     return result.assign(others | {"denoised": (DIMS, denoised.astype(np.float32))})
@@ -154,7 +166,7 @@ def _kinetics(deconvolved: list[Deconvolved | None], config: EventsConfig) -> di
 
     coords = {
         "decay": column("decay"),
-        "rise": column("rise"),
+        "rise": np.array([0.0 if events is None else events.rise for events in deconvolved]),
         "noise": column("noise_sd"),
         "decay_log_sd": column("decay_log_sd"),
     }
@@ -165,14 +177,16 @@ def _kinetics(deconvolved: list[Deconvolved | None], config: EventsConfig) -> di
     return {name: ("channel", values) for name, values in coords.items()}
 
 
-def _record(ds: xr.Dataset, config: EventsConfig, *, known_by: str, lost: int) -> dict[str, str]:
-    notes = json.loads(ds.attrs.get("notes", "[]"))
-    notes.append(
-        f"events by OASIS, decay per channel from the prior of {known_by!r}; {lost} entries at starts of runs are unobserved"
-    )
+def _record(ds: xr.Dataset, config: EventsConfig, *, known_by: str, lost: int, notes: list[str]) -> dict[str, str]:
+    all_notes = json.loads(ds.attrs.get("notes", "[]"))
+    all_notes += [
+        f"events by non-negative deconvolution, decay per channel from the prior of {known_by!r}; {lost} entries whose events "
+        "cannot be known are unobserved",
+        *notes,
+    ]
     return {
         "signal": "events",
         "signal_reason": "deconvolved",
         "events": json.dumps(config.model_dump(mode="json")),
-        "notes": json.dumps(notes),
+        "notes": json.dumps(all_notes),
     }

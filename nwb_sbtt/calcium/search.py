@@ -23,16 +23,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise, product
+from itertools import product
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.calcium.decay import fit_decay
+from nwb_sbtt.calcium.decay import APART, fit_decay
 from nwb_sbtt.calcium.indicators import UNKNOWN, Indicator, indicator_of
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.spiking import infer_spikes, log_evidence
@@ -46,8 +45,8 @@ GAINS = np.geomspace(0.7, 20.0, 25)
 """Gains of the grid, in sds of the noise."""
 NOISES = (1.0, 0.6)
 DECAYS = (1.0, 0.5)
-"""Noise sds and decay times of the grid, as multiples of the estimates from spectrum and autocovariance, in which slow changes
-of the rate pass for calcium."""
+"""Noise sds and decay times of the grid, as multiples of first estimates, in which slow changes of the rate may pass for
+calcium."""
 BASELINES = ((0.02, 0.0), (0.02, 0.5), (0.02, 1.0), (0.1, 0.0), (0.1, 0.7), (0.1, 1.3))
 """Baselines of the grid: a quantile of the samples, and the distance above it in sds of the noise."""
 GAIN_MULTIPLES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
@@ -135,7 +134,7 @@ def resolve_indicator(name: str | None, rise_time: float | None) -> Indicator:
 def measure_kinetics(batch: Batch, *, bin_width: float, indicator: Indicator, decay: float | None) -> Measured:
     """Measure how the fluorescence of each channel follows spikes, before rates are inferred.
 
-    Decay and noise are first estimated from autocovariance and spectrum (`nwb_sbtt.calcium.decay.fit_decay`). Then gain,
+    Decay and noise are first estimated by non-negative deconvolution (`nwb_sbtt.calcium.decay.fit_decay`). Then gain,
     baseline, noise and decay maximise the score of this module, under counts whose rates are gamma-distributed around a
     constant mean.
 
@@ -252,20 +251,17 @@ def _decay_and_noise(
 ) -> tuple[float, float]:
     """Decay time [s] and noise sd of one channel, from its trials one after another."""
     bins = [row.nonzero(as_tuple=True)[0].cpu().numpy() for row in observed]
-    steps = np.concatenate([np.diff(trial_bins) for trial_bins in bins])
-    step = int(np.bincount(steps).argmax()) if len(steps) else 1
-    trace: list[NDArray[np.float64]] = []
-    # Runs of evenly spaced samples, the most frequent step apart; autocovariance and spectrum are taken within runs.
-    runs, total = [], 0
-    for row, trial_bins in zip(values.cpu().numpy(), bins, strict=True):
-        cuts = [0, *(np.flatnonzero(np.diff(trial_bins) != step) + 1).tolist(), len(trial_bins)]
-        runs += [(total + start, total + stop) for start, stop in pairwise(cuts) if stop > start]
-        trace.append(row[trial_bins].astype(float))
-        total += len(trial_bins)
-    samples = np.concatenate(trace)
-    if total < 2:
+    samples = np.concatenate(
+        [row[trial_bins] for row, trial_bins in zip(values.cpu().numpy(), bins, strict=True)]
+    ).astype(float)
+    steps = np.concatenate([np.diff(trial_bins, prepend=-APART) for trial_bins in bins])
+    within = steps[steps < APART]
+    if len(within) == 0:
         return decay or indicator.decay, 1.0
-    result = fit_decay(samples, runs, rate=1 / (bin_width * step), indicator=indicator, decay=decay)
+    # Frames are the most frequent step apart.
+    step = int(np.bincount(within).argmax())
+    elapsed = np.maximum(np.rint(steps / step), 1.0)
+    result = fit_decay(samples, elapsed, rate=1 / (bin_width * step), indicator=indicator, decay=decay)
     least = 1e-3 * float(samples.std()) + 1e-12
     return result.decay, max(result.noise_sd, least)
 

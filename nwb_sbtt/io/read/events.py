@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pynwb.ophys import RoiResponseSeries
 
-from nwb_sbtt.calcium.deconvolution import Deconvolved, deconvolve, known_indicator
+from nwb_sbtt.calcium.deconvolution import (
+    Deconvolved,
+    Remarkable,
+    deconvolve,
+    known_indicator,
+    remarks,
+    why_unusable,
+)
 from nwb_sbtt.calcium.events import BELOW
 from nwb_sbtt.calcium.indicators import UNKNOWN, Indicator
 from nwb_sbtt.config import EventsConfig
@@ -41,7 +48,7 @@ class EventSource:
     fluorescence : RoiSource
         What the events were inferred from; path, channels and times are the same.
     sizes : array (frame, ROI)
-        Of the events, in the unit of the series; NaN where there is no sample and at the first sample of each run.
+        Of the events, in the unit of the series; NaN where there is no sample, or the event cannot be known (`Deconvolved`).
     denoised : array (frame, ROI)
         The fluorescence that the events make, baseline included; NaN where there is no sample.
     channel_columns : mapping of name to array (ROI)
@@ -140,7 +147,7 @@ def event_source(fluorescence: RoiSource, config: EventsConfig, *, neuropil: Roi
     Raises
     ------
     DataError
-        If the series holds events already, no event is found, or an ROI has no run of samples that is long enough.
+        If the series holds events already, no ROI can be used, or no event is found.
     ConfigError
         If oasis-deconv is not installed, or the settings name an indicator that is not known.
     """
@@ -153,6 +160,7 @@ def event_source(fluorescence: RoiSource, config: EventsConfig, *, neuropil: Roi
     n_frames, n_rois = fluorescence.clock.n_samples, len(fluorescence.columns)
     sizes, denoised = (np.full((n_frames, n_rois), np.nan, dtype=np.float32) for _ in range(2))
     deconvolved: list[Deconvolved | None] = []
+    found: dict[str, Remarkable] = {}
     group_size = max(int(fluorescence.config.memory_limit / (2 * BYTES_PER_SAMPLE * max(n_frames, 1))), 1)
     for first in range(0, n_rois, group_size):
         in_group = np.zeros(n_rois, dtype=bool)
@@ -165,14 +173,20 @@ def event_source(fluorescence: RoiSource, config: EventsConfig, *, neuropil: Roi
             trace = _Trace.observed(
                 times[:, i], values[:, i], None if neuropil_values is None else neuropil_values[:, i]
             )
-            try:
-                events = None if trace is None else trace.deconvolve(config, indicator)
-            except DataError as error:
-                raise DataError(f"ROI {group.channel_id[i]} of {path!r}: {error}") from None
+            reason = why_unusable(trace.values)
+            events = None if reason else trace.deconvolve(config, indicator)
             deconvolved.append(events)
-            if trace is not None and events is not None:
+            if events is None:
+                found[str(group.channel_id[i])] = Remarkable(reason)
+            else:
+                found[str(group.channel_id[i])] = Remarkable(
+                    None, trace.times[events.artefact], int(events.clipped.sum())
+                )
                 sizes[trace.frames, first + i] = np.where(events.observed, events.sizes, np.nan)
                 denoised[trace.frames, first + i] = events.baseline + events.calcium
+    notes = remarks(found)
+    if all(roi.unusable for roi in found.values()):
+        raise DataError(f"no events can be found in {path!r}: {notes[0]}")
     if not (sizes > 0).any():
         raise DataError(
             f"no event in {path!r} exceeds the noise, in any of {n_rois} ROIs; fit the {signal} as it is "
@@ -184,8 +198,8 @@ def event_source(fluorescence: RoiSource, config: EventsConfig, *, neuropil: Roi
         denoised=denoised,
         channel_columns={**fluorescence.channel_columns, **_parameters(deconvolved)},
         thresholded=config.threshold > 0,
-        notes=(*fluorescence.notes, _note(fluorescence, deconvolved, indicator, neuropil)),
-        signal_reason=f"inferred by OASIS from the {signal} that the series holds ({fluorescence.signal_reason})",
+        notes=(*fluorescence.notes, _note(fluorescence, deconvolved, indicator, neuropil), *notes),
+        signal_reason=f"inferred by deconvolution from the {signal} that the series holds ({fluorescence.signal_reason})",
     )
 
 
@@ -279,15 +293,13 @@ class _Trace:
     neuropil: NDArray[np.float64] | None
 
     @classmethod
-    def observed(cls, times: NDArray[Any], values: NDArray[Any], neuropil: NDArray[Any] | None) -> _Trace | None:
-        """The trace without missing samples and repeated times; None where nothing is left. Arrays (frame)."""
+    def observed(cls, times: NDArray[Any], values: NDArray[Any], neuropil: NDArray[Any] | None) -> _Trace:
+        """The trace without missing samples and repeated times. Arrays (frame)."""
         is_observed = np.isfinite(times) & np.isfinite(values)
         is_observed &= True if neuropil is None else np.isfinite(neuropil)
         frames = np.flatnonzero(is_observed)
         frames = frames[np.argsort(times[frames], kind="stable")]
         frames = frames[np.diff(times[frames], prepend=-np.inf) > 0]
-        if not len(frames):
-            return None
         return cls(frames, times[frames], values[frames], None if neuropil is None else neuropil[frames])
 
     def deconvolve(self, config: EventsConfig, indicator: Indicator) -> Deconvolved:
@@ -305,9 +317,9 @@ def _parameters(deconvolved: Sequence[Deconvolved | None]) -> dict[str, NDArray[
         if events is None
         else (
             events.kinetics.decay,
-            events.kinetics.rise,
+            events.rise,
             events.kinetics.noise_sd,
-            float(events.baseline.mean()),
+            float(np.nanmean(events.baseline)),
             events.kinetics.decay_log_sd,
         )
         for events in deconvolved
@@ -328,6 +340,6 @@ def _note(
     n_silent = sum(events is not None and not events.sizes.any() for events in deconvolved)
     silent = f"; no event in {n_silent} of {len(deconvolved)} ROIs" if n_silent else ""
     return (
-        f"{fluorescence.path!r} holds {fluorescence.signal} ({fluorescence.signal_reason}); events inferred by OASIS"
+        f"{fluorescence.path!r} holds {fluorescence.signal} ({fluorescence.signal_reason}); events inferred by deconvolution"
         f"{decay}{correction}{silent}"
     )

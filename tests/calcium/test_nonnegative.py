@@ -1,0 +1,117 @@
+"""The weighted problem: equal to OASIS where nothing is missing, optimal where something is, fair to frames about gaps."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from nwb_sbtt.calcium.nonnegative import Response, solve, solve_above
+
+DECAY, RISE = 12.0, 1.5
+
+
+def trace(n=1500, *, rise=0.0, noise=0.3, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = Response.of_times(DECAY, rise)
+    return lfilter([1.0], _poles(shape), rng.poisson(0.05, n)) + rng.normal(0, noise, n), shape
+
+
+def _poles(shape):
+    d, r = shape.decay_per_frame, shape.rise_per_frame
+    return [1.0, -(d + r), d * r]
+
+
+def _objective(values, light, events, penalty):
+    return 0.5 * ((values - light) ** 2).sum() + penalty * events.sum()
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.7])
+def test_without_a_rise_it_is_oasis(penalty):
+    methods = pytest.importorskip("oasis.oasis_methods")
+    values, shape = trace()
+    light, sizes = methods.oasisAR1(values, shape.decay_per_frame, lam=penalty)
+    ours = solve(values, np.ones(len(values)), shape, penalty=penalty)
+    np.testing.assert_allclose(ours.light, light, atol=1e-7)
+    np.testing.assert_allclose(ours.sizes[1:], sizes[1:], atol=1e-7)
+
+
+def test_with_a_rise_it_is_near_oasis_and_never_worse():
+    methods = pytest.importorskip("oasis.oasis_methods")
+    values, shape = trace(rise=RISE)
+    light, sizes = methods.oasisAR2(values, *(-np.array(_poles(shape)[1:])), lam=0.7)
+    ours = solve(values, np.ones(len(values)), shape, penalty=0.7)
+    assert np.corrcoef(ours.light, light)[0, 1] > 0.99
+    assert (
+        _objective(values, ours.light, ours.sizes, 0.7) <= _objective(values, light, np.maximum(sizes, 0), 0.7) + 1e-6
+    )
+
+
+@pytest.mark.parametrize("rise", [0.0, RISE])
+def test_across_gaps_no_other_events_fit_better(rise):
+    """Light is the response to the events, in missing frames too; the gradient is 0 at events, and nowhere negative."""
+    values, shape = trace(rise=rise)
+    kept = np.random.default_rng(1).random(len(values)) > 0.15
+    kept[0], kept[1:3], kept[400:440] = True, False, False
+    frames = np.flatnonzero(kept)
+    elapsed = np.diff(frames, prepend=-1).astype(float)
+    found = solve(values[kept], elapsed, shape, penalty=0.7)
+    in_frames = np.zeros(len(values))
+    stretches = [slice(first + 1, last + 1) for first, last in pairwise(frames)]
+    for stretch, size in zip(stretches, found.events[1:], strict=True):
+        in_frames[stretch] = size
+    initial = found.events[0] * shape.decay_per_frame ** np.arange(len(values))
+    light = lfilter([1.0], _poles(shape), in_frames) + initial
+    np.testing.assert_allclose(found.light, light[frames], atol=1e-7)
+    residual = np.zeros(len(values))
+    residual[frames] = light[frames] - values[frames]
+    slope = lfilter([1.0], _poles(shape), residual[::-1])[::-1]
+    gradient = np.array([slope[stretch].sum() for stretch in stretches]) + 0.7 * shape.counted(elapsed[1:])
+    events = found.events[1:] > 0
+    assert np.abs(gradient[events]).max() < 1e-4 and gradient[~events].min() > -1e-4
+    assert 0.02 < events.mean() < 0.6
+
+
+def test_a_start_from_another_solution_changes_nothing():
+    values, shape = trace(rise=RISE)
+    elapsed = np.ones(len(values))
+    elapsed[::10] = 3
+    start = solve(values - 0.2, elapsed, shape, penalty=0.1)
+    found = solve(values, elapsed, shape, penalty=0.7, start=start)
+    np.testing.assert_allclose(found.sizes, solve(values, elapsed, shape, penalty=0.7).sizes, atol=1e-7)
+
+
+def test_clipped_samples_pull_light_up_but_never_down():
+    shape = Response.of_times(DECAY, 0.0)
+    values = np.concatenate([np.zeros(10), 5 * shape.after(np.arange(40.0))])
+    stored = values + np.where(np.arange(50) == 14, -1.0, 0.0) + np.where(np.arange(50) == 30, 1.0, 0.0)
+    clipped = stored != values
+    found = solve(stored, np.ones(50), shape, penalty=1e-3, clipped=clipped)
+    assert found.light[14] == pytest.approx(values[14], abs=0.05)
+    assert found.light[30] > values[30] + 0.05
+    assert solve(stored, np.ones(50), shape, penalty=1e-3).light[14] < values[14] - 0.1
+
+
+@pytest.mark.parametrize("rise", [0.0, RISE])
+def test_no_event_shows_less_than_the_least(rise):
+    values, shape = trace(rise=rise)
+    elapsed = np.ones(len(values))
+    elapsed[::7] = 2
+    found = solve_above(values, elapsed, shape, smallest=0.8)
+    shown = (found.events * shape.summed(elapsed))[1:]
+    assert shown[shown > 0].min() >= 0.8 and 0.01 < (shown > 0).mean() < 0.15
+
+
+@pytest.mark.parametrize("rise", [0.0, RISE])
+def test_frames_about_gaps_have_as_large_events_as_all_others(rise):
+    values, shape = trace(60_000, rise=rise, seed=3)
+    missing = np.arange(len(values)) % 60 >= 57
+    elapsed = np.diff(np.flatnonzero(~missing), prepend=-1).astype(float)
+    found = solve(values[~missing], elapsed, shape, penalty=0.3 * shape.norm, doubtful=0.6)
+    sizes = np.full(len(values), np.nan)
+    sizes[~missing] = found.sizes
+    means = np.nanmean(sizes.reshape(-1, 60)[1:], axis=0)
+    elsewhere = means[10:50].mean()
+    # A frame holds 50 events, so its mean varies by an eighth.
+    assert (np.abs(means[:5] / elsewhere - 1) < 0.35).all()
+    assert means[:5].mean() / elsewhere == pytest.approx(1, abs=0.1)
