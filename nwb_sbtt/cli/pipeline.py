@@ -15,6 +15,7 @@ import xarray as xr
 
 from nwb_sbtt.atomic import make_folder, write_text
 from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, build
+from nwb_sbtt.data.memory import SCORING
 from nwb_sbtt.data.schema import with_notes
 from nwb_sbtt.errors import FileError, MismatchError, SelectionError
 from nwb_sbtt.evaluate.baselines import BASELINES
@@ -22,7 +23,7 @@ from nwb_sbtt.fileerrors import check_is_file, follow_links
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
-from nwb_sbtt.fitting.preparation import prepare, reading_of
+from nwb_sbtt.fitting.preparation import check_fits_memory, prepare, reading_of
 from nwb_sbtt.fitting.runfolder import hold_run_folder, read_config
 from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, session_name
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
@@ -132,6 +133,7 @@ def _fit_held(
         if output is not None and target is not None and not _is_written(target, run_dir, output):
             ds = _rehearsed(ds, prepare(ds, config), target, path, output, log)
         data[name], truth[name] = ds, attach_truth(path, ds)
+    check_fits_memory(list(data.values()), SCORING, what="scoring the fit")
     fitted = fit(data, config, run_dir=run_dir)
     if initialisation := describe_initialisation(fitted.signature, fitted.config):
         log(initialisation)

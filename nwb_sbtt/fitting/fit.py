@@ -12,6 +12,7 @@ import xarray as xr
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import FitConfig
+from nwb_sbtt.data.memory import FITTING, FITTING_OBSERVED
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError, TrainingError
 from nwb_sbtt.evaluate.calibration import Calibration, calibrate, variance_of_log
@@ -20,6 +21,7 @@ from nwb_sbtt.fitting.fitted import Fitted, Member, device_of
 from nwb_sbtt.fitting.initialisation import initialise, member_initialisation, resolve_initialisation
 from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
+    check_fits_memory,
     likelihood_settings,
     mask_length_of,
     naming_session,
@@ -101,6 +103,7 @@ def fit(
         # As the command line names it, so that both make the same model, to the names of its weights.
         data = {session_name(json.loads(data.attrs.get("source", "{}")).get("name")): data}
     sessions = {name: data[name] for name in sorted(data)}
+    check_fits_memory(list(sessions.values()), FITTING, FITTING_OBSERVED, what="the fit")
     prepared = {}
     for name, ds in sessions.items():
         with naming_session(name, of=len(sessions)):

@@ -18,6 +18,7 @@ from torch import Tensor
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch, generator_on
 from nwb_sbtt.config import FitConfig
+from nwb_sbtt.data.memory import INFERENCE
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.tensors import to_batch, to_latents
@@ -26,7 +27,7 @@ from nwb_sbtt.evaluate.calibration import UNCALIBRATED, Calibration, variance_of
 from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.fitting.ensemble import AVERAGED, checkpoint_digest, combine
 from nwb_sbtt.fitting.memory import memory_errors
-from nwb_sbtt.fitting.preparation import hidden_entries, hold_out, likelihood_settings, prepare
+from nwb_sbtt.fitting.preparation import check_fits_memory, hidden_entries, hold_out, likelihood_settings, prepare
 from nwb_sbtt.fitting.runfolder import (
     CALIBRATION,
     CONFIG,
@@ -299,6 +300,7 @@ class Fitted:
             If channels, bin width or recording differ from those of the fit.
         """
         name, matched = self._match(ds, session, same_channels=same_channels)
+        check_fits_memory([matched], INFERENCE, what="inference")
         matched = hold_out(matched, self.config)
         latents = self._infer(matched, to_batch(matched, name), samples)
         rows = {channel: i for i, channel in enumerate(channel_names(matched))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import AutoConfig, FitConfig, LikelihoodConfig, ReadConfig, build
+from nwb_sbtt.data.memory import check_memory
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.splits import split
 from nwb_sbtt.errors import DataError, MismatchError
@@ -75,6 +76,35 @@ def naming_session(name: str, *, of: int) -> Iterator[None]:
         if of == 1:
             raise
         raise DataError(f"session {name!r}: {error}. Without this session the others can be fitted") from None
+
+
+def check_fits_memory(
+    sessions: Sequence[xr.Dataset], bytes_each: float, bytes_observed: float = 0.0, *, what: str
+) -> None:
+    """Refuse data for which memory does not suffice, before it is taken.
+
+    Parameters
+    ----------
+    sessions : sequence of Dataset
+    bytes_each, bytes_observed : float
+        Of each entry, and of each that was observed besides; see `nwb_sbtt.data.memory`.
+    what : str
+        What is to be done, such as "the fit".
+
+    Raises
+    ------
+    DataError
+    """
+    sizes = [ds["values"].shape for ds in sessions]
+    n_observed = sum(int(ds["observed"].sum()) for ds in sessions) if bytes_observed else 0
+    n_entries = sum(int(np.prod(shape, dtype=np.int64)) for shape in sizes)
+    described = " and ".join(" × ".join(map(str, shape)) for shape in sizes[:3])
+    check_memory(
+        n_entries,
+        bytes_each + bytes_observed * n_observed / max(n_entries, 1),
+        what=f"{what}, of {described} trials × bins × channels, would",
+        remedy="take fewer trials, wider bins, or fewer channels (read.where), or a machine with more memory",
+    )
 
 
 def likelihood_of(ds: xr.Dataset, config: FitConfig) -> LikelihoodConfig:

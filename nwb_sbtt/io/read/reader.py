@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,6 +19,7 @@ from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.binning import bin_index
 from nwb_sbtt.data.grid import Binned, Source
 from nwb_sbtt.data.joining import Joined, join
+from nwb_sbtt.data.memory import READING, READING_PARTIAL, TABLE_ROW, check_memory
 from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.data.trials import Windows, chop_windows, single_window, trial_windows
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
@@ -37,8 +37,8 @@ from nwb_sbtt.io.read.selection import StoredSeries, find_series, select
 from nwb_sbtt.io.read.stored import linked_files, object_ids, tables_of
 from nwb_sbtt.io.read.trials import session_times, trial_table
 
-BYTES_PER_ENTRY = 5
-"""Memory of one channel in one bin: its value (4 bytes), and whether it was observed."""
+SMALLER = "use wider bins, a shorter part, fewer trials, or fewer channels (read.where)"
+"""What to try where data do not fit into memory."""
 DEFAULT_BIN_WIDTH = 0.02
 """Seconds; bins of counts and of band power, which have no sampling period to follow."""
 LAST_SAMPLE = 1e-6
@@ -108,7 +108,9 @@ def read_nwb(
         width = config.bin_width or _default_bin_width(sources)
         keep = channels_to_keep(sources, config)
         # Windows follow from all channels, so that `where` moves none.
-        table, windows = _windows(nwbfile, config, width, sources, n_channels=sum(int(mask.sum()) for mask in keep))
+        n_channels = sum(int(mask.sum()) for mask in keep)
+        table, windows = _windows(nwbfile, config, width, sources, n_channels=n_channels)
+        _check_windows_fit(windows, sources, n_channels=n_channels)
         _check_recorded(windows, sources)
         sources, where_notes = _with_channels(sources, keep)
         sources, event_notes = _as_events(nwbfile, sources, config)
@@ -248,12 +250,14 @@ def _windows(
 ) -> tuple[DynamicTable | None, Windows]:
     """The table that trials are cut from, if there is one, and where they lie."""
     cut = config.cut or Chop()
-    _check_memory(cut, bin_width, sources, n_channels=n_channels)
     if isinstance(cut, Trials):
         table, cut = trial_table(nwbfile, cut)
+        what = f"{len(table)} rows of {table.name!r}"
+        check_memory(len(table), TABLE_ROW, what=what, remedy="is the table damaged?")
         times, notes = session_times(table, cut)
         windows = trial_windows(times, cut, bin_width)
         return table, replace(windows, notes=(*windows.notes, *notes))
+    _check_session_fits(cut, bin_width, sources, n_channels=n_channels)
     if isinstance(cut, Window):
         return None, single_window(cut, bin_width)
     return None, chop_windows(cut, bin_width, _session(sources, bin_width))
@@ -280,19 +284,35 @@ def _no_spike(windows: Windows, sources: Sequence[Source]) -> str:
     )
 
 
-def _check_memory(cut: Trials | Window | Chop, bin_width: float, sources: Sequence[Source], *, n_channels: int) -> None:
-    """Refuse more bins than the machine can hold, before it tries."""
+def _check_session_fits(cut: Window | Chop, bin_width: float, sources: Sequence[Source], *, n_channels: int) -> None:
+    """Refuse more bins than the machine can hold, before windows are laid over them."""
     session = (min(source.span[0] for source in sources), max(source.span[1] for source in sources))
     start = session[0] if cut.start is None else cut.start
     stop = session[1] if cut.stop is None else cut.stop
     n_bins = (stop - start) / bin_width
-    if hasattr(os, "sysconf"):
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if n_bins * n_channels * BYTES_PER_ENTRY > memory:
-            raise ConfigError(
-                f"{n_bins:.3g} bins of {bin_width:g} s of {n_channels} channels from {start:g} to {stop:g} s are more than "
-                f"this machine can hold ({memory / 1e9:.0f} GB); use wider bins, a shorter part, or fewer channels"
-            )
+    check_memory(
+        n_bins * n_channels,
+        _bytes_per_entry(sources),
+        what=f"{n_bins:.3g} bins of {bin_width:g} s of {n_channels} channels from {start:g} to {stop:g} s",
+        remedy=SMALLER,
+    )
+
+
+def _check_windows_fit(windows: Windows, sources: Sequence[Source], *, n_channels: int) -> None:
+    """Refuse more windows than the machine can hold; they may overlap, and then take more than the session."""
+    n_windows, n_bins = windows.grid.shape
+    check_memory(
+        n_windows * n_bins * n_channels,
+        _bytes_per_entry(sources),
+        what=f"{n_windows} trials of {n_bins} bins of {n_channels} channels",
+        remedy=SMALLER,
+    )
+
+
+def _bytes_per_entry(sources: Sequence[Source]) -> float:
+    """Of units with intervals of their own, bins may be observed in part."""
+    partial = any(getattr(source, "obs_intervals", None) is not None for source in sources)
+    return READING_PARTIAL if partial else READING
 
 
 def _session(sources: Sequence[Source], bin_width: float) -> tuple[float, float]:

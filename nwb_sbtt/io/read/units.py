@@ -28,6 +28,7 @@ from nwb_sbtt.data.intervals import (
     total_duration,
     union,
 )
+from nwb_sbtt.data.memory import SPIKE, check_memory
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
@@ -434,6 +435,7 @@ def stored_spikes(units: Any, path: str) -> tuple[Any, NDArray[np.int64]]:
     if len(shape) != 1:
         raise DataError(f"column 'spike_times' of {path!r} has shape {shape}; expected one time per spike: (spike,)")
     check_real(column.values, f"column 'spike_times' of {path!r}")
+    check_memory(shape[0], SPIKE, what=f"the {shape[0]} spike times of {path!r}", remedy="is the table damaged?")
     return column.values, column.bounds
 
 
