@@ -31,6 +31,7 @@ from nwb_sbtt.fitting.preparation import (
 )
 from nwb_sbtt.fitting.runfolder import (
     CALIBRATION,
+    Watched,
     clear_failure,
     hold_run_folder,
     member_folders,
@@ -125,7 +126,7 @@ def fit(
             with hold_run_folder(folder):
                 if folder != run_dir:
                     open_run_folder(folder, member_config, signature=signature, device=device)
-                tracked = tracker or default_tracker(label)
+                tracked = Watched(tracker or default_tracker(label), tuple(dict.fromkeys([run_dir, folder])))
                 try:
                     with memory_errors(TrainingError, device=device, advice=_SMALLER_STEPS):
                         members.append(_train(pairs, member_config, folder, signature, tracker=tracked))

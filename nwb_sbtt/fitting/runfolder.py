@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from nwb_sbtt.fitting.signature import SIGNATURE, Signature, check_format, sessi
 from nwb_sbtt.locking import hold
 from nwb_sbtt.registry import THIS_PROGRAM
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG
+from nwb_sbtt.train.trackers import EpochRecord, Tracker
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 CALIBRATION = "calibration.json"
@@ -113,6 +116,52 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
         )
         sealed = {**signature.as_dict(), _OF_CONFIG: _config_digest(load_settings(run_dir / CONFIG))}
         write_json(run_dir / SIGNATURE, sealed)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A tracker that looks after the run folder too: a folder that was removed ends training, not the loading after it.
+
+    Parameters
+    ----------
+    tracker : Tracker
+        Receives the numbers of each epoch.
+    folders : tuple of Path
+        Run folders that the fit needs: its own, and that of the ensemble.
+    """
+
+    tracker: Tracker
+    folders: tuple[Path, ...]
+
+    def start(self, epochs: int, done: int) -> None:
+        """Begin."""
+        self.tracker.start(epochs, done)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Check the folders, and pass the numbers on.
+
+        Raises
+        ------
+        FileError
+            If a folder lost its settings, signature or record of the environment, or may not be written any more.
+        """
+        self.tracker.epoch(record)
+        for folder in self.folders:
+            for name in (CONFIG, ENVIRONMENT, SIGNATURE):
+                if not (folder / name).exists():
+                    raise FileError(
+                        f"{str(folder / name)!r} was removed while its fit was running, so what was fitted could not be "
+                        f"loaded; training ends after epoch {record.epoch}: run it again, in a folder that stays"
+                    )
+            if not os.access(folder, os.W_OK):
+                raise FileError(
+                    f"the run folder {str(folder)!r} became read-only; training ends after epoch {record.epoch}: make it "
+                    "writable, and run the same command to resume"
+                )
+
+    def stop(self) -> None:
+        """End."""
+        self.tracker.stop()
 
 
 def record_failure(run_dir: Path, reason: str) -> None:

@@ -194,3 +194,41 @@ def test_a_folder_of_other_files_is_not_locked_nor_written(tmp_path):
     with pytest.raises(ValueError, match="mine"), hold_run_folder(tmp_path / "new"):
         raise ValueError("mine")
     assert tree(tmp_path) == ["thesis.tex"]
+
+
+class _Removing:
+    """Removes something in the first epoch, and counts the epochs."""
+
+    def __init__(self, remove, *paths):
+        self.remove, self.paths, self.epochs = remove, paths, 0
+
+    def start(self, epochs, done):
+        pass
+
+    def epoch(self, record):
+        self.epochs += 1
+        if self.epochs == 1:
+            self.remove(*self.paths)
+
+    def stop(self):
+        pass
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("name", ["", SIGNATURE, CONFIG])
+def test_a_run_folder_that_was_removed_ends_training_and_not_what_comes_after_it(tmp_path, name, seeds):
+    path = tmp_path / "run" / name
+    tracker = _Removing(shutil.rmtree if not name else os.unlink, path)
+    train = settings().train.model_copy(update={"epochs": 9, "checkpoint_every": 5})
+    with pytest.raises(FileError, match="was removed while its fit was running"):
+        fit(population(), settings(train=train, seeds=seeds), run_dir=tmp_path / "run", tracker=tracker)
+    assert tracker.epochs == 1
+    assert name or not path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_run_folder_that_became_read_only_ends_training(tmp_path):
+    tracker = _Removing(os.chmod, tmp_path / "run", 0o500)
+    with pytest.raises(FileError, match="became read-only"):
+        fit(population(), settings(), run_dir=tmp_path / "run", tracker=tracker)
+    (tmp_path / "run").chmod(0o700)
