@@ -1,6 +1,6 @@
 """Selective backpropagation through time for NWB files.
 
-The names of the daily job stand here; everything else is in a submodule that says what it is: `config` (every setting), `data`
+The names that most analyses need are here; everything else is in submodules: `config` (every setting), `data`
 (splits, bandwidth limits, merging), `calcium` (events in fluorescence), `models` (and how to add one), `simulate` (systems with
 known truth), `evaluate` (scores and baselines), `plot`, `report`, `dandi` and `nlb`. All are loaded on first use, so that
 importing the package costs nothing.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "nwb_sbtt"
-VERBS = {PACKAGE / "cli" / f"{name}.py" for name in ("main", "dandi", "nlb", "settings")}
-"""Their functions are verbs of the command line: arguments have help of their own, which the docstring would repeat."""
+COMMANDS = {PACKAGE / "cli" / f"{name}.py" for name in ("main", "dandi", "nlb", "settings")}
+"""Their functions are commands: arguments have help of their own, which the docstring would repeat."""
 NAMES = re.compile(r"^(\S[^:]*?)(?: :.*)?$", re.MULTILINE)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -91,7 +91,7 @@ def undocumented(path: Path, tree: ast.Module, known: Mapping[str, Class]) -> It
                     below = documented(ast.get_docstring(method) or "") | inherited(node.name, method.name, known)
                     if missing := [name for name in arguments(method) if name not in below]:
                         yield f"{place}: {node.name}.{method.name}: {', '.join(missing)}"
-        elif path not in VERBS and not is_overload(node):
+        elif path not in COMMANDS and not is_overload(node):
             missing = [name for name in arguments(node) if name not in own]
             yield from [f"{place}: {node.name}: {', '.join(missing)}"] if missing else []
 

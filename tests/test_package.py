@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text()
 SOURCES = sorted((ROOT / "nwb_sbtt").rglob("*.py"))
 
 
-def _doors():
+def _lazy_modules():
     """The package and its submodules that load names on first use, each with where its names live."""
     found = [
         importlib.import_module(path)
@@ -34,8 +34,8 @@ def _doors():
 
 def test_every_public_name_loads_and_is_explained():
     assert dir(sb) == sorted(sb.__all__)
-    assert len(sb._HOMES) <= 16, "the front door has the names of the daily job alone"
-    for module in _doors():
+    assert len(sb._HOMES) <= 16, "the package itself has the names that most analyses need"
+    for module in _lazy_modules():
         for name in module._HOMES:
             thing = getattr(module, name)
             assert inspect.isclass(thing) or inspect.isfunction(thing), name
@@ -46,7 +46,7 @@ def test_every_public_name_loads_and_is_explained():
         sb.fitt  # noqa: B018
 
 
-@pytest.mark.parametrize("module", _doors(), ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", _lazy_modules(), ids=lambda module: module.__name__)
 def test_types_are_checked_against_the_names_that_are_loaded(module):
     tree = ast.parse(Path(module.__file__).read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))

@@ -1,4 +1,4 @@
-"""What a type checker tells a package that uses this one: types of the front door, and its own mistakes."""
+"""What a type checker tells a package that uses this one: types of the public interface, and its own mistakes."""
 
 import importlib.util
 import os
@@ -48,7 +48,7 @@ fitted.predict(maze)  # error: "Fitted" has no attribute "predict"
 
 
 def names() -> list[str]:
-    """Every name of the front door and of its submodules, as a user writes it."""
+    """Every name of the package and of its submodules, as a user writes it."""
     inner = [f"sb.{submodule}.{name}" for submodule in sb._SUBMODULES for name in getattr(sb, submodule).__all__]
     return [*(f"sb.{name}" for name in sb.__all__), *inner]
 

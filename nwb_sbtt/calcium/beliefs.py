@@ -175,7 +175,7 @@ class Combined(ABC, Generic[V, M, C]):
 
     @abstractmethod
     def posterior(self, count: Count, observed: Tensor) -> Posterior[V, M, C]:
-        """Conclude from the moments of n; what concerns bins without a sample, but for their message, is junk.
+        """Conclude from the moments of n; what concerns bins without a sample, but for their message, is meaningless.
 
         Parameters
         ----------

@@ -1,4 +1,5 @@
-"""The command line: `main` has the verbs, `settings`, `dandi` and `nlb` further ones, `pipeline` what the verbs do.
+"""The command line: `main`, `settings`, `dandi` and `nlb` define its commands, `options` checks what they are given, and
+`pipeline` does the work.
 
 May import everything; nothing imports it.
 """

@@ -1,4 +1,4 @@
-"""The verbs of the command line for DANDI archives; `main` registers them."""
+"""The commands for DANDI archives; `main` registers them."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def cache(
     typer.echo(f"{cache_folder()}: {_files(len(files))}, {decimal(total)} of {decimal(cache_limit())}")
 
 
-VERBS = (download, validate, upload, cache)
+COMMANDS = (download, validate, upload, cache)
 
 
 def _files(n: int) -> str:

@@ -1,4 +1,4 @@
-"""The command line; `pipeline` holds what most verbs do. Heavy packages are imported inside the verbs."""
+"""The command line; `pipeline` holds what most commands do. Heavy packages are imported inside the commands."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _before(
         bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Hold the options of the whole command line; nothing is done before a verb."""
+    """Hold the options of the whole command line; nothing is done before a command."""
 
 
 @app.command()
@@ -276,8 +276,8 @@ def demo(
     pipeline.demo(folder, overwrite=overwrite)
 
 
-for verb in (*cli_settings.VERBS, *cli_dandi.VERBS):
-    app.command()(verb)
+for command in (*cli_settings.COMMANDS, *cli_dandi.COMMANDS):
+    app.command()(command)
 app.add_typer(cli_nlb.app, name="nlb")
 
 
@@ -336,8 +336,8 @@ def _fail(text: str, code: int) -> int:
 
 def _usage() -> str:
     """Return the command whose --help describes the arguments that were wrong."""
-    verbs = {command.callback.__name__ for command in app.registered_commands if command.callback} | {"nlb"}
-    return " ".join(["nwb-sbtt", *(word for word in sys.argv[1:2] if word in verbs)])
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback} | {"nlb"}
+    return " ".join(["nwb-sbtt", *(word for word in sys.argv[1:2] if word in commands)])
 
 
 def _sentence(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The verbs of the command line for the Neural Latents Benchmark; `main` registers them as `nwb-sbtt nlb …`."""
+"""The commands for the Neural Latents Benchmark; `main` registers them as `nwb-sbtt nlb …`."""
 
 from __future__ import annotations
 

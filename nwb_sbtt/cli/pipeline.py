@@ -1,4 +1,4 @@
-"""What the verbs of the command line do: from files to a run folder, and from there to result files."""
+"""What the commands do: from files to a run folder, and from there to result files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs of the command line that list settings, and what other packages can add; `main` registers them."""
+"""The commands that list settings, and what other packages can add; `main` registers them."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="print JSON for 
     typer.echo(json.dumps([part.as_dict() for part in parts], indent=2) if as_json else table_of_parts(parts))
 
 
-VERBS = (settings, models)
+COMMANDS = (settings, models)

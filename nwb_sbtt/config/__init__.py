@@ -1,6 +1,6 @@
 """Every setting, as frozen classes that check themselves. Sizes that the data have are never settings.
 
-`reading` holds what is taken from a file, `models` and `likelihoods` one class each, `doors` those that other packages
+`reading` holds what is taken from a file, `models` and `likelihoods` one class each, `registries` those that other packages
 register, `fitting` how a model is trained, `listing` all settings as rows, `describe` one setting in words, `messages` what is
 wrong with one. Every field has a description: what it does, its unit and range, and its default where that is chosen later;
 `help` shows them. Imports nothing of the package but errors, the registry and atomic files.
@@ -26,7 +26,6 @@ from nwb_sbtt.config.base import (
     save_config,
 )
 from nwb_sbtt.config.describe import Unit
-from nwb_sbtt.config.doors import LIKELIHOODS, MODELS
 from nwb_sbtt.config.fitting import FitConfig, InitConfig, MaskConfig, TrainConfig
 from nwb_sbtt.config.likelihoods import (
     AutoConfig,
@@ -50,6 +49,7 @@ from nwb_sbtt.config.reading import (
     Trials,
     Window,
 )
+from nwb_sbtt.config.registries import LIKELIHOODS, MODELS
 
 __all__ = [
     "LIKELIHOODS",

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field, SerializeAsAny, field_validator
 
 from nwb_sbtt.config.base import Config, Count, NotNegative, NotNegativeInt, Positive, Share
 from nwb_sbtt.config.describe import Unit
-from nwb_sbtt.config.doors import LIKELIHOODS, MODELS, named_config
 from nwb_sbtt.config.likelihoods import LIKELIHOOD_CONFIGS, AutoConfig, LikelihoodConfig
 from nwb_sbtt.config.models import MODEL_CONFIGS, ConvConfig, ModelConfig
+from nwb_sbtt.config.registries import LIKELIHOODS, MODELS, named_config
 
 
 class MaskConfig(Config):

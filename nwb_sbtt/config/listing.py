@@ -12,11 +12,11 @@ from pydantic.fields import FieldInfo
 
 from nwb_sbtt.config.base import NamedConfig
 from nwb_sbtt.config.describe import classes_in, default_in_words, kind_in_words
-from nwb_sbtt.config.doors import LIKELIHOODS, MODELS, Configured, config_class
 from nwb_sbtt.config.fitting import FitConfig
 from nwb_sbtt.config.likelihoods import LIKELIHOOD_CONFIGS, LikelihoodConfig
 from nwb_sbtt.config.models import MODEL_CONFIGS, ModelConfig
 from nwb_sbtt.config.reading import ReadConfig
+from nwb_sbtt.config.registries import LIKELIHOODS, MODELS, Configured, config_class
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.registry import Registry
 
@@ -122,7 +122,7 @@ def list_parts() -> list[Part]:
     ['conv', 'lfads', 'ladder', 'sae']
     """
     parts = []
-    for registry, known in _DOORS.values():
+    for registry, known in _REGISTRIES.values():
         for name in registry.names():
             try:
                 if name not in known:
@@ -211,7 +211,7 @@ def _choices(kinds: Sequence[type[BaseModel]]) -> list[str]:
     """Names of the classes that a setting chooses from; none where there is one class or no class."""
     if len(kinds) > 1:
         return [_tag(kind) for kind in kinds]
-    for base, (registry, known) in _DOORS.items():
+    for base, (registry, known) in _REGISTRIES.items():
         if kinds == [base]:
             return list(dict.fromkeys([*known, *registry.names()]))
     return []
@@ -219,7 +219,7 @@ def _choices(kinds: Sequence[type[BaseModel]]) -> list[str]:
 
 def _chosen(choice: str, kinds: Sequence[type[BaseModel]]) -> type[BaseModel]:
     """Class of a name; one that another package registers is imported now."""
-    for base, (registry, known) in _DOORS.items():
+    for base, (registry, known) in _REGISTRIES.items():
         if kinds == [base]:
             return config_class(choice, registry, known)
     return next(kind for kind in kinds if _tag(kind) == choice)
@@ -238,7 +238,7 @@ def _summary(kind: type[BaseModel]) -> str:
     return (kind.__doc__ or "").partition("\n")[0]
 
 
-_DOORS: dict[type[BaseModel], tuple[Registry[Configured], Mapping[str, type[NamedConfig]]]] = {
+_REGISTRIES: dict[type[BaseModel], tuple[Registry[Configured], Mapping[str, type[NamedConfig]]]] = {
     ModelConfig: (MODELS, MODEL_CONFIGS),
     LikelihoodConfig: (LIKELIHOODS, LIKELIHOOD_CONFIGS),
 }

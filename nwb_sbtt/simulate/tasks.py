@@ -122,18 +122,14 @@ class Task:
 def write_task(
     path: Path | str, task: Task | None = None, *, observed_per_bin: int | None = None, overwrite: bool = False
 ) -> Path:
-    """Simulate a task and write it to an NWB file, with its truth.
+    """Simulate a task and write it to an NWB file, with its truth; see `nwb_sbtt.io.write.simulation.write_simulation`.
 
     Parameters
     ----------
-    path : path
-        Ends in ``.nwb``.
+    path, observed_per_bin, overwrite
+        As `write_simulation` takes them.
     task : Task, optional
         Default: the Lorenz task of the published demo.
-    observed_per_bin : int, optional
-        Units observed in each bin, drawn at random. Default: all. Not for imaging.
-    overwrite : bool
-        Replace an existing file.
 
     Returns
     -------
@@ -142,10 +138,8 @@ def write_task(
 
     Raises
     ------
-    FileError
-        If the file exists, or cannot be written.
-    DataError
-        If a size is too small, or `observed_per_bin` does not suit the task.
+    FileError, DataError
+        As `Task.simulate` and `write_simulation` do; whether the file may be written is checked before anything is simulated.
 
     Examples
     --------
