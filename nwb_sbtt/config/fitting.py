@@ -125,7 +125,7 @@ class InitConfig(Config):
     channels: Literal["auto", "same", "new"] = Field(
         default="auto",
         description="Whether the data have the channels of the initial fit. same: their read-in and read-out are carried over. "
-        "new: these are made afresh. auto: same for equal ids from the same recording, new for other ids; equal ids from "
+        "new: new ones are initialised. auto: same for equal ids from the same recording, new for other ids; equal ids from "
         "another recording are refused.",
     )
     freeze: Literal["auto", "none", "dynamics", "generator", "decoder"] = Field(

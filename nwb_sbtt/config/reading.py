@@ -206,7 +206,9 @@ class BandwidthConfig(Config):
         "multiplexer does. fixed: the same k throughout (control). decimate: all N, in k/N of the bins (control).",
     )
     k: Annotated[Count, Unit("channels")] = Field(description="Channels sampled per bin; fewer than there are.")
-    seed: NotNegativeInt = Field(default=0, description="Seed of the channels drawn and of the trials spared.")
+    seed: NotNegativeInt = Field(
+        default=0, description="Seed of the channels drawn and of the trials left fully sampled."
+    )
     full_fraction: Share = Field(
         default=0.0, description="Fraction of the training trials that is left fully sampled; not for chopped sessions."
     )
