@@ -207,7 +207,7 @@ def remarks(found: Mapping[str, Remarkable]) -> list[str]:
         regular = len(steps) >= REGULAR and np.quantile(steps, 0.9) < 1.1 * np.quantile(steps, 0.1)
         lines.append(
             f"{sum(map(len, artefacts))} samples in {len(artefacts)} of {len(found)} ROIs are beyond what noise and calcium "
-            f"allow and are unobserved, at {len(firsts)} moments"
+            f"allow and are unobserved, at {len(firsts)} {'moment' if len(firsts) == 1 else 'moments'}"
             + (f" about {np.median(steps):.3g} s apart: an artefact that repeats" if regular else "")
         )
     clipped = [roi.n_clipped for roi in found.values() if roi.n_clipped]

@@ -285,7 +285,9 @@ class _Search:
         self.rise_time = torch.full_like(decay, indicator.rise / bin_width)
         n_samples = observed.sum((0, 1)).clamp(min=1)
         self.mean = torch.where(observed, values, 0.0).sum((0, 1)) / n_samples
-        ranked = torch.where(observed, values, torch.inf).flatten(0, 1).sort(0).values
+        # A channel that was never observed has no quantiles; any finite baseline will do.
+        unknown = torch.where(observed.any(1).any(0), torch.inf, 0.0)
+        ranked = torch.where(observed, values, unknown).flatten(0, 1).sort(0).values
         self.quantiles = [ranked.gather(0, (q * (n_samples - 1)).long()[None])[0] for q, _ in BASELINES]
 
     def grid(self, noise: Tensor, *, penalised: bool = False) -> Point:

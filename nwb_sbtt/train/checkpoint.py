@@ -94,7 +94,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode() + b"\n")
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        total.update(tensor.numpy().tobytes())
     return total.hexdigest()
 
 

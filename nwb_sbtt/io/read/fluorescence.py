@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pynwb.ophys import DfOverF, RoiResponseSeries
 
-from nwb_sbtt.data.grid import Source
+from nwb_sbtt.calcium.deconvolution import Remarkable, remarks, why_unusable
+from nwb_sbtt.data.grid import Binned, Source
 from nwb_sbtt.io.read.slabs import Slabs, in_unit
 
 Signal = Literal["fluorescence", "dF/F", "events"]
@@ -21,6 +22,8 @@ RAW_NAMES = r"neuropil|raw|fluorescence"
 """Patterns of the names of series that hold events, ΔF/F and raw fluorescence."""
 VALUES_READ = 200_000
 """Values that are read where the names do not tell."""
+SHORTER = 4
+"""An ROI of few samples is too short where another one has so many times as many."""
 SPARSE = 0.5
 """From this share of exact zeros on, values without negative ones are events."""
 
@@ -77,6 +80,42 @@ def classify_signal(
     if any_negative:
         return Classification("dF/F", "some values are negative, unlike raw fluorescence")
     return Classification("fluorescence", "no value is negative and few are zero")
+
+
+def without_unusable(
+    binned: Binned, channel_id: NDArray[np.generic], sources: Sequence[Source]
+) -> tuple[Binned, list[str]]:
+    """Leave out ROIs that cannot be used: without samples, constant, or far shorter than the others.
+
+    Parameters
+    ----------
+    binned : Binned
+    channel_id : array (channel)
+    sources : sequence of Source
+        Where the channels come from; only fluorescence and ΔF/F are looked at.
+
+    Returns
+    -------
+    Binned
+        The same, with those ROIs unobserved.
+    notes : list of str
+        Which they are, and why.
+    """
+    if not all(getattr(source, "signal", None) in ("fluorescence", "dF/F") for source in sources):
+        return binned, []
+    counts = binned.observed.sum(axis=(0, 1))
+    found: dict[str, Remarkable] = {}
+    unusable = np.zeros(len(counts), dtype=bool)
+    for i, count in enumerate(counts):
+        reason = why_unusable(binned.values[..., i][binned.observed[..., i]].astype(float))
+        if count and reason and count * SHORTER >= counts.max() and not reason.startswith("constant"):
+            reason = None
+        found[str(channel_id[i])] = Remarkable(reason)
+        unusable[i] = reason is not None
+    if not unusable.any():
+        return binned, []
+    observed = binned.observed & ~unusable
+    return replace(binned, values=np.where(observed, binned.values, 0), observed=observed), remarks(found)
 
 
 def signal_attributes(sources: Sequence[Source]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from nwb_sbtt.io.dandi.origin import address_of
 from nwb_sbtt.io.dandi.transfer import RemoteFile
 from nwb_sbtt.io.read.events import EventSource, bin_denoised, event_labels, event_source, find_neuropil
 from nwb_sbtt.io.read.files import file_facts, open_nwb
-from nwb_sbtt.io.read.fluorescence import signal_attributes
+from nwb_sbtt.io.read.fluorescence import signal_attributes, without_unusable
 from nwb_sbtt.io.read.labels import all_labels, channel_labels, channels_to_keep, sampling_offsets, trial_labels
 from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.paths import in_file_path
@@ -130,8 +130,8 @@ def read_nwb(
     notes = [_what_was_read(sources, origin), *_notes(sources, joined, windows)]
     if isinstance(location, RemoteFile):
         notes.append(f"streamed {location.received} of {location.asset.size} bytes, which no digest covers")
-    notes += [*event_notes, *where_notes, *outside]
-    binned = joined.binned
+    binned, unusable_notes = without_unusable(joined.binned, labels["channel_id"][1], sources)
+    notes += [*event_notes, *where_notes, *unusable_notes, *outside]
     if not binned.observed.any():
         raise DataError(
             f"nothing is observed in {str(location)!r}: all {binned.observed.size} entries are masked ({'; '.join(notes)}); "
