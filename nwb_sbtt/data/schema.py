@@ -7,7 +7,8 @@ An `xarray.Dataset` with dims ``(trial, time, channel)`` and
   be written into: replace masks by new ones, as in ``ds["observed"] = ds["observed"] & mask``;
 * coords ``time`` (bin centres, seconds from the alignment event or, where nothing is aligned, from the window's start),
   ``trial_start`` (left edge of each trial's first bin, seconds on the session clock), ``channel_id`` (ids of the table,
-  not row numbers), and any other trial or channel column;
+  not row numbers; also the index of ``channel``, as ``trial_id`` is of ``trial``, so that ``ds.sel(channel=7)`` goes by id),
+  and any other trial or channel column;
 * attrs ``bin_width`` [s], ``kind``, ``unit``, ``session_id``, ``source`` (a JSON text), all JSON-safe.
 
 The centre of bin `i` of trial `k` lies at ``trial_start[k] + (i + 0.5) * bin_width`` on the session clock.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -32,6 +33,8 @@ Kind = Literal["units", "electrodes", "rois", "series"]
 CHECKED_AT_ONCE = 1 << 18
 """Entries checked at once, so that intermediate arrays stay in the cache."""
 DIMS = ("trial", "time", "channel")
+IDS = {"channel_id": "channel", "trial_id": "trial"}
+"""Coordinates with the ids of channels and trials, and the dims that these index."""
 
 
 def make_dataset(
@@ -101,8 +104,26 @@ def make_dataset(
         "channel_id": ("channel", np.arange(n_channels) if channel_id is None else np.asarray(channel_id)),
     }
     labels.update(coords or {})
-    ds = xr.Dataset(data, coords=labels, attrs={"bin_width": float(bin_width), "kind": kind, **(attrs or {})})
+    ds = xr.Dataset(
+        data, coords=with_ids_as_index(labels), attrs={"bin_width": float(bin_width), "kind": kind, **(attrs or {})}
+    )
     return check_dataset(ds)
+
+
+def with_ids_as_index(coords: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Let channels and trials be chosen by their ids: ``ds.sel(channel=7)`` is the channel with the id 7, wherever it lies.
+
+    Parameters
+    ----------
+    coords : mapping of name to (dim, array)
+        Trials without ``trial_id``, such as those of a chopped session, have no index.
+
+    Returns
+    -------
+    dict
+        With the ids also under the names of their dims.
+    """
+    return {**coords, **{dim: (dim, coords[name][1]) for name, dim in IDS.items() if name in coords}}
 
 
 def check_dataset(ds: xr.Dataset) -> xr.Dataset:

@@ -124,7 +124,8 @@ def split_by_label(ds: xr.Dataset, label: str, *, valid: float = 0.2, seed: int 
     """
     _check_share(valid)
     if label not in ds.coords or ds[label].dims != ("trial",):
-        existing = sorted(str(name) for name, coord in ds.coords.items() if coord.dims == ("trial",))
+        of_trials = (str(name) for name, coord in ds.coords.items() if coord.dims == ("trial",))
+        existing = sorted(name for name in of_trials if name != "trial")
         raise DataError(
             f"the trials have no label {label!r}, but {existing}; read it with trial_columns (--set "
             f"read.trial_columns=[{label}])"

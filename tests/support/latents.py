@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from pynwb import NWBHDF5IO
 
+from nwb_sbtt.data.schema import with_ids_as_index
 from nwb_sbtt.io.write.session import get_object
 
 MODEL = {
@@ -75,7 +76,7 @@ def make_latents(
         "notes": json.dumps(["1 of 4 rows was left out"]),
         "model": json.dumps(MODEL),
     }
-    return xr.Dataset(data, coords=coords, attrs=attrs)
+    return xr.Dataset(data, coords=with_ids_as_index(coords), attrs=attrs)
 
 
 def latents_of(path: Path, parts: Sequence[tuple[str, str, Sequence[int]]], **fields: object) -> xr.Dataset:
@@ -100,7 +101,8 @@ def latents_of(path: Path, parts: Sequence[tuple[str, str, Sequence[int]]], **fi
             "dandiset": "000140",
         }
     latents = make_latents(n_channels=len(columns["channel_id"]), **fields)
-    latents = latents.assign_coords({name: ("channel", np.array(values)) for name, values in columns.items()})
+    labels = {name: ("channel", np.array(values)) for name, values in columns.items()}
+    latents = latents.assign_coords(with_ids_as_index(labels))
     return latents.assign_attrs(source=json.dumps(source))
 
 

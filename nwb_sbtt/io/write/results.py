@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from pynwb import NWBFile, ProcessingModule
 
-from nwb_sbtt.data.schema import name_units
+from nwb_sbtt.data.schema import name_units, with_ids_as_index
 from nwb_sbtt.errors import FileError, SelectionError
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.results import MODEL_TYPE
@@ -148,7 +148,7 @@ class _Results:
             coords[key] = ("channel", self._column(channels, column))
         for key, other in json.loads(self._record.input_description)["coords"].items():
             coords[key] = (tuple(other["dims"]), np.asarray(other["values"]))
-        return coords
+        return with_ids_as_index(coords)
 
     def _by_channel(self, variable: str, paths: NDArray[np.str_]) -> NDArray[Any] | None:
         """Join the series of all tables, each column at its channel."""

@@ -101,7 +101,8 @@ def column_names(latents: xr.Dataset) -> dict[str, dict[str, str]]:
     """
     names: dict[str, dict[str, str]] = {"trial": {}, "channel": {}}
     for key, coord in latents.coords.items():
-        if coord.dims in (("trial",), ("channel",)) and key != "trial_start":
+        # The index of a dim has the ids, which are a coordinate of their own.
+        if coord.dims in (("trial",), ("channel",)) and key != "trial_start" and coord.dims != (key,):
             used = set(names[coord.dims[0]].values())
             column = str(key).replace("/", "_").replace(":", "_")
             while column in _RESERVED_COLUMNS or column in used or column in map(str, set(latents.coords) - {key}):
