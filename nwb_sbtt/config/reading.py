@@ -120,7 +120,7 @@ class ElectricalConfig(Config):
     min_observed: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.9,
         description="A filtered value counts as observed where at least this fraction of the filter's weight lies on "
-        "observed samples.",
+        "observed samples; short gaps between them are bridged by a straight line.",
     )
 
 
@@ -238,8 +238,9 @@ class ReadConfig(Config):
     )
     obs_intervals: bool = Field(
         default=True,
-        description="Whether a unit counts as observed only within its `obs_intervals`; a unit without any was never observed, "
-        "but if no unit has any, all are always observed. false treats every bin as observed.",
+        description="Whether a unit, or an electrode whose table has that column, counts as observed only within its "
+        "`obs_intervals`; one without any was never observed, but if none has any, all are always observed. false treats every "
+        "bin as observed.",
     )
     valid_unit_periods: bool | str = Field(
         default=True,

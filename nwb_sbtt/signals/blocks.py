@@ -1,8 +1,8 @@
 """Blocks of a recording, their missing samples, and the interface of a use of a recording that is computed block by block.
 
-Missing samples never reach a filter. They take the value of the nearest observed sample of their channel, and a filtered
-value counts as observed only where at least a given share (0.9 by default) of the filter's absolute weight lies on observed
-samples. The end of a contiguous part of a recording is treated in the same way.
+Missing samples never reach a filter. Short gaps are bridged by a straight line between the observed samples at their ends,
+long ones (longer than the filter) and the ends of a contiguous part hold the nearest observed value; and a filtered value
+counts as observed only where at least a given share (0.9 by default) of the filter's absolute weight lies on observed samples.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from nwb_sbtt.signals.filters import Filter, Floats
 
 ROUNDING = 1e-5
 """By how much a share of weights may fall below the one wanted through rounding."""
 MARGINS_READ = 3
-"""Margins of a filter that are read on either side: a held value may come from beyond the samples it is weighted with."""
-HELD_AT_ONCE = 250_000
-"""Entries for which `hold` looks for the nearest observed sample at once."""
+"""Margins of a filter that are read on either side: a bridged value may come from beyond the samples it is weighted with."""
+BRIDGED_AT_ONCE = 250_000
+"""Entries for which `bridge` looks for the nearest observed samples at once."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SampleBlock:
     Parameters
     ----------
     values : array (time, channel)
-        Finite, 0 where a sample is missing; after `fill` the nearest observed value there.
+        Finite, 0 where a sample is missing; after `fill` what bridges the gap there.
     first : int
         Position of the first sample in the recording; may lie before the part.
     observed : bool array (time)
@@ -47,16 +47,42 @@ class SampleBlock:
     gap_channels: NDArray[np.intp]
     gap_observed: NDArray[np.bool_]
 
-    def fill(self) -> None:
-        """Hold the nearest observed value over every missing sample, in place."""
+    def fill(self, weights: Filter) -> None:
+        """Bridge every gap, in place.
+
+        Parameters
+        ----------
+        weights : Filter
+            That is applied next. The two ends of a gap of no more than two of its margins lie in every block in which the gap
+            has any weight, so a longer one is not bridged: what is filtered does not depend on where a block begins.
+        """
+        longest = 2 * weights.margin
         if not self.observed.all():
-            hold(self.values, self.observed)
-        width = max(1, HELD_AT_ONCE // max(len(self.observed), 1))
+            bridge(self.values, self.observed, longest=longest)
+        width = max(1, BRIDGED_AT_ONCE // max(len(self.observed), 1))
         for start in range(0, len(self.gap_channels), width):
             columns = self.gap_channels[start : start + width]
             samples = self.values[:, columns]
-            hold(samples, self.gap_observed[:, start : start + width])
+            bridge(samples, self.gap_observed[:, start : start + width], longest=longest)
             self.values[:, columns] = samples
+
+    def amounts(self, bins: Bins) -> NDArray[np.intp]:
+        """Count the observed samples inside each bin.
+
+        Parameters
+        ----------
+        bins : Bins
+
+        Returns
+        -------
+        int array (bin, channel), or (bin, 1) where it is the same for all channels
+        """
+        starts, stops = bins.starts - self.first, bins.stops - self.first
+        amounts = observed_amounts(self.observed[:, None], starts, stops)
+        if len(self.gap_channels):
+            amounts = np.repeat(amounts, self.values.shape[1], axis=1)
+            amounts[:, self.gap_channels] = observed_amounts(self.gap_observed, starts, stops)
+        return amounts
 
     def supported(self, weights: Filter, positions: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
         """Tell where enough of a filter lies on observed samples.
@@ -113,6 +139,24 @@ class Bins:
         return Bins(self.centres[start:stop], self.starts[start:stop], self.stops[start:stop])
 
 
+@dataclass(frozen=True)
+class Reduced:
+    """Samples of a block, reduced to bins.
+
+    Parameters
+    ----------
+    values : array (bin, channel)
+    weights : int array (bin, channel) or (bin, 1)
+        Number of observed filtered samples behind each value; 0 where the bin is missing.
+    stored : int array (bin, channel) or (bin, 1)
+        Number of observed samples inside each bin, before any filter.
+    """
+
+    values: Floats
+    weights: NDArray[np.intp]
+    stored: NDArray[np.intp]
+
+
 class Reduction(Protocol):
     """One use of a recording: what turns its samples into one value a bin.
 
@@ -129,7 +173,7 @@ class Reduction(Protocol):
     @property
     def bytes_per_sample(self) -> int: ...  # noqa: D102
 
-    def reduce(self, block: SampleBlock, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
+    def reduce(self, block: SampleBlock, bins: Bins) -> Reduced:
         """Reduce a block to bins.
 
         Parameters
@@ -137,29 +181,32 @@ class Reduction(Protocol):
         block : SampleBlock
             With `margin` samples on either side of the bins; may be overwritten.
         bins : Bins
-
-        Returns
-        -------
-        values : array (bin, channel)
-        weights : int array (bin, channel) or (bin, 1)
-            Number of observed filtered samples behind each value; 0 where the bin is missing.
         """
         ...
 
 
-def hold(samples: Floats, observed: NDArray[np.bool_]) -> None:
-    """Give every missing sample, in place, the value of the nearest observed one of its channel; 0 where there is none.
+def bridge(samples: Floats, observed: NDArray[np.bool_], *, longest: int) -> None:
+    """Fill every gap, in place, by a straight line between the observed samples at its ends.
+
+    A long gap, and one without an observed sample at one of its ends, holds the nearest observed sample; where a channel has
+    none, 0.
 
     Parameters
     ----------
     samples : array (time, channel)
     observed : bool array (time) for all channels, or (time, channel)
+    longest : int
+        Most samples from one end of a gap to the other over which a line is drawn.
     """
     n_times = len(observed)
     if observed.ndim == 1:
         steps = np.diff(observed, prepend=True, append=True)
         for first, stop in np.flatnonzero(steps).reshape(-1, 2):
             before, after = samples[first - 1 : first], samples[stop : stop + 1]
+            if len(before) and len(after) and stop - first < longest:
+                share = (np.arange(1, stop - first + 1) / (stop - first + 1)).astype(samples.dtype)[:, None]
+                samples[first:stop] = before + (after - before) * share
+                continue
             middle = (first + stop + 1) // 2 if len(before) and len(after) else stop if len(before) else first
             samples[first:middle] = before
             samples[middle:stop] = after if len(after) else 0
@@ -167,14 +214,20 @@ def hold(samples: Floats, observed: NDArray[np.bool_]) -> None:
     times = np.arange(n_times)[:, None]
     before = np.maximum.accumulate(np.where(observed, times, -n_times), axis=0)
     after = np.minimum.accumulate(np.where(observed, times, 2 * n_times)[::-1], axis=0)[::-1]
-    nearest = np.where(times - before <= after - times, before, after)
     rows, columns = np.nonzero(~observed)
-    source = nearest[rows, columns]
-    exists = (source >= 0) & (source < n_times)
-    samples[rows, columns] = np.where(exists, samples[np.where(exists, source, 0), columns], 0)
+    left, right = before[rows, columns], after[rows, columns]
+    has_left, has_right = left >= 0, right < n_times
+    at_left = samples[np.where(has_left, left, 0), columns] * has_left
+    at_right = samples[np.where(has_right, right, 0), columns] * has_right
+    share = ((rows - left) / (right - left)).astype(samples.dtype)
+    lined = has_left & has_right & (right - left <= longest)
+    nearest = np.where(has_left & ((rows - left <= right - rows) | ~has_right), at_left, at_right)
+    samples[rows, columns] = np.where(lined, at_left + (at_right - at_left) * share, nearest)
 
 
-def interval_sums(values: NDArray[Any], starts: NDArray[np.intp], stops: NDArray[np.intp]) -> NDArray[Any]:
+def interval_sums(
+    values: NDArray[Any], starts: NDArray[np.intp], stops: NDArray[np.intp], *, dtype: DTypeLike | None = None
+) -> NDArray[Any]:
     """Sum ``values[start:stop]`` for each interval; intervals may overlap or be empty.
 
     Parameters
@@ -182,15 +235,18 @@ def interval_sums(values: NDArray[Any], starts: NDArray[np.intp], stops: NDArray
     values : array (time, channel)
     starts, stops : int array (interval)
         Between 0 and the number of times.
+    dtype : dtype, optional
+        Of the sums. Default: that of the values.
 
     Returns
     -------
     array (interval, channel)
     """
+    dtype = values.dtype if dtype is None else dtype
     if len(values) == 0:
-        return np.zeros((len(starts), values.shape[1]), dtype=values.dtype)
+        return np.zeros((len(starts), values.shape[1]), dtype=dtype)
     pairs = np.stack([np.minimum(starts, len(values) - 1), np.minimum(stops, len(values) - 1)], axis=1).ravel()
-    sums = np.add.reduceat(values, pairs, axis=0)[::2]
+    sums = np.add.reduceat(values, pairs, axis=0, dtype=dtype)[::2]
     # `reduceat` takes no index beyond the last row, so an interval that ends with the array lacks that row; and it gives
     # an empty interval the row at its start.
     sums = np.where((pairs[::2] < pairs[1::2])[:, None], sums, 0)
@@ -214,4 +270,4 @@ def observed_amounts(
     """
     if observed.all():
         return np.asarray(np.maximum(stops - starts, 0)[:, None])
-    return interval_sums(observed.astype(np.intp), starts, stops)
+    return interval_sums(observed, starts, stops, dtype=np.intp)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.data.threads import in_threads
-from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, SampleBlock, observed_amounts
+from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduced, SampleBlock, observed_amounts
 from nwb_sbtt.signals.filters import Filter, Floats
 
 COMPARED_AT_ONCE = 1 << 18
@@ -46,7 +46,7 @@ class Crossings:
         """Samples needed on either side of a bin."""
         return MARGINS_READ * self.band.margin + self.dead_samples + 1
 
-    def reduce(self, block: SampleBlock, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
+    def reduce(self, block: SampleBlock, bins: Bins) -> Reduced:
         """Count crossings in bins.
 
         Parameters
@@ -57,12 +57,11 @@ class Crossings:
 
         Returns
         -------
-        values : array (bin, channel)
-            Counts.
-        weights : int array (bin, channel) or (bin, 1)
-            Observed samples of each bin.
+        Reduced
+            Counts, and how many filtered samples of each bin were observed.
         """
-        block.fill()
+        stored = block.amounts(bins)
+        block.fill(self.band)
         first = int(bins.starts.min()) - self.dead_samples - 1
         positions = np.arange(first, max(int(bins.stops.max()), first + 1))
         filtered = self.band.apply(block.values, first=block.first, positions=positions.astype(float))
@@ -82,7 +81,8 @@ class Crossings:
         crossing = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths - run_starts, lengths)
         entries = np.repeat(np.arange(len(lengths)), lengths) * n_channels + columns[crossing]
         counts = np.bincount(entries, minlength=len(lengths) * n_channels).reshape(len(lengths), n_channels)
-        return counts.astype(np.float32), observed_amounts(observed, starts, stops) * np.isfinite(self.threshold)
+        weights = observed_amounts(observed, starts, stops) * np.isfinite(self.threshold)
+        return Reduced(counts.astype(np.float32), weights, stored)
 
 
 def find_crossings(

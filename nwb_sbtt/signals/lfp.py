@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, SampleBlock, interval_sums, observed_amounts
+from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduced, SampleBlock, interval_sums, observed_amounts
 from nwb_sbtt.signals.filters import Filter, Floats, GaussianKernel, LowPass
 
 HALF_POWER = 0.2494
@@ -71,6 +71,10 @@ def slow_filter(low: float, *, rate: float, dtype: DTypeLike) -> Filter:
 class Decimated:
     """The band-limited signal at each bin's centre, less its slow part.
 
+    Where samples are missing all the time no filter has enough of them. Each bin of such a channel is the mean of its own
+    observed samples, less the slow part: what oscillates at f passes with the gain of that mean, sin(π f w) / (π f w) for bins
+    of width w that are whole.
+
     Parameters
     ----------
     smooth : Filter
@@ -81,6 +85,8 @@ class Decimated:
         Samples summed up at a time for the slow part, see `slow_sum_length`.
     support : float
         Smallest share of the weight of `smooth` on observed samples.
+    scattered : bool array (channel), optional
+        Channels whose samples are missing all the time.
     bytes_per_sample : int
         Memory that `reduce` needs for one sample of one channel.
     """
@@ -89,6 +95,7 @@ class Decimated:
     slow: Filter
     slow_length: int
     support: float
+    scattered: NDArray[np.bool_] | None = None
     bytes_per_sample: int = 2
 
     @property
@@ -96,7 +103,7 @@ class Decimated:
         """Samples needed on either side of a bin."""
         return max(MARGINS_READ * self.smooth.margin, (self.slow.margin + 2) * self.slow_length)
 
-    def reduce(self, block: SampleBlock, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
+    def reduce(self, block: SampleBlock, bins: Bins) -> Reduced:
         """Compute the signal at the bins' centres.
 
         Parameters
@@ -107,15 +114,39 @@ class Decimated:
 
         Returns
         -------
-        values : array (bin, channel)
-            In the recording's unit.
-        weights : int array (bin, channel) or (bin, 1)
-            1 where a bin is observed.
+        Reduced
+            In the recording's unit; weights are 1 where a bin is observed.
         """
+        stored = block.amounts(bins)
         slow = self._slow(block, bins.centres)
-        block.fill()
+        scattered = np.flatnonzero(False if self.scattered is None else self.scattered)
+        own = _means(block.values[:, scattered], bins, first=block.first, amounts=stored, channels=scattered)
+        block.fill(self.smooth)
         values = self.smooth.apply(block.values, first=block.first, positions=bins.centres) - slow
-        return values, block.supported(self.smooth, bins.centres, self.support).astype(np.intp)
+        observed = self.observed(block, bins, stored)
+        if len(scattered):
+            values[:, scattered] = own - slow[:, scattered]
+            observed = np.repeat(observed, values.shape[1], axis=1) if observed.shape[1] == 1 else observed
+            observed[:, scattered] = stored[:, scattered if stored.shape[1] > 1 else [0]] > 0
+        return Reduced(values, observed.astype(np.intp), stored)
+
+    def observed(self, block: SampleBlock, bins: Bins, stored: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Tell at which bins enough of the filter lies on observed samples, some of them inside the bin.
+
+        Parameters
+        ----------
+        block : SampleBlock
+        bins : Bins
+        stored : int array (bin, channel) or (bin, 1)
+            Observed samples inside each bin.
+
+        Returns
+        -------
+        bool array (bin, channel), or (bin, 1) where it is the same for all channels
+        """
+        return block.supported(self.smooth, bins.centres, self.support) & (
+            (stored > 0) | (bins.starts >= bins.stops)[:, None]
+        )
 
     def _slow(self, block: SampleBlock, centres: NDArray[np.float64]) -> Floats:
         """Mean of the observed samples around each centre, weighted by a Gaussian; 0 where there are none.
@@ -168,7 +199,7 @@ class BandPower:
         """Memory that `reduce` needs for one sample of one channel."""
         return 2 + 16 // self.step
 
-    def reduce(self, block: SampleBlock, bins: Bins) -> tuple[Floats, NDArray[np.intp]]:
+    def reduce(self, block: SampleBlock, bins: Bins) -> Reduced:
         """Add up squares in bins.
 
         Parameters
@@ -179,16 +210,23 @@ class BandPower:
 
         Returns
         -------
-        values : array (bin, channel)
-            Sums of squares, in the recording's unit squared.
-        weights : int array (bin, channel) or (bin, 1)
-            Number of squares in each sum.
+        Reduced
+            Sums of squares, in the recording's unit squared, and how many squares are in each.
         """
-        block.fill()
+        stored = block.amounts(bins)
+        block.fill(self.band)
         ticks = np.arange(-(-int(bins.starts.min()) // self.step), -(-int(bins.stops.max()) // self.step)) * self.step
         squares = self.band.apply(block.values, first=block.first, positions=ticks.astype(float)) ** 2
         observed = block.supported(self.band, ticks.astype(float), self.support)
         if not observed.all():
             squares *= observed
         starts, stops = np.searchsorted(ticks, bins.starts), np.searchsorted(ticks, bins.stops)
-        return interval_sums(squares, starts, stops), observed_amounts(observed, starts, stops)
+        return Reduced(interval_sums(squares, starts, stops), observed_amounts(observed, starts, stops), stored)
+
+
+def _means(values: Floats, bins: Bins, *, first: int, amounts: NDArray[np.intp], channels: NDArray[np.intp]) -> Floats:
+    """Mean of the observed samples (bin, channel) of each bin; `values` are 0 where a sample is missing."""
+    if not len(channels):
+        return values[:0]
+    sums = interval_sums(values, bins.starts - first, bins.stops - first)
+    return np.asarray(sums / np.maximum(amounts if amounts.shape[1] == 1 else amounts[:, channels], 1))

@@ -4,23 +4,26 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwb_sbtt.signals.blocks import hold, interval_sums
+from nwb_sbtt.signals.blocks import bridge, interval_sums
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.booleans(), min_size=1, max_size=30), st.booleans())
-def test_holding_takes_the_nearest_observed_value(flags, whole):
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.booleans(), st.integers(1, 12))
+def test_short_gaps_are_bridged_by_a_line_and_long_ones_hold_the_nearest_observed_value(flags, whole, longest):
     observed = np.array(flags)
     samples = np.random.default_rng(0).normal(size=(len(observed), 2))
-    held = np.where(observed[:, None], samples, 1e9)
-    hold(held, observed if whole else np.stack([observed, observed], axis=1))
+    bridged = np.where(observed[:, None], samples, 1e9)
+    bridge(bridged, observed if whole else np.stack([observed, observed], axis=1), longest=longest)
     times = np.flatnonzero(observed)
     for row in range(len(observed)):
+        before, after = times[times <= row], times[times >= row]
         if len(times) == 0:
-            assert (held[row] == 0).all()
+            expected = np.zeros(2)
+        elif len(before) and len(after) and after[0] - before[-1] <= longest:
+            expected = np.array([np.interp(row, times, samples[times, column]) for column in range(2)])
         else:
-            nearest = times[np.argmin(np.abs(times - row))]
-            assert np.array_equal(held[row], samples[nearest])
+            expected = samples[times[np.argmin(np.abs(times - row))]]
+        np.testing.assert_allclose(bridged[row], expected, atol=1e-12)
 
 
 @settings(max_examples=50, deadline=None)

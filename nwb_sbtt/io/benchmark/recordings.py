@@ -20,9 +20,10 @@ from nwb_sbtt.data.intervals import Intervals
 from nwb_sbtt.errors import DataError, FileError, SelectionError
 from nwb_sbtt.io.dandi.locations import local_file
 from nwb_sbtt.io.read.files import file_facts, open_nwb
+from nwb_sbtt.io.read.masks import obs_intervals
 from nwb_sbtt.io.read.selection import find_series
 from nwb_sbtt.io.read.tables import plain_columns
-from nwb_sbtt.io.read.units import obs_intervals, spikes_by_unit, stored_spikes
+from nwb_sbtt.io.read.units import spikes_by_unit, stored_spikes
 from nwb_sbtt.io.write.packing import pack_hdf5, save_nwb
 
 HELD_OUT_COLUMN = "heldout"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,20 +20,22 @@ from nwb_sbtt.io.read.clock import sample_clock
 from nwb_sbtt.io.read.description import describe_samples
 from nwb_sbtt.io.read.indices import region_rows, row_ids
 from nwb_sbtt.io.read.layout import sample_layout
-from nwb_sbtt.io.read.masks import invalid_intervals, stored_masks
+from nwb_sbtt.io.read.masks import invalid_intervals, obs_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.recording import Piece, Recording, find_pieces
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
-from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduction
+from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduction, SampleBlock
 from nwb_sbtt.signals.crossings import Crossings, robust_noise
 from nwb_sbtt.signals.filters import Filter, band_filter, choose_band
 from nwb_sbtt.signals.lfp import BandPower, Decimated, decimating_filter, slow_filter, slow_sum_length
 
-NOISE_PARTS = 20
-NOISE_SECONDS = 0.25
-"""The noise of each electrode is the median of its noise in this many parts of this length, spread over the recording."""
+PART_SECONDS = 0.25
+"""Length of the parts, spread over the recording, in each of which the noise of an electrode is estimated: its noise is their
+median."""
+PART_BINS = 8
+"""Least number of bins in a part by which it is judged whether samples are missing all the time."""
 STEEPNESS = {"power": 0.25, "spikes": 0.5}
 """Width of the lower edge of the band as a share of its frequency."""
 POWER_OVERSAMPLING = 4
@@ -40,6 +43,10 @@ POWER_OVERSAMPLING = 4
 BLOCK_BYTES = 24 * 2**20
 """Values of one block, unless the reach of the filter or the chunks ask for more. The memory of larger arrays is returned to
 the system each time, and is slow to come again."""
+LARGEST_LOSS = 0.1
+"""Share of what a channel stores that its filter may lose before a note says so, or means of bins take the filter's place."""
+FINEST_BINS = 0.25
+"""Least product of the band's upper edge and the bin width at which the mean of a bin keeps to the band."""
 MOST_NAMED = 20
 """Most electrodes that a note names."""
 UNITS = {"lfp": "volts", "power": "log(V^2)", "spikes": "counts"}
@@ -53,7 +60,8 @@ class ElectricalSource:
     """An ElectricalSeries ready to be put on any grid.
 
     * lfp: the signal up to the band's upper edge, at the centre of each bin, less a Gaussian mean of the observed samples
-      around it (half power at the band's lower edge); volts.
+      around it (half power at the band's lower edge); volts. Of a channel whose samples are missing all the time, so that
+      the filter would lose more than a tenth of its bins, each bin is the mean of its own observed samples instead.
     * power: natural logarithm of the mean squared band signal in each bin. A bin in which less than
       `config.electrical.min_observed` of the band signal is observed is unobserved, and so is a flat signal.
     * spikes: threshold crossings in each bin, with the exposure of bins that were observed in part. An electrode without any
@@ -124,8 +132,24 @@ class ElectricalSource:
             too small for the filter's length or one chunk of the file.
         """
         reduction = self._reduction(grid.bin_width)
+        if isinstance(reduction, Decimated):
+            with suppress(_SampleMissingError):
+                return self._binned(self._reduced(grid, reduction), grid)
+            reduction = replace(reduction, scattered=self._scattered(reduction, grid.bin_width))
+        return self._binned(self._reduced(grid, reduction), grid)
+
+    def _reduced(self, grid: Grid, reduction: Reduction) -> _Totals:
+        """Reduce what the grid needs.
+
+        Raises
+        ------
+        _SampleMissingError
+            If a sample is missing, and the reduction was not told which channels miss samples all the time.
+        """
         values = np.zeros((grid.shape[0] * grid.n_bins, len(self.scale)), dtype=np.float32)
         weights = np.zeros(values.shape, dtype=np.float32)
+        stored = np.zeros(len(self.scale))
+        undecided = isinstance(reduction, Decimated) and reduction.scattered is None
         # Windows may overlap; a bin that several windows share is computed once and copied to each.
         starts, distinct = _distinct_bins(grid)
         order = np.argsort(distinct, kind="stable")
@@ -137,17 +161,24 @@ class ElectricalSource:
             for start, stop in _batches(bins, self.recording, reduction, limit=self.config.memory_limit):
                 batch = bins.part(start, stop)
                 block = self.recording.block(piece, *_samples_needed(batch, reduction))
-                batch_values, batch_weights = reduction.reduce(block, batch)
+                if undecided and _any_missing(block, piece):
+                    raise _SampleMissingError
+                reduced = reduction.reduce(block, batch)
+                batch_weights = reduced.weights
                 if self.config.electrical.feature == "lfp":
                     batch_weights = batch_weights * _centre_inside(batch, piece)[:, None]
+                per_bin = None if self.config.electrical.feature == "spikes" else 1
+                batch_stored = np.clip(reduced.stored, 0, per_bin)
                 copies = order[bounds[low + start] : bounds[low + stop]]
                 rows = distinct[copies] - (low + start)
-                values[copies] += np.where(batch_weights > 0, batch_values, 0)[rows]
+                values[copies] += np.where(batch_weights > 0, reduced.values, 0)[rows]
                 weights[copies] += batch_weights[rows]
+                stored += batch_stored[rows].sum(axis=0)
                 # Two blocks would not fit into memory.
-                del block, batch_values
+                del block, reduced
         shape = (*grid.shape, len(self.scale))
-        return self._binned(values.reshape(shape), weights.reshape(shape), grid.bin_width)
+        scattered = reduction.scattered if isinstance(reduction, Decimated) else None
+        return _Totals(values.reshape(shape), weights.reshape(shape), stored, scattered)
 
     def _reduction(self, bin_width: float) -> Reduction:
         config, rate, dtype = self.config.electrical, 1 / self.sampling_period, self.recording.dtype
@@ -175,50 +206,108 @@ class ElectricalSource:
     def _noise(self, band: Filter) -> NDArray[np.float64]:
         """Robust noise sd (channel) in stored units; NaN where nothing was observed or the signal is flat."""
         margin = MARGINS_READ * band.margin
-        pieces = self.recording.pieces
-        length = max(int(NOISE_SECONDS / self.sampling_period), 1)
-        piece_lengths = np.array([piece.stop - piece.first for piece in pieces])
-        piece_ends = np.cumsum(piece_lengths)
         part_noise = []
-        for share in (np.arange(NOISE_PARTS) + 0.5) / NOISE_PARTS:
-            # The middle of the part, counted over all pieces, and then in the samples of its piece.
-            middle = int(share * piece_ends[-1])
-            i = int(np.searchsorted(piece_ends, middle, side="right"))
-            piece = pieces[i]
-            middle += piece.first - int(piece_ends[i] - piece_lengths[i])
-            first = int(np.clip(middle - length // 2, piece.first, max(piece.stop - length, piece.first)))
-            positions = np.arange(first, min(first + length, piece.stop), dtype=float)
-            block = self.recording.block(piece, first - margin, first + len(positions) + margin)
-            block.fill()
+        for piece, first, stop in self.recording.parts(max(int(PART_SECONDS / self.sampling_period), 1)):
+            positions = np.arange(first, stop, dtype=float)
+            block = self.recording.block(piece, first - margin, stop + margin)
+            block.fill(band)
             filtered = band.apply(block.values, first=block.first, positions=positions)
             observed = block.supported(band, positions, self.config.electrical.min_observed)
             part_noise.append(robust_noise(filtered, observed))
         noise = np.nanmedian(np.where(np.isnan(part_noise).all(axis=0), 0, part_noise), axis=0)
         return np.where(noise > 0, noise, np.nan)
 
-    def _binned(self, values: NDArray[np.float32], weights: NDArray[np.float32], bin_width: float) -> Binned:
+    def _scattered(self, reduction: Decimated, bin_width: float) -> NDArray[np.bool_]:
+        """Channels (channel) whose filter would lose much, in parts of the whole recording: so it is the same for any windows.
+
+        Parameters
+        ----------
+        reduction : Decimated
+        bin_width : float
+            Seconds.
+        """
+        lost = np.zeros(len(self.scale), dtype=bool)
+        config, period = self.config.electrical, self.sampling_period
+        _, high = choose_band(config, rate=1 / period, bin_width=bin_width)
+        if high * bin_width < FINEST_BINS:
+            return lost
+        margin = reduction.smooth.margin
+        fitting = int(self.config.memory_limit / (self.recording.bytes_per_sample * len(self.scale))) - 2 * margin
+        length = max(min(int(max(PART_SECONDS, PART_BINS * bin_width) / period), fitting), int(bin_width / period) + 1)
+        kept, stored = np.zeros(len(self.scale)), np.zeros(len(self.scale))
+        for piece, first, stop in self.recording.parts(length):
+            # From sample to sample: of bins of one sample, the centres lie between two, and a filter needs both.
+            start, end = piece.sample_times(first, first + 1)[0], (stop - first) * period
+            bins = piece.bins(start + np.arange(max(int(end / bin_width + ROUNDING), 1)) * bin_width, bin_width)
+            block = self.recording.block(piece, first - margin, stop + margin)
+            amounts = block.amounts(bins)
+            stored += (amounts > 0).sum(axis=0)
+            kept += (reduction.observed(block, bins, amounts) & (amounts > 0)).sum(axis=0)
+        return kept < (1 - LARGEST_LOSS) * stored
+
+    def _binned(self, totals: _Totals, grid: Grid) -> Binned:
         """Reduced values in their unit, and which bins were observed; arrays (trial, time, channel)."""
+        values, weights = totals.values, totals.weights
         if self.config.electrical.feature == "spikes":
-            return self._binned_spikes(values, weights, bin_width)
+            return self._binned_spikes(totals, grid.bin_width)
         any_observed = np.asarray((weights > 0).any(axis=(0, 1)))
         # A constant is exactly 0 after the recording's level is subtracted.
         flat = np.asarray(any_observed & ~values.any(axis=(0, 1)))
         if self.config.electrical.feature == "power":
-            return self._binned_power(values, weights, bin_width, flat)
+            return self._binned_power(totals, grid.bin_width, flat)
         # Where pieces overlap in time a bin has a value from each.
         volts = (values / np.maximum(weights, 1) * self.scale).astype(np.float32)
-        return Binned(volts, weights > 0, notes=self._note_on(flat, "are flat in all that was read: 0 V"))
+        observed = weights > 0
+        notes = self._note_on(flat, "are flat in all that was read: 0 V") + self._note_on_loss(totals, observed, "bins")
+        if totals.scattered is not None:
+            gain = np.sinc(
+                choose_band(self.config.electrical, rate=1 / self.sampling_period, bin_width=grid.bin_width)[1]
+                * grid.bin_width
+            )
+            notes += self._note_on(
+                totals.scattered,
+                "miss samples all the time, so each bin is the mean of its own observed samples, without the low-pass filter "
+                f"(gain {gain:.2f} at the upper edge of the band)",
+            )
+        return Binned(volts, observed, notes=notes)
 
-    def _binned_spikes(self, counts: NDArray[np.float32], weights: NDArray[np.float32], bin_width: float) -> Binned:
+    def _binned_spikes(self, totals: _Totals, bin_width: float) -> Binned:
+        weights = totals.weights
         samples_per_bin = max(np.floor(bin_width / self.sampling_period + ROUNDING), 1)
         exposure = np.minimum(weights / np.float32(samples_per_bin), 1)
         unobserved = np.asarray(~(weights > 0).any(axis=(0, 1)))
-        notes = self._note_on(unobserved, "have no noise to set a threshold by, or no sample, and are unobserved")
-        return Binned(counts, exposure > 0, exposure, notes)
+        notes = self._note_on(
+            unobserved,
+            "have no noise to set a threshold by, or no stretch of samples long enough for the filter "
+            "(read.electrical.min_observed), and are unobserved",
+        )
+        notes += self._note_on_loss(replace(totals, stored=np.where(unobserved, 0, totals.stored)), weights, "samples")
+        return Binned(totals.values, exposure > 0, exposure, notes)
 
-    def _binned_power(
-        self, squares: NDArray[np.float32], weights: NDArray[np.float32], bin_width: float, flat: NDArray[np.bool_]
-    ) -> Binned:
+    def _note_on_loss(self, totals: _Totals, kept: NDArray[Any], what: str) -> tuple[str, ...]:
+        """A note on electrodes of which more than a tenth of what they store is lost to the filter.
+
+        Parameters
+        ----------
+        totals : _Totals
+        kept : array (trial, time, channel)
+            Bins that are observed, or the number of observed filtered samples in each.
+        what : str
+            Whose number `totals.stored` is.
+        """
+        lost = totals.stored - kept.sum(axis=(0, 1), dtype=np.float64)
+        much = lost > LARGEST_LOSS * totals.stored
+        if not much.any():
+            return ()
+        share = lost[much].sum() / totals.stored[much].sum()
+        return self._note_on(
+            much,
+            f"lose {share:.0%} of the {what} that they store: at least {self.config.electrical.min_observed:g} of the "
+            "filter's weight must lie on observed samples (read.electrical.min_observed; a lower share keeps more)",
+        )
+
+    def _binned_power(self, totals: _Totals, bin_width: float, flat: NDArray[np.bool_]) -> Binned:
+        squares, weights = totals.values, totals.weights
         config, rate = self.config.electrical, 1 / self.sampling_period
         _, high = choose_band(config, rate=rate, bin_width=bin_width)
         step = _power_step(high, rate=rate, bin_width=bin_width)
@@ -227,6 +316,7 @@ class ElectricalSource:
         mean = np.divide(squares, weights, out=np.ones_like(squares), where=observed)
         power = (np.log(mean) + 2 * np.log(np.abs(self.scale))).astype(np.float32) * observed
         notes = self._note_on(flat, "are flat in all that was read: without power they are unobserved")
+        notes += self._note_on_loss(replace(totals, stored=np.where(flat, 0, totals.stored)), observed, "bins")
         return Binned(power, observed, notes=notes)
 
     def _note_on(self, electrodes: NDArray[np.bool_], remark: str) -> tuple[str, ...]:
@@ -236,6 +326,30 @@ class ElectricalSource:
             return ()
         more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
         return (f"{len(ids)} of {len(electrodes)} electrodes of {self.path!r} {remark}: {ids[:MOST_NAMED]}{more}",)
+
+
+class _SampleMissingError(Exception):
+    """A sample is missing before it is known which channels miss samples all the time."""
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """What a grid was reduced to.
+
+    Parameters
+    ----------
+    values, weights : array (trial, time, channel)
+        Sums of what reductions give.
+    stored : array (channel)
+        Number of bins with an observed sample, or of observed samples where crossings are counted.
+    scattered : bool array (channel), optional
+        Channels whose bins are means of their own samples.
+    """
+
+    values: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    stored: NDArray[np.float64]
+    scattered: NDArray[np.bool_] | None
 
 
 @reader("ElectricalSeries", kind="electrodes", readable=holds_numbers, describe=describe_samples)
@@ -266,6 +380,9 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     table = series.electrodes.table
     ids = row_ids(table, path=table.name)
     notes = [*layout.notes, *clock.notes, *note_on_ids(ids[np.unique(rows)], table.name)]
+    obs = obs_intervals(table, table.name) if config.obs_intervals else None
+    if obs is not None:
+        notes.append(f"electrodes of {path!r} count as observed within the obs_intervals of {table.name!r} alone")
     if len(pieces) > 1:
         notes.append(f"{series.name!r}: {len(pieces) - 1} gaps in the timestamps; each piece is filtered by itself")
     # Float32 holds all digits of what is stored in two bytes, or in float32.
@@ -289,6 +406,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
             dtype=np.dtype(np.float32 if narrow else np.float64),
             invalid=invalid_intervals(nwbfile, config),
             masks=stored_masks(nwbfile, series),
+            observed_intervals=None if obs is None else tuple(obs[row] for row in rows),
         ),
         config=config,
     )
@@ -317,6 +435,12 @@ def _distinct_bins(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     return np.asarray(ticks * RESOLUTION, dtype=np.float64), distinct
 
 
+def _any_missing(block: SampleBlock, piece: Piece) -> bool:
+    """Whether a sample of the block is missing that lies in the piece."""
+    inside = block.observed[max(piece.first - block.first, 0) : max(piece.stop - block.first, 0)]
+    return bool(len(block.gap_channels)) or not inside.all()
+
+
 def _centre_inside(bins: Bins, piece: Piece) -> NDArray[np.bool_]:
     return (bins.centres >= piece.first - 0.5) & (bins.centres <= piece.stop - 0.5)
 
@@ -336,9 +460,7 @@ def _samples_needed(bins: Bins, reduction: Reduction) -> tuple[int, int]:
 def _batches(bins: Bins, recording: Recording, reduction: Reduction, *, limit: float) -> Iterator[tuple[int, int]]:
     """Split rising bins into batches whose samples fit into memory, without long runs of samples that no bin needs."""
     slabs = recording.slabs
-    bytes_per_sample = 3 * slabs.dtype.itemsize + recording.dtype.itemsize + reduction.bytes_per_sample
-    if slabs.dtype.kind == "f" or recording.config.missing_value is not None or recording.masks:
-        bytes_per_sample += 10
+    bytes_per_sample = recording.bytes_per_sample + reduction.bytes_per_sample
     usual_rows = max(
         BLOCK_BYTES // (recording.dtype.itemsize * slabs.n_columns), 16 * reduction.margin, 4 * slabs.chunk_rows
     )

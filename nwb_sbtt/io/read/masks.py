@@ -7,9 +7,11 @@ reads the same where the extension is not installed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from hdmf.common import VectorIndex
 from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
@@ -18,7 +20,7 @@ from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.data.intervals import Intervals, inside, union
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
-from nwb_sbtt.io.read.indices import interval_bounds, region_rows
+from nwb_sbtt.io.read.indices import Ragged, check_real, interval_bounds, ragged_column, region_rows
 from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.results import MASK_TYPE, is_result
@@ -112,6 +114,65 @@ def control_allows(series: Any, config: ReadConfig, *, first: int, stop: int) ->
             "setting read.control unset to ignore it"
         )
     return np.isin(values, config.control)
+
+
+def obs_intervals(table: Any, path: str) -> tuple[Intervals, ...] | None:
+    """Read when each channel was observed: for units as NWB defines it, for electrodes where a multiplexed device stores it so.
+
+    Parameters
+    ----------
+    table : pynwb.misc.Units or another table of channels
+    path : str
+        In-file path of the table, for errors.
+
+    Returns
+    -------
+    tuple of arrays (interval, 2), or None
+        Seconds on the session clock. Channels of the same intervals share an array; that of a channel without any is empty:
+        it was never observed. A column (channel, 2) without an index holds one interval a channel. None where the table has
+        no such column, or the column is empty for all channels.
+
+    Raises
+    ------
+    DataError
+        If an interval has no start or no later stop, is no pair of real numbers, or it cannot be told which channel it
+        belongs to.
+    """
+    if "obs_intervals" not in table.colnames:
+        return None
+    remedy = "pass obs_intervals=False (--set read.obs_intervals=false) to ignore them"
+    if one_interval_each(table):
+        column = Ragged(table["obs_intervals"].data, np.arange(len(table) + 1))
+    else:
+        column = ragged_column(table, "obs_intervals", path=path, remedy=remedy)
+    shape = np.shape(column.values)
+    if int(column.bounds[-1]) == 0:
+        return None
+    if len(shape) != 2 or shape[1] != 2:
+        raise DataError(f"column 'obs_intervals' of {path!r} has shape {shape}; expected (interval, 2); {remedy}")
+    check_real(column.values, f"column 'obs_intervals' of {path!r}", remedy=remedy)
+    stored = np.asarray(column.values[:], dtype=np.float64)
+    check_intervals(stored, name=f"the obs_intervals of {path!r}", remedy=remedy)
+    shared: dict[bytes, Intervals] = {}
+    intervals = []
+    for first, stop in pairwise(column.bounds):
+        key = stored[first:stop].tobytes()
+        if key not in shared:
+            shared[key] = union(stored[first:stop])
+        intervals.append(shared[key])
+    return tuple(intervals)
+
+
+def one_interval_each(table: Any) -> bool:
+    """Tell whether `obs_intervals` have no index, and are as many as the rows.
+
+    Parameters
+    ----------
+    table : pynwb.misc.Units or another table of channels
+        With that column.
+    """
+    column = table["obs_intervals"]
+    return not isinstance(column, VectorIndex) and np.shape(column.data) == (len(table), 2)
 
 
 @dataclass(frozen=True)

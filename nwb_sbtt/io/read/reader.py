@@ -41,6 +41,11 @@ SMALLER = "use wider bins, a shorter part, fewer trials, or fewer channels (read
 """What to try where data do not fit into memory."""
 DEFAULT_BIN_WIDTH = 0.02
 """Seconds; bins of counts and of band power, which have no sampling period to follow."""
+FEW_SAMPLES = (
+    "where few samples are stored, lower read.electrical.min_observed, or read the voltage itself (--set "
+    "read.electrical.feature=lfp, without read.electrical.band); "
+)
+"""What to try for voltages whose filter finds no stretch of samples that is long enough."""
 LAST_SAMPLE = 1e-6
 """Seconds by which a session outlasts its last sample, so that this sample lies in a bin."""
 Offsets = ArrayLike | Mapping[str, ArrayLike]
@@ -133,9 +138,10 @@ def read_nwb(
     binned, unusable_notes = without_unusable(joined.binned, labels["channel_id"][1], sources)
     notes += [*event_notes, *where_notes, *unusable_notes, *outside]
     if not binned.observed.any():
+        few_samples = FEW_SAMPLES if sources[0].kind == "electrodes" else ""
         raise DataError(
             f"nothing is observed in {str(location)!r}: all {binned.observed.size} entries are masked ({'; '.join(notes)}); "
-            "look at the times that `nwb-sbtt inspect` lists, or ignore the masks (--set "
+            f"{few_samples}look at the times that `nwb-sbtt inspect` lists, or ignore the masks (--set "
             "read.obs_intervals=false, --set read.invalid_times=false)"
         )
     if sources[0].kind == "units" and not binned.values.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -30,6 +31,8 @@ EDGE_DECIMALS = 4
 """A sample within this fraction (decimals) of a sampling period of a bin's edge lies on it."""
 ENTRIES_AT_ONCE = 1 << 17
 """Entries converted at once, so that they are still in the cache when the level is subtracted."""
+N_PARTS = 20
+"""Parts, spread over a recording, by which all of it is judged."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,8 @@ class Recording:
         Invalid times, in seconds on the session clock.
     masks : tuple of StoredMask
         Of the same table.
+    observed_intervals : tuple of arrays (interval, 2), optional
+        When each channel was sampled, in seconds on the session clock; None: always.
     """
 
     series: Any
@@ -193,6 +198,7 @@ class Recording:
     dtype: np.dtype[Any]
     invalid: Intervals
     masks: tuple[StoredMask, ...] = ()
+    observed_intervals: tuple[Intervals, ...] | None = None
 
     def only(self, keep: NDArray[np.bool_]) -> Recording:
         """Return the same recording with some of its channels."""
@@ -200,7 +206,45 @@ class Recording:
             self,
             slabs=self.slabs.only(np.flatnonzero(keep)),
             channel_rows=self.channel_rows[keep],
+            observed_intervals=None
+            if self.observed_intervals is None
+            else tuple(self.observed_intervals[channel] for channel in np.flatnonzero(keep)),
         )
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """Memory that a block takes for one sample of one channel."""
+        finding_gaps = (
+            self.slabs.dtype.kind == "f"
+            or self.config.missing_value is not None
+            or bool(self.masks)
+            or self.observed_intervals is not None
+        )
+        return 3 * self.slabs.dtype.itemsize + self.dtype.itemsize + (10 if finding_gaps else 0)
+
+    def parts(self, length: int) -> Iterator[tuple[Piece, int, int]]:
+        """Spread parts evenly over the recording.
+
+        Parameters
+        ----------
+        length : int
+            Samples in a part; fewer where a piece is shorter.
+
+        Yields
+        ------
+        piece, first, stop
+            Samples `first` to `stop` − 1 of the piece.
+        """
+        lengths = np.array([piece.stop - piece.first for piece in self.pieces])
+        ends = np.cumsum(lengths)
+        for share in (np.arange(N_PARTS) + 0.5) / N_PARTS:
+            # The middle of the part, counted over all pieces, and then in the samples of its piece.
+            middle = int(share * ends[-1])
+            i = int(np.searchsorted(ends, middle, side="right"))
+            piece = self.pieces[i]
+            middle += piece.first - int(ends[i] - lengths[i])
+            first = int(np.clip(middle - length // 2, piece.first, max(piece.stop - length, piece.first)))
+            yield piece, first, min(first + length, piece.stop)
 
     @cached_property
     def level(self) -> NDArray[Any]:
@@ -271,6 +315,19 @@ class Recording:
             observed[max(start - low, 0) : max(stop - low, 0)] = False
         return observed
 
+    def _unsampled(self, piece: Piece, first: int, stop: int) -> NDArray[np.bool_]:
+        """Entries (time, channel) outside the intervals in which each channel was sampled."""
+        unsampled = np.zeros((stop - first, self.slabs.n_columns), dtype=bool)
+        if stop <= first or self.observed_intervals is None:
+            return unsampled
+        # Channels that were sampled together share an array.
+        columns: dict[int, NDArray[np.bool_]] = {}
+        for channel, intervals in enumerate(self.observed_intervals):
+            if id(intervals) not in columns:
+                columns[id(intervals)] = ~_sampled(piece, intervals, first, stop)
+            unsampled[:, channel] = columns[id(intervals)]
+        return unsampled
+
     def _missing_entries(
         self, piece: Piece, values: NDArray[Any], stored: NDArray[Any], first: int
     ) -> NDArray[np.bool_] | None:
@@ -284,7 +341,21 @@ class Recording:
         for mask in self.masks:
             hidden = mask.hidden(piece.sample_times(first, first + len(stored)), self.channel_rows)
             missing = hidden if missing is None else missing | hidden
+        if self.observed_intervals is not None:
+            unsampled = self._unsampled(piece, first, first + len(stored))
+            missing = unsampled if missing is None else missing | unsampled
         return missing if missing is not None and missing.any() else None
+
+
+def _sampled(piece: Piece, intervals: Intervals, first: int, stop: int) -> NDArray[np.bool_]:
+    """Which of some samples lie in intervals."""
+    start, end = piece.sample_times(first, first + 1)[0], piece.sample_times(stop - 1, stop)[0]
+    low, high = np.searchsorted(intervals[:, 1], start), np.searchsorted(intervals[:, 0], end, side="right")
+    edges = np.clip(piece.edges(intervals[low : max(high, low)]), first, stop) - first
+    changes = np.zeros(stop - first + 1, dtype=np.intp)
+    np.add.at(changes, edges[:, 0], 1)
+    np.subtract.at(changes, edges[:, 1], 1)
+    return np.asarray(np.cumsum(changes)[:-1] > 0)
 
 
 def _scan(

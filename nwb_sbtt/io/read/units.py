@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
 from math import isfinite
 from typing import Any, TypeVar
 
 import numpy as np
-from hdmf.common import VectorIndex
 from numpy.typing import NDArray
 
 from nwb_sbtt.config import Chop, ReadConfig
@@ -33,8 +31,8 @@ from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.description import Candidate
-from nwb_sbtt.io.read.indices import Ragged, check_real, ragged_column, row_ids
-from nwb_sbtt.io.read.masks import StoredMask, check_intervals, invalid_intervals, stored_masks
+from nwb_sbtt.io.read.indices import check_real, ragged_column, row_ids
+from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, obs_intervals, one_interval_each, stored_masks
 from nwb_sbtt.io.read.neurodata import reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.periods import UnitPeriods, valid_periods
@@ -358,53 +356,6 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     )
 
 
-def obs_intervals(units: Any, path: str) -> tuple[Intervals, ...] | None:
-    """Read the observation intervals of each unit.
-
-    Parameters
-    ----------
-    units : pynwb.misc.Units
-    path : str
-        In-file path of the table, for errors.
-
-    Returns
-    -------
-    tuple of arrays (interval, 2), or None
-        Seconds on the session clock. Units of the same intervals share an array; that of a unit without any is empty: it was
-        never observed. A column (unit, 2) without an index holds one interval a unit. None
-        where the table has no such column, or the column is empty for all units.
-
-    Raises
-    ------
-    DataError
-        If an interval has no start or no later stop, is no pair of real numbers, or it cannot be told which unit it belongs
-        to.
-    """
-    if "obs_intervals" not in units.colnames:
-        return None
-    remedy = "pass obs_intervals=False (--set read.obs_intervals=false) to ignore them"
-    if _one_interval_each(units):
-        column = Ragged(units["obs_intervals"].data, np.arange(len(units) + 1))
-    else:
-        column = ragged_column(units, "obs_intervals", path=path, remedy=remedy)
-    shape = np.shape(column.values)
-    if int(column.bounds[-1]) == 0:
-        return None
-    if len(shape) != 2 or shape[1] != 2:
-        raise DataError(f"column 'obs_intervals' of {path!r} has shape {shape}; expected (interval, 2); {remedy}")
-    check_real(column.values, f"column 'obs_intervals' of {path!r}", remedy=remedy)
-    stored = np.asarray(column.values[:], dtype=np.float64)
-    check_intervals(stored, name=f"the obs_intervals of {path!r}", remedy=remedy)
-    shared: dict[bytes, Intervals] = {}
-    intervals = []
-    for first, stop in pairwise(column.bounds):
-        key = stored[first:stop].tobytes()
-        if key not in shared:
-            shared[key] = union(stored[first:stop])
-        intervals.append(shared[key])
-    return tuple(intervals)
-
-
 def stored_spikes(units: Any, path: str) -> tuple[Any, NDArray[np.int64]]:
     """Return the spike times of a units table as they are stored.
 
@@ -632,12 +583,6 @@ def _outside_note(spike_times: Any, bounds: NDArray[np.int64], obs: tuple[Interv
     )
 
 
-def _one_interval_each(units: Any) -> bool:
-    """Whether the intervals have no index, and are as many as the units."""
-    column = units["obs_intervals"]
-    return not isinstance(column, VectorIndex) and np.shape(column.data) == (len(units), 2)
-
-
 def _notes(
     units: Any, obs: tuple[Intervals, ...] | None, bounds: NDArray[np.int64], path: str, config: ReadConfig
 ) -> tuple[str, ...]:
@@ -645,7 +590,7 @@ def _notes(
     if obs is None and config.obs_intervals:
         given = "has empty obs_intervals for all units, as if they were not given" * ("obs_intervals" in units.colnames)
         return (f"{path!r} {given or 'has no obs_intervals'}: every unit counts as observed throughout",)
-    if obs is not None and _one_interval_each(units):
+    if obs is not None and one_interval_each(units):
         return (f"the obs_intervals of {path!r} have no index: row n is read as the one interval of unit n",)
     never = np.array([len(array) == 0 for array in obs or ()], dtype=bool)
     if never.any():
