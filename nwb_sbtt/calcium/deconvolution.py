@@ -12,7 +12,6 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 from nwb_sbtt.calcium.artefacts import find_artefacts, find_clipped
 from nwb_sbtt.calcium.decay import DecayFit, Floats, above_noise, evenly_spread, fit_decay
 from nwb_sbtt.calcium.indicators import INDICATORS, UNKNOWN, Indicator, indicator_of
-from nwb_sbtt.calcium.neuropil import correct_neuropil
 from nwb_sbtt.calcium.nonnegative import Response, solve, solve_above
 from nwb_sbtt.config import EventsConfig
 from nwb_sbtt.errors import ConfigError, DataError
@@ -112,7 +111,7 @@ def deconvolve(
     indicator : Indicator
         What is known of the decay.
     neuropil : array (sample), optional
-        Fluorescence around the ROI at the same samples.
+        Its share of the fluorescence at these samples, which is subtracted.
 
     Raises
     ------
@@ -121,7 +120,7 @@ def deconvolve(
     ConfigError
         If oasis-deconv is not installed.
     """
-    corrected = correct_neuropil(values, neuropil, coefficient=config.neuropil_coefficient)
+    corrected = values if neuropil is None else values - neuropil
     if reason := why_unusable(corrected):
         raise DataError(f"no events can be found: {reason}")
     period = usual_step(times)

@@ -30,7 +30,11 @@ Floats = NDArray[np.float64]
 
 
 def find_events(
-    ds: xr.Dataset, config: EventsConfig | None = None, *, neuropil: xr.Dataset | None = None
+    ds: xr.Dataset,
+    config: EventsConfig | None = None,
+    *,
+    neuropil: xr.Dataset | None = None,
+    neuropil_coefficient: float = 0.7,
 ) -> xr.Dataset:
     """Deconvolve fluorescence, or ΔF/F, into the sizes of calcium events, by OASIS.
 
@@ -47,7 +51,10 @@ def find_events(
     config : EventsConfig, optional
         The same settings for all ROIs.
     neuropil : Dataset, optional
-        Fluorescence around each ROI, of the same trials, bins and channels.
+        Fluorescence around each ROI, of the same trials, bins and channels. `read_nwb` subtracts it by itself where the file
+        has it.
+    neuropil_coefficient : float
+        Multiple of the neuropil that is subtracted, as suite2p's neucoeff (Chen et al. 2013).
 
     Returns
     -------
@@ -63,7 +70,8 @@ def find_events(
     Raises
     ------
     DataError
-        If the values are events or counts already, a neuropil is given for ΔF/F, or no channel can be used.
+        If the values are events or counts already, a neuropil is given for ΔF/F or was subtracted before, or no channel can
+        be used.
     MismatchError
         If the neuropil has other trials, bins or channels.
     ConfigError
@@ -97,13 +105,15 @@ def find_events(
         order, first, sample = _samples(moments, seen, width=float(ds.attrs["bin_width"]))
         take = order[first]
         fluorescence = ds["values"].values[:, :, i][seen][take].astype(float)
-        around = None if neuropil is None else neuropil["values"].values[:, :, i][seen][take].astype(float)
+        share = None
+        if neuropil is not None:
+            share = neuropil_coefficient * neuropil["values"].values[:, :, i][seen][take].astype(float)
         times = moments[seen][take]
         if reason := why_unusable(fluorescence):
             found[str(name)] = Remarkable(reason)
             deconvolved.append(None)
             continue
-        events = deconvolve(fluorescence, times, config=config, indicator=indicator, neuropil=around)
+        events = deconvolve(fluorescence, times, config=config, indicator=indicator, neuropil=share)
         found[str(name)] = Remarkable(None, times[events.artefact], int(events.clipped.sum()))
         deconvolved.append(events)
         light = np.nan_to_num(events.baseline + events.calcium)
@@ -134,6 +144,11 @@ def _check_signal(ds: xr.Dataset, neuropil: xr.Dataset | None) -> None:
     if neuropil is not None and signal == "dF/F":
         raise DataError(
             "neuropil cannot be taken off ΔF/F, which is in units of a baseline; give fluorescence, or leave neuropil out"
+        )
+    if neuropil is not None and "neuropil" in ds.attrs:
+        raise DataError(
+            f"{ds.attrs['neuropil']} was subtracted in reading; leave neuropil out, or read the data with "
+            "RoiConfig(neuropil_coefficient=0)"
         )
 
 

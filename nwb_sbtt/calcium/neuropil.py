@@ -1,27 +1,11 @@
-"""Neuropil correction: fluorescence around an ROI, a part of which also reaches the ROI's own pixels."""
+"""Neuropil: fluorescence around an ROI, a part of which also reaches the ROI's own pixels."""
 
 from __future__ import annotations
 
 import numpy as np
 import xarray as xr
 
-from nwb_sbtt.calcium.decay import Floats
 from nwb_sbtt.errors import MismatchError
-
-
-def correct_neuropil(values: Floats, neuropil: Floats | None, *, coefficient: float) -> Floats:
-    """Subtract the neuropil's share of the fluorescence of an ROI.
-
-    Parameters
-    ----------
-    values : array (sample)
-        Fluorescence of the ROI, not ΔF/F.
-    neuropil : array (sample) or None
-        Fluorescence around it, at the same samples and in the same unit; None corrects nothing.
-    coefficient : float
-        Share of the neuropil's fluorescence that the ROI shows, as suite2p's neucoeff; 0.7 is usual (Chen et al. 2013).
-    """
-    return values if neuropil is None else values - coefficient * neuropil
 
 
 def check_alike(neuropil: xr.Dataset, ds: xr.Dataset) -> None:

@@ -154,6 +154,16 @@ class RoiConfig(Config):
         "are found; `nwb-sbtt fit` leaves these as they are for a model or likelihood that takes fluorescence. never: each "
         "series as it is.",
     )
+    holds: Literal["fluorescence", "dff", "events"] | None = Field(
+        default=None,
+        description="What the series hold: raw fluorescence, ΔF/F or deconvolved events. Default: what names of series and "
+        "container, the unit or else the values tell, as a note says.",
+    )
+    neuropil_coefficient: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Multiple of the neuropil around each ROI, of the same rows of the ROI table, that is subtracted from raw "
+        "fluorescence, as suite2p's neucoeff; 0 subtracts none. Default: 0.7, unless names say that it was done.",
+    )
     aggregate: Literal["mean", "sum"] = Field(
         default="mean",
         description="What several frames in one bin become: their mean or, for deconvolved events, their sum.",
@@ -173,11 +183,6 @@ class EventsConfig(Config):
     )
     rise_time: SecondsOrZero | None = Field(
         default=None, description="Rise time of the fluorescence after an event. Default: that of the indicator, or 0."
-    )
-    neuropil_coefficient: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.7,
-        description="Multiple of the neuropil fluorescence that is subtracted from the ROI's, as suite2p's neucoeff; 0 leaves "
-        "neuropil uncorrected.",
     )
     baseline_window: Seconds = Field(
         default=60.0, description="Window of the running baseline (maximin), as suite2p's win_baseline."

@@ -162,6 +162,8 @@ def test_neuropil_is_taken_off():
         find_events(ds, neuropil=dataset(around).assign_coords(channel_id=("channel", [4])))
     with pytest.raises(DataError, match="neuropil cannot be taken off"):
         find_events(ds.assign_attrs(signal="dF/F"), neuropil=dataset(around))
+    with pytest.raises(DataError, match="was subtracted in reading"):
+        find_events(ds.assign_attrs(neuropil="0.7 of 'Neuropil'"), neuropil=dataset(around))
 
 
 def test_with_a_threshold_no_event_is_smaller_than_said():

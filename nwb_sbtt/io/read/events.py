@@ -5,14 +5,12 @@ Baseline, noise and decay need the whole session, and the first sample of a tria
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pynwb.ophys import RoiResponseSeries
 
 from nwb_sbtt.calcium.deconvolution import (
     Deconvolved,
@@ -31,7 +29,6 @@ from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.fluorescence import Signal
 from nwb_sbtt.io.read.rois import BYTES_PER_SAMPLE, ReadSamples, RoiSource
-from nwb_sbtt.io.read.tables import table_region
 
 PARAMETERS = ("decay", "rise", "noise", "baseline", "decay_log_sd")
 """Coordinates of each ROI: decay and rise time [s], noise sd and baseline [unit of the series], sd of the decay's logarithm."""
@@ -115,6 +112,11 @@ class EventSource:
         """The indicator, as the file names it."""
         return self.fluorescence.indicator
 
+    @property
+    def subtracted(self) -> str:
+        """What was subtracted from the fluorescence, in words; empty where nothing was."""
+        return self.fluorescence.subtracted
+
     def only(self, keep: NDArray[np.bool_]) -> EventSource:
         """Return the same events of some of the ROIs."""
         return replace(
@@ -130,7 +132,7 @@ class EventSource:
         return self.fluorescence.bin_samples(grid, _read_rows(self.sizes))
 
 
-def event_source(fluorescence: RoiSource, config: EventsConfig, *, neuropil: RoiSource | None) -> EventSource:
+def event_source(fluorescence: RoiSource, config: EventsConfig) -> EventSource:
     """Infer the events of every ROI of a series, over its whole length.
 
     ROIs are read and deconvolved in groups, so that the samples in memory stay within the reader's limit; sizes and denoised
@@ -141,8 +143,6 @@ def event_source(fluorescence: RoiSource, config: EventsConfig, *, neuropil: Roi
     fluorescence : RoiSource
         Of fluorescence or ΔF/F.
     config : EventsConfig
-    neuropil : RoiSource or None
-        Fluorescence around each ROI, of the same ROIs and frames; see `find_neuropil`.
 
     Raises
     ------
@@ -166,8 +166,8 @@ def event_source(fluorescence: RoiSource, config: EventsConfig, *, neuropil: Roi
         in_group = np.zeros(n_rois, dtype=bool)
         in_group[first : first + group_size] = True
         group = fluorescence.only(in_group)
-        values = group.samples()(0, n_frames)
-        neuropil_values = None if neuropil is None else neuropil.only(in_group).samples()(0, n_frames)
+        values, read_neuropil = group.stored_samples()(0, n_frames), group.neuropil_samples()
+        neuropil_values = None if read_neuropil is None else read_neuropil(0, n_frames)
         times = group.sample_times(0, n_frames)
         for i in range(values.shape[1]):
             trace = _Trace.observed(
@@ -198,39 +198,9 @@ def event_source(fluorescence: RoiSource, config: EventsConfig, *, neuropil: Roi
         denoised=denoised,
         channel_columns={**fluorescence.channel_columns, **_parameters(deconvolved)},
         thresholded=config.threshold > 0,
-        notes=(*fluorescence.notes, _note(fluorescence, deconvolved, indicator, neuropil), *notes),
+        notes=(*fluorescence.notes, _note(fluorescence, deconvolved, indicator), *notes),
         signal_reason=f"inferred by deconvolution from the {signal} that the series holds ({fluorescence.signal_reason})",
     )
-
-
-def find_neuropil(fluorescence: RoiSource) -> RoiResponseSeries | None:
-    """Find the series of the neuropil around the ROIs, in the same container as their raw fluorescence.
-
-    It is the only series there whose name says "neuropil", of the same ROIs and the same number of frames.
-
-    Parameters
-    ----------
-    fluorescence : RoiSource
-
-    Returns
-    -------
-    pynwb.ophys.RoiResponseSeries or None
-        None where there is none, and for ΔF/F or a series whose name says that it is corrected already.
-    """
-    series = fluorescence.series
-    if fluorescence.signal != "fluorescence" or re.search("corr", series.name, re.IGNORECASE):
-        return None
-    held = (getattr(series.parent, name, None) for name in ("roi_response_series", "microscopy_response_series"))
-    siblings = next((series_by_name.values() for series_by_name in held if series_by_name), ())
-    named = [other for other in siblings if other is not series and re.search("neuropil", other.name, re.IGNORECASE)]
-    if len(named) != 1 or re.search("neuropil", series.name, re.IGNORECASE):
-        return None
-    neuropil = named[0]
-    rois, others = table_region(series), table_region(neuropil)
-    if rois is None or others is None:
-        return None
-    same_rois = others.table is rois.table and np.array_equal(others.data[:], rois.data[:])
-    return neuropil if same_rois and np.shape(neuropil.data) == np.shape(series.data) else None
 
 
 def bin_denoised(sources: Sequence[Source], grid: Grid) -> Floats | None:
@@ -331,15 +301,13 @@ def _note(
     fluorescence: RoiSource,
     deconvolved: Sequence[Deconvolved | None],
     indicator: Indicator,
-    neuropil: RoiSource | None,
 ) -> str:
     decays = [events.kinetics.decay for events in deconvolved if events is not None]
     prior = "no known indicator" if indicator is UNKNOWN else f"{indicator.name} ({indicator.decay:g} s)"
     decay = f", median decay {np.median(decays):.2g} s with the prior of {prior}" if decays else ""
-    correction = f", {neuropil.path!r} subtracted" if neuropil is not None else ""
     n_silent = sum(events is not None and not events.sizes.any() for events in deconvolved)
     silent = f"; no event in {n_silent} of {len(deconvolved)} ROIs" if n_silent else ""
     return (
         f"{fluorescence.path!r} holds {fluorescence.signal} ({fluorescence.signal_reason}); events inferred by deconvolution"
-        f"{decay}{correction}{silent}"
+        f"{decay}{silent}"
     )

@@ -9,23 +9,46 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pynwb import NWBFile, ProcessingModule
 from pynwb.ophys import DfOverF, RoiResponseSeries
 
 from nwb_sbtt.calcium.deconvolution import Remarkable, remarks, why_unusable
+from nwb_sbtt.calcium.indicators import indicator_of
 from nwb_sbtt.data.grid import Binned, Source
+from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.slabs import Slabs, in_unit
 
 Signal = Literal["fluorescence", "dF/F", "events"]
+SIGNALS: dict[str, Signal] = {"fluorescence": "fluorescence", "dff": "dF/F", "events": "events"}
+"""What ROIs can hold, by the values of the setting `rois.holds`."""
 EVENT_NAMES = r"deconv|spike|spks|event|oasis|cascade|mlspike"
 RELATIVE_NAMES = r"d(elta)?[\s_-]*f[\s_-]*(/|over|of|by|0|[\s_-])*[\s_-]*f|dff|Δf"
-RAW_NAMES = r"neuropil|raw|fluorescence"
-"""Patterns of the names of series that hold events, ΔF/F and raw fluorescence."""
-VALUES_READ = 200_000
-"""Values that are read where the names do not tell."""
+RELATIVE_UNITS = rf"{RELATIVE_NAMES}|percent|%|z[\s_-]?score"
+NEUROPIL_NAMES = r"neuropil|npil|f[\s_-]?neu(?![a-z])|(?<![a-z])neu(?![a-z])"
+CORRECTED_NAMES = r"corr|subtract|decontam|unmix|minus|without|free|(?<![a-z])no[\s_-]*(neuropil|npil)"
+RAW_NAMES, LIGHT_NAMES = r"(?<![a-z])raw", r"neuropil|raw|fluorescence"
+"""Patterns of names: of events, ΔF/F (and its units), neuropil, what was corrected for it, raw light, and light that may be
+ΔF/F."""
+VALUES_READ, FEWEST_FRAMES = 200_000, 300
+"""Values that are read where the names do not tell, and frames that these have at least."""
 SHORTER = 4
 """An ROI of few samples is too short where another one has so many times as many."""
 SPARSE = 0.5
-"""From this share of exact zeros on, values without negative ones are events."""
+"""From this share of exact zeros on, values without negative ones are events, or ΔF/F clipped at 0."""
+ROUNDING = 1e-4
+"""Negative values down to this share of the largest ones are rounding errors of 0 where they are to be events."""
+FEW_NEGATIVE = 0.01
+"""Up to this share of negative values a series whose name says so holds events."""
+LARGE = 0.75
+"""Quantile of the positive values of an ROI from which on it is looked at what follows them."""
+FASTEST = 0.5
+"""Share of calcium that must be left in the next frame for decays to be told from events."""
+DROP, DROPPED = 0.5, 0.25
+"""Of calcium, less than the second share of large values is followed by less than the first share of what should be left."""
+STEEPER = 0.2
+"""Least asymmetry of calcium, which rises faster than it falls; it is 0 for events that were smoothed."""
+OF_NEUROPIL = 0.3
+"""Raw fluorescence reaches this share of the neuropil's typical value at least; ΔF/F is far smaller."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +61,26 @@ class Classification:
         "fluorescence", "dF/F" or "events".
     reason : str
         What that was concluded from.
+    rounding : float
+        Of events, the size below which a negative value is an error of rounding; 0 for other signals.
     """
 
     signal: Signal
     reason: str
+    rounding: float = 0.0
 
 
 def classify_signal(
-    series: RoiResponseSeries, *, columns: ArrayLike, transposed: bool, missing_value: float | None = None
+    series: RoiResponseSeries,
+    *,
+    columns: ArrayLike,
+    transposed: bool,
+    missing_value: float | None = None,
+    holds: str | None = None,
+    kinetics: tuple[str, float | None] = ("", None),
+    neuropil: tuple[Any, NDArray[np.intp], bool] | None = None,
 ) -> Classification:
-    """Tell what a series holds from its name, its container and its unit, or else from its values.
+    """Tell what a series holds: as the settings say, or from its name, its container and its unit, or else from its values.
 
     Parameters
     ----------
@@ -58,28 +91,116 @@ def classify_signal(
         Whether the data are stored (ROI, time).
     missing_value : float, optional
         Value that stands for a missing sample.
+    holds : str, optional
+        What the settings say, a key of `SIGNALS`.
+    kinetics : (str, float or None)
+        Indicator as the file names it, and the sampling period [s].
+    neuropil : (series, columns, transposed), optional
+        Series of the neuropil around the same ROIs.
+
+    Raises
+    ------
+    DataError
+        If the settings say that it holds events, and many values are negative.
     """
-    values = _values_from_the_middle(series, columns, transposed, missing_value)
-    any_negative = bool((values < 0).any())
-    name = str(series.name)
-    if match := re.search(EVENT_NAMES, name, re.IGNORECASE):
-        if not any_negative:
-            return Classification("events", f"its name says {match.group()!r} and no value is negative")
-        return Classification("dF/F", f"its name says {match.group()!r}, but events cannot be negative as values are")
-    if match := re.search(RELATIVE_NAMES, name, re.IGNORECASE):
-        return Classification("dF/F", f"its name says {match.group()!r}")
-    if isinstance(series.parent, DfOverF):
-        return Classification("dF/F", f"it lies in the DfOverF container {series.parent.name!r}")
-    if match := re.search(RELATIVE_NAMES, str(series.unit), re.IGNORECASE):
-        return Classification("dF/F", f"its unit is {str(series.unit)!r}")
-    zero_share = float((values == 0).mean()) if values.size else 0.0
-    if zero_share >= SPARSE and not any_negative:
-        return Classification("events", f"{zero_share:.0%} of its values are exactly zero and none is negative")
-    if (match := re.search(RAW_NAMES, name, re.IGNORECASE)) and not any_negative:
+    sample = _from_the_middle(series, columns, transposed, missing_value)
+    values = sample[np.isfinite(sample)]
+    rounding = ROUNDING * float(np.abs(values).max(initial=0.0))
+    negative = float((values < -rounding).mean()) if values.size else 0.0
+    if holds is not None:
+        if SIGNALS[holds] == "events" and negative > FEW_NEGATIVE:
+            raise DataError(
+                f"read.rois.holds says that {series.name!r} holds events, but {negative:.0%} of its values are negative, which "
+                "events cannot be; expected fluorescence or dff"
+            )
+        return Classification(SIGNALS[holds], "read.rois.holds says so", rounding if holds == "events" else 0.0)
+    named = _by_name(series, negative)
+    if named is not None:
+        return named if named.signal != "events" else Classification("events", named.reason, rounding)
+    zero_share = float((np.abs(values) <= rounding).mean()) if values.size else 0.0
+    if zero_share >= SPARSE and not negative:
+        reason = f"{zero_share:.0%} of its values are exactly zero and none is negative"
+        if decays_like_calcium(sample, *kinetics):
+            return Classification("dF/F", f"{reason}, but they decay like calcium: clipped at zero")
+        return Classification("events", reason, rounding)
+    if (match := re.search(LIGHT_NAMES, str(series.name), re.IGNORECASE)) and not negative:
         return Classification("fluorescence", f"its name says {match.group()!r}")
-    if any_negative:
-        return Classification("dF/F", "some values are negative, unlike raw fluorescence")
+    if negative:
+        return _signed(series, values, neuropil, missing_value)
     return Classification("fluorescence", "no value is negative and few are zero")
+
+
+def decays_like_calcium(values: NDArray[np.floating[Any]], indicator: str, period: float | None) -> bool:
+    """Tell whether values rise fast and decay as slowly as calcium does, which events do not.
+
+    Parameters
+    ----------
+    values : array (frame, ROI)
+        NaN where a sample is missing.
+    indicator : str
+        As the file names it; may be empty.
+    period : float or None
+        Seconds from one frame to the next. None, or a period as long as the decay, can tell nothing.
+    """
+    if period is None:
+        return False
+    decay = indicator_of(indicator).decay
+    left = float(np.exp(-period / decay))
+    if left < FASTEST:
+        return False
+    lag = max(1, round(decay / period / 4))
+    n_large, n_dropped, cubes, scale = 0, 0, 0.0, 0.0
+    for trace in values.T:
+        positive = trace[trace > 0]
+        if not positive.size:
+            continue
+        before, after = trace[:-1], trace[1:]
+        large = (before >= np.quantile(positive, LARGE)) & np.isfinite(after)
+        n_large += int(large.sum())
+        n_dropped += int((after[large] < DROP * left * before[large]).sum())
+        steps = (trace[lag:] - trace[:-lag]) / positive.max()
+        steps = steps[np.isfinite(steps)]
+        cubes, scale = cubes + float((steps**3).sum()), scale + float(np.abs(steps**3).sum())
+    return n_dropped < DROPPED * n_large and cubes > STEEPER * scale
+
+
+def holds_neuropil(series: Any) -> bool:
+    """Tell whether a series holds the neuropil around ROIs: its own name says so or, where that says nothing, its container's.
+
+    Parameters
+    ----------
+    series : pynwb.ophys.RoiResponseSeries
+    """
+    own, container = str(series.name), container_name(series)
+    if re.search(NEUROPIL_NAMES, own, re.IGNORECASE):
+        return not re.search(CORRECTED_NAMES, own, re.IGNORECASE)
+    if re.search(f"{EVENT_NAMES}|{RELATIVE_NAMES}", own, re.IGNORECASE):
+        return False
+    if not re.search(NEUROPIL_NAMES, container, re.IGNORECASE) or re.search(CORRECTED_NAMES, container, re.IGNORECASE):
+        return False
+    # A container of both is named by what it holds beside the neuropil too.
+    return not any(re.search(NEUROPIL_NAMES, name, re.IGNORECASE) for name in _held_beside(series))
+
+
+def says_corrected(series: Any) -> bool:
+    """Tell whether the name of a series, or of its container, says that neuropil was subtracted already.
+
+    Parameters
+    ----------
+    series : pynwb.ophys.RoiResponseSeries
+    """
+    return re.search(CORRECTED_NAMES, f"{container_name(series)} {series.name}", re.IGNORECASE) is not None
+
+
+def container_name(series: Any) -> str:
+    """Return the name of the container that holds a series among others; empty where it lies in a processing module itself.
+
+    Parameters
+    ----------
+    series : pynwb.ophys.RoiResponseSeries
+    """
+    parent = series.parent
+    return "" if parent is None or isinstance(parent, NWBFile | ProcessingModule) else str(parent.name)
 
 
 def without_unusable(
@@ -119,7 +240,7 @@ def without_unusable(
 
 
 def signal_attributes(sources: Sequence[Source]) -> dict[str, str]:
-    """Collect the attributes of a Dataset that tell what its ROIs hold, and the indicator.
+    """Collect the attributes of a Dataset that tell what its ROIs hold, the indicator, and the neuropil that was subtracted.
 
     Parameters
     ----------
@@ -128,7 +249,8 @@ def signal_attributes(sources: Sequence[Source]) -> dict[str, str]:
     Returns
     -------
     dict
-        ``signal``, ``signal_reason`` and ``indicator``; without those in which the sources differ, or that they lack.
+        ``signal``, ``signal_reason``, ``indicator`` and ``neuropil``; without those in which the sources differ, or that they
+        lack.
     """
     attributes: dict[str, str] = {}
     for name in ("signal", "signal_reason", "indicator"):
@@ -137,15 +259,67 @@ def signal_attributes(sources: Sequence[Source]) -> dict[str, str]:
             attributes[name] = "; ".join(f"{source.path!r}: {getattr(source, name)}" for source in sources)
         elif len(texts) == 1 and (text := texts.pop()):
             attributes[name] = text
-    return attributes
+    subtracted = [text for source in sources if (text := getattr(source, "subtracted", ""))]
+    return attributes | ({"neuropil": "; ".join(subtracted)} if subtracted else {})
 
 
-def _values_from_the_middle(
-    series: RoiResponseSeries, columns: ArrayLike, transposed: bool, missing_value: float | None
-) -> NDArray[Any]:
-    """Finite values from the middle of the series, in its unit."""
+def _held_beside(series: Any) -> list[str]:
+    """Names of the other series of the same container."""
+    held = (getattr(series.parent, name, None) for name in ("roi_response_series", "microscopy_response_series"))
+    return [str(name) for by_name in held if by_name for name in by_name if name != series.name]
+
+
+def _by_name(series: Any, negative: float) -> Classification | None:
+    """What the names of a series and its container, the container's type and the unit say; None where they say nothing."""
+    own, container = str(series.name), container_name(series)
+    for name, whose in ((own, "its name"), (container, "its container's name")):
+        if match := re.search(EVENT_NAMES, name, re.IGNORECASE):
+            said = f"{whose} says {match.group()!r}"
+            if not negative:
+                return Classification("events", f"{said} and no value is negative")
+            if negative <= FEW_NEGATIVE:
+                return Classification("events", f"{said} and hardly any value is negative")
+            return Classification("dF/F", f"{said}, but events cannot be negative as {negative:.0%} of its values are")
+        if name is container and isinstance(series.parent, DfOverF):
+            return Classification("dF/F", f"it lies in the DfOverF container {container!r}")
+        if match := re.search(RELATIVE_NAMES, name, re.IGNORECASE):
+            return Classification("dF/F", f"{whose} says {match.group()!r}")
+        if match := re.search(RAW_NAMES, name, re.IGNORECASE):
+            return Classification("fluorescence", f"{whose} says {match.group()!r}")
+    if holds_neuropil(series):
+        match = re.search(NEUROPIL_NAMES, own, re.IGNORECASE)
+        found = match or re.search(NEUROPIL_NAMES, container, re.IGNORECASE)
+        said = "its name" if match else "its container's name"
+        return Classification("fluorescence", f"{said} says {found.group() if found else ''!r}")
+    if re.search(RELATIVE_UNITS, str(series.unit), re.IGNORECASE):
+        return Classification("dF/F", f"its unit is {str(series.unit)!r}")
+    return None
+
+
+def _signed(
+    series: Any,
+    values: NDArray[np.float64],
+    neuropil: tuple[Any, NDArray[np.intp], bool] | None,
+    missing_value: float | None,
+) -> Classification:
+    """What a series of negative values holds: ΔF/F, or fluorescence less a dark level."""
+    if np.dtype(getattr(series.data, "dtype", float)).kind in "iu" and float(series.conversion) == 1:
+        return Classification("fluorescence", "its values are whole numbers, less a dark level")
+    if neuropil is not None:
+        around = _from_the_middle(*neuropil, missing_value)
+        around = around[np.isfinite(around)]
+        if around.size and np.quantile(np.abs(values), 0.99) >= OF_NEUROPIL * np.median(np.abs(around)):
+            return Classification(
+                "fluorescence", f"neuropil of its size, in {neuropil[0].name!r}, belongs to the same ROIs"
+            )
+    return Classification("dF/F", "some values are negative, unlike raw fluorescence")
+
+
+def _from_the_middle(
+    series: Any, columns: ArrayLike, transposed: bool, missing_value: float | None
+) -> NDArray[np.float64]:
+    """Values (frame, ROI) from the middle of the series, in its unit; NaN where one is missing."""
     slabs = Slabs(series.data, transposed=transposed)
-    n_rows = min(slabs.n_rows, max(1, VALUES_READ // slabs.n_columns))
+    n_rows = min(slabs.n_rows, max(FEWEST_FRAMES, VALUES_READ // slabs.n_columns))
     first = (slabs.n_rows - n_rows) // 2
-    values = in_unit(slabs.read(first, first + n_rows)[:, np.asarray(columns)], series, missing_value=missing_value)
-    return np.asarray(values[np.isfinite(values)])
+    return in_unit(slabs.read(first, first + n_rows)[:, np.asarray(columns)], series, missing_value=missing_value)

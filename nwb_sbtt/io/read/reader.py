@@ -26,12 +26,11 @@ from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.dandi.locations import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.origin import address_of
 from nwb_sbtt.io.dandi.transfer import RemoteFile
-from nwb_sbtt.io.read.events import EventSource, bin_denoised, event_labels, event_source, find_neuropil
+from nwb_sbtt.io.read.events import EventSource, bin_denoised, event_labels, event_source
 from nwb_sbtt.io.read.files import file_facts, open_nwb
 from nwb_sbtt.io.read.fluorescence import signal_attributes, without_unusable
 from nwb_sbtt.io.read.labels import all_labels, channel_labels, channels_to_keep, sampling_offsets, trial_labels
 from nwb_sbtt.io.read.outside import notes_on, outside_of
-from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.rois import RoiSource
 from nwb_sbtt.io.read.selection import StoredSeries, find_series, select
 from nwb_sbtt.io.read.stored import linked_files, object_ids, tables_of
@@ -118,7 +117,7 @@ def read_nwb(
         _check_windows_fit(windows, sources, n_channels=n_channels)
         _check_recorded(windows, sources)
         sources, where_notes = _with_channels(sources, keep)
-        sources, event_notes = _as_events(nwbfile, sources, config)
+        sources, event_notes = _as_events(sources, config)
         with ThreadPoolExecutor(1) as thread:
             # The digest of a large file takes as long as reading it.
             facts = thread.submit(file_facts, location)
@@ -213,31 +212,29 @@ def _with_channels(sources: Sequence[Source], keep: Sequence[NDArray[np.bool_]])
     return smaller, [f"{n_channels - n_kept} of {n_channels} channels left out by `where`"]
 
 
-def _as_events(nwbfile: Any, sources: list[Source], config: ReadConfig) -> tuple[list[Source], list[str]]:
+def _as_events(sources: list[Source], config: ReadConfig) -> tuple[list[Source], list[str]]:
     """Sources of events instead of fluorescence, where settings or what the ROIs hold say so; and why not, for the user."""
     if config.events is not None:
-        return [_event_source(nwbfile, source, config.events) for source in sources], []
+        return [_event_source(source, config.events) for source in sources], []
     rois = [source for source in sources if isinstance(source, RoiSource)]
     notes = [f"{source.path!r} holds {source.signal} ({source.signal_reason}): read as it is" for source in rois]
     if config.rois.deconvolve == "never" or not rois or any(source.signal == "events" for source in rois):
         return sources, notes
     try:
-        return [_event_source(nwbfile, source, EventsConfig()) for source in rois], []
+        return [_event_source(source, EventsConfig()) for source in rois], []
     except ConfigError as error:
         raise ConfigError(f"{error}; or read fluorescence as it is (--set read.rois.deconvolve=never)") from None
     except DataError as error:
         return sources, [*notes, f"events were looked for and not found: {error}"]
 
 
-def _event_source(nwbfile: Any, source: Source, config: EventsConfig) -> EventSource:
+def _event_source(source: Source, config: EventsConfig) -> EventSource:
     if not isinstance(source, RoiSource):
         raise ConfigError(
             f"events are inferred from ROIs; {source.path!r} is of kind {source.kind!r}: leave `events` out (--set "
             "read.events=null)"
         )
-    series = find_neuropil(source) if config.neuropil_coefficient else None
-    neuropil = None if series is None else replace(source, series=series, path=in_file_path(nwbfile, series))
-    return event_source(source, config, neuropil=neuropil)
+    return event_source(source, config)
 
 
 def _default_bin_width(sources: Sequence[Source]) -> float:

@@ -19,11 +19,12 @@ from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
 from nwb_sbtt.io.read.description import describe_samples
-from nwb_sbtt.io.read.fluorescence import Signal, classify_signal
+from nwb_sbtt.io.read.fluorescence import Signal, classify_signal, holds_neuropil, says_corrected
 from nwb_sbtt.io.read.indices import region_rows, row_ids
 from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.masks import StoredMask, control_allows, invalid_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
+from nwb_sbtt.io.read.neuropil import Neuropil, Search, find_neuropil
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.scanning import SamplingOffsets, centroid_offsets, check_offsets, column_offsets
 from nwb_sbtt.io.read.slabs import Slabs, in_unit
@@ -33,6 +34,8 @@ BYTES_PER_SAMPLE = 64
 """Memory that binning takes for one sample: stored value, value, bin, weight and their temporaries."""
 SAME_PERIOD = 1 + 1e-6
 """Sampling periods up to which a bin counts as one frame wide."""
+USUAL_COEFFICIENT = 0.7
+"""Share of the neuropil's fluorescence that an ROI shows, as suite2p's neucoeff (Chen et al. 2013)."""
 ReadSamples = Callable[[int, int], NDArray[np.floating[Any]]]
 """Function that reads the samples (frame, ROI) of frames `first` to `stop` − 1, NaN where one is missing."""
 
@@ -77,6 +80,8 @@ class RoiSource:
     indicator : str
         As the file names it; empty where it does not.
     masks : tuple of StoredMask
+    neuropil : Neuropil or None
+        What is subtracted from the fluorescence, where anything is.
     kind : "rois"
         What a channel is.
     """
@@ -101,7 +106,13 @@ class RoiSource:
     signal_reason: str
     indicator: str
     masks: tuple[StoredMask, ...] = field(default=(), repr=False)
+    neuropil: Neuropil | None = None
     kind: Kind = "rois"
+
+    @property
+    def subtracted(self) -> str:
+        """What was subtracted, in words; empty where nothing was."""
+        return "" if self.neuropil is None else f"{self.neuropil.coefficient:g} of {self.neuropil.path!r}"
 
     def only(self, keep: NDArray[np.bool_]) -> RoiSource:
         """Return the same series with some of its ROIs."""
@@ -112,17 +123,42 @@ class RoiSource:
             channel_columns={name: values[keep] for name, values in self.channel_columns.items()},
             offsets=self.offsets[keep],
             columns=self.columns[keep],
+            neuropil=None if self.neuropil is None else self.neuropil.only(keep),
         )
 
     def bin(self, grid: Grid) -> Binned:
-        """Put the samples into the bins of a grid; memory beside the result is limited by the settings."""
-        return self.bin_samples(grid, self.samples())
+        """Put the samples into the bins of a grid; memory beside the result is limited by the settings.
+
+        An ROI that is constant stays so, whatever its neuropil: it was not measured.
+        """
+        read_neuropil = self.neuropil_samples()
+        if read_neuropil is None:
+            return self.bin_samples(grid, self.samples())
+        stored = _Extremes(self.stored_samples(), len(self.columns))
+        binned = self.bin_samples(grid, lambda first, stop: stored(first, stop) - read_neuropil(first, stop))
+        constant = stored.least == stored.greatest
+        if not constant.any():
+            return binned
+        return replace(
+            binned, values=np.where(constant & binned.observed, stored.least, binned.values).astype(np.float32)
+        )
 
     def samples(self) -> ReadSamples:
-        """Return a function that reads the samples of a range of frames, in the series' unit.
+        """Return a function that reads the samples of a range of frames, less their neuropil, in the series' unit.
 
         Ranges should rise, or parts of the file are read again.
         """
+        read, read_neuropil = self.stored_samples(), self.neuropil_samples()
+        if read_neuropil is None:
+            return read
+        return lambda first, stop: read(first, stop) - read_neuropil(first, stop)
+
+    def neuropil_samples(self) -> ReadSamples | None:
+        """Return a function that reads what is subtracted from the samples of a range of frames; None where nothing is."""
+        return None if self.neuropil is None else self.neuropil.share(missing_value=self.config.missing_value)
+
+    def stored_samples(self) -> ReadSamples:
+        """Return a function that reads the samples of a range of frames with their neuropil, in the series' unit."""
         slabs = self._slabs()
 
         def read(first: int, stop: int) -> NDArray[np.float64]:
@@ -183,7 +219,11 @@ class RoiSource:
         return Slabs(self.series.data, transposed=self.transposed, columns=self.columns)
 
 
-@reader("RoiResponseSeries", kind="rois", readable=holds_numbers, describe=describe_samples)
+def _is_default(series: Any) -> bool:
+    return not holds_neuropil(series)
+
+
+@reader("RoiResponseSeries", kind="rois", default=_is_default, readable=holds_numbers, describe=describe_samples)
 def roi_source(
     nwbfile: Any,
     series: RoiResponseSeries,
@@ -236,7 +276,20 @@ def roi_source(
         )
     columns = np.flatnonzero(keep)
     rows, seconds = all_rows[columns], sampling.seconds[columns]
-    signal = classify_signal(series, columns=columns, transposed=layout.transposed, missing_value=config.missing_value)
+    around = find_neuropil(nwbfile, series, region=region, rows=all_rows, clock=clock)
+    beside = None if around.found is None else (around.found.series, around.found.columns, around.found.transposed)
+    signal = classify_signal(
+        series,
+        columns=columns,
+        transposed=layout.transposed,
+        missing_value=config.missing_value,
+        holds=config.rois.holds,
+        kinetics=(_indicator(series, table), period),
+        neuropil=beside,
+    )
+    neuropil, remarks = _subtracted(
+        around, series, signal.signal, path=path, coefficient=config.rois.neuropil_coefficient
+    )
     ids = row_ids(table, path=table.name)
     channel_columns = {name: values[rows] for name, values in plain_columns(table).items()}
     if sampling.notes:
@@ -250,7 +303,7 @@ def roi_source(
         channel_columns=channel_columns,
         span=clock.span,
         sampling_period=period,
-        notes=(*notes, *clock.notes, *sampling.notes, *note_on_ids(ids[np.unique(rows)], table.name)),
+        notes=(*notes, *clock.notes, *sampling.notes, *note_on_ids(ids[np.unique(rows)], table.name), *remarks),
         offsets=seconds,
         columns=columns,
         transposed=layout.transposed,
@@ -262,7 +315,30 @@ def roi_source(
         signal_reason=signal.reason,
         indicator=_indicator(series, table),
         masks=stored_masks(nwbfile, series),
+        neuropil=None if neuropil is None else neuropil.only(keep),
     )
+
+
+def _subtracted(
+    around: Search, series: Any, signal: Signal, *, path: str, coefficient: float | None
+) -> tuple[Neuropil | None, list[str]]:
+    """The neuropil that is subtracted from a series, and a remark on it; or why none is, where the file has any."""
+    found = around.found
+    if found is None and not around.unused:
+        none = coefficient and signal == "fluorescence" and not holds_neuropil(series)
+        return None, [f"no neuropil of the ROIs of {path!r} is in the file: none is subtracted"] if none else []
+    if signal == "events" or found is None:
+        return None, [f"neuropil is not subtracted from {path!r}: {around.unused}"] if signal == "fluorescence" else []
+    if signal == "dF/F":
+        reason = "ΔF/F is in units of a baseline (read.rois.holds=fluorescence says otherwise)"
+    elif coefficient is None and says_corrected(series):
+        reason = "its name says that this was done (read.rois.neuropil_coefficient=0.7 does so all the same)"
+    elif coefficient == 0:
+        reason = "read.rois.neuropil_coefficient is 0"
+    else:
+        found = replace(found, coefficient=USUAL_COEFFICIENT if coefficient is None else coefficient)
+        return found, [f"{found.coefficient:g} of the neuropil {found.path!r} is subtracted from {path!r}"]
+    return None, [f"neuropil {found.path!r} is not subtracted from {path!r}: {reason}"]
 
 
 def _indicator(series: Any, table: Any) -> str:
@@ -270,6 +346,20 @@ def _indicator(series: Any, table: Any) -> str:
     named = getattr(getattr(table, "imaging_plane", None), "indicator", None)
     channel = getattr(getattr(series, "microscopy_series", None), "microscopy_channel", None)
     return str(named or getattr(getattr(channel, "indicator", None), "label", None) or "")
+
+
+class _Extremes:
+    """Reads samples (frame, ROI), and keeps the least and the greatest of each ROI."""
+
+    def __init__(self, read: ReadSamples, n_rois: int) -> None:
+        self._read = read
+        self.least, self.greatest = np.full(n_rois, np.inf), np.full(n_rois, -np.inf)
+
+    def __call__(self, first: int, stop: int) -> NDArray[np.floating[Any]]:
+        samples = self._read(first, stop)
+        self.least = np.fmin(self.least, np.fmin.reduce(samples, axis=0, initial=np.inf))
+        self.greatest = np.fmax(self.greatest, np.fmax.reduce(samples, axis=0, initial=-np.inf))
+        return samples
 
 
 @dataclass(frozen=True)

@@ -109,14 +109,14 @@ def test_neuropil_beside_fluorescence_is_taken_off(tmp_path, share):
         Imaged("Fluorescence", raw, Fluorescence, start=5.0),
         Imaged("Neuropil", around, Fluorescence, start=5.0),
     )
-    config = EventsConfig(neuropil_coefficient=share)
-    ds = read(path, events=config, series=("*/Fluorescence/Fluorescence",), cut=WHOLE)
-    times = 5 + np.arange(N_FRAMES) * PERIOD
+    rois = RoiConfig(neuropil_coefficient=share)
+    ds = read(path, rois=rois, series=("*/Fluorescence/Fluorescence",), cut=WHOLE)
+    times, config = 5 + np.arange(N_FRAMES) * PERIOD, EventsConfig()
     one = deconvolve(
-        raw[:, 1], times, config=config, indicator=known_indicator(config, "GCaMP6f"), neuropil=around[:, 1]
+        raw[:, 1], times, config=config, indicator=known_indicator(config, "GCaMP6f"), neuropil=share * around[:, 1]
     )
     np.testing.assert_allclose(ds["values"].values[0, :, 1], one.sizes, atol=1e-5)
-    assert ("Neuropil" in ds.attrs["notes"]) == (share > 0)
+    assert ("neuropil" in ds.attrs) == (share > 0)
 
 
 def test_with_a_threshold_all_events_exceed_what_is_said(path):

@@ -124,7 +124,7 @@ def test_the_three_series_of_a_suite2p_session_are_told_apart(realdata, name, si
 def test_rois_that_cannot_be_used_are_unobserved_and_named(tmp_path):
     values = LIGHT.copy()
     values[:, 0], values[20:, 1] = 500.0, np.nan
-    path = write(tmp_path / "dead.nwb", imaging_file(Imaged("Fluorescence", values, Fluorescence)))
+    path = write(imaging_file(Imaged("Fluorescence", values, Fluorescence)), tmp_path / "dead.nwb")
     ds = read_nwb(path, ReadConfig(rois=RoiConfig(deconvolve="never")))
     assert not ds["observed"].values[..., :2].any() and ds["observed"].values[..., 2].any()
     assert "2 of 3 ROIs cannot be used and are unobserved: 0 (constant 500), 1 (20 samples" in ds.attrs["notes"]

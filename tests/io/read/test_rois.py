@@ -301,8 +301,8 @@ def test_a_suite2p_session_equals_the_arrays_that_suite2p_wrote(realdata, name, 
         nwbfile = io.read()
         series = nwbfile.processing["ophys"]["Fluorescence"][name]
         grid = Grid(np.array([0.0]), bin_width=0.1, n_bins=250)
-        source, binned = read(nwbfile, series, grid=grid)
-        some, chosen = read(nwbfile, series, grid=grid, cells="accepted")
+        source, binned = read(nwbfile, series, grid=grid, neuropil_coefficient=0)
+        some, chosen = read(nwbfile, series, grid=grid, neuropil_coefficient=0, cells="accepted")
     assert binned.observed.all() and np.array_equal(binned.values[0], truth)
     assert np.array_equal(chosen.values[0], truth[:, accepted]) and np.array_equal(
         some.channel_id, np.flatnonzero(accepted)
