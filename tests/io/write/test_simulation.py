@@ -143,7 +143,7 @@ def test_wrong_places_and_data_are_refused_and_leave_nothing(simulated: xr.Datas
         write_simulation(tmp_path / "x.nwb", simulated, observed_per_bin=11)
     with pytest.raises(DataError, match="true_rates"):
         write_simulation(tmp_path / "x.nwb", simulated.drop_vars("true_rates"))
-    hidden = simulated["channel"] == 3
+    hidden = simulated["channel"] == 16
     with pytest.raises(DataError, match=r"\[16\] are never observed"):
         write_simulation(
             tmp_path / "x.nwb",
