@@ -105,7 +105,7 @@ def test_a_file_without_a_usable_series_is_refused(refused, tmp_path):
     nwbfiles.add_trials(nwb, [0.0], [1.0])
     path = nwbfiles.write(nwb, tmp_path / "empty.nwb")
     message = refused("fit", path, "--run-dir", tmp_path / "run")
-    assert "no usable Units, ElectricalSeries or RoiResponseSeries" in message
+    assert "no usable Units, ElectricalSeries, RoiResponseSeries or MicroscopyResponseSeries" in message
 
 
 def test_of_several_series_one_must_be_chosen(refused, tmp_path):
@@ -332,7 +332,7 @@ def test_words_that_fit_no_session_or_file_of_the_run_are_refused(refused, sourc
     assert "there is no file" in refused("evaluate", run, "--file", tmp_path / "gone.nwb")
     assert "1 sessions" in refused("report", run, "--file", source, "--file", source)
     message = refused("infer", run, source, "--session", "monday", "--out", tmp_path / "out.nwb")
-    assert "was not fitted to session 'monday', but to ['lorenz']" in message
+    assert "was not fitted to session 'monday', but to 'lorenz'" in message
 
 
 def test_a_run_folder_that_was_damaged_is_refused(refused, fitted, tmp_path):

@@ -114,7 +114,8 @@ def upload(
         return old
     if old is not None and existing == "error":
         raise ArchiveError(
-            f"{old} exists and is another file: {old.difference(plan.digests)}; pass existing as 'refresh' (--existing refresh)"
+            f"{old} exists and is another file: {old.difference(plan.digests)}; pass existing as "
+            "'refresh' (--existing refresh) to replace it"
         )
     if confirm is not None and not confirm(_question(client, plan, old)):
         raise ArchiveError("nothing was written: not confirmed")

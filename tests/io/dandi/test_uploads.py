@@ -110,7 +110,7 @@ def test_what_is_there_already_is_replaced_only_when_told_to(home, result, deriv
     for existing in ("error", "skip", "refresh"):
         assert upload(result, "000999", existing=existing).asset_id == first.asset_id
     assert upload(derived, "000999", existing="skip").asset_id == first.asset_id
-    with pytest.raises(ArchiveError, match=r"exists and is another file: .*'refresh' to replace it"):
+    with pytest.raises(ArchiveError, match=r"exists and is another file: .*--existing refresh. to replace it"):
         upload(derived, "000999")
     assert home.count("uploads") == 0
     questions = []

@@ -223,7 +223,7 @@ def test_the_file_of_the_attributes_is_taken_where_no_source_is_given(recording,
     [
         ({}, {"path": "missing/r.nwb"}, FileError, "does not exist; create it first"),
         ({}, {"path": "r.h5"}, FileError, "end the name in '.nwb'"),
-        ({}, {"path": "there.nwb"}, FileError, "overwrite=True to replace it"),
+        ({}, {"path": "there.nwb"}, FileError, r"overwrite=True \(--overwrite\) to replace it"),
         ({}, {"source": "nowhere.nwb"}, FileError, "nowhere.nwb' does not exist"),
         ({}, {"name": "a/b"}, ConfigError, "cannot be named"),
         ({"model": "{}"}, {}, DataError, "lacks model_type, software_name, software_version"),
