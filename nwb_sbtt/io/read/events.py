@@ -26,6 +26,7 @@ from nwb_sbtt.config import EventsConfig
 from nwb_sbtt.data.grid import Binned, Grid, Source
 from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.schema import Kind
+from nwb_sbtt.data.threads import in_threads
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.fluorescence import Signal
 from nwb_sbtt.io.read.rois import BYTES_PER_SAMPLE, ReadSamples, RoiSource
@@ -159,8 +160,7 @@ def event_source(fluorescence: RoiSource, config: EventsConfig) -> EventSource:
     indicator = known_indicator(config, fluorescence.indicator)
     n_frames, n_rois = fluorescence.clock.n_samples, len(fluorescence.columns)
     sizes, denoised = (np.full((n_frames, n_rois), np.nan, dtype=np.float32) for _ in range(2))
-    deconvolved: list[Deconvolved | None] = []
-    found: dict[str, Remarkable] = {}
+    summaries: list[_Summary] = []
     group_size = max(int(fluorescence.config.memory_limit / (2 * BYTES_PER_SAMPLE * max(n_frames, 1))), 1)
     for first in range(0, n_rois, group_size):
         in_group = np.zeros(n_rois, dtype=bool)
@@ -169,21 +169,26 @@ def event_source(fluorescence: RoiSource, config: EventsConfig) -> EventSource:
         values, read_neuropil = group.stored_samples()(0, n_frames), group.neuropil_samples()
         neuropil_values = None if read_neuropil is None else read_neuropil(0, n_frames)
         times = group.sample_times(0, n_frames)
-        for i in range(values.shape[1]):
-            trace = _Trace.observed(
-                times[:, i], values[:, i], None if neuropil_values is None else neuropil_values[:, i]
-            )
-            reason = why_unusable(trace.values)
-            events = None if reason else trace.deconvolve(config, indicator)
-            deconvolved.append(events)
-            if events is None:
-                found[str(group.channel_id[i])] = Remarkable(reason)
-            else:
-                found[str(group.channel_id[i])] = Remarkable(
-                    None, trace.times[events.artefact], int(events.clipped.sum())
-                )
-                sizes[trace.frames, first + i] = np.where(events.observed, events.sizes, np.nan)
-                denoised[trace.frames, first + i] = events.baseline + events.calcium
+
+        def infer(
+            i: int,
+            *,
+            first: int = first,
+            values: NDArray[np.floating[Any]] = values,
+            around: NDArray[np.floating[Any]] | None = neuropil_values,
+            times: NDArray[np.float64] = times,
+        ) -> _Summary:
+            trace = _Trace.observed(times[:, i], values[:, i], None if around is None else around[:, i])
+            if reason := why_unusable(trace.corrected):
+                return _Summary(Remarkable(reason))
+            events = deconvolve(trace.values, trace.times, config=config, indicator=indicator, neuropil=trace.neuropil)
+            sizes[trace.frames, first + i] = np.where(events.observed, events.sizes, np.nan)
+            denoised[trace.frames, first + i] = events.baseline + events.calcium
+            return _Summary.of(events, trace.times)
+
+        # Solving banded systems and arithmetic on long arrays happen outside of Python's lock.
+        summaries += in_threads(infer, range(values.shape[1]))
+    found = {str(name): summary.remarkable for name, summary in zip(fluorescence.channel_id, summaries, strict=True)}
     notes = remarks(found)
     if all(roi.unusable for roi in found.values()):
         raise DataError(f"no events can be found in {path!r}: {notes[0]}")
@@ -196,9 +201,9 @@ def event_source(fluorescence: RoiSource, config: EventsConfig) -> EventSource:
         fluorescence=fluorescence,
         sizes=sizes,
         denoised=denoised,
-        channel_columns={**fluorescence.channel_columns, **_parameters(deconvolved)},
+        channel_columns={**fluorescence.channel_columns, **_parameters(summaries)},
         thresholded=config.threshold > 0,
-        notes=(*fluorescence.notes, _note(fluorescence, deconvolved, indicator), *notes),
+        notes=(*fluorescence.notes, _note(fluorescence, summaries, indicator), *notes),
         signal_reason=f"inferred by deconvolution from the {signal} that the series holds ({fluorescence.signal_reason})",
     )
 
@@ -272,41 +277,50 @@ class _Trace:
         frames = frames[np.diff(times[frames], prepend=-np.inf) > 0]
         return cls(frames, times[frames], values[frames], None if neuropil is None else neuropil[frames])
 
-    def deconvolve(self, config: EventsConfig, indicator: Indicator) -> Deconvolved:
-        return deconvolve(self.values, self.times, config=config, indicator=indicator, neuropil=self.neuropil)
+    @property
+    def corrected(self) -> NDArray[np.float64]:
+        return self.values if self.neuropil is None else self.values - self.neuropil
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What is kept of the events of one ROI beside their sizes; `parameters` are those of `PARAMETERS`."""
+
+    remarkable: Remarkable
+    parameters: tuple[float, ...] = (0.0,) * len(PARAMETERS)
+    silent: bool = False
+
+    @classmethod
+    def of(cls, events: Deconvolved, times: NDArray[np.float64]) -> _Summary:
+        kinetics = events.kinetics
+        baseline = float(np.nanmean(events.baseline))
+        return cls(
+            Remarkable(None, times[events.artefact], int(events.clipped.sum())),
+            (kinetics.decay, events.rise, kinetics.noise_sd, baseline, kinetics.decay_log_sd),
+            not events.sizes.any(),
+        )
 
 
 def _read_rows(values: Floats) -> ReadSamples:
     return lambda first, stop: values[first:stop]
 
 
-def _parameters(deconvolved: Sequence[Deconvolved | None]) -> dict[str, NDArray[np.generic]]:
-    """`PARAMETERS` of each ROI; 0 for an ROI without samples."""
-    rows = [
-        (0.0,) * len(PARAMETERS)
-        if events is None
-        else (
-            events.kinetics.decay,
-            events.rise,
-            events.kinetics.noise_sd,
-            float(np.nanmean(events.baseline)),
-            events.kinetics.decay_log_sd,
-        )
-        for events in deconvolved
-    ]
+def _parameters(summaries: Sequence[_Summary]) -> dict[str, NDArray[np.generic]]:
+    """`PARAMETERS` of each ROI; 0 for an ROI that cannot be used."""
+    rows = [summary.parameters for summary in summaries]
     return dict(zip(PARAMETERS, np.array(rows, dtype=float).T, strict=True))
 
 
 def _note(
     fluorescence: RoiSource,
-    deconvolved: Sequence[Deconvolved | None],
+    summaries: Sequence[_Summary],
     indicator: Indicator,
 ) -> str:
-    decays = [events.kinetics.decay for events in deconvolved if events is not None]
+    decays = [summary.parameters[0] for summary in summaries if summary.remarkable.unusable is None]
     prior = "no known indicator" if indicator is UNKNOWN else f"{indicator.name} ({indicator.decay:g} s)"
     decay = f", median decay {np.median(decays):.2g} s with the prior of {prior}" if decays else ""
-    n_silent = sum(events is not None and not events.sizes.any() for events in deconvolved)
-    silent = f"; no event in {n_silent} of {len(deconvolved)} ROIs" if n_silent else ""
+    n_silent = sum(summary.silent for summary in summaries)
+    silent = f"; no event in {n_silent} of {len(summaries)} ROIs" if n_silent else ""
     return (
         f"{fluorescence.path!r} holds {fluorescence.signal} ({fluorescence.signal_reason}); events inferred by deconvolution"
         f"{decay}{silent}"
