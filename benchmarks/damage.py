@@ -3,7 +3,7 @@
 Every command must succeed with finite and consistent output, or end with exit code 2 and one line ``error: …``; within 1 GB
 and 10 CPU-seconds, with nothing half written and its sources as they were. A case follows from the seed and its number, so
 that ``--only NUMBER`` repeats one and shows what it printed. Each runs in a process of its own, forked from one that has loaded
-everything.
+everything. Linux only.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import importlib
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -221,15 +221,13 @@ def _in_process(action: Callable[[], None], *, out: Path | None = None, err: Pat
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-    stop = time.monotonic() + WALL
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > stop:
+    descriptor = os.pidfd_open(child)
+    try:
+        if not select.select([descriptor], [], [], WALL)[0]:
             os.kill(child, signal.SIGKILL)
-            stop = float("inf")
-        time.sleep(0.002)
+    finally:
+        os.close(descriptor)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _load() -> None:

@@ -315,7 +315,7 @@ def _on_recording(name: str, reads: Sequence[dict[str, Any]], *, fit: Sequence[s
     def commands(_damage: str, random: np.random.Generator) -> list[Command]:
         if random.random() < LISTED:
             return [_verb("inspect", name, "--json", check=_check_listing)]
-        chosen = [_read(name, reads[int(random.integers(len(reads)))])]
+        chosen = [_read(name, reads[int(random.integers(len(reads)))], with_truth=random.random() < LISTED)]
         if fit and random.random() < WRITTEN:
             chosen.append(_verb("infer", "run", name, "--out", "OUT/out.nwb", check=_check_results))
         elif fit and random.random() < FITTED:
@@ -372,14 +372,14 @@ def _on_benchmark(damage: str, random: np.random.Generator) -> list[Command]:
     return chosen
 
 
-def _read(name: str, settings: dict[str, Any]) -> Command:
+def _read(name: str, settings: dict[str, Any], *, with_truth: bool) -> Command:
     def action() -> str:
         from nwb_sbtt.config import ReadConfig, build
         from nwb_sbtt.io.read.reader import read_nwb
         from nwb_sbtt.io.read.truth import attach_truth
 
         ds = read_nwb(Path(name), build(ReadConfig, settings))
-        return _problem(attach_truth(Path(name), ds))
+        return _problem(attach_truth(Path(name), ds) if with_truth else ds)
 
     return _python(f"read {name} {json.dumps(settings)}", action, decides=True)
 
@@ -427,7 +427,7 @@ def _check_json(printed: str, _results: Path) -> str:
 def _check_listing(printed: str, results: Path) -> str:
     if problem := _check_json(printed, results):
         return problem
-    for candidate in json.loads(printed):
+    for candidate in json.loads(printed)["series"]:
         start, stop, observed = (candidate[name] for name in ("start", "stop", "observed"))
         if start is not None and not (math.isfinite(start) and math.isfinite(stop) and start <= stop):
             return f"from {start} to {stop} s: {candidate['path']}"

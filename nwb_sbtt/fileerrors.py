@@ -83,7 +83,7 @@ class FileErrors:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
         """Raise the error of the file in place of a library's; let everything else through."""
-        if error is None or isinstance(error, SbttError | MemoryError) or not isinstance(error, Exception):
+        if error is None or isinstance(error, SbttError) or not isinstance(error, Exception):
             return False
         library = library_of(error)
         if library is None and not isinstance(error, OSError | UnicodeDecodeError):
@@ -99,6 +99,8 @@ class FileErrors:
         if isinstance(error, RecursionError):
             return f"cannot read {self._file}: parts of it contain each other, without an end; {self._hint}"
         reason = reason_of(error)
+        if isinstance(error, MemoryError):
+            return f"cannot read {self._file}: a part of it declares more than this machine's memory holds ({reason})"
         if library in SCHEMA_LIBRARIES:
             return f"{self._file} does not follow the NWB schema: {reason}; `nwbinspector` lists what is wrong with it"
         return f"cannot read {self._file}: it is damaged, incomplete or still being written ({reason}); {self._hint}"

@@ -83,6 +83,15 @@ def test_what_the_system_refuses_is_said_in_words(tmp_path, make, reason):
         check_is_file(path)
 
 
+def test_an_array_that_declares_more_than_memory_holds_is_the_files(hdf5):
+    huge = hdf5.create_dataset("huge", (10**13,), "f8", chunks=(1000,))
+    with (
+        pytest.raises(FileError, match="a part of it declares more than this machine's memory holds"),
+        FileErrors("a.h5"),
+    ):
+        huge[:]
+
+
 def test_a_name_that_is_too_long_is_refused_in_words(tmp_path):
     path = tmp_path / ("a" * 300)
     with pytest.raises(FileError, match="longer than the system allows"), FileErrors(path):

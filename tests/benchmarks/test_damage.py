@@ -1,6 +1,7 @@
 """The damage suite: hundreds of damaged files, none of which ends in anything but a result or one line; and its own parts."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from tests.support.processes import rows_of
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="limits and waits for processes as Linux does")
 WRONG = ("traceback", "over limits", "half written", "wrong output")
 
 

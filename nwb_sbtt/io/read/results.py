@@ -76,9 +76,15 @@ def role_of(nwbfile: Any, nwb_object: Any, provenance: Provenance) -> Role:
     if nwb_object.neurodata_type == MASK_TYPE:
         return "mask"
     module = nwb_object.get_ancestor("ProcessingModule")
-    if isinstance(module, ProcessingModule) and module.name == MODULE and SIMULATION in (nwbfile.keywords or ()):
+    if isinstance(module, ProcessingModule) and module.name == MODULE and SIMULATION in _keywords(nwbfile):
         return "truth"
     return "copy" if provenance.derived else "recording"
+
+
+def _keywords(nwbfile: Any) -> list[object]:
+    keywords = nwbfile.keywords
+    # An array of any shape, as some programs write it.
+    return [] if keywords is None else np.ravel(np.asarray(keywords[:], dtype=object)).tolist()
 
 
 def is_result(nwb_object: Any) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
 from hdmf.common import DynamicTable, VectorData
+from pydantic import TypeAdapter, ValidationError
 
-from nwb_sbtt.errors import DataError
+from nwb_sbtt.errors import DataError, FileError
 from nwb_sbtt.io.write.packing import Pack
 
 if TYPE_CHECKING:
@@ -184,10 +186,70 @@ def model_attributes(record: Any) -> dict[str, Any]:
     if record.random_seed is not None:
         model["seed"] = int(record.random_seed)
     if record.details is not None:
-        model |= json.loads(record.details)
+        details = json.loads(record.details)
+        if not isinstance(details, dict):
+            raise FileError(f"the details of the results {record.name!r} are damaged: a {type(details).__name__}")
+        model |= details
     if record.training_metrics is not None:
         model["training"] = _training_rows(record.training_metrics)
-    return {**json.loads(record.input_description)["attrs"], "model": json.dumps(model)}
+    return {**read_description(record).attrs, "model": json.dumps(model)}
+
+
+@dataclass(frozen=True)
+class OtherCoord:
+    """A coordinate that no table holds.
+
+    Parameters
+    ----------
+    dims : list of str
+    values : list, or one value without dims
+    """
+
+    dims: list[str]
+    values: Any
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is written of a Dataset beside its arrays.
+
+    Parameters
+    ----------
+    attrs : dict
+    columns : dict
+        Names of the columns that hold the coordinates of trials and of channels.
+    coords : dict
+        Other coordinates.
+    """
+
+    attrs: dict[str, Any]
+    columns: dict[Literal["trial", "channel"], dict[str, str]]
+    coords: dict[str, OtherCoord]
+
+    def __post_init__(self) -> None:
+        if missing := {"trial", "channel"} - set(self.columns) or {"kind", "bin_width"} - set(self.attrs):
+            raise ValueError(f"{sorted(missing)[0]!r} is missing")
+
+
+def read_description(record: Any) -> Description:
+    """Read what was written of a Dataset beside its arrays.
+
+    Parameters
+    ----------
+    record : ndx_sbtt model
+        Of the results.
+
+    Raises
+    ------
+    FileError
+        If it is damaged.
+    """
+    try:
+        return TypeAdapter(Description).validate_json(record.input_description)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise FileError(f"the description of the results {record.name!r} is damaged: {place}: {first['msg']}") from None
 
 
 def _source_row(file: Mapping[str, Any], series: str, object_id: str | None) -> dict[str, Any]:
@@ -240,6 +302,8 @@ def _column(values: list[Any]) -> Any:
 
 def _training_rows(table: DynamicTable) -> list[dict[str, Any]]:
     columns = {column.name: np.asarray(column.data[:]).tolist() for column in table.columns}
+    if len(set(map(len, columns.values()))) > 1:
+        raise FileError(f"the columns of {table.name!r} differ in length")
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [
         {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}

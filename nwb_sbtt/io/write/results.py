@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from hdmf.common import DynamicTable
 from numpy.typing import NDArray
-from pynwb import NWBFile, ProcessingModule
+from pynwb import NWBFile, ProcessingModule, TimeSeries
 
 from nwb_sbtt.data.schema import name_units, with_ids_as_index
 from nwb_sbtt.errors import FileError, SelectionError
@@ -23,7 +25,7 @@ from nwb_sbtt.io.write.layout import (
     series_name,
     table_suffixes,
 )
-from nwb_sbtt.io.write.provenance import model_attributes
+from nwb_sbtt.io.write.provenance import model_attributes, read_description
 
 
 def read_result(path: Path | str, *, name: str | None = None) -> xr.Dataset:
@@ -107,19 +109,26 @@ class _Results:
         self._record = record
         self._name = record.name.removesuffix("_model")
         self._module: ProcessingModule = record.parent
-        self._columns = json.loads(record.input_description)["columns"]
-        self._segments = self._item(f"{self._name}_segments")
-        order = np.asarray(self._segments["order"].data[:])
+        self._description = read_description(record)
+        self._segments = self._item(f"{self._name}_segments", DynamicTable)
+        n_segments = len(self._segments)
+        order = self._numbers(self._segments, "order", n_segments)
+        if not np.array_equal(np.sort(order), np.arange(n_segments)):
+            raise self._damaged("the column 'order' of its segments does not number them")
         # Segments are stored by time; this puts them back into the order of the data.
         self._unsort = np.argsort(order, kind="stable")
-        layer = self._segments["layer"].data[:] if "layer" in self._segments.colnames else np.ones(len(order), int)
-        self._layer = np.asarray(layer)
+        has_layers = "layer" in self._segments.colnames
+        self._layer = self._numbers(self._segments, "layer", n_segments) if has_layers else np.ones(n_segments, int)
+        if not np.array_equal(np.unique(self._layer), np.arange(1, 1 + len(np.unique(self._layer)))):
+            raise self._damaged("the column 'layer' of its segments does not count layers from 1")
+        self._bin_times = np.asarray(record.bin_times[:])
+        if self._bin_times.ndim != 1 or self._bin_times.dtype.kind != "f" or not (np.diff(self._bin_times) > 0).all():
+            raise self._damaged("its bin times do not rise")
 
     def dataset(self) -> xr.Dataset:
         """Assemble the Dataset."""
         attrs = model_attributes(self._record)
-        coords = self._coords()
-        frame = xr.Dataset(coords=coords, attrs=attrs)
+        frame = self._assembled(xr.Dataset(attrs=attrs), self._coords())
         data: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {}
         paths = np.array(channel_tables(frame))
         for variable in _with_sd(CHANNEL_VARIABLES):
@@ -130,25 +139,48 @@ class _Results:
                 data[variable] = (("trial", "time", LATENT_VARIABLES[variable.removesuffix("_sd")]), values)
         for variable in _with_sd((INITIAL_CONDITION,)):
             if variable in self._segments.colnames:
-                data[variable] = (("trial", "initial"), self._column(self._segments, variable)[self._unsort])
+                data[variable] = (("trial", "initial"), self._by_segment(variable))
         observed = self._by_channel("mask", paths)
         shape = (frame.sizes["trial"], frame.sizes["time"], frame.sizes["channel"])
         data["observed"] = (("trial", "time", "channel"), np.ones(shape, bool) if observed is None else observed == 1)
-        return name_units(frame.assign(data))
+        for variable, (_, values) in data.items():
+            if values.dtype.kind not in "fb" or not np.isfinite(values).all():
+                raise self._damaged(f"{variable!r} holds what is no finite number")
+        return name_units(self._assembled(frame, data))
 
-    def _coords(self) -> dict[str, tuple[Any, Any]]:
-        channels = self._item(f"{self._name}_channels")
-        coords: dict[str, tuple[Any, Any]] = {
-            "time": ("time", np.asarray(self._record.bin_times[:])),
-            "trial_start": ("trial", self._column(self._segments, "start_time")[self._unsort]),
+    def _assembled(self, frame: xr.Dataset, parts: Mapping[str, tuple[tuple[str, ...], NDArray[Any]]]) -> xr.Dataset:
+        """Add arrays to a Dataset, if their sizes agree."""
+        sizes = dict(frame.sizes)
+        for name, (dims, values) in parts.items():
+            if values.ndim != len(dims) or any(
+                sizes.setdefault(d, n) != n for d, n in zip(dims, values.shape, strict=True)
+            ):
+                raise self._damaged(f"{name!r} has shape {values.shape}, which does not fit {sizes}")
+        return frame.assign(parts) if frame.sizes else frame.assign_coords(parts)
+
+    def _coords(self) -> dict[str, tuple[tuple[str, ...], NDArray[Any]]]:
+        channels = self._item(f"{self._name}_channels", DynamicTable)
+        coords: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {
+            "time": (("time",), self._bin_times),
+            "trial_start": (("trial",), self._by_segment("start_time")),
         }
-        for key, column in self._columns["trial"].items():
-            coords[key] = ("trial", self._column(self._segments, column)[self._unsort])
-        for key, column in self._columns["channel"].items():
-            coords[key] = ("channel", self._column(channels, column))
-        for key, other in json.loads(self._record.input_description)["coords"].items():
-            coords[key] = (tuple(other["dims"]), np.asarray(other["values"]))
-        return with_ids_as_index(coords)
+        for key, column in self._description.columns["trial"].items():
+            coords[key] = (("trial",), self._by_segment(column))
+        for key, column in self._description.columns["channel"].items():
+            coords[key] = (("channel",), self._column(channels, column))
+        for key, other in self._description.coords.items():
+            coords[key] = (tuple(other.dims), np.asarray(other.values))
+        ids = with_ids_as_index(coords).items()
+        return {name: ((dims,) if isinstance(dims, str) else dims, values) for name, (dims, values) in ids}
+
+    def _by_segment(self, name: str) -> NDArray[Any]:
+        """A column of the segments, in the order of the data."""
+        values = self._column(self._segments, name)
+        if len(values) != len(self._unsort):
+            raise self._damaged(
+                f"the column {name!r} has {len(values)} rows, not one for each of {len(self._unsort)} segments"
+            )
+        return values[self._unsort]
 
     def _by_channel(self, variable: str, paths: NDArray[np.str_]) -> NDArray[Any] | None:
         """Join the series of all tables, each column at its channel."""
@@ -158,6 +190,11 @@ class _Results:
             return None
         if missing := sorted(set(by_table) - set(parts)):
             raise FileError(f"the results {self._name!r} have no {variable!r} for the channels of {missing}")
+        for path, values in parts.items():
+            if values.shape[2] != (paths == path).sum():
+                raise self._damaged(
+                    f"{variable!r} has {values.shape[2]} columns for {(paths == path).sum()} channels of {path!r}"
+                )
         first = next(iter(parts.values()))
         joined = np.empty((*first.shape[:2], len(paths)), dtype=first.dtype)
         for path, values in parts.items():
@@ -168,27 +205,46 @@ class _Results:
         """Cut the series of all layers back into trials, in the order of the data; None where there is no such series."""
         if series_name(self._name, variable, suffix=suffix) not in self._module.data_interfaces:
             return None
-        n_trials, n_bins = len(self._layer), len(self._record.bin_times)
+        n_trials, n_bins = len(self._layer), len(self._bin_times)
         trials: NDArray[Any] | None = None
         for layer in np.unique(self._layer):
-            series = self._item(series_name(self._name, variable, suffix=suffix, layer=int(layer)))
+            series = self._item(series_name(self._name, variable, suffix=suffix, layer=int(layer)), TimeSeries)
             rows = np.flatnonzero(self._layer == layer)
             values = np.asarray(series.data[:])
-            if values.shape[0] != len(rows) * n_bins:
-                raise FileError(f"{series.name!r} has {values.shape[0]} samples, not {len(rows)} segments of {n_bins}")
+            n_columns = values.shape[-1] if trials is None else trials.shape[2]
+            if values.dtype.kind not in "fiub" or values.shape != (len(rows) * n_bins, n_columns):
+                raise self._damaged(
+                    f"{series.name!r} holds {values.dtype} of shape {values.shape}, not {len(rows)} segments of {n_bins} bins"
+                )
             if trials is None:
                 trials = np.empty((n_trials, n_bins, values.shape[1]), dtype=values.dtype)
             trials[rows] = values.reshape(len(rows), n_bins, -1)
         return None if trials is None else trials[self._unsort]
 
-    def _item(self, name: str) -> Any:
+    def _item(self, name: str, kind: type) -> Any:
         if name not in self._module.data_interfaces:
             raise FileError(f"the results {self._name!r} are incomplete: {name!r} is missing")
-        return self._module[name]
+        item = self._module[name]
+        if not isinstance(item, kind):
+            raise self._damaged(f"{name!r} is a {type(item).__name__}, not a {kind.__name__}")
+        return item
 
-    def _column(self, table: Any, name: str) -> NDArray[Any]:
+    def _column(self, table: DynamicTable, name: str) -> NDArray[Any]:
+        if name not in table.colnames:
+            raise FileError(f"the results {self._name!r} are incomplete: {table.name!r} has no column {name!r}")
         values = np.asarray(table[name].data[:])
         return np.array(values.tolist(), dtype=str) if values.dtype.kind in "OST" else values
+
+    def _numbers(self, table: DynamicTable, name: str, n_rows: int) -> NDArray[Any]:
+        values = self._column(table, name)
+        if values.dtype.kind not in "iu" or values.shape != (n_rows,):
+            raise self._damaged(
+                f"the column {name!r} holds {values.dtype} of shape {values.shape}, not one integer a row"
+            )
+        return values
+
+    def _damaged(self, reason: str) -> FileError:
+        return FileError(f"the results {self._name!r} are damaged: {reason}")
 
 
 def _with_sd(variables: tuple[str, ...]) -> tuple[str, ...]:

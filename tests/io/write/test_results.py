@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -187,6 +188,41 @@ def test_results_with_a_part_taken_out_are_not_read_as_if_whole(recording, tmp_p
     with h5py.File(path, "a") as file:
         del file["processing/ecephys/sbtt_rates_overlap2"]
     with pytest.raises(FileError, match="'sbtt_rates_overlap2' is missing"):
+        read_result(path)
+
+
+@pytest.fixture(scope="module")
+def written(recording, tmp_path_factory):
+    path = tmp_path_factory.mktemp("written") / "out.nwb"
+    return write_nwb(latents_of(recording, UNITS, kind="units"), path, source=recording)
+
+
+def _replaced(file, name, values):
+    attributes = dict(file[name].attrs)
+    del file[name]
+    file[name] = values
+    file[name].attrs.update(attributes)
+
+
+MODULE = "processing/ecephys"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (f"{MODULE}/sbtt_segments/order", lambda stored: stored * 0, "does not number them"),
+        (f"{MODULE}/sbtt_rates/data", lambda stored: stored[:, :2], "2 columns for 3 channels"),
+        (f"{MODULE}/sbtt_rates/data", lambda stored: stored * np.nan, "no finite number"),
+        (f"{MODULE}/sbtt_rates/data", lambda stored: stored[:-1], "not .* segments of"),
+        (f"{MODULE}/sbtt_model/bin_times", lambda stored: stored[::-1], "do not rise"),
+    ],
+)
+def test_results_that_contradict_themselves_are_refused(written, tmp_path, name, change, message):
+    path = tmp_path / "damaged.nwb"
+    path.write_bytes(written.read_bytes())
+    with h5py.File(path, "r+") as file:
+        _replaced(file, name, change(file[name][()]))
+    with pytest.raises(FileError, match=message):
         read_result(path)
 
 
