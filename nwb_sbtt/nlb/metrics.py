@@ -17,6 +17,8 @@ from nwb_sbtt.evaluate import metrics
 Floats = NDArray[np.float64]
 PENALTIES = np.logspace(-4, 0, 9)
 """Ridge penalties among which the decoder chooses, by five-fold cross-validation."""
+FEWEST_BINS = 5
+"""Bins that five-fold cross-validation needs."""
 GROUPED_BY = [0, 1, 2]
 """Columns of the behaviour of dmfc_rsg whose values together make a group of trials: is_eye, theta and is_short."""
 
@@ -83,6 +85,8 @@ def velocity_r2(
         If shapes do not agree, a rate is not finite, or a group has no trial in one of the two.
     """
     parts = [np.asarray(array, dtype=np.float64) for array in (train_rates, train_behavior, eval_rates, eval_behavior)]
+    for rates, behavior in ((parts[0], parts[1]), (parts[2], parts[3])):
+        _check_bins(rates, behavior)
     groups = [_groups(train_groups, parts[0]), _groups(eval_groups, parts[2])]
     if groups[0].shape[1] != groups[1].shape[1]:
         raise DataError(
@@ -134,8 +138,13 @@ def psth_r2(
     for condition, rows in zip(truth, condition_trials, strict=True):
         if len(rows) == 0:
             continue
+        trials = np.asarray(rows)
+        if trials.dtype.kind not in "iu" or trials.ndim != 1 or trials.min() < 0 or trials.max() >= len(predicted):
+            raise DataError(
+                f"a condition lists trials {trials.tolist()[:5]}, which are not among the {len(predicted)} evaluated"
+            )
         scored = ~np.isnan(condition[:, 0])
-        mean = aligned[np.asarray(rows, dtype=np.intp)].mean(axis=0)[scored]
+        mean = aligned[trials].mean(axis=0)[scored]
         if not np.isfinite([mean, condition[scored]]).all():
             raise DataError("rates or PSTHs of a condition are not finite where its first unit's PSTH is")
         true_parts.append(condition[scored])
@@ -166,7 +175,13 @@ def speed_correlation(rates: ArrayLike, behavior: ArrayLike, scored: ArrayLike) 
 
     predicted, labels = np.asarray(rates, dtype=np.float64), np.asarray(behavior, dtype=np.float64)
     mask = np.asarray(scored, dtype=bool)
-    if predicted.ndim != 3 or labels.ndim != 2 or mask.shape != predicted.shape[:2] or len(labels) != len(predicted):
+    if (
+        predicted.ndim != 3
+        or labels.ndim != 2
+        or labels.shape[1] < 4
+        or mask.shape != predicted.shape[:2]
+        or len(labels) != len(predicted)
+    ):
         raise DataError(
             f"rates {predicted.shape}, behaviour {labels.shape} and scored bins {mask.shape} do not fit together"
         )
@@ -195,15 +210,22 @@ def _groups(masks: ArrayLike | None, rates: Floats) -> NDArray[np.bool_]:
     return groups
 
 
-def _decodable_bins(rates: Floats, behavior: Floats) -> tuple[Floats, Floats]:
-    """Rates (bin, unit) and velocities (bin, axis) of all bins with a velocity."""
+def _check_bins(rates: Floats, behavior: Floats) -> None:
     if rates.shape[:-1] != behavior.shape[:-1]:
         raise DataError(f"rates {rates.shape} and behaviour {behavior.shape} are not of the same trials and bins")
+    if np.isinf(behavior).any():
+        raise DataError("the behaviour holds infinite velocities; make the targets again")
+
+
+def _decodable_bins(rates: Floats, behavior: Floats) -> tuple[Floats, Floats]:
+    """Rates (bin, unit) and velocities (bin, axis) of all bins with a velocity."""
     flat, velocities = rates.reshape(-1, rates.shape[-1]), behavior.reshape(-1, behavior.shape[-1])
     has_velocity = ~np.isnan(velocities).any(axis=1)
     flat, velocities = flat[has_velocity], velocities[has_velocity]
-    if len(flat) == 0:
-        raise DataError("a group of trials has no bin with a velocity: vel R2 is not defined")
+    if len(flat) < FEWEST_BINS:
+        raise DataError(
+            f"a group of trials has {len(flat) or 'no'} bins with a velocity, fewer than {FEWEST_BINS}: vel R2 is not defined"
+        )
     if not np.isfinite(flat).all():
         raise DataError("rates are not finite in bins with a velocity; give rates for all bins")
     return flat, velocities
@@ -220,6 +242,10 @@ def _decoder_r2(train_rates: Floats, train_velocities: Floats, rates: Floats, ve
 
 def _moved_later(rates: Floats, jitter: NDArray[np.integer]) -> Floats:
     """Rates with each trial moved later by its jitter, (trial, time, unit); NaN before and after it."""
+    if jitter.shape != (len(rates),) or jitter.dtype.kind not in "iu":
+        raise DataError(
+            f"jitter of {jitter.dtype} {jitter.shape} does not fit {len(rates)} trials; expected integers (trial,)"
+        )
     moved = np.full(rates.shape, np.nan)
     for target, trial, bins in zip(moved, rates, jitter, strict=True):
         n = len(trial) - abs(int(bins))

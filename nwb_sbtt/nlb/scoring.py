@@ -109,6 +109,8 @@ def score(group: str, rates: Mapping[str, Array], targets: Targets) -> dict[str,
         predicted = _joined(rates, "eval_rates_{}_forward")
         _check_shape(group, "the forward rates", predicted, forward)
         scores["fp-bps"] = metrics.bits_per_spike(predicted, forward)
+    if undefined := [name for name, value in scores.items() if not np.isfinite(value)]:
+        raise DataError(f"{group}: {undefined[0]} is not a finite number with these targets; make them again")
     return scores
 
 
@@ -120,6 +122,25 @@ def _check_targets(group: str, targets: Targets, *, timed: bool) -> None:
         raise DataError(
             f"the targets of {group} have {sorted(targets)} and lack {missing}; give a file that nlb prepare wrote "
             f"({group}.val.targets.h5) or one in the benchmark's own layout"
+        )
+    for name, array in targets.items():
+        if name.endswith("_cond_idx"):
+            continue
+        if not isinstance(array, np.ndarray) or array.ndim == 0:
+            raise DataError(f"{name!r} of the targets of {group} is no array of numbers; make the targets again")
+    if targets["eval_spikes_heldout"].ndim != 3:
+        shape = targets["eval_spikes_heldout"].shape
+        raise DataError(f"the spikes of the targets of {group} have shape {shape}; expected (trial, time, unit)")
+    for name in (name for name in targets if name.startswith("eval_spikes")):
+        if ((targets[name] < 0) | np.isinf(targets[name])).any():
+            raise DataError(f"{name!r} of the targets of {group} holds what is no count; make the targets again")
+    forward = [
+        targets[name] for name in ("eval_spikes_heldin_forward", "eval_spikes_heldout_forward") if name in targets
+    ]
+    if len({array.shape[:2] for array in forward}) > 1 or any(array.ndim != 3 for array in forward):
+        shapes = [array.shape for array in forward]
+        raise DataError(
+            f"the forward spikes of the targets of {group} have shapes {shapes}; expected (trial, time, unit)"
         )
 
 

@@ -55,6 +55,29 @@ def test_the_true_rates_score_well_and_mean_rates_score_nothing(case):
         assert scores["psth R2"] > nothing["psth R2"] + 0.2
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("eval_behavior", lambda stored: stored[:0]),
+        ("eval_behavior", lambda stored: stored * np.inf),
+        ("eval_behavior", lambda stored: stored[..., 0]),
+        ("eval_spikes_heldout", lambda stored: stored - 5),
+        ("eval_spikes_heldout", lambda stored: stored[0]),
+        ("eval_spikes_heldin_forward", lambda stored: stored[:, :1]),
+        ("eval_cond_idx", lambda stored: [rows + 1000 for rows in stored]),
+        ("eval_jitter", lambda stored: stored[:-1]),
+        ("eval_decode_mask", lambda stored: stored[1:]),
+    ],
+)
+def test_targets_that_contradict_themselves_are_refused(case, name, change):
+    prepared, rates = case
+    if name not in prepared.targets:
+        pytest.skip(f"the targets of {prepared.name} have no {name}")
+    damaged = {**prepared.targets, name: change(prepared.targets[name])}
+    with pytest.raises(DataError):
+        evaluate({prepared.group: rates}, {prepared.group: damaged})
+
+
 def test_a_file_of_rates_scores_what_the_arrays_score(case, tmp_path):
     prepared, rates = case
     write_submission(tmp_path / "s.h5", {prepared.group: rates})
