@@ -317,7 +317,7 @@ def _note(
     indicator: Indicator,
 ) -> str:
     decays = [summary.parameters[0] for summary in summaries if summary.remarkable.unusable is None]
-    prior = "no known indicator" if indicator is UNKNOWN else f"{indicator.name} ({indicator.decay:g} s)"
+    prior = "no known indicator" if indicator.name == UNKNOWN.name else f"{indicator.name} ({indicator.decay:g} s)"
     decay = f", median decay {np.median(decays):.2g} s with the prior of {prior}" if decays else ""
     n_silent = sum(summary.silent for summary in summaries)
     silent = f"; no event in {n_silent} of {len(summaries)} ROIs" if n_silent else ""

@@ -82,6 +82,8 @@ class RoiSource:
     masks : tuple of StoredMask
     neuropil : Neuropil or None
         What is subtracted from the fluorescence, where anything is.
+    rounding : float
+        Size below which a negative event is an error of rounding.
     kind : "rois"
         What a channel is.
     """
@@ -107,6 +109,7 @@ class RoiSource:
     indicator: str
     masks: tuple[StoredMask, ...] = field(default=(), repr=False)
     neuropil: Neuropil | None = None
+    rounding: float = 0.0
     kind: Kind = "rois"
 
     @property
@@ -129,8 +132,13 @@ class RoiSource:
     def bin(self, grid: Grid) -> Binned:
         """Put the samples into the bins of a grid; memory beside the result is limited by the settings.
 
-        An ROI that is constant stays so, whatever its neuropil: it was not measured.
+        An ROI that is constant stays so, whatever its neuropil: it was not measured. Events cannot be negative: errors of
+        rounding become 0, other negative values are unobserved.
         """
+        if self.signal == "events":
+            sizes = _EventSizes(self.samples(), self.rounding)
+            binned = self.bin_samples(grid, sizes)
+            return replace(binned, notes=(*binned.notes, *sizes.notes(self.path)))
         read_neuropil = self.neuropil_samples()
         if read_neuropil is None:
             return self.bin_samples(grid, self.samples())
@@ -316,6 +324,7 @@ def roi_source(
         indicator=_indicator(series, table),
         masks=stored_masks(nwbfile, series),
         neuropil=None if neuropil is None else neuropil.only(keep),
+        rounding=signal.rounding,
     )
 
 
@@ -346,6 +355,32 @@ def _indicator(series: Any, table: Any) -> str:
     named = getattr(getattr(table, "imaging_plane", None), "indicator", None)
     channel = getattr(getattr(series, "microscopy_series", None), "microscopy_channel", None)
     return str(named or getattr(getattr(channel, "indicator", None), "label", None) or "")
+
+
+class _EventSizes:
+    """Reads samples (frame, ROI) of events, none of them negative, and counts those that were."""
+
+    def __init__(self, read: ReadSamples, rounding: float) -> None:
+        self._read, self._rounding = read, rounding
+        self._counted = self._rounded = self._negative = 0
+
+    def __call__(self, first: int, stop: int) -> NDArray[np.floating[Any]]:
+        sizes = np.array(self._read(first, stop))
+        rounded, negative = (sizes < 0) & (sizes >= -self._rounding), sizes < -self._rounding
+        # Frames that trials share are counted once; they are read in rising order.
+        new = max(self._counted - first, 0)
+        self._rounded += int(rounded[new:].sum())
+        self._negative += int(negative[new:].sum())
+        self._counted = max(self._counted, stop)
+        sizes[rounded], sizes[negative] = 0.0, np.nan
+        return sizes
+
+    def notes(self, path: str) -> list[str]:
+        kinds = (
+            (self._rounded, "negative by rounding and read as 0"),
+            (self._negative, "negative, which events cannot be, and unobserved"),
+        )
+        return [f"{number} values of {path!r} are {what}" for number, what in kinds if number]
 
 
 class _Extremes:

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from pynwb import NWBHDF5IO
 from pynwb.ophys import DfOverF, Fluorescence, RoiResponseSeries
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import lfilter
 
 from nwb_sbtt.config import ReadConfig, RoiConfig, Window
-from nwb_sbtt.io.read.fluorescence import classify_signal
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.read.fluorescence import classify_signal, decays_like_calcium
 from nwb_sbtt.io.read.reader import read_nwb
+from nwb_sbtt.io.read.rois import roi_source
 from tests.support.nwbfiles import Imaged, imaging_file, write
 
 RNG = np.random.default_rng(0)
@@ -128,3 +132,68 @@ def test_rois_that_cannot_be_used_are_unobserved_and_named(tmp_path):
     ds = read_nwb(path, ReadConfig(rois=RoiConfig(deconvolve="never")))
     assert not ds["observed"].values[..., :2].any() and ds["observed"].values[..., 2].any()
     assert "2 of 3 ROIs cannot be used and are unobserved: 0 (constant 500), 1 (20 samples" in ds.attrs["notes"]
+
+
+def test_what_a_series_holds_can_be_said():
+    for holds, signal in (("fluorescence", "fluorescence"), ("dff", "dF/F"), ("events", "events")):
+        nwbfile = imaging_file(Imaged("dff", np.abs(LIGHT), DfOverF))
+        series = nwbfile.processing["ophys"]["DfOverF"]["dff"]
+        source = roi_source(nwbfile, series, ReadConfig(rois=RoiConfig(holds=holds)))
+        assert source.signal == signal and source.signal_reason == "read.rois.holds says so"
+    nwbfile = imaging_file(Imaged("spks", RELATIVE))
+    with pytest.raises(DataError, match=r"holds events, but \d+% of its values are negative"):
+        roi_source(nwbfile, nwbfile.processing["ophys"]["spks"], ReadConfig(rois=RoiConfig(holds="events")))
+
+
+def test_a_rounding_error_does_not_make_events_fluorescence(tmp_path):
+    sizes = SIZES.copy()
+    sizes[5, 0], sizes[7, 1] = -1e-9, -0.5
+    result = classify("Deconvolved", sizes)
+    assert result.signal == "events" and "hardly any value is negative" in result.reason
+    sizes[7, 1] = 0.0
+    assert classify("RoiResponseSeries", sizes).signal == "events"
+    sizes[7, 1] = -0.5
+    ds = read(imaging_file(Imaged("Deconvolved", sizes)), tmp_path)
+    assert ds["values"].values.min() == 0 and (~ds["observed"].values[0, ::2]).sum() == 1
+    assert not ds["observed"].values[0, 14, 1] and ds["observed"].values[0, 10, 0]
+    notes = " ".join(json.loads(ds.attrs["notes"]))
+    assert "1 values of 'processing/ophys/Deconvolved' are negative by rounding and read as 0" in notes
+    assert "1 values of 'processing/ophys/Deconvolved' are negative, which events cannot be, and unobserved" in notes
+
+
+def clipped(decay, rate, *, rise=0.05, seed=0):
+    """ΔF/F of sparse events, clipped at zero, and the events themselves; arrays (frame, ROI)."""
+    rng = np.random.default_rng(seed)
+    sizes = (rng.random((int(120 * rate), 4)) < 0.3 / rate) * 1.0
+    times = np.arange(0, 8 * decay, 1 / rate)
+    response = (1 - np.exp(-times / rise)) * np.exp(-times / decay)
+    calcium = lfilter(response / response.max(), [1], sizes, axis=0)
+    return np.maximum(calcium + rng.normal(0, 0.1, calcium.shape) - 0.3, 0), sizes
+
+
+@pytest.mark.parametrize(("indicator", "decay"), [("GCaMP6f", 0.4), ("GCaMP6s", 1.5), ("jGCaMP8m", 0.14), ("", 0.5)])
+@pytest.mark.parametrize("rate", [15.0, 30.0])
+def test_clipped_fluorescence_is_told_from_events_by_its_decay(indicator, decay, rate):
+    light, sizes = clipped(decay, rate)
+    assert decays_like_calcium(light, indicator, 1 / rate)
+    smoothed = gaussian_filter1d(sizes, 0.05 * rate, axis=0, truncate=3)
+    spread = sizes + 0.5 * np.roll(sizes, 1, axis=0) * np.random.default_rng(1).random(sizes.shape)
+    for events in (sizes, smoothed, spread, np.zeros_like(sizes)):
+        assert not decays_like_calcium(events, indicator, 1 / rate)
+    assert not decays_like_calcium(light, indicator, None) and not decays_like_calcium(light, indicator, 3.0)
+
+
+def test_names_decide_before_values_and_the_container_speaks_where_the_series_does_not():
+    light, sizes = clipped(0.4, 10.0)
+    assert classify("RoiResponseSeries", light, kind=Fluorescence).signal == "dF/F"
+    assert classify("Deconvolved", light, kind=Fluorescence).signal == "events"
+    assert classify("RoiResponseSeries", sizes, kind=Fluorescence).signal == "events"
+    nwbfile = imaging_file(Imaged("empty", LIGHT))
+    region = nwbfile.processing["ophys"]["empty"].rois
+    for name, signal in (("Deconvolved", "events"), ("dff", "dF/F"), ("raw_traces", "fluorescence")):
+        nwbfile.processing["ophys"].add(container := Fluorescence(name=name))
+        data = np.abs(LIGHT) if name != "raw_traces" else RELATIVE
+        series = RoiResponseSeries(name="plane0", data=data, unit="a.u.", rois=region, rate=10.0)
+        container.add_roi_response_series(series)
+        result = classify_signal(series, columns=[0, 1, 2], transposed=False)
+        assert result.signal == signal and "its container's name says" in result.reason
