@@ -44,14 +44,14 @@ INDICATORS = {
         Indicator("jRCaMP1a", 1.0, 0.034, 0.8),
     )
 }
-"""Decay and rise are of double exponentials fitted to single action potentials (Wei et al. 2020; Zhang et al. 2023). A decay is
-the mean lifetime, ``Σ a τ² / Σ a τ``; for GCaMP6 it is the geometric mean of virus and transgenic mice. Of the others no such fit
-is known, and their priors are wider:
+"""Decay and rise are of double exponentials fitted to single action potentials (Wei et al. 2020; Zhang et al. 2023). A decay
+is the mean lifetime, ``Σ a τ² / Σ a τ``; for GCaMP6 it is the geometric mean of virus and transgenic mice. Of the others no
+such fit is known, and their priors are wider:
 
-* GCaMP6m: the decay that suite2p's documentation recommends, beside 0.7 s for GCaMP6f and 1.25 to 1.5 s for GCaMP6s, which agree
-  with those above; a rise between theirs.
-* jGCaMP7s: a decay between those of jGCaMP7f and GCaMP6s. Affinities (Dana et al. 2019: dissociation constants of 174, 68, 82 and
-  298 nM for 7f, 7s, 7b and 7c) put jGCaMP7b beside 7s, and jGCaMP7c beside 7f.
+* GCaMP6m: the decay that suite2p's documentation recommends, beside 0.7 s for GCaMP6f and 1.25 to 1.5 s for GCaMP6s, which
+  agree with those above; a rise between theirs.
+* jGCaMP7s: a decay between those of jGCaMP7f and GCaMP6s. Affinities (Dana et al. 2019: dissociation constants of 174, 68, 82
+  and 298 nM for 7f, 7s, 7b and 7c) put jGCaMP7b beside 7s, and jGCaMP7c beside 7f.
 * XCaMP of other colours (Inoue et al. 2019): as XCaMP-Gf.
 * jRGECO1a: the decay that suite2p's developers recommend (their issue 233), with a rise like GCaMP6f's (Dana et al. 2016).
   jRCaMP1a is slower (Kerruth et al. 2019); how much so in neurons is a guess."""

@@ -22,10 +22,10 @@ RELATIVE = RNG.normal(0, 0.1, (400, 3))
 SIZES = RNG.gamma(2, 1, (400, 3)) * (RNG.random((400, 3)) < 0.1)
 
 
-def classify(name, data, *, unit="a.u.", kind=None, missing_value=None):
+def classify(name, data, *, unit="a.u.", kind=None, missing_value=None, kinetics=("GCaMP6f", 0.1)):
     nwbfile = imaging_file(Imaged(name, data, kind, unit))
     series = next(nwb_object for nwb_object in nwbfile.objects.values() if isinstance(nwb_object, RoiResponseSeries))
-    return classify_signal(series, columns=[0, 1, 2], transposed=False, missing_value=missing_value)
+    return classify_signal(series, columns=[0, 1, 2], transposed=False, missing_value=missing_value, kinetics=kinetics)
 
 
 @pytest.mark.parametrize(
