@@ -32,7 +32,7 @@ STIFFNESS = 1e7
 TOLERANCE = 1e-9
 """Of events and multipliers, in units of the largest value."""
 PATIENCE = 10
-"""Exchanges of all wrong signs in a row, without fewer of them, before one is exchanged at a time."""
+"""Exchanges of all wrong signs, without fewer of them, before every second one, and at last one at a time, is exchanged."""
 BALANCE = 0.3
 """Where the penalty of events in missing frames lies between that of what is left of them and that of all."""
 NEGLIGIBLE = 1e-4
@@ -328,7 +328,9 @@ class _Lattice:
             patience = PATIENCE if n_wrong < fewest else patience - 1
             fewest = min(fewest, n_wrong)
             if patience < 0:
-                wrong[: np.flatnonzero(wrong)[-1]] = False
+                # Fewer at a time break a circle; one at a time always comes to an end.
+                places = np.flatnonzero(wrong)
+                wrong[places[1::2] if patience >= -PATIENCE else places[:-1]] = False
             zero = zero ^ wrong
         # Once more with the multipliers, which makes zeros and ties exact.
         target -= _adjoint(self.factors, stiffness * events)
