@@ -138,6 +138,9 @@ def _fit_held(
     if initialisation := describe_initialisation(fitted.signature, fitted.config):
         log(initialisation)
     log(f"training ended: {fitted.finished}")
+    if output is not None and (done := _done(targets, list(data), run_dir, output)) is not None:
+        log("all of this is done already: nothing was written; --overwrite does it again")
+        return done
     metrics = {}
     for (name, ds), path, target in zip(data.items(), paths, targets, strict=True):
         log("scoring the fit and the baselines, then inferring all trials …")
@@ -147,7 +150,7 @@ def _fit_held(
         log(summarise({name: metrics[name]}))
         latents = fitted.infer(prepare(ds, config), session=name)
         log(f"report: {_report(fitted, with_truth, latents, session=name, metrics=metrics[name])}")
-        # Written last: once the result exists the same command is refused, so nothing may be left to do.
+        # Written last: once the results exist the same command does nothing, so nothing may be left to do.
         if output is not None and target is not None and not _is_written(target, run_dir, output):
             _write_result(latents, target, path, output)
             log(f"wrote {target}")
@@ -192,6 +195,8 @@ def infer_file(
     path = local_file(path)
     _refuse(output.path, path, output)
     fitted = load(run_dir)
+    if fitted.unfinished:
+        log(fitted.unfinished)
     sessions = fitted.signature.sessions
     if session is None and len(sessions) > 1 and (same := _session_names([path])[0]) in sessions:
         raise MismatchError(
@@ -442,19 +447,31 @@ def _targets(paths: Sequence[Path], output: Output | None, run_dir: Path) -> lis
             return list(targets)
     written = [_is_written(target, run_dir, output) for target in targets]
     for path, target, exists in zip(paths, targets, written, strict=True):
-        if not exists or all(written):
+        if not exists:
             _refuse(target, path, output)
     return list(targets)
 
 
 def _is_written(target: Path, run_dir: Path, output: Output) -> bool:
-    """Whether this fit wrote the result already, before it was interrupted between two files."""
+    """Whether this fit wrote the result already: it was interrupted between two files, or is done."""
     if output.overwrite or not target.exists() or not (run_dir / SIGNATURE).exists():
         return False
     try:
         return bool(read_model(target, name=output.name)["checkpoint_sha256"] == load(run_dir).checkpoint_sha256)
     except (FileError, SelectionError):
         return False
+
+
+def _done(
+    targets: Sequence[Path | None], sessions: Sequence[str], run_dir: Path, output: Output
+) -> dict[str, Any] | None:
+    """Metrics of a fit all of whose results are written; None where anything is left to do."""
+    if not all(target is not None and _is_written(target, run_dir, output) for target in targets):
+        return None
+    if not (run_dir / METRICS).exists():
+        return None
+    metrics: dict[str, Any] = json.loads((run_dir / METRICS).read_text(encoding="utf-8"))
+    return metrics if list(metrics) == list(sessions) else None
 
 
 def _refuse(target: Path, source: Path, output: Output) -> None:

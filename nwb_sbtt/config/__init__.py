@@ -30,6 +30,7 @@ from nwb_sbtt.config.fitting import FitConfig, InitConfig, MaskConfig, TrainConf
 from nwb_sbtt.config.likelihoods import (
     AutoConfig,
     EdgeworthConfig,
+    FluorescenceConfig,
     GammaConfig,
     GaussianConfig,
     GaussianMomentsConfig,
@@ -67,6 +68,7 @@ __all__ = [
     "EventsConfig",
     "Finite",
     "FitConfig",
+    "FluorescenceConfig",
     "GammaConfig",
     "GaussianConfig",
     "GaussianMomentsConfig",

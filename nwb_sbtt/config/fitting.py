@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SerializeAsAny, field_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from nwb_sbtt.config.base import Config, Count, NotNegative, NotNegativeInt, Positive, Share
 from nwb_sbtt.config.describe import Unit
@@ -40,6 +40,13 @@ class MaskConfig(Config):
         description="Fraction of the channels that is never shown to the encoder but scored in training (co-smoothing). "
         "Ignored where the data say which channels are held out.",
     )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.coordinated_dropout is not None and self.coordinated_dropout[0] > self.coordinated_dropout[1]:
+            low, high = self.coordinated_dropout
+            raise ValueError(f"coordinated_dropout is [{low:g}, {high:g}]; expected the lowest rate first")
+        return self
 
 
 class TrainConfig(Config):
@@ -125,8 +132,8 @@ class InitConfig(Config):
     channels: Literal["auto", "same", "new"] = Field(
         default="auto",
         description="Whether the data have the channels of the initial fit. same: their read-in and read-out are carried over. "
-        "new: new ones are initialised. auto: same for equal ids from the same recording, new for other ids; equal ids from "
-        "another recording are refused.",
+        "new: new ones are initialised. auto: same for the same recording, new for another, refused if all its ids are equal. "
+        "Channels that only one of both has are new.",
     )
     freeze: Literal["auto", "none", "dynamics", "generator", "decoder"] = Field(
         default="auto",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from nwb_sbtt.config.base import NamedConfig, NotNegative
+from nwb_sbtt.config.base import NamedConfig, NotNegative, Seconds
 
 
 class LikelihoodConfig(NamedConfig):
@@ -48,7 +48,20 @@ class ZeroInflatedGammaConfig(LikelihoodConfig):
     )
 
 
-class GaussianMomentsConfig(LikelihoodConfig):
+class FluorescenceConfig(LikelihoodConfig):
+    """Settings that likelihoods of the moments of fluorescence share."""
+
+    indicator: str | None = Field(
+        default=None,
+        description='Calcium indicator, such as "GCaMP6f": its decay time is the prior of each channel\'s. Default: a wide '
+        "prior.",
+    )
+    decay_time: Seconds | None = Field(
+        default=None, description="Decay time of the fluorescence after a spike. Default: measured in each channel."
+    )
+
+
+class GaussianMomentsConfig(FluorescenceConfig):
     """Fluorescence with the mean and variance that rates of spikes give it."""
 
     name: Literal["gaussian_moments"] = Field(
@@ -56,7 +69,7 @@ class GaussianMomentsConfig(LikelihoodConfig):
     )
 
 
-class EdgeworthConfig(LikelihoodConfig):
+class EdgeworthConfig(FluorescenceConfig):
     """Fluorescence with the mean, variance, skewness and kurtosis that rates of spikes give it."""
 
     name: Literal["edgeworth"] = Field(default="edgeworth", description="Chooses the likelihood of four moments.")

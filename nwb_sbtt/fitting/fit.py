@@ -17,7 +17,7 @@ from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError, TrainingError
 from nwb_sbtt.evaluate.calibration import Calibration, calibrate, variance_of_log
 from nwb_sbtt.fitting.ensemble import member_configs
-from nwb_sbtt.fitting.fitted import Fitted, Member, device_of
+from nwb_sbtt.fitting.fitted import Fitted, Member, device_of, torch_threads
 from nwb_sbtt.fitting.initialisation import initialise, member_initialisation, resolve_initialisation
 from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
@@ -111,9 +111,8 @@ def fit(
             prepared[name] = prepare(ds, config)
     config, signature = resolve_initialisation(config, signature_of(prepared, config))
     device = device_of(config)
-    with hold_run_folder(run_dir):
+    with hold_run_folder(run_dir), torch_threads(config.threads):
         open_run_folder(run_dir, config, signature=signature, device=device)
-        torch.set_num_threads(config.threads)
         pairs = {}
         with memory_errors(TrainingError, device=device, advice=_SMALLER_DATA):
             for name, ds in prepared.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -116,6 +117,22 @@ def device_of(config: FitConfig) -> str:
             f"device is {config.device!r}, but this machine has {n_gpus} GPU{'s'[: n_gpus != 1]}, counted from cuda:0"
         )
     return config.device
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let torch use so many threads during the block, and as many as before after it.
+
+    Parameters
+    ----------
+    number : int
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -263,6 +280,17 @@ class Fitted:
             return reasons[0] if len(reasons) == 1 else ""
         return "; ".join(f"{self.members[i].run_dir.name}: {reason}" for i, reason in enumerate(reasons))
 
+    @property
+    def unfinished(self) -> str:
+        """What to know of a fit whose training has not finished, and how it goes on; empty once it has."""
+        if self.finished:
+            return ""
+        epochs = [member.progress.epoch for member in self.members if not member.progress.finished]
+        return (
+            f"Training has not finished: this is the best state of the first {min(epochs)} epochs; run the same fit again to "
+            "resume it"
+        )
+
     def infer(
         self,
         ds: xr.Dataset,
@@ -335,7 +363,10 @@ class Fitted:
         batch = to_batch(ds, name)
         hidden = hidden_entries(ds, batch, self.config)
         latents = self._infer(ds, masks.hide(batch, hidden), None)
-        return evaluate_latents(ds, latents, batch.dense(hidden).numpy())
+        metrics = evaluate_latents(ds, latents, batch.dense(hidden).numpy())
+        if not self.finished:
+            metrics["checks"].insert(0, {"name": "training", "level": "warn", "text": f"{self.unfinished}."})
+        return metrics
 
     def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Iterator[tuple[np.ndarray, xr.Dataset]]:
         """Hide each shown entry once, a random share at a time, and infer the trials from the rest.
@@ -433,9 +464,14 @@ class Fitted:
             "finished": self.finished,
             "training": self._training(),
             "calibration": asdict(self.calibration),
-            **({} if self.signature.origins is None else {"init": {"sessions": self.signature.origins}}),
+            **({} if self.signature.origins is None else {"init": self._initial()}),
             **({"ensemble": self._ensemble()} if len(self.members) > 1 else {}),
         }
+
+    def _initial(self) -> dict[str, Any]:
+        """Which channels the fit has from its initial one."""
+        carried = self.signature.carried
+        return {"sessions": self.signature.origins, **({"carried_channels": carried} if carried else {})}
 
     @property
     def checkpoint_sha256(self) -> str:
@@ -443,9 +479,9 @@ class Fitted:
         return checkpoint_digest(self.run_dir, len(self.members))
 
     def _infer(self, ds: xr.Dataset, batch: Batch, samples: int | None) -> xr.Dataset:
-        torch.set_num_threads(self.config.threads)
         device = device_of(self.config)
-        with memory_errors(DataError, device=device, advice="infer a part of the trials at a time, or shorter trials"):
+        advice = "infer a part of the trials at a time, or shorter trials"
+        with torch_threads(self.config.threads), memory_errors(DataError, device=device, advice=advice):
             batch = batch.to(device)
             posteriors = (member.posterior(batch, samples or self.config.posterior_samples) for member in self.members)
             if len(self.members) == 1:

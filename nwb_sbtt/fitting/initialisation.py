@@ -68,15 +68,22 @@ def resolve_initialisation(config: FitConfig, signature: Signature) -> tuple[Fit
     if signature.likelihood != fitted.likelihood:
         raise MismatchError(f"the likelihood is {signature.likelihood}, that of the initial fit {fitted.likelihood}")
     origins = {name: _origin(name, session, fitted.sessions, init) for name, session in signature.sessions.items()}
-    frozen = init.freeze
+    carried = {
+        name: n
+        for name, origin in origins.items()
+        if origin is not None
+        and (n := len(_shared(signature.sessions[name], fitted.sessions[origin])))
+        < len(signature.sessions[name].channels)
+    }
+    any_new, frozen = None in origins.values() or bool(carried), init.freeze
     if frozen == "auto":
-        frozen = "dynamics" if None in origins.values() else "none"
-    if frozen == "decoder" and None in origins.values():
+        frozen = "dynamics" if any_new else "none"
+    if frozen == "decoder" and any_new:
         raise ConfigError(
             "init.freeze is 'decoder', but the read-out of new channels must be fitted; freeze 'generator'"
         )
     resolved = init.model_copy(update={"checkpoint_sha256": digest, "freeze": frozen})
-    return config.model_copy(update={"init": resolved}), replace(signature, origins=origins)
+    return config.model_copy(update={"init": resolved}), replace(signature, origins=origins, carried=carried)
 
 
 def member_initialisation(config: FitConfig, number: int) -> FitConfig:
@@ -138,7 +145,8 @@ def initialise(model: Model, config: FitConfig, signature: Signature) -> Model:
             continue
         else:
             value = tensors.get(channels[name].of(origin[0]))
-            value = value if value is None or not value.dim() else value[origin[1]]
+            if value is not None and value.dim():
+                value = _carried_over(value, origin[1], tensor)
         if value is None or value.shape != tensor.shape:
             shape = "nothing of that name" if value is None else str(tuple(value.shape))
             raise ConfigError(
@@ -166,10 +174,13 @@ def describe_initialisation(signature: Signature, config: FitConfig) -> str:
     """
     if config.init is None or signature.origins is None:
         return ""
-    parts = [
-        f"{name}: " + ("new channels" if old is None else f"channels of {old!r}")
-        for name, old in signature.origins.items()
-    ]
+    parts = []
+    for name, old in signature.origins.items():
+        n_carried, n_channels = signature.carried.get(name), len(signature.sessions[name].channels)
+        whole = "new channels" if old is None else f"channels of {old!r}"
+        parts.append(
+            f"{name}: " + (whole if n_carried is None else f"{n_carried} of {n_channels} {whole}, the others new")
+        )
     return f"starts from {config.init.run_dir.name!r}, frozen: {config.init.freeze}; " + "; ".join(parts)
 
 
@@ -226,32 +237,53 @@ def _origin(
         )
     if init.channels == "new":
         return None
-    alike = [old for old in fitted if set(fitted[old].channels) == set(session.channels)]
-    same_recording = [old for old in alike if is_same_recording(fitted[old].source or {}, session.source or {})]
-    if init.channels == "same" and not alike:
+    overlapping = [old for old in fitted if _shared(session, fitted[old])]
+    alike = [old for old in overlapping if set(fitted[old].channels) == set(session.channels)]
+    if init.channels == "same" and not overlapping:
         missing = difference(next(iter(fitted.values())).channels, session.channels)
-        raise MismatchError(
-            f"session {name!r} does not have the channels of the initial fit (init.channels is 'same'): {missing}"
-        )
+        raise MismatchError(f"session {name!r} has no channel of the initial fit (init.channels is 'same'): {missing}")
+    same_recording = [old for old in overlapping if is_same_recording(fitted[old].source or {}, session.source or {})]
     if init.channels == "auto" and alike and not same_recording:
         raise MismatchError(
             f"the channels of session {name!r} have the ids of those of {alike[0]!r} in the initial fit, but are not known to "
             "come from the same recording; say whether they are the same (--set init.channels=same) or others (=new)"
         )
-    candidates = same_recording or alike
+    candidates = same_recording or (alike or overlapping if init.channels == "same" else [])
+    if not candidates:
+        return None
+    # Of several, those that share most channels.
+    most = max(len(_shared(session, fitted[old])) for old in candidates)
+    candidates = [old for old in candidates if len(_shared(session, fitted[old])) == most]
     if len(candidates) > 1 and name not in candidates:
         raise MismatchError(
             f"the channels of session {name!r} are those of {candidates} in the initial fit; give it the name of one of them"
         )
-    return (name if name in candidates else candidates[0]) if candidates else None
+    return name if name in candidates else candidates[0]
+
+
+def _shared(session: SessionSignature, old: SessionSignature) -> set[str]:
+    """Ids that are in both sessions."""
+    return set(session.channels) & set(old.channels)
+
+
+def _carried_over(value: Tensor, rows: Tensor, initial: Tensor) -> Tensor:
+    """Rows of a tensor of the initial fit where a channel has one, else those that the model was made with."""
+    if value.shape[1:] != initial.shape[1:]:
+        return value
+    known = (rows >= 0).to(initial.device)
+    taken = value.to(initial.device)[rows.clamp(min=0).to(initial.device)]
+    return torch.where(known.reshape(-1, *[1] * (initial.dim() - 1)), taken, initial)
 
 
 def _origins(fitted: Signature, signature: Signature) -> dict[str, tuple[str, Tensor] | None]:
-    """For each session, the session of the initial fit that has its channels, and their rows in it."""
+    """For each session, the session of the initial fit that has its channels, and their rows in it; -1 for new channels."""
     origins: dict[str, tuple[str, Tensor] | None] = {}
     for name, origin in (signature.origins or {}).items():
         origins[name] = None
         if origin is not None:
             row = {channel: i for i, channel in enumerate(fitted.sessions[origin].channels)}
-            origins[name] = origin, torch.tensor([row[channel] for channel in signature.sessions[name].channels])
+            origins[name] = (
+                origin,
+                torch.tensor([row.get(channel, -1) for channel in signature.sessions[name].channels]),
+            )
     return origins

@@ -99,7 +99,7 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
         elif changes:
             raise TrainingError(
                 f"{str(run_dir)!r} holds a fit of other data or settings: {'; '.join(changes[:5])}. "
-                "Give this fit a run folder of its own."
+                f"Give this fit a run folder of its own{_going_on(changes, run_dir)}."
             )
     try:
         _remove_leftovers(run_dir)
@@ -329,6 +329,13 @@ def _differences_of_data(new: Signature, old: Signature) -> list[str]:
         return texts or differences(new.identity(), old.identity())
     parts = [f"without session {name!r}" for name in missing] + [f"with session {name!r}" for name in extra]
     return [f"the sessions are those of that fit {' and '.join(parts)}"]
+
+
+def _going_on(changes: Sequence[str], run_dir: Path) -> str:
+    """How to train on from the weights of a fit, if only the training is to be another."""
+    if not all(change.startswith("train.") for change in changes):
+        return ""
+    return f"; to train on from its weights: --init {run_dir} --set init.channels=same"
 
 
 def _is_run_folder(path: Path) -> bool:

@@ -75,11 +75,14 @@ class Signature:
     origins : mapping of name to name or None, optional
         For a fit that starts from another: the session of the initial fit whose channels each session has; None for new
         channels.
+    carried : mapping of name to int
+        Number of channels that a session has from the initial fit, where it has new ones too.
     """
 
     likelihood: str
     sessions: dict[str, SessionSignature]
     origins: dict[str, str | None] | None = None
+    carried: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, with the version of the format."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt import plot
 from nwb_sbtt.atomic import write_text
+from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.plot.selection import channel_name, inferred_values
 from nwb_sbtt.report.sheet import SHEET
 
@@ -112,8 +113,35 @@ def _data_facts(data: xr.Dataset) -> dict[str, str]:
         "SHA-256 of the file": str(source.get("sha256") or ""),
         "data": f"{sizes['channel']} {name}{'s' * (sizes['channel'] != 1)}, {trials}, {bins}",
         "observed": f"{float(data['observed'].values.mean()):.1%} of all entries",
+        "never shown": _never_shown(data),
+        "read with": _read_with(data),
     }
     return {key: value for key, value in facts.items() if value}
+
+
+def _never_shown(data: xr.Dataset) -> str:
+    """Held-out channels and forecast bins, which are scored all the same."""
+    marked = (("held_out", "channels"), ("forecast", "bins of each trial"))
+    counts = {name: int(data[key].values.astype(bool).sum()) for key, name in marked if key in data.coords}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _read_with(data: xr.Dataset) -> str:
+    """Settings of the reader that differ from their defaults, as --set takes them."""
+    if "read_config" not in data.attrs:
+        return ""
+    chosen = _flat(json.loads(str(data.attrs["read_config"])))
+    defaults = _flat(ReadConfig().model_dump(mode="json"))
+    changed = {name: value for name, value in chosen.items() if value != defaults.get(name)}
+    return ", ".join(f"read.{name}={json.dumps(value, ensure_ascii=False)}" for name, value in changed.items())
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
+    return flat
 
 
 def _split_counts(labels: NDArray[np.str_]) -> str:

@@ -144,8 +144,10 @@ def test_several_files_give_a_folder_of_results_named_so_that_all_differ(run, tm
     pipeline.infer_file(tmp_path / "run", paths[1], output=again, session="mouse2_day", log=silent)
     one, other = read_result(out / "mouse2_day_latents.nwb"), read_result(again.path)
     np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
-    with pytest.raises(FileError, match="exists; name another file"):
-        pipeline.fit_files(paths, READ, settings(), **words)
+    kept, said = {path: path.stat().st_mtime_ns for path in out.iterdir()}, []
+    assert pipeline.fit_files(paths, READ, settings(), **{**words, "log": said.append}) == metrics
+    assert "all of this is done already" in said[-1]
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == kept
     _stop_between_results(paths, words, out)
 
 

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from nwb_sbtt.config import BandwidthConfig, ConvConfig, FitConfig, LFADSConfig, MaskConfig, SAEConfig, TrainConfig
 from nwb_sbtt.data.bandwidth import limit_bandwidth
@@ -12,7 +13,7 @@ from nwb_sbtt.fitting.fitted import load
 from nwb_sbtt.simulate.lorenz import lorenz
 from nwb_sbtt.train import loop
 from nwb_sbtt.train.trackers import Silent
-from tests.support.fits import MODEL, population, settings
+from tests.support.fits import MODEL, Stopping, population, settings
 
 
 def test_what_is_inferred_is_labelled_like_the_data(ds, fitted):
@@ -98,6 +99,34 @@ def test_the_same_call_again_loads_what_is_there(ds, fitted):
 def test_a_run_folder_of_other_settings_is_an_error(ds, fitted, change, message):
     with pytest.raises(TrainingError, match=message):
         fit(ds, settings(**change), run_dir=fitted.run_dir, tracker=Silent())
+
+
+def test_more_epochs_of_a_finished_fit_are_an_error_that_says_how(ds, fitted):
+    longer = settings(train=TrainConfig(epochs=9, batch_size=8, checkpoint_every=1))
+    with pytest.raises(TrainingError, match=r"to train on from its weights: --init .*initial --set init.channels=same"):
+        fit(ds, longer, run_dir=fitted.run_dir, tracker=Silent())
+
+
+def test_a_fit_that_has_not_finished_says_so_where_it_is_used(ds, fitted, tmp_path):
+    assert fitted.unfinished == ""
+    with pytest.raises(KeyboardInterrupt):
+        fit(ds, settings(), run_dir=tmp_path / "run", tracker=Stopping(2))
+    stopped = load(tmp_path / "run")
+    assert stopped.unfinished.startswith("Training has not finished: this is the best state of the first 1 epochs")
+    check = stopped.evaluate(ds)["checks"][0]
+    assert (check["name"], check["level"], check["text"]) == ("training", "warn", f"{stopped.unfinished}.")
+    assert "training" not in [check["name"] for check in fitted.evaluate(ds)["checks"]]
+
+
+def test_the_number_of_torch_threads_is_left_as_it_was(ds, fitted, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        fitted.infer(ds)
+        fit(ds, settings(train=TrainConfig(epochs=1)), run_dir=tmp_path / "run", tracker=Silent())
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_run_folder_of_other_data_is_an_error(fitted):

@@ -142,8 +142,9 @@ def test_a_joint_fit_is_adapted_to_a_session_it_has_and_one_it_has_not(ds, other
     sessions = {"monday": ds, "tuesday": population(2).isel(channel=slice(0, 5))}
     joint = fit(sessions, settings(), run_dir=tmp_path / "joint", tracker=Silent())
     later = {"wednesday": other, "tuesday again": sessions["tuesday"]}
-    with pytest.raises(MismatchError, match="session 'wednesday' does not have the channels"):
-        fit(later, settings(init=start(joint)), run_dir=tmp_path / "run", tracker=Silent())
+    strange = other.assign_coords(channel_id=("channel", [100, 101, 102, 103]))
+    with pytest.raises(MismatchError, match="session 'wednesday' has no channel of the initial fit"):
+        fit({**later, "wednesday": strange}, settings(init=start(joint)), run_dir=tmp_path / "run", tracker=Silent())
     recorded = {name: one.assign_attrs(source=f'{{"object_id": "{one.sizes}"}}') for name, one in sessions.items()}
     joint = fit(recorded, settings(), run_dir=tmp_path / "recorded", tracker=Silent())
     later["tuesday again"] = recorded["tuesday"]
@@ -179,8 +180,9 @@ def test_dropout_may_differ(ds, initial, tmp_path):
 def test_data_that_do_not_go_with_the_initial_fit_are_refused(ds, other, initial, tmp_path):
     with pytest.raises(MismatchError, match=r"bins of 0\.01 s, the initial fit of 0\.02 s"):
         fit(ds.assign_attrs(bin_width=0.01), settings(init=start(initial)), run_dir=tmp_path / "run")
-    with pytest.raises(MismatchError, match=r"does not have the channels of the initial fit .* missing in the data"):
-        fit(other, settings(init=start(initial)), run_dir=tmp_path / "run")
+    strange = other.assign_coords(channel_id=("channel", [100, 101, 102, 103]))
+    with pytest.raises(MismatchError, match=r"has no channel of the initial fit .* missing in the data"):
+        fit(strange, settings(init=start(initial)), run_dir=tmp_path / "run")
     with pytest.raises(ConfigError, match="the read-out of new channels must be fitted"):
         fit(other, settings(init=start(initial, channels="auto", freeze="decoder")), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -193,6 +195,31 @@ def test_only_a_finished_fit_can_be_started_from(ds, tmp_path):
         fit(ds, settings(), run_dir=tmp_path / "initial", tracker=Stopping(2))
     with pytest.raises(TrainingError, match="has not finished"):
         fit(ds, settings(init=InitConfig(run_dir=tmp_path / "initial", channels="same")), run_dir=tmp_path / "run")
+
+
+def test_channels_that_both_have_are_carried_over_where_one_is_lost_and_one_is_new(ds, initial, tmp_path):
+    later = ds.isel(channel=[4, 0, 1, 2, 3]).assign_coords(
+        channel_id=("channel", [*ds["channel_id"].values[[4, 0, 1, 2]], 99])
+    )
+    with pytest.raises(ConfigError, match="the read-out of new channels must be fitted"):
+        fit(later, still(init=start(initial, freeze="decoder")), run_dir=tmp_path / "run", tracker=Silent())
+    fitted = fit(later, still(init=start(initial)), run_dir=tmp_path / "run", tracker=Silent())
+    assert fitted.config.init.freeze == "dynamics"
+    assert describe_initialisation(fitted.signature, fitted.config) == (
+        "starts from 'initial', frozen: dynamics; session: 4 of 5 channels of 'session', the others new"
+    )
+    assert fitted.record()["init"] == {"sessions": {"session": "session"}, "carried_channels": {"session": 4}}
+    one, two = weights(initial), weights(fitted)
+    for name in (name for name in one if name.startswith(CHANNELS) and one[name].dim()):
+        torch.testing.assert_close(two[name][:4], one[name][[4, 0, 1, 2]], msg=name)
+    expected = initial.model.likelihood.weights["session"][3]
+    assert not torch.equal(fitted.model.likelihood.weights["session"][4], expected)
+    assert load(tmp_path / "run").signature == fitted.signature
+
+
+def test_a_bin_width_may_be_computed_in_two_ways(ds, initial, tmp_path):
+    nearly = ds.assign_attrs(bin_width=np.nextafter(0.02, 1))
+    fit(nearly, still(init=start(initial)), run_dir=tmp_path / "run", tracker=Silent())
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

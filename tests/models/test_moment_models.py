@@ -14,14 +14,14 @@ from nwb_sbtt.calcium import search as kinetics
 from nwb_sbtt.calcium.samples import Kinetics
 from nwb_sbtt.calcium.search import Measured
 from nwb_sbtt.cli import pipeline
-from nwb_sbtt.config import Chop, ConvConfig, FitConfig, LadderConfig, LFADSConfig, ReadConfig, override
+from nwb_sbtt.config import Chop, ConvConfig, FitConfig, LadderConfig, LFADSConfig, ReadConfig, build, override
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.fitting.preparation import mask_length_of
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import channel_statistics
-from nwb_sbtt.nn.likelihoods import moments
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS, moments
 from nwb_sbtt.nn.likelihoods.moments import Moments
 from nwb_sbtt.simulate.calcium import LADDER, calcium
 from nwb_sbtt.train.trackers import Silent
@@ -95,6 +95,26 @@ def test_rates_and_fluorescence_come_out_of_fluorescence(data, likelihood, model
     again = sb.load(fitted.run_dir).infer(data)
     np.testing.assert_array_equal(again["rates"].values, latents["rates"].values)
     np.testing.assert_array_equal(again["decay"].values, latents["decay"].values)
+
+
+def test_an_indicator_or_a_decay_time_can_be_given(data, monkeypatch):
+    asked = []
+
+    def measure(batch, *, bin_width, indicator, decay):
+        asked.append((indicator.name, indicator.rise, decay))
+        raise DataError("enough")
+
+    monkeypatch.setattr(moments, "measure_kinetics", measure)
+    for likelihood in (
+        {"name": "edgeworth", "indicator": "GCaMP6f"},
+        {"name": "gaussian_moments", "decay_time": 0.3},
+        {"name": "edgeworth"},
+    ):
+        settings = build(FitConfig, {"likelihood": likelihood}).likelihood
+        with pytest.raises(DataError, match="enough"):
+            LIKELIHOODS[settings.name].measure(to_batch(data), bin_width=0.1, channel_values={}, config=settings)
+    assert asked == [("GCaMP6f", 0.0, None), (asked[2][0], 0.0, 0.3), (asked[2][0], 0.0, None)]
+    assert asked[2][0] != "GCaMP6f"
 
 
 def test_an_ensemble_averages_rates_fluorescence_and_kinetics(data, measured, tmp_path):

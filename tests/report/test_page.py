@@ -1,12 +1,15 @@
 import base64
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 
+from nwb_sbtt.config import ReadConfig, override
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.evaluate import summary
 from nwb_sbtt.evaluate.baselines import Prediction, protocol
@@ -192,3 +195,17 @@ def test_a_registered_baseline_has_its_row_and_its_settings(tmp_path: Path, monk
     assert "twice the mean: twice as much" in text
     assert f"{scored(ds, latents)['scores']['twice_the_mean']:.3f}" in text
     assert "twice the mean" in table_of_scores(scored(ds, latents))
+
+
+def test_the_page_names_how_data_were_read_and_what_was_never_shown(tmp_path: Path) -> None:
+    read = override(ReadConfig(), ["bin_width=0.02", "bandwidth.k=5", "where={quality: [good]}"])
+    ds = simulated().assign_attrs(read_config=json.dumps(read.model_dump(mode="json")))
+    n_channels, n_bins = ds.sizes["channel"], ds.sizes["time"]
+    ds = ds.assign_coords(
+        held_out=("channel", np.arange(n_channels) < 2), forecast=("time", np.arange(n_bins) >= n_bins - 3)
+    )
+    text = " ".join(Structure(written(tmp_path, ds, inferred(ds))).text)
+    assert "2 channels, 3 bins of each trial" in text
+    for setting in ("read.bin_width=0.02", "read.bandwidth.k=5", 'read.where.quality=["good"]'):
+        assert setting in text
+    assert "read.invalid_times" not in text

@@ -136,6 +136,12 @@ def read_nwb(
         notes.append(f"streamed {location.received} of {location.asset.size} bytes, which no digest covers")
     binned, unusable_notes = without_unusable(joined.binned, labels["channel_id"][1], sources)
     notes += [*event_notes, *where_notes, *unusable_notes, *outside]
+    if "held_out" in labels:
+        held_out = np.asarray(labels["held_out"][1])
+        notes.append(
+            f"{int(held_out.sum())} of {len(held_out)} channels are held out, as their table says: never shown to a model's "
+            "encoder, and scored"
+        )
     if not binned.observed.any():
         few_samples = FEW_SAMPLES if sources[0].kind == "electrodes" else ""
         raise DataError(

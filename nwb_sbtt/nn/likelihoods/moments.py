@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.calcium.indicators import Indicator
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.search import fluorescence_mask_length, measure_kinetics, refit_kinetics, resolve_indicator
-from nwb_sbtt.config import LikelihoodConfig
+from nwb_sbtt.config import FluorescenceConfig, LikelihoodConfig
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.nn.channels import ChannelStatistics, channel_statistics, spike_statistics
 from nwb_sbtt.nn.entries import along_channels, gather_sum
@@ -64,7 +65,8 @@ class Moments(Likelihood):
         cls, batch: Batch, *, bin_width: float, channel_values: ChannelValues, config: LikelihoodConfig
     ) -> ChannelStatistics:
         """Measure mean and sd of the fluorescence, and its kinetics."""
-        measured = measure_kinetics(batch, bin_width=bin_width, indicator=resolve_indicator(None, None), decay=None)
+        indicator, decay = _known_kinetics(config)
+        measured = measure_kinetics(batch, bin_width=bin_width, indicator=indicator, decay=decay)
         return replace(channel_statistics(batch), kinetics=measured.kinetics)
 
     def refit(
@@ -73,13 +75,14 @@ class Moments(Likelihood):
         """Refit the kinetics, given the rates of these factors."""
         with torch.no_grad():
             rates = self.rates(factors, batch.session)
+        indicator, decay = _known_kinetics(self.config)
         measured = refit_kinetics(
             batch,
             rates,
             self.kinetics(batch.session),
             bin_width=bin_width,
-            indicator=resolve_indicator(None, None),
-            decay=None,
+            indicator=indicator,
+            decay=decay,
         )
         return spike_statistics(measured)
 
@@ -232,6 +235,12 @@ class Moments(Likelihood):
         table = self.weights[session] ** 2
         log_variance = nn.functional.linear(variance, table.detach() if fixed else table)
         return log_variance.clamp(max=MOST_LOG_VARIANCE).expm1().sqrt()
+
+
+def _known_kinetics(config: LikelihoodConfig) -> tuple[Indicator, float | None]:
+    """The indicator, without its rise, which these moments do not have, and the decay time [s] where the settings give it."""
+    assert isinstance(config, FluorescenceConfig)
+    return resolve_indicator(config.indicator, 0.0), config.decay_time
 
 
 def filtered(rates: Float[Tensor, "trial time channel"], decay: Float[Tensor, "channel"]) -> Tensor:

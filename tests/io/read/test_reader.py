@@ -78,6 +78,7 @@ def test_trials_carry_their_labels_and_moments(session):
     assert ds["time"].values == pytest.approx(np.arange(-0.45, 0.5, 0.1))
     assert ds["channel_id"].values.tolist() == [10, 20, 30]
     assert ds["held_out"].values.tolist() == [False, True, False]
+    assert "1 of 3 channels are held out" in ds.attrs["notes"]
     assert ds["area"].values.tolist() == ["V1", "M1", "M1"]
     assert ds["depth"].values.tolist() == [1.0, 2.0, 3.0]
     assert set(ds["series"].values) == set(ds["table"].values) == {"units"}
