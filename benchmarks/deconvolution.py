@@ -4,7 +4,8 @@ Cells fire at 0.3 Hz, with bursts of 12 Hz; the response is ``(1 − exp(−t / 
 each frame. Three tables, by `--table`:
 
 * gaps: 30 Hz, three frames missing every two seconds, or 10 % at random. `first` to `fifth` are the mean event in the frames
-  after a gap over the mean elsewhere, `r` the correlation with spikes in sums of three frames, `r whole` that of the same
+  after a gap over that of the same frames where none is missing (other frames have other spikes), in units of this ratio
+  elsewhere, `r` the correlation with spikes in sums of three frames, `r whole` that of the same
   frames where none is missing, and `r line` that after linear interpolation.
 * kinetics: estimated decay over the true one, the lowest and the highest of the cells, and the same of the noise; `r` as above,
   in bins of about 100 ms, and `r known` that of OASIS with the true decay, no rise and no penalty.
@@ -116,7 +117,9 @@ def _gaps(indicator: str, noise: float, seeds: Sequence[int], size: tuple[int, f
     for seed in seeds:
         counts, values = _simulated(indicator, rate, noise, seed, size)
         for name, missing in _masks(len(values), seed):
-            row = rows.setdefault(name, {"sums": np.zeros(6), "numbers": np.zeros(6), "r": [], "whole": [], "line": []})
+            row = rows.setdefault(
+                name, {"sums": np.zeros(6), "complete": np.zeros(6), "r": [], "whole": [], "line": []}
+            )
             gaps = np.maximum.accumulate(np.where(missing, np.arange(len(values)), -100))
             position = np.minimum(np.arange(len(values)) - gaps, 6)
             for cell in range(values.shape[1]):
@@ -124,19 +127,20 @@ def _gaps(indicator: str, noise: float, seeds: Sequence[int], size: tuple[int, f
                 found = _events(trace, missing, rate, indicator)
                 sizes, known = np.zeros(len(trace)), np.zeros(len(trace), dtype=bool)
                 sizes[~missing], known[~missing] = found.sizes, found.observed
-                for place in range(1, 7):
-                    here = known & (position == place)
-                    row["sums"][place - 1] += sizes[here].sum()
-                    row["numbers"][place - 1] += here.sum()
                 nothing = np.zeros(len(trace), dtype=bool)
                 frames = np.arange(len(trace))
                 line = np.interp(frames, frames[~missing], trace[~missing])
+                whole = _events(trace, nothing, rate, indicator).sizes
+                for place in range(1, 7):
+                    here = known & (position == place)
+                    row["sums"][place - 1] += sizes[here].sum()
+                    row["complete"][place - 1] += whole[here].sum()
                 row["r"].append(_correlation(sizes, spikes, known, 3))
-                row["whole"].append(_correlation(_events(trace, nothing, rate, indicator).sizes, spikes, known, 3))
+                row["whole"].append(_correlation(whole, spikes, known, 3))
                 row["line"].append(_correlation(_events(line, nothing, rate, indicator).sizes, spikes, known, 3))
     result = []
     for missing_name, row in rows.items():
-        means = row["sums"] / np.maximum(row["numbers"], 1)
+        means = row["sums"] / row["complete"]
         ratios = {position: float(means[i] / means[5]) for i, position in enumerate(POSITIONS)}
         scores = {
             name: float(np.mean(row[key])) for name, key in (("r", "r"), ("r whole", "whole"), ("r line", "line"))

@@ -21,7 +21,7 @@ COARSE, FINEST = 9, 0.04
 """Decays that are tried first, and the last step of their logarithm."""
 CONCISENESS = 1.25
 """Penalty of events while decays are compared, in sds of what noise alone makes of one."""
-LEAST_LOG_SD = 0.15
+LEAST_LOG_SD = 0.1
 """Least sd of the logarithm of a decay, however much data: no indicator decays by a single exponential."""
 NOISE_QUANTILES = (0.05, 0.35)
 """Quantiles of the innovations between which noise is measured: below the median no events contribute."""
