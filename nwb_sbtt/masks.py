@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.errors import ConfigError
 
 
 def coordinated_dropout(
@@ -32,16 +31,11 @@ def coordinated_dropout(
         Share of the shown entries that is hidden.
     generator : torch.Generator
     mask_length : int
-        Bins of a channel that are hidden together; more than 1 needs a dense batch.
+        Bins of a channel that are hidden together.
 
     Returns
     -------
     Batch
-
-    Raises
-    ------
-    ConfigError
-        If the batch is sparse and `mask_length` more than 1.
     """
     drawn = _uniform(batch, generator, mask_length)
     hidden = batch.shown & (drawn < rate)
@@ -95,11 +89,6 @@ def sample_validation(
     Returns
     -------
     Bool[Tensor, "*entry"]
-
-    Raises
-    ------
-    ConfigError
-        If the batch is sparse and `mask_length` more than 1.
     """
     return batch.shown & (_uniform(batch, generator, mask_length) < share)
 
@@ -140,13 +129,36 @@ def _uniform(batch: Batch, generator: torch.Generator, mask_length: int) -> Floa
     if mask_length == 1:
         return torch.rand(batch.values.shape, generator=generator, device=batch.device)
     if batch.entries is not None:
-        raise ConfigError(
-            f"{mask_length} bins of a channel are to be hidden together, which a sparse batch cannot do; "
-            "leave masks.mask_length at 1, or choose fewer channels"
-        )
+        return _uniform_of_blocks(batch, generator, mask_length)
     n_trials, n_bins, n_channels = batch.shape
     n_blocks = (n_bins - 1) // mask_length + 2
     drawn = torch.rand((n_trials, n_blocks, n_channels), generator=generator, device=batch.device)
     offset = torch.randint(mask_length, (n_trials, 1, n_channels), generator=generator, device=batch.device)
     block = (torch.arange(n_bins, device=batch.device)[:, None] + offset) // mask_length
     return drawn.gather(1, block)
+
+
+def _uniform_of_blocks(batch: Batch, generator: torch.Generator, mask_length: int) -> Float[Tensor, "entry"]:
+    """Draws of a sparse batch: entries of one block have one number, without an array of all blocks.
+
+    Blocks are told apart by hashing trial, channel and block with seeds that are drawn.
+    """
+    assert batch.entries is not None
+    n_trials, n_bins, n_channels = batch.shape
+    seeds = torch.randint(1 << 62, (2,), generator=generator, device=batch.device)
+    rows = torch.arange(n_trials, device=batch.device)
+    series = batch.along_trials(rows) * n_channels + batch.entries.channels
+    offset = _hashed(series + seeds[0]).remainder(mask_length)
+    block = torch.div(
+        batch.along_times(torch.arange(n_bins, device=batch.device)) + offset, mask_length, rounding_mode="floor"
+    )
+    # 24 bits are what a float32 in [0, 1) can hold.
+    return ((_hashed(_hashed(series + seeds[1]) + block) >> 40) & 0xFFFFFF).float() / (1 << 24)
+
+
+def _hashed(numbers: Int[Tensor, "entry"]) -> Int[Tensor, "entry"]:
+    """Mix the bits of int64 numbers: the finaliser of SplitMix64 (Steele, Lea and Flood 2014); overflow wraps around."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1)):
+        # Shifts of signed numbers copy the sign into the upper bits, which are cleared.
+        numbers = (numbers ^ ((numbers >> shift) & ((1 << (64 - shift)) - 1))) * factor
+    return numbers

@@ -1,10 +1,11 @@
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nwb_sbtt import masks
-from nwb_sbtt.batch import Batch
-from tests.support.batches import make_batch
+from nwb_sbtt.batch import Batch, to_sparse
+from tests.support.batches import make_batch, to_dense
 
 rates = st.floats(0.0, 0.95)
 seeds = st.integers(0, 1000)
@@ -65,3 +66,33 @@ def test_blocks_are_hidden_whole_and_have_a_random_offset():
     assert len({int(at) % 8 for _, at, _ in change.nonzero()}) == 8
     assert abs(masked.shown.float().mean() - 0.5) < 0.05
     assert torch.equal(masked.scored, ~masked.shown)
+
+
+def test_blocks_of_a_sparse_batch_are_hidden_whole_and_have_a_random_offset():
+    observed = torch.rand(60, 40, 5, generator=torch.Generator().manual_seed(1)) < 0.7
+    batch = to_sparse(Batch(torch.zeros(60, 40, 5), observed, observed, observed, torch.arange(60)))
+    masked = masks.coordinated_dropout(batch, 0.3, torch.Generator().manual_seed(0), mask_length=8)
+    again = masks.coordinated_dropout(batch, 0.3, torch.Generator().manual_seed(0), mask_length=8)
+    other = masks.coordinated_dropout(batch, 0.3, torch.Generator().manual_seed(5), mask_length=8)
+    assert torch.equal(masked.shown, again.shown)
+    assert not torch.equal(masked.shown, other.shown)
+    assert torch.equal(masked.scored, ~masked.shown)
+    assert abs((~masked.shown).float().mean() - 0.3) < 0.05
+    hidden = to_dense(masked).scored
+    offsets = set()
+    for trial in range(60):
+        for channel in range(5):
+            # Some offset makes every block of 8 bins hidden or shown as a whole.
+            fits = [k for k in range(8) if _whole(hidden[trial, :, channel], observed[trial, :, channel], k)]
+            assert fits
+            offsets |= set(fits) if len(fits) == 1 else set()
+    assert offsets == set(range(8))
+    # Neighbouring channels and trials are drawn by themselves.
+    share = hidden.float().sum(1) / observed.float().sum(1)
+    assert abs(np.corrcoef(share[:, 0], share[:, 1])[0, 1]) < 0.4
+    assert abs(np.corrcoef(share[:-1].ravel(), share[1:].ravel())[0, 1]) < 0.2
+
+
+def _whole(hidden, observed, offset):
+    blocks = (torch.arange(len(hidden)) + offset) // 8
+    return all(len(set(hidden[observed & (blocks == block)].tolist())) <= 1 for block in blocks.unique())

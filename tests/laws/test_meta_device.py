@@ -62,9 +62,10 @@ def test_nor_with_exposure(likelihood, sparse, tmp_path):
     check(*step(MODELS["conv"], likelihood, tmp_path, sparse=sparse, exposure=True))
 
 
-def test_nor_where_bins_are_hidden_together(tmp_path):
-    check(*step(MODELS["conv"], "gaussian", tmp_path, sparse=False, mask_length=3))
-    check(*step(LADDER, "gaussian", tmp_path, sparse=False, mask_length=3))
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+def test_nor_where_bins_are_hidden_together(sparse, tmp_path):
+    check(*step(MODELS["conv"], "gaussian", tmp_path, sparse=sparse, mask_length=3))
+    check(*step(LADDER, "gaussian", tmp_path, sparse=sparse, mask_length=3))
 
 
 def test_a_number_that_is_waited_for_is_found_on_the_meta_device():

@@ -15,6 +15,7 @@ from nwb_sbtt.calcium.samples import Kinetics
 from nwb_sbtt.calcium.search import Measured
 from nwb_sbtt.cli import pipeline
 from nwb_sbtt.config import Chop, ConvConfig, FitConfig, LadderConfig, LFADSConfig, ReadConfig, build, override
+from nwb_sbtt.data import tensors
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.fitting.preparation import mask_length_of
@@ -33,6 +34,7 @@ SMALL = {
     **{"inputs": 0, "factors": 3, "smoothing": (2.0,)},
 }
 
+SMALL_CONV = {"read_in": 8, "width": 8, "layers": 2, "groups": 4, "max_lag": 8, "factors": 3}
 CONV = ConvConfig(read_in=8, width=8, layers=2, groups=4, max_lag=16, factors=4)
 LFADS = LFADSConfig(read_in=8, encoder=16, initial_condition=8, generator=16, controller=8, factors=3)
 
@@ -95,6 +97,28 @@ def test_rates_and_fluorescence_come_out_of_fluorescence(data, likelihood, model
     again = sb.load(fitted.run_dir).infer(data)
     np.testing.assert_array_equal(again["rates"].values, latents["rates"].values)
     np.testing.assert_array_equal(again["decay"].values, latents["decay"].values)
+
+
+@pytest.mark.parametrize(
+    ("model", "likelihood"), [(LadderConfig(**SMALL_CONV), "auto"), (ConvConfig(**SMALL_CONV), "edgeworth")]
+)
+def test_fluorescence_of_which_little_is_observed_is_fitted_in_the_sparse_form(
+    data, brief_search, monkeypatch, tmp_path, model, likelihood
+):
+    """Blocks of a second are hidden of a list of entries, and what is inferred is what the dense form gives."""
+    few = data.isel(channel=slice(2), trial=slice(0, None, 6), time=slice(30))
+    observed = np.random.default_rng(0).random(few["values"].shape) < 0.6
+    few = few.assign(observed=(few["values"].dims, observed), values=few["values"] * observed)
+    monkeypatch.setattr(tensors, "SPARSE_FROM", -100)
+    assert to_batch(few).entries is not None
+    settings = override(FitConfig(model=model, likelihood=likelihood), ["train.epochs=1"])
+    fitted = sb.fit(few, settings, run_dir=tmp_path / "run", tracker=Silent())
+    sparse = fitted.infer(few)
+    assert np.isfinite(fitted.evaluate(few)["scores"]["model"])
+    monkeypatch.setattr(tensors, "SPARSE_SHARE", 0.0)
+    dense = fitted.infer(few)
+    for name in ("mean", "rates", "factors"):
+        np.testing.assert_allclose(sparse[name].values, dense[name].values, rtol=2e-3, atol=1e-4)
 
 
 def test_an_indicator_or_a_decay_time_can_be_given(data, monkeypatch):
