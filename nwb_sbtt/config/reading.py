@@ -122,6 +122,12 @@ class ElectricalConfig(Config):
         description="A filtered value counts as observed where at least this fraction of the filter's weight lies on "
         "observed samples; short gaps between them are bridged by a straight line.",
     )
+    mask_flat: bool = Field(
+        default=True,
+        description="Whether samples that were stored but not measured count as missing: runs of identical samples or zeros, "
+        "and samples at the limits of the converter. How long a run must be follows from how often neighbours are equal by "
+        "chance.",
+    )
 
 
 class RoiConfig(Config):

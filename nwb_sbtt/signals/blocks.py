@@ -39,6 +39,8 @@ class SampleBlock:
         Channels with further missing samples.
     gap_observed : bool array (time, k)
         Where these channels were observed; False wherever `observed` is.
+    flat : bool array (time, k)
+        Where these channels have stored samples that were not measured; of no rows where there are none.
     """
 
     values: Floats
@@ -46,6 +48,20 @@ class SampleBlock:
     observed: NDArray[np.bool_]
     gap_channels: NDArray[np.intp]
     gap_observed: NDArray[np.bool_]
+    flat: NDArray[np.bool_]
+
+    def flat_samples(self, first: int, stop: int) -> NDArray[np.intp]:
+        """Count the samples (channel) that are flat among samples `first` to `stop` − 1 of the recording.
+
+        Parameters
+        ----------
+        first, stop : int
+            First sample, and the one after the last.
+        """
+        counts = np.zeros(self.values.shape[1], dtype=np.intp)
+        if len(self.flat):
+            counts[self.gap_channels] = self.flat[max(first - self.first, 0) : max(stop - self.first, 0)].sum(axis=0)
+        return counts
 
     def fill(self, weights: Filter) -> None:
         """Bridge every gap, in place.

@@ -23,7 +23,7 @@ from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.masks import invalid_intervals, obs_intervals, stored_masks
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
-from nwb_sbtt.io.read.recording import Piece, Recording, find_pieces
+from nwb_sbtt.io.read.recording import PART_SECONDS, Piece, Recording, find_pieces
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
 from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduction, SampleBlock
@@ -31,9 +31,6 @@ from nwb_sbtt.signals.crossings import Crossings, robust_noise
 from nwb_sbtt.signals.filters import Filter, band_filter, choose_band
 from nwb_sbtt.signals.lfp import BandPower, Decimated, decimating_filter, slow_filter, slow_sum_length
 
-PART_SECONDS = 0.25
-"""Length of the parts, spread over the recording, in each of which the noise of an electrode is estimated: its noise is their
-median."""
 PART_BINS = 8
 """Least number of bins in a part by which it is judged whether samples are missing all the time."""
 STEEPNESS = {"power": 0.25, "spikes": 0.5}
@@ -148,7 +145,7 @@ class ElectricalSource:
         """
         values = np.zeros((grid.shape[0] * grid.n_bins, len(self.scale)), dtype=np.float32)
         weights = np.zeros(values.shape, dtype=np.float32)
-        stored = np.zeros(len(self.scale))
+        stored, flat, n_samples = np.zeros(len(self.scale)), np.zeros(len(self.scale), dtype=np.intp), 0
         undecided = isinstance(reduction, Decimated) and reduction.scattered is None
         # Windows may overlap; a bin that several windows share is computed once and copied to each.
         starts, distinct = _distinct_bins(grid)
@@ -158,9 +155,15 @@ class ElectricalSource:
             begin, end = piece.span
             low, high = np.searchsorted(starts, [begin - grid.bin_width, end])
             bins = piece.bins(starts[low:high], grid.bin_width)
+            counted = piece.first
             for start, stop in _batches(bins, self.recording, reduction, limit=self.config.memory_limit):
                 batch = bins.part(start, stop)
                 block = self.recording.block(piece, *_samples_needed(batch, reduction))
+                # Bins of windows with edges of their own may overlap.
+                counted, stop_of_batch = max(counted, int(batch.starts.min())), int(batch.stops.max())
+                flat += block.flat_samples(counted, stop_of_batch)
+                n_samples += max(stop_of_batch - counted, 0)
+                counted = max(counted, stop_of_batch)
                 if undecided and _any_missing(block, piece):
                     raise _SampleMissingError
                 reduced = reduction.reduce(block, batch)
@@ -178,7 +181,8 @@ class ElectricalSource:
                 del block, reduced
         shape = (*grid.shape, len(self.scale))
         scattered = reduction.scattered if isinstance(reduction, Decimated) else None
-        return _Totals(values.reshape(shape), weights.reshape(shape), stored, scattered)
+        notes = self._note_on_flat(flat, n_samples)
+        return _Totals(values.reshape(shape), weights.reshape(shape), stored, scattered, flat, notes)
 
     def _reduction(self, bin_width: float) -> Reduction:
         config, rate, dtype = self.config.electrical, 1 / self.sampling_period, self.recording.dtype
@@ -258,7 +262,8 @@ class ElectricalSource:
         # Where pieces overlap in time a bin has a value from each.
         volts = (values / np.maximum(weights, 1) * self.scale).astype(np.float32)
         observed = weights > 0
-        notes = self._note_on(flat, "are flat in all that was read: 0 V") + self._note_on_loss(totals, observed, "bins")
+        notes = totals.notes + self._note_on(flat, "are flat in all that was read: 0 V")
+        notes += self._note_on_loss(totals, observed, "bins")
         if totals.scattered is not None:
             gain = np.sinc(
                 choose_band(self.config.electrical, rate=1 / self.sampling_period, bin_width=grid.bin_width)[1]
@@ -276,8 +281,8 @@ class ElectricalSource:
         samples_per_bin = max(np.floor(bin_width / self.sampling_period + ROUNDING), 1)
         exposure = np.minimum(weights / np.float32(samples_per_bin), 1)
         unobserved = np.asarray(~(weights > 0).any(axis=(0, 1)))
-        notes = self._note_on(
-            unobserved,
+        notes = totals.notes + self._note_on(
+            unobserved & ((totals.stored > 0) | (totals.flat == 0)),
             "have no noise to set a threshold by, or no stretch of samples long enough for the filter "
             "(read.electrical.min_observed), and are unobserved",
         )
@@ -315,17 +320,51 @@ class ElectricalSource:
         observed = (weights >= config.min_observed * squares_per_bin) & (squares > 0)
         mean = np.divide(squares, weights, out=np.ones_like(squares), where=observed)
         power = (np.log(mean) + 2 * np.log(np.abs(self.scale))).astype(np.float32) * observed
-        notes = self._note_on(flat, "are flat in all that was read: without power they are unobserved")
+        notes = totals.notes + self._note_on(flat, "are flat in all that was read: without power they are unobserved")
         notes += self._note_on_loss(replace(totals, stored=np.where(flat, 0, totals.stored)), observed, "bins")
         return Binned(power, observed, notes=notes)
 
-    def _note_on(self, electrodes: NDArray[np.bool_], remark: str) -> tuple[str, ...]:
+    def _note_on_flat(self, flat: NDArray[np.intp], n_samples: int) -> tuple[str, ...]:
+        """Notes on electrodes of which samples were stored but not measured.
+
+        Parameters
+        ----------
+        flat : int array (channel)
+            Number of such samples.
+        n_samples : int
+            That were looked at.
+        """
+        throughout = (flat == n_samples) & (n_samples > 0)
+        two_valued = self.recording.two_valued & throughout
+        kept = "; unobserved there (read.electrical.mask_flat=false keeps such samples)"
+        return (
+            *self._note_on(
+                two_valued, "have no more than two values throughout, as dead or saturated ones do, and are unobserved"
+            ),
+            *self._note_on(
+                throughout & ~two_valued,
+                "are flat in all that was read (identical samples, or the limits of the converter), and are unobserved",
+            ),
+            *self._note_on(
+                (flat > 0) & ~throughout,
+                f"have runs of identical samples, or samples at the limits of the converter{kept}",
+                seconds=flat * self.sampling_period,
+            ),
+        )
+
+    def _note_on(
+        self, electrodes: NDArray[np.bool_], remark: str, *, seconds: NDArray[Any] | None = None
+    ) -> tuple[str, ...]:
         """A note with a remark on some of the electrodes; none where there are none."""
-        ids = self.channel_id[electrodes].tolist()
+        ids = [str(each) for each in self.channel_id[electrodes].tolist()]
         if not ids:
             return ()
+        if seconds is not None:
+            ids = [f"{name} ({each:.3g} s)" for name, each in zip(ids, seconds[electrodes], strict=True)]
         more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
-        return (f"{len(ids)} of {len(electrodes)} electrodes of {self.path!r} {remark}: {ids[:MOST_NAMED]}{more}",)
+        return (
+            f"{len(ids)} of {len(electrodes)} electrodes of {self.path!r} {remark}: [{', '.join(ids[:MOST_NAMED])}]{more}",
+        )
 
 
 class _SampleMissingError(Exception):
@@ -344,12 +383,18 @@ class _Totals:
         Number of bins with an observed sample, or of observed samples where crossings are counted.
     scattered : bool array (channel), optional
         Channels whose bins are means of their own samples.
+    flat : int array (channel)
+        Number of samples that were stored but not measured.
+    notes : tuple of str
+        On them.
     """
 
     values: NDArray[np.float32]
     weights: NDArray[np.float32]
     stored: NDArray[np.float64]
     scattered: NDArray[np.bool_] | None
+    flat: NDArray[np.intp]
+    notes: tuple[str, ...]
 
 
 @reader("ElectricalSeries", kind="electrodes", readable=holds_numbers, describe=describe_samples)

@@ -18,6 +18,7 @@ from nwb_sbtt.io.read.clock import GAP, SampleClock
 from nwb_sbtt.io.read.masks import StoredMask, control_allows
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.signals.blocks import Bins, SampleBlock
+from nwb_sbtt.signals.flat import SHORTEST_LIMIT, FlatRule, may_be_flat, measure
 
 MOST_KNOTS = 2**20
 """Up to this many timestamps are kept; of longer recordings every n-th, with the samples between evenly spaced."""
@@ -32,7 +33,10 @@ EDGE_DECIMALS = 4
 ENTRIES_AT_ONCE = 1 << 17
 """Entries converted at once, so that they are still in the cache when the level is subtracted."""
 N_PARTS = 20
-"""Parts, spread over a recording, by which all of it is judged."""
+PART_SECONDS = 0.25
+"""Parts, spread over a recording, by which all of it is judged, and how long each is."""
+FEWEST_IN_PART = 256
+"""Least samples of a part by which runs of identical samples are judged."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,8 @@ class Recording:
             or bool(self.masks)
             or self.observed_intervals is not None
         )
-        return 3 * self.slabs.dtype.itemsize + self.dtype.itemsize + (10 if finding_gaps else 0)
+        finding_flat = 3 if self.config.electrical.mask_flat else 0
+        return 3 * self.slabs.dtype.itemsize + self.dtype.itemsize + (10 if finding_gaps else 0) + finding_flat
 
     def parts(self, length: int) -> Iterator[tuple[Piece, int, int]]:
         """Spread parts evenly over the recording.
@@ -254,12 +259,14 @@ class Recording:
         """
         piece = self.pieces[0]
         first, stop = piece.first, min(piece.first + LEVEL_SAMPLES, piece.stop)
+        flat = self._flat(piece, first, stop)
         stored = self.slabs.read(first, stop)
         values = stored.astype(self.dtype)
         observed = np.repeat(self._observed_samples(piece, first, stop)[:, None], values.shape[1], axis=1)
         missing = self._missing_entries(piece, values, stored, first)
-        if missing is not None:
-            observed &= ~missing
+        for entries in (missing, flat):
+            if entries is not None:
+                observed &= ~entries
         levels = values[observed.argmax(axis=0), np.arange(values.shape[1])]
         return np.where(observed.any(axis=0), levels, 0).astype(self.dtype)
 
@@ -277,11 +284,14 @@ class Recording:
         low, high = max(first, piece.first), min(stop, piece.stop)
         in_piece = slice(low - first, max(high, low) - first)
         values = self._memory(stop - first)
+        level, flat = self.level, self._flat(piece, low, max(high, low))
         stored = self.slabs.read(low, max(high, low))
-        _subtract_level(stored, self.level, values[in_piece])
+        _subtract_level(stored, level, values[in_piece])
         observed = np.zeros(stop - first, dtype=bool)
         observed[in_piece] = self._observed_samples(piece, low, high)
         missing = self._missing_entries(piece, values[in_piece], stored, low)
+        if flat is not None:
+            missing = flat if missing is None else missing | flat
         if missing is None:
             gap_channels = np.empty(0, dtype=np.intp)
             gap_observed = np.empty((len(observed), 0), dtype=bool)
@@ -291,9 +301,56 @@ class Recording:
             gap_observed = np.zeros((len(observed), len(gap_channels)), dtype=bool)
             gap_observed[in_piece] = ~missing[:, gap_channels]
             gap_observed &= observed[:, None]
+        flat_of_gaps = np.zeros((0 if flat is None else len(observed), len(gap_channels)), dtype=bool)
+        if flat is not None:
+            flat_of_gaps[in_piece] = flat[:, gap_channels]
         if not observed.all():
             values[~observed] = 0
-        return SampleBlock(values, first, observed, gap_channels, gap_observed)
+        return SampleBlock(values, first, observed, gap_channels, gap_observed, flat_of_gaps)
+
+    def _flat(self, piece: Piece, low: int, high: int) -> NDArray[np.bool_] | None:
+        """Stored samples (time, channel) that were not measured, of samples `low` to `high` − 1; None where there are none.
+
+        What is around them is read too, so that the length of a run does not depend on where a block begins.
+        """
+        if not self.config.electrical.mask_flat:
+            return None
+        flat_rule = self._flat_rules[0] if self._flat_rules else None
+        if flat_rule is None:
+            around = max(low - SHORTEST_LIMIT, piece.first), min(high + SHORTEST_LIMIT, piece.stop)
+            if not may_be_flat(self.slabs.read(*around)):
+                return None
+            length = max(int(PART_SECONDS * piece.rate), FEWEST_IN_PART)
+            parts = [
+                (self.slabs.read(begin, end).copy(), self._missing(part, begin, end))
+                for part, begin, end in self.parts(length)
+            ]
+            flat_rule = measure(parts, rate=piece.rate)
+            self._flat_rules.append(flat_rule)
+        first, stop = max(low - flat_rule.context, piece.first), min(high + flat_rule.context, piece.stop)
+        if not may_be_flat(self.slabs.read(first, stop)) and not flat_rule.two_valued.any():
+            return None
+        flat = flat_rule.find(self.slabs.read(first, stop), self._missing(piece, first, stop))[
+            low - first : high - first
+        ]
+        return flat if flat.any() else None
+
+    def _missing(self, piece: Piece, first: int, stop: int) -> NDArray[np.bool_]:
+        """Missing entries (time, channel) of samples `first` to `stop` − 1, whatever the reason."""
+        stored = self.slabs.read(first, stop)
+        missing = np.repeat(~self._observed_samples(piece, first, stop)[:, None], stored.shape[1], axis=1)
+        entries = self._missing_entries(piece, stored, stored, first)
+        return missing if entries is None else missing | entries
+
+    @cached_property
+    def _flat_rules(self) -> list[FlatRule]:
+        """The rule for flat samples, once it was needed."""
+        return []
+
+    @property
+    def two_valued(self) -> NDArray[np.bool_]:
+        """Channels (channel) that are known to have no more than two values throughout."""
+        return self._flat_rules[0].two_valued if self._flat_rules else np.zeros(self.slabs.n_columns, dtype=bool)
 
     @cached_property
     def _space(self) -> list[NDArray[Any]]:

@@ -216,7 +216,7 @@ def test_ids_that_repeat_are_noted(kind, tmp_path):
         nwbfiles.add_units(nwbfile, [[0.1, 0.9], [0.5]])
     elif kind == "electrodes":
         nwbfiles.add_electrodes(nwbfile, 2)
-        nwbfiles.add_electrical(nwbfile, np.zeros((40, 2)), rate=10.0)
+        nwbfiles.add_electrical(nwbfile, np.random.default_rng(0).normal(size=(40, 2)), rate=10.0)
     else:
         nwbfiles.add_rois(nwbfile, np.zeros((40, 2)), rate=10.0)
     path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")

@@ -380,12 +380,17 @@ def test_recorded_voltages_equal_the_whole_file_in_volts(realdata, name):
         n = series.data.shape[0]
         binned = source.bin(Grid(np.array([source.span[0] - source.sampling_period / 2]), source.sampling_period, n))
         volts = series.data[:].astype(float) * series.conversion
-    assert binned.observed.all() and binned.values.shape == (1, n, volts.shape[1])
+    assert binned.values.shape == (1, n, volts.shape[1])
+    # Two electrodes are clipped, one of them for half a second.
+    whole_channels = binned.observed[0].all(axis=0)
+    assert whole_channels.sum() >= volts.shape[1] - 2 and binned.observed.mean() > 0.999
     sd = 0.2494 / source.sampling_period
     for row in range(0, n, max(n // 40, 1)):
         bell = np.exp(-0.5 * ((row - np.arange(n)) / sd) ** 2) * (np.abs(row - np.arange(n)) <= 4 * sd)
         expected = volts[row] - bell @ volts / bell.sum()
-        np.testing.assert_allclose(binned.values[0, row], expected, atol=2e-3 * volts.std())
+        np.testing.assert_allclose(
+            binned.values[0, row, whole_channels], expected[whole_channels], atol=2e-3 * volts.std()
+        )
 
 
 @pytest.mark.parametrize("use", USES)
@@ -397,7 +402,7 @@ def test_flat_electrodes_are_named_in_a_note(use):
     assert len(binned.notes) == 1
     assert binned.notes[0].startswith("2 of 4 electrodes of 'acquisition/ElectricalSeries'")
     assert binned.notes[0].endswith(": [101, 103]")
-    assert binned.observed.any(axis=(0, 1)).tolist() == [True, use == "lfp", True, use == "lfp"]
+    assert binned.observed.any(axis=(0, 1)).tolist() == [True, False, True, False]
 
 
 def test_band_power_without_a_bin_width_comes_in_usual_bins(tmp_path):
