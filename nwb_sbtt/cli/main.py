@@ -132,7 +132,11 @@ def fit(
         list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100 or read.control=[1]")
     ] = None,
     offsets: Annotated[
-        Path | None, typer.Option(help=".npy array: when in the frame each ROI is sampled, in seconds")
+        list[str] | None,
+        typer.Option(
+            help="when in the frame ROIs are sampled, in seconds: a .npy array (ROI), or a number; of several series "
+            "SERIES=FILE or SERIES=SECONDS, once for each"
+        ),
     ] = None,
     out: OutOrNone = None,
     overwrite: Overwrite = False,
@@ -165,7 +169,7 @@ def fit(
         raise ConfigError("--append, --overwrite and --name need a result file; name it with --out")
     output = pipeline.Output(out, overwrite, append, name) if out else None
     metrics = pipeline.fit_files(
-        files, read_config, fit_config, run_dir=run_dir, output=output, offsets=offsets, log=_log(as_json)
+        files, read_config, fit_config, run_dir=run_dir, output=output, offsets=offsets or [], log=_log(as_json)
     )
     if as_json:
         _print_json(metrics)

@@ -17,7 +17,7 @@ from nwb_sbtt.atomic import make_folder, write_text
 from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, build
 from nwb_sbtt.data.memory import SCORING
 from nwb_sbtt.data.schema import with_notes
-from nwb_sbtt.errors import FileError, MismatchError, SelectionError
+from nwb_sbtt.errors import ConfigError, FileError, MismatchError, SelectionError
 from nwb_sbtt.evaluate.baselines import BASELINES
 from nwb_sbtt.fileerrors import check_is_file, follow_links
 from nwb_sbtt.fitting.fit import fit
@@ -72,7 +72,7 @@ def fit_files(
     *,
     run_dir: Path,
     output: Output | None = None,
-    offsets: Path | None = None,
+    offsets: Sequence[str] = (),
     log: Log = print,
 ) -> dict[str, Any]:
     """Fit a model to files (resumes if interrupted), score it, write a report and the results.
@@ -88,8 +88,9 @@ def fit_files(
         Run folder of the fit.
     output : Output or None
         Where results are written; None writes none.
-    offsets : Path or None
-        ``.npy`` array of sampling offsets within the frame [s], one per ROI.
+    offsets : sequence of str
+        Sampling offsets within the frame [s], each a ``.npy`` file (ROI) or a number, and of several series written
+        "SERIES=" with this.
     log : callable
         Takes each line of progress.
 
@@ -114,7 +115,7 @@ def _fit_held(
     *,
     run_dir: Path,
     output: Output | None,
-    offsets: Path | None,
+    offsets: Sequence[str],
     log: Log,
 ) -> dict[str, Any]:
     """Do what `fit_files` does, while no other process may."""
@@ -496,16 +497,36 @@ def _session_names(paths: Sequence[Path]) -> list[str]:
             return names
 
 
-def _load_offsets(path: Path | None) -> np.ndarray | None:
-    if path is None:
-        return None
+def _load_offsets(given: Sequence[str]) -> float | np.ndarray | dict[str, float | np.ndarray] | None:
+    """Sampling offsets of the only series, or by the series that each text names."""
+    loaded: dict[str, float | np.ndarray] = {}
+    for text in given:
+        series, _, value = ("", "", text) if Path(text).exists() else text.rpartition("=")
+        if series in loaded:
+            what = f"of {series!r} twice" if series else "twice without a series"
+            raise ConfigError(
+                f"--offsets gives offsets {what}; of several series, write SERIES=FILE or SERIES=SECONDS for each"
+            )
+        loaded[series] = _offsets_of(value)
+    if "" in loaded and len(loaded) > 1:
+        raise ConfigError(
+            "--offsets FILE is for the only series; of several, write SERIES=FILE or SERIES=SECONDS for each"
+        )
+    return loaded.get("", loaded) if loaded else None
+
+
+def _offsets_of(value: str) -> float | np.ndarray:
+    try:
+        return float(value)
+    except ValueError:
+        path = Path(value)
     try:
         check_is_file(path)
         offsets: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, BadZipFile) as error:
-        raise FileError(f"cannot read the sampling offsets {str(path)!r} as a .npy array: {error}") from None
+        raise FileError(f"cannot read the sampling offsets {value!r} as a .npy array: {error}") from None
     if not isinstance(offsets, np.ndarray):
-        raise FileError(f"{str(path)!r} holds several arrays; expected the sampling offsets as one .npy array")
+        raise FileError(f"{value!r} holds several arrays; expected the sampling offsets as one .npy array")
     return offsets
 
 

@@ -147,6 +147,11 @@ class RoiConfig(Config):
         description="Axis of the ROI masks along which the scanner steps from line to line. Default: none, and "
         "offset=centroid needs one.",
     )
+    mask_order: Literal["xy", "yx"] | None = Field(
+        default=None,
+        description="Which coordinate comes first in the ROI masks, under offset=centroid. Default: xy, as NWB defines it, but "
+        "yx where suite2p itself wrote the file or the size of the images says so, with a note.",
+    )
     scan_line_rate: Annotated[Positive, Unit("lines/s")] | None = Field(
         default=None, description="Scan-line rate under offset=centroid. Default: that of the file's TwoPhotonSeries."
     )

@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.data.schema import Kind
 
+PHASE_DECIMALS = 6
+"""Moments that differ by less than this part of a bin (decimals) are one."""
+LEAST_GAP, NEAR, WIDEST = 0.05, 0.25, 0.9
+"""Part of a bin without samples that an edge is worth placing in; part of the widest one within which an edge is too near to
+samples; part of the widest one from which on a gap counts as wide."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -39,6 +45,35 @@ class Grid:
     def stops(self) -> NDArray[np.float64]:
         """Right edge of each window's last bin, in seconds on the session clock."""
         return self.starts + self.n_bins * self.bin_width
+
+
+def edge_between(moments: NDArray[np.float64], width: float, *, usual: float) -> float:
+    """Place the edges of bins between samples, so that jitter moves none into the next bin.
+
+    Parameters
+    ----------
+    moments : array
+        Seconds; each stands for the samples that follow it at multiples of the width of a bin.
+    width : float
+        Of a bin [s].
+    usual : float
+        An edge before all samples [s], kept where it is far enough from them or where they come at all moments.
+
+    Returns
+    -------
+    float
+        Left edge of the first bin [s].
+    """
+    first = float(moments.min())
+    phases = np.unique(np.round((moments - first) / width, PHASE_DECIMALS) % 1.0)
+    gaps = np.diff(phases, append=1.0)
+    distance = np.abs((usual - first) / width - phases)
+    nearest = float(np.abs(distance - np.round(distance)).min())
+    if gaps.max() < LEAST_GAP or nearest >= NEAR * gaps.max():
+        return usual
+    # The last of the widest: bins begin as near before the first sample as they can.
+    widest = int(np.flatnonzero(gaps >= WIDEST * gaps.max())[-1])
+    return first - width * (1.0 - float(phases[widest] + gaps[widest] / 2))
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class SessionSignature:
     data_sha256: str
     source: dict[str, Any] | None = None
     read_config: dict[str, Any] | None = None
-    offsets: list[Any] | None = None
+    offsets: dict[str, Any] | list[Any] | float | None = None
     channel_values: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 

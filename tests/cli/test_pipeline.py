@@ -9,7 +9,7 @@ import xarray as xr
 
 from nwb_sbtt.cli import pipeline
 from nwb_sbtt.config import Chop, FitConfig, InitConfig, MaskConfig, ReadConfig, TrainConfig, Trials
-from nwb_sbtt.errors import FileError, MismatchError
+from nwb_sbtt.errors import ConfigError, FileError, MismatchError
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.runfolder import read_json, write_json
 from nwb_sbtt.fitting.signature import SIGNATURE
@@ -241,7 +241,7 @@ def test_sampling_offsets_stay_with_the_fit(tmp_path):
         settings(likelihood="gaussian"),
         run_dir=tmp_path / "run",
         output=out,
-        offsets=tmp_path / "offsets.npy",
+        offsets=[str(tmp_path / "offsets.npy")],
         log=silent,
     )
     (tmp_path / "offsets.npy").unlink()
@@ -253,12 +253,30 @@ def test_sampling_offsets_stay_with_the_fit(tmp_path):
     np.testing.assert_array_equal(other["sampling_offset"].values, offsets)
 
 
+def test_offsets_of_several_series_are_named_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("one.npy", np.array([0.0, 0.01]))
+    assert pipeline._load_offsets([]) is None and pipeline._load_offsets(["0.02"]) == 0.02
+    np.testing.assert_array_equal(pipeline._load_offsets(["one.npy"]), [0.0, 0.01])
+    named = pipeline._load_offsets(["*/plane0=one.npy", "processing/ophys/plane1=0.033"])
+    assert list(named) == ["*/plane0", "processing/ophys/plane1"] and named["processing/ophys/plane1"] == 0.033
+    for given, said in (
+        (["one.npy", "0.1"], "twice without a series"),
+        (["one.npy", "a=0.1"], "is for the only series"),
+        (["a=0.1", "a=0.2"], "'a' twice"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            pipeline._load_offsets(given)
+    with pytest.raises(FileError, match=r"'no\.npy'"):
+        pipeline._load_offsets(["a=no.npy"])
+
+
 def test_offsets_that_are_no_array_are_refused_unread(run, tmp_path):
     """An array of objects would be unpickled, which may run anything."""
     np.save(tmp_path / "offsets.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(FileError, match=r"as a \.npy array"):
         pipeline.fit_files(
-            [run / "lorenz.nwb"], READ, settings(), run_dir=tmp_path / "run", offsets=tmp_path / "offsets.npy"
+            [run / "lorenz.nwb"], READ, settings(), run_dir=tmp_path / "run", offsets=[str(tmp_path / "offsets.npy")]
         )
 
 

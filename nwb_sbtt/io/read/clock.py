@@ -25,6 +25,8 @@ GAP = 1.5
 """A step of more than this many sampling periods is a gap."""
 SECONDS = frozenset({"seconds", "second", "secs", "sec", "s", ""})
 """Units of time that mean seconds, in lower case."""
+DRIFTED = 0.1
+"""Sampling periods by which samples may drift past multiples of the median step before the mean step is the period."""
 REGULAR = 1e-3
 """Steps of a regular clock differ from the sampling period by this share of it at most."""
 
@@ -37,7 +39,8 @@ class SampleClock:
     ----------
     n_samples : int
     period : float or None
-        Seconds from one sample to the next (the median step of timestamps); None for a single sample without a rate.
+        Seconds from one sample to the next (the median step of timestamps, or the mean one where jitter sets these apart);
+        None for a single sample without a rate.
     span : (float, float)
         Time of the first sample, and of the last one plus its period; seconds on the session clock.
     regular : bool
@@ -329,7 +332,8 @@ class Timestamps:
         latest: list[float] = []
         first = last = np.nan
         untimed = repeated = gaps = 0
-        longest_gap = missing_time = largest_deviation = 0.0
+        longest_gap = missing_time = largest_deviation = even_time = 0.0
+        n_even = 0
         for start in range(0, self.n, SCAN):
             times = self.read(start, min(start + SCAN, self.n))
             valid = np.flatnonzero(np.isfinite(times))
@@ -341,6 +345,8 @@ class Timestamps:
             repeated += int((steps == 0).sum())
             if period is not None:
                 gap_steps = steps[steps > GAP * period]
+                even_time += float(steps[steps <= GAP * period].sum())
+                n_even += int((steps <= GAP * period).sum())
                 gaps += len(gap_steps)
                 longest_gap = max(longest_gap, float(gap_steps.max(initial=0.0)))
                 missing_time += float((gap_steps - period).sum())
@@ -357,6 +363,9 @@ class Timestamps:
                 f"none of the {self.n} timestamps of {name!r} is valid; expected seconds on the session clock"
             )
         self._earliest, self._latest = np.array(earliest), np.array(latest)
+        # With jitter the median step is a little off, and over a recording bins of that width would drift past the samples.
+        if period is not None and not repeated and abs(even_time - n_even * period) > DRIFTED * period:
+            period = even_time / n_even
         # Of large times the differences are not exact.
         slack = 0.0 if self._lines is None else 2 * float(np.spacing(abs(last)))
         regular = period is not None and largest_deviation <= REGULAR * period + slack

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from nwb_sbtt.config import Chop, EventsConfig, ReadConfig, Trials, Window, build
 from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.binning import bin_index
-from nwb_sbtt.data.grid import Binned, Source
+from nwb_sbtt.data.grid import Binned, Source, edge_between
 from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.memory import READING, READING_PARTIAL, TABLE_ROW, check_memory
 from nwb_sbtt.data.schema import DIMS, make_dataset
@@ -47,6 +48,9 @@ FEW_SAMPLES = (
 """What to try for voltages whose filter finds no stretch of samples that is long enough."""
 LAST_SAMPLE = 1e-6
 """Seconds by which a session outlasts its last sample, so that this sample lies in a bin."""
+DRIFT, MOST_PER_BIN = 1e-3, 20
+"""Difference of the ratio of bin width and sampling period from a whole number from which on no phase is kept; samples in a bin
+from which on it does not matter."""
 Offsets = ArrayLike | Mapping[str, ArrayLike]
 
 
@@ -74,8 +78,8 @@ def read_nwb(
         Seconds.
     trials : Trials, Window or Chop, optional
         How the session is cut. Default: chopped with overlap.
-    offsets : array (ROI) or mapping of in-file path to such arrays, optional
-        Seconds from the time of each frame to the moment each ROI was sampled.
+    offsets : float, array (ROI), or mapping of in-file path or glob to these, optional
+        Seconds from the time of each frame to the moment each ROI was sampled; one number is that of all ROIs of a plane.
 
     Returns
     -------
@@ -108,6 +112,7 @@ def read_nwb(
         ):
             return read_nwb(local_file(location), config, offsets=offsets)
         tables_of(nwbfile, [stored.nwb_object for stored in selected])
+        offsets = _offsets_by_path(offsets, [stored.path for stored in selected])
         sources = _sources(nwbfile, selected, config, offsets)
         width = config.bin_width or _default_bin_width(sources)
         keep = channels_to_keep(sources, config)
@@ -188,14 +193,28 @@ def _sources(
         raise SelectionError(f"series of different kinds cannot be one data set: {named}; choose series of one kind")
     if offsets is not None and kinds != {"rois"}:
         raise ConfigError(f"`offsets` are for ROIs; {paths[0]!r} is of kind {selected[0].kind!r}: leave them out")
-    if isinstance(offsets, Mapping):
-        if unknown := sorted(set(offsets) - set(paths)):
-            raise SelectionError(f"`offsets` name {unknown}; the series read are {paths}")
-    elif offsets is not None and len(selected) > 1:
+    if offsets is not None and not isinstance(offsets, Mapping) and len(selected) > 1:
         raise ConfigError(
-            f"{len(selected)} series are read; pass `offsets` as a mapping of in-file path to array, of {paths}"
+            f"{len(selected)} series are read; pass `offsets` as a mapping of in-file path to array or number (--offsets "
+            f"SERIES=FILE.npy or SERIES=SECONDS for each), of {paths}"
         )
     return [_source(nwbfile, stored, config, offsets) for stored in selected]
+
+
+def _offsets_by_path(offsets: Offsets | None, paths: Sequence[str]) -> Offsets | None:
+    """Offsets with the in-file paths of the series that are read in place of patterns."""
+    if not isinstance(offsets, Mapping):
+        return offsets
+    resolved: dict[str, ArrayLike] = {}
+    for pattern, seconds in offsets.items():
+        glob = pattern.strip("/")
+        matches = [path for path in paths if path == glob] or [path for path in paths if fnmatchcase(path, glob)]
+        if not matches:
+            raise SelectionError(f"`offsets` (--offsets) name {pattern!r}; the series read are {paths}")
+        if repeated := [path for path in matches if path in resolved]:
+            raise SelectionError(f"`offsets` (--offsets) name {repeated[0]!r} twice")
+        resolved |= dict.fromkeys(matches, seconds)
+    return resolved
 
 
 def _source(nwbfile: Any, stored: StoredSeries, config: ReadConfig, offsets: Offsets | None) -> Source:
@@ -330,9 +349,24 @@ def _session(sources: Sequence[Source], bin_width: float) -> tuple[float, float]
         first = min(source.span[0] for source in sources)
         return float(bin_index([first], 0.0, bin_width)[0]) * bin_width, max(source.span[1] for source in sources)
     first = min(source.span[0] - (source.sampling_period or 0.0) / 2 for source in sources)
+    if all(source.kind in ("rois", "series") for source in sources):
+        moments = [_moments(source, bin_width) for source in sources]
+        first = edge_between(np.concatenate(moments), bin_width, usual=first) if all(map(len, moments)) else first
     # Up to the last sample, not to the end of its period: with jitter that may reach a little into one bin more.
     last = max(source.span[1] - (source.sampling_period or 0.0) + _latest_offset(source) for source in sources)
     return first, last + LAST_SAMPLE
+
+
+def _moments(source: Source, bin_width: float) -> NDArray[np.float64]:
+    """Moments [s] whose samples repeat with the bins; none where samples and bins drift past each other."""
+    period = source.sampling_period or bin_width
+    ratio, per_bin = max(bin_width / period, period / bin_width), max(round(bin_width / period), 1)
+    if abs(ratio - round(ratio)) > DRIFT or per_bin > MOST_PER_BIN:
+        return np.empty(0)
+    offsets = sampling_offsets(source)
+    within = np.arange(per_bin) * period
+    starts = source.span[0] + (np.zeros(1) if offsets is None else np.unique(offsets))
+    return np.asarray((starts[:, None] + within).ravel())
 
 
 def _latest_offset(source: Source) -> float:
@@ -401,6 +435,7 @@ def _notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> list[
     if len(periods) > 1:
         listed = ", ".join(f"{period:g} s" for period in periods)
         notes.append(f"the series have different sampling periods: {listed}")
+    notes += _note_on_planes(sources)
     for source in sources:
         start, stop = source.span
         outside = (windows.grid.stops <= start) | (windows.grid.starts >= stop)
@@ -410,3 +445,23 @@ def _notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> list[
                 f"{start:g} to {stop:g} s"
             )
     return [*notes, *joined.notes, *windows.notes]
+
+
+def _note_on_planes(sources: Sequence[Source]) -> list[str]:
+    """Say that planes lack their own times where different ROIs start at the same time, as in suite2p's export of volumes."""
+    first, n_planes = sources[0], len(sources)
+    rows = {(source.table, int(row)) for source in sources for row in source.channel_row}
+    alike = all(
+        source.kind == "rois"
+        and source.span[0] == first.span[0]
+        and source.sampling_period == first.sampling_period
+        and sampling_offsets(source) is None
+        for source in sources
+    )
+    if n_planes < 2 or not alike or len(rows) < sum(len(source.channel_row) for source in sources):
+        return []
+    delay = f" ({first.sampling_period / n_planes:.3g} s more for each)" if first.sampling_period else ""
+    return [
+        f"{n_planes} series of different ROIs all start at {first.span[0]:g} s: they lack times of their own if one scanner "
+        f"took their planes in turn; give the delay of each plane{delay}, such as --offsets '{sources[1].path}=SECONDS'"
+    ]

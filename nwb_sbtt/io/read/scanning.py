@@ -6,12 +6,13 @@ its sampling offset.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pynwb.ophys import ImageSeries, PlaneSegmentation, TwoPhotonSeries
+from pynwb.ophys import ImageSeries, PlaneSegmentation, RoiResponseSeries, TwoPhotonSeries
 
 from nwb_sbtt.config import RoiConfig
 from nwb_sbtt.errors import DataError, SelectionError
@@ -22,6 +23,8 @@ CENTROID_COLUMNS = ("ROICentroids", "RoiCentroid", "ROICentroid", "RoiCentroids"
 """Columns (ROI, x y …) of centroids in pixels, as they are called in published files."""
 PIXEL_COLUMNS = ("pixel_mask", "voxel_mask")
 """Columns of lists of weighted pixels."""
+SUITE2P_TEXTS = r"suite2p output$|ROIs for plane\d+$"
+"""How suite2p's own export describes its tables of ROIs, and the rows of its series."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ def check_offsets(offsets: ArrayLike, *, n_rois: int, period: float | None) -> S
 
     Parameters
     ----------
-    offsets : array (ROI)
-        Seconds.
+    offsets : float or array (ROI)
+        Seconds; one number for all ROIs, as those of a plane in a volume.
     n_rois : int
         Number of ROIs of the series.
     period : float or None
@@ -56,7 +59,8 @@ def check_offsets(offsets: ArrayLike, *, n_rois: int, period: float | None) -> S
     DataError
         If there are not `n_rois`, one is not finite, or one lies outside the frame.
     """
-    seconds = _checked(offsets, n_rois=n_rois, period=period, origin="offsets")
+    given = np.full(n_rois, offsets) if np.ndim(offsets) == 0 else offsets
+    seconds = _checked(given, n_rois=n_rois, period=period, origin="offsets")
     return SamplingOffsets(seconds, ("sampling offsets given",))
 
 
@@ -131,10 +135,30 @@ def centroid_offsets(
     images += [series for series in getattr(table, "reference_images", None) or () if isinstance(series, ImageSeries)]
     rate = config.scan_line_rate or _scan_line_rate(images, table)
     dimension = _dimension(images) if space is None else _dimension_of_space(space)
-    lines, notes = _centroid_lines(table, rows, slow_axis=config.slow_axis, dimension=dimension)
+    order: str | None = config.mask_order
+    if any(name in table.colnames for name in PIXEL_COLUMNS) and is_suite2p_export(nwbfile, table):
+        order, dimension = order or "suite2p", None if dimension is None else dimension[::-1]
+    lines, notes = _centroid_lines(table, rows, slow_axis=config.slow_axis, dimension=dimension, order=order)
     origin = f"the {config.slow_axis} of the centroids in {table.name!r} over {rate:g} lines/s"
     seconds = _checked(lines / rate, n_rois=len(rows), period=period, origin=origin)
     return SamplingOffsets(seconds, (f"sampling offsets from {origin}", *notes))
+
+
+def is_suite2p_export(nwbfile: Any, table: Any) -> bool:
+    """Tell whether suite2p itself wrote a table of ROIs: with y before x, in masks and in the size of the images.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    table : pynwb.ophys.PlaneSegmentation
+    """
+    texts = [str(table.description)]
+    texts += [
+        str(series.rois.description)
+        for series in nwbfile.objects.values()
+        if isinstance(series, RoiResponseSeries) and series.rois is not None and series.rois.table is table
+    ]
+    return any(re.match(SUITE2P_TEXTS, text) for text in texts)
 
 
 def _checked(offsets: ArrayLike, *, n_rois: int, period: float | None, origin: str) -> NDArray[np.float64]:
@@ -200,7 +224,7 @@ def _dimension(images: list[Any]) -> tuple[int, ...] | None:
 
 
 def _centroid_lines(
-    table: Any, rows: NDArray[np.intp], *, slow_axis: str, dimension: tuple[int, ...] | None
+    table: Any, rows: NDArray[np.intp], *, slow_axis: str, dimension: tuple[int, ...] | None, order: str | None
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Position (ROI) of the centroids on the slow axis, in lines, with notes on how masks were read."""
     axis = "xy".index(slow_axis)
@@ -210,10 +234,15 @@ def _centroid_lines(
     if pixels is not None:
         masks = ragged_column(table, pixels, path=table.name)
         parts = [masks.values[masks.bounds[row] : masks.bounds[row + 1]] for row in rows]
-        lines = np.array([_pixel_centroid(part, slow_axis) for part in parts])
+        centres = np.array([_pixel_centroid(part) for part in parts]).reshape(-1, 2)
+        if order is None and dimension is not None and (centres >= dimension).any(axis=0).any():
+            order = "images" if (centres < dimension[::-1]).all() else None
+        lines, notes = centres[:, axis if order in (None, "xy") else 1 - axis], _note_on_order(pixels, order)
     elif "image_mask" in table.colnames:
         y_first = imaging_space(table) is not None
-        lines, notes = _image_centroids(table["image_mask"].data, rows, axis=axis, dimension=dimension, y_first=y_first)
+        lines, notes = _image_centroids(
+            table["image_mask"].data, rows, axis=axis, dimension=dimension, y_first=y_first, order=order
+        )
     elif centroids is not None:
         positions = np.asarray(table[centroids].data[:])
         if positions.ndim != 2 or positions.shape[1] < 2 or len(positions) != len(table):
@@ -231,20 +260,29 @@ def _centroid_lines(
     if dimension is not None and (lines >= dimension[axis]).any():
         raise DataError(
             f"a centroid of {table.name!r} lies at {slow_axis} = {np.max(lines):g}, outside images of x, y = {dimension}; "
-            "is read.rois.slow_axis right?"
+            "are read.rois.slow_axis and read.rois.mask_order right?"
         )
     return lines, notes
 
 
-def _pixel_centroid(mask: Any, axis_name: str) -> float:
-    """Weighted mean of one coordinate of a list of pixels (x, y, [z,] weight)."""
+def _note_on_order(column: str, order: str | None) -> tuple[str, ...]:
+    reasons = {
+        "images": "which fits the size of the images; x, y would not",
+        "suite2p": "as suite2p's own export writes them; set read.rois.mask_order=xy if they are x, y, as NWB defines them",
+    }
+    return (f"{column} read as (y, x), {reasons[order]}",) if order in reasons else ()
+
+
+def _pixel_centroid(mask: Any) -> tuple[float, float]:
+    """Weighted means of the first two coordinates of a list of pixels (x, y, [z,] weight)."""
     mask = np.asarray(mask)
     if mask.dtype.names:
-        positions, weights = mask[axis_name], mask[mask.dtype.names[-1]]
+        columns = [mask[name] for name in ("x", "y", mask.dtype.names[-1])]
     else:
         mask = np.array([tuple(pixel) for pixel in mask], dtype=float).reshape(len(mask), -1)
-        positions, weights = mask[:, "xy".index(axis_name)], mask[:, -1]
-    return _weighted_mean(positions.astype(float), weights.astype(float))
+        columns = [mask[:, 0], mask[:, 1], mask[:, -1]]
+    first, second, weights = (column.astype(float) for column in columns)
+    return _weighted_mean(first, weights), _weighted_mean(second, weights)
 
 
 def _weighted_mean(positions: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
@@ -253,7 +291,13 @@ def _weighted_mean(positions: NDArray[np.float64], weights: NDArray[np.float64])
 
 
 def _image_centroids(
-    masks: Any, rows: NDArray[np.intp], *, axis: int, dimension: tuple[int, ...] | None, y_first: bool
+    masks: Any,
+    rows: NDArray[np.intp],
+    *,
+    axis: int,
+    dimension: tuple[int, ...] | None,
+    y_first: bool,
+    order: str | None,
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     stored = tuple(int(size) for size in np.shape(masks))
     if len(stored) < 3 or stored[0] <= int(rows.max(initial=0)):
@@ -267,6 +311,8 @@ def _image_centroids(
         dimension = None if dimension is None else dimension[::-1]
         if dimension is not None and shape != dimension:
             raise DataError(f"image_mask holds images of {shape} pixels, but the imaging space has y, x = {dimension}")
+    elif order == "yx":
+        axis, note = 1 - axis, "image_mask read as (roi, y, x), as read.rois.mask_order says"
     elif dimension is not None and shape != dimension:
         if shape != dimension[::-1]:
             raise DataError(f"image_mask holds images of {shape} pixels, but the imaging series has x, y = {dimension}")

@@ -232,7 +232,7 @@ def test_offsets_go_to_rois_alone_and_by_path_where_there_are_several(session, t
     path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
     with pytest.raises(ConfigError, match="as a mapping"):
         read_nwb(path, series="*/Fluorescence/*", offsets=[0.0, 0.01])
-    with pytest.raises(SelectionError, match="name \\['c'\\]"):
+    with pytest.raises(SelectionError, match="name 'c'"):
         read_nwb(path, series="*/Fluorescence/*", offsets={"c": [0.0, 0.01]})
     series = "processing/ophys/Fluorescence/b"
     ds = read_nwb(path, series="*/Fluorescence/*", bin_width=0.05, offsets={series: [0.0, 0.06]})

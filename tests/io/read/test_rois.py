@@ -19,7 +19,7 @@ from tests.support import nwbfiles
 N_ROIS = 5
 
 
-def build(data, *, rows=None, columns=None, masks=None, n_table=8, two_photon=None, **timing):
+def build(data, *, rows=None, columns=None, masks=None, n_table=8, two_photon=None, described="ROIs", **timing):
     """A file with one RoiResponseSeries on some rows of a PlaneSegmentation with `n_table` ROIs, ids 100, 101, …"""
     nwbfile = mock_NWBFile()
     plane = mock_ImagingPlane(nwbfile=nwbfile)
@@ -45,7 +45,7 @@ def build(data, *, rows=None, columns=None, masks=None, n_table=8, two_photon=No
         name="responses",
         data=np.asarray(data),
         unit="a.u.",
-        rois=table.create_roi_table_region(region=rows, description="ROIs"),
+        rois=table.create_roi_table_region(region=rows, description=described),
         **timing,
     )
     module = nwbfile.create_processing_module("ophys", "imaging")
@@ -328,3 +328,42 @@ def test_centroids_of_ndx_microscopy_come_with_their_line_rate_and_have_y_first(
         offsets = centroid_offsets(nwbfiles.new_file(), table, np.array([0, 1]), config=config, period=0.1)
         assert np.allclose(offsets.seconds, np.array(lines) / 1000)
         assert any("(roi, y, x), as ndx-microscopy defines it" in note for note in offsets.notes)
+
+
+def lines_of_masks(size=(512, 512), *, described="ROIs", **options):
+    """Lines of the centroids of three ROIs of two pixels each, in images of a size as the file says it; and the notes."""
+    places = ((400, 20), (100, 300), (250, 480))
+    nwbfile, series = build(
+        np.zeros((9, 3)) + 5,
+        rows=range(3),
+        n_table=3,
+        masks=lambda row: {"pixel_mask": [(*places[row], 1.0)]},
+        two_photon={"dimension": list(size), "scan_line_rate": 10_000.0},
+        described=described,
+    )
+    rois = RoiConfig(offset="centroid", slow_axis="y", **options)
+    source = roi_source(nwbfile, series, ReadConfig(rois=rois))
+    return (source.offsets * 10_000).round().astype(int).tolist(), " ".join(source.notes)
+
+
+X_FIRST, Y_FIRST = [20, 300, 480], [400, 100, 250]
+
+
+def test_masks_of_the_export_of_suite2p_have_y_first():
+    assert lines_of_masks()[0] == X_FIRST
+    lines, notes = lines_of_masks(described="ROIs for plane0")
+    assert lines == Y_FIRST and "pixel_mask read as (y, x), as suite2p's own export writes them" in notes
+    for described in ("ROIs", "ROIs for plane0"):
+        for order, expected in (("xy", X_FIRST), ("yx", Y_FIRST)):
+            assert lines_of_masks(described=described, mask_order=order)[0] == expected
+    # suite2p gives the size of the images as y, x too.
+    assert lines_of_masks((450, 500), described="ROIs for plane0")[0] == Y_FIRST
+
+
+def test_masks_that_fit_the_images_only_with_y_first_are_read_so():
+    lines, notes = lines_of_masks((512, 490))
+    assert lines == X_FIRST and "y, x" not in notes
+    lines, notes = lines_of_masks((490, 401))
+    assert lines == Y_FIRST and "which fits the size of the images" in notes
+    with pytest.raises(DataError, match=r"read\.rois\.mask_order right"):
+        lines_of_masks((300, 300))
