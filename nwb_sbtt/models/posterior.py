@@ -8,8 +8,8 @@ from torch import Tensor
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.models.base import Inference, Model
 
-TRIALS_AT_ONCE = 128
-"""Trials per pass, to limit memory."""
+TRIALS_AT_ONCE, BINS_AT_ONCE = 128, 128 * 512
+"""Trials per pass, and their bins, to limit memory: one trial at least."""
 
 
 def posterior(model: Model, batch: Batch, *, samples: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -35,7 +35,8 @@ def posterior(model: Model, batch: Batch, *, samples: int, generator: torch.Gene
     pieces = []
     model.eval()
     with torch.no_grad():
-        for rows in torch.split(torch.arange(len(batch.trials), device=batch.values.device), TRIALS_AT_ONCE):
+        at_once = min(TRIALS_AT_ONCE, max(1, BINS_AT_ONCE // batch.shape[1]))
+        for rows in torch.split(torch.arange(len(batch.trials), device=batch.values.device), at_once):
             part = batch.select(rows)
             if model.samples:
                 pieces.append(_sample_statistics(model, part, samples, generator))

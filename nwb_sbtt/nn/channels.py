@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch, precise_dtype
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.search import Measured
+from nwb_sbtt.nn.convolution import LONG_TRIAL, TILE_BINS, tiles
 from nwb_sbtt.nn.entries import gather_sum, marked_share, shown_terms
 from nwb_sbtt.nn.sessions import SessionTables
 
@@ -129,6 +130,8 @@ def _per_channel(
     return total
 
 
+FARTHEST = 8.0
+"""Sds of a Gaussian beyond which its weights are zero."""
 RESIDUAL_SMOOTHING = 2.0
 """Sd [bins] of the Gaussian that smooths residuals; a model reads them smoothed and as they are."""
 
@@ -250,17 +253,24 @@ def _near(
 ) -> Float[Tensor, "kernel time trial width"]:
     """Smooth over what was observed, shrunk as if each window held one more observed entry with the score 0."""
     sd = torch.tensor(smoothing, device=sums.device)[:, None, None]
-    times = torch.arange(sums.shape[1], device=sums.device)
+    n_bins = sums.shape[1]
     area = sd * (2 * math.pi) ** 0.5
-    distance = (times[:, None] - times) / sd
+    halo = 0 if n_bins <= LONG_TRIAL else math.ceil(FARTHEST * max(smoothing))
+    to = torch.arange(n_bins if not halo else TILE_BINS, device=sums.device)
+    distance = (to[:, None] - torch.arange(-halo, len(to) + halo, device=sums.device)) / sd
     # Farther weights would be denormal numbers, with which a product takes several times as long.
-    kernels = torch.where(distance.abs() < 8, torch.exp(-0.5 * distance**2), 0.0) / area
+    kernels = torch.where(distance.abs() < FARTHEST, torch.exp(-0.5 * distance**2), 0.0) / area
 
     def smoothed(x: Tensor) -> Tensor:
         # With time first, all trials and kernels are one product.
-        flat = x.transpose(0, 1).reshape(len(times), -1)
-        smooth: Tensor = (kernels.flatten(0, 1) @ flat).reshape(len(sd), len(times), len(x), -1)
-        return smooth
+        flat = x.transpose(0, 1).reshape(n_bins, -1)
+        if not halo:
+            whole: Tensor = (kernels.flatten(0, 1) @ flat).reshape(len(sd), n_bins, len(x), -1)
+            return whole
+        # Of a long trial, one product for each tile.
+        smooth: Tensor = kernels.flatten(0, 1) @ tiles(flat.t(), halo).permute(1, 2, 0)
+        by_kernel = smooth.reshape(len(smooth), len(sd), TILE_BINS, -1).transpose(0, 1)
+        return by_kernel.reshape(len(sd), -1, flat.shape[1])[:, :n_bins].reshape(len(sd), n_bins, len(x), -1)
 
     near: Tensor = smoothed(sums) / (smoothed(share) + 1 / (n_channels * area[..., None]))
     return near

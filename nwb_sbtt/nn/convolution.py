@@ -11,6 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+LONG_TRIAL = 512
+"""Bins up to which a product over time is one matrix (bin, bin) for the whole trial; beyond, work and memory are linear."""
+TILE_BINS = 256
+"""Bins of a tile of a longer trial."""
 GROWTH = 1.35
 """Ratio of neighbouring time constants, from one bin upwards."""
 
@@ -58,10 +62,40 @@ class GatedConvolution(nn.Module):
         features = self.norm(x).reshape(-1, width).t()
         weights, biases = self.inward.weight.chunk(2), self.inward.bias[:, None].chunk(2)
         u, gate = (torch.addmm(bias, weight, features) for weight, bias in zip(weights, biases, strict=True))
-        kernels = _toeplitz(self.kernels, n_bins)
-        mixed = torch.bmm(u.view(len(kernels), -1, n_bins), kernels.mT).view(width, -1)
+        mixed = _convolved(u.view(len(self.kernels), -1, n_bins), self.kernels).reshape(width, -1)
         out: Tensor = self.outward((mixed * nn.functional.silu(gate)).t())
         return out.view(x.shape)
+
+
+def tiles(x: Float[Tensor, "row time"], halo: int) -> Float[Tensor, "row tile window"]:
+    """Cut long rows into tiles of `TILE_BINS` bins, each with `halo` bins on either side; beyond the row is zero.
+
+    Parameters
+    ----------
+    x : Float[Tensor, "row time"]
+    halo : int
+        How far a product over time reaches in either direction, in bins.
+
+    Returns
+    -------
+    Float[Tensor, "row tile window"]
+        A view of the padded rows.
+    """
+    n_tiles = -(-x.shape[1] // TILE_BINS)
+    padded = nn.functional.pad(x, (halo, n_tiles * TILE_BINS - x.shape[1] + halo))
+    return padded.unfold(1, TILE_BINS + 2 * halo, TILE_BINS)
+
+
+def _convolved(u: Float[Tensor, "group row time"], kernels: Float[Tensor, "group lag"]) -> Tensor:
+    """Convolve each group's rows with its kernel: one product of a trial's length, or one of each tile of a long trial."""
+    n_groups, n_rows, n_bins = u.shape
+    if n_bins <= LONG_TRIAL:
+        return torch.bmm(u, _toeplitz(kernels, n_bins).mT)
+    halo = kernels.shape[1] // 2
+    # Of a row's tile the bins are those in the middle of its window: the outer rows of the square are never needed.
+    matrices = _toeplitz(kernels, TILE_BINS + 2 * halo)[:, halo : halo + TILE_BINS]
+    windows = tiles(u.reshape(-1, n_bins), halo).reshape(n_groups, -1, TILE_BINS + 2 * halo)
+    return torch.bmm(windows, matrices.mT).reshape(n_groups, n_rows, -1)[:, :, :n_bins]
 
 
 def _toeplitz(kernels: Float[Tensor, "group lag"], n_bins: int) -> Float[Tensor, "group to from"]:

@@ -35,6 +35,8 @@ _ADVICE = (
 )
 
 _RECORD = TypeAdapter(EpochRecord)
+VALIDATED_AT_ONCE = 256
+"""Trials of up to 512 bins."""
 REFITS = (0.1, 0.25, 0.5)
 """Shares of training after which kinetics are refitted."""
 
@@ -212,7 +214,7 @@ class _Run:
             scores = [
                 validation_score(self.average, batch.select(rows))
                 for batch in batches
-                for rows in torch.split(torch.arange(len(batch.trials), device=batch.values.device), 256)
+                for rows in torch.split(torch.arange(len(batch.trials), device=batch.values.device), _at_once(batch))
             ]
         return float(sum(total for total, _ in scores)) / max(1, sum(n for _, n in scores))
 
@@ -294,6 +296,11 @@ def _damaged_log(path: Path, reason: str) -> FileError:
     return FileError(
         f"{str(path)!r} of the run folder is damaged: {reason}; restore it from a copy, or fit again in a new folder"
     )
+
+
+def _at_once(batch: Batch) -> int:
+    """Trials validated in one pass: fewer of long ones, to limit memory."""
+    return min(VALIDATED_AT_ONCE, max(1, VALIDATED_AT_ONCE * 512 // batch.shape[1]))
 
 
 def _copy(model: Model) -> dict[str, Tensor]:

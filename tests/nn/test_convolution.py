@@ -1,5 +1,8 @@
+import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from nwb_sbtt.nn import channels, convolution
 from nwb_sbtt.nn.convolution import GatedConvolution
 
 
@@ -43,3 +46,42 @@ def test_kernels_begin_half_looking_back_and_half_ahead_with_weight_one():
     back, ahead = kernels[:, 21:].sum(1), kernels[:, :20].sum(1)
     assert ((back == 0) != (ahead == 0)).all()
     assert int((back > 0).sum()) == 4
+
+
+@pytest.mark.parametrize("max_lag", [3, 64, 700])
+@pytest.mark.parametrize("n_bins", [513, 700, 1024])
+def test_a_long_trial_is_mixed_in_tiles_to_the_same_numbers(monkeypatch, n_bins, max_lag):
+    torch.manual_seed(0)
+    layer = GatedConvolution(width=8, groups=4, max_lag=max_lag)
+    with torch.no_grad():
+        layer.kernels += 0.05 * torch.randn_like(layer.kernels)
+    x = torch.randn(3, n_bins, 8, requires_grad=True)
+    results = []
+    for limit in (512, 10**6):
+        monkeypatch.setattr(convolution, "LONG_TRIAL", limit)
+        out = layer(x)
+        results.append([out, *torch.autograd.grad((out**2).sum(), [x, *layer.parameters()])])
+    for tiled, whole in zip(*results, strict=True):
+        torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-4 * float(whole.detach().abs().max()))
+
+
+@pytest.mark.parametrize("n_bins", [513, 900])
+def test_a_long_trial_is_smoothed_in_tiles_to_the_same_numbers(monkeypatch, n_bins):
+    generator = torch.Generator().manual_seed(0)
+    sums, share = torch.randn(3, n_bins, 5, generator=generator), torch.rand(3, n_bins, 1, generator=generator)
+    near = []
+    for limit in (512, 10**6):
+        monkeypatch.setattr(channels, "LONG_TRIAL", limit)
+        near.append(channels._near(sums, share, (1.0, 2.5, 8.0), 10))
+    torch.testing.assert_close(*near, rtol=1e-5, atol=1e-5)
+
+
+def test_work_of_a_long_trial_is_linear_in_its_bins():
+    """Counted by torch, not by a clock."""
+    layer = GatedConvolution(width=8, groups=4, max_lag=64)
+    counts = []
+    for n_bins in (2048, 8192):
+        with FlopCounterMode(display=False) as counter:
+            layer(torch.zeros(1, n_bins, 8))
+        counts.append(counter.get_total_flops())
+    assert counts[1] <= 4.1 * counts[0]
