@@ -31,6 +31,9 @@ from nwb_sbtt.plot.selection import (
 )
 from nwb_sbtt.plot.style import BLUE, INK, RED, UNOBSERVED, WIDTH, image_height, row_of_axes, styled
 
+TRUE_STYLE = (0, (4, 2))
+"""Dashes of true rates."""
+
 
 @styled
 def rates_beside_data(data: xr.Dataset, latents: xr.Dataset, *, trial: int | None = None) -> Figure:
@@ -74,7 +77,13 @@ def rates_beside_data(data: xr.Dataset, latents: xr.Dataset, *, trial: int | Non
         label += ", square-root scale"
     else:
         values, all_observed = data["values"].values[:, :, channels], data["observed"].values[:, :, channels]
-        panels = [(name, standardise(np.ma.MaskedArray(image), values, all_observed)) for name, image in panels]
+        panels[:2] = [(name, standardise(image, values, all_observed)) for name, image in panels[:2]]
+        if "rates" in latents:
+            rates = latents["rates"].values[:, :, channels]
+            panels.insert(2, ("inferred rate", _in_own_sds(rates[trial, bins], rates)))
+        if "true_rates" in data:
+            true = data["true_rates"].values[:, :, channels]
+            panels[-1] = ("true rate", _in_own_sds(true[trial, bins], true))
         both = np.concatenate([image.compressed() for _, image in panels[:2]])
         limit = max(float(np.quantile(np.abs(both), 0.98)), 1e-6)
         norm, label = Normalize(-limit, limit), "SD from mean"
@@ -132,11 +141,13 @@ def channel_traces(data: xr.Dataset, latents: xr.Dataset, *, trial: int | None =
         axis.set_visible(False)
     for axis, channel in zip(grid.flat, selected, strict=False):
         _draw_channel(axis, data, inferred, trial=trial, channel=int(channel))
+        if not inferred.is_counts:
+            _draw_rates(axis, data, latents, trial=trial, channel=int(channel))
     for axis in grid[-1]:
         axis.set_xlabel(time_label(data))
     figure.supylabel(f"{inferred.name} ({inferred.unit})", fontsize=10)
     handles: dict[str, Any] = {}
-    for axis in grid.flat:
+    for axis in figure.axes:
         handles.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=5)
     return figure
@@ -155,9 +166,9 @@ def _draw_channel(axis: Axes, data: xr.Dataset, inferred: Inferred, *, trial: in
         axis.fill_between(
             time, np.maximum(mean - sd, lowest), mean + sd, color=BLUE, alpha=0.25, lw=0, label="± posterior SD"
         )
-    if "true_rates" in data:
+    if "true_rates" in data and inferred.is_counts:
         true = data["true_rates"].values[trial, bins, channel]
-        axis.plot(time, true, color=INK, lw=1.2, ls=(0, (4, 2)), label="true rate")
+        axis.plot(time, true, color=INK, lw=1.2, ls=TRUE_STYLE, label="true rate")
     axis.plot(time, mean, color=BLUE, lw=1.8, label=f"inferred {inferred.name}")
     values = data["values"].values[trial, bins, channel]
     if inferred.is_counts:
@@ -172,6 +183,28 @@ def _draw_channel(axis: Axes, data: xr.Dataset, inferred: Inferred, *, trial: in
         axis.plot(time[observed], values[observed], ".", color=RED, ms=3, label="observed")
     axis.set_xlim(time[0] - half, time[-1] + half)
     axis.set_title(f"{channel_name(data)} {data['channel_id'].values[channel]}", loc="left", fontsize=9, pad=2)
+
+
+def _draw_rates(axis: Axes, data: xr.Dataset, latents: xr.Dataset, *, trial: int, channel: int) -> None:
+    """Rates behind a signal, inferred or true, on an axis of their own [Hz]: a signal has another unit."""
+    inferred, true = latents.get("rates"), data.get("true_rates")
+    if inferred is None and true is None:
+        return
+    bins = select_bins(data)
+    time, of_rates = data["time"].values[bins], axis.twinx()
+    if inferred is not None:
+        of_rates.plot(time, inferred.values[trial, bins, channel], color=INK, lw=1.0, label="inferred rate (Hz, right)")
+    if true is not None:
+        of_rates.plot(
+            time, true.values[trial, bins, channel], color=INK, lw=1.2, ls=TRUE_STYLE, label="true rate (Hz, right)"
+        )
+    of_rates.set_ylim(bottom=0)
+    of_rates.tick_params(labelsize=8)
+
+
+def _in_own_sds(part: NDArray[Any], rates: NDArray[Any]) -> Any:
+    """Rates in sd from their own mean: the data have another unit."""
+    return standardise(np.ma.MaskedArray(part), rates, np.ones(rates.shape, dtype=bool))
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

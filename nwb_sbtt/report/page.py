@@ -81,7 +81,7 @@ def _page(
     model = json.loads(str(latents.attrs.get("model", "{}")))
     parts = [
         f"<h1>{escape(title)}</h1>",
-        _facts(_data_facts(data) | _fit_facts(model, history)),
+        _facts(_data_facts(data) | _fit_facts(model, history) | _kinetics_facts(latents)),
         _results(metrics),
         *(_figure(panel) for panel in _panels(data, latents, history=history, metrics=metrics)),
         _notes(data),
@@ -169,6 +169,17 @@ def _fit_facts(model: Mapping[str, Any], history: Sequence[Mapping[str, float]])
         "run folder": str(model.get("run") or ""),
     }
     return {key: value for key, value in facts.items() if value}
+
+
+def _kinetics_facts(latents: xr.Dataset) -> dict[str, str]:
+    """Kinetics of the indicator in the ROIs: the median over these, and where nine tenths of them lie."""
+    units = {"decay": "s", "rise": "s", "gain": "per spike", "baseline": "", "noise": "sd"}
+    parts = []
+    for name, unit in units.items():
+        if name in latents.coords and latents[name].dims == ("channel",) and np.isfinite(latents[name].values).any():
+            low, median, high = np.nanquantile(latents[name].values.astype(float), (0.05, 0.5, 0.95))
+            parts.append(f"{name} {median:.3g} ({low:.3g} to {high:.3g}) {unit}".strip())
+    return {"kinetics (median, 5 to 95 %)": ", ".join(parts)} if parts else {}
 
 
 def _facts(facts: Mapping[str, str]) -> str:
@@ -295,6 +306,7 @@ def _panels(
 ) -> Iterator[_Panel]:
     share = f"{float(data['observed'].values.mean()):.1%}"
     name = "means" if "mean" in latents else "rates"
+    of_rates = name == "means" and ("rates" in latents or "true_rates" in data)
     yield _Panel(
         "Data",
         "Some trials as the model gets them. Blue-grey entries are missing: they are neither shown to the model nor scored."
@@ -314,7 +326,7 @@ def _panels(
     yield _Panel(
         "Single channels",
         f"Channels of the same trial. The band is ± the posterior sd of the inferred {name}; it does not include the noise of "
-        "single observations.",
+        "single observations." + (" Rates, inferred or true, have the axis on the right, in Hz." if of_rates else ""),
         f"Inferred {name} over time of up to six channels with posterior sd and observed values.",
         lambda: plot.channel_traces(data, latents),
     )

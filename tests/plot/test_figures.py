@@ -1,5 +1,6 @@
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -11,6 +12,7 @@ from nwb_sbtt import plot
 from nwb_sbtt.errors import MismatchError
 from nwb_sbtt.plot.latents import principal_components
 from nwb_sbtt.plot.style import UNOBSERVED
+from nwb_sbtt.simulate.calcium import LADDER, calcium
 from tests.support.estimates import history, inferred, plain, scored, simulated
 
 Draw = Callable[[xr.Dataset, xr.Dataset], Figure]
@@ -157,3 +159,23 @@ def test_latents_of_other_data_are_refused() -> None:
         plot.channel_traces(ds, inferred(ds).isel(channel=slice(None, None, -1)))
     with pytest.raises(MismatchError, match="neither 'rates' nor 'mean'"):
         plot.channel_traces(ds, inferred(ds).drop_vars("rates"))
+
+
+def test_rates_behind_a_signal_have_an_axis_of_their_own() -> None:
+    """Sizes of events, or fluorescence, have another unit than rates."""
+    ds = calcium(n_channels=4, conditions=2, trials_per_condition=4, imaging=replace(LADDER, n_bins=20))
+    mean = ds["true_calcium"].astype(np.float32)
+    events = ds[["observed"]].assign(mean=mean)
+    ladder = events.assign(rates=2 * ds["true_rates"])
+    for latents, labels in (
+        (events, {"true rate (Hz, right)"}),
+        (ladder, {"true rate (Hz, right)", "inferred rate (Hz, right)"}),
+    ):
+        axes = plot.channel_traces(ds, latents).axes
+        left, right = axes[: len(axes) // 2], axes[len(axes) // 2 :]
+        assert {line.get_label() for axis in right for line in axis.lines} == labels
+        assert not any("rate" in str(line.get_label()) for axis in left for line in axis.lines)
+    panels = plot.rates_beside_data(ds, ladder).axes
+    images = {axis.get_title(): axis.images[0].get_array() for axis in panels if axis.images}
+    assert list(images) == ["observed", "inferred mean", "inferred rate", "true rate"]
+    np.testing.assert_allclose(images["inferred rate"], images["true rate"], rtol=1e-4, atol=1e-4)
