@@ -103,7 +103,7 @@ class ElectricalConfig(Config):
     feature: Literal["lfp", "power", "spikes"] = Field(
         default="lfp",
         description="What is computed from the voltage in the band. lfp: the voltage, decimated to the bins, in volts. power: "
-        "natural logarithm of the mean squared voltage in each bin. spikes: downward threshold crossings, counted per bin.",
+        "natural logarithm of the mean squared voltage in each bin. spikes: threshold crossings, counted per bin.",
     )
     band: Annotated[tuple[Positive, Positive], Unit("Hz")] | None = Field(
         default=None,
@@ -112,10 +112,25 @@ class ElectricalConfig(Config):
     )
     threshold: Finite = Field(
         default=-4.5,
-        description="Threshold of spikes, in multiples of each electrode's robust noise sd (median |x| / 0.6745) in the band.",
+        description="Threshold of spikes, crossed downward where it is negative, and upward otherwise; in `threshold_unit`.",
+    )
+    threshold_unit: Literal["sd", "uV"] = Field(
+        default="sd",
+        description="Unit of `threshold`. sd: each electrode's robust noise sd (median |x| / 0.6745) in the band. uV: "
+        "microvolts, the same for all electrodes.",
+    )
+    both_polarities: bool = Field(
+        default=False, description="Whether crossings of the threshold of the other sign count as well."
     )
     dead_time: SecondsOrZero = Field(
-        default=0.001, description="Least time between two threshold crossings of an electrode that both count."
+        default=0.001,
+        description="Time after a counted threshold crossing in which others of the electrode do not count. Those do not "
+        "prolong it: a burst counts once every dead time.",
+    )
+    pad: SecondsOrZero | None = Field(
+        default=None,
+        description="Time before and after each of the `invalid_times` that counts as invalid too. Default: none, but for "
+        "spikes the time after them in which what is left of an artefact exceeds the noise, measured over all of them.",
     )
     min_observed: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.9,
@@ -128,6 +143,12 @@ class ElectricalConfig(Config):
         "and samples at the limits of the converter. How long a run must be follows from how often neighbours are equal by "
         "chance.",
     )
+
+    @model_validator(mode="after")
+    def _threshold_given(self) -> Self:
+        if self.threshold_unit == "uV" and "threshold" not in self.model_fields_set:
+            raise ValueError("threshold_unit=uV needs a threshold in microvolts, such as threshold=-50")
+        return self
 
 
 class RoiConfig(Config):

@@ -13,6 +13,13 @@ from nwb_sbtt.signals.filters import Filter, Floats
 
 COMPARED_AT_ONCE = 1 << 18
 """Entries compared with a threshold at once, so that the result stays in the cache."""
+DEAD_TIMES_BEFORE = 32
+"""Dead times before its first bin in which a block looks for crossings, so that it counts those that the whole counts: what is
+counted follows from the last crossing before which no other lies within a dead time."""
+FEWEST_ARTEFACTS = 10
+"""Fewest artefacts by which it is judged how long they last."""
+EXCESS = 1.5
+"""Multiple of its usual mean size above which a filtered signal holds something left of an artefact."""
 GAUSSIAN_MEDIAN = 0.6745
 """Median of |x| of a standard normal x."""
 
@@ -28,7 +35,9 @@ class Crossings:
     threshold : array (channel)
         In the recording's unit; a channel whose threshold is NaN is missing.
     dead_samples : int
-        A crossing less than this many samples after another of the same channel is not counted.
+        A crossing less than this many samples after a counted one of the same channel is not counted.
+    both_polarities : bool
+        Whether crossings of the threshold of the other sign are counted too.
     support : float
         Smallest share of the filter's weight on observed samples.
     bytes_per_sample : int
@@ -39,12 +48,13 @@ class Crossings:
     threshold: NDArray[np.float64]
     dead_samples: int
     support: float
+    both_polarities: bool = False
     bytes_per_sample: int = 9
 
     @property
     def margin(self) -> int:
         """Samples needed on either side of a bin."""
-        return MARGINS_READ * self.band.margin + self.dead_samples + 1
+        return MARGINS_READ * self.band.margin + DEAD_TIMES_BEFORE * self.dead_samples + 1
 
     def reduce(self, block: SampleBlock, bins: Bins) -> Reduced:
         """Count crossings in bins.
@@ -62,12 +72,14 @@ class Crossings:
         """
         stored = block.amounts(bins)
         block.fill(self.band)
-        first = int(bins.starts.min()) - self.dead_samples - 1
+        first = int(bins.starts.min()) - DEAD_TIMES_BEFORE * self.dead_samples - 1
         positions = np.arange(first, max(int(bins.stops.max()), first + 1))
         filtered = self.band.apply(block.values, first=block.first, positions=positions.astype(float))
         observed = block.supported(self.band, positions.astype(float), self.support)
         threshold = np.where(np.isfinite(self.threshold), self.threshold, -np.inf).astype(filtered.dtype)
-        rows, columns = find_crossings(filtered, threshold, dead_samples=self.dead_samples)
+        rows, columns = find_crossings(
+            filtered, threshold, dead_samples=self.dead_samples, both_polarities=self.both_polarities
+        )
         if not observed.all():
             mask_columns = columns if observed.shape[1] > 1 else 0
             both_observed = observed[rows, mask_columns] & observed[rows - 1, mask_columns]
@@ -86,12 +98,12 @@ class Crossings:
 
 
 def find_crossings(
-    samples: Floats, threshold: Floats, *, dead_samples: int
+    samples: Floats, threshold: Floats, *, dead_samples: int, both_polarities: bool = False
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Find where the signal comes to lie beyond its channel's threshold.
 
-    A crossing less than `dead_samples` after another of the same channel, counted or not, is not counted; the rule looks
-    back no further, so a part of a recording has the crossings that the whole has there.
+    A crossing less than `dead_samples` after a counted one of the same channel is not counted. One that is not counted does not
+    prolong the dead time, so a burst is counted as often as the dead time allows.
 
     Parameters
     ----------
@@ -99,6 +111,8 @@ def find_crossings(
     threshold : array (channel)
         Where negative, the signal crosses it downward; minus infinity is never crossed.
     dead_samples : int
+    both_polarities : bool
+        Whether the threshold of the other sign is crossed too.
 
     Returns
     -------
@@ -109,7 +123,9 @@ def find_crossings(
 
     def onsets(part: range) -> NDArray[np.intp]:
         values = samples[part.start : part.stop + 1]
-        if downward.all():
+        if both_polarities:
+            beyond = np.abs(values) >= np.abs(threshold)
+        elif downward.all():
             beyond = values <= threshold
         elif not downward.any():
             beyond = values >= threshold
@@ -122,12 +138,27 @@ def find_crossings(
     onset = np.concatenate([np.empty(0, dtype=np.intp), *in_threads(onsets, parts)])
     rows, columns = np.divmod(onset, samples.shape[1])
     order = np.lexsort((rows, columns))
-    apart = np.ones(len(order), dtype=bool)
-    same_channel = np.diff(columns[order]) == 0
-    apart[1:] = ~same_channel | (np.diff(rows[order]) >= dead_samples)
-    counted = np.sort(onset[order[apart]])
-    rows, columns = np.divmod(counted, samples.shape[1])
+    # Channels one after the other on one axis of time, a dead time apart.
+    times = columns[order] * (len(samples) + dead_samples) + rows[order]
+    rows, columns = np.divmod(np.sort(onset[order[_counted(times, dead_samples)]]), samples.shape[1])
     return rows + 1, columns
+
+
+def _counted(times: NDArray[np.intp], dead: int) -> NDArray[np.bool_]:
+    """Which of some rising times are counted: the first, and each that is a dead time or more after the last counted one."""
+    if dead <= 0:
+        return np.ones(len(times), dtype=bool)
+    counted = np.diff(times, prepend=-dead) >= dead
+    # Those a dead time after any other begin a group; in each group the next one that is counted is looked for.
+    begins = np.flatnonzero(counted)
+    ends = np.append(begins[1:], len(times))
+    latest = begins
+    while len(latest):
+        following = np.searchsorted(times, times[latest] + dead)
+        goes_on = following < ends
+        latest, ends = following[goes_on], ends[goes_on]
+        counted[latest] = True
+    return counted
 
 
 def robust_noise(samples: Floats, observed: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -151,3 +182,39 @@ def robust_noise(samples: Floats, observed: NDArray[np.bool_]) -> NDArray[np.flo
     masks = np.broadcast_to(observed, size.shape)
     noise = [np.median(column[mask]) if mask.any() else np.nan for column, mask in zip(size.T, masks.T, strict=True)]
     return np.asarray(noise, dtype=np.float64) / GAUSSIAN_MEDIAN
+
+
+def residual_length(sizes: Floats, *, quiet: int) -> int:
+    """Find how long, after artefacts, what is left of them exceeds the noise.
+
+    The mean size of the filtered signal is taken over all artefacts, and compared with the last quarter of the time that is
+    given. Where it has come down to that once, for `quiet` samples, the artefact is over: what follows may be a response.
+
+    Parameters
+    ----------
+    sizes : array (artefact, time, channel)
+        |x| of the filtered signal from the end of each artefact's blank; NaN where it is not observed.
+    quiet : int
+        Samples.
+
+    Returns
+    -------
+    int
+        Samples from the end of the blanks; the most of all channels.
+    """
+    n_times = sizes.shape[1]
+    counts = np.isfinite(sizes).sum(axis=0)
+    means = np.nansum(sizes, axis=0) / np.maximum(counts, 1)
+    enough = counts >= FEWEST_ARTEFACTS
+    exceeds = enough & (means > EXCESS * np.median(means[-max(n_times // 4, 1) :], axis=0))
+    length = 0
+    for channel in np.flatnonzero(exceeds.any(axis=0)):
+        # The filter has enough observed samples only some time after a blank.
+        first = int(np.argmax(enough[:, channel]))
+        times = np.flatnonzero(exceeds[first:, channel])
+        over = np.flatnonzero(np.diff(times, prepend=-1) > quiet)
+        within = times[: over[0]] if len(over) else times
+        # A few samples are noise.
+        if len(within) > quiet // 2:
+            length = max(length, first + int(within[-1]) + 1)
+    return length

@@ -4,24 +4,25 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwb_sbtt.signals.crossings import find_crossings, robust_noise
+from nwb_sbtt.signals.crossings import find_crossings, residual_length, robust_noise
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(0, 3), st.integers(0, 6))
-def test_crossings_equal_going_through_the_samples_one_by_one(seed, dead):
+@given(st.integers(0, 3), st.integers(0, 6), st.booleans())
+def test_crossings_equal_going_through_the_samples_one_by_one(seed, dead, both):
     samples = np.random.default_rng(seed).normal(size=(200, 3))
     threshold = np.array([-0.5, 0.7, -np.inf])
-    rows, columns = find_crossings(samples, threshold, dead_samples=dead)
+    rows, columns = find_crossings(samples, threshold, dead_samples=dead, both_polarities=both)
     expected = []
     for channel in range(2):
         sign = np.sign(threshold[channel])
         previous = -1000
         for row in range(1, 200):
-            beyond = sign * samples[row - 1 : row + 1, channel] >= abs(threshold[channel])
-            if beyond[1] and not beyond[0]:
-                if row - previous >= dead:
-                    expected.append((row, channel))
+            sizes = samples[row - 1 : row + 1, channel]
+            beyond = (np.abs(sizes) if both else sign * sizes) >= abs(threshold[channel])
+            # Only what is counted has a dead time.
+            if beyond[1] and not beyond[0] and row - previous >= dead:
+                expected.append((row, channel))
                 previous = row
     assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == sorted(expected)
     assert (np.diff(rows) >= 0).all()
@@ -36,3 +37,14 @@ def test_robust_noise_is_the_standard_deviation_of_gaussian_noise_whatever_the_s
     observed[:, 2] = False
     np.testing.assert_allclose(robust_noise(samples, observed), [1, 5, np.nan], rtol=0.02)
     np.testing.assert_allclose(robust_noise(samples, np.ones((40000, 1), dtype=bool)), [1, 5, 2], rtol=0.04)
+
+
+def test_the_length_of_a_residual_ends_where_the_noise_is_reached_though_a_response_follows():
+    rng = np.random.default_rng(4)
+    sizes = np.abs(rng.normal(size=(40, 1500, 2)))
+    assert residual_length(sizes, quiet=30) == 0
+    sizes[:, :200, 1] += 5
+    sizes[:, 400:500] += 5
+    sizes[:, :25] = np.nan
+    assert residual_length(sizes, quiet=30) == 200
+    assert residual_length(sizes[:5], quiet=30) == 0

@@ -44,3 +44,58 @@ def speckled(shape: tuple[int, int], *, how: str, seed: int) -> NDArray[np.bool_
     if how == "dwelling":
         return (times // 30 + channels) % 4 == 0
     return rng.random(shape) < 0.7
+
+
+def stimulated(
+    seconds: float, *, rate: float, seed: int, tail: float = 0.0, blank: float = 0.004, n_channels: int = 2
+) -> tuple[Floats, list[NDArray[np.intp]], Floats]:
+    """Noise of 5 µV with spikes of 60 µV, and a stimulus artefact ten times a second.
+
+    Parameters
+    ----------
+    seconds, rate : float
+    seed : int
+    tail : float
+        Seconds in which the artefact, 5 mV at its onset, decays to 1/e; 0 for one that ends with the blank.
+    blank : float
+        Seconds from the onset of an artefact in which the recording is invalid.
+    n_channels : int
+
+    Returns
+    -------
+    volts : array (time, channel)
+    spikes : list of int array
+        Samples of each channel's spikes outside of blanks, at least 5 ms apart.
+    blanks : array (blank, 2)
+        Seconds.
+    """
+    rng = np.random.default_rng(seed)
+    n = round(seconds * rate)
+    times = np.arange(n) / rate
+    volts = 5e-6 * rng.normal(size=(n, n_channels)) + 2e-4 * np.sin(2 * np.pi * 3 * times)[:, None]
+    onsets = np.arange(0.05, seconds - 0.05, 0.1)
+    blanks = np.stack([onsets, onsets + blank], axis=1)
+    since = (times - 0.05) % 0.1
+    artefact = 5e-3 * (np.exp(-since / tail) if tail else (since < 0.9 * blank))
+    volts += np.where((times >= 0.05) & (times < onsets[-1] + 0.1), artefact, 0.0)[:, None]
+    spikes = []
+    for channel in range(n_channels):
+        samples = rng.choice(
+            np.arange(round(0.1 * rate), n - round(0.1 * rate), round(0.005 * rate)), 300, replace=False
+        )
+        samples = np.sort(samples[((times[samples] - 0.05) % 0.1) > blank + 0.01])
+        for lag, size in (
+            (-3, -15),
+            (-2, -30),
+            (-1, -50),
+            (0, -60),
+            (1, -50),
+            (2, -25),
+            (3, 5),
+            (4, 15),
+            (5, 15),
+            (6, 8),
+        ):
+            volts[samples + lag, channel] += size * 1e-6
+        spikes.append(samples)
+    return volts, spikes, blanks

@@ -153,7 +153,8 @@ def _candidate(nwbfile: Any, series: StoredSeries, shares: dict[str, Mask]) -> C
         if series.reader.describe is None:
             candidate = _described_by_source(candidate, nwbfile, series)
         else:
-            candidate = series.reader.describe(candidate, series.nwb_object, invalid_intervals(nwbfile, ReadConfig()))
+            invalid = invalid_intervals(nwbfile, ReadConfig(), series.nwb_object)
+            candidate = series.reader.describe(candidate, series.nwb_object, invalid)
         for mask in stored_masks(nwbfile, series.nwb_object):
             candidate = _masked(candidate, mask, shares)
         if isinstance(series.nwb_object, Units):

@@ -14,6 +14,7 @@ from pynwb.ecephys import ElectricalSeries
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.binning import RESOLUTION
 from nwb_sbtt.data.grid import Binned, Grid
+from nwb_sbtt.data.intervals import Intervals, union
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import sample_clock
@@ -27,7 +28,7 @@ from nwb_sbtt.io.read.recording import PART_SECONDS, Piece, Recording, find_piec
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
 from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduction, SampleBlock
-from nwb_sbtt.signals.crossings import Crossings, robust_noise
+from nwb_sbtt.signals.crossings import FEWEST_ARTEFACTS, Crossings, residual_length, robust_noise
 from nwb_sbtt.signals.filters import Filter, band_filter, choose_band
 from nwb_sbtt.signals.lfp import BandPower, Decimated, decimating_filter, slow_filter, slow_sum_length
 
@@ -40,6 +41,11 @@ POWER_OVERSAMPLING = 4
 BLOCK_BYTES = 24 * 2**20
 """Values of one block, unless the reach of the filter or the chunks ask for more. The memory of larger arrays is returned to
 the system each time, and is slow to come again."""
+MICROVOLT = 1e-6
+RESIDUAL_SECONDS, QUIET_SECONDS = 0.05, 0.001
+"""Time after invalid times in which what is left of an artefact is looked for, and time without it after which it is over."""
+MOST_ARTEFACTS = 60
+"""Most invalid times after which it is looked for."""
 LARGEST_LOSS = 0.1
 """Share of what a channel stores that its filter may lose before a note says so, or means of bins take the filter's place."""
 FINEST_BINS = 0.25
@@ -133,6 +139,16 @@ class ElectricalSource:
             with suppress(_SampleMissingError):
                 return self._binned(self._reduced(grid, reduction), grid)
             reduction = replace(reduction, scattered=self._scattered(reduction, grid.bin_width))
+        if isinstance(reduction, Crossings) and self.config.electrical.pad is None:
+            after = self._residual(reduction)
+            if after > 0:
+                recording = replace(self.recording, invalid=_padded(self.recording.invalid, 0.0, after))
+                binned = self._binned(replace(self, recording=recording)._reduced(grid, reduction), grid)
+                note = (
+                    f"{self.path!r}: what is left of artefacts after invalid times exceeds the noise for {1e3 * after:.3g} ms, "
+                    "which count as invalid too (read.electrical.pad)"
+                )
+                return replace(binned, notes=(*binned.notes, note))
         return self._binned(self._reduced(grid, reduction), grid)
 
     def _reduced(self, grid: Grid, reduction: Reduction) -> _Totals:
@@ -203,9 +219,40 @@ class ElectricalSource:
         if config.feature == "power":
             step = _power_step(high, rate=rate, bin_width=bin_width)
             return BandPower(band, step=step, support=config.min_observed)
-        threshold = config.threshold * self._noise(band) * np.sign(self.scale)
-        dead_samples = int(np.ceil(round(config.dead_time * rate, 6)))
-        return Crossings(band, threshold, dead_samples=dead_samples, support=config.min_observed)
+        if config.threshold_unit == "uV":
+            threshold = config.threshold * MICROVOLT / self.scale
+        else:
+            threshold = config.threshold * self._noise(band) * np.sign(self.scale)
+        return Crossings(
+            band,
+            threshold,
+            dead_samples=int(np.ceil(round(config.dead_time * rate, 6))),
+            support=config.min_observed,
+            both_polarities=config.both_polarities,
+        )
+
+    def _residual(self, reduction: Crossings) -> float:
+        """Seconds after invalid times in which what is left of an artefact exceeds the noise; the longest of all channels."""
+        band, recording = reduction.band, self.recording
+        length, margin = int(RESIDUAL_SECONDS / self.sampling_period), MARGINS_READ * reduction.band.margin
+        ends = [
+            (piece, int(stop))
+            for piece in recording.pieces
+            for stop in piece.edges(recording.invalid[:, 1])
+            if piece.first < stop < piece.stop - length
+        ]
+        if len(ends) < FEWEST_ARTEFACTS:
+            return 0.0
+        sizes = []
+        for piece, stop in [ends[i] for i in np.linspace(0, len(ends) - 1, min(len(ends), MOST_ARTEFACTS)).astype(int)]:
+            positions = np.arange(stop, stop + length, dtype=float)
+            block = recording.block(piece, stop - margin, stop + length + margin)
+            block.fill(band)
+            filtered = band.apply(block.values, first=block.first, positions=positions)
+            observed = block.supported(band, positions, reduction.support)
+            sizes.append(np.where(observed, np.abs(filtered), np.nan))
+        quiet = max(int(QUIET_SECONDS / self.sampling_period), 1)
+        return residual_length(np.array(sizes), quiet=quiet) * self.sampling_period
 
     def _noise(self, band: Filter) -> NDArray[np.float64]:
         """Robust noise sd (channel) in stored units; NaN where nothing was observed or the signal is flat."""
@@ -430,6 +477,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
         notes.append(f"electrodes of {path!r} count as observed within the obs_intervals of {table.name!r} alone")
     if len(pieces) > 1:
         notes.append(f"{series.name!r}: {len(pieces) - 1} gaps in the timestamps; each piece is filtered by itself")
+    pad = config.electrical.pad or 0.0
     # Float32 holds all digits of what is stored in two bytes, or in float32.
     narrow = (slabs.dtype.kind in "iu" and slabs.dtype.itemsize <= 2) or slabs.dtype in (np.float16, np.float32)
     return ElectricalSource(
@@ -449,7 +497,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
             pieces=pieces,
             channel_rows=rows,
             dtype=np.dtype(np.float32 if narrow else np.float64),
-            invalid=invalid_intervals(nwbfile, config),
+            invalid=_padded(invalid_intervals(nwbfile, config, series), pad, pad),
             masks=stored_masks(nwbfile, series),
             observed_intervals=None if obs is None else tuple(obs[row] for row in rows),
         ),
@@ -471,6 +519,11 @@ def _scale(series: ElectricalSeries, *, n_electrodes: int) -> NDArray[np.float64
             f"conversion and channel_conversion of {series.name!r} must be finite and not 0 for every electrode"
         )
     return scale
+
+
+def _padded(intervals: Intervals, before: float, after: float) -> Intervals:
+    """Intervals (interval, 2) that begin and end so many seconds earlier and later."""
+    return union(intervals + np.array([-before, after])) if len(intervals) else intervals
 
 
 def _distinct_bins(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.intp]]:

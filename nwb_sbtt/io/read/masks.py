@@ -31,15 +31,17 @@ ENTRIES_AT_ONCE = 4_000_000
 """Entries of a mask that are read at once."""
 
 
-def invalid_intervals(nwbfile: Any, config: ReadConfig) -> Intervals:
+def invalid_intervals(nwbfile: Any, config: ReadConfig, series: Any = None) -> Intervals:
     """Read the invalid times of a file.
 
-    Every row holds for every series, also a row that names the series it concerns.
+    A row that names series (column `timeseries`) holds for those alone, and every other row for all that the file has.
 
     Parameters
     ----------
     nwbfile : pynwb.NWBFile
     config : ReadConfig
+    series : pynwb.TimeSeries or pynwb.misc.Units, optional
+        For which the rows must hold. Default: all rows.
 
     Returns
     -------
@@ -58,7 +60,21 @@ def invalid_intervals(nwbfile: Any, config: ReadConfig) -> Intervals:
     remedy = "pass invalid_times=False (--set read.invalid_times=false) to ignore the table"
     rows = interval_bounds(table, path="invalid_times", remedy=remedy)
     check_intervals(rows, name="invalid_times", remedy=remedy)
-    return union(rows)
+    return union(rows if series is None else rows[_holds_for(table, series, remedy=remedy)])
+
+
+def _holds_for(table: Any, series: Any, *, remedy: str) -> NDArray[np.bool_]:
+    """Which rows (row) of a table of intervals name no series, or this one."""
+    if "timeseries" not in table.colnames:
+        return np.ones(len(table), dtype=bool)
+    bounds = ragged_column(table, "timeseries", path="invalid_times", remedy=remedy).bounds
+    return np.array(
+        [
+            stop == first or any(reference.timeseries is series for reference in table["timeseries"][row])
+            for row, (first, stop) in enumerate(pairwise(bounds))
+        ],
+        dtype=bool,
+    )
 
 
 def check_intervals(intervals: NDArray[np.float64], *, name: str, remedy: str) -> None:
@@ -235,7 +251,7 @@ def observed_times(nwbfile: Any, series: Any, config: ReadConfig, *, n_samples: 
         As `sample_clock`, or if the table of invalid times cannot be used.
     """
     clock = sample_clock(series, n_samples=n_samples, missing_value=config.missing_value)
-    return ObservedTimes(clock, series, config, invalid_intervals(nwbfile, config))
+    return ObservedTimes(clock, series, config, invalid_intervals(nwbfile, config, series))
 
 
 @dataclass(frozen=True)

@@ -316,7 +316,7 @@ def roi_source(
         columns=columns,
         transposed=layout.transposed,
         clock=clock,
-        invalid=invalid_intervals(nwbfile, config),
+        invalid=invalid_intervals(nwbfile, config, series),
         series=series,
         config=config,
         signal=signal.signal,

@@ -347,7 +347,9 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
         span=span,
         notes=tuple(notes),
         obs_intervals=obs,
-        observed_intervals=_observed_intervals(obs, periods, invalid_intervals(nwbfile, config), n_units=len(units)),
+        observed_intervals=_observed_intervals(
+            obs, periods, invalid_intervals(nwbfile, config, units), n_units=len(units)
+        ),
         slow=slow,
         spike_times=spike_times,
         bounds=bounds,
