@@ -273,6 +273,9 @@ def _other_shape(array: h5py.Dataset, random: np.random.Generator) -> str:
         "one column": values[..., :1] if values.ndim else values,
     }
     kind = str(_draw(list(options), random))
+    ragged = h5py.check_vlen_dtype(array.dtype)
+    if ragged is not None:
+        return _other_type(array, random)
     _replace(array, data=options[kind], dtype=array.dtype)
     return f"{name} {kind}"
 

@@ -18,6 +18,8 @@ CLOCK = 0.001
 """Seconds; period of the benchmark's clock: spikes are smoothed and behaviour is sampled on it."""
 TAPS = 500
 """Order of the filter before behaviour is decimated."""
+LONGEST_SESSION = 2 * 86400.0
+"""Seconds; longer ones than the benchmark has, by far."""
 OFF_CLOCK = 1e-4
 """Seconds that a sample of behaviour may lie off the clock."""
 
@@ -133,7 +135,13 @@ def session_length_ms(recorded: TaskRecording) -> int:
     ends = [float(np.nanmax(recorded.trials["stop_time"]))]
     last = [float(intervals[-1, 1]) for intervals in recorded.intervals or () if len(intervals)]
     ends += [end for end in last if np.isfinite(end)]
-    return round(max(ends) / CLOCK)
+    length = max(ends)
+    if not 0 < length <= LONGEST_SESSION:
+        raise DataError(
+            f"the trials and intervals of the session end at {length:g} s; expected up to {LONGEST_SESSION:g} s: are they in "
+            "ms, or damaged?"
+        )
+    return round(length / CLOCK)
 
 
 def behavior_on_grid(samples: SampledSeries, recorded: TaskRecording, bin_width: float) -> Floats:

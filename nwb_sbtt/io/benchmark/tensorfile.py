@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nwb_sbtt.atomic import atomic_write, reserve_space
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.fileerrors import FileErrors, check_is_file
+from nwb_sbtt.io.read.heaps import check_heaps
 
 _Array = NDArray[Any]
 Ragged = Sequence[_Array]
@@ -126,6 +127,7 @@ def read_about(path: Path | str) -> dict[str, Any]:
 def _open(path: Path | str) -> Iterator[h5py.File]:
     with FileErrors(path, hint="make it again"):
         check_is_file(Path(path))
+        check_heaps(Path(path))
         with h5py.File(path, "r") as file:
             yield file
 

@@ -34,6 +34,7 @@ from nwb_sbtt.io.dandi.stream import RangeFile
 from nwb_sbtt.io.dandi.transfer import RemoteFile
 from nwb_sbtt.io.read.extensions import import_extension, is_event_waveform, mend_event_waveforms, missing_namespace
 from nwb_sbtt.io.read.filters import missing_filter_of_file, register_plugins
+from nwb_sbtt.io.read.heaps import check_heaps
 from nwb_sbtt.io.read.outside import (
     Outside,
     refuse_outside,
@@ -222,6 +223,7 @@ def _open_hdf5(path: Path, *, external_data: bool) -> Any:
         pass
     if not h5py.is_hdf5(path):
         raise FileError(f"{str(path)!r} is not an HDF5 file{_size(path)}, so it cannot be an NWB file")
+    check_heaps(path)
     # Shared disks often have no locks; a reader does not need one.
     file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE, locking="best-effort")
     return _checked(file, path, external_data or read_record(path) is None)
