@@ -404,9 +404,11 @@ def _problem(ds: Any) -> str:
             return "exposure is not in (0, 1]"
         if ds.attrs.get("unit") == "counts" and (ds["values"].values < 0).any():
             return "negative counts"
-    for name in ("values", "rates", "rates_sd", "mean", "mean_sd", "factors", "factors_sd", "inputs", "denoised"):
+    for name in ("values", "rates", "rates_sd", "mean", "mean_sd", "factors", "factors_sd", "inputs"):
         if name in ds and not np.isfinite(ds[name].values).all():
             return f"{name} is not finite"
+    if "denoised" in ds and np.isnan(ds["denoised"].values[ds["observed"].values]).any():
+        return "denoised is missing where something was observed"
     if "rates" in ds and (ds["rates"].values < 0).any():
         return "negative rates"
     for name in ("time", "trial_start"):

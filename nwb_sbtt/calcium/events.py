@@ -63,7 +63,7 @@ def find_events(
         first sample, after gaps longer than the decay time, at samples whose neighbours are both missing, at artefacts, and in
         channels that are constant or have too few samples; notes name the last two. About shorter gaps, the missing frames and
         the samples beside them share what was found. ``denoised`` (trial, time, channel) holds the fluorescence that the
-        events make, baseline included, at all other entries of `ds`. Coordinates of the channels are
+        events make, baseline included, and NaN where there is no sample. Coordinates of the channels are
         ``decay``, ``rise`` and ``noise`` [s, s, unit], ``decay_log_sd`` and, with a threshold, ``smallest_event``;
         ``attrs["signal"]`` is "events".
 
@@ -92,7 +92,7 @@ def find_events(
         check_alike(neuropil, ds)
     observed = ds["observed"].values if neuropil is None else ds["observed"].values & neuropil["observed"].values
     moments = ds["trial_start"].values[:, None] + (ds["time"].values - ds["time"].values[0])
-    sizes, denoised = np.zeros(observed.shape), np.zeros(observed.shape)
+    sizes, denoised = np.zeros(observed.shape), np.full(observed.shape, np.nan)
     known = np.zeros_like(observed)
     deconvolved: list[Deconvolved | None] = []
     found: dict[str, Remarkable] = {}
@@ -116,7 +116,7 @@ def find_events(
         events = deconvolve(fluorescence, times, config=config, indicator=indicator, neuropil=share)
         found[str(name)] = Remarkable(None, times[events.artefact], int(events.clipped.sum()))
         deconvolved.append(events)
-        light = np.nan_to_num(events.baseline + events.calcium)
+        light = events.baseline + events.calcium
         for target, values in ((sizes, events.sizes), (denoised, light), (known, events.observed)):
             entries = np.empty(len(order), dtype=target.dtype)
             entries[order] = values[sample]

@@ -84,7 +84,8 @@ LATENT_DIMS = {
 def to_latents(ds: xr.Dataset, arrays: Mapping[str, Tensor], attrs: Mapping[str, str]) -> xr.Dataset:
     """Label inferred arrays with the coordinates of their data.
 
-    Events inferred from fluorescence before the fit are copied, with the fluorescence expected from them (``denoised``).
+    Events inferred from fluorescence before the fit are copied, NaN where there is none to be known, with the fluorescence
+    expected from them (``denoised``).
 
     Parameters
     ----------
@@ -104,6 +105,7 @@ def to_latents(ds: xr.Dataset, arrays: Mapping[str, Tensor], attrs: Mapping[str,
         name: (LATENT_DIMS[name.removesuffix("_sd")], tensor.float().cpu().numpy()) for name, tensor in arrays.items()
     }
     if "denoised" in ds:
-        data |= {"events": (DIMS, ds["values"].values), "denoised": (DIMS, ds["denoised"].values)}
+        events = np.where(ds["observed"].values, ds["values"].values, np.float32(np.nan))
+        data |= {"events": (DIMS, events), "denoised": (DIMS, ds["denoised"].values)}
     data["observed"] = (DIMS, ds["observed"].values)
     return name_units(xr.Dataset(data, coords=ds.coords, attrs={**ds.attrs, **attrs}))

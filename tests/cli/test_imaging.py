@@ -57,7 +57,7 @@ def test_fluorescence_stays_as_it_is_for_what_takes_fluorescence():
 def test_what_rois_hold_is_decided_by_the_reader(dff, tmp_path):
     ds = read_nwb(dff, READ)
     assert ds.attrs["signal"] == "events" and "denoised" in ds
-    assert "holds dF/F" in ds.attrs["notes"] and "events inferred by OASIS" in ds.attrs["notes"]
+    assert "holds dF/F" in ds.attrs["notes"] and "events inferred by deconvolution" in ds.attrs["notes"]
     as_it_is = read_nwb(dff, READ.model_copy(update={"rois": RoiConfig(deconvolve="never")}))
     assert as_it_is.attrs["signal"] == "dF/F" and "read as it is" in as_it_is.attrs["notes"]
     spikes = write(tmp_path / "spks.nwb", Imaged("Deconvolved", light()[1], Fluorescence, start=5.0))
@@ -66,7 +66,10 @@ def test_what_rois_hold_is_decided_by_the_reader(dff, tmp_path):
     assert "holds events" in stored.attrs["notes"]
     noise = write(tmp_path / "noise.nwb", relative(np.random.default_rng(0).normal(0, 1, (20, 3))))
     short = read_nwb(noise, ReadConfig(cut=Window(start=5.0, stop=6.0)))
-    assert short.attrs["signal"] == "dF/F" and "events were looked for and not found: ROI 0" in short.attrs["notes"]
+    assert (
+        short.attrs["signal"] == "dF/F"
+        and "events were looked for and not found: no events can be found" in short.attrs["notes"]
+    )
 
 
 def test_events_that_nobody_asked_for_are_not_fitted_as_fluorescence(dff, tmp_path):
@@ -98,15 +101,16 @@ def test_what_was_found_is_written_with_the_rois_it_was_found_in(dff, tmp_path):
         assert channels["roi"].table.name == "Seg0" and (channels["decay"].data[:] > 0.1).all()
         written = module["sbtt_events"].data[:]
     data, sizes = light()
-    assert np.corrcoef(written[:, 0], sizes[: len(written), 0])[0, 1] > 0.9
+    assert np.isnan(written[0]).all() and np.isfinite(written[1:]).all(), "no event can be known at the first sample"
+    assert np.corrcoef(written[1:, 0], sizes[1 : len(written), 0])[0, 1] > 0.9
     result = read_result(out)
     np.testing.assert_array_equal(result["events"].values[0], written)
-    assert (np.abs(result["denoised"].values[0][5:-5] - data[5 : len(written) - 5]) < 1).all()
+    assert (np.abs(result["denoised"].values[0][5:-5] - data[5 : len(written) - 5]) < 1.5).all()
     assert not [each.path for each in inspect(out) if each.default], "results are no recordings"
 
 
 def test_the_command_line_goes_that_way_and_says_so(dff, tmp_path):
     said, output = [], pipeline.Output(tmp_path / "out.nwb", append=True)
     pipeline.fit_files([dff], READ, CONFIG, run_dir=tmp_path / "run", output=output, log=said.append)
-    assert "events inferred by OASIS" in said[0]
+    assert "events inferred by deconvolution" in said[0]
     assert [each.path for each in inspect(output.path) if each.default] == ["processing/ophys/DfOverF/dff"]

@@ -219,10 +219,13 @@ def bin_denoised(sources: Sequence[Source], grid: Grid) -> Floats | None:
     Returns
     -------
     array (trial, time, channel) or None
-        0 where there is no sample; None where no source is of events.
+        NaN where there is no sample; None where no source is of events.
     """
     denoised = [replace(source, sizes=source.denoised) for source in sources if isinstance(source, EventSource)]
-    return join(denoised, grid).binned.values if denoised else None
+    if not denoised:
+        return None
+    binned = join(denoised, grid).binned
+    return np.where(binned.observed, binned.values, np.float32(np.nan))
 
 
 def event_labels(joined: Joined, sources: Sequence[Source]) -> dict[str, tuple[str, NDArray[np.generic]]]:

@@ -18,7 +18,9 @@ from nwb_sbtt.errors import ConfigError, DataError
 
 EXPECTED_SIGNALS = ("rates", "mean")
 """What a model predicts of each channel: its rate, or the mean of its signal."""
-CHANNEL_VARIABLES = (*EXPECTED_SIGNALS, "events", "denoised")
+FOUND_IN_SAMPLES = ("events", "denoised")
+"""Variables that are NaN where nothing was sampled, if they were found before the fit."""
+CHANNEL_VARIABLES = (*EXPECTED_SIGNALS, *FOUND_IN_SAMPLES)
 """Variables (trial, time, channel); each may have a companion ``_sd``. Events are inferred from fluorescence; ``denoised`` is
 the fluorescence expected from them, where they were inferred before the model was fitted."""
 LATENT_VARIABLES = {"factors": "factor", "inputs": "input"}
@@ -225,8 +227,10 @@ def check_latents(latents: xr.Dataset) -> xr.Dataset:
         dtype = bool if variable == "observed" else np.float32
         if values.dtype != dtype:
             raise DataError(f"{variable!r} is {values.dtype}; expected {np.dtype(dtype)}")
-        if not np.isfinite(values).all():
-            raise DataError(f"{variable!r} has {int((~np.isfinite(values)).sum())} values that are not finite")
+        # Events are found where something was sampled; whatever a model infers, it infers everywhere.
+        bad = np.isinf(values) if variable in FOUND_IN_SAMPLES else ~np.isfinite(values)
+        if bad.any():
+            raise DataError(f"{variable!r} has {int(bad.sum())} values that are not finite")
     for coord in ("trial_start", "channel_id", "time"):
         if coord not in latents.coords:
             raise DataError(f"the Dataset has no coordinate {coord!r}; it has {sorted(map(str, latents.coords))}")

@@ -19,6 +19,7 @@ from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.results import MODEL_TYPE
 from nwb_sbtt.io.write.layout import (
     CHANNEL_VARIABLES,
+    FOUND_IN_SAMPLES,
     INITIAL_CONDITION,
     LATENT_VARIABLES,
     channel_tables,
@@ -144,7 +145,8 @@ class _Results:
         shape = (frame.sizes["trial"], frame.sizes["time"], frame.sizes["channel"])
         data["observed"] = (("trial", "time", "channel"), np.ones(shape, bool) if observed is None else observed == 1)
         for variable, (_, values) in data.items():
-            if values.dtype.kind not in "fb" or not np.isfinite(values).all():
+            numbers = values.dtype.kind in "fb"
+            if not numbers or not (np.isfinite(values) | (np.isnan(values) & (variable in FOUND_IN_SAMPLES))).all():
                 raise self._damaged(f"{variable!r} holds what is no finite number")
         return name_units(self._assembled(frame, data))
 

@@ -48,8 +48,8 @@ _LATENT_DESCRIPTIONS = {
 _CHANNEL_DESCRIPTIONS = {
     "rates": "Inferred rate of each channel",
     "mean": "Inferred noise-free signal of each channel",
-    "events": "Sizes of the calcium events inferred from the fluorescence of each channel; 0 where there was no sample",
-    "denoised": "Fluorescence expected from the events, baseline included; 0 where there was no sample",
+    "events": "Sizes of the calcium events inferred from the fluorescence of each channel; NaN where there was no sample",
+    "denoised": "Fluorescence expected from the events, baseline included; NaN where there was no sample",
 }
 _EXPECTED_EVENTS = "Inferred mean size of the calcium events of each channel in a bin"
 _EXPECTED_SPIKES = "Inferred number of spikes of each channel in a bin"

@@ -9,6 +9,7 @@ from pynwb.ophys import DfOverF, Fluorescence
 from nwb_sbtt.calcium.deconvolution import deconvolve, known_indicator
 from nwb_sbtt.calcium.events import find_events
 from nwb_sbtt.config import Chop, EventsConfig, ReadConfig, RoiConfig, Window
+from nwb_sbtt.data.tensors import to_latents
 from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.io.read.reader import read_nwb
@@ -89,6 +90,11 @@ def test_planes_taken_in_turn_become_one_population(tmp_path):
     ds = read(path, bin_width=0.05, **config)
     assert (observed & ~ds["observed"].values[0]).sum() == 2 * N_ROIS, "but for the first sample of each ROI"
     assert not (ds["observed"].values[0] & ~observed).any()
+    np.testing.assert_array_equal(np.isnan(ds["denoised"].values[0]), ~observed)
+    written = to_latents(ds, {}, {})
+    for name, known in (("events", ds["observed"].values[0]), ("denoised", observed)):
+        np.testing.assert_array_equal(np.isnan(written[name].values[0]), ~known)
+    np.testing.assert_array_equal(np.isnan(merge(written)["events"].values), np.isnan(written["events"].values))
 
 
 def test_a_gap_is_not_filled(tmp_path):
@@ -96,6 +102,7 @@ def test_a_gap_is_not_filled(tmp_path):
     data[200:220, 1] = np.nan
     ds = read(write(tmp_path / "gap.nwb", dff(data)), cut=WHOLE)
     lost = np.flatnonzero(~ds["observed"].values[0, :, 1])
+    assert np.isnan(ds["denoised"].values[0, 200:220, 1]).all() and np.isfinite(ds["denoised"].values[0, :200, 1]).all()
     np.testing.assert_array_equal(lost, [0, *range(200, 221)])
     np.testing.assert_array_equal(np.flatnonzero(~ds["observed"].values[0, :, 0]), [0])
 

@@ -62,9 +62,19 @@ def _nan(ds):
     return ds.assign(rates=(ds["rates"].dims, values))
 
 
+def _found(ds, value):
+    events = np.full(ds["rates"].shape, value, dtype=np.float32)
+    return ds.assign(dict.fromkeys(("events", "denoised"), (ds["rates"].dims, events)))
+
+
+def test_events_may_be_missing_where_nothing_was_sampled():
+    check_latents(_found(make_latents(), np.nan))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda ds: _found(ds, np.inf), "values that are not finite"),
         (_nan, "1 values that are not finite"),
         (lambda ds: ds.assign(states=ds["factors"]), "cannot write 'states'"),
         (lambda ds: ds.drop_vars("observed"), "no 'observed'"),
