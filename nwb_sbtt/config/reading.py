@@ -70,7 +70,8 @@ class Chop(Config):
     by: Literal["chop"] = Field(default="chop", description="Chops the session into trials of equal length.")
     length: Seconds | None = Field(
         default=None,
-        description="Length of a trial. Default: 100 bins, fewer where a session is too short for ten trials.",
+        description="Length of a trial. Default: 100 bins, fewer where a session is too short for ten trials; of the LFP and "
+        "band power three cycles of the band's lower edge at least.",
     )
     overlap: SecondsOrZero | None = Field(
         default=None,
@@ -261,7 +262,8 @@ class ReadConfig(Config):
     )
     bin_width: Seconds | None = Field(
         default=None,
-        description="Width of a time bin. Default: 0.02 s for counts and band power, the sampling period for sampled series.",
+        description="Width of a time bin. Default: 0.02 s for counts and band power, 0.01 s for the LFP (others where "
+        "`electrical.band` asks for them), the sampling period for other sampled series.",
     )
     cut: Cut | None = Field(
         default=None, description="How the session is cut into trials; each way has settings of its own. Default: chop."

@@ -20,6 +20,8 @@ BIN_TOLERANCE = 1e-6
 CHOP_BINS, LEAST_CHOPS, LEAST_BINS = 100, 10, 10
 """Default length of a chop in bins; where a session would have fewer than `LEAST_CHOPS` of these, chops are shorter, but not
 shorter than `LEAST_BINS`."""
+FEWEST_CHOPS = 4
+"""Least number of chops of a length that is set by how slow the signal is."""
 OVERLAP = 0.2
 """Default overlap, as a share of a chop."""
 MEASURED = ("values", "observed", "exposure")
@@ -133,7 +135,7 @@ def single_window(cut: Window, bin_width: float) -> Windows:
     return Windows(Grid(np.array([cut.start]), bin_width, n_bins))
 
 
-def chop_windows(cut: Chop, bin_width: float, span: tuple[float, float]) -> Windows:
+def chop_windows(cut: Chop, bin_width: float, span: tuple[float, float], *, least_length: float = 0.0) -> Windows:
     """Lay overlapping windows over a session, or over the part of it that the settings name.
 
     The last window is moved back to end with the session, so that nothing is lost and nothing lies beyond. The default length
@@ -146,6 +148,8 @@ def chop_windows(cut: Chop, bin_width: float, span: tuple[float, float]) -> Wind
         Seconds.
     span : (float, float)
         First and last moment of the series, in seconds on the session clock.
+    least_length : float
+        Seconds that the default length has at least, or a fourth of the session where that is shorter.
 
     Raises
     ------
@@ -163,6 +167,7 @@ def chop_windows(cut: Chop, bin_width: float, span: tuple[float, float]) -> Wind
         )
     if cut.length is None:
         length = min(n_bins, CHOP_BINS, max(LEAST_BINS, n_bins // LEAST_CHOPS))
+        length = max(length, min(math.ceil(least_length / bin_width - BIN_TOLERANCE), n_bins // FEWEST_CHOPS))
         overlap = round(OVERLAP * length) if n_bins > length else 0
     else:
         length = whole_bins(cut.length, bin_width, "the length")

@@ -162,3 +162,9 @@ def test_chops_longer_than_the_session_or_than_nothing_are_refused():
 def test_an_overlap_of_zero_is_taken_as_said():
     starts = chop_windows(Chop(length=1.0, overlap=0.0), 0.1, (0.0, 3.0)).grid.starts
     assert starts == pytest.approx([0.0, 1.0, 2.0])
+
+
+def test_chops_of_a_slow_signal_are_longer_up_to_a_fourth_of_the_session():
+    assert chop_windows(Chop(), 0.01, (0.0, 60.0), least_length=3.0).grid.n_bins == 300
+    assert chop_windows(Chop(), 0.01, (0.0, 8.0), least_length=3.0).grid.n_bins == 200
+    assert chop_windows(Chop(length=1.0), 0.01, (0.0, 60.0), least_length=3.0).grid.n_bins == 100

@@ -41,6 +41,14 @@ POWER_OVERSAMPLING = 4
 BLOCK_BYTES = 24 * 2**20
 """Values of one block, unless the reach of the filter or the chunks ask for more. The memory of larger arrays is returned to
 the system each time, and is slow to come again."""
+LFP_BINS, COUNTING_BINS = 0.01, 0.02
+"""Seconds of a bin of the LFP, and of counts and band power, where neither the band nor the bins are set."""
+DECIMATION = 0.4
+"""Upper edge of the LFP's band as a share of the bin rate, where the bins follow from the band."""
+ROUND_WIDTHS = tuple(float(f"{digit}e{power}") for power in range(-7, 7) for digit in (1, 2, 5))
+"""Seconds; widths of bins that are chosen by a band."""
+SPIKES_RATE = 10_000.0
+"""Hz from which on a recording is one of spikes too."""
 MICROVOLT = 1e-6
 RESIDUAL_SECONDS, QUIET_SECONDS = 0.05, 0.001
 """Time after invalid times in which what is left of an artefact is looked for, and time without it after which it is over."""
@@ -122,6 +130,29 @@ class ElectricalSource:
             scale=self.scale[keep],
             recording=self.recording.only(keep),
         )
+
+    @property
+    def default_bin_width(self) -> float:
+        """Seconds of a bin, where none are set: 10 ms for the LFP, 20 ms otherwise, unless a band that is set asks for others.
+
+        Bins of the LFP are short enough for the band's upper edge, those of band power hold a cycle of its lower edge. They
+        are 1, 2 or 5 times a power of ten, so that windows around events are whole numbers of them.
+        """
+        config, period = self.config.electrical, self.sampling_period
+        if config.feature != "lfp":
+            if config.band is None or config.feature == "spikes":
+                return COUNTING_BINS
+            return max(COUNTING_BINS, min(width for width in ROUND_WIDTHS if width >= (1 - ROUNDING) / config.band[0]))
+        widest = LFP_BINS if config.band is None else DECIMATION / config.band[1]
+        return max(period, max(width for width in ROUND_WIDTHS if width <= (1 + ROUNDING) * widest))
+
+    @property
+    def three_cycles(self) -> float:
+        """Seconds of three cycles of the band's lower edge, which a trial of a chopped session should hold."""
+        if self.config.electrical.feature == "spikes":
+            return 0.0
+        low, _ = choose_band(self.config.electrical, rate=1 / self.sampling_period, bin_width=self.sampling_period)
+        return 3 / low
 
     def bin(self, grid: Grid) -> Binned:
         """Put the signal into the bins of a grid.
@@ -307,8 +338,10 @@ class ElectricalSource:
         if self.config.electrical.feature == "power":
             return self._binned_power(totals, grid.bin_width, flat)
         # Where pieces overlap in time a bin has a value from each.
-        volts = (values / np.maximum(weights, 1) * self.scale).astype(np.float32)
         observed = weights > 0
+        volts = values
+        for trial, divisor in enumerate(weights):
+            volts[trial] = values[trial] / np.maximum(divisor, 1) * self.scale
         notes = totals.notes + self._note_on(flat, "are flat in all that was read: 0 V")
         notes += self._note_on_loss(totals, observed, "bins")
         if totals.scattered is not None:
@@ -472,6 +505,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     table = series.electrodes.table
     ids = row_ids(table, path=table.name)
     notes = [*layout.notes, *clock.notes, *note_on_ids(ids[np.unique(rows)], table.name)]
+    notes += _doubts(config, path, rate=1 / clock.period if clock.period else 0.0)
     obs = obs_intervals(table, table.name) if config.obs_intervals else None
     if obs is not None:
         notes.append(f"electrodes of {path!r} count as observed within the obs_intervals of {table.name!r} alone")
@@ -519,6 +553,22 @@ def _scale(series: ElectricalSeries, *, n_electrodes: int) -> NDArray[np.float64
             f"conversion and channel_conversion of {series.name!r} must be finite and not 0 for every electrode"
         )
     return scale
+
+
+def _doubts(config: ReadConfig, path: str, *, rate: float) -> list[str]:
+    """Questions about a feature that the sampling rate [Hz] makes unlikely to be meant."""
+    feature, band = config.electrical.feature, config.electrical.band
+    if feature == "lfp" and band is None and rate >= SPIKES_RATE:
+        return [
+            f"{path!r} is sampled at {rate:g} Hz, as spikes are, and read as slow field potentials; were threshold crossings "
+            "meant (--set read.electrical.feature=spikes)?"
+        ]
+    if feature == "spikes" and rate < SPIKES_RATE / 2:
+        return [
+            f"{path!r} is sampled at {rate:g} Hz, too slowly for spikes; were field potentials meant (--set "
+            "read.electrical.feature=lfp)?"
+        ]
+    return []
 
 
 def _padded(intervals: Intervals, before: float, after: float) -> Intervals:

@@ -27,6 +27,7 @@ from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.dandi.locations import can_be_streamed, local_file, locate
 from nwb_sbtt.io.dandi.origin import address_of
 from nwb_sbtt.io.dandi.transfer import RemoteFile
+from nwb_sbtt.io.read.electrical import ElectricalSource
 from nwb_sbtt.io.read.events import EventSource, bin_denoised, event_labels, event_source
 from nwb_sbtt.io.read.files import file_facts, open_nwb
 from nwb_sbtt.io.read.fluorescence import signal_attributes, without_unusable
@@ -264,7 +265,9 @@ def _event_source(source: Source, config: EventsConfig) -> EventSource:
 
 def _default_bin_width(sources: Sequence[Source]) -> float:
     if any(source.unit in ("counts", "log(V^2)") for source in sources):
-        return DEFAULT_BIN_WIDTH
+        return max([DEFAULT_BIN_WIDTH, *(s.default_bin_width for s in sources if isinstance(s, ElectricalSource))])
+    if all(isinstance(source, ElectricalSource) for source in sources):
+        return max(source.default_bin_width for source in sources if isinstance(source, ElectricalSource))
     periods = [source.sampling_period for source in sources if source.sampling_period]
     if not periods:
         raise ConfigError(
@@ -288,7 +291,8 @@ def _windows(
     _check_session_fits(cut, bin_width, sources, n_channels=n_channels)
     if isinstance(cut, Window):
         return None, single_window(cut, bin_width)
-    return None, chop_windows(cut, bin_width, _session(sources, bin_width))
+    slowest = max((source.three_cycles for source in sources if isinstance(source, ElectricalSource)), default=0.0)
+    return None, chop_windows(cut, bin_width, _session(sources, bin_width), least_length=slowest)
 
 
 def _check_recorded(windows: Windows, sources: Sequence[Source]) -> None:

@@ -408,3 +408,36 @@ def test_flat_electrodes_are_named_in_a_note(use):
 def test_band_power_without_a_bin_width_comes_in_usual_bins(tmp_path):
     path = write(session(noise(2.0))[0], tmp_path / "x.nwb")
     assert read_nwb(path, settings_of("power")).attrs["bin_width"] == 0.02
+
+
+@pytest.mark.parametrize(
+    ("rate", "band", "feature", "width", "seconds"),
+    [
+        (1000.0, None, "lfp", 0.01, 3.0),
+        (30_000.0, None, "lfp", 0.01, 3.0),
+        (50.0, None, "lfp", 0.02, 3.0),
+        (1250.0, (4.0, 12.0), "lfp", 0.02, 2.0),
+        (1000.0, (4.0, 8.0), "power", 0.5, 5.0),
+        (30_000.0, None, "spikes", 0.02, 2.0),
+    ],
+)
+def test_bins_and_chops_follow_from_rate_and_band_where_none_are_set(tmp_path, rate, band, feature, width, seconds):
+    data = np.random.default_rng(0).normal(size=(int(32 * rate), 1)).astype(np.float32)
+    nwbfile = new_file()
+    add_electrodes(nwbfile, 1)
+    add_electrical(nwbfile, data, rate=rate)
+    electrical = ElectricalConfig(feature=feature, band=band)
+    read = read_nwb(write(nwbfile, tmp_path / "x.nwb"), ReadConfig(electrical=electrical))
+    assert read.attrs["bin_width"] == pytest.approx(width)
+    assert read.sizes["time"] * width == pytest.approx(seconds)
+    assert ("as spikes are" in read.attrs["notes"]) == (feature == "lfp" and rate > 10_000)
+
+
+def test_several_series_take_the_longest_of_their_bins(tmp_path):
+    nwbfile = new_file()
+    add_electrodes(nwbfile, 4)
+    rng = np.random.default_rng(0)
+    for name, rate, rows in (("slow", 50.0, [0, 1]), ("fast", 1000.0, [2, 3])):
+        add_electrical(nwbfile, rng.normal(size=(int(30 * rate), 2)), rate=rate, name=name, rows=rows)
+    read = read_nwb(write(nwbfile, tmp_path / "x.nwb"), series=["acquisition/slow", "acquisition/fast"])
+    assert read.attrs["bin_width"] == 0.02 and read["observed"].values.mean() > 0.99
