@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch, precise_dtype
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.search import Measured
-from nwb_sbtt.nn.convolution import LONG_TRIAL, TILE_BINS, tiles
+from nwb_sbtt.nn import convolution
+from nwb_sbtt.nn.convolution import TILE_BINS, tiles
 from nwb_sbtt.nn.entries import gather_sum, marked_share, shown_terms
 from nwb_sbtt.nn.sessions import SessionTables
 
@@ -255,7 +256,7 @@ def _near(
     sd = torch.tensor(smoothing, device=sums.device)[:, None, None]
     n_bins = sums.shape[1]
     area = sd * (2 * math.pi) ** 0.5
-    halo = 0 if n_bins <= LONG_TRIAL else math.ceil(FARTHEST * max(smoothing))
+    halo = 0 if n_bins <= convolution.LONG_TRIAL else math.ceil(FARTHEST * max(smoothing))
     to = torch.arange(n_bins if not halo else TILE_BINS, device=sums.device)
     distance = (to[:, None] - torch.arange(-halo, len(to) + halo, device=sums.device)) / sd
     # Farther weights would be denormal numbers, with which a product takes several times as long.

@@ -71,7 +71,7 @@ def test_a_long_trial_is_smoothed_in_tiles_to_the_same_numbers(monkeypatch, n_bi
     sums, share = torch.randn(3, n_bins, 5, generator=generator), torch.rand(3, n_bins, 1, generator=generator)
     near = []
     for limit in (512, 10**6):
-        monkeypatch.setattr(channels, "LONG_TRIAL", limit)
+        monkeypatch.setattr(convolution, "LONG_TRIAL", limit)
         near.append(channels._near(sums, share, (1.0, 2.5, 8.0), 10))
     torch.testing.assert_close(*near, rtol=1e-5, atol=1e-5)
 
