@@ -83,6 +83,7 @@ def _spin(results):
         (_spin, "over limits"),
     ],
 )
+@pytest.mark.slow
 def test_an_outcome_is_called_by_its_name(damage, subject, monkeypatch, tmp_path, run, outcome):
     monkeypatch.setattr(damage, "SECONDS", 1)
     assert [result.outcome for result in damage.run_case([subject(run)], 0, 1, tmp_path)] == [outcome]

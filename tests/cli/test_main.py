@@ -300,6 +300,7 @@ def test_a_folder_without_a_fit_is_refused(refused, tmp_path, verb):
     assert "holds no fitted model" in refused(verb[0], tmp_path, *verb[1:])
 
 
+@pytest.mark.slow
 def test_a_fit_starts_from_another_with_its_model_and_is_not_silent_about_channels(
     refused, monkeypatch, capsys, source, fitted, tmp_path
 ):
@@ -395,6 +396,7 @@ def full_at_the_result():
         (full_at_the_result, "error: cannot write "),
     ],
 )
+@pytest.mark.slow
 def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(monkeypatch, source, tmp_path, before, message):
     run, out = tmp_path / "run", tmp_path / "out.nwb"
     words = ["fit", source, *SMALL, "--run-dir", run, "--out", out]

@@ -118,6 +118,7 @@ def test_a_recording_that_has_changed_is_refused(run, tmp_path):
         pipeline.evaluate_run(tmp_path / "copy" / "run")
 
 
+@pytest.mark.slow
 def test_several_files_give_a_folder_of_results_named_so_that_all_differ(run, tmp_path):
     paths, out = [], tmp_path / "results"
     for mouse, source in (("mouse1", "lorenz.nwb"), ("mouse2", "other.nwb")):
@@ -177,6 +178,7 @@ def test_another_part_of_a_file_is_inferred_in_pieces_like_those_of_the_fit(run,
     assert read_result(out.path).sizes["time"] == 30
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_fitted_scored_reported_and_written(run, tmp_path):
     said, out = [], pipeline.Output(tmp_path / "out.nwb")
     words = {"run_dir": tmp_path / "run", "output": out, "log": said.append}
@@ -309,6 +311,7 @@ def test_what_stands_in_the_way_of_a_result_is_said_before_the_first_training_st
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lorenz.nwb"]
 
 
+@pytest.mark.slow
 def test_a_column_that_cannot_be_carried_is_named_before_the_fit_in_the_report_and_in_the_result(tmp_path):
     nwb, random = nwbfiles.new_file(), np.random.default_rng(0)
     nwbfiles.add_electrodes(nwb, 2)

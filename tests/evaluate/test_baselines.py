@@ -121,6 +121,7 @@ def test_the_filter_equals_the_conditional_mean_of_a_gaussian() -> None:
 
 
 @KINDS
+@pytest.mark.slow
 def test_each_baseline_is_better_than_the_one_before(counts: bool) -> None:
     ds = lorenz(conditions=10, trials_per_condition=12, n_channels=20)
     truth = ds["true_rates"].values * 0.02
@@ -140,6 +141,7 @@ def test_each_baseline_is_better_than_the_one_before(counts: bool) -> None:
     assert scores[2] > 0.4 * scores[4] and scores[3] > 0.6 * scores[4]
 
 
+@pytest.mark.slow
 def test_held_out_channels_are_estimated_from_the_others() -> None:
     ds = lorenz(conditions=10, trials_per_condition=12, n_channels=20)
     held_in = np.arange(20) >= 5

@@ -100,6 +100,7 @@ def test_without_missing_samples_nothing_is_said_of_their_distance(quick: None) 
     assert "sampling" not in levels(evaluate_latents(full, perfect(full), hidden_part(full)))
 
 
+@pytest.mark.slow
 def test_the_truth_scores_best_and_passes_every_check(ds: xr.Dataset) -> None:
     hidden = hidden_part(ds)
     result = evaluate_latents(ds, perfect(ds), hidden)
@@ -273,6 +274,7 @@ def test_a_mean_below_zero_is_explained_in_words(ds: xr.Dataset) -> None:
     assert "'mean rate' uses the shown data only and therefore falls below 0" in result["zero"]
 
 
+@pytest.mark.slow
 def test_a_linear_system_that_beats_the_model_is_named(ds: xr.Dataset) -> None:
     middling = perfect(ds, rates=(DIMS, ds["true_rates"].values ** 0.55 * 3))
     result = evaluate_latents(ds, middling, hidden_part(ds))

@@ -211,6 +211,7 @@ def test_too_few_trials_are_an_error(ds, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_signals_get_a_gaussian_likelihood_and_means_in_their_unit(tmp_path):
     generator = np.random.default_rng(0)
     volts = 1e-4 * np.sin(np.arange(20) / 3)[:, None] * generator.standard_normal(5) + 3e-5
@@ -324,6 +325,7 @@ def test_a_run_folder_is_of_all_that_tensors_are_made_of(ds, fitted_to_all, chan
         fit(changed, settings(), run_dir=fitted_to_all.run_dir, tracker=Silent())
 
 
+@pytest.mark.slow
 def test_the_model_beats_the_baselines_where_there_is_something_to_learn(tmp_path):
     """A small version of benchmarks/accuracy.py: 5 of 20 neurons per bin."""
     ds = limit_bandwidth(lorenz(n_channels=20, conditions=8, trials_per_condition=20, seed=0), BandwidthConfig(k=5))
@@ -352,6 +354,7 @@ def sizes_of_events(*, smallest=0.2, **coords):
 
 
 @pytest.mark.parametrize("model", [MODEL, ConvConfig(read_in=8, width=16, layers=2, groups=4, max_lag=8, factors=4)])
+@pytest.mark.slow
 def test_events_get_a_zero_inflated_gamma_likelihood_by_themselves(tmp_path, model):
     ds = sizes_of_events(smallest_event=0.19)
     train = TrainConfig(epochs=30, batch_size=8, learning_rate=0.01)

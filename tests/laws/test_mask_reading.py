@@ -58,6 +58,7 @@ def recording(seed, *, junk):
 
 @files
 @given(seeds)
+@pytest.mark.slow
 def test_junk_where_nothing_was_observed_changes_no_bit(tmp_path_factory, seed):
     folder = tmp_path_factory.mktemp("junk")
     paths = [nwbfiles.write(recording(seed, junk=junk), folder / f"{junk}.nwb") for junk in (False, True)]
@@ -70,6 +71,7 @@ def test_junk_where_nothing_was_observed_changes_no_bit(tmp_path_factory, seed):
 
 @files
 @given(seeds, st.sampled_from([0.01, 0.02, 0.05, 0.06]))
+@pytest.mark.slow
 def test_exposure_adds_up_to_the_time_watched_and_counts_to_the_spikes_in_it(tmp_path_factory, seed, width):
     nwbfile = recording(seed, junk=True)
     path = nwbfiles.write(nwbfile, tmp_path_factory.mktemp("sum") / "x.nwb")
@@ -92,6 +94,7 @@ def test_exposure_adds_up_to_the_time_watched_and_counts_to_the_spikes_in_it(tmp
 
 @files
 @given(seeds, st.permutations(range(5)))
+@pytest.mark.slow
 def test_the_order_of_trials_and_units_in_the_file_is_only_an_order(tmp_path_factory, seed, order):
     folder = tmp_path_factory.mktemp("order")
     random = np.random.default_rng(seed)
@@ -121,6 +124,7 @@ def test_the_order_of_trials_and_units_in_the_file_is_only_an_order(tmp_path_fac
 
 @files
 @given(seeds, st.integers(1, 20))
+@pytest.mark.slow
 def test_a_coarse_bin_holds_what_its_fine_bins_hold(tmp_path_factory, seed, factor):
     path = nwbfiles.write(recording(seed, junk=True), tmp_path_factory.mktemp("coarse") / "x.nwb")
     n_coarse = int(LENGTH / 0.01) // factor

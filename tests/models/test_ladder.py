@@ -49,6 +49,7 @@ def pearson_r2(a, b):
     return np.corrcoef(a.ravel(), b.ravel())[0, 1] ** 2
 
 
+@pytest.mark.slow
 def test_size_decay_and_noise_of_spikes_are_found_in_any_unit(data):
     batch = to_batch(data)
     of = measure(replace(batch, values=50 + 4 * batch.values), bin_width=0.1).kinetics
@@ -99,6 +100,7 @@ def test_true_rates_fit_better_than_half_of_them_across_gaps_of_many_spikes(monk
     assert found[1.0] < min(found[0.5], found[2.0])
 
 
+@pytest.mark.slow
 def test_spikes_behind_a_slow_rise_are_neither_many_nor_late_if_the_indicator_is_named(monkeypatch):
     for name, less in {"GAINS": kinetics.GAINS[::6], "ROUNDS": 2, "DONORS": (0.5,)}.items():
         monkeypatch.setattr(kinetics, name, less)
@@ -121,6 +123,7 @@ def test_spikes_behind_a_slow_rise_are_neither_many_nor_late_if_the_indicator_is
     assert excess[0] < np.log(2) < excess[1]
 
 
+@pytest.mark.slow
 def test_a_ladder_that_was_interrupted_between_revisions_ends_in_the_same_numbers(data, tmp_path, monkeypatch):
     for name, less in {"GAINS": kinetics.GAINS[::8], "GAIN_MULTIPLES": (1.0,), "ROUNDS": 1, "REFIT_ROUNDS": 1}.items():
         monkeypatch.setattr(kinetics, name, less)

@@ -84,6 +84,7 @@ def brief_search(monkeypatch):
 
 
 @pytest.mark.parametrize(("likelihood", "model"), [("gaussian_moments", CONV), ("edgeworth", LFADS)])
+@pytest.mark.slow
 def test_rates_and_fluorescence_come_out_of_fluorescence(data, likelihood, model, measured, tmp_path):
     settings = override(FitConfig(model=model, likelihood=likelihood), ["train.epochs=20", "train.learning_rate=0.02"])
     fitted = sb.fit(data, settings, run_dir=tmp_path / "run", tracker=Silent())
@@ -205,6 +206,7 @@ def test_a_fit_starts_from_another_one_with_its_kinetics(data, measured, tmp_pat
     assert (first.model.kinetics("session").amplitude == second.model.kinetics("session").amplitude).all()
 
 
+@pytest.mark.slow
 def test_rates_found_in_a_file_of_fluorescence_are_written_beside_it(brief_search, tmp_path):
     recorded = write(tmp_path / "dff.nwb", relative(light()[0]))
     said, output = [], pipeline.Output(tmp_path / "out.nwb")

@@ -137,6 +137,7 @@ def test_text_from_files_is_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("counts", [True, False])
 @pytest.mark.parametrize(("shape", "factors"), [((1, 60, 1), 1), ((4, 25, 2), 2), ((3, 30, 1000), 3)])
+@pytest.mark.slow
 def test_plain_data_of_any_shape_get_a_page(
     tmp_path: Path, counts: bool, shape: tuple[int, int, int], factors: int
 ) -> None:
@@ -147,6 +148,7 @@ def test_plain_data_of_any_shape_get_a_page(
     assert "nan" not in " ".join(structure.text).lower().split()
 
 
+@pytest.mark.slow
 def test_a_page_without_scores_is_a_page(tmp_path: Path) -> None:
     ds = simulated()
     page = write_report(
@@ -155,6 +157,7 @@ def test_a_page_without_scores_is_a_page(tmp_path: Path) -> None:
     assert "Is it good?" not in Structure(page.read_text(encoding="utf-8")).headings
 
 
+@pytest.mark.slow
 def test_a_page_is_replaced_and_a_missing_folder_is_named(tmp_path: Path) -> None:
     ds = plain((3, 10, 2))
     latents = inferred(ds)
@@ -183,6 +186,7 @@ def test_the_page_says_how_each_baseline_was_set_and_what_zero_means(page: str) 
         assert words in text
 
 
+@pytest.mark.slow
 def test_a_registered_baseline_has_its_row_and_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     baselines: Registry[Any] = Registry("baseline", "no entry points", {"mean_rate": f"{SMOOTHING}:mean_rate"})
     baselines.register("masked_smoothing", masked_smoothing)

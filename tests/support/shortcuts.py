@@ -12,7 +12,7 @@ from tests.support.validator import remember_schemas
 
 FIGURES = ("plot/", "report/")
 """Where the figures of reports are drawn."""
-VALIDATION = ("io/", "contracts/", "laws/", "simulate/")
+VALIDATION = ("io/write/", "contracts/", "simulate/")
 """Where each file that is written is validated against the schema, which takes half of a write."""
 BASELINES = ("evaluate/", "benchmarks/")
 """Where models of the baselines are fitted to their end and their sizes are compared."""

@@ -86,6 +86,7 @@ def test_another_seed_gives_other_numbers(tmp_path):
     assert one.train_loss != other.train_loss
 
 
+@pytest.mark.slow
 def test_training_lowers_the_validation_score(tmp_path):
     def course(batch):
         phases = torch.arange(batch.values.shape[1])[:, None] / 1.5 + torch.arange(batch.values.shape[2])

@@ -35,6 +35,7 @@ def log() -> Iterator[io.StringIO]:
         logger.setLevel(level)
 
 
+@pytest.mark.slow
 def test_a_round_over_dandi_gives_back_the_result_that_was_written_and_shows_no_key(
     archive, realdata, tmp_path, monkeypatch, capsys, log
 ):

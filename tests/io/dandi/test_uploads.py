@@ -104,6 +104,7 @@ def test_results_do_not_go_into_the_dandiset_of_their_recording_unless_told_to(h
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_what_is_there_already_is_replaced_only_when_told_to(home, result, derived):
     first = upload(result, "000999")
     home.requests.clear()

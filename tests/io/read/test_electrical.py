@@ -372,6 +372,7 @@ def test_bins_shorter_than_a_sample_and_too_little_memory_are_errors():
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["neuropixels_lf.nwb", "buzsaki_lfp_units.nwb"])
+@pytest.mark.slow
 def test_recorded_voltages_equal_the_whole_file_in_volts(realdata, name):
     with NWBHDF5IO(realdata / "ecephys" / name, "r") as io:
         nwbfile = io.read()

@@ -177,6 +177,7 @@ def test_known_namespaces_in_a_file_are_no_reason_to_warn(small):
             pass
 
 
+@pytest.mark.slow
 def test_our_types_are_read_where_the_extension_cannot_be_imported(tmp_path):
     from ndx_sbtt import LatentFactorSeries
 

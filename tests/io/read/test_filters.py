@@ -67,6 +67,7 @@ def test_files_that_need_no_plugin_miss_none(tmp_path):
     assert missing_filter(np.zeros(3)) is None
 
 
+@pytest.mark.slow
 def test_hdf5plugin_is_used_where_it_is_installed(tmp_path):
     hdf5plugin = pytest.importorskip("hdf5plugin")
     nwbfile = nwbfiles.new_file()

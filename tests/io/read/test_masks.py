@@ -119,6 +119,7 @@ def test_a_mask_without_a_column_for_each_channel_is_refused():
         stored_masks(nwbfile, series)
 
 
+@pytest.mark.slow
 def test_a_mask_is_read_where_the_extension_is_not_installed(tmp_path):
     nwbfile, series = imaging()
     data = np.ones((40, 4))

@@ -119,6 +119,7 @@ def test_other_intervals_of_units_are_no_mask(tmp_path):
     assert observed_seconds(path)[0] == [10.0, 10.0, 10.0]
 
 
+@pytest.mark.slow
 def test_the_package_of_the_type_is_not_needed(valid_unit_periods, tmp_path):
     path = sorted_file(tmp_path / "x.nwb", valid_unit_periods, PERIODS)
     program = (

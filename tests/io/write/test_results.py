@@ -58,6 +58,7 @@ def test_results_of_any_kind_come_back_as_they_were(recording, tmp_path, kind, a
     n_bins=st.integers(1, 12),
     share=st.sampled_from([0.5, 1.1]),
 )
+@pytest.mark.slow
 def test_trials_out_of_order_and_overlapping_come_back_as_they_were(recording, tmp_path, starts, n_bins, share):
     latents = latents_of(recording, UNITS, starts=starts, n_bins=n_bins, bin_width=0.1, share=share)
     assert_same(latents, read_result(write_nwb(latents, tmp_path / "r.nwb", overwrite=True)))
@@ -129,6 +130,7 @@ def test_any_column_of_trials_and_channels_comes_back_whatever_its_name(recordin
     assert read["held_out"].dtype == bool
 
 
+@pytest.mark.slow
 def test_results_need_neither_the_extension_nor_this_package(recording, tmp_path):
     latents = latents_of(recording, UNITS, starts=[4.0, 0.0, 0.3])
     path = write_nwb(latents, tmp_path / "r.nwb")
@@ -163,6 +165,7 @@ np.save(sys.argv[1] + ".npy", read_result(sys.argv[1])["rates"].values)
     np.testing.assert_array_equal(np.load(f"{path}.npy"), latents["rates"].values)
 
 
+@pytest.mark.slow
 def test_several_results_in_one_file_are_told_apart_by_name(recording, tmp_path):
     first = latents_of(recording, UNITS, seed=1)
     second = latents_of(recording, UNITS, seed=2)

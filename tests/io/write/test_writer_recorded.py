@@ -24,6 +24,7 @@ REAL = {
 @pytest.mark.realdata
 @pytest.mark.parametrize("append", [False, True])
 @pytest.mark.parametrize("case", list(REAL))
+@pytest.mark.slow
 def test_results_of_recorded_files_pass_the_validators(realdata, tmp_path, case, append):
     name, table, series, kind = REAL[case]
     source = realdata / name

@@ -64,6 +64,7 @@ def test_a_killed_append_to_the_recording_leaves_the_recording(tmp_path, after):
 
 
 @pytest.mark.parametrize("mode", ["derive", "append"])
+@pytest.mark.slow
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, mode):
     source, target = _recording(tmp_path), tmp_path / "r.nwb"
     limit = 400_000 if mode == "derive" else source.stat().st_size + 200_000
