@@ -49,7 +49,7 @@ def test_the_model_is_listed_with_its_package_and_settings(installed, monkeypatc
 def test_wrong_settings_of_the_model_are_named_like_the_package_s_own(installed, monkeypatch, tmp_path, capsys):
     source = recording(tmp_path / "lorenz.nwb")
     assert fit(monkeypatch, source, tmp_path / "run", "--set", "model.factor=3") == 2
-    assert "unknown setting 'model.factor'; did you mean 'factors'?" in capsys.readouterr().err
+    assert "unknown setting 'model.factor'; did you mean 'model.factors'?" in capsys.readouterr().err
     assert call(monkeypatch, "fit", source, "--model", "exmaple-lds", "--run-dir", tmp_path / "run") == 2
     assert "did you mean 'example-lds'?" in capsys.readouterr().err
 

@@ -88,8 +88,8 @@ def fit_decay(trace: Floats, elapsed: Floats, *, rate: float, indicator: Indicat
     ...     trace[t] = np.exp(-1 / 15) * trace[t - 1] + events[t]
     >>> trace += rng.normal(0, 0.2, 6000)
     >>> fit = fit_decay(trace, np.ones(6000), rate=30.0, indicator=Indicator("any", 0.7, 0.0, 1.0), decay=None)
-    >>> round(fit.decay, 1), round(fit.noise_sd, 1)
-    (0.5, 0.2)
+    >>> abs(fit.decay - 0.5) < 0.1, round(fit.noise_sd, 1)
+    (True, 0.2)
     """
     prior = (decay or indicator.decay) * rate
     noise = noise_sd(trace, elapsed, decay=prior)

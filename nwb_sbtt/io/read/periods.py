@@ -74,7 +74,7 @@ class UnitPeriods:
         without = f"; {never} of {n_units} units have none and were never valid" if never else ""
         return (
             f"units count as observed in their periods of {self.path!r} alone, on average {self.share(*span):.1%} of the time "
-            f"from {span[0]:g} to {span[1]:g} s{without} (valid_unit_periods=False ignores them)"
+            f"from {span[0]:g} to {span[1]:g} s{without} (--set read.valid_unit_periods=false ignores them)"
         )
 
 

@@ -20,7 +20,7 @@ import pynwb
 import xarray as xr
 from hdmf.build import BuildError, ConstructError, ContainerConfigurationError
 from hdmf.common import DynamicTable
-from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries, validation
 
 from nwb_sbtt.atomic import atomic_write, check_writable_name, reserve_space, scratch_beside
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
@@ -358,7 +358,7 @@ def _rehearse_appended(latents: xr.Dataset, path: Path, destination: _Destinatio
         with h5py.File(overlay, "r+") as file:
             notes = _append(latents, file, destination, sources, linked)
         with h5py.File(overlay, "r") as file, NWBHDF5IO(file=file, mode="r") as io:
-            _refuse_invalid(_new_problems({str(problem) for problem in pynwb.validate(io=io)}, recording))
+            _refuse_invalid(_new_problems(_validate(io=io), recording))
     return notes
 
 
@@ -374,7 +374,7 @@ def _check_appended(
     if source_of(latents).get("linked") and path.parent.resolve() != recording.parent.resolve():
         raise FileError(
             f"{recording.name!r} links to other files, and a copy of it in another folder would not find them; write the "
-            "copy beside the recording, or leave out append=True to write a derived file"
+            "copy beside the recording, or leave out append=True (--append) to write a derived file"
         )
     return sources, linked
 
@@ -554,15 +554,33 @@ def _problems(path: Path, recording: Path | None, *, core_only: bool = False) ->
     """
     if is_zarr(path):
         return []
-    problems = pynwb.validate(path=str(path), use_cached_namespaces=not core_only)
-    return _new_problems({str(problem) for problem in problems}, recording)
+    return _new_problems(_validate(path=str(path), cached=not core_only), recording)
+
+
+def _validate(*, cached: bool = True, **source: Any) -> set[str]:
+    """Problems that pynwb's validator finds in a file (`path` or `io`), by the schemas in it or by core alone.
+
+    pynwb can validate against no extension that includes single types of core, as many do: the type of a whole file is then
+    missing in it. Such extensions are left out; if no other is there, the file is validated against core.
+    """
+    try:
+        return {str(problem) for problem in pynwb.validate(use_cached_namespaces=cached, **source)}
+    except ValueError:
+        if not cached:
+            raise
+    names, manager, _ = validation.get_cached_namespaces_to_validate(**source)
+    whole = [
+        name for name in names if "NWBFile" in manager.namespace_catalog.get_namespace(name).get_registered_types()
+    ]
+    if not whole:
+        return _validate(cached=False, **source)
+    return {str(problem) for name in whole for problem in pynwb.validate(namespace=name, **source)}
 
 
 def _new_problems(problems: set[str], recording: Path | None) -> list[str]:
     if problems and recording is not None:
         for cached in (True, False):
-            before = pynwb.validate(path=str(recording), use_cached_namespaces=cached)
-            problems = problems - {str(problem) for problem in before}
+            problems = problems - _validate(path=str(recording), cached=cached)
     return sorted(problems)
 
 

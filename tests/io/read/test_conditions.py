@@ -60,7 +60,8 @@ def test_events_conditions_and_missing_values_are_told_apart(contents):
     assert licks.conditions[0].counts == {"left": 2, "right": 1}
 
 
-def test_they_are_printed_and_can_be_written_as_json(contents):
+def test_they_are_printed_and_can_be_written_as_json(contents, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     text = listing_of_contents("x.nwb", contents.as_dict())
     for line in (
         "  intervals/trials (TimeIntervals): 4 rows, 0–38 s",

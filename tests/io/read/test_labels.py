@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from nwb_sbtt import ReadConfig, Window, read_nwb
+from nwb_sbtt.config import RoiConfig
 from nwb_sbtt.io.read import units
 from tests.support import nwbfiles
 
@@ -36,13 +37,18 @@ def test_channels_chosen_before_reading_are_as_they_are_among_all(sorted_units, 
         (path, ("acquisition/first", "acquisition/later"), {"area": ("M1",)}, cut),
         (path, ("acquisition/first", "acquisition/later"), {"area": ("S1", "V1")}, cut),
         (path, ("acquisition/first",), {"id": (100, 103)}, cut),
+        # Read as it is: whether there are events to infer depends on the ROIs.
         (path, ("*RoiResponseSeries",), {"id": (0, 2)}, cut),
         (path, ("acquisition/hand",), {"id": (1,)}, cut),
     ]
     for file, series, where, window in cases:
         column = next(iter(where))
         config = ReadConfig(
-            series=series, bin_width=0.1, channel_columns=() if column == "id" else (column,), cut=window
+            series=series,
+            bin_width=0.1,
+            channel_columns=() if column == "id" else (column,),
+            cut=window,
+            rois=RoiConfig(deconvolve="never"),
         )
         whole = read_nwb(file, config)
         label = whole["channel_id" if column == "id" else column].values
