@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.filters import unreadable
 from nwb_sbtt.io.read.tables import as_times, plain_column
-from nwb_sbtt.io.read.trials import EVENT_TIME, is_events_table
+from nwb_sbtt.io.read.trials import EVENT_TIME, is_events_table, without_placeholders
 
 MOST_VALUES = 20
 """Most different values of a column that is taken for one of conditions."""
@@ -122,7 +122,7 @@ def describe_table(path: str, table: DynamicTable) -> TrialTable:
         present, missing = _present(values)
         share = float(missing.mean())
         if name in (*BOUNDS, EVENT_TIME) or _are_events(values, spans):
-            event = _event(name, values)
+            event = _event(name, values, None if name in (*BOUNDS, EVENT_TIME) else spans)
             described = replace(described, events=(*described.events, event))
         elif _are_conditions(present, n_rows=len(values)):
             condition = ConditionColumn(name, _counts(present), share)
@@ -172,14 +172,17 @@ def _are_events(values: NDArray[Any], spans: NDArray[np.float64] | None) -> bool
     times = as_times(values) if values.dtype.kind in "fU" else None
     if times is None or spans is None or len(spans) != len(times):
         return False
+    times, _ = without_placeholders(times, spans)
     finite = np.isfinite(times)
     inside = (times >= spans[:, 0]) & (times <= spans[:, 1])
     return bool(finite.any() and inside[finite].mean() >= INSIDE)
 
 
-def _event(name: str, values: NDArray[Any]) -> EventColumn:
+def _event(name: str, values: NDArray[Any], spans: NDArray[np.float64] | None) -> EventColumn:
     times = as_times(values)
     times = np.full(len(values), np.nan) if times is None else times
+    if spans is not None:
+        times, _ = without_placeholders(times, spans)
     finite = times[np.isfinite(times)]
     start, stop = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
     return EventColumn(name, start, stop, missing=1 - len(finite) / len(times))

@@ -26,6 +26,8 @@ EDGE = 1e-3
 MOST_OUTSIDE, FITTING = 0.5, 0.9
 """Share of the events that may lie outside their own trial; and share that must lie inside for another reading of them to be
 proposed."""
+FEWEST_EVENTS = 3
+"""Different times of events beside which a repeated number, such as 0 or −1, is taken for "no event"."""
 LEAST_MILLISECONDS = 10.0
 """Median of numbers that may be milliseconds from the start of a trial; smaller ones, such as counts, would always fit."""
 
@@ -163,11 +165,53 @@ def session_times(table: DynamicTable, cut: Trials) -> tuple[NDArray[np.float64]
         return times, ()
     bounds = interval_bounds(table, path=table.name)
     if not cut.relative:
-        return times, _check_within(times, bounds, table, cut)
+        times, placeholders = without_placeholders(times, bounds)
+        notes = [
+            f"{count} rows of {table.name!r} have {value:g} in {cut.event!r}, outside all trials: read as no event"
+            for value, count in placeholders.items()
+        ]
+        return times, (*notes, *_check_within(times, bounds, table, cut))
     # A start itself is not relative to anything.
     if cut.event in ("start_time", "stop_time"):
         raise ConfigError(f"{cut.event!r} of {table.name!r} is on the session clock; leave `relative` out")
     return bounds[:, 0] + times, _check_within(bounds[:, 0] + times, bounds, table, cut)
+
+
+def without_placeholders(
+    times: NDArray[np.float64], bounds: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], dict[float, int]]:
+    """Find numbers that stand for "no event", such as 0 or −1, as laboratories write them in place of NaN.
+
+    Such a number is the same in several rows and lies before or after all trials, while nearly all other times lie inside their
+    own trial.
+
+    Parameters
+    ----------
+    times : array (row)
+        Seconds on the session clock, NaN where a row has no event.
+    bounds : array (row, 2)
+        Start and stop of the trials [s].
+
+    Returns
+    -------
+    times : array (row)
+        With NaN for such numbers.
+    placeholders : dict of float to int
+        The numbers, and how many rows have each.
+    """
+    starts, stops = bounds.T
+    is_inside = (times >= starts - EDGE) & (times <= stops + EDGE)
+    known = bounds[np.isfinite(bounds)]
+    if len(known) == 0:
+        return times, {}
+    is_beyond = ~is_inside & ((times <= known.min() + EDGE) | (times >= known.max() - EDGE))
+    values, counts = np.unique(times[is_beyond], return_counts=True)
+    placeholders = dict(zip(values[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True))
+    replaced = is_beyond & np.isin(times, list(placeholders))
+    others = np.isfinite(times) & ~replaced
+    if not placeholders or len(np.unique(times[others])) < FEWEST_EVENTS or is_inside[others].mean() < FITTING:
+        return times, {}
+    return np.where(replaced, np.nan, times), placeholders
 
 
 def _check_within(

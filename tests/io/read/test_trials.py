@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from nwb_sbtt import Trials, read_nwb
+from nwb_sbtt import Trials, inspect, read_nwb
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.read.files import open_nwb
@@ -84,6 +84,9 @@ def session(tmp_path_factory):
         "block": np.arange(20) // 5,
         "ready": STARTS - 0.5,
         "late": STARTS + np.where(np.arange(20) < 3, 2.4, 1.0),
+        "zero_if_none": np.where(np.arange(20) % 3, 0.0, STARTS + 0.5),
+        "two_if_none": np.array([-1.0, 9999.0, *[-1.0] * 5, 9999.0, *STARTS[8:] + 0.5]),
+        "flag": np.array([1.0, 0.0] * 10),
         "twice": np.repeat(STARTS[::2], 2),
     }
     nwbfiles.add_trials(nwbfile, STARTS, STARTS + 2, **columns)
@@ -112,6 +115,7 @@ def test_events_from_the_start_of_a_trial_are_refused_until_that_is_said(session
         ("in_ms", {}, "look like milliseconds"),
         ("from_start_in_ms", {}, "look like milliseconds"),
         ("block", {}, "numbers of blocks"),
+        ("flag", {}, "look relative"),
         ("cue", {"relative": True}, "without `relative` they would lie inside"),
         ("from_start_in_ms", {"relative": True}, "counted from its start as `relative` says"),
     ],
@@ -144,3 +148,24 @@ def test_trials_that_are_all_the_same_data_are_refused_and_some_are_noted(sessio
         cut(nwbfiles.write(nwbfile, tmp_path / "zero.nwb"), "start_time")
     noted = " ".join(json.loads(cut(session, "twice").attrs["notes"]))
     assert "20 of 20 trials start at the same time as another one and are the same data" in noted
+
+
+@pytest.mark.parametrize(
+    ("event", "rows", "says"),
+    [
+        ("zero_if_none", range(0, 20, 3), ["13 rows of 'trials' have 0 in 'zero_if_none'"]),
+        (
+            "two_if_none",
+            range(8, 20),
+            ["6 rows of 'trials' have -1 in 'two_if_none'", "2 rows of 'trials' have 9999 in"],
+        ),
+    ],
+)
+def test_numbers_that_stand_for_no_event_leave_their_trials_out(session, event, rows, says):
+    read = cut(session, event)
+    assert read["trial_id"].values.tolist() == list(rows)
+    assert read["trial_start"].values == pytest.approx(STARTS[rows] + 0.5)
+    notes = " ".join(json.loads(read.attrs["notes"]))
+    assert all(each in notes for each in (*says, "outside all trials: read as no event"))
+    trials = next(table for table in inspect(session).tables if table.path == "intervals/trials")
+    assert [each.missing for each in trials.events if each.name == event] == [pytest.approx(1 - len(rows) / 20)]
