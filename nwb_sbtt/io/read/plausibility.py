@@ -6,7 +6,7 @@ intervals in which their units were observed, or the units fire a thousand times
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,12 @@ from nwb_sbtt.errors import DataError
 
 SLOWEST, FASTEST = 0.02, 1000.0
 """Mean rates of units [Hz] beyond which a remark asks about the unit of time: in ms, 5 Hz become 0.005 Hz."""
+SLOWEST_BEFORE_LONG_REST = 0.2
+"""Hz; the lower bound where the trials take less of the recording than `TRIALS_IN_SECONDS`."""
+TRIALS_IN_SECONDS = 0.005
+"""Share of the recording, from its start, that trials in seconds hardly fall below; beside spikes in ms it is 0.001."""
+SHOWN_SHARE = 0.01
+"""Shares of the recording below this that trials take are named."""
 LEAST_SPIKES = 100
 """Fewest spikes from which a rate is judged."""
 LONGEST = 12 * 3600.0
@@ -25,7 +31,7 @@ FEWEST_OF_UNIT = 10
 """Fewest spikes of a unit that may not be lost for the most part: of fewer, most are soon outside by chance."""
 MOST_NAMED = 5
 """Most units that an error names."""
-IN_SECONDS = "spike times should be in seconds on the session clock, not in milliseconds or samples"
+IN_SECONDS = "spike times, and obs_intervals, should be in seconds on the session clock, not in milliseconds or samples"
 
 
 @dataclass(frozen=True)
@@ -95,14 +101,41 @@ def check_losses(
     more = f", and {len(worst) - MOST_NAMED} more units" if len(worst) > MOST_NAMED else ""
     raise DataError(
         f"{n_lost} of {n_all} spikes of {path!r} would be lost: {int(uncounted.outside.sum())} lie outside their unit's "
-        f"obs_intervals, {int(uncounted.not_finite.sum())} have no finite time ({named}{more}); {IN_SECONDS}, and so should "
-        "the intervals; write them anew, pass obs_intervals=False (--set read.obs_intervals=false), or leave units out by "
+        f"obs_intervals, {int(uncounted.not_finite.sum())} have no finite time ({named}{more}); {IN_SECONDS}; write "
+        "them anew, pass obs_intervals=False (--set read.obs_intervals=false), or leave units out by "
         "read.where"
     )
 
 
-def rate_remark(units: Any, path: str, *, n_spikes: int, observed: float, span: tuple[float, float]) -> str | None:
-    """Remark on units that fire more slowly or faster than neurons do.
+@dataclass(frozen=True)
+class OddRate:
+    """Units that fire more slowly or faster than neurons do.
+
+    Parameters
+    ----------
+    remark : str
+        One line for the user.
+    slowest : float
+        Mean rate [Hz] below which units fire more slowly than neurons do in this file.
+    is_refused : bool
+        Whether they fire so slowly, and for so long, that their times cannot be seconds.
+    """
+
+    remark: str
+    slowest: float
+    is_refused: bool
+
+
+def odd_rate(
+    units: Any,
+    path: str,
+    *,
+    n_spikes: int,
+    observed: float,
+    span: tuple[float, float],
+    active: Callable[[], float],
+) -> OddRate | None:
+    """Tell whether units fire more slowly or faster than neurons do.
 
     Parameters
     ----------
@@ -115,40 +148,37 @@ def rate_remark(units: Any, path: str, *, n_spikes: int, observed: float, span: 
         Seconds during which units were observed, summed over them.
     span : (float, float)
         First and last moment of the recording [s].
+    active : callable () -> float
+        Returns the seconds from the first to the last spike of each unit, summed over them: in a recording of a week many are
+        found for an hour. Called only where units seem slow.
 
     Returns
     -------
-    str or None
+    OddRate or None
         None where the rate is a neuron's, or there are too few spikes to tell.
     """
-    if n_spikes < LEAST_SPIKES or not observed > 0 or SLOWEST <= n_spikes / observed <= FASTEST:
+    if n_spikes < LEAST_SPIKES or not observed > 0:
         return None
     rate, duration = n_spikes / observed, span[1] - span[0]
     remark = f"units of {path!r} fire at {rate:.2g} Hz on average, over {duration:g} s ({duration / 3600:.3g} h)"
     if rate > FASTEST:
-        return f"{remark}: faster than neurons do; {IN_SECONDS}"
-    return f"{remark}{_share_of_trials(units, span)}: more slowly than neurons do; {IN_SECONDS}"
+        return OddRate(f"{remark}: faster than neurons do; {IN_SECONDS}", SLOWEST, is_refused=False)
+    n_trials, share = _trials(units, span)
+    is_long = duration > LONGEST
+    slowest = SLOWEST_BEFORE_LONG_REST if is_long and share < TRIALS_IN_SECONDS else SLOWEST
+    if rate >= slowest or n_spikes >= slowest * active():
+        return None
+    of_trials = f", of which the {n_trials} trials take the first {100 * share:.2g} %" if share < SHOWN_SHARE else ""
+    return OddRate(f"{remark}{of_trials}: more slowly than neurons do; {IN_SECONDS}", slowest, is_refused=is_long)
 
 
-def too_slow(n_spikes: int, observed: float, span: tuple[float, float]) -> bool:
-    """Tell whether units fire so slowly, and for so long, that their times cannot be seconds.
-
-    Parameters
-    ----------
-    n_spikes, observed, span
-        As for `rate_remark`.
-    """
-    return n_spikes >= LEAST_SPIKES and n_spikes < SLOWEST * observed and span[1] - span[0] > LONGEST
-
-
-def _share_of_trials(units: Any, span: tuple[float, float]) -> str:
-    """The part of the recording in which the trials lie, where that is less than a hundredth of it."""
+def _trials(units: Any, span: tuple[float, float]) -> tuple[int, float]:
+    """Number of the trials, and the share of the recording up to the last one's stop; 1 where that cannot be told."""
     nwbfile = units.get_ancestor("NWBFile")
     trials = None if nwbfile is None else nwbfile.trials
     if trials is None or len(trials) == 0:
-        return ""
+        return 0, 1.0
     stops = np.asarray(trials["stop_time"].data[:])
     if stops.dtype.kind not in "iuf" or not np.isfinite(stops).any():
-        return ""
-    share = (float(np.nanmax(stops)) - span[0]) / (span[1] - span[0])
-    return f", of which the {len(trials)} trials take the first {100 * max(share, 0):.2g} %" if share < 0.01 else ""
+        return len(trials), 1.0
+    return len(trials), max((float(np.nanmax(stops)) - span[0]) / (span[1] - span[0]), 0.0)

@@ -36,7 +36,7 @@ from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, obs_intervals,
 from nwb_sbtt.io.read.neurodata import reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.periods import UnitPeriods, valid_periods
-from nwb_sbtt.io.read.plausibility import IN_SECONDS, SLOWEST, Uncounted, check_losses, rate_remark, too_slow
+from nwb_sbtt.io.read.plausibility import IN_SECONDS, OddRate, Uncounted, check_losses, odd_rate
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
 
@@ -75,7 +75,7 @@ class UnitsSource:
         Those of each unit in the table [s]; None where it has none or the settings ignore them.
     observed_intervals : tuple of arrays (interval, 2)
         The same within the units' valid periods, less the invalid times.
-    slow : str or None
+    slow : OddRate or None
         What is said of units that fire far more slowly than neurons do, for longer than a recording lasts.
     spike_times : array-like (spike)
         All spike times as stored, unit after unit.
@@ -99,7 +99,7 @@ class UnitsSource:
     notes: tuple[str, ...]
     obs_intervals: tuple[Intervals, ...] | None = field(repr=False)
     observed_intervals: tuple[Intervals, ...] = field(repr=False)
-    slow: str | None = field(repr=False)
+    slow: OddRate | None = field(repr=False)
     spike_times: Any = field(repr=False)
     bounds: NDArray[np.int64] = field(repr=False)
     config: ReadConfig = field(repr=False)
@@ -247,8 +247,10 @@ class UnitsSource:
 
     def _check_rate(self, n_counted: float, observed: NDArray[np.bool_], grid: Grid) -> None:
         """Refuse windows with hardly a spike in a table whose times cannot be seconds."""
-        if self.slow is not None and n_counted < SLOWEST * observed.mean() * len(self.channel_id) * _seconds(grid):
-            raise DataError(f"{self.slow}; the {len(grid.starts)} windows hold {n_counted:g} spikes")
+        if self.slow is not None and n_counted < self.slow.slowest * observed.mean() * len(self.channel_id) * _seconds(
+            grid
+        ):
+            raise DataError(f"{self.slow.remark}; the {len(grid.starts)} windows hold {n_counted:g} spikes")
 
 
 def has_spikes(units: Any) -> bool:
@@ -292,7 +294,8 @@ def describe_units(candidate: Candidate, units: Any, invalid_times: Intervals) -
     by_any_unit = union(np.concatenate(list(observed.values())))
     gaps = by_any_unit[1:, 0] - by_any_unit[:-1, 1]
     seconds = _observed_seconds(obs, (start, stop), n_units=len(units))
-    remark = rate_remark(units, candidate.path, n_spikes=int(bounds[-1]), observed=seconds, span=(start, stop))
+    active = partial(_active_seconds, spike_times, bounds)
+    odd = odd_rate(units, candidate.path, n_spikes=int(bounds[-1]), observed=seconds, span=(start, stop), active=active)
     return replace(
         candidate,
         start=start,
@@ -300,7 +303,7 @@ def describe_units(candidate: Candidate, units: Any, invalid_times: Intervals) -
         observed=float(share),
         gaps=len(gaps),
         longest_gap=float(gaps.max(initial=0.0)),
-        notes=(*notes, *_outside_note(spike_times, bounds, obs), *([] if remark is None else [remark])),
+        notes=(*notes, *_outside_note(spike_times, bounds, obs), *([] if odd is None else [odd.remark])),
     )
 
 
@@ -322,21 +325,20 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     path = in_file_path(nwbfile, units)
     spike_times, bounds = stored_spikes(units, path)
     obs = obs_intervals(units, path) if config.obs_intervals else None
-    ends = _finite_bounds(obs)
-    if len(ends) == 0:
-        ends = np.array(first_and_last(spike_times, bounds))
+    ends = _ends(obs, partial(first_and_last, spike_times, bounds))
     if len(ends) == 0:
         raise DataError(f"no unit of {path!r} has a spike or an observation interval: there is nothing to read")
     span = (float(ends.min()), float(ends.max()))
     n_spikes, observed = int(bounds[-1]), _observed_seconds(obs, span, n_units=len(units))
-    remark = rate_remark(units, path, n_spikes=n_spikes, observed=observed, span=span)
+    active = partial(_active_seconds, spike_times, bounds)
+    odd = odd_rate(units, path, n_spikes=n_spikes, observed=observed, span=span, active=active)
     periods = valid_periods(nwbfile, units, config)
-    notes = [*_notes(units, obs, bounds, path, config), *([] if remark is None else [remark])]
+    notes = [*_notes(units, obs, bounds, path, config), *([] if odd is None else [odd.remark])]
     notes += [] if periods is None else [periods.note(span)]
-    slow = remark if too_slow(n_spikes, observed, span) else None
+    slow = odd if odd is not None and odd.is_refused else None
     cut = config.cut or Chop()
     if slow is not None and isinstance(cut, Chop) and cut.start is None and cut.stop is None:
-        raise DataError(f"{slow}; write the file anew, or name the part to read by start and stop of a Chop")
+        raise DataError(f"{slow.remark}; write the file anew, or name the part to read by start and stop of a Chop")
     ids = row_ids(units, path=path)
     notes += note_on_ids(ids, path)
     return UnitsSource(
@@ -505,19 +507,21 @@ def _write_rows(target: NDArray[Any], first: int, rows: Sequence[NDArray[Any]]) 
         target[low : low + BINS_AT_ONCE, first:stop] = stacked[:, low : low + BINS_AT_ONCE].T
 
 
-def _finite_bounds(obs: tuple[Intervals, ...] | None) -> NDArray[np.float64]:
-    """Finite starts and stops of all intervals."""
-    bounds = [array.reshape(-1) for array in _distinct(obs)]
-    flat = np.concatenate(bounds) if bounds else np.empty(0)
-    return flat[np.isfinite(flat)]
+def _ends(obs: tuple[Intervals, ...] | None, of_spikes: Callable[[], list[float]]) -> NDArray[np.float64]:
+    """Bounds of all intervals; those of the spikes too where there are none, or an interval has no end."""
+    bounds = np.concatenate([array.reshape(-1) for array in _distinct(obs)] or [np.empty(0)])
+    finite = bounds[np.isfinite(bounds)]
+    return finite if 0 < len(finite) == len(bounds) else np.append(finite, of_spikes())
 
 
 def _span(spike_times: Any, bounds: NDArray[np.int64], obs: tuple[Intervals, ...] | None) -> tuple[float, float]:
     """First and last moment of the intervals or, without any, of the spikes, which are read for that only."""
-    ends = _finite_bounds(obs)
-    if len(ends) == 0:
+
+    def of_spikes() -> list[float]:
         spikes = _spikes_with_ends(spike_times, bounds)
-        ends = np.array([spikes.min(), spikes.max() + LAST_SPIKE] if len(spikes) else [])
+        return [float(spikes.min()), float(spikes.max()) + LAST_SPIKE] if len(spikes) else []
+
+    ends = _ends(obs, of_spikes)
     return (float(ends.min()), float(ends.max())) if len(ends) else (0.0, 0.0)
 
 
@@ -565,6 +569,14 @@ def _observed_seconds(obs: tuple[Intervals, ...] | None, span: tuple[float, floa
     return sum(seconds[id(array)] for array in obs)
 
 
+def _active_seconds(spike_times: Any, bounds: NDArray[np.int64]) -> float:
+    """Seconds from the first to the last spike of each unit, summed over them; all spikes are read."""
+    firsts, lasts = np.full((2, len(bounds) - 1), np.nan)
+    for unit, times in spikes_by_unit(spike_times, bounds, np.arange(len(firsts))):
+        firsts[unit], lasts[unit] = np.fmin(firsts[unit], times[0]), np.fmax(lasts[unit], times[-1])
+    return float(np.nansum(lasts - firsts))
+
+
 def _seconds(grid: Grid) -> float:
     return grid.shape[0] * grid.n_bins * grid.bin_width
 
@@ -575,12 +587,12 @@ def _outside_note(spike_times: Any, bounds: NDArray[np.int64], obs: tuple[Interv
         return ()
     units = [unit for unit in np.flatnonzero(np.diff(bounds)) if len(obs[unit])][:MOST_LOOKED_AT]
     middles = [(unit, float(spike_times[int(bounds[unit] + bounds[unit + 1]) // 2])) for unit in units]
-    outside = sum(not inside(np.array([time]), obs[unit]).any() for unit, time in middles)
-    if outside <= len(units) / 2:
+    outside = [(unit, time) for unit, time in middles if not inside(np.array([time]), obs[unit]).any()]
+    if len(outside) <= len(units) / 2:
         return ()
-    unit, time = middles[0]
+    unit, time = outside[0]
     return (
-        f"of {outside} of {len(units)} units the spike in the middle of the train lies outside obs_intervals (row {unit}: "
+        f"of {len(outside)} of {len(units)} units the spike in the middle of the train lies outside obs_intervals (row {unit}: "
         f"{time:g} s, intervals from {obs[unit].min():g} to {obs[unit].max():g} s); {IN_SECONDS}",
     )
 

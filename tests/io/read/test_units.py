@@ -136,8 +136,9 @@ def test_units_that_fire_a_thousand_times_too_slowly_are_noted_or_refused():
     chosen = ReadConfig(cut=Chop(start=0, stop=600))
     with pytest.raises(DataError, match=asks + r"; the 2 windows hold \d+ spikes"):
         binned(minutes, config=chosen, grid=Grid(np.array([0.0, 1e5]), 1.0, 600))
-    # Seconds of the same minutes, and a day with ten minutes of units.
+    # Seconds of the same minutes, a week in which each unit was found for ten minutes, and a day with ten minutes of units.
     assert binned([times / 1000 for times in minutes])[0].notes[1:] == ()
+    assert binned([times / 1000 + 100_000 * unit for unit, times in enumerate(minutes)])[0].notes[1:] == ()
     day = [np.append(times / 1000, 86_400 * 7.0) for times in minutes]
     source, result = binned(day, config=chosen, grid=Grid(np.array([0.0]), 1.0, 600))
     assert "0.005 Hz" in source.notes[1]
@@ -305,3 +306,34 @@ def test_intervals_without_an_index_are_one_a_unit_and_said(tmp_path):
     assert described.observed == pytest.approx(26 / 30)
     for notes in (json.loads(read.attrs["notes"]), described.notes):
         assert any("have no index: row n is read as the one interval of unit n" in note for note in notes)
+
+
+def test_a_unit_observed_without_an_end_is_read_to_the_last_spike(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    spikes = np.arange(0.05, 60.0, 0.1)
+    nwbfiles.add_units(nwbfile, [spikes], obs_intervals=[[[0.0, 30.0], [31.0, np.inf]]])
+    path = nwbfiles.write(nwbfile, tmp_path / "open.nwb")
+    (listed,) = inspect(path)
+    assert (listed.start, listed.stop) == (0.0, pytest.approx(spikes[-1], abs=1e-5))
+    read = read_nwb(path, ReadConfig(bin_width=0.5, cut=Chop(length=5.0, overlap=0.0)))
+    assert float(read["values"].sum()) > 500
+    assert not any("outside 'units'" in note for note in json.loads(read.attrs["notes"]))
+
+
+@pytest.mark.parametrize(("rate", "refused"), [(40.0, True), (400.0, False)])
+def test_fast_units_in_milliseconds_show_by_the_trials_beside_them(rate, refused):
+    nwbfile = nwbfiles.new_file()
+    random = np.random.default_rng(3)
+    nwbfiles.add_units(nwbfile, [np.sort(random.uniform(0, 600, round(600 * rate))) * 1000 for _ in range(3)])
+    nwbfiles.add_trials(nwbfile, 1.0 + 5 * np.arange(100), 3.0 + 5 * np.arange(100))
+    if not refused:  # too fast to be told from slow units in seconds
+        units_source(nwbfile, nwbfile.units, ReadConfig())
+        return
+    with pytest.raises(
+        DataError, match=r"fire at 0.04 Hz.*100 trials take the first 0.08. %: more slowly than neurons"
+    ):
+        units_source(nwbfile, nwbfile.units, ReadConfig())
+    windows = ReadConfig(cut=Window(start=0.0, stop=100.0))
+    source = units_source(nwbfile, nwbfile.units, windows)
+    with pytest.raises(DataError, match=r"more slowly than neurons do.*the 1 windows hold"):
+        source.bin(Grid(np.array([10.0]), 1.0, 90))
