@@ -198,10 +198,16 @@ def _clock_from_timestamps(series: Any, n_samples: int, missing_value: float | N
     quantum = None if survey.regular and not survey.repeated else timestamps.find_quantum()
     if quantum is not None and timestamps.straighten(quantum):
         survey = timestamps.survey(series.name)
-        notes.append(
-            f"timestamps of {series.name!r} are rounded to {quantum}, the sampling period is {survey.period:.6g} s; times are "
-            "those of a line through each run of samples, which misses no timestamp by more than half of that"
-        )
+        if timestamps.block > 1:
+            notes.append(
+                f"each {timestamps.block} samples of {series.name!r} share a timestamp, read as the time of the first; the "
+                f"sampling period is {survey.period:.6g} s"
+            )
+        else:
+            notes.append(
+                f"timestamps of {series.name!r} are rounded to {quantum}, the sampling period is {survey.period:.6g} s; times "
+                "are those of a line through each run of samples, which misses no timestamp by more than half of that"
+            )
         quantum = None
     if survey.untimed:
         notes.append(
@@ -298,6 +304,11 @@ class Timestamps:
         if self._lines is None:
             return times
         return np.where(np.isfinite(times), self._lines.times(max(first, 0), min(stop, self.n)), np.nan)
+
+    @property
+    def block(self) -> int:
+        """Samples that share a timestamp because blocks of them were stamped; 1 otherwise."""
+        return 1 if self._lines is None else self._lines.block
 
     def find_quantum(self) -> Quantum | None:
         """Find out from some blocks whether timestamps are rounded so coarsely that it shows between two samples."""

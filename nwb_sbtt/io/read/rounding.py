@@ -10,7 +10,7 @@ as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ MOST_STEPS = 1000
 """Most different steps of timestamps that are still thought to be multiples of one quantum."""
 NEAR = 8.0
 """Steps up to this many times the median are looked at for a quantum."""
+SAME_LENGTH = 0.9
+"""Share of the runs of equal timestamps that have one length where devices stamped blocks of samples."""
 FINE = 64
 """A line may be shorter than the longest possible one by this part of its length."""
 FEW = 3
@@ -95,12 +97,15 @@ class Lines:
         Seconds from one sample to the next.
     stop : int
         Sample after the last.
+    block : int
+        Samples of a block that were stored with the time of its first; 1 where times were rounded one by one.
     """
 
     firsts: NDArray[np.intp]
     starts: NDArray[np.float64]
     periods: NDArray[np.float64]
     stop: int
+    block: int = 1
 
     @property
     def period(self) -> float:
@@ -163,12 +168,22 @@ def find_quantum(parts: Sequence[NDArray[np.float64]], dtype: np.dtype[np.generi
     is_run = len(near) > LEAST_RUN * max(int(uneven.sum()), 1)
     if is_run and not (steps == 0).any() and not (uneven & (near < 1.5 * median)).any():
         return None
+    if is_run and _are_single_slips(steps, median):
+        return None
     step = _common_divisor(near[near > 0], resolution=max(CLOCK, 8 * float(np.spacing(largest))))
     size = max(step, spacing)
     single = single and spacing > step / 2
     if size < LEAST_SHARE * median:
         return None
     return Quantum(size, step, single, mean_step(steps, size))
+
+
+def _are_single_slips(steps: NDArray[np.float64], period: float) -> bool:
+    """Whether each short step has a long one beside it that makes up for it: one timestamp is wrong, and the clock is even."""
+    short = np.flatnonzero(steps < (1 - LEAST_SHARE) * period)
+    padded = np.concatenate([[np.inf], steps, [np.inf]])
+    both = np.stack([padded[short] + steps[short], steps[short] + padded[short + 2]])
+    return bool(len(short)) and bool((np.abs(both - 2 * period).min(axis=0) <= LEAST_SHARE * period).all())
 
 
 def mean_step(steps: NDArray[np.float64], quantum: float) -> float:
@@ -187,7 +202,7 @@ def mean_step(steps: NDArray[np.float64], quantum: float) -> float:
 def lay_lines(read: Read, n_samples: int, quantum: Quantum) -> Lines | None:
     """Lay lines through timestamps that miss none of them by more than half a quantum.
 
-    Lines meet where no sample is missing between them.
+    Lines meet where no sample is missing between them. Where blocks of samples share a timestamp it is that of the first.
 
     Parameters
     ----------
@@ -224,7 +239,21 @@ def lay_lines(read: Read, n_samples: int, quantum: Quantum) -> Lines | None:
     lasts = np.array([line.last for line in lines])
     ends = joined.starts + joined.periods * (lasts - joined.firsts)
     # Samples that repeat are not evenly spaced, and lines through them would go back.
-    return joined if (joined.starts[1:] >= ends[:-1]).all() else None
+    if not (joined.starts[1:] >= ends[:-1]).all():
+        return None
+    block = 1 if quantum.single else _block_length(read(0, min(n_samples, AT_ONCE)))
+    return replace(joined, starts=joined.starts + joined.periods * (block - 1) / 2, block=block)
+
+
+def _block_length(times: NDArray[np.float64]) -> int:
+    """Samples that share a timestamp, if these are as many each time; 1 otherwise, and where times were rounded.
+
+    Rounding to the nearest leaves half a block at the beginning, where a recording begins.
+    """
+    lengths = np.diff(np.flatnonzero(np.diff(times, prepend=np.nan) != 0))
+    if len(lengths) < 2 or (lengths == lengths[0]).mean() < SAME_LENGTH:
+        return 1
+    return int(lengths[0])
 
 
 @dataclass(frozen=True)

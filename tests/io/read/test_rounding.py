@@ -151,3 +151,21 @@ def test_the_numbers_of_long_recordings_are_estimated_with_rounding(tmp_path, mo
     assert candidate.estimated and candidate.gaps == 0 and candidate.regular
     assert candidate.rate == pytest.approx(1250, rel=1e-3)
     assert "timestamps are rounded to 0.001 s" in candidate.notes[0]
+
+
+@pytest.mark.parametrize("period", [0.02, 1 / 3])
+def test_a_few_timestamps_that_repeat_move_no_other(period):
+    true = period * np.arange(3000)
+    stored = true.copy()
+    stored[[100, 500]] = stored[[99, 499]]
+    times = clock_of(stored).times(0, 3000)
+    kept = np.setdiff1d(np.arange(3000), [100, 500])
+    assert np.abs(times[kept] - true[kept]).max() < 1e-9
+
+
+@pytest.mark.parametrize(("rate", "block"), [(2000.0, 512), (30_000.0, 30), (1000.0, 2)])
+def test_blocks_of_samples_have_the_time_of_their_first(rate, block):
+    true = recorded(20_480, rate, 7.0, [(10 * block, 3.0)])
+    clock = clock_of(np.repeat(true[::block], block)[: len(true)])
+    assert np.abs(clock.times(0, len(true)) - true).max() < 1e-6
+    assert any(f"each {block} samples of 'es' share a timestamp" in note for note in clock.notes)
