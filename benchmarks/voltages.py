@@ -1,0 +1,150 @@
+"""How true voltages are read: missing samples, dead stretches, artefacts and defaults, against a simulated truth and scipy.
+
+Recordings are simulated anew for each seed (`tests/support/voltages.py`). A row is a figure; the columns are what version
+0.1.0 gave (one recording, other seeds), each seed of this version, what a few lines of scipy give where they can do the same,
+and the truth or what is to be reached.
+
+    python benchmarks/voltages.py --json voltages.json
+    python benchmarks/voltages.py --small
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import options, save, show
+from numpy.typing import NDArray
+from scipy.signal import butter, sosfiltfilt
+
+from nwb_sbtt import read_nwb
+from nwb_sbtt.config import Chop, ElectricalConfig, ReadConfig
+from tests.support.nwbfiles import add_electrical, add_electrodes, add_invalid_times, new_file, write
+from tests.support.voltages import field, speckled, stimulated
+
+N_CHANNELS = 8
+WIDTH = 0.01
+
+
+def main() -> None:
+    """Simulate, read and print the table."""
+    parser = options(__doc__, small="one seed, short recordings", figure=False)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[31, 32, 33])
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each recording")
+    arguments = parser.parse_args()
+    seeds, seconds = (arguments.seeds[:1], 12.0) if arguments.small else (arguments.seeds, arguments.seconds)
+    rows: dict[str, dict[str, Any]] = {}
+    for seed in seeds:
+        figures = {**missing_samples(seconds, seed), **dead(seconds, seed), **artefacts(seconds, seed)}
+        for figure, (before, value, reference, target) in figures.items():
+            row = rows.setdefault(figure, {"figure": figure, "0.1.0": before})
+            # The last columns stay last.
+            row.pop("scipy", None), row.pop("truth", None)
+            row |= {f"seed {seed}": value, "scipy": reference, "truth": target}
+    table = list(rows.values())
+    show(table)
+    save(arguments.json, vars(arguments), table)
+
+
+def read(
+    volts: NDArray[Any],
+    rate: float,
+    *,
+    blanks: NDArray[np.float64] | None = None,
+    width: float | None = WIDTH,
+    **settings: Any,
+) -> Any:
+    """Write voltages (time, channel) to a file and read it as one window would be: trials of one second."""
+    nwbfile = new_file()
+    add_electrodes(nwbfile, volts.shape[1])
+    add_electrical(nwbfile, volts, rate=rate)
+    if blanks is not None:
+        add_invalid_times(nwbfile, blanks)
+    config = ReadConfig(bin_width=width, electrical=ElectricalConfig(**settings), cut=Chop(length=1.0, overlap=0.0))
+    with tempfile.TemporaryDirectory() as folder:
+        return read_nwb(write(nwbfile, Path(folder) / "voltages.nwb"), config)
+
+
+def missing_samples(seconds: float, seed: int) -> dict[str, tuple[Any, ...]]:
+    """Share of what is stored that is observed, and correlation with the shared signal, of two ways of leaving samples out."""
+    rate = 1000.0
+    figures: dict[str, tuple[Any, ...]] = {}
+    voltage, shared = field(seconds, rate=rate, n_channels=N_CHANNELS, seed=seed)
+    per_bin = round(WIDTH * rate)
+    truth = shared.reshape(-1, per_bin, N_CHANNELS).mean(axis=1)
+    for how, before in (("random", 0.003 / 0.7), ("every fourth", 0.0)):
+        stored = speckled(voltage.shape, how=how, seed=seed + 1)
+        ds = read(np.where(stored, voltage, np.nan), rate)
+        values, observed = (ds[name].values.reshape(-1, N_CHANNELS)[: len(truth)] for name in ("values", "observed"))
+        any_stored = np.asarray(stored.reshape(-1, per_bin, N_CHANNELS).any(axis=1))
+        times = np.arange(len(voltage))
+        filled = np.stack(
+            [np.interp(times, times[stored[:, c]], voltage[stored[:, c], c]) for c in range(N_CHANNELS)], axis=1
+        )
+        low_passed = sosfiltfilt(butter(4, 40, fs=rate, output="sos"), filled, axis=0).reshape(-1, per_bin, N_CHANNELS)
+        figures[f"{how}: share observed"] = before, float(observed.sum() / any_stored.sum()), "", 1.0
+        figures[f"{how}: correlation"] = (
+            "",
+            _correlation(values, truth, observed),
+            _correlation(low_passed.mean(axis=1), truth, any_stored),
+            1.0,
+        )
+    return figures
+
+
+def dead(seconds: float, seed: int) -> dict[str, tuple[Any, ...]]:
+    """An electrode that is dead, or at its converter's limit, for half of the time."""
+    rate = 2000.0
+    voltage, _ = field(seconds, rate=rate, n_channels=N_CHANNELS, seed=seed)
+    good = (400 * voltage).astype(np.int16)
+    n = len(good)
+    figures: dict[str, tuple[Any, ...]] = {}
+    band: dict[str, Any] = {"feature": "spikes", "band": (200.0, 800.0), "threshold": -3.0}
+    whole = read(good, rate, width=0.02, **band)["values"].values[: int(seconds / 2) - 1, :, 1].sum()
+    for name, value in (("dead", 0), ("railed", 32767)):
+        bad = good.copy()
+        bad[n // 2 :, 1] = value
+        power = read(bad, rate, width=0.02, feature="power")
+        second = power["observed"].values[int(seconds / 2) + 1 :, :, 1]
+        figures[f"{name}: share of bins observed"] = 1.0, float(second.mean()), "", 0.0
+        crossings = read(bad, rate, width=0.02, **band)["values"].values[: int(seconds / 2) - 1, :, 1].sum()
+        figures[f"{name}: crossings elsewhere, of those of the whole"] = 7.0, float(crossings / whole), "", 1.0
+    return figures
+
+
+def artefacts(seconds: float, seed: int) -> dict[str, tuple[Any, ...]]:
+    """Crossings for each spike, where artefacts are blanked and decay after their blank."""
+    rate = 20_000.0
+    figures: dict[str, tuple[Any, ...]] = {}
+    for tail in (0.0, 0.001, 0.002):
+        volts, spikes, blanks = stimulated(seconds, rate=rate, seed=seed, tail=tail)
+        ds = read(volts, rate, blanks=blanks, width=0.001, feature="spikes")
+        band = sosfiltfilt(butter(3, [300, 3000], "band", fs=rate, output="sos"), volts, axis=0)
+        times = np.arange(len(volts)) / rate
+        beyond = band <= -4.5 * np.median(np.abs(band), axis=0) / 0.6745
+        valid = ~np.asarray(((times[:, None] >= blanks[:, 0]) & (times[:, None] < blanks[:, 1])).any(axis=1))
+        starts = (beyond[1:] & ~beyond[:-1]) & valid[1:, None]
+        apart = sum(
+            1 + int((np.diff(np.flatnonzero(starts[:, c])) >= 0.001 * rate).sum()) for c in range(volts.shape[1])
+        )
+        n_spikes = sum(map(len, spikes))
+        before = 415 / 330 if tail else ""
+        figures[f"crossings a spike, decay {1e3 * tail:g} ms"] = (
+            before,
+            float(ds["values"].sum() / n_spikes),
+            apart / n_spikes,
+            1.0,
+        )
+    return figures
+
+
+def _correlation(values: NDArray[Any], truth: NDArray[Any], observed: NDArray[np.bool_]) -> float:
+    return float(
+        np.mean([np.corrcoef(values[observed[:, c], c], truth[observed[:, c], c])[0, 1] for c in range(truth.shape[1])])
+    )
+
+
+if __name__ == "__main__":
+    main()
