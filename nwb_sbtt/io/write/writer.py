@@ -6,6 +6,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -568,13 +569,14 @@ def _validate(*, cached: bool = True, **source: Any) -> set[str]:
     except ValueError:
         if not cached:
             raise
-    names, manager, _ = validation.get_cached_namespaces_to_validate(**source)
-    whole = [
-        name for name in names if "NWBFile" in manager.namespace_catalog.get_namespace(name).get_registered_types()
-    ]
-    if not whole:
-        return _validate(cached=False, **source)
-    return {str(problem) for name in whole for problem in pynwb.validate(namespace=name, **source)}
+    names, _, _ = validation.get_cached_namespaces_to_validate(**source)
+    problems: set[str] = set()
+    validated = False
+    for name in names:
+        with suppress(ValueError):
+            problems |= {str(problem) for problem in pynwb.validate(namespace=name, **source)}
+            validated = True
+    return problems if validated else _validate(cached=False, **source)
 
 
 def _new_problems(problems: set[str], recording: Path | None) -> list[str]:

@@ -9,7 +9,7 @@ from ndx_sbtt import ObservationMaskSeries
 from pynwb import TimeSeries
 
 from nwb_sbtt import Trials, read_nwb
-from nwb_sbtt.config import ElectricalConfig, ReadConfig
+from nwb_sbtt.config import Chop, ElectricalConfig, ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.electrical import electrical_source
@@ -63,7 +63,7 @@ def test_what_is_stored_is_what_is_observed_and_equals_a_plain_series(tmp_path, 
     events = np.arange(1.0, 11.0)
     add_trials(nwbfile, events, events + 0.5, onset=events)
     path = write(nwbfile, tmp_path / "speckled.nwb")
-    for cut in (None, Trials(event="onset", start=-0.2, stop=0.5)):
+    for cut in (Chop(length=0.5, overlap=0.0), Trials(event="onset", start=-0.2, stop=0.5)):
         config = {"bin_width": width, "trials": cut}
         read = read_nwb(path, series="acquisition/ElectricalSeries", **config)
         plain = read_nwb(path, series="acquisition/plain", **config)
