@@ -3,7 +3,8 @@
 Reading goes through these modules, from the file to the Dataset:
 
 * `files` opens a file, HDF5 or Zarr, and computes its SHA-256; `extensions` imports NWB extensions that it needs, `filters`
-  tells which plug-ins of HDF5 its arrays need. `paths` names its objects, `tables` reads columns.
+  tells which plug-ins of HDF5 its arrays need, `references` which of its references lead nowhere. `paths` names its objects,
+  `tables` reads columns.
 * `layout` decides along which axis of an array time runs; `description` tells shape, times and observed share of a series.
 * `results` tells results, copies beside them and the truth of simulations from recordings.
 * `neurodata` registers a reader for each neurodata type, also those of other packages; `selection` finds the series of a

@@ -19,12 +19,10 @@ from nwb_sbtt.io.read.description import Candidate, share_of_entries
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.filters import unreadable
 from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, stored_masks
-from nwb_sbtt.io.read.neurodata import why_unreadable
 from nwb_sbtt.io.read.outside import notes_on, outside_of
-from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.periods import PERIODS_TYPE, UnitPeriods, stored_periods
 from nwb_sbtt.io.read.results import Provenance, is_result, provenance_of, role_of
-from nwb_sbtt.io.read.selection import StoredSeries, find_series
+from nwb_sbtt.io.read.selection import StoredSeries, find_series, unreadable_series
 from nwb_sbtt.io.read.trials import trial_tables
 
 
@@ -181,10 +179,9 @@ def _without_data(candidate: Candidate, reason: str) -> Candidate:
 
 def _unreadable(nwbfile: Any, provenance: Provenance) -> list[Candidate]:
     """Series that nothing reads, with the reason."""
-    reasons = [(nwb_object, why_unreadable(nwb_object)) for nwb_object in nwbfile.objects.values()]
     return [
         Candidate(
-            in_file_path(nwbfile, nwb_object),
+            path,
             str(nwb_object.neurodata_type),
             "series",
             default=False,
@@ -192,8 +189,7 @@ def _unreadable(nwbfile: Any, provenance: Provenance) -> list[Candidate]:
             readable=False,
             notes=(reason,),
         )
-        for nwb_object, reason in reasons
-        if reason is not None
+        for path, (nwb_object, reason) in unreadable_series(nwbfile).items()
     ]
 
 

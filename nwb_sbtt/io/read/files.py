@@ -27,7 +27,7 @@ from hdmf.build import BuildError, ConstructError, ContainerConfigurationError
 from pynwb import NWBHDF5IO, NWBFile
 
 from nwb_sbtt.errors import FileError
-from nwb_sbtt.fileerrors import FileErrors, check_is_file, reason_of
+from nwb_sbtt.fileerrors import SCHEMA_LIBRARIES, FileErrors, check_is_file, library_of, reason_of
 from nwb_sbtt.io.dandi.locations import locate
 from nwb_sbtt.io.dandi.origin import origin_fields, origin_of, read_record
 from nwb_sbtt.io.dandi.stream import RangeFile
@@ -43,6 +43,7 @@ from nwb_sbtt.io.read.outside import (
     scan_zarr,
     without_outside,
 )
+from nwb_sbtt.io.read.references import broken_reference
 
 CHUNK_CACHE = 64 * 2**20
 """Bytes of HDF5's cache for each dataset; the default of HDF5 holds two of the chunks that are usual in NWB files."""
@@ -201,14 +202,21 @@ def _streamed(remote: RemoteFile, external_data: bool) -> Iterator[NWBFile]:
 def _file_errors(path: Path | RemoteFile) -> FileErrors:
     """Make the context in which a file is read."""
 
-    def missing_filter(error: Exception) -> str | None:
+    def known_cause(error: Exception) -> str | None:
         # HDF5 says that it cannot find a folder of plug-ins, or that a filter is not registered.
         if isinstance(error, OSError) and isinstance(path, Path) and re.search("plugin|filter", str(error)):
             missing = missing_filter_of_file(path)
             return None if missing is None else f"cannot read a part of {str(path)!r}: {missing}"
+        if isinstance(path, Path) and path.is_file() and library_of(error) in SCHEMA_LIBRARIES:
+            broken = broken_reference(path)
+            if broken is not None:
+                return (
+                    f"{str(path)!r} does not follow the NWB schema: {broken} refers to an object that is not in the file; in a "
+                    "copy, write that object or remove what refers to it"
+                )
         return None
 
-    return FileErrors(path, explain=missing_filter)
+    return FileErrors(path, explain=known_cause)
 
 
 def _open_stream(stream: RangeFile, remote: RemoteFile, *, external_data: bool) -> Any:

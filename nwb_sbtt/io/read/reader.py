@@ -34,7 +34,7 @@ from nwb_sbtt.io.read.fluorescence import signal_attributes, without_unusable
 from nwb_sbtt.io.read.labels import all_labels, channel_labels, channels_to_keep, sampling_offsets, trial_labels
 from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.rois import RoiSource
-from nwb_sbtt.io.read.selection import StoredSeries, find_series, select
+from nwb_sbtt.io.read.selection import StoredSeries, find_series, select, unreadable_series
 from nwb_sbtt.io.read.stored import linked_files, object_ids, tables_of
 from nwb_sbtt.io.read.trials import session_times, trial_table
 
@@ -107,7 +107,8 @@ def read_nwb(
     config = _with_keywords(config, series=series, bin_width=bin_width, cut=trials)
     location = locate(path)
     with open_nwb(location, external_data=config.external_data) as nwbfile:
-        selected = select(find_series(nwbfile), config.series)
+        unreadable = {path: reason for path, (_, reason) in unreadable_series(nwbfile).items()}
+        selected = select(find_series(nwbfile), config.series, unreadable=unreadable)
         if isinstance(location, RemoteFile) and not can_be_streamed(
             location, [stored.nwb_object for stored in selected]
         ):

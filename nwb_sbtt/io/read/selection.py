@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from nwb_sbtt.data.grid import Source
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import SelectionError
-from nwb_sbtt.io.read.neurodata import Reader, default_types, reader_of
+from nwb_sbtt.io.read.neurodata import Reader, default_types, reader_of, why_unreadable
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.results import Role, provenance_of, role_of
 
@@ -100,7 +100,30 @@ def find_series(nwbfile: Any) -> list[StoredSeries]:
     return sorted(stored, key=lambda series: series.path)
 
 
-def select(candidates: Sequence[SeriesT], patterns: Iterable[str] | None = None) -> list[SeriesT]:
+def unreadable_series(nwbfile: Any) -> dict[str, tuple[Any, str]]:
+    """Find the series of a file that nothing reads.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+
+    Returns
+    -------
+    dict of in-file path to (neurodata object, str)
+        With the reason.
+
+    Raises
+    ------
+    ConfigError
+        As `find_series`.
+    """
+    reasons = [(nwb_object, why_unreadable(nwb_object)) for nwb_object in nwbfile.objects.values()]
+    return {in_file_path(nwbfile, item): (item, reason) for item, reason in reasons if reason is not None}
+
+
+def select(
+    candidates: Sequence[SeriesT], patterns: Iterable[str] | None = None, *, unreadable: Mapping[str, str] | None = None
+) -> list[SeriesT]:
     """Choose series by in-file path or glob; without patterns, the only default series there is.
 
     Parameters
@@ -109,6 +132,8 @@ def select(candidates: Sequence[SeriesT], patterns: Iterable[str] | None = None)
     patterns : iterable of str, optional
         Exact paths, or globs in which ``*`` stands for any text. A glob selects the default series that it matches, and
         other recorded series only if it matches no default one; results are read by their exact paths alone.
+    unreadable : mapping of in-file path to str, optional
+        Reasons why other series are not among the candidates, for errors.
 
     Returns
     -------
@@ -121,7 +146,7 @@ def select(candidates: Sequence[SeriesT], patterns: Iterable[str] | None = None)
         If a pattern matches nothing, or, without patterns, if there is no default series or there are several.
     """
     if patterns is None:
-        return [_only_default(candidates)]
+        return [_only_default(candidates, unreadable or {})]
     selected: list[SeriesT] = []
     for pattern in patterns:
         glob = pattern.strip("/")
@@ -132,6 +157,8 @@ def select(candidates: Sequence[SeriesT], patterns: Iterable[str] | None = None)
             matches = [series for series in recorded if series.default] or recorded
             if matching and not recorded:
                 raise SelectionError(f"{pattern!r} matches no recorded series, but {_others(matching)}")
+        if not matches and unreadable is not None and glob in unreadable:
+            raise SelectionError(f"{glob!r} cannot be read: {unreadable[glob]}")
         if not matches:
             raise SelectionError(_no_match(pattern, [series.path for series in candidates]))
         selected += [series for series in matches if all(series is not other for other in selected)]
@@ -140,7 +167,7 @@ def select(candidates: Sequence[SeriesT], patterns: Iterable[str] | None = None)
     return selected
 
 
-def _only_default(candidates: Sequence[SeriesT]) -> SeriesT:
+def _only_default(candidates: Sequence[SeriesT], unreadable: Mapping[str, str]) -> SeriesT:
     defaults = [series for series in candidates if series.default]
     if len(defaults) == 1:
         return defaults[0]
@@ -154,7 +181,8 @@ def _only_default(candidates: Sequence[SeriesT]) -> SeriesT:
         raise SelectionError(f"the file holds no recording, but {_others(candidates)}")
     if candidates:
         raise SelectionError(f"{message}; it has these other series, to be chosen by name:\n{_options(candidates)}")
-    raise SelectionError(f"{message}, and no other series of numbers")
+    reasons = [f"{path!r} cannot be read: {reason}" for path, reason in unreadable.items()][:MOST_PROPOSED]
+    raise SelectionError("; ".join([message, *reasons]) if reasons else f"{message}, and no other series of numbers")
 
 
 def _others(candidates: Sequence[Selectable]) -> str:

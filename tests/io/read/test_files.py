@@ -108,6 +108,24 @@ def test_the_part_that_breaks_the_schema_is_named(tmp_path):
     assert "Could not construct TimeSeries object" in refusal(path)
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_reference_that_leads_nowhere_is_named(removed, tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_electrodes(nwbfile, 2)
+    nwbfiles.add_electrical(nwbfile, np.zeros((4, 2)), rate=1.0)
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with h5py.File(path, "a") as file:
+        region = file["acquisition/ElectricalSeries/electrodes"]
+        if removed:
+            del file["general/extracellular_ephys/electrodes"]
+        else:
+            region.attrs["table"] = h5py.Reference()
+    assert (
+        "attribute 'table' of 'acquisition/ElectricalSeries/electrodes' refers to an object that is not in the file"
+        in refusal(path)
+    )
+
+
 def test_a_folder_that_is_no_zarr_store_is_refused(tmp_path):
     assert "not a Zarr store" in refusal(tmp_path)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pynwb import TimeSeries
 
+from nwb_sbtt import read_nwb
 from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.io.read.selection import find_series, select
 from tests.support import nwbfiles
@@ -105,3 +106,13 @@ def test_results_and_units_without_spikes_are_not_candidates():
         ("processing/results/z", False),
         ("units", False),
     ]
+
+
+def test_the_reason_is_given_why_a_named_series_cannot_be_read(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfile.add_acquisition(TimeSeries(name="cube", data=np.zeros((5, 3, 2)), unit="a.u.", rate=1.0))
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with pytest.raises(SelectionError, match=r"'acquisition/cube' cannot be read: its data of shape \(5, 3, 2\)"):
+        read_nwb(path, series=("acquisition/cube",))
+    with pytest.raises(SelectionError, match=r"holds no usable .*; 'acquisition/cube' cannot be read: its data"):
+        read_nwb(path)
