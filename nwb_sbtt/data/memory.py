@@ -109,3 +109,21 @@ def _text(path: Path | str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def check_rows(n_rows: int, table: str) -> None:
+    """Refuse a table whose rows take more memory than is available, before a column of it is read.
+
+    Parameters
+    ----------
+    n_rows : int
+        As the file declares them.
+    table : str
+        Its name, for the error.
+
+    Raises
+    ------
+    DataError
+        If they do.
+    """
+    check_memory(n_rows, TABLE_ROW, what=f"{n_rows} rows of {table!r}", remedy="is the table damaged?")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.memory import check_rows
 from nwb_sbtt.errors import DataError
 
 SLOWEST, FASTEST = 0.02, 1000.0
@@ -178,6 +179,7 @@ def _trials(units: Any, span: tuple[float, float]) -> tuple[int, float]:
     trials = None if nwbfile is None else nwbfile.trials
     if trials is None or len(trials) == 0:
         return 0, 1.0
+    check_rows(len(trials), trials.name)
     stops = np.asarray(trials["stop_time"].data[:])
     if stops.dtype.kind not in "iuf" or not np.isfinite(stops).any():
         return len(trials), 1.0

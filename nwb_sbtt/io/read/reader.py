@@ -20,7 +20,7 @@ from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.binning import bin_index
 from nwb_sbtt.data.grid import Binned, Source, edge_between
 from nwb_sbtt.data.joining import Joined, join
-from nwb_sbtt.data.memory import READING, READING_PARTIAL, TABLE_ROW, check_memory
+from nwb_sbtt.data.memory import READING, READING_PARTIAL, check_memory, check_rows
 from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.data.trials import Windows, chop_windows, single_window, trial_windows
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
@@ -284,8 +284,7 @@ def _windows(
     cut = config.cut or Chop()
     if isinstance(cut, Trials):
         table, cut = trial_table(nwbfile, cut)
-        what = f"{len(table)} rows of {table.name!r}"
-        check_memory(len(table), TABLE_ROW, what=what, remedy="is the table damaged?")
+        check_rows(len(table), table.name)
         times, notes = session_times(table, cut)
         windows = trial_windows(times, cut, bin_width)
         return table, replace(windows, notes=(*windows.notes, *notes))
