@@ -207,7 +207,7 @@ def _file_errors(path: Path | RemoteFile) -> FileErrors:
         if isinstance(error, OSError) and isinstance(path, Path) and re.search("plugin|filter", str(error)):
             missing = missing_filter_of_file(path)
             return None if missing is None else f"cannot read a part of {str(path)!r}: {missing}"
-        if isinstance(path, Path) and path.is_file() and library_of(error) in SCHEMA_LIBRARIES:
+        if isinstance(path, Path) and path.is_file() and library_of(error) in (*SCHEMA_LIBRARIES, "h5py"):
             broken = broken_reference(path)
             if broken is not None:
                 return (

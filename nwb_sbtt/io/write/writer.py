@@ -31,7 +31,7 @@ from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.fileerrors import FileErrors, follow_links
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
-from nwb_sbtt.io.read.outside import is_outside
+from nwb_sbtt.io.read.outside import Outside, is_outside, outside_of, without_outside
 from nwb_sbtt.io.read.stored import (
     find_stored,
     linked_files,
@@ -346,18 +346,18 @@ def _copies(
 
 
 def _write_appended(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> list[str]:
-    sources, linked = _check_appended(latents, path, destination, recording)
+    sources, linked, outside = _check_appended(latents, path, destination, recording)
     shutil.copyfile(recording, path)
     reserve_space(path, max_added_bytes(latents))
     with h5py.File(path, "r+") as file:
-        return _append(latents, file, destination, sources, linked)
+        return _append(latents, file, destination, sources, linked, outside)
 
 
 def _rehearse_appended(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> list[str]:
-    sources, linked = _check_appended(latents, path, destination, recording)
+    sources, linked, outside = _check_appended(latents, path, destination, recording)
     with Overlay(recording) as overlay:
         with h5py.File(overlay, "r+") as file:
-            notes = _append(latents, file, destination, sources, linked)
+            notes = _append(latents, file, destination, sources, linked, outside)
         with h5py.File(overlay, "r") as file, NWBHDF5IO(file=file, mode="r") as io:
             _refuse_invalid(_new_problems(_validate(io=io), recording))
     return notes
@@ -365,26 +365,32 @@ def _rehearse_appended(latents: xr.Dataset, path: Path, destination: _Destinatio
 
 def _check_appended(
     latents: xr.Dataset, path: Path, destination: _Destination, recording: Path
-) -> tuple[DynamicTable, set[str]]:
-    """The table of sources, and the paths of tables that lie in other files."""
+) -> tuple[DynamicTable, set[str], tuple[Outside, ...]]:
+    """The table of sources, the paths of tables that lie in other files, and all that does."""
     with open_nwb(recording, external_data=True) as nwb:
         _check_recording(latents, nwb, recording)
         _check_names_are_free(nwb, destination)
         linked = {table for table, item in _tables(latents, nwb).items() if is_outside(item, nwb)}
-        sources = _sources(latents, nwb, recording)
+        sources, outside = _sources(latents, nwb, recording), outside_of(nwb)
     if source_of(latents).get("linked") and path.parent.resolve() != recording.parent.resolve():
         raise FileError(
             f"{recording.name!r} links to other files, and a copy of it in another folder would not find them; write the "
             "copy beside the recording, or leave out append=True (--append) to write a derived file"
         )
-    return sources, linked
+    return sources, linked, outside
 
 
 def _append(
-    latents: xr.Dataset, file: h5py.File, destination: _Destination, sources: DynamicTable, linked: set[str]
+    latents: xr.Dataset,
+    file: h5py.File,
+    destination: _Destination,
+    sources: DynamicTable,
+    linked: set[str],
+    outside: tuple[Outside, ...],
 ) -> list[str]:
+    # What lies outside stays a link in the copy: its content is neither read nor written.
     notes = [f"the results are not linked to the table {table!r}, which lies in another file" for table in linked]
-    with NWBHDF5IO(file=file, mode="a") as io:
+    with without_outside(NWBHDF5IO, outside)(file=file, mode="a") as io:
         nwb = io.read()
         if nwb.was_generated_by is None:
             nwb.was_generated_by = _programs(latents)

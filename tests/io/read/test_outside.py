@@ -15,7 +15,7 @@ from nwb_sbtt.io.dandi.uploads import upload
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.outside import outside_of
-from nwb_sbtt.io.read.reader import read_nwb
+from nwb_sbtt.io.read.reader import read_nwb, read_result
 from nwb_sbtt.io.write.writer import write_nwb
 from tests.support import outside
 from tests.support.commands import call, recording
@@ -124,6 +124,23 @@ def test_an_appended_copy_that_points_elsewhere_is_not_uploaded(source, private,
     path = crafted(source, tmp_path / "crafted.nwb", private, outside.column_in_external_storage)
     with pytest.raises(FileError, match=r"stores data outside itself: 'units/quality' .*write the results again"):
         upload(path, "000123")
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        outside.text_by_external_link,
+        outside.subject_by_external_link,
+        outside.column_by_external_link,
+        outside.virtual_column,
+    ],
+)
+def test_results_are_added_to_a_copy_without_reading_where_it_points(source, private, tmp_path, way):
+    path = crafted(source, tmp_path / "crafted.nwb", private, way)
+    latents = _latents(source, path)
+    out = write_nwb(latents, tmp_path / "out.nwb", source=path, append=True)
+    assert (read_result(out)["rates"] == latents["rates"]).all()
+    assert "the file" not in holds_key(out)
 
 
 @pytest.mark.slow
