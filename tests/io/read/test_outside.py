@@ -15,7 +15,8 @@ from nwb_sbtt.io.dandi.uploads import upload
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.outside import outside_of
-from nwb_sbtt.io.read.reader import read_nwb, read_result
+from nwb_sbtt.io.read.reader import read_nwb
+from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.writer import write_nwb
 from tests.support import outside
 from tests.support.commands import call, recording
