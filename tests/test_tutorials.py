@@ -71,7 +71,7 @@ def test_the_tutorial_on_latents_runs_from_files_to_a_scored_submission(tmp_path
 @pytest.mark.slow
 def test_the_tutorial_on_two_photon_imaging_runs_from_frames_to_latents_between_them(tmp_path):
     ended = run("04_two_photon.py", tmp_path, small={"CELLS": "9", "CONDITIONS": "4", "EPOCHS": "1"})
-    assert "holds dF/F (its name says 'dff'): events inferred by deconvolution" in ended.out
+    assert "holds dF/F (its name says 'dff'); events inferred by deconvolution" in ended.out
     assert "own moments: 33% observed; samples in the first bins [3, 3, 3, 3, 3, 3]" in ended.out
     assert "frame's moment: 33% observed; samples in the first bins [9, 0, 0, 9, 0, 0]" in ended.out
     assert float(re.findall(r"R² of X: (\S+)", ended.out)[0]) > 0.5

@@ -43,7 +43,7 @@ for candidate in sb.inspect(source):
 # %% [markdown]
 # ## How the series is read, and why
 #
-# `read_nwb` recognises the kind of signal and notes the choice. Here it is ΔF/F, so OASIS finds events in the whole session,
+# `read_nwb` recognises the kind of signal and notes the choice. Here it is ΔF/F: events are inferred for the whole session,
 # before it is divided into trials; `read.rois.deconvolve=never` would leave the series as it is. Event sizes are zero or
 # positive, so their likelihood is a zero-inflated gamma.
 
