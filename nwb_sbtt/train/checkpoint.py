@@ -118,12 +118,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], Progress]:
     TrainingError
         If it is of another format.
     """
-    with _opened(path) as handle:
-        header = _header(handle, path)
-        # Cloned: slices of a mapped file are not aligned, and the last bits of the optimiser's results depend on alignment.
-        tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
-    if digest(tensors) != header["tensors_sha256"]:
-        raise _damaged(path, "its tensors do not have the digest that they were written with")
+    tensors, header = _verified(path)
     return tensors, _progress(header, path)
 
 
@@ -146,7 +141,8 @@ def read_digest(path: Path) -> str:
     TrainingError
         If it is of another format.
     """
-    return digest(load(path)[0])
+    _, header = _verified(path)
+    return header["tensors_sha256"]
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -196,6 +192,17 @@ def read_progress(path: Path) -> Progress:
     """
     with _opened(path) as handle:
         return _progress(_header(handle, path), path)
+
+
+def _verified(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors, on the CPU, and header of a checkpoint whose digest is that of the tensors."""
+    with _opened(path) as handle:
+        header = _header(handle, path)
+        # Cloned: slices of a mapped file are not aligned, and the last bits of the optimiser's results depend on alignment.
+        tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
+    if digest(tensors) != header["tensors_sha256"]:
+        raise _damaged(path, "its tensors do not have the digest that they were written with")
+    return tensors, header
 
 
 @contextmanager
