@@ -2,11 +2,11 @@
 
 Each way in which a file can be wrong has an error of one line.
 
-Computing a digest reads all of a file, of which a reader may need a small part. The digest of a large file is therefore
-computed once, and the process remembers it while the file is unchanged: same path, file and size, and same times of the last
-change of its content and of its status. The latter (`ctime`) is set by the system alone, so that a program that resets a
-file's modification time cannot hide a change. The digest of a file that changed within the last seconds is not remembered:
-the file might change again within the resolution of the clock.
+Computing a digest reads all of a file, of which a reader may need a small part, and so does, of most files, the search for
+damaged texts (`heaps`). Of a large file both are therefore done once, and the process remembers the outcome while the file is
+unchanged: same path, file and size, and same times of the last change of its content and of its status. The latter (`ctime`) is
+set by the system alone, so that a program that resets a file's modification time cannot hide a change. Of a file that changed
+within the last seconds nothing is remembered: it might change again within the resolution of the clock.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 from hdmf.build import BuildError, ConstructError, ContainerConfigurationError
@@ -58,6 +59,8 @@ OLDEST = 2
 
 FileState = tuple[int, ...]
 _digests: dict[Path, tuple[FileState, str]] = {}
+_searched: dict[Path, tuple[FileState, None]] = {}
+T = TypeVar("T")
 
 
 @contextmanager
@@ -161,23 +164,28 @@ def file_sha256(path: Path) -> str:
     OSError
         If it cannot be read.
     """
-    with path.open("rb") as file:
-        now, before = time.time(), os.fstat(file.fileno())
-        # On other systems `ctime` is the time at which the file was made.
-        can_be_remembered = before.st_size >= SMALLEST_REMEMBERED and os.name == "posix"
-        state, digest = _digests.get(path.absolute(), ((), ""))
-        if can_be_remembered and state == _file_state(before):
-            return digest
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        settled = now - max(before.st_mtime, before.st_ctime) > SETTLED
-        if can_be_remembered and settled and _file_state(os.fstat(file.fileno())) == _file_state(before):
-            _digests[path.absolute()] = _file_state(before), digest
-    return digest
+    return _remembered(path, _digests, lambda file: hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def forget_digests() -> None:
     """Forget the digests of all files, so that the next one is computed."""
     _digests.clear()
+
+
+def _remembered(path: Path, known: dict[Path, tuple[FileState, T]], compute: Callable[[BufferedReader], T]) -> T:
+    """Compute what follows from the content of a file, or recall it of a large one that has not changed."""
+    with path.open("rb") as file:
+        now, before = time.time(), os.fstat(file.fileno())
+        # On other systems `ctime` is the time at which the file was made.
+        can_be_remembered = before.st_size >= SMALLEST_REMEMBERED and os.name == "posix"
+        remembered = known.get(path.absolute())
+        if can_be_remembered and remembered is not None and remembered[0] == _file_state(before):
+            return remembered[1]
+        result = compute(file)
+        settled = now - max(before.st_mtime, before.st_ctime) > SETTLED
+        if can_be_remembered and settled and _file_state(os.fstat(file.fileno())) == _file_state(before):
+            known[path.absolute()] = _file_state(before), result
+    return result
 
 
 def _file_state(status: os.stat_result) -> FileState:
@@ -231,7 +239,8 @@ def _open_hdf5(path: Path, *, external_data: bool) -> Any:
         pass
     if not h5py.is_hdf5(path):
         raise FileError(f"{str(path)!r} is not an HDF5 file{_size(path)}, so it cannot be an NWB file")
-    check_heaps(path)
+    # A command opens a recording several times, and the search takes a fifth of a second of a large one.
+    _remembered(path, _searched, lambda file: check_heaps(path))
     # Shared disks often have no locks; a reader does not need one.
     file = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE, locking="best-effort")
     return _checked(file, path, external_data or read_record(path) is None)
