@@ -170,14 +170,14 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
 
 def main() -> None:
     """Measure and show."""
-    parser = options(__doc__.splitlines()[0], small="8 MB, the units only")
+    parser = options(__doc__.splitlines()[0], small="24 MB, the units only")
     parser.add_argument("--megabytes", type=float, default=100.0)
     parser.add_argument("--latency", type=float, default=0.1, help="seconds a request")
     parser.add_argument("--speed", type=float, default=100e6, help="bits a second")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.small:
-        arguments.megabytes = 8.0
+        arguments.megabytes = 24.0
     rows = []
     kinds = ["units"] if arguments.small else list(FILES)
     for kind, make in ((kind, FILES[kind]) for kind in kinds):
