@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections import OrderedDict
 from typing import Any
 
 from nwb_sbtt.errors import ArchiveError
 from nwb_sbtt.io.dandi.transfer import RemoteFile
+from nwb_sbtt.io.positioned import PositionedFile
 
 BLOCK_BYTES = 1 << 18
 """Bytes."""
@@ -17,7 +17,7 @@ MAX_BLOCKS = 1024
 """Blocks kept in memory."""
 
 
-class RangeFile(io.RawIOBase):
+class RangeFile(PositionedFile):
     """A read-only file whose blocks are fetched when they are read, and cached in memory.
 
     Sequential reading is read ahead, twice as far each time. Failed requests are repeated; the error of one that still
@@ -29,7 +29,7 @@ class RangeFile(io.RawIOBase):
     """
 
     def __init__(self, remote: RemoteFile) -> None:
-        self._remote, self._position = remote, 0
+        self._remote = remote
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._next, self._ahead = -1, FIRST_AHEAD
         self.failure: ArchiveError | None = None
@@ -39,36 +39,10 @@ class RangeFile(io.RawIOBase):
         """Source of the bytes."""
         return self._remote
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position in bytes."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position.
-
-        Parameters
-        ----------
-        offset : int
-            Bytes.
-        whence : int
-            ``io.SEEK_SET``, ``io.SEEK_CUR`` or ``io.SEEK_END``.
-
-        Returns
-        -------
-        int
-            The new position.
-        """
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._remote.asset.size}[whence]
-        self._position = max(0, origin + offset)
-        return self._position
+    @property
+    def n_bytes(self) -> int:
+        """Length of the file, as the archive states it."""
+        return self._remote.asset.size
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer from the position on, as far as the file reaches.
@@ -88,7 +62,7 @@ class RangeFile(io.RawIOBase):
             If the bytes cannot be fetched.
         """
         view = memoryview(buffer).cast("B")
-        stop = min(self._position + len(view), self._remote.asset.size)
+        stop = min(self._position + len(view), self.n_bytes)
         done = 0
         while self._position < stop:
             index, offset = divmod(self._position, BLOCK_BYTES)
@@ -111,7 +85,7 @@ class RangeFile(io.RawIOBase):
         while stop < max(last + 1, index + self._ahead) and stop not in self._blocks:
             stop += 1
         try:
-            content = self._remote.read(index * BLOCK_BYTES, min(stop * BLOCK_BYTES, self._remote.asset.size))
+            content = self._remote.read(index * BLOCK_BYTES, min(stop * BLOCK_BYTES, self.n_bytes))
         except ArchiveError as error:
             self.failure = error
             raise

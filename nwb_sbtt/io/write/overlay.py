@@ -6,11 +6,13 @@ import io
 from pathlib import Path
 from typing import Any
 
+from nwb_sbtt.io.positioned import PositionedFile
+
 PAGE = 1 << 16
 """Bytes of the parts of the file that are kept in memory once something is written into them."""
 
 
-class Overlay(io.RawIOBase):
+class Overlay(PositionedFile):
     """A file-like object over a file on disk, which is only read; h5py and pynwb can open it for writing.
 
     Parameters
@@ -22,7 +24,6 @@ class Overlay(io.RawIOBase):
         self._file = path.open("rb")
         self._size = self._file.seek(0, io.SEEK_END)
         self._pages: dict[int, bytearray] = {}
-        self._position = 0
 
     def close(self) -> None:
         """Close the file and forget what was written."""
@@ -30,39 +31,14 @@ class Overlay(io.RawIOBase):
         self._pages.clear()
         super().close()
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
+    @property
+    def n_bytes(self) -> int:
+        """Length of the file with what was written."""
+        return self._size
 
     def writable(self) -> bool:
         """Return True."""
         return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, and return it.
-
-        Parameters
-        ----------
-        offset : int
-            Bytes.
-        whence : int
-            ``io.SEEK_SET``, ``io.SEEK_CUR`` or ``io.SEEK_END``.
-
-        Returns
-        -------
-        int
-        """
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = start + offset
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer from the position on, and return the bytes read.
