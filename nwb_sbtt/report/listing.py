@@ -42,7 +42,7 @@ def listing_of_contents(file_name: str, contents: Mapping[str, Any]) -> str:
     rows = contents["series"]
     recorded = [row for row in rows if row["role"] == "recording" and row["readable"]]
     unreadable = [row for row in rows if not row["readable"] and row["role"] == "recording"]
-    parts = [_series(file_name, recorded, some_unreadable=bool(unreadable))]
+    parts = [_series(file_name, recorded, others=bool(rows))]
     parts += [_tables(contents["tables"])] if contents["tables"] else []
     parts += [_masks(contents["masks"])] if contents["masks"] else []
     parts += [_unrecorded(rows, contents["results"])] if any(row["role"] in ROLES for row in rows) else []
@@ -56,8 +56,8 @@ def listing_of_contents(file_name: str, contents: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _series(file_name: str, rows: Sequence[Mapping[str, Any]], *, some_unreadable: bool) -> str:
-    if not rows and some_unreadable:
+def _series(file_name: str, rows: Sequence[Mapping[str, Any]], *, others: bool) -> str:
+    if not rows and others:
         return f"{file_name} has no recorded series that can be fitted."
     if not rows:
         types = "no Units, ElectricalSeries, RoiResponseSeries or TimeSeries"
