@@ -169,8 +169,10 @@ def _scores(ds: xr.Dataset, model: str, config: sb.FitConfig) -> dict[str, Any]:
     if light is not None:
         pairs["fluorescence"] = (ds["values"].values[valid][observed], light.values[valid][observed])
     row: dict[str, Any] = {"CPU-seconds": seconds, "epochs": epochs}
-    for name in QUANTITIES:
-        row[f"{name}, r²"] = _pearson_r2(*pairs[name]) if name in pairs else None
+    row |= dict.fromkeys(f"{name}, r²" for name in QUANTITIES)
+    for name, (true, inferred) in pairs.items():
+        known = np.isfinite(inferred)  # There is no estimate of frames that could not be used.
+        row[f"{name}, r²"] = pearson_r2(true[known], inferred[known])
     for name in ("latents", "rates"):
         true, inferred = pairs[name]
         row[f"{name}, R²"] = float(1 - ((true - inferred) ** 2).sum() / ((true - true.mean()) ** 2).sum())
@@ -197,14 +199,6 @@ def _figure(rows: list[dict[str, Any]], published: dict[str, tuple[float | None,
     axes.set(xticks=range(len(QUANTITIES)), xticklabels=QUANTITIES, ylabel="squared correlation", ylim=(None, 1.01))
     figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right upper")
     figure.savefig(path, dpi=150)
-
-
-def _pearson_r2(truth: NDArray[Any], inferred: NDArray[Any]) -> float:
-    """Pearson's r² where there is an estimate: events and denoised fluorescence have none where no frame could be used."""
-    known = np.isfinite(inferred)
-    if known.all():
-        return pearson_r2(truth, inferred)
-    return pearson_r2(truth[known], inferred[known])
 
 
 if __name__ == "__main__":
