@@ -219,7 +219,7 @@ class TemporaryFile:
 
     def is_dead(self) -> bool:
         """Whether its process, on this machine, has ended; of other machines nothing is known."""
-        return self.host == socket.gethostname() and not _is_alive(self.pid)
+        return self.host == socket.gethostname() and not is_alive(self.pid)
 
 
 _TEMPORARY = re.compile(r"\.(?P<target>.+)\.partial-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}(?:[.-].*)?", re.DOTALL)
@@ -241,13 +241,19 @@ def temporary_files(folder: Path) -> list[TemporaryFile]:
     return [TemporaryFile(path, m["target"], m["host"], int(m["pid"])) for path, m in matches if m is not None]
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this machine lives; one of another user does as well.
+
+    Parameters
+    ----------
+    pid : int
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 

@@ -2,7 +2,7 @@
 
 The system's own lock (`flock`) ends with its process, even a killed one, and most shared disks pass it on to other
 machines. Where they do not, the file itself has to tell: it holds host, process and start of the holder, who touches it
-every few seconds. Imports nothing of the package but `errors`.
+every few seconds. Imports nothing of the package but `atomic` and `errors`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nwb_sbtt.atomic import is_alive
 from nwb_sbtt.errors import FileError
 
 try:
@@ -203,12 +204,8 @@ def _this_process() -> Holder:
 
 def _is_alive(holder: Holder) -> bool:
     """Whether a process of this machine lives, and is not another one that was given its number."""
-    try:
-        os.kill(holder.pid, 0)
-    except ProcessLookupError:
+    if not is_alive(holder.pid):
         return False
-    except PermissionError:
-        pass
     now = _started(holder.pid)
     return not (now and holder.started and now != holder.started)
 

@@ -68,6 +68,24 @@ def check_memory(n_entries: float, bytes_each: float, *, what: str, remedy: str)
         )
 
 
+def check_rows(n_rows: int, table: str) -> None:
+    """Refuse a table whose rows take more memory than is available, before a column of it is read.
+
+    Parameters
+    ----------
+    n_rows : int
+        As the file declares them.
+    table : str
+        Its name, for the error.
+
+    Raises
+    ------
+    DataError
+        If they do.
+    """
+    check_memory(n_rows, TABLE_ROW, what=f"{n_rows} rows of {table!r}", remedy="is the table damaged?")
+
+
 def _gigabytes(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:,.3g} GB" if n_bytes < 1e12 else f"{n_bytes / 1e9:,.0f} GB"
 
@@ -109,21 +127,3 @@ def _text(path: Path | str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def check_rows(n_rows: int, table: str) -> None:
-    """Refuse a table whose rows take more memory than is available, before a column of it is read.
-
-    Parameters
-    ----------
-    n_rows : int
-        As the file declares them.
-    table : str
-        Its name, for the error.
-
-    Raises
-    ------
-    DataError
-        If they do.
-    """
-    check_memory(n_rows, TABLE_ROW, what=f"{n_rows} rows of {table!r}", remedy="is the table damaged?")
