@@ -395,7 +395,7 @@ def _other_attribute(item: Any, random: np.random.Generator) -> str:
 
 def _swapped(groups: Sequence[Any], arrays: Sequence[Any], random: np.random.Generator) -> str:
     """Exchange two items of one kind, or put a copy of one into the place of another."""
-    items = groups if random.random() < 0.5 else arrays
+    items = groups if groups and random.random() < 0.5 else arrays
     one, other = _draw(items, random), _draw(items, random)
     first, second, file = one.name, other.name, one.file
     if first.startswith(second) or second.startswith(first):
