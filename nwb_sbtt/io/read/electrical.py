@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pynwb.ecephys import ElectricalSeries
 
 from nwb_sbtt.config import ReadConfig
-from nwb_sbtt.data.binning import RESOLUTION
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.intervals import Intervals, union
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.read.batches import batches, distinct_bins, samples_needed
 from nwb_sbtt.io.read.clock import sample_clock
 from nwb_sbtt.io.read.description import describe_samples
 from nwb_sbtt.io.read.indices import region_rows, row_ids
@@ -38,9 +38,6 @@ STEEPNESS = {"power": 0.25, "spikes": 0.5}
 """Width of the lower edge of the band as a share of its frequency."""
 POWER_OVERSAMPLING = 4
 """Least number of values per period of the band's upper edge from which band power is computed."""
-BLOCK_BYTES = 24 * 2**20
-"""Values of one block, unless the reach of the filter or the chunks ask for more. The memory of larger arrays is returned to
-the system each time, and is slow to come again."""
 LFP_BINS, COUNTING_BINS = 0.01, 0.02
 """Seconds of a bin of the LFP, and of counts and band power, where neither the band nor the bins are set."""
 DECIMATION = 0.4
@@ -195,7 +192,7 @@ class ElectricalSource:
         stored, flat, n_samples = np.zeros(len(self.scale)), np.zeros(len(self.scale), dtype=np.intp), 0
         undecided = isinstance(reduction, Decimated) and reduction.scattered is None
         # Windows may overlap; a bin that several windows share is computed once and copied to each.
-        starts, distinct = _distinct_bins(grid)
+        starts, distinct = distinct_bins(grid)
         order = np.argsort(distinct, kind="stable")
         bounds = np.searchsorted(distinct[order], np.arange(len(starts) + 1))
         for piece in self.recording.pieces:
@@ -203,9 +200,9 @@ class ElectricalSource:
             low, high = np.searchsorted(starts, [begin - grid.bin_width, end])
             bins = piece.bins(starts[low:high], grid.bin_width)
             counted = piece.first
-            for start, stop in _batches(bins, self.recording, reduction, limit=self.config.memory_limit):
+            for start, stop in batches(bins, self.recording, reduction, limit=self.config.memory_limit):
                 batch = bins.part(start, stop)
-                block = self.recording.block(piece, *_samples_needed(batch, reduction))
+                block = self.recording.block(piece, *samples_needed(batch, reduction))
                 # Bins of windows with edges of their own may overlap.
                 counted, stop_of_batch = max(counted, int(batch.starts.min())), int(batch.stops.max())
                 flat += block.flat_samples(counted, stop_of_batch)
@@ -576,11 +573,9 @@ def _padded(intervals: Intervals, before: float, after: float) -> Intervals:
     return union(intervals + np.array([-before, after])) if len(intervals) else intervals
 
 
-def _distinct_bins(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Starts of the grid's distinct bins [s], rising, and which of them each bin (trial after trial) is."""
-    edges = (grid.starts[:, None] + np.arange(grid.n_bins) * grid.bin_width).ravel()
-    ticks, distinct = np.unique(np.round(edges / RESOLUTION).astype(np.int64), return_inverse=True)
-    return np.asarray(ticks * RESOLUTION, dtype=np.float64), distinct
+def _power_step(high: float, *, rate: float, bin_width: float) -> int:
+    """Samples from one squared value to the next; at least two values in a bin, where samples allow it."""
+    return max(1, int(min(rate / (POWER_OVERSAMPLING * high), bin_width * rate / 2)))
 
 
 def _any_missing(block: SampleBlock, piece: Piece) -> bool:
@@ -591,40 +586,3 @@ def _any_missing(block: SampleBlock, piece: Piece) -> bool:
 
 def _centre_inside(bins: Bins, piece: Piece) -> NDArray[np.bool_]:
     return (bins.centres >= piece.first - 0.5) & (bins.centres <= piece.stop - 0.5)
-
-
-def _power_step(high: float, *, rate: float, bin_width: float) -> int:
-    """Samples from one squared value to the next; at least two values in a bin, where samples allow it."""
-    return max(1, int(min(rate / (POWER_OVERSAMPLING * high), bin_width * rate / 2)))
-
-
-def _samples_needed(bins: Bins, reduction: Reduction) -> tuple[int, int]:
-    """First sample that some bins need, and the one after the last."""
-    first = min(int(bins.starts.min()), int(np.floor(bins.centres.min())))
-    stop = max(int(bins.stops.max()), int(np.ceil(bins.centres.max())) + 1)
-    return first - reduction.margin, stop + reduction.margin
-
-
-def _batches(bins: Bins, recording: Recording, reduction: Reduction, *, limit: float) -> Iterator[tuple[int, int]]:
-    """Split rising bins into batches whose samples fit into memory, without long runs of samples that no bin needs."""
-    slabs = recording.slabs
-    bytes_per_sample = recording.bytes_per_sample + reduction.bytes_per_sample
-    usual_rows = max(
-        BLOCK_BYTES // (recording.dtype.itemsize * slabs.n_columns), 16 * reduction.margin, 4 * slabs.chunk_rows
-    )
-    n_rows = min(int(limit / (bytes_per_sample * slabs.n_columns)) - slabs.chunk_rows, usual_rows)
-    start = 0
-    while start < len(bins.centres):
-        first, stop = _samples_needed(bins.part(start, start + 1), reduction)
-        if stop - first > n_rows:
-            needed = bytes_per_sample * slabs.n_columns * (stop - first + slabs.chunk_rows)
-            raise DataError(
-                f"memory_limit of {limit:g} bytes is too small: one bin with the reach of its filter, or one chunk of the "
-                f"file, takes {needed:g}; raise memory_limit, use shorter bins, or raise the lower edge of the band"
-            )
-        stops = np.maximum(bins.stops[start:], np.ceil(bins.centres[start:]) + 1) + reduction.margin
-        n_fit = int(np.searchsorted(stops, first + n_rows, side="right"))
-        jumps = np.flatnonzero(np.diff(bins.starts[start : start + n_fit]) > 2 * reduction.margin + slabs.chunk_rows)
-        length = max(1, min(n_fit, int(jumps[0]) + 1 if len(jumps) else n_fit))
-        yield start, start + length
-        start += length
