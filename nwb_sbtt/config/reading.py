@@ -263,7 +263,7 @@ class ReadConfig(Config):
     bin_width: Seconds | None = Field(
         default=None,
         description="Width of a time bin. Default: 0.02 s for counts and band power, 0.01 s for the LFP (others where "
-        "`electrical.band` asks for them), the sampling period for other sampled series.",
+        "`electrical.band` asks for them), the sampling period for other sampled series, the longest of several.",
     )
     cut: Cut | None = Field(
         default=None, description="How the session is cut into trials; each way has settings of its own. Default: chop."

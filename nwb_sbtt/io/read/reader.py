@@ -274,7 +274,7 @@ def _default_bin_width(sources: Sequence[Source]) -> float:
         raise ConfigError(
             f"{sources[0].path!r} has no sampling rate to derive a bin width from; set bin_width in seconds (--bin-width)"
         )
-    return min(periods)
+    return max(periods)
 
 
 def _windows(

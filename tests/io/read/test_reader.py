@@ -191,6 +191,16 @@ def test_jitter_of_less_than_half_a_period_leaves_every_default_bin_with_its_sam
     assert (ds["values"].values[0, :, 0] == np.arange(300)).all()
 
 
+def test_series_of_different_rates_take_the_longest_period(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    for name, rate in (("fast", 100.0), ("slow", 10.0)):
+        nwbfiles.add_series(nwbfile, np.arange(20 * rate), rate=rate, name=name)
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    ds = merge(read_nwb(path, series=["acquisition/fast", "acquisition/slow"]))
+    assert ds.attrs["bin_width"] == pytest.approx(0.1)
+    assert ds["observed"].values.mean(axis=(0, 1)).min() > 0.99
+
+
 def test_probes_are_put_on_one_clock(tmp_path):
     nwbfile = nwbfiles.new_file()
     nwbfiles.add_rois(nwbfile, np.arange(60.0).reshape(20, 3), rate=10.0, name="plane_a", plane="A")
