@@ -87,6 +87,9 @@ def velocity_r2(
     parts = [np.asarray(array, dtype=np.float64) for array in (train_rates, train_behavior, eval_rates, eval_behavior)]
     for rates, behavior in ((parts[0], parts[1]), (parts[2], parts[3])):
         _check_bins(rates, behavior)
+    if [array.shape[-1] for array in parts[:2]] != [array.shape[-1] for array in parts[2:]]:
+        shapes = [array.shape for array in parts]
+        raise DataError(f"rates and behaviour for training and of evaluated trials, {shapes}, differ in units or axes")
     groups = [_groups(train_groups, parts[0]), _groups(eval_groups, parts[2])]
     if groups[0].shape[1] != groups[1].shape[1]:
         raise DataError(
@@ -136,12 +139,12 @@ def psth_r2(
     aligned = predicted if jitter is None else _moved_later(predicted, np.asarray(jitter))
     true_parts, parts = [], []
     for condition, rows in zip(truth, condition_trials, strict=True):
-        if len(rows) == 0:
-            continue
         trials = np.asarray(rows)
+        if trials.size == 0:
+            continue
         if trials.dtype.kind not in "iu" or trials.ndim != 1 or trials.min() < 0 or trials.max() >= len(predicted):
             raise DataError(
-                f"a condition lists trials {trials.tolist()[:5]}, which are not among the {len(predicted)} evaluated"
+                f"a condition lists trials {trials.reshape(-1)[:5].tolist()}, not all among the {len(predicted)} evaluated"
             )
         scored = ~np.isnan(condition[:, 0])
         mean = aligned[trials].mean(axis=0)[scored]

@@ -61,8 +61,16 @@ def check_rates(group: str, rates: Mapping[str, Array], prepared: Prepared | Non
     for part in ("train", "eval"):
         shapes = {name: array.shape for name, array in rates.items() if name.startswith(part)}
         n_trials = {shape[0] for shape in shapes.values()}
-        if len(n_trials) > 1 or shapes[f"{part}_rates_heldin"][1] != shapes[f"{part}_rates_heldout"][1]:
+        n_bins = [
+            {shape[1] for name, shape in shapes.items() if name.endswith("_forward") == is_forward}
+            for is_forward in (0, 1)
+        ]
+        if len(n_trials) > 1 or any(len(numbers) > 1 for numbers in n_bins):
             raise DataError(f"{group}: trials or bins of {shapes} do not agree")
+    for kind in ("heldin", "heldout"):
+        shapes = {name: array.shape for name, array in rates.items() if f"_{kind}" in name}
+        if len({shape[2] for shape in shapes.values()}) > 1:
+            raise DataError(f"{group}: units of {shapes} do not agree")
     for name, expected in ({} if prepared is None else expected_shapes(prepared)).items():
         if name in rates and rates[name].shape != expected:
             raise DataError(f"{group}/{name} has shape {rates[name].shape}; expected {expected} (trial, time, unit)")

@@ -65,6 +65,8 @@ def test_the_true_rates_score_well_and_mean_rates_score_nothing(case):
         ("eval_spikes_heldout", lambda stored: stored[0]),
         ("eval_spikes_heldin_forward", lambda stored: stored[:, :1]),
         ("eval_cond_idx", lambda stored: [rows + 1000 for rows in stored]),
+        ("eval_cond_idx", lambda stored: list(np.arange(len(stored), dtype=np.float16))),
+        ("eval_behavior", lambda stored: stored[..., :1]),
         ("eval_jitter", lambda stored: stored[:-1]),
         ("eval_decode_mask", lambda stored: stored[1:]),
     ],
@@ -142,6 +144,16 @@ def test_what_the_benchmark_would_refuse_is_refused_before_it_is_written(case, t
     prepared, rates = case
     with pytest.raises(DataError, match=message):
         check_rates(prepared.group, spoil(rates), prepared)
+
+
+@pytest.mark.parametrize(
+    ("name", "axis"), [("train_rates_heldin", 2), ("eval_rates_heldout_forward", 2), ("eval_rates_heldin_forward", 1)]
+)
+def test_rates_of_other_units_or_bins_than_their_like_are_refused(case, name, axis):
+    prepared, rates = case
+    other = {**rates, name: np.delete(rates[name], 0, axis)}
+    with pytest.raises(DataError, match="do not agree"):
+        evaluate({prepared.group: other}, {prepared.group: prepared.targets})
 
 
 def test_the_scaling_sets_are_scored_as_one_and_one_alone_is_remarked_on(case, tmp_path):
