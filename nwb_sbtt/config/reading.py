@@ -104,12 +104,13 @@ class ElectricalConfig(Config):
     feature: Literal["lfp", "power", "spikes"] = Field(
         default="lfp",
         description="What is computed from the voltage in the band. lfp: the voltage, decimated to the bins, in volts. power: "
-        "natural logarithm of the mean squared voltage in each bin. spikes: threshold crossings, counted per bin.",
+        "natural logarithm of the mean power (half the squared envelope) in each bin. spikes: threshold crossings in each bin.",
     )
     band: Annotated[tuple[Positive, Positive], Unit("Hz")] | None = Field(
         default=None,
-        description="Pass band, its lower and upper edge. Default: 1 Hz to 0.4 of the bin rate for lfp, 70 to 150 Hz for "
-        "power, 300 to 3000 Hz for spikes; always below 0.45 of the sampling rate.",
+        description="Pass band, its lower and upper edge, at which half of the amplitude remains; at most 3 % of the variance "
+        "lies outside. Default: 1 Hz to 0.4 of the bin rate for lfp, with a gentle lower edge (half the power); 70 to 150 Hz "
+        "for power, 300 to 3000 Hz for spikes; always below 0.45 of the sampling rate.",
     )
     threshold: Finite = Field(
         default=-4.5,

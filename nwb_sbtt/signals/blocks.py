@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from nwb_sbtt.signals.filters import Filter, Floats
 
@@ -100,7 +101,9 @@ class SampleBlock:
             amounts[:, self.gap_channels] = observed_amounts(self.gap_observed, starts, stops)
         return amounts
 
-    def supported(self, weights: Filter, positions: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+    def supported(
+        self, weights: Filter, positions: NDArray[np.float64], share: float, *, short_gap: int = 0
+    ) -> NDArray[np.bool_]:
         """Tell where enough of a filter lies on observed samples.
 
         Parameters
@@ -110,6 +113,8 @@ class SampleBlock:
             Rising, in samples of the recording.
         share : float
             Smallest share of the absolute weight.
+        short_gap : int
+            Most samples of a gap that a straight line bridges well enough to count as observed.
 
         Returns
         -------
@@ -118,11 +123,11 @@ class SampleBlock:
         if self.observed.all():
             enough = np.ones((len(positions), 1), dtype=bool)
         else:
-            observed = self.observed[:, None].astype(np.float32)
+            observed = _closed(self.observed[:, None], short_gap).astype(np.float32)
             enough = weights.support(observed, first=self.first, positions=positions) >= share - ROUNDING
         if len(self.gap_channels):
             enough = np.repeat(enough, self.values.shape[1], axis=1)
-            observed = self.gap_observed.astype(np.float32)
+            observed = _closed(self.gap_observed, short_gap).astype(np.float32)
             support = weights.support(observed, first=self.first, positions=positions)
             enough[:, self.gap_channels] = support >= share - ROUNDING
         return enough
@@ -287,3 +292,13 @@ def observed_amounts(
     if observed.all():
         return np.asarray(np.maximum(stops - starts, 0)[:, None])
     return interval_sums(observed, starts, stops, dtype=np.intp)
+
+
+def _closed(observed: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:
+    """Observed samples (time, channel), and those in gaps of no more than `longest` between observed ones."""
+    if longest <= 0:
+        return observed
+    size = longest + 1
+    padded = np.pad(observed.astype(np.uint8), ((size, size), (0, 0)))
+    near = maximum_filter1d(padded, size, axis=0, mode="constant")
+    return np.asarray(minimum_filter1d(near, size, axis=0, mode="constant", origin=-(1 - size % 2))[size:-size] > 0)

@@ -31,6 +31,8 @@ LARGEST_GROUP = 96
 smaller groups keep the processor waiting. Measured best for 400 to 3000 weights."""
 HIGHEST = 0.45
 """Highest edge of a band as a share of the sampling rate, and of the bin rate for a decimated signal."""
+EDGE_OF_BAND, LOWER_EDGE, UPPER_EDGE = 0.3, 0.5, 0.25
+"""Widest transition at the edges of a band, as a share of its width, of its lower and of its upper edge."""
 DEFAULT_BANDS = {"power": (70.0, 150.0), "spikes": (300.0, 3000.0)}
 """Hz."""
 
@@ -137,6 +139,49 @@ class BandPass:
             Each row sums to zero.
         """
         return self.high.weights(lags) - self.low.weights(lags)
+
+
+@dataclass(frozen=True)
+class Quadrature:
+    """One of the two parts of an analytic signal: a low pass moved to the middle of a band; of a constant nothing passes.
+
+    Parameters
+    ----------
+    low_pass : LowPass
+        That cuts at half the width of the band.
+    centre : float
+        Middle of the band, in cycles per sample.
+    sine : bool
+        Whether this is the part a quarter of a cycle from the signal itself.
+    """
+
+    low_pass: LowPass
+    centre: float
+    sine: bool
+
+    @property
+    def half_length(self) -> float:
+        """Samples to either side."""
+        return self.low_pass.half_length
+
+    def weights(self, lags: Floats) -> Floats:
+        """Compute weights.
+
+        Parameters
+        ----------
+        lags : array (position, sample)
+            In samples; each row a whole kernel.
+
+        Returns
+        -------
+        array (position, sample)
+            Each row sums to zero.
+        """
+        phase = 2 * np.pi * self.centre * lags
+        weights = 2 * self.low_pass.weights(lags) * (np.sin(phase) if self.sine else np.cos(phase))
+        # What the stop band leaves of a constant is taken off by the window itself, which reaches no other part of the band.
+        window = LowPass(0.0, self.low_pass.width).weights(lags)
+        return np.asarray(weights - weights.sum(axis=1, keepdims=True) * window)
 
 
 @dataclass(frozen=True)
@@ -338,7 +383,30 @@ def choose_band(config: ElectricalConfig, *, rate: float, bin_width: float) -> t
     return low, high
 
 
-def band_filter(band: tuple[float, float], *, rate: float, steepness: float, dtype: DTypeLike) -> Filter:
+def transitions(band: tuple[float, float], *, rate: float) -> tuple[float, float]:
+    """Choose how wide the edges of a band are, with half of the amplitude at the frequencies that are named.
+
+    Of white, pink or brown noise at most 3 % of the variance that passes lies outside the band, as with a Butterworth filter of
+    order 4 forward and backward, and the filter is no longer than that needs.
+
+    Parameters
+    ----------
+    band : (float, float)
+        Edges in Hz.
+    rate : float
+        Of samples, or of the values that are taken of the filtered signal, in Hz: what is above half of it is stopped.
+
+    Returns
+    -------
+    lower, upper : float
+        Width of each transition in Hz.
+    """
+    low, high = band
+    widest = EDGE_OF_BAND * (high - low)
+    return min(widest, LOWER_EDGE * low), min(widest, UPPER_EDGE * high, rate - 2 * high)
+
+
+def band_filter(band: tuple[float, float], *, rate: float, dtype: DTypeLike) -> Filter:
     """Make a band pass.
 
     Parameters
@@ -347,11 +415,29 @@ def band_filter(band: tuple[float, float], *, rate: float, steepness: float, dty
         Edges in Hz.
     rate : float
         Sampling rate in Hz.
-    steepness : float
-        Width of the transition at the lower edge, as a share of that frequency; at the upper edge it is a quarter.
     dtype : dtype
         Of the arithmetic.
     """
-    low, high = band[0] / rate, band[1] / rate
-    upper = min(0.25 * high, 2 * (0.5 - high))
-    return Filter(BandPass(LowPass(low, steepness * low), LowPass(high, upper)), dtype=dtype)
+    (low, high), (lower, upper) = band, transitions(band, rate=rate)
+    return Filter(BandPass(LowPass(low / rate, lower / rate), LowPass(high / rate, upper / rate)), dtype=dtype)
+
+
+def analytic_filters(band: tuple[float, float], *, rate: float, dtype: DTypeLike) -> tuple[Filter, Filter]:
+    """Make the two band passes of an analytic signal, a quarter of a cycle apart; half the sum of their squares is the power.
+
+    Parameters
+    ----------
+    band : (float, float)
+        Edges in Hz.
+    rate : float
+        Sampling rate in Hz.
+    dtype : dtype
+        Of the arithmetic.
+    """
+    (low, high), width = band, min(transitions(band, rate=rate))
+    low_pass = LowPass((high - low) / 2 / rate, width / rate)
+    centre = (low + high) / 2 / rate
+    return (
+        Filter(Quadrature(low_pass, centre, sine=False), dtype=dtype),
+        Filter(Quadrature(low_pass, centre, sine=True), dtype=dtype),
+    )

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwb_sbtt.signals.blocks import bridge, interval_sums
+from nwb_sbtt.signals.blocks import SampleBlock, bridge, interval_sums
+from nwb_sbtt.signals.filters import Filter, LowPass
 
 
 @settings(max_examples=50, deadline=None)
@@ -24,6 +25,28 @@ def test_short_gaps_are_bridged_by_a_line_and_long_ones_hold_the_nearest_observe
         else:
             expected = samples[times[np.argmin(np.abs(times - row))]]
         np.testing.assert_allclose(bridged[row], expected, atol=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.booleans(), min_size=3, max_size=40), st.integers(0, 8))
+def test_short_gaps_between_observed_samples_count_as_observed(flags, longest):
+    observed = np.array(flags)[:, None]
+    block = SampleBlock(
+        values=np.zeros((len(flags), 1)),
+        first=0,
+        observed=np.ones(len(flags), dtype=bool),
+        gap_channels=np.array([0]),
+        gap_observed=observed,
+        flat=np.zeros((0, 1), dtype=bool),
+    )
+    single = Filter(LowPass(0.4, 40.0))
+    assert single.margin == 2
+    inside = np.arange(2.0, len(flags) - 2)
+    supported = block.supported(single, inside, 0.9, short_gap=longest)[:, 0]
+    times = np.flatnonzero(observed[:, 0])
+    for position, enough in zip(inside, supported, strict=True):
+        before, after = times[times <= position], times[times >= position]
+        assert enough == (len(before) > 0 and len(after) > 0 and after[0] - before[-1] - 1 <= longest)
 
 
 @settings(max_examples=50, deadline=None)

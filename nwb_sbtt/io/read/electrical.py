@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pynwb.ecephys import ElectricalSeries
+from scipy.special import digamma
 
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.grid import Binned, Grid
@@ -29,15 +30,22 @@ from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
 from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduction, SampleBlock
 from nwb_sbtt.signals.crossings import FEWEST_ARTEFACTS, Crossings, residual_length, robust_noise
-from nwb_sbtt.signals.filters import Filter, band_filter, choose_band
-from nwb_sbtt.signals.lfp import BandPower, Decimated, decimating_filter, slow_filter, slow_sum_length
+from nwb_sbtt.signals.filters import Filter, analytic_filters, band_filter, choose_band, transitions
+from nwb_sbtt.signals.lfp import (
+    SHORT_GAP,
+    BandPower,
+    Decimated,
+    decimating_filter,
+    gaussian_slow_part,
+    independent_values,
+    low_pass,
+    sharp_slow_part,
+)
 
 PART_BINS = 8
 """Least number of bins in a part by which it is judged whether samples are missing all the time."""
-STEEPNESS = {"power": 0.25, "spikes": 0.5}
-"""Width of the lower edge of the band as a share of its frequency."""
-POWER_OVERSAMPLING = 4
-"""Least number of values per period of the band's upper edge from which band power is computed."""
+POWER_OVERSAMPLING = 2
+"""Least number of values, per period of what the envelope of a band is made of, from which its power is computed."""
 LFP_BINS, COUNTING_BINS = 0.01, 0.02
 """Seconds of a bin of the LFP, and of counts and band power, where neither the band nor the bins are set."""
 DECIMATION = 0.4
@@ -151,6 +159,35 @@ class ElectricalSource:
         low, _ = choose_band(self.config.electrical, rate=1 / self.sampling_period, bin_width=self.sampling_period)
         return 3 / low
 
+    def note_on_band(self, bin_width: float) -> str:
+        """Say what is computed from which frequencies.
+
+        Parameters
+        ----------
+        bin_width : float
+            Seconds.
+        """
+        config, rate = self.config.electrical, 1 / self.sampling_period
+        low, high = band = choose_band(config, rate=rate, bin_width=bin_width)
+        if config.feature == "lfp" and config.band is None:
+            return (
+                f"{self.path!r}: voltages up to {high:g} Hz, less a Gaussian mean that halves the power at {low:g} Hz; "
+                "read.electrical.band takes a band with edges"
+            )
+        lower, upper = transitions(band, rate=min(rate, 1 / bin_width) if config.feature == "lfp" else rate)
+        what, more = {"lfp": "voltages", "power": "log power", "spikes": "threshold crossings"}[config.feature], ""
+        if config.feature == "power":
+            lower = upper = min(lower, upper)
+            n = independent_values(band, rate=rate, bin_width=bin_width)
+            more = (
+                f"; a bin is worth {n:.2g} independent values of noise, whose mean log lies {np.log(n) - digamma(n):.2g} "
+                "below the log of their mean (not corrected)"
+            )
+        return (
+            f"{self.path!r}: {what} in the band of {low:g} to {high:g} Hz (half of the amplitude there, none below "
+            f"{low - lower / 2:.4g} and above {high + upper / 2:.4g} Hz){more}"
+        )
+
     def bin(self, grid: Grid) -> Binned:
         """Put the signal into the bins of a grid.
 
@@ -237,16 +274,20 @@ class ElectricalSource:
             )
         low, high = choose_band(config, rate=rate, bin_width=bin_width)
         if config.feature == "lfp":
+            if config.band is None:
+                smooth = decimating_filter(high, rate=rate, bin_width=bin_width, dtype=dtype)
+                return Decimated(smooth, gaussian_slow_part(low, rate=rate, dtype=dtype), support=config.min_observed)
             return Decimated(
-                smooth=decimating_filter(high, rate=rate, bin_width=bin_width, dtype=dtype),
-                slow=slow_filter(low, rate=rate, dtype=dtype),
-                slow_length=slow_sum_length(low, rate=rate),
+                low_pass((low, high), rate=rate, bin_width=bin_width, dtype=dtype),
+                sharp_slow_part((low, high), rate=rate, dtype=dtype),
                 support=config.min_observed,
+                short_gap=int(SHORT_GAP * rate / high),
             )
-        band = band_filter((low, high), rate=rate, steepness=STEEPNESS[config.feature], dtype=dtype)
         if config.feature == "power":
-            step = _power_step(high, rate=rate, bin_width=bin_width)
-            return BandPower(band, step=step, support=config.min_observed)
+            step = _power_step((low, high), rate=rate, bin_width=bin_width)
+            cosine, sine = analytic_filters((low, high), rate=rate, dtype=dtype)
+            return BandPower(cosine, sine, step=step, support=config.min_observed)
+        band = band_filter((low, high), rate=rate, dtype=dtype)
         if config.threshold_unit == "uV":
             threshold = config.threshold * MICROVOLT / self.scale
         else:
@@ -391,8 +432,7 @@ class ElectricalSource:
     def _binned_power(self, totals: _Totals, bin_width: float, flat: NDArray[np.bool_]) -> Binned:
         squares, weights = totals.values, totals.weights
         config, rate = self.config.electrical, 1 / self.sampling_period
-        _, high = choose_band(config, rate=rate, bin_width=bin_width)
-        step = _power_step(high, rate=rate, bin_width=bin_width)
+        step = _power_step(choose_band(config, rate=rate, bin_width=bin_width), rate=rate, bin_width=bin_width)
         squares_per_bin = max(np.floor(bin_width / (step * self.sampling_period) + ROUNDING), 1)
         observed = (weights >= config.min_observed * squares_per_bin) & (squares > 0)
         mean = np.divide(squares, weights, out=np.ones_like(squares), where=observed)
@@ -573,9 +613,10 @@ def _padded(intervals: Intervals, before: float, after: float) -> Intervals:
     return union(intervals + np.array([-before, after])) if len(intervals) else intervals
 
 
-def _power_step(high: float, *, rate: float, bin_width: float) -> int:
-    """Samples from one squared value to the next; at least two values in a bin, where samples allow it."""
-    return max(1, int(min(rate / (POWER_OVERSAMPLING * high), bin_width * rate / 2)))
+def _power_step(band: tuple[float, float], *, rate: float, bin_width: float) -> int:
+    """Samples from one value of the power to the next; at least two values in a bin, where samples allow it."""
+    highest = band[1] - band[0] + min(transitions(band, rate=rate))
+    return max(1, int(min(rate / (POWER_OVERSAMPLING * highest), bin_width * rate / 2)))
 
 
 def _any_missing(block: SampleBlock, piece: Piece) -> bool:

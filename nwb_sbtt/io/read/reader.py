@@ -435,6 +435,8 @@ def _what_was_read(sources: Sequence[Source], origin: Mapping[str, str]) -> str:
 
 def _notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> list[str]:
     notes = [note for source in sources for note in source.notes]
+    width = windows.grid.bin_width
+    notes += [source.note_on_band(width) for source in sources if isinstance(source, ElectricalSource)]
     periods = sorted({source.sampling_period for source in sources if source.sampling_period is not None})
     if len(periods) > 1:
         listed = ", ".join(f"{period:g} s" for period in periods)
