@@ -7,8 +7,8 @@ class SbttError(Exception):
     """Base of all errors that the input causes, never a bug; the command line prints one as a line and exits with 2."""
 
     def __str__(self) -> str:
-        """Return the message; what it repeats of a file holds no control character."""
-        return printable(super().__str__())
+        """Return the message in one line; what it repeats of a file, or of a library, holds no control character."""
+        return printable(" ".join(line.strip() for line in super().__str__().split("\n")))
 
 
 class ConfigError(SbttError):

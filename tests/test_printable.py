@@ -24,6 +24,10 @@ def test_every_control_character_becomes_an_escape_and_all_else_stays():
             assert printable(letter).startswith("\\"), hex(code)
 
 
+def test_an_error_is_one_line_whatever_it_repeats():
+    assert str(FileError("of 'a\nb' a\n  library says\r\nthis")) == "of 'a b' a library says this"
+
+
 def test_a_stream_escapes_whatever_is_written():
     buffer = io.StringIO()
     stream = Printable(Printable(buffer))

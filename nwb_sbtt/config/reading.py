@@ -290,6 +290,11 @@ class ReadConfig(Config):
     invalid_times: bool = Field(
         default=True, description="Whether the times in the file's table `invalid_times` count as missing."
     )
+    slow_units: bool = Field(
+        default=False,
+        description="Whether units that fire far more slowly than neurons do for more than 12 h (at less than 0.02 Hz on "
+        "average) are read. Without it they are refused, as spike times in milliseconds look like this.",
+    )
     external_data: bool = Field(
         default=False,
         description="Whether a file that was fetched from an archive, or a Zarr store, may store data outside itself: it could "

@@ -49,11 +49,18 @@ def listing_of_contents(file_name: str, contents: Mapping[str, Any]) -> str:
     if unreadable:
         lines = [f"  {row['path']} ({row['type']}): {'; '.join(row['notes'])}" for row in unreadable]
         parts.append("\n".join(["cannot be read:", *lines]))
-    defaults = [row["path"] for row in recorded if row["default"]]
     if recorded:
-        named = "to fit, name one or more with --series"
-        parts.append(f"read without --series: {defaults[0]}" if len(defaults) == 1 else named)
+        parts.append(_default(contents["default"], unreadable))
     return "\n".join(parts)
+
+
+def _default(path: str | None, unreadable: Sequence[Mapping[str, Any]]) -> str:
+    """What is read where no series is named."""
+    if path is None:
+        return "to fit, name one or more with --series"
+    if any(row["path"] == path for row in unreadable):
+        return f"without --series {path} is meant, which cannot be read; to fit, name another with --series"
+    return f"read without --series: {path}"
 
 
 def _series(file_name: str, rows: Sequence[Mapping[str, Any]], *, others: bool) -> str:

@@ -21,8 +21,9 @@ from nwb_sbtt.io.read.filters import unreadable
 from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, stored_masks
 from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.periods import PERIODS_TYPE, UnitPeriods, stored_periods
+from nwb_sbtt.io.read.plausibility import other_unit
 from nwb_sbtt.io.read.results import Provenance, is_result, provenance_of, role_of
-from nwb_sbtt.io.read.selection import StoredSeries, find_series, unreadable_series
+from nwb_sbtt.io.read.selection import StoredSeries, default_series, find_series, unreadable_series
 from nwb_sbtt.io.read.trials import trial_tables
 
 
@@ -75,9 +76,15 @@ class Contents(Sequence[Candidate]):
     masks: tuple[Mask, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
 
+    @property
+    def default(self) -> Candidate | None:
+        """The series that `read_nwb` and `fit` read where none is named; None where one has to be."""
+        return default_series(self.series)
+
     def as_dict(self) -> dict[str, object]:
         """Return everything as values that JSON can hold."""
         return {
+            "default": None if self.default is None else self.default.path,
             "series": [candidate.as_dict() for candidate in self.series],
             "tables": [asdict(table) for table in self.tables],
             "masks": [asdict(mask) for mask in self.masks],
@@ -136,6 +143,7 @@ def inspect(path: Path | str | RemoteFile, *, external_data: bool = False) -> Co
         series += _unreadable(nwbfile, provenance)
         masks = [*shares.values(), *_invalid_times(nwbfile, series)]
         tables = [describe_table(path, table) for path, table in trial_tables(nwbfile).items() if not is_result(table)]
+    series = [_beside_trials(candidate, tables) for candidate in series]
     return Contents(
         tuple(sorted(series, key=lambda candidate: candidate.path)),
         tuple(tables),
@@ -165,13 +173,24 @@ def _candidate(nwbfile: Any, series: StoredSeries, shares: dict[str, Mask]) -> C
     return replace(candidate, notes=(*candidate.notes, *notes_on(own)))
 
 
+def _beside_trials(candidate: Candidate, tables: Sequence[TrialTable]) -> Candidate:
+    """The candidate with a remark where its times seem to be in another unit than those of the trials."""
+    if candidate.start is None or candidate.stop is None:
+        return candidate
+    span, period = (candidate.start, candidate.stop), None if not candidate.rate else 1 / candidate.rate
+    spans = [np.array([table.start, table.stop]) for table in tables if table.start is not None]
+    found = [other_unit(starts, candidate.path, span=span, period=period) for starts in spans]
+    remarks = [each for each in found if each is not None][:1]
+    return replace(candidate, notes=(*candidate.notes, *remarks))
+
+
 def _without_data(candidate: Candidate, reason: str) -> Candidate:
     return Candidate(
         candidate.path,
         candidate.type,
         candidate.kind,
-        default=False,
-        role=candidate.role,
+        candidate.default,
+        candidate.role,
         readable=False,
         notes=(reason,),
     )

@@ -9,10 +9,12 @@ import numpy as np
 from hdmf.common import DynamicTable
 from numpy.typing import NDArray
 
-from nwb_sbtt.errors import DataError
+from nwb_sbtt.config import Trials
+from nwb_sbtt.data.trials import trial_windows
+from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.read.filters import unreadable
 from nwb_sbtt.io.read.tables import as_times, plain_column
-from nwb_sbtt.io.read.trials import EVENT_TIME, is_events_table, without_placeholders
+from nwb_sbtt.io.read.trials import EVENT_TIME, is_events_table, session_times, without_placeholders
 
 MOST_VALUES = 20
 """Most different values of a column that is taken for one of conditions."""
@@ -31,15 +33,15 @@ class EventColumn:
     Parameters
     ----------
     name : str
-    start, stop : float or None
-        First and last time, in seconds on the session clock; None where all are missing.
+    start, stop : float
+        First and last time, in seconds on the session clock.
     missing : float
         Share of the rows without a time.
     """
 
     name: str
-    start: float | None
-    stop: float | None
+    start: float
+    stop: float
     missing: float
 
 
@@ -105,7 +107,7 @@ def describe_table(path: str, table: DynamicTable) -> TrialTable:
     Returns
     -------
     TrialTable
-        With the reason among its notes where a column cannot be read.
+        With the reason among its notes where a column cannot be read, or where one of times would be refused as an event.
     """
     described = TrialTable(path, str(table.neurodata_type), rows=len(table), others={})
     spans = _spans(table)
@@ -121,21 +123,31 @@ def describe_table(path: str, table: DynamicTable) -> TrialTable:
             continue
         present, missing = _present(values)
         share = float(missing.mean())
+        event = None
         if name in (*BOUNDS, EVENT_TIME) or _are_events(values, spans):
-            event = _event(name, values, None if name in (*BOUNDS, EVENT_TIME) else spans)
+            event, remarks = _event(name, table)
+            described = replace(described, notes=tuple(dict.fromkeys([*described.notes, *remarks])))
+        if event is not None:
             described = replace(described, events=(*described.events, event))
         elif _are_conditions(present, n_rows=len(values)):
             condition = ConditionColumn(name, _counts(present), share)
             described = replace(described, conditions=(*described.conditions, condition))
         else:
             others[name] = share
-    starts = [event.start for event in described.events if event.start is not None and _is_bound(event.name, table)]
-    stops = [event.stop for event in described.events if event.stop is not None and _is_bound(event.name, table)]
-    return replace(described, start=min(starts, default=None), stop=max(stops, default=None), others=others)
+    start, stop = _span(table)
+    return replace(described, start=start, stop=stop, others=others)
 
 
-def _is_bound(name: str, table: DynamicTable) -> bool:
-    return name in ((EVENT_TIME,) if is_events_table(table) else BOUNDS)
+def _span(table: DynamicTable) -> tuple[float | None, float | None]:
+    """First and last moment of a table's rows [s]; None where none is known."""
+    known: list[float] = []
+    for name in (EVENT_TIME,) if is_events_table(table) else BOUNDS:
+        try:
+            times = as_times(plain_column(table, name))
+        except (DataError, OSError, SelectionError):
+            continue
+        known += [] if times is None else times[np.isfinite(times)].tolist()
+    return min(known, default=None), max(known, default=None)
 
 
 def _has_one_value_per_row(table: DynamicTable, name: str) -> bool:
@@ -178,14 +190,20 @@ def _are_events(values: NDArray[Any], spans: NDArray[np.float64] | None) -> bool
     return bool(finite.any() and inside[finite].mean() >= INSIDE)
 
 
-def _event(name: str, values: NDArray[Any], spans: NDArray[np.float64] | None) -> EventColumn:
-    times = as_times(values)
-    times = np.full(len(values), np.nan) if times is None else times
-    if spans is not None:
-        times, _ = without_placeholders(times, spans)
+def _event(name: str, table: DynamicTable) -> tuple[EventColumn | None, list[str]]:
+    """What trials aligned to a column would be aligned to, and remarks on it; None, with the reason, where that is refused."""
+    cut = Trials(table=table.name, event=name, start=0.0, stop=1.0)
+    try:
+        times, notes = session_times(table, cut)
+        trial_windows(times, cut, bin_width=1.0)
+    except OSError:
+        return None, [f"{name!r} is no event to align trials to: start and stop of the trials cannot be read"]
+    except (DataError, SelectionError) as error:
+        return None, [f"{name!r} is no event to align trials to: {error}"]
     finite = times[np.isfinite(times)]
-    start, stop = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
-    return EventColumn(name, start, stop, missing=1 - len(finite) / len(times))
+    return EventColumn(name, float(finite.min()), float(finite.max()), missing=1 - len(finite) / len(times)), list(
+        notes
+    )
 
 
 def _are_conditions(present: NDArray[Any], *, n_rows: int) -> bool:

@@ -1,7 +1,8 @@
-"""Whether spike times can be seconds: what is lost outside the intervals of units, and how often neurons would fire.
+"""Whether times can be seconds: what is lost outside the intervals of units, how often neurons would fire, where trials lie.
 
-Spike times in milliseconds, or in samples, are still numbers that rise. They show in two ways: they lie outside the
-intervals in which their units were observed, or the units fire a thousand times more slowly than neurons do.
+Times in milliseconds, or in samples, are still numbers that rise. Spikes show it in two ways: they lie outside the intervals
+in which their units were observed, or the units fire a thousand times more slowly than neurons do. Of any series it shows
+beside trials: these lie outside it, or within its first thousandth, and fill it once one of both is divided by 1000.
 """
 
 from __future__ import annotations
@@ -28,10 +29,16 @@ LEAST_SPIKES = 100
 """Fewest spikes from which a rate is judged."""
 LONGEST = 12 * 3600.0
 """Seconds; that units fire as slowly as this for longer than so long is not believed, and an error."""
+FINER_UNITS = {"milliseconds": 1e3, "microseconds": 1e6}
+"""Units in which times may be stored by mistake, and how many make a second."""
+LEAST_WITHIN, LEAST_FILLED = 0.9, 0.2
+"""Share of the trials that lie in a recording, and share of it from the first to the last of them, if both are in one unit."""
 FEWEST_OF_UNIT = 10
 """Fewest spikes of a unit that may not be lost for the most part: of fewer, most are soon outside by chance."""
 MOST_NAMED = 5
 """Most units that an error names."""
+IF_SLOW = "if they are in seconds, --set read.slow_units=true reads them (slow_units=True of ReadConfig)"
+"""What to do about units that are refused for their rate, and do fire as slowly."""
 IN_SECONDS = "spike times, and obs_intervals, should be in seconds on the session clock, not in milliseconds or samples"
 
 
@@ -171,6 +178,57 @@ def odd_rate(
         return None
     of_trials = f", of which the {n_trials} trials take the first {100 * share:.2g} %" if share < SHOWN_SHARE else ""
     return OddRate(f"{remark}{of_trials}: more slowly than neurons do; {IN_SECONDS}", slowest, is_refused=is_long)
+
+
+def other_unit(
+    starts: NDArray[np.float64], path: str, *, span: tuple[float, float], period: float | None
+) -> str | None:
+    """Tell whether trials and a series seem to have times in different units.
+
+    Parameters
+    ----------
+    starts : array (trial)
+        Where trials start, or the first and the last of them; as seconds on the session clock.
+    path : str
+        In-file path of the series.
+    span : (float, float)
+        First and last moment of the series, as seconds.
+    period : float, optional
+        Its sampling period.
+
+    Returns
+    -------
+    str or None
+        What seems to be in which unit, and what to try, in one line. None where both may be in seconds.
+    """
+    starts = starts[np.isfinite(starts)]
+    if len(starts) == 0 or not span[1] > span[0] or _fills(starts, span, least=TRIALS_IN_SECONDS):
+        return None
+    first, last = float(starts.min()), float(starts.max())
+    times = f"{path!r} runs from {span[0]:g} to {span[1]:g}, the trials start from {first:g} to {last:g}"
+    for unit, per_second in FINER_UNITS.items():
+        if _fills(starts, (span[0] / per_second, span[1] / per_second), least=LEAST_FILLED):
+            return (
+                f"units of time seem to differ: {times}, as if the series were in {unit} and the trials in seconds; write the "
+                f"series anew with its times divided by {per_second:g} (and its rate multiplied by it)"
+            )
+        if _fills(starts / per_second, span, least=LEAST_FILLED):
+            return (
+                f"units of time seem to differ: {times}, as if the trials were in {unit} and the series in seconds; write the "
+                f"table of trials anew with its times divided by {per_second:g}"
+            )
+    if period == 1 and 0 <= last - first < TRIALS_IN_SECONDS * (span[1] - span[0]):
+        return (
+            f"units of time seem to differ: {times}, and each sample takes a second, as if the series counted samples; write "
+            "it anew with times in seconds (numbers of samples divided by the sampling rate)"
+        )
+    return None
+
+
+def _fills(starts: NDArray[np.float64], span: tuple[float, float], *, least: float) -> bool:
+    """Whether trials lie in a recording, and take that share of it from the first to the last."""
+    inside = (starts >= span[0]) & (starts <= span[1])
+    return bool(inside.mean() >= LEAST_WITHIN and np.ptp(starts) >= least * (span[1] - span[0]))
 
 
 def _trials(units: Any, span: tuple[float, float]) -> tuple[int, float]:

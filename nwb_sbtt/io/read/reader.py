@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -33,6 +34,7 @@ from nwb_sbtt.io.read.files import file_facts, open_nwb
 from nwb_sbtt.io.read.fluorescence import signal_attributes, without_unusable
 from nwb_sbtt.io.read.labels import all_labels, channel_labels, channels_to_keep, sampling_offsets, trial_labels
 from nwb_sbtt.io.read.outside import notes_on, outside_of
+from nwb_sbtt.io.read.plausibility import other_unit
 from nwb_sbtt.io.read.rois import RoiSource
 from nwb_sbtt.io.read.selection import StoredSeries, find_series, select, unreadable_series
 from nwb_sbtt.io.read.stored import linked_files, object_ids, tables_of
@@ -47,6 +49,7 @@ FEW_SAMPLES = (
     "read.electrical.feature=lfp, without read.electrical.band); "
 )
 """What to try for voltages whose filter finds no stretch of samples that is long enough."""
+IN_SECONDS = "both should be in seconds on the session clock (is one in milliseconds or samples?)"
 LAST_SAMPLE = 1e-6
 """Seconds by which a session outlasts its last sample, so that this sample lies in a bin."""
 DRIFT, MOST_PER_BIN = 1e-3, 20
@@ -122,10 +125,11 @@ def read_nwb(
         n_channels = sum(int(mask.sum()) for mask in keep)
         table, windows = _windows(nwbfile, config, width, sources, n_channels=n_channels)
         _check_windows_fit(windows, sources, n_channels=n_channels)
-        _check_recorded(windows, sources)
+        differing = [] if table is None else _other_units(windows.grid.starts - windows.start, sources)
+        _check_recorded(windows, sources, differing)
         sources, where_notes = _with_channels(sources, keep)
         sources, event_notes = _as_events(sources, config)
-        with ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(1) as thread, _asking(differing):
             # The digest of a large file takes as long as reading it.
             facts = thread.submit(file_facts, location)
             joined, windows = _without_empty_chops(join(sources, windows.grid), windows, config)
@@ -142,7 +146,7 @@ def read_nwb(
     if isinstance(location, RemoteFile):
         notes.append(f"streamed {location.received} of {location.asset.size} bytes, which no digest covers")
     binned, unusable_notes = without_unusable(joined.binned, labels["channel_id"][1], sources)
-    notes += [*event_notes, *where_notes, *unusable_notes, *outside]
+    notes += [*event_notes, *where_notes, *unusable_notes, *outside, *differing]
     if "held_out" in labels:
         held_out = np.asarray(labels["held_out"][1])
         notes.append(
@@ -157,7 +161,7 @@ def read_nwb(
             "read.obs_intervals=false, --set read.invalid_times=false)"
         )
     if sources[0].kind == "units" and not binned.values.any():
-        raise DataError(_no_spike(windows, sources))
+        raise DataError(_no_spike(windows, sources, differing))
     channel_id = labels.pop("channel_id")[1]
     ds = make_dataset(
         binned.values,
@@ -285,8 +289,9 @@ def _windows(
     if isinstance(cut, Trials):
         table, cut = trial_table(nwbfile, cut)
         check_rows(len(table), table.name)
-        times, notes = session_times(table, cut)
-        windows = trial_windows(times, cut, bin_width)
+        times, notes = session_times(table, cut, bin_width=bin_width)
+        with _asking(_other_units(times, sources)):
+            windows = trial_windows(times, cut, bin_width)
         return table, replace(windows, notes=(*windows.notes, *notes))
     _check_session_fits(cut, bin_width, sources, n_channels=n_channels)
     if isinstance(cut, Window):
@@ -295,7 +300,24 @@ def _windows(
     return None, chop_windows(cut, bin_width, _session(sources, bin_width), least_length=slowest)
 
 
-def _check_recorded(windows: Windows, sources: Sequence[Source]) -> None:
+def _other_units(events: NDArray[np.float64], sources: Sequence[Source]) -> list[str]:
+    """What tells that events of trials and series have times in different units."""
+    found = [other_unit(events, source.path, span=source.span, period=source.sampling_period) for source in sources]
+    return [each for each in found if each is not None]
+
+
+@contextmanager
+def _asking(differing: Sequence[str]) -> Iterator[None]:
+    """Let errors of what is read tell, too, that units of time seem to differ."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        if not differing:
+            raise
+        raise type(error)("; ".join([str(error), *differing])) from error
+
+
+def _check_recorded(windows: Windows, sources: Sequence[Source], differing: Sequence[str]) -> None:
     """Refuse windows none of which lies, even in part, in the recording."""
     starts, stops = windows.grid.starts, windows.grid.stops
     if any(((stops > source.span[0]) & (starts < source.span[1])).any() for source in sources):
@@ -303,16 +325,16 @@ def _check_recorded(windows: Windows, sources: Sequence[Source]) -> None:
     spans = ", ".join(f"{source.path!r} from {source.span[0]:g} to {source.span[1]:g} s" for source in sources)
     raise DataError(
         f"none of the {len(starts)} windows lies in the recording: they run from {starts.min():g} to {stops.max():g} s, "
-        f"{spans}; both should be in seconds on the session clock (is one in milliseconds or samples?)"
+        f"{spans}; {'; '.join(differing) or IN_SECONDS}"
     )
 
 
-def _no_spike(windows: Windows, sources: Sequence[Source]) -> str:
+def _no_spike(windows: Windows, sources: Sequence[Source], differing: Sequence[str]) -> str:
     starts, stops = windows.grid.starts, windows.grid.stops
     spans = ", ".join(f"{source.path!r} from {source.span[0]:g} to {source.span[1]:g} s" for source in sources)
     return (
-        f"none of the {len(starts)} windows holds a spike: they run from {starts.min():g} to {stops.max():g} s, {spans}; both "
-        "should be in seconds on the session clock (is one in milliseconds or samples?)"
+        f"none of the {len(starts)} windows holds a spike: they run from {starts.min():g} to {stops.max():g} s, {spans}; "
+        f"{'; '.join(differing) or IN_SECONDS}"
     )
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 LEAST_SHARE = 1e-3
 """Rounding to less than this share of the sampling period leaves a clock regular."""
@@ -37,6 +38,8 @@ SLACK = 1 + 1e-6
 SHORT = 256
 """Samples of a run, from which its own period is better than the common one."""
 MOST_EXCHANGES = 50
+COARSE = 1e-3
+"""Seconds; a coarser step between two stored times than this, or than a bin, is noted."""
 Read = Callable[[int, int], NDArray[np.float64]]
 """Function that reads the timestamps of samples `first` to `stop` − 1, NaN where one is not valid."""
 
@@ -134,6 +137,39 @@ class Lines:
         edges[0] = first
         line = np.repeat(np.arange(low, high), np.diff(edges))
         return np.asarray(self.starts[line] + (np.arange(first, stop) - self.firsts[line]) * self.periods[line])
+
+
+def note_on_spacing(stored: Any, times: ArrayLike, what: str, *, bin_width: float | None = None) -> tuple[str, ...]:
+    """Note times whose type tells them apart by no less than a millisecond, or a bin: single precision, whole numbers.
+
+    Parameters
+    ----------
+    stored : array-like
+        As the file holds them; only its type is looked at.
+    times : array
+        Some of them, with the largest [s].
+    what : str
+        What they are, for the note.
+    bin_width : float, optional
+        Seconds.
+
+    Returns
+    -------
+    tuple of str
+        Empty where the times are fine enough, or are no numbers.
+    """
+    dtype = np.dtype(getattr(stored, "dtype", None) or np.asarray(stored).dtype)
+    known = np.abs(np.asarray(times, dtype=np.float64))
+    largest = float(known[np.isfinite(known)].max(initial=0.0))
+    if dtype.kind not in "iuf" or largest == 0:
+        return ()
+    step = 1.0 if dtype.kind in "iu" else float(np.spacing(dtype.type(largest)))
+    if not step > min(COARSE, bin_width or COARSE):
+        return ()
+    return (
+        f"{what} are stored as {dtype}, in steps of {step:.3g} s at {largest:g} s: which of the bins within a step they belong "
+        "to is not known",
+    )
 
 
 def find_quantum(parts: Sequence[NDArray[np.float64]], dtype: np.dtype[np.generic]) -> Quantum | None:

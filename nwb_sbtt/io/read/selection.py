@@ -18,7 +18,7 @@ from nwb_sbtt.io.read.results import Role, provenance_of, role_of
 SIMILAR = 0.5
 """Least similarity, from 0 to 1, of a path that is proposed in place of an unknown one."""
 MOST_PROPOSED, MOST_LISTED = 3, 20
-"""Most paths that an error proposes, and that it lists where none is similar."""
+"""Most paths that an error proposes, and that it lists where none is similar or one has to be chosen."""
 
 
 class Selectable(Protocol):
@@ -167,20 +167,37 @@ def select(
     return selected
 
 
-def _only_default(candidates: Sequence[SeriesT], unreadable: Mapping[str, str]) -> SeriesT:
+def default_series(candidates: Sequence[SeriesT]) -> SeriesT | None:
+    """Return the series that is read where none is named: the only default one.
+
+    Whether it can be read does not matter: a damaged series, or a filter that is not installed, changes no choice.
+
+    Parameters
+    ----------
+    candidates : sequence of StoredSeries or Candidate
+
+    Returns
+    -------
+    StoredSeries or Candidate, or None
+        None where there is no default series, or several.
+    """
     defaults = [series for series in candidates if series.default]
-    if len(defaults) == 1:
-        return defaults[0]
-    if defaults:
+    return defaults[0] if len(defaults) == 1 else None
+
+
+def _only_default(candidates: Sequence[SeriesT], unreadable: Mapping[str, str]) -> SeriesT:
+    if (only := default_series(candidates)) is not None:
+        return only
+    if defaults := [series for series in candidates if series.default]:
         raise SelectionError(
-            f"the file has {len(defaults)} series that could be meant; choose one (or several):\n{_options(defaults)}"
+            f"the file has {len(defaults)} series that could be meant; choose one (or several): {_options(defaults)}"
         )
     *types, last_type = default_types()
     message = f"the file holds no usable {', '.join(types)} or {last_type}"
     if candidates and not any(series.role == "recording" for series in candidates):
         raise SelectionError(f"the file holds no recording, but {_others(candidates)}")
     if candidates:
-        raise SelectionError(f"{message}; it has these other series, to be chosen by name:\n{_options(candidates)}")
+        raise SelectionError(f"{message}; it has these other series, to be chosen by name: {_options(candidates)}")
     reasons = [f"{path!r} cannot be read: {reason}" for path, reason in unreadable.items()][:MOST_PROPOSED]
     raise SelectionError("; ".join([message, *reasons]) if reasons else f"{message}, and no other series of numbers")
 
@@ -194,12 +211,13 @@ def _others(candidates: Sequence[Selectable]) -> str:
         "truth": "the truth of a simulation",
     }
     roles = [word for role, word in words.items() if any(series.role == role for series in candidates)]
-    return f"{' and '.join(roles)}; fit the recording, or choose one by its exact path:\n{_options(candidates)}"
+    return f"{' and '.join(roles)}; fit the recording, or choose one by its exact path: {_options(candidates)}"
 
 
 def _options(candidates: Sequence[Selectable]) -> str:
-    """Options of the command line that choose each of the series, a line each."""
-    return "\n".join(f"  --series {series.path}" for series in candidates)
+    """Options of the command line that choose each of the series."""
+    more = f" and {len(candidates) - MOST_LISTED} more" if len(candidates) > MOST_LISTED else ""
+    return ", ".join(f"--series {series.path}" for series in candidates[:MOST_LISTED]) + more
 
 
 def _no_match(pattern: str, paths: list[str]) -> str:

@@ -15,6 +15,7 @@ from nwb_sbtt.io.read.indices import interval_bounds
 from nwb_sbtt.io.read.neurodata import neurodata_types
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.periods import PERIODS_TYPE
+from nwb_sbtt.io.read.rounding import note_on_spacing
 from nwb_sbtt.io.read.tables import as_times, plain_column, plain_columns
 
 EVENTS_TYPE, EVENT_TIME = "EventsTable", "timestamp"
@@ -28,6 +29,10 @@ MOST_OUTSIDE, FITTING = 0.5, 0.9
 proposed."""
 FEWEST_EVENTS = 3
 """Different times of events beside which a repeated number, such as 0 or −1, is taken for "no event"."""
+MOST_CODES, ROWS_PER_CODE = 20, 2
+"""Most different whole numbers of a column that are flags or codes, and least number of rows for each of them."""
+MOST_SHOWN = 4
+"""Most of them that an error lists."""
 LEAST_MILLISECONDS = 10.0
 """Median of numbers that may be milliseconds from the start of a trial; smaller ones, such as counts, would always fit."""
 
@@ -130,7 +135,9 @@ def event_times(table: DynamicTable, event: str) -> NDArray[np.float64]:
     return times
 
 
-def session_times(table: DynamicTable, cut: Trials) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def session_times(
+    table: DynamicTable, cut: Trials, *, bin_width: float | None = None
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Read when the event of each trial happened, and check that it belongs to the trial.
 
     Parameters
@@ -138,6 +145,8 @@ def session_times(table: DynamicTable, cut: Trials) -> tuple[NDArray[np.float64]
     table : pynwb.epoch.TimeIntervals or EventsTable
     cut : Trials
         With a column of that table.
+    bin_width : float, optional
+        Seconds; a note says where times are stored in coarser steps.
 
     Returns
     -------
@@ -151,30 +160,33 @@ def session_times(table: DynamicTable, cut: Trials) -> tuple[NDArray[np.float64]
     ConfigError
         If events should be relative to trials in a table without trials.
     DataError
-        If most events cannot be meant on the session clock: they lie outside their own trial, and are times from its start
-        or milliseconds, or lie further away than the trial is long and the next trial begins.
+        If most events cannot be meant on the session clock: they lie outside their own trial, and are flags or codes, times
+        from its start or milliseconds, or lie further away than the trial is long and the next trial begins.
     SelectionError
         As for `event_times`.
     """
     times = event_times(table, cut.event)
+    what = f"the times in {cut.event!r} of {table.name!r}"
+    rounded = note_on_spacing(table[cut.event].data, times, what, bin_width=bin_width)
     if not isinstance(table, TimeIntervals):
         if cut.relative:
             raise ConfigError(
                 f"{table.name!r} is a table of events without trials, so that nothing can be relative to them"
             )
-        return times, ()
+        return times, rounded
     bounds = interval_bounds(table, path=table.name)
+    remarks = (*rounded, *_backward(bounds, table.name))
     if not cut.relative:
         times, placeholders = without_placeholders(times, bounds)
         notes = [
             f"{count} rows of {table.name!r} have {value:g} in {cut.event!r}, outside all trials: read as no event"
             for value, count in placeholders.items()
         ]
-        return times, (*notes, *_check_within(times, bounds, table, cut))
+        return times, (*remarks, *notes, *_check_within(times, bounds, table, cut))
     # A start itself is not relative to anything.
     if cut.event in ("start_time", "stop_time"):
         raise ConfigError(f"{cut.event!r} of {table.name!r} is on the session clock; leave `relative` out")
-    return bounds[:, 0] + times, _check_within(bounds[:, 0] + times, bounds, table, cut)
+    return bounds[:, 0] + times, (*remarks, *_check_within(bounds[:, 0] + times, bounds, table, cut))
 
 
 def without_placeholders(
@@ -214,6 +226,29 @@ def without_placeholders(
     return np.where(replaced, np.nan, times), placeholders
 
 
+def _backward(bounds: NDArray[np.float64], path: str) -> tuple[str, ...]:
+    """A note on rows that stop before they start: no event is compared with them."""
+    rows = np.flatnonzero(bounds[:, 1] < bounds[:, 0])
+    if len(rows) == 0:
+        return ()
+    start, stop = bounds[rows[0]]
+    return (
+        f"{len(rows)} of {len(bounds)} rows of {path!r} stop before they start (row {int(rows[0])}: from {start:g} to "
+        f"{stop:g} s); whether events lie inside these trials cannot be told",
+    )
+
+
+def _codes(values: NDArray[np.float64]) -> str:
+    """A few whole numbers that many rows share, with their counts; empty where the values are no flags or codes."""
+    numbers, counts = np.unique(values, return_counts=True)
+    if len(numbers) > min(MOST_CODES, len(values) / ROWS_PER_CODE) or (numbers != np.round(numbers)).any():
+        return ""
+    shown = ", ".join(
+        f"{number:g} in {count} rows" for number, count in zip(numbers[:MOST_SHOWN], counts[:MOST_SHOWN], strict=True)
+    )
+    return f"{shown}, …" if len(numbers) > MOST_SHOWN else shown
+
+
 def _check_within(
     times: NDArray[np.float64], bounds: NDArray[np.float64], table: DynamicTable, cut: Trials
 ) -> tuple[str, ...]:
@@ -236,11 +271,16 @@ def _check_within(
     def fits(others: NDArray[np.float64]) -> bool:
         return bool(((others >= starts - EDGE) & (others <= stops + EDGE)).mean() >= FITTING)
 
-    seconds = "write the column anew, in seconds on the session clock"
+    seconds, codes = "write the column anew, in seconds on the session clock", _codes(times)
     if cut.relative:
         also = "without `relative` they would lie inside" if fits(times - starts) else seconds
         raise DataError(f"{what}, counted from its start as `relative` says; {also}")
     if fits(starts + times):
+        if codes:
+            raise DataError(
+                f"{what}; they are no times but flags or codes ({codes}): name a column of times; should they be whole seconds "
+                "from the start of the trial, pass relative=True in Trials, or --trials-relative"
+            )
         raise DataError(
             f"{what}; they look relative to the start of the trial: pass relative=True in Trials, or --trials-relative"
         )
@@ -249,7 +289,8 @@ def _check_within(
     if np.median(away[outside]) <= max(np.median(stops - starts), spacing):
         return (what,)
     if fits(times / 1000) or (np.median(times) >= LEAST_MILLISECONDS and fits(starts + times / 1000)):
-        raise DataError(f"{what}; they look like milliseconds; {seconds}")
+        either = f"codes ({codes}), or " if codes else ""
+        raise DataError(f"{what}; they look like {either}milliseconds; {seconds}")
     raise DataError(f"{what}; they are no times of these trials (perhaps samples, or numbers of blocks); {seconds}")
 
 

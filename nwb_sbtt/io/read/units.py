@@ -36,7 +36,8 @@ from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, obs_intervals,
 from nwb_sbtt.io.read.neurodata import reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.periods import UnitPeriods, valid_periods
-from nwb_sbtt.io.read.plausibility import IN_SECONDS, OddRate, Uncounted, check_losses, odd_rate
+from nwb_sbtt.io.read.plausibility import IF_SLOW, IN_SECONDS, OddRate, Uncounted, check_losses, odd_rate
+from nwb_sbtt.io.read.rounding import note_on_spacing
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
 
@@ -250,7 +251,7 @@ class UnitsSource:
         if self.slow is not None and n_counted < self.slow.slowest * observed.mean() * len(self.channel_id) * _seconds(
             grid
         ):
-            raise DataError(f"{self.slow.remark}; the {len(grid.starts)} windows hold {n_counted:g} spikes")
+            raise DataError(f"{self.slow.remark}; the {len(grid.starts)} windows hold {n_counted:g} spikes; {IF_SLOW}")
 
 
 def has_spikes(units: Any) -> bool:
@@ -303,7 +304,12 @@ def describe_units(candidate: Candidate, units: Any, invalid_times: Intervals) -
         observed=float(share),
         gaps=len(gaps),
         longest_gap=float(gaps.max(initial=0.0)),
-        notes=(*notes, *_outside_note(spike_times, bounds, obs), *([] if odd is None else [odd.remark])),
+        notes=(
+            *notes,
+            *note_on_spacing(spike_times, (start, stop), f"the spike times of {candidate.path!r}"),
+            *_outside_note(spike_times, bounds, obs),
+            *([] if odd is None else [f"{odd.remark}; {IF_SLOW}" if odd.is_refused else odd.remark]),
+        ),
     )
 
 
@@ -334,11 +340,14 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     odd = odd_rate(units, path, n_spikes=n_spikes, observed=observed, span=span, active=active)
     periods = valid_periods(nwbfile, units, config)
     notes = [*_notes(units, obs, bounds, path, config), *([] if odd is None else [odd.remark])]
+    notes += note_on_spacing(spike_times, span, f"the spike times of {path!r}", bin_width=config.bin_width)
     notes += [] if periods is None else [periods.note(span)]
-    slow = odd if odd is not None and odd.is_refused else None
+    slow = odd if odd is not None and odd.is_refused and not config.slow_units else None
     cut = config.cut or Chop()
     if slow is not None and isinstance(cut, Chop) and cut.start is None and cut.stop is None:
-        raise DataError(f"{slow.remark}; write the file anew, or name the part to read by start and stop of a Chop")
+        raise DataError(
+            f"{slow.remark}; write the file anew, or name the part to read by start and stop of a Chop (--window); {IF_SLOW}"
+        )
     ids = row_ids(units, path=path)
     notes += note_on_ids(ids, path)
     return UnitsSource(

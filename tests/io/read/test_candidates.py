@@ -13,7 +13,9 @@ from pynwb.ecephys import SpikeEventSeries
 from pynwb.misc import DecompositionSeries
 
 from nwb_sbtt import Window, inspect, read_nwb
+from nwb_sbtt.errors import DataError, FileError, SelectionError
 from nwb_sbtt.io.read import description, units
+from nwb_sbtt.report.listing import listing_of_contents
 from tests.support import nwbfiles
 
 
@@ -76,9 +78,48 @@ def test_a_series_without_usable_times_is_listed_with_the_reason(tmp_path):
     nwbfiles.add_electrodes(nwbfile, 2)
     nwbfiles.add_electrical(nwbfile, np.zeros((3, 2)), timestamps=[0.0, 2.0, 1.0])
     described = only(nwbfile, tmp_path)
-    assert not described.default
+    assert described.default  # it is meant where no series is named, and refused
     assert not described.readable
     assert "go back at sample 2" in described.notes[0]
+
+
+def listing(path):
+    return listing_of_contents(path.name, inspect(path).as_dict())
+
+
+@pytest.mark.parametrize("damage", ["region", "filter", "times", "none"])
+@pytest.mark.parametrize("with_units", [True, False])
+def test_what_is_listed_as_read_is_what_is_read(damage, with_units, tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_electrodes(nwbfile, 3)
+    data = np.random.default_rng(0).normal(size=(400, 3))
+    times = {"timestamps": np.arange(400)[::-1] * 0.01} if damage == "times" else {"rate": 100.0}
+    nwbfiles.add_electrical(nwbfile, data, **times)
+    nwbfiles.add_series(nwbfile, data, rate=100.0, name="other")
+    if with_units:
+        nwbfiles.add_units(nwbfile, [np.arange(0.05, 4, 0.1)])
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    series = "acquisition/ElectricalSeries"
+    if damage == "region":
+        with h5py.File(path, "a") as file:
+            file[f"{series}/electrodes"][...] = [100, 101, 102]
+    elif damage == "filter":
+        nwbfiles.compress(path, f"{series}/data", filter_number=305)
+    contents, last = inspect(path), listing(path).splitlines()[-1]
+    assert next(each.readable for each in contents if each.path == series) == (damage == "none")
+    if with_units:
+        assert contents.default is None and last == "to fit, name one or more with --series"
+        with pytest.raises(SelectionError, match=f"choose one .*: --series {series}, --series units$"):
+            read_nwb(path)
+        return
+    assert contents.default is not None and contents.default.path == contents.as_dict()["default"] == series
+    if damage == "none":
+        assert last == f"read without --series: {series}"
+        assert json.loads(read_nwb(path).attrs["source"])["series"] == [series]
+        return
+    assert last == f"without --series {series} is meant, which cannot be read; to fit, name another with --series"
+    with pytest.raises((DataError, FileError)):
+        read_nwb(path)
 
 
 def test_a_long_series_is_estimated_from_parts(tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
 """Trials are cut from tables of intervals and of events, by the name under which a user knows them."""
 
 import json
+import re
 
+import h5py
 import numpy as np
 import pytest
 
@@ -87,6 +89,8 @@ def session(tmp_path_factory):
         "zero_if_none": np.where(np.arange(20) % 3, 0.0, STARTS + 0.5),
         "two_if_none": np.array([-1.0, 9999.0, *[-1.0] * 5, 9999.0, *STARTS[8:] + 0.5]),
         "flag": np.array([1.0, 0.0] * 10),
+        "code": np.array([0, 1, 2, 1] * 5),
+        "cue_in_whole_ms": np.array([200.0, 500.0] * 10),
         "twice": np.repeat(STARTS[::2], 2),
     }
     nwbfiles.add_trials(nwbfile, STARTS, STARTS + 2, **columns)
@@ -115,7 +119,9 @@ def test_events_from_the_start_of_a_trial_are_refused_until_that_is_said(session
         ("in_ms", {}, "look like milliseconds"),
         ("from_start_in_ms", {}, "look like milliseconds"),
         ("block", {}, "numbers of blocks"),
-        ("flag", {}, "look relative"),
+        ("flag", {}, r"no times but flags or codes \(0 in 10 rows, 1 in 10 rows\): name a column of times"),
+        ("code", {}, r"no times but flags or codes \(0 in 5 rows, 1 in 10 rows, 2 in 5 rows\)"),
+        ("cue_in_whole_ms", {}, r"look like codes \(.*\), or milliseconds"),
         ("cue", {"relative": True}, "without `relative` they would lie inside"),
         ("from_start_in_ms", {"relative": True}, "counted from its start as `relative` says"),
     ],
@@ -125,6 +131,81 @@ def test_events_that_are_no_times_of_their_trial_are_refused(session, event, fie
         DataError, match=rf"(19|20) of 20 times in '{event}' of 'trials' lie outside their own trial.*{says}"
     ):
         cut(session, event, **fields)
+
+
+def test_rows_that_stop_before_they_start_are_noted(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [np.arange(0.05, 62.0, 0.1)])
+    stops = STARTS + np.where(np.arange(20) % 7 == 2, -1.5, 2)
+    nwbfiles.add_trials(nwbfile, STARTS, stops, cue=STARTS + 0.5)
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    told = "3 of 20 rows of 'trials' stop before they start (row 2: from 6.8 to 5.3 s)"
+    assert any(note.startswith(told) for note in json.loads(cut(path, "cue").attrs["notes"]))
+    assert [note.startswith(told) for note in inspect(path).tables[0].notes] == [True]
+
+
+def test_times_in_coarser_steps_than_bins_are_noted(tmp_path):
+    late = 40_000.0
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [late + np.arange(0.05, 62.0, 0.1)])
+    nwbfiles.add_trials(nwbfile, late + STARTS, late + STARTS + 2)
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    assert not any("are stored as" in note for note in json.loads(cut(path, "start_time").attrs["notes"]))
+    with h5py.File(path, "a") as file:
+        for name in ("units/spike_times", "intervals/trials/start_time"):
+            stored, attributes = file[name][...].astype("f4"), dict(file[name].attrs)
+            del file[name]
+            file[name] = stored
+            file[name].attrs.update(attributes)
+        file["units/spike_times_index"].attrs["target"] = file["units/spike_times"].ref
+    contents = inspect(path)
+    for notes in (json.loads(cut(path, "start_time").attrs["notes"]), [*contents[0].notes, *contents.tables[0].notes]):
+        for what in ("the spike times of 'units'", "the times in 'start_time' of 'trials'"):
+            assert any(note.startswith(f"{what} are stored as float32, in steps of 0.00391 s at") for note in notes)
+
+
+@pytest.mark.parametrize("name", ["start_time", "stop_time", "cue"])
+def test_columns_that_a_fit_refuses_are_not_listed_as_events(name, tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [np.arange(0.05, 62.0, 0.1)])
+    nwbfiles.add_trials(nwbfile, STARTS, STARTS + 2, cue=STARTS + 0.5, flag=[True, False] * 10)
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with h5py.File(path, "a") as file:
+        column = file[f"intervals/trials/{name}"]
+        texts, attributes = [str(time) for time in column[...]], dict(column.attrs)
+        del file[f"intervals/trials/{name}"]
+        file["intervals/trials"].create_dataset(name, data=texts, dtype=h5py.string_dtype()).attrs.update(attributes)
+    listed = {event.name for event in inspect(path).tables[0].events}
+    for event in ("start_time", "stop_time", "cue", "flag"):
+        if event in listed:
+            assert cut(path, event).sizes["trial"] == 20
+        else:
+            with pytest.raises((DataError, SelectionError)):
+                cut(path, event)
+    assert ("cue" in listed) == (name == "cue")
+    if name != "cue":
+        assert any(f"'{name}' of 'trials', row 0: " in note for note in inspect(path).tables[0].notes)
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0])
+@pytest.mark.parametrize("scaled", ["series", "trials", "neither"])
+def test_units_of_time_that_seem_to_differ_are_told(scaled, start, tmp_path):
+    of_series, of_trials = (1000.0 if scaled == which else 1.0 for which in ("series", "trials"))
+    nwbfile = nwbfiles.new_file()
+    times = (start + np.arange(6000) * 0.01) * of_series
+    nwbfiles.add_series(nwbfile, np.random.default_rng(0).normal(size=(6000, 2)), timestamps=times)
+    nwbfiles.add_trials(nwbfile, STARTS * of_trials, (STARTS + 2) * of_trials)
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    around = Trials(event="start_time", start=-0.2, stop=1.0)
+    notes = list(inspect(path)[0].notes)
+    if scaled == "neither":
+        notes += json.loads(read_nwb(path, series="acquisition/series", trials=around).attrs["notes"])
+        assert not any("units of time" in note for note in notes)
+        return
+    told = f"units of time seem to differ: .*as if the {scaled} were in milliseconds .*divided by 1000"
+    with pytest.raises((ConfigError, DataError), match=told):
+        read_nwb(path, series="acquisition/series", trials=around)
+    assert any(re.match(told, note) for note in notes)
 
 
 @pytest.mark.parametrize(("event", "n"), [("ready", 20), ("late", 3)])

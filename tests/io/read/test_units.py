@@ -133,6 +133,9 @@ def test_units_that_fire_a_thousand_times_too_slowly_are_noted_or_refused():
     )
     with pytest.raises(DataError, match=asks):
         binned(minutes)
+    with pytest.raises(DataError, match=r"--set read\.slow_units=true reads them"):
+        binned(minutes)
+    assert binned(minutes, config=ReadConfig(slow_units=True))[1].values.sum() == 0  # none within the first bins
     chosen = ReadConfig(cut=Chop(start=0, stop=600))
     with pytest.raises(DataError, match=asks + r"; the 2 windows hold \d+ spikes"):
         binned(minutes, config=chosen, grid=Grid(np.array([0.0, 1e5]), 1.0, 600))
