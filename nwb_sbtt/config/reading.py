@@ -139,6 +139,17 @@ class ElectricalConfig(Config):
         description="A filtered value counts as observed where at least this fraction of the filter's weight lies on "
         "observed samples; short gaps between them are bridged by a straight line.",
     )
+    reference: Literal["none", "median", "average", "bipolar"] = Field(
+        default="none",
+        description="What is subtracted from each voltage before any filter. median, average: that of the electrodes of its "
+        "group that are observed at that moment, after the converter's delays (column inter_sample_shift of the electrodes) "
+        "are taken out. bipolar: the next electrode of its group along the shank (rel_y, or the order of the series).",
+    )
+    reference_by: str = Field(
+        default="group",
+        description="Which electrodes have a reference in common: those of one group, probe (device) or shank, all of the "
+        "series, or those with the same value in another column of the table of electrodes.",
+    )
     mask_flat: bool = Field(
         default=True,
         description="Whether samples that were stored but not measured count as missing: runs of identical samples or zeros, "

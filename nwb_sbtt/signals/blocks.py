@@ -7,7 +7,7 @@ counts as observed only where at least a given share (0.9 by default) of the fil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,6 +63,55 @@ class SampleBlock:
         if len(self.flat):
             counts[self.gap_channels] = self.flat[max(first - self.first, 0) : max(stop - self.first, 0)].sum(axis=0)
         return counts
+
+    def part(self, start: int, stop: int) -> SampleBlock:
+        """Return some of the samples; they share the memory of the block.
+
+        Parameters
+        ----------
+        start, stop : int
+            Rows of the block.
+        """
+        rows = slice(start, stop)
+        return replace(
+            self,
+            values=self.values[rows],
+            first=self.first + start,
+            observed=self.observed[rows],
+            gap_observed=self.gap_observed[rows],
+            flat=self.flat[rows],
+        )
+
+    def observed_entries(self) -> NDArray[np.bool_] | None:
+        """Tell which entries (time, channel) were observed; None where all were."""
+        if self.observed.all() and not len(self.gap_channels):
+            return None
+        observed = np.repeat(self.observed[:, None], self.values.shape[1], axis=1)
+        observed[:, self.gap_channels] = self.gap_observed
+        return observed
+
+    def of(self, values: Floats, observed: NDArray[np.bool_] | None, columns: NDArray[np.intp]) -> SampleBlock:
+        """Return a block of some of the channels, with other values.
+
+        Parameters
+        ----------
+        values : array (time, k)
+            0 where a sample is missing.
+        observed : bool array (time, k), or None
+            None where all of them are observed.
+        columns : int array (k)
+            Channel of this block that each of them stands for.
+        """
+        gaps = (
+            np.empty(0, dtype=np.intp) if observed is None else np.flatnonzero((~observed)[self.observed].any(axis=0))
+        )
+        flat = np.zeros((len(self.flat), values.shape[1]), dtype=bool)
+        if len(self.flat):
+            every = np.zeros((len(self.flat), self.values.shape[1]), dtype=bool)
+            every[:, self.gap_channels] = self.flat
+            flat = every[:, columns]
+        gap_observed = np.empty((len(values), 0), dtype=bool) if observed is None else observed[:, gaps]
+        return SampleBlock(values, self.first, self.observed, gaps, gap_observed, flat[:, gaps])
 
     def fill(self, weights: Filter) -> None:
         """Bridge every gap, in place.

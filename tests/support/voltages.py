@@ -99,3 +99,47 @@ def stimulated(
             volts[samples + lag, channel] += size * 1e-6
         spikes.append(samples)
     return volts, spikes, blanks
+
+
+def common_noise(
+    seconds: float,
+    *,
+    rate: float,
+    seed: int,
+    n_channels: int,
+    hum: float = 25e-6,
+    bursts: int = 0,
+) -> tuple[Floats, Floats, list[NDArray[np.intp]]]:
+    """Noise of 5 µV with spikes of 60 µV, and the same with what all electrodes pick up.
+
+    Parameters
+    ----------
+    seconds, rate : float
+    seed : int
+    n_channels : int
+    hum : float
+        Amplitude in volts of a line of 50 Hz and each of its odd harmonics below 1500 Hz.
+    bursts : int
+        Of 50 ms and 200 µV, such as chewing.
+
+    Returns
+    -------
+    quiet, noisy : array (time, channel)
+    spikes : list of int array
+        Samples of each channel's spikes, at least 4 ms apart.
+    """
+    rng = np.random.default_rng(seed)
+    n = round(seconds * rate)
+    quiet = 5e-6 * rng.normal(size=(n, n_channels))
+    spikes = []
+    for channel in range(n_channels):
+        samples = np.sort(rng.choice(np.arange(100, n - 100, round(0.004 * rate)), round(10 * seconds), replace=False))
+        for lag, size in ((-2, -20), (-1, -45), (0, -60), (1, -40), (2, -10), (3, 15), (4, 15), (5, 5)):
+            quiet[samples + lag, channel] += size * 1e-6
+        spikes.append(samples)
+    times = np.arange(n) / rate
+    lines = np.arange(1, 30, 2)
+    common = hum * np.sin(2 * np.pi * 50 * times[:, None] * lines + rng.uniform(0, 2 * np.pi, len(lines))).sum(axis=1)
+    for start in rng.choice(n - round(0.05 * rate), bursts, replace=False):
+        common[start : start + round(0.05 * rate)] += 2e-4 * rng.normal(size=round(0.05 * rate))
+    return quiet, quiet + common[:, None], spikes

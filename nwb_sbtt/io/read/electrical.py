@@ -21,8 +21,10 @@ from nwb_sbtt.io.read.batches import batches, distinct_bins, samples_needed
 from nwb_sbtt.io.read.clock import sample_clock
 from nwb_sbtt.io.read.description import describe_samples
 from nwb_sbtt.io.read.indices import region_rows, row_ids
+from nwb_sbtt.io.read.labels import REFERENCE_ID
 from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.masks import invalid_intervals, obs_intervals, stored_masks
+from nwb_sbtt.io.read.montage import find_montage, note_on_montage
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.recording import PART_SECONDS, Piece, Recording, find_pieces
@@ -551,26 +553,36 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     pad = config.electrical.pad or 0.0
     # Float32 holds all digits of what is stored in two bytes, or in float32.
     narrow = (slabs.dtype.kind in "iu" and slabs.dtype.itemsize <= 2) or slabs.dtype in (np.float16, np.float32)
+    dtype = np.dtype(np.float32 if narrow else np.float64)
+    montage = find_montage(config.electrical, table, rows, scale=scale, dtype=dtype)
+    # Of pairs, the last electrode of each group has none to be measured against.
+    of_channels = np.arange(len(rows)) if montage is None else montage.outputs
+    columns = {name: values[rows[of_channels]] for name, values in plain_columns(table).items()}
+    if montage is not None:
+        notes.append(note_on_montage(config.electrical, montage, path))
+        if montage.how == "bipolar":
+            columns[REFERENCE_ID] = ids[rows[montage.partners]]
     return ElectricalSource(
         path=path,
         unit=UNITS[config.electrical.feature],
-        channel_id=ids[rows],
-        channel_row=rows,
-        channel_columns={name: values[rows] for name, values in plain_columns(table).items()},
+        channel_id=ids[rows[of_channels]],
+        channel_row=rows[of_channels],
+        channel_columns=columns,
         span=clock.span,
         sampling_period=clock.period or 0.0,
         notes=tuple(notes),
-        scale=scale,
+        scale=scale[of_channels],
         recording=Recording(
             series=series,
             config=config,
             slabs=slabs,
             pieces=pieces,
             channel_rows=rows,
-            dtype=np.dtype(np.float32 if narrow else np.float64),
+            dtype=dtype,
             invalid=_padded(invalid_intervals(nwbfile, config, series), pad, pad),
             masks=stored_masks(nwbfile, series),
             observed_intervals=None if obs is None else tuple(obs[row] for row in rows),
+            montage=montage,
         ),
         config=config,
     )

@@ -19,6 +19,7 @@ from nwb_sbtt.io.read.masks import StoredMask, control_allows
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.signals.blocks import Bins, SampleBlock
 from nwb_sbtt.signals.flat import SHORTEST_LIMIT, FlatRule, may_be_flat, measure
+from nwb_sbtt.signals.reference import Montage
 
 MOST_KNOTS = 2**20
 """Up to this many timestamps are kept; of longer recordings every n-th, with the samples between evenly spaced."""
@@ -192,6 +193,9 @@ class Recording:
         Of the same table.
     observed_intervals : tuple of arrays (interval, 2), optional
         When each channel was sampled, in seconds on the session clock; None: always.
+    montage : Montage, optional
+        What voltages are measured against; None: they are as stored. Where there is one, the arrays above are of the columns
+        that it needs, and blocks hold its outputs.
     """
 
     series: Any
@@ -203,9 +207,16 @@ class Recording:
     invalid: Intervals
     masks: tuple[StoredMask, ...] = ()
     observed_intervals: tuple[Intervals, ...] | None = None
+    montage: Montage | None = None
 
     def only(self, keep: NDArray[np.bool_]) -> Recording:
-        """Return the same recording with some of its channels."""
+        """Return the same recording with some of its channels, and what these are measured against."""
+        montage = self.montage
+        if montage is not None:
+            partners = montage.partners[keep] if len(montage.partners) else montage.partners
+            montage = replace(montage, outputs=montage.outputs[keep], partners=partners)
+            keep = montage.needed
+            montage = montage.of(montage.outputs, partners, keep)
         return replace(
             self,
             slabs=self.slabs.only(np.flatnonzero(keep)),
@@ -213,6 +224,7 @@ class Recording:
             observed_intervals=None
             if self.observed_intervals is None
             else tuple(self.observed_intervals[channel] for channel in np.flatnonzero(keep)),
+            montage=montage,
         )
 
     @property
@@ -225,7 +237,9 @@ class Recording:
             or self.observed_intervals is not None
         )
         finding_flat = 3 if self.config.electrical.mask_flat else 0
-        return 3 * self.slabs.dtype.itemsize + self.dtype.itemsize + (10 if finding_gaps else 0) + finding_flat
+        referencing = 0 if self.montage is None else 2 * self.dtype.itemsize + 3
+        own = 3 * self.slabs.dtype.itemsize + self.dtype.itemsize
+        return own + (10 if finding_gaps else 0) + finding_flat + referencing
 
     def parts(self, length: int) -> Iterator[tuple[Piece, int, int]]:
         """Spread parts evenly over the recording.
@@ -270,7 +284,41 @@ class Recording:
         levels = values[observed.argmax(axis=0), np.arange(values.shape[1])]
         return np.where(observed.any(axis=0), levels, 0).astype(self.dtype)
 
+    @cached_property
+    def _usual(self) -> NDArray[Any]:
+        """Median (column) of parts of the recording above `level`, in stored units; 0 where nothing was observed."""
+        medians = []
+        for piece, first, stop in self.parts(max(int(PART_SECONDS * self.pieces[0].rate), 1)):
+            block = self._stored(piece, first, stop)
+            observed = block.observed_entries()
+            values = block.values if observed is None else np.where(observed, block.values, np.nan)
+            whole = np.isfinite(values).any(axis=0)
+            median = np.full(values.shape[1], np.nan)
+            median[whole] = np.nanmedian(values[:, whole], axis=0)
+            medians.append(median)
+        of_parts = np.array(medians)
+        known = np.flatnonzero(np.isfinite(of_parts).any(axis=0))
+        usual = np.zeros(of_parts.shape[1], dtype=self.dtype)
+        usual[known] = np.nanmedian(of_parts[:, known], axis=0)
+        return usual
+
     def block(self, piece: Piece, first: int, stop: int) -> SampleBlock:
+        """Read samples `first` to `stop` − 1, less the recording's `level` and what they are measured against.
+
+        The next block reuses the memory of this one.
+
+        Parameters
+        ----------
+        piece : Piece
+        first, stop : int
+            They may lie beyond the piece, where nothing was observed.
+        """
+        if self.montage is None:
+            return self._stored(piece, first, stop)
+        level, margin = self._usual, self.montage.margin
+        return self.montage.apply(self._stored(piece, first - margin, stop + margin), level)
+
+    def _stored(self, piece: Piece, first: int, stop: int) -> SampleBlock:
         """Read samples `first` to `stop` − 1, less the recording's `level`.
 
         The next block reuses the memory of this one.
@@ -350,7 +398,8 @@ class Recording:
     @property
     def two_valued(self) -> NDArray[np.bool_]:
         """Channels (channel) that are known to have no more than two values throughout."""
-        return self._flat_rules[0].two_valued if self._flat_rules else np.zeros(self.slabs.n_columns, dtype=bool)
+        two_valued = self._flat_rules[0].two_valued if self._flat_rules else np.zeros(self.slabs.n_columns, dtype=bool)
+        return two_valued if self.montage is None else two_valued[self.montage.outputs]
 
     @cached_property
     def _space(self) -> list[NDArray[Any]]:

@@ -1,0 +1,120 @@
+"""Voltages of files against common references and in pairs: groups, delays, missing samples, blocks."""
+
+import numpy as np
+import pytest
+from hdmf.common import VectorData
+from pynwb import NWBHDF5IO
+
+from nwb_sbtt.config import ElectricalConfig, ReadConfig, Window
+from nwb_sbtt.data.grid import Grid
+from nwb_sbtt.errors import DataError, SelectionError
+from nwb_sbtt.io.read.electrical import electrical_source
+from nwb_sbtt.io.read.reader import read_nwb
+from tests.support.nwbfiles import add_electrical, add_electrodes, new_file, write
+from tests.support.voltages import common_noise
+
+RATE = 10_000.0
+GRID = Grid(np.array([0.0]), 0.02, 200)
+
+
+def session(volts, *, columns=None, rate=RATE):
+    nwbfile = new_file()
+    n_channels = volts.shape[1]
+    add_electrodes(nwbfile, n_channels, columns=columns or {"shank": np.arange(n_channels) % 2})
+    return nwbfile, add_electrical(nwbfile, volts, rate=rate)
+
+
+def settings(feature="spikes", *, memory_limit=1e9, **electrical):
+    return ReadConfig(electrical=ElectricalConfig(feature=feature, **electrical), memory_limit=memory_limit)
+
+
+def crossings(volts, **electrical):
+    return electrical_source(*session(volts), settings(**electrical)).bin(GRID)
+
+
+def test_a_common_reference_takes_common_noise_off_and_leaves_spikes():
+    quiet, noisy, spikes = common_noise(4.0, rate=RATE, seed=51, n_channels=16)
+    n_spikes = sum(map(len, spikes))
+    assert abs(crossings(quiet).values.sum() / n_spikes - 1) < 0.05
+    assert crossings(noisy).values.sum() < 0.7 * n_spikes or crossings(noisy).values.sum() > 1.3 * n_spikes
+    for how in ("median", "average"):
+        referenced = crossings(noisy, reference=how)
+        assert abs(referenced.values.sum() / n_spikes - 1) < 0.06
+    binned = np.stack([np.histogram(times / RATE, GRID.n_bins, (0, 4.0))[0] for times in spikes], axis=1)
+    assert np.corrcoef(crossings(noisy, reference="median").values[0].ravel(), binned.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(("feature", "how"), [("lfp", "median"), ("spikes", "average"), ("power", "bipolar")])
+def test_blocks_windows_and_chosen_channels_change_no_reference(tmp_path, how, feature):
+    rate = 2000.0 if feature == "lfp" else RATE
+    _, volts, _ = common_noise(3.0, rate=rate, seed=52, n_channels=8)
+    volts = volts.astype(np.float32)
+    volts[round(1.5 * rate) : round(1.502 * rate), 3] = np.nan
+    columns = {"shank": np.arange(8) % 2, "inter_sample_shift": np.arange(8) / 8.0}
+    path = write(session(volts, columns=columns, rate=rate)[0], tmp_path / "x.nwb")
+    with NWBHDF5IO(path, "r") as io:
+        nwbfile = io.read()
+        series = nwbfile.acquisition["ElectricalSeries"]
+        options = {"reference": how, "reference_by": "shank"}
+        source = electrical_source(nwbfile, series, settings(feature, **options))
+        grid = Grid(np.array([0.0]), 0.02, 150)
+        once = source.bin(grid)
+        small = electrical_source(nwbfile, series, settings(feature, memory_limit=2e6, **options)).bin(grid)
+        keep = np.zeros(len(source.channel_id), dtype=bool)
+        keep[[1, 4]] = True
+        some = source.only(keep).bin(grid)
+        window = source.bin(Grid(np.array([1.0]), 0.02, 30))
+    for other, of_once in (
+        (small, (slice(None), slice(None))),
+        (some, (slice(None), keep)),
+        (window, (slice(50, 80), slice(None))),
+    ):
+        assert np.array_equal(other.observed[0], once.observed[0][of_once[0]][:, of_once[1]])
+        np.testing.assert_allclose(
+            other.values[0], once.values[0][of_once[0]][:, of_once[1]], atol=1e-3 * once.values.std(), rtol=1e-4
+        )
+    assert feature != "spikes" or not (once.observed if once.exposure is None else once.exposure == 1).all()
+
+
+def test_what_stands_at_missing_samples_does_not_matter_to_a_reference():
+    _, volts, _ = common_noise(2.0, rate=RATE, seed=53, n_channels=6)
+    stored = np.random.default_rng(54).random(volts.shape) < 0.8
+    grid = Grid(np.array([0.0]), 0.02, 100)
+    nwbfile, series = session(np.where(stored, volts, np.nan))
+    nan = electrical_source(nwbfile, series, settings("lfp", reference="median")).bin(grid)
+    nwbfile, series = session(np.where(stored, volts, -1.0))
+    config = ReadConfig(electrical=ElectricalConfig(reference="median"), missing_value=-1.0)
+    valued = electrical_source(nwbfile, series, config).bin(grid)
+    assert np.array_equal(nan.observed, valued.observed) and np.array_equal(nan.values, valued.values)
+    assert nan.observed.mean() > 0.99
+
+
+def test_pairs_are_neighbours_along_each_shank_and_named(tmp_path):
+    volts = np.random.default_rng(55).normal(size=(20_000, 6)) * 1e-5
+    columns = {"shank": [0, 1, 0, 1, 0, 1], "rel_y": [40.0, 20.0, 0.0, 0.0, 20.0, 60.0]}
+    nwbfile, _ = session(volts, columns=columns)
+    config = ReadConfig(
+        electrical=ElectricalConfig(reference="bipolar", reference_by="shank"), cut=Window(start=0.5, stop=1.5)
+    )
+    ds = read_nwb(write(nwbfile, tmp_path / "x.nwb"), config)
+    assert ds["channel_id"].values.tolist() == [101, 102, 103, 104]
+    assert ds["reference_id"].values.tolist() == [105, 104, 101, 100]
+    plain = electrical_source(*session(volts, columns=columns), settings("lfp")).bin(Grid(np.array([0.5]), 0.01, 100))
+    np.testing.assert_allclose(
+        ds["values"].values[0], plain.values[0][:, [1, 2, 3, 4]] - plain.values[0][:, [5, 4, 1, 0]], atol=1e-9
+    )
+    assert "each electrode less the next one along the shank in each of 2 groups" in ds.attrs["notes"]
+
+
+def test_groups_are_named_by_group_probe_or_column_and_need_two_electrodes():
+    volts = np.random.default_rng(56).normal(size=(8000, 4)) * 1e-5
+    nwbfile, series = session(volts, columns={"hemisphere": ["l", "l", "r", "r"], "alone": [0, 0, 0, 1]})
+    nwbfile.electrodes.add_column(name="inter_sample_shift", description="x", data=[0.0, 0.25, 0.5, 0.75])
+    for by, n_groups in (("group", 1), ("probe", 1), ("hemisphere", 2)):
+        source = electrical_source(nwbfile, series, settings("lfp", reference="median", reference_by=by))
+        assert f"in each of {n_groups} groups (by {by}), after the delays" in source.notes[-1]
+    with pytest.raises(DataError, match=r"'1' has 1 electrode .*reference_by"):
+        electrical_source(nwbfile, series, settings("lfp", reference="median", reference_by="alone"))
+    with pytest.raises(SelectionError, match="no column 'shank'"):
+        electrical_source(nwbfile, series, settings("lfp", reference="median", reference_by="shank"))
+    assert isinstance(nwbfile.electrodes["inter_sample_shift"], VectorData)
