@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 from nwb_sbtt.calcium.artefacts import find_artefacts, find_clipped
 from nwb_sbtt.calcium.decay import DecayFit, Floats, above_noise, evenly_spread, fit_decay
 from nwb_sbtt.calcium.indicators import INDICATORS, UNKNOWN, Indicator, indicator_of
-from nwb_sbtt.calcium.nonnegative import Response, solve, solve_above
+from nwb_sbtt.calcium.nonnegative import Response, solve, solve_above, solve_across_gaps
 from nwb_sbtt.config import EventsConfig
 from nwb_sbtt.errors import ConfigError, DataError
 
@@ -20,6 +20,8 @@ Bools = NDArray[np.bool_]
 
 SHORT = 0.1
 """Quantile of the steps that stands for the shortest, free of outliers."""
+OFTEN = 10
+"""Steps in which an even clock, rounded to bins, takes a longer one; where these are rarer, a sample is missing in each."""
 FEWEST = 32
 """Samples that an ROI must have: noise and decay cannot be measured in fewer."""
 RESOLVED_RISE = 0.2
@@ -28,8 +30,6 @@ MOST_RISE = 1 / 6
 """Longest rise in units of the decay, where it is not given: what is more is a sign of few frames in a decay."""
 SPARSITY = 1.0
 """Penalty of events, in sds of what noise alone makes of one."""
-DOUBTFUL = 2.0
-"""Events beside a gap up to so many sds of the noise may as well lie in the gap, or on its other side."""
 ROUNDING = 1e-9
 """Events, in units of the brightest sample, that are rounding errors."""
 MOST_NAMED = 10
@@ -47,8 +47,7 @@ class Deconvolved:
     Parameters
     ----------
     sizes : array (sample)
-        Of the events, in the unit of the fluorescence; 0 where there is none. After missing frames, the mean of their events
-        and that of the sample's own frame.
+        Of the events, in the unit of the fluorescence; 0 where there is none.
     calcium : array (sample)
         Fluorescence that the events make, without the baseline; NaN at artefacts.
     baseline : array (sample)
@@ -98,8 +97,9 @@ def deconvolve(
 ) -> Deconvolved:
     """Deconvolve the observed samples of one ROI.
 
-    Missing frames are left out of the fit, and calcium ages by their number (`nwb_sbtt.calcium.nonnegative`). Where none is
-    missing the events are those of OASIS. Noise, decay and offset are measured on all samples together.
+    Missing frames have no weight, and calcium ages by their number; the events after them are of the same kind as all others
+    (`nwb_sbtt.calcium.nonnegative.solve_across_gaps`). Where none is missing the events are those of OASIS. Noise, decay and
+    offset are measured on all samples together.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def deconvolve(
         events, calcium = problem.above(offset, config.threshold * kinetics.noise_sd)
     else:
         events, calcium = problem.penalised(offset)
-    known = (elapsed <= max(1.0, kinetics.decay * rate)) & ~((elapsed > 1) & (np.append(elapsed[1:], 1) > 1))
+    known = (elapsed <= problem.longest_gap) & ~((elapsed > 1) & (np.append(elapsed[1:], 1) > 1))
     known[0] = False
     observed = kept.copy()
     observed[kept] = known
@@ -275,7 +275,8 @@ def rise_of_frames(decay: float, config: EventsConfig, indicator: Indicator, *, 
 def usual_step(times: Floats) -> float:
     """Mean step between samples [s], without the steps across missing samples.
 
-    Times rounded to bins have steps of several sizes; a step up to twice the shortest still holds no missing sample.
+    Times rounded to bins have steps of one and of two bins where nothing is missing: an even clock takes the longer ones often
+    and at even intervals. Others hold a missing sample.
 
     Parameters
     ----------
@@ -285,7 +286,14 @@ def usual_step(times: Floats) -> float:
     steps = np.diff(times)
     if len(steps) == 0:
         return 0.0
-    return float(steps[steps <= 2.001 * np.quantile(steps, SHORT)].mean())
+    shortest = np.quantile(steps, SHORT)
+    usual = steps <= 2.001 * shortest
+    longer = steps[usual] > 1.5 * shortest
+    intervals = np.diff(np.flatnonzero(longer))
+    early, late = np.quantile(intervals, (0.25, 0.75)) if len(intervals) else (0.0, np.inf)
+    if late > OFTEN or late - early > 1:
+        usual = steps <= 1.5 * np.median(steps[usual][~longer])
+    return float(steps[usual].mean())
 
 
 def frames_between(times: Floats, period: float) -> Floats:
@@ -344,6 +352,11 @@ class _Problem:
         return SPARSITY * self.kinetics.noise_sd * self.response.norm
 
     @property
+    def longest_gap(self) -> float:
+        """Frames from one sample to the next across which calcium is left: not more than a decay time."""
+        return max(1.0, self.kinetics.decay * self.rate)
+
+    @property
     def complete(self) -> bool:
         return not self.clipped.any() and not (self.elapsed > 1).any()
 
@@ -366,13 +379,14 @@ class _Problem:
         """Events and calcium."""
         if self.complete:
             return self._oasis(offset, penalty=self.penalty, smallest=0.0)
-        solution = solve(
+        solution = solve_across_gaps(
             self.trace - offset,
             self.elapsed,
             self.response,
             penalty=self.penalty,
+            noise_sd=self.kinetics.noise_sd,
+            longest=self.longest_gap,
             clipped=self.clipped,
-            doubtful=DOUBTFUL * self.kinetics.noise_sd,
         )
         return solution.sizes, solution.light
 

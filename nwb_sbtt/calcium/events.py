@@ -40,8 +40,8 @@ def find_events(
 
     The observed entries of each ROI are ordered by time over all trials; entries that trials share (the overlaps of a
     chopped session) count once. Neuropil and a running baseline (suite2p's) are subtracted. Noise and decay are measured on all
-    samples, with the indicator as prior of the decay. Nothing is filled in where samples are missing: they have no weight, and
-    calcium ages by their number (`nwb_sbtt.calcium.nonnegative`).
+    samples, with the indicator as prior of the decay. Missing samples have no weight, and calcium ages by their number
+    (`nwb_sbtt.calcium.nonnegative`).
 
     Parameters
     ----------
@@ -61,10 +61,9 @@ def find_events(
     Dataset
         Like `ds`, with the sizes of events as ``values``, in its unit, and not observed where they cannot be known: at the
         first sample, after gaps longer than the decay time, at samples whose neighbours are both missing, at artefacts, and in
-        channels that are constant or have too few samples; notes name the last two. About shorter gaps, the missing frames and
-        the samples beside them share what was found. ``denoised`` (trial, time, channel) holds the fluorescence that the
-        events make, baseline included, and NaN where there is no sample. Coordinates of the channels are
-        ``decay``, ``rise`` and ``noise`` [s, s, unit], ``decay_log_sd`` and, with a threshold, ``smallest_event``;
+        channels that are constant or have too few samples; notes name the last two. ``denoised`` (trial, time, channel) holds
+        the fluorescence that the events make, baseline included, and NaN where there is no sample. Coordinates of the channels
+        are ``decay``, ``rise`` and ``noise`` [s, s, unit], ``decay_log_sd`` and, with a threshold, ``smallest_event``;
         ``attrs["signal"]`` is "events".
 
     Raises

@@ -1,4 +1,6 @@
-"""Non-negative deconvolution of a trace in which samples are missing: one weighted problem, solved exactly.
+"""Non-negative deconvolution of a trace in which samples are missing.
+
+The weighted problem, in which missing samples have no weight, is solved exactly by `solve`.
 
 Between two samples that lie n frames apart, calcium ages by n frames. Where events are shown at once, those of the n − 1
 missing frames and of the second sample's own cannot be told apart, so all n have the same size. With a rise, two numbers
@@ -7,18 +9,25 @@ minimised over all sizes s ≥ 0 is
 
     ½ Σ w (y − c)² + penalty · Σ n s,    c the response to all events, n the frames of each size.
 
-Of n, not more than a decay time is counted: events before it leave nothing. With no frame missing and every weight w = 1 this
-is the problem of OASIS (Friedrich, Zhou and Paninski 2017).
+In n each frame counts as the share of its events that is left at the next sample. With no frame missing and every weight w = 1
+this is the problem of OASIS (Friedrich, Zhou and Paninski 2017).
 
 The light c is the unknown, and each s is a difference of few neighbours. If it is known which s are 0, the rest follows from
 one banded system of linear equations. Which they are is found by block principal pivoting (Portugal, Júdice and Vicente 1994;
 Kim and Park 2011): all events that came out negative are set to 0, all zeros whose multiplier came out negative are set
 free, until there are none. About ten systems are solved, whatever the length of the trace; each takes a time linear in it.
+
+What is found in the first frames after a gap is not of the kind that is found elsewhere: a penalised solution depends on the
+noise of every sample, and where samples and their noise are missing its events are fewer, larger, and at other places. So
+`solve_across_gaps` repeats the fit with samples put in for those that are missing, which hold the light of the weighted problem
+and noise as it was measured, and averages the events over several draws of the noise (multiple imputation, Rubin 1987). These
+samples add nothing to the light, but events after a gap are then those that the same spikes have anywhere else.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +42,12 @@ TOLERANCE = 1e-9
 """Of events and multipliers, in units of the largest value."""
 PATIENCE = 10
 """Exchanges of all wrong signs, without fewer of them, before every second one, and at last one at a time, is exchanged."""
-BALANCE = 0.3
-"""Where the penalty of events in missing frames lies between that of what is left of them and that of all."""
 NEGLIGIBLE = 1e-4
 """Weight of a clipped sample whose light exceeds what is stored."""
 CLIPPED_ROUNDS = 20
 """Most solutions that are tried for which clipped samples have too little light."""
+DRAWS = 4
+"""Draws of the noise of missing samples; each second one is the one before with its sign changed."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,17 @@ class Response:
         d, r = self.decay_per_frame, self.rise_per_frame
         return np.asarray(d**frames if r == 0 else (d ** (frames + 1) - r ** (frames + 1)) / (d - r))
 
+    def left(self, n: Floats) -> Floats:
+        """What is left, in the last of some frames, of events of size 1 in each of them.
+
+        Parameters
+        ----------
+        n : array
+            Number of frames.
+        """
+        d = self.decay_per_frame
+        return np.asarray((1 - d**n) / (1 - d))
+
     def summed(self, n: Floats) -> Floats:
         """What events of size 1 in each of some frames show in the last one.
 
@@ -95,23 +115,7 @@ class Response:
             Number of frames.
         """
         d, r = self.decay_per_frame, self.rise_per_frame
-        decaying = (1 - d**n) / (1 - d)
-        return np.asarray(decaying if r == 0 else (d * decaying - r * (1 - r**n) / (1 - r)) / (d - r))
-
-    def counted(self, n: Floats) -> Floats:
-        """Events that are penalised where there is one of size 1 in each of n frames, of which only the last has a sample.
-
-        Counting all n moves what was found to the sample after; counting each by the share that is left of it in the last frame
-        moves it from the sample before into the gap. This is between the two.
-
-        Parameters
-        ----------
-        n : array
-            Number of frames.
-        """
-        d = self.decay_per_frame
-        left = (1 - d**n) / (1 - d)
-        return np.asarray(left + BALANCE * (np.minimum(n, 1 / (1 - d)) - left))
+        return np.asarray(self.left(n) if r == 0 else (d * self.left(n) - r * (1 - r**n) / (1 - r)) / (d - r))
 
 
 @dataclass(frozen=True)
@@ -121,19 +125,15 @@ class Solution:
     Parameters
     ----------
     sizes : array (sample)
-        Event of the frame of each sample; about a gap, the mean of all frames from the sample before it to the second after it.
-        That of the first is its light.
+        Event of the frame of each sample, and of each of the missing frames before it. That of the first is its light.
     light : array (sample)
     penalised : float
         Sum of all events, as it is penalised.
-    events : array (sample)
-        The sizes that solve the problem, before those about a gap were shared.
     """
 
     sizes: Floats
     light: Floats
     penalised: float
-    events: Floats = field(repr=False)
 
 
 def solve(
@@ -143,7 +143,6 @@ def solve(
     *,
     penalty: float,
     clipped: Bools | None = None,
-    doubtful: float = 0.0,
     start: Solution | None = None,
 ) -> Solution:
     """Find the events that fit the samples best.
@@ -159,8 +158,6 @@ def solve(
         On the sum of the sizes, against half the sum of squared residuals.
     clipped : bool array (sample), optional
         Samples of which it is known only that the light is at least their value.
-    doubtful : float
-        Size up to which the frame of an event about a gap is in doubt.
     start : Solution, optional
         Of a similar problem of the same samples; saves time.
 
@@ -169,8 +166,8 @@ def solve(
     Solution
     """
     lattice = _Lattice.of(elapsed, response)
-    zero = np.zeros(len(values), dtype=bool) if start is None else start.events == 0
-    return lattice.solve(values, penalty, clipped, zero, doubtful=doubtful)
+    zero = np.zeros(len(values), dtype=bool) if start is None else start.sizes == 0
+    return lattice.solve(values, penalty, clipped, zero)
 
 
 def solve_above(
@@ -201,15 +198,71 @@ def solve_above(
     forbidden = np.zeros(len(values), dtype=bool)
     solution = lattice.solve(values, 0.0, clipped, forbidden, forbidden=forbidden)
     while True:
-        places = np.flatnonzero(solution.events[1:]) + 1
-        shown = solution.events[places] * response.summed(lattice.n_frames[places])
+        places = np.flatnonzero(solution.sizes[1:]) + 1
+        shown = solution.sizes[places] * response.summed(lattice.n_frames[places])
         padded = np.concatenate([[np.inf], shown, [np.inf]])
         remove = (shown < smallest) & (shown <= padded[:-2]) & (shown < padded[2:])
         if not remove.any():
             return solution
         forbidden = forbidden.copy()
         forbidden[places[remove]] = True
-        solution = lattice.solve(values, 0.0, clipped, (solution.events == 0) | forbidden, forbidden=forbidden)
+        solution = lattice.solve(values, 0.0, clipped, (solution.sizes == 0) | forbidden, forbidden=forbidden)
+
+
+def solve_across_gaps(
+    values: Floats,
+    elapsed: Floats,
+    response: Response,
+    *,
+    penalty: float,
+    noise_sd: float,
+    longest: float,
+    clipped: Bools | None = None,
+) -> Solution:
+    """Find the events of samples that were observed as if none had been missing between them.
+
+    Parameters
+    ----------
+    values, elapsed, response, penalty, clipped
+        As in `solve`.
+    noise_sd : float
+        Of one sample.
+    longest : float
+        Frames; across more than these nothing is put in for those that are missing, and `solve` has the last word.
+
+    Returns
+    -------
+    Solution
+        Means over draws of the noise of missing samples, which depend on nothing but what is given here.
+    """
+    weighted = solve(values, elapsed, response, penalty=penalty, clipped=clipped)
+    n_missing = np.where(elapsed <= longest, elapsed - 1, 0).astype(int)
+    n_missing[0] = 0
+    if not n_missing.any():
+        return weighted
+    places = np.arange(len(values)) + np.cumsum(n_missing)
+    frames = np.arange(places[-1] + 1)
+    following = np.searchsorted(places, frames)
+    missing = places[following] != frames
+    light = np.interp(frames, places, weighted.light)
+    lattice = _Lattice.of(np.where(missing | (n_missing > 0)[following], 1.0, elapsed[following]), response)
+    ceiling = None if clipped is None else clipped[following] & ~missing
+    zero = (weighted.sizes == 0)[following]
+    # Of the samples: draws are the same for the same samples, and others in every ROI.
+    generator = np.random.default_rng(zlib.crc32(values.tobytes()))
+    draws, noise = [], np.zeros(0)
+    for draw in range(DRAWS):
+        noise = -noise if draw % 2 else generator.normal(0, noise_sd, int(missing.sum()))
+        filled = values[following]
+        filled[missing] = light[missing] + noise
+        solution = lattice.solve(filled, penalty, ceiling, zero)
+        zero = solution.sizes == 0
+        draws.append(solution)
+    return Solution(
+        np.mean([draw.sizes[places] for draw in draws], axis=0),
+        np.mean([draw.light[places] for draw in draws], axis=0),
+        float(np.mean([draw.penalised for draw in draws])),
+    )
 
 
 @dataclass(frozen=True)
@@ -224,7 +277,7 @@ class _Lattice:
     n_frames : array (sample)
         In each of which there is an event of the sample's size.
     counted : array (sample)
-        Of these, as many as are penalised.
+        Of these, as many as are penalised: those whose events are left.
     places : int array (sample)
         Of the samples among the unknowns.
     sample : int array (unknown)
@@ -249,7 +302,7 @@ class _Lattice:
         if r == 0:
             factors = np.stack([np.ones_like(n), -(d**n)]) / response.summed(n)
             factors[1, 0] = 0.0
-            return cls(n, response.counted(n), own, own, factors, factors[:0])
+            return cls(n, response.left(n), own, own, factors, factors[:0])
         after_gap = n > 1
         places = own + np.cumsum(after_gap)
         n_unknowns = int(places[-1]) + 1
@@ -274,11 +327,11 @@ class _Lattice:
             factors[place, place] += factors[place + 1, place] / d
             factors[place + 1 :, place] = 0.0
         if not after_gap.any():
-            return cls(n, response.counted(n), own, own, factors[:3], factors[:0])
+            return cls(n, response.left(n), own, own, factors[:3], factors[:0])
         ties = np.zeros_like(factors)
         ties[:, ends + 1] = factors[:, ends + 1]
         ties[1:, ends + 1] -= factors[:-1, ends]
-        return cls(n, response.counted(n), places, np.searchsorted(places, np.arange(n_unknowns)), factors, ties)
+        return cls(n, response.left(n), places, np.searchsorted(places, np.arange(n_unknowns)), factors, ties)
 
     def solve(
         self,
@@ -288,19 +341,18 @@ class _Lattice:
         zero: Bools,
         *,
         forbidden: Bools | None = None,
-        doubtful: float = 0.0,
     ) -> Solution:
         """Find the events, starting from a guess of which are 0; the forbidden ones remain so."""
         weights = np.ones(len(values))
         for _ in range(CLIPPED_ROUNDS):
-            light, events = self._solve(values, weights, penalty, zero, forbidden)
+            light, sizes = self._solve(values, weights, penalty, zero, forbidden)
             if clipped is None:
                 break
             needed = np.where(clipped & (light > values), NEGLIGIBLE, 1.0)
             if np.array_equal(needed, weights):
                 break
-            weights, zero = needed, events == 0
-        return Solution(self._shared(events, doubtful), light, float(self.counted @ events), events)
+            weights, zero = needed, sizes == 0
+        return Solution(sizes, light, float(self.counted @ sizes))
 
     def _solve(
         self, values: Floats, weights: Floats, penalty: float, zero: Bools, forbidden: Bools | None
@@ -340,26 +392,6 @@ class _Lattice:
         sizes = np.maximum(_combined(self.factors, light)[self.places], 0.0)
         sizes[zero] = 0.0
         return light[self.places], sizes
-
-    def _shared(self, events: Floats, doubtful: float) -> Floats:
-        """Events, shared by all frames from the sample before a gap to the second after it, as far as their frame is in doubt.
-
-        In which of these an event of about the noise lies is decided by the noise of few samples, and by the penalty.
-        """
-        gaps = np.flatnonzero(self.n_frames > 1)
-        if len(gaps) == 0:
-            return events
-        n_before = (gaps > 1).astype(float)
-        following = np.minimum(gaps + 1, len(events) - 1)
-        n_following = ((following > gaps) & (self.n_frames[following] == 1)).astype(float)
-        small = np.minimum(events, doubtful)
-        totals = n_before * small[gaps - 1] + self.n_frames[gaps] * small[gaps] + n_following * small[following]
-        means = totals / (n_before + self.n_frames[gaps] + n_following)
-        sums, counts = np.zeros(len(events)), np.zeros(len(events))
-        for members, weight in ((gaps - 1, n_before), (gaps, np.ones(len(gaps))), (following, n_following)):
-            np.add.at(sums, members, weight * means)
-            np.add.at(counts, members, weight)
-        return np.where(counts > 0, events - small + sums / np.maximum(counts, 1), events)
 
 
 def _combined(rows: Floats, unknowns: Floats) -> Floats:

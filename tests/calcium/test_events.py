@@ -141,6 +141,20 @@ def test_samples_known_to_within_a_bin_are_evenly_spaced_all_the_same():
     assert np.flatnonzero(frames_between(lost, usual_step(lost)) == 2).tolist() == [700, 1499]
 
 
+@pytest.mark.parametrize("step", [1.0, 1.67])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
+def test_single_missing_samples_do_not_pass_for_longer_steps(step, share):
+    kept = np.flatnonzero(np.random.default_rng(0).random(4000) >= share)
+    times = np.floor(kept * step) / RATE
+    assert usual_step(times) == pytest.approx(step / RATE, rel=0.005)
+
+
+def test_one_frame_blanked_in_thirty_is_missing():
+    times = np.flatnonzero(np.arange(3000) % 30 != 7) / RATE
+    assert usual_step(times) == pytest.approx(1 / RATE)
+    assert (frames_between(times, usual_step(times)) == 2).sum() == 100
+
+
 def test_a_slow_drift_is_taken_for_the_baseline():
     counts, values = fluorescence(18_000, channels=1)
     drift = 1.5 * np.sin(np.arange(18_000) / RATE / 60)[:, None]

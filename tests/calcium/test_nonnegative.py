@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from nwb_sbtt.calcium.nonnegative import Response, solve, solve_above
+from nwb_sbtt.calcium.nonnegative import Response, solve, solve_above, solve_across_gaps
 
 DECAY, RISE = 12.0, 1.5
 
@@ -58,16 +58,16 @@ def test_across_gaps_no_other_events_fit_better(rise):
     found = solve(values[kept], elapsed, shape, penalty=0.7)
     in_frames = np.zeros(len(values))
     stretches = [slice(first + 1, last + 1) for first, last in pairwise(frames)]
-    for stretch, size in zip(stretches, found.events[1:], strict=True):
+    for stretch, size in zip(stretches, found.sizes[1:], strict=True):
         in_frames[stretch] = size
-    initial = found.events[0] * shape.decay_per_frame ** np.arange(len(values))
+    initial = found.sizes[0] * shape.decay_per_frame ** np.arange(len(values))
     light = lfilter([1.0], _poles(shape), in_frames) + initial
     np.testing.assert_allclose(found.light, light[frames], atol=1e-7)
     residual = np.zeros(len(values))
     residual[frames] = light[frames] - values[frames]
     slope = lfilter([1.0], _poles(shape), residual[::-1])[::-1]
-    gradient = np.array([slope[stretch].sum() for stretch in stretches]) + 0.7 * shape.counted(elapsed[1:])
-    events = found.events[1:] > 0
+    gradient = np.array([slope[stretch].sum() for stretch in stretches]) + 0.7 * shape.left(elapsed[1:])
+    events = found.sizes[1:] > 0
     assert np.abs(gradient[events]).max() < 1e-4 and gradient[~events].min() > -1e-4
     assert 0.02 < events.mean() < 0.6
 
@@ -98,20 +98,35 @@ def test_no_event_shows_less_than_the_least(rise):
     elapsed = np.ones(len(values))
     elapsed[::7] = 2
     found = solve_above(values, elapsed, shape, smallest=0.8)
-    shown = (found.events * shape.summed(elapsed))[1:]
+    shown = (found.sizes * shape.summed(elapsed))[1:]
     assert shown[shown > 0].min() >= 0.8 and 0.01 < (shown > 0).mean() < 0.15
 
 
 @pytest.mark.parametrize("rise", [0.0, RISE])
-def test_frames_about_gaps_have_as_large_events_as_all_others(rise):
+def test_frames_after_gaps_have_the_events_that_they_have_where_nothing_is_missing(rise):
     values, shape = trace(60_000, rise=rise, seed=3)
-    missing = np.arange(len(values)) % 60 >= 57
+    missing = np.random.default_rng(0).random(len(values)) < 0.1
     elapsed = np.diff(np.flatnonzero(~missing), prepend=-1).astype(float)
-    found = solve(values[~missing], elapsed, shape, penalty=0.3 * shape.norm, doubtful=0.6)
-    sizes = np.full(len(values), np.nan)
+    penalty, sizes = 0.3 * shape.norm, np.full(len(values), np.nan)
+    found = solve_across_gaps(values[~missing], elapsed, shape, penalty=penalty, noise_sd=0.3, longest=DECAY)
     sizes[~missing] = found.sizes
-    means = np.nanmean(sizes.reshape(-1, 60)[1:], axis=0)
-    elsewhere = means[10:50].mean()
-    # A frame holds 50 events, so its mean varies by an eighth.
-    assert (np.abs(means[:5] / elsewhere - 1) < 0.35).all()
-    assert means[:5].mean() / elsewhere == pytest.approx(1, abs=0.1)
+    whole = solve(values, np.ones(len(values)), shape, penalty=penalty).sizes
+    frames = np.arange(len(values))
+    after = frames - np.maximum.accumulate(np.where(missing, frames, 0))
+    ratios = [sizes[after == n].sum() / whole[after == n].sum() for n in range(1, 6)]
+    np.testing.assert_allclose(ratios, 1, atol=0.15)
+    assert np.corrcoef(sizes[~missing], whole[~missing])[0, 1] > 0.95
+
+
+def test_across_longer_gaps_the_weighted_problem_has_the_last_word():
+    values, shape = trace()
+    elapsed = np.ones(len(values))
+    elapsed[::50] = 20
+    settings = {"penalty": 0.7, "noise_sd": 0.3}
+    found = solve_across_gaps(values, elapsed, shape, longest=DECAY, **settings)
+    np.testing.assert_array_equal(found.sizes, solve(values, elapsed, shape, penalty=0.7).sizes)
+    elapsed[25::50] = 3
+    found, again = (solve_across_gaps(values, elapsed, shape, longest=DECAY, **settings) for _ in range(2))
+    np.testing.assert_array_equal(found.sizes, again.sizes)
+    far = np.arange(35, 48)
+    np.testing.assert_allclose(found.light[far], solve(values, elapsed, shape, penalty=0.7).light[far], atol=0.1)
