@@ -11,15 +11,12 @@ a backward pass on one thread. Memory is the largest resident size of the proces
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
-import subprocess
 import sys
 import time
 from typing import Any
 
-from machine import canvas, options, report
+from machine import apart, canvas, options, report
 from matplotlib.figure import Figure
 
 GIB = 2**30
@@ -32,17 +29,11 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=30)
     parser.add_argument("--whole", action="store_true", help="never in tiles")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.case:
-        print(json.dumps(measure(**json.loads(arguments.case))))
-        return
     rows = []
     for bins in [100, 600] if arguments.small else arguments.bins:
-        case = {"bins": bins, **{name: getattr(arguments, name) for name in ("channels", "whole", "seed")}}
-        words = [sys.executable, __file__, "--case", json.dumps(case)]
-        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-        rows.append({"bins": bins, **json.loads(done.stdout.splitlines()[-1])})
+        case = {name: getattr(arguments, name) for name in ("channels", "whole", "seed")}
+        rows.append({"bins": bins, **apart(measure, bins=bins, **case)})
         print(rows[-1], file=sys.stderr, flush=True)
     report(arguments, rows, lambda: _figure(rows))
 

@@ -1,4 +1,5 @@
-"""What all benchmarks share: options, and output as one table, one JSON file with machine and versions, and one figure."""
+"""What all benchmarks share: options, a process for each case, and output as one table, one JSON file with machine and
+versions, and one figure."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ import json
 import os
 import platform
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,6 +26,12 @@ def options(text: str | None, *, small: str, figure: bool = True) -> argparse.Ar
     if figure:
         parser.add_argument("--figure", type=Path, help="where to draw the rows, as PNG")
     return parser
+
+
+def apart(action: Callable[..., Any], *values: Any, **parameters: Any) -> Any:
+    """Call a function in a new process with the imports of this one, so that its peak memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as process:
+        return process.submit(action, *values, **parameters).result()
 
 
 def report(arguments: argparse.Namespace, rows: list[dict[str, Any]], figure: Callable[[], Figure]) -> None:

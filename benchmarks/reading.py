@@ -27,12 +27,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from machine import save, show
+from machine import apart, save, show
 from recordings import make_series, make_units
 
 Use = Literal["lfp", "power", "spikes"]
@@ -75,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             1,
             0.0,
         )
+    import nwb_sbtt.io.read.reader  # noqa: F401  # so that what is measured apart has no imports in it
+
     limit = arguments.gigabytes * 1e9 / 4 if arguments.limit is None else arguments.limit * MEGABYTE
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NWB_SBTT_CACHE_DIR"] = str(Path(folder) / "cache")
@@ -100,9 +100,9 @@ def _of_units(folder: Path, arguments: argparse.Namespace, limit: float) -> list
     rows = []
     for name, options in cases:
         path = folder / "units.nwb"
-        _apart(make_units, path, **options)
+        apart(make_units, path, **options)
         parameters = {"series": "units/spike_times", "limit": limit, "repeats": arguments.repeats}
-        measured = _apart(_measure, path, **parameters) | {"fresh": _fresh(path, **parameters, pause=arguments.pause)}
+        measured = apart(_measure, path, **parameters) | {"fresh": _fresh(path, **parameters, pause=arguments.pause)}
         rows.append(_row(name, {"bytes": 8 * options["n_spikes"], **measured}))
         path.unlink()
     return rows
@@ -110,10 +110,10 @@ def _of_units(folder: Path, arguments: argparse.Namespace, limit: float) -> list
 
 def _of_series(folder: Path, arguments: argparse.Namespace, limit: float) -> list[dict[str, Any]]:
     path, shape = folder / "series.nwb", (8000.0, 16) if arguments.small else (20000.0, 128)
-    _apart(make_series, path, gigabytes=arguments.gigabytes, rate=shape[0], channels=shape[1], seed=arguments.seed)
+    apart(make_series, path, gigabytes=arguments.gigabytes, rate=shape[0], channels=shape[1], seed=arguments.seed)
     parameters = {"series": "acquisition/raw/data", "limit": limit, "repeats": arguments.repeats}
     n_bytes = {"bytes": arguments.gigabytes * 1e9}
-    rows = [_row(f"series as {use}", n_bytes | _apart(_measure, path, use=use, **parameters)) for use in USES]
+    rows = [_row(f"series as {use}", n_bytes | apart(_measure, path, use=use, **parameters)) for use in USES]
     path.unlink()
     return rows
 
@@ -161,7 +161,7 @@ def _fresh(path: Path, *, series: str, limit: float, repeats: int, pause: float)
     for _ in range(repeats):
         for name, times in times_by_program.items():
             time.sleep(pause)
-            times.append(_apart(_once, path, series=series, limit=limit, way=name))
+            times.append(apart(_once, path, series=series, limit=limit, way=name))
     return {name: _middle(times) for name, times in times_by_program.items()}
 
 
@@ -220,8 +220,8 @@ def _compared(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any
     """Count the same few units by `read_nwb` and by other programs; each opens the file itself."""
     path = folder / "few.nwb"
     n_units = max(arguments.units // 10, 1)
-    _apart(make_units, path, n_spikes=int(arguments.spikes / 100), n_units=n_units, seed=arguments.seed, intervals=True)
-    rows = [{"counts by": "nwb_sbtt", **_apart(_count, path)}]
+    apart(make_units, path, n_spikes=int(arguments.spikes / 100), n_units=n_units, seed=arguments.seed, intervals=True)
+    rows = [{"counts by": "nwb_sbtt", **apart(_count, path)}]
     for name in OTHERS:
         known = subprocess.run([arguments.others, "-c", f"import {name}"], capture_output=True, text=True, check=False)
         command = [arguments.others, __file__, "--count", path, "--way", name]
@@ -287,14 +287,6 @@ def _timed(action: Callable[[], object]) -> tuple[float, float]:
 def _peak() -> float:
     """Return the peak memory of this process [bytes]."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _apart(action: Callable[..., Any], path: Path, **parameters: Any) -> Any:
-    """Run a function in a new process with the imports of this one, so that its peak memory is its own."""
-    import nwb_sbtt.io.read.reader  # noqa: F401
-
-    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as process:
-        return process.submit(action, path, **parameters).result()
 
 
 def _figure(rows: list[dict[str, Any]], compared: list[dict[str, Any]], path: Path) -> None:

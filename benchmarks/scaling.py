@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import resource
-import subprocess
 import sys
 import time
 from typing import Any
 
 import numpy as np
-from machine import canvas, options, report
+from machine import apart, canvas, options, report
 from matplotlib.figure import Figure
 
 GIB = 2**30
@@ -44,11 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="beside the first, which is not counted")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", dest="model_name", choices=["lfads", "conv"], default="lfads")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.case:
-        print(json.dumps(measure(**json.loads(arguments.case))))
-        return
     fixed = FIXED
     if arguments.small:
         arguments.samples, arguments.channels, arguments.trials, arguments.bins, fixed = [6.4e4], [4e3], 8, 20, 3.2e4
@@ -148,9 +142,7 @@ def draw(trials: int, bins: int, channels: int, *, per_bin: int, generator: Any)
 
 def _case(channels: int, samples: float, arguments: argparse.Namespace) -> dict[str, float]:
     case = {name: getattr(arguments, name) for name in ("trials", "bins", "steps", "seed", "model_name")}
-    words = json.dumps({"channels": channels, "samples": samples, **case})
-    done = subprocess.run([sys.executable, __file__, "--case", words], stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return dict(apart(measure, channels=channels, samples=samples, **case))
 
 
 def _figure(rows: list[dict[str, Any]], base: float) -> Figure:
