@@ -1,6 +1,4 @@
 import json
-import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +13,7 @@ from nwb_sbtt.io.read import candidates
 from nwb_sbtt.train import checkpoint
 from tests.support import nwbfiles
 from tests.support.commands import SMALL, TRIALS, call, recording, tree
-from tests.support.processes import process
+from tests.support.processes import fill_the_disk, process
 from tests.support.shortcuts import with_whole_baselines
 
 SCRIPT = Path(sys.executable).with_name("nwb-sbtt")
@@ -302,11 +300,14 @@ def test_a_folder_without_a_fit_is_refused(refused, tmp_path, verb):
 
 @pytest.mark.slow
 def test_a_fit_starts_from_another_with_its_model_and_is_not_silent_about_channels(
-    refused, monkeypatch, capsys, source, fitted, tmp_path
+    refused, monkeypatch, capsys, source, tmp_path
 ):
+    first = tmp_path / "first" / "run"
+    assert call(monkeypatch, "fit", source, *SMALL, "--run-dir", first) == 0
+    capsys.readouterr()
     other = recording(tmp_path / "other.nwb", seed=1)
     few = [*TRIALS, "--set", "train.epochs=1", "--set", "posterior_samples=2"]
-    words = ["fit", other, *few, "--init", fitted / "run", "--run-dir", tmp_path / "run"]
+    words = ["fit", other, *few, "--init", first, "--run-dir", tmp_path / "run"]
     assert "say whether they are the same (--set init.channels=same)" in refused(*words)
     assert "model.encoder is 64, there 4" in refused(*words, "--model", "lfads")
     assert call(monkeypatch, *words, "--set", "init.channels=new", "--seeds", "2", "--json") == 0
@@ -358,21 +359,15 @@ def test_a_model_of_other_channels_is_refused(monkeypatch, capsys, fitted, tmp_p
     assert tree(tmp_path) == ["other.nwb"]
 
 
-def _limit(n_bytes):
-    """Let no file of this process grow beyond so many bytes: to a program that is what a full disk is."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
-
-
 def full_from_the_start():
-    _limit(100)
+    fill_the_disk(100)
 
 
 def full_at_a_training_state():
     write = checkpoint.save
 
     def save(path, tensors, progress):
-        _limit(2000)
+        fill_the_disk(2000)
         write(path, tensors, progress)
 
     checkpoint.save = save
@@ -382,7 +377,7 @@ def full_at_the_result():
     write = pipeline.write_nwb
 
     def save(*args, **options):
-        _limit(50_000)
+        fill_the_disk(50_000)
         return write(*args, **options)
 
     pipeline.write_nwb = save

@@ -37,12 +37,18 @@ def silent(text):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A folder with two recordings, and a fit of the first: lorenz.nwb, other.nwb, run, out.nwb."""
+def recordings(tmp_path_factory):
+    """A folder with two recordings: lorenz.nwb, other.nwb."""
     folder = tmp_path_factory.mktemp("fit")
     recording(folder / "lorenz.nwb")
     recording(folder / "other.nwb", seed=1)
-    said = []
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(recordings):
+    """The folder of recordings with a fit of the first: run, out.nwb."""
+    folder, said = recordings, []
     words = {"run_dir": folder / "run", "output": pipeline.Output(folder / "out.nwb"), "log": said.append}
     with with_figures():
         metrics = pipeline.fit_files([folder / "lorenz.nwb"], READ, settings(), **words)
@@ -119,11 +125,11 @@ def test_a_recording_that_has_changed_is_refused(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_several_files_give_a_folder_of_results_named_so_that_all_differ(run, tmp_path):
+def test_several_files_give_a_folder_of_results_named_so_that_all_differ(recordings, tmp_path):
     paths, out = [], tmp_path / "results"
     for mouse, source in (("mouse1", "lorenz.nwb"), ("mouse2", "other.nwb")):
         (tmp_path / mouse).mkdir()
-        paths.append(shutil.copyfile(run / source, tmp_path / mouse / "day.nwb"))
+        paths.append(shutil.copyfile(recordings / source, tmp_path / mouse / "day.nwb"))
     words = {"run_dir": tmp_path / "run", "output": pipeline.Output(out), "log": silent}
     metrics = pipeline.fit_files(paths, READ, settings(), **words)
     assert list(metrics) == ["mouse1_day", "mouse2_day"]
@@ -179,10 +185,10 @@ def test_another_part_of_a_file_is_inferred_in_pieces_like_those_of_the_fit(run,
 
 
 @pytest.mark.slow
-def test_an_ensemble_is_fitted_scored_reported_and_written(run, tmp_path):
+def test_an_ensemble_is_fitted_scored_reported_and_written(recordings, tmp_path):
     said, out = [], pipeline.Output(tmp_path / "out.nwb")
     words = {"run_dir": tmp_path / "run", "output": out, "log": said.append}
-    metrics = pipeline.fit_files([run / "lorenz.nwb"], READ, settings(seeds=2), **words)
+    metrics = pipeline.fit_files([recordings / "lorenz.nwb"], READ, settings(seeds=2), **words)
     assert "training ended: member-0: all 2 epochs done; best at epoch 2; member-1: all 2 epochs done" in "\n".join(
         said
     )
@@ -190,7 +196,7 @@ def test_an_ensemble_is_fitted_scored_reported_and_written(run, tmp_path):
     assert pipeline.report_run(tmp_path / "run") == [tmp_path / "run" / "report.html"]
     assert "lfads · lorenz · 2 models averaged" in (tmp_path / "run" / "report.html").read_text()
     pipeline.infer_file(
-        tmp_path / "run", run / "lorenz.nwb", output=pipeline.Output(tmp_path / "again.nwb"), log=silent
+        tmp_path / "run", recordings / "lorenz.nwb", output=pipeline.Output(tmp_path / "again.nwb"), log=silent
     )
     one, other = read_result(out.path), read_result(tmp_path / "again.nwb")
     xr.testing.assert_equal(one, other)

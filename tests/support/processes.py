@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +83,16 @@ def run(
             child.kill()
             child.join()
     return Ended(child.exitcode, *(each.result() for each in printed))
+
+
+def fill_the_disk(n_bytes: int) -> None:
+    """Let no file of this process grow beyond so many bytes: to a program that is what a full disk is.
+
+    Python takes half of a module's bytecode for all of it, so none is written from here on.
+    """
+    sys.dont_write_bytecode = True
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
 
 
 def _read(end: Connection) -> str:

@@ -1,7 +1,5 @@
 import json
-import resource
 import shutil
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from nwb_sbtt.train.checkpoint import BEST, LAST, LOG, load
 from nwb_sbtt.train.loop import train
 from nwb_sbtt.train.trackers import Lines, Silent
 from tests.support.batches import make_batch
+from tests.support.processes import fill_the_disk
 from tests.support.processes import run as process_of
 
 LFADS = LFADSConfig(read_in=6, encoder=6, initial_condition=4, controller=4, generator=6, factors=2)
@@ -151,8 +150,7 @@ def test_a_full_disk_leaves_no_half_state(tmp_path):
 def fit_on_a_full_disk(words):
     run_dir = Path(words[0])
     run_dir.mkdir()
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+    fill_the_disk(4000)
     try:
         run(settings(), run_dir)
     except FileError as error:

@@ -1,7 +1,6 @@
 """A write that is killed, or runs out of space, leaves what was there, and nothing half done under its name."""
 
 import os
-import resource
 import signal
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.writer import write_nwb
 from tests.support import nwbfiles
 from tests.support.latents import assert_same, digest, latents_of
-from tests.support.processes import run
+from tests.support.processes import fill_the_disk, run
 
 UNITS = [("units", "units", [2, 0, 1])]
 
@@ -69,9 +68,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path, mode):
     source, target = _recording(tmp_path), tmp_path / "r.nwb"
     limit = 400_000 if mode == "derive" else source.stat().st_size + 200_000
 
-    ended = run(
-        _write, source, target, mode, 0, before=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
-    )
+    ended = run(_write, source, target, mode, 0, before=partial(fill_the_disk, limit))
     assert ended.code == 1
     assert ended.err.strip().splitlines()[-1].startswith("nwb_sbtt.errors.FileError: cannot write")
     assert "File too large" in ended.err.strip().splitlines()[-1]
