@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -33,7 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="check all shapes, draw, validate and fit baselines to their end everywhere",
     )
-    parser.addoption("--store-durations", action="store_true", help=f"note in {DURATIONS.name} what each file took")
+    parser.addoption(
+        "--store-durations", action="store_true", help=f"note in {DURATIONS.name} what the tests of each file took"
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -43,10 +45,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if alone else min(os.cpu_count() or 1, 4)
 
 
+@pytest.hookimpl(trylast=True)  # after those that -m and -k leave out are gone
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first, so that all processes end at about the same time."""
+    """Put the files first whose tests take longest, so that all processes end at about the same time."""
     seconds = json.loads(DURATIONS.read_text())
-    items.sort(key=lambda item: -seconds.get(_file(item.path), 1.0))
+    parts = {(_file(item.path), _kind(item.keywords)) for item in items}
+    took: Counter[str] = Counter()
+    for file, kind in parts:
+        took[file] += seconds[kind].get(file, 1.0)
+    items.sort(key=lambda item: -took[_file(item.path)])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,14 +70,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Note what each file took, if asked to."""
+    """Note what the tests of each file took, slow ones apart, if asked to; what did not run stays as it was."""
     if config.getoption("store_durations"):
-        seconds: Counter[str] = Counter()
+        seconds: dict[str, Counter[str]] = {}
         for report in [report for reports in terminalreporter.stats.values() for report in reports]:
             if isinstance(report, pytest.TestReport):
-                seconds[_file(TESTS.parent / report.location[0])] += report.duration
-        rounded = {file: round(took, 1) for file, took in sorted(seconds.items()) if took >= 0.1}
-        DURATIONS.write_text(json.dumps(rounded, indent=1) + "\n")
+                of_kind = seconds.setdefault(_kind(report.keywords), Counter())
+                of_kind[_file(TESTS.parent / report.location[0])] += report.duration
+        stored = json.loads(DURATIONS.read_text())
+        for kind, of_kind in seconds.items():
+            stored[kind] = {file: round(took, 1) for file, took in sorted(of_kind.items()) if took >= 0.1}
+        DURATIONS.write_text(json.dumps(stored, indent=1) + "\n")
+
+
+def _kind(keywords: Collection[str]) -> str:
+    """Whether a test with these keywords is run by the README's command or with the slow ones."""
+    return "slow" if "slow" in keywords else "not slow"
 
 
 def _file(path: Path) -> str:
