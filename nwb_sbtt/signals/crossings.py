@@ -20,6 +20,8 @@ FEWEST_ARTEFACTS = 10
 """Fewest artefacts by which it is judged how long they last."""
 EXCESS = 1.5
 """Multiple of its usual mean size above which a filtered signal holds something left of an artefact."""
+ROUNDINGS = 4
+"""Multiple of the rounding of the largest sample before the filter up to which what comes out of it is no noise."""
 GAUSSIAN_MEDIAN = 0.6745
 """Median of |x| of a standard normal x."""
 
@@ -73,9 +75,9 @@ class Crossings:
         stored = block.amounts(bins)
         block.fill(self.band)
         first = int(bins.starts.min()) - DEAD_TIMES_BEFORE * self.dead_samples - 1
-        positions = np.arange(first, max(int(bins.stops.max()), first + 1))
-        filtered = self.band.apply(block.values, first=block.first, positions=positions.astype(float))
-        observed = block.supported(self.band, positions.astype(float), self.support)
+        stop = max(int(bins.stops.max()), first + 1)
+        filtered = self.band.stretch(block.values, first=block.first, start=first, stop=stop)
+        observed = block.supported(self.band, np.arange(first, stop, dtype=float), self.support)
         threshold = np.where(np.isfinite(self.threshold), self.threshold, -np.inf).astype(filtered.dtype)
         rows, columns = find_crossings(
             filtered, threshold, dead_samples=self.dead_samples, both_polarities=self.both_polarities
@@ -161,7 +163,7 @@ def _counted(times: NDArray[np.intp], dead: int) -> NDArray[np.bool_]:
     return counted
 
 
-def robust_noise(samples: Floats, observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+def robust_noise(samples: Floats, observed: NDArray[np.bool_], *, largest: Floats) -> NDArray[np.float64]:
     """Estimate each channel's noise as the median of |x| / 0.6745 over its observed samples.
 
     Few large spikes change a median little (Quiroga, Nadasdy and Ben-Shaul 2004, Neural Computation 16:1661).
@@ -170,18 +172,25 @@ def robust_noise(samples: Floats, observed: NDArray[np.bool_]) -> NDArray[np.flo
     ----------
     samples : array (time, channel)
     observed : bool array (time, channel) or (time, 1)
+    largest : array (channel)
+        Largest size of the samples before they were filtered.
 
     Returns
     -------
     array (channel)
-        Standard deviation of the noise, in the unit of the samples; NaN where nothing was observed.
+        Standard deviation of the noise, in the unit of the samples; NaN where nothing was observed, 0 where there is no more
+        than the rounding of what was filtered.
     """
     size = np.abs(samples)
     if observed.all():
-        return np.asarray(np.median(np.ascontiguousarray(size.T), axis=1), dtype=np.float64) / GAUSSIAN_MEDIAN
-    masks = np.broadcast_to(observed, size.shape)
-    noise = [np.median(column[mask]) if mask.any() else np.nan for column, mask in zip(size.T, masks.T, strict=True)]
-    return np.asarray(noise, dtype=np.float64) / GAUSSIAN_MEDIAN
+        medians = np.median(np.ascontiguousarray(size.T), axis=1)
+    else:
+        masks = np.broadcast_to(observed, size.shape)
+        medians = np.array(
+            [np.median(column[mask]) if mask.any() else np.nan for column, mask in zip(size.T, masks.T, strict=True)]
+        )
+    rounding = ROUNDINGS * np.finfo(samples.dtype).eps * largest
+    return np.asarray(np.where(medians <= rounding, 0, medians), dtype=np.float64) / GAUSSIAN_MEDIAN
 
 
 def residual_length(sizes: Floats, *, quiet: int) -> int:

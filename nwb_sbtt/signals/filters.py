@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from scipy.fft import irfft, rfft
 
 from nwb_sbtt.config import ElectricalConfig
 from nwb_sbtt.data.threads import in_threads, single_blas, split_range
@@ -29,6 +30,10 @@ CACHE_BYTES = 2**24
 LARGEST_GROUP = 96
 """Positions computed by one product. Its matrix is a band, mostly zeros where the group is larger than the filter is long;
 smaller groups keep the processor waiting. Measured best for 400 to 3000 weights."""
+TRANSFORM_LENGTHS = 5
+"""Lengths of a filter in one Fourier transform, or up to half as many more, where every sample is filtered."""
+COLUMNS_AT_ONCE = 64
+"""Channels that are transformed at once, so that they stay in the cache; measured best of 16 to 256."""
 HIGHEST = 0.45
 """Highest edge of a band as a share of the sampling rate, and of the bin rate for a decimated signal."""
 EDGE_OF_BAND, LOWER_EDGE, UPPER_EDGE = 0.3, 0.5, 0.25
@@ -269,6 +274,42 @@ class Filter:
         """
         return self._evaluate(samples, first, positions, absolute=False)
 
+    def stretch(self, samples: Floats, *, first: int, start: int, stop: int) -> Floats:
+        """Filter every sample of a stretch, by Fourier transforms of parts that overlap (overlap-save).
+
+        For a filter of 400 to 600 weights this takes half the time of `apply`, and differs from it by rounding. A part without
+        any signal can come out as rounding of what lies within `TRANSFORM_LENGTHS` lengths of the filter.
+
+        Parameters
+        ----------
+        samples : array (time, channel)
+            Finite; `margin` samples more than the stretch on either side.
+        first : int
+            Position of the first sample.
+        start, stop : int
+            Positions `start` to `stop` − 1 are filtered.
+
+        Returns
+        -------
+        array (position, channel)
+        """
+        weights = self._table[0].astype(np.float64)
+        length = _transform_length(min(TRANSFORM_LENGTHS * len(weights), stop - start + len(weights)))
+        response = np.conj(rfft(weights, length)).astype(np.result_type(self._table, np.complex64))[:, None]
+        step, begin = length - len(weights) + 1, start - self.margin + 1 - first
+        result = np.empty((stop - start, samples.shape[1]), dtype=np.result_type(samples, self._table))
+
+        def evaluate(part: tuple[int, slice]) -> None:
+            low, columns = part
+            high = min(low + step, len(result))
+            spectrum = rfft(samples[begin + low : begin + low + length, columns], length, axis=0)
+            spectrum *= response
+            result[low:high, columns] = irfft(spectrum, length, axis=0, overwrite_x=True)[: high - low]
+
+        groups = [slice(c, c + COLUMNS_AT_ONCE) for c in range(0, samples.shape[1], COLUMNS_AT_ONCE)]
+        in_threads(evaluate, [(low, columns) for low in range(0, len(result), step) for columns in groups])
+        return result
+
     def support(self, observed: Floats, *, first: int, positions: NDArray[np.float64]) -> Floats:
         """Compute the share of the filter's absolute weight that lies on observed samples.
 
@@ -328,6 +369,12 @@ class Filter:
                 self._cache[key] = matrix
                 self._cached_bytes += matrix.nbytes
         return matrix
+
+
+def _transform_length(least: int) -> int:
+    """Smallest power of two, or half more than one, that is at least so large: transforms of these take least per sample."""
+    power = 1 << (max(least, 2) - 1).bit_length()
+    return 3 * power // 4 if 3 * power // 4 >= least else power
 
 
 def choose_band(config: ElectricalConfig, *, rate: float, bin_width: float) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwb_sbtt.signals.crossings import find_crossings, residual_length, robust_noise
+from nwb_sbtt.signals.filters import band_filter
 
 
 @settings(max_examples=50, deadline=None)
@@ -35,8 +36,23 @@ def test_robust_noise_is_the_standard_deviation_of_gaussian_noise_whatever_the_s
     observed = np.ones(samples.shape, dtype=bool)
     observed[::100] = False
     observed[:, 2] = False
-    np.testing.assert_allclose(robust_noise(samples, observed), [1, 5, np.nan], rtol=0.02)
-    np.testing.assert_allclose(robust_noise(samples, np.ones((40000, 1), dtype=bool)), [1, 5, 2], rtol=0.04)
+    largest = np.abs(samples).max(axis=0)
+    np.testing.assert_allclose(robust_noise(samples, observed, largest=largest), [1, 5, np.nan], rtol=0.02)
+    everywhere = np.ones((40000, 1), dtype=bool)
+    np.testing.assert_allclose(robust_noise(samples, everywhere, largest=largest), [1, 5, 2], rtol=0.04)
+
+
+def test_what_rounding_leaves_of_a_stretch_without_noise_is_none():
+    rng = np.random.default_rng(2)
+    samples = np.zeros((4000, 3), dtype=np.float32)
+    samples[:, 1:] = 1000.7
+    samples[:400, 0] = 300 * rng.normal(size=400)
+    samples[:, 2] += 0.3 * rng.normal(size=4000)
+    band = band_filter((300.0, 3000.0), rate=20_000.0, dtype=np.float32)
+    filtered = band.stretch(samples, first=0, start=band.margin, stop=4000 - band.margin)
+    everywhere = np.ones((len(filtered), 1), dtype=bool)
+    assert np.abs(filtered[1000:, 0]).max() > 0
+    np.testing.assert_array_equal(robust_noise(filtered, everywhere, largest=samples.max(axis=0)) > 0, [0, 0, 1])
 
 
 def test_the_length_of_a_residual_ends_where_the_noise_is_reached_though_a_response_follows():

@@ -34,6 +34,19 @@ def test_a_filter_of_pieces_equals_the_filter_of_the_whole():
     np.testing.assert_allclose(np.concatenate(pieces), whole, atol=2e-6)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-6)])
+@pytest.mark.parametrize("length", [1, 70, 1000])
+def test_every_sample_of_a_stretch_is_what_it_is_alone(dtype, tolerance, length, monkeypatch):
+    monkeypatch.setattr("nwb_sbtt.signals.filters.COLUMNS_AT_ONCE", 2)
+    weights = Filter(BAND, dtype=dtype)
+    samples = np.random.default_rng(5).normal(size=(length + 2 * weights.margin, 3)).astype(dtype)
+    start = 50 + weights.margin
+    filtered = weights.stretch(samples, first=50, start=start, stop=start + length)
+    assert filtered.dtype == dtype
+    positions = np.arange(start, start + length, dtype=float)
+    np.testing.assert_allclose(filtered, weights.apply(samples, first=50, positions=positions), atol=tolerance)
+
+
 def test_a_constant_passes_a_low_pass_unchanged_and_a_band_pass_not_at_all():
     positions = np.arange(300, 600, 0.37)
     ones = np.full((900, 1), 1000.0)

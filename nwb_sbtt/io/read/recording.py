@@ -376,7 +376,7 @@ class Recording:
             flat_rule = measure(parts, rate=piece.rate)
             self._flat_rules.append(flat_rule)
         first, stop = max(low - flat_rule.context, piece.first), min(high + flat_rule.context, piece.stop)
-        if not may_be_flat(self.slabs.read(first, stop)) and not flat_rule.two_valued.any():
+        if not flat_rule.may_be_in(self.slabs.read(first, stop)):
             return None
         flat = flat_rule.find(self.slabs.read(first, stop), self._missing(piece, first, stop))[
             low - first : high - first
