@@ -16,6 +16,7 @@ from nwb_sbtt.calcium.deconvolution import Remarkable, remarks, why_unusable
 from nwb_sbtt.calcium.indicators import indicator_of
 from nwb_sbtt.data.grid import Binned, Source
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.read.indices import stored_dtype
 from nwb_sbtt.io.read.slabs import Slabs, in_unit
 
 Signal = Literal["fluorescence", "dF/F", "events"]
@@ -303,7 +304,7 @@ def _signed(
     missing_value: float | None,
 ) -> Classification:
     """What a series of negative values holds: ΔF/F, or fluorescence less a dark level."""
-    if np.dtype(getattr(series.data, "dtype", float)).kind in "iu" and float(series.conversion) == 1:
+    if stored_dtype(series.data).kind in "iu" and float(series.conversion) == 1:
         return Classification("fluorescence", "its values are whole numbers, less a dark level")
     if neuropil is not None:
         around = _from_the_middle(*neuropil, missing_value)

@@ -239,6 +239,20 @@ def real_numbers(stored: Any, where: str, *, remedy: str = REWRITE) -> NDArray[n
     return numbers.astype(np.float64)
 
 
+def stored_dtype(stored: Any) -> np.dtype[Any]:
+    """Return the type of an array's entries, without reading it: `void` for compounds that hdmf wraps, `object` for references.
+
+    Parameters
+    ----------
+    stored : array-like
+        In memory, or of h5py, zarr or hdmf.
+    """
+    dtype = stored.dtype if hasattr(stored, "dtype") else np.asarray(stored).dtype
+    if isinstance(dtype, np.dtype):
+        return dtype
+    return np.dtype("V" if isinstance(dtype, list) else "O")
+
+
 def check_real(stored: Any, where: str, *, remedy: str = REWRITE) -> None:
     """Refuse a stored array of something else than real numbers; only its first value is read.
 
@@ -253,7 +267,7 @@ def check_real(stored: Any, where: str, *, remedy: str = REWRITE) -> None:
     DataError
     """
     array = stored if hasattr(stored, "dtype") and hasattr(stored, "shape") else np.asarray(stored)
-    dtype = np.dtype(array.dtype)
+    dtype = stored_dtype(array)
     if dtype.kind not in "iuf" and 0 not in array.shape:
         first = array[(0,) * len(array.shape)]
         raise DataError(f"{where}, row 0: {_shown(first)} of type {dtype}; expected real numbers; {remedy}")

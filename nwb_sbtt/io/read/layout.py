@@ -9,7 +9,7 @@ import numpy as np
 from hdmf.common import DynamicTableRegion
 
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.indices import region_rows
+from nwb_sbtt.io.read.indices import region_rows, stored_dtype
 from nwb_sbtt.io.read.tables import table_region
 
 NUMBERS = "biuf"
@@ -105,9 +105,9 @@ def not_samples(series: Any) -> str | None:
     str or None
         A clause with "data" as its subject, such as "are text; expected numbers".
     """
-    shape, kind = data_shape(series), _dtype(series).kind
-    if kind not in NUMBERS:
-        what = "text" if kind in "OSTU" else f"of type {_dtype(series)}"
+    shape, dtype = data_shape(series), stored_dtype(series.data)
+    if dtype.kind not in NUMBERS:
+        what = "text" if dtype.kind in "OSTU" else "compound" if dtype.kind == "V" else f"of type {dtype}"
         return f"are {what}; expected numbers (time,) or (time, channel)"
     if len(shape) not in (1, 2):
         return f"of shape {shape} have {len(shape)} dimensions; expected (time,) or (time, channel)"
@@ -122,12 +122,6 @@ def data_shape(series: Any) -> tuple[int, ...]:
     series : pynwb.TimeSeries
     """
     return tuple(int(size) for size in np.shape(series.data))
-
-
-def _dtype(series: Any) -> np.dtype[Any]:
-    # A stored array must not be read to learn its type.
-    data = series.data if hasattr(series.data, "dtype") else np.asarray(series.data)
-    return np.dtype(data.dtype)
 
 
 def _transposed(series: Any, shape: tuple[int, ...], why: str) -> Layout:

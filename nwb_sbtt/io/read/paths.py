@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hdmf.container import AbstractContainer
+
 GROUPS = (
     "acquisition",
     "processing",
@@ -36,6 +38,8 @@ def in_file_path(nwbfile: Any, nwb_object: Any) -> str:
     names: list[str] = []
     top = current = nwb_object
     while current is not None and current is not nwbfile:
+        if not isinstance(current, AbstractContainer):  # a placeholder: the group is no neurodata
+            return stored_path(nwbfile, nwb_object)
         names.append(current.name)
         top, current = current, current.parent
     for group in GROUPS:
@@ -44,3 +48,32 @@ def in_file_path(nwbfile: Any, nwb_object: Any) -> str:
             names.append(STORED_NAMES.get(group, group))
             break
     return "/".join(reversed(names))
+
+
+def stored_path(nwbfile: Any, nwb_object: Any) -> str:
+    """Return the path at which an object is stored in the file that holds it, without a slash at its start.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    nwb_object : pynwb.NWBContainer
+        Of this file, or of one that it links to.
+    """
+    builder = builder_of(nwbfile, nwb_object)
+    return f"{builder.location}/{builder.name}".strip("/")
+
+
+def builder_of(nwbfile: Any, nwb_object: Any) -> Any:
+    """Return what the library read for an object: its place in the file and its attributes.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    nwb_object : pynwb.NWBContainer or pynwb.NWBFile
+        Of this file, or of one that it links to.
+
+    Returns
+    -------
+    hdmf.build.Builder
+    """
+    return nwbfile.get_read_io().manager.get_builder(nwb_object)

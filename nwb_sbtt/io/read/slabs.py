@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.chunks import contiguous_array, copy_bytes, read_rows
 from nwb_sbtt.io.read.filters import unreadable
+from nwb_sbtt.io.read.indices import stored_dtype
 
 
 class Slabs:
@@ -52,7 +53,7 @@ class Slabs:
         all_columns = columns is None or np.array_equal(columns, np.arange(stored_columns))
         self._columns = None if all_columns else columns
         self.n_columns = stored_columns if self._columns is None else len(self._columns)
-        self.dtype = np.dtype(self._data.dtype)
+        self.dtype = stored_dtype(self._data)
         chunks = getattr(self._data, "chunks", None)
         self.chunk_rows = min(int(chunks[-1 if transposed else 0]), max(self.n_rows, 1)) if chunks else 1
         self._contiguous = None if transposed or self._columns is not None else contiguous_array(self._data)

@@ -17,7 +17,7 @@ from pynwb import NWBFile
 from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.io.read.files import file_facts, open_nwb
 from nwb_sbtt.io.read.outside import is_outside
-from nwb_sbtt.io.read.paths import in_file_path
+from nwb_sbtt.io.read.paths import builder_of, in_file_path, stored_path
 from nwb_sbtt.io.read.tables import table_region
 
 
@@ -35,21 +35,8 @@ def stored_object_id(nwbfile: NWBFile, nwb_object: Any) -> str | None:
     str or None
         None where none is stored.
     """
-    stored = _builder(nwbfile, nwb_object).attributes.get("object_id")
+    stored = builder_of(nwbfile, nwb_object).attributes.get("object_id")
     return None if stored is None else str(stored)
-
-
-def stored_path(nwbfile: NWBFile, nwb_object: Any) -> str:
-    """Return the path at which an object is stored in the file that holds it, without a slash at its start.
-
-    Parameters
-    ----------
-    nwbfile : pynwb.NWBFile
-    nwb_object : pynwb.NWBContainer
-        Of this file, or of one that it links to.
-    """
-    builder = _builder(nwbfile, nwb_object)
-    return f"{builder.location}/{builder.name}".strip("/")
 
 
 def find_stored(nwbfile: NWBFile, path: str) -> Any:
@@ -168,7 +155,3 @@ def _file_name(data: h5py.Dataset) -> str:
 def _file_names(nwbfile: NWBFile, nwb_object: Any) -> tuple[str, ...]:
     """Files whose data sets need no word: this one, and that of the object, which is named itself where it is another."""
     return tuple(str(Path(each.container_source).absolute()) for each in (nwbfile, nwb_object))
-
-
-def _builder(nwbfile: NWBFile, nwb_object: Any) -> Any:
-    return nwbfile.get_read_io().manager.get_builder(nwb_object)

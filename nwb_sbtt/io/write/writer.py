@@ -32,12 +32,12 @@ from nwb_sbtt.fileerrors import FileErrors, follow_links
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
 from nwb_sbtt.io.read.outside import Outside, is_outside, outside_of, without_outside
+from nwb_sbtt.io.read.paths import stored_path
 from nwb_sbtt.io.read.stored import (
     find_stored,
     linked_files,
     object_ids,
     stored_object_id,
-    stored_path,
     tables_of,
 )
 from nwb_sbtt.io.write.layout import RESULT_PARTS, channel_tables, check_latents, check_name

@@ -167,8 +167,12 @@ def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path):
     )
     nwbfiles.add_series(nwbfile, np.zeros((5, 4, 4)), rate=1.0, name="film")
     nwbfiles.add_series(nwbfile, np.array(["a"] * 5), rate=1.0, name="words")
+    nwbfiles.add_series(nwbfile, np.zeros(5), rate=1.0, name="pairs")
     path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
-    with h5py.File(path, "a") as file:  # pynwb reads this type and no longer writes it
+    with h5py.File(path, "a") as file:
+        del file["acquisition/pairs/data"]
+        file["acquisition/pairs/data"] = np.zeros(5, dtype=[("x", "f8"), ("y", "i4")])
+        # pynwb reads this type and no longer writes it
         waves = file.create_group("acquisition/waves")
         waves.attrs.update({"neurodata_type": "EventWaveform", "namespace": "core", "object_id": str(uuid4())})
         file.move("acquisition/snippets", "acquisition/waves/snippets")
@@ -176,6 +180,7 @@ def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path):
     assert {path: reason[:2] for path, reason in reasons.items()} == dict.fromkeys(
         [
             "acquisition/film",
+            "acquisition/pairs",
             "acquisition/waves",
             "acquisition/waves/snippets",
             "acquisition/words",
@@ -187,6 +192,7 @@ def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path):
     assert "power or phase by band" in reasons["processing/ecephys/bands"][2]
     assert reasons["acquisition/film"][2].startswith("its data of shape (5, 4, 4) have 3 dimensions; expected (time,)")
     assert reasons["acquisition/words"][2].startswith("its data are text; expected numbers")
+    assert reasons["acquisition/pairs"][2].startswith("its data are compound; expected numbers")
 
 
 def test_a_damaged_series_hides_no_other(tmp_path):
@@ -276,3 +282,12 @@ def test_ids_that_repeat_are_noted(kind, tmp_path):
     assert read["channel_row"].values.tolist() == [0, 1]
     for notes in (json.loads(read.attrs["notes"]), inspect(path)[0].notes):
         assert any("repeat: 7; channels of one id are told apart by their row" in note for note in notes)
+
+
+def test_what_lies_in_a_group_that_is_no_neurodata_is_named_by_its_place(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_rois(nwbfile, np.random.default_rng(0).normal(size=(60, 3)), rate=10.0)
+    path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
+    with h5py.File(path, "a") as file:
+        del file["processing/ophys/ImageSegmentation"].attrs["neurodata_type"]
+    assert set(read_nwb(path)["table"].values) == {"processing/ophys/ImageSegmentation/PlaneSegmentation"}

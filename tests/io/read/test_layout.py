@@ -67,7 +67,7 @@ def test_a_shape_that_fits_neither_way_is_refused_by_both(kind, tmp_path):
     series_of(kind, nwbfile, np.zeros((10, 4)))
     path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
     listed = {series.path: series for series in inspect(path)}["acquisition/x"]
-    assert not listed.default
+    assert not listed.readable
     reason = r"data of 'x' have shape \(10, 4\), but its .* name 3"
     with pytest.raises(DataError, match=reason) as refused:
         read_nwb(path, series="acquisition/x")
