@@ -150,6 +150,16 @@ class ElectricalConfig(Config):
         description="Which electrodes have a reference in common: those of one group, probe (device) or shank, all of the "
         "series, or those with the same value in another column of the table of electrodes.",
     )
+    bad_channels: Literal["note", "auto", "off"] | tuple[int | str, ...] = Field(
+        default="note",
+        description="Electrodes that are dead, noisy or uncorrelated with the others of their group. note: named in a note and "
+        "kept. auto: unobserved, and left out of references. off: not looked for. Or the ids of electrodes that are bad.",
+    )
+    notch: Annotated[Positive, Unit("Hz")] | None = Field(
+        default=None,
+        description="Frequency of line noise, 50 or 60 Hz, that is taken out with all its harmonics in the band, within 1 Hz "
+        "of each. Default: none, with a note where lines are a tenth of the variance in the band.",
+    )
     mask_flat: bool = Field(
         default=True,
         description="Whether samples that were stored but not measured count as missing: runs of identical samples or zeros, "

@@ -220,11 +220,17 @@ class Reduced:
         Number of observed filtered samples behind each value; 0 where the bin is missing.
     stored : int array (bin, channel) or (bin, 1)
         Number of observed samples inside each bin, before any filter.
+    events : int
+        Number of threshold crossings, where these are counted.
+    shared : int
+        Number of those that half of the channels have at the same time.
     """
 
     values: Floats
     weights: NDArray[np.intp]
     stored: NDArray[np.intp]
+    events: int = 0
+    shared: int = 0
 
 
 class Reduction(Protocol):

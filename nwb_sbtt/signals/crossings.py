@@ -16,6 +16,8 @@ COMPARED_AT_ONCE = 1 << 18
 DEAD_TIMES_BEFORE = 32
 """Dead times before its first bin in which a block looks for crossings, so that it counts those that the whole counts: what is
 counted follows from the last crossing before which no other lies within a dead time."""
+FEWEST_SHARING = 4
+"""Fewest channels that must cross at the same time for that to be no chance."""
 FEWEST_ARTEFACTS = 10
 """Fewest artefacts by which it is judged how long they last."""
 EXCESS = 1.5
@@ -38,6 +40,8 @@ class Crossings:
         In the recording's unit; a channel whose threshold is NaN is missing.
     dead_samples : int
         A crossing less than this many samples after a counted one of the same channel is not counted.
+    slot_samples : int
+        Crossings that lie within so many samples count as simultaneous.
     both_polarities : bool
         Whether crossings of the threshold of the other sign are counted too.
     support : float
@@ -49,6 +53,7 @@ class Crossings:
     band: Filter
     threshold: NDArray[np.float64]
     dead_samples: int
+    slot_samples: int
     support: float
     both_polarities: bool = False
     bytes_per_sample: int = 9
@@ -96,7 +101,9 @@ class Crossings:
         entries = np.repeat(np.arange(len(lengths)), lengths) * n_channels + columns[crossing]
         counts = np.bincount(entries, minlength=len(lengths) * n_channels).reshape(len(lengths), n_channels)
         weights = observed_amounts(observed, starts, stops) * np.isfinite(self.threshold)
-        return Reduced(counts.astype(np.float32), weights, stored)
+        inside = (rows >= starts.min()) & (rows < stops.max())
+        shared = shared_crossings(rows[inside], columns[inside], slot=self.slot_samples, n_channels=n_channels)
+        return Reduced(counts.astype(np.float32), weights, stored, events=int(inside.sum()), shared=shared)
 
 
 def find_crossings(
@@ -144,6 +151,24 @@ def find_crossings(
     times = columns[order] * (len(samples) + dead_samples) + rows[order]
     rows, columns = np.divmod(np.sort(onset[order[_counted(times, dead_samples)]]), samples.shape[1])
     return rows + 1, columns
+
+
+def shared_crossings(rows: NDArray[np.intp], columns: NDArray[np.intp], *, slot: int, n_channels: int) -> int:
+    """Count crossings that half of the channels, and several, have at the same time, as they do of what reaches all of them.
+
+    Parameters
+    ----------
+    rows, columns : int array (crossing)
+        Sample, rising, and channel.
+    slot : int
+        Samples that count as the same time.
+    n_channels : int
+    """
+    slots = rows // max(slot, 1)
+    entries = np.unique(slots * n_channels + columns)
+    _, first, sizes = np.unique(entries // n_channels, return_index=True, return_counts=True)
+    crowded = sizes >= max(FEWEST_SHARING, n_channels / 2)
+    return int(np.isin(slots, entries[first[crowded]] // n_channels).sum())
 
 
 def _counted(times: NDArray[np.intp], dead: int) -> NDArray[np.bool_]:

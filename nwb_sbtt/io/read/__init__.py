@@ -9,7 +9,8 @@ Reading goes through these modules, from the file to the Dataset:
 * `results` tells results, copies beside them and the truth of simulations from recordings.
 * `neurodata` registers a reader for each neurodata type, also those of other packages; `selection` finds the series of a
   file and chooses among them; `candidates` lists them, and with `conditions` the tables of trials: `inspect`.
-* `units`, `electrical` (with `recording`, the voltages behind it, and `montage`, what these are measured against), `rois` (with
+* `units`, `electrical` (with `recording`, the voltages behind it, `montage`, what these are measured against, `survey`,
+  which electrodes are bad, and `bands`, which frequencies are read), `rois` (with
   `scanning`, when each ROI was sampled, and `fluorescence`, what a series holds) and `timeseries` each read one neurodata type;
   `events` deconvolves ROIs.
 * `indices` checks what tables are indexed by, and the numbers in them; `plausibility` asks whether spike times are seconds.

@@ -73,15 +73,19 @@ def batches(bins: Bins, recording: Recording, reduction: Reduction, *, limit: fl
     """
     slabs = recording.slabs
     bytes_per_sample = recording.bytes_per_sample + reduction.bytes_per_sample
+    around = 2 * recording.margin
     usual_rows = max(
-        BLOCK_BYTES // (recording.dtype.itemsize * slabs.n_columns), 16 * reduction.margin, 4 * slabs.chunk_rows
+        BLOCK_BYTES // (recording.dtype.itemsize * slabs.n_columns),
+        16 * reduction.margin,
+        4 * slabs.chunk_rows,
+        4 * around,
     )
-    n_rows = min(int(limit / (bytes_per_sample * slabs.n_columns)) - slabs.chunk_rows, usual_rows)
+    n_rows = min(int(limit / (bytes_per_sample * slabs.n_columns)) - slabs.chunk_rows - around, usual_rows)
     start = 0
     while start < len(bins.centres):
         first, stop = samples_needed(bins.part(start, start + 1), reduction)
         if stop - first > n_rows:
-            needed = bytes_per_sample * slabs.n_columns * (stop - first + slabs.chunk_rows)
+            needed = bytes_per_sample * slabs.n_columns * (stop - first + around + slabs.chunk_rows)
             raise DataError(
                 f"memory_limit of {limit:g} bytes is too small: one bin with the reach of its filter, or one chunk of the "
                 f"file, takes {needed:g}; raise memory_limit, use shorter bins, or raise the lower edge of the band"

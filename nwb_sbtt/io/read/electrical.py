@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pynwb.ecephys import ElectricalSeries
-from scipy.special import digamma
 
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.intervals import Intervals, union
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.read.bands import note_on_band, passed
 from nwb_sbtt.io.read.batches import batches, distinct_bins, samples_needed
 from nwb_sbtt.io.read.clock import sample_clock
 from nwb_sbtt.io.read.description import describe_samples
@@ -29,6 +29,7 @@ from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.recording import PART_SECONDS, Piece, Recording, find_pieces
 from nwb_sbtt.io.read.slabs import Slabs
+from nwb_sbtt.io.read.survey import electrodes_to_avoid, note_on_lines, parts_of
 from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
 from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduction, SampleBlock
 from nwb_sbtt.signals.crossings import FEWEST_ARTEFACTS, Crossings, residual_length, robust_noise
@@ -39,10 +40,10 @@ from nwb_sbtt.signals.lfp import (
     Decimated,
     decimating_filter,
     gaussian_slow_part,
-    independent_values,
     low_pass,
     sharp_slow_part,
 )
+from nwb_sbtt.signals.notch import Notch, harmonics_in
 
 PART_BINS = 8
 """Least number of bins in a part by which it is judged whether samples are missing all the time."""
@@ -61,12 +62,16 @@ RESIDUAL_SECONDS, QUIET_SECONDS = 0.05, 0.001
 """Time after invalid times in which what is left of an artefact is looked for, and time without it after which it is over."""
 MOST_ARTEFACTS = 60
 """Most invalid times after which it is looked for."""
+SIMULTANEOUS_SECONDS, SHARED = 0.0005, 0.05
+"""Time within which crossings are simultaneous, and share of them that half of the electrodes have together worth a note."""
 LARGEST_LOSS = 0.1
 """Share of what a channel stores that its filter may lose before a note says so, or means of bins take the filter's place."""
 FINEST_BINS = 0.25
 """Least product of the band's upper edge and the bin width at which the mean of a bin keeps to the band."""
 MOST_NAMED = 20
 """Most electrodes that a note names."""
+KEPT_BAD = ", and kept (read.electrical.bad_channels=auto masks such electrodes)"
+T = TypeVar("T", bound=np.generic)
 UNITS = {"lfp": "volts", "power": "log(V^2)", "spikes": "counts"}
 """Unit of the values of each feature."""
 ROUNDING = 1e-6
@@ -129,13 +134,15 @@ class ElectricalSource:
 
     def only(self, keep: NDArray[np.bool_]) -> ElectricalSource:
         """Return the same series with some of its electrodes; chunks of the file without any of them are not read."""
+        return replace(self._of_channels(keep), recording=self.recording.only(keep))
+
+    def _of_channels(self, keep: NDArray[np.bool_]) -> ElectricalSource:
         return replace(
             self,
             channel_id=self.channel_id[keep],
             channel_row=self.channel_row[keep],
             channel_columns={name: values[keep] for name, values in self.channel_columns.items()},
             scale=self.scale[keep],
-            recording=self.recording.only(keep),
         )
 
     @property
@@ -169,26 +176,7 @@ class ElectricalSource:
         bin_width : float
             Seconds.
         """
-        config, rate = self.config.electrical, 1 / self.sampling_period
-        low, high = band = choose_band(config, rate=rate, bin_width=bin_width)
-        if config.feature == "lfp" and config.band is None:
-            return (
-                f"{self.path!r}: voltages up to {high:g} Hz, less a Gaussian mean that halves the power at {low:g} Hz; "
-                "read.electrical.band takes a band with edges"
-            )
-        lower, upper = transitions(band, rate=min(rate, 1 / bin_width) if config.feature == "lfp" else rate)
-        what, more = {"lfp": "voltages", "power": "log power", "spikes": "threshold crossings"}[config.feature], ""
-        if config.feature == "power":
-            lower = upper = min(lower, upper)
-            n = independent_values(band, rate=rate, bin_width=bin_width)
-            more = (
-                f"; a bin is worth {n:.2g} independent values of noise, whose mean log lies {np.log(n) - digamma(n):.2g} "
-                "below the log of their mean (not corrected)"
-            )
-        return (
-            f"{self.path!r}: {what} in the band of {low:g} to {high:g} Hz (half of the amplitude there, none below "
-            f"{low - lower / 2:.4g} and above {high + upper / 2:.4g} Hz){more}"
-        )
+        return note_on_band(self.config.electrical, self.path, rate=1 / self.sampling_period, bin_width=bin_width)
 
     def bin(self, grid: Grid) -> Binned:
         """Put the signal into the bins of a grid.
@@ -201,6 +189,33 @@ class ElectricalSource:
             If a bin is shorter than the sampling period, the sampling rate is too low for the band, or the memory limit is
             too small for the filter's length or one chunk of the file.
         """
+        config, recording = self.config.electrical, self.recording
+        extents = parts_of(recording, grid)
+        notes: list[str] = []
+        bad = np.zeros(len(recording.ids), dtype=bool)
+        for what, electrodes in electrodes_to_avoid(recording, config, extents).items():
+            kept = config.bad_channels == "note"
+            notes += self._note_on(
+                electrodes, f"are {what}{KEPT_BAD if kept else ', and unobserved'}", of=recording.ids
+            )
+            bad |= electrodes & (not kept)
+        good = ~recording.of_outputs(bad)
+        source = self if good.all() else replace(self._of_channels(good), recording=recording.without(bad))
+        rate, width = 1 / self.sampling_period, grid.bin_width
+        if config.notch is None:
+            band = choose_band(config, rate=rate, bin_width=width)
+            notes += note_on_lines(source.recording, self.path, extents, rate=rate, band=band)
+        elif len(harmonics := harmonics_in(config.notch, passed(config, rate=rate, bin_width=width))):
+            notch = Notch(harmonics, rate=rate, dtype=recording.dtype)
+            source = replace(source, recording=replace(source.recording, notch=notch))
+        binned = source._bin(grid)
+        if not good.all():
+            exposure = None if binned.exposure is None else _spread(binned.exposure, good)
+            binned = Binned(_spread(binned.values, good), _spread(binned.observed, good), exposure, binned.notes)
+        return replace(binned, notes=(*notes, *binned.notes))
+
+    def _bin(self, grid: Grid) -> Binned:
+        """Put the signal of electrodes that are not left out into bins."""
         reduction = self._reduction(grid.bin_width)
         if isinstance(reduction, Decimated):
             with suppress(_SampleMissingError):
@@ -229,6 +244,7 @@ class ElectricalSource:
         values = np.zeros((grid.shape[0] * grid.n_bins, len(self.scale)), dtype=np.float32)
         weights = np.zeros(values.shape, dtype=np.float32)
         stored, flat, n_samples = np.zeros(len(self.scale)), np.zeros(len(self.scale), dtype=np.intp), 0
+        events = shared = 0
         undecided = isinstance(reduction, Decimated) and reduction.scattered is None
         # Windows may overlap; a bin that several windows share is computed once and copied to each.
         starts, distinct = distinct_bins(grid)
@@ -250,6 +266,7 @@ class ElectricalSource:
                 if undecided and _any_missing(block, piece):
                     raise _SampleMissingError
                 reduced = reduction.reduce(block, batch)
+                events, shared = events + reduced.events, shared + reduced.shared
                 batch_weights = reduced.weights
                 if self.config.electrical.feature == "lfp":
                     batch_weights = batch_weights * _centre_inside(batch, piece)[:, None]
@@ -264,7 +281,7 @@ class ElectricalSource:
                 del block, reduced
         shape = (*grid.shape, len(self.scale))
         scattered = reduction.scattered if isinstance(reduction, Decimated) else None
-        notes = self._note_on_flat(flat, n_samples)
+        notes = self._note_on_flat(flat, n_samples) + self._note_on_shared(events, shared)
         return _Totals(values.reshape(shape), weights.reshape(shape), stored, scattered, flat, notes)
 
     def _reduction(self, bin_width: float) -> Reduction:
@@ -298,6 +315,7 @@ class ElectricalSource:
             band,
             threshold,
             dead_samples=int(np.ceil(round(config.dead_time * rate, 6))),
+            slot_samples=max(int(SIMULTANEOUS_SECONDS * rate), 1),
             support=config.min_observed,
             both_polarities=config.both_polarities,
         )
@@ -444,6 +462,15 @@ class ElectricalSource:
         notes += self._note_on_loss(replace(totals, stored=np.where(flat, 0, totals.stored)), observed, "bins")
         return Binned(power, observed, notes=notes)
 
+    def _note_on_shared(self, events: int, shared: int) -> tuple[str, ...]:
+        """A note where many threshold crossings come in most electrodes together."""
+        if shared <= SHARED * events or self.recording.montage is not None:
+            return ()
+        return (
+            f"{self.path!r}: {shared / events:.0%} of the threshold crossings come in half of the electrodes or more within "
+            f"{1e3 * SIMULTANEOUS_SECONDS:g} ms, as artefacts do; read.electrical.reference=median takes off what they share",
+        )
+
     def _note_on_flat(self, flat: NDArray[np.intp], n_samples: int) -> tuple[str, ...]:
         """Notes on electrodes of which samples were stored but not measured.
 
@@ -473,10 +500,15 @@ class ElectricalSource:
         )
 
     def _note_on(
-        self, electrodes: NDArray[np.bool_], remark: str, *, seconds: NDArray[Any] | None = None
+        self,
+        electrodes: NDArray[np.bool_],
+        remark: str,
+        *,
+        seconds: NDArray[Any] | None = None,
+        of: NDArray[np.generic] | None = None,
     ) -> tuple[str, ...]:
-        """A note with a remark on some of the electrodes; none where there are none."""
-        ids = [str(each) for each in self.channel_id[electrodes].tolist()]
+        """A note with a remark on some electrodes, of the channels unless told otherwise; none where there are none."""
+        ids = [str(each) for each in (self.channel_id if of is None else of)[electrodes].tolist()]
         if not ids:
             return ()
         if seconds is not None:
@@ -579,6 +611,8 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
             slabs=slabs,
             pieces=pieces,
             channel_rows=rows,
+            ids=ids[rows],
+            volts=scale,
             dtype=dtype,
             invalid=_padded(invalid_intervals(nwbfile, config, series), pad, pad),
             masks=stored_masks(nwbfile, series),
@@ -630,6 +664,13 @@ def _power_step(band: tuple[float, float], *, rate: float, bin_width: float) -> 
     """Samples from one value of the power to the next; at least two values in a bin, where samples allow it."""
     highest = band[1] - band[0] + min(transitions(band, rate=rate))
     return max(1, int(min(rate / (POWER_OVERSAMPLING * highest), bin_width * rate / 2)))
+
+
+def _spread(values: NDArray[T], channels: NDArray[np.bool_]) -> NDArray[T]:
+    """Values (trial, time, channel) of some of the channels as values of all; 0 of the others."""
+    spread = np.zeros((*values.shape[:2], len(channels)), dtype=values.dtype)
+    spread[:, :, channels] = values
+    return spread
 
 
 def _any_missing(block: SampleBlock, piece: Piece) -> bool:

@@ -19,6 +19,7 @@ from nwb_sbtt.io.read.masks import StoredMask, control_allows
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.signals.blocks import Bins, SampleBlock
 from nwb_sbtt.signals.flat import SHORTEST_LIMIT, FlatRule, may_be_flat, measure
+from nwb_sbtt.signals.notch import Notch
 from nwb_sbtt.signals.reference import Montage
 
 MOST_KNOTS = 2**20
@@ -185,6 +186,10 @@ class Recording:
     pieces : tuple of Piece
     channel_rows : int array (channel)
         Row of each channel in the table of electrodes.
+    ids : array (channel)
+        Of the table of electrodes.
+    volts : array (channel)
+        Volts per stored unit.
     dtype : dtype
         Of the arithmetic.
     invalid : array (interval, 2)
@@ -196,6 +201,8 @@ class Recording:
     montage : Montage, optional
         What voltages are measured against; None: they are as stored. Where there is one, the arrays above are of the columns
         that it needs, and blocks hold its outputs.
+    notch : Notch, optional
+        Takes line noise out of blocks.
     """
 
     series: Any
@@ -203,11 +210,14 @@ class Recording:
     slabs: Slabs
     pieces: tuple[Piece, ...]
     channel_rows: NDArray[np.intp]
+    ids: NDArray[np.generic]
+    volts: NDArray[np.float64]
     dtype: np.dtype[Any]
     invalid: Intervals
     masks: tuple[StoredMask, ...] = ()
     observed_intervals: tuple[Intervals, ...] | None = None
     montage: Montage | None = None
+    notch: Notch | None = None
 
     def only(self, keep: NDArray[np.bool_]) -> Recording:
         """Return the same recording with some of its channels, and what these are measured against."""
@@ -217,10 +227,41 @@ class Recording:
             montage = replace(montage, outputs=montage.outputs[keep], partners=partners)
             keep = montage.needed
             montage = montage.of(montage.outputs, partners, keep)
+        return self._of_columns(keep, montage)
+
+    def without(self, bad: NDArray[np.bool_]) -> Recording:
+        """Return the same recording without some of its columns, of which nothing is measured against any.
+
+        Parameters
+        ----------
+        bad : bool array (column)
+        """
+        montage = self.montage
+        if montage is not None:
+            good = ~self.of_outputs(bad)
+            partners = montage.partners[good] if len(montage.partners) else montage.partners
+            montage = montage.of(montage.outputs[good], partners, ~bad)
+        return self._of_columns(~bad, montage)
+
+    def of_outputs(self, columns: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Tell which channels (channel) are made of some of the columns, themselves or the other of their pair.
+
+        Parameters
+        ----------
+        columns : bool array (column)
+        """
+        if self.montage is None:
+            return columns
+        of_channels = columns[self.montage.outputs]
+        return of_channels | columns[self.montage.partners] if len(self.montage.partners) else of_channels
+
+    def _of_columns(self, keep: NDArray[np.bool_], montage: Montage | None) -> Recording:
         return replace(
             self,
             slabs=self.slabs.only(np.flatnonzero(keep)),
             channel_rows=self.channel_rows[keep],
+            ids=self.ids[keep],
+            volts=self.volts[keep],
             observed_intervals=None
             if self.observed_intervals is None
             else tuple(self.observed_intervals[channel] for channel in np.flatnonzero(keep)),
@@ -238,8 +279,14 @@ class Recording:
         )
         finding_flat = 3 if self.config.electrical.mask_flat else 0
         referencing = 0 if self.montage is None else 2 * self.dtype.itemsize + 3
+        referencing += 0 if self.notch is None else 2 * self.dtype.itemsize
         own = 3 * self.slabs.dtype.itemsize + self.dtype.itemsize
         return own + (10 if finding_gaps else 0) + finding_flat + referencing
+
+    @property
+    def margin(self) -> int:
+        """Samples that are read on either side of a block, for what is done before any filter."""
+        return (0 if self.montage is None else self.montage.margin) + (0 if self.notch is None else self.notch.margin)
 
     def parts(self, length: int) -> Iterator[tuple[Piece, int, int]]:
         """Spread parts evenly over the recording.
@@ -289,7 +336,7 @@ class Recording:
         """Median (column) of parts of the recording above `level`, in stored units; 0 where nothing was observed."""
         medians = []
         for piece, first, stop in self.parts(max(int(PART_SECONDS * self.pieces[0].rate), 1)):
-            block = self._stored(piece, first, stop)
+            block = self.stored(piece, first, stop)
             observed = block.observed_entries()
             values = block.values if observed is None else np.where(observed, block.values, np.nan)
             whole = np.isfinite(values).any(axis=0)
@@ -313,12 +360,13 @@ class Recording:
         first, stop : int
             They may lie beyond the piece, where nothing was observed.
         """
-        if self.montage is None:
-            return self._stored(piece, first, stop)
-        level, margin = self._usual, self.montage.margin
-        return self.montage.apply(self._stored(piece, first - margin, stop + margin), level)
+        level = None if self.montage is None else self._usual
+        block = self.stored(piece, first - self.margin, stop + self.margin)
+        if self.montage is not None and level is not None:
+            block = self.montage.apply(block, level)
+        return block if self.notch is None else self.notch.apply(block)
 
-    def _stored(self, piece: Piece, first: int, stop: int) -> SampleBlock:
+    def stored(self, piece: Piece, first: int, stop: int) -> SampleBlock:
         """Read samples `first` to `stop` − 1, less the recording's `level`.
 
         The next block reuses the memory of this one.

@@ -14,7 +14,7 @@ from tests.support.nwbfiles import add_electrical, add_electrodes, new_file, wri
 from tests.support.voltages import common_noise
 
 RATE = 10_000.0
-GRID = Grid(np.array([0.0]), 0.02, 200)
+GRID = Grid(np.array([0.0]), 0.02, 100)
 
 
 def session(volts, *, columns=None, rate=RATE):
@@ -33,14 +33,14 @@ def crossings(volts, **electrical):
 
 
 def test_a_common_reference_takes_common_noise_off_and_leaves_spikes():
-    quiet, noisy, spikes = common_noise(4.0, rate=RATE, seed=51, n_channels=16)
+    quiet, noisy, spikes = common_noise(2.0, rate=RATE, seed=51, n_channels=12)
     n_spikes = sum(map(len, spikes))
     assert abs(crossings(quiet).values.sum() / n_spikes - 1) < 0.05
     assert crossings(noisy).values.sum() < 0.7 * n_spikes or crossings(noisy).values.sum() > 1.3 * n_spikes
     for how in ("median", "average"):
         referenced = crossings(noisy, reference=how)
         assert abs(referenced.values.sum() / n_spikes - 1) < 0.06
-    binned = np.stack([np.histogram(times / RATE, GRID.n_bins, (0, 4.0))[0] for times in spikes], axis=1)
+    binned = np.stack([np.histogram(times / RATE, GRID.n_bins, (0, 2.0))[0] for times in spikes], axis=1)
     assert np.corrcoef(crossings(noisy, reference="median").values[0].ravel(), binned.ravel())[0, 1] > 0.9
 
 
@@ -118,3 +118,51 @@ def test_groups_are_named_by_group_probe_or_column_and_need_two_electrodes():
     with pytest.raises(SelectionError, match="no column 'shank'"):
         electrical_source(nwbfile, series, settings("lfp", reference="median", reference_by="shank"))
     assert isinstance(nwbfile.electrodes["inter_sample_shift"], VectorData)
+
+
+def test_bad_electrodes_are_named_and_masked_where_asked_for(tmp_path):
+    rng = np.random.default_rng(57)
+    field = rng.normal(size=(20_000, 1)).cumsum(axis=0)
+    volts = 1e-6 * (field + rng.normal(size=(20_000, 8)))
+    volts[:, 2] = 1e-6 * (field[:, 0] + 30 * rng.normal(size=20_000))
+    grid = Grid(np.array([0.0]), 0.01, 200)
+    said = electrical_source(*session(volts), settings("lfp", reference="average")).bin(grid)
+    assert said.observed.mean() > 0.95 and said.notes == (
+        "1 of 8 electrodes of 'acquisition/ElectricalSeries' are noisy, and kept (read.electrical.bad_channels=auto masks such "
+        "electrodes): [102]",
+    )
+    assert electrical_source(*session(volts), settings("lfp", bad_channels="off")).bin(grid).notes == ()
+    masked = electrical_source(*session(volts), settings("lfp", reference="average", bad_channels="auto")).bin(grid)
+    listed = electrical_source(*session(volts), settings("lfp", reference="average", bad_channels=(102,))).bin(grid)
+    good = np.arange(8) != 2
+    without = electrical_source(*session(volts[:, good]), settings("lfp", reference="average")).bin(grid)
+    for binned in (masked, listed):
+        assert not binned.observed[..., 2].any() and "unobserved" in binned.notes[0] and not binned.values[..., 2].any()
+        np.testing.assert_allclose(binned.values[..., good], without.values, atol=1e-10)
+    assert said.values[..., good].std() > 1.5 * without.values.std()
+    pairs = electrical_source(*session(volts), settings("lfp", reference="bipolar", bad_channels=(102,))).bin(grid)
+    assert pairs.observed.any(axis=(0, 1)).tolist() == [True, False, False, True, True, True, True]
+    with pytest.raises(SelectionError, match="names all"):
+        electrical_source(*session(volts), settings("lfp", bad_channels=tuple(range(100, 108)))).bin(grid)
+
+
+@pytest.mark.slow
+def test_lines_and_artefacts_in_the_band_are_said_and_a_notch_takes_lines_out():
+    quiet, noisy, spikes = common_noise(2.0, rate=RATE, seed=58, n_channels=6)
+    n_spikes = sum(map(len, spikes))
+    plain = crossings(noisy)
+    (line,) = (note for note in plain.notes if "read.electrical.notch" in note)
+    assert "notch=50 takes them out, or read.electrical.reference=median" in line
+    assert crossings(quiet).notes == ()
+    notched = crossings(noisy, notch=50.0)
+    assert abs(notched.values.sum() / n_spikes - 1) < 0.1 and notched.notes == ()
+    small = electrical_source(*session(noisy), settings(notch=50.0, memory_limit=2.5e7)).bin(GRID)
+    assert np.array_equal(small.values, notched.values)
+    source = electrical_source(*session(noisy), settings(notch=50.0))
+    assert source.note_on_band(0.02).endswith(
+        "lines at 250, 300, 350, 400, … 3350 Hz are taken out, within 1 Hz of each"
+    )
+    _, burst, _ = common_noise(2.0, rate=RATE, seed=59, n_channels=6, hum=0.0, bursts=8)
+    assert any("reference=median takes off what they share" in note for note in crossings(burst).notes)
+    referenced = crossings(burst, reference="median")
+    assert abs(referenced.values.sum() / n_spikes - 1) < 0.1 and referenced.notes == ()
