@@ -222,6 +222,33 @@ def evaluate(run_dir: RunDir, file: Moved = None, as_json: Json = False) -> None
 
 
 @app.command()
+def align(
+    run_dir: RunDir,
+    condition: Annotated[
+        str, typer.Option(help="trial column of conditions that all sessions share", show_default=False)
+    ],
+    to: Annotated[
+        Path | None, typer.Option(help="aligned fit whose factors are the reference [default: the first session]")
+    ] = None,
+    file: Moved = None,
+    as_json: Json = False,
+) -> None:
+    """Make factors mean the same in all sessions of a fit.
+
+    They are matched by their averages over the trials of each condition, with those of the first session or, of a fit that
+    started from another, with that fit's. `infer` and `report` then give `aligned_factors` too.
+    """
+    from nwb_sbtt.cli import pipeline
+    from nwb_sbtt.report.listing import table_of_alignment
+
+    records = pipeline.align_run(run_dir, condition=condition, to=to, files=file or [])
+    if as_json:
+        _print_json(records)
+    else:
+        typer.echo(table_of_alignment(records))
+
+
+@app.command()
 def report(run_dir: RunDir, file: Moved = None) -> None:
     """Draw the report of a fit again.
 

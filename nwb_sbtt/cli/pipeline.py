@@ -26,6 +26,7 @@ from nwb_sbtt.fitting.initialisation import describe_initialisation
 from nwb_sbtt.fitting.preparation import check_fits_memory, prepare, reading_of
 from nwb_sbtt.fitting.runfolder import hold_run_folder, read_config
 from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, session_name
+from nwb_sbtt.fitting.stitching import FACTORS
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import sha256
@@ -242,6 +243,43 @@ def evaluate_run(run_dir: Path, *, files: Sequence[Path] = ()) -> dict[str, Any]
     return metrics
 
 
+def align_run(
+    run_dir: Path, *, condition: str, to: Path | None = None, files: Sequence[Path] = ()
+) -> dict[str, dict[str, Any]]:
+    """Align the factors of a fit's sessions by averages over the trials of a condition, and keep that in the run folder.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Run folder of the fit.
+    condition : str
+        Trial column of the conditions, the same in all files.
+    to : Path, optional
+        Run folder of an aligned fit whose reference is taken.
+    files : sequence of Path
+        The data, one file per session in any order, where they have moved.
+
+    Returns
+    -------
+    dict
+        By session: reference, number of conditions and components, R² as fitted and aligned.
+
+    Raises
+    ------
+    FileError
+        If the data are not at the recorded path.
+    MismatchError
+        If the data differ from those of the fit, or sessions share too little.
+    """
+    fitted = load(run_dir)
+    data = {
+        name: _fitted_data(fitted, path, name, condition=condition) for name, path in _sources(fitted, files).items()
+    }
+    aligned = fitted.align(data, condition=condition, to=None if to is None else load(to))
+    assert aligned.alignment is not None
+    return {name: aligned.alignment.record(name) for name in data}
+
+
 def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
     """Draw the report of a run folder again.
 
@@ -408,6 +446,7 @@ def _report(fitted: Fitted, ds: xr.Dataset, latents: xr.Dataset, *, session: str
         latents=latents,
         history=fitted.history,
         metrics=metrics,
+        reference=None if fitted.alignment is None else fitted.alignment.reference.courses[FACTORS],
         title=f"{fitted.config.model.name} · {session}{averaged}",
     )
 
@@ -531,9 +570,14 @@ def _offsets_of(value: str) -> float | np.ndarray:
 
 
 def _read_again(
-    fitted: Fitted, path: Path, session: str | None, cut: Trials | Window | Chop | None = None
+    fitted: Fitted,
+    path: Path,
+    session: str | None,
+    cut: Trials | Window | Chop | None = None,
+    *,
+    condition: str | None = None,
 ) -> xr.Dataset:
-    """Read a file with the settings of a fitted session, or with another cut."""
+    """Read a file with the settings of a fitted session, or with another cut, or with one more column of trials."""
     signature = fitted.signature.sessions[fitted.session_name(session)]
     if signature.read_config is None:
         raise MismatchError(
@@ -542,6 +586,8 @@ def _read_again(
     settings = signature.read_config
     if cut is not None:
         settings = {**settings, "cut": _resolve_cut(cut, signature)}
+    if condition is not None and condition not in (columns := settings.get("trial_columns", [])):
+        settings = {**settings, "trial_columns": [*columns, condition]}
     return read_nwb(path, build(ReadConfig, settings), offsets=signature.offsets)
 
 
@@ -555,8 +601,10 @@ def _resolve_cut(cut: Trials | Window | Chop, signature: SessionSignature) -> di
     return {**settings, "length": signature.bins * signature.bin_width, "overlap": overlap}
 
 
-def _fitted_data(fitted: Fitted, path: Path, session: str) -> xr.Dataset:
-    ds = _read_again(fitted, path, session)
+def _fitted_data(fitted: Fitted, path: Path, session: str, *, condition: str | None = None) -> xr.Dataset:
+    if condition is None and fitted.alignment is not None:
+        condition = fitted.alignment.reference.condition
+    ds = _read_again(fitted, path, session, condition=condition)
     if not fitted.is_fitted_to(ds, session=session):
         raise MismatchError(
             f"the data of {str(path)!r} differ from those that the model was fitted to: they were changed after reading; "

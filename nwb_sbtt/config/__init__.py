@@ -26,7 +26,7 @@ from nwb_sbtt.config.base import (
     save_config,
 )
 from nwb_sbtt.config.describe import Unit
-from nwb_sbtt.config.fitting import FitConfig, InitConfig, MaskConfig, TrainConfig
+from nwb_sbtt.config.fitting import FitConfig, InitConfig, MaskConfig, SessionsConfig, TrainConfig
 from nwb_sbtt.config.likelihoods import (
     AutoConfig,
     EdgeworthConfig,
@@ -88,6 +88,7 @@ __all__ = [
     "SAEConfig",
     "Seconds",
     "SecondsOrZero",
+    "SessionsConfig",
     "Share",
     "Time",
     "TrainConfig",

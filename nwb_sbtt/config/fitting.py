@@ -147,6 +147,35 @@ class InitConfig(Config):
     )
 
 
+class SessionsConfig(Config):
+    """How several sessions are fitted together, and how their factors are compared."""
+
+    condition: str | None = Field(
+        default=None,
+        description="Trial column that names each trial's condition, the same in all sessions. Factors of each session are "
+        "then compared with those of the first by averages over trials of a condition, and written in its space too "
+        "(`aligned_factors`); with `init`, in the space of the initial fit. The fit itself is the same with and without. "
+        "Default: none; nothing then says whether factors mean the same in all sessions.",
+    )
+    stitching: bool = Field(
+        default=False,
+        description="Initialise read-in and read-out of each session by principal component regression on the averages of "
+        "`condition`, as in Pandarinath et al. 2018, so that sessions start from the same factors; with `init`, those of new "
+        "channels by regression on the averages of the initial fit.",
+    )
+    sampling: Literal["trials", "balanced"] = Field(
+        default="trials",
+        description="How often sessions are drawn in an epoch. trials: each trial once, so that large sessions weigh most. "
+        "balanced: as many batches of each session as the largest has; trials of the others are drawn repeatedly.",
+    )
+
+    @model_validator(mode="after")
+    def _stitched_by_conditions(self) -> Self:
+        if self.stitching and self.condition is None:
+            raise ValueError("stitching needs the trial column of conditions: set `sessions.condition`")
+        return self
+
+
 class FitConfig(Config):
     """Everything that a fit depends on, beside the data."""
 
@@ -160,6 +189,9 @@ class FitConfig(Config):
     )
     masks: MaskConfig = Field(default=MaskConfig(), description="What the encoder may see and what is scored.")
     train: TrainConfig = Field(default=TrainConfig(), description="Optimiser, schedules and when to stop.")
+    sessions: SessionsConfig = Field(
+        default=SessionsConfig(), description="How several sessions are fitted together and compared."
+    )
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,
         description="Fraction of the trials kept for validation. Ignored where the data carry a `split`.",

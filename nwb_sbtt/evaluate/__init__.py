@@ -1,4 +1,5 @@
-"""How good a fit is: masked metrics, baselines, calibrated intervals, and checks for common failures.
+"""How good a fit is: masked metrics, baselines, calibrated intervals, factors of sessions aligned, and checks for
+common failures.
 
 Everything is computed on observed entries that were hidden from the model and from the baselines. Imports `config`, `data` and
 `errors`; never a file, never torch.
@@ -13,6 +14,7 @@ from nwb_sbtt.lazy import attach
 _HOMES = {
     "MaskedData": "baselines",
     "Prediction": "baselines",
+    "align_factors": "alignment",
     "bits_per_spike": "metrics",
     "evaluate_latents": "summary",
     "explained_variance": "metrics",
@@ -26,6 +28,7 @@ __all__ = [*_HOMES]
 __getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
+    from nwb_sbtt.evaluate.alignment import align_factors as align_factors
     from nwb_sbtt.evaluate.baselines import MaskedData as MaskedData
     from nwb_sbtt.evaluate.baselines import Prediction as Prediction
     from nwb_sbtt.evaluate.baselines import register_baseline as register_baseline

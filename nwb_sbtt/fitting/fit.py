@@ -16,8 +16,10 @@ from nwb_sbtt.data.memory import FITTING, FITTING_OBSERVED
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError, TrainingError
 from nwb_sbtt.evaluate.calibration import Calibration, calibrate, variance_of_log
+from nwb_sbtt.fitting.alignment import check_conditions
+from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import member_configs
-from nwb_sbtt.fitting.fitted import Fitted, Member, device_of, torch_threads
+from nwb_sbtt.fitting.fitted import Fitted, Member
 from nwb_sbtt.fitting.initialisation import initialise, member_initialisation, resolve_initialisation
 from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
@@ -39,6 +41,7 @@ from nwb_sbtt.fitting.runfolder import (
     record_failure,
 )
 from nwb_sbtt.fitting.signature import Signature, session_name
+from nwb_sbtt.fitting.stitching import Trained, stitch_together, trained_trials
 from nwb_sbtt.models import MODELS, Model, make_model
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.train.loop import train
@@ -110,6 +113,7 @@ def fit(
         with naming_session(name, of=len(sessions)):
             prepared[name] = prepare(ds, config)
     config, signature = resolve_initialisation(config, signature_of(prepared, config))
+    check_conditions(prepared, config)
     device = device_of(config)
     with hold_run_folder(run_dir), torch_threads(config.threads):
         open_run_folder(run_dir, config, signature=signature, device=device)
@@ -128,13 +132,15 @@ def fit(
                 tracked = Watched(tracker or default_tracker(label), tuple(dict.fromkeys([run_dir, folder])))
                 try:
                     with memory_errors(TrainingError, device=device, advice=_SMALLER_STEPS):
-                        members.append(_train(pairs, member_config, folder, signature, tracker=tracked))
+                        members.append(_train(pairs, member_config, folder, signature, tracker=tracked, data=prepared))
                 except TrainingError as error:
                     reason = f"{label.strip()}: {error}".removeprefix(": ")
                     record_failure(run_dir, reason)
                     raise TrainingError(reason) from None
         clear_failure(run_dir)
-        fitted = Fitted(tuple(members), config, run_dir, signature)
+        fitted = Fitted(tuple(members), config, run_dir, signature).aligned()
+        if config.sessions.condition is not None and fitted.alignment is None:
+            fitted = fitted.align(prepared, condition=config.sessions.condition)
         if LIKELIHOODS[signature.likelihood].expects_counts and not (run_dir / CALIBRATION).exists():
             fitted.write_calibration(_calibration(fitted, prepared))
         return fitted.calibrated()
@@ -163,9 +169,12 @@ def _train(
     signature: Signature,
     *,
     tracker: Tracker,
+    data: Mapping[str, xr.Dataset],
 ) -> Member:
     """Train one model, or resume it."""
-    model = _untrained_model(config, signature, pairs).to(device_of(config))
+    # A resumed fit takes its weights from the checkpoint.
+    stitched = trained_trials(data, pairs, config.sessions.condition) if config.sessions.stitching else None
+    model = _untrained_model(config, signature, pairs, stitched).to(device_of(config))
     bin_widths = {name: session.bin_width for name, session in signature.sessions.items()}
     try:
         trained = train(
@@ -182,7 +191,12 @@ def _train(
     return Member(trained.model, config, run_dir, trained.progress)
 
 
-def _untrained_model(config: FitConfig, signature: Signature, pairs: Mapping[str, tuple[Batch, Batch]]) -> Model:
+def _untrained_model(
+    config: FitConfig,
+    signature: Signature,
+    pairs: Mapping[str, tuple[Batch, Batch]],
+    stitched: Mapping[str, Trained] | None,
+) -> Model:
     """Make the model before its first step."""
     likelihood = likelihood_settings(config, signature.likelihood)
     statistics = {}
@@ -199,4 +213,6 @@ def _untrained_model(config: FitConfig, signature: Signature, pairs: Mapping[str
         torch.manual_seed(config.training_seed)
         settings = fill(config.model, [len(training.trials) for training, _ in pairs.values()])
         model = make_model(settings, statistics, likelihood)
-    return initialise(model, config, signature)
+        if stitched is not None and config.init is None:
+            stitch_together(model, stitched)
+    return initialise(model, config, signature, stitched)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,12 +22,21 @@ from nwb_sbtt.data.memory import INFERENCE
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.tensors import to_batch, to_latents
-from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
+from nwb_sbtt.errors import DataError, FileError, MismatchError
+from nwb_sbtt.evaluate.alignment import add_aligned, check_alignment
 from nwb_sbtt.evaluate.calibration import UNCALIBRATED, Calibration, variance_of_log
 from nwb_sbtt.evaluate.summary import evaluate_latents
+from nwb_sbtt.fitting.alignment import FitAlignment, align_members, read_alignment
+from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import AVERAGED, checkpoint_digest, combine
 from nwb_sbtt.fitting.memory import memory_errors
-from nwb_sbtt.fitting.preparation import check_fits_memory, hidden_entries, hold_out, likelihood_settings, prepare
+from nwb_sbtt.fitting.preparation import (
+    check_fits_memory,
+    hidden_entries,
+    hold_out,
+    likelihood_settings,
+    prepare,
+)
 from nwb_sbtt.fitting.runfolder import (
     CALIBRATION,
     CONFIG,
@@ -83,56 +91,8 @@ def load(run_dir: Path | str) -> Fitted:
         )
     signature = read_signature(run_dir)
     read_json(run_dir / ENVIRONMENT)  # Results tell of it, and it is noticed now if it is damaged.
-    return Fitted(tuple(_load_member(folder, signature) for folder in folders), config, run_dir, signature).calibrated()
-
-
-def device_of(config: FitConfig) -> str:
-    """Resolve the device of the settings.
-
-    Parameters
-    ----------
-    config : FitConfig
-
-    Returns
-    -------
-    str
-        As torch names it: "cpu", "cuda", "cuda:1", "mps".
-
-    Raises
-    ------
-    ConfigError
-        If this machine does not have the device.
-    """
-    kind, _, number = config.device.partition(":")
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind == "auto":
-        return "cuda" if n_gpus else "cpu"
-    if (kind == "cuda" and not n_gpus) or (kind == "mps" and not torch.backends.mps.is_available()):
-        raise ConfigError(
-            f"device is {config.device!r}, but this machine has no GPU that torch can use; leave it at 'auto', or install the "
-            "torch build for your GPU"
-        )
-    if number and int(number) >= n_gpus:
-        raise ConfigError(
-            f"device is {config.device!r}, but this machine has {n_gpus} GPU{'s'[: n_gpus != 1]}, counted from cuda:0"
-        )
-    return config.device
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """Let torch use so many threads during the block, and as many as before after it.
-
-    Parameters
-    ----------
-    number : int
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    fitted = Fitted(tuple(_load_member(folder, signature) for folder in folders), config, run_dir, signature)
+    return fitted.calibrated().aligned()
 
 
 @dataclass(frozen=True)
@@ -212,6 +172,8 @@ class Fitted:
         Likelihood, sessions, channels and data of the fit.
     calibration : Calibration
         How the sd of the model's rates is enlarged; fitted to errors at hidden counts.
+    alignment : FitAlignment or None
+        How the factors of each session map to those of the reference; None where sessions were not aligned.
     """
 
     members: tuple[Member, ...]
@@ -219,6 +181,7 @@ class Fitted:
     run_dir: Path
     signature: Signature
     calibration: Calibration = UNCALIBRATED
+    alignment: FitAlignment | None = None
 
     def calibrated(self) -> Fitted:
         """Return this fit with the calibration of its run folder, where there is one.
@@ -241,6 +204,53 @@ class Fitted:
             return replace(self, calibration=TypeAdapter(Calibration).validate_python(content))
         except ValidationError as error:
             raise FileError(f"{str(path)!r} of the run folder is damaged: {error.errors()[0]['msg']}") from None
+
+    def aligned(self) -> Fitted:
+        """Return this fit with the alignment of its run folder, where there is one.
+
+        Raises
+        ------
+        FileError
+            If the file of the alignment is damaged, or belongs to other weights.
+        """
+        return replace(self, alignment=read_alignment(self.best.run_dir))
+
+    def align(self, data: Mapping[str, xr.Dataset], *, condition: str, to: Fitted | None = None) -> Fitted:
+        """Align the factors of all sessions by their averages over the trials of a condition; `fit` does so if it is named.
+
+        The reference is the first session by name or, of a fit that started from another, that fit's reference. The
+        alignment is kept in the run folder; from then on `infer` gives ``aligned_factors``.
+
+        Parameters
+        ----------
+        data : mapping of session to Dataset
+            The data of the fit, with the trial coordinate `condition`.
+        condition : str
+            Trial coordinate that names each trial's condition, the same in all sessions.
+        to : Fitted, optional
+            An aligned fit whose reference is taken instead: any fit, of any model. Of two ensembles, members of the same
+            number; else its best member.
+
+        Returns
+        -------
+        Fitted
+            With its alignment.
+
+        Raises
+        ------
+        DataError
+            If a session has no such coordinate.
+        MismatchError
+            If `data` are not those of all sessions, a session shares fewer than two conditions or no bins with the reference,
+            or the other fit is not aligned by this column.
+        """
+        if set(data) != set(self.signature.sessions):
+            raise MismatchError(
+                f"the sessions of the fit are {list(self.signature.sessions)}; data of {list(data)} came"
+            )
+        prepared = {name: prepare(self._match(data[name], name)[1], self.config) for name in self.signature.sessions}
+        align_members(self, prepared, condition=condition, to=to)
+        return self.aligned()
 
     def write_calibration(self, calibration: Calibration) -> None:
         """Write a calibration of these weights to the run folder.
@@ -364,6 +374,8 @@ class Fitted:
         hidden = hidden_entries(ds, batch, self.config)
         latents = self._infer(ds, masks.hide(batch, hidden), None)
         metrics = evaluate_latents(ds, latents, batch.dense(hidden).numpy())
+        if (check := self._check_alignment(name)) is not None:
+            metrics["checks"].append(check)
         if not self.finished:
             metrics["checks"].insert(0, {"name": "training", "level": "warn", "text": f"{self.unfinished}."})
         return metrics
@@ -464,6 +476,7 @@ class Fitted:
             "finished": self.finished,
             "training": self._training(),
             "calibration": asdict(self.calibration),
+            **({"sessions": self.signature.recordings()} if len(self.signature.sessions) > 1 else {}),
             **({} if self.signature.origins is None else {"init": self._initial()}),
             **({"ensemble": self._ensemble()} if len(self.members) > 1 else {}),
         }
@@ -491,8 +504,27 @@ class Fitted:
         if self._expects_counts:
             arrays = self._calibrate(arrays)
         width = float(ds.attrs["bin_width"])
-        latents = to_latents(ds, self._in_units(arrays, width), {"model": json.dumps(self.record())})
+        record = self.record() | self._session_record(batch.session)
+        latents = to_latents(ds, self._in_units(arrays, width), {"model": json.dumps(record)})
+        if self.alignment is not None:
+            latents = add_aligned(latents, self.alignment.sessions[batch.session])
         return latents.assign_coords(self._kinetics(batch.session, width))
+
+    def _check_alignment(self, session: str) -> dict[str, str] | None:
+        """Whether the factors of a session mean what they do in others, where there are others."""
+        others = [repr(name) for name in self.signature.sessions if name != session]
+        if self.config.init is not None and (self.signature.origins or {}).get(session) is None:
+            others.append(f"the initial fit {self.config.init.run_dir.name!r}")
+        if not others:
+            return None
+        record = None if self.alignment is None else self.alignment.record(session)
+        few = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        return check_alignment(record, session=session, others=few)
+
+    def _session_record(self, session: str) -> dict[str, Any]:
+        """Which session results are of, where there are several, and how its factors are aligned."""
+        record: dict[str, Any] = {"session": session} if len(self.signature.sessions) > 1 else {}
+        return record if self.alignment is None else {**record, "alignment": self.alignment.record(session)}
 
     def _kinetics(self, session: str, bin_width: float) -> dict[str, tuple[str, np.ndarray]]:
         """Kinetics of each channel: `decay` and `rise` [s]; `gain`, `baseline` and `noise` in the data's unit."""

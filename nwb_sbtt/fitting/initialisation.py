@@ -11,10 +11,12 @@ from torch import Tensor
 from nwb_sbtt.config import FitConfig, InitConfig
 from nwb_sbtt.data.origins import is_same_recording
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError, TrainingError
+from nwb_sbtt.fitting.alignment import reference_of
 from nwb_sbtt.fitting.ensemble import checkpoint_digest
 from nwb_sbtt.fitting.fitted import difference
 from nwb_sbtt.fitting.runfolder import differences, member_folders, read_config, read_signature
 from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature, equal_bin_widths
+from nwb_sbtt.fitting.stitching import Trained, stitch_to
 from nwb_sbtt.models import Model
 from nwb_sbtt.nn.sessions import tensors_by_session
 from nwb_sbtt.train import checkpoint
@@ -49,7 +51,8 @@ def resolve_initialisation(config: FitConfig, signature: Signature) -> tuple[Fit
     ConfigError
         If the models differ in structure, or an ensemble starts from one of another size.
     MismatchError
-        If bin width, likelihood or channels differ, or it is unclear whether channels are the same.
+        If conditions are named and the initial fit is not aligned by them; if bin width, likelihood or channels differ, or it
+        is unclear whether channels are the same.
     """
     init = config.init
     if init is None:
@@ -82,6 +85,8 @@ def resolve_initialisation(config: FitConfig, signature: Signature) -> tuple[Fit
         raise ConfigError(
             "init.freeze is 'decoder', but the read-out of new channels must be fitted; freeze 'generator'"
         )
+    if config.sessions.condition is not None:
+        reference_of(member_folders(init.run_dir, initial.seeds)[0], config.sessions.condition)
     resolved = init.model_copy(update={"checkpoint_sha256": digest, "freeze": frozen})
     return config.model_copy(update={"init": resolved}), replace(signature, origins=origins, carried=carried)
 
@@ -108,7 +113,9 @@ def member_initialisation(config: FitConfig, number: int) -> FitConfig:
     return config.model_copy(update={"init": config.init.model_copy(update=changes)})
 
 
-def initialise(model: Model, config: FitConfig, signature: Signature) -> Model:
+def initialise(
+    model: Model, config: FitConfig, signature: Signature, stitched: Mapping[str, Trained] | None = None
+) -> Model:
     """Copy the weights of the initial fit into a model, and freeze what the settings name; without one do nothing.
 
     Frozen parameters do not require gradients: optimiser, weight decay and the average over steps leave them as they are.
@@ -121,6 +128,8 @@ def initialise(model: Model, config: FitConfig, signature: Signature) -> Model:
         As returned by `resolve_initialisation`.
     signature : Signature
         As returned by `resolve_initialisation`.
+    stitched : mapping of session to Trained, optional
+        Training trials with their conditions, on which sessions of new channels are stitched to the initial fit.
 
     Returns
     -------
@@ -154,6 +163,9 @@ def initialise(model: Model, config: FitConfig, signature: Signature) -> Model:
                 "made by another version of the model, and no fit can start from it"
             )
         tensor.copy_(value)
+    for name, session in (stitched or {}).items():
+        if origins[name] is None:
+            stitch_to(model, session, reference_of(init.run_dir, str(config.sessions.condition)).courses)
     _freeze(model, init.freeze, channels)
     return model
 

@@ -67,15 +67,15 @@ def naming_session(name: str, *, of: int) -> Iterator[None]:
 
     Raises
     ------
-    DataError
+    DataError, MismatchError
         As raised in the block, with the session's name.
     """
     try:
         yield
-    except DataError as error:
+    except (DataError, MismatchError) as error:
         if of == 1:
             raise
-        raise DataError(f"session {name!r}: {error}. Without this session the others can be fitted") from None
+        raise type(error)(f"session {name!r}: {error}. Without this session the others can be fitted") from None
 
 
 def check_fits_memory(
@@ -127,7 +127,9 @@ def likelihood_of(ds: xr.Dataset, config: FitConfig) -> LikelihoodConfig:
 
 
 def reading_of(read: ReadConfig, config: FitConfig) -> ReadConfig:
-    """Resolve how ROIs are read for a fit: fluorescence stays as it is for a model or likelihood of fluorescence.
+    """Resolve what a fit needs of the reader: the column of conditions, and how ROIs are read.
+
+    Fluorescence stays as it is for a model or likelihood of fluorescence.
 
     Parameters
     ----------
@@ -137,8 +139,11 @@ def reading_of(read: ReadConfig, config: FitConfig) -> ReadConfig:
     Returns
     -------
     ReadConfig
-        Changed only where `rois.deconvolve` is "auto" and `events` is not set.
+        `rois.deconvolve` changed only where it is "auto" and `events` is not set; `trial_columns` with ``sessions.condition``.
     """
+    condition = config.sessions.condition
+    if condition is not None and condition not in read.trial_columns:
+        read = read.model_copy(update={"trial_columns": (*read.trial_columns, condition)})
     if not _is_open(read) or _fits_events(config):
         return read
     return read.model_copy(update={"rois": read.rois.model_copy(update={"deconvolve": "never"})})

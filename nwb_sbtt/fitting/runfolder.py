@@ -26,11 +26,12 @@ from nwb_sbtt.train.trackers import EpochRecord, Tracker
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 CALIBRATION = "calibration.json"
+ALIGNMENT = "alignment.safetensors"
 FAILED = "failed.txt"
 """Present after a breakdown; a fit with other settings may then use the folder."""
 LOCK = "lock"
 """Present while a process fits, and after one that was killed."""
-HELD = (CALIBRATION, LAST, BEST, LOG, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)
+HELD = (ALIGNMENT, CALIBRATION, LAST, BEST, LOG, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)
 """Files that the holder of the lock alone writes; in the order in which a fit is removed, what allows its removal last."""
 MEMBER = "member-"
 """Prefix of the folders of an ensemble's members."""

@@ -23,6 +23,8 @@ DIGEST_VERSION = 2
 """Raised when `digest_of` covers more, so that no digest of an earlier version is taken for one of this."""
 BIN_WIDTH_TOLERANCE = 1e-9
 """Relative difference up to which bin widths are equal, so that 1/30 s may be computed in several ways."""
+IDENTITY = ("name", "object_id", "identifier", "sha256", "dandiset", "version", "asset_id", "asset_path", "archive")
+"""Of the source of a session, what identifies the recording wherever it lies."""
 PLACE = ("source", "read_config", "offsets")
 """Fields that describe where data come from. They do not identify a fit; the digest of the data does."""
 
@@ -100,6 +102,24 @@ class Signature:
     def training_trials(self) -> list[int]:
         """Number of training trials of each session."""
         return [session.training_trials for session in self.sessions.values()]
+
+    def recordings(self) -> dict[str, Any]:
+        """Describe all sessions for a result's provenance: sizes, and the recording that each was read from.
+
+        Returns
+        -------
+        dict
+            JSON-safe, by session.
+        """
+        return {
+            name: {
+                "trials": session.trials,
+                "training_trials": session.training_trials,
+                "channels": len(session.channels),
+                "source": {key: value for key, value in (session.source or {}).items() if key in IDENTITY},
+            }
+            for name, session in self.sessions.items()
+        }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], *, path: Path) -> Self:

@@ -13,6 +13,7 @@ from nwb_sbtt.lazy import attach
 _HOMES = {
     "channel_scores": "training",
     "channel_traces": "rates",
+    "condition_courses": "alignment",
     "data_raster": "recordings",
     "inferred_inputs": "latents",
     "latent_space": "latents",
@@ -23,6 +24,7 @@ __all__ = [*_HOMES]
 __getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
+    from nwb_sbtt.plot.alignment import condition_courses as condition_courses
     from nwb_sbtt.plot.latents import inferred_inputs as inferred_inputs
     from nwb_sbtt.plot.latents import latent_space as latent_space
     from nwb_sbtt.plot.rates import channel_traces as channel_traces

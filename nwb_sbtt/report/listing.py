@@ -161,6 +161,34 @@ def table_of_scores(metrics: Mapping[str, Any]) -> str:
     return "\n".join([_text(table), *(f"not defined: {reason}" for reason in reasons)])
 
 
+def table_of_alignment(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lay out how alike the factors of sessions are, as fitted and aligned.
+
+    Parameters
+    ----------
+    records : mapping of session to mapping
+        As `nwb_sbtt.fitting.alignment.FitAlignment.record` returns them.
+
+    Returns
+    -------
+    str
+    """
+    table = Table(box=None)
+    for heading in ("session", "reference"):
+        table.add_column(heading)
+    for heading in ("conditions", "components", "as fitted\n[R²]", "aligned\n[R²]"):
+        table.add_column(heading, justify="right")
+    for name, record in records.items():
+        scores = (record["as_fitted"], record["aligned"])
+        table.add_row(
+            name,
+            f"{record['reference']} of {record['reference_run']}",
+            *(str(record[key]) for key in ("conditions", "components")),
+            *("–" if score is None else f"{score:.3f}" for score in scores),
+        )
+    return f"{_text(table)}\nR² of condition averages of the factors; aligned: of conditions left out in turn"
+
+
 def table_of_settings(settings: Sequence[Setting]) -> str:
     """Lay out settings, one a row, each section below its heading.
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nwb_sbtt import plot
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.evaluate.alignment import Courses, condition_averages, matched
 from nwb_sbtt.plot.selection import channel_name, inferred_values
 from nwb_sbtt.report.sheet import SHEET
 
@@ -37,6 +38,7 @@ def write_report(
     history: Sequence[Mapping[str, float]],
     metrics: Mapping[str, Any],
     title: str,
+    reference: Courses | None = None,
 ) -> Path:
     """Write a self-contained HTML page: data, inferred rates and latents, scores, and losses of the training.
 
@@ -51,6 +53,9 @@ def write_report(
     metrics : mapping
         From `nwb_sbtt.evaluate.summary.evaluate_latents`; may be empty.
     title : str
+    reference : Courses, optional
+        Condition averages of the factors that those of the latents are aligned to; drawn with these where there are
+        ``aligned_factors``.
 
     Returns
     -------
@@ -65,7 +70,7 @@ def write_report(
         If the page cannot be written.
     """
     target = Path(path)
-    write_text(target, _page(data, latents, history=history, metrics=metrics, title=title))
+    write_text(target, _page(data, latents, history=history, metrics=metrics, title=title, reference=reference))
     return target
 
 
@@ -76,6 +81,7 @@ def _page(
     history: Sequence[Mapping[str, float]],
     metrics: Mapping[str, Any],
     title: str,
+    reference: Courses | None,
 ) -> str:
     inferred_values(data, latents)
     model = json.loads(str(latents.attrs.get("model", "{}")))
@@ -83,7 +89,7 @@ def _page(
         f"<h1>{escape(title)}</h1>",
         _facts(_data_facts(data) | _fit_facts(model, history) | _kinetics_facts(latents)),
         _results(metrics),
-        *(_figure(panel) for panel in _panels(data, latents, history=history, metrics=metrics)),
+        *(_figure(panel) for panel in _panels(data, latents, history=history, metrics=metrics, reference=reference)),
         _notes(data),
         _settings(model),
     ]
@@ -160,7 +166,9 @@ def _fit_facts(model: Mapping[str, Any], history: Sequence[Mapping[str, float]])
     trained = f"{len(history)} epoch{'s' * (len(history) != 1)}" if history else ""
     if trained and model.get("finished"):
         trained += f"; {model['finished']}"
+    sessions = list(model.get("sessions", {}))
     facts = {
+        "fitted together": ", ".join(f"{name} (this)" if name == model.get("session") else name for name in sessions),
         "model": " ".join(str(model[key]) for key in ("model_type", "likelihood") if model.get(key)),
         "training": trained,
         "seed": str(model["seed"]) if "seed" in model else "",
@@ -303,6 +311,7 @@ def _panels(
     *,
     history: Sequence[Mapping[str, float]],
     metrics: Mapping[str, Any],
+    reference: Courses | None,
 ) -> Iterator[_Panel]:
     share = f"{float(data['observed'].values.mean()):.1%}"
     name = "means" if "mean" in latents else "rates"
@@ -338,6 +347,8 @@ def _panels(
             "Trajectories of the factors in up to three dimensions.",
             lambda: plot.latent_space(latents, truth=data),
         )
+    if reference is not None and "aligned_factors" in latents:
+        yield _factors_across_sessions(latents, reference)
     if "inputs" in latents:
         yield _Panel(
             "Inferred inputs",
@@ -364,6 +375,29 @@ def _panels(
             f"Training and validation loss over {len(history)} epochs; best validation loss in epoch {best['epoch']:g}.",
             lambda: plot.loss_curves(history),
         )
+
+
+def _factors_across_sessions(latents: xr.Dataset, reference: Courses) -> _Panel:
+    """Condition averages of this session beside those of the reference."""
+    record = json.loads(str(latents.attrs["model"]))["alignment"]
+    own, theirs = matched(condition_averages(latents, record["condition"]), reference)
+    aligned, _ = matched(condition_averages(latents, record["condition"], variable="aligned_factors"), reference)
+    as_fitted = "" if record["as_fitted"] is None else f" as fitted {record['as_fitted']:.2f},"
+    return _Panel(
+        "Factors across sessions",
+        f"Averages of the factors over the trials of a condition ({record['condition']}): grey in {record['reference']!r}, the "
+        f"reference (run folder {record['reference_run']}), coloured in this session, along the first principal components of "
+        f"the reference. R² over all factors:{as_fitted} aligned {record['aligned']:.2f} (conditions left out in turn). Where "
+        "the lines on the left differ, factors of the two sessions do not mean the same; then decode aligned_factors.",
+        "Courses of the factors in both sessions, as fitted and aligned.",
+        lambda: plot.condition_courses(
+            theirs.averages,
+            own.averages if own.averages.shape == theirs.averages.shape else None,
+            aligned.averages,
+            conditions=theirs.conditions,
+            time=theirs.time,
+        ),
+    )
 
 
 def _figure(panel: _Panel) -> str:

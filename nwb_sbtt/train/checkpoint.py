@@ -72,8 +72,53 @@ def save(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
     FileError
         If the disk is full or not writable; no temporary file is left.
     """
+    _write(path, tensors, {"progress": json.dumps(asdict(progress))})
+
+
+def save_record(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write tensors with a record of what they are, by an atomic write.
+
+    Parameters
+    ----------
+    path : Path
+    tensors : mapping of name to tensor
+    record : mapping
+        JSON-safe.
+
+    Raises
+    ------
+    FileError
+        If the disk is full or not writable; no temporary file is left.
+    """
+    _write(path, tensors, {"record": json.dumps(record, allow_nan=False)})
+
+
+def load_record(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_record` wrote.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    tensors : dict of name to tensor
+    record : dict
+
+    Raises
+    ------
+    FileError
+        If the file is missing or damaged.
+    TrainingError
+        If it is of another format.
+    """
+    tensors, header = _verified(path, content="record")
+    return tensors, dict(json.loads(header["record"]))
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], content: Mapping[str, str]) -> None:
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"format": str(FORMAT), "progress": json.dumps(asdict(progress)), "tensors_sha256": digest(stored)}
+    header = {"format": str(FORMAT), **content, "tensors_sha256": digest(stored)}
     with atomic_write(path, suffix="") as temporary, temporary.open("wb") as handle:
         handle.write(serialise(stored, metadata={**header, "header_sha256": _header_digest(header)}))
 
@@ -194,10 +239,10 @@ def read_progress(path: Path) -> Progress:
         return _progress(_header(handle, path), path)
 
 
-def _verified(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors, on the CPU, and header of a checkpoint whose digest is that of the tensors."""
+def _verified(path: Path, *, content: str = "progress") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors, on the CPU, and header of a file whose digest is that of the tensors."""
     with _opened(path) as handle:
-        header = _header(handle, path)
+        header = _header(handle, path, content=content)
         # Cloned: slices of a mapped file are not aligned, and the last bits of the optimiser's results depend on alignment.
         tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
     if digest(tensors) != header["tensors_sha256"]:
@@ -254,12 +299,12 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _header(handle: Any, path: Path) -> dict[str, str]:
+def _header(handle: Any, path: Path, *, content: str = "progress") -> dict[str, str]:
     header: dict[str, str] = dict(handle.metadata() or {})
     if header.get("format") != str(FORMAT):
         raise TrainingError(f"{str(path)!r} has format {header.get('format')}, this version reads {FORMAT}")
     seal = header.pop("header_sha256", "")
-    if set(header) != {"format", "progress", "tensors_sha256"} or _header_digest(header) != seal:
+    if set(header) != {"format", content, "tensors_sha256"} or _header_digest(header) != seal:
         raise _damaged(path, "its header does not have the digest that it was written with")
     return header
 

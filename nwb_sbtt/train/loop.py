@@ -97,6 +97,7 @@ def train(
         If a loss or gradient is not finite; the message names epoch, batch and term.
     """
     plan = schedules.plan(config, [len(batch.trials) for batch, _ in sessions])
+    balanced = config.sessions.sampling == "balanced"
     run = _Run(model, config, run_dir, plan, mask_length)
     refits = {max(1, round(share * plan.epochs)) for share in REFITS} if model.infers_rates else set()
     total_steps = plan.epochs * plan.steps_per_epoch
@@ -108,7 +109,8 @@ def train(
         generator = _generator(config.training_seed, epoch, sessions[0][0].device)
         step_terms: list[Tensor] = []
         model.train()
-        for i, batch in enumerate(_minibatches([batch for batch, _ in sessions], plan.batch_size, generator)):
+        drawn = _minibatches([batch for batch, _ in sessions], plan.batch_size, generator, balanced=balanced)
+        for i, batch in enumerate(drawn):
             step = (epoch - 1) * plan.steps_per_epoch + i
             step_terms.append(run.step(batch, generator, step, total_steps=total_steps))
         terms = torch.stack(step_terms).cpu().double()
@@ -313,16 +315,21 @@ def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
     return generator_on(device, (int(state[0]) << 31) ^ int(state[1]))
 
 
-def _minibatches(batches: list[Batch], size: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Yield every trial once, shuffled, in batches of one session each."""
-    pieces = [
-        (i, rows)
-        for i, batch in enumerate(batches)
-        for rows in torch.split(_shuffled(len(batch.trials), generator), size)
-    ]
+def _minibatches(batches: list[Batch], size: int, generator: torch.Generator, *, balanced: bool) -> Iterator[Batch]:
+    """Yield every trial once, shuffled, in batches of one session each; balanced, as many of each session as of the largest."""
+    most = max(math.ceil(len(batch.trials) / size) for batch in batches)
+    pieces = [(i, rows) for i, batch in enumerate(batches) for rows in _split(batch, size, generator, most * balanced)]
     for j in _shuffled(len(pieces), generator).tolist():
         i, rows = pieces[j]
         yield batches[i].select(rows)
+
+
+def _split(batch: Batch, size: int, generator: torch.Generator, least: int) -> list[Tensor]:
+    """Rows of a session's trials in batches: each trial once, and then again until there are so many batches."""
+    parts: list[Tensor] = []
+    while len(parts) < max(least, 1):
+        parts += torch.split(_shuffled(len(batch.trials), generator), size)
+    return parts[:least] if least else parts
 
 
 def _shuffled(n: int, generator: torch.Generator) -> Tensor:

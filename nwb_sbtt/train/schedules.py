@@ -57,7 +57,8 @@ def plan(config: FitConfig, trials: list[int]) -> Plan:
     settings = config.train
     defaults = MODELS[config.model.name].defaults(_amount(trials))
     batch_size = settings.batch_size or min(64, max(defaults.least_batch, max(trials) // 20))
-    steps_per_epoch = sum(math.ceil(n / batch_size) for n in trials)
+    batches = [math.ceil(n / batch_size) for n in trials]
+    steps_per_epoch = max(batches) * len(batches) if config.sessions.sampling == "balanced" else sum(batches)
     epochs = settings.epochs or min(MOST_EPOCHS, math.ceil(defaults.steps / steps_per_epoch))
     return Plan(
         epochs,

@@ -9,7 +9,7 @@ from nwb_sbtt.batch import to_sparse
 from nwb_sbtt.config import ConvConfig, FitConfig, LadderConfig, LFADSConfig, override
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError
-from nwb_sbtt.fitting.fitted import device_of
+from nwb_sbtt.fitting.device import device_of
 from nwb_sbtt.simulate.calcium import calcium
 from nwb_sbtt.simulate.lorenz import lorenz
 from nwb_sbtt.train.trackers import Silent

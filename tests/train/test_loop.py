@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from nwb_sbtt import masks
-from nwb_sbtt.config import FitConfig, LFADSConfig, SAEConfig, TrainConfig
+from nwb_sbtt.config import FitConfig, LFADSConfig, SAEConfig, SessionsConfig, TrainConfig
 from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG, load
-from nwb_sbtt.train.loop import train
+from nwb_sbtt.train.loop import _minibatches, train
+from nwb_sbtt.train.schedules import plan
 from nwb_sbtt.train.trackers import Lines, Silent
 from tests.support.batches import make_batch
 from tests.support.processes import fill_the_disk
@@ -156,3 +157,16 @@ def fit_on_a_full_disk(words):
     except FileError as error:
         print(error)
         sys.exit(7)
+
+
+def test_balanced_sampling_draws_as_many_batches_of_each_session_as_of_the_largest():
+    large, small = make_batch(n_trials=23), replace(make_batch(n_trials=5), session="small")
+    for balanced, of_small in ((False, 2), (True, 6)):
+        drawn = list(_minibatches([large, small], 4, torch.Generator().manual_seed(0), balanced=balanced))
+        trials = torch.cat([batch.trials for batch in drawn if batch.session == "session"])
+        assert sorted(trials.tolist()) == list(range(23))
+        assert sum(batch.session == "small" for batch in drawn) == of_small
+        assert {int(i) for batch in drawn if batch.session == "small" for i in batch.trials} == set(range(5))
+        sampling = SessionsConfig(sampling="balanced" if balanced else "trials")
+        config = FitConfig(sessions=sampling, train=TrainConfig(batch_size=4))
+        assert plan(config, [23, 5]).steps_per_epoch == len(drawn)

@@ -23,7 +23,7 @@ FOUND_IN_SAMPLES = ("events", "denoised")
 CHANNEL_VARIABLES = (*EXPECTED_SIGNALS, *FOUND_IN_SAMPLES)
 """Variables (trial, time, channel); each may have a companion ``_sd``. Events are inferred from fluorescence; ``denoised`` is
 the fluorescence expected from them, where they were inferred before the model was fitted."""
-LATENT_VARIABLES = {"factors": "factor", "inputs": "input"}
+LATENT_VARIABLES = {"factors": "factor", "aligned_factors": "aligned_factor", "inputs": "input"}
 """Variables (trial, time, *) and the name of their last dim; each may have a companion ``_sd``."""
 INITIAL_CONDITION = "initial_condition"
 RESULT_PARTS = (*CHANNEL_VARIABLES, *LATENT_VARIABLES, "mask", "model", "channels", "segments")

@@ -40,9 +40,11 @@ ROI_COLUMN = "roi"
 """Column that links each channel to its row of a table of ROIs."""
 ROI_VARIABLES = ("events", "denoised")
 """Stored as core RoiResponseSeries where the channels are ROIs, so that viewers of recorded fluorescence show them too."""
-_KINDS = {"factors": "factors", "inputs": "inferred_inputs"}
+_KINDS = {"factors": "factors", "aligned_factors": "factors", "inputs": "inferred_inputs"}
 _LATENT_DESCRIPTIONS = {
     "factors": "Latent factors of the population activity, from which the rates or means of all channels are read out",
+    "aligned_factors": "Latent factors in the space of the reference session that the model's record names: a linear map of "
+    "the factors, fitted to averages over trials of each condition",
     "inputs": "Inputs to the model's dynamical system, inferred from the data",
 }
 _CHANNEL_DESCRIPTIONS = {
