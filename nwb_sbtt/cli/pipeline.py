@@ -305,7 +305,8 @@ def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
     fitted = load(run_dir)
     pages = []
     for name, path in _sources(fitted, files).items():
-        ds = _fitted_data(fitted, path, name)
+        condition = None if fitted.alignment is None else fitted.alignment.reference.condition
+        ds = _fitted_data(fitted, path, name, condition=condition)
         latents, metrics = fitted.infer(prepare(ds, fitted.config), session=name), fitted.evaluate(ds, session=name)
         pages.append(_report(fitted, ds, latents, session=name, metrics=metrics))
     return pages
@@ -602,8 +603,6 @@ def _resolve_cut(cut: Trials | Window | Chop, signature: SessionSignature) -> di
 
 
 def _fitted_data(fitted: Fitted, path: Path, session: str, *, condition: str | None = None) -> xr.Dataset:
-    if condition is None and fitted.alignment is not None:
-        condition = fitted.alignment.reference.condition
     ds = _read_again(fitted, path, session, condition=condition)
     if not fitted.is_fitted_to(ds, session=session):
         raise MismatchError(

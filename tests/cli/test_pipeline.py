@@ -17,6 +17,7 @@ from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.standin import stand_in
 from nwb_sbtt.io.write.writer import write_nwb
+from nwb_sbtt.report.listing import table_of_alignment
 from nwb_sbtt.train.trackers import Silent
 from tests.support import nwbfiles
 from tests.support.commands import SETTINGS, recording
@@ -125,6 +126,35 @@ def test_a_recording_that_has_changed_is_refused(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_files_that_share_conditions_are_aligned_with_the_fit_or_after_it(recordings, tmp_path):
+    paths = [recordings / "lorenz.nwb", recordings / "other.nwb"]
+    words = {"run_dir": tmp_path / "run", "output": pipeline.Output(tmp_path / "results"), "log": silent}
+    with with_figures():
+        metrics = pipeline.fit_files(paths, READ, settings(sessions={"condition": "condition"}), **words)
+    names = {name: [check["name"] for check in each["checks"]] for name, each in metrics.items()}
+    assert all(checks.count("factors across sessions") == 1 for checks in names.values())
+    for name in metrics:
+        page = (tmp_path / "run" / f"report_{name}.html").read_text()
+        assert "Factors across sessions</h2>" in page
+        assert f"{name} (this)" in page
+    result = read_result(tmp_path / "results" / "other_latents.nwb")
+    assert result["aligned_factors"].shape == result["factors"].shape
+    record = json.loads(result.attrs["model"])
+    assert list(record["sessions"]) == ["lorenz", "other"]
+    assert all("sha256" in each["source"] for each in record["sessions"].values())
+    assert record["alignment"]["reference"] == "lorenz"
+
+    pipeline.fit_files(paths, READ, settings(), run_dir=tmp_path / "plain", log=silent)
+    texts = json.loads((tmp_path / "plain" / "metrics.json").read_text())["other"]["checks"]
+    assert any("Nothing tells whether factors mean the same" in check["text"] for check in texts)
+    found = pipeline.align_run(tmp_path / "plain", condition="condition")
+    assert found["other"] == {**record["alignment"], "reference_run": "plain"}
+    assert "lorenz of plain" in table_of_alignment(found)
+    to_other = pipeline.align_run(tmp_path / "plain", condition="condition", to=tmp_path / "run")
+    assert to_other["lorenz"]["reference_run"] == "run"
+    assert to_other["lorenz"]["as_fitted"] == pytest.approx(1)
+
+
 def test_several_files_give_a_folder_of_results_named_so_that_all_differ(recordings, tmp_path):
     paths, out = [], tmp_path / "results"
     for mouse, source in (("mouse1", "lorenz.nwb"), ("mouse2", "other.nwb")):
