@@ -155,6 +155,7 @@ def test_files_that_share_conditions_are_aligned_with_the_fit_or_after_it(record
     assert to_other["lorenz"]["as_fitted"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_several_files_give_a_folder_of_results_named_so_that_all_differ(recordings, tmp_path):
     paths, out = [], tmp_path / "results"
     for mouse, source in (("mouse1", "lorenz.nwb"), ("mouse2", "other.nwb")):
