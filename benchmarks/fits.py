@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,9 @@ def fitted_to(ds: xr.Dataset, config: sb.FitConfig) -> Iterator[tuple[sb.Fitted,
         yield timed_fit(ds, config, Path(folder) / "run")
 
 
-def timed_fit(ds: xr.Dataset, config: sb.FitConfig, run_dir: Path) -> tuple[sb.Fitted, float]:
+def timed_fit(
+    ds: xr.Dataset | Mapping[str, xr.Dataset], config: sb.FitConfig, run_dir: Path
+) -> tuple[sb.Fitted, float]:
     """Fit a model; return the fit and its CPU-seconds."""
     started = time.process_time()
     fitted = sb.fit(ds, config, run_dir=run_dir, tracker=Silent())
