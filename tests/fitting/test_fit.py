@@ -217,7 +217,7 @@ def test_signals_get_a_gaussian_likelihood_and_means_in_their_unit(tmp_path):
     volts = 1e-4 * np.sin(np.arange(20) / 3)[:, None] * generator.standard_normal(5) + 3e-5
     values = volts + 1e-5 * generator.standard_normal((30, 20, 5))
     ds = make_dataset(values, np.ones(values.shape, bool), bin_width=0.01, kind="electrodes", attrs={"unit": "volts"})
-    config = settings(train=TrainConfig(epochs=150, learning_rate=0.02))
+    config = settings(train=TrainConfig(epochs=50, learning_rate=0.04))
     fitted = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
     mean = fitted.infer(ds)["mean"].mean("trial").values
     assert np.corrcoef(mean.ravel(), volts.ravel())[0, 1] > 0.95
