@@ -26,9 +26,10 @@ class MaskConfig(Config):
     )
     mask_length: Annotated[Count, Unit("bins")] | None = Field(
         default=None,
-        description="Number of consecutive bins of a channel that are hidden together. Default: 1, single entries; 1 s where "
-        "rates are inferred from fluorescence, because calcium decays slowly and the samples after a hidden one "
-        "would reveal it.",
+        description="Number of consecutive bins of a channel that are hidden together, in training and in validation. Default: "
+        "1, single entries, for counts and events; for signals as many as the part of a channel that others do not share stays "
+        "correlated with itself, measured on the training trials, because a sample before or after a hidden one would reveal "
+        "it; 1 s where rates are inferred from fluorescence.",
     )
     sample_validation: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.2,

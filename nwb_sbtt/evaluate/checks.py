@@ -16,6 +16,8 @@ Check = dict[str, str]
 Level = Literal["ok", "warn", "bad"]
 
 FEW_SPIKES = 300
+COPIED = 0.15
+"""Explained variance of shown entries, beyond that of hidden blocks or channels, from which signals count as copied."""
 UNUSED_SD = 0.01
 """A factor whose sd is below this share of the largest is not used."""
 COLLAPSED_VARIANCE = 0.01
@@ -41,6 +43,8 @@ def checks(
     scores: Mapping[str, float],
     names: Mapping[str, str],
     score_on_shown: float | None,
+    cosmoothing: float | None = None,
+    seconds_together: float | None = None,
 ) -> list[Check]:
     """Check a fit for common failures.
 
@@ -55,6 +59,10 @@ def checks(
     names : mapping of baselines to names in words
     score_on_shown : float, optional
         The model's score on entries that it was shown; None where it is not defined.
+    cosmoothing : float, optional
+        The model's score on channels that were hidden throughout.
+    seconds_together : float, optional
+        Time for which entries of a channel were hidden together, where it is more than a bin.
 
     Returns
     -------
@@ -67,7 +75,9 @@ def checks(
     )
     # A ladder, the only model with signals, spikes and rates, is meant to follow each shown sample at its lower level.
     if score_on_shown is not None and "model" in scores and not {"mean", "events", "rates"} <= set(latents):
-        results.append(_copying(scores["model"], score_on_shown))
+        results.append(
+            _copying(scores["model"], score_on_shown, cosmoothing=cosmoothing, seconds_together=seconds_together)
+        )
     if "mean" not in latents:
         results.append(_spikes(ds, scored))
         if "rates_sd" in latents:
@@ -127,8 +137,21 @@ def _unscored() -> Check:
     )
 
 
-def _copying(hidden: float, shown: float) -> Check:
+def _copying(
+    hidden: float, shown: float, *, cosmoothing: float | None = None, seconds_together: float | None = None
+) -> Check:
     scores = f"The score is {shown:.3f} on shown entries and {hidden:.3f} on hidden ones"
+    if seconds_together is not None:
+        scores += f" ({seconds_together:.3g} s of a channel together)"
+    if cosmoothing is not None:
+        scores += f", {cosmoothing:.3f} on hidden channels"
+    if cosmoothing is not None and shown > min(hidden, cosmoothing) + COPIED:
+        return _check(
+            "copying",
+            "warn",
+            f"{scores}: the model follows what is a channel's own, or noise, and not only what channels share. Hide longer "
+            "blocks (masks.mask_length), more of them (masks.coordinated_dropout), or raise train.kl_weight.",
+        )
     if shown > 2 * max(hidden, 0) + 0.1:
         return _check(
             "copying",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +30,30 @@ Array = NDArray[np.floating]
 MODEL, MEAN = "model", "mean_rate"
 
 
-def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[str, Any]:
+@dataclass(frozen=True)
+class HiddenChannels:
+    """What was inferred of the validation trials without some of their channels.
+
+    Parameters
+    ----------
+    latents : Dataset
+        Of the validation trials alone.
+    channels : bool array (channel)
+        That were hidden throughout.
+    """
+
+    latents: xr.Dataset
+    channels: Mask
+
+
+def evaluate_latents(
+    ds: xr.Dataset,
+    latents: xr.Dataset,
+    hidden: Mask,
+    *,
+    mask_length: int = 1,
+    hidden_channels: HiddenChannels | None = None,
+) -> dict[str, Any]:
     """Score a model and all registered baselines on the hidden entries of the validation trials.
 
     The latents must have been inferred without the hidden entries; the baselines are not shown them either. Channels marked
@@ -43,6 +67,10 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
     latents : Dataset
         ``rates`` in Hz for counts or ``mean`` in the data's unit, of the same trials, bins and channels.
     hidden : bool array (trial, time, channel)
+    mask_length : int
+        Bins of a channel that are hidden together.
+    hidden_channels : HiddenChannels, optional
+        For a score on whole channels (co-smoothing) of a model that was fitted to all of them.
 
     Returns
     -------
@@ -50,13 +78,14 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
         JSON-safe, without NaN:
 
         - ``headline``: the result in one line; ``metric``: "bits per spike" or "explained variance";
-        - ``scored``: numbers of trials, entries and spikes behind the scores;
+        - ``scored``: numbers of trials, entries and spikes behind the scores, and seconds of a channel hidden together;
         - ``scores``: of the model and of each baseline, None where not defined; ``gain``: the same minus that of the mean;
         - ``undefined``: why, by name, where a score is None;
         - ``names``: what the model and the baselines are called in words; ``baselines``: how each was set;
         - ``zero``: a sentence on what a score of 0 means;
         - ``by_channel``: scores of each channel, None where not defined;
         - ``held_out``: scores on held-out channels, if there are any, but for forecast bins;
+        - ``cosmoothing``: scores on hidden channels, if there are any;
         - ``forecast``: scores on forecast bins, if there are any;
         - ``truth``: R² of the true rates (where rates are inferred) and latents, if the data hold them;
         - ``checks``: a list of {name, level ("ok", "warn" or "bad"), text}.
@@ -88,12 +117,15 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
     of_valid = observed & valid[:, None, None]
     scored = of_valid & hidden & ~held_out & ~forecast
     scorer = _Scorer(ds, is_counts)
-    masked = _shown_to_baselines(ds, hidden, valid, is_counts)
+    masked = replace(_shown_to_baselines(ds, hidden, valid, is_counts), mask_length=mask_length)
+    everything = (
+        masked if hidden_channels is None else _with_hidden_channels(masked, ds, hidden_channels.channels, valid)
+    )
     # The baselines solve many small systems, on which several threads take longer than one.
     with threadpool_limits(limits=1, user_api="blas"):
-        predictions = {name: predict(name, masked) for name in BASELINES.names()}
+        predictions = {name: predict(name, everything) for name in BASELINES.names()}
     expected: dict[str, Array] = {MODEL: scorer.expected(latents[variable].values)}
-    expected |= {name: prediction.expected for name, prediction in predictions.items()}
+    expected |= {name: prediction.expected[: len(valid)] for name, prediction in predictions.items()}
     scores, undefined = scorer.scores(expected, scored)
     names = {MODEL: "this model", **{name: prediction.label for name, prediction in predictions.items()}}
     result: dict[str, Any] = {
@@ -102,6 +134,7 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
             "trials": int(valid.sum()),
             "entries": int(scored.sum()),
             **({"spikes": int(ds["values"].values[scored].sum())} if is_counts else {}),
+            **({"seconds_together": mask_length * scorer.bin_width} if mask_length > 1 else {}),
         },
         "scores": scores,
         **({"undefined": undefined} if undefined else {}),
@@ -114,13 +147,29 @@ def evaluate_latents(ds: xr.Dataset, latents: xr.Dataset, hidden: Mask) -> dict[
     for part, where in (("held_out", of_valid & held_out & ~forecast), ("forecast", of_valid & forecast)):
         if where.any() and scorer.can_score(where):
             result[part], _ = scorer.scores(expected, where)
+    if hidden_channels is not None:
+        of_channels = {MODEL: scorer.expected(hidden_channels.latents[variable].values)}
+        of_channels |= {name: prediction.expected[len(valid) :] for name, prediction in predictions.items()}
+        where = observed[valid] & hidden_channels.channels & ~forecast
+        scorer_of_valid = _Scorer(ds.isel(trial=valid), is_counts)
+        if scorer_of_valid.can_score(where):
+            result["cosmoothing"], _ = scorer_of_valid.scores(of_channels, where)
     if "true_rates" in ds:
         rates: dict[str, Array] = {MODEL: scorer.bin_width * latents["rates"].values} if "rates" in latents else {}
         result["truth"] = _truth(ds, latents, expected if is_counts else rates, valid)
     shown = masked.predictors & valid[:, None, None]
     score_on_shown = scorer.scores({MODEL: expected[MODEL]}, shown)[0][MODEL] if scorer.can_score(shown) else None
     defined = {name: score for name, score in scores.items() if score is not None}
-    result["checks"] = checks(ds, latents, scored, scores=defined, names=names, score_on_shown=score_on_shown)
+    result["checks"] = checks(
+        ds,
+        latents,
+        scored,
+        scores=defined,
+        names=names,
+        score_on_shown=score_on_shown,
+        cosmoothing=result.get("cosmoothing", {}).get(MODEL),
+        seconds_together=result["scored"].get("seconds_together"),
+    )
     return {"headline": _headline(result), **result}
 
 
@@ -132,6 +181,8 @@ def _headline(result: Mapping[str, Any]) -> str:
         line += f" ({names[MEAN]} {_shown(scores[MEAN])}, best baseline: {names[best]} {_shown(scores[best])})"
     if MODEL in result.get("undefined", {}):
         line += f": {result['undefined'][MODEL]}"
+    if "cosmoothing" in result:
+        line += f"; on hidden channels {_shown(result['cosmoothing'][MODEL])}"
     if "held_out" in result:
         line += f"; on held-out channels {_shown(result['held_out'][MODEL])}"
     if "forecast" in result:
@@ -257,6 +308,21 @@ def _shown_to_baselines(ds: xr.Dataset, hidden: Mask, valid: NDArray[np.bool_], 
         exposure=ds["exposure"].values if "exposure" in ds else None,
         held_in=~held_out,
         forecast=np.broadcast_to(forecast, hidden.shape[:2]),
+    )
+
+
+def _with_hidden_channels(masked: MaskedData, ds: xr.Dataset, channels: Mask, valid: NDArray[np.bool_]) -> MaskedData:
+    """Append the validation trials once more, with whole channels hidden instead of entries: a baseline then learns once."""
+    shown = ds["observed"].values[valid] & ~channels
+    if masked.forecast is not None:
+        shown &= ~masked.forecast[valid][:, :, None]
+    return replace(
+        masked,
+        values=np.concatenate([masked.values, ds["values"].values[valid]]),
+        shown=np.concatenate([masked.shown, shown]),
+        train=np.concatenate([masked.train, np.zeros(len(shown), dtype=bool)]),
+        exposure=None if masked.exposure is None else np.concatenate([masked.exposure, ds["exposure"].values[valid]]),
+        forecast=None if masked.forecast is None else np.concatenate([masked.forecast, masked.forecast[valid]]),
     )
 
 

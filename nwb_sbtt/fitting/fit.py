@@ -25,7 +25,6 @@ from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
     check_fits_memory,
     likelihood_settings,
-    mask_length_of,
     naming_session,
     prepare,
     signature_of,
@@ -121,7 +120,8 @@ def fit(
         with memory_errors(TrainingError, device=device, advice=_SMALLER_DATA):
             for name, ds in prepared.items():
                 with naming_session(name, of=len(prepared)):
-                    pairs[name] = train_and_valid(ds, to_batch(ds, name).to(device), config)
+                    length = signature.sessions[name].mask_length
+                    pairs[name] = train_and_valid(ds, to_batch(ds, name).to(device), config, mask_length=length)
         members = []
         for i, folder in enumerate(folders := member_folders(run_dir, config.seeds)):
             label = f"member {i + 1} of {len(folders)}  " if len(folders) > 1 else ""
@@ -183,7 +183,7 @@ def _train(
             config=config,
             run_dir=run_dir,
             tracker=tracker,
-            mask_length=max(mask_length_of(width, config, signature.likelihood) for width in bin_widths.values()),
+            mask_length=max(session.mask_length or 1 for session in signature.sessions.values()),
             bin_widths=bin_widths,
         )
     finally:

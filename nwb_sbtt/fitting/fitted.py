@@ -25,16 +25,18 @@ from nwb_sbtt.data.tensors import to_batch, to_latents
 from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.evaluate.alignment import add_aligned, check_alignment
 from nwb_sbtt.evaluate.calibration import UNCALIBRATED, Calibration, variance_of_log
-from nwb_sbtt.evaluate.summary import evaluate_latents
+from nwb_sbtt.evaluate.summary import HiddenChannels, evaluate_latents
 from nwb_sbtt.fitting.alignment import FitAlignment, align_members, read_alignment
 from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import AVERAGED, checkpoint_digest, combine
 from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
+    channels_to_hide,
     check_fits_memory,
     hidden_entries,
     hold_out,
     likelihood_settings,
+    mask_length_of,
     prepare,
 )
 from nwb_sbtt.fitting.runfolder import (
@@ -371,14 +373,31 @@ class Fitted:
         name, ds = self._match(ds, session, same_channels=same_channels)
         ds = prepare(ds, self.config)
         batch = to_batch(ds, name)
-        hidden = hidden_entries(ds, batch, self.config)
+        mask_length = self.signature.sessions[name].mask_length or mask_length_of(ds, self.config)
+        hidden = hidden_entries(ds, batch, self.config, mask_length=mask_length)
         latents = self._infer(ds, masks.hide(batch, hidden), None)
-        metrics = evaluate_latents(ds, latents, batch.dense(hidden).numpy())
+        metrics = evaluate_latents(
+            ds,
+            latents,
+            batch.dense(hidden).numpy(),
+            mask_length=mask_length,
+            hidden_channels=self._without_channels(ds, batch),
+        )
         if (check := self._check_alignment(name)) is not None:
             metrics["checks"].append(check)
         if not self.finished:
             metrics["checks"].insert(0, {"name": "training", "level": "warn", "text": f"{self.unfinished}."})
         return metrics
+
+    def _without_channels(self, ds: xr.Dataset, batch: Batch) -> HiddenChannels | None:
+        """Infer the validation trials of signals without a part of their channels; None where some are held out anyway."""
+        channels = channels_to_hide(ds, self.config)
+        if channels is None or self.model.infers_rates:
+            return None
+        rows = np.flatnonzero(ds["split"].values == "valid")
+        valid = batch.select(torch.from_numpy(rows))
+        shown = masks.cosmoothing(valid, torch.from_numpy(channels))
+        return HiddenChannels(self._infer(ds.isel(trial=rows), shown, None), channels)
 
     def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Iterator[tuple[np.ndarray, xr.Dataset]]:
         """Hide each shown entry once, a random share at a time, and infer the trials from the rest.

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nwb_sbtt import masks
@@ -175,7 +176,7 @@ def values_of(ds: xr.Dataset) -> Values:
     Returns
     -------
     Values
-        Values, masks, kind of data, and numeric columns of the channels.
+        Values, masks, kind of data, numeric columns of the channels, and which trials are for training.
     """
     columns = {
         str(name): values.values.astype(float)
@@ -183,7 +184,8 @@ def values_of(ds: xr.Dataset) -> Values:
         if values.dims == ("channel",) and np.issubdtype(values.dtype, np.number)
     }
     signal = str(ds.attrs.get("signal", ""))
-    return Values(ds["values"].values, ds["observed"].values, kind_of(ds), signal, columns)
+    training = ds["split"].values == "train" if "split" in ds.coords else None
+    return Values(ds["values"].values, ds["observed"].values, kind_of(ds), signal, columns, training)
 
 
 def kind_of(ds: xr.Dataset) -> Literal["counts", "events", "signals"]:
@@ -203,7 +205,9 @@ def kind_of(ds: xr.Dataset) -> Literal["counts", "events", "signals"]:
     return "events" if ds.attrs.get("signal") == "events" else "signals"
 
 
-def train_and_valid(ds: xr.Dataset, batch: Batch, config: FitConfig) -> tuple[Batch, Batch]:
+def train_and_valid(
+    ds: xr.Dataset, batch: Batch, config: FitConfig, *, mask_length: int | None = None
+) -> tuple[Batch, Batch]:
     """Split a session into training and validation trials, and hide entries of the validation trials.
 
     Parameters
@@ -213,6 +217,8 @@ def train_and_valid(ds: xr.Dataset, batch: Batch, config: FitConfig) -> tuple[Ba
     batch : Batch
         The same trials as tensors.
     config : FitConfig
+    mask_length : int, optional
+        Bins of a channel that are hidden together; `mask_length_of` these data by default.
 
     Returns
     -------
@@ -228,7 +234,7 @@ def train_and_valid(ds: xr.Dataset, batch: Batch, config: FitConfig) -> tuple[Ba
     rows = {
         part: torch.from_numpy(np.flatnonzero(labels == part)).to(batch.trials.device) for part in ("train", "valid")
     }
-    hidden = hidden_entries(ds, batch, config)
+    hidden = hidden_entries(ds, batch, config, mask_length=mask_length)
     never_shown = batch.observed & ~batch.shown
     valid = masks.score_only(masks.hide(batch, hidden), hidden | never_shown).select(rows["valid"])
     if not valid.scored.any():
@@ -244,7 +250,7 @@ def train_and_valid(ds: xr.Dataset, batch: Batch, config: FitConfig) -> tuple[Ba
     return batch.select(rows["train"]), valid
 
 
-def hidden_entries(ds: xr.Dataset, batch: Batch, config: FitConfig) -> Tensor:
+def hidden_entries(ds: xr.Dataset, batch: Batch, config: FitConfig, *, mask_length: int | None = None) -> Tensor:
     """Draw the entries of the validation trials that are hidden from every model; they follow from ``config.seed``.
 
     Parameters
@@ -254,6 +260,8 @@ def hidden_entries(ds: xr.Dataset, batch: Batch, config: FitConfig) -> Tensor:
     batch : Batch
         The same trials as tensors.
     config : FitConfig
+    mask_length : int, optional
+        Bins of a channel that are hidden together; `mask_length_of` these data by default.
 
     Returns
     -------
@@ -263,32 +271,55 @@ def hidden_entries(ds: xr.Dataset, batch: Batch, config: FitConfig) -> Tensor:
     generator = torch.Generator().manual_seed(config.seed)
     cpu = batch.to("cpu")
     valid = torch.from_numpy(ds["split"].values == "valid")
-    length = mask_length_of(float(ds.attrs["bin_width"]), config, likelihood_of(ds, config).name)
+    length = mask_length or mask_length_of(ds, config)
     return (
         masks.sample_validation(cpu, config.masks.sample_validation, generator, mask_length=length)
         & cpu.along_trials(valid)
     ).to(batch.values.device)
 
 
-def mask_length_of(bin_width: float, config: FitConfig, likelihood: str) -> int:
-    """Resolve the mask length, the number of bins of a channel that are hidden together.
+def mask_length_of(ds: xr.Dataset, config: FitConfig) -> int:
+    """Resolve the mask length of a session, the number of bins of a channel that are hidden together.
 
     Parameters
     ----------
-    bin_width : float
-        Seconds.
+    ds : Dataset
+        As returned by `prepare`.
     config : FitConfig
-    likelihood : str
-        Name of the likelihood.
 
     Returns
     -------
     int
-        As set, or the larger of what model and likelihood need.
+        As set, or what the model asks for: by default what the likelihood does, which may measure it on the training trials.
     """
     if config.masks.mask_length is not None:
         return config.masks.mask_length
-    return max(MODELS[config.model.name].mask_length(bin_width), LIKELIHOODS[likelihood].mask_length(bin_width))
+    likelihood, bin_width = likelihood_of(ds, config).name, float(ds.attrs["bin_width"])
+    return MODELS[config.model.name].mask_length(values_of(ds), likelihood=likelihood, bin_width=bin_width)
+
+
+def channels_to_hide(ds: xr.Dataset, config: FitConfig) -> NDArray[np.bool_] | None:
+    """Draw the channels of signals on which a model that was fitted to all channels is scored (co-smoothing).
+
+    Parameters
+    ----------
+    ds : Dataset
+        As returned by `prepare`.
+    config : FitConfig
+        ``masks.sample_validation`` is their share.
+
+    Returns
+    -------
+    bool array (channel) or None
+        None of counts and events, of a single channel, and where channels are held out.
+    """
+    n_channels = ds.sizes["channel"]
+    if kind_of(ds) != "signals" or n_channels < 2 or "held_out" in ds.coords:
+        return None
+    n_hidden = min(max(round(config.masks.sample_validation * n_channels), 1), n_channels - 1)
+    hidden = np.zeros(n_channels, dtype=bool)
+    hidden[np.random.default_rng(config.seed).permutation(n_channels)[:n_hidden]] = True
+    return hidden
 
 
 def hold_out(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
@@ -358,7 +389,11 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
     likelihood = likelihoods.pop()
     signatures = {}
     for name, ds in sessions.items():
-        signatures[name] = describe_session(ds, LIKELIHOODS[likelihood.name].channel_values(values_of(ds), likelihood))
+        signatures[name] = describe_session(
+            ds,
+            LIKELIHOODS[likelihood.name].channel_values(values_of(ds), likelihood),
+            mask_length=mask_length_of(ds, config),
+        )
         channels = signatures[name].channels
         if len(set(channels)) < len(channels):
             repeated = [channel for channel, count in Counter(channels).items() if count > 1][:MOST_NAMED]

@@ -28,6 +28,9 @@ IDENTITY = ("name", "object_id", "identifier", "sha256", "dandiset", "version", 
 PLACE = ("source", "read_config", "offsets")
 """Fields that describe where data come from. They do not identify a fit; the digest of the data does."""
 
+DERIVED = ("mask_length",)
+"""Fields that follow from data and settings, and are stored so that they need not be measured again."""
+
 
 @dataclass(frozen=True)
 class SessionSignature:
@@ -49,6 +52,8 @@ class SessionSignature:
         File of the data, settings of the reader, and sampling offsets of the channels [s].
     channel_values : mapping of name to tuple of float
         Parameters of the likelihood per channel, such as the smallest event size.
+    mask_length : int or None
+        Bins of a channel that are hidden together; it follows from data and settings. None in run folders of version 0.1.0.
     """
 
     channels: tuple[str, ...]
@@ -62,6 +67,7 @@ class SessionSignature:
     read_config: dict[str, Any] | None = None
     offsets: dict[str, Any] | list[Any] | float | None = None
     channel_values: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    mask_length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,10 @@ class Signature:
         return {"format": FORMAT, **asdict(self)}
 
     def identity(self) -> dict[str, Any]:
-        """Return the fields that identify a fit: all but where its data are stored."""
+        """Return the fields that identify a fit: all but where its data are stored, and what follows from the others."""
         content = self.as_dict()
         for session in content["sessions"].values():
-            for name in PLACE:
+            for name in (*PLACE, *DERIVED):
                 del session[name]
         return content
 
@@ -249,7 +255,9 @@ def session_name(file_name: str | None) -> str:
     return (file_name or "session").removesuffix(".zarr").removesuffix(".nwb")
 
 
-def describe_session(ds: xr.Dataset, channel_values: Mapping[str, list[float]]) -> SessionSignature:
+def describe_session(
+    ds: xr.Dataset, channel_values: Mapping[str, list[float]], *, mask_length: int
+) -> SessionSignature:
     """Make the signature of one session.
 
     Parameters
@@ -258,6 +266,8 @@ def describe_session(ds: xr.Dataset, channel_values: Mapping[str, list[float]]) 
         Prepared, with its ``split``.
     channel_values : mapping of name to list of float
         Parameters of the likelihood per channel.
+    mask_length : int
+        Bins of a channel that are hidden together.
 
     Returns
     -------
@@ -272,6 +282,7 @@ def describe_session(ds: xr.Dataset, channel_values: Mapping[str, list[float]]) 
         bins=ds.sizes["time"],
         data_sha256=digest_of(ds),
         channel_values={name: tuple(values) for name, values in channel_values.items()},
+        mask_length=mask_length,
         **{name: json.loads(ds.attrs[name]) if name in ds.attrs else None for name in PLACE},
     )
 

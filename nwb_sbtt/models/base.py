@@ -227,11 +227,15 @@ class Model(nn.Module, ABC):
         return []
 
     @classmethod
-    def mask_length(cls, bin_width: float) -> int:
-        """Return the default number of bins of a channel that are hidden together.
+    def mask_length(cls, data: Values, *, likelihood: str, bin_width: float) -> int:
+        """Return the default number of bins of a channel that are hidden together; by default that of the likelihood.
 
         Parameters
         ----------
+        data : Values
+            A prepared session; what is measured is measured on its training trials.
+        likelihood : str
+            Name of the likelihood.
         bin_width : float
             Seconds.
 
@@ -240,7 +244,7 @@ class Model(nn.Module, ABC):
         int
             Bins.
         """
-        return 1
+        return LIKELIHOODS[likelihood].mask_length(data, bin_width=bin_width)
 
     @classmethod
     def check(cls, data: Values, likelihood: str) -> None:

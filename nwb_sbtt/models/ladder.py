@@ -128,7 +128,7 @@ class Ladder(Conv):
         return self.measured[session]
 
     @classmethod
-    def mask_length(cls, bin_width: float) -> int:
+    def mask_length(cls, data: Values, *, likelihood: str, bin_width: float) -> int:
         """Return the bins of one second: a hidden sample could be inferred from later ones that hold the same calcium."""
         return fluorescence_mask_length(bin_width)
 

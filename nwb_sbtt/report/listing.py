@@ -146,6 +146,8 @@ def table_of_scores(metrics: Mapping[str, Any]) -> str:
     table = Table(box=None)
     table.add_column("")
     columns = {f"hidden entries\n[{metrics['metric']}]": metrics["scores"]}
+    if "cosmoothing" in metrics:
+        columns[f"hidden channels\n[{metrics['metric']}]"] = metrics["cosmoothing"]
     if "held_out" in metrics:
         columns[f"held-out channels\n[{metrics['metric']}]"] = metrics["held_out"]
     if "forecast" in metrics:

@@ -224,6 +224,8 @@ def _results(metrics: Mapping[str, Any]) -> str:
     columns = {f"hidden entries ({metrics['metric']})": metrics["scores"]}
     if "gain" in metrics:
         columns[f"gain over the {metrics['names']['mean_rate']}"] = metrics["gain"]
+    if "cosmoothing" in metrics:
+        columns[f"hidden channels ({metrics['metric']})"] = metrics["cosmoothing"]
     if "held_out" in metrics:
         columns[f"held-out channels ({metrics['metric']})"] = metrics["held_out"]
     if "forecast" in metrics:

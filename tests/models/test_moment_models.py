@@ -185,9 +185,9 @@ def test_kinetics_are_measured_again_with_the_rates_of_the_model(monkeypatch):
     assert model.likelihood.biases["session"].isfinite().all()
 
 
-def test_a_second_of_a_channel_is_hidden_together():
-    assert mask_length_of(0.1, config("edgeworth"), "edgeworth") == 10
-    assert mask_length_of(0.1, config("gaussian"), "gaussian") == 1
+def test_a_second_of_a_channel_is_hidden_together(data):
+    assert mask_length_of(data, config("edgeworth")) == round(1 / data.attrs["bin_width"])
+    assert mask_length_of(data, config("edgeworth", "masks.mask_length=3")) == 3
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian_moments", "edgeworth"])

@@ -62,6 +62,8 @@ class MaskedData:
         Channels from which predictions may be computed. The others (co-smoothing) are shown in the training trials alone.
     forecast : bool array (trial, time), optional
         Bins from which no prediction may be computed (forward prediction); they too are shown in the training trials alone.
+    mask_length : int
+        Bins of a channel that are hidden together in what is scored, and so where settings are chosen.
 
     Raises
     ------
@@ -76,6 +78,7 @@ class MaskedData:
     exposure: NDArray[np.floating] | None = None
     held_in: Mask | None = None
     forecast: Mask | None = None
+    mask_length: int = 1
 
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or self.shown.shape != self.values.shape or self.train.shape != self.values.shape[:1]:

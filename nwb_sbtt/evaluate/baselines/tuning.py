@@ -54,7 +54,9 @@ class TuningTask:
 
 
 def tuning_task(data: MaskedData, max_entries: int = TUNING_ENTRIES) -> TuningTask:
-    """Hide a fifth of the shown entries of a sample of the training trials; the draw is always the same.
+    """Hide a fifth of the shown entries of a sample of the training trials, as many bins together as in what is scored.
+
+    The draw is always the same.
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ def tuning_task(data: MaskedData, max_entries: int = TUNING_ENTRIES) -> TuningTa
     """
     generator = np.random.default_rng(0)
     target = data.training_sample(max_entries)
-    hidden = target.predictors & (generator.random(target.shown.shape) < HIDDEN_SHARE)
+    hidden = target.predictors & (_uniform(target.shown.shape, generator, target.mask_length) < HIDDEN_SHARE)
     # Where a single entry is shown it stays, so that there is something to learn from.
     if not hidden.any() or (hidden == target.shown).all():
         return TuningTask(target, target, target.shown)
@@ -87,3 +89,13 @@ def apply_floor(data: MaskedData, expected: Floats, share: float = FLOOR) -> Flo
     array (trial, time, channel)
     """
     return np.maximum(expected, share * data.channel_mean) if data.is_counts else expected
+
+
+def _uniform(shape: tuple[int, int, int], generator: np.random.Generator, mask_length: int) -> Floats:
+    """One draw for each entry, or for each block of `mask_length` bins of a channel; blocks have a random offset."""
+    if mask_length == 1:
+        return generator.random(shape)
+    n_trials, n_bins, n_channels = shape
+    drawn = generator.random((n_trials, (n_bins - 1) // mask_length + 2, n_channels))
+    offset = generator.integers(mask_length, size=(n_trials, 1, n_channels))
+    return np.take_along_axis(drawn, (np.arange(n_bins)[:, None] + offset) // mask_length, axis=1)

@@ -41,6 +41,8 @@ class Values:
         Type of signal, such as "fluorescence" or "dF/F"; empty where the data do not name it.
     channel_columns : mapping of name to array (channel)
         Numeric columns of the channels.
+    training : bool array (trial), optional
+        Trials that are for training; None means all.
     """
 
     values: NDArray[np.float32]
@@ -48,6 +50,7 @@ class Values:
     kind: Literal["counts", "events", "signals"]
     signal: str = ""
     channel_columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    training: NDArray[np.bool_] | None = None
 
     @property
     def n_channels(self) -> int:
@@ -109,11 +112,13 @@ class Likelihood(nn.Module, ABC):
     """Whether rates are inferred from fluorescence; its kinetics are then measured, and refitted in training."""
 
     @classmethod
-    def mask_length(cls, bin_width: float) -> int:
+    def mask_length(cls, data: Values, *, bin_width: float) -> int:
         """Return the default number of bins of a channel that are hidden together.
 
         Parameters
         ----------
+        data : Values
+            A prepared session; what is measured is measured on its training trials.
         bin_width : float
             Seconds.
 

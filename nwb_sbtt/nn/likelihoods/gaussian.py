@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import GaussianConfig, LikelihoodConfig
+from nwb_sbtt.nn.autocorrelation import decay_of_own_part
 from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.entries import along_channels, dot
+from nwb_sbtt.nn.likelihoods.base import Values
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 from nwb_sbtt.nn.sessions import SessionTables
 
@@ -33,6 +35,12 @@ class Gaussian(EntryByEntry):
         for session, stats in statistics.items():
             self.log_noise[session] = nn.Parameter(torch.zeros(len(stats.mean)))
             self.scales[session] = stats.sd.clone()
+
+    @classmethod
+    def mask_length(cls, data: Values, *, bin_width: float) -> int:
+        """Return the bins after which what channels do not share has decayed; see `nwb_sbtt.nn.autocorrelation`."""
+        training = slice(None) if data.training is None else data.training
+        return decay_of_own_part(data.values[training], data.observed[training])
 
     def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return (stats.mean / stats.sd,)

@@ -47,7 +47,7 @@ class Moments(Likelihood):
     """Number of cumulants in the density."""
 
     @classmethod
-    def mask_length(cls, bin_width: float) -> int:
+    def mask_length(cls, data: Values, *, bin_width: float) -> int:
         """Return the bins of one second: a hidden sample could be inferred from later ones that hold the same calcium."""
         return fluorescence_mask_length(bin_width)
 
