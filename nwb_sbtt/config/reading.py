@@ -112,6 +112,11 @@ class ElectricalConfig(Config):
         "lies outside. Default: 1 Hz to 0.4 of the bin rate for lfp, with a gentle lower edge (half the power); 70 to 150 Hz "
         "for power, 300 to 3000 Hz for spikes; always below 0.45 of the sampling rate.",
     )
+    bands: dict[str, Annotated[tuple[Positive, Positive], Unit("Hz")]] | None = Field(
+        default=None,
+        description="Several pass bands by name, instead of `band`, such as {theta: [4, 8], gamma: [30, 80]}: each electrode "
+        "is a channel of each (coordinate `frequency_band`), and results are written band by band. Default: the one `band`.",
+    )
     threshold: Finite = Field(
         default=-4.5,
         description="Threshold of spikes, crossed downward where it is negative, and upward otherwise; in `threshold_unit`.",
@@ -166,6 +171,16 @@ class ElectricalConfig(Config):
         "and samples at the limits of the converter. How long a run must be follows from how often neighbours are equal by "
         "chance.",
     )
+
+    @model_validator(mode="after")
+    def _bands_alone(self) -> Self:
+        if self.bands is None:
+            return self
+        if self.band is not None or self.feature == "spikes":
+            raise ValueError("bands are for feature=lfp and feature=power, and take the place of band")
+        if wrong := [name for name in self.bands if not name.isidentifier()] or ([] if self.bands else ["none"]):
+            raise ValueError(f"bands need names of letters, digits and underscores, such as theta; not {wrong[0]!r}")
+        return self
 
     @model_validator(mode="after")
     def _threshold_given(self) -> Self:

@@ -39,9 +39,9 @@ class Joined:
 def join(sources: Sequence[Source], grid: Grid) -> Joined:
     """Bin every source and put the channels side by side.
 
-    The same row of the same table in several series (consecutive recordings, an electrode bank that is switched) is one
-    channel: observed where any series observed it. Where two series share a bin, counts of disjoint parts of it add up,
-    and the mean of two samples is taken if the series touch there, one ending and the other beginning.
+    The same row of the same table, and of voltages the same band, in several series (consecutive recordings, an electrode bank
+    that is switched) is one channel: observed where any series observed it. Where two series share a bin, counts of disjoint
+    parts of it add up, and the mean of two samples is taken if the series touch there, one ending and the other beginning.
 
     Parameters
     ----------
@@ -126,11 +126,15 @@ class _Total:
 
 
 def _columns(sources: Sequence[Source]) -> list[NDArray[np.intp]]:
-    """Column of each channel of each source: one for each (table, row), in order of appearance."""
-    numbers: dict[tuple[str, int], int] = {}
+    """Column of each channel of each source: one for each (table, row, band), in order of appearance."""
+    numbers: dict[tuple[str, int, str], int] = {}
     return [
         np.array(
-            [numbers.setdefault((source.table, int(row)), len(numbers)) for row in source.channel_row], dtype=np.intp
+            [
+                numbers.setdefault((source.table, int(row), getattr(source, "band", "")), len(numbers))
+                for row in source.channel_row
+            ],
+            dtype=np.intp,
         )
         for source in sources
     ]

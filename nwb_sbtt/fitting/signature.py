@@ -297,12 +297,15 @@ def channel_names(ds: xr.Dataset) -> list[str]:
     Returns
     -------
     list of str
-        Ids, each prefixed with the name of its table where there is one, such as "units:3". Channels of one table and id
-        are told apart by their row in the table, such as "units:3 (row 7)".
+        Ids, each prefixed with the name of its table where there is one, such as "units:3", and followed by that of its band
+        where there are several, such as "electrodes:3 theta". Channels of one table and id are told apart by their row in the
+        table, such as "units:3 (row 7)".
     """
     names = [str(channel) for channel in ds["channel_id"].values]
     if "table" in ds.coords:
         names = [f"{table}:{channel}" for table, channel in zip(ds["table"].values, names, strict=True)]
+    if "frequency_band" in ds.coords:
+        names = [f"{name} {band}" for name, band in zip(names, ds["frequency_band"].values, strict=True)]
     if "channel_row" not in ds.coords or len(set(names)) == len(names):
         return names
     rows = ds["channel_row"].values.tolist()

@@ -42,7 +42,7 @@ def passed(config: ElectricalConfig, *, rate: float, bin_width: float) -> tuple[
     return low - lower / 2, high + upper / 2
 
 
-def note_on_band(config: ElectricalConfig, path: str, *, rate: float, bin_width: float) -> str:
+def note_on_band(config: ElectricalConfig, path: str, *, rate: float, bin_width: float, name: str = "") -> str:
     """Say what is computed from which frequencies.
 
     Parameters
@@ -54,6 +54,8 @@ def note_on_band(config: ElectricalConfig, path: str, *, rate: float, bin_width:
         Sampling rate in Hz.
     bin_width : float
         Seconds.
+    name : str
+        Of the band, where several are read.
     """
     low, high = band = choose_band(config, rate=rate, bin_width=bin_width)
     lowest, highest = passed(config, rate=rate, bin_width=bin_width)
@@ -70,9 +72,10 @@ def note_on_band(config: ElectricalConfig, path: str, *, rate: float, bin_width:
             f"; a bin is worth {n:.2g} independent values of noise, whose mean log lies {np.log(n) - digamma(n):.2g} below the "
             "log of their mean (not corrected)"
         )
+    named = f"{name} " if name else ""
     return (
-        f"{path!r}: {FEATURES[config.feature]} in the band of {low:g} to {high:g} Hz (half of the amplitude there, none below "
-        f"{lowest:.4g} and above {highest:.4g} Hz){few}{lines}"
+        f"{path!r}: {FEATURES[config.feature]} in the band {named}of {low:g} to {high:g} Hz (half of the amplitude there, none "
+        f"below {lowest:.4g} and above {highest:.4g} Hz){few}{lines}"
     )
 
 

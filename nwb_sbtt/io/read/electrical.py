@@ -112,6 +112,8 @@ class ElectricalSource:
         Volts per stored unit.
     recording : Recording
     config : ReadConfig
+    band : str
+        Name of the band, where several are read; empty otherwise.
     table : str
         Name of the table of channels.
     kind : "electrodes"
@@ -129,12 +131,28 @@ class ElectricalSource:
     scale: NDArray[np.float64]
     recording: Recording = field(repr=False)
     config: ReadConfig = field(repr=False)
+    band: str = ""
     table: str = "electrodes"
     kind: Kind = "electrodes"
 
     def only(self, keep: NDArray[np.bool_]) -> ElectricalSource:
         """Return the same series with some of its electrodes; chunks of the file without any of them are not read."""
         return replace(self._of_channels(keep), recording=self.recording.only(keep))
+
+    def by_band(self) -> list[ElectricalSource]:
+        """Return the same series once for each band that the settings name; itself where they name none."""
+        if (bands := self.config.electrical.bands) is None:
+            return [self]
+        return [
+            replace(
+                self,
+                band=name,
+                config=self.config.model_copy(
+                    update={"electrical": self.config.electrical.model_copy(update={"band": band, "bands": None})}
+                ),
+            )
+            for name, band in bands.items()
+        ]
 
     def _of_channels(self, keep: NDArray[np.bool_]) -> ElectricalSource:
         return replace(
@@ -176,7 +194,8 @@ class ElectricalSource:
         bin_width : float
             Seconds.
         """
-        return note_on_band(self.config.electrical, self.path, rate=1 / self.sampling_period, bin_width=bin_width)
+        config, rate = self.config.electrical, 1 / self.sampling_period
+        return note_on_band(config, self.path, rate=rate, bin_width=bin_width, name=self.band)
 
     def bin(self, grid: Grid) -> Binned:
         """Put the signal into the bins of a grid.

@@ -19,9 +19,11 @@ HELD_OUT = ("heldout", "held_out")
 """Columns of flags that mark the units held out for co-smoothing."""
 REFERENCE_ID = "reference_id"
 """Coordinate with the id of the electrode that was subtracted from each, where pairs of electrodes are read."""
+BAND = "frequency_band"
+"""Coordinate with the name of the band that a channel is read in, where there are several."""
 RESERVED = frozenset(
     {"time", "trial", "channel", "trial_start", "channel_id", "values", "observed", "exposure"}
-    | {"series", "table", "channel_row", "trial_id", REFERENCE_ID}
+    | {"series", "table", "channel_row", "trial_id", REFERENCE_ID, BAND}
 )
 """Names that a Dataset uses itself, so that no column can have them."""
 VALUES_LISTED = 20
@@ -64,7 +66,7 @@ def channel_labels(joined: Joined, sources: Sequence[Source], config: ReadConfig
     -------
     dict of name to ("channel", array (channel))
         ``channel_id``, ``series``, ``table``, ``channel_row``, the columns asked for and, where there are any,
-        ``sampling_offset`` [s], ``reference_id`` and ``held_out``.
+        ``sampling_offset`` [s], ``reference_id``, ``frequency_band`` and ``held_out``.
 
     Raises
     ------
@@ -99,6 +101,9 @@ def channel_labels(joined: Joined, sources: Sequence[Source], config: ReadConfig
     partners = [source.channel_columns.get(REFERENCE_ID) for source in sources if source.kind == "electrodes"]
     if len(partners) == len(sources) and all(ids is not None for ids in partners):
         labels[REFERENCE_ID] = ("channel", gather([ids for ids in partners if ids is not None]))
+    bands = [str(getattr(source, "band", "")) for source in sources]
+    if any(bands):
+        labels[BAND] = ("channel", gather(repeat(bands)))
     for name in HELD_OUT:
         columns = [source.channel_columns.get(name) for source in sources]
         flags = [column for column in columns if column is not None and column.dtype == bool]

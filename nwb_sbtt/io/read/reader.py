@@ -146,7 +146,8 @@ def read_nwb(
     if isinstance(location, RemoteFile):
         notes.append(f"streamed {location.received} of {location.asset.size} bytes, which no digest covers")
     binned, unusable_notes = without_unusable(joined.binned, labels["channel_id"][1], sources)
-    notes += [*event_notes, *where_notes, *unusable_notes, *outside, *differing]
+    # Several bands of a series share what is said of it.
+    notes = list(dict.fromkeys([*notes, *event_notes, *where_notes, *unusable_notes, *outside, *differing]))
     if "held_out" in labels:
         held_out = np.asarray(labels["held_out"][1])
         notes.append(
@@ -204,7 +205,8 @@ def _sources(
             f"{len(selected)} series are read; pass `offsets` as a mapping of in-file path to array or number (--offsets "
             f"SERIES=FILE.npy or SERIES=SECONDS for each), of {paths}"
         )
-    return [_source(nwbfile, stored, config, offsets) for stored in selected]
+    sources = [_source(nwbfile, stored, config, offsets) for stored in selected]
+    return [each for s in sources for each in (s.by_band() if isinstance(s, ElectricalSource) else [s])]
 
 
 def _offsets_by_path(offsets: Offsets | None, paths: Sequence[str]) -> Offsets | None:
@@ -429,7 +431,7 @@ def _attributes(
         **facts,
         **object_ids(nwbfile),
         "identifier": nwbfile.identifier,
-        "series": [source.path for source in sources],
+        "series": list(dict.fromkeys(source.path for source in sources)),
         **({"linked": linked} if linked else {}),
     }
     return {
@@ -452,7 +454,7 @@ def _as_json(offsets: Offsets) -> str:
 
 def _what_was_read(sources: Sequence[Source], origin: Mapping[str, str]) -> str:
     archive = f" of {address_of(origin)}" if "asset_path" in origin else ""
-    return f"read {', '.join(repr(source.path) for source in sources)}{archive}"
+    return f"read {', '.join(dict.fromkeys(repr(source.path) for source in sources))}{archive}"
 
 
 def _notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> list[str]:

@@ -114,21 +114,51 @@ def _centres(latents: xr.Dataset) -> NDArray[np.float64]:
     return np.asarray(regular if np.abs(centres - regular).max() < 1e-3 * width else centres)
 
 
-def table_suffixes(tables: Iterable[str]) -> dict[str, str]:
-    """Choose a short suffix for the series of each table: none where there is one table only.
+def channel_groups(latents: xr.Dataset) -> list[str]:
+    """List the group of series that each channel is stored in: one for each table, and each band where there are several.
 
     Parameters
     ----------
-    tables : iterable of str
-        In-file paths, repeated or not.
+    latents : Dataset
 
     Returns
     -------
-    dict of path to suffix
+    list of str
+        Path of the table, and after a colon the name of the band.
     """
-    distinct = list(dict.fromkeys(tables))
+    tables = channel_tables(latents)
+    if "frequency_band" not in latents.coords:
+        return tables
+    return [f"{table}:{band}" for table, band in zip(tables, latents["frequency_band"].values.tolist(), strict=True)]
+
+
+def group_suffixes(groups: Iterable[str]) -> dict[str, str]:
+    """Choose a short suffix for the series of each group of channels: none where there is one group only.
+
+    Parameters
+    ----------
+    groups : iterable of str
+        From `channel_groups`, repeated or not.
+
+    Returns
+    -------
+    dict of group to suffix
+        The name of the band, or of the table, or both where there are several bands and tables.
+    """
+    distinct = list(dict.fromkeys(groups))
     if len(distinct) == 1:
         return {distinct[0]: ""}
+    bands = {group: group.rpartition(":")[2] if ":" in group else "" for group in distinct}
+    tables = {group: group.removesuffix(f":{band}") if band else group for group, band in bands.items()}
+    if len(set(tables.values())) == 1:
+        return {group: f"_{band}" for group, band in bands.items()}
+    of_tables = _table_suffixes(tables.values())
+    return {group: of_tables[tables[group]] + (f"_{bands[group]}" if bands[group] else "") for group in distinct}
+
+
+def _table_suffixes(tables: Iterable[str]) -> dict[str, str]:
+    """A short suffix for each of several tables, by their paths."""
+    distinct = list(dict.fromkeys(tables))
     suffixes: dict[str, str] = {}
     for table in distinct:
         stem = suffix = f"_{table.rsplit('/', 1)[-1] or 'channels'}"
@@ -150,7 +180,7 @@ def series_name(name: str, variable: str, *, suffix: str = "", layer: int = 1) -
     variable : str
         With or without ``_sd``.
     suffix : str
-        Of the table, from `table_suffixes`.
+        Of the group of channels, from `group_suffixes`.
     layer : int
         From 1; the first is not named.
 

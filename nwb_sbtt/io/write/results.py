@@ -22,9 +22,9 @@ from nwb_sbtt.io.write.layout import (
     FOUND_IN_SAMPLES,
     INITIAL_CONDITION,
     LATENT_VARIABLES,
-    channel_tables,
+    channel_groups,
+    group_suffixes,
     series_name,
-    table_suffixes,
 )
 from nwb_sbtt.io.write.provenance import model_attributes, read_description
 
@@ -131,7 +131,7 @@ class _Results:
         attrs = model_attributes(self._record)
         frame = self._assembled(xr.Dataset(attrs=attrs), self._coords())
         data: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {}
-        paths = np.array(channel_tables(frame))
+        paths = np.array(channel_groups(frame))
         for variable in _with_sd(CHANNEL_VARIABLES):
             if (values := self._by_channel(variable, paths)) is not None:
                 data[variable] = (("trial", "time", "channel"), values)
@@ -186,7 +186,7 @@ class _Results:
 
     def _by_channel(self, variable: str, paths: NDArray[np.str_]) -> NDArray[Any] | None:
         """Join the series of all tables, each column at its channel."""
-        by_table = {path: self._by_trial(variable, suffix) for path, suffix in table_suffixes(paths.tolist()).items()}
+        by_table = {path: self._by_trial(variable, suffix) for path, suffix in group_suffixes(paths.tolist()).items()}
         parts = {path: values for path, values in by_table.items() if values is not None}
         if not parts:
             return None

@@ -27,10 +27,11 @@ from nwb_sbtt.io.write.layout import (
     INITIAL_CONDITION,
     LATENT_VARIABLES,
     TimeLayer,
+    channel_groups,
     channel_tables,
+    group_suffixes,
     layers,
     series_name,
-    table_suffixes,
     window_length,
 )
 from nwb_sbtt.io.write.packing import Backend, Pack
@@ -64,6 +65,8 @@ _COLUMN_DESCRIPTIONS = {
     "table": "path of the table in the recording",
     "series": "path, in the recording, of the series that the channel was read from",
     "sampling_offset": "time from the start of a frame to the moment the channel was sampled, in seconds",
+    "frequency_band": "name of the frequency band that the channel was read in",
+    "reference_id": "id of the electrode whose voltage was subtracted",
     "held_out": "whether the channel was held out: never shown to the model's encoder",
     "decay": "decay time of the channel's calcium, in seconds",
     "rise": "rise time of the channel's calcium, in seconds; 0 where it rises at once",
@@ -189,8 +192,10 @@ def add_results(
     module.add(record)
     module.add(channels)
     groups = []
-    for path, suffix in table_suffixes(paths).items():
-        columns = np.flatnonzero(paths == path)
+    groups_of = np.array(channel_groups(latents))
+    for group, suffix in group_suffixes(groups_of.tolist()).items():
+        columns = np.flatnonzero(groups_of == group)
+        path = str(paths[columns[0]])
         rows = channel_rows(latents, tables[path])[columns] if path in tables else columns
         groups.append((suffix, columns, tables.get(path, channels), rows))
     by_layer = {}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwb_sbtt.errors import ConfigError, DataError
-from nwb_sbtt.io.write.layout import check_latents, check_name, layers, series_name, table_suffixes
+from nwb_sbtt.io.write.layout import check_latents, check_name, group_suffixes, layers, series_name
 from tests.support.latents import make_latents
 
 STARTS = st.lists(st.integers(0, 30).map(lambda tenths: tenths / 10), min_size=1, max_size=12)
@@ -43,7 +43,7 @@ def test_single_bins_far_apart_have_the_step_between_them():
 
 @given(st.lists(st.sampled_from(["a/P", "b/P", "P", "P_2", "a/P_2", "units", ""]), min_size=1, max_size=7))
 def test_series_of_different_tables_have_different_names(tables):
-    suffixes = table_suffixes(tables)
+    suffixes = group_suffixes(tables)
     names = {series_name("sbtt", "rates", suffix=suffix) for suffix in suffixes.values()}
     assert len(names) == len(set(tables))
     if len(set(tables)) == 1:
