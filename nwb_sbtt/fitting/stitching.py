@@ -233,7 +233,8 @@ def _fit_read_out(model: Model, session: Trained, factors: Courses) -> None:
     likelihood, name = model.likelihood, session.batch.session
     known = np.isin(session.conditions, factors.conditions)
     rows = torch.from_numpy(np.flatnonzero(known))
-    batch = session.batch.select(rows)
+    # Where the model is, which is made on the CPU.
+    batch = session.batch.to(str(next(model.parameters()).device)).select(rows)
     gaps = np.abs(session.time[:, None] - factors.time)
     bins, same = gaps.argmin(1), gaps.min(1) < TIME_TOLERANCE * _step(factors.time)
     batch = replace(batch, scored=batch.scored & batch.along_times(torch.from_numpy(same).to(batch.device)))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from nwb_sbtt.config import ConvConfig, FitConfig, InitConfig, SessionsConfig, TrainConfig
+from nwb_sbtt.batch import to_sparse
+from nwb_sbtt.config import ConvConfig, FitConfig, InitConfig, LadderConfig, LFADSConfig, SessionsConfig, TrainConfig
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
@@ -16,7 +17,7 @@ from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import load
 from nwb_sbtt.fitting.stitching import Trained, read_in_courses, stitch_together
 from nwb_sbtt.models import make_model
-from nwb_sbtt.nn.channels import channel_statistics
+from nwb_sbtt.nn.channels import blank_statistics, channel_statistics
 from nwb_sbtt.simulate.lorenz import lorenz
 from nwb_sbtt.train.trackers import Silent
 
@@ -130,10 +131,12 @@ def test_sessions_without_common_conditions_are_refused_before_training(tmp_path
         SessionsConfig(stitching=True)
 
 
-def test_stitched_sessions_are_read_in_alike(tmp_path):
+@pytest.mark.parametrize("form", [lambda batch: batch, to_sparse])
+@pytest.mark.parametrize("model", [MODEL, LFADSConfig(read_in=6, encoder=6, generator=6, factors=4)])
+def test_stitched_sessions_are_read_in_alike(model, form):
     sessions, statistics = {}, {}
     for name, ds in days().items():
-        batch = to_batch(ds, name)
+        batch = form(to_batch(ds, name))
         sessions[name] = Trained(batch, ds["condition"].values.astype(str), ds["time"].values)
         statistics[name] = channel_statistics(batch)
 
@@ -143,10 +146,19 @@ def test_stitched_sessions_are_read_in_alike(tmp_path):
         return align_courses(one, other).as_fitted
 
     torch.manual_seed(0)
-    model = make_model(MODEL, statistics, "poisson")
+    model = make_model(model, statistics, "poisson")
     assert similarity(model) < 0.3
     stitch_together(model, sessions)
     assert similarity(model) > 0.7
+
+
+def test_a_model_that_infers_spikes_is_not_stitched():
+    ds = day(0)
+    batch = to_batch(ds, "day0")
+    model = make_model(LadderConfig(**MODEL.model_dump(exclude={"name"})), {"day0": blank_statistics(8)}, "gaussian")
+    session = Trained(batch, ds["condition"].values.astype(str), ds["time"].values)
+    with pytest.raises(ConfigError, match="infers spikes from fluorescence first; leave it off"):
+        stitch_together(model, {"day0": session})
 
 
 def test_stitching_starts_from_other_weights_and_resumes_to_the_same(tmp_path):
