@@ -5,27 +5,44 @@ Recordings are simulated anew for each seed (`tests/support/voltages.py`). A row
 and the truth or what is to be reached.
 
     python benchmarks/voltages.py --json voltages.json
+    python benchmarks/voltages.py --fits --seeds 31 --seconds 120
+    python benchmarks/voltages.py --large 3600 --seeds 31
     python benchmarks/voltages.py --small
+
+`--fits` asks instead whether fits with defaults find the shared signal in noise that is each channel's own and autocorrelated:
+R² over the validation trials, next to the baselines. `--large SECONDS` writes a recording of 384 channels at 2.5 kHz and reads
+it with nothing said.
 """
 
 from __future__ import annotations
 
+import resource
 import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from machine import options, save, show
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
-from nwb_sbtt import read_nwb
-from nwb_sbtt.config import Chop, ElectricalConfig, ReadConfig
+from nwb_sbtt import fit, read_nwb, split
+from nwb_sbtt.config import Chop, ElectricalConfig, FitConfig, ReadConfig, override
+from nwb_sbtt.evaluate.baselines import MaskedData, predict
+from nwb_sbtt.evaluate.metrics import r2
+from nwb_sbtt.fitting.preparation import mask_length_of
+from nwb_sbtt.train.trackers import Silent
 from tests.support.nwbfiles import add_electrical, add_electrodes, add_invalid_times, new_file, write
 from tests.support.voltages import field, speckled, stimulated
 
 N_CHANNELS = 8
 WIDTH = 0.01
+ONE_SECOND = Chop(length=1.0, overlap=0.0)
 
 
 def main() -> None:
@@ -33,11 +50,19 @@ def main() -> None:
     parser = options(__doc__, small="one seed, short recordings", figure=False)
     parser.add_argument("--seeds", type=int, nargs="+", default=[31, 32, 33])
     parser.add_argument("--seconds", type=float, default=60.0, help="of each recording")
+    parser.add_argument("--fits", action="store_true", help="fit models instead, some minutes for each seed")
+    parser.add_argument("--models", nargs="+", default=["conv", "lfads"], help="models to fit")
+    parser.add_argument("--large", type=float, default=0.0, help="read a large recording of so many seconds instead")
     arguments = parser.parse_args()
     seeds, seconds = (arguments.seeds[:1], 12.0) if arguments.small else (arguments.seeds, arguments.seconds)
     rows: dict[str, dict[str, Any]] = {}
     for seed in seeds:
-        figures = {**missing_samples(seconds, seed), **dead(seconds, seed), **artefacts(seconds, seed)}
+        if arguments.fits:
+            figures = own_noise(seconds, seed, models=arguments.models)
+        elif arguments.large:
+            figures = large(arguments.large, seed)
+        else:
+            figures = {**missing_samples(seconds, seed), **dead(seconds, seed), **artefacts(seconds, seed)}
         for figure, (before, value, reference, target) in figures.items():
             row = rows.setdefault(figure, {"figure": figure, "0.1.0": before})
             # The last columns stay last.
@@ -54,6 +79,7 @@ def read(
     *,
     blanks: NDArray[np.float64] | None = None,
     width: float | None = WIDTH,
+    cut: Chop = ONE_SECOND,
     **settings: Any,
 ) -> Any:
     """Write voltages (time, channel) to a file and read it as one window would be: trials of one second."""
@@ -62,7 +88,7 @@ def read(
     add_electrical(nwbfile, volts, rate=rate)
     if blanks is not None:
         add_invalid_times(nwbfile, blanks)
-    config = ReadConfig(bin_width=width, electrical=ElectricalConfig(**settings), cut=Chop(length=1.0, overlap=0.0))
+    config = ReadConfig(bin_width=width, electrical=ElectricalConfig(**settings), cut=cut)
     with tempfile.TemporaryDirectory() as folder:
         return read_nwb(write(nwbfile, Path(folder) / "voltages.nwb"), config)
 
@@ -138,6 +164,62 @@ def artefacts(seconds: float, seed: int) -> dict[str, tuple[Any, ...]]:
             1.0,
         )
     return figures
+
+
+def own_noise(seconds: float, seed: int, *, models: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """R² to the shared signal of fits with defaults and of baselines, in noise of a channel's own with a memory of 0.1 s."""
+    voltages = field(seconds, rate=1000.0, n_channels=32, seed=seed, private=0.85, memory=0.1)
+    ds, shared = (read(voltage, 1000.0, width=None, cut=Chop()) for voltage in voltages)
+    ds = split(ds, valid=0.2, seed=0)
+    valid = ds["split"].values == "valid"
+    truth = shared["values"].values[valid]
+    config = FitConfig()
+    data = MaskedData(
+        ds["values"].values, ds["observed"].values, ~valid, is_counts=False, mask_length=mask_length_of(ds, config)
+    )
+    figures: dict[str, tuple[Any, ...]] = {"own noise: s hidden together": (WIDTH, data.mask_length * WIDTH, "", "")}
+    for model, before, target in (("conv", 0.902, 0.965), ("lfads", 0.80, 0.94)):
+        if model in models:
+            with tempfile.TemporaryDirectory() as folder:
+                fitted = fit(ds, override(config, [f"model={model}"]), run_dir=Path(folder) / "run", tracker=Silent())
+                found = r2(truth, fitted.infer(ds)["mean"].values[valid])
+            figures[f"own noise: R² of {model}"] = before, found, "", target
+    for name in ("factor_analysis", "linear_dynamics", "low_rank_wiener", "masked_smoothing"):
+        found = r2(truth, predict(name, data).expected[valid])
+        figures[f"own noise: R² of {name}"] = 0.960 if name == "factor_analysis" else "", found, "", ""
+    return figures
+
+
+def large(seconds: float, seed: int) -> dict[str, tuple[Any, ...]]:
+    """CPU-seconds and memory of reading 384 channels at 2.5 kHz with nothing said, in a process of its own."""
+    rng = np.random.default_rng(seed)
+    nwbfile, n_channels, rate = new_file(), 384, 2500
+    add_electrodes(nwbfile, n_channels)
+    part = (50 * rng.standard_normal((10 * rate, n_channels))).astype(np.int16)
+    with tempfile.TemporaryDirectory() as folder:
+        add_electrical(nwbfile, part[:rate], rate=float(rate))
+        path = write(nwbfile, Path(folder) / "large.nwb")
+        with h5py.File(path, "r+") as file:
+            series = file["acquisition/ElectricalSeries"]
+            attributes = dict(series["data"].attrs)
+            del series["data"]
+            stored = series.create_dataset("data", (int(seconds * rate), n_channels), part.dtype, chunks=(rate, 64))
+            stored.attrs.update(attributes)
+            for start in range(0, len(stored), len(part)):
+                stored[start : start + len(part)] = np.roll(part, start // len(part), axis=1)[: len(stored) - start]
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            taken, peak = pool.submit(_cost_of_reading, path).result()
+    return {
+        f"{seconds:g} s of 384 channels: CPU-seconds": ("", taken, "", 120.0),
+        f"{seconds:g} s of 384 channels: GB": (93.0 * seconds / 3600, peak, "", 4.0),
+    }
+
+
+def _cost_of_reading(path: Path) -> tuple[float, float]:
+    """CPU-seconds, and GB at the peak."""
+    started = time.process_time()
+    read_nwb(path)
+    return time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def _correlation(values: NDArray[Any], truth: NDArray[Any], observed: NDArray[np.bool_]) -> float:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from nwb_sbtt.evaluate.baselines import MaskedData, Prediction
 from nwb_sbtt.evaluate.baselines.components import measure_components
 from nwb_sbtt.evaluate.baselines.smoothing import kernel_sum, masked_smoothing, mean_rate
 from nwb_sbtt.evaluate.baselines.statespace import factor_analysis, linear_dynamics
+from nwb_sbtt.evaluate.baselines.tuning import tuning_task
 from nwb_sbtt.evaluate.baselines.wiener import low_rank_wiener, posterior_mean
 from nwb_sbtt.evaluate.baselines.windows import merge_windows, to_windows
 from nwb_sbtt.evaluate.metrics import bits_per_spike, explained_variance
@@ -142,6 +144,19 @@ def test_each_baseline_is_better_than_the_one_before(counts: bool) -> None:
 
 
 @pytest.mark.slow
+def test_settings_are_chosen_on_as_many_bins_together_as_are_hidden_in_what_is_scored() -> None:
+    rng = np.random.default_rng(7)
+    data = MaskedData(rng.normal(size=(20, 60, 4)), rng.random((20, 60, 4)) < 0.9, np.ones(20, bool), is_counts=False)
+    for length in (1, 12):
+        task = tuning_task(replace(data, mask_length=length))
+        hidden = task.target.shown & ~task.data.shown
+        assert (hidden == task.hidden).all() and 0.1 < hidden.sum() / data.shown.sum() < 0.3
+        # An observed entry next to a hidden one is hidden too, but at the ends of a block.
+        pairs = data.shown[:, 1:] & data.shown[:, :-1]
+        both = hidden[:, 1:] & hidden[:, :-1] & pairs
+        assert (both.sum() / (hidden[:, 1:] & pairs).sum() > 0.8) == (length > 1)
+
+
 def test_held_out_channels_are_estimated_from_the_others() -> None:
     ds = lorenz(conditions=10, trials_per_condition=12, n_channels=20)
     held_in = np.arange(20) >= 5

@@ -18,7 +18,7 @@ from nwb_sbtt.errors import ConfigError, DataError, MismatchError
 from nwb_sbtt.evaluate import summary
 from nwb_sbtt.evaluate.baselines import BASELINES, MaskedData, Prediction, protocol, register_baseline
 from nwb_sbtt.evaluate.metrics import bits_per_spike
-from nwb_sbtt.evaluate.summary import evaluate_latents
+from nwb_sbtt.evaluate.summary import HiddenChannels, evaluate_latents
 from nwb_sbtt.registry import Registry
 from nwb_sbtt.report.listing import table_of_scores
 from nwb_sbtt.simulate.lorenz import lorenz
@@ -169,6 +169,31 @@ def test_gaussian_data_are_scored_by_explained_variance(ds: xr.Dataset) -> None:
     assert 1 > result["scores"]["model"] > result["scores"]["low_rank_wiener"] > result["scores"]["mean_rate"]
     assert result["names"]["mean_rate"] == "mean" and "rate" not in result["zero"] + result["headline"]
     assert "truth" not in result and "spikes" not in result["scored"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_signals_are_scored_on_hidden_channels_and_following_what_is_a_channels_own_is_noticed(ds: xr.Dataset) -> None:
+    log = np.log(ds["true_rates"].values)
+    own = np.random.default_rng(3).normal(size=log.shape)
+    signal = ds.drop_vars(["true_rates", "true_latents"]).assign(
+        values=(DIMS, np.where(ds["observed"].values, log + own, 0).astype(np.float32))
+    )
+    shared, copied = (perfect(ds, mean=(DIMS, log + part)).drop_vars(["rates", "rates_sd"]) for part in (0, own))
+    valid, channels = ds["split"].values == "valid", np.arange(15) < 3
+    without = HiddenChannels(shared.isel(trial=valid), channels)
+    levels_of = {}
+    for name, latents in (("shared", shared), ("copied", copied)):
+        result = evaluate_latents(signal, latents, hidden_part(ds), mask_length=5, hidden_channels=without)
+        levels_of[name] = levels(result)["copying"]
+        assert result["scored"]["seconds_together"] == pytest.approx(5 * ds.attrs["bin_width"])
+        scores = result["cosmoothing"]
+        assert scores["model"] > scores["low_rank_wiener"] > scores["mean_rate"]
+        # Shown bins of a hidden channel would let smoothing score as it does elsewhere.
+        assert result["scores"]["masked_smoothing"] > 0.02 > scores["masked_smoothing"]
+        assert "hidden channels" in table_of_scores(result)
+    assert levels_of == {"shared": "ok", "copied": "warn"}
+    plain = evaluate_latents(signal, shared, hidden_part(ds))
+    assert "cosmoothing" not in plain and "seconds_together" not in plain["scored"]
 
 
 @pytest.mark.parametrize(

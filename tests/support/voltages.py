@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 Floats = NDArray[np.float64]
 
 
-def field(seconds: float, *, rate: float, n_channels: int, seed: int, private: float = 0.3) -> tuple[Floats, Floats]:
+def field(
+    seconds: float, *, rate: float, n_channels: int, seed: int, private: float = 0.3, memory: float = 0.0
+) -> tuple[Floats, Floats]:
     """A local field potential of three oscillators, shared by all channels, in noise of their own.
 
     Parameters
@@ -18,6 +21,8 @@ def field(seconds: float, *, rate: float, n_channels: int, seed: int, private: f
     seed : int
     private : float
         Sd of each channel's own noise; that of the shared signal is 1.
+    memory : float
+        Seconds in which the autocorrelation of that noise falls to 1/e; 0 for white noise.
 
     Returns
     -------
@@ -30,7 +35,11 @@ def field(seconds: float, *, rate: float, n_channels: int, seed: int, private: f
     oscillators = np.sin(2 * np.pi * np.array([6.0, 11.0, 23.0]) * times[:, None] + drift)
     shared = oscillators @ rng.normal(size=(3, n_channels))
     shared /= shared.std(axis=0)
-    return shared + private * rng.normal(size=shared.shape), shared
+    own = rng.normal(size=shared.shape)
+    if memory:
+        decay = np.exp(-1 / (memory * rate))
+        own = lfilter([np.sqrt(1 - decay**2)], [1, -decay], own, axis=0)
+    return shared + private * own, shared
 
 
 def speckled(shape: tuple[int, int], *, how: str, seed: int) -> NDArray[np.bool_]:
