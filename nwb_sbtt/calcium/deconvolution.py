@@ -384,7 +384,6 @@ class _Problem:
             self.elapsed,
             self.response,
             penalty=self.penalty,
-            noise_sd=self.kinetics.noise_sd,
             longest=self.longest_gap,
             clipped=self.clipped,
         )

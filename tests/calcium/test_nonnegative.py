@@ -108,7 +108,7 @@ def test_frames_after_gaps_have_the_events_that_they_have_where_nothing_is_missi
     missing = np.random.default_rng(0).random(len(values)) < 0.1
     elapsed = np.diff(np.flatnonzero(~missing), prepend=-1).astype(float)
     penalty, sizes = 0.3 * shape.norm, np.full(len(values), np.nan)
-    found = solve_across_gaps(values[~missing], elapsed, shape, penalty=penalty, noise_sd=0.3, longest=DECAY)
+    found = solve_across_gaps(values[~missing], elapsed, shape, penalty=penalty, longest=DECAY)
     sizes[~missing] = found.sizes
     whole = solve(values, np.ones(len(values)), shape, penalty=penalty).sizes
     frames = np.arange(len(values))
@@ -122,11 +122,11 @@ def test_across_longer_gaps_the_weighted_problem_has_the_last_word():
     values, shape = trace()
     elapsed = np.ones(len(values))
     elapsed[::50] = 20
-    settings = {"penalty": 0.7, "noise_sd": 0.3}
-    found = solve_across_gaps(values, elapsed, shape, longest=DECAY, **settings)
+    settings = {"penalty": 0.7, "longest": DECAY}
+    found = solve_across_gaps(values, elapsed, shape, **settings)
     np.testing.assert_array_equal(found.sizes, solve(values, elapsed, shape, penalty=0.7).sizes)
     elapsed[25::50] = 3
-    found, again = (solve_across_gaps(values, elapsed, shape, longest=DECAY, **settings) for _ in range(2))
+    found, again = (solve_across_gaps(values, elapsed, shape, **settings) for _ in range(2))
     np.testing.assert_array_equal(found.sizes, again.sizes)
     far = np.arange(35, 48)
     np.testing.assert_allclose(found.light[far], solve(values, elapsed, shape, penalty=0.7).light[far], atol=0.1)

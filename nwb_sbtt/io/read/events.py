@@ -28,6 +28,7 @@ from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.data.threads import in_threads
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.dandi.progress import show_progress
 from nwb_sbtt.io.read.fluorescence import Signal
 from nwb_sbtt.io.read.rois import BYTES_PER_SAMPLE, ReadSamples, RoiSource
 
@@ -162,32 +163,36 @@ def event_source(fluorescence: RoiSource, config: EventsConfig) -> EventSource:
     sizes, denoised = (np.full((n_frames, n_rois), np.nan, dtype=np.float32) for _ in range(2))
     summaries: list[_Summary] = []
     group_size = max(int(fluorescence.config.memory_limit / (2 * BYTES_PER_SAMPLE * max(n_frames, 1))), 1)
-    for first in range(0, n_rois, group_size):
-        in_group = np.zeros(n_rois, dtype=bool)
-        in_group[first : first + group_size] = True
-        group = fluorescence.only(in_group)
-        values, read_neuropil = group.stored_samples()(0, n_frames), group.neuropil_samples()
-        neuropil_values = None if read_neuropil is None else read_neuropil(0, n_frames)
-        times = group.sample_times(0, n_frames)
+    with show_progress(n_rois, label=f"events of {path}", of="ROIs") as advance:
+        for first in range(0, n_rois, group_size):
+            in_group = np.zeros(n_rois, dtype=bool)
+            in_group[first : first + group_size] = True
+            group = fluorescence.only(in_group)
+            values, read_neuropil = group.stored_samples()(0, n_frames), group.neuropil_samples()
+            neuropil_values = None if read_neuropil is None else read_neuropil(0, n_frames)
+            times = group.sample_times(0, n_frames)
 
-        def infer(
-            i: int,
-            *,
-            first: int = first,
-            values: NDArray[np.floating[Any]] = values,
-            around: NDArray[np.floating[Any]] | None = neuropil_values,
-            times: NDArray[np.float64] = times,
-        ) -> _Summary:
-            trace = _Trace.observed(times[:, i], values[:, i], None if around is None else around[:, i])
-            if reason := why_unusable(trace.corrected):
-                return _Summary(Remarkable(reason))
-            events = deconvolve(trace.values, trace.times, config=config, indicator=indicator, neuropil=trace.neuropil)
-            sizes[trace.frames, first + i] = np.where(events.observed, events.sizes, np.nan)
-            denoised[trace.frames, first + i] = events.baseline + events.calcium
-            return _Summary.of(events, trace.times)
+            def infer(
+                i: int,
+                *,
+                first: int = first,
+                values: NDArray[np.floating[Any]] = values,
+                around: NDArray[np.floating[Any]] | None = neuropil_values,
+                times: NDArray[np.float64] = times,
+            ) -> _Summary:
+                trace = _Trace.observed(times[:, i], values[:, i], None if around is None else around[:, i])
+                advance(1)
+                if reason := why_unusable(trace.corrected):
+                    return _Summary(Remarkable(reason))
+                events = deconvolve(
+                    trace.values, trace.times, config=config, indicator=indicator, neuropil=trace.neuropil
+                )
+                sizes[trace.frames, first + i] = np.where(events.observed, events.sizes, np.nan)
+                denoised[trace.frames, first + i] = events.baseline + events.calcium
+                return _Summary.of(events, trace.times)
 
-        # Solving banded systems and arithmetic on long arrays happen outside of Python's lock.
-        summaries += in_threads(infer, range(values.shape[1]))
+            # Arithmetic on long arrays happens outside of Python's lock.
+            summaries += in_threads(infer, range(values.shape[1]))
     found = {str(name): summary.remarkable for name, summary in zip(fluorescence.channel_id, summaries, strict=True)}
     notes = remarks(found)
     if all(roi.unusable for roi in found.values()):

@@ -35,3 +35,15 @@ def test_elsewhere_a_line_is_printed_now_and_then_and_at_the_end(monkeypatch, ca
         monkeypatch.setattr(progress, "EVERY", 1e9)
         advance(n_bytes)
     assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_other_things_than_bytes_are_counted_by_their_name(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    with progress.show_progress(3, label="events of F", of="ROIs") as advance:
+        advance(1)
+    assert capsys.readouterr().err.splitlines()[0] == "events of F  1 of 3 ROIs"
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with progress.show_progress(3, label="events of F", of="ROIs") as advance:
+        advance(2)
+    assert "2/3 ROIs" in terminal.getvalue()
