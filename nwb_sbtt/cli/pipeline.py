@@ -15,7 +15,7 @@ import xarray as xr
 
 from nwb_sbtt.atomic import make_folder, write_text
 from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, build
-from nwb_sbtt.data.memory import SCORING
+from nwb_sbtt.data.memory import ENSEMBLE, SCORING
 from nwb_sbtt.data.schema import with_notes
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError, SelectionError
 from nwb_sbtt.evaluate.baselines import BASELINES
@@ -135,7 +135,7 @@ def _fit_held(
         if output is not None and target is not None and not _is_written(target, run_dir, output):
             ds = _rehearsed(ds, prepare(ds, config), target, path, output, log)
         data[name], truth[name] = ds, attach_truth(path, ds)
-    check_fits_memory(list(data.values()), SCORING, what="scoring the fit")
+    check_fits_memory(list(data.values()), SCORING + (ENSEMBLE if config.seeds > 1 else 0), what="scoring the fit")
     fitted = fit(data, config, run_dir=run_dir)
     if initialisation := describe_initialisation(fitted.signature, fitted.config):
         log(initialisation)

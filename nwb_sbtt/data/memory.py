@@ -20,14 +20,17 @@ READING, READING_PARTIAL = 10.0, 21.0
 observed in part the exposure too, and its share in double precision."""
 FITTING, FITTING_OBSERVED = 12.0, 45.0
 """Bytes of a fit for each entry, and for each that was observed besides: tensors, masks, hidden entries, calibration."""
-INFERENCE = 65.0
-"""Bytes of inference for each entry: means and spreads of rates, in single and in double precision."""
-SCORING = 185.0
-"""Bytes for each entry while a fit is scored beside the baselines, which compute in double precision.
+INFERENCE, ENSEMBLE = 40.0, 25.0
+"""Bytes of inference for each entry, means and spreads of rates; and further ones where models are averaged."""
+SCORING = 45.0
+"""Bytes for each entry while a fit of one model is scored beside the baselines, one after the other, some trials at a time.
 
 Measured as the rise of the resident set (VmHWM in /proc/self/status) over 400 trials × 250 bins × 100 units, model `conv`, on
 Linux with torch 2.13 on the CPU: reading 5.4 where all was observed and 20.5 with obs_intervals that cut bins, fit 52,
-inference 62, scoring 184. What a model needs for one minibatch comes on top, and does not grow with the data."""
+inference 34 (of two models 53), scoring 42.5 (of two models 65). What a model needs for one minibatch, and some 200 MB of
+a linear dynamical system, come on top and do not grow with the data."""
+ENTRIES_AT_ONCE = 500_000
+"""Entries from which anything in double precision is computed at once, so that it stays small beside the data."""
 TABLE_ROW = 100.0
 """Bytes for each row of a table of trials."""
 SPIKE = 8.0

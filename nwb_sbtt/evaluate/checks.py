@@ -39,6 +39,7 @@ def checks(
     ds: xr.Dataset,
     latents: xr.Dataset,
     scored: Mask,
+    rows: NDArray[np.intp],
     *,
     scores: Mapping[str, float],
     names: Mapping[str, str],
@@ -52,8 +53,10 @@ def checks(
     ----------
     ds, latents : Dataset
         Data and what was inferred from the shown entries.
-    scored : bool array (trial, time, channel)
-        Entries that were hidden and scored.
+    scored : bool array (row, time, channel)
+        Entries that were hidden and scored,
+    rows : int array (row)
+        in these trials.
     scores : mapping of "model" and baselines to score
         On the scored entries; without those that are not defined.
     names : mapping of baselines to names in words
@@ -79,11 +82,13 @@ def checks(
             _copying(scores["model"], score_on_shown, cosmoothing=cosmoothing, seconds_together=seconds_together)
         )
     if "mean" not in latents:
-        results.append(_spikes(ds, scored))
+        of_rows = ds[[name for name in ("values", "exposure") if name in ds]].isel(trial=rows)
+        results.append(_spikes(of_rows, scored))
         if "rates_sd" in latents:
-            results.append(_dispersion(ds, latents, scored))
+            results.append(_dispersion(of_rows, latents[["rates", "rates_sd"]].isel(trial=rows), scored))
     if {"rates", "rates_sd"} <= set(latents) and "true_rates" in ds:
-        results.append(_coverage(ds, latents, scored))
+        true, inferred = ds[["true_rates"]].isel(trial=rows), latents[["rates", "rates_sd"]].isel(trial=rows)
+        results.append(_coverage(true, inferred, scored))
     sampling = _sampling(ds)
     if sampling:
         results.append(sampling)

@@ -6,12 +6,15 @@ changes its arguments. Bits per spike are defined as in the Neural Latents Bench
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
+from nwb_sbtt.data.memory import ENTRIES_AT_ONCE
 from nwb_sbtt.errors import DataError
 
 SMALLEST_COUNT = 1e-9
@@ -46,8 +49,8 @@ def poisson_nll(
     DataError
         If shapes differ, nothing is scored, or scored values are negative or not finite.
     """
-    mean, k, scored = _counts(expected, counts, where, exposure)
-    return float(_nll(mean, k, scored).sum())
+    blocks = _counts(expected, counts, where, exposure)
+    return float(sum(_nll(block.fit, block.data, block.scored).sum() for block in blocks))
 
 
 def bits_per_spike(
@@ -162,15 +165,17 @@ def pooled_explained_variance(estimate: ArrayLike, values: ArrayLike, where: Arr
     DataError
         As `explained_variance`.
     """
-    fit, truth, scored = _validated(estimate, values, where)
     units = np.asarray(sd, dtype=np.float64)
-    scored = scored & (units > 0)
-    units = np.where(units > 0, units, 1)
-    mean = np.where(scored, truth, 0).sum(0) / np.maximum(scored.sum(0), 1)
-    total = (np.where(scored, truth - mean, 0) ** 2 / units**2).sum()
+    total = error = 0.0
+    for block in _validated(estimate, values, where):
+        scale = units[block.channels]
+        scored, scale = block.scored & (scale > 0), np.where(scale > 0, scale, 1)
+        mean = np.where(scored, block.data, 0).sum(0) / np.maximum(scored.sum(0), 1)
+        total += (np.where(scored, block.data - mean, 0) ** 2 / scale**2).sum()
+        error += (np.where(scored, block.data - block.fit, 0) ** 2 / scale**2).sum()
     if not total:
         raise DataError("no channel varies over the scored entries: explained variance is not defined")
-    return float(1 - (np.where(scored, truth - fit, 0) ** 2 / units**2).sum() / total)
+    return float(1 - error / total)
 
 
 def explained_variance_by_channel(estimate: ArrayLike, values: ArrayLike, where: ArrayLike) -> tuple[Floats, Mask]:
@@ -193,15 +198,17 @@ def explained_variance_by_channel(estimate: ArrayLike, values: ArrayLike, where:
     DataError
         If shapes differ, nothing is scored, or scored values are not finite.
     """
-    fit, truth, scored = _validated(estimate, values, where)
-    n = scored.sum(0)
-    mean = np.where(scored, truth, 0).sum(0) / np.maximum(n, 1)
-    total = np.where(scored, (truth - mean) ** 2, 0).sum(0)
-    error = np.where(scored, (truth - fit) ** 2, 0).sum(0)
-    # A constant channel's mean may be off by rounding, which leaves a total that is not quite 0.
-    size = np.where(scored, truth**2, 0).sum(0)
-    defined = total > 1e-12 * size
-    return np.where(defined, 1 - error / np.where(defined, total, 1), 0.0), defined
+    parts = []
+    for block in _validated(estimate, values, where):
+        truth, scored = block.data, block.scored
+        mean = truth.sum(0) / np.maximum(scored.sum(0), 1)
+        total = np.where(scored, (truth - mean) ** 2, 0).sum(0)
+        error = np.where(scored, (truth - block.fit) ** 2, 0).sum(0)
+        # A constant channel's mean may be off by rounding, which leaves a total that is not quite 0.
+        defined = total > 1e-12 * (truth**2).sum(0)
+        parts.append((np.where(defined, 1 - error / np.where(defined, total, 1), 0.0), defined))
+    scores, are_defined = zip(*parts, strict=True)
+    return np.concatenate(scores), np.concatenate(are_defined)
 
 
 def r2(truth: ArrayLike, estimate: ArrayLike) -> float:
@@ -240,63 +247,89 @@ def pearson_r2(truth: ArrayLike, estimate: ArrayLike) -> float:
     DataError
         If shapes differ, values are not finite, or the truth does not vary.
     """
-    fit, true, _ = _validated(estimate, truth, np.ones(np.shape(truth), bool))
-    fit, true = fit - fit.mean(), true - true.mean()
-    power = (fit**2).sum() * (true**2).sum()
-    if not (true**2).sum():
+    n, mean_fit, mean_true = 0, 0.0, 0.0
+    for block in (blocks := list(_validated(estimate, truth, np.ones(np.shape(truth), bool)))):
+        n, mean_fit, mean_true = n + block.data.size, mean_fit + block.fit.sum(), mean_true + block.data.sum()
+    squares = power = shared = 0.0
+    for block in blocks:
+        fit, true = block.fit - mean_fit / n, block.data - mean_true / n
+        squares, power, shared = squares + (true**2).sum(), power + (fit**2).sum(), shared + (fit * true).sum()
+    if not squares:
         raise DataError("the truth does not vary: a correlation with it is not defined")
-    return float((fit * true).sum() ** 2 / power) if power else 0.0
+    return float(shared**2 / (power * squares)) if power else 0.0
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Estimate, data and mask of some channels (entry, channel) in double precision, 0 where not scored; and their exposure."""
+
+    channels: slice
+    fit: Floats
+    data: Floats
+    scored: Mask
+    exposure: Floats | None = None
 
 
 def _gain(
     expected: ArrayLike, counts: ArrayLike, where: ArrayLike, exposure: ArrayLike | None
 ) -> tuple[Floats, Floats]:
     """Bits gained over the null model, and spikes, of each channel."""
-    mean, k, scored = _counts(expected, counts, where, exposure)
-    share = np.ones(k.shape) if exposure is None else np.asarray(exposure, dtype=np.float64).reshape(k.shape)
-    spikes = np.where(scored, k, 0).sum(0)
-    exposure_sum = np.where(scored, share, 0).sum(0)
-    null = (spikes / np.maximum(exposure_sum, 1e-12)) * np.where(scored, share, 0)
-    gain = _nll(null, k, scored).sum(0) - _nll(mean, k, scored).sum(0)
-    return gain / np.log(2), spikes
+    gains, numbers = [], []
+    for block in _counts(expected, counts, where, exposure):
+        share = block.scored.astype(np.float64) if block.exposure is None else block.exposure
+        spikes = block.data.sum(0)
+        null = (spikes / np.maximum(share.sum(0), 1e-12)) * share
+        gain = _nll(null, block.data, block.scored).sum(0) - _nll(block.fit, block.data, block.scored).sum(0)
+        gains.append(gain / np.log(2))
+        numbers.append(spikes)
+    return np.concatenate(gains), np.concatenate(numbers)
 
 
 def _nll(mean: Floats, counts: Floats, scored: Mask) -> Floats:
     mean = np.maximum(np.where(scored, mean, 1), SMALLEST_COUNT)
-    counts = np.where(scored, counts, 0)
     nats: Floats = np.where(scored, mean - counts * np.log(mean) + gammaln(counts + 1), 0)
     return nats
 
 
-def _counts(
-    expected: ArrayLike, counts: ArrayLike, where: ArrayLike, exposure: ArrayLike | None
-) -> tuple[Floats, Floats, Mask]:
-    mean, k, scored = _validated(expected, counts, where)
-    if exposure is not None:
-        if np.shape(exposure) != np.shape(counts):
-            raise DataError(f"exposure {np.shape(exposure)} and counts {np.shape(counts)} must have the same shape")
-        mean = mean * np.asarray(exposure, dtype=np.float64).reshape(k.shape)
-    for name, array in (("expected counts", mean), ("counts", k)):
-        if (n_negative := int((array[scored] < 0).sum())) > 0:
-            raise DataError(f"{n_negative} of {int(scored.sum())} scored {name} are negative; expected zero or more")
-    return mean, k, scored
+def _counts(expected: ArrayLike, counts: ArrayLike, where: ArrayLike, exposure: ArrayLike | None) -> Iterator[_Block]:
+    """Blocks of counts with the expected counts in the share of the bin that was observed."""
+    if exposure is not None and np.shape(exposure) != np.shape(counts):
+        raise DataError(f"exposure {np.shape(exposure)} and counts {np.shape(counts)} must have the same shape")
+    shares = None if exposure is None else _by_channel(np.asarray(exposure))
+    for block in _validated(expected, counts, where):
+        if shares is not None:
+            share = np.where(block.scored, shares[:, block.channels].astype(np.float64), 0)
+            block = replace(block, fit=block.fit * share, exposure=share)
+        for name, array in (("expected counts", block.fit), ("counts", block.data)):
+            if (n_negative := int((array < 0).sum())) > 0:
+                raise DataError(
+                    f"{n_negative} of {int(block.scored.sum())} scored {name} are negative; expected zero or more"
+                )
+        yield block
 
 
-def _validated(estimate: ArrayLike, values: ArrayLike, where: ArrayLike) -> tuple[Floats, Floats, Mask]:
-    """Both arrays and the mask as (entry, channel)."""
-    fit, data = np.asarray(estimate, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    scored = np.asarray(where, dtype=bool)
+def _validated(estimate: ArrayLike, values: ArrayLike, where: ArrayLike) -> Iterator[_Block]:
+    """Some channels at a time, so that arrays in double precision stay small."""
+    fit, data, scored = np.asarray(estimate), np.asarray(values), np.asarray(where, dtype=bool)
     if not fit.shape == data.shape == scored.shape or data.ndim == 0:
         raise DataError(
             f"estimate {fit.shape}, data {data.shape} and mask {scored.shape} must have the same shape (…, channel)"
         )
     if not scored.any():
         raise DataError("no entry is marked for scoring: there is nothing to score")
-    for name, array in (("estimate", fit), ("data", data)):
-        if (n_bad := int((~np.isfinite(array[scored])).sum())) > 0:
-            raise DataError(f"{n_bad} of {int(scored.sum())} scored entries of the {name} are not finite")
-    return _entries(fit, scored), _entries(data, scored), _entries(scored, scored)
+    fit, data, scored = _by_channel(fit), _by_channel(data), _by_channel(scored)
+    step = max(1, ENTRIES_AT_ONCE // len(data))
+    for first in range(0, data.shape[1], step):
+        channels = slice(first, first + step)
+        where_scored = scored[:, channels]
+        parts = []
+        for name, array in (("estimate", fit), ("data", data)):
+            part = np.where(where_scored, array[:, channels].astype(np.float64), 0)
+            if (n_bad := part.size - int(np.isfinite(part).sum())) > 0:
+                raise DataError(f"{n_bad} of {int(where_scored.sum())} scored entries of the {name} are not finite")
+            parts.append(part)
+        yield _Block(channels, parts[0], parts[1], where_scored)
 
 
-def _entries(array: NDArray[Any], scored: Mask) -> NDArray[Any]:
-    return np.where(scored, array, 0).astype(array.dtype).reshape(-1, array.shape[-1])
+def _by_channel(array: NDArray[Any]) -> NDArray[Any]:
+    return array.reshape(-1, array.shape[-1])

@@ -24,6 +24,7 @@ from nwb_sbtt.evaluate.metrics import (
     r2,
 )
 
+Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Array = NDArray[np.floating]
 
@@ -111,59 +112,69 @@ def evaluate_latents(
             "data and latents have the same number of channels, but not the same channels in the same order"
         )
     label = _split_labels(ds)
-    ds, latents, hidden = ds.isel(trial=label != ""), latents.isel(trial=label != ""), hidden[label != ""]
+    if (label == "").any():
+        ds, latents, hidden = ds.isel(trial=label != ""), latents.isel(trial=label != ""), hidden[label != ""]
     valid = label[label != ""] == "valid"
-    observed, held_out, forecast = ds["observed"].values, _marked(ds, "held_out"), _marked(ds, "forecast")[:, None]
-    of_valid = observed & valid[:, None, None]
-    scored = of_valid & hidden & ~held_out & ~forecast
-    scorer = _Scorer(ds, is_counts)
+    held_out, forecast = _marked(ds, "held_out"), _marked(ds, "forecast")[:, None]
+    scorer = _Scorer(ds, valid, is_counts)
+    of_valid = ds["observed"].values[valid]
+    scored = of_valid & hidden[valid] & ~held_out & ~forecast
+    scorer.add("scores", scored)
+    for part, where in (("held_out", of_valid & held_out & ~forecast), ("forecast", of_valid & forecast)):
+        if where.any() and scorer.can_score(where):
+            scorer.add(part, where)
     masked = replace(_shown_to_baselines(ds, hidden, valid, is_counts), mask_length=mask_length)
-    everything = (
-        masked if hidden_channels is None else _with_hidden_channels(masked, ds, hidden_channels.channels, valid)
-    )
-    # The baselines solve many small systems, on which several threads take longer than one.
-    with threadpool_limits(limits=1, user_api="blas"):
-        predictions = {name: predict(name, everything) for name in BASELINES.names()}
-    expected: dict[str, Array] = {MODEL: scorer.expected(latents[variable].values)}
-    expected |= {name: prediction.expected[: len(valid)] for name, prediction in predictions.items()}
-    scores, undefined = scorer.scores(expected, scored)
-    names = {MODEL: "this model", **{name: prediction.label for name, prediction in predictions.items()}}
+    shown = masked.predictors[valid]
+    scorer.score(MODEL, scorer.expected(latents[variable].values[valid]))
+    of_channels = None
+    if hidden_channels is not None:
+        of_channels = _scorer_of_channels(ds, valid, hidden_channels.channels & ~forecast, is_counts)
+        of_channels.score(MODEL, scorer.expected(hidden_channels.latents[variable].values))
+        masked = _with_hidden_channels(masked, ds, hidden_channels.channels, valid)
+    names, described = {MODEL: "this model"}, {}
+    for name in BASELINES.names():
+        # The baselines solve many small systems, on which several threads take longer than one.
+        with threadpool_limits(limits=1, user_api="blas"):
+            prediction = predict(name, masked)
+        names[name], described[name] = prediction.label, prediction.description
+        # What a baseline expects of every entry is not kept: it takes as much memory as the data.
+        scorer.score(name, prediction.expected[: len(valid)][valid])
+        if of_channels is not None:
+            of_channels.score(name, prediction.expected[len(valid) :])
+        del prediction
+    scores, undefined = scorer.found["scores"], scorer.undefined
     result: dict[str, Any] = {
         "metric": scorer.metric,
         "scored": {
             "trials": int(valid.sum()),
             "entries": int(scored.sum()),
-            **({"spikes": int(ds["values"].values[scored].sum())} if is_counts else {}),
+            **({"spikes": int(ds["values"].values[valid][scored].sum())} if is_counts else {}),
             **({"seconds_together": mask_length * scorer.bin_width} if mask_length > 1 else {}),
         },
         "scores": scores,
         **({"undefined": undefined} if undefined else {}),
         "gain": {name: _difference(score, scores[MEAN]) for name, score in scores.items()},
         "names": names,
-        "baselines": {name: prediction.description for name, prediction in predictions.items()},
+        "baselines": described,
         "zero": _meaning_of_zero(scores[MEAN], names[MEAN], is_counts=is_counts),
-        "by_channel": scorer.by_channel(expected, scored),
+        "by_channel": scorer.by_channel,
+        **{part: found for part, found in scorer.found.items() if part != "scores"},
     }
-    for part, where in (("held_out", of_valid & held_out & ~forecast), ("forecast", of_valid & forecast)):
-        if where.any() and scorer.can_score(where):
-            result[part], _ = scorer.scores(expected, where)
-    if hidden_channels is not None:
-        of_channels = {MODEL: scorer.expected(hidden_channels.latents[variable].values)}
-        of_channels |= {name: prediction.expected[len(valid) :] for name, prediction in predictions.items()}
-        where = observed[valid] & hidden_channels.channels & ~forecast
-        scorer_of_valid = _Scorer(ds.isel(trial=valid), is_counts)
-        if scorer_of_valid.can_score(where):
-            result["cosmoothing"], _ = scorer_of_valid.scores(of_channels, where)
+    if of_channels is not None:
+        result |= of_channels.found
     if "true_rates" in ds:
-        rates: dict[str, Array] = {MODEL: scorer.bin_width * latents["rates"].values} if "rates" in latents else {}
-        result["truth"] = _truth(ds, latents, expected if is_counts else rates, valid)
-    shown = masked.predictors & valid[:, None, None]
-    score_on_shown = scorer.scores({MODEL: expected[MODEL]}, shown)[0][MODEL] if scorer.can_score(shown) else None
+        if not is_counts and "rates" in latents:
+            scorer.compare_rates(MODEL, scorer.bin_width * latents["rates"].values[valid])
+        result["truth"] = {**scorer.of_rates, **_latents_r2(ds, latents, valid)}
+    score_on_shown = None
+    if scorer.can_score(shown):
+        score_on_shown, _ = scorer.metric_of(scorer.expected(latents[variable].values[valid]), shown)
     defined = {name: score for name, score in scores.items() if score is not None}
     result["checks"] = checks(
         ds,
         latents,
         scored,
+        np.flatnonzero(valid),
         scores=defined,
         names=names,
         score_on_shown=score_on_shown,
@@ -211,18 +222,28 @@ def _meaning_of_zero(score_of_mean: float | None, name_of_mean: str, *, is_count
 
 
 class _Scorer:
-    """Bits per spike of counts, explained variance of samples."""
+    """Bits per spike of counts, explained variance of samples, of one method after the other on the validation trials.
 
-    def __init__(self, ds: xr.Dataset, is_counts: bool) -> None:
+    Arrays have the validation trials alone (valid trial, time, channel). `found` holds scores by part of the entries and by
+    method, None where the metric is not defined, which `undefined` says of the hidden entries why; `by_channel` those of each
+    channel; `of_rates` the R² of true rates, where the data hold them.
+    """
+
+    def __init__(self, ds: xr.Dataset, valid: Mask, is_counts: bool) -> None:
         self.bin_width = float(ds.attrs["bin_width"])
-        self._ds = ds
-        self._is_counts = is_counts
-        self._values = ds["values"].values
-        self._exposure = ds["exposure"].values if "exposure" in ds else None
-        self._sd = ds["values"].where(ds["observed"]).std(("trial", "time"), dtype=np.float64).fillna(0).values
         self.metric: Literal["bits per spike", "explained variance"] = (
             "bits per spike" if is_counts else "explained variance"
         )
+        self.found: dict[str, dict[str, float | None]] = {}
+        self.undefined: dict[str, str] = {}
+        self.by_channel: dict[str, list[Any]] = {"channel_id": ds["channel_id"].values.tolist()}
+        self.of_rates: dict[str, dict[str, float]] = {}
+        self._is_counts = is_counts
+        self._values = ds["values"].values[valid]
+        self._exposure = ds["exposure"].values[valid] if "exposure" in ds else None
+        self._sd = None if is_counts else _sd_of_channels(ds["values"].values, ds["observed"].values)
+        self._parts: dict[str, Mask] = {}
+        self._true_counts = ds["true_rates"].values[valid] * self.bin_width if "true_rates" in ds else None
 
     def expected(self, inferred: Array) -> Array:
         """Expected counts in whole bins of rates [Hz]; the mean of a signal as it is."""
@@ -233,43 +254,68 @@ class _Scorer:
         values = self._values[where]
         return bool(values.size) and bool((values > 0).any() if self._is_counts else (values != values[0]).any())
 
-    def scores(self, expected: Mapping[str, Array], where: Mask) -> tuple[dict[str, float | None], dict[str, str]]:
-        """Scores by name, None where the metric is not defined, and why it is not."""
-        scores: dict[str, float | None] = dict.fromkeys(expected)
-        undefined: dict[str, str] = {}
-        for name, array in expected.items():
-            try:
-                scores[name] = self._score(array, where)
-            except DataError as error:
-                undefined[name] = str(error)
-        return scores, undefined
+    def add(self, part: str, where: Mask) -> None:
+        """Name a part of the entries that every method is scored on; the first, "scores", channel by channel too."""
+        self._parts[part] = where
+        self.found[part] = {}
+        if part == "scores":
+            self.by_channel["entries"] = where.sum((0, 1)).tolist()
+            if self._is_counts:
+                spikes = [int(self._values[:, :, i][where[:, :, i]].sum()) for i in range(where.shape[2])]
+                self.by_channel["spikes"] = spikes
+
+    def score(self, name: str, expected: Array) -> None:
+        """Score a method on all parts."""
+        for part, where in self._parts.items():
+            self.found[part][name], reason = self.metric_of(expected, where)
+            if part == "scores":
+                self.by_channel[name] = self._scores_of_channels(expected, where)
+                self.undefined |= {name: reason} if reason else {}
+        if self._is_counts:
+            self.compare_rates(name, expected)
+
+    def compare_rates(self, name: str, expected: Array) -> None:
+        """Compare expected counts with those of the true rates, where the data hold them."""
+        if self._true_counts is None:
+            return
+        with suppress(DataError):  # True rates that do not vary.
+            self.of_rates.setdefault("rates_r2", {})[name] = r2(self._true_counts, expected)
+            self.of_rates.setdefault("rates_pearson_r2", {})[name] = pearson_r2(self._true_counts, expected)
+
+    def metric_of(self, expected: Array, where: Mask) -> tuple[float | None, str]:
+        """The score of expected values; None where the metric is not defined, and why it is not."""
+        try:
+            return self._score(expected, where), ""
+        except DataError as error:
+            return None, str(error)
 
     def _score(self, expected: Array, where: Mask) -> float:
         if not where.any():
             raise DataError(
                 "no observed entry of the validation trials is hidden: there is nothing to compare models on"
             )
-        if self._is_counts:
+        if self._sd is None:
             return bits_per_spike(expected, self._values, where, exposure=self._exposure)
         return pooled_explained_variance(expected, self._values, where, sd=self._sd)
 
-    def by_channel(self, expected: Mapping[str, Array], where: Mask) -> dict[str, list[Any]]:
-        table: dict[str, list[Any]] = {
-            "channel_id": self._ds["channel_id"].values.tolist(),
-            "entries": where.sum((0, 1)).tolist(),
-        }
+    def _scores_of_channels(self, expected: Array, where: Mask) -> list[float | None]:
+        if not where.any():
+            return [None] * where.shape[2]
         if self._is_counts:
-            table["spikes"] = np.where(where, self._values, 0).sum((0, 1)).astype(int).tolist()
-        for name, array in expected.items():
-            if not where.any():
-                table[name] = [None] * where.shape[2]
-                continue
-            if self._is_counts:
-                scores, defined = bits_per_spike_by_channel(array, self._values, where, exposure=self._exposure)
-            else:
-                scores, defined = explained_variance_by_channel(array, self._values, where)
-            table[name] = [float(s) if is_defined else None for s, is_defined in zip(scores, defined, strict=True)]
-        return table
+            scores, defined = bits_per_spike_by_channel(expected, self._values, where, exposure=self._exposure)
+        else:
+            scores, defined = explained_variance_by_channel(expected, self._values, where)
+        return [float(score) if is_defined else None for score, is_defined in zip(scores, defined, strict=True)]
+
+
+def _sd_of_channels(values: Array, observed: Mask) -> Floats:
+    """Standard deviation of the observed values of each channel; 0 where there is none."""
+    n = observed.sum((0, 1))
+    mean = values.sum((0, 1), dtype=np.float64, where=observed) / np.maximum(n, 1)
+    squares = np.zeros(len(n))
+    for trial, is_observed in zip(values, observed, strict=True):
+        squares += (np.where(is_observed, trial - mean, 0) ** 2).sum(0)
+    return np.asarray(np.sqrt(squares / np.maximum(n, 1)))
 
 
 def _split_labels(ds: xr.Dataset) -> NDArray[np.str_]:
@@ -326,23 +372,26 @@ def _with_hidden_channels(masked: MaskedData, ds: xr.Dataset, channels: Mask, va
     )
 
 
-def _truth(
-    ds: xr.Dataset, latents: xr.Dataset, expected: Mapping[str, Array], valid: Mask
-) -> dict[str, dict[str, float]]:
-    """R² over all entries of the validation trials: of expected counts, and of true latents regressed on the factors."""
-    counts = ds["true_rates"].values[valid] * float(ds.attrs["bin_width"])
-    result: dict[str, dict[str, float]] = {}
-    if expected:
-        with suppress(DataError):  # True rates that do not vary.
-            result["rates_r2"] = {name: r2(counts, array[valid]) for name, array in expected.items()}
-            result["rates_pearson_r2"] = {name: pearson_r2(counts, array[valid]) for name, array in expected.items()}
-    if "true_latents" in ds and "factors" in latents and not valid.all():
-        factors, true = latents["factors"].values, ds["true_latents"].values
-        n_latents = true.shape[2]
-        weights, *_ = np.linalg.lstsq(_design(factors[~valid]), true[~valid].reshape(-1, n_latents), rcond=None)
-        with suppress(DataError):
-            result["latents_r2"] = {MODEL: r2(true[valid].reshape(-1, n_latents), _design(factors[valid]) @ weights)}
-    return result
+def _scorer_of_channels(ds: xr.Dataset, valid: Mask, where: Mask, is_counts: bool) -> _Scorer:
+    """A scorer of whole channels that were hidden in the validation trials."""
+    of_valid = ds[[name for name in ("values", "observed", "exposure") if name in ds]].isel(trial=valid)
+    scorer = _Scorer(of_valid, np.ones(of_valid.sizes["trial"], dtype=bool), is_counts)
+    scored = of_valid["observed"].values & where
+    if scorer.can_score(scored):
+        scorer.add("cosmoothing", scored)
+    return scorer
+
+
+def _latents_r2(ds: xr.Dataset, latents: xr.Dataset, valid: Mask) -> dict[str, dict[str, float]]:
+    """R² of the true latents in the validation trials, regressed on the factors in the others."""
+    if "true_latents" not in ds or "factors" not in latents or valid.all():
+        return {}
+    factors, true = latents["factors"].values, ds["true_latents"].values
+    n_latents = true.shape[2]
+    weights, *_ = np.linalg.lstsq(_design(factors[~valid]), true[~valid].reshape(-1, n_latents), rcond=None)
+    with suppress(DataError):
+        return {"latents_r2": {MODEL: r2(true[valid].reshape(-1, n_latents), _design(factors[valid]) @ weights)}}
+    return {}
 
 
 def _design(factors: Array) -> NDArray[np.float64]:

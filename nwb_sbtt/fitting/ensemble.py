@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nwb_sbtt.config import FitConfig
+from nwb_sbtt.data.memory import ENTRIES_AT_ONCE
 from nwb_sbtt.fitting.runfolder import member_folders
 from nwb_sbtt.train.checkpoint import BEST, read_digest
 
@@ -97,14 +98,18 @@ def combine(posteriors: Iterable[dict[str, Tensor]], *, expected: str, latents_o
     rules = {**AVERAGED, "expected": AVERAGED[expected]}
     averages: dict[str, _Average] = {}
     latents: dict[str, Tensor] = {}
-    for number, arrays in enumerate(posteriors):
+    number = 0
+    for arrays in posteriors:
         for name, array in arrays.items():
             if name in rules:
                 averages.setdefault(name, _Average(rules[name] == GEOMETRIC)).add(array, arrays.get(f"{name}_sd"))
             elif name.removesuffix("_sd") not in rules and number == latents_of:
                 latents[name] = array
-    averaged = {name: average.estimate() for name, average in averages.items()}
-    return averaged | {f"{name}_sd": average.sd() for name, average in averages.items()} | latents
+        number += 1  # noqa: SIM113, since enumerate would hold the arrays while the next member's are made
+        del arrays, array
+    combined = {name: average.result() for name, average in averages.items()}
+    means = {name: mean for name, (mean, _) in combined.items()}
+    return means | {f"{name}_sd": sd for name, (_, sd) in combined.items()} | latents
 
 
 class _Average:
@@ -114,25 +119,39 @@ class _Average:
         self.logarithmic, self.n = logarithmic, 0
 
     def add(self, estimate: Tensor, sd: Tensor | None) -> None:
+        if self.n == 0:
+            self.mean, self.squares, self.within = (torch.zeros_like(estimate) for _ in range(3))
+        self.n += 1
+        for rows in self._parts():
+            self._add(rows, estimate[rows], None if sd is None else sd[rows])
+
+    def _add(self, rows: slice, estimate: Tensor, sd: Tensor | None) -> None:
         if self.logarithmic:
             estimate = estimate.clamp(min=_TINY)
         location = estimate.log() if self.logarithmic else estimate
-        sd = torch.zeros_like(estimate) if sd is None else sd
-        if self.n == 0:
-            self.mean = location.clone()
-            self.squares, self.within = torch.zeros_like(location), torch.zeros_like(location)
-        self.n += 1
-        deviation = location - self.mean
-        self.mean += deviation / self.n
-        self.squares += deviation * (location - self.mean)
-        self.within += (sd / estimate if self.logarithmic else sd) ** 2
+        if self.n == 1:
+            self.mean[rows] = location
+        deviation = location - self.mean[rows]
+        self.mean[rows] += deviation / self.n
+        self.squares[rows] += deviation * (location - self.mean[rows])
+        if sd is not None:
+            self.within[rows] += (sd / estimate if self.logarithmic else sd) ** 2
 
-    def estimate(self) -> Tensor:
-        return self.mean.exp() if self.logarithmic else self.mean
+    def result(self) -> tuple[Tensor, Tensor]:
+        """The average and its sd, in the memory of what was summed up."""
+        for rows in self._parts():
+            sd = (self.within[rows] / self.n + self.squares[rows] / max(1, self.n - 1)).sqrt()
+            if self.logarithmic:
+                self.mean[rows] = self.mean[rows].exp()
+                sd = self.mean[rows] * sd
+            self.within[rows] = sd
+        del self.squares
+        return self.mean, self.within
 
-    def sd(self) -> Tensor:
-        sd = (self.within / self.n + self.squares / max(1, self.n - 1)).sqrt()
-        return self.estimate() * sd if self.logarithmic else sd
+    def _parts(self) -> Iterator[slice]:
+        """Trials of about `ENTRIES_AT_ONCE` entries: what is computed from them stays small beside the averages."""
+        step = max(1, ENTRIES_AT_ONCE // max(self.mean[0].numel(), 1))
+        yield from (slice(first, first + step) for first in range(0, len(self.mean), step))
 
 
 def _seed(seed: int, member: int) -> int:

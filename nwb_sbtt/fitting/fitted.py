@@ -18,7 +18,7 @@ from torch import Tensor
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch, generator_on
 from nwb_sbtt.config import FitConfig
-from nwb_sbtt.data.memory import INFERENCE
+from nwb_sbtt.data.memory import ENSEMBLE, ENTRIES_AT_ONCE, INFERENCE
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.tensors import to_batch, to_latents
@@ -340,9 +340,11 @@ class Fitted:
             If channels, bin width or recording differ from those of the fit.
         """
         name, matched = self._match(ds, session, same_channels=same_channels)
-        check_fits_memory([matched], INFERENCE, what="inference")
+        check_fits_memory([matched], INFERENCE + (ENSEMBLE if len(self.members) > 1 else 0), what="inference")
         matched = hold_out(matched, self.config)
         latents = self._infer(matched, to_batch(matched, name), samples)
+        if list(channel_names(matched)) == list(channel_names(ds)):
+            return latents
         rows = {channel: i for i, channel in enumerate(channel_names(matched))}
         return latents.isel(channel=[rows[channel] for channel in channel_names(ds)])
 
@@ -375,14 +377,11 @@ class Fitted:
         batch = to_batch(ds, name)
         mask_length = self.signature.sessions[name].mask_length or mask_length_of(ds, self.config)
         hidden = hidden_entries(ds, batch, self.config, mask_length=mask_length)
-        latents = self._infer(ds, masks.hide(batch, hidden), None)
-        metrics = evaluate_latents(
-            ds,
-            latents,
-            batch.dense(hidden).numpy(),
-            mask_length=mask_length,
-            hidden_channels=self._without_channels(ds, batch),
-        )
+        where_hidden, without_channels = batch.dense(hidden).numpy(), self._without_channels(ds, batch)
+        batch = masks.hide(batch, hidden)
+        latents = self._infer(ds, batch, None)
+        del batch, hidden  # as large as the data, and no longer needed
+        metrics = evaluate_latents(ds, latents, where_hidden, mask_length=mask_length, hidden_channels=without_channels)
         if (check := self._check_alignment(name)) is not None:
             metrics["checks"].append(check)
         if not self.finished:
@@ -520,11 +519,10 @@ class Fitted:
                 arrays = next(posteriors)
             else:
                 arrays = combine(posteriors, expected=self._expected, latents_of=self.members.index(self.best))
-        if self._expects_counts:
-            arrays = self._calibrate(arrays)
         width = float(ds.attrs["bin_width"])
+        calibrated = self._calibrated_sd(arrays, width) if self._expects_counts else {}
         record = self.record() | self._session_record(batch.session)
-        latents = to_latents(ds, self._in_units(arrays, width), {"model": json.dumps(record)})
+        latents = to_latents(ds, {**self._in_units(arrays, width), **calibrated}, {"model": json.dumps(record)})
         if self.alignment is not None:
             latents = add_aligned(latents, self.alignment.sessions[batch.session])
         return latents.assign_coords(self._kinetics(batch.session, width))
@@ -563,13 +561,17 @@ class Fitted:
             for name in (of_members[0] if of_members else ())
         }
 
-    def _calibrate(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-        rates = arrays["expected"].cpu().numpy().astype(float)
-        sd = arrays["expected_sd"].cpu().numpy() if "expected_sd" in arrays else np.zeros(())
-        variance = self.calibration.variance(variance_of_log(rates, np.broadcast_to(sd, rates.shape)))
-        if not variance.any():
-            return arrays
-        return {**arrays, "expected_sd": torch.from_numpy(rates * np.sqrt(np.expm1(variance)))}
+    def _calibrated_sd(self, arrays: dict[str, Tensor], bin_width: float) -> dict[str, Tensor]:
+        """The calibrated sd of rates [Hz], computed in double precision, some trials at a time; none where it is 0."""
+        expected, sd = arrays["expected"], arrays.get("expected_sd")
+        calibrated, any_variance = torch.empty(expected.shape), False
+        for rows in torch.split(torch.arange(len(expected)), max(1, ENTRIES_AT_ONCE // max(expected[0].numel(), 1))):
+            counts = expected[rows].cpu().numpy().astype(float)
+            of_model = np.zeros(counts.shape) if sd is None else sd[rows].cpu().numpy()
+            variance = self.calibration.variance(variance_of_log(counts, of_model))
+            any_variance |= bool(variance.any())
+            calibrated[rows] = torch.from_numpy(counts * np.sqrt(np.expm1(variance)) / bin_width).float()
+        return {"rates_sd": calibrated} if any_variance else {}
 
     @property
     def _expects_counts(self) -> bool:
@@ -582,7 +584,7 @@ class Fitted:
 
     def _in_units(self, arrays: dict[str, Tensor], bin_width: float) -> dict[str, Tensor]:
         renamed = {key.replace("expected", self._expected): value for key, value in arrays.items()}
-        return {key: value / bin_width if key.startswith("rates") else value for key, value in renamed.items()}
+        return {key: value.div_(bin_width) if key.startswith("rates") else value for key, value in renamed.items()}
 
     def _filled_in(self) -> dict[str, Any]:
         """Resolved values of settings that were left open."""
@@ -630,6 +632,8 @@ class Fitted:
                 "channels of the same ids need not be the same. If they are, pass --same-channels (in Python "
                 "same_channels=True); if not, fit them with --init"
             )
+        if list(names) == list(fitted):
+            return name, ds
         rows = {channel: i for i, channel in enumerate(names)}
         return name, ds.isel(channel=[rows[channel] for channel in fitted])
 

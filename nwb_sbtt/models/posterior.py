@@ -32,17 +32,25 @@ def posterior(model: Model, batch: Batch, *, samples: int, generator: torch.Gene
         a controller, ``inputs``; each with its posterior sd as ``<name>_sd``, over samples or as predicted by the model. See
         also `nwb_sbtt.models.Model.estimates`.
     """
-    pieces = []
+    arrays: dict[str, Tensor] = {}
     model.eval()
     with torch.no_grad():
         at_once = min(TRIALS_AT_ONCE, max(1, BINS_AT_ONCE // batch.shape[1]))
         for rows in torch.split(torch.arange(len(batch.trials), device=batch.values.device), at_once):
             part = batch.select(rows)
-            if model.samples:
-                pieces.append(_sample_statistics(model, part, samples, generator))
-            else:
-                pieces.append(_arrays(model, model(part), part))
-    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+            piece = _inferred(model, part, samples, generator)
+            for name, array in piece.items():
+                # In place: pieces that are joined at the end take twice the memory.
+                if name not in arrays:
+                    arrays[name] = array.new_empty((len(batch.trials), *array.shape[1:]))
+                arrays[name][rows] = array
+    return arrays
+
+
+def _inferred(model: Model, batch: Batch, samples: int, generator: torch.Generator) -> dict[str, Tensor]:
+    if model.samples:
+        return _sample_statistics(model, batch, samples, generator)
+    return _arrays(model, model(batch), batch)
 
 
 def _arrays(model: Model, inference: Inference, batch: Batch) -> dict[str, Tensor]:

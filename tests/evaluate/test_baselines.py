@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.evaluate.baselines import MaskedData, Prediction
+from nwb_sbtt.evaluate.baselines import MaskedData, Prediction, protocol
 from nwb_sbtt.evaluate.baselines.components import measure_components
 from nwb_sbtt.evaluate.baselines.smoothing import kernel_sum, masked_smoothing, mean_rate
 from nwb_sbtt.evaluate.baselines.statespace import factor_analysis, linear_dynamics
@@ -203,3 +203,29 @@ def test_wrong_shapes_and_empty_training_are_refused() -> None:
         MaskedData(data.values, data.shown[:, :3], data.train, True)
     with pytest.raises(DataError, match="nothing to learn from"):
         MaskedData(data.values, data.shown & False, data.train, True)
+
+
+@ALL
+@KINDS
+def test_trials_that_are_computed_a_few_at_a_time_change_no_number(
+    baseline: Baseline, counts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_data((9, 140, 4), counts=counts)
+    exposure = np.random.default_rng(1).uniform(0.2, 1, data.shape)
+
+    def expected() -> np.ndarray:
+        return baseline(MaskedData(data.values, data.shown, data.train, counts, exposure=exposure)).expected
+
+    together = expected()
+    monkeypatch.setattr(protocol, "ENTRIES_AT_ONCE", 2 * 140 * 4)
+    # Newton's method on counts ends where no trial of a part changes much.
+    stops_early = counts and baseline in (factor_analysis, linear_dynamics)
+    np.testing.assert_allclose(expected(), together, rtol=0.05 if stops_early else 1e-6, atol=1e-9)
+
+
+def test_single_precision_is_kept_and_enough() -> None:
+    data = make_data()
+    single = MaskedData(data.values.astype(np.float32), data.shown, data.train, True)
+    estimate = low_rank_wiener(single).expected
+    assert single.values.dtype == estimate.dtype == np.float32
+    np.testing.assert_allclose(estimate, low_rank_wiener(data).expected, rtol=1e-6)

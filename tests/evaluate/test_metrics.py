@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -5,6 +7,7 @@ from scipy.stats import poisson
 from sklearn.metrics import r2_score
 
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.evaluate import metrics
 from nwb_sbtt.evaluate.metrics import (
     bits_per_spike,
     bits_per_spike_by_channel,
@@ -147,3 +150,31 @@ def test_errors_say_what_is_wrong() -> None:
         bits_per_spike(one, one * 0, yes)
     with pytest.raises(DataError, match="does not vary"):
         pearson_r2(one, one)
+
+
+@pytest.mark.parametrize("exposed", [True, False])
+def test_scores_take_little_memory_and_are_those_of_all_channels_at_once(exposed, monkeypatch):
+    random = np.random.default_rng(0)
+    counts = random.poisson(0.3, (200, 50, 40)).astype(np.float32)
+    rates = random.uniform(0.2, 0.4, counts.shape).astype(np.float32)
+    where = random.random(counts.shape) < 0.5
+    exposure = random.uniform(0.2, 1, counts.shape).astype(np.float32) if exposed else None
+
+    def scores():
+        by_channel, _ = bits_per_spike_by_channel(rates, counts, where, exposure=exposure)
+        explained = pooled_explained_variance(rates, counts, where, sd=np.ones(40))
+        return [
+            bits_per_spike(rates, counts, where, exposure=exposure),
+            explained,
+            pearson_r2(counts, rates),
+            *by_channel,
+        ]
+
+    together = scores()
+    monkeypatch.setattr(metrics, "ENTRIES_AT_ONCE", counts.size // 20)
+    tracemalloc.start()
+    apart = scores()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_allclose(apart, together, rtol=1e-9)
+    assert peak < 20 * counts.size

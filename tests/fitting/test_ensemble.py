@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from nwb_sbtt.config import SAEConfig
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import FileError, TrainingError
+from nwb_sbtt.fitting import ensemble as averaging
 from nwb_sbtt.fitting.ensemble import combine, member_configs
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import load
@@ -191,3 +192,18 @@ def test_a_result_tells_of_the_ensemble_and_is_valid(ds, ensemble, tmp_path):
         module = io.read().processing["ecephys"]
         assert record["ensemble"]["latents_of"] in module["sbtt_factors"].description
         assert "between the models" in module["sbtt_rates_sd"].description
+
+
+@pytest.mark.parametrize("expected", ["rates", "mean"])
+def test_trials_that_are_averaged_a_few_at_a_time_change_no_number(expected, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    shape = (7, 5, 3)
+    members = [
+        {name: torch.rand(shape, generator=generator) + 0.1 for name in ("expected", "expected_sd", "factors")}
+        for _ in range(3)
+    ]
+    together = combine(members, expected=expected, latents_of=1)
+    monkeypatch.setattr(averaging, "ENTRIES_AT_ONCE", 30)
+    apart = combine(members, expected=expected, latents_of=1)
+    assert list(apart) == list(together)
+    assert all(torch.equal(apart[name], together[name]) for name in together)

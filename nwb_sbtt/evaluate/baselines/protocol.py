@@ -23,14 +23,15 @@ the same numbers, so draw with a seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.memory import ENTRIES_AT_ONCE
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.registry import Registry
 
@@ -48,7 +49,7 @@ class MaskedData:
     Parameters
     ----------
     values : array (trial, time, channel)
-        Counts per bin, or samples in the data's unit. Kept as float64, 0 where not shown.
+        Counts per bin, or samples in the data's unit. Kept in their precision, 0 where not shown.
     shown : bool array (trial, time, channel)
         Entries that may be learned from.
     train : bool array (trial)
@@ -64,6 +65,8 @@ class MaskedData:
         Bins from which no prediction may be computed (forward prediction); they too are shown in the training trials alone.
     mask_length : int
         Bins of a channel that are hidden together in what is scored, and so where settings are chosen.
+    mean : array (channel), optional
+        The channels' means, where the trials are a part of larger data (see `parts`).
 
     Raises
     ------
@@ -79,6 +82,7 @@ class MaskedData:
     held_in: Mask | None = None
     forecast: Mask | None = None
     mask_length: int = 1
+    mean: Floats | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or self.shown.shape != self.values.shape or self.train.shape != self.values.shape[:1]:
@@ -86,9 +90,10 @@ class MaskedData:
                 f"values {self.values.shape}, shown {self.shown.shape} and train {self.train.shape} do not fit together; "
                 "expected (trial, time, channel) twice, and (trial)"
             )
-        if not self.shown[self.train].any():
+        if self.mean is None and not (np.any(self.shown, axis=(1, 2)) & self.train).any():
             raise DataError("no entry of the training trials is shown: a baseline has nothing to learn from")
-        object.__setattr__(self, "values", _read_only(np.where(self.shown, self.values, 0).astype(np.float64)))
+        values = np.asarray(self.values, dtype=np.result_type(self.values, np.float32))
+        object.__setattr__(self, "values", _read_only(np.where(self.shown, values, values.dtype.type(0))))
         if self.exposure is not None:
             object.__setattr__(self, "exposure", _read_only(np.where(self.shown, self.exposure, 0)))
         for name in ("shown", "train", "held_in", "forecast"):
@@ -103,10 +108,12 @@ class MaskedData:
 
     @cached_property
     def weights(self) -> Floats:
-        """Share of each bin observed (trial, time, channel), 0 where not shown; for samples 1 or 0."""
-        if self.exposure is None or not self.is_counts:
-            return _read_only(self.shown.astype(np.float64))
-        return cast(Floats, self.exposure)
+        """Share of each bin observed (trial, time, channel), 0 where not shown; for samples 1 or 0. Eight bytes an entry."""
+        return _read_only(self._exposure_or_shown.astype(np.float64))
+
+    @property
+    def _exposure_or_shown(self) -> NDArray[Any]:
+        return self.shown if self.exposure is None or not self.is_counts else self.exposure
 
     @cached_property
     def predictors(self) -> Mask:
@@ -120,7 +127,10 @@ class MaskedData:
 
         A channel that was never shown gets the mean of the others.
         """
-        total, weight = self.values.sum((0, 1)), self.weights.sum((0, 1))
+        if self.mean is not None:
+            return self.mean
+        total = self.values.sum((0, 1), dtype=np.float64)
+        weight = self._exposure_or_shown.sum((0, 1), dtype=np.float64)
         if not self.is_counts:
             was_shown = weight > 0
             mean = np.where(was_shown, total / np.maximum(weight, 1), (total[was_shown] / weight[was_shown]).mean())
@@ -131,15 +141,56 @@ class MaskedData:
     @cached_property
     def overall_mean(self) -> float:
         """Mean count of all channels in a whole bin; half a spike in all where there is no spike."""
-        return float(max(self.values.sum(), 0.5) / self.weights.sum())
+        total = float(self.values.sum(dtype=np.float64))
+        return max(total, 0.5) / float(self._exposure_or_shown.sum(dtype=np.float64))
 
-    def select_trials(self, rows: NDArray[np.intp]) -> MaskedData:
+    def parts(self, trials: Mask | None = None) -> Iterator[tuple[NDArray[np.intp], MaskedData]]:
+        """Go through the trials, a few at a time, so that what is computed from them takes little memory.
+
+        Parameters
+        ----------
+        trials : bool array (trial), optional
+            Only these; default: all.
+
+        Yields
+        ------
+        rows : int array (row)
+            The trials of the part.
+        part : MaskedData
+            With the channels' means over all data.
+        """
+        rows = np.arange(self.shape[0]) if trials is None else np.flatnonzero(trials)
+        step = max(1, ENTRIES_AT_ONCE // (self.shape[1] * self.shape[2]))
+        for first in range(0, len(rows), step):
+            some = rows[first : first + step]
+            yield some, self.select_trials(some, mean=self.channel_mean)
+
+    def predictions(self, of_part: Callable[[MaskedData], NDArray[np.floating]]) -> NDArray[np.floating]:
+        """Predict every entry, a few trials at a time.
+
+        Parameters
+        ----------
+        of_part : callable (part) -> array (trial, time, channel)
+
+        Returns
+        -------
+        array (trial, time, channel)
+            In the precision of the values.
+        """
+        expected = np.empty(self.shape, dtype=self.values.dtype)
+        for rows, part in self.parts():
+            expected[rows] = of_part(part)
+        return expected
+
+    def select_trials(self, rows: NDArray[np.intp], *, mean: Floats | None = None) -> MaskedData:
         """Select trials by their row.
 
         Parameters
         ----------
         rows : int array (row)
             Rows of the trials.
+        mean : array (channel), optional
+            The channels' means; default: those over the selected trials.
 
         Returns
         -------
@@ -152,6 +203,7 @@ class MaskedData:
             train=self.train[rows],
             exposure=None if self.exposure is None else self.exposure[rows],
             forecast=None if self.forecast is None else self.forecast[rows],
+            mean=mean,
         )
 
     def training_sample(self, max_entries: int) -> MaskedData:
@@ -172,23 +224,26 @@ class MaskedData:
         n_bins = self.values.shape[1]
         n_parts = -(-n_bins // CHUNK)
         length = n_bins // n_parts
-
-        def cut(array: NDArray[Any]) -> NDArray[Any]:
-            trials = array[self.train]
-            return trials[:, : n_parts * length].reshape(-1, length, trials.shape[2]) if n_parts > 1 else trials
-
-        shown = cut(self.shown)
-        rows = np.flatnonzero(shown.any((1, 2)))
-        count = max(1, max_entries // (length * shown.shape[2]))
+        trials, starts = np.flatnonzero(self.train), np.arange(n_parts) * length
+        shown_in_part = [np.any(self.shown[:, first : first + length], axis=(1, 2)) for first in starts]
+        anything_shown = np.stack(shown_in_part, axis=1)[trials]
+        rows = np.flatnonzero(anything_shown)
+        count = max(1, max_entries // (length * self.shape[2]))
         if count < len(rows):
             rows = np.sort(np.random.default_rng(0).permutation(rows)[:count])
+
+        def cut(array: NDArray[Any]) -> NDArray[Any]:
+            bins = starts[rows % n_parts, None] + np.arange(length)
+            return np.asarray(array[trials[rows // n_parts, None], bins])
+
         return replace(
             self,
-            values=cut(self.values)[rows],
-            shown=shown[rows],
+            values=cut(self.values),
+            shown=cut(self.shown),
             train=np.ones(len(rows), dtype=bool),
-            exposure=None if self.exposure is None else cut(self.exposure)[rows],
-            forecast=None if self.forecast is None else cut(self.forecast[:, :, None])[rows, :, 0],
+            exposure=None if self.exposure is None else cut(self.exposure),
+            forecast=None if self.forecast is None else cut(self.forecast),
+            mean=None,
         )
 
 
@@ -199,7 +254,8 @@ class Prediction:
     Parameters
     ----------
     expected : array (trial, time, channel)
-        Expected count in a whole bin, or expected sample, of every entry; finite, and not negative for counts.
+        Expected count in a whole bin, or expected sample, of every entry; finite, and not negative for counts. Single
+        precision is enough, and takes half the memory.
     description : str
         How it was set, in a phrase, such as "rank 3 (chosen)".
     label : str
@@ -268,7 +324,7 @@ def predict(name: str, data: MaskedData) -> Prediction:
     expected = np.asarray(prediction.expected)
     if expected.shape != data.shape:
         raise DataError(f"the baseline {name!r} gave expected values of shape {expected.shape}; expected {data.shape}")
-    if n_bad := int((~np.isfinite(expected)).sum()):
+    if n_bad := expected.size - int(np.isfinite(expected).sum()):
         raise DataError(f"{n_bad} of {expected.size} expected values of the baseline {name!r} are not finite")
     if data.is_counts and (n_negative := int((expected < 0).sum())):
         raise DataError(f"{n_negative} of {expected.size} expected counts of the baseline {name!r} are negative")

@@ -29,7 +29,7 @@ def mean_rate(data: MaskedData) -> Prediction:
     -------
     Prediction
     """
-    expected = np.broadcast_to(data.channel_mean, data.shape).copy()
+    expected = np.broadcast_to(data.channel_mean, data.shape)
     return Prediction(
         expected, "each channel's mean over all shown entries", label="mean rate" if data.is_counts else "mean"
     )
@@ -60,7 +60,7 @@ def masked_smoothing(data: MaskedData) -> Prediction:
                 best, width, strength = loss, candidate, prior
     unit = "spikes" if data.is_counts else "samples"
     return Prediction(
-        _shrunk_mean(data, *_kernel_sums(data, width), strength=strength),
+        data.predictions(lambda part: _shrunk_mean(part, *_kernel_sums(part, width), strength=strength)),
         f"Gaussian with sd of {width:g} bins; the mean has the weight of {strength:g} {unit} (chosen)",
         label="masked smoothing",
     )
@@ -108,7 +108,7 @@ def kernel_sum(array: Floats, width: float) -> Floats:
 
 def _kernel_sums(data: MaskedData, width: float) -> tuple[Floats, Floats]:
     """Kernel-weighted sums of the values around each entry, and of the time they were shown for [bins]."""
-    values = np.where(data.predictors, data.values, 0)
+    values = np.where(data.predictors, data.values.astype(np.float64), 0)
     if not data.is_counts:
         values = np.where(data.predictors, values - data.channel_mean, 0)
     return kernel_sum(values, width), np.maximum(kernel_sum(np.where(data.predictors, data.weights, 0), width), 0)

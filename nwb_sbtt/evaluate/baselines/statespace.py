@@ -45,7 +45,6 @@ TOLERANCE = 0.05
 """Change of any log rate below which Newton's method stops."""
 MAX_LOG_STEP = 2.0
 """Largest change of a log rate in one Newton step."""
-ENTRIES_AT_ONCE = 500_000
 DECAYS = 1 - np.geomspace(0.015, 1, 30)
 """Decays per bin from which EM may start."""
 
@@ -99,10 +98,10 @@ class _StateSpaceModel:
         """Dimensions of the state."""
         return int(self.emissions.loadings.shape[1])
 
-    def predictors(self, data: MaskedData, trials: slice = slice(None)) -> Observations:
+    def predictors(self, data: MaskedData) -> Observations:
         """Entries from which states are inferred: those shown of held-in channels."""
-        values, weights = (np.where(data.predictors[trials], array[trials], 0) for array in (data.values, data.weights))
-        return self._observations(values, weights)
+        values = np.where(data.predictors, data.values.astype(np.float64), 0)
+        return self._observations(values, np.where(data.predictors, data.weights, 0))
 
     def shown(self, data: MaskedData) -> Observations:
         """Entries from which emissions are estimated: all that are shown."""
@@ -133,22 +132,17 @@ def _fit_and_predict(data: MaskedData, sizes: tuple[int, ...], *, dynamic: bool)
     _, model = _run_em(model, training, _zero_posterior(model, model.predictors(training)), iterations=LAST_ITERATIONS)
     d = model.n_dimensions
     kind = f"state of {d} dimensions" if dynamic else f"{d} factor{'s' * (d != 1)}"
-    expected = apply_floor(data, _predict(model, data))
+    expected = data.predictions(lambda part: apply_floor(part, _predict(model, part)))
     never_shown = ~training.shown.any((0, 1))
     expected[:, :, never_shown] = data.channel_mean[never_shown]
     return Prediction(expected, f"{kind} (chosen){_training_share(data, training)}", label=label)
 
 
 def _predict(model: _StateSpaceModel, data: MaskedData) -> Floats:
-    """Expected values (trial, time, channel), some trials at a time."""
-    n_trials, n_bins, n_channels = data.shape
-    step = max(1, ENTRIES_AT_ONCE // (n_bins * n_channels))
-    parts = []
-    for first in range(0, n_trials, step):
-        predictors = model.predictors(data, slice(first, first + step))
-        posterior = _infer(model, predictors, _zero_posterior(model, predictors), steps=NEWTON_STEPS)
-        parts.append(model.expected(posterior, (min(step, n_trials - first), n_bins)))
-    return np.concatenate(parts)
+    """Expected values (trial, time, channel)."""
+    predictors = model.predictors(data)
+    posterior = _infer(model, predictors, _zero_posterior(model, predictors), steps=NEWTON_STEPS)
+    return model.expected(posterior, data.shape[:2])
 
 
 def _choose_model(data: MaskedData, sizes: tuple[int, ...], *, dynamic: bool) -> _StateSpaceModel | None:
@@ -288,5 +282,5 @@ def _run_em(
 
 def _training_share(data: MaskedData, training: MaskedData) -> str:
     """Share of the training entries used in the fit, if not all."""
-    total, used = int(data.shown[data.train].sum()), int(training.shown.sum())
+    total, used = int(data.shown.sum((1, 2))[data.train].sum()), int(training.shown.sum())
     return "" if used == total else f", fitted to {used / total:.0%} of the training entries"

@@ -19,7 +19,8 @@ from nwb_sbtt.evaluate.baselines.windows import merge_windows, to_windows
 RANKS = (1, 2, 3, 4, 6, 8, MAX_COMPONENTS)
 FLOORS = (FLOOR, 0.05, 0.1, 0.2, 0.4)
 """Smallest expected counts to choose from, as a share of the channel's mean; a linear prediction can be negative."""
-WINDOWS_AT_ONCE = 64
+VALUES_AT_ONCE, WINDOWS_AT_ONCE = 4_000_000, 64
+"""Numbers of the weighted bases of the windows that are solved together, and these windows, at most."""
 
 
 def low_rank_wiener(data: MaskedData) -> Prediction:
@@ -44,9 +45,10 @@ def low_rank_wiener(data: MaskedData) -> Prediction:
             loss = task.loss(apply_floor(task.data, expected, share))
             if loss < best:
                 best, rank, floor = loss, candidate, share
-    expected = apply_floor(data, posterior_mean(data, measure_components(data), rank), floor)
+    components = measure_components(data)
+    prediction = data.predictions(lambda part: apply_floor(part, posterior_mean(part, components, rank), floor))
     limit = f", at least {floor:g} of the mean" * data.is_counts
-    return Prediction(expected, f"rank {rank} (chosen){limit}", label="low-rank Wiener filter")
+    return Prediction(prediction, f"rank {rank} (chosen){limit}", label="low-rank Wiener filter")
 
 
 def posterior_mean(data: MaskedData, components: Components, rank: int) -> Floats:
@@ -75,8 +77,9 @@ def posterior_mean(data: MaskedData, components: Components, rank: int) -> Float
     values, weight = to_windows(values), to_windows(weight)
     n_windows, n_bins, _ = values.shape
     mean = np.empty((n_windows, n_bins, rank))
-    for first in range(0, n_windows, WINDOWS_AT_ONCE):
-        part = slice(first, first + WINDOWS_AT_ONCE)
+    at_once = min(WINDOWS_AT_ONCE, max(1, VALUES_AT_ONCE // basis.size))
+    for first in range(0, n_windows, at_once):
+        part = slice(first, first + at_once)
         precision = (weight[part] @ squares).reshape(-1, n_bins, rank, rank)
         weighted_basis = (precision @ basis).reshape(len(precision), n_bins * rank, -1)
         system = basis.reshape(n_bins * rank, -1).T @ weighted_basis
