@@ -192,6 +192,18 @@ def with_notes(ds: xr.Dataset, notes: Sequence[str]) -> xr.Dataset:
     return ds.assign_attrs(notes=json.dumps(all_notes)) if len(all_notes) > len(notes_of(ds)) else ds
 
 
+def infers_spikes(latents: xr.Dataset) -> bool:
+    """Return whether ``events`` of a latents Dataset are spikes per bin, inferred between fluorescence and rates.
+
+    Parameters
+    ----------
+    latents : Dataset
+    """
+    return {"events", "rates"} <= set(
+        latents
+    ) and "denoised" not in latents  # with it, events were there before the fit
+
+
 def name_units(latents: xr.Dataset) -> xr.Dataset:
     """Put the unit of inferred variables into their ``attrs["units"]``, in place: Hz of rates, the data's own of means.
 

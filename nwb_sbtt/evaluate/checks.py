@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.evaluate.calibration import interval
 
 Mask = NDArray[np.bool_]
@@ -77,7 +78,7 @@ def checks(
         [_baselines(scores, names)] if {"model", "mean_rate", "masked_smoothing"} <= set(scores) else [_unscored()]
     )
     # A ladder, the only model with signals, spikes and rates, is meant to follow each shown sample at its lower level.
-    if score_on_shown is not None and "model" in scores and not {"mean", "events", "rates"} <= set(latents):
+    if score_on_shown is not None and "model" in scores and not infers_spikes(latents):
         results.append(
             _copying(scores["model"], score_on_shown, cosmoothing=cosmoothing, seconds_together=seconds_together)
         )

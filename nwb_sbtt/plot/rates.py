@@ -8,11 +8,12 @@ import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.colors import Normalize, PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.plot.selection import (
     Inferred,
     channel_label,
@@ -29,10 +30,12 @@ from nwb_sbtt.plot.selection import (
     time_label,
     trial_title,
 )
-from nwb_sbtt.plot.style import BLUE, INK, RED, UNOBSERVED, WIDTH, image_height, row_of_axes, styled
+from nwb_sbtt.plot.style import BLUE, INK, PURPLE, RED, UNOBSERVED, WIDTH, image_height, row_of_axes, styled
 
 TRUE_STYLE = (0, (4, 2))
 """Dashes of true rates."""
+FEWEST_SPIKES = 0.1
+"""Expected spikes in a bin from which on they are drawn."""
 
 
 @styled
@@ -81,6 +84,9 @@ def rates_beside_data(data: xr.Dataset, latents: xr.Dataset, *, trial: int | Non
         if "rates" in latents:
             rates = latents["rates"].values[:, :, channels]
             panels.insert(2, ("inferred rate", _in_own_sds(rates[trial, bins], rates)))
+        if infers_spikes(latents):
+            spikes = latents["events"].values[:, :, channels]
+            panels.insert(2, ("inferred spikes", _in_own_sds(spikes[trial, bins], spikes)))
         if "true_rates" in data:
             true = data["true_rates"].values[:, :, channels]
             panels[-1] = ("true rate", _in_own_sds(true[trial, bins], true))
@@ -143,6 +149,8 @@ def channel_traces(data: xr.Dataset, latents: xr.Dataset, *, trial: int | None =
         _draw_channel(axis, data, inferred, trial=trial, channel=int(channel))
         if not inferred.is_counts:
             _draw_rates(axis, data, latents, trial=trial, channel=int(channel))
+        if infers_spikes(latents):
+            _draw_spikes(axis, data["time"].values[bins], latents["events"].values[trial, bins, channel])
     for axis in grid[-1]:
         axis.set_xlabel(time_label(data))
     figure.supylabel(f"{inferred.name} ({inferred.unit})", fontsize=10)
@@ -200,6 +208,14 @@ def _draw_rates(axis: Axes, data: xr.Dataset, latents: xr.Dataset, *, trial: int
         )
     of_rates.set_ylim(bottom=0)
     of_rates.tick_params(labelsize=8)
+
+
+def _draw_spikes(axis: Axes, time: NDArray[Any], spikes: NDArray[Any]) -> None:
+    shown = spikes >= FEWEST_SPIKES
+    colours = [(*to_rgb(PURPLE), min(1.0, number)) for number in spikes[shown].tolist()]
+    place = axis.get_xaxis_transform()
+    axis.vlines(time[shown], 0, 0.1, colors=colours, lw=1.5, transform=place)
+    axis.vlines([], 0, 0.1, colors=PURPLE, lw=1.5, transform=place, label="inferred spikes (paler: less than one)")
 
 
 def _in_own_sds(part: NDArray[Any], rates: NDArray[Any]) -> Any:

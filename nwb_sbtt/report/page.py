@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nwb_sbtt import plot
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.evaluate.alignment import Courses, condition_averages, matched
 from nwb_sbtt.plot.selection import channel_name, inferred_values
 from nwb_sbtt.report.sheet import SHEET
@@ -318,6 +319,7 @@ def _panels(
     share = f"{float(data['observed'].values.mean()):.1%}"
     name = "means" if "mean" in latents else "rates"
     of_rates = name == "means" and ("rates" in latents or "true_rates" in data)
+    of_spikes = infers_spikes(latents)
     yield _Panel(
         "Data",
         "Some trials as the model gets them. Blue-grey entries are missing: they are neither shown to the model nor scored."
@@ -328,6 +330,7 @@ def _panels(
     yield _Panel(
         f"Inferred {name}",
         f"One trial: observed values, inferred {name}"
+        + (", spikes and rates" if of_spikes else "")
         + (" and true rates" if "true_rates" in data else "")
         + f" in one colour scale. {name.capitalize()} are inferred for every entry, observed or missing."
         + (" The scale is that of the rates; bins with a spike can exceed it." if name == "rates" else ""),
@@ -337,7 +340,9 @@ def _panels(
     yield _Panel(
         "Single channels",
         f"Channels of the same trial. The band is ± the posterior sd of the inferred {name}; it does not include the noise of "
-        "single observations." + (" Rates, inferred or true, have the axis on the right, in Hz." if of_rates else ""),
+        "single observations."
+        + (" Rates, inferred or true, have the axis on the right, in Hz." if of_rates else "")
+        + (" Ticks at the foot are inferred spikes." if of_spikes else ""),
         f"Inferred {name} over time of up to six channels with posterior sd and observed values.",
         lambda: plot.channel_traces(data, latents),
     )

@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from nwb_sbtt import plot
+from nwb_sbtt.data.schema import DIMS
 from nwb_sbtt.errors import MismatchError
 from nwb_sbtt.plot.latents import principal_components
 from nwb_sbtt.plot.style import UNOBSERVED
@@ -179,3 +180,19 @@ def test_rates_behind_a_signal_have_an_axis_of_their_own() -> None:
     images = {axis.get_title(): axis.images[0].get_array() for axis in panels if axis.images}
     assert list(images) == ["observed", "inferred mean", "inferred rate", "true rate"]
     np.testing.assert_allclose(images["inferred rate"], images["true rate"], rtol=1e-4, atol=1e-4)
+
+
+def test_spikes_between_fluorescence_and_rates_are_drawn_at_the_foot_of_their_channel() -> None:
+    ds = calcium(n_channels=4, conditions=2, trials_per_condition=4, imaging=replace(LADDER, n_bins=20))
+    spikes = np.zeros(ds["values"].shape, dtype=np.float32)
+    spikes[:, [3, 7], :] = [[0.4], [2.0]]
+    latents = ds[["observed"]].assign(
+        mean=ds["true_calcium"].astype(np.float32), rates=ds["true_rates"], events=(DIMS, spikes)
+    )
+    axes = plot.channel_traces(ds, latents).axes
+    for axis in axes[: len(axes) // 2]:
+        ticks = axis.collections[-2]
+        assert [segment[0, 0] for segment in ticks.get_segments()] == ds["time"].values[[3, 7]].tolist()
+        np.testing.assert_allclose(ticks.get_colors()[:, 3], [0.4, 1.0])
+    titles = [axis.get_title() for axis in plot.rates_beside_data(ds, latents).axes]
+    assert titles[:4] == ["observed", "inferred mean", "inferred spikes", "inferred rate"]

@@ -21,6 +21,7 @@ from pynwb.base import TimeSeriesReference, TimeSeriesReferenceVectorData
 from pynwb.epoch import TimeIntervals
 from pynwb.ophys import PlaneSegmentation, RoiResponseSeries
 
+from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.write.layout import (
     CHANNEL_VARIABLES,
@@ -315,14 +316,14 @@ class _LayerWriter:
     def _unit(self, variable: str) -> str:
         if variable == "rates":
             return "Hz"
-        if variable == "events" and "rates" in self._latents:
+        if variable == "events" and infers_spikes(self._latents):
             return "counts"
         return str(self._latents.attrs.get("unit", "a.u."))
 
     def _channel_description(self, variable: str) -> str:
         if variable == "mean" and self._latents.attrs.get("signal") == "events":
             return _EXPECTED_EVENTS
-        if variable == "events" and "rates" in self._latents:
+        if variable == "events" and infers_spikes(self._latents):
             return _EXPECTED_SPIKES
         return _CHANNEL_DESCRIPTIONS[variable]
 
