@@ -34,7 +34,7 @@ from nwb_sbtt.io.dandi.origin import origin_fields, origin_of, read_record
 from nwb_sbtt.io.dandi.stream import RangeFile
 from nwb_sbtt.io.dandi.transfer import RemoteFile
 from nwb_sbtt.io.read.extensions import import_extension, is_event_waveform, mend_event_waveforms, missing_namespace
-from nwb_sbtt.io.read.filters import missing_filter_of_file, register_plugins
+from nwb_sbtt.io.read.filters import missing_codec_of_store, missing_filter_of_file, register_plugins
 from nwb_sbtt.io.read.heaps import check_heaps
 from nwb_sbtt.io.read.outside import (
     Outside,
@@ -215,6 +215,9 @@ def _file_errors(path: Path | RemoteFile) -> FileErrors:
         if isinstance(error, OSError) and isinstance(path, Path) and re.search("plugin|filter", str(error)):
             missing = missing_filter_of_file(path)
             return None if missing is None else f"cannot read a part of {str(path)!r}: {missing}"
+        if isinstance(path, Path) and path.is_dir() and "codec" in str(error).lower():
+            missing = missing_codec_of_store(path)
+            return None if missing is None else f"cannot read {str(path)!r}: {missing}"
         if isinstance(path, Path) and path.is_file() and library_of(error) in (*SCHEMA_LIBRARIES, "h5py"):
             broken = broken_reference(path)
             if broken is not None:

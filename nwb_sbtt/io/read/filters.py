@@ -5,6 +5,7 @@ The package hdf5plugin brings the common ones (Blosc, Zstandard, LZ4, …). It i
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,39 @@ def missing_filter_of_file(path: Path) -> str | None:
     except (OSError, RuntimeError, KeyError, ValueError):
         return None
     return found
+
+
+def missing_codec_of_store(store: Path) -> str | None:
+    """Say which codec an array of a Zarr store needs that numcodecs does not have, and what to install.
+
+    Parameters
+    ----------
+    store : Path
+        Its folder.
+
+    Returns
+    -------
+    str or None
+        The first such array with its codec; None where there is none.
+    """
+    from numcodecs.registry import codec_registry, entries
+
+    for path in sorted(store.rglob(".zarray")):
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue  # zarr reports it.
+        if not isinstance(stored, dict):
+            continue
+        for codec in [stored.get("compressor"), *(stored.get("filters") or ())]:
+            name = codec.get("id") if isinstance(codec, dict) else None
+            if name is not None and name not in codec_registry and name not in entries:
+                array = path.parent.relative_to(store).as_posix()
+                return (
+                    f"{array!r} is compressed with the codec {name!r}, which numcodecs does not have: install a newer "
+                    "numcodecs, or the package that brings it (of electrophysiology often wavpack-numcodecs)"
+                )
+    return None
 
 
 def unreadable(data: Any, error: OSError) -> DataError:

@@ -31,7 +31,7 @@ from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.fileerrors import FileErrors, follow_links
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
-from nwb_sbtt.io.read.outside import Outside, is_outside, outside_of, without_outside
+from nwb_sbtt.io.read.outside import Outside, is_outside, listed, outside_of, without_outside
 from nwb_sbtt.io.read.paths import stored_path
 from nwb_sbtt.io.read.stored import (
     find_stored,
@@ -390,6 +390,11 @@ def _append(
 ) -> list[str]:
     # What lies outside stays a link in the copy: its content is neither read nor written.
     notes = [f"the results are not linked to the table {table!r}, which lies in another file" for table in linked]
+    if outside:
+        notes.append(
+            f"the copy stores data outside itself, as the recording does: {listed(outside)}; nothing of it is copied, "
+            "and it will be lacking where those files are not (leave out --append for a file of its own)"
+        )
     with without_outside(NWBHDF5IO, outside)(file=file, mode="a") as io:
         nwb = io.read()
         if nwb.was_generated_by is None:

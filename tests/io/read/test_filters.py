@@ -1,5 +1,6 @@
 """An array that HDF5 cannot decompress is named with its filter and what to install; all else of its file is read."""
 
+import json
 import subprocess
 import sys
 
@@ -83,3 +84,19 @@ def test_hdf5plugin_is_used_where_it_is_installed(tmp_path):
     # The plug-in is registered in this process already; another one finds it by itself.
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
     assert float(done.stdout) == pytest.approx(float(data.sum()), rel=1e-5)
+
+
+def test_a_codec_of_a_zarr_store_that_is_not_there_is_named(tmp_path):
+    pytest.importorskip("hdmf_zarr")
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [np.arange(0.05, 5, 0.1)])
+    store = nwbfiles.write(nwbfile, tmp_path / "x.nwb.zarr", zarr=True)
+    read_nwb(store)
+    for path in (store / "units/spike_times/.zarray", store / ".zmetadata"):
+        if path.exists():
+            content = json.loads(path.read_text())
+            array = content if path.name == ".zarray" else content["metadata"]["units/spike_times/.zarray"]
+            array["compressor"] = {"id": "nosuch"}
+            path.write_text(json.dumps(content))
+    with pytest.raises(FileError, match=r"'units/spike_times' is compressed with the codec 'nosuch', .*numcodecs"):
+        read_nwb(store)

@@ -140,7 +140,11 @@ def test_results_are_added_to_a_copy_without_reading_where_it_points(source, pri
     path = crafted(source, tmp_path / "crafted.nwb", private, way)
     latents = _latents(source, path)
     out = write_nwb(latents, tmp_path / "out.nwb", source=path, append=True)
-    assert (read_result(out)["rates"] == latents["rates"]).all()
+    result = read_result(out)
+    assert (result["rates"] == latents["rates"]).all()
+    told = next(note for note in json.loads(result.attrs["notes"]) if "the copy stores data outside itself" in note)
+    with open_nwb(path) as nwb:
+        assert all(repr(each.path) in told for each in outside_of(nwb)[:3])
     assert "the file" not in holds_key(out)
 
 
