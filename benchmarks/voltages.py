@@ -29,7 +29,7 @@ import h5py
 import numpy as np
 from machine import options, save, show
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfiltfilt
+from scipy.signal import butter, hilbert, sosfiltfilt
 
 from nwb_sbtt import fit, read_nwb, split
 from nwb_sbtt.config import Chop, ElectricalConfig, FitConfig, ReadConfig, override
@@ -38,7 +38,7 @@ from nwb_sbtt.evaluate.metrics import r2
 from nwb_sbtt.fitting.preparation import mask_length_of
 from nwb_sbtt.train.trackers import Silent
 from tests.support.nwbfiles import add_electrical, add_electrodes, add_invalid_times, new_file, write
-from tests.support.voltages import field, speckled, stimulated
+from tests.support.voltages import common_noise, field, modulated, probe, speckled, stimulated
 
 N_CHANNELS = 8
 WIDTH = 0.01
@@ -62,7 +62,14 @@ def main() -> None:
         elif arguments.large:
             figures = large(arguments.large, seed)
         else:
-            figures = {**missing_samples(seconds, seed), **dead(seconds, seed), **artefacts(seconds, seed)}
+            figures = {
+                **missing_samples(seconds, seed),
+                **bands(seconds, seed),
+                **dead(seconds, seed),
+                **references(seconds, seed),
+                **bad_electrodes(seconds, seed),
+                **artefacts(seconds, seed),
+            }
         for figure, (before, value, reference, target) in figures.items():
             row = rows.setdefault(figure, {"figure": figure, "0.1.0": before})
             # The last columns stay last.
@@ -78,13 +85,14 @@ def read(
     rate: float,
     *,
     blanks: NDArray[np.float64] | None = None,
+    columns: dict[str, Any] | None = None,
     width: float | None = WIDTH,
     cut: Chop = ONE_SECOND,
     **settings: Any,
 ) -> Any:
     """Write voltages (time, channel) to a file and read it as one window would be: trials of one second."""
     nwbfile = new_file()
-    add_electrodes(nwbfile, volts.shape[1])
+    add_electrodes(nwbfile, volts.shape[1], columns=columns or {})
     add_electrical(nwbfile, volts, rate=rate)
     if blanks is not None:
         add_invalid_times(nwbfile, blanks)
@@ -118,6 +126,89 @@ def missing_samples(seconds: float, seed: int) -> dict[str, tuple[Any, ...]]:
             1.0,
         )
     return figures
+
+
+def bands(seconds: float, seed: int) -> dict[str, tuple[Any, ...]]:
+    """What passes of 6 Hz in a band of 8 to 12 Hz, and power of theta in bins of 20 ms."""
+    rate, band = 1000.0, (8.0, 12.0)
+    volts, amplitude = modulated(seconds, rate=rate, frequency=6.0, n_channels=4, seed=seed)
+    ds = read(volts, rate, feature="lfp", band=band)
+    inside = slice(200, -200)
+    reference = sosfiltfilt(butter(4, band, "band", fs=rate, output="sos"), volts, axis=0)[5::10]
+    figures: dict[str, tuple[Any, ...]] = {
+        "8 to 12 Hz: share of the variance outside": (
+            0.53,
+            _outside(ds["values"].values.reshape(-1, 4)[inside], WIDTH, band),
+            _outside(reference[inside], WIDTH, band),
+            "0.03 at most",
+        )
+    }
+    ds = read(volts, rate, width=0.02, feature="power", band=(4.0, 8.0))
+    envelope = np.abs(hilbert(sosfiltfilt(butter(4, (4, 8), "band", fs=rate, output="sos"), volts, axis=0), axis=0))
+    power = np.log((envelope**2).reshape(-1, 20, 4).mean(axis=1))
+    values, observed = (ds[name].values.reshape(-1, 4) for name in ("values", "observed"))
+    truth = np.repeat(np.log(amplitude.reshape(-1, 20).mean(axis=1))[:, None], 4, axis=1)
+    figures["power of theta, bins of 20 ms: correlation with the Hilbert envelope"] = (
+        0.76,
+        _correlation(values[inside], power[inside], observed[inside]),
+        "",
+        "0.97 at least",
+    )
+    figures["power of theta, bins of 20 ms: correlation with its true amplitude"] = (
+        "",
+        _correlation(values[inside], truth[inside], observed[inside]),
+        _correlation(power[inside], truth[inside], observed[inside]),
+        1.0,
+    )
+    return figures
+
+
+def references(seconds: float, seed: int) -> dict[str, tuple[Any, ...]]:
+    """Crossings a spike under hum and bursts that all electrodes share, and what the converter's delays leave of them."""
+    rate, n_channels, figures = 20_000.0, 16, {}
+    counted: dict[str, Any] = {"width": 0.02, "feature": "spikes"}
+    for name, hum, bursts, before in (("hum", 25e-6, 0, 0.0), ("bursts", 0.0, max(int(seconds), 8), 41765 / 6366)):
+        _, volts, spikes = common_noise(seconds, rate=rate, seed=seed, n_channels=n_channels, hum=hum, bursts=bursts)
+        n_spikes = sum(map(len, spikes))
+        band = butter(3, [300, 3000], "band", fs=rate, output="sos")
+        filtered = sosfiltfilt(band, volts - np.median(volts, axis=1, keepdims=True), axis=0)
+        ways: dict[str, dict[str, Any]] = {"nothing set": {}, "median": {"reference": "median"}}
+        if hum:
+            ways["notch"] = {"notch": 50.0}
+        for how, settings in ways.items():
+            ds = read(volts, rate, **counted, **settings)
+            figures[f"{name}, {how}: crossings a spike"] = (
+                before if how == "nothing set" else "",
+                float(ds["values"].sum() / n_spikes),
+                _crossings(filtered, rate) / n_spikes if how == "median" else "",
+                "a note" if how == "nothing set" else 1.0,
+            )
+    rng, delay, times = np.random.default_rng(seed), np.arange(n_channels) / n_channels, np.arange(round(4 * rate))
+    artefact = np.stack(
+        [sum(np.sin(2 * np.pi * f / rate * (times + d)) for f in (400.0, 1900.0, 2700.0)) for d in delay], axis=1
+    )
+    volts = 1e-4 * artefact + 1e-8 * rng.normal(size=artefact.shape)
+    settings = {"feature": "power", "band": (300.0, 3000.0), "reference": "average"}
+    alone = read(volts, rate, width=0.02, feature="power", band=(300.0, 3000.0))["values"].values
+    for name, columns in (("as they are", None), ("taken out", {"inter_sample_shift": delay})):
+        left = read(volts, rate, width=0.02, columns=columns, **settings)["values"].values
+        figures[f"delays of the converter {name}: share of a common artefact's power left"] = (
+            "",
+            float(np.exp(left[1] - alone[1]).mean()),
+            "",
+            0.0 if columns else "",
+        )
+    return figures
+
+
+def bad_electrodes(seconds: float, seed: int) -> dict[str, tuple[Any, ...]]:
+    """Of three electrodes that are dead, noisy and on their own, how many are masked; and how many of 29 others."""
+    volts, bad = probe(seconds, rate=1250.0, n_channels=32, seed=seed)
+    masked = ~read(volts, 1250.0, bad_channels="auto")["observed"].values.any(axis=(0, 1))
+    return {
+        "bad electrodes found": (0, int(masked[bad].sum()), "", len(bad)),
+        "good electrodes taken for bad": ("", int(np.delete(masked, bad).sum()), "", 0),
+    }
 
 
 def dead(seconds: float, seed: int) -> dict[str, tuple[Any, ...]]:
@@ -220,6 +311,21 @@ def _cost_of_reading(path: Path) -> tuple[float, float]:
     started = time.process_time()
     read_nwb(path)
     return time.process_time() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def _crossings(filtered: NDArray[Any], rate: float) -> int:
+    """Crossings of -4.5 robust sds, 1 ms apart at least."""
+    beyond = filtered <= -4.5 * np.median(np.abs(filtered), axis=0) / 0.6745
+    starts = beyond[1:] & ~beyond[:-1]
+    return sum(
+        1 + int((np.diff(np.flatnonzero(channel)) >= 0.001 * rate).sum()) for channel in starts.T if channel.any()
+    )
+
+
+def _outside(values: NDArray[Any], width: float, band: tuple[float, float]) -> float:
+    frequencies = np.fft.rfftfreq(len(values), width)
+    spectrum = (np.abs(np.fft.rfft(values * np.hanning(len(values))[:, None], axis=0)) ** 2).sum(axis=1)
+    return float(spectrum[(frequencies < band[0]) | (frequencies > band[1])].sum() / spectrum.sum())
 
 
 def _correlation(values: NDArray[Any], truth: NDArray[Any], observed: NDArray[np.bool_]) -> float:

@@ -8,19 +8,13 @@ from nwb_sbtt.signals.blocks import SampleBlock
 from nwb_sbtt.signals.crossings import shared_crossings
 from nwb_sbtt.signals.notch import Notch, harmonics_in
 from nwb_sbtt.signals.quality import bad_electrodes, line_noise
+from tests.support.voltages import pink, probe
 
 RATE = 1250.0
 
 
-def pink(n, n_channels, rng):
-    frequencies = np.maximum(np.fft.rfftfreq(n), 1 / n)[:, None]
-    spectrum = rng.normal(size=(len(frequencies), n_channels)) + 1j * rng.normal(size=(len(frequencies), n_channels))
-    noise = np.fft.irfft(spectrum / np.sqrt(frequencies), n, axis=0)
-    return noise / noise.std(axis=0)
-
-
-def probe(seed, n_channels=24, n=10_000):
-    """A field that changes along the probe, in noise of each electrode's own."""
+def field(seed, n_channels=24, n=10_000):
+    """A field that changes along a probe, in noise of each electrode's own."""
     rng = np.random.default_rng(seed)
     where = np.linspace(0, 1, n_channels)
     deep, shallow = pink(n, 1, rng), pink(n, 1, rng)
@@ -33,18 +27,13 @@ def parts(values):
 
 @pytest.mark.parametrize("seed", [61, 62, 63])
 def test_dead_noisy_and_uncorrelated_electrodes_are_found_and_no_others(seed):
-    values, rng = probe(seed)
-    good = bad_electrodes(parts(values), np.zeros(24, dtype=int))
-    assert not any(electrodes.any() for electrodes in good.values())
-    values[:, 3] *= 0.02
-    values[:, 9] += 1.0 * rng.normal(size=len(values))
-    values[:, 17] = pink(len(values), 1, rng)[:, 0] + 0.1 * rng.normal(size=len(values))
+    values, _ = field(seed)
+    assert not any(found.any() for found in bad_electrodes(parts(values), np.zeros(24, dtype=int)).values())
+    values, bad = probe(8.0, rate=RATE, n_channels=24, seed=seed)
     found = bad_electrodes(parts(values), np.zeros(24, dtype=int))
-    assert {what: np.flatnonzero(electrodes).tolist() for what, electrodes in found.items()} == {
-        "dead": [3],
-        "noisy": [9],
-        "uncorrelated": [17],
-    }
+    assert [np.flatnonzero(found[what]).tolist() for what in ("dead", "noisy", "uncorrelated")] == [
+        [each] for each in bad
+    ]
 
 
 def test_electrodes_without_anything_in_common_are_not_called_uncorrelated():
@@ -54,7 +43,7 @@ def test_electrodes_without_anything_in_common_are_not_called_uncorrelated():
 
 
 def test_missing_samples_make_no_electrode_bad():
-    values, rng = probe(65)
+    values, rng = field(65)
     observed = rng.random(values.shape) < 0.7
     holed = [
         (np.where(o, v, 0), o) for v, o in zip(np.array_split(values, 8), np.array_split(observed, 8), strict=True)
@@ -64,7 +53,7 @@ def test_missing_samples_make_no_electrode_bad():
 
 @pytest.mark.parametrize("line", [50.0, 60.0])
 def test_lines_are_found_with_their_share_of_the_band(line):
-    values, _ = probe(66)
+    values, _ = field(66)
     times = np.arange(len(values))[:, None] / RATE
     assert line_noise(parts(values), rate=RATE, band=(30, 200))[1].max() < 0.02
     hum = np.zeros(24)

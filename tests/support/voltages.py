@@ -152,3 +152,64 @@ def common_noise(
     for start in rng.choice(n - round(0.05 * rate), bursts, replace=False):
         common[start : start + round(0.05 * rate)] += 2e-4 * rng.normal(size=round(0.05 * rate))
     return quiet, quiet + common[:, None], spikes
+
+
+def pink(n: int, n_channels: int, rng: np.random.Generator) -> Floats:
+    """Noise (time, channel) of unit variance whose power falls with 1/f."""
+    frequencies = np.maximum(np.fft.rfftfreq(n), 1 / n)[:, None]
+    spectrum = rng.normal(size=(len(frequencies), n_channels)) + 1j * rng.normal(size=(len(frequencies), n_channels))
+    noise = np.fft.irfft(spectrum / np.sqrt(frequencies), n, axis=0)
+    return noise / noise.std(axis=0)
+
+
+def modulated(seconds: float, *, rate: float, frequency: float, n_channels: int, seed: int) -> tuple[Floats, Floats]:
+    """An oscillation whose amplitude changes, in pink noise.
+
+    Parameters
+    ----------
+    seconds, rate : float
+    frequency : float
+        Of the oscillation [Hz].
+    n_channels : int
+    seed : int
+
+    Returns
+    -------
+    voltage : array (time, channel)
+    amplitude : array (time)
+    """
+    rng = np.random.default_rng(seed)
+    n = round(seconds * rate)
+    frequencies = np.fft.rfftfreq(n, 1 / rate)
+    slow = (frequencies > 0) & (frequencies < 1.5)
+    course = np.fft.irfft(np.where(slow, rng.normal(size=len(slow)) + 1j * rng.normal(size=len(slow)), 0), n)
+    amplitude = np.abs(1 + 0.6 * course / course.std())
+    phase = 2 * np.pi * frequency * np.arange(n) / rate + rng.normal(size=n).cumsum() * np.sqrt(2 / rate)
+    return pink(n, n_channels, rng) + (1.5 * amplitude * np.sin(phase))[:, None], amplitude
+
+
+def probe(seconds: float, *, rate: float, n_channels: int, seed: int) -> tuple[Floats, list[int]]:
+    """A field that changes along a probe, in noise of each electrode's own; one is dead, one noisy, one on its own.
+
+    Parameters
+    ----------
+    seconds, rate : float
+    n_channels : int
+        Eight at least.
+    seed : int
+
+    Returns
+    -------
+    voltage : array (time, channel)
+    bad : list of int
+        Dead, noisy, on its own.
+    """
+    rng = np.random.default_rng(seed)
+    n, where = round(seconds * rate), np.linspace(0, 1, n_channels)
+    deep, shallow = pink(n, 1, rng), pink(n, 1, rng)
+    voltage = (1 - where) * deep + where * shallow + 0.1 * rng.normal(size=(n, n_channels))
+    dead, noisy, alone = bad = [int(channel) for channel in rng.choice(n_channels, 3, replace=False)]
+    voltage[:, dead] *= 0.02
+    voltage[:, noisy] += rng.normal(size=n)
+    voltage[:, alone] = pink(n, 1, rng)[:, 0] + 0.1 * rng.normal(size=n)
+    return voltage, bad
