@@ -36,8 +36,10 @@ COLUMNS_AT_ONCE = 64
 """Channels that are transformed at once, so that they stay in the cache; measured best of 16 to 256."""
 HIGHEST = 0.45
 """Highest edge of a band as a share of the sampling rate, and of the bin rate for a decimated signal."""
-EDGE_OF_BAND, LOWER_EDGE, UPPER_EDGE = 0.3, 0.5, 0.25
-"""Widest transition at the edges of a band, as a share of its width, of its lower and of its upper edge."""
+LOWER_OF_BAND, UPPER_OF_BAND = 0.25, 0.28
+"""Widest transition at the lower and upper edge of a band, as a share of its width."""
+LOWER_EDGE, UPPER_EDGE = 0.5, 0.25
+"""And as a share of the frequency itself."""
 DEFAULT_BANDS = {"power": (70.0, 150.0), "spikes": (300.0, 3000.0)}
 """Hz."""
 
@@ -449,8 +451,11 @@ def transitions(band: tuple[float, float], *, rate: float) -> tuple[float, float
         Width of each transition in Hz.
     """
     low, high = band
-    widest = EDGE_OF_BAND * (high - low)
-    return min(widest, LOWER_EDGE * low), min(widest, UPPER_EDGE * high, rate - 2 * high)
+    width = high - low
+    return (
+        min(LOWER_OF_BAND * width, LOWER_EDGE * low),
+        min(UPPER_OF_BAND * width, UPPER_EDGE * high, rate - 2 * high),
+    )
 
 
 def band_filter(band: tuple[float, float], *, rate: float, dtype: DTypeLike) -> Filter:

@@ -182,7 +182,7 @@ def sharp_slow_part(band: tuple[float, float], *, rate: float, dtype: DTypeLike)
         Of the arithmetic.
     """
     (low, _), (lower, _) = band, transitions(band, rate=rate)
-    length = max(1, int(rate / low / SUMS_PER_CYCLE))
+    length = max(1, int(round(rate / low / SUMS_PER_CYCLE, 6)))
     kernel = LowPass(cut=low * length / rate, width=lower * length / rate)
     return SlowPart(Filter(kernel, dtype=dtype), length, sharp=True)
 

@@ -682,7 +682,7 @@ def _padded(intervals: Intervals, before: float, after: float) -> Intervals:
 def _power_step(band: tuple[float, float], *, rate: float, bin_width: float) -> int:
     """Samples from one value of the power to the next; at least two values in a bin, where samples allow it."""
     highest = band[1] - band[0] + min(transitions(band, rate=rate))
-    return max(1, int(min(rate / (POWER_OVERSAMPLING * highest), bin_width * rate / 2)))
+    return max(1, int(min(rate / (POWER_OVERSAMPLING * highest), bin_width * rate / 2) + ROUNDING))
 
 
 def _spread(values: NDArray[T], channels: NDArray[np.bool_]) -> NDArray[T]:
