@@ -2,7 +2,7 @@
 
 `gather_sum` sums entries into trials and bins, `dot` reads factors out at the entries, `along_channels` brings numbers of a
 channel to its entries; the gradient of each is one of the others. `sum_terms` and `gather_terms` are a loss and a feedback on
-top of `dot`, for sparse batches only. The other three take dense batches too, where they are matrix products.
+top of `dot`, for batches that go block by block. The other three take dense batches too, where they are matrix products.
 
 In sparse batches all go block by block (`nwb_sbtt.batch.Entries`): nothing of the size entries × width ever exists, and each
 table that is looked up stays in the cache. On a CPU the kernels are torch's bags of embeddings and sampled product, and scipy's
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nwb_sbtt.batch import Batch, Block, Entries, precise_dtype
+from nwb_sbtt.nn import dense
 
 ReadOut = tuple[Tensor, Tensor]
 """A table (channel, width) and a bias (channel): one number of each entry, linear in the factors."""
@@ -139,7 +140,9 @@ def sum_terms(
     per_channel: tuple[Float[Tensor, "channel"], ...],
     batch: Batch,
 ) -> Float[Tensor, ""]:
-    """Sum ``terms(linear, values, exposure, *per_channel)`` over the scored entries of a sparse batch, in double precision.
+    """Sum ``terms(linear, values, exposure, *per_channel)`` over the scored entries, in double precision.
+
+    The batch is sparse, or dense and large (`nwb_sbtt.nn.dense`).
 
     Each block's gradients are taken with its terms, while both are in the cache; nothing is kept for a second pass.
 
@@ -160,6 +163,8 @@ def sum_terms(
     """
     wanted = torch.is_grad_enabled()
     tables, biases = zip(*read_outs, strict=True)
+    if batch.entries is None:
+        return dense.sum_terms(terms, factors, read_outs=read_outs, per_channel=per_channel, batch=batch)
     return _SumTerms.apply(terms, batch, wanted, len(read_outs), factors, *tables, *biases, *per_channel)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -174,7 +179,7 @@ def gather_terms(
 ) -> Float[Tensor, "trial time width"]:
     """Read factors out, take ``terms(linear, values, exposure, *per_channel)`` of the shown entries, and sum them by `into`.
 
-    That is `gather_sum` of terms of what `dot` gives for each read-out, of a sparse batch, block by block. Nothing is kept at
+    That is `gather_sum` of terms of what `dot` gives for each read-out, of a batch as `sum_terms` takes it. Nothing is kept at
     the entries: the gradient computes each block's terms again.
 
     Parameters
@@ -188,6 +193,8 @@ def gather_terms(
     Float[Tensor, "trial time width"]
         Differentiable by all but `per_channel` and the batch.
     """
+    if batch.entries is None:
+        return dense.gather_terms(terms, factors, read_outs=read_outs, per_channel=per_channel, into=into, batch=batch)
     fixed = tuple(values.detach() for values in per_channel)
     tables, biases = zip(*read_outs, strict=True)
     return _GatherTerms.apply(terms, batch, fixed, factors, into, *tables, *biases)  # type: ignore[no-any-return, no-untyped-call]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.calcium.kinetics import Kinetics
+from nwb_sbtt.nn.dense import is_large
 from nwb_sbtt.nn.entries import along_channels, dot, gather_sum, gather_terms, sum_terms
 from nwb_sbtt.nn.likelihoods.base import Likelihood
 
@@ -83,7 +84,7 @@ class EntryByEntry(Likelihood):
         if self._selects(batch):
             _, linear, values, exposure, per_channel = self._select(factors, batch, marked=batch.scored)
             return self._terms(linear, values, exposure, *per_channel).sum(dtype=dtype)
-        if batch.entries is None:
+        if batch.entries is None and not is_large(batch):
             return super().total(factors, batch, dtype=dtype)
         read_outs, per_channel = self.read_outs(batch.session), self._channel_tensors(batch.session)
         return sum_terms(self._terms, factors, read_outs=read_outs, per_channel=per_channel, batch=batch).to(dtype)
@@ -105,7 +106,7 @@ class EntryByEntry(Likelihood):
             differences = values - self._expected(linear, exposure, *(tensor.detach() for tensor in per_channel))
             residual = differences.new_zeros(batch.values.numel()).index_copy(0, index, differences)
             return gather_sum(residual.reshape(batch.shape), into, batch=batch)
-        if batch.entries is None:
+        if batch.entries is None and not is_large(batch):
             # As in a sparse batch, no gradient of the residual input reaches the channel tensors.
             fixed = (tensor.detach() for tensor in self._channel_tensors(batch.session))
             expected = self._expected(self._linear(factors, batch.session), batch.exposure, *fixed)

@@ -46,13 +46,13 @@ class Poisson(EntryByEntry):
         return ()
 
     def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
-        log_rate = linear[0].clamp(max=MAX_LOG_RATE)
+        log_rate = _bounded(linear[0])
         if exposure is not None:
             log_rate = log_rate + exposure.log()
         return log_rate.exp() - values * log_rate
 
     def _expected(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
-        rate = linear[0].clamp(max=MAX_LOG_RATE).exp()
+        rate = _bounded(linear[0]).exp()
         return rate if exposure is None else rate * exposure
 
     def variance_loss(
@@ -79,3 +79,10 @@ class Poisson(EntryByEntry):
         """Compute the posterior sd of `expected`, that of a lognormal rate."""
         log_variance = nn.functional.linear(variance, self.weights[session] ** 2).clamp(max=MOST_LOG_VARIANCE)
         return self.expected(factors, session) * torch.expm1(log_variance).sqrt()
+
+
+def _bounded(log_rate: Tensor) -> Tensor:
+    """Log-rates up to `MAX_LOG_RATE`; where none is larger, one look spares three passes. A GPU would wait for the answer."""
+    if log_rate.is_cpu and log_rate.numel() and log_rate.detach().amax() <= MAX_LOG_RATE:
+        return log_rate
+    return log_rate.clamp(max=MAX_LOG_RATE)
