@@ -11,7 +11,7 @@ pytest.importorskip("oasis")
 def test_frames_that_are_missing_cost_little_correlation(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "deconvolution.py", "--small", "--table", "gaps")
     assert [row["missing"] for row in rows] == ["3 every 2 s", "10 % at random"]
-    assert all(row["r"] > row["r whole"] - 0.05 for row in rows)
+    assert all(row["r"] > row["r whole"] - 0.03 for row in rows)
 
 
 @pytest.mark.slow
