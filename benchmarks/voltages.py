@@ -7,11 +7,12 @@ and the truth or what is to be reached.
     python benchmarks/voltages.py --json voltages.json
     python benchmarks/voltages.py --fits --seeds 31 --seconds 120
     python benchmarks/voltages.py --large 3600 --seeds 31
+    python benchmarks/voltages.py --crossings 30 --seeds 31
     python benchmarks/voltages.py --small
 
 `--fits` asks instead whether fits with defaults find the shared signal in noise that is each channel's own and autocorrelated:
 R² over the validation trials, next to the baselines. `--large SECONDS` writes a recording of 384 channels at 2.5 kHz and reads
-it with nothing said.
+it with nothing said. `--crossings SECONDS` writes one of 384 channels at 30 kHz and finds threshold crossings in it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import h5py
 import numpy as np
 from machine import options, save, show
 from numpy.typing import NDArray
+from recordings import make_series
 from scipy.signal import butter, hilbert, sosfiltfilt
 
 from nwb_sbtt import fit, read_nwb, split
@@ -53,6 +55,9 @@ def main() -> None:
     parser.add_argument("--fits", action="store_true", help="fit models instead, some minutes for each seed")
     parser.add_argument("--models", nargs="+", default=["conv", "lfads"], help="models to fit")
     parser.add_argument("--large", type=float, default=0.0, help="read a large recording of so many seconds instead")
+    parser.add_argument(
+        "--crossings", type=float, default=0.0, help="time threshold crossings of so many seconds instead"
+    )
     arguments = parser.parse_args()
     seeds, seconds = (arguments.seeds[:1], 12.0) if arguments.small else (arguments.seeds, arguments.seconds)
     rows: dict[str, dict[str, Any]] = {}
@@ -61,6 +66,8 @@ def main() -> None:
             figures = own_noise(seconds, seed, models=arguments.models)
         elif arguments.large:
             figures = large(arguments.large, seed)
+        elif arguments.crossings:
+            figures = speed(arguments.crossings, seed)
         else:
             figures = {
                 **missing_samples(seconds, seed),
@@ -326,6 +333,30 @@ def _outside(values: NDArray[Any], width: float, band: tuple[float, float]) -> f
     frequencies = np.fft.rfftfreq(len(values), width)
     spectrum = (np.abs(np.fft.rfft(values * np.hanning(len(values))[:, None], axis=0)) ** 2).sum(axis=1)
     return float(spectrum[(frequencies < band[0]) | (frequencies > band[1])].sum() / spectrum.sum())
+
+
+def speed(seconds: float, seed: int) -> dict[str, tuple[Any, ...]]:
+    """CPU-seconds of threshold crossings in a gzipped recording of a whole probe, for five minutes, beside those of h5py."""
+    rate, channels = 30_000.0, 384
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.nwb"
+        make_series(path, gigabytes=seconds * rate * channels * 2 / 1e9, rate=rate, channels=channels, seed=seed)
+        config = ReadConfig(bin_width=0.02, electrical=ElectricalConfig(feature="spikes"))
+        started = time.process_time()
+        read_nwb(path, config)
+        read = time.process_time()
+        with h5py.File(path, "r") as file:
+            data = file["acquisition/raw/data"]
+            for first in range(0, len(data), data.chunks[0]):
+                data[first : first + data.chunks[0]]
+        plain = time.process_time() - read
+    five_minutes = 300 / seconds
+    # What is measured on parts of the recording takes as long whatever its length, so this is an upper bound.
+    figure = f"CPU-seconds for 5 minutes of {channels} channels at {rate / 1000:g} kHz, from {seconds:g} s"
+    return {
+        figure: ("", five_minutes * (read - started), "", 240.0),
+        f"{figure}: h5py alone": ("", five_minutes * plain, "", ""),
+    }
 
 
 def _correlation(values: NDArray[Any], truth: NDArray[Any], observed: NDArray[np.bool_]) -> float:
