@@ -22,7 +22,7 @@ _HOMES = {
     "Window": "config",
     "fit": "fitting.fit",
     "inspect": "io.read.candidates",
-    "interval": "evaluate.calibration",
+    "interval": "evaluate.intervals",
     "load": "fitting.fitted",
     "read_nwb": "io.read.reader",
     "read_result": "io.write.results",
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import Trials as Trials
     from nwb_sbtt.config import Window as Window
     from nwb_sbtt.data.splits import split as split
-    from nwb_sbtt.evaluate.calibration import interval as interval
+    from nwb_sbtt.evaluate.intervals import interval as interval
     from nwb_sbtt.fitting.fit import fit as fit
     from nwb_sbtt.fitting.fitted import Fitted as Fitted
     from nwb_sbtt.fitting.fitted import load as load

@@ -8,6 +8,7 @@ Draws are made on the batch's device, where the generator must be too (`nwb_sbtt
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -91,6 +92,29 @@ def sample_validation(
     Bool[Tensor, "*entry"]
     """
     return batch.shown & (_uniform(batch, generator, mask_length) < share)
+
+
+def in_turn(
+    batch: Batch, share: float, generator: torch.Generator, *, mask_length: int = 1
+) -> Iterator[Bool[Tensor, "*entry"]]:
+    """Divide the shown entries at random into parts that are to be hidden one after the other.
+
+    Parameters
+    ----------
+    batch : Batch
+    share : float
+        Of the shown entries that are hidden at a time; where it does not divide 1, some are in no part.
+    generator : torch.Generator
+    mask_length : int
+        Bins of a channel that are hidden together.
+
+    Yields
+    ------
+    Bool[Tensor, "*entry"]
+    """
+    drawn = _uniform(batch, generator, mask_length)
+    for i in range(int(1 / share + 1e-9)):
+        yield batch.shown & (drawn >= i * share) & (drawn < (i + 1) * share)
 
 
 def cosmoothing(batch: Batch, held_out: Bool[Tensor, "channel"]) -> Batch:

@@ -18,7 +18,7 @@ _HOMES = {
     "bits_per_spike": "metrics",
     "evaluate_latents": "summary",
     "explained_variance": "metrics",
-    "interval": "calibration",
+    "interval": "intervals",
     "pearson_r2": "metrics",
     "poisson_nll": "metrics",
     "r2": "metrics",
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.evaluate.baselines import MaskedData as MaskedData
     from nwb_sbtt.evaluate.baselines import Prediction as Prediction
     from nwb_sbtt.evaluate.baselines import register_baseline as register_baseline
-    from nwb_sbtt.evaluate.calibration import interval as interval
+    from nwb_sbtt.evaluate.intervals import interval as interval
     from nwb_sbtt.evaluate.metrics import bits_per_spike as bits_per_spike
     from nwb_sbtt.evaluate.metrics import explained_variance as explained_variance
     from nwb_sbtt.evaluate.metrics import pearson_r2 as pearson_r2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_sbtt.data.schema import infers_spikes
-from nwb_sbtt.evaluate.calibration import interval
+from nwb_sbtt.evaluate.intervals import (
+    interval,
+    predictive_coverage,
+    quantiles_of_residuals,
+    relative_variance,
+)
 
 Mask = NDArray[np.bool_]
 Check = dict[str, str]
@@ -23,8 +29,13 @@ UNUSED_SD = 0.01
 """A factor whose sd is below this share of the largest is not used."""
 COLLAPSED_VARIANCE = 0.01
 """Variance between trials, relative to the posterior variance, below which an initial condition carries no information."""
-MIN_COVERAGE = 0.85
-"""Coverage of true rates by 95 % intervals below which the intervals are too narrow."""
+CHECKED_LEVELS = (0.5, 0.8, 0.95)
+"""Of the intervals whose coverage is checked."""
+MOST_OFF, MOST_OFF_IN_PART = 0.05, 0.1
+"""Largest difference of coverage from its level: of predictive intervals over all hidden entries, and of these in a third of
+the entries, of low, middle or high expected values, or of intervals of true rates."""
+MIN_CHECKED = 300
+"""Entries of which coverage is checked, at least: fewer tell too little."""
 MAX_DISPERSION = 1.5
 """Squared errors, relative to posterior plus Poisson variance, above which the posterior is overconfident."""
 
@@ -71,8 +82,8 @@ def checks(
     Returns
     -------
     list of {"name", "level", "text"}
-        ``name`` is one of "baselines", "copying", "spikes", "dispersion", "coverage", "sampling", "factors" and "initial
-        condition"; ``level`` is "ok", "warn" or "bad". Checks that do not apply are left out.
+        ``name`` is one of "baselines", "copying", "spikes", "dispersion", "intervals", "coverage", "sampling", "factors" and
+        "initial condition"; ``level`` is "ok", "warn" or "bad". Checks that do not apply are left out.
     """
     results = (
         [_baselines(scores, names)] if {"model", "mean_rate", "masked_smoothing"} <= set(scores) else [_unscored()]
@@ -87,6 +98,8 @@ def checks(
         results.append(_spikes(of_rows, scored))
         if "rates_sd" in latents:
             results.append(_dispersion(of_rows, latents[["rates", "rates_sd"]].isel(trial=rows), scored))
+    if intervals := _intervals(ds, latents, rows, scored):
+        results.append(intervals)
     if {"rates", "rates_sd"} <= set(latents) and "true_rates" in ds:
         true, inferred = ds[["true_rates"]].isel(trial=rows), latents[["rates", "rates_sd"]].isel(trial=rows)
         results.append(_coverage(true, inferred, scored))
@@ -223,19 +236,82 @@ def _sampling(ds: xr.Dataset) -> Check | None:
     )
 
 
-def _coverage(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
-    """Coverage of true rates; hidden counts cannot replace them here, because Poisson noise is wider than the posterior."""
-    true = ds["true_rates"].values
-    lower, upper = interval(latents, 0.95)
-    coverage = float(((true >= lower.values) & (true <= upper.values))[scored].mean())
-    text = f"The 95% intervals contain {coverage:.0%} of the true rates."
-    if coverage < MIN_COVERAGE:
+def _intervals(ds: xr.Dataset, latents: xr.Dataset, rows: NDArray[np.intp], scored: Mask) -> Check | None:
+    """Coverage of hidden values by predictive intervals; None where the model has no posterior, or little was hidden."""
+    name = "mean" if "mean" in latents else "rates"
+    if f"{name}_sd" not in latents or scored.sum() < MIN_CHECKED:
+        return None
+    ds = ds[[each for each in ("values", "exposure") if each in ds]].isel(trial=rows)
+    latents = latents[[name, f"{name}_sd", *({"events"} & set(latents))]].isel(trial=rows)
+    values, mean, sd = (
+        array[scored].astype(float)
+        for array in (ds["values"].values, latents[name].values, latents[f"{name}_sd"].values)
+    )
+    quantiles = None
+    if name == "rates":
+        spread = relative_variance(mean, sd)
+        exposure = ds["exposure"].values[scored] if "exposure" in ds else 1.0
+        mean = mean * float(ds.attrs["bin_width"]) * exposure
+        height = mean
+    elif "noise_sd" not in latents.coords:
         return _check(
-            "coverage",
+            "intervals",
             "warn",
-            text + " They are too narrow: average several seeds (--seeds 5), or train on more trials.",
+            "There are no predictive intervals: too few entries of the validation trials were hidden to measure the noise. "
+            "Keep more trials for validation (valid_fraction).",
         )
+    else:
+        channel = np.nonzero(scored)[2]
+        spread = np.sqrt(sd**2 + latents["noise_sd"].values[channel] ** 2)
+        quantiles = quantiles_of_residuals(latents, CHECKED_LEVELS)
+        centre, height = latents["mean"].values.mean((0, 1)), latents["mean"].values.std((0, 1))
+        height = (mean - centre[channel]) / np.where(height > 0, height, 1.0)[channel]
+    known = np.isfinite(spread)
+    held = predictive_coverage(values[known], mean[known], spread[known], CHECKED_LEVELS, quantiles=quantiles)
+    coverage = held.mean(0)
+    text = f"Predictive intervals of {_percent(CHECKED_LEVELS)} hold {_percent(coverage)} of the hidden values."
+    parts = np.array_split(np.argsort(height[known], kind="stable"), 3)
+    of_parts = np.array([held[part].mean(0) for part in parts])
+    part, level = np.unravel_index(np.abs(of_parts - CHECKED_LEVELS).argmax(), of_parts.shape)
+    worst = f"{of_parts[part, level]:.0%} in place of {CHECKED_LEVELS[level]:.0%}"
+    if np.abs(coverage - CHECKED_LEVELS).max() > MOST_OFF:
+        return _check("intervals", "warn", text + " They do not hold: the data differ from those of the calibration.")
+    if np.abs(of_parts - CHECKED_LEVELS).max() > MOST_OFF_IN_PART:
+        where = ("low", "middle", "high")[int(part)]
+        return _check("intervals", "warn", f"{text} Where {where} values are expected, they hold {worst}.")
+    calibration = json.loads(str(latents.attrs.get("calibration", "{}")))
+    # A ladder's mean follows each channel's own samples, and its sd is that of its spikes.
+    if name == "mean" and "events" not in latents and not calibration.get("told_apart", False):
+        return _check(
+            "intervals",
+            "warn",
+            f"{text} Intervals of the mean are the model's own and can be far too narrow: with few channels or hidden entries "
+            "its errors cannot be told from noise.",
+        )
+    return _check("intervals", "ok", text)
+
+
+def _coverage(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
+    """Coverage of true rates, which hidden counts cannot replace: Poisson noise is wider than the posterior."""
+    true = ds["true_rates"].values
+    coverage = []
+    for level in CHECKED_LEVELS:
+        lower, upper = interval(latents, level)
+        coverage.append(float(((true >= lower.values) & (true <= upper.values))[scored].mean()))
+    text = f"Intervals of {_percent(CHECKED_LEVELS)} hold {_percent(coverage)} of the true rates."
+    off = np.array(coverage) - CHECKED_LEVELS
+    if np.abs(off).max() > MOST_OFF_IN_PART:
+        what = (
+            "narrow: average several seeds (--seeds 5), or train on more trials" if off.min() < -off.max() else "wide"
+        )
+        return _check("coverage", "warn", f"{text} They are too {what}.")
     return _check("coverage", "ok", text)
+
+
+def _percent(shares: Iterable[float]) -> str:
+    """Shares in words: 50, 80 and 95 %."""
+    numbers = [f"{100 * share:.0f}" for share in shares]
+    return f"{', '.join(numbers[:-1])} and {numbers[-1]} %"
 
 
 def _factors(latents: xr.Dataset) -> Check:

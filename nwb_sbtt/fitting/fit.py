@@ -15,8 +15,9 @@ from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.memory import FITTING, FITTING_OBSERVED
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError, TrainingError
-from nwb_sbtt.evaluate.calibration import Calibration, calibrate, variance_of_log
+from nwb_sbtt.evaluate.calibration import Calibration, calibrate_counts, calibrate_signals
 from nwb_sbtt.fitting.alignment import check_conditions
+from nwb_sbtt.fitting.calibrations import write_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted, Member
@@ -141,25 +142,25 @@ def fit(
         fitted = Fitted(tuple(members), config, run_dir, signature).aligned()
         if config.sessions.condition is not None and fitted.alignment is None:
             fitted = fitted.align(prepared, condition=config.sessions.condition)
-        if LIKELIHOODS[signature.likelihood].expects_counts and not (run_dir / CALIBRATION).exists():
-            fitted.write_calibration(_calibration(fitted, prepared))
+        if not (run_dir / CALIBRATION).exists():
+            calibrations = _calibrations(fitted, prepared)
+            write_calibrations(calibrations, run_dir, checkpoint=fitted.checkpoint_sha256)
         return fitted.calibrated()
 
 
-def _calibration(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> Calibration:
-    """Compare the sd of the rates with errors at counts of validation trials, each hidden once."""
-    counts, expected, variance = [], [], []
+def _calibrations(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> dict[str, Calibration]:
+    """Calibrate the sd of rates or means on entries of each session's validation trials, each hidden once."""
+    calibrations: dict[str, Calibration] = {}
     for name, ds in prepared.items():
-        valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
-        width = float(ds.attrs["bin_width"])
-        for hidden, latents in fitted.hide_in_turn(valid, session=name):
-            share = valid["exposure"].values[hidden] if "exposure" in valid else 1.0
-            rates = latents["rates"].values[hidden].astype(float)
-            counts.append(valid["values"].values[hidden].astype(float))
-            expected.append(rates * width * share)
-            sd = latents["rates_sd"].values[hidden].astype(float) if "rates_sd" in latents else np.zeros_like(rates)
-            variance.append(variance_of_log(rates, sd))
-    return calibrate(np.concatenate(counts), np.concatenate(expected), np.concatenate(variance))
+        hidden = fitted.hide_in_turn(ds.isel(trial=np.flatnonzero(ds["split"].values == "valid")), session=name)
+        if LIKELIHOODS[fitted.signature.likelihood].expects_counts:
+            calibration: Calibration | None = calibrate_counts(hidden)
+        else:
+            # A ladder's mean follows each channel's own samples.
+            calibration = calibrate_signals(hidden, shared=not fitted.model.infers_spikes)
+        if calibration is not None:
+            calibrations[name] = calibration
+    return calibrations
 
 
 def _train(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch, generator_on
 from nwb_sbtt.config import FitConfig
-from nwb_sbtt.data.memory import ENSEMBLE, ENTRIES_AT_ONCE, INFERENCE
+from nwb_sbtt.data.memory import ENSEMBLE, INFERENCE
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.tensors import to_batch, to_latents
 from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.evaluate.alignment import add_aligned, check_alignment
-from nwb_sbtt.evaluate.calibration import UNCALIBRATED, Calibration, variance_of_log
+from nwb_sbtt.evaluate.calibration import Calibration, Hidden
 from nwb_sbtt.evaluate.summary import HiddenChannels, evaluate_latents
 from nwb_sbtt.fitting.alignment import FitAlignment, align_members, read_alignment
+from nwb_sbtt.fitting.calibrations import calibrated, noise_of, predicted_variance, read_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import AVERAGED, checkpoint_digest, combine
 from nwb_sbtt.fitting.memory import memory_errors
@@ -40,14 +40,12 @@ from nwb_sbtt.fitting.preparation import (
     prepare,
 )
 from nwb_sbtt.fitting.runfolder import (
-    CALIBRATION,
     CONFIG,
     ENVIRONMENT,
     member_folders,
     read_config,
     read_json,
     read_signature,
-    write_json,
 )
 from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of, equal_bin_widths
 from nwb_sbtt.models import Model, make_model
@@ -172,8 +170,8 @@ class Fitted:
         Run folder.
     signature : Signature
         Likelihood, sessions, channels and data of the fit.
-    calibration : Calibration
-        How the sd of the model's rates is enlarged; fitted to errors at hidden counts.
+    calibrations : mapping of session to Calibration
+        How the sd of rates and means is calibrated, fitted to errors at hidden entries; sessions with too few are left out.
     alignment : FitAlignment or None
         How the factors of each session map to those of the reference; None where sessions were not aligned.
     """
@@ -182,7 +180,7 @@ class Fitted:
     config: FitConfig
     run_dir: Path
     signature: Signature
-    calibration: Calibration = UNCALIBRATED
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     alignment: FitAlignment | None = None
 
     def calibrated(self) -> Fitted:
@@ -191,21 +189,9 @@ class Fitted:
         Raises
         ------
         FileError
-            If the file of the calibration is damaged, or belongs to other weights.
+            If the file of the calibration is damaged, is an earlier version's, or belongs to other weights.
         """
-        path = self.run_dir / CALIBRATION
-        if not path.exists():
-            return self
-        content = read_json(path)
-        if content.pop("checkpoint_sha256", None) != self.checkpoint_sha256:
-            raise FileError(
-                f"{str(path)!r} was fitted to other weights than those of the run folder: files of two fits are mixed; restore "
-                "the folder from a copy, or remove this file and run the fit again"
-            )
-        try:
-            return replace(self, calibration=TypeAdapter(Calibration).validate_python(content))
-        except ValidationError as error:
-            raise FileError(f"{str(path)!r} of the run folder is damaged: {error.errors()[0]['msg']}") from None
+        return replace(self, calibrations=read_calibrations(self.run_dir, checkpoint=self.checkpoint_sha256))
 
     def aligned(self) -> Fitted:
         """Return this fit with the alignment of its run folder, where there is one.
@@ -253,21 +239,6 @@ class Fitted:
         prepared = {name: prepare(self._match(data[name], name)[1], self.config) for name in self.signature.sessions}
         align_members(self, prepared, condition=condition, to=to)
         return self.aligned()
-
-    def write_calibration(self, calibration: Calibration) -> None:
-        """Write a calibration of these weights to the run folder.
-
-        Parameters
-        ----------
-        calibration : Calibration
-
-        Raises
-        ------
-        FileError
-            If it cannot be written.
-        """
-        content = {**asdict(calibration), "checkpoint_sha256": self.checkpoint_sha256}
-        write_json(self.run_dir / CALIBRATION, content)
 
     @property
     def best(self) -> Member:
@@ -329,7 +300,8 @@ class Fitted:
         Dataset
             Labelled as `ds`, with its channels in its order. ``rates`` [Hz] for counts, or ``mean`` in the data's unit. Where
             rates are inferred from fluorescence, ``rates`` too, and along ``channel`` the kinetics: ``decay`` and ``rise`` [s],
-            ``gain``, ``baseline`` and ``noise`` in the data's unit; from a ladder also ``events`` (spikes per bin).
+            ``gain``, ``baseline`` and ``noise`` in the data's unit; from a ladder also ``events`` (spikes per bin). For signals
+            ``noise_sd`` along ``channel``: the sd of data around their mean, in the data's unit.
             ``factors``, ``initial_condition``, with a controller ``inputs``; each with its posterior ``_sd`` where the model
             has one; and ``observed``. An ensemble gives averages over its members (see `nwb_sbtt.fitting.ensemble.combine`),
             and the latents of the member with the lowest validation loss, named in ``attrs["model"]``.
@@ -398,8 +370,8 @@ class Fitted:
         shown = masks.cosmoothing(valid, torch.from_numpy(channels))
         return HiddenChannels(self._infer(ds.isel(trial=rows), shown, None), channels)
 
-    def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Iterator[tuple[np.ndarray, xr.Dataset]]:
-        """Hide each shown entry once, a random share at a time, and infer the trials from the rest.
+    def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Hidden:
+        """Hide each shown entry once, blocks of a random share at a time, and predict it from the rest.
 
         Parameters
         ----------
@@ -408,20 +380,27 @@ class Fitted:
         session : str
             Fitted session that the channels belong to.
 
-        Yields
-        ------
-        hidden : bool array (trial, time, channel)
-            Entries that are hidden this time.
-        latents : Dataset
-            As returned by `infer`, without these entries.
+        Returns
+        -------
+        Hidden
+            Of the model itself, without calibration; channels as in the fit.
         """
         name, ds = self._match(ds, session)
         batch = to_batch(hold_out(ds, self.config), name)
+        length = self.signature.sessions[name].mask_length or 1
+        generator = torch.Generator().manual_seed(self.config.seed)
         share = self.config.masks.sample_validation
-        draws = torch.rand(batch.values.shape, generator=torch.Generator().manual_seed(self.config.seed))
-        for i in range(int(1 / share + 1e-9)):
-            hidden = batch.shown & (draws >= i * share) & (draws < (i + 1) * share)
-            yield batch.dense(hidden).numpy(), self._infer(ds, masks.hide(batch, hidden), None)
+        shape = ds["values"].shape
+        expected, variance = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        turn = np.full(shape, -1, np.int16)
+        for i, part in enumerate(masks.in_turn(batch, share, generator, mask_length=length)):
+            arrays = self._posterior(masks.hide(batch, part), None)
+            anywhere, predicted = predicted_variance(arrays, counts=self._expects_counts)
+            hidden = batch.dense(part).numpy()
+            expected[hidden], variance[hidden], turn[hidden] = anywhere[hidden], predicted[hidden], i
+        if self._expects_counts and "exposure" in ds:
+            expected *= ds["exposure"].values
+        return Hidden(ds["values"].values, expected, variance, turn, anywhere, share)
 
     def session_name(self, session: str | None = None) -> str:
         """Resolve the name of a fitted session.
@@ -493,7 +472,7 @@ class Fitted:
             "environment": read_json(self.run_dir / ENVIRONMENT),
             "finished": self.finished,
             "training": self._training(),
-            "calibration": asdict(self.calibration),
+            "calibration": {name: calibration.summary() for name, calibration in self.calibrations.items()},
             **({"sessions": self.signature.recordings()} if len(self.signature.sessions) > 1 else {}),
             **({} if self.signature.origins is None else {"init": self._initial()}),
             **({"ensemble": self._ensemble()} if len(self.members) > 1 else {}),
@@ -510,22 +489,27 @@ class Fitted:
         return checkpoint_digest(self.run_dir, len(self.members))
 
     def _infer(self, ds: xr.Dataset, batch: Batch, samples: int | None) -> xr.Dataset:
+        arrays = self._posterior(batch, samples)
+        calibration = self.calibrations.get(batch.session)
+        attrs = {"model": json.dumps(self.record() | self._session_record(batch.session))}
+        if calibration is not None:
+            attrs["calibration"] = json.dumps(calibration.summary())
+        width = float(ds.attrs["bin_width"])
+        latents = to_latents(ds, self._in_units(calibrated(arrays, calibration), width), attrs)
+        if self.alignment is not None:
+            latents = add_aligned(latents, self.alignment.sessions[batch.session])
+        return latents.assign_coords({**self._kinetics(batch.session, width), **noise_of(calibration)})
+
+    def _posterior(self, batch: Batch, samples: int | None) -> dict[str, Tensor]:
+        """What the model infers, or the average of the members, before calibration."""
         device = device_of(self.config)
         advice = "infer a part of the trials at a time, or shorter trials"
         with torch_threads(self.config.threads), memory_errors(DataError, device=device, advice=advice):
             batch = batch.to(device)
             posteriors = (member.posterior(batch, samples or self.config.posterior_samples) for member in self.members)
             if len(self.members) == 1:
-                arrays = next(posteriors)
-            else:
-                arrays = combine(posteriors, expected=self._expected, latents_of=self.members.index(self.best))
-        width = float(ds.attrs["bin_width"])
-        calibrated = self._calibrated_sd(arrays, width) if self._expects_counts else {}
-        record = self.record() | self._session_record(batch.session)
-        latents = to_latents(ds, {**self._in_units(arrays, width), **calibrated}, {"model": json.dumps(record)})
-        if self.alignment is not None:
-            latents = add_aligned(latents, self.alignment.sessions[batch.session])
-        return latents.assign_coords(self._kinetics(batch.session, width))
+                return next(posteriors)
+            return combine(posteriors, expected=self._expected, latents_of=self.members.index(self.best))
 
     def _check_alignment(self, session: str) -> dict[str, str] | None:
         """Whether the factors of a session mean what they do in others, where there are others."""
@@ -560,18 +544,6 @@ class Fitted:
             name: ("channel", np.mean([each[name].cpu().double().numpy() for each in of_members], 0))
             for name in (of_members[0] if of_members else ())
         }
-
-    def _calibrated_sd(self, arrays: dict[str, Tensor], bin_width: float) -> dict[str, Tensor]:
-        """The calibrated sd of rates [Hz], computed in double precision, some trials at a time; none where it is 0."""
-        expected, sd = arrays["expected"], arrays.get("expected_sd")
-        calibrated, any_variance = torch.empty(expected.shape), False
-        for rows in torch.split(torch.arange(len(expected)), max(1, ENTRIES_AT_ONCE // max(expected[0].numel(), 1))):
-            counts = expected[rows].cpu().numpy().astype(float)
-            of_model = np.zeros(counts.shape) if sd is None else sd[rows].cpu().numpy()
-            variance = self.calibration.variance(variance_of_log(counts, of_model))
-            any_variance |= bool(variance.any())
-            calibrated[rows] = torch.from_numpy(counts * np.sqrt(np.expm1(variance)) / bin_width).float()
-        return {"rates_sd": calibrated} if any_variance else {}
 
     @property
     def _expects_counts(self) -> bool:

@@ -221,7 +221,7 @@ def test_a_posterior_that_is_too_narrow_for_the_truth_is_noticed(ds: xr.Dataset)
     found = {check["name"]: check for check in evaluate_latents(ds, right, hidden_part(ds))["checks"]}
     assert found["coverage"]["level"] == "ok"
     # Intervals are made for errors with heavier tails than these.
-    assert "98% of the true rates" in found["coverage"]["text"]
+    assert "Intervals of 50, 80 and 95 % hold 38, 71 and 97 % of the true rates" in found["coverage"]["text"]
     narrow = right.assign(rates_sd=(DIMS, sd / 3))
     assert levels(evaluate_latents(ds, narrow, hidden_part(ds)))["coverage"] == "warn"
 

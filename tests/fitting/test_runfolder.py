@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import socket
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from nwb_sbtt.errors import FileError, SbttError, TrainingError
-from nwb_sbtt.evaluate.calibration import Calibration
+from nwb_sbtt.evaluate.calibration import CountCalibration
+from nwb_sbtt.fitting.calibrations import write_calibrations
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import load
-from nwb_sbtt.fitting.runfolder import CALIBRATION, CONFIG, ENVIRONMENT, LOCK, hold_run_folder
+from nwb_sbtt.fitting.runfolder import CALIBRATION, CONFIG, ENVIRONMENT, LOCK, hold_run_folder, write_json
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.train import checkpoint
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG, Progress
@@ -58,7 +58,7 @@ def test_a_changed_byte_is_never_taken_for_what_was_written(finished, run, name)
             continue
         weights = finished.model.state_dict()
         assert all((weights[key] == value).all() for key, value in loaded.model.state_dict().items())
-        assert loaded.calibration == finished.calibration
+        assert loaded.calibrations == finished.calibrations
         seconds = {"device", "threads"}
         same = [
             {key: value for key, value in each["config"].items() if key not in seconds}
@@ -99,16 +99,21 @@ def test_settings_of_the_machine_may_be_changed_by_hand(finished, run):
         load(run)
 
 
-@pytest.mark.parametrize("content", [{"scale": 0.5}, {"floor": -1.0}, {"scale": "big"}, {"scale": float("inf")}])
+@pytest.mark.parametrize("content", [{"mean_variance": -1.0}, {"scale": "big"}, {"scale": float("inf")}])
 def test_a_calibration_is_checked_as_it_is_when_it_is_made(finished, run, content):
-    loaded = replace(finished, run_dir=run)
-    values = {"scale": 1.0, "floor": 0.0, **content}
+    values = {"scale": 1.0, "mean_variance": 0.0, "mean": (1.0,), **content}
     if values["scale"] == float("inf"):
         with pytest.raises(ValueError, match="not JSON compliant"):
-            loaded.write_calibration(Calibration(**values))
+            write_calibrations({"a": CountCalibration(**values)}, run, checkpoint=finished.checkpoint_sha256)
         return
-    loaded.write_calibration(Calibration(**values))
+    write_calibrations({"a": CountCalibration(**values)}, run, checkpoint=finished.checkpoint_sha256)
     with pytest.raises(FileError, match=r"calibration.json' of the run folder is damaged: Input should be"):
+        load(run)
+
+
+def test_a_calibration_of_an_earlier_version_says_how_to_calibrate_anew(finished, run):
+    write_json(run / CALIBRATION, {"scale": 1.0, "floor": 0.0, "checkpoint_sha256": finished.checkpoint_sha256})
+    with pytest.raises(FileError, match="earlier version; remove this file and run the same fit again"):
         load(run)
 
 

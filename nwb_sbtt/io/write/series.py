@@ -73,6 +73,8 @@ _COLUMN_DESCRIPTIONS = {
     "rise": "rise time of the channel's calcium, in seconds; 0 where it rises at once",
     "gain": "spike amplitude: fluorescence that one spike adds, in the unit of the data",
     "noise": "standard deviation of the noise, in the unit of the data",
+    "noise_sd": "standard deviation of the data around their mean at entries hidden from the model, in the unit of the data; a "
+    "predictive interval has the variance of the mean and of this noise together",
     "baseline": "fluorescence without events, the mean over time, in the unit of the data",
     "decay_log_sd": "posterior standard deviation of the natural logarithm of the decay time",
     "smallest_event": "size that every event of the channel exceeds, in the unit of the data",
