@@ -339,8 +339,8 @@ def _panels(
     )
     yield _Panel(
         "Single channels",
-        f"Channels of the same trial. The band is ± the posterior sd of the inferred {name}; it does not include the noise of "
-        "single observations."
+        f"Channels of the same trial. The band is ± the calibrated posterior sd of the inferred {name}, without the noise of "
+        "single observations that predictive intervals have."
         + (" Rates, inferred or true, have the axis on the right, in Hz." if of_rates else "")
         + (" Ticks at the foot are inferred spikes." if of_spikes else ""),
         f"Inferred {name} over time of up to six channels with posterior sd and observed values.",

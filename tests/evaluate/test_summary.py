@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError, MismatchError
 from nwb_sbtt.evaluate import summary
 from nwb_sbtt.evaluate.baselines import BASELINES, MaskedData, Prediction, protocol, register_baseline
+from nwb_sbtt.evaluate.intervals import TAILS
 from nwb_sbtt.evaluate.metrics import bits_per_spike
 from nwb_sbtt.evaluate.summary import HiddenChannels, evaluate_latents
 from nwb_sbtt.registry import Registry
@@ -112,7 +114,7 @@ def test_the_truth_scores_best_and_passes_every_check(ds: xr.Dataset) -> None:
     assert sorted(result["scores"], key=result["scores"].__getitem__) == order
     assert result["scores"]["model"] == bits_per_spike(ds["true_rates"].values * 0.02, ds["values"].values, hidden)
     assert result["scored"] == {"trials": 24, "entries": hidden.sum(), "spikes": ds["values"].values[hidden].sum()}
-    assert set(levels(result).values()) == {"ok"} and len(result["checks"]) == 8
+    assert set(levels(result).values()) == {"ok"} and len(result["checks"]) == 9
     assert result["headline"].startswith(f"bits per spike on hidden entries {result['scores']['model']:.3f} (mean rate")
     truth = result["truth"]
     assert truth["rates_r2"]["model"] == pytest.approx(1)
@@ -215,15 +217,64 @@ def test_each_failure_of_the_rates_is_noticed(ds: xr.Dataset, change: dict[str, 
 def test_a_posterior_that_is_too_narrow_for_the_truth_is_noticed(ds: xr.Dataset) -> None:
     latents = perfect(ds)
     truth = ds["true_rates"].values
-    sd = 0.2 * truth
-    rng = np.random.default_rng(0)
-    right = latents.assign(rates=(DIMS, (truth + sd * rng.standard_normal(truth.shape)).clip(0)), rates_sd=(DIMS, sd))
+    # Intervals are made for errors with such tails.
+    errors = TAILS["rates"][1] * np.random.default_rng(0).standard_t(TAILS["rates"][0], truth.shape)
+    rates = truth * np.exp(0.2 * errors.clip(-5, 5))
+    right = latents.assign(rates=(DIMS, rates), rates_sd=(DIMS, 0.2 * rates))
     found = {check["name"]: check for check in evaluate_latents(ds, right, hidden_part(ds))["checks"]}
     assert found["coverage"]["level"] == "ok"
-    # Intervals are made for errors with heavier tails than these.
-    assert "Intervals of 50, 80 and 95 % hold 38, 71 and 97 % of the true rates" in found["coverage"]["text"]
-    narrow = right.assign(rates_sd=(DIMS, sd / 3))
+    assert found["coverage"]["text"] == "Intervals of 50, 80 and 95 % hold 50, 81 and 95 % of the true rates."
+    narrow = right.assign(rates_sd=(DIMS, 0.2 * rates / 3))
     assert levels(evaluate_latents(ds, narrow, hidden_part(ds)))["coverage"] == "warn"
+
+
+def noisy(ds: xr.Dataset, sd: Any) -> xr.Dataset:
+    """Signals of the true rates in noise."""
+    values = ds["true_rates"].values + sd * np.random.default_rng(2).standard_normal(ds["values"].shape)
+    return ds.drop_vars("true_rates").assign(values=(DIMS, values)).assign_attrs(unit="volts")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("noise_sd", "told_apart", "level", "text"),
+    [
+        (5.0, True, "ok", r"of 50, 80 and 95 % hold 5\d, 8\d and 9\d % of the hidden values\.$"),
+        (5.0, False, "warn", "Intervals of the mean are the model's own"),
+        (2.0, True, "warn", "do not hold"),
+        (None, True, "warn", "no predictive intervals"),
+    ],
+)
+def test_predictive_intervals_of_signals_that_do_not_hold_are_noticed(
+    ds: xr.Dataset, noise_sd: float | None, told_apart: bool, level: str, text: str
+) -> None:
+    latents = (
+        perfect(ds).drop_vars("rates_sd").rename(rates="mean").assign(mean_sd=(DIMS, np.full(ds["values"].shape, 0.5)))
+    )
+    latents = latents.assign_attrs(calibration=json.dumps({"told_apart": told_apart}))
+    if noise_sd is not None:
+        latents = latents.assign_coords(noise_sd=("channel", np.full(ds.sizes["channel"], noise_sd)))
+    checks = evaluate_latents(noisy(ds, 4.8), latents, hidden_part(ds))["checks"]
+    found = next(check for check in checks if check["name"] == "intervals")
+    assert found["level"] == level
+    assert re.search(text, found["text"])
+
+
+@pytest.mark.usefixtures("quick")
+def test_noise_that_grows_with_the_signal_is_noticed(ds: xr.Dataset) -> None:
+    true = ds["true_rates"].values
+    high = true > np.quantile(true, 2 / 3)
+    latents = perfect(ds).drop_vars("rates_sd").rename(rates="mean").assign(mean_sd=(DIMS, np.full(true.shape, 0.01)))
+    latents = latents.assign_coords(noise_sd=("channel", np.full(ds.sizes["channel"], 2.0)))
+    checks = evaluate_latents(noisy(ds, np.where(high, 3.0, 1.0)), latents, hidden_part(ds))["checks"]
+    assert {check["name"]: check["level"] for check in checks}["intervals"] == "warn"
+
+
+@pytest.mark.usefixtures("quick")
+def test_predictive_intervals_of_counts_are_checked(ds: xr.Dataset) -> None:
+    right = {check["name"]: check for check in evaluate_latents(ds, perfect(ds), hidden_part(ds))["checks"]}
+    assert right["intervals"]["level"] == "ok"
+    wrong = perfect(ds, rates=(DIMS, 0.5 * ds["true_rates"].values))
+    assert levels(evaluate_latents(ds, wrong, hidden_part(ds)))["intervals"] == "warn"
 
 
 @pytest.mark.usefixtures("quick")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,11 @@ from nwb_sbtt.config import BandwidthConfig, ConvConfig, FitConfig, LFADSConfig,
 from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import DataError, FileError, MismatchError, TrainingError
+from nwb_sbtt.evaluate.intervals import interval
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.io.write.results import read_result
+from nwb_sbtt.io.write.writer import write_nwb
 from nwb_sbtt.simulate.lorenz import lorenz
 from nwb_sbtt.train import loop
 from nwb_sbtt.train.trackers import Silent
@@ -223,6 +227,42 @@ def test_signals_get_a_gaussian_likelihood_and_means_in_their_unit(tmp_path):
     assert np.corrcoef(mean.ravel(), volts.ravel())[0, 1] > 0.95
     metrics = fitted.evaluate(ds)
     assert metrics["scores"]["model"] > metrics["scores"]["mean_rate"]
+
+
+@pytest.mark.slow
+def test_intervals_of_signals_are_calibrated_and_written(tmp_path):
+    rng = np.random.default_rng(0)
+    shared = np.sin(np.arange(20) / 3 + rng.uniform(0, 6, (120, 1)))[..., None] * rng.normal(size=12)
+    values = 1e-5 * (shared + 0.5 * rng.normal(size=(120, 20, 12)))
+    ds = make_dataset(values, np.ones(values.shape, bool), bin_width=0.01, kind="electrodes", attrs={"unit": "volts"})
+    config = FitConfig(model=ConvConfig(width=16, layers=1), train=TrainConfig(epochs=15, learning_rate=0.02))
+    fitted = fit(ds, config, run_dir=tmp_path / "run", tracker=Silent())
+    again = load(fitted.run_dir)
+    assert again.calibrations == fitted.calibrations
+    latents = fitted.infer(ds)
+    errors = (latents["mean"].values - 1e-5 * shared).std()
+    np.testing.assert_allclose(latents["noise_sd"], 0.5e-5, rtol=0.3)
+    np.testing.assert_allclose(np.sqrt((latents["mean_sd"] ** 2).mean()), errors, rtol=0.5)
+    path = write_nwb(latents.assign_attrs(session_start_time="2024-01-01T00:00:00+00:00"), tmp_path / "out.nwb")
+    for level in (0.5, 0.95):
+        bounds = interval(latents, level, of="data")
+        assert abs(float(((values >= bounds[0]) & (values <= bounds[1])).mean()) - level) < 0.06
+        for one, other in zip(bounds, interval(read_result(path), level, of="data"), strict=True):
+            np.testing.assert_allclose(one.values, other.values, rtol=1e-5, atol=1e-9)
+
+
+def test_each_session_has_a_calibration_of_its_own(tmp_path):
+    sessions = {name: lorenz(n_channels=n, conditions=2, trials_per_condition=20) for name, n in (("a", 6), ("b", 4))}
+    fitted = fit(sessions, settings(), run_dir=tmp_path / "run", tracker=Silent())
+    assert set(fitted.calibrations) == {"a", "b"}
+    assert [len(fitted.calibrations[name].mean) for name in ("a", "b")] == [6, 4]
+    one = fitted.infer(sessions["b"], session="b")["rates_sd"]
+    halved = replace(fitted.calibrations["b"], scale=fitted.calibrations["b"].scale / 4)
+    other = replace(fitted, calibrations={**fitted.calibrations, "b": halved})
+    np.testing.assert_allclose(other.infer(sessions["b"], session="b")["rates_sd"], one / 2, rtol=1e-4)
+    np.testing.assert_array_equal(
+        other.infer(sessions["a"], session="a")["rates_sd"], fitted.infer(sessions["a"], session="a")["rates_sd"]
+    )
 
 
 def test_held_out_channels_are_predicted_without_being_seen(ds, tmp_path):
