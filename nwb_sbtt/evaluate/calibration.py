@@ -89,6 +89,8 @@ class CountCalibration:
         V̄, the mean of the variances that the model predicts; 0 where it predicts none.
     mean : tuple of float
         Expected count of each channel in a bin, on average.
+    kind : "counts"
+        Tells the kinds apart in a file.
     """
 
     scale: NotNegativeNumber
@@ -140,6 +142,8 @@ class SignalCalibration:
         Of each channel, in the data's unit; None where too little of it was hidden to tell.
     quantiles : tuple of float
         Of absolute residuals at hidden entries, in units of the sd of mean and noise together, at `LEVELS`.
+    kind : "signals"
+        Tells the kinds apart in a file.
     """
 
     errors: tuple[NotNegativeNumber, ...] | None

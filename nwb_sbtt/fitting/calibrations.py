@@ -115,7 +115,7 @@ def calibrated(arrays: dict[str, Tensor], calibration: Calibration | None) -> di
     of = {name: arrays[name] for name in ("expected", "expected_sd") if name in arrays}
     sd = torch.empty(of["expected"].shape)
     for rows in torch.split(torch.arange(len(sd)), max(1, ENTRIES_AT_ONCE // max(sd[0].numel(), 1))):
-        part = {name: array[rows] for name, array in of.items()}
+        part: dict[str, Tensor] = {name: array[rows] for name, array in of.items()}
         sd[rows] = torch.from_numpy(np.sqrt(_variance(part, calibration))).float()
     return {**arrays, "expected_sd": sd} if sd.any() else arrays
 
