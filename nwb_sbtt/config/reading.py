@@ -229,6 +229,11 @@ class RoiConfig(Config):
         description="What the series hold: raw fluorescence, ΔF/F or deconvolved events. Default: what names of series and "
         "container, the unit or else the values tell, as a note says.",
     )
+    neuropil: str | None = Field(
+        default=None,
+        description="Series of the neuropil around the ROIs, as a path in the file or a glob, where no name says neuropil or "
+        "several could be meant. Default: the one of the same rows of the ROI table that its name or container calls neuropil.",
+    )
     neuropil_coefficient: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,
         description="Multiple of the neuropil around each ROI, of the same rows of the ROI table, that is subtracted from raw "

@@ -23,7 +23,7 @@ Signal = Literal["fluorescence", "dF/F", "events"]
 SIGNALS: dict[str, Signal] = {"fluorescence": "fluorescence", "dff": "dF/F", "events": "events"}
 """What ROIs can hold, by the values of the setting `rois.holds`."""
 EVENT_NAMES = r"deconv|spike|spks|event|oasis|cascade|mlspike"
-RELATIVE_NAMES = r"d(elta)?[\s_-]*f[\s_-]*(/|over|of|by|0|[\s_-])*[\s_-]*f|dff|Δf"
+RELATIVE_NAMES = r"d(elta)?[\s_-]*f[\s_-]*(/|over|of|o|by|0|[\s_-])*[\s_-]*f|dff|Δf"
 RELATIVE_UNITS = rf"{RELATIVE_NAMES}|percent|%|z[\s_-]?score"
 NEUROPIL_NAMES = r"neuropil|npil|f[\s_-]?neu(?![a-z])|(?<![a-z])neu(?![a-z])"
 CORRECTED_NAMES = r"corr|subtract|decontam|unmix|minus|without|free|(?<![a-z])no[\s_-]*(neuropil|npil)"
@@ -50,6 +50,10 @@ STEEPER = 0.2
 """Least asymmetry of calcium, which rises faster than it falls; it is 0 for events that were smoothed."""
 OF_NEUROPIL = 0.3
 """Raw fluorescence reaches this share of the neuropil's typical value at least; ΔF/F is far smaller."""
+OTHER_LIGHT = r"denois|base|(?<![a-z])f0(?![0-9])"
+"""Names of what is computed from fluorescence and is no neuropil."""
+BLANK_FRAMES, BLANK_SHARE = 2, 0.9
+"""A value that all ROIs hold in so many frames, and that they hardly hold elsewhere, stands for frames that were blanked."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,14 @@ class Classification:
         What that was concluded from.
     rounding : float
         Of events, the size below which a negative value is an error of rounding; 0 for other signals.
+    remark : str
+        A line for the user on frames that look blanked; empty where none does.
     """
 
     signal: Signal
     reason: str
     rounding: float = 0.0
+    remark: str = ""
 
 
 def classify_signal(
@@ -105,6 +112,51 @@ def classify_signal(
         If the settings say that it holds events, and many values are negative.
     """
     sample = _from_the_middle(series, columns, transposed, missing_value)
+    found = _classify(series, sample, missing_value, holds=holds, kinetics=kinetics, neuropil=neuropil)
+    if found.signal == "events":
+        return found
+    blank = blank_value(sample)
+    if blank is None:
+        return found
+    stored = (blank - float(getattr(series, "offset", 0.0) or 0.0)) / float(series.conversion)
+    return replace(
+        found,
+        remark=f"frames of {series.name!r} hold {blank:g} in all ROIs at once: if the scanner was blanked, "
+        f"read.missing_value={stored:.7g} makes them missing",
+    )
+
+
+def blank_value(sample: NDArray[np.float64]) -> float | None:
+    """Return the value that stands for blanked frames, which all ROIs hold at once and hardly ever alone; None where none does.
+
+    Parameters
+    ----------
+    sample : array (frame, ROI)
+        NaN where a sample is missing. Of one ROI nothing can be told.
+    """
+    measured = sample[:, np.nanmax(sample, axis=0, initial=-np.inf) > np.nanmin(sample, axis=0, initial=np.inf)]
+    if measured.shape[1] < 2:
+        return None
+    same = measured[(measured == measured[:, :1]).all(axis=1), 0]
+    if not same.size:
+        return None
+    candidates, counts = np.unique(same, return_counts=True)
+    value, count = float(candidates[counts.argmax()]), int(counts.max())
+    if count < BLANK_FRAMES or count * measured.shape[1] < BLANK_SHARE * int((measured == value).sum()):
+        return None
+    return value
+
+
+def _classify(
+    series: Any,
+    sample: NDArray[np.float64],
+    missing_value: float | None,
+    *,
+    holds: str | None,
+    kinetics: tuple[str, float | None],
+    neuropil: tuple[Any, NDArray[np.intp], bool] | None,
+) -> Classification:
+    """What `classify_signal` returns, from values (frame, ROI) of the series."""
     values = sample[np.isfinite(sample)]
     rounding = ROUNDING * float(np.abs(values).max(initial=0.0))
     negative = float((values < -rounding).mean()) if values.size else 0.0
@@ -124,6 +176,10 @@ def classify_signal(
         if decays_like_calcium(sample, *kinetics):
             return Classification("dF/F", f"{reason}, but they decay like calcium: clipped at zero")
         return Classification("events", reason, rounding)
+    if neuropil is not None and not negative and _far_smaller(values, neuropil, missing_value):
+        return Classification(
+            "dF/F", f"its values are far smaller than the neuropil of the same ROIs, {neuropil[0].name!r}"
+        )
     if (match := re.search(LIGHT_NAMES, str(series.name), re.IGNORECASE)) and not negative:
         return Classification("fluorescence", f"its name says {match.group()!r}")
     if negative:
@@ -181,6 +237,18 @@ def holds_neuropil(series: Any) -> bool:
         return False
     # A container of both is named by what it holds beside the neuropil too.
     return not any(re.search(NEUROPIL_NAMES, name, re.IGNORECASE) for name in _held_beside(series))
+
+
+def may_be_neuropil(series: Any) -> bool:
+    """Tell whether a series may hold neuropil although no name says so: none says that it holds anything else.
+
+    Parameters
+    ----------
+    series : pynwb.ophys.RoiResponseSeries
+    """
+    names = f"{EVENT_NAMES}|{RELATIVE_NAMES}|{CORRECTED_NAMES}|{OTHER_LIGHT}"
+    said = re.search(names, f"{container_name(series)} {series.name}", re.IGNORECASE)
+    return said is None and not isinstance(series.parent, DfOverF) and not holds_neuropil(series)
 
 
 def says_corrected(series: Any) -> bool:
@@ -306,14 +374,22 @@ def _signed(
     """What a series of negative values holds: ΔF/F, or fluorescence less a dark level."""
     if stored_dtype(series.data).kind in "iu" and float(series.conversion) == 1:
         return Classification("fluorescence", "its values are whole numbers, less a dark level")
-    if neuropil is not None:
-        around = _from_the_middle(*neuropil, missing_value)
-        around = around[np.isfinite(around)]
-        if around.size and np.quantile(np.abs(values), 0.99) >= OF_NEUROPIL * np.median(np.abs(around)):
-            return Classification(
-                "fluorescence", f"neuropil of its size, in {neuropil[0].name!r}, belongs to the same ROIs"
-            )
+    if neuropil is not None and not _far_smaller(values, neuropil, missing_value):
+        return Classification(
+            "fluorescence", f"neuropil of its size, in {neuropil[0].name!r}, belongs to the same ROIs"
+        )
     return Classification("dF/F", "some values are negative, unlike raw fluorescence")
+
+
+def _far_smaller(
+    values: NDArray[np.float64], neuropil: tuple[Any, NDArray[np.intp], bool], missing_value: float | None
+) -> bool:
+    """Whether values are too small to contain the neuropil around them; so too where nothing of that was measured."""
+    around = _from_the_middle(*neuropil, missing_value)
+    around = around[np.isfinite(around)]
+    if not (around.size and values.size):
+        return True
+    return bool(np.quantile(np.abs(values), 0.99) < OF_NEUROPIL * np.median(np.abs(around)))
 
 
 def _from_the_middle(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 from hdmf.common import DynamicTableRegion
 from numpy.typing import NDArray
 
-from nwb_sbtt.errors import DataError
+from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
-from nwb_sbtt.io.read.fluorescence import container_name, holds_neuropil
+from nwb_sbtt.io.read.fluorescence import container_name, holds_neuropil, may_be_neuropil
 from nwb_sbtt.io.read.indices import region_rows
 from nwb_sbtt.io.read.layout import not_samples, sample_layout
 from nwb_sbtt.io.read.paths import in_file_path
@@ -85,19 +86,28 @@ class Search:
     found : Neuropil or None
     unused : str
         Why the neuropil of these ROIs that the file has cannot be used; empty where it can, or where there is none.
+    possible : tuple of str
+        Series of the same ROIs and frames that may be neuropil although no name says so; only where none was found.
     """
 
     found: Neuropil | None = None
     unused: str = ""
+    possible: tuple[str, ...] = ()
 
 
 def find_neuropil(
-    nwbfile: Any, series: Any, *, region: DynamicTableRegion, rows: NDArray[np.intp], clock: SampleClock
+    nwbfile: Any,
+    series: Any,
+    *,
+    region: DynamicTableRegion,
+    rows: NDArray[np.intp],
+    clock: SampleClock,
+    named: str | None = None,
 ) -> Search:
     """Find the neuropil around ROIs, wherever in the file it lies, by the rows of the table of ROIs that it is about.
 
-    Of the series that hold neuropil (`holds_neuropil`), it is the one about all these rows, at the same times and of the same
-    optical channel.
+    Of the series that hold neuropil (`holds_neuropil`, or those that the settings name), it is the one about all these rows, at
+    the same times and of the same optical channel.
 
     Parameters
     ----------
@@ -110,41 +120,61 @@ def find_neuropil(
         Of that region.
     clock : SampleClock
         Times of the frames of `series`.
+    named : str, optional
+        Path in the file, or glob, of the neuropil as the settings name it.
 
     Returns
     -------
     Search
         Nothing for a series that is neuropil itself.
+
+    Raises
+    ------
+    SelectionError
+        If the settings name neuropil, and none of that belongs to these ROIs.
     """
-    if holds_neuropil(series):
+    if holds_neuropil(series) or (named is not None and _is_called(in_file_path(nwbfile, series), named)):
         return Search()
     found: list[Neuropil] = []
     reasons: list[str] = []
+    possible: list[str] = []
     for other in nwbfile.objects.values():
         others = table_region(other)
         if other is series or others is None or others.table is not region.table or not_samples(other) is not None:
             continue
-        if not holds_neuropil(other):
-            continue
         path = in_file_path(nwbfile, other)
+        is_neuropil = holds_neuropil(other) if named is None else _is_called(path, named)
+        if not is_neuropil and (named is not None or not may_be_neuropil(other)):
+            continue
         try:
             columns, reason = _columns(other, others, rows, path)
             if columns is not None:
                 layout = sample_layout(other, others)
                 reason = _difference(series, other, clock, n_samples=layout.n_samples)
-                if not reason:
+                if not reason and is_neuropil:
                     found.append(Neuropil(path, other, columns, layout.transposed))
+                elif not reason:
+                    possible.append(path)
         except DataError as error:
             reason = str(error)
-        if reason:
+        if reason and is_neuropil:
             reasons.append(f"{path!r} {reason}")
     if len(found) > 1:
         same_container = [neuropil for neuropil in found if neuropil.series.parent is series.parent]
         found = same_container if len(same_container) == 1 else found
     if len(found) > 1:
         paths = " and ".join(repr(neuropil.path) for neuropil in found)
-        return Search(unused=f"{paths} are about the same ROIs, and nothing tells which one is meant")
-    return Search(found[0]) if found else Search(unused="; ".join(reasons))
+        return Search(unused=f"{paths} are about the same ROIs; read.rois.neuropil tells which one is meant")
+    if named is not None and not found:
+        raise SelectionError(
+            f"read.rois.neuropil={named} names no neuropil of {in_file_path(nwbfile, series)!r}: "
+            + ("; ".join(reasons) or "no series of that path or glob is about its ROIs")
+        )
+    return Search(found[0]) if found else Search(unused="; ".join(reasons), possible=tuple(possible))
+
+
+def _is_called(path: str, named: str) -> bool:
+    return path == named.strip("/") or fnmatchcase(path, named.strip("/"))
 
 
 def _columns(

@@ -284,7 +284,7 @@ def roi_source(
         )
     columns = np.flatnonzero(keep)
     rows, seconds = all_rows[columns], sampling.seconds[columns]
-    around = find_neuropil(nwbfile, series, region=region, rows=all_rows, clock=clock)
+    around = find_neuropil(nwbfile, series, region=region, rows=all_rows, clock=clock, named=config.rois.neuropil)
     beside = None if around.found is None else (around.found.series, around.found.columns, around.found.transposed)
     signal = classify_signal(
         series,
@@ -311,7 +311,14 @@ def roi_source(
         channel_columns=channel_columns,
         span=clock.span,
         sampling_period=period,
-        notes=(*notes, *clock.notes, *sampling.notes, *note_on_ids(ids[np.unique(rows)], table.name), *remarks),
+        notes=(
+            *notes,
+            *clock.notes,
+            *sampling.notes,
+            *note_on_ids(ids[np.unique(rows)], table.name),
+            *remarks,
+            *([signal.remark] if signal.remark else []),
+        ),
         offsets=seconds,
         columns=columns,
         transposed=layout.transposed,
@@ -335,7 +342,14 @@ def _subtracted(
     found = around.found
     if found is None and not around.unused:
         none = coefficient and signal == "fluorescence" and not holds_neuropil(series)
-        return None, [f"no neuropil of the ROIs of {path!r} is in the file: none is subtracted"] if none else []
+        remarks = [f"no neuropil of the ROIs of {path!r} is in the file: none is subtracted"] if none else []
+        if around.possible and signal == "fluorescence" and not says_corrected(series) and coefficient != 0:
+            could = " or ".join(map(repr, around.possible))
+            remarks = [
+                f"no series is called neuropil of {path!r}: none is subtracted. If {could} is, which is about the same ROIs "
+                "and frames, name it in read.rois.neuropil"
+            ]
+        return None, remarks
     if signal == "events" or found is None:
         return None, [f"neuropil is not subtracted from {path!r}: {around.unused}"] if signal == "fluorescence" else []
     if signal == "dF/F":

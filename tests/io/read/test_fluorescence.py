@@ -38,6 +38,8 @@ def classify(name, data, *, unit="a.u.", kind=None, missing_value=None, kinetics
         ("EventAmplitude", RELATIVE, {}, "dF/F", "cannot be negative"),
         ("dff", RELATIVE, {}, "dF/F", "'dff'"),
         ("dF_F0", RELATIVE, {}, "dF/F", "its name"),
+        ("dFoF", LIGHT, {}, "dF/F", "'dFoF'"),
+        ("spike_prob", np.abs(RELATIVE), {}, "events", "'spike'"),
         ("deltaF/F".replace("/", "_over_"), RELATIVE, {}, "dF/F", "its name"),
         ("RoiResponseSeries", LIGHT, {"kind": DfOverF}, "dF/F", "DfOverF container"),
         ("RoiResponseSeries", LIGHT, {"unit": "dF/F"}, "dF/F", "its unit"),
@@ -51,6 +53,22 @@ def test_what_a_series_holds_is_said_with_the_reason(name, data, options, signal
     result = classify(name, data, **options)
     assert result.signal == signal
     assert reason in result.reason and "\n" not in result.reason
+
+
+def test_frames_that_look_blanked_are_noted_and_nothing_else():
+    blanked = np.round(LIGHT)
+    blanked[5::20] = 0
+    remark = classify("RoiResponseSeries", blanked).remark
+    assert "hold 0 in all ROIs at once" in remark and "read.missing_value=0 " in remark
+    assert not classify("RoiResponseSeries", blanked, missing_value=0.0).remark
+    nwbfile = imaging_file(Imaged("RoiResponseSeries", blanked + 7))
+    series = nwbfile.processing["ophys"]["RoiResponseSeries"]
+    series.fields["conversion"] = 0.5
+    notes = roi_source(nwbfile, series, ReadConfig()).notes
+    assert "hold 3.5 " in notes[-1] and "read.missing_value=7 " in notes[-1]
+    clipped, dead = np.maximum(RELATIVE, 0), np.where([True, True, False], 0.0, LIGHT)
+    for data in (LIGHT, np.round(LIGHT), clipped, dead, SIZES, np.full_like(LIGHT, np.nan)):
+        assert not classify("dff" if data is clipped else "RoiResponseSeries", data).remark
 
 
 def test_missing_values_and_conversion_are_heeded():

@@ -116,7 +116,12 @@ def test_a_dark_level_taken_off_makes_no_relative_fluorescence():
         ([("corrected", {"traces": LIGHT}), ("Neuropil", {"traces": AROUND})], "corrected/traces", None, "was done"),
         ([("F", {"F": LIGHT}), ("N", {"Neuropil": AROUND[:-1]})], "F/F", None, f"has {N_FRAMES - 1} frames"),
         ([("F", {"F": LIGHT}), ("N", {"Neuropil": (AROUND[:, 1:], [1, 2, 3])})], "F/F", None, "3 of the 4 ROIs"),
-        ([("F", {"F": LIGHT}), ("N", {"NeuropilA": AROUND, "NeuropilB": OTHER})], "F/F", None, "nothing tells which"),
+        (
+            [("F", {"F": LIGHT}), ("N", {"NeuropilA": AROUND, "NeuropilB": OTHER})],
+            "F/F",
+            None,
+            "read.rois.neuropil tells which",
+        ),
         ([("F", {"F_red": LIGHT}), ("N", {"Neuropil_green": AROUND})], "F/F_red", None, "another optical channel"),
     ],
 )
@@ -133,6 +138,29 @@ def test_the_coefficient_is_a_setting():
     assert subtracted(source, values, coefficient=0.4) and source.subtracted.startswith("0.4 of ")
     nwbfile, series = recording(("F", {"traces": LIGHT}))
     assert "no neuropil of the ROIs" in read(nwbfile, series["F/traces"], neuropil_coefficient=0.4)[0].notes[-1]
+
+
+def test_neuropil_that_no_name_tells_is_noted_and_can_be_named():
+    surround = ("F", {"F": LIGHT, "surround": AROUND, "Denoised": OTHER, "baseline": OTHER})
+    nwbfile, series = recording(surround, ("DfOverF", {"dff": LIGHT / 300}))
+    source, values = read(nwbfile, series["F/F"])
+    np.testing.assert_array_equal(values, LIGHT.astype(np.float32))
+    assert "If 'processing/ophys/F/surround' is, " in source.notes[-1] and "read.rois.neuropil" in source.notes[-1]
+    assert subtracted(*read(nwbfile, series["F/F"], neuropil="processing/ophys/F/surround"))
+    assert subtracted(*read(nwbfile, series["F/F"], neuropil="*/sur*"))
+    assert not any("neuropil" in note for note in read(nwbfile, series["F/F"], neuropil_coefficient=0)[0].notes)
+    with pytest.raises(SelectionError, match="no series of that path"):
+        read(nwbfile, series["F/F"], neuropil="*/annulus")
+    nwbfile, series = recording(("F", {"F": LIGHT}), ("N", {"NeuropilA": AROUND, "NeuropilB": OTHER}))
+    assert subtracted(*read(nwbfile, series["F/F"], neuropil="*/NeuropilA"))
+
+
+@pytest.mark.parametrize("container", ["Fluorescence", "responses", "dFoF"])
+def test_neuropil_is_not_subtracted_from_what_is_far_smaller(container):
+    nwbfile, series = recording((container, {"traces": LIGHT / 300}), ("Neuropil", {"traces": AROUND}))
+    source, values = read(nwbfile, series[f"{container}/traces"])
+    assert source.signal == "dF/F" and "is not subtracted from" in source.notes[-1]
+    np.testing.assert_array_equal(values, (LIGHT / 300).astype(np.float32))
 
 
 def test_series_that_are_no_neuropil_are_not_subtracted():
