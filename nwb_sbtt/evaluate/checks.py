@@ -96,7 +96,7 @@ def checks(
     if "mean" not in latents:
         of_rows = ds[[name for name in ("values", "exposure") if name in ds]].isel(trial=rows)
         results.append(_spikes(of_rows, scored))
-        if "rates_sd" in latents:
+        if "rates_sd" in latents and scored.any():
             results.append(_dispersion(of_rows, latents[["rates", "rates_sd"]].isel(trial=rows), scored))
     if intervals := _intervals(ds, latents, rows, scored):
         results.append(intervals)

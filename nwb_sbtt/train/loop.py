@@ -95,6 +95,8 @@ def train(
     ------
     TrainingError
         If a loss or gradient is not finite; the message names epoch, batch and term.
+    FileError
+        If a state cannot be saved, as on a full disk: training ends there, and the same call resumes it.
     """
     plan = schedules.plan(config, [len(batch.trials) for batch, _ in sessions])
     balanced = config.sessions.sampling == "balanced"
@@ -226,6 +228,15 @@ class _Run:
 
     def save(self) -> None:
         """Write log, best and last checkpoint, in this order; the last one holds the best weights too, for a resumed run."""
+        try:
+            self._write()
+        except FileError as error:
+            raise FileError(
+                f"{error}; training ends after epoch {self.progress.epoch}: make room, or make the folder writable, and run "
+                "the same command to resume from the last saved state"
+            ) from error
+
+    def _write(self) -> None:
         write_text(self.run_dir / LOG, "".join(json.dumps(asdict(record)) + "\n" for record in self.history))
         self.progress = replace(self.progress, log_sha256=log_digest(self.history))
         checkpoint.save(self.run_dir / BEST, self.best, self.progress)

@@ -278,6 +278,16 @@ def test_predictive_intervals_of_counts_are_checked(ds: xr.Dataset) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.filterwarnings("error")
+def test_where_nothing_is_hidden_nothing_is_said_of_intervals_and_errors(ds: xr.Dataset) -> None:
+    hidden = hidden_part(ds)
+    found = levels(evaluate_latents(ds, perfect(ds), hidden))
+    left = levels(evaluate_latents(ds, perfect(ds), hidden & False))
+    assert set(found) - set(left) == {"copying", "coverage", "dispersion", "intervals"}
+    assert left["baselines"] == left["spikes"] == "warn"
+
+
+@pytest.mark.usefixtures("quick")
 def test_dead_factors_and_a_collapsed_initial_condition_are_noticed(ds: xr.Dataset) -> None:
     latents = perfect(ds)
     factors = latents["factors"].values.copy()

@@ -1,5 +1,4 @@
 import json
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -138,19 +137,28 @@ def test_plain_lines_say_where_training_stands(tmp_path, capsys):
     assert lines[-1].startswith("epoch 6/6  train ")
 
 
-def test_a_full_disk_leaves_no_half_state(tmp_path):
+def test_a_full_disk_ends_training_at_the_next_saved_state(tmp_path):
     """The file-size limit of a process stands for a full disk."""
-    ended = process_of(fit_on_a_full_disk, tmp_path / "run")
-    assert ended.code == 7, ended.err
-    assert "cannot write " in ended.out
-    assert "safetensors" in ended.out
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.jsonl"]
-    shutil.rmtree(tmp_path / "run")
+    run(settings(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(), tmp_path / "run", tracker=StopAt(3))
+    for folder, before, epoch in ((tmp_path / "new", [], 2), (tmp_path / "run", [BEST, LAST], 4)):
+        states = [(folder / name).read_bytes() for name in before]
+        ended = process_of(fit_on_a_full_disk, folder)
+        assert ended.code == 7, ended.err
+        assert ended.out.startswith(f"cannot write {str(folder / BEST)!r}: File too large")
+        assert f"training ends after epoch {epoch}: make room" in ended.out
+        assert "run the same command to resume" in ended.out and len(ended.out.splitlines()) == 1
+        assert sorted(path.name for path in folder.iterdir()) == sorted([*before, LOG])
+        assert [(folder / name).read_bytes() for name in before] == states
+        run(settings(), folder)
+        whole, resumed = load(tmp_path / "whole" / LAST)[0], load(folder / LAST)[0]
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
 def fit_on_a_full_disk(words):
     run_dir = Path(words[0])
-    run_dir.mkdir()
+    run_dir.mkdir(exist_ok=True)
     fill_the_disk(4000)
     try:
         run(settings(), run_dir)
