@@ -13,6 +13,8 @@ from nwb_sbtt.signals.notch import harmonics_in
 FEATURES = {"lfp": "voltages", "power": "log power", "spikes": "threshold crossings"}
 MOST_LINES = 4
 """Most harmonics that a note lists."""
+SPIKES_RATE = 10_000.0
+"""Hz from which on a recording is one of spikes too."""
 
 
 def passed(config: ElectricalConfig, *, rate: float, bin_width: float) -> tuple[float, float]:
@@ -77,6 +79,30 @@ def note_on_band(config: ElectricalConfig, path: str, *, rate: float, bin_width:
         f"{path!r}: {FEATURES[config.feature]} in the band {named}of {low:g} to {high:g} Hz (half of the amplitude there, none "
         f"below {lowest:.4g} and above {highest:.4g} Hz){few}{lines}"
     )
+
+
+def doubts_on_feature(config: ElectricalConfig, path: str, *, rate: float) -> list[str]:
+    """Question a feature that the sampling rate makes unlikely to be meant.
+
+    Parameters
+    ----------
+    config : ElectricalConfig
+    path : str
+        Of the series.
+    rate : float
+        Sampling rate in Hz.
+    """
+    if config.feature == "lfp" and config.band is None and rate >= SPIKES_RATE:
+        return [
+            f"{path!r} is sampled at {rate:g} Hz, as spikes are, and read as slow field potentials; were threshold crossings "
+            "meant (--set read.electrical.feature=spikes)?"
+        ]
+    if config.feature == "spikes" and rate < SPIKES_RATE / 2:
+        return [
+            f"{path!r} is sampled at {rate:g} Hz, too slowly for spikes; were field potentials meant (--set "
+            "read.electrical.feature=lfp)?"
+        ]
+    return []
 
 
 def _note_on_notch(line: float, band: tuple[float, float]) -> str:

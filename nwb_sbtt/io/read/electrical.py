@@ -16,7 +16,7 @@ from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.intervals import Intervals, union
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.bands import note_on_band, passed
+from nwb_sbtt.io.read.bands import doubts_on_feature, note_on_band, passed
 from nwb_sbtt.io.read.batches import batches, distinct_bins, samples_needed
 from nwb_sbtt.io.read.clock import sample_clock
 from nwb_sbtt.io.read.description import describe_samples
@@ -29,7 +29,7 @@ from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.recording import PART_SECONDS, Piece, Recording, find_pieces
 from nwb_sbtt.io.read.slabs import Slabs
-from nwb_sbtt.io.read.survey import electrodes_to_avoid, note_on_lines, parts_of
+from nwb_sbtt.io.read.survey import electrodes_to_avoid, note_on_electrodes, note_on_lines, parts_of
 from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
 from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduction, SampleBlock
 from nwb_sbtt.signals.crossings import FEWEST_ARTEFACTS, Crossings, residual_length, robust_noise
@@ -55,8 +55,6 @@ DECIMATION = 0.4
 """Upper edge of the LFP's band as a share of the bin rate, where the bins follow from the band."""
 ROUND_WIDTHS = tuple(float(f"{digit}e{power}") for power in range(-7, 7) for digit in (1, 2, 5))
 """Seconds; widths of bins that are chosen by a band."""
-SPIKES_RATE = 10_000.0
-"""Hz from which on a recording is one of spikes too."""
 MICROVOLT = 1e-6
 RESIDUAL_SECONDS, QUIET_SECONDS = 0.05, 0.001
 """Time after invalid times in which what is left of an artefact is looked for, and time without it after which it is over."""
@@ -68,8 +66,6 @@ LARGEST_LOSS = 0.1
 """Share of what a channel stores that its filter may lose before a note says so, or means of bins take the filter's place."""
 FINEST_BINS = 0.25
 """Least product of the band's upper edge and the bin width at which the mean of a bin keeps to the band."""
-MOST_NAMED = 20
-"""Most electrodes that a note names."""
 KEPT_BAD = ", and kept (read.electrical.bad_channels=auto masks such electrodes)"
 T = TypeVar("T", bound=np.generic)
 UNITS = {"lfp": "volts", "power": "log(V^2)", "spikes": "counts"}
@@ -214,8 +210,8 @@ class ElectricalSource:
         bad = np.zeros(len(recording.ids), dtype=bool)
         for what, electrodes in electrodes_to_avoid(recording, config, extents).items():
             kept = config.bad_channels == "note"
-            notes += self._note_on(
-                electrodes, f"are {what}{KEPT_BAD if kept else ', and unobserved'}", of=recording.ids
+            notes += note_on_electrodes(
+                self.path, recording.ids, electrodes, f"are {what}{KEPT_BAD if kept else ', and unobserved'}"
             )
             bad |= electrodes & (not kept)
         good = ~recording.of_outputs(bad)
@@ -511,31 +507,17 @@ class ElectricalSource:
                 throughout & ~two_valued,
                 "are flat in all that was read (identical samples, or the limits of the converter), and are unobserved",
             ),
-            *self._note_on(
+            *note_on_electrodes(
+                self.path,
+                self.channel_id,
                 (flat > 0) & ~throughout,
                 f"have runs of identical samples, or samples at the limits of the converter{kept}",
                 seconds=flat * self.sampling_period,
             ),
         )
 
-    def _note_on(
-        self,
-        electrodes: NDArray[np.bool_],
-        remark: str,
-        *,
-        seconds: NDArray[Any] | None = None,
-        of: NDArray[np.generic] | None = None,
-    ) -> tuple[str, ...]:
-        """A note with a remark on some electrodes, of the channels unless told otherwise; none where there are none."""
-        ids = [str(each) for each in (self.channel_id if of is None else of)[electrodes].tolist()]
-        if not ids:
-            return ()
-        if seconds is not None:
-            ids = [f"{name} ({each:.3g} s)" for name, each in zip(ids, seconds[electrodes], strict=True)]
-        more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
-        return (
-            f"{len(ids)} of {len(electrodes)} electrodes of {self.path!r} {remark}: [{', '.join(ids[:MOST_NAMED])}]{more}",
-        )
+    def _note_on(self, electrodes: NDArray[np.bool_], remark: str) -> tuple[str, ...]:
+        return note_on_electrodes(self.path, self.channel_id, electrodes, remark)
 
 
 class _SampleMissingError(Exception):
@@ -596,7 +578,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     table = series.electrodes.table
     ids = row_ids(table, path=table.name)
     notes = [*layout.notes, *clock.notes, *note_on_ids(ids[np.unique(rows)], table.name)]
-    notes += _doubts(config, path, rate=1 / clock.period if clock.period else 0.0)
+    notes += doubts_on_feature(config.electrical, path, rate=1 / clock.period if clock.period else 0.0)
     obs = obs_intervals(table, table.name) if config.obs_intervals else None
     if obs is not None:
         notes.append(f"electrodes of {path!r} count as observed within the obs_intervals of {table.name!r} alone")
@@ -656,22 +638,6 @@ def _scale(series: ElectricalSeries, *, n_electrodes: int) -> NDArray[np.float64
             f"conversion and channel_conversion of {series.name!r} must be finite and not 0 for every electrode"
         )
     return scale
-
-
-def _doubts(config: ReadConfig, path: str, *, rate: float) -> list[str]:
-    """Questions about a feature that the sampling rate [Hz] makes unlikely to be meant."""
-    feature, band = config.electrical.feature, config.electrical.band
-    if feature == "lfp" and band is None and rate >= SPIKES_RATE:
-        return [
-            f"{path!r} is sampled at {rate:g} Hz, as spikes are, and read as slow field potentials; were threshold crossings "
-            "meant (--set read.electrical.feature=spikes)?"
-        ]
-    if feature == "spikes" and rate < SPIKES_RATE / 2:
-        return [
-            f"{path!r} is sampled at {rate:g} Hz, too slowly for spikes; were field potentials meant (--set "
-            "read.electrical.feature=lfp)?"
-        ]
-    return []
 
 
 def _padded(intervals: Intervals, before: float, after: float) -> Intervals:

@@ -18,6 +18,8 @@ N_PARTS, SECONDS = 8, 0.5
 """Parts that are looked at, and how long each is at most."""
 LEAST_SHARE = 0.1
 """Share of the variance of a band from which on line noise is worth a note."""
+MOST_NAMED = 20
+"""Most electrodes that a note names."""
 
 Extents = Sequence[tuple[Piece, int, int]]
 """Piece, first sample and the one after the last of each part."""
@@ -123,4 +125,42 @@ def note_on_lines(
         f"{path!r}: lines at {listed} Hz are {shares[much].mean():.0%} of the variance in the band of {band[0]:g} to "
         f"{band[1]:g} Hz on {int(much.sum())} of {len(much)} electrodes; read.electrical.notch={line:g} takes them "
         f"out{reference}",
+    )
+
+
+def note_on_electrodes(
+    path: str,
+    ids: NDArray[np.generic],
+    electrodes: NDArray[np.bool_],
+    remark: str,
+    *,
+    seconds: NDArray[np.floating] | None = None,
+) -> tuple[str, ...]:
+    """Note a remark on some electrodes of a series.
+
+    Parameters
+    ----------
+    path : str
+        Of the series.
+    ids : array (electrode)
+    electrodes : bool array (electrode)
+        On which.
+    remark : str
+        With "electrodes" as its subject.
+    seconds : array (electrode), optional
+        How long it holds for each.
+
+    Returns
+    -------
+    tuple of str
+        Empty where there are none.
+    """
+    named = [str(each) for each in ids[electrodes].tolist()]
+    if not named:
+        return ()
+    if seconds is not None:
+        named = [f"{name} ({each:.3g} s)" for name, each in zip(named, seconds[electrodes], strict=True)]
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    return (
+        f"{len(named)} of {len(electrodes)} electrodes of {path!r} {remark}: [{', '.join(named[:MOST_NAMED])}]{more}",
     )
