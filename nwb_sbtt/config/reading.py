@@ -108,8 +108,8 @@ class ElectricalConfig(Config):
     )
     band: Annotated[tuple[Positive, Positive], Unit("Hz")] | None = Field(
         default=None,
-        description="Pass band, its lower and upper edge, at which half of the amplitude remains; about 3 % of the variance at most "
-        "lies outside. Default: 1 Hz to 0.4 of the bin rate for lfp, with a gentle lower edge (half the power); 70 to 150 Hz "
+        description="Pass band, its lower and upper edge, at which half of the amplitude remains; some 3 % of the variance "
+        "lie outside. Default: 1 Hz to 0.4 of the bin rate for lfp, with a gentle lower edge (half the power); 70 to 150 Hz "
         "for power, 300 to 3000 Hz for spikes; always below 0.45 of the sampling rate.",
     )
     bands: dict[str, Annotated[tuple[Positive, Positive], Unit("Hz")]] | None = Field(
