@@ -24,10 +24,13 @@ TINY = [
     *(f"--set=model.{part}=4" for part in ("read_in", "encoder", "initial_condition", "controller", "generator")),
 ]
 BY_TRIALS = ["--series", "units", "--trials", "start_time:0:0.4"]
+ENSEMBLE = ["--seeds", "2"]
 SUITE2P = ("RoiResponseSeries", "Neuropil")
 NLB = ["mc_maze_small", "--bin-width", "0.02"]
 LISTED, WRITTEN, FITTED = 0.35, 0.06, 0.02
 """Shares of cases in which series are listed (others are read), results are written, and a model is fitted."""
+COPIED = 0.5
+"""Share of the cases of a recording with results in which others are added to a copy."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def make_subjects(folder: Path, recorded: Path, *, in_process: InProcess) -> lis
             raise RuntimeError(f"{action.__name__} failed")
 
     folder.mkdir()
-    names = ("units", "imaging", "zarr", "result", "run", "latents-benchmark")
+    names = ("units", "imaging", "zarr", "result", "run", "ensemble", "appended", "latents-benchmark")
     folders = {name: folder / name for name in names}
     made(lambda: _write_recordings(folders))
     made(lambda: _write_fits(folders))
@@ -115,7 +118,9 @@ def make_subjects(folder: Path, recorded: Path, *, in_process: InProcess) -> lis
         Subject("imaging", folders["imaging"], _hdf5("a.nwb"), _on_recording("a.nwb", roi_reads), weight=3),
         Subject("zarr", folders["zarr"], _zarr("a.nwb.zarr"), _on_recording("a.nwb.zarr", units_reads[:2])),
         Subject("result", folders["result"], _hdf5("latents.nwb"), _on_result("latents.nwb")),
-        Subject("run folder", folders["run"], _run_folder, _on_run_folder, kept="**/*.nwb", weight=3),
+        Subject("appended", folders["appended"], _hdf5("a.nwb"), _on_appended("a.nwb")),
+        Subject("run folder", folders["run"], _run_folder, _on_run_folder(), kept="**/*.nwb", weight=3),
+        Subject("ensemble", folders["ensemble"], _run_folder, _on_run_folder(*ENSEMBLE), kept="**/*.nwb"),
         Subject("latents benchmark", folders["latents-benchmark"], _benchmark, _on_benchmark, weight=2),
     ]
     for path, reads in (
@@ -196,18 +201,29 @@ def _without_specifications(path: Path) -> None:
 
 
 def _write_fits(folders: dict[str, Path]) -> None:
-    """A finished fit, an unfinished one of the same data, and results."""
+    """Finished fits and unfinished ones of the same data, of one model and of an ensemble, and results."""
     from nwb_sbtt.fitting import fit as fitting
     from tests.support.fits import Stopping
 
-    run = folders["run"]
-    shutil.copy(folders["units"] / "a.nwb", run / "a.nwb")
-    fit = ["fit", run / "a.nwb", *BY_TRIALS, *TINY, "--run-dir"]
+    tracker = vars(fitting)["default_tracker"]
+    # An ensemble is stopped in its second member.
+    for folder, more, last in ((folders["run"], [], 2), (folders["ensemble"], ENSEMBLE, 4)):
+        shutil.copy(folders["units"] / "a.nwb", folder / "a.nwb")
+        fit = ["fit", folder / "a.nwb", *BY_TRIALS, *TINY, *more, "--run-dir"]
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            _main(*fit, folder / "run", "--out", folder / "latents.nwb")
+            stopping = Stopping(last)  # type: ignore[no-untyped-call]
+            vars(fitting)["default_tracker"] = lambda _label, stopping=stopping: stopping
+            _main(*fit, folder / "unfinished")
+            vars(fitting)["default_tracker"] = tracker
+    (folders["run"] / "latents.nwb").rename(folders["result"] / "latents.nwb")
+    (folders["ensemble"] / "latents.nwb").unlink()
+    shutil.copytree(folders["run"] / "run", folders["units"] / "run")
+    shutil.copytree(folders["run"] / "run", folders["appended"] / "run")
+    recording, copy = folders["run"] / "a.nwb", folders["appended"] / "a.nwb"
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        _main(*fit, run / "run", "--out", folders["result"] / "latents.nwb")
-        vars(fitting)["default_tracker"] = lambda _label: Stopping(2)  # type: ignore[no-untyped-call]
-        _main(*fit, run / "unfinished")
-    shutil.copytree(run / "run", folders["units"] / "run")
+        _main("infer", folders["run"] / "run", recording, "--append", "--out", copy)
+    _without_specifications(copy)
 
 
 def _write_benchmark(folder: Path) -> None:
@@ -287,16 +303,16 @@ def _zarr(name: str) -> Damage:
 
 def _run_folder(files: Path, random: np.random.Generator) -> str:
     run = files / str(random.choice(["run", "run", "unfinished"]))
-    paths = sorted(path for path in run.iterdir() if path.suffix in (".json", ".jsonl", ".yaml", ".safetensors"))
-    return _damage_one(paths[random.integers(len(paths))], random)
+    paths = sorted(path for path in run.rglob("*") if path.suffix in (".json", ".jsonl", ".yaml", ".safetensors"))
+    return _damage_one(paths[random.integers(len(paths))], random, files)
 
 
 def _benchmark(files: Path, random: np.random.Generator) -> str:
     paths = sorted(path for path in files.rglob("*") if path.suffix in (".h5", ".nwb"))
-    return _damage_one(paths[random.integers(len(paths))], random)
+    return _damage_one(paths[random.integers(len(paths))], random, files)
 
 
-def _damage_one(path: Path, random: np.random.Generator) -> str:
+def _damage_one(path: Path, random: np.random.Generator, files: Path) -> str:
     by_format = {
         ".json": mutations.mutate_json,
         ".jsonl": mutations.mutate_json,
@@ -306,9 +322,9 @@ def _damage_one(path: Path, random: np.random.Generator) -> str:
     kind = random.random()
     if kind < 0.05:
         path.unlink()
-        return f"{path.parent.name}/{path.name} removed"
+        return f"{path.relative_to(files)} removed"
     mutate = mutations.mutate_bytes if kind < 0.35 else by_format.get(path.suffix, mutations.mutate_hdf5)
-    return f"{path.parent.name}/{path.name}: {mutate(path, random)}"
+    return f"{path.relative_to(files)}: {mutate(path, random)}"
 
 
 def _on_recording(name: str, reads: Sequence[dict[str, Any]], *, fit: Sequence[str] = ()) -> Commands:
@@ -327,28 +343,48 @@ def _on_recording(name: str, reads: Sequence[dict[str, Any]], *, fit: Sequence[s
 
 
 def _on_result(name: str) -> Commands:
-    def read_again() -> str:
+    return lambda _damage, _random: [_read_results(name)]
+
+
+def _on_appended(name: str) -> Commands:
+    """Read results that stand in a copy of the recording, or add others to a copy of that."""
+
+    def commands(_damage: str, random: np.random.Generator) -> list[Command]:
+        if random.random() > COPIED:
+            return [_read_results(name)]
+        words = ("infer", "run", name, "--append", "--name", "second", "--out", "OUT/out.nwb")
+        return [_verb(*words, check=lambda printed, results: _check_results(printed, results, name="second"))]
+
+    return commands
+
+
+def _read_results(name: str) -> Command:
+    def action() -> str:
         from nwb_sbtt.io.write.results import read_result
 
         return _problem(read_result(name))
 
-    return lambda _damage, _random: [_python("read_result", read_again)]
+    return _python("read_result", action)
 
 
-def _on_run_folder(damage: str, random: np.random.Generator) -> list[Command]:
-    run = "unfinished" if damage.startswith("unfinished") else "run"
-    chosen = [_python(f"load {run}", lambda: _infer(run))]
-    if random.random() < WRITTEN + FITTED:
-        more = [
-            _verb("infer", run, "a.nwb", "--out", "OUT/out.nwb", check=_check_results),
-            _verb("evaluate", run, "--file", "a.nwb", "--json", check=_check_json),
-            _verb("report", run, "--file", "a.nwb"),
-            _verb("fit", "a.nwb", *BY_TRIALS, *TINY, "--run-dir", run, "--out", "OUT/out.nwb", check=_check_results),
-            _verb("fit", "a.nwb", *BY_TRIALS, *TINY[2:4], "--init", run, "--run-dir", "../fit"),
-            _verb("fit", "a.nwb", "--config", f"{run}/config.yaml", "--run-dir", "../fit"),
-        ]
-        chosen.append(more[int(random.integers(len(more)))])
-    return chosen
+def _on_run_folder(*more: str) -> Commands:
+    def commands(damage: str, random: np.random.Generator) -> list[Command]:
+        run = "unfinished" if damage.startswith("unfinished") else "run"
+        chosen = [_python(f"load {run}", lambda: _infer(run))]
+        if random.random() < WRITTEN + FITTED:
+            fit, out = ("fit", "a.nwb", *BY_TRIALS, *TINY), ("--out", "OUT/out.nwb")
+            others = [
+                _verb("infer", run, "a.nwb", *out, check=_check_results),
+                _verb("evaluate", run, "--file", "a.nwb", "--json", check=_check_json),
+                _verb("report", run, "--file", "a.nwb"),
+                _verb(*fit, *more, "--run-dir", run, *out, check=_check_results),
+                _verb("fit", "a.nwb", *BY_TRIALS, *TINY[2:4], *more, "--init", run, "--run-dir", "../fit"),
+                _verb("fit", "a.nwb", "--config", f"{run}/config.yaml", "--run-dir", "../fit"),
+            ]
+            chosen.append(others[int(random.integers(len(others)))])
+        return chosen
+
+    return commands
 
 
 def _on_benchmark(damage: str, random: np.random.Generator) -> list[Command]:
@@ -440,7 +476,7 @@ def _check_listing(printed: str, results: Path) -> str:
     return ""
 
 
-def _check_results(_printed: str, results: Path) -> str:
+def _check_results(_printed: str, results: Path, *, name: str = "sbtt") -> str:
     from nwb_sbtt.io.write.results import read_result
 
-    return _problem(read_result(results / "out.nwb")) if (results / "out.nwb").exists() else "no results"
+    return _problem(read_result(results / "out.nwb", name=name)) if (results / "out.nwb").exists() else "no results"

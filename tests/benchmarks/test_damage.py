@@ -17,7 +17,8 @@ WRONG = ("traceback", "over limits", "half written", "wrong output")
 def test_damaged_files_are_read_or_refused_in_one_line(tmp_path):
     *rows, together = rows_of(tmp_path, "damage.py", "--cases", 300)
     assert not any(row[outcome] for row in rows for outcome in WRONG)
-    assert {"units", "imaging", "zarr", "result", "run folder", "latents benchmark"} <= {row["file"] for row in rows}
+    subjects = {"units", "imaging", "zarr", "result", "appended", "run folder", "ensemble", "latents benchmark"}
+    assert subjects <= {row["file"] for row in rows}
     assert together["commands"] >= 300
     # Damage that nothing notices, or that always hits the same spot, would show nothing.
     assert min(together["read"], together["clean error"]) > 0.2 * together["commands"]
