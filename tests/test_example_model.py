@@ -54,6 +54,7 @@ def test_wrong_settings_of_the_model_are_named_like_the_package_s_own(installed,
     assert "did you mean 'example-lds'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_is_trained_resumed_averaged_reported_and_written(installed, monkeypatch, tmp_path):
     source, run, out = recording(tmp_path / "lorenz.nwb"), tmp_path / "run", tmp_path / "out.nwb"
     assert fit(monkeypatch, source, run, "--seeds", "2", "--out", out) == 0

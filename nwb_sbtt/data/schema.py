@@ -8,7 +8,7 @@ An `xarray.Dataset` with dims ``(trial, time, channel)`` and
 * coords ``time`` (bin centres, seconds from the alignment event or, where nothing is aligned, from the window's start),
   ``trial_start`` (left edge of each trial's first bin, seconds on the session clock), ``channel_id`` (ids of the table,
   not row numbers; also the index of ``channel``, as ``trial_id`` is of ``trial``, so that ``ds.sel(channel=7)`` goes by id),
-  and any other trial or channel column;
+  and any other trial or channel column; ``held_out`` of channels and ``forecast`` of bins are flags, not all of them set;
 * attrs ``bin_width`` [s], ``kind``, ``unit``, ``session_id``, ``source`` (a JSON text), all JSON-safe.
 
 The centre of bin `i` of trial `k` lies at ``trial_start[k] + (i + 0.5) * bin_width`` on the session clock.
@@ -35,6 +35,8 @@ CHECKED_AT_ONCE = 1 << 18
 DIMS = ("trial", "time", "channel")
 IDS = {"channel_id": "channel", "trial_id": "trial"}
 """Coordinates with the ids of channels and trials, and the dims that these index."""
+NEVER_SHOWN = {"held_out": "channel", "forecast": "time"}
+"""Coordinates that mark channels (co-smoothing) and bins (forward prediction) as never shown, and their dims."""
 
 
 def make_dataset(
@@ -164,6 +166,8 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
         exposure = ds["exposure"].values[observed]
         if not ((exposure > 0) & (exposure <= 1)).all():
             raise DataError("'exposure' must lie in (0, 1] wherever something is observed")
+    for name, dim in NEVER_SHOWN.items():
+        _check_flags(ds, name, dim)
     json.dumps(ds.attrs)
     return ds
 
@@ -223,6 +227,21 @@ def name_units(latents: xr.Dataset) -> xr.Dataset:
             if variable in latents and unit is not None:
                 latents[variable].attrs["units"] = unit
     return latents
+
+
+def _check_flags(ds: xr.Dataset, name: str, dim: str) -> None:
+    if name not in ds.coords:
+        return
+    stored = ds[name]
+    if stored.dims != (dim,):
+        raise DataError(f"{name!r} has dims {stored.dims}; expected a flag for each {dim}: dims ({dim!r},)")
+    flags = stored.values
+    if flags.dtype.kind not in "biuf" or not np.isin(flags, (0, 1)).all():
+        raise DataError(
+            f"{name!r} holds {flags.dtype} such as {flags.tolist()[:3]}; expected a flag for each {dim}: true or false, 1 or 0"
+        )
+    if flags.all():
+        raise DataError(f"{name!r} marks every {dim}, so that nothing is left to infer from; leave some unmarked")
 
 
 def _zero_outside(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> NDArray[np.float32]:

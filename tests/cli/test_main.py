@@ -422,6 +422,7 @@ def test_inspect_prints_json_alone(monkeypatch, capsys, source):
     assert all(each["path"] in text for each in [*listed["series"], *listed["tables"]])
 
 
+@pytest.mark.slow
 def test_fit_and_evaluate_print_the_metrics_as_json_alone(monkeypatch, capsys, source, fitted):
     kept = json.loads((fitted / "run" / "metrics.json").read_text())
     with with_whole_baselines():

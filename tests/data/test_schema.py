@@ -1,10 +1,12 @@
 """Channels and trials of a Dataset are chosen by their ids, before and after it is cut, fitted or written."""
 
 import numpy as np
+import pytest
 
-from nwb_sbtt.data.schema import make_dataset
+from nwb_sbtt.data.schema import check_dataset, make_dataset
 from nwb_sbtt.data.tensors import to_latents
 from nwb_sbtt.data.trials import merge
+from nwb_sbtt.errors import DataError
 
 
 def small(**coords):
@@ -45,3 +47,21 @@ def test_two_channels_of_one_id_are_both_chosen():
     )
     assert twice.sel(channel=0).sizes["channel"] == 2
     assert (twice["values"].where(twice["observed"]) == twice["values"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "dim", "flags", "said"),
+    [
+        ("held_out", "channel", ["no", "yes", "no"], "expected a flag for each channel"),
+        ("held_out", "channel", [0.0, np.nan, 1.0], "expected a flag for each channel"),
+        ("held_out", "channel", [1, 1, 1], "marks every channel"),
+        ("held_out", "trial", [True, False], "has dims"),
+        ("forecast", "time", [True] * 4, "marks every time"),
+        ("forecast", "time", [0, 2, 0, 0], "expected a flag for each time"),
+    ],
+)
+def test_what_is_never_shown_is_told_by_flags(name, dim, flags, said):
+    ds = make_dataset(np.zeros((2, 4, 3)), np.ones((2, 4, 3), bool), bin_width=0.1, kind="units")
+    with pytest.raises(DataError, match=said):
+        check_dataset(ds.assign_coords({name: (dim, flags)}))
+    check_dataset(ds.assign_coords(held_out=("channel", [0, 1, 0]), forecast=("time", [False, False, True, True])))

@@ -138,6 +138,7 @@ def test_a_ladder_that_was_interrupted_between_revisions_ends_in_the_same_number
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_spikes_calcium_and_rates_come_out_of_fluorescence(data, fitted):
     latents = fitted.infer(data)
     assert pearson_r2(latents["events"].values, data["true_spikes"].values) > 0.9
@@ -150,6 +151,7 @@ def test_spikes_calcium_and_rates_come_out_of_fluorescence(data, fitted):
     assert np.allclose(latents["noise"], 0.2, rtol=0.2) and np.allclose(latents["baseline"], 0, atol=0.3)
 
 
+@pytest.mark.slow
 def test_hidden_fluorescence_is_never_read(data, fitted):
     batch = to_batch(data, "session")
     hidden = masks.hide(batch, torch.rand(batch.values.shape, generator=torch.Generator().manual_seed(0)) < 0.3)
@@ -161,11 +163,13 @@ def test_hidden_fluorescence_is_never_read(data, fitted):
     assert all(torch.equal(estimates[0][name], estimates[1][name]) for name in estimates[0])
 
 
+@pytest.mark.slow
 def test_a_loaded_ladder_is_the_one_that_was_fitted(data, fitted):
     again = sb.load(fitted.run_dir)
     np.testing.assert_array_equal(again.infer(data)["events"].values, fitted.infer(data)["events"].values)
 
 
+@pytest.mark.slow
 def test_counts_are_scored_in_the_bins_that_lead_to_a_scored_sample(data, fitted):
     batch = to_batch(data, "session").select(torch.arange(2))
     every_third = torch.arange(60)[:, None] % 3 == 2
@@ -190,6 +194,7 @@ def test_a_ladder_takes_nothing_but_fluorescence(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_what_a_ladder_found_is_written_with_the_kinetics_of_each_roi(data, fitted, tmp_path):
     latents = fitted.infer(data.assign_attrs(session_start_time="2026-01-05T09:00:00+00:00"))
     out = sb.write_nwb(latents, tmp_path / "out.nwb")

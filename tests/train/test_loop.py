@@ -137,6 +137,7 @@ def test_plain_lines_say_where_training_stands(tmp_path, capsys):
     assert lines[-1].startswith("epoch 6/6  train ")
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_training_at_the_next_saved_state(tmp_path):
     """The file-size limit of a process stands for a full disk."""
     run(settings(), tmp_path / "whole")

@@ -28,7 +28,7 @@ from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import notes_of, with_notes
 from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import DataError, FileError, MismatchError
-from nwb_sbtt.fileerrors import FileErrors, follow_links
+from nwb_sbtt.fileerrors import FileErrors, follow_links, library_of, reason_of
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
 from nwb_sbtt.io.read.outside import Outside, is_outside, listed, outside_of, without_outside
@@ -55,7 +55,9 @@ _MODULES = {
     "series": ("misc", "Results from other time series."),
 }
 _UNWRITABLE = (BuildError, ConstructError, ContainerConfigurationError)
-"""What hdmf raises for objects that it cannot write."""
+"""What hdmf raises for objects that it cannot write,"""
+_REFUSED = (*_UNWRITABLE, AttributeError, KeyError, TypeError, ValueError)
+"""and what libraries raise for parts of a recording that they read and cannot write again."""
 _REHEARSED_VALUES = 1000
 """Most values of a ragged column of the recording that a rehearsal writes; all are read."""
 
@@ -350,14 +352,14 @@ def _write_appended(latents: xr.Dataset, path: Path, destination: _Destination, 
     shutil.copyfile(recording, path)
     reserve_space(path, max_added_bytes(latents))
     with h5py.File(path, "r+") as file:
-        return _append(latents, file, destination, sources, linked, outside)
+        return _append(latents, file, destination, recording, sources, linked, outside)
 
 
 def _rehearse_appended(latents: xr.Dataset, path: Path, destination: _Destination, recording: Path) -> list[str]:
     sources, linked, outside = _check_appended(latents, path, destination, recording)
     with Overlay(recording) as overlay:
         with h5py.File(overlay, "r+") as file:
-            notes = _append(latents, file, destination, sources, linked, outside)
+            notes = _append(latents, file, destination, recording, sources, linked, outside)
         with h5py.File(overlay, "r") as file, NWBHDF5IO(file=file, mode="r") as io:
             _refuse_invalid(_new_problems(_validate(io=io), recording))
     return notes
@@ -384,6 +386,7 @@ def _append(
     latents: xr.Dataset,
     file: h5py.File,
     destination: _Destination,
+    recording: Path,
     sources: DynamicTable,
     linked: set[str],
     outside: tuple[Outside, ...],
@@ -401,7 +404,15 @@ def _append(
             nwb.was_generated_by = _programs(latents)
         tables = {name: table for name, table in _tables(latents, nwb).items() if name not in linked}
         _add(with_notes(latents, notes), nwb, destination, tables, sources)
-        io.write(nwb)
+        try:
+            io.write(nwb)
+        except _REFUSED as error:
+            if library_of(error) is None:
+                raise
+            raise FileError(
+                f"cannot add results to a copy of {recording.name!r}: a part of it can be read but not written "
+                f"({reason_of(error)}); leave out append=True (--append) to write a derived file"
+            ) from error
         _drop_old_specifications(file)
     return notes
 

@@ -44,6 +44,7 @@ def test_a_common_reference_takes_common_noise_off_and_leaves_spikes():
     assert np.corrcoef(crossings(noisy, reference="median").values[0].ravel(), binned.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("feature", "how"), [("lfp", "median"), ("spikes", "average"), ("power", "bipolar")])
 def test_blocks_windows_and_chosen_channels_change_no_reference(tmp_path, how, feature):
     rate = 2000.0 if feature == "lfp" else RATE

@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pynwb
 import pytest
@@ -173,6 +174,16 @@ def test_the_recording_itself_can_be_appended_to_when_asked_in_so_many_words(rec
     assert_same(latents, read_result(copy))
     with pytest.raises(FileError, match=r"already holds .*'sbtt_rates'.*name='sbtt2'"):
         write_nwb(latents, copy, append=True)
+
+
+def test_a_recording_that_can_be_read_but_not_written_is_not_appended_to(recording, tmp_path):
+    odd = tmp_path / "odd.nwb"
+    odd.write_bytes(recording.read_bytes())
+    with h5py.File(odd, "a") as file:
+        file["general/was_generated_by"] = np.array([[file.ref, file.ref]], dtype=h5py.ref_dtype)
+    with pytest.raises(FileError, match=r"cannot add results to a copy of 'odd.nwb'.*leave out append=True"):
+        write_nwb(latents_of(odd, UNITS), tmp_path / "a.nwb", append=True)
+    assert not (tmp_path / "a.nwb").exists()
 
 
 def test_a_zarr_recording_gives_an_hdf5_result(tmp_path):
