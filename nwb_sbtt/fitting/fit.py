@@ -102,7 +102,10 @@ def fit(
     config = config or FitConfig()
     run_dir = Path(run_dir)
     if not isinstance(data, Mapping):
-        raise DataError(f"fit takes a Dataset, or Datasets by session name, not {data!r}; read a file with sb.read_nwb")
+        raise DataError(
+            f"fit takes a Dataset, or Datasets by the names of their sessions ({{'monday': ds, …}}), not a "
+            f"{type(data).__name__}; read a file with sb.read_nwb"
+        )
     if isinstance(data, xr.Dataset):
         # As the command line names it, so that both make the same model, to the names of its weights.
         data = {session_name(json.loads(data.attrs.get("source", "{}")).get("name")): data}

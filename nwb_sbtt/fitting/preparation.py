@@ -422,6 +422,12 @@ def _refuse_inferred_events(ds: xr.Dataset, config: FitConfig) -> None:
         return
     if _is_open(build(ReadConfig, json.loads(ds.attrs["read_config"]))):
         model = MODELS[config.model.name].infers_spikes
+        suits = () if model else LIKELIHOODS[config.likelihood.name].suits
+        if suits and "signals" not in suits:
+            raise DataError(
+                f"likelihood {config.likelihood.name!r} takes {' or '.join(suits)}, and the data are events that read_nwb "
+                "found in fluorescence; leave the likelihood to be chosen (likelihood.name=auto)"
+            )
         name = f"model {config.model.name!r}" if model else f"likelihood {config.likelihood.name!r}"
         raise DataError(
             f"{name} takes fluorescence, and the data are events that read_nwb found in it; read them with "

@@ -193,7 +193,10 @@ def session_differences(name: str, new: SessionSignature, old: SessionSignature)
         if new.channel_values.get(value) != old.channel_values.get(value):
             texts.append(f"session {name!r} has other values of {value}")
     if not texts and new.data_sha256 != old.data_sha256:
-        texts.append(f"session {name!r} has other data in equally many trials, bins and channels")
+        texts.append(
+            f"session {name!r} has other data in equally many trials, bins and channels: values, mask, split, "
+            "held-out channels or forecast bins differ"
+        )
     return texts
 
 

@@ -77,6 +77,8 @@ def test_events_that_nobody_asked_for_are_not_fitted_as_fluorescence(dff, tmp_pa
     for config in (FitConfig(likelihood="gaussian"), FitConfig(model=LadderConfig())):
         with pytest.raises(DataError, match=r"takes fluorescence, and the data are events .*deconvolve='never'"):
             fit(ds, config, run_dir=tmp_path / "run")
+    with pytest.raises(DataError, match=r"'poisson' takes counts, and the data are events .*likelihood.name=auto"):
+        fit(ds, FitConfig(likelihood="poisson"), run_dir=tmp_path / "run")
     asked = read_nwb(dff, READ.model_copy(update={"events": EventsConfig()}))
     assert (asked["values"] == ds["values"]).all()
     fit(asked, CONFIG.model_copy(update={"likelihood": GaussianConfig()}), run_dir=tmp_path / "run", tracker=Silent())

@@ -209,6 +209,11 @@ def test_negative_counts_are_an_error(ds, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_datasets_without_names_are_an_error_of_one_line(ds, tmp_path):
+    with pytest.raises(DataError, match=r"^fit takes a Dataset, or Datasets by the names .*, not a list; read"):
+        fit([ds, ds], run_dir=tmp_path / "run")
+
+
 def test_too_few_trials_are_an_error(ds, tmp_path):
     with pytest.raises(DataError, match="trial"):
         fit(ds.isel(trial=[0, 1]), settings(), run_dir=tmp_path / "run", tracker=Silent())
