@@ -90,6 +90,7 @@ def test_python_and_the_command_line_make_the_same_model(dff, tmp_path):
     assert load(tmp_path / "one").checkpoint_sha256 == other.checkpoint_sha256
 
 
+@pytest.mark.slow
 def test_what_was_found_is_written_with_the_rois_it_was_found_in(dff, tmp_path):
     ds = read_nwb(dff, READ)
     out = write_nwb(fit(ds, CONFIG, run_dir=tmp_path / "run", tracker=Silent()).infer(ds), tmp_path / "out.nwb")

@@ -87,6 +87,7 @@ def test_infer_on_the_same_file_gives_the_same_result(run, tmp_path):
         np.testing.assert_array_equal(one[name].values, other[name].values, err_msg=name)
 
 
+@pytest.mark.slow
 def test_evaluate_and_report_give_the_same_again(run):
     _, metrics = json.loads((run / "said.json").read_text())
     page = (run / "run" / "report.html").read_text()
@@ -254,6 +255,7 @@ def test_several_files_need_a_folder_and_each_is_given_once(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_channels_that_were_held_out_stay_so_when_a_file_is_inferred(run, tmp_path):
     config = settings(masks=MaskConfig(held_out_channels=0.34))
     out, again = pipeline.Output(tmp_path / "out.nwb"), pipeline.Output(tmp_path / "again.nwb")
@@ -264,6 +266,7 @@ def test_channels_that_were_held_out_stay_so_when_a_file_is_inferred(run, tmp_pa
     assert one["held_out"].values.sum() == 2
 
 
+@pytest.mark.slow
 def test_sampling_offsets_stay_with_the_fit(tmp_path):
     """Whoever evaluates or infers later need not name them again, and gets the same data."""
     generator = np.random.default_rng(0)

@@ -157,6 +157,7 @@ def test_settings_are_chosen_on_as_many_bins_together_as_are_hidden_in_what_is_s
         assert (both.sum() / (hidden[:, 1:] & pairs).sum() > 0.8) == (length > 1)
 
 
+@pytest.mark.slow
 def test_held_out_channels_are_estimated_from_the_others() -> None:
     ds = lorenz(conditions=10, trials_per_condition=12, n_channels=20)
     held_in = np.arange(20) >= 5

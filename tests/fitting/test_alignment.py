@@ -161,6 +161,7 @@ def test_a_model_that_infers_spikes_is_not_stitched():
         stitch_together(model, {"day0": session})
 
 
+@pytest.mark.slow
 def test_stitching_starts_from_other_weights_and_resumes_to_the_same(tmp_path):
     config = settings(sessions=SessionsConfig(condition="condition", stitching=True))
     fits = [fit(days(), config, run_dir=tmp_path / name, tracker=Silent()) for name in ("a", "b")]

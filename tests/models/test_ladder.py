@@ -59,6 +59,7 @@ def test_size_decay_and_noise_of_spikes_are_found_in_any_unit(data):
     np.testing.assert_allclose(of.baseline, 50.0, atol=0.8)
 
 
+@pytest.mark.slow
 def test_kinetics_that_took_rates_for_spikes_are_mended_when_rates_are_known(monkeypatch):
     imaging = replace(VALPACA, n_bins=60)
     simulated = calcium(n_channels=3, conditions=16, trials_per_condition=4, seed=1, imaging=imaging)

@@ -42,6 +42,7 @@ def test_what_is_to_be_predicted_of_evaluated_trials_is_not_in_the_data(prepared
     assert ds["values"].values[:, ds["forecast"].values].sum() == 0
 
 
+@pytest.mark.slow
 def test_files_alone_lead_to_rates_a_submission_and_its_scores(prepared, tmp_path):
     """The whole way, each step a command; the last one scores better than mean rates would."""
     save_prepared(prepared, tmp_path / "nlb")

@@ -116,6 +116,7 @@ def test_every_image_is_a_picture_with_words(page: str) -> None:
         assert int(image["width"] or 0) <= 960
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_metrics(tmp_path: Path) -> None:
     ds = simulated()
     latents = inferred(ds)
@@ -127,6 +128,7 @@ def test_the_numbers_are_those_of_the_metrics(tmp_path: Path) -> None:
         assert check["text"] in text
 
 
+@pytest.mark.slow
 def test_text_from_files_is_text(tmp_path: Path) -> None:
     evil = "<script>alert('x')</script> & \"quoted\""
     ds = simulated().assign_attrs(session_id=evil, notes='["<b>bold</b> & more"]', source='{"name": "<i>a</i>.nwb"}')
@@ -166,6 +168,7 @@ def test_a_page_is_replaced_and_a_missing_folder_is_named(tmp_path: Path) -> Non
         write_report(tmp_path / "none" / "r.html", data=ds, latents=latents, history=[], metrics={}, title="x")
 
 
+@pytest.mark.slow
 def test_trials_that_take_no_part_are_counted_apart(tmp_path: Path) -> None:
     ds = simulated()
     parts = ["train"] * 24 + ["valid"] * 8 + ["gap"] * 3 + ["test"] * 4 + ["none"]
@@ -201,6 +204,7 @@ def test_a_registered_baseline_has_its_row_and_its_settings(tmp_path: Path, monk
     assert "twice the mean" in table_of_scores(scored(ds, latents))
 
 
+@pytest.mark.slow
 def test_the_page_names_how_data_were_read_and_what_was_never_shown(tmp_path: Path) -> None:
     read = override(ReadConfig(), ["bin_width=0.02", "bandwidth.k=5", "where={quality: [good]}"])
     ds = simulated().assign_attrs(read_config=json.dumps(read.model_dump(mode="json")))

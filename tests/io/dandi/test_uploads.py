@@ -142,6 +142,7 @@ def test_a_file_without_results_or_without_a_subject_is_refused(home, recording,
         read_upload_result(result)
 
 
+@pytest.mark.slow
 def test_a_file_that_dandi_would_refuse_is_refused_with_what_to_do_unless_told_to(home, result):
     import h5py
 

@@ -19,6 +19,7 @@ def sorted_units(tmp_path_factory):
     return nwbfiles.write(nwbfile, tmp_path_factory.mktemp("labels") / "units.nwb")
 
 
+@pytest.mark.slow
 def test_channels_chosen_before_reading_are_as_they_are_among_all(sorted_units, tmp_path):
     random = np.random.default_rng(1)
     nwbfile = nwbfiles.new_file()

@@ -53,6 +53,7 @@ def _written(path, target, **arguments):
     return notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("append", [False, True])
 def test_a_rehearsal_leaves_nothing_and_finds_nothing_to_say_of_a_good_file(recording, tmp_path, append):
     source = shutil.copyfile(recording, tmp_path / "recording.nwb")
@@ -162,6 +163,7 @@ def test_labels_that_no_table_holds_are_refused_before_anything_is_written(recor
         rehearse(ds, tmp_path / "out.nwb", source=recording)
 
 
+@pytest.mark.slow
 def test_names_that_are_taken_are_refused_before_the_fit(recording, tmp_path):
     source = shutil.copyfile(recording, tmp_path / "recording.nwb")
     write_nwb(stand_in(read_nwb(source, READ)), source, append=True)
@@ -187,6 +189,7 @@ def _strip_ids(path):
     return path
 
 
+@pytest.mark.slow
 def test_a_file_without_object_ids_is_known_by_its_digest_and_no_id_is_made_up(recording, tmp_path):
     source = _strip_ids(shutil.copyfile(recording, tmp_path / "recording.nwb"))
     ds = read_nwb(source, READ)
