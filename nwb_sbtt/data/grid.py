@@ -122,6 +122,8 @@ class Source(Protocol):
         Seconds; None for event times.
     notes : tuple of str
         One-line remarks for the user.
+    band : str, optional
+        Name of the frequency band, where a series is read in several; see `band_of`.
     """
 
     @property
@@ -167,3 +169,13 @@ class Source(Protocol):
             If the series cannot be put on this grid.
         """
         ...
+
+
+def band_of(source: Source) -> str:
+    """Return the name of the frequency band that a source is read in; empty where there is one or none.
+
+    Parameters
+    ----------
+    source : Source
+    """
+    return str(getattr(source, "band", ""))

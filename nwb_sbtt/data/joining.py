@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_sbtt.data.grid import Binned, Grid, Source
+from nwb_sbtt.data.grid import Binned, Grid, Source, band_of
 from nwb_sbtt.errors import DataError, SelectionError
 
 EXPOSURE_TOLERANCE = 1e-6
@@ -130,10 +130,7 @@ def _columns(sources: Sequence[Source]) -> list[NDArray[np.intp]]:
     numbers: dict[tuple[str, int, str], int] = {}
     return [
         np.array(
-            [
-                numbers.setdefault((source.table, int(row), getattr(source, "band", "")), len(numbers))
-                for row in source.channel_row
-            ],
+            [numbers.setdefault((source.table, int(row), band_of(source)), len(numbers)) for row in source.channel_row],
             dtype=np.intp,
         )
         for source in sources

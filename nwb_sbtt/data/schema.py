@@ -203,9 +203,8 @@ def infers_spikes(latents: xr.Dataset) -> bool:
     ----------
     latents : Dataset
     """
-    return {"events", "rates"} <= set(
-        latents
-    ) and "denoised" not in latents  # with it, events were there before the fit
+    # With `denoised`, events were found before the fit.
+    return {"events", "rates"} <= set(latents) and "denoised" not in latents
 
 
 def name_units(latents: xr.Dataset) -> xr.Dataset:

@@ -321,8 +321,7 @@ def matched(courses: Courses, reference: Courses) -> tuple[Courses, Courses]:
             f"{_few(courses.conditions)}, the reference {_few(reference.conditions)}; name a column with the same "
             "conditions in both"
         )
-    gaps = np.diff(reference.time) if len(reference.time) > 1 else np.ones(1)
-    near = np.abs(courses.time[:, None] - reference.time) < TIME_TOLERANCE * float(gaps.min())
+    near = np.abs(courses.time[:, None] - reference.time) < bin_tolerance(reference.time)
     own_bins, other_bins = np.nonzero(near)
     if not len(own_bins):
         raise MismatchError(
@@ -338,6 +337,17 @@ def matched(courses: Courses, reference: Courses) -> tuple[Courses, Courses]:
         for each, bins in ((courses, own_bins), (reference, other_bins))
     )
     return own, other
+
+
+def bin_tolerance(time: Floats) -> float:
+    """Compute up to which difference in time two bins are the same, in seconds.
+
+    Parameters
+    ----------
+    time : array (time)
+        Bin centres, rising.
+    """
+    return TIME_TOLERANCE * (float(np.diff(time).min()) if len(time) > 1 else 1.0)
 
 
 def check_alignment(record: Mapping[str, Any] | None, *, session: str, others: str) -> dict[str, str]:

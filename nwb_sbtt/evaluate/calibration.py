@@ -283,9 +283,25 @@ def variance_of_log(rates: Float[ndarray, "*entry"], sd: Float[ndarray, "*entry"
     array
         0 where the rate is 0.
     """
-    ratio = np.divide(sd, rates, out=np.zeros(np.shape(rates)), where=np.asarray(rates) > 0)
-    variance: Float[ndarray, "*entry"] = np.log1p(ratio**2)
+    variance: Float[ndarray, "*entry"] = np.log1p(squared_ratio(rates, sd))
     return variance
+
+
+def squared_ratio(rates: Float[ndarray, "*entry"], sd: Float[ndarray, "*entry"]) -> Float[ndarray, "*entry"]:
+    """Compute the square of sd / mean of rates.
+
+    Parameters
+    ----------
+    rates, sd : array
+        Mean and sd of the rate, in one unit.
+
+    Returns
+    -------
+    array
+        0 where the rate is 0.
+    """
+    ratio = np.divide(sd, rates, out=np.zeros(np.shape(rates)), where=np.asarray(rates) > 0)
+    return np.asarray(ratio**2)
 
 
 def _pattern(

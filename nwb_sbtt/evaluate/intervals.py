@@ -13,7 +13,7 @@ from scipy.special import gammaincinv
 from scipy.stats import nbinom, norm, t
 
 from nwb_sbtt.errors import ConfigError, DataError
-from nwb_sbtt.evaluate.calibration import LEVELS, MAX_VARIANCE, MIN_VARIANCE
+from nwb_sbtt.evaluate.calibration import LEVELS, MAX_VARIANCE, MIN_VARIANCE, squared_ratio
 
 Of = Literal["mean", "data"]
 TAILS = {"rates": (3.0, 0.65), "mean": (6.0, 0.9)}
@@ -104,8 +104,7 @@ def relative_variance(rates: Float[ndarray, "*entry"], sd: Float[ndarray, "*entr
     array
         At most 20.
     """
-    ratio = np.divide(sd, rates, out=np.zeros(np.shape(rates)), where=np.asarray(rates) > 0)
-    return np.asarray(np.minimum(ratio**2, MAX_VARIANCE))
+    return np.asarray(np.minimum(squared_ratio(rates, sd), MAX_VARIANCE))
 
 
 def predictive_coverage(

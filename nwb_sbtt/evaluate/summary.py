@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from nwb_sbtt.data.schema import NEVER_SHOWN
 from nwb_sbtt.errors import DataError, MismatchError
 from nwb_sbtt.evaluate.baselines import BASELINES, MaskedData, predict
 from nwb_sbtt.evaluate.checks import checks
@@ -329,7 +330,7 @@ def _split_labels(ds: xr.Dataset) -> NDArray[np.str_]:
 def _marked(ds: xr.Dataset, name: Literal["held_out", "forecast"]) -> Mask:
     """Held-out channels (channel), or forecast bins (time)."""
     if name not in ds.coords:
-        return np.zeros(ds.sizes["channel" if name == "held_out" else "time"], dtype=bool)
+        return np.zeros(ds.sizes[NEVER_SHOWN[name]], dtype=bool)
     return np.asarray(ds[name].values.astype(bool))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from pydantic import TypeAdapter, ValidationError
 
+from nwb_sbtt.data.schema import NEVER_SHOWN
 from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.train.checkpoint import FORMAT
 
@@ -336,7 +337,7 @@ def digest_of(ds: xr.Dataset) -> str:
     arrays = {"values": ds["values"].values, "observed": observed}
     if "exposure" in ds:
         arrays["exposure"] = np.where(observed, ds["exposure"].values, np.float32(1))
-    arrays |= {name: ds[name].values.astype(bool) for name in ("held_out", "forecast") if name in ds.coords}
+    arrays |= {name: ds[name].values.astype(bool) for name in NEVER_SHOWN if name in ds.coords}
     labels = {name: ds[name].values.astype(str).tolist() for name in ("split", "trial_id") if name in ds.coords}
     header = {
         "version": DIGEST_VERSION,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.errors import ConfigError
-from nwb_sbtt.evaluate.alignment import TIME_TOLERANCE, Courses, align_courses, condition_labels, matched
+from nwb_sbtt.evaluate.alignment import Courses, align_courses, bin_tolerance, condition_labels, matched
 from nwb_sbtt.fitting.preparation import naming_session
 from nwb_sbtt.models import Model
 from nwb_sbtt.nn.channels import ReadIn
@@ -160,7 +160,7 @@ def read_in_courses(model: Model, session: Trained) -> dict[str, Courses]:
     dict of name to Courses
         By the name of the table in the model; empty for a model without a read-in of channels, and for one that infers spikes.
     """
-    read_ins = {path: module for path, module in model.named_modules() if isinstance(module, ReadIn)}
+    read_ins = _all_read_ins(model)
     if model.infers_spikes or not read_ins:
         return {}
     scores = _score_averages(next(iter(read_ins.values())), session)
@@ -170,9 +170,14 @@ def read_in_courses(model: Model, session: Trained) -> dict[str, Courses]:
     }
 
 
-def _read_ins(model: Model) -> dict[str, ReadIn]:
+def _all_read_ins(model: Model) -> dict[str, ReadIn]:
     """Read-ins of a model by path."""
-    read_ins = {path: module for path, module in model.named_modules() if isinstance(module, ReadIn)}
+    return {path: module for path, module in model.named_modules() if isinstance(module, ReadIn)}
+
+
+def _read_ins(model: Model) -> dict[str, ReadIn]:
+    """Read-ins of a model that can be stitched, by path."""
+    read_ins = _all_read_ins(model)
     if model.infers_spikes or not read_ins:
         reason = "infers spikes from fluorescence first" if read_ins else "has no nwb_sbtt.nn.channels.ReadIn"
         raise ConfigError(
@@ -236,7 +241,7 @@ def _fit_read_out(model: Model, session: Trained, factors: Courses) -> None:
     # Where the model is, which is made on the CPU.
     batch = session.batch.to(str(next(model.parameters()).device)).select(rows)
     gaps = np.abs(session.time[:, None] - factors.time)
-    bins, same = gaps.argmin(1), gaps.min(1) < TIME_TOLERANCE * _step(factors.time)
+    bins, same = gaps.argmin(1), gaps.min(1) < bin_tolerance(factors.time)
     batch = replace(batch, scored=batch.scored & batch.along_times(torch.from_numpy(same).to(batch.device)))
     number = {condition: i for i, condition in enumerate(factors.conditions)}
     trials = [number[condition] for condition in session.conditions[known]]
@@ -266,7 +271,3 @@ def _rms(model: Model, sessions: Mapping[str, Trained]) -> float:
 def _set(parameter: Tensor, value: Tensor) -> None:
     with torch.no_grad():
         parameter.copy_(value)
-
-
-def _step(time: NDArray[np.float64]) -> float:
-    return float(np.diff(time).min()) if len(time) > 1 else 1.0

@@ -38,9 +38,8 @@ def bad_electrodes(parts: Sequence[Part], groups: NDArray[np.intp]) -> dict[str,
 
     Of each part the spread of an electrode, and that of its second differences (the fastest of what is sampled), are taken, and
     of these the medians over parts; correlations between electrodes are averaged over parts, as those of slow noise are high
-    in any one of them. The three rules are those that
-    are in general use (SpikeInterface's `detect_bad_channels`; International Brain Laboratory 2022, spike sorting white paper);
-    the thresholds are this package's own.
+    in any one of them. The three rules are those that are in general use (SpikeInterface's `detect_bad_channels`; International
+    Brain Laboratory 2022, spike sorting white paper); the thresholds are this package's own.
 
     Parameters
     ----------
@@ -60,12 +59,11 @@ def bad_electrodes(parts: Sequence[Part], groups: NDArray[np.intp]) -> dict[str,
     for i, (values, observed) in enumerate(parts):
         if len(values) < 3:
             continue
-        samples = values if observed is None else np.where(observed, values, np.nan)
-        if observed is not None:
-            enough = observed.mean(axis=0) >= 0.5
-            samples = np.where(enough, samples, 0)
+        if observed is None:
+            enough, samples = np.ones(n_channels, dtype=bool), values
         else:
-            enough = np.ones(n_channels, dtype=bool)
+            enough = observed.mean(axis=0) >= 0.5
+            samples = np.where(enough, np.where(observed, values, np.nan), 0)
         deviations = samples - np.nanmedian(samples, axis=0)
         steps = np.diff(samples, n=2, axis=0)
         known = enough & np.isfinite(steps).any(axis=0)

@@ -9,7 +9,7 @@ from hdmf.common import DynamicTable
 from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
-from nwb_sbtt.data.grid import Source
+from nwb_sbtt.data.grid import Source, band_of
 from nwb_sbtt.data.joining import Joined
 from nwb_sbtt.data.trials import Windows
 from nwb_sbtt.errors import ConfigError, SelectionError
@@ -101,7 +101,7 @@ def channel_labels(joined: Joined, sources: Sequence[Source], config: ReadConfig
     partners = [source.channel_columns.get(REFERENCE_ID) for source in sources if source.kind == "electrodes"]
     if len(partners) == len(sources) and all(ids is not None for ids in partners):
         labels[REFERENCE_ID] = ("channel", gather([ids for ids in partners if ids is not None]))
-    bands = [str(getattr(source, "band", "")) for source in sources]
+    bands = [band_of(source) for source in sources]
     if any(bands):
         labels[BAND] = ("channel", gather(repeat(bands)))
     for name in HELD_OUT:
