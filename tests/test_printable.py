@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nwb_sbtt.errors import FileError
-from nwb_sbtt.io.dandi import progress
+from nwb_sbtt.io import progress
 from nwb_sbtt.printable import Printable, printable, unfiltered
 from tests.support import nwbfiles
 from tests.support.commands import call

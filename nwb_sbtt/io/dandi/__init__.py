@@ -2,7 +2,7 @@
 
 `address` parses what people write, `client` talks to an archive, `assets` lists its files; `transfer` requests their bytes,
 which `downloads` puts on the disk (under `targets`, with a record of their `origin`), `stream` reads in ranges and `cache`
-keeps; `locations` chooses between these for a reader. `uploads` names, checks and uploads results; `progress` shows bytes done.
+keeps; `locations` chooses between these for a reader. `uploads` names, checks and uploads results.
 """
 
 from __future__ import annotations

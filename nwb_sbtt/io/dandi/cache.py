@@ -15,9 +15,9 @@ from nwb_sbtt.errors import ConfigError, FileError
 from nwb_sbtt.io.dandi.assets import Asset
 from nwb_sbtt.io.dandi.downloads import fetch
 from nwb_sbtt.io.dandi.origin import SUFFIX, read_record, record_path
-from nwb_sbtt.io.dandi.progress import show_progress
 from nwb_sbtt.io.dandi.targets import target_path
 from nwb_sbtt.io.dandi.transfer import RemoteFile
+from nwb_sbtt.io.progress import show_progress
 
 FOLDER, LIMIT = "NWB_SBTT_CACHE_DIR", "NWB_SBTT_CACHE_LIMIT"
 """Environment variables."""

@@ -16,9 +16,9 @@ from nwb_sbtt.errors import ArchiveError, ConfigError, FileError, SbttError
 from nwb_sbtt.io.dandi.address import narrow, parse_address
 from nwb_sbtt.io.dandi.assets import Asset, Digests, Selection, digests_of, find_assets
 from nwb_sbtt.io.dandi.origin import record_path, write_record
-from nwb_sbtt.io.dandi.progress import Advance, show_progress
 from nwb_sbtt.io.dandi.targets import check_compatible, target_path
 from nwb_sbtt.io.dandi.transfer import RemoteFile, Retries, TruncatedError, response_bytes
+from nwb_sbtt.io.progress import Advance, show_progress
 
 Existing = Literal["error", "skip", "refresh", "overwrite"]
 JOBS = 4

@@ -17,7 +17,7 @@ from nwb_sbtt.io.dandi.address import DRAFT, Address, parse_address
 from nwb_sbtt.io.dandi.assets import Asset, Digests, digests_of, find_assets
 from nwb_sbtt.io.dandi.client import NoSuchItemError, archive_name, authenticate, call_archive, connect
 from nwb_sbtt.io.dandi.downloads import Existing
-from nwb_sbtt.io.dandi.progress import Advance, show_progress
+from nwb_sbtt.io.progress import Advance, show_progress
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.outside import outside_of, refuse_outside
 from nwb_sbtt.io.read.results import MODEL_TYPE

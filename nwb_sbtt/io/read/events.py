@@ -28,7 +28,7 @@ from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.data.threads import in_threads
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.dandi.progress import show_progress
+from nwb_sbtt.io.progress import show_progress
 from nwb_sbtt.io.read.fluorescence import Signal
 from nwb_sbtt.io.read.rois import BYTES_PER_SAMPLE, ReadSamples, RoiSource
 

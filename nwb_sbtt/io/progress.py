@@ -31,12 +31,12 @@ EVERY = 5.0
 
 @contextmanager
 def show_progress(total: int, *, label: str, of: str = "") -> Iterator[Advance]:
-    """Show on standard error how many of `total` bytes are done.
+    """Show on standard error how much of a total is done.
 
     Parameters
     ----------
     total : int
-        Bytes.
+        Bytes, or what `of` names.
     label : str
     of : str
         What is counted, such as "ROIs", where it is not bytes. Its bar is removed at the end.

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from nwb_sbtt.io.dandi import progress
+from nwb_sbtt.io import progress
 
 
 class Terminal(io.StringIO):
