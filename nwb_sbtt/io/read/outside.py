@@ -230,9 +230,10 @@ def without_outside(io_type: type, found: tuple[Outside, ...]) -> type:
 
 
 def _prune(group: Any, path: str, left_out: frozenset[str]) -> None:
-    gone = set()
-    for members in (group.datasets, group.links, group.groups):
-        gone |= {name for name in members if f"{path}{name}" in left_out}
+    columns = group.attributes.get("colnames")
+    # A column whose file cannot be opened is listed alone: the library has left it out already.
+    names = [*group.datasets, *group.links, *group.groups, *(() if columns is None else map(str, columns))]
+    gone = {name for name in names if f"{path}{name}" in left_out}
     # The index of a ragged column goes with the column.
     for name in list(group.datasets):
         if name.removesuffix("_index") in gone:
@@ -241,7 +242,6 @@ def _prune(group: Any, path: str, left_out: frozenset[str]) -> None:
         for name in gone & set(members):
             del members[name]
             group.obj_type.pop(name, None)
-    columns = group.attributes.get("colnames")
     if gone and columns is not None:
         group.attributes["colnames"] = [name for name in columns if name not in gone]
     for name, member in group.groups.items():

@@ -148,6 +148,16 @@ def test_results_are_added_to_a_copy_without_reading_where_it_points(source, pri
     assert "the file" not in holds_key(out)
 
 
+def test_a_column_in_a_file_that_cannot_be_opened_is_left_out_of_what_is_read_and_added_to(source, tmp_path):
+    private = private_files(tmp_path / "private")
+    path = crafted(source, tmp_path / "crafted.nwb", private, outside.column_by_external_link)
+    with h5py.File(private["held"], "r"):  # While it is read, nothing opens it for writing, as the copy would.
+        write_nwb(_latents(source, path), tmp_path / "out.nwb", source=path, append=True)
+    private["held"].unlink()
+    with open_nwb(path) as nwb:
+        assert "quality" not in nwb.units.colnames
+
+
 @pytest.mark.slow
 def test_a_fit_of_a_crafted_file_writes_no_byte_of_the_key(monkeypatch, capsys, source, private, tmp_path):
     ways = (outside.column_in_external_storage, outside.column_of_trials, outside.text_by_external_link)
