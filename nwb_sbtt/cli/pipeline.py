@@ -179,7 +179,7 @@ def infer_file(
         NWB file, or its address on DANDI; read with the settings of the fit.
     output : Output
     session : str, optional
-        Fitted session that the channels belong to; needed where there are several.
+        Fitted session that the channels belong to; found by the recording where it is one of the fit's.
     cut : Trials, Window or Chop, optional
         Part of the file, instead of that of the fit. Length and overlap of a `Chop` default to those of the fit.
     same_channels : bool
@@ -199,12 +199,8 @@ def infer_file(
     fitted = load(run_dir)
     if fitted.unfinished:
         log(fitted.unfinished)
-    sessions = fitted.signature.sessions
-    if session is None and len(sessions) > 1 and (same := _session_names([path])[0]) in sessions:
-        raise MismatchError(
-            f"the model was fitted to the sessions {', '.join(map(repr, sessions))}; name the one that the channels of "
-            f"{path.name!r} belong to, such as --session {same}"
-        )
+    if session is None and len(fitted.signature.sessions) > 1:
+        session = fitted.session_of({"sha256": sha256(path)})
     ds = _read_again(fitted, path, session, cut)
     log(describe(path, ds))
     ds = _rehearsed(ds, ds, output.path, path, output, log)

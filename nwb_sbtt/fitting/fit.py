@@ -87,7 +87,8 @@ def fit(
     Raises
     ------
     DataError
-        If the data do not suit the likelihood, or have too few trials; of several sessions, which is named.
+        If the data do not suit the likelihood, or have too few trials; of several sessions, which is named; or if two
+        sessions hold the same data.
     TrainingError
         If the run folder belongs to other data or settings, a loss is not finite, or memory runs out.
     FileError

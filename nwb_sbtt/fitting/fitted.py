@@ -289,7 +289,7 @@ class Fitted:
         ds : Dataset
             Any trials, with the channels of the fit in any order, and its bin width.
         session : str, optional
-            Fitted session that the channels belong to; needed where there are several.
+            Fitted session that the channels belong to; found by the recording where it is one of the fit's.
         samples : int, optional
             Posterior samples averaged, of each member; ``config.posterior_samples`` by default.
         same_channels : bool
@@ -330,7 +330,7 @@ class Fitted:
         ds : Dataset
             The data of the fit.
         session : str, optional
-            Fitted session that the channels belong to; needed where there are several.
+            Fitted session that the channels belong to; found by the recording where it is one of the fit's.
         same_channels : bool
             Whether channels of the same ids are the same although the data come from another recording.
 
@@ -429,6 +429,24 @@ class Fitted:
         if session is not None and session not in names:
             raise MismatchError(f"the model was not fitted to session {session!r}, but to {listed}")
         return str(session or names[0])
+
+    def session_of(self, source: Mapping[str, Any]) -> str | None:
+        """Find the one fitted session that was read from a recording.
+
+        Parameters
+        ----------
+        source : mapping
+            Record of the recording, with ``object_id`` or ``sha256``; see `nwb_sbtt.data.origins`.
+
+        Returns
+        -------
+        str or None
+            None if no session is known to come from it, or several do.
+        """
+        found = [
+            name for name, session in self.signature.sessions.items() if is_same_recording(source, session.source or {})
+        ]
+        return found[0] if len(found) == 1 else None
 
     def is_fitted_to(self, ds: xr.Dataset, *, session: str | None = None) -> bool:
         """Compare data with those that the model was fitted to.
@@ -585,7 +603,8 @@ class Fitted:
 
     def _match(self, ds: xr.Dataset, session: str | None, *, same_channels: bool = False) -> tuple[str, xr.Dataset]:
         check_dataset(ds)
-        name = self.session_name(session)
+        source = json.loads(ds.attrs.get("source", "{}"))
+        name = self.session_name(session or self.session_of(source))
         expected = self.signature.sessions[name]
         if not equal_bin_widths(ds.attrs["bin_width"], expected.bin_width):
             raise MismatchError(
@@ -596,7 +615,7 @@ class Fitted:
             raise MismatchError(
                 f"the model was fitted to {len(fitted)} channels, the data have {len(names)}; {difference(fitted, names)}"
             )
-        source, fitted_source = json.loads(ds.attrs.get("source", "{}")), expected.source or {}
+        fitted_source = expected.source or {}
         known = is_recorded(source) or is_recorded(fitted_source)
         if not same_channels and known and not is_same_recording(source, fitted_source):
             raise MismatchError(

@@ -371,7 +371,7 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
     Raises
     ------
     DataError
-        If sessions need different likelihoods, or channels share an id.
+        If sessions need different likelihoods, or hold the same data, or channels share an id.
     MismatchError
         If sessions have different bin widths.
     """
@@ -400,6 +400,14 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
             raise DataError(
                 f"channels of session {name!r} share an id ({', '.join(repeated)}); give each its own in `channel_id`, or add "
                 "their rows in the table as `channel_row`"
+            )
+        same = [
+            other for other in list(signatures)[:-1] if signatures[other].data_sha256 == signatures[name].data_sha256
+        ]
+        if same:
+            raise DataError(
+                f"sessions {same[0]!r} and {name!r} hold the same data, to the bit; give each recording once, or it counts "
+                "twice as much as the others"
             )
     return Signature(likelihood.name, signatures)
 

@@ -321,6 +321,14 @@ def test_sessions_of_other_bin_widths_are_not_fitted_together(ds, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_same_data_are_not_fitted_as_two_sessions(ds, tmp_path):
+    with pytest.raises(
+        DataError, match=r"sessions 'a' and 'c' hold the same data, to the bit; give each recording once"
+    ):
+        fit({"a": ds, "b": population(1), "c": ds.copy()}, settings(), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_error_of_a_joint_fit_names_the_session(ds, tmp_path):
     negative = population(1)
     negative["values"].values[0, 0, 0] = -1
