@@ -35,10 +35,7 @@ OUTCOMES = (*WELL, "traceback", "over limits", "half written", "wrong output")
 SMALL = 150
 LOADED = (
     *("matplotlib.backends.backend_agg", "ndx_sbtt", "torch._dynamo", "hdmf_zarr"),
-    *(
-        f"nwb_sbtt.{name}"
-        for name in ("cli.main", "cli.pipeline", "evaluate.baselines", "nlb.modelling", "nlb.scoring")
-    ),
+    *(f"nwb_sbtt.{name}" for name in ("cli.main", "pipeline", "evaluate.baselines", "nlb.modelling", "nlb.scoring")),
 )
 """Modules that the commands import."""
 

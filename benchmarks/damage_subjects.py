@@ -421,8 +421,8 @@ def _read(name: str, settings: dict[str, Any], *, with_truth: bool) -> Command:
 
 
 def _infer(run: str) -> str:
-    from nwb_sbtt.cli.pipeline import _read_again
     from nwb_sbtt.fitting.fitted import load
+    from nwb_sbtt.pipeline import _read_again
 
     fitted = load(run)
     return _problem(fitted.infer(_read_again(fitted, Path("a.nwb"), None)))

@@ -36,7 +36,7 @@ from nwb_sbtt.simulate.tasks import Task, write_task
 from nwb_sbtt.train.checkpoint import read_digest
 
 LOADED = [
-    "nwb_sbtt.cli.pipeline",
+    "nwb_sbtt.pipeline",
     "torch._dynamo",
     "ndx_sbtt",
     "matplotlib.backends.backend_agg",

@@ -16,7 +16,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import nwb_sbtt as sb
-from nwb_sbtt.cli.pipeline import DEMO_CONFIG, DEMO_READ
+from nwb_sbtt.pipeline import DEMO_CONFIG, DEMO_READ
 
 
 def main() -> None:

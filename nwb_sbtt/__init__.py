@@ -20,6 +20,7 @@ _HOMES = {
     "ReadConfig": "config",
     "Trials": "config",
     "Window": "config",
+    "compare": "runs.comparison",
     "fit": "fitting.fit",
     "inspect": "io.read.candidates",
     "interval": "evaluate.intervals",
@@ -75,5 +76,6 @@ if TYPE_CHECKING:
     from nwb_sbtt.io.read.reader import read_nwb as read_nwb
     from nwb_sbtt.io.write.results import read_result as read_result
     from nwb_sbtt.io.write.writer import write_nwb as write_nwb
+    from nwb_sbtt.runs.comparison import compare as compare
 else:  # a checker that saw this would take every name, misspelt ones too
     __getattr__, _ = attach(__name__, _HOMES, _SUBMODULES)

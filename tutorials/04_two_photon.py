@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import nwb_sbtt as sb
-from nwb_sbtt.cli.pipeline import Output, fit_files
+from nwb_sbtt.pipeline import Output, fit_files
 
 folder = Path(os.environ.get("NWB_SBTT_TUTORIAL_DIR", "tutorial_04"))
 cells = int(os.environ.get("NWB_SBTT_TUTORIAL_CELLS", "90"))

@@ -1,5 +1,4 @@
-"""The command line: `main`, `settings`, `dandi` and `nlb` define its commands, `options` checks what they are given, and
-`pipeline` does the work.
+"""The command line: `main`, `settings`, `dandi` and `nlb` define its commands, `options` checks what they are given.
 
 May import everything; nothing imports it.
 """

@@ -1,4 +1,4 @@
-"""The command line; `pipeline` holds what most commands do. Heavy packages are imported inside the commands."""
+"""The command line; `nwb_sbtt.pipeline` does what most of them do. Heavy packages are imported inside the commands."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def fit(
     file. `nwb-sbtt settings` lists what --set takes. With --init, model and likelihood are those of the initial fit, and
     `--set init.freeze=` names what is frozen: none, dynamics, generator or decoder.
     """
-    from nwb_sbtt.cli import pipeline
+    from nwb_sbtt import pipeline
 
     shortcuts: dict[str, Any] = {
         "model": model,
@@ -198,7 +198,7 @@ def infer(
     The file is read with the settings of the fit, and must hold the same channels: --same-channels says so of another
     recording. --trials, or --window and --chop, choose another part of it.
     """
-    from nwb_sbtt.cli import pipeline
+    from nwb_sbtt import pipeline
     from nwb_sbtt.config import ReadConfig, build
 
     cut = build(ReadConfig, {"cut": _cut(trials, trials_table, trials_relative, window, chop)}, within="read").cut
@@ -212,7 +212,7 @@ def evaluate(run_dir: RunDir, file: Moved = None, as_json: Json = False) -> None
 
     On the entries of the validation trials that neither the model nor a baseline saw.
     """
-    from nwb_sbtt.cli import pipeline
+    from nwb_sbtt import pipeline
 
     metrics = pipeline.evaluate_run(run_dir, files=file or [])
     if as_json:
@@ -238,7 +238,7 @@ def align(
     They are matched by their averages over the trials of each condition, with those of the first session or, of a fit that
     started from another, with that fit's. `infer` and `report` then give `aligned_factors` too.
     """
-    from nwb_sbtt.cli import pipeline
+    from nwb_sbtt import pipeline
     from nwb_sbtt.report.listing import table_of_alignment
 
     records = pipeline.align_run(run_dir, condition=condition, to=to, files=file or [])
@@ -254,10 +254,36 @@ def report(run_dir: RunDir, file: Moved = None) -> None:
 
     One HTML page that needs nothing else.
     """
-    from nwb_sbtt.cli import pipeline
+    from nwb_sbtt import pipeline
 
     for page in pipeline.report_run(run_dir, files=file or []):
         typer.echo(page)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold some", show_default=False)],
+    csv: Annotated[Path | None, typer.Option(help="write the whole table as a CSV file", show_default=False)] = None,
+    html: Annotated[Path | None, typer.Option(help="write it as an HTML page", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare fits in one table.
+
+    Scores beside baselines, checks, data, epochs, state (finished, unfinished or failed, with the cause), and the settings
+    that differ. A folder that cannot be read becomes a row with the cause.
+    """
+    from nwb_sbtt.report.listing import table_of_runs
+    from nwb_sbtt.runs.comparison import compare_runs
+
+    table = compare_runs(runs)
+    if csv is not None:
+        table.write_csv(csv)
+    if html is not None:
+        table.write_html(html)
+    if as_json:
+        _print_json(table.as_dict())
+    else:
+        typer.echo(table_of_runs(table.as_dict()))
 
 
 @app.command()
@@ -302,7 +328,7 @@ def demo(
 
     Takes about a minute.
     """
-    from nwb_sbtt.cli import pipeline
+    from nwb_sbtt import pipeline
 
     pipeline.demo(folder, overwrite=overwrite)
 

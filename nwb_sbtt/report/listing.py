@@ -13,6 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from nwb_sbtt.config.listing import Part, Setting
+from nwb_sbtt.report.comparison import (
+    PARTS,
+    best_baseline,
+    shown_seconds,
+    shown_session,
+    shown_setting,
+    summary_of_runs,
+)
 
 OBSERVED = "observed: share of the time from–to, mean over channels; `fit` gives that of the bins of its trials alone"
 """What the column of `inspect` is a share of, and why that of a fit differs."""
@@ -24,6 +32,8 @@ ROLES = {
 """What series are that were not recorded."""
 MOST_COUNTS = 8
 """Most values of a column of conditions that are printed with their counts."""
+MOST_SETTINGS = 5
+"""Most settings that differ between runs that are printed as columns."""
 
 
 def listing_of_contents(file_name: str, contents: Mapping[str, Any]) -> str:
@@ -161,6 +171,55 @@ def table_of_scores(metrics: Mapping[str, Any]) -> str:
         table.add_row(name, *("–" if cell is None else cell if cell == "" else f"{cell:.4f}" for cell in cells))
     reasons = dict.fromkeys(metrics.get("undefined", {}).values())
     return "\n".join([_text(table), *(f"not defined: {reason}" for reason in reasons)])
+
+
+def table_of_runs(content: Mapping[str, Any]) -> str:
+    """Lay out many fits, one session a row: state, data, training, scores, checks that found something, differing settings.
+
+    Parameters
+    ----------
+    content : mapping
+        `nwb_sbtt.runs.comparison.Comparison.as_dict`.
+
+    Returns
+    -------
+    str
+    """
+    rows = content["rows"]
+    parts = [part for part in PARTS if any(part in row["scores"] for row in rows)]
+    settings = content["settings"][:MOST_SETTINGS]
+    table = Table(box=None)
+    table.add_column("run", overflow="fold")
+    table.add_column("")
+    sizes = "trials × bins\n× channels"
+    for heading in (sizes, "epochs", "time", *(PARTS[part].replace(" ", "\n", 1) for part in parts)):
+        table.add_column(heading, justify="right", no_wrap=True)
+        if heading == "hidden\nentries":
+            table.add_column("best baseline", overflow="fold")
+    for heading in ("checks", *settings):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        data, fit = row["data"], row["fit"]
+        scores = [row["scores"].get(part, {}).get("model") for part in parts]
+        cells = ["" if not row["scores"] else "–" if score is None else f"{score:.4f}" for score in scores]
+        best = best_baseline(row)
+        cells[1:1] = [f"{best[1]:.4f} {best[0]}" if best else ""] if "hidden" in parts else []
+        found = [f"{check['level']}: {name}" for name, check in row["checks"].items() if check["level"] != "ok"]
+        table.add_row(
+            row["run"] + shown_session(row),
+            row["state"],
+            f"{data['trials']} × {data['bins']} × {data['channels']}" if data else "",
+            str(fit["epochs"]) if "epochs" in fit else "",
+            shown_seconds(fit["seconds"]) if "seconds" in fit else "",
+            *cells,
+            ", ".join(found),
+            *(shown_setting(row["settings"].get(name)) if row["settings"] else "" for name in settings),
+        )
+    lines = [summary_of_runs(rows), _text(table)]
+    if more := content["settings"][MOST_SETTINGS:]:
+        lines.append(f"these settings differ too (--csv and --html have their values): {', '.join(more)}")
+    lines += [f"{row['state']}: {row['run']}: {row['cause']}" for row in rows if row["state"] != "finished"]
+    return "\n".join(lines)
 
 
 def table_of_alignment(records: Mapping[str, Mapping[str, Any]]) -> str:

@@ -23,7 +23,7 @@ from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.evaluate.alignment import Courses, condition_averages, matched
 from nwb_sbtt.plot.selection import channel_name, inferred_values
-from nwb_sbtt.report.sheet import SHEET
+from nwb_sbtt.report.sheet import document
 
 DPI = 130
 UNUSED = {"test": "test", "none": "left out", "gap": "sharing bins with validation"}
@@ -94,12 +94,7 @@ def _page(
         _notes(data),
         _settings(model),
     ]
-    body = "\n".join(part for part in parts if part)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
-        f"<style>\n{SHEET}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return document(title, "\n".join(part for part in parts if part))
 
 
 # Facts

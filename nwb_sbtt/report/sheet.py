@@ -1,4 +1,8 @@
-"""Style sheet of the page."""
+"""Style sheet and frame of the pages."""
+
+from __future__ import annotations
+
+from html import escape
 
 SHEET = """\
 body { margin: 0; background: #fff; color: #222; font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -29,3 +33,26 @@ figcaption { color: #555; font-size: .92rem; margin-top: .4rem; max-width: 46rem
 pre { overflow-x: auto; background: #f6f6f6; padding: .8rem; font-size: .85rem; }
 @media print { main { max-width: none; } h2 { break-after: avoid; } figure { break-inside: avoid; } }
 """
+
+
+def document(title: str, body: str, *, style: str = "") -> str:
+    """Put the body of a page into a whole document, which needs no other file.
+
+    Parameters
+    ----------
+    title : str
+        Plain text.
+    body : str
+        HTML.
+    style : str
+        Further rules of the style sheet.
+
+    Returns
+    -------
+    str
+    """
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
+        f"<style>\n{SHEET}{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )

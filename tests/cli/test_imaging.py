@@ -6,7 +6,7 @@ import pytest
 from pynwb import NWBHDF5IO
 from pynwb.ophys import Fluorescence, RoiResponseSeries
 
-from nwb_sbtt.cli import pipeline
+from nwb_sbtt import pipeline
 from nwb_sbtt.config import (
     Chop,
     ConvConfig,

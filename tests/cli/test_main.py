@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
+from nwb_sbtt import pipeline
 from nwb_sbtt.cli import main as cli
-from nwb_sbtt.cli import pipeline
 from nwb_sbtt.io.read import candidates
 from nwb_sbtt.train import checkpoint
 from tests.support import nwbfiles

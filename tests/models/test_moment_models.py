@@ -10,10 +10,10 @@ import torch
 from pynwb import NWBHDF5IO
 
 import nwb_sbtt as sb
+from nwb_sbtt import pipeline
 from nwb_sbtt.calcium import search as kinetics
 from nwb_sbtt.calcium.samples import Kinetics
 from nwb_sbtt.calcium.search import Measured
-from nwb_sbtt.cli import pipeline
 from nwb_sbtt.config import Chop, ConvConfig, FitConfig, LadderConfig, LFADSConfig, ReadConfig, build, override
 from nwb_sbtt.data import tensors
 from nwb_sbtt.data.tensors import to_batch

@@ -22,7 +22,7 @@ from tests.support.shortcuts import shorten_for_good
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 LOADED = [
-    "nwb_sbtt.cli.pipeline",
+    "nwb_sbtt.pipeline",
     "torch._dynamo",  # The optimiser loads it when it is made, which takes longer than all the rest.
     "ndx_sbtt",
     "matplotlib.backends.backend_agg",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nwb_sbtt.cli import pipeline
+from nwb_sbtt import pipeline
 from nwb_sbtt.config import Chop, FitConfig, InitConfig, MaskConfig, ReadConfig, TrainConfig, Trials
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError
 from nwb_sbtt.fitting.fit import fit
