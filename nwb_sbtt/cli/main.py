@@ -9,20 +9,46 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from nwb_sbtt.cli import dandi as cli_dandi
 from nwb_sbtt.cli import nlb as cli_nlb
 from nwb_sbtt.cli import settings as cli_settings
-from nwb_sbtt.cli.options import check_agree, check_initial
+from nwb_sbtt.cli.options import (
+    Append,
+    Assignments,
+    BinWidth,
+    ChopText,
+    Device,
+    File,
+    Files,
+    Init,
+    Json,
+    LikelihoodName,
+    ModelName,
+    Moved,
+    Name,
+    Offsets,
+    Out,
+    OutOrNone,
+    Overwrite,
+    RunDir,
+    Seed,
+    Seeds,
+    Series,
+    SettingsFile,
+    TrialsRelative,
+    TrialsTable,
+    TrialsText,
+    WindowText,
+    cut_of,
+    settings_of,
+)
 from nwb_sbtt.errors import ConfigError, SbttError
 from nwb_sbtt.fileerrors import SYSTEM
 from nwb_sbtt.printable import Printable
-
-if TYPE_CHECKING:
-    from nwb_sbtt.config import FitConfig, ReadConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,35 +58,6 @@ app = typer.Typer(
     help="Fit LFADS-type models to NWB files with selective backpropagation through time, and write what they infer.",
 )
 
-File = Annotated[
-    Path, typer.Argument(help="NWB file (HDF5, or a Zarr folder), or its address on DANDI", show_default=False)
-]
-Files = Annotated[list[Path], typer.Argument(help="NWB files; several are fitted together", show_default=False)]
-RunDir = Annotated[Path, typer.Argument(help="run folder of a fit", show_default=False)]
-Out = Annotated[Path, typer.Option(help="result file", show_default=False)]
-OutOrNone = Annotated[Path | None, typer.Option(help="result file (a folder for several FILEs)")]
-Moved = Annotated[list[Path] | None, typer.Option("--file", help="the data, where they have moved since the fit")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace an existing result")]
-Append = Annotated[bool, typer.Option("--append", help="copy the source to --out and add the results to the copy")]
-Name = Annotated[str, typer.Option(help="prefix of the names of everything written")]
-TrialsText = Annotated[
-    str | None,
-    typer.Option(
-        "--trials", help="EVENT:START:STOP, e.g. move_onset_time:-0.25:0.45; EVENT is a column or a table of events"
-    ),
-]
-TrialsTable = Annotated[
-    str | None, typer.Option(help="table of intervals or events with the column EVENT [default: trials]")
-]
-TrialsRelative = Annotated[bool, typer.Option(help="EVENT counts seconds from the start of its own trial")]
-WindowText = Annotated[
-    str | None, typer.Option("--window", help="START:STOP in seconds, only this part of the session, chopped")
-]
-ChopText = Annotated[
-    str | None,
-    typer.Option("--chop", help="LENGTH[:OVERLAP] in seconds, the whole session, chopped [default of a fit]"),
-]
-Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in the shell and in typer."""
 
@@ -103,41 +100,27 @@ def inspect(file: File, as_json: Json = False) -> None:
 
 @app.command()
 def fit(
+    context: typer.Context,
     files: Files,
     run_dir: Annotated[
         Path, typer.Option(help="run folder of the fit; an interrupted fit is resumed", show_default=False)
     ],
-    series: Annotated[list[str] | None, typer.Option(help="in-file path or glob; repeat for several")] = None,
-    bin_width: Annotated[float | None, typer.Option(help="seconds")] = None,
+    series: Series = None,
+    bin_width: BinWidth = None,
     trials: TrialsText = None,
     trials_table: TrialsTable = None,
     trials_relative: TrialsRelative = False,
     window: WindowText = None,
     chop: ChopText = None,
-    model: Annotated[
-        str | None, typer.Option(help="name of a model; `nwb-sbtt models` lists them [default: conv]")
-    ] = None,
-    likelihood: Annotated[
-        str | None,
-        typer.Option(help="name of a likelihood; `nwb-sbtt models` lists them [default: by the data]"),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="seed of all random numbers [default: 0]")] = None,
-    seeds: Annotated[int | None, typer.Option(help="number of models fitted and averaged [default: 1]")] = None,
-    init: Annotated[Path | None, typer.Option(help="run folder of a finished fit to start from")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 or mps [default: a GPU if there is one]")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100 or read.control=[1]")
-    ] = None,
-    offsets: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="when in the frame ROIs are sampled, in seconds: a .npy array (ROI), or a number; of several series "
-            "SERIES=FILE or SERIES=SECONDS, once for each"
-        ),
-    ] = None,
+    model: ModelName = None,
+    likelihood: LikelihoodName = None,
+    seed: Seed = None,
+    seeds: Seeds = None,
+    init: Init = None,
+    device: Device = None,
+    config: SettingsFile = None,
+    set_: Assignments = None,
+    offsets: Offsets = None,
     out: OutOrNone = None,
     overwrite: Overwrite = False,
     append: Append = False,
@@ -152,19 +135,7 @@ def fit(
     """
     from nwb_sbtt import pipeline
 
-    shortcuts: dict[str, Any] = {
-        "model": model,
-        "likelihood": likelihood,
-        "seed": seed,
-        "seeds": seeds,
-        "device": device,
-        "init.run_dir": str(init) if init else None,
-        "read.series": series or None,
-        "read.bin_width": bin_width,
-        "read.cut": _cut(trials, trials_table, trials_relative, window, chop),
-    }
-    initial = pipeline.initial_settings(init) if init else {}
-    read_config, fit_config = _settings(config, initial, shortcuts, set_ or [])
+    read_config, fit_config = settings_of(context)
     if out is None and (append or overwrite or name != "sbtt"):
         raise ConfigError("--append, --overwrite and --name need a result file; name it with --out")
     output = pipeline.Output(out, overwrite, append, name) if out else None
@@ -201,7 +172,7 @@ def infer(
     from nwb_sbtt import pipeline
     from nwb_sbtt.config import ReadConfig, build
 
-    cut = build(ReadConfig, {"cut": _cut(trials, trials_table, trials_relative, window, chop)}, within="read").cut
+    cut = build(ReadConfig, {"cut": cut_of(trials, trials_table, trials_relative, window, chop)}, within="read").cut
     output = pipeline.Output(out, overwrite, append, name)
     pipeline.infer_file(run_dir, file, output=output, session=session, cut=cut, same_channels=same_channels)
 
@@ -399,71 +370,6 @@ def _usage() -> str:
 
 def _sentence(text: str) -> str:
     return " ".join(text.split()).rstrip(".")
-
-
-def _settings(
-    path: Path | None, initial: dict[str, Any], shortcuts: dict[str, Any], assignments: list[str]
-) -> tuple[ReadConfig, FitConfig]:
-    """Resolve settings of the initial fit, the file, options and --set, in this order; `read.` names are the reader's."""
-    from nwb_sbtt.config import FitConfig, ReadConfig, build, override
-    from nwb_sbtt.config.base import load_settings
-
-    settings = {**initial, **(load_settings(path) if path else {})}
-    for name, value in shortcuts.items():
-        section, _, last = name.rpartition(".")
-        if value is not None:
-            if section and settings.get(section) is None:
-                settings[section] = {}
-            group = settings[section] if section else settings
-            if not isinstance(group, dict):
-                raise ConfigError(f"{section!r} is {group!r} in {str(path)!r}; expected names and values below it")
-            group[last] = value
-    read = build(ReadConfig, settings.pop("read", None) or {}, within="read")
-    read_assignments = [text.strip().removeprefix("read.") for text in assignments if text.strip().startswith("read.")]
-    fit_assignments = [text for text in assignments if not text.strip().startswith("read.")]
-    for text in fit_assignments:
-        if text.partition("=")[0].strip() == "read":
-            raise ConfigError(f"{text.strip()!r} is a part of the settings; write read.NAME=VALUE")
-        if text.strip().split(".")[0].partition("=")[0] in ReadConfig.model_fields:
-            raise ConfigError(f"{text.strip()!r} is a setting of the reader; write read.{text.strip()}")
-    if not settings.get("init"):
-        check_initial(fit_assignments)
-    fit = build(FitConfig, settings)
-    changed_read, changed_fit = override(read, read_assignments, within="read"), override(fit, fit_assignments)
-    of_reader = {name.removeprefix("read."): value for name, value in shortcuts.items() if name.startswith("read.")}
-    check_agree(read, changed_read, of_reader, within="read")
-    check_agree(fit, changed_fit, {name: value for name, value in shortcuts.items() if not name.startswith("read.")})
-    return changed_read, changed_fit
-
-
-def _cut(
-    trials: str | None, table: str | None, relative: bool, window: str | None, chop: str | None
-) -> dict[str, Any] | None:
-    if trials is not None and (window is not None or chop is not None):
-        raise ConfigError("give --trials, or --window and --chop")
-    if table is not None and trials is None:
-        raise ConfigError("--trials-table needs --trials EVENT:START:STOP")
-    if relative and trials is None:
-        raise ConfigError("--trials-relative needs --trials EVENT:START:STOP")
-    cut: dict[str, Any] = {}
-    if trials is not None:
-        cut["by"] = "trials"
-        cut["event"], cut["start"], cut["stop"] = _parts(trials, "--trials", ("EVENT", "START", "STOP"))
-        cut["relative"] = relative
-        return cut if table is None else {**cut, "table": table}
-    if window is not None:
-        cut["start"], cut["stop"] = _parts(window, "--window", ("START", "STOP"))
-    if chop is not None:
-        length, _, overlap = chop.partition(":")
-        cut.update(length=length, overlap=overlap or None)
-    return {"by": "chop", **cut} if cut else None
-
-
-def _parts(text: str, option: str, names: tuple[str, ...]) -> list[str]:
-    parts = text.rsplit(":", len(names) - 1)
-    if len(parts) != len(names):
-        raise ConfigError(f"{option} is {text!r}; expected {':'.join(names)}")
-    return parts
 
 
 def _log(as_json: bool) -> Callable[[str], None]:

@@ -1,13 +1,70 @@
-"""Options of the command line that are settings too: they must agree with what --set says."""
+"""Options that several commands share, and what they say of the settings; they must agree with what --set says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel
+import typer
 
 from nwb_sbtt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from nwb_sbtt.config import FitConfig, ReadConfig
+
+File = Annotated[
+    Path, typer.Argument(help="NWB file (HDF5, or a Zarr folder), or its address on DANDI", show_default=False)
+]
+Files = Annotated[list[Path], typer.Argument(help="NWB files; several are fitted together", show_default=False)]
+RunDir = Annotated[Path, typer.Argument(help="run folder of a fit", show_default=False)]
+Out = Annotated[Path, typer.Option(help="result file", show_default=False)]
+OutOrNone = Annotated[Path | None, typer.Option(help="result file (a folder for several FILEs)")]
+Moved = Annotated[list[Path] | None, typer.Option("--file", help="the data, where they have moved since the fit")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace an existing result")]
+Append = Annotated[bool, typer.Option("--append", help="copy the source to --out and add the results to the copy")]
+Name = Annotated[str, typer.Option(help="prefix of the names of everything written")]
+TrialsText = Annotated[
+    str | None,
+    typer.Option(
+        "--trials", help="EVENT:START:STOP, e.g. move_onset_time:-0.25:0.45; EVENT is a column or a table of events"
+    ),
+]
+TrialsTable = Annotated[
+    str | None, typer.Option(help="table of intervals or events with the column EVENT [default: trials]")
+]
+TrialsRelative = Annotated[bool, typer.Option(help="EVENT counts seconds from the start of its own trial")]
+WindowText = Annotated[
+    str | None, typer.Option("--window", help="START:STOP in seconds, only this part of the session, chopped")
+]
+ChopText = Annotated[
+    str | None,
+    typer.Option("--chop", help="LENGTH[:OVERLAP] in seconds, the whole session, chopped [default of a fit]"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
+Series = Annotated[list[str] | None, typer.Option(help="in-file path or glob; repeat for several")]
+BinWidth = Annotated[float | None, typer.Option(help="seconds")]
+ModelName = Annotated[str | None, typer.Option(help="name of a model; `nwb-sbtt models` lists them [default: conv]")]
+LikelihoodName = Annotated[
+    str | None, typer.Option(help="name of a likelihood; `nwb-sbtt models` lists them [default: by the data]")
+]
+Seed = Annotated[int | None, typer.Option(help="seed of all random numbers [default: 0]")]
+Seeds = Annotated[int | None, typer.Option(help="number of models fitted and averaged [default: 1]")]
+Init = Annotated[Path | None, typer.Option(help="run folder of a finished fit to start from")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps [default: a GPU if there is one]")]
+SettingsFile = Annotated[Path | None, typer.Option(help="YAML file of settings")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100 or read.control=[1]")
+]
+Offsets = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="when in the frame ROIs are sampled, in seconds: a .npy array (ROI), or a number; of several series "
+        "SERIES=FILE or SERIES=SECONDS, once for each"
+    ),
+]
 
 OPTIONS = {
     "model": "--model",
@@ -24,6 +81,99 @@ OPTIONS = {
 
 NAMED = ("model", "likelihood")
 """Settings whose option gives a name."""
+
+
+def settings_of(context: typer.Context) -> tuple[ReadConfig, FitConfig]:
+    """Resolve the settings of a command that reads and fits, from all its options.
+
+    In this order: those of the initial fit, the file, the options and --set; ``read.`` names are the reader's.
+
+    Parameters
+    ----------
+    context : typer.Context
+        Of a command with the options of `fit`.
+
+    Returns
+    -------
+    read : ReadConfig
+    fit : FitConfig
+
+    Raises
+    ------
+    ConfigError
+        If a setting is wrong, or two say different things of one.
+    FileError
+        If the initial fit is not there.
+    """
+    from nwb_sbtt.config.base import load_settings
+
+    given = context.params
+    path, init = given["config"], given["init"]
+    cut = cut_of(*(given[name] for name in ("trials", "trials_table", "trials_relative", "window", "chop")))
+    shortcuts: dict[str, Any] = {name: given[name] for name in ("model", "likelihood", "seed", "seeds", "device")}
+    shortcuts |= {
+        "init.run_dir": str(init) if init else None,
+        "read.series": list(given["series"] or []) or None,
+        "read.bin_width": given["bin_width"],
+        "read.cut": cut,
+    }
+    settings: dict[str, Any] = {}
+    if init:
+        from nwb_sbtt.pipeline import initial_settings
+
+        settings = initial_settings(Path(init))
+    settings |= load_settings(path) if path else {}
+    for name, value in shortcuts.items():
+        section, _, last = name.rpartition(".")
+        if value is not None:
+            if section and settings.get(section) is None:
+                settings[section] = {}
+            group = settings[section] if section else settings
+            if not isinstance(group, dict):
+                raise ConfigError(f"{section!r} is {group!r} in {str(path)!r}; expected names and values below it")
+            group[last] = value
+    return _assigned(settings, shortcuts, list(given["set_"] or []))
+
+
+def cut_of(
+    trials: str | None, table: str | None, relative: bool, window: str | None, chop: str | None
+) -> dict[str, Any] | None:
+    """Read --trials, --trials-table, --trials-relative, --window and --chop as the setting ``read.cut``.
+
+    Parameters
+    ----------
+    trials, table : str or None
+    relative : bool
+    window, chop : str or None
+
+    Returns
+    -------
+    dict or None
+        None where none was given.
+
+    Raises
+    ------
+    ConfigError
+        If they contradict each other, or lack a part.
+    """
+    if trials is not None and (window is not None or chop is not None):
+        raise ConfigError("give --trials, or --window and --chop")
+    if table is not None and trials is None:
+        raise ConfigError("--trials-table needs --trials EVENT:START:STOP")
+    if relative and trials is None:
+        raise ConfigError("--trials-relative needs --trials EVENT:START:STOP")
+    cut: dict[str, Any] = {}
+    if trials is not None:
+        cut["by"] = "trials"
+        cut["event"], cut["start"], cut["stop"] = _parts(trials, "--trials", ("EVENT", "START", "STOP"))
+        cut["relative"] = relative
+        return cut if table is None else {**cut, "table": table}
+    if window is not None:
+        cut["start"], cut["stop"] = _parts(window, "--window", ("START", "STOP"))
+    if chop is not None:
+        length, _, overlap = chop.partition(":")
+        cut.update(length=length, overlap=overlap or None)
+    return {"by": "chop", **cut} if cut else None
 
 
 def check_agree(before: BaseModel, after: BaseModel, options: Mapping[str, Any], *, within: str = "") -> None:
@@ -79,3 +229,34 @@ def _plain(config: BaseModel, name: str) -> object:
         value = getattr(value, part, None)
     value = getattr(value, "name", value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def _assigned(
+    settings: dict[str, Any], options: Mapping[str, Any], assignments: Sequence[str]
+) -> tuple[ReadConfig, FitConfig]:
+    """Settings with those of --set, which must agree with the options."""
+    from nwb_sbtt.config import FitConfig, ReadConfig, build, override
+
+    read = build(ReadConfig, settings.pop("read", None) or {}, within="read")
+    read_assignments = [text.strip().removeprefix("read.") for text in assignments if text.strip().startswith("read.")]
+    fit_assignments = [text for text in assignments if not text.strip().startswith("read.")]
+    for text in fit_assignments:
+        if text.partition("=")[0].strip() == "read":
+            raise ConfigError(f"{text.strip()!r} is a part of the settings; write read.NAME=VALUE")
+        if text.strip().split(".")[0].partition("=")[0] in ReadConfig.model_fields:
+            raise ConfigError(f"{text.strip()!r} is a setting of the reader; write read.{text.strip()}")
+    if not settings.get("init"):
+        check_initial(fit_assignments)
+    fit = build(FitConfig, settings)
+    changed_read, changed_fit = override(read, read_assignments, within="read"), override(fit, fit_assignments)
+    of_reader = {name.removeprefix("read."): value for name, value in options.items() if name.startswith("read.")}
+    check_agree(read, changed_read, of_reader, within="read")
+    check_agree(fit, changed_fit, {name: value for name, value in options.items() if not name.startswith("read.")})
+    return changed_read, changed_fit
+
+
+def _parts(text: str, option: str, names: tuple[str, ...]) -> list[str]:
+    parts = text.rsplit(":", len(names) - 1)
+    if len(parts) != len(names):
+        raise ConfigError(f"{option} is {text!r}; expected {':'.join(names)}")
+    return parts
