@@ -37,3 +37,7 @@ class TrainingError(SbttError):
 
 class MismatchError(SbttError):
     """A fitted model was applied to data of other channels, bins or kind."""
+
+
+class ClusterError(SbttError):
+    """Ray is not installed, cannot be started or joined, or has no room for what a fit asks for."""

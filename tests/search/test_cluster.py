@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import ast
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+import nwb_sbtt
+from nwb_sbtt.errors import ClusterError
+from nwb_sbtt.search import cluster
+from nwb_sbtt.search.cluster import Resources, check_installed, check_room, connected, n_at_once
+
+
+def test_what_to_install_is_said_before_anything_begins(monkeypatch):
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    with pytest.raises(ClusterError, match=r"need ray and optuna, .* pip install \"nwb_sbtt\[search\]\""):
+        check_installed()
+
+
+def test_resources_are_named_as_ray_names_them():
+    assert Resources(2, 0.25, 4).bundle() == {"CPU": 2, "GPU": 0.25, "memory": 4e9}
+    assert Resources().options() == {"num_cpus": 1, "num_gpus": 0}
+    assert str(Resources(2, 0.5, 4)) == "2 CPUs and 0.5 GPU and 4 GB of memory"
+
+
+def test_a_cluster_has_its_own_number_of_cpus():
+    with pytest.raises(ClusterError, match="leave out their number"), connected("auto", cpus=2):
+        pass
+
+
+def test_the_folder_of_ray_is_short_enough_for_its_sockets(tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    (dead := tmp_path / "sbtt-ray-4194303-killed").mkdir()
+    monkeypatch.setattr(cluster.tempfile, "gettempdir", lambda: str(long))
+    folder = cluster._temporary_folder()
+    folder.rmdir()
+    assert folder.parent == Path("/tmp")
+    monkeypatch.setattr(cluster.tempfile, "gettempdir", lambda: str(tmp_path))
+    cluster._temporary_folder().rmdir()
+    assert not dead.exists()
+
+
+def _names_of_ray(tree: ast.Module) -> list[str]:
+    """Dotted names of Ray that a module imports or uses."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            names.append(ast.unparse(node))
+    return [name for name in names if name.split(".")[0] in ("ray", "tune", "optuna")]
+
+
+def test_only_public_names_of_ray_and_optuna_are_used():
+    root = Path(nwb_sbtt.__file__).parent
+    used = {
+        name: path.name
+        for path in root.rglob("*.py")
+        for name in _names_of_ray(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert used
+    private = [
+        f"{name} in {path}"
+        for name, path in used.items()
+        if any(part.startswith("_") for part in name.split("."))
+        or name.startswith(("ray.tune.execution", "ray.tune.impl", "ray.air._internal"))
+    ]
+    assert not private
+
+
+@pytest.mark.slow
+def test_ray_is_started_here_used_and_removed(tmp_path, monkeypatch):
+    import ray
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with connected(cpus=2) as address:
+        assert address.rpartition(":")[2].isdigit()
+        folder = Path(os.environ["RAY_TMPDIR"])
+        where = ray.remote(lambda: nwb_sbtt.__file__)
+        assert ray.get(where.options(**Resources(1).options()).remote()) == nwb_sbtt.__file__
+        assert n_at_once(Resources(1)) == 2
+        check_room(Resources(2))
+        with pytest.raises(ClusterError, match=r"asks for 3 CPUs, which none of 1 node has: at most 2 CPUs"):
+            check_room(Resources(3))
+        with connected():  # the same connection
+            assert ray.is_initialized()
+        assert ray.is_initialized()
+    assert not ray.is_initialized()
+    assert not folder.exists()
+    assert "RAY_TMPDIR" not in os.environ
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cluster_that_is_not_there_is_named():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(ClusterError, match=rf"cannot join the Ray cluster '{address}'"), connected(address):
+        pass
