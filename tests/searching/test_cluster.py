@@ -9,8 +9,8 @@ import pytest
 
 import nwb_sbtt
 from nwb_sbtt.errors import ClusterError
-from nwb_sbtt.search import cluster
-from nwb_sbtt.search.cluster import Resources, check_installed, check_room, connected, n_at_once
+from nwb_sbtt.searching import cluster
+from nwb_sbtt.searching.cluster import Resources, check_installed, check_room, connected, n_at_once
 
 
 def test_what_to_install_is_said_before_anything_begins(monkeypatch):
