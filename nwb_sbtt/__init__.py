@@ -18,16 +18,24 @@ _HOMES = {
     "FitConfig": "config",
     "Fitted": "fitting.fitted",
     "ReadConfig": "config",
+    "SBTT": "exchange.estimator",
     "Trials": "config",
     "Window": "config",
     "compare": "runs.comparison",
     "fit": "fitting.fit",
+    "from_numpy": "exchange.arrays",
+    "from_pynapple": "exchange.recordings",
+    "from_spikeinterface": "exchange.recordings",
+    "from_xarray": "exchange.arrays",
     "inspect": "io.read.candidates",
     "interval": "evaluate.intervals",
     "load": "fitting.fitted",
     "read_nwb": "io.read.reader",
     "read_result": "io.write.results",
     "split": "data.splits",
+    "to_mat": "exchange.results",
+    "to_pandas": "exchange.results",
+    "to_pynapple": "exchange.results",
     "write_nwb": "io.write.writer",
 }
 _SUBMODULES = {
@@ -68,6 +76,14 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import Window as Window
     from nwb_sbtt.data.splits import split as split
     from nwb_sbtt.evaluate.intervals import interval as interval
+    from nwb_sbtt.exchange.arrays import from_numpy as from_numpy
+    from nwb_sbtt.exchange.arrays import from_xarray as from_xarray
+    from nwb_sbtt.exchange.estimator import SBTT as SBTT
+    from nwb_sbtt.exchange.recordings import from_pynapple as from_pynapple
+    from nwb_sbtt.exchange.recordings import from_spikeinterface as from_spikeinterface
+    from nwb_sbtt.exchange.results import to_mat as to_mat
+    from nwb_sbtt.exchange.results import to_pandas as to_pandas
+    from nwb_sbtt.exchange.results import to_pynapple as to_pynapple
     from nwb_sbtt.fitting.fit import fit as fit
     from nwb_sbtt.fitting.fitted import Fitted as Fitted
     from nwb_sbtt.fitting.fitted import load as load

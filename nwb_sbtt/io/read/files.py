@@ -102,6 +102,27 @@ def open_nwb(path: Path | str | RemoteFile, *, external_data: bool = False) -> I
         yield nwbfile
 
 
+@contextmanager
+def made_nwb(nwbfile: NWBFile) -> Iterator[NWBFile]:
+    """Write a recording that is in no file in memory, and open it there for reading.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+        As made; it belongs to that memory afterwards, and cannot be written elsewhere.
+
+    Yields
+    ------
+    pynwb.NWBFile
+        As read; it can be read until the block ends.
+    """
+    name = f"{nwbfile.identifier} in memory"
+    with h5py.File(name, "w", driver="core", backing_store=False) as file, NWBHDF5IO(file=file, mode="w") as io:
+        io.write(nwbfile)
+        with NWBHDF5IO(file=file, mode="r") as reading:
+            yield reading.read()
+
+
 def file_facts(path: Path | RemoteFile) -> dict[str, str]:
     """Describe where a file is from.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import xarray as xr
 from hdmf.common import DynamicTable
 from numpy.typing import ArrayLike, NDArray
+from pynwb import NWBFile
 
 from nwb_sbtt.config import Chop, EventsConfig, ReadConfig, Trials, Window, build
 from nwb_sbtt.data.bandwidth import limit_bandwidth
@@ -22,7 +24,7 @@ from nwb_sbtt.data.binning import bin_index
 from nwb_sbtt.data.grid import Binned, Source, edge_between
 from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.memory import READING, READING_PARTIAL, check_memory, check_rows
-from nwb_sbtt.data.schema import DIMS, make_dataset
+from nwb_sbtt.data.schema import DIMS, make_dataset, with_notes
 from nwb_sbtt.data.trials import Windows, chop_windows, single_window, trial_windows
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.dandi.locations import can_be_streamed, local_file, locate
@@ -30,7 +32,7 @@ from nwb_sbtt.io.dandi.origin import address_of
 from nwb_sbtt.io.dandi.transfer import RemoteFile
 from nwb_sbtt.io.read.electrical import ElectricalSource
 from nwb_sbtt.io.read.events import EventSource, bin_denoised, event_labels, event_source
-from nwb_sbtt.io.read.files import file_facts, open_nwb
+from nwb_sbtt.io.read.files import file_facts, made_nwb, open_nwb
 from nwb_sbtt.io.read.fluorescence import signal_attributes, without_unusable
 from nwb_sbtt.io.read.labels import all_labels, channel_labels, channels_to_keep, sampling_offsets, trial_labels
 from nwb_sbtt.io.read.outside import notes_on, outside_of
@@ -55,6 +57,8 @@ LAST_SAMPLE = 1e-6
 DRIFT, MOST_PER_BIN = 1e-3, 20
 """Difference of the ratio of bin width and sampling period from a whole number from which on no phase is kept; samples in a bin
 from which on it does not matter."""
+OF_A_FILE = ("source", "read_config", "session_start_time")
+"""Attributes that data which are not in a file do not have."""
 Offsets = ArrayLike | Mapping[str, ArrayLike]
 
 
@@ -110,43 +114,89 @@ def read_nwb(
     config = _with_keywords(config, series=series, bin_width=bin_width, cut=trials)
     location = locate(path)
     with open_nwb(location, external_data=config.external_data) as nwbfile:
-        unreadable = {path: reason for path, (_, reason) in unreadable_series(nwbfile).items()}
-        selected = select(find_series(nwbfile), config.series, unreadable=unreadable)
+        selected = _selected(nwbfile, config)
         if isinstance(location, RemoteFile) and not can_be_streamed(
             location, [stored.nwb_object for stored in selected]
         ):
             return read_nwb(local_file(location), config, offsets=offsets)
-        tables_of(nwbfile, [stored.nwb_object for stored in selected])
-        offsets = _offsets_by_path(offsets, [stored.path for stored in selected])
-        sources = _sources(nwbfile, selected, config, offsets)
-        width = config.bin_width or _default_bin_width(sources)
-        keep = channels_to_keep(sources, config)
-        # Windows follow from all channels, so that `where` moves none.
-        n_channels = sum(int(mask.sum()) for mask in keep)
-        table, windows = _windows(nwbfile, config, width, sources, n_channels=n_channels)
-        _check_windows_fit(windows, sources, n_channels=n_channels)
-        differing = [] if table is None else _other_units(windows.grid.starts - windows.start, sources)
-        _check_recorded(windows, sources, differing)
-        sources, where_notes = _with_channels(sources, keep)
-        sources, event_notes = _as_events(sources, config)
-        with ThreadPoolExecutor(1) as thread, _asking(differing):
-            # The digest of a large file takes as long as reading it.
-            facts = thread.submit(file_facts, location)
-            joined, windows = _without_empty_chops(join(sources, windows.grid), windows, config)
-            denoised = bin_denoised(sources, windows.grid)
-        channels = {**channel_labels(joined, sources, config), **event_labels(joined, sources)}
-        labels = all_labels(channels, trial_labels(table, windows, config), config)
-        origin = facts.result()
-        linked = linked_files(nwbfile, [stored.nwb_object for stored in selected])
-        attrs = _attributes(nwbfile, origin, config, sources, linked=linked)
-        outside = notes_on(outside_of(nwbfile))
-        if offsets is not None:
-            attrs["offsets"] = _as_json(offsets)
+        ds = _read(nwbfile, selected, config, offsets, name=str(location), facts=partial(file_facts, location))
+        if isinstance(location, RemoteFile):
+            # After all of it is read.
+            ds = with_notes(
+                ds, [f"streamed {location.received} of {location.asset.size} bytes, which no digest covers"]
+            )
+        return ds
+
+
+def read_made(nwbfile: NWBFile, config: ReadConfig) -> xr.Dataset:
+    """Read a recording that is not in a file, as `read_nwb` reads one that is: it is written in memory and read from there.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+        As made; it cannot be written to another file afterwards.
+    config : ReadConfig
+
+    Returns
+    -------
+    Dataset
+        Without ``source``, ``read_config`` and ``session_start_time``: there is no file to read again.
+
+    Raises
+    ------
+    ConfigError, SelectionError, DataError
+        As of `read_nwb`.
+    """
+    with made_nwb(nwbfile) as stored:
+        ds = _read(stored, _selected(stored, config), config, None, name=nwbfile.identifier, facts=dict)
+    ds.attrs = {name: value for name, value in ds.attrs.items() if name not in OF_A_FILE}
+    return ds
+
+
+def _selected(nwbfile: NWBFile, config: ReadConfig) -> list[StoredSeries]:
+    unreadable = {path: reason for path, (_, reason) in unreadable_series(nwbfile).items()}
+    return select(find_series(nwbfile), config.series, unreadable=unreadable)
+
+
+def _read(
+    nwbfile: NWBFile,
+    selected: Sequence[StoredSeries],
+    config: ReadConfig,
+    offsets: Offsets | None,
+    *,
+    name: str,
+    facts: Callable[[], Mapping[str, str]],
+) -> xr.Dataset:
+    """Read series of an open file; `facts` tells where it is from, and `name` names it in errors."""
+    tables_of(nwbfile, [stored.nwb_object for stored in selected])
+    offsets = _offsets_by_path(offsets, [stored.path for stored in selected])
+    sources = _sources(nwbfile, selected, config, offsets)
+    width = config.bin_width or _default_bin_width(sources)
+    keep = channels_to_keep(sources, config)
+    # Windows follow from all channels, so that `where` moves none.
+    n_channels = sum(int(mask.sum()) for mask in keep)
+    table, windows = _windows(nwbfile, config, width, sources, n_channels=n_channels)
+    _check_windows_fit(windows, sources, n_channels=n_channels)
+    differing = [] if table is None else _other_units(windows.grid.starts - windows.start, sources)
+    _check_recorded(windows, sources, differing)
+    sources, where_notes = _with_channels(sources, keep)
+    sources, event_notes = _as_events(sources, config)
+    with ThreadPoolExecutor(1) as thread, _asking(differing):
+        # The digest of a large file takes as long as reading it.
+        of_file = thread.submit(facts)
+        joined, windows = _without_empty_chops(join(sources, windows.grid), windows, config)
+        denoised = bin_denoised(sources, windows.grid)
+    channels = {**channel_labels(joined, sources, config), **event_labels(joined, sources)}
+    labels = all_labels(channels, trial_labels(table, windows, config), config)
+    origin = of_file.result()
+    linked = linked_files(nwbfile, [stored.nwb_object for stored in selected])
+    attrs = _attributes(nwbfile, origin, config, sources, linked=linked)
+    if offsets is not None:
+        attrs["offsets"] = _as_json(offsets)
     notes = [_what_was_read(sources, origin), *_notes(sources, joined, windows)]
-    if isinstance(location, RemoteFile):
-        notes.append(f"streamed {location.received} of {location.asset.size} bytes, which no digest covers")
     binned, unusable_notes = without_unusable(joined.binned, labels["channel_id"][1], sources)
     # Several bands of a series share what is said of it.
+    outside = notes_on(outside_of(nwbfile))
     notes = list(dict.fromkeys([*notes, *event_notes, *where_notes, *unusable_notes, *outside, *differing]))
     if "held_out" in labels:
         held_out = np.asarray(labels["held_out"][1])
@@ -157,7 +207,7 @@ def read_nwb(
     if not binned.observed.any():
         few_samples = FEW_SAMPLES if sources[0].kind == "electrodes" else ""
         raise DataError(
-            f"nothing is observed in {str(location)!r}: all {binned.observed.size} entries are masked ({'; '.join(notes)}); "
+            f"nothing is observed in {name!r}: all {binned.observed.size} entries are masked ({'; '.join(notes)}); "
             f"{few_samples}look at the times that `nwb-sbtt inspect` lists, or ignore the masks (--set "
             "read.obs_intervals=false, --set read.invalid_times=false)"
         )

@@ -1,0 +1,230 @@
+"""`SBTT`: fits as scikit-learn does them, for arrays and pipelines."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from nwb_sbtt.config import FitConfig, override
+from nwb_sbtt.data.schema import Kind
+from nwb_sbtt.data.trials import merge
+from nwb_sbtt.errors import ConfigError, DataError
+from nwb_sbtt.evaluate.metrics import bits_per_spike, explained_variance
+from nwb_sbtt.exchange.arrays import from_numpy
+from nwb_sbtt.fitting.fit import fit
+from nwb_sbtt.fitting.fitted import Fitted, load
+from nwb_sbtt.train.trackers import Silent
+
+OUTPUTS = ("factors", "rates", "mean", "inputs", "events")
+SESSION = "session"
+
+
+class SBTT(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Fit a model to arrays with missing entries, and infer factors and rates.
+
+    The models, their training and their scores are those of `nwb_sbtt.fit`; the run folder is a temporary one, which ends with
+    the estimator. NaN is missing; a zero is a measured zero.
+
+    Parameters
+    ----------
+    model : str
+        As `nwb-sbtt models` lists them: "conv" (the default), "lfads", "sae", …
+    likelihood : str
+        "auto" takes Poisson for units and Gaussian for other signals.
+    bin_width : float
+        Seconds; rates are in Hz.
+    kind : "units", "electrodes", "rois" or "series"
+        What a channel is; values of units are counts.
+    output : "factors", "rates", "mean", "inputs" or "events"
+        What `transform` returns.
+    seeds : int
+        Models that are averaged.
+    settings : sequence of str, or mapping
+        Any other settings, as ``--set`` takes them: ``["train.epochs=50"]`` or ``{"train.epochs": 50}``.
+    random_state : int
+        Seed of data splits and training.
+
+    Attributes
+    ----------
+    fitted_ : Fitted
+        The fit itself.
+    n_features_in_ : int
+        Channels.
+
+    Examples
+    --------
+    >>> estimator = SBTT(model="lfads", settings={"train.epochs": 20})
+    >>> factors = estimator.fit(counts).transform(counts)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str = "conv",
+        *,
+        likelihood: str = "auto",
+        bin_width: float = 0.02,
+        kind: Kind = "units",
+        output: Literal["factors", "rates", "mean", "inputs", "events"] = "factors",
+        seeds: int = 1,
+        settings: Sequence[str] | Mapping[str, object] = (),
+        random_state: int = 0,
+    ) -> None:
+        self.model = model
+        self.likelihood = likelihood
+        self.bin_width = bin_width
+        self.kind = kind
+        self.output = output
+        self.seeds = seeds
+        self.settings = settings
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array (trial, time, channel) or (time, channel)
+            One recording without trials is chopped with overlap.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        SBTT
+            The same, fitted.
+
+        Raises
+        ------
+        ConfigError, DataError, TrainingError
+            As `nwb_sbtt.fit` and `nwb_sbtt.exchange.arrays.from_numpy`.
+        """
+        if self.output not in OUTPUTS:
+            raise ConfigError(f"output is {self.output!r}; expected one of {OUTPUTS}")
+        ds, config = self._dataset(X), self._config()
+        self._remove_folder()
+        self._folder = tempfile.TemporaryDirectory(prefix="sbtt-", ignore_cleanup_errors=True)
+        self.fitted_: Fitted = fit({SESSION: ds}, config, run_dir=Path(self._folder.name) / "run", tracker=Silent())
+        self.n_features_in_ = ds.sizes["channel"]
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Infer what `output` names.
+
+        Parameters
+        ----------
+        X : array (trial, time, channel) or (time, channel)
+
+        Returns
+        -------
+        array (trial, time, *) or (time, *)
+            As `X` has trials or not; factors, or one column a channel.
+
+        Raises
+        ------
+        DataError
+            If the model does not infer `output`, or the channels are not those of the fit.
+        """
+        return self._infer(X, self.output)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Infer rates [Hz], or the mean of signals.
+
+        Parameters
+        ----------
+        X : array (trial, time, channel) or (time, channel)
+
+        Returns
+        -------
+        array of the shape of `X`
+        """
+        check_is_fitted(self, "fitted_")
+        return self._infer(X, "rates" if self.kind == "units" else "mean")
+
+    def score(self, X: ArrayLike, y: object = None) -> float:
+        """Score predictions of entries that are hidden from the model, each of them once.
+
+        Parameters
+        ----------
+        X : array (trial, time, channel) or (time, channel)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+            Bits per spike of counts; explained variance of signals, averaged over channels.
+        """
+        check_is_fitted(self, "fitted_")
+        ds = self._dataset(X)
+        hidden = self.fitted_.hide_in_turn(ds, session=SESSION)
+        where = hidden.turn >= 0
+        if self.kind == "units":
+            return bits_per_spike(hidden.expected, hidden.values, where)
+        return explained_variance(hidden.expected, hidden.values, where)
+
+    def _infer(self, X: ArrayLike, name: str) -> NDArray[np.floating]:
+        check_is_fitted(self, "fitted_")
+        ds = self._dataset(X)
+        latents = self.fitted_.infer(ds, session=SESSION)
+        if name not in latents:
+            inferred = [each for each in OUTPUTS if each in latents]
+            raise DataError(f"model {self.model!r} infers no {name!r}; choose an output of {inferred}")
+        if np.asarray(X).ndim == 2:
+            return np.asarray(merge(latents)[name].values[0])
+        return np.asarray(latents[name].values)
+
+    def _dataset(self, X: ArrayLike) -> xr.Dataset:
+        return from_numpy(X, bin_width=self.bin_width, kind=self.kind)
+
+    def _config(self) -> FitConfig:
+        settings = self.settings
+        if isinstance(settings, Mapping):
+            settings = [f"{name}={value}" for name, value in settings.items()]
+        base = [f"model.name={self.model}", f"likelihood.name={self.likelihood}"]
+        config = override(FitConfig(), [*base, f"seeds={self.seeds}", f"seed={self.random_state}"])
+        return override(config, list(settings))
+
+    def _remove_folder(self) -> None:
+        folder = getattr(self, "_folder", None)
+        if folder is not None:
+            folder.cleanup()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.three_d_array = True
+        tags.input_tags.positive_only = self.kind == "units"
+        tags.non_deterministic = False
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Parameters and, of a fitted estimator, the files of its run folder: processes that share out a search copy it so."""
+        state = {name: value for name, value in super().__getstate__().items() if name not in ("fitted_", "_folder")}
+        if hasattr(self, "fitted_"):
+            folder = self.fitted_.run_dir
+            state["_files"] = {
+                path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+            }
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Write the files of the run folder into a new one, and load the fit from there."""
+        files = state.pop("_files", None)
+        super().__setstate__(state)
+        if files is None:
+            return
+        self._folder = tempfile.TemporaryDirectory(prefix="sbtt-", ignore_cleanup_errors=True)
+        run_dir = Path(self._folder.name) / "run"
+        for name, content in files.items():
+            path = run_dir / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        self.fitted_ = load(run_dir)
