@@ -197,6 +197,11 @@ class FitConfig(Config):
         default=0.1,
         description="Fraction of the trials kept for validation. Ignored where the data carry a `split`.",
     )
+    test_fraction: Share = Field(
+        default=0.0,
+        description="Fraction of the trials kept for a last score: no model trains on them, and none is chosen by them. Drawn "
+        "from the training trials where the data carry a `split` without test trials. `nwb-sbtt search` keeps a tenth.",
+    )
     posterior_samples: Count = Field(
         default=32,
         description="Posterior samples that inference averages. Ignored by models without a posterior to sample, such as conv.",

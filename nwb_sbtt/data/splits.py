@@ -30,7 +30,7 @@ SUGGESTED_CHOPS = 12
 """Chops that an error suggests for a session too short to be split."""
 
 
-def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
+def split(ds: xr.Dataset, *, valid: float = 0.2, test: float = 0.0, seed: int = 0) -> xr.Dataset:
     """Label every trial in the coordinate ``split``: "train", "valid", or one of the labels that are left out.
 
     * Trials that have a ``split`` keep it (train/val/test/none, as benchmark files have them). If there are training but
@@ -40,13 +40,14 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
       one at a random place in each part of the session), and training chops that share bins with a validation chop
       become "gap": no sample is in both.
     * All others are drawn one by one, those of equal starts together.
+    * Test trials are drawn in the same way, before the others, if a share of them is asked for and no trial is one.
     * A training trial that starts when one of another label does is the same data, and becomes "gap" too.
 
     Parameters
     ----------
     ds : Dataset
-    valid : float
-        Share of the trials.
+    valid, test : float
+        Shares of the trials.
     seed : int
 
     Returns
@@ -67,16 +68,18 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, seed: int = 0) -> xr.Dataset:
     ['train', 'valid', 'valid']
     """
     _check_share(valid)
+    if not 0 <= test < 1 - valid:
+        raise DataError(f"valid is {valid:g} and test {test:g}; expected shares that leave trials to train on")
     labels = (
         _canonical(ds["split"].values) if "split" in ds.coords else np.full(ds.sizes["trial"], "train", dtype="<U5")
     )
     if not np.isin(labels, ("train", "valid")).any():
         labels = np.full(len(labels), "train", dtype="<U5")
+    if test and not (labels == "test").any():
+        # Another stream of random numbers than that of the validation trials.
+        labels = _label(ds, labels, "test", test, np.random.default_rng([seed, 1]))
     if not (labels == "valid").any():
-        candidates = np.flatnonzero(labels == "train")
-        _check_enough(len(candidates))
-        chosen, gap = _draw(ds.isel(trial=candidates), valid, np.random.default_rng(seed))
-        labels[candidates[chosen]], labels[candidates[gap]] = "valid", "gap"
+        labels = _label(ds, labels, "valid", valid, np.random.default_rng(seed))
     labels = _without_copies(labels, ds["trial_start"].values.astype(float))
     count = Counter(labels.tolist())
     if count["train"] < LEAST_TRAIN:
@@ -168,6 +171,17 @@ def _check_enough(n_trials: int) -> None:
             f"{n_trials} trial{'s' * (n_trials != 1)} to fit; at least {LEAST_TRAIN} to train and {LEAST_VALID} to validate "
             "are needed: take more trials, or chop the session (cut=Chop(length=…), or --chop)"
         )
+
+
+def _label(
+    ds: xr.Dataset, labels: NDArray[np.str_], label: str, share: float, generator: np.random.Generator
+) -> NDArray[np.str_]:
+    """Give a share of the training trials another label."""
+    labels, candidates = labels.copy(), np.flatnonzero(labels == "train")
+    _check_enough(len(candidates))
+    chosen, gap = _draw(ds.isel(trial=candidates), share, generator)
+    labels[candidates[chosen]], labels[candidates[gap]] = label, "gap"
+    return labels
 
 
 def _draw(ds: xr.Dataset, valid: float, generator: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

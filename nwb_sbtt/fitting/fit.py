@@ -61,6 +61,7 @@ def fit(
     *,
     run_dir: Path | str,
     tracker: Tracker | None = None,
+    until: int | None = None,
 ) -> Fitted:
     """Fit a model or an ensemble; an interrupted fit is resumed.
 
@@ -78,11 +79,14 @@ def fit(
         is loaded.
     tracker : Tracker, optional
         Receives the numbers of each epoch; by default a progress bar on a terminal, plain lines elsewhere.
+    until : int, optional
+        Epoch after which training pauses, for a fit in pieces; the same call goes on from there, to the numbers of a fit in
+        one piece. Learning rate and ramps follow ``train.epochs`` all the same.
 
     Returns
     -------
     Fitted
-        The fitted model or ensemble, calibrated.
+        The fitted model or ensemble, calibrated; not calibrated while it is unfinished.
 
     Raises
     ------
@@ -137,23 +141,39 @@ def fit(
                 tracked = Watched(tracker or default_tracker(label), tuple(dict.fromkeys([run_dir, folder])))
                 try:
                     with memory_errors(TrainingError, device=device, advice=_SMALLER_STEPS):
-                        members.append(_train(pairs, member_config, folder, signature, tracker=tracked, data=prepared))
+                        members.append(
+                            _train(pairs, member_config, folder, signature, tracker=tracked, data=prepared, until=until)
+                        )
                 except TrainingError as error:
                     reason = f"{label.strip()}: {error}".removeprefix(": ")
                     record_failure(run_dir, reason)
                     raise TrainingError(reason) from None
         clear_failure(run_dir)
-        fitted = Fitted(tuple(members), config, run_dir, signature).aligned()
+        fitted = Fitted(tuple(members), config, run_dir, signature)
+        if not fitted.finished:
+            return fitted
+        fitted = fitted.aligned()
         if config.sessions.condition is not None and fitted.alignment is None:
             fitted = fitted.align(prepared, condition=config.sessions.condition)
         if not (run_dir / CALIBRATION).exists():
-            calibrations = _calibrations(fitted, prepared)
-            write_calibrations(calibrations, run_dir, checkpoint=fitted.checkpoint_sha256)
+            write_calibrations(calibrate(fitted, prepared), run_dir, checkpoint=fitted.checkpoint_sha256)
         return fitted.calibrated()
 
 
-def _calibrations(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> dict[str, Calibration]:
-    """Calibrate the sd of rates or means on entries of each session's validation trials, each hidden once."""
+def calibrate(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> dict[str, Calibration]:
+    """Calibrate the sd of rates or means on entries of each session's validation trials, each hidden once.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    prepared : mapping of session to Dataset
+        As returned by `nwb_sbtt.fitting.preparation.prepare`.
+
+    Returns
+    -------
+    dict of session to Calibration
+        Without sessions that have too few entries.
+    """
     calibrations: dict[str, Calibration] = {}
     for name, ds in prepared.items():
         hidden = fitted.hide_in_turn(ds.isel(trial=np.flatnonzero(ds["split"].values == "valid")), session=name)
@@ -175,6 +195,7 @@ def _train(
     *,
     tracker: Tracker,
     data: Mapping[str, xr.Dataset],
+    until: int | None,
 ) -> Member:
     """Train one model, or resume it."""
     # A resumed fit takes its weights from the checkpoint.
@@ -190,6 +211,7 @@ def _train(
             tracker=tracker,
             mask_length=max(session.mask_length or 1 for session in signature.sessions.values()),
             bin_widths=bin_widths,
+            until=until,
         )
     finally:
         tracker.stop()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from nwb_sbtt.fitting.preparation import (
     likelihood_settings,
     mask_length_of,
     prepare,
+    test_trials,
 )
 from nwb_sbtt.fitting.runfolder import (
     CONFIG,
@@ -320,10 +321,18 @@ class Fitted:
         rows = {channel: i for i, channel in enumerate(channel_names(matched))}
         return latents.isel(channel=[rows[channel] for channel in channel_names(ds)])
 
-    def evaluate(self, ds: xr.Dataset, *, session: str | None = None, same_channels: bool = False) -> dict[str, Any]:
-        """Score the model and the baselines on the hidden entries of the validation trials.
+    def evaluate(
+        self,
+        ds: xr.Dataset,
+        *,
+        session: str | None = None,
+        same_channels: bool = False,
+        on: Literal["valid", "test"] = "valid",
+    ) -> dict[str, Any]:
+        """Score the model and the baselines on the hidden entries of the validation trials, or of the test trials.
 
-        These are the entries that the checkpoint was chosen on; they are hidden from the model and from the baselines.
+        Those of the validation trials are the entries that the checkpoint was chosen on; either are hidden from the model and
+        from the baselines.
 
         Parameters
         ----------
@@ -333,6 +342,8 @@ class Fitted:
             Fitted session that the channels belong to; found by the recording where it is one of the fit's.
         same_channels : bool
             Whether channels of the same ids are the same although the data come from another recording.
+        on : {"valid", "test"}
+            Trials that are scored; by those of the test no model was trained or chosen.
 
         Returns
         -------
@@ -341,11 +352,15 @@ class Fitted:
 
         Raises
         ------
+        DataError
+            If there are no test trials to score.
         MismatchError
             If channels, bin width or recording differ from those of the fit.
         """
         name, ds = self._match(ds, session, same_channels=same_channels)
         ds = prepare(ds, self.config)
+        if on == "test":
+            ds = test_trials(ds)
         batch = to_batch(ds, name)
         mask_length = self.signature.sessions[name].mask_length or mask_length_of(ds, self.config)
         hidden = hidden_entries(ds, batch, self.config, mask_length=mask_length)

@@ -53,7 +53,7 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     data, likelihood = values_of(ds), likelihood_of(ds, config)
     MODELS[config.model.name].check(data, likelihood.name)
     LIKELIHOODS[likelihood.name].check(data, likelihood)
-    return split(hold_out(ds, config), valid=config.valid_fraction, seed=config.seed)
+    return split(hold_out(ds, config), valid=config.valid_fraction, test=config.test_fraction, seed=config.seed)
 
 
 @contextmanager
@@ -248,6 +248,31 @@ def train_and_valid(
             "(--set valid_fraction=0.3), or take wider bins"
         )
     return batch.select(rows["train"]), valid
+
+
+def test_trials(ds: xr.Dataset) -> xr.Dataset:
+    """Make the test trials of a session its validation trials, to score a fit on them.
+
+    Parameters
+    ----------
+    ds : Dataset
+        As returned by `prepare`.
+
+    Returns
+    -------
+    Dataset
+        The same data; the validation trials are left out of the split.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    labels = ds["split"].values.astype(str)
+    if not (labels == "test").any():
+        raise DataError("no trial is kept for a test; set test_fraction (--set test_fraction=0.1) before the fit")
+    relabelled = np.select([labels == "test", labels == "valid"], ["valid", "none"], labels)
+    return ds.assign_coords(split=("trial", relabelled))
 
 
 def hidden_entries(ds: xr.Dataset, batch: Batch, config: FitConfig, *, mask_length: int | None = None) -> Tensor:

@@ -27,11 +27,13 @@ from nwb_sbtt.train.trackers import EpochRecord, Tracker
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 CALIBRATION = "calibration.json"
 ALIGNMENT = "alignment.safetensors"
+CHANGES = "changes.json"
+"""Settings that were changed in the course of training, with the epoch; of members of a population."""
 FAILED = "failed.txt"
 """Present after a breakdown; a fit with other settings may then use the folder."""
 LOCK = "lock"
 """Present while a process fits, and after one that was killed."""
-HELD = (ALIGNMENT, CALIBRATION, LAST, BEST, LOG, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)
+HELD = (ALIGNMENT, CALIBRATION, LAST, BEST, LOG, CHANGES, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)
 """Files that the holder of the lock alone writes; in the order in which a fit is removed, what allows its removal last."""
 MEMBER = "member-"
 """Prefix of the folders of an ensemble's members."""
@@ -117,6 +119,61 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
         )
         sealed = {**signature.as_dict(), _OF_CONFIG: _config_digest(load_settings(run_dir / CONFIG))}
         write_json(run_dir / SIGNATURE, sealed)
+
+
+def change_settings(run_dir: Path, config: FitConfig, *, epoch: int, note: str = "") -> None:
+    """Change the settings of an unfinished fit, such as its learning rate, and record when and how; training goes on with them.
+
+    Settings are replaced before the signature that holds their digest: a kill in between leaves a folder that is refused, so
+    this is for copies of a run folder.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Run folder of one model.
+    config : FitConfig
+        With the names and shapes of weights of the present settings, whose number of epochs it shares.
+    epoch : int
+        Epochs done so far.
+    note : str
+        Recorded too, such as where the weights came from.
+
+    Raises
+    ------
+    FileError
+        If the folder is damaged or cannot be written.
+    """
+    before = read_config(run_dir)
+    changes = [text.replace(", there ", ", before ") for text in differences(_identity(config), _identity(before))]
+    stored = read_changes(run_dir)
+    settings = load_settings(run_dir / CONFIG)
+    read = {"read": settings["read"]} if "read" in settings else {}
+    save_settings({**config.model_dump(mode="json"), **read}, run_dir / CONFIG)
+    sealed = read_json(run_dir / SIGNATURE) | {_OF_CONFIG: _config_digest(load_settings(run_dir / CONFIG))}
+    write_json(run_dir / SIGNATURE, sealed)
+    write_json(run_dir / CHANGES, {"changes": [*stored, {"epoch": epoch, "note": note, "settings": changes}]})
+
+
+def read_changes(run_dir: Path) -> list[dict[str, Any]]:
+    """Read what `change_settings` recorded.
+
+    Parameters
+    ----------
+    run_dir : Path
+
+    Returns
+    -------
+    list of dict
+        ``epoch``, ``note`` and ``settings`` (texts such as "train.learning_rate is 0.004, before 0.002") of each change; empty
+        where there was none.
+
+    Raises
+    ------
+    FileError
+        If the file is damaged.
+    """
+    path = run_dir / CHANGES
+    return list(read_json(path)["changes"]) if path.exists() else []
 
 
 @dataclass(frozen=True)

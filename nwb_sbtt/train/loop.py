@@ -67,6 +67,7 @@ def train(
     tracker: Tracker,
     mask_length: int = 1,
     bin_widths: Mapping[str, float],
+    until: int | None = None,
 ) -> Trained:
     """Train a model, or resume from the checkpoint of the run folder.
 
@@ -86,6 +87,8 @@ def train(
         Bins of a channel that coordinated dropout hides together.
     bin_widths : mapping of session to float
         Seconds. A model that infers rates from fluorescence refits the kinetics a few times in training.
+    until : int, optional
+        Epoch after which this call saves the state and returns; schedules stay those of the whole training.
 
     Returns
     -------
@@ -106,7 +109,7 @@ def train(
     started = time.monotonic() - run.progress.seconds
     if not run.progress.finished:
         tracker.start(plan.epochs, run.progress.epoch)
-    while not run.progress.finished:
+    while not run.progress.finished and (until is None or run.progress.epoch < until):
         epoch = run.progress.epoch + 1
         generator = _generator(config.training_seed, epoch, sessions[0][0].device)
         step_terms: list[Tensor] = []
@@ -152,7 +155,7 @@ def train(
         )
         tracker.epoch(run.history[-1])
         run.progress = replace(run.progress, finished=_reason(run.progress, plan, config.train.max_minutes))
-        if run.progress.finished or epoch % config.train.checkpoint_every == 0:
+        if run.progress.finished or epoch == until or epoch % config.train.checkpoint_every == 0:
             run.save()
     model.load_state_dict(run.best)
     return Trained(model.eval(), run.history, run.progress)

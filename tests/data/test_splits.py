@@ -185,3 +185,17 @@ def test_labels_that_make_no_two_conditions_are_refused(repeats: xr.Dataset) -> 
     missing = np.where(repeats["condition"].values == 3, np.nan, 1.0)
     with pytest.raises(DataError, match="trials have no 'target'"):
         split_by_label(repeats.assign_coords(target=("trial", missing)), "target")
+
+
+def test_test_trials_are_drawn_before_the_others_and_leave_these_alone():
+    ds = lorenz(conditions=2, trials_per_condition=20).drop_vars("split")
+    labels = split(ds, valid=0.1, test=0.2)["split"].values
+    assert Counter(labels.tolist()) == {"train": 29, "valid": 3, "test": 8}
+    assert (split(ds, valid=0.1, test=0.2)["split"].values == labels).all()
+    marked = ds.assign_coords(split=("trial", ["test"] * 4 + ["train"] * 36))
+    assert (np.flatnonzero(split(marked, test=0.2)["split"].values == "test") == np.arange(4)).all()
+
+
+def test_shares_that_leave_no_trial_to_train_on_are_refused():
+    with pytest.raises(DataError, match=r"valid is 0.5 and test 0.5; expected shares that leave"):
+        split(lorenz(conditions=1, trials_per_condition=10), valid=0.5, test=0.5)

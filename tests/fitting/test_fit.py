@@ -5,13 +5,24 @@ import numpy as np
 import pytest
 import torch
 
-from nwb_sbtt.config import BandwidthConfig, ConvConfig, FitConfig, LFADSConfig, MaskConfig, SAEConfig, TrainConfig
+from nwb_sbtt.config import (
+    BandwidthConfig,
+    ConvConfig,
+    FitConfig,
+    LFADSConfig,
+    MaskConfig,
+    SAEConfig,
+    TrainConfig,
+    override,
+)
 from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import DataError, FileError, MismatchError, TrainingError
 from nwb_sbtt.evaluate.intervals import interval
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.preparation import prepare
+from nwb_sbtt.fitting.runfolder import change_settings, read_changes
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.writer import write_nwb
 from nwb_sbtt.simulate.lorenz import lorenz
@@ -439,3 +450,50 @@ def test_positive_signals_may_be_gamma_distributed(tmp_path):
     fitted = fit(ds, settings(likelihood="gamma"), run_dir=tmp_path / "run", tracker=Silent())
     assert fitted.signature.likelihood == "gamma"
     assert (fitted.infer(ds)["mean"] > 0).all()
+
+
+def test_a_fit_in_pieces_ends_in_the_numbers_of_one(ds, tmp_path):
+    whole = fit(ds, settings(train=TrainConfig(epochs=4)), run_dir=tmp_path / "whole", tracker=Silent())
+    for until in (1, 3):
+        piece = fit(ds, whole.config, run_dir=tmp_path / "pieces", tracker=Silent(), until=until)
+        assert not piece.finished
+        assert piece.members[0].progress.epoch == until
+        assert not (tmp_path / "pieces" / "calibration.json").exists()
+    pieces = fit(ds, whole.config, run_dir=tmp_path / "pieces", tracker=Silent(), until=9)
+    assert pieces.checkpoint_sha256 == whole.checkpoint_sha256
+    assert (tmp_path / "pieces" / "calibration.json").exists()
+    assert [e["valid_loss"] for e in pieces.history] == [e["valid_loss"] for e in whole.history]
+
+
+def test_settings_may_change_between_two_pieces_and_that_is_recorded(ds, tmp_path):
+    run, config = tmp_path / "run", settings(train=TrainConfig(epochs=4))
+    fit(ds, config, run_dir=run, tracker=Silent(), until=2)
+    faster = override(config, ["train.learning_rate=0.03", "masks.coordinated_dropout=[0.2, 0.2]"])
+    change_settings(run, faster, epoch=2, note="weights of trial 3")
+    fitted = fit(ds, faster, run_dir=run, tracker=Silent())
+    assert fitted.finished
+    assert load(run).config == faster
+    (change,) = read_changes(run)
+    assert (change["epoch"], change["note"]) == (2, "weights of trial 3")
+    assert any(text.startswith("train.learning_rate is 0.03, before ") for text in change["settings"])
+    assert fitted.history[2]["learning_rate"] > fitted.history[1]["learning_rate"]
+
+
+def test_trials_kept_for_a_test_are_scored_apart(ds, tmp_path):
+    fitted = fit(ds, settings(test_fraction=0.3), run_dir=tmp_path / "run", tracker=Silent())
+    valid, test = fitted.evaluate(ds), fitted.evaluate(ds, on="test")
+    assert test["scored"]["trials"] == round(0.3 * ds.sizes["trial"])
+    assert test["scores"]["model"] != valid["scores"]["model"]
+    other = ds.copy()
+    other["values"] = ds["values"].where(fitted_split(ds, fitted) != "test", 0)
+    again = fit(other, fitted.config, run_dir=tmp_path / "again", tracker=Silent())
+    assert again.checkpoint_sha256 == fitted.checkpoint_sha256
+
+
+def fitted_split(ds, fitted):
+    return prepare(ds, fitted.config)["split"]
+
+
+def test_a_test_needs_trials(ds, fitted):
+    with pytest.raises(DataError, match=r"no trial is kept for a test; set test_fraction"):
+        fitted.evaluate(ds, on="test")
