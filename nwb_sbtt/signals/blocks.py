@@ -22,6 +22,8 @@ MARGINS_READ = 3
 """Margins of a filter that are read on either side: a bridged value may come from beyond the samples it is weighted with."""
 BRIDGED_AT_ONCE = 250_000
 """Entries for which `bridge` looks for the nearest observed samples at once."""
+TURNED_AT_ONCE = 64
+"""Rows that are turned into columns at once: more would not stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -347,6 +349,41 @@ def observed_amounts(
     if observed.all():
         return np.asarray(np.maximum(stops - starts, 0)[:, None])
     return interval_sums(observed, starts, stops, dtype=np.intp)
+
+
+def channel_medians(samples: Floats, observed: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """Compute the median of each channel's observed samples.
+
+    Parameters
+    ----------
+    samples : array (time, channel)
+    observed : bool array (time, channel) or (time, 1), optional
+        Default: all are.
+
+    Returns
+    -------
+    array (channel)
+        NaN where nothing was observed.
+    """
+    n_times, n_channels = samples.shape
+    medians = np.full(n_channels, np.nan)
+    if n_times == 0:
+        return medians
+    by_channel = np.empty((n_channels, n_times), dtype=samples.dtype)
+    for first in range(0, n_times, TURNED_AT_ONCE):
+        by_channel[:, first : first + TURNED_AT_ONCE] = samples[first : first + TURNED_AT_ONCE].T
+    if observed is not None and not observed.all():
+        for channel, there in enumerate(np.broadcast_to(observed, samples.shape).T):
+            if there.any():
+                medians[channel] = np.median(by_channel[channel, there])
+        return medians
+    # Looking for one place in the order is twice as fast as looking for two, as `numpy.median` does.
+    middle = n_times // 2
+    by_channel.partition(middle, axis=1)
+    medians[:] = by_channel[:, middle]
+    if n_times % 2 == 0:
+        medians = (medians + by_channel[:, :middle].max(axis=1)) / 2
+    return medians
 
 
 def _closed(observed: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.data.threads import in_threads
-from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduced, SampleBlock, observed_amounts
+from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduced, SampleBlock, channel_medians, observed_amounts
 from nwb_sbtt.signals.filters import Filter, Floats
 
 COMPARED_AT_ONCE = 1 << 18
@@ -206,16 +206,9 @@ def robust_noise(samples: Floats, observed: NDArray[np.bool_], *, largest: Float
         Standard deviation of the noise, in the unit of the samples; NaN where nothing was observed, 0 where there is no more
         than the rounding of what was filtered.
     """
-    size = np.abs(samples)
-    if observed.all():
-        medians = np.median(np.ascontiguousarray(size.T), axis=1)
-    else:
-        masks = np.broadcast_to(observed, size.shape)
-        medians = np.array(
-            [np.median(column[mask]) if mask.any() else np.nan for column, mask in zip(size.T, masks.T, strict=True)]
-        )
+    medians = channel_medians(np.abs(samples), observed)
     rounding = ROUNDINGS * np.finfo(samples.dtype).eps * largest
-    return np.asarray(np.where(medians <= rounding, 0, medians), dtype=np.float64) / GAUSSIAN_MEDIAN
+    return np.asarray(np.where(medians <= rounding, 0, medians)) / GAUSSIAN_MEDIAN
 
 
 def residual_length(sizes: Floats, *, quiet: int) -> int:

@@ -91,8 +91,8 @@ class LowPass:
 
     @property
     def half_length(self) -> float:
-        """Samples to either side."""
-        return (ATTENUATION - 7.95) / (14.36 * self.width) / 2
+        """Samples to either side; half a sample at least, so that a weight lies on one wherever it is evaluated."""
+        return max((ATTENUATION - 7.95) / (14.36 * self.width) / 2, 0.5)
 
     def weights(self, lags: Floats) -> Floats:
         """Compute weights.
@@ -458,6 +458,20 @@ def transitions(band: tuple[float, float], *, rate: float) -> tuple[float, float
     )
 
 
+def band_kernel(band: tuple[float, float], *, rate: float) -> BandPass:
+    """Make the weights of a band pass.
+
+    Parameters
+    ----------
+    band : (float, float)
+        Edges in Hz.
+    rate : float
+        Sampling rate in Hz.
+    """
+    (low, high), (lower, upper) = band, transitions(band, rate=rate)
+    return BandPass(LowPass(low / rate, lower / rate), LowPass(high / rate, upper / rate))
+
+
 def band_filter(band: tuple[float, float], *, rate: float, dtype: DTypeLike) -> Filter:
     """Make a band pass.
 
@@ -470,8 +484,7 @@ def band_filter(band: tuple[float, float], *, rate: float, dtype: DTypeLike) -> 
     dtype : dtype
         Of the arithmetic.
     """
-    (low, high), (lower, upper) = band, transitions(band, rate=rate)
-    return Filter(BandPass(LowPass(low / rate, lower / rate), LowPass(high / rate, upper / rate)), dtype=dtype)
+    return Filter(band_kernel(band, rate=rate), dtype=dtype)
 
 
 def analytic_filters(band: tuple[float, float], *, rate: float, dtype: DTypeLike) -> tuple[Filter, Filter]:

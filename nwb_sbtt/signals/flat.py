@@ -6,14 +6,14 @@ the same number follows itself for longer than noise ever does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_sbtt.data.threads import in_threads
+from nwb_sbtt.data.threads import in_threads, split_range
 
 SHORTEST, SHORTEST_SECONDS = 10, 0.001
 """Least samples, and seconds, of a run of identical samples that can be told from a signal."""
@@ -56,6 +56,22 @@ class FlatRule:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     two_valued: NDArray[np.bool_]
+
+    def of(self, channels: NDArray[np.bool_]) -> FlatRule:
+        """Return the rule of some of the channels.
+
+        Parameters
+        ----------
+        channels : bool array (channel)
+            To keep.
+        """
+        return FlatRule(
+            self.run[channels],
+            self.zero_run[channels],
+            self.low[channels],
+            self.high[channels],
+            self.two_valued[channels],
+        )
 
     @property
     def context(self) -> int:
@@ -115,49 +131,45 @@ def may_be_flat(stored: NDArray[Any]) -> bool:
     return at_limits(stored) is not None or bool(_any_run(stored, SHORTEST_LIMIT).any())
 
 
-def measure(parts: Sequence[tuple[NDArray[Any], NDArray[np.bool_]]], *, rate: float) -> FlatRule:
+def measure(parts: Iterable[tuple[NDArray[Any], NDArray[np.bool_]]], *, rate: float) -> FlatRule:
     """Measure how often neighbours are equal by chance, and where the values of each channel end.
 
     Parameters
     ----------
-    parts : sequence of pairs of arrays (time, channel)
-        Samples as stored, from all over a recording, and which of them are missing.
+    parts : iterable of pairs of arrays (time, channel)
+        Samples as stored, from all over a recording, and which of them are missing. Each is let go before the next is taken.
     rate : float
         Sampling rate in Hz.
     """
-    shortest = max(SHORTEST, int(np.ceil(SHORTEST_SECONDS * rate)))
-    n_channels = parts[0][0].shape[1]
-    measured = [(part, ~missing) for part, missing in parts]
-    low = np.min([_smallest(part, valid) for part, valid in measured], axis=0)
-    high = np.max([_largest(part, valid) for part, valid in measured], axis=0)
-    equal, usual = np.zeros(n_channels), np.ones(n_channels)
-    run_lengths = in_threads(lambda part: _run_lengths(*part), parts)
-    for channel in range(n_channels):
-        lengths = np.concatenate([of_part[channel] for of_part in run_lengths])
-        if lengths.sum() >= FEWEST_SAMPLES:
-            usual[channel] = np.quantile(lengths, USUAL)
-            usual_lengths = lengths[lengths <= max(usual[channel], 1)]
-            equal[channel] = 1 - len(usual_lengths) / usual_lengths.sum()
+    found, lows, highs, all_runs = [], [], [], []
+    for part, missing in parts:
+        valid = np.where(missing, np.nan, part) if missing.any() else part
+        lows.append(_end(valid, np.fmin))
+        highs.append(_end(valid, np.fmax))
+        all_runs.append(_runs(part, missing))
+        found.append(len(missing) - missing.sum(axis=0))
+    lowest, highest, n_valid = _joined(lows, np.fmin), _joined(highs, np.fmax), np.array(found)
+    two_valued = n_valid.sum(axis=0) >= FEWEST_SAMPLES
+    for n_of_part, low, high in zip(n_valid, lows, highs, strict=True):
+        no_more = (low.n + high.n * (low.value != high.value)) == n_of_part
+        of_all = [(end.value == lowest.value) | (end.value == highest.value) for end in (low, high)]
+        two_valued &= (no_more & of_all[0] & of_all[1]) | (n_of_part == 0)
+    # What a channel of two values has next to one of its ends is the other end.
+    n_next_low, n_next_high = (
+        np.where(end.following == other.value, 0, end.n_following)
+        for end, other in ((lowest, highest), (highest, lowest))
+    )
+    equal, usual = _by_chance(all_runs, n_channels=len(two_valued))
     with np.errstate(divide="ignore"):
         by_chance = np.where(equal > 0, np.log(CHANCE) / np.log(np.clip(equal, 1e-300, 1 - 1e-9)), 0)
     by_chance = np.ceil(by_chance) + 1
     long = np.clip(np.maximum(QUIETER * by_chance, LONGER_THAN_USUAL * (usual - 1)), 0, LONGEST)
-    two_valued = np.sum([valid.sum(axis=0) for _, valid in measured], axis=0) >= FEWEST_SAMPLES
-    inner_low, inner_high = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
-    for part, valid in measured:
-        inside = valid & (part != low) & (part != high)
-        two_valued &= ~inside.any(axis=0)
-        inner_low = np.minimum(inner_low, _smallest(part, inside))
-        inner_high = np.maximum(inner_high, _largest(part, inside))
-    n_low, n_high, n_inner_low, n_inner_high = (
-        np.sum([(valid & (part == value)).sum(axis=0) for part, valid in measured], axis=0)
-        for value in (low, high, inner_low, inner_high)
-    )
+    shortest = max(SHORTEST, int(np.ceil(SHORTEST_SECONDS * rate)))
     return FlatRule(
         run=np.maximum(long, shortest).astype(np.intp),
         zero_run=np.maximum(np.where(equal < SELDOM, by_chance, long), SHORTEST_ZEROS).astype(np.intp),
-        low=np.where(n_low >= np.maximum(FEWEST_CLIPPED, PILED_UP * n_inner_low), low, np.nan),
-        high=np.where(n_high >= np.maximum(FEWEST_CLIPPED, PILED_UP * n_inner_high), high, np.nan),
+        low=np.where(lowest.n >= np.maximum(FEWEST_CLIPPED, PILED_UP * n_next_low), lowest.value, np.nan),
+        high=np.where(highest.n >= np.maximum(FEWEST_CLIPPED, PILED_UP * n_next_high), highest.value, np.nan),
         two_valued=two_valued,
     )
 
@@ -182,31 +194,118 @@ def runs(samples: NDArray[Any], missing: NDArray[np.bool_]) -> tuple[NDArray[np.
     return starts[there], lengths[there], samples[starts[there]]
 
 
-def _run_lengths(samples: NDArray[Any], missing: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """Lengths of the runs of each channel of a part (time, channel); none where all of it is one run, which tells nothing."""
-    # Samples of a channel side by side are compared ten times as fast; all channels lie end to end, each begins a run.
-    by_channel = np.ascontiguousarray(samples.T)
-    begins = np.ones(by_channel.shape, dtype=bool)
-    np.not_equal(by_channel[:, 1:], by_channel[:, :-1], out=begins[:, 1:])
+@dataclass(frozen=True)
+class _End:
+    """The smallest (or largest) value, the one next to it, and how many samples have them; arrays (channel), NaN for none."""
+
+    value: NDArray[np.float64]
+    n: NDArray[np.intp]
+    following: NDArray[np.float64]
+    n_following: NDArray[np.intp]
+
+
+def _end(part: NDArray[Any], further: np.ufunc) -> _End:
+    """Find one end of the values (time, channel) of a part; NaN where a sample is missing.
+
+    Parameters
+    ----------
+    part : array (time, channel)
+    further : numpy.fmin or numpy.fmax
+    """
+    value, other = further.reduce(part, axis=0), (np.fmax if further is np.fmin else np.fmin).reduce(part, axis=0)
+    at_end = part == value
+    following = further.reduce(np.where(at_end, other, part), axis=0)
+    n_following = np.where(following == value, 0, _counts(part == following))
+    return _End(
+        value.astype(np.float64),
+        _counts(at_end),
+        np.where(n_following > 0, following, np.nan).astype(np.float64),
+        n_following,
+    )
+
+
+def _joined(ends: Sequence[_End], further: np.ufunc) -> _End:
+    """Find one end of the values of several parts, given those of each."""
+    values = np.array([each for end in ends for each in (end.value, end.following)])
+    counts = np.array([each for end in ends for each in (end.n, end.n_following)])
+    value = further.reduce(values, axis=0)
+    at_end = values == value
+    following = further.reduce(np.where(at_end, np.nan, values), axis=0)
+    return _End(
+        value, np.where(at_end, counts, 0).sum(axis=0), following, np.where(values == following, counts, 0).sum(axis=0)
+    )
+
+
+def _counts(entries: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Count entries (time, channel) by channel; fast where there are few."""
+    return np.bincount(np.flatnonzero(entries) % entries.shape[1], minlength=entries.shape[1])
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Runs of identical samples of a part.
+
+    Parameters
+    ----------
+    n_single : int array (channel)
+        Runs of one sample.
+    channels, lengths, counts : int array (length)
+        How many runs each channel has of each length above one.
+    """
+
+    n_single: NDArray[np.intp]
+    channels: NDArray[np.intp]
+    lengths: NDArray[np.intp]
+    counts: NDArray[np.intp]
+
+
+def _runs(samples: NDArray[Any], missing: NDArray[np.bool_]) -> _Runs:
+    """Count the runs of each channel of a part (time, channel); none where all of it is one run, which tells nothing."""
+    n_times, n_channels = samples.shape
+    equal = samples[1:] == samples[:-1]
+    n_valid = np.full(n_channels, n_times)
     if missing.any():
-        begins[:, 1:] |= (missing[1:] | missing[:-1]).T
-    starts = np.flatnonzero(begins)
-    lengths = np.diff(starts, append=begins.size)
-    if missing.any():
-        there = ~missing.T.ravel()[starts]
-        starts, lengths = starts[there], lengths[there]
-    of_channels = np.split(lengths, np.searchsorted(starts, len(samples) * np.arange(1, samples.shape[1])))
-    return [of_channel if len(of_channel) > 1 else of_channel[:0] for of_channel in of_channels]
+        equal &= ~(missing[1:] | missing[:-1])
+        n_valid -= missing.sum(axis=0)
+    rows, channels = np.divmod(np.flatnonzero(equal), n_channels)
+    # Channels one after the other; the last sample of a channel equals no next one, so no run goes on into another channel.
+    places = np.sort(channels * n_times + rows)
+    begins = np.flatnonzero(np.diff(places, prepend=-2) > 1)
+    channels, lengths = places[begins] // n_times, np.diff(begins, append=len(places)) + 1
+    n_runs = n_valid - np.bincount(channels, lengths - 1, minlength=n_channels).astype(np.intp)
+    several = n_runs > 1
+    kept = several[channels]
+    of_length, counts = np.unique(channels[kept] * (n_times + 1) + lengths[kept], return_counts=True)
+    channels, lengths = np.divmod(of_length, n_times + 1)
+    n_long = np.bincount(channels, counts, minlength=n_channels).astype(np.intp)
+    return _Runs(np.where(several, n_runs - n_long, 0), channels, lengths, counts)
 
 
-def _smallest(part: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
-    """Smallest valid value (channel) of a part; infinity where there is none."""
-    return np.asarray(part.min(axis=0) if valid.all() else np.where(valid, part, np.inf).min(axis=0))
+def _by_chance(parts: Sequence[_Runs], *, n_channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How often the next sample is equal by chance, and what length all runs but a hundredth keep to; arrays (channel)."""
+    equal, usual = np.zeros(n_channels), np.ones(n_channels)
+    n_single = np.sum([part.n_single for part in parts], axis=0)
+    channels, lengths, counts = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("channels", "lengths", "counts")
+    )
+    order = np.lexsort((lengths, channels))
+    bounds = np.searchsorted(channels[order], np.arange(n_channels + 1))
+    for channel in range(n_channels):
+        those = order[bounds[channel] : bounds[channel + 1]]
+        rising, n_runs = np.append(1, lengths[those]), np.append(n_single[channel], counts[those])
+        if (rising * n_runs).sum() < FEWEST_SAMPLES:
+            continue
+        usual[channel] = _quantile(rising, np.cumsum(n_runs), USUAL)
+        within = rising <= max(usual[channel], 1)
+        equal[channel] = 1 - n_runs[within].sum() / (rising * n_runs)[within].sum()
+    return equal, usual
 
 
-def _largest(part: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
-    """Largest valid value (channel) of a part; minus infinity where there is none."""
-    return np.asarray(part.max(axis=0) if valid.all() else np.where(valid, part, -np.inf).max(axis=0))
+def _quantile(rising: NDArray[np.intp], up_to: NDArray[np.intp], share: float) -> float:
+    """Quantile of values of which `up_to` counts those that are no larger; between two by a straight line."""
+    place = share * (up_to[-1] - 1)
+    low, high = rising[np.searchsorted(up_to, [int(place), int(np.ceil(place))], side="right")]
+    return float(low + (high - low) * (place - int(place)))
 
 
 def at_limits(stored: NDArray[Any]) -> NDArray[np.bool_] | None:
@@ -226,7 +325,9 @@ def at_limits(stored: NDArray[Any]) -> NDArray[np.bool_] | None:
     limits = np.iinfo(stored.dtype)
     low, high = limits.min + 1, limits.max - 1
     # Of unsigned integers the smallest is 0, which a signal that was never offset may have.
-    if stored.max() < high and (limits.min == 0 or stored.min() > low):
+    parts = [stored[rows.start : rows.stop] for rows in split_range(0, len(stored))]
+    largest, smallest = (max(in_threads(np.max, parts)), min(in_threads(np.min, parts)))
+    if largest < high and (limits.min == 0 or smallest > low):
         return None
     return np.asarray((stored >= high) | ((stored <= low) & (limits.min < 0)))
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwb_sbtt.signals.blocks import SampleBlock, bridge, interval_sums
+from nwb_sbtt.signals.blocks import SampleBlock, bridge, channel_medians, interval_sums
 from nwb_sbtt.signals.filters import Filter, LowPass
 
 
@@ -56,3 +56,18 @@ def test_interval_sums_equal_summing_each_interval(pairs):
     starts, stops = (np.array(edges) for edges in zip(*pairs, strict=True))
     expected = np.array([values[start:stop].sum(axis=0) for start, stop in pairs])
     np.testing.assert_allclose(interval_sums(values, starts, stops), expected, atol=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 200), st.integers(0, 2**32 - 1), st.sampled_from([np.float32, np.float64]))
+def test_medians_of_channels_are_numpys(n_times, seed, dtype):
+    rng = np.random.default_rng(seed)
+    samples = rng.normal(size=(n_times, 3)).astype(dtype)
+    observed = rng.random((n_times, 3)) < 0.5
+    observed[:, 1] = False
+    expected = np.median(samples, axis=0) if n_times else np.full(3, np.nan)
+    np.testing.assert_allclose(channel_medians(samples), expected, rtol=1e-6)
+    found = channel_medians(samples, observed)
+    for channel, there in enumerate(observed.T):
+        value = np.median(samples[there, channel]) if there.any() else np.nan
+        np.testing.assert_allclose(found[channel], value, rtol=1e-6)

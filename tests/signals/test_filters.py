@@ -22,6 +22,14 @@ def test_a_filter_equals_the_weighted_sum_at_every_position(kernel, step):
     np.testing.assert_allclose(filtered, kernel.weights(lags) @ samples, atol=3e-2 if step == 12.5 else 1e-12)
 
 
+def test_a_filter_shorter_than_a_sample_takes_the_nearest_ones():
+    samples = np.arange(40.0)[:, None]
+    weights = Filter(LowPass(0.4, 40.0), dtype=np.float64)
+    with np.errstate(all="raise"):
+        filtered = weights.apply(samples, first=0, positions=np.array([10.0, 20.25, 30.5]))
+    np.testing.assert_allclose(filtered[:, 0], [10, 20, 30.5])
+
+
 def test_a_filter_of_pieces_equals_the_filter_of_the_whole():
     samples = np.random.default_rng(1).normal(size=(2000, 4)).astype(np.float32)
     weights = Filter(BAND)

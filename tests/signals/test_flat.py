@@ -40,6 +40,52 @@ def test_a_rule_is_the_longer_the_coarser_the_steps():
     assert lengths[0] == 10 < lengths[1] < lengths[2]
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["i2", "u2", "f4", "f8"]), st.booleans())
+def test_a_rule_follows_from_how_often_each_value_and_each_run_is_there(seed, dtype, holed):
+    rng = np.random.default_rng(seed)
+    parts = []
+    for _ in range(rng.integers(1, 5)):
+        noise = np.round(rng.choice([0.3, 1.0, 5.0], size=4) * rng.normal(size=(rng.integers(20, 300), 4))) + 20
+        noise[:, rng.integers(4)] = np.clip(noise[:, 0], 18, 21)
+        parts.append((noise.astype(dtype), rng.random(noise.shape) < 0.2 * holed))
+    rule = measure(parts, rate=1000.0)
+    for channel in range(4):
+        values = np.concatenate([part[~missing[:, channel], channel] for part, missing in parts]).astype(float)
+        assert rule.two_valued[channel] == (len(values) >= 100 and len(np.unique(values)) <= 2)
+        present, counts = np.unique(values, return_counts=True)
+        for limit, at_end, following in ((rule.low, 0, 1), (rule.high, -1, -2)):
+            beside = counts[following] if len(counts) > 2 else 0
+            piled_up = counts[at_end] >= max(10, 5 * beside)
+            assert limit[channel] == present[at_end] if piled_up else np.isnan(limit[channel])
+        of_parts = [runs(part[:, channel], missing[:, channel])[1] for part, missing in parts]
+        lengths = np.concatenate([each for each in of_parts if len(each) > 1] or [np.empty(0)])
+        usual, equal = 1.0, 0.0
+        if lengths.sum() >= 100:
+            usual = max(np.quantile(lengths, 0.99), 1)
+            within = lengths[lengths <= usual]
+            equal = 1 - len(within) / within.sum()
+        by_chance = 1 + (np.ceil(np.log(1e-9) / np.log(equal)) if equal > 0 else 0)
+        assert rule.run[channel] == int(max(10, 3 * by_chance, 4 * (usual - 1)))
+
+
+def test_parts_may_share_their_memory():
+    rng = np.random.default_rng(4)
+    parts = [(np.round(rng.normal(size=(300, 3))), rng.random((300, 3)) < 0.1) for _ in range(3)]
+
+    def one_after_the_other():
+        samples, missing = (np.empty_like(array) for array in parts[0])
+        for part in parts:
+            samples[:], missing[:] = part
+            yield samples, missing
+
+    expected, found = measure(parts, rate=1000.0), measure(one_after_the_other(), rate=1000.0)
+    for name in ("run", "zero_run", "low", "high", "two_valued"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    chosen = expected.of(np.array([True, False, True]))
+    np.testing.assert_array_equal(chosen.run, expected.run[[0, 2]])
+
+
 def test_limits_of_the_type_are_those_of_integers_alone():
     assert at_limits(np.zeros((5, 2), dtype=np.uint16)) is None
     assert at_limits(np.full((5, 2), np.inf)) is None

@@ -7,7 +7,7 @@ from scipy.signal import welch
 from nwb_sbtt.signals.blocks import SampleBlock
 from nwb_sbtt.signals.crossings import shared_crossings
 from nwb_sbtt.signals.notch import Notch, harmonics_in
-from nwb_sbtt.signals.quality import bad_electrodes, line_noise
+from nwb_sbtt.signals.quality import bad_electrodes, line_noise, spectrum, traits
 from tests.support.voltages import pink, probe
 
 RATE = 1250.0
@@ -22,7 +22,11 @@ def field(seed, n_channels=24, n=10_000):
 
 
 def parts(values):
-    return [(part, None) for part in np.array_split(values, 8)]
+    return [traits(part, None) for part in np.array_split(values, 8)]
+
+
+def spectra(values):
+    return [spectrum(part, None, rate=RATE, highest=200) for part in np.array_split(values, 8)]
 
 
 @pytest.mark.parametrize("seed", [61, 62, 63])
@@ -46,7 +50,8 @@ def test_missing_samples_make_no_electrode_bad():
     values, rng = field(65)
     observed = rng.random(values.shape) < 0.7
     holed = [
-        (np.where(o, v, 0), o) for v, o in zip(np.array_split(values, 8), np.array_split(observed, 8), strict=True)
+        traits(np.where(o, v, 0), o)
+        for v, o in zip(np.array_split(values, 8), np.array_split(observed, 8), strict=True)
     ]
     assert not any(found.any() for found in bad_electrodes(holed, np.zeros(24, dtype=int)).values())
 
@@ -55,11 +60,11 @@ def test_missing_samples_make_no_electrode_bad():
 def test_lines_are_found_with_their_share_of_the_band(line):
     values, _ = field(66)
     times = np.arange(len(values))[:, None] / RATE
-    assert line_noise(parts(values), rate=RATE, band=(30, 200))[1].max() < 0.02
+    assert line_noise(spectra(values), rate=RATE, band=(30, 200))[1].max() < 0.02
     hum = np.zeros(24)
     hum[:12] = 0.3
     values += hum * (np.sin(2 * np.pi * line * times) + 0.5 * np.sin(2 * np.pi * 3 * line * times))
-    found, shares, harmonics = line_noise(parts(values), rate=RATE, band=(30, 200))
+    found, shares, harmonics = line_noise(spectra(values), rate=RATE, band=(30, 200))
     assert found == line and harmonics.tolist() == [line, 3 * line]
     frequencies, power = welch(values, RATE, nperseg=1250, axis=0)
     inside = (frequencies >= 30) & (frequencies <= 200)

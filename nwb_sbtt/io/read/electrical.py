@@ -29,11 +29,11 @@ from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.recording import PART_SECONDS, Piece, Recording, find_pieces
 from nwb_sbtt.io.read.slabs import Slabs
-from nwb_sbtt.io.read.survey import electrodes_to_avoid, note_on_electrodes, note_on_lines, parts_of
+from nwb_sbtt.io.read.survey import note_on_electrodes, parts_of, survey
 from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
 from nwb_sbtt.signals.blocks import MARGINS_READ, Bins, Reduction, SampleBlock
 from nwb_sbtt.signals.crossings import FEWEST_ARTEFACTS, Crossings, residual_length, robust_noise
-from nwb_sbtt.signals.filters import Filter, analytic_filters, band_filter, choose_band, transitions
+from nwb_sbtt.signals.filters import Filter, analytic_filters, band_filter, band_kernel, choose_band, transitions
 from nwb_sbtt.signals.lfp import (
     SHORT_GAP,
     BandPower,
@@ -205,24 +205,24 @@ class ElectricalSource:
             too small for the filter's length or one chunk of the file.
         """
         config, recording = self.config.electrical, self.recording
-        extents = parts_of(recording, grid)
-        notes: list[str] = []
-        bad = np.zeros(len(recording.ids), dtype=bool)
-        for what, electrodes in electrodes_to_avoid(recording, config, extents).items():
-            kept = config.bad_channels == "note"
-            notes += note_on_electrodes(
-                self.path, recording.ids, electrodes, f"are {what}{KEPT_BAD if kept else ', and unobserved'}"
-            )
-            bad |= electrodes & (not kept)
-        good = ~recording.of_outputs(bad)
-        source = self if good.all() else replace(self._of_channels(good), recording=recording.without(bad))
         rate, width = 1 / self.sampling_period, grid.bin_width
-        if config.notch is None:
-            band = choose_band(config, rate=rate, bin_width=width)
-            notes += note_on_lines(source.recording, self.path, extents, rate=rate, band=band)
-        elif len(harmonics := harmonics_in(config.notch, passed(config, rate=rate, bin_width=width))):
-            notch = Notch(harmonics, rate=rate, dtype=recording.dtype)
-            source = replace(source, recording=replace(source.recording, notch=notch))
+        band = choose_band(config, rate=rate, bin_width=width) if config.notch is None else None
+        if config.notch and len(harmonics := harmonics_in(config.notch, passed(config, rate=rate, bin_width=width))):
+            recording = replace(recording, notch=Notch(harmonics, rate=rate, dtype=recording.dtype))
+        if config.feature == "spikes" and config.threshold_unit != "uV" and config.bad_channels in ("note", "off"):
+            reach = band_kernel(choose_band(config, rate=rate, bin_width=width), rate=rate).half_length
+            recording.keep_parts(MARGINS_READ * (int(reach) + 2))
+        seen = survey(recording, config, parts_of(recording, grid), path=self.path, band=band)
+        notes: list[str] = []
+        kept = config.bad_channels == "note"
+        bad = np.zeros(len(recording.ids), dtype=bool)
+        for what, electrodes in seen.bad.items():
+            remark = f"are {what}{KEPT_BAD if kept else ', and unobserved'}"
+            notes += note_on_electrodes(self.path, recording.ids, electrodes, remark)
+            bad |= electrodes & (not kept)
+        notes += seen.notes
+        good = ~recording.of_outputs(bad)
+        source = replace(self if good.all() else self._of_channels(good), recording=seen.recording)
         binned = source._bin(grid)
         if not good.all():
             exposure = None if binned.exposure is None else _spread(binned.exposure, good)
@@ -326,6 +326,7 @@ class ElectricalSource:
             threshold = config.threshold * MICROVOLT / self.scale
         else:
             threshold = config.threshold * self._noise(band) * np.sign(self.scale)
+            self.recording.forget_parts()
         return Crossings(
             band,
             threshold,

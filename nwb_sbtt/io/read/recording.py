@@ -17,7 +17,7 @@ from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import GAP, SampleClock
 from nwb_sbtt.io.read.masks import StoredMask, control_allows
 from nwb_sbtt.io.read.slabs import Slabs
-from nwb_sbtt.signals.blocks import Bins, SampleBlock
+from nwb_sbtt.signals.blocks import Bins, SampleBlock, channel_medians
 from nwb_sbtt.signals.flat import SHORTEST_LIMIT, FlatRule, may_be_flat, measure
 from nwb_sbtt.signals.notch import Notch
 from nwb_sbtt.signals.reference import Montage
@@ -39,6 +39,10 @@ PART_SECONDS = 0.25
 """Parts, spread over a recording, by which all of it is judged, and how long each is."""
 FEWEST_IN_PART = 256
 """Least samples of a part by which runs of identical samples are judged."""
+USUAL_CONTEXT = 64
+"""Samples on either side of a part by which runs of identical samples are told from those of noise, unless steps are coarse."""
+KEPT = 0.25
+"""Share of the memory limit that parts may take which are needed more than once, before all of a recording is read."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +260,7 @@ class Recording:
         return of_channels | columns[self.montage.partners] if len(self.montage.partners) else of_channels
 
     def _of_columns(self, keep: NDArray[np.bool_], montage: Montage | None) -> Recording:
-        return replace(
+        selected = replace(
             self,
             slabs=self.slabs.only(np.flatnonzero(keep)),
             channel_rows=self.channel_rows[keep],
@@ -267,6 +271,9 @@ class Recording:
             else tuple(self.observed_intervals[channel] for channel in np.flatnonzero(keep)),
             montage=montage,
         )
+        # Channels are measured each by itself, so what is known of them stays known.
+        selected._flat_rules.extend(rule.of(keep) for rule in self._flat_rules)
+        return selected
 
     @property
     def bytes_per_sample(self) -> int:
@@ -312,6 +319,23 @@ class Recording:
             first = int(np.clip(middle - length // 2, piece.first, max(piece.stop - length, piece.first)))
             yield piece, first, min(first + length, piece.stop)
 
+    def keep_parts(self, margin: int) -> None:
+        """Keep the parts by which all of the recording is judged in memory, where there is enough, until `forget_parts`.
+
+        Parameters
+        ----------
+        margin : int
+            Samples that are needed on either side of them.
+        """
+        around = self.margin + margin + USUAL_CONTEXT
+        length = max(int(PART_SECONDS * self.pieces[0].rate), 1)
+        ranges = [(first - around, stop + around) for _, first, stop in self.parts(length)]
+        self.slabs.keep(ranges, limit=KEPT * self.config.memory_limit)
+
+    def forget_parts(self) -> None:
+        """Free the memory of `keep_parts`."""
+        self.slabs.keep((), limit=0)
+
     @cached_property
     def level(self) -> NDArray[Any]:
         """First observed value (channel) of the recording, in stored units; 0 where it comes late.
@@ -337,12 +361,7 @@ class Recording:
         medians = []
         for piece, first, stop in self.parts(max(int(PART_SECONDS * self.pieces[0].rate), 1)):
             block = self.stored(piece, first, stop)
-            observed = block.observed_entries()
-            values = block.values if observed is None else np.where(observed, block.values, np.nan)
-            whole = np.isfinite(values).any(axis=0)
-            median = np.full(values.shape[1], np.nan)
-            median[whole] = np.nanmedian(values[:, whole], axis=0)
-            medians.append(median)
+            medians.append(channel_medians(block.values, block.observed_entries()))
         of_parts = np.array(medians)
         known = np.flatnonzero(np.isfinite(of_parts).any(axis=0))
         usual = np.zeros(of_parts.shape[1], dtype=self.dtype)
@@ -417,10 +436,10 @@ class Recording:
             if not may_be_flat(self.slabs.read(*around)):
                 return None
             length = max(int(PART_SECONDS * piece.rate), FEWEST_IN_PART)
-            parts = [
-                (self.slabs.read(begin, end).copy(), self._missing(part, begin, end))
+            parts = (
+                (self.slabs.read(begin, end), self._missing(part, begin, end))
                 for part, begin, end in self.parts(length)
-            ]
+            )
             flat_rule = measure(parts, rate=piece.rate)
             self._flat_rules.append(flat_rule)
         first, stop = max(low - flat_rule.context, piece.first), min(high + flat_rule.context, piece.stop)

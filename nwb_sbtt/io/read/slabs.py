@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,8 @@ class Slabs:
         self._contiguous = None if transposed or self._columns is not None else contiguous_array(self._data)
         self._first = 0
         self._rows: NDArray[Any] = np.empty((0, self.n_columns), dtype=self.dtype)
+        self._wanted_again: list[tuple[int, int]] = []
+        self._kept: dict[tuple[int, int], NDArray[Any]] = {}
 
     def only(self, columns: NDArray[np.intp]) -> Slabs:
         """Return the same array with some of its columns.
@@ -70,6 +73,21 @@ class Slabs:
         """
         columns = columns if self._columns is None else self._columns[columns]
         return Slabs(self._data, transposed=self._transposed, columns=columns)
+
+    def keep(self, ranges: Sequence[tuple[int, int]], *, limit: float) -> None:
+        """Keep some ranges in memory, once they are read, until another call.
+
+        Parameters
+        ----------
+        ranges : sequence of (int, int)
+            First row of each and the one after its last. A range is read as a whole when any of its rows are asked for.
+        limit : float
+            Bytes; where all ranges take more, none is kept.
+        """
+        within = [(max(first, 0), min(stop, self.n_rows)) for first, stop in ranges]
+        needed = sum(stop - first for first, stop in within) * self.n_columns * self.dtype.itemsize
+        self._wanted_again = within if needed <= limit else []
+        self._kept = {}
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
         """Read some rows.
@@ -90,6 +108,13 @@ class Slabs:
             If they are damaged, or compressed with a filter that is not installed.
         """
         first, stop = max(first, 0), min(stop, self.n_rows)
+        for low, high in self._wanted_again:
+            if low <= first and stop <= high:
+                if (low, high) not in self._kept:
+                    rows = np.empty((high - low, self.n_columns), dtype=self.dtype)
+                    self._fetch(low, high, rows)
+                    self._kept[low, high] = rows
+                return self._kept[low, high][first - low : stop - low]
         end = self._first + len(self._rows)
         if not (self._first <= first and stop <= end):
             chunk_end = min(-(-stop // self.chunk_rows) * self.chunk_rows, self.n_rows)

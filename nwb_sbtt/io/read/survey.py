@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.io.read.recording import Piece, Recording
 from nwb_sbtt.signals.notch import harmonics_in
-from nwb_sbtt.signals.quality import bad_electrodes, line_noise
+from nwb_sbtt.signals.quality import LINES, Spectrum, Traits, bad_electrodes, line_noise, spectrum, traits
 
 N_PARTS, SECONDS = 8, 0.5
 """Parts that are looked at, and how long each is at most."""
@@ -47,10 +48,29 @@ def parts_of(recording: Recording, grid: Grid) -> Extents:
     return extents
 
 
-def electrodes_to_avoid(
-    recording: Recording, config: ElectricalConfig, extents: Extents
-) -> dict[str, NDArray[np.bool_]]:
-    """Find or look up the electrodes that are bad.
+@dataclass(frozen=True)
+class Survey:
+    """What parts of a recording show of it.
+
+    Parameters
+    ----------
+    bad : dict of str to bool array (column)
+        Bad electrodes, by what is wrong with them.
+    recording : Recording
+        Without those that shall not be read.
+    notes : tuple of str
+        On line noise, if there is much.
+    """
+
+    bad: dict[str, NDArray[np.bool_]]
+    recording: Recording
+    notes: tuple[str, ...]
+
+
+def survey(
+    recording: Recording, config: ElectricalConfig, extents: Extents, *, path: str, band: tuple[float, float] | None
+) -> Survey:
+    """Find, or look up, bad electrodes, and look for line noise in the others.
 
     Parameters
     ----------
@@ -58,74 +78,37 @@ def electrodes_to_avoid(
     config : ElectricalConfig
         With `bad_channels`.
     extents : sequence
-        Parts by which electrodes are judged, unless settings want all of the recording to be looked at.
-
-    Returns
-    -------
-    dict of str to bool array (column)
-        What is wrong with them.
+        Parts that are looked at. Electrodes that shall be left out are judged by parts of the whole recording instead, as what
+        is unobserved must not follow from the windows.
+    path : str
+        Of the series.
+    band : (float, float) or None
+        Edges in Hz of the band in which lines are looked for; None where they are not.
 
     Raises
     ------
     SelectionError
         If the settings name all electrodes.
     """
-    if config.bad_channels == "off":
-        return {}
-    if not isinstance(config.bad_channels, str):
-        named = np.isin(recording.ids.astype(str), [str(each) for each in config.bad_channels])
-        if named.all():
-            raise SelectionError("read.electrical.bad_channels names all electrodes that are read; leave some")
-        return {"named in read.electrical.bad_channels": named}
-    if config.bad_channels == "auto":
-        # What is unobserved must not follow from the windows.
-        extents = list(recording.parts(int(SECONDS * recording.pieces[0].rate)))
-    groups = np.zeros(len(recording.ids), dtype=np.intp) if recording.montage is None else recording.montage.groups
-    volts = np.abs(recording.volts).astype(recording.dtype)
-    parts = []
-    for piece, first, stop in extents:
-        block = recording.stored(piece, first, stop)
-        parts.append((block.values * volts, block.observed_entries()))
-    return bad_electrodes(parts, groups) if parts else {}
-
-
-def note_on_lines(
-    recording: Recording, path: str, extents: Extents, *, rate: float, band: tuple[float, float]
-) -> tuple[str, ...]:
-    """Say how much of a band is line noise, where that is much.
-
-    Parameters
-    ----------
-    recording : Recording
-    path : str
-        Of the series.
-    extents : sequence
-        Parts that are looked at.
-    rate : float
-        Sampling rate in Hz.
-    band : (float, float)
-        Edges in Hz.
-    """
     # Where no line can be, nothing is read.
-    if not len(harmonics_in(50.0, band)) and not len(harmonics_in(60.0, band)):
-        return ()
-    parts = []
-    for piece, first, stop in extents:
-        block = recording.block(piece, first, stop)
-        parts.append((block.values.copy(), block.observed_entries()))
-    line, shares, harmonics = line_noise(parts, rate=rate, band=band)
-    much = shares >= LEAST_SHARE
-    if not much.any():
-        return ()
-    listed = ", ".join(f"{each:g}" for each in harmonics[:4]) + (", …" if len(harmonics) > 4 else "")
-    reference = (
-        "" if recording.montage is not None else ", or read.electrical.reference=median where electrodes share them"
-    )
-    return (
-        f"{path!r}: lines at {listed} Hz are {shares[much].mean():.0%} of the variance in the band of {band[0]:g} to "
-        f"{band[1]:g} Hz on {int(much.sum())} of {len(much)} electrodes; read.electrical.notch={line:g} takes them "
-        f"out{reference}",
-    )
+    if band is not None and not any(len(harmonics_in(line, band)) for line in LINES):
+        band = None
+    if config.bad_channels == "note":
+        traits_of_parts, spectra = _look(recording, extents, judged=True, band=band)
+        return Survey(
+            _found(recording, traits_of_parts), recording, _note_on_lines(recording, path, spectra, band=band)
+        )
+    bad: dict[str, NDArray[np.bool_]] = {}
+    if config.bad_channels == "auto":
+        parts = list(recording.parts(int(SECONDS * recording.pieces[0].rate)))
+        bad = _found(recording, _look(recording, parts, judged=True, band=None)[0])
+    elif config.bad_channels != "off":
+        bad = {"named in read.electrical.bad_channels": _named(recording, config.bad_channels)}
+    left_out = np.any([np.zeros(len(recording.ids), dtype=bool), *bad.values()], axis=0)
+    if left_out.any():
+        recording = recording.without(left_out)
+    _, spectra = _look(recording, extents, judged=False, band=band)
+    return Survey(bad, recording, _note_on_lines(recording, path, spectra, band=band))
 
 
 def note_on_electrodes(
@@ -163,4 +146,64 @@ def note_on_electrodes(
     more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     return (
         f"{len(named)} of {len(electrodes)} electrodes of {path!r} {remark}: [{', '.join(named[:MOST_NAMED])}]{more}",
+    )
+
+
+def _named(recording: Recording, electrodes: Sequence[int | str]) -> NDArray[np.bool_]:
+    """Columns (column) of electrodes that are given by their ids."""
+    named = np.isin(recording.ids.astype(str), [str(each) for each in electrodes])
+    if named.all():
+        raise SelectionError("read.electrical.bad_channels names all electrodes that are read; leave some")
+    return named
+
+
+def _found(recording: Recording, parts: Sequence[Traits]) -> dict[str, NDArray[np.bool_]]:
+    """Columns (column) of bad electrodes, by what is wrong with them."""
+    groups = np.zeros(len(recording.ids), dtype=np.intp) if recording.montage is None else recording.montage.groups
+    return bad_electrodes(parts, groups) if parts else {}
+
+
+def _look(
+    recording: Recording, extents: Extents, *, judged: bool, band: tuple[float, float] | None
+) -> tuple[list[Traits], list[Spectrum]]:
+    """Measure traits of electrodes as they are stored, where these are judged, and spectra of what is read of them.
+
+    Each part is read from the file once.
+    """
+    of_parts: list[Traits] = []
+    spectra: list[Spectrum] = []
+    volts = np.abs(recording.volts).astype(recording.dtype)
+    as_stored = recording.montage is None and recording.notch is None
+    for piece, first, stop in extents if judged or band is not None else ():
+        # What is measured against a reference needs samples on either side, so it comes first.
+        block = (
+            recording.stored(piece, first, stop) if band is None or as_stored else recording.block(piece, first, stop)
+        )
+        if band is not None:
+            observed = block.observed_entries()
+            spectra.append(spectrum(block.values, observed, rate=piece.rate, highest=band[1]))
+        if judged:
+            block = block if band is None or as_stored else recording.stored(piece, first, stop)
+            of_parts.append(traits(block.values * volts, block.observed_entries()))
+    return of_parts, spectra
+
+
+def _note_on_lines(
+    recording: Recording, path: str, spectra: Sequence[Spectrum], *, band: tuple[float, float] | None
+) -> tuple[str, ...]:
+    """Say how much of a band is line noise, where that is much."""
+    if band is None or not spectra:
+        return ()
+    line, shares, harmonics = line_noise(spectra, rate=recording.pieces[0].rate, band=band)
+    much = shares >= LEAST_SHARE
+    if not much.any():
+        return ()
+    listed = ", ".join(f"{each:g}" for each in harmonics[:4]) + (", …" if len(harmonics) > 4 else "")
+    reference = (
+        "" if recording.montage is not None else ", or read.electrical.reference=median where electrodes share them"
+    )
+    return (
+        f"{path!r}: lines at {listed} Hz are {shares[much].mean():.0%} of the variance in the band of {band[0]:g} to "
+        f"{band[1]:g} Hz on {int(much.sum())} of {len(much)} electrodes; read.electrical.notch={line:g} takes them "
+        f"out{reference}",
     )

@@ -65,6 +65,29 @@ def test_columns_come_in_the_order_asked_for(tmp_path, pipeline, columns):
     assert (transposed.read(2, 8) == data[rows][:, 2:8].T).all()
 
 
+def test_ranges_that_are_kept_are_read_once():
+    class Counted:
+        def __init__(self, data):
+            self.data, self.shape, self.dtype, self.rows = data, data.shape, data.dtype, 0
+
+        def __getitem__(self, part):
+            self.rows += part.stop - part.start
+            return self.data[part]
+
+    data = noise("<i2", (45, 10))
+    for limit, expected in ((15 * 10 * 2, 15), (15 * 10 * 2 - 1, 19)):
+        counted = Counted(data)
+        slabs = Slabs(counted)
+        slabs.keep([(-2, 5), (30, 40)], limit=limit)
+        for first, stop in ((0, 5), (30, 40), (1, 4), (32, 33)):
+            assert (slabs.read(first, stop) == data[first:stop]).all()
+        assert counted.rows == expected
+        assert (slabs.read(3, 34) == data[3:34]).all() and counted.rows == expected + 31
+        slabs.keep((), limit=0)
+        rows = counted.rows
+        assert (slabs.read(36, 39) == data[36:39]).all() and counted.rows == rows + 3
+
+
 def test_chunks_without_a_wanted_column_are_not_touched(tmp_path, monkeypatch):
     dataset = stored(tmp_path / "x.h5", noise("<i2", (45, 10)), compression="gzip")
     decompressed = []

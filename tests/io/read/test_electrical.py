@@ -258,24 +258,42 @@ def test_windows_give_what_the_whole_gives_in_any_order_and_overlap(use):
         assert np.array_equal(windows.observed[trial], once.observed[0, part])
 
 
+class Counted:
+    """Samples that count how many rows of them are read."""
+
+    def __init__(self, data):
+        self.data, self.shape, self.dtype, self.rows = data, data.shape, data.dtype, 0
+
+    def __getitem__(self, part):
+        self.rows += part.stop - part.start
+        return self.data[part]
+
+
+def rows_read(data, use, grid, **config):
+    """Rows that reading takes, and what comes of it."""
+    source = electrical_source(*session(data), settings_of(use, **config))
+    counted = Counted(data)
+    slabs = type(source.recording.slabs)(counted)
+    return replace(source, recording=replace(source.recording, slabs=slabs)).bin(grid), counted.rows
+
+
 def test_only_what_the_windows_need_is_read():
-    class Counted:
-        def __init__(self, data):
-            self.data, self.shape, self.dtype, self.rows = data, data.shape, data.dtype, 0
-
-        def __getitem__(self, part):
-            self.rows += part.stop - part.start
-            return self.data[part]
-
-    source = electrical_source(*session(noise(60.0)), settings_of("lfp"))
-    counted = Counted(noise(60.0))
-    recording = source.recording
-    slabs = type(recording.slabs)(counted)
-    counting = replace(source, recording=replace(recording, slabs=slabs))
     windows = Grid(np.array([5.0, 30.0]), 0.02, 50)
-    np.testing.assert_array_equal(counting.bin(windows).values, source.bin(windows).values)
-    # The windows are looked at once before they are read.
-    assert counted.rows < 2 * (2 * 1.0 + 2 * 1.1) * RATE
+    binned, rows = rows_read(noise(60.0), "lfp", windows)
+    np.testing.assert_array_equal(binned.values, read(*session(noise(60.0)), "lfp", grid=windows).values)
+    # Eight parts of a quarter of a second are looked at before the windows are read.
+    assert rows < (8 * 0.25 + 2 * (1.0 + 2 * 1.1)) * RATE
+
+
+def test_parts_by_which_a_recording_is_judged_are_read_once_where_memory_allows():
+    data, windows = noise(60.0, dtype=np.int16), Grid(np.array([5.0, 30.0]), 0.02, 50)
+    data[:, 0] = np.round(np.random.default_rng(1).normal(size=len(data)))
+    binned, rows = rows_read(data, "spikes", windows)
+    of_parts, of_windows = 20 * (0.25 + 2 * 0.2), 2 * (1.0 + 2 * 0.2)
+    assert rows < (of_parts + 8 * 0.25 + of_windows) * RATE
+    small, more_rows = rows_read(data, "spikes", windows, memory_limit=4e5)
+    assert more_rows > rows + 19 * 0.25 * RATE
+    same(binned, small, exactly=True)
 
 
 @pytest.mark.parametrize("use", USES)
