@@ -424,10 +424,12 @@ def choose_band(config: ElectricalConfig, *, rate: float, bin_width: float) -> t
         carrier = f"samples at {rate:g} Hz"
         if config.feature == "lfp" and 1 / bin_width < rate:
             carrier = f"bins of {bin_width:g} s"
+        needed = f"a band of {low:g} to {wanted:g} Hz" if low < wanted else f"a band from {low:g} Hz on"
+        other = "" if carrier.startswith("samples") else ", or take shorter bins"
         raise DataError(
-            f"read.electrical.feature={config.feature} needs a band of {low:g} to {max(wanted, low):g} Hz, but {carrier} carry "
-            f"at most {highest:g} Hz; set read.electrical.band to edges below that"
-            + (", or take shorter bins" if config.feature == "lfp" else ", or read.electrical.feature=lfp")
+            f"read.electrical.feature={config.feature} needs {needed}, but {carrier} carry at most {highest:g} Hz; set "
+            "read.electrical.band to edges below that"
+            + (other if config.feature == "lfp" else ", or read.electrical.feature=lfp")
         )
     return low, high
 

@@ -284,12 +284,15 @@ class BandPower:
         Samples; the power is taken in the middle of each so many, counted from the start of the recording.
     support : float
         Smallest share of the filter's weight on observed samples.
+    short_gap : int
+        Most samples of a gap that counts as observed, as a straight line over it keeps to the band.
     """
 
     cosine: Filter
     sine: Filter
     step: int
     support: float
+    short_gap: int = 0
 
     @property
     def margin(self) -> int:
@@ -322,7 +325,7 @@ class BandPower:
         power = self.cosine.apply(block.values, first=block.first, positions=positions) ** 2
         power += self.sine.apply(block.values, first=block.first, positions=positions) ** 2
         power *= np.float32(0.5)
-        observed = block.supported(self.cosine, positions, self.support)
+        observed = block.supported(self.cosine, positions, self.support, short_gap=self.short_gap)
         if not observed.all():
             power *= observed
         starts, stops = np.searchsorted(ticks, bins.starts), np.searchsorted(ticks, bins.stops)

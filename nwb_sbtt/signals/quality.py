@@ -138,9 +138,10 @@ def bad_electrodes(parts: Sequence[Traits], groups: NDArray[np.intp]) -> dict[st
         if len(channels) < FEWEST_ELECTRODES:
             continue
         dead[channels] = spread[channels] * FLATTER < np.median(spread[channels])
-        usual = np.nanmedian(fast[channels])
-        limit = usual + DEVIATIONS * np.nanmedian(np.abs(fast[channels] - usual)) / GAUSSIAN_MAD
-        noisy[channels] = fast[channels] > max(limit, NOISIER * usual)
+        if (known := channels[np.isfinite(fast[channels])]).size:
+            usual = np.median(fast[known])
+            limit = usual + DEVIATIONS * np.median(np.abs(fast[known] - usual)) / GAUSSIAN_MAD
+            noisy[known] = fast[known] > max(limit, NOISIER * usual)
         alike = together[np.ix_(channels, channels)].max(axis=1)
         alone[channels] = alike < np.median(alike) - ON_ITS_OWN
     return {"dead": dead, "noisy": noisy & ~dead, "uncorrelated": alone & ~dead & ~noisy}

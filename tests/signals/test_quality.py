@@ -40,6 +40,16 @@ def test_dead_noisy_and_uncorrelated_electrodes_are_found_and_no_others(seed):
     ]
 
 
+@pytest.mark.filterwarnings("error")
+def test_electrodes_of_which_no_three_samples_follow_each_other_are_not_called_noisy():
+    values, _ = field(65, n_channels=6)
+    observed = np.arange(len(values))[:, None] % 2 == np.arange(6) % 2
+    split = [
+        (np.where(seen, part, 0), seen) for part, seen in zip(np.split(values, 8), np.split(observed, 8), strict=True)
+    ]
+    assert not any(found.any() for found in bad_electrodes(split, np.zeros(6, dtype=int)).values())
+
+
 def test_electrodes_without_anything_in_common_are_not_called_uncorrelated():
     rng = np.random.default_rng(64)
     for values in (rng.normal(size=(8000, 6)), rng.normal(size=(8000, 6)).cumsum(axis=0)):

@@ -77,7 +77,7 @@ def note_on_band(config: ElectricalConfig, path: str, *, rate: float, bin_width:
     named = f"{name} " if name else ""
     return (
         f"{path!r}: {FEATURES[config.feature]} in the band {named}of {low:g} to {high:g} Hz (half of the amplitude there, none "
-        f"below {lowest:.4g} and above {highest:.4g} Hz){few}{lines}"
+        f"below {lowest:.5g} and above {highest:.5g} Hz){few}{lines}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pynwb.ecephys import ElectricalSeries
 
-from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.config import ElectricalConfig, ReadConfig
 from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.intervals import Intervals, union
 from nwb_sbtt.data.schema import Kind
@@ -66,6 +66,8 @@ LARGEST_LOSS = 0.1
 """Share of what a channel stores that its filter may lose before a note says so, or means of bins take the filter's place."""
 FINEST_BINS = 0.25
 """Least product of the band's upper edge and the bin width at which the mean of a bin keeps to the band."""
+LOST_TO_FILTER = "read.electrical.min_observed"
+"""Setting that a note on what a filter loses names."""
 KEPT_BAD = ", and kept (read.electrical.bad_channels=auto masks such electrodes)"
 T = TypeVar("T", bound=np.generic)
 UNITS = {"lfp": "volts", "power": "log(V^2)", "spikes": "counts"}
@@ -182,6 +184,23 @@ class ElectricalSource:
         low, _ = choose_band(self.config.electrical, rate=1 / self.sampling_period, bin_width=self.sampling_period)
         return 3 / low
 
+    def what_helps(self, notes: Sequence[str]) -> str:
+        """Say what to try where nothing is observed.
+
+        Parameters
+        ----------
+        notes : sequence of str
+            Of all that was read.
+        """
+        config = self.config.electrical
+        if any(LOST_TO_FILTER in note for note in notes):
+            whole = config.feature != "lfp" or config.band is not None
+            voltage = ", or read the voltage itself (--set read.electrical.feature=lfp, without read.electrical.band)"
+            return f"lower {LOST_TO_FILTER}, take a band or bins whose filter is shorter{voltage if whole else ''}"
+        if config.reference != "none":
+            return "a reference needs two electrodes of a group at each moment: read without (read.electrical.reference=none)"
+        return ""
+
     def note_on_band(self, bin_width: float) -> str:
         """Say what is computed from which frequencies.
 
@@ -297,7 +316,8 @@ class ElectricalSource:
         shape = (*grid.shape, len(self.scale))
         scattered = reduction.scattered if isinstance(reduction, Decimated) else None
         notes = self._note_on_flat(flat, n_samples) + self._note_on_shared(events, shared)
-        return _Totals(values.reshape(shape), weights.reshape(shape), stored, scattered, flat, notes)
+        reach = _reach(reduction) * self.sampling_period
+        return _Totals(values.reshape(shape), weights.reshape(shape), stored, scattered, flat, reach, notes)
 
     def _reduction(self, bin_width: float) -> Reduction:
         config, rate, dtype = self.config.electrical, 1 / self.sampling_period, self.recording.dtype
@@ -320,7 +340,9 @@ class ElectricalSource:
         if config.feature == "power":
             step = _power_step((low, high), rate=rate, bin_width=bin_width)
             cosine, sine = analytic_filters((low, high), rate=rate, dtype=dtype)
-            return BandPower(cosine, sine, step=step, support=config.min_observed)
+            return BandPower(
+                cosine, sine, step=step, support=config.min_observed, short_gap=int(SHORT_GAP * rate / high)
+            )
         band = band_filter((low, high), rate=rate, dtype=dtype)
         if config.threshold_unit == "uV":
             threshold = config.threshold * MICROVOLT / self.scale
@@ -462,8 +484,9 @@ class ElectricalSource:
         share = lost[much].sum() / totals.stored[much].sum()
         return self._note_on(
             much,
-            f"lose {share:.0%} of the {what} that they store: at least {self.config.electrical.min_observed:g} of the "
-            "filter's weight must lie on observed samples (read.electrical.min_observed; a lower share keeps more)",
+            f"lose {share:.0%} of the {what} that they store: at least {self.config.electrical.min_observed:g} of the weight "
+            f"of the filter, which reaches {totals.reach:.3g} s to either side, must lie on observed samples "
+            f"({LOST_TO_FILTER}; a lower share keeps more)",
         )
 
     def _binned_power(self, totals: _Totals, bin_width: float, flat: NDArray[np.bool_]) -> Binned:
@@ -539,8 +562,10 @@ class _Totals:
         Channels whose bins are means of their own samples.
     flat : int array (channel)
         Number of samples that were stored but not measured.
+    reach : float
+        Seconds to either side in which the filter needs samples.
     notes : tuple of str
-        On them.
+        On flat samples and shared crossings.
     """
 
     values: NDArray[np.float32]
@@ -548,6 +573,7 @@ class _Totals:
     stored: NDArray[np.float64]
     scattered: NDArray[np.bool_] | None
     flat: NDArray[np.intp]
+    reach: float
     notes: tuple[str, ...]
 
 
@@ -589,6 +615,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     # Float32 holds all digits of what is stored in two bytes, or in float32.
     narrow = (slabs.dtype.kind in "iu" and slabs.dtype.itemsize <= 2) or slabs.dtype in (np.float16, np.float32)
     dtype = np.dtype(np.float32 if narrow else np.float64)
+    notes += _note_on_unknown(config.electrical, ids, table.name)
     montage = find_montage(config.electrical, table, rows, scale=scale, dtype=dtype)
     # Of pairs, the last electrode of each group has none to be measured against.
     of_channels = np.arange(len(rows)) if montage is None else montage.outputs
@@ -641,6 +668,20 @@ def _scale(series: ElectricalSeries, *, n_electrodes: int) -> NDArray[np.float64
     return scale
 
 
+def _note_on_unknown(config: ElectricalConfig, ids: NDArray[np.generic], table: str) -> tuple[str, ...]:
+    """A note on bad electrodes that the settings name and the table of electrodes does not have."""
+    if isinstance(config.bad_channels, str):
+        return ()
+    known = set(ids.astype(str).tolist())
+    unknown = [str(each) for each in config.bad_channels if str(each) not in known]
+    if not unknown:
+        return ()
+    return (
+        f"read.electrical.bad_channels names {', '.join(unknown)}, which {table!r} does not have: its ids are {ids[0]} to "
+        f"{ids[-1]}",
+    )
+
+
 def _padded(intervals: Intervals, before: float, after: float) -> Intervals:
     """Intervals (interval, 2) that begin and end so many seconds earlier and later."""
     return union(intervals + np.array([-before, after])) if len(intervals) else intervals
@@ -657,6 +698,15 @@ def _spread(values: NDArray[T], channels: NDArray[np.bool_]) -> NDArray[T]:
     spread = np.zeros((*values.shape[:2], len(channels)), dtype=values.dtype)
     spread[:, :, channels] = values
     return spread
+
+
+def _reach(reduction: Reduction) -> int:
+    """Samples to either side that a filter needs, beside those by which gaps are bridged."""
+    if isinstance(reduction, Decimated):
+        return max(reduction.smooth.margin, reduction.slow.margin if reduction.slow.sharp else 0)
+    if isinstance(reduction, BandPower):
+        return reduction.cosine.margin
+    return reduction.band.margin if isinstance(reduction, Crossings) else reduction.margin
 
 
 def _any_missing(block: SampleBlock, piece: Piece) -> bool:

@@ -76,7 +76,7 @@ def note_on_montage(config: ElectricalConfig, montage: Montage, path: str) -> st
         Of the series.
     """
     n_groups = len(np.unique(montage.groups))
-    by = "" if config.reference_by == "all" else f" in each of {n_groups} groups (by {config.reference_by})"
+    by = "" if config.reference_by == "all" else f" within each {config.reference_by} ({n_groups} in all)"
     what = (
         f"each electrode less the next one along the shank{by}"
         if montage.how == "bipolar"

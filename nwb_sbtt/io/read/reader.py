@@ -46,11 +46,11 @@ SMALLER = "use wider bins, a shorter part, fewer trials, or fewer channels (read
 """What to try where data do not fit into memory."""
 DEFAULT_BIN_WIDTH = 0.02
 """Seconds; bins of counts and of band power, which have no sampling period to follow."""
-FEW_SAMPLES = (
-    "where few samples are stored, lower read.electrical.min_observed, or read the voltage itself (--set "
-    "read.electrical.feature=lfp, without read.electrical.band); "
+IGNORING_MASKS = (
+    "look at the times that `nwb-sbtt inspect` lists, or ignore the masks (--set read.obs_intervals=false, --set "
+    "read.invalid_times=false)"
 )
-"""What to try for voltages whose filter finds no stretch of samples that is long enough."""
+"""What to try where nothing is observed."""
 IN_SECONDS = "both should be in seconds on the session clock (is one in milliseconds or samples?)"
 LAST_SAMPLE = 1e-6
 """Seconds by which a session outlasts its last sample, so that this sample lies in a bin."""
@@ -205,11 +205,13 @@ def _read(
             "encoder, and scored"
         )
     if not binned.observed.any():
-        few_samples = FEW_SAMPLES if sources[0].kind == "electrodes" else ""
+        source = sources[0]
+        helps = source.what_helps(notes) if isinstance(source, ElectricalSource) else ""
+        # What was chosen is known; what was met on reading is news.
+        said = list(dict.fromkeys([*joined.notes, *windows.notes])) or notes
         raise DataError(
-            f"nothing is observed in {name!r}: all {binned.observed.size} entries are masked ({'; '.join(notes)}); "
-            f"{few_samples}look at the times that `nwb-sbtt inspect` lists, or ignore the masks (--set "
-            "read.obs_intervals=false, --set read.invalid_times=false)"
+            f"nothing is observed in {name!r}: all {binned.observed.size} entries are masked ({'; '.join(said)}); "
+            f"{helps or IGNORING_MASKS}"
         )
     if sources[0].kind == "units" and not binned.values.any():
         raise DataError(_no_spike(windows, sources, differing))
@@ -324,7 +326,12 @@ def _default_bin_width(sources: Sequence[Source]) -> float:
     if any(source.unit in ("counts", "log(V^2)") for source in sources):
         return max([DEFAULT_BIN_WIDTH, *(s.default_bin_width for s in sources if isinstance(s, ElectricalSource))])
     if all(isinstance(source, ElectricalSource) for source in sources):
-        return max(source.default_bin_width for source in sources if isinstance(source, ElectricalSource))
+        # Of several bands of the LFP the highest needs the shortest bins.
+        finest: dict[str, float] = {}
+        for source in sources:
+            if isinstance(source, ElectricalSource):
+                finest[source.path] = min(source.default_bin_width, finest.get(source.path, np.inf))
+        return max(finest.values())
     periods = [source.sampling_period for source in sources if source.sampling_period]
     if not periods:
         raise ConfigError(

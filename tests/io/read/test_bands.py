@@ -56,6 +56,12 @@ def test_each_electrode_is_a_channel_of_each_band_and_comes_back_from_results(re
     assert back["frequency_band"].values.tolist() == ds["frequency_band"].values.tolist()
 
 
+def test_bins_of_several_bands_suit_each_of_them(recording):
+    for feature, width in (("lfp", 0.005), ("power", 0.5)):
+        ds = read_nwb(recording, ReadConfig(electrical=ElectricalConfig(feature=feature, bands=BANDS)))
+        assert ds.attrs["bin_width"] == width and ds.sizes["channel"] == 6
+
+
 def test_bands_take_the_place_of_one_and_have_names():
     for wrong in (
         {"band": (4.0, 8.0), "bands": BANDS},

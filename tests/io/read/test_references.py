@@ -104,7 +104,7 @@ def test_pairs_are_neighbours_along_each_shank_and_named(tmp_path):
     np.testing.assert_allclose(
         ds["values"].values[0], plain.values[0][:, [1, 2, 3, 4]] - plain.values[0][:, [5, 4, 1, 0]], atol=1e-9
     )
-    assert "each electrode less the next one along the shank in each of 2 groups" in ds.attrs["notes"]
+    assert "each electrode less the next one along the shank within each shank (2 in all)" in ds.attrs["notes"]
 
 
 def test_groups_are_named_by_group_probe_or_column_and_need_two_electrodes():
@@ -113,7 +113,7 @@ def test_groups_are_named_by_group_probe_or_column_and_need_two_electrodes():
     nwbfile.electrodes.add_column(name="inter_sample_shift", description="x", data=[0.0, 0.25, 0.5, 0.75])
     for by, n_groups in (("group", 1), ("probe", 1), ("hemisphere", 2)):
         source = electrical_source(nwbfile, series, settings("lfp", reference="median", reference_by=by))
-        assert f"in each of {n_groups} groups (by {by}), after the delays" in source.notes[-1]
+        assert f"within each {by} ({n_groups} in all), after the delays" in source.notes[-1]
     with pytest.raises(DataError, match=r"'1' has 1 electrode .*reference_by"):
         electrical_source(nwbfile, series, settings("lfp", reference="median", reference_by="alone"))
     with pytest.raises(SelectionError, match="no column 'shank'"):
@@ -143,6 +143,11 @@ def test_bad_electrodes_are_named_and_masked_where_asked_for(tmp_path):
     assert said.values[..., good].std() > 1.5 * without.values.std()
     pairs = electrical_source(*session(volts), settings("lfp", reference="bipolar", bad_channels=(102,))).bin(grid)
     assert pairs.observed.any(axis=(0, 1)).tolist() == [True, False, False, True, True, True, True]
+    typo = electrical_source(*session(volts), settings("lfp", bad_channels=(102, "x7")))
+    assert (
+        typo.notes[-1]
+        == "read.electrical.bad_channels names x7, which 'electrodes' does not have: its ids are 100 to 107"
+    )
     with pytest.raises(SelectionError, match="names all"):
         electrical_source(*session(volts), settings("lfp", bad_channels=tuple(range(100, 108)))).bin(grid)
 

@@ -124,6 +124,7 @@ def test_a_filter_that_loses_more_than_a_tenth_says_how_much_and_what_to_set():
     stored = np.ones((int(SECONDS * RATE), 4), dtype=bool)
     stored[:, 1] = speckled(stored.shape, how="random", seed=2)[:, 1]
     nwbfile, series, _ = recording(stored)
+    # In the band of 70 to 150 Hz no gap is short.
     grid = Grid(np.zeros(1), 0.02, 600)
     config = ReadConfig(electrical=ElectricalConfig(feature="power"))
     notes = electrical_source(nwbfile, series, config).bin(grid).notes
@@ -136,14 +137,38 @@ def test_a_filter_that_loses_more_than_a_tenth_says_how_much_and_what_to_set():
     assert binned.observed[..., 1].mean() > 0.95 and binned.notes == ()
 
 
+@pytest.mark.parametrize("pattern", ["every fourth", "random"])
+def test_power_of_a_slow_band_bridges_gaps_that_are_short_in_it(pattern):
+    stored = speckled((int(SECONDS * RATE), 4), how=pattern, seed=5)
+    stored[4000:6000, 2] = False
+    config = ReadConfig(electrical=ElectricalConfig(feature="power", band=(4.0, 8.0)))
+    grid = Grid(np.zeros(1), 0.1, 120)
+    whole = electrical_source(*recording(np.ones_like(stored))[:2], config).bin(grid)
+    holed = electrical_source(*recording(stored)[:2], config).bin(grid)
+    assert np.array_equal(holed.observed[..., [0, 1, 3]], whole.observed[..., [0, 1, 3]])
+    assert not holed.observed[0, 40:60, 2].any()
+    both = whole.observed & holed.observed
+    assert np.corrcoef(whole.values[both], holed.values[both])[0, 1] > 0.9
+
+
 def test_an_error_on_nothing_observed_names_a_setting_that_helps(tmp_path):
     nwbfile, _, _ = recording(speckled((int(SECONDS * RATE), 4), how="random", seed=2))
     path = write(nwbfile, tmp_path / "speckled.nwb")
     config = ReadConfig(
         series=("acquisition/ElectricalSeries",), electrical=ElectricalConfig(feature="power", min_observed=1.0)
     )
-    with pytest.raises(DataError, match=r"lower read\.electrical\.min_observed"):
+    with pytest.raises(DataError, match=r"reaches 0\.0\d+ s .*lower read\.electrical\.min_observed") as error:
         read_nwb(path, config)
+    assert "invalid_times" not in str(error.value) and "half of the amplitude" not in str(error.value)
+
+
+def test_an_error_on_a_reference_that_no_moment_has_names_it(tmp_path):
+    stored = np.arange(int(SECONDS * RATE))[:, None] % 4 == np.arange(4)
+    path = write(recording(stored)[0], tmp_path / "one by one.nwb")
+    config = ReadConfig(series=("acquisition/ElectricalSeries",), electrical=ElectricalConfig(reference="median"))
+    with pytest.raises(DataError, match=r"read\.electrical\.reference=none") as error:
+        read_nwb(path, config)
+    assert "min_observed" not in str(error.value)
 
 
 def test_crossings_are_counted_in_stretches_that_were_sampled_long_enough():
