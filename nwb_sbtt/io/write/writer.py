@@ -6,7 +6,6 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,21 +16,19 @@ from uuid import uuid4
 
 import h5py
 import numpy as np
-import pynwb
 import xarray as xr
-from hdmf.build import BuildError, ConstructError, ContainerConfigurationError
 from hdmf.common import DynamicTable
-from pynwb import NWBHDF5IO, NWBFile, TimeSeries, validation
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 
 from nwb_sbtt.atomic import atomic_write, check_writable_name, reserve_space, scratch_beside
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import notes_of, with_notes
 from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import DataError, FileError, MismatchError
-from nwb_sbtt.fileerrors import FileErrors, follow_links, library_of, reason_of
+from nwb_sbtt.fileerrors import FileErrors, follow_links
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
-from nwb_sbtt.io.read.outside import Outside, is_outside, listed, outside_of, without_outside
+from nwb_sbtt.io.read.outside import Outside, is_outside, listed, outside_of
 from nwb_sbtt.io.read.paths import stored_path
 from nwb_sbtt.io.read.stored import (
     find_stored,
@@ -39,6 +36,13 @@ from nwb_sbtt.io.read.stored import (
     object_ids,
     stored_object_id,
     tables_of,
+)
+from nwb_sbtt.io.write.appending import (
+    UNWRITABLE,
+    add_to_copy,
+    problems_found,
+    problems_of,
+    refuse_invalid,
 )
 from nwb_sbtt.io.write.layout import RESULT_PARTS, channel_tables, check_latents, check_name
 from nwb_sbtt.io.write.overlay import Overlay
@@ -54,10 +58,6 @@ _MODULES = {
     "rois": ("ophys", "Results from optical physiology."),
     "series": ("misc", "Results from other time series."),
 }
-_UNWRITABLE = (BuildError, ConstructError, ContainerConfigurationError)
-"""What hdmf raises for objects that it cannot write,"""
-_REFUSED = (*_UNWRITABLE, AttributeError, KeyError, TypeError, ValueError)
-"""and what libraries raise for parts of a recording that they read and cannot write again."""
 _REHEARSED_VALUES = 1000
 """Most values of a ragged column of the recording that a rehearsal writes; all are read."""
 
@@ -277,23 +277,23 @@ def _write(
     """
     if recording is None:
         _write_bare(latents, path, destination)
-        _refuse_invalid(_problems(path, None))
+        refuse_invalid(problems_of(path, None))
         return []
     if append:
         notes = _write_appended(latents, path, destination, recording)
-        _refuse_invalid(_problems(path, recording))
+        refuse_invalid(problems_of(path, recording))
         return notes
     try:
         notes = _write_derived(latents, path, destination, recording, most_values=most_values)
-        problems = _problems(path, None, core_only=most_values is not None)
-    except _UNWRITABLE as error:
+        problems = problems_of(path, None, core_only=most_values is not None)
+    except UNWRITABLE as error:
         notes, problems = [], [" ".join(str(error.args[-1] if error.args else error).split())]
     if not problems:
         return notes
     path.unlink(missing_ok=True)
     left_out = f"the result is without the tables of the recording: {problems[0]}"
     notes = _write_derived(latents, path, destination, recording, with_tables=False, notes=[left_out])
-    _refuse_invalid(_problems(path, None))
+    refuse_invalid(problems_of(path, None))
     return notes
 
 
@@ -361,7 +361,7 @@ def _rehearse_appended(latents: xr.Dataset, path: Path, destination: _Destinatio
         with h5py.File(overlay, "r+") as file:
             notes = _append(latents, file, destination, recording, sources, linked, outside)
         with h5py.File(overlay, "r") as file, NWBHDF5IO(file=file, mode="r") as io:
-            _refuse_invalid(_new_problems(_validate(io=io), recording))
+            refuse_invalid(new_problems(problems_found(io=io), recording))
     return notes
 
 
@@ -398,36 +398,17 @@ def _append(
             f"the copy stores data outside itself, as the recording does: {listed(outside)}; nothing of it is copied, "
             "and it will be lacking where those files are not (leave out --append for a file of its own)"
         )
-    with without_outside(NWBHDF5IO, outside)(file=file, mode="a") as io:
-        nwb = io.read()
+
+    def add(nwb: NWBFile) -> None:
         if nwb.was_generated_by is None:
             nwb.was_generated_by = _programs(latents)
         tables = {name: table for name, table in _tables(latents, nwb).items() if name not in linked}
         _add(with_notes(latents, notes), nwb, destination, tables, sources)
-        try:
-            io.write(nwb)
-        except _REFUSED as error:
-            if library_of(error) is None:
-                raise
-            raise FileError(
-                f"cannot add results to a copy of {recording.name!r}: a part of it can be read but not written "
-                f"({reason_of(error)}); leave out append=True (--append) to write a derived file"
-            ) from error
-        _drop_old_specifications(file)
+
+    add_to_copy(
+        file, add, outside, name=recording.name, instead="leave out append=True (--append) to write a derived file"
+    )
     return notes
-
-
-def _drop_old_specifications(file: h5py.File) -> None:
-    """Keep one version of each cached namespace: the one that the file was just written with.
-
-    Readers take the last version in alphabetical order, in which 2.4.0 comes after 2.11.0: they would read the new
-    objects by the old rules, and call them invalid.
-    """
-    catalog = pynwb.get_manager().namespace_catalog
-    for name, versions in file["specifications"].items():
-        current = catalog.get_namespace(name).version if name in catalog.namespaces else None
-        for other in [each for each in versions if current in versions and each != current]:
-            del versions[other]
 
 
 def _write_bare(latents: xr.Dataset, path: Path, destination: _Destination) -> None:
@@ -568,46 +549,3 @@ def _programs(latents: xr.Dataset) -> list[list[str]]:
     environment = model_of(latents).get("environment")
     torch = environment.get("torch") if isinstance(environment, dict) else None
     return [["nwb_sbtt", version("nwb_sbtt")], *([["torch", str(torch)]] if torch else [])]
-
-
-def _problems(path: Path, recording: Path | None, *, core_only: bool = False) -> list[str]:
-    """What breaks the schema in an HDF5 file; problems that the recording already had do not count.
-
-    What comes from the recording is of core types; to check these alone takes a sixth of the time.
-    """
-    if is_zarr(path):
-        return []
-    return _new_problems(_validate(path=str(path), cached=not core_only), recording)
-
-
-def _validate(*, cached: bool = True, **source: Any) -> set[str]:
-    """Problems that pynwb's validator finds in a file (`path` or `io`), by the schemas in it or by core alone.
-
-    pynwb can validate against no extension that includes single types of core, as many do: the type of a whole file is then
-    missing in it. Such extensions are left out; if no other is there, the file is validated against core.
-    """
-    try:
-        return {str(problem) for problem in pynwb.validate(use_cached_namespaces=cached, **source)}
-    except ValueError:
-        if not cached:
-            raise
-    names, _, _ = validation.get_cached_namespaces_to_validate(**source)
-    problems: set[str] = set()
-    validated = False
-    for name in names:
-        with suppress(ValueError):
-            problems |= {str(problem) for problem in pynwb.validate(namespace=name, **source)}
-            validated = True
-    return problems if validated else _validate(cached=False, **source)
-
-
-def _new_problems(problems: set[str], recording: Path | None) -> list[str]:
-    if problems and recording is not None:
-        for cached in (True, False):
-            problems = problems - _validate(path=str(recording), cached=cached)
-    return sorted(problems)
-
-
-def _refuse_invalid(problems: Sequence[str]) -> None:
-    if problems:
-        raise FileError(f"the file would not be valid NWB, so it was not kept: {'; '.join(problems[:3])}")
