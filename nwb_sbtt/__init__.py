@@ -36,6 +36,7 @@ _HOMES = {
     "to_mat": "exchange.results",
     "to_pandas": "exchange.results",
     "to_pynapple": "exchange.results",
+    "write_mask": "io.write.mask",
     "write_nwb": "io.write.writer",
 }
 _SUBMODULES = {
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.io import dandi as dandi
     from nwb_sbtt.io.read.candidates import inspect as inspect
     from nwb_sbtt.io.read.reader import read_nwb as read_nwb
+    from nwb_sbtt.io.write.mask import write_mask as write_mask
     from nwb_sbtt.io.write.results import read_result as read_result
     from nwb_sbtt.io.write.writer import write_nwb as write_nwb
     from nwb_sbtt.runs.comparison import compare as compare

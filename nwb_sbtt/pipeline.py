@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import xarray as xr
@@ -19,7 +18,7 @@ from nwb_sbtt.data.memory import ENSEMBLE, SCORING
 from nwb_sbtt.data.schema import with_notes
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError, SelectionError
 from nwb_sbtt.evaluate.baselines import BASELINES
-from nwb_sbtt.fileerrors import check_is_file, follow_links
+from nwb_sbtt.fileerrors import follow_links
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
@@ -28,6 +27,7 @@ from nwb_sbtt.fitting.runfolder import hold_run_folder, read_config
 from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, session_name
 from nwb_sbtt.fitting.stitching import FACTORS
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
+from nwb_sbtt.io.read.arrays import load_array
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import sha256
 from nwb_sbtt.io.read.reader import read_nwb
@@ -555,15 +555,7 @@ def _offsets_of(value: str) -> float | np.ndarray:
     try:
         return float(value)
     except ValueError:
-        path = Path(value)
-    try:
-        check_is_file(path)
-        offsets: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, BadZipFile) as error:
-        raise FileError(f"cannot read the sampling offsets {value!r} as a .npy array: {error}") from None
-    if not isinstance(offsets, np.ndarray):
-        raise FileError(f"{value!r} holds several arrays; expected the sampling offsets as one .npy array")
-    return offsets
+        return load_array(value, "the sampling offsets")
 
 
 def _read_again(

@@ -258,6 +258,43 @@ def compare(
 
 
 @app.command()
+def mask(
+    file: File,
+    observed: Annotated[
+        Path,
+        typer.Argument(
+            help=".npy array (sample, channel), true or 1 where the series was measured", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="the copy of FILE with the mask", show_default=False)],
+    series: Annotated[str | None, typer.Option(help="in-file path [default: the only one that can be meant]")] = None,
+    rate: Annotated[float | None, typer.Option(help="of the mask in Hz, where it is not that of the series")] = None,
+    starting_time: Annotated[float | None, typer.Option(help="of the mask in seconds on the session clock")] = None,
+    name: Annotated[str | None, typer.Option(help="of the mask [default: that of the series with _mask]")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Copy a recording with a mask of what was measured.
+
+    `fit` and `inspect` then take all other samples of that series as missing. A mask of units, or one that is coarser than the
+    samples of a series, has a clock of its own: --rate and --starting-time.
+    """
+    from nwb_sbtt.io.read.arrays import load_array
+    from nwb_sbtt.io.write.mask import write_mask
+
+    path = write_mask(
+        file,
+        load_array(observed, "the mask"),
+        out=out,
+        series=series,
+        rate=rate,
+        starting_time=starting_time,
+        name=name,
+        overwrite=overwrite,
+    )
+    typer.echo(f"wrote {path}")
+
+
+@app.command()
 def simulate(
     task: Annotated[str, typer.Argument(help="lorenz, perturbation, calcium or calcium-subframe")],
     out: Out,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from nwb_sbtt.evaluate.baselines import statespace
-from nwb_sbtt.io.write import writer
+from nwb_sbtt.io.write import appending
 from nwb_sbtt.report import page
 from tests.support.validator import remember_schemas
 
@@ -36,7 +36,7 @@ def shorten(patch: pytest.MonkeyPatch, file: str = "") -> None:
     if not file.startswith(FIGURES):
         patch.setattr(page, "_panels", lambda *args, **options: iter(()))
     if not file.startswith(VALIDATION):
-        patch.setattr(writer, "_validate", lambda **options: set())
+        patch.setattr(appending, "_validate", lambda **options: set())
     if not file.startswith(BASELINES):
         for name, value in BRIEF.items():
             patch.setattr(statespace, name, value)

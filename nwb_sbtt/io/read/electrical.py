@@ -23,7 +23,7 @@ from nwb_sbtt.io.read.description import describe_samples
 from nwb_sbtt.io.read.indices import region_rows, row_ids
 from nwb_sbtt.io.read.labels import REFERENCE_ID
 from nwb_sbtt.io.read.layout import sample_layout
-from nwb_sbtt.io.read.masks import invalid_intervals, obs_intervals, stored_masks
+from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, obs_intervals, stored_masks
 from nwb_sbtt.io.read.montage import find_montage, note_on_montage
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
@@ -132,6 +132,11 @@ class ElectricalSource:
     band: str = ""
     table: str = "electrodes"
     kind: Kind = "electrodes"
+
+    @property
+    def masks(self) -> tuple[StoredMask, ...]:
+        """Stored masks of the series."""
+        return self.recording.masks
 
     def only(self, keep: NDArray[np.bool_]) -> ElectricalSource:
         """Return the same series with some of its electrodes; chunks of the file without any of them are not read."""

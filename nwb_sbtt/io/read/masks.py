@@ -1,7 +1,8 @@
 """Which samples of a series were observed: invalid times, `control` values and stored observation masks.
 
 A stored mask is an `ObservationMaskSeries` (extension ndx-sbtt). It is recognised by the name of its type, so that a file
-reads the same where the extension is not installed.
+reads the same where the extension is not installed. A TimeSeries of 0 and 1 that has the name of a series with "_mask" or
+"_observed" and its shape is one too, and a note says so.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from hdmf.common import VectorIndex
 from numpy.typing import NDArray
+from pynwb.misc import Units
 
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.binning import bin_index, tolerance
@@ -27,6 +29,8 @@ from nwb_sbtt.io.read.results import MASK_TYPE, is_result
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import table_region
 
+PLAIN_SUFFIXES = ("_mask", "_observed")
+"""Ends of the names of plain TimeSeries that mask the series of the same name without them."""
 ENTRIES_AT_ONCE = 4_000_000
 """Entries of a mask that are read at once."""
 
@@ -271,12 +275,15 @@ class StoredMask:
         Times of the mask's samples.
     slabs : Slabs
         The mask itself, (sample, column): 0 where nothing was observed.
+    plain : bool
+        Whether it is a TimeSeries that was recognised by its name.
     """
 
     path: str
     rows: NDArray[np.intp]
     clock: SampleClock = field(repr=False)
     slabs: Slabs = field(repr=False)
+    plain: bool = False
 
     def bin(self, grid: Grid, channel_rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Tell which bins the mask leaves observed: those that no hidden mask sample touches.
@@ -358,9 +365,9 @@ class StoredMask:
 def stored_masks(nwbfile: Any, series: Any) -> tuple[StoredMask, ...]:
     """Find the observation masks of a series or a units table.
 
-    A mask belongs to the series that its `source_timeseries` links to. Without a link it belongs to the units table whose
-    rows it names, and to each series on the same table that has as many samples. Masks beside a LatentVariableModel are
-    ignored: they are part of a result and tell what that model was shown.
+    A mask belongs to the series that its `source_timeseries` links to, and a plain TimeSeries to that of its name. Without a
+    link a mask belongs to the units table whose rows it names, and to each series on the same table that has as many samples.
+    Masks beside a LatentVariableModel are ignored: they are part of a result and tell what that model was shown.
 
     Parameters
     ----------
@@ -382,7 +389,46 @@ def stored_masks(nwbfile: Any, series: Any) -> tuple[StoredMask, ...]:
         for mask in nwbfile.objects.values()
         if _has_type(mask, MASK_TYPE) and _belongs(mask, series) and not is_result(mask)
     ]
-    return tuple(sorted(masks, key=lambda mask: mask.path))
+    return tuple(sorted([*masks, *_plain_masks(nwbfile, series)], key=lambda mask: mask.path))
+
+
+def _plain_masks(nwbfile: Any, series: Any) -> list[StoredMask]:
+    """TimeSeries of 0 and 1 that have the name of a series and, of samples, its shape."""
+    if is_result(series):
+        return []
+    named = [
+        each
+        for each in nwbfile.objects.values()
+        if _has_type(each, "TimeSeries")
+        and each.name in [f"{series.name}{suffix}" for suffix in PLAIN_SUFFIXES]
+        and not is_result(each)
+    ]
+    masks = []
+    for each in named:
+        region = table_region(series)
+        if isinstance(series, Units):
+            n_samples, rows = None, np.arange(len(series))
+        else:
+            layout = sample_layout(series)
+            n_samples = layout.n_samples
+            rows = np.arange(layout.n_channels) if region is None else region_rows(region, path=series.name)
+        shape = np.shape(each.data)
+        fits = len(shape) == 2 and shape[1] == len(rows) and (n_samples is None or shape[0] == n_samples)
+        if fits and _holds_flags(slabs := Slabs(each.data)):
+            clock = sample_clock(each, n_samples=slabs.n_rows)
+            masks.append(
+                StoredMask(in_file_path(nwbfile, each), np.asarray(rows, dtype=np.intp), clock, slabs, plain=True)
+            )
+    return masks
+
+
+def _holds_flags(slabs: Slabs) -> bool:
+    """Whether an array holds 0 and 1 alone."""
+    length = max(ENTRIES_AT_ONCE // slabs.n_columns, 1)
+    return all(
+        bool(np.isin(slabs.read(first, min(first + length, slabs.n_rows)), (0, 1)).all())
+        for first in range(0, slabs.n_rows, length)
+    )
 
 
 def _stored_mask(nwbfile: Any, mask: Any) -> StoredMask:

@@ -85,48 +85,45 @@ def problems_of(path: Path, recording: Path | None, *, core_only: bool = False) 
     """
     if is_zarr(path):
         return []
-    return new_problems(problems_found(path=str(path), cached=not core_only), recording)
+    return _new_problems(_validate(path=str(path), cached=not core_only), recording)
 
 
-def problems_found(*, cached: bool = True, **source: Any) -> set[str]:
-    """Find the problems that pynwb's validator names in a file, by the schemas in it or by core alone.
-
-    pynwb can validate against no extension that includes single types of core, as many do: the type of a whole file is then
-    missing in it. Such extensions are left out; if no other is there, the file is validated against core.
+def problems_of_open(io: NWBHDF5IO, recording: Path) -> list[str]:
+    """Find what breaks the schema in an open file that is a copy of a recording, as `problems_of` does.
 
     Parameters
     ----------
-    cached : bool
-        Whether by the schemas in the file.
-    source
-        `path` or `io`, as pynwb's validator takes it.
+    io : pynwb.NWBHDF5IO
+    recording : Path
+    """
+    return _new_problems(_validate(io=io), recording)
+
+
+def _validate(*, cached: bool = True, **source: Any) -> set[str]:
+    """Problems that pynwb's validator finds in a file (`path` or `io`), by the schemas in it or by core alone.
+
+    pynwb can validate against no extension that includes single types of core, as many do: the type of a whole file is then
+    missing in it. Such extensions are left out; if no other is there, the file is validated against core.
     """
     try:
         return {str(problem) for problem in pynwb.validate(use_cached_namespaces=cached, **source)}
     except ValueError:
         if not cached:
             raise
-    names, _, _ = validation.get_cached_namespaces_toproblems_found(**source)
+    names, _, _ = validation.get_cached_namespaces_to_validate(**source)
     problems: set[str] = set()
     validated = False
     for name in names:
         with suppress(ValueError):
             problems |= {str(problem) for problem in pynwb.validate(namespace=name, **source)}
             validated = True
-    return problems if validated else problems_found(cached=False, **source)
+    return problems if validated else _validate(cached=False, **source)
 
 
-def new_problems(problems: set[str], recording: Path | None) -> list[str]:
-    """Leave out the problems that the recording itself has.
-
-    Parameters
-    ----------
-    problems : set of str
-    recording : Path or None
-    """
+def _new_problems(problems: set[str], recording: Path | None) -> list[str]:
     if problems and recording is not None:
         for cached in (True, False):
-            problems = problems - problems_found(path=str(recording), cached=cached)
+            problems = problems - _validate(path=str(recording), cached=cached)
     return sorted(problems)
 
 

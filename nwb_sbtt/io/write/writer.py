@@ -40,8 +40,8 @@ from nwb_sbtt.io.read.stored import (
 from nwb_sbtt.io.write.appending import (
     UNWRITABLE,
     add_to_copy,
-    problems_found,
     problems_of,
+    problems_of_open,
     refuse_invalid,
 )
 from nwb_sbtt.io.write.layout import RESULT_PARTS, channel_tables, check_latents, check_name
@@ -361,7 +361,7 @@ def _rehearse_appended(latents: xr.Dataset, path: Path, destination: _Destinatio
         with h5py.File(overlay, "r+") as file:
             notes = _append(latents, file, destination, recording, sources, linked, outside)
         with h5py.File(overlay, "r") as file, NWBHDF5IO(file=file, mode="r") as io:
-            refuse_invalid(new_problems(problems_found(io=io), recording))
+            refuse_invalid(problems_of_open(io, recording))
     return notes
 
 

@@ -1,0 +1,186 @@
+"""`write_mask`: a copy of a recording that says which of its samples were measured."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from hdmf.common import DynamicTableRegion
+from ndx_sbtt import ObservationMaskSeries
+from numpy.typing import ArrayLike, NDArray
+from pynwb import NWBFile, TimeSeries
+from pynwb.misc import Units
+
+from nwb_sbtt.atomic import atomic_write, reserve_space
+from nwb_sbtt.errors import ConfigError, DataError, FileError, SelectionError
+from nwb_sbtt.fileerrors import follow_links
+from nwb_sbtt.io.dandi.locations import local_file
+from nwb_sbtt.io.read.files import open_nwb
+from nwb_sbtt.io.read.indices import region_rows
+from nwb_sbtt.io.read.layout import sample_layout
+from nwb_sbtt.io.read.outside import outside_of
+from nwb_sbtt.io.read.paths import in_file_path
+from nwb_sbtt.io.read.selection import find_series, select
+from nwb_sbtt.io.read.tables import table_region
+from nwb_sbtt.io.write.appending import add_to_copy, problems_of, refuse_invalid
+from nwb_sbtt.io.write.packing import FILE_BYTES, pack_hdf5
+from nwb_sbtt.io.write.session import find_object, get_object
+from nwb_sbtt.io.write.writer import check_target
+
+DESCRIPTION = "1 where the channel was measured at that time, 0 where it was not."
+
+
+def write_mask(
+    path: Path | str,
+    observed: ArrayLike,
+    *,
+    out: Path | str,
+    series: str | None = None,
+    rate: float | None = None,
+    starting_time: float | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Copy a recording, with an ObservationMaskSeries that says which samples of a series were measured.
+
+    `read_nwb` and `nwb-sbtt fit` then take the other samples as missing.
+
+    Parameters
+    ----------
+    path : path
+        Recording (HDF5), which stays as it is.
+    observed : bool array (sample, channel), or of 0 and 1
+        For each sample of the series and each of its channels, in the order of its columns: whether it was measured. Of units,
+        (bin, unit) on a clock of its own.
+    out : path
+        The copy; `path` itself with `overwrite` alone.
+    series : str, optional
+        In-file path of the series, or "units". Default: the only one that can be meant.
+    rate, starting_time : float, optional
+        Clock of the mask, in Hz and seconds on the session clock, where it is not that of the series: for units, and for masks
+        that are coarser than the samples. A mask sample holds for the period that begins at its time.
+    name : str, optional
+        Default: that of the series with "_mask".
+    overwrite : bool
+        Replace an existing file.
+
+    Returns
+    -------
+    Path
+        Of the copy.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read or copied, or the copy exists.
+    SelectionError
+        If there is no such series, or several could be meant.
+    DataError
+        If the mask holds something else than true and false, or its shape is not that of the series.
+    ConfigError
+        If the clock is missing, or only half of it is given.
+
+    Examples
+    --------
+    >>> write_mask("recording.nwb", observed, series="acquisition/lfp", out="masked.nwb")  # doctest: +SKIP
+    """
+    mask = _mask(observed)
+    recording, target = local_file(path).absolute(), Path(out).absolute()
+    target = follow_links(target) if target.parent.is_dir() else target
+    check_target(target, source=recording, append=True, overwrite=overwrite)
+    if target == recording.resolve() and not overwrite:
+        raise FileError(f"{str(out)!r} is the recording itself; name a copy, or pass overwrite=True (--overwrite)")
+    if (rate is None) != (starting_time is None):
+        raise ConfigError("pass both `rate` and `starting_time` of the mask (--rate, --starting-time), or neither")
+    clock = None if rate is None else (float(rate), float(starting_time or 0.0))
+    with open_nwb(recording, external_data=True) as nwb:
+        chosen = select(find_series(nwb), None if series is None else [series])
+        if len(chosen) > 1:
+            raise SelectionError(f"{series!r} names {len(chosen)} series; a mask is about one")
+        series_path = chosen[0].path
+        _check_fits(nwb, chosen[0].nwb_object, series_path, mask, clock=clock)
+        mask_name = name or f"{series_path.rsplit('/', 1)[-1]}_mask"
+        if find_object(nwb, f"acquisition/{mask_name}") is not None:
+            raise FileError(f"the recording holds 'acquisition/{mask_name}' already; pass another name (--name)")
+        outside = outside_of(nwb)
+
+    def add(nwb: NWBFile) -> None:
+        nwb.add_acquisition(_mask_series(get_object(nwb, series_path), mask, name=mask_name, clock=clock))
+
+    with atomic_write(target, suffix=target.suffix) as temporary:
+        shutil.copyfile(recording, temporary)
+        reserve_space(temporary, mask.size + FILE_BYTES)
+        with h5py.File(temporary, "r+") as file:
+            add_to_copy(file, add, outside, name=recording.name, instead="export it with pynwb, and mask that file")
+        refuse_invalid(problems_of(temporary, recording))
+    return target
+
+
+def _mask(observed: ArrayLike) -> NDArray[np.uint8]:
+    mask = np.asarray(observed)
+    if mask.ndim != 2 or mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
+        raise DataError(
+            f"the mask has shape {mask.shape} and holds {mask.dtype}; expected true or false (1 or 0) for each "
+            "(sample, channel)"
+        )
+    return mask.astype(np.uint8)
+
+
+def _region(item: Any) -> tuple[Any, NDArray[np.intp]] | None:
+    """Table of the channels of a series, and its row for each of them."""
+    if isinstance(item, Units):
+        return item, np.arange(len(item))
+    region = table_region(item)
+    return None if region is None else (region.table, region_rows(region, path=item.name))
+
+
+def _check_fits(
+    nwb: NWBFile, item: Any, path: str, mask: NDArray[np.uint8], *, clock: tuple[float, float] | None
+) -> None:
+    found = _region(item)
+    if found is None:
+        raise DataError(
+            f"{path!r} has no table of channels that a mask could name; store NaN where nothing was measured"
+        )
+    n_channels = len(found[1])
+    if isinstance(item, Units):
+        if clock is None:
+            raise ConfigError(
+                "units have no samples: pass `rate` and `starting_time` of the mask (--rate, --starting-time)"
+            )
+        expected: tuple[int | str, int] = ("bin", n_channels)
+    else:
+        expected = ("sample" if clock else sample_layout(item).n_samples, n_channels)
+    if mask.shape[1] != n_channels or (isinstance(expected[0], int) and mask.shape[0] != expected[0]):
+        shape = f"({expected[0]}, {n_channels})"
+        raise DataError(
+            f"the mask has shape {mask.shape}, {path!r} asks for {shape}: one row a sample, one column a channel of "
+            f"{in_file_path(nwb, found[0])!r}; a mask on a clock of its own needs `rate` and `starting_time`"
+        )
+
+
+def _mask_series(
+    item: Any, mask: NDArray[np.uint8], *, name: str, clock: tuple[float, float] | None
+) -> ObservationMaskSeries:
+    found = _region(item)
+    assert found is not None  # checked before the copy was made
+    table, rows = found
+    timing: dict[str, Any]
+    if clock is not None:
+        timing = {"rate": clock[0], "starting_time": clock[1]}
+    elif item.rate is not None:
+        timing = {"rate": item.rate, "starting_time": item.starting_time}
+    else:
+        timing = {"timestamps": item}
+    return ObservationMaskSeries(
+        name=name,
+        description=DESCRIPTION,
+        data=pack_hdf5(mask),
+        unit="n/a",
+        channels=DynamicTableRegion(name="channels", data=rows.tolist(), description="measured channels", table=table),
+        **({"source_timeseries": item} if isinstance(item, TimeSeries) else {}),
+        **timing,
+    )
