@@ -23,6 +23,7 @@ _HOMES = {
     "Window": "config",
     "compare": "runs.comparison",
     "fit": "fitting.fit",
+    "fit_all": "runs.fitall",
     "from_numpy": "exchange.arrays",
     "from_pynapple": "exchange.recordings",
     "from_spikeinterface": "exchange.recordings",
@@ -95,5 +96,6 @@ if TYPE_CHECKING:
     from nwb_sbtt.io.write.results import read_result as read_result
     from nwb_sbtt.io.write.writer import write_nwb as write_nwb
     from nwb_sbtt.runs.comparison import compare as compare
+    from nwb_sbtt.runs.fitall import fit_all as fit_all
 else:  # a checker that saw this would take every name, misspelt ones too
     __getattr__, _ = attach(__name__, _HOMES, _SUBMODULES)

@@ -38,6 +38,7 @@ from nwb_sbtt.io.write.writer import check_target, rehearse, write_nwb
 from nwb_sbtt.report.listing import listing_of_contents, table_of_scores
 from nwb_sbtt.report.page import write_report
 from nwb_sbtt.simulate.tasks import write_task
+from nwb_sbtt.train.trackers import Tracker
 
 METRICS, REPORT = "metrics.json", "report.html"
 Log = Callable[[str], None]
@@ -75,6 +76,7 @@ def fit_files(
     output: Output | None = None,
     offsets: Sequence[str] = (),
     log: Log = print,
+    tracker: Tracker | None = None,
 ) -> dict[str, Any]:
     """Fit a model to files (resumes if interrupted), score it, write a report and the results.
 
@@ -94,6 +96,8 @@ def fit_files(
         "SERIES=" with this.
     log : callable
         Takes each line of progress.
+    tracker : Tracker, optional
+        Receives the numbers of each epoch, as for `fit`.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def fit_files(
         If anything is refused; the message names what to try, and no file is left half written.
     """
     with hold_run_folder(run_dir):
-        return _fit_held(paths, read, config, run_dir=run_dir, output=output, offsets=offsets, log=log)
+        return _fit_held(paths, read, config, run_dir=run_dir, output=output, offsets=offsets, log=log, tracker=tracker)
 
 
 def _fit_held(
@@ -118,6 +122,7 @@ def _fit_held(
     output: Output | None,
     offsets: Sequence[str],
     log: Log,
+    tracker: Tracker | None,
 ) -> dict[str, Any]:
     """Do what `fit_files` does, while no other process may."""
     BASELINES.values()  # One of another package that cannot be imported is noticed now, not after training.
@@ -129,14 +134,14 @@ def _fit_held(
     data: dict[str, xr.Dataset] = {}
     truth: dict[str, xr.Dataset] = {}
     for name, path, target in zip(_session_names(paths), paths, targets, strict=True):
-        ds = read_nwb(path, read, offsets=_load_offsets(offsets))
+        ds = read_nwb(path, read, offsets=load_offsets(offsets))
         log(describe(path, ds))
         # What is needed after training is tried before it.
-        if output is not None and target is not None and not _is_written(target, run_dir, output):
+        if output is not None and target is not None and not is_written(target, run_dir, output):
             ds = _rehearsed(ds, prepare(ds, config), target, path, output, log)
         data[name], truth[name] = ds, attach_truth(path, ds)
     check_fits_memory(list(data.values()), SCORING + (ENSEMBLE if config.seeds > 1 else 0), what="scoring the fit")
-    fitted = fit(data, config, run_dir=run_dir)
+    fitted = fit(data, config, run_dir=run_dir, tracker=tracker)
     if initialisation := describe_initialisation(fitted.signature, fitted.config):
         log(initialisation)
     log(f"training ended: {fitted.finished}")
@@ -153,7 +158,7 @@ def _fit_held(
         latents = fitted.infer(prepare(ds, config), session=name)
         log(f"report: {_report(fitted, with_truth, latents, session=name, metrics=metrics[name])}")
         # Written last: once the results exist the same command does nothing, so nothing may be left to do.
-        if output is not None and target is not None and not _is_written(target, run_dir, output):
+        if output is not None and target is not None and not is_written(target, run_dir, output):
             _write_result(latents, target, path, output)
             log(f"wrote {target}")
     return metrics
@@ -482,15 +487,28 @@ def _targets(paths: Sequence[Path], output: Output | None, run_dir: Path) -> lis
         targets = [output.path / f"{name}_latents.nwb" for name in _session_names(paths)]
         if not output.path.exists() and output.path.parent.is_dir():
             return list(targets)
-    written = [_is_written(target, run_dir, output) for target in targets]
+    written = [is_written(target, run_dir, output) for target in targets]
     for path, target, exists in zip(paths, targets, written, strict=True):
         if not exists:
             _refuse(target, path, output)
     return list(targets)
 
 
-def _is_written(target: Path, run_dir: Path, output: Output) -> bool:
-    """Whether this fit wrote the result already: it was interrupted between two files, or is done."""
+def is_written(target: Path, run_dir: Path, output: Output) -> bool:
+    """Tell whether a fit wrote its result already: it was interrupted between two files, or is done.
+
+    Parameters
+    ----------
+    target : Path
+        The result.
+    run_dir : Path
+        Run folder of the fit.
+    output : Output
+
+    Returns
+    -------
+    bool
+    """
     if output.overwrite or not target.exists() or not (run_dir / SIGNATURE).exists():
         return False
     try:
@@ -503,7 +521,7 @@ def _done(
     targets: Sequence[Path | None], sessions: Sequence[str], run_dir: Path, output: Output
 ) -> dict[str, Any] | None:
     """Metrics of a fit all of whose results are written; None where anything is left to do."""
-    if not all(target is not None and _is_written(target, run_dir, output) for target in targets):
+    if not all(target is not None and is_written(target, run_dir, output) for target in targets):
         return None
     if not (run_dir / METRICS).exists():
         return None
@@ -533,8 +551,24 @@ def _session_names(paths: Sequence[Path]) -> list[str]:
             return names
 
 
-def _load_offsets(given: Sequence[str]) -> float | np.ndarray | dict[str, float | np.ndarray] | None:
-    """Sampling offsets of the only series, or by the series that each text names."""
+def load_offsets(given: Sequence[str]) -> float | np.ndarray | dict[str, float | np.ndarray] | None:
+    """Read the sampling offsets of the only series, or by the series that each text names.
+
+    Parameters
+    ----------
+    given : sequence of str
+        As for `fit_files`.
+
+    Returns
+    -------
+    float, array (ROI), or these by series [s]; or None
+        None where none are given.
+
+    Raises
+    ------
+    ConfigError, FileError
+        If several are given of a series, or a file is no array.
+    """
     loaded: dict[str, float | np.ndarray] = {}
     for text in given:
         series, _, value = ("", "", text) if Path(text).exists() else text.rpartition("=")

@@ -81,7 +81,7 @@ def test_every_method_of_a_public_class_is_explained():
 
 def test_the_readme_names_commands_and_options_that_exist():
     verbs = get_command(cli.app).commands
-    assert set(re.findall(r"nwb-sbtt ([a-z]+)", README)) == set(verbs)
+    assert set(re.findall(r"nwb-sbtt ([a-z-]+)", README)) == set(verbs)
     every = [*verbs.values(), *(each for verb in verbs.values() for each in getattr(verb, "commands", {}).values())]
     options = {option for verb in every for parameter in verb.params for option in parameter.opts}
     commands = "\n".join(line for line in README.splitlines() if "pip install" not in line)

@@ -13,7 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from nwb_sbtt import stopping
 from nwb_sbtt.cli import dandi as cli_dandi
+from nwb_sbtt.cli import many as cli_many
 from nwb_sbtt.cli import nlb as cli_nlb
 from nwb_sbtt.cli import settings as cli_settings
 from nwb_sbtt.cli.options import (
@@ -60,6 +62,8 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in the shell and in typer."""
+STOPPED = 75
+"""Exit code after SIGUSR1: the state is saved, and the same command goes on; to systems that know it, "try again"."""
 
 
 def _print_version(asked: bool) -> None:
@@ -139,9 +143,10 @@ def fit(
     if out is None and (append or overwrite or name != "sbtt"):
         raise ConfigError("--append, --overwrite and --name need a result file; name it with --out")
     output = pipeline.Output(out, overwrite, append, name) if out else None
-    metrics = pipeline.fit_files(
-        files, read_config, fit_config, run_dir=run_dir, output=output, offsets=offsets or [], log=_log(as_json)
-    )
+    with stopping.by_signal():
+        metrics = pipeline.fit_files(
+            files, read_config, fit_config, run_dir=run_dir, output=output, offsets=offsets or [], log=_log(as_json)
+        )
     if as_json:
         _print_json(metrics)
 
@@ -232,32 +237,6 @@ def report(run_dir: RunDir, file: Moved = None) -> None:
 
 
 @app.command()
-def compare(
-    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold some", show_default=False)],
-    csv: Annotated[Path | None, typer.Option(help="write the whole table as a CSV file", show_default=False)] = None,
-    html: Annotated[Path | None, typer.Option(help="write it as an HTML page", show_default=False)] = None,
-    as_json: Json = False,
-) -> None:
-    """Compare fits in one table.
-
-    Scores beside baselines, checks, data, epochs, state (finished, unfinished or failed, with the cause), and the settings
-    that differ. A folder that cannot be read becomes a row with the cause.
-    """
-    from nwb_sbtt.report.listing import table_of_runs
-    from nwb_sbtt.runs.comparison import compare_runs
-
-    table = compare_runs(runs)
-    if csv is not None:
-        table.write_csv(csv)
-    if html is not None:
-        table.write_html(html)
-    if as_json:
-        _print_json(table.as_dict())
-    else:
-        typer.echo(table_of_runs(table.as_dict()))
-
-
-@app.command()
 def mask(
     file: File,
     observed: Annotated[
@@ -341,7 +320,7 @@ def demo(
     pipeline.demo(folder, overwrite=overwrite)
 
 
-for command in (*cli_settings.COMMANDS, *cli_dandi.COMMANDS):
+for command in (*cli_many.COMMANDS, *cli_settings.COMMANDS, *cli_dandi.COMMANDS):
     app.command()(command)
 app.add_typer(cli_nlb.app, name="nlb")
 
@@ -368,7 +347,7 @@ def guarded(action: Callable[[], int | None]) -> int | None:
     Returns
     -------
     int or None
-        What the action returned; 2 after an error, and 130 after Ctrl-C.
+        What the action returned; 2 after an error, 130 after Ctrl-C, and 75 after SIGUSR1.
     """
     try:
         code = action()
@@ -384,6 +363,8 @@ def guarded(action: Callable[[], int | None]) -> int | None:
         # Refused by the system, wherever it was: no space, a name that is too long, a file system that is read-only.
         place = "" if error.filename is None else f"{str(error.filename)!r}: "
         code = _fail(f"error: {place}{SYSTEM.get(error.errno, error.strerror)}", 2)
+    except stopping.Stopped:
+        code = _fail("stopped by SIGUSR1 after saving the state; the same command resumes it", STOPPED)
     except KeyboardInterrupt:
         code = INTERRUPTED
     if code == INTERRUPTED:
@@ -401,7 +382,8 @@ def _fail(text: str, code: int) -> int:
 
 def _usage() -> str:
     """Return the command whose --help describes the arguments that were wrong."""
-    commands = {command.callback.__name__ for command in app.registered_commands if command.callback} | {"nlb"}
+    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    commands = {"nlb", *(name.replace("_", "-") for name in names)}
     return " ".join(["nwb-sbtt", *(word for word in sys.argv[1:2] if word in commands)])
 
 

@@ -95,7 +95,7 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
         If it cannot be written, or is damaged.
     """
     if (run_dir / SIGNATURE).exists():
-        changes = differences(_identity(config), _identity(read_config(run_dir)))
+        changes = settings_differences(config, run_dir)
         changes += _differences_of_data(signature, read_signature(run_dir))
         if changes and (run_dir / FAILED).exists():
             _empty(run_dir)
@@ -372,6 +372,28 @@ def differences(new: Any, old: Any, name: str = "") -> list[str]:
         keys = sorted(set(new) | set(old), key=lambda key: (key != "name", key))
         return [text for key in keys for text in differences(new.get(key), old.get(key), f"{name}.{key}".strip("."))]
     return [] if new == old else [f"{name} is {_short(new)}, there {_short(old)}"]
+
+
+def settings_differences(config: FitConfig, run_dir: Path) -> list[str]:
+    """Compare settings with those of a run folder, as far as they identify a fit.
+
+    Parameters
+    ----------
+    config : FitConfig
+    run_dir : Path
+        Run folder of a fit.
+
+    Returns
+    -------
+    list of str
+        One text per setting that differs, with both values.
+
+    Raises
+    ------
+    ConfigError, FileError
+        If the settings of the run folder are damaged.
+    """
+    return differences(_identity(config), _identity(read_config(run_dir)))
 
 
 def _differences_of_data(new: Signature, old: Signature) -> list[str]:

@@ -89,7 +89,8 @@ def summary_of_runs(rows: Sequence[Mapping[str, Any]]) -> str:
     str
     """
     states = Counter({row["run"]: row["state"] for row in rows}.values())
-    n = states.total()
+    if not (n := states.total()):
+        return "no run"
     counted = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
     checked = [row for row in rows if row["checks"]]
     found = sum(any(check["level"] != "ok" for check in row["checks"].values()) for row in checked)

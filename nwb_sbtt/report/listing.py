@@ -215,7 +215,7 @@ def table_of_runs(content: Mapping[str, Any]) -> str:
             ", ".join(found),
             *(shown_setting(row["settings"].get(name)) if row["settings"] else "" for name in settings),
         )
-    lines = [summary_of_runs(rows), _text(table)]
+    lines = [summary_of_runs(rows), *([_text(table)] if rows else [])]
     if more := content["settings"][MOST_SETTINGS:]:
         lines.append(f"these settings differ too (--csv and --html have their values): {', '.join(more)}")
     lines += [f"{row['state']}: {row['run']}: {row['cause']}" for row in rows if row["state"] != "finished"]

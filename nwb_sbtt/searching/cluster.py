@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 from nwb_sbtt.atomic import is_alive
 from nwb_sbtt.errors import ClusterError
+from nwb_sbtt.printable import unfiltered
 
 INSTALL = 'pip install "nwb_sbtt[search]"'
 LOCAL = "local"
@@ -131,13 +132,15 @@ def connected(address: str | None = None, *, cpus: int | None = None, verbose: b
             _check_reachable(address)
         printing = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
         try:
-            if is_local:
-                n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-                ray.init(LOCAL, num_cpus=cpus or n_cpus, include_dashboard=False, **printing)
-            else:
-                import nwb_sbtt
+            # What Ray loads here writes an escape to the stream that it finds, when the program ends.
+            with redirect_stdout(unfiltered(sys.stdout)), redirect_stderr(unfiltered(sys.stderr)):
+                if is_local:
+                    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+                    ray.init(LOCAL, num_cpus=cpus or n_cpus, include_dashboard=False, **printing)
+                else:
+                    import nwb_sbtt
 
-                ray.init(address, runtime_env={"py_modules": [nwb_sbtt]}, **printing)
+                    ray.init(address, runtime_env={"py_modules": [nwb_sbtt]}, **printing)
         # What Ray raises for a cluster that is not there depends on how far the connection came.
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

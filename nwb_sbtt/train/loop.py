@@ -17,6 +17,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from nwb_sbtt import stopping
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.batch import Batch, generator_on, precise_dtype
 from nwb_sbtt.config import FitConfig
@@ -100,6 +101,8 @@ def train(
         If a loss or gradient is not finite; the message names epoch, batch and term.
     FileError
         If a state cannot be saved, as on a full disk: training ends there, and the same call resumes it.
+    Stopped
+        If that was requested (`nwb_sbtt.stopping`), after the state was saved; the same call resumes it.
     """
     plan = schedules.plan(config, [len(batch.trials) for batch, _ in sessions])
     balanced = config.sessions.sampling == "balanced"
@@ -155,8 +158,11 @@ def train(
         )
         tracker.epoch(run.history[-1])
         run.progress = replace(run.progress, finished=_reason(run.progress, plan, config.train.max_minutes))
-        if run.progress.finished or epoch == until or epoch % config.train.checkpoint_every == 0:
+        is_last, is_asked = bool(run.progress.finished) or epoch == until, stopping.is_requested()
+        if is_last or is_asked or epoch % config.train.checkpoint_every == 0:
             run.save()
+        if is_asked and not is_last:
+            raise stopping.Stopped
     model.load_state_dict(run.best)
     return Trained(model.eval(), run.history, run.progress)
 

@@ -6,7 +6,8 @@ Reading goes through these modules, from the file to the Dataset:
   tells which plug-ins of HDF5 its arrays need, `references` which of its references lead nowhere. `paths` names its objects,
   `tables` reads columns.
 * `layout` decides along which axis of an array time runs; `description` tells shape, times and observed share of a series.
-* `results` tells results, copies beside them and the truth of simulations from recordings.
+* `results` tells results, copies beside them and the truth of simulations from recordings; `metadata` reads single values of
+  a file's metadata.
 * `neurodata` registers a reader for each neurodata type, also those of other packages; `selection` finds the series of a
   file and chooses among them; `candidates` lists them, and with `conditions` the tables of trials: `inspect`.
 * `units`, `electrical` (with `recording`, the voltages behind it, `montage`, what these are measured against, `survey`,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pynwb import ProcessingModule
+from pynwb import NWBFile, ProcessingModule
 
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.io.read.files import open_nwb
@@ -143,6 +143,29 @@ def without_results(paths: Sequence[Path], *, external_data: bool = False) -> tu
     if not kept:
         raise FileError(f"none of the {len(paths)} files is a recording: all hold results; name the recordings")
     return kept, remarks
+
+
+def why_left_out(nwbfile: NWBFile, *, names: Collection[str]) -> str:
+    """Say why a file is no recording to fit, as one that earlier fits wrote is not.
+
+    Parameters
+    ----------
+    nwbfile : pynwb.NWBFile
+    names : collection of str
+        File names of the other files that are fitted.
+
+    Returns
+    -------
+    str
+        Empty where it is one.
+    """
+    provenance = provenance_of(nwbfile)
+    listed = ", ".join(map(repr, provenance.names))
+    if provenance.derived:
+        return f"it holds results ({listed}) and no recording"
+    if provenance.names and (others := [name for name in provenance.sources if name in names]):
+        return f"it is a copy of {others[0]!r} with results ({listed})"
+    return ""
 
 
 def _is_record(nwb_object: Any) -> bool:

@@ -1,0 +1,160 @@
+"""Functions run as Ray tasks, whose messages come back while they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+
+from nwb_sbtt.searching.cluster import Resources
+
+Tell = Callable[[str, Any], bool]
+"""Called within a task with a kind of message and what it says; returns whether the task is asked to end."""
+TRIES = 2
+"""Times that a task is begun again, after its process or its node died."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a task told.
+
+    Parameters
+    ----------
+    task : str
+        Its name.
+    kind : str
+    content : object
+    """
+
+    task: str
+    kind: str
+    content: Any
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a task ended.
+
+    Parameters
+    ----------
+    task : str
+        Its name.
+    value : object
+        What its function returned; None after an error.
+    error : str
+        Why it ended without a value; empty where it has one.
+    cancelled : bool
+        Whether it was ended by `Tasks.cancel`.
+    """
+
+    task: str
+    value: Any = None
+    error: str = ""
+    cancelled: bool = False
+
+
+class Tasks:
+    """Runs functions as Ray tasks; one at a time under each name.
+
+    Parameters
+    ----------
+    resources : Resources
+        What each task gets, unless it is light.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._board = ray.remote(_Board).options(num_cpus=0).remote()
+        self._running: dict[Any, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def submit(self, name: str, function: Callable[..., Any], *arguments: object, light: bool = False) -> None:
+        """Begin a task, as soon as there is room.
+
+        Parameters
+        ----------
+        name : str
+        function : callable (tell, arguments) -> object
+            Of a module that the workers can import; its errors should be in what it returns.
+        arguments : object
+        light : bool
+            Whether it waits more than it computes, as a download does, and needs no CPU of its own.
+        """
+        options = {"num_cpus": 0} if light else self._resources.options()
+        task = ray.remote(_told).options(**options, max_retries=TRIES, name=name)
+        self._running[task.remote(self._board, name, function, arguments)] = name
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """Return the tasks that have ended, after so many seconds or as soon as there is one.
+
+        Parameters
+        ----------
+        seconds : float
+        """
+        if not self._running:
+            return []
+        done, _ = ray.wait(list(self._running), num_returns=1, timeout=seconds)
+        more, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        return [self._ended(task) for task in dict.fromkeys([*done, *more])]
+
+    def messages(self) -> list[Message]:
+        """Return what the tasks told since the last call, in the order in which it came."""
+        messages: list[Message] = ray.get(self._board.take.remote())
+        return messages
+
+    def stop(self) -> None:
+        """Ask all tasks to end: each is answered so when it tells something."""
+        ray.get(self._board.stop.remote())
+
+    def cancel(self) -> None:
+        """Interrupt all tasks, as Ctrl-C does, and let none of those that wait begin."""
+        for task in self._running:
+            ray.cancel(task)
+
+    def _ended(self, task: Any) -> Ended:
+        name = self._running.pop(task)
+        try:
+            return Ended(name, ray.get(task))
+        except TaskCancelledError:
+            return Ended(name, error="interrupted", cancelled=True)
+        except RayTaskError as error:
+            if isinstance(error.cause, KeyboardInterrupt):
+                return Ended(name, error="interrupted", cancelled=True)
+            lines = str(error.cause or error).strip().splitlines()
+            return Ended(name, error=f"{type(error.cause).__name__}: {lines[-1] if lines else ''}")
+        except RayError as error:
+            lines = str(error).strip().splitlines() or [""]
+            return Ended(name, error=f"its process or node died ({type(error).__name__}: {lines[0]})")
+
+
+class _Board:
+    """An actor that keeps messages until they are fetched, and answers whether tasks are to end."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._is_over = False
+
+    def put(self, message: Message) -> bool:
+        self._messages.append(message)
+        return self._is_over
+
+    def stop(self) -> None:
+        self._is_over = True
+
+    def take(self) -> list[Message]:
+        taken, self._messages = self._messages, []
+        return taken
+
+
+def _told(board: Any, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call a function within a task."""
+
+    def tell(kind: str, content: Any) -> bool:
+        return bool(ray.get(board.put.remote(Message(name, kind, content))))
+
+    return function(tell, *arguments)
