@@ -116,6 +116,32 @@ def test_a_notch_takes_lines_out_and_leaves_the_rest():
     np.testing.assert_allclose(part.values, whole.values[start : start + len(part.values)], atol=1e-9)
 
 
+@pytest.mark.parametrize("rate", [1250.0, 1250.3, 1017.25, 999.0])
+def test_a_notch_is_the_least_squares_fit_of_each_window_whatever_the_rate(rate):
+    rng = np.random.default_rng(68)
+    harmonics = harmonics_in(60.0, (100, 400))
+    notch = Notch(harmonics, rate=rate, dtype=np.float64)
+    n, half = 3 * notch.margin, notch.margin // 2
+    times = np.arange(n)[:, None] / rate
+    values = rng.normal(size=(n, 2)) + 3 * sum(np.sin(2 * np.pi * f * times + f) for f in harmonics)
+    observed = np.ones((n, 2), dtype=bool)
+    observed[:, 1] = rng.random(n) < 0.8
+    gaps = observed[:, [1]]
+    block = SampleBlock(values * observed, 0, np.ones(n, dtype=bool), np.array([1]), gaps, np.zeros((0, 1), dtype=bool))
+    phases = 2 * np.pi * harmonics / rate * np.arange(notch.margin)[:, None]
+    terms = np.concatenate([np.cos(phases), np.sin(phases), np.ones((notch.margin, 1))], axis=1)
+    weights = np.sin(np.pi * (np.arange(notch.margin) + 0.5) / notch.margin) ** 2
+    line = np.zeros((n, 2))
+    for start in range(0, n - notch.margin + 1, half):
+        rows = slice(start, start + notch.margin)
+        for channel in range(2):
+            root = np.sqrt(weights * observed[rows, channel])[:, None]
+            fitted = np.linalg.lstsq(root * terms, root[:, 0] * values[rows, channel])[0]
+            line[rows, channel] += weights * (terms[:, :-1] @ fitted[:-1])
+    inner = slice(notch.margin, n - notch.margin)
+    np.testing.assert_allclose(notch.apply(block).values, ((values - line) * observed)[inner], atol=3e-4)
+
+
 def test_crossings_of_half_of_the_channels_within_a_slot_are_shared():
     rows = np.array([3, 4, 4, 5, 5, 40, 81, 82, 82, 83, 84])
     columns = np.array([0, 1, 2, 3, 4, 1, 0, 1, 2, 2, 1])

@@ -286,7 +286,6 @@ class Recording:
         )
         finding_flat = 3 if self.config.electrical.mask_flat else 0
         referencing = 0 if self.montage is None else 2 * self.dtype.itemsize + 3
-        referencing += 0 if self.notch is None else 2 * self.dtype.itemsize
         own = 3 * self.slabs.dtype.itemsize + self.dtype.itemsize
         return own + (10 if finding_gaps else 0) + finding_flat + referencing
 
