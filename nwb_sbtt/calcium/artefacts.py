@@ -12,8 +12,10 @@ Bools = NDArray[np.bool_]
 
 FASTEST = 2.0
 """Sds of the indicator's prior by which a decay may be shorter."""
-IMPOSSIBLE = 10.0
-"""Sds of the noise by which light may fall faster than that."""
+IMPOSSIBLE, OF_SPREAD, SPREAD = 10.0, 0.5, (0.05, 0.95)
+"""Sds of the noise, and share of the distance between two quantiles of the trace, by which light may fall faster than that."""
+LEFT = 0.5
+"""Share of what the fastest decay leaves that is left, however little noise there is: responses are no exponentials."""
 LOW = 0.1
 """Quantile that stands for fluorescence without calcium."""
 LONGEST = 15
@@ -22,12 +24,15 @@ CEILING, CEILING_SHARE = 4, 3
 """Samples at the largest value, at least, and as a multiple of those at the next one, that mark a ceiling of the detector."""
 
 
-def find_artefacts(values: Floats, elapsed: Floats, *, rate: float, indicator: Indicator) -> Bools:
+def find_artefacts(
+    values: Floats, elapsed: Floats, *, rate: float, indicator: Indicator, resolution: float = 0.0
+) -> Bools:
     """Find samples beyond what noise and calcium allow.
 
-    Light rises at once, but falls no faster than it decays. A faster fall, by ten sds of the noise, ends a flash or begins a
-    blank: that sample of the two which is farther from the median of its neighbourhood, and the samples beside it that are more
-    than half as far away on the same side.
+    Light rises at once, but falls no faster than it decays. A faster fall, by ten sds of the noise and half the spread of
+    the trace, and to less than half of what should be left, ends a flash or begins a blank: that sample of the two which is
+    farther from the median of its neighbourhood, and the samples beside it that are more than half as far away on the same
+    side. (By the noise alone traces without noise would lose each sample whose decay is not that of the model.)
 
     Parameters
     ----------
@@ -37,17 +42,21 @@ def find_artefacts(values: Floats, elapsed: Floats, *, rate: float, indicator: I
     rate : float
         Frames per second.
     indicator : Indicator
+    resolution : float
+        Step in which values were stored, see `nwb_sbtt.calcium.decay.resolution_of`.
 
     Returns
     -------
     bool array (sample)
     """
     found = np.zeros(len(values), dtype=bool)
-    noise = noise_sd(values, elapsed, decay=indicator.decay * rate)
+    noise = noise_sd(values, elapsed, decay=indicator.decay * rate, resolution=resolution)
+    low, high = np.quantile(values, SPREAD)
+    least = max(IMPOSSIBLE * noise, OF_SPREAD * float(high - low))
     fastest = indicator.decay * np.exp(-FASTEST * indicator.log_sd) * rate
     light = values - np.quantile(values, LOW)
-    fall = np.maximum(light[:-1], 0) * np.exp(-elapsed[1:] / fastest) - light[1:]
-    for last in np.flatnonzero(fall > IMPOSSIBLE * noise) if noise > 0 else []:
+    left = np.maximum(light[:-1], 0) * np.exp(-elapsed[1:] / fastest)
+    for last in np.flatnonzero((left - light[1:] > least) & (light[1:] < LEFT * left)) if noise > 0 else []:
         first, stop = max(last - LONGEST, 0), last + LONGEST + 2
         usual = np.median(values[first:stop][~found[first:stop]])
         if abs(values[last] - usual) >= abs(values[last + 1] - usual):

@@ -25,6 +25,8 @@ LEAST_LOG_SD = 0.1
 """Least sd of the logarithm of a decay, however much data: no indicator decays by a single exponential."""
 NOISE_QUANTILES = (0.05, 0.35)
 """Quantiles of the innovations between which noise is measured: below the median no events contribute."""
+LEAST_NOISE = 0.01
+"""Least noise in units of the sd of the trace: no detector is better, and denoised traces are not exact."""
 SEARCHED, PIECES = 8_000, 8
 """Decays are compared on about so many samples, in so many pieces evenly spread over the recording."""
 APART = 1_000_000
@@ -50,7 +52,9 @@ class DecayFit:
     noise_sd: float
 
 
-def fit_decay(trace: Floats, elapsed: Floats, *, rate: float, indicator: Indicator, decay: float | None) -> DecayFit:
+def fit_decay(
+    trace: Floats, elapsed: Floats, *, rate: float, indicator: Indicator, decay: float | None, resolution: float = 0.0
+) -> DecayFit:
     """Fit the decay of one ROI, with the indicator as prior, and measure the noise.
 
     A decay that is too short needs further events for the tail of each; with one that is too long light cannot fall as it
@@ -75,6 +79,8 @@ def fit_decay(trace: Floats, elapsed: Floats, *, rate: float, indicator: Indicat
         Prior of the decay. Its rise is left out: events then spread over a few frames, which changes no decay.
     decay : float or None
         Decay time [s], where it is known and not to be fitted.
+    resolution : float
+        Step in which values were stored, see `resolution_of`.
 
     Returns
     -------
@@ -92,7 +98,7 @@ def fit_decay(trace: Floats, elapsed: Floats, *, rate: float, indicator: Indicat
     (True, 0.2)
     """
     prior = (decay or indicator.decay) * rate
-    noise = noise_sd(trace, elapsed, decay=prior)
+    noise = noise_sd(trace, elapsed, decay=prior, resolution=resolution)
     if decay is not None or noise == 0:
         return DecayFit(prior / rate, 0.0 if decay else indicator.log_sd, noise)
     chosen, frames = evenly_spread(elapsed)
@@ -101,7 +107,7 @@ def fit_decay(trace: Floats, elapsed: Floats, *, rate: float, indicator: Indicat
     logs = np.linspace(np.log(max(SHORTEST, prior * np.exp(-reach))), np.log(prior) + reach, COARSE)
     costs = [comparison.cost(log) for log in logs[::-1]][::-1]
     best, step = float(logs[int(np.argmin(costs))]), float(logs[1] - logs[0])
-    comparison.noise = noise_sd(trace, elapsed, decay=float(np.exp(best)))
+    comparison.noise = noise_sd(trace, elapsed, decay=float(np.exp(best)), resolution=resolution)
     while step > FINEST:
         step /= 2
         three = [comparison.cost(best + move) for move in (-step, 0.0, step)]
@@ -113,8 +119,11 @@ def fit_decay(trace: Floats, elapsed: Floats, *, rate: float, indicator: Indicat
     return DecayFit(float(np.exp(log_decay)) / rate, (data + known) ** -0.5, comparison.noise)
 
 
-def noise_sd(trace: Floats, elapsed: Floats, *, decay: float) -> float:
-    """Measure the sd of white noise beneath calcium.
+def noise_sd(trace: Floats, elapsed: Floats, *, decay: float, resolution: float = 0.0) -> float:
+    """Measure the sd of white noise beneath calcium, rounding included.
+
+    Of coarsely rounded values many innovations are equal, and their quantiles may be, too. So the values are spread evenly
+    over the step that they stand for, and the variance of this is subtracted.
 
     Parameters
     ----------
@@ -123,21 +132,46 @@ def noise_sd(trace: Floats, elapsed: Floats, *, decay: float) -> float:
         Frames since the sample before.
     decay : float
         Of calcium, in frames; half or twice the true one will do.
+    resolution : float
+        Step in which values were stored, see `resolution_of`.
 
     Returns
     -------
     float
-        0 for fewer than three samples, or where the trace is constant.
+        0 for fewer than three samples, or where the trace is constant; else not less than rounding makes, or `LEAST_NOISE`
+        of the trace's sd.
     """
-    if len(trace) < 3:
+    if len(trace) < 3 or trace.min() == trace.max():
         return 0.0
+    rounding = resolution / np.sqrt(12)
+    least = max(float(rounding), LEAST_NOISE * float(trace.std()))
     usual = np.floor(np.median(elapsed[1:]))
     later = np.flatnonzero(elapsed[1:] == usual) + 1
     left = np.exp(-usual / decay)
     innovations = trace[later] - left * trace[later - 1]
     # Where fluorescence was clipped at 0 many are 0.
-    low, high = np.quantile(innovations[innovations != 0], NOISE_QUANTILES) if innovations.any() else (0.0, 0.0)
-    return float((high - low) / np.subtract(*norm.ppf(NOISE_QUANTILES[::-1])) / np.sqrt(1 + left**2))
+    changed = innovations != 0
+    within = resolution * np.random.default_rng(0).uniform(-0.5, 0.5, len(trace))
+    innovations += within[later] - left * within[later - 1]
+    low, high = np.quantile(innovations[changed], NOISE_QUANTILES) if changed.any() else (0.0, 0.0)
+    measured = (high - low) / np.subtract(*norm.ppf(NOISE_QUANTILES[::-1])) / np.sqrt(1 + left**2)
+    return max(float(np.sqrt(max(measured**2 - rounding**2, 0.0))), least)
+
+
+def resolution_of(values: Floats) -> float:
+    """Find the step in which values were stored: 1 for integers, next to nothing where they hardly ever repeat.
+
+    Parameters
+    ----------
+    values : array (sample)
+
+    Returns
+    -------
+    float
+        Median difference between a value and the next larger one that is met; 0 for a constant.
+    """
+    steps = np.diff(np.unique(values))
+    return float(np.median(steps)) if len(steps) else 0.0
 
 
 @dataclass

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
 from nwb_sbtt.calcium.artefacts import find_artefacts, find_clipped
-from nwb_sbtt.calcium.decay import DecayFit, Floats, above_noise, evenly_spread, fit_decay
+from nwb_sbtt.calcium.decay import DecayFit, Floats, above_noise, evenly_spread, fit_decay, resolution_of
 from nwb_sbtt.calcium.indicators import INDICATORS, UNKNOWN, Indicator, indicator_of
 from nwb_sbtt.calcium.nonnegative import Response, solve, solve_above, solve_across_gaps
 from nwb_sbtt.config import EventsConfig
@@ -59,7 +59,7 @@ class Deconvolved:
         Samples that are left out as neither noise nor calcium, and samples of which only a least value is known.
     kinetics : DecayFit
     rise : float
-        Rise time of the response to an event, as it was used [s]; 0 for none.
+        Rise time of the indicator [s], as known or set; 0 for none. Frames add to it, see `rise_of_frames`.
     """
 
     sizes: Floats
@@ -98,8 +98,8 @@ def deconvolve(
     """Deconvolve the observed samples of one ROI.
 
     Missing frames have no weight, and calcium ages by their number; the events after them are of the same kind as all others
-    (`nwb_sbtt.calcium.nonnegative.solve_across_gaps`). Where none is missing the events are those of OASIS. Noise, decay and
-    offset are measured on all samples together.
+    (`nwb_sbtt.calcium.nonnegative.solve_across_gaps`). Where none is missing and the indicator has no rise, the events are
+    those of OASIS, which are the same. Noise, decay and offset are measured on all samples together.
 
     Parameters
     ----------
@@ -118,19 +118,24 @@ def deconvolve(
     DataError
         If the samples are too few or constant, see `why_unusable`.
     ConfigError
-        If oasis-deconv is not installed.
+        If oasis-deconv is not installed and needed.
     """
     corrected = values if neuropil is None else values - neuropil
     if reason := why_unusable(corrected):
         raise DataError(f"no events can be found: {reason}")
     period = usual_step(times)
     rate = 1 / period
-    artefact = find_artefacts(corrected, frames_between(times, period), rate=rate, indicator=indicator)
+    resolution = resolution_of(values)
+    artefact = find_artefacts(
+        corrected, frames_between(times, period), rate=rate, indicator=indicator, resolution=resolution
+    )
     clipped = find_clipped(values)
     kept = ~artefact
     used, elapsed = corrected[kept], frames_between(times[kept], period)
     floor = running_baseline(used, window=config.baseline_window * rate, smoothing=config.baseline_smoothing)
-    kinetics = fit_decay(used - floor, elapsed, rate=rate, indicator=indicator, decay=config.decay_time)
+    kinetics = fit_decay(
+        used - floor, elapsed, rate=rate, indicator=indicator, decay=config.decay_time, resolution=resolution
+    )
     rise = rise_of_frames(kinetics.decay, config, indicator, rate=rate)
     problem = _Problem(used - floor, elapsed, clipped[kept], kinetics, rise, rate)
     offset = problem.offset()
@@ -156,7 +161,7 @@ def deconvolve(
         artefact,
         clipped & kept,
         kinetics,
-        rise,
+        indicator.rise,
     )
 
 
@@ -357,8 +362,9 @@ class _Problem:
         return max(1.0, self.kinetics.decay * self.rate)
 
     @property
-    def complete(self) -> bool:
-        return not self.clipped.any() and not (self.elapsed > 1).any()
+    def complete_decay(self) -> bool:
+        """Whether this is the problem that OASIS solves exactly: events that decay, and every sample of them."""
+        return self.rise == 0 and not self.clipped.any() and not (self.elapsed > 1).any()
 
     def offset(self) -> float:
         """Mean fluorescence that events leave."""
@@ -377,7 +383,7 @@ class _Problem:
 
     def penalised(self, offset: float) -> tuple[Floats, Floats]:
         """Events and calcium."""
-        if self.complete:
+        if self.complete_decay:
             return self._oasis(offset, penalty=self.penalty, smallest=0.0)
         solution = solve_across_gaps(
             self.trace - offset,
@@ -391,7 +397,7 @@ class _Problem:
 
     def above(self, offset: float, smallest: float) -> tuple[Floats, Floats]:
         """Events, none smaller than said, and calcium."""
-        if self.complete:
+        if self.complete_decay:
             return self._oasis(offset, penalty=0.0, smallest=smallest)
         solution = solve_above(
             self.trace - offset, self.elapsed, self.response, smallest=smallest, clipped=self.clipped
@@ -406,7 +412,7 @@ class _Problem:
         result = oasis(
             self.trace,
             tau_d=self.kinetics.decay,
-            tau_r=self.rise,
+            tau_r=0.0,
             framerate=self.rate,
             sn=self.kinetics.noise_sd,
             b=offset,

@@ -36,7 +36,7 @@ def find_events(
     neuropil: xr.Dataset | None = None,
     neuropil_coefficient: float = 0.7,
 ) -> xr.Dataset:
-    """Deconvolve fluorescence, or ΔF/F, into the sizes of calcium events, by OASIS.
+    """Deconvolve fluorescence, or ΔF/F, into the sizes of calcium events, with as few of them as the noise allows.
 
     The observed entries of each ROI are ordered by time over all trials; entries that trials share (the overlaps of a
     chopped session) count once. Neuropil and a running baseline (suite2p's) are subtracted. Noise and decay are measured on all
@@ -74,7 +74,7 @@ def find_events(
     MismatchError
         If the neuropil has other trials, bins or channels.
     ConfigError
-        If oasis-deconv is not installed, or the indicator is not known.
+        If oasis-deconv is needed and not installed, or the indicator is not known.
 
     Examples
     --------

@@ -31,7 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.calcium.decay import APART, fit_decay
+from nwb_sbtt.calcium.decay import APART, fit_decay, resolution_of
 from nwb_sbtt.calcium.indicators import UNKNOWN, Indicator, indicator_of
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.spiking import infer_spikes, log_evidence
@@ -261,9 +261,15 @@ def _decay_and_noise(
     # Frames are the most frequent step apart.
     step = int(np.bincount(within).argmax())
     elapsed = np.maximum(np.rint(steps / step), 1.0)
-    result = fit_decay(samples, elapsed, rate=1 / (bin_width * step), indicator=indicator, decay=decay)
-    least = 1e-3 * float(samples.std()) + 1e-12
-    return result.decay, max(result.noise_sd, least)
+    result = fit_decay(
+        samples,
+        elapsed,
+        rate=1 / (bin_width * step),
+        indicator=indicator,
+        decay=decay,
+        resolution=resolution_of(samples),
+    )
+    return result.decay, max(result.noise_sd, 1e-12)
 
 
 class _Search:

@@ -257,7 +257,9 @@ class EventsConfig(Config):
         default=None, description="Decay time of the fluorescence after an event. Default: fitted for each ROI."
     )
     rise_time: SecondsOrZero | None = Field(
-        default=None, description="Rise time of the fluorescence after an event. Default: that of the indicator, or 0."
+        default=None,
+        description="Rise time of the fluorescence after an event, taken as it is. Default: "
+        "that of the indicator, and what frames add that are means over their duration; 0 without an indicator.",
     )
     baseline_window: Seconds = Field(
         default=60.0, description="Window of the running baseline (maximin), as suite2p's win_baseline."
@@ -269,8 +271,8 @@ class EventsConfig(Config):
     )
     threshold: NotNegative = Field(
         default=0.0,
-        description="Least size of an event, in multiples of the noise sd; where the indicator has a rise a few may be "
-        "smaller. At 0 sizes are shrunk by an L1 penalty that the noise determines.",
+        description="Least size of an event, in multiples of the noise sd. At 0 sizes are shrunk by an L1 penalty that the "
+        "noise determines.",
     )
 
 

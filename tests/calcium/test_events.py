@@ -56,6 +56,38 @@ def test_spikes_come_back_as_events_of_their_size(threshold):
     assert abs(residual.mean()) < 0.02
 
 
+@pytest.mark.parametrize("indicator", ["unknown", "GCaMP6s"])
+def test_one_missing_frame_changes_events_only_about_it(indicator):
+    _, values = fluorescence(noise=0.2, decay=0.8, rise=0.05, channels=1)
+    observed = np.ones(values.shape, bool)
+    observed[3000] = False
+    config = EventsConfig(indicator=None if indicator == "unknown" else indicator)
+    whole, found = (find_events(dataset(values, mask), config)["values"].values[0, :, 0] for mask in (None, observed))
+    far = np.abs(np.arange(len(values)) - 3000) > 60
+    np.testing.assert_allclose(found[far], whole[far], atol=0.01 * whole.max())
+    assert np.corrcoef(found[observed[:, 0]], whole[observed[:, 0]])[0, 1] > 0.995
+
+
+@pytest.mark.parametrize("levels", [0, 6, 16, 100])
+@pytest.mark.parametrize("indicator", ["unknown", "GCaMP6s", "jGCaMP8f"])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_traces_without_noise_and_coarse_ones_lose_no_sample(levels, indicator, noise):
+    """With hardly any noise each deviation of the response from the model is many sds of it."""
+    known = INDICATORS.get(indicator, INDICATORS["GCaMP6f"])
+    _, values = fluorescence(3000, decay=known.decay, noise=noise, rise=0.3 * known.decay, channels=1)
+    if levels:
+        values = np.round((values - values.min()) / np.ptp(values) * levels)
+    found = find_events(dataset(values, indicator=indicator))
+    assert found["observed"].values[0, 1:].all()
+
+
+@pytest.mark.parametrize("step", [0.05, 0.3])
+def test_the_noise_of_rounded_traces_is_that_of_the_light_and_of_rounding(step):
+    _, values = fluorescence(10_000, noise=0.2, channels=1)
+    found = find_events(dataset(step * np.round(values / step)), EventsConfig(indicator="jGCaMP7s"))
+    assert found["noise"].values[0] == pytest.approx(np.sqrt(0.2**2 + step**2 / 12), rel=0.1)
+
+
 @pytest.mark.parametrize("decay", [0.15, 0.5, 1.2])
 @pytest.mark.parametrize("noise", [0.05, 0.3])
 def test_decay_and_noise_are_found_whatever_the_prior_says(decay, noise):
@@ -200,6 +232,7 @@ def test_events_say_what_they_are_and_how_they_came_about():
     assert found.attrs["signal"] == "events" and found.attrs["unit"] == "a.u."
     notes = json.loads(found.attrs["notes"])
     assert notes[0] == "one" and "jGCaMP8s" in notes[1]
+    np.testing.assert_array_equal(found["rise"].values, INDICATORS["jGCaMP8s"].rise)
     assert EventsConfig(**json.loads(found.attrs["events"])) == EventsConfig()
     assert found["channel_id"].values.tolist() == [10, 11] and "true_rates" in found
     with pytest.raises(DataError, match="already"):

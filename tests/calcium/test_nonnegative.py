@@ -4,8 +4,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.linalg import solveh_banded
 from scipy.signal import lfilter
 
+from nwb_sbtt.calcium import nonnegative
 from nwb_sbtt.calcium.nonnegative import Response, solve, solve_above, solve_across_gaps
 
 DECAY, RISE = 12.0, 1.5
@@ -100,6 +102,14 @@ def test_no_event_shows_less_than_the_least(rise):
     found = solve_above(values, elapsed, shape, smallest=0.8)
     shown = (found.sizes * shape.summed(elapsed))[1:]
     assert shown[shown > 0].min() >= 0.8 and 0.01 < (shown > 0).mean() < 0.15
+
+
+def test_a_least_size_takes_few_systems_of_equations(monkeypatch):
+    solved = []
+    monkeypatch.setattr(nonnegative, "solveh_banded", lambda *a, **k: solved.append(1) or solveh_banded(*a, **k))
+    values, shape = trace(6000, rise=RISE)
+    solve_above(values, np.ones(len(values)), shape, smallest=0.8)
+    assert len(solved) < 100
 
 
 @pytest.mark.parametrize("rise", [0.0, RISE])

@@ -151,7 +151,7 @@ def event_source(fluorescence: RoiSource, config: EventsConfig) -> EventSource:
     DataError
         If the series holds events already, no ROI can be used, or no event is found.
     ConfigError
-        If oasis-deconv is not installed, or the settings name an indicator that is not known.
+        If oasis-deconv is needed and not installed, or the settings name an indicator that is not known.
     """
     path, signal = fluorescence.path, fluorescence.signal
     if signal == "events":
