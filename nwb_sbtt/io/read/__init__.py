@@ -17,8 +17,8 @@ Reading goes through these modules, from the file to the Dataset:
 * `indices` checks what tables are indexed by, and the numbers in them; `plausibility` asks whether spike times are seconds.
 * `clock` tells when each sample was taken, `rounding` finds the even clock behind coarsely rounded timestamps, `masks` tells
   which samples were observed, `periods` when units were valid.
-* `slabs` reads rows of a stored array, each chunk once; `chunks` decompresses them; `batches` splits bins by the
-  memory that their samples take.
+* `slabs` reads rows of a stored array, each chunk once; `chunks` decompresses them; `runs` puts rows
+  between them for samples that were lost; `batches` splits bins by the memory that their samples take.
 * `trials` finds the tables that trials are cut from, and their events.
 * `reader` puts it together: `read_nwb`. `labels` are the coordinates of channels and trials. `truth` reads the
   ground truth of a simulated file.

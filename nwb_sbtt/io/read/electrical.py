@@ -27,7 +27,8 @@ from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, obs_intervals,
 from nwb_sbtt.io.read.montage import find_montage, note_on_montage
 from nwb_sbtt.io.read.neurodata import holds_numbers, reader
 from nwb_sbtt.io.read.paths import in_file_path
-from nwb_sbtt.io.read.recording import PART_SECONDS, Piece, Recording, find_pieces
+from nwb_sbtt.io.read.recording import LONGEST_LOSS, PART_SECONDS, Piece, Recording, find_pieces
+from nwb_sbtt.io.read.runs import SpacedSlabs
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.survey import note_on_electrodes, parts_of, survey
 from nwb_sbtt.io.read.tables import note_on_ids, plain_columns
@@ -606,7 +607,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     slabs = Slabs(series.data, transposed=layout.transposed)
     scale = _scale(series, n_electrodes=len(rows))
     clock = sample_clock(series, n_samples=layout.n_samples, missing_value=config.missing_value)
-    pieces = find_pieces(clock, series.name)
+    pieces, runs = find_pieces(clock, series.name)
     table = series.electrodes.table
     ids = row_ids(table, path=table.name)
     notes = [*layout.notes, *clock.notes, *note_on_ids(ids[np.unique(rows)], table.name)]
@@ -615,7 +616,16 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     if obs is not None:
         notes.append(f"electrodes of {path!r} count as observed within the obs_intervals of {table.name!r} alone")
     if len(pieces) > 1:
-        notes.append(f"{series.name!r}: {len(pieces) - 1} gaps in the timestamps; each piece is filtered by itself")
+        plural = "s" if len(pieces) > 2 else ""
+        notes.append(
+            f"{series.name!r}: {len(pieces) - 1} gap{plural} in the timestamps; each piece is filtered by itself"
+        )
+    if runs is not None:
+        n_short = len(runs.firsts) - len(pieces)
+        notes.append(
+            f"{series.name!r}: {n_short} gap{'s' if n_short > 1 else ''} of no more than {LONGEST_LOSS:g} s in the timestamps; "
+            f"{runs.n_samples - int(runs.lengths.sum())} samples lost there are missing"
+        )
     pad = config.electrical.pad or 0.0
     # Float32 holds all digits of what is stored in two bytes, or in float32.
     narrow = (slabs.dtype.kind in "iu" and slabs.dtype.itemsize <= 2) or slabs.dtype in (np.float16, np.float32)
@@ -642,7 +652,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
         recording=Recording(
             series=series,
             config=config,
-            slabs=slabs,
+            slabs=slabs if runs is None else SpacedSlabs(slabs, runs),
             pieces=pieces,
             channel_rows=rows,
             ids=ids[rows],
@@ -652,6 +662,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
             masks=stored_masks(nwbfile, series),
             observed_intervals=None if obs is None else tuple(obs[row] for row in rows),
             montage=montage,
+            runs=runs,
         ),
         config=config,
     )

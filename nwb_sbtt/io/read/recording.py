@@ -16,12 +16,19 @@ from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import GAP, SampleClock
 from nwb_sbtt.io.read.masks import StoredMask, control_allows
+from nwb_sbtt.io.read.runs import Runs, SpacedSlabs
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.signals.blocks import Bins, SampleBlock, channel_medians
 from nwb_sbtt.signals.flat import SHORTEST_LIMIT, FlatRule, may_be_flat, measure
 from nwb_sbtt.signals.notch import Notch
 from nwb_sbtt.signals.reference import Montage
 
+LONGEST_LOSS = 1.0
+"""Seconds; samples lost in a longer gap are not counted: the recording goes on in another piece."""
+EVEN_STEP, MOSTLY = 0.1, 0.9
+"""Share of a sampling period by which steps may differ from it, in so large a share of them, for lost samples to be counted."""
+BETWEEN, FEW_PERIODS = 0.3, 4
+"""Share of a sampling period by which a gap may differ from a whole number of them, unless it is longer than a few."""
 MOST_KNOTS = 2**20
 """Up to this many timestamps are kept; of longer recordings every n-th, with the samples between evenly spaced."""
 MOST_SHORT, SHORTEST = 100, 16
@@ -138,17 +145,23 @@ class Piece:
         return Bins(np.round(centres, EDGE_DECIMALS), self.edges(starts), self.edges(starts + width))
 
 
-def find_pieces(clock: SampleClock, name: str) -> tuple[Piece, ...]:
-    """Split a series at the gaps of its timestamps; a series with a rate is one piece.
+def find_pieces(clock: SampleClock, name: str) -> tuple[tuple[Piece, ...], Runs | None]:
+    """Split a series at the long gaps of its timestamps; a series with a rate is one piece.
 
-    Timestamps are read in parts, so that their number is not limited by memory. Samples without a valid time belong to no
-    piece.
+    Samples that are lost in a short gap are counted as missing ones of their piece, as if they were stored as NaN. Timestamps
+    are read in parts, so that their number is not limited by memory. Samples without a valid time belong to no piece.
 
     Parameters
     ----------
     clock : SampleClock
     name : str
         Of the series, for errors.
+
+    Returns
+    -------
+    pieces : tuple of Piece
+    runs : Runs, or None
+        Where stored samples lie in the pieces; None where samples of these are the rows of the stored array.
 
     Raises
     ------
@@ -158,23 +171,57 @@ def find_pieces(clock: SampleClock, name: str) -> tuple[Piece, ...]:
     if clock.period is None:
         raise DataError(f"a series of {clock.n_samples} samples without a rate has no sampling period to filter by")
     if clock.timestamps is None:
-        return (Piece(0, clock.n_samples, np.zeros(1), np.array([clock.starting_time]), clock.rate),)
+        return (Piece(0, clock.n_samples, np.zeros(1), np.array([clock.starting_time]), clock.rate),), None
     firsts, lasts, knots, times = _scan(clock, clock.period)
-    if len(firsts) > MOST_SHORT and len(firsts) * SHORTEST > clock.n_samples:
+    lost = _lost_samples(firsts, lasts, knots, times, period=clock.period)
+    n_pieces = 1 + int((lost < 0).sum())
+    if n_pieces > MOST_SHORT and n_pieces * SHORTEST > clock.n_samples:
         rounded = "" if clock.rounded_to is None else f"; they are rounded to {clock.rounded_to}"
         raise DataError(
-            f"the timestamps of {name!r} split its {clock.n_samples} samples into {len(firsts)} pieces without a gap, too "
+            f"the timestamps of {name!r} split its {clock.n_samples} samples into {n_pieces} pieces without a gap, too "
             f"short to be filtered: steps differ from the sampling period of {clock.period:.3g} s by more than half of "
             f"it{rounded}; expected evenly spaced samples with few gaps: store timestamps in double precision (float64), or a "
             "rate and a starting time"
         )
+    runs = None
+    if (lost >= 0).any():
+        lengths = lasts + 1 - firsts
+        starts = np.cumsum(np.concatenate([[0], lengths[:-1] + np.maximum(lost, 0)]))
+        runs = Runs(starts, firsts, lengths)
+        moved = (starts - firsts)[np.searchsorted(firsts, knots, side="right") - 1]
+        knots, lasts, firsts = knots + moved, starts + lengths - 1, starts
+    begins = np.concatenate([[True], lost < 0])
+    ends = np.concatenate([lost < 0, [True]])
     pieces = []
-    for first, last in zip(firsts, lasts, strict=True):
+    for first, last in zip(firsts[begins], lasts[ends], strict=True):
         low, high = np.searchsorted(knots, [first, last + 1])
         pieces.append(
             Piece(int(first), int(last) + 1, knots[low:high].astype(float), times[low:high], 1 / clock.period)
         )
-    return tuple(pieces)
+    return tuple(pieces), runs
+
+
+def _lost_samples(
+    firsts: NDArray[np.intp],
+    lasts: NDArray[np.intp],
+    knots: NDArray[np.intp],
+    times: NDArray[np.float64],
+    *,
+    period: float,
+) -> NDArray[np.intp]:
+    """Number of samples (gap) that were lost in each gap between runs; −1 where it is too long, or cannot be told.
+
+    Of a clock whose steps are not even, as those of events, no number can be told.
+    """
+    steps = np.diff(times) / (np.diff(knots) * period)
+    inside = ~np.isin(knots[1:], firsts)
+    if not inside.any() or (np.abs(steps[inside] - 1) <= EVEN_STEP).mean() < MOSTLY:
+        return np.full(len(firsts) - 1, -1)
+    gaps = times[np.searchsorted(knots, firsts[1:])] - times[np.searchsorted(knots, lasts[:-1])]
+    periods = gaps / period
+    whole = (np.abs(periods - np.round(periods)) <= BETWEEN) | (periods >= FEW_PERIODS)
+    known = (gaps > 0) & (gaps <= LONGEST_LOSS) & whole
+    return np.where(known, np.round(periods) - 1, -1).astype(np.intp)
 
 
 @dataclass(frozen=True)
@@ -185,7 +232,7 @@ class Recording:
     ----------
     series : pynwb.ecephys.ElectricalSeries
     config : ReadConfig
-    slabs : Slabs
+    slabs : Slabs or SpacedSlabs
         The stored array.
     pieces : tuple of Piece
     channel_rows : int array (channel)
@@ -207,11 +254,13 @@ class Recording:
         that it needs, and blocks hold its outputs.
     notch : Notch, optional
         Takes line noise out of blocks.
+    runs : Runs, optional
+        Where stored samples lie among the samples of the pieces; None: these are the rows of the stored array.
     """
 
     series: Any
     config: ReadConfig
-    slabs: Slabs
+    slabs: Slabs | SpacedSlabs
     pieces: tuple[Piece, ...]
     channel_rows: NDArray[np.intp]
     ids: NDArray[np.generic]
@@ -222,6 +271,7 @@ class Recording:
     observed_intervals: tuple[Intervals, ...] | None = None
     montage: Montage | None = None
     notch: Notch | None = None
+    runs: Runs | None = None
 
     def only(self, keep: NDArray[np.bool_]) -> Recording:
         """Return the same recording with some of its channels, and what these are measured against."""
@@ -480,8 +530,14 @@ class Recording:
         return self._space[0][:n_rows]
 
     def _observed_samples(self, piece: Piece, low: int, high: int) -> NDArray[np.bool_]:
-        """Which samples `control` and the invalid times leave observed in all channels."""
-        observed = control_allows(self.series, self.config, first=low, stop=max(high, low))
+        """Which samples were stored, and `control` and the invalid times leave observed in all channels."""
+        if self.runs is None:
+            observed = control_allows(self.series, self.config, first=low, stop=max(high, low))
+        else:
+            rows, observed = self.runs.stored(low, high)
+            if len(rows):
+                allowed = control_allows(self.series, self.config, first=int(rows[0]), stop=int(rows[-1]) + 1)
+                observed[observed] = allowed[rows - rows[0]]
         invalid = piece.edges(self.invalid.ravel()).reshape(-1, 2)
         for start, stop in invalid[(invalid[:, 1] > low) & (invalid[:, 0] < high)]:
             observed[max(start - low, 0) : max(stop - low, 0)] = False

@@ -31,7 +31,7 @@ def session(data, *, n_electrodes=8, rows=None, **fields):
         return nwbfile, add_electrical(nwbfile, data, rows=rows, **fields)
     rows = list(range(np.shape(data)[1] if np.ndim(data) == 2 else 1)) if rows is None else rows
     region = nwbfile.create_electrode_table_region(list(rows), "electrodes")
-    clock = {"timestamps": fields["timestamps"]} if "timestamps" in fields else {"rate": RATE, **fields}
+    clock = fields if "timestamps" in fields else {"rate": RATE, **fields}
     series = ElectricalSeries(name="ElectricalSeries", data=data, electrodes=region, **clock, **scale)
     nwbfile.add_acquisition(series)
     return nwbfile, series
@@ -374,6 +374,48 @@ def test_a_gap_in_the_timestamps_gives_two_pieces_filtered_by_themselves(use):
     assert np.array_equal(gap.observed[0, :250], before.observed[0])
     assert np.array_equal(gap.observed[0, 400:], after.observed[0])
     assert not gap.observed[0, 257:404].any()
+
+
+@pytest.mark.parametrize("use", USES)
+def test_samples_lost_from_the_timestamps_read_as_samples_stored_as_nan(use):
+    data = noise(dtype=np.float64)
+    rng = np.random.default_rng(4)
+    stored = rng.random(len(data)) > 0.002
+    stored[5000:5300] = False
+    stored[[0, -1]] = True
+    times = 1.0 + np.arange(len(data)) / RATE
+    invalid = [[3.0, 3.02], [6.5, 6.51]]
+    control = (np.arange(len(data)) // 2000 % 5 != 4).astype(np.uint8)
+    fields = {"control_description": ["x", "y"], "conversion": 1.0}
+    read_alike = []
+    for kept in (stored, np.ones_like(stored)):
+        here = {**fields, "control": control[kept]}
+        nwbfile, series = session(np.where(stored[:, None], data, np.nan)[kept], timestamps=times[kept], **here)
+        add_invalid_times(nwbfile, invalid)
+        read_alike.append(read(nwbfile, series, use, grid=Grid(np.array([1.0]), 0.02, 590), control=(1,)))
+    lost, nan = read_alike
+    assert np.array_equal(lost.observed, nan.observed) and 0.2 < lost.observed.mean() < 0.9
+    same(lost, nan)
+
+
+def test_gaps_of_timestamps_that_are_short_make_no_pieces():
+    data = noise(4.0)
+    times = np.arange(len(data)) / RATE
+    times[2000:] += 0.1004
+    times[3000:] += 2.0
+    source = electrical_source(*session(data, timestamps=times), settings_of("lfp"))
+    assert [note.split(": ")[1] for note in source.notes] == [
+        "1 gap in the timestamps; each piece is filtered by itself",
+        f"1 gap of no more than 1 s in the timestamps; {round(0.1004 * RATE)} samples lost there are missing",
+    ]
+    assert [(piece.first, piece.stop) for piece in source.recording.pieces] == [
+        (0, 3000 + round(0.1004 * RATE)),
+        (3000 + round(0.1004 * RATE), len(data) + round(0.1004 * RATE)),
+    ]
+    # Of a clock that is not even nothing is counted.
+    uneven = np.cumsum(np.random.default_rng(0).uniform(0.6, 1.4, len(data)))
+    uneven[4000:] += 2.0
+    assert electrical_source(*session(data, timestamps=uneven / RATE), settings_of("lfp")).recording.runs is None
 
 
 def test_jittered_timestamps_are_followed():
