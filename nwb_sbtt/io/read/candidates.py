@@ -18,12 +18,14 @@ from nwb_sbtt.io.read.conditions import TrialTable, describe_table
 from nwb_sbtt.io.read.description import Candidate, share_of_entries
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.filters import unreadable
-from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, stored_masks
+from nwb_sbtt.io.read.indices import region_rows
+from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, obs_intervals, stored_masks
 from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.periods import PERIODS_TYPE, UnitPeriods, stored_periods
 from nwb_sbtt.io.read.plausibility import other_unit
 from nwb_sbtt.io.read.results import Provenance, is_result, provenance_of, role_of
 from nwb_sbtt.io.read.selection import StoredSeries, default_series, find_series, unreadable_series
+from nwb_sbtt.io.read.tables import table_region
 from nwb_sbtt.io.read.trials import trial_tables
 
 
@@ -161,6 +163,7 @@ def _candidate(nwbfile: Any, series: StoredSeries, shares: dict[str, Mask]) -> C
         else:
             invalid = invalid_intervals(nwbfile, ReadConfig(), series.nwb_object)
             candidate = series.reader.describe(candidate, series.nwb_object, invalid)
+        candidate = _within_obs_intervals(candidate, series.nwb_object)
         for mask in stored_masks(nwbfile, series.nwb_object):
             candidate = _masked(candidate, mask, shares)
         if isinstance(series.nwb_object, Units):
@@ -210,6 +213,26 @@ def _unreadable(nwbfile: Any, provenance: Provenance) -> list[Candidate]:
         )
         for path, (nwb_object, reason) in unreadable_series(nwbfile).items()
     ]
+
+
+def _within_obs_intervals(candidate: Candidate, series: Any) -> Candidate:
+    """The candidate less what lies outside the `obs_intervals` of its electrodes."""
+    region = table_region(series) if candidate.kind == "electrodes" else None
+    intervals = None if region is None else obs_intervals(region.table, region.table.name)
+    if region is None or intervals is None or candidate.start is None or not candidate.duration:
+        return candidate
+    rows = region_rows(region, path=candidate.path)
+    span = candidate.start, candidate.start + candidate.duration
+    share = float(np.mean([total_duration(np.clip(intervals[row], *span)) for row in rows])) / candidate.duration
+    note = f"the obs_intervals of {region.table.name!r} leave {share:.1%} of the time observed"
+    observed = None if candidate.observed is None else candidate.observed * share
+    # Missing samples may lie within the intervals, or between them.
+    return replace(
+        candidate,
+        observed=observed,
+        estimated=candidate.estimated or (candidate.observed or 0.0) < 1,
+        notes=(*candidate.notes, note),
+    )
 
 
 def _masked(candidate: Candidate, mask: StoredMask, shares: dict[str, Mask]) -> Candidate:

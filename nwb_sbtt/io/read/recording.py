@@ -181,7 +181,7 @@ def find_pieces(clock: SampleClock, name: str) -> tuple[tuple[Piece, ...], Runs 
             f"the timestamps of {name!r} split its {clock.n_samples} samples into {n_pieces} pieces without a gap, too "
             f"short to be filtered: steps differ from the sampling period of {clock.period:.3g} s by more than half of "
             f"it{rounded}; expected evenly spaced samples with few gaps: store timestamps in double precision (float64), or a "
-            "rate and a starting time"
+            "rate and a starting time, with lost samples as NaN"
         )
     runs = None
     if (lost >= 0).any():

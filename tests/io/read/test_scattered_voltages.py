@@ -8,7 +8,7 @@ from hdmf.common import DynamicTableRegion
 from ndx_sbtt import ObservationMaskSeries
 from pynwb import TimeSeries
 
-from nwb_sbtt import Trials, read_nwb
+from nwb_sbtt import Trials, inspect, read_nwb
 from nwb_sbtt.config import Chop, ElectricalConfig, ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
@@ -99,6 +99,14 @@ def test_three_ways_of_storing_what_was_sampled_read_alike(how, pattern):
     for channel in range(4):
         seen = expected[:, channel]
         assert np.corrcoef(binned.values[0, seen, channel], truth[seen, channel])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("how", ["nan", "obs_intervals", "mask"])
+def test_inspect_tells_the_share_that_was_sampled(tmp_path, how):
+    stored = np.arange(int(SECONDS * RATE))[:, None] // 500 % 4 == np.arange(4)
+    path = write(recording(stored, how=how)[0], tmp_path / "x.nwb")
+    candidate = next(each for each in inspect(path) if each.type == "ElectricalSeries")
+    assert candidate.observed == pytest.approx(0.25, abs=1e-3)
 
 
 def test_a_recording_with_one_short_gap_keeps_its_filter():
