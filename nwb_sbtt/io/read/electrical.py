@@ -65,6 +65,8 @@ SIMULTANEOUS_SECONDS, SHARED = 0.0005, 0.05
 """Time within which crossings are simultaneous, and share of them that half of the electrodes have together worth a note."""
 LARGEST_LOSS = 0.1
 """Share of what a channel stores that its filter may lose before a note says so, or means of bins take the filter's place."""
+OWN_SHARE = 0.2
+"""Share of each electrode's own voltage that a common reference may hold before a note says so."""
 FINEST_BINS = 0.25
 """Least product of the band's upper edge and the bin width at which the mean of a bin keeps to the band."""
 LOST_TO_FILTER = "read.electrical.min_observed"
@@ -249,6 +251,7 @@ class ElectricalSource:
         good = ~recording.of_outputs(bad)
         source = replace(self if good.all() else self._of_channels(good), recording=seen.recording)
         binned = source._bin(grid)
+        notes += source._note_on_reference()
         if not good.all():
             exposure = None if binned.exposure is None else _spread(binned.exposure, good)
             binned = Binned(_spread(binned.values, good), _spread(binned.observed, good), exposure, binned.notes)
@@ -506,6 +509,25 @@ class ElectricalSource:
         notes = totals.notes + self._note_on(flat, "are flat in all that was read: without power they are unobserved")
         notes += self._note_on_loss(replace(totals, stored=np.where(flat, 0, totals.stored)), observed, "bins")
         return Binned(power, observed, notes=notes)
+
+    def _note_on_reference(self) -> tuple[str, ...]:
+        """A note where a common reference is taken over so few electrodes that it holds much of each one's own voltage."""
+        montage = self.recording.montage
+        if montage is None or montage.how == "bipolar":
+            return ()
+        sizes = self.recording.electrodes_in_references
+        fewest = sizes[sizes > 0].min(initial=np.inf)
+        if 1 / fewest < OWN_SHARE:
+            return ()
+        wider = (
+            ""
+            if self.config.electrical.reference_by == "all"
+            else "group more of them (read.electrical.reference_by), or "
+        )
+        return (
+            f"{self.path!r}: a common reference is taken over {fewest:.2g} electrodes at a moment, and about {1 / fewest:.0%} "
+            f"of what is each electrode's own goes with it; {wider}read without a reference",
+        )
 
     def _note_on_shared(self, events: int, shared: int) -> tuple[str, ...]:
         """A note where many threshold crossings come in most electrodes together."""

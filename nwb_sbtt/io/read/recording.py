@@ -21,7 +21,7 @@ from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.signals.blocks import Bins, SampleBlock, channel_medians
 from nwb_sbtt.signals.flat import SHORTEST_LIMIT, FlatRule, may_be_flat, measure
 from nwb_sbtt.signals.notch import Notch
-from nwb_sbtt.signals.reference import Montage
+from nwb_sbtt.signals.reference import FEWEST, Montage
 
 LONGEST_LOSS = 1.0
 """Seconds; samples lost in a longer gap are not counted: the recording goes on in another piece."""
@@ -405,17 +405,34 @@ class Recording:
         return np.where(observed.any(axis=0), levels, 0).astype(self.dtype)
 
     @cached_property
-    def _usual(self) -> NDArray[Any]:
-        """Median (column) of parts of the recording above `level`, in stored units; 0 where nothing was observed."""
-        medians = []
+    def _usual(self) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """What parts of the recording show: medians (column) above `level`, in stored units, 0 where nothing was observed;
+        and how many electrodes (group) are observed together, where any reference can be taken.
+        """
+        groups = np.zeros(self.slabs.n_columns, dtype=np.intp) if self.montage is None else self.montage.groups
+        members = (groups[:, None] == np.unique(groups)).astype(np.float32)
+        medians, together, moments = [], np.zeros(members.shape[1]), np.zeros(members.shape[1])
         for piece, first, stop in self.parts(max(int(PART_SECONDS * self.pieces[0].rate), 1)):
             block = self.stored(piece, first, stop)
-            medians.append(channel_medians(block.values, block.observed_entries()))
+            observed = block.observed_entries()
+            medians.append(channel_medians(block.values, observed))
+            if observed is None:
+                counts = np.repeat(members.sum(axis=0)[None], stop - first, axis=0)
+            else:
+                counts = observed.astype(np.float32) @ members
+            # Each observed entry counts, not each moment: it is entries that a reference is taken off.
+            together += np.where(counts >= FEWEST, counts**2, 0).sum(axis=0)
+            moments += np.where(counts >= FEWEST, counts, 0).sum(axis=0)
         of_parts = np.array(medians)
         known = np.flatnonzero(np.isfinite(of_parts).any(axis=0))
         usual = np.zeros(of_parts.shape[1], dtype=self.dtype)
         usual[known] = np.nanmedian(of_parts[:, known], axis=0)
-        return usual
+        return usual, together / np.maximum(moments, 1)
+
+    @property
+    def electrodes_in_references(self) -> NDArray[np.float64]:
+        """Mean number (group) of electrodes that a common reference is taken over; 0 where there never is one."""
+        return self._usual[1]
 
     def block(self, piece: Piece, first: int, stop: int) -> SampleBlock:
         """Read samples `first` to `stop` − 1, less the recording's `level` and what they are measured against.
@@ -428,7 +445,7 @@ class Recording:
         first, stop : int
             They may lie beyond the piece, where nothing was observed.
         """
-        level = None if self.montage is None else self._usual
+        level = None if self.montage is None else self._usual[0]
         block = self.stored(piece, first - self.margin, stop + self.margin)
         if self.montage is not None and level is not None:
             block = self.montage.apply(block, level)

@@ -77,6 +77,21 @@ def test_blocks_windows_and_chosen_channels_change_no_reference(tmp_path, how, f
     assert feature != "spikes" or not (once.observed if once.exposure is None else once.exposure == 1).all()
 
 
+@pytest.mark.parametrize(("n_channels", "every", "together"), [(4, 1, 4), (16, 1, None), (16, 4, 4), (24, 2, None)])
+def test_a_reference_over_few_electrodes_says_what_it_takes_of_each(n_channels, every, together):
+    rng = np.random.default_rng(58)
+    volts = rng.normal(size=(8000, n_channels)) * 1e-5
+    # Every so many samples of each electrode are stored, those of its neighbours at other moments.
+    volts[np.arange(8000)[:, None] % every != np.arange(n_channels) % every] = np.nan
+    grid = Grid(np.array([0.0]), 0.01, 200)
+    notes = electrical_source(*session(volts), settings("lfp", reference="average")).bin(grid).notes
+    said = [note for note in notes if "taken over" in note]
+    assert len(said) == (together is not None)
+    if together is not None:
+        assert f"taken over {together} electrodes at a moment, and about {1 / together:.0%} of" in said[0]
+    assert not any("taken over" in note for note in electrical_source(*session(volts), settings("lfp")).bin(grid).notes)
+
+
 def test_what_stands_at_missing_samples_does_not_matter_to_a_reference():
     _, volts, _ = common_noise(2.0, rate=RATE, seed=53, n_channels=6)
     stored = np.random.default_rng(54).random(volts.shape) < 0.8
