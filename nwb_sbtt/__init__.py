@@ -18,6 +18,7 @@ _HOMES = {
     "FitConfig": "config",
     "Fitted": "fitting.fitted",
     "ReadConfig": "config",
+    "SearchConfig": "config",
     "SBTT": "exchange.estimator",
     "Trials": "config",
     "Window": "config",
@@ -33,6 +34,7 @@ _HOMES = {
     "load": "fitting.fitted",
     "read_nwb": "io.read.reader",
     "read_result": "io.write.results",
+    "search": "searching.search",
     "split": "data.splits",
     "to_mat": "exchange.results",
     "to_pandas": "exchange.results",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import Chop as Chop
     from nwb_sbtt.config import FitConfig as FitConfig
     from nwb_sbtt.config import ReadConfig as ReadConfig
+    from nwb_sbtt.config import SearchConfig as SearchConfig
     from nwb_sbtt.config import Trials as Trials
     from nwb_sbtt.config import Window as Window
     from nwb_sbtt.data.splits import split as split
@@ -97,5 +100,6 @@ if TYPE_CHECKING:
     from nwb_sbtt.io.write.writer import write_nwb as write_nwb
     from nwb_sbtt.runs.comparison import compare as compare
     from nwb_sbtt.runs.fitall import fit_all as fit_all
+    from nwb_sbtt.searching.search import search as search
 else:  # a checker that saw this would take every name, misspelt ones too
     __getattr__, _ = attach(__name__, _HOMES, _SUBMODULES)

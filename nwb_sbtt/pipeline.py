@@ -9,32 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from nwb_sbtt.atomic import make_folder, write_text
 from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, build
 from nwb_sbtt.data.memory import ENSEMBLE, SCORING
 from nwb_sbtt.data.schema import with_notes
-from nwb_sbtt.errors import ConfigError, FileError, MismatchError, SelectionError
-from nwb_sbtt.evaluate.baselines import BASELINES
-from nwb_sbtt.fileerrors import follow_links
+from nwb_sbtt.errors import FileError, MismatchError, SelectionError
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
-from nwb_sbtt.fitting.preparation import check_fits_memory, prepare, reading_of
+from nwb_sbtt.fitting.preparation import check_fits_memory, prepare
 from nwb_sbtt.fitting.runfolder import hold_run_folder, read_config
-from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, session_name
+from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature
 from nwb_sbtt.fitting.stitching import FACTORS
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
-from nwb_sbtt.io.read.arrays import load_array
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import sha256
 from nwb_sbtt.io.read.reader import read_nwb
-from nwb_sbtt.io.read.results import without_results
 from nwb_sbtt.io.read.truth import attach_truth
 from nwb_sbtt.io.write.results import read_model
 from nwb_sbtt.io.write.writer import check_target, rehearse, write_nwb
+from nwb_sbtt.recordings import load_offsets, recordings_of, session_names
 from nwb_sbtt.report.listing import listing_of_contents, table_of_scores
 from nwb_sbtt.report.page import write_report
 from nwb_sbtt.simulate.tasks import write_task
@@ -125,15 +121,13 @@ def _fit_held(
     tracker: Tracker | None,
 ) -> dict[str, Any]:
     """Do what `fit_files` does, while no other process may."""
-    BASELINES.values()  # One of another package that cannot be imported is noticed now, not after training.
-    paths, left_out = without_results([local_file(path) for path in paths], external_data=read.external_data)
+    paths, left_out, read = recordings_of(paths, read, config)
     targets = _targets(paths, output, run_dir)
-    read = reading_of(read, config)
     for remark in left_out:
         log(remark)
     data: dict[str, xr.Dataset] = {}
     truth: dict[str, xr.Dataset] = {}
-    for name, path, target in zip(_session_names(paths), paths, targets, strict=True):
+    for name, path, target in zip(session_names(paths), paths, targets, strict=True):
         ds = read_nwb(path, read, offsets=load_offsets(offsets))
         log(describe(path, ds))
         # What is needed after training is tried before it.
@@ -153,10 +147,10 @@ def _fit_held(
         log("scoring the fit and the baselines, then inferring all trials …")
         with_truth = truth[name]
         metrics[name] = fitted.evaluate(with_truth, session=name)
-        _write_metrics(run_dir, metrics)
+        write_metrics(run_dir, metrics)
         log(summarise({name: metrics[name]}))
         latents = fitted.infer(prepare(ds, config), session=name)
-        log(f"report: {_report(fitted, with_truth, latents, session=name, metrics=metrics[name])}")
+        log(f"report: {report_session(fitted, with_truth, latents, session=name, metrics=metrics[name])}")
         # Written last: once the results exist the same command does nothing, so nothing may be left to do.
         if output is not None and target is not None and not is_written(target, run_dir, output):
             _write_result(latents, target, path, output)
@@ -240,7 +234,7 @@ def evaluate_run(run_dir: Path, *, files: Sequence[Path] = ()) -> dict[str, Any]
         name: fitted.evaluate(_fitted_data(fitted, path, name), session=name)
         for name, path in _sources(fitted, files).items()
     }
-    _write_metrics(run_dir, metrics)
+    write_metrics(run_dir, metrics)
     return metrics
 
 
@@ -309,7 +303,7 @@ def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
         condition = None if fitted.alignment is None else fitted.alignment.reference.condition
         ds = _fitted_data(fitted, path, name, condition=condition)
         latents, metrics = fitted.infer(prepare(ds, fitted.config), session=name), fitted.evaluate(ds, session=name)
-        pages.append(_report(fitted, ds, latents, session=name, metrics=metrics))
+        pages.append(report_session(fitted, ds, latents, session=name, metrics=metrics))
     return pages
 
 
@@ -439,7 +433,24 @@ def summarise(metrics: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _report(fitted: Fitted, ds: xr.Dataset, latents: xr.Dataset, *, session: str, metrics: dict[str, Any]) -> Path:
+def report_session(
+    fitted: Fitted, ds: xr.Dataset, latents: xr.Dataset, *, session: str, metrics: dict[str, Any]
+) -> Path:
+    """Write the report of a fitted session into its run folder.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    ds, latents : Dataset
+        Data of the session, and what was inferred from them.
+    session : str
+    metrics : dict
+        Of the session.
+
+    Returns
+    -------
+    Path
+    """
     several = len(fitted.signature.sessions) > 1
     averaged = f" · {len(fitted.members)} models averaged" if len(fitted.members) > 1 else ""
     return write_report(
@@ -484,7 +495,7 @@ def _targets(paths: Sequence[Path], output: Output | None, run_dir: Path) -> lis
             raise FileError(
                 f"{len(paths)} files are fitted together; name a folder for the results, not {str(output.path)!r}"
             )
-        targets = [output.path / f"{name}_latents.nwb" for name in _session_names(paths)]
+        targets = [output.path / f"{name}_latents.nwb" for name in session_names(paths)]
         if not output.path.exists() and output.path.parent.is_dir():
             return list(targets)
     written = [is_written(target, run_dir, output) for target in targets]
@@ -536,60 +547,6 @@ def _refuse(target: Path, source: Path, output: Output) -> None:
     if not target.parent.is_dir():
         raise FileError(f"the folder {str(target.parent)!r} of the result does not exist; create it first")
     check_target(target, source=source, append=output.append, name=output.name, overwrite=output.overwrite)
-
-
-def _session_names(paths: Sequence[Path]) -> list[str]:
-    """Name sessions by their files, with as many parent folders as make the names unique."""
-    resolved = [follow_links(path) for path in paths]
-    if repeated := [str(path) for i, path in enumerate(paths) if resolved[i] in resolved[:i]]:
-        raise FileError(f"{repeated[0]!r} is given twice; name each file once")
-    depth = 0
-    while True:
-        depth += 1
-        names = [session_name("_".join(path.parts[-depth:])) for path in resolved]
-        if len(set(names)) == len(names):
-            return names
-
-
-def load_offsets(given: Sequence[str]) -> float | np.ndarray | dict[str, float | np.ndarray] | None:
-    """Read the sampling offsets of the only series, or by the series that each text names.
-
-    Parameters
-    ----------
-    given : sequence of str
-        As for `fit_files`.
-
-    Returns
-    -------
-    float, array (ROI), or these by series [s]; or None
-        None where none are given.
-
-    Raises
-    ------
-    ConfigError, FileError
-        If several are given of a series, or a file is no array.
-    """
-    loaded: dict[str, float | np.ndarray] = {}
-    for text in given:
-        series, _, value = ("", "", text) if Path(text).exists() else text.rpartition("=")
-        if series in loaded:
-            what = f"of {series!r} twice" if series else "twice without a series"
-            raise ConfigError(
-                f"--offsets gives offsets {what}; of several series, write SERIES=FILE or SERIES=SECONDS for each"
-            )
-        loaded[series] = _offsets_of(value)
-    if "" in loaded and len(loaded) > 1:
-        raise ConfigError(
-            "--offsets FILE is for the only series; of several, write SERIES=FILE or SERIES=SECONDS for each"
-        )
-    return loaded.get("", loaded) if loaded else None
-
-
-def _offsets_of(value: str) -> float | np.ndarray:
-    try:
-        return float(value)
-    except ValueError:
-        return load_array(value, "the sampling offsets")
 
 
 def _read_again(
@@ -661,5 +618,12 @@ def _sources(fitted: Fitted, files: Sequence[Path]) -> dict[str, Path]:
     return sources
 
 
-def _write_metrics(run_dir: Path, metrics: dict[str, Any]) -> None:
+def write_metrics(run_dir: Path, metrics: dict[str, Any]) -> None:
+    """Write ``metrics.json`` of a run folder, by session.
+
+    Parameters
+    ----------
+    run_dir : Path
+    metrics : dict
+    """
     write_text(run_dir / METRICS, json.dumps(metrics, indent=2, allow_nan=False) + "\n")

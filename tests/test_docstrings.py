@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "nwb_sbtt"
-COMMANDS = {PACKAGE / "cli" / f"{name}.py" for name in ("main", "dandi", "many", "nlb", "settings")}
+COMMANDS = {PACKAGE / "cli" / f"{name}.py" for name in ("main", "dandi", "many", "nlb", "search", "settings")}
 """Their functions are commands: arguments have help of their own, which the docstring would repeat."""
 NAMES = re.compile(r"^(\S[^:]*?)(?: :.*)?$", re.MULTILINE)
 Function = ast.FunctionDef | ast.AsyncFunctionDef

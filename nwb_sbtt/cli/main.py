@@ -17,6 +17,7 @@ from nwb_sbtt import stopping
 from nwb_sbtt.cli import dandi as cli_dandi
 from nwb_sbtt.cli import many as cli_many
 from nwb_sbtt.cli import nlb as cli_nlb
+from nwb_sbtt.cli import search as cli_search
 from nwb_sbtt.cli import settings as cli_settings
 from nwb_sbtt.cli.options import (
     Append,
@@ -320,7 +321,7 @@ def demo(
     pipeline.demo(folder, overwrite=overwrite)
 
 
-for command in (*cli_many.COMMANDS, *cli_settings.COMMANDS, *cli_dandi.COMMANDS):
+for command in (*cli_many.COMMANDS, *cli_search.COMMANDS, *cli_settings.COMMANDS, *cli_dandi.COMMANDS):
     app.command()(command)
 app.add_typer(cli_nlb.app, name="nlb")
 

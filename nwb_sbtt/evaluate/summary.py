@@ -55,6 +55,7 @@ def evaluate_latents(
     *,
     mask_length: int = 1,
     hidden_channels: HiddenChannels | None = None,
+    baselines: bool = True,
 ) -> dict[str, Any]:
     """Score a model and all registered baselines on the hidden entries of the validation trials.
 
@@ -73,6 +74,8 @@ def evaluate_latents(
         Bins of a channel that are hidden together.
     hidden_channels : HiddenChannels, optional
         For a score on whole channels (co-smoothing) of a model that was fitted to all of them.
+    baselines : bool
+        Whether all baselines are scored, or the mean alone, which the others' gain is counted from.
 
     Returns
     -------
@@ -133,7 +136,7 @@ def evaluate_latents(
         of_channels.score(MODEL, scorer.expected(hidden_channels.latents[variable].values))
         masked = _with_hidden_channels(masked, ds, hidden_channels.channels, valid)
     names, described = {MODEL: "this model"}, {}
-    for name in BASELINES.names():
+    for name in BASELINES.names() if baselines else [MEAN]:
         # The baselines solve many small systems, on which several threads take longer than one.
         with threadpool_limits(limits=1, user_api="blas"):
             prediction = predict(name, masked)

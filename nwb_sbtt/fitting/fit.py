@@ -106,15 +106,7 @@ def fit(
     """
     config = config or FitConfig()
     run_dir = Path(run_dir)
-    if not isinstance(data, Mapping):
-        raise DataError(
-            f"fit takes a Dataset, or Datasets by the names of their sessions ({{'monday': ds, …}}), not a "
-            f"{type(data).__name__}; read a file with sb.read_nwb"
-        )
-    if isinstance(data, xr.Dataset):
-        # As the command line names it, so that both make the same model, to the names of its weights.
-        data = {session_name(json.loads(data.attrs.get("source", "{}")).get("name")): data}
-    sessions = {name: data[name] for name in sorted(data)}
+    sessions = named_sessions(data)
     check_fits_memory(list(sessions.values()), FITTING, FITTING_OBSERVED, what="the fit")
     prepared = {}
     for name, ds in sessions.items():
@@ -158,6 +150,35 @@ def fit(
         if not (run_dir / CALIBRATION).exists():
             write_calibrations(calibrate(fitted, prepared), run_dir, checkpoint=fitted.checkpoint_sha256)
         return fitted.calibrated()
+
+
+def named_sessions(data: xr.Dataset | Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """Name the sessions of a fit.
+
+    Parameters
+    ----------
+    data : Dataset, or Datasets by session name
+        A single one is named by its file.
+
+    Returns
+    -------
+    dict of name to Dataset
+        Sorted by name.
+
+    Raises
+    ------
+    DataError
+        If it is neither.
+    """
+    if not isinstance(data, Mapping):
+        raise DataError(
+            f"fit takes a Dataset, or Datasets by the names of their sessions ({{'monday': ds, …}}), not a "
+            f"{type(data).__name__}; read a file with sb.read_nwb"
+        )
+    if isinstance(data, xr.Dataset):
+        # As the command line names it, so that both make the same model, to the names of its weights.
+        data = {session_name(json.loads(data.attrs.get("source", "{}")).get("name")): data}
+    return {name: data[name] for name in sorted(data)}
 
 
 def calibrate(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> dict[str, Calibration]:

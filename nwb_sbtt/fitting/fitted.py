@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -48,7 +48,7 @@ from nwb_sbtt.fitting.runfolder import (
     read_json,
     read_signature,
 )
-from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of, equal_bin_widths
+from nwb_sbtt.fitting.signature import Signature, channel_difference, channel_names, digest_of, equal_bin_widths
 from nwb_sbtt.models import Model, make_model
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import blank_statistics
@@ -328,6 +328,7 @@ class Fitted:
         session: str | None = None,
         same_channels: bool = False,
         on: Literal["valid", "test"] = "valid",
+        baselines: bool = True,
     ) -> dict[str, Any]:
         """Score the model and the baselines on the hidden entries of the validation trials, or of the test trials.
 
@@ -343,7 +344,9 @@ class Fitted:
         same_channels : bool
             Whether channels of the same ids are the same although the data come from another recording.
         on : {"valid", "test"}
-            Trials that are scored; by those of the test no model was trained or chosen.
+            Trials that are scored; by test trials no model was trained or chosen.
+        baselines : bool
+            Whether all baselines are scored, or the mean alone.
 
         Returns
         -------
@@ -368,7 +371,14 @@ class Fitted:
         batch = masks.hide(batch, hidden)
         latents = self._infer(ds, batch, None)
         del batch, hidden  # as large as the data, and no longer needed
-        metrics = evaluate_latents(ds, latents, where_hidden, mask_length=mask_length, hidden_channels=without_channels)
+        metrics = evaluate_latents(
+            ds,
+            latents,
+            where_hidden,
+            mask_length=mask_length,
+            hidden_channels=without_channels,
+            baselines=baselines,
+        )
         if (check := self._check_alignment(name)) is not None:
             metrics["checks"].append(check)
         if not self.finished:
@@ -628,7 +638,8 @@ class Fitted:
         fitted, names = expected.channels, channel_names(ds)
         if set(fitted) != set(names):
             raise MismatchError(
-                f"the model was fitted to {len(fitted)} channels, the data have {len(names)}; {difference(fitted, names)}"
+                f"the model was fitted to {len(fitted)} channels, the data have {len(names)}; "
+                f"{channel_difference(fitted, names)}"
             )
         fitted_source = expected.source or {}
         known = is_recorded(source) or is_recorded(fitted_source)
@@ -644,33 +655,12 @@ class Fitted:
         return name, ds.isel(channel=[rows[channel] for channel in fitted])
 
 
-def difference(fitted: Sequence[str], channels: Sequence[str]) -> str:
-    """Describe how the channels of data differ from those of a fit.
-
-    Parameters
-    ----------
-    fitted, channels : sequence of str
-        Names of the channels of the fit and of the data.
-
-    Returns
-    -------
-    str
-        Which are missing in the data, and which the model does not have.
-    """
-    missing, extra = sorted(set(fitted) - set(channels)), sorted(set(channels) - set(fitted))
-    return f"missing in the data: {_few(missing)}; unknown to the model: {_few(extra)}"
-
-
 def _origin(source: Mapping[str, Any]) -> str:
     """Name the recording that data come from."""
     if not is_recorded(source):
         return "no recorded file"
     known_by = f"object id {source['object_id']}" if source.get("object_id") else f"SHA-256 {source['sha256']}"
     return f"{source.get('name') or source.get('path') or 'a file'!r} ({known_by})"
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"
 
 
 def _no_fit(run_dir: Path) -> FileError:

@@ -13,9 +13,14 @@ from nwb_sbtt.data.origins import is_same_recording
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError, TrainingError
 from nwb_sbtt.fitting.alignment import reference_of
 from nwb_sbtt.fitting.ensemble import checkpoint_digest
-from nwb_sbtt.fitting.fitted import difference
 from nwb_sbtt.fitting.runfolder import differences, member_folders, read_config, read_signature
-from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature, equal_bin_widths
+from nwb_sbtt.fitting.signature import (
+    SIGNATURE,
+    SessionSignature,
+    Signature,
+    channel_difference,
+    equal_bin_widths,
+)
 from nwb_sbtt.fitting.stitching import Trained, stitch_to
 from nwb_sbtt.models import Model
 from nwb_sbtt.nn.sessions import tensors_by_session
@@ -252,7 +257,7 @@ def _origin(
     overlapping = [old for old in fitted if _shared(session, fitted[old])]
     alike = [old for old in overlapping if set(fitted[old].channels) == set(session.channels)]
     if init.channels == "same" and not overlapping:
-        missing = difference(next(iter(fitted.values())).channels, session.channels)
+        missing = channel_difference(next(iter(fitted.values())).channels, session.channels)
         raise MismatchError(f"session {name!r} has no channel of the initial fit (init.channels is 'same'): {missing}")
     same_recording = [old for old in overlapping if is_same_recording(fitted[old].source or {}, session.source or {})]
     if init.channels == "auto" and alike and not same_recording:

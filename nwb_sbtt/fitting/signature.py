@@ -317,6 +317,23 @@ def channel_names(ds: xr.Dataset) -> list[str]:
     return [f"{name} (row {row})" if counts[name] > 1 else name for name, row in zip(names, rows, strict=True)]
 
 
+def channel_difference(fitted: Sequence[str], channels: Sequence[str]) -> str:
+    """Describe how the channels of data differ from those of a fit.
+
+    Parameters
+    ----------
+    fitted, channels : sequence of str
+        Names of the channels of the fit and of the data.
+
+    Returns
+    -------
+    str
+        Which are missing in the data, and which the model does not have.
+    """
+    missing, extra = sorted(set(fitted) - set(channels)), sorted(set(channels) - set(fitted))
+    return f"missing in the data: {_listed(missing)}; unknown to the model: {_listed(extra)}"
+
+
 def digest_of(ds: xr.Dataset) -> str:
     """Compute the SHA-256 of everything that a fit's tensors are made of, with names, types and shapes.
 
@@ -348,3 +365,7 @@ def digest_of(ds: xr.Dataset) -> str:
     for array in arrays.values():
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") if names else "none"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,9 +21,8 @@ from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.evaluate.alignment import Courses, condition_averages, matched
 from nwb_sbtt.plot.selection import channel_name, inferred_values
-from nwb_sbtt.report.sheet import document
+from nwb_sbtt.report.sheet import document, section_of_figure
 
-DPI = 130
 UNUSED = {"test": "test", "none": "left out", "gap": "sharing bins with validation"}
 """Labels of the split for trials in neither training nor validation, in words."""
 LEVELS = {"ok": "good", "warn": "look at this", "bad": "problem"}
@@ -403,13 +400,4 @@ def _factors_across_sessions(latents: xr.Dataset, reference: Courses) -> _Panel:
 
 
 def _figure(panel: _Panel) -> str:
-    figure = panel.draw()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    width, height = (round(float(inches) * 96) for inches in figure.get_size_inches())
-    image = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return (
-        f"<h2>{escape(panel.heading)}</h2>\n<figure>\n"
-        f'<img src="data:image/png;base64,{image}" alt="{escape(panel.alt)}" width="{width}" height="{height}">\n'
-        f"<figcaption>{escape(panel.caption)}</figcaption>\n</figure>"
-    )
+    return section_of_figure(panel.draw(), heading=panel.heading, caption=panel.caption, alt=panel.alt)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 130
 
 SHEET = """\
 body { margin: 0; background: #fff; color: #222; font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -55,4 +63,30 @@ def document(title: str, body: str, *, style: str = "") -> str:
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
         f"<style>\n{SHEET}{style}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def section_of_figure(figure: Figure, *, heading: str, caption: str, alt: str) -> str:
+    """Lay out a figure with its heading and caption; the image is part of the text.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    heading, caption : str
+        Plain text.
+    alt : str
+        Text in place of the image.
+
+    Returns
+    -------
+    str
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    width, height = (round(float(inches) * 96) for inches in figure.get_size_inches())
+    image = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return (
+        f"<h2>{escape(heading)}</h2>\n<figure>\n"
+        f'<img src="data:image/png;base64,{image}" alt="{escape(alt)}" width="{width}" height="{height}">\n'
+        f"<figcaption>{escape(caption)}</figcaption>\n</figure>"
     )

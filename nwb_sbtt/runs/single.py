@@ -227,7 +227,8 @@ def is_done(job: Job, plan: Plan, sha256: str) -> bool:
     from nwb_sbtt.fitting.preparation import reading_of
     from nwb_sbtt.fitting.runfolder import read_signature, settings_differences
     from nwb_sbtt.fitting.signature import SIGNATURE
-    from nwb_sbtt.pipeline import METRICS, REPORT, is_written, load_offsets
+    from nwb_sbtt.pipeline import METRICS, REPORT, is_written
+    from nwb_sbtt.recordings import load_offsets
 
     run_dir = plan.run_dir(job)
     if plan.config.init is not None or not all((run_dir / name).exists() for name in (SIGNATURE, METRICS, REPORT)):

@@ -214,6 +214,26 @@ def _not_there(address: str | None, reason: str) -> ClusterError:
 
 
 @contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment during the block.
+
+    Parameters
+    ----------
+    settings : mapping of name to str
+    """
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
 def _environment(*, is_local: bool) -> Iterator[None]:
     """Set what Ray reads from the environment; what the user has set there is kept."""
     settings = {"RAY_USAGE_STATS_ENABLED": "0"}
@@ -226,22 +246,12 @@ def _environment(*, is_local: bool) -> Iterator[None]:
         if "RAY_TMPDIR" not in os.environ:
             folder = _temporary_folder()
             settings["RAY_TMPDIR"] = str(folder)
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
     try:
-        yield
+        with environment(settings):
+            yield
     finally:
-        _restore(before)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _restore(before: Mapping[str, str | None]) -> None:
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 def _temporary_folder() -> Path:

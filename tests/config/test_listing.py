@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from nwb_sbtt.config import MODELS, Config, Count, FitConfig, ModelConfig, ReadConfig, override
+from nwb_sbtt.config import MODELS, Config, Count, FitConfig, ModelConfig, ReadConfig, SearchConfig, override
 from nwb_sbtt.config.listing import list_settings
 from nwb_sbtt.errors import ConfigError
 
@@ -27,6 +27,7 @@ def test_every_setting_of_a_fit_is_listed(model):
     assert set(_leaves(of_fit)) <= set(names)
     few = ["cut={by: trials, event: go, start: 0, stop: 1}", "events={}", "bandwidth.k=3"]
     assert {f"read.{name}" for name in _leaves(override(ReadConfig(), few))} <= set(names)
+    assert {f"search.{name}" for name in _leaves(SearchConfig())} <= set(names)
     listed = list_settings(model=model)
     # Likelihoods may have settings of the same name.
     ours = [(setting.section, setting.name) for setting in listed if not setting.name.startswith("read.cut.")]
@@ -55,7 +56,7 @@ def test_listed_defaults_can_be_set_and_change_nothing(model):
         own = [f"{each.name}={each.default}" for each in listed if each.name.startswith("likelihood.")]
         expected = override(FitConfig(), [f"likelihood={likelihood}"])
         assert override(FitConfig(), [*own, f"likelihood.name={likelihood}"]) == expected
-    of_fit = [text for text in texts if not text.startswith(("read.", *of_likelihoods))]
+    of_fit = [text for text in texts if not text.startswith(("read.", "search.", *of_likelihoods))]
     assert override(FitConfig(), chosen + of_fit) == override(FitConfig(), chosen)
     of_reading = [
         text.removeprefix("read.")
@@ -63,6 +64,8 @@ def test_listed_defaults_can_be_set_and_change_nothing(model):
         if text.startswith("read.") and not text.startswith(("read.cut.", "read.events.", "read.bandwidth."))
     ]
     assert override(ReadConfig(), of_reading) == ReadConfig()
+    of_search = [text.removeprefix("search.") for text in texts if text.startswith("search.")]
+    assert override(SearchConfig(), of_search) == SearchConfig()
 
 
 class ExampleConfig(ModelConfig):
