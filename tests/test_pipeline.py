@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from nwb_sbtt import pipeline, recordings
+from nwb_sbtt import pipeline
 from nwb_sbtt.config import Chop, FitConfig, InitConfig, MaskConfig, ReadConfig, TrainConfig, Trials
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError
 from nwb_sbtt.fitting.fit import fit
@@ -296,9 +296,9 @@ def test_sampling_offsets_stay_with_the_fit(tmp_path):
 def test_offsets_of_several_series_are_named_each(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("one.npy", np.array([0.0, 0.01]))
-    assert recordings.load_offsets([]) is None and recordings.load_offsets(["0.02"]) == 0.02
-    np.testing.assert_array_equal(recordings.load_offsets(["one.npy"]), [0.0, 0.01])
-    named = recordings.load_offsets(["*/plane0=one.npy", "processing/ophys/plane1=0.033"])
+    assert load_offsets([]) is None and load_offsets(["0.02"]) == 0.02
+    np.testing.assert_array_equal(load_offsets(["one.npy"]), [0.0, 0.01])
+    named = load_offsets(["*/plane0=one.npy", "processing/ophys/plane1=0.033"])
     assert list(named) == ["*/plane0", "processing/ophys/plane1"] and named["processing/ophys/plane1"] == 0.033
     for given, said in (
         (["one.npy", "0.1"], "twice without a series"),
@@ -306,9 +306,9 @@ def test_offsets_of_several_series_are_named_each(tmp_path, monkeypatch):
         (["a=0.1", "a=0.2"], "'a' twice"),
     ):
         with pytest.raises(ConfigError, match=said):
-            recordings.load_offsets(given)
+            load_offsets(given)
     with pytest.raises(FileError, match=r"'no\.npy'"):
-        recordings.load_offsets(["a=no.npy"])
+        load_offsets(["a=no.npy"])
 
 
 def test_offsets_that_are_no_array_are_refused_unread(run, tmp_path):
