@@ -17,6 +17,7 @@ from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.standin import stand_in
 from nwb_sbtt.io.write.writer import write_nwb
+from nwb_sbtt.recordings import load_offsets
 from nwb_sbtt.report.listing import table_of_alignment
 from nwb_sbtt.train.trackers import Silent
 from tests.support import nwbfiles
