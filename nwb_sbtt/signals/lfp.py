@@ -32,6 +32,12 @@ COVERED_SUMS = SUMS_PER_CYCLE // 8
 """Sums on either side of an observed one that it stands for: gaps of a quarter of a cycle matter little to a slow part."""
 SHORT_GAP = 1 / 16
 """Of a cycle of the upper edge of a band: over a gap of that length a straight line is 2 % of the amplitude off at most."""
+JUDGED_TRIALS, JUDGED_TIMES = 8, 320
+"""Most trials, and moments of each, by which a lower edge is judged."""
+HIGHEST_RAISED, N_RAISED = 64.0, 19
+"""Highest multiple of a lower edge that is looked at, and number of frequencies up to there."""
+PASSED_AT_EDGE = 1 - 0.5**0.5
+"""Share of an oscillation that a mean passes if half of the power remains after it is taken off."""
 SMALLEST_AMOUNT = 1e-3
 """Samples, weighted, below which there is no mean; the weight of one sample at the rim is 3e-4."""
 
@@ -167,6 +173,50 @@ def gaussian_slow_part(low: float, *, rate: float, dtype: DTypeLike) -> SlowPart
     sd = HALF_POWER * rate / low
     length = max(1, int(sd / SUMS_PER_SD))
     return SlowPart(Filter(GaussianKernel(sd / length), dtype=dtype), length, sharp=False)
+
+
+def effective_lower_edge(observed: NDArray[np.bool_], low: float, *, bin_width: float) -> NDArray[np.float64]:
+    """Compute which lower edge is left of one where samples are observed in stretches with gaps between them.
+
+    A Gaussian mean over the observed samples around a bin is one over less time than it should be where most of these are the
+    bin's own stretch, and taking it off takes off what is faster. An oscillation of frequency f passes the mean with the share
+    Σ w cos(2 π f t) / Σ w, with the Gaussian's weights w of the observed samples at times t from the bin; the edge is the
+    lowest frequency of which 1 - 1/√2 passes, as a mean over bins.
+
+    Parameters
+    ----------
+    observed : bool array (trial, time, channel)
+        Bins; of long ones and of many trials a part.
+    low : float
+        Lower edge in Hz, where the power is halved if everything is observed.
+    bin_width : float
+        Seconds.
+
+    Returns
+    -------
+    array (channel)
+        Hz; `low` where nothing is observed.
+    """
+    trials = np.linspace(0, len(observed) - 1, min(len(observed), JUDGED_TRIALS)).astype(int)
+    together = max(1, int(HALF_POWER / low / bin_width / SUMS_PER_SD))
+    n_times = min(observed.shape[1] // together, JUDGED_TIMES)
+    if not n_times:
+        return np.full(observed.shape[2], low)
+    part = observed[trials, : n_times * together].reshape(len(trials), n_times, together, -1).mean(axis=2)
+    lags = (np.arange(n_times)[:, None] - np.arange(n_times)) * together * bin_width
+    weights = np.exp(-0.5 * (lags * low / HALF_POWER) ** 2)
+    amounts, n_seen = np.maximum(weights @ part, 1e-12), np.maximum(part.sum(axis=(0, 1)), 1e-12)
+    frequencies = low * np.geomspace(1, HIGHEST_RAISED, N_RAISED)
+    reached, reached_whole = np.zeros(part.shape[2], dtype=np.intp), 0
+    for i, frequency in enumerate(frequencies):
+        wave = weights * np.cos(2 * np.pi * frequency * lags)
+        passed = ((wave @ part) / amounts * part).sum(axis=(0, 1)) / n_seen
+        reached[(reached == i) & (passed >= PASSED_AT_EDGE)] = i + 1
+        # What lies outside of a trial is left out of both.
+        if reached_whole == i and (wave.sum(axis=1) / weights.sum(axis=1)).mean() >= PASSED_AT_EDGE:
+            reached_whole = i + 1
+    steps = np.minimum(np.maximum(reached - reached_whole, 0), N_RAISED - 1)
+    return np.asarray(frequencies[steps])
 
 
 def sharp_slow_part(band: tuple[float, float], *, rate: float, dtype: DTypeLike) -> SlowPart:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nwb_sbtt.signals.lfp import decimating_filter
+from nwb_sbtt.signals.lfp import PASSED_AT_EDGE, decimating_filter, effective_lower_edge
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.2, 0.4])
@@ -19,3 +19,16 @@ def test_a_decimated_signal_keeps_its_band_and_does_not_alias(share):
     alias = weights.apply(np.cos(2 * np.pi * times * gone + 0.3), first=0, positions=positions)
     assert np.abs(gain - 1).max() < 0.02
     assert np.abs(alias).max() < 10 ** (-45 / 20)
+
+
+def test_the_lower_edge_of_samples_in_stretches_is_that_of_the_mean_taken_off():
+    width, low = 0.01, 1.0
+    seen = np.zeros((1, 300, 3), dtype=bool)
+    seen[0, 120:140, 0] = True
+    seen[0, :, 1] = np.arange(300) % 3 == 0
+    edges = effective_lower_edge(seen, low, bin_width=width)
+    # Of a stretch that stands alone all is taken off that the mean over it passes: sin(π f T) / (π f T) for an oscillation.
+    frequencies = np.linspace(0.5, 4.5, 2000)
+    stretch = frequencies[np.sinc(frequencies * 0.2) ** 2 < PASSED_AT_EDGE][0]
+    assert abs(np.log(edges[0] / stretch)) < np.log(1.3)
+    assert edges[1:].tolist() == [low, low]

@@ -40,6 +40,7 @@ from nwb_sbtt.signals.lfp import (
     BandPower,
     Decimated,
     decimating_filter,
+    effective_lower_edge,
     gaussian_slow_part,
     low_pass,
     sharp_slow_part,
@@ -65,6 +66,8 @@ SIMULTANEOUS_SECONDS, SHARED = 0.0005, 0.05
 """Time within which crossings are simultaneous, and share of them that half of the electrodes have together worth a note."""
 LARGEST_LOSS = 0.1
 """Share of what a channel stores that its filter may lose before a note says so, or means of bins take the filter's place."""
+RAISED = 1.5
+"""By how much the lower edge of the LFP may be raised by gaps between samples before a note says so."""
 OWN_SHARE = 0.2
 """Share of each electrode's own voltage that a common reference may hold before a note says so."""
 FINEST_BINS = 0.25
@@ -449,6 +452,7 @@ class ElectricalSource:
         for trial, divisor in enumerate(weights):
             volts[trial] = values[trial] / np.maximum(divisor, 1) * self.scale
         notes = totals.notes + self._note_on(flat, "are flat in all that was read: 0 V")
+        notes += self._note_on_slow(observed, grid.bin_width)
         notes += self._note_on_loss(totals, observed, "bins")
         if totals.scattered is not None:
             gain = np.sinc(
@@ -461,6 +465,24 @@ class ElectricalSource:
                 f"(gain {gain:.2f} at the upper edge of the band)",
             )
         return Binned(volts, observed, notes=notes)
+
+    def _note_on_slow(self, observed: NDArray[np.bool_], bin_width: float) -> tuple[str, ...]:
+        """A note where stretches are so short that the Gaussian mean that is taken off holds more than what is slow."""
+        config = self.config.electrical
+        gaps = np.flatnonzero(observed.mean(axis=(0, 1)) < 1 - LARGEST_LOSS)
+        if config.band is not None or not len(gaps):
+            return ()
+        low, high = choose_band(config, rate=1 / self.sampling_period, bin_width=bin_width)
+        edges = np.full(observed.shape[2], low)
+        edges[gaps] = np.minimum(effective_lower_edge(observed[:, :, gaps], low, bin_width=bin_width), high)
+        raised = edges > RAISED * low
+        if not raised.any():
+            return ()
+        return self._note_on(
+            raised,
+            f"are sampled in stretches so short that the mean that is taken off holds what is slower than about "
+            f"{np.median(edges[raised]):.2g} Hz, not {low:g} Hz",
+        )
 
     def _binned_spikes(self, totals: _Totals, bin_width: float) -> Binned:
         weights = totals.weights

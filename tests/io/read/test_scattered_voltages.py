@@ -179,6 +179,15 @@ def test_an_error_on_a_reference_that_no_moment_has_names_it(tmp_path):
     assert "min_observed" not in str(error.value)
 
 
+@pytest.mark.parametrize(("on", "off", "edge"), [(100, 900, 5), (400, 1600, 1.6), (50, 50, None), (1, 3, None)])
+def test_stretches_too_short_for_the_slow_part_are_said_with_the_edge_that_is_left(on, off, edge):
+    stored = np.repeat(np.arange(int(SECONDS * RATE))[:, None] % (on + off) < on, 2, axis=1)
+    nwbfile, series, _ = recording(stored)
+    notes = electrical_source(nwbfile, series, ReadConfig()).bin(Grid(np.arange(4) * 3.0, 0.01, 300)).notes
+    said = [note for note in notes if "in stretches so short" in note]
+    assert [note.split("slower than about ")[1].split(",")[0] for note in said] == ([f"{edge} Hz"] if edge else [])
+
+
 def test_crossings_are_counted_in_stretches_that_were_sampled_long_enough():
     rate, seconds = 20_000.0, 8.0
     rng = np.random.default_rng(9)
