@@ -36,7 +36,7 @@ COLUMNS_AT_ONCE = 64
 """Channels that are transformed at once, so that they stay in the cache; measured best of 16 to 256."""
 HIGHEST = 0.45
 """Highest edge of a band as a share of the sampling rate, and of the bin rate for a decimated signal."""
-LOWER_OF_BAND, UPPER_OF_BAND = 0.25, 0.28
+LOWER_OF_BAND, UPPER_OF_BAND = 0.2, 0.28
 """Widest transition at the lower and upper edge of a band, as a share of its width."""
 LOWER_EDGE, UPPER_EDGE = 0.5, 0.25
 """And as a share of the frequency itself."""

@@ -304,7 +304,7 @@ def test_a_hidden_sample_changes_nothing_beyond_the_reach_of_the_filter(use):
     holed[hidden : hidden + 15, 1] = np.nan
     first, second = (read(*session(data), use, grid=whole()) for data in (clean, holed))
     times = np.arange(600) * 0.02
-    reach = {"lfp": 1.1, "band": 0.5, "power": 0.35, "spikes": 0.1}[use]
+    reach = {"lfp": 1.1, "band": 0.62, "power": 0.45, "spikes": 0.1}[use]
     where = np.ones(first.observed.shape, dtype=bool)
     where[0, np.abs(times - 6.01) < reach, 1] = False
     same(first, second, where=where, exactly=True)
