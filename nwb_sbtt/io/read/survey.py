@@ -43,8 +43,9 @@ def parts_of(recording: Recording, grid: Grid) -> Extents:
         for piece in recording.pieces:
             start, stop = piece.span
             if start <= middle < stop:
-                first, last = piece.edges(np.array([middle - half, middle + half]))
-                extents.append((piece, int(first), int(last)))
+                first = int(piece.edges(np.array([middle - half]))[0])
+                # All as long as each other, whatever the rate, or their spectra could not be added up.
+                extents.append((piece, first, min(first + round(2 * half * piece.rate), piece.stop)))
     return extents
 
 

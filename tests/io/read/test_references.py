@@ -10,6 +10,7 @@ from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.read.electrical import electrical_source
 from nwb_sbtt.io.read.reader import read_nwb
+from nwb_sbtt.io.read.survey import parts_of
 from tests.support.nwbfiles import add_electrical, add_electrodes, new_file, write
 from tests.support.voltages import common_noise
 
@@ -165,6 +166,15 @@ def test_bad_electrodes_are_named_and_masked_where_asked_for(tmp_path):
     )
     with pytest.raises(SelectionError, match="names all"):
         electrical_source(*session(volts), settings("lfp", bad_channels=tuple(range(100, 108)))).bin(grid)
+
+
+def test_parts_that_are_looked_at_are_as_long_as_each_other_whatever_the_rate():
+    rate = 9999.7
+    source = electrical_source(*session(np.zeros((40_000, 3), dtype=np.int16), rate=rate), settings("lfp"))
+    for grid in (GRID, Grid(np.array([0.3, 1.7]), 0.013, 17)):
+        extents = parts_of(source.recording, grid)
+        length = min(0.5, len(grid.starts) * grid.n_bins * grid.bin_width / 8) * rate
+        assert [stop - first for _, first, stop in extents] == [round(length)] * 8
 
 
 @pytest.mark.slow
