@@ -225,7 +225,7 @@ class GaussianKernel:
 
 
 class Filter:
-    """A kernel made ready to be applied to blocks of samples; may be used by several threads.
+    """A kernel made ready to be applied to blocks of samples; `apply` and `support` may be used by several threads.
 
     Parameters
     ----------
@@ -256,6 +256,7 @@ class Filter:
         self._absolute = (np.abs(table) / np.abs(table).sum(axis=1, keepdims=True)).astype(np.float32)
         self._cache: dict[tuple[bool, bytes], Floats] = {}
         self._cached_bytes = 0
+        self._space: Floats = np.empty((0, 0), dtype=dtype)
         self._lock = Lock()
 
     def apply(self, samples: Floats, *, first: int, positions: NDArray[np.float64]) -> Floats:
@@ -294,12 +295,18 @@ class Filter:
         Returns
         -------
         array (position, channel)
+            The next stretch reuses its memory.
         """
         weights = self._table[0].astype(np.float64)
         length = _transform_length(min(TRANSFORM_LENGTHS * len(weights), stop - start + len(weights)))
         response = np.conj(rfft(weights, length)).astype(np.result_type(self._table, np.complex64))[:, None]
         step, begin = length - len(weights) + 1, start - self.margin + 1 - first
-        result = np.empty((stop - start, samples.shape[1]), dtype=np.result_type(samples, self._table))
+        shape, dtype = (stop - start, samples.shape[1]), np.result_type(samples, self._table)
+        if len(self._space) < shape[0] or self._space.shape[1] != shape[1] or self._space.dtype != dtype:
+            # Fresh pages for every stretch would cost as much as a tenth of the transforms; the old memory goes first.
+            self._space = self._space[:0].copy()
+            self._space = np.empty(shape, dtype=dtype)
+        result = self._space[: shape[0]]
 
         def evaluate(part: tuple[int, slice]) -> None:
             low, columns = part
