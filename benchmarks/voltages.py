@@ -100,14 +100,9 @@ def main() -> None:
             of_seeds = {other: (*row.pop(other, ()), getattr(figure, other)) for other in ("scipy", "spikeinterface")}
             row.pop("truth", None)
             row |= {f"seed {seed}": figure.value, **of_seeds, "truth": figure.truth}
-    table = [
-        {
-            name: " ".join(f"{each:.3g}" for each in value if each != "") if isinstance(value, tuple) else value
-            for name, value in row.items()
-        }
-        for row in rows.values()
-    ]
-    show(table)
+        # Seeds take minutes, so what is known is shown after each.
+        table = [_cells(row) for row in rows.values()]
+        show(table)
     save(arguments.json, vars(arguments), table)
 
 
@@ -396,6 +391,14 @@ def speed(seconds: float, seed: int) -> dict[str, Figure]:
     return {
         figure: Figure(took[0] + (300 - shortest) * each_second, truth=240.0),
         f"{figure}: h5py alone": Figure(300 / seconds * plain),
+    }
+
+
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose columns of one value for each seed are texts."""
+    return {
+        name: " ".join(f"{each:.3g}" for each in value if each != "") if isinstance(value, tuple) else value
+        for name, value in row.items()
     }
 
 

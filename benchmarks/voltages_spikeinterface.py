@@ -78,7 +78,7 @@ def bad_electrodes(volts: NDArray[Any], rate: float) -> NDArray[np.bool_]:
 
     recording = _recording(volts, rate)
     _, labels = detect_bad_channels(recording, method="coherence+psd", seed=0)
-    return np.asarray(labels) != "good"
+    return np.asarray([label != "good" for label in labels], dtype=bool)
 
 
 def _recording(volts: NDArray[Any], rate: float) -> Any:
