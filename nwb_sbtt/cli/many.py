@@ -32,6 +32,7 @@ from nwb_sbtt.cli.options import (
     WindowText,
     settings_of,
 )
+from nwb_sbtt.errors import ConfigError
 
 FAILED = 3
 """Exit code where some of many fits failed."""
@@ -141,7 +142,70 @@ def fit_all(
         raise typer.Exit(FAILED)
 
 
-COMMANDS = (compare, fit_all)
+def slurm(
+    context: typer.Context,
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="-- COMMAND", help="search or fit-all, with its arguments", show_default=False),
+    ],
+    time: Annotated[
+        str, typer.Option(help="time limit; the job is queued again until all is done", show_default=False)
+    ],
+    nodes: Annotated[int, typer.Option(min=1, help="nodes of the job")] = 1,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs of each node")] = 0,
+    cpus: Annotated[int | None, typer.Option(min=1, help="CPU cores of each node [default: whole nodes]")] = None,
+    memory: Annotated[str | None, typer.Option(help="memory of each node, e.g. 64G", show_default=False)] = None,
+    partition: Annotated[str | None, typer.Option(help="partition", show_default=False)] = None,
+    account: Annotated[str | None, typer.Option(help="account", show_default=False)] = None,
+    job_name: Annotated[str, typer.Option(help="name of the job and of its log")] = "nwb-sbtt",
+    sbatch: Annotated[
+        list[str] | None, typer.Option(help="further option of sbatch, e.g. --sbatch=--constraint=a100")
+    ] = None,
+    setup: Annotated[
+        list[str] | None, typer.Option(help="line of shell before the command, e.g. 'module load cuda'")
+    ] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="hand the script to sbatch instead of printing it")] = False,
+) -> None:
+    """Print or submit a batch script for Slurm: nwb-sbtt slurm --nodes 4 --time 12:00:00 -- fit-all ….
+
+    Ray is started on all nodes. Before the time limit the state is saved, and the job is queued again; the same command
+    then goes on. Paths are relative to the folder in which this is called.
+    """
+    from nwb_sbtt.runs.slurm import Allocation, batch_script
+    from nwb_sbtt.runs.slurm import submit as submit_script
+
+    _check_command(context, command)
+    allocation = Allocation(
+        time,
+        nodes,
+        gpus,
+        cpus,
+        memory,
+        job_name,
+        partition,
+        account,
+        others=tuple(sbatch or ()),
+        setup=tuple(setup or ()),
+    )
+    script = batch_script(command, allocation, folder=Path.cwd())
+    if gpus and not any(word.startswith("--gpus-per-") for word in command):
+        typer.echo(f"note: the fits use no GPU unless {command[0]} says how many, such as --gpus-per-fit 1", err=True)
+    typer.echo(submit_script(script) if submit else script, nl=submit)
+
+
+COMMANDS = (compare, fit_all, slurm)
+SPREAD = ("fit-all", "search")
+"""Commands that use a cluster."""
+
+
+def _check_command(context: typer.Context, words: list[str]) -> None:
+    """Refuse a command that would be refused after hours in the queue."""
+    commands = getattr(context.find_root().command, "commands", {})
+    name = words[0]
+    if name not in SPREAD or name not in commands:
+        raise ConfigError(f"{name!r} cannot be spread over nodes; expected one of: {', '.join(SPREAD)}")
+    # Parsed as it will be, and not run; what is wrong with it is said now.
+    commands[name].make_context(name, list(words[1:]))
 
 
 def _print_json(content: Any) -> None:
