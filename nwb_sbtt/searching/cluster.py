@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,6 +28,8 @@ _BELOW = len("/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_sto
 """Bytes that Ray adds to the path of its folder."""
 _PREFIX = "sbtt-ray-"
 _TOKEN = "RAY_AUTH_TOKEN"
+TRIES = 3
+"""Times that Ray is started on this machine."""
 _of_process: dict[str, str] = {}
 """Ray reads the token once in a process; so all clusters that this one starts have the same."""
 
@@ -131,12 +133,12 @@ def connected(address: str | None = None, *, cpus: int | None = None, verbose: b
         if address is not None and not is_local:
             _check_reachable(address)
         printing = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
+        n_cpus = cpus or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
         try:
             # What Ray loads here writes an escape to the stream that it finds, when the program ends.
             with redirect_stdout(unfiltered(sys.stdout)), redirect_stderr(unfiltered(sys.stderr)):
                 if is_local:
-                    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-                    ray.init(LOCAL, num_cpus=cpus or n_cpus, include_dashboard=False, **printing)
+                    _patiently(lambda: ray.init(LOCAL, num_cpus=n_cpus, include_dashboard=False, **printing))
                 else:
                     import nwb_sbtt
 
@@ -191,6 +193,21 @@ def n_at_once(resources: Resources) -> int:
     wanted = resources.bundle()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return sum(int(min(node.get(name, 0) / amount for name, amount in wanted.items())) for node in nodes)
+
+
+def _patiently(start: Callable[[], object]) -> None:
+    """Start Ray, again where its processes do not answer in its 30 s, as on a machine that is busy with other things."""
+    for _ in range(TRIES):
+        try:
+            start()
+        except Exception as error:
+            # Of that alone Ray raises no class of its own.
+            if type(error) is not Exception:
+                raise
+            reason = str(error)
+        else:
+            return
+    raise ClusterError(f"cannot start Ray on this machine, after {TRIES} tries: {reason}")
 
 
 def _check_reachable(address: str) -> None:

@@ -73,6 +73,22 @@ def test_only_public_names_of_ray_and_optuna_are_used():
     assert not private
 
 
+def test_ray_is_started_again_where_it_gave_up_early_and_only_then():
+    tries = []
+
+    def start():
+        tries.append(1)
+        if len(tries) < 3:
+            raise Exception("The current node timed out during startup.")
+
+    cluster._patiently(start)
+    assert len(tries) == 3
+    with pytest.raises(ClusterError, match=r"after 3 tries: it timed out"):
+        cluster._patiently(lambda: (_ for _ in ()).throw(Exception("it timed out")))
+    with pytest.raises(KeyError):
+        cluster._patiently(lambda: {}["other"])
+
+
 @pytest.mark.slow
 def test_ray_is_started_here_used_and_removed(tmp_path, monkeypatch):
     import ray
