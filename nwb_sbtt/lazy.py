@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 
 
 def attach(
@@ -44,7 +45,13 @@ def attach(
 
 
 def _elsewhere(package: str, submodules: Mapping[str, str], name: str) -> str:
-    """Say in which of the submodules a name is; empty where it is in none."""
+    """Say in which of the submodules a name is; empty where it is in none.
+
+    Of a module of the package nothing is said: ``from package import module`` asks for it as an attribute first, and then
+    imports it, for which all others need not be.
+    """
+    if find_spec(f"{package}.{name}") is not None:
+        return ""
     for submodule, path in submodules.items():
         if hasattr(import_module(f".{path}", package), name):
             return f"; it is {package}.{submodule}.{name}"

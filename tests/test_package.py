@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +45,15 @@ def test_every_public_name_loads_and_is_explained():
         assert inspect.ismodule(getattr(sb, name)) and getattr(sb, name).__doc__, name
     with pytest.raises(AttributeError, match="has no attribute 'fitt'"):
         sb.fitt  # noqa: B018
+
+
+def test_the_command_line_is_there_before_torch_pynwb_and_ray_are():
+    code = (
+        "import sys\nfrom nwb_sbtt.cli import main\n"
+        "print([name for name in ('torch', 'pynwb', 'xarray', 'ray', 'optuna') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 @pytest.mark.parametrize("module", _lazy_modules(), ids=lambda module: module.__name__)

@@ -143,11 +143,13 @@ def connected(address: str | None = None, *, cpus: int | None = None, verbose: b
                     import nwb_sbtt
 
                     ray.init(address, runtime_env={"py_modules": [nwb_sbtt]}, **printing)
-        # What Ray raises for a cluster that is not there depends on how far the connection came.
-        except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        except Exception as error:  # Ray raises errors of many kinds here, bare ones among them, as far as it came.
+            ray.shutdown()
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             if is_local:
-                raise ClusterError(f"cannot start Ray on this machine: {reason}") from error
+                raise ClusterError(
+                    f"cannot start Ray on this machine: {reason} Is it busy, or out of memory?"
+                ) from error
             raise _not_there(address, reason) from error
         try:
             yield ray.get_runtime_context().gcs_address
