@@ -68,6 +68,10 @@ LARGEST_LOSS = 0.1
 """Share of what a channel stores that its filter may lose before a note says so, or means of bins take the filter's place."""
 RAISED = 1.5
 """By how much the lower edge of the LFP may be raised by gaps between samples before a note says so."""
+HIGHEST_RATE = 200.0
+"""Threshold crossings per second of an electrode, as a mean over all, above which a note doubts the threshold."""
+HIGHEST_USUAL = 10.0
+"""Noise sds of a threshold above which it is doubted that nothing crosses it."""
 OWN_SHARE = 0.2
 """Share of each electrode's own voltage that a common reference may hold before a note says so."""
 FINEST_BINS = 0.25
@@ -328,6 +332,10 @@ class ElectricalSource:
         shape = (*grid.shape, len(self.scale))
         scattered = reduction.scattered if isinstance(reduction, Decimated) else None
         notes = self._note_on_flat(flat, n_samples) + self._note_on_shared(events, shared)
+        if isinstance(reduction, Crossings):
+            notes += self._note_on_threshold(
+                reduction, float(values.sum()), float(weights.sum()) * self.sampling_period
+            )
         reach = _reach(reduction) * self.sampling_period
         return _Totals(values.reshape(shape), weights.reshape(shape), stored, scattered, flat, reach, notes)
 
@@ -558,6 +566,35 @@ class ElectricalSource:
         return (
             f"{self.path!r}: {shared / events:.0%} of the threshold crossings come in half of the electrodes or more within "
             f"{1e3 * SIMULTANEOUS_SECONDS:g} ms, as artefacts do; read.electrical.reference=median takes off what they share",
+        )
+
+    def _note_on_threshold(self, reduction: Crossings, crossings: float, seconds: float) -> tuple[str, ...]:
+        """A note where nothing crosses the threshold, or noise does all the time.
+
+        Parameters
+        ----------
+        reduction : Crossings
+        crossings, seconds : float
+            Their number, and how long electrodes were observed for it, over all electrodes.
+        """
+        config = self.config.electrical
+        # Where no electrode has spikes none crosses a usual multiple of the noise.
+        quiet = not crossings and config.threshold_unit == "sd" and abs(config.threshold) <= HIGHEST_USUAL
+        rate = crossings / seconds if seconds else 1.0
+        if quiet or 0 < rate <= HIGHEST_RATE:
+            return ()
+        microvolts = float(np.nanmedian(reduction.threshold * self.scale)) / MICROVOLT
+        threshold = f"threshold of {config.threshold:g} {config.threshold_unit}"
+        if config.threshold_unit == "sd":
+            threshold += f" ({microvolts:.3g} uV, median of the electrodes)"
+        other = "uV" if config.threshold_unit == "sd" else "sd"
+        if not crossings:
+            said = f"no electrode crosses the {threshold}"
+        else:
+            said = f"electrodes cross the {threshold} {rate:.0f} times a second, as noise does"
+        return (
+            f"{self.path!r}: {said}; choose another (read.electrical.threshold), or one in {other} "
+            f"(read.electrical.threshold_unit={other}), or check the unit of the data",
         )
 
     def _note_on_flat(self, flat: NDArray[np.intp], n_samples: int) -> tuple[str, ...]:

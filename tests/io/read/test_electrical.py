@@ -1,5 +1,6 @@
 """Voltages: the three uses against slow whole-recording computations, and what is not observed kept out of filters."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -210,6 +211,24 @@ def test_a_dead_time_leaves_the_first_of_crossings_that_are_close():
     spaced = read(*session(data), "spikes", grid=whole(), electrical={"dead_time": 30 / RATE}).values.sum()
     close = sum(int((np.diff(crossings) < 30).sum()) for crossings in truth)
     assert close > 0 and abs((free - spaced) - close) <= 2
+
+
+@pytest.mark.parametrize(
+    ("threshold", "unit", "said"),
+    [
+        (-4.5, "sd", None),
+        (-200.0, "sd", "no electrode crosses the threshold of -200 sd"),
+        (-1e9, "uV", "no electrode crosses the threshold of -1e.09 uV; .*threshold_unit=sd"),
+        (-1e-3, "uV", r"cross the threshold of -0.001 uV [2-9]\d\d times a second, as noise does"),
+    ],
+)
+def test_a_threshold_that_nothing_or_noise_crosses_is_doubted(threshold, unit, said):
+    data, _ = spiky()
+    electrical = {"threshold": threshold, "threshold_unit": unit}
+    notes = [
+        note for note in read(*session(data), "spikes", grid=whole(), electrical=electrical).notes if "cross" in note
+    ]
+    assert [bool(re.search(said or "", note)) for note in notes] == [True] * (said is not None)
 
 
 def test_an_electrode_without_noise_is_unobserved():
