@@ -5,8 +5,10 @@ each frame. Three tables, by `--table`:
 
 * gaps: 30 Hz, three frames missing every two seconds, or 10 % at random. `first` to `fifth` are the mean event in the frames
   after a gap over that of the same frames where none is missing (other frames have other spikes), in units of this ratio
-  elsewhere, `r` the correlation with spikes in sums of three frames, `r whole` that of the same
-  frames where none is missing, and `r line` that after linear interpolation.
+  elsewhere, and `sd` the sd of the first between seeds. `complete` is the mean event of those first frames where none is
+  missing, `spikes` their true spikes, both over the mean elsewhere, each with its sd between seeds: what chance alone makes of
+  it. `r` is the correlation with spikes in sums of three frames, `r whole` that of the same frames where none is missing, and
+  `r line` that after linear interpolation.
 * kinetics: estimated decay over the true one, the lowest and the highest of the cells, and the same of the noise; `r` as above,
   in bins of about 100 ms, and `r known` that of OASIS with the true decay, no rise and no penalty.
 * speed: CPU-seconds for an ROI of `--minutes` at 30 Hz, complete and with gaps: the mean of `--rois`, and the most of any.
@@ -122,8 +124,10 @@ def _gaps(indicator: str, noise: float, seeds: Sequence[int], size: tuple[int, f
         counts, values = _simulated(indicator, rate, noise, seed, size)
         for name, missing in _masks(len(values), seed):
             row = rows.setdefault(
-                name, {"sums": np.zeros(6), "complete": np.zeros(6), "r": [], "whole": [], "line": []}
+                name, {"sums": [], "complete": [], "spikes": [], "frames": [], "r": [], "whole": [], "line": []}
             )
+            for kind in ("sums", "complete", "spikes", "frames"):
+                row[kind].append(np.zeros(6))
             gaps = np.maximum.accumulate(np.where(missing, np.arange(len(values)), -100))
             position = np.minimum(np.arange(len(values)) - gaps, 6)
             for cell in range(values.shape[1]):
@@ -137,20 +141,37 @@ def _gaps(indicator: str, noise: float, seeds: Sequence[int], size: tuple[int, f
                 whole = _events(trace, nothing, rate, indicator).sizes
                 for place in range(1, 7):
                     here = known & (position == place)
-                    row["sums"][place - 1] += sizes[here].sum()
-                    row["complete"][place - 1] += whole[here].sum()
+                    for kind, these in (("sums", sizes), ("complete", whole), ("spikes", spikes), ("frames", here)):
+                        row[kind][-1][place - 1] += these[here].sum()
                 row["r"].append(_correlation(sizes, spikes, known, 3))
                 row["whole"].append(_correlation(whole, spikes, known, 3))
                 row["line"].append(_correlation(_events(line, nothing, rate, indicator).sizes, spikes, known, 3))
     result = []
     for missing_name, row in rows.items():
-        means = row["sums"] / row["complete"]
-        ratios = {position: float(means[i] / means[5]) for i, position in enumerate(POSITIONS)}
+        ratios = dict(zip(POSITIONS, _about_gaps(row, "sums", "complete")[0].tolist(), strict=True))
+        for name, kind, of in (
+            ("", "sums", "complete"),
+            ("complete", "complete", "frames"),
+            ("spikes", "spikes", "frames"),
+        ):
+            mean, sd = _about_gaps(row, kind, of)
+            ratios |= ({name: float(mean[0])} if name else {}) | {f"{name} sd".strip(): float(sd[0])}
         scores = {
             name: float(np.mean(row[key])) for name, key in (("r", "r"), ("r whole", "whole"), ("r line", "line"))
         }
         result.append({"indicator": indicator, "missing": missing_name, **ratios, **scores})
     return result
+
+
+def _about_gaps(row: dict[str, Any], kind: str, of: str) -> tuple[Floats, Floats]:
+    """A ratio in the first five frames after a gap over that elsewhere, of all seeds together, and its sd between them."""
+
+    def ratio(sums: Floats, units: Floats) -> Floats:
+        means = sums / units
+        return np.asarray(means[:5] / means[5])
+
+    each = [ratio(sums, units) for sums, units in zip(row[kind], row[of], strict=True)]
+    return ratio(np.sum(row[kind], axis=0), np.sum(row[of], axis=0)), np.std(each, axis=0)
 
 
 def _kinetics(indicator: str, noise: float, seeds: Sequence[int], size: tuple[int, float]) -> list[dict[str, Any]]:

@@ -19,8 +19,10 @@ SPAN = 2.5
 """Decays are searched within so many sds of the indicator's prior."""
 COARSE, FINEST = 9, 0.04
 """Decays that are tried first, and the last step of their logarithm."""
-CONCISENESS = 1.25
-"""Penalty of events while decays are compared, in sds of what noise alone makes of one."""
+CONCISENESS, FRAMES = (1.0, 1.25), (6.0, 12.0)
+"""Penalty of events while decays are compared, in sds of what noise alone makes of one, where so many frames fall into the
+indicator's decay; between these it rises evenly. Where few do, a larger one makes decays too long, where many do, a smaller
+one too short (`benchmarks/deconvolution.py`)."""
 LEAST_LOG_SD = 0.1
 """Least sd of the logarithm of a decay, however much data: no indicator decays by a single exponential."""
 NOISE_QUANTILES = (0.05, 0.35)
@@ -102,7 +104,7 @@ def fit_decay(
     if decay is not None or noise == 0:
         return DecayFit(prior / rate, 0.0 if decay else indicator.log_sd, noise)
     chosen, frames = evenly_spread(elapsed)
-    comparison = _Comparison(trace[chosen], frames, noise)
+    comparison = _Comparison(trace[chosen], frames, noise, float(np.interp(prior, FRAMES, CONCISENESS)))
     reach = SPAN * indicator.log_sd
     logs = np.linspace(np.log(max(SHORTEST, prior * np.exp(-reach))), np.log(prior) + reach, COARSE)
     costs = [comparison.cost(log) for log in logs[::-1]][::-1]
@@ -181,13 +183,14 @@ class _Comparison:
     trace: Floats
     elapsed: Floats
     noise: float
+    conciseness: float
     offset: float = np.nan
     start: Solution | None = None
 
     def cost(self, log_decay: float) -> float:
         """Half the squared residuals and the penalised events, in variances of the noise."""
         shape = Response.of_times(float(np.exp(log_decay)), 0.0)
-        penalty = CONCISENESS * self.noise * shape.norm
+        penalty = self.conciseness * self.noise * shape.norm
         if np.isnan(self.offset):
             self.offset = above_noise(self.trace, self.noise)
         self.start = solve(self.trace - self.offset, self.elapsed, shape, penalty=penalty, start=self.start)

@@ -329,6 +329,17 @@ def test_bursts_do_not_pass_for_a_slow_decay():
     assert found.decay == pytest.approx(0.14, rel=0.3) and found.noise_sd == pytest.approx(0.08, rel=0.1)
 
 
+def test_decays_of_few_frames_are_not_too_long():
+    """Three frames in a decay, and frames that show half of a spike one later."""
+    rng = np.random.default_rng(1)
+    shown = [0.7, 1.0, *np.exp(-np.arange(1, 60) / 3)]
+    counts = rng.poisson(0.02 + 0.3 * (np.arange(7200) % 400 < 18), (8, 7200))
+    traces = 0.25 * np.array([np.convolve(row, shown)[:7200] for row in counts]) + rng.normal(0, 0.08, counts.shape)
+    fits = [fit_decay(row, np.ones(7200), rate=RATE, indicator=INDICATORS["jGCaMP8f"], decay=None) for row in traces]
+    ratios = np.array([fit.decay * RATE / 3 for fit in fits])
+    assert ratios.mean() == pytest.approx(1, abs=0.12) and (np.abs(ratios - 1) < 0.3).all()
+
+
 def test_runs_that_are_all_short_are_enough():
     counts, values = fluorescence(3000)
     observed = np.ones(values.shape, bool)

@@ -52,8 +52,9 @@ OF_NEUROPIL = 0.3
 """Raw fluorescence reaches this share of the neuropil's typical value at least; ΔF/F is far smaller."""
 OTHER_LIGHT = r"denois|base|(?<![a-z])f0(?![0-9])"
 """Names of what is computed from fluorescence and is no neuropil."""
-BLANK_FRAMES, BLANK_SHARE = 2, 0.9
-"""A value that all ROIs hold in so many frames, and that they hardly hold elsewhere, stands for frames that were blanked."""
+BLANK_FRAMES, BLANK_SHARE, BLANK_PIECES = 2, 0.9, 16
+"""A value that all ROIs hold in so many frames, and that they hardly hold elsewhere, stands for frames that were blanked. It is
+looked for in so many pieces evenly spread over the recording."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def classify_signal(
     found = _classify(series, sample, missing_value, holds=holds, kinetics=kinetics, neuropil=neuropil)
     if found.signal == "events":
         return found
-    blank = blank_value(sample)
+    blank = blank_value(_over_the_whole(series, columns, transposed, missing_value))
     if blank is None:
         return found
     stored = (blank - float(getattr(series, "offset", 0.0) or 0.0)) / float(series.conversion)
@@ -400,3 +401,14 @@ def _from_the_middle(
     n_rows = min(slabs.n_rows, max(FEWEST_FRAMES, VALUES_READ // slabs.n_columns))
     first = (slabs.n_rows - n_rows) // 2
     return in_unit(slabs.read(first, first + n_rows)[:, np.asarray(columns)], series, missing_value=missing_value)
+
+
+def _over_the_whole(
+    series: Any, columns: ArrayLike, transposed: bool, missing_value: float | None
+) -> NDArray[np.float64]:
+    """As many values as from the middle, in pieces from the first frames to the last."""
+    slabs = Slabs(series.data, transposed=transposed)
+    size = max(FEWEST_FRAMES, VALUES_READ // slabs.n_columns) // BLANK_PIECES
+    firsts = np.unique(np.linspace(0, max(slabs.n_rows - size, 0), BLANK_PIECES).astype(int))
+    pieces = [slabs.read(first, first + size)[:, np.asarray(columns)].copy() for first in firsts]
+    return in_unit(np.concatenate(pieces), series, missing_value=missing_value)

@@ -11,6 +11,7 @@ from scipy.signal import lfilter
 
 from nwb_sbtt.config import ReadConfig, RoiConfig, Window
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.io.read import fluorescence
 from nwb_sbtt.io.read.fluorescence import classify_signal, decays_like_calcium
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.read.rois import roi_source
@@ -69,6 +70,14 @@ def test_frames_that_look_blanked_are_noted_and_nothing_else():
     clipped, dead = np.maximum(RELATIVE, 0), np.where([True, True, False], 0.0, LIGHT)
     for data in (LIGHT, np.round(LIGHT), clipped, dead, SIZES, np.full_like(LIGHT, np.nan)):
         assert not classify("dff" if data is clipped else "RoiResponseSeries", data).remark
+
+
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_frames_that_were_blanked_for_a_while_are_noted_wherever_that_was(place, monkeypatch):
+    monkeypatch.setattr(fluorescence, "VALUES_READ", 900)
+    stored = np.round(RNG.normal(300, 20, (3000, 3)))
+    stored[500 * place : 500 * (place + 1) : 20] = 0
+    assert "hold 0 in all ROIs at once" in classify("RoiResponseSeries", stored).remark
 
 
 def test_missing_values_and_conversion_are_heeded():
