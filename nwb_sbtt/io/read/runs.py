@@ -57,7 +57,9 @@ class Runs:
 
 
 class SpacedSlabs:
-    """A stored array as `Slabs` reads it, with a row of zeros for every sample that was lost.
+    """A stored array as `Slabs` reads it, with a row for every sample that was lost.
+
+    These rows hold 0 and 1 in turn: whoever looks for runs of identical samples finds none to look at there.
 
     Parameters
     ----------
@@ -110,15 +112,14 @@ class SpacedSlabs:
         Returns
         -------
         array (sample, column)
-            As it is stored, 0 where a sample was lost; may be a view of memory that the next range replaces.
+            As it is stored; may be a view of memory that the next range replaces.
         """
         first, stop = max(first, 0), min(stop, self.n_rows)
         rows, is_stored = self._runs.stored(first, stop)
-        if not len(rows):
-            return np.zeros((len(is_stored), self.n_columns), dtype=self.dtype)
-        stored = self._slabs.read(int(rows[0]), int(rows[-1]) + 1)
-        if len(stored) == len(is_stored):
-            return stored
-        spaced = np.zeros((len(is_stored), self.n_columns), dtype=self.dtype)
-        spaced[is_stored] = stored[rows - rows[0]]
+        if len(rows) == len(is_stored) > 0 and rows[-1] - rows[0] == len(rows) - 1:
+            return self._slabs.read(int(rows[0]), int(rows[-1]) + 1)
+        spaced = np.empty((len(is_stored), self.n_columns), dtype=self.dtype)
+        spaced[~is_stored] = (np.flatnonzero(~is_stored) % 2)[:, None]
+        if len(rows):
+            spaced[is_stored] = self._slabs.read(int(rows[0]), int(rows[-1]) + 1)[rows - rows[0]]
         return spaced
