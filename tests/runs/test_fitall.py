@@ -212,6 +212,7 @@ def recordings(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_call_that_was_killed_goes_on_where_it_was(recordings, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     words = [*SMALL, "--set", "train.epochs=300", "--jobs", "2", "--out", out]
@@ -219,7 +220,7 @@ def test_a_call_that_was_killed_goes_on_where_it_was(recordings, tmp_path_factor
     call = [str(word) for word in (script, "fit-all", recordings, *words)]
     killed = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=out)
     try:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 400
         while len(list(out.glob("runs/*/*/last.safetensors"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
     finally:
@@ -229,7 +230,7 @@ def test_a_call_that_was_killed_goes_on_where_it_was(recordings, tmp_path_factor
     assert states["state"].tolist() == ["unfinished", "unfinished"]
     before = states["epochs"].tolist()
     time.sleep(2)  # the workers end a moment after the process that they work for
-    again = subprocess.run(call, capture_output=True, text=True, cwd=out, check=False, timeout=280)
+    again = subprocess.run(call, capture_output=True, text=True, cwd=out, check=False, timeout=400)
     assert again.returncode == 3, again.stdout + again.stderr
     assert "failed: broken: cannot read" in again.stdout
     table = pd.read_csv(out / "summary.csv")
@@ -246,6 +247,7 @@ def test_a_call_that_was_killed_goes_on_where_it_was(recordings, tmp_path_factor
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_fits_on_ray_are_grouped_skipped_and_compared(recordings, tmp_path):
     from nwb_sbtt.searching.cluster import connected
 
