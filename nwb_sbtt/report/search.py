@@ -146,7 +146,7 @@ def in_words(found: Mapping[str, Any]) -> str:
     lost = valid - test
     if lost > 0:
         text += f": {min(lost / valid, 1):.0%} of the gain came from choosing among many on the same trials"
-    return f"{text}{'; on the trials kept aside the defaults are as good' if test <= 0 else ''}."
+    return f"{text}{'; on the trials kept aside the defaults are no worse' if test <= 0 else ''}."
 
 
 def _trials(rows: Sequence[Mapping[str, Any]], space: Sequence[Mapping[str, Any]], epochs: int) -> str:

@@ -158,6 +158,9 @@ def _new_record(
         )
     if not fit.test_fraction:
         fit = fit.model_copy(update={"test_fraction": config.test_fraction})
+    if fit.init is not None:
+        # Fits of the search run in folders of their own.
+        fit = fit.model_copy(update={"init": fit.init.model_copy(update={"run_dir": fit.init.run_dir.resolve()})})
     space = make_space(config.space, fit, strategy=config.strategy)
     prepared = {name: prepare(ds, fit) for name, ds in sessions.items()}
     signature = signature_of(prepared, fit)

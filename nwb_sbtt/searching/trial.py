@@ -103,9 +103,14 @@ class FitTrial(tune.Trainable):
         origin, self._origin = self._origin, ""
         epoch = self._epoch
         try:
-            config = settings_with(self._task.fit, {**self._seed, **self._point})
-            if (self._folder / CONFIG).exists() and read_config(self._folder) != config:
-                change_settings(self._folder, config, epoch=epoch, note="weights of another trial" if origin else "")
+            chosen = {**self._seed, **self._point}
+            config = settings_with(self._task.fit, chosen)
+            if (self._folder / CONFIG).exists():
+                # With what the fit has resolved, such as the digest of an initial fit.
+                stored = read_config(self._folder)
+                if (changed := settings_with(stored, chosen)) != stored:
+                    note = "weights of another trial" if origin else ""
+                    change_settings(self._folder, changed, epoch=epoch, note=note)
             fitted = fit(self._data, config, run_dir=self._folder, tracker=Silent(), until=epoch + self._task.piece)
         except SbttError as error:
             return {

@@ -70,6 +70,6 @@ def test_how_much_of_a_gain_was_luck_is_said():
     worse = {**found, "scores": {"best": {"valid": 0.3, "test": 0.1}, "defaults": SCORES["defaults"]}}
     assert in_words(worse).endswith(
         "100% of the gain came from choosing among many on the same trials; on the trials kept "
-        "aside the defaults are as good."
+        "aside the defaults are no worse."
     )
     assert in_words({**found, "scores": {"best": SCORES["best"]}}).startswith("There are no defaults")

@@ -95,7 +95,7 @@ def test_the_best_are_averaged_and_scored_on_trials_kept_aside(ds, random):
     assert set(scores["scores"]) == {"best", "defaults", "ensemble"}
     assert {"mean_rate", "masked_smoothing"} <= set(scores["baselines"])
     page = (random.run_dir / "search.html").read_text()
-    assert "those kept aside" in page
+    assert "test trials were kept aside" in page
     assert 'href="trials/0000/report.html"' in page
     assert "http" not in page.replace("http://www.w3.org", "")
 
@@ -151,7 +151,7 @@ def test_a_population_takes_over_weights_and_settings_of_its_best(ds, tmp_path):
     assert took
     for row in took:
         changes = read_changes(tmp_path / "run" / row.folder)
-        assert [change["epoch"] for change in changes] == [origin.epoch for origin in row.origins]
+        assert changes[-1]["epoch"] == row.origins[-1].epoch  # before it are those of whom it took over
         assert load(tmp_path / "run" / row.folder).config.train.learning_rate == row.settings["train.learning_rate"]
         assert 1e-5 <= row.settings["train.learning_rate"] <= 1e-1
     assert "Lineage" in (tmp_path / "run" / "search.html").read_text()
@@ -166,12 +166,11 @@ search(population(), RANDOM.model_copy(update={"at_once": 1}), fit=FIT, run_dir=
 """
 
 
-def test_a_search_that_was_killed_goes_on_to_the_same_numbers(ds, tmp_path, tmp_path_factory):
-    whole = run(ds, RANDOM, tmp_path_factory.mktemp("whole") / "run")
+def test_a_search_that_was_killed_goes_on_to_the_same_numbers(ds, random, tmp_path):
     folder = tmp_path / "run"
     driver = subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], cwd=Path(__file__).parents[2])
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 1000
         while time.monotonic() < deadline and driver.poll() is None:
             if (folder / "trials" / "0001" / SIGNATURE).exists():
                 break
@@ -185,9 +184,9 @@ def test_a_search_that_was_killed_goes_on_to_the_same_numbers(ds, tmp_path, tmp_
     display = Hidden()
     found = search(ds, RANDOM, fit=FIT, run_dir=folder, log=lambda text: None, display=display)
     assert {n: row.score for n, row in found.record.rows.items()} == {
-        n: row.score for n, row in whole.record.rows.items()
+        n: row.score for n, row in random.record.rows.items()
     }
-    assert found.best.checkpoint_sha256 == whole.best.checkpoint_sha256
+    assert found.best.checkpoint_sha256 == random.best.checkpoint_sha256
     for row in found.record.rows.values():
         assert [step.epoch for step in row.steps] == [2, 4, 6]
     finished = [row["trial"] for row in rows if row["state"] == "finished"]
