@@ -143,7 +143,7 @@ def _of_fit(
     with tempfile.TemporaryDirectory() as folder:
         run = _Run(net, config, Path(folder), schedules.plan(config, [len(batch.trials)]), mask_length)
     generator, masked = torch.Generator(device).manual_seed(0), batch.to(str(device))
-    return lambda: run.step(masked, generator, 500, total_steps=1000)
+    return lambda: run.step([(masked, generator)], 1, 500, total_steps=1000)
 
 
 def _plain(size: Size, path: Path | None, device: torch.device) -> Step:

@@ -16,6 +16,7 @@ from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Wi
 from nwb_sbtt.data.memory import ENSEMBLE, SCORING
 from nwb_sbtt.data.schema import with_notes
 from nwb_sbtt.errors import FileError, MismatchError, SelectionError
+from nwb_sbtt.fitting.device import device_of
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
@@ -34,6 +35,7 @@ from nwb_sbtt.recordings import load_offsets, recordings_of, session_names
 from nwb_sbtt.report.listing import listing_of_contents, table_of_scores
 from nwb_sbtt.report.page import write_report
 from nwb_sbtt.simulate.tasks import write_task
+from nwb_sbtt.train.group import join_group
 from nwb_sbtt.train.trackers import Tracker
 
 METRICS, REPORT = "metrics.json", "report.html"
@@ -98,15 +100,28 @@ def fit_files(
     Returns
     -------
     dict
-        Metrics by session, as in ``metrics.json`` of the run folder.
+        Metrics by session, as in ``metrics.json`` of the run folder; nothing in processes that train beside the leading one.
 
     Raises
     ------
     SbttError
         If anything is refused; the message names what to try, and no file is left half written.
     """
+    if not join_group(gpu=device_of(config).startswith("cuda")).leads:
+        _fit_beside(paths, read, config, run_dir=run_dir, offsets=offsets)
+        return {}
     with hold_run_folder(run_dir):
         return _fit_held(paths, read, config, run_dir=run_dir, output=output, offsets=offsets, log=log, tracker=tracker)
+
+
+def _fit_beside(
+    paths: Sequence[Path], read: ReadConfig, config: FitConfig, *, run_dir: Path, offsets: Sequence[str]
+) -> None:
+    """Train together with the process that leads, which does all else."""
+    paths, _ = without_results([local_file(path) for path in paths], external_data=read.external_data)
+    read = reading_of(read, config)
+    named = zip(_session_names(paths), paths, strict=True)
+    fit({name: read_nwb(path, read, offsets=load_offsets(offsets)) for name, path in named}, config, run_dir=run_dir)
 
 
 def _fit_held(

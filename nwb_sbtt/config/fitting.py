@@ -64,6 +64,11 @@ class TrainConfig(Config):
         description="Trials in an optimiser step. Default: a twentieth of the training trials of the largest session, at least "
         "8 (16 for a convolutional model) and at most 64.",
     )
+    batches_per_step: Count = Field(
+        default=1,
+        description="Batches whose gradients are averaged in an optimiser step; each is of one session. Processes that train "
+        "together (torchrun) share them out.",
+    )
     learning_rate: Positive | None = Field(
         default=None,
         description="Highest learning rate of a one-cycle schedule: a linear rise over the first tenth of training, then half "

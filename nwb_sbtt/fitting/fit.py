@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,10 @@ from nwb_sbtt.fitting.signature import Signature, session_name
 from nwb_sbtt.fitting.stitching import Trained, stitch_together, trained_trials
 from nwb_sbtt.models import MODELS, Model, make_model
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+from nwb_sbtt.train.group import join_group
 from nwb_sbtt.train.loop import train
 from nwb_sbtt.train.schedules import fill
-from nwb_sbtt.train.trackers import Tracker, default_tracker
+from nwb_sbtt.train.trackers import Silent, Tracker, default_tracker
 
 _SMALLER_DATA = "the data of all trials have to fit into it: take fewer trials or channels, or wider bins"
 _SMALLER_STEPS = (
@@ -75,7 +77,8 @@ def fit(
         ``seeds`` above 1 fits an ensemble, one member after another, in folders ``member-0``, … of the run folder, each an
         ordinary run folder; ``init`` names a finished fit whose weights this one starts from.
     run_dir : path
-        Run folder. An unfinished fit of the same data and settings is resumed and ends in the same numbers; a finished one
+        Run folder; of processes that torchrun started to train one model together, the same one on a disk that all see. An
+        unfinished fit of the same data and settings is resumed and ends in the same numbers; a finished one
         is loaded.
     tracker : Tracker, optional
         Receives the numbers of each epoch; by default a progress bar on a terminal, plain lines elsewhere.
@@ -115,8 +118,10 @@ def fit(
     config, signature = resolve_initialisation(config, signature_of(prepared, config))
     check_conditions(prepared, config)
     device = device_of(config)
-    with hold_run_folder(run_dir), torch_threads(config.threads):
-        open_run_folder(run_dir, config, signature=signature, device=device)
+    processes = join_group(gpu=device.startswith("cuda"))
+    with hold_run_folder(run_dir) if processes.leads else nullcontext(), torch_threads(config.threads):
+        if processes.leads:
+            open_run_folder(run_dir, config, signature=signature, device=device)
         pairs = {}
         with memory_errors(TrainingError, device=device, advice=_SMALLER_DATA):
             for name, ds in prepared.items():
@@ -127,10 +132,13 @@ def fit(
         for i, folder in enumerate(folders := member_folders(run_dir, config.seeds)):
             label = f"member {i + 1} of {len(folders)}  " if len(folders) > 1 else ""
             member_config = member_initialisation(member_configs(config)[i], i)
-            with hold_run_folder(folder):
-                if folder != run_dir:
+            with hold_run_folder(folder) if processes.leads else nullcontext():
+                if folder != run_dir and processes.leads:
                     open_run_folder(folder, member_config, signature=signature, device=device)
-                tracked = Watched(tracker or default_tracker(label), tuple(dict.fromkeys([run_dir, folder])))
+                # The others resume from what the leader has found in the folder.
+                processes.wait()
+                shown = tracker or default_tracker(label) if processes.leads else Silent()
+                tracked = Watched(shown, tuple(dict.fromkeys([run_dir, folder])))
                 try:
                     with memory_errors(TrainingError, device=device, advice=_SMALLER_STEPS):
                         members.append(
@@ -138,18 +146,29 @@ def fit(
                         )
                 except TrainingError as error:
                     reason = f"{label.strip()}: {error}".removeprefix(": ")
-                    record_failure(run_dir, reason)
+                    if processes.leads:
+                        record_failure(run_dir, reason)
                     raise TrainingError(reason) from None
-        clear_failure(run_dir)
         fitted = Fitted(tuple(members), config, run_dir, signature)
-        if not fitted.finished:
-            return fitted
-        fitted = fitted.aligned()
-        if config.sessions.condition is not None and fitted.alignment is None:
-            fitted = fitted.align(prepared, condition=config.sessions.condition)
-        if not (run_dir / CALIBRATION).exists():
-            write_calibrations(calibrate(fitted, prepared), run_dir, checkpoint=fitted.checkpoint_sha256)
-        return fitted.calibrated()
+        if not processes.leads:
+            processes.wait()
+            return fitted.calibrated().aligned()
+        clear_failure(run_dir)
+        if fitted.finished:
+            fitted = _completed(fitted, prepared)
+        processes.wait()
+        return fitted
+
+
+def _completed(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> Fitted:
+    """Align and calibrate a finished fit, as far as its folder does not hold that yet."""
+    fitted = fitted.aligned()
+    condition = fitted.config.sessions.condition
+    if condition is not None and fitted.alignment is None:
+        fitted = fitted.align(prepared, condition=condition)
+    if not (fitted.run_dir / CALIBRATION).exists():
+        write_calibrations(calibrate(fitted, prepared), fitted.run_dir, checkpoint=fitted.checkpoint_sha256)
+    return fitted.calibrated()
 
 
 def named_sessions(data: xr.Dataset | Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from nwb_sbtt import stopping
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.batch import Batch, generator_on, precise_dtype
 from nwb_sbtt.config import FitConfig
-from nwb_sbtt.errors import FileError, TrainingError
+from nwb_sbtt.errors import ConfigError, FileError, TrainingError
 from nwb_sbtt.fileerrors import FileErrors, check_is_file
 from nwb_sbtt.masks import coordinated_dropout
 from nwb_sbtt.models.base import Model
 from nwb_sbtt.train import checkpoint, schedules
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG, Progress
+from nwb_sbtt.train.group import Group, group
 from nwb_sbtt.train.objective import Loss, objective, validation_score
 from nwb_sbtt.train.trackers import EpochRecord, Tracker
 
@@ -117,10 +118,15 @@ def train(
         generator = _generator(config.training_seed, epoch, sessions[0][0].device)
         step_terms: list[Tensor] = []
         model.train()
-        drawn = _minibatches([batch for batch, _ in sessions], plan.batch_size, generator, balanced=balanced)
-        for i, batch in enumerate(drawn):
+        pieces = _minibatches([batch for batch, _ in sessions], plan.batch_size, generator, balanced=balanced)
+        for i, first in enumerate(range(0, len(pieces), plan.batches_per_step)):
             step = (epoch - 1) * plan.steps_per_epoch + i
-            step_terms.append(run.step(batch, generator, step, total_steps=total_steps))
+            numbers = range(first, min(first + plan.batches_per_step, len(pieces)))
+            drawn = [
+                (sessions[pieces[j][0]][0].select(pieces[j][1]), run.generator_of(epoch, j, generator))
+                for j in run.group.share(numbers)
+            ]
+            step_terms.append(run.step(drawn, len(numbers), step, total_steps=total_steps))
         terms = torch.stack(step_terms).cpu().double()
         _raise_unless_finite(terms, epoch, plan)
         if epoch in refits:
@@ -157,7 +163,7 @@ def train(
             )
         )
         tracker.epoch(run.history[-1])
-        run.progress = replace(run.progress, finished=_reason(run.progress, plan, config.train.max_minutes))
+        run.progress = replace(run.progress, finished=run.reason_to_end())
         is_last, is_asked = bool(run.progress.finished) or epoch == until, stopping.is_requested()
         if is_last or is_asked or epoch % config.train.checkpoint_every == 0:
             run.save()
@@ -187,24 +193,49 @@ class _Run:
         )
         self.progress, self.history = Progress(), list[EpochRecord]()
         self.best = _copy(self.average)
+        self.group: Group = group()
+        if self.group.size > plan.batches_per_step:
+            raise ConfigError(
+                f"{self.group.size} processes train together, and a step has {plan.batches_per_step} "
+                f"batch{'es'[: 2 * (plan.batches_per_step > 1)]}; give each one at least: --set "
+                f"train.batches_per_step={self.group.size}"
+            )
         if (run_dir / LAST).exists():
             self._restore()
 
-    def step(self, batch: Batch, generator: torch.Generator, number: int, *, total_steps: int) -> Tensor:
-        """Take one optimiser step; returns total, reconstruction, KL and the norm of the gradient."""
+    def generator_of(self, epoch: int, number: int, generator: torch.Generator) -> torch.Generator:
+        """Return the source of a batch's random numbers: its own where a step has several, whoever computes it."""
+        if self.plan.batches_per_step == 1:
+            return generator
+        return _generator(self.config.training_seed, epoch, generator.device, number)
+
+    def step(
+        self, drawn: Sequence[tuple[Batch, torch.Generator]], n_batches: int, number: int, *, total_steps: int
+    ) -> Tensor:
+        """Take one optimiser step by the mean gradient of its batches, of which these are computed here.
+
+        Returns means of total, reconstruction and KL, and the norm of the gradient.
+        """
         settings, share = self.config.train, number / total_steps
-        for group in self.optimizer.param_groups:
-            group["lr"] = schedules.learning_rate(self.plan, share)
-        loss: Loss = objective(self.model, self.mask(batch, generator), generator, schedules.weights(settings, share))
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = schedules.learning_rate(self.plan, share)
         self.optimizer.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        terms = torch.zeros(3, device=self.averages[0].device)
+        for batch, generator in drawn:
+            loss: Loss = objective(
+                self.model, self.mask(batch, generator), generator, schedules.weights(settings, share)
+            )
+            (loss.total / n_batches).backward()  # type: ignore[no-untyped-call]
+            terms += torch.stack([loss.total.detach(), loss.reconstruction, loss.kl]) / n_batches
+        self.group.add_up_gradients(list(self.parameters.values()))
+        terms = self.group.add_up(terms)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), settings.gradient_clip)
         self.optimizer.step()
         decay = min(settings.ema_decay, (1 + number) / (10 + number))
         with torch.no_grad():
             for average, parameter in zip(self.averages, self.parameters.values(), strict=True):
                 average.lerp_(parameter, 1 - decay)
-        return torch.stack([loss.total.detach(), loss.reconstruction, loss.kl, norm.detach()])
+        return torch.cat([terms, norm.detach().reshape(1)])
 
     def mask(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw the hidden and scored entries of a step."""
@@ -220,16 +251,36 @@ class _Run:
         if statistics is not None:
             for model in (self.model, self.average):
                 model.set_statistics(batch.session, statistics)
+                # Machines of other kinds may round otherwise.
+                self.group.take_from_leader(list(model.state_dict().values()))
 
     def validate(self, batches: list[Batch]) -> float:
         """Compute the held-out negative log-likelihood of the averaged weights, in nats per scored entry."""
         with torch.no_grad():
-            scores = [
-                validation_score(self.average, batch.select(rows))
+            pieces = [
+                (batch, rows)
                 for batch in batches
                 for rows in torch.split(torch.arange(len(batch.trials), device=batch.values.device), _at_once(batch))
             ]
-        return float(sum(total for total, _ in scores)) / max(1, sum(n for _, n in scores))
+            scores = [
+                validation_score(self.average, batch.select(rows))
+                for batch, rows in (pieces[i] for i in self.group.share(range(len(pieces))))
+            ]
+        if self.group.size == 1:
+            return float(sum(total for total, _ in scores)) / max(1, sum(n for _, n in scores))
+        total, n = sum(float(each) for each, _ in scores), sum(n for _, n in scores)
+        device = batches[0].device
+        added = self.group.add_up(torch.tensor([total, n], dtype=precise_dtype(device), device=device)).tolist()
+        return float(added[0]) / max(1.0, float(added[1]))
+
+    def reason_to_end(self) -> str:
+        """Why training ends here, or an empty text; clocks differ, so that the leader's decides."""
+        minutes = self.config.train.max_minutes
+        if minutes is not None and self.group.size > 1:
+            seconds = torch.tensor([self.progress.seconds], device=self.averages[0].device)
+            self.group.take_from_leader([seconds])
+            self.progress = replace(self.progress, seconds=float(seconds))
+        return _reason(self.progress, self.plan, minutes)
 
     def keep_best(self) -> None:
         """Copy the averaged weights as the best ones."""
@@ -237,6 +288,8 @@ class _Run:
 
     def save(self) -> None:
         """Write log, best and last checkpoint, in this order; the last one holds the best weights too, for a resumed run."""
+        if not self.group.leads:
+            return
         try:
             self._write()
         except FileError as error:
@@ -329,19 +382,19 @@ def _copy(model: Model) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
-    """Make the generator of all random numbers of an epoch, on the device of the data."""
-    state = np.random.SeedSequence([seed, epoch]).generate_state(2)
+def _generator(seed: int, epoch: int, device: torch.device, *batch: int) -> torch.Generator:
+    """Make the generator of all random numbers of an epoch, or of one batch in it, on the device of the data."""
+    state = np.random.SeedSequence([seed, epoch, *batch]).generate_state(2)
     return generator_on(device, (int(state[0]) << 31) ^ int(state[1]))
 
 
-def _minibatches(batches: list[Batch], size: int, generator: torch.Generator, *, balanced: bool) -> Iterator[Batch]:
-    """Yield every trial once, shuffled, in batches of one session each; balanced, as many of each session as of the largest."""
+def _minibatches(
+    batches: list[Batch], size: int, generator: torch.Generator, *, balanced: bool
+) -> list[tuple[int, Tensor]]:
+    """Session and rows of each batch: every trial once, shuffled; balanced, as many of each session as of the largest."""
     most = max(math.ceil(len(batch.trials) / size) for batch in batches)
     pieces = [(i, rows) for i, batch in enumerate(batches) for rows in _split(batch, size, generator, most * balanced)]
-    for j in _shuffled(len(pieces), generator).tolist():
-        i, rows = pieces[j]
-        yield batches[i].select(rows)
+    return [pieces[j] for j in _shuffled(len(pieces), generator).tolist()]
 
 
 def _split(batch: Batch, size: int, generator: torch.Generator, least: int) -> list[Tensor]:

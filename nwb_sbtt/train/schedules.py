@@ -24,6 +24,8 @@ class Plan:
     ----------
     epochs, batch_size, steps_per_epoch : int
         Batches are in trials.
+    batches_per_step : int
+        Batches whose gradients are averaged in a step.
     patience : int
         Epochs without a better validation loss after which training ends.
     learning_rate, weight_decay : float
@@ -35,6 +37,7 @@ class Plan:
     epochs: int
     batch_size: int
     steps_per_epoch: int
+    batches_per_step: int
     patience: int
     learning_rate: float
     weight_decay: float
@@ -58,12 +61,14 @@ def plan(config: FitConfig, trials: list[int]) -> Plan:
     defaults = MODELS[config.model.name].defaults(_amount(trials))
     batch_size = settings.batch_size or min(64, max(defaults.least_batch, max(trials) // 20))
     batches = [math.ceil(n / batch_size) for n in trials]
-    steps_per_epoch = max(batches) * len(batches) if config.sessions.sampling == "balanced" else sum(batches)
+    n_batches = max(batches) * len(batches) if config.sessions.sampling == "balanced" else sum(batches)
+    steps_per_epoch = math.ceil(n_batches / settings.batches_per_step)
     epochs = settings.epochs or min(MOST_EPOCHS, math.ceil(defaults.steps / steps_per_epoch))
     return Plan(
         epochs,
         batch_size,
         steps_per_epoch,
+        settings.batches_per_step,
         settings.patience or max(20, math.ceil(epochs / 3)),
         defaults.learning_rate if settings.learning_rate is None else settings.learning_rate,
         defaults.weight_decay if settings.weight_decay is None else settings.weight_decay,

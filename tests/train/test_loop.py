@@ -171,7 +171,8 @@ def fit_on_a_full_disk(words):
 def test_balanced_sampling_draws_as_many_batches_of_each_session_as_of_the_largest():
     large, small = make_batch(n_trials=23), replace(make_batch(n_trials=5), session="small")
     for balanced, of_small in ((False, 2), (True, 6)):
-        drawn = list(_minibatches([large, small], 4, torch.Generator().manual_seed(0), balanced=balanced))
+        pieces = _minibatches([large, small], 4, torch.Generator().manual_seed(0), balanced=balanced)
+        drawn = [(large, small)[session].select(rows) for session, rows in pieces]
         trials = torch.cat([batch.trials for batch in drawn if batch.session == "session"])
         assert sorted(trials.tolist()) == list(range(23))
         assert sum(batch.session == "small" for batch in drawn) == of_small
