@@ -118,9 +118,8 @@ def _fit_beside(
     paths: Sequence[Path], read: ReadConfig, config: FitConfig, *, run_dir: Path, offsets: Sequence[str]
 ) -> None:
     """Train together with the process that leads, which does all else."""
-    paths, _ = without_results([local_file(path) for path in paths], external_data=read.external_data)
-    read = reading_of(read, config)
-    named = zip(_session_names(paths), paths, strict=True)
+    paths, _, read = recordings_of(paths, read, config)
+    named = zip(session_names(paths), paths, strict=True)
     fit({name: read_nwb(path, read, offsets=load_offsets(offsets)) for name, path in named}, config, run_dir=run_dir)
 
 
