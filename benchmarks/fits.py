@@ -21,10 +21,12 @@ def take_settings(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def fitted_to(ds: xr.Dataset, config: sb.FitConfig) -> Iterator[tuple[sb.Fitted, float]]:
-    """Fit a model in a run folder that is removed after the block; give the fit and its CPU-seconds."""
+def fitted_to(
+    ds: xr.Dataset, config: sb.FitConfig, *, run_dir: Path | None = None
+) -> Iterator[tuple[sb.Fitted, float]]:
+    """Fit a model in a run folder, by default one that is removed after the block; give the fit and its CPU-seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        yield timed_fit(ds, config, Path(folder) / "run")
+        yield timed_fit(ds, config, run_dir or Path(folder) / "run")
 
 
 def timed_fit(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from nwb_sbtt.config import override
 from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.fitting.preparation import hidden_entries, prepare
+from nwb_sbtt.fitting.runfolder import CALIBRATION
 
 Floats = NDArray[np.float64]
 N, LEVELS = 29, (0.5, 0.8, 0.9, 0.95)
@@ -44,6 +46,8 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5, 2], help="neurons observed per bin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="of data and models")
     parser.add_argument("--members", type=int, default=1, help="models averaged, of `lorenz`")
+    parser.add_argument("--runs", type=Path, help="where run folders are kept; finished fits in it are loaded")
+    parser.add_argument("--recalibrate", action="store_true", help="calibrate the fits of `--runs` anew")
     take_settings(parser)
     arguments = parser.parse_args()
     scale = 1.0
@@ -56,8 +60,8 @@ def main() -> None:
             for seed in arguments.seeds:
                 rows.append(_row(task, level, seed, scale, arguments))
                 print(rows[-1], flush=True)
+                save(arguments.json, vars(arguments), rows)
     show(rows)
-    save(arguments.json, vars(arguments), rows)
 
 
 def _row(task: str, level: int | None, seed: int, scale: float, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -69,10 +73,17 @@ def _row(task: str, level: int | None, seed: int, scale: float, arguments: argpa
     else:
         ds, truth = SIGNALS[task](seed, scale), "true_mean"
         config = override(sb.FitConfig(seed=seed), ["likelihood=gaussian"])
-    with fitted_to(ds, override(config, arguments.settings)) as (fitted, _):
+    config = override(config, arguments.settings)
+    run_dir = None
+    if arguments.runs is not None:
+        run_dir = arguments.runs / f"{task}-{level or 'all'}-{config.model.name}-{config.seeds}-{seed}"
+        if arguments.recalibrate:
+            (run_dir / CALIBRATION).unlink(missing_ok=True)
+    with fitted_to(ds, config, run_dir=run_dir) as (fitted, _):
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
         latents, true = fitted.infer(valid), valid[truth].values
         row: dict[str, Any] = {"task": task if level is None else f"{task}, {level} of {N}", "seed": seed}
+        row |= {"model": config.model.name, "members": config.seeds}
         row |= {f"mean in {p:.0%}": _inside(true, sb.interval(latents, p)) for p in LEVELS}
         prepared = prepare(ds, fitted.config)
         batch = to_batch(prepared)

@@ -2,6 +2,11 @@
 
 Each observed entry is hidden once and predicted. What its error exceeds the noise by is the error of the estimate: of counts
 the noise is Poisson noise; of signals it is what no other channel has a part in (`nwb_sbtt.evaluate.shared`).
+
+How much the estimates change when another part of the data is hidden is their delete-a-group jackknife variance (Efron and
+Tibshirani 1993, An Introduction to the Bootstrap, chapter 11). It is known without noise, but does not hold what the model
+misses whichever part is hidden. So it tells how errors differ between channels, and about how large they are where hidden
+entries tell little.
 """
 
 from __future__ import annotations
@@ -27,18 +32,28 @@ LEAST_COUNT = 1e-9
 """Least expected count that is told from 0."""
 MIN_VARIANCE, MAX_VARIANCE = 1e-6, 20.0
 """Bounds of the variance of a rate, relative to its square."""
-LOW_RATE = 0.16
-"""Rate, as a share of the channel's mean, at which the relative variance has doubled. Of lower rates counts tell so little that
-neither a fit nor its calibration sees errors of them. Measured on the simulated Lorenz task: alike at 29, 10, 5 and 2 observed
-of 29 channels and at three times the rates (`benchmarks/intervals.py`)."""
+LOW_RATE, LOW_POWER = 0.15, 1.6
+"""Rate, as a share of the channel's mean, at which errors of the model itself are as large as those of the estimate at the mean
+rate, and the power with which they grow below. Of low rates counts tell so little that neither a fit nor its calibration sees
+errors of them. This and the other constants of the pattern and `TAILS` were derived on simulated data of other seeds than those
+whose coverage is reported (`benchmarks/README.md`)."""
+RATE_POWER = 0.4
+"""Power with which the relative variance of an estimate falls with the rate: high rates come with more spikes."""
 FROM_MODEL = 0.2
-"""Share of the relative variance that follows the variance which the model predicts; the rest is the same everywhere."""
+"""Share of the relative variance that follows the variance which the model predicts; the rest is the same in all bins."""
+COUNT_RATIO, SIGNAL_RATIO = 2.8, 5.4
+"""Variance of an estimate around the truth, relative to its jackknife variance; the rest is what the model does not resolve."""
+COUNT_RATIO_ERROR, SIGNAL_RATIO_ERROR = 0.4, 0.25
+"""Standard errors of the logarithms of these ratios, from task to task."""
+SHARED_ERROR = 0.2
+"""Standard error of the logarithm of the shared variance, however many entries are hidden: noise that is smooth in time reaches
+the estimates of other channels from samples beside the hidden ones, which lowers products of residuals."""
 MOST_FROM_MODEL = 0.85
 """Largest such share of a signal's variance, which is measured; noise that grows with the signal is taken for it in part."""
 PART_OF_HIDDEN = 1 / 3
 """Share by which the variance falls, of the share of entries that are hidden at a time, once these are shown too."""
 MOST_UNCERTAIN = 0.5
-"""Relative standard error of the shared variance above which errors of a mean are not told from noise."""
+"""Relative standard error of the shared variance above which errors of a mean are not told from noise by it."""
 LARGEST_SHARE = 0.9
 """Largest share of a channel's squared residuals that is taken for errors of the mean."""
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
@@ -64,6 +79,9 @@ class Hidden:
         Expected values of all entries, in one of the turns.
     share : float
         Of the entries that are hidden at a time.
+    jackknife : float array (channel)
+        Variance of the estimates by the jackknife over turns: of a count's logarithm, of a signal's mean; 0 where estimates do
+        not depend on what is hidden.
     """
 
     values: Float[ndarray, "trial time channel"]
@@ -72,21 +90,25 @@ class Hidden:
     turn: Int[ndarray, "trial time channel"]
     anywhere: Float[ndarray, "trial time channel"]
     share: float
+    jackknife: Float[ndarray, "channel"]
 
 
 @dataclass(frozen=True)
 class CountCalibration:
     """Calibrated variance of rates, relative to their squares.
 
-    For a rate λ, the mean rate λ̄ of its channel and a predicted variance V of its logarithm it is
-    ``scale · (1 + (l λ̄ / λ)²) · (1 − w + w V / V̄)``, with ``l = LOW_RATE`` and ``w = FROM_MODEL``.
+    For a rate λ, the mean rate λ̄ of its channel, the channel's jackknife variance J relative to the mean over channels, and a
+    predicted variance V of the logarithm it is ``scale · (J (λ̄ / λ)^p (1 − w + w V / V̄) + (l λ̄ / λ)^q)``, with
+    ``p = RATE_POWER``, ``w = FROM_MODEL``, ``l = LOW_RATE`` and ``q = LOW_POWER``.
 
     Parameters
     ----------
     scale : float
-        Relative variance of high rates.
-    mean_variance : float
-        V̄, the mean of the variances that the model predicts; 0 where it predicts none.
+        Relative variance, on average over channels, at a channel's mean rate.
+    jackknife : tuple of float
+        J of each channel.
+    predicted : tuple of float
+        V̄, mean of the variances that the model predicts for each channel; 0 where it predicts none.
     mean : tuple of float
         Expected count of each channel in a bin, on average.
     kind : "counts"
@@ -94,7 +116,8 @@ class CountCalibration:
     """
 
     scale: NotNegativeNumber
-    mean_variance: NotNegativeNumber
+    jackknife: tuple[NotNegativeNumber, ...]
+    predicted: tuple[NotNegativeNumber, ...]
     mean: tuple[NotNegativeNumber, ...]
     kind: Literal["counts"] = "counts"
 
@@ -115,12 +138,17 @@ class CountCalibration:
         float array (trial, time, channel)
             At most 20.
         """
-        pattern = _pattern(expected, np.array(self.mean), log_variance, self.mean_variance)
+        pattern = _pattern(
+            expected / np.maximum(self.mean, LEAST_COUNT),
+            log_variance,
+            np.array(self.predicted),
+            np.array(self.jackknife),
+        )
         return np.minimum(self.scale * pattern, MAX_VARIANCE)
 
     def summary(self) -> dict[str, Any]:
         """Return what holds for all channels, JSON-safe."""
-        return {"kind": self.kind, "scale": self.scale, "mean_variance": self.mean_variance}
+        return {"kind": self.kind, "scale": self.scale}
 
 
 @dataclass(frozen=True)
@@ -128,12 +156,12 @@ class SignalCalibration:
     """Calibrated variance of a signal's mean, and the noise around it.
 
     For a predicted variance V it is ``e (1 − w + w V / V̄)``, with the channel's variances e and V̄, and w the same for all.
-    Where errors could not be told from noise it is V itself.
+    Where a mean is not what channels share, or its estimates never change, it is V itself.
 
     Parameters
     ----------
     errors : tuple of float, optional
-        e, variance of each channel's mean, in the data's unit squared; None where it could not be told from noise.
+        e, variance of each channel's mean, in the data's unit squared; None where the sd stays as the model gives it.
     predicted : tuple of float
         V̄, mean of the variances that the model predicts for each channel.
     from_model : float
@@ -142,6 +170,8 @@ class SignalCalibration:
         Of each channel, in the data's unit; None where too little of it was hidden to tell.
     quantiles : tuple of float
         Of absolute residuals at hidden entries, in units of the sd of mean and noise together, at `LEVELS`.
+    told_apart : bool
+        Whether errors that channels share were told from noise; if not, their size follows from the jackknife alone.
     kind : "signals"
         Tells the kinds apart in a file.
     """
@@ -151,6 +181,7 @@ class SignalCalibration:
     from_model: NotNegativeNumber
     noise_sd: tuple[NotNegativeNumber | None, ...]
     quantiles: tuple[NotNegativeNumber, ...]
+    told_apart: bool
     kind: Literal["signals"] = "signals"
 
     def variance(self, variance: Float[ndarray, "trial time channel"]) -> Float[ndarray, "trial time channel"]:
@@ -172,7 +203,7 @@ class SignalCalibration:
         return {
             "kind": self.kind,
             "from_model": self.from_model,
-            "told_apart": self.errors is not None,
+            "told_apart": self.told_apart,
             "quantiles": self.quantiles,
         }
 
@@ -184,7 +215,8 @@ def calibrate_counts(hidden: Hidden) -> CountCalibration | None:
     """Estimate the variance of rates from hidden counts.
 
     Counts of expected value m whose rates have the relative variance r around it are more variable than Poisson counts, of
-    variance m + r m². They are modelled as negative binomial with these moments, and the scale of r maximises the likelihood.
+    variance m + r m². They are modelled as negative binomial with these moments, and the scale of r maximises the likelihood
+    times the lognormal density of the scale that follows from the jackknife. So few counts do not make it 0 or large by chance.
 
     Parameters
     ----------
@@ -199,11 +231,20 @@ def calibrate_counts(hidden: Hidden) -> CountCalibration | None:
     counts, mean = hidden.values[where].astype(float), np.maximum(hidden.expected[where].astype(float), LEAST_COUNT)
     if counts.sum() < MIN_SPIKES:
         return None
-    log_variance = hidden.variance[where].astype(float)
-    mean_variance = float(log_variance.mean())
-    n = where.sum((0, 1))
-    of_channel = np.where(n > 0, np.where(where, hidden.expected, 0.0).sum((0, 1)) / np.maximum(n, 1), mean.mean())
-    pattern = _pattern(mean, of_channel[np.nonzero(where)[2]], log_variance, mean_variance)
+    n = np.maximum(where.sum((0, 1)), 1)
+    of_channel = np.where(where, hidden.expected, 0.0).sum((0, 1)) / n
+    of_channel = np.where(where.any((0, 1)), of_channel, mean.mean())
+    predicted = np.where(where, hidden.variance, 0.0).sum((0, 1)) / n
+    typical = float(hidden.jackknife.mean())
+    jackknife = hidden.jackknife / typical if typical else np.ones(len(n))
+    channel = np.nonzero(where)[2]
+    pattern = _pattern(
+        mean / np.maximum(of_channel[channel], LEAST_COUNT),
+        hidden.variance[where],
+        predicted[channel],
+        jackknife[channel],
+    )
+    shown = 1 - PART_OF_HIDDEN * hidden.share
 
     def negative_log_likelihood(log_scale: float) -> float:
         size = 1 / np.clip(np.exp(log_scale) * pattern, MIN_VARIANCE, MAX_VARIANCE)
@@ -213,20 +254,25 @@ def calibrate_counts(hidden: Hidden) -> CountCalibration | None:
             - size * np.log1p(mean / size)
             + counts * np.log(mean / (size + mean))
         )
-        return -float(terms.sum())
+        prior = (log_scale - np.log(COUNT_RATIO * typical / shown)) / COUNT_RATIO_ERROR if typical else 0.0
+        return 0.5 * prior**2 - float(terms.sum())
 
     bounds = (np.log(MIN_VARIANCE), np.log(MAX_VARIANCE))
     found = minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded", options={"xatol": 0.01})
     return CountCalibration(
-        float(np.exp(found.x)) * (1 - PART_OF_HIDDEN * hidden.share), mean_variance, tuple(of_channel.tolist())
+        scale=float(np.exp(found.x)) * shown,
+        jackknife=tuple(jackknife.tolist()),
+        predicted=tuple(predicted.tolist()),
+        mean=tuple(of_channel.tolist()),
     )
 
 
 def calibrate_signals(hidden: Hidden, *, shared: bool = True) -> SignalCalibration | None:
     """Estimate the variance of means, and the noise, from hidden values.
 
-    Errors of the mean are those that channels share; what a channel has alone is noise, smooth in time or not. How far they
-    follow the model's variance is the slope of squared residuals on it, within channels.
+    Errors of the mean are those that channels share; what a channel has alone is noise, smooth in time or not. Their size is
+    estimated from products of residuals, and from the jackknife where there are few; how they differ between channels from the
+    jackknife. How far they follow the model's variance is the slope of squared residuals on it, within channels.
 
     Parameters
     ----------
@@ -247,7 +293,7 @@ def calibrate_signals(hidden: Hidden, *, shared: bool = True) -> SignalCalibrati
     variance = np.where(where, hidden.variance, 0.0).astype(float)
     total, predicted = ((x.sum((0, 1)) / np.maximum(n, 1)) for x in (residual**2, variance))
     measured = (n > 1) & (total > 0)
-    errors = _shared_variance(residual, hidden, total=total, measured=measured) if shared else None
+    errors, told = _errors_of_mean(residual, hidden, total=total, measured=measured) if shared else (None, False)
     from_model = 0.0
     if errors is not None:
         errors = np.where(measured, np.minimum(errors, LARGEST_SHARE * total), 0.0)
@@ -267,7 +313,60 @@ def calibrate_signals(hidden: Hidden, *, shared: bool = True) -> SignalCalibrati
         from_model=from_model,
         noise_sd=tuple(sd if np.isfinite(sd) else None for sd in noise.tolist()),
         quantiles=tuple(quantiles.tolist()),
+        told_apart=told,
     )
+
+
+class Changes:
+    """Sums over turns from which the jackknife variance of the estimates follows.
+
+    Parameters
+    ----------
+    share : float
+        Of the entries that are hidden at a time.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share, self._n = share, 0
+
+    def add(self, expected: Float[ndarray, "trial time channel"], *, counts: bool) -> None:
+        """Add the estimates of a turn.
+
+        Parameters
+        ----------
+        expected : float array (trial, time, channel)
+            Of all entries, counts per whole bin or means.
+        counts : bool
+            Whether their logarithms are compared, each entry weighted by its rate, at most the mean of its channel.
+        """
+        estimate = np.log(np.maximum(expected, LEAST_COUNT)) if counts else expected
+        if self._n == 0:
+            # Differences from the first turn keep their digits, whatever the offset of a signal.
+            self._first = estimate
+            self._sum, self._squares = np.zeros((2, *estimate.shape))
+            self._weight = np.minimum(expected, expected.mean((0, 1))) if counts else np.ones(expected.shape)
+        self._n += 1
+        difference = estimate - self._first
+        self._sum += difference
+        self._squares += difference**2
+
+    def variance(self, bins: Bool[ndarray, "trial time"]) -> Float[ndarray, "channel"]:
+        """Compute the jackknife variance of each channel.
+
+        Parameters
+        ----------
+        bins : bool array (trial, time)
+            Those that it is averaged over.
+
+        Returns
+        -------
+        float array (channel)
+            Zeros where nothing, or everything, was hidden at a time.
+        """
+        weight = np.where(bins[:, :, None], self._weight, 0.0)
+        between = np.maximum(self._squares / self._n - (self._sum / self._n) ** 2, 0)
+        total = np.maximum(weight.sum((0, 1)), np.finfo(float).tiny)
+        return np.asarray((1 / self._share - 1) * (weight * between).sum((0, 1)) / total)
 
 
 def variance_of_log(rates: Float[ndarray, "*entry"], sd: Float[ndarray, "*entry"]) -> Float[ndarray, "*entry"]:
@@ -305,32 +404,45 @@ def squared_ratio(rates: Float[ndarray, "*entry"], sd: Float[ndarray, "*entry"])
 
 
 def _pattern(
-    expected: ndarray, of_channel: ndarray, log_variance: ndarray, mean_variance: float
+    ratio: Float[ndarray, "*entry"],
+    log_variance: Float[ndarray, "*entry"],
+    predicted: Float[ndarray, "*channel"],
+    jackknife: Float[ndarray, "*channel"],
 ) -> Float[ndarray, "*entry"]:
-    """Relative variances of rates, but for their scale; `of_channel` is the expected count of each entry's channel."""
-    low = 1 + (LOW_RATE * of_channel / np.maximum(expected, LEAST_COUNT)) ** 2
-    if not mean_variance:
-        return np.asarray(low + np.zeros(np.shape(log_variance)))
-    return np.asarray(low * (1 - FROM_MODEL + FROM_MODEL * log_variance / mean_variance))
+    """Relative variances of rates, but for their scale; `ratio` is the rate relative to the mean of its channel."""
+    ratio = np.maximum(ratio, LEAST_COUNT)
+    from_model = np.where(predicted > 0, log_variance / np.where(predicted > 0, predicted, 1.0), 1.0)
+    of_estimate = jackknife * ratio**-RATE_POWER * (1 - FROM_MODEL + FROM_MODEL * from_model)
+    return np.asarray(of_estimate + (LOW_RATE / ratio) ** LOW_POWER)
 
 
-def _shared_variance(
+def _errors_of_mean(
     residual: Float[ndarray, "trial time channel"],
     hidden: Hidden,
     *,
     total: Float[ndarray, "channel"],
     measured: Bool[ndarray, "channel"],
-) -> Float[ndarray, "channel"] | None:
-    """Variance of the errors that each channel shares, in the data's unit squared; None where it is not known."""
+) -> tuple[Float[ndarray, "channel"] | None, bool]:
+    """Variance of each channel's mean at hidden entries, in the data's unit squared, and whether it was told from noise.
+
+    Channels differ as their jackknife variances do. How large errors are follows from those that channels share and from the
+    jackknife, weighted by the precision of their logarithms. None where neither says anything.
+    """
     unit = np.where(measured, np.sqrt(total), 1.0)
     factors = loadings(np.where(measured, hidden.anywhere / unit, 0.0))
     sums = SharedErrors(factors)
     for turn in range(int(hidden.turn.max()) + 1):
         sums.add(residual / unit, (hidden.turn == turn) & measured)
-    variance = sums.variance()
-    if variance.relative_error > MOST_UNCERTAIN:
-        return None
-    return np.asarray(variance.by_channel * unit**2)
+    shared = sums.variance()
+    told = shared.relative_error <= MOST_UNCERTAIN
+    jackknife = np.where(measured, hidden.jackknife / unit**2, 0.0)
+    if not jackknife.any():
+        return (shared.by_channel * unit**2 if told else None), told
+    log_size = np.log(SIGNAL_RATIO * jackknife[measured].mean() / (1 - PART_OF_HIDDEN * hidden.share))
+    if told:
+        weights = np.array([np.hypot(shared.relative_error, SHARED_ERROR), SIGNAL_RATIO_ERROR]) ** -2.0
+        log_size = np.average([np.log(shared.by_channel[measured].mean()), log_size], weights=weights)
+    return np.exp(log_size) * jackknife / jackknife[measured].mean() * unit**2, told
 
 
 def _variance_of_mean(

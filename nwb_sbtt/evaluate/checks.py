@@ -286,8 +286,8 @@ def _intervals(ds: xr.Dataset, latents: xr.Dataset, rows: NDArray[np.intp], scor
         return _check(
             "intervals",
             "warn",
-            f"{text} Intervals of the mean are the model's own and can be far too narrow: with few channels or hidden entries "
-            "its errors cannot be told from noise.",
+            f"{text} Intervals of the mean are rough: with few channels or hidden entries its errors cannot be told from "
+            "noise, and their size follows from how much estimates change when other entries are hidden.",
         )
     return _check("intervals", "ok", text)
 

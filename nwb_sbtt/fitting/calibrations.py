@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from nwb_sbtt.data.memory import ENTRIES_AT_ONCE
@@ -16,7 +17,9 @@ from nwb_sbtt.errors import FileError
 from nwb_sbtt.evaluate.calibration import Calibration, CountCalibration, SignalCalibration, variance_of_log
 from nwb_sbtt.fitting.runfolder import CALIBRATION, read_json, write_json
 
-_ADAPTER: TypeAdapter[dict[str, Calibration]] = TypeAdapter(dict[str, Calibration])
+_ADAPTER: TypeAdapter[dict[str, Calibration]] = TypeAdapter(
+    dict[str, Annotated[Calibration, Field(discriminator="kind")]]
+)
 
 
 def read_calibrations(run_dir: Path, *, checkpoint: str) -> dict[str, Calibration]:
@@ -46,14 +49,17 @@ def read_calibrations(run_dir: Path, *, checkpoint: str) -> dict[str, Calibratio
             f"{str(path)!r} was fitted to other weights than those of the run folder: files of two fits are mixed; restore "
             "the folder from a copy, or remove this file and run the fit again"
         )
+    earlier = FileError(
+        f"{str(path)!r} is the calibration of an earlier version; remove this file and run the same fit again: it keeps the "
+        "weights and calibrates them anew"
+    )
     if "sessions" not in content:
-        raise FileError(
-            f"{str(path)!r} is the calibration of an earlier version; remove this file and run the same fit again: it "
-            "keeps the weights and calibrates them anew"
-        )
+        raise earlier
     try:
         return _ADAPTER.validate_python(content["sessions"])
     except ValidationError as error:
+        if any(found["type"] == "missing" for found in error.errors()):
+            raise earlier from None
         raise FileError(f"{str(path)!r} of the run folder is damaged: {error.errors()[0]['msg']}") from None
 
 

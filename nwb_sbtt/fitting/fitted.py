@@ -23,7 +23,7 @@ from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.data.tensors import to_batch, to_latents
 from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.evaluate.alignment import add_aligned, check_alignment
-from nwb_sbtt.evaluate.calibration import Calibration, Hidden
+from nwb_sbtt.evaluate.calibration import Calibration, Changes, Hidden
 from nwb_sbtt.evaluate.summary import HiddenChannels, evaluate_latents
 from nwb_sbtt.fitting.alignment import FitAlignment, align_members, read_alignment
 from nwb_sbtt.fitting.calibrations import calibrated, noise_of, predicted_variance, read_calibrations
@@ -416,16 +416,18 @@ class Fitted:
         generator = torch.Generator().manual_seed(self.config.seed)
         share = self.config.masks.sample_validation
         shape = ds["values"].shape
-        expected, variance = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        expected, variance, changes = np.zeros(shape, np.float32), np.zeros(shape, np.float32), Changes(share)
         turn = np.full(shape, -1, np.int16)
         for i, part in enumerate(masks.in_turn(batch, share, generator, mask_length=length)):
             arrays = self._posterior(masks.hide(batch, part), None)
             anywhere, predicted = predicted_variance(arrays, counts=self._expects_counts)
             hidden = batch.dense(part).numpy()
             expected[hidden], variance[hidden], turn[hidden] = anywhere[hidden], predicted[hidden], i
+            changes.add(anywhere, counts=self._expects_counts)
         if self._expects_counts and "exposure" in ds:
             expected *= ds["exposure"].values
-        return Hidden(ds["values"].values, expected, variance, turn, anywhere, share)
+        jackknife = changes.variance(ds["observed"].values.any(2))
+        return Hidden(ds["values"].values, expected, variance, turn, anywhere, share, jackknife)
 
     def session_name(self, session: str | None = None) -> str:
         """Resolve the name of a fitted session.

@@ -239,7 +239,7 @@ def noisy(ds: xr.Dataset, sd: Any) -> xr.Dataset:
     ("noise_sd", "told_apart", "level", "text"),
     [
         (5.0, True, "ok", r"of 50, 80 and 95 % hold 5\d, 8\d and 9\d % of the hidden values\.$"),
-        (5.0, False, "warn", "Intervals of the mean are the model's own"),
+        (5.0, False, "warn", "Intervals of the mean are rough"),
         (2.0, True, "warn", "do not hold"),
         (None, True, "warn", "no predictive intervals"),
     ],

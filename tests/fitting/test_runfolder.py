@@ -99,9 +99,9 @@ def test_settings_of_the_machine_may_be_changed_by_hand(finished, run):
         load(run)
 
 
-@pytest.mark.parametrize("content", [{"mean_variance": -1.0}, {"scale": "big"}, {"scale": float("inf")}])
+@pytest.mark.parametrize("content", [{"mean": (-1.0,)}, {"scale": "big"}, {"scale": float("inf")}])
 def test_a_calibration_is_checked_as_it_is_when_it_is_made(finished, run, content):
-    values = {"scale": 1.0, "mean_variance": 0.0, "mean": (1.0,), **content}
+    values = {"scale": 1.0, "jackknife": (1.0,), "predicted": (0.0,), "mean": (1.0,), **content}
     if values["scale"] == float("inf"):
         with pytest.raises(ValueError, match="not JSON compliant"):
             write_calibrations({"a": CountCalibration(**values)}, run, checkpoint=finished.checkpoint_sha256)
@@ -111,8 +111,11 @@ def test_a_calibration_is_checked_as_it_is_when_it_is_made(finished, run, conten
         load(run)
 
 
-def test_a_calibration_of_an_earlier_version_says_how_to_calibrate_anew(finished, run):
-    write_json(run / CALIBRATION, {"scale": 1.0, "floor": 0.0, "checkpoint_sha256": finished.checkpoint_sha256})
+@pytest.mark.parametrize(
+    "content", [{"scale": 1.0, "floor": 0.0}, {"sessions": {"a": {"kind": "counts", "scale": 1.0, "mean": [1.0]}}}]
+)
+def test_a_calibration_of_an_earlier_version_says_how_to_calibrate_anew(finished, run, content):
+    write_json(run / CALIBRATION, {**content, "checkpoint_sha256": finished.checkpoint_sha256})
     with pytest.raises(FileError, match="earlier version; remove this file and run the same fit again"):
         load(run)
 
