@@ -39,8 +39,8 @@ def coordinated_dropout(
     Batch
     """
     drawn = _uniform(batch, generator, mask_length)
-    hidden = batch.shown & (drawn < rate)
-    return replace(batch, shown=batch.shown & ~hidden, scored=batch.scored & (hidden | ~batch.shown))
+    shown = batch.shown & (drawn >= rate)
+    return replace(batch, shown=shown, scored=batch.scored & ~shown)
 
 
 def hide(batch: Batch, hidden: Bool[Tensor, "*entry"]) -> Batch:

@@ -30,11 +30,14 @@ class Encoded:
         Summary of the whole trial.
     intermediate_factors : tuple of Float[Tensor, "trial time factor"]
         Predictions of earlier layers, of a model that reads the residual input several times.
+    intermediate_totals : tuple of Float[Tensor, ""]
+        Negative log-likelihood of the batch under each of them, summed over its scored entries (`Likelihood.total`).
     """
 
     states: Float[Tensor, "trial time state"]
     last: Float[Tensor, "trial state"]
     intermediate_factors: tuple[Float[Tensor, "trial time factor"], ...] = ()
+    intermediate_totals: tuple[Float[Tensor, ""], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,9 @@ class Inference:
         Posterior variance of the factors, of a model that predicts it instead of being sampled.
     intermediate_factors : tuple of Float[Tensor, "trial time factor"]
         Predictions of earlier layers; they are scored in training too.
+    intermediate_totals : tuple of Float[Tensor, ""]
+        Negative log-likelihood of the batch that was encoded under each of them, of a model that is trained on that batch
+        (`Model.target`) and had to read these factors out anyway; else empty.
     """
 
     factors: Float[Tensor, "trial time factor"]
@@ -62,6 +68,7 @@ class Inference:
     inputs: Float[Tensor, "trial time input"] | None = None
     factor_variance: Float[Tensor, "trial time factor"] | None = None
     intermediate_factors: tuple[Float[Tensor, "trial time factor"], ...] = ()
+    intermediate_totals: tuple[Float[Tensor, ""], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -52,7 +51,8 @@ class Layer(nn.Module):
             The state with the residual input, and what the convolution adds to it.
         """
         now, near = residual_input
-        state = state + self.now(now) + self.near(near) + self.trial(state.mean(1, keepdim=True))
+        # Sums in place: each would take new memory of the size of the state.
+        state = self.now(now).add_(self.near(near)).add_(self.trial(state.mean(1, keepdim=True))).add_(state)
         return state, self.mixing(state)
 
 
@@ -96,27 +96,38 @@ class Conv(Model):
         """Predict factors and read their residual input, once per layer."""
         state = self._drop(self.embedding(self.read_in(batch)), generator)
         share = marked_share(batch.shown, batch=batch)
-        intermediate_factors = []
+        into = self.read_in.residual_table(batch.session)
+        predictions, totals = list[Tensor](), list[Tensor]()
         for layer in self.layers:
-            intermediate_factors.append(self._factors(state, generator))
-            residuals = partial(self.likelihood.sum_residuals, intermediate_factors[-1], batch)
-            state, added = layer(state, self.read_in.residual_input(residuals, share, batch=batch))
+            predictions.append(self._factors(state, generator))
+            if self.training and not self.infers_spikes:
+                sums, total = self.likelihood.compare(predictions[-1], batch, into=into)
+                totals.append(total)
+            else:
+                sums = self.likelihood.sum_residuals(predictions[-1], batch, into=into)
+            state, added = layer(state, self.read_in.residual_input(sums, share, n_channels=batch.shape[2]))
             state = state + self._drop(added, generator)
-        return Encoded(state, state.mean(1), tuple(intermediate_factors))
+        return Encoded(state, state.mean(1), tuple(predictions), tuple(totals))
 
     def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
         """Read out factors and their variance from the last state."""
         factors = self._factors(encoded.states, generator)
         variance = self.to_log_variance(self.norm(encoded.states).detach()).clamp(max=MOST_LOG_VARIANCE).exp()
         zeros = factors.new_zeros(len(factors))
-        return Inference(factors, kl=zeros, factor_variance=variance, intermediate_factors=encoded.intermediate_factors)
+        return Inference(
+            factors,
+            kl=zeros,
+            factor_variance=variance,
+            intermediate_factors=encoded.intermediate_factors,
+            intermediate_totals=encoded.intermediate_totals,
+        )
 
     def _factors(self, state: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial time factor"]:
         factors: Tensor = self.to_factors(self.norm(state))
         sd = self.config.factor_noise
         if not self.training or generator is None or not sd:
             return factors
-        return factors + sd * noise(tuple(factors.shape), generator, factors)
+        return factors.add(noise(tuple(factors.shape), generator, factors), alpha=sd)
 
     def _drop(self, x: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial time width"]:
         """Feature dropout, the same for a whole trial: neighbouring bins cannot replace each other."""

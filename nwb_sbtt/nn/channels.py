@@ -224,24 +224,35 @@ class ReadIn(nn.Module):
         which = gather_sum(batch.shown, self.masks[batch.session], batch=batch) / n_channels
         return torch.cat([sums / (share + 1 / n_channels) * 0.5 + which, near], -1)
 
-    def residual_input(
-        self, sum_residuals: Callable[..., Tensor], share: Float[Tensor, "trial time 1"], *, batch: Batch
-    ) -> tuple[Float[Tensor, "trial time residual"], Float[Tensor, "trial time residual"]]:
-        """Sum the residuals of the shown entries, data minus the current prediction, in sds: of the bin, and near it.
+    def residual_table(self, session: str) -> Float[Tensor, "channel residual"]:
+        """Return the weights with which residuals, in the data's unit, are summed for `residual_input`: in sds.
 
         For counts a residual is, but for the sd, the slope of the log-likelihood by the log-rate, so a model can climb it
         (iterative inference, Marino et al. 2018). A missing entry has none.
 
         Parameters
         ----------
-        sum_residuals : callable
-            Sums the residuals of a prediction, with the keyword `into`: `Likelihood.sum_residuals` of its factors.
+        session : str
+        """
+        return self.residuals[session] / self.sds[session][:, None]
+
+    def residual_input(
+        self,
+        sums: Float[Tensor, "trial time residual"],
+        share: Float[Tensor, "trial time 1"],
+        *,
+        n_channels: int,
+    ) -> tuple[Float[Tensor, "trial time residual"], Float[Tensor, "trial time residual"]]:
+        """Scale the sums of residuals by what was shown: of the bin, and near it.
+
+        Parameters
+        ----------
+        sums : Float[Tensor, "trial time residual"]
+            Residuals of the shown entries, data minus the current prediction, summed by `residual_table`.
         share : Float[Tensor, "trial time 1"]
             Share of all channels that is shown, from `nwb_sbtt.nn.entries.marked_share`.
-        batch : Batch
+        n_channels : int
         """
-        sd, n_channels = self.sds[batch.session], batch.shape[2]
-        sums = sum_residuals(into=self.residuals[batch.session] / sd[:, None])
         near = _near(sums, share, (RESIDUAL_SMOOTHING,), n_channels)[0].transpose(0, 1)
         return sums / (share + 1 / n_channels), near
 
@@ -278,5 +289,4 @@ def _near(
 
 
 def _scores(values: Tensor, exposure: Tensor | None, mean: Tensor, sd: Tensor) -> Tensor:
-    scores: Tensor = ((values if exposure is None else values / exposure) - mean) / sd
-    return scores
+    return ((values if exposure is None else values / exposure) - mean).div_(sd)

@@ -2,7 +2,8 @@
 
 `gather_sum` sums entries into trials and bins, `dot` reads factors out at the entries, `along_channels` brings numbers of a
 channel to its entries; the gradient of each is one of the others. `sum_terms` and `gather_terms` are a loss and a feedback on
-top of `dot`, for batches that go block by block. The other three take dense batches too, where they are matrix products.
+top of `dot`, for sparse batches (`nwb_sbtt.nn.dense` has both for dense ones). The other three take dense batches too, where
+they are matrix products.
 
 In sparse batches all go block by block (`nwb_sbtt.batch.Entries`): nothing of the size entries × width ever exists, and each
 table that is looked up stays in the cache. On a CPU the kernels are torch's bags of embeddings and sampled product, and scipy's
@@ -21,8 +22,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nwb_sbtt.batch import Batch, Block, Entries, precise_dtype
-from nwb_sbtt.nn import dense
+from nwb_sbtt.batch import Batch, Block, Entries, as_numbers, precise_dtype
 
 ReadOut = tuple[Tensor, Tensor]
 """A table (channel, width) and a bias (channel): one number of each entry, linear in the factors."""
@@ -49,13 +49,13 @@ def shown_terms(function: Callable[..., Tensor], batch: Batch, *, per_channel: t
     """
     if batch.entries is None:
         result = function(batch.values, batch.exposure, *per_channel)
-        return torch.where(batch.shown, result, torch.zeros_like(result))
+        return result * as_numbers(batch.shown, result.dtype)
 
     def of_block(block: Block) -> Tensor:
         span = block.entries
         exposure = None if batch.exposure is None else batch.exposure[span]
         result = function(batch.values[span], exposure, *(block.along_channels(values) for values in per_channel))
-        return result * batch.shown[span].to(result.dtype)
+        return result * as_numbers(batch.shown[span], result.dtype)
 
     return of_block
 
@@ -83,7 +83,7 @@ def gather_sum(
         return _GatherSum.apply(weights, table, batch.entries)  # type: ignore[no-any-return, no-untyped-call]
     if not isinstance(weights, Tensor):
         raise TypeError("a dense batch takes its weights as a tensor")
-    return weights.to(table.dtype) @ table
+    return _numbers(weights, table.dtype) @ table
 
 
 def dot(
@@ -142,8 +142,6 @@ def sum_terms(
 ) -> Float[Tensor, ""]:
     """Sum ``terms(linear, values, exposure, *per_channel)`` over the scored entries, in double precision.
 
-    The batch is sparse, or dense and large (`nwb_sbtt.nn.dense`).
-
     Each block's gradients are taken with its terms, while both are in the cache; nothing is kept for a second pass.
 
     Parameters
@@ -155,6 +153,7 @@ def sum_terms(
     per_channel : tuple of Float[Tensor, "channel"]
         Further parameters of the terms.
     batch : Batch
+        A sparse one.
 
     Returns
     -------
@@ -163,8 +162,6 @@ def sum_terms(
     """
     wanted = torch.is_grad_enabled()
     tables, biases = zip(*read_outs, strict=True)
-    if batch.entries is None:
-        return dense.sum_terms(terms, factors, read_outs=read_outs, per_channel=per_channel, batch=batch)
     return _SumTerms.apply(terms, batch, wanted, len(read_outs), factors, *tables, *biases, *per_channel)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -193,8 +190,6 @@ def gather_terms(
     Float[Tensor, "trial time width"]
         Differentiable by all but `per_channel` and the batch.
     """
-    if batch.entries is None:
-        return dense.gather_terms(terms, factors, read_outs=read_outs, per_channel=per_channel, into=into, batch=batch)
     fixed = tuple(values.detach() for values in per_channel)
     tables, biases = zip(*read_outs, strict=True)
     return _GatherTerms.apply(terms, batch, fixed, factors, into, *tables, *biases)  # type: ignore[no-any-return, no-untyped-call]
@@ -210,7 +205,7 @@ def marked_share(marked: Bool[Tensor, "*entry"], *, batch: Batch) -> Float[Tenso
     batch : Batch
     """
     if batch.entries is None:
-        return marked.to(batch.values.dtype).mean(-1, keepdim=True)
+        return as_numbers(marked, batch.values.dtype).mean(-1, keepdim=True)
     n_trials, n_bins, n_channels = batch.shape
     counts = torch.zeros(n_trials * n_bins, dtype=torch.int64, device=batch.device)
     for block in batch.entries.blocks():
@@ -291,7 +286,7 @@ class _SumTerms(torch.autograd.Function):
             with torch.set_grad_enabled(wanted):
                 result = terms(linear, batch.values[span], exposure, *variables[n:])
                 # A product, as everything listed is finite: a choice between random entries is several times as slow.
-                part = torch.dot(result, batch.scored[span].to(result.dtype))
+                part = torch.dot(result, as_numbers(batch.scored[span], result.dtype))
             total += part.detach()
             if wanted:
                 by_variable = torch.autograd.grad(part, leaves)
@@ -365,7 +360,7 @@ def _shown_terms(
     span = block.entries
     exposure = None if batch.exposure is None else batch.exposure[span]
     result = terms(linear, batch.values[span], exposure, *(block.along_channels(values) for values in fixed))
-    return result * batch.shown[span].to(result.dtype)
+    return result * as_numbers(batch.shown[span], result.dtype)
 
 
 def _entries_of(batch: Batch) -> Entries:
@@ -412,12 +407,16 @@ def _products(rows: Tensor, table: Tensor, bias: Tensor | None, entries: Entries
     return result
 
 
+def _numbers(weights: Tensor, dtype: torch.dtype) -> Tensor:
+    return as_numbers(weights, dtype) if weights.dtype == torch.bool else weights.to(dtype)
+
+
 def _of_block(weights: Tensor | Lazy, block: Block) -> Tensor:
     return weights[block.entries] if isinstance(weights, Tensor) else weights(block)
 
 
 def _block_rows(block: Block, weights: Tensor, tile: Tensor) -> Tensor:
-    weights = weights.to(tile.dtype)
+    weights = _numbers(weights, tile.dtype)
     if tile.is_cpu:
         bags = (block.columns, tile, block.pointers[:-1])
         return torch.nn.functional.embedding_bag(*bags, mode="sum", per_sample_weights=weights)
@@ -425,7 +424,7 @@ def _block_rows(block: Block, weights: Tensor, tile: Tensor) -> Tensor:
 
 
 def _block_columns(block: Block, weights: Tensor, flat: Tensor, n_channels: int) -> Tensor:
-    weights = weights.to(flat.dtype)
+    weights = _numbers(weights, flat.dtype)
     if flat.is_cpu:
         parts = (weights.numpy(), block.columns.numpy(), block.pointers.numpy())
         return torch.from_numpy(csr_array(parts, shape=(len(flat), n_channels)).T @ flat.numpy())

@@ -74,16 +74,20 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
     Loss
     """
     inference = model(batch, generator)
-    batch = model.target(inference, batch)
-    scored = batch.scored.sum().clamp(min=1)
+    target = model.target(inference, batch)
+    # A model that is trained on what it encodes knows these totals already.
+    totals = inference.intermediate_totals if target is batch else ()
+    batch = target
+    scored = torch.count_nonzero(batch.scored).clamp(min=1)
     reconstruction = model.likelihood.total(inference.factors, batch) / scored
     prior = model.likelihood.prior(batch.session)
-    intermediate = [model.likelihood.total(factors, batch) / scored for factors in inference.intermediate_factors]
-    observed = batch.observed.sum() / len(batch.trials)
+    if not totals:
+        totals = tuple(model.likelihood.total(factors, batch) for factors in inference.intermediate_factors)
+    observed = torch.count_nonzero(batch.observed) / len(batch.trials)
     kl = inference.kl.mean() / observed.clamp(min=1)
     total = reconstruction + weights.kl * kl + prior
-    if intermediate:
-        total = total + INTERMEDIATE_WEIGHT * torch.stack(intermediate).mean()
+    if totals:
+        total = total + INTERMEDIATE_WEIGHT * torch.stack(totals).mean() / scored
     if inference.factor_variance is not None:
         total = total + VARIANCE_WEIGHT * _variance_loss(model, inference.factors, inference.factor_variance, batch)
     if weights.l2:
@@ -96,12 +100,12 @@ def _variance_loss(model: Model, factors: Tensor, variance: Tensor, batch: Batch
     """Mean variance loss per scored entry; of very large batches on an eighth of the trials, to save memory."""
     subset = batch
     # On a GPU the step would wait for the number of scored entries; that of all entries is known.
-    n_entries = int(batch.scored.sum()) if batch.scored.is_cpu else batch.scored.numel()
+    n_entries = int(torch.count_nonzero(batch.scored)) if batch.scored.is_cpu else batch.scored.numel()
     if n_entries > VERY_MANY:
         n = max(1, len(batch.trials) // 8)
         subset, factors, variance = batch.select(torch.arange(n, device=batch.device)), factors[:n], variance[:n]
     total = model.likelihood.variance_loss(factors, variance, subset)
-    return total / subset.scored.sum().clamp(min=1)
+    return total / torch.count_nonzero(subset.scored).clamp(min=1)
 
 
 def validation_score(model: Model, batch: Batch) -> tuple[Float[Tensor, ""], int]:
@@ -122,4 +126,4 @@ def validation_score(model: Model, batch: Batch) -> tuple[Float[Tensor, ""], int
         Number of scored entries.
     """
     total = model.held_out_nll(model(batch), batch, dtype=precise_dtype(batch.device))
-    return total, int(batch.scored.sum())
+    return total, int(torch.count_nonzero(batch.scored))

@@ -403,6 +403,31 @@ class Likelihood(nn.Module, ABC):
         Float[Tensor, "trial time width"]
         """
 
+    def compare(
+        self,
+        factors: Float[Tensor, "trial time factor"],
+        batch: Batch,
+        *,
+        into: Float[Tensor, "channel width"],
+    ) -> tuple[Float[Tensor, "trial time width"], Float[Tensor, ""]]:
+        """Compare a prediction with the shown and with the scored entries.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        batch : Batch
+        into : Float[Tensor, "channel width"]
+            Weights of each channel.
+
+        Returns
+        -------
+        residuals : Float[Tensor, "trial time width"]
+            `sum_residuals`.
+        total : Float[Tensor, ""]
+            `total`.
+        """
+        return self.sum_residuals(factors, batch, into=into), self.total(factors, batch)
+
     @abstractmethod
     def latent_estimates(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from itertools import product
+from itertools import combinations_with_replacement, product
 
 import torch
 from jaxtyping import Float
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import LikelihoodConfig
+from nwb_sbtt.nn import dense
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.entries import along_channels, dot
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 from nwb_sbtt.nn.sessions import SessionTables
 
@@ -43,19 +43,22 @@ class Curved(EntryByEntry):
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
         """Compute ``Σ ½ log s² + (x − μ)² / 2 s²``; s² is the variance of the value given its mean μ, plus that of μ."""
-        per_channel = tuple(tensor.detach() for tensor in self._at_entries(batch))
-        linear = tuple(tensor.detach() for tensor in self._linear_at(factors.detach(), batch))
-        least = along_channels(self.least_variances[batch.session], batch=batch)
-        mean = self._expected(linear, batch.exposure, *per_channel)
-        total = self._variance(linear, batch.exposure, *per_channel)
-        slopes = self._slopes(linear, batch.exposure, per_channel)
-        tables = [weights.detach() for weights, _ in self.read_outs(batch.session)]
-        for (left, left_slope), (right, right_slope) in product(zip(tables, slopes, strict=True), repeat=2):
-            covariance = dot(variance, left * right, bias=left.new_zeros(len(left)), batch=batch)
-            total = total + left_slope * right_slope * covariance
-        total = torch.maximum(total, least)
-        loss = 0.5 * (total / least).log() + 0.5 * (batch.values - mean) ** 2 / total
-        return torch.where(batch.scored, loss, torch.zeros_like(loss)).sum()
+
+        def terms(
+            linear: Linear, values: Tensor, exposure: Tensor | None, least: Tensor, *per_channel: Tensor
+        ) -> Tensor:
+            linear, covariances = linear[: self.n_parameters], linear[self.n_parameters :]
+            mean = self._expected(linear, exposure, *per_channel)
+            total = self._variance(linear, exposure, *per_channel)
+            slopes = self._slopes(linear, exposure, per_channel)
+            pairs = combinations_with_replacement(range(len(slopes)), 2)
+            for (i, j), covariance in zip(pairs, covariances, strict=True):
+                total = total + (2 - (i == j)) * slopes[i] * slopes[j] * covariance
+            total = torch.maximum(total, least)
+            return 0.5 * ((total / least).log() + (values - mean) ** 2 / total)
+
+        per_channel = self.least_variances[batch.session], *self._channel_tensors(batch.session)
+        return self._sum_with_spread(dense.Functions(terms), factors, variance, per_channel=per_channel, batch=batch)
 
     def expected_sd(
         self,

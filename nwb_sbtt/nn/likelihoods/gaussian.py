@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import GaussianConfig, LikelihoodConfig
+from nwb_sbtt.nn import dense
 from nwb_sbtt.nn.autocorrelation import decay_of_own_part
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.entries import along_channels, dot
 from nwb_sbtt.nn.likelihoods.base import Values
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 from nwb_sbtt.nn.sessions import SessionTables
@@ -63,14 +63,13 @@ class Gaussian(EntryByEntry):
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
         """Compute ``Σ ½ log s² + (x − μ)² / 2 s²`` in units of the channel's sd; s² is the noise variance plus that of μ."""
-        log_noise, scale = (
-            along_channels(tensor.detach(), batch=batch) for tensor in self._channel_tensors(batch.session)
-        )
-        residual = (batch.values - self.expected_at(factors.detach(), batch).detach()) / scale
-        table = self.weights[batch.session].detach() ** 2
-        total = (2 * log_noise).exp() + dot(variance, table, bias=table.new_zeros(len(table)), batch=batch)
-        loss = 0.5 * total.log() + 0.5 * residual**2 / total
-        return torch.where(batch.scored, loss, torch.zeros_like(loss)).sum()
+
+        def terms(linear: Linear, values: Tensor, exposure: Tensor | None, log_noise: Tensor, scale: Tensor) -> Tensor:
+            total = (2 * log_noise).exp() + linear[1]
+            return 0.5 * (total.log() + (values / scale - linear[0]) ** 2 / total)
+
+        per_channel = self._channel_tensors(batch.session)
+        return self._sum_with_spread(dense.Functions(terms), factors, variance, per_channel=per_channel, batch=batch)
 
     def expected_sd(
         self,

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import LikelihoodConfig, PoissonConfig
+from nwb_sbtt.nn import dense
 from nwb_sbtt.nn.channels import ChannelStatistics
-from nwb_sbtt.nn.entries import dot
 from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Values, refuse_negative
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 
@@ -49,11 +49,28 @@ class Poisson(EntryByEntry):
         log_rate = _bounded(linear[0])
         if exposure is not None:
             log_rate = log_rate + exposure.log()
-        return log_rate.exp() - values * log_rate
+        return torch.addcmul(log_rate.exp(), values, log_rate, value=-1)
 
     def _expected(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
         rate = _bounded(linear[0]).exp()
         return rate if exposure is None else rate * exposure
+
+    def _slopes(
+        self,
+        linear: Linear,
+        expected: Tensor,
+        values: Tensor,
+        *,
+        by_terms: Tensor | None = None,
+        by_expected: Tensor | None = None,
+    ) -> Linear:
+        """Slopes by the log-rate: that of a term is ``λ e − k``, and that of the expected value λ e itself."""
+        slope = expected.new_zeros(()) if by_expected is None else by_expected.mul_(expected)
+        if by_terms is not None:
+            slope = torch.addcmul(slope, by_terms, expected.sub_(values), out=by_terms)
+        if linear[0].amax() > MAX_LOG_RATE:
+            slope.masked_fill_(linear[0] > MAX_LOG_RATE, 0.0)
+        return (slope,)
 
     def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
@@ -63,12 +80,27 @@ class Poisson(EntryByEntry):
         m is the expected count and V the variance of the log-rate. s² is the variance of a Poisson count whose rate is
         lognormal with mean m. On average the loss is smallest at the true variance, whatever the distribution of the counts.
         """
-        mean = self.expected_at(factors.detach(), batch).detach()
-        table = self.weights[batch.session].detach() ** 2
-        log_variance = dot(variance, table, bias=table.new_zeros(len(table)), batch=batch).clamp(max=MOST_LOG_VARIANCE)
-        total = mean + mean**2 * torch.expm1(log_variance)
-        loss = 0.5 * total.log() + 0.5 * (batch.values - mean) ** 2 / total
-        return torch.where(batch.scored, loss, torch.zeros_like(loss)).sum()
+
+        def expected(linear: Linear, exposure: Tensor | None) -> Tensor:
+            return self._expected(linear[:1], exposure)
+
+        def terms(linear: Linear, values: Tensor, exposure: Tensor | None) -> Tensor:
+            mean = expected(linear, exposure)
+            total = mean + mean * mean * torch.expm1(linear[1].clamp(max=MOST_LOG_VARIANCE))
+            return 0.5 * (total.log() + (values - mean).square() / total)
+
+        def slopes(linear: Linear, expected: Tensor, values: Tensor, *, by_terms: Tensor) -> Linear:
+            """Of a term by V, ``(1 − (k − m)² / s²) m² exp V / 2 s²``; no slope by the log-rate is wanted."""
+            growth = linear[1].clamp(max=MOST_LOG_VARIANCE).exp_().mul_(expected).mul_(expected)
+            total = torch.addcmul(expected, expected, expected, value=-1).add_(growth)
+            share = values.sub(expected).square_().div_(total)
+            slope = growth.div_(total).mul_(by_terms).mul_(share.neg_().add_(1)).mul_(0.5)
+            if linear[1].amax() > MOST_LOG_VARIANCE:
+                slope.masked_fill_(linear[1] > MOST_LOG_VARIANCE, 0.0)
+            return linear[0], slope
+
+        functions = dense.Functions(terms, expected, slopes)
+        return self._sum_with_spread(functions, factors, variance, per_channel=(), batch=batch)
 
     def expected_sd(
         self,
