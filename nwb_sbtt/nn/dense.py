@@ -194,6 +194,7 @@ class _Compare(torch.autograd.Function):
         ctx.save_for_backward(into, *inputs)
         ctx.known = functions, batch, n
         ctx.set_materialize_grads(False)
+        assert functions.expected is not None
         rows, tables, biases, per_channel = _parted(inputs, n)
         total = torch.zeros((), dtype=torch.float64) if scoring else None
         sums = into.new_empty(len(rows[0]), into.shape[1])

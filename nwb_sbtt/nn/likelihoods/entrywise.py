@@ -119,7 +119,7 @@ class EntryByEntry(Likelihood):
         ``combinations_with_replacement``, their covariance, which factors of independent variances v give them:
         ``Σ_k w_ik w_jk v_k``.
         """
-        of_factors = [tuple(x.detach() for x in read_out) for read_out in self._of(factors, batch)]
+        of_factors = [(x.detach(), table.detach(), bias.detach()) for x, table, bias in self._of(factors, batch)]
         pairs = combinations_with_replacement([table for _, table, _ in of_factors], 2)
         spreads = [(variance, one * other, one.new_zeros(len(one))) for one, other in pairs]
         fixed = tuple(tensor.detach() for tensor in per_channel)
@@ -144,8 +144,8 @@ class EntryByEntry(Likelihood):
             def residuals(linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
                 return values - self._expected(linear, exposure, *per_channel)
 
-            read_outs = self.read_outs(batch.session)
-            return gather_terms(residuals, factors, read_outs=read_outs, per_channel=fixed, into=into, batch=batch)
+            pairs = self.read_outs(batch.session)
+            return gather_terms(residuals, factors, read_outs=pairs, per_channel=fixed, into=into, batch=batch)
         read_outs = self._of(factors, batch)
         if self._selects(batch):
             index, (linear, values, exposure, *tensors) = _select(
