@@ -33,7 +33,8 @@ def read(path, **changes):
 def test_events_of_a_file_are_those_of_its_data(path):
     ds, expected = read(path, cut=WHOLE), find_events(read_nwb(path, ReadConfig(cut=WHOLE, rois=AS_IT_IS)))
     np.testing.assert_array_equal(ds["observed"], expected["observed"])
-    np.testing.assert_allclose(ds["values"], expected["values"], atol=1e-5)
+    # Fluorescence of the Dataset is float32, whose steps here are 2e-6; events are differences of several samples.
+    np.testing.assert_allclose(ds["values"], expected["values"], atol=3e-5)
     np.testing.assert_allclose(ds["denoised"], expected["denoised"], atol=1e-4)
     np.testing.assert_allclose(ds["decay"], expected["decay"], rtol=1e-6)
     assert ds.attrs["signal"] == "events" and ds.attrs["indicator"] == "GCaMP6f"
