@@ -33,7 +33,8 @@ from nwb_sbtt.searching.progress import Display, default_display
 from nwb_sbtt.searching.record import RECORD, TRIALS, Record, resumed
 from nwb_sbtt.searching.space import Dimension, make_space, value_in
 from nwb_sbtt.train import schedules
-from nwb_sbtt.train.checkpoint import LAST, read_progress
+from nwb_sbtt.train.checkpoint import LAST, Progress, read_progress
+from nwb_sbtt.train.loop import read_log
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
@@ -206,18 +207,27 @@ def _check_folder(run_dir: Path) -> None:
 
 
 def _in_step(record: Record, run_dir: Path) -> Record:
-    """Bring the rows of trials that were running into step with their run folders, which may lack the last piece."""
-    for row in list(record.rows.values()):
-        last = run_dir / row.folder / LAST
-        if row.state != "running":
-            continue
-        progress = read_progress(last) if last.exists() else None
-        done = progress.epoch if progress else 0
-        changed = replace(row, steps=tuple(step for step in row.steps if step.epoch <= done))
-        if progress and progress.finished and changed.epoch == done:
-            changed = replace(changed, state="finished", cause=progress.finished)
-        record = record.with_row(changed)
+    """Bring the rows of trials that were running into step with their run folders: a kill leaves either a piece behind."""
+    for row in [row for row in record.rows.values() if row.state == "running"]:
+        folder = run_dir / row.folder
+        progress = read_progress(folder / LAST) if (folder / LAST).exists() else Progress()
+        losses = [each.valid_loss for each in read_log(folder, progress)] if progress.epoch else []
+        steps = [step for step in row.steps if step.epoch <= progress.epoch]
+        for epoch in dict.fromkeys([*range(_piece(record), progress.epoch, _piece(record)), progress.epoch]):
+            if epoch > (steps[-1].epoch if steps else 0):
+                score = losses[epoch - 1] if record.search.strategy == "pbt" else min(losses[:epoch])
+                steps.append(Step(epoch, score, record.seconds))
+        row = replace(row, steps=tuple(steps))
+        if progress.finished:
+            row = replace(row, state="finished", cause=progress.finished)
+        record = record.with_row(row)
     return record
+
+
+def _piece(record: Record) -> int:
+    """Epochs between two saved states."""
+    assert record.fit.train.epochs is not None
+    return math.ceil(record.fit.train.epochs / record.search.pieces)
 
 
 def _run(
@@ -266,9 +276,8 @@ def _tune(
     from nwb_sbtt.searching import strategies
     from nwb_sbtt.searching.trial import FitTrial, Task, read_files
 
-    search, epochs = record.search, record.fit.train.epochs
-    assert epochs is not None
-    task = Task(record.fit, math.ceil(epochs / search.pieces), latest=search.strategy == "pbt")
+    search = record.search
+    task = Task(record.fit, _piece(record), latest=search.strategy == "pbt")
     left = [row for row in record.rows.values() if row.state == "running"]
     states = {
         row.number: read_files(run_dir / row.folder) for row in left if (run_dir / row.folder / SIGNATURE).exists()
