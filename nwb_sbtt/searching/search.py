@@ -30,7 +30,7 @@ from nwb_sbtt.pipeline import REPORT, report_session, write_metrics
 from nwb_sbtt.report.search import page_of_search
 from nwb_sbtt.searching.cluster import Resources, check_installed, check_room, connected, environment, n_at_once
 from nwb_sbtt.searching.progress import Display, default_display
-from nwb_sbtt.searching.record import RECORD, TRIALS, Record, resumed
+from nwb_sbtt.searching.record import RECORD, TRIALS, Record, Step, resumed
 from nwb_sbtt.searching.space import Dimension, make_space, value_in
 from nwb_sbtt.train import schedules
 from nwb_sbtt.train.checkpoint import LAST, Progress, read_progress
