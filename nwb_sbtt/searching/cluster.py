@@ -257,6 +257,11 @@ def _environment(*, is_local: bool) -> Iterator[None]:
     """Set what Ray reads from the environment; what the user has set there is kept."""
     settings = {"RAY_USAGE_STATS_ENABLED": "0"}
     folder = None
+    token = Path.home() / ".ray" / "auth_token"
+    has_token = any(name in os.environ for name in (_TOKEN, "RAY_AUTH_TOKEN_PATH")) or token.exists()
+    if not is_local and has_token and "RAY_AUTH_MODE" not in os.environ:
+        # `ray start` asks for the token by default, and a program that joins shows it only if it is told to.
+        settings["RAY_AUTH_MODE"] = "token"
     if is_local:
         if _TOKEN not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
             settings[_TOKEN] = _of_process.setdefault(_TOKEN, secrets.token_hex(32))
