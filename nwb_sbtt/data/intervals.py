@@ -47,6 +47,24 @@ def union(intervals: ArrayLike) -> Intervals:
     return np.column_stack([rows[begins, 0], np.append(latest_stop[begins[1:] - 1], latest_stop[-1])])
 
 
+def padded(intervals: Intervals, before: float, after: float) -> Intervals:
+    """Return intervals that begin and end so many seconds earlier and later.
+
+    Parameters
+    ----------
+    intervals : array (interval, 2)
+        Seconds.
+    before, after : float
+        Seconds.
+
+    Returns
+    -------
+    array (interval, 2)
+        Those that touch are one.
+    """
+    return union(intervals + np.array([-before, after])) if len(intervals) else intervals
+
+
 def difference(intervals: ArrayLike, removed: ArrayLike) -> Intervals:
     """Remove intervals from others.
 

@@ -135,7 +135,7 @@ def to_mat(latents: xr.Dataset, path: Path | str, *, overwrite: bool = False) ->
         raise FileError(f"{str(path)!r} does not end in .mat; name the MATLAB file so")
     target = follow_links(target) if target.parent.is_dir() else target
     if target.exists() and not overwrite:
-        raise FileError(f"{str(path)!r} exists; pass another path, or overwrite=True to replace it")
+        raise FileError(f"{str(path)!r} exists; pass another path, or `overwrite` to replace it")
     arrays = {str(name): variable for name, variable in {**latents.data_vars, **latents.coords}.items()}
     if large := [name for name, variable in arrays.items() if variable.nbytes > LARGEST_MAT]:
         raise DataError(

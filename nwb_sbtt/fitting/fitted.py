@@ -426,7 +426,7 @@ class Fitted:
             changes.add(anywhere, counts=self._expects_counts)
         if self._expects_counts and "exposure" in ds:
             expected *= ds["exposure"].values
-        jackknife = changes.variance(ds["observed"].values.any(2))
+        jackknife = changes.variance(np.asarray(ds["observed"].values.any(2)))
         return Hidden(ds["values"].values, expected, variance, turn, anywhere, share, jackknife)
 
     def session_name(self, session: str | None = None) -> str:

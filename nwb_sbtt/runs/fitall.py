@@ -15,7 +15,7 @@ from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.locking import hold
 from nwb_sbtt.runs.comparison import Comparison, Row, comparison, find_runs, rows_of
 from nwb_sbtt.runs.single import Job, Outcome, Plan, fetch_source, fit_job, read_group
-from nwb_sbtt.runs.sources import Source, find_sources, grouped
+from nwb_sbtt.runs.sources import Recording, find_sources, grouped
 from nwb_sbtt.runs.view import View
 from nwb_sbtt.searching.cluster import Resources, check_installed, check_room, connected, n_at_once
 
@@ -210,7 +210,7 @@ class _Driver:
         self._jobs: dict[str, Job] = {}
         self._ready: list[Job] = []
 
-    def run(self, sources: Sequence[Source]) -> None:
+    def run(self, sources: Sequence[Recording]) -> None:
         """Fit all, until they are done or the call is interrupted."""
         try:
             self._fit(self._jobs_of(sources))
@@ -218,7 +218,7 @@ class _Driver:
             self.is_interrupted = True
             self._end()
 
-    def _jobs_of(self, sources: Sequence[Source]) -> list[Job]:
+    def _jobs_of(self, sources: Sequence[Recording]) -> list[Job]:
         names = [source.file_name for source in sources]
         singles = [
             Job(source.name, (source,), others=tuple(names[:i] + names[i + 1 :])) for i, source in enumerate(sources)

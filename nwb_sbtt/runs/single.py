@@ -12,7 +12,7 @@ from nwb_sbtt import stopping
 from nwb_sbtt.atomic import make_folder
 from nwb_sbtt.config import FitConfig, ReadConfig
 from nwb_sbtt.errors import SbttError
-from nwb_sbtt.runs.sources import Source
+from nwb_sbtt.runs.sources import Recording
 
 if TYPE_CHECKING:
     from nwb_sbtt.pipeline import Output
@@ -88,7 +88,7 @@ class Job:
     ----------
     name : str
         Of its run folder and result.
-    sources : tuple of Source
+    sources : tuple of Recording
         One or, of a joint fit, all its recordings.
     joint : bool
         Whether its recordings were grouped; its results then lie in a folder, even where there is one.
@@ -97,7 +97,7 @@ class Job:
     """
 
     name: str
-    sources: tuple[Source, ...]
+    sources: tuple[Recording, ...]
     joint: bool = False
     others: tuple[str, ...] = ()
 

@@ -22,7 +22,7 @@ ENDINGS = (".nwb", ".nwb.zarr")
 
 
 @dataclass(frozen=True)
-class Source:
+class Recording:
     """A recording.
 
     Parameters
@@ -55,7 +55,7 @@ class Source:
         return self.place if isinstance(self.place, Path) else local_file(find_remote_file(self.place))
 
 
-def find_sources(places: Sequence[Path | str], *, glob: str | None = None, but: Path | None = None) -> list[Source]:
+def find_sources(places: Sequence[Path | str], *, glob: str | None = None, but: Path | None = None) -> list[Recording]:
     """Find the recordings that files, folders and addresses name.
 
     A file keeps the path as it was given, a file of a folder its path in that folder, and one of a dandiset
@@ -71,7 +71,7 @@ def find_sources(places: Sequence[Path | str], *, glob: str | None = None, but: 
 
     Returns
     -------
-    list of Source
+    list of Recording
         In the order of `places`, each recording once; of a folder or dandiset sorted by path.
 
     Raises
@@ -83,7 +83,7 @@ def find_sources(places: Sequence[Path | str], *, glob: str | None = None, but: 
     ConfigError, ArchiveError
         If an address is wrong, or the archive refuses; or if there is nothing to which `glob` applies.
     """
-    found: list[Source] = []
+    found: list[Recording] = []
     globbed = False
     for place in places:
         if is_address(place):
@@ -95,16 +95,16 @@ def find_sources(places: Sequence[Path | str], *, glob: str | None = None, but: 
         else:
             with FileErrors(place):
                 Path(place).stat()
-            found.append(Source(_stem(_typed(Path(place))), Path(os.path.realpath(place))))
+            found.append(Recording(_stem(_typed(Path(place))), Path(os.path.realpath(place))))
     if glob is not None and not globbed:
         raise ConfigError(f"--glob {glob!r} is for folders and dandisets; only files were given")
-    unique: dict[Path | Address, Source] = {}
+    unique: dict[Path | Address, Recording] = {}
     for source in found:
         unique.setdefault(source.place, source)
     return _named_apart(list(unique.values()))
 
 
-def _of_archive(address: str, glob: str | None) -> Iterator[Source]:
+def _of_archive(address: str, glob: str | None) -> Iterator[Recording]:
     selection = find_assets(narrow(parse_address(address), glob=glob))
     assets = [asset for asset in selection.assets if asset.path.endswith(ENDINGS)]
     if not assets:
@@ -113,10 +113,10 @@ def _of_archive(address: str, glob: str | None) -> Iterator[Source]:
         place = Address(asset.archive, asset.dandiset or None, asset.version or None, asset.path)
         if not asset.dandiset:
             place = Address(asset.archive, asset_id=asset.asset_id, path=asset.path)
-        yield Source(_stem(f"{asset.dandiset}/{asset.path}".strip("/")), place, asset.sha256)
+        yield Recording(_stem(f"{asset.dandiset}/{asset.path}".strip("/")), place, asset.sha256)
 
 
-def _of_folder(folder: Path, glob: str | None, but: Path | None) -> Iterator[Source]:
+def _of_folder(folder: Path, glob: str | None, but: Path | None) -> Iterator[Recording]:
     left_out = None if but is None else os.path.realpath(but)
     paths = []
     for place, folders, files in os.walk(folder):
@@ -133,7 +133,7 @@ def _of_folder(folder: Path, glob: str | None, but: Path | None) -> Iterator[Sou
         what = f"no file that matches {glob!r}" if glob is not None else f"no file that ends in {' or '.join(ENDINGS)}"
         raise SelectionError(f"{str(folder)!r} has {what}; it has {len(paths)} NWB files")
     for path in matching:
-        yield Source(_stem(path), Path(os.path.realpath(folder / path)))
+        yield Recording(_stem(path), Path(os.path.realpath(folder / path)))
 
 
 def _typed(path: Path) -> str:
@@ -152,7 +152,7 @@ def _is_zarr(path: Path) -> bool:
     )
 
 
-def _named_apart(sources: Sequence[Source]) -> list[Source]:
+def _named_apart(sources: Sequence[Recording]) -> list[Recording]:
     """Refuse names that two recordings share, or of which one would be a folder of the other's run folder."""
     counts = Counter(source.name for source in sources)
     for source in sources:
@@ -186,17 +186,17 @@ def safe_name(text: str) -> str:
     return (kept.lstrip(".") or "_")[:LONGEST]
 
 
-def grouped(named: Iterable[tuple[Source, str]]) -> dict[str, list[Source]]:
+def grouped(named: Iterable[tuple[Recording, str]]) -> dict[str, list[Recording]]:
     """Group recordings by a value of their metadata.
 
     Parameters
     ----------
-    named : iterable of (Source, str)
+    named : iterable of (Recording, str)
         Each with its value.
 
     Returns
     -------
-    dict of str to list of Source
+    dict of str to list of Recording
         By the name of the group's folder.
 
     Raises
@@ -204,7 +204,7 @@ def grouped(named: Iterable[tuple[Source, str]]) -> dict[str, list[Source]]:
     FileError
         If two values would have one folder.
     """
-    groups: dict[str, list[Source]] = {}
+    groups: dict[str, list[Recording]] = {}
     values: dict[str, str] = {}
     for source, value in named:
         name = safe_name(value)

@@ -17,6 +17,8 @@ from nwb_sbtt.searching.record import Record, TrialRow
 
 _MOST_ROWS = 20
 """Trials in the live table."""
+WIDTH, ROOM, COLUMN = 100, 56, 12
+"""Of a table, of all its columns but settings, and of a setting, in characters."""
 
 
 class Display(Protocol):
@@ -44,12 +46,13 @@ class LiveTable:
     """One table of the trials: what runs first, then the best."""
 
     def __init__(self) -> None:
-        self._live = Live(console=Console(file=unfiltered(sys.stderr)), auto_refresh=False)
+        self._console = Console(file=unfiltered(sys.stderr))
+        self._live = Live(console=self._console, auto_refresh=False)
         self._live.start()
 
     def show(self, record: Record, changed: TrialRow | None, left: float | None) -> None:
         """Draw the table again."""
-        self._live.update(_table(record, left), refresh=True)
+        self._live.update(_table(record, left, width=self._console.width), refresh=True)
 
     def stop(self) -> None:
         """Leave the last table on the screen."""
@@ -99,14 +102,15 @@ def shown_value(value: Any) -> str:
     return shown_setting(value)
 
 
-def _table(record: Record, left: float | None) -> Table:
-    names = [each.name for each in record.space]
+def _table(record: Record, left: float | None, *, width: int = WIDTH) -> Table:
+    # The state of a trial comes last and must be read: settings that find no room are in the record and the report.
+    names = [each.name for each in record.space][: max((width - ROOM) // COLUMN, 1)]
     done = sum(row.state != "running" for row in record.rows.values())
     best = record.ranked[0] if record.ranked else None
     said = [f"{done} of {record.search.trials} trials"]
     said += [f"best {best.score:.4f} (trial {best.number})"] if best else []
     said += [f"{shown_seconds(left)} left"] if left is not None else []
-    table = Table("trial", *(_short(name) for name in names), "epoch", "score", "", title=" · ".join(said))
+    table = Table("trial", *(_short(name) for name in names), "epoch", "score", "state", title=" · ".join(said))
     running = [row for row in record.rows.values() if row.state == "running"]
     rest = [row for row in record.ranked if row.state != "running"]
     rest += [row for row in record.rows.values() if row.state == "failed"]

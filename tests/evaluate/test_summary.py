@@ -223,7 +223,7 @@ def test_a_posterior_that_is_too_narrow_for_the_truth_is_noticed(ds: xr.Dataset)
     right = latents.assign(rates=(DIMS, rates), rates_sd=(DIMS, 0.2 * rates))
     found = {check["name"]: check for check in evaluate_latents(ds, right, hidden_part(ds))["checks"]}
     assert found["coverage"]["level"] == "ok"
-    assert found["coverage"]["text"] == "Intervals of 50, 80 and 95 % hold 50, 81 and 95 % of the true rates."
+    assert found["coverage"]["text"] == "Intervals of 50, 80 and 95 % hold 49, 81 and 95 % of the true rates."
     narrow = right.assign(rates_sd=(DIMS, 0.2 * rates / 3))
     assert levels(evaluate_latents(ds, narrow, hidden_part(ds)))["coverage"] == "warn"
 

@@ -33,7 +33,7 @@ def step(config, likelihood, tmp_path, *, sparse, rise=0.0, mask_length=1, expos
     settings = FitConfig(model=config, train={"l2_weight": 0.1})
     run = _Run(model, settings, tmp_path, schedules.plan(settings, [len(batch.trials)]), mask_length)
     part = (to_sparse(batch) if sparse else batch).to("meta").select(torch.arange(3))
-    return model, run.step(part, torch.Generator().manual_seed(0), 5, total_steps=10)
+    return model, run.step([(part, torch.Generator().manual_seed(0))], 1, 5, total_steps=10)
 
 
 def check(model, terms):

@@ -16,7 +16,7 @@ from nwb_sbtt.io.dandi.address import Address
 from nwb_sbtt.runs import fitall, view
 from nwb_sbtt.runs.fitall import Spread, fit_places, summary_of
 from nwb_sbtt.runs.single import Outcome, Plan
-from nwb_sbtt.runs.sources import Source
+from nwb_sbtt.runs.sources import Recording
 from nwb_sbtt.runs.view import View
 from nwb_sbtt.searching.tasks import Ended, Message
 from tests.support.commands import SMALL, recording
@@ -97,7 +97,7 @@ def drive(monkeypatch, tmp_path):
 
 
 def local(*names):
-    return [Source(name, Path(f"/data/{name}.nwb")) for name in names]
+    return [Recording(name, Path(f"/data/{name}.nwb")) for name in names]
 
 
 def test_every_recording_is_fitted_and_what_fails_holds_up_nothing(drive):
@@ -118,7 +118,7 @@ def test_recordings_of_an_archive_are_fetched_before_their_turn_but_not_all_at_o
     monkeypatch.setattr(fitall, "fetch_source", fetched := lambda tell, job, plan: None)
     fetched.__name__ = "fetch"
     names = ["a", "b", "c", "d", "e"]
-    driver, tasks, _ = drive([Source(name, Address(None, "000140", "draft", f"{name}.nwb")) for name in names])
+    driver, tasks, _ = drive([Recording(name, Address(None, "000140", "draft", f"{name}.nwb")) for name in names])
     assert [outcome.name for outcome in driver.outcomes] == names
     order = [(name, what, light) for name, what, light in tasks.done]
     assert order[:3] == [("a", "fetch", True), ("b", "fetch", True), ("a", "work", False)]
@@ -128,7 +128,7 @@ def test_recordings_of_an_archive_are_fetched_before_their_turn_but_not_all_at_o
 def test_what_is_done_in_an_archive_is_not_fitted(drive, monkeypatch):
     done = lambda tell, job, plan: Outcome(job.name, "done before")  # noqa: E731
     monkeypatch.setattr(fitall, "fetch_source", done)
-    driver, tasks, _ = drive([Source("a", Address(None, "000140", "draft", "a.nwb"))])
+    driver, tasks, _ = drive([Recording("a", Address(None, "000140", "draft", "a.nwb"))])
     assert driver.outcomes == [Outcome("a", "done before")] and len(tasks.done) == 1
 
 
@@ -154,7 +154,7 @@ def test_a_request_ends_the_call_and_lets_no_other_fit_begin(drive):
 
 
 def test_each_recording_knows_the_names_of_the_others(drive):
-    sources = [*local("x/a", "b"), Source("y/a", Path("/other/a.nwb"))]
+    sources = [*local("x/a", "b"), Recording("y/a", Path("/other/a.nwb"))]
     driver, tasks, _ = drive(sources)
     assert len(tasks.done) == 3
     assert [job.others for job in driver._jobs.values()] == [("b.nwb", "a.nwb"), ("a.nwb", "a.nwb"), ("a.nwb", "b.nwb")]

@@ -13,7 +13,7 @@ from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.runs import single
 from nwb_sbtt.runs.comparison import rows_of
 from nwb_sbtt.runs.single import Job, Outcome, Plan, fetch_source, fit_job, read_group
-from nwb_sbtt.runs.sources import Source
+from nwb_sbtt.runs.sources import Recording
 from tests.support.commands import recording
 from tests.test_pipeline import READ, settings
 
@@ -35,7 +35,7 @@ class Tell:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("single")
-    return Source("sub/lorenz", recording(folder / "lorenz.nwb"))
+    return Recording("sub/lorenz", recording(folder / "lorenz.nwb"))
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +81,14 @@ def test_other_settings_are_refused_as_a_fit_does(fitted):
 
 def test_a_file_that_has_changed_is_not_done(fitted, source, tmp_path):
     plan, job, _ = fitted
-    other = Source(source.name, recording(tmp_path / "lorenz.nwb", seed=1))
+    other = Recording(source.name, recording(tmp_path / "lorenz.nwb", seed=1))
     outcome = fit_job(Tell(), replace(job, sources=(other,)), plan)
     assert outcome.state == "failed" and "other data" in outcome.cause
 
 
 def test_an_asset_that_is_done_is_not_fetched(fitted, source, monkeypatch):
     plan, job, _ = fitted
-    asset = Source(source.name, Address(None, "000140", "draft", "sub/lorenz.nwb"), sha256(source.place))
+    asset = Recording(source.name, Address(None, "000140", "draft", "sub/lorenz.nwb"), sha256(source.place))
 
     def not_here(address):
         raise ArchiveError("the archive cannot be reached")
@@ -101,7 +101,7 @@ def test_an_asset_that_is_done_is_not_fetched(fitted, source, monkeypatch):
 
 def test_results_of_earlier_fits_are_left_out(fitted, source, tmp_path):
     plan, _, _ = fitted
-    result = Source("result", plan.out / "results" / "sub" / "lorenz_latents.nwb")
+    result = Recording("result", plan.out / "results" / "sub" / "lorenz_latents.nwb")
     assert fit_job(Tell(), Job("result", (result,)), plan) == replace(
         Outcome("result", "left out", "it holds results ('sbtt') and no recording"),
         seconds=pytest.approx(0, abs=60),
@@ -109,7 +109,7 @@ def test_results_of_earlier_fits_are_left_out(fitted, source, tmp_path):
     output = pipeline.Output(tmp_path / "copy.nwb", append=True)
     run = plan.run_dir(Job("sub/lorenz", ()))
     pipeline.infer_file(run, source.place, output=output, log=lambda text: None)
-    copy = Job("copy", (Source("copy", tmp_path / "copy.nwb"),), others=("lorenz.nwb", "other.nwb"))
+    copy = Job("copy", (Recording("copy", tmp_path / "copy.nwb"),), others=("lorenz.nwb", "other.nwb"))
     assert fit_job(Tell(), copy, plan).cause == "it is a copy of 'lorenz.nwb' with results ('sbtt')"
     assert read_group(Tell(), copy, plan, "session_id").state == "left out"
     assert isinstance(read_group(Tell(), replace(copy, others=("other.nwb",)), plan, "session_description"), str)
@@ -130,7 +130,7 @@ def test_a_training_that_is_asked_to_end_saves_its_state_and_goes_on_later(sourc
 def test_a_recording_that_cannot_be_read_fails_with_its_cause(source, tmp_path):
     broken = tmp_path / "broken.nwb"
     broken.write_bytes(source.place.read_bytes()[:20_000])
-    outcome = fit_job(Tell(), Job("broken", (Source("broken", broken),)), Plan(tmp_path, READ, settings()))
+    outcome = fit_job(Tell(), Job("broken", (Recording("broken", broken),)), Plan(tmp_path, READ, settings()))
     assert outcome.state == "failed" and "it is damaged, incomplete" in outcome.cause
     assert not (tmp_path / "runs" / "broken").exists()
 

@@ -109,7 +109,7 @@ class Listed:
 
 
 def test_recordings_are_grouped_by_a_value_that_can_be_a_folder():
-    one, two, three = (sources.Source(name, Path(f"{name}.nwb")) for name in "abc")
+    one, two, three = (sources.Recording(name, Path(f"{name}.nwb")) for name in "abc")
     assert grouped([(one, "x/1"), (two, "y"), (three, "x/1")]) == {"x_1": [one, three], "y": [two]}
     with pytest.raises(FileError, match=r"the groups 'x/1' and 'x:1' would both be named 'x_1'"):
         grouped([(one, "x/1"), (two, "x:1")])

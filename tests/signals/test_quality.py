@@ -45,7 +45,8 @@ def test_electrodes_of_which_no_three_samples_follow_each_other_are_not_called_n
     values, _ = field(65, n_channels=6)
     observed = np.arange(len(values))[:, None] % 2 == np.arange(6) % 2
     split = [
-        (np.where(seen, part, 0), seen) for part, seen in zip(np.split(values, 8), np.split(observed, 8), strict=True)
+        traits(np.where(seen, part, 0), seen)
+        for part, seen in zip(np.split(values, 8), np.split(observed, 8), strict=True)
     ]
     assert not any(found.any() for found in bad_electrodes(split, np.zeros(6, dtype=int)).values())
 

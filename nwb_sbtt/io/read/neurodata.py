@@ -130,7 +130,7 @@ READERS: Registry[Reader[..., Source]] = Registry(
     "nwb_sbtt.readers",
     {
         "Units": "nwb_sbtt.io.read.units:units_source",
-        "ElectricalSeries": "nwb_sbtt.io.read.electrical:electrical_source",
+        "ElectricalSeries": "nwb_sbtt.io.read.voltages:electrical_source",
         "RoiResponseSeries": "nwb_sbtt.io.read.rois:roi_source",
         "MicroscopyResponseSeries": "nwb_sbtt.io.read.rois:roi_source",
         "TimeSeries": "nwb_sbtt.io.read.timeseries:timeseries_source",

@@ -7,8 +7,8 @@ from pynwb import NWBHDF5IO
 from nwb_sbtt.config import ElectricalConfig, ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import ConfigError
-from nwb_sbtt.io.read.electrical import electrical_source
 from nwb_sbtt.io.read.timeseries import timeseries_source
+from nwb_sbtt.io.read.voltages import electrical_source
 from tests.support.nwbfiles import add_electrical, add_electrodes, add_invalid_times, add_series, new_file, write
 from tests.support.voltages import stimulated
 

@@ -14,9 +14,9 @@ from scipy.signal import butter, sosfiltfilt
 from nwb_sbtt.config import ElectricalConfig, ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.electrical import electrical_source
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.reader import read_nwb
+from nwb_sbtt.io.read.voltages import electrical_source
 from tests.support.nwbfiles import add_electrical, add_electrodes, add_invalid_times, new_file, write
 
 USES = ("lfp", "band", "power", "spikes")

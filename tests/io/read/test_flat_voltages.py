@@ -5,7 +5,7 @@ import pytest
 
 from nwb_sbtt.config import ElectricalConfig, ReadConfig
 from nwb_sbtt.data.grid import Grid
-from nwb_sbtt.io.read.electrical import electrical_source
+from nwb_sbtt.io.read.voltages import electrical_source
 from tests.support.nwbfiles import add_electrical, add_electrodes, new_file
 from tests.support.voltages import field
 

@@ -8,9 +8,9 @@ from pynwb import NWBHDF5IO
 from nwb_sbtt.config import ElectricalConfig, ReadConfig, Window
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError, SelectionError
-from nwb_sbtt.io.read.electrical import electrical_source
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.read.survey import parts_of
+from nwb_sbtt.io.read.voltages import electrical_source
 from tests.support.nwbfiles import add_electrical, add_electrodes, new_file, write
 from tests.support.voltages import common_noise
 

@@ -12,7 +12,7 @@ from nwb_sbtt import Trials, inspect, read_nwb
 from nwb_sbtt.config import Chop, ElectricalConfig, ReadConfig
 from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.electrical import electrical_source
+from nwb_sbtt.io.read.voltages import electrical_source
 from tests.support.nwbfiles import add_electrical, add_electrodes, add_trials, new_file, write
 from tests.support.voltages import field, speckled
 
