@@ -119,6 +119,7 @@ def fit(
     check_conditions(prepared, config)
     device = device_of(config)
     processes = join_group(gpu=device.startswith("cuda"))
+    processes.check_batches(config.train.batches_per_step)
     with hold_run_folder(run_dir) if processes.leads else nullcontext(), torch_threads(config.threads):
         if processes.leads:
             open_run_folder(run_dir, config, signature=signature, device=device)

@@ -42,6 +42,24 @@ class Group:
         """Whether this is the process that writes, prints and scores."""
         return self.rank == 0
 
+    def check_batches(self, batches_per_step: int) -> None:
+        """Refuse more processes than batches in a step.
+
+        Parameters
+        ----------
+        batches_per_step : int
+
+        Raises
+        ------
+        ConfigError
+        """
+        if self.size > batches_per_step:
+            plural = "es" if batches_per_step > 1 else ""
+            raise ConfigError(
+                f"{self.size} processes train together, and a step has {batches_per_step} batch{plural}; give each one at "
+                f"least: --set train.batches_per_step={self.size}"
+            )
+
     def share(self, numbers: range) -> range:
         """Return those of some numbers that are this process's.
 

@@ -21,7 +21,7 @@ from nwb_sbtt import stopping
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.batch import Batch, generator_on, precise_dtype
 from nwb_sbtt.config import FitConfig
-from nwb_sbtt.errors import ConfigError, FileError, TrainingError
+from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.fileerrors import FileErrors, check_is_file
 from nwb_sbtt.masks import coordinated_dropout
 from nwb_sbtt.models.base import Model
@@ -194,12 +194,6 @@ class _Run:
         self.progress, self.history = Progress(), list[EpochRecord]()
         self.best = _copy(self.average)
         self.group: Group = group()
-        if self.group.size > plan.batches_per_step:
-            raise ConfigError(
-                f"{self.group.size} processes train together, and a step has {plan.batches_per_step} "
-                f"batch{'es'[: 2 * (plan.batches_per_step > 1)]}; give each one at least: --set "
-                f"train.batches_per_step={self.group.size}"
-            )
         if (run_dir / LAST).exists():
             self._restore()
 
