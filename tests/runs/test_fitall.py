@@ -212,6 +212,7 @@ def recordings(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.timeout(900)
 def test_a_call_that_was_killed_goes_on_where_it_was(recordings, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
@@ -248,6 +249,7 @@ def test_a_call_that_was_killed_goes_on_where_it_was(recordings, tmp_path_factor
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.timeout(900)
 def test_fits_on_ray_are_grouped_skipped_and_compared(recordings, tmp_path):
     from nwb_sbtt.searching.cluster import connected

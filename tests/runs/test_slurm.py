@@ -227,6 +227,7 @@ def isolated():
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("isolated")
 def test_a_job_of_slurm_is_saved_queued_again_and_goes_on(tmp_path, monkeypatch, capsys):

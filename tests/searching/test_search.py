@@ -21,7 +21,7 @@ from nwb_sbtt.searching.cluster import connected
 from nwb_sbtt.searching.search import search
 from tests.support.fits import MODEL, population
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # on a busy machine Ray starts slowly
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]  # on a busy machine Ray starts slowly
 FIT = FitConfig(
     model=SAEConfig(encoder=6, generator=6, factors=2), train=TrainConfig(epochs=6, batch_size=8), valid_fraction=0.2
 )

@@ -69,6 +69,7 @@ def together(words, *, size=2):
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this build of torch has no gloo")
 def test_two_processes_give_the_numbers_of_one_and_resume(tmp_path):
     codes, outputs = together([sys.executable, "-c", SCRIPT, str(tmp_path / "two")])
@@ -92,6 +93,7 @@ def test_two_processes_give_the_numbers_of_one_and_resume(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this build of torch has no gloo")
 def test_the_command_writes_once_and_refuses_more_processes_than_batches(tmp_path):
     files = [str(recording(tmp_path / f"{name}.nwb", seed=i)) for i, name in enumerate(("a", "b"))]
