@@ -95,6 +95,6 @@ def test_no_name_that_a_user_is_given_is_any(lines):
     for line, message in revealed:
         assert message.startswith('note: Revealed type is "'), (line, message)
         # pandas and pynapple have no types that mypy reads here.
-        if any(f"sb.{name})" in line for name in ("compare", "to_pandas", "to_pynapple")):
+        if any(f"sb.{name})" in line for name in ("compare", "fit_all", "to_pandas", "to_pynapple")):
             continue
         assert not re.search(r'"Any"|-> Any"', message), (line, message)
