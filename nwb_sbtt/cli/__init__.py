@@ -1,4 +1,5 @@
-"""The command line: `main`, `settings`, `dandi` and `nlb` define its commands, `options` checks what they are given.
+"""The command line: `main`, `settings`, `dandi`, `nlb`, `many` and `search` define its commands, and
+`options` checks what they are given.
 
 May import everything; nothing imports it.
 """

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nwb_sbtt.config import BandwidthConfig
-from nwb_sbtt.data.schema import DIMS, check_dataset
+from nwb_sbtt.data.schema import DIMS, check_dataset, is_chopped
 from nwb_sbtt.errors import DataError
 
 TRIAL_DRAW = 2**32
@@ -73,7 +73,7 @@ def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig, *, trials: ArrayLik
     observed = ds["observed"].values.copy()
     for trial in np.flatnonzero(limited):
         if config.scheme == "decimate":
-            observed[trial] &= _scan_mask(bins[trial], n_channels, config, whole_scans=_is_chopped(ds))
+            observed[trial] &= _scan_mask(bins[trial], n_channels, config, whole_scans=is_chopped(ds))
         else:
             order = _channel_order(bins[trial], n_channels, config)
             observed[trial] = _first_observed(order, observed[trial], config.k)
@@ -122,7 +122,7 @@ def _trials_to_limit(
                 f"trials has shape {limited.shape} and type {limited.dtype}; expected one bool for each of {len(bins)} trials"
             )
     else:
-        if config.full_fraction and _is_chopped(ds):
+        if config.full_fraction and is_chopped(ds):
             raise DataError(
                 "chops of a session share samples, so some cannot be sampled in full beside others that are not; "
                 "leave read.bandwidth.full_fraction at 0, or cut around events (Trials, --trials)"
@@ -134,11 +134,6 @@ def _trials_to_limit(
     if not limited.any():
         raise DataError(f"all {len(bins)} trials would be left as they are; nothing would be limited")
     return np.asarray(limited)
-
-
-def _is_chopped(ds: xr.Dataset) -> bool:
-    """Whether trials are chops of a session, which may share samples."""
-    return (json.loads(str(ds.attrs.get("cut", "null"))) or {}).get("by") == "chop"
 
 
 def _channel_order(bins: NDArray[np.int64], n_channels: int, config: BandwidthConfig) -> NDArray[np.float64]:

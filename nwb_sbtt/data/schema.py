@@ -196,6 +196,17 @@ def with_notes(ds: xr.Dataset, notes: Sequence[str]) -> xr.Dataset:
     return ds.assign_attrs(notes=json.dumps(all_notes)) if len(all_notes) > len(notes_of(ds)) else ds
 
 
+def is_chopped(ds: xr.Dataset) -> bool:
+    """Return whether trials are chops of a session, which may share samples.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Data or latents.
+    """
+    return (json.loads(str(ds.attrs.get("cut", "null"))) or {}).get("by") == "chop"
+
+
 def infers_spikes(latents: xr.Dataset) -> bool:
     """Return whether ``events`` of a latents Dataset are spikes per bin, inferred between fluorescence and rates.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 import numpy as np
@@ -10,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_sbtt.data.binning import tolerance
+from nwb_sbtt.data.schema import is_chopped
 from nwb_sbtt.errors import DataError
 
 LABELS = {
@@ -195,8 +195,7 @@ def _draw(ds: xr.Dataset, valid: float, generator: np.random.Generator) -> tuple
     groups = _equal_starts(starts)
     firsts = starts[order][np.flatnonzero(np.diff(groups[order], prepend=-1))]
     overlapping = starts[order[0]] != starts[order[-1]] and (np.diff(firsts) < apart).any()
-    cut = json.loads(str(ds.attrs.get("cut", "null"))) or {}
-    if cut.get("by") != "chop" and not overlapping:
+    if not is_chopped(ds) and not overlapping:
         return _whole_groups(groups, n_valid, generator), np.empty(0, dtype=np.intp)
     # Gaps cost training trials: where too few are left, one block at the end, and at last a single trial.
     for chosen in (order[_blocks(n_trials, n_valid, generator)], order[-n_valid:], order[-LEAST_VALID:]):

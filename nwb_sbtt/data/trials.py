@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from nwb_sbtt.config import Chop, Trials, Window
 from nwb_sbtt.data.binning import tolerance
 from nwb_sbtt.data.grid import Grid
+from nwb_sbtt.data.schema import is_chopped
 from nwb_sbtt.errors import ConfigError, DataError
 
 BIN_TOLERANCE = 1e-6
@@ -260,6 +261,21 @@ def merge(chops: xr.Dataset) -> xr.Dataset:
     if not covered.all():
         coords["covered"] = ("time", covered)
     return xr.Dataset(data, coords=coords, attrs=chops.attrs)
+
+
+def merge_chops(ds: xr.Dataset) -> xr.Dataset:
+    """Merge the chops of a session as `merge` does; trials and windows stay as they are.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Data or latents.
+
+    Returns
+    -------
+    Dataset
+    """
+    return merge(ds) if is_chopped(ds) and ds.sizes["trial"] > 1 else ds
 
 
 def _on_grid(starts: NDArray[np.float64], width: float) -> NDArray[np.intp]:

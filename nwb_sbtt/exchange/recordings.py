@@ -18,7 +18,7 @@ from pynwb.ecephys import ElectricalSeries
 
 from nwb_sbtt.config import Chop, ReadConfig, Trials, Window, build
 from nwb_sbtt.data.memory import check_memory
-from nwb_sbtt.data.schema import IDS
+from nwb_sbtt.data.schema import IDS, with_ids_as_index
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.exchange.arrays import numbers
 from nwb_sbtt.io.read.reader import read_made
@@ -378,5 +378,5 @@ def _read(
     ds = read_made(nwbfile, build(ReadConfig, settings))
     ids = made.names[ds["channel_row"].values]
     return ds.drop_vars([IDS["channel_id"], "channel_id"]).assign_coords(
-        channel=("channel", ids), channel_id=("channel", ids)
+        with_ids_as_index({"channel_id": ("channel", ids)})
     )

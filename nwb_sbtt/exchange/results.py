@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_sbtt.atomic import atomic_write
-from nwb_sbtt.data.trials import merge
+from nwb_sbtt.data.trials import merge_chops
 from nwb_sbtt.errors import DataError, FileError, SelectionError
 from nwb_sbtt.exchange.recordings import import_pynapple
 from nwb_sbtt.fileerrors import follow_links
@@ -162,9 +161,7 @@ def _along_time(latents: xr.Dataset, variable: str) -> tuple[xr.Dataset, NDArray
     ]
     if variable not in named:
         raise SelectionError(f"there is no {variable!r} along trials and bins; choose one of {named}")
-    cut = json.loads(str(latents.attrs.get("cut", "null"))) or {}
-    if cut.get("by") == "chop" and latents.sizes["trial"] > 1:
-        latents = merge(latents)
+    latents = merge_chops(latents)
     values = latents[variable].values.astype(float if latents[variable].dtype == np.float64 else np.float32)
     if variable == "values":
         values = np.where(latents["observed"].values, values, np.nan)

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import numpy as np
 import xarray as xr
 
-from nwb_sbtt.data.schema import DIMS
+from nwb_sbtt.data.schema import DIMS, is_chopped
 
 MOST_TRIALS, MOST_BINS = 2, 16
 """Trials and, of data that are not chopped, bins of the results that stand in for all."""
@@ -28,7 +28,7 @@ def stand_in(ds: xr.Dataset) -> xr.Dataset:
         As `write_nwb` takes it: zeros in the place of rates or means, and of one factor.
     """
     few = ds.isel(trial=slice(MOST_TRIALS))
-    if (json.loads(ds.attrs.get("cut", "null")) or {}).get("by") != "chop" or ds.sizes["trial"] == 1:
+    if not is_chopped(ds) or ds.sizes["trial"] == 1:
         few = few.isel(time=slice(MOST_BINS))
     zeros = np.zeros(few["observed"].shape, dtype=np.float32)
     names = ["rates"] if ds.attrs.get("unit") == "counts" else ["mean"]

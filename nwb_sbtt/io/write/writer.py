@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from nwb_sbtt.atomic import atomic_write, check_writable_name, reserve_space, scratch_beside
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import notes_of, with_notes
-from nwb_sbtt.data.trials import merge
+from nwb_sbtt.data.trials import merge_chops
 from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.fileerrors import FileErrors, follow_links
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
@@ -253,10 +252,7 @@ def _merge_chop(latents: xr.Dataset) -> xr.Dataset:
 
     Bins that lie in no segment are left out: nothing was inferred there, and a zero would be read as a rate.
     """
-    cut = json.loads(latents.attrs.get("cut", "null"))
-    if not cut or cut.get("by") != "chop" or latents.sizes["trial"] == 1:
-        return latents
-    merged = merge(latents)
+    merged = merge_chops(latents)
     if "covered" not in merged.coords:
         return merged
     return merged.isel(time=np.flatnonzero(merged["covered"].values)).drop_vars("covered")
