@@ -48,9 +48,9 @@ class EntryByEntry(Likelihood):
         """Negative log-likelihood of each entry."""
 
     def _functions(self) -> dense.Functions:
-        """Terms and expected values, with `_slopes` in closed form where the class that has the last word on both has them."""
+        """Terms and expected values, with `_gradients` in closed form where the class with the last word on both has them."""
         kind = next(kind for kind in type(self).__mro__ if vars(kind).keys() & {"_terms", "_expected"})
-        slopes = vars(kind).get("_slopes")
+        slopes = vars(kind).get("_gradients")
         return dense.Functions(self._terms, self._expected, slopes and partial(slopes, self))
 
     def prior(self, session: str) -> Float[Tensor, ""]:

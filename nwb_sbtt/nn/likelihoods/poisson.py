@@ -55,7 +55,7 @@ class Poisson(EntryByEntry):
         rate = _bounded(linear[0]).exp()
         return rate if exposure is None else rate * exposure
 
-    def _slopes(
+    def _gradients(
         self,
         linear: Linear,
         expected: Tensor,
