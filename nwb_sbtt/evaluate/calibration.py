@@ -35,8 +35,8 @@ MIN_VARIANCE, MAX_VARIANCE = 1e-6, 20.0
 LOW_RATE, LOW_POWER = 0.15, 1.6
 """Rate, as a share of the channel's mean, at which errors of the model itself are as large as those of the estimate at the mean
 rate, and the power with which they grow below. Of low rates counts tell so little that neither a fit nor its calibration sees
-errors of them. This and the other constants of the pattern and `TAILS` were derived on simulated data of other seeds than those
-whose coverage is reported (`benchmarks/README.md`)."""
+errors of them. This and the other constants of the pattern were derived on simulated data of other seeds than those whose
+coverage is reported, but for the last step of `TAILS` and of `SIGNAL_RATIO` (`benchmarks/README.md`)."""
 RATE_POWER = 0.4
 """Power with which the relative variance of an estimate falls with the rate: high rates come with more spikes."""
 FROM_MODEL = 0.2
