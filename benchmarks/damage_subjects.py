@@ -250,7 +250,8 @@ def _write_benchmark(folder: Path) -> None:
 
 def _main(*words: object) -> int | None:
     """Run the command line as `main` does."""
-    from nwb_sbtt.cli.main import app, guarded
+    from nwb_sbtt.cli.main import app
+    from nwb_sbtt.cli.output import guarded
 
     sys.argv = ["nwb-sbtt", *map(str, words)]
     return guarded(lambda: app(sys.argv[1:], prog_name="nwb-sbtt", standalone_mode=False))
@@ -270,7 +271,7 @@ def _python(text: str, action: Callable[[], str], *, decides: bool = False) -> C
     found: list[str] = []
 
     def run(_results: Path) -> int | None:
-        from nwb_sbtt.cli.main import guarded
+        from nwb_sbtt.cli.output import guarded
 
         return guarded(lambda: found.append(action()))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.suggestions import nearest
 
 T = TypeVar("T")
 THIS_PROGRAM = "this program"
@@ -148,7 +148,7 @@ class Registry(Generic[T]):
         """
         self._search()
         if name not in self:
-            near = difflib.get_close_matches(name, self.names(), n=1)
+            near = nearest(name, self.names())
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(
                 f"there is no {self.kind} {name!r}; {hint}known are {', '.join(self.names())}. One of another package is known "

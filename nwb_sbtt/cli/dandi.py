@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from nwb_sbtt.cli.output import print_json
 from nwb_sbtt.errors import ConfigError
 
 Instance = Annotated[
@@ -74,7 +74,7 @@ def download(
             "assets": [item.path for item in selection.assets],
             "paths": [str(path) for path in paths],
         }
-        _print_json(content)
+        print_json(content)
         return
     for item in selection.assets if dry_run else ():
         typer.echo(f"  {decimal(item.size):>10}  {item.path}")
@@ -95,7 +95,7 @@ def validate(
     findings = validate_file(file)
     refused = any(finding.blocks for finding in findings)
     if as_json:
-        _print_json({"refused": refused, "findings": [finding.as_dict() for finding in findings]})
+        print_json({"refused": refused, "findings": [finding.as_dict() for finding in findings]})
     else:
         for finding in findings:
             typer.echo(f"{finding.level}  {finding.location}: {finding.message}")
@@ -120,10 +120,10 @@ def upload(
     yes: Annotated[bool, typer.Option("--yes", help="upload without asking")] = False,
     as_json: Json = False,
 ) -> None:
-    """Upload a result to a dandiset, under the name that DANDI's layout gives it.
+    """Upload a result to a dandiset.
 
-    The file is validated first, and linked to the dandiset of the recording. The API key is read from the environment or the
-    keyring, as by the dandi program.
+    Under the name that DANDI's layout gives it. The file is validated first, and linked to the dandiset of the recording.
+    The API key is read from the environment or the keyring, as by the dandi program.
     """
     from nwb_sbtt.io.dandi.uploads import upload as upload_file
 
@@ -140,7 +140,7 @@ def upload(
         confirm=confirm,
     )
     if as_json:
-        _print_json(
+        print_json(
             {"dandiset": asset.dandiset, "version": asset.version, "path": asset.path, "asset_id": asset.asset_id}
         )
     else:
@@ -163,7 +163,7 @@ def cache(
     if action == "clear":
         freed = clear_cache()
         if as_json:
-            _print_json({"freed": freed})
+            print_json({"freed": freed})
         else:
             typer.echo(f"{decimal(freed)} freed")
         return
@@ -174,7 +174,7 @@ def cache(
             {"address": file.address, "bytes": file.size, "used": file.used.isoformat(), "path": str(file.path)}
             for file in files
         ]
-        _print_json({"folder": str(cache_folder()), "limit": cache_limit(), "bytes": total, "files": rows})
+        print_json({"folder": str(cache_folder()), "limit": cache_limit(), "bytes": total, "files": rows})
         return
     for file in files:
         typer.echo(f"{decimal(file.size):>10}  last used {file.used:%Y-%m-%d %H:%M}  {file.address}")
@@ -186,7 +186,3 @@ COMMANDS = (download, validate, upload, cache)
 
 def _files(n: int) -> str:
     return f"{n} file{'s' if n != 1 else ''}"
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, allow_nan=False))

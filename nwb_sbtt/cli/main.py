@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -49,22 +47,15 @@ from nwb_sbtt.cli.options import (
     cut_of,
     settings_of,
 )
-from nwb_sbtt.errors import ConfigError, SbttError
-from nwb_sbtt.fileerrors import SYSTEM
+from nwb_sbtt.cli.output import App, guarded, logger, print_json, show_help
+from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.printable import Printable
 
-app = typer.Typer(
-    no_args_is_help=True,
+app = App(
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
     help="Fit LFADS-type models to NWB files with selective backpropagation through time, and write what they infer.",
 )
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as in the shell and in typer."""
-STOPPED = 75
-"""Exit code after SIGUSR1: the state is saved, and the same command goes on; to systems that know it, "try again"."""
 
 
 def _print_version(asked: bool) -> None:
@@ -75,16 +66,18 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _before(
+    context: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Hold the options of the whole command line; nothing is done before a command."""
+    """Hold the options of the whole command line."""
+    show_help(context)
 
 
 @app.command()
 def inspect(file: File, as_json: Json = False) -> None:
-    """List every series that can be fitted, tables of trials and masks.
+    """List what can be fitted in a file.
 
     In-file path, type, shape, rate, channels, unit, times, observed share and gaps of each series; the events and conditions
     of each table of trials, and what is missing in them; what stored masks leave; and why other series cannot be read.
@@ -98,7 +91,7 @@ def inspect(file: File, as_json: Json = False) -> None:
     location, title = locate_with_title(file)
     contents = inspect_file(location).as_dict()
     if as_json:
-        _print_json(contents)
+        print_json(contents)
     else:
         typer.echo(listing_of_contents(title, contents))
 
@@ -146,10 +139,10 @@ def fit(
     output = pipeline.Output(out, overwrite, append, name) if out else None
     with stopping.by_signal():
         metrics = pipeline.fit_files(
-            files, read_config, fit_config, run_dir=run_dir, output=output, offsets=offsets or [], log=_log(as_json)
+            files, read_config, fit_config, run_dir=run_dir, output=output, offsets=offsets or [], log=logger(as_json)
         )
     if as_json:
-        _print_json(metrics)
+        print_json(metrics)
 
 
 @app.command()
@@ -170,10 +163,11 @@ def infer(
     append: Append = False,
     name: Name = "sbtt",
 ) -> None:
-    """Apply a fitted model to its recording, or to another of the same channels.
+    """Apply a fitted model to a recording.
 
-    The file is read with the settings of the fit, and must hold the same channels: --same-channels says so of another
-    recording. --trials, or --window and --chop, choose another part of it.
+    To that of the fit, or to another of the same channels. The file is read with the settings of the fit, and must hold the
+    same channels: --same-channels says so of another recording. --trials, or --window and --chop, choose another part of
+    it.
     """
     from nwb_sbtt import pipeline
     from nwb_sbtt.config import ReadConfig, build
@@ -193,7 +187,7 @@ def evaluate(run_dir: RunDir, file: Moved = None, as_json: Json = False) -> None
 
     metrics = pipeline.evaluate_run(run_dir, files=file or [])
     if as_json:
-        _print_json(metrics)
+        print_json(metrics)
     else:
         typer.echo(pipeline.summarise(metrics))
 
@@ -220,7 +214,7 @@ def align(
 
     records = pipeline.align_run(run_dir, condition=condition, to=to, files=file or [])
     if as_json:
-        _print_json(records)
+        print_json(records)
     else:
         typer.echo(table_of_alignment(records))
 
@@ -312,9 +306,9 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="folder of the recording, the results and the run")] = Path("demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier demo")] = False,
 ) -> None:
-    """Simulate a recording, then inspect, fit, score, write and report.
+    """Try everything on a simulated recording.
 
-    Takes about a minute.
+    Simulate, inspect, fit, score, write and report. Takes about a minute.
     """
     from nwb_sbtt import pipeline
 
@@ -335,67 +329,3 @@ def main() -> None:
         warnings.simplefilter("ignore")
     with redirect_stdout(Printable(sys.stdout)), redirect_stderr(Printable(sys.stderr)):
         sys.exit(guarded(lambda: app(sys.argv[1:] or ["--help"], prog_name="nwb-sbtt", standalone_mode=False)))
-
-
-def guarded(action: Callable[[], int | None]) -> int | None:
-    """Do something; what an input or the system refuses is printed as one line, and not raised.
-
-    Parameters
-    ----------
-    action : callable
-        Returns an exit code, or None.
-
-    Returns
-    -------
-    int or None
-        What the action returned; 2 after an error, 130 after Ctrl-C, and 75 after SIGUSR1.
-    """
-    try:
-        code = action()
-    except SbttError as error:
-        code = _fail(f"error: {error}", 2)
-    except typer.TyperException as error:
-        code = _fail(f"error: {_sentence(error.format_message())}; see `{_usage()} --help`", 2)
-    except MemoryError as error:
-        code = _fail(f"error: not enough memory: {_sentence(str(error))}; take a shorter part or wider bins", 2)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        # Refused by the system, wherever it was: no space, a name that is too long, a file system that is read-only.
-        place = "" if error.filename is None else f"{str(error.filename)!r}: "
-        code = _fail(f"error: {place}{SYSTEM.get(error.errno, error.strerror)}", 2)
-    except stopping.Stopped:
-        code = _fail("stopped by SIGUSR1 after saving the state; the same command resumes it", STOPPED)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    if code == INTERRUPTED:
-        _fail(
-            "interrupted; the same command resumes a fit from its last saved state, a download from its last byte",
-            code,
-        )
-    return code
-
-
-def _fail(text: str, code: int) -> int:
-    typer.echo(text, err=True)
-    return code
-
-
-def _usage() -> str:
-    """Return the command whose --help describes the arguments that were wrong."""
-    names = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    commands = {"nlb", *(name.replace("_", "-") for name in names)}
-    return " ".join(["nwb-sbtt", *(word for word in sys.argv[1:2] if word in commands)])
-
-
-def _sentence(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")
-
-
-def _log(as_json: bool) -> Callable[[str], None]:
-    """Print progress to standard output, or to standard error beside JSON."""
-    return lambda text: typer.echo(text, err=as_json)
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, allow_nan=False))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -32,6 +31,7 @@ from nwb_sbtt.cli.options import (
     WindowText,
     settings_of,
 )
+from nwb_sbtt.cli.output import logger, print_json
 from nwb_sbtt.errors import ConfigError
 
 FAILED = 3
@@ -58,7 +58,7 @@ def compare(
     if html is not None:
         table.write_html(html)
     if as_json:
-        _print_json(table.as_dict())
+        print_json(table.as_dict())
     else:
         typer.echo(table_of_runs(table.as_dict()))
 
@@ -109,11 +109,11 @@ def fit_all(
     name: Name = "sbtt",
     as_json: Json = False,
 ) -> None:
-    """Fit many files, each on its own; the same command goes on where it ended.
+    """Fit many files, each on its own.
 
-    Run folders are in runs, results in results, named after the files; summary.csv and summary.html compare all. Fits that are
-    done are skipped. Failures are listed at the end, and the exit code is then 3. With --joint, files of one subject, or of
-    one value of another field, are fitted together.
+    The same command continues where it ended. Run folders are in runs, results in results, named after the files;
+    summary.csv and summary.html compare all. Fits that are done are skipped. Failures are listed at the end, and the exit
+    code is then 3. With --joint, files of one subject, or of one value of another field, are fitted together.
     """
     read_config, fit_config = settings_of(context)
     from nwb_sbtt.report.listing import table_of_runs
@@ -122,9 +122,7 @@ def fit_all(
     from nwb_sbtt.runs.view import View
     from nwb_sbtt.searching.cluster import Resources
 
-    def log(text: str) -> None:
-        typer.echo(text, err=as_json)
-
+    log = logger(as_json)
     resources = Resources(cpus_per_fit, gpus_per_fit, memory_per_fit)
     plan = Plan(out.absolute(), read_config, fit_config, tuple(offsets or ()), overwrite, append, name)
     spread = Spread(glob, joint, jobs, address, resources)
@@ -132,7 +130,7 @@ def fit_all(
         fits = fit_places(places, plan, spread, view=View(log), log=log)
         content = fits.table.as_dict()
         if as_json:
-            _print_json({**content, "outcomes": [vars(outcome) for outcome in fits.outcomes]})
+            print_json({**content, "outcomes": [vars(outcome) for outcome in fits.outcomes]})
         else:
             typer.echo(table_of_runs(content))
         log(f"tables of all fits: {out / SUMMARY}.csv, {out / SUMMARY}.html")
@@ -166,10 +164,11 @@ def slurm(
     ] = None,
     submit: Annotated[bool, typer.Option("--submit", help="hand the script to sbatch instead of printing it")] = False,
 ) -> None:
-    """Print or submit a batch script for Slurm: nwb-sbtt slurm --nodes 4 --time 12:00:00 -- fit-all ….
+    """Print or submit a batch script for Slurm.
 
-    Ray is started on all nodes. Before the time limit the state is saved, and the job is queued again; the same command
-    then goes on. Paths are relative to the folder in which this is called.
+    Such as nwb-sbtt slurm --nodes 4 --time 12:00:00 -- fit-all …. Ray is started on all nodes. Before the time limit the
+    state is saved, and the job is queued again; the same command then goes on. Paths are relative to the folder in which
+    this is called.
     """
     from nwb_sbtt.runs.slurm import Allocation, batch_script
     from nwb_sbtt.runs.slurm import submit as submit_script
@@ -206,7 +205,3 @@ def _check_command(context: typer.Context, words: list[str]) -> None:
         raise ConfigError(f"{name!r} cannot be spread over nodes; expected one of: {', '.join(SPREAD)}")
     # Parsed as it will be, and not run; what is wrong with it is said now.
     commands[name].make_context(name, list(words[1:]))
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, allow_nan=False))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from nwb_sbtt.cli.options import check_agree, check_initial
+from nwb_sbtt.cli.output import App, print_json, show_help
 from nwb_sbtt.errors import FileError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Neural Latents Benchmark: from the files of a data set to a submission, scored as by the benchmark.",
-)
+app = App(help="Enter the Neural Latents Benchmark. From the files of a data set to a submission, scored as there.")
+app.callback()(show_help)
 
 
 class Phase(StrEnum):
@@ -61,10 +58,11 @@ def prepare(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Prepare the tensors of a data set: inputs, and targets where the files hold them.
+    """Prepare the tensors of a data set.
 
-    Aligned, binned and split as the benchmark defines it, with held-out units, forecast bins, behaviour at its lag and PSTHs.
-    Without FILES they are downloaded from DANDI into the folder, each once. The phase test also needs the file of test trials.
+    Inputs, and targets where the files hold them. Aligned, binned and split as the benchmark defines it, with held-out
+    units, forecast bins, behaviour at its lag and PSTHs. Without FILES they are downloaded from DANDI into the folder, each
+    once. The phase test also needs the file of test trials.
     """
     from nwb_sbtt.nlb.fetching import fetch_files
     from nwb_sbtt.nlb.preparation import prepare as prepare_set
@@ -76,7 +74,7 @@ def prepare(
     if as_json:
         shapes = {key: list(array.shape) for key, array in prepared.inputs.items()}
         targets = None if prepared.targets is None else sorted(prepared.targets)
-        _print_json({"paths": [str(path) for path in written], "inputs": shapes, "targets": targets})
+        print_json({"paths": [str(path) for path in written], "inputs": shapes, "targets": targets})
         return
     for key, array in prepared.inputs.items():
         typer.echo(f"  {key}: {' × '.join(map(str, array.shape))}")
@@ -97,7 +95,10 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="seed of all random numbers")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Simulate the two files of a data set, to try every step without a download."""
+    """Simulate the two files of a data set.
+
+    To try every step without a download.
+    """
     from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set, write_set
 
     simulated = simulate_set(SetSettings(name, train, val, test, units, seed=seed))
@@ -124,11 +125,11 @@ def fit(
     set_: Annotated[list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Fit a model to prepared tensors, and write the rates of all trials to the run folder.
+    """Fit a model to prepared tensors.
 
-    Held-out units and forecast bins are never shown, only scored. The checkpoint is chosen on 10 % of the training trials;
-    evaluated trials and targets are not used in training. Later settings replace earlier ones: the preset (see nlb presets),
-    --config, the options here and --set, which must agree.
+    The rates of all trials are written to the run folder. Held-out units and forecast bins are never shown, only scored.
+    The checkpoint is chosen on 10 % of the training trials; evaluated trials and targets are not used in training. Later
+    settings replace earlier ones: the preset (see nlb presets), --config, the options here and --set, which must agree.
     """
     from nwb_sbtt.config import override
     from nwb_sbtt.config.base import load_settings
@@ -153,16 +154,16 @@ def presets(
     name: Annotated[str | None, typer.Argument(help="one set [default: all]", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """List the published settings of each set, the defaults of nlb fit --model lfads.
+    """List the published settings of each set.
 
-    Bins are 5 ms, or 20 ms where the name ends in _20. Settings not listed, and all those of conv, have the defaults of
-    nwb-sbtt fit, which follow from the number of training trials.
+    They are the defaults of nlb fit --model lfads. Bins are 5 ms, or 20 ms where the name ends in _20. Settings not listed,
+    and all those of conv, have the defaults of nwb-sbtt fit, which follow from the number of training trials.
     """
     from nwb_sbtt.nlb.presets import list_presets
 
     presets_by_set = list_presets(name)
     if as_json:
-        _print_json(presets_by_set)
+        print_json(presets_by_set)
         return
     for group, settings in presets_by_set.items():
         typer.echo(group)
@@ -183,10 +184,10 @@ def submit(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Check rates, and write all sets to one file in the benchmark's layout.
+    """Check rates, and write all sets to one file.
 
-    Names, shapes and bins are checked, and that every rate is finite and not negative. The three scaling sets belong in one
-    file.
+    In the benchmark's layout. Names, shapes and bins are checked, and that every rate is finite and not negative. The three
+    scaling sets belong in one file.
     """
     from nwb_sbtt.nlb.preparation import load_prepared
     from nwb_sbtt.nlb.submission import check_rates, read_submission, write_submission
@@ -228,7 +229,7 @@ def evaluate(
     target_sets = {group: arrays for path in paths for group, arrays in read_tensors(path).items()}
     scores = evaluate_sets(read_submission(submission), target_sets)
     if as_json:
-        _print_json(scores)
+        print_json(scores)
         return
     for split, split_scores in scores.items():
         typer.echo(split)
@@ -238,7 +239,3 @@ def evaluate(
 
 def _phase(phase: Phase) -> Literal["val", "test"]:
     return "val" if phase is Phase.val else "test"
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, allow_nan=False))

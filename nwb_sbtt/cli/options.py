@@ -35,7 +35,9 @@ TrialsText = Annotated[
 TrialsTable = Annotated[
     str | None, typer.Option(help="table of intervals or events with the column EVENT [default: trials]")
 ]
-TrialsRelative = Annotated[bool, typer.Option(help="EVENT counts seconds from the start of its own trial")]
+TrialsRelative = Annotated[
+    bool, typer.Option("--trials-relative", help="EVENT counts seconds from the start of its own trial")
+]
 WindowText = Annotated[
     str | None, typer.Option("--window", help="START:STOP in seconds, only this part of the session, chopped")
 ]
@@ -46,9 +48,18 @@ ChopText = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 Series = Annotated[list[str] | None, typer.Option(help="in-file path or glob; repeat for several")]
 BinWidth = Annotated[float | None, typer.Option(help="seconds")]
-ModelName = Annotated[str | None, typer.Option(help="name of a model; `nwb-sbtt models` lists them [default: conv]")]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        help="name of a model; `nwb-sbtt models` lists them [default: conv]", autocompletion=lambda: _names("model")
+    ),
+]
 LikelihoodName = Annotated[
-    str | None, typer.Option(help="name of a likelihood; `nwb-sbtt models` lists them [default: by the data]")
+    str | None,
+    typer.Option(
+        help="name of a likelihood; `nwb-sbtt models` lists them [default: by the data]",
+        autocompletion=lambda: _names("likelihood"),
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="seed of all random numbers [default: 0]")]
 Seeds = Annotated[int | None, typer.Option(help="number of models fitted and averaged [default: 1]")]
@@ -56,7 +67,12 @@ Init = Annotated[Path | None, typer.Option(help="run folder of a finished fit to
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps [default: a GPU if there is one]")]
 SettingsFile = Annotated[Path | None, typer.Option(help="YAML file of settings")]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", help="one setting, e.g. train.epochs=100 or read.control=[1]")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="one setting, e.g. train.epochs=100 or read.control=1,2",
+        autocompletion=lambda: [f"{name}=" for name in _names("setting")],
+    ),
 ]
 Offsets = Annotated[
     list[str] | None,
@@ -236,6 +252,7 @@ def _assigned(
 ) -> tuple[ReadConfig, FitConfig]:
     """Settings with those of --set, which must agree with the options."""
     from nwb_sbtt.config import FitConfig, ReadConfig, build, override
+    from nwb_sbtt.config.messages import path_of
 
     read = build(ReadConfig, settings.pop("read", None) or {}, within="read")
     read_assignments = [text.strip().removeprefix("read.") for text in assignments if text.strip().startswith("read.")]
@@ -245,6 +262,11 @@ def _assigned(
             raise ConfigError(f"{text.strip()!r} is a part of the settings; write read.NAME=VALUE")
         if text.strip().split(".")[0].partition("=")[0] in ReadConfig.model_fields:
             raise ConfigError(f"{text.strip()!r} is a setting of the reader; write read.{text.strip()}")
+        if text.strip().startswith("search."):
+            raise ConfigError(f"{text.strip()!r} is a setting of a search; it is for `nwb-sbtt search`")
+        name = text.partition("=")[0].strip()
+        if not path_of(FitConfig, name) and (path := path_of(ReadConfig, name)):
+            raise ConfigError(f"unknown setting {name!r}; did you mean 'read.{path}'?")
     if not settings.get("init"):
         check_initial(fit_assignments)
     fit = build(FitConfig, settings)
@@ -253,6 +275,15 @@ def _assigned(
     check_agree(read, changed_read, of_reader, within="read")
     check_agree(fit, changed_fit, {name: value for name, value in options.items() if not name.startswith("read.")})
     return changed_read, changed_fit
+
+
+def _names(what: str) -> list[str]:
+    """Models, likelihoods or settings, for the completion of a shell."""
+    from nwb_sbtt.config.listing import list_parts, list_settings
+
+    if what == "setting":
+        return list(dict.fromkeys(row.name for row in list_settings()))
+    return [part.name for part in list_parts() if part.kind == what]
 
 
 def _parts(text: str, option: str, names: tuple[str, ...]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +29,7 @@ from nwb_sbtt.cli.options import (
     WindowText,
     settings_of,
 )
+from nwb_sbtt.cli.output import logger, print_json
 
 
 def search(
@@ -83,12 +83,13 @@ def search(
     offsets: Offsets = None,
     as_json: Json = False,
 ) -> None:
-    """Search for good settings of a fit: many fits at once, on Ray.
+    """Search for good settings of a fit, with Ray.
 
-    Every fit starts from the settings of `nwb-sbtt fit`, and changes those that are searched. Needs pip install
-    "nwb_sbtt[search]". The best is in RUN_DIR/best, an ordinary run folder, the average of the best in RUN_DIR/ensemble, and
-    RUN_DIR/search.html shows all. The same command goes on after an interruption. --set also takes settings of the search, such
-    as search.pieces=10; `nwb-sbtt settings --search search.` lists them, and docs/search.md explains them.
+    Many fits at once. Every fit starts from the settings of `nwb-sbtt fit`, and changes those that are searched. Needs pip
+    install "nwb_sbtt[search]". The best is in RUN_DIR/best, an ordinary run folder, the average of the best in
+    RUN_DIR/ensemble, and RUN_DIR/search.html shows all. The same command goes on after an interruption. --set also takes
+    settings of the search, such as search.pieces=10; `nwb-sbtt settings --search search.` lists them, and docs/search.md
+    explains them.
     """
     from nwb_sbtt.config import SearchConfig, build, override
     from nwb_sbtt.searching.cluster import check_installed
@@ -122,10 +123,10 @@ def search(
             fit_config,
             run_dir=run_dir,
             offsets=offsets or [],
-            log=lambda text: typer.echo(text, err=as_json),
+            log=logger(as_json),
         )
     if as_json:
-        typer.echo(json.dumps(content, indent=2, allow_nan=False))
+        print_json(content)
 
 
 COMMANDS = (search,)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
+
+from nwb_sbtt.cli.output import print_json
 
 
 def settings(
@@ -27,14 +28,17 @@ def settings(
     from nwb_sbtt.report.listing import table_of_settings
 
     rows = list_settings(model=model, likelihood=likelihood, search=search)
-    typer.echo(json.dumps([row.as_dict() for row in rows], indent=2) if as_json else table_of_settings(rows))
+    if as_json:
+        print_json([row.as_dict() for row in rows])
+    else:
+        typer.echo(table_of_settings(rows))
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="print JSON for programs")] = False) -> None:
-    """List models, likelihoods, baselines and readers, also those of other packages.
+    """List models, likelihoods, baselines and readers.
 
-    Each with the package that it comes from: the names that --model and --likelihood take, the baselines that every fit is
-    compared with, and the neurodata types that can be read.
+    Those of other packages too. Each with the package that it comes from: the names that --model and --likelihood take, the
+    baselines that every fit is compared with, and the neurodata types that can be read.
     """
     from nwb_sbtt.config.listing import list_functions, list_parts
     from nwb_sbtt.evaluate.baselines import BASELINES
@@ -42,7 +46,10 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="print JSON for 
     from nwb_sbtt.report.listing import table_of_parts
 
     parts = [*list_parts(), *list_functions("baseline", BASELINES), *list_functions("reader", READERS)]
-    typer.echo(json.dumps([part.as_dict() for part in parts], indent=2) if as_json else table_of_parts(parts))
+    if as_json:
+        print_json([part.as_dict() for part in parts])
+    else:
+        typer.echo(table_of_parts(parts))
 
 
 COMMANDS = (settings, models)

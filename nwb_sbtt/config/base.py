@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from nwb_sbtt.atomic import write_text
-from nwb_sbtt.config.describe import Unit, docstring
+from nwb_sbtt.config.describe import Unit, classes_in, docstring
 from nwb_sbtt.config.messages import in_words
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.fileerrors import FileErrors, check_is_file, reason_of
@@ -159,8 +161,8 @@ def override(config: C, assignments: Sequence[str], *, within: str = "") -> C:
     config : Config
         Stays as it is.
     assignments : sequence of str
-        Such as ``"train.epochs=100"``: dotted name and value in YAML. A later one overrides an earlier one. An assignment of
-        ``….name`` comes first: a model with another name starts from its own defaults.
+        Such as ``"train.epochs=100"``: dotted name and value in YAML; a list also as ``1,2``. A later one overrides an earlier
+        one. An assignment of ``….name`` comes first: a model with another name starts from its own defaults.
     within : str
         Dotted name in front of those of the settings in messages, such as "read".
 
@@ -201,10 +203,44 @@ def override(config: C, assignments: Sequence[str], *, within: str = "") -> C:
             chosen = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ConfigError(f"{value!r} in {prefix + text!r} is not a value that YAML can read") from None
+        if (field := _field_at(config, [*parents, last])) is not None:
+            chosen = _as_list(chosen, field)
         if parents and last == "name" and place.get(last) != chosen:
             place.clear()
         place[last] = chosen
     return build(type(config), settings, within=within)
+
+
+def _field_at(config: Config, words: Sequence[str]) -> FieldInfo | None:
+    """Field of a setting by the parts of its dotted name; None where there is none."""
+    value: Any = config
+    kinds: list[type[BaseModel]] = [type(config)]
+    field = None
+    for word in words:
+        field = next((kind.model_fields[word] for kind in kinds if word in kind.model_fields), None)
+        if field is None:
+            return None
+        value = getattr(value, word, None)
+        kinds = [type(value)] if isinstance(value, BaseModel) else classes_in(field.annotation)
+    return field
+
+
+def _as_list(value: object, field: FieldInfo) -> object:
+    """Read ``1,2`` as ``[1, 2]``, and one value as a list of it, where a setting takes lists and no such text or number."""
+    members = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else (field.annotation,)
+    lists = [member for member in map(_bare, members) if get_origin(member) is tuple]
+    words = [word for member in members if get_origin(member) is Literal for word in get_args(member)]
+    if not lists or value in words or not isinstance(value, str | int | float) or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and "," in value:
+        return [yaml.safe_load(part) for part in value.split(",") if part.strip()]
+    return [value] if any(get_args(kind)[-1] is Ellipsis for kind in lists) and str not in members else value
+
+
+def _bare(annotation: Any) -> Any:
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation
 
 
 def load_settings(path: Path | str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeVar, get_args, get_origin
@@ -20,6 +19,7 @@ from nwb_sbtt.config.registries import LIKELIHOODS, MODELS, Configured, config_c
 from nwb_sbtt.config.searching import SearchConfig
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.registry import Registry
+from nwb_sbtt.suggestions import nearest
 
 T = TypeVar("T")
 
@@ -189,7 +189,7 @@ def _alternatives(
     """The setting that chooses one of several classes, then the settings of each class, or of one alone."""
     choices, key, wanted = _choices(kinds), _key(kinds[0]), only.get(section)
     if wanted is not None and wanted not in choices:
-        near = difflib.get_close_matches(wanted, choices, n=1)
+        near = nearest(wanted, choices)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {choices}"
         raise ConfigError(f"no {section} is called {wanted!r}; {hint}")
     description, below = [field.description or ""], list[Setting]()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from nwb_sbtt.config.describe import classes_in, kind_in_words
+from nwb_sbtt.suggestions import nearest
 
 _LONGEST = 80
 """Characters of a value that a message shows."""
@@ -90,12 +90,14 @@ class _Words:
             known = ", ".join(self.kind.model_fields)
             what = f"setting {self.within!r} is {_short(value)}; expected settings by name" if self.within else ""
             return (what or f"expected settings by name, not {_short(value)}") + f"; known are {known}", ""
-        if problem == "missing" and not place.rest:
+        by_name = _is_by_name(place.field)
+        within = [part for part in place.rest if by_name or not isinstance(part, str)]
+        if problem == "missing" and not within:
             came = "is missing"
-        elif problem == "missing" or not place.rest:
+        elif problem == "missing" or not within:
             came = f"is {_short(value)}"
         else:
-            came = f"holds {_short(value)}" + (f" under {place.rest[0]!r}" if isinstance(place.rest[0], str) else "")
+            came = f"holds {_short(value)}" + (f" under {within[0]!r}" if by_name else "")
         expected = "a finite number" if problem == "finite_number" else self._expected(place.field, place.kinds)
         return f"setting {name!r} {came}; expected {expected}", self._described(name, place)
 
@@ -130,6 +132,9 @@ class _Words:
             return f"dotted names are for --set; in Python pass {first}=…, with the settings of that part"
         beside = {name: self._name([*place.words, name]) for kind in place.kinds for name in kind.model_fields}
         anywhere = {name.rpartition(".")[2]: self._name([name]) for name in reversed(list(_dotted(self.kind)))}
+        # A name that exists further down is meant before one that is only similar.
+        if word in anywhere and word not in beside:
+            return f"did you mean {anywhere[word]!r}?"
         for names in (beside, anywhere):
             if near := _similar(word, names):
                 return f"did you mean {names[near]!r}?"
@@ -155,6 +160,24 @@ def _located(kind: type[BaseModel], location: Sequence[str | int]) -> _Place:
     return place
 
 
+def path_of(kind: type[BaseModel], name: str) -> str | None:
+    """Find a setting by the last part of its name, however deep it lies.
+
+    Parameters
+    ----------
+    kind : type of Config
+    name : str
+        Dotted, as it was typed.
+
+    Returns
+    -------
+    str or None
+        Dotted name; None where no setting of that class, or of the classes below it, has that last part.
+    """
+    last = name.rpartition(".")[2]
+    return next((path for path in _dotted(kind) if path.rpartition(".")[2] == last), None)
+
+
 def _tags(kind: type[BaseModel]) -> set[Any]:
     """Values of the setting that chooses a class among others."""
     return {
@@ -164,8 +187,12 @@ def _tags(kind: type[BaseModel]) -> set[Any]:
 
 def _similar(word: str, names: Collection[str]) -> str | None:
     """The name that a misspelt, shortened or former one most likely means."""
-    near = difflib.get_close_matches(word, names, n=1)
-    return next(iter([*near, *(name for name in names if word and word in name.split("_"))]), None)
+    return next(iter([*nearest(word, names), *(name for name in names if word and word in name.split("_"))]), None)
+
+
+def _is_by_name(field: FieldInfo) -> bool:
+    """Whether a setting holds values by name; of one that may be of several types, pydantic puts the type in that place."""
+    return get_origin(field.annotation) is dict or any(get_origin(part) is dict for part in get_args(field.annotation))
 
 
 def _short(value: object) -> str:

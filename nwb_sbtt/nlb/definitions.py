@@ -6,11 +6,11 @@ their start. The number of units, and which are held out, is read from the files
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
 from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.suggestions import nearest
 
 BIN_WIDTHS = {0.005: "", 0.02: "_20"}
 """Bin widths [s] that a submission may have, and the suffix of its group's name."""
@@ -180,7 +180,7 @@ def get_definition(name: str) -> Definition:
     0.14
     """
     if name not in DEFINITIONS:
-        near = difflib.get_close_matches(name, DEFINITIONS, n=1)
+        near = nearest(name, DEFINITIONS)
         suggestion = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"the benchmark has no data set {name!r}, it has {list(DEFINITIONS)}{suggestion}")
     return DEFINITIONS[name]

@@ -155,3 +155,23 @@ def test_settings_stay_what_they_are_for_type_checkers_and_copies():
     config = FitConfig(seed=3)
     assert config.model_copy(update={"seed": 4}).seed == 4 and config.seed == 3
     assert copy.deepcopy(config) == config == FitConfig.model_validate(config.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [
+        ("series=units", ("units",)),
+        ("series=acquisition/a,acquisition/b", ("acquisition/a", "acquisition/b")),
+        ("control=1,2", (1, 2)),
+        ("control=1", (1,)),
+        ("control=[1, 2]", (1, 2)),
+        ("electrical.band=8,12", (8.0, 12.0)),
+        ("electrical.bad_channels=auto", "auto"),
+        ("electrical.bad_channels=3,b1", (3, "b1")),
+    ],
+)
+def test_lists_are_taken_with_commas(assignment, value):
+    changed = override(ReadConfig(), [assignment])
+    for name in assignment.partition("=")[0].split("."):
+        changed = getattr(changed, name)
+    assert changed == value

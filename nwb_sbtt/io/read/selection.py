@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -14,6 +13,7 @@ from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.io.read.neurodata import Reader, default_types, reader_of, why_unreadable
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.results import Role, provenance_of, role_of
+from nwb_sbtt.suggestions import nearest
 
 SIMILAR = 0.5
 """Least similarity, from 0 to 1, of a path that is proposed in place of an unknown one."""
@@ -225,7 +225,7 @@ def _no_match(pattern: str, paths: list[str]) -> str:
         return f"no series matches {pattern!r}: the file has no series of numbers"
     path = pattern.strip("/")
     name = path.rsplit("/", 1)[-1]
-    similar = difflib.get_close_matches(path, paths, n=MOST_PROPOSED, cutoff=SIMILAR)
+    similar = nearest(path, paths, n=MOST_PROPOSED, cutoff=SIMILAR)
     similar += [other for other in paths if other.rsplit("/", 1)[-1] == name and other not in similar]
     if similar:
         return f"no series matches {pattern!r}; did you mean {' or '.join(map(repr, similar[:MOST_PROPOSED]))}?"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.io.read.indices import row_ids
+from nwb_sbtt.suggestions import nearest
 
 MOST_IDS = 10
 """Most repeated ids that a note lists."""
@@ -95,8 +95,8 @@ def plain_column(table: Any, name: str) -> NDArray[np.generic]:
     if name == "id":
         return row_ids(table, path=table.name)
     if name not in table.colnames:
-        nearest = difflib.get_close_matches(name, table.colnames, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        near = nearest(name, table.colnames)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise SelectionError(f"table {table.name!r} has no column {name!r}, it has {sorted(table.colnames)}{hint}")
     if not _is_plain(table, name):
         plain = sorted(other for other in table.colnames if _is_plain(table, other))
