@@ -423,10 +423,10 @@ def _read(name: str, settings: dict[str, Any], *, with_truth: bool) -> Command:
 
 def _infer(run: str) -> str:
     from nwb_sbtt.fitting.fitted import load
-    from nwb_sbtt.pipeline import _read_again
+    from nwb_sbtt.fitting.recorded import read_again
 
     fitted = load(run)
-    return _problem(fitted.infer(_read_again(fitted, Path("a.nwb"), None)))
+    return _problem(fitted.infer(read_again(fitted, Path("a.nwb"), None)))
 
 
 def _problem(ds: Any) -> str:

@@ -11,20 +11,22 @@ from typing import Any
 
 import xarray as xr
 
-from nwb_sbtt.atomic import make_folder, write_text
-from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, build
+from nwb_sbtt.atomic import make_folder
+from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window
 from nwb_sbtt.data.memory import ENSEMBLE, SCORING
 from nwb_sbtt.data.schema import with_notes
-from nwb_sbtt.errors import FileError, MismatchError, SelectionError
+from nwb_sbtt.errors import FileError, SelectionError
 from nwb_sbtt.fitting.device import device_of
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import Fitted, load
+from nwb_sbtt.fitting.fitted import load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
 from nwb_sbtt.fitting.preparation import check_fits_memory, prepare
+from nwb_sbtt.fitting.recorded import fitted_data, read_again, source_files
+from nwb_sbtt.fitting.reporting import REPORT, report_session
 from nwb_sbtt.fitting.runfolder import hold_run_folder, read_config
-from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature
-from nwb_sbtt.fitting.stitching import FACTORS
-from nwb_sbtt.io.dandi.locations import local_file, recorded_file
+from nwb_sbtt.fitting.scores import read_metrics
+from nwb_sbtt.fitting.signature import SIGNATURE
+from nwb_sbtt.io.dandi.locations import local_file
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import sha256
 from nwb_sbtt.io.read.reader import read_nwb
@@ -33,12 +35,10 @@ from nwb_sbtt.io.write.results import read_model
 from nwb_sbtt.io.write.writer import check_target, rehearse, write_nwb
 from nwb_sbtt.recordings import load_offsets, recordings_of, session_names
 from nwb_sbtt.report.listing import listing_of_contents, table_of_scores
-from nwb_sbtt.report.page import write_report
 from nwb_sbtt.simulate.tasks import write_task
 from nwb_sbtt.train.group import join_group
 from nwb_sbtt.train.trackers import Tracker
 
-METRICS, REPORT = "metrics.json", "report.html"
 Log = Callable[[str], None]
 """Takes one line of progress, such as `print`."""
 
@@ -161,7 +161,6 @@ def _fit_held(
         log("scoring the fit and the baselines, then inferring all trials …")
         with_truth = truth[name]
         metrics[name] = fitted.evaluate(with_truth, session=name)
-        write_metrics(run_dir, metrics)
         log(summarise({name: metrics[name]}))
         latents = fitted.infer(prepare(ds, config), session=name)
         log(f"report: {report_session(fitted, with_truth, latents, session=name, metrics=metrics[name])}")
@@ -214,7 +213,7 @@ def infer_file(
         log(fitted.unfinished)
     if session is None and len(fitted.signature.sessions) > 1:
         session = fitted.session_of({"sha256": sha256(path)})
-    ds = _read_again(fitted, path, session, cut)
+    ds = read_again(fitted, path, session, cut)
     log(describe(path, ds))
     ds = _rehearsed(ds, ds, output.path, path, output, log)
     _write_result(fitted.infer(ds, session=session, same_channels=same_channels), output.path, path, output)
@@ -244,12 +243,10 @@ def evaluate_run(run_dir: Path, *, files: Sequence[Path] = ()) -> dict[str, Any]
         If the data differ from those of the fit.
     """
     fitted = load(run_dir)
-    metrics = {
-        name: fitted.evaluate(_fitted_data(fitted, path, name), session=name)
-        for name, path in _sources(fitted, files).items()
+    return {
+        name: fitted.evaluate(fitted_data(fitted, path, name), session=name)
+        for name, path in source_files(fitted, files).items()
     }
-    write_metrics(run_dir, metrics)
-    return metrics
 
 
 def align_run(
@@ -282,7 +279,7 @@ def align_run(
     """
     fitted = load(run_dir)
     data = {
-        name: _fitted_data(fitted, path, name, condition=condition) for name, path in _sources(fitted, files).items()
+        name: fitted_data(fitted, path, name, columns=[condition]) for name, path in source_files(fitted, files).items()
     }
     aligned = fitted.align(data, condition=condition, to=None if to is None else load(to))
     assert aligned.alignment is not None
@@ -312,13 +309,12 @@ def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
         If the data differ from those of the fit.
     """
     fitted = load(run_dir)
-    pages = []
-    for name, path in _sources(fitted, files).items():
-        condition = None if fitted.alignment is None else fitted.alignment.reference.condition
-        ds = _fitted_data(fitted, path, name, condition=condition)
-        latents, metrics = fitted.infer(prepare(ds, fitted.config), session=name), fitted.evaluate(ds, session=name)
-        pages.append(report_session(fitted, ds, latents, session=name, metrics=metrics))
-    return pages
+    columns = [] if fitted.alignment is None else [fitted.alignment.reference.condition]
+    return [
+        page
+        for name, path in source_files(fitted, files).items()
+        for page in fitted.report(fitted_data(fitted, path, name, columns=columns), session=name)
+    ]
 
 
 def demo(folder: Path, *, overwrite: bool = False, log: Log = print) -> dict[str, Any]:
@@ -447,37 +443,6 @@ def summarise(metrics: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def report_session(
-    fitted: Fitted, ds: xr.Dataset, latents: xr.Dataset, *, session: str, metrics: dict[str, Any]
-) -> Path:
-    """Write the report of a fitted session into its run folder.
-
-    Parameters
-    ----------
-    fitted : Fitted
-    ds, latents : Dataset
-        Data of the session, and what was inferred from them.
-    session : str
-    metrics : dict
-        Of the session.
-
-    Returns
-    -------
-    Path
-    """
-    several = len(fitted.signature.sessions) > 1
-    averaged = f" · {len(fitted.members)} models averaged" if len(fitted.members) > 1 else ""
-    return write_report(
-        fitted.run_dir / (f"report_{session}.html" if several else REPORT),
-        data=prepare(ds, fitted.config),
-        latents=latents,
-        history=fitted.history,
-        metrics=metrics,
-        reference=None if fitted.alignment is None else fitted.alignment.reference.courses[FACTORS],
-        title=f"{fitted.config.model.name} · {session}{averaged}",
-    )
-
-
 def _rehearsed(
     ds: xr.Dataset, prepared: xr.Dataset, target: Path, source: Path, output: Output, log: Log
 ) -> xr.Dataset:
@@ -548,10 +513,8 @@ def _done(
     """Metrics of a fit all of whose results are written; None where anything is left to do."""
     if not all(target is not None and is_written(target, run_dir, output) for target in targets):
         return None
-    if not (run_dir / METRICS).exists():
-        return None
-    metrics: dict[str, Any] = json.loads((run_dir / METRICS).read_text(encoding="utf-8"))
-    return metrics if list(metrics) == list(sessions) else None
+    metrics = read_metrics(run_dir)
+    return metrics if set(metrics) == set(sessions) else None
 
 
 def _refuse(target: Path, source: Path, output: Output) -> None:
@@ -561,83 +524,3 @@ def _refuse(target: Path, source: Path, output: Output) -> None:
     if not target.parent.is_dir():
         raise FileError(f"the folder {str(target.parent)!r} of the result does not exist; create it first")
     check_target(target, source=source, append=output.append, name=output.name, overwrite=output.overwrite)
-
-
-def _read_again(
-    fitted: Fitted,
-    path: Path,
-    session: str | None,
-    cut: Trials | Window | Chop | None = None,
-    *,
-    condition: str | None = None,
-) -> xr.Dataset:
-    """Read a file with the settings of a fitted session, or with another cut, or with one more column of trials."""
-    signature = fitted.signature.sessions[fitted.session_name(session)]
-    if signature.read_config is None:
-        raise MismatchError(
-            "the model was fitted to a Dataset that did not come from a file; use Fitted.infer in Python"
-        )
-    settings = signature.read_config
-    if cut is not None:
-        settings = {**settings, "cut": _resolve_cut(cut, signature)}
-    if condition is not None and condition not in (columns := settings.get("trial_columns", [])):
-        settings = {**settings, "trial_columns": [*columns, condition]}
-    return read_nwb(path, build(ReadConfig, settings), offsets=signature.offsets)
-
-
-def _resolve_cut(cut: Trials | Window | Chop, signature: SessionSignature) -> dict[str, Any]:
-    """Resolve a cut's settings; length and overlap of a chop default to those of the fit."""
-    settings = cut.model_dump(mode="json", exclude_none=True)
-    if cut.by != "chop" or cut.length is not None:
-        return settings
-    fitted_cut = (signature.read_config or {}).get("cut") or {}
-    overlap = fitted_cut.get("overlap") if fitted_cut.get("by") == "chop" else None
-    return {**settings, "length": signature.bins * signature.bin_width, "overlap": overlap}
-
-
-def _fitted_data(fitted: Fitted, path: Path, session: str, *, condition: str | None = None) -> xr.Dataset:
-    ds = _read_again(fitted, path, session, condition=condition)
-    if not fitted.is_fitted_to(ds, session=session):
-        raise MismatchError(
-            f"the data of {str(path)!r} differ from those that the model was fitted to: they were changed after reading; "
-            "use Fitted.evaluate in Python"
-        )
-    return attach_truth(path, ds)
-
-
-def _sources(fitted: Fitted, files: Sequence[Path]) -> dict[str, Path]:
-    """Return the file of each session: of the files given, that with the digest of the session's."""
-    sessions = fitted.signature.sessions
-    if files and len(files) != len(sessions):
-        raise MismatchError(f"the run has {len(sessions)} sessions, {list(sessions)}; {len(files)} files were given")
-    given = {sha256(path): path for path in map(local_file, files)}
-    sources = {}
-    for name, signature in sessions.items():
-        if signature.source is None:
-            raise FileError(f"session {name!r} did not come from a file; evaluate it in Python with Fitted.evaluate")
-        digest = signature.source["sha256"]
-        if files:
-            if digest not in given:
-                raise MismatchError(
-                    f"{', '.join(repr(str(path)) for path in files)}: not the data that session {name!r} of the fit was read "
-                    "from: the sha256 differs"
-                )
-            sources[name] = given[digest]
-            continue
-        path = sources[name] = recorded_file(signature.source)
-        if not path.exists():
-            raise FileError(f"the data of this run, {str(path)!r}, are not there any more; say where with --file")
-        if sha256(path) != digest:
-            raise MismatchError(f"{str(path)!r} is not the file that the model was fitted to: its sha256 differs")
-    return sources
-
-
-def write_metrics(run_dir: Path, metrics: dict[str, Any]) -> None:
-    """Write ``metrics.json`` of a run folder, by session.
-
-    Parameters
-    ----------
-    run_dir : Path
-    metrics : dict
-    """
-    write_text(run_dir / METRICS, json.dumps(metrics, indent=2, allow_nan=False) + "\n")

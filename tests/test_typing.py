@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import reveal_type
 
 import nwb_sbtt as sb
-from nwb_sbtt.plot import data_raster
+from nwb_sbtt.plot import mask
 
 trials = sb.Trials(event="go_cue_time", start=-0.5, stop=1.0)
 maze = sb.read_nwb("recording.nwb", bin_width=0.01, trials=trials)
@@ -37,7 +37,7 @@ reveal_type(sb.simulate.lorenz(n_channels=3))  # Dataset
 reveal_type(sb.config.TrainConfig().epochs)  # int | None
 reveal_type(sb.data.limit_bandwidth(maze, sb.config.BandwidthConfig(k=10)))  # Dataset
 reveal_type(sb.read_result("latents.nwb"))  # Dataset
-reveal_type(data_raster(maze))  # Figure
+reveal_type(mask(maze))  # Axes
 
 sb.fitt(maze)  # error: Module has no attribute "fitt"
 sb.nlb.prepar("mc_maze")  # error: Module has no attribute "prepar"

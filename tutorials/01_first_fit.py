@@ -97,7 +97,7 @@ print(f"{result.name}: {sorted(map(str, sb.read_result(result).data_vars))}")
 # ## Look at it
 #
 # The report is one self-contained HTML page. Its figures are also functions of `sb.plot`, for notebooks and talks: for
-# example `sb.plot.channel_traces(data, latents)`.
+# example `sb.plot.traces(data, latents)`.
 
 # %%
 page = sb.report.write_report(

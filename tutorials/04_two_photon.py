@@ -151,5 +151,5 @@ for axes in (top, *below):
 below[0].legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.95))
 below[-1].set_xlabel("time from the go cue [s]")
 figure.savefig(folder / "trial.png", dpi=120)
-sb.plot.latent_space(latents).savefig(folder / "space.png", dpi=120)
+sb.plot.latents(latents).figure.savefig(folder / "space.png", dpi=120)
 print("look at", folder / "trial.png", "and", folder / "space.png", "and open", folder / "run" / "report.html")

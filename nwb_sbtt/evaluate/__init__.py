@@ -1,5 +1,5 @@
-"""How good a fit is: masked metrics, baselines, calibrated intervals, factors of sessions aligned, and checks for
-common failures.
+"""How good a fit is: masked metrics, baselines, calibrated intervals, factors of sessions aligned, behaviour
+decoded, and checks for common failures.
 
 Everything is computed on observed entries that were hidden from the model and from the baselines. Imports `config`, `data` and
 `errors`; never a file, never torch.
@@ -16,6 +16,7 @@ _HOMES = {
     "Prediction": "baselines",
     "align_factors": "alignment",
     "bits_per_spike": "metrics",
+    "decode": "decoding",
     "evaluate_latents": "summary",
     "explained_variance": "metrics",
     "interval": "intervals",
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.evaluate.baselines import MaskedData as MaskedData
     from nwb_sbtt.evaluate.baselines import Prediction as Prediction
     from nwb_sbtt.evaluate.baselines import register_baseline as register_baseline
+    from nwb_sbtt.evaluate.decoding import decode as decode
     from nwb_sbtt.evaluate.intervals import interval as interval
     from nwb_sbtt.evaluate.metrics import bits_per_spike as bits_per_spike
     from nwb_sbtt.evaluate.metrics import explained_variance as explained_variance

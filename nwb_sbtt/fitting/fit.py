@@ -21,8 +21,9 @@ from nwb_sbtt.fitting.alignment import check_conditions
 from nwb_sbtt.fitting.calibrations import write_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import member_configs
-from nwb_sbtt.fitting.fitted import Fitted, Member
+from nwb_sbtt.fitting.fitted import Fitted
 from nwb_sbtt.fitting.initialisation import initialise, member_initialisation, resolve_initialisation
+from nwb_sbtt.fitting.member import Member
 from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
     check_fits_memory,
@@ -41,6 +42,7 @@ from nwb_sbtt.fitting.runfolder import (
     open_run_folder,
     record_failure,
 )
+from nwb_sbtt.fitting.scores import forget_metrics
 from nwb_sbtt.fitting.signature import Signature, session_name
 from nwb_sbtt.fitting.stitching import Trained, stitch_together, trained_trials
 from nwb_sbtt.models import MODELS, Model, make_model
@@ -123,6 +125,8 @@ def fit(
     with hold_run_folder(run_dir) if processes.leads else nullcontext(), torch_threads(config.threads):
         if processes.leads:
             open_run_folder(run_dir, config, signature=signature, device=device)
+            if not (run_dir / CALIBRATION).exists():
+                forget_metrics(run_dir)  # Training goes on, and replaces the weights that were scored.
         pairs = {}
         with memory_errors(TrainingError, device=device, advice=_SMALLER_DATA):
             for name, ds in prepared.items():

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ import xarray as xr
 from torch import Tensor
 
 from nwb_sbtt import masks
-from nwb_sbtt.batch import Batch, generator_on
+from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.memory import ENSEMBLE, INFERENCE
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
@@ -28,18 +27,21 @@ from nwb_sbtt.evaluate.summary import HiddenChannels, evaluate_latents
 from nwb_sbtt.fitting.alignment import FitAlignment, align_members, read_alignment
 from nwb_sbtt.fitting.calibrations import calibrated, noise_of, predicted_variance, read_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
-from nwb_sbtt.fitting.ensemble import AVERAGED, checkpoint_digest, combine
+from nwb_sbtt.fitting.ensemble import checkpoint_digest, combine
+from nwb_sbtt.fitting.member import Member, load_member
 from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
     channels_to_hide,
     check_fits_memory,
     hidden_entries,
     hold_out,
-    likelihood_settings,
     mask_length_of,
     prepare,
     test_trials,
 )
+from nwb_sbtt.fitting.provenance import record_of
+from nwb_sbtt.fitting.recorded import fitted_data, source_file
+from nwb_sbtt.fitting.reporting import as_html, as_text, report_session, table_of_methods, table_of_trials
 from nwb_sbtt.fitting.runfolder import (
     CONFIG,
     ENVIRONMENT,
@@ -48,14 +50,14 @@ from nwb_sbtt.fitting.runfolder import (
     read_json,
     read_signature,
 )
+from nwb_sbtt.fitting.scores import keep_metrics, read_metrics
 from nwb_sbtt.fitting.signature import Signature, channel_difference, channel_names, digest_of, equal_bin_widths
-from nwb_sbtt.models import Model, make_model
-from nwb_sbtt.models.posterior import posterior
-from nwb_sbtt.nn.channels import blank_statistics
+from nwb_sbtt.models import Model
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
-from nwb_sbtt.train import checkpoint, schedules
-from nwb_sbtt.train.checkpoint import BEST, Progress
-from nwb_sbtt.train.loop import read_log
+from nwb_sbtt.train.checkpoint import BEST
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def load(run_dir: Path | str) -> Fitted:
@@ -92,74 +94,15 @@ def load(run_dir: Path | str) -> Fitted:
         )
     signature = read_signature(run_dir)
     read_json(run_dir / ENVIRONMENT)  # Results tell of it, and it is noticed now if it is damaged.
-    fitted = Fitted(tuple(_load_member(folder, signature) for folder in folders), config, run_dir, signature)
+    fitted = Fitted(tuple(load_member(folder, signature) for folder in folders), config, run_dir, signature)
     return fitted.calibrated().aligned()
 
 
-@dataclass(frozen=True)
-class Member:
-    """One trained model.
-
-    Parameters
-    ----------
-    model : Model
-        In evaluation mode, with its best weights.
-    config : FitConfig
-        Its own settings, with its training seed.
-    run_dir : Path
-        Folder that it was trained in.
-    progress : Progress
-        Epochs done, best score and reason for the end of training.
-    """
-
-    model: Model
-    config: FitConfig
-    run_dir: Path
-    progress: Progress
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """Numbers of every epoch, by name."""
-        return [asdict(record) for record in read_log(self.run_dir, self.progress)]
-
-    def posterior(self, batch: Batch, samples: int) -> dict[str, Tensor]:
-        """Infer every trial of a batch.
-
-        Parameters
-        ----------
-        batch : Batch
-        samples : int
-            Posterior samples to average.
-
-        Returns
-        -------
-        dict of name to tensor
-            See `nwb_sbtt.models.posterior.posterior`.
-        """
-        generator = generator_on(batch.device, self.config.training_seed)
-        return posterior(self.model, batch, samples=samples, generator=generator)
-
-    def record(self) -> dict[str, Any]:
-        """Describe this member of an ensemble for a result's provenance.
-
-        Returns
-        -------
-        dict
-            JSON-safe: folder, training seed, digest, best epoch and its loss (nats per scored entry), reason for the end.
-        """
-        return {
-            "run": self.run_dir.name,
-            "training_seed": self.config.training_seed,
-            "checkpoint_sha256": checkpoint_digest(self.run_dir, 1),
-            "best_epoch": self.progress.best_epoch,
-            "valid_loss": self.progress.best_score,
-            "finished": self.progress.finished,
-        }
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fitted:
     """A fitted model or ensemble, in its run folder.
+
+    Printed, and in a notebook, it says what was fitted to what, how good it is, and what can be done next.
 
     Parameters
     ----------
@@ -241,6 +184,12 @@ class Fitted:
         align_members(self, prepared, condition=condition, to=to)
         return self.aligned()
 
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
     @property
     def best(self) -> Member:
         """The member with the lowest validation loss."""
@@ -255,6 +204,131 @@ class Fitted:
     def history(self) -> list[dict[str, float]]:
         """Numbers of every epoch; of an ensemble, those of its best member."""
         return self.best.history
+
+    def curves(self) -> dict[str, list[dict[str, float]]]:
+        """Return the numbers of every epoch of each member, by the name of its folder.
+
+        Returns
+        -------
+        dict of name to list of dict
+        """
+        return {member.run_dir.name: member.history for member in self.members}
+
+    @property
+    def split(self) -> pd.DataFrame:
+        """What each trial was used for, one row a trial: ``session``, ``trial`` (its id) and ``split``.
+
+        ``split`` is "train", "valid" (the checkpoint was chosen on these), "test", or a reason why a trial takes no part.
+
+        Raises
+        ------
+        FileError
+            If the run folder is of version 0.1.0, which did not store it, and the data cannot be read again.
+        """
+        return table_of_trials(self)
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """Scores of the model and the baselines, one row a method: ``session``, ``method``, ``name``, and a column a part.
+
+        Parts are ``hidden`` (entries) and, as far as there are some, ``cosmoothing``, ``held_out``, ``forecast`` and
+        ``rates_r2`` (of simulations); ``metric`` says of what kind they are.
+
+        Raises
+        ------
+        FileError
+            If nothing was scored yet: `evaluate` or `report` does it.
+        """
+        return table_of_methods(self)
+
+    def metrics(self, session: str | None = None) -> dict[str, Any]:
+        """Return what `evaluate` found, from the run folder.
+
+        Parameters
+        ----------
+        session : str, optional
+            May be left out where the model was fitted to one session.
+
+        Returns
+        -------
+        dict
+            See `nwb_sbtt.evaluate.summary.evaluate_latents`.
+
+        Raises
+        ------
+        FileError
+            If that session was not scored yet.
+        MismatchError
+            If there is no such session, or several and none is named.
+        """
+        name = self.session_name(session)
+        stored = read_metrics(self.run_dir)
+        if name not in stored:
+            raise FileError(
+                f"the fit in {str(self.run_dir)!r} was not scored on session {name!r} yet: Fitted.evaluate(ds) or "
+                f"Fitted.report() does it, and `nwb-sbtt evaluate {self.run_dir}`"
+            )
+        return dict(stored[name])
+
+    def data(self, session: str | None = None, *, columns: Sequence[str] = ()) -> xr.Dataset:
+        """Read the data of a session again from the file that it was fitted to.
+
+        Parameters
+        ----------
+        session : str, optional
+            May be left out where the model was fitted to one session.
+        columns : sequence of str
+            Trial columns that are read besides those of the fit, such as conditions.
+
+        Returns
+        -------
+        Dataset
+            With ``split``, and the truth of a simulated file.
+
+        Raises
+        ------
+        FileError
+            If the data did not come from a file, or it is not there any more.
+        MismatchError
+            If they are not those of the fit any more; or if there are several sessions and none is named.
+        """
+        name = self.session_name(session)
+        return prepare(fitted_data(self, source_file(self, name), name, columns=columns), self.config)
+
+    def report(self, ds: xr.Dataset | None = None, *, session: str | None = None) -> list[Path]:
+        """Score the fit if that was not done yet, infer all trials, and write a report into the run folder.
+
+        Parameters
+        ----------
+        ds : Dataset, optional
+            The data of one session of the fit; read again from its file by default.
+        session : str, optional
+            Fitted session; by default that of `ds` or, without data, all of them.
+
+        Returns
+        -------
+        list of Path
+            One HTML page a session.
+
+        Raises
+        ------
+        FileError
+            If data that are needed did not come from a file, or it is not there any more.
+        MismatchError
+            If the data are not those of the fit.
+        """
+        if ds is not None:
+            data = {self._match(ds, session)[0]: ds}
+        else:
+            condition = [] if self.alignment is None else [self.alignment.reference.condition]
+            names = list(self.signature.sessions) if session is None else [self.session_name(session)]
+            data = {name: self.data(name, columns=condition) for name in names}
+        pages = []
+        for name, each in data.items():
+            metrics = self.evaluate(each, session=name)
+            latents = self.infer(prepare(each, self.config), session=name)
+            pages.append(report_session(self, each, latents, session=name, metrics=metrics))
+        return pages
 
     @property
     def finished(self) -> str:
@@ -332,8 +406,9 @@ class Fitted:
     ) -> dict[str, Any]:
         """Score the model and the baselines on the hidden entries of the validation trials, or of the test trials.
 
-        Those of the validation trials are the entries that the checkpoint was chosen on; either are hidden from the model and
-        from the baselines.
+        Scores on the validation trials of the fit's own data are kept in the run folder (``metrics.json``). The hidden entries
+        of the validation trials are those that the checkpoint was chosen on; either are hidden from the model and from the
+        baselines.
 
         Parameters
         ----------
@@ -383,6 +458,8 @@ class Fitted:
             metrics["checks"].append(check)
         if not self.finished:
             metrics["checks"].insert(0, {"name": "training", "level": "warn", "text": f"{self.unfinished}."})
+        if on == "valid" and baselines and digest_of(ds) == self.signature.sessions[name].data_sha256:
+            keep_metrics(self.run_dir, name, metrics, sessions=self.signature.sessions)
         return metrics
 
     def _without_channels(self, ds: xr.Dataset, batch: Batch) -> HiddenChannels | None:
@@ -501,32 +578,7 @@ class Fitted:
         dict
             JSON-safe: settings, software and its versions, digest of the weights, training curves, calibration.
         """
-        config = self.config.model_dump(mode="json")
-        if self.config.init is not None:
-            config["init"]["run_dir"] = self.config.init.run_dir.name
-        return {
-            "model_type": self.config.model.name,
-            "run": self.run_dir.name,
-            "config": config,
-            "filled_in": self._filled_in(),
-            "likelihood": self.signature.likelihood,
-            "software_name": "nwb_sbtt",
-            "software_version": version("nwb_sbtt"),
-            "seed": self.config.seed,
-            "checkpoint_sha256": self.checkpoint_sha256,
-            "environment": read_json(self.run_dir / ENVIRONMENT),
-            "finished": self.finished,
-            "training": self._training(),
-            "calibration": {name: calibration.summary() for name, calibration in self.calibrations.items()},
-            **({"sessions": self.signature.recordings()} if len(self.signature.sessions) > 1 else {}),
-            **({} if self.signature.origins is None else {"init": self._initial()}),
-            **({"ensemble": self._ensemble()} if len(self.members) > 1 else {}),
-        }
-
-    def _initial(self) -> dict[str, Any]:
-        """Which channels the fit has from its initial one."""
-        carried = self.signature.carried
-        return {"sessions": self.signature.origins, **({"carried_channels": carried} if carried else {})}
+        return record_of(self, expected=self._expected)
 
     @property
     def checkpoint_sha256(self) -> str:
@@ -603,31 +655,6 @@ class Fitted:
         renamed = {key.replace("expected", self._expected): value for key, value in arrays.items()}
         return {key: value.div_(bin_width) if key.startswith("rates") else value for key, value in renamed.items()}
 
-    def _filled_in(self) -> dict[str, Any]:
-        """Resolved values of settings that were left open."""
-        trials = self.signature.training_trials
-        return {
-            "model": schedules.fill(self.config.model, trials).model_dump(mode="json"),
-            "train": asdict(schedules.plan(self.config, trials)),
-        }
-
-    def _training(self) -> list[dict[str, Any]]:
-        names = ("epoch", "train_loss", "valid_loss")
-        return [
-            {**({"member": i} if len(self.members) > 1 else {}), **{name: epoch[name] for name in names}}
-            for i, member in enumerate(self.members)
-            for epoch in member.history
-        ]
-
-    def _ensemble(self) -> dict[str, Any]:
-        averaged = {self._expected, *(("rates", "kinetics") if self.model.infers_rates else ())}
-        averaged |= {"events"} if self.model.infers_spikes else set()
-        return {
-            "estimates": {name: AVERAGED[name] for name in sorted(averaged)},
-            "latents_of": self.best.run_dir.name,
-            "members": [member.record() for member in self.members],
-        }
-
     def _match(self, ds: xr.Dataset, session: str | None, *, same_channels: bool = False) -> tuple[str, xr.Dataset]:
         check_dataset(ds)
         source = json.loads(ds.attrs.get("source", "{}"))
@@ -669,19 +696,3 @@ def _no_fit(run_dir: Path) -> FileError:
     return FileError(
         f"{str(run_dir)!r} holds no fitted model: {CONFIG} and {BEST} were expected; fit one with `nwb-sbtt fit`"
     )
-
-
-def _load_member(run_dir: Path, signature: Signature) -> Member:
-    config = read_config(run_dir)
-    if read_signature(run_dir).identity() != signature.identity():
-        raise FileError(
-            f"{str(run_dir)!r} holds a fit of other data than the ensemble that it lies in; restore the folder from a copy"
-        )
-    tensors, progress = checkpoint.load(run_dir / BEST)
-    read_log(run_dir, progress)
-    statistics = {name: blank_statistics(len(session.channels)) for name, session in signature.sessions.items()}
-    # With what training filled in: a model may leave its sizes open.
-    settings = schedules.fill(config.model, signature.training_trials)
-    model = make_model(settings, statistics, likelihood_settings(config, signature.likelihood))
-    checkpoint.load_weights(model, tensors, run_dir / BEST)
-    return Member(model.to(device_of(config)).eval(), config, run_dir, progress)

@@ -29,7 +29,7 @@ IDENTITY = ("name", "object_id", "identifier", "sha256", "dandiset", "version", 
 PLACE = ("source", "read_config", "offsets")
 """Fields that describe where data come from. They do not identify a fit; the digest of the data does."""
 
-DERIVED = ("mask_length",)
+DERIVED = ("mask_length", "trial_ids", "split")
 """Fields that follow from data and settings, and are stored so that they need not be measured again."""
 
 
@@ -55,6 +55,9 @@ class SessionSignature:
         Parameters of the likelihood per channel, such as the smallest event size.
     mask_length : int or None
         Bins of a channel that are hidden together; it follows from data and settings. None in run folders of version 0.1.0.
+    trial_ids, split : tuple
+        Ids of the trials, and what each was used for ("train", "valid", "test", …); they follow from data and settings too.
+        Empty in run folders of version 0.1.0; ids are empty where trials have none.
     """
 
     channels: tuple[str, ...]
@@ -69,6 +72,8 @@ class SessionSignature:
     offsets: dict[str, Any] | list[Any] | float | None = None
     channel_values: dict[str, tuple[float, ...]] = field(default_factory=dict)
     mask_length: int | None = None
+    trial_ids: tuple[int | str, ...] = ()
+    split: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -287,8 +292,18 @@ def describe_session(
         data_sha256=digest_of(ds),
         channel_values={name: tuple(values) for name, values in channel_values.items()},
         mask_length=mask_length,
+        trial_ids=tuple(_plain_ids(ds)),
+        split=tuple(ds["split"].values.astype(str).tolist()),
         **{name: json.loads(ds.attrs[name]) if name in ds.attrs else None for name in PLACE},
     )
+
+
+def _plain_ids(ds: xr.Dataset) -> list[int | str]:
+    """Ids of trials as JSON can hold them."""
+    if "trial_id" not in ds.coords:
+        return []
+    ids = ds["trial_id"].values
+    return list(ids.tolist() if ids.dtype.kind in "iu" else ids.astype(str).tolist())
 
 
 def channel_names(ds: xr.Dataset) -> list[str]:

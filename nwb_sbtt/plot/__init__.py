@@ -1,7 +1,8 @@
-"""Figures of recordings, rates, latents, scores and losses; each function returns a matplotlib Figure, which a notebook shows.
+"""Pictures of recordings, rates, latents, scores and training, for notebooks, talks and the report.
 
-Colours can be told apart with any kind of colour vision; no global state of matplotlib is changed. Imports `data` and `errors`;
-never a file, never torch.
+Each function takes the axes to draw on (``ax``), makes a figure where none are given, and returns the axes. Colours can be told
+apart with any kind of colour vision; no global state of matplotlib is changed. Imports `data` and `errors`; never a file, never
+torch.
 """
 
 from __future__ import annotations
@@ -11,24 +12,34 @@ from typing import TYPE_CHECKING
 from nwb_sbtt.lazy import attach
 
 _HOMES = {
-    "channel_scores": "training",
-    "channel_traces": "rates",
+    "calcium": "channels",
+    "compare": "results",
     "condition_courses": "alignment",
-    "data_raster": "recordings",
-    "inferred_inputs": "latents",
-    "latent_space": "latents",
-    "loss_curves": "training",
-    "rates_beside_data": "rates",
+    "decoding": "behaviour",
+    "inputs": "factors",
+    "latents": "factors",
+    "mask": "images",
+    "psth": "channels",
+    "rates": "images",
+    "scores": "results",
+    "traces": "channels",
+    "training": "results",
+    "true_latents": "factors",
 }
 __all__ = [*_HOMES]
 __getattr__, __dir__ = attach(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from nwb_sbtt.plot.alignment import condition_courses as condition_courses
-    from nwb_sbtt.plot.latents import inferred_inputs as inferred_inputs
-    from nwb_sbtt.plot.latents import latent_space as latent_space
-    from nwb_sbtt.plot.rates import channel_traces as channel_traces
-    from nwb_sbtt.plot.rates import rates_beside_data as rates_beside_data
-    from nwb_sbtt.plot.recordings import data_raster as data_raster
-    from nwb_sbtt.plot.training import channel_scores as channel_scores
-    from nwb_sbtt.plot.training import loss_curves as loss_curves
+    from nwb_sbtt.plot.behaviour import decoding as decoding
+    from nwb_sbtt.plot.channels import calcium as calcium
+    from nwb_sbtt.plot.channels import psth as psth
+    from nwb_sbtt.plot.channels import traces as traces
+    from nwb_sbtt.plot.factors import inputs as inputs
+    from nwb_sbtt.plot.factors import latents as latents
+    from nwb_sbtt.plot.factors import true_latents as true_latents
+    from nwb_sbtt.plot.images import mask as mask
+    from nwb_sbtt.plot.images import rates as rates
+    from nwb_sbtt.plot.results import compare as compare
+    from nwb_sbtt.plot.results import scores as scores
+    from nwb_sbtt.plot.results import training as training

@@ -1,19 +1,292 @@
-"""What a figure shows: trials, channels and bins, their values in the unit of the plot, and the labels of its axes."""
+"""What a picture shows: trials, channels and bins, their values in the unit of the plot, and the labels of its axes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from nwb_sbtt.errors import MismatchError
+from nwb_sbtt.errors import DataError, MismatchError, SelectionError
 
 MAX_CHANNELS = 120
+MAX_IDS = 14
+"""Most ids of channels at an axis."""
 MAX_BINS = 600
 CHANNEL_NAMES = {"electrodes": "electrode", "rois": "ROI", "units": "unit", "series": "channel"}
+
+
+@runtime_checkable
+class Fit(Protocol):
+    """What is drawn of a fit; `nwb_sbtt.Fitted` is one."""
+
+    def data(self, session: str | None = None) -> xr.Dataset:
+        """Return the data of a fitted session.
+
+        Parameters
+        ----------
+        session : str, optional
+        """
+        ...
+
+    def infer(self, ds: xr.Dataset, *, session: str | None = None) -> xr.Dataset:
+        """Infer rates and latents.
+
+        Parameters
+        ----------
+        ds : Dataset
+        session : str, optional
+        """
+        ...
+
+    def metrics(self, session: str | None = None) -> dict[str, Any]:
+        """Return the scores of a fitted session.
+
+        Parameters
+        ----------
+        session : str, optional
+        """
+        ...
+
+    def curves(self) -> dict[str, list[dict[str, float]]]:
+        """Return the losses of every epoch of each model of the fit, by name."""
+        ...
+
+
+Source = xr.Dataset | Fit
+"""What most pictures are drawn from."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What was measured and what was inferred of it; one of them may be missing.
+
+    Parameters
+    ----------
+    data, latents : Dataset or None
+    """
+
+    data: xr.Dataset | None
+    latents: xr.Dataset | None
+
+    @property
+    def base(self) -> xr.Dataset:
+        """The one that is there, data first: both have trials, bins, channels and the mask."""
+        ds = self.latents if self.data is None else self.data
+        assert ds is not None
+        return ds
+
+    def inferred(self) -> Inferred:
+        """Return rates or means; see `inferred_values`."""
+        if self.latents is None:
+            raise DataError(
+                "these are data without anything inferred from them; pass the latents too, as Fitted.infer returns them"
+            )
+        return inferred_values(self.base, self.latents)
+
+
+def pair_of(source: Source, latents: xr.Dataset | None = None, session: str | None = None) -> Pair:
+    """Tell data from latents, and get both from a fit.
+
+    Parameters
+    ----------
+    source : Dataset or Fitted
+        Data, latents, or a fit, which reads its data again and infers all trials of them.
+    latents : Dataset, optional
+        What was inferred from data.
+    session : str, optional
+        Fitted session, of a fit of several.
+
+    Returns
+    -------
+    Pair
+
+    Raises
+    ------
+    DataError
+        If anything else comes, or neither data nor latents are in a Dataset.
+    MismatchError
+        If data and latents are not of the same trials, bins and channels.
+    """
+    if isinstance(source, Fit):
+        data = source.data(session)
+        return Pair(data, source.infer(data, session=session) if latents is None else dataset_of(latents))
+    ds = dataset_of(source)
+    if session is not None:
+        raise DataError(f"session={session!r} chooses a session of a fit; a Dataset came, which is one session")
+    if latents is not None:
+        pair = Pair(ds, dataset_of(latents))
+        pair.inferred()
+        return pair
+    if "values" in ds:
+        return Pair(ds, None)
+    if {"rates", "mean"} & set(ds):
+        return Pair(None, ds)
+    raise DataError(
+        f"the Dataset has {sorted(map(str, ds.data_vars))}; expected data with 'values' and 'observed' (from read_nwb), or "
+        "latents with 'rates' or 'mean' (from Fitted.infer or read_result)"
+    )
+
+
+def dataset_of(source: object) -> xr.Dataset:
+    """Check that a Dataset came, and say what else came.
+
+    Parameters
+    ----------
+    source : object
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If it is anything else.
+    """
+    if isinstance(source, xr.Dataset):
+        return source
+    if isinstance(source, Mapping):
+        names = ", ".join(repr(name) for name in list(source)[:4])
+        raise DataError(
+            f"a mapping of {len(source)} sessions came ({names}); draw one at a time: data[{names.split(',')[0]}]"
+        )
+    if isinstance(source, str | Path):
+        raise DataError(
+            f"{str(source)!r} is a path; load it first: sb.load of a run folder, sb.read_nwb of a recording, sb.read_result of "
+            "results"
+        )
+    raise DataError(f"a {type(source).__name__} came; expected a Dataset of data or latents, or a Fitted")
+
+
+def data_of(source: Source, session: str | None = None) -> xr.Dataset:
+    """Return data, read again where a fit came.
+
+    Parameters
+    ----------
+    source : Dataset or Fitted
+    session : str, optional
+
+    Returns
+    -------
+    Dataset
+        With ``values`` and ``observed``.
+
+    Raises
+    ------
+    DataError
+        If anything else comes.
+    """
+    if isinstance(source, Fit):
+        return source.data(session)
+    pair = pair_of(source, session=session)
+    if pair.data is None:
+        raise DataError("these are latents, without measured values; pass the data that they were inferred from")
+    return pair.data
+
+
+def trial_row(ds: xr.Dataset, trial: int | str | None) -> int:
+    """Find a trial by its id; without one, a validation trial with something observed.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Data or latents.
+    trial : int, str or None
+        Id; of trials without ids their number.
+
+    Returns
+    -------
+    int
+        Row of the trial.
+
+    Raises
+    ------
+    SelectionError
+        If there is no such trial.
+    """
+    if trial is None:
+        return int(select_trials(ds, 1)[0])
+    ids = ds["trial_id"].values if "trial_id" in ds.coords else np.arange(ds.sizes["trial"])
+    rows = np.flatnonzero(ids == trial)
+    if not len(rows):
+        raise SelectionError(f"there is no trial {trial!r}; {len(ids)} trials have the ids {_few(ids)}")
+    return int(rows[0])
+
+
+def channel_rows(ds: xr.Dataset, channels: Sequence[int | str]) -> NDArray[np.intp]:
+    """Find channels by their ids.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Data or latents.
+    channels : sequence of int or str
+        Ids.
+
+    Returns
+    -------
+    int array (row)
+        In the order of the ids.
+
+    Raises
+    ------
+    SelectionError
+        If there is no such channel, or none is named.
+    """
+    ids = ds["channel_id"].values
+    found: list[int] = []
+    for channel in channels:
+        rows = np.flatnonzero(ids == channel)
+        if not len(rows):
+            raise SelectionError(f"there is no {channel_name(ds)} {channel!r}; {len(ids)} have the ids {_few(ids)}")
+        found += rows.tolist()
+    if not found:
+        raise SelectionError("channels=[] names no channel")
+    return np.asarray(found, dtype=np.intp)
+
+
+def liveliest(ds: xr.Dataset, mean: NDArray[np.floating], count: int) -> NDArray[np.intp]:
+    """Select channels with observed entries from the half whose inferred rates vary most.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Data or latents of the same trials, bins and channels.
+    mean : array (trial, time, channel)
+    count : int
+        Most channels to select.
+
+    Returns
+    -------
+    int array (row)
+        In order.
+    """
+    observed = np.flatnonzero(ds["observed"].values.any((0, 1)))
+    by_sd = observed[np.argsort(-mean[:, :, observed].std((0, 1)), kind="stable")]
+    return np.sort(thin(by_sd[: max(count, len(by_sd) // 2)], count))
+
+
+def label_ids(ax: Axes, ids: NDArray[Any]) -> None:
+    """Put ids beside the rows of an image, as many as there is room for.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        With rows at 0, 1, …
+    ids : array (row)
+    """
+    rows = thin(np.arange(len(ids)), MAX_IDS)
+    ax.set_yticks(rows, [str(ids[row]) for row in rows])
+
+
+def _few(ids: NDArray[Any]) -> str:
+    return ", ".join(map(str, ids[:5].tolist())) + (", …" if len(ids) > 5 else "")
 
 
 @dataclass(frozen=True)
@@ -63,9 +336,9 @@ def inferred_values(data: xr.Dataset, latents: xr.Dataset) -> Inferred:
     name = "mean" if "mean" in latents else "rates"
     if name not in latents:
         raise MismatchError(f"the latents have neither 'rates' nor 'mean', only {sorted(map(str, latents.data_vars))}")
-    if latents[name].shape != data["values"].shape:
+    if latents[name].shape != data["observed"].shape:
         raise MismatchError(
-            f"data {data['values'].shape} and {name} {latents[name].shape} must be of the same trials, bins and channels"
+            f"data {data['observed'].shape} and {name} {latents[name].shape} must be of the same trials, bins and channels"
         )
     if "channel_id" in latents.coords and (latents["channel_id"].values != data["channel_id"].values).any():
         raise MismatchError(

@@ -1,15 +1,17 @@
-"""Colours, fonts and sizes of all figures."""
+"""Colours, fonts and sizes of all pictures, and the axes that they are drawn on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from nwb_sbtt.errors import ConfigError
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"),
@@ -41,18 +43,19 @@ STYLE: Any = {
     "text.parse_math": False,
 }
 WIDTH = 9.5
-"""Inches."""
+"""Inches, of the figures of a report."""
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """Make a function draw in this style, without a change of matplotlib's global settings.
 
     Parameters
     ----------
     draw : callable
-        Returns a figure.
+        Draws on axes or a figure.
 
     Returns
     -------
@@ -61,11 +64,72 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """
 
     @wraps(draw)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         with matplotlib.rc_context(STYLE):
             return draw(*args, **kwargs)
 
     return wrapped
+
+
+def picture(draw: Callable[P, Axes]) -> Callable[P, Axes]:
+    """Make a function with an argument `ax` draw in this style, on these axes or on those of a new figure.
+
+    Parameters
+    ----------
+    draw : callable
+        Gets its axes from `axes_of`, and returns them.
+
+    Returns
+    -------
+    callable
+        With the same arguments.
+
+    Raises
+    ------
+    ConfigError
+        By the callable, if `ax` is anything but axes.
+    """
+    in_style = styled(draw)
+
+    @wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Axes:
+        ax = kwargs.get("ax")
+        if ax is None:
+            from matplotlib import pyplot as plt
+
+            # Loads the backend before settings are replaced for a while: that of a notebook sets one to be told of figures.
+            plt.draw_if_interactive()  # type: ignore[no-untyped-call]
+        elif not isinstance(ax, Axes):
+            raise ConfigError(
+                f"ax is a {type(ax).__name__}; expected one matplotlib Axes, such as one of those that "
+                "`figure, axes = plt.subplots(1, 2)` makes"
+            )
+        return in_style(*args, **kwargs)
+
+    return wrapped
+
+
+def axes_of(ax: Axes | None, size: tuple[float, float], *, projection: Literal["3d"] | None = None) -> Axes:
+    """Return the axes to draw on: those given, or those of a new figure, which a notebook shows.
+
+    Parameters
+    ----------
+    ax : Axes or None
+    size : (float, float)
+        Width and height of a new figure [inches].
+    projection : "3d" or None
+        Of new axes.
+
+    Returns
+    -------
+    Axes
+    """
+    if ax is not None:
+        return ax
+    # Loaded where it is needed: importing the package costs nothing, and reports are drawn without a window system.
+    from matplotlib import pyplot as plt
+
+    return plt.figure(figsize=size, layout="constrained").add_subplot(projection=projection)
 
 
 def row_of_axes(figure: Figure, n: int) -> list[Axes]:

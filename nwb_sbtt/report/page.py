@@ -15,12 +15,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from nwb_sbtt import plot
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.evaluate.alignment import Courses, condition_averages, matched
 from nwb_sbtt.plot.selection import channel_name, inferred_values
+from nwb_sbtt.report import figures
 from nwb_sbtt.report.sheet import document, section_of_figure
 
 UNUSED = {"test": "test", "none": "left out", "gap": "sharing bins with validation"}
@@ -317,7 +317,7 @@ def _panels(
         "Some trials as the model gets them. Blue-grey entries are missing: they are neither shown to the model nor scored."
         + (" White entries are observed bins without a spike." if data.attrs.get("unit") == "counts" else ""),
         f"Raster of observed values of up to three trials; {share} of the entries are observed.",
-        lambda: plot.data_raster(data),
+        lambda: figures.masks(data),
     )
     yield _Panel(
         f"Inferred {name}",
@@ -327,7 +327,7 @@ def _panels(
         + f" in one colour scale. {name.capitalize()} are inferred for every entry, observed or missing."
         + (" The scale is that of the rates; bins with a spike can exceed it." if name == "rates" else ""),
         f"Heat maps of observed values and inferred {name} of one trial, channels sorted by peak time.",
-        lambda: plot.rates_beside_data(data, latents),
+        lambda: figures.rates(data, latents),
     )
     yield _Panel(
         "Single channels",
@@ -336,7 +336,7 @@ def _panels(
         + (" Rates, inferred or true, have the axis on the right, in Hz." if of_rates else "")
         + (" Ticks at the foot are inferred spikes." if of_spikes else ""),
         f"Inferred {name} over time of up to six channels with posterior sd and observed values.",
-        lambda: plot.channel_traces(data, latents),
+        lambda: figures.traces(data, latents),
     )
     if "factors" in latents:
         yield _Panel(
@@ -344,7 +344,7 @@ def _panels(
             "Trajectories of single trials."
             + (" Left: decoded. Right: true. A good fit matches." if "true_latents" in data else ""),
             "Trajectories of the factors in up to three dimensions.",
-            lambda: plot.latent_space(latents, truth=data),
+            lambda: figures.latent_space(latents, data, color_by=None),
         )
     if reference is not None and "aligned_factors" in latents:
         yield _factors_across_sessions(latents, reference)
@@ -354,7 +354,7 @@ def _panels(
             "Inputs from the controller to the generator: single trials (thin) and their mean (thick). If they are near zero, "
             "the generator's dynamics alone explain the data.",
             f"Inferred inputs over time; {latents.sizes['input']} in all.",
-            lambda: plot.inferred_inputs(latents),
+            lambda: figures.inputs(latents, color_by=None),
         )
     if metrics and any(value is not None for value in metrics["by_channel"]["model"]):
         yield _Panel(
@@ -363,7 +363,7 @@ def _panels(
             + ("spikes" if "spikes" in metrics["by_channel"] else "entries")
             + ". Small dots are uncertain.",
             "Scatter plot of each channel's score of the model against that of masked smoothing.",
-            lambda: plot.channel_scores(metrics),
+            lambda: figures.channel_scores(metrics),
         )
     if history:
         best = min(history, key=lambda entry: entry["valid_loss"])
@@ -372,7 +372,7 @@ def _panels(
             "The validation loss is computed on observed entries that were hidden from the encoder. The checkpoint of the best "
             "epoch is used.",
             f"Training and validation loss over {len(history)} epochs; best validation loss in epoch {best['epoch']:g}.",
-            lambda: plot.loss_curves(history),
+            lambda: figures.training(history),
         )
 
 
@@ -389,7 +389,7 @@ def _factors_across_sessions(latents: xr.Dataset, reference: Courses) -> _Panel:
         f"the reference. R² over all factors:{as_fitted} aligned {record['aligned']:.2f} (conditions left out in turn). Where "
         "the lines on the left differ, factors of the two sessions do not mean the same; then decode aligned_factors.",
         "Courses of the factors in both sessions, as fitted and aligned.",
-        lambda: plot.condition_courses(
+        lambda: figures.factors_across_sessions(
             theirs.averages,
             own.averages if own.averages.shape == theirs.averages.shape else None,
             aligned.averages,

@@ -13,9 +13,10 @@ from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config.base import load_settings
 from nwb_sbtt.errors import FileError, SbttError
 from nwb_sbtt.fileerrors import FileErrors, check_is_file
+from nwb_sbtt.fitting.reporting import REPORT
 from nwb_sbtt.fitting.runfolder import CONFIG, FAILED, member_folders, read_config, read_signature
+from nwb_sbtt.fitting.scores import PARTS, read_metrics, scores_by_part
 from nwb_sbtt.fitting.signature import SIGNATURE, Signature
-from nwb_sbtt.pipeline import METRICS, REPORT
 from nwb_sbtt.report.comparison import best_baseline, page_of_runs
 from nwb_sbtt.train.checkpoint import LAST, Progress, read_progress
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 State = Literal["finished", "unfinished", "failed", "damaged", "no run folder"]
-PARTS = ("cosmoothing", "held_out", "forecast")
-"""Parts of the scores, beside those of hidden entries, as ``metrics.json`` names them."""
 
 
 @dataclass(frozen=True)
@@ -349,30 +348,13 @@ def _failure(run_dir: Path) -> str:
 
 def _metrics(run_dir: Path, signature: Signature) -> dict[str, Any]:
     """Of each session; empty where the fit was not scored."""
-    path = run_dir / METRICS
-    if not path.exists():
-        return {}
-    hint = f"`nwb-sbtt evaluate {run_dir}` writes it again"
-    with FileErrors(path, what="the scores", hint=hint):
-        check_is_file(path)
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(metrics, dict) or not all(_is_scored(each) for each in metrics.values()):
-        raise FileError(f"{str(path)!r} does not hold the scores of a fit; {hint}")
+    metrics = read_metrics(run_dir)
     return metrics if set(metrics) == set(signature.sessions) else {}
 
 
-def _is_scored(metrics: Any) -> bool:
-    """Whether these are scores as `Fitted.evaluate` returns them."""
-    parts = (("metric", str), ("scores", dict), ("names", dict), ("checks", list))
-    return isinstance(metrics, dict) and all(isinstance(metrics.get(name), kind) for name, kind in parts)
-
-
 def _scores(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    scores = {"hidden": metrics["scores"], **{part: metrics[part] for part in PARTS if part in metrics}}
-    if "rates_r2" in metrics.get("truth", {}):
-        scores["rates_r2"] = metrics["truth"]["rates_r2"]
     checks = {check["name"]: {"level": check["level"], "text": check["text"]} for check in metrics["checks"]}
-    return {"scores": scores, "metric": metrics["metric"], "names": metrics["names"], "checks": checks}
+    return {"scores": scores_by_part(metrics), "metric": metrics["metric"], "names": metrics["names"], "checks": checks}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -225,9 +225,11 @@ def is_done(job: Job, plan: Plan, sha256: str) -> bool:
         False also where only the fit itself can tell: it compares the data, and does nothing where they are the same.
     """
     from nwb_sbtt.fitting.preparation import reading_of
+    from nwb_sbtt.fitting.reporting import REPORT
     from nwb_sbtt.fitting.runfolder import read_signature, settings_differences
+    from nwb_sbtt.fitting.scores import METRICS
     from nwb_sbtt.fitting.signature import SIGNATURE
-    from nwb_sbtt.pipeline import METRICS, REPORT, is_written
+    from nwb_sbtt.pipeline import is_written
     from nwb_sbtt.recordings import load_offsets
 
     run_dir = plan.run_dir(job)

@@ -24,9 +24,9 @@ from nwb_sbtt.fitting.fit import fit as fit_once
 from nwb_sbtt.fitting.fit import named_sessions
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.preparation import prepare, signature_of
+from nwb_sbtt.fitting.reporting import REPORT, report_session
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.locking import hold
-from nwb_sbtt.pipeline import REPORT, report_session, write_metrics
 from nwb_sbtt.report.search import page_of_search
 from nwb_sbtt.searching.cluster import Resources, check_installed, check_room, connected, environment, n_at_once
 from nwb_sbtt.searching.progress import Display, default_display
@@ -418,13 +418,11 @@ def _scores(
     if ensemble is not None:
         compared["ensemble"] = ensemble
     result: dict[str, Any] = {}
-    metrics: dict[str, dict[str, Any]] = {name: {} for name in compared}
     for session, ds in sessions.items():
         found: dict[str, Any] = {"scores": {}, "baselines": {}}
         for name, fitted in compared.items():
             valid = fitted.evaluate(ds, session=session)
             test = fitted.evaluate(ds, session=session, on="test", baselines=name == "best")
-            metrics[name][session] = valid
             found["scores"][name] = {"valid": valid["scores"]["model"], "test": test["scores"]["model"]}
             if name == "best":
                 found |= {"metric": valid["metric"], "test_trials": test["scored"]["trials"]}
@@ -443,8 +441,6 @@ def _scores(
         if "defaults" not in compared and winner.number == 0:
             found["scores"]["defaults"] = found["scores"]["best"]
         result[session] = found
-    for name, fitted in compared.items():
-        write_metrics(fitted.run_dir, metrics[name])
     return {"sessions": result}
 
 

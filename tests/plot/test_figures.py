@@ -1,35 +1,88 @@
 import io
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nwb_sbtt import plot
 from nwb_sbtt.data.schema import DIMS
-from nwb_sbtt.errors import MismatchError
-from nwb_sbtt.plot.latents import principal_components
+from nwb_sbtt.errors import ConfigError, DataError, MismatchError, SbttError, SelectionError
+from nwb_sbtt.evaluate.decoding import decode
+from nwb_sbtt.plot.factors import principal_components
 from nwb_sbtt.plot.style import UNOBSERVED
+from nwb_sbtt.report import figures
 from nwb_sbtt.simulate.calcium import LADDER, calcium
 from tests.support.estimates import history, inferred, plain, scored, simulated
 
-Draw = Callable[[xr.Dataset, xr.Dataset], Figure]
+Draw = Callable[..., Axes]
 DRAWINGS: dict[str, Draw] = {
-    "raster": lambda ds, latents: plot.data_raster(ds),
-    "heat maps": lambda ds, latents: plot.rates_beside_data(ds, latents),
-    "traces": lambda ds, latents: plot.channel_traces(ds, latents),
-    "space": lambda ds, latents: plot.latent_space(latents, truth=ds),
+    "mask": lambda ds, latents, **options: plot.mask(ds, **options),
+    "rates": plot.rates,
+    "traces": plot.traces,
+    "psth": plot.psth,
+    "latents": lambda ds, latents, **options: plot.latents(latents, **options),
+    "plane": lambda ds, latents, **options: plot.latents(latents, dims=2, **options),
 }
 ALL = pytest.mark.parametrize("name", DRAWINGS)
+matplotlib.use("agg")
 
 
-def drawn(figure: Figure) -> bytes:
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def ds() -> xr.Dataset:
+    return simulated()
+
+
+@pytest.fixture(scope="module")
+def latents(ds: xr.Dataset) -> xr.Dataset:
+    return inferred(ds, inputs=2)
+
+
+class Fit:
+    """What pictures ask of a fit."""
+
+    def __init__(self, ds: xr.Dataset) -> None:
+        self._ds = ds
+
+    def data(self, session: str | None = None) -> xr.Dataset:
+        return self._ds
+
+    def infer(self, ds: xr.Dataset, *, session: str | None = None) -> xr.Dataset:
+        return inferred(ds, inputs=2)
+
+    def metrics(self, session: str | None = None) -> dict[str, Any]:
+        return scored(self._ds, inferred(self._ds))
+
+    def curves(self) -> dict[str, list[dict[str, float]]]:
+        return {"member-0": history(5), "member-1": history(9)}
+
+
+def drawn(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=40)
     return buffer.getvalue()
+
+
+def legend_of(ax: Axes) -> list[str]:
+    legend = ax.get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
 
 
 @ALL
@@ -39,7 +92,40 @@ def drawn(figure: Figure) -> bytes:
 )
 def test_every_shape_can_be_drawn(name: str, counts: bool, shape: tuple[int, int, int], factors: int) -> None:
     ds = plain(shape, counts=counts)
-    assert drawn(DRAWINGS[name](ds, inferred(ds, factors=factors, sd=counts))).startswith(b"\x89PNG")
+    ax = DRAWINGS[name](ds, inferred(ds, factors=factors, sd=counts))
+    assert drawn(ax.figure).startswith(b"\x89PNG")
+
+
+@ALL
+def test_a_picture_is_drawn_on_the_axes_given_or_on_a_figure_that_is_shown(
+    name: str, ds: xr.Dataset, latents: xr.Dataset
+) -> None:
+    ax = DRAWINGS[name](ds, latents)
+    assert [ax.figure.number] == plt.get_fignums(), "a figure of pyplot: notebooks show it"
+    figure = Figure()
+    own = figure.add_subplot(projection="3d" if name == "latents" else None)
+    assert DRAWINGS[name](ds, latents, ax=own) is own and own.has_data() and len(plt.get_fignums()) == 1
+    with pytest.raises(ConfigError, match="ax is a Figure; expected one matplotlib Axes"):
+        DRAWINGS[name](ds, latents, ax=figure)
+
+
+@pytest.mark.slow
+def test_a_notebook_is_told_of_every_picture(tmp_path: Path) -> None:
+    """A backend such as that of notebooks sets a setting when it is loaded, which the style of a picture must not undo."""
+    backend = "import matplotlib\nfrom matplotlib.backends.backend_agg import *\nmatplotlib.interactive(True)\n"
+    (tmp_path / "notebook_like.py").write_text(backend)
+    code = (
+        "import matplotlib\nfrom nwb_sbtt import plot\nhistory = [{'epoch': 1, 'train_loss': 1.0, 'valid_loss': 1.0}]\n"
+        "plot.training(history)\nassert matplotlib.is_interactive() and not matplotlib.rcParams['legend.frameon'] is False"
+    )
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "MPLBACKEND": "module://notebook_like", "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+
+
+def test_pictures_cost_nothing_until_one_is_drawn() -> None:
+    code = "import sys, nwb_sbtt\nnwb_sbtt.plot\nassert not [name for name in sys.modules if name.startswith('matplotlib')]"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 @ALL
@@ -48,90 +134,233 @@ def test_drawing_leaves_the_data_and_the_style_of_others_alone(name: str) -> Non
     latents = inferred(ds)
     before, same = ds.copy(deep=True), latents.copy(deep=True)
     settings = dict(matplotlib.rcParams)
-    drawn(DRAWINGS[name](ds, latents))
+    drawn(DRAWINGS[name](ds, latents).figure)
     assert dict(matplotlib.rcParams) == settings
     xr.testing.assert_identical(ds, before)
     xr.testing.assert_identical(latents, same)
 
 
-def test_missing_entries_have_a_colour_of_their_own() -> None:
-    ds = simulated()
-    image = plot.data_raster(ds, trials=1).axes[0].images[0]
-    values = image.get_array()
+@ALL
+def test_a_fit_is_drawn_with_its_own_data(name: str, ds: xr.Dataset) -> None:
+    draw = getattr(plot, name, plot.latents)
+    assert draw(Fit(ds)).has_data()
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("runs/first", "'runs/first' is a path; load it first: sb.load of a run folder"),
+        ({"a": 1, "b": 2}, "2 sessions came"),
+        (np.zeros((2, 3, 4)), "a ndarray came; expected a Dataset"),
+        (xr.Dataset({"x": ("trial", [1])}), "has \\['x'\\]; expected data with 'values'|no 'factors'"),
+    ],
+)
+@pytest.mark.parametrize("name", ["mask", "rates", "traces", "psth", "calcium", "latents"])
+def test_wrong_inputs_are_named(name: str, source: object, text: str) -> None:
+    if name == "latents" and isinstance(source, dict):
+        text = "a int came"
+    with pytest.raises(DataError, match=text):
+        getattr(plot, name)(source)
+    assert not plt.get_fignums(), "no empty figure is left behind"
+
+
+def test_what_needs_other_inputs_says_so(ds: xr.Dataset, latents: xr.Dataset) -> None:
+    wrong: list[tuple[Callable[[], object], str]] = [
+        (lambda: plot.mask(latents), "these are latents, without measured values"),
+        (lambda: plot.rates(ds), "data without anything inferred"),
+        (lambda: plot.rates(latents, of="observed"), "of='observed' is not in these data; there are inferred"),
+        (lambda: plot.latents(ds), "pass latents"),
+        (lambda: plot.latents(latents, dims=4), "dims is 4; expected 2 or 3"),
+        (lambda: plot.latents({"a": latents}), "'a': no 'aligned_factors'"),
+        (lambda: plot.inputs(latents, number=3), "there are inputs 1 to 2"),
+        (lambda: plot.calcium(ds), "expected ROIs"),
+        (lambda: plot.traces(ds, latents, channels=[7, 99]), "there is no unit 99; 12 have the ids"),
+        (lambda: plot.mask(ds, trial=99), "there is no trial 99"),
+        (lambda: plot.mask(ds, session="a"), "session='a' chooses a session of a fit"),
+        (lambda: plot.psth(ds, color_by="direction"), "no column 'direction'; they have condition, "),
+        (lambda: plot.psth(ds, color_by="trial_start"), "'trial_start' has 40 numbers"),
+        (lambda: plot.psth(ds, smooth=-1), "smooth is -1"),
+        (lambda: plot.training([]), "no epoch is done"),
+        (lambda: plot.training(ds["time"]), "a DataArray came"),
+        (lambda: plot.scores({"a": 1}), "expected a scored Fitted"),
+        (lambda: plot.scores(scored(ds, latents), part="forecast"), "there are scores"),
+        (lambda: plot.scores(scored(ds, latents), against="x"), "against='x' was not scored"),
+        (lambda: plot.compare(["runs/a"]), "sb.plot.compare\\(sb.compare"),
+        (lambda: plot.compare(pd.DataFrame({"run": ["a"]})), "there are no scores"),
+        (lambda: plot.decoding(latents), "sb.evaluate.decode"),
+    ]
+    for draw, text in wrong:
+        with pytest.raises(SbttError, match=text):
+            draw()
+    assert not plt.get_fignums(), "no empty figure is left behind"
+
+
+def test_missing_entries_have_a_colour_of_their_own(ds: xr.Dataset) -> None:
     trial = np.flatnonzero(ds["split"].values == "valid")[0]
+    ax = plot.mask(ds, trial=int(trial))
+    image = ax.images[0]
+    values = image.get_array()
     np.testing.assert_array_equal(np.ma.getmaskarray(values).T, ~ds["observed"].values[trial])
     colours = image.cmap(image.norm(np.ma.MaskedArray([0.0, 1.0, 2.0, 0.0], [False, False, False, True])))
     assert len({tuple(colour) for colour in colours}) == 4
     assert tuple(colours[3]) == matplotlib.colors.to_rgba(UNOBSERVED)
+    assert legend_of(ax) == ["missing", "observed, no spike"]
 
 
-def test_observed_and_inferred_share_one_scale_and_one_order() -> None:
-    ds = simulated()
-    latents = inferred(ds)
-    panels = plot.rates_beside_data(ds, latents, trial=3).axes[:3]
-    assert [axis.get_title() for axis in panels] == ["observed", "inferred rate", "true rate"]
-    assert len({id(axis.images[0].norm) for axis in panels}) == 1
-    observed, rates, truth = (axis.images[0].get_array() for axis in panels)
-    np.testing.assert_array_equal(rates, truth)
-    peaks = rates.argmax(1)
-    assert (np.diff(peaks) >= 0).all()
+def test_axes_have_ids_and_units(ds: xr.Dataset, latents: xr.Dataset) -> None:
+    ids = [str(channel) for channel in ds["channel_id"].values]
+    ax = plot.mask(ds)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ids
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("time (s)", "unit")
+    order = np.argsort(latents["rates"].values[3].argmax(0), kind="stable")
+    ax = plot.rates(latents, trial=3)
+    assert [text.get_text() for text in ax.get_yticklabels()] == [ids[i] for i in order]
+    assert any("rate (Hz)" in axis.get_ylabel() for axis in ax.figure.axes)
+    ax = plot.traces(ds, latents, channels=[22, 7])
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["unit 22", "unit 7"]
+    assert plot.psth(ds, channel=22).get_title(loc="left") == "unit 22"
+
+
+def test_trials_are_named_by_their_ids(ds: xr.Dataset) -> None:
+    named = ds.assign_coords(trial_id=("trial", 100 + np.arange(40)))
+    assert plot.mask(named, trial=117).get_title(loc="left").startswith("trial 117")
+    with pytest.raises(SelectionError, match="there is no trial 5; 40 trials have the ids 100, 101"):
+        plot.mask(named, trial=5)
+
+
+def test_observed_and_inferred_share_one_scale_and_one_order(ds: xr.Dataset, latents: xr.Dataset) -> None:
+    observed, rates, truth = (
+        plot.rates(ds, latents, trial=3, of=of).images[0] for of in ("observed", "inferred", "true")
+    )
+    assert len({(each.norm.vmin, each.norm.vmax) for each in (observed, rates, truth)}) == 1
+    np.testing.assert_array_equal(rates.get_array(), truth.get_array())
+    assert (np.diff(rates.get_array().argmax(1)) >= 0).all()
     order = np.argsort(ds["true_rates"].values[3].argmax(0), kind="stable")
-    np.testing.assert_allclose(observed.filled(0).T, ds["values"].values[3][:, order] / 0.02)
+    np.testing.assert_allclose(observed.get_array().filled(0).T, ds["values"].values[3][:, order] / 0.02)
 
 
 def test_many_channels_are_thinned_out_and_it_says_so() -> None:
-    ds = plain((2, 20, 1000))
-    axis = plot.data_raster(ds).axes[0]
-    assert axis.get_ylabel() == "unit (120 of 1000)"
-    assert axis.images[0].get_array().shape == (120, 20)
+    ax = plot.mask(plain((2, 20, 1000)))
+    assert ax.get_ylabel() == "unit (120 of 1000)"
+    assert ax.images[0].get_array().shape == (120, 20)
 
 
 def test_long_trials_are_cut_and_it_says_so() -> None:
     ds = plain((1, 5000, 2))
-    axis = plot.rates_beside_data(ds, inferred(ds)).axes[0]
-    assert "first 600 of 5000 bins" in axis.get_xlabel()
+    assert "first 600 of 5000 bins" in plot.rates(ds, inferred(ds)).get_xlabel()
 
 
-def test_inputs_are_drawn_one_axis_each() -> None:
-    ds = simulated()
-    figure = plot.inferred_inputs(inferred(ds, inputs=2))
-    assert [axis.get_ylabel() for axis in figure.axes] == ["input 1", "input 2"]
-    assert drawn(figure)
+def test_any_column_of_trials_gives_colours(ds: xr.Dataset, latents: xr.Dataset) -> None:
+    texts = ["left"] * 15 + ["right"] * 25
+    named = latents.assign_coords(side=("trial", texts), half=("trial", np.arange(40) >= 20))
+    assert legend_of(plot.latents(named, color_by="side")) == ["left", "right"]
+    assert legend_of(plot.traces(named, color_by="half")) == ["half", "False", "True"]
+    assert legend_of(plot.psth(named)) == ["0", "1", "2", "3", "4"], "condition is the default"
+    assert legend_of(plot.inputs(named, color_by="side")) == ["left", "right"]
+    scale = plot.latents(named, dims=2, color_by="trial_start").figure.axes[-1]
+    assert scale.get_ylabel() == "trial_start"
+    many = named.assign_coords(word=("trial", [f"w{i:02d}" for i in range(40)]))
+    assert legend_of(plot.latents(many, color_by="word"))[-1] == "28 others"
+
+
+def test_averages_divide_by_what_was_observed() -> None:
+    """A bin that was missing in a trial does not lower the average."""
+    ds = plain((6, 30, 3))
+    ds = ds.assign_coords(condition=("trial", ["a", "b"] * 3))
+    ax = plot.psth(ds, channel=ds["channel_id"].values[2].item(), smooth=0)
+    for line, rows in zip(ax.lines, ([0, 2, 4], [1, 3, 5]), strict=True):
+        values, observed = ds["values"].values[rows, :, 2], ds["observed"].values[rows, :, 2]
+        with np.errstate(invalid="ignore"):
+            expected = values.sum(0) / observed.sum(0) / 0.01
+        np.testing.assert_allclose(line.get_ydata(), expected)
+    constant = ds.assign(values=ds["observed"].astype(np.float32))
+    smooth = plot.psth(constant, channel=ds["channel_id"].values[2].item(), smooth=0.03).lines[0].get_ydata()
+    np.testing.assert_allclose(smooth, 100.0)
+
+
+def test_posterior_truth_and_spikes_are_in_the_traces(ds: xr.Dataset, latents: xr.Dataset) -> None:
+    ax = plot.traces(ds, latents, channels=[7], trial=3)
+    assert set(legend_of(ax)) == {"missing", "± posterior SD", "true rate", "inferred rate", "spikes (longer: more)"}
+    rate = next(line for line in ax.lines if line.get_label() == "inferred rate")
+    expected = latents["rates"].values[3, :, 0]
+    heights = (rate.get_ydata() - rate.get_ydata().min()) / np.ptp(rate.get_ydata())
+    np.testing.assert_allclose(heights, (expected - expected.min()) / np.ptp(expected), atol=1e-6)
+    assert legend_of(plot.traces(latents, trial=3)) == ["± posterior SD", "inferred rate"]
+
+
+def test_inputs_are_drawn_one_axis_each_in_the_report(latents: xr.Dataset) -> None:
+    figure = figures.inputs(latents, color_by=None)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["input 1 (a.u.)", "input 2 (a.u.)"]
+    assert drawn(figure) and not plt.get_fignums(), "reports are drawn without windows"
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 200])
 def test_the_best_epoch_is_marked(epochs: int) -> None:
     record = history(epochs)
-    figure = plot.loss_curves(record)
+    ax = plot.training(record)
     best = min(record, key=lambda entry: entry["valid_loss"])["epoch"]
-    assert f"best: epoch {best:g}" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert drawn(figure)
+    assert f"best: epoch {best:g}" in legend_of(ax)
+    assert drawn(ax.figure)
+
+
+def test_members_and_several_fits_have_curves_of_their_own(ds: xr.Dataset) -> None:
+    assert legend_of(plot.training(Fit(ds))) == ["member-0", "member-1"]
+    assert legend_of(plot.training({"a": history(3), "b": Fit(ds)})) == ["a", "b member-0", "b member-1"]
 
 
 def test_the_scatter_counts_who_is_better() -> None:
-    metrics = {
-        "metric": "bits per spike",
-        "by_channel": {
-            "model": [0.5, 0.1, None, 0.3],
-            "masked_smoothing": [0.2, 0.2, None, 0.1],
-            "entries": [9, 3, 0, 9],
-        },
-    }
-    axis = plot.channel_scores(metrics).axes[0]
-    assert axis.get_title(loc="left") == "model better on 2 of 3 channels"
-    assert len(axis.collections[0].get_offsets()) == 3
+    by_channel = {"model": [0.5, 0.1, None, 0.3], "masked_smoothing": [0.2, 0.2, None, 0.1], "entries": [9, 3, 0, 9]}
+    metrics = {"metric": "bits per spike", "scores": {"model": 0.3}, "by_channel": by_channel}
+    ax = plot.scores(metrics, against="masked_smoothing")
+    assert ax.get_title(loc="left") == "model better on 2 of 3 channels"
+    assert len(ax.collections[0].get_offsets()) == 3
 
 
-def test_real_metrics_can_be_drawn() -> None:
-    ds = simulated()
-    assert drawn(plot.channel_scores(scored(ds, inferred(ds))))
+def test_scores_are_bars_from_best_to_worst(ds: xr.Dataset, latents: xr.Dataset) -> None:
+    metrics = scored(ds, latents)
+    ax = plot.scores(metrics)
+    known = sorted(score for score in metrics["scores"].values() if score is not None)
+    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], known)
+    assert ax.get_xlabel() == "bits per spike on hidden entries"
+    assert drawn(plot.scores(Fit(ds)).figure)
 
 
-def test_few_conditions_have_colours_and_names() -> None:
-    ds = simulated()
-    figure = plot.latent_space(inferred(ds))
-    names = [text.get_text() for text in figure.axes[-1].get_yticklabels()]
-    assert names == ["0", "1", "2", "3", "4"]
+def test_runs_are_compared_with_their_best_baselines() -> None:
+    table = pd.DataFrame(
+        {
+            "run": ["runs/a", "runs/b", "runs/c"],
+            "session": ["s", "s", "s"],
+            "metric": ["bits per spike"] * 3,
+            "hidden.model": [0.3, 0.2, np.nan],
+            "hidden.mean_rate": [0.0, -0.1, np.nan],
+            "hidden.masked_smoothing": [0.1, 0.25, np.nan],
+        }
+    )
+    ax = plot.compare(table)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["runs/a", "runs/b"], "what has no score is left out"
+    places = {line.get_label(): line.get_xdata().tolist() for line in ax.lines}
+    assert places == {"best baseline": [0.1, 0.25], "mean rate": [0.0, -0.1], "model": [0.3, 0.2]}
+
+
+def test_latents_of_aligned_sessions_are_drawn_in_their_colours(latents: xr.Dataset) -> None:
+    aligned = latents.assign(aligned_factors=latents["factors"])
+    assert legend_of(plot.latents({"monday": aligned, "tuesday": aligned.isel(time=slice(30))})) == [
+        "monday",
+        "tuesday",
+    ]
+
+
+def test_decoded_behaviour_is_drawn_beside_what_was_measured(ds: xr.Dataset, latents: xr.Dataset) -> None:
+    noise = np.random.default_rng(0).normal(size=ds["true_latents"].shape)
+    factors = (("trial", "time", "factor"), ds["true_latents"].values + 0.3 * noise)
+    decoded = decode(latents.assign(factors=factors), ds["true_latents"].rename("hand"))
+    ax = plot.decoding(decoded, color_by="condition")
+    assert [text.get_text().split("\n")[0] for text in ax.get_yticklabels()] == ["hand 1", "hand 2", "hand 3"]
+    assert drawn(ax.figure)
+
+
+def test_few_conditions_have_colours_and_names(latents: xr.Dataset) -> None:
+    assert legend_of(plot.latents(latents)) == ["0", "1", "2", "3", "4"]
 
 
 def test_names_with_dollar_signs_are_names() -> None:
@@ -140,7 +369,7 @@ def test_names_with_dollar_signs_are_names() -> None:
     )
     latents = inferred(ds)
     for draw in DRAWINGS.values():
-        assert drawn(draw(ds, latents))
+        assert drawn(draw(ds, latents).figure)
 
 
 def test_principal_components_are_those_of_numpy() -> None:
@@ -152,47 +381,42 @@ def test_principal_components_are_those_of_numpy() -> None:
     np.testing.assert_allclose(shares, (size**2 / (size**2).sum())[:3])
 
 
-def test_latents_of_other_data_are_refused() -> None:
-    ds = simulated()
+def test_latents_of_other_data_are_refused(ds: xr.Dataset, latents: xr.Dataset) -> None:
     with pytest.raises(MismatchError, match="same trials"):
-        plot.channel_traces(ds, inferred(ds).isel(trial=slice(3)))
+        plot.traces(ds, latents.isel(trial=slice(3)))
     with pytest.raises(MismatchError, match="same order"):
-        plot.channel_traces(ds, inferred(ds).isel(channel=slice(None, None, -1)))
+        plot.traces(ds, latents.isel(channel=slice(None, None, -1)))
     with pytest.raises(MismatchError, match="neither 'rates' nor 'mean'"):
-        plot.channel_traces(ds, inferred(ds).drop_vars("rates"))
+        plot.traces(ds, latents.drop_vars("rates"))
 
 
-def test_rates_behind_a_signal_have_an_axis_of_their_own() -> None:
-    """Sizes of events, or fluorescence, have another unit than rates."""
-    ds = calcium(n_channels=4, conditions=2, trials_per_condition=4, imaging=replace(LADDER, n_bins=20))
-    mean = ds["true_calcium"].astype(np.float32)
-    events = ds[["observed"]].assign(mean=mean)
-    ladder = events.assign(rates=2 * ds["true_rates"])
-    for latents, labels in (
-        (events, {"true rate (Hz, right)"}),
-        (ladder, {"true rate (Hz, right)", "inferred rate (Hz, right)"}),
-    ):
-        axes = plot.channel_traces(ds, latents).axes
-        left, right = axes[: len(axes) // 2], axes[len(axes) // 2 :]
-        assert {line.get_label() for axis in right for line in axis.lines} == labels
-        assert not any("rate" in str(line.get_label()) for axis in left for line in axis.lines)
-    panels = plot.rates_beside_data(ds, ladder).axes
-    images = {axis.get_title(): axis.images[0].get_array() for axis in panels if axis.images}
-    assert list(images) == ["observed", "inferred mean", "inferred rate", "true rate"]
-    np.testing.assert_allclose(images["inferred rate"], images["true rate"], rtol=1e-4, atol=1e-4)
-
-
-def test_spikes_between_fluorescence_and_rates_are_drawn_at_the_foot_of_their_channel() -> None:
+@pytest.fixture(scope="module")
+def imaging() -> tuple[xr.Dataset, xr.Dataset]:
     ds = calcium(n_channels=4, conditions=2, trials_per_condition=4, imaging=replace(LADDER, n_bins=20))
     spikes = np.zeros(ds["values"].shape, dtype=np.float32)
-    spikes[:, [3, 7], :] = [[0.4], [2.0]]
+    spikes[:, [3, 7], :] = [[0.04], [2.0]]
     latents = ds[["observed"]].assign(
-        mean=ds["true_calcium"].astype(np.float32), rates=ds["true_rates"], events=(DIMS, spikes)
+        mean=ds["true_calcium"].astype(np.float32), rates=2 * ds["true_rates"], events=(DIMS, spikes)
     )
-    axes = plot.channel_traces(ds, latents).axes
-    for axis in axes[: len(axes) // 2]:
-        ticks = axis.collections[-2]
-        assert [segment[0, 0] for segment in ticks.get_segments()] == ds["time"].values[[3, 7]].tolist()
-        np.testing.assert_allclose(ticks.get_colors()[:, 3], [0.4, 1.0])
-    titles = [axis.get_title() for axis in plot.rates_beside_data(ds, latents).axes]
-    assert titles[:4] == ["observed", "inferred mean", "inferred spikes", "inferred rate"]
+    return ds, latents.assign_attrs(ds.attrs)
+
+
+def test_fluorescence_spikes_and_rates_have_scales_of_their_own(imaging: tuple[xr.Dataset, xr.Dataset]) -> None:
+    ds, latents = imaging
+    ax = plot.calcium(ds, latents)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["rate (Hz)", "spikes", "mean (a.u.)"]
+    stems = next(each for each in ax.collections if each.get_label() == "inferred spikes")
+    assert [segment[0, 0] for segment in stems.get_segments()] == ds["time"].values[[7]].tolist(), (
+        "the other is too small"
+    )
+    assert [text.get_text() for text in plot.calcium(ds).get_yticklabels()] == ["rate (Hz)", "spikes", "mean (a.u.)"]
+
+
+def test_rates_and_spikes_behind_a_signal_are_drawn_in_their_own_sds(imaging: tuple[xr.Dataset, xr.Dataset]) -> None:
+    """Sizes of events, or fluorescence, have another unit than rates."""
+    ds, latents = imaging
+    figure = figures.rates(ds, latents)
+    titles = [axis.get_title(loc="left") for axis in figure.axes if axis.images]
+    assert titles == ["observed", "inferred mean", "inferred spikes", "inferred rate", "true rate"]
+    one, other = (plot.rates(ds, latents, of=of).images[0].get_array() for of in ("rates", "true"))
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,203 @@
+"""A fit for people: its report, and what it says of itself in a line, a terminal or a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from nwb_sbtt.errors import SbttError
+from nwb_sbtt.fitting.preparation import prepare
+from nwb_sbtt.fitting.scores import read_metrics, scores_by_part
+from nwb_sbtt.fitting.signature import SessionSignature
+from nwb_sbtt.fitting.stitching import FACTORS
+from nwb_sbtt.report.page import write_report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nwb_sbtt.fitting.fitted import Fitted
+
+REPORT = "report.html"
+MOST_SESSIONS = 3
+"""Most sessions that are described one by one."""
+
+
+def report_session(
+    fitted: Fitted, ds: xr.Dataset, latents: xr.Dataset, *, session: str, metrics: Mapping[str, Any]
+) -> Path:
+    """Write the report of a fitted session into its run folder.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    ds, latents : Dataset
+        Data of the session, and what was inferred from them.
+    session : str
+    metrics : mapping
+        Of the session.
+
+    Returns
+    -------
+    Path
+    """
+    several = len(fitted.signature.sessions) > 1
+    averaged = f" · {len(fitted.members)} models averaged" if len(fitted.members) > 1 else ""
+    return write_report(
+        fitted.run_dir / (f"report_{session}.html" if several else REPORT),
+        data=prepare(ds, fitted.config),
+        latents=latents,
+        history=fitted.history,
+        metrics=metrics,
+        reference=None if fitted.alignment is None else fitted.alignment.reference.courses[FACTORS],
+        title=f"{fitted.config.model.name} · {session}{averaged}",
+    )
+
+
+def facts_of(fitted: Fitted) -> dict[str, str]:
+    """Describe a fit in about ten facts: model, data, training, scores beside the baselines, checks, and what to do next.
+
+    Parameters
+    ----------
+    fitted : Fitted
+
+    Returns
+    -------
+    dict of str
+    """
+    config, signature = fitted.config, fitted.signature
+    averaged = f", {len(fitted.members)} models averaged" if len(fitted.members) > 1 else ""
+    facts = {"model": f"{config.model.name}, likelihood {signature.likelihood}{averaged}"}
+    sessions = list(signature.sessions.items())
+    for name, session in sessions[:MOST_SESSIONS]:
+        facts[f"data, {name}"] = _sizes(session)
+    if len(sessions) > MOST_SESSIONS:
+        facts["further sessions"] = str(len(sessions) - MOST_SESSIONS)
+    facts["training"] = fitted.unfinished or fitted.finished
+    if fitted.best.progress.best_epoch:
+        facts["validation loss"] = f"{fitted.best.progress.best_score:.4f} nats per hidden entry"
+    facts |= _score_facts(fitted)
+    if fitted.alignment is not None:
+        facts["factors"] = f"aligned by {fitted.alignment.reference.condition!r} (aligned_factors)"
+    facts["run folder"] = str(fitted.run_dir)
+    facts["next"] = (
+        "fitted.infer(ds), fitted.scores, fitted.split, fitted.report(), sb.plot.rates(fitted), sb.write_nwb(…)"
+    )
+    return facts
+
+
+def as_text(fitted: Fitted) -> str:
+    """Describe a fit in about ten lines.
+
+    Parameters
+    ----------
+    fitted : Fitted
+
+    Returns
+    -------
+    str
+    """
+    facts = facts_of(fitted)
+    width = max(map(len, facts))
+    return "\n".join(["Fitted", *(f"  {name:<{width}}  {text}" for name, text in facts.items())])
+
+
+def as_html(fitted: Fitted) -> str:
+    """Describe a fit as a table for notebooks.
+
+    Parameters
+    ----------
+    fitted : Fitted
+
+    Returns
+    -------
+    str
+    """
+    rows = "".join(
+        f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(text)}</td></tr>'
+        for name, text in facts_of(fitted).items()
+    )
+    return f"<table><caption>Fitted</caption><tbody>{rows}</tbody></table>"
+
+
+def table_of_trials(fitted: Fitted) -> pd.DataFrame:
+    """Make the table of `Fitted.split`.
+
+    Parameters
+    ----------
+    fitted : Fitted
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    import pandas as pd
+
+    parts = []
+    for name, session in fitted.signature.sessions.items():
+        labels, ids = list(session.split), list(session.trial_ids)
+        if not labels:
+            ds = fitted.data(name)
+            labels = ds["split"].values.astype(str).tolist()
+            ids = ds["trial_id"].values.tolist() if "trial_id" in ds.coords else []
+        parts.append(pd.DataFrame({"session": name, "trial": ids or range(len(labels)), "split": labels}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def table_of_methods(fitted: Fitted) -> pd.DataFrame:
+    """Make the table of `Fitted.scores`.
+
+    Parameters
+    ----------
+    fitted : Fitted
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    import pandas as pd
+
+    rows = []
+    for name in fitted.signature.sessions:
+        metrics = fitted.metrics(name)
+        of_parts = scores_by_part(metrics)
+        for method, words in metrics["names"].items():
+            parts = {part: scores.get(method) for part, scores in of_parts.items()}
+            labels = {"session": name, "method": method, "name": words, "metric": metrics["metric"]}
+            rows.append({**labels, **parts})
+    table = pd.DataFrame(rows)
+    return table.astype(dict.fromkeys(table.columns[4:], float))
+
+
+def _sizes(session: SessionSignature) -> str:
+    other = session.trials - session.training_trials
+    split = f"{session.training_trials} train, {other} other"
+    if session.split:
+        labels = dict.fromkeys(session.split)
+        split = ", ".join(f"{session.split.count(label)} {label}" for label in labels)
+    return (
+        f"{len(session.channels)} {session.kind}, {session.trials} trials ({split}), {session.bins} bins of "
+        f"{session.bin_width:g} s"
+    )
+
+
+def _score_facts(fitted: Fitted) -> dict[str, str]:
+    """Scores and checks of each session, if they are known."""
+    try:
+        metrics = read_metrics(fitted.run_dir)
+    except SbttError as error:  # A description is no place to fail.
+        return {"scores": str(error)}
+    if not metrics:
+        return {"scores": "not scored yet: fitted.evaluate(ds), or fitted.report() to score it and write a report"}
+    facts = {}
+    for name, each in list(metrics.items())[:MOST_SESSIONS]:
+        of = f", {name}" if len(fitted.signature.sessions) > 1 else ""
+        facts[f"score{of}"] = each["headline"]
+        found = [check for check in each["checks"] if check["level"] != "ok"]
+        good = len(each["checks"]) - len(found)
+        facts[f"checks{of}"] = f"{good} of {len(each['checks'])} good"
+        facts |= {f"look at{of}, {check['name']}": check["text"] for check in found}
+    return facts
