@@ -22,6 +22,7 @@ _HOMES = {
     "SBTT": "exchange.estimator",
     "Trials": "config",
     "Window": "config",
+    "WriteConfig": "config",
     "compare": "runs.comparison",
     "fit": "fitting.fit",
     "fit_all": "runs.fitall",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import SearchConfig as SearchConfig
     from nwb_sbtt.config import Trials as Trials
     from nwb_sbtt.config import Window as Window
+    from nwb_sbtt.config import WriteConfig as WriteConfig
     from nwb_sbtt.data.splits import split as split
     from nwb_sbtt.evaluate.intervals import interval as interval
     from nwb_sbtt.exchange.arrays import from_numpy as from_numpy

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from nwb_sbtt.atomic import make_folder
-from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window
+from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, WriteConfig
 from nwb_sbtt.data.memory import ENSEMBLE, SCORING
 from nwb_sbtt.data.schema import with_notes
 from nwb_sbtt.errors import FileError, SelectionError
@@ -57,12 +57,21 @@ class Output:
         Copy the source to `path` and add the results to the copy.
     name : str
         Prefix of the names of everything written.
+    config : WriteConfig
+        Which variables are written, and how they are stored.
     """
 
     path: Path
     overwrite: bool = False
     append: bool = False
     name: str = "sbtt"
+    config: WriteConfig = field(default_factory=WriteConfig)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What `write_nwb` takes of this beside the path."""
+        names = ("append", "name", "overwrite", "config")
+        return {name: getattr(self, name) for name in names}
 
 
 def fit_files(
@@ -449,7 +458,7 @@ def _rehearsed(
     """Try to write results of these data, and return the data with remarks on what of the recording cannot be carried."""
     # The folder of several results is made with the first of them.
     place = target if target.parent.is_dir() else output.path.with_name(f"{output.path.name}-{target.name}")
-    notes = rehearse(prepared, place, source=source, append=output.append, name=output.name, overwrite=output.overwrite)
+    notes = rehearse(prepared, place, source=source, **output.arguments)
     for note in notes:
         log(f"  {note}")
     return with_notes(ds, notes)
@@ -461,7 +470,7 @@ def _write_result(latents: xr.Dataset, target: Path, source: Path, output: Outpu
             target.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make the folder {str(target.parent)!r}: {error.strerror}") from None
-    write_nwb(latents, target, source=source, append=output.append, name=output.name, overwrite=output.overwrite)
+    write_nwb(latents, target, source=source, **output.arguments)
 
 
 def _targets(paths: Sequence[Path], output: Output | None, run_dir: Path) -> list[Path | None]:
@@ -523,4 +532,4 @@ def _refuse(target: Path, source: Path, output: Output) -> None:
         raise FileError(f"{str(target)!r} exists; name another file, or pass --overwrite to replace it")
     if not target.parent.is_dir():
         raise FileError(f"the folder {str(target.parent)!r} of the result does not exist; create it first")
-    check_target(target, source=source, append=output.append, name=output.name, overwrite=output.overwrite)
+    check_target(target, source=source, **output.arguments)

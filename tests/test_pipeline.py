@@ -14,6 +14,7 @@ from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.runfolder import read_json, write_json
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.io.read.reader import read_nwb
+from nwb_sbtt.io.write.precision import rounded, rounded_names
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.standin import stand_in
 from nwb_sbtt.io.write.writer import write_nwb
@@ -74,7 +75,8 @@ def test_the_result_is_what_the_model_infers(run):
     from nwb_sbtt.fitting.fitted import load
 
     ds = read_nwb(run / "lorenz.nwb", READ)
-    expected, result = load(run / "run").infer(ds), read_result(run / "out.nwb")
+    inferred, result = load(run / "run").infer(ds), read_result(run / "out.nwb")
+    expected = rounded(inferred, rounded_names(inferred))
     for name in expected.data_vars:
         np.testing.assert_array_equal(result[name].values, expected[name].values, err_msg=name)
     assert result["channel_id"].values.tolist() == ds["channel_id"].values.tolist()

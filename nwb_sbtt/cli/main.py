@@ -44,8 +44,11 @@ from nwb_sbtt.cli.options import (
     TrialsTable,
     TrialsText,
     WindowText,
+    Write,
+    WriteAssignments,
     cut_of,
     settings_of,
+    write_settings_of,
 )
 from nwb_sbtt.cli.output import App, guarded, logger, print_json, show_help
 from nwb_sbtt.errors import ConfigError
@@ -123,6 +126,7 @@ def fit(
     overwrite: Overwrite = False,
     append: Append = False,
     name: Name = "sbtt",
+    write: Write = None,
     as_json: Json = False,
 ) -> None:
     """Fit a model, score it, and write a report and the results.
@@ -133,10 +137,11 @@ def fit(
     """
     from nwb_sbtt import pipeline
 
+    write_config = write_settings_of(context)
     read_config, fit_config = settings_of(context)
-    if out is None and (append or overwrite or name != "sbtt"):
-        raise ConfigError("--append, --overwrite and --name need a result file; name it with --out")
-    output = pipeline.Output(out, overwrite, append, name) if out else None
+    if out is None and (append or overwrite or name != "sbtt" or write_config != type(write_config)()):
+        raise ConfigError("--append, --overwrite, --name and --write need a result file; name it with --out")
+    output = pipeline.Output(out, overwrite, append, name, write_config) if out else None
     with stopping.by_signal():
         metrics = pipeline.fit_files(
             files, read_config, fit_config, run_dir=run_dir, output=output, offsets=offsets or [], log=logger(as_json)
@@ -147,6 +152,7 @@ def fit(
 
 @app.command()
 def infer(
+    context: typer.Context,
     run_dir: RunDir,
     file: File,
     out: Out,
@@ -162,6 +168,8 @@ def infer(
     overwrite: Overwrite = False,
     append: Append = False,
     name: Name = "sbtt",
+    write: Write = None,
+    set_: WriteAssignments = None,
 ) -> None:
     """Apply a fitted model to a recording.
 
@@ -173,7 +181,12 @@ def infer(
     from nwb_sbtt.config import ReadConfig, build
 
     cut = build(ReadConfig, {"cut": cut_of(trials, trials_table, trials_relative, window, chop)}, within="read").cut
-    output = pipeline.Output(out, overwrite, append, name)
+    write_config = write_settings_of(context)
+    if context.params["set_"]:
+        raise ConfigError(
+            f"--set {context.params['set_'][0]} is not a setting of the result file; those of the fit are in its run folder"
+        )
+    output = pipeline.Output(out, overwrite, append, name, write_config)
     pipeline.infer_file(run_dir, file, output=output, session=session, cut=cut, same_channels=same_channels)
 
 

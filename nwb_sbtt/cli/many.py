@@ -29,7 +29,9 @@ from nwb_sbtt.cli.options import (
     TrialsTable,
     TrialsText,
     WindowText,
+    Write,
     settings_of,
+    write_settings_of,
 )
 from nwb_sbtt.cli.output import logger, print_json
 from nwb_sbtt.errors import ConfigError
@@ -107,6 +109,7 @@ def fit_all(
     overwrite: Overwrite = False,
     append: Append = False,
     name: Name = "sbtt",
+    write: Write = None,
     as_json: Json = False,
 ) -> None:
     """Fit many files, each on its own.
@@ -115,6 +118,7 @@ def fit_all(
     summary.csv and summary.html compare all. Fits that are done are skipped. Failures are listed at the end, and the exit
     code is then 3. With --joint, files of one subject, or of one value of another field, are fitted together.
     """
+    write_config = write_settings_of(context)
     read_config, fit_config = settings_of(context)
     from nwb_sbtt.report.listing import table_of_runs
     from nwb_sbtt.runs.fitall import SUMMARY, Spread, fit_places
@@ -124,7 +128,7 @@ def fit_all(
 
     log = logger(as_json)
     resources = Resources(cpus_per_fit, gpus_per_fit, memory_per_fit)
-    plan = Plan(out.absolute(), read_config, fit_config, tuple(offsets or ()), overwrite, append, name)
+    plan = Plan(out.absolute(), read_config, fit_config, tuple(offsets or ()), overwrite, append, name, write_config)
     spread = Spread(glob, joint, jobs, address, resources)
     with stopping.by_signal():
         fits = fit_places(places, plan, spread, view=View(log), log=log)

@@ -13,7 +13,7 @@ from nwb_sbtt.errors import ConfigError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from nwb_sbtt.config import FitConfig, ReadConfig
+    from nwb_sbtt.config import FitConfig, ReadConfig, WriteConfig
 
 File = Annotated[
     Path, typer.Argument(help="NWB file (HDF5, or a Zarr folder), or its address on DANDI", show_default=False)
@@ -80,6 +80,14 @@ Offsets = Annotated[
         help="when in the frame ROIs are sampled, in seconds: a .npy array (ROI), or a number; of several series "
         "SERIES=FILE or SERIES=SECONDS, once for each"
     ),
+]
+
+Write = Annotated[
+    list[str] | None,
+    typer.Option(help="what is written, e.g. rates,factors; a comma list, or repeat [default: all that was inferred]"),
+]
+WriteAssignments = Annotated[
+    list[str] | None, typer.Option("--set", help="one setting of the result file, e.g. write.compression=blosc")
 ]
 
 OPTIONS = {
@@ -149,6 +157,38 @@ def settings_of(context: typer.Context) -> tuple[ReadConfig, FitConfig]:
                 raise ConfigError(f"{section!r} is {group!r} in {str(path)!r}; expected names and values below it")
             group[last] = value
     return _assigned(settings, shortcuts, list(given["set_"] or []))
+
+
+def write_settings_of(context: typer.Context) -> WriteConfig:
+    """Resolve the settings of result files, from --write and --set write.NAME=VALUE, which are taken out of --set.
+
+    Parameters
+    ----------
+    context : typer.Context
+        Of a command with these options.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is wrong, or two name different variables.
+    """
+    from nwb_sbtt.config import WriteConfig, build, override
+    from nwb_sbtt.io.write.layout import check_variables
+
+    assignments = [text.strip() for text in context.params["set_"] or []]
+    own = [text for text in assignments if text.startswith("write.")]
+    context.params["set_"] = [text for text in assignments if text not in own]
+    names = [name for text in context.params["write"] or [] for name in text.replace(",", " ").split()]
+    if context.params["write"]:
+        check_variables(names)
+    config = build(WriteConfig, {"variables": names or None}, within="write")
+    changed = override(config, [text.removeprefix("write.") for text in own], within="write")
+    if names and changed.variables != config.variables:
+        raise ConfigError(
+            f"--write names {names}, and --set write.variables {list(changed.variables or [])}; give one of them"
+        )
+    check_variables(changed.variables)
+    return changed
 
 
 def cut_of(

@@ -1,10 +1,10 @@
 """Every setting, as frozen classes that check themselves. Sizes that the data have are never settings.
 
 `reading` holds what is taken from a file, `models` and `likelihoods` one class each, `registries` those that other packages
-register, `fitting` how a model is trained, `searching` how its settings are searched, `listing` all settings as rows,
-`describe` one setting in words, `messages` what is wrong with one. Every field has a description: what it does, its unit and
-range, and its default where that is chosen later; `help` shows them. Imports nothing of the package but errors, the registry
-and atomic files.
+register, `fitting` how a model is trained, `searching` how its settings are searched, `writing` what result files hold,
+`listing` all settings as rows, `describe` one setting in words, `messages` what is wrong with one. Every field has a
+description: what it does, its unit and range, and its default where that is chosen later; `help` shows them. Imports nothing
+of the package but errors, the registry and atomic files.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ from nwb_sbtt.config.reading import (
 )
 from nwb_sbtt.config.registries import LIKELIHOODS, MODELS
 from nwb_sbtt.config.searching import SearchConfig
+from nwb_sbtt.config.writing import WriteConfig
 
 __all__ = [
     "LIKELIHOODS",
@@ -98,6 +99,7 @@ __all__ = [
     "Trials",
     "Unit",
     "Window",
+    "WriteConfig",
     "ZeroInflatedGammaConfig",
     "build",
     "load_config",

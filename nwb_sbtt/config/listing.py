@@ -17,6 +17,7 @@ from nwb_sbtt.config.models import MODEL_CONFIGS, ModelConfig
 from nwb_sbtt.config.reading import ReadConfig
 from nwb_sbtt.config.registries import LIKELIHOODS, MODELS, Configured, config_class
 from nwb_sbtt.config.searching import SearchConfig
+from nwb_sbtt.config.writing import WriteConfig
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.registry import Registry
 from nwb_sbtt.suggestions import nearest
@@ -79,6 +80,7 @@ def list_settings(
     """
     only = {"model": model, "likelihood": likelihood}
     rows = [*_rows(FitConfig, "", "", only), *_rows(ReadConfig, "read", _summary(ReadConfig), only)]
+    rows += _rows(WriteConfig, "write", _summary(WriteConfig), only)
     rows += _rows(SearchConfig, "search", _summary(SearchConfig), only)
     if search is not None:
         wanted = search.casefold()

@@ -19,6 +19,9 @@ from nwb_sbtt.data.grid import Grid
 RESOLUTION = 1e-9
 """Seconds; times closer than this are the same moment, since no recording clock ticks faster."""
 
+SHORT_DIGITS, SAME = 7, 1e-9
+"""Digits of a short decimal, and the part of a number that is rounding."""
+
 
 def tolerance(*times: ArrayLike) -> NDArray[np.float64]:
     """Return by how much a time may be off through rounding, and still be the same moment.
@@ -41,6 +44,30 @@ def tolerance(*times: ArrayLike) -> NDArray[np.float64]:
         largest = np.maximum(largest, np.abs(np.asarray(others, dtype=np.float64)))
     slack: NDArray[np.float64] = np.maximum(RESOLUTION, 8 * np.spacing(np.where(np.isfinite(largest), largest, 0.0)))
     return slack
+
+
+def simplest(value: float) -> float:
+    """Return the short decimal that a number is within rounding, or else the number itself.
+
+    Widths and rates that follow from differences of times, or from each other, end in digits without meaning: 0.0999999999994
+    stands for 0.1.
+
+    Parameters
+    ----------
+    value : float
+
+    Returns
+    -------
+    float
+        Of at most seven digits if one differs by less than one part in 10⁹; a longer one is no coincidence, but says nothing.
+
+    Examples
+    --------
+    >>> simplest(0.0999999999994), simplest(1 / 0.07), simplest(1 / (1 / 29.97))
+    (0.1, 14.285714285714285, 29.97)
+    """
+    short = float(f"{value:.{SHORT_DIGITS}g}")
+    return short if abs(short - value) <= SAME * abs(value) else value
 
 
 def bin_index(times: ArrayLike, start: float, bin_width: float) -> NDArray[np.intp]:

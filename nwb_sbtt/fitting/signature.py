@@ -188,7 +188,7 @@ def session_differences(name: str, new: SessionSignature, old: SessionSignature)
         parts = [f"without {_few(missing)}"] * bool(missing) + [f"with {_few(extra)}"] * bool(extra)
         texts.append(f"session {name!r} has {len(new.channels)} channels, there {len(old.channels)}")
         texts[-1] += f" ({', '.join(parts) or 'in another order'})"
-    if new.bin_width != old.bin_width:
+    if not equal_bin_widths(new.bin_width, old.bin_width):
         texts.append(f"session {name!r} has bins of {new.bin_width:g} s, there {old.bin_width:g} s")
     if new.kind != old.kind:
         texts.append(f"the channels of session {name!r} are {new.kind}, there {old.kind}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nwb_sbtt import stopping
 from nwb_sbtt.atomic import make_folder
-from nwb_sbtt.config import FitConfig, ReadConfig
+from nwb_sbtt.config import FitConfig, ReadConfig, WriteConfig
 from nwb_sbtt.errors import SbttError
 from nwb_sbtt.runs.sources import Recording
 
@@ -40,6 +40,8 @@ class Plan:
         As in `nwb_sbtt.pipeline.Output`.
     name : str
         Prefix of the names of everything written.
+    write : WriteConfig
+        As in `nwb_sbtt.pipeline.Output`.
     """
 
     out: Path
@@ -49,6 +51,7 @@ class Plan:
     overwrite: bool = False
     append: bool = False
     name: str = "sbtt"
+    write: WriteConfig = field(default_factory=WriteConfig)
 
     def run_dir(self, job: Job) -> Path:
         """Return the run folder of a fit.
@@ -77,7 +80,7 @@ class Plan:
             path = path.with_name(f"{path.name}_latents.nwb")
         elif len(job.sources) == 1:
             path /= f"{job.sources[0].name.rpartition('/')[2]}_latents.nwb"
-        return Output(path, self.overwrite, self.append, self.name)
+        return Output(path, self.overwrite, self.append, self.name, self.write)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,17 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from nwb_sbtt.config import MODELS, Config, Count, FitConfig, ModelConfig, ReadConfig, SearchConfig, override
+from nwb_sbtt.config import (
+    MODELS,
+    Config,
+    Count,
+    FitConfig,
+    ModelConfig,
+    ReadConfig,
+    SearchConfig,
+    WriteConfig,
+    override,
+)
 from nwb_sbtt.config.listing import list_settings
 from nwb_sbtt.errors import ConfigError
 
@@ -56,7 +66,7 @@ def test_listed_defaults_can_be_set_and_change_nothing(model):
         own = [f"{each.name}={each.default}" for each in listed if each.name.startswith("likelihood.")]
         expected = override(FitConfig(), [f"likelihood={likelihood}"])
         assert override(FitConfig(), [*own, f"likelihood.name={likelihood}"]) == expected
-    of_fit = [text for text in texts if not text.startswith(("read.", "search.", *of_likelihoods))]
+    of_fit = [text for text in texts if not text.startswith(("read.", "write.", "search.", *of_likelihoods))]
     assert override(FitConfig(), chosen + of_fit) == override(FitConfig(), chosen)
     of_reading = [
         text.removeprefix("read.")
@@ -66,6 +76,9 @@ def test_listed_defaults_can_be_set_and_change_nothing(model):
     assert override(ReadConfig(), of_reading) == ReadConfig()
     of_search = [text.removeprefix("search.") for text in texts if text.startswith("search.")]
     assert override(SearchConfig(), of_search) == SearchConfig()
+    of_writing = [text.removeprefix("write.") for text in texts if text.startswith("write.")]
+    assert len(of_writing) == len(WriteConfig.model_fields)
+    assert override(WriteConfig(), of_writing) == WriteConfig()
 
 
 class ExampleConfig(ModelConfig):

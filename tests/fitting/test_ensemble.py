@@ -15,10 +15,10 @@ from nwb_sbtt.fitting.ensemble import combine, member_configs
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import load
 from nwb_sbtt.io.write.results import read_model, read_result
-from nwb_sbtt.io.write.writer import write_nwb
 from nwb_sbtt.train.checkpoint import BEST, LAST
 from nwb_sbtt.train.trackers import Lines, Silent
 from tests.support.fits import Stopping, settings
+from tests.support.latents import write_exactly
 
 
 def drawn(n, seed=0):
@@ -179,7 +179,7 @@ def test_a_result_tells_of_the_ensemble_and_is_valid(ds, ensemble, tmp_path):
     from nwbinspector import Importance, inspect_nwbfile, load_config
 
     latents = ensemble.infer(ds.assign_attrs(session_start_time="2024-01-01T00:00:00+00:00"))
-    path = write_nwb(latents, tmp_path / "out.nwb")
+    path = write_exactly(latents, tmp_path / "out.nwb")
     assert not pynwb.validate(path=str(path))
     found = inspect_nwbfile(nwbfile_path=path, config=load_config("dandi"), importance_threshold=Importance.CRITICAL)
     # A bare file has no subject; with a recording its own is carried over.

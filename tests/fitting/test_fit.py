@@ -24,11 +24,11 @@ from nwb_sbtt.fitting.fitted import load
 from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.fitting.runfolder import change_settings, read_changes
 from nwb_sbtt.io.write.results import read_result
-from nwb_sbtt.io.write.writer import write_nwb
 from nwb_sbtt.simulate.lorenz import lorenz
 from nwb_sbtt.train import loop
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import MODEL, Stopping, population, settings
+from tests.support.latents import write_exactly
 
 
 def test_what_is_inferred_is_labelled_like_the_data(ds, fitted):
@@ -259,7 +259,7 @@ def test_intervals_of_signals_are_calibrated_and_written(tmp_path):
     errors = (latents["mean"].values - 1e-5 * shared).std()
     np.testing.assert_allclose(latents["noise_sd"], 0.5e-5, rtol=0.3)
     np.testing.assert_allclose(np.sqrt((latents["mean_sd"] ** 2).mean()), errors, rtol=0.5)
-    path = write_nwb(latents.assign_attrs(session_start_time="2024-01-01T00:00:00+00:00"), tmp_path / "out.nwb")
+    path = write_exactly(latents.assign_attrs(session_start_time="2024-01-01T00:00:00+00:00"), tmp_path / "out.nwb")
     for level in (0.5, 0.95):
         bounds = interval(latents, level, of="data")
         assert abs(float(((values >= bounds[0]) & (values <= bounds[1])).mean()) - level) < 0.06

@@ -11,8 +11,10 @@ import numpy as np
 import xarray as xr
 from pynwb import NWBHDF5IO
 
+from nwb_sbtt.config import WriteConfig
 from nwb_sbtt.data.schema import with_ids_as_index
 from nwb_sbtt.io.write.session import get_object
+from nwb_sbtt.io.write.writer import write_nwb
 
 MODEL = {
     "model_type": "lfads",
@@ -104,6 +106,11 @@ def latents_of(path: Path, parts: Sequence[tuple[str, str, Sequence[int]]], **fi
     labels = {name: ("channel", np.array(values)) for name, values in columns.items()}
     latents = latents.assign_coords(with_ids_as_index(labels))
     return latents.assign_attrs(source=json.dumps(source))
+
+
+def write_exactly(latents: xr.Dataset, path: Path, **arguments: object) -> Path:
+    """Write results with all their digits."""
+    return write_nwb(latents, path, config=WriteConfig(precision="full"), **arguments)
 
 
 def digest(path: Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from pynwb.misc import Units
 
 from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.data.binning import simplest
 from nwb_sbtt.data.intervals import total_duration
 from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.dandi.transfer import RemoteFile
@@ -305,7 +306,7 @@ def _described_by_source(candidate: Candidate, nwbfile: Any, series: StoredSerie
         shape=tuple(int(size) for size in np.shape(getattr(series.nwb_object, "data", ()))),
         channels=len(source.channel_id),
         unit=source.unit,
-        rate=None if source.sampling_period is None else 1 / source.sampling_period,
+        rate=None if source.sampling_period is None else simplest(1 / source.sampling_period),
         start=start,
         stop=stop,
         notes=source.notes,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.binning import simplest
 from nwb_sbtt.data.intervals import Intervals, total_duration
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
@@ -138,7 +139,7 @@ def describe_samples(candidate: Candidate, series: Any, invalid_times: Intervals
         shape=layout.shape,
         channels=layout.n_channels,
         unit=str(series.unit),
-        rate=None if timing.period is None else 1 / timing.period,
+        rate=None if timing.period is None else simplest(1 / timing.period),
         regular=timing.regular,
         start=timing.start,
         stop=timing.stop,

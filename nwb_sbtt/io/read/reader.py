@@ -20,7 +20,7 @@ from pynwb import NWBFile
 
 from nwb_sbtt.config import Chop, EventsConfig, ReadConfig, Trials, Window, build
 from nwb_sbtt.data.bandwidth import limit_bandwidth
-from nwb_sbtt.data.binning import bin_index
+from nwb_sbtt.data.binning import bin_index, simplest
 from nwb_sbtt.data.grid import Binned, Source, edge_between
 from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.memory import READING, READING_PARTIAL, check_memory, check_rows
@@ -337,7 +337,7 @@ def _default_bin_width(sources: Sequence[Source]) -> float:
         raise ConfigError(
             f"{sources[0].path!r} has no sampling rate to derive a bin width from; set bin_width in seconds (--bin-width)"
         )
-    return max(periods)
+    return simplest(max(periods))
 
 
 def _windows(

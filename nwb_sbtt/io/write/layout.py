@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import ConfigError, DataError
+from nwb_sbtt.suggestions import nearest
 
 EXPECTED_SIGNALS = ("rates", "mean")
 """What a model predicts of each channel: its rate, or the mean of its signal."""
@@ -26,6 +27,10 @@ the fluorescence expected from them, where they were inferred before the model w
 LATENT_VARIABLES = {"factors": "factor", "aligned_factors": "aligned_factor", "inputs": "input"}
 """Variables (trial, time, *) and the name of their last dim; each may have a companion ``_sd``."""
 INITIAL_CONDITION = "initial_condition"
+VARIABLES = tuple(
+    f"{name}{sd}" for name in (*CHANNEL_VARIABLES, *LATENT_VARIABLES, INITIAL_CONDITION) for sd in ("", "_sd")
+)
+"""All that can be written, by name."""
 RESULT_PARTS = (*CHANNEL_VARIABLES, *LATENT_VARIABLES, "mask", "model", "channels", "segments")
 """What follows the name of the results in the name of each object."""
 STEP_TOLERANCE = 1e-9
@@ -228,6 +233,60 @@ def check_name(name: str) -> str:
             f"results cannot be named {name!r}: choose a name without '/', ':' and '.', for example 'sbtt'"
         )
     return name
+
+
+def check_variables(names: Sequence[str] | None) -> None:
+    """Refuse names of variables that no result has.
+
+    Parameters
+    ----------
+    names : sequence of str or None
+        None stands for all.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown, none is given, or an sd is named without its variable.
+    """
+    if names is None:
+        return
+    known = f"known are {', '.join(VARIABLES)}"
+    if not names:
+        raise ConfigError(f"no variable is named to be written (--write); {known}")
+    for name in names:
+        if name not in VARIABLES:
+            hint = "".join(f"did you mean {near!r}? " for near in nearest(name, VARIABLES))
+            raise ConfigError(f"{name!r} cannot be written (--write): {hint}{known}")
+        if (variable := name.removesuffix("_sd")) not in names:
+            raise ConfigError(f"{name!r} is the sd of {variable!r}, which is not written; add {variable!r} (--write)")
+
+
+def only(latents: xr.Dataset, names: Sequence[str] | None) -> xr.Dataset:
+    """Keep the named variables, and the mask of what was observed.
+
+    Parameters
+    ----------
+    latents : Dataset
+    names : sequence of str or None
+        None keeps all.
+
+    Raises
+    ------
+    ConfigError
+        As `check_variables`.
+    DataError
+        If one of them was not inferred.
+    """
+    check_variables(names)
+    if names is None:
+        return latents
+    present = [str(name) for name in latents.data_vars if name != "observed"]
+    if missing := [name for name in names if name not in present]:
+        raise DataError(
+            f"the model gives no {_listed(missing)}; write some of {', '.join(sorted(present))} (--write), or leave the "
+            "choice out to write all"
+        )
+    return latents[[*dict.fromkeys(names), "observed"]]
 
 
 def check_latents(latents: xr.Dataset) -> xr.Dataset:

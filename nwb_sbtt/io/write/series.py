@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from pynwb.base import TimeSeriesReference, TimeSeriesReferenceVectorData
 from pynwb.epoch import TimeIntervals
 from pynwb.ophys import PlaneSegmentation, RoiResponseSeries
 
+from nwb_sbtt.data.binning import simplest
 from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.write.layout import (
@@ -36,6 +37,7 @@ from nwb_sbtt.io.write.layout import (
     window_length,
 )
 from nwb_sbtt.io.write.packing import Backend, Pack
+from nwb_sbtt.io.write.precision import ROUNDED, ROUNDED_SD
 from nwb_sbtt.io.write.provenance import model_of
 
 ROI_COLUMN = "roi"
@@ -87,6 +89,8 @@ _SEGMENT_DESCRIPTIONS = {
     INITIAL_CONDITION: "posterior mean of the initial condition of the model's dynamical system",
     f"{INITIAL_CONDITION}_sd": "posterior standard deviation of the initial condition",
 }
+_START_DECIMALS = 9
+"""Of a starting time [s]: a nanosecond is less than any clock resolves."""
 _RESERVED_COLUMNS = {
     *_SEGMENT_DESCRIPTIONS,
     *dir(TimeIntervals),
@@ -166,6 +170,7 @@ def add_results(
     record: LatentVariableModel,
     backend: Backend,
     recorded: TimeSeries | None,
+    rounded: Collection[str] = (),
 ) -> None:
     """Put a latents Dataset into a processing module.
 
@@ -183,6 +188,8 @@ def add_results(
     backend : Backend
     recorded : TimeSeries or None
         The series in this file that all channels come from.
+    rounded : collection of str
+        Variables that `precision.rounded` rounded, whose descriptions say so.
 
     Raises
     ------
@@ -191,7 +198,8 @@ def add_results(
     """
     paths = np.array(channel_tables(latents))
     only = tables.get(str(paths[0])) if (paths == paths[0]).all() else None
-    channels = _channels_table(latents, name, None if only is None else _Region(only, channel_rows(latents, only)))
+    region = None if only is None else _Region(only, channel_rows(latents, only))
+    channels = _channels_table(latents, name, region, backend)
     module.add(record)
     module.add(channels)
     groups = []
@@ -203,14 +211,14 @@ def add_results(
         groups.append((suffix, columns, tables.get(path, channels), rows))
     by_layer = {}
     for layer in layers(latents):
-        writer = _LayerWriter(module, latents, layer, name, backend.pack)
+        writer = _LayerWriter(module, latents, layer, name, backend.pack, rounded=rounded)
         for suffix, columns, table, rows in groups:
             region = _Region(table, rows)
             writer.add_channel_series(suffix, columns, region, record)
             writer.add_mask(suffix, columns, region, recorded)
         writer.add_latent_series(record)
         by_layer[layer.number] = (layer, writer.added)
-    module.add(_segments_table(latents, name, by_layer, references=backend.references))
+    module.add(_segments_table(latents, name, by_layer, backend))
 
 
 class _Region:
@@ -228,10 +236,24 @@ class _Region:
 
 
 class _LayerWriter:
-    """Adds the series of one layer; all of them share the timestamps of the first."""
+    """Adds the series of one layer.
 
-    def __init__(self, module: ProcessingModule, latents: xr.Dataset, layer: TimeLayer, name: str, pack: Pack) -> None:
+    The first one owns the timestamps, which all others share. Each sd has its own, and segments do not refer to it: it can be
+    deleted from the file, and all else stays readable.
+    """
+
+    def __init__(
+        self,
+        module: ProcessingModule,
+        latents: xr.Dataset,
+        layer: TimeLayer,
+        name: str,
+        pack: Pack,
+        *,
+        rounded: Collection[str],
+    ) -> None:
         self._module, self._latents, self._layer, self._name, self._pack = module, latents, layer, name, pack
+        self._rounded = rounded
         self.added: list[TimeSeries] = []
         self._ensemble = model_of(latents).get("ensemble")
         # Factors and inputs of different models cannot be averaged: they come from one member.
@@ -243,48 +265,44 @@ class _LayerWriter:
         for variable in (variable for variable in CHANNEL_VARIABLES if variable in self._latents):
             series_type = InferredRateSeries if variable == "rates" else InferredSignalSeries
             unit, text = self._unit(variable), self._channel_description(variable)
-            sd = self._add_sd(variable, suffix, columns, unit, text)
+            sd = self._sd(variable, suffix, columns, unit, text)
             if variable in ROI_VARIABLES and region.is_of_rois:
-                self._add(
-                    RoiResponseSeries(
-                        name=self._series_name(variable, suffix),
-                        description=self._describe(text),
-                        data=self._samples(variable, columns),
-                        unit=unit,
-                        rois=region.new("rois"),
-                        **self._timing(),
-                    )
-                )
-                continue
-            self._add(
-                series_type(
+                series = RoiResponseSeries(
                     name=self._series_name(variable, suffix),
-                    description=self._describe(text),
+                    description=self._describe(variable, text),
+                    data=self._samples(variable, columns),
+                    unit=unit,
+                    rois=region.new("rois"),
+                    **self._timing(),
+                )
+            else:
+                series = series_type(
+                    name=self._series_name(variable, suffix),
+                    description=self._describe(variable, text),
                     data=self._samples(variable, columns),
                     unit=unit,
                     channels=region.new(),
                     model=record,
-                    **sd,
+                    posterior_sd=sd,
                     **self._timing(),
                 )
-            )
+            self._add(series, sd)
 
     def add_latent_series(self, record: LatentVariableModel) -> None:
         for variable in (variable for variable in LATENT_VARIABLES if variable in self._latents):
             text = _LATENT_DESCRIPTIONS[variable] + self._member
-            sd = self._add_sd(variable, "", slice(None), "a.u.", text)
-            self._add(
-                LatentFactorSeries(
-                    name=self._series_name(variable),
-                    description=self._describe(text),
-                    data=self._samples(variable, slice(None)),
-                    unit="a.u.",
-                    kind=_KINDS[variable],
-                    model=record,
-                    **sd,
-                    **self._timing(),
-                )
+            sd = self._sd(variable, "", slice(None), "a.u.", text)
+            series = LatentFactorSeries(
+                name=self._series_name(variable),
+                description=self._describe(variable, text),
+                data=self._samples(variable, slice(None)),
+                unit="a.u.",
+                kind=_KINDS[variable],
+                model=record,
+                posterior_sd=sd,
+                **self._timing(),
             )
+            self._add(series, sd)
 
     def add_mask(self, suffix: str, columns: NDArray[np.intp], region: _Region, recorded: TimeSeries | None) -> None:
         if self._latents["observed"].values.all():
@@ -292,7 +310,7 @@ class _LayerWriter:
         self._add(
             ObservationMaskSeries(
                 name=self._series_name("mask", suffix),
-                description=self._describe(_MASK_DESCRIPTION),
+                description=self._describe("observed", _MASK_DESCRIPTION),
                 data=self._pack(self._flat("observed", columns).astype(np.uint8)),
                 unit="n/a",
                 channels=region.new(),
@@ -301,19 +319,17 @@ class _LayerWriter:
             )
         )
 
-    def _add_sd(self, variable: str, suffix: str, columns: Any, unit: str, text: str) -> dict[str, TimeSeries]:
+    def _sd(self, variable: str, suffix: str, columns: Any, unit: str, text: str) -> TimeSeries | None:
         if f"{variable}_sd" not in self._latents:
-            return {}
+            return None
         prefix = _ENSEMBLE_SD if self._ensemble and variable in CHANNEL_VARIABLES else _POSTERIOR_SD
-        series = TimeSeries(
+        return TimeSeries(
             name=self._series_name(f"{variable}_sd", suffix),
-            description=self._describe(f"{prefix}. {text}"),
+            description=self._describe(f"{variable}_sd", f"{prefix}. {text}"),
             data=self._samples(f"{variable}_sd", columns),
             unit=unit,
-            **self._timing(),
+            **self._timing(own=True),
         )
-        self._add(series)
-        return {"posterior_sd": series}
 
     def _unit(self, variable: str) -> str:
         if variable == "rates":
@@ -332,18 +348,24 @@ class _LayerWriter:
     def _series_name(self, variable: str, suffix: str = "") -> str:
         return series_name(self._name, variable, suffix=suffix, layer=self._layer.number)
 
-    def _describe(self, text: str) -> str:
+    def _describe(self, variable: str, text: str) -> str:
         layer = f" Layer {self._layer.number} of segments that overlap in time." if self._layer.number > 1 else ""
-        return f"{text}. Each timestamp is the centre of a bin of {self._layer.bin_width:g} s.{layer}"
+        rounded = ""
+        if variable in self._rounded:
+            rounded = f" {ROUNDED_SD if variable.endswith('_sd') else ROUNDED}."
+        return f"{text}. Each timestamp is the centre of a bin of {self._layer.bin_width:g} s.{layer}{rounded}"
 
-    def _add(self, series: TimeSeries) -> None:
+    def _add(self, series: TimeSeries, sd: TimeSeries | None = None) -> None:
         self._module.add(series)
         self.added.append(series)
+        if sd is not None:
+            self._module.add(sd)
 
-    def _timing(self) -> dict[str, Any]:
+    def _timing(self, *, own: bool = False) -> dict[str, Any]:
         if (step := self._layer.step) is not None:
-            return {"starting_time": float(self._layer.centres[0]), "rate": 1.0 / step}
-        return {"timestamps": self.added[0] if self.added else self._pack(self._layer.centres)}
+            first = round(float(self._layer.centres[0]), _START_DECIMALS)
+            return {"starting_time": first, "rate": simplest(1.0 / step)}
+        return {"timestamps": self.added[0] if self.added and not own else self._pack(self._layer.centres)}
 
     def _samples(self, variable: str, columns: Any) -> Any:
         return self._pack(self._flat(variable, columns))
@@ -353,13 +375,13 @@ class _LayerWriter:
         return values.reshape(-1, values.shape[-1])[:, columns]
 
 
-def _channels_table(latents: xr.Dataset, name: str, region: _Region | None) -> DynamicTable:
+def _channels_table(latents: xr.Dataset, name: str, region: _Region | None, backend: Backend) -> DynamicTable:
     """Table of the channels, each linked to its ROI where `region` holds their rows of one table of ROIs."""
     columns = [
         VectorData(
             name=column,
             description=_COLUMN_DESCRIPTIONS.get(coord, f"{coord} of the channel"),
-            data=_storable(latents, coord),
+            data=backend.pack_column(_storable(latents, coord)),
         )
         for coord, column in column_names(latents)["channel"].items()
     ]
@@ -374,7 +396,7 @@ def _channels_table(latents: xr.Dataset, name: str, region: _Region | None) -> D
 
 
 def _segments_table(
-    latents: xr.Dataset, name: str, by_layer: Mapping[int, tuple[TimeLayer, list[TimeSeries]]], *, references: bool
+    latents: xr.Dataset, name: str, by_layer: Mapping[int, tuple[TimeLayer, list[TimeSeries]]], backend: Backend
 ) -> TimeIntervals:
     starts = latents["trial_start"].values.astype(np.float64)
     n_bins, length = latents.sizes["time"], window_length(latents)
@@ -392,13 +414,16 @@ def _segments_table(
     for variable in (INITIAL_CONDITION, f"{INITIAL_CONDITION}_sd"):
         if variable in latents:
             values[variable] = latents[variable].values[order]
-    columns = [VectorData(name=key, description=_SEGMENT_DESCRIPTIONS[key], data=data) for key, data in values.items()]
+    pack = backend.pack_column
+    columns = [
+        VectorData(name=key, description=_SEGMENT_DESCRIPTIONS[key], data=pack(data)) for key, data in values.items()
+    ]
     for coord, column in column_names(latents)["trial"].items():
         data = _storable(latents, coord)
         ordered = [data[i] for i in order] if isinstance(data, list) else data[order]
-        columns.append(VectorData(name=column, description=f"{coord} of the trial", data=ordered))
+        columns.append(VectorData(name=column, description=f"{coord} of the trial", data=pack(ordered)))
     names = [column.name for column in columns]
-    if references:
+    if backend.references:
         columns += _references([(*positions[int(trial)], n_bins) for trial in order], by_layer)
         names.append("timeseries")
     return TimeIntervals(

@@ -13,8 +13,10 @@ from hdmf.common import DynamicTable, DynamicTableRegion, EnumData, VectorData, 
 from hdmf.utils import get_docval
 from numpy.typing import NDArray
 from pynwb import NWBFile, get_manager
+from pynwb.base import TimeSeriesReferenceVectorData
 from pynwb.device import Device, DeviceModel
 from pynwb.ecephys import ElectrodeGroup, ElectrodesTable
+from pynwb.epoch import TimeIntervals
 from pynwb.file import Subject
 from pynwb.misc import Units
 from pynwb.ophys import ImageSegmentation, ImagingPlane, OpticalChannel, PlaneSegmentation
@@ -24,6 +26,7 @@ from nwb_sbtt.fileerrors import FileErrors
 from nwb_sbtt.io.read.indices import ragged_column, region_rows
 from nwb_sbtt.io.read.outside import is_outside
 from nwb_sbtt.io.read.paths import in_file_path
+from nwb_sbtt.io.write.packing import Backend
 
 _SESSION = (
     *("session_description", "session_start_time", "timestamps_reference_time", "session_id", "experimenter"),
@@ -31,8 +34,8 @@ _SESSION = (
     *("related_publications", "slices", "data_collection", "surgery", "virus", "stimulus_notes"),
 )
 _CORE = (Device, DeviceModel, ElectrodeGroup, ImagingPlane, OpticalChannel, Subject)
-_RAGGED = ("spike_times", "obs_intervals", "electrodes")
-"""Columns with several values a row that are copied: without its spikes a table of units is not valid."""
+_RAGGED = ("spike_times", "obs_intervals", "electrodes", "tags")
+"""Columns with several values a row that are copied; of tables of intervals all are."""
 _FLOATS = ("float", "float32", "double", "float64", "numeric")
 _WIDEST = 4
 """Widest two-dimensional column that is copied: centroids are, masks and waveforms stay in the source."""
@@ -103,14 +106,29 @@ class TableCopier:
     source, derived : NWBFile
     notes : list of str
         Gets a remark on each column, and each field of what a table links to, that is left out.
+    backend : Backend
+        Stores the columns.
+    spikes : bool
+        Whether spike times are copied.
     most_values : int, optional
         Most values of a ragged column that are copied once all have been read; for a rehearsal.
     """
 
-    def __init__(self, source: NWBFile, derived: NWBFile, notes: list[str], *, most_values: int | None = None) -> None:
+    def __init__(
+        self,
+        source: NWBFile,
+        derived: NWBFile,
+        notes: list[str],
+        *,
+        backend: Backend,
+        spikes: bool = True,
+        most_values: int | None = None,
+    ) -> None:
         self._source = source
         self._derived = derived
         self._notes = notes
+        self._pack = backend.pack_column
+        self._spikes = spikes
         self._most_values = most_values
         self._copies: dict[int, Any] = {}
 
@@ -148,6 +166,12 @@ class TableCopier:
             plane = self._once(item.imaging_plane, self._new_plane)
             copy = self._copy_as(PlaneSegmentation, item, self._masks(item), imaging_plane=plane)
             self._add_at_path(item, copy)
+        elif isinstance(item, TimeIntervals):
+            copy = self._copy_as(TimeIntervals, item)
+            if item is self._source.trials:
+                self._derived.trials = copy
+            else:
+                self._derived.add_time_intervals(copy)
         else:
             copy = self._copy_as(DynamicTable, item)
             self._add_at_path(item, copy)
@@ -166,7 +190,7 @@ class TableCopier:
             raise DataError(f"the table {item.name!r} has no {lacking[0]!r} that can be read")
         parameters = {parameter["name"] for parameter in get_docval(table_type.__init__)}
         texts = {key: getattr(item, key) for key in ("name", "description") if key in parameters}
-        return table_type(id=np.asarray(item.id[:]), columns=columns, colnames=names, **texts, **more)
+        return table_type(id=self._pack(np.asarray(item.id[:])), columns=columns, colnames=names, **texts, **more)
 
     def _columns(self, item: DynamicTable, table_type: type[DynamicTable]) -> list[VectorData]:
         """Copy the columns that are plain and narrow, and a few of the ragged ones."""
@@ -174,7 +198,8 @@ class TableCopier:
         indexes = {column.target.name: column for column in item.columns if isinstance(column, VectorIndex)}
         for column in item.columns:
             index = indexes.get(column.name)
-            if isinstance(column, VectorIndex) or (index is not None and column.name not in _RAGGED):
+            ragged = column.name in _RAGGED or table_type is TimeIntervals
+            if isinstance(column, VectorIndex) or (index is not None and not ragged):
                 continue
             try:
                 columns += self._column(item, column, table_type, ragged=index is not None)
@@ -190,7 +215,9 @@ class TableCopier:
         """Copy one column with its index, if it is plain or links to electrodes or their groups; else nothing."""
         if is_outside(column.data, self._source) or is_outside(column, self._source):
             return []
-        if isinstance(column, EnumData):
+        if isinstance(column, EnumData | TimeSeriesReferenceVectorData):
+            return []
+        if column.name == "spike_times" and isinstance(item, Units) and not self._spikes:
             return []
         values = self._values(item, column, table_type)
         if values is None:
@@ -207,11 +234,13 @@ class TableCopier:
             values, ends = values[: self._most_values], np.minimum(ends, self._most_values)
         texts = {"name": column.name, "description": column.description}
         copy = (
-            DynamicTableRegion(data=values, table=self.table(column.table), **texts)
+            DynamicTableRegion(data=self._pack(values), table=self.table(column.table), **texts)
             if isinstance(column, DynamicTableRegion)
-            else VectorData(data=values, **texts)
+            else VectorData(data=self._pack(values), **texts)
         )
-        return [copy] if ends is None else [copy, VectorIndex(name=f"{column.name}_index", data=ends, target=copy)]
+        if ends is None:
+            return [copy]
+        return [copy, VectorIndex(name=f"{column.name}_index", data=self._pack(ends), target=copy)]
 
     def _values(self, item: DynamicTable, column: VectorData, table_type: type[DynamicTable]) -> Any:
         """Values of a column that can be copied; None for those that stay in the source."""
@@ -258,7 +287,7 @@ class TableCopier:
             pixels, ends = np.concatenate(each), np.cumsum([len(roi) for roi in each])
         if self._most_values is not None:
             pixels, ends = pixels[: self._most_values], np.minimum(ends, self._most_values)
-        values = VectorData(name=name, description=text, data=pixels)
+        values = VectorData(name=name, description=text, data=self._pack(pixels))
         return [values, VectorIndex(name=f"{name}_index", data=ends, target=values)]
 
     def _add_at_path(self, item: DynamicTable, copy: DynamicTable) -> None:

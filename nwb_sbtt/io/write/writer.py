@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,8 +19,10 @@ import numpy as np
 import xarray as xr
 from hdmf.common import DynamicTable
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+from pynwb.epoch import TimeIntervals
 
 from nwb_sbtt.atomic import atomic_write, check_writable_name, reserve_space, scratch_beside
+from nwb_sbtt.config import WriteConfig
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import notes_of, with_notes
 from nwb_sbtt.data.trials import merge_chops
@@ -36,6 +39,7 @@ from nwb_sbtt.io.read.stored import (
     stored_object_id,
     tables_of,
 )
+from nwb_sbtt.io.read.trials import trial_tables
 from nwb_sbtt.io.write.appending import (
     UNWRITABLE,
     add_to_copy,
@@ -43,9 +47,10 @@ from nwb_sbtt.io.write.appending import (
     problems_of_open,
     refuse_invalid,
 )
-from nwb_sbtt.io.write.layout import RESULT_PARTS, channel_tables, check_latents, check_name
+from nwb_sbtt.io.write.layout import RESULT_PARTS, channel_tables, check_latents, check_name, check_variables, only
 from nwb_sbtt.io.write.overlay import Overlay
-from nwb_sbtt.io.write.packing import HDF5, ZARR, is_zarr, max_added_bytes, save_nwb
+from nwb_sbtt.io.write.packing import Backend, backend_of, is_zarr, max_added_bytes, save_nwb
+from nwb_sbtt.io.write.precision import rounded, rounded_names
 from nwb_sbtt.io.write.provenance import model_of, model_record, source_of, sources_table
 from nwb_sbtt.io.write.series import add_results, channel_rows, check_storable, column_names
 from nwb_sbtt.io.write.session import TableCopier, derived_file, find_object, get_object
@@ -70,10 +75,11 @@ def write_nwb(
     module: str | None = None,
     name: str = "sbtt",
     overwrite: bool = False,
+    config: WriteConfig | None = None,
 ) -> Path:
     """Write inferred rates and latents to an NWB file, on the session clock, with their model and sources.
 
-    By default the file is small and derived: it holds the session's metadata, the subject and the tables of the
+    By default the file is small and derived: it holds the session's metadata, the subject, the trials and the tables of the
     channels (all rows, the same ids), and the recording is only read. Segments of a chopped session are merged first.
     The write is atomic: the file gets its name once it is complete and valid.
 
@@ -96,6 +102,9 @@ def write_nwb(
         Start of the name of everything that is added; distinguishes several results in one file.
     overwrite : bool
         Replace an existing file.
+    config : WriteConfig, optional
+        Which variables are written, and how they are stored. By default all are, and what has a posterior sd is rounded
+        to a sixteenth of it.
 
     Returns
     -------
@@ -107,9 +116,9 @@ def write_nwb(
     FileError
         If the file exists, its folder does not, the recording is missing, the disk is full, or the result is not valid.
     ConfigError
-        If names in a file cannot begin with `name`.
+        If names in a file cannot begin with `name`, a variable of `config` is unknown, or its compression is not installed.
     DataError
-        If the Dataset is not as above.
+        If the Dataset is not as above, or lacks a variable of `config`.
     MismatchError
         If the recording is not the one that the results were inferred from, or has other channels.
 
@@ -123,8 +132,12 @@ def write_nwb(
     _check_target(target, recording, append=append, overwrite=overwrite)
     check_name(name)
     model_of(latents)
+    config = config or WriteConfig()
+    check_variables(config.variables)
     latents = check_latents(_merge_chop(latents))
-    destination = _Destination(module or _MODULES[str(latents.attrs["kind"])][0], name, is_zarr(target))
+    to_round = tuple(rounded_names(latents)) if config.precision == "rounded" else ()
+    destination = _Destination(module or _MODULES[str(latents.attrs["kind"])][0], name, target, config, to_round)
+    latents = only(rounded(latents, to_round), config.variables)
     with atomic_write(target, suffix=target.suffix) as temporary:
         notes = _write(latents, temporary, destination, recording, append=append)
     for note in notes:
@@ -140,12 +153,13 @@ def check_target(
     append: bool = False,
     name: str = "sbtt",
     overwrite: bool = False,
+    config: WriteConfig | None = None,
 ) -> None:
     """Raise what `write_nwb` would raise for these arguments, before hours of fitting.
 
     Parameters
     ----------
-    path, source, append, name, overwrite
+    path, source, append, name, overwrite, config
         As for `write_nwb`.
 
     Raises
@@ -153,13 +167,16 @@ def check_target(
     FileError
         If the file exists, its folder does not, or its format is unknown.
     ConfigError
-        If names in a file cannot begin with `name`.
+        If names in a file cannot begin with `name`, a variable is unknown, or the compression is not installed.
     """
+    config = config or WriteConfig()
     recording = None if source is None else Path(source).absolute()
     target = Path(path).absolute()
     check_writable_name(target)
     _check_target(follow_links(target), recording, append=append, overwrite=overwrite)
     check_name(name)
+    check_variables(config.variables)
+    backend_of(follow_links(target), config.compression)
 
 
 def rehearse(
@@ -170,6 +187,7 @@ def rehearse(
     append: bool = False,
     name: str = "sbtt",
     overwrite: bool = False,
+    config: WriteConfig | None = None,
 ) -> list[str]:
     """Try to write results of data before there are any, so that whatever stands in the way is known before the fit.
 
@@ -180,7 +198,7 @@ def rehearse(
     ----------
     ds : Dataset
         The data that a model will be fitted to, or applied to.
-    path, source, append, name, overwrite
+    path, source, append, name, overwrite, config
         As for `write_nwb`.
 
     Returns
@@ -193,11 +211,11 @@ def rehearse(
     FileError, ConfigError, DataError, MismatchError
         What `write_nwb` would raise.
     """
-    check_target(path, source=source, append=append, name=name, overwrite=overwrite)
+    check_target(path, source=source, append=append, name=name, overwrite=overwrite, config=config)
     check_storable(ds)
     latents = check_latents(_merge_chop(stand_in(ds)))
     recording, target = _recording(latents, source), follow_links(Path(path).absolute())
-    destination = _Destination(_MODULES[str(latents.attrs["kind"])][0], name, is_zarr(target))
+    destination = _Destination(_MODULES[str(latents.attrs["kind"])][0], name, target, config or WriteConfig())
     if append and recording is not None:
         return _rehearse_appended(latents, target, destination, recording)
     with scratch_beside(target, suffix=target.suffix) as scratch:
@@ -206,11 +224,17 @@ def rehearse(
 
 @dataclass(frozen=True)
 class _Destination:
-    """Processing module, start of the names in it, and whether the file is Zarr."""
+    """Processing module, start of the names in it, the file, what is written in which way, and what was rounded."""
 
     module: str
     name: str
-    zarr: bool
+    path: Path
+    config: WriteConfig
+    rounded: tuple[str, ...] = ()
+
+    @property
+    def backend(self) -> Backend:
+        return backend_of(self.path, self.config.compression)
 
 
 def _recording(latents: xr.Dataset, source: Path | str | None) -> Path | None:
@@ -308,7 +332,17 @@ def _write_derived(
         _check_recording(latents, nwb, recording)
         found = _tables(latents, nwb)
         derived = derived_file(nwb, remarks)
-        tables = _copies(found if with_tables else {}, nwb, derived, remarks, most_values)
+        copier = partial(
+            TableCopier,
+            derived=derived,
+            notes=remarks,
+            backend=destination.backend,
+            spikes=destination.config.spikes,
+            most_values=most_values,
+        )
+        tables = _copies(found if with_tables else {}, nwb, copier, remarks)
+        if with_tables:
+            _copies(_trials(latents, nwb), nwb, copier, remarks)
         sources = _sources(latents, nwb, recording)
     # The copies are in memory by now; an error from here on is not the recording's.
     derived.was_generated_by = _programs(latents)
@@ -318,11 +352,11 @@ def _write_derived(
 
 
 def _copies(
-    tables: Mapping[str, DynamicTable], nwb: NWBFile, derived: NWBFile, notes: list[str], most_values: int | None
+    tables: Mapping[str, DynamicTable], nwb: NWBFile, copier_of: Callable[[NWBFile], TableCopier], notes: list[str]
 ) -> dict[str, DynamicTable]:
-    """Copy the tables of the channels into a derived file, as far as they can be carried."""
+    """Copy tables into a derived file, as far as they can be carried."""
     copies = {}
-    copier = TableCopier(nwb, derived, notes, most_values=most_values)
+    copier = copier_of(nwb)
     for path, table in tables.items():
         try:
             with FileErrors(path, what="the table", hint="it stays in the recording", raising=DataError):
@@ -335,7 +369,7 @@ def _copies(
                     # References are resolved in the file that holds them, which must be an NWB file in its own right.
                     with open_nwb(table.container_source) as other:
                         its_own = find_stored(other, stored_path(nwb, table))
-                        copies[path] = TableCopier(other, derived, notes, most_values=most_values).table(its_own)
+                        copies[path] = copier_of(other).table(its_own)
                 else:
                     copies[path] = copier.table(table)
         except DataError as error:
@@ -437,13 +471,20 @@ def _add(
     module = nwb.processing.get(destination.module) or nwb.create_processing_module(
         name=destination.module, description=text
     )
-    backend = ZARR if destination.zarr else HDF5
+    backend = destination.backend
     record = model_record(latents, name=f"{destination.name}_model", columns=column_names(latents), pack=backend.pack)
     if sources is not None:
         record.sources = sources
     recorded = _recorded_series(latents, nwb)
     add_results(
-        module, latents, name=destination.name, tables=tables, record=record, backend=backend, recorded=recorded
+        module,
+        latents,
+        name=destination.name,
+        tables=tables,
+        record=record,
+        backend=backend,
+        recorded=recorded,
+        rounded=destination.rounded,
     )
 
 
@@ -516,6 +557,18 @@ def _tables(latents: xr.Dataset, nwb: NWBFile) -> dict[str, DynamicTable]:
             )
         tables[path] = table
     return tables
+
+
+def _trials(latents: xr.Dataset, nwb: NWBFile) -> dict[str, DynamicTable]:
+    """The table of trials by its path, and the table of intervals that the data were cut by."""
+    name = json.loads(latents.attrs.get("cut", "{}")).get("table")
+    return {
+        path: table
+        for path, table in trial_tables(nwb).items()
+        if isinstance(table, TimeIntervals)
+        and path.startswith("intervals/")
+        and (table is nwb.trials or name in (path, table.name))
+    }
 
 
 def _recorded_series(latents: xr.Dataset, nwb: NWBFile) -> TimeSeries | None:

@@ -15,9 +15,8 @@ from pynwb import NWBHDF5IO
 from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import FileError, SelectionError
 from nwb_sbtt.io.write.results import read_result
-from nwb_sbtt.io.write.writer import write_nwb
 from tests.support import nwbfiles
-from tests.support.latents import assert_same, latents_of, make_latents
+from tests.support.latents import assert_same, latents_of, make_latents, write_exactly
 
 UNITS = [("units", "units", [3, 0, 2])]
 ELECTRODES = [("electrodes", "acquisition/probe", [1, 4, 2])]
@@ -49,7 +48,7 @@ def recording(tmp_path_factory):
 @pytest.mark.parametrize("kind", list(PARTS))
 def test_results_of_any_kind_come_back_as_they_were(recording, tmp_path, kind, append):
     latents = latents_of(recording, PARTS[kind], kind=kind)
-    assert_same(latents, read_result(write_nwb(latents, tmp_path / "r.nwb", append=append)))
+    assert_same(latents, read_result(write_exactly(latents, tmp_path / "r.nwb", append=append)))
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -61,12 +60,12 @@ def test_results_of_any_kind_come_back_as_they_were(recording, tmp_path, kind, a
 @pytest.mark.slow
 def test_trials_out_of_order_and_overlapping_come_back_as_they_were(recording, tmp_path, starts, n_bins, share):
     latents = latents_of(recording, UNITS, starts=starts, n_bins=n_bins, bin_width=0.1, share=share)
-    assert_same(latents, read_result(write_nwb(latents, tmp_path / "r.nwb", overwrite=True)))
+    assert_same(latents, read_result(write_exactly(latents, tmp_path / "r.nwb", overwrite=True)))
 
 
 def test_channels_of_two_tables_come_back_in_their_order(recording, tmp_path):
     latents = latents_of(recording, TWO_PLANES, kind="rois")
-    path = write_nwb(latents, tmp_path / "r.nwb")
+    path = write_exactly(latents, tmp_path / "r.nwb")
     assert_same(latents, read_result(path))
     with NWBHDF5IO(path, "r") as io:
         module = io.read().processing["ophys"]
@@ -80,7 +79,7 @@ def test_channels_of_two_tables_come_back_in_their_order(recording, tmp_path):
 )
 def test_what_a_model_does_not_give_is_not_there_afterwards(recording, tmp_path, absent):
     latents = latents_of(recording, UNITS).drop_vars(absent)
-    assert_same(latents, read_result(write_nwb(latents, tmp_path / "r.nwb")))
+    assert_same(latents, read_result(write_exactly(latents, tmp_path / "r.nwb")))
 
 
 def test_pieces_of_a_session_come_back_merged(recording, tmp_path):
@@ -89,7 +88,7 @@ def test_pieces_of_a_session_come_back_merged(recording, tmp_path):
     latents = latents.assign_coords(time=(np.arange(40) + 0.5) * 0.02).drop_vars(["trial_id", "split"])
     merged = merge(latents)
     assert merged.sizes["trial"] == 1
-    path = write_nwb(latents, tmp_path / "r.nwb")
+    path = write_exactly(latents, tmp_path / "r.nwb")
     assert_same(merged, read_result(path))
     with NWBHDF5IO(path, "r") as io:
         rates = io.read().processing["ecephys"]["sbtt_rates"]
@@ -103,7 +102,7 @@ def test_where_no_piece_lies_there_is_no_estimate(recording, tmp_path):
     latents = latents.assign_coords(time=(np.arange(40) + 0.5) * 0.02).drop_vars(["trial_id", "split"])
     merged = merge(latents)
     covered = np.flatnonzero(merged["covered"].values)
-    path = write_nwb(latents, tmp_path / "r.nwb")
+    path = write_exactly(latents, tmp_path / "r.nwb")
     assert_same(merged.isel(time=covered).drop_vars("covered"), read_result(path))
     with NWBHDF5IO(path, "r") as io:
         times = io.read().processing["ecephys"]["sbtt_rates"].timestamps[:]
@@ -124,7 +123,7 @@ def test_any_column_of_trials_and_channels_comes_back_whatever_its_name(recordin
         animal="S1",
         factor=[10, 20, 30],
     )
-    read = read_result(write_nwb(latents, tmp_path / "r.nwb"))
+    read = read_result(write_exactly(latents, tmp_path / "r.nwb"))
     assert_same(latents, read)
     assert read["correct"].dtype == bool
     assert read["held_out"].dtype == bool
@@ -133,7 +132,7 @@ def test_any_column_of_trials_and_channels_comes_back_whatever_its_name(recordin
 @pytest.mark.slow
 def test_results_need_neither_the_extension_nor_this_package(recording, tmp_path):
     latents = latents_of(recording, UNITS, starts=[4.0, 0.0, 0.3])
-    path = write_nwb(latents, tmp_path / "r.nwb")
+    path = write_exactly(latents, tmp_path / "r.nwb")
     plain = """
 import sys
 sys.modules["ndx_sbtt"] = None
@@ -169,8 +168,8 @@ np.save(sys.argv[1] + ".npy", read_result(sys.argv[1])["rates"].values)
 def test_several_results_in_one_file_are_told_apart_by_name(recording, tmp_path):
     first = latents_of(recording, UNITS, seed=1)
     second = latents_of(recording, UNITS, seed=2)
-    path = write_nwb(first, tmp_path / "r.nwb", append=True, name="first")
-    write_nwb(second, path, source=path, append=True, name="first_more")
+    path = write_exactly(first, tmp_path / "r.nwb", append=True, name="first")
+    write_exactly(second, path, source=path, append=True, name="first_more")
     assert_same(first, read_result(path, name="first"))
     assert_same(second, read_result(path, name="first_more"))
     with pytest.raises(SelectionError, match=r"\['first', 'first_more'\]"):
@@ -187,7 +186,7 @@ def test_a_file_without_results_says_so(recording):
 def test_results_with_a_part_taken_out_are_not_read_as_if_whole(recording, tmp_path):
     import h5py
 
-    path = write_nwb(latents_of(recording, UNITS, starts=[0.0, 0.1]), tmp_path / "r.nwb")
+    path = write_exactly(latents_of(recording, UNITS, starts=[0.0, 0.1]), tmp_path / "r.nwb")
     with h5py.File(path, "a") as file:
         del file["processing/ecephys/sbtt_rates_overlap2"]
     with pytest.raises(FileError, match="'sbtt_rates_overlap2' is missing"):
@@ -197,7 +196,7 @@ def test_results_with_a_part_taken_out_are_not_read_as_if_whole(recording, tmp_p
 @pytest.fixture(scope="module")
 def written(recording, tmp_path_factory):
     path = tmp_path_factory.mktemp("written") / "out.nwb"
-    return write_nwb(latents_of(recording, UNITS, kind="units"), path, source=recording)
+    return write_exactly(latents_of(recording, UNITS, kind="units"), path, source=recording)
 
 
 def _replaced(file, name, values):
@@ -231,7 +230,7 @@ def test_results_that_contradict_themselves_are_refused(written, tmp_path, name,
 
 def test_results_of_data_that_were_never_in_a_file_come_back(tmp_path):
     latents = make_latents(kind="series")
-    assert_same(latents, read_result(write_nwb(latents, tmp_path / "r.nwb")))
+    assert_same(latents, read_result(write_exactly(latents, tmp_path / "r.nwb")))
 
 
 def _python(code: str, path) -> str:

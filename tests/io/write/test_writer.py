@@ -11,9 +11,8 @@ from pynwb import NWBHDF5IO, TimeSeries
 import nwb_sbtt
 from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
 from nwb_sbtt.io.write.results import read_result
-from nwb_sbtt.io.write.writer import write_nwb
 from tests.support import nwbfiles
-from tests.support.latents import MODEL, assert_same, digest, latents_of, make_latents
+from tests.support.latents import MODEL, assert_same, digest, latents_of, make_latents, write_exactly
 
 UNITS = [("units", "units", [2, 0, 1])]
 
@@ -39,15 +38,15 @@ def recording(tmp_path_factory):
 
 def test_the_recording_is_not_touched(recording, tmp_path):
     before, modified = digest(recording), recording.stat().st_mtime_ns
-    write_nwb(latents_of(recording, UNITS), tmp_path / "r.nwb")
-    write_nwb(latents_of(recording, UNITS), tmp_path / "a.nwb", append=True)
+    write_exactly(latents_of(recording, UNITS), tmp_path / "r.nwb")
+    write_exactly(latents_of(recording, UNITS), tmp_path / "a.nwb", append=True)
     assert (digest(recording), recording.stat().st_mtime_ns) == (before, modified)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nwb", "r.nwb"]
 
 
 def test_every_segment_finds_its_samples_at_their_times_on_the_session_clock(recording, tmp_path):
     latents = latents_of(recording, UNITS, starts=[7.0, 0.5, 0.9, 3.0, 0.7])
-    path = write_nwb(latents, tmp_path / "r.nwb")
+    path = write_exactly(latents, tmp_path / "r.nwb")
     with NWBHDF5IO(path, "r") as io:
         module = io.read().processing["ecephys"]
         segments = module["sbtt_segments"]
@@ -61,10 +60,12 @@ def test_every_segment_finds_its_samples_at_their_times_on_the_session_clock(rec
                 seen[variable] = reference.data
                 np.testing.assert_allclose(reference.timestamps, start + (np.arange(40) + 0.5) * 0.02, atol=1e-9)
             assert set(seen) == {
-                *(set(latents.data_vars) - {"observed", "initial_condition", "initial_condition_sd"}),
+                "rates",
+                "factors",
+                "inputs",
                 "mask",
             }
-            for variable in ("rates", "rates_sd", "factors", "inputs_sd"):
+            for variable in ("rates", "factors", "inputs"):
                 np.testing.assert_array_equal(seen[variable], latents[variable].values[trial])
             np.testing.assert_array_equal(seen["mask"], latents["observed"].values[trial])
             assert segments["stop_time"][row] == pytest.approx(start + 0.8)
@@ -73,7 +74,7 @@ def test_every_segment_finds_its_samples_at_their_times_on_the_session_clock(rec
 
 def test_timestamps_ascend_in_every_series_however_the_trials_overlap(recording, tmp_path):
     latents = latents_of(recording, UNITS, starts=[0.0, 0.1, 0.2, 5.0, 0.3])
-    path = write_nwb(latents, tmp_path / "r.nwb")
+    path = write_exactly(latents, tmp_path / "r.nwb")
     with NWBHDF5IO(path, "r") as io:
         series = [item for item in io.read().objects.values() if isinstance(item, TimeSeries)]
         assert {item.name for item in series} >= {"sbtt_rates", "sbtt_rates_overlap4", "sbtt_mask_overlap2"}
@@ -82,7 +83,7 @@ def test_timestamps_ascend_in_every_series_however_the_trials_overlap(recording,
 
 
 def test_trials_side_by_side_are_one_series_with_a_rate(recording, tmp_path):
-    path = write_nwb(latents_of(recording, UNITS, starts=[1.6, 0.0, 0.8]), tmp_path / "r.nwb")
+    path = write_exactly(latents_of(recording, UNITS, starts=[1.6, 0.0, 0.8]), tmp_path / "r.nwb")
     with NWBHDF5IO(path, "r") as io:
         rates = io.read().processing["ecephys"]["sbtt_rates"]
         assert (rates.starting_time, rates.rate, rates.timestamps) == (0.01, 50.0, None)
@@ -90,7 +91,7 @@ def test_trials_side_by_side_are_one_series_with_a_rate(recording, tmp_path):
 
 def test_the_small_file_carries_session_subject_and_units(recording, tmp_path):
     latents = latents_of(recording, UNITS)
-    path = write_nwb(latents, tmp_path / "r.nwb")
+    path = write_exactly(latents, tmp_path / "r.nwb")
     with NWBHDF5IO(recording, "r") as io, NWBHDF5IO(path, "r") as io_of_results:
         source, derived = io.read(), io_of_results.read()
         for field in ("session_id", "session_description", "session_start_time", "lab", "experimenter"):
@@ -115,7 +116,7 @@ def test_the_small_file_carries_session_subject_and_units(recording, tmp_path):
 
 
 def test_the_model_and_its_sources_are_on_record(recording, tmp_path):
-    path = write_nwb(latents_of(recording, UNITS), tmp_path / "r.nwb")
+    path = write_exactly(latents_of(recording, UNITS), tmp_path / "r.nwb")
     with NWBHDF5IO(recording, "r") as io, NWBHDF5IO(path, "r") as io_of_results:
         source, derived = io.read(), io_of_results.read()
         model = derived.processing["ecephys"]["sbtt_model"]
@@ -146,14 +147,14 @@ def test_the_model_and_its_sources_are_on_record(recording, tmp_path):
 
 
 def test_there_is_a_mask_only_where_something_is_missing(recording, tmp_path):
-    path = write_nwb(latents_of(recording, UNITS, share=1.1), tmp_path / "r.nwb")
+    path = write_exactly(latents_of(recording, UNITS, share=1.1), tmp_path / "r.nwb")
     with NWBHDF5IO(path, "r") as io:
         assert "sbtt_mask" not in io.read().processing["ecephys"].data_interfaces
 
 
 def test_appended_results_stand_beside_everything_that_was_there(recording, tmp_path):
     parts = [("electrodes", "acquisition/probe", [3, 1])]
-    path = write_nwb(latents_of(recording, parts, kind="electrodes"), tmp_path / "a.nwb", append=True)
+    path = write_exactly(latents_of(recording, parts, kind="electrodes"), tmp_path / "a.nwb", append=True)
     with NWBHDF5IO(recording, "r") as io, NWBHDF5IO(path, "r") as io_of_results:
         source, result = io.read(), io_of_results.read()
         assert set(source.objects) < set(result.objects)
@@ -168,12 +169,12 @@ def test_the_recording_itself_can_be_appended_to_when_asked_in_so_many_words(rec
     latents = latents_of(copy, UNITS)
     before = digest(copy)
     with pytest.raises(FileError, match="the recording itself"):
-        write_nwb(latents, copy, overwrite=True)
+        write_exactly(latents, copy, overwrite=True)
     assert digest(copy) == before
-    assert write_nwb(latents, copy, append=True) == copy
+    assert write_exactly(latents, copy, append=True) == copy
     assert_same(latents, read_result(copy))
     with pytest.raises(FileError, match=r"already holds .*'sbtt_rates'.*name='sbtt2'"):
-        write_nwb(latents, copy, append=True)
+        write_exactly(latents, copy, append=True)
 
 
 def test_a_recording_that_can_be_read_but_not_written_is_not_appended_to(recording, tmp_path):
@@ -182,7 +183,7 @@ def test_a_recording_that_can_be_read_but_not_written_is_not_appended_to(recordi
     with h5py.File(odd, "a") as file:
         file["general/was_generated_by"] = np.array([[file.ref, file.ref]], dtype=h5py.ref_dtype)
     with pytest.raises(FileError, match=r"cannot add to a copy of .odd.nwb'.*leave out append=True"):
-        write_nwb(latents_of(odd, UNITS), tmp_path / "a.nwb", append=True)
+        write_exactly(latents_of(odd, UNITS), tmp_path / "a.nwb", append=True)
     assert not (tmp_path / "a.nwb").exists()
 
 
@@ -197,22 +198,22 @@ def test_a_zarr_recording_gives_an_hdf5_result(tmp_path):
     zarr = tmp_path / "recording.nwb.zarr"
     with NWBHDF5IO(hdf5, "r") as io, NWBZarrIO(str(zarr), mode="w") as out:
         out.export(src_io=io, write_args={"link_data": False})
-    path = write_nwb(latents, tmp_path / "r.nwb", source=zarr)
+    path = write_exactly(latents, tmp_path / "r.nwb", source=zarr)
     assert_same(latents, read_result(path))
     assert pynwb.validate(path=path) == []
     with pytest.raises(FileError, match="HDF5 files only"):
-        write_nwb(latents, tmp_path / "a.nwb", source=zarr, append=True)
+        write_exactly(latents, tmp_path / "a.nwb", source=zarr, append=True)
 
 
 def test_results_can_be_a_zarr_folder(recording, tmp_path):
     pytest.importorskip("hdmf_zarr")
     latents = latents_of(recording, UNITS, starts=[3.0, 0.0, 0.2])
-    path = write_nwb(latents, tmp_path / "r.nwb.zarr")
+    path = write_exactly(latents, tmp_path / "r.nwb.zarr")
     assert_same(latents, read_result(path))
     with pytest.raises(FileError, match="exists"):
-        write_nwb(latents, path)
+        write_exactly(latents, path)
     again = latents_of(recording, UNITS, starts=[3.0, 0.0, 0.2], seed=1)
-    write_nwb(again, path, overwrite=True)
+    write_exactly(again, path, overwrite=True)
     assert_same(again, read_result(path))
     assert [path.name for path in tmp_path.iterdir()] == ["r.nwb.zarr"]
 
@@ -225,8 +226,8 @@ def test_the_file_of_the_attributes_is_taken_where_no_source_is_given(recording,
         source=json.dumps({**json.loads(latents.attrs["source"]), "path": str(tmp_path / "gone.nwb")})
     )
     with pytest.raises(FileError, match="it may have moved: pass source=PATH"):
-        write_nwb(gone, tmp_path / "r.nwb")
-    assert_same(gone, read_result(write_nwb(gone, tmp_path / "r.nwb", source=copy)))
+        write_exactly(gone, tmp_path / "r.nwb")
+    assert_same(gone, read_result(write_exactly(gone, tmp_path / "r.nwb", source=copy)))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ def test_what_cannot_be_written_is_said_and_leaves_no_file(recording, tmp_path, 
     arguments = {"path": "r.nwb", "source": recording, **arguments}
     target = tmp_path / arguments.pop("path")
     with pytest.raises(error, match=message):
-        write_nwb(latents, target, **arguments)
+        write_exactly(latents, target, **arguments)
     assert [path.name for path in tmp_path.iterdir()] == ["there.nwb"]
     assert (tmp_path / "there.nwb").read_text() == "precious"
 
@@ -265,21 +266,21 @@ def test_channels_that_are_not_where_they_were_are_refused(recording, tmp_path):
     latents = latents_of(recording, UNITS)
     wrong = latents.assign_coords(channel_id=("channel", [7, 11, 99]))
     with pytest.raises(MismatchError, match=r"1 of 3 channels .* id 99"):
-        write_nwb(wrong, tmp_path / "r.nwb")
+        write_exactly(wrong, tmp_path / "r.nwb")
     with pytest.raises(MismatchError, match="1 of 3 channels"):
-        write_nwb(latents.assign_coords(channel_row=("channel", [2, 0, 8])), tmp_path / "r.nwb")
+        write_exactly(latents.assign_coords(channel_row=("channel", [2, 0, 8])), tmp_path / "r.nwb")
     by_id = latents.drop_vars(["channel_row", "table", "series"])
-    assert_same(by_id, read_result(write_nwb(by_id, tmp_path / "r.nwb")))
+    assert_same(by_id, read_result(write_exactly(by_id, tmp_path / "r.nwb")))
     assert [path.name for path in tmp_path.iterdir()] == ["r.nwb"]
 
 
 def test_data_that_were_never_in_a_file_need_a_date(tmp_path):
     latents = make_latents(kind="series")
-    path = write_nwb(latents, tmp_path / "r.nwb")
+    path = write_exactly(latents, tmp_path / "r.nwb")
     assert pynwb.validate(path=path) == []
     del latents.attrs["session_start_time"]
     with pytest.raises(FileError, match="pass source=PATH, or"):
-        write_nwb(latents, tmp_path / "other.nwb")
+        write_exactly(latents, tmp_path / "other.nwb")
     with pytest.raises(FileError, match=r"append=True .--append. needs the recording"):
-        write_nwb(latents, tmp_path / "other.nwb", append=True)
+        write_exactly(latents, tmp_path / "other.nwb", append=True)
     assert [path.name for path in tmp_path.iterdir()] == ["r.nwb"]

@@ -14,7 +14,7 @@ from nwb_sbtt.io.write import packing, writer
 from nwb_sbtt.io.write.results import read_result
 from nwb_sbtt.io.write.writer import write_nwb
 from tests.support import nwbfiles
-from tests.support.latents import assert_same, digest, latents_of
+from tests.support.latents import assert_same, digest, latents_of, write_exactly
 from tests.support.processes import fill_the_disk, run
 
 UNITS = [("units", "units", [2, 0, 1])]
@@ -46,7 +46,7 @@ def test_a_killed_write_leaves_no_file_of_that_name(tmp_path, after):
     if target.exists():
         assert read_result(target).sizes["trial"] == 20
     latents = latents_of(source, UNITS)
-    assert_same(latents, read_result(write_nwb(latents, target, overwrite=True)))
+    assert_same(latents, read_result(write_exactly(latents, target, overwrite=True)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.nwb", "recording.nwb"]
 
 
