@@ -280,8 +280,8 @@ class Filter:
     def stretch(self, samples: Floats, *, first: int, start: int, stop: int) -> Floats:
         """Filter every sample of a stretch, by Fourier transforms of parts that overlap (overlap-save).
 
-        For a filter of 400 to 600 weights this takes half the time of `apply`, and differs from it by rounding. A part without
-        any signal can come out as rounding of what lies within `TRANSFORM_LENGTHS` lengths of the filter.
+        The kernel must be symmetric. For 400 to 600 weights this takes half the time of `apply`, and differs by rounding. A
+        part without any signal can come out as rounding of what lies within `TRANSFORM_LENGTHS` lengths of the filter.
 
         Parameters
         ----------
@@ -297,11 +297,12 @@ class Filter:
         array (position, channel)
             The next stretch reuses its memory.
         """
-        weights = self._table[0].astype(np.float64)
-        length = _transform_length(min(TRANSFORM_LENGTHS * len(weights), stop - start + len(weights)))
-        response = np.conj(rfft(weights, length)).astype(np.result_type(self._table, np.complex64))[:, None]
-        step, begin = length - len(weights) + 1, start - self.margin + 1 - first
         shape, dtype = (stop - start, samples.shape[1]), np.result_type(samples, self._table)
+        weights, centre = self._table[0, :-1].astype(np.float64), self.margin - 1
+        length = _transform_length(min(TRANSFORM_LENGTHS * len(weights), shape[0] + len(weights)))
+        # Symmetric weights around the first sample have a real response, by which it takes half the time to multiply.
+        response = rfft(np.roll(np.pad(weights, (0, length - len(weights))), -centre)).real.astype(dtype)[:, None]
+        step, begin = length - len(weights) + 1, start - centre - first
         if len(self._space) < shape[0] or self._space.shape[1] != shape[1] or self._space.dtype != dtype:
             # Fresh pages for every stretch would cost as much as a tenth of the transforms; the old memory goes first.
             self._space = self._space[:0].copy()
@@ -312,8 +313,10 @@ class Filter:
             low, columns = part
             high = min(low + step, len(result))
             spectrum = rfft(samples[begin + low : begin + low + length, columns], length, axis=0)
-            spectrum *= response
-            result[low:high, columns] = irfft(spectrum, length, axis=0, overwrite_x=True)[: high - low]
+            parts = spectrum.view(dtype)
+            parts *= response
+            filtered = irfft(spectrum, length, axis=0, overwrite_x=True)
+            result[low:high, columns] = filtered[centre : centre + high - low]
 
         groups = [slice(c, c + COLUMNS_AT_ONCE) for c in range(0, samples.shape[1], COLUMNS_AT_ONCE)]
         in_threads(evaluate, [(low, columns) for low in range(0, len(result), step) for columns in groups])

@@ -196,3 +196,29 @@ def test_a_chunk_is_inflated_to_its_declared_size_at_most(tmp_path):
             read_rows(file["data"], 0, 64, into=np.empty((64, 1), dtype="u1"))
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("content", ["whole", "damaged", "cut off"])
+def test_without_isal_the_same_is_read(tmp_path, monkeypatch, content):
+    pytest.importorskip("isal")
+    data = noise("<i2", (7, 4))
+    compressed = {
+        "whole": zlib.compress(data.tobytes()),
+        "damaged": b"x" * 40,
+        "cut off": zlib.compress(bytes(56))[:-2],
+    }
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        made = file.create_dataset("data", (7, 4), "<i2", chunks=(7, 4), compression="gzip")
+        made.id.write_direct_chunk((0, 0), compressed[content])
+    found = []
+    for inflate in (chunks.inflate, zlib):
+        monkeypatch.setattr(chunks, "inflate", inflate)
+        rows_read = np.zeros((7, 4), dtype="<i2")
+        if content == "whole":
+            read_rows(h5py.File(tmp_path / "x.h5", "r")["data"], 0, 7, into=rows_read)
+        else:
+            with pytest.raises(OSError, match="cannot be decompressed"):
+                read_rows(h5py.File(tmp_path / "x.h5", "r")["data"], 0, 7, into=rows_read)
+        found.append((inflate.__name__, rows_read))
+    assert [name for name, _ in found] == ["isal.isal_zlib", "zlib"]
+    assert (found[0][1] == found[1][1]).all() and (content != "whole" or (found[0][1] == data).all())
