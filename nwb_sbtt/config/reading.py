@@ -98,6 +98,12 @@ class Chop(Config):
 Cut = Annotated[Trials | Window | Chop, Field(discriminator="by")]
 
 
+LEAST_THRESHOLD = 1.0
+"""Noise sds."""
+LOWEST_LINE = 16.0
+"""Hz; of a lower line and its harmonics a notch of 1 Hz to either side would take out more than an eighth of a band."""
+
+
 class ElectricalConfig(Config):
     """How an ElectricalSeries becomes one value a bin."""
 
@@ -119,7 +125,8 @@ class ElectricalConfig(Config):
     )
     threshold: Finite = Field(
         default=-4.5,
-        description="Threshold of spikes, crossed downward where it is negative, and upward otherwise; in `threshold_unit`.",
+        description="Threshold of spikes, crossed downward where it is negative, and upward otherwise; in `threshold_unit`, "
+        "and 1 sd at least.",
     )
     threshold_unit: Literal["sd", "uV"] = Field(
         default="sd",
@@ -131,6 +138,7 @@ class ElectricalConfig(Config):
     )
     dead_time: SecondsOrZero = Field(
         default=0.001,
+        le=1,
         description="Time after a counted threshold crossing in which others of the electrode do not count. Those do not "
         "prolong it: a burst counts once every dead time.",
     )
@@ -139,8 +147,10 @@ class ElectricalConfig(Config):
         description="Time before and after each of the `invalid_times` that counts as invalid too. Default: none, but for "
         "spikes the time after them in which what is left of an artefact exceeds the noise, measured over all of them.",
     )
-    min_observed: Annotated[float, Field(gt=0, le=1)] = Field(
+    min_observed: float = Field(
         default=0.9,
+        ge=0.5,
+        le=1,
         description="A filtered value counts as observed where at least this fraction of the filter's weight lies on "
         "observed samples; short gaps between them are bridged by a straight line.",
     )
@@ -163,7 +173,7 @@ class ElectricalConfig(Config):
     notch: Annotated[Positive, Unit("Hz")] | None = Field(
         default=None,
         description="Frequency of line noise, 50 or 60 Hz, that is taken out with all its harmonics in the band, within 1 Hz "
-        "of each. Default: none, with a note where lines are a tenth of the variance in the band.",
+        "of each; 16 at least. Default: none, with a note where lines are a tenth of the variance in the band.",
     )
     mask_flat: bool = Field(
         default=True,
@@ -183,9 +193,43 @@ class ElectricalConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _edges_ordered(self) -> Self:
+        named = (
+            {"band": self.band} if self.band else {f"bands.{name}": band for name, band in (self.bands or {}).items()}
+        )
+        for name, (low, high) in named.items():
+            if low >= high:
+                raise ValueError(f"{name} is [{low:g}, {high:g}] Hz; expected the lower edge first")
+        return self
+
+    @model_validator(mode="after")
     def _threshold_given(self) -> Self:
         if self.threshold_unit == "uV" and "threshold" not in self.model_fields_set:
             raise ValueError("threshold_unit=uV needs a threshold in microvolts, such as threshold=-50")
+        least = LEAST_THRESHOLD if self.threshold_unit == "sd" else 0.0
+        if abs(self.threshold) < least or self.threshold == 0:
+            raise ValueError(
+                f"a threshold of {self.threshold:g} {self.threshold_unit} is crossed by noise all the time; expected one "
+                "beyond most of the noise, such as -4.5 sd or -50 uV"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _line_leaves_a_band(self) -> Self:
+        if self.notch is not None and self.notch < LOWEST_LINE:
+            raise ValueError(
+                f"notch={self.notch:g} takes out all within 1 Hz of each multiple of {self.notch:g} Hz, which leaves little of "
+                f"any band; expected the frequency of the line, such as 50 or 60, and {LOWEST_LINE:g} at least"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _grouped_for_a_reference(self) -> Self:
+        if self.reference == "none" and self.reference_by != "group":
+            raise ValueError(
+                f"reference_by={self.reference_by} groups electrodes for a reference, and there is none; set reference to "
+                "median, average or bipolar too"
+            )
         return self
 
 

@@ -17,7 +17,7 @@ from scipy.fft import irfft, rfft
 
 from nwb_sbtt.config import ElectricalConfig
 from nwb_sbtt.data.threads import in_threads, single_blas, split_range
-from nwb_sbtt.errors import ConfigError, DataError
+from nwb_sbtt.errors import DataError
 
 ATTENUATION = 50.0
 """Decibels by which the stop band lies below the pass band."""
@@ -409,8 +409,6 @@ def choose_band(config: ElectricalConfig, *, rate: float, bin_width: float) -> t
     ------
     DataError
         If the sampling rate, or for a decimated signal the bin rate, cannot carry the band; names the highest that it can.
-    ConfigError
-        If the edges are not in rising order.
 
     Examples
     --------
@@ -420,8 +418,6 @@ def choose_band(config: ElectricalConfig, *, rate: float, bin_width: float) -> t
     highest = HIGHEST * (min(rate, 1 / bin_width) if config.feature == "lfp" else rate)
     if config.band is not None:
         low, high = config.band
-        if low >= high:
-            raise ConfigError(f"read.electrical.band is {config.band} Hz; the lower edge must come first")
         wanted, possible = high, high <= highest * (1 + 1e-9)
     elif config.feature == "lfp":
         low, high = 1.0, min(0.4 / bin_width, HIGHEST * rate)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import digamma
 
 from nwb_sbtt.config import ElectricalConfig
-from nwb_sbtt.signals.filters import choose_band, transitions
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.signals.filters import HIGHEST, LowPass, choose_band, transitions
 from nwb_sbtt.signals.lfp import independent_values
-from nwb_sbtt.signals.notch import harmonics_in
+from nwb_sbtt.signals.notch import SECONDS, harmonics_in
 
 FEATURES = {"lfp": "voltages", "power": "log power", "spikes": "threshold crossings"}
 MOST_LINES = 4
 """Most harmonics that a note lists."""
+NOTCH_HZ, MOST_NOTCHED = 1 / SECONDS, 0.5
+"""Half the width of a notch, and the largest share of a band that it may take out."""
 SPIKES_RATE = 10_000.0
 """Hz from which on a recording is one of spikes too."""
 
@@ -81,6 +85,63 @@ def note_on_band(config: ElectricalConfig, path: str, *, rate: float, bin_width:
     )
 
 
+def check_bands(config: ElectricalConfig, path: str, *, rate: float, longest: float) -> None:
+    """Check that a recording is long enough for the filters of the bands that are set.
+
+    Parameters
+    ----------
+    config : ElectricalConfig
+    path : str
+        Of the series.
+    rate : float
+        Sampling rate in Hz.
+    longest : float
+        Seconds of the longest stretch without a gap.
+
+    Raises
+    ------
+    DataError
+        If a filter reaches further to either side than that.
+    """
+    for low, high in filter(None, [config.band, *(config.bands or {}).values()]):
+        if high > HIGHEST * rate:
+            continue  # No filter is made for it.
+        reach = LowPass(0.0, min(transitions((low, high), rate=rate)) / rate).half_length / rate
+        if reach > longest:
+            raise DataError(
+                f"a band of {low:g} to {high:g} Hz needs a filter that reaches {reach:.3g} s to either side, and the longest "
+                f"stretch of {path!r} without a gap is {longest:.3g} s; set read.electrical.band to a higher lower edge, or to "
+                "a wider band"
+            )
+
+
+def check_notch(line: float, harmonics: NDArray[np.float64], band: tuple[float, float]) -> None:
+    """Check that a notch leaves most of a band.
+
+    Parameters
+    ----------
+    line : float
+        Hz.
+    harmonics : array (harmonic)
+        Those that are taken out, in Hz; rising.
+    band : (float, float)
+        Edges in Hz.
+
+    Raises
+    ------
+    DataError
+        If it takes out more than half of it.
+    """
+    low, high = band
+    edges = np.clip([harmonics - NOTCH_HZ, harmonics + NOTCH_HZ], low, high)
+    share = float((edges[1] - edges[0]).sum() / (high - low))
+    if share > MOST_NOTCHED:
+        raise DataError(
+            f"read.electrical.notch={line:g} takes out all within {NOTCH_HZ:g} Hz of {harmonics[0]:g} Hz, which is {share:.0%} "
+            f"of the band of {low:g} to {high:g} Hz; take a band without it, or read without a notch"
+        )
+
+
 def doubts_on_feature(config: ElectricalConfig, path: str, *, rate: float) -> list[str]:
     """Question a feature that the sampling rate makes unlikely to be meant.
 
@@ -110,4 +171,4 @@ def _note_on_notch(line: float, band: tuple[float, float]) -> str:
     if not harmonics:
         return f"; no line of {line:g} Hz lies in it"
     listed = ", ".join(harmonics[:MOST_LINES]) + (f", … {harmonics[-1]}" if len(harmonics) > MOST_LINES else "")
-    return f"; lines at {listed} Hz are taken out, within 1 Hz of each"
+    return f"; lines at {listed} Hz are taken out, within {NOTCH_HZ:g} Hz of each"

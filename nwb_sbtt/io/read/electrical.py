@@ -15,7 +15,7 @@ from nwb_sbtt.data.grid import Binned, Grid
 from nwb_sbtt.data.intervals import padded
 from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.bands import note_on_band, passed
+from nwb_sbtt.io.read.bands import check_notch, note_on_band, passed
 from nwb_sbtt.io.read.batches import batches, distinct_bins, samples_needed
 from nwb_sbtt.io.read.masks import StoredMask
 from nwb_sbtt.io.read.recording import PART_SECONDS, Piece, Recording
@@ -200,6 +200,8 @@ class ElectricalSource:
             whole = config.feature != "lfp" or config.band is not None
             voltage = ", or read the voltage itself (--set read.electrical.feature=lfp, without read.electrical.band)"
             return f"lower {LOST_TO_FILTER}, take a band or bins whose filter is shorter{voltage if whole else ''}"
+        if config.pad:
+            return f"read.electrical.pad={config.pad:g} s around all invalid times leaves nothing: take less"
         if config.reference != "none":
             return "a reference needs two electrodes of a group at each moment: read without (read.electrical.reference=none)"
         return ""
@@ -228,11 +230,13 @@ class ElectricalSource:
         """
         config, recording = self.config.electrical, self.recording
         rate, width = 1 / self.sampling_period, grid.bin_width
-        band = choose_band(config, rate=rate, bin_width=width) if config.notch is None else None
+        chosen = choose_band(config, rate=rate, bin_width=width)
+        band = chosen if config.notch is None else None
         if config.notch and len(harmonics := harmonics_in(config.notch, passed(config, rate=rate, bin_width=width))):
+            check_notch(config.notch, harmonics, chosen)
             recording = replace(recording, notch=Notch(harmonics, rate=rate, dtype=recording.dtype))
         if config.feature == "spikes" and config.threshold_unit != "uV" and config.bad_channels in ("note", "off"):
-            reach = band_kernel(choose_band(config, rate=rate, bin_width=width), rate=rate).half_length
+            reach = band_kernel(chosen, rate=rate).half_length
             recording.keep_parts(MARGINS_READ * (int(reach) + 2))
         seen = survey(recording, config, parts_of(recording, grid), path=self.path, band=band)
         notes: list[str] = []

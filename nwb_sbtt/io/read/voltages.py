@@ -11,7 +11,7 @@ from pynwb.ecephys import ElectricalSeries
 from nwb_sbtt.config import ElectricalConfig, ReadConfig
 from nwb_sbtt.data.intervals import padded
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.io.read.bands import doubts_on_feature
+from nwb_sbtt.io.read.bands import check_bands, doubts_on_feature
 from nwb_sbtt.io.read.clock import sample_clock
 from nwb_sbtt.io.read.description import describe_samples
 from nwb_sbtt.io.read.electrical import UNITS, ElectricalSource
@@ -53,6 +53,8 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     scale = _scale(series, n_electrodes=len(rows))
     clock = sample_clock(series, n_samples=layout.n_samples, missing_value=config.missing_value)
     pieces, runs = find_pieces(clock, series.name)
+    longest = max(piece.span[1] - piece.span[0] for piece in pieces)
+    check_bands(config.electrical, path, rate=pieces[0].rate, longest=longest)
     table = series.electrodes.table
     ids = row_ids(table, path=table.name)
     notes = [*layout.notes, *clock.notes, *note_on_ids(ids[np.unique(rows)], table.name)]

@@ -563,3 +563,37 @@ def test_several_series_take_the_longest_of_their_bins(tmp_path):
         add_electrical(nwbfile, rng.normal(size=(int(30 * rate), 2)), rate=rate, name=name, rows=rows)
     read = read_nwb(write(nwbfile, tmp_path / "x.nwb"), series=["acquisition/slow", "acquisition/fast"])
     assert read.attrs["bin_width"] == 0.02 and read["observed"].values.mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"feature": "power", "band": (1e-6, 40.0)},
+            r"reaches 2.93e\+06 s .* stretch of .* is 3 s; .* higher lower edge",
+        ),
+        ({"feature": "spikes", "band": (10.0, 10.01)}, r"a band of 10 to 10.01 Hz needs a filter .* wider band"),
+        ({"bands": {"a": (4.0, 8.0), "b": (0.01, 4.0)}}, "a band of 0.01 to 4 Hz needs a filter that reaches"),
+        (
+            {"band": (48.5, 51.5), "notch": 50.0},
+            "notch=50 takes out all within 1 Hz of 50 Hz, which is 67% of the band",
+        ),
+    ],
+)
+def test_bands_that_leave_nothing_are_refused(settings, message):
+    with pytest.raises(DataError, match=message):
+        source = electrical_source(*session(noise(3.0, 2)), ReadConfig(electrical=ElectricalConfig(**settings)))
+        source.bin(whole(3.0, 0.004))
+
+
+def test_a_notch_may_take_a_small_part_of_a_band():
+    nwbfile, series = session(noise(2.0, 2))
+    config = ReadConfig(electrical=ElectricalConfig(feature="lfp", band=(45.0, 55.0), notch=50.0))
+    assert electrical_source(nwbfile, series, config).bin(whole(2.0, 0.004)).observed.any()
+
+
+def test_a_pad_that_leaves_nothing_is_named(tmp_path):
+    nwbfile, _ = session(noise(2.0, 2))
+    add_invalid_times(nwbfile, [(1.0, 1.1)])
+    with pytest.raises(DataError, match=r"read\.electrical\.pad=10 s around all invalid times leaves nothing"):
+        read_nwb(write(nwbfile, tmp_path / "x.nwb"), ReadConfig(electrical=ElectricalConfig(pad=10.0)))
