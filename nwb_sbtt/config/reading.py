@@ -178,8 +178,8 @@ class ElectricalConfig(Config):
     mask_flat: bool = Field(
         default=True,
         description="Whether samples that were stored but not measured count as missing: runs of identical samples or zeros, "
-        "and samples at the limits of the converter. How long a run must be follows from how often neighbours are equal by "
-        "chance.",
+        "stretches of two values of a channel that usually has many, and samples at the limits of the converter. How long a "
+        "run must be follows from how often neighbours are equal by chance.",
     )
 
     @model_validator(mode="after")

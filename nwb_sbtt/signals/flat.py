@@ -1,7 +1,7 @@
 """Samples that were stored but not measured: runs of identical ones, and those at the limits of the converter.
 
 A dead electrode stores a constant, a lost packet zeros, and a saturated amplifier the largest number there is. In each of these
-the same number follows itself for longer than noise ever does.
+the same number follows itself for longer than noise ever does, or, where the last bit flickers, one of two numbers does.
 """
 
 from __future__ import annotations
@@ -30,6 +30,15 @@ FEWEST_SAMPLES = 100
 """Fewest samples by which a channel is judged."""
 QUIETER, SELDOM = 3, 0.02
 """Where neighbours are equal by chance more often than that, a run must be so many times as long: a signal has quiet times."""
+SHORTEST_FLICKER, FLICKER_LONGER = 1.0, 8
+"""Least seconds of a stretch of no more than two values that can be told from a signal, unless that is more than `LONGEST`
+samples, and how many times as long it must be as a run of one value."""
+FLATTER, FEWEST_WITH_MORE = 10, 0.25
+"""The two values of such a stretch lie so many times closer together than the ends of what the channel usually has, which is
+judged by the parts with more than two values: by so large a share of all, at least. Where steps are so coarse that a signal has
+but few of them, two values are no fault."""
+LOOKED_AT = 16
+"""Samples of a window by which it is told that it cannot have two values only."""
 COMPARED_AT_ONCE = 1 << 18
 """Entries compared at once, so that what comes of them stays in the cache."""
 FEWEST_CLIPPED, PILED_UP = 10, 5
@@ -49,6 +58,10 @@ class FlatRule:
         Smallest and largest value of the converter as far as the samples show it; NaN where they do not.
     two_valued : bool array
         Channels that have no more than two values throughout, as a saturated one whose last bit flickers: all of it is flat.
+    flicker : int array
+        Least samples of a stretch of two values.
+    spread : array
+        Usual distance of the largest value of a part from its smallest; 0 where too few parts tell.
     """
 
     run: NDArray[np.intp]
@@ -56,6 +69,8 @@ class FlatRule:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     two_valued: NDArray[np.bool_]
+    flicker: NDArray[np.intp]
+    spread: NDArray[np.float64]
 
     def of(self, channels: NDArray[np.bool_]) -> FlatRule:
         """Return the rule of some of the channels.
@@ -71,12 +86,14 @@ class FlatRule:
             self.low[channels],
             self.high[channels],
             self.two_valued[channels],
+            self.flicker[channels],
+            self.spread[channels],
         )
 
     @property
     def context(self) -> int:
         """Samples on either side by which the length of a run is known."""
-        return int(self.run.max(initial=1))
+        return int(np.maximum(self.run, np.where(self.spread > 0, self.flicker, 1)).max(initial=1))
 
     def may_be_in(self, stored: NDArray[Any]) -> bool:
         """Tell whether any sample of a stretch could be flat, in less time than it takes to find it.
@@ -86,7 +103,15 @@ class FlatRule:
         stored : array (time, channel)
             As stored.
         """
-        return bool(self.two_valued.any()) or at_limits(stored) is not None or bool(self._candidates(stored).any())
+        return (
+            bool(self.two_valued.any())
+            or at_limits(stored) is not None
+            or bool(self._candidates(stored).any() or self._flickering(stored).any())
+        )
+
+    def _flickering(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
+        """Channels (channel) that may have as long a stretch of two values as the shortest that can be flat."""
+        return (self.spread > 0) & _any_two_valued(stored, int(self.flicker.min(initial=LONGEST)))
 
     def _candidates(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
         """Channels (channel) with runs as long as the shortest that can be flat."""
@@ -118,17 +143,39 @@ class FlatRule:
             is_flat |= ((values == self.low[channel]) | (values == self.high[channel])) & (lengths >= SHORTEST_LIMIT)
             for start, length in zip(starts[is_flat], lengths[is_flat], strict=True):
                 flat[start : start + length, channel] = True
+        for channel in np.flatnonzero(self._flickering(stored)):
+            starts, lengths, steps = two_valued_stretches(stored[:, channel], missing[:, channel])
+            is_flat = (lengths >= self.flicker[channel]) & (FLATTER * steps <= self.spread[channel])
+            for start, length in zip(starts[is_flat], lengths[is_flat], strict=True):
+                flat[start : start + length, channel] = True
         return flat
 
 
-def may_be_flat(stored: NDArray[Any]) -> bool:
+def may_be_flat(stored: NDArray[Any], *, rate: float) -> bool:
     """Tell whether any rule could find a flat sample; where not, no rule is needed.
 
     Parameters
     ----------
     stored : array (time, channel)
+    rate : float
+        Sampling rate in Hz.
     """
-    return at_limits(stored) is not None or bool(_any_run(stored, SHORTEST_LIMIT).any())
+    return (
+        at_limits(stored) is not None
+        or bool(_any_run(stored, SHORTEST_LIMIT).any())
+        or bool(_any_two_valued(stored, shortest_flicker(rate)).any())
+    )
+
+
+def shortest_flicker(rate: float) -> int:
+    """Compute the least samples of a stretch of two values that can be flat.
+
+    Parameters
+    ----------
+    rate : float
+        Sampling rate in Hz.
+    """
+    return min(int(SHORTEST_FLICKER * rate), LONGEST)
 
 
 def measure(parts: Iterable[tuple[NDArray[Any], NDArray[np.bool_]]], *, rate: float) -> FlatRule:
@@ -150,8 +197,10 @@ def measure(parts: Iterable[tuple[NDArray[Any], NDArray[np.bool_]]], *, rate: fl
         found.append(len(missing) - missing.sum(axis=0))
     lowest, highest, n_valid = _joined(lows, np.fmin), _joined(highs, np.fmax), np.array(found)
     two_valued = n_valid.sum(axis=0) >= FEWEST_SAMPLES
-    for n_of_part, low, high in zip(n_valid, lows, highs, strict=True):
+    spreads = np.full((len(lows), len(two_valued)), np.nan)
+    for n_of_part, low, high, spread in zip(n_valid, lows, highs, spreads, strict=True):
         no_more = (low.n + high.n * (low.value != high.value)) == n_of_part
+        spread[~no_more] = (high.value - low.value)[~no_more]
         of_all = [(end.value == lowest.value) | (end.value == highest.value) for end in (low, high)]
         two_valued &= (no_more & of_all[0] & of_all[1]) | (n_of_part == 0)
     # What a channel of two values has next to one of its ends is the other end.
@@ -165,12 +214,18 @@ def measure(parts: Iterable[tuple[NDArray[Any], NDArray[np.bool_]]], *, rate: fl
     by_chance = np.ceil(by_chance) + 1
     long = np.clip(np.maximum(QUIETER * by_chance, LONGER_THAN_USUAL * (usual - 1)), 0, LONGEST)
     shortest = max(SHORTEST, int(np.ceil(SHORTEST_SECONDS * rate)))
+    run = np.maximum(long, shortest).astype(np.intp)
+    told = np.isfinite(spreads).mean(axis=0) >= FEWEST_WITH_MORE
+    usual_spread = np.zeros(len(told))
+    usual_spread[told] = np.nanmedian(spreads[:, told], axis=0)
     return FlatRule(
-        run=np.maximum(long, shortest).astype(np.intp),
+        run=run,
         zero_run=np.maximum(np.where(equal < SELDOM, by_chance, long), SHORTEST_ZEROS).astype(np.intp),
         low=np.where(lowest.n >= np.maximum(FEWEST_CLIPPED, PILED_UP * n_next_low), lowest.value, np.nan),
         high=np.where(highest.n >= np.maximum(FEWEST_CLIPPED, PILED_UP * n_next_high), highest.value, np.nan),
         two_valued=two_valued,
+        flicker=np.clip(FLICKER_LONGER * run, shortest_flicker(rate), LONGEST),
+        spread=usual_spread,
     )
 
 
@@ -192,6 +247,35 @@ def runs(samples: NDArray[Any], missing: NDArray[np.bool_]) -> tuple[NDArray[np.
     starts = np.concatenate([np.zeros(min(len(samples), 1), dtype=np.intp), changes])
     lengths, there = np.diff(starts, append=len(samples)), ~missing[starts]
     return starts[there], lengths[there], samples[starts[there]]
+
+
+def two_valued_stretches(
+    samples: NDArray[Any], missing: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Find the longest stretches in which a channel has two values that follow each other at least twice.
+
+    Parameters
+    ----------
+    samples : array (time)
+    missing : bool array (time)
+        No stretch goes on beyond one.
+
+    Returns
+    -------
+    starts, lengths : int array (stretch)
+        First sample of each stretch, and how many it has.
+    steps : array (stretch)
+        Distance of the two values.
+    """
+    starts, lengths, values = runs(samples, missing)
+    stops = starts + lengths
+    follows = starts[1:] == stops[:-1]
+    back = (values[2:] == values[:-2]) & follows[1:] & follows[:-1]
+    edges = np.flatnonzero(np.diff(back, prepend=False, append=False)).reshape(-1, 2)
+    # Runs `first` to `last` take turns.
+    first, last = edges[:, 0], edges[:, 1] + 1
+    steps = np.abs(values[first + 1].astype(np.float64) - values[first].astype(np.float64))
+    return starts[first], stops[last] - starts[first], steps
 
 
 @dataclass(frozen=True)
@@ -348,3 +432,13 @@ def _any_run(stored: NDArray[Any], length: int) -> NDArray[np.bool_]:
     step = max(COMPARED_AT_ONCE // max(stored.shape[1], 1), 1)
     parts = [range(first, min(first + step, len(stored))) for first in range(0, len(stored), step)]
     return np.asarray(np.any([np.zeros(stored.shape[1], dtype=bool), *in_threads(any_in, parts)], axis=0))
+
+
+def _any_two_valued(stored: NDArray[Any], length: int) -> NDArray[np.bool_]:
+    """Channels (channel) that may have so many samples in a row of no more than two values, judged by few of them."""
+    # Wherever a stretch begins, it holds one of the windows that are half as long.
+    half = max(length // 2, 1)
+    n_windows = len(stored) // half
+    windows = stored[: n_windows * half].reshape(n_windows, half, -1)[:, :: max(half // LOOKED_AT, 1)]
+    ends = windows.min(axis=1, keepdims=True), windows.max(axis=1, keepdims=True)
+    return np.asarray(((windows == ends[0]) | (windows == ends[1])).all(axis=1).any(axis=0))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nwb_sbtt.signals.flat import at_limits, may_be_flat, measure, runs
+from nwb_sbtt.signals.flat import at_limits, may_be_flat, measure, runs, two_valued_stretches
 
 FULL = np.zeros(4000, dtype=bool)
 
@@ -80,7 +80,7 @@ def test_parts_may_share_their_memory():
             yield samples, missing
 
     expected, found = measure(parts, rate=1000.0), measure(one_after_the_other(), rate=1000.0)
-    for name in ("run", "zero_run", "low", "high", "two_valued"):
+    for name in ("run", "zero_run", "low", "high", "two_valued", "flicker", "spread"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     chosen = expected.of(np.array([True, False, True]))
     np.testing.assert_array_equal(chosen.run, expected.run[[0, 2]])
@@ -95,6 +95,49 @@ def test_limits_of_the_type_are_those_of_integers_alone():
 
 def test_without_three_equal_samples_nothing_may_be_flat():
     samples = np.random.default_rng(3).normal(size=(100, 2))
-    assert not may_be_flat(samples)
+    assert not may_be_flat(samples, rate=10.0)
     samples[5:8, 1] = 0.5
-    assert may_be_flat(samples)
+    assert may_be_flat(samples, rate=10.0)
+    samples[5:8, 1] = 0.1, 0.2, 0.3
+    samples[20:40, 0] = np.arange(20) % 2
+    assert may_be_flat(samples, rate=10.0) and not may_be_flat(samples, rate=100.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=30))
+def test_stretches_of_two_values_are_the_longest_there_are(entries):
+    samples, missing = (np.array(column) for column in zip(*entries, strict=True))
+    found = set(zip(*(each.tolist() for each in two_valued_stretches(samples, missing.astype(bool))), strict=True))
+    expected = set()
+    for start in range(len(samples)):
+        for stop in range(start + 1, len(samples) + 1):
+            part = samples[start:stop]
+            longer = [samples[max(start - 1, 0) : stop], samples[start : stop + 1]]
+            holes = [missing[max(start - 1, 0) : stop], missing[start : stop + 1]]
+            whole = all(len(x) == len(part) or h.any() or len(set(x)) > 2 for x, h in zip(longer, holes, strict=True))
+            if whole and not missing[start:stop].any() and (np.diff(part) != 0).sum() >= 2 and len(set(part)) == 2:
+                expected.add((start, stop - start, float(np.ptp(part))))
+    assert found == expected
+
+
+def flickering(*, seed, steps, seconds=40, rate=1000):
+    """A signal of so many steps from end to end; one bit flickers in the second quarter of channel 0."""
+    rng = np.random.default_rng(seed)
+    smooth = np.sin(2 * np.pi * 7 * np.arange(seconds * rate)[:, None] / rate + rng.random(3))
+    samples = np.round(steps / 2 * smooth + 0.05 * steps * rng.normal(size=smooth.shape)).astype(np.int16)
+    quarter = slice(seconds * rate // 4, seconds * rate // 2)
+    samples[quarter, 0] = 5 + rng.integers(0, 2, quarter.stop - quarter.start)
+    return samples, quarter
+
+
+@pytest.mark.parametrize("seed", [5, 6, 7])
+def test_a_flickering_bit_is_flat_where_the_channel_has_many_values_and_kept_where_it_has_few(seed):
+    for steps, is_flat in ((200, True), (30, True), (5, False)):
+        samples, quarter = flickering(seed=seed, steps=steps)
+        starts = np.linspace(0, len(samples) - 256, 20).astype(int)
+        parts = [(samples[i : i + 256], np.zeros((256, 3), dtype=bool)) for i in starts]
+        flat = measure(parts, rate=1000.0).find(samples, np.zeros(samples.shape, dtype=bool))
+        expected = np.zeros(samples.shape, dtype=bool)
+        expected[quarter, 0] = is_flat
+        # A neighbour may happen to have one of the two values.
+        assert (flat != expected).sum() <= 4

@@ -614,7 +614,7 @@ class ElectricalSource:
                 self.path,
                 self.channel_id,
                 (flat > 0) & ~throughout,
-                f"have runs of identical samples, or samples at the limits of the converter{kept}",
+                f"have runs of identical samples or of two values, or samples at the limits of the converter{kept}",
                 seconds=flat * self.sampling_period,
             ),
         )

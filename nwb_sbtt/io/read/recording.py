@@ -19,7 +19,7 @@ from nwb_sbtt.io.read.masks import StoredMask, control_allows
 from nwb_sbtt.io.read.runs import Runs, SpacedSlabs
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.signals.blocks import Bins, SampleBlock, channel_medians
-from nwb_sbtt.signals.flat import SHORTEST_LIMIT, FlatRule, may_be_flat, measure
+from nwb_sbtt.signals.flat import SHORTEST_LIMIT, FlatRule, may_be_flat, measure, shortest_flicker
 from nwb_sbtt.signals.notch import Notch
 from nwb_sbtt.signals.reference import FEWEST, Montage
 
@@ -498,8 +498,9 @@ class Recording:
             return None
         flat_rule = self._flat_rules[0] if self._flat_rules else None
         if flat_rule is None:
-            around = max(low - SHORTEST_LIMIT, piece.first), min(high + SHORTEST_LIMIT, piece.stop)
-            if not may_be_flat(self.slabs.read(*around)):
+            context = max(SHORTEST_LIMIT, shortest_flicker(piece.rate))
+            around = max(low - context, piece.first), min(high + context, piece.stop)
+            if not may_be_flat(self.slabs.read(*around), rate=piece.rate):
                 return None
             length = max(int(PART_SECONDS * piece.rate), FEWEST_IN_PART)
             parts = (

@@ -32,6 +32,7 @@ FAULTS = {
     "dead": lambda data, part: np.full_like(data[part], data[part.start]),
     "zeros": lambda data, part: np.zeros_like(data[part]),
     "railed": lambda data, part: np.full_like(data[part], np.iinfo(np.int16).max),
+    "flickering": lambda data, part: 700 + np.random.default_rng(1).integers(0, 2, len(data[part])).astype(np.int16),
     "flickering at the rail": lambda data, part: 32767 - (np.arange(len(data[part])) % 2).astype(np.int16),
 }
 
@@ -85,6 +86,14 @@ def test_coarse_steps_are_no_fault(counts):
     assert not any(
         "flat" in note or "identical" in note for note in read(np.round(counts * 3 * slow).astype(np.int16)).notes
     )
+
+
+def test_a_quiet_half_of_a_recording_in_coarse_steps_is_kept():
+    slow, _ = field(SECONDS, rate=RATE, n_channels=5, seed=7, private=0.05)
+    slow[len(slow) // 2 :] *= 0.2
+    quiet = np.round(1.5 * slow + 0.5).astype(np.int16)
+    assert len(np.unique(quiet[len(slow) // 2 :, 0])) == 2 < len(np.unique(quiet[:, 0]))
+    assert not any("mask_flat" in note for note in read(quiet).notes)
 
 
 def test_samples_held_until_the_next_are_no_fault():
