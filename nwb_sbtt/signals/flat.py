@@ -92,25 +92,32 @@ class FlatRule:
 
     @property
     def context(self) -> int:
-        """Samples on either side by which the length of a run is known."""
-        return int(np.maximum(self.run, np.where(self.spread > 0, self.flicker, 1)).max(initial=1))
+        """Samples on either side by which the length of a run of one value is known."""
+        return int(self.run.max(initial=1))
+
+    @property
+    def wide_context(self) -> int:
+        """Samples on either side by which the length of a stretch of two values is known."""
+        return int(np.where(self.spread > 0, self.flicker, 1).max(initial=1))
 
     def may_be_in(self, stored: NDArray[Any]) -> bool:
-        """Tell whether any sample of a stretch could be flat, in less time than it takes to find it.
+        """Tell whether any sample of a stretch could be flat in a run of one value, in less time than it takes to find it.
 
         Parameters
         ----------
         stored : array (time, channel)
             As stored.
         """
-        return (
-            bool(self.two_valued.any())
-            or at_limits(stored) is not None
-            or bool(self._candidates(stored).any() or self._flickering(stored).any())
-        )
+        return bool(self.two_valued.any()) or at_limits(stored) is not None or bool(self._candidates(stored).any())
 
-    def _flickering(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
-        """Channels (channel) that may have as long a stretch of two values as the shortest that can be flat."""
+    def may_flicker(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell which channels (channel) may have as long a stretch of two values as the shortest that can be flat.
+
+        Parameters
+        ----------
+        stored : array (time, channel)
+            As stored.
+        """
         return (self.spread > 0) & _any_two_valued(stored, int(self.flicker.min(initial=LONGEST)))
 
     def _candidates(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
@@ -143,7 +150,7 @@ class FlatRule:
             is_flat |= ((values == self.low[channel]) | (values == self.high[channel])) & (lengths >= SHORTEST_LIMIT)
             for start, length in zip(starts[is_flat], lengths[is_flat], strict=True):
                 flat[start : start + length, channel] = True
-        for channel in np.flatnonzero(self._flickering(stored)):
+        for channel in np.flatnonzero(self.may_flicker(stored)):
             starts, lengths, steps = two_valued_stretches(stored[:, channel], missing[:, channel])
             is_flat = (lengths >= self.flicker[channel]) & (FLATTER * steps <= self.spread[channel])
             for start, length in zip(starts[is_flat], lengths[is_flat], strict=True):
@@ -439,6 +446,6 @@ def _any_two_valued(stored: NDArray[Any], length: int) -> NDArray[np.bool_]:
     # Wherever a stretch begins, it holds one of the windows that are half as long.
     half = max(length // 2, 1)
     n_windows = len(stored) // half
-    windows = stored[: n_windows * half].reshape(n_windows, half, -1)[:, :: max(half // LOOKED_AT, 1)]
+    windows = stored[: n_windows * half].reshape(n_windows, half, stored.shape[1])[:, :: max(half // LOOKED_AT, 1)]
     ends = windows.min(axis=1, keepdims=True), windows.max(axis=1, keepdims=True)
     return np.asarray(((windows == ends[0]) | (windows == ends[1])).all(axis=1).any(axis=0))

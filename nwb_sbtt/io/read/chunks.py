@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import h5py
@@ -19,10 +21,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.data.threads import in_threads
 
-try:
-    from isal import isal_zlib as inflate
-except ImportError:
-    import zlib as inflate
+inflate: Any = import_module("isal.isal_zlib" if find_spec("isal") else "zlib")
 
 BYTES_AT_ONCE = 1 << 22
 """Bytes read at once where columns are selected from what HDF5 decompresses itself."""

@@ -509,8 +509,13 @@ class Recording:
             )
             flat_rule = measure(parts, rate=piece.rate)
             self._flat_rules.append(flat_rule)
-        first, stop = max(low - flat_rule.context, piece.first), min(high + flat_rule.context, piece.stop)
-        if not flat_rule.may_be_in(self.slabs.read(first, stop)):
+        around = [
+            (max(low - each, piece.first), min(high + each, piece.stop))
+            for each in (max(flat_rule.context, flat_rule.wide_context), flat_rule.context)
+        ]
+        flickers = flat_rule.may_flicker(self.slabs.read(*around[0])).any()
+        first, stop = around[0 if flickers else 1]
+        if not flickers and not flat_rule.may_be_in(self.slabs.read(first, stop)):
             return None
         flat = flat_rule.find(self.slabs.read(first, stop), self._missing(piece, first, stop))[
             low - first : high - first
