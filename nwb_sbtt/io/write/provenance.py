@@ -242,8 +242,13 @@ def read_description(record: Any) -> Description:
     Raises
     ------
     FileError
-        If it is damaged.
+        If it is damaged, or missing.
     """
+    if record.input_description is None:
+        raise FileError(
+            f"the results {record.name!r} have no 'input_description', which says how their data were read: they were not "
+            "written by write_nwb; read their series with pynwb"
+        )
     try:
         return TypeAdapter(Description).validate_json(record.input_description)
     except ValidationError as error:

@@ -122,6 +122,8 @@ class _Results:
         self._layer = self._numbers(self._segments, "layer", n_segments) if has_layers else np.ones(n_segments, int)
         if not np.array_equal(np.unique(self._layer), np.arange(1, 1 + len(np.unique(self._layer)))):
             raise self._damaged("the column 'layer' of its segments does not count layers from 1")
+        if record.bin_times is None:
+            raise self._damaged("its bin times are missing")
         self._bin_times = np.asarray(record.bin_times[:])
         if self._bin_times.ndim != 1 or self._bin_times.dtype.kind != "f" or not (np.diff(self._bin_times) > 0).all():
             raise self._damaged("its bin times do not rise")

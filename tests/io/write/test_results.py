@@ -228,6 +228,26 @@ def test_results_that_contradict_themselves_are_refused(written, tmp_path, name,
         read_result(path)
 
 
+@pytest.mark.parametrize("name", ["input_description", "bin_times"])
+def test_results_without_what_is_optional_to_the_extension_are_one_clear_error(written, tmp_path, name):
+    path = tmp_path / "lacking.nwb"
+    path.write_bytes(written.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file[f"{MODULE}/sbtt_model/{name}"]
+    with pytest.raises(FileError, match=r"no 'input_description'.*read their series with pynwb|bin times are missing"):
+        read_result(path)
+
+
+def test_results_without_their_remarks_are_read(written, tmp_path):
+    path = tmp_path / "lacking.nwb"
+    path.write_bytes(written.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for name in ("environment", "metrics", "details", "training_metrics", "sources"):
+            del file[f"{MODULE}/sbtt_model/{name}"]
+    model = json.loads(read_result(path).attrs["model"])
+    assert model["model_type"] == "lfads" and "metrics" not in model
+
+
 def test_results_of_data_that_were_never_in_a_file_come_back(tmp_path):
     latents = make_latents(kind="series")
     assert_same(latents, read_result(write_exactly(latents, tmp_path / "r.nwb")))

@@ -21,7 +21,7 @@ from pynwb.spec import (
 )
 
 NAME = "ndx-sbtt"
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 
 def inferred_signal_series() -> NWBGroupSpec:
@@ -89,7 +89,7 @@ def latent_factor_series() -> NWBGroupSpec:
                 dtype="text",
                 doc="Which latent variables these are: 'factors' (what the rates are read out from), "
                 "'generator_states' (state of the dynamical system), 'inferred_inputs' (input that the controller "
-                "gives to the dynamical system), or another word that the description explains.",
+                "gives to the dynamical system), or 'other', which the description explains.",
             )
         ],
         datasets=[
