@@ -29,12 +29,13 @@ from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.io.dandi.locations import local_file
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import sha256
+from nwb_sbtt.io.read.listing import listing_of_contents
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.read.truth import attach_truth
 from nwb_sbtt.io.write.results import read_model
 from nwb_sbtt.io.write.writer import check_target, rehearse, write_nwb
 from nwb_sbtt.recordings import load_offsets, recordings_of, session_names
-from nwb_sbtt.report.listing import listing_of_contents, table_of_scores
+from nwb_sbtt.report.listing import table_of_scores
 from nwb_sbtt.simulate.tasks import write_task
 from nwb_sbtt.train.group import join_group
 from nwb_sbtt.train.trackers import Tracker

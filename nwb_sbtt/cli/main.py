@@ -88,7 +88,7 @@ def inspect(file: File, as_json: Json = False) -> None:
     # Not by way of `pipeline`: it imports torch, and a look at a file should not wait for that.
     from nwb_sbtt.io.dandi.locations import locate_with_title
     from nwb_sbtt.io.read.candidates import inspect as inspect_file
-    from nwb_sbtt.report.listing import listing_of_contents
+    from nwb_sbtt.io.read.listing import listing_of_contents
 
     # The title names the version that an address was resolved to.
     location, title = locate_with_title(file)

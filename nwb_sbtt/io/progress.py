@@ -1,4 +1,4 @@
-"""Progress of downloads, uploads and long computations: a bar on a terminal, elsewhere a line of text every few seconds."""
+"""Progress of downloads, uploads and long computations: a bar on a terminal and in notebooks, elsewhere lines of text."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from nwb_sbtt.display import NotebookBar, in_notebook
 from nwb_sbtt.printable import printable, unfiltered
 
 Advance = Callable[[int], None]
@@ -46,15 +47,23 @@ def show_progress(total: int, *, label: str, of: str = "") -> Iterator[Advance]:
     callable
         To be called with each further number of bytes, from any thread; a negative number takes bytes back.
     """
+    if in_notebook():
+        bar = NotebookBar(label)
+        steps = _Steps(lambda done: bar.show(done, total, _counted(done, total, of)), every=0.2)
+        yield steps.advance
+        steps.end()
+        return
     if sys.stderr.isatty():
         console = Console(file=unfiltered(sys.stderr))
         with Progress(*_columns(of), console=console, expand=True, transient=bool(of)) as progress:
             task = progress.add_task(printable(label), total=total)
             yield lambda n_bytes: progress.advance(task, n_bytes)
         return
-    lines = _Lines(total, label, of)
-    yield lines.advance
-    lines.end()
+    steps = _Steps(
+        lambda done: print(f"{printable(label)}  {_counted(done, total, of)}", file=sys.stderr, flush=True), every=EVERY
+    )
+    yield steps.advance
+    steps.end()
 
 
 def _columns(of: str) -> tuple[ProgressColumn, ...]:
@@ -75,28 +84,29 @@ def _columns(of: str) -> tuple[ProgressColumn, ...]:
     )
 
 
-class _Lines:
-    """Prints a line if the last one is old enough, and a last one if there was any."""
+def _counted(done: int, total: int, of: str) -> str:
+    return f"{done} of {total} {of}" if of else f"{decimal(done)} of {decimal(total)}"
 
-    def __init__(self, total: int, label: str, of: str) -> None:
-        self._total, self._label, self._of, self._done = total, label, of, 0
-        self._last, self._has_printed, self._lock = time.monotonic(), False, Lock()
+
+class _Steps:
+    """Shows what is done if it was shown long enough ago, and at the end if it was shown at all."""
+
+    def __init__(self, show: Callable[[int], object], *, every: float) -> None:
+        self._show, self._every, self._done = show, every, 0
+        self._last, self._has_shown, self._lock = time.monotonic(), False, Lock()
 
     def advance(self, n_bytes: int) -> None:
-        """Count bytes, and print a line if the last one is old enough."""
+        """Count bytes, and show them if that is due."""
         with self._lock:
             self._done += n_bytes
-            if time.monotonic() - self._last >= EVERY:
-                self._print()
+            if time.monotonic() - self._last >= self._every:
+                self._now()
 
     def end(self) -> None:
-        """Print the last line."""
-        if self._has_printed:
-            self._print()
+        """Show what was done in the end."""
+        if self._has_shown:
+            self._now()
 
-    def _print(self) -> None:
-        self._last, self._has_printed = time.monotonic(), True
-        done, total = (
-            (f"{self._done}", f"{self._total} {self._of}") if self._of else map(decimal, (self._done, self._total))
-        )
-        print(f"{printable(self._label)}  {done} of {total}", file=sys.stderr, flush=True)
+    def _now(self) -> None:
+        self._last, self._has_shown = time.monotonic(), True
+        self._show(self._done)

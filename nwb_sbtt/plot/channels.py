@@ -332,12 +332,12 @@ def calcium(
     lanes = [
         (rate, true_rate, "rate (Hz)"),
         (spikes, true_spikes, "spikes"),
-        (mean, None, f"event size ({unit})" if denoised is not None else f"mean ({unit})"),
+        (mean, None, f"event size ({unit})" if denoised is not None else f"fluorescence ({unit})"),
     ]
     ax = axes_of(ax, (WIDTH * 0.75, 4.0))
     drawn = Lanes(ax, unit="")
     for inferred, true, label in lanes:
-        of_data = measured if label.startswith(("event", "mean")) else None
+        of_data = measured if label.startswith(("event", "fluorescence")) else None
         present = [each for each in (inferred, true, of_data) if each is not None and np.isfinite(each).any()]
         if not present:
             continue

@@ -22,6 +22,8 @@ from nwb_sbtt.plot.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 CATEGORIES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 MAX_CATEGORIES = 12
 """Most values of a column that have names in a legend; more numbers have a colour bar, more texts the first of them."""
+SECONDS = ("trial_start", "start_time", "stop_time")
+"""Columns whose unit is known: seconds on the session clock."""
 Colour = tuple[float, float, float, float]
 
 
@@ -67,9 +69,10 @@ class TrialColours:
             Whether names stand above the axes, whose right side is taken.
         """
         if self.scale is not None:
+            label = f"{self.column} (s)" if self.column in SECONDS else self.column
             mappable = ScalarMappable(self.scale, matplotlib.colormaps["viridis"])
             pad = 0.1 if above else 0.02
-            ax.figure.colorbar(mappable, ax=ax, fraction=0.04, pad=pad, shrink=0.8).set_label(self.column)
+            ax.figure.colorbar(mappable, ax=ax, fraction=0.04, pad=pad, shrink=0.8).set_label(label)
             return
         handles = [Line2D([], [], color=self.of(group), lw=2, label=str(group)) for group in self.groups]
         others = len(set(self.values.tolist())) - len(self.groups)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.plot.selection import Fit
@@ -72,6 +73,7 @@ def training(source: History | Fit | Mapping[str, History | Fit], *, ax: Axes | 
     margin = 0.08 * max(float(np.ptp(late)), 1e-6)
     ax.set_ylim(min(late) - margin, max(late) + margin)
     ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("loss (nats per scored entry)")
     ax.legend(title=None if len(curves) == 1 else "validation loss; dot: best epoch", loc="upper right")
     return ax

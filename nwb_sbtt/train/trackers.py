@@ -1,4 +1,4 @@
-"""Progress of training on the screen: a progress bar on a terminal, plain lines elsewhere."""
+"""Progress of training on the screen: a progress bar on a terminal and in notebooks, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from nwb_sbtt.display import NotebookBar, in_notebook
 from nwb_sbtt.printable import unfiltered
 
 
@@ -128,6 +129,34 @@ class Bar:
         self._progress.stop()
 
 
+class Notebook:
+    """A progress bar in a notebook, with losses and best epoch.
+
+    Parameters
+    ----------
+    label : str
+        Text in front of the bar.
+    """
+
+    def __init__(self, label: str = "") -> None:
+        self._bar, self._epochs, self._last = NotebookBar(label), 0, 0.0
+
+    def start(self, epochs: int, done: int) -> None:
+        """Show the bar."""
+        self._epochs = epochs
+        self._bar.show(done, epochs, f"epoch {done}/{epochs}")
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Advance the bar, at most five times a second."""
+        now = time.monotonic()
+        if now - self._last >= 0.2 or record.epoch == self._epochs:
+            self._last = now
+            self._bar.show(record.epoch, self._epochs, _numbers(record, self._epochs))
+
+    def stop(self) -> None:
+        """Leave the bar where it is."""
+
+
 class Lines:
     """Plain lines, for logs, pipes and batch systems.
 
@@ -153,19 +182,14 @@ class Lines:
         now = time.monotonic()
         if now - self._last >= self._every or record.epoch == self._epochs:
             self._last = now
-            print(
-                f"{self._label}epoch {record.epoch}/{self._epochs}  train {record.train_loss:.4f}  "
-                f"valid {record.valid_loss:.4f}  best at {record.best_epoch}  {record.seconds:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"{self._label}{_numbers(record, self._epochs)}", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         """Do nothing: no line is open."""
 
 
 def default_tracker(label: str = "") -> Tracker:
-    """Choose a progress bar on a terminal, plain lines elsewhere.
+    """Choose a progress bar on a terminal and in notebooks, plain lines elsewhere.
 
     Parameters
     ----------
@@ -176,4 +200,13 @@ def default_tracker(label: str = "") -> Tracker:
     -------
     Tracker
     """
+    if in_notebook():
+        return Notebook(label)
     return Bar(label) if sys.stderr.isatty() else Lines(label=label)
+
+
+def _numbers(record: EpochRecord, epochs: int) -> str:
+    return (
+        f"epoch {record.epoch}/{epochs}  train {record.train_loss:.4f}  valid {record.valid_loss:.4f}  "
+        f"best at {record.best_epoch}  {record.seconds:.0f} s"
+    )

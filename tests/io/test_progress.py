@@ -1,9 +1,11 @@
 import io
 import re
+import time
 
 import pytest
 
 from nwb_sbtt.io import progress
+from tests.support.notebooks import notebook
 
 
 class Terminal(io.StringIO):
@@ -26,15 +28,25 @@ def test_a_narrow_terminal_shortens_the_label_and_not_the_numbers(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("n_bytes", "lines"), [(1, ["fetching x  1 byte of 2 bytes", "fetching x  2 bytes of 2 bytes"])]
+    ("every", "lines"),
+    [(0.0, ["fetching x  1 byte of 2 bytes", *["fetching x  2 bytes of 2 bytes"] * 2]), (1e9, [])],
 )
-def test_elsewhere_a_line_is_printed_now_and_then_and_at_the_end(monkeypatch, capsys, n_bytes, lines):
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+def test_elsewhere_a_line_is_printed_now_and_then_and_at_the_end(monkeypatch, capsys, every, lines):
+    monkeypatch.setattr(progress, "EVERY", every)
     with progress.show_progress(2, label="fetching x") as advance:
-        advance(n_bytes)
-        monkeypatch.setattr(progress, "EVERY", 1e9)
-        advance(n_bytes)
+        advance(1)
+        advance(1)
     assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_a_notebook_shows_one_bar_that_moves(monkeypatch):
+    shown = notebook(monkeypatch)
+    with progress.show_progress(3, label="events of <F>", of="ROIs") as advance:
+        for _ in range(3):
+            time.sleep(0.21)
+            advance(1)
+    assert shown[0][0] == "display" and {kind for kind, _ in shown[1:]} == {"update"}
+    assert 'value="3" max="3"' in shown[-1][1] and "3 of 3 ROIs" in shown[-1][1] and "&lt;F&gt;" in shown[-1][1]
 
 
 def test_other_things_than_bytes_are_counted_by_their_name(monkeypatch, capsys):

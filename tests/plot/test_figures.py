@@ -258,7 +258,7 @@ def test_any_column_of_trials_gives_colours(ds: xr.Dataset, latents: xr.Dataset)
     assert legend_of(plot.psth(named)) == ["0", "1", "2", "3", "4"], "condition is the default"
     assert legend_of(plot.inputs(named, color_by="side")) == ["left", "right"]
     scale = plot.latents(named, dims=2, color_by="trial_start").figure.axes[-1]
-    assert scale.get_ylabel() == "trial_start"
+    assert scale.get_ylabel() == "trial_start (s)"
     many = named.assign_coords(word=("trial", [f"w{i:02d}" for i in range(40)]))
     assert legend_of(plot.latents(many, color_by="word"))[-1] == "28 others"
 
@@ -404,12 +404,16 @@ def imaging() -> tuple[xr.Dataset, xr.Dataset]:
 def test_fluorescence_spikes_and_rates_have_scales_of_their_own(imaging: tuple[xr.Dataset, xr.Dataset]) -> None:
     ds, latents = imaging
     ax = plot.calcium(ds, latents)
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["rate (Hz)", "spikes", "mean (a.u.)"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["rate (Hz)", "spikes", "fluorescence (a.u.)"]
     stems = next(each for each in ax.collections if each.get_label() == "inferred spikes")
     assert [segment[0, 0] for segment in stems.get_segments()] == ds["time"].values[[7]].tolist(), (
         "the other is too small"
     )
-    assert [text.get_text() for text in plot.calcium(ds).get_yticklabels()] == ["rate (Hz)", "spikes", "mean (a.u.)"]
+    assert [text.get_text() for text in plot.calcium(ds).get_yticklabels()] == [
+        "rate (Hz)",
+        "spikes",
+        "fluorescence (a.u.)",
+    ]
 
 
 def test_rates_and_spikes_behind_a_signal_are_drawn_in_their_own_sds(imaging: tuple[xr.Dataset, xr.Dataset]) -> None:

@@ -14,8 +14,9 @@ from nwb_sbtt.nn.channels import channel_statistics
 from nwb_sbtt.train.checkpoint import BEST, LAST, LOG, load
 from nwb_sbtt.train.loop import _minibatches, train
 from nwb_sbtt.train.schedules import plan
-from nwb_sbtt.train.trackers import Lines, Silent
+from nwb_sbtt.train.trackers import Lines, Silent, default_tracker
 from tests.support.batches import make_batch
+from tests.support.notebooks import notebook
 from tests.support.processes import fill_the_disk
 from tests.support.processes import run as process_of
 
@@ -61,6 +62,16 @@ def test_a_fit_says_that_it_goes_on_unless_it_was_done(tmp_path, capsys):
         run(config, tmp_path, tracker=Lines())
         told = capsys.readouterr().err
         assert all(each in told for each in said) and bool(told) == bool(said)
+
+
+def test_training_in_a_notebook_shows_one_bar(tmp_path, monkeypatch):
+    shown = notebook(monkeypatch)
+    tracker = default_tracker("member 1 of 2  ")
+    run(settings(), tmp_path, tracker=tracker)
+    assert [kind for kind, _ in shown[:2]] == ["display", "update"] and "display" not in dict(shown[1:])
+    assert (
+        'value="6" max="6"' in shown[-1][1] and "epoch 6/6  train" in shown[-1][1] and "member 1 of 2" in shown[-1][1]
+    )
 
 
 @pytest.mark.parametrize("model", [LFADS, SAEConfig(encoder=6, generator=6, factors=2)], ids=["lfads", "sae"])

@@ -20,6 +20,7 @@ from nwb_sbtt.io.read.description import Candidate, share_of_entries
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.filters import unreadable
 from nwb_sbtt.io.read.indices import region_rows
+from nwb_sbtt.io.read.listing import listing_of_contents, page_of_contents
 from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, obs_intervals, stored_masks
 from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.periods import PERIODS_TYPE, UnitPeriods, stored_periods
@@ -58,9 +59,9 @@ class Mask:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Contents(Sequence[Candidate]):
-    """What `inspect` lists of a file; as a sequence, its series.
+    """What `inspect` lists of a file; as a sequence, its series. Printed, and in a notebook, it is a table of all.
 
     Parameters
     ----------
@@ -72,12 +73,21 @@ class Contents(Sequence[Candidate]):
         What tells which samples were observed, sorted by path.
     provenance : Provenance
         Results that the file holds, and where they come from.
+    name : str
+        Of the file.
     """
 
     series: tuple[Candidate, ...] = ()
     tables: tuple[TrialTable, ...] = ()
     masks: tuple[Mask, ...] = ()
     provenance: Provenance = field(default_factory=Provenance)
+    name: str = ""
+
+    def __repr__(self) -> str:
+        return listing_of_contents(self.name, self.as_dict())
+
+    def _repr_html_(self) -> str:
+        return page_of_contents(self.name, self.as_dict())
 
     @property
     def default(self) -> Candidate | None:
@@ -152,6 +162,7 @@ def inspect(path: Path | str | RemoteFile, *, external_data: bool = False) -> Co
         tuple(tables),
         tuple(sorted(masks, key=lambda mask: mask.path)),
         provenance,
+        path.name if isinstance(path, RemoteFile) else Path(path).name,
     )
 
 

@@ -15,7 +15,7 @@ from pynwb.misc import DecompositionSeries
 from nwb_sbtt import Window, inspect, read_nwb
 from nwb_sbtt.errors import DataError, FileError, SelectionError
 from nwb_sbtt.io.read import description, units
-from nwb_sbtt.report.listing import listing_of_contents
+from nwb_sbtt.io.read.listing import listing_of_contents
 from tests.support import nwbfiles
 
 
@@ -291,3 +291,15 @@ def test_what_lies_in_a_group_that_is_no_neurodata_is_named_by_its_place(tmp_pat
     with h5py.File(path, "a") as file:
         del file["processing/ophys/ImageSegmentation"].attrs["neurodata_type"]
     assert set(read_nwb(path)["table"].values) == {"processing/ophys/ImageSegmentation/PlaneSegmentation"}
+
+
+def test_what_is_listed_is_a_table_in_print_and_in_a_notebook(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_series(nwbfile, np.ones((100, 4)), name="a<b", rate=10.0, unit="m")
+    path = nwbfiles.write(nwbfile, tmp_path / "recording.nwb")
+    contents = inspect(path)
+    assert repr(contents) == str(contents) == listing_of_contents("recording.nwb", contents.as_dict())
+    page = contents._repr_html_()
+    assert page.count("<table>") == 1 and page.count("<tr>") == 2
+    for cell in ("acquisition/a&lt;b", "100×4", "10 Hz", "to fit, name one or more with --series"):
+        assert cell in page, cell

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nwb_sbtt import inspect
-from nwb_sbtt.report.listing import listing_of_contents
+from nwb_sbtt.io.read.listing import listing_of_contents
 from tests.support import nwbfiles
 
 NAN = np.nan

@@ -1,0 +1,21 @@
+"""What a kernel of a notebook offers, without one."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+
+def notebook(monkeypatch):
+    """Make this process one in a notebook; returns what is shown, as (kind, HTML)."""
+    shown = []
+    ipython, display = ModuleType("IPython"), ModuleType("IPython.display")
+    ipython.get_ipython = lambda: SimpleNamespace(kernel=object())
+    display.HTML = lambda text: text
+
+    def show(page, *, display_id):
+        shown.append(("display", page))
+        return SimpleNamespace(update=lambda page: shown.append(("update", page)))
+
+    display.display = show
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    return shown
