@@ -28,7 +28,8 @@ def text_of(table: Table) -> str:
     from rich.console import Console
 
     buffer = io.StringIO()
-    Console(file=buffer, width=200, highlight=False, markup=False, color_system=None).print(table)
+    # In notebooks rich would show the table itself, and write nothing.
+    Console(file=buffer, force_jupyter=False, width=200, highlight=False, markup=False, color_system=None).print(table)
     return "\n".join(line.rstrip() for line in buffer.getvalue().rstrip().splitlines())
 
 

@@ -1,7 +1,12 @@
 """What a kernel of a notebook offers, without one."""
 
+import builtins
 import sys
 from types import ModuleType, SimpleNamespace
+
+
+class ZMQInteractiveShell:
+    """The shell of a notebook's kernel has this name."""
 
 
 def notebook(monkeypatch):
@@ -16,6 +21,7 @@ def notebook(monkeypatch):
         return SimpleNamespace(update=lambda page: shown.append(("update", page)))
 
     display.display = show
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)  # by which rich knows notebooks
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     return shown

@@ -17,6 +17,7 @@ from nwb_sbtt.errors import DataError, FileError, SelectionError
 from nwb_sbtt.io.read import description, units
 from nwb_sbtt.io.read.listing import listing_of_contents
 from tests.support import nwbfiles
+from tests.support.notebooks import notebook
 
 
 def only(nwbfile, tmp_path, name="x.nwb"):
@@ -293,12 +294,15 @@ def test_what_lies_in_a_group_that_is_no_neurodata_is_named_by_its_place(tmp_pat
     assert set(read_nwb(path)["table"].values) == {"processing/ophys/ImageSegmentation/PlaneSegmentation"}
 
 
-def test_what_is_listed_is_a_table_in_print_and_in_a_notebook(tmp_path):
+def test_what_is_listed_is_a_table_in_print_and_in_a_notebook(tmp_path, monkeypatch):
     nwbfile = nwbfiles.new_file()
     nwbfiles.add_series(nwbfile, np.ones((100, 4)), name="a<b", rate=10.0, unit="m")
     path = nwbfiles.write(nwbfile, tmp_path / "recording.nwb")
     contents = inspect(path)
     assert repr(contents) == str(contents) == listing_of_contents("recording.nwb", contents.as_dict())
+    printed = repr(contents)
+    notebook(monkeypatch)
+    assert repr(contents) == printed and "100×4" in printed
     page = contents._repr_html_()
     assert page.count("<table>") == 1 and page.count("<tr>") == 2
     for cell in ("acquisition/a&lt;b", "100×4", "10 Hz", "to fit, name one or more with --series"):
