@@ -86,7 +86,7 @@ def test_the_space_that_is_looked_for_is_enough_and_is_given_back(tmp_path, appe
         )
     source = _recording(tmp_path)
     latents = latents_of(source, UNITS, starts=np.arange(30) * 10.0, n_bins=900)
-    path = write_nwb(latents, tmp_path / "r.nwb", append=append)
+    path = write_exactly(latents, tmp_path / "r.nwb", append=append)
     added = path.stat().st_size - (source.stat().st_size if append else 0)
     assert 0.5 * latents.nbytes < added < reserved[0][1] - 2**20
     assert reserved[0][1] < 2 * latents.nbytes + 2**23
