@@ -59,7 +59,7 @@ class LFADSConfig(ModelConfig):
     initial_condition: Count = Field(default=64, description="Dimensions of the latent initial condition.")
     controller: Count = Field(default=32, description="Units of the controller.")
     inputs: NotNegativeInt = Field(
-        default=1,
+        default=4,
         description="Number of inferred inputs of the generator; 0 leaves the controller out, and the dynamics are autonomous.",
     )
     generator: Count = Field(default=64, description="Units of the generator, which is a GRU.")

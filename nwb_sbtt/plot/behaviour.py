@@ -54,7 +54,7 @@ def decoding(decoded: xr.Dataset, *, color_by: str | None = None, ax: Axes | Non
     step = float(time[1] - time[0]) if len(time) > 1 else 1.0
     length = float(time[-1] - time[0]) + 6 * step
     unit = str(ds.attrs.get("unit", "a.u."))
-    lanes = Lanes(ax, unit=f"({unit})")
+    lanes = Lanes(ax, unit=unit)
     for column, name in enumerate(names):
         measured, predicted = (ds[each].values[rows, :, column] for each in ("measured", "decoded"))
         lane = lanes.add(

@@ -22,6 +22,7 @@ from nwb_sbtt.plot.selection import (
     liveliest,
     pair_of,
     plotted_values,
+    prefixed,
     select_bins,
     thin,
     time_label,
@@ -89,7 +90,7 @@ def traces(
     row, bins = trial_row(base, trial), select_bins(base)
     ax = axes_of(ax, (WIDTH * 0.75, 0.9 + 0.75 * len(rows)))
     time, half = base["time"].values[bins], float(base.attrs["bin_width"]) / 2
-    lanes = Lanes(ax, unit=f"{inferred.name} ({inferred.unit})")
+    lanes = Lanes(ax, unit=inferred.unit, quantity=inferred.name)
     for channel in rows.tolist():
         label = f"{channel_name(base)} {base['channel_id'].values[channel]}"
         if colours is not None:
@@ -230,7 +231,9 @@ def psth(
             ax.plot(time, inferred.mean[rows][:, bins, of].mean(0), color=colour, lw=2)
     unit = "Hz" if base.attrs.get("unit") == "counts" else str(base.attrs.get("unit", "a.u."))
     quantity = "rate" if base.attrs.get("unit") == "counts" else "mean"
-    ax.set_ylabel(f"{quantity} ({unit})")
+    shown_unit, factor = prefixed(unit, float(np.abs(ax.dataLim.intervaly).max()))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{factor * value:g}")
+    ax.set_ylabel(f"{quantity} ({shown_unit})")
     ax.set_xlabel(time_label(base))
     ax.set_xlim(time[0] - width / 2, time[-1] + width / 2)
     smoothed = f" (smoothed, sd {1000 * smooth:.3g} ms)" if smooth > 0 else ""

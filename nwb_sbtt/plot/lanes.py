@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from nwb_sbtt.plot.selection import prefixed
 from nwb_sbtt.plot.style import GREY
 
 TITLE_PAD = 22
@@ -113,10 +114,12 @@ class Lanes:
     ax : matplotlib.axes.Axes
     unit : str
         Of the numbers at the right; empty where each lane's label has it.
+    quantity : str
+        That they are of, to stand before the unit.
     """
 
-    def __init__(self, ax: Axes, *, unit: str) -> None:
-        self._ax, self._unit = ax, unit
+    def __init__(self, ax: Axes, *, unit: str, quantity: str = "") -> None:
+        self._ax, self._unit, self._quantity = ax, unit, quantity
         self._labels: list[str] = []
         self._ends: list[tuple[float, float]] = []
 
@@ -148,13 +151,14 @@ class Lanes:
         ax.spines["left"].set_visible(False)
         right = ax.secondary_yaxis("right")
         places, texts = [], []
+        unit, factor = prefixed(self._unit, float(np.abs(self._ends).max()))
         for bottom, (low, high) in zip(bottoms, self._ends, strict=True):
             places += [bottom, bottom + 1 - GAP] if high > low else [bottom]
-            texts += [f"{low:.3g}", f"{high:.3g}"] if high > low else [f"{low:.3g}"]
+            texts += [f"{factor * each:.3g}" for each in ((low, high) if high > low else (low,))]
         right.set_yticks(places, texts)
         right.tick_params(length=3, labelsize=7.5, color=GREY)
         right.spines["right"].set_visible(False)
-        right.set_ylabel(self._unit)
+        right.set_ylabel(f"{self._quantity} ({unit})".strip() if unit else "")
 
     def legend(self) -> None:
         """Explain what is drawn, each once, above the axes."""

@@ -18,6 +18,8 @@ MAX_CHANNELS = 120
 MAX_IDS = 14
 """Most ids of channels at an axis."""
 MAX_BINS = 600
+LEAST_MILLIVOLTS = 0.01
+"""Volts from which on numbers are shown in millivolts."""
 CHANNEL_NAMES = {"electrodes": "electrode", "rois": "ROI", "units": "unit", "series": "channel"}
 
 
@@ -485,6 +487,26 @@ def image_extent(data: xr.Dataset, n_rows: int) -> tuple[float, float, float, fl
     time = data["time"].values[select_bins(data)]
     half = float(data.attrs["bin_width"]) / 2
     return float(time[0]) - half, float(time[-1]) + half, n_rows - 0.5, -0.5
+
+
+def prefixed(unit: str, largest: float) -> tuple[str, float]:
+    """Choose a unit in which numbers are read easily: of volts microvolts or millivolts, where these are small.
+
+    Parameters
+    ----------
+    unit : str
+    largest : float
+        Largest size of a number, in that unit.
+
+    Returns
+    -------
+    unit : str
+    factor : float
+        By which numbers are multiplied.
+    """
+    if unit != "volts" or not np.isfinite(largest) or largest >= 1:
+        return unit, 1.0
+    return ("mV", 1e3) if largest >= LEAST_MILLIVOLTS else ("µV", 1e6)
 
 
 def channel_name(data: xr.Dataset) -> str:

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nwb_sbtt import plot
-from nwb_sbtt.data.schema import DIMS
+from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.errors import ConfigError, DataError, MismatchError, SbttError, SelectionError
 from nwb_sbtt.evaluate.decoding import decode
 from nwb_sbtt.plot.factors import principal_components
@@ -424,3 +424,20 @@ def test_rates_and_spikes_behind_a_signal_are_drawn_in_their_own_sds(imaging: tu
     assert titles == ["observed", "inferred mean", "inferred spikes", "inferred rate", "true rate"]
     one, other = (plot.rates(ds, latents, of=of).images[0].get_array() for of in ("rates", "true"))
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "unit", "factor"), [(2e-5, "µV", 1e6), (0.05, "mV", 1e3), (3.0, "volts", 1.0)])
+def test_voltages_are_shown_in_a_unit_that_suits_them(size, unit, factor) -> None:
+    values = size * np.random.default_rng(3).uniform(-1, 1, (4, 30, 2)).astype(np.float32)
+    values[0, :2, 0] = -size, size
+    ds = make_dataset(
+        values, np.ones(values.shape, dtype=bool), bin_width=0.01, kind="electrodes", attrs={"unit": "volts"}
+    )
+    latents = ds[["observed"]].assign(mean=ds["values"])
+    ax = plot.traces(ds, latents, trial=0, channels=[0])
+    (scale,) = (each for each in ax.child_axes)
+    assert scale.get_ylabel() == f"mean ({unit})"
+    assert scale.get_yticklabels()[1].get_text() == f"{factor * size:.3g}"
+    ax = plot.psth(ds, channel=0, smooth=0)
+    assert ax.get_ylabel() == f"mean ({unit})"
+    assert ax.yaxis.get_major_formatter()(size, 0) == f"{factor * size:g}"
