@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import ConvConfig, ConvolutionConfig, LikelihoodConfig, ModelConfig
 from nwb_sbtt.models.base import C, Defaults, Encoded, Inference, Model, between, dropout, noise
-from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
+from nwb_sbtt.nn.channels import RESIDUAL_SMOOTHING, ChannelStatistics, Nearby, ReadIn
 from nwb_sbtt.nn.convolution import GatedConvolution
-from nwb_sbtt.nn.entries import marked_share
 from nwb_sbtt.nn.likelihoods import make_likelihood
 from nwb_sbtt.nn.likelihoods.base import MOST_LOG_VARIANCE
 
@@ -50,9 +49,12 @@ class Layer(nn.Module):
         state, added : Float[Tensor, "trial time width"]
             The state with the residual input, and what the convolution adds to it.
         """
-        now, near = residual_input
-        # Sums in place: each would take new memory of the size of the state.
-        state = self.now(now).add_(self.near(near)).add_(self.trial(state.mean(1, keepdim=True))).add_(state)
+        # The products of the two residual inputs add to the state, in its memory; a sum of its own would read all of it again.
+        trial = nn.functional.linear(state.sum(1) / state.shape[1], self.trial.weight, self.now.bias)
+        flat = (state + trial[:, None]).flatten(0, 1)
+        for read, of in zip(residual_input, (self.now, self.near), strict=True):
+            flat = torch.addmm(flat, read.flatten(0, 1), of.weight.t())
+        state = flat.view(state.shape)
         return state, self.mixing(state)
 
 
@@ -95,7 +97,7 @@ class Conv(Model):
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
         """Predict factors and read their residual input, once per layer."""
         state = self._drop(self.embedding(self.read_in(batch)), generator)
-        share = marked_share(batch.shown, batch=batch)
+        nearby = Nearby(batch, (RESIDUAL_SMOOTHING,))
         into = self.read_in.residual_table(batch.session)
         predictions, totals = list[Tensor](), list[Tensor]()
         for layer in self.layers:
@@ -105,8 +107,8 @@ class Conv(Model):
                 totals.append(total)
             else:
                 sums = self.likelihood.sum_residuals(predictions[-1], batch, into=into)
-            state, added = layer(state, self.read_in.residual_input(sums, share, n_channels=batch.shape[2]))
-            state = state + self._drop(added, generator)
+            state, added = layer(state, nearby.residual_input(sums))
+            state = self._add(state, added, generator)
         return Encoded(state, state.mean(1), tuple(predictions), tuple(totals))
 
     def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
@@ -131,10 +133,17 @@ class Conv(Model):
 
     def _drop(self, x: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial time width"]:
         """Feature dropout, the same for a whole trial: neighbouring bins cannot replace each other."""
+        kept = self._kept(x, generator)
+        return x if kept is None else x * kept
+
+    def _add(self, x: Tensor, added: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial time width"]:
+        """Add features to which feature dropout is applied."""
+        kept = self._kept(added, generator)
+        return x + added if kept is None else torch.addcmul(x, added, kept)
+
+    def _kept(self, x: Tensor, generator: torch.Generator | None) -> Float[Tensor, "trial 1 width"] | None:
         rate = self.config.dropout
-        if not self.training or not rate:
-            return x
-        return x * dropout(x.new_ones(len(x), 1, x.shape[2]), rate, generator)
+        return dropout(x.new_ones(len(x), 1, x.shape[2]), rate, generator) if self.training and rate else None
 
     def generator_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the factors: there is no generator."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch, precise_dtype
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.search import Measured
-from nwb_sbtt.nn import convolution
+from nwb_sbtt.nn import convolution, dense
 from nwb_sbtt.nn.convolution import TILE_BINS, tiles
 from nwb_sbtt.nn.entries import gather_sum, marked_share, shown_terms
 from nwb_sbtt.nn.sessions import SessionTables
@@ -158,7 +158,7 @@ class ReadIn(nn.Module):
     smoothing : tuple of float
         Sds [bins] of the Gaussians.
     residual_features : int
-        Features that `residual_input` makes, in a model that feeds residuals back; 0 for none.
+        Features that `Nearby.residual_input` makes, in a model that feeds residuals back; 0 for none.
     """
 
     def __init__(
@@ -216,16 +216,19 @@ class ReadIn(nn.Module):
         -------
         Float[Tensor, "trial time feature"]
         """
-        mean, sd = self.means[batch.session], self.sds[batch.session]
-        scores = shown_terms(_scores, batch, per_channel=(mean, sd))
-        sums = gather_sum(scores, self.values[batch.session], batch=batch)
-        share, n_channels = marked_share(batch.shown, batch=batch), batch.shape[2]
-        near = (_near(sums, share, self.smoothing, n_channels) * self.mixture[:, None, None]).sum(0).transpose(0, 1)
-        which = gather_sum(batch.shown, self.masks[batch.session], batch=batch) / n_channels
-        return torch.cat([sums / (share + 1 / n_channels) * 0.5 + which, near], -1)
+        values, masks = self.values[batch.session], self.masks[batch.session]
+        of_session = self.means[batch.session], self.sds[batch.session]
+        if dense.in_blocks(batch):
+            sums, which = dense.sum_shown(_scores, batch, per_channel=of_session, into=(values, masks))
+        else:
+            sums = gather_sum(shown_terms(_scores, batch, per_channel=of_session), values, batch=batch)
+            which = gather_sum(batch.shown, masks, batch=batch)
+        nearby = Nearby(batch, self.smoothing)
+        near = (nearby.average(sums) * self.mixture[:, None]).sum(1)
+        return torch.cat([sums * (0.5 * nearby.of_bin) + which / batch.shape[2], near], -1)
 
     def residual_table(self, session: str) -> Float[Tensor, "channel residual"]:
-        """Return the weights with which residuals, in the data's unit, are summed for `residual_input`: in sds.
+        """Return the weights with which residuals, in the data's unit, are summed for `Nearby.residual_input`: in sds.
 
         For counts a residual is, but for the sd, the slope of the log-likelihood by the log-rate, so a model can climb it
         (iterative inference, Marino et al. 2018). A missing entry has none.
@@ -236,56 +239,74 @@ class ReadIn(nn.Module):
         """
         return self.residuals[session] / self.sds[session][:, None]
 
+
+class Nearby:
+    """Scales sums over what was shown, and smooths them over nearby bins, as if each held one more entry with the score 0.
+
+    What was shown is smoothed once for all sums over the entries of a batch.
+
+    Parameters
+    ----------
+    batch : Batch
+    smoothing : tuple of float
+        Sds [bins] of Gaussians.
+
+    Attributes
+    ----------
+    of_bin : Float[Tensor, "trial time 1"]
+        What sums of a bin are multiplied with: about 1 over the share of the channels that was shown.
+    """
+
+    def __init__(self, batch: Batch, smoothing: tuple[float, ...]):
+        n_bins, n_channels = batch.shape[1:]
+        share = marked_share(batch.shown, batch=batch)
+        sd = torch.tensor(smoothing, device=share.device)[:, None, None]
+        area = sd * (2 * math.pi) ** 0.5
+        self._halo = 0 if n_bins <= convolution.LONG_TRIAL else math.ceil(FARTHEST * max(smoothing))
+        to = torch.arange(n_bins if not self._halo else TILE_BINS, device=share.device)
+        distance = (to[:, None] - torch.arange(-self._halo, len(to) + self._halo, device=share.device)) / sd
+        # Farther weights would be denormal numbers, with which a product takes several times as long.
+        self._kernels = torch.where(distance.abs() < FARTHEST, torch.exp(-0.5 * distance**2), 0.0) / area
+        self._scale = (self._smooth(share) + 1 / (n_channels * area)).reciprocal()
+        self.of_bin = (share + 1 / n_channels).reciprocal()
+
+    def average(self, sums: Float[Tensor, "trial time width"]) -> Float[Tensor, "trial kernel time width"]:
+        """Smooth sums by each Gaussian.
+
+        Parameters
+        ----------
+        sums : Float[Tensor, "trial time width"]
+            Over the shown entries of each bin.
+        """
+        return self._smooth(sums) * self._scale
+
     def residual_input(
-        self,
-        sums: Float[Tensor, "trial time residual"],
-        share: Float[Tensor, "trial time 1"],
-        *,
-        n_channels: int,
+        self, sums: Float[Tensor, "trial time residual"]
     ) -> tuple[Float[Tensor, "trial time residual"], Float[Tensor, "trial time residual"]]:
-        """Scale the sums of residuals by what was shown: of the bin, and near it.
+        """Scale the sums of residuals, data minus the current prediction: of the bin, and smoothed by the first Gaussian.
 
         Parameters
         ----------
         sums : Float[Tensor, "trial time residual"]
-            Residuals of the shown entries, data minus the current prediction, summed by `residual_table`.
-        share : Float[Tensor, "trial time 1"]
-            Share of all channels that is shown, from `nwb_sbtt.nn.entries.marked_share`.
-        n_channels : int
+            Residuals of the shown entries, summed by `ReadIn.residual_table`.
         """
-        near = _near(sums, share, (RESIDUAL_SMOOTHING,), n_channels)[0].transpose(0, 1)
-        return sums / (share + 1 / n_channels), near
+        return sums * self.of_bin, self.average(sums)[:, 0]
 
-
-def _near(
-    sums: Float[Tensor, "trial time width"],
-    share: Float[Tensor, "trial time 1"],
-    smoothing: tuple[float, ...],
-    n_channels: int,
-) -> Float[Tensor, "kernel time trial width"]:
-    """Smooth over what was observed, shrunk as if each window held one more observed entry with the score 0."""
-    sd = torch.tensor(smoothing, device=sums.device)[:, None, None]
-    n_bins = sums.shape[1]
-    area = sd * (2 * math.pi) ** 0.5
-    halo = 0 if n_bins <= convolution.LONG_TRIAL else math.ceil(FARTHEST * max(smoothing))
-    to = torch.arange(n_bins if not halo else TILE_BINS, device=sums.device)
-    distance = (to[:, None] - torch.arange(-halo, len(to) + halo, device=sums.device)) / sd
-    # Farther weights would be denormal numbers, with which a product takes several times as long.
-    kernels = torch.where(distance.abs() < FARTHEST, torch.exp(-0.5 * distance**2), 0.0) / area
-
-    def smoothed(x: Tensor) -> Tensor:
-        # With time first, all trials and kernels are one product.
-        flat = x.transpose(0, 1).reshape(n_bins, -1)
-        if not halo:
-            whole: Tensor = (kernels.flatten(0, 1) @ flat).reshape(len(sd), n_bins, len(x), -1)
-            return whole
+    def _smooth(self, sums: Float[Tensor, "trial time width"]) -> Float[Tensor, "trial kernel time width"]:
+        n_trials, n_bins, width = sums.shape
+        n_kernels = len(self._kernels)
+        rows = self._kernels.flatten(0, 1)
+        if not self._halo:
+            # A product for each trial needs no copy with the bins first, but of a single column it takes many times as long.
+            by_trial: Tensor = (
+                torch.bmm(rows.expand(n_trials, -1, -1), sums) if width > 1 else torch.mm(sums.flatten(1), rows.t())
+            )
+            return by_trial.view(n_trials, n_kernels, n_bins, width)
         # Of a long trial, one product for each tile.
-        smooth: Tensor = kernels.flatten(0, 1) @ tiles(flat.t(), halo).permute(1, 2, 0)
-        by_kernel = smooth.reshape(len(smooth), len(sd), TILE_BINS, -1).transpose(0, 1)
-        return by_kernel.reshape(len(sd), -1, flat.shape[1])[:, :n_bins].reshape(len(sd), n_bins, len(x), -1)
-
-    near: Tensor = smoothed(sums) / (smoothed(share) + 1 / (n_channels * area[..., None]))
-    return near
+        smooth: Tensor = rows @ tiles(sums.transpose(0, 1).reshape(n_bins, -1).t(), self._halo).permute(1, 2, 0)
+        by_kernel = smooth.reshape(len(smooth), n_kernels, TILE_BINS, -1).transpose(0, 1)
+        of_bins = by_kernel.reshape(n_kernels, -1, n_trials * width)[:, :n_bins]
+        return of_bins.reshape(n_kernels, n_bins, n_trials, width).permute(2, 0, 1, 3)
 
 
 def _scores(values: Tensor, exposure: Tensor | None, mean: Tensor, sd: Tensor) -> Tensor:

@@ -7,9 +7,12 @@ tables that begin as exponentials of several time constants.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 LONG_TRIAL = 512
 """Bins up to which a product over time is one matrix (bin, bin) for the whole trial; beyond, work and memory are linear."""
@@ -59,12 +62,51 @@ class GatedConvolution(nn.Module):
         """
         n_bins, width = x.shape[1:]
         # With features first, every product below reads memory in its order; nothing is copied to be permuted.
-        features = self.norm(x).reshape(-1, width).t()
-        weights, biases = self.inward.weight.chunk(2), self.inward.bias[:, None].chunk(2)
-        u, gate = (torch.addmm(bias, weight, features) for weight, bias in zip(weights, biases, strict=True))
+        u, gate = _Inward.apply(self.norm(x).reshape(-1, width), self.inward.weight, self.inward.bias)  # type: ignore[no-untyped-call]
         mixed = _convolved(u.view(len(self.kernels), -1, n_bins), self.kernels).reshape(width, -1)
-        out: Tensor = self.outward((mixed * nn.functional.silu(gate)).t())
+        out: Tensor = _Outward.apply(mixed, gate, self.outward.weight, self.outward.bias)  # type: ignore[no-untyped-call]
         return out.view(x.shape)
+
+
+class _Inward(torch.autograd.Function):
+    """Two linear functions of rows of features, as (feature, row), by one product and one back."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(rows, weight)
+        u, gate = torch.addmm(bias[:, None], weight, rows.t()).chunk(2)
+        return u, gate
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_u: Tensor, by_gate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows, weight = ctx.saved_tensors
+        width = len(by_u)
+        by_rows = torch.mm(by_u.t(), weight[:width]).addmm_(by_gate.t(), weight[width:])
+        by_weight = weight.new_empty(weight.shape)
+        for half, by in ((by_weight[:width], by_u), (by_weight[width:], by_gate)):
+            torch.mm(by, rows, out=half)
+        return by_rows, by_weight, torch.cat([by_u.sum(1), by_gate.sum(1)])
+
+
+class _Outward(torch.autograd.Function):
+    """A linear function of ``mixed · silu(gate)``, from (feature, row) to (row, feature); keeps nothing but its arguments."""
+
+    @staticmethod
+    def forward(ctx: Any, mixed: Tensor, gate: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(mixed, gate, weight)
+        return torch.addmm(bias, nn.functional.silu(gate).mul_(mixed).t(), weight.t())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        mixed, gate, weight = ctx.saved_tensors
+        opened = nn.functional.silu(gate)
+        product = opened * mixed
+        by_weight = torch.mm(by_out.t(), product.t())
+        by_product = torch.mm(weight.t(), by_out.t())
+        by_gate = torch.ops.aten.silu_backward(torch.mul(by_product, mixed, out=product), gate)
+        return opened.mul_(by_product), by_gate, by_weight, by_out.sum(0)
 
 
 def tiles(x: Float[Tensor, "row time"], halo: int) -> Float[Tensor, "row tile window"]:

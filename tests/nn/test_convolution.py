@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nwb_sbtt.nn import channels, convolution
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.nn import convolution
+from nwb_sbtt.nn.channels import Nearby
 from nwb_sbtt.nn.convolution import GatedConvolution
 
 
@@ -33,9 +35,9 @@ def test_it_equals_the_sum_over_lags_for_trials_shorter_and_longer_than_its_reac
 def test_its_gradients_equal_those_of_the_sum():
     torch.manual_seed(1)
     layer = GatedConvolution(4, 2, 3)
-    x = torch.randn(2, 6, 4)
-    given = torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
-    expected = torch.autograd.grad(plain(layer, x).square().sum(), list(layer.parameters()))
+    x = torch.randn(2, 6, 4, requires_grad=True)
+    given = torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()])
+    expected = torch.autograd.grad(plain(layer, x).square().sum(), [x, *layer.parameters()])
     for one, other in zip(given, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
@@ -68,11 +70,13 @@ def test_a_long_trial_is_mixed_in_tiles_to_the_same_numbers(monkeypatch, n_bins,
 @pytest.mark.parametrize("n_bins", [513, 900])
 def test_a_long_trial_is_smoothed_in_tiles_to_the_same_numbers(monkeypatch, n_bins):
     generator = torch.Generator().manual_seed(0)
-    sums, share = torch.randn(3, n_bins, 5, generator=generator), torch.rand(3, n_bins, 1, generator=generator)
+    shown = torch.rand(3, n_bins, 10, generator=generator) < 0.3
+    batch = Batch(shown.float(), shown, shown, shown, torch.arange(3))
+    sums = torch.randn(3, n_bins, 5, generator=generator)
     near = []
     for limit in (512, 10**6):
         monkeypatch.setattr(convolution, "LONG_TRIAL", limit)
-        near.append(channels._near(sums, share, (1.0, 2.5, 8.0), 10))
+        near.append(Nearby(batch, (1.0, 2.5, 8.0)).average(sums))
     torch.testing.assert_close(*near, rtol=1e-5, atol=1e-5)
 
 

@@ -22,6 +22,9 @@ from nwb_sbtt.nn.likelihoods.base import Likelihood
 SCALE, SCALE_PRIOR = 20.0, 1e-4
 """Mean and precision of the prior on a channel's scales (Zhu et al. 2022)."""
 
+_CLOSED = "_both", "_gradients"
+"""Methods that a class may have beside `_terms` and `_expected`; see `nwb_sbtt.nn.dense.Functions`."""
+
 Linear = tuple[Tensor, ...]
 """Read-outs ``W f + b`` of the entries, one tensor per parameter."""
 
@@ -48,10 +51,10 @@ class EntryByEntry(Likelihood):
         """Negative log-likelihood of each entry."""
 
     def _functions(self) -> dense.Functions:
-        """Terms and expected values, with `_gradients` in closed form where the class with the last word on both has them."""
+        """Terms and expected values, with `_both` and `_gradients` where the class with the last word on them has these."""
         kind = next(kind for kind in type(self).__mro__ if vars(kind).keys() & {"_terms", "_expected"})
-        slopes = vars(kind).get("_gradients")
-        return dense.Functions(self._terms, self._expected, slopes and partial(slopes, self))
+        both, gradients = (function and partial(function, self) for function in map(vars(kind).get, _CLOSED))
+        return dense.Functions(self._terms, self._expected, both, gradients)
 
     def prior(self, session: str) -> Float[Tensor, ""]:
         """Compute the penalty of the trained scales, a normal prior around `SCALE`."""

@@ -59,17 +59,54 @@ class Gaussian(EntryByEntry):
     def _expected(self, linear: Linear, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
         return linear[0] * per_channel[1]
 
+    def _gradients(
+        self,
+        linear: Linear,
+        expected: Tensor,
+        residuals: Tensor,
+        log_noise: Tensor,
+        scale: Tensor,
+        *,
+        by_terms: Tensor | None = None,
+        by_expected: Tensor | None = None,
+    ) -> dense.Gradients:
+        """Slopes of a term by μ, ``−(x − μ) / σ²``, and by log σ, ``1 − (x − μ)² / σ²``, in units of the channel's sd."""
+        slope = None if by_expected is None else by_expected.mul_(scale)
+        if by_terms is None:
+            return slope, None, None
+        precision = (-2 * log_noise).exp()
+        weighted = residuals * by_terms
+        by_log_noise = by_terms.sum(0) - (residuals.mul_(weighted).sum(0) / scale**2) * precision
+        weighted.mul_(precision / scale)
+        return weighted.neg_() if slope is None else slope.sub_(weighted), by_log_noise, None
+
     def variance_loss(
         self, factors: Float[Tensor, "trial time factor"], variance: Float[Tensor, "trial time factor"], batch: Batch
     ) -> Float[Tensor, ""]:
         """Compute ``Σ ½ log s² + (x − μ)² / 2 s²`` in units of the channel's sd; s² is the noise variance plus that of μ."""
 
-        def terms(linear: Linear, values: Tensor, exposure: Tensor | None, log_noise: Tensor, scale: Tensor) -> Tensor:
+        def parts(
+            linear: Linear, values: Tensor, exposure: Tensor | None, log_noise: Tensor, scale: Tensor
+        ) -> tuple[Tensor, Tensor]:
             total = (2 * log_noise).exp() + linear[1]
-            return 0.5 * (total.log() + (values / scale - linear[0]) ** 2 / total)
+            return total, (values / scale - linear[0]).square() / total
 
+        def terms(linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
+            total, share = parts(linear, values, exposure, *per_channel)
+            return 0.5 * (total.log() + share)
+
+        def differentiated(
+            linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor, by_terms: Tensor
+        ) -> tuple[Tensor, dense.Gradients]:
+            """With the gradient by the variance of the mean, ``(1 − (x − μ)² / s²) / 2 s²``; no other is wanted."""
+            total, share = parts(linear, values, exposure, *per_channel)
+            slope = by_terms.div(total).mul_(0.5)
+            slope.addcmul_(slope, share, value=-1)
+            return total.log_().add_(share).mul_(0.5), (None, slope, None, None)
+
+        functions = dense.Functions(terms, differentiated=differentiated)
         per_channel = self._channel_tensors(batch.session)
-        return self._sum_with_spread(dense.Functions(terms), factors, variance, per_channel=per_channel, batch=batch)
+        return self._sum_with_spread(functions, factors, variance, per_channel=per_channel, batch=batch)
 
     def expected_sd(
         self,
