@@ -278,7 +278,8 @@ class Nearby:
         sums : Float[Tensor, "trial time width"]
             Over the shown entries of each bin.
         """
-        return self._smooth(sums) * self._scale
+        near: Tensor = self._smooth(sums) * self._scale
+        return near
 
     def residual_input(
         self, sums: Float[Tensor, "trial time residual"]
@@ -298,10 +299,10 @@ class Nearby:
         rows = self._kernels.flatten(0, 1)
         if not self._halo:
             # A product for each trial needs no copy with the bins first, but of a single column it takes many times as long.
-            by_trial: Tensor = (
+            whole: Tensor = (
                 torch.bmm(rows.expand(n_trials, -1, -1), sums) if width > 1 else torch.mm(sums.flatten(1), rows.t())
             )
-            return by_trial.view(n_trials, n_kernels, n_bins, width)
+            return whole.view(n_trials, n_kernels, n_bins, width)
         # Of a long trial, one product for each tile.
         smooth: Tensor = rows @ tiles(sums.transpose(0, 1).reshape(n_bins, -1).t(), self._halo).permute(1, 2, 0)
         by_kernel = smooth.reshape(len(smooth), n_kernels, TILE_BINS, -1).transpose(0, 1)

@@ -390,7 +390,7 @@ def _step(batch: Batch) -> int:
 
 def _split(x: Tensor, batch: Batch) -> Sequence[Tensor]:
     """The rows (trial · time) of each block; a view where the tensor is contiguous."""
-    return x.reshape(-1, x.shape[-1]).split(_step(batch))
+    return torch.split(x.reshape(-1, x.shape[-1]), _step(batch))
 
 
 def _keeps(batch: Batch) -> bool:
