@@ -40,6 +40,26 @@ SYSTEM = {
 """What the system refuses most, in words."""
 
 
+def refusal(error: SbttError | OSError | MemoryError) -> str:
+    """Say in one line what was refused: an input by this program, or anything by the system (no space, no memory).
+
+    Parameters
+    ----------
+    error : SbttError, OSError or MemoryError
+
+    Returns
+    -------
+    str
+    """
+    if isinstance(error, SbttError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {' '.join(str(error).split()).rstrip('.')}; take a shorter part or wider bins"
+    reason = str(error) if error.errno is None else SYSTEM.get(error.errno, error.strerror)
+    place = "" if error.filename is None else f"{str(error.filename)!r}: "
+    return " ".join(f"{place}{reason}".split())
+
+
 class FileErrors:
     """Context in which a file is opened and read.
 

@@ -1,5 +1,6 @@
 """What a library raises for a file is an error of that file; what this program raises is its own mistake."""
 
+import errno
 import json
 import os
 
@@ -10,7 +11,7 @@ import yaml
 
 from nwb_sbtt.data.intervals import total_duration
 from nwb_sbtt.errors import ConfigError, DataError, FileError
-from nwb_sbtt.fileerrors import FileErrors, check_is_file, library_of
+from nwb_sbtt.fileerrors import FileErrors, check_is_file, library_of, refusal
 
 
 @pytest.fixture
@@ -96,3 +97,17 @@ def test_a_name_that_is_too_long_is_refused_in_words(tmp_path):
     path = tmp_path / ("a" * 300)
     with pytest.raises(FileError, match="longer than the system allows"), FileErrors(path):
         check_is_file(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DataError("no trial\nis left"), "no trial is left"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a.nwb"), "'a.nwb': there is no such file"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError("a library's own words"), "a library's own words"),
+        (MemoryError("8 GB more."), "not enough memory: 8 GB more; take a shorter part or wider bins"),
+    ],
+)
+def test_what_is_refused_is_said_in_one_line(error, said):
+    assert refusal(error) == said

@@ -19,7 +19,7 @@ import typer
 
 from nwb_sbtt import stopping
 from nwb_sbtt.errors import ConfigError, FileError, SbttError
-from nwb_sbtt.fileerrors import SYSTEM
+from nwb_sbtt.fileerrors import SYSTEM, refusal
 from nwb_sbtt.printable import printable
 
 INTERRUPTED = 130
@@ -133,23 +133,15 @@ def guarded(action: Callable[[], int | None], *, verbose: bool = False) -> int |
     """
     try:
         code = action()
-    except SbttError as error:
-        code = _fail(f"error: {error}", 2, verbose)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         usage = "nwb-sbtt" if context is None else context.command_path
         problem = _sentence(error.format_message())
         code = _fail(f"error: {problem}{' See' if problem.endswith('?') else '; see'} `{usage} --help`", 2)
-    except MemoryError as error:
-        code = _fail(
-            f"error: not enough memory: {_sentence(str(error))}; take a shorter part or wider bins", 2, verbose
-        )
-    except OSError as error:
-        if error.errno is None:
+    except (SbttError, MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is None:
             raise
-        # Refused by the system, wherever it was: no space, a name that is too long, a file system that is read-only.
-        place = "" if error.filename is None else f"{str(error.filename)!r}: "
-        code = _fail(f"error: {place}{SYSTEM.get(error.errno, error.strerror)}", 2, verbose)
+        code = _fail(f"error: {refusal(error)}", 2, verbose)
     except stopping.Stopped:
         code = _fail("stopped by SIGUSR1 after saving the state; the same command resumes it", STOPPED)
     except KeyboardInterrupt:

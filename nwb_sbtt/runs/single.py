@@ -12,6 +12,7 @@ from nwb_sbtt import stopping
 from nwb_sbtt.atomic import make_folder
 from nwb_sbtt.config import FitConfig, ReadConfig, WriteConfig
 from nwb_sbtt.errors import SbttError
+from nwb_sbtt.fileerrors import refusal
 from nwb_sbtt.runs.sources import Recording
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def fetch_source(tell: Tell, job: Job, plan: Plan) -> Outcome | None:
         tell("fetching", source.file_name)
         source.fetch()
     except (SbttError, OSError) as error:
-        return Outcome(job.name, "failed", _reason(error))
+        return Outcome(job.name, "failed", refusal(error))
     return None
 
 
@@ -174,7 +175,7 @@ def fit_job(tell: Tell, job: Job, plan: Plan) -> Outcome:
     except stopping.Stopped:
         outcome = Outcome(job.name, "interrupted", "its state is saved")
     except (SbttError, OSError, MemoryError) as error:
-        outcome = Outcome(job.name, "failed", _reason(error))
+        outcome = Outcome(job.name, "failed", refusal(error))
     finally:
         stopping.withdraw()
     return Outcome(outcome.name, outcome.state, outcome.cause, time.monotonic() - started)
@@ -208,7 +209,7 @@ def read_group(tell: Tell, job: Job, plan: Plan, by: str) -> Outcome | str:
                 return Outcome(job.name, "left out", why)
             return metadata_value(nwbfile, by)
     except (SbttError, OSError, MemoryError) as error:
-        return Outcome(job.name, "failed", _reason(error))
+        return Outcome(job.name, "failed", refusal(error))
 
 
 def is_done(job: Job, plan: Plan, sha256: str) -> bool:
@@ -286,16 +287,6 @@ def _scores(metrics: Sequence[tuple[str, dict[str, str]]]) -> str:
     """The headline of each session."""
     named = len(metrics) > 1
     return "; ".join(f"{name}: {scores['headline']}" if named else scores["headline"] for name, scores in metrics)
-
-
-def _reason(error: BaseException) -> str:
-    """An error as one line."""
-    text = str(error)
-    if isinstance(error, OSError) and not isinstance(error, SbttError):
-        text = f"{error.filename}: {error.strerror}" if error.filename else (error.strerror or text)
-    if isinstance(error, MemoryError):
-        text = f"not enough memory: {text}"
-    return " ".join(text.split())
 
 
 class _Told:
