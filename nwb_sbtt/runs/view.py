@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nwb_sbtt.printable import printable, unfiltered
+from nwb_sbtt.printable import printable
 from nwb_sbtt.report.comparison import shown_seconds
 from nwb_sbtt.runs.single import Outcome
+from nwb_sbtt.searching.screen import MOST_ROWS, Screen, is_terminal
 
 EVERY = 30.0
 """Seconds between two lines about all fits, where there is no table."""
-MOST_ROWS = 20
-"""Fits in the table at once."""
 Log = Callable[[str], None]
 
 
@@ -57,14 +54,14 @@ class View:
     """
 
     log: Log = print
-    live: bool = field(default_factory=lambda: sys.stderr.isatty())
+    live: bool = field(default_factory=is_terminal)
     _total: int = 0
     _at_once: int = 1
     _running: dict[str, _Running] = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
     _seconds: list[float] = field(default_factory=list)
     _last: float = field(default_factory=time.monotonic)
-    _table: Live | None = None
+    _screen: Screen | None = None
 
     def start(self, total: int) -> None:
         """Begin.
@@ -75,10 +72,8 @@ class View:
             Number of fits.
         """
         self._total = total
-        if self.live and self._table is None:
-            console = Console(file=unfiltered(sys.stderr))
-            self._table = Live(console=console, get_renderable=self._draw, refresh_per_second=2, transient=True)
-            self._table.start()
+        if self.live and self._screen is None:
+            self._screen = Screen(stays=False)
 
     def began(self, name: str, *, at_once: int) -> None:
         """Show a fit that was handed to a worker.
@@ -131,8 +126,10 @@ class View:
         self._print(f"[{self._counts.total()}/{self._total}] {outcome.name}: {outcome.state}{took}{cause}")
 
     def tick(self) -> None:
-        """Print a line about all fits, if the last is old enough."""
-        if not self.live and time.monotonic() - self._last >= EVERY and self._running:
+        """Draw the table again, or print a line about all fits if the last is old enough."""
+        if self._screen is not None:
+            self._screen.draw(self._table())
+        elif time.monotonic() - self._last >= EVERY and self._running:
             self._last = time.monotonic()
             doing = [f"{name} ({fit.text})" for name, fit in list(self._running.items())[:4]]
             more = f" and {len(self._running) - 4} more" if len(self._running) > 4 else ""
@@ -140,19 +137,19 @@ class View:
 
     def stop(self) -> None:
         """Remove the table."""
-        if self._table is not None:
-            self._table.stop()
-            self._table = None
+        if self._screen is not None:
+            self._screen.stop()
+            self._screen = None
 
     def _say(self, text: str) -> None:
         if not self.live:
             self.log(text)
 
     def _print(self, text: str) -> None:
-        if self._table is None:
+        if self._screen is None:
             self.log(text)
         else:
-            self._table.console.print(Text(printable(text)), soft_wrap=True)
+            self._screen.print(text)
 
     def _summary(self) -> str:
         counts = ", ".join(f"{n} {state}" for state, n in self._counts.items())
@@ -162,7 +159,7 @@ class View:
         left = (self._total - self._counts.total()) * sum(self._seconds) / len(self._seconds) / self._at_once
         return f"{text}; about {shown_seconds(left)} left"
 
-    def _draw(self) -> Group:
+    def _table(self) -> Group:
         table = Table(box=None)
         for heading in ("fit", "", "time"):
             table.add_column(

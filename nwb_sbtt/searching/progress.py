@@ -7,16 +7,12 @@ import sys
 import time
 from typing import Any, Protocol
 
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
-from nwb_sbtt.printable import unfiltered
 from nwb_sbtt.report.comparison import shown_seconds, shown_setting
 from nwb_sbtt.searching.record import Record, TrialRow
+from nwb_sbtt.searching.screen import MOST_ROWS, Screen, is_terminal
 
-_MOST_ROWS = 20
-"""Trials in the live table."""
 WIDTH, ROOM, COLUMN = 100, 56, 12
 """Of a table, of all its columns but settings, and of a setting, in characters."""
 
@@ -46,17 +42,15 @@ class LiveTable:
     """One table of the trials: what runs first, then the best."""
 
     def __init__(self) -> None:
-        self._console = Console(file=unfiltered(sys.stderr))
-        self._live = Live(console=self._console, auto_refresh=False)
-        self._live.start()
+        self._screen = Screen(stays=True)
 
     def show(self, record: Record, changed: TrialRow | None, left: float | None) -> None:
         """Draw the table again."""
-        self._live.update(_table(record, left, width=self._console.width), refresh=True)
+        self._screen.draw(_table(record, left, width=self._screen.width))
 
     def stop(self) -> None:
         """Leave the last table on the screen."""
-        self._live.stop()
+        self._screen.stop()
 
 
 class PlainLines:
@@ -85,7 +79,7 @@ class PlainLines:
 
 def default_display() -> Display:
     """Choose a live table on a terminal, plain lines elsewhere."""
-    return LiveTable() if sys.stderr.isatty() else PlainLines()
+    return LiveTable() if is_terminal() else PlainLines()
 
 
 def shown_value(value: Any) -> str:
@@ -114,7 +108,7 @@ def _table(record: Record, left: float | None, *, width: int = WIDTH) -> Table:
     running = [row for row in record.rows.values() if row.state == "running"]
     rest = [row for row in record.ranked if row.state != "running"]
     rest += [row for row in record.rows.values() if row.state == "failed"]
-    for row in (running + rest)[:_MOST_ROWS]:
+    for row in (running + rest)[:MOST_ROWS]:
         cells = [shown_value(row.settings.get(name)) for name in names]
         score = f"{row.score:.4f}" if math.isfinite(row.score) else "–"
         style = "bold" if best is not None and row.number == best.number else None
