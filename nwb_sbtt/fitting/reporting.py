@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,23 @@ MOST_SESSIONS = 3
 """Most sessions that are described one by one."""
 
 
+def report_pages(run_dir: Path, sessions: Iterable[str]) -> dict[str, Path]:
+    """Return where the reports of a fit are, or would be.
+
+    Parameters
+    ----------
+    run_dir : Path
+    sessions : iterable of str
+        Names of all its sessions.
+
+    Returns
+    -------
+    dict of session to Path
+    """
+    names = list(sessions)
+    return {name: run_dir / (REPORT if len(names) == 1 else f"report_{name}.html") for name in names}
+
+
 def report_session(
     fitted: Fitted, ds: xr.Dataset, latents: xr.Dataset, *, session: str, metrics: Mapping[str, Any]
 ) -> Path:
@@ -44,10 +61,9 @@ def report_session(
     -------
     Path
     """
-    several = len(fitted.signature.sessions) > 1
     averaged = f" · {len(fitted.members)} models averaged" if len(fitted.members) > 1 else ""
     return write_report(
-        fitted.run_dir / (f"report_{session}.html" if several else REPORT),
+        report_pages(fitted.run_dir, fitted.signature.sessions)[session],
         data=prepare(ds, fitted.config),
         latents=latents,
         history=fitted.history,

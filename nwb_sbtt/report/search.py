@@ -155,8 +155,11 @@ def _trials(rows: Sequence[Mapping[str, Any]], space: Sequence[Mapping[str, Any]
     body = []
     for row in sorted(rows, key=lambda row: (row["score"] is None, row["score"] or 0.0)):
         name = str(row["number"]) + (" (defaults)" if row["number"] == 0 and not row["origins"] else "")
-        if "report" in row:
-            name = f'<a href="{escape(quote(row["report"]))}">{name}</a>'
+        links = [
+            f'<a href="{escape(quote(page))}">{name if len(row["reports"]) == 1 else escape(session)}</a>'
+            for session, page in row["reports"].items()
+        ]
+        name = ", ".join(links) if len(links) == 1 else " ".join([name, *links])
         cells = "".join(f"<td class='right'>{escape(_value(row['settings'].get(each)))}</td>" for each in names)
         score = "–" if row["score"] is None else f"{row['score']:.4f}"
         state = f'<span class="state {"" if row["state"] == "stopped" else row["state"]}">{escape(row["state"])}</span>'
@@ -167,7 +170,9 @@ def _trials(rows: Sequence[Mapping[str, Any]], space: Sequence[Mapping[str, Any]
         )
     return (
         "<h2>Trials</h2>\n<p>The best first. Loss is the negative log-likelihood of hidden entries of the validation trials, "
-        "in nats per entry; lower is better. A number leads to the trial's own report, where there is one.</p>\n"
+        "in nats per entry; lower is better. A number leads to the trial's own report. The best have one; "
+        "<code>nwb-sbtt report FOLDER/trials/0007</code> makes that of another, and the command of the search, given again, "
+        "links it here.</p>\n"
         f'<div class="wide"><table class="runs">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(body)
         + "\n</tbody>\n"

@@ -13,7 +13,7 @@ from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config.base import load_settings
 from nwb_sbtt.errors import FileError, SbttError
 from nwb_sbtt.fileerrors import FileErrors, check_is_file
-from nwb_sbtt.fitting.reporting import REPORT
+from nwb_sbtt.fitting.reporting import report_pages
 from nwb_sbtt.fitting.runfolder import CONFIG, FAILED, member_folders, read_config, read_signature
 from nwb_sbtt.fitting.scores import PARTS, read_metrics, scores_by_part
 from nwb_sbtt.fitting.signature import SIGNATURE, Signature
@@ -309,9 +309,9 @@ def rows_of(run_dir: Path, *, name: str | None = None) -> list[Row]:
         best = min(progress, key=lambda each: each.best_score)
         fit |= {"epochs": best.epoch, "best_epoch": best.best_epoch, "seconds": sum(each.seconds for each in progress)}
         fit |= {"valid_loss": best.best_score} if best.best_epoch else {}
-    rows = []
+    rows, pages = [], report_pages(run_dir, signature.sessions)
     for session, sizes in signature.sessions.items():
-        page = run_dir / (REPORT if len(signature.sessions) == 1 else f"report_{session}.html")
+        page = pages[session]
         data = {"source": (sizes.source or {}).get("name"), "channels": len(sizes.channels)}
         data |= {each: getattr(sizes, each) for each in ("kind", "trials", "bins", "bin_width")}
         found = _scores(metrics[session]) if metrics else {}

@@ -14,7 +14,7 @@ def row(number, score, state="finished", origins=(), **settings):
     steps = [{"epoch": 2 * i, "score": score + 1 / i, "seconds": 10.0 * number + i} for i in (1, 2)]
     return {
         **{"number": number, "state": state, "cause": "<all> epochs done", "epoch": 4, "score": score},
-        **{"steps": steps if score is not None else [], "origins": list(origins)},
+        **{"steps": steps if score is not None else [], "origins": list(origins), "reports": {}},
         "settings": {"train.learning_rate": 1e-3 * (number + 1), "model.factors": 10, **settings},
     }
 
@@ -26,7 +26,7 @@ def content(**changes):
         **{"search": {"strategy": "optuna", "trials": 4, "pieces": 2, "seed": 0}, "model": "conv", "epochs": 4},
         **{"seconds": 60.0, "space": SPACE, "importance": {"train.learning_rate": 0.9, "model.factors": 0.1}},
         "result": {"sessions": {"monday": found}},
-        "rows": [{**row(0, 0.5), "report": "trials/0000/report.html"}, row(1, 0.4, "stopped"), failed],
+        "rows": [{**row(0, 0.5), "reports": {"monday": "trials/0000/report.html"}}, row(1, 0.4, "stopped"), failed],
         **changes,
     }
 
@@ -44,6 +44,10 @@ def test_the_page_shows_result_trials_and_causes():
     for heading in ("The result", "Scores in time", "Settings and scores", "Importance of the settings", "Trials"):
         assert f"<h2>{heading}</h2>" in page
     assert "Lineage" not in page
+    assert "nwb-sbtt report FOLDER/trials/0007" in page
+    joint = {**row(0, 0.5), "reports": {name: f"trials/0000/report_{name}.html" for name in ("monday", "tuesday")}}
+    of_joint = page_of_search(content(rows=[joint]), title="x")
+    assert '0 (defaults) <a href="trials/0000/report_monday.html">monday</a> <a' in of_joint
     assert page.count("data:image/png;base64,") == 3
     assert page.startswith(document("x", "")[:15])
 
