@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+PATIENCE = 60.0
+"""Seconds that fits in other processes have to save their state, once they are asked to end."""
 _requested = threading.Event()
 
 
@@ -46,7 +48,7 @@ def check() -> None:
 @contextmanager
 def by_signal() -> Iterator[None]:
     """Take SIGUSR1 as a request during the block, where the system has it and this is the main thread."""
-    if not hasattr(signal, "SIGUSR1") or threading.current_thread() is not threading.main_thread():
+    if not _takes_signals():
         yield
         return
     before = signal.signal(signal.SIGUSR1, lambda number, frame: request())
@@ -55,3 +57,19 @@ def by_signal() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGUSR1, before)
         withdraw()
+
+
+def keep_handler() -> Callable[[], None]:
+    """Return a function that sets the handler of SIGUSR1 of now again, where another library has put its own in its place."""
+    if not _takes_signals():
+        return lambda: None
+    kept = signal.getsignal(signal.SIGUSR1)
+
+    def restore() -> None:
+        signal.signal(signal.SIGUSR1, kept)
+
+    return restore
+
+
+def _takes_signals() -> bool:
+    return hasattr(signal, "SIGUSR1") and threading.current_thread() is threading.main_thread()

@@ -1,10 +1,12 @@
 """What holds in all tests: one thread, and what takes long is done where it is the subject, unless all is asked for."""
 
+import importlib
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import hypothesis
 import jaxtyping
@@ -24,6 +26,13 @@ hypothesis.settings.load_profile("tests")
 jaxtyping.install_import_hook(
     ["nwb_sbtt.batch", "nwb_sbtt.masks", "nwb_sbtt.nn", "nwb_sbtt.models", "nwb_sbtt.train"], "beartype.beartype"
 )
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Import a benchmark by its name, for tests of its parts."""
+    monkeypatch.syspath_prepend(str(TESTS.parent / "benchmarks"))
+    return importlib.import_module
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

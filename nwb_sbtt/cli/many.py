@@ -86,7 +86,9 @@ def fit_all(
         str | None, typer.Option(help="Ray cluster, auto or HOST:PORT [default: this machine]", show_default=False)
     ] = None,
     cpus_per_fit: Annotated[float, typer.Option(min=0.01, help="CPU cores of each fit")] = 1.0,
-    gpus_per_fit: Annotated[float, typer.Option(min=0, help="GPUs of each fit; 0.25 puts four fits on one")] = 0.0,
+    gpus_per_fit: Annotated[
+        float, typer.Option(min=0, max=1, help="share of a GPU of each fit; 0.25 puts four fits on one")
+    ] = 0.0,
     memory_per_fit: Annotated[
         float | None, typer.Option(help="memory of each fit, in GB [default: not counted]")
     ] = None,

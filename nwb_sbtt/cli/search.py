@@ -55,7 +55,7 @@ def search(
     ] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores of a fit [default: 1]")] = None,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(help="GPUs of a fit; 0.25 puts four on one [default: 0]")
+        float | None, typer.Option(help="share of a GPU of a fit; 0.25 puts four on one [default: 0]")
     ] = None,
     memory_per_trial: Annotated[float | None, typer.Option(help="memory set aside for a fit, in GB")] = None,
     at_once: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nwb_sbtt.config.base import Config, Count, NotNegative, NotNegativeInt, Positive, Share
+from nwb_sbtt.config.base import Config, Count, NotNegativeInt, Positive, Share
 from nwb_sbtt.config.describe import Unit
 
 
@@ -56,8 +56,9 @@ class SearchConfig(Config):
     cpus_per_trial: Positive = Field(
         default=1.0, description="CPU cores of a fit; torch gets as many threads as there are whole cores."
     )
-    gpus_per_trial: NotNegative = Field(
-        default=0.0, description="GPUs of a fit; 0.25 puts four fits on one. With 0 all fits run on CPUs."
+    gpus_per_trial: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="Share of a GPU that a fit gets; 0.25 puts four fits on one. With 0 all fits run on CPUs.",
     )
     memory_per_trial: Annotated[Positive, Unit("GB")] | None = Field(
         default=None, description="Memory that is set aside for a fit. Default: none is counted."

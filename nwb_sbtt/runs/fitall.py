@@ -28,8 +28,6 @@ SUMMARY = "summary"
 """Name of the tables of all fits, without their endings."""
 AHEAD = 2
 """Recordings that are fetched beyond those that are fitted."""
-PATIENCE = 60.0
-"""Seconds that fits have to save their state once they are asked to end."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +151,7 @@ def fit_places(
         If nothing can be begun: no recording is found, Ray cannot be started, another process fits into this folder.
     """
     check_installed()
+    spread.resources.check_device(plan.config.device, option="--gpus-per-fit")
     sources = find_sources(places, glob=spread.glob, but=plan.out)
     make_folder(plan.out)
     view = view or View(log)
@@ -161,7 +160,7 @@ def fit_places(
         with connected(spread.address, cpus=cpus):
             from nwb_sbtt.searching.tasks import Tasks
 
-            check_room(spread.resources)
+            check_room(spread.resources, options="--cpus-per-fit, --gpus-per-fit, --memory-per-fit")
             room = n_at_once(spread.resources)
             log(f"{len(sources)} recording{'s' * (len(sources) != 1)}; {room} fit{'s' * (room != 1)} at once")
             driver = _Driver(plan, spread, Tasks(spread.resources), view)
@@ -282,7 +281,7 @@ class _Driver:
 
     def _end(self) -> None:
         """Let what runs save its state, or interrupt it at once after Ctrl-C."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + stopping.PATIENCE
         if stopping.is_requested():
             self.tasks.stop()
         else:

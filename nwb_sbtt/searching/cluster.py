@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nwb_sbtt.atomic import is_alive
-from nwb_sbtt.errors import ClusterError
+from nwb_sbtt.errors import ClusterError, ConfigError
 from nwb_sbtt.printable import unfiltered
 
 INSTALL = 'pip install "nwb_sbtt[search]"'
@@ -43,7 +45,7 @@ class Resources:
     cpus : float
         CPU cores.
     gpus : float
-        GPUs; a share such as 0.25 puts four fits on one. With 0 a fit sees none.
+        Share of a GPU, up to 1; 0.25 puts four fits on one. With 0 a fit sees none.
     memory : float or None
         Memory [GB] that is set aside; None counts none.
     """
@@ -61,6 +63,23 @@ class Resources:
         """Return the resources by Ray's names, as a placement group takes them."""
         named = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self._bytes)}
         return {name: amount for name, amount in named.items() if amount}
+
+    def check_device(self, device: str, *, option: str) -> None:
+        """Refuse a GPU as the device of fits that get none.
+
+        Parameters
+        ----------
+        device : str
+            As `FitConfig.device`.
+        option : str
+            By which fits get a share of a GPU.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if device.startswith("cuda") and not self.gpus:
+            raise ConfigError(f"device is {device!r}, and the fits get no GPU: give each a share ({option} 1, or 0.25)")
 
     @property
     def _bytes(self) -> int:
@@ -92,7 +111,7 @@ def connected(address: str | None = None, *, cpus: int | None = None, verbose: b
     Ray on this machine has no dashboard and reports no statistics of use. It asks for a token that only this process knows,
     and its files are in a temporary folder, removed in the end; so are those of killed processes. Workers import the code
     that this process does: on this machine by its path, elsewhere by a copy that Ray sends. Where this process is connected
-    already, that connection is used, and left as it is.
+    already, that connection is used, and left as it is. SIGTERM is taken as Ctrl-C, where nothing else was done about it.
 
     Parameters
     ----------
@@ -132,6 +151,7 @@ def connected(address: str | None = None, *, cpus: int | None = None, verbose: b
             return
         if address is not None and not is_local:
             _check_reachable(address)
+        handler = signal.getsignal(signal.SIGTERM)
         printing = {"log_to_driver": verbose, "logging_level": "INFO" if verbose else "ERROR"}
         n_cpus = cpus or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
         try:
@@ -152,17 +172,28 @@ def connected(address: str | None = None, *, cpus: int | None = None, verbose: b
                 ) from error
             raise _not_there(address, reason) from error
         try:
+            # Ray's own would end this process with the number of the signal as its exit code.
+            _on_termination(signal.default_int_handler if handler is signal.SIG_DFL else handler)
             yield ray.get_runtime_context().gcs_address
         finally:
             ray.shutdown()
+            _on_termination(handler)
 
 
-def check_room(resources: Resources) -> None:
+def _on_termination(handler: Any) -> None:
+    """Set the handler of SIGTERM, where this is the main thread and the handler one of Python."""
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+def check_room(resources: Resources, *, options: str) -> None:
     """Raise if no node has what a fit asks for; it would wait for ever.
 
     Parameters
     ----------
     resources : Resources
+    options : str
+        Options of the command by which less is asked for.
 
     Raises
     ------
@@ -179,7 +210,7 @@ def check_room(resources: Resources) -> None:
     raise ClusterError(
         f"a fit asks for {resources}, which none of {len(nodes)} node{'s' * (len(nodes) != 1)} has: at most "
         f"{Resources(largest['CPU'], largest['GPU'], round(largest['memory'] / 1e9, 1))}; ask for less "
-        "(--cpus-per-trial, --gpus-per-trial, --memory-per-trial)"
+        f"({options})"
     )
 
 

@@ -33,23 +33,39 @@ class Home(tune.Callback):
     run_dir : Path
         Folder of the search.
     display : Display
+    board : handle of a `nwb_sbtt.searching.tasks.Board`
+        By which trials are asked to end.
     """
 
-    def __init__(self, record: Record, run_dir: Path, display: Display) -> None:
-        self.record, self._run_dir, self._display = record, run_dir, display
+    def __init__(self, record: Record, run_dir: Path, display: Display, board: Any) -> None:
+        self.record, self._run_dir, self._display, self._board = record, run_dir, display, board
         self._numbers: dict[str, int] = {}
         self._began, self._before, self._saved = time.monotonic(), record.seconds, 0.0
         self._epochs_before = sum(row.epoch for row in record.rows.values())
+        self._deadline: float | None = None
+        self._at_rest: set[str] = set()
+        self._idle: set[str] = set()
+        self._restore_handler = stopping.keep_handler()
 
     def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
-        """End the search here if that was requested (`nwb_sbtt.stopping`).
+        """End the search here if that was requested (`nwb_sbtt.stopping`), once all that run have saved their states.
 
         Parameters
         ----------
         iteration, trials, info
             As Ray gives them.
         """
-        stopping.check()
+        # Ray puts its own in its place, which would end the search as if all trials were done.
+        self._restore_handler()
+        if not stopping.is_requested():
+            return
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + stopping.PATIENCE
+            self._board.stop.remote()
+        running = {trial.trial_id for trial in trials if trial.status == trial.RUNNING}
+        if running <= self._at_rest or now > self._deadline:
+            stopping.check()
 
     def on_trial_start(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         """Note a trial that begins; one that was paused is known already.
@@ -81,6 +97,10 @@ class Home(tune.Callback):
         result : mapping
             Of `FitTrial.step`.
         """
+        if result["idle"]:
+            self._idle.add(trial.trial_id)
+            self._at_rest.add(trial.trial_id)
+            return
         row = self._row(trial)
         given = trial.config["trial"]
         if result["failed"]:
@@ -105,8 +125,13 @@ class Home(tune.Callback):
         trial : ray.tune.experiment.Trial
         checkpoint : ray.tune.Checkpoint
         """
+        if trial.trial_id in self._idle:
+            # Perhaps the weights of another, with which it has not begun.
+            return
         with checkpoint.as_directory() as saved:
             bring_home(Path(saved), self._run_dir / self._row(trial).folder)
+        if self._deadline is not None:
+            self._at_rest.add(trial.trial_id)
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **info: Any) -> None:
         """Note how a trial ended: by itself, or because it fell behind.

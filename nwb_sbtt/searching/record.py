@@ -143,6 +143,12 @@ class Record:
         return replace(self, rows={**self.rows, row.number: row})
 
     @property
+    def piece(self) -> int:
+        """Epochs between two saved states."""
+        assert self.fit.train.epochs is not None
+        return math.ceil(self.fit.train.epochs / self.search.pieces)
+
+    @property
     def ranked(self) -> list[TrialRow]:
         """Trials with a score that did not fail, the best first; those that were trained to their end before all others."""
         scored = [row for row in self.rows.values() if row.steps and row.state != "failed"]

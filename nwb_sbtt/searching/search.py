@@ -24,7 +24,7 @@ from nwb_sbtt.fitting.fit import fit as fit_once
 from nwb_sbtt.fitting.fit import named_sessions
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.preparation import prepare, signature_of
-from nwb_sbtt.fitting.reporting import REPORT, report_session
+from nwb_sbtt.fitting.reporting import report_pages, report_session
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.locking import hold
 from nwb_sbtt.report.search import page_of_search
@@ -32,6 +32,7 @@ from nwb_sbtt.searching.cluster import Resources, check_installed, check_room, c
 from nwb_sbtt.searching.progress import Display, default_display
 from nwb_sbtt.searching.record import RECORD, TRIALS, Record, Step, resumed
 from nwb_sbtt.searching.space import Dimension, make_space, value_in
+from nwb_sbtt.searching.storage import Storage, storage_of
 from nwb_sbtt.train import schedules
 from nwb_sbtt.train.checkpoint import LAST, Progress, read_progress
 from nwb_sbtt.train.loop import read_log
@@ -41,9 +42,10 @@ if TYPE_CHECKING:
 
     from nwb_sbtt.searching.home import Home
 
+REPORTED = 5
+"""Best trials that have reports of their own."""
 BEST, ENSEMBLE, DEFAULTS, PAGE = "best", "ensemble", "defaults", "search.html"
-_LOCK, _STATES = "lock", ".states"
-"""In the folder of a search: its lock, and the states that are on their way."""
+_LOCK = "lock"
 _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -157,6 +159,7 @@ def _new_record(
         raise ConfigError(
             f"a trial is one model, not {fit.seeds} (seeds); to average the best trials set ensemble (--ensemble)"
         )
+    _resources(config).check_device(fit.device, option="--gpus-per-trial")
     if not fit.test_fraction:
         fit = fit.model_copy(update={"test_fraction": config.test_fraction})
     if fit.init is not None:
@@ -213,7 +216,7 @@ def _in_step(record: Record, run_dir: Path) -> Record:
         progress = read_progress(folder / LAST) if (folder / LAST).exists() else Progress()
         losses = [each.valid_loss for each in read_log(folder, progress)] if progress.epoch else []
         steps = [step for step in row.steps if step.epoch <= progress.epoch]
-        for epoch in dict.fromkeys([*range(_piece(record), progress.epoch, _piece(record)), progress.epoch]):
+        for epoch in dict.fromkeys([*range(record.piece, progress.epoch, record.piece), progress.epoch]):
             if epoch > (steps[-1].epoch if steps else 0):
                 score = losses[epoch - 1] if record.search.strategy == "pbt" else min(losses[:epoch])
                 steps.append(Step(epoch, score, record.seconds))
@@ -222,12 +225,6 @@ def _in_step(record: Record, run_dir: Path) -> Record:
             row = replace(row, state="finished", cause=progress.finished)
         record = record.with_row(row)
     return record
-
-
-def _piece(record: Record) -> int:
-    """Epochs between two saved states."""
-    assert record.fit.train.epochs is not None
-    return math.ceil(record.fit.train.epochs / record.search.pieces)
 
 
 def _run(
@@ -239,26 +236,25 @@ def _run(
 ) -> Record:
     """Run all trials that are left."""
     search = record.search
-    resources = Resources(search.cpus_per_trial, search.gpus_per_trial, search.memory_per_trial)
-    states = run_dir / _STATES
-    with connected(search.address), environment(_QUIET):
+    resources = _resources(record.search)
+    with connected(search.address), environment(_QUIET), storage_of(record, run_dir) as storage:
         from nwb_sbtt.searching.home import Home
+        from nwb_sbtt.searching.tasks import start_board
 
-        check_room(resources)
+        check_room(resources, options="--cpus-per-trial, --gpus-per-trial, --memory-per-trial")
         if search.address is not None and search.storage is None:
             _check_shared(run_dir)
-        home = Home(record, run_dir, display or default_display())
+        board = start_board()
+        home = Home(record, run_dir, display or default_display(), board)
         logger = logging.getLogger("ray")
         level = logger.level
         logger.setLevel(logging.CRITICAL)
-        shutil.rmtree(states, ignore_errors=True)
         try:
-            results = _tune(record, start, sessions, home, resources, run_dir)
+            results = _tune(record, start, sessions, home, board, run_dir=run_dir, storage=storage)
             home.end(_causes(results))
         finally:
             logger.setLevel(level)
             home.close()
-            shutil.rmtree(states, ignore_errors=True)
     return home.record
 
 
@@ -267,8 +263,10 @@ def _tune(
     start: Mapping[str, Any],
     sessions: Mapping[str, xr.Dataset],
     home: Home,
-    resources: Resources,
+    board: Any,
+    *,
     run_dir: Path,
+    storage: Storage,
 ) -> ResultGrid:
     """Have Ray run the trials that are left."""
     from ray import tune
@@ -276,8 +274,8 @@ def _tune(
     from nwb_sbtt.searching import strategies
     from nwb_sbtt.searching.trial import FitTrial, Task, read_files
 
-    search = record.search
-    task = Task(record.fit, _piece(record), latest=search.strategy == "pbt")
+    search, resources = record.search, _resources(record.search)
+    task = Task(record.fit, record.piece, latest=search.strategy == "pbt")
     left = [row for row in record.rows.values() if row.state == "running"]
     states = {
         row.number: read_files(run_dir / row.folder) for row in left if (run_dir / row.folder / SIGNATURE).exists()
@@ -289,7 +287,7 @@ def _tune(
         for name, ds in sessions.items()
     }
     trainable = tune.with_resources(
-        tune.with_parameters(FitTrial, data=untold, task=task, states=states),
+        tune.with_parameters(FitTrial, data=untold, task=task, states=states, board=board),
         tune.PlacementGroupFactory([resources.bundle()]),
     )
     if search.strategy == "optuna":
@@ -299,7 +297,6 @@ def _tune(
         space = None
     else:
         what, space = {}, strategies.param_space(left + new)
-    storage = search.storage or str((run_dir / _STATES).resolve())
     return tune.Tuner(
         trainable,
         param_space=space,
@@ -313,14 +310,24 @@ def _tune(
             **what,
         ),
         run_config=tune.RunConfig(
-            name=run_dir.resolve().name,
-            storage_path=storage,
+            name=storage.name,
+            storage_path=storage.place,
             callbacks=[home],
             failure_config=tune.FailureConfig(max_failures=search.retries),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=True),
+            checkpoint_config=tune.CheckpointConfig(
+                # States come home. A population may still take over the one before.
+                num_to_keep=3 if search.strategy == "pbt" else 1,
+                checkpoint_frequency=1,
+                checkpoint_at_end=True,
+            ),
             verbose=0,
         ),
     ).fit()
+
+
+def _resources(search: SearchConfig) -> Resources:
+    """What each trial gets."""
+    return Resources(search.cpus_per_trial, search.gpus_per_trial, search.memory_per_trial)
 
 
 def _causes(results: ResultGrid) -> dict[int, str]:
@@ -377,6 +384,8 @@ def _finish(record: Record, sessions: Mapping[str, xr.Dataset], run_dir: Path, l
         record.save(run_dir)
     elif members:
         ensemble = load(run_dir / ENSEMBLE)
+    for row in ranked[:REPORTED]:
+        _report(run_dir / row.folder, sessions)
     _write_page(record, run_dir)
     return Searched(run_dir, record, best, ensemble)
 
@@ -444,12 +453,24 @@ def _scores(
     return {"sessions": result}
 
 
+def _report(folder: Path, sessions: Mapping[str, xr.Dataset]) -> None:
+    """Write the reports of a trial that has none; without baselines, which are those of the winner."""
+    fitted = load(folder)
+    if all(page.exists() for page in report_pages(folder, sessions).values()):
+        return
+    for session, ds in sessions.items():
+        metrics = fitted.evaluate(ds, session=session, baselines=False)
+        latents = fitted.infer(prepare(ds, fitted.config), session=session)
+        report_session(fitted, ds, latents, session=session, metrics=metrics)
+
+
 def _write_page(record: Record, run_dir: Path) -> None:
     from nwb_sbtt.searching.strategies import importance
 
     rows = []
     for row in sorted(record.rows.values(), key=lambda row: row.number):
-        report = Path(row.folder) / REPORT
+        pages = report_pages(Path(row.folder), record.data)
+        reports = {session: str(page) for session, page in pages.items() if (run_dir / page).exists()}
         rows.append(
             {
                 **{name: getattr(row, name) for name in ("number", "state", "cause", "epoch")},
@@ -457,7 +478,7 @@ def _write_page(record: Record, run_dir: Path) -> None:
                 "score": row.score if math.isfinite(row.score) else None,
                 "steps": [asdict(step) for step in row.steps],
                 "origins": [asdict(origin) for origin in row.origins],
-                **({"report": str(report)} if (run_dir / report).exists() else {}),
+                "reports": reports,
             }
         )
     content = {

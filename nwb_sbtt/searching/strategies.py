@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -68,10 +69,11 @@ def scheduler_of(record: Record) -> TrialScheduler:
     assert epochs is not None
     if search.strategy == "optuna":
         grace = min(epochs, max(1, round(search.grace * epochs)))
-        return ASHAScheduler(EPOCH, max_t=epochs, grace_period=grace, reduction_factor=search.reduction)
+        return Halving(record, max_t=epochs, grace_period=grace, reduction_factor=search.reduction)
     if search.strategy == "random":
         return FIFOScheduler()
     domains = {each.name: each.domain() for each in record.space}
+    furthest = max((row.epoch for row in record.rows.values()), default=0)
     generator = np.random.default_rng([search.seed, sum(row.epoch for row in record.rows.values())])
 
     def explore(config: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +85,10 @@ def scheduler_of(record: Record) -> TrialScheduler:
         return config
 
     return PopulationBasedTraining(
-        # Pieces since this process began: members go on from wherever they were.
-        time_attr="training_iteration",
-        perturbation_interval=1,
+        time_attr=EPOCH,
+        perturbation_interval=record.piece,
+        # Members that an interruption left behind catch up first.
+        burn_in_period=record.piece * (furthest // record.piece + 1),
         hyperparam_mutations={"trial": {"point": domains}},
         quantile_fraction=search.quantile,
         resample_probability=search.resample,
@@ -94,6 +97,54 @@ def scheduler_of(record: Record) -> TrialScheduler:
         synch=True,
         log_config=False,
     )
+
+
+class Halving(ASHAScheduler):
+    """Asynchronous successive halving among all trials of a search, those of earlier processes included.
+
+    Parameters
+    ----------
+    record : Record
+    options : float
+        Of Ray's `ASHAScheduler`.
+    """
+
+    def __init__(self, record: Record, **options: float) -> None:
+        super().__init__(EPOCH, **options)
+        self._rows = record.rows
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Take over what trials are compared by, and compare those that ended before this process began.
+
+        Parameters
+        ----------
+        metric, mode, spec
+            As Ray gives them.
+        """
+        is_set: bool = super().set_search_properties(metric, mode, **spec)
+        for row in self._rows.values():
+            if row.state in ("finished", "stopped"):
+                self._replay(SimpleNamespace(trial_id=f"earlier-{row.number}"), row)
+        return is_set
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Take in a trial, with the pieces that it did in an earlier process.
+
+        Parameters
+        ----------
+        tune_controller, trial
+            As Ray gives them.
+        """
+        row = self._rows.get(trial.config["trial"]["number"])
+        if row is None:
+            super().on_trial_add(tune_controller, trial)
+        else:
+            self._replay(trial, row)
+
+    def _replay(self, trial: Any, row: TrialRow) -> None:
+        super().on_trial_add(None, trial)
+        for step in row.steps:
+            self.on_trial_result(None, trial, {EPOCH: step.epoch, SCORE: step.score})
 
 
 class NumberedSearch(Searcher):

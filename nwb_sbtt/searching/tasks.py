@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nwb_sbtt.searching.cluster import Resources
 
@@ -67,7 +68,7 @@ class Tasks:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._board = ray.remote(_Board).options(num_cpus=0).remote()
+        self._board = start_board()
         self._running: dict[Any, str] = {}
 
     def __len__(self) -> int:
@@ -132,23 +133,41 @@ class Tasks:
             return Ended(name, error=f"its process or node died ({type(error).__name__}: {lines[0]})")
 
 
-class _Board:
-    """An actor that keeps messages until they are fetched, and answers whether tasks are to end."""
+class Board:
+    """An actor that keeps messages until they are fetched, and answers whether fits are to end."""
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
         self._is_over = False
 
     def put(self, message: Message) -> bool:
+        """Keep a message, and return whether fits are to end.
+
+        Parameters
+        ----------
+        message : Message
+        """
         self._messages.append(message)
         return self._is_over
 
     def stop(self) -> None:
+        """Answer from now on that fits are to end."""
         self._is_over = True
 
+    def is_over(self) -> bool:
+        """Return whether fits are to end."""
+        return self._is_over
+
     def take(self) -> list[Message]:
+        """Return the messages since the last call."""
         taken, self._messages = self._messages, []
         return taken
+
+
+def start_board() -> Any:
+    """Start a board on this process's own node, as any other may be lost; return Ray's handle of it."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 def _told(board: Any, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -7,14 +7,18 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import xarray as xr
 from ray import tune
 
+from nwb_sbtt import stopping
 from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.errors import SbttError
@@ -23,8 +27,11 @@ from nwb_sbtt.fitting.runfolder import CONFIG, LOCK, change_settings, read_confi
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.searching.space import settings_with
 from nwb_sbtt.train.checkpoint import LAST, read_progress
-from nwb_sbtt.train.trackers import Silent
+from nwb_sbtt.train.loop import read_log
+from nwb_sbtt.train.trackers import EpochRecord, Silent
 
+EVERY = 1.0
+"""Seconds between two questions of a trial whether it is to end; and a pause of one that is, until its process ends."""
 SAVER = "saver.json"
 """In a saved state: the trial that saved it."""
 Files = Mapping[str, bytes]
@@ -65,6 +72,7 @@ class FitTrial(tune.Trainable):
         data: Mapping[str, xr.Dataset],
         task: Task,
         states: Mapping[int, Files],
+        board: Any,
     ) -> None:
         """Begin a trial in a new process.
 
@@ -76,8 +84,10 @@ class FitTrial(tune.Trainable):
         task : Task
         states : mapping of number to Files
             Run folders of trials that go on from an earlier process.
+        board : handle of a `nwb_sbtt.searching.tasks.Board`
+            Answers whether trials are to save their state and end.
         """
-        self._data, self._task, self._states = data, task, states
+        self._data, self._task, self._states, self._board = data, task, states, board
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -92,16 +102,21 @@ class FitTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one piece.
+        """Train one piece, to its end or until trials are to end; not at all if that was asked for before.
 
         Returns
         -------
         dict
             ``epoch`` after it and when it ``began``, ``score`` [nats per scored entry], ``finished`` (why training ended),
-            ``failed`` (what went wrong) and ``origin`` (id of the trial whose weights were taken over).
+            ``failed`` (what went wrong), ``origin`` (id of the trial whose weights were taken over), and whether it is
+            ``idle``: nothing was trained.
         """
+        if self._is_over():
+            time.sleep(EVERY)
+            return {"epoch": self._epoch, "score": math.inf, "idle": True, "done": False}
         origin, self._origin = self._origin, ""
         epoch = self._epoch
+        until = (epoch // self._task.piece + 1) * self._task.piece
         try:
             chosen = {**self._seed, **self._point}
             config = settings_with(self._task.fit, chosen)
@@ -111,7 +126,8 @@ class FitTrial(tune.Trainable):
                 if (changed := settings_with(stored, chosen)) != stored:
                     note = "weights of another trial" if origin else ""
                     change_settings(self._folder, changed, epoch=epoch, note=note)
-            fitted = fit(self._data, config, run_dir=self._folder, tracker=Silent(), until=epoch + self._task.piece)
+            with suppress(stopping.Stopped):
+                fit(self._data, config, run_dir=self._folder, tracker=_Asking(self._is_over), until=until)
         except SbttError as error:
             return {
                 "epoch": epoch,
@@ -120,9 +136,12 @@ class FitTrial(tune.Trainable):
                 "finished": "",
                 "failed": str(error),
                 "done": True,
+                "idle": False,
             }
-        progress = fitted.members[0].progress
-        score = fitted.members[0].history[-1]["valid_loss"] if self._task.latest else progress.best_score
+        finally:
+            stopping.withdraw()
+        progress = read_progress(self._folder / LAST)
+        score = read_log(self._folder, progress)[-1].valid_loss if self._task.latest else progress.best_score
         return {
             "epoch": progress.epoch,
             "began": epoch,
@@ -131,6 +150,7 @@ class FitTrial(tune.Trainable):
             "failed": "",
             "done": bool(progress.finished),
             "origin": origin,
+            "idle": False,
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -174,10 +194,27 @@ class FitTrial(tune.Trainable):
             for name, content in files.items():
                 (self._folder / name).write_bytes(content)
 
+    def _is_over(self) -> bool:
+        return bool(ray.get(self._board.is_over.remote()))
+
     @property
     def _epoch(self) -> int:
         """Epochs done."""
         return read_progress(self._folder / LAST).epoch if (self._folder / LAST).exists() else 0
+
+
+class _Asking(Silent):
+    """Asks now and then whether training is to end, and requests it."""
+
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self._is_over, self._last = is_over, time.monotonic()
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Ask, at most once in `EVERY` seconds."""
+        if time.monotonic() - self._last >= EVERY:
+            self._last = time.monotonic()
+            if self._is_over():
+                stopping.request()
 
 
 def bring_home(saved: Path, run_dir: Path) -> None:

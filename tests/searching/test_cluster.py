@@ -3,14 +3,20 @@ from __future__ import annotations
 import ast
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 import nwb_sbtt
-from nwb_sbtt.errors import ClusterError
+from nwb_sbtt.config import FitConfig, SearchConfig
+from nwb_sbtt.errors import ClusterError, ConfigError
+from nwb_sbtt.runs.fitall import fit_all
 from nwb_sbtt.searching import cluster
 from nwb_sbtt.searching.cluster import Resources, check_installed, check_room, connected, n_at_once
+from nwb_sbtt.searching.search import search
+from tests.support.commands import call
+from tests.support.fits import population
 
 
 def test_what_to_install_is_said_before_anything_begins(monkeypatch):
@@ -19,10 +25,33 @@ def test_what_to_install_is_said_before_anything_begins(monkeypatch):
         check_installed()
 
 
+def test_without_ray_the_command_line_says_what_to_install_and_makes_nothing(monkeypatch, capsys, tmp_path):
+    for name in ("ray", "optuna"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for words in (["search", "a.nwb", "--run-dir", tmp_path / "run"], ["fit-all", tmp_path, "--out", tmp_path / "run"]):
+        assert call(monkeypatch, *words) == 2
+        assert capsys.readouterr().err.endswith('not installed here: pip install "nwb_sbtt[search]"\n')
+    assert not list(tmp_path.iterdir())
+
+
 def test_resources_are_named_as_ray_names_them():
     assert Resources(2, 0.25, 4).bundle() == {"CPU": 2, "GPU": 0.25, "memory": 4e9}
     assert Resources().options() == {"num_cpus": 1, "num_gpus": 0}
     assert str(Resources(2, 0.5, 4)) == "2 CPUs and 0.5 GPU and 4 GB of memory"
+
+
+def test_a_gpu_as_the_device_of_fits_that_get_none_is_refused(tmp_path):
+    Resources(gpus=0.25).check_device("cuda", option="--gpus-per-fit")
+    Resources().check_device("auto", option="--gpus-per-fit")
+    with pytest.raises(
+        ConfigError, match=r"device is 'cuda', and the fits get no GPU: give each a share \(--gpus-per-tri"
+    ):
+        search(population(), run_dir=tmp_path / "run", fit=FitConfig(device="cuda"))
+    with pytest.raises(ConfigError, match=r"give each a share \(--gpus-per-fit"):
+        fit_all([tmp_path], FitConfig(device="cuda"), out=tmp_path / "fits")
+    with pytest.raises(ConfigError, match="'gpus_per_trial' is 2; expected number ≥ 0, ≤ 1"):
+        SearchConfig(gpus_per_trial=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cluster_has_its_own_number_of_cpus():
@@ -100,9 +129,9 @@ def test_ray_is_started_here_used_and_removed(tmp_path, monkeypatch):
         where = ray.remote(lambda: nwb_sbtt.__file__)
         assert ray.get(where.options(**Resources(1).options()).remote()) == nwb_sbtt.__file__
         assert n_at_once(Resources(1)) == 2
-        check_room(Resources(2))
-        with pytest.raises(ClusterError, match=r"asks for 3 CPUs, which none of 1 node has: at most 2 CPUs"):
-            check_room(Resources(3))
+        check_room(Resources(2), options="--cpus-per-fit")
+        with pytest.raises(ClusterError, match=r"3 CPUs, which none of 1 node has: at most 2 CPUs.*\(--cpus-per-fit\)"):
+            check_room(Resources(3), options="--cpus-per-fit")
         with connected():  # the same connection
             assert ray.is_initialized()
         assert ray.is_initialized()

@@ -15,18 +15,21 @@ pytestmark = pytest.mark.slow
 FIT = settings(train=TrainConfig(epochs=4, batch_size=8))
 
 
-def begun(folder, name, number=0, point=None, *, ds=None, config=FIT, latest=False, states=None):
+def begun(folder, name, number=0, point=None, *, ds=None, config=FIT, latest=False, states=None, over=lambda: False):
     from nwb_sbtt.searching.trial import FitTrial, Task
 
     class Alone(FitTrial):
         logdir = str(folder / name)
         trial_id = name
 
+        def _is_over(self):
+            return over()
+
     trial = Alone.__new__(Alone)
     given = {"trial": {"number": number, "seed": number or None, "point": point or {"train.learning_rate": 0.01}}}
     (folder / name).mkdir()
     data = {"session": population() if ds is None else ds}
-    trial.setup(given, data=data, task=Task(config, 2, latest), states=states or {})
+    trial.setup(given, data=data, task=Task(config, 2, latest), states=states or {}, board=None)
     return trial
 
 
@@ -48,6 +51,23 @@ def test_a_trial_goes_on_in_another_process_to_the_same_numbers(tmp_path):
     bring_home(tmp_path / "saved2", tmp_path / "home")
     assert load(tmp_path / "home").config.train.seed == 3
     assert (tmp_path / "home" / "calibration.json").exists()
+
+
+def test_a_trial_that_is_asked_to_end_saves_its_state_in_the_middle_of_a_piece(tmp_path, monkeypatch):
+    from nwb_sbtt.searching import trial as module
+
+    monkeypatch.setattr(module, "EVERY", 0)
+    answers = [False, True, True, *[False] * 9]
+    trial = begun(tmp_path, "trial", 1, over=lambda: answers.pop(0))
+    stopped = trial.step()
+    assert (stopped["epoch"], stopped["finished"], stopped["idle"]) == (1, "", False)
+    assert trial.step() == {"epoch": 1, "score": math.inf, "idle": True, "done": False}
+    assert (trial.step()["epoch"], trial.step()["epoch"]) == (2, 4)
+    undisturbed = begun(tmp_path, "undisturbed", 1)
+    assert [undisturbed.step()["epoch"] for _ in range(2)] == [2, 4]
+    assert (
+        load(tmp_path / "trial" / "run").checkpoint_sha256 == load(tmp_path / "undisturbed" / "run").checkpoint_sha256
+    )
 
 
 def test_a_member_takes_over_weights_and_changes_its_settings(tmp_path):
