@@ -1,12 +1,14 @@
 """Many fits: in which order, and what becomes of them; the last tests do it on Ray, which is started once."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import h5py
 import pandas as pd
 import pytest
 
@@ -192,7 +194,8 @@ def test_a_terminal_gets_a_table_and_a_line_for_each_that_has_ended(capsys):
     shown = View(said.append, live=True)
     shown.start(1)
     shown.told("a\x1b[31m", "epoch", (1, 10, 0.5))
-    drawn = shown._draw()
+    drawn = shown._table()
+    shown.tick()
     shown.ended(Outcome("a\x1b[31m", "failed", "no [bold]reason"))
     shown.stop()
     assert said == [] and drawn.renderables
@@ -279,3 +282,48 @@ def test_fits_on_ray_are_grouped_skipped_and_compared(recordings, tmp_path):
     assert len(left_out) == 2 and "holds results" in left_out[0].cause
     assert [row.state for row in again.table.rows if row.run != "broken"] == ["finished", "finished"]
     assert any("2 fits at once" in text for text in said)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(1200)
+def test_files_of_a_dandiset_are_fetched_once_and_fitted_together_by_subject(tmp_path):
+    pytest.importorskip("dandi")
+    from tests.support.dandi.archive import Archive
+
+    with Archive() as archive:
+        for subject, session in (("A", 1), ("A", 2), ("B", 1)):
+            path = recording(tmp_path / f"sub-{subject}_ses-{session}.nwb", seed=10 * session + (subject == "B"))
+            with h5py.File(path, "r+") as file:
+                del file["general/subject/subject_id"]
+                file["general/subject/subject_id"] = subject
+            archive.add("000140", f"sub-{subject}/{path.name}", path.read_bytes())
+            path.unlink()
+        archive.add("000140", "sub-B/notes.txt", b"notes")
+        settings = {
+            "DANDI_INSTANCE": archive.url,
+            "DANDI_NO_ET": "1",
+            "DANDI_CACHE": "ignore",
+            "NWB_SBTT_CACHE_DIR": str(tmp_path / "cache"),
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+        }
+        script = Path(sys.executable).with_name("nwb-sbtt")
+        call = [script, "fit-all", "DANDI:000140", *SMALL, "--joint", "subject", "--jobs", "2", "--out", "fits"]
+        said = []
+        for _ in range(2):
+            done = subprocess.run(
+                list(map(str, call)),
+                env={**os.environ, **settings},
+                **{"capture_output": True, "text": True, "cwd": tmp_path, "check": False, "timeout": 500},
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            said.append(done.stdout)
+            if len(said) == 1:
+                fetched = archive.sent()
+    assert archive.sent() == fetched > 0
+    out = tmp_path / "fits"
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.nwb"))
+    assert written == [f"results/{name}_latents.nwb" for name in ("A/sub-A_ses-1", "A/sub-A_ses-2", "B/sub-B_ses-1")]
+    table = pd.read_csv(out / "summary.csv")
+    assert table["run"].tolist() == ["A", "A", "B"] and set(table["state"]) == {"finished"}
+    assert "[2/2]" in said[0] and "fetching sub-A_ses-2.nwb" in said[0]
