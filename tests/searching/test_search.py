@@ -100,6 +100,17 @@ def test_the_best_are_averaged_and_scored_on_trials_kept_aside(ds, random):
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_states_may_take_another_way_home_of_which_nothing_is_left(ds, random, tmp_path):
+    storage = tmp_path / "storage"
+    config = RANDOM.model_copy(update={"trials": 2, "ensemble": 1, "storage": f"file://{storage}"})
+    found = run(ds, config, tmp_path / "run")
+    assert {n: row.score for n, row in found.record.rows.items()} == {
+        n: row.score for n, row in random.record.rows.items() if n < 2
+    }
+    assert not list(storage.iterdir())
+    assert all((found.run_dir / row.folder / SIGNATURE).exists() for row in found.record.rows.values())
+
+
 def test_the_same_search_again_does_nothing_and_more_trials_go_on(ds, random):
     before = (random.run_dir / "trials" / "0001" / SIGNATURE).stat().st_mtime_ns
     again = run(ds, RANDOM, random.run_dir)
