@@ -178,8 +178,9 @@ def cluster() -> Iterator[tuple[str, list[subprocess.Popen[bytes]], dict[str, st
         server.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{server.getsockname()[1]}"
         server.close()
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-        environment = {**os.environ, **token}
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        # As where `nwb-sbtt` starts Ray itself.
+        environment = {**os.environ, **token, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
         start = [str(PROGRAMS / "ray"), "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1"]
         head = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", f"--temp-dir={folder}"]
         nodes = []

@@ -163,11 +163,13 @@ def fit_places(
             check_room(spread.resources, options="--cpus-per-fit, --gpus-per-fit, --memory-per-fit")
             room = n_at_once(spread.resources)
             log(f"{len(sources)} recording{'s' * (len(sources) != 1)}; {room} fit{'s' * (room != 1)} at once")
-            driver = _Driver(plan, spread, Tasks(spread.resources), view)
+            tasks = Tasks(spread.resources)
+            driver = _Driver(plan, spread, tasks, view)
             try:
                 driver.run(sources)
             finally:
                 view.stop()
+                tasks.close()
         table = summary_of(plan, driver.outcomes)
         table.write_csv(plan.out / f"{SUMMARY}.csv")
         table.write_html(plan.out / f"{SUMMARY}.html", title=f"Fits in {plan.out.name}")

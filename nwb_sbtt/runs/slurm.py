@@ -100,7 +100,7 @@ def batch_script(command: Sequence[str], allocation: Allocation, *, folder: Path
 # command saves its state and ends, the job is queued again, and the same command goes on where it was.
 
 {setup}
-export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
+export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token RAY_worker_niceness=0
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')
 export RAY_AUTH_TOKEN
 

@@ -238,6 +238,8 @@ def _run(
     search = record.search
     resources = _resources(record.search)
     with connected(search.address), environment(_QUIET), storage_of(record, run_dir) as storage:
+        import ray
+
         from nwb_sbtt.searching.home import Home
         from nwb_sbtt.searching.tasks import start_board
 
@@ -255,6 +257,7 @@ def _run(
         finally:
             logger.setLevel(level)
             home.close()
+            ray.kill(board)
     return home.record
 
 

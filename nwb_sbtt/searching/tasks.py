@@ -117,6 +117,10 @@ class Tasks:
         for task in self._running:
             ray.cancel(task)
 
+    def close(self) -> None:
+        """End what keeps the messages."""
+        ray.kill(self._board)
+
     def _ended(self, task: Any) -> Ended:
         name = self._running.pop(task)
         try:

@@ -128,6 +128,7 @@ def test_ray_is_started_here_used_and_removed(tmp_path, monkeypatch):
         folder = Path(os.environ["RAY_TMPDIR"])
         where = ray.remote(lambda: nwb_sbtt.__file__)
         assert ray.get(where.options(**Resources(1).options()).remote()) == nwb_sbtt.__file__
+        assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
         assert n_at_once(Resources(1)) == 2
         check_room(Resources(2), options="--cpus-per-fit")
         with pytest.raises(ClusterError, match=r"3 CPUs, which none of 1 node has: at most 2 CPUs.*\(--cpus-per-fit\)"):
