@@ -25,7 +25,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -42,8 +42,9 @@ from nwb_sbtt.fitting.fit import named_sessions
 from nwb_sbtt.searching.cluster import connected
 
 N, OBSERVED, AVERAGED = 29, 5, 5
-STRATEGIES = ("random", "optuna", "pbt")
-COST = {"random": 1.0, "optuna": 0.4, "pbt": 1.0}
+Strategy = Literal["random", "optuna", "pbt"]
+STRATEGIES = get_args(Strategy)
+COST: dict[Strategy, float] = {"random": 1.0, "optuna": 0.4, "pbt": 1.0}
 """Of a trial, compared with a fit with the defaults, before any was run: most trials of `optuna` are stopped early."""
 ROUNDS = 5
 """Of a search, each with further trials."""
@@ -131,7 +132,7 @@ def _averaged(folder: Path, fits: Sequence[sb.Fitted], ds: xr.Dataset) -> sb.Fit
 
 
 def _search(
-    folder: Path, ds: xr.Dataset, config: sb.FitConfig, strategy: str, *, cost: float, budget: float
+    folder: Path, ds: xr.Dataset, config: sb.FitConfig, strategy: Strategy, *, cost: float, budget: float
 ) -> tuple[Any, float]:
     """Search with as many trials as the budget pays for; give what was found and the CPU-seconds spent."""
     folder.mkdir(parents=True, exist_ok=True)
