@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -88,6 +89,7 @@ class FitTrial(tune.Trainable):
             Answers whether trials are to save their state and end.
         """
         self._data, self._task, self._states, self._board = data, task, states, board
+        self._place: Path | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -181,14 +183,17 @@ class FitTrial(tune.Trainable):
 
     def cleanup(self) -> None:
         """Remove the run folder when the process ends."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._place is not None:
+            shutil.rmtree(self._place, ignore_errors=True)
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         trial = config["trial"]
         self._number, self._point, self._origin = trial["number"], trial["point"], ""
         self._seed = {} if trial["seed"] is None else {"train.seed": trial["seed"]}
-        self._folder = Path(self.logdir) / "run"
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self.cleanup()
+        # Of this process alone: another may go on with the trial before this one has ended, on the same machine.
+        self._place = Path(tempfile.mkdtemp(prefix="run-", dir=self.logdir))
+        self._folder = self._place / "run"
         if files := self._states.get(self._number):
             self._folder.mkdir(parents=True)
             for name, content in files.items():

@@ -27,7 +27,7 @@ def begun(folder, name, number=0, point=None, *, ds=None, config=FIT, latest=Fal
 
     trial = Alone.__new__(Alone)
     given = {"trial": {"number": number, "seed": number or None, "point": point or {"train.learning_rate": 0.01}}}
-    (folder / name).mkdir()
+    (folder / name).mkdir(exist_ok=True)
     data = {"session": population() if ds is None else ds}
     trial.setup(given, data=data, task=Task(config, 2, latest), states=states or {}, board=None)
     return trial
@@ -65,9 +65,7 @@ def test_a_trial_that_is_asked_to_end_saves_its_state_in_the_middle_of_a_piece(t
     assert (trial.step()["epoch"], trial.step()["epoch"]) == (2, 4)
     undisturbed = begun(tmp_path, "undisturbed", 1)
     assert [undisturbed.step()["epoch"] for _ in range(2)] == [2, 4]
-    assert (
-        load(tmp_path / "trial" / "run").checkpoint_sha256 == load(tmp_path / "undisturbed" / "run").checkpoint_sha256
-    )
+    assert load(trial._folder).checkpoint_sha256 == load(undisturbed._folder).checkpoint_sha256
 
 
 def test_a_member_takes_over_weights_and_changes_its_settings(tmp_path):
@@ -82,10 +80,21 @@ def test_a_member_takes_over_weights_and_changes_its_settings(tmp_path):
     other.load_checkpoint(str(tmp_path / "saved"))
     result = other.step()
     assert (result["origin"], result["began"], result["epoch"]) == ("donor", 2, 4)
-    (change,) = read_changes(tmp_path / "other" / "run")
+    (change,) = read_changes(other._folder)
     assert change["note"] == "weights of another trial"
     assert change["settings"] == ["train.learning_rate is 0.013, before 0.01"]
     assert other.step()["origin"] == ""
+
+
+def test_a_process_that_ends_late_removes_nothing_of_the_one_that_goes_on_with_its_trial(tmp_path):
+    late = begun(tmp_path, "trial", 1)
+    late.step()
+    other = begun(tmp_path, "trial", 1)
+    other.step()
+    late.cleanup()
+    assert other.step()["finished"]
+    other.cleanup()
+    assert not list((tmp_path / "trial").iterdir())
 
 
 def test_trials_may_start_from_a_finished_fit(tmp_path):
@@ -95,7 +104,7 @@ def test_trials_may_start_from_a_finished_fit(tmp_path):
     trial = begun(tmp_path, "trial", 1, ds=ds, config=config)
     assert trial.step()["failed"] == ""
     assert trial.step()["finished"]
-    assert read_changes(tmp_path / "trial" / "run") == []
+    assert read_changes(trial._folder) == []
 
 
 def test_a_trial_that_breaks_down_says_why(tmp_path):
