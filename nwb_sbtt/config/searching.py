@@ -64,7 +64,8 @@ class SearchConfig(Config):
         default=None, description="Memory that is set aside for a fit. Default: none is counted."
     )
     at_once: Count | None = Field(
-        default=None, description="Most fits that run at the same time. Default: as many as there is room for."
+        default=None,
+        description="Most fits that run at the same time (not pbt). Default: as many as there is room for.",
     )
     retries: NotNegativeInt = Field(
         default=2,

@@ -159,6 +159,11 @@ def _new_record(
         raise ConfigError(
             f"a trial is one model, not {fit.seeds} (seeds); to average the best trials set ensemble (--ensemble)"
         )
+    if config.strategy == "pbt" and config.at_once is not None:
+        raise ConfigError(
+            "at_once is not for a population, whose members take turns in the room that there is; for fewer at once give each "
+            "more CPUs (--cpus-per-trial)"
+        )
     _resources(config).check_device(fit.device, option="--gpus-per-trial")
     if not fit.test_fraction:
         fit = fit.model_copy(update={"test_fraction": config.test_fraction})
@@ -237,7 +242,9 @@ def _run(
     """Run all trials that are left."""
     search = record.search
     resources = _resources(record.search)
-    with connected(search.address), environment(_QUIET), storage_of(record, run_dir) as storage:
+    # Ray takes up no more trials than that before others have ended, which those of a population do together.
+    settings = {**_QUIET, "TUNE_MAX_PENDING_TRIALS_PG": str(search.trials)} if search.strategy == "pbt" else _QUIET
+    with connected(search.address), environment(settings), storage_of(record, run_dir) as storage:
         import ray
 
         from nwb_sbtt.searching.home import Home
@@ -307,7 +314,8 @@ def _tune(
             metric=strategies.SCORE,
             mode=strategies.MODE,
             scheduler=strategies.scheduler_of(record),
-            max_concurrent_trials=search.at_once or n_at_once(resources),
+            # All members of a population are there from the start; those that there is no room for wait for their turns.
+            max_concurrent_trials=None if search.strategy == "pbt" else search.at_once or n_at_once(resources),
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
             **what,

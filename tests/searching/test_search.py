@@ -166,6 +166,11 @@ def test_a_population_takes_over_weights_and_settings_of_its_best(ds, tmp_path):
         assert load(tmp_path / "run" / row.folder).config.train.learning_rate == row.settings["train.learning_rate"]
         assert 1e-5 <= row.settings["train.learning_rate"] <= 1e-1
     assert "Lineage" in (tmp_path / "run" / "search.html").read_text()
+    # Though there is room for two: all members end a generation before the next begins.
+    ends = [[row.steps[generation].seconds for row in rows] for generation in range(3)]
+    assert max(ends[0]) < min(ends[1]) and max(ends[1]) < min(ends[2])
+    with pytest.raises(ConfigError, match="at_once is not for a population"):
+        run(ds, SearchConfig(strategy="pbt", trials=4, at_once=1, space=space), tmp_path / "other", fit=fit)
 
 
 SCRIPT = """
