@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nwb_sbtt import pipeline, stopping
-from nwb_sbtt.cli import main as cli
+from nwb_sbtt.cli import output
 from nwb_sbtt.config import TrainConfig
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.runfolder import FAILED
@@ -55,7 +55,7 @@ def test_the_command_line_says_so_with_an_exit_code_of_its_own(tmp_path, monkeyp
 
     monkeypatch.setattr(pipeline, "fit", asked)
     words = ["fit", recorded, *SMALL, "--run-dir", tmp_path / "run"]
-    assert call(monkeypatch, *words) == cli.STOPPED
+    assert call(monkeypatch, *words) == output.STOPPED
     assert "stopped by SIGUSR1 after saving the state; the same command resumes it" in capsys.readouterr().err
     assert not stopping.is_requested()
 

@@ -465,12 +465,12 @@ def _scores(
 
 
 def _report(folder: Path, sessions: Mapping[str, xr.Dataset]) -> None:
-    """Write the reports of a trial that has none; without baselines, which are those of the winner."""
+    """Write the scores and reports of a trial that has none."""
     fitted = load(folder)
     if all(page.exists() for page in report_pages(folder, sessions).values()):
         return
     for session, ds in sessions.items():
-        metrics = fitted.evaluate(ds, session=session, baselines=False)
+        metrics = fitted.evaluate(ds, session=session)
         latents = fitted.infer(prepare(ds, fitted.config), session=session)
         report_session(fitted, ds, latents, session=session, metrics=metrics)
 
