@@ -499,8 +499,8 @@ class Recording:
         flat_rule = self._flat_rules[0] if self._flat_rules else None
         if flat_rule is None:
             context = max(SHORTEST_LIMIT, shortest_flicker(piece.rate))
-            around = max(low - context, piece.first), min(high + context, piece.stop)
-            if not may_be_flat(self.slabs.read(*around), rate=piece.rate):
+            nearby = self.slabs.read(max(low - context, piece.first), min(high + context, piece.stop))
+            if not may_be_flat(nearby, rate=piece.rate):
                 return None
             length = max(int(PART_SECONDS * piece.rate), FEWEST_IN_PART)
             parts = (
@@ -509,12 +509,11 @@ class Recording:
             )
             flat_rule = measure(parts, rate=piece.rate)
             self._flat_rules.append(flat_rule)
-        around = [
-            (max(low - each, piece.first), min(high + each, piece.stop))
-            for each in (max(flat_rule.context, flat_rule.wide_context), flat_rule.context)
-        ]
-        flickers = flat_rule.may_flicker(self.slabs.read(*around[0])).any()
-        first, stop = around[0 if flickers else 1]
+        context = max(flat_rule.context, flat_rule.wide_context)
+        first, stop = max(low - context, piece.first), min(high + context, piece.stop)
+        flickers = flat_rule.may_flicker(self.slabs.read(first, stop)).any()
+        if not flickers:
+            first, stop = max(low - flat_rule.context, piece.first), min(high + flat_rule.context, piece.stop)
         if not flickers and not flat_rule.may_be_in(self.slabs.read(first, stop)):
             return None
         flat = flat_rule.find(self.slabs.read(first, stop), self._missing(piece, first, stop))[
