@@ -130,8 +130,8 @@ class ElectricalConfig(Config):
     )
     threshold_unit: Literal["sd", "uV"] = Field(
         default="sd",
-        description="Unit of `threshold`. sd: each electrode's robust noise sd (median |x| / 0.6745) in the band. uV: "
-        "microvolts, the same for all electrodes.",
+        description="Unit of `threshold`. sd: robust noise sd of each electrode (median of magnitudes / 0.6745) in its band. "
+        "uV: microvolts, the same for all electrodes.",
     )
     both_polarities: bool = Field(
         default=False, description="Whether crossings of the threshold of the other sign count as well."
@@ -345,8 +345,8 @@ class ReadConfig(Config):
 
     series: tuple[str, ...] | None = Field(
         default=None,
-        description='Series to read, as paths in the file or globs, such as "units" or "processing/ecephys/LFP/*". Default: '
-        "the only series that can be fitted.",
+        description="Series to read, as paths in the file or globs, such as ``units`` or ``processing/ecephys/LFP/*``. "
+        "Default: the only series that can be fitted.",
     )
     bin_width: Seconds | None = Field(
         default=None,

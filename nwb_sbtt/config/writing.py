@@ -14,7 +14,7 @@ class WriteConfig(Config):
 
     variables: tuple[str, ...] | None = Field(
         default=None,
-        description="What is written: names such as rates, rates_sd, mean, factors, inputs. None writes all that was inferred.",
+        description="What is written: names such as rates, rates_sd, mean, factors, inputs. Default: all that was inferred.",
     )
     spikes: bool = Field(
         default=True,

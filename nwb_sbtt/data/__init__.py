@@ -19,7 +19,7 @@ from nwb_sbtt.lazy import attach
 _HOMES = {
     "check_dataset": "schema",
     "limit_bandwidth": "bandwidth",
-    "merge": "trials",
+    "merge": "chops",
     "power_saved": "power",
     "split_by_label": "splits",
 }
@@ -27,9 +27,9 @@ __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
     from nwb_sbtt.data.bandwidth import limit_bandwidth as limit_bandwidth
+    from nwb_sbtt.data.chops import merge as merge
     from nwb_sbtt.data.power import power_saved as power_saved
     from nwb_sbtt.data.schema import check_dataset as check_dataset
     from nwb_sbtt.data.splits import split_by_label as split_by_label
-    from nwb_sbtt.data.trials import merge as merge
 else:
     __getattr__, __dir__ = attach(__name__, _HOMES)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_sbtt.data.schema import Kind
-
+Kind = Literal["units", "electrodes", "rois", "series"]
 PHASE_DECIMALS = 6
 """Moments that differ by less than this part of a bin (decimals) are one."""
 LEAST_GAP, NEAR, WIDEST = 0.05, 0.25, 0.9

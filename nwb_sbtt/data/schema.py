@@ -18,18 +18,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from nwb_sbtt.data.grid import Kind
 from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
 
 Slices = tuple[slice, slice]
 """Slices of trials and of bins."""
-Kind = Literal["units", "electrodes", "rois", "series"]
 CHECKED_AT_ONCE = 1 << 18
 """Entries checked at once, so that intermediate arrays stay in the cache."""
 DIMS = ("trial", "time", "channel")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from threadpoolctl import ThreadpoolController
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 MOST_THREADS = 4
 """With more, reading waits for the disk."""
@@ -82,6 +83,8 @@ class _SingleBlas:
     def limited(self) -> Iterator[None]:
         with self._lock:
             if self._controller is None:
+                from threadpoolctl import ThreadpoolController
+
                 self._controller = ThreadpoolController()
             if self._n_inside == 0:
                 self._limit = self._controller.limit(limits=1, user_api="blas")

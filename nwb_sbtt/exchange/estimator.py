@@ -14,8 +14,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nwb_sbtt.config import FitConfig, override
-from nwb_sbtt.data.schema import Kind
-from nwb_sbtt.data.trials import merge
+from nwb_sbtt.data.chops import merge
+from nwb_sbtt.data.grid import Kind
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.evaluate.metrics import bits_per_spike, explained_variance
 from nwb_sbtt.exchange.arrays import from_numpy

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_sbtt.atomic import atomic_write
-from nwb_sbtt.data.trials import merge_chops
+from nwb_sbtt.data.chops import merge_chops
 from nwb_sbtt.errors import DataError, FileError, SelectionError
 from nwb_sbtt.exchange.recordings import import_pynapple
 from nwb_sbtt.fileerrors import follow_links

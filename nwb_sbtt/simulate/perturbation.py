@@ -79,7 +79,7 @@ def perturbation(
 ) -> xr.Dataset:
     """Simulate trials of Poisson counts driven by an oscillation that is kicked once, at an unknown time.
 
-    The state `z` in the plane follows dz/dt = iωz + (1 − |z|²) z / 2τ + u(t): a circle that it returns to (the normal form
+    The state z in the plane follows ``dz/dt = iωz + (1 − |z|²) z / 2τ + u(t)``: a circle that it returns to (the normal form
     of a Hopf bifurcation). A condition is the phase at which a trial begins. Time, direction and strength of the kick u(t)
     are drawn for each trial, so that no two trials have the same trajectory, and what follows the kick cannot be predicted
     from what preceded it. The log-rates are a random linear read-out of the state.

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from nwb_sbtt.data.chops import merge
 from nwb_sbtt.data.schema import check_dataset, make_dataset
 from nwb_sbtt.data.tensors import to_latents
-from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import DataError
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nwb_sbtt.config import Chop, Trials, Window
+from nwb_sbtt.data.chops import merge
 from nwb_sbtt.data.schema import check_dataset, make_dataset
-from nwb_sbtt.data.trials import chop_starts, chop_windows, merge, single_window, trial_windows, whole_bins
+from nwb_sbtt.data.trials import chop_starts, chop_windows, single_window, trial_windows, whole_bins
 from nwb_sbtt.errors import ConfigError, DataError
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.data.binning import simplest
+from nwb_sbtt.data.grid import Kind
 from nwb_sbtt.data.intervals import Intervals, total_duration
-from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import BLOCK, GAP, REGULAR, sample_clock
 from nwb_sbtt.io.read.indices import region_rows, row_ids

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
-from nwb_sbtt.data.grid import Binned, Grid
+from nwb_sbtt.data.grid import Binned, Grid, Kind
 from nwb_sbtt.data.intervals import padded
-from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.bands import check_notch, note_on_band, passed
 from nwb_sbtt.io.read.batches import batches, distinct_bins, samples_needed

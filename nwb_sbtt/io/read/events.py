@@ -23,9 +23,8 @@ from nwb_sbtt.calcium.deconvolution import (
 from nwb_sbtt.calcium.events import BELOW
 from nwb_sbtt.calcium.indicators import UNKNOWN, Indicator
 from nwb_sbtt.config import EventsConfig
-from nwb_sbtt.data.grid import Binned, Grid, Source
+from nwb_sbtt.data.grid import Binned, Grid, Kind, Source
 from nwb_sbtt.data.joining import Joined, join
-from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.data.threads import in_threads
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.progress import show_progress

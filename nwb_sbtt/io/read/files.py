@@ -16,7 +16,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from io import BufferedReader
@@ -91,8 +91,6 @@ def open_nwb(path: Path | str | RemoteFile, *, external_data: bool = False) -> I
     """
     with FileErrors(path):
         path = locate(path)
-    with suppress(ModuleNotFoundError):
-        import ndx_sbtt  # noqa: F401  (registers its types; without it they are built from the file)
     if isinstance(path, RemoteFile):
         with _streamed(path, external_data) as nwbfile:
             yield nwbfile
@@ -277,10 +275,19 @@ def _checked(file: h5py.File, path: Path | RemoteFile, may_be_outside: bool) -> 
         _check_version(version, path)
         found = scan_hdf5(file)
         _check_outside(found, path, may_be_outside)
+        _register_types(file.get("specifications", ()))
     except BaseException:
         file.close()
         raise
     return _closing(without_outside(NWBHDF5IO, found)(file=file, mode="r", load_namespaces=True), file, found)
+
+
+def _register_types(namespaces: Container[str]) -> None:
+    """Import the package's own types for a file that has them: this takes as long as opening it, and most have none."""
+    if "ndx-sbtt" in namespaces:
+        # Where it is not installed, its types are built from the definitions in the file.
+        with suppress(ModuleNotFoundError):
+            import ndx_sbtt  # noqa: F401
 
 
 @contextmanager
@@ -321,7 +328,9 @@ def _open_zarr(path: Path, *, external_data: bool) -> Any:
         from hdmf_zarr.nwb import NWBZarrIO
     except ModuleNotFoundError:
         raise FileError(f'{str(path)!r} is a Zarr store; to read it: pip install "nwb_sbtt[zarr]"') from None
-    _check_version(zarr.open(str(path), mode="r").attrs.get("nwb_version"), path)
+    root = zarr.open(str(path), mode="r")
+    _check_version(root.attrs.get("nwb_version"), path)
+    _register_types(root.get("specifications", ()))
     found = scan_zarr(path)
     _check_outside(found, path, external_data)
     return _opened_zarr(without_outside(NWBZarrIO, found)(str(path), mode="r", load_namespaces=True), found)

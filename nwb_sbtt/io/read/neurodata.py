@@ -30,9 +30,8 @@ from collections.abc import Callable, Iterator
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar
 
-from nwb_sbtt.data.grid import Source
+from nwb_sbtt.data.grid import Kind, Source
 from nwb_sbtt.data.intervals import Intervals
-from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.io.read.description import Candidate
 from nwb_sbtt.io.read.layout import not_samples

@@ -12,12 +12,13 @@ from pynwb import NWBFile, ProcessingModule
 
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.io.read.files import open_nwb
-from nwb_sbtt.io.read.truth import MODULE
 
 NAMESPACE = "ndx-sbtt"
 """Namespace of the types of results."""
 MODEL_TYPE = "LatentVariableModel"
 """Neurodata type of the record of a model, which lies beside its results."""
+GROUND_TRUTH = "ground_truth"
+"""Processing module with the truth of a simulation."""
 SIMULATION = "simulation"
 """Keyword of files of simulations."""
 MASK_TYPE = "ObservationMaskSeries"
@@ -76,7 +77,7 @@ def role_of(nwbfile: Any, nwb_object: Any, provenance: Provenance) -> Role:
     if nwb_object.neurodata_type == MASK_TYPE:
         return "mask"
     module = nwb_object.get_ancestor("ProcessingModule")
-    if isinstance(module, ProcessingModule) and module.name == MODULE and SIMULATION in _keywords(nwbfile):
+    if isinstance(module, ProcessingModule) and module.name == GROUND_TRUTH and SIMULATION in _keywords(nwbfile):
         return "truth"
     return "copy" if provenance.derived else "recording"
 

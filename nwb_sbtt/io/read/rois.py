@@ -13,9 +13,8 @@ from pynwb.ophys import PlaneSegmentation, RoiResponseSeries
 
 from nwb_sbtt.config import ReadConfig, RoiConfig
 from nwb_sbtt.data.binning import bin_index
-from nwb_sbtt.data.grid import Binned, Grid
+from nwb_sbtt.data.grid import Binned, Grid, Kind
 from nwb_sbtt.data.intervals import Intervals, inside
-from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.errors import DataError, SelectionError
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
 from nwb_sbtt.io.read.description import describe_samples

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypeVar
 
-from nwb_sbtt.data.grid import Source
-from nwb_sbtt.data.schema import Kind
+from nwb_sbtt.data.grid import Kind, Source
 from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.io.read.neurodata import Reader, default_types, reader_of, why_unreadable
 from nwb_sbtt.io.read.paths import in_file_path

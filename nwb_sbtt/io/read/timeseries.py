@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.binning import add_samples, bin_index
-from nwb_sbtt.data.grid import Binned, Grid
-from nwb_sbtt.data.schema import Kind
+from nwb_sbtt.data.grid import Binned, Grid, Kind
 from nwb_sbtt.io.read.description import describe_samples
 from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.masks import ObservedTimes, StoredMask, observed_times, stored_masks

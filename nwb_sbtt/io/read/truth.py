@@ -17,10 +17,11 @@ from nwb_sbtt.data.binning import tolerance
 from nwb_sbtt.data.schema import DIMS
 from nwb_sbtt.errors import MismatchError, SelectionError
 from nwb_sbtt.io.read.files import open_nwb
+from nwb_sbtt.io.read.results import GROUND_TRUTH
 
-MODULE, RATES, LATENTS, INPUTS = "ground_truth", "rates", "latents", "inputs"
+RATES, LATENTS, INPUTS = "rates", "latents", "inputs"
 SPIKES, CALCIUM = "spikes", "calcium"
-"""Names of the processing module with the truth, and of the TimeSeries in it."""
+"""Names of the TimeSeries of the truth."""
 ROUNDING = 1e-6
 """Share of a step by which the edges of a bin may miss the truth through rounding."""
 
@@ -51,9 +52,11 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
         If the data have channels that the file's table does not have, or bins outside the truth.
     """
     with open_nwb(path, external_data=True) as nwbfile:
-        if MODULE not in nwbfile.processing or RATES not in nwbfile.processing[MODULE].data_interfaces:
-            raise SelectionError(f"{str(path)!r} has no 'processing/{MODULE}/{RATES}': it is not a simulated file")
-        module = nwbfile.processing[MODULE]
+        if GROUND_TRUTH not in nwbfile.processing or RATES not in nwbfile.processing[GROUND_TRUTH].data_interfaces:
+            raise SelectionError(
+                f"{str(path)!r} has no 'processing/{GROUND_TRUTH}/{RATES}': it is not a simulated file"
+            )
+        module = nwbfile.processing[GROUND_TRUTH]
         series = {
             name: np.asarray(module[name].data[:])
             for name in (RATES, SPIKES, CALCIUM, LATENTS, INPUTS)

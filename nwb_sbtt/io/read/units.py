@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nwb_sbtt.config import Chop, ReadConfig
 from nwb_sbtt.data.binning import event_placer, tolerance
 from nwb_sbtt.data.counts import BINS_AT_ONCE, COUNT_TYPES, Counts
-from nwb_sbtt.data.grid import Binned, Grid
+from nwb_sbtt.data.grid import Binned, Grid, Kind
 from nwb_sbtt.data.intervals import (
     Intervals,
     count_between,
@@ -27,7 +27,6 @@ from nwb_sbtt.data.intervals import (
     union,
 )
 from nwb_sbtt.data.memory import SPIKE, check_memory
-from nwb_sbtt.data.schema import Kind
 from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.description import Candidate

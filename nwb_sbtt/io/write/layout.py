@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_sbtt.data.schema import Kind
+from nwb_sbtt.data.grid import Kind
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.suggestions import nearest
 

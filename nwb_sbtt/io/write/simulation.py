@@ -23,7 +23,8 @@ from nwb_sbtt.config import BandwidthConfig
 from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.errors import DataError, FileError
-from nwb_sbtt.io.read.truth import CALCIUM, INPUTS, LATENTS, MODULE, RATES, SPIKES, bin_edges
+from nwb_sbtt.io.read.results import GROUND_TRUTH
+from nwb_sbtt.io.read.truth import CALCIUM, INPUTS, LATENTS, RATES, SPIKES, bin_edges
 from nwb_sbtt.io.write.packing import pack_hdf5, save_nwb
 
 MARGIN = 1e-3
@@ -184,7 +185,7 @@ def _checked(ds: xr.Dataset) -> xr.Dataset:
 def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
     description = DESCRIPTIONS.get(str(ds.attrs.get("system")), OTHER_SYSTEM)
     nwbfile = NWBFile(
-        session_description=f"Simulation of {description.session}; the truth is in processing/{MODULE}.",
+        session_description=f"Simulation of {description.session}; the truth is in processing/{GROUND_TRUTH}.",
         identifier=str(uuid4()),
         session_start_time=datetime(2024, 1, 1, tzinfo=UTC),
         session_id=str(ds.attrs["session_id"]),
@@ -205,7 +206,9 @@ def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
     else:
         nwbfile.units, table = _units(ds, generator), "units table"
     nwbfile.trials = _trials(ds)
-    module = nwbfile.create_processing_module(MODULE, "Ground truth of the simulation: rates, latents and inputs.")
+    module = nwbfile.create_processing_module(
+        GROUND_TRUTH, "Ground truth of the simulation: rates, latents and inputs."
+    )
     columns = f"Columns are the rows of the {table}, in order."
     rates = TimeSeries(
         name=RATES,

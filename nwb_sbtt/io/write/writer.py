@@ -23,9 +23,9 @@ from pynwb.epoch import TimeIntervals
 
 from nwb_sbtt.atomic import atomic_write, check_writable_name, reserve_space, scratch_beside
 from nwb_sbtt.config import WriteConfig
+from nwb_sbtt.data.chops import merge_chops
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import notes_of, with_notes
-from nwb_sbtt.data.trials import merge_chops
 from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.fileerrors import FileErrors, follow_links
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
@@ -87,7 +87,7 @@ def write_nwb(
     ----------
     latents : Dataset
         As `Fitted.infer` returns it: ``rates`` [Hz] or ``mean``, ``events``, ``denoised`` (trial, time, channel),
-        ``factors``, ``inputs`` (trial, time, *), ``initial_condition`` (trial, *), each with or without ``_sd``, and
+        ``factors``, ``inputs`` (trial, time, input), ``initial_condition`` (trial, state), each with or without ``_sd``, and
         ``observed``; ``attrs["model"]`` describes the model.
     path : path
         Ends in ``.nwb`` (HDF5), or in ``.nwb.zarr`` or ``.zarr`` (Zarr, needs hdmf-zarr; not validated).

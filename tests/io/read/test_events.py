@@ -9,8 +9,8 @@ from pynwb.ophys import DfOverF, Fluorescence
 from nwb_sbtt.calcium.deconvolution import deconvolve, known_indicator
 from nwb_sbtt.calcium.events import find_events
 from nwb_sbtt.config import Chop, EventsConfig, ReadConfig, RoiConfig, Window
+from nwb_sbtt.data.chops import merge
 from nwb_sbtt.data.tensors import to_latents
-from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.io.read.reader import read_nwb
 from tests.support.fluorescence import N_FRAMES, N_ROIS, OFFSETS, PERIOD, dff, light, write

@@ -7,8 +7,8 @@ import pytest
 from pynwb.ophys import RoiResponseSeries
 
 from nwb_sbtt.config import ReadConfig, RoiConfig
+from nwb_sbtt.data.chops import merge
 from nwb_sbtt.data.grid import edge_between
-from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import ConfigError, SelectionError
 from nwb_sbtt.io.read.reader import read_nwb
 from tests.support.nwbfiles import Imaged, imaging_file, write

@@ -9,8 +9,8 @@ import xarray as xr
 
 from nwb_sbtt import Chop, ReadConfig, Trials, Window, read_nwb
 from nwb_sbtt.config import BandwidthConfig, RoiConfig
+from nwb_sbtt.data.chops import merge
 from nwb_sbtt.data.schema import check_dataset
-from nwb_sbtt.data.trials import merge
 from nwb_sbtt.errors import ConfigError, DataError, SelectionError
 from nwb_sbtt.io.read.files import sha256
 from tests.support import nwbfiles

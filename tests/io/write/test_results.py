@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pynwb import NWBHDF5IO
 
-from nwb_sbtt.data.trials import merge
+from nwb_sbtt.data.chops import merge
 from nwb_sbtt.errors import FileError, SelectionError
 from nwb_sbtt.io.write.results import read_result
 from tests.support import nwbfiles

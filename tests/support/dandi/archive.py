@@ -342,7 +342,7 @@ def main() -> None:
         print(f"export DANDI_NO_ET=1 DANDI_INSTANCE={archive.url}", flush=True)
         key = f"'{archive.name}_API_KEY={archive.token}'"  # a name that a shell takes in `env` only
         print(f"env {key} nwb-sbtt upload RESULT.nwb --dandiset 000999", flush=True)
-        print(f"env {key} NWB_SBTT_TUTORIAL_DANDISET=000999 python tutorials/02_dandi.py", flush=True)
+        print(f"env {key} jupyter lab tutorials/06_dandi.ipynb  # with dandiset = '000999'", flush=True)
         threading.Event().wait()
 
 
