@@ -308,7 +308,7 @@ def test_files_of_a_dandiset_are_fetched_once_and_fitted_together_by_subject(tmp
             "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
         }
         script = Path(sys.executable).with_name("nwb-sbtt")
-        call = [script, "fit-all", "DANDI:000140", *SMALL, "--joint", "subject", "--jobs", "2", "--out", "fits"]
+        call = [script, "fit-all", "DANDI:000140/draft", *SMALL, "--joint", "subject", "--jobs", "2", "--out", "fits"]
         said = []
         for _ in range(2):
             done = subprocess.run(
