@@ -326,4 +326,4 @@ def test_files_of_a_dandiset_are_fetched_once_and_fitted_together_by_subject(tmp
     assert written == [f"results/{name}_latents.nwb" for name in ("A/sub-A_ses-1", "A/sub-A_ses-2", "B/sub-B_ses-1")]
     table = pd.read_csv(out / "summary.csv")
     assert table["run"].tolist() == ["A", "A", "B"] and set(table["state"]) == {"finished"}
-    assert "[2/2]" in said[0] and "fetching sub-A_ses-2.nwb" in said[0]
+    assert "A: fitted" in said[0] and "B: fitted" in said[0]
