@@ -121,15 +121,15 @@ def overhead(file: Path, run_dir: Path, arguments: argparse.Namespace) -> dict[s
         driver = subprocess.Popen(command, stdout=log, stderr=log)
     used: dict[int, float] = {}
     start: dict[int, float] = {}
-    before = 0.0
+    at_start: dict[int, float] = {}
     while driver.poll() is None:
         if not seconds:
             for each in descendants():
                 used[each.pid] = each.cpu_seconds
                 if each.name.startswith(TRIAL):
                     start.setdefault(each.pid, each.cpu_seconds)
-            if start and not before:
-                before = sum(used.values()) - sum(used[pid] for pid in start)
+            if start and not at_start:
+                at_start = dict(used)
             if all(row["state"] != "running" for row in _rows(run_dir, trials)):
                 seconds = time.monotonic() - started
         time.sleep(0.2)
@@ -138,6 +138,7 @@ def overhead(file: Path, run_dir: Path, arguments: argparse.Namespace) -> dict[s
     alone, took = apart(_alone, file, run_dir)
     n = sum(len(row["steps"]) for row in _record(run_dir)["trials"])
     of_trials = sum(used[pid] for pid in start)
+    before = sum(cpu for pid, cpu in at_start.items() if pid not in start)
     services = sum(used.values()) - of_trials - before
     a_piece = (of_trials - sum(start.values()) - alone) / n
     return {
