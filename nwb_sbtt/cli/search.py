@@ -88,8 +88,8 @@ def search(
     Many fits at once. Every fit starts from the settings of `nwb-sbtt fit`, and changes those that are searched. Needs pip
     install "nwb_sbtt[search]". The best is in RUN_DIR/best, an ordinary run folder, the average of the best in
     RUN_DIR/ensemble, and RUN_DIR/search.html shows all. The same command goes on after an interruption. --set also takes
-    settings of the search, such as search.pieces=10; `nwb-sbtt settings --search search.` lists them, and docs/search.md
-    explains them.
+    settings of the search, such as search.pieces=10; `nwb-sbtt settings --search search.` lists them, and
+    docs/hyperparameter_search.md explains them.
     """
     from nwb_sbtt.config import SearchConfig, build, override
     from nwb_sbtt.searching.cluster import check_installed

@@ -27,7 +27,7 @@ class SearchConfig(Config):
     space: tuple[str, ...] = Field(
         default=(),
         description="What is searched, such as 'train.kl_weight=log(1e-3, 1)', 'model.dropout=uniform(0, 0.6)' or "
-        "'model.factors=[10, 20, 40]'. Default: the table of the model; `docs/search.md` lists it.",
+        "'model.factors=[10, 20, 40]'. Default: the table of the model; `docs/hyperparameter_search.md` lists it.",
     )
     seed: NotNegativeInt = Field(default=0, description="Seed of the settings that are drawn.")
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(

@@ -100,7 +100,7 @@ def test_another_model_needs_a_space_of_its_own():
 
 
 def test_the_guide_has_the_tables_as_they_are():
-    guide = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[2] / "docs" / "hyperparameter_search.md").read_text(encoding="utf-8")
     for rows in SPACES.values():
         for row in rows:
             name, _, values = row.text.partition("=")
