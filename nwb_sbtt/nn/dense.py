@@ -71,29 +71,6 @@ class Functions:
     gradients: Callable[..., Gradients] | None = None
     differentiated: Callable[..., tuple[Tensor, Gradients]] | None = None
 
-    def work_out(
-        self, linear: tuple[Tensor, ...], block: _Block, per_channel: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Terms and expected values of a block."""
-        if self.both is not None:
-            return self.both(linear, block.values, block.exposure, *per_channel)
-        assert self.expected is not None
-        terms = self.terms(linear, block.values, block.exposure, *per_channel)
-        return terms, self.expected(linear, block.exposure, *per_channel)
-
-    def differentiate(
-        self, linear: tuple[Tensor, ...], block: _Block, per_channel: Sequence[Tensor], *, by_terms: Tensor
-    ) -> tuple[Tensor, Gradients]:
-        """Terms of a block and their gradients."""
-        if self.differentiated is not None:
-            return self.differentiated(linear, block.values, block.exposure, *per_channel, by_terms=by_terms)
-        if self.gradients is None:
-            (terms,), by = _differentiated(self, linear, block, per_channel=per_channel, by_terms=by_terms)
-            return terms.detach(), by
-        terms, expected = self.work_out(linear, block, per_channel)
-        residuals = torch.sub(block.values, expected, out=block.free[0])
-        return terms, self.gradients(linear, expected, residuals, *per_channel, by_terms=by_terms)
-
 
 def sum_terms(
     functions: Functions, read_outs: Sequence[ReadOut], *, per_channel: Sequence[Tensor], batch: Batch
@@ -271,7 +248,7 @@ class _SumTerms(torch.autograd.Function):
         for block in _blocks(batch, _shared(batch, n)):
             linear, scored = block.linear(rows, tables, biases), block.marks(block.scored)
             if any(wanted):
-                terms, by = functions.differentiate(linear, block, per_channel, by_terms=scored)
+                terms, by = _differentiate(functions, linear, block, per_channel, by_terms=scored)
                 _add_slopes(slopes, by_rows, block, rows, tables, by)
             else:
                 terms = functions.terms(linear, block.values, block.exposure, *per_channel)
@@ -308,7 +285,7 @@ class _Compare(torch.autograd.Function):
             if total is None:
                 expected = functions.expected(linear, block.exposure, *per_channel)
             else:
-                terms, expected = functions.work_out(linear, block, per_channel)
+                terms, expected = _work_out(functions, linear, block, per_channel)
                 total += torch.dot(terms.reshape(-1), block.marks(block.scored).view(-1))
             residuals = torch.sub(block.values, expected, out=block.free[0]).mul_(block.marks(block.shown))
             torch.mm(residuals, into, out=of_sums)
@@ -345,6 +322,31 @@ class _Compare(torch.autograd.Function):
                 )
             _add_slopes(slopes, by_rows, block, rows, tables, by)
         return None, None, None, None, None, by_into, *slopes
+
+
+def _work_out(
+    functions: Functions, linear: tuple[Tensor, ...], block: _Block, per_channel: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Terms and expected values of a block."""
+    if functions.both is not None:
+        return functions.both(linear, block.values, block.exposure, *per_channel)
+    assert functions.expected is not None
+    terms = functions.terms(linear, block.values, block.exposure, *per_channel)
+    return terms, functions.expected(linear, block.exposure, *per_channel)
+
+
+def _differentiate(
+    functions: Functions, linear: tuple[Tensor, ...], block: _Block, per_channel: Sequence[Tensor], *, by_terms: Tensor
+) -> tuple[Tensor, Gradients]:
+    """Terms of a block and their gradients."""
+    if functions.differentiated is not None:
+        return functions.differentiated(linear, block.values, block.exposure, *per_channel, by_terms=by_terms)
+    if functions.gradients is None:
+        (terms,), by = _differentiated(functions, linear, block, per_channel=per_channel, by_terms=by_terms)
+        return terms.detach(), by
+    terms, expected = _work_out(functions, linear, block, per_channel)
+    residuals = torch.sub(block.values, expected, out=block.free[0])
+    return terms, functions.gradients(linear, expected, residuals, *per_channel, by_terms=by_terms)
 
 
 def _differentiated(
