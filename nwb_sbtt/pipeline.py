@@ -27,6 +27,7 @@ from nwb_sbtt.fitting.runfolder import hold_run_folder, read_config
 from nwb_sbtt.fitting.scores import read_metrics
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.io.dandi.locations import local_file
+from nwb_sbtt.io.read.behaviour import attach_behaviour
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import sha256
 from nwb_sbtt.io.read.listing import listing_of_contents
@@ -157,7 +158,7 @@ def _fit_held(
         # What is needed after training is tried before it.
         if output is not None and target is not None and not is_written(target, run_dir, output):
             ds = _rehearsed(ds, prepare(ds, config), target, path, output, log)
-        data[name], truth[name] = ds, attach_truth(path, ds)
+        data[name], truth[name] = ds, attach_behaviour(path, attach_truth(path, ds), read)
     check_fits_memory(list(data.values()), SCORING + (ENSEMBLE if config.seeds > 1 else 0), what="scoring the fit")
     fitted = fit(data, config, run_dir=run_dir, tracker=tracker)
     if initialisation := describe_initialisation(fitted.signature, fitted.config):
@@ -296,7 +297,9 @@ def align_run(
     return {name: aligned.alignment.record(name) for name in data}
 
 
-def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
+def report_run(
+    run_dir: Path, *, files: Sequence[Path] = (), color_by: str | None = None, interactive: bool = False
+) -> list[Path]:
     """Draw the report of a run folder again.
 
     Parameters
@@ -305,6 +308,10 @@ def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
         Run folder of the fit.
     files : sequence of Path
         The data, one file per session in any order, where they have moved.
+    color_by : str, optional
+        Column of trials that gives colours, and whose values PSTHs average over.
+    interactive : bool
+        Add latents and traces that can be turned and zoomed.
 
     Returns
     -------
@@ -320,10 +327,13 @@ def report_run(run_dir: Path, *, files: Sequence[Path] = ()) -> list[Path]:
     """
     fitted = load(run_dir)
     columns = [] if fitted.alignment is None else [fitted.alignment.reference.condition]
+    columns += [] if color_by is None else [color_by]
     return [
         page
         for name, path in source_files(fitted, files).items()
-        for page in fitted.report(fitted_data(fitted, path, name, columns=columns), session=name)
+        for page in fitted.report(
+            fitted_data(fitted, path, name, columns=columns), session=name, color_by=color_by, interactive=interactive
+        )
     ]
 
 

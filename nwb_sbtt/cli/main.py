@@ -233,15 +233,41 @@ def align(
 
 
 @app.command()
-def report(run_dir: RunDir, file: Moved = None) -> None:
-    """Draw the report of a fit again.
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="run folder; of several, one page compares them", show_default=False)
+    ],
+    file: Moved = None,
+    color_by: Annotated[
+        str | None, typer.Option(help="trial column that gives colours and PSTHs [default: condition, if it was read]")
+    ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="latents and traces to turn and zoom; the page holds plotly, 5 MB")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="page of a comparison [default: comparison.html]")] = None,
+) -> None:
+    """Draw the report of a fit again, or compare several.
 
-    One HTML page that needs nothing else.
+    One HTML page that needs nothing else. Several run folders, or a folder that holds some, get one page with the scores and
+    settings of all.
     """
-    from nwb_sbtt import pipeline
+    from nwb_sbtt.runs.comparison import compare_runs, find_runs
 
-    for page in pipeline.report_run(run_dir, files=file or []):
-        typer.echo(page)
+    if len(runs) == 1 and find_runs(runs[0]) == runs:
+        from nwb_sbtt import pipeline
+
+        if out is not None:
+            raise ConfigError("--out names the page of a comparison; that of one fit lies in its run folder")
+        for page in pipeline.report_run(runs[0], files=file or [], color_by=color_by, interactive=interactive):
+            typer.echo(page)
+        return
+    if file or color_by is not None or interactive:
+        raise ConfigError(
+            "--file, --color-by and --interactive are for the report of one run folder; several are compared"
+        )
+    page = out or Path("comparison.html")
+    compare_runs(runs).write_html(page)
+    typer.echo(page)
 
 
 @app.command()

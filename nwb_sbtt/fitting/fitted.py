@@ -41,7 +41,7 @@ from nwb_sbtt.fitting.preparation import (
 )
 from nwb_sbtt.fitting.provenance import record_of
 from nwb_sbtt.fitting.recorded import fitted_data, source_file
-from nwb_sbtt.fitting.reporting import as_html, as_text, report_session, table_of_methods, table_of_trials
+from nwb_sbtt.fitting.reporting import as_html, as_text, report_data, table_of_methods, table_of_trials
 from nwb_sbtt.fitting.runfolder import (
     CONFIG,
     ENVIRONMENT,
@@ -206,12 +206,7 @@ class Fitted:
         return self.best.history
 
     def curves(self) -> dict[str, list[dict[str, float]]]:
-        """Return the numbers of every epoch of each member, by the name of its folder.
-
-        Returns
-        -------
-        dict of name to list of dict
-        """
+        """Return the numbers of every epoch of each member, by the name of its folder."""
         return {member.run_dir.name: member.history for member in self.members}
 
     @property
@@ -295,8 +290,15 @@ class Fitted:
         name = self.session_name(session)
         return prepare(fitted_data(self, source_file(self, name), name, columns=columns), self.config)
 
-    def report(self, ds: xr.Dataset | None = None, *, session: str | None = None) -> list[Path]:
-        """Score the fit if that was not done yet, infer all trials, and write a report into the run folder.
+    def report(
+        self,
+        ds: xr.Dataset | None = None,
+        *,
+        session: str | None = None,
+        color_by: str | None = None,
+        interactive: bool = False,
+    ) -> list[Path]:
+        """Score the fit, infer all trials, and write a report into the run folder.
 
         Parameters
         ----------
@@ -304,6 +306,10 @@ class Fitted:
             The data of one session of the fit; read again from its file by default.
         session : str, optional
             Fitted session; by default that of `ds` or, without data, all of them.
+        color_by : str, optional
+            Column of trials that gives colours, and whose values PSTHs average over; by default ``condition`` if there is one.
+        interactive : bool
+            Add latents and traces that can be turned and zoomed (needs plotly: the extra ``interactive``).
 
         Returns
         -------
@@ -312,23 +318,18 @@ class Fitted:
 
         Raises
         ------
-        FileError
-            If data that are needed did not come from a file, or it is not there any more.
-        MismatchError
-            If the data are not those of the fit.
+        FileError, MismatchError
+            If the data are not at hand, or not those of the fit; see `data`.
         """
         if ds is not None:
             data = {self._match(ds, session)[0]: ds}
         else:
-            condition = [] if self.alignment is None else [self.alignment.reference.condition]
+            columns = [] if self.alignment is None else [self.alignment.reference.condition]
+            columns += [] if color_by is None else [color_by]
             names = list(self.signature.sessions) if session is None else [self.session_name(session)]
-            data = {name: self.data(name, columns=condition) for name in names}
-        pages = []
-        for name, each in data.items():
-            metrics = self.evaluate(each, session=name)
-            latents = self.infer(prepare(each, self.config), session=name)
-            pages.append(report_session(self, each, latents, session=name, metrics=metrics))
-        return pages
+            data = {name: self.data(name, columns=columns) for name in names}
+        how: dict[str, Any] = {"color_by": color_by, "interactive": interactive}
+        return [report_data(self, each, session=name, **how) for name, each in data.items()]
 
     @property
     def finished(self) -> str:

@@ -12,6 +12,7 @@ from nwb_sbtt.config import Chop, ReadConfig, Trials, Window, build
 from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.fitting.signature import SessionSignature
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
+from nwb_sbtt.io.read.behaviour import attach_behaviour
 from nwb_sbtt.io.read.files import sha256
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.read.truth import attach_truth
@@ -35,7 +36,7 @@ def fitted_data(fitted: Fitted, path: Path, session: str, *, columns: Sequence[s
     Returns
     -------
     Dataset
-        With the truth of a simulated file.
+        With the behaviour that the file holds, and the truth of a simulated one.
 
     Raises
     ------
@@ -48,7 +49,8 @@ def fitted_data(fitted: Fitted, path: Path, session: str, *, columns: Sequence[s
             f"the data of {str(path)!r} differ from those that the model was fitted to: they were changed after reading; "
             "use Fitted.evaluate in Python"
         )
-    return attach_truth(path, ds)
+    settings = build(ReadConfig, fitted.signature.sessions[session].read_config or {})
+    return attach_behaviour(path, attach_truth(path, ds), settings)
 
 
 def read_again(

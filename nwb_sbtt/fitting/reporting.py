@@ -44,7 +44,14 @@ def report_pages(run_dir: Path, sessions: Iterable[str]) -> dict[str, Path]:
 
 
 def report_session(
-    fitted: Fitted, ds: xr.Dataset, latents: xr.Dataset, *, session: str, metrics: Mapping[str, Any]
+    fitted: Fitted,
+    ds: xr.Dataset,
+    latents: xr.Dataset,
+    *,
+    session: str,
+    metrics: Mapping[str, Any],
+    color_by: str | None = None,
+    interactive: bool = False,
 ) -> Path:
     """Write the report of a fitted session into its run folder.
 
@@ -56,6 +63,10 @@ def report_session(
     session : str
     metrics : mapping
         Of the session.
+    color_by : str, optional
+        Column of trials that gives colours, and whose values PSTHs average over.
+    interactive : bool
+        Add latents and traces that can be turned and zoomed.
 
     Returns
     -------
@@ -70,6 +81,34 @@ def report_session(
         metrics=metrics,
         reference=None if fitted.alignment is None else fitted.alignment.reference.courses[FACTORS],
         title=f"{fitted.config.model.name} · {session}{averaged}",
+        color_by=color_by,
+        interactive=interactive,
+    )
+
+
+def report_data(
+    fitted: Fitted, ds: xr.Dataset, *, session: str, color_by: str | None = None, interactive: bool = False
+) -> Path:
+    """Score a session, infer its trials, and write its report.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    ds : Dataset
+        Data of the session.
+    session : str
+    color_by : str, optional
+    interactive : bool
+        As for `report_session`.
+
+    Returns
+    -------
+    Path
+    """
+    metrics = fitted.evaluate(ds, session=session)
+    latents = fitted.infer(prepare(ds, fitted.config), session=session)
+    return report_session(
+        fitted, ds, latents, session=session, metrics=metrics, color_by=color_by, interactive=interactive
     )
 
 

@@ -86,26 +86,29 @@ def mask(
     drawn = _draw(ax, data, image, channels, norm=norm, colours=colours)
     ax.set_title(trial_title(data, row), loc="left")
     ax.set_ylabel(channel_label(data, len(channels)))
-    if key:
-        add_mask_key(ax, drawn, data)
+    if key and (patches := add_mask_key(ax, drawn, data)):
+        ax.legend(handles=patches, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
     return ax
 
 
-def add_mask_key(ax: Axes, drawn: AxesImage, data: xr.Dataset, *, beside: Any = None) -> None:
-    """Explain the colours of `mask`.
+def add_mask_key(ax: Any, drawn: AxesImage, data: xr.Dataset) -> list[Patch]:
+    """Add the colour bar of `mask`, and return what a legend of its other colours holds.
 
     Parameters
     ----------
-    ax : matplotlib.axes.Axes
-        Gets the legend of entries without a value.
+    ax : axes or list of axes
+        That the colour bar stands beside.
     drawn : AxesImage
-        Its image.
+        Image of one of them.
     data : Dataset
-    beside : axes or list of axes, optional
-        That the colour bar stands beside; `ax` by default.
+
+    Returns
+    -------
+    list of Patch
+        With labels.
     """
     is_counts = data.attrs.get("unit") == "counts"
-    bar = ax.figure.colorbar(drawn, ax=ax if beside is None else beside, fraction=0.03, pad=0.01)
+    bar = drawn.axes.figure.colorbar(drawn, ax=ax, fraction=0.03, pad=0.01)
     bar.set_label("spikes per bin" if is_counts else "SD from mean")
     if is_counts:
         largest = round(drawn.get_clim()[1] or 0.5)
@@ -113,8 +116,7 @@ def add_mask_key(ax: Axes, drawn: AxesImage, data: xr.Dataset, *, beside: Any = 
     patches = [] if data["observed"].values.all() else [Patch(facecolor=UNOBSERVED, label="missing")]
     if is_counts:
         patches.append(Patch(facecolor="white", edgecolor=GREY, label="observed, no spike"))
-    if patches:
-        ax.legend(handles=patches, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
+    return patches
 
 
 @picture

@@ -154,7 +154,7 @@ class Lanes:
         unit, factor = prefixed(self._unit, float(np.abs(self._ends).max()))
         for bottom, (low, high) in zip(bottoms, self._ends, strict=True):
             places += [bottom, bottom + 1 - GAP] if high > low else [bottom]
-            texts += [f"{factor * each:.3g}" for each in ((low, high) if high > low else (low,))]
+            texts += [_short(factor * each) for each in ((low, high) if high > low else (low,))]
         right.set_yticks(places, texts)
         right.tick_params(length=3, labelsize=7.5, color=GREY)
         right.spines["right"].set_visible(False)
@@ -169,3 +169,8 @@ class Lanes:
             [unique[name] for name in names], names, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=5,
             borderaxespad=0.2, columnspacing=1.2, handlelength=1.4,
         )  # fmt: skip
+
+
+def _short(value: float) -> str:
+    """Three digits, and no power of ten where there is no need."""
+    return f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from nwb_sbtt.report.sheet import document
+from nwb_sbtt.report.sheet import document, heading_of
 
 LEVELS = {"bad": "problem", "warn": "look at this"}
 """Levels of the checks that are named; the others are in order."""
@@ -27,21 +27,21 @@ PARTS = {
 """Parts of the scores, in words."""
 STYLE = """\
 main { max-width: none; }
-.wide { overflow-x: auto; }
 .runs { font-size: .85rem; margin: .6rem 0 1rem; }
-.runs th, .runs td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #eee; vertical-align: top; white-space: nowrap; }
-.runs thead th { color: #555; vertical-align: bottom; white-space: normal; border-bottom-color: #999; }
+.runs th, .runs td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--faint); vertical-align: top;
+  white-space: nowrap; }
+.runs thead th { color: var(--soft); vertical-align: bottom; white-space: normal; border-bottom-color: var(--soft); }
 .runs tbody th { font-weight: 400; }
 .runs td.right, .runs th.right { text-align: right; font-variant-numeric: tabular-nums; }
 .runs .number { width: 3.4rem; }
 .runs .bar { width: 6rem; }
-.runs .bar span { background: #0072b2; }
+.runs .bar span { background: var(--own); }
 .runs .words { white-space: normal; min-width: 16rem; }
-.state, .check { display: inline-block; padding: 0 .45rem; border-radius: .2rem; background: #eef0f2; }
+.state, .check { display: inline-block; padding: 0 .45rem; border-radius: .2rem; background: var(--pill); }
 .check { margin: 0 .25rem .15rem 0; }
-.failed, .damaged, .none, .bad { background: #f8dccb; }
-.unfinished, .warn { background: #fbebc8; }
-.muted { color: #777; }
+.failed, .damaged, .none, .bad { background: var(--pill-bad); }
+.unfinished, .warn { background: var(--pill-warn); }
+.muted { color: var(--soft); }
 """
 
 
@@ -67,12 +67,13 @@ def page_of_runs(content: Mapping[str, Any], *, title: str) -> str:
     if scored:
         metrics = list(dict.fromkeys(row["metric"] for row in scored))
         parts.append(
-            f"<h2>Scores</h2>\n<p>{escape(' or '.join(metrics).capitalize())} on entries that neither the model nor a baseline "
-            "was shown; higher is better. A run's name leads to its own report. Checks are named where they found something; "
-            "what they say is in that report, and shown when the pointer rests on them.</p>\n" + _scores(scored)
+            f"{heading_of('Scores')}\n<p>{escape(' or '.join(metrics).capitalize())} on entries that neither the model nor a "
+            "baseline was shown; higher is better. A run's name leads to its own report. Checks are named where they found "
+            "something; what they say is in that report, and shown when the pointer rests on them.</p>\n"
+            + _scores(scored)
         )
     if any(row["data"] for row in rows):
-        parts.append("<h2>Data and training</h2>\n" + _training(rows, content["settings"]))
+        parts.append(heading_of("Data and training") + "\n" + _training(rows, content["settings"]))
     return document(title, "\n".join(parts), style=STYLE)
 
 
@@ -165,7 +166,7 @@ def shown_seconds(seconds: float) -> str:
 
 def _troubled(rows: Sequence[Mapping[str, Any]]) -> str:
     body = [f"{_run(row)}<td>{_state(row)}</td><td class='words'>{escape(row['cause'])}</td>" for row in rows]
-    return "<h2>Not finished</h2>\n" + _table(["run", "", "why"], body)
+    return heading_of("Not finished") + "\n" + _table(["run", "", "why"], body)
 
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> str:

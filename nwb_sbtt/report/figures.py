@@ -40,7 +40,8 @@ def masks(data: xr.Dataset) -> Figure:
     for ax, row in zip(axes, rows, strict=True):
         plot.mask(data, trial=_id(data, int(row)), key=False, ax=ax)
         _inner(ax, axes)
-    add_mask_key(axes[-1], axes[-1].images[0], data, beside=axes)
+    if patches := add_mask_key(axes, axes[-1].images[0], data):
+        figure.legend(handles=patches, loc="outside upper right", ncols=2)
     return figure
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,14 @@ from numpy.typing import NDArray
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.schema import infers_spikes
+from nwb_sbtt.errors import DataError
 from nwb_sbtt.evaluate.alignment import Courses, condition_averages, matched
+from nwb_sbtt.evaluate.decoding import decode
+from nwb_sbtt.plot.colours import colours_by
 from nwb_sbtt.plot.selection import channel_name, inferred_values
 from nwb_sbtt.report import figures
-from nwb_sbtt.report.sheet import document, section_of_figure
+from nwb_sbtt.report.interactive import interactive_sections
+from nwb_sbtt.report.sheet import contents_of, document, heading_of, section_of_figure
 
 UNUSED = {"test": "test", "none": "left out", "gap": "sharing bins with validation"}
 """Labels of the split for trials in neither training nor validation, in words."""
@@ -37,8 +43,13 @@ def write_report(
     metrics: Mapping[str, Any],
     title: str,
     reference: Courses | None = None,
+    color_by: str | None = None,
+    interactive: bool = False,
 ) -> Path:
     """Write a self-contained HTML page: data, inferred rates and latents, scores, and losses of the training.
+
+    Behaviour, variables of the data along ``trial`` and ``time`` besides those of `nwb_sbtt.data.schema`, is decoded from the
+    factors.
 
     Parameters
     ----------
@@ -54,6 +65,10 @@ def write_report(
     reference : Courses, optional
         Condition averages of the factors that those of the latents are aligned to; drawn with these where there are
         ``aligned_factors``.
+    color_by : str, optional
+        Column of trials that gives colours and whose values PSTHs average over; by default ``condition`` if there is one.
+    interactive : bool
+        Add latents and traces that can be turned and zoomed; the page then holds plotly, 5 MB.
 
     Returns
     -------
@@ -64,34 +79,55 @@ def write_report(
     ------
     MismatchError
         If trials, bins or channels of data and latents differ.
+    SelectionError
+        If trials have no such column.
     FileError
         If the page cannot be written.
+    ConfigError
+        If it is to be interactive, and plotly is not installed.
     """
     target = Path(path)
-    write_text(target, _page(data, latents, history=history, metrics=metrics, title=title, reference=reference))
+    content = _Content(data, latents, history, metrics, reference, figures.column_of(data, color_by), interactive)
+    write_text(target, _page(content, title))
     return target
 
 
-def _page(
-    data: xr.Dataset,
-    latents: xr.Dataset,
-    *,
-    history: Sequence[Mapping[str, float]],
-    metrics: Mapping[str, Any],
-    title: str,
-    reference: Courses | None,
-) -> str:
+@dataclass(frozen=True)
+class _Content:
+    """What a page is about; see `write_report`."""
+
+    data: xr.Dataset
+    latents: xr.Dataset
+    history: Sequence[Mapping[str, float]]
+    metrics: Mapping[str, Any]
+    reference: Courses | None
+    column: str | None
+    interactive: bool
+
+
+def _page(content: _Content, title: str) -> str:
+    data, latents = content.data, content.latents
     inferred_values(data, latents)
     model = json.loads(str(latents.attrs.get("model", "{}")))
     parts = [
-        f"<h1>{escape(title)}</h1>",
-        _facts(_data_facts(data) | _fit_facts(model, history) | _kinetics_facts(latents)),
-        _results(metrics),
-        *(_figure(panel) for panel in _panels(data, latents, history=history, metrics=metrics, reference=reference)),
+        _results(content.metrics),
+        *(_figure(panel) for panel in _panels(content)),
+        interactive_sections(data, latents, column=content.column) if content.interactive else "",
         _notes(data),
         _settings(model),
     ]
-    return document(title, "\n".join(part for part in parts if part))
+    body = "\n".join(part for part in parts if part)
+    facts = _facts(_data_facts(data) | _fit_facts(model, content.history) | _kinetics_facts(latents))
+    head = [f"<h1>{escape(title)}</h1>", facts, contents_of(body)]
+    return document(title, "\n".join(part for part in (*head, body, _foot(data, model)) if part))
+
+
+def _foot(data: xr.Dataset, model: Mapping[str, Any]) -> str:
+    """Digests by which the page can be told to belong to a file and a fit."""
+    source = json.loads(str(data.attrs.get("source", "{}")))
+    digests = {"recording": source.get("sha256"), "weights": model.get("checkpoint_sha256")}
+    lines = [f"SHA-256 of the {name}: {escape(str(digest))}" for name, digest in digests.items() if digest]
+    return f"<footer>\n{'<br>'.join(lines)}\n</footer>" if lines else ""
 
 
 # Facts
@@ -109,7 +145,6 @@ def _data_facts(data: xr.Dataset) -> dict[str, str]:
         "file": source.get("name") or "not read from a file",
         "session": str(data.attrs.get("session_id", "")),
         "series": ", ".join(map(str, source.get("series", []))),
-        "SHA-256 of the file": str(source.get("sha256") or ""),
         "data": f"{sizes['channel']} {name}{'s' * (sizes['channel'] != 1)}, {trials}, {bins}",
         "observed": f"{float(data['observed'].values.mean()):.1%} of all entries",
         "never shown": _never_shown(data),
@@ -193,7 +228,7 @@ def _facts(facts: Mapping[str, str]) -> str:
 def _notes(data: xr.Dataset) -> str:
     notes = json.loads(str(data.attrs.get("notes", "[]")))
     items = "\n".join(f"<li>{escape(str(note))}</li>" for note in notes)
-    return f"<h2>Notes of the reader</h2>\n<ul>\n{items}\n</ul>" if notes else ""
+    return f"{heading_of('Notes of the reader')}\n<ul>\n{items}\n</ul>" if notes else ""
 
 
 def _settings(model: Mapping[str, Any]) -> str:
@@ -201,7 +236,7 @@ def _settings(model: Mapping[str, Any]) -> str:
     if not config:
         return ""
     text = escape(json.dumps(config, indent=2, ensure_ascii=False))
-    return f"<h2>Settings</h2>\n<details>\n<summary>All settings of the fit</summary>\n<pre>{text}</pre>\n</details>"
+    return f"{heading_of('Settings')}\n<details>\n<summary>All settings of the fit</summary>\n<pre>{text}</pre>\n</details>"
 
 
 # Results
@@ -226,8 +261,8 @@ def _results(metrics: Mapping[str, Any]) -> str:
     if "rates_r2" in metrics.get("truth", {}):
         columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
     text = (
-        f"<h2>Is it good?</h2>\n<p>Scores on entries that neither the model nor any baseline was shown: {escape(basis)}. "
-        f"Higher is better. {escape(metrics.get('zero', ''))}</p>\n"
+        f"{heading_of(_outcome(metrics))}\n<p>Scores on entries that neither the model nor any baseline was shown: "
+        f"{escape(basis)}. Higher is better. {escape(metrics.get('zero', ''))}</p>\n"
         + _scores(columns, metrics["names"])
         + _undefined(metrics)
         + _baselines(metrics)
@@ -237,6 +272,22 @@ def _results(metrics: Mapping[str, Any]) -> str:
         text += f"\n<p>Latents decoded linearly from the factors explain {share:.1%} of the variance of the true latents.</p>"
     items = "\n".join(_check(check["name"], check["level"], check["text"]) for check in metrics["checks"])
     return f'{text}\n<ul class="checks">\n{items}\n</ul>'
+
+
+def _outcome(metrics: Mapping[str, Any]) -> str:
+    """The first thing to know: whether the model is better than the baselines."""
+    scores = {name: score for name, score in metrics["scores"].items() if score is not None}
+    own = scores.pop("model", None)
+    if own is None or not scores:
+        return "The scores are not defined"
+    best = max(scores, key=scores.__getitem__)
+    if own > scores[best]:
+        return "Beats the baselines"
+    better = [name for name, score in scores.items() if score >= own]
+    if len(better) < len(scores):
+        names = ", ".join(metrics["names"].get(name, name) for name in better)
+        return f"Does not beat the baselines: {names} {'is' if len(better) == 1 else 'are'} as good or better"
+    return "Does not beat the baselines"
 
 
 def _check(name: str, level: str, text: str) -> str:
@@ -259,9 +310,9 @@ def _scores(columns: Mapping[str, Mapping[str, float | None]], names: Mapping[st
         style = ' class="own"' if key == "model" else ""
         rows.append(f'<tr{style}><th scope="row">{escape(names[key])}</th>{cells}</tr>')
     return (
-        f'<table class="scores">\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n'
+        f'<div class="wide"><table class="scores">\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
-        + "\n</tbody>\n</table>"
+        + "\n</tbody>\n</table></div>"
     )
 
 
@@ -300,14 +351,9 @@ class _Panel:
     draw: Callable[[], Figure]
 
 
-def _panels(
-    data: xr.Dataset,
-    latents: xr.Dataset,
-    *,
-    history: Sequence[Mapping[str, float]],
-    metrics: Mapping[str, Any],
-    reference: Courses | None,
-) -> Iterator[_Panel]:
+def _panels(content: _Content) -> Iterator[_Panel]:
+    data, latents, history, metrics = content.data, content.latents, content.history, content.metrics
+    column = content.column
     share = f"{float(data['observed'].values.mean()):.1%}"
     name = "means" if "mean" in latents else "rates"
     of_rates = name == "means" and ("rates" in latents or "true_rates" in data)
@@ -333,28 +379,51 @@ def _panels(
         "Single channels",
         f"Channels of the same trial. The band is ± the calibrated posterior sd of the inferred {name}, without the noise of "
         "single observations that predictive intervals have."
-        + (" Rates, inferred or true, have the axis on the right, in Hz." if of_rates else "")
-        + (" Ticks at the foot are inferred spikes." if of_spikes else ""),
+        + " Numbers on the right are the lowest and highest value of each channel.",
         f"Inferred {name} over time of up to six channels with posterior sd and observed values.",
         lambda: figures.traces(data, latents),
     )
+    if data.attrs["kind"] == "rois" and (of_rates or of_spikes or "denoised" in data):
+        yield _Panel(
+            "Fluorescence",
+            "One ROI: fluorescence or events as measured (dots) and as inferred, and what they come from, each with a scale of "
+            "its own; numbers on the right are the lowest and highest value.",
+            "Fluorescence, spikes and rate of one ROI over time.",
+            lambda: figures.calcium(data, latents),
+        )
+    if column is not None and colours_by(data, column).groups:
+        yield _Panel(
+            f"Averages by {column}",
+            f"Averages over trials with the same {column}: observed (thin; smoothed with an sd of 50 ms, over observed entries "
+            "alone) and inferred (thick).",
+            f"Averages of up to six channels over trials of each {column}.",
+            lambda: figures.psths(data, latents, color_by=column),
+        )
     if "factors" in latents:
         yield _Panel(
             "Latents",
-            "Trajectories of single trials."
+            f"Trajectories of single trials{f', coloured by {column}' if column else ''}."
             + (" Left: decoded. Right: true. A good fit matches." if "true_latents" in data else ""),
             "Trajectories of the factors in up to three dimensions.",
-            lambda: figures.latent_space(latents, data, color_by=None),
+            lambda: figures.latent_space(latents, data, color_by=column),
         )
-    if reference is not None and "aligned_factors" in latents:
-        yield _factors_across_sessions(latents, reference)
+    if content.reference is not None and "aligned_factors" in latents:
+        yield _factors_across_sessions(latents, content.reference)
     if "inputs" in latents:
         yield _Panel(
             "Inferred inputs",
             "Inputs from the controller to the generator: single trials (thin) and their mean (thick). If they are near zero, "
             "the generator's dynamics alone explain the data.",
             f"Inferred inputs over time; {latents.sizes['input']} in all.",
-            lambda: figures.inputs(latents, color_by=None),
+            lambda: figures.inputs(latents, color_by=column),
+        )
+    for name, decoded in _decoded(data, latents):
+        yield _Panel(
+            f"Decoding of {name}",
+            f"{name} as measured and as decoded from the factors by ridge regression, which was fitted to the training "
+            "trials, in validation trials one after the other. R² is over all validation trials.",
+            f"{name} over time, measured and decoded, in up to eight validation trials.",
+            partial(figures.decoding, decoded, color_by=column),
         )
     if metrics and any(value is not None for value in metrics["by_channel"]["model"]):
         yield _Panel(
@@ -374,6 +443,21 @@ def _panels(
             f"Training and validation loss over {len(history)} epochs; best validation loss in epoch {best['epoch']:g}.",
             lambda: figures.training(history),
         )
+
+
+def _decoded(data: xr.Dataset, latents: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
+    """Behaviour among the data, decoded; where it cannot be, as with few bins of it, there is nothing to show."""
+    if "factors" not in latents:
+        return
+    for name, variable in data.data_vars.items():
+        if (
+            variable.dims[:2] == ("trial", "time")
+            and "channel" not in variable.dims
+            and not str(name).startswith("true_")
+        ):
+            with suppress(DataError):
+                split = {"split": data["split"]} if "split" in data.coords else {}
+                yield str(name), decode(latents.assign_coords(split), variable)
 
 
 def _factors_across_sessions(latents: xr.Dataset, reference: Courses) -> _Panel:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from nwb_sbtt.plot import searches
 from nwb_sbtt.report.comparison import STYLE, shown_seconds, shown_setting
-from nwb_sbtt.report.sheet import document, section_of_figure
+from nwb_sbtt.report.sheet import document, heading_of, section_of_figure
 
 STRATEGIES = {
     "random": "settings drawn independently",
@@ -112,10 +112,11 @@ def _comparison(session: str, found: Mapping[str, Any], content: Mapping[str, An
     several = len(content["result"]["sessions"]) > 1
     heading = f"The result{' · ' + session if several else ''}"
     return (
-        f"<h2>{escape(heading)}</h2>\n<p>{escape(found['metric'].capitalize())} on entries that were hidden; higher is better. "
+        f"{heading_of(heading)}\n<p>{escape(found['metric'].capitalize())} on entries that were hidden; higher is better. "
         f"The trials of the search were compared on the {found['valid_trials']} validation trials of the recording; its "
         f"{found['test_trials']} test trials were kept aside and scored at the end.</p>\n"
-        f'<table class="runs">\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n<p>{escape(in_words(found))}</p>'
+        f'<div class="wide"><table class="runs">\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>\n'
+        f"<p>{escape(in_words(found))}</p>"
     )
 
 
@@ -169,8 +170,8 @@ def _trials(rows: Sequence[Mapping[str, Any]], space: Sequence[Mapping[str, Any]
             f"<td>{state}</td><td class='words'>{escape(row['cause'])}</td></tr>"
         )
     return (
-        "<h2>Trials</h2>\n<p>The best first. Loss is the negative log-likelihood of hidden entries of the validation trials, "
-        "in nats per entry; lower is better. A number leads to the trial's own report. The best have one; "
+        f"{heading_of('Trials')}\n<p>The best first. Loss is the negative log-likelihood of hidden entries of the "
+        "validation trials, in nats per entry; lower is better. A number leads to the trial's own report. The best have one; "
         "<code>nwb-sbtt report FOLDER/trials/0007</code> makes that of another, and the command of the search, given again, "
         "links it here.</p>\n"
         f'<div class="wide"><table class="runs">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'

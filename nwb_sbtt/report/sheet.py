@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -13,32 +14,52 @@ if TYPE_CHECKING:
 DPI = 130
 
 SHEET = """\
-body { margin: 0; background: #fff; color: #222; font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+:root { color-scheme: light dark; --page: #fff; --ink: #222; --soft: #555; --line: #ddd; --faint: #eee; --box: #f6f6f6;
+  --bar: #f0f0f0; --other: #9aa5b1; --own: #0072b2; --good: #f3f8f6; --warn: #fdf8ec; --bad: #fcf1ea; --pill: #eef0f2;
+  --pill-bad: #f8dccb; --pill-warn: #fbebc8; --link: #0b5fa5; }
+@media (prefers-color-scheme: dark) { :root { --page: #16181b; --ink: #e6e6e6; --soft: #a9b0b7; --line: #3a3f45;
+  --faint: #2a2e33; --box: #202429; --bar: #2a2e33; --other: #7b8794; --own: #56b4e9; --good: #16251f; --warn: #2b2412;
+  --bad: #2f1d13; --pill: #2a2e33; --pill-bad: #5a2a14; --pill-warn: #4d3b0c; --link: #7cc1f2; }
+  img { background: #fff; border-radius: 4px; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); overflow-wrap: anywhere;
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1rem; }
-h2 { font-size: 1.2rem; margin: 2.4rem 0 .4rem; padding-top: .8rem; border-top: 1px solid #ddd; }
+h2 { font-size: 1.2rem; margin: 2.4rem 0 .4rem; padding-top: .8rem; border-top: 1px solid var(--line); }
 p { margin: .4rem 0 .8rem; max-width: 46rem; }
-table { border-collapse: collapse; }
+a { color: var(--link); }
+table { border-collapse: collapse; max-width: 100%; }
 th { text-align: left; font-weight: 600; vertical-align: top; }
-.facts th { padding: .1rem 1.4rem .1rem 0; color: #555; font-weight: 400; white-space: nowrap; }
-.facts td { padding: .1rem 0; overflow-wrap: anywhere; }
+.contents { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: 1rem 0; padding: 0; list-style: none; font-size: .92rem; }
+.facts th { padding: .1rem 1.4rem .1rem 0; color: var(--soft); font-weight: 400; white-space: nowrap; }
+.facts td { padding: .1rem 0; }
+.wide { overflow-x: auto; overflow-wrap: normal; }
 .scores { width: 100%; margin: .6rem 0 1rem; }
-.scores th, .scores td { padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid #eee; }
-.scores thead th { font-size: .85rem; color: #555; }
-.scores tbody th { font-weight: 400; white-space: nowrap; }
+.scores th, .scores td { padding: .3rem 1.2rem .3rem 0; border-bottom: 1px solid var(--faint); }
+.scores thead th { font-size: .85rem; color: var(--soft); }
+.scores tbody th { font-weight: 400; min-width: 8rem; }
 .scores .own th, .scores .own .number { font-weight: 700; }
 .number { display: inline-block; width: 4rem; font-variant-numeric: tabular-nums; }
-.bar { display: inline-block; width: calc(100% - 4.4rem); height: .75rem; background: #f0f0f0; vertical-align: middle; }
-.bar span { display: block; height: 100%; background: #9aa5b1; }
-.own .bar span { background: #0072b2; }
+.bar { display: inline-block; width: calc(100% - 4.4rem); height: .75rem; background: var(--bar); vertical-align: middle; }
+.bar span { display: block; height: 100%; background: var(--other); }
+.own .bar span { background: var(--own); }
 .checks { list-style: none; padding: 0; margin: 1rem 0; }
-.checks li { margin: .4rem 0; padding: .35rem .8rem; border-left: 5px solid #009e73; background: #f6f8f7; }
-.checks li.warn { border-color: #e69f00; background: #fdf8ec; }
-.checks li.bad { border-color: #d55e00; background: #fcf1ea; }
+.checks li { margin: .4rem 0; padding: .35rem .8rem; border-left: 5px solid #009e73; background: var(--good); }
+.checks li.warn { border-color: #e69f00; background: var(--warn); }
+.checks li.bad { border-color: #d55e00; background: var(--bad); }
 figure { margin: .6rem 0 0; }
 img { max-width: 100%; height: auto; display: block; }
-figcaption { color: #555; font-size: .92rem; margin-top: .4rem; max-width: 46rem; }
-pre { overflow-x: auto; background: #f6f6f6; padding: .8rem; font-size: .85rem; }
+figcaption { color: var(--soft); font-size: .92rem; margin-top: .4rem; max-width: 46rem; }
+pre { overflow-x: auto; overflow-wrap: normal; background: var(--box); padding: .8rem; font-size: .85rem; }
+footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid var(--line); color: var(--soft); font-size: .82rem; }
+@media (max-width: 40rem) {
+  main { padding: 1rem .8rem 3rem; }
+  .facts, .facts tbody, .facts tr, .facts th, .facts td { display: block; }
+  .facts th { padding: .4rem 0 0; white-space: normal; font-size: .85rem; }
+  .scores th, .scores td { padding-right: .6rem; }
+  .scores .bar { display: none; }
+}
 @media print { main { max-width: none; } h2 { break-after: avoid; } figure { break-inside: avoid; } }
 """
 
@@ -66,6 +87,43 @@ def document(title: str, body: str, *, style: str = "") -> str:
     )
 
 
+def heading_of(text: str) -> str:
+    """Lay out the heading of a section, which a list of contents can lead to.
+
+    Parameters
+    ----------
+    text : str
+        Plain text.
+
+    Returns
+    -------
+    str
+    """
+    return f'<h2 id="{_anchor(text)}">{escape(text)}</h2>'
+
+
+def contents_of(body: str) -> str:
+    """List the sections of a page, each with a link to it.
+
+    Parameters
+    ----------
+    body : str
+        HTML with the headings of `heading_of`.
+
+    Returns
+    -------
+    str
+        Empty where there are fewer than three.
+    """
+    found = re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', body)
+    items = "\n".join(f'<li><a href="#{anchor}">{text}</a></li>' for anchor, text in found)
+    return f'<nav aria-label="Contents"><ul class="contents">\n{items}\n</ul></nav>' if len(found) > 2 else ""
+
+
+def _anchor(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def section_of_figure(figure: Figure, *, heading: str, caption: str, alt: str) -> str:
     """Lay out a figure with its heading and caption; the image is part of the text.
 
@@ -86,7 +144,7 @@ def section_of_figure(figure: Figure, *, heading: str, caption: str, alt: str) -
     width, height = (round(float(inches) * 96) for inches in figure.get_size_inches())
     image = base64.b64encode(buffer.getvalue()).decode("ascii")
     return (
-        f"<h2>{escape(heading)}</h2>\n<figure>\n"
+        f"{heading_of(heading)}\n<figure>\n"
         f'<img src="data:image/png;base64,{image}" alt="{escape(alt)}" width="{width}" height="{height}">\n'
         f"<figcaption>{escape(caption)}</figcaption>\n</figure>"
     )

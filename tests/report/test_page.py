@@ -1,6 +1,8 @@
 import base64
 import json
 import re
+import sys
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,13 @@ import pytest
 import xarray as xr
 
 from nwb_sbtt.config import ReadConfig, override
-from nwb_sbtt.errors import FileError
+from nwb_sbtt.errors import ConfigError, FileError, SelectionError
 from nwb_sbtt.evaluate import summary
 from nwb_sbtt.evaluate.baselines import Prediction, protocol
 from nwb_sbtt.evaluate.baselines.smoothing import masked_smoothing, mean_rate
 from nwb_sbtt.registry import Registry
 from nwb_sbtt.report.listing import table_of_scores
-from nwb_sbtt.report.page import write_report
+from nwb_sbtt.report.page import _outcome, write_report
 from tests.support.estimates import history, inferred, plain, scored, simulated
 
 SMOOTHING = "nwb_sbtt.evaluate.baselines.smoothing"
@@ -41,7 +43,7 @@ class Structure(HTMLParser):
             self.images.append(dict(attrs))
         for name, value in attrs:
             assert name not in ("onload", "onerror", "onclick")
-            assert name not in ("src", "href") or (value or "").startswith("data:image/png;base64,")
+            assert name not in ("src", "href") or (value or "").startswith(("data:image/png;base64,", "#"))
         if tag not in VOID:
             self.open.append(tag)
 
@@ -76,10 +78,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_page_holds_every_part(page: str) -> None:
     structure = Structure(page)
     assert structure.headings == [
-        "Is it good?",
+        "Beats the baselines",
         "Data",
         "Inferred rates",
         "Single channels",
+        "Averages by condition",
         "Latents",
         "Inferred inputs",
         "Scores by channel",
@@ -101,6 +104,67 @@ def test_the_page_holds_every_part(page: str) -> None:
     assert "low-rank Wiener filter" in text and "bits per spike" in text and "true rates (R²)" in text
 
 
+def test_the_contents_lead_to_every_section_and_the_foot_names_the_files(page: str) -> None:
+    links = re.findall(r'<li><a href="#([^"]+)">([^<]+)</a></li>', page)
+    assert [text for _, text in links] == Structure(page).headings
+    assert all(page.count(f'id="{anchor}"') == 1 for anchor, _ in links)
+    foot = page[page.index("<footer>") :]
+    assert f"SHA-256 of the recording: {'0' * 64}" in foot and "0" * 64 not in page[: page.index("<footer>")]
+
+
+@pytest.mark.parametrize(
+    ("model", "baselines", "heading"),
+    [
+        (0.3, (0.1, 0.2), "Beats the baselines"),
+        (0.15, (0.1, 0.2), "Does not beat the baselines: Wiener is as good or better"),
+        (0.05, (0.1, 0.2), "Does not beat the baselines"),
+        (None, (0.1, 0.2), "The scores are not defined"),
+    ],
+)
+def test_the_first_heading_says_the_outcome(model: float | None, baselines: tuple[float, float], heading: str) -> None:
+    scores = {"model": model, "mean_rate": baselines[0], "low_rank_wiener": baselines[1]}
+    assert _outcome({"scores": scores, "names": {"low_rank_wiener": "Wiener", "mean_rate": "mean"}}) == heading
+
+
+@pytest.mark.slow
+def test_trials_are_coloured_and_averaged_by_the_column_that_is_named(tmp_path: Path) -> None:
+    ds = simulated()
+    sides = ds.assign_coords(side=("trial", ["left", "right"] * 20)).drop_vars("condition")
+    latents = inferred(sides)
+    write = partial(write_report, tmp_path / "r.html", data=sides, latents=latents, history=[], metrics={}, title="x")
+    text = write(color_by="side").read_text(encoding="utf-8")
+    assert "Averages by side" in Structure(text).headings and "coloured by side" in text
+    assert not any("Averages" in heading for heading in Structure(write().read_text(encoding="utf-8")).headings)
+    with pytest.raises(SelectionError, match="no column 'word'; they have"):
+        write(color_by="word")
+
+
+@pytest.mark.slow
+def test_behaviour_in_the_data_is_decoded(tmp_path: Path) -> None:
+    ds = simulated()
+    hand = ("trial", "time", "axis"), ds["true_latents"].values[:, :, :2]
+    moving = ds.assign(hand=hand, still=(("trial", "time"), np.zeros((40, 50))))
+    page = write_report(tmp_path / "r.html", data=moving, latents=inferred(ds), history=[], metrics={}, title="x")
+    headings = Structure(page.read_text(encoding="utf-8")).headings
+    assert [heading for heading in headings if heading.startswith("Decoding")] == ["Decoding of hand"]
+
+
+@pytest.mark.slow
+def test_an_interactive_page_brings_all_it_needs_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = simulated()
+    write = partial(write_report, tmp_path / "r.html", data=ds, latents=inferred(ds), history=[], metrics={}, title="x")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "plotly.graph_objects", None)
+        with pytest.raises(ConfigError, match=r'pip install "nwb_sbtt\[interactive\]"'):
+            write(interactive=True)
+    pytest.importorskip("plotly", reason="plotly is missing; install the extra interactive")
+    text = write(interactive=True).read_text(encoding="utf-8")
+    assert text.count('class="plotly-graph-div"') == 2 and not re.search(r"<script[^>]* src=|<link", text)
+    assert "Latents, to turn" in text and "Traces, to zoom" in text
+
+
 def test_the_page_needs_nothing_else(page: str) -> None:
     assert page.startswith("<!DOCTYPE html>")
     assert not re.search(r"https?:|<script|<link|@import|url\(", page)
@@ -108,7 +172,7 @@ def test_the_page_needs_nothing_else(page: str) -> None:
 
 def test_every_image_is_a_picture_with_words(page: str) -> None:
     images = Structure(page).images
-    assert len(images) == 7
+    assert len(images) == 8
     for image in images:
         source = image["src"] or ""
         assert base64.b64decode(source.partition(",")[2], validate=True).startswith(b"\x89PNG")
@@ -156,7 +220,7 @@ def test_a_page_without_scores_is_a_page(tmp_path: Path) -> None:
     page = write_report(
         tmp_path / "r.html", data=ds, latents=inferred(ds), history=history(3), metrics={}, title="no scores"
     )
-    assert "Is it good?" not in Structure(page.read_text(encoding="utf-8")).headings
+    assert Structure(page.read_text(encoding="utf-8")).headings[0] == "Data"
 
 
 @pytest.mark.slow
