@@ -11,7 +11,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nwb_sbtt.config import Chop
-from nwb_sbtt.data.schema import DIMS, Kind, check_dataset, make_dataset
+from nwb_sbtt.data.grid import Kind
+from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset
 from nwb_sbtt.data.trials import chop_windows
 from nwb_sbtt.errors import ConfigError, DataError
 
