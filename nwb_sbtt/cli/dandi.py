@@ -39,21 +39,23 @@ def download(
         str, typer.Argument(help="000140, DANDI:000140/VERSION[/PATH], or a web or API address", show_default=False)
     ],
     to: Annotated[Path, typer.Option(help="folder; files are placed below it as 000140/sub-X/…")] = Path(),
-    version: Annotated[str | None, typer.Option(help="a version, or draft [default: the newest published]")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="version of the dandiset, or draft [default: the newest published version]")
+    ] = None,
     glob: Annotated[str | None, typer.Option(help="only files whose path matches, e.g. '*train*.nwb'")] = None,
     asset: Annotated[str | None, typer.Option(metavar="PATH", help="one file, or the files of one folder")] = None,
     instance: Instance = None,
     existing: Annotated[
-        Existing, typer.Option(help="what to do if another file exists; overwrite replaces any file")
+        Existing, typer.Option(help="what to do if a different file of that name exists; overwrite replaces any file")
     ] = Existing.error,
     jobs: Annotated[int, typer.Option(min=1, help="files downloaded at the same time")] = 4,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list what would be downloaded")] = False,
     as_json: Json = False,
 ) -> None:
-    """Download files of a dandiset, and check their digests.
+    """Download files of a dandiset, and verify their checksums.
 
-    A file gets its name once its digest equals the archive's. The same command resumes an interrupted download. A .dandi.json
-    beside each file records where it comes from.
+    A file gets its final name only after its checksum is verified. The same command resumes an interrupted download. The
+    .dandi.json file beside each file records its dandiset, version and asset.
     """
     from rich.filesize import decimal
 
@@ -108,22 +110,26 @@ def validate(
 
 def upload(
     result: Annotated[Path, typer.Argument(help="result file, as written by fit --out and infer", show_default=False)],
-    dandiset: Annotated[str, typer.Option(help="dandiset; the file is added to its draft version", show_default=False)],
+    dandiset: Annotated[
+        str, typer.Option(help="dandiset, e.g. 000140; the file is added to its draft version", show_default=False)
+    ],
     instance: Instance = None,
     existing: Annotated[
         Existing, typer.Option(help="what to do if the draft has another file of that name")
     ] = Existing.error,
-    into_source: Annotated[bool, typer.Option("--into-source", help="allow the recording's own dandiset")] = False,
+    into_source: Annotated[
+        bool, typer.Option("--into-source", help="allow upload into the dandiset of the recording itself")
+    ] = False,
     validation: Annotated[
-        Validation, typer.Option(help="ignore: upload also a file that DANDI's checks refuse")
+        Validation, typer.Option(help="ignore: upload the file even if DANDI's checks refuse it")
     ] = Validation.require,
     yes: Annotated[bool, typer.Option("--yes", help="upload without asking")] = False,
     as_json: Json = False,
 ) -> None:
     """Upload a result to a dandiset.
 
-    Under the name that DANDI's layout gives it. The file is validated first, and linked to the dandiset of the recording.
-    The API key is read from the environment or the keyring, as by the dandi program.
+    The file is validated, named by DANDI's convention, uploaded, and linked to the dandiset of the recording. The API key is
+    read from the environment or the keyring, as by the dandi program.
     """
     from nwb_sbtt.io.dandi.uploads import upload as upload_file
 

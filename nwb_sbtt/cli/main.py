@@ -57,7 +57,7 @@ from nwb_sbtt.printable import Printable
 app = App(
     add_completion=True,
     pretty_exceptions_enable=False,
-    help="Fit LFADS-type models to NWB files with selective backpropagation through time, and write what they infer.",
+    help="Fit LFADS-type models to NWB files with selective backpropagation through time, and write rates and latents.",
 )
 
 
@@ -80,10 +80,11 @@ def _before(
 
 @app.command()
 def inspect(file: File, as_json: Json = False) -> None:
-    """List what can be fitted in a file.
+    """List the series of a file that can be fitted.
 
-    In-file path, type, shape, rate, channels, unit, times, observed share and gaps of each series; the events and conditions
-    of each table of trials, and what is missing in them; what stored masks leave; and why other series cannot be read.
+    For each series: in-file path, type, shape, sampling rate, channels, unit, times, observed share and gaps. For each table
+    of trials: its events and conditions, and their missing values. For each stored mask: the share that it leaves observed.
+    Series that cannot be read are listed with the reason.
     """
     # Not by way of `pipeline`: it imports torch, and a look at a file should not wait for that.
     from nwb_sbtt.io.dandi.locations import locate_with_title
@@ -131,9 +132,9 @@ def fit(
 ) -> None:
     """Fit a model, score it, and write a report and the results.
 
-    An interrupted fit resumes from its last saved state. With --out the rates and latents of all trials are written to an NWB
-    file. `nwb-sbtt settings` lists what --set takes. With --init, model and likelihood are those of the initial fit, and
-    `--set init.freeze=` names what is frozen: none, dynamics, generator or decoder.
+    An interrupted fit resumes from its last saved state. --out writes the rates and latents of all trials to an NWB file.
+    `nwb-sbtt settings` lists all settings for --set. With --init, model and likelihood are those of the initial fit, and
+    `--set init.freeze=` chooses the weights that stay fixed: none, dynamics, generator or decoder.
     """
     from nwb_sbtt import pipeline
 
@@ -156,14 +157,17 @@ def infer(
     run_dir: RunDir,
     file: File,
     out: Out,
-    session: Annotated[str | None, typer.Option(help="fitted session that the channels belong to")] = None,
+    session: Annotated[str | None, typer.Option(help="session of the fit that recorded these channels")] = None,
     trials: TrialsText = None,
     trials_table: TrialsTable = None,
     trials_relative: TrialsRelative = False,
     window: WindowText = None,
     chop: ChopText = None,
     same_channels: Annotated[
-        bool, typer.Option("--same-channels", help="channels of the same ids are the same, though of another recording")
+        bool,
+        typer.Option(
+            "--same-channels", help="the file is another recording of the same channels; they are matched by id"
+        ),
     ] = False,
     overwrite: Overwrite = False,
     append: Append = False,
@@ -173,9 +177,9 @@ def infer(
 ) -> None:
     """Apply a fitted model to a recording.
 
-    To that of the fit, or to another of the same channels. The file is read with the settings of the fit, and must hold the
-    same channels: --same-channels says so of another recording. --trials, or --window and --chop, choose another part of
-    it.
+    The recording is that of the fit, or another one of the same channels. The file is read with the settings of the fit. If it
+    is another recording, --same-channels confirms that its channels are the same. --trials, or --window and --chop, select
+    another part of the file.
     """
     from nwb_sbtt import pipeline
     from nwb_sbtt.config import ReadConfig, build
@@ -192,9 +196,9 @@ def infer(
 
 @app.command()
 def evaluate(run_dir: RunDir, file: Moved = None, as_json: Json = False) -> None:
-    """Score a fit beside simple baselines.
+    """Score a fit and the baselines.
 
-    On the entries of the validation trials that neither the model nor a baseline saw.
+    All are scored on the same entries of the validation trials, which were hidden from the model and from the baselines.
     """
     from nwb_sbtt import pipeline
 
@@ -209,18 +213,24 @@ def evaluate(run_dir: RunDir, file: Moved = None, as_json: Json = False) -> None
 def align(
     run_dir: RunDir,
     condition: Annotated[
-        str, typer.Option(help="trial column of conditions that all sessions share", show_default=False)
+        str,
+        typer.Option(
+            help="column of the trials table with the conditions; labels must be the same in all sessions",
+            show_default=False,
+        ),
     ],
     to: Annotated[
-        Path | None, typer.Option(help="aligned fit whose factors are the reference [default: the first session]")
+        Path | None,
+        typer.Option(help="run folder of an aligned fit whose factors are the reference [default: the first session]"),
     ] = None,
     file: Moved = None,
     as_json: Json = False,
 ) -> None:
-    """Make factors mean the same in all sessions of a fit.
+    """Align the factors of all sessions of a fit.
 
-    They are matched by their averages over the trials of each condition, with those of the first session or, of a fit that
-    started from another, with that fit's. `infer` and `report` then give `aligned_factors` too.
+    A linear map matches each session's factors, averaged over the trials of each condition, to those of the reference. The
+    reference is the first session or, if the fit started from another fit, that of the other fit. Afterwards `infer` and
+    `report` include `aligned_factors`.
     """
     from nwb_sbtt import pipeline
     from nwb_sbtt.report.listing import table_of_alignment
@@ -235,21 +245,26 @@ def align(
 @app.command()
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="run folder; of several, one page compares them", show_default=False)
+        list[Path],
+        typer.Argument(help="run folder; for several run folders, one page compares them", show_default=False),
     ],
     file: Moved = None,
     color_by: Annotated[
-        str | None, typer.Option(help="trial column that gives colours and PSTHs [default: condition, if it was read]")
+        str | None, typer.Option(help="trial column for the colours and the PSTHs [default: condition, if it was read]")
     ] = None,
     interactive: Annotated[
-        bool, typer.Option("--interactive", help="latents and traces to turn and zoom; the page holds plotly, 5 MB")
+        bool,
+        typer.Option(
+            "--interactive",
+            help="add latents and traces that you can rotate and zoom (the page grows by 5 MB, for plotly)",
+        ),
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="page of a comparison [default: comparison.html]")] = None,
+    out: Annotated[Path | None, typer.Option(help="file of the comparison page [default: comparison.html]")] = None,
 ) -> None:
-    """Draw the report of a fit again, or compare several.
+    """Write the report of a fit again, or compare several fits.
 
-    One HTML page that needs nothing else. Several run folders, or a folder that holds some, get one page with the scores and
-    settings of all.
+    The report is one HTML page, with all pictures inside. For several run folders, or a folder that contains several, one page
+    compares the scores and settings of all.
     """
     from nwb_sbtt.runs.comparison import compare_runs, find_runs
 
@@ -275,21 +290,27 @@ def mask(
     file: File,
     observed: Annotated[
         Path,
-        typer.Argument(
-            help=".npy array (sample, channel), true or 1 where the series was measured", show_default=False
-        ),
+        typer.Argument(help=".npy array (sample, channel); true or 1 where a sample was measured", show_default=False),
     ],
-    out: Annotated[Path, typer.Option(help="the copy of FILE with the mask", show_default=False)],
-    series: Annotated[str | None, typer.Option(help="in-file path [default: the only one that can be meant]")] = None,
-    rate: Annotated[float | None, typer.Option(help="of the mask in Hz, where it is not that of the series")] = None,
-    starting_time: Annotated[float | None, typer.Option(help="of the mask in seconds on the session clock")] = None,
-    name: Annotated[str | None, typer.Option(help="of the mask [default: that of the series with _mask]")] = None,
+    out: Annotated[Path, typer.Option(help="file to write: the copy of FILE with the mask", show_default=False)],
+    series: Annotated[
+        str | None, typer.Option(help="in-file path of the series [default: the only series of the file]")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="sampling rate of the mask in Hz [default: that of the series]")
+    ] = None,
+    starting_time: Annotated[
+        float | None, typer.Option(help="time of the first sample of the mask, in seconds on the session clock")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="name of the mask [default: name of the series followed by _mask]")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Copy a recording with a mask of what was measured.
+    """Copy a recording and add a mask of the measured samples.
 
-    `fit` and `inspect` then take all other samples of that series as missing. A mask of units, or one that is coarser than the
-    samples of a series, has a clock of its own: --rate and --starting-time.
+    `fit` and `inspect` then treat all other samples of that series as missing. A mask of units needs its own clock, and so
+    does a mask with a lower sampling rate than the series: set --rate and --starting-time.
     """
     from nwb_sbtt.io.read.arrays import load_array
     from nwb_sbtt.io.write.mask import write_mask
@@ -309,7 +330,7 @@ def mask(
 
 @app.command()
 def simulate(
-    task: Annotated[str, typer.Argument(help="lorenz, perturbation, calcium or calcium-subframe")],
+    task: Annotated[str, typer.Argument(help="simulated task: lorenz, perturbation, calcium or calcium-subframe")],
     out: Out,
     observed_per_bin: Annotated[int | None, typer.Option(help="neurons observed in each bin [default: all]")] = None,
     channels: Annotated[int | None, typer.Option(help="neurons [default: as published]")] = None,
@@ -321,17 +342,17 @@ def simulate(
     ] = None,
     speed: Annotated[float, typer.Option(help="speed of the latents, in multiples of the default")] = 1.0,
     split_by: Annotated[
-        str, typer.Option(help="trial, or condition: whole conditions are held out for validation")
+        str, typer.Option(help="trial: single trials are held out for validation; condition: whole conditions are")
     ] = "trial",
     seed: Annotated[int, typer.Option(min=0, help="seed of all random numbers")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a recording with known truth.
+    """Write a simulated recording and its true rates.
 
-    True rates, latents and perturbations are in processing/ground_truth of the file. `lorenz` is an autonomous system; in
-    `perturbation` each trial is perturbed at a random time (`kick_time` in the table of trials). `calcium` is fluorescence at
-    10 frames per second; in `calcium-subframe` each cell is sampled at its own time within the frame (read it with
-    --bin-width 0.01 --set read.rois.offset=column).
+    The file contains the true rates, latents and perturbations in processing/ground_truth. `lorenz` simulates an autonomous
+    system. In `perturbation` each trial is perturbed at a random time (`kick_time` in the table of trials). `calcium` simulates
+    fluorescence at 10 frames per second. In `calcium-subframe` each cell is sampled at its own time within the frame (read it
+    with --bin-width 0.01 --set read.rois.offset=column).
     """
     from nwb_sbtt.simulate.tasks import Task, write_task
 
@@ -345,9 +366,9 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="folder of the recording, the results and the run")] = Path("demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier demo")] = False,
 ) -> None:
-    """Try everything on a simulated recording.
+    """Run all steps on a simulated recording.
 
-    Simulate, inspect, fit, score, write and report. Takes about a minute.
+    The steps are simulate, inspect, fit, score, write and report. They take about a minute.
     """
     from nwb_sbtt import pipeline
 

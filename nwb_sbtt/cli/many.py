@@ -48,8 +48,8 @@ def compare(
 ) -> None:
     """Compare fits in one table.
 
-    Scores beside baselines, checks, data, epochs, state (finished, unfinished or failed, with the cause), and the settings
-    that differ. A folder that cannot be read becomes a row with the cause.
+    The columns are scores of model and baselines, checks, data, epochs, state (finished, unfinished or failed, with the cause),
+    and the settings that differ. A folder that cannot be read has a row with the cause.
     """
     from nwb_sbtt.report.listing import table_of_runs
     from nwb_sbtt.runs.comparison import compare_runs
@@ -70,24 +70,31 @@ def fit_all(
     places: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PLACES", help="NWB files, folders, addresses on DANDI; one fit a file", show_default=False
+            metavar="PLACES",
+            help="NWB files, folders, or addresses on DANDI; each file gets one fit",
+            show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(help="folder of all run folders, results and tables", show_default=False)],
     glob: Annotated[
-        str | None, typer.Option(help="only files of folders and dandisets whose path matches, e.g. '*train*.nwb'")
+        str | None, typer.Option(help="in folders and dandisets, only files whose path matches, e.g. '*train*.nwb'")
     ] = None,
     joint: Annotated[
         str | None,
-        typer.Option(help="fit together what has one value of the metadata: subject, subject.FIELD or FIELD"),
+        typer.Option(
+            help="fit files together that have the same value of this metadata field: subject, subject.FIELD or FIELD"
+        ),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="fits at once on this machine [default: one a CPU]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="number of fits at the same time on this machine [default: one per CPU]")
+    ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster, auto or HOST:PORT [default: this machine]", show_default=False)
+        str | None,
+        typer.Option(help="Ray cluster to join: auto or HOST:PORT [default: this machine]", show_default=False),
     ] = None,
     cpus_per_fit: Annotated[float, typer.Option(min=0.01, help="CPU cores of each fit")] = 1.0,
     gpus_per_fit: Annotated[
-        float, typer.Option(min=0, max=1, help="share of a GPU of each fit; 0.25 puts four fits on one")
+        float, typer.Option(min=0, max=1, help="share of a GPU for each fit; 0.25: four fits share one")
     ] = 0.0,
     memory_per_fit: Annotated[
         float | None, typer.Option(help="memory of each fit, in GB [default: not counted]")
@@ -116,9 +123,9 @@ def fit_all(
 ) -> None:
     """Fit many files, each on its own.
 
-    The same command continues where it ended. Run folders are in runs, results in results, named after the files;
-    summary.csv and summary.html compare all. Fits that are done are skipped. Failures are listed at the end, and the exit
-    code is then 3. With --joint, files of one subject, or of one value of another field, are fitted together.
+    Run folders are written to OUT/runs and results to OUT/results, named after the files; summary.csv and summary.html compare
+    all fits. After an interruption, the same command resumes and skips finished fits. Failures are listed at the end, and the
+    exit code is then 3. With --joint, files of the same subject, or with the same value of another field, are fitted together.
     """
     write_config = write_settings_of(context)
     read_config, fit_config = settings_of(context)
@@ -150,12 +157,17 @@ def slurm(
     context: typer.Context,
     command: Annotated[
         list[str],
-        typer.Argument(metavar="-- COMMAND", help="search or fit-all, with its arguments", show_default=False),
+        typer.Argument(
+            metavar="-- COMMAND", help="command to run: search or fit-all, with its arguments", show_default=False
+        ),
     ],
     time: Annotated[
-        str, typer.Option(help="time limit; the job is queued again until all is done", show_default=False)
+        str,
+        typer.Option(
+            help="time limit, e.g. 12:00:00; the job is queued again until all fits are finished", show_default=False
+        ),
     ],
-    nodes: Annotated[int, typer.Option(min=1, help="nodes of the job")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="number of nodes")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs of each node")] = 0,
     cpus: Annotated[int | None, typer.Option(min=1, help="CPU cores of each node [default: whole nodes]")] = None,
     memory: Annotated[str | None, typer.Option(help="memory of each node, e.g. 64G", show_default=False)] = None,
@@ -166,15 +178,17 @@ def slurm(
         list[str] | None, typer.Option(help="further option of sbatch, e.g. --sbatch=--constraint=a100")
     ] = None,
     setup: Annotated[
-        list[str] | None, typer.Option(help="line of shell before the command, e.g. 'module load cuda'")
+        list[str] | None,
+        typer.Option(help="shell command that runs first, e.g. 'module load cuda'; repeat for several"),
     ] = None,
-    submit: Annotated[bool, typer.Option("--submit", help="hand the script to sbatch instead of printing it")] = False,
+    submit: Annotated[
+        bool, typer.Option("--submit", help="submit the script with sbatch instead of printing it")
+    ] = False,
 ) -> None:
     """Print or submit a batch script for Slurm.
 
-    Such as nwb-sbtt slurm --nodes 4 --time 12:00:00 -- fit-all …. Ray is started on all nodes. Before the time limit the
-    state is saved, and the job is queued again; the same command then goes on. Paths are relative to the folder in which
-    this is called.
+    Example: nwb-sbtt slurm --nodes 4 --time 12:00:00 -- fit-all …. The script starts Ray on all nodes. Before the time limit
+    all fits save their state, and the job is queued again and resumes. Paths are relative to the current folder.
     """
     from nwb_sbtt.runs.slurm import Allocation, batch_script
     from nwb_sbtt.runs.slurm import submit as submit_script

@@ -12,7 +12,9 @@ from nwb_sbtt.cli.options import check_agree, check_initial
 from nwb_sbtt.cli.output import App, print_json, show_help
 from nwb_sbtt.errors import FileError
 
-app = App(help="Enter the Neural Latents Benchmark. From the files of a data set to a submission, scored as there.")
+app = App(
+    help="Run the Neural Latents Benchmark. Goes from the files of a data set to a submission, with the benchmark's scores."
+)
 app.callback()(show_help)
 
 
@@ -60,9 +62,9 @@ def prepare(
 ) -> None:
     """Prepare the tensors of a data set.
 
-    Inputs, and targets where the files hold them. Aligned, binned and split as the benchmark defines it, with held-out
-    units, forecast bins, behaviour at its lag and PSTHs. Without FILES they are downloaded from DANDI into the folder, each
-    once. The phase test also needs the file of test trials.
+    The tensors are the inputs and, if the files contain them, the targets: held-out units, forecast bins, behaviour at its lag
+    and PSTHs. Data are aligned, binned and split as the benchmark defines it. Without FILES, the files are downloaded once from
+    DANDI into the folder. The phase test also needs the file of test trials.
     """
     from nwb_sbtt.nlb.fetching import fetch_files
     from nwb_sbtt.nlb.preparation import prepare as prepare_set
@@ -97,7 +99,7 @@ def simulate(
 ) -> None:
     """Simulate the two files of a data set.
 
-    To try every step without a download.
+    With these you can try every step without a download.
     """
     from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set, write_set
 
@@ -128,8 +130,9 @@ def fit(
     """Fit a model to prepared tensors.
 
     The rates of all trials are written to the run folder. Held-out units and forecast bins are never shown, only scored.
-    The checkpoint is chosen on 10 % of the training trials; evaluated trials and targets are not used in training. Later
-    settings replace earlier ones: the preset (see nlb presets), --config, the options here and --set, which must agree.
+    The checkpoint is chosen on 10 % of the training trials; evaluated trials and targets are not used in training. Settings
+    come from the preset (see nlb presets), then --config, then options and --set. Later ones replace earlier ones; options and
+    --set must agree.
     """
     from nwb_sbtt.config import override
     from nwb_sbtt.config.base import load_settings
@@ -186,8 +189,8 @@ def submit(
 ) -> None:
     """Check rates, and write all sets to one file.
 
-    In the benchmark's layout. Names, shapes and bins are checked, and that every rate is finite and not negative. The three
-    scaling sets belong in one file.
+    The file has the benchmark's layout. Names, shapes and bins are checked. Every rate must be finite and not negative. The
+    three scaling sets must be in one file.
     """
     from nwb_sbtt.nlb.preparation import load_prepared
     from nwb_sbtt.nlb.submission import check_rates, read_submission, write_submission
@@ -214,7 +217,7 @@ def evaluate(
 ) -> None:
     """Score rates as the benchmark does.
 
-    Against the targets of the validation trials that nlb prepare wrote, or against a file in the benchmark's layout.
+    The targets are those of the validation trials, written by nlb prepare, or a file in the benchmark's layout.
     """
     from nwb_sbtt.io.benchmark.tensorfile import read_tensors
     from nwb_sbtt.nlb.scoring import evaluate as evaluate_sets

@@ -22,32 +22,40 @@ Files = Annotated[list[Path], typer.Argument(help="NWB files; several are fitted
 RunDir = Annotated[Path, typer.Argument(help="run folder of a fit", show_default=False)]
 Out = Annotated[Path, typer.Option(help="result file", show_default=False)]
 OutOrNone = Annotated[Path | None, typer.Option(help="result file (a folder for several FILEs)")]
-Moved = Annotated[list[Path] | None, typer.Option("--file", help="the data, where they have moved since the fit")]
+Moved = Annotated[
+    list[Path] | None,
+    typer.Option("--file", help="new path of the recording, if it was moved after the fit; repeat for several"),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace an existing result")]
 Append = Annotated[bool, typer.Option("--append", help="copy the source to --out and add the results to the copy")]
 Name = Annotated[str, typer.Option(help="prefix of the names of everything written")]
 TrialsText = Annotated[
     str | None,
     typer.Option(
-        "--trials", help="EVENT:START:STOP, e.g. move_onset_time:-0.25:0.45; EVENT is a column or a table of events"
+        "--trials",
+        help="EVENT:START:STOP in seconds, e.g. move_onset_time:-0.25:0.45; EVENT is a column or a table of events",
     ),
 ]
 TrialsTable = Annotated[
-    str | None, typer.Option(help="table of intervals or events with the column EVENT [default: trials]")
+    str | None, typer.Option(help="table of intervals or events that has the column EVENT [default: trials]")
 ]
 TrialsRelative = Annotated[
-    bool, typer.Option("--trials-relative", help="EVENT counts seconds from the start of its own trial")
+    bool,
+    typer.Option(
+        "--trials-relative", help="times of EVENT are relative to the start of their trial, not on the session clock"
+    ),
 ]
 WindowText = Annotated[
-    str | None, typer.Option("--window", help="START:STOP in seconds, only this part of the session, chopped")
+    str | None,
+    typer.Option("--window", help="START:STOP in seconds; use only this part of the session, chopped into trials"),
 ]
 ChopText = Annotated[
     str | None,
-    typer.Option("--chop", help="LENGTH[:OVERLAP] in seconds, the whole session, chopped [default of a fit]"),
+    typer.Option("--chop", help="LENGTH[:OVERLAP] in seconds; chop the whole session into trials [default of a fit]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
-Series = Annotated[list[str] | None, typer.Option(help="in-file path or glob; repeat for several")]
-BinWidth = Annotated[float | None, typer.Option(help="seconds")]
+Series = Annotated[list[str] | None, typer.Option(help="in-file path or glob of a series; repeat for several")]
+BinWidth = Annotated[float | None, typer.Option(help="bin width in seconds [default: by the data]")]
 ModelName = Annotated[
     str | None,
     typer.Option(
@@ -77,14 +85,16 @@ Assignments = Annotated[
 Offsets = Annotated[
     list[str] | None,
     typer.Option(
-        help="when in the frame ROIs are sampled, in seconds: a .npy array (ROI), or a number; of several series "
-        "SERIES=FILE or SERIES=SECONDS, once for each"
+        help="delay from the start of the frame to the sample of each ROI, in seconds: a .npy array (ROI), or one number; "
+        "with several series SERIES=FILE or SERIES=SECONDS, repeated for each"
     ),
 ]
 
 Write = Annotated[
     list[str] | None,
-    typer.Option(help="what is written, e.g. rates,factors; a comma list, or repeat [default: all that was inferred]"),
+    typer.Option(
+        help="variables to write, e.g. rates,factors; a comma list, or repeat [default: all that were inferred]"
+    ),
 ]
 WriteAssignments = Annotated[
     list[str] | None, typer.Option("--set", help="one setting of the result file, e.g. write.compression=blosc")

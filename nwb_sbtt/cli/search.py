@@ -36,7 +36,7 @@ def search(
     context: typer.Context,
     files: Files,
     run_dir: Annotated[
-        Path, typer.Option(help="folder of the search; an interrupted search goes on", show_default=False)
+        Path, typer.Option(help="folder of the search; an interrupted search is resumed", show_default=False)
     ],
     strategy: Annotated[str | None, typer.Option(help="random, optuna or pbt [default: optuna]")] = None,
     n_trials: Annotated[
@@ -55,15 +55,16 @@ def search(
     ] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores of a fit [default: 1]")] = None,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(help="share of a GPU of a fit; 0.25 puts four on one [default: 0]")
+        float | None, typer.Option(help="share of a GPU for each fit; 0.25: four fits share one [default: 0]")
     ] = None,
-    memory_per_trial: Annotated[float | None, typer.Option(help="memory set aside for a fit, in GB")] = None,
+    memory_per_trial: Annotated[float | None, typer.Option(help="memory reserved for each fit, in GB")] = None,
     at_once: Annotated[
-        int | None, typer.Option(help="most fits at the same time [default: all there is room for]")
+        int | None,
+        typer.Option(help="maximum number of fits at the same time [default: as many as the resources allow]"),
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="path that all nodes of a cluster reach, e.g. s3://bucket/path [default: --run-dir]"),
+        typer.Option(help="path that all nodes of a cluster can access, e.g. s3://bucket/path [default: --run-dir]"),
     ] = None,
     series: Series = None,
     bin_width: BinWidth = None,
@@ -85,11 +86,11 @@ def search(
 ) -> None:
     """Search for good settings of a fit, with Ray.
 
-    Many fits at once. Every fit starts from the settings of `nwb-sbtt fit`, and changes those that are searched. Needs pip
-    install "nwb_sbtt[search]". The best is in RUN_DIR/best, an ordinary run folder, the average of the best in
-    RUN_DIR/ensemble, and RUN_DIR/search.html shows all. The same command goes on after an interruption. --set also takes
-    settings of the search, such as search.pieces=10; `nwb-sbtt settings --search search.` lists them, and
-    docs/hyperparameter_search.md explains them.
+    Many fits run in parallel. Each starts from the settings of `nwb-sbtt fit` and changes the searched ones. RUN_DIR/best is
+    the run folder of the best fit, RUN_DIR/ensemble that of the average of the best fits; RUN_DIR/search.html compares all.
+    After an interruption, the same command resumes. Settings of the search itself are set by --set, e.g. search.pieces=10;
+    `nwb-sbtt settings --search search.` lists them. Needs pip install "nwb_sbtt[search]". Guide:
+    docs/hyperparameter_search.md.
     """
     from nwb_sbtt.config import SearchConfig, build, override
     from nwb_sbtt.searching.cluster import check_installed

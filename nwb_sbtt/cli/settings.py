@@ -19,10 +19,10 @@ def settings(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON for programs")] = False,
 ) -> None:
-    """List every setting that --set and --config take.
+    """List all settings for --set and --config.
 
-    Name, values with range and unit, default and description. A default of null is resolved when the fit starts, as the
-    description says.
+    For each setting: name, values with range and unit, default, and description. A default of null depends on the data and is
+    resolved when the fit starts; the description states how.
     """
     from nwb_sbtt.config.listing import list_settings
     from nwb_sbtt.report.listing import table_of_settings
@@ -37,8 +37,8 @@ def settings(
 def models(as_json: Annotated[bool, typer.Option("--json", help="print JSON for programs")] = False) -> None:
     """List models, likelihoods, baselines and readers.
 
-    Those of other packages too. Each with the package that it comes from: the names that --model and --likelihood take, the
-    baselines that every fit is compared with, and the neurodata types that can be read.
+    The list has the names for --model and --likelihood, the baselines of every fit, and the neurodata types that can be read,
+    each with its package. Those of other installed packages are included.
     """
     from nwb_sbtt.config.listing import list_functions, list_parts
     from nwb_sbtt.evaluate.baselines import BASELINES

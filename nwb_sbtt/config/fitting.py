@@ -158,10 +158,10 @@ class SessionsConfig(Config):
 
     condition: str | None = Field(
         default=None,
-        description="Trial column that names each trial's condition, the same in all sessions. Factors of each session are "
-        "then compared with those of the first by averages over trials of a condition, and written in its space too "
-        "(`aligned_factors`); with `init`, in the space of the initial fit. The fit itself is the same with and without. "
-        "Default: none; nothing then says whether factors mean the same in all sessions.",
+        description="Trial column with the condition of each trial; labels must be the same in all sessions. "
+        "Condition averages of the factors of each session are compared with those of the first session, and mapped to its "
+        "space (`aligned_factors`); with `init`, to the space of the initial fit. The fit itself does not change. "
+        "Default: none; factors of different sessions then cannot be compared.",
     )
     stitching: bool = Field(
         default=False,

@@ -252,8 +252,8 @@ class RoiConfig(Config):
     )
     mask_order: Literal["xy", "yx"] | None = Field(
         default=None,
-        description="Which coordinate comes first in the ROI masks, under offset=centroid. Default: xy, as NWB defines it, but "
-        "yx where suite2p itself wrote the file or the size of the images says so, with a note.",
+        description="Which coordinate comes first in the ROI masks, under offset=centroid. Default: xy, as NWB defines it; yx, "
+        "with a note, if suite2p itself wrote the file or only yx agrees with the size of the images.",
     )
     scan_line_rate: Annotated[Positive, Unit("lines/s")] | None = Field(
         default=None, description="Scan-line rate under offset=centroid. Default: that of the file's TwoPhotonSeries."
@@ -264,19 +264,19 @@ class RoiConfig(Config):
     )
     deconvolve: Literal["auto", "never"] = Field(
         default="auto",
-        description="Whether events are found where `events` is not set. auto: in ROIs that hold fluorescence or ΔF/F, if any "
-        "are found; `nwb-sbtt fit` leaves these as they are for a model or likelihood that takes fluorescence. never: each "
-        "series as it is.",
+        description="Whether fluorescence is deconvolved into events if `events` is not set. auto: ROIs that hold fluorescence "
+        "or ΔF/F, if events are found in any; not by `nwb-sbtt fit` with a model or likelihood of fluorescence. never: series "
+        "are read unchanged.",
     )
     holds: Literal["fluorescence", "dff", "events"] | None = Field(
         default=None,
-        description="What the series hold: raw fluorescence, ΔF/F or deconvolved events. Default: what names of series and "
-        "container, the unit or else the values tell, as a note says.",
+        description="Content of the series: raw fluorescence, ΔF/F or deconvolved events. Default: decided by the names of "
+        "series and container, then the unit, then the values, with a note.",
     )
     neuropil: str | None = Field(
         default=None,
-        description="Series of the neuropil around the ROIs, as a path in the file or a glob, where no name says neuropil or "
-        "several could be meant. Default: the one of the same rows of the ROI table that its name or container calls neuropil.",
+        description="Series of the neuropil around the ROIs, as a path in the file or a glob. Default: the series of the same "
+        "rows of the ROI table with neuropil in its name or that of its container.",
     )
     neuropil_coefficient: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,
@@ -285,7 +285,7 @@ class RoiConfig(Config):
     )
     aggregate: Literal["mean", "sum"] = Field(
         default="mean",
-        description="What several frames in one bin become: their mean or, for deconvolved events, their sum.",
+        description="How several frames in one bin are combined: mean or, for deconvolved events, sum.",
     )
 
 
@@ -361,7 +361,7 @@ class ReadConfig(Config):
     events: EventsConfig | None = Field(
         default=None,
         description="How events are found in fluorescence or ΔF/F of the whole session, before trials are cut. If set, even to "
-        "{}, series that hold neither are refused. Default: found as `rois.deconvolve` says.",
+        "{}, series that hold neither are refused. Default: `rois.deconvolve` decides.",
     )
     obs_intervals: bool = Field(
         default=True,

@@ -30,12 +30,12 @@ UNUSED_SD = 0.01
 COLLAPSED_VARIANCE = 0.01
 """Variance between trials, relative to the posterior variance, below which an initial condition carries no information."""
 CHECKED_LEVELS = (0.5, 0.8, 0.95)
-"""Of the intervals whose coverage is checked."""
+"""Levels of the intervals whose coverage is checked."""
 MOST_OFF, MOST_OFF_IN_PART = 0.05, 0.1
 """Largest difference of coverage from its level: of predictive intervals over all hidden entries, and of these in a third of
 the entries, of low, middle or high expected values, or below it of intervals of true rates."""
 MIN_CHECKED = 300
-"""Entries of which coverage is checked, at least: fewer tell too little."""
+"""Smallest number of entries for a check of coverage."""
 MAX_DISPERSION = 1.5
 """Squared errors, relative to posterior plus Poisson variance, above which the posterior is overconfident."""
 
@@ -151,8 +151,8 @@ def _unscored() -> Check:
     return _check(
         "baselines",
         "warn",
-        "The scores are not defined, so nothing tells whether the fit is good: choose data that vary in every channel, "
-        "subtract a large constant offset, or hide more entries.",
+        "The scores are not defined, so the quality of the fit is unknown. Use data that vary in every channel, subtract a "
+        "large constant offset, or hide more entries.",
     )
 
 
@@ -161,22 +161,21 @@ def _copying(
 ) -> Check:
     scores = f"The score is {shown:.3f} on shown entries and {hidden:.3f} on hidden ones"
     if seconds_together is not None:
-        scores += f" ({seconds_together:.3g} s of a channel together)"
+        scores += f" (blocks of {seconds_together:.3g} s of a channel)"
     if cosmoothing is not None:
         scores += f", {cosmoothing:.3f} on hidden channels"
     if cosmoothing is not None and shown > min(hidden, cosmoothing) + COPIED:
         return _check(
             "copying",
             "warn",
-            f"{scores}: the model follows what is a channel's own, or noise, and not only what channels share. Hide longer "
-            "blocks (masks.mask_length), more of them (masks.coordinated_dropout), or raise train.kl_weight.",
+            f"{scores}: the model follows noise or signals of single channels, not only signals that channels share. Hide "
+            "longer blocks (masks.mask_length) or more of them (masks.coordinated_dropout), or raise train.kl_weight.",
         )
     if shown > 2 * max(hidden, 0) + 0.1:
         return _check(
             "copying",
             "warn",
-            f"{scores}: the model copies single entries instead of their shared structure. Raise "
-            "masks.coordinated_dropout or train.kl_weight.",
+            f"{scores}: the model copies its input. Raise masks.coordinated_dropout or train.kl_weight.",
         )
     return _check("copying", "ok", f"{scores}: the model does not copy its input.")
 
@@ -187,7 +186,7 @@ def _spikes(ds: xr.Dataset, scored: Mask) -> Check:
         return _check(
             "spikes",
             "warn",
-            f"The scores are computed from {n_spikes} spikes only and are uncertain: hide more entries, or use more "
+            f"The scores are uncertain because they are computed from only {n_spikes} spikes. Hide more entries, or use more "
             "validation trials.",
         )
     return _check("spikes", "ok", f"The scores are computed from {n_spikes} spikes.")
@@ -205,7 +204,7 @@ def _dispersion(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
         f"Dispersion is {dispersion:.2f}: squared errors on hidden entries relative to posterior plus Poisson variance."
     )
     if dispersion > MAX_DISPERSION:
-        text += " The posterior is overconfident, or the counts are more variable than Poisson counts."
+        text += " It should be near 1: the posterior sd is too small, or counts are more variable than Poisson counts."
         return _check("dispersion", "warn", text)
     return _check("dispersion", "ok", text)
 
@@ -225,14 +224,14 @@ def _sampling(ds: xr.Dataset) -> Check | None:
         return _check(
             "sampling",
             "warn",
-            f"Sampling misses short lags: at least 80% of samples follow the previous one of their channel by {short} bins or "
-            "more. The data do not identify rates between samples: these may be right at the samples and wrong in between. "
-            "Use wider bins; sampling at random times avoids the problem.",
+            f"Sampling misses short lags: at least 80 % of samples follow the previous one of their channel by {short} bins "
+            "or more. Inferred rates can therefore be correct at the samples and wrong between them. Use wider bins. In new "
+            "recordings, sample at random times.",
         )
     return _check(
         "sampling",
         "ok",
-        f"Sampling covers short lags: 20% of samples follow the previous one by {short} bin{'s' * (short > 1)} or less.",
+        f"Sampling covers short lags: 20 % of samples follow the previous one by {short} bin{'s' * (short > 1)} or less.",
     )
 
 
@@ -270,24 +269,24 @@ def _intervals(ds: xr.Dataset, latents: xr.Dataset, rows: NDArray[np.intp], scor
     known = np.isfinite(spread)
     held = predictive_coverage(values[known], mean[known], spread[known], CHECKED_LEVELS, quantiles=quantiles)
     coverage = held.mean(0)
-    text = f"Predictive intervals of {_percent(CHECKED_LEVELS)} hold {_percent(coverage)} of the hidden values."
+    text = f"Predictive intervals of {_percent(CHECKED_LEVELS)} contain {_percent(coverage)} of the hidden values."
     parts = np.array_split(np.argsort(height[known], kind="stable"), 3)
     of_parts = np.array([held[part].mean(0) for part in parts])
     part, level = np.unravel_index(np.abs(of_parts - CHECKED_LEVELS).argmax(), of_parts.shape)
-    worst = f"{of_parts[part, level]:.0%} in place of {CHECKED_LEVELS[level]:.0%}"
+    worst = f"{100 * of_parts[part, level]:.0f} % instead of {100 * CHECKED_LEVELS[level]:.0f} %"
     if np.abs(coverage - CHECKED_LEVELS).max() > MOST_OFF:
-        return _check("intervals", "warn", text + " They do not hold: the data differ from those of the calibration.")
+        return _check("intervals", "warn", text + " Coverage is off: these data differ from those of the calibration.")
     if np.abs(of_parts - CHECKED_LEVELS).max() > MOST_OFF_IN_PART:
         where = ("low", "middle", "high")[int(part)]
-        return _check("intervals", "warn", f"{text} Where {where} values are expected, they hold {worst}.")
+        return _check("intervals", "warn", f"{text} For {where} expected values they contain {worst}.")
     calibration = json.loads(str(latents.attrs.get("calibration", "{}")))
     # A ladder's mean follows each channel's own samples, and its sd is that of its spikes.
     if name == "mean" and not follows_samples and not calibration.get("told_apart", False):
         return _check(
             "intervals",
             "warn",
-            f"{text} Intervals of the mean are rough: with few channels or hidden entries its errors cannot be told from "
-            "noise, and their size follows from how much estimates change when other entries are hidden.",
+            f"{text} Intervals of the mean are approximate: with few channels or hidden entries, errors of the mean cannot be "
+            "distinguished from noise. Their width is estimated from how much the mean changes when other entries are hidden.",
         )
     return _check("intervals", "ok", text)
 
@@ -299,7 +298,7 @@ def _coverage(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
     for level in CHECKED_LEVELS:
         lower, upper = interval(latents, level)
         coverage.append(float(((true >= lower.values) & (true <= upper.values))[scored].mean()))
-    text = f"Intervals of {_percent(CHECKED_LEVELS)} hold {_percent(coverage)} of the true rates."
+    text = f"Intervals of {_percent(CHECKED_LEVELS)} contain {_percent(coverage)} of the true rates."
     if (np.array(CHECKED_LEVELS) - coverage).max() > MOST_OFF_IN_PART:
         return _check(
             "coverage",
@@ -321,13 +320,19 @@ def _factors(latents: xr.Dataset) -> Check:
     sd = flat.std(0)
     n_unused = int((sd <= UNUSED_SD * sd.max()).sum())
     if n_unused == len(sd):
-        return _check("factors", "bad", "No factor varies: inferred rates are the same in every trial.")
+        return _check(
+            "factors",
+            "bad",
+            "No factor varies, so inferred rates are the same in every trial.",
+        )
     # Participation ratio of the covariance's eigenvalues.
     variance = np.linalg.eigvalsh(np.atleast_2d(np.cov(flat.T, bias=True)))
     dimension = f"their effective dimension is {variance.sum() ** 2 / (variance**2).sum():.1f}"
     if n_unused:
         return _check(
-            "factors", "warn", f"{n_unused} of {len(sd)} factors do not vary; {dimension}. Fewer factors are enough."
+            "factors",
+            "warn",
+            f"{n_unused} of {len(sd)} factors do not vary; {dimension}. Use fewer factors (model.factors).",
         )
     return _check("factors", "ok", f"All {len(sd)} factors vary; {dimension}.")
 

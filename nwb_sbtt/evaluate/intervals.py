@@ -27,14 +27,14 @@ GRID = 2000
 
 
 def interval(latents: xr.Dataset, level: float = 0.95, *, of: Of = "mean") -> tuple[xr.DataArray, xr.DataArray]:
-    """Compute calibrated intervals: of inferred rates or means, or predictive ones, of data.
+    """Compute calibrated intervals of inferred rates or means, or predictive intervals of data.
 
-    Intervals of the mean hold what lies behind the data: the rate of a Poisson process, the mean of a signal that its channels
-    share. Predictive intervals hold a measurement that the model was not shown; they are wider by the noise.
+    Intervals of the mean contain the true rate of a Poisson process, or the part of a signal that its channels share.
+    Predictive intervals contain a measurement that was hidden from the model; they include the noise and are wider.
 
-    Rates are taken as gamma distributed with mean ``rates`` and sd ``rates_sd``, counts as negative binomial, and a signal's
-    mean as normal with sd ``mean_sd``; rates and means with the heavier tails of Student's t. A predictive interval of a signal
-    is ± q √(mean_sd² + noise_sd²), where q was measured at hidden entries of the validation trials.
+    Rates are assumed to be gamma distributed with mean ``rates`` and sd ``rates_sd``, counts negative binomial, and the mean of
+    a signal normal with sd ``mean_sd``; rates and means with the heavier tails of Student's t. A predictive interval of a
+    signal is ± q √(mean_sd² + noise_sd²), where q was measured at hidden entries of the validation trials.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ def from_numpy(
     chop: Chop | None = None,
     coords: Mapping[str, tuple[str, ArrayLike]] | None = None,
 ) -> xr.Dataset:
-    """Make the Dataset that `fit` takes from an array.
+    """Convert an array to a Dataset for `fit`.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ def from_numpy(
     observed : bool array of the shape of `values`, optional
         Where a measurement exists. Default: wherever a value is not NaN.
     kind : "units", "electrodes", "rois" or "series"
-        What a channel is. Values of units are counts (likelihood Poisson), of others signals (Gaussian).
+        Type of the channels. Values of units are counts (Poisson likelihood); values of the others are signals (Gaussian).
     unit : str, optional
-        Of the values. Default: "counts" of units, "a.u." of others.
+        Unit of the values. Default: "counts" for units, "a.u." for the others.
     channel_id : sequence, optional
         Default: 0 … n−1.
     exposure : array of the shape of `values`, optional
@@ -132,7 +132,7 @@ def from_xarray(
     unit: str | None = None,
     chop: Chop | None = None,
 ) -> xr.Dataset:
-    """Make the Dataset that `fit` takes from xarray.
+    """Convert xarray data to a Dataset for `fit`.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def from_xarray(
     bin_width : float, optional
         Seconds. Default: the step of the coordinate ``time``, which holds the centres of the bins.
     dims : mapping of name to "trial", "time" or "channel", optional
-        What its dimensions are, where they have other names: ``{"neuron": "channel"}``.
+        Roles of dimensions that have other names: ``{"neuron": "channel"}``.
     observed, kind, unit, chop
         As of `from_numpy`.
 

@@ -30,8 +30,8 @@ SESSION = "session"
 class SBTT(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Fit a model to arrays with missing entries, and infer factors and rates.
 
-    The models, their training and their scores are those of `nwb_sbtt.fit`; the run folder is a temporary one, which ends with
-    the estimator. NaN is missing; a zero is a measured zero.
+    Models, training and scores are the same as in `nwb_sbtt.fit`. The run folder is temporary and is deleted with the
+    estimator. NaN is missing; a zero is a measured zero.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ class SBTT(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     bin_width : float
         Seconds; rates are in Hz.
     kind : "units", "electrodes", "rois" or "series"
-        What a channel is; values of units are counts.
+        Type of the channels; values of units are counts.
     output : "factors", "rates", "mean", "inputs" or "events"
         What `transform` returns.
     seeds : int
-        Models that are averaged.
+        Number of models that are fitted and averaged.
     settings : sequence of str, or mapping
         Any other settings, as ``--set`` takes them: ``["train.epochs=50"]`` or ``{"train.epochs": 50}``.
     random_state : int

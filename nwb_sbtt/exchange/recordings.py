@@ -45,22 +45,22 @@ def from_pynapple(
     unit: str = "a.u.",
     config: ReadConfig | None = None,
 ) -> xr.Dataset:
-    """Put objects of pynapple into bins and trials.
+    """Bin pynapple objects and cut them into trials.
 
     Parameters
     ----------
     data : pynapple.TsGroup, Ts, TsdFrame or Tsd
-        Spike times of units, which were observed within the group's `time_support`; or samples of a signal, averaged in each
-        bin, of which NaN is missing, as are bins without a sample.
+        Spike times of units, which are observed within the group's `time_support`; or samples of a signal, which are averaged
+        in each bin. NaN is missing, and so are bins without a sample.
     bin_width : float, optional
         Seconds. Default: 20 ms for spikes, the sampling period for a signal.
     events : pynapple.Ts or IntervalSet, or array of float, optional
-        Seconds; each is the event of one trial, from an IntervalSet its start. Columns of an IntervalSet come along with the
-        trials.
+        Event of each trial, in seconds; for an IntervalSet the start of each interval. Columns of an IntervalSet become columns
+        of the trials.
     start, stop : float, optional
-        Of each trial relative to its event, in seconds; needed with `events`.
+        Start and end of each trial relative to its event, in seconds; needed with `events`.
     trials : Window or Chop, optional
-        One part of the recording, or how it is chopped with overlap, where there are no events.
+        Without events: one part of the recording, or how the recording is chopped with overlap.
     unit : str
         Of a signal.
     config : ReadConfig, optional
@@ -105,21 +105,22 @@ def from_spikeinterface(
     segment: int | None = None,
     config: ReadConfig | None = None,
 ) -> xr.Dataset:
-    """Put a sorting or a recording of spikeinterface into bins and trials.
+    """Bin a spikeinterface sorting or recording and cut it into trials.
 
     Parameters
     ----------
     data : spikeinterface.BaseSorting or BaseRecording
-        Units, which were observed for as long as the recording that is registered with the sorting; or voltages, which are read
-        as an ElectricalSeries is: ``config.electrical`` has the features (LFP, band power, threshold crossings) and references.
+        Units, which are observed for the duration of the recording that is registered with the sorting; or voltages, which are
+        read like an ElectricalSeries: ``config.electrical`` sets feature (LFP, band power, threshold crossings) and
+        reference.
     bin_width : float, optional
         Seconds.
     events : array of float, optional
         Seconds; each is the event of one trial.
     start, stop : float, optional
-        Of each trial relative to its event, in seconds; needed with `events`.
+        Start and end of each trial relative to its event, in seconds; needed with `events`.
     trials : Window or Chop, optional
-        One part of the recording, or how it is chopped with overlap, where there are no events.
+        Without events: one part of the recording, or how the recording is chopped with overlap.
     segment : int, optional
         Which segment; needed where there are several.
     config : ReadConfig, optional

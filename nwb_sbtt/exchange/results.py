@@ -26,20 +26,20 @@ LONGEST_MAT_NAME = 31
 
 
 def to_pynapple(latents: xr.Dataset, variable: str = "rates") -> Any:
-    """Make a pynapple object of one variable, on the session clock.
+    """Convert one variable to a pynapple TsdFrame, on the session clock.
 
     Parameters
     ----------
     latents : Dataset
-        As `Fitted.infer` returns it, or data. Chops of a session are merged first.
+        Latents from `Fitted.infer`, or data. Chops of a session are merged first.
     variable : str
-        Along time: "rates" (Hz), "mean", "factors", "events", "values", …
+        Variable with a time axis: "rates" (Hz), "mean", "factors", "events", "values", …
 
     Returns
     -------
     pynapple.TsdFrame
-        A row a bin, at its centre [s]; a column a channel, named by its id, or a factor. Its ``time_support`` has one interval
-        a trial, with the trials' columns as metadata. What was not inferred is NaN.
+        One row per bin, at its centre [s]; one column per channel (named by its id) or factor. ``time_support`` has one
+        interval per trial, with the columns of the trials as metadata. Entries that were not inferred are NaN.
 
     Raises
     ------
@@ -72,20 +72,20 @@ def to_pynapple(latents: xr.Dataset, variable: str = "rates") -> Any:
 
 
 def to_pandas(latents: xr.Dataset, variable: str = "rates") -> pd.DataFrame:
-    """Make a table of one variable.
+    """Convert one variable to a pandas DataFrame.
 
     Parameters
     ----------
     latents : Dataset
-        As `Fitted.infer` returns it, or data. Chops of a session are merged first.
+        Latents from `Fitted.infer`, or data. Chops of a session are merged first.
     variable : str
-        Along time: "rates" (Hz), "mean", "factors", "events", "values", …
+        Variable with a time axis: "rates" (Hz), "mean", "factors", "events", "values", …
 
     Returns
     -------
     DataFrame
-        A row a bin, with the index ``(trial, time)``: the trial's id, and the bin's centre relative to the trial's event [s]; a
-        column a channel, named by its id, or a factor. What was not inferred is NaN.
+        One row per bin, with the index ``(trial, time)``: the trial's id, and the bin's centre relative to the trial's event
+        [s]; one column per channel (named by its id) or factor. Entries that were not inferred are NaN.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def to_mat(latents: xr.Dataset, path: Path | str, *, overwrite: bool = False) ->
     Parameters
     ----------
     latents : Dataset
-        As `Fitted.infer` returns it, or data.
+        Latents from `Fitted.infer`, or data.
     path : path
         Ends in ``.mat``.
     overwrite : bool

@@ -79,14 +79,13 @@ def fit(
         ``seeds`` above 1 fits an ensemble, one member after another, in folders ``member-0``, … of the run folder, each an
         ordinary run folder; ``init`` names a finished fit whose weights this one starts from.
     run_dir : path
-        Run folder; of processes that torchrun started to train one model together, the same one on a disk that all see. An
-        unfinished fit of the same data and settings is resumed and ends in the same numbers; a finished one
-        is loaded.
+        Run folder. An unfinished fit of the same data and settings is resumed and ends with the same numbers; a finished fit is
+        loaded. Processes started by torchrun that train one model together need the same folder, on a disk that all can access.
     tracker : Tracker, optional
         Receives the numbers of each epoch; by default a progress bar on a terminal, plain lines elsewhere.
     until : int, optional
-        Epoch after which training pauses, for a fit in pieces; the same call goes on from there, to the numbers of a fit in
-        one piece. Learning rate and ramps follow ``train.epochs`` all the same.
+        Epoch after which training pauses. A later call resumes from there and ends with the same numbers as a fit without a
+        pause. Learning rate and ramps depend on ``train.epochs`` only.
 
     Returns
     -------

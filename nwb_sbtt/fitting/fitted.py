@@ -102,7 +102,7 @@ def load(run_dir: Path | str) -> Fitted:
 class Fitted:
     """A fitted model or ensemble, in its run folder.
 
-    Printed, and in a notebook, it says what was fitted to what, how good it is, and what can be done next.
+    Its text and its HTML in a notebook list model, data, score against the baselines, checks, and the next calls.
 
     Parameters
     ----------

@@ -223,7 +223,7 @@ def test_a_posterior_that_is_too_narrow_for_the_truth_is_noticed(ds: xr.Dataset)
     right = latents.assign(rates=(DIMS, rates), rates_sd=(DIMS, 0.2 * rates))
     found = {check["name"]: check for check in evaluate_latents(ds, right, hidden_part(ds))["checks"]}
     assert found["coverage"]["level"] == "ok"
-    assert found["coverage"]["text"] == "Intervals of 50, 80 and 95 % hold 49, 81 and 95 % of the true rates."
+    assert found["coverage"]["text"] == "Intervals of 50, 80 and 95 % contain 49, 81 and 95 % of the true rates."
     narrow = right.assign(rates_sd=(DIMS, 0.2 * rates / 3))
     assert levels(evaluate_latents(ds, narrow, hidden_part(ds)))["coverage"] == "warn"
 
@@ -238,9 +238,9 @@ def noisy(ds: xr.Dataset, sd: Any) -> xr.Dataset:
 @pytest.mark.parametrize(
     ("noise_sd", "told_apart", "level", "text"),
     [
-        (5.0, True, "ok", r"of 50, 80 and 95 % hold 5\d, 8\d and 9\d % of the hidden values\.$"),
-        (5.0, False, "warn", "Intervals of the mean are rough"),
-        (2.0, True, "warn", "do not hold"),
+        (5.0, True, "ok", r"of 50, 80 and 95 % contain 5\d, 8\d and 9\d % of the hidden values\.$"),
+        (5.0, False, "warn", "Intervals of the mean are approximate"),
+        (2.0, True, "warn", "Coverage is off"),
         (None, True, "warn", "no predictive intervals"),
     ],
 )

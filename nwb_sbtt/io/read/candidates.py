@@ -119,10 +119,10 @@ class Contents(Sequence[Candidate]):
 
 
 def inspect(path: Path | str | RemoteFile, *, external_data: bool = False) -> Contents:
-    """List every series of a file that can be fitted, wherever it lies, and the tables that trials can be cut from.
+    """List all series of a file that can be fitted, and the tables that define trials.
 
-    Only parts of very long series are read, and their numbers are marked as estimates. A series that cannot be read is
-    listed with the reason among its notes, and so is one of a part of the file that is damaged.
+    Of very long series only parts are read, and their numbers are marked as estimates. Series that cannot be read, or that
+    are in a damaged part of the file, are listed with the reason in their notes.
 
     Parameters
     ----------

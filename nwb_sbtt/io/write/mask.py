@@ -44,26 +44,26 @@ def write_mask(
     name: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Copy a recording, with an ObservationMaskSeries that says which samples of a series were measured.
+    """Copy a recording and add an ObservationMaskSeries, the mask of the measured samples of a series.
 
-    `read_nwb` and `nwb-sbtt fit` then take the other samples as missing.
+    `read_nwb` and `nwb-sbtt fit` then treat the other samples as missing.
 
     Parameters
     ----------
     path : path
         Recording (HDF5), which stays as it is.
     observed : bool array (sample, channel), or of 0 and 1
-        For each sample of the series and each of its channels, in the order of its columns: whether it was measured. Of units,
-        (bin, unit) on a clock of its own.
+        True or 1 where a sample of a channel was measured; channels in the order of the columns. For units: (bin, unit), with
+        the clock of the mask.
     out : path
-        The copy; `path` itself with `overwrite` alone.
+        Path of the copy. It may equal `path` only with `overwrite`.
     series : str, optional
-        In-file path of the series, or "units". Default: the only one that can be meant.
+        In-file path of the series, or "units". Default: the only series of the file.
     rate, starting_time : float, optional
-        Clock of the mask, in Hz and seconds on the session clock, where it is not that of the series: for units, and for masks
-        that are coarser than the samples. A mask sample holds for the period that begins at its time.
+        Clock of the mask, in Hz and seconds on the session clock. Default: the clock of the series. Needed for units, and for
+        masks with a lower sampling rate than the series. A mask sample is valid for the period that begins at its time.
     name : str, optional
-        Default: that of the series with "_mask".
+        Default: the name of the series followed by "_mask".
     overwrite : bool
         Replace an existing file.
 
@@ -77,7 +77,7 @@ def write_mask(
     FileError
         If the file cannot be read or copied, or the copy exists.
     SelectionError
-        If there is no such series, or several could be meant.
+        If there is no such series, or the file has several and `series` is not given.
     DataError
         If the mask holds something else than true and false, or its shape is not that of the series.
     ConfigError

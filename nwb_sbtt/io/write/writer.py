@@ -79,9 +79,9 @@ def write_nwb(
 ) -> Path:
     """Write inferred rates and latents to an NWB file, on the session clock, with their model and sources.
 
-    By default the file is small and derived: it holds the session's metadata, the subject, the trials and the tables of the
-    channels (all rows, the same ids), and the recording is only read. Segments of a chopped session are merged first.
-    The write is atomic: the file gets its name once it is complete and valid.
+    By default the file is small: apart from the results it contains the session's metadata, the subject, the trials and the
+    tables of the channels (all rows, the same ids). The recording is not changed. Segments of a chopped session are merged
+    first. The write is atomic: the file gets its name only after it is complete and valid.
 
     Parameters
     ----------
