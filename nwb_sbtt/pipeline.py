@@ -165,7 +165,7 @@ def _fit_held(
         log(initialisation)
     log(f"training ended: {fitted.finished}")
     if output is not None and (done := _done(targets, list(data), run_dir, output)) is not None:
-        log("all of this is done already: nothing was written; --overwrite does it again")
+        log("nothing to do: this fit and its result exist; --overwrite scores the fit and writes the result again")
         return done
     metrics = {}
     for (name, ds), path, target in zip(data.items(), paths, targets, strict=True):

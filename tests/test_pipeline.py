@@ -186,7 +186,7 @@ def test_several_files_give_a_folder_of_results_named_so_that_all_differ(recordi
     np.testing.assert_array_equal(one["rates"].values, other["rates"].values)
     kept, said = {path: path.stat().st_mtime_ns for path in out.iterdir()}, []
     assert pipeline.fit_files(paths, READ, settings(), **{**words, "log": said.append}) == metrics
-    assert "all of this is done already" in said[-1]
+    assert "nothing to do: this fit and its result exist" in said[-1]
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == kept
     _stop_between_results(paths, words, out)
 

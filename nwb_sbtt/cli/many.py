@@ -208,7 +208,10 @@ def slurm(
     )
     script = batch_script(command, allocation, folder=Path.cwd())
     if gpus and not any(word.startswith("--gpus-per-") for word in command):
-        typer.echo(f"note: the fits use no GPU unless {command[0]} says how many, such as --gpus-per-fit 1", err=True)
+        typer.echo(
+            f"note: the fits use no GPU; set their share in the {command[0]} command, such as --gpus-per-fit 1",
+            err=True,
+        )
     typer.echo(submit_script(script) if submit else script, nl=submit)
 
 

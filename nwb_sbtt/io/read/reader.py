@@ -101,7 +101,7 @@ def read_nwb(
     FileError
         If the file cannot be read.
     SelectionError
-        If a series, table or column is not there, or several series could be meant.
+        If a series, table or column does not exist, or the file has several series and none is chosen.
     DataError
         If the data cannot be used, or nothing in them was observed.
 

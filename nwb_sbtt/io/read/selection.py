@@ -189,7 +189,7 @@ def _only_default(candidates: Sequence[SeriesT], unreadable: Mapping[str, str]) 
         return only
     if defaults := [series for series in candidates if series.default]:
         raise SelectionError(
-            f"the file has {len(defaults)} series that could be meant; choose one (or several): {_options(defaults)}"
+            f"the file has {len(defaults)} series that can be fitted; choose one or several: {_options(defaults)}"
         )
     *types, last_type = default_types()
     message = f"the file holds no usable {', '.join(types)} or {last_type}"

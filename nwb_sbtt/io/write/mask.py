@@ -99,7 +99,7 @@ def write_mask(
     with open_nwb(recording, external_data=True) as nwb:
         chosen = select(find_series(nwb), None if series is None else [series])
         if len(chosen) > 1:
-            raise SelectionError(f"{series!r} names {len(chosen)} series; a mask is about one")
+            raise SelectionError(f"{series!r} names {len(chosen)} series; a mask needs exactly one")
         series_path = chosen[0].path
         _check_fits(nwb, chosen[0].nwb_object, series_path, mask, clock=clock)
         mask_name = name or f"{series_path.rsplit('/', 1)[-1]}_mask"
