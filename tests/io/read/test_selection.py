@@ -36,7 +36,7 @@ def test_the_only_candidate_is_taken_whatever_else_there_is():
 def test_several_candidates_are_listed_as_they_are_to_be_written():
     with pytest.raises(SelectionError) as caught:
         paths(UNITS, LFP, HAND)
-    assert str(caught.value).endswith("choose one (or several): --series units, --series processing/ecephys/LFP/LFP")
+    assert str(caught.value).endswith("choose one or several: --series units, --series processing/ecephys/LFP/LFP")
 
 
 def test_a_file_without_candidates_names_the_other_series():
