@@ -104,7 +104,9 @@ def docstring(kind: type[BaseModel], summary: str | None) -> str:
         if default != "required":
             default = f"default: {default}"
         lines.append(f"{name} : {kind_in_words(field, none='None')}, {default}")
-        lines += textwrap.wrap(field.description or "", 84, initial_indent="    ", subsequent_indent="    ")
+        lines += textwrap.wrap(
+            field.description or "", 84, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+        )
     return "\n".join(lines) + "\n"
 
 
