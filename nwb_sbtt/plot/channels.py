@@ -17,8 +17,8 @@ from nwb_sbtt.plot.lanes import TITLE_PAD, Lanes
 from nwb_sbtt.plot.selection import (
     Inferred,
     Source,
-    channel_name,
     channel_rows,
+    channel_title,
     liveliest,
     pair_of,
     plotted_values,
@@ -92,7 +92,7 @@ def traces(
     time, half = base["time"].values[bins], float(base.attrs["bin_width"]) / 2
     lanes = Lanes(ax, unit=inferred.unit, quantity=inferred.name)
     for channel in rows.tolist():
-        label = f"{channel_name(base)} {base['channel_id'].values[channel]}"
+        label = channel_title(base, channel)
         if colours is not None:
             drawn = thin(np.flatnonzero(base["observed"].values.any((1, 2))), MAX_TRIALS)
             lines = inferred.mean[drawn][:, bins, channel].astype(float)
@@ -238,7 +238,7 @@ def psth(
     ax.set_xlim(time[0] - width / 2, time[-1] + width / 2)
     smoothed = f" (smoothed, sd {1000 * smooth:.3g} ms)" if smooth > 0 else ""
     thin_thick = f"thin: observed{smoothed}; thick: inferred" if pair.data is not None and inferred is not None else ""
-    ax.set_title(f"{channel_name(base)} {base['channel_id'].values[of]}", loc="left")
+    ax.set_title(channel_title(base, of), loc="left")
     ax.set_title(thin_thick, loc="right", fontsize=8, color=GREY)
     if colours is not None:
         colours.add_key(ax)
@@ -363,9 +363,7 @@ def calcium(
     drawn.finish()
     ax.set_xlim(time[0] - half, time[-1] + half)
     ax.set_xlabel(time_label(base))
-    ax.set_title(
-        f"{channel_name(base)} {base['channel_id'].values[of]}, {trial_title(base, row)}", loc="left", pad=TITLE_PAD
-    )
+    ax.set_title(f"{channel_title(base, of)}, {trial_title(base, row)}", loc="left", pad=TITLE_PAD)
     drawn.legend()
     return ax
 

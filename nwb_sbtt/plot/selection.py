@@ -523,6 +523,27 @@ def channel_name(data: xr.Dataset) -> str:
     return CHANNEL_NAMES.get(str(data.attrs.get("kind")), "channel")
 
 
+def channel_title(data: xr.Dataset, row: int) -> str:
+    """Name one channel by its id and, where several have it, by its frequency band or its series.
+
+    Parameters
+    ----------
+    data : Dataset
+    row : int
+        Of the channel.
+
+    Returns
+    -------
+    str
+    """
+    ids = data["channel_id"].values
+    title = f"{channel_name(data)} {ids[row]}"
+    shared = [name for name in ("frequency_band", "series") if name in data.coords]
+    if shared and (ids == ids[row]).sum() > 1:
+        title += f", {str(data[shared[0]].values[row]).rpartition('/')[2]}"
+    return title
+
+
 def channel_label(data: xr.Dataset, n_plotted: int) -> str:
     """Label the channel axis, with the number of plotted channels if not all are.
 

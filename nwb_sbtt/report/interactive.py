@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.plot.colours import TrialColours, colours_by
 from nwb_sbtt.plot.factors import principal_components
-from nwb_sbtt.plot.selection import channel_name, inferred_values, liveliest, select_bins, select_trials, thin
+from nwb_sbtt.plot.selection import channel_title, inferred_values, liveliest, select_bins, select_trials, thin
 from nwb_sbtt.plot.style import BLUE, RED
 from nwb_sbtt.report.sheet import heading_of
 
@@ -104,7 +104,7 @@ def _traces(graphs: Any, subplots: Any, data: xr.Dataset, latents: xr.Dataset) -
     row = int(select_trials(data, 1)[0])
     channels = liveliest(data, inferred.mean, MAX_CHANNELS)
     time = data["time"].values[bins]
-    ids = [f"{channel_name(data)} {data['channel_id'].values[channel]}" for channel in channels]
+    ids = [channel_title(data, int(channel)) for channel in channels]
     figure = subplots.make_subplots(rows=len(channels), cols=1, shared_xaxes=True, vertical_spacing=0.01)
     for i, channel in enumerate(channels, start=1):
         line = inferred.mean[row, bins, channel]

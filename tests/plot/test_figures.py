@@ -21,6 +21,7 @@ from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.errors import ConfigError, DataError, MismatchError, SbttError, SelectionError
 from nwb_sbtt.evaluate.decoding import decode
 from nwb_sbtt.plot.factors import principal_components
+from nwb_sbtt.plot.selection import channel_title
 from nwb_sbtt.plot.style import UNOBSERVED
 from nwb_sbtt.report import figures
 from nwb_sbtt.simulate.calcium import LADDER, calcium
@@ -441,3 +442,17 @@ def test_voltages_are_shown_in_a_unit_that_suits_them(size, unit, factor) -> Non
     ax = plot.psth(ds, channel=0, smooth=0)
     assert ax.get_ylabel() == f"mean ({unit})"
     assert ax.yaxis.get_major_formatter()(size, 0) == f"{factor * size:g}"
+
+
+def test_channels_that_share_an_id_are_named_by_their_band_or_series():
+    values = np.zeros((1, 2, 4))
+    bands = ("channel", ["theta", "theta", "beta", "beta"])
+    ids = [3, 4, 3, 4]
+    of_bands = make_dataset(
+        values, values == 0, bin_width=0.1, kind="electrodes", channel_id=ids, coords={"frequency_band": bands}
+    )
+    assert channel_title(of_bands, 2) == "electrode 3, beta"
+    planes = ("channel", ["ophys/plane0", "ophys/plane0", "ophys/plane1", "ophys/plane1"])
+    of_planes = make_dataset(values, values == 0, bin_width=0.1, kind="rois", channel_id=ids, coords={"series": planes})
+    assert channel_title(of_planes, 1) == "ROI 4, plane0"
+    assert channel_title(of_planes.isel(channel=[0, 1]), 1) == "ROI 4"
