@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import warnings
 
@@ -222,9 +223,10 @@ def test_an_ensemble_is_fitted_scored_reported_and_written(recordings, tmp_path)
     said, out = [], pipeline.Output(tmp_path / "out.nwb")
     words = {"run_dir": tmp_path / "run", "output": out, "log": said.append}
     metrics = pipeline.fit_files([recordings / "lorenz.nwb"], READ, settings(seeds=2), **words)
-    assert "training ended: member-0: all 2 epochs done; best at epoch 2; member-1: all 2 epochs done" in "\n".join(
-        said
+    ended = (
+        r"training ended: member-0: all 2 epochs done; best at epoch \d; member-1: all 2 epochs done; best at epoch \d"
     )
+    assert any(re.fullmatch(ended, line) for line in said)
     assert pipeline.evaluate_run(tmp_path / "run") == metrics
     assert pipeline.report_run(tmp_path / "run") == [tmp_path / "run" / "report.html"]
     assert "lfads · lorenz · 2 models averaged" in (tmp_path / "run" / "report.html").read_text()
@@ -371,7 +373,8 @@ def test_a_column_that_cannot_be_carried_is_named_before_the_fit_in_the_report_a
     note = "without the column 'electrodes' of 'units': 'electrodes' of 'units', row 0: 100; 'electrodes' has 2 rows"
     places = [i for i, line in enumerate(said) if note in line]
     assert len(places) == 2
-    assert places[0] < said.index("training ended: all 2 epochs done; best at epoch 2")
+    (end,) = (i for i, line in enumerate(said) if line.startswith("training ended: all 2 epochs done"))
+    assert places[0] < end
     assert note.replace("'", "&#x27;") in (tmp_path / "run" / "report.html").read_text()
     for name in ("out.nwb", "again.nwb"):
         assert sum(note in text for text in json.loads(read_result(tmp_path / name).attrs["notes"])) == 1
