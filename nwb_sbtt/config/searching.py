@@ -68,7 +68,7 @@ class SearchConfig(Config):
         description="Most fits that run at the same time (not pbt). Default: as many as there is room for.",
     )
     retries: NotNegativeInt = Field(
-        default=2,
+        default=5,
         description="How often a fit whose process or machine died is taken up again, from its last saved state.",
     )
     address: str | None = Field(

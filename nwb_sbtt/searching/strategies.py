@@ -84,7 +84,7 @@ def scheduler_of(record: Record) -> TrialScheduler:
                 point[each.name] = each.perturbed(point[each.name], generator)
         return config
 
-    return PopulationBasedTraining(
+    return Population(
         time_attr=EPOCH,
         perturbation_interval=record.piece,
         # Members that an interruption left behind catch up first.
@@ -97,6 +97,27 @@ def scheduler_of(record: Record) -> TrialScheduler:
         synch=True,
         log_config=False,
     )
+
+
+class Population(PopulationBasedTraining):
+    """Population-based training, which goes on when a member that all others wait for breaks down."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Return the next member that trains; None while a generation waits for those that do.
+
+        Parameters
+        ----------
+        tune_controller
+            As Ray gives it.
+        """
+        chosen = super().choose_trial_to_run(tune_controller)
+        live = tune_controller.get_live_trials()
+        if chosen is None and live and all(trial.status == trial.PAUSED for trial in live):
+            # A generation ends with its last result, and the last of its members has none: an earlier one ends it.
+            first = min(live, key=lambda trial: trial.trial_id)
+            self.on_trial_result(tune_controller, first, first.last_result)
+            chosen = super().choose_trial_to_run(tune_controller)
+        return chosen
 
 
 class Halving(ASHAScheduler):

@@ -173,6 +173,15 @@ def test_a_population_takes_over_weights_and_settings_of_its_best(ds, tmp_path):
         run(ds, SearchConfig(strategy="pbt", trials=4, at_once=1, space=space), tmp_path / "other", fit=fit)
 
 
+def test_a_population_goes_on_without_members_that_break_down(ds, tmp_path):
+    space = ("train.learning_rate=log(1e-3, 1e30)",)
+    fit = FIT.model_copy(update={"model": MODEL})
+    found = run(ds, SearchConfig(strategy="pbt", trials=4, pieces=3, space=space), tmp_path / "run", fit=fit)
+    states = [found.record.rows[number].state for number in range(4)]
+    assert states[0] == "finished" and "failed" in states
+    assert all("learning rate" in row.cause for row in found.record.rows.values() if row.state == "failed")
+
+
 SCRIPT = """
 import sys
 from tests.searching.test_search import RANDOM, FIT, population
