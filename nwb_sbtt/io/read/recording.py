@@ -492,39 +492,37 @@ class Recording:
     def _flat(self, piece: Piece, low: int, high: int) -> NDArray[np.bool_] | None:
         """Stored samples (time, channel) that were not measured, of samples `low` to `high` − 1; None where there are none.
 
-        What is around them is read too, so that the length of a run does not depend on where a block begins.
+        What is around them is read too, so that the length of a run does not depend on where a block begins; but not around the
+        parts by which a recording is judged, which are shorter than stretches of two values have to be.
         """
         if not self.config.electrical.mask_flat:
             return None
         flat_rule = self._flat_rules[0] if self._flat_rules else None
         if flat_rule is None:
-            context = max(SHORTEST_LIMIT, shortest_flicker(piece.rate))
+            context = SHORTEST_LIMIT if self.slabs.in_parts else max(SHORTEST_LIMIT, shortest_flicker(piece.rate))
             nearby = self.slabs.read(max(low - context, piece.first), min(high + context, piece.stop))
             if not may_be_flat(nearby, rate=piece.rate):
                 return None
             length = max(int(PART_SECONDS * piece.rate), FEWEST_IN_PART)
-            parts = (
-                (self.slabs.read(begin, end), self._missing(part, begin, end))
-                for part, begin, end in self.parts(length)
-            )
+            stored_parts = ((part, begin, self.slabs.read(begin, end)) for part, begin, end in self.parts(length))
+            parts = ((stored, self._missing(part, begin, stored)) for part, begin, stored in stored_parts)
             flat_rule = measure(parts, rate=piece.rate)
             self._flat_rules.append(flat_rule)
-        context = max(flat_rule.context, flat_rule.wide_context)
+        context = flat_rule.context if self.slabs.in_parts else max(flat_rule.context, flat_rule.wide_context)
         first, stop = max(low - context, piece.first), min(high + context, piece.stop)
-        flickers = flat_rule.may_flicker(self.slabs.read(first, stop)).any()
-        if not flickers:
-            first, stop = max(low - flat_rule.context, piece.first), min(high + flat_rule.context, piece.stop)
-        if not flickers and not flat_rule.may_be_in(self.slabs.read(first, stop)):
-            return None
-        flat = flat_rule.find(self.slabs.read(first, stop), self._missing(piece, first, stop))[
-            low - first : high - first
-        ]
+        stored = self.slabs.read(first, stop)
+        if not flat_rule.may_flicker(stored).any():
+            begin, end = max(low - flat_rule.context, first), min(high + flat_rule.context, stop)
+            first, stored = begin, stored[begin - first : end - first]
+            if not flat_rule.may_be_in(stored):
+                return None
+        flat = flat_rule.find(stored, self._missing(piece, first, stored))[low - first : high - first]
         return flat if flat.any() else None
 
-    def _missing(self, piece: Piece, first: int, stop: int) -> NDArray[np.bool_]:
-        """Missing entries (time, channel) of samples `first` to `stop` − 1, whatever the reason."""
-        stored = self.slabs.read(first, stop)
-        missing = np.repeat(~self._observed_samples(piece, first, stop)[:, None], stored.shape[1], axis=1)
+    def _missing(self, piece: Piece, first: int, stored: NDArray[Any]) -> NDArray[np.bool_]:
+        """Missing entries (time, channel) of stored samples, of which `first` is the first, whatever the reason."""
+        observed = self._observed_samples(piece, first, first + len(stored))
+        missing = np.repeat(~observed[:, None], stored.shape[1], axis=1)
         entries = self._missing_entries(piece, stored, stored, first)
         return missing if entries is None else missing | entries
 

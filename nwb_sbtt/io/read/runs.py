@@ -88,6 +88,11 @@ class SpacedSlabs:
         """
         return SpacedSlabs(self._slabs.only(columns), self._runs)
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether some ranges are to be read again and again, as `keep` was told."""
+        return self._slabs.in_parts
+
     def keep(self, ranges: Sequence[tuple[int, int]], *, limit: float) -> None:
         """Keep some ranges in memory, as `Slabs` does.
 

@@ -36,6 +36,8 @@ class Slabs:
         Of the stored array.
     chunk_rows : int
         Rows in a chunk; 1 where there are no chunks.
+    in_parts : bool
+        Whether some ranges are to be read again and again, as `keep` was told, whether or not there is memory for them.
 
     Raises
     ------
@@ -62,6 +64,7 @@ class Slabs:
         self._rows: NDArray[Any] = np.empty((0, self.n_columns), dtype=self.dtype)
         self._wanted_again: list[tuple[int, int]] = []
         self._kept: dict[tuple[int, int], NDArray[Any]] = {}
+        self.in_parts = False
 
     def only(self, columns: NDArray[np.intp]) -> Slabs:
         """Return the same array with some of its columns.
@@ -88,6 +91,7 @@ class Slabs:
         needed = sum(stop - first for first, stop in within) * self.n_columns * self.dtype.itemsize
         self._wanted_again = within if needed <= limit else []
         self._kept = {}
+        self.in_parts = bool(ranges)
 
     def read(self, first: int, stop: int) -> NDArray[Any]:
         """Read some rows.

@@ -1,6 +1,7 @@
 """Files read where they lie: the same bytes and the same answers, with few requests."""
 
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -64,7 +65,7 @@ def test_blocks_are_kept_up_to_a_number_and_reading_on_reads_ahead(served, monke
 
 
 def test_a_file_is_listed_with_a_handful_of_requests_as_if_it_were_here(served, large, monkeypatch, capsys):
-    assert inspect(ADDRESS) == inspect(large)
+    assert replace(inspect(ADDRESS), name="") == replace(inspect(large), name="")
     assert served.count("storage GET") <= 5
     assert served.sent() < 0.3 * large.stat().st_size
     assert call(monkeypatch, "inspect", ADDRESS) == 0
@@ -123,7 +124,7 @@ def test_what_goes_wrong_on_the_way_is_lived_through(served, large):
     served.cut(0.3)
     served.fail(500, times=5, on="storage GET")
     served.fail(429, on="storage GET", retry_after=1)
-    assert inspect(ADDRESS) == inspect(large)
+    assert replace(inspect(ADDRESS), name="") == replace(inspect(large), name="")
 
 
 @pytest.mark.parametrize("after", [0, 2, 4, 8])

@@ -17,6 +17,7 @@ from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.read.voltages import electrical_source
+from nwb_sbtt.signals.flat import shortest_flicker
 from tests.support.nwbfiles import add_electrical, add_electrodes, add_invalid_times, new_file, write
 
 USES = ("lfp", "band", "power", "spikes")
@@ -300,8 +301,9 @@ def test_only_what_the_windows_need_is_read():
     windows = Grid(np.array([5.0, 30.0]), 0.02, 50)
     binned, rows = rows_read(noise(60.0), "lfp", windows)
     np.testing.assert_array_equal(binned.values, read(*session(noise(60.0)), "lfp", grid=windows).values)
-    # Eight parts of a quarter of a second are looked at before the windows are read.
-    assert rows < (8 * 0.25 + 2 * (1.0 + 2 * 1.1)) * RATE
+    # Eight parts of a quarter of a second are looked at before the windows are read, and on either side of these what may
+    # belong to a stretch of two values.
+    assert rows < (8 * 0.25 + 2 * 2 * (1.0 + 2 * 1.1)) * RATE + 4 * shortest_flicker(RATE)
 
 
 def test_parts_by_which_a_recording_is_judged_are_read_once_where_memory_allows():
@@ -309,7 +311,7 @@ def test_parts_by_which_a_recording_is_judged_are_read_once_where_memory_allows(
     data[:, 0] = np.round(np.random.default_rng(1).normal(size=len(data)))
     binned, rows = rows_read(data, "spikes", windows)
     of_parts, of_windows = 20 * (0.25 + 2 * 0.2), 2 * (1.0 + 2 * 0.2)
-    assert rows < (of_parts + 8 * 0.25 + of_windows) * RATE
+    assert rows < (of_parts + 8 * 0.25 + of_windows) * RATE + 2 * (RATE + 2 * shortest_flicker(RATE))
     small, more_rows = rows_read(data, "spikes", windows, memory_limit=4e5)
     assert more_rows > rows + 19 * 0.25 * RATE
     same(binned, small, exactly=True)

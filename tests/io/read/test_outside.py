@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nwb_sbtt.config import Trials
+from nwb_sbtt.config import Trials, WriteConfig
 from nwb_sbtt.errors import FileError, SbttError, SelectionError
 from nwb_sbtt.io.dandi.origin import record_path
 from nwb_sbtt.io.dandi.uploads import upload
@@ -139,7 +139,7 @@ def test_an_appended_copy_that_points_elsewhere_is_not_uploaded(source, private,
 def test_results_are_added_to_a_copy_without_reading_where_it_points(source, private, tmp_path, way):
     path = crafted(source, tmp_path / "crafted.nwb", private, way)
     latents = _latents(source, path)
-    out = write_nwb(latents, tmp_path / "out.nwb", source=path, append=True)
+    out = write_nwb(latents, tmp_path / "out.nwb", source=path, append=True, config=WriteConfig(precision="full"))
     result = read_result(out)
     assert (result["rates"] == latents["rates"]).all()
     told = next(note for note in json.loads(result.attrs["notes"]) if "the copy stores data outside itself" in note)
