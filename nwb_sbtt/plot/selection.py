@@ -214,11 +214,25 @@ def trial_row(ds: xr.Dataset, trial: int | str | None) -> int:
     """
     if trial is None:
         return int(select_trials(ds, 1)[0])
-    ids = ds["trial_id"].values if "trial_id" in ds.coords else np.arange(ds.sizes["trial"])
+    ids = trial_ids(ds)
     rows = np.flatnonzero(ids == trial)
     if not len(rows):
         raise SelectionError(f"there is no trial {trial!r}; {len(ids)} trials have the ids {_few(ids)}")
     return int(rows[0])
+
+
+def trial_ids(ds: xr.Dataset) -> NDArray[Any]:
+    """Return the ids of trials; their numbers, from 0, where they have none.
+
+    Parameters
+    ----------
+    ds : Dataset
+
+    Returns
+    -------
+    array (trial)
+    """
+    return ds["trial_id"].values if "trial_id" in ds.coords else np.arange(ds.sizes["trial"])
 
 
 def channel_rows(ds: xr.Dataset, channels: Sequence[int | str]) -> NDArray[np.intp]:
@@ -524,7 +538,7 @@ def channel_name(data: xr.Dataset) -> str:
 
 
 def channel_title(data: xr.Dataset, row: int) -> str:
-    """Name one channel by its id and, where several have it, by its frequency band or its series.
+    """Name one channel by its id and, where there are some, by its frequency band; by its series where several have the id.
 
     Parameters
     ----------
@@ -538,9 +552,10 @@ def channel_title(data: xr.Dataset, row: int) -> str:
     """
     ids = data["channel_id"].values
     title = f"{channel_name(data)} {ids[row]}"
-    shared = [name for name in ("frequency_band", "series") if name in data.coords]
-    if shared and (ids == ids[row]).sum() > 1:
-        title += f", {str(data[shared[0]].values[row]).rpartition('/')[2]}"
+    if "frequency_band" in data.coords:
+        return f"{title}, {data['frequency_band'].values[row]}"
+    if "series" in data.coords and (ids == ids[row]).sum() > 1:
+        title += f", {str(data['series'].values[row]).rpartition('/')[2]}"
     return title
 
 
@@ -590,4 +605,4 @@ def trial_title(data: xr.Dataset, trial: int) -> str:
     str
     """
     part = f", {data['split'].values[trial]}" if "split" in data.coords else ""
-    return f"trial {data['trial_id'].values[trial] if 'trial_id' in data.coords else trial}{part}"
+    return f"trial {trial_ids(data)[trial]}{part}"

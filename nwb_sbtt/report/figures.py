@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nwb_sbtt import plot
 from nwb_sbtt.plot.colours import colours_by, default_column
 from nwb_sbtt.plot.images import add_mask_key, images_of
-from nwb_sbtt.plot.selection import Pair, liveliest, select_trials
+from nwb_sbtt.plot.selection import Pair, liveliest, select_trials, trial_ids
 from nwb_sbtt.plot.style import BLUE, ORANGE, UNOBSERVED, WIDTH, image_height, row_of_axes, styled
 
 MAX_COMPONENTS, MAX_INPUTS, MAX_PSTHS = 3, 6, 6
@@ -38,7 +38,7 @@ def masks(data: xr.Dataset) -> Figure:
     figure = _figure(WIDTH, image_height(min(data.sizes["channel"], 120)))
     axes = row_of_axes(figure, len(rows))
     for ax, row in zip(axes, rows, strict=True):
-        plot.mask(data, trial=_id(data, int(row)), key=False, ax=ax)
+        plot.mask(data, trial=trial_ids(data)[row].item(), key=False, ax=ax)
         _inner(ax, axes)
     if patches := add_mask_key(axes, axes[-1].images[0], data):
         figure.legend(handles=patches, loc="outside upper right", ncols=2)
@@ -61,7 +61,7 @@ def rates(data: xr.Dataset, latents: xr.Dataset) -> Figure:
     figure = _figure(WIDTH, image_height(len(images.channels)))
     axes = row_of_axes(figure, len(images.panels))
     for ax, of in zip(axes, images.panels, strict=True):
-        plot.rates(data, latents, of=of, trial=_id(data, images.row), key=False, ax=ax)
+        plot.rates(data, latents, of=of, trial=trial_ids(data)[images.row].item(), key=False, ax=ax)
         ax.set_title(images.title(of), loc="left")
         _inner(ax, axes)
     bar = figure.colorbar(axes[-1].images[0], ax=axes, fraction=0.03, pad=0.01, extend=images.extend)
@@ -130,7 +130,8 @@ def psths(data: xr.Dataset, latents: xr.Dataset, *, color_by: str | None) -> Fig
         ax.set_visible(False)
     shown = list(grid.flat[: len(channels)])
     for i, (ax, channel) in enumerate(zip(shown, channels, strict=True)):
-        plot.psth(data, latents, channel=data["channel_id"].values[channel].item(), color_by=color_by, ax=ax)
+        # Not by its id, which bands of an electrode share.
+        plot.psth(data.isel(channel=[channel]), latents.isel(channel=[channel]), color_by=color_by, ax=ax)
         ax.set_title("", loc="right")
         ax.set_ylabel(ax.get_ylabel() if i % columns == 0 else "")
         ax.set_xlabel(ax.get_xlabel() if i + columns >= len(channels) else "")
@@ -320,7 +321,3 @@ def _inner(ax: Axes, axes: Sequence[Axes]) -> None:
     if ax is not axes[0]:
         ax.set_ylabel("")
         ax.tick_params(labelleft=False)
-
-
-def _id(data: xr.Dataset, row: int) -> Any:
-    return data["trial_id"].values[row].item() if "trial_id" in data.coords else row

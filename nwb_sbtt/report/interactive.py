@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.plot.colours import TrialColours, colours_by
 from nwb_sbtt.plot.factors import principal_components
-from nwb_sbtt.plot.selection import channel_title, inferred_values, liveliest, select_bins, select_trials, thin
+from nwb_sbtt.plot.selection import (
+    channel_title,
+    inferred_values,
+    liveliest,
+    select_bins,
+    select_trials,
+    thin,
+    trial_ids,
+)
 from nwb_sbtt.plot.style import BLUE, RED
 from nwb_sbtt.report.sheet import heading_of
 
@@ -81,7 +89,7 @@ def _space(graphs: Any, latents: xr.Dataset, colours: TrialColours | None) -> An
         axes = dict(zip("xyz", components[row].T, strict=False))
         if n == 1:
             axes = {"x": latents["time"].values, "y": components[row, :, 0]}
-        colour, name = BLUE, f"trial {_id(latents, row)}"
+        colour, name = BLUE, f"trial {trial_ids(latents)[row]}"
         if colours is not None:
             colour = to_hex(colours.of(colours.values[row]))
             name += f", {colours.column} {colours.values[row]}"
@@ -124,7 +132,8 @@ def _traces(graphs: Any, subplots: Any, data: xr.Dataset, latents: xr.Dataset) -
         figure.update_yaxes(title={"text": ids[i - 1], "font": {"size": 10}}, row=i, col=1)
     figure.update_xaxes(title={"text": "time (s)"}, row=len(channels), col=1)
     figure.update_layout(
-        height=120 + 90 * len(channels), title={"text": f"{inferred.name} ({inferred.unit}), trial {_id(data, row)}"}
+        height=120 + 90 * len(channels),
+        title={"text": f"{inferred.name} ({inferred.unit}), trial {trial_ids(data)[row]}"},
     )
     return figure
 
@@ -133,7 +142,3 @@ def _measured(data: xr.Dataset, row: int, bins: slice, channel: int, is_counts: 
     """Bins with spikes, or with a sample."""
     observed: NDArray[np.bool_] = data["observed"].values[row, bins, channel]
     return observed & (data["values"].values[row, bins, channel] > 0) if is_counts else observed
-
-
-def _id(ds: xr.Dataset, row: int) -> Any:
-    return ds["trial_id"].values[row] if "trial_id" in ds.coords else row

@@ -456,3 +456,17 @@ def test_channels_that_share_an_id_are_named_by_their_band_or_series():
     of_planes = make_dataset(values, values == 0, bin_width=0.1, kind="rois", channel_id=ids, coords={"series": planes})
     assert channel_title(of_planes, 1) == "ROI 4, plane0"
     assert channel_title(of_planes.isel(channel=[0, 1]), 1) == "ROI 4"
+
+
+def test_averages_of_bands_that_share_an_electrode_are_those_of_each_band():
+    rng = np.random.default_rng(0)
+    bands = {"frequency_band": ("channel", ["theta", "beta"]), "condition": ("trial", ["a", "b"] * 4)}
+    values = rng.normal(size=(8, 10, 2)).astype(np.float32) * [1, 100]
+    ds = make_dataset(
+        values, np.ones(values.shape, bool), bin_width=0.1, kind="electrodes", channel_id=[3, 3], coords=bands
+    )
+    latents = ds.drop_vars("values").assign(mean=(DIMS, values), mean_sd=(DIMS, np.ones_like(values)))
+    axes = figures.psths(ds, latents, color_by="condition").axes
+    drawn = {ax.get_title(loc="left"): ax.get_ylim()[1] for ax in axes if ax.get_visible()}
+    assert set(drawn) == {"electrode 3, theta", "electrode 3, beta"}
+    assert drawn["electrode 3, beta"] > 10 * drawn["electrode 3, theta"]
