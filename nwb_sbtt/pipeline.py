@@ -22,7 +22,7 @@ from nwb_sbtt.fitting.fitted import load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
 from nwb_sbtt.fitting.preparation import check_fits_memory, prepare
 from nwb_sbtt.fitting.recorded import fitted_data, read_again, source_files
-from nwb_sbtt.fitting.reporting import REPORT, report_session
+from nwb_sbtt.fitting.reporting import REPORT, report_columns, report_session
 from nwb_sbtt.fitting.runfolder import hold_run_folder, read_config
 from nwb_sbtt.fitting.scores import read_metrics
 from nwb_sbtt.fitting.signature import SIGNATURE
@@ -326,8 +326,7 @@ def report_run(
         If the data differ from those of the fit.
     """
     fitted = load(run_dir)
-    columns = [] if fitted.alignment is None else [fitted.alignment.reference.condition]
-    columns += [] if color_by is None else [color_by]
+    columns = report_columns(fitted, color_by)
     return [
         page
         for name, path in source_files(fitted, files).items()

@@ -169,6 +169,26 @@ def settings_of(context: typer.Context) -> tuple[ReadConfig, FitConfig]:
     return _assigned(settings, shortcuts, list(given["set_"] or []))
 
 
+def take_assignments(context: typer.Context, prefix: str) -> list[str]:
+    """Take the settings of one part out of --set.
+
+    Parameters
+    ----------
+    context : typer.Context
+        Of a command with --set.
+    prefix : str
+        Such as "write.".
+
+    Returns
+    -------
+    list of str
+        Assignments without the prefix.
+    """
+    assignments = [text.strip() for text in context.params["set_"] or []]
+    context.params["set_"] = [text for text in assignments if not text.startswith(prefix)]
+    return [text.removeprefix(prefix) for text in assignments if text.startswith(prefix)]
+
+
 def write_settings_of(context: typer.Context) -> WriteConfig:
     """Resolve the settings of result files, from --write and --set write.NAME=VALUE, which are taken out of --set.
 
@@ -185,14 +205,12 @@ def write_settings_of(context: typer.Context) -> WriteConfig:
     from nwb_sbtt.config import WriteConfig, build, override
     from nwb_sbtt.io.write.layout import check_variables
 
-    assignments = [text.strip() for text in context.params["set_"] or []]
-    own = [text for text in assignments if text.startswith("write.")]
-    context.params["set_"] = [text for text in assignments if text not in own]
+    own = take_assignments(context, "write.")
     names = [name for text in context.params["write"] or [] for name in text.replace(",", " ").split()]
     if context.params["write"]:
         check_variables(names)
     config = build(WriteConfig, {"variables": names or None}, within="write")
-    changed = override(config, [text.removeprefix("write.") for text in own], within="write")
+    changed = override(config, own, within="write")
     if names and changed.variables != config.variables:
         raise ConfigError(
             f"--write names {names}, and --set write.variables {list(changed.variables or [])}; give one of them"

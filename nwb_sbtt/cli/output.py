@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 import sys
 import traceback
 import warnings
@@ -19,7 +20,7 @@ import typer
 
 from nwb_sbtt import stopping
 from nwb_sbtt.errors import ConfigError, FileError, SbttError
-from nwb_sbtt.fileerrors import SYSTEM, refusal
+from nwb_sbtt.fileerrors import refusal
 from nwb_sbtt.printable import printable
 
 INTERRUPTED = 130
@@ -207,29 +208,13 @@ class _Tee:
         return getattr(self._stream, name)
 
 
-class _Nowhere:
-    """A stream of text that drops everything."""
-
-    encoding = "utf-8"
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        pass
-
-    def isatty(self) -> bool:
-        return False
-
-
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("a", encoding="utf-8"))
         except OSError as error:
-            reason = SYSTEM.get(error.errno or 0, error.strerror)
-            raise FileError(f"cannot write the log {str(path)!r}: {reason}") from None
+            raise FileError(f"cannot write the log {refusal(error)}") from None
         stack.enter_context(redirect_stdout(_Tee(sys.stdout, file)))
         stack.enter_context(redirect_stderr(_Tee(sys.stderr, file)))
         yield
@@ -240,7 +225,7 @@ def _silenced() -> Iterator[None]:
     """Drop what goes to standard error: progress and notes. Errors are printed after it, by `guarded`."""
     token = _is_quiet.set(True)
     try:
-        with redirect_stderr(_Nowhere()):
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
             yield
     finally:
         _is_quiet.reset(token)

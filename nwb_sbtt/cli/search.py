@@ -28,6 +28,7 @@ from nwb_sbtt.cli.options import (
     TrialsText,
     WindowText,
     settings_of,
+    take_assignments,
 )
 from nwb_sbtt.cli.output import logger, print_json
 
@@ -109,13 +110,11 @@ def search(
         "at_once": at_once,
         "storage": storage,
     }
-    assignments = set_ or []
-    own = [text.strip() for text in assignments if text.strip().startswith("search.")]
-    context.params["set_"] = [text for text in assignments if text.strip() not in own]
+    own = take_assignments(context, "search.")
     read_config, fit_config = settings_of(context)
     given |= {"seed": fit_config.seed}
     chosen = build(SearchConfig, {name: value for name, value in given.items() if value is not None}, within="search")
-    chosen = override(chosen, [text.removeprefix("search.") for text in own], within="search")
+    chosen = override(chosen, own, within="search")
     with stopping.by_signal():
         content = search_files(
             files,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from nwb_sbtt.atomic import write_text
-from nwb_sbtt.config.describe import Unit, classes_in, docstring
+from nwb_sbtt.config.describe import Unit, classes_in, docstring, unpacked
 from nwb_sbtt.config.messages import in_words
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.fileerrors import FileErrors, check_is_file, reason_of
@@ -228,19 +228,14 @@ def _field_at(config: Config, words: Sequence[str]) -> FieldInfo | None:
 def _as_list(value: object, field: FieldInfo) -> object:
     """Read ``1,2`` as ``[1, 2]``, and one value as a list of it, where a setting takes lists and no such text or number."""
     members = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else (field.annotation,)
-    lists = [member for member in map(_bare, members) if get_origin(member) is tuple]
+    bare = [unpacked(member, ())[0] for member in members]
+    lists = [member for member in bare if get_origin(member) is tuple]
     words = [word for member in members if get_origin(member) is Literal for word in get_args(member)]
     if not lists or value in words or not isinstance(value, str | int | float) or isinstance(value, bool):
         return value
     if isinstance(value, str) and "," in value:
         return [yaml.safe_load(part) for part in value.split(",") if part.strip()]
     return [value] if any(get_args(kind)[-1] is Ellipsis for kind in lists) and str not in members else value
-
-
-def _bare(annotation: Any) -> Any:
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    return annotation
 
 
 def load_settings(path: Path | str) -> dict[str, Any]:

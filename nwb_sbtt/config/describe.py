@@ -131,7 +131,7 @@ def classes_in(annotation: Any) -> list[type[BaseModel]]:
 
 def _kind(annotation: Any, metadata: Iterable[Any], none: str) -> str:
     """Kind, range and unit of a type and what is annotated to it."""
-    annotation, metadata = _unpacked(annotation, metadata)
+    annotation, metadata = unpacked(annotation, metadata)
     if get_origin(annotation) in (Union, UnionType):
         members = get_args(annotation)
         parts = [member for member in members if member is not NoneType]
@@ -141,7 +141,7 @@ def _kind(annotation: Any, metadata: Iterable[Any], none: str) -> str:
 
 
 def _noun(annotation: Any, metadata: Iterable[Any], none: str, *, plural: bool) -> str:
-    annotation, metadata = _unpacked(annotation, metadata)
+    annotation, metadata = unpacked(annotation, metadata)
     origin, members = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " | ".join(str(member) for member in members)
@@ -158,8 +158,20 @@ def _noun(annotation: Any, metadata: Iterable[Any], none: str, *, plural: bool) 
     return "settings" if isinstance(annotation, type) and issubclass(annotation, BaseModel) else str(annotation)
 
 
-def _unpacked(annotation: Any, metadata: Iterable[Any]) -> tuple[Any, list[Any]]:
-    """A type without what is annotated to it, and all of that, flat."""
+def unpacked(annotation: Any, metadata: Iterable[Any]) -> tuple[Any, list[Any]]:
+    """Part a type from what is annotated to it.
+
+    Parameters
+    ----------
+    annotation : type
+    metadata : iterable
+        What else is known to be annotated to it.
+
+    Returns
+    -------
+    type, list
+        The type itself, and all that is annotated to it, flat.
+    """
     flat = list(metadata)
     while get_origin(annotation) is Annotated:
         annotation, *added = get_args(annotation)

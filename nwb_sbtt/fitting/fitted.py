@@ -41,7 +41,7 @@ from nwb_sbtt.fitting.preparation import (
 )
 from nwb_sbtt.fitting.provenance import record_of
 from nwb_sbtt.fitting.recorded import fitted_data, source_file
-from nwb_sbtt.fitting.reporting import as_html, as_text, report_data, table_of_methods, table_of_trials
+from nwb_sbtt.fitting.reporting import as_html, as_text, report_columns, report_data, table_of_methods, table_of_trials
 from nwb_sbtt.fitting.runfolder import (
     CONFIG,
     ENVIRONMENT,
@@ -324,8 +324,7 @@ class Fitted:
         if ds is not None:
             data = {self._match(ds, session)[0]: ds}
         else:
-            columns = [] if self.alignment is None else [self.alignment.reference.condition]
-            columns += [] if color_by is None else [color_by]
+            columns = report_columns(self, color_by)
             names = list(self.signature.sessions) if session is None else [self.session_name(session)]
             data = {name: self.data(name, columns=columns) for name in names}
         how: dict[str, Any] = {"color_by": color_by, "interactive": interactive}

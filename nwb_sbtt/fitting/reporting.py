@@ -43,6 +43,22 @@ def report_pages(run_dir: Path, sessions: Iterable[str]) -> dict[str, Path]:
     return {name: run_dir / (REPORT if len(names) == 1 else f"report_{name}.html") for name in names}
 
 
+def report_columns(fitted: Fitted, color_by: str | None) -> list[str]:
+    """Return the trial columns that a report needs besides those of the fit.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    color_by : str or None
+
+    Returns
+    -------
+    list of str
+    """
+    condition = None if fitted.alignment is None else fitted.alignment.reference.condition
+    return [name for name in (condition, color_by) if name is not None]
+
+
 def report_session(
     fitted: Fitted,
     ds: xr.Dataset,

@@ -24,7 +24,7 @@ from nwb_sbtt.fitting.fit import fit as fit_once
 from nwb_sbtt.fitting.fit import named_sessions
 from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.preparation import prepare, signature_of
-from nwb_sbtt.fitting.reporting import report_pages, report_session
+from nwb_sbtt.fitting.reporting import report_data, report_pages, report_session
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.locking import hold
 from nwb_sbtt.report.search import page_of_search
@@ -470,9 +470,7 @@ def _report(folder: Path, sessions: Mapping[str, xr.Dataset]) -> None:
     if all(page.exists() for page in report_pages(folder, sessions).values()):
         return
     for session, ds in sessions.items():
-        metrics = fitted.evaluate(ds, session=session)
-        latents = fitted.infer(prepare(ds, fitted.config), session=session)
-        report_session(fitted, ds, latents, session=session, metrics=metrics)
+        report_data(fitted, ds, session=session)
 
 
 def _write_page(record: Record, run_dir: Path) -> None:
