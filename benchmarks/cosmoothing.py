@@ -47,8 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.small:
         arguments.folds, arguments.settings = [0], ["train.epochs=3", "posterior_samples=4", *arguments.settings]
-    cut = sb.Trials(event="move_onset_time", start=-0.25, stop=0.45)
-    ds = sb.read_nwb(arguments.file, series="units", bin_width=BIN, trials=cut)
+    ds = read_segments(arguments.file)
     score = _speckled if arguments.speckled else _held_out
     rows = []
     for fold in arguments.folds:
@@ -62,7 +61,7 @@ def main() -> None:
 
 
 def _held_out(ds: xr.Dataset, fold: int, seeds: list[int], settings: list[str]) -> dict[str, Any]:
-    held_out, test = _drawn(fold)
+    held_out, test = drawn(fold)
     hidden = np.isin(np.arange(N_UNITS), held_out)
     ds = ds.assign_coords(held_out=("channel", hidden))
     logs, spent = _log_counts(ds, test, seeds, settings)
@@ -70,7 +69,7 @@ def _held_out(ds: xr.Dataset, fold: int, seeds: list[int], settings: list[str]) 
 
 
 def _speckled(ds: xr.Dataset, fold: int, seeds: list[int], settings: list[str]) -> dict[str, Any]:
-    _, test = _drawn(fold)
+    _, test = drawn(fold)
     values, observed = ds["values"].values, ds["observed"].values
     shown = observed & (np.random.default_rng(0).random(values.shape) >= SPECKLES)
     where, counts = (observed & ~shown)[test], values[test]
@@ -85,7 +84,13 @@ def _speckled(ds: xr.Dataset, fold: int, seeds: list[int], settings: list[str]) 
     return {"fold": fold, **_scores(logs, counts, where), **baselines, **spent}
 
 
-def _drawn(fold: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def read_segments(file: Path) -> xr.Dataset:
+    """Read the segments around the onset of movement, in bins of `BIN`."""
+    cut = sb.Trials(event="move_onset_time", start=-0.25, stop=0.45)
+    return sb.read_nwb(file, series="units", bin_width=BIN, trials=cut)
+
+
+def drawn(fold: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Held-out units, and the test trials of a fold."""
     generator = np.random.default_rng(0)
     held_out = np.sort(generator.permutation(N_UNITS)[:27])

@@ -17,6 +17,7 @@ from nwb_sbtt.lazy import attach
 _HOMES = {
     "evaluate": "scoring",
     "fetch_files": "fetching",
+    "infer_rates": "modelling",
     "load_prepared": "preparation",
     "predict": "modelling",
     "prepare": "preparation",
@@ -29,6 +30,7 @@ __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
     from nwb_sbtt.nlb.fetching import fetch_files as fetch_files
+    from nwb_sbtt.nlb.modelling import infer_rates as infer_rates
     from nwb_sbtt.nlb.modelling import predict as predict
     from nwb_sbtt.nlb.modelling import save_rates as save_rates
     from nwb_sbtt.nlb.preparation import load_prepared as load_prepared

@@ -13,6 +13,7 @@ from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.fitting.fit import fit
+from nwb_sbtt.fitting.fitted import Fitted
 from nwb_sbtt.io.benchmark.tensorfile import write_tensors
 from nwb_sbtt.nlb.preparation import Prepared
 from nwb_sbtt.nlb.submission import check_rates
@@ -49,11 +50,32 @@ def predict(prepared: Prepared, config: FitConfig | None = None, *, run_dir: Pat
     TrainingError, ConfigError
         As `nwb_sbtt.fit`.
     """
-    training = trials_dataset(prepared, "train")
-    fitted = fit(training, config, run_dir=run_dir)
+    return infer_rates(prepared, fit(trials_dataset(prepared, "train"), config, run_dir=run_dir))
+
+
+def infer_rates(prepared: Prepared, fitted: Fitted) -> dict[str, Array]:
+    """Infer the rates of the training trials and of the evaluated trials, by any fit of the training trials.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        With training trials.
+    fitted : Fitted
+        Of `trials_dataset(prepared, "train")`: of `predict`, or the winner or the average of a search.
+
+    Returns
+    -------
+    dict of name to array (trial, time, unit)
+        In the layout of a submission, expected counts per bin.
+
+    Raises
+    ------
+    DataError
+        If there are no training trials, or the fit is of other units.
+    """
     rates: dict[str, Array] = {}
     for part in PARTS:
-        ds = training if part == "train" else trials_dataset(prepared, "eval")
+        ds = trials_dataset(prepared, part)
         expected = fitted.infer(ds)["rates"].values * prepared.bin_width
         n_bins = int((~ds["forecast"].values).sum())
         for held_out, kind in ((False, "heldin"), (True, "heldout")):

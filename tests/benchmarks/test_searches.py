@@ -31,3 +31,10 @@ def test_a_population_survives_the_loss_of_a_node_and_of_its_driver(tmp_path):
     assert row["exit code"] == 0 and row["members"] == 4
     assert 0 < row["epochs when the node was lost"] < row["when the driver was"] < row["in the end"] == row["of"]
     assert row["trained twice, once saved"] == 0 and row["weights taken over"] > 0
+
+
+def test_best_and_average_of_a_search_are_scored_by_held_out_units(tmp_path):
+    rows = rows_of(tmp_path, "search_heldout.py", "maze", "--small", "--jobs", "1", drawn=False, subject="searching/")
+    assert [row["rates"] for row in rows] == ["best of 2", "5 averaged"]
+    assert all(0 < row["of oracle"] < 1 for row in rows)
+    assert rows[0]["co-bps"] != rows[1]["co-bps"]

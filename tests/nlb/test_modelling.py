@@ -8,7 +8,8 @@ from nwb_sbtt.cli.main import app
 from nwb_sbtt.config import ConvConfig, FitConfig, TrainConfig
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.nlb.modelling import predict, trials_dataset
+from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.nlb.modelling import infer_rates, predict, trials_dataset
 from nwb_sbtt.nlb.preparation import prepare, save_prepared
 from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set
 
@@ -66,8 +67,10 @@ def test_rates_of_evaluated_trials_do_not_depend_on_what_is_to_be_predicted(prep
     other = {**prepared.targets, "eval_spikes_heldout": np.full_like(prepared.targets["eval_spikes_heldout"], 9)}
     changed = type(prepared)(prepared.name, prepared.phase, prepared.bin_width, prepared.inputs, other, prepared.about)
     again = predict(changed, SMALL.model_copy(update={"train": TrainConfig(epochs=2)}), run_dir=tmp_path / "b")
+    loaded = infer_rates(prepared, load(tmp_path / "a"))
     for name, array in rates.items():
         np.testing.assert_array_equal(array, again[name])
+        np.testing.assert_array_equal(array, loaded[name])
 
 
 def test_evaluated_trials_do_not_enter_the_fit(prepared, tmp_path):
