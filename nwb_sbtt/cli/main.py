@@ -52,6 +52,7 @@ from nwb_sbtt.cli.options import (
 )
 from nwb_sbtt.cli.output import App, guarded, logger, print_json, show_help
 from nwb_sbtt.errors import ConfigError
+from nwb_sbtt.lazy import loading
 from nwb_sbtt.printable import Printable
 
 app = App(
@@ -87,9 +88,10 @@ def inspect(file: File, as_json: Json = False) -> None:
     Series that cannot be read are listed with the reason.
     """
     # Not by way of `pipeline`: it imports torch, and a look at a file should not wait for that.
-    from nwb_sbtt.io.dandi.locations import locate_with_title
-    from nwb_sbtt.io.read.candidates import inspect as inspect_file
-    from nwb_sbtt.io.read.listing import listing_of_contents
+    with loading():
+        from nwb_sbtt.io.dandi.locations import locate_with_title
+        from nwb_sbtt.io.read.candidates import inspect as inspect_file
+        from nwb_sbtt.io.read.listing import listing_of_contents
 
     # The title names the version that an address was resolved to.
     location, title = locate_with_title(file)

@@ -7,22 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
-
-from rich.console import Console
-from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Column
+from typing import TYPE_CHECKING
 
 from nwb_sbtt.display import NotebookBar, in_notebook
 from nwb_sbtt.printable import printable, unfiltered
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 Advance = Callable[[int], None]
 """Called with a number of further bytes, or of what else is counted."""
@@ -54,6 +45,9 @@ def show_progress(total: int, *, label: str, of: str = "") -> Iterator[Advance]:
         steps.end()
         return
     if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
         console = Console(file=unfiltered(sys.stderr))
         with Progress(*_columns(of), console=console, expand=True, transient=bool(of)) as progress:
             task = progress.add_task(printable(label), total=total)
@@ -68,6 +62,9 @@ def show_progress(total: int, *, label: str, of: str = "") -> Iterator[Advance]:
 
 def _columns(of: str) -> tuple[ProgressColumn, ...]:
     """On a narrow terminal the label is shortened, not the numbers."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.table import Column
+
     columns = [Column(no_wrap=True) for _ in range(4)]
     label = TextColumn(
         "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
@@ -85,6 +82,8 @@ def _columns(of: str) -> tuple[ProgressColumn, ...]:
 
 
 def _counted(done: int, total: int, of: str) -> str:
+    from rich.filesize import decimal
+
     return f"{done} of {total} {of}" if of else f"{decimal(done)} of {decimal(total)}"
 
 
