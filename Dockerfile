@@ -8,8 +8,12 @@ FROM ${BASE}
 # unless the base has torch already.
 ARG TORCH_CPU_INDEX=""
 
+# Version of the package, where it is not the one under development: git, which knows it, is not in the image.
+ARG VERSION=""
+
 COPY . /opt/nwb_sbtt
 RUN if [ -n "$TORCH_CPU_INDEX" ]; then pip install --no-cache-dir torch --index-url "$TORCH_CPU_INDEX"; fi \
+    && if [ -n "$VERSION" ]; then export SETUPTOOLS_SCM_PRETEND_VERSION_FOR_NWB_SBTT="$VERSION"; fi \
     && pip install --no-cache-dir "/opt/nwb_sbtt[all]"
 
 WORKDIR /data

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -65,6 +66,74 @@ def test_the_wheel_has_the_package_its_types_and_its_extension_and_no_tests(buil
     assert names - metadata == package | spec | {"nwb_sbtt/py.typed", "ndx_sbtt/__init__.py"}
     assert any(name.endswith("/licenses/LICENSE") for name in metadata)
     assert "nwb-sbtt = nwb_sbtt.cli.main:main" in entry_points
+
+
+FALLBACK = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["version"]["fallback-version"]
+"""Version where nothing says another one."""
+
+
+def version_of(folder: Path) -> Version:
+    """The version that a wheel built in a folder would have."""
+    if missing := [name for name in ("hatchling", "hatch_vcs") if importlib.util.find_spec(name) is None]:
+        pytest.skip(f"{', '.join(missing)} of the extra test missing")
+    ended = subprocess.run(
+        [sys.executable, "-m", "hatchling", "version"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return Version(ended.stdout.strip())
+
+
+def git(folder: Path, *command: str) -> None:
+    who = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    subprocess.run(["git", *who, *command], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with what tells a version, and no git yet."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    for name in ("pyproject.toml", ".git_archival.txt", ".gitattributes"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def test_a_folder_without_git_has_the_version_of_the_project(checkout: Path) -> None:
+    assert version_of(checkout) == Version(FALLBACK)
+
+
+def test_a_clone_without_tags_has_a_development_version_of_its_commit(checkout: Path) -> None:
+    git(checkout, "init")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-m", "first")
+    version = version_of(checkout)
+    assert (version.release, version.dev) == (Version(FALLBACK).release, 1)
+    assert str(version.local).startswith("g")
+
+
+def test_a_tag_gives_the_version_and_changes_after_it_are_counted(checkout: Path, tmp_path: Path) -> None:
+    git(checkout, "init")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-m", "first")
+    git(checkout, "tag", "v7.1.0")
+    assert version_of(checkout) == Version("7.1.0")
+    git(checkout, "commit", "--allow-empty", "-m", "second")
+    version = version_of(checkout)
+    assert (version.is_devrelease, version.dev) == (True, 1) and version > Version("7.1.0")
+    git(checkout, "archive", "v7.1.0", "--prefix=archived/", "-o", str(tmp_path / "archived.tar"))
+    with tarfile.open(tmp_path / "archived.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert version_of(tmp_path / "archived") == Version("7.1.0")
+
+
+def test_an_archive_of_a_commit_without_tags_has_the_version_of_the_project(checkout: Path, tmp_path: Path) -> None:
+    git(checkout, "init")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-m", "first")
+    git(checkout, "archive", "HEAD", "--prefix=archived/", "-o", str(tmp_path / "archived.tar"))
+    with tarfile.open(tmp_path / "archived.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert version_of(tmp_path / "archived") == Version(FALLBACK)
 
 
 def test_the_oldest_versions_are_the_bounds_of_the_dependencies():
