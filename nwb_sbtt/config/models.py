@@ -125,6 +125,11 @@ class ConvConfig(ConvolutionConfig):
     """Gated long convolutions over all bins at once; each layer sees the data minus the prediction of the layer before."""
 
     name: Literal["conv"] = Field(default="conv", description="Chooses the convolutional model.")
+    lag: Annotated[NotNegativeInt, Unit("bins")] | None = Field(
+        default=None,
+        description="Bins after its own that an estimate depends on, for use online: 0 uses past and present, 3 three later "
+        "bins too. It is the look-ahead of the whole network. Default: the whole trial.",
+    )
 
 
 class LadderConfig(ConvolutionConfig):

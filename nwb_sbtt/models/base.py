@@ -111,6 +111,11 @@ class Model(nn.Module, ABC):
     likelihood: Likelihood
     samples: bool
 
+    @property
+    def lag(self) -> int | None:
+        """Bins after its own that an estimate depends on: 0 for the past and the present alone, None for the whole trial."""
+        return None
+
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Inference:
         """Infer latents from the shown entries.
 

@@ -13,9 +13,28 @@ from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import ConvConfig, ConvolutionConfig, LikelihoodConfig, ModelConfig
 from nwb_sbtt.models.base import C, Defaults, Encoded, Inference, Model, between, dropout, noise
 from nwb_sbtt.nn.channels import RESIDUAL_SMOOTHING, ChannelStatistics, Nearby, ReadIn
-from nwb_sbtt.nn.convolution import GatedConvolution
+from nwb_sbtt.nn.convolution import GatedConvolution, recent_mean
 from nwb_sbtt.nn.likelihoods import make_likelihood
 from nwb_sbtt.nn.likelihoods.base import MOST_LOG_VARIANCE
+
+
+def look_ahead(lag: int | None, layers: int) -> tuple[int | None, ...]:
+    """Share the look-ahead of a network out among its read-in and its layers, so that they add up to the lag.
+
+    Parameters
+    ----------
+    lag : int or None
+        Bins.
+    layers : int
+
+    Returns
+    -------
+    tuple of int or None
+        Bins of the read-in and of each layer; None without a lag.
+    """
+    if lag is None:
+        return (None,) * (layers + 1)
+    return (0, *(lag // layers + (i < lag % layers) for i in range(layers)))
 
 
 class Layer(nn.Module):
@@ -24,14 +43,17 @@ class Layer(nn.Module):
     Parameters
     ----------
     config : ConvolutionConfig
+    ahead : int, optional
+        Bins that the layer looks ahead; the mean state is then that of the last `max_lag` bins. By default the whole trial.
     """
 
-    def __init__(self, config: ConvolutionConfig):
+    def __init__(self, config: ConvolutionConfig, *, ahead: int | None = None):
         super().__init__()
+        self.memory = None if ahead is None else config.max_lag
         self.now = nn.Linear(config.factors, config.width)
         self.near = nn.Linear(config.factors, config.width, bias=False)
         self.trial = nn.Linear(config.width, config.width, bias=False)
-        self.mixing = GatedConvolution(config.width, config.groups, config.max_lag)
+        self.mixing = GatedConvolution(config.width, config.groups, config.max_lag, ahead=ahead)
 
     def forward(
         self, state: Float[Tensor, "trial time width"], residual_input: tuple[Tensor, Tensor]
@@ -50,8 +72,8 @@ class Layer(nn.Module):
             The state with the residual input, and what the convolution adds to it.
         """
         # The products of the two residual inputs add to the state, in its memory; a sum of its own would read all of it again.
-        trial = nn.functional.linear(state.sum(1) / state.shape[1], self.trial.weight, self.now.bias)
-        flat = (state + trial[:, None]).flatten(0, 1)
+        mean = (state.sum(1) / state.shape[1])[:, None] if self.memory is None else recent_mean(state, self.memory)
+        flat = (state + nn.functional.linear(mean, self.trial.weight, self.now.bias)).flatten(0, 1)
         for read, of in zip(residual_input, (self.now, self.near), strict=True):
             flat = torch.addmm(flat, read.flatten(0, 1), of.weight.t())
         state = flat.view(state.shape)
@@ -84,9 +106,10 @@ class Conv(Model):
     ):
         super().__init__()
         self.config = c = config
-        self.read_in = ReadIn(statistics, c.read_in, c.smoothing, residual_features=c.factors)
+        ahead = look_ahead(self.lag, c.layers)
+        self.read_in = ReadIn(statistics, c.read_in, c.smoothing, residual_features=c.factors, ahead=ahead[0])
         self.embedding = nn.Linear(self.read_in.n_features, c.width)
-        self.layers = nn.ModuleList(Layer(c) for _ in range(c.layers))
+        self.layers = nn.ModuleList(Layer(c, ahead=bins) for bins in ahead[1:])
         self.norm = nn.LayerNorm(c.width)
         self.to_factors = nn.Linear(c.width, c.factors)
         self.to_log_variance = nn.Linear(c.width, c.factors)
@@ -94,10 +117,15 @@ class Conv(Model):
         nn.init.constant_(self.to_log_variance.bias, math.log(0.1))
         self.likelihood = make_likelihood(likelihood, statistics, c.factors)
 
+    @property
+    def lag(self) -> int | None:
+        """Bins after its own that an estimate depends on; None: on the whole trial."""
+        return self.config.lag if isinstance(self.config, ConvConfig) else None
+
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
         """Predict factors and read their residual input, once per layer."""
         state = self._drop(self.embedding(self.read_in(batch)), generator)
-        nearby = Nearby(batch, (RESIDUAL_SMOOTHING,))
+        nearby = Nearby(batch, (RESIDUAL_SMOOTHING,), ahead=None if self.lag is None else 0)
         into = self.read_in.residual_table(batch.session)
         predictions, totals = list[Tensor](), list[Tensor]()
         for layer in self.layers:

@@ -159,6 +159,8 @@ class ReadIn(nn.Module):
         Sds [bins] of the Gaussians.
     residual_features : int
         Features that `Nearby.residual_input` makes, in a model that feeds residuals back; 0 for none.
+    ahead : int, optional
+        As of `Nearby`.
     """
 
     def __init__(
@@ -168,8 +170,10 @@ class ReadIn(nn.Module):
         smoothing: tuple[float, ...],
         *,
         residual_features: int = 0,
+        ahead: int | None = None,
     ):
         super().__init__()
+        self.ahead = ahead
         self.smoothing = smoothing
         self.values = SessionTables()
         self.masks = SessionTables()
@@ -223,7 +227,7 @@ class ReadIn(nn.Module):
         else:
             sums = gather_sum(shown_terms(_scores, batch, per_channel=of_session), values, batch=batch)
             which = gather_sum(batch.shown, masks, batch=batch)
-        nearby = Nearby(batch, self.smoothing)
+        nearby = Nearby(batch, self.smoothing, ahead=self.ahead)
         near = (nearby.average(sums) * self.mixture[:, None]).sum(1)
         return torch.cat([sums * (0.5 * nearby.of_bin) + which / batch.shape[2], near], -1)
 
@@ -250,6 +254,8 @@ class Nearby:
     batch : Batch
     smoothing : tuple of float
         Sds [bins] of Gaussians.
+    ahead : int, optional
+        Bins after its own that a bin is averaged with at most; by default as far as the Gaussians reach.
 
     Attributes
     ----------
@@ -257,16 +263,19 @@ class Nearby:
         What sums of a bin are multiplied with: about 1 over the share of the channels that was shown.
     """
 
-    def __init__(self, batch: Batch, smoothing: tuple[float, ...]):
+    def __init__(self, batch: Batch, smoothing: tuple[float, ...], *, ahead: int | None = None):
         n_bins, n_channels = batch.shape[1:]
         share = marked_share(batch.shown, batch=batch)
         sd = torch.tensor(smoothing, device=share.device)[:, None, None]
         area = sd * (2 * math.pi) ** 0.5
         self._halo = 0 if n_bins <= convolution.LONG_TRIAL else math.ceil(FARTHEST * max(smoothing))
         to = torch.arange(n_bins if not self._halo else TILE_BINS, device=share.device)
-        distance = (to[:, None] - torch.arange(-self._halo, len(to) + self._halo, device=share.device)) / sd
+        lag = to[:, None] - torch.arange(-self._halo, len(to) + self._halo, device=share.device)
         # Farther weights would be denormal numbers, with which a product takes several times as long.
-        self._kernels = torch.where(distance.abs() < FARTHEST, torch.exp(-0.5 * distance**2), 0.0) / area
+        near = (lag / sd).abs() < FARTHEST
+        if ahead is not None:
+            near &= lag >= -ahead
+        self._kernels = torch.where(near, torch.exp(-0.5 * (lag / sd) ** 2), 0.0) / area
         self._scale = (self._smooth(share) + 1 / (n_channels * area)).reciprocal()
         self.of_bin = (share + 1 / n_channels).reciprocal()
 

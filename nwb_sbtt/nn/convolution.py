@@ -32,19 +32,24 @@ class GatedConvolution(nn.Module):
     groups : int
         Kernels; half of them look back at first, half ahead. Divides `width`.
     max_lag : int
-        Farthest lag, in bins, that a kernel reaches in either direction.
+        Farthest lag, in bins, that a kernel reaches back, and ahead.
+    ahead : int, optional
+        Farthest lag, in bins, that a kernel reaches ahead, if it is not `max_lag`; at most that. 0: past and present alone.
     """
 
-    def __init__(self, width: int, groups: int, max_lag: int):
+    def __init__(self, width: int, groups: int, max_lag: int, *, ahead: int | None = None):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.inward = nn.Linear(width, 2 * width)
         self.outward = nn.Linear(width, width)
-        lag = torch.arange(-max_lag, max_lag + 1)
+        self.beyond = 0 if ahead is None else max_lag - ahead
+        lag = torch.arange(self.beyond - max_lag, max_lag + 1)
         kernels = []
         for i in range(groups):
-            side = lag >= 0 if i % 2 else lag <= 0
-            kernel = torch.exp(-lag.abs() / GROWTH ** (i // 2)) * side
+            if ahead is None:
+                kernel = torch.exp(-lag.abs() / GROWTH ** (i // 2)) * (lag >= 0 if i % 2 else lag <= 0)
+            else:
+                kernel = torch.exp(-lag.abs() / GROWTH ** (i / 2)) * (lag >= (-ahead if i % 2 else 0))
             kernels.append(kernel / kernel.sum())
         self.kernels = nn.Parameter(torch.stack(kernels))
 
@@ -63,7 +68,8 @@ class GatedConvolution(nn.Module):
         n_bins, width = x.shape[1:]
         # With features first, every product below reads memory in its order; nothing is copied to be permuted.
         u, gate = _Inward.apply(self.norm(x).reshape(-1, width), self.inward.weight, self.inward.bias)  # type: ignore[no-untyped-call]
-        mixed = _convolved(u.view(len(self.kernels), -1, n_bins), self.kernels).reshape(width, -1)
+        kernels = nn.functional.pad(self.kernels, (self.beyond, 0)) if self.beyond else self.kernels
+        mixed = _convolved(u.view(len(self.kernels), -1, n_bins), kernels).reshape(width, -1)
         out: Tensor = _Outward.apply(mixed, gate, self.outward.weight, self.outward.bias)  # type: ignore[no-untyped-call]
         return out.view(x.shape)
 
@@ -107,6 +113,32 @@ class _Outward(torch.autograd.Function):
         by_product = torch.mm(weight.t(), by_out.t())
         by_gate = torch.ops.aten.silu_backward(torch.mul(by_product, mixed, out=product), gate)
         return opened.mul_(by_product), by_gate, by_weight, by_out.sum(0)
+
+
+def recent_mean(x: Float[Tensor, "trial time width"], length: int) -> Float[Tensor, "trial time width"]:
+    """Average each bin with the bins before it, `length` in all, or as many as there are since the trial began.
+
+    Parameters
+    ----------
+    x : Float[Tensor, "trial time width"]
+    length : int
+        Bins.
+
+    Returns
+    -------
+    Float[Tensor, "trial time width"]
+    """
+    n_bins = x.shape[1]
+    to = torch.arange(n_bins, device=x.device)
+    counted = (to + 1).clamp(max=length).to(x.dtype)
+    if n_bins <= LONG_TRIAL:
+        lag = to[:, None] - to
+        weights = ((lag >= 0) & (lag < length)) / counted[:, None]
+        return weights.to(x.dtype) @ x
+    kernel = x.new_zeros(1, 2 * length - 1)
+    kernel[:, length - 1 :] = 1
+    sums = _convolved(x.transpose(1, 2).reshape(1, -1, n_bins), kernel) / counted
+    return sums.view(len(x), -1, n_bins).transpose(1, 2)
 
 
 def tiles(x: Float[Tensor, "row time"], halo: int) -> Float[Tensor, "row tile window"]:
