@@ -73,6 +73,22 @@ def score_only(batch: Batch, where: Bool[Tensor, "*entry"]) -> Batch:
     return replace(batch, scored=batch.scored & where)
 
 
+def warm_up(batch: Batch, n_bins: int) -> Batch:
+    """Take no loss on the first bins of each trial.
+
+    Parameters
+    ----------
+    batch : Batch
+    n_bins : int
+
+    Returns
+    -------
+    Batch
+    """
+    late = torch.arange(batch.shape[1], device=batch.device) >= n_bins
+    return score_only(batch, batch.along_times(late))
+
+
 def sample_validation(
     batch: Batch, share: float, generator: torch.Generator, *, mask_length: int = 1
 ) -> Bool[Tensor, "*entry"]:

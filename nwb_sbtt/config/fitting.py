@@ -248,3 +248,9 @@ class FitConfig(Config):
     def training_seed(self) -> int:
         """Seed of the first weights and of everything random in training."""
         return self.seed if self.train.seed is None else self.train.seed
+
+    @property
+    def lag(self) -> int | None:
+        """Bins after its own that an estimate depends on (``model.lag``); None where it depends on the whole trial."""
+        lag: int | None = getattr(self.model, "lag", None)
+        return lag

@@ -72,6 +72,25 @@ def merge(chops: xr.Dataset) -> xr.Dataset:
     return xr.Dataset(data, coords=coords, attrs=chops.attrs)
 
 
+def cut_as(whole: NDArray[np.generic], chops: xr.Dataset) -> NDArray[np.generic]:
+    """Cut an array over the whole time axis into chops: the inverse of `merge`, for what is the same in overlapping chops.
+
+    Parameters
+    ----------
+    whole : array (1, bin, …)
+        Over the bins of ``merge(chops)``.
+    chops : Dataset
+        In any order.
+
+    Returns
+    -------
+    array (trial, time, …)
+    """
+    starts = chops["trial_start"].values
+    firsts = np.round((starts - starts.min()) / float(chops.attrs["bin_width"])).astype(np.intp)
+    return whole[0][firsts[:, None] + np.arange(chops.sizes["time"])]
+
+
 def merge_chops(ds: xr.Dataset) -> xr.Dataset:
     """Merge the chops of a session as `merge` does; trials and windows stay as they are.
 

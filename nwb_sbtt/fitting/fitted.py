@@ -16,9 +16,10 @@ from torch import Tensor
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import FitConfig
+from nwb_sbtt.data.chops import cut_as, merge
 from nwb_sbtt.data.memory import ENSEMBLE, INFERENCE
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
-from nwb_sbtt.data.schema import check_dataset
+from nwb_sbtt.data.schema import check_dataset, is_chopped
 from nwb_sbtt.data.tensors import to_batch, to_latents
 from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.evaluate.alignment import add_aligned, check_alignment
@@ -373,7 +374,8 @@ class Fitted:
         Returns
         -------
         Dataset
-            Labelled as `ds`, with its channels in its order. ``rates`` [Hz] for counts, or ``mean`` in the data's unit. Where
+            Labelled as `ds`, with its channels in its order. To a model with a lag, the chops of a session are one recording
+            without seams: estimates depend on all bins before. ``rates`` [Hz] for counts, or ``mean`` in the data's unit. Where
             rates are inferred from fluorescence, ``rates`` too, and along ``channel`` the kinetics: ``decay`` and ``rise`` [s],
             ``gain``, ``baseline`` and ``noise`` in the data's unit; from a ladder also ``events`` (spikes per bin). For signals
             ``noise_sd`` along ``channel``: the sd of data around their mean, in the data's unit.
@@ -389,7 +391,12 @@ class Fitted:
         name, matched = self._match(ds, session, same_channels=same_channels)
         check_fits_memory([matched], INFERENCE + (ENSEMBLE if len(self.members) > 1 else 0), what="inference")
         matched = hold_out(matched, self.config)
-        latents = self._infer(matched, to_batch(matched, name), samples)
+        if self.config.lag is not None and is_chopped(matched):
+            whole = self._posterior(to_batch(merge(matched), name), samples)
+            arrays = {key: _chopped(array, matched) for key, array in whole.items()}
+        else:
+            arrays = self._posterior(to_batch(matched, name), samples)
+        latents = self._latents(matched, name, arrays)
         if list(channel_names(matched)) == list(channel_names(ds)):
             return latents
         rows = {channel: i for i, channel in enumerate(channel_names(matched))}
@@ -444,7 +451,7 @@ class Fitted:
         hidden = hidden_entries(ds, batch, self.config, mask_length=mask_length)
         where_hidden, without_channels = batch.dense(hidden).numpy(), self._without_channels(ds, batch)
         batch = masks.hide(batch, hidden)
-        latents = self._infer(ds, batch, None)
+        latents = self._latents(ds, name, self._posterior(batch, None))
         del batch, hidden  # as large as the data, and no longer needed
         metrics = evaluate_latents(
             ds,
@@ -470,7 +477,8 @@ class Fitted:
         rows = np.flatnonzero(ds["split"].values == "valid")
         valid = batch.select(torch.from_numpy(rows))
         shown = masks.cosmoothing(valid, torch.from_numpy(channels))
-        return HiddenChannels(self._infer(ds.isel(trial=rows), shown, None), channels)
+        arrays = self._posterior(shown, None)
+        return HiddenChannels(self._latents(ds.isel(trial=rows), batch.session, arrays), channels)
 
     def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Hidden:
         """Hide each shown entry once, blocks of a random share at a time, and predict it from the rest.
@@ -585,17 +593,17 @@ class Fitted:
         """Digest of the weights; see `nwb_sbtt.fitting.ensemble.checkpoint_digest`."""
         return checkpoint_digest(self.run_dir, len(self.members))
 
-    def _infer(self, ds: xr.Dataset, batch: Batch, samples: int | None) -> xr.Dataset:
-        arrays = self._posterior(batch, samples)
-        calibration = self.calibrations.get(batch.session)
-        attrs = {"model": json.dumps(self.record() | self._session_record(batch.session))}
+    def _latents(self, ds: xr.Dataset, session: str, arrays: dict[str, Tensor]) -> xr.Dataset:
+        """Calibrate and label what was inferred."""
+        calibration = self.calibrations.get(session)
+        attrs = {"model": json.dumps(self.record() | self._session_record(session))}
         if calibration is not None:
             attrs["calibration"] = json.dumps(calibration.summary())
         width = float(ds.attrs["bin_width"])
         latents = to_latents(ds, self._in_units(calibrated(arrays, calibration), width), attrs)
         if self.alignment is not None:
-            latents = add_aligned(latents, self.alignment.sessions[batch.session])
-        return latents.assign_coords({**self._kinetics(batch.session, width), **noise_of(calibration)})
+            latents = add_aligned(latents, self.alignment.sessions[session])
+        return latents.assign_coords({**self._kinetics(session, width), **noise_of(calibration)})
 
     def _posterior(self, batch: Batch, samples: int | None) -> dict[str, Tensor]:
         """What the model infers, or the average of the members, before calibration."""
@@ -682,6 +690,13 @@ class Fitted:
             return name, ds
         rows = {channel: i for i, channel in enumerate(names)}
         return name, ds.isel(channel=[rows[channel] for channel in fitted])
+
+
+def _chopped(whole: Tensor, chops: xr.Dataset) -> Tensor:
+    """Cut what has one number or more in each bin into chops; what a trial has once is the same for all of them."""
+    if whole.ndim > 2:
+        return torch.from_numpy(cut_as(whole.cpu().numpy(), chops))
+    return whole.expand(chops.sizes["trial"], *whole.shape[1:])
 
 
 def _origin(source: Mapping[str, Any]) -> str:

@@ -18,13 +18,15 @@ from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import AutoConfig, FitConfig, LikelihoodConfig, ReadConfig, build
 from nwb_sbtt.data.memory import check_memory
-from nwb_sbtt.data.schema import check_dataset
+from nwb_sbtt.data.schema import check_dataset, is_chopped
 from nwb_sbtt.data.splits import split
 from nwb_sbtt.errors import DataError, MismatchError
 from nwb_sbtt.fitting.signature import Signature, describe_session, equal_bin_widths
 from nwb_sbtt.models import MODELS
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Values, suitable_likelihood
 
+WARM_UP = 0.25
+"""Share of a chop after which a model with a lag is scored."""
 MOST_NAMED = 10
 """Most channels that an error names."""
 
@@ -223,13 +225,17 @@ def train_and_valid(
     Returns
     -------
     train, valid : Batch
-        In `valid` the hidden entries, those of held-out channels and those of forecast bins are scored.
+        In `valid` the hidden entries, those of held-out channels and those of forecast bins are scored. Of the chops of a
+        session the first `WARM_UP` is not scored, in either, for a model with a lag: it knows little of the past there, and
+        of a whole session it knows all of it.
 
     Raises
     ------
     DataError
         If no entry is left to compare models on.
     """
+    if config.lag is not None and is_chopped(ds):
+        batch = masks.warm_up(batch, round(WARM_UP * ds.sizes["time"]))
     labels = ds["split"].values
     rows = {
         part: torch.from_numpy(np.flatnonzero(labels == part)).to(batch.trials.device) for part in ("train", "valid")
