@@ -88,7 +88,7 @@ def cut_as(whole: NDArray[np.generic], chops: xr.Dataset) -> NDArray[np.generic]
     """
     starts = chops["trial_start"].values
     firsts = np.round((starts - starts.min()) / float(chops.attrs["bin_width"])).astype(np.intp)
-    return whole[0][firsts[:, None] + np.arange(chops.sizes["time"])]
+    return np.asarray(whole[0][firsts[:, None] + np.arange(chops.sizes["time"])])
 
 
 def merge_chops(ds: xr.Dataset) -> xr.Dataset:

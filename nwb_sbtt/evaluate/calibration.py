@@ -12,6 +12,7 @@ entries tell little.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -138,13 +139,13 @@ class CountCalibration:
         float array (trial, time, channel)
             At most 20.
         """
-        pattern = _pattern(
-            expected / np.maximum(self.mean, LEAST_COUNT),
-            log_variance,
-            np.array(self.predicted),
-            np.array(self.jackknife),
-        )
-        return np.minimum(self.scale * pattern, MAX_VARIANCE)
+        mean, predicted, jackknife = self._of_channels
+        return np.minimum(self.scale * _pattern(expected / mean, log_variance, predicted, jackknife), MAX_VARIANCE)
+
+    @cached_property
+    def _of_channels(self) -> tuple[Float[ndarray, "channel"], ...]:
+        """As arrays, once: a stream calibrates one bin at a time."""
+        return np.maximum(self.mean, LEAST_COUNT), np.array(self.predicted), np.array(self.jackknife)
 
     def summary(self) -> dict[str, Any]:
         """Return what holds for all channels, JSON-safe."""
@@ -196,7 +197,13 @@ class SignalCalibration:
         -------
         float array (trial, time, channel)
         """
-        return _variance_of_mean(self.errors, np.array(self.predicted), self.from_model, variance)
+        errors, predicted = self._of_channels
+        return _variance_of_mean(errors, predicted, self.from_model, variance)
+
+    @cached_property
+    def _of_channels(self) -> tuple[Float[ndarray, "channel"] | None, Float[ndarray, "channel"]]:
+        """As arrays, once: a stream calibrates one bin at a time."""
+        return None if self.errors is None else np.array(self.errors), np.array(self.predicted)
 
     def summary(self) -> dict[str, Any]:
         """Return what holds for all channels, JSON-safe."""
@@ -446,7 +453,7 @@ def _errors_of_mean(
 
 
 def _variance_of_mean(
-    errors: ndarray | tuple[float, ...] | None,
+    errors: Float[ndarray, "channel"] | None,
     predicted: Float[ndarray, "channel"],
     from_model: float,
     variance: Float[ndarray, "trial time channel"],
@@ -454,4 +461,4 @@ def _variance_of_mean(
     if errors is None:
         return variance
     relative = np.where(predicted > 0, variance / np.where(predicted > 0, predicted, 1.0), 1.0)
-    return np.asarray(np.array(errors) * (1 - from_model + from_model * relative))
+    return np.asarray(errors * (1 - from_model + from_model * relative))

@@ -53,6 +53,7 @@ from nwb_sbtt.fitting.runfolder import (
 )
 from nwb_sbtt.fitting.scores import keep_metrics, read_metrics
 from nwb_sbtt.fitting.signature import Signature, channel_difference, channel_names, digest_of, equal_bin_widths
+from nwb_sbtt.fitting.stream import Stream
 from nwb_sbtt.models import Model
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.train.checkpoint import BEST
@@ -402,6 +403,28 @@ class Fitted:
         rows = {channel: i for i, channel in enumerate(channel_names(matched))}
         return latents.isel(channel=[rows[channel] for channel in channel_names(ds)])
 
+    def stream(self, *, session: str | None = None) -> Stream:
+        """Begin a stream: bins are given as they are recorded, one or a few at a time, and inferred at once.
+
+        Parameters
+        ----------
+        session : str, optional
+            May be left out where the model was fitted to one session.
+
+        Returns
+        -------
+        Stream
+            At the first bin of a trial or of a recording.
+
+        Raises
+        ------
+        ConfigError
+            If the model has no lag (``model.lag``), or its likelihood is not one of counts or signals.
+        MismatchError
+            If there is no such session, or several and none is named.
+        """
+        return Stream(self, self.session_name(session))
+
     def evaluate(
         self,
         ds: xr.Dataset,
@@ -505,11 +528,11 @@ class Fitted:
         turn = np.full(shape, -1, np.int16)
         for i, part in enumerate(masks.in_turn(batch, share, generator, mask_length=length)):
             arrays = self._posterior(masks.hide(batch, part), None)
-            anywhere, predicted = predicted_variance(arrays, counts=self._expects_counts)
+            anywhere, predicted = predicted_variance(arrays, counts=self.expects_counts)
             hidden = batch.dense(part).numpy()
             expected[hidden], variance[hidden], turn[hidden] = anywhere[hidden], predicted[hidden], i
-            changes.add(anywhere, counts=self._expects_counts)
-        if self._expects_counts and "exposure" in ds:
+            changes.add(anywhere, counts=self.expects_counts)
+        if self.expects_counts and "exposure" in ds:
             expected *= ds["exposure"].values
         jackknife = changes.variance(np.asarray(ds["observed"].values.any(2)))
         return Hidden(ds["values"].values, expected, variance, turn, anywhere, share, jackknife)
@@ -651,13 +674,14 @@ class Fitted:
         }
 
     @property
-    def _expects_counts(self) -> bool:
+    def expects_counts(self) -> bool:
+        """Whether the data are counts, of which rates are inferred."""
         return LIKELIHOODS[self.signature.likelihood].expects_counts
 
     @property
     def _expected(self) -> str:
         """What the expected values of the model are called in results."""
-        return "rates" if self._expects_counts else "mean"
+        return "rates" if self.expects_counts else "mean"
 
     def _in_units(self, arrays: dict[str, Tensor], bin_width: float) -> dict[str, Tensor]:
         renamed = {key.replace("expected", self._expected): value for key, value in arrays.items()}

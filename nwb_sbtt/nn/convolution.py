@@ -42,7 +42,8 @@ class GatedConvolution(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.inward = nn.Linear(width, 2 * width)
         self.outward = nn.Linear(width, width)
-        self.beyond = 0 if ahead is None else max_lag - ahead
+        self.ahead = max_lag if ahead is None else ahead
+        self.beyond = max_lag - self.ahead
         lag = torch.arange(self.beyond - max_lag, max_lag + 1)
         kernels = []
         for i in range(groups):

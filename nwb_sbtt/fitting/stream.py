@@ -1,0 +1,268 @@
+"""A fit that is given bins as they are recorded, and infers each from its past and the few bins of its lag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from nwb_sbtt.errors import ConfigError, DataError
+from nwb_sbtt.evaluate.calibration import Calibration, CountCalibration, variance_of_log
+from nwb_sbtt.fitting.ensemble import combine
+from nwb_sbtt.models.stepping import Estimate, Stepper
+
+if TYPE_CHECKING:
+    from nwb_sbtt.fitting.fitted import Fitted
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a stream infers of a bin, or of a few.
+
+    Parameters
+    ----------
+    bin : int, or int array (bin)
+        Number of the bin that the estimates are of, counted from 0: the lag before the bin that was given. A negative number
+        where no estimate is due yet; all estimates are then NaN.
+    factors : array (factor) or (bin, factor)
+        Latent factors.
+    rates, rates_sd : array (channel) or (bin, channel), or None
+        In Hz, with the calibrated posterior sd; None where the data are signals.
+    mean, mean_sd : array (channel) or (bin, channel), or None
+        In the data's unit, with the calibrated posterior sd; None where the data are counts.
+    """
+
+    bin: int | NDArray[np.intp]
+    factors: Array
+    rates: Array | None = None
+    rates_sd: Array | None = None
+    mean: Array | None = None
+    mean_sd: Array | None = None
+
+
+class Stream:
+    """State of a recording that is inferred bin by bin; made by `nwb_sbtt.Fitted.stream`.
+
+    Every estimate equals that of `nwb_sbtt.Fitted.infer` for the whole recording, to rounding (1e-5). State is kept in rings of
+    a fixed size, and no bin is computed twice.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        With a model that has a lag.
+    session : str
+        Of the fit.
+
+    Attributes
+    ----------
+    channels : tuple
+        Names of the channels, in the order in which `step` takes them: that of the fit.
+    bin_width : float
+        Seconds.
+    lag : int
+        Bins between the bin that is given and the one that is inferred.
+
+    Raises
+    ------
+    ConfigError
+        If the model has no lag, or its likelihood is not one of counts or signals.
+
+    Examples
+    --------
+    >>> stream = fitted.stream()  # doctest: +SKIP
+    >>> for counts, observed in recording:  # doctest: +SKIP
+    ...     step = stream.step(counts, observed)
+    ...     decode(step.factors)
+    """
+
+    def __init__(self, fitted: Fitted, session: str):
+        lag = fitted.config.lag
+        if lag is None:
+            raise ConfigError(
+                f"the fit in {str(fitted.run_dir)!r} has no lag: each bin is inferred from the whole trial, so there is no "
+                "stream of it; fit a model with a lag, such as --set model.lag=0 (the present and the past alone)"
+            )
+        signature = fitted.signature.sessions[session]
+        self.channels: tuple[Any, ...] = tuple(signature.channels)
+        self.bin_width, self.lag = float(signature.bin_width), lag
+        self._steppers = [Stepper(member.model, session) for member in fitted.members]
+        self._latents_of = fitted.members.index(fitted.best)
+        self._is_counts = fitted.expects_counts
+        self._variance = _variance_of(fitted.calibrations.get(session), counts=self._is_counts)
+
+    @property
+    def n_bins(self) -> int:
+        """Bins that were given since the last `reset`."""
+        return self._steppers[0].n_data
+
+    def reset(self) -> None:
+        """Begin anew: the next bin is the first of a trial or of a recording."""
+        for stepper in self._steppers:
+            stepper.reset()
+
+    def step(self, values: ArrayLike, observed: ArrayLike | None = None, exposure: ArrayLike | None = None) -> Step:
+        """Give the next bin, or the next few.
+
+        Parameters
+        ----------
+        values : array (channel) or (bin, channel)
+            Counts, or signals in the data's unit, of `channels`. NaN is missing.
+        observed : bool array, optional
+            Whether there is a measurement; by default wherever `values` is not NaN.
+        exposure : array, optional
+            Share of the bin during which each channel was observed, in (0, 1]; 1 by default.
+
+        Returns
+        -------
+        Step
+            Of as many bins, `lag` earlier.
+
+        Raises
+        ------
+        DataError
+            If a shape is not that of the channels, or an observed value is infinite, or a negative count. The stream is then
+            as it was before.
+        """
+        array = np.asarray(values, np.float32)
+        n_channels = len(self.channels)
+        if array.ndim not in (1, 2) or array.shape[-1] != n_channels:
+            raise DataError(
+                f"values have the shape {array.shape}; expected ({n_channels},), one value of each channel of the fit in the "
+                f"order of stream.channels, or (bins, {n_channels})"
+            )
+        shown = ~np.isnan(array)
+        if observed is not None:
+            shown &= _same_shape("observed", np.asarray(observed, bool), array)
+        share = None if exposure is None else _same_shape("exposure", np.asarray(exposure, np.float32), array)
+        self._check(array, shown, share)
+        if array.ndim == 1:
+            return self._one([each.step(array, shown, share) for each in self._steppers])
+        rows = range(len(array))
+        steps = [
+            self._one([each.step(array[i], shown[i], None if share is None else share[i]) for each in self._steppers])
+            for i in rows
+        ]
+        return _stacked(steps, self)
+
+    def finish(self) -> Step:
+        """End the trial or the recording: give the estimates of its last `lag` bins. The next call must be `reset`.
+
+        Returns
+        -------
+        Step
+            Of `lag` bins; none where the lag is 0.
+        """
+        steps = [self._one([each.end() for each in self._steppers]) for _ in range(self.lag)]
+        return _stacked(steps, self)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Copy what is kept of the past, so that another process can go on (`numpy.savez`).
+
+        Returns
+        -------
+        dict of name to array
+        """
+        return {f"{i}/{name}": array for i, each in enumerate(self._steppers) for name, array in each.state().items()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a state.
+
+        Parameters
+        ----------
+        state : mapping of name to array
+            From `state`, of a stream of the same fit and session.
+
+        Raises
+        ------
+        DataError
+            If it is of another model.
+        """
+        parts = [
+            {name.partition("/")[2]: np.asarray(state[name]) for name in state if name.startswith(f"{i}/")}
+            for i in range(len(self._steppers))
+        ]
+        for each, part in zip(self._steppers, parts, strict=True):
+            each.restore(part)
+
+    def _check(self, values: Array, shown: NDArray[np.bool_], exposure: Array | None) -> None:
+        seen = values[shown]
+        if not np.isfinite(seen).all():
+            raise DataError("an observed value is infinite; give NaN, or observed=False, for what was not measured")
+        if self._is_counts and seen.size and seen.min() < 0:
+            raise DataError(f"an observed count is {seen.min():g}; counts are 0 or more")
+        if exposure is not None and not ((exposure[shown] > 0) & (exposure[shown] <= 1)).all():
+            raise DataError("exposure is the share of the bin that was observed: expected numbers in (0, 1]")
+
+    def _one(self, estimates: Sequence[Estimate | None]) -> Step:
+        """What the members infer of one bin, averaged and calibrated."""
+        number = self._steppers[0].bins - 1 - self.lag
+        found = [each for each in estimates if each is not None]
+        if not found:
+            return self._none(number)
+        expected, sd = found[0].expected, found[0].expected_sd
+        if len(found) > 1:
+            expected, sd = _combined(found, counts=self._is_counts)
+        sd = self._variance(expected, sd)
+        factors = found[self._latents_of].factors
+        if self._is_counts:
+            return Step(number, factors, rates=expected / self.bin_width, rates_sd=sd / self.bin_width)
+        return Step(number, factors, mean=expected, mean_sd=sd)
+
+    def _none(self, number: int) -> Step:
+        n_factors, n_channels = self._steppers[0].n_factors, len(self.channels)
+        factors, channels = np.full(n_factors, np.nan, np.float32), np.full(n_channels, np.nan, np.float32)
+        if self._is_counts:
+            return Step(number, factors, rates=channels, rates_sd=channels)
+        return Step(number, factors, mean=channels, mean_sd=channels)
+
+
+def _same_shape(name: str, array: NDArray[Any], values: Array) -> NDArray[Any]:
+    if array.shape != values.shape:
+        raise DataError(f"{name} has the shape {array.shape}; expected that of the values, {values.shape}")
+    return array
+
+
+def _variance_of(calibration: Calibration | None, *, counts: bool) -> Callable[[Array, Array], Array]:
+    """Return a function that calibrates the sd of what is expected of the channels of a bin."""
+    if calibration is None:
+        return lambda expected, sd: sd
+
+    def of_counts(expected: Array, sd: Array) -> Array:
+        assert isinstance(calibration, CountCalibration)
+        mean, log = expected.astype(float), variance_of_log(expected.astype(float), sd.astype(float))
+        return np.asarray(mean * np.sqrt(calibration.relative_variance(mean, log)), np.float32)
+
+    def of_signals(expected: Array, sd: Array) -> Array:
+        assert not isinstance(calibration, CountCalibration)
+        return np.asarray(np.sqrt(calibration.variance(sd.astype(float) ** 2)), np.float32)
+
+    return of_counts if counts else of_signals
+
+
+def _combined(estimates: Sequence[Estimate], *, counts: bool) -> tuple[Array, Array]:
+    """Average the members as `infer` does."""
+    arrays = (
+        {name: torch.from_numpy(getattr(each, name))[None, None] for name in ("expected", "expected_sd")}
+        for each in estimates
+    )
+    averaged = combine(arrays, expected="rates" if counts else "mean", latents_of=0)
+    return averaged["expected"][0, 0].numpy(), averaged["expected_sd"][0, 0].numpy()
+
+
+def _stacked(steps: Sequence[Step], stream: Stream) -> Step:
+    """Put the estimates of several bins into arrays (bin, …)."""
+    names = ("factors", "rates", "rates_sd", "mean", "mean_sd")
+    bins = np.array([each.bin for each in steps], np.intp)
+    like = steps[0] if steps else stream._none(0)
+    arrays = {
+        name: np.stack([getattr(each, name) for each in steps]) if steps else getattr(like, name)[None][:0]
+        for name in names
+        if getattr(like, name) is not None
+    }
+    return Step(bins, **arrays)
