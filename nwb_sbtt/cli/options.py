@@ -71,6 +71,14 @@ LikelihoodName = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="seed of all random numbers [default: 0]")]
 Seeds = Annotated[int | None, typer.Option(help="number of models fitted and averaged [default: 1]")]
+Lag = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="for use online: bins after its own that an estimate depends on; 0 for past and present alone "
+        "[default: the whole trial]",
+    ),
+]
 Init = Annotated[Path | None, typer.Option(help="run folder of a finished fit to start from")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps [default: a GPU if there is one]")]
 SettingsFile = Annotated[Path | None, typer.Option(help="YAML file of settings")]
@@ -105,6 +113,7 @@ OPTIONS = {
     "likelihood": "--likelihood",
     "seed": "--seed",
     "seeds": "--seeds",
+    "model.lag": "--lag",
     "device": "--device",
     "init.run_dir": "--init",
     "series": "--series",
@@ -146,6 +155,7 @@ def settings_of(context: typer.Context) -> tuple[ReadConfig, FitConfig]:
     cut = cut_of(*(given[name] for name in ("trials", "trials_table", "trials_relative", "window", "chop")))
     shortcuts: dict[str, Any] = {name: given[name] for name in ("model", "likelihood", "seed", "seeds", "device")}
     shortcuts |= {
+        "model.lag": given["lag"],
         "init.run_dir": str(init) if init else None,
         "read.series": list(given["series"] or []) or None,
         "read.bin_width": given["bin_width"],
@@ -160,7 +170,9 @@ def settings_of(context: typer.Context) -> tuple[ReadConfig, FitConfig]:
     for name, value in shortcuts.items():
         section, _, last = name.rpartition(".")
         if value is not None:
-            if section and settings.get(section) is None:
+            if section == "model":
+                settings[section] = _by_name(settings.get(section))
+            elif section and settings.get(section) is None:
                 settings[section] = {}
             group = settings[section] if section else settings
             if not isinstance(group, dict):
@@ -343,6 +355,14 @@ def _assigned(
     check_agree(read, changed_read, of_reader, within="read")
     check_agree(fit, changed_fit, {name: value for name, value in options.items() if not name.startswith("read.")})
     return changed_read, changed_fit
+
+
+def _by_name(model: object) -> object:
+    """Settings of a model to which others can be added, where there is none yet, or a name alone."""
+    from nwb_sbtt.config import FitConfig
+
+    name = FitConfig().model.name if model is None else model
+    return {"name": name} if isinstance(name, str) else name
 
 
 def _names(what: str) -> list[str]:

@@ -131,6 +131,15 @@ class ConvConfig(ConvolutionConfig):
         "bins too. It is the look-ahead of the whole network. Default: the whole trial.",
     )
 
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.lag is not None and self.lag > (most := self.layers * self.max_lag):
+            raise ValueError(
+                f"a lag of {self.lag} bins is farther than {self.layers} layers with kernels of {self.max_lag} bins look ahead "
+                f"({most}); leave it open to use the whole trial"
+            )
+        return self
+
 
 class LadderConfig(ConvolutionConfig):
     """From fluorescence to spikes, and from spikes to rates and latents (Prince and Richards 2019).
