@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from nwb_sbtt.cli.options import write_settings_of
-from nwb_sbtt.config import WriteConfig
+from nwb_sbtt.cli.options import settings_of, write_settings_of
+from nwb_sbtt.config import ConvConfig, WriteConfig
 from nwb_sbtt.errors import ConfigError
 
 
@@ -40,3 +40,31 @@ def test_settings_of_writing_are_taken_out_of_those_of_the_fit():
 def test_wrong_settings_of_writing_are_refused(write, set_, message):
     with pytest.raises(ConfigError, match=message):
         write_settings_of(_context(write, set_))
+
+
+_FILES = ["config", "init", "series", "bin_width", "trials", "trials_table", "window", "chop"]
+_GIVEN = dict.fromkeys([*_FILES, "model", "likelihood", "seed", "seeds", "lag", "device", "set_"])
+
+
+def _fit(**given):
+    return settings_of(SimpleNamespace(params={**_GIVEN, "trials_relative": False, **given}))[1]
+
+
+def test_a_lag_is_a_setting_of_the_model_whether_it_is_named_or_not():
+    assert _fit().lag is None
+    assert _fit(lag=0).model == ConvConfig(lag=0)
+    assert _fit(lag=3, model="conv", set_=["model.width=32"]).model == ConvConfig(lag=3, width=32)
+    assert _fit(set_=["model.lag=3"]).lag == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"lag": 0, "model": "lfads"}, "'lag' is a setting of conv, and the model is 'lfads'"),
+        ({"lag": 0, "set_": ["model.lag=3"]}, "--lag says 0, and --set model.lag says 3"),
+        ({"lag": 1000}, r"6 layers with kernels of 64 bins look ahead \(384\)"),
+    ],
+)
+def test_a_lag_that_cannot_be_is_refused(given, message):
+    with pytest.raises(ConfigError, match=message):
+        _fit(**given)
