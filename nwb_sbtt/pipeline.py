@@ -18,15 +18,17 @@ from nwb_sbtt.data.schema import with_notes
 from nwb_sbtt.errors import FileError, SelectionError
 from nwb_sbtt.fitting.device import device_of
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.fitted import Fitted, load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
 from nwb_sbtt.fitting.preparation import check_fits_memory, prepare
 from nwb_sbtt.fitting.recorded import fitted_data, read_again, source_files
+from nwb_sbtt.fitting.replay import replay
 from nwb_sbtt.fitting.reporting import REPORT, report_columns, report_session
 from nwb_sbtt.fitting.runfolder import hold_run_folder, read_config
 from nwb_sbtt.fitting.scores import read_metrics
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.io.dandi.locations import local_file
+from nwb_sbtt.io.progress import show_progress
 from nwb_sbtt.io.read.behaviour import attach_behaviour
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.files import sha256
@@ -217,18 +219,52 @@ def infer_file(
     FileError
         If the result exists, or cannot be written.
     """
-    path = local_file(path)
-    _refuse(output.path, path, output)
-    fitted = load(run_dir)
-    if fitted.unfinished:
-        log(fitted.unfinished)
-    if session is None and len(fitted.signature.sessions) > 1:
-        session = fitted.session_of({"sha256": sha256(path)})
-    ds = read_again(fitted, path, session, cut)
-    log(describe(path, ds))
+    fitted, path, ds, session = _opened(run_dir, path, output, session=session, cut=cut, log=log)
     ds = _rehearsed(ds, ds, output.path, path, output, log)
     _write_result(fitted.infer(ds, session=session, same_channels=same_channels), output.path, path, output)
     log(f"wrote {output.path}")
+
+
+def replay_file(
+    run_dir: Path,
+    path: Path,
+    *,
+    output: Output,
+    speed: float | None = None,
+    session: str | None = None,
+    cut: Trials | Window | Chop | None = None,
+    same_channels: bool = False,
+    log: Log = print,
+) -> dict[str, Any]:
+    """Give a recording to a stream of a fit bin by bin, and write what it infers.
+
+    Parameters
+    ----------
+    run_dir, path, output, session, cut, same_channels, log
+        As for `infer_file`.
+    speed : float, optional
+        Multiple of real time at which bins come; by default as fast as they are taken.
+
+    Returns
+    -------
+    dict
+        Latencies; see `nwb_sbtt.fitting.replay.Replayed.summary`.
+
+    Raises
+    ------
+    ConfigError
+        If the model has no lag, or its likelihood is not one of counts or signals.
+    MismatchError, FileError
+        As `infer_file`.
+    """
+    fitted, path, ds, session = _opened(run_dir, path, output, session=session, cut=cut, log=log)
+    fitted.stream(session=session or fitted.match(ds, same_channels=same_channels)[0])
+    ds = _rehearsed(ds, ds, output.path, path, output, log)
+    n_bins = ds.sizes["trial"] * ds.sizes["time"]
+    with show_progress(n_bins, label="replaying", of="bins") as advance:
+        found = replay(fitted, ds, session=session, same_channels=same_channels, speed=speed, advance=advance)
+    _write_result(found.latents, output.path, path, output)
+    return found.summary()
 
 
 def evaluate_run(run_dir: Path, *, files: Sequence[Path] = ()) -> dict[str, Any]:
@@ -460,6 +496,28 @@ def summarise(metrics: dict[str, Any]) -> str:
         parts.append(table_of_scores(scores))
         parts += [f"{check['level']}: {check['text']}" for check in scores["checks"] if check["level"] != "ok"]
     return "\n".join(parts)
+
+
+def _opened(
+    run_dir: Path,
+    path: Path,
+    output: Output,
+    *,
+    session: str | None,
+    cut: Trials | Window | Chop | None,
+    log: Log,
+) -> tuple[Fitted, Path, xr.Dataset, str | None]:
+    """Load a fit, and read a recording as it was read for the fit, if results can be written."""
+    path = local_file(path)
+    _refuse(output.path, path, output)
+    fitted = load(run_dir)
+    if fitted.unfinished:
+        log(fitted.unfinished)
+    if session is None and len(fitted.signature.sessions) > 1:
+        session = fitted.session_of({"sha256": sha256(path)})
+    ds = read_again(fitted, path, session, cut)
+    log(describe(path, ds))
+    return fitted, path, ds, session
 
 
 def _rehearsed(

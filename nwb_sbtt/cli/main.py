@@ -7,7 +7,7 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -55,6 +55,9 @@ from nwb_sbtt.cli.output import App, guarded, logger, print_json, show_help
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.lazy import loading
 from nwb_sbtt.printable import Printable
+
+if TYPE_CHECKING:
+    from nwb_sbtt.config import WriteConfig
 
 app = App(
     add_completion=True,
@@ -189,13 +192,81 @@ def infer(
     from nwb_sbtt.config import ReadConfig, build
 
     cut = build(ReadConfig, {"cut": cut_of(trials, trials_table, trials_relative, window, chop)}, within="read").cut
+    output = pipeline.Output(out, overwrite, append, name, _only_write_settings(context))
+    pipeline.infer_file(run_dir, file, output=output, session=session, cut=cut, same_channels=same_channels)
+
+
+@app.command()
+def replay(
+    context: typer.Context,
+    run_dir: RunDir,
+    file: File,
+    out: Out,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-3,
+            help="multiple of real time at which bins come, e.g. 1 [default: as fast as they are inferred]",
+        ),
+    ] = None,
+    session: Annotated[str | None, typer.Option(help="session of the fit that recorded these channels")] = None,
+    trials: TrialsText = None,
+    trials_table: TrialsTable = None,
+    trials_relative: TrialsRelative = False,
+    window: WindowText = None,
+    chop: ChopText = None,
+    same_channels: Annotated[
+        bool,
+        typer.Option(
+            "--same-channels", help="the file is another recording of the same channels; they are matched by id"
+        ),
+    ] = False,
+    overwrite: Overwrite = False,
+    append: Append = False,
+    name: Name = "sbtt",
+    write: Write = None,
+    set_: WriteAssignments = None,
+    as_json: Json = False,
+) -> None:
+    """Infer a recording bin by bin, as during an experiment.
+
+    The model needs a lag (`nwb-sbtt fit --lag 0`). Each bin is given to a stream when it is complete, and the result file
+    contains what the stream inferred. The time that each bin takes is reported, and with --speed the number of results that
+    came after the next bin.
+    """
+    from nwb_sbtt import pipeline
+    from nwb_sbtt.config import ReadConfig, build
+
+    cut = build(ReadConfig, {"cut": cut_of(trials, trials_table, trials_relative, window, chop)}, within="read").cut
+    output = pipeline.Output(out, overwrite, append, name, _only_write_settings(context))
+    log = logger(as_json)
+    found = pipeline.replay_file(
+        run_dir, file, output=output, speed=speed, session=session, cut=cut, same_channels=same_channels, log=log
+    )
+    if as_json:
+        print_json(found)
+        return
+    log(
+        f"{found['bins']} bins: {found['p50_ms']:.2f} ms in the median, 99 % within {found['p99_ms']:.2f} ms, at most "
+        f"{found['max_ms']:.2f} ms"
+    )
+    log("  " + ", ".join(f"{label}: {count}" for label, count in found["histogram"].items() if count))
+    if speed is not None:
+        log(f"{found['missed_deadlines']} of {found['bins']} results came after the next bin was complete")
+    log(
+        f"largest difference to the inference of whole trials: {found['largest_difference']:.1e} of a channel's maximum"
+    )
+    log(f"wrote {out}")
+
+
+def _only_write_settings(context: typer.Context) -> WriteConfig:
+    """Settings of result files, of a command whose --set takes no others."""
     write_config = write_settings_of(context)
     if context.params["set_"]:
         raise ConfigError(
             f"--set {context.params['set_'][0]} is not a setting of the result file; those of the fit are in its run folder"
         )
-    output = pipeline.Output(out, overwrite, append, name, write_config)
-    pipeline.infer_file(run_dir, file, output=output, session=session, cut=cut, same_channels=same_channels)
+    return write_config
 
 
 @app.command()

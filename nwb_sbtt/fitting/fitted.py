@@ -182,7 +182,7 @@ class Fitted:
             raise MismatchError(
                 f"the sessions of the fit are {list(self.signature.sessions)}; data of {list(data)} came"
             )
-        prepared = {name: prepare(self._match(data[name], name)[1], self.config) for name in self.signature.sessions}
+        prepared = {name: prepare(self.match(data[name], name)[1], self.config) for name in self.signature.sessions}
         align_members(self, prepared, condition=condition, to=to)
         return self.aligned()
 
@@ -324,7 +324,7 @@ class Fitted:
             If the data are not at hand, or not those of the fit; see `data`.
         """
         if ds is not None:
-            data = {self._match(ds, session)[0]: ds}
+            data = {self.match(ds, session)[0]: ds}
         else:
             columns = report_columns(self, color_by)
             names = list(self.signature.sessions) if session is None else [self.session_name(session)]
@@ -389,7 +389,7 @@ class Fitted:
         MismatchError
             If channels, bin width or recording differ from those of the fit.
         """
-        name, matched = self._match(ds, session, same_channels=same_channels)
+        name, matched = self.match(ds, session, same_channels=same_channels)
         check_fits_memory([matched], INFERENCE + (ENSEMBLE if len(self.members) > 1 else 0), what="inference")
         matched = hold_out(matched, self.config)
         if self.config.lag is not None and is_chopped(matched):
@@ -402,6 +402,57 @@ class Fitted:
             return latents
         rows = {channel: i for i, channel in enumerate(channel_names(matched))}
         return latents.isel(channel=[rows[channel] for channel in channel_names(ds)])
+
+    def match(
+        self, ds: xr.Dataset, session: str | None = None, *, same_channels: bool = False
+    ) -> tuple[str, xr.Dataset]:
+        """Find the fitted session that data belong to, and put their channels into its order.
+
+        Parameters
+        ----------
+        ds : Dataset
+            Any trials, with the channels of the fit in any order, and its bin width.
+        session : str, optional
+            Fitted session that the channels belong to; found by the recording where it is one of the fit's.
+        same_channels : bool
+            Whether channels of the same ids are the same although the data come from another recording.
+
+        Returns
+        -------
+        session : str
+        ds : Dataset
+
+        Raises
+        ------
+        MismatchError
+            If channels, bin width or recording differ from those of the fit.
+        """
+        check_dataset(ds)
+        source = json.loads(ds.attrs.get("source", "{}"))
+        name = self.session_name(session or self.session_of(source))
+        expected = self.signature.sessions[name]
+        if not equal_bin_widths(ds.attrs["bin_width"], expected.bin_width):
+            raise MismatchError(
+                f"the data have bins of {ds.attrs['bin_width']:g} s, the model was fitted to {expected.bin_width:g} s"
+            )
+        fitted, names = expected.channels, channel_names(ds)
+        if set(fitted) != set(names):
+            raise MismatchError(
+                f"the model was fitted to {len(fitted)} channels, the data have {len(names)}; "
+                f"{channel_difference(fitted, names)}"
+            )
+        fitted_source = expected.source or {}
+        known = is_recorded(source) or is_recorded(fitted_source)
+        if not same_channels and known and not is_same_recording(source, fitted_source):
+            raise MismatchError(
+                f"the data come from {_origin(source)}, session {name!r} of the fit from {_origin(fitted_source)}: "
+                "channels of the same ids need not be the same. If they are, pass --same-channels (in Python "
+                "same_channels=True); if not, fit them with --init"
+            )
+        if list(names) == list(fitted):
+            return name, ds
+        rows = {channel: i for i, channel in enumerate(names)}
+        return name, ds.isel(channel=[rows[channel] for channel in fitted])
 
     def stream(self, *, session: str | None = None) -> Stream:
         """Begin a stream: bins are given as they are recorded, one or a few at a time, and inferred at once.
@@ -465,7 +516,7 @@ class Fitted:
         MismatchError
             If channels, bin width or recording differ from those of the fit.
         """
-        name, ds = self._match(ds, session, same_channels=same_channels)
+        name, ds = self.match(ds, session, same_channels=same_channels)
         ds = prepare(ds, self.config)
         if on == "test":
             ds = test_trials(ds)
@@ -518,7 +569,7 @@ class Fitted:
         Hidden
             Of the model itself, without calibration; channels as in the fit.
         """
-        name, ds = self._match(ds, session)
+        name, ds = self.match(ds, session)
         batch = to_batch(hold_out(ds, self.config), name)
         length = self.signature.sessions[name].mask_length or 1
         generator = torch.Generator().manual_seed(self.config.seed)
@@ -686,34 +737,6 @@ class Fitted:
     def _in_units(self, arrays: dict[str, Tensor], bin_width: float) -> dict[str, Tensor]:
         renamed = {key.replace("expected", self._expected): value for key, value in arrays.items()}
         return {key: value.div_(bin_width) if key.startswith("rates") else value for key, value in renamed.items()}
-
-    def _match(self, ds: xr.Dataset, session: str | None, *, same_channels: bool = False) -> tuple[str, xr.Dataset]:
-        check_dataset(ds)
-        source = json.loads(ds.attrs.get("source", "{}"))
-        name = self.session_name(session or self.session_of(source))
-        expected = self.signature.sessions[name]
-        if not equal_bin_widths(ds.attrs["bin_width"], expected.bin_width):
-            raise MismatchError(
-                f"the data have bins of {ds.attrs['bin_width']:g} s, the model was fitted to {expected.bin_width:g} s"
-            )
-        fitted, names = expected.channels, channel_names(ds)
-        if set(fitted) != set(names):
-            raise MismatchError(
-                f"the model was fitted to {len(fitted)} channels, the data have {len(names)}; "
-                f"{channel_difference(fitted, names)}"
-            )
-        fitted_source = expected.source or {}
-        known = is_recorded(source) or is_recorded(fitted_source)
-        if not same_channels and known and not is_same_recording(source, fitted_source):
-            raise MismatchError(
-                f"the data come from {_origin(source)}, session {name!r} of the fit from {_origin(fitted_source)}: "
-                "channels of the same ids need not be the same. If they are, pass --same-channels (in Python "
-                "same_channels=True); if not, fit them with --init"
-            )
-        if list(names) == list(fitted):
-            return name, ds
-        rows = {channel: i for i, channel in enumerate(names)}
-        return name, ds.isel(channel=[rows[channel] for channel in fitted])
 
 
 def _chopped(whole: Tensor, chops: xr.Dataset) -> Tensor:

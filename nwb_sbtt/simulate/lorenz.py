@@ -103,7 +103,8 @@ def lorenz(
     dynamics = dynamics or LorenzDynamics()
     sizes = Sizes(n_channels, n_bins, bin_width, conditions, trials_per_condition)
     generator = np.random.default_rng(seed)
-    latents = _trajectories(generator, conditions, n_bins, dynamics.speed)
+    courses = lorenz_courses(generator, conditions, n_bins=n_bins, speed=dynamics.speed)
+    latents = (courses - courses.mean((0, 1))) / courses.std((0, 1))
     rates = Readout(dynamics.depth, dynamics.mean_rate).rates(generator, latents, n_channels)
     condition = generator.permutation(np.repeat(np.arange(conditions), trials_per_condition))
     counts = generator.poisson(rates[condition] * bin_width)
@@ -124,17 +125,35 @@ def lorenz(
     )
 
 
-def _trajectories(generator: np.random.Generator, conditions: int, n_bins: int, speed: float) -> NDArray[np.float64]:
-    """Latents (condition, time, 3) at the bins' centres, centred and scaled to unit variance over all conditions."""
-    state = generator.normal(size=(conditions, 3)) * [8.0, 9.0, 8.0] + [0.0, 0.0, 24.0]
+def lorenz_courses(
+    generator: np.random.Generator, n: int, *, n_bins: int = 50, speed: float = LorenzDynamics.speed
+) -> NDArray[np.float64]:
+    """Follow the Lorenz system from random starts on its attractor.
+
+    Parameters
+    ----------
+    generator : numpy Generator
+    n : int
+        Number of courses.
+    n_bins : int
+    speed : float
+        Lorenz time units per bin.
+
+    Returns
+    -------
+    array (course, time, 3)
+        x, y and z at the bins' centres. `lorenz` draws those of its conditions first of all, and gives them zero mean and unit
+        variance over all conditions and bins.
+    """
+    state = generator.normal(size=(n, 3)) * [8.0, 9.0, 8.0] + [0.0, 0.0, 24.0]
     state = advance_lorenz(state, step=0.01, n_steps=round(BURN_IN / 0.01))
     step = speed / SUBSTEPS
     state = advance_lorenz(state, step=step, n_steps=SUBSTEPS // 2)
-    latents = np.empty((conditions, n_bins, 3))
+    courses = np.empty((n, n_bins, 3))
     for i in range(n_bins):
-        latents[:, i] = state
+        courses[:, i] = state
         state = advance_lorenz(state, step=step, n_steps=SUBSTEPS)
-    return np.asarray((latents - latents.mean((0, 1))) / latents.std((0, 1)))
+    return courses
 
 
 def advance_lorenz(state: NDArray[np.float64], *, step: float, n_steps: int) -> NDArray[np.float64]:
