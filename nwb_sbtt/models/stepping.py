@@ -45,7 +45,12 @@ class Ring:
         self._next = 0
 
     def push(self, row: Row | np.float32 | float) -> None:
-        """Add a row, and forget the oldest."""
+        """Add a row, and forget the oldest.
+
+        Parameters
+        ----------
+        row : array (width) or float
+        """
         self._rows[self._next] = self._rows[self._next + self.length] = row
         self._next = (self._next + 1) % self.length
 
@@ -55,7 +60,13 @@ class Ring:
         return self._rows[self._next : self._next + self.length]
 
     def fill(self, rows: NDArray[np.float32]) -> None:
-        """Replace all rows (length, width), the oldest first."""
+        """Replace all rows.
+
+        Parameters
+        ----------
+        rows : array (length, width)
+            The oldest first.
+        """
         self._rows[: self.length] = self._rows[self.length :] = rows
         self._next = 0
 
