@@ -54,6 +54,7 @@ def evaluate_latents(
     hidden: Mask,
     *,
     mask_length: int = 1,
+    lag: int | None = None,
     hidden_channels: HiddenChannels | None = None,
     baselines: bool = True,
 ) -> dict[str, Any]:
@@ -72,6 +73,9 @@ def evaluate_latents(
     hidden : bool array (trial, time, channel)
     mask_length : int
         Bins of a channel that are hidden together.
+    lag : int, optional
+        Bins after each one that the baselines may look at; default: the whole trial. The name of one that does not keep to it
+        says that it sees the whole trial.
     hidden_channels : HiddenChannels, optional
         For a score on whole channels (co-smoothing) of a model that was fitted to all of them.
     baselines : bool
@@ -84,6 +88,7 @@ def evaluate_latents(
 
         - ``headline``: the result in one line; ``metric``: "bits per spike" or "explained variance";
         - ``scored``: numbers of trials, entries and spikes behind the scores, and seconds of a channel hidden together;
+        - ``lag``: bins after each one that the baselines looked at, where that is not the whole trial;
         - ``scores``: of the model and of each baseline, None where not defined; ``gain``: the same minus that of the mean;
         - ``undefined``: why, by name, where a score is None;
         - ``names``: what the model and the baselines are called in words; ``baselines``: how each was set;
@@ -100,7 +105,7 @@ def evaluate_latents(
     MismatchError
         If shapes or channels differ.
     DataError
-        If a registered baseline gives values of the wrong shape or that are not finite.
+        If a registered baseline gives values of the wrong shape or that are not finite, or the lag is negative.
     """
     is_counts = "mean" not in latents
     if is_counts and "rates" not in latents:
@@ -127,7 +132,7 @@ def evaluate_latents(
     for part, where in (("held_out", of_valid & held_out & ~forecast), ("forecast", of_valid & forecast)):
         if where.any() and scorer.can_score(where):
             scorer.add(part, where)
-    masked = replace(_shown_to_baselines(ds, hidden, valid, is_counts), mask_length=mask_length)
+    masked = replace(_shown_to_baselines(ds, hidden, valid, is_counts), mask_length=mask_length, lag=lag)
     shown = masked.predictors[valid]
     scorer.score(MODEL, scorer.expected(latents[variable].values[valid]))
     of_channels = None
@@ -155,6 +160,7 @@ def evaluate_latents(
             **({"spikes": int(ds["values"].values[valid][scored].sum())} if is_counts else {}),
             **({"seconds_together": mask_length * scorer.bin_width} if mask_length > 1 else {}),
         },
+        **({} if lag is None else {"lag": lag}),
         "scores": scores,
         **({"undefined": undefined} if undefined else {}),
         "gain": {name: _difference(score, scores[MEAN]) for name, score in scores.items()},

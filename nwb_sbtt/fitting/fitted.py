@@ -483,6 +483,7 @@ class Fitted:
         session: str | None = None,
         same_channels: bool = False,
         on: Literal["valid", "test"] = "valid",
+        lag: int | None = None,
         baselines: bool = True,
     ) -> dict[str, Any]:
         """Score the model and the baselines on the hidden entries of the validation trials, or of the test trials.
@@ -501,6 +502,8 @@ class Fitted:
             Whether channels of the same ids are the same although the data come from another recording.
         on : {"valid", "test"}
             Trials that are scored; by test trials no model was trained or chosen.
+        lag : int, optional
+            Bins after each one that the baselines may look at; default: the whole trial.
         baselines : bool
             Whether all baselines are scored, or the mean alone.
 
@@ -532,6 +535,7 @@ class Fitted:
             latents,
             where_hidden,
             mask_length=mask_length,
+            lag=lag,
             hidden_channels=without_channels,
             baselines=baselines,
         )

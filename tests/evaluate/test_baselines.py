@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.evaluate.baselines import MaskedData, Prediction, protocol
+from nwb_sbtt.evaluate.baselines import MaskedData, Prediction, protocol, smoothing
 from nwb_sbtt.evaluate.baselines.components import measure_components
 from nwb_sbtt.evaluate.baselines.smoothing import kernel_sum, masked_smoothing, mean_rate
 from nwb_sbtt.evaluate.baselines.statespace import factor_analysis, linear_dynamics
@@ -83,13 +84,23 @@ def test_a_channel_that_was_never_shown_gets_the_mean_of_the_others(baseline: Ba
     assert estimate[:, :, 2] == pytest.approx(np.full(estimate.shape[:2], others))
 
 
-@given(seed=st.integers(0, 1000), width=st.floats(0.5, 12), n_bins=st.integers(1, 60))
+@given(
+    seed=st.integers(0, 1000),
+    width=st.floats(0.5, 12),
+    n_bins=st.integers(1, 60),
+    lag=st.one_of(st.none(), st.integers(0, 60)),
+)
 @settings(max_examples=30, deadline=None)
-def test_the_kernel_sum_equals_a_slow_one(seed: int, width: float, n_bins: int) -> None:
+def test_the_kernel_sum_equals_a_slow_one(seed: int, width: float, n_bins: int, lag: int | None) -> None:
     array = np.random.default_rng(seed).normal(size=(2, n_bins, 3))
-    distance = np.abs(np.arange(n_bins)[:, None] - np.arange(n_bins))
-    kernel = np.where(distance <= np.ceil(4 * width), np.exp(-0.5 * (distance / width) ** 2), 0)
-    np.testing.assert_allclose(kernel_sum(array, width), np.einsum("ts,nsc->ntc", kernel, array), atol=1e-10)
+    ahead = np.arange(n_bins) - np.arange(n_bins)[:, None]
+    within = (np.abs(ahead) <= np.ceil(4 * width)) & (ahead <= (n_bins if lag is None else lag))
+    kernel = np.where(within, np.exp(-0.5 * (ahead / width) ** 2), 0)
+    slow = np.einsum("ts,nsc->ntc", kernel, array)
+    for matrix_bins in (smoothing.MATRIX_BINS, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(smoothing, "MATRIX_BINS", matrix_bins)
+            np.testing.assert_allclose(kernel_sum(array, width, lag=lag), slow, atol=1e-10)
 
 
 def test_smoothing_far_from_anything_seen_is_the_mean() -> None:
@@ -100,10 +111,11 @@ def test_smoothing_far_from_anything_seen_is_the_mean() -> None:
     assert masked_smoothing(hidden).expected[-1, -1] == pytest.approx(hidden.channel_mean)
 
 
-def test_the_filter_equals_the_conditional_mean_of_a_gaussian() -> None:
+@pytest.mark.parametrize("lag", [None, 0, 3, 50])
+def test_the_filter_equals_the_conditional_mean_of_a_gaussian(lag: int | None) -> None:
     data = make_data((10, 20, 5), observed=0.6)
     exposure = np.random.default_rng(3).uniform(0.3, 1, data.values.shape)
-    data = MaskedData(data.values, data.shown, data.train, True, exposure=exposure)
+    data = MaskedData(data.values, data.shown, data.train, True, exposure=exposure, lag=lag)
     components = measure_components(data)
     rank = 2
     fast = posterior_mean(data, components, rank)
@@ -113,13 +125,16 @@ def test_the_filter_equals_the_conditional_mean_of_a_gaussian() -> None:
         )
         for k in range(rank)
     )
-    for trial in range(10):
-        seen = data.shown[trial].ravel()
+    bins = np.arange(20)
+    for trial, t in itertools.product(range(10), [19] if lag is None else range(20)):
+        seen = (data.shown[trial] & (bins <= t + (lag or 0))[:, None]).ravel()
         rate = np.where(data.shown[trial], data.values[trial], 0) / exposure[trial]
         deviation = ((rate - components.mean) / components.scale).ravel()[seen]
         noise = np.diag(1 / exposure[trial].ravel()[seen])
         slow = covariance[:, seen] @ np.linalg.solve(covariance[np.ix_(seen, seen)] + noise, deviation)
-        np.testing.assert_allclose(fast[trial], components.mean + components.scale * slow.reshape(20, 5), rtol=1e-8)
+        expected = components.mean + components.scale * slow.reshape(20, 5)
+        where = bins if lag is None else [t]
+        np.testing.assert_allclose(fast[trial, where], expected[where], rtol=1e-8)
 
 
 @KINDS
@@ -189,13 +204,21 @@ def test_a_gaussian_estimate_moves_with_the_unit_of_the_data() -> None:
         np.testing.assert_allclose(baseline(moved).expected, 1e-5 * baseline(data).expected + 3e-4, rtol=1e-6)
 
 
-@given(n_bins=st.integers(1, 500), n_trials=st.integers(1, 3))
+@given(n_bins=st.integers(1, 500), n_trials=st.integers(1, 3), lag=st.one_of(st.none(), st.integers(0, 200)))
 @settings(deadline=None)
-def test_windows_of_long_trials_cover_them_and_blend_back(n_bins: int, n_trials: int) -> None:
+def test_windows_of_long_trials_cover_them_and_blend_back(n_bins: int, n_trials: int, lag: int | None) -> None:
     array = np.random.default_rng(n_bins).normal(size=(n_trials, n_bins, 2))
     parts = to_windows(array)
     assert parts.shape[1] == min(n_bins, 128)
-    np.testing.assert_allclose(merge_windows(parts, array.shape[:2]), array, rtol=1e-12)
+    np.testing.assert_allclose(merge_windows(parts, array.shape[:2], lag=lag), array, rtol=1e-12)
+
+
+def test_where_windows_overlap_the_one_counts_most_that_holds_most_of_what_may_be_seen() -> None:
+    which = np.repeat([0.0, 1.0, 2.0], 128).reshape(3, 128, 1)  # windows of 256 bins, from bins 0, 64 and 128
+    of_later = {lag: merge_windows(which, (1, 256), lag=lag)[0, 64:128, 0] for lag in (None, 0, 3, 127)}
+    np.testing.assert_array_equal(of_later[None], of_later[127])
+    assert (of_later[0] < 0.5).all() and (of_later[3][:-2] < 0.5).all() and of_later[3][-1] > 0.5
+    assert (of_later[None][:31] < 0.5).all() and (of_later[None][33:] > 0.5).all()
 
 
 def test_wrong_shapes_and_empty_training_are_refused() -> None:
@@ -204,6 +227,8 @@ def test_wrong_shapes_and_empty_training_are_refused() -> None:
         MaskedData(data.values, data.shown[:, :3], data.train, True)
     with pytest.raises(DataError, match="nothing to learn from"):
         MaskedData(data.values, data.shown & False, data.train, True)
+    with pytest.raises(DataError, match="a lag of -1 bins; expected 0 or more"):
+        replace(data, lag=-1)
 
 
 @ALL

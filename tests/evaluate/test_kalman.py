@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nwb_sbtt.evaluate.baselines.kalman import Dynamics, SmoothedPosterior, m_step, smooth
+from nwb_sbtt.evaluate.baselines.kalman import Dynamics, SmoothedPosterior, States, m_step, smooth, smooth_to_lag
 from tests.support.dynamics import joint
 
 D = 3
@@ -39,6 +39,44 @@ def test_the_smoother_equals_conditioning_one_large_gaussian_on_the_observed_cha
             np.testing.assert_allclose(posterior.covariance[trial, t], remaining[t, :, t], atol=1e-8)
             if t:
                 np.testing.assert_allclose(posterior.lagged_covariance[trial, t - 1], remaining[t - 1, :, t], atol=1e-8)
+
+
+def observed_through_noise(n_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and information of samples of five channels, of which many are missing."""
+    rng = np.random.default_rng(1)
+    loadings, noise = rng.normal(size=(5, D)), rng.uniform(0.2, 1, 5)
+    values, observed = rng.normal(size=(4, n_bins, 5)), rng.random((4, n_bins, 5)) < 0.4
+    precision = np.einsum("ntc,ci,cj->ntij", observed / noise, loadings, loadings)
+    return precision, (observed * values / noise) @ loadings
+
+
+def infer_to_lag(dynamics: Dynamics, precision: np.ndarray, information: np.ndarray, lag: int) -> States:
+    def update(t: int, prior: States) -> States:
+        inverse = np.linalg.inv(prior.covariance[:, 0])
+        covariance = np.linalg.inv(inverse + precision[:, t])
+        mean = covariance @ (inverse @ prior.mean[:, 0, :, None] + information[:, t, :, None])
+        return States(mean[:, None, :, 0], covariance[:, None])
+
+    return smooth_to_lag(dynamics, precision.shape[:2], update, lag=lag)
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2, 3, 6])
+@pytest.mark.parametrize("n_bins", [1, 2, 11])
+def test_a_fixed_lag_equals_a_smoother_of_the_trial_up_to_there(n_bins: int, lag: int) -> None:
+    dynamics, (precision, information) = make_dynamics(), observed_through_noise(n_bins)
+    states = infer_to_lag(dynamics, precision, information, lag)
+    for t in range(n_bins):
+        cut = smooth(dynamics, precision[:, : t + lag + 1], information[:, : t + lag + 1])
+        np.testing.assert_allclose(states.mean[:, t], cut.mean[:, t], atol=1e-9)
+        np.testing.assert_allclose(states.covariance[:, t], cut.covariance[:, t], atol=1e-9)
+
+
+@pytest.mark.parametrize("lag", [10, 11, 500])
+def test_a_lag_of_the_whole_trial_equals_the_smoother(lag: int) -> None:
+    dynamics, observations = make_dynamics(), observed_through_noise(11)
+    lagged, whole = infer_to_lag(dynamics, *observations, lag), smooth(dynamics, *observations)
+    np.testing.assert_allclose(lagged.mean, whole.mean, atol=1e-9)
+    np.testing.assert_allclose(lagged.covariance, whole.covariance, atol=1e-9)
 
 
 def test_the_m_step_recovers_the_dynamics_of_known_states() -> None:

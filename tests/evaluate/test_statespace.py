@@ -19,20 +19,7 @@ from nwb_sbtt.evaluate.baselines.statespace import (
     factor_analysis,
     linear_dynamics,
 )
-from tests.support.dynamics import joint
-
-
-def rotation(
-    *, counts: bool, shape: tuple[int, int, int] = (60, 40, 16), seed: int = 0
-) -> tuple[MaskedData, np.ndarray]:
-    """Channels that read out a rotation of one speed from a random phase in each trial, and the same without noise."""
-    rng = np.random.default_rng(seed)
-    angle = 0.3 * np.arange(shape[1]) + rng.uniform(0, 2 * np.pi, (shape[0], 1))
-    state = np.stack([np.cos(angle), np.sin(angle)], axis=2)
-    clean = state @ rng.normal(size=(2, shape[2]))
-    clean = 0.5 * np.exp(clean) if counts else clean
-    values = rng.poisson(clean).astype(float) if counts else clean + rng.normal(size=shape)
-    return MaskedData(values, rng.random(shape) < 0.5, np.arange(shape[0]) < shape[0] * 3 // 4, counts), clean
+from tests.support.dynamics import joint, rotation
 
 
 def explained(data: MaskedData, clean: np.ndarray, estimate: np.ndarray) -> float:
@@ -49,6 +36,14 @@ def test_a_linear_dynamical_system_follows_a_rotation(counts: bool) -> None:
     assert explained(data, clean, dynamic.expected) > explained(data, clean, static.expected) + 0.1
     assert explained(data, clean, static.expected) > 0.4
     assert dynamic.description.startswith("state of ") and static.description.startswith(("2 factors", "3 factors"))
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_the_more_of_a_trial_may_be_seen_the_better_it_is_estimated(counts: bool) -> None:
+    data, clean = rotation(counts=counts)
+    scores = [explained(data, clean, linear_dynamics(replace(data, lag=lag)).expected) for lag in (0, 3, None)]
+    assert scores == sorted(scores) and scores[1] > scores[0] + 0.01
+    assert scores[0] > explained(data, clean, factor_analysis(data).expected) + 0.05
 
 
 def test_the_posterior_of_gaussian_data_is_exact_after_one_pass() -> None:

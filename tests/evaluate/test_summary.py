@@ -1,6 +1,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 from typing import Any
@@ -418,6 +419,30 @@ def test_a_registered_baseline_is_scored_like_the_others(ds: xr.Dataset) -> None
         assert "trial_mean" in result[table]
     with pytest.raises(ConfigError, match="there is a baseline 'trial_mean' already"):
         register_baseline("trial_mean")(lambda data: trial_mean(data))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_baseline_that_does_not_keep_to_the_lag_is_named_so(ds: xr.Dataset) -> None:
+    received: list[MaskedData] = []
+    for kept in (0, 3, 4):
+
+        @register_baseline(f"keeps_{kept}")
+        def baseline(data: MaskedData, kept: int = kept) -> Prediction:
+            received.append(data)
+            return replace(trial_mean(data), lag=kept)
+
+    register_baseline("trial_mean")(trial_mean)
+    result = evaluate_latents(ds, perfect(ds), hidden_part(ds), lag=3)
+    assert result["lag"] == 3 and {data.lag for data in received} == {3}
+    assert {name: words for name, words in result["names"].items() if name not in ("model", *QUICK)} == {
+        "keeps_0": "keeps 0",
+        "keeps_3": "keeps 3",
+        "keeps_4": "keeps 4 (sees the whole trial)",
+        "trial_mean": "trial mean (sees the whole trial)",
+    }
+    assert not any(protocol.SEES_ALL in result["names"][name] for name in QUICK)
+    without = evaluate_latents(ds, perfect(ds), hidden_part(ds))
+    assert "lag" not in without and without["names"]["trial_mean"] == "trial mean"
 
 
 def test_a_baseline_of_an_installed_package_is_scored_like_the_others(

@@ -1,7 +1,7 @@
 """Emissions of a state-space model: counts with log-linear Poisson rates, or samples with Gaussian noise.
 
 Emissions turn observations into the precision and information that `kalman.smooth` takes (E-step), and estimate their
-loadings from the smoothed posterior (M-step). Missing entries have weight 0 in both.
+loadings from the posterior of the states (M-step). Missing entries have weight 0 in both.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nwb_sbtt.evaluate.baselines.kalman import SmoothedPosterior
+from nwb_sbtt.evaluate.baselines.kalman import Posterior
 
 Floats = NDArray[np.float64]
 
@@ -49,24 +49,24 @@ class Emissions(Protocol):
     def loadings(self) -> Floats:
         """Weights of the state in each channel (channel, d)."""
 
-    def natural_parameters(self, observations: Observations, posterior: SmoothedPosterior) -> tuple[Floats, Floats]:
+    def natural_parameters(self, observations: Observations, posterior: Posterior) -> tuple[Floats, Floats]:
         """Compute precision (window, time, d, d) and information (window, time, d) of each bin's (pseudo-)observations.
 
         Parameters
         ----------
         observations : Observations
-        posterior : SmoothedPosterior
+        posterior : Posterior
             Where the likelihood is expanded, if it is not Gaussian.
         """
 
-    def m_step(self, observations: Observations, posterior: SmoothedPosterior) -> Emissions:
+    def m_step(self, observations: Observations, posterior: Posterior) -> Emissions:
         """Estimate the parameters from observations and smoothed posterior.
 
         Parameters
         ----------
         observations : Observations
             Counts or samples of all windows, and the share of each bin observed.
-        posterior : SmoothedPosterior
+        posterior : Posterior
             Mean and covariance of the states of each bin.
 
         Returns
@@ -75,12 +75,12 @@ class Emissions(Protocol):
             With the new parameters.
         """
 
-    def expected(self, posterior: SmoothedPosterior) -> Floats:
+    def expected(self, posterior: Posterior) -> Floats:
         """Compute the expected value of each entry in a whole bin (window, time, channel).
 
         Parameters
         ----------
-        posterior : SmoothedPosterior
+        posterior : Posterior
             Mean and covariance of the states of each bin.
 
         Returns
@@ -112,14 +112,14 @@ class PoissonEmissions:
     offset: Floats
     prior: tuple[float, float]
 
-    def natural_parameters(self, observations: Observations, posterior: SmoothedPosterior) -> tuple[Floats, Floats]:
+    def natural_parameters(self, observations: Observations, posterior: Posterior) -> tuple[Floats, Floats]:
         """Compute those of the next Newton step; see `Emissions`."""
         expected = observations.weights * self.expected(posterior)
         precision = (expected @ _outer_products(self.loadings)).reshape(posterior.covariance.shape)
         at_mean = (precision @ posterior.mean[..., None])[..., 0]
         return precision, at_mean + (observations.values - expected) @ self.loadings
 
-    def m_step(self, observations: Observations, posterior: SmoothedPosterior) -> PoissonEmissions:
+    def m_step(self, observations: Observations, posterior: Posterior) -> PoissonEmissions:
         """Take one Newton step of all channels on the variational bound; see `Emissions`."""
         d = self.loadings.shape[1]
         spikes, bins = self.prior
@@ -137,7 +137,7 @@ class PoissonEmissions:
         step *= np.minimum(1, MAX_STEP / np.maximum(np.abs(step).max(1), 1e-12))[:, None]
         return replace(self, loadings=self.loadings + step[:, :d], offset=self.offset + step[:, d])
 
-    def expected(self, posterior: SmoothedPosterior) -> Floats:
+    def expected(self, posterior: Posterior) -> Floats:
         """Compute expected counts in whole bins; see `Emissions`."""
         log_ratio = posterior.mean @ self.loadings.T + _predictor_variance(posterior, self.loadings) / 2
         counts: Floats = np.exp(np.clip(log_ratio, -MAX_LOG_RATIO, MAX_LOG_RATIO) + self.offset)
@@ -161,13 +161,13 @@ class GaussianEmissions:
     offset: Floats
     noise_variance: Floats
 
-    def natural_parameters(self, observations: Observations, posterior: SmoothedPosterior) -> tuple[Floats, Floats]:
+    def natural_parameters(self, observations: Observations, posterior: Posterior) -> tuple[Floats, Floats]:
         """Compute those of the observations, exactly; they do not depend on the posterior. See `Emissions`."""
         weights = observations.weights
         precision = (weights / self.noise_variance @ _outer_products(self.loadings)).reshape(posterior.covariance.shape)
         return precision, (observations.values - weights * self.offset) / self.noise_variance @ self.loadings
 
-    def m_step(self, observations: Observations, posterior: SmoothedPosterior) -> GaussianEmissions:
+    def m_step(self, observations: Observations, posterior: Posterior) -> GaussianEmissions:
         """Regress each channel on the states; the residuals give the noise. See `Emissions`."""
         d = self.loadings.shape[1]
         design, covariance = _design(posterior), posterior.covariance.reshape(-1, d * d)
@@ -184,7 +184,7 @@ class GaussianEmissions:
         noise = (squares + self.noise_variance) / (weights.sum(0) + 1)
         return GaussianEmissions(weight[:, :d], weight[:, d], np.maximum(noise, MIN_NOISE))
 
-    def expected(self, posterior: SmoothedPosterior) -> Floats:
+    def expected(self, posterior: Posterior) -> Floats:
         """Compute expected samples; see `Emissions`."""
         samples: Floats = posterior.mean @ self.loadings.T + self.offset
         return samples
@@ -195,13 +195,13 @@ def _outer_products(rows: Floats) -> Floats:
     return (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
 
 
-def _design(posterior: SmoothedPosterior) -> Floats:
+def _design(posterior: Posterior) -> Floats:
     """Mean states and a one (bin, d + 1)."""
     flat = posterior.mean.reshape(-1, posterior.mean.shape[2])
     return np.column_stack([flat, np.ones(len(flat))])
 
 
-def _predictor_variance(posterior: SmoothedPosterior, loadings: Floats) -> Floats:
+def _predictor_variance(posterior: Posterior, loadings: Floats) -> Floats:
     """Variance c'Vc of each channel's linear predictor (window, time, channel)."""
     flat = posterior.covariance.reshape(*posterior.mean.shape[:2], -1)
     variance: Floats = flat @ _outer_products(loadings).T

@@ -9,11 +9,17 @@ The joint posterior of a trial's states is Gaussian with a block-tridiagonal pre
 W(t) + Q⁻¹ + A'Q⁻¹A (with P⁻¹ for Q⁻¹ in the first bin, without A'Q⁻¹A in the last), off-diagonal blocks −Q⁻¹A. Block-Gaussian
 elimination forwards and substitution backwards give means, covariances and lag-one covariances: the Rauch-Tung-Striebel
 smoother. The M-step is that of Shumway and Stoffer (1982, J. Time Series Analysis 3:253-264).
+
+With a lag of L bins, what is wanted is the posterior of z(t) given the bins up to t + L. The filter goes through the bins in
+turn, and may expand a likelihood that is not Gaussian where it stands. Given the bins up to t, z(t) is a linear function of
+z(t+1) and noise; L such functions in a row lead from the filter's posterior of z(t+L) back to z(t).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +50,32 @@ class Dynamics:
     noise_covariance: Floats
     initial_mean: Floats
     initial_covariance: Floats
+
+
+class Posterior(Protocol):
+    """Gaussian posterior of the states, given any of the bins of their trial."""
+
+    @property
+    def mean(self) -> Floats:
+        """Mean of the states (trial, time, d)."""
+
+    @property
+    def covariance(self) -> Floats:
+        """Covariance of the states (trial, time, d, d)."""
+
+
+@dataclass(frozen=True)
+class States:
+    """Posterior of the states given some bins of their trial, or their prior.
+
+    Parameters
+    ----------
+    mean : array (trial, time, d)
+    covariance : array (trial, time, d, d)
+    """
+
+    mean: Floats
+    covariance: Floats
 
 
 @dataclass(frozen=True)
@@ -102,6 +134,60 @@ def smooth(dynamics: Dynamics, precision: Floats, information: Floats) -> Smooth
         lagged[t] = gain[t] @ covariance[t + 1]
         covariance[t] += lagged[t] @ gain[t].swapaxes(1, 2)
     return SmoothedPosterior(*(np.ascontiguousarray(array.swapaxes(0, 1)) for array in (mean, covariance, lagged)))
+
+
+def smooth_to_lag(
+    dynamics: Dynamics, shape: tuple[int, int], update: Callable[[int, States], States], *, lag: int
+) -> States:
+    """Infer the states of each bin from the bins up to a lag after it: a filter if that is 0, a fixed-lag smoother otherwise.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    shape : (int, int)
+        Numbers of trials and of bins.
+    update : callable (bin, prior) -> posterior
+        Posterior of the states in a bin, given them before anything of that bin is seen; both of shape (trial, 1, …).
+    lag : int
+        Bins.
+
+    Returns
+    -------
+    States
+    """
+    n_trials, n_bins = shape
+    d, transition = len(dynamics.initial_mean), dynamics.transition
+    mean, covariance = np.empty((n_bins, n_trials, d)), np.empty((n_bins, n_trials, d, d))
+    # z(t) = slope z(t+1) + intercept + noise, given the bins up to t; the last bin's is the identity.
+    slope = np.tile(np.eye(d), (n_bins, n_trials, 1, 1))
+    intercept, noise = np.zeros(mean.shape), np.zeros(covariance.shape)
+    prior_mean = np.tile(dynamics.initial_mean, (n_trials, 1))
+    prior_covariance = np.tile(dynamics.initial_covariance, (n_trials, 1, 1))
+    for t in range(n_bins):
+        states = update(t, States(prior_mean[:, None], prior_covariance[:, None]))
+        mean[t], covariance[t] = states.mean[:, 0], states.covariance[:, 0]
+        if t == n_bins - 1:
+            break
+        pushed = transition @ covariance[t]
+        prior_mean = mean[t] @ transition.T
+        prior_covariance = pushed @ transition.T + dynamics.noise_covariance
+        if lag:
+            slope[t] = np.linalg.solve(prior_covariance, pushed).swapaxes(1, 2)
+            intercept[t] = mean[t] - _product(slope[t], prior_mean)
+            noise[t] = covariance[t] - slope[t] @ pushed
+    left, step = min(lag, n_bins - 1), 1
+    while left:
+        later = np.minimum(np.arange(n_bins) + step, n_bins - 1)
+        if left & step:
+            mean = _product(slope, mean[later]) + intercept
+            covariance = slope @ covariance[later] @ slope.swapaxes(2, 3) + noise
+            left -= step
+        if left:
+            intercept = _product(slope, intercept[later]) + intercept
+            noise = slope @ noise[later] @ slope.swapaxes(2, 3) + noise
+            slope = slope @ slope[later]
+        step *= 2
+    return States(*(np.ascontiguousarray(array.swapaxes(0, 1)) for array in (mean, covariance)))
 
 
 def m_step(posterior: SmoothedPosterior) -> Dynamics:

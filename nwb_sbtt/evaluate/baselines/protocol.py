@@ -19,6 +19,10 @@ A package adds one by an entry point, without an import:
 Every registered baseline stands in ``metrics.json`` under its name, in the report and in ``nwb-sbtt evaluate``. Settings (a
 width, a rank) should be chosen on entries hidden in the training trials: see `tuning.tuning_task`. The same data must give
 the same numbers, so draw with a seed.
+
+With a lag, a prediction of bin t may be computed from the bins up to t + lag of its trial; what is learned from the training
+trials may come from all of their bins. A baseline that keeps to `MaskedData.lag` says so by giving it back in its
+`Prediction`; any other is called one that sees the whole trial wherever its name is printed.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +39,8 @@ from nwb_sbtt.data.memory import ENTRIES_AT_ONCE
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.registry import Registry
 
+SEES_ALL = "sees the whole trial"
+"""Said in the name of a baseline that does not keep to the lag of the data."""
 CHUNK = 512
 """Trials longer than this many bins are cut into parts before a sample of them is drawn for training."""
 
@@ -54,7 +60,7 @@ class MaskedData:
         Entries that may be learned from.
     train : bool array (trial)
         Trials from which settings and structure are learned. The other trials' shown entries serve their own predictions,
-        and the channels' means.
+        and, where there is no lag, the channels' means.
     is_counts : bool
         Whether values are counts, so that expected values must be positive.
     exposure : array (trial, time, channel), optional
@@ -65,13 +71,15 @@ class MaskedData:
         Bins from which no prediction may be computed (forward prediction); they too are shown in the training trials alone.
     mask_length : int
         Bins of a channel that are hidden together in what is scored, and so where settings are chosen.
+    lag : int, optional
+        Bins after the predicted one from which its prediction may be computed, besides all before; default: the whole trial.
     mean : array (channel), optional
         The channels' means, where the trials are a part of larger data (see `parts`).
 
     Raises
     ------
     DataError
-        If shapes do not fit together, or no entry of the training trials is shown.
+        If shapes do not fit together, no entry of the training trials is shown, or the lag is negative.
     """
 
     values: NDArray[np.floating]
@@ -82,6 +90,7 @@ class MaskedData:
     held_in: Mask | None = None
     forecast: Mask | None = None
     mask_length: int = 1
+    lag: int | None = None
     mean: Floats | None = None
 
     def __post_init__(self) -> None:
@@ -92,6 +101,8 @@ class MaskedData:
             )
         if self.mean is None and not (np.any(self.shown, axis=(1, 2)) & self.train).any():
             raise DataError("no entry of the training trials is shown: a baseline has nothing to learn from")
+        if self.lag is not None and self.lag < 0:
+            raise DataError(f"a lag of {self.lag} bins; expected 0 or more, or None for the whole trial")
         values = np.asarray(self.values, dtype=np.result_type(self.values, np.float32))
         object.__setattr__(self, "values", _read_only(np.where(self.shown, values, values.dtype.type(0))))
         if self.exposure is not None:
@@ -125,12 +136,13 @@ class MaskedData:
     def channel_mean(self) -> Floats:
         """Expected value of each channel in a whole bin (channel), over all shown entries; positive for counts.
 
-        A channel that was never shown gets the mean of the others.
+        A channel that was never shown gets the mean of the others. With a lag the mean is that of the training trials: the
+        other trials' later bins would be seen in it.
         """
         if self.mean is not None:
             return self.mean
-        total = self.values.sum((0, 1), dtype=np.float64)
-        weight = self._exposure_or_shown.sum((0, 1), dtype=np.float64)
+        total = self.values.sum((0, 1), dtype=np.float64, where=self._averaged)
+        weight = self._exposure_or_shown.sum((0, 1), dtype=np.float64, where=self._averaged)
         if not self.is_counts:
             was_shown = weight > 0
             mean = np.where(was_shown, total / np.maximum(weight, 1), (total[was_shown] / weight[was_shown]).mean())
@@ -140,9 +152,14 @@ class MaskedData:
 
     @cached_property
     def overall_mean(self) -> float:
-        """Mean count of all channels in a whole bin; half a spike in all where there is no spike."""
-        total = float(self.values.sum(dtype=np.float64))
-        return max(total, 0.5) / float(self._exposure_or_shown.sum(dtype=np.float64))
+        """Mean count of all channels in a whole bin, over the same trials; half a spike in all where there is no spike."""
+        total = float(self.values.sum(dtype=np.float64, where=self._averaged))
+        return max(total, 0.5) / float(self._exposure_or_shown.sum(dtype=np.float64, where=self._averaged))
+
+    @property
+    def _averaged(self) -> Mask | Literal[True]:
+        """Trials (trial, 1, 1) whose entries count in means."""
+        return True if self.lag is None else self.train[:, None, None]
 
     def parts(self, trials: Mask | None = None) -> Iterator[tuple[NDArray[np.intp], MaskedData]]:
         """Go through the trials, a few at a time, so that what is computed from them takes little memory.
@@ -260,11 +277,14 @@ class Prediction:
         How it was set, in a phrase, such as "rank 3 (chosen)".
     label : str
         What it is called in tables; by default its registered name with blanks for underscores.
+    lag : int, optional
+        Bins after the predicted one that were looked at, at most: `MaskedData.lag`; default: the whole trial.
     """
 
     expected: NDArray[np.floating]
     description: str
     label: str = ""
+    lag: int | None = None
 
 
 Baseline = Callable[[MaskedData], Prediction]
@@ -313,6 +333,11 @@ def predict(name: str, data: MaskedData) -> Prediction:
         Of the registered baseline.
     data : MaskedData
 
+    Returns
+    -------
+    Prediction
+        Its label says so where it looks further ahead than the lag of the data.
+
     Raises
     ------
     ConfigError
@@ -328,7 +353,10 @@ def predict(name: str, data: MaskedData) -> Prediction:
         raise DataError(f"{n_bad} of {expected.size} expected values of the baseline {name!r} are not finite")
     if data.is_counts and (n_negative := int((expected < 0).sum())):
         raise DataError(f"{n_negative} of {expected.size} expected counts of the baseline {name!r} are negative")
-    return replace(prediction, label=prediction.label or name.replace("_", " "))
+    label = prediction.label or name.replace("_", " ")
+    if data.lag is not None and (prediction.lag is None or prediction.lag > data.lag):
+        label += f" ({SEES_ALL})"
+    return replace(prediction, label=label)
 
 
 def _read_only(array: NDArray[Any]) -> NDArray[Any]:

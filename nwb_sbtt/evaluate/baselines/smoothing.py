@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.ndimage import correlate1d
 from scipy.signal import oaconvolve
 
 from nwb_sbtt.evaluate.baselines.protocol import Floats, MaskedData, Prediction
@@ -19,7 +20,7 @@ PRIOR_STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def mean_rate(data: MaskedData) -> Prediction:
-    """Predict each channel's mean over the shown entries in every bin.
+    """Predict each channel's mean over the shown entries, with a lag those of the training trials, in every bin.
 
     Parameters
     ----------
@@ -30,13 +31,13 @@ def mean_rate(data: MaskedData) -> Prediction:
     Prediction
     """
     expected = np.broadcast_to(data.channel_mean, data.shape)
-    return Prediction(
-        expected, "each channel's mean over all shown entries", label="mean rate" if data.is_counts else "mean"
-    )
+    entries = "all shown entries" if data.lag is None else "the shown entries of the training trials"
+    label = "mean rate" if data.is_counts else "mean"
+    return Prediction(expected, f"each channel's mean over {entries}", label=label, lag=data.lag)
 
 
 def masked_smoothing(data: MaskedData) -> Prediction:
-    """Smooth each channel with a Gaussian over its shown entries.
+    """Smooth each channel with a Gaussian over its shown entries, which with a lag is cut there.
 
     The prediction is the kernel-weighted sum of shown values over the kernel-weighted time shown, shrunk towards the
     channel's mean; far from any shown entry it is the mean. Kernel width and strength of the shrinkage are the same for all
@@ -63,6 +64,7 @@ def masked_smoothing(data: MaskedData) -> Prediction:
         data.predictions(lambda part: _shrunk_mean(part, *_kernel_sums(part, width), strength=strength)),
         f"Gaussian with sd of {width:g} bins; the mean has the weight of {strength:g} {unit} (chosen)",
         label="masked smoothing",
+        lag=data.lag,
     )
 
 
@@ -82,14 +84,16 @@ def usable_widths(n_bins: int) -> Sequence[float]:
     return [width for width in WIDTHS if width <= max(n_bins / 4, WIDTHS[0])]
 
 
-def kernel_sum(array: Floats, width: float) -> Floats:
-    """Sum over time with Gaussian weights: 1 at lag 0, and 0 beyond four widths and beyond the trial.
+def kernel_sum(array: Floats, width: float, *, lag: int | None = None) -> Floats:
+    """Sum over time with Gaussian weights: 1 in the bin itself, and 0 beyond four widths, beyond the trial and after the lag.
 
     Parameters
     ----------
     array : array (trial, time, channel)
     width : float
         Standard deviation of the kernel [bins].
+    lag : int, optional
+        Bins after each one that are in its sum, at most.
 
     Returns
     -------
@@ -97,11 +101,16 @@ def kernel_sum(array: Floats, width: float) -> Floats:
     """
     n_bins = array.shape[1]
     reach = min(int(np.ceil(4 * width)), n_bins)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
+    ahead = reach if lag is None else min(lag, reach)
+    kernel = np.exp(-0.5 * (np.arange(-reach, ahead + 1) / width) ** 2)
     if n_bins <= MATRIX_BINS:
-        band = sum(np.eye(n_bins, k=lag) * weight for lag, weight in zip(range(-reach, reach + 1), kernel, strict=True))
+        band = sum(np.eye(n_bins, k=k) * weight for k, weight in zip(range(-reach, ahead + 1), kernel, strict=True))
         weighted: Floats = band @ array
         return weighted
+    if lag is not None:
+        # Rounding in a Fourier transform would carry something of the later bins into the sum.
+        cut: Floats = correlate1d(array, kernel, axis=1, mode="constant", origin=reach - len(kernel) // 2)
+        return cut
     summed: Floats = oaconvolve(array, kernel[None, :, None], mode="full", axes=1)
     return summed[:, reach : reach + n_bins]
 
@@ -111,7 +120,8 @@ def _kernel_sums(data: MaskedData, width: float) -> tuple[Floats, Floats]:
     values = np.where(data.predictors, data.values.astype(np.float64), 0)
     if not data.is_counts:
         values = np.where(data.predictors, values - data.channel_mean, 0)
-    return kernel_sum(values, width), np.maximum(kernel_sum(np.where(data.predictors, data.weights, 0), width), 0)
+    weights = kernel_sum(np.where(data.predictors, data.weights, 0), width, lag=data.lag)
+    return kernel_sum(values, width, lag=data.lag), np.maximum(weights, 0)
 
 
 def _shrunk_mean(data: MaskedData, total: Floats, weight: Floats, *, strength: float) -> Floats:

@@ -5,6 +5,10 @@ noise. In a linear dynamical system the state moves linearly with noise and is i
 analysis is the same model with independent bins. Entries that are not shown are left out of every sum, exactly: the E-step uses
 the shown entries of held-in channels, the M-step those of all channels.
 
+With a lag the training trials are still smoothed in full for EM; what predicts entries, hidden ones of the training trials and
+those that are scored, is a Kalman filter, or a smoother up to the lag. The likelihood of counts is then expanded bin by bin,
+where the filter stands: Newton's method on a whole trial would carry what comes later into every bin.
+
 Written for this package because no library serves: scikit-learn's FactorAnalysis and elephant's GPFA take no missing values,
 pykalman drops a whole bin where one channel is missing, it and statsmodels fit a single series, and dynamax has no masks.
 """
@@ -17,7 +21,16 @@ import numpy as np
 
 from nwb_sbtt.evaluate.baselines.components import Components, measure_components
 from nwb_sbtt.evaluate.baselines.emissions import Emissions, GaussianEmissions, Observations, PoissonEmissions
-from nwb_sbtt.evaluate.baselines.kalman import JITTER, Dynamics, SmoothedPosterior, m_step, smooth
+from nwb_sbtt.evaluate.baselines.kalman import (
+    JITTER,
+    Dynamics,
+    Posterior,
+    SmoothedPosterior,
+    States,
+    m_step,
+    smooth,
+    smooth_to_lag,
+)
 from nwb_sbtt.evaluate.baselines.protocol import Floats, MaskedData, Prediction
 from nwb_sbtt.evaluate.baselines.smoothing import mean_rate
 from nwb_sbtt.evaluate.baselines.tuning import TUNING_ENTRIES, apply_floor, tuning_task
@@ -68,6 +81,8 @@ def factor_analysis(data: MaskedData) -> Prediction:
 def linear_dynamics(data: MaskedData) -> Prediction:
     """Predict every entry from all shown entries of its trial, by a linear dynamical system and its Kalman smoother.
 
+    With a lag it is predicted from the shown entries up to there, by the Kalman filter or a smoother of that lag.
+
     The dimension of the state and the number of iterations of EM are those that best predict hidden entries of the training
     trials. Trials longer than 128 bins are smoothed in overlapping windows.
 
@@ -107,10 +122,10 @@ class _StateSpaceModel:
         """Entries from which emissions are estimated: all that are shown."""
         return self._observations(np.asarray(data.values, dtype=np.float64), data.weights)
 
-    def expected(self, posterior: SmoothedPosterior, shape: tuple[int, int]) -> Floats:
-        """Expected values (trial, time, channel) of so many trials and bins."""
-        expected = self.emissions.expected(posterior)
-        merged = merge_windows(expected, shape) if self.dynamic else expected.reshape(*shape, -1)
+    def expected(self, posterior: Posterior, data: MaskedData) -> Floats:
+        """Expected values (trial, time, channel) of such data."""
+        expected, shape = self.emissions.expected(posterior), data.shape[:2]
+        merged = merge_windows(expected, shape, lag=data.lag) if self.dynamic else expected.reshape(*shape, -1)
         return merged if self.is_counts else self.mean + self.scale * merged
 
     def _observations(self, values: Floats, weights: Floats) -> Observations:
@@ -127,7 +142,7 @@ def _fit_and_predict(data: MaskedData, sizes: tuple[int, ...], *, dynamic: bool)
     model = _choose_model(data, sizes, dynamic=dynamic)
     if model is None:
         text = "no state, because none predicted hidden entries (chosen)"
-        return Prediction(mean_rate(data).expected, text, label=label)
+        return Prediction(mean_rate(data).expected, text, label=label, lag=data.lag)
     training = data.training_sample(min(TRAINING_ENTRIES, TRAINING_BINS * data.shape[2]))
     _, model = _run_em(model, training, _zero_posterior(model, model.predictors(training)), iterations=LAST_ITERATIONS)
     d = model.n_dimensions
@@ -135,14 +150,19 @@ def _fit_and_predict(data: MaskedData, sizes: tuple[int, ...], *, dynamic: bool)
     expected = data.predictions(lambda part: apply_floor(part, _predict(model, part)))
     never_shown = ~training.shown.any((0, 1))
     expected[:, :, never_shown] = data.channel_mean[never_shown]
-    return Prediction(expected, f"{kind} (chosen){_training_share(data, training)}", label=label)
+    description = f"{kind} (chosen){_training_share(data, training)}"
+    return Prediction(expected, description, label=label, lag=data.lag)
 
 
 def _predict(model: _StateSpaceModel, data: MaskedData) -> Floats:
     """Expected values (trial, time, channel)."""
-    predictors = model.predictors(data)
-    posterior = _infer(model, predictors, _zero_posterior(model, predictors), steps=NEWTON_STEPS)
-    return model.expected(posterior, data.shape[:2])
+    observations = model.predictors(data)
+    posterior: Posterior
+    if data.lag is None:
+        posterior = _infer(model, observations, _zero_posterior(model, observations), steps=NEWTON_STEPS)
+    else:
+        posterior = _infer_to_lag(model, observations, lag=data.lag)
+    return model.expected(posterior, data)
 
 
 def _choose_model(data: MaskedData, sizes: tuple[int, ...], *, dynamic: bool) -> _StateSpaceModel | None:
@@ -151,7 +171,8 @@ def _choose_model(data: MaskedData, sizes: tuple[int, ...], *, dynamic: bool) ->
     training = task.data
 
     def loss_of(model: _StateSpaceModel, posterior: SmoothedPosterior) -> float:
-        return task.loss(apply_floor(training, model.expected(posterior, training.shape[:2])))
+        expected = model.expected(posterior, training) if training.lag is None else _predict(model, training)
+        return task.loss(apply_floor(training, expected))
 
     components = measure_components(training)
     mean_loss = task.loss(np.asarray(mean_rate(training).expected))
@@ -258,13 +279,49 @@ def _infer(
         target = smooth(model.dynamics, *model.emissions.natural_parameters(observations, posterior))
         if not model.is_counts:
             return target
-        change = target.mean - posterior.mean
-        largest = np.abs(change @ model.emissions.loadings.T).max((1, 2))
-        share = np.minimum(1, MAX_LOG_STEP / np.maximum(largest, 1e-12))
-        posterior = replace(target, mean=posterior.mean + share[:, None, None] * change)
+        share, largest = _newton_share(model, posterior, target)
+        posterior = replace(target, mean=posterior.mean + share * (target.mean - posterior.mean))
         if largest.max() < TOLERANCE:
             break
     return posterior
+
+
+def _infer_to_lag(model: _StateSpaceModel, observations: Observations, *, lag: int) -> States:
+    """Posterior of each bin's states given the bins up to the lag."""
+
+    def update(t: int, prior: States) -> States:
+        at_bin = Observations(observations.values[:, t : t + 1], observations.weights[:, t : t + 1])
+        return _update(model, at_bin, prior)
+
+    return smooth_to_lag(model.dynamics, observations.values.shape[:2], update, lag=lag)
+
+
+def _update(model: _StateSpaceModel, observations: Observations, prior: States) -> States:
+    """Posterior of the states in single bins (window, 1, …), each by itself, given their prior."""
+    prior_precision = np.linalg.inv(prior.covariance)
+    prior_information = prior_precision @ prior.mean[..., None]
+    states, moving = replace(prior, covariance=np.zeros(prior.covariance.shape)), np.ones((len(prior.mean), 1, 1), bool)
+    for _ in range(NEWTON_STEPS if model.is_counts else 1):
+        precision, information = model.emissions.natural_parameters(observations, states)
+        covariance = np.asarray(np.linalg.inv(prior_precision + precision), dtype=np.float64)
+        target = States((covariance @ (prior_information + information[..., None]))[..., 0], covariance)
+        if not model.is_counts:
+            return target
+        share, largest = _newton_share(model, states, target)
+        mean: Floats = states.mean + np.where(moving, share, 0) * (target.mean - states.mean)
+        states = States(mean, np.where(moving[..., None], covariance, states.covariance))
+        # A window stays where it came to rest, whatever others do.
+        moving = moving & (largest >= TOLERANCE)
+        if not moving.any():
+            break
+    return states
+
+
+def _newton_share(model: _StateSpaceModel, posterior: Posterior, target: Posterior) -> tuple[Floats, Floats]:
+    """Share of a Newton step that is taken in each window, and the largest change of a log rate in it (window, 1, 1)."""
+    change = np.abs((target.mean - posterior.mean) @ model.emissions.loadings.T)
+    largest: Floats = change.max((1, 2), keepdims=True)
+    return np.minimum(1, MAX_LOG_STEP / np.maximum(largest, 1e-12)), largest
 
 
 def _run_em(

@@ -28,14 +28,18 @@ def to_windows(array: Floats) -> Floats:
     return parts.reshape(-1, *parts.shape[2:])
 
 
-def merge_windows(parts: Floats, shape: tuple[int, int]) -> Floats:
-    """Merge windows into trials; where windows overlap, each has most weight in its middle.
+def merge_windows(parts: Floats, shape: tuple[int, int], *, lag: int | None = None) -> Floats:
+    """Merge windows into trials; where windows overlap, each has most weight where most of what may be seen lies in it.
+
+    Without a lag that is in its middle; with a short one, towards its end.
 
     Parameters
     ----------
     parts : array (trial · window, window length, channel)
     shape : (int, int)
         Numbers of trials and of bins.
+    lag : int, optional
+        Bins after each one that may be seen; default: all.
 
     Returns
     -------
@@ -43,7 +47,8 @@ def merge_windows(parts: Floats, shape: tuple[int, int]) -> Floats:
     """
     n_trials, n_bins = shape
     length = parts.shape[1]
-    ramp = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1)).astype(float)[:, None]
+    ahead = length if lag is None else min(lag + 1, length)
+    ramp = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1) * (length / ahead))[:, None]
     parts = parts.reshape(n_trials, -1, length, parts.shape[2])
     merged, weight = np.zeros((n_trials, n_bins, parts.shape[3])), np.zeros((n_bins, 1))
     for i, first in enumerate(_first_bins(n_bins)):
