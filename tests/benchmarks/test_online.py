@@ -1,0 +1,20 @@
+"""The small version of the benchmark of inference with a lag."""
+
+import pytest
+
+from tests.support.processes import rows_of
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("part", ["accuracy", "reachable"])
+def test_accuracy_with_a_lag_and_what_is_reachable_are_measured(tmp_path, part):
+    (row,) = rows_of(tmp_path, "online.py", part, "--small")
+    assert (row["observed of 29"], row["lag"]) == (10, 0)
+    assert -1 < row["R2"] < 1 and row["R2"] != row["from bin 10"]
+
+
+def test_a_bin_is_timed_in_numpy_and_in_torch(tmp_path):
+    rows = rows_of(tmp_path, "online.py", "latency", "--small")
+    assert [row["way"] for row in rows] == ["stream.step", "numpy", "torch"]
+    assert all(0 < row["p50"] <= row["p99"] <= row["longest"] for row in rows)
