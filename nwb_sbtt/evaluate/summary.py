@@ -196,7 +196,8 @@ def evaluate_latents(
 
 def _headline(result: Mapping[str, Any]) -> str:
     scores, names = result["scores"], result["names"]
-    line = f"{result['metric']} on hidden entries {_shown(scores[MODEL])}"
+    lag = f" at a lag of {result['lag']} bins" if "lag" in result else ""
+    line = f"{result['metric']} on hidden entries{lag} {_shown(scores[MODEL])}"
     if known := [name for name in result["baselines"] if scores[name] is not None]:
         best = max(known, key=scores.__getitem__)
         line += f" ({names[MEAN]} {_shown(scores[MEAN])}, best baseline: {names[best]} {_shown(scores[best])})"

@@ -483,14 +483,13 @@ class Fitted:
         session: str | None = None,
         same_channels: bool = False,
         on: Literal["valid", "test"] = "valid",
-        lag: int | None = None,
         baselines: bool = True,
     ) -> dict[str, Any]:
         """Score the model and the baselines on the hidden entries of the validation trials, or of the test trials.
 
         Scores on the validation trials of the fit's own data are kept in the run folder (``metrics.json``). The hidden entries
         of the validation trials are those that the checkpoint was chosen on; either are hidden from the model and from the
-        baselines.
+        baselines, which have the lag of the model.
 
         Parameters
         ----------
@@ -502,8 +501,6 @@ class Fitted:
             Whether channels of the same ids are the same although the data come from another recording.
         on : {"valid", "test"}
             Trials that are scored; by test trials no model was trained or chosen.
-        lag : int, optional
-            Bins after each one that the baselines may look at; default: the whole trial.
         baselines : bool
             Whether all baselines are scored, or the mean alone.
 
@@ -535,7 +532,7 @@ class Fitted:
             latents,
             where_hidden,
             mask_length=mask_length,
-            lag=lag,
+            lag=self.config.lag,
             hidden_channels=without_channels,
             baselines=baselines,
         )

@@ -141,7 +141,8 @@ def facts_of(fitted: Fitted) -> dict[str, str]:
     """
     config, signature = fitted.config, fitted.signature
     averaged = f", {len(fitted.members)} models averaged" if len(fitted.members) > 1 else ""
-    facts = {"model": f"{config.model.name}, likelihood {signature.likelihood}{averaged}"}
+    lag = "" if config.lag is None else f", lag {config.lag} bins"
+    facts = {"model": f"{config.model.name}{lag}, likelihood {signature.likelihood}{averaged}"}
     sessions = list(signature.sessions.items())
     for name, session in sessions[:MOST_SESSIONS]:
         facts[f"data, {name}"] = _sizes(session)

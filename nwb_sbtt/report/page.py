@@ -260,9 +260,12 @@ def _results(metrics: Mapping[str, Any]) -> str:
         columns[f"forecast bins ({metrics['metric']})"] = metrics["forecast"]
     if "rates_r2" in metrics.get("truth", {}):
         columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
+    lag = ""
+    if "lag" in metrics:
+        lag = f" Each bin is predicted from the bins before it and {metrics['lag']} bins after it, at most (the lag)."
     text = (
         f"{heading_of(_outcome(metrics))}\n<p>Scores on entries that neither the model nor any baseline was shown: "
-        f"{escape(basis)}. Higher is better. {escape(metrics.get('zero', ''))}</p>\n"
+        f"{escape(basis)}. Higher is better.{lag} {escape(metrics.get('zero', ''))}</p>\n"
         + _scores(columns, metrics["names"])
         + _undefined(metrics)
         + _baselines(metrics)

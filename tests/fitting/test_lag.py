@@ -81,6 +81,15 @@ def test_trials_are_scored_from_their_first_bin(session):
     assert train_and_valid(ds, to_batch(ds), CONFIG)[0].scored.numpy()[:, 0].all()
 
 
+def test_scores_texts_and_report_tell_the_lag(fitted, session):
+    found = fitted.evaluate(chopped(session))
+    assert found["lag"] == LAG and "on hidden entries at a lag of 2 bins" in found["headline"]
+    assert not any("sees the whole trial" in name for name in found["names"].values())
+    assert "conv, lag 2 bins, likelihood poisson" in repr(fitted)
+    (page,) = fitted.report(chopped(session))
+    assert "the bins before it and 2 bins after it" in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("model", ["lfads", "sae", "ladder"])
 def test_models_without_a_lag_say_so(model):
     with pytest.raises(sb.errors.ConfigError, match=rf"'lag' is a setting of conv, and the model is '{model}'"):
