@@ -114,15 +114,18 @@ def sparse_batch(
     places = {"trial": trial, "time": time, "channel": channel}
     for (name, place), size in zip(places.items(), shape, strict=True):
         if len(place) != len(values):
-            raise DataError(f"{len(values)} values came with {len(place)} numbers of their {name}; one each is needed")
+            raise DataError(
+                f"got {len(values)} values, but {len(place)} indices of their {name}; expected one index for each value"
+            )
         if len(place) and not 0 <= int(place.min()) <= int(place.max()) < size:
             raise DataError(
-                f"{name} runs from {int(place.min())} to {int(place.max())}, but {shape} has 0 to {size - 1}; count from 0"
+                f"the indices of {name} run from {int(place.min())} to {int(place.max())}; expected 0 to {size - 1}, "
+                f"as shape is {shape}"
             )
     if not values.isfinite().all():
-        raise DataError("some values are not finite; leave out what was not observed")
+        raise DataError("some values are not finite; pass only entries that were observed")
     if exposure is not None and (len(exposure) != len(values) or not ((exposure > 0) & (exposure <= 1)).all()):
-        raise DataError("exposure must be one number in (0, 1] for each value; leave out what was not observed at all")
+        raise DataError("exposure must be one number in (0, 1] for each value; pass only entries that were observed")
     columns = [values.float()] if exposure is None else [values.float(), exposure.float()]
     order = None if (trial[1:] >= trial[:-1]).all() else torch.argsort(trial, stable=True)
     bounds = [0, *torch.bincount(trial, minlength=shape[0]).cumsum(0).tolist()]
@@ -559,7 +562,10 @@ def _arranged(
         channel = channel.long()
         key, order = torch.sort(((channel // width) * n_bins + time) * n_channels + channel)
         if (key[1:] == key[:-1]).any():
-            raise DataError("some places have more than one entry; each trial, time and channel may come once")
+            raise DataError(
+                "some entries are given more than once; expected each combination of trial, time and channel at most "
+                "once"
+            )
         length = counts[:, i].sum(-1)
         shift = firsts[:, i] - (length.cumsum(0) - length)
         target = (torch.repeat_interleave(shift, length) + torch.arange(len(key))).to(device)

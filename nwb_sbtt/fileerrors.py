@@ -34,8 +34,8 @@ SYSTEM = {
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EACCES: "no permission to read it",
     errno.EPERM: "no permission to read it",
-    errno.ELOOP: "its symbolic links lead round in a circle",
-    errno.ENAMETOOLONG: "a name in it is longer than the system allows",
+    errno.ELOOP: "its symbolic links form a loop",
+    errno.ENAMETOOLONG: "a name in the path is longer than the system allows",
 }
 """What the system refuses most, in words."""
 
@@ -54,7 +54,7 @@ def refusal(error: SbttError | OSError | MemoryError) -> str:
     if isinstance(error, SbttError):
         return str(error)
     if isinstance(error, MemoryError):
-        return f"not enough memory: {' '.join(str(error).split()).rstrip('.')}; take a shorter part or wider bins"
+        return f"not enough memory: {' '.join(str(error).split()).rstrip('.')}; read a shorter part, or use wider bins"
     reason = str(error) if error.errno is None else SYSTEM.get(error.errno, error.strerror)
     place = "" if error.filename is None else f"{str(error.filename)!r}: "
     return " ".join(f"{place}{reason}".split())
@@ -90,7 +90,7 @@ class FileErrors:
         path: object,
         *,
         what: str = "",
-        hint: str = "fetch it again",
+        hint: str = "download or copy it again",
         raising: type[SbttError] = FileError,
         explain: Callable[[Exception], str | None] | None = None,
     ) -> None:
@@ -117,10 +117,13 @@ class FileErrors:
                 return f"there is no file {self._file}"
             return f"cannot read {self._file}: {SYSTEM.get(error.errno, os.strerror(error.errno))}"
         if isinstance(error, RecursionError):
-            return f"cannot read {self._file}: parts of it contain each other, without an end; {self._hint}"
+            return f"cannot read {self._file}: parts of it contain each other in an endless loop; {self._hint}"
         reason = reason_of(error)
         if isinstance(error, MemoryError):
-            return f"cannot read {self._file}: a part of it declares more than this machine's memory holds ({reason})"
+            return (
+                f"cannot read {self._file}: the declared size of a part of it exceeds the memory of this machine "
+                f"({reason})"
+            )
         if library in SCHEMA_LIBRARIES:
             return f"{self._file} does not follow the NWB schema: {reason}; `nwbinspector` lists what is wrong with it"
         return f"cannot read {self._file}: it is damaged, incomplete or still being written ({reason}); {self._hint}"

@@ -222,4 +222,4 @@ def _started(pid: int) -> str:
 
 def _busy(what: str, holder: Holder | None) -> FileError:
     who = "another process" if holder is None else str(holder)
-    return FileError(f"{what} is in use by {who}; wait until it has ended, or end it")
+    return FileError(f"{what} is in use by {who}; wait until that process has finished, or stop it")

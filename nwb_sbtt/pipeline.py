@@ -167,7 +167,10 @@ def _fit_held(
         log(initialisation)
     log(f"training ended: {fitted.finished}")
     if output is not None and (done := _done(targets, list(data), run_dir, output)) is not None:
-        log("nothing to do: this fit and its result exist; --overwrite scores the fit and writes the result again")
+        log(
+            "nothing to do: this fit and its result exist already; --overwrite scores the fit and writes the result "
+            "again"
+        )
         return done
     metrics = {}
     for (name, ds), path, target in zip(data.items(), paths, targets, strict=True):
@@ -397,7 +400,7 @@ def demo(folder: Path, *, overwrite: bool = False, log: Log = print) -> dict[str
     if folder.exists() and any(folder.iterdir()):
         if not overwrite or not (folder / "lorenz.nwb").exists():
             raise FileError(
-                f"{str(folder)!r} is not empty; name another folder, or pass --overwrite to replace the demo in it"
+                f"{str(folder)!r} is not empty; use another folder, or pass --overwrite to replace the demo in it"
             )
         shutil.rmtree(folder)
     make_folder(folder)
@@ -435,7 +438,9 @@ def initial_settings(run_dir: Path) -> dict[str, Any]:
         If the folder holds no fit.
     """
     if not (run_dir / SIGNATURE).exists():
-        raise FileError(f"{str(run_dir)!r} holds no fit to start from (--init)")
+        raise FileError(
+            f"{str(run_dir)!r} has no fit to start from; expected the run folder of a finished fit (--init)"
+        )
     settings = read_config(run_dir).model_dump(mode="json")
     return {name: settings[name] for name in ("model", "likelihood")}
 
@@ -549,7 +554,8 @@ def _targets(paths: Sequence[Path], output: Output | None, run_dir: Path) -> lis
     else:
         if output.path.suffix == ".nwb":
             raise FileError(
-                f"{len(paths)} files are fitted together; name a folder for the results, not {str(output.path)!r}"
+                f"{len(paths)} files are fitted together, so --out must be a folder for the results, not the file "
+                f"{str(output.path)!r}"
             )
         targets = [output.path / f"{name}_latents.nwb" for name in session_names(paths)]
         if not output.path.exists() and output.path.parent.is_dir():
@@ -597,7 +603,7 @@ def _done(
 def _refuse(target: Path, source: Path, output: Output) -> None:
     """Refuse a result that could not be written, before anything is read."""
     if target.exists() and not output.overwrite and not (output.append and source.exists() and target.samefile(source)):
-        raise FileError(f"{str(target)!r} exists; name another file, or pass --overwrite to replace it")
+        raise FileError(f"{str(target)!r} exists; choose another file, or pass --overwrite to replace it")
     if not target.parent.is_dir():
         raise FileError(f"the folder {str(target.parent)!r} of the result does not exist; create it first")
     check_target(target, source=source, **output.arguments)

@@ -87,12 +87,12 @@ def load_offsets(given: Sequence[str]) -> float | np.ndarray | dict[str, float |
         if series in loaded:
             what = f"of {series!r} twice" if series else "twice without a series"
             raise ConfigError(
-                f"--offsets gives offsets {what}; of several series, write SERIES=FILE or SERIES=SECONDS for each"
+                f"--offsets is passed {what}; with several series, write SERIES=FILE or SERIES=SECONDS for each"
             )
         loaded[series] = _offsets_of(value)
     if "" in loaded and len(loaded) > 1:
         raise ConfigError(
-            "--offsets FILE is for the only series; of several, write SERIES=FILE or SERIES=SECONDS for each"
+            "--offsets FILE works with one series only; with several, write SERIES=FILE or SERIES=SECONDS for each"
         )
     return loaded.get("", loaded) if loaded else None
 

@@ -73,7 +73,7 @@ class Registry(Generic[T]):
         """
         taken = self._things.get(name, thing) is not thing or (name in self._places and not self._is_at(name, thing))
         if taken or name in self._reserved:
-            raise ConfigError(f"there is a {self.kind} {name!r} already; choose another name")
+            raise ConfigError(f"a {self.kind} {name!r} exists already; choose another name")
         if complaint := self._complaint(name, thing):
             raise ConfigError(f"the {self.kind} {name!r} {complaint}")
         self._things[name] = thing
@@ -151,8 +151,8 @@ class Registry(Generic[T]):
             near = nearest(name, self.names())
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(
-                f"there is no {self.kind} {name!r}; {hint}known are {', '.join(self.names())}. One of another package is known "
-                "once that package is installed, or the module that registers it is imported"
+                f"there is no {self.kind} {name!r}; {hint}available: {', '.join(self.names())}. To use one from "
+                "another package, install that package or import the module that registers it"
             )
         if name in self._clashes:
             packages = " and ".join(repr(package) for package in self._clashes[name])

@@ -73,7 +73,7 @@ def test_the_error_names_the_file_the_reason_and_what_to_try(hdf5):
     ("make", "reason"),
     [
         (lambda path: None, "there is no file"),
-        (lambda path: path.symlink_to(path), "symbolic links lead round in a circle"),
+        (lambda path: path.symlink_to(path), "symbolic links form a loop"),
         (os.mkfifo, "is a pipe, a socket or a device; expected a file"),
         (lambda path: path.mkdir(), "is a folder; expected a file"),
     ],
@@ -87,7 +87,7 @@ def test_what_the_system_refuses_is_said_in_words(tmp_path, make, reason):
 def test_an_array_that_declares_more_than_memory_holds_is_the_files(hdf5):
     huge = hdf5.create_dataset("huge", (10**13,), "f8", chunks=(1000,))
     with (
-        pytest.raises(FileError, match="a part of it declares more than this machine's memory holds"),
+        pytest.raises(FileError, match="a part of it exceeds the memory of this machine"),
         FileErrors("a.h5"),
     ):
         huge[:]
@@ -106,7 +106,7 @@ def test_a_name_that_is_too_long_is_refused_in_words(tmp_path):
         (FileNotFoundError(errno.ENOENT, "No such file", "a.nwb"), "'a.nwb': there is no such file"),
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (OSError("a library's own words"), "a library's own words"),
-        (MemoryError("8 GB more."), "not enough memory: 8 GB more; take a shorter part or wider bins"),
+        (MemoryError("8 GB more."), "not enough memory: 8 GB more; read a shorter part, or use wider bins"),
     ],
 )
 def test_what_is_refused_is_said_in_one_line(error, said):

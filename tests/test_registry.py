@@ -37,7 +37,7 @@ def test_builtin_registered_and_installed_things_are_found_by_name(dictionaries)
 
 def test_an_unknown_name_is_an_error_with_the_nearest_one(dictionaries):
     with pytest.raises(
-        ConfigError, match="there is no dictionary 'orderd'; did you mean 'ordered'\\? known are ordered"
+        ConfigError, match="there is no dictionary 'orderd'; did you mean 'ordered'\\? available: ordered"
     ):
         dictionaries["orderd"]
 
@@ -46,11 +46,11 @@ def test_a_name_stands_for_one_thing(dictionaries):
     from collections import OrderedDict
 
     dictionaries.register("ordered", OrderedDict)
-    with pytest.raises(ConfigError, match="there is a dictionary 'ordered' already"):
+    with pytest.raises(ConfigError, match="a dictionary 'ordered' exists already"):
         dictionaries.register("ordered", dict)
     dictionaries.register("mine", dict)
     dictionaries.register("mine", dict)
-    with pytest.raises(ConfigError, match="'mine' already"):
+    with pytest.raises(ConfigError, match="'mine' exists already"):
         dictionaries.register("mine", set)
 
 

@@ -42,7 +42,7 @@ def test_a_signal_ends_training_after_the_epoch_with_its_state_saved(tmp_path):
 def test_a_request_in_the_last_epoch_changes_nothing(tmp_path):
     with stopping.by_signal():
         fitted = fit(population(), settings(), run_dir=tmp_path / "run", tracker=Asking())
-    assert fitted.finished.startswith("all 2 epochs done")
+    assert fitted.finished.startswith("all 2 epochs finished")
 
 
 def test_the_command_line_says_so_with_an_exit_code_of_its_own(tmp_path, monkeypatch, capsys):

@@ -40,7 +40,7 @@ def test_the_tutorial_on_dandi_goes_all_the_way_round_and_leaves_no_key_anywhere
         }
         ended = run("06_dandi", tmp_path, **of_the_archive)
         (stored,) = archive.dandisets["000999"].versions["draft"].assets.values()
-    assert "training ended: all 1 epochs done" in ended.out
+    assert "training ended: all 1 epochs finished" in ended.out
     assert f"derived from DANDI:000140/0.220113.0408, sub-Jenkins/{NLB}" in ended.out
     assert "to do: set subject.age" in ended.out
     assert "the same bytes: True" in ended.out

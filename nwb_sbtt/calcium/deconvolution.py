@@ -88,7 +88,7 @@ def why_unusable(values: Floats) -> str | None:
     if len(values) == 0:
         return "no sample"
     if len(values) < FEWEST:
-        return f"{len(values)} samples, of {FEWEST} that are needed"
+        return f"{len(values)} samples, at least {FEWEST} are needed"
     return f"constant {values[0]:g}" if values.min() == values.max() else None
 
 
@@ -200,7 +200,10 @@ def remarks(found: Mapping[str, Remarkable]) -> list[str]:
     unusable = [f"{name} ({roi.unusable})" for name, roi in found.items() if roi.unusable]
     if unusable:
         lines.append(
-            f"{len(unusable)} of {len(found)} ROIs cannot be used and are unobserved: {', '.join(unusable[:MOST_NAMED])}"
+            (
+                f"{len(unusable)} of {len(found)} ROIs cannot be used and are treated as missing: "
+                f"{', '.join(unusable[:MOST_NAMED])}"
+            )
             + (f" and {len(unusable) - MOST_NAMED} more" if len(unusable) > MOST_NAMED else "")
         )
     artefacts = [roi.artefacts for roi in found.values() if len(roi.artefacts)]
@@ -210,15 +213,16 @@ def remarks(found: Mapping[str, Remarkable]) -> list[str]:
         steps = np.diff(firsts)
         regular = len(steps) >= REGULAR and np.quantile(steps, 0.9) < 1.1 * np.quantile(steps, 0.1)
         lines.append(
-            f"{sum(map(len, artefacts))} samples in {len(artefacts)} of {len(found)} ROIs are beyond what noise and calcium "
-            f"allow and are unobserved, at {len(firsts)} {'moment' if len(firsts) == 1 else 'moments'}"
-            + (f" about {np.median(steps):.3g} s apart: an artefact that repeats" if regular else "")
+            f"{sum(map(len, artefacts))} samples in {len(artefacts)} of {len(found)} ROIs are larger than noise and "
+            f"calcium can explain and are treated as missing, at {len(firsts)} "
+            f"{'moment' if len(firsts) == 1 else 'moments'}"
+            + (f" about {np.median(steps):.3g} s apart (a repeated artefact)" if regular else "")
         )
     clipped = [roi.n_clipped for roi in found.values() if roi.n_clipped]
     if clipped:
         lines.append(
-            f"{sum(clipped)} samples in {len(clipped)} of {len(found)} ROIs are at the detector's ceiling: of their light only "
-            "the least value is used"
+            f"{sum(clipped)} samples in {len(clipped)} of {len(found)} ROIs are saturated (at the detector's "
+            "maximum): the true value is at least this large, and only this is used"
         )
     return lines
 
@@ -241,8 +245,8 @@ def known_indicator(config: EventsConfig, named: str) -> Indicator:
     indicator = indicator_of(config.indicator or named)
     if config.indicator and indicator is UNKNOWN:
         raise ConfigError(
-            f"indicator {config.indicator!r} is not known; known are {', '.join(INDICATORS)}; for another, set "
-            "decay_time and rise_time in seconds (--set read.events.decay_time=0.4)"
+            f"indicator {config.indicator!r} is unknown; available: {', '.join(INDICATORS)}. For another indicator, "
+            "set decay_time and rise_time in seconds (--set read.events.decay_time=0.4)"
         )
     rise = indicator.rise if config.rise_time is None else config.rise_time
     return Indicator(indicator.name, config.decay_time or indicator.decay, rise, indicator.log_sd)
@@ -408,7 +412,7 @@ class _Problem:
         try:
             from oasis.functions import deconvolve as oasis
         except ImportError:
-            raise ConfigError('events are found by oasis-deconv: pip install "nwb_sbtt[calcium]"') from None
+            raise ConfigError('deconvolution needs the package oasis-deconv: pip install "nwb_sbtt[calcium]"') from None
         result = oasis(
             self.trace,
             tau_d=self.kinetics.decay,

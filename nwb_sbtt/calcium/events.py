@@ -139,15 +139,16 @@ def find_events(
 def _check_signal(ds: xr.Dataset, neuropil: xr.Dataset | None) -> None:
     signal = ds.attrs.get("signal")
     if signal == "events" or ds.attrs.get("unit") == "counts":
-        raise DataError(f"the values are {signal or 'counts'} already; events are found in fluorescence or ΔF/F")
+        raise DataError(f"the values are already {signal or 'counts'}; expected fluorescence or ΔF/F to find events in")
     if neuropil is not None and signal == "dF/F":
         raise DataError(
-            "neuropil cannot be taken off ΔF/F, which is in units of a baseline; give fluorescence, or leave neuropil out"
+            "neuropil cannot be subtracted from ΔF/F, which has no unit of fluorescence; pass raw fluorescence, or "
+            "omit the neuropil"
         )
     if neuropil is not None and "neuropil" in ds.attrs:
         raise DataError(
-            f"{ds.attrs['neuropil']} was subtracted in reading; leave neuropil out, or read the data with "
-            "RoiConfig(neuropil_coefficient=0)"
+            f"{ds.attrs['neuropil']} was already subtracted when the data were read; omit the neuropil, or read the "
+            "data with RoiConfig(neuropil_coefficient=0)"
         )
 
 
@@ -194,8 +195,8 @@ def _kinetics(deconvolved: list[Deconvolved | None], config: EventsConfig) -> di
 def _record(ds: xr.Dataset, config: EventsConfig, *, known_by: str, lost: int, notes: list[str]) -> dict[str, str]:
     all_notes = json.loads(ds.attrs.get("notes", "[]"))
     all_notes += [
-        f"events by non-negative deconvolution, decay per channel from the prior of {known_by!r}; {lost} entries whose events "
-        "cannot be known are unobserved",
+        f"events found by non-negative deconvolution; decay time fitted per channel with the prior of {known_by!r}; "
+        f"{lost} entries without a usable event estimate are treated as missing",
         *notes,
     ]
     return {

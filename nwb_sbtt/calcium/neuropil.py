@@ -24,6 +24,6 @@ def check_alike(neuropil: xr.Dataset, ds: xr.Dataset) -> None:
         np.array_equal(neuropil[name].values, ds[name].values) for name in ("trial_start", "time", "channel_id")
     ):
         raise MismatchError(
-            f"the neuropil has (trial, time, channel) {neuropil['values'].shape}, the fluorescence {ds['values'].shape}; "
-            "both must be of the same trials, bins and channels"
+            f"the neuropil has shape {neuropil['values'].shape}, the fluorescence {ds['values'].shape}; expected the "
+            "same trials, bins and channels in both"
         )

@@ -127,7 +127,7 @@ def resolve_indicator(name: str | None, rise_time: float | None) -> Indicator:
     """
     indicator = indicator_of(name or "")
     if name and indicator is UNKNOWN:
-        raise ConfigError(f"indicator {name!r} is not known; set the decay in seconds instead (`decay_time`)")
+        raise ConfigError(f"indicator {name!r} is unknown; set the decay time in seconds instead (`decay_time`)")
     return indicator if rise_time is None else replace(indicator, rise=rise_time)
 
 

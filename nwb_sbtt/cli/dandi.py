@@ -102,7 +102,7 @@ def validate(
         for finding in findings:
             typer.echo(f"{finding.level}  {finding.location}: {finding.message}")
             typer.echo(f"    {finding.check}; to do: {finding.hint}")
-        verdict = "DANDI would refuse it" if refused else "DANDI would take it"
+        verdict = "DANDI would refuse it" if refused else "DANDI would accept it"
         typer.echo(f"{file}: {len(findings) or 'no'} finding{'s' if len(findings) != 1 else ''}; {verdict}")
     if refused:
         raise typer.Exit(1)

@@ -148,7 +148,7 @@ def fit(
     write_config = write_settings_of(context)
     read_config, fit_config = settings_of(context)
     if out is None and (append or overwrite or name != "sbtt" or write_config != type(write_config)()):
-        raise ConfigError("--append, --overwrite, --name and --write need a result file; name it with --out")
+        raise ConfigError("--append, --overwrite, --name and --write apply to a result file; name the file with --out")
     output = pipeline.Output(out, overwrite, append, name, write_config) if out else None
     with stopping.by_signal():
         metrics = pipeline.fit_files(
@@ -264,7 +264,8 @@ def _only_write_settings(context: typer.Context) -> WriteConfig:
     write_config = write_settings_of(context)
     if context.params["set_"]:
         raise ConfigError(
-            f"--set {context.params['set_'][0]} is not a setting of the result file; those of the fit are in its run folder"
+            f"--set {context.params['set_'][0]} is not a setting of the result file; settings of the fit are stored "
+            "in its run folder and cannot be changed here"
         )
     return write_config
 
@@ -347,13 +348,16 @@ def report(
         from nwb_sbtt import pipeline
 
         if out is not None:
-            raise ConfigError("--out names the page of a comparison; that of one fit lies in its run folder")
+            raise ConfigError(
+                "--out is only for the page that compares several run folders; the report of one fit is written into "
+                "its run folder"
+            )
         for page in pipeline.report_run(runs[0], files=file or [], color_by=color_by, interactive=interactive):
             typer.echo(page)
         return
     if file or color_by is not None or interactive:
         raise ConfigError(
-            "--file, --color-by and --interactive are for the report of one run folder; several are compared"
+            "--file, --color-by and --interactive are only for the report of one run folder; you named several"
         )
     page = out or Path("comparison.html")
     compare_runs(runs).write_html(page)

@@ -211,7 +211,8 @@ def slurm(
     script = batch_script(command, allocation, folder=Path.cwd())
     if gpus and not any(word.startswith("--gpus-per-") for word in command):
         typer.echo(
-            f"note: the fits use no GPU; set their share in the {command[0]} command, such as --gpus-per-fit 1",
+            f"note: the fits use no GPU; set the share of each fit in the {command[0]} command, such as "
+            "--gpus-per-fit 1",
             err=True,
         )
     typer.echo(submit_script(script) if submit else script, nl=submit)

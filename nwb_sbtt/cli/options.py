@@ -75,7 +75,7 @@ Lag = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="for use online: bins after its own that an estimate depends on; 0 for past and present alone "
+        help="for use online: number of later bins that an estimate may depend on; 0: only past and present bins "
         "[default: the whole trial]",
     ),
 ]
@@ -225,7 +225,7 @@ def write_settings_of(context: typer.Context) -> WriteConfig:
     changed = override(config, own, within="write")
     if names and changed.variables != config.variables:
         raise ConfigError(
-            f"--write names {names}, and --set write.variables {list(changed.variables or [])}; give one of them"
+            f"--write names {names}, and --set write.variables {list(changed.variables or [])}; use only one of them"
         )
     check_variables(changed.variables)
     return changed
@@ -253,7 +253,7 @@ def cut_of(
         If they contradict each other, or lack a part.
     """
     if trials is not None and (window is not None or chop is not None):
-        raise ConfigError("give --trials, or --window and --chop")
+        raise ConfigError("--trials cannot be combined with --window or --chop; use one of them")
     if table is not None and trials is None:
         raise ConfigError("--trials-table needs --trials EVENT:START:STOP")
     if relative and trials is None:
@@ -295,7 +295,7 @@ def check_agree(before: BaseModel, after: BaseModel, options: Mapping[str, Any],
             if (first := _plain(before, part)) != (second := _plain(after, part)):
                 setting = (f"{within}." if within else "") + part + (".name" if name in NAMED else "")
                 raise ConfigError(
-                    f"{OPTIONS[name]} says {first!r}, and --set {setting} says {second!r}; give one of them"
+                    f"{OPTIONS[name]} is {first!r}, but --set {setting} is {second!r}; use only one of them"
                 )
 
 
@@ -315,7 +315,10 @@ def check_initial(assignments: Sequence[str]) -> None:
     names = [text.partition("=")[0].strip() for text in assignments]
     below = [name for name in names if name.startswith("init.")]
     if below and not {"init", "init.run_dir"} & set(names):
-        raise ConfigError(f"{below[0]} is for a fit that starts from a finished one; name its run folder with --init")
+        raise ConfigError(
+            f"{below[0]} is only for a fit that starts from a finished fit; name the run folder of the finished fit "
+            "with --init"
+        )
 
 
 def _plain(config: BaseModel, name: str) -> object:
@@ -339,11 +342,11 @@ def _assigned(
     fit_assignments = [text for text in assignments if not text.strip().startswith("read.")]
     for text in fit_assignments:
         if text.partition("=")[0].strip() == "read":
-            raise ConfigError(f"{text.strip()!r} is a part of the settings; write read.NAME=VALUE")
+            raise ConfigError(f"{text.strip()!r} is a group of settings; write read.NAME=VALUE")
         if text.strip().split(".")[0].partition("=")[0] in ReadConfig.model_fields:
             raise ConfigError(f"{text.strip()!r} is a setting of the reader; write read.{text.strip()}")
         if text.strip().startswith("search."):
-            raise ConfigError(f"{text.strip()!r} is a setting of a search; it is for `nwb-sbtt search`")
+            raise ConfigError(f"{text.strip()!r} is a setting of a search; use it with `nwb-sbtt search`")
         name = text.partition("=")[0].strip()
         if not path_of(FitConfig, name) and (path := path_of(ReadConfig, name)):
             raise ConfigError(f"unknown setting {name!r}; did you mean 'read.{path}'?")

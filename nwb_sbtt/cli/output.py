@@ -162,7 +162,7 @@ def _with_output(function: Callable[..., Any]) -> Callable[..., Any]:
     def command(*values: Any, **options: Any) -> None:
         quiet, verbose, log = (options.pop(name) for name in SHARED)
         if quiet and verbose:
-            raise ConfigError("--quiet and --verbose contradict each other; give one of them")
+            raise ConfigError("--quiet and --verbose contradict each other; use only one of them")
 
         def run() -> int | None:
             with _silenced() if quiet else ExitStack():

@@ -69,15 +69,15 @@ class Config(_Checked):
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse every change."""
         raise ConfigError(
-            f"settings do not change: {type(self).__name__}.{name} is {getattr(self, name, None)!r}; make other ones, for "
-            f"example with nwb_sbtt.config.override(settings, ['{name}=…'])"
+            f"settings cannot be changed: {type(self).__name__}.{name} is {getattr(self, name, None)!r}; make a "
+            f"changed copy, for example with nwb_sbtt.config.override(settings, ['{name}=…'])"
         )
 
 
 class NamedConfig(Config):
     """Settings of one of several things of a kind, known by its name."""
 
-    name: str = Field(default="", description="Name of the thing that has these settings.")
+    name: str = Field(default="", description="Name of the class that these settings belong to.")
 
 
 C = TypeVar("C", bound=Config)
@@ -197,7 +197,9 @@ def override(config: C, assignments: Sequence[str], *, within: str = "") -> C:
                 place[parent] = {}
             below = place[parent]
             if not isinstance(below, dict):
-                raise ConfigError(f"{prefix + name!r} is not a setting: {parent!r} has no parts")
+                raise ConfigError(
+                    f"{prefix + name!r} is not a setting: {parent!r} is one value without settings below it"
+                )
             place = below
         try:
             chosen = yaml.safe_load(value)
@@ -264,7 +266,7 @@ def load_settings(path: Path | str) -> dict[str, Any]:
         check_is_file(path)
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(settings, dict | None):
-        raise ConfigError(f"{str(path)!r} should hold `name: value` lines, not a {type(settings).__name__}")
+        raise ConfigError(f"{str(path)!r} should contain `name: value` lines, not a {type(settings).__name__}")
     _check_plain(settings or {}, path)
     return settings or {}
 
@@ -278,16 +280,18 @@ def _check_plain(settings: dict[str, Any], path: Path) -> None:
         name, value = waiting.pop()
         if isinstance(value, dict):
             if odd := [key for key in value if not isinstance(key, str)]:
-                raise ConfigError(f"{str(path)!r} has the name {odd[0]!r}; expected names that are text")
+                raise ConfigError(f"{str(path)!r} has the setting name {odd[0]!r}; expected text")
             waiting += [(f"{name}.{key}"[-80:].strip("."), below) for key, below in value.items()]
         elif isinstance(value, list):
             waiting += [(name, below) for below in value]
         elif not isinstance(value, str | int | float | None):
             kind = type(value).__name__
-            raise ConfigError(f"{str(path)!r} holds a {kind} as {name!r}; expected text, numbers, true, false or lists")
+            raise ConfigError(
+                f"{str(path)!r} has a {kind} as value of {name!r}; expected text, numbers, true, false or lists"
+            )
         if len(waiting) > MOST_VALUES:
             break
-    raise ConfigError(f"{str(path)!r} holds more than {MOST_VALUES} values, or a part that contains itself")
+    raise ConfigError(f"{str(path)!r} has more than {MOST_VALUES} values, or a section that contains itself")
 
 
 def save_settings(settings: dict[str, Any], path: Path | str) -> None:

@@ -26,10 +26,10 @@ class MaskConfig(Config):
     )
     mask_length: Annotated[Count, Unit("bins")] | None = Field(
         default=None,
-        description="Number of consecutive bins of a channel that are hidden together, in training and in validation. Default: "
-        "1, single entries, for counts and events; for signals as many as the part of a channel that others do not share stays "
-        "correlated with itself, measured on the training trials, because a sample before or after a hidden one would reveal "
-        "it; 1 s where rates are inferred from fluorescence.",
+        description="Number of consecutive bins of a channel that are hidden together, in training and in "
+        "validation. Default: 1 for counts and events. For signals it is measured on the training trials: as long as "
+        "the part of a channel that it does not share with others stays correlated, because neighbouring samples "
+        "would otherwise reveal the hidden one. 1 s where rates are inferred from fluorescence.",
     )
     sample_validation: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.2,
@@ -38,8 +38,8 @@ class MaskConfig(Config):
     )
     held_out_channels: Share = Field(
         default=0.0,
-        description="Fraction of the channels that is never shown to the encoder but scored in training (co-smoothing). "
-        "Ignored where the data say which channels are held out.",
+        description="Fraction of the channels that is never shown to the encoder but scored in training "
+        "(co-smoothing). Ignored if the data mark channels as held out.",
     )
 
     @model_validator(mode="after")
@@ -55,9 +55,9 @@ class TrainConfig(Config):
 
     epochs: Count | None = Field(
         default=None,
-        description="Most passes over the training trials. Default: as many as make 3,000 optimiser steps; for a "
-        "convolutional model 500 (up to 64 training trials) to 1,850 steps (from 1,248), or 500 for any number where it infers "
-        "spikes; never more than 1,000 passes.",
+        description="Maximum number of passes over the training trials. Default: as many as give 3,000 optimiser steps; for a "
+        "convolutional model 500 (up to 64 training trials) to 1,850 steps (from 1,248), or 500 if it infers spikes; "
+        "at most 1,000 passes.",
     )
     batch_size: Annotated[Count, Unit("trials")] | None = Field(
         default=None,
@@ -66,8 +66,8 @@ class TrainConfig(Config):
     )
     batches_per_step: Count = Field(
         default=1,
-        description="Batches whose gradients are averaged in an optimiser step; each is of one session. Processes that train "
-        "together (torchrun) share them out.",
+        description="Batches whose gradients are averaged in an optimiser step; each batch has trials of one "
+        "session. Processes that train together (torchrun) share the batches.",
     )
     learning_rate: Positive | None = Field(
         default=None,
@@ -110,8 +110,8 @@ class TrainConfig(Config):
     )
     max_minutes: Annotated[Positive, Unit("min")] | None = Field(
         default=None,
-        description="Training stops at the first end of an epoch after this time, counted across interruptions. Default: no "
-        "limit.",
+        description="Training stops at the end of the epoch in which this time is reached. Time before an interruption counts "
+        "too. Default: no limit.",
     )
     checkpoint_every: Annotated[Count, Unit("epochs")] = Field(
         default=5,
@@ -126,7 +126,7 @@ class TrainConfig(Config):
 def _known_device(device: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise ValueError(
-            f"{device!r} is no device; use auto, cpu, cuda, cuda:1 (one of several GPUs by its number) or mps"
+            f"{device!r} is not a device; use auto, cpu, cuda, cuda:1 (one of several GPUs by its number) or mps"
         )
     return device
 
@@ -137,9 +137,10 @@ class InitConfig(Config):
     run_dir: Path = Field(description="Run folder of the finished fit.")
     channels: Literal["auto", "same", "new"] = Field(
         default="auto",
-        description="Whether the data have the channels of the initial fit. same: their read-in and read-out are carried over. "
-        "new: new ones are initialised. auto: same for the same recording, new for another, refused if all its ids are equal. "
-        "Channels that only one of both has are new.",
+        description="Whether the data have the same channels as the initial fit. same: read-in and read-out are copied. new: "
+        "read-in and read-out are initialised again. auto: same for the same recording, new for another one; an "
+        "error if another recording has exactly the same channel ids. Channels that the initial fit does not have "
+        "are always new.",
     )
     freeze: Literal["auto", "none", "dynamics", "generator", "decoder"] = Field(
         default="auto",
@@ -187,7 +188,7 @@ class FitConfig(Config):
 
     model: SerializeAsAny[ModelConfig] = Field(
         default=ConvConfig(),
-        description="Model to fit; each has settings of its own.",
+        description="Model to fit. Each model has its own settings.",
     )
     likelihood: SerializeAsAny[LikelihoodConfig] = Field(
         default=AutoConfig(),
@@ -200,12 +201,13 @@ class FitConfig(Config):
     )
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,
-        description="Fraction of the trials kept for validation. Ignored where the data carry a `split`.",
+        description="Fraction of the trials kept for validation. Ignored if the data have a `split`.",
     )
     test_fraction: Share = Field(
         default=0.0,
-        description="Fraction of the trials kept for a last score: no model trains on them, and none is chosen by them. Drawn "
-        "from the training trials where the data carry a `split` without test trials. `nwb-sbtt search` keeps a tenth.",
+        description="Fraction of the trials kept for the final test score. They are used neither for training nor to choose a "
+        "model. If the data have a `split` without test trials, they are drawn from the training trials. `nwb-sbtt "
+        "search` keeps 0.1.",
     )
     posterior_samples: Count = Field(
         default=32,
@@ -222,12 +224,12 @@ class FitConfig(Config):
     )
     threads: Count = Field(
         default=1,
-        description="CPU threads of torch. Networks of this size rarely gain from a second one.",
+        description="CPU threads that torch uses. Networks of this size are rarely faster with more than one.",
     )
     seeds: Count = Field(
         default=1,
-        description="Number of models in an ensemble. They share data, split and hidden entries, differ in all that is random "
-        "in training, and are averaged.",
+        description="Number of models in an ensemble, whose results are averaged. All have the same data, split and hidden "
+        "entries; their initial weights and everything random in training differ.",
     )
     init: InitConfig | None = Field(
         default=None,

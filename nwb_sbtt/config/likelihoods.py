@@ -43,8 +43,8 @@ class ZeroInflatedGammaConfig(LikelihoodConfig):
     name: Literal["zig"] = Field(default="zig", description="Chooses the zero-inflated gamma likelihood.")
     smallest_event: NotNegative | None = Field(
         default=None,
-        description="Size that every event exceeds, in the unit of the data. Default: the coordinate `smallest_event` of the "
-        "channels; 0 where the data have none.",
+        description="Lower limit of event sizes, in the unit of the data; every event is larger. Default: the coordinate "
+        "`smallest_event` of the channels; 0 where the data have none.",
     )
 
 
@@ -53,8 +53,8 @@ class FluorescenceConfig(LikelihoodConfig):
 
     indicator: str | None = Field(
         default=None,
-        description='Calcium indicator, such as "GCaMP6f": its decay time is the prior of each channel\'s. Default: a wide '
-        "prior.",
+        description='Calcium indicator, such as "GCaMP6f". Its decay time is the centre of the prior of each channel\'s decay '
+        "time. Default: a wide prior.",
     )
     decay_time: Seconds | None = Field(
         default=None, description="Decay time of the fluorescence after a spike. Default: measured in each channel."

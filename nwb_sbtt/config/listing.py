@@ -192,8 +192,8 @@ def _alternatives(
     choices, key, wanted = _choices(kinds), _key(kinds[0]), only.get(section)
     if wanted is not None and wanted not in choices:
         near = nearest(wanted, choices)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {choices}"
-        raise ConfigError(f"no {section} is called {wanted!r}; {hint}")
+        hint = f"did you mean {near[0]!r}?" if near else f"available: {choices}"
+        raise ConfigError(f"there is no {section} {wanted!r}; {hint}")
     description, below = [field.description or ""], list[Setting]()
     for choice in choices if wanted is None else [wanted]:
         try:

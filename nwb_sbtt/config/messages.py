@@ -83,13 +83,13 @@ class _Words:
             tags = ", ".join(repr(tag) for kind in place.kinds for tag in sorted(map(str, _tags(kind))))
             return f"setting {self._name([*place.words, key])!r} is missing; expected one of {tags}", ""
         if problem == "invalid_key":
-            return f"{value!r} is no name of a setting; expected text", ""
+            return f"{value!r} is not a name of a setting; expected text", ""
         if problem == "value_error":
             return f"{name}: {str(entry['msg']).removeprefix('Value error, ')}".removeprefix(": "), ""
         if place.field is None:
             known = ", ".join(self.kind.model_fields)
             what = f"setting {self.within!r} is {_short(value)}; expected settings by name" if self.within else ""
-            return (what or f"expected settings by name, not {_short(value)}") + f"; known are {known}", ""
+            return (what or f"expected settings by name, not {_short(value)}") + f"; available: {known}", ""
         by_name = _is_by_name(place.field)
         within = [part for part in place.rest if by_name or not isinstance(part, str)]
         if problem == "missing" and not within:
@@ -129,7 +129,7 @@ class _Words:
         """Suggest a setting of the same part or, by its dotted name, one of another part; else list those of the part."""
         if self.python and "." in word:
             first = word.partition(".")[0]
-            return f"dotted names are for --set; in Python pass {first}=…, with the settings of that part"
+            return f"dotted names work only with --set; in Python pass {first}=… with the settings of that group"
         beside = {name: self._name([*place.words, name]) for kind in place.kinds for name in kind.model_fields}
         anywhere = {name.rpartition(".")[2]: self._name([name]) for name in reversed(list(_dotted(self.kind)))}
         # A name that exists further down is meant before one that is only similar.
@@ -138,7 +138,7 @@ class _Words:
         for names in (beside, anywhere):
             if near := _similar(word, names):
                 return f"did you mean {names[near]!r}?"
-        return f"known are {', '.join(sorted(beside.values()))}"
+        return f"available: {', '.join(sorted(beside.values()))}"
 
 
 def _located(kind: type[BaseModel], location: Sequence[str | int]) -> _Place:

@@ -23,8 +23,8 @@ Smoothing = Annotated[
     Unit("bins"),
     Field(
         min_length=1,
-        description="Standard deviations of the Gaussian kernels whose smoothed copies of the data the encoder gets beside the "
-        "data themselves.",
+        description="Standard deviations of Gaussian kernels. The encoder gets the data and, for each kernel, a "
+        "smoothed copy of the data.",
     ),
 ]
 
@@ -52,15 +52,21 @@ class LFADSConfig(ModelConfig):
     """LFADS (Sussillo et al. 2016; Pandarinath et al. 2018; Keshtkaran et al. 2022)."""
 
     name: Literal["lfads"] = Field(default="lfads", description="Chooses LFADS.")
-    read_in: Count = Field(default=32, description="Features that the read-in makes of the channels.")
+    read_in: Count = Field(default=32, description="Number of features that the read-in computes from the channels.")
     encoder: Count = Field(
-        default=64, description="Units of the encoder, which serves initial condition and controller, per direction."
+        default=64,
+        description=(
+            "Units of the encoder in each direction. One encoder is used for the initial condition and the controller."
+        ),
     )
     initial_condition: Count = Field(default=64, description="Dimensions of the latent initial condition.")
     controller: Count = Field(default=32, description="Units of the controller.")
     inputs: NotNegativeInt = Field(
         default=4,
-        description="Number of inferred inputs of the generator; 0 leaves the controller out, and the dynamics are autonomous.",
+        description=(
+            "Number of inferred inputs of the generator; with 0 there is no controller, and the dynamics are "
+            "autonomous."
+        ),
     )
     generator: Count = Field(default=64, description="Units of the generator, which is a GRU.")
     factors: Count = Field(default=16, description="Number of latent factors read out of the generator.")
@@ -85,21 +91,24 @@ class LFADSConfig(ModelConfig):
     )
     cell_clip: Positive = Field(
         default=5.0,
-        description="Largest magnitude of the generator's initial state. GRU states never leave the range of start and ±1, so "
-        "this bounds every later state too.",
+        description="Largest magnitude of the generator's initial state. The states of a GRU stay within this value or ±1, "
+        "whichever is larger, so later states are bounded too.",
     )
 
 
 class ConvolutionConfig(ModelConfig):
     """Sizes of a convolutional model."""
 
-    read_in: Count = Field(default=32, description="Features that the read-in makes of data and residuals.")
+    read_in: Count = Field(
+        default=32, description="Number of features that the read-in computes from data and residuals."
+    )
     width: Count = Field(
         default=64, description="Features in each bin between read-in and read-out; a multiple of `groups`."
     )
     layers: Count = Field(default=6, description="Layers; each refines the prediction of the one before.")
     groups: Count = Field(
-        default=16, description="Kernels in a layer, each shared by width / groups features; divides `width`."
+        default=16,
+        description="Number of kernels in a layer, each shared by width / groups features. `width` must be a multiple of it.",
     )
     max_lag: Annotated[Count, Unit("bins")] = Field(
         default=64, description="Longest lag of a kernel, backwards and forwards in time."
@@ -117,7 +126,9 @@ class ConvolutionConfig(ModelConfig):
     @model_validator(mode="after")
     def _divisible(self) -> Self:
         if self.width % self.groups:
-            raise ValueError(f"{self.groups} groups do not divide a width of {self.width}")
+            raise ValueError(
+                f"width is {self.width} and groups is {self.groups}; expected a width that is a multiple of groups"
+            )
         return self
 
 
@@ -148,20 +159,20 @@ class LadderConfig(ConvolutionConfig):
     """
 
     name: Literal["ladder"] = Field(
-        default="ladder", description="Chooses the ladder from fluorescence to spikes and rates."
+        default="ladder", description="Chooses the ladder model, which infers spikes and rates from fluorescence."
     )
     indicator: str | None = Field(
         default=None,
-        description='Calcium indicator, such as "GCaMP6f": its decay time is the prior of each channel\'s, and its rise time '
-        "is used. Default: a wide prior and no rise.",
+        description='Calcium indicator, such as "GCaMP6f". Its decay time is the centre of the prior of each channel\'s decay '
+        "time, and its rise time is used. Default: a wide prior, and a rise time of 0.",
     )
     decay_time: Seconds | None = Field(
         default=None, description="Decay time of the fluorescence after a spike. Default: measured in each channel."
     )
     rise_time: SecondsOrZero | None = Field(
         default=None,
-        description="Rise time of the fluorescence after a spike. 0: a spike shows in full at the end of its bin. Default: "
-        "that of the indicator; 0 where none is named.",
+        description="Rise time of the fluorescence after a spike. 0: fluorescence rises fully within the bin of the spike. "
+        "Default: that of the indicator; 0 if no indicator is set.",
     )
 
 

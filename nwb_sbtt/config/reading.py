@@ -29,18 +29,18 @@ class Trials(Config):
 
     by: Literal["trials"] = Field(default="trials", description="Cuts around an event of each trial.")
     event: str = Field(
-        description="Column of the table with the time of the event, in seconds on the session clock; or, instead of a column "
-        "of the trials, the name of a table of events."
+        description="Column of the table with the time of the event, in seconds on the session clock. Instead of a "
+        "column of the trials table, it may be the name of a table of events."
     )
-    start: Time = Field(description="Start of the trial, from the event; negative before it.")
-    stop: Time = Field(description="End of the trial, from the event; later than `start`.")
+    start: Time = Field(description="Start of the trial relative to the event; negative: before the event.")
+    stop: Time = Field(description="End of the trial relative to the event; later than `start`.")
     table: str = Field(
         default="trials", description="Table of intervals or events, by its name or its path in the file."
     )
     relative: bool = Field(
         default=False,
-        description="Whether the column `event` counts seconds from the `start_time` of its own trial, as many laboratories "
-        "store it, and not on the session clock.",
+        description="Whether the times in the column `event` are relative to the `start_time` of their own trial, as many "
+        "laboratories store them. Otherwise they are on the session clock.",
     )
 
     @model_validator(mode="after")
@@ -53,7 +53,7 @@ class Trials(Config):
 class Window(Config):
     """Take one window of the session as a single trial."""
 
-    by: Literal["window"] = Field(default="window", description="Takes one window as a single trial.")
+    by: Literal["window"] = Field(default="window", description="Uses one window as a single trial.")
     start: Time = Field(description="Start of the window on the session clock.")
     stop: Time = Field(description="End of the window on the session clock; later than `start`.")
 
@@ -70,13 +70,13 @@ class Chop(Config):
     by: Literal["chop"] = Field(default="chop", description="Chops the session into trials of equal length.")
     length: Seconds | None = Field(
         default=None,
-        description="Length of a trial. Default: 100 bins, fewer where a session is too short for ten trials; of the LFP and "
-        "band power three cycles of the band's lower edge at least.",
+        description="Length of a trial. Default: 100 bins, or fewer if the session is too short for ten trials; for "
+        "LFP and band power at least three cycles of the lower edge of the band.",
     )
     overlap: SecondsOrZero | None = Field(
         default=None,
-        description="Time that a trial shares with the next; shorter than `length`, which must be set too. Default: a fifth "
-        "of the length.",
+        description="Time by which a trial overlaps the next one; shorter than `length`, which must also be set. Default: a "
+        "fifth of the length.",
     )
     start: Time | None = Field(
         default=None,
@@ -114,72 +114,79 @@ class ElectricalConfig(Config):
     )
     band: Annotated[tuple[Positive, Positive], Unit("Hz")] | None = Field(
         default=None,
-        description="Pass band, its lower and upper edge, at which half of the amplitude remains; some 3 % of the variance "
-        "lie outside. Default: 1 Hz to 0.4 of the bin rate for lfp, with a gentle lower edge (half the power); 70 to 150 Hz "
-        "for power, 300 to 3000 Hz for spikes; always below 0.45 of the sampling rate.",
+        description="Lower and upper edge of the pass band. At an edge half of the amplitude remains; about 3 % of "
+        "the variance lies outside. Default: for lfp 1 Hz (a gradual edge, at which half of the power remains) to "
+        "0.4 times the bin rate; for power 70 to 150 Hz; for spikes 300 to 3000 Hz; always below 0.45 times the "
+        "sampling rate.",
     )
     bands: dict[str, Annotated[tuple[Positive, Positive], Unit("Hz")]] | None = Field(
         default=None,
-        description="Several pass bands by name, instead of `band`, such as {theta: [4, 8], gamma: [30, 80]}: each electrode "
-        "is a channel of each (coordinate `frequency_band`), and results are written band by band. Default: the one `band`.",
+        description="Several named pass bands instead of `band`, such as {theta: [4, 8], gamma: [30, 80]}. Each electrode "
+        "becomes one channel in each band (coordinate `frequency_band`), and results are written separately for each "
+        "band. Default: only `band`.",
     )
     threshold: Finite = Field(
         default=-4.5,
-        description="Threshold of spikes, crossed downward where it is negative, and upward otherwise; in `threshold_unit`, "
-        "and 1 sd at least.",
+        description="Spike threshold, in `threshold_unit`. A negative threshold is crossed downward, a positive one "
+        "upward. In units of sd its magnitude must be at least 1.",
     )
     threshold_unit: Literal["sd", "uV"] = Field(
         default="sd",
-        description="Unit of `threshold`. sd: robust noise sd of each electrode (median of magnitudes / 0.6745) in its band. "
+        description="Unit of `threshold`. sd: robust noise sd of each electrode in its band (median absolute value / 0.6745). "
         "uV: microvolts, the same for all electrodes.",
     )
     both_polarities: bool = Field(
-        default=False, description="Whether crossings of the threshold of the other sign count as well."
+        default=False, description="Whether crossings of the threshold with the opposite sign are counted too."
     )
     dead_time: SecondsOrZero = Field(
         default=0.001,
         le=1,
-        description="Time after a counted threshold crossing in which others of the electrode do not count. Those do not "
-        "prolong it: a burst counts once every dead time.",
+        description="Time after a counted threshold crossing in which further crossings of the same electrode are not counted. "
+        "They do not extend the dead time, so a burst counts once in each dead time.",
     )
     pad: SecondsOrZero | None = Field(
         default=None,
-        description="Time before and after each of the `invalid_times` that counts as invalid too. Default: none, but for "
-        "spikes the time after them in which what is left of an artefact exceeds the noise, measured over all of them.",
+        description="Time before and after each interval of `invalid_times` that is treated as invalid too. Default: 0; for "
+        "spikes the time after an interval during which the rest of the artefact exceeds the noise, measured over "
+        "all intervals.",
     )
     min_observed: float = Field(
         default=0.9,
         ge=0.5,
         le=1,
-        description="A filtered value counts as observed where at least this fraction of the filter's weight lies on "
-        "observed samples; short gaps between them are bridged by a straight line.",
+        description="A filtered value counts as observed if at least this fraction of the filter's weight lies on observed "
+        "samples. Short gaps between samples are interpolated linearly.",
     )
     reference: Literal["none", "median", "average", "bipolar"] = Field(
         default="none",
-        description="What is subtracted from each voltage before any filter. median, average: that of the electrodes of its "
-        "group that are observed at that moment, after the converter's delays (column inter_sample_shift of the electrodes) "
-        "are taken out. bipolar: the next electrode of its group along the shank (rel_y, or the order of the series).",
+        description="What is subtracted from each voltage before filtering. median, average: of the electrodes of "
+        "the same group that are observed at that time, after the delays between channels of the analog-to-digital "
+        "converter (column inter_sample_shift of the electrodes table) are corrected. bipolar: the next electrode of "
+        "the group along the shank (by rel_y, or in the order of the series).",
     )
     reference_by: str = Field(
         default="group",
-        description="Which electrodes have a reference in common: those of one group, probe (device) or shank, all of the "
-        "series, or those with the same value in another column of the table of electrodes.",
+        description="Which electrodes share a reference: those of the same group, probe (device) or shank, all "
+        "electrodes of the series, or those with the same value in another column of the electrodes table.",
     )
     bad_channels: Literal["note", "auto", "off"] | tuple[int | str, ...] = Field(
         default="note",
-        description="Electrodes that are dead, noisy or uncorrelated with the others of their group. note: named in a note and "
-        "kept. auto: unobserved, and left out of references. off: not looked for. Or the ids of electrodes that are bad.",
+        description="What to do with electrodes that are dead, noisy or uncorrelated with the others of their group. "
+        "note: keep them, and name them in a note. auto: treat them as missing, and exclude them from references. "
+        "off: do not search for them. A list of ids: treat these electrodes as bad.",
     )
     notch: Annotated[Positive, Unit("Hz")] | None = Field(
         default=None,
-        description="Frequency of line noise, 50 or 60 Hz, that is taken out with all its harmonics in the band, within 1 Hz "
-        "of each; 16 at least. Default: none, with a note where lines are a tenth of the variance in the band.",
+        description="Frequency of the line noise to remove, 50 or 60 Hz (at least 16). All its harmonics in the band "
+        "are removed too, within 1 Hz of each. Default: none; a note states when line noise is 10 % of the variance "
+        "in the band or more.",
     )
     mask_flat: bool = Field(
         default=True,
-        description="Whether samples that were stored but not measured count as missing: runs of identical samples or zeros, "
-        "stretches of two values of a channel that usually has many, and samples at the limits of the converter. How long a "
-        "run must be follows from how often neighbours are equal by chance.",
+        description="Whether samples that were stored but not measured are treated as missing: runs of identical samples or "
+        "zeros, runs of only two values in a channel that usually has many, and samples at the limits of the "
+        "analog-to-digital converter. The minimum length of a run depends on how often neighbouring samples are "
+        "equal by chance.",
     )
 
     @model_validator(mode="after")
@@ -187,7 +194,7 @@ class ElectricalConfig(Config):
         if self.bands is None:
             return self
         if self.band is not None or self.feature == "spikes":
-            raise ValueError("bands are for feature=lfp and feature=power, and take the place of band")
+            raise ValueError("bands can be used with feature=lfp or feature=power only, and not together with band")
         if wrong := [name for name in self.bands if not name.isidentifier()] or ([] if self.bands else ["none"]):
             raise ValueError(f"bands need names of letters, digits and underscores, such as theta; not {wrong[0]!r}")
         return self
@@ -209,8 +216,8 @@ class ElectricalConfig(Config):
         least = LEAST_THRESHOLD if self.threshold_unit == "sd" else 0.0
         if abs(self.threshold) < least or self.threshold == 0:
             raise ValueError(
-                f"a threshold of {self.threshold:g} {self.threshold_unit} is crossed by noise all the time; expected one "
-                "beyond most of the noise, such as -4.5 sd or -50 uV"
+                f"a threshold of {self.threshold:g} {self.threshold_unit} is too close to zero: noise crosses it all "
+                "the time; use a larger magnitude, such as -4.5 sd or -50 uV"
             )
         return self
 
@@ -218,8 +225,9 @@ class ElectricalConfig(Config):
     def _line_leaves_a_band(self) -> Self:
         if self.notch is not None and self.notch < LOWEST_LINE:
             raise ValueError(
-                f"notch={self.notch:g} takes out all within 1 Hz of each multiple of {self.notch:g} Hz, which leaves little of "
-                f"any band; expected the frequency of the line, such as 50 or 60, and {LOWEST_LINE:g} at least"
+                f"notch={self.notch:g} would remove everything within 1 Hz of each multiple of {self.notch:g} Hz, "
+                "which is most of any band; expected the frequency of the line noise, such as 50 or 60 (at least "
+                f"{LOWEST_LINE:g})"
             )
         return self
 
@@ -227,8 +235,8 @@ class ElectricalConfig(Config):
     def _grouped_for_a_reference(self) -> Self:
         if self.reference == "none" and self.reference_by != "group":
             raise ValueError(
-                f"reference_by={self.reference_by} groups electrodes for a reference, and there is none; set reference to "
-                "median, average or bipolar too"
+                f"reference_by={self.reference_by} has no effect without a reference; also set reference to median, "
+                "average or bipolar"
             )
         return self
 
@@ -238,8 +246,9 @@ class RoiConfig(Config):
 
     offset: Literal["none", "column", "centroid"] = Field(
         default="none",
-        description="When each ROI was sampled within its frame. none: at the frame's time. column: as a column of the ROI "
-        "table says. centroid: line of the ROI's centroid over the scan-line rate. `read_nwb(offsets=…)` takes an array.",
+        description="When each ROI was sampled within its frame. none: at the time of the frame. column: at the offset in a "
+        "column of the ROI table. centroid: at the scan line of the ROI's centroid, divided by the scan-line rate. "
+        "To pass an array of offsets, use `read_nwb(offsets=…)`.",
     )
     offset_column: str = Field(
         default="sampling_time_offset",
@@ -260,28 +269,32 @@ class RoiConfig(Config):
     )
     cells: Literal["all", "accepted"] = Field(
         default="all",
-        description="ROIs to read: all, or those that a column of the ROI table (accepted, iscell or rejected) accepts.",
+        description=(
+            "ROIs to read: all, or only those that are marked as cells in the column accepted, iscell or rejected of "
+            "the ROI table."
+        ),
     )
     deconvolve: Literal["auto", "never"] = Field(
         default="auto",
-        description="Whether fluorescence is deconvolved into events if `events` is not set. auto: ROIs that hold fluorescence "
-        "or ΔF/F, if events are found in any; not by `nwb-sbtt fit` with a model or likelihood of fluorescence. never: series "
-        "are read unchanged.",
+        description="Whether fluorescence is deconvolved into events if `events` is not set. auto: fluorescence and ΔF/F are "
+        "deconvolved if events are found in any ROI, but not in `nwb-sbtt fit` with a model or likelihood for "
+        "fluorescence. never: series are read unchanged.",
     )
     holds: Literal["fluorescence", "dff", "events"] | None = Field(
         default=None,
         description="Content of the series: raw fluorescence, ΔF/F or deconvolved events. Default: decided by the names of "
-        "series and container, then the unit, then the values, with a note.",
+        "series and container, then by the unit, then by the values; a note states the decision.",
     )
     neuropil: str | None = Field(
         default=None,
         description="Series of the neuropil around the ROIs, as a path in the file or a glob. Default: the series of the same "
-        "rows of the ROI table with neuropil in its name or that of its container.",
+        'ROIs that has "neuropil" in its name or in the name of its container.',
     )
     neuropil_coefficient: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="Multiple of the neuropil around each ROI, of the same rows of the ROI table, that is subtracted from raw "
-        "fluorescence, as suite2p's neucoeff; 0 subtracts none. Default: 0.7, unless names say that it was done.",
+        description="Fraction of the neuropil signal around each ROI that is subtracted from its raw fluorescence (neucoeff in "
+        "suite2p); 0 subtracts nothing. Default: 0.7; 0 if the names of the series show that neuropil was already "
+        "subtracted.",
     )
     aggregate: Literal["mean", "sum"] = Field(
         default="mean",
@@ -294,29 +307,29 @@ class EventsConfig(Config):
 
     indicator: str | None = Field(
         default=None,
-        description='Calcium indicator, such as "GCaMP6f": its decay time is the prior of each ROI\'s, and its rise time is '
-        "used. Default: the one that the file names.",
+        description='Calcium indicator, such as "GCaMP6f": its decay time is the centre of the prior of each ROI\'s '
+        "decay time, and its rise time is used. Default: the one that the file names.",
     )
     decay_time: Seconds | None = Field(
         default=None, description="Decay time of the fluorescence after an event. Default: fitted for each ROI."
     )
     rise_time: SecondsOrZero | None = Field(
         default=None,
-        description="Rise time of the fluorescence after an event, taken as it is. Default: "
-        "that of the indicator, and what frames add that are means over their duration; 0 without an indicator.",
+        description="Rise time of the fluorescence after an event; it is used without fitting. Default: that of the indicator, "
+        "plus what averaging over the duration of a frame adds; 0 without an indicator.",
     )
     baseline_window: Seconds = Field(
         default=60.0, description="Window of the running baseline (maximin), as suite2p's win_baseline."
     )
     baseline_smoothing: Annotated[Positive, Unit("samples")] = Field(
         default=10.0,
-        description="Standard deviation of the Gaussian that smooths the trace before its baseline is taken, as suite2p's "
+        description="Standard deviation of the Gaussian that smooths the trace before its baseline is computed, as suite2p's "
         "sig_baseline.",
     )
     threshold: NotNegative = Field(
         default=0.0,
-        description="Least size of an event, in multiples of the noise sd. At 0 sizes are shrunk by an L1 penalty that the "
-        "noise determines.",
+        description="Minimum size of an event, in multiples of the noise sd. 0: no minimum; instead sizes are shrunk by an L1 "
+        "penalty that depends on the noise.",
     )
 
 
@@ -328,8 +341,9 @@ class BandwidthConfig(Config):
 
     scheme: Literal["speckled", "round_robin", "fixed", "decimate"] = Field(
         default="speckled",
-        description="Which channels are sampled. speckled: k drawn anew in every bin. round_robin: blocks of k in turn, as a "
-        "multiplexer does. fixed: the same k throughout (control). decimate: all N, in k/N of the bins (control).",
+        description="Which channels are sampled. speckled: k random channels, drawn again in every bin. round_robin: "
+        "blocks of k in turn, as a multiplexer does. fixed: the same k throughout (control). decimate: all N, in k/N "
+        "of the bins (control).",
     )
     k: Annotated[Count, Unit("channels")] = Field(description="Channels sampled per bin; fewer than there are.")
     seed: NotNegativeInt = Field(
@@ -350,43 +364,45 @@ class ReadConfig(Config):
     )
     bin_width: Seconds | None = Field(
         default=None,
-        description="Width of a time bin. Default: 0.02 s for counts and band power, 0.01 s for the LFP (others where "
-        "`electrical.band` asks for them), the sampling period for other sampled series, the longest of several.",
+        description="Width of a time bin. Default: 0.02 s for counts and band power; 0.01 s for the LFP (another width if "
+        "`electrical.band` requires it); for other sampled series the sampling period, the longest one if there are "
+        "several series.",
     )
     cut: Cut | None = Field(
-        default=None, description="How the session is cut into trials; each way has settings of its own. Default: chop."
+        default=None,
+        description="How the session is cut into trials: trials, window or chop, each with its own settings. Default: chop.",
     )
-    electrical: ElectricalConfig = Field(default=ElectricalConfig(), description="Reading of an ElectricalSeries.")
-    rois: RoiConfig = Field(default=RoiConfig(), description="Reading of a RoiResponseSeries.")
+    electrical: ElectricalConfig = Field(default=ElectricalConfig(), description="How an ElectricalSeries is read.")
+    rois: RoiConfig = Field(default=RoiConfig(), description="How a RoiResponseSeries is read.")
     events: EventsConfig | None = Field(
         default=None,
         description="How events are found in fluorescence or ΔF/F of the whole session, before trials are cut. If set, even to "
-        "{}, series that hold neither are refused. Default: `rois.deconvolve` decides.",
+        "{}, any other series is an error. Default: `rois.deconvolve` decides.",
     )
     obs_intervals: bool = Field(
         default=True,
-        description="Whether a unit, or an electrode whose table has that column, counts as observed only within its "
-        "`obs_intervals`; one without any was never observed, but if none has any, all are always observed. false treats every "
-        "bin as observed.",
+        description="Whether a unit (or an electrode, if its table has that column) counts as observed only within its "
+        "`obs_intervals`. A unit without intervals was never observed; if no unit has intervals, all are observed "
+        "all the time. false: every bin counts as observed.",
     )
     valid_unit_periods: bool | str = Field(
         default=True,
-        description="Whether a unit counts as observed only within its valid periods, where the spike sorting left such a "
-        "table (`ValidUnitPeriods`); or the path of that table, where there are several.",
+        description="Whether a unit counts as observed only within its valid periods, if the file has a table of "
+        "them from spike sorting (`ValidUnitPeriods`); or the path of that table, if there are several.",
     )
     invalid_times: bool = Field(
         default=True, description="Whether the times in the file's table `invalid_times` count as missing."
     )
     slow_units: bool = Field(
         default=False,
-        description="Whether units that fire far more slowly than neurons do for more than 12 h (at less than 0.02 Hz on "
-        "average) are read. Without it they are refused, as spike times in milliseconds look like this.",
+        description="Whether units are read that fire at less than 0.02 Hz on average over more than 12 h. By default they are "
+        "an error, because spike times stored in milliseconds look like this.",
     )
     external_data: bool = Field(
         default=False,
-        description="Whether a file that was fetched from an archive, or a Zarr store, may store data outside itself: it could "
-        "have any file of this machine read as its data. Of other HDF5 files, measurements outside are read and named. Nothing "
-        "that lies outside is written into a result.",
+        description="Whether a file from an archive, or a Zarr store, may refer to data outside itself. By default this is an "
+        "error, because such a file could make any file of this machine appear as its data. In other HDF5 files, "
+        "external measurements are read, and a note names them. External data are never written into a result.",
     )
     control: tuple[int, ...] | None = Field(
         default=None,
@@ -410,5 +426,6 @@ class ReadConfig(Config):
         default=None, description="Limit on the channels sampled per bin, imposed after reading. Default: no limit."
     )
     memory_limit: Annotated[Positive, Unit("bytes")] = Field(
-        default=1e9, description="Memory that reading a sampled series may take at once, beside the binned result."
+        default=1e9,
+        description="Memory that may be used at a time to read a sampled series, in addition to the binned result.",
     )

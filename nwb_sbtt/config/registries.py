@@ -123,7 +123,7 @@ def named_config(value: object, registry: Registry[Configured], known: Mapping[s
     if not isinstance(value, Mapping):
         return value
     if "name" not in value:
-        raise ConfigError(f"setting '{registry.kind}.name' is missing; known are {', '.join(registry.names())}")
+        raise ConfigError(f"setting '{registry.kind}.name' is missing; available: {', '.join(registry.names())}")
     kind = config_class(str(value["name"]), registry, known)
     try:
         return kind.model_validate(value)

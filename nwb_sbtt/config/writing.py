@@ -14,19 +14,22 @@ class WriteConfig(Config):
 
     variables: tuple[str, ...] | None = Field(
         default=None,
-        description="What is written: names such as rates, rates_sd, mean, factors, inputs. Default: all that was inferred.",
+        description="Variables to write, such as rates, rates_sd, mean, factors, inputs. Default: all that were inferred.",
     )
     spikes: bool = Field(
         default=True,
-        description="Whether the copy of the units has their spike times. Ids, obs_intervals and labels are always copied.",
+        description=(
+            "Whether the copy of the Units table includes the spike times. Ids, obs_intervals and labels are always "
+            "copied."
+        ),
     )
     compression: Literal["gzip", "blosc"] = Field(
         default="gzip",
-        description="How arrays of HDF5 files are compressed. Every reader has gzip; blosc (with zstd) is faster and needs "
-        "hdf5plugin to be written and to be read. Zarr has a compressor of its own.",
+        description="Compression of the arrays in HDF5 files. gzip can be read everywhere; blosc (with zstd) is faster, but "
+        "needs hdf5plugin to write and to read. Zarr uses its own compression.",
     )
     precision: Literal["rounded", "full"] = Field(
         default="rounded",
-        description="Digits of what has a posterior sd. rounded: errors are at most a sixteenth of the sd, and 3 % of the sd "
-        "itself, and the file is about a third as large. full: all digits of float32.",
+        description="Precision of variables that have a posterior sd. rounded: rounding errors are at most 1/16 of "
+        "the sd (and 3 % in the sd itself), and the file is about a third of the size. full: all digits of float32.",
     )

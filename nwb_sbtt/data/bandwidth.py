@@ -61,12 +61,11 @@ def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig, *, trials: ArrayLik
     """
     n_channels = ds.sizes["channel"]
     if config.k >= n_channels:
-        raise DataError(
-            f"read.bandwidth.k is {config.k}, but there are only {n_channels} channels; nothing would be left out"
-        )
+        raise DataError(f"read.bandwidth.k is {config.k}, but there are only {n_channels} channels; choose a smaller k")
     if "bandwidth" in ds.attrs:
         raise DataError(
-            f"a bandwidth limit was imposed before: {ds.attrs['bandwidth']}; start from the data without it"
+            f"these data already have a bandwidth limit: {ds.attrs['bandwidth']}; apply the limit to the data without "
+            "it"
         )
     bins = bin_numbers(ds)
     limited = _trials_to_limit(ds, config, bins, trials)
@@ -124,15 +123,17 @@ def _trials_to_limit(
     else:
         if config.full_fraction and is_chopped(ds):
             raise DataError(
-                "chops of a session share samples, so some cannot be sampled in full beside others that are not; "
-                "leave read.bandwidth.full_fraction at 0, or cut around events (Trials, --trials)"
+                "chops of a session share samples, so single chops cannot be fully sampled; set "
+                "read.bandwidth.full_fraction to 0, or cut trials around events (Trials, --trials)"
             )
         draws = _uniform(bins[:, 0], np.array(TRIAL_DRAW), config.seed)
         limited = draws >= config.full_fraction
         if "split" in ds.coords:
             limited |= ds["split"].values.astype(str) != "train"
     if not limited.any():
-        raise DataError(f"all {len(bins)} trials would be left as they are; nothing would be limited")
+        raise DataError(
+            f"all {len(bins)} trials are marked as fully sampled, so the limit would have no effect; mark fewer trials"
+        )
     return np.asarray(limited)
 
 

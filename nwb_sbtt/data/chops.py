@@ -113,8 +113,8 @@ def _on_grid(starts: NDArray[np.float64], width: float) -> NDArray[np.intp]:
     off = np.abs(exact - firsts)
     if off.max() > 1e-3:
         raise DataError(
-            f"trial {int(np.argmax(off))} starts {off.max():.3g} bins off the grid of the first one; only the chops of one "
-            "session can be merged, not trials aligned to events"
+            f"trial {int(np.argmax(off))} starts {off.max():.3g} bins off the grid of the first trial; expected the "
+            "chops of one session (trials aligned to events cannot be merged)"
         )
     return np.asarray(firsts, dtype=np.intp)
 

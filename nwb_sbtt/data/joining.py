@@ -69,7 +69,9 @@ def join(sources: Sequence[Source], grid: Grid) -> Joined:
     owners: list[list[Source]] = [[] for _ in firsts]
     n_shared = len(column_of_all) - len(firsts)
     notes = (
-        [f"{n_shared} channels are in several series; each is one channel, observed where any is"] if n_shared else []
+        [f"{n_shared} channels are in several series; each becomes one channel, observed where any of them is"]
+        if n_shared
+        else []
     )
     for i, source in enumerate(sources):
         binned, averaged = source.bin(grid), 0
@@ -85,7 +87,8 @@ def join(sources: Sequence[Source], grid: Grid) -> Joined:
             owners[column].append(source)
         if averaged:
             notes.append(
-                f"{averaged} entries lie where {source.path!r} follows another series: the mean of both is taken"
+                f"{averaged} entries lie in the bins in which {source.path!r} follows another series: the mean of "
+                "both is used"
             )
     return Joined(total.binned(), source_number[firsts], source_channel[firsts], tuple(notes))
 
@@ -145,10 +148,13 @@ def _common_time(first: Source, second: Source) -> float:
 def _conflict(earlier: Source, later: Source, *, channel: int, n_bins: int) -> str:
     name = f"channel {later.channel_id[channel]} of {later.table!r}"
     if earlier is later:
-        return f"{name} is in {later.path!r} twice, with different values in {n_bins} bins; repair the series' region"
+        return (
+            f"{name} is in {later.path!r} twice, with different values in {n_bins} bins; correct the rows that the "
+            "series refers to"
+        )
     return (
-        f"{earlier.path!r} and {later.path!r} have different values for {name} in {n_bins} bins; they are not parts of one "
-        "recording: name one of them in `series`"
+        f"{earlier.path!r} and {later.path!r} have different values for {name} in {n_bins} bins, so they are not "
+        "parts of one recording; select one of them with `series` (--series)"
     )
 
 
@@ -157,7 +163,7 @@ def _check_alike(sources: Sequence[Source]) -> None:
     units = {source.unit for source in sources}
     if len(kinds) > 1:
         named = ", ".join(f"{source.path!r} ({source.kind})" for source in sources)
-        raise SelectionError(f"series of different kinds cannot be one data set: {named}; choose series of one kind")
+        raise SelectionError(f"series of different kinds cannot be combined: {named}; choose series of one kind")
     if len(units) > 1:
         named = ", ".join(f"{source.path!r} [{source.unit}]" for source in sources)
-        raise SelectionError(f"series in different units cannot be one data set: {named}; choose series of one unit")
+        raise SelectionError(f"series in different units cannot be combined: {named}; choose series of one unit")

@@ -66,8 +66,8 @@ def check_memory(n_entries: float, bytes_each: float, *, what: str, remedy: str)
     available, needed = available_memory(), n_entries * bytes_each
     if available is not None and needed > available:
         raise DataError(
-            f"{what} take about {_gigabytes(needed)}, more than this machine can hold ({_gigabytes(available)} available); "
-            f"{remedy}"
+            f"{what} need about {_gigabytes(needed)} of memory, but this machine has {_gigabytes(available)} "
+            f"available; {remedy}"
         )
 
 
@@ -86,7 +86,7 @@ def check_rows(n_rows: int, table: str) -> None:
     DataError
         If they do.
     """
-    check_memory(n_rows, TABLE_ROW, what=f"{n_rows} rows of {table!r}", remedy="is the table damaged?")
+    check_memory(n_rows, TABLE_ROW, what=f"{n_rows} rows of {table!r}", remedy="check whether the table is damaged")
 
 
 def _gigabytes(n_bytes: float) -> str:

@@ -68,10 +68,10 @@ def power_saved(ds: xr.Dataset, *, per_sample: float = 1.0, front_end: float = 0
     shares = {"per_sample": per_sample, "front_end": front_end}
     for name, share in shares.items():
         if not 0 <= share <= 1:
-            raise DataError(f"{name} is {share}; expected a share between 0 and 1")
+            raise DataError(f"{name} is {share}; expected a fraction between 0 and 1")
     if per_sample + front_end > 1 + 1e-9:
         raise DataError(
-            f"per_sample {per_sample} and front_end {front_end} are more than all power; their sum is at most 1"
+            f"per_sample is {per_sample} and front_end is {front_end}; expected fractions whose sum is at most 1"
         )
     if not (math.isfinite(settling) and settling >= 0):
         raise DataError(f"settling is {settling}; expected zero or a positive number of seconds")

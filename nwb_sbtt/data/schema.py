@@ -251,7 +251,7 @@ def _check_flags(ds: xr.Dataset, name: str, dim: str) -> None:
             f"{name!r} holds {flags.dtype} such as {flags.tolist()[:3]}; expected a flag for each {dim}: true or false, 1 or 0"
         )
     if flags.all():
-        raise DataError(f"{name!r} marks every {dim}, so that nothing is left to infer from; leave some unmarked")
+        raise DataError(f"{name!r} marks every {dim}, so nothing is left to infer from; leave at least one unmarked")
 
 
 def _zero_outside(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -31,23 +31,23 @@ SUGGESTED_CHOPS = 12
 
 
 def split(ds: xr.Dataset, *, valid: float = 0.2, test: float = 0.0, seed: int = 0) -> xr.Dataset:
-    """Label every trial in the coordinate ``split``: "train", "valid", or one of the labels that are left out.
+    """Label every trial in the coordinate ``split``: "train", "valid", or a label of trials that are not used.
 
-    * Trials that have a ``split`` keep it (train/val/test/none, as benchmark files have them). If there are training but
-      no validation trials among them, validation trials are drawn from the training trials; "test" and "none" are never
-      touched. Where no label is one of these two (a file of test trials alone), all are drawn anew.
+    * Trials that have a ``split`` keep it (train/val/test/none, as in benchmark files). If there are training trials but
+      no validation trials, validation trials are drawn from the training trials; "test" and "none" never change. If there
+      are neither training nor validation trials (a file with only test trials), all trials are drawn again.
     * Trials that are chops of a session, or that overlap in time, are split in contiguous blocks (at most five,
       one at a random place in each part of the session), and training chops that share bins with a validation chop
       become "gap": no sample is in both.
-    * All others are drawn one by one, those of equal starts together.
-    * Test trials are drawn in the same way, before the others, if a share of them is asked for and no trial is one.
-    * A training trial that starts when one of another label does is the same data, and becomes "gap" too.
+    * All others are drawn one by one; trials with the same start are drawn together.
+    * If `test` is above 0 and there are no test trials, test trials are drawn first, in the same way.
+    * A training trial with the same start as a trial of another label has the same data, and becomes "gap" too.
 
     Parameters
     ----------
     ds : Dataset
     valid, test : float
-        Shares of the trials.
+        Fractions of the trials.
     seed : int
 
     Returns
@@ -69,7 +69,7 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, test: float = 0.0, seed: int = 
     """
     _check_share(valid)
     if not 0 <= test < 1 - valid:
-        raise DataError(f"valid is {valid:g} and test {test:g}; expected shares that leave trials to train on")
+        raise DataError(f"valid is {valid:g} and test is {test:g}; expected fractions that leave trials to train on")
     labels = (
         _canonical(ds["split"].values) if "split" in ds.coords else np.full(ds.sizes["trial"], "train", dtype="<U5")
     )
@@ -84,8 +84,8 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, test: float = 0.0, seed: int = 
     count = Counter(labels.tolist())
     if count["train"] < LEAST_TRAIN:
         raise DataError(
-            f"the trials are labelled {dict(count)}: {count['train']} are left to train on, at least {LEAST_TRAIN} are "
-            "needed; drop the `split` coordinate to draw anew, or cut the data into more trials"
+            f"the trials are labelled {dict(count)}, which leaves {count['train']} to train on; expected at least "
+            f"{LEAST_TRAIN}. Drop the `split` coordinate to draw a new split, or cut the data into more trials"
         )
     return ds.assign_coords(split=("trial", labels))
 
@@ -135,11 +135,11 @@ def split_by_label(ds: xr.Dataset, label: str, *, valid: float = 0.2, seed: int 
         )
     values = ds[label].values
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError(f"{int((~np.isfinite(values)).sum())} trials have no {label!r}; leave them out first")
+        raise DataError(f"{int((~np.isfinite(values)).sum())} trials have no {label!r}; remove these trials first")
     names, condition = np.unique(values.astype(str) if values.dtype == object else values, return_inverse=True)
     if len(names) < 2:
         raise DataError(
-            f"all trials have the same {label!r}; at least two conditions are needed, to train on and to validate"
+            f"all trials have the same {label!r}; expected at least two conditions, one to train on and one to validate"
         )
     order = np.random.default_rng(seed).permutation(len(names))
     n_trials = np.cumsum(np.bincount(condition)[order])[:-1]
@@ -150,7 +150,7 @@ def split_by_label(ds: xr.Dataset, label: str, *, valid: float = 0.2, seed: int 
 
 def _check_share(valid: float) -> None:
     if not 0 < valid < 1:
-        raise DataError(f"valid is {valid}; expected a share between 0 and 1, such as 0.2")
+        raise DataError(f"valid is {valid}; expected a fraction between 0 and 1, such as 0.2")
 
 
 def _canonical(values: NDArray[np.generic]) -> NDArray[np.str_]:
@@ -159,8 +159,8 @@ def _canonical(values: NDArray[np.generic]) -> NDArray[np.str_]:
     unknown = sorted(set(words) - set(LABELS))
     if unknown:
         raise DataError(
-            f"the trials' `split` has labels {unknown[:5]}; expected train, val, test or none; rename them, or drop the "
-            "coordinate to draw anew"
+            f"the trials' `split` has labels {unknown[:5]}; expected train, val, test or none; rename the labels, or "
+            "drop the coordinate to draw a new split"
         )
     return np.array([LABELS[word] for word in words], dtype="<U5")
 
@@ -168,8 +168,8 @@ def _canonical(values: NDArray[np.generic]) -> NDArray[np.str_]:
 def _check_enough(n_trials: int) -> None:
     if n_trials < LEAST_TRAIN + LEAST_VALID:
         raise DataError(
-            f"{n_trials} trial{'s' * (n_trials != 1)} to fit; at least {LEAST_TRAIN} to train and {LEAST_VALID} to validate "
-            "are needed: take more trials, or chop the session (cut=Chop(length=…), or --chop)"
+            f"{n_trials} trial{'s' * (n_trials != 1)} to fit; at least {LEAST_TRAIN} to train and {LEAST_VALID} to "
+            "validate are needed. Read more trials, or chop the session (cut=Chop(length=…), or --chop)"
         )
 
 
@@ -205,8 +205,9 @@ def _draw(ds: xr.Dataset, valid: float, generator: np.random.Generator) -> tuple
     duration = starts[order[-1]] - starts[order[0]] + apart
     bins = max(1, int(duration / float(ds.attrs["bin_width"]) / SUGGESTED_CHOPS))
     raise DataError(
-        f"{n_trials} overlapping trials cannot be split so that {LEAST_TRAIN} to train and {LEAST_VALID} to validate share "
-        f"no sample; cut shorter ones, such as Chop(length={bins * float(ds.attrs['bin_width']):g}, overlap=0)"
+        f"{n_trials} overlapping trials cannot be split so that {LEAST_TRAIN} to train and {LEAST_VALID} to validate "
+        "share no sample; use shorter trials without overlap, such as "
+        f"Chop(length={bins * float(ds.attrs['bin_width']):g}, overlap=0)"
     )
 
 
@@ -233,9 +234,9 @@ def _whole_groups(groups: NDArray[np.intp], n_valid: int, generator: np.random.G
             n_chosen += int(sizes[group])
     if not chosen:
         raise DataError(
-            f"{len(groups)} trials have {len(firsts)} different starts; at least {LEAST_TRAIN} trials to train and "
-            f"{LEAST_VALID} to validate are needed that are not the same data: take more trials, or chop the session "
-            "(cut=Chop(length=…), or --chop)"
+            f"{len(groups)} trials have only {len(firsts)} different start times; at least {LEAST_TRAIN} trials to "
+            f"train and {LEAST_VALID} to validate with different data are needed. Read more trials, or chop the "
+            "session (cut=Chop(length=…), or --chop)"
         )
     return np.flatnonzero(np.isin(groups, chosen))
 

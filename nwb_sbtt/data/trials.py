@@ -93,23 +93,26 @@ def trial_windows(events: NDArray[np.float64], cut: Trials, bin_width: float) ->
     n_bins = whole_bins(cut.stop - cut.start, bin_width, f"the window from {cut.start:g} to {cut.stop:g} s")
     rows = np.flatnonzero(np.isfinite(events))
     if len(rows) == 0:
-        raise DataError(f"none of the {len(events)} rows of {cut.table!r} has a time in {cut.event!r}: no trial to cut")
+        raise DataError(
+            f"none of the {len(events)} rows of {cut.table!r} has a time in {cut.event!r}, so there is no trial to "
+            "cut; name another column, or chop the session (cut=Chop(), or --chop)"
+        )
     order = np.sort(events[rows])
     same = np.diff(order) <= tolerance(order[1:])
     if len(rows) > 1 and same.all():
         raise DataError(
-            f"all {len(rows)} rows of {cut.table!r} have the same time in {cut.event!r}, {order[0]:g} s: every trial would be "
-            "the same data; name another column, or chop the session (cut=Chop(), or --chop)"
+            f"all {len(rows)} rows of {cut.table!r} have the same time in {cut.event!r}, {order[0]:g} s, so all "
+            "trials would be the same data; name another column, or chop the session (cut=Chop(), or --chop)"
         )
     notes = [f"{len(rows)} trials of {len(events)} rows of {cut.table!r}, aligned to {cut.event!r}"]
     if len(rows) < len(events):
-        notes.append(f"{len(events) - len(rows)} rows of {cut.table!r} have no {cut.event!r} and are left out")
+        notes.append(f"{len(events) - len(rows)} rows of {cut.table!r} have no time in {cut.event!r} and are left out")
     if same.any():
         # Each of a run of equal times counts.
         n_same = int((np.append(same, False) | np.insert(same, 0, False)).sum())
         notes.append(
-            f"{n_same} of {len(rows)} trials start at the same time as another one and are the same data; a split never parts "
-            "them"
+            f"{n_same} of {len(rows)} trials start at the same time as another one and have the same data; all trials "
+            "with the same data are in the same part of the split"
         )
     return Windows(Grid(events[rows] + cut.start, bin_width, n_bins), cut.start, rows, tuple(notes))
 

@@ -188,7 +188,7 @@ def condition_averages(latents: xr.Dataset, condition: str, *, variable: str = "
         If there is no such coordinate, or no factors.
     """
     if variable not in latents:
-        raise DataError(f"the latents have no {variable!r}, only {sorted(map(str, latents.data_vars))}")
+        raise DataError(f"the latents have no {variable!r}; they have {sorted(map(str, latents.data_vars))}")
     labels = condition_labels(latents, condition)
     names, averages = average_by(labels, latents[variable].values.astype(np.float64))
     return Courses(names, averages, latents["time"].values.astype(np.float64))
@@ -317,16 +317,16 @@ def matched(courses: Courses, reference: Courses) -> tuple[Courses, Courses]:
     shared = sorted(set(courses.conditions) & set(reference.conditions))
     if len(shared) < 2:
         raise MismatchError(
-            f"sessions are aligned by two shared conditions at least, and share {shared or 'none'}: one has "
-            f"{_few(courses.conditions)}, the reference {_few(reference.conditions)}; name a column with the same "
-            "conditions in both"
+            f"to align sessions, at least two conditions must be the same in both; these share {shared or 'none'}: "
+            f"the session has {_few(courses.conditions)}, the reference {_few(reference.conditions)}. Name a column "
+            "with the same conditions in both"
         )
     near = np.abs(courses.time[:, None] - reference.time) < bin_tolerance(reference.time)
     own_bins, other_bins = np.nonzero(near)
     if not len(own_bins):
         raise MismatchError(
-            f"no bin of the session ({courses.time[0]:g} to {courses.time[-1]:g} s) is one of the reference "
-            f"({reference.time[0]:g} to {reference.time[-1]:g} s); cut trials alike"
+            f"no bin of the session ({courses.time[0]:g} to {courses.time[-1]:g} s) lies within the reference "
+            f"({reference.time[0]:g} to {reference.time[-1]:g} s); cut the trials of both sessions in the same way"
         )
     own, other = (
         Courses(
@@ -370,28 +370,32 @@ def check_alignment(record: Mapping[str, Any] | None, *, session: str, others: s
     if record is None:
         return _check(
             "warn",
-            f"Nothing tells whether factors mean the same here and in {others}: a decoder of the factors of one session need "
-            "not work in another, although rates are right. Name the trial column of conditions that the sessions share (--set "
-            "sessions.condition=COLUMN, or nwb-sbtt align RUN_DIR --condition COLUMN).",
+            f"It is unknown whether the factors of this session and of {others} are comparable: a decoder fitted to "
+            "the factors of one session may fail in another, even if the rates are right. Name the trial column with "
+            "the conditions that the sessions share (--set sessions.condition=COLUMN, or nwb-sbtt align RUN_DIR "
+            "--condition COLUMN).",
         )
     reference, as_fitted, aligned = record["reference"], record["as_fitted"], record["aligned"]
     if reference == session and aligned == 1:
         return _check("ok", f"The factors of this session are the reference of {others}.")
     basis = f"averages of {record['conditions']} conditions, in {reference!r} and here"
     if as_fitted is not None and as_fitted >= ALIKE:
-        return _check("ok", f"Factors mean what they do in the reference: R² {as_fitted:.2f} between {basis}.")
+        return _check(
+            "ok", f"The factors are comparable with those of the reference: R² {as_fitted:.2f} between {basis}."
+        )
     score = "" if as_fitted is None else f" (R² {as_fitted:.2f} between {basis})"
-    text = f"Factors as fitted do not mean what they do in the reference{score}"
+    text = f"The fitted factors are not comparable with those of the reference{score}"
     if aligned >= UNLIKE:
         return _check(
             "warn",
-            f"{text}: decode `aligned_factors` across sessions, never `factors`. They reach {aligned:.2f} in conditions that "
-            "the alignment was not fitted to.",
+            f"{text}. Across sessions, decode `aligned_factors`, not `factors`. Aligned factors have R² {aligned:.2f} "
+            "in conditions that the alignment was not fitted to.",
         )
     return _check(
         "bad",
-        f"{text}, and even aligned ones do not: R² {aligned:.2f} in conditions that the alignment was not fitted to. Do not "
-        "decode across these sessions; check that conditions of one name are the same in both, and use more trials of each.",
+        f"{text}, not even after alignment: R² {aligned:.2f} in conditions that the alignment was not fitted to. Do "
+        "not decode across these sessions. Check that conditions with the same name are the same in both, and use "
+        "more trials of each condition.",
     )
 
 

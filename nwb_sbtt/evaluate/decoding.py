@@ -47,14 +47,14 @@ def decode(
         If trials or bins differ.
     """
     if of not in latents:
-        raise DataError(f"there are no {of!r} among the latents, only {sorted(map(str, latents.data_vars))}")
+        raise DataError(f"the latents have no {of!r}; they have {sorted(map(str, latents.data_vars))}")
     if behaviour.dims[:2] != ("trial", "time") or behaviour.ndim not in (2, 3):
         raise DataError(f"behaviour has dims {behaviour.dims}; expected (trial, time, column) or (trial, time)")
     target = behaviour.values.astype(float).reshape(*behaviour.shape[:2], -1)
     predictors = latents[of].values.astype(float)
     if target.shape[:2] != predictors.shape[:2]:
         raise MismatchError(
-            f"behaviour {behaviour.shape} and {of} {predictors.shape} must be of the same trials and bins"
+            f"behaviour {behaviour.shape} and {of} {predictors.shape} must have the same trials and bins"
         )
     train, valid = _parts(latents)
     known = np.isfinite(target).all(2)
@@ -68,7 +68,9 @@ def decode(
     bins = known[valid]
     varies = np.ptp(measured[bins], axis=0) > 0
     if not varies.any():
-        raise DataError("behaviour does not vary over the validation trials: there is nothing to decode")
+        raise DataError(
+            "behaviour does not vary over the validation trials, so it cannot be decoded; use trials in which it varies"
+        )
     scores = [
         r2(measured[bins][:, [i]], decoded[bins][:, [i]]) if varies[i] else np.nan for i in range(target.shape[2])
     ]
@@ -93,7 +95,10 @@ def _parts(latents: xr.Dataset) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
             return train, valid
     n = latents.sizes["trial"]
     if n < 2:
-        raise DataError("there is one trial alone; a decoder needs others than those that it is applied to")
+        raise DataError(
+            "there is only one trial; expected at least two, because a decoder is fitted to other trials than those "
+            "it is applied to"
+        )
     first = min(n - 1, int(np.ceil(0.8 * n)))
     return np.arange(first), np.arange(first, n)
 

@@ -48,15 +48,15 @@ def interval(latents: xr.Dataset, level: float = 0.95, *, of: Of = "mean") -> tu
     Returns
     -------
     lower, upper : DataArray (trial, time, channel)
-        Of the mean in Hz, or the unit of the signal; of data in counts per whole bin, or the unit of the signal. Counts are
-        whole numbers, so their intervals hold at least what they say.
+        Intervals of the mean: in Hz, or the unit of the signal. Intervals of data: in counts per whole bin, or the unit of the
+        signal. Counts are whole numbers, so the coverage of their intervals is at least `level`.
 
     Raises
     ------
     DataError
-        If the latents carry no posterior sd, or no noise where it is needed.
+        If the latents have no posterior sd, or no noise sd where it is needed.
     ConfigError
-        If the level is not between 0 and 1, or `of` is neither.
+        If the level is not between 0 and 1, or `of` is neither "mean" nor "data".
 
     Examples
     --------
@@ -64,12 +64,15 @@ def interval(latents: xr.Dataset, level: float = 0.95, *, of: Of = "mean") -> tu
     >>> lower, upper = interval(fitted.infer(ds), level=0.9, of="data")  # doctest: +SKIP
     """
     if not 0 < level < 1:
-        raise ConfigError(f"the level of an interval is a probability between 0 and 1, for example 0.95; got {level}")
+        raise ConfigError(f"level is {level}; expected a probability between 0 and 1, for example 0.95")
     if of not in get_args(Of):
-        raise ConfigError(f"an interval is of 'mean' or, predictive, of 'data'; got {of!r}")
+        raise ConfigError(f"of is {of!r}; expected 'mean', or 'data' for a predictive interval")
     name = "rates" if "rates" in latents and not (of == "data" and "mean" in latents) else "mean"
     if f"{name}_sd" not in latents:
-        raise DataError(f"the latents have no {name}_sd, so no interval: the model that inferred them has no posterior")
+        raise DataError(
+            f"the latents have no {name}_sd, so there are no intervals: the model that inferred them has no "
+            "posterior; use a model that infers a posterior sd"
+        )
     mean, sd = latents[name].astype(float), latents[f"{name}_sd"].astype(float)
     degrees, scale = TAILS[name]
     z = scale * float(t.ppf(0.5 + level / 2, degrees))
@@ -82,8 +85,8 @@ def interval(latents: xr.Dataset, level: float = 0.95, *, of: Of = "mean") -> tu
         return mean - z * sd, mean + z * sd
     if "noise_sd" not in latents.coords:
         raise DataError(
-            "the latents have no noise_sd, so no predictive interval: too few hidden entries of the validation trials, or an "
-            "earlier version wrote them; pass of='mean' for intervals of the mean"
+            "the latents have no noise_sd, so there are no predictive intervals (too few hidden entries in the "
+            "validation trials, or written by an earlier version); pass of='mean' for intervals of the mean"
         )
     together = np.sqrt(sd.values**2 + latents["noise_sd"].values ** 2)
     around = sd.copy(data=_quantile_of_residuals(latents, level) * together)

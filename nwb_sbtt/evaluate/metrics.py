@@ -86,7 +86,9 @@ def bits_per_spike(
     """
     gain, spikes = _gain(expected, counts, where, exposure)
     if spikes.sum() == 0:
-        raise DataError("no spike among the scored entries: bits per spike are not defined; score more trials or bins")
+        raise DataError(
+            "the scored entries have no spike, so bits per spike are not defined; score more trials or bins"
+        )
     return float(gain.sum() / spikes.sum())
 
 
@@ -138,7 +140,9 @@ def explained_variance(estimate: ArrayLike, values: ArrayLike, where: ArrayLike)
     """
     score, defined = explained_variance_by_channel(estimate, values, where)
     if not defined.any():
-        raise DataError("no channel varies over the scored entries: explained variance is not defined")
+        raise DataError(
+            "no channel varies over the scored entries, so explained variance is not defined; score more trials or bins"
+        )
     return float(score[defined].mean())
 
 
@@ -174,7 +178,9 @@ def pooled_explained_variance(estimate: ArrayLike, values: ArrayLike, where: Arr
         total += (np.where(scored, block.data - mean, 0) ** 2 / scale**2).sum()
         error += (np.where(scored, block.data - block.fit, 0) ** 2 / scale**2).sum()
     if not total:
-        raise DataError("no channel varies over the scored entries: explained variance is not defined")
+        raise DataError(
+            "no channel varies over the scored entries, so explained variance is not defined; score more trials or bins"
+        )
     return float(1 - error / total)
 
 
@@ -255,7 +261,9 @@ def pearson_r2(truth: ArrayLike, estimate: ArrayLike) -> float:
         fit, true = block.fit - mean_fit / n, block.data - mean_true / n
         squares, power, shared = squares + (true**2).sum(), power + (fit**2).sum(), shared + (fit * true).sum()
     if not squares:
-        raise DataError("the truth does not vary: a correlation with it is not defined")
+        raise DataError(
+            "the true values do not vary, so the correlation with them is not defined; score more trials or bins"
+        )
     return float(shared**2 / (power * squares)) if power else 0.0
 
 
@@ -316,7 +324,7 @@ def _validated(estimate: ArrayLike, values: ArrayLike, where: ArrayLike) -> Iter
             f"estimate {fit.shape}, data {data.shape} and mask {scored.shape} must have the same shape (…, channel)"
         )
     if not scored.any():
-        raise DataError("no entry is marked for scoring: there is nothing to score")
+        raise DataError("no entry is marked as scored; mark at least one")
     fit, data, scored = _by_channel(fit), _by_channel(data), _by_channel(scored)
     step = max(1, ENTRIES_AT_ONCE // len(data))
     for first in range(0, data.shape[1], step):

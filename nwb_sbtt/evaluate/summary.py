@@ -109,7 +109,9 @@ def evaluate_latents(
     """
     is_counts = "mean" not in latents
     if is_counts and "rates" not in latents:
-        raise MismatchError(f"the latents have neither 'rates' nor 'mean', only {sorted(map(str, latents.data_vars))}")
+        raise MismatchError(
+            f"the latents have neither 'rates' nor 'mean'; they have {sorted(map(str, latents.data_vars))}"
+        )
     variable = "rates" if is_counts else "mean"
     if not ds["values"].shape == latents[variable].shape == hidden.shape:
         raise MismatchError(
@@ -118,7 +120,8 @@ def evaluate_latents(
         )
     if "channel_id" in latents.coords and (latents["channel_id"].values != ds["channel_id"].values).any():
         raise MismatchError(
-            "data and latents have the same number of channels, but not the same channels in the same order"
+            "data and latents have the same number of channels, but different channels or a different order; pass "
+            "the data that the latents were inferred from"
         )
     label = _split_labels(ds)
     if (label == "").any():
@@ -303,7 +306,8 @@ class _Scorer:
     def _score(self, expected: Array, where: Mask) -> float:
         if not where.any():
             raise DataError(
-                "no observed entry of the validation trials is hidden: there is nothing to compare models on"
+                "no observed entry of the validation trials is hidden, so models cannot be compared; hide more "
+                "entries (masks.sample_validation)"
             )
         if self._sd is None:
             return bits_per_spike(expected, self._values, where, exposure=self._exposure)

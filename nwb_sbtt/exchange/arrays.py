@@ -107,7 +107,9 @@ def from_numpy(
         shares = None if shares is None else shares[bins]
         starts, attrs["cut"] = grid.starts, json.dumps(cut.model_dump(mode="json"))
     elif chop is not None:
-        raise ConfigError("`chop` is for one recording (time, channel); these values have trials already")
+        raise ConfigError(
+            "`chop` is only for one continuous recording of shape (time, channel); these values already have trials"
+        )
     return make_dataset(
         array,
         measured,
@@ -164,7 +166,7 @@ def from_xarray(
     expected = DIMS if data.ndim == len(DIMS) else DIMS[1:]
     if set(data.dims) != set(expected):
         raise DataError(
-            f"the DataArray has dims {tuple(map(str, data.dims))}; expected {DIMS} or {DIMS[1:]}: say what they are with "
+            f"the DataArray has dims {tuple(map(str, data.dims))}; expected {DIMS} or {DIMS[1:]}; rename them with "
             "`dims`, such as dims={'neuron': 'channel'}"
         )
     mask = observed
@@ -211,8 +213,8 @@ def _bins(data: xr.DataArray, bin_width: float | None) -> tuple[float, float]:
         steps = np.diff(centres)
         if len(steps) == 0 or not np.allclose(steps, steps.mean(), rtol=STEP_TOLERANCE, atol=0) or not steps.mean() > 0:
             raise DataError(
-                "the coordinate 'time' does not rise in equal steps, so it gives no bin width; put the data into equal bins, "
-                "or pass bin_width in seconds"
+                "the coordinate 'time' does not increase in equal steps, so the bin width is unknown; use bins of "
+                "equal width, or pass bin_width in seconds"
             )
         bin_width = float((centres[-1] - centres[0]) / (len(centres) - 1))
     return bin_width, float(centres[0]) - bin_width / 2
@@ -235,15 +237,17 @@ def numbers(values: object, name: str) -> NDArray[Any]:
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{name} cannot be made an array: {error}") from None
+        raise DataError(f"{name} cannot be converted into an array: {error}") from None
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{name} of type {type(values).__name__} hold {array.dtype}; expected an array of real numbers")
+        raise DataError(
+            f"{name} of type {type(values).__name__} contain {array.dtype}; expected an array of real numbers"
+        )
     return array
 
 
 def _of_shape(array: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[Any]:
     if array.shape != shape:
-        raise DataError(f"{name} has shape {array.shape}; expected that of the values, {shape}")
+        raise DataError(f"{name} has shape {array.shape}; expected the shape of the values, {shape}")
     return array
 
 
@@ -254,7 +258,10 @@ def _observed(array: NDArray[Any], observed: ArrayLike | None) -> NDArray[np.boo
         return ~missing
     mask = _of_shape(numbers(observed, "observed"), array.shape, "observed")
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
-        raise DataError(f"observed holds {mask.dtype} other than 0 and 1; expected true where a measurement exists")
+        raise DataError(
+            f"observed contains {mask.dtype} values other than 0 and 1; expected true where a measurement exists, "
+            "else false"
+        )
     mask = mask.astype(bool)
     if n_missing := int((missing & mask).sum()):
         raise DataError(f"{n_missing} values are NaN where `observed` is true; set it to false there")
@@ -265,10 +272,11 @@ def _check_counts(counts: NDArray[Any]) -> None:
     wrong = counts[(counts < 0) | (counts != np.floor(counts))]
     if len(wrong):
         raise DataError(
-            f"values of kind 'units' are spike counts, whole numbers from 0 on; {len(wrong)} are not, such as {wrong[0]:g}. "
-            "For a signal pass kind='series'; where nothing was measured put NaN, or pass `observed`"
+            f"values of kind 'units' are spike counts; expected whole numbers of at least 0, but {len(wrong)} are "
+            f"not, such as {wrong[0]:g}. For a signal pass kind='series'. For missing entries use NaN, or pass "
+            "`observed`"
         )
 
 
 def _note(observed: NDArray[np.bool_]) -> str:
-    return f"made from an array; {observed.mean():.1%} of its entries are observed"
+    return f"created from an array; {observed.mean():.1%} of its entries are observed"

@@ -176,7 +176,7 @@ class SBTT(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         latents = self.fitted_.infer(ds, session=SESSION)
         if name not in latents:
             inferred = [each for each in OUTPUTS if each in latents]
-            raise DataError(f"model {self.model!r} infers no {name!r}; choose an output of {inferred}")
+            raise DataError(f"model {self.model!r} does not infer {name!r}; choose an output from {inferred}")
         if np.asarray(X).ndim == 2:
             return np.asarray(merge(latents)[name].values[0])
         return np.asarray(latents[name].values)

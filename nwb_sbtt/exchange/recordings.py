@@ -144,8 +144,8 @@ def from_spikeinterface(
         raise DataError(f"expected a sorting or a recording of spikeinterface, not a {type(data).__name__}")
     if segment is None and data.get_num_segments() > 1:
         raise ConfigError(
-            f"this {type(data).__name__} has {data.get_num_segments()} segments; choose one with `segment`, and fit several as "
-            "sessions"
+            f"this {type(data).__name__} has {data.get_num_segments()} segments; choose one with `segment`. To use "
+            "several, fit them as separate sessions"
         )
     segment = segment or 0
     properties = {str(name): data.get_property(name) for name in data.get_property_keys()}
@@ -232,7 +232,7 @@ def _add_units(
 ) -> _Made:
     """Add units to a recording."""
     if not spikes:
-        raise DataError("there are no units; expected one at least")
+        raise DataError("there are no units; expected at least one")
     observed = {} if bounds is None else {"obs_intervals": bounds}
     for times in spikes.values():
         nwbfile.add_unit(spike_times=np.sort(np.asarray(times, dtype=float)), **observed)
@@ -268,7 +268,7 @@ def _add_voltages(nwbfile: NWBFile, data: Any, segment: int, properties: Mapping
         n_samples * n_channels,
         BYTES_PER_SAMPLE,
         what=f"a copy of {n_samples} samples of {n_channels} channels",
-        remedy="write the recording to an NWB file, which is read piece by piece, or take a part of it with frame_slice",
+        remedy="write the recording to an NWB file, which is read in parts, or use a part of it with frame_slice",
     )
     device = nwbfile.create_device(name="device")
     groups = np.asarray(properties.get("group", np.zeros(n_channels, dtype=int)))

@@ -58,8 +58,8 @@ def to_pynapple(latents: xr.Dataset, variable: str = "rates") -> Any:
     starts, length = latents["trial_start"].values.astype(float), latents.sizes["time"] * width
     if (np.diff(starts) < length - INSET).any():
         raise DataError(
-            "trials overlap in time, and a pynapple object has one row a moment; choose trials that do not, with "
-            "latents.isel(trial=…), or take a table: to_pandas"
+            "trials overlap in time, but a pynapple object can have only one row per time; choose trials that do not "
+            "overlap with latents.isel(trial=…), or use a table: to_pandas"
         )
     times = (starts[:, None] + (np.arange(latents.sizes["time"]) + 0.5) * width).ravel()
     inset = min(INSET, width / 10)
@@ -131,7 +131,7 @@ def to_mat(latents: xr.Dataset, path: Path | str, *, overwrite: bool = False) ->
 
     target = Path(path).absolute()
     if target.suffix != ".mat":
-        raise FileError(f"{str(path)!r} does not end in .mat; name the MATLAB file so")
+        raise FileError(f"{str(path)!r} does not end in .mat; expected a file name such as results.mat")
     target = follow_links(target) if target.parent.is_dir() else target
     if target.exists() and not overwrite:
         raise FileError(f"{str(path)!r} exists; pass another path, or `overwrite` to replace it")
@@ -160,7 +160,7 @@ def _along_time(latents: xr.Dataset, variable: str) -> tuple[xr.Dataset, NDArray
         str(name) for name, each in latents.data_vars.items() if each.dims[:2] == ("trial", "time") and each.ndim == 3
     ]
     if variable not in named:
-        raise SelectionError(f"there is no {variable!r} along trials and bins; choose one of {named}")
+        raise SelectionError(f"there is no variable {variable!r} with trials and bins; choose one of {named}")
     latents = merge_chops(latents)
     values = latents[variable].values.astype(float if latents[variable].dtype == np.float64 else np.float32)
     if variable == "values":

@@ -148,8 +148,8 @@ def read_alignment(run_dir: Path) -> FitAlignment | None:
         raise FileError(f"{str(path)!r} of the run folder is damaged: {error.errors()[0]['msg']}") from None
     if record.checkpoint_sha256 != checkpoint.read_digest(run_dir / BEST):
         raise FileError(
-            f"{str(path)!r} was made of other weights than those of the run folder: files of two fits are mixed; restore the "
-            "folder from a copy, or remove this file and run the fit again"
+            f"{str(path)!r} was computed from different weights than those in the run folder, so files of two fits "
+            "are mixed; restore the folder from a copy, or remove this file and run the fit again"
         )
     courses = {
         name: Courses(names, tensors[f"courses/{name}"].double().numpy(), np.array(record.time[name]))
@@ -283,7 +283,8 @@ def reference_of(folder: Path, condition: str) -> Reference:
     if alignment is None or alignment.reference.condition != condition:
         found = "are not aligned" if alignment is None else f"are aligned by {alignment.reference.condition!r}"
         raise MismatchError(
-            f"conditions are those of the column {condition!r}, and the factors of the fit in {str(folder)!r} {found}, so "
-            f"nothing tells what they are in each condition; align it first: nwb-sbtt align {folder} --condition {condition}"
+            f"the conditions come from the column {condition!r}, but the factors of the fit in {str(folder)!r} "
+            f"{found}, so their averages in these conditions are unknown; align that fit first: nwb-sbtt align "
+            f"{folder} --condition {condition}"
         )
     return alignment.reference

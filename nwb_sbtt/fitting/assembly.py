@@ -67,7 +67,7 @@ def assemble(run_dir: Path, members: Sequence[Path], data: Mapping[str, xr.Datas
         open_run_folder(temporary, of_ensemble, signature=signature, device=device)
         for source, target in zip(members, member_folders(temporary, len(members)), strict=True):
             if read_signature(source).identity() != signature.identity():
-                raise TrainingError(f"{str(source)!r} is a fit of other data than {str(members[0])!r}")
+                raise TrainingError(f"{str(source)!r} is a fit of different data than {str(members[0])!r}")
             copy_run(source, target)
         fitted = load(temporary)
         prepared = {name: prepare(ds, config) for name, ds in data.items()}

@@ -46,12 +46,12 @@ def read_calibrations(run_dir: Path, *, checkpoint: str) -> dict[str, Calibratio
     content = read_json(path)
     if content.get("checkpoint_sha256") != checkpoint:
         raise FileError(
-            f"{str(path)!r} was fitted to other weights than those of the run folder: files of two fits are mixed; restore "
-            "the folder from a copy, or remove this file and run the fit again"
+            f"{str(path)!r} was computed from different weights than those in the run folder, so files of two fits "
+            "are mixed; restore the folder from a copy, or remove this file and run the fit again"
         )
     earlier = FileError(
-        f"{str(path)!r} is the calibration of an earlier version; remove this file and run the same fit again: it keeps the "
-        "weights and calibrates them anew"
+        f"{str(path)!r} is the calibration of an earlier version; remove this file and run the same fit again, which "
+        "keeps the weights and repeats the calibration"
     )
     if "sessions" not in content:
         raise earlier

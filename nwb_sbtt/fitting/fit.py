@@ -52,10 +52,10 @@ from nwb_sbtt.train.loop import train
 from nwb_sbtt.train.schedules import fill
 from nwb_sbtt.train.trackers import Silent, Tracker, default_tracker
 
-_SMALLER_DATA = "the data of all trials have to fit into it: take fewer trials or channels, or wider bins"
+_SMALLER_DATA = "the data of all trials must fit into memory; use fewer trials or channels, or wider bins"
 _SMALLER_STEPS = (
-    "lower train.batch_size (--set train.batch_size=16; the run folder may be the same), take shorter trials or wider bins, "
-    "or a smaller model"
+    "lower train.batch_size (--set train.batch_size=16; the run folder may be the same), or use shorter trials, "
+    "wider bins or a smaller model"
 )
 
 
@@ -72,12 +72,12 @@ def fit(
     Parameters
     ----------
     data : Dataset, or Datasets by session name
-        As returned by `read_nwb`; a single one is named by its file. Trials without a ``split`` are split by
-        ``config.valid_fraction`` and ``config.seed``. Several sessions share all weights except read-in and read-out, and may
-        be given in any order. Fully and sparsely observed trials may be mixed.
+        As returned by `read_nwb`; a single Dataset is named after its file. Trials without a ``split`` are split by
+        ``config.valid_fraction`` and ``config.seed``. Several sessions share all weights except read-in and read-out; their
+        order has no effect. Fully and sparsely observed trials may be mixed.
     config : FitConfig, optional
-        ``seeds`` above 1 fits an ensemble, one member after another, in folders ``member-0``, … of the run folder, each an
-        ordinary run folder; ``init`` names a finished fit whose weights this one starts from.
+        With ``seeds`` above 1, an ensemble is fitted, one member after another. Each member has its own run folder
+        ``member-0``, … inside `run_dir`. ``init`` is a finished fit whose weights this fit starts from.
     run_dir : path
         Run folder. An unfinished fit of the same data and settings is resumed and ends with the same numbers; a finished fit is
         loaded. Processes started by torchrun that train one model together need the same folder, on a disk that all can access.
@@ -95,12 +95,12 @@ def fit(
     Raises
     ------
     DataError
-        If the data do not suit the likelihood, or have too few trials; of several sessions, which is named; or if two
-        sessions hold the same data.
+        If the data do not match the likelihood, have too few trials, or two sessions have the same data. With several
+        sessions, the message names the session.
     TrainingError
-        If the run folder belongs to other data or settings, a loss is not finite, or memory runs out.
+        If the run folder belongs to different data or settings, a loss is not finite, or there is not enough memory.
     FileError
-        If another process fits in the run folder, or it cannot be written or is damaged.
+        If another process uses the run folder, or if the folder cannot be written or is damaged.
     ConfigError, MismatchError, FileError
         If the fit cannot start from the initial fit; see `nwb_sbtt.fitting.initialisation.resolve_initialisation`.
 

@@ -77,10 +77,10 @@ def load(run_dir: Path | str) -> Fitted:
     Raises
     ------
     FileError
-        If the folder holds no fit, or one without a checkpoint; or if weights, settings, calibration or another file of it do
-        not have the digest that they were written with.
+        If the folder has no fit, or a fit without a checkpoint; or if the digest of weights, settings, calibration or
+        another file is different from the stored one.
     TrainingError
-        If the folder has the format of another version.
+        If the folder was written in the format of another version.
     """
     run_dir = Path(run_dir)
     if not (run_dir / CONFIG).exists():
@@ -91,8 +91,8 @@ def load(run_dir: Path | str) -> Fitted:
         if len(folders) == 1:
             raise _no_fit(run_dir)
         raise FileError(
-            f"the ensemble in {str(run_dir)!r} is not complete: {', '.join(absent)} of {len(folders)} members hold no model; "
-            "run its fit again to resume it"
+            f"the ensemble in {str(run_dir)!r} is not complete: {', '.join(absent)} of {len(folders)} members have no "
+            "fitted model yet; run the same fit again to resume it"
         )
     signature = read_signature(run_dir)
     read_json(run_dir / ENVIRONMENT)  # Results tell of it, and it is noticed now if it is damaged.
@@ -104,12 +104,12 @@ def load(run_dir: Path | str) -> Fitted:
 class Fitted:
     """A fitted model or ensemble, in its run folder.
 
-    Its text and its HTML in a notebook list model, data, score against the baselines, checks, and the next calls.
+    Printed, or shown in a notebook, it lists model, data, scores of model and baselines, checks, and the next calls.
 
     Parameters
     ----------
     members : tuple of Member
-        One, or those of an ensemble.
+        One model, or the models of an ensemble.
     config : FitConfig
         Settings of the whole fit.
     run_dir : Path
@@ -117,9 +117,9 @@ class Fitted:
     signature : Signature
         Likelihood, sessions, channels and data of the fit.
     calibrations : mapping of session to Calibration
-        How the sd of rates and means is calibrated, fitted to errors at hidden entries; sessions with too few are left out.
+        Calibration of the sd of rates and means, fitted to errors at hidden entries; none for sessions with too few of them.
     alignment : FitAlignment or None
-        How the factors of each session map to those of the reference; None where sessions were not aligned.
+        How the factors of each session map to those of the reference; None if sessions were not aligned.
     """
 
     members: tuple[Member, ...]
@@ -130,30 +130,30 @@ class Fitted:
     alignment: FitAlignment | None = None
 
     def calibrated(self) -> Fitted:
-        """Return this fit with the calibration of its run folder, where there is one.
+        """Return this fit with the calibration of its run folder, if there is one.
 
         Raises
         ------
         FileError
-            If the file of the calibration is damaged, is an earlier version's, or belongs to other weights.
+            If the file of the calibration is damaged, was written by an earlier version, or belongs to different weights.
         """
         return replace(self, calibrations=read_calibrations(self.run_dir, checkpoint=self.checkpoint_sha256))
 
     def aligned(self) -> Fitted:
-        """Return this fit with the alignment of its run folder, where there is one.
+        """Return this fit with the alignment of its run folder, if there is one.
 
         Raises
         ------
         FileError
-            If the file of the alignment is damaged, or belongs to other weights.
+            If the file of the alignment is damaged, or belongs to different weights.
         """
         return replace(self, alignment=read_alignment(self.best.run_dir))
 
     def align(self, data: Mapping[str, xr.Dataset], *, condition: str, to: Fitted | None = None) -> Fitted:
-        """Align the factors of all sessions by their averages over the trials of a condition; `fit` does so if it is named.
+        """Align the factors of all sessions by condition averages; `fit` does this if ``sessions.condition`` is set.
 
-        The reference is the first session by name or, of a fit that started from another, that fit's reference. The
-        alignment is kept in the run folder; from then on `infer` gives ``aligned_factors``.
+        The reference is the first session by name or, for a fit that started from another fit, the reference of that fit. The
+        alignment is stored in the run folder; after that `infer` also returns ``aligned_factors``.
 
         Parameters
         ----------
@@ -162,25 +162,26 @@ class Fitted:
         condition : str
             Trial coordinate that names each trial's condition, the same in all sessions.
         to : Fitted, optional
-            An aligned fit whose reference is taken instead: any fit, of any model. Of two ensembles, members of the same
-            number; else its best member.
+            An aligned fit whose reference is used instead; it may be a fit of any model. For two ensembles, members with the
+            same number are aligned; otherwise all are aligned to its best member.
 
         Returns
         -------
         Fitted
-            With its alignment.
+            This fit with the alignment.
 
         Raises
         ------
         DataError
             If a session has no such coordinate.
         MismatchError
-            If `data` are not those of all sessions, a session shares fewer than two conditions or no bins with the reference,
+            If `data` do not contain all sessions, a session shares fewer than two conditions or no bins with the reference,
             or the other fit is not aligned by this column.
         """
         if set(data) != set(self.signature.sessions):
             raise MismatchError(
-                f"the sessions of the fit are {list(self.signature.sessions)}; data of {list(data)} came"
+                f"got data of the sessions {list(data)}; expected the sessions of the fit, "
+                f"{list(self.signature.sessions)}"
             )
         prepared = {name: prepare(self.match(data[name], name)[1], self.config) for name in self.signature.sessions}
         align_members(self, prepared, condition=condition, to=to)
@@ -199,52 +200,52 @@ class Fitted:
 
     @property
     def model(self) -> Model:
-        """The model; of an ensemble, that of its best member."""
+        """The model; for an ensemble, the model of its best member."""
         return self.best.model
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """Numbers of every epoch; of an ensemble, those of its best member."""
+        """Losses of every epoch; for an ensemble, those of its best member."""
         return self.best.history
 
     def curves(self) -> dict[str, list[dict[str, float]]]:
-        """Return the numbers of every epoch of each member, by the name of its folder."""
+        """Return the losses of every epoch of each member, by the name of its folder."""
         return {member.run_dir.name: member.history for member in self.members}
 
     @property
     def split(self) -> pd.DataFrame:
-        """What each trial was used for, one row a trial: ``session``, ``trial`` (its id) and ``split``.
+        """Use of each trial, one row per trial: ``session``, ``trial`` (its id) and ``split``.
 
-        ``split`` is "train", "valid" (the checkpoint was chosen on these), "test", or a reason why a trial takes no part.
+        ``split`` is "train", "valid" (the checkpoint was chosen on these), "test", or why a trial is not used.
 
         Raises
         ------
         FileError
-            If the run folder is of version 0.1.0, which did not store it, and the data cannot be read again.
+            If version 0.1.0 wrote the run folder, without the split, and the data cannot be read again.
         """
         return table_of_trials(self)
 
     @property
     def scores(self) -> pd.DataFrame:
-        """Scores of the model and the baselines, one row a method: ``session``, ``method``, ``name``, and a column a part.
+        """Scores of the model and the baselines, by method: ``session``, ``method``, ``name``, and one column per part.
 
-        Parts are ``hidden`` (entries) and, as far as there are some, ``cosmoothing``, ``held_out``, ``forecast`` and
-        ``rates_r2`` (of simulations); ``metric`` says of what kind they are.
+        Parts are ``hidden`` (entries) and, if available, ``cosmoothing``, ``held_out``, ``forecast`` and
+        ``rates_r2`` (for simulations); ``metric`` is the name of the score.
 
         Raises
         ------
         FileError
-            If nothing was scored yet: `evaluate` or `report` does it.
+            If nothing was scored yet; call `evaluate` or `report` first.
         """
         return table_of_methods(self)
 
     def metrics(self, session: str | None = None) -> dict[str, Any]:
-        """Return what `evaluate` found, from the run folder.
+        """Return the result of `evaluate` that is stored in the run folder.
 
         Parameters
         ----------
         session : str, optional
-            May be left out where the model was fitted to one session.
+            May be omitted if the model was fitted to one session.
 
         Returns
         -------
@@ -254,16 +255,16 @@ class Fitted:
         Raises
         ------
         FileError
-            If that session was not scored yet.
+            If the session was not scored yet.
         MismatchError
-            If there is no such session, or several and none is named.
+            If there is no such session, or there are several and `session` is not given.
         """
         name = self.session_name(session)
         stored = read_metrics(self.run_dir)
         if name not in stored:
             raise FileError(
-                f"the fit in {str(self.run_dir)!r} was not scored on session {name!r} yet: Fitted.evaluate(ds) or "
-                f"Fitted.report() does it, and `nwb-sbtt evaluate {self.run_dir}`"
+                f"the fit in {str(self.run_dir)!r} has no scores of session {name!r} yet; score it with "
+                f"Fitted.evaluate(ds) or Fitted.report(), or with `nwb-sbtt evaluate {self.run_dir}`"
             )
         return dict(stored[name])
 
@@ -273,21 +274,21 @@ class Fitted:
         Parameters
         ----------
         session : str, optional
-            May be left out where the model was fitted to one session.
+            May be omitted if the model was fitted to one session.
         columns : sequence of str
-            Trial columns that are read besides those of the fit, such as conditions.
+            Trial columns to read in addition to those of the fit, such as conditions.
 
         Returns
         -------
         Dataset
-            With ``split``, and the truth of a simulated file.
+            With ``split`` and, for a simulated file, the true rates.
 
         Raises
         ------
         FileError
-            If the data did not come from a file, or it is not there any more.
+            If the data did not come from a file, or the file no longer exists.
         MismatchError
-            If they are not those of the fit any more; or if there are several sessions and none is named.
+            If the data have changed since the fit; or if there are several sessions and `session` is not given.
         """
         name = self.session_name(session)
         return prepare(fitted_data(self, source_file(self, name), name, columns=columns), self.config)
@@ -305,23 +306,23 @@ class Fitted:
         Parameters
         ----------
         ds : Dataset, optional
-            The data of one session of the fit; read again from its file by default.
+            The data of one session of the fit. Default: read again from their file.
         session : str, optional
-            Fitted session; by default that of `ds` or, without data, all of them.
+            Fitted session. Default: the session of `ds` or, without data, all sessions.
         color_by : str, optional
-            Column of trials that gives colours, and whose values PSTHs average over; by default ``condition`` if there is one.
+            Trial column for the colours and the PSTHs. Default: ``condition``, if there is one.
         interactive : bool
-            Add latents and traces that can be turned and zoomed (needs plotly: the extra ``interactive``).
+            Add latents and traces that can be rotated and zoomed (needs plotly: the extra ``interactive``).
 
         Returns
         -------
         list of Path
-            One HTML page a session.
+            One HTML page per session.
 
         Raises
         ------
         FileError, MismatchError
-            If the data are not at hand, or not those of the fit; see `data`.
+            If the data cannot be read, or are not those of the fit; see `data`.
         """
         if ds is not None:
             data = {self.match(ds, session)[0]: ds}
@@ -334,7 +335,7 @@ class Fitted:
 
     @property
     def finished(self) -> str:
-        """Why training ended; empty while it is unfinished."""
+        """Reason why training ended; empty while it is unfinished."""
         reasons = [member.progress.finished for member in self.members]
         if len(reasons) == 1 or not all(reasons):
             return reasons[0] if len(reasons) == 1 else ""
@@ -342,7 +343,7 @@ class Fitted:
 
     @property
     def unfinished(self) -> str:
-        """What to know of a fit whose training has not finished, and how it goes on; empty once it has."""
+        """Warning that training has not finished, and how to resume it; empty after training has finished."""
         if self.finished:
             return ""
         epochs = [member.progress.epoch for member in self.members if not member.progress.finished]
@@ -366,28 +367,29 @@ class Fitted:
         ds : Dataset
             Any trials, with the channels of the fit in any order, and its bin width.
         session : str, optional
-            Fitted session that the channels belong to; found by the recording where it is one of the fit's.
+            Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
         samples : int, optional
-            Posterior samples averaged, of each member; ``config.posterior_samples`` by default.
+            Number of posterior samples of each member that are averaged. Default: ``config.posterior_samples``.
         same_channels : bool
-            Whether channels of the same ids are the same although the data come from another recording.
+            Whether channels with the same ids are the same channels, although the data come from another recording.
 
         Returns
         -------
         Dataset
-            Labelled as `ds`, with its channels in its order. To a model with a lag, the chops of a session are one recording
-            without seams: estimates depend on all bins before. ``rates`` [Hz] for counts, or ``mean`` in the data's unit. Where
-            rates are inferred from fluorescence, ``rates`` too, and along ``channel`` the kinetics: ``decay`` and ``rise`` [s],
-            ``gain``, ``baseline`` and ``noise`` in the data's unit; from a ladder also ``events`` (spikes per bin). For signals
-            ``noise_sd`` along ``channel``: the sd of data around their mean, in the data's unit.
-            ``factors``, ``initial_condition``, with a controller ``inputs``; each with its posterior ``_sd`` where the model
-            has one; and ``observed``. An ensemble gives averages over its members (see `nwb_sbtt.fitting.ensemble.combine`),
-            and the latents of the member with the lowest validation loss, named in ``attrs["model"]``.
+            Labelled as `ds`, with the same channels in the same order. With a lag, the chops of a session are inferred as one
+            recording without seams: estimates depend on all earlier bins. ``rates`` [Hz] for counts, or ``mean`` in the unit of
+            the data. If rates are inferred from fluorescence, ``rates`` too, and along ``channel`` the kinetics: ``decay`` and
+            ``rise`` [s], ``gain``, ``baseline`` and ``noise`` in the unit of the data; from a ladder ``events`` (spikes per
+            bin). For signals ``noise_sd`` along ``channel``: the sd of data around their mean, in the unit of the data.
+            ``factors``, ``initial_condition``, with a controller ``inputs``; each with its posterior ``_sd`` if the model
+            has one; and ``observed``. Rates of an ensemble are averages over its members (see
+            `nwb_sbtt.fitting.ensemble.combine`); its latents are those of the member with the lowest validation loss, which is
+            named in ``attrs["model"]``.
 
         Raises
         ------
         MismatchError
-            If channels, bin width or recording differ from those of the fit.
+            If channels, bin width or recording are different from those of the fit.
         """
         name, matched = self.match(ds, session, same_channels=same_channels)
         check_fits_memory([matched], INFERENCE + (ENSEMBLE if len(self.members) > 1 else 0), what="inference")
@@ -413,9 +415,9 @@ class Fitted:
         ds : Dataset
             Any trials, with the channels of the fit in any order, and its bin width.
         session : str, optional
-            Fitted session that the channels belong to; found by the recording where it is one of the fit's.
+            Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
         same_channels : bool
-            Whether channels of the same ids are the same although the data come from another recording.
+            Whether channels with the same ids are the same channels, although the data come from another recording.
 
         Returns
         -------
@@ -425,7 +427,7 @@ class Fitted:
         Raises
         ------
         MismatchError
-            If channels, bin width or recording differ from those of the fit.
+            If channels, bin width or recording are different from those of the fit.
         """
         check_dataset(ds)
         source = json.loads(ds.attrs.get("source", "{}"))
@@ -433,21 +435,22 @@ class Fitted:
         expected = self.signature.sessions[name]
         if not equal_bin_widths(ds.attrs["bin_width"], expected.bin_width):
             raise MismatchError(
-                f"the data have bins of {ds.attrs['bin_width']:g} s, the model was fitted to {expected.bin_width:g} s"
+                f"the data have bins of {ds.attrs['bin_width']:g} s, but the model was fitted to bins of "
+                f"{expected.bin_width:g} s; read the data with the same bin width (bin_width={expected.bin_width:g})"
             )
         fitted, names = expected.channels, channel_names(ds)
         if set(fitted) != set(names):
             raise MismatchError(
-                f"the model was fitted to {len(fitted)} channels, the data have {len(names)}; "
+                f"the data have {len(names)} channels, but the model was fitted to {len(fitted)}; "
                 f"{channel_difference(fitted, names)}"
             )
         fitted_source = expected.source or {}
         known = is_recorded(source) or is_recorded(fitted_source)
         if not same_channels and known and not is_same_recording(source, fitted_source):
             raise MismatchError(
-                f"the data come from {_origin(source)}, session {name!r} of the fit from {_origin(fitted_source)}: "
-                "channels of the same ids need not be the same. If they are, pass --same-channels (in Python "
-                "same_channels=True); if not, fit them with --init"
+                f"the data come from {_origin(source)}, but session {name!r} of the fit came from "
+                f"{_origin(fitted_source)}, so channels with the same ids may be different channels. If they are the "
+                "same, pass --same-channels (in Python same_channels=True); if not, fit these data with --init"
             )
         if list(names) == list(fitted):
             return name, ds
@@ -460,7 +463,7 @@ class Fitted:
         Parameters
         ----------
         session : str, optional
-            May be left out where the model was fitted to one session.
+            May be omitted if the model was fitted to one session.
 
         Returns
         -------
@@ -487,22 +490,22 @@ class Fitted:
     ) -> dict[str, Any]:
         """Score the model and the baselines on the hidden entries of the validation trials, or of the test trials.
 
-        Scores on the validation trials of the fit's own data are kept in the run folder (``metrics.json``). The hidden entries
-        of the validation trials are those that the checkpoint was chosen on; either are hidden from the model and from the
-        baselines, which have the lag of the model.
+        Scores on the validation trials of the fitted data are stored in the run folder (``metrics.json``). The hidden entries
+        of the validation trials are those that the checkpoint was chosen on. Hidden entries are hidden from the model and from
+        the baselines, which have the lag of the model.
 
         Parameters
         ----------
         ds : Dataset
             The data of the fit.
         session : str, optional
-            Fitted session that the channels belong to; found by the recording where it is one of the fit's.
+            Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
         same_channels : bool
-            Whether channels of the same ids are the same although the data come from another recording.
+            Whether channels with the same ids are the same channels, although the data come from another recording.
         on : {"valid", "test"}
-            Trials that are scored; by test trials no model was trained or chosen.
+            Trials that are scored. Test trials were used neither for training nor to choose the checkpoint.
         baselines : bool
-            Whether all baselines are scored, or the mean alone.
+            Whether all baselines are scored, or only the mean.
 
         Returns
         -------
@@ -514,7 +517,7 @@ class Fitted:
         DataError
             If there are no test trials to score.
         MismatchError
-            If channels, bin width or recording differ from those of the fit.
+            If channels, bin width or recording are different from those of the fit.
         """
         name, ds = self.match(ds, session, same_channels=same_channels)
         ds = prepare(ds, self.config)
@@ -556,7 +559,7 @@ class Fitted:
         return HiddenChannels(self._latents(ds.isel(trial=rows), batch.session, arrays), channels)
 
     def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Hidden:
-        """Hide each shown entry once, blocks of a random share at a time, and predict it from the rest.
+        """Hide each shown entry once, a random fraction at a time in blocks, and predict it from the rest.
 
         Parameters
         ----------
@@ -568,7 +571,7 @@ class Fitted:
         Returns
         -------
         Hidden
-            Of the model itself, without calibration; channels as in the fit.
+            Predictions of the model without calibration; channels as in the fit.
         """
         name, ds = self.match(ds, session)
         batch = to_batch(hold_out(ds, self.config), name)
@@ -595,7 +598,7 @@ class Fitted:
         Parameters
         ----------
         session : str, optional
-            May be left out where the model was fitted to one session.
+            May be omitted if the model was fitted to one session.
 
         Returns
         -------
@@ -604,14 +607,14 @@ class Fitted:
         Raises
         ------
         MismatchError
-            If there is no session of that name, or several and none is named.
+            If there is no session of that name, or there are several and `session` is not given.
         """
         names = list(self.signature.sessions)
         listed = ", ".join(map(repr, names))
         if session is None and len(names) > 1:
             raise MismatchError(
-                f"the model was fitted to the sessions {listed}; name the one that the channels belong to, such as "
-                f"session={names[0]!r} (--session {names[0]})"
+                f"the model was fitted to the sessions {listed}; name the session that these channels belong to, such "
+                f"as session={names[0]!r} (--session {names[0]})"
             )
         if session is not None and session not in names:
             raise MismatchError(f"the model was not fitted to session {session!r}, but to {listed}")
@@ -628,7 +631,7 @@ class Fitted:
         Returns
         -------
         str or None
-            None if no session is known to come from it, or several do.
+            None if no session is known to come from it, or if several do.
         """
         found = [
             name for name, session in self.signature.sessions.items() if is_same_recording(source, session.source or {})
@@ -654,7 +657,7 @@ class Fitted:
         return same_width and digest_of(data) == expected.data_sha256
 
     def record(self) -> dict[str, Any]:
-        """Describe the model for a result's provenance, as `write_nwb` stores it.
+        """Describe the model, for the provenance that `write_nwb` stores with a result.
 
         Returns
         -------
@@ -683,7 +686,7 @@ class Fitted:
     def _posterior(self, batch: Batch, samples: int | None) -> dict[str, Tensor]:
         """What the model infers, or the average of the members, before calibration."""
         device = device_of(self.config)
-        advice = "infer a part of the trials at a time, or shorter trials"
+        advice = "infer some of the trials at a time, or use shorter trials"
         with torch_threads(self.config.threads), memory_errors(DataError, device=device, advice=advice):
             batch = batch.to(device)
             posteriors = (member.posterior(batch, samples or self.config.posterior_samples) for member in self.members)
@@ -757,5 +760,5 @@ def _origin(source: Mapping[str, Any]) -> str:
 
 def _no_fit(run_dir: Path) -> FileError:
     return FileError(
-        f"{str(run_dir)!r} holds no fitted model: {CONFIG} and {BEST} were expected; fit one with `nwb-sbtt fit`"
+        f"{str(run_dir)!r} has no fitted model; expected the files {CONFIG} and {BEST}. Fit a model with `nwb-sbtt fit`"
     )

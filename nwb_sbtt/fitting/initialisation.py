@@ -63,18 +63,24 @@ def resolve_initialisation(config: FitConfig, signature: Signature) -> tuple[Fit
     if init is None:
         return config, signature
     if not (init.run_dir / SIGNATURE).exists():
-        raise FileError(f"{str(init.run_dir)!r} holds no fit to start from (init.run_dir)")
+        raise FileError(
+            f"{str(init.run_dir)!r} has no fit to start from; expected the run folder of a finished fit (init.run_dir)"
+        )
     initial, fitted = read_config(init.run_dir), read_signature(init.run_dir)
     _check_alike(config, initial, init)
     _check_finished(init, initial)
     digest = checkpoint_digest(init.run_dir, initial.seeds)
     if init.checkpoint_sha256 not in (None, digest):
         raise MismatchError(
-            f"the weights in {str(init.run_dir)!r} have the digest {digest[:12]}…, the settings ask for "
-            f"{str(init.checkpoint_sha256)[:12]}… (init.checkpoint_sha256): it is another fit, or was fitted again"
+            f"the weights in {str(init.run_dir)!r} have the digest {digest[:12]}…; expected "
+            f"{str(init.checkpoint_sha256)[:12]}… (init.checkpoint_sha256). This is another fit, or it was fitted "
+            "again; name the right run folder, or omit the digest"
         )
     if signature.likelihood != fitted.likelihood:
-        raise MismatchError(f"the likelihood is {signature.likelihood}, that of the initial fit {fitted.likelihood}")
+        raise MismatchError(
+            f"the likelihood is {signature.likelihood}, but that of the initial fit is {fitted.likelihood}; use the "
+            f"same likelihood (--likelihood {fitted.likelihood})"
+        )
     origins = {name: _origin(name, session, fitted.sessions, init) for name, session in signature.sessions.items()}
     carried = {
         name: n
@@ -88,7 +94,7 @@ def resolve_initialisation(config: FitConfig, signature: Signature) -> tuple[Fit
         frozen = "dynamics" if any_new else "none"
     if frozen == "decoder" and any_new:
         raise ConfigError(
-            "init.freeze is 'decoder', but the read-out of new channels must be fitted; freeze 'generator'"
+            "init.freeze is 'decoder', but the read-out of new channels must be fitted; use 'generator' instead"
         )
     if config.sessions.condition is not None:
         reference_of(member_folders(init.run_dir, initial.seeds)[0], config.sessions.condition)
@@ -162,10 +168,11 @@ def initialise(
             if value is not None and value.dim():
                 value = _carried_over(value, origin[1], tensor)
         if value is None or value.shape != tensor.shape:
-            shape = "nothing of that name" if value is None else str(tuple(value.shape))
+            shape = "no such weights" if value is None else f"shape {tuple(value.shape)}"
             raise ConfigError(
-                f"the weights {name!r} are {tuple(tensor.shape)}, and the fit in {str(init.run_dir)!r} has {shape}: it was "
-                "made by another version of the model, and no fit can start from it"
+                f"the weights {name!r} have shape {tuple(tensor.shape)}, but the fit in {str(init.run_dir)!r} has "
+                f"{shape}: it was made by another version of the model, so no fit can start from it; fit it again "
+                "first"
             )
         tensor.copy_(value)
     for name, session in (stitched or {}).items():
@@ -222,15 +229,15 @@ def _check_alike(config: FitConfig, initial: FitConfig, init: InitConfig) -> Non
     )
     if changes := differences(new, old, "model"):
         raise ConfigError(
-            f"a fit can only start from one of the same model, and that in {str(init.run_dir)!r} is another: "
+            f"a fit can only start from a fit of the same model, but the model in {str(init.run_dir)!r} is different: "
             f"{'; '.join(changes[:5])}. Use its model: --config {init.run_dir / 'config.yaml'}, or in Python "
             "model=load(run_dir).config.model"
         )
     if initial.seeds not in (1, config.seeds):
         first = member_folders(init.run_dir, initial.seeds)[0]
         raise ConfigError(
-            f"{str(init.run_dir)!r} holds an ensemble of {initial.seeds} models, to start {config.seeds} from; fit as "
-            f"many (--seeds {initial.seeds}), or name one of them, such as {str(first)!r}"
+            f"{str(init.run_dir)!r} has an ensemble of {initial.seeds} models, but this fit has {config.seeds}; fit "
+            f"equally many (--seeds {initial.seeds}), or start from one of them, such as {str(first)!r}"
         )
 
 
@@ -238,7 +245,7 @@ def _check_finished(init: InitConfig, initial: FitConfig) -> None:
     for folder in member_folders(init.run_dir, initial.seeds):
         if not (folder / BEST).exists() or not checkpoint.read_progress(folder / BEST).finished:
             raise TrainingError(
-                f"the fit in {str(folder)!r} has not finished, so none can start from it; run it again to resume it"
+                f"the fit in {str(folder)!r} has not finished, so no fit can start from it; run it again to resume it"
             )
 
 
@@ -249,8 +256,9 @@ def _origin(
     widths = sorted({old.bin_width for old in fitted.values()})
     if not any(equal_bin_widths(session.bin_width, width) for width in widths):
         raise MismatchError(
-            f"session {name!r} has bins of {session.bin_width:g} s, the initial fit of {', '.join(f'{w:g}' for w in widths)} "
-            "s; learned dynamics are valid for one bin width only"
+            f"session {name!r} has bins of {session.bin_width:g} s, but the initial fit has bins of "
+            f"{', '.join(f'{w:g}' for w in widths)} s; use the same bin width, because learned dynamics are valid for "
+            "one bin width only"
         )
     if init.channels == "new":
         return None
@@ -258,12 +266,15 @@ def _origin(
     alike = [old for old in overlapping if set(fitted[old].channels) == set(session.channels)]
     if init.channels == "same" and not overlapping:
         missing = channel_difference(next(iter(fitted.values())).channels, session.channels)
-        raise MismatchError(f"session {name!r} has no channel of the initial fit (init.channels is 'same'): {missing}")
+        raise MismatchError(
+            f"session {name!r} has no channel of the initial fit, although init.channels is 'same': {missing}"
+        )
     same_recording = [old for old in overlapping if is_same_recording(fitted[old].source or {}, session.source or {})]
     if init.channels == "auto" and alike and not same_recording:
         raise MismatchError(
-            f"the channels of session {name!r} have the ids of those of {alike[0]!r} in the initial fit, but are not known to "
-            "come from the same recording; say whether they are the same (--set init.channels=same) or others (=new)"
+            f"the channels of session {name!r} have the same ids as those of {alike[0]!r} in the initial fit, but it "
+            "is unknown whether they come from the same recording; set init.channels=same (--set init.channels=same) "
+            "if they are the same channels, or =new if not"
         )
     candidates = same_recording or (alike or overlapping if init.channels == "same" else [])
     if not candidates:
@@ -273,7 +284,8 @@ def _origin(
     candidates = [old for old in candidates if len(_shared(session, fitted[old])) == most]
     if len(candidates) > 1 and name not in candidates:
         raise MismatchError(
-            f"the channels of session {name!r} are those of {candidates} in the initial fit; give it the name of one of them"
+            f"the channels of session {name!r} match those of {candidates} in the initial fit; use one of these names "
+            "for the session"
         )
     return name if name in candidates else candidates[0]
 

@@ -106,7 +106,8 @@ def load_member(run_dir: Path, signature: Signature) -> Member:
     config = read_config(run_dir)
     if read_signature(run_dir).identity() != signature.identity():
         raise FileError(
-            f"{str(run_dir)!r} holds a fit of other data than the ensemble that it lies in; restore the folder from a copy"
+            f"{str(run_dir)!r} has a fit of different data than the rest of its ensemble; restore the folder from a "
+            "copy"
         )
     tensors, progress = checkpoint.load(run_dir / BEST)
     read_log(run_dir, progress)

@@ -78,7 +78,9 @@ def naming_session(name: str, *, of: int) -> Iterator[None]:
     except (DataError, MismatchError) as error:
         if of == 1:
             raise
-        raise type(error)(f"session {name!r}: {error}. Without this session the others can be fitted") from None
+        raise type(error)(
+            f"session {name!r}: {error}. Correct it, or fit the other sessions without this one"
+        ) from None
 
 
 def check_fits_memory(
@@ -105,8 +107,8 @@ def check_fits_memory(
     check_memory(
         n_entries,
         bytes_each + bytes_observed * n_observed / max(n_entries, 1),
-        what=f"{what}, of {described} trials × bins × channels, would",
-        remedy="take fewer trials, wider bins, or fewer channels (read.where), or a machine with more memory",
+        what=f"{what}, of size {described} (trials × bins × channels), would",
+        remedy="use fewer trials, wider bins, fewer channels (read.where), or a machine with more memory",
     )
 
 
@@ -245,13 +247,13 @@ def train_and_valid(
     valid = masks.score_only(masks.hide(batch, hidden), hidden | never_shown).select(rows["valid"])
     if not valid.scored.any():
         raise DataError(
-            "the validation trials hold no observed entry to compare models on; use more trials or channels"
+            "the validation trials have no observed entry, so models cannot be compared; use more trials or channels"
         )
     if lack := LIKELIHOODS[likelihood_of(ds, config).name].lacks(valid.values[valid.scored]):
         raise DataError(
-            f"the {int(valid.scored.sum())} hidden entries of the {len(rows['valid'])} validation trials hold no {lack} to "
-            "compare models on; hide more (--set masks.sample_validation=0.4), keep more trials for validation "
-            "(--set valid_fraction=0.3), or take wider bins"
+            f"the {int(valid.scored.sum())} hidden entries of the {len(rows['valid'])} validation trials have no "
+            f"{lack}, so models cannot be compared; hide more entries (--set masks.sample_validation=0.4), keep more "
+            "trials for validation (--set valid_fraction=0.3), or use wider bins"
         )
     return batch.select(rows["train"]), valid
 
@@ -276,7 +278,7 @@ def test_trials(ds: xr.Dataset) -> xr.Dataset:
     """
     labels = ds["split"].values.astype(str)
     if not (labels == "test").any():
-        raise DataError("no trial is kept for a test; set test_fraction (--set test_fraction=0.1) before the fit")
+        raise DataError("the data have no test trials; set test_fraction (--set test_fraction=0.1), and fit again")
     relabelled = np.select([labels == "test", labels == "valid"], ["valid", "none"], labels)
     return ds.assign_coords(split=("trial", relabelled))
 
@@ -378,8 +380,8 @@ def hold_out(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     n_held_out = round(config.masks.held_out_channels * n_channels)
     if not 0 < n_held_out < n_channels:
         raise DataError(
-            f"holding out {config.masks.held_out_channels:g} of {n_channels} channels leaves {n_held_out} held out; "
-            "at least one must be held out and one shown"
+            f"holding out {config.masks.held_out_channels:g} of {n_channels} channels holds out {n_held_out}; "
+            "expected at least one held-out and one shown channel"
         )
     held_out = np.zeros(n_channels, bool)
     held_out[np.random.default_rng(config.seed).permutation(n_channels)[:n_held_out]] = True
@@ -410,13 +412,17 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
     first = next(iter(widths))
     if unequal := [name for name, width in widths.items() if not equal_bin_widths(width, widths[first])]:
         raise MismatchError(
-            f"session {unequal[0]!r} has bins of {widths[unequal[0]]:g} s, session {first!r} of {widths[first]:g} s; learned "
-            "dynamics are valid for one bin width only: read all sessions with the same"
+            f"session {unequal[0]!r} has bins of {widths[unequal[0]]:g} s, but session {first!r} has bins of "
+            f"{widths[first]:g} s; read all sessions with the same bin width, because learned dynamics are valid for "
+            "one bin width only"
         )
     likelihoods = {likelihood_of(ds, config) for ds in sessions.values()}
     if len(likelihoods) > 1:
         names = sorted(likelihood.name for likelihood in likelihoods)
-        raise DataError(f"the sessions need different likelihoods, {names}; set one with `likelihood` (--likelihood)")
+        raise DataError(
+            f"the sessions have different default likelihoods, {names}; set one for all with `likelihood` "
+            "(--likelihood)"
+        )
     likelihood = likelihoods.pop()
     signatures = {}
     for name, ds in sessions.items():
@@ -429,16 +435,15 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
         if len(set(channels)) < len(channels):
             repeated = [channel for channel, count in Counter(channels).items() if count > 1][:MOST_NAMED]
             raise DataError(
-                f"channels of session {name!r} share an id ({', '.join(repeated)}); give each its own in `channel_id`, or add "
-                "their rows in the table as `channel_row`"
+                f"channels of session {name!r} share an id ({', '.join(repeated)}); set different ids in "
+                "`channel_id`, or add their row in the table as `channel_row`"
             )
         same = [
             other for other in list(signatures)[:-1] if signatures[other].data_sha256 == signatures[name].data_sha256
         ]
         if same:
             raise DataError(
-                f"sessions {same[0]!r} and {name!r} hold the same data, to the bit; give each recording once, or it counts "
-                "twice as much as the others"
+                f"sessions {same[0]!r} and {name!r} have exactly the same data; pass each recording only once"
             )
     return Signature(likelihood.name, signatures)
 
@@ -464,11 +469,11 @@ def _refuse_inferred_events(ds: xr.Dataset, config: FitConfig) -> None:
         suits = () if model else LIKELIHOODS[config.likelihood.name].suits
         if suits and "signals" not in suits:
             raise DataError(
-                f"likelihood {config.likelihood.name!r} takes {' or '.join(suits)}, and the data are events that read_nwb "
-                "found in fluorescence; leave the likelihood to be chosen (likelihood.name=auto)"
+                f"likelihood {config.likelihood.name!r} is for {' or '.join(suits)}, but the data are events that "
+                "read_nwb found in fluorescence; let the likelihood be chosen by the data (likelihood.name=auto)"
             )
         name = f"model {config.model.name!r}" if model else f"likelihood {config.likelihood.name!r}"
         raise DataError(
-            f"{name} takes fluorescence, and the data are events that read_nwb found in it; read them with "
-            "ReadConfig(rois=RoiConfig(deconvolve='never')) or, to fit events all the same, ReadConfig(events=EventsConfig())"
+            f"{name} needs fluorescence, but the data are events that read_nwb found in it; read fluorescence with "
+            "ReadConfig(rois=RoiConfig(deconvolve='never')), or request events with ReadConfig(events=EventsConfig())"
         )

@@ -46,8 +46,8 @@ def fitted_data(fitted: Fitted, path: Path, session: str, *, columns: Sequence[s
     ds = read_again(fitted, path, session, columns=columns)
     if not fitted.is_fitted_to(ds, session=session):
         raise MismatchError(
-            f"the data of {str(path)!r} differ from those that the model was fitted to: they were changed after reading; "
-            "use Fitted.evaluate in Python"
+            f"the data of {str(path)!r} differ from those that the model was fitted to, which were changed after "
+            "reading; pass the changed data to Fitted.evaluate in Python"
         )
     settings = build(ReadConfig, fitted.signature.sessions[session].read_config or {})
     return attach_behaviour(path, attach_truth(path, ds), settings)
@@ -118,7 +118,10 @@ def source_files(fitted: Fitted, files: Sequence[Path] = ()) -> dict[str, Path]:
     """
     sessions = fitted.signature.sessions
     if files and len(files) != len(sessions):
-        raise MismatchError(f"the run has {len(sessions)} sessions, {list(sessions)}; {len(files)} files were given")
+        raise MismatchError(
+            f"the run has {len(sessions)} sessions, {list(sessions)}; got {len(files)} files. Pass one file for each "
+            "session"
+        )
     given = {sha256(path): path for path in map(local_file, files)}
     sources = {}
     for name, signature in sessions.items():
@@ -128,8 +131,8 @@ def source_files(fitted: Fitted, files: Sequence[Path] = ()) -> dict[str, Path]:
         if files:
             if digest not in given:
                 raise MismatchError(
-                    f"{', '.join(repr(str(path)) for path in files)}: not the data that session {name!r} of the fit was read "
-                    "from: the sha256 differs"
+                    f"{', '.join(repr(str(path)) for path in files)}: expected the file that session {name!r} of the "
+                    "fit was read from, but the sha256 is different"
                 )
             sources[name] = given[digest]
             continue
@@ -159,7 +162,7 @@ def source_file(fitted: Fitted, session: str) -> Path:
     source = fitted.signature.sessions[session].source
     if source is None or "sha256" not in source:
         raise FileError(
-            f"session {session!r} did not come from a file, and a run folder holds no data; pass the Dataset itself"
+            f"session {session!r} did not come from a file, and a run folder does not store data; pass the Dataset"
         )
     return _source_file(source)
 
@@ -167,9 +170,12 @@ def source_file(fitted: Fitted, session: str) -> Path:
 def _source_file(source: dict[str, Any]) -> Path:
     path = recorded_file(source)
     if not path.exists():
-        raise FileError(f"the data of this run, {str(path)!r}, are not there any more; say where with --file")
+        raise FileError(f"the data of this run are no longer at {str(path)!r}; pass their new path with --file")
     if sha256(path) != source["sha256"]:
-        raise MismatchError(f"{str(path)!r} is not the file that the model was fitted to: its sha256 differs")
+        raise MismatchError(
+            f"{str(path)!r} is not the file that the model was fitted to (the sha256 is different); pass the original "
+            "file"
+        )
     return path
 
 

@@ -60,7 +60,7 @@ def hold_run_folder(run_dir: Path) -> Iterator[None]:
     """
     is_new = not run_dir.exists()
     if not is_new and not _is_run_folder(run_dir):
-        raise TrainingError(f"{str(run_dir)!r} exists and is not a run folder; give the fit a folder of its own")
+        raise TrainingError(f"{str(run_dir)!r} exists and is not a run folder; use a new folder for the fit")
     make_folder(run_dir)
     try:
         with hold(run_dir / LOCK, what=f"the run folder {str(run_dir)!r}"):
@@ -101,8 +101,8 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
             _empty(run_dir)
         elif changes:
             raise TrainingError(
-                f"{str(run_dir)!r} holds a fit of other data or settings: {'; '.join(changes[:5])}. "
-                f"Give this fit a run folder of its own{_going_on(changes, run_dir)}."
+                f"{str(run_dir)!r} has a fit of different data or settings: {'; '.join(changes[:5])}. Use another run "
+                f"folder for this fit{_going_on(changes, run_dir)}."
             )
     try:
         _remove_leftovers(run_dir)
@@ -144,7 +144,7 @@ def change_settings(run_dir: Path, config: FitConfig, *, epoch: int, note: str =
         If the folder is damaged or cannot be written.
     """
     before = read_config(run_dir)
-    changes = [text.replace(", there ", ", before ") for text in differences(_identity(config), _identity(before))]
+    changes = differences(_identity(config), _identity(before))
     stored = read_changes(run_dir)
     settings = load_settings(run_dir / CONFIG)
     read = {"read": settings["read"]} if "read" in settings else {}
@@ -208,13 +208,14 @@ class Watched:
             for name in (CONFIG, ENVIRONMENT, SIGNATURE):
                 if not (folder / name).exists():
                     raise FileError(
-                        f"{str(folder / name)!r} was removed while its fit was running, so what was fitted could not be "
-                        f"loaded; training ends after epoch {record.epoch}: run it again, in a folder that stays"
+                        f"{str(folder / name)!r} was removed while the fit was running, so its results could not be "
+                        f"loaded; training ends after epoch {record.epoch}. Run the fit again in a folder that is not "
+                        "removed"
                     )
             if not os.access(folder, os.W_OK):
                 raise FileError(
-                    f"the run folder {str(folder)!r} became read-only; training ends after epoch {record.epoch}: make it "
-                    "writable, and run the same command to resume"
+                    f"the run folder {str(folder)!r} became read-only; training ends after epoch {record.epoch}. Make "
+                    "the folder writable, and run the same command to resume"
                 )
 
     def stop(self) -> None:
@@ -286,8 +287,9 @@ def read_config(run_dir: Path) -> FitConfig:
     settings = load_settings(run_dir / CONFIG)
     if (run_dir / SIGNATURE).exists() and _config_digest(settings) != _read_sealed_signature(run_dir).get(_OF_CONFIG):
         raise FileError(
-            f"{str(run_dir / CONFIG)!r} of the run folder was changed after the fit began, or is damaged: it does not have the "
-            "digest in its signature; restore it from a copy, or fit again in a new folder (device and threads may be changed)"
+            f"{str(run_dir / CONFIG)!r} of the run folder was changed after the fit began, or is damaged (its digest "
+            "differs from the one in the signature); restore it from a copy, or fit again in a new folder (device "
+            "and threads may be changed)"
         )
     return build(FitConfig, {name: value for name, value in settings.items() if name != "read"})
 
@@ -332,7 +334,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     content = _parse_json(path)
     if content.pop(_SEAL, None) != _digest(content):
-        raise _damaged(path, "it does not have the digest that it was written with")
+        raise _damaged(path, "its digest is different from the one stored with it")
     return content
 
 
@@ -371,7 +373,7 @@ def differences(new: Any, old: Any, name: str = "") -> list[str]:
         # A part of another name differs in all its settings; the name comes first.
         keys = sorted(set(new) | set(old), key=lambda key: (key != "name", key))
         return [text for key in keys for text in differences(new.get(key), old.get(key), f"{name}.{key}".strip("."))]
-    return [] if new == old else [f"{name} is {_short(new)}, there {_short(old)}"]
+    return [] if new == old else [f"{name} is {_short(new)} instead of {_short(old)}"]
 
 
 def settings_differences(config: FitConfig, run_dir: Path) -> list[str]:
@@ -405,17 +407,17 @@ def _differences_of_data(new: Signature, old: Signature) -> list[str]:
             text for name in new.sessions for text in session_differences(name, new.sessions[name], old.sessions[name])
         ]
         if not texts and new.origins != old.origins:
-            texts.append("other channels are those of the initial fit")
+            texts.append("the channels taken from the initial fit are different")
         return texts or differences(new.identity(), old.identity())
     parts = [f"without session {name!r}" for name in missing] + [f"with session {name!r}" for name in extra]
-    return [f"the sessions are those of that fit {' and '.join(parts)}"]
+    return [f"the sessions are those of the fit in the folder, but {' and '.join(parts)}"]
 
 
 def _going_on(changes: Sequence[str], run_dir: Path) -> str:
     """How to train on from the weights of a fit, if only the training is to be another."""
     if not all(change.startswith("train.") for change in changes):
         return ""
-    return f"; to train on from its weights: --init {run_dir} --set init.channels=same"
+    return f"; to start from its weights: --init {run_dir} --set init.channels=same"
 
 
 def _is_run_folder(path: Path) -> bool:
@@ -460,7 +462,7 @@ def _parse_json(path: Path) -> dict[str, Any]:
         check_is_file(path)
         content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise _damaged(path, f"it holds a {type(content).__name__}, not names and values")
+        raise _damaged(path, f"it contains a {type(content).__name__} instead of names and values")
     return content
 
 

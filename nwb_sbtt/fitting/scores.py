@@ -42,7 +42,7 @@ def read_metrics(run_dir: Path) -> dict[str, Any]:
         check_is_file(path)
         metrics = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(metrics, dict) or not all(_is_scored(each) for each in metrics.values()):
-        raise FileError(f"{str(path)!r} does not hold the scores of a fit; {hint}")
+        raise FileError(f"{str(path)!r} does not contain the scores of a fit; {hint}")
     return metrics
 
 

@@ -186,22 +186,22 @@ def session_differences(name: str, new: SessionSignature, old: SessionSignature)
     if new.channels != old.channels:
         missing, extra = sorted(set(old.channels) - set(new.channels)), sorted(set(new.channels) - set(old.channels))
         parts = [f"without {_few(missing)}"] * bool(missing) + [f"with {_few(extra)}"] * bool(extra)
-        texts.append(f"session {name!r} has {len(new.channels)} channels, there {len(old.channels)}")
+        texts.append(f"session {name!r} has {len(new.channels)} channels instead of {len(old.channels)}")
         texts[-1] += f" ({', '.join(parts) or 'in another order'})"
     if not equal_bin_widths(new.bin_width, old.bin_width):
-        texts.append(f"session {name!r} has bins of {new.bin_width:g} s, there {old.bin_width:g} s")
+        texts.append(f"session {name!r} has bins of {new.bin_width:g} s instead of {old.bin_width:g} s")
     if new.kind != old.kind:
-        texts.append(f"the channels of session {name!r} are {new.kind}, there {old.kind}")
+        texts.append(f"the channels of session {name!r} are {new.kind} instead of {old.kind}")
     for field_name, noun in (("trials", "trials"), ("training_trials", "training trials"), ("bins", "bins in a trial")):
         if (n := getattr(new, field_name)) != (m := getattr(old, field_name)):
-            texts.append(f"session {name!r} has {n} {noun}, there {m}")
+            texts.append(f"session {name!r} has {n} {noun} instead of {m}")
     for value in sorted(set(new.channel_values) | set(old.channel_values)):
         if new.channel_values.get(value) != old.channel_values.get(value):
-            texts.append(f"session {name!r} has other values of {value}")
+            texts.append(f"session {name!r} has different values of {value}")
     if not texts and new.data_sha256 != old.data_sha256:
         texts.append(
-            f"session {name!r} has other data in equally many trials, bins and channels: values, mask, split, "
-            "held-out channels or forecast bins differ"
+            f"session {name!r} has different data (values, mask, split, held-out channels or forecast bins), although "
+            "trials, bins and channels are equally many"
         )
     return texts
 
@@ -228,8 +228,8 @@ def check_format(content: Mapping[str, Any], *, path: Path) -> None:
     """
     if content.get("format") != FORMAT:
         raise TrainingError(
-            f"the run folder {str(path.parent)!r} has format {content.get('format')}, this version reads {FORMAT}; fit "
-            "again in a new folder"
+            f"the run folder {str(path.parent)!r} has format {content.get('format')}, but this version reads format "
+            f"{FORMAT}; fit again in a new folder"
         )
 
 
@@ -346,7 +346,7 @@ def channel_difference(fitted: Sequence[str], channels: Sequence[str]) -> str:
         Which are missing in the data, and which the model does not have.
     """
     missing, extra = sorted(set(fitted) - set(channels)), sorted(set(channels) - set(fitted))
-    return f"missing in the data: {_listed(missing)}; unknown to the model: {_listed(extra)}"
+    return f"missing in the data: {_listed(missing)}; not in the model: {_listed(extra)}"
 
 
 def digest_of(ds: xr.Dataset) -> str:

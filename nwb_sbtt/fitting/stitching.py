@@ -179,10 +179,10 @@ def _read_ins(model: Model) -> dict[str, ReadIn]:
     """Read-ins of a model that can be stitched, by path."""
     read_ins = _all_read_ins(model)
     if model.infers_spikes or not read_ins:
-        reason = "infers spikes from fluorescence first" if read_ins else "has no nwb_sbtt.nn.channels.ReadIn"
+        reason = "infers spikes from fluorescence first" if read_ins else "has no read-in (nwb_sbtt.nn.channels.ReadIn)"
         raise ConfigError(
-            f"sessions.stitching initialises the read-in of channels, and {type(model).__name__} {reason}; leave it off: "
-            "with sessions.condition alone, factors are aligned after the fit"
+            f"sessions.stitching initialises the read-in, but {type(model).__name__} {reason}; turn stitching off. "
+            "With only sessions.condition set, factors are aligned after the fit"
         )
     return read_ins
 

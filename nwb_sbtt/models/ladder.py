@@ -138,8 +138,8 @@ class Ladder(Conv):
         if data.kind != "signals" or "signals" not in LIKELIHOODS[likelihood].suits:
             description = data.kind if data.kind != "signals" else data.signal or "signals"
             raise DataError(
-                f"a ladder takes fluorescence, and these are {description} under likelihood {likelihood!r}; leave the "
-                "likelihood open and read fluorescence, or choose model 'conv'"
+                f"the model ladder needs fluorescence, but these data are {description} with likelihood "
+                f"{likelihood!r}; read fluorescence and do not set the likelihood, or use the model 'conv'"
             )
 
     @classmethod

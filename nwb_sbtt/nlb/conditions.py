@@ -69,7 +69,7 @@ def condition_means(
         If the set has no conditions, or no condition has a trial.
     """
     if definition.psth is None:
-        raise DataError(f"{definition.name} has no conditions")
+        raise DataError(f"{definition.name} has no conditions, so PSTHs are not defined")
     rows = np.sort(np.concatenate([part.rows for part in parts]))
     labels, has_condition = _labels(trials, definition.psth, rows)
     n_bins = parts[0].n_bins

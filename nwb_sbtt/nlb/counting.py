@@ -138,8 +138,8 @@ def session_length_ms(recorded: TaskRecording) -> int:
     length = max(ends)
     if not 0 < length <= LONGEST_SESSION:
         raise DataError(
-            f"the trials and intervals of the session end at {length:g} s; expected up to {LONGEST_SESSION:g} s: are they in "
-            "ms, or damaged?"
+            f"the trials and intervals of the session end at {length:g} s; expected up to {LONGEST_SESSION:g} s; "
+            "check whether they are in ms, or damaged"
         )
     return round(length / CLOCK)
 
@@ -171,7 +171,8 @@ def behavior_on_grid(samples: SampledSeries, recorded: TaskRecording, bin_width:
     off = np.abs(samples.times - ticks * CLOCK).max()
     if off > OFF_CLOCK or len(np.unique(ticks)) < len(ticks):
         raise DataError(
-            f"behaviour is sampled up to {off:.2g} s off the benchmark's clock of a millisecond; expected at most {OFF_CLOCK:g}"
+            f"behaviour is sampled up to {off:.2g} s off the 1-ms clock of the benchmark; expected at most "
+            f"{OFF_CLOCK:g} s"
         )
     n_ms = session_length_ms(recorded)
     fine = np.full((n_ms, samples.values.shape[1]), np.nan)

@@ -182,7 +182,7 @@ def get_definition(name: str) -> Definition:
     if name not in DEFINITIONS:
         near = nearest(name, DEFINITIONS)
         suggestion = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"the benchmark has no data set {name!r}, it has {list(DEFINITIONS)}{suggestion}")
+        raise ConfigError(f"the benchmark has no data set {name!r}; it has {list(DEFINITIONS)}{suggestion}")
     return DEFINITIONS[name]
 
 
@@ -209,4 +209,4 @@ def group_name(name: str, bin_width: float) -> str:
     for width, suffix in BIN_WIDTHS.items():
         if abs(bin_width - width) < 1e-9:
             return get_definition(name).name + suffix
-    raise ConfigError(f"bins of {bin_width:g} s cannot be submitted; the benchmark takes 0.005 or 0.02")
+    raise ConfigError(f"bins of {bin_width:g} s cannot be submitted; expected 0.005 or 0.02 s")

@@ -41,6 +41,6 @@ def fetch_files(name: str, folder: Path | str, *, phase: Phase = "val") -> list[
         existing = sorted(str(path) for path in (Path(folder) / dandiset.split("/")[0]).glob(f"**/{FILES[phase]}"))
         words = " ".join(existing) if existing else "FILE…"
         raise ArchiveError(
-            f"cannot fetch {name} (DANDI:{dandiset}): {error}. With its files at hand the archive is not needed: nwb-sbtt nlb "
-            f"prepare {name} {words}"
+            f"cannot download {name} (DANDI:{dandiset}): {error}. If you have the files, the archive is not needed: "
+            f"nwb-sbtt nlb prepare {name} {words}"
         ) from None

@@ -133,8 +133,8 @@ def psth_r2(
     truth, predicted = np.asarray(psth, dtype=np.float64), np.asarray(rates, dtype=np.float64)
     if truth.ndim != 3 or truth.shape[1:] != predicted.shape[1:] or len(condition_trials) != len(truth):
         raise DataError(
-            f"PSTHs {truth.shape}, rates {predicted.shape} and {len(condition_trials)} lists of trials do not fit together; "
-            "expected (condition, time, unit), (trial, time, unit) and one list a condition"
+            f"PSTHs {truth.shape}, rates {predicted.shape} and {len(condition_trials)} lists of trials do not match; "
+            "expected (condition, time, unit), (trial, time, unit) and one list per condition"
         )
     aligned = predicted if jitter is None else _moved_later(predicted, np.asarray(jitter))
     true_parts, parts = [], []
@@ -144,7 +144,8 @@ def psth_r2(
             continue
         if trials.dtype.kind not in "iu" or trials.ndim != 1 or trials.min() < 0 or trials.max() >= len(predicted):
             raise DataError(
-                f"a condition lists trials {trials.reshape(-1)[:5].tolist()}, not all among the {len(predicted)} evaluated"
+                f"a condition has the trials {trials.reshape(-1)[:5].tolist()}; expected indices below "
+                f"{len(predicted)}, the number of evaluated trials"
             )
         scored = ~np.isnan(condition[:, 0])
         mean = aligned[trials].mean(axis=0)[scored]
@@ -153,7 +154,7 @@ def psth_r2(
         true_parts.append(condition[scored])
         parts.append(mean)
     if not parts:
-        raise DataError("no condition has an evaluated trial: psth R2 is not defined")
+        raise DataError("no condition has an evaluated trial, so psth R2 is not defined")
     return float(r2_score(np.concatenate(true_parts), np.concatenate(parts)))
 
 
@@ -186,12 +187,13 @@ def speed_correlation(rates: ArrayLike, behavior: ArrayLike, scored: ArrayLike) 
         or len(labels) != len(predicted)
     ):
         raise DataError(
-            f"rates {predicted.shape}, behaviour {labels.shape} and scored bins {mask.shape} do not fit together"
+            f"rates {predicted.shape}, behaviour {labels.shape} and scored bins {mask.shape} do not match; expected "
+            "the same trials and bins"
         )
     kinds = labels[:, GROUPED_BY]
     kinds = np.unique(kinds[~np.isnan(kinds).all(axis=1)], axis=0)
     if len(kinds) == 0:
-        raise DataError("no trial has a condition: tp corr is not defined")
+        raise DataError("no trial has a condition, so tp corr is not defined")
     correlations = []
     for kind in kinds:
         rows = np.flatnonzero((labels[:, GROUPED_BY] == kind).all(axis=1))
@@ -199,8 +201,9 @@ def speed_correlation(rates: ArrayLike, behavior: ArrayLike, scored: ArrayLike) 
         interval = labels[rows, -1]
         if len(rows) < 2 or not np.isfinite([speed, interval]).all() or not np.ptp(speed) or not np.ptp(interval):
             raise DataError(
-                f"the {len(rows)} trials of is_eye, theta, is_short = {kind.tolist()} have no correlation of speed with "
-                "interval: two with different ones and at least two scored bins each are needed"
+                f"the {len(rows)} trials of is_eye, theta, is_short = {kind.tolist()} have no correlation of speed "
+                "with interval; expected at least two trials with different intervals and at least two scored bins "
+                "each"
             )
         correlations.append(pearsonr(speed, interval)[0])
     return float(np.mean(correlations))
@@ -209,15 +212,15 @@ def speed_correlation(rates: ArrayLike, behavior: ArrayLike, scored: ArrayLike) 
 def _groups(masks: ArrayLike | None, rates: Floats) -> NDArray[np.bool_]:
     groups = np.ones((len(rates), 1), bool) if masks is None else np.asarray(masks, dtype=bool)
     if groups.ndim != 2 or len(groups) != len(rates):
-        raise DataError(f"groups {groups.shape} do not fit {len(rates)} trials; expected (trial, group)")
+        raise DataError(f"groups {groups.shape} do not match {len(rates)} trials; expected (trial, group)")
     return groups
 
 
 def _check_bins(rates: Floats, behavior: Floats) -> None:
     if rates.shape[:-1] != behavior.shape[:-1]:
-        raise DataError(f"rates {rates.shape} and behaviour {behavior.shape} are not of the same trials and bins")
+        raise DataError(f"rates {rates.shape} and behaviour {behavior.shape} have different trials or bins")
     if np.isinf(behavior).any():
-        raise DataError("the behaviour holds infinite velocities; make the targets again")
+        raise DataError("the behaviour has infinite velocities; prepare the targets again")
 
 
 def _decodable_bins(rates: Floats, behavior: Floats) -> tuple[Floats, Floats]:
@@ -227,10 +230,11 @@ def _decodable_bins(rates: Floats, behavior: Floats) -> tuple[Floats, Floats]:
     flat, velocities = flat[has_velocity], velocities[has_velocity]
     if len(flat) < FEWEST_BINS:
         raise DataError(
-            f"a group of trials has {len(flat) or 'no'} bins with a velocity, fewer than {FEWEST_BINS}: vel R2 is not defined"
+            f"a group of trials has {len(flat) or 'no'} bins with a velocity, so vel R2 is not defined; expected at "
+            f"least {FEWEST_BINS}"
         )
     if not np.isfinite(flat).all():
-        raise DataError("rates are not finite in bins with a velocity; give rates for all bins")
+        raise DataError("rates are not finite in bins with a velocity; expected rates for all bins")
     return flat, velocities
 
 
@@ -247,7 +251,7 @@ def _moved_later(rates: Floats, jitter: NDArray[np.integer]) -> Floats:
     """Rates with each trial moved later by its jitter, (trial, time, unit); NaN before and after it."""
     if jitter.shape != (len(rates),) or jitter.dtype.kind not in "iu":
         raise DataError(
-            f"jitter of {jitter.dtype} {jitter.shape} does not fit {len(rates)} trials; expected integers (trial,)"
+            f"jitter of {jitter.dtype} {jitter.shape} does not match {len(rates)} trials; expected integers (trial,)"
         )
     moved = np.full(rates.shape, np.nan)
     for target, trial, bins in zip(moved, rates, jitter, strict=True):

@@ -130,7 +130,7 @@ def trials_dataset(prepared: Prepared, part: str) -> xr.Dataset:
     """
     inputs = prepared.inputs
     if "train_spikes_heldout" not in inputs:
-        raise DataError("there are no training trials: prepare the set with the file that has them too")
+        raise DataError("there are no training trials; prepare the set with the file that has them")
     n_bins, n_held_in = inputs["train_spikes_heldin"].shape[1:]
     n_forward, n_held_out = inputs["train_spikes_heldout_forward"].shape[1:]
     if part == "train":

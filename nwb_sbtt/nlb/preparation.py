@@ -102,7 +102,7 @@ def prepare(
     group_name(name, bin_width)
     if phase not in SPLITS or compat not in COMPAT:
         raise ConfigError(
-            f"phase {phase!r} or compat {compat!r} is unknown; expected {list(SPLITS)} and 'nlb_tools' or None"
+            f"phase {phase!r} or compat {compat!r} is unknown; expected one of {list(SPLITS)} and 'nlb_tools' or None"
         )
     series = (definition.behavior,) if isinstance(definition.behavior, str) else ()
     recordings = [
@@ -111,9 +111,9 @@ def prepare(
     train_splits, eval_split = SPLITS[phase]
     training, evaluated = _with_splits(recordings, train_splits), _with_splits(recordings, (eval_split,))
     if evaluated is None:
-        raise DataError(f"no file has trials of split {eval_split!r}; phase {phase!r} needs the file that has them")
+        raise DataError(f"no file has trials of split {eval_split!r}; phase {phase!r} needs a file with them")
     if training is None and phase == "val":
-        raise DataError(f"no file has trials of split {train_splits[0]!r}")
+        raise DataError(f"no file has trials of split {train_splits[0]!r}; pass the file with the training trials")
     inputs: dict[str, Array] = {}
     about: dict[str, Any] = {"name": name, "phase": phase, "bin_width": bin_width, "compat": compat}
     about["files"] = [dict(recorded.source) for recorded in recordings]
@@ -196,17 +196,19 @@ def load_prepared(folder: Path | str, name: str, *, bin_width: float = 0.005, ph
     group = group_name(name, bin_width)
     inputs, targets = (Path(folder) / f"{group}.{phase}.{kind}.h5" for kind in ("inputs", "targets"))
     if not inputs.exists():
-        raise FileError(f"there is no {inputs.name!r} in {str(folder)!r}; make it with `nwb-sbtt nlb prepare {name}`")
+        raise FileError(
+            f"there is no {inputs.name!r} in {str(folder)!r}; prepare it with `nwb-sbtt nlb prepare {name}`"
+        )
     arrays = {key: np.asarray(array) for key, array in read_tensors(inputs).get("", {}).items()}
     about = read_about(inputs)
     if problem := _problem_of_inputs(arrays, about):
-        raise FileError(f"{str(inputs)!r} is damaged: {problem}; make it again with `nwb-sbtt nlb prepare {name}`")
+        raise FileError(f"{str(inputs)!r} is damaged: {problem}; prepare it again with `nwb-sbtt nlb prepare {name}`")
     known_targets: dict[str, Any] | None = None
     if targets.exists():
         groups = read_tensors(targets)
         if group not in groups:
             raise FileError(
-                f"{str(targets)!r} has {sorted(groups)}, not {group!r}; make it again with `nwb-sbtt nlb prepare`"
+                f"{str(targets)!r} has {sorted(groups)}, not {group!r}; prepare it again with `nwb-sbtt nlb prepare`"
             )
         known_targets = dict(groups[group])
     return Prepared(name, phase, bin_width, arrays, known_targets, about)
@@ -224,11 +226,11 @@ def _problem_of_inputs(arrays: dict[str, Array], about: dict[str, Any]) -> str:
         if array.ndim != 3 or array.dtype.kind != "f":
             return f"{name!r} is {array.dtype} of shape {array.shape}, not floats (trial, time, unit)"
         if ((array < 0) | np.isinf(array)).any():
-            return f"{name!r} holds what is no count"
+            return f"{name!r} has values that are not counts"
     heldin = _ids(about, "units_heldin")
     n_bins, n_heldin = arrays["eval_spikes_heldin"].shape[1:]
     if n_heldin != len(heldin):
-        return f"{n_heldin} held-in units, and ids of {len(heldin)}"
+        return f"{n_heldin} held-in units, but ids of {len(heldin)}"
     if training:
         heldout, starts = _ids(about, "units_heldout"), _ids(about, "train_starts")
         n_forward = arrays["train_spikes_heldin_forward"].shape[1]
@@ -237,7 +239,7 @@ def _problem_of_inputs(arrays: dict[str, Array], about: dict[str, Any]) -> str:
             expected = (len(starts), n_forward if "forward" in kind else n_bins, units[kind.removesuffix("_forward")])
             if arrays[f"train_spikes_{kind}"].shape != expected:
                 shape = arrays[f"train_spikes_{kind}"].shape
-                return f"'train_spikes_{kind}' has shape {shape}; {expected} follows from the others"
+                return f"'train_spikes_{kind}' has shape {shape}; expected {expected}, as in the other arrays"
         if not np.isfinite(starts).all() or len(set(heldin) | set(heldout)) != len(heldin) + len(heldout):
             return "its trials have no times, or its units ids that repeat"
     return ""
@@ -305,7 +307,7 @@ def _targets(
     """Targets under the benchmark's names."""
     behavior = recording.behavior(evaluated)
     if behavior is None or train_behavior is None:
-        raise DataError(f"the file has no behaviour {recording.definition.behavior!r} to score against")
+        raise DataError(f"the file has no behaviour {recording.definition.behavior!r}, which is needed for the scores")
     targets: dict[str, Any] = {
         "eval_spikes_heldout": np.where(evaluated.scored[..., None], spikes["spikes_heldout"], np.nan),
         "train_behavior": train_behavior,
@@ -349,7 +351,7 @@ def _with_splits(recordings: Sequence[TaskRecording], splits: Sequence[str]) -> 
         if np.isin(trial_column(recorded.trials, "split").astype(str), list(splits)).any()
     ]
     if len(matching) > 1:
-        raise DataError(f"{len(matching)} files have trials of split {' or '.join(splits)}; give one file of each kind")
+        raise DataError(f"{len(matching)} files have trials of split {' or '.join(splits)}; pass one file of each kind")
     return matching[0] if matching else None
 
 
@@ -359,9 +361,9 @@ def _check_units(training: TaskRecording, evaluated: TaskRecording) -> None:
     eval_ids = set(evaluated.unit_id[~evaluated.held_out].tolist())
     if train_ids != eval_ids:
         raise DataError(
-            f"the files do not have the same held-in units: {json.dumps(sorted(train_ids - eval_ids)[:8])} are only in the "
-            f"one with training trials, {json.dumps(sorted(eval_ids - train_ids)[:8])} only in the other; give the two files "
-            "of one set"
+            f"the files do not have the same held-in units: {json.dumps(sorted(train_ids - eval_ids)[:8])} are only "
+            f"in the one with training trials, {json.dumps(sorted(eval_ids - train_ids)[:8])} only in the other; pass "
+            "the two files of the same set"
         )
     if not training.held_out.any():
         raise DataError("the file with training trials marks no unit as held out (units column 'heldout')")

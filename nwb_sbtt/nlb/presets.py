@@ -153,7 +153,7 @@ def starting_config(
     changes = dict(settings or {})
     named = changes["model"].get("name") if isinstance(changes.get("model"), Mapping) else None
     if model is not None and named not in (None, model):
-        raise ConfigError(f"the settings are for model {named!r}, and {model!r} was asked for; name one of them")
+        raise ConfigError(f"the settings are for model {named!r}, but --model is {model!r}; use the same model in both")
     start = (
         preset_settings(name, bin_width) if model == "lfads" else {"model": {"name": model or named or DEFAULT_MODEL}}
     )

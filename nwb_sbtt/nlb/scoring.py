@@ -51,7 +51,9 @@ def evaluate(sets: Mapping[str, Mapping[str, Array]], targets: Mapping[str, Targ
             else:
                 scores[f"{group}_split"] = set_scores
     if not scores:
-        raise DataError(f"there are rates of {sorted(sets)} and targets of {sorted(targets)}: no set in common")
+        raise DataError(
+            f"there are rates of {sorted(sets)} and targets of {sorted(targets)}; expected at least one set in both"
+        )
     return scores
 
 
@@ -110,7 +112,7 @@ def score(group: str, rates: Mapping[str, Array], targets: Targets) -> dict[str,
         _check_shape(group, "the forward rates", predicted, forward)
         scores["fp-bps"] = metrics.bits_per_spike(predicted, forward)
     if undefined := [name for name, value in scores.items() if not np.isfinite(value)]:
-        raise DataError(f"{group}: {undefined[0]} is not a finite number with these targets; make them again")
+        raise DataError(f"{group}: {undefined[0]} is not a finite number with these targets; prepare them again")
     return scores
 
 
@@ -120,20 +122,22 @@ def _check_targets(group: str, targets: Targets, *, timed: bool) -> None:
     needed += ["eval_spikes_heldout_forward"] if "eval_spikes_heldin_forward" in targets else []
     if missing := [name for name in needed if name not in targets]:
         raise DataError(
-            f"the targets of {group} have {sorted(targets)} and lack {missing}; give a file that nlb prepare wrote "
+            f"the targets of {group} have {sorted(targets)} and lack {missing}; pass a file written by nlb prepare "
             f"({group}.val.targets.h5) or one in the benchmark's own layout"
         )
     for name, array in targets.items():
         if name.endswith("_cond_idx"):
             continue
         if not isinstance(array, np.ndarray) or array.ndim == 0:
-            raise DataError(f"{name!r} of the targets of {group} is no array of numbers; make the targets again")
+            raise DataError(f"{name!r} of the targets of {group} is not an array of numbers; prepare the targets again")
     if targets["eval_spikes_heldout"].ndim != 3:
         shape = targets["eval_spikes_heldout"].shape
         raise DataError(f"the spikes of the targets of {group} have shape {shape}; expected (trial, time, unit)")
     for name in (name for name in targets if name.startswith("eval_spikes")):
         if ((targets[name] < 0) | np.isinf(targets[name])).any():
-            raise DataError(f"{name!r} of the targets of {group} holds what is no count; make the targets again")
+            raise DataError(
+                f"{name!r} of the targets of {group} has values that are not counts; prepare the targets again"
+            )
     forward = [
         targets[name] for name in ("eval_spikes_heldin_forward", "eval_spikes_heldout_forward") if name in targets
     ]
@@ -156,5 +160,6 @@ def _optional(targets: Targets, name: str) -> Array | None:
 def _check_shape(group: str, name: str, rates: Array, spikes: Array) -> None:
     if rates.shape != spikes.shape:
         raise DataError(
-            f"{group}: {name} has shape {rates.shape}, the targets {spikes.shape}; were they made of one phase?"
+            f"{group}: {name} has shape {rates.shape}, the targets {spikes.shape}; use rates and targets of the same "
+            "phase"
         )

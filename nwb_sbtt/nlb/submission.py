@@ -66,11 +66,11 @@ def check_rates(group: str, rates: Mapping[str, Array], prepared: Prepared | Non
             for is_forward in (0, 1)
         ]
         if len(n_trials) > 1 or any(len(numbers) > 1 for numbers in n_bins):
-            raise DataError(f"{group}: trials or bins of {shapes} do not agree")
+            raise DataError(f"{group}: {shapes} have different numbers of trials or bins")
     for kind in ("heldin", "heldout"):
         shapes = {name: array.shape for name, array in rates.items() if f"_{kind}" in name}
         if len({shape[2] for shape in shapes.values()}) > 1:
-            raise DataError(f"{group}: units of {shapes} do not agree")
+            raise DataError(f"{group}: {shapes} have different numbers of units")
     for name, expected in ({} if prepared is None else expected_shapes(prepared)).items():
         if name in rates and rates[name].shape != expected:
             raise DataError(f"{group}/{name} has shape {rates[name].shape}; expected {expected} (trial, time, unit)")
@@ -94,7 +94,7 @@ def expected_shapes(prepared: Prepared) -> dict[str, tuple[int, ...]]:
     """
     inputs = prepared.inputs
     if "train_spikes_heldout" not in inputs:
-        raise DataError("there are no training trials: prepare the set with the file that has them too")
+        raise DataError("there are no training trials; prepare the set with the file that has them")
     n_eval = len(inputs["eval_spikes_heldin"])
     shapes: dict[str, tuple[int, ...]] = {}
     for kind in ("heldin", "heldout", "heldin_forward", "heldout_forward"):
@@ -129,7 +129,7 @@ def write_submission(
         If the file exists and may not be replaced, or cannot be written.
     """
     if not sets:
-        raise DataError("there is nothing to submit: no set was predicted")
+        raise DataError("there is nothing to submit; pass the rates of at least one set")
     for group, rates in sets.items():
         check_rates(group, rates)
     write_tensors(path, sets, overwrite=overwrite)
@@ -148,10 +148,12 @@ def submission_notes(sets: Mapping[str, Mapping[str, Array]]) -> list[str]:
         scaling = [name + suffix for name in SCALING]
         if 0 < sum(name in sets for name in scaling) < len(scaling):
             lacking = [name for name in scaling if name not in sets]
-            notes.append(f"the benchmark scores {', '.join(scaling)} as one, and this file lacks {', '.join(lacking)}")
+            notes.append(
+                f"the benchmark scores {', '.join(scaling)} together, but this file lacks {', '.join(lacking)}"
+            )
     for group, rates in sets.items():
         if FORWARD_RATES[0] not in rates:
-            notes.append(f"{group} has no rates of forward bins: there will be no fp-bps")
+            notes.append(f"{group} has no rates of forecast bins, so there is no score fp-bps")
     return notes
 
 
@@ -182,10 +184,11 @@ def read_submission(paths: Sequence[Path | str]) -> dict[str, dict[str, Array]]:
                     "GROUP.PHASE.rates.h5 in the run folder of nlb fit"
                 )
             if group in sets:
-                raise FileError(f"{group!r} is in {str(path)!r} and in another file; give each set once")
+                raise FileError(f"{group!r} is in {str(path)!r} and in another file; pass each set only once")
             if ragged := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
                 raise DataError(
-                    f"{group} of {str(path)!r} has lists, {ragged}, as files of targets have; expected a file of rates"
+                    f"{group} of {str(path)!r} has lists ({ragged}), which only files of targets have; expected a "
+                    "file of rates"
                 )
             sets[group] = {name: np.asarray(array) for name, array in arrays.items()}
             check_rates(group, sets[group])

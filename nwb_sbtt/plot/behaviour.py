@@ -43,7 +43,8 @@ def decoding(decoded: xr.Dataset, *, color_by: str | None = None, ax: Axes | Non
     ds = dataset_of(decoded)
     if not {"measured", "decoded", "r2"} <= set(ds):
         raise DataError(
-            f"the Dataset has {sorted(map(str, ds.data_vars))}; expected what sb.evaluate.decode(latents, behaviour) returns"
+            f"the Dataset has {sorted(map(str, ds.data_vars))}; expected the result of sb.evaluate.decode(latents, "
+            "behaviour)"
         )
     colours = None if color_by is None else colours_by(ds, color_by)
     # Trials that nothing was measured in tell nothing.

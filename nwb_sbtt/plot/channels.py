@@ -211,8 +211,8 @@ def psth(
     colours = None if column is None else colours_by(base, column)
     if colours is not None and not colours.groups:
         raise DataError(
-            f"{column!r} has {len(np.unique(colours.values))} numbers, each of few trials; name a column of conditions, or add "
-            "one with bins of it: ds.assign_coords(condition=('trial', …))"
+            f"{column!r} has {len(np.unique(colours.values))} different numbers with few trials each; use a column of "
+            "conditions, or add a column that groups the numbers: ds.assign_coords(condition=('trial', …))"
         )
     rows_of = {"all trials": np.arange(base.sizes["trial"])}
     if colours is not None:
@@ -314,7 +314,7 @@ def calcium(
     base = pair.base
     if base.attrs.get("kind") != "rois":
         raise DataError(
-            f"the channels are {base.attrs.get('kind')!r}; expected ROIs of imaging; draw others with `traces`"
+            f"the channels are {base.attrs.get('kind')!r}; expected ROIs of imaging. Plot other channels with `traces`"
         )
     values = base["values"].values if pair.latents is None else pair.inferred().mean
     of = int(channel_rows(base, [channel])[0]) if channel is not None else int(liveliest(base, values, 1)[0])

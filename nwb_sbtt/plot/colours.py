@@ -131,8 +131,8 @@ def colours_by(ds: xr.Dataset, column: str) -> TrialColours:
     """
     if column not in ds.coords or ds[column].dims != ("trial",):
         raise SelectionError(
-            f"trials have no column {column!r}; they have {', '.join(trial_columns(ds))}. Others are read with "
-            "read.trial_columns"
+            f"trials have no column {column!r}; they have {', '.join(trial_columns(ds))}. To read other columns, list "
+            "them in read.trial_columns"
         )
     values = ds[column].values
     is_number = values.dtype.kind in "iuf"

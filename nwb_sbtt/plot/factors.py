@@ -160,12 +160,12 @@ def inputs(
     """
     found = pair_of(source, session=session).latents if isinstance(source, Fit) else dataset_of(source)
     if found is None or "inputs" not in found:
-        raise DataError("there are no inferred 'inputs': only models with a controller have them (model: lfads)")
+        raise DataError("there are no inferred 'inputs'; they need a model with a controller, such as lfads")
     if not 1 <= number <= found.sizes["input"]:
-        raise DataError(f"number is {number}; there are inputs 1 to {found.sizes['input']}")
+        raise DataError(f"number is {number}; expected 1 to {found.sizes['input']}")
     colours = None if color_by is None else colours_by(found, color_by)
     if colours is not None and not colours.groups:
-        raise DataError(f"{color_by!r} is a scale of numbers; name a column of conditions")
+        raise DataError(f"{color_by!r} has continuous numbers; use a column of conditions")
     values, time = found["inputs"].values[:, select_bins(found), number - 1], found["time"].values[select_bins(found)]
     ax = axes_of(ax, (6.0, 2.6))
     ax.axhline(0, color=GREY, lw=0.6)
@@ -188,9 +188,7 @@ def inputs(
 def _latents_of(source: object, session: str | None) -> xr.Dataset:
     found = pair_of(source, session=session).latents if isinstance(source, Fit) else dataset_of(source)
     if found is None or "factors" not in found:
-        raise DataError(
-            "there are no 'factors' here; pass latents, as Fitted.infer or read_result return them, not the data"
-        )
+        raise DataError("the Dataset has no 'factors'; pass latents (from Fitted.infer or read_result), not data")
     return found
 
 
@@ -199,8 +197,8 @@ def _of_sessions(sessions: Mapping[Any, Any]) -> xr.Dataset:
     each = {name: dataset_of(ds) for name, ds in sessions.items()}
     if without := [name for name, ds in each.items() if "aligned_factors" not in ds]:
         raise DataError(
-            f"{', '.join(map(repr, without))}: no 'aligned_factors', and factors of several sessions mean the same only once "
-            "they are aligned: Fitted.align, or sessions.condition in the fit"
+            f"{', '.join(map(repr, without))}: no 'aligned_factors', but factors of different sessions cannot be "
+            "compared before alignment; align them with Fitted.align, or set sessions.condition in the fit"
         )
     n_bins = min(ds.sizes["time"] for ds in each.values())
     parts = [
@@ -234,7 +232,7 @@ class _Drawing:
             ax = axes_of(None, (6.0, 4.6), projection="3d" if dims == 3 and n >= 3 else None)
         deep = isinstance(ax, Axes3D)
         if deep and n < 3:
-            raise DataError(f"there are {n} dimensions, too few for axes with projection='3d'")
+            raise DataError(f"there are {n} dimensions, but 3-D axes need 3; pass 2-D axes")
         paths = self.paths[..., : 3 if deep else 2]
         span = Normalize(float(self.time[0]), float(self.time[-1]) if len(self.time) > 1 else float(self.time[0]) + 1)
         by_time = ScalarMappable(span, matplotlib.colormaps["viridis"])
@@ -300,7 +298,7 @@ def decoded_latents(factors: Floats, truth: xr.Dataset) -> Floats:
     """
     true = truth["true_latents"].values.astype(np.float64)
     if true.shape[:2] != factors.shape[:2]:
-        raise DataError(f"factors {factors.shape} and true latents {true.shape} are not of the same trials and bins")
+        raise DataError(f"factors {factors.shape} and true latents {true.shape} have different trials or bins")
     flat = np.column_stack([factors.reshape(-1, factors.shape[2]), np.ones(factors.shape[0] * factors.shape[1])])
     weights, *_ = np.linalg.lstsq(flat, true.reshape(-1, true.shape[2]), rcond=None)
     return np.asarray((flat @ weights).reshape(true.shape))

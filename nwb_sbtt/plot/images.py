@@ -166,7 +166,7 @@ def rates(
     pair = pair_of(source, latents, session)
     images = images_of(pair, trial)
     if of not in images.panels:
-        raise DataError(f"of={of!r} is not in these data; there are {', '.join(images.panels)}")
+        raise DataError(f"of={of!r} is not in these data; choose one of {', '.join(images.panels)}")
     ax = axes_of(ax, (WIDTH * 0.62, image_height(len(images.channels))))
     colours = matplotlib.colormaps["viridis"].with_extremes(bad=UNOBSERVED)
     drawn = _draw(ax, pair.base, images.panels[of], images.channels, norm=images.norm, colours=colours)

@@ -115,12 +115,12 @@ def scores(
     """
     metrics = source.metrics(session) if isinstance(source, Fit) else source
     if not isinstance(metrics, Mapping) or not {"metric", "scores"} <= set(metrics):
-        raise DataError(f"a {type(source).__name__} came; expected a scored Fitted, or what Fitted.evaluate returns")
+        raise DataError(f"got a {type(source).__name__}; expected a scored Fitted, or the result of Fitted.evaluate")
     if against is not None:
         return _channels(metrics, against, ax)
     if part not in metrics or part not in PARTS:
         there = [each for each in PARTS if each in metrics]
-        raise DataError(f"part={part!r} is not among the scores; there are {', '.join(there)}")
+        raise DataError(f"part={part!r} is not among the scores; choose one of {', '.join(there)}")
     known = {name: score for name, score in metrics[part].items() if score is not None}
     if not known:
         raise DataError(f"no score on {PARTS[part]} is defined: {'; '.join(metrics.get('undefined', {}).values())}")
@@ -198,11 +198,11 @@ def compare(runs: pd.DataFrame, *, part: str = "hidden", ax: Axes | None = None)
     """
     columns = list(getattr(runs, "columns", []))
     if "run" not in columns:
-        raise DataError(f"a {type(runs).__name__} came; expected the table of runs: sb.plot.compare(sb.compare([…]))")
+        raise DataError(f"got a {type(runs).__name__}; expected the table of runs: sb.plot.compare(sb.compare([…]))")
     if f"{part}.{MODEL}" not in columns:
         there = [name.removesuffix(f".{MODEL}") for name in columns if str(name).endswith(f".{MODEL}")]
         raise DataError(
-            f"part={part!r} was not scored in any of these runs; there are {', '.join(there) or 'no scores'}"
+            f"part={part!r} was not scored in any of these runs; they have {', '.join(there) or 'no scores'}"
         )
     scored = runs[runs[f"{part}.{MODEL}"].notna()]
     others = [name for name in columns if name.startswith(f"{part}.") and name != f"{part}.{MODEL}"]
@@ -251,13 +251,12 @@ def _curves(source: Any) -> dict[str, History]:
     elif isinstance(source, Sequence) and not isinstance(source, str):
         found = {"": source}
     else:
-        raise DataError(
-            f"a {type(source).__name__} came; expected a Fitted, its history, or a mapping of name to these"
-        )
+        raise DataError(f"got a {type(source).__name__}; expected a Fitted, its history, or a mapping of name to these")
     for name, history in found.items():
         if not len(history) or not all(isinstance(entry, Mapping) and "valid_loss" in entry for entry in history):
             raise DataError(
-                f"{name or 'the history'}: {'no epoch is done' if not len(history) else 'not the losses of epochs'}; expected "
-                "'epoch', 'train_loss' and 'valid_loss' of each epoch, as Fitted.history has them"
+                f"{name or 'the history'}: "
+                f"{'no epoch is finished' if not len(history) else 'not the losses of epochs'}; expected columns "
+                "'epoch', 'train_loss' and 'valid_loss', as in Fitted.history"
             )
     return found

@@ -86,9 +86,7 @@ class Pair:
     def inferred(self) -> Inferred:
         """Return rates or means; see `inferred_values`."""
         if self.latents is None:
-            raise DataError(
-                "these are data without anything inferred from them; pass the latents too, as Fitted.infer returns them"
-            )
+            raise DataError("these are data without inferred variables; also pass the latents (from Fitted.infer)")
         return inferred_values(self.base, self.latents)
 
 
@@ -120,7 +118,9 @@ def pair_of(source: Source, latents: xr.Dataset | None = None, session: str | No
         return Pair(data, source.infer(data, session=session) if latents is None else dataset_of(latents))
     ds = dataset_of(source)
     if session is not None:
-        raise DataError(f"session={session!r} chooses a session of a fit; a Dataset came, which is one session")
+        raise DataError(
+            f"session={session!r} chooses a session of a fit, but got a Dataset, which is one session; omit session"
+        )
     if latents is not None:
         pair = Pair(ds, dataset_of(latents))
         pair.inferred()
@@ -156,14 +156,15 @@ def dataset_of(source: object) -> xr.Dataset:
     if isinstance(source, Mapping):
         names = ", ".join(repr(name) for name in list(source)[:4])
         raise DataError(
-            f"a mapping of {len(source)} sessions came ({names}); draw one at a time: data[{names.split(',')[0]}]"
+            f"got a mapping of {len(source)} sessions ({names}); pass one session at a time: "
+            f"data[{names.split(',')[0]}]"
         )
     if isinstance(source, str | Path):
         raise DataError(
             f"{str(source)!r} is a path; load it first: sb.load of a run folder, sb.read_nwb of a recording, sb.read_result of "
             "results"
         )
-    raise DataError(f"a {type(source).__name__} came; expected a Dataset of data or latents, or a Fitted")
+    raise DataError(f"got a {type(source).__name__}; expected a Dataset of data or latents, or a Fitted")
 
 
 def data_of(source: Source, session: str | None = None) -> xr.Dataset:
@@ -188,7 +189,7 @@ def data_of(source: Source, session: str | None = None) -> xr.Dataset:
         return source.data(session)
     pair = pair_of(source, session=session)
     if pair.data is None:
-        raise DataError("these are latents, without measured values; pass the data that they were inferred from")
+        raise DataError("these are latents without measured values; pass the data that they were inferred from")
     return pair.data
 
 
@@ -263,7 +264,7 @@ def channel_rows(ds: xr.Dataset, channels: Sequence[int | str]) -> NDArray[np.in
             raise SelectionError(f"there is no {channel_name(ds)} {channel!r}; {len(ids)} have the ids {_few(ids)}")
         found += rows.tolist()
     if not found:
-        raise SelectionError("channels=[] names no channel")
+        raise SelectionError("channels=[] has no channel; name at least one, or omit it")
     return np.asarray(found, dtype=np.intp)
 
 
@@ -351,14 +352,18 @@ def inferred_values(data: xr.Dataset, latents: xr.Dataset) -> Inferred:
     """
     name = "mean" if "mean" in latents else "rates"
     if name not in latents:
-        raise MismatchError(f"the latents have neither 'rates' nor 'mean', only {sorted(map(str, latents.data_vars))}")
+        raise MismatchError(
+            f"the latents have neither 'rates' nor 'mean'; they have {sorted(map(str, latents.data_vars))}"
+        )
     if latents[name].shape != data["observed"].shape:
         raise MismatchError(
-            f"data {data['observed'].shape} and {name} {latents[name].shape} must be of the same trials, bins and channels"
+            f"data {data['observed'].shape} and {name} {latents[name].shape} must have the same trials, bins and "
+            "channels"
         )
     if "channel_id" in latents.coords and (latents["channel_id"].values != data["channel_id"].values).any():
         raise MismatchError(
-            "data and latents have the same number of channels, but not the same channels in the same order"
+            "data and latents have the same number of channels, but different channels or a different order; pass "
+            "the data that the latents were inferred from"
         )
     sd = latents[f"{name}_sd"].values if f"{name}_sd" in latents else None
     is_counts = name == "rates"

@@ -67,9 +67,9 @@ def page_of_runs(content: Mapping[str, Any], *, title: str) -> str:
     if scored:
         metrics = list(dict.fromkeys(row["metric"] for row in scored))
         parts.append(
-            f"{heading_of('Scores')}\n<p>{escape(' or '.join(metrics).capitalize())} on entries that neither the model nor a "
-            "baseline was shown; higher is better. A run's name leads to its own report. Checks are named where they found "
-            "something; what they say is in that report, and shown when the pointer rests on them.</p>\n"
+            f"{heading_of('Scores')}\n<p>{escape(' or '.join(metrics).capitalize())} on entries that neither the "
+            "model nor a baseline was shown; higher is better. The name of a run links to its report. Only checks "
+            "that found something are listed; point at one to see its text, which is also in the report.</p>\n"
             + _scores(scored)
         )
     if any(row["data"] for row in rows):

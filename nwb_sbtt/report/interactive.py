@@ -61,15 +61,15 @@ def interactive_sections(data: xr.Dataset, latents: xr.Dataset, *, column: str |
         parts.append(
             _section(
                 space,
-                "Latents, to turn",
-                "Drag to turn, scroll to zoom; the id of a trial is shown at the pointer.",
+                "Latents (interactive)",
+                "Drag to rotate, scroll to zoom. The pointer shows the id of a trial.",
                 plotly,
             )
         )
         plotly = False
     traces = _traces(graphs, subplots, data, latents)
     parts.append(
-        _section(traces, "Traces, to zoom", "Drag over a part to zoom into it, double-click to go back.", plotly)
+        _section(traces, "Traces (interactive)", "Drag over a part to zoom in, double-click to zoom out.", plotly)
     )
     return "\n".join(parts)
 

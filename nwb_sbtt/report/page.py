@@ -363,7 +363,10 @@ def _panels(content: _Content) -> Iterator[_Panel]:
     of_spikes = infers_spikes(latents)
     yield _Panel(
         "Data",
-        "Some trials as the model gets them. Blue-grey entries are missing: they are neither shown to the model nor scored."
+        (
+            "Some trials as input to the model. Blue-grey entries are missing: they are neither shown to the model nor "
+            "scored."
+        )
         + (" White entries are observed bins without a spike." if data.attrs.get("unit") == "counts" else ""),
         f"Raster of observed values of up to three trials; {share} of the entries are observed.",
         lambda: figures.masks(data),
@@ -374,14 +377,14 @@ def _panels(content: _Content) -> Iterator[_Panel]:
         + (", spikes and rates" if of_spikes else "")
         + (" and true rates" if "true_rates" in data else "")
         + f" in one colour scale. {name.capitalize()} are inferred for every entry, observed or missing."
-        + (" The scale is that of the rates; bins with a spike can exceed it." if name == "rates" else ""),
+        + (" The colour scale fits the rates; bins with a spike can exceed it." if name == "rates" else ""),
         f"Heat maps of observed values and inferred {name} of one trial, channels sorted by peak time.",
         lambda: figures.rates(data, latents),
     )
     yield _Panel(
         "Single channels",
-        f"Channels of the same trial. The band is ± the calibrated posterior sd of the inferred {name}, without the noise of "
-        "single observations that predictive intervals have."
+        f"Channels of the same trial. The band is ± the calibrated posterior sd of the inferred {name}; it does not "
+        "include the noise of single observations, as predictive intervals do."
         + " Numbers on the right are the lowest and highest value of each channel.",
         f"Inferred {name} over time of up to six channels with posterior sd and observed values.",
         lambda: figures.traces(data, latents),
@@ -389,16 +392,16 @@ def _panels(content: _Content) -> Iterator[_Panel]:
     if data.attrs["kind"] == "rois" and (of_rates or of_spikes or "denoised" in data):
         yield _Panel(
             "Fluorescence",
-            "One ROI: fluorescence or events as measured (dots) and as inferred, and what they come from, each with a scale of "
-            "its own; numbers on the right are the lowest and highest value.",
+            "One ROI: measured (dots) and inferred fluorescence or events, and the inferred spikes and rates behind "
+            "them. Each row has its own scale; numbers on the right are the lowest and highest value.",
             "Fluorescence, spikes and rate of one ROI over time.",
             lambda: figures.calcium(data, latents),
         )
     if column is not None and colours_by(data, column).groups:
         yield _Panel(
             f"Averages by {column}",
-            f"Averages over trials with the same {column}: observed (thin; smoothed with an sd of 50 ms, over observed entries "
-            "alone) and inferred (thick).",
+            f"Averages over trials with the same {column}: observed (thin; smoothed with an sd of 50 ms, over "
+            "observed entries only) and inferred (thick).",
             f"Averages of up to six channels over trials of each {column}.",
             lambda: figures.psths(data, latents, color_by=column),
         )
@@ -423,8 +426,9 @@ def _panels(content: _Content) -> Iterator[_Panel]:
     for name, decoded in _decoded(data, latents):
         yield _Panel(
             f"Decoding of {name}",
-            f"{name} as measured and as decoded from the factors by ridge regression, which was fitted to the training "
-            "trials, in validation trials one after the other. R² is over all validation trials.",
+            f"{name} measured and decoded from the factors by ridge regression. The regression was fitted to the "
+            "training trials; the plot shows validation trials one after the other. R² is computed over all "
+            "validation trials.",
             f"{name} over time, measured and decoded, in up to eight validation trials.",
             partial(figures.decoding, decoded, color_by=column),
         )
@@ -471,11 +475,12 @@ def _factors_across_sessions(latents: xr.Dataset, reference: Courses) -> _Panel:
     as_fitted = "" if record["as_fitted"] is None else f" as fitted {record['as_fitted']:.2f},"
     return _Panel(
         "Factors across sessions",
-        f"Averages of the factors over the trials of a condition ({record['condition']}): grey in {record['reference']!r}, the "
-        f"reference (run folder {record['reference_run']}), coloured in this session, along the first principal components of "
-        f"the reference. R² over all factors:{as_fitted} aligned {record['aligned']:.2f} (conditions left out in turn). Where "
-        "the lines on the left differ, factors of the two sessions do not mean the same; then decode aligned_factors.",
-        "Courses of the factors in both sessions, as fitted and aligned.",
+        f"Averages of the factors over the trials of a condition ({record['condition']}): grey in "
+        f"{record['reference']!r}, the reference (run folder {record['reference_run']}). Coloured: this session. "
+        f"Axes: the first principal components of the reference. R² over all factors:{as_fitted} aligned "
+        f"{record['aligned']:.2f} (conditions left out in turn). If the lines on the left differ, the factors of the "
+        "two sessions cannot be compared; then decode aligned_factors.",
+        "Time courses of the factors in both sessions, as fitted and aligned.",
         lambda: figures.factors_across_sessions(
             theirs.averages,
             own.averages if own.averages.shape == theirs.averages.shape else None,

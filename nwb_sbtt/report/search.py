@@ -14,7 +14,7 @@ from nwb_sbtt.report.sheet import document, heading_of, section_of_figure
 
 STRATEGIES = {
     "random": "settings drawn independently",
-    "optuna": "settings drawn where earlier trials did well, weak trials stopped early",
+    "optuna": "settings drawn near those of good earlier trials; weak trials are stopped early",
     "pbt": "population-based training",
 }
 NAMES = {"best": "the winner", "defaults": "the defaults", "ensemble": "the best, averaged"}
@@ -42,10 +42,10 @@ def page_of_search(content: Mapping[str, Any], *, title: str) -> str:
         parts.append(
             section_of_figure(
                 searches.scores_in_time(rows),
-                heading="Scores in time",
-                caption="Each line is a trial, each dot the end of a piece of training. The black line is the best score so "
-                "far: where it has been flat for long, more trials would help little.",
-                alt="Loss of hidden entries of every trial against the time of the search.",
+                heading="Scores over time",
+                caption="Each line is a trial, each dot the end of a part of its training. The black line is the "
+                "best score so far. If it is flat for a long time, more trials would help little.",
+                alt="Loss on hidden entries of every trial over the time of the search.",
             )
         )
     if len(scored) > 1:
@@ -53,9 +53,9 @@ def page_of_search(content: Mapping[str, Any], *, title: str) -> str:
             section_of_figure(
                 searches.parallel_coordinates(rows, space),
                 heading="Settings and scores",
-                caption="Each line is a trial, from its settings to its score; dark lines have better scores, the red one the "
-                "best. Where dark lines meet, that setting matters; where they spread, it does not. A setting whose best "
-                "values lie at an end of its axis deserves a wider range.",
+                caption="Each line is a trial, from its settings to its score; dark lines have better scores, the "
+                "red one the best. A setting matters if dark lines meet on its axis; it does not if they spread. If "
+                "the best values are at an end of an axis, search a wider range.",
                 alt="Parallel coordinates of the settings and the score of every trial.",
             )
         )
@@ -64,8 +64,9 @@ def page_of_search(content: Mapping[str, Any], *, title: str) -> str:
             section_of_figure(
                 searches.importance_bars(content["importance"]),
                 heading="Importance of the settings",
-                caption="How much of the differences between the scores of all trials each setting explains, within the ranges "
-                "searched (functional analysis of variance, by Optuna). With few trials these are rough.",
+                caption="Fraction of the variance of the scores that each setting explains, within the ranges "
+                "searched (functional analysis of variance, computed by Optuna). With few trials the estimates are "
+                "rough.",
                 alt="Bars of the importance of each setting.",
             )
         )
@@ -74,9 +75,9 @@ def page_of_search(content: Mapping[str, Any], *, title: str) -> str:
             section_of_figure(
                 searches.lineage(rows),
                 heading="Lineage of the population",
-                caption="Each row is a member, each dot a generation; darker is better. A red arrow leads from the member "
-                "whose weights and settings were taken over to the one that took them over.",
-                alt="Members of the population over epochs, with arrows where weights were taken over.",
+                caption="Each row is a member, each dot a generation; darker is better. A red arrow points from the "
+                "member whose weights and settings were copied to the member that received them.",
+                alt="Members of the population over epochs, with arrows where weights were copied.",
             )
         )
     parts.append(_trials(rows, space, content["epochs"]))
@@ -90,7 +91,7 @@ def _facts(content: Mapping[str, Any]) -> str:
     facts = {
         "strategy": f"{search['strategy']}: {STRATEGIES[search['strategy']]}",
         "trials": f"{len(content['rows'])} of {search['trials']}: {counted}" if content["rows"] else "none yet",
-        "model": f"{content['model']}, {content['epochs']} epochs in {search['pieces']} pieces",
+        "model": f"{content['model']}, {content['epochs']} epochs in {search['pieces']} parts",
         "searched": "; ".join(each["text"] for each in content["space"]),
         "seed": str(search["seed"]),
         "time": shown_seconds(content["seconds"]),
@@ -112,11 +113,11 @@ def _comparison(session: str, found: Mapping[str, Any], content: Mapping[str, An
     several = len(content["result"]["sessions"]) > 1
     heading = f"The result{' · ' + session if several else ''}"
     return (
-        f"{heading_of(heading)}\n<p>{escape(found['metric'].capitalize())} on entries that were hidden; higher is better. "
-        f"The trials of the search were compared on the {found['valid_trials']} validation trials of the recording; its "
-        f"{found['test_trials']} test trials were kept aside and scored at the end.</p>\n"
-        f'<div class="wide"><table class="runs">\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>\n'
-        f"<p>{escape(in_words(found))}</p>"
+        f"{heading_of(heading)}\n<p>{escape(found['metric'].capitalize())} on entries that were hidden; higher is "
+        f"better. The trials of the search were compared on the {found['valid_trials']} validation trials of the "
+        f"recording. Its {found['test_trials']} test trials were not used in the search and were scored once at the "
+        'end.</p>\n<div class="wide"><table '
+        f'class="runs">\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>\n<p>{escape(in_words(found))}</p>'
     )
 
 
@@ -137,8 +138,8 @@ def in_words(found: Mapping[str, Any]) -> str:
         return "There are no defaults to compare the winner with."
     valid, test = (scores["best"][part] - scores["defaults"][part] for part in ("valid", "test"))
     text = (
-        f"The winner is ahead of the defaults by {valid:+.4f} {found['metric']} on the trials that it was chosen by, and by "
-        f"{test:+.4f} on those kept aside"
+        f"The winner is ahead of the defaults by {valid:+.4f} {found['metric']} on the validation trials, by which it "
+        f"was chosen, and by {test:+.4f} on the test trials"
     )
     if found["scores"]["best"] == found["scores"]["defaults"]:
         return "The winner is the trial with the defaults: the search found nothing better."
@@ -146,8 +147,10 @@ def in_words(found: Mapping[str, Any]) -> str:
         return f"{text}: in this measure the search found nothing better."
     lost = valid - test
     if lost > 0:
-        text += f": {min(lost / valid, 1):.0%} of the gain came from choosing among many on the same trials"
-    return f"{text}{'; on the trials kept aside the defaults are no worse' if test <= 0 else ''}."
+        text += (
+            f": {min(lost / valid, 1):.0%} of the gain is selection bias (choosing among many fits on the same trials)"
+        )
+    return f"{text}{'; on the test trials the defaults are not worse' if test <= 0 else ''}."
 
 
 def _trials(rows: Sequence[Mapping[str, Any]], space: Sequence[Mapping[str, Any]], epochs: int) -> str:
@@ -170,13 +173,11 @@ def _trials(rows: Sequence[Mapping[str, Any]], space: Sequence[Mapping[str, Any]
             f"<td>{state}</td><td class='words'>{escape(row['cause'])}</td></tr>"
         )
     return (
-        f"{heading_of('Trials')}\n<p>The best first. Loss is the negative log-likelihood of hidden entries of the "
-        "validation trials, in nats per entry; lower is better. A number leads to the trial's own report. The best have one; "
-        "<code>nwb-sbtt report FOLDER/trials/0007</code> makes that of another, and the command of the search, given again, "
-        "links it here.</p>\n"
-        f'<div class="wide"><table class="runs">\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
-        + "\n".join(body)
-        + "\n</tbody>\n"
+        f"{heading_of('Trials')}\n<p>Best trial first. Loss is the negative log-likelihood of hidden entries of the "
+        "validation trials, in nats per entry; lower is better. The number of a trial links to its report. Only the "
+        "best trials have one; <code>nwb-sbtt report FOLDER/trials/0007</code> writes the report of another trial, "
+        'and running the search command again adds the link here.</p>\n<div class="wide"><table '
+        f'class="runs">\n<thead><tr>{head}</tr></thead>\n<tbody>\n' + "\n".join(body) + "\n</tbody>\n"
         "</table></div>"
     )
 

@@ -188,12 +188,12 @@ def compare(runs: Sequence[Path | str]) -> pd.DataFrame:
     Parameters
     ----------
     runs : sequence of path
-        Run folders of any fits, finished or not; or folders that hold some, at any depth.
+        Run folders of any fits, finished or not; or folders that contain run folders at any depth.
 
     Returns
     -------
     pandas.DataFrame
-        One row a session: ``run``, ``session``, ``state`` ("finished", "unfinished", "failed", "damaged" or "no run folder"),
+        One row per session: ``run``, ``session``, ``state`` ("finished", "unfinished", "failed", "damaged" or "no run folder"),
         ``cause``, data (``bin_width`` [s]), training (``valid_loss`` [nats per scored entry], ``seconds``), ``metric``,
         scores as ``hidden.model``, ``hidden.mean_rate``, …, ``cosmoothing.…``, ``held_out.…``, ``forecast.…`` and
         ``rates_r2.…`` (in simulations), levels of checks as ``check.NAME``, and settings that differ as ``set.NAME``.
@@ -201,7 +201,7 @@ def compare(runs: Sequence[Path | str]) -> pd.DataFrame:
     Raises
     ------
     FileError
-        If none of them is a run folder, or holds one.
+        If none of them is a run folder or contains one.
 
     Examples
     --------
@@ -224,12 +224,12 @@ def compare_runs(runs: Sequence[Path | str]) -> Comparison:
     Raises
     ------
     FileError
-        If none of them is a run folder, or holds one.
+        If none of them is a run folder or contains one.
     """
     rows = [row for path in runs for folder in find_runs(Path(path)) for row in rows_of(folder)]
     if all(row.state == "no run folder" for row in rows):
         named = ", ".join(repr(str(path)) for path in runs)
-        raise FileError(f"{named}: no run folder of a fit; expected folders that `nwb-sbtt fit --run-dir` made")
+        raise FileError(f"{named}: not a run folder of a fit; expected folders written by `nwb-sbtt fit --run-dir`")
     return comparison(rows)
 
 
@@ -341,9 +341,9 @@ def _failure(run_dir: Path) -> str:
     path = run_dir / FAILED
     if not path.exists():
         return ""
-    with FileErrors(path, what="the record of a breakdown"):
+    with FileErrors(path, what="the record of an error"):
         check_is_file(path)
-        return " ".join(path.read_text(encoding="utf-8").split()) or "no cause is recorded"
+        return " ".join(path.read_text(encoding="utf-8").split()) or "the cause was not recorded"
 
 
 def _metrics(run_dir: Path, signature: Signature) -> dict[str, Any]:

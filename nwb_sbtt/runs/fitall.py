@@ -64,21 +64,21 @@ def fit_all(
     read: ReadConfig | None = None,
     spread: Spread | None = None,
 ) -> pd.DataFrame:
-    """Fit many recordings, each on its own; the same call goes on where one was interrupted.
+    """Fit many recordings separately; repeating an interrupted call resumes it.
 
-    Each has a run folder ``runs/NAME`` and a result ``results/NAME_latents.nwb`` in `out`, with the path of the recording as
-    its name. ``summary.csv`` and ``summary.html`` there compare all of them.
+    Each recording has a run folder ``runs/NAME`` and a result ``results/NAME_latents.nwb`` in `out`; NAME is the path of the
+    recording. ``summary.csv`` and ``summary.html`` in `out` compare all fits.
 
     Parameters
     ----------
     places : sequence of path
-        NWB files, folders, or addresses on DANDI. Files that hold results of others are left out.
+        NWB files, folders, or addresses on DANDI. Files with results of earlier fits are skipped.
     config : FitConfig, optional
     out : path
-        Folder of everything that is written.
+        Folder for all output.
     read : ReadConfig, optional
     spread : Spread, optional
-        Which files of folders and dandisets, grouped how, on how many CPUs or which cluster.
+        Which files of folders and dandisets are used, how they are grouped, and the CPUs or the cluster that run the fits.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def fit_all(
     Raises
     ------
     SbttError
-        If nothing can be begun; errors of single recordings are in the table.
+        If no fit can be started; errors of single recordings are in the table.
 
     Examples
     --------

@@ -97,7 +97,7 @@ def batch_script(command: Sequence[str], allocation: Allocation, *, folder: Path
 {lines}
 
 # Ray is started on all nodes, and the command is run on the first. {BEFORE} s before the time limit Slurm sends SIGUSR1: the
-# command saves its state and ends, the job is queued again, and the same command goes on where it was.
+# command saves its state and ends, the job is queued again, and the same command resumes.
 
 {setup}
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token RAY_worker_niceness=0
@@ -105,7 +105,7 @@ RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \\n')
 export RAY_AUTH_TOKEN
 
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-# Another port after each restart: what is left of the last one may still end.
+# Another port after each restart, because processes of the last one may still be ending.
 port=$((20000 + (10 * SLURM_JOB_ID + ${{SLURM_RESTART_COUNT:-0}}) % 10000))
 pid_file=$(mktemp)
 
@@ -168,7 +168,7 @@ def submit(script: str) -> str:
             f"cannot run sbatch ({error.strerror}): Slurm is not on this machine; leave out --submit to print the script"
         ) from None
     if answer.returncode:
-        raise ClusterError(f"sbatch refuses the job: {' '.join(answer.stderr.split())}")
+        raise ClusterError(f"sbatch rejected the job: {' '.join(answer.stderr.split())}")
     return answer.stdout.strip()
 
 
@@ -185,12 +185,12 @@ def _named(allocation: Allocation) -> list[tuple[str, str | int | None]]:
 def _check(command: Sequence[str], allocation: Allocation) -> None:
     if not TIME.fullmatch(allocation.time):
         raise ConfigError(
-            f"--time is {allocation.time!r}; expected a time as Slurm takes it, such as 12:00:00 or 2-00:00:00"
+            f"--time is {allocation.time!r}; expected a time in the format of Slurm, such as 12:00:00 or 2-00:00:00"
         )
     if wrong := [option for option in allocation.others if not option.startswith("-")]:
         raise ConfigError(f"--sbatch is {wrong[0]!r}; expected an option of sbatch, such as --constraint=a100")
     given = {word.partition("=")[0] for word in command}
     if own := sorted(given & {"--address", "--jobs"}):
         raise ConfigError(
-            f"leave out {own[0]}: the job has a cluster of its own, and its nodes decide how many fits there are"
+            f"omit {own[0]}: the job starts its own cluster, and the number of fits follows from its nodes"
         )

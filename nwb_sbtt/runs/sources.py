@@ -97,7 +97,7 @@ def find_sources(places: Sequence[Path | str], *, glob: str | None = None, but: 
                 Path(place).stat()
             found.append(Recording(_stem(_typed(Path(place))), Path(os.path.realpath(place))))
     if glob is not None and not globbed:
-        raise ConfigError(f"--glob {glob!r} is for folders and dandisets; only files were given")
+        raise ConfigError(f"--glob {glob!r} applies only to folders and dandisets, but you passed files; omit it")
     unique: dict[Path | Address, Recording] = {}
     for source in found:
         unique.setdefault(source.place, source)
@@ -108,7 +108,7 @@ def _of_archive(address: str, glob: str | None) -> Iterator[Recording]:
     selection = find_assets(narrow(parse_address(address), glob=glob))
     assets = [asset for asset in selection.assets if asset.path.endswith(ENDINGS)]
     if not assets:
-        raise SelectionError(f"{address} has no NWB file among the {len(selection.assets)} files that match")
+        raise SelectionError(f"{address} has no NWB file among its {len(selection.assets)} matching files")
     for asset in assets:
         place = Address(asset.archive, asset.dandiset or None, asset.version or None, asset.path)
         if not asset.dandiset:
@@ -159,14 +159,19 @@ def _named_apart(sources: Sequence[Recording]) -> list[Recording]:
         if counts[source.name] > 1:
             places = [str(each.place) for each in sources if each.name == source.name]
             raise FileError(
-                f"{' and '.join(map(repr, places[:2]))} would both be named {source.name!r}; give a folder that holds both, or "
-                "results of their own (--out)"
+                f"{' and '.join(map(repr, places[:2]))} would both be named {source.name!r}; pass a folder that "
+                "contains both, or separate results folders (--out)"
             )
         above = [str(each) for each in PurePosixPath(source.name).parents if str(each) in counts]
         if above:
-            raise FileError(f"{above[0]!r} and {source.name!r} cannot both be run folders: one would lie in the other")
+            raise FileError(
+                f"{above[0]!r} and {source.name!r} cannot both be run folders, because one would be inside the other; "
+                "rename one"
+            )
         if long := [part for part in source.name.split("/") if len(part.encode()) > LONGEST]:
-            raise FileError(f"the name {long[0]!r} is too long for a run folder: {len(long[0].encode())} bytes")
+            raise FileError(
+                f"the name {long[0]!r} is too long for a run folder: {len(long[0].encode())} bytes; rename the file"
+            )
     return list(sources)
 
 
@@ -209,6 +214,6 @@ def grouped(named: Iterable[tuple[Recording, str]]) -> dict[str, list[Recording]
     for source, value in named:
         name = safe_name(value)
         if values.setdefault(name, value) != value:
-            raise FileError(f"the groups {values[name]!r} and {value!r} would both be named {name!r}")
+            raise FileError(f"the groups {values[name]!r} and {value!r} would both be named {name!r}; rename one")
         groups.setdefault(name, []).append(source)
     return groups

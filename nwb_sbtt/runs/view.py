@@ -103,7 +103,7 @@ class View:
             fit.epoch, fit.epochs, fit.loss = content
         elif kind == "fetching":
             fit.stage = "fetching"
-            self._say(f"{name}: fetching {content}")
+            self._say(f"{name}: downloading {content}")
         else:
             fit.stage = str(content).partition("\n")[0] if fit.epoch else "reading"
             if fit.epochs == 0:

@@ -80,7 +80,9 @@ class Resources:
         ConfigError
         """
         if device.startswith("cuda") and not self.gpus:
-            raise ConfigError(f"device is {device!r}, and the fits get no GPU: give each a share ({option} 1, or 0.25)")
+            raise ConfigError(
+                f"device is {device!r}, but the fits have no GPU; set the share of each fit ({option} 1, or 0.25)"
+            )
 
     @property
     def _bytes(self) -> int:
@@ -102,7 +104,7 @@ def check_installed() -> None:
         Naming what to install.
     """
     if missing := [name for name in ("ray", "optuna") if find_spec(name) is None]:
-        raise ClusterError(f"many fits at once need {' and '.join(missing)}, not installed here: {INSTALL}")
+        raise ClusterError(f"running many fits needs {' and '.join(missing)}, not installed here: {INSTALL}")
 
 
 @contextmanager
@@ -142,7 +144,7 @@ def connected(address: str | None = None, *, cpus: int | None = None, verbose: b
     is_local = address in (None, LOCAL)
     if not is_local and cpus is not None:
         raise ClusterError(
-            f"a cluster ({address}) has the CPUs that its nodes were started with; leave out their number ({cpus})"
+            f"the number of CPUs of a cluster ({address}) is set when its nodes are started; omit it here ({cpus})"
         )
     with _environment(is_local=is_local):
         import ray
@@ -169,7 +171,7 @@ def connected(address: str | None = None, *, cpus: int | None = None, verbose: b
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             if is_local:
                 raise ClusterError(
-                    f"cannot start Ray on this machine: {reason} Is it busy, or out of memory?"
+                    f"cannot start Ray on this machine: {reason} Check whether it is busy or out of memory."
                 ) from error
             raise _not_there(address, reason) from error
         try:
@@ -209,9 +211,8 @@ def check_room(resources: Resources, *, options: str) -> None:
         return
     largest = {name: max((node.get(name, 0) for node in nodes), default=0) for name in ("CPU", "GPU", "memory")}
     raise ClusterError(
-        f"a fit asks for {resources}, which none of {len(nodes)} node{'s' * (len(nodes) != 1)} has: at most "
-        f"{Resources(largest['CPU'], largest['GPU'], round(largest['memory'] / 1e9, 1))}; ask for less "
-        f"({options})"
+        f"a fit needs {resources}, which none of {len(nodes)} node{'s' * (len(nodes) != 1)} has (at most "
+        f"{Resources(largest['CPU'], largest['GPU'], round(largest['memory'] / 1e9, 1))}); request less ({options})"
     )
 
 
@@ -252,15 +253,15 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except ValueError:
-        raise _not_there(address, "it is no HOST:PORT") from None
+        raise _not_there(address, "it is not HOST:PORT") from None
     except OSError as error:
         raise _not_there(address, error.strerror or str(error)) from None
 
 
 def _not_there(address: str | None, reason: str) -> ClusterError:
     return ClusterError(
-        f"cannot join the Ray cluster {address!r}: {reason}; give HOST:PORT of its head node (`ray start --head` prints it), "
-        "auto on a machine that belongs to it, or leave the address out to use this machine alone"
+        f"cannot join the Ray cluster {address!r}: {reason}; pass HOST:PORT of its head node (`ray start --head` "
+        "prints it), or auto on a machine of the cluster, or omit the address to use only this machine"
     )
 
 
@@ -326,5 +327,6 @@ def _temporary_folder() -> Path:
         if len(os.fsencode(place)) + 1 + len(name) + 8 + _BELOW <= LONGEST_SOCKET:
             return Path(tempfile.mkdtemp(prefix=name, dir=place))
     raise ClusterError(
-        f"the path of the temporary folder, {tempfile.gettempdir()!r}, is too long for Ray's sockets; set TMPDIR to another"
+        f"the path of the temporary folder, {tempfile.gettempdir()!r}, is too long for Ray's sockets; set TMPDIR to a "
+        "shorter one"
     )

@@ -220,11 +220,14 @@ def resumed(new: Record, run_dir: Path) -> Record:
         return new
     content = load_settings(path)
     if content.get("format") != FORMAT:
-        raise TrainingError(f"{str(path)!r} has format {content.get('format')}, this version reads {FORMAT}")
+        raise TrainingError(
+            f"{str(path)!r} has format {content.get('format')}, but this version reads format {FORMAT}; search in a "
+            "new folder"
+        )
     if new.search.strategy == "pbt" and content["search"]["trials"] != new.search.trials:
         raise TrainingError(
-            f"the population in {str(run_dir)!r} has {content['search']['trials']} members, which cannot become "
-            f"{new.search.trials}; give this search a folder of its own"
+            f"the population in {str(run_dir)!r} has {content['search']['trials']} members, but this search has "
+            f"{new.search.trials}; use another folder for this search"
         )
     wanted = _identity(new.search.model_dump(mode="json"), new.fit, [str(each) for each in new.space], new.data)
     try:
@@ -239,8 +242,8 @@ def resumed(new: Record, run_dir: Path) -> Record:
         ) from None
     if changes := differences(wanted, found):
         raise TrainingError(
-            f"{str(run_dir)!r} holds a search of other data or settings: {'; '.join(changes[:5])}. Give this search a folder "
-            "of its own; trials, resources, address, storage and ensemble may change"
+            f"{str(run_dir)!r} has a search of different data or settings: {'; '.join(changes[:5])}. Use another "
+            "folder for this search (only trials, resources, address, storage and ensemble may change)"
         )
     return replace(new, rows=rows, seconds=seconds, result=content.get("result") or {})
 

@@ -86,11 +86,11 @@ def search(
     display: Display | None = None,
     log: Callable[[str], None] = print,
 ) -> Searched:
-    """Search for good settings of a fit; an interrupted search goes on, and a finished one is loaded.
+    """Search for good settings of a fit; an interrupted search is resumed, a finished one is loaded.
 
-    Each trial is a fit in a run folder of its own. Trials are compared by the score of hidden entries of the validation trials,
-    which none trains on. Among many trials the best one is lucky too: so trials of the recording are kept for a test, and the
-    winner's score on them is computed once.
+    Each trial of the search is a fit with its own run folder. They are compared by the loss on hidden entries of the validation
+    trials, which are not used for training. The best of many fits is also lucky on these entries (selection bias). Therefore
+    some trials of the recording are kept as test trials, and the winner is scored on them once.
 
     Parameters
     ----------
@@ -101,11 +101,11 @@ def search(
         Folder of the search: ``search.yaml`` (all trials), ``search.html``, the run folders ``trials/0000``, …, ``best`` (a
         link to the winner's) and ``ensemble``.
     fit : FitConfig, optional
-        What every trial starts from; the first trial has these settings.
+        Settings of every trial that are not searched; the first trial uses exactly these settings.
     display : Display, optional
-        Shows how the search goes; by default a live table on a terminal, plain lines elsewhere.
+        Shows the progress of the search; by default a live table on a terminal, plain lines elsewhere.
     log : callable
-        Takes each line about the result.
+        Called with each line of text about the result.
 
     Returns
     -------
@@ -114,15 +114,15 @@ def search(
     Raises
     ------
     ClusterError
-        If Ray is not installed or cannot be reached, or no machine has what a trial asks for.
+        If Ray is not installed or cannot be reached, or if no machine has the resources that a trial needs.
     ConfigError
-        If what is to be searched is wrong.
+        If the search space is not valid.
     DataError
-        If the data do not suit the fit.
+        If the data cannot be fitted with these settings.
     TrainingError
-        If the folder holds another search, or every trial failed.
+        If the folder has another search, or every trial failed.
     FileError
-        If another process searches in the folder, or it cannot be written.
+        If another process uses the folder, or it cannot be written.
 
     Examples
     --------
@@ -157,12 +157,13 @@ def _new_record(
     """The record of a search before its first trial, and the settings of trial 0."""
     if fit.seeds != 1:
         raise ConfigError(
-            f"a trial is one model, not {fit.seeds} (seeds); to average the best trials set ensemble (--ensemble)"
+            f"seeds is {fit.seeds}, but each trial of a search is one model; to average the best trials set ensemble "
+            "(--ensemble)"
         )
     if config.strategy == "pbt" and config.at_once is not None:
         raise ConfigError(
-            "at_once is not for a population, whose members take turns in the room that there is; for fewer at once give each "
-            "more CPUs (--cpus-per-trial)"
+            "at_once cannot be used with a population (pbt), whose members share the available CPUs and GPUs; to run "
+            "fewer at the same time, set more CPUs for each (--cpus-per-trial)"
         )
     _resources(config).check_device(fit.device, option="--gpus-per-trial")
     if not fit.test_fraction:
@@ -210,7 +211,7 @@ def _check_folder(run_dir: Path) -> None:
         not (run_dir / RECORD).exists() and any(path.name != _LOCK for path in run_dir.iterdir())
     ):
         raise TrainingError(
-            f"{str(run_dir)!r} exists and is not the folder of a search; give the search one of its own"
+            f"{str(run_dir)!r} exists and is not the folder of a search; use a new folder for the search"
         )
 
 
@@ -367,8 +368,9 @@ def _check_shared(run_dir: Path) -> None:
     blind = [node["NodeManagerHostname"] for node, seen in zip(nodes, ray.get(asked), strict=True) if not seen]
     if blind:
         raise ClusterError(
-            f"{', '.join(map(repr, blind[:3]))} of the cluster do not see the folder of the search, {str(run_dir)!r}; put it "
-            "on a disk that all nodes share, or name a place that they reach with --storage, such as s3://bucket/path"
+            f"{', '.join(map(repr, blind[:3]))} of the cluster cannot access the folder of the search, "
+            f"{str(run_dir)!r}; put it on a disk that all nodes share, or set --storage to a path that they can "
+            "access, such as s3://bucket/path"
         )
 
 
@@ -381,7 +383,7 @@ def _finish(record: Record, sessions: Mapping[str, xr.Dataset], run_dir: Path, l
     winner = ranked[0]
     n = min(record.search.ensemble, len(ranked))
     if n < record.search.ensemble:
-        log(f"{len(ranked)} trials have a score, so {n} and not {record.search.ensemble} are averaged")
+        log(f"{len(ranked)} trials have a score, so {n} instead of {record.search.ensemble} are averaged")
     members = [row.number for row in ranked[:n]] if n > 1 else []
     chosen = {"trial": winner.number, "score": winner.score, "ensemble": members}
     _link_best(record, run_dir)

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from ray.tune.search.sample import Domain
 
 FIXED = {
-    "model.name": "one search is of one model",
+    "model.name": "one search is for one model",
     "likelihood.name": "losses of different likelihoods cannot be compared",
-    "masks.sample_validation": "trials are compared by the entries that it hides",
-    "masks.mask_length": "trials are compared by the entries that it hides",
-    "masks.held_out_channels": "trials are compared by the entries that it hides",
-    "valid_fraction": "trials are compared on the same validation trials",
+    "masks.sample_validation": "trials must have the same hidden entries to be compared",
+    "masks.mask_length": "trials must have the same hidden entries to be compared",
+    "masks.held_out_channels": "trials must have the same hidden entries to be compared",
+    "valid_fraction": "trials must have the same validation trials to be compared",
     "test_fraction": "all trials keep the same trials for the test",
-    "seed": "trials are compared on the same validation trials; search train.seed instead",
+    "seed": "trials must have the same validation trials to be compared; search train.seed instead",
     "seeds": "each trial is one model; --ensemble averages the best",
     "device": "it changes no result",
     "threads": "it changes no result",
-    "posterior_samples": "it plays no part in training",
-    "train.epochs": "trials are compared after equally many epochs",
-    "train.max_minutes": "trials are compared after equally many epochs",
+    "posterior_samples": "it has no effect on training",
+    "train.epochs": "trials must have equally many epochs to be compared",
+    "train.max_minutes": "trials must have equally many epochs to be compared",
     "train.checkpoint_every": "it changes no result",
 }
 """Settings that cannot be searched, and why."""
@@ -160,8 +160,8 @@ def make_space(texts: Sequence[str], fit: FitConfig, *, strategy: str) -> tuple[
     if not given:
         if fit.model.name not in SPACES:
             raise ConfigError(
-                f"what to search for the model {fit.model.name!r} is not known; name settings with --space, such as "
-                "'train.learning_rate=log(1e-4, 1e-2)'"
+                f"there is no default search space for the model {fit.model.name!r}; name settings with --space, such "
+                "as 'train.learning_rate=log(1e-4, 1e-2)'"
             )
         given = [row.text for row in SPACES[fit.model.name]]
         if strategy == "pbt":
@@ -171,18 +171,18 @@ def make_space(texts: Sequence[str], fit: FitConfig, *, strategy: str) -> tuple[
     for text in given:
         dimension = _dimension(text, fit, explore.get(text, 0.3))
         if dimension.name in found:
-            raise ConfigError(f"{dimension.name!r} is searched twice; give all its values in one --space")
+            raise ConfigError(f"{dimension.name!r} is searched twice; put all its values into one --space")
         if dimension.name in FIXED:
             raise ConfigError(f"{dimension.name!r} cannot be searched: {FIXED[dimension.name]}")
         if dimension.name.startswith(("init.", "sessions.", "read.")):
             raise ConfigError(
-                f"{dimension.name!r} cannot be searched: trials are fits of the same data in the same way"
+                f"{dimension.name!r} cannot be searched: all trials must be fits of the same data with the same reading"
             )
         for value in dimension.extremes:
             settings_with(fit, {dimension.name: value})
         if strategy == "pbt" and not _may_change(dimension, fit):
             raise ConfigError(
-                f"{dimension.name!r} cannot change in the middle of training, as population-based training needs; search it "
+                f"{dimension.name!r} cannot change during training, as population-based training requires; search it "
                 "with --strategy optuna"
             )
         found[dimension.name] = dimension
@@ -295,9 +295,9 @@ def _dimension(text: str, fit: FitConfig, explore: float = 0.3) -> Dimension:
     if match := _RANGE.fullmatch(values):
         kind, low, high = match.group(1), _number(match.group(2), text), _number(match.group(3), text)
         if not low < high:
-            raise ConfigError(f"{text!r}: the range should go from a smaller to a larger number")
+            raise ConfigError(f"{text!r}: expected the smaller number first")
         if kind == "log" and low <= 0:
-            raise ConfigError(f"{text!r}: a range by orders of magnitude (log) starts above 0")
+            raise ConfigError(f"{text!r}: a logarithmic range must start above 0")
         whole = low.is_integer() and high.is_integer() and not _takes(fit, name, low + 0.5)
         return Dimension(name, low, high, kind == "log", whole, explore=explore)
     try:
@@ -307,7 +307,7 @@ def _dimension(text: str, fit: FitConfig, explore: float = 0.3) -> Dimension:
     if not isinstance(choices, list) or len(choices) < 2:
         raise _unreadable(text)
     if any(value in choices[:i] for i, value in enumerate(choices)):
-        raise ConfigError(f"{text!r} has a choice twice")
+        raise ConfigError(f"{text!r} has the same choice twice; remove one")
     return Dimension(name, values=tuple(_exact(value) for value in choices))
 
 
@@ -321,9 +321,9 @@ def _number(text: str, whole: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ConfigError(f"{whole!r}: {text!r} is no number") from None
+        raise ConfigError(f"{whole!r}: {text!r} is not a number") from None
     if not np.isfinite(number):
-        raise ConfigError(f"{whole!r}: {text!r} is no finite number")
+        raise ConfigError(f"{whole!r}: {text!r} is not a finite number")
     return number
 
 

@@ -49,7 +49,8 @@ SPACES: dict[str, tuple[Row, ...]] = {
         Row(
             "train.kl_weight=log(1e-3, 1)",
             0.8,
-            f"{AUTOLFADS}: 1e-6 to 1e-3 beside a mean over bins and units, so times their number (some 1,000 to 25,000)",
+            f"{AUTOLFADS}: 1e-6 to 1e-3 with a loss averaged over bins and units, so multiplied by their number "
+            "(about 1,000 to 25,000)",
         ),
         Row(
             "train.l2_weight=log(5e-5, 0.5)",

@@ -90,8 +90,8 @@ def _opened(storage: Storage) -> tuple[FileSystem, str]:
     except (OSError, ValueError) as error:  # what pyarrow raises for addresses is one of these
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ClusterError(
-            f"cannot use the storage {storage.place!r}: {reason}; give a path that all nodes reach, or an address such as "
-            "s3://bucket/path, with what it asks for in the environment (AWS_ACCESS_KEY_ID, …)"
+            f"cannot use the storage {storage.place!r}: {reason}; pass a path that all nodes can access, or an "
+            "address such as s3://bucket/path, with its credentials in the environment (AWS_ACCESS_KEY_ID, …)"
         ) from None
     return filesystem, path
 

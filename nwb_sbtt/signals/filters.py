@@ -431,7 +431,7 @@ def choose_band(config: ElectricalConfig, *, rate: float, bin_width: float) -> t
         if config.feature == "lfp" and 1 / bin_width < rate:
             carrier = f"bins of {bin_width:g} s"
         needed = f"a band of {low:g} to {wanted:g} Hz" if low < wanted else f"a band from {low:g} Hz on"
-        other = "" if carrier.startswith("samples") else ", or take shorter bins"
+        other = "" if carrier.startswith("samples") else ", or use shorter bins"
         raise DataError(
             f"read.electrical.feature={config.feature} needs {needed}, but {carrier} carry at most {highest:g} Hz; set "
             "read.electrical.band to edges below that"

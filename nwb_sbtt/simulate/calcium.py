@@ -88,7 +88,7 @@ class Imaging:
         if not (np.isfinite(self.noise_sd) and self.noise_sd >= 0):
             raise DataError(f"noise_sd is {self.noise_sd}; expected zero or a positive number")
         if not 0 <= self.lead_bins < self.n_bins:
-            raise DataError(f"lead_bins is {self.lead_bins}; expected less than the {self.n_bins} bins of a trial")
+            raise DataError(f"lead_bins is {self.lead_bins}; expected fewer than the {self.n_bins} bins of a trial")
 
 
 LADDER = Imaging()
@@ -234,8 +234,8 @@ def _trajectories(generator: np.random.Generator, conditions: int, imaging: Imag
             latents[:, i // imaging.substeps] += state / imaging.substeps
     if not np.isfinite(latents).all():
         raise DataError(
-            f"the latents diverge with integration steps of {imaging.step:g} Lorenz time units; take shorter steps, or a "
-            "lower speed"
+            f"the latents diverge with integration steps of {imaging.step:g} Lorenz time units; use shorter steps, or "
+            "a lower speed"
         )
     latents -= latents.mean((0, 1))
     return np.asarray(latents / np.abs(latents).max())

@@ -126,10 +126,10 @@ def simulate_set(settings: SetSettings) -> SimulatedSet:
     n_held_out = round(settings.held_out * settings.units)
     if min(settings.train, settings.val, settings.test) < 2 or not 0 < n_held_out < settings.units:
         raise ConfigError(
-            f"cannot simulate {settings}: at least two trials of each kind, a held-in and a held-out unit are needed"
+            f"cannot simulate {settings}; expected at least two trials of each kind, one held-in and one held-out unit"
         )
     if not (settings.rate > 0 and settings.depth >= 0):
-        raise ConfigError(f"cannot simulate {settings}: a rate above 0 and a depth of 0 or more are needed")
+        raise ConfigError(f"cannot simulate {settings}; expected a rate above 0 and a depth of at least 0")
     generator = np.random.default_rng(settings.seed)
     system = _System(
         loadings=generator.normal(size=(N_LATENTS, settings.units)) * settings.depth / np.sqrt(N_LATENTS / 2),

@@ -64,7 +64,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.name not in TASKS:
-            raise DataError(f"there is no task {self.name!r} to simulate; expected one of {', '.join(TASKS)}")
+            raise DataError(f"there is no simulated task {self.name!r}; expected one of {', '.join(TASKS)}")
         check_positive(self, "speed")
         check_split_by(self.split_by)
 

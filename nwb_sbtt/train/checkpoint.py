@@ -211,8 +211,9 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
     if different := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
         name = different[0]
         raise TrainingError(
-            f"{str(path)!r} holds the weights of another version of the model: {len(different)} tensors differ, the first is "
-            f"{name!r}, of shape {found.get(name)} in the file and {expected.get(name)} in the model; fit again in a new folder"
+            f"{str(path)!r} has the weights of another version of the model: {len(different)} tensors differ, the "
+            f"first is {name!r}, of shape {found.get(name)} in the file and {expected.get(name)} in the model; fit "
+            "again in a new folder"
         )
     module.load_state_dict(dict(tensors))
 
@@ -246,7 +247,7 @@ def _verified(path: Path, *, content: str = "progress") -> tuple[dict[str, Tenso
         # Cloned: slices of a mapped file are not aligned, and the last bits of the optimiser's results depend on alignment.
         tensors = {name: handle.get_tensor(name).clone() for name in handle.keys()}  # noqa: SIM118
     if digest(tensors) != header["tensors_sha256"]:
-        raise _damaged(path, "its tensors do not have the digest that they were written with")
+        raise _damaged(path, "the digest of its tensors is different from the one stored with them")
     return tensors, header
 
 
@@ -302,10 +303,13 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensors
 def _header(handle: Any, path: Path, *, content: str = "progress") -> dict[str, str]:
     header: dict[str, str] = dict(handle.metadata() or {})
     if header.get("format") != str(FORMAT):
-        raise TrainingError(f"{str(path)!r} has format {header.get('format')}, this version reads {FORMAT}")
+        raise TrainingError(
+            f"{str(path)!r} has format {header.get('format')}, but this version reads format {FORMAT}; fit again in a "
+            "new folder"
+        )
     seal = header.pop("header_sha256", "")
     if set(header) != {"format", content, "tensors_sha256"} or _header_digest(header) != seal:
-        raise _damaged(path, "its header does not have the digest that it was written with")
+        raise _damaged(path, "the digest of its header is different from the one stored with it")
     return header
 
 
@@ -317,7 +321,7 @@ def _progress(header: Mapping[str, str], path: Path) -> Progress:
     try:
         return TypeAdapter(Progress).validate_json(header["progress"])
     except ValidationError as error:
-        raise _damaged(path, f"its progress is not one: {error.errors()[0]['msg']}") from None
+        raise _damaged(path, f"its record of the progress is not valid: {error.errors()[0]['msg']}") from None
 
 
 def _damaged(path: Path, reason: str) -> FileError:

@@ -56,8 +56,8 @@ class Group:
         if self.size > batches_per_step:
             plural = "es" if batches_per_step > 1 else ""
             raise ConfigError(
-                f"{self.size} processes train together, and a step has {batches_per_step} batch{plural}; give each one at "
-                f"least: --set train.batches_per_step={self.size}"
+                f"{self.size} processes train together, but a step has {batches_per_step} batch{plural}; expected at "
+                f"least one for each process: --set train.batches_per_step={self.size}"
             )
 
     def share(self, numbers: range) -> range:
@@ -156,7 +156,10 @@ def join_group(*, gpu: bool) -> Group:
         return group()
     backend = "nccl" if gpu else "gloo"
     if not distributed.is_available() or not distributed.is_backend_available(backend):
-        raise ConfigError(f"this build of torch has no {backend!r}, by which several processes train together")
+        raise ConfigError(
+            f"this build of torch has no {backend!r}, which is needed to train with several processes; install "
+            "another build, or use one process"
+        )
     if gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     distributed.init_process_group(backend, timeout=PATIENCE)

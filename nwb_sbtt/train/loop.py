@@ -288,8 +288,8 @@ class _Run:
             self._write()
         except FileError as error:
             raise FileError(
-                f"{error}; training ends after epoch {self.progress.epoch}: make room, or make the folder writable, and run "
-                "the same command to resume from the last saved state"
+                f"{error}; training ends after epoch {self.progress.epoch}. Free disk space, or make the folder "
+                "writable, and run the same command to resume from the last saved state"
             ) from error
 
     def _write(self) -> None:
@@ -341,7 +341,7 @@ def read_log(run_dir: Path, progress: Progress) -> list[EpochRecord]:
     except ValueError as error:
         raise _damaged_log(path, f"line {str(error).splitlines()[0]}") from None
     if len(records) != progress.epoch or log_digest(records) != progress.log_sha256:
-        raise _damaged_log(path, f"it does not have the digest of the {progress.epoch} epochs of the training state")
+        raise _damaged_log(path, f"its digest does not match the {progress.epoch} epochs of the training state")
     return records
 
 
@@ -421,9 +421,11 @@ def _lower_rate(plan: schedules.Plan) -> str:
 
 def _reason(progress: Progress, plan: schedules.Plan, minutes: float | None) -> str:
     if progress.epoch >= plan.epochs:
-        return f"all {plan.epochs} epochs done; best at epoch {progress.best_epoch}"
+        return f"all {plan.epochs} epochs finished; best at epoch {progress.best_epoch}"
     if progress.epoch - progress.best_epoch >= plan.patience:
         return f"no better validation score for {plan.patience} epochs; best at epoch {progress.best_epoch}"
     if minutes is not None and progress.seconds > 60 * minutes:
-        return f"the {minutes:g} minutes allowed are over after epoch {progress.epoch}; best at epoch {progress.best_epoch}"
+        return (
+            f"time limit of {minutes:g} min reached after epoch {progress.epoch}; best at epoch {progress.best_epoch}"
+        )
     return ""

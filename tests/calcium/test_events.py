@@ -206,9 +206,9 @@ def test_neuropil_is_taken_off():
     np.testing.assert_allclose(found["values"].values, clean["values"].values, atol=1e-3)
     with pytest.raises(MismatchError, match="same trials, bins and channels"):
         find_events(ds, neuropil=dataset(around).assign_coords(channel_id=("channel", [4])))
-    with pytest.raises(DataError, match="neuropil cannot be taken off"):
+    with pytest.raises(DataError, match="neuropil cannot be subtracted from"):
         find_events(ds.assign_attrs(signal="dF/F"), neuropil=dataset(around))
-    with pytest.raises(DataError, match="was subtracted in reading"):
+    with pytest.raises(DataError, match="was already subtracted when the data were read; omit the neuropil"):
         find_events(ds.assign_attrs(neuropil="0.7 of 'Neuropil'"), neuropil=dataset(around))
 
 
@@ -259,8 +259,8 @@ def test_channels_that_cannot_be_used_are_unobserved_and_named():
     finite = np.isfinite(found["denoised"].values[0])
     assert finite[:, 0].all() and not finite[:, 1:].any(), "what was not found is NaN, not 0"
     assert (
-        "4 of 5 ROIs cannot be used and are unobserved: 11 (constant 0), 12 (constant 500), 13 (no sample), "
-        "14 (20 samples, of 32 that are needed)"
+        "4 of 5 ROIs cannot be used and are treated as missing: 11 (constant 0), 12 (constant 500), 13 (no sample), "
+        "14 (20 samples, at least 32 are needed)"
     ) in json.loads(found.attrs["notes"])
     with pytest.raises(DataError, match="no events can be found: 4 of 4 ROIs cannot be used"):
         find_events(dataset(values, observed).isel(channel=slice(1, None)))
@@ -301,7 +301,7 @@ def test_indicators_are_found_in_what_labs_write(text, name):
 def test_all_indicators_know_themselves_and_an_unknown_one_is_an_error_that_lists_them():
     for name, indicator in INDICATORS.items():
         assert indicator_of(name) is indicator
-    with pytest.raises(ConfigError, match=r"'rhod-2' is not known; known are GCaMP6f"):
+    with pytest.raises(ConfigError, match=r"'rhod-2' is unknown; available:"):
         known_indicator(EventsConfig(indicator="rhod-2"), "GCaMP6f")
     assert known_indicator(EventsConfig(decay_time=0.3, rise_time=0.01), "GCaMP6s").rise == 0.01
 
@@ -374,8 +374,11 @@ def test_flashes_are_unobserved_and_counted(frames):
         clean["values"].values[0, known, 0].sum(), rel=0.1
     )
     notes = " ".join(json.loads(found.attrs["notes"]))
-    assert f"{10 * frames} samples in 1 of 2 ROIs are beyond what noise and calcium allow" in notes
-    assert "at 10 moments about 10 s apart: an artefact that repeats" in notes
+    assert (
+        f"{10 * frames} samples in 1 of 2 ROIs are larger than noise and calcium can explain and are treated as"
+        in notes
+    )
+    assert "at 10 moments about 10 s apart (a repeated artefact)" in notes
 
 
 def test_blanked_frames_that_were_stored_as_0_are_unobserved():
@@ -388,5 +391,5 @@ def test_blanked_frames_that_were_stored_as_0_are_unobserved():
 def test_samples_at_a_ceiling_are_counted():
     _, values = fluorescence(3000, channels=1)
     found = find_events(dataset(np.minimum(values, 4.5)))
-    assert "are at the detector's ceiling" in found.attrs["notes"]
-    assert "ceiling" not in find_events(dataset(values)).attrs["notes"]
+    assert "ROIs are saturated" in found.attrs["notes"]
+    assert "saturated" not in find_events(dataset(values)).attrs["notes"]

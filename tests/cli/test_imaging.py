@@ -57,27 +57,27 @@ def test_fluorescence_stays_as_it_is_for_what_takes_fluorescence():
 def test_what_rois_hold_is_decided_by_the_reader(dff, tmp_path):
     ds = read_nwb(dff, READ)
     assert ds.attrs["signal"] == "events" and "denoised" in ds
-    assert "holds dF/F" in ds.attrs["notes"] and "events inferred by deconvolution" in ds.attrs["notes"]
+    assert "contains dF/F" in ds.attrs["notes"] and "events inferred by deconvolution" in ds.attrs["notes"]
     as_it_is = read_nwb(dff, READ.model_copy(update={"rois": RoiConfig(deconvolve="never")}))
-    assert as_it_is.attrs["signal"] == "dF/F" and "read as it is" in as_it_is.attrs["notes"]
+    assert as_it_is.attrs["signal"] == "dF/F" and "read unchanged" in as_it_is.attrs["notes"]
     spikes = write(tmp_path / "spks.nwb", Imaged("Deconvolved", light()[1], Fluorescence, start=5.0))
     stored = read_nwb(spikes, READ)
     assert stored.attrs["signal"] == "events" and "denoised" not in stored
-    assert "holds events" in stored.attrs["notes"]
+    assert "contains events" in stored.attrs["notes"]
     noise = write(tmp_path / "noise.nwb", relative(np.random.default_rng(0).normal(0, 1, (20, 3))))
     short = read_nwb(noise, ReadConfig(cut=Window(start=5.0, stop=6.0)))
     assert (
         short.attrs["signal"] == "dF/F"
-        and "events were looked for and not found: no events can be found" in short.attrs["notes"]
+        and "deconvolution found no events: no events can be found" in short.attrs["notes"]
     )
 
 
 def test_events_that_nobody_asked_for_are_not_fitted_as_fluorescence(dff, tmp_path):
     ds = read_nwb(dff, READ)
     for config in (FitConfig(likelihood="gaussian"), FitConfig(model=LadderConfig())):
-        with pytest.raises(DataError, match=r"takes fluorescence, and the data are events .*deconvolve='never'"):
+        with pytest.raises(DataError, match=r"needs fluorescence, but the data are events .*deconvolve='never'"):
             fit(ds, config, run_dir=tmp_path / "run")
-    with pytest.raises(DataError, match=r"'poisson' takes counts, and the data are events .*likelihood.name=auto"):
+    with pytest.raises(DataError, match=r"'poisson' is for counts, but the data are events .*likelihood.name=auto"):
         fit(ds, FitConfig(likelihood="poisson"), run_dir=tmp_path / "run")
     asked = read_nwb(dff, READ.model_copy(update={"events": EventsConfig()}))
     assert (asked["values"] == ds["values"]).all()

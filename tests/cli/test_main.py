@@ -163,13 +163,19 @@ def test_too_few_trials_are_refused(refused, source, tmp_path):
         (["--window", "0"], "expected START:STOP"),
         (["--window", "nan:1"], "finite"),
         (["--window", "2:1"], "must be later"),
-        (["--trials", "start_time:0:1", "--window", "0:1"], "give --trials, or --window and --chop"),
-        (["--trials", "start_time:0:1", "--chop", "1"], "give --trials, or --window and --chop"),
-        (["--append"], "name it with --out"),
+        (
+            ["--trials", "start_time:0:1", "--window", "0:1"],
+            "--trials cannot be combined with --window or --chop; use one of them",
+        ),
+        (
+            ["--trials", "start_time:0:1", "--chop", "1"],
+            "--trials cannot be combined with --window or --chop; use one of them",
+        ),
+        (["--append"], "name the file with --out"),
         (["--set", "electrical.feature=spikes"], "write read.electrical.feature=spikes"),
-        (["--window", "1000:1001"], "none of the 6 windows lies in the recording"),
+        (["--window", "1000:1001"], "none of the 6 windows is inside the"),
         (["--chop", "0.013"], "whole number"),
-        (["--window", "0:1e11"], "more than this machine can hold"),
+        (["--window", "0:1e11"], "of memory, but this machine has"),
         (["--chop", "x"], "'read.cut.length' is 'x'; expected number > 0 (s), or null"),
         (["--chop", ":"], "'read.cut.length' is ''"),
         (["--chop", "1:2"], "overlap (2.0) must be shorter than length (1.0)"),
@@ -178,20 +184,20 @@ def test_too_few_trials_are_refused(refused, source, tmp_path):
         (["--bin-width", "inf"], "'read.bin_width' is inf; expected a finite number"),
         (["--bin-width", "-1"], "expected number > 0 (s), or null"),
         (["--bin-width", "0"], "expected number > 0 (s), or null"),
-        (["--bin-width", "1e-12"], "more than this machine can hold"),
+        (["--bin-width", "1e-12"], "of memory, but this machine has"),
         (["--bin-width", "wide"], "Invalid value for '--bin-width'"),
-        (["--model", "rnn"], "there is no model 'rnn'; known are conv, lfads, ladder, sae"),
+        (["--model", "rnn"], "there is no model 'rnn'; available: conv, lfads, ladder, sae"),
         (
             ["--likelihood", "cauchy"],
-            "there is no likelihood 'cauchy'; known are poisson, zig, gaussian, gamma, gaussian_moments, edgeworth",
+            "there is no likelihood 'cauchy'; available: poisson, zig, gaussian, gamma, gaussian_moments, edgeworth",
         ),
         (["--seed", "-1"], "expected integer ≥ 0"),
         (["--seed", "x"], "Invalid value for '--seed'"),
         (["--seeds", "0"], "'seeds' is 0"),
-        (["--init", "missing"], "'missing' holds no fit to start from (--init)"),
+        (["--init", "missing"], "'missing' has no fit to start from; expected the run folder of a finished fit"),
         (
             ["--set", "init.freeze=none"],
-            "init.freeze is for a fit that starts from a finished one; name its run folder with --init",
+            "init.freeze is only for a fit that starts from a finished fit",
         ),
         (["--config", "missing.yaml"], "cannot read the settings file 'missing.yaml'"),
         (["--offsets", "missing.npy"], "cannot read the sampling offsets 'missing.npy'"),
@@ -200,21 +206,21 @@ def test_too_few_trials_are_refused(refused, source, tmp_path):
         (["--set", "train=3"], "'train' is 3; expected settings by name"),
         (
             ["--model", "conv", "--set", "model.name=lfads"],
-            "--model says 'conv', and --set model.name says 'lfads'; give one of them",
+            "--model is 'conv', but --set model.name is 'lfads'; use only one of them",
         ),
-        (["--seed", "1", "--set", "seed=2"], "--seed says 1, and --set seed says 2"),
+        (["--seed", "1", "--set", "seed=2"], "--seed is 1, but --set seed is 2"),
         (
             ["--bin-width", "0.1", "--set", "read.bin_width=0.2"],
-            "--bin-width says 0.1, and --set read.bin_width says 0.2",
+            "--bin-width is 0.1, but --set read.bin_width is 0.2",
         ),
         (
             ["--trials", "go:0:1", "--set", "read.cut.event=stop"],
-            "--trials, --window or --chop says 'go', and --set read.cut.event says 'stop'",
+            "--trials, --window or --chop is 'go', but --set read.cut.event is 'stop'",
         ),
         (["--set", "train.epochs=many"], "'train.epochs' is 'many'; expected integer ≥ 1, or null"),
         (["--set", "read.rois.cell=all"], "unknown setting 'read.rois.cell'; did you mean 'read.rois.cells'?"),
         (["--set", "read.bin_width=wide"], "setting 'read.bin_width' is 'wide'"),
-        (["--set", "read=3"], "'read=3' is a part of the settings; write read.NAME=VALUE"),
+        (["--set", "read=3"], "'read=3' is a group of settings; write read.NAME=VALUE"),
         (["--set", "read.rois=3"], "setting 'read.rois' is 3"),
         (["--set", "read.obs_intervals=["], "not a value that YAML can read"),
         (["--set", "read.where={quality: [good]}"], "no column 'quality'"),
@@ -282,7 +288,7 @@ def test_the_recording_is_never_the_output(refused, source, tmp_path):
 def test_a_run_folder_of_other_settings_is_refused(monkeypatch, capsys, source, fitted):
     before = {path: path.read_bytes() for path in (fitted / "run").iterdir()}
     assert call(monkeypatch, "fit", source, *SMALL, "--seed", "1", "--run-dir", fitted / "run") == 2
-    assert "holds a fit of other data or settings: seed is 1, there 0" in capsys.readouterr().err
+    assert "has a fit of different data or settings: seed is 1 instead of 0" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in (fitted / "run").iterdir()} == before
 
 
@@ -295,7 +301,7 @@ def test_a_folder_of_other_things_is_no_run_folder(monkeypatch, capsys, source, 
 
 @pytest.mark.parametrize("verb", [["evaluate"], ["report"], ["infer", "a.nwb", "--out", "b.nwb"]])
 def test_a_folder_without_a_fit_is_refused(refused, tmp_path, verb):
-    assert "holds no fitted model" in refused(verb[0], tmp_path, *verb[1:])
+    assert "has no fitted" in refused(verb[0], tmp_path, *verb[1:])
 
 
 @pytest.mark.slow
@@ -308,8 +314,8 @@ def test_a_fit_starts_from_another_with_its_model_and_is_not_silent_about_channe
     other = recording(tmp_path / "other.nwb", seed=1)
     few = [*TRIALS, "--set", "train.epochs=1", "--set", "posterior_samples=2"]
     words = ["fit", other, *few, "--init", first, "--run-dir", tmp_path / "run"]
-    assert "say whether they are the same (--set init.channels=same)" in refused(*words)
-    assert "model.encoder is 64, there 4" in refused(*words, "--model", "lfads")
+    assert "if they are the same channels" in refused(*words)
+    assert "model.encoder is 64 instead of 4" in refused(*words, "--model", "lfads")
     assert call(monkeypatch, *words, "--set", "init.channels=new", "--seeds", "2", "--json") == 0
     captured = capsys.readouterr()
     assert "starts from 'run', frozen: dynamics; other: new channels" in captured.err
@@ -322,7 +328,9 @@ def test_a_fit_starts_from_another_with_its_model_and_is_not_silent_about_channe
 
 def test_infer_takes_another_cut(refused, monkeypatch, source, fitted, tmp_path):
     words = ["infer", fitted / "run", source, "--out", tmp_path / "out.nwb"]
-    assert "give --trials, or --window and --chop" in refused(*words, "--trials", "go_time:0:1", "--chop", "1")
+    assert "--trials cannot be combined with --window or --chop; use one of them" in refused(
+        *words, "--trials", "go_time:0:1", "--chop", "1"
+    )
     assert "has no column 'go_tim'" in refused(*words, "--trials", "go_tim:0:1")
     assert call(monkeypatch, *words, "--window", "2:6", "--chop", "0.5:0.1") == 0
     with h5py.File(tmp_path / "out.nwb") as file:
@@ -353,9 +361,9 @@ def test_a_model_of_other_channels_is_refused(monkeypatch, capsys, fitted, tmp_p
     path = nwbfiles.write(nwb, tmp_path / "other.nwb")
     assert call(monkeypatch, "infer", fitted / "run", path, "--out", tmp_path / "out.nwb") == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: the model was fitted to 6 channels, the data have 7")
+    assert error.startswith("error: the data have 7 channels, but the model was fitted to 6")
     assert "missing in the data: units:10, " in error
-    assert "unknown to the model: units:0, " in error
+    assert "not in the model: units:0, " in error
     assert tree(tmp_path) == ["other.nwb"]
 
 
@@ -387,7 +395,7 @@ def full_at_the_result():
     ("before", "advice"),
     [
         (full_from_the_start, ""),
-        (full_at_a_training_state, "training ends after epoch 1: make room"),
+        (full_at_a_training_state, "training ends after epoch 1. Free disk space"),
         (full_at_the_result, ""),
     ],
 )

@@ -29,12 +29,12 @@ def test_settings_of_writing_are_taken_out_of_those_of_the_fit():
 @pytest.mark.parametrize(
     ("write", "set_", "message"),
     [
-        (["rats"], None, "did you mean 'rates'.* known are rates, rates_sd"),
-        ([","], None, "no variable is named"),
+        (["rats"], None, "did you mean 'rates'.* available: rates, rates_sd"),
+        ([","], None, "the list of variables to write"),
         (None, ["write.variables=[rats]"], "did you mean 'rates'"),
         (None, ["write.compression=zip"], "'write.compression' is 'zip'"),
         (None, ["write.spike=no"], "did you mean 'write.spikes'"),
-        (["rates"], ["write.variables=[factors]"], "give one of them"),
+        (["rates"], ["write.variables=[factors]"], "use only one of them"),
     ],
 )
 def test_wrong_settings_of_writing_are_refused(write, set_, message):
@@ -61,7 +61,7 @@ def test_a_lag_is_a_setting_of_the_model_whether_it_is_named_or_not():
     ("given", "message"),
     [
         ({"lag": 0, "model": "lfads"}, "'lag' is a setting of conv, and the model is 'lfads'"),
-        ({"lag": 0, "set_": ["model.lag=3"]}, "--lag says 0, and --set model.lag says 3"),
+        ({"lag": 0, "set_": ["model.lag=3"]}, "--lag is 0, but --set model.lag is 3"),
         ({"lag": 1000}, r"6 layers with kernels of 64 bins look ahead \(384\)"),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_setting_that_lies_deeper_is_offered_with_its_path(typed, offered, mon
 
 def test_a_setting_of_a_search_is_named_as_one(monkeypatch, capsys, tmp_path):
     assert call(monkeypatch, "fit", "a.nwb", "--run-dir", tmp_path / "run", "--set", "search.trials=3") == 2
-    assert "it is for `nwb-sbtt search`" in capsys.readouterr().err
+    assert "it with `nwb-sbtt search`" in capsys.readouterr().err
 
 
 def test_the_word_itself_is_never_suggested():

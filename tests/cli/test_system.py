@@ -44,7 +44,7 @@ def _long(path):
 
 @pytest.mark.parametrize(
     ("make", "message"),
-    [(_circle, "round in a circle"), (_pipe, "is a pipe"), (_long, "longer than the system allows")],
+    [(_circle, "form a loop"), (_pipe, "is a pipe"), (_long, "longer than the system allows")],
 )
 def test_odd_inputs_are_refused_before_they_are_opened(refused, source, tmp_path, make, message):
     path = make(tmp_path / "odd.nwb")
@@ -69,7 +69,7 @@ def _nearly_too_long(path):
 
 @pytest.mark.parametrize(
     ("make", "message"),
-    [(_circle, "round in a circle"), (_long, "longer than the system"), (_nearly_too_long, "too long, by")],
+    [(_circle, "form a loop"), (_long, "longer than the system"), (_nearly_too_long, "too long, by")],
 )
 def test_odd_targets_are_refused_before_the_fit(refused, source, tmp_path, make, message):
     words = ("fit", source, "--run-dir", tmp_path / "run", *SMALL)

@@ -96,7 +96,7 @@ def test_a_window_must_not_end_before_it_starts():
         build(ReadConfig, {"cut": {"by": "window", "start": 2, "stop": 1}})
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "not a YAML file"), ("- 1", "should hold")])
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not a YAML file"), ("- 1", "should contain")])
 def test_a_file_that_is_no_config_is_an_error_in_words(tmp_path, text, message):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
@@ -108,7 +108,7 @@ def test_a_file_that_is_no_config_is_an_error_in_words(tmp_path, text, message):
 def test_a_set_text_without_a_value_is_an_error():
     with pytest.raises(ConfigError, match="name=value"):
         override(FitConfig(), ["train.epochs"])
-    with pytest.raises(ConfigError, match="has no parts"):
+    with pytest.raises(ConfigError, match="is one value without settings below it"):
         override(FitConfig(), ["seed.more=1"])
 
 
@@ -138,17 +138,17 @@ def test_a_set_text_without_a_value_is_an_error():
         (lambda: ReadConfig(electrical={"band": [3]}), "setting 'electrical.band' is [3]; expected 2 numbers > 0 (Hz)"),
         (lambda: ElectricalConfig(band=(12, 8)), "band is [12, 8] Hz; expected the lower edge first"),
         (lambda: ElectricalConfig(bands={"theta": (4, 4)}), "bands.theta is [4, 4] Hz; expected the lower edge first"),
-        (lambda: ElectricalConfig(notch=1), "expected the frequency of the line, such as 50 or 60, and 16 at least"),
+        (lambda: ElectricalConfig(notch=1), "expected the frequency of the line noise, such as 50 or 60"),
         (lambda: ElectricalConfig(dead_time=60), "setting 'dead_time' is 60; expected number ≤ 1, ≥ 0 (s)"),
-        (lambda: ElectricalConfig(threshold=0), "a threshold of 0 sd is crossed by noise all the time"),
-        (lambda: ElectricalConfig(threshold=0, threshold_unit="uV"), "a threshold of 0 uV is crossed by noise"),
+        (lambda: ElectricalConfig(threshold=0), "a threshold of 0 sd is too close to zero: noise crosses it all the"),
+        (lambda: ElectricalConfig(threshold=0, threshold_unit="uV"), "a threshold of 0 uV is too close to zero: noise"),
         (lambda: ElectricalConfig(min_observed=0.1), "setting 'min_observed' is 0.1; expected number ≥ 0.5, ≤ 1"),
         (
             lambda: ElectricalConfig(reference_by="shank"),
-            "and there is none; set reference to median, average or bipolar",
+            "reference; also set reference to median, average or bipolar",
         ),
         (lambda: LFADSConfig(factors=0), "setting 'factors' is 0; expected integer ≥ 1"),
-        (lambda: setattr(FitConfig(), "seed", 3), "settings do not change: FitConfig.seed is 0"),
+        (lambda: setattr(FitConfig(), "seed", 3), "settings cannot be changed: FitConfig.seed is 0"),
         (lambda: build(FitConfig, [1]), "expected settings by name, not [1]"),
         (lambda: build(ReadConfig, 1, within="read"), "setting 'read' is 1; expected settings by name"),
         (lambda: override(ReadConfig(), ["rois.cells=none"], within="read"), "'read.rois.cells' is 'none'"),

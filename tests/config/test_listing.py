@@ -115,9 +115,9 @@ def test_settings_are_found_by_name_and_description():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"model": "lfad"}, "no model is called 'lfad'; did you mean 'lfads'?"),
-        ({"model": "x"}, "known are"),
-        ({"likelihood": "poison"}, "no likelihood is called 'poison'; did you mean 'poisson'?"),
+        ({"model": "lfad"}, "there is no model 'lfad'; did you mean 'lfads'?"),
+        ({"model": "x"}, "available:"),
+        ({"likelihood": "poison"}, "there is no likelihood 'poison'; did you mean 'poisson'?"),
         ({"search": "zebra"}, "no setting has 'zebra' in its name or description"),
     ],
 )

@@ -64,5 +64,5 @@ def test_broken_models_stop_no_listing(installed):
 
 
 def test_no_likelihood_may_be_called_auto():
-    with pytest.raises(ConfigError, match="there is a likelihood 'auto' already"):
+    with pytest.raises(ConfigError, match="a likelihood 'auto' exists already"):
         LIKELIHOODS.register("auto", SAE)

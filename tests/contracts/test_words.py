@@ -1,8 +1,9 @@
-"""Pages, tutorials and the help of every command have no phrase that lost readers; each has a better word."""
+"""Pages, help, messages, settings and notes have no phrase that lost readers; each has a better word."""
 
+import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -12,6 +13,8 @@ from typer.main import get_command
 from nwb_sbtt.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "nwb_sbtt"
+FOLDERS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 MADE = {"jupyter_execute", "made"}
 """Folders of docs that a build fills."""
 PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if not MADE & set(page.parts))]
@@ -43,6 +46,37 @@ LOST = {
 }
 """Regular expressions of phrases that readers did not understand, each with what to write instead."""
 
+LOST_IN_MESSAGES = LOST | {
+    r"\bknown are\b": "available:",
+    r"\bcame\b(?! from| with| after)": "got …; expected …",
+    r"(?<!there )\b(is|are) no (?!longer\b|more\b|better\b|worse\b)": "is not a; has no",
+    r"\bwhat is no\b": "values that are not",
+    r"\btak(e|es|ing) (fewer|less|more|shorter|wider|over|out|up)\b": "use; copy; remove; resume",
+    r"\btaken (over|out|up)\b": "copied; removed; resumed",
+    r"\b(says|tells|knows)\b": "states; shows; is set by",
+    r"\bcan(not)? be told\b": "is unknown; cannot be determined",
+    r"\banew\b": "again",
+    r"\ball the same\b": "nevertheless",
+    r"\bto the bit\b": "exactly the same",
+    r"\bof (its|their) own\b(?! \w)": "its own …; separate; new",
+    r"\bless (a|the)\b": "minus",
+    r"\b(set|kept) aside\b": "reserved; not used until the end",
+    r"\bof other (data|weights)\b": "of different data",
+    r"\balone\b(?! explain)": "only",
+    r"\bunobserved\b": "treated as missing; missing",
+    r"\bnobody\b|\bno one\b": "who does what",
+    r"\bread as it is\b": "read unchanged",
+    r"\bhold nothing\b|\bnothing observed\b": "have no observed entry",
+    r"\bmost (passes|fits)\b": "maximum number of",
+    r"\bthe converter\b": "the analog-to-digital converter",
+    r"\blines at\b": "line noise at",
+    r"\bfetch(es|ed|ing)?\b": "download",
+}
+"""Phrases that may stand in pages, where a sentence around them explains them, but not in a message of one line."""
+
+PLACE = "VALUE"
+"""What stands for an expression of a template."""
+
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines of prose of a page, or of the markdown cells of a notebook (lines of its file); no blocks of code."""
@@ -70,19 +104,43 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def lost(numbered: Iterator[tuple[int, str]], name: str) -> list[str]:
-    """What is wrong, with the place and the better word; a phrase may be broken over two lines."""
+def lost(
+    numbered: Iterable[tuple[int, str]], name: str, patterns: Mapping[str, str] = LOST, *, broken: bool = True
+) -> list[str]:
+    """What is wrong, with the place and the better word; a phrase may be `broken` over two lines."""
     rows = list(numbered)
     found = []
-    for (number, line), (_, following) in zip(rows, [*rows[1:], (0, "")], strict=True):
-        both = f"{line.rstrip()} {following.strip()}"
-        for pattern, better in LOST.items():
+    for (number, line), (_, following) in zip(rows, [*rows, (0, "")][1:], strict=True):
+        both = f"{line.rstrip()} {following.strip()}" if broken else line
+        for pattern, better in patterns.items():
             found += [
                 f"{name}:{number}: {match.group()!r}; write: {better}"
                 for match in re.finditer(pattern, both, re.IGNORECASE)
                 if match.start() < len(line.rstrip())
             ]
     return found
+
+
+def messages(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Every text of a module that a user can read: errors, notes, reports, logs, help and descriptions of settings.
+
+    These are all texts but documentation and names; of a template the expressions are left out.
+    """
+    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    templates = {node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)}
+    parts = {id(part) for template in templates for part in template.values}
+    # A text within an expression of a template is one of its own.
+    for node in sorted(ast.walk(tree), key=lambda node: getattr(node, "lineno", 0)):
+        if id(node) in documentation | parts:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else PLACE for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        else:
+            continue
+        if " " in text.strip():
+            yield node.lineno, " ".join(text.split())
 
 
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
@@ -105,6 +163,35 @@ def test_the_help_of_commands_has_no_phrase_that_lost_readers():
         text = [(i, line) for i, line in enumerate("\n\n".join(texts).splitlines(), 1)]
         found += lost(iter(text), f"{name} -h")
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("folder", [None, *FOLDERS], ids=lambda folder: folder or "nwb_sbtt")
+def test_messages_and_settings_have_no_phrase_that_lost_readers(folder):
+    paths = PACKAGE.glob("*.py") if folder is None else (PACKAGE / folder).rglob("*.py")
+    found = []
+    for path in sorted(paths):
+        texts = messages(ast.parse(path.read_text(encoding="utf-8")))
+        found += lost(texts, str(path.relative_to(ROOT)), LOST_IN_MESSAGES, broken=False)
+    assert not found, "\n".join(found)
+
+
+def test_a_lost_phrase_is_found_in_errors_notes_and_descriptions():
+    module = ast.parse(
+        '''"""A model goes on."""
+raise DataError(f"a {type(ds).__name__} came; "
+                f"expected {'no piece taken over' if ds else ''}")
+notes.append(f"{n} bins are unobserved")
+Field(description="Goes on.")
+name = "anew"
+'''
+    )
+    found = lost(messages(module), "m.py", LOST_IN_MESSAGES, broken=False)
+    assert [each.partition("; write")[0] for each in found] == [
+        "m.py:2: 'came'",
+        "m.py:3: 'taken over'",
+        "m.py:4: 'unobserved'",
+        "m.py:5: 'Goes on'",
+    ]
 
 
 def test_a_lost_phrase_is_found_with_its_line_also_where_it_is_broken(tmp_path):

@@ -57,8 +57,8 @@ def recording(tmp_path):
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
-        (Trials(event="start_time", start=0.0, stop=1.0), r"8 trials of 50 bins of 4 channels take about 1.6e-05 GB"),
-        (Chop(length=1.0, overlap=0.9), r"\d+ trials of 50 bins of 4 channels take about"),
+        (Trials(event="start_time", start=0.0, stop=1.0), r"8 trials of 50 bins of 4 channels need about 1.6e-05 GB"),
+        (Chop(length=1.0, overlap=0.9), r"\d+ trials of 50 bins of 4 channels need about"),
         (Chop(), "bins of 0.02 s of 4 channels from"),
     ],
 )
@@ -67,7 +67,7 @@ def test_windows_are_compared_with_what_is_available(monkeypatch, recording, cut
     read_nwb(recording, bin_width=0.02, trials=cut)
     n_bytes = 19_000 if cut == Chop() else 15_000 if isinstance(cut, Trials) else 30_000
     monkeypatch.setattr(memory, "available_memory", lambda: n_bytes)
-    with pytest.raises(DataError, match=message + ".*more than this machine can hold.*available.*use wider bins"):
+    with pytest.raises(DataError, match=message + ".*of memory, but this machine has.*available.*use wider bins"):
         read_nwb(recording, bin_width=0.02, trials=cut)
 
 
@@ -90,7 +90,7 @@ def test_spikes_that_a_file_declares_are_not_read_for_years(recording):
         del file["units/spike_times_index"]
         index = file.create_dataset("units/spike_times_index", data=bounds)
         index.attrs.update({**attributes, "target": file["units/spike_times"].ref})
-    with pytest.raises(DataError, match=r"spike times of 'units' take about 8,000 GB, more than this machine can hold"):
+    with pytest.raises(DataError, match=r"spike times of 'units' need about 8,000 GB of memory, but this machine has"):
         read_nwb(recording)
 
 
@@ -98,13 +98,15 @@ def test_trials_that_a_file_declares_are_not_laid_out(recording):
     for name in ("id", "start_time", "stop_time"):
         _declared(recording, f"intervals/trials/{name}", 10**10)
     with pytest.raises(
-        DataError, match=r"10000000000 rows of 'trials' take about 1e\+03 GB|rows of 'trials' take about"
+        DataError, match=r"10000000000 rows of 'trials' need about 1e\+03 GB|rows of 'trials' need about"
     ):
         read_nwb(recording, trials=Trials(event="start_time", start=0.0, stop=1.0))
 
 
 def test_a_fit_is_refused_before_it_begins(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "available_memory", lambda: 50_000)
-    with pytest.raises(DataError, match=r"the fit, of 24 × 12 × 6 trials × bins × channels, would take about .* GB"):
+    with pytest.raises(
+        DataError, match=r"the fit, of size 24 × 12 × 6 \(trials × bins × channels\), would need about .* GB"
+    ):
         fit(population(), settings(), run_dir=tmp_path / "run", tracker=Silent())
     assert not (tmp_path / "run").exists()

@@ -64,7 +64,7 @@ def test_switching_costs_a_speckled_scheme_more_than_a_fixed_one():
     ("wrong", "named"),
     [
         ({"per_sample": 1.2}, "per_sample is 1.2"),
-        ({"per_sample": 0.7, "front_end": 0.7}, "more than all power"),
+        ({"per_sample": 0.7, "front_end": 0.7}, "expected fractions whose"),
         ({"settling": -1.0}, "settling is -1"),
     ],
 )

@@ -139,7 +139,7 @@ def test_too_few_overlapping_pieces_are_refused_with_a_length_that_works() -> No
 
 
 def test_labels_that_leave_too_few_to_train_are_refused() -> None:
-    with pytest.raises(DataError, match="1 are left to train on"):
+    with pytest.raises(DataError, match="1 to train"):
         split(trials(4, labels=["train", "val", "val", "test"]))
 
 
@@ -150,7 +150,7 @@ def test_an_unknown_label_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("valid", [0, 1, -0.2, float("nan")])
 def test_an_impossible_share_is_refused(valid: float) -> None:
-    with pytest.raises(DataError, match="share between 0 and 1"):
+    with pytest.raises(DataError, match="fraction between 0 and 1"):
         split(trials(9), valid=valid)
 
 
@@ -197,5 +197,5 @@ def test_test_trials_are_drawn_before_the_others_and_leave_these_alone():
 
 
 def test_shares_that_leave_no_trial_to_train_on_are_refused():
-    with pytest.raises(DataError, match=r"valid is 0.5 and test 0.5; expected shares that leave"):
+    with pytest.raises(DataError, match=r"valid is 0.5 and test is 0.5; expected fractions that leave"):
         split(lorenz(conditions=1, trials_per_condition=10), valid=0.5, test=0.5)

@@ -130,7 +130,7 @@ def test_rows_without_an_event_are_left_out_and_counted():
     assert windows.grid.starts == pytest.approx([4.9, 0.9])
     assert windows.grid.n_bins == 3
     assert windows.start == -0.1
-    assert "2 rows of 'trials' have no 'go' and are left out" in windows.notes
+    assert "2 rows of 'trials' have no time in 'go' and are left out" in windows.notes
 
 
 def test_a_table_without_any_event_is_an_error():

@@ -112,7 +112,7 @@ def test_what_cannot_be_aligned_is_refused_in_words():
     reference = session(0)
     with pytest.raises(DataError, match=r"no 'side' \(sessions.condition\), but \[.*'target'.*trial_columns=\[side\]"):
         align_factors(session(1), reference, condition="side")
-    with pytest.raises(MismatchError, match=r"two shared conditions at least, and share \['5'\]"):
+    with pytest.raises(MismatchError, match=r"two conditions must be the same in both; these share"):
         align_factors(session(1, conditions=[5]), reference, condition="target")
     with pytest.raises(MismatchError, match="no bin of the session"):
         align_factors(session(1, start=9.0), reference, condition="target")
@@ -123,9 +123,9 @@ def test_what_cannot_be_aligned_is_refused_in_words():
 @pytest.mark.parametrize(
     ("record", "level", "words"),
     [
-        (None, "warn", "Nothing tells whether factors mean the same here and in 'b'"),
+        (None, "warn", "It is unknown whether the factors of this session and of"),
         ({"reference": "a", "as_fitted": 1.0, "aligned": 1.0}, "ok", "are the reference of 'b'"),
-        ({"reference": "b", "as_fitted": 0.97, "aligned": 0.98}, "ok", "mean what they do in the reference"),
+        ({"reference": "b", "as_fitted": 0.97, "aligned": 0.98}, "ok", "comparable with those of the reference"),
         ({"reference": "b", "as_fitted": -0.42, "aligned": 0.97}, "warn", "R² -0.42 .*decode `aligned_factors`"),
         ({"reference": "b", "as_fitted": None, "aligned": 0.2}, "bad", "Do not decode across"),
     ],

@@ -223,11 +223,13 @@ def test_where_windows_overlap_the_one_counts_most_that_holds_most_of_what_may_b
 
 def test_wrong_shapes_and_empty_training_are_refused() -> None:
     data = make_data()
-    with pytest.raises(DataError, match="do not fit together"):
+    with pytest.raises(DataError, match="do not match; expected values and shown"):
         MaskedData(data.values, data.shown[:, :3], data.train, True)
-    with pytest.raises(DataError, match="nothing to learn from"):
+    with pytest.raises(
+        DataError, match="shown, so baselines cannot be fitted; show some entries of the training trials"
+    ):
         MaskedData(data.values, data.shown & False, data.train, True)
-    with pytest.raises(DataError, match="a lag of -1 bins; expected 0 or more"):
+    with pytest.raises(DataError, match="lag is -1 bins; expected 0 or more"):
         replace(data, lag=-1)
 
 

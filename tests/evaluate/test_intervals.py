@@ -86,7 +86,7 @@ def test_an_interval_needs_a_posterior_sd_a_probability_and_for_data_the_noise()
         interval(rates.drop_vars("rates_sd"))
     with pytest.raises(ConfigError, match=r"0\.95"):
         interval(rates, 95)
-    with pytest.raises(ConfigError, match="'mean' or, predictive, of 'data'"):
+    with pytest.raises(ConfigError, match="expected 'mean', or 'data' for a predictive interval"):
         interval(rates, of="rates")
     with pytest.raises(DataError, match="no noise_sd"):
         interval(latents_of("mean", 1.0, 1.0), of="data")

@@ -312,7 +312,7 @@ def test_errors_say_what_is_wrong(ds: xr.Dataset) -> None:
     hidden = hidden_part(ds)
     with pytest.raises(MismatchError, match="same shape"):
         evaluate_latents(ds, perfect(ds).isel(time=slice(10)), hidden)
-    with pytest.raises(MismatchError, match="same order"):
+    with pytest.raises(MismatchError, match="different channels or a different order"):
         evaluate_latents(ds, perfect(ds).isel(channel=slice(None, None, -1)), hidden)
     with pytest.raises(MismatchError, match="neither 'rates' nor 'mean'"):
         evaluate_latents(ds, perfect(ds).drop_vars("rates"), hidden)
@@ -348,7 +348,7 @@ def test_scores_that_are_not_defined_are_null_with_a_reason(ds: xr.Dataset, chan
 def test_where_nothing_is_hidden_nothing_is_scored(ds: xr.Dataset) -> None:
     result = evaluate_latents(ds, perfect(ds), hidden_part(ds) & False)
     assert set(result["scores"].values()) == {None}
-    assert "there is nothing to compare models on" in result["undefined"]["model"]
+    assert "hidden, so models cannot be compared; hide more entries" in result["undefined"]["model"]
     json.dumps(result, allow_nan=False)
 
 
@@ -417,7 +417,7 @@ def test_a_registered_baseline_is_scored_like_the_others(ds: xr.Dataset) -> None
     assert result["scores"]["trial_mean"] == bits_per_spike(expected, values, hidden)
     for table in ("gain", "by_channel"):
         assert "trial_mean" in result[table]
-    with pytest.raises(ConfigError, match="there is a baseline 'trial_mean' already"):
+    with pytest.raises(ConfigError, match="a baseline 'trial_mean' exists already"):
         register_baseline("trial_mean")(lambda data: trial_mean(data))
 
 
@@ -529,7 +529,7 @@ def test_a_long_trial_that_is_cut_keeps_its_forecast_bins() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda expected: expected[:, :-1], "gave expected values of shape"),
+        (lambda expected: expected[:, :-1], "returned values of shape"),
         (lambda expected: expected * np.nan, "of the baseline 'broken' are not finite"),
         (lambda expected: expected - 100, "of the baseline 'broken' are negative"),
     ],

@@ -25,7 +25,7 @@ def test_fits_of_different_settings_make_one_ensemble(ds, fitted, tmp_path):
 
 def test_fits_of_other_data_are_not_averaged(ds, fitted, tmp_path):
     other = fit(population(seed=1), settings(), run_dir=tmp_path / "other", tracker=Silent())
-    with pytest.raises(TrainingError, match="is a fit of other data than"):
+    with pytest.raises(TrainingError, match="is a fit of different data than"):
         assemble(tmp_path / "both", [fitted.run_dir, other.run_dir], {"session": ds})
     assert not (tmp_path / "both").exists()
     with pytest.raises(TrainingError, match="at least two fits, not 1"):

@@ -56,7 +56,7 @@ def test_apples_device_is_taken_only_where_torch_has_it(monkeypatch):
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:-1", "cuda:x", "CPU", "mps:1"])
 def test_an_unknown_device_is_an_error_that_lists_the_known_ones(device):
-    with pytest.raises(ConfigError, match=r"is no device; use auto, cpu, cuda, cuda:1"):
+    with pytest.raises(ConfigError, match=r"is not a device; use auto, cpu, cuda, cuda:1"):
         override(FitConfig(), [f"device={device}"])
 
 

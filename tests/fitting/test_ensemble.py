@@ -131,7 +131,7 @@ def test_an_ensemble_that_was_stopped_goes_on_to_the_same_numbers(ds, ensemble, 
     """In the first member and in either epoch of the second."""
     with pytest.raises(KeyboardInterrupt):
         fit(ds, settings(seeds=3), run_dir=tmp_path / "run", tracker=Stopping(after))
-    with pytest.raises(FileError, match=r"not complete: .*member-2 of 3 members hold no model"):
+    with pytest.raises(FileError, match=r"not complete: .*member-2 of 3 members have no"):
         load(tmp_path / "run")
     again = fit(ds, settings(seeds=3), run_dir=tmp_path / "run", tracker=Silent())
     assert _equal(again, ensemble)
@@ -149,7 +149,7 @@ def _equal(one, other):
 
 
 def test_an_ensemble_of_another_size_is_another_fit(ds, ensemble):
-    with pytest.raises(TrainingError, match="seeds is 2, there 3"):
+    with pytest.raises(TrainingError, match="seeds is 2 instead of 3"):
         fit(ds, settings(seeds=2), run_dir=ensemble.run_dir, tracker=Silent())
 
 

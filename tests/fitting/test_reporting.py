@@ -63,7 +63,7 @@ def test_scores_of_the_fits_own_data_are_kept_and_no_others(run):
     ds, fitted = run
     path = fitted.run_dir / "metrics.json"
     path.unlink(missing_ok=True)
-    with pytest.raises(FileError, match="was not scored on session 'session' yet"):
+    with pytest.raises(FileError, match="has no scores of session 'session' yet"):
         _ = fitted.scores
     fitted.evaluate(ds.isel(trial=slice(12)))
     fitted.evaluate(ds, baselines=False)
@@ -103,7 +103,9 @@ def test_a_report_needs_the_data_of_the_fit(run):
     ds, fitted = run
     (page,) = fitted.report(ds)
     assert page == fitted.run_dir / "report.html" and page.stat().st_size > 1000
-    with pytest.raises(FileError, match="did not come from a file, and a run folder holds no data; pass the Dataset"):
+    with pytest.raises(
+        FileError, match="did not come from a file, and a run folder does not store data; pass the Dataset"
+    ):
         fitted.report()
     with pytest.raises(MismatchError, match="not fitted to session 'b'"):
         fitted.data("b")

@@ -46,16 +46,16 @@ def test_where_the_data_lie_is_not_what_a_fit_is_known_by():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"channels": ("units:1", "units:3")}, "session 'a' has 2 channels, there 2 (in another order)"),
+        ({"channels": ("units:1", "units:3")}, "session 'a' has 2 channels instead of 2 (in another order)"),
         (
             {"channels": tuple("bcdef")},
-            "has 5 channels, there 2 (without 'units:1', 'units:3', with 'b', 'c', 'd' and 2 more)",
+            "has 5 channels instead of 2 (without 'units:1', 'units:3', with 'b', 'c', 'd' and 2 more)",
         ),
-        ({"bin_width": 0.02}, "session 'a' has bins of 0.02 s, there 0.01 s"),
-        ({"kind": "rois"}, "the channels of session 'a' are rois, there units"),
-        ({"trials": 30, "data_sha256": "cd"}, "session 'a' has 30 trials, there 20"),
-        ({"channel_values": {}}, "session 'a' has other values of smallest_event"),
-        ({"data_sha256": "cd"}, "session 'a' has other data in equally many trials, bins and channels"),
+        ({"bin_width": 0.02}, "session 'a' has bins of 0.02 s instead of 0.01 s"),
+        ({"kind": "rois"}, "the channels of session 'a' are rois instead of units"),
+        ({"trials": 30, "data_sha256": "cd"}, "session 'a' has 30 trials instead of 20"),
+        ({"channel_values": {}}, "session 'a' has different values of smallest_event"),
+        ({"data_sha256": "cd"}, "session 'a' has different data"),
     ],
 )
 def test_what_differs_in_a_session_is_told_in_words(change, text):
@@ -67,7 +67,7 @@ def test_what_differs_in_a_session_is_told_in_words(change, text):
 def test_a_run_folder_of_another_format_is_refused_in_one_line(tmp_path):
     (tmp_path / SIGNATURE).write_text(json.dumps({**SIGNED.as_dict(), "format": 1}))
     with pytest.raises(
-        TrainingError, match=r"has format 1, this version reads 3; .*fit again in a new folder"
+        TrainingError, match=r"has format 1, but this version reads format 3; .*fit again in a new folder"
     ) as raised:
         read_signature(tmp_path)
     assert "\n" not in str(raised.value)
@@ -115,5 +115,5 @@ def test_channels_of_one_id_are_told_apart_by_their_row():
     ]
     config = settings()
     assert len(set(signature_of({"a": prepare(with_rows, config)}, config).sessions["a"].channels)) == 6
-    with pytest.raises(DataError, match=r"share an id \(1, 2\); give each its own in `channel_id`"):
+    with pytest.raises(DataError, match=r"set different ids in"):
         signature_of({"a": prepare(ds, config)}, config)

@@ -167,9 +167,9 @@ def test_a_list_of_entries_may_come_in_any_order(tile, seed, by_trial, exposure)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trial": torch.tensor([0, 2])}, "trial runs from 0 to 2"),
-        ({"time": torch.tensor([0])}, "one each is needed"),
-        ({"channel": torch.tensor([-1, 3])}, "channel runs from -1"),
+        ({"trial": torch.tensor([0, 2])}, "trial run from 0 to 2; expected 0 to 1"),
+        ({"time": torch.tensor([0])}, "one index for each value"),
+        ({"channel": torch.tensor([-1, 3])}, "channel run from -1 to 3"),
         ({"values": torch.tensor([0.0, float("nan")])}, "not finite"),
         ({"exposure": torch.tensor([0.0, 1.0])}, "exposure"),
         ({"time": torch.tensor([1, 1]), "channel": torch.tensor([3, 3]), "trial": torch.tensor([1, 1])}, "once"),

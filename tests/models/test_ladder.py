@@ -191,7 +191,7 @@ def test_counts_are_scored_in_the_bins_that_lead_to_a_scored_sample(data, fitted
 
 
 def test_a_ladder_takes_nothing_but_fluorescence(data, tmp_path):
-    with pytest.raises(DataError, match="a ladder takes fluorescence"):
+    with pytest.raises(DataError, match="the model ladder needs"):
         sb.fit(sb.simulate.lorenz(conditions=2), FitConfig(model=LadderConfig()), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

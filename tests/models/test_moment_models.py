@@ -193,9 +193,9 @@ def test_a_second_of_a_channel_is_hidden_together(data):
 @pytest.mark.parametrize("likelihood", ["gaussian_moments", "edgeworth"])
 def test_moments_of_counts_or_of_events_are_refused(data, likelihood, tmp_path):
     for given, what in ((sb.simulate.lorenz(conditions=2), "counts"), (data.assign_attrs(signal="events"), "events")):
-        with pytest.raises(DataError, match=f"takes fluorescence, and these are {what}"):
+        with pytest.raises(DataError, match=f"needs fluorescence, but {what}"):
             sb.fit(given, config(likelihood), run_dir=tmp_path / "run")
-    with pytest.raises(DataError, match="a ladder takes fluorescence"):
+    with pytest.raises(DataError, match="the model ladder needs"):
         sb.fit(data, FitConfig(model=LadderConfig(), likelihood=likelihood), run_dir=tmp_path / "run")
 
 
@@ -212,7 +212,7 @@ def test_rates_found_in_a_file_of_fluorescence_are_written_beside_it(brief_searc
     said, output = [], pipeline.Output(tmp_path / "out.nwb")
     settings, read = config("edgeworth", "train.epochs=2"), ReadConfig(cut=Chop(length=5.0))
     pipeline.fit_files([recorded], read, settings, run_dir=tmp_path / "run", output=output, log=said.append)
-    assert any("holds dF/F" in line and "read as it is" in line for line in said)
+    assert any("contains dF/F" in line and "read unchanged" in line for line in said)
     assert not pynwb.validate(path=str(output.path))
     found = read_result(output.path)
     with NWBHDF5IO(output.path, "r") as io:

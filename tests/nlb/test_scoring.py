@@ -136,7 +136,7 @@ def _changed(rates, name, value):
         (lambda r: {**r, "eval_rates": r["eval_rates_heldin"]}, "unknown"),
         (lambda r: _changed(r, "eval_rates_heldout", np.nan), "1 entries are not finite"),
         (lambda r: _changed(r, "eval_rates_heldout", -0.1), "1 are negative"),
-        (lambda r: {**r, "eval_rates_heldout": r["eval_rates_heldout"][:-1]}, "do not agree"),
+        (lambda r: {**r, "eval_rates_heldout": r["eval_rates_heldout"][:-1]}, "different numbers of trials or bins"),
         (lambda r: {name: array[:, ::2] for name, array in r.items()}, "expected"),
     ],
 )
@@ -152,7 +152,7 @@ def test_what_the_benchmark_would_refuse_is_refused_before_it_is_written(case, t
 def test_rates_of_other_units_or_bins_than_their_like_are_refused(case, name, axis):
     prepared, rates = case
     other = {**rates, name: np.delete(rates[name], 0, axis)}
-    with pytest.raises(DataError, match="do not agree"):
+    with pytest.raises(DataError, match="different numbers of"):
         evaluate({prepared.group: other}, {prepared.group: prepared.targets})
 
 
@@ -180,7 +180,7 @@ def test_the_scaling_sets_are_scored_as_one_and_one_alone_is_remarked_on(case, t
 
 def test_a_submission_without_targets_says_what_there_is(case):
     prepared, rates = case
-    with pytest.raises(DataError, match="no set in common"):
+    with pytest.raises(DataError, match="expected at least one set in both"):
         evaluate({prepared.group: rates}, {"mc_maze_large": prepared.targets})
 
 

@@ -151,15 +151,15 @@ def test_a_fit_is_drawn_with_its_own_data(name: str, ds: xr.Dataset) -> None:
     ("source", "text"),
     [
         ("runs/first", "'runs/first' is a path; load it first: sb.load of a run folder"),
-        ({"a": 1, "b": 2}, "2 sessions came"),
-        (np.zeros((2, 3, 4)), "a ndarray came; expected a Dataset"),
+        ({"a": 1, "b": 2}, "got a mapping of 2 sessions"),
+        (np.zeros((2, 3, 4)), "a ndarray; expected a"),
         (xr.Dataset({"x": ("trial", [1])}), "has \\['x'\\]; expected data with 'values'|no 'factors'"),
     ],
 )
 @pytest.mark.parametrize("name", ["mask", "rates", "traces", "psth", "calcium", "latents"])
 def test_wrong_inputs_are_named(name: str, source: object, text: str) -> None:
     if name == "latents" and isinstance(source, dict):
-        text = "a int came"
+        text = "got a int"
     with pytest.raises(DataError, match=text):
         getattr(plot, name)(source)
     assert not plt.get_fignums(), "no empty figure is left behind"
@@ -167,13 +167,13 @@ def test_wrong_inputs_are_named(name: str, source: object, text: str) -> None:
 
 def test_what_needs_other_inputs_says_so(ds: xr.Dataset, latents: xr.Dataset) -> None:
     wrong: list[tuple[Callable[[], object], str]] = [
-        (lambda: plot.mask(latents), "these are latents, without measured values"),
-        (lambda: plot.rates(ds), "data without anything inferred"),
-        (lambda: plot.rates(latents, of="observed"), "of='observed' is not in these data; there are inferred"),
+        (lambda: plot.mask(latents), "these are latents without measured"),
+        (lambda: plot.rates(ds), "data without inferred"),
+        (lambda: plot.rates(latents, of="observed"), "of='observed' is not in these data; choose one of inferred"),
         (lambda: plot.latents(ds), "pass latents"),
         (lambda: plot.latents(latents, dims=4), "dims is 4; expected 2 or 3"),
         (lambda: plot.latents({"a": latents}), "'a': no 'aligned_factors'"),
-        (lambda: plot.inputs(latents, number=3), "there are inputs 1 to 2"),
+        (lambda: plot.inputs(latents, number=3), "expected 1 to 2"),
         (lambda: plot.calcium(ds), "expected ROIs"),
         (lambda: plot.traces(ds, latents, channels=[7, 99]), "there is no unit 99; 12 have the ids"),
         (lambda: plot.mask(ds, trial=99), "there is no trial 99"),
@@ -181,13 +181,13 @@ def test_what_needs_other_inputs_says_so(ds: xr.Dataset, latents: xr.Dataset) ->
         (lambda: plot.psth(ds, color_by="direction"), "no column 'direction'; they have condition, "),
         (lambda: plot.psth(ds, color_by="trial_start"), "'trial_start' has 40 numbers"),
         (lambda: plot.psth(ds, smooth=-1), "smooth is -1"),
-        (lambda: plot.training([]), "no epoch is done"),
-        (lambda: plot.training(ds["time"]), "a DataArray came"),
+        (lambda: plot.training([]), "no epoch is finished"),
+        (lambda: plot.training(ds["time"]), "got a DataArray"),
         (lambda: plot.scores({"a": 1}), "expected a scored Fitted"),
-        (lambda: plot.scores(scored(ds, latents), part="forecast"), "there are scores"),
+        (lambda: plot.scores(scored(ds, latents), part="forecast"), "choose one of scores"),
         (lambda: plot.scores(scored(ds, latents), against="x"), "against='x' was not scored"),
         (lambda: plot.compare(["runs/a"]), "sb.plot.compare\\(sb.compare"),
-        (lambda: plot.compare(pd.DataFrame({"run": ["a"]})), "there are no scores"),
+        (lambda: plot.compare(pd.DataFrame({"run": ["a"]})), "they have no scores"),
         (lambda: plot.decoding(latents), "sb.evaluate.decode"),
     ]
     for draw, text in wrong:
@@ -385,7 +385,7 @@ def test_principal_components_are_those_of_numpy() -> None:
 def test_latents_of_other_data_are_refused(ds: xr.Dataset, latents: xr.Dataset) -> None:
     with pytest.raises(MismatchError, match="same trials"):
         plot.traces(ds, latents.isel(trial=slice(3)))
-    with pytest.raises(MismatchError, match="same order"):
+    with pytest.raises(MismatchError, match="different channels or a different order"):
         plot.traces(ds, latents.isel(channel=slice(None, None, -1)))
     with pytest.raises(MismatchError, match="neither 'rates' nor 'mean'"):
         plot.traces(ds, latents.drop_vars("rates"))

@@ -162,7 +162,7 @@ def test_an_interactive_page_brings_all_it_needs_and_says_what_is_missing(
     pytest.importorskip("plotly", reason="plotly is missing; install the extra interactive")
     text = write(interactive=True).read_text(encoding="utf-8")
     assert text.count('class="plotly-graph-div"') == 2 and not re.search(r"<script[^>]* src=|<link", text)
-    assert "Latents, to turn" in text and "Traces, to zoom" in text
+    assert "Latents (interactive)" in text and "Traces (interactive)" in text
 
 
 def test_the_page_needs_nothing_else(page: str) -> None:

@@ -13,7 +13,7 @@ SCORES = {"best": {"valid": 0.3, "test": 0.22}, "defaults": {"valid": 0.2, "test
 def row(number, score, state="finished", origins=(), **settings):
     steps = [{"epoch": 2 * i, "score": score + 1 / i, "seconds": 10.0 * number + i} for i in (1, 2)]
     return {
-        **{"number": number, "state": state, "cause": "<all> epochs done", "epoch": 4, "score": score},
+        **{"number": number, "state": state, "cause": "<all> epochs finished", "epoch": 4, "score": score},
         **{"steps": steps if score is not None else [], "origins": list(origins), "reports": {}},
         "settings": {"train.learning_rate": 1e-3 * (number + 1), "model.factors": 10, **settings},
     }
@@ -41,7 +41,7 @@ def test_the_page_shows_result_trials_and_causes():
         "0.2200",
     ):
         assert text in page
-    for heading in ("The result", "Scores in time", "Settings and scores", "Importance of the settings", "Trials"):
+    for heading in ("The result", "Scores over time", "Settings and scores", "Importance of the settings", "Trials"):
         assert f">{heading}</h2>" in page
     assert "Lineage" not in page
     assert "nwb-sbtt report FOLDER/trials/0007" in page
@@ -68,12 +68,12 @@ def test_a_search_that_has_just_begun_has_a_page_too(rows):
 
 def test_how_much_of_a_gain_was_luck_is_said():
     found = {"metric": "bits per spike", "scores": SCORES}
-    assert in_words(found).endswith("80% of the gain came from choosing among many on the same trials.")
+    assert in_words(found).endswith("80% of the gain is selection bias (choosing among many fits on the same trials).")
     same = {**found, "scores": {"best": SCORES["defaults"], "defaults": SCORES["defaults"]}}
     assert in_words(same) == "The winner is the trial with the defaults: the search found nothing better."
     worse = {**found, "scores": {"best": {"valid": 0.3, "test": 0.1}, "defaults": SCORES["defaults"]}}
     assert in_words(worse).endswith(
-        "100% of the gain came from choosing among many on the same trials; on the trials kept "
-        "aside the defaults are no worse."
+        "100% of the gain is selection bias (choosing among many fits on the same trials); on the test trials the "
+        "defaults are not worse."
     )
     assert in_words({**found, "scores": {"best": SCORES["best"]}}).startswith("There are no defaults")

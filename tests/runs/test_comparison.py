@@ -51,7 +51,7 @@ def test_each_state_is_told_with_its_cause(runs):
     found = {name.removeprefix(f"{runs}/"): each for name, each in found.items()}
     state, cause = found["scored"]
     assert state == "finished"
-    assert cause.startswith("all 2 epochs done; best at epoch ")
+    assert cause.startswith("all 2 epochs finished; best at epoch ")
     assert found["other/joint"][0] == "finished" and found["other/joint"][1].endswith("; not scored yet")
     assert found["stopped"] == ("unfinished", "saved after epoch 1; the same command resumes it")
     assert found["damaged"][0] == "damaged" and "signature.json' is damaged" in found["damaged"][1].replace(": it", "")
@@ -97,7 +97,9 @@ def test_folders_without_a_fit_are_rows_beside_others_and_an_error_alone(runs, t
     rows = compare_runs([runs / "scored", tmp_path / "foreign", tmp_path / "gone", tmp_path / "file"]).rows
     assert [row.state for row in rows] == ["finished", *["no run folder"] * 3]
     assert rows[2].cause == "there is no such folder"
-    with pytest.raises(FileError, match=r"no run folder of a fit; expected folders that `nwb-sbtt fit --run-dir` made"):
+    with pytest.raises(
+        FileError, match=r"not a run folder of a fit; expected folders written by `nwb-sbtt fit --run-dir`"
+    ):
         compare_runs([tmp_path / "foreign", tmp_path / "gone"])
 
 

@@ -279,7 +279,7 @@ def test_fits_on_ray_are_grouped_skipped_and_compared(recordings, tmp_path):
             view=View(said.append, live=False),
         )
     left_out = [outcome for outcome in again.outcomes if outcome.state == "left out"]
-    assert len(left_out) == 2 and "holds results" in left_out[0].cause
+    assert len(left_out) == 2 and "contains results" in left_out[0].cause
     assert [row.state for row in again.table.rows if row.run != "broken"] == ["finished", "finished"]
     assert any("2 fits at once" in text for text in said)
 

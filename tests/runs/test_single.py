@@ -76,14 +76,14 @@ def test_what_is_done_is_not_read_again_unless_something_else_is_asked_for(fitte
 def test_other_settings_are_refused_as_a_fit_does(fitted):
     plan, job, _ = fitted
     outcome = fit_job(Tell(), job, replace(plan, config=settings(seed=1)))
-    assert outcome.state == "failed" and "seed is 1, there 0" in outcome.cause
+    assert outcome.state == "failed" and "seed is 1 instead of 0" in outcome.cause
 
 
 def test_a_file_that_has_changed_is_not_done(fitted, source, tmp_path):
     plan, job, _ = fitted
     other = Recording(source.name, recording(tmp_path / "lorenz.nwb", seed=1))
     outcome = fit_job(Tell(), replace(job, sources=(other,)), plan)
-    assert outcome.state == "failed" and "other data" in outcome.cause
+    assert outcome.state == "failed" and "different data" in outcome.cause
 
 
 def test_an_asset_that_is_done_is_not_fetched(fitted, source, monkeypatch):
@@ -103,7 +103,7 @@ def test_results_of_earlier_fits_are_left_out(fitted, source, tmp_path):
     plan, _, _ = fitted
     result = Recording("result", plan.out / "results" / "sub" / "lorenz_latents.nwb")
     assert fit_job(Tell(), Job("result", (result,)), plan) == replace(
-        Outcome("result", "left out", "it holds results ('sbtt') and no recording"),
+        Outcome("result", "left out", "it contains results"),
         seconds=pytest.approx(0, abs=60),
     )
     output = pipeline.Output(tmp_path / "copy.nwb", append=True)

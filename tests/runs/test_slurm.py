@@ -62,7 +62,7 @@ def test_a_script_is_shell_that_bash_understands(tmp_path):
 
 @pytest.mark.parametrize("time_limit", ["12 hours", "1:2:3:4", "", "12:0:0"])
 def test_a_time_that_slurm_does_not_take_is_refused(time_limit, tmp_path):
-    with pytest.raises(ConfigError, match="expected a time as Slurm takes it"):
+    with pytest.raises(ConfigError, match="expected a time in the format of Slurm"):
         batch_script(COMMAND, Allocation(time_limit), folder=tmp_path)
 
 
@@ -71,8 +71,8 @@ def test_what_would_fail_in_the_queue_is_refused_before(monkeypatch, capsys):
         assert call(monkeypatch, "slurm", "--time", "30", *words) == 2
         return capsys.readouterr().err
 
-    assert "leave out --jobs" in refused("--", *COMMAND, "--jobs", "3")
-    assert "leave out --address" in refused("--", *COMMAND, "--address=auto")
+    assert "omit --jobs" in refused("--", *COMMAND, "--jobs", "3")
+    assert "omit --address" in refused("--", *COMMAND, "--address=auto")
     assert "No such option: --outt" in refused("--", "fit-all", "recordings", "--outt", "fits")
     assert "'fit' cannot be spread over nodes" in refused("--", "fit", "a.nwb", "--run-dir", "run")
     assert "expected an option of sbatch" in refused("--sbatch", "a100", "--", *COMMAND)
@@ -92,7 +92,7 @@ def test_the_command_prints_the_script_or_hands_it_to_slurm(monkeypatch, capsys,
     assert capsys.readouterr().out == "Submitted batch job 7\n"
     assert (tmp_path / "given.sh").read_text() == batch_script(COMMAND, Allocation("30"), folder=tmp_path)
     executable(tmp_path / "sbatch", "echo 'no such partition' >&2; exit 1")
-    with pytest.raises(ClusterError, match="sbatch refuses the job: no such partition"):
+    with pytest.raises(ClusterError, match="sbatch rejected the job: no such partition"):
         submit("#!/bin/bash")
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(ClusterError, match="Slurm is not on this machine"):

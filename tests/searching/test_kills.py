@@ -101,7 +101,7 @@ def test_whatever_is_killed_or_asked_to_end_the_same_command_goes_on(tmp_path, s
     assert any(row["epoch"] % (EPOCHS / PIECES) for row in rows), "saved in the middle of a piece"
     for row in rows:
         assert load(tmp_path / "run" / row["folder"]).members[0].progress.epoch == row["epoch"]
-    assert "Scores in time" in (tmp_path / "run" / PAGE).read_text()
+    assert "Scores over time" in (tmp_path / "run" / PAGE).read_text()
     more = (*WORDS, "--n-trials", "3")
     for how, code in ((signal.SIGTERM, 130), (signal.SIGKILL, -9)):
         before = sum(epochs_in(tmp_path))

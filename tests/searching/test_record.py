@@ -42,15 +42,15 @@ def test_what_may_change_and_what_may_not(record, tmp_path):
     more = replace(NEW, search=SearchConfig(trials=9, ensemble=3, cpus_per_trial=2, address="auto"))
     assert len(resumed(more, tmp_path).rows) == 3
     for changed, message in [
-        (replace(NEW, search=SearchConfig(trials=3, strategy="random")), "strategy is random, there optuna"),
-        (replace(NEW, fit=FitConfig(train=TrainConfig(epochs=9))), "fit.train.epochs is 9, there 8"),
-        (replace(NEW, data={"monday": "xyz"}), "data.monday is xyz, there abc"),
+        (replace(NEW, search=SearchConfig(trials=3, strategy="random")), "strategy is random instead of optuna"),
+        (replace(NEW, fit=FitConfig(train=TrainConfig(epochs=9))), "fit.train.epochs is 9 instead of 8"),
+        (replace(NEW, data={"monday": "xyz"}), "data.monday is xyz instead of abc"),
     ]:
         with pytest.raises(TrainingError, match=message):
             resumed(changed, tmp_path)
     population = replace(NEW, search=SearchConfig(trials=3, strategy="pbt"))
     population.save(tmp_path)
-    with pytest.raises(TrainingError, match="has 3 members, which cannot become 4"):
+    with pytest.raises(TrainingError, match="has 3 members, but"):
         resumed(replace(population, search=SearchConfig(trials=4, strategy="pbt")), tmp_path)
 
 
@@ -62,7 +62,7 @@ def test_a_damaged_record_is_an_error(record, tmp_path, change):
     with pytest.raises(FileError, match="is damaged"):
         resumed(NEW, tmp_path)
     path.write_text(yaml.safe_dump({"format": 99}))
-    with pytest.raises(TrainingError, match="has format 99, this version reads 1"):
+    with pytest.raises(TrainingError, match="has format 99, but this version reads format 1"):
         resumed(NEW, tmp_path)
 
 

@@ -95,7 +95,7 @@ def test_the_best_are_averaged_and_scored_on_trials_kept_aside(ds, random):
     assert set(scores["scores"]) == {"best", "defaults", "ensemble"}
     assert {"mean_rate", "masked_smoothing"} <= set(scores["baselines"])
     page = (random.run_dir / "search.html").read_text()
-    assert "test trials were kept aside" in page
+    assert "test trials were not used in the search" in page
     assert 'href="trials/0000/report.html"' in page
     assert "http" not in page.replace("http://www.w3.org", "")
 
@@ -122,14 +122,14 @@ def test_the_same_search_again_does_nothing_and_more_trials_go_on(ds, random):
 
 
 def test_a_folder_holds_one_search(ds, random, tmp_path):
-    with pytest.raises(TrainingError, match=r"holds a search of other data or settings: pieces is 2, there 3"):
+    with pytest.raises(TrainingError, match=r"has a search of different data or settings: pieces is 2 instead of 3"):
         run(ds, RANDOM.model_copy(update={"pieces": 2}), random.run_dir)
-    with pytest.raises(TrainingError, match=r"of other data or settings: data\.session is"):
+    with pytest.raises(TrainingError, match=r"of different data or settings: data\.session is"):
         run(population(seed=1), RANDOM, random.run_dir)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(TrainingError, match="is not the folder of a search"):
         run(ds, RANDOM, tmp_path)
-    with pytest.raises(ConfigError, match=r"a trial is one model, not 2 \(seeds\)"):
+    with pytest.raises(ConfigError, match=r"a search is one model"):
         run(ds, RANDOM, tmp_path / "new", fit=FIT.model_copy(update={"seeds": 2}))
     assert not (tmp_path / "new").exists()
 
@@ -169,7 +169,7 @@ def test_a_population_takes_over_weights_and_settings_of_its_best(ds, tmp_path):
     # Though there is room for two: all members end a generation before the next begins.
     ends = [[row.steps[generation].seconds for row in rows] for generation in range(3)]
     assert max(ends[0]) < min(ends[1]) and max(ends[1]) < min(ends[2])
-    with pytest.raises(ConfigError, match="at_once is not for a population"):
+    with pytest.raises(ConfigError, match="at_once cannot be used with a"):
         run(ds, SearchConfig(strategy="pbt", trials=4, at_once=1, space=space), tmp_path / "other", fit=fit)
 
 

@@ -116,7 +116,7 @@ def test_settings_that_make_no_sense_are_refused():
         subframe(frequency=0)
     with pytest.raises(DataError, match="noise_sd is -1"):
         replace(LADDER, noise_sd=-1.0)
-    with pytest.raises(DataError, match="lead_bins is 100; expected less"):
+    with pytest.raises(DataError, match="lead_bins is 100; expected fewer"):
         replace(LADDER, lead_bins=100)
     with pytest.raises(DataError, match=r"diverge with integration steps of 0\.03"):
         Task("calcium", 5, 3, 5, speed=2.0).simulate()

@@ -19,7 +19,7 @@ def test_a_named_task_is_the_one_that_its_function_simulates() -> None:
 
 
 def test_what_is_not_known_is_refused_at_once() -> None:
-    with pytest.raises(DataError, match=r"no task 'rossler'.*lorenz, perturbation"):
+    with pytest.raises(DataError, match=r"no simulated task 'rossler'.*lorenz, perturbation"):
         Task("rossler")
     with pytest.raises(DataError, match="speed is 0"):
         Task(speed=0)

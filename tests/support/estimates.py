@@ -61,7 +61,7 @@ def inferred(ds: xr.Dataset, *, factors: int = 4, inputs: int = 0, sd: bool = Tr
         "software_version": "0.1.0",
         "seed": 0,
         "config": {"model": {"name": "lfads"}},
-        "finished": "all epochs done",
+        "finished": "all epochs finished",
     }
     return xr.Dataset(data, coords=ds.coords, attrs={**ds.attrs, "model": json.dumps(model)})
 

@@ -118,7 +118,7 @@ def test_it_stops_early_and_says_why(tmp_path):
     trained = run(settings(epochs=400, learning_rate=0.5, patience=5), tmp_path / "run")
     assert len(trained.history) < 400
     assert "no better validation score for 5 epochs" in trained.progress.finished
-    assert run(settings(epochs=5), tmp_path / "other").progress.finished.startswith("all 5 epochs done")
+    assert run(settings(epochs=5), tmp_path / "other").progress.finished.startswith("all 5 epochs finished")
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
@@ -159,7 +159,7 @@ def test_a_full_disk_ends_training_at_the_next_saved_state(tmp_path):
         ended = process_of(fit_on_a_full_disk, folder)
         assert ended.code == 7, ended.err
         assert ended.out.startswith(f"cannot write {str(folder / BEST)!r}: File too large")
-        assert f"training ends after epoch {epoch}: make room" in ended.out
+        assert f"training ends after epoch {epoch}. Free disk space" in ended.out
         assert "run the same command to resume" in ended.out and len(ended.out.splitlines()) == 1
         assert sorted(path.name for path in folder.iterdir()) == sorted([*before, LOG])
         assert [(folder / name).read_bytes() for name in before] == states

@@ -96,13 +96,16 @@ class MaskedData:
     def __post_init__(self) -> None:
         if self.values.ndim != 3 or self.shown.shape != self.values.shape or self.train.shape != self.values.shape[:1]:
             raise DataError(
-                f"values {self.values.shape}, shown {self.shown.shape} and train {self.train.shape} do not fit together; "
-                "expected (trial, time, channel) twice, and (trial)"
+                f"values {self.values.shape}, shown {self.shown.shape} and train {self.train.shape} do not match; "
+                "expected values and shown with shape (trial, time, channel), and train with shape (trial,)"
             )
         if self.mean is None and not (np.any(self.shown, axis=(1, 2)) & self.train).any():
-            raise DataError("no entry of the training trials is shown: a baseline has nothing to learn from")
+            raise DataError(
+                "no entry of the training trials is shown, so baselines cannot be fitted; show some entries of the "
+                "training trials"
+            )
         if self.lag is not None and self.lag < 0:
-            raise DataError(f"a lag of {self.lag} bins; expected 0 or more, or None for the whole trial")
+            raise DataError(f"lag is {self.lag} bins; expected 0 or more, or None for the whole trial")
         values = np.asarray(self.values, dtype=np.result_type(self.values, np.float32))
         object.__setattr__(self, "values", _read_only(np.where(self.shown, values, values.dtype.type(0))))
         if self.exposure is not None:
@@ -348,7 +351,7 @@ def predict(name: str, data: MaskedData) -> Prediction:
     prediction = BASELINES[name](data)
     expected = np.asarray(prediction.expected)
     if expected.shape != data.shape:
-        raise DataError(f"the baseline {name!r} gave expected values of shape {expected.shape}; expected {data.shape}")
+        raise DataError(f"the baseline {name!r} returned values of shape {expected.shape}; expected {data.shape}")
     if n_bad := expected.size - int(np.isfinite(expected).sum()):
         raise DataError(f"{n_bad} of {expected.size} expected values of the baseline {name!r} are not finite")
     if data.is_counts and (n_negative := int((expected < 0).sum())):

@@ -62,7 +62,7 @@ def masked_smoothing(data: MaskedData) -> Prediction:
     unit = "spikes" if data.is_counts else "samples"
     return Prediction(
         data.predictions(lambda part: _shrunk_mean(part, *_kernel_sums(part, width), strength=strength)),
-        f"Gaussian with sd of {width:g} bins; the mean has the weight of {strength:g} {unit} (chosen)",
+        f"Gaussian with sd of {width:g} bins; the channel's mean has the weight of {strength:g} {unit} (chosen)",
         label="masked smoothing",
         lag=data.lag,
     )

@@ -141,7 +141,7 @@ def _fit_and_predict(data: MaskedData, sizes: tuple[int, ...], *, dynamic: bool)
     label = "linear dynamical system" if dynamic else "factor analysis"
     model = _choose_model(data, sizes, dynamic=dynamic)
     if model is None:
-        text = "no state, because none predicted hidden entries (chosen)"
+        text = "no state, because no state predicted hidden entries better (chosen)"
         return Prediction(mean_rate(data).expected, text, label=label, lag=data.lag)
     training = data.training_sample(min(TRAINING_ENTRIES, TRAINING_BINS * data.shape[2]))
     _, model = _run_em(model, training, _zero_posterior(model, model.predictors(training)), iterations=LAST_ITERATIONS)

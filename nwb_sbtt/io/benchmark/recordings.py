@@ -101,7 +101,9 @@ def read_task_recording(path: Path | str, *, series: tuple[str, ...] = ()) -> Ta
     with open_nwb(path) as nwbfile:
         if nwbfile.units is None or nwbfile.trials is None:
             missing = "units" if nwbfile.units is None else "trials"
-            raise SelectionError(f"{path.name!r} has no table of {missing}; expected a file of the benchmark")
+            raise SelectionError(
+                f"{path.name!r} has no table {missing}; expected a file of the Neural Latents Benchmark"
+            )
         units = nwbfile.units
         stored, bounds = stored_spikes(units, "units")
         parts: list[list[NDArray[np.float64]]] = [[] for _ in range(len(units))]
@@ -153,7 +155,7 @@ def write_task_recording(
     with atomic_write(target, suffix=".nwb") as temporary:
         save_nwb(_file(recorded, description), temporary)
         if problems := pynwb.validate(path=str(temporary)):
-            raise FileError(f"the file would not be valid NWB, so it was not kept: {problems[0]}")
+            raise FileError(f"the file would not be valid NWB, so it was removed: {problems[0]}")
     return target
 
 
@@ -173,7 +175,7 @@ def _samples(nwbfile: NWBFile, name: str) -> SampledSeries | None:
         times = float(series.starting_time) + np.arange(len(values)) / float(series.rate)
     if len(times) != len(values) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
         raise DataError(
-            f"the times of {matches[0].path!r} are not finite, rising and one per sample, so it cannot be aligned"
+            f"the times of {matches[0].path!r} cannot be used; expected one finite, increasing time per sample"
         )
     return SampledSeries(times, values)
 

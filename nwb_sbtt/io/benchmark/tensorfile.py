@@ -156,11 +156,11 @@ def _read_array(item: object, name: str) -> _Array | list[_Array]:
     ragged = h5py.check_vlen_dtype(item.dtype)
     kind = getattr(ragged or item.dtype, "kind", "O")
     if kind not in "biuf" or item.shape is None:
-        raise FileError(f"{name!r} of the file holds {item.dtype}, not numbers; make the file again")
+        raise FileError(f"{name!r} of the file contains {item.dtype}; expected numbers. Make the file again")
     if item.size * item.dtype.itemsize > MAX_RATIO * max(item.id.get_storage_size(), OVERHEAD_BYTES):
         raise FileError(
-            f"{name!r} of the file declares shape {item.shape}, and only {item.id.get_storage_size()} bytes of it are stored; "
-            "make the file again"
+            f"{name!r} of the file has the declared shape {item.shape}, but only {item.id.get_storage_size()} bytes "
+            "of it are stored; make the file again"
         )
     values = item[()]
     return [np.asarray(row) for row in values.reshape(-1)] if ragged is not None else np.asarray(values)

@@ -98,7 +98,7 @@ def parse_address(text: Path | str, *, instance: str | None = None) -> Address:
     if address is None:
         raise ConfigError(f"{str(text)!r} is not an address of a dandiset; {EXPECTED}")
     if instance is not None and address.instance is not None:
-        raise ConfigError(f"{str(text)!r} names an archive itself; leave out the instance {instance!r}")
+        raise ConfigError(f"{str(text)!r} already names an archive; omit the instance {instance!r}")
     return address if instance is None else replace(address, instance=instance)
 
 
@@ -126,7 +126,7 @@ def narrow(
     for name, value in parts.items():
         present = getattr(address, name)
         if value is not None and present is not None and value != present:
-            raise ConfigError(f"the address has the {name} {present!r} already; leave out {value!r}")
+            raise ConfigError(f"the address already has the {name} {present!r}; omit {value!r}")
     narrowed = replace(address, **{name: value for name, value in parts.items() if value is not None})
     if narrowed.path is not None and narrowed.glob is not None:
         raise ConfigError(f"pass a path ({narrowed.path!r}) or a glob ({narrowed.glob!r}), not both")

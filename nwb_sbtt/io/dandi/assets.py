@@ -254,7 +254,7 @@ def _asset(client: DandiAPIClient, row: dict[str, Any], address: Address) -> Ass
         # They become parts of paths.
         if (digest := digests.get(name)) is not None and not (isinstance(digest, str) and form.fullmatch(digest)):
             raise ArchiveError(
-                f"{archive_name(client)} gives {digest!r} as {name} of {row['path']!r}; expected hexadecimal digits"
+                f"{archive_name(client)} has {digest!r} as {name} of {row['path']!r}; expected hexadecimal digits"
             )
     return Asset(
         archive=client.api_url.rstrip("/"),
@@ -287,9 +287,9 @@ def _no_match(client: DandiAPIClient, address: Address) -> SelectionError:
     rows = _list(client, address, {}) if address.path or address.glob else []
     dandiset = replace(address, path=None)
     if not rows:
-        return SelectionError(f"{dandiset} on {archive_name(client)} holds no files")
+        return SelectionError(f"{dandiset} on {archive_name(client)} has no files; choose another dandiset or version")
     names = [repr(row["path"]) for row in rows]
     more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
     return SelectionError(
-        f"no file of {dandiset} matches {address.path or address.glob!r}; it holds {', '.join(names[:EXAMPLES])}{more}"
+        f"no file of {dandiset} matches {address.path or address.glob!r}; it has {', '.join(names[:EXAMPLES])}{more}"
     )

@@ -118,7 +118,7 @@ def fetch_cached(remote: RemoteFile) -> Path:
         return path
     _make_room(asset)
     path = _cache_path(asset)
-    with show_progress(asset.size, label=f"fetching {asset}") as advance:
+    with show_progress(asset.size, label=f"downloading {asset}") as advance:
         fetch(remote, path, advance=advance)
     # Results name these files as their source, so they must not be edited.
     path.chmod(path.stat().st_mode & ~WRITABLE)
@@ -176,8 +176,8 @@ def _make_room(asset: Asset) -> None:
     limit = cache_limit()
     if asset.size > limit:
         raise FileError(
-            f"{asset} has {asset.size} bytes, and the cache may hold {limit}; raise {LIMIT}, or get it with "
-            "`nwb-sbtt download` and pass the file"
+            f"{asset} has {asset.size} bytes, but the cache is limited to {limit} bytes; raise {LIMIT}, or download "
+            "the file with `nwb-sbtt download` and pass the file"
         )
     files = list_cache()
     total = sum(file.size for file in files)

@@ -69,7 +69,9 @@ def connect(instance: str | None = None) -> DandiAPIClient:
         # The client itself would retry for a minute.
         client.session.get(f"{client.api_url.rstrip('/')}/info/")
     except requests.RequestException as error:
-        raise ArchiveError(f"cannot reach {archive_name(client)}: {error_text(error)}; is there a network?") from None
+        raise ArchiveError(
+            f"cannot reach {archive_name(client)}: {error_text(error)}; check the network connection"
+        ) from None
     return client
 
 
@@ -101,7 +103,8 @@ def call_archive(client: DandiAPIClient, call: Callable[[], _T], *, message: str
         return call()
     except (NotFoundError, HTTP404Error):
         raise NoSuchItemError(
-            f"{message}: {archive_name(client)} has no such thing, or does not show it to you"
+            f"{message}: {archive_name(client)} does not have it, or you have no permission to see it; check the "
+            "address, or use your API key"
         ) from None
     except requests.HTTPError as error:
         status = None if error.response is None else error.response.status_code
@@ -110,7 +113,8 @@ def call_archive(client: DandiAPIClient, call: Callable[[], _T], *, message: str
             return call_archive(client, call, message=message)
         if status == FORBIDDEN:
             raise ArchiveError(
-                f"{message}: this key may not do so on {archive_name(client)}; ask an owner of the dandiset to add you"
+                f"{message}: your API key has no permission for this on {archive_name(client)}; ask an owner of the "
+                "dandiset to add you as an owner"
             ) from None
         raise ArchiveError(f"{message}: {archive_name(client)} answers {error_text(error)}; try again later") from None
     except requests.RequestException as error:
@@ -192,8 +196,8 @@ def check_encrypted(url: str, target: str) -> None:
     scheme = urlsplit(target).scheme.lower()
     if urlsplit(url).scheme.lower() == "https" and scheme != "https":
         raise ArchiveError(
-            f"{urlsplit(url).hostname} sends this request from https to {scheme}, where it could be read and changed on the "
-            "way; it was not followed. Tell the archive"
+            f"{urlsplit(url).hostname} redirects this request from https to {scheme}, where others could read or "
+            "change it, so it was refused; report this to the archive"
         )
 
 

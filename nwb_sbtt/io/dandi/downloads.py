@@ -147,7 +147,7 @@ def fetch(remote: RemoteFile, target: Path, *, advance: Advance = lambda n_bytes
     """
     asset = remote.asset
     if asset.zarr:
-        raise FileError(f"{asset} is a Zarr folder; fetch it with `dandi download`")
+        raise FileError(f"{asset} is a Zarr folder, which cannot be downloaded here; use `dandi download`")
     part = _part(asset, target)
     with _disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,8 @@ def _disk_errors(target: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise FileError(
-            f"cannot write {str(target)!r}: {reason}; the bytes fetched so far are kept, and the same command resumes"
+            f"cannot write {str(target)!r}: {reason}; the bytes downloaded so far are kept, and the same command "
+            "resumes"
         ) from None
 
 
@@ -218,7 +219,7 @@ def _fetch_all(selection: Selection, files: Sequence[tuple[Asset, Path]], *, job
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise ArchiveError(f"{len(errors)} of {len(files)} files could not be fetched; the first: {errors[0]}")
+        raise ArchiveError(f"{len(errors)} of {len(files)} files could not be downloaded; the first error: {errors[0]}")
 
 
 def _is_missing(asset: Asset, target: Path, existing: Existing) -> bool:
@@ -256,7 +257,7 @@ def _attempt(remote: RemoteFile, part: Path, advance: Advance) -> tuple[str | No
 
 def _complete(remote: RemoteFile, part: Path, advance: Advance) -> None:
     """Append to the file until it has the archive's size."""
-    retries = Retries(f"cannot fetch {remote.asset}")
+    retries = Retries(f"cannot download {remote.asset}")
     with part.open("ab") as file:
         advance(file.tell())
         while (start := file.tell()) < remote.asset.size:
@@ -290,5 +291,7 @@ def _locked(part: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise FileError(f"another process is fetching a file of {str(part.parent)!r}; wait for it") from None
+                raise FileError(
+                    f"another process is downloading into {str(part.parent)!r}; wait until it has finished"
+                ) from None
         yield

@@ -37,7 +37,8 @@ def target_path(folder: Path, path: str) -> Path:
     target = folder.joinpath(*parts)
     if not target.parent.resolve().is_relative_to(folder.resolve()):
         raise FileError(
-            f"{str(target)!r} would lie outside {str(folder)!r}: a link leads out; remove it, or choose another folder"
+            f"{str(target)!r} would be outside {str(folder)!r}, because of a symbolic link; remove the link, or "
+            "choose another folder"
         )
     if target.is_dir():
         raise FileError(f"{str(target)!r} is a folder, and the archive's {path!r} a file; choose another folder")
@@ -63,14 +64,16 @@ def check_compatible(paths: Sequence[str], folder: Path) -> None:
     for path in paths:
         for above in PurePosixPath(path).parents:
             if str(above) in files:
-                raise FileError(f"{str(above)!r} would have to be both a file and the folder of {path!r}")
+                raise FileError(
+                    f"{str(above)!r} would be both a file and the folder of {path!r}; download them into two folders"
+                )
     if not _ignores_case(folder):
         return
     seen: dict[str, str] = {}
     for path in paths:
         other = seen.setdefault(unicodedata.normalize("NFC", path).casefold(), path)
         if other != path:
-            raise FileError(f"{other!r} and {path!r} are one file on this disk; fetch them into two folders")
+            raise FileError(f"{other!r} and {path!r} have the same name on this disk; download them into two folders")
 
 
 def _problem(part: str) -> str | None:

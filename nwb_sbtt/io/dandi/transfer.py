@@ -90,7 +90,7 @@ class RemoteFile:
         TruncatedError
             If the file has no bytes from `start` on.
         """
-        retries = Retries(f"cannot fetch {self.asset}")
+        retries = Retries(f"cannot download {self.asset}")
         while True:
             response = self._request(start, stop)
             if isinstance(response, str):
@@ -156,7 +156,7 @@ class RemoteFile:
         status = response.status_code
         if status == PARTIAL:
             first = response.headers.get("Content-Range", "").removeprefix("bytes ").split("-")[0]
-            return None if first == str(start) else f"the storage sent another range than from byte {start}"
+            return None if first == str(start) else f"the storage sent a different range than the one from byte {start}"
         if status == UNSATISFIABLE:
             raise TruncatedError(f"the storage has no more than {start} of {self.asset.size} bytes of {self.asset}")
         if status in TRANSIENT:
@@ -168,7 +168,7 @@ class RemoteFile:
             # A server without ranges sends the whole file.
             skip_bytes(response, start)
             return None
-        raise ArchiveError(f"cannot fetch {self.asset}: the storage answers {status_text(response)}")
+        raise ArchiveError(f"cannot download {self.asset}: the storage answers {status_text(response)}")
 
     def _current_link(self) -> str:
         with self._lock:
@@ -186,7 +186,7 @@ class RemoteFile:
         def call() -> Any:
             return self.client.get(path, json_resp=False, allow_redirects=False, stream=True)
 
-        with closing(call_archive(self.client, call, message=f"{self.asset} cannot be fetched")) as response:
+        with closing(call_archive(self.client, call, message=f"{self.asset} cannot be downloaded")) as response:
             url = self.client.get_url(path)
             link = str(urljoin(url, response.headers.get("Location", url)))
             check_encrypted(url, link)

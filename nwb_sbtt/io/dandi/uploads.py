@@ -114,11 +114,11 @@ def upload(
         return old
     if old is not None and existing == "error":
         raise ArchiveError(
-            f"{old} exists and is another file: {old.difference(plan.digests)}; pass existing as "
-            "'refresh' (--existing refresh) to replace it"
+            f"{old} exists, and its content is different: {old.difference(plan.digests)}; pass existing as 'refresh' "
+            "(--existing refresh) to replace it"
         )
     if confirm is not None and not confirm(_question(client, plan, old)):
-        raise ArchiveError("nothing was written: not confirmed")
+        raise ArchiveError("nothing was uploaded, because you did not confirm")
     return _send(client, plan, old)
 
 
@@ -177,12 +177,12 @@ def read_upload_result(path: Path) -> UploadResult:
         records = [item for items in modules.values() for item in items if type(item).__name__ == MODEL_TYPE]
         if not records:
             raise SelectionError(
-                f"{path.name!r} holds no results: expected what `nwb-sbtt fit --out` or `infer` writes"
+                f"{path.name!r} has no results; expected a file written by `nwb-sbtt fit --out` or `infer`"
             )
         if nwb.subject is None or not nwb.subject.subject_id:
             raise FileError(
-                f"{path.name!r} has no subject_id, and DANDI names files after it; set nwbfile.subject in the recording, "
-                "then write the results again"
+                f"{path.name!r} has no subject_id, which DANDI needs for the name of the file; set nwbfile.subject in "
+                "the recording, then write the results again"
             )
         used = {str(record.parent.name) for record in records}
         return UploadResult(
@@ -210,7 +210,7 @@ def _refuse_outside(path: Path) -> None:
         refuse_outside(
             path,
             outside_of(nwb),
-            why="It would be another file on each machine, and read what lies there",
+            why="On another machine it would refer to a different file",
             remedy="write the results again, without --append",
         )
 
@@ -234,8 +234,8 @@ def _refuse_source(result: UploadResult, dandiset: str, client: DandiAPIClient, 
     ]
     if same and not allowed:
         raise MismatchError(
-            f"the recording came from DANDI:{dandiset} itself; upload results to a dandiset of their own, or, if its owners "
-            "agree, pass into_source (--into-source)"
+            f"the recording came from DANDI:{dandiset}; upload results to another dandiset, or, if the owners of this "
+            "one agree, pass into_source (--into-source)"
         )
 
 
@@ -288,7 +288,9 @@ def _send(client: DandiAPIClient, plan: _Plan, old: Asset | None) -> Asset:
         sha256=metadata["digest"].get("dandi:sha2-256"),
     )
     if problem := asset.difference(plan.digests):
-        raise ArchiveError(f"{message}: the archive has another file than was sent: {problem}; remove {asset}")
+        raise ArchiveError(
+            f"{message}: the file in the archive is different from the one that was sent: {problem}; remove {asset}"
+        )
     return asset
 
 

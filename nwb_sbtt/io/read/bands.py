@@ -68,20 +68,20 @@ def note_on_band(config: ElectricalConfig, path: str, *, rate: float, bin_width:
     lines = "" if config.notch is None else _note_on_notch(config.notch, (lowest, highest))
     if config.feature == "lfp" and config.band is None:
         return (
-            f"{path!r}: voltages up to {high:g} Hz, less a Gaussian mean that halves the power at {low:g} Hz; "
-            f"read.electrical.band takes a band with edges{lines}"
+            f"{path!r}: voltages low-pass filtered at {high:g} Hz, minus a Gaussian running mean (half of the power "
+            f"remains at {low:g} Hz); set read.electrical.band for a sharper band{lines}"
         )
     few = ""
     if config.feature == "power":
         n = independent_values(band, rate=rate, bin_width=bin_width)
         few = (
-            f"; a bin is worth {n:.2g} independent values of noise, whose mean log lies {np.log(n) - digamma(n):.2g} below the "
-            "log of their mean (not corrected)"
+            f"; for noise a bin has {n:.2g} independent values, so the mean of the log power is "
+            f"{np.log(n) - digamma(n):.2g} below the log of the mean power (not corrected)"
         )
     named = f"{name} " if name else ""
     return (
-        f"{path!r}: {FEATURES[config.feature]} in the band {named}of {low:g} to {high:g} Hz (half of the amplitude there, none "
-        f"below {lowest:.5g} and above {highest:.5g} Hz){few}{lines}"
+        f"{path!r}: {FEATURES[config.feature]} in the band {named}of {low:g} to {high:g} Hz (half of the amplitude "
+        f"remains at these edges, nothing below {lowest:.5g} or above {highest:.5g} Hz){few}{lines}"
     )
 
 
@@ -109,9 +109,9 @@ def check_bands(config: ElectricalConfig, path: str, *, rate: float, longest: fl
         reach = LowPass(0.0, min(transitions((low, high), rate=rate)) / rate).half_length / rate
         if reach > longest:
             raise DataError(
-                f"a band of {low:g} to {high:g} Hz needs a filter that reaches {reach:.3g} s to either side, and the longest "
-                f"stretch of {path!r} without a gap is {longest:.3g} s; set read.electrical.band to a higher lower edge, or to "
-                "a wider band"
+                f"a band of {low:g} to {high:g} Hz needs a filter that extends {reach:.3g} s to each side, but the "
+                f"longest part of {path!r} without a gap is {longest:.3g} s; in read.electrical.band raise the lower "
+                "edge, or use a wider band"
             )
 
 
@@ -137,8 +137,9 @@ def check_notch(line: float, harmonics: NDArray[np.float64], band: tuple[float, 
     share = float((edges[1] - edges[0]).sum() / (high - low))
     if share > MOST_NOTCHED:
         raise DataError(
-            f"read.electrical.notch={line:g} takes out all within {NOTCH_HZ:g} Hz of {harmonics[0]:g} Hz, which is {share:.0%} "
-            f"of the band of {low:g} to {high:g} Hz; take a band without it, or read without a notch"
+            f"read.electrical.notch={line:g} removes everything within {NOTCH_HZ:g} Hz of {harmonics[0]:g} Hz, which "
+            f"is {share:.0%} of the band of {low:g} to {high:g} Hz; use a band without this frequency, or read "
+            "without a notch filter"
         )
 
 
@@ -155,13 +156,13 @@ def doubts_on_feature(config: ElectricalConfig, path: str, *, rate: float) -> li
     """
     if config.feature == "lfp" and config.band is None and rate >= SPIKES_RATE:
         return [
-            f"{path!r} is sampled at {rate:g} Hz, as spikes are, and read as slow field potentials; were threshold crossings "
-            "meant (--set read.electrical.feature=spikes)?"
+            f"{path!r} is sampled at {rate:g} Hz, which is typical for spikes, but is read as slow field potentials; "
+            "for threshold crossings use --set read.electrical.feature=spikes"
         ]
     if config.feature == "spikes" and rate < SPIKES_RATE / 2:
         return [
-            f"{path!r} is sampled at {rate:g} Hz, too slowly for spikes; were field potentials meant (--set "
-            "read.electrical.feature=lfp)?"
+            f"{path!r} is sampled at {rate:g} Hz, too slowly for spikes; for field potentials use --set "
+            "read.electrical.feature=lfp"
         ]
     return []
 
@@ -169,6 +170,6 @@ def doubts_on_feature(config: ElectricalConfig, path: str, *, rate: float) -> li
 def _note_on_notch(line: float, band: tuple[float, float]) -> str:
     harmonics = [f"{each:g}" for each in harmonics_in(line, band)]
     if not harmonics:
-        return f"; no line of {line:g} Hz lies in it"
+        return f"; the band contains no line noise of {line:g} Hz"
     listed = ", ".join(harmonics[:MOST_LINES]) + (f", … {harmonics[-1]}" if len(harmonics) > MOST_LINES else "")
-    return f"; lines at {listed} Hz are taken out, within {NOTCH_HZ:g} Hz of each"
+    return f"; line noise at {listed} Hz is removed (within {NOTCH_HZ:g} Hz of each)"

@@ -87,8 +87,9 @@ def batches(bins: Bins, recording: Recording, reduction: Reduction, *, limit: fl
         if stop - first > n_rows:
             needed = bytes_per_sample * slabs.n_columns * (stop - first + around + slabs.chunk_rows)
             raise DataError(
-                f"memory_limit of {limit:g} bytes is too small: one bin with the reach of its filter, or one chunk of the "
-                f"file, takes {needed:g}; raise memory_limit, use shorter bins, or raise the lower edge of the band"
+                f"memory_limit of {limit:g} bytes is too small: one bin with the extent of its filter, or one chunk "
+                f"of the file, needs {needed:g}; raise memory_limit, use shorter bins, or raise the lower edge of the "
+                "band"
             )
         stops = np.maximum(bins.stops[start:], np.ceil(bins.centres[start:]) + 1) + reduction.margin
         n_fit = int(np.searchsorted(stops, first + n_rows, side="right"))

@@ -121,7 +121,7 @@ class Contents(Sequence[Candidate]):
 def inspect(path: Path | str | RemoteFile, *, external_data: bool = False) -> Contents:
     """List all series of a file that can be fitted, and the tables that define trials.
 
-    Of very long series only parts are read, and their numbers are marked as estimates. Series that cannot be read, or that
+    Very long series are read only in parts, and their numbers are marked as estimates. Series that cannot be read, or that
     are in a damaged part of the file, are listed with the reason in their notes.
 
     Parameters
@@ -129,7 +129,7 @@ def inspect(path: Path | str | RemoteFile, *, external_data: bool = False) -> Co
     path : Path, str or RemoteFile
         NWB file, HDF5 or Zarr, or the address of one on DANDI.
     external_data : bool
-        Whether a file that was fetched from an archive, or a Zarr store, may store data outside itself.
+        Whether a file from an archive, or a Zarr store, may refer to data outside the file.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def inspect(path: Path | str | RemoteFile, *, external_data: bool = False) -> Co
     FileError
         If the file cannot be read.
     ConfigError
-        If the reader of a type is one of a package that cannot be imported.
+        If the reader of a neurodata type is in a package that cannot be imported.
 
     Examples
     --------
@@ -236,7 +236,7 @@ def _within_obs_intervals(candidate: Candidate, series: Any) -> Candidate:
     rows = region_rows(region, path=candidate.path)
     span = candidate.start, candidate.start + candidate.duration
     share = float(np.mean([total_duration(np.clip(intervals[row], *span)) for row in rows])) / candidate.duration
-    note = f"the obs_intervals of {region.table.name!r} leave {share:.1%} of the time observed"
+    note = f"the obs_intervals of {region.table.name!r} mark {share:.1%} of the time as observed"
     observed = None if candidate.observed is None else candidate.observed * share
     # Missing samples may lie within the intervals, or between them.
     return replace(
@@ -260,7 +260,7 @@ def _masked(candidate: Candidate, mask: StoredMask, shares: dict[str, Mask]) -> 
     seconds = mask.slabs.n_rows * (mask.clock.period or 0.0)
     covered = min(len(mask.rows) / candidate.channels, 1.0)
     covered *= min(seconds / max(candidate.observed * candidate.duration, seconds), 1.0) if seconds else 0.0
-    note = f"the mask {mask.path!r} leaves {known.observed:.1%} of what it is about observed"
+    note = f"the mask {mask.path!r} marks {known.observed:.1%} of its channels and samples as observed"
     return replace(
         candidate,
         observed=candidate.observed * (1 - covered * (1 - known.observed)),
@@ -277,9 +277,7 @@ def _valid(candidate: Candidate, found: Sequence[UnitPeriods], shares: dict[str,
     for periods in found:
         shares[periods.path] = Mask(periods.path, PERIODS_TYPE, (candidate.path,), periods.share(*span))
     if len(found) > 1:
-        note = (
-            f"{len(found)} tables of ValidUnitPeriods; name the one that counts with --set read.valid_unit_periods=PATH"
-        )
+        note = f"{len(found)} tables of ValidUnitPeriods; choose one with --set read.valid_unit_periods=PATH"
         return replace(candidate, notes=(*candidate.notes, note))
     for periods in found:
         candidate = replace(

@@ -153,7 +153,8 @@ def _check_unit(series: Any) -> None:
     unit = unit.decode("utf-8", errors="replace") if isinstance(unit, bytes) else str(unit)
     if unit.strip().lower() not in SECONDS:
         raise DataError(
-            f"{name!r} of {series.name!r} is in {unit!r}; expected seconds: write it anew in seconds, with that unit"
+            f"{name!r} of {series.name!r} is in {unit!r}; expected seconds; convert it to seconds, and set the unit "
+            "to seconds"
         )
 
 
@@ -190,8 +191,8 @@ def _clock_from_timestamps(series: Any, n_samples: int, missing_value: float | N
     timestamps = Timestamps(series.timestamps, missing_value)
     if timestamps.n != n_samples:
         raise DataError(
-            f"series {series.name!r} has {n_samples} samples but {timestamps.n} timestamps; expected one timestamp per "
-            "sample: which sample belongs to which time cannot be told"
+            f"series {series.name!r} has {n_samples} samples but {timestamps.n} timestamps; expected one timestamp "
+            "per sample, because the time of each sample is otherwise unknown; correct the file"
         )
     survey = timestamps.survey(series.name)
     notes = []
@@ -200,13 +201,14 @@ def _clock_from_timestamps(series: Any, n_samples: int, missing_value: float | N
         survey = timestamps.survey(series.name)
         if timestamps.block > 1:
             notes.append(
-                f"each {timestamps.block} samples of {series.name!r} share a timestamp, read as the time of the first; the "
-                f"sampling period is {survey.period:.6g} s"
+                f"each {timestamps.block} samples of {series.name!r} share a timestamp, which is used as the time of "
+                f"the first of them; the sampling period is {survey.period:.6g} s"
             )
         else:
             notes.append(
-                f"timestamps of {series.name!r} are rounded to {quantum}, the sampling period is {survey.period:.6g} s; times "
-                "are those of a line through each run of samples, which misses no timestamp by more than half of that"
+                f"timestamps of {series.name!r} are rounded to {quantum}, the sampling period is {survey.period:.6g} "
+                "s; times are taken from a straight line through each run of samples, which differs from the "
+                "timestamps by at most half of the rounding"
             )
         quantum = None
     if survey.untimed:
@@ -434,6 +436,7 @@ def _goes_back(name: str, times: NDArray[np.float64], index: int, *, start: int,
     earlier = earlier[np.isfinite(earlier)]
     previous = float(earlier[-1]) if len(earlier) else last
     return (
-        f"timestamps of {name!r} go back at sample {start + index}: from {previous:g} to {times[index]:g} s; expected times "
-        "that never fall; sort the samples, or set read.missing_value if the value stands for a missing time"
+        f"timestamps of {name!r} decrease at sample {start + index}, from {previous:g} to {times[index]:g} s; "
+        "expected times that never decrease; sort the samples, or set read.missing_value if this value marks a "
+        "missing time"
     )

@@ -197,9 +197,9 @@ def _event(name: str, table: DynamicTable) -> tuple[EventColumn | None, list[str
         times, notes = session_times(table, cut)
         trial_windows(times, cut, bin_width=1.0)
     except OSError:
-        return None, [f"{name!r} is no event to align trials to: start and stop of the trials cannot be read"]
+        return None, [f"{name!r} cannot be used to align trials: start and stop of the trials cannot be read"]
     except (DataError, SelectionError) as error:
-        return None, [f"{name!r} is no event to align trials to: {error}"]
+        return None, [f"{name!r} cannot be used to align trials: {error}"]
     finite = times[np.isfinite(times)]
     return EventColumn(name, float(finite.min()), float(finite.max()), missing=1 - len(finite) / len(times)), list(
         notes

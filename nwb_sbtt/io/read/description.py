@@ -127,7 +127,10 @@ def describe_samples(candidate: Candidate, series: Any, invalid_times: Intervals
     invalid_seconds = total_duration(np.clip(invalid_times, timing.start, timing.stop))
     notes = [*layout.notes, *timing.notes, *_note_on_channels(series, candidate.path)]
     if series.control is not None:
-        notes.append("has `control`; list the values that count in the setting `control`")
+        notes.append(
+            "has `control`, which is ignored; to use it, list the values that mark observed samples in the setting "
+            "read.control"
+        )
     duration = timing.stop - timing.start
     valid_share = 1.0
     if duration > 0:
@@ -202,7 +205,7 @@ def _estimated_timing(series: Any, *, n_samples: int) -> _Timing:
         part_times.append(stored[valid])
     indices, times = np.concatenate(part_indices), np.concatenate(part_times)
     if len(times) < 2:
-        raise DataError(f"hardly any timestamp of {series.name!r} is valid; expected seconds on the session clock")
+        raise DataError(f"almost no timestamp of {series.name!r} is valid; expected seconds on the session clock")
     steps, index_steps = np.diff(times), np.diff(indices)
     quantum = find_quantum(part_times, timestamps.dtype)
     period = float(np.median(steps[index_steps == 1])) if quantum is None else quantum.period
@@ -210,9 +213,9 @@ def _estimated_timing(series: Any, *, n_samples: int) -> _Timing:
     excess = steps - index_steps * period
     # Small deviations add up between two parts: only more than half a period and a thousandth of the step is a gap.
     is_gap = excess > np.maximum((GAP - 1) * period + rounding, np.where(index_steps > 1, REGULAR * steps, 0))
-    notes = ["some timestamps go back"] * bool((steps < 0).any())
+    notes = ["some timestamps decrease"] * bool((steps < 0).any())
     if quantum is not None:
-        notes.append(f"timestamps are rounded to {quantum}; the rate is that of their mean step")
+        notes.append(f"timestamps are rounded to {quantum}; the rate is computed from their mean step")
     return _Timing(
         start=float(times[0]),
         stop=float(times[-1]) + period,

@@ -65,7 +65,7 @@ FINEST_BINS = 0.25
 """Least product of the band's upper edge and the bin width at which the mean of a bin keeps to the band."""
 LOST_TO_FILTER = "read.electrical.min_observed"
 """Setting that a note on what a filter loses names."""
-KEPT_BAD = ", and kept (read.electrical.bad_channels=auto masks such electrodes)"
+KEPT_BAD = ", but are kept (read.electrical.bad_channels=auto treats them as missing)"
 T = TypeVar("T", bound=np.generic)
 UNITS = {"lfp": "volts", "power": "log(V^2)", "spikes": "counts"}
 """Unit of the values of each feature."""
@@ -198,11 +198,17 @@ class ElectricalSource:
         if any(LOST_TO_FILTER in note for note in notes):
             whole = config.feature != "lfp" or config.band is not None
             voltage = ", or read the voltage itself (--set read.electrical.feature=lfp, without read.electrical.band)"
-            return f"lower {LOST_TO_FILTER}, take a band or bins whose filter is shorter{voltage if whole else ''}"
+            return f"lower {LOST_TO_FILTER}, use a band or bins with a shorter filter{voltage if whole else ''}"
         if config.pad:
-            return f"read.electrical.pad={config.pad:g} s around all invalid times leaves nothing: take less"
+            return (
+                f"read.electrical.pad={config.pad:g} s around all invalid times leaves no observed sample; use a "
+                "smaller pad"
+            )
         if config.reference != "none":
-            return "a reference needs two electrodes of a group at each moment: read without (read.electrical.reference=none)"
+            return (
+                "a reference needs at least two electrodes of a group at each time; read without a reference "
+                "(read.electrical.reference=none)"
+            )
         return ""
 
     def note_on_band(self, bin_width: float) -> str:
@@ -242,7 +248,7 @@ class ElectricalSource:
         kept = config.bad_channels == "note"
         bad = np.zeros(len(recording.ids), dtype=bool)
         for what, electrodes in seen.bad.items():
-            remark = f"are {what}{KEPT_BAD if kept else ', and unobserved'}"
+            remark = f"are {what}{KEPT_BAD if kept else ', and are treated as missing'}"
             notes += note_on_electrodes(self.path, recording.ids, electrodes, remark)
             bad |= electrodes & (not kept)
         notes += seen.notes
@@ -268,8 +274,8 @@ class ElectricalSource:
                 recording = replace(self.recording, invalid=padded(self.recording.invalid, 0.0, after))
                 binned = self._binned(replace(self, recording=recording)._reduced(grid, reduction), grid)
                 note = (
-                    f"{self.path!r}: what is left of artefacts after invalid times exceeds the noise for {1e3 * after:.3g} ms, "
-                    "which count as invalid too (read.electrical.pad)"
+                    f"{self.path!r}: after invalid times the rest of the artefact exceeds the noise for "
+                    f"{1e3 * after:.3g} ms; this time is treated as invalid too (read.electrical.pad)"
                 )
                 return replace(binned, notes=(*binned.notes, note))
         return self._binned(self._reduced(grid, reduction), grid)
@@ -450,7 +456,7 @@ class ElectricalSource:
         volts = values
         for trial, divisor in enumerate(weights):
             volts[trial] = values[trial] / np.maximum(divisor, 1) * self.scale
-        notes = totals.notes + self._note_on(flat, "are flat in all that was read: 0 V")
+        notes = totals.notes + self._note_on(flat, "are constant in everything that was read (0 V)")
         notes += self._note_on_slow(observed, grid.bin_width)
         notes += self._note_on_loss(totals, observed, "bins")
         if totals.scattered is not None:
@@ -460,8 +466,8 @@ class ElectricalSource:
             )
             notes += self._note_on(
                 totals.scattered,
-                "miss samples all the time, so each bin is the mean of its own observed samples, without the low-pass filter "
-                f"(gain {gain:.2f} at the upper edge of the band)",
+                "have missing samples in all parts, so each bin is the mean of its own observed samples, without the "
+                f"low-pass filter (gain {gain:.2f} at the upper edge of the band)",
             )
         return Binned(volts, observed, notes=notes)
 
@@ -479,8 +485,8 @@ class ElectricalSource:
             return ()
         return self._note_on(
             raised,
-            f"are sampled in stretches so short that the mean that is taken off holds what is slower than about "
-            f"{np.median(edges[raised]):.2g} Hz, not {low:g} Hz",
+            "are sampled in short runs, so the running mean that is subtracted removes frequencies below about "
+            f"{np.median(edges[raised]):.2g} Hz instead of {low:g} Hz",
         )
 
     def _binned_spikes(self, totals: _Totals, bin_width: float) -> Binned:
@@ -490,8 +496,8 @@ class ElectricalSource:
         unobserved = np.asarray(~(weights > 0).any(axis=(0, 1)))
         notes = totals.notes + self._note_on(
             unobserved & ((totals.stored > 0) | (totals.flat == 0)),
-            "have no noise to set a threshold by, or no stretch of samples long enough for the filter "
-            "(read.electrical.min_observed), and are unobserved",
+            "have no noise to derive a threshold from, or no run of samples that is long enough for the filter "
+            "(read.electrical.min_observed), and are treated as missing",
         )
         notes += self._note_on_loss(replace(totals, stored=np.where(unobserved, 0, totals.stored)), weights, "samples")
         return Binned(totals.values, exposure > 0, exposure, notes)
@@ -514,9 +520,9 @@ class ElectricalSource:
         share = lost[much].sum() / totals.stored[much].sum()
         return self._note_on(
             much,
-            f"lose {share:.0%} of the {what} that they store: at least {self.config.electrical.min_observed:g} of the weight "
-            f"of the filter, which reaches {totals.reach:.3g} s to either side, must lie on observed samples "
-            f"({LOST_TO_FILTER}; a lower share keeps more)",
+            f"lose {share:.0%} of their stored {what}: at least {self.config.electrical.min_observed:g} of the weight "
+            f"of the filter, which extends {totals.reach:.3g} s to each side, must lie on observed samples "
+            f"({LOST_TO_FILTER}; a lower value keeps more)",
         )
 
     def _binned_power(self, totals: _Totals, bin_width: float, flat: NDArray[np.bool_]) -> Binned:
@@ -527,7 +533,9 @@ class ElectricalSource:
         observed = (weights >= config.min_observed * squares_per_bin) & (squares > 0)
         mean = np.divide(squares, weights, out=np.ones_like(squares), where=observed)
         power = (np.log(mean) + 2 * np.log(np.abs(self.scale))).astype(np.float32) * observed
-        notes = totals.notes + self._note_on(flat, "are flat in all that was read: without power they are unobserved")
+        notes = totals.notes + self._note_on(
+            flat, "are constant in everything that was read; their power is undefined, and they are treated as missing"
+        )
         notes += self._note_on_loss(replace(totals, stored=np.where(flat, 0, totals.stored)), observed, "bins")
         return Binned(power, observed, notes=notes)
 
@@ -543,11 +551,11 @@ class ElectricalSource:
         wider = (
             ""
             if self.config.electrical.reference_by == "all"
-            else "group more of them (read.electrical.reference_by), or "
+            else "use larger groups (read.electrical.reference_by), or "
         )
         return (
-            f"{self.path!r}: a common reference is taken over {fewest:.2g} electrodes at a moment, and about {1 / fewest:.0%} "
-            f"of what is each electrode's own goes with it; {wider}read without a reference",
+            f"{self.path!r}: the common reference is computed from only {fewest:.2g} electrodes at a time, so about "
+            f"{1 / fewest:.0%} of each electrode's own signal is subtracted with it; {wider}read without a reference",
         )
 
     def _note_on_shared(self, events: int, shared: int) -> tuple[str, ...]:
@@ -555,8 +563,9 @@ class ElectricalSource:
         if shared <= SHARED * events or self.recording.montage is not None:
             return ()
         return (
-            f"{self.path!r}: {shared / events:.0%} of the threshold crossings come in half of the electrodes or more within "
-            f"{1e3 * SIMULTANEOUS_SECONDS:g} ms, as artefacts do; read.electrical.reference=median takes off what they share",
+            f"{self.path!r}: {shared / events:.0%} of the threshold crossings occur in at least half of the "
+            f"electrodes within {1e3 * SIMULTANEOUS_SECONDS:g} ms, which is typical for artefacts; "
+            "read.electrical.reference=median subtracts what electrodes share",
         )
 
     def _note_on_threshold(self, reduction: Crossings, crossings: float, seconds: float) -> tuple[str, ...]:
@@ -582,9 +591,9 @@ class ElectricalSource:
         if not crossings:
             said = f"no electrode crosses the {threshold}"
         else:
-            said = f"electrodes cross the {threshold} {rate:.0f} times a second, as noise does"
+            said = f"electrodes cross the {threshold} {rate:.0f} times per second, which is typical for noise"
         return (
-            f"{self.path!r}: {said}; choose another (read.electrical.threshold), or one in {other} "
+            f"{self.path!r}: {said}; choose another threshold (read.electrical.threshold) or one in {other} "
             f"(read.electrical.threshold_unit={other}), or check the unit of the data",
         )
 
@@ -600,20 +609,24 @@ class ElectricalSource:
         """
         throughout = (flat == n_samples) & (n_samples > 0)
         two_valued = self.recording.two_valued & throughout
-        kept = "; unobserved there (read.electrical.mask_flat=false keeps such samples)"
+        kept = "; these samples are treated as missing (read.electrical.mask_flat=false keeps them)"
         return (
             *self._note_on(
-                two_valued, "have no more than two values throughout, as dead or saturated ones do, and are unobserved"
+                two_valued,
+                "have at most two different values, which is typical for dead or saturated electrodes, and are "
+                "treated as missing",
             ),
             *self._note_on(
                 throughout & ~two_valued,
-                "are flat in all that was read (identical samples, or the limits of the converter), and are unobserved",
+                "are constant in everything that was read (identical samples, or the limits of the analog-to-digital "
+                "converter), and are treated as missing",
             ),
             *note_on_electrodes(
                 self.path,
                 self.channel_id,
                 (flat > 0) & ~throughout,
-                f"have runs of identical samples or of two values, or samples at the limits of the converter{kept}",
+                "have runs of identical samples or of two values, or samples at the limits of the analog-to-digital "
+                f"converter{kept}",
                 seconds=flat * self.sampling_period,
             ),
         )

@@ -155,7 +155,7 @@ def event_source(fluorescence: RoiSource, config: EventsConfig) -> EventSource:
     path, signal = fluorescence.path, fluorescence.signal
     if signal == "events":
         raise DataError(
-            f"{path!r} holds events already: {fluorescence.signal_reason}; leave `events` out (--set read.events=null)"
+            f"{path!r} already contains events: {fluorescence.signal_reason}; omit `events` (--set read.events=null)"
         )
     indicator = known_indicator(config, fluorescence.indicator)
     n_frames, n_rois = fluorescence.clock.n_samples, len(fluorescence.columns)
@@ -198,8 +198,8 @@ def event_source(fluorescence: RoiSource, config: EventsConfig) -> EventSource:
         raise DataError(f"no events can be found in {path!r}: {notes[0]}")
     if not (sizes > 0).any():
         raise DataError(
-            f"no event in {path!r} exceeds the noise, in any of {n_rois} ROIs; fit the {signal} as it is "
-            "(--likelihood gaussian), or set the decay (--set read.events.decay_time=SECONDS)"
+            f"no event in {path!r} exceeds the noise in any of {n_rois} ROIs; fit the {signal} directly (--likelihood "
+            "gaussian), or set the decay time (--set read.events.decay_time=SECONDS)"
         )
     return EventSource(
         fluorescence=fluorescence,
@@ -208,7 +208,7 @@ def event_source(fluorescence: RoiSource, config: EventsConfig) -> EventSource:
         channel_columns={**fluorescence.channel_columns, **_parameters(summaries)},
         thresholded=config.threshold > 0,
         notes=(*fluorescence.notes, _note(fluorescence, summaries, indicator), *notes),
-        signal_reason=f"inferred by deconvolution from the {signal} that the series holds ({fluorescence.signal_reason})",
+        signal_reason=f"inferred by deconvolution from the {signal} in the series ({fluorescence.signal_reason})",
     )
 
 
@@ -324,11 +324,11 @@ def _note(
     indicator: Indicator,
 ) -> str:
     decays = [summary.parameters[0] for summary in summaries if summary.remarkable.unusable is None]
-    prior = "no known indicator" if indicator.name == UNKNOWN.name else f"{indicator.name} ({indicator.decay:g} s)"
-    decay = f", median decay {np.median(decays):.2g} s with the prior of {prior}" if decays else ""
+    prior = "an unknown indicator" if indicator.name == UNKNOWN.name else f"{indicator.name} ({indicator.decay:g} s)"
+    decay = f", median decay time {np.median(decays):.2g} s with the prior of {prior}" if decays else ""
     n_silent = sum(summary.silent for summary in summaries)
     silent = f"; no event in {n_silent} of {len(summaries)} ROIs" if n_silent else ""
     return (
-        f"{fluorescence.path!r} holds {fluorescence.signal} ({fluorescence.signal_reason}); events inferred by deconvolution"
-        f"{decay}{silent}"
+        f"{fluorescence.path!r} contains {fluorescence.signal} ({fluorescence.signal_reason}); events inferred by "
+        f"deconvolution{decay}{silent}"
     )

@@ -58,7 +58,8 @@ def import_extension(namespace: str, path: Path | RemoteFile) -> None:
     needs = f"{str(path)!r} needs the NWB extension {namespace!r}, whose definitions are not stored in the file"
     if not EXTENSION.fullmatch(namespace):
         raise FileError(
-            f"{needs}; no package is known by that name: import the one that defines it, and read the file in Python"
+            f"{needs}; no package has this name. Import the package that defines the extension, and read the file in "
+            "Python"
         )
     module = namespace.replace("-", "_")
     try:

@@ -241,8 +241,8 @@ def _file_errors(path: Path | RemoteFile) -> FileErrors:
             broken = broken_reference(path)
             if broken is not None:
                 return (
-                    f"{str(path)!r} does not follow the NWB schema: {broken} refers to an object that is not in the file; in a "
-                    "copy, write that object or remove what refers to it"
+                    f"{str(path)!r} does not follow the NWB schema: {broken} refers to an object that is not in the "
+                    "file; in a copy of the file, add that object, or remove the reference"
                 )
         return None
 
@@ -301,20 +301,20 @@ def _check_outside(found: tuple[Outside, ...], path: Path | RemoteFile, allowed:
     refuse_outside(
         path,
         [each for each in found if each.is_device()],
-        why="That is no file, and reading it might never end",
-        remedy="copy what it should hold into the file",
+        why="It is not a regular file, and reading it might never end",
+        remedy="copy its data into the file",
     )
     refuse_outside(
         path,
         [each for each in found if each.is_needed()],
-        why="Ids, indices, intervals and definitions of types are read from the file itself alone",
+        why="Ids, indices, intervals and type definitions must be in the file itself",
         remedy="copy them into the file",
     )
     refuse_outside(
         path,
         () if allowed else found,
-        why="A file from elsewhere could have any file of this machine read as its data",
-        remedy="if you know why, allow it: --set read.external_data=true, or external_data=True in Python",
+        why="A downloaded file could make any file of this machine appear as its data",
+        remedy="if you trust this file, allow it: --set read.external_data=true, or external_data=True in Python",
     )
 
 
@@ -385,7 +385,7 @@ def _read(open_io: Callable[[Any], Any], path: Path | RemoteFile) -> Iterator[NW
 
 def _check_version(version: object, path: Path | RemoteFile) -> None:
     if version is None:
-        raise FileError(f"{str(path)!r} is not an NWB file: it does not state a version of NWB")
+        raise FileError(f"{str(path)!r} is not an NWB file: it has no NWB version")
     text = version.decode(errors="replace") if isinstance(version, bytes) else str(version)
     major = re.match(r"(?:nwb-)?v?(\d{1,9})", text.strip(), flags=re.IGNORECASE)
     if major is None:

@@ -122,8 +122,8 @@ def classify_signal(
     stored = (blank - float(getattr(series, "offset", 0.0) or 0.0)) / float(series.conversion)
     return replace(
         found,
-        remark=f"frames of {series.name!r} hold {blank:g} in all ROIs at once: if the scanner was blanked, "
-        f"read.missing_value={stored:.7g} makes them missing",
+        remark=f"frames of {series.name!r} have the value {blank:g} in all ROIs at once; if the scanner was blanked "
+        f"there, set read.missing_value={stored:.7g} to treat them as missing",
     )
 
 
@@ -164,10 +164,10 @@ def _classify(
     if holds is not None:
         if SIGNALS[holds] == "events" and negative > FEW_NEGATIVE:
             raise DataError(
-                f"read.rois.holds says that {series.name!r} holds events, but {negative:.0%} of its values are negative, which "
-                "events cannot be; expected fluorescence or dff"
+                f"read.rois.holds is events, but {negative:.0%} of the values of {series.name!r} are negative, which "
+                "events cannot be; set it to fluorescence or dff"
             )
-        return Classification(SIGNALS[holds], "read.rois.holds says so", rounding if holds == "events" else 0.0)
+        return Classification(SIGNALS[holds], "set by read.rois.holds", rounding if holds == "events" else 0.0)
     named = _by_name(series, negative)
     if named is not None:
         return named if named.signal != "events" else Classification("events", named.reason, rounding)
@@ -182,7 +182,7 @@ def _classify(
             "dF/F", f"its values are far smaller than the neuropil of the same ROIs, {neuropil[0].name!r}"
         )
     if (match := re.search(LIGHT_NAMES, str(series.name), re.IGNORECASE)) and not negative:
-        return Classification("fluorescence", f"its name says {match.group()!r}")
+        return Classification("fluorescence", f"its name contains {match.group()!r}")
     if negative:
         return _signed(series, values, neuropil, missing_value)
     return Classification("fluorescence", "no value is negative and few are zero")
@@ -344,23 +344,25 @@ def _by_name(series: Any, negative: float) -> Classification | None:
     own, container = str(series.name), container_name(series)
     for name, whose in ((own, "its name"), (container, "its container's name")):
         if match := re.search(EVENT_NAMES, name, re.IGNORECASE):
-            said = f"{whose} says {match.group()!r}"
+            said = f"{whose} contains {match.group()!r}"
             if not negative:
                 return Classification("events", f"{said} and no value is negative")
             if negative <= FEW_NEGATIVE:
-                return Classification("events", f"{said} and hardly any value is negative")
-            return Classification("dF/F", f"{said}, but events cannot be negative as {negative:.0%} of its values are")
+                return Classification("events", f"{said} and almost no value is negative")
+            return Classification(
+                "dF/F", f"{said}, but {negative:.0%} of its values are negative, which events cannot be"
+            )
         if name is container and isinstance(series.parent, DfOverF):
-            return Classification("dF/F", f"it lies in the DfOverF container {container!r}")
+            return Classification("dF/F", f"it is in the DfOverF container {container!r}")
         if match := re.search(RELATIVE_NAMES, name, re.IGNORECASE):
-            return Classification("dF/F", f"{whose} says {match.group()!r}")
+            return Classification("dF/F", f"{whose} contains {match.group()!r}")
         if match := re.search(RAW_NAMES, name, re.IGNORECASE):
-            return Classification("fluorescence", f"{whose} says {match.group()!r}")
+            return Classification("fluorescence", f"{whose} contains {match.group()!r}")
     if holds_neuropil(series):
         match = re.search(NEUROPIL_NAMES, own, re.IGNORECASE)
         found = match or re.search(NEUROPIL_NAMES, container, re.IGNORECASE)
         said = "its name" if match else "its container's name"
-        return Classification("fluorescence", f"{said} says {found.group() if found else ''!r}")
+        return Classification("fluorescence", f"{said} contains {found.group() if found else ''!r}")
     if re.search(RELATIVE_UNITS, str(series.unit), re.IGNORECASE):
         return Classification("dF/F", f"its unit is {str(series.unit)!r}")
     return None
@@ -374,10 +376,10 @@ def _signed(
 ) -> Classification:
     """What a series of negative values holds: ΔF/F, or fluorescence less a dark level."""
     if stored_dtype(series.data).kind in "iu" and float(series.conversion) == 1:
-        return Classification("fluorescence", "its values are whole numbers, less a dark level")
+        return Classification("fluorescence", "its values are whole numbers after subtraction of a dark level")
     if neuropil is not None and not _far_smaller(values, neuropil, missing_value):
         return Classification(
-            "fluorescence", f"neuropil of its size, in {neuropil[0].name!r}, belongs to the same ROIs"
+            "fluorescence", f"the neuropil of the same ROIs, {neuropil[0].name!r}, has values of the same size"
         )
     return Classification("dF/F", "some values are negative, unlike raw fluorescence")
 

@@ -46,8 +46,8 @@ def check_heaps(path: Path) -> None:
             for address in _overwritten(content, parts):
                 reference = struct.pack("<Q", address)
                 if any(content.find(reference, start, stop) >= 0 for start, stop in parts):
-                    reason = f"it is damaged or incomplete (zeros lie over its texts, at byte {address})"
-                    raise FileError(f"cannot read {str(path)!r}: {reason}; fetch it again")
+                    reason = f"it is damaged or incomplete (its texts are overwritten with zeros at byte {address})"
+                    raise FileError(f"cannot read {str(path)!r}: {reason}; download it again")
 
 
 def _overwritten(content: mmap.mmap, parts: list[tuple[int, int]]) -> Iterator[int]:

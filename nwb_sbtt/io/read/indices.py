@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.errors import DataError
 
-REWRITE = "the file is damaged there: write or fetch it again"
+REWRITE = "this part of the file is damaged; write or download the file again"
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def ragged_column(table: Any, name: str, *, path: str, remedy: str = REWRITE) ->
     where = f"column {name + '_index'!r} of {path!r}"
     if not isinstance(column, VectorIndex):
         raise DataError(
-            f"column {name!r} of {path!r} has no index ({name + '_index'!r}), so it cannot be told which row each value "
-            f"belongs to; {remedy}"
+            f"column {name!r} of {path!r} has no index ({name + '_index'!r}), so the row of each value is unknown; "
+            f"{remedy}"
         )
     if isinstance(column.target, VectorIndex):
         raise DataError(f"{where} indexes another index; expected one list of values per row; {remedy}")
@@ -75,13 +75,13 @@ def ragged_column(table: Any, name: str, *, path: str, remedy: str = REWRITE) ->
     if len(wrong):
         row = int(wrong[0])
         raise DataError(
-            f"{where}, row {row}: {int(ends[row])}; expected where the values of the row end, at least {int(starts[row])} "
-            f"(where they start) and at most {n_values} (the number of values); {remedy}"
+            f"{where}, row {row}: {int(ends[row])}; expected the end of the values of this row, at least "
+            f"{int(starts[row])} (where they start) and at most {n_values} (the number of values); {remedy}"
         )
     if ends[-1] != n_values:
         raise DataError(
-            f"{where}, row {len(ends) - 1}: {int(ends[-1])}; expected {n_values}, the number of values, for the last row: "
-            f"{n_values - int(ends[-1])} values belong to no row; {remedy}"
+            f"{where}, row {len(ends) - 1}: {int(ends[-1])}; expected {n_values}, the number of values, for the last "
+            f"row: {n_values - int(ends[-1])} values do not belong to any row; {remedy}"
         )
     return Ragged(column.target.data, np.concatenate([[0], ends]))
 
@@ -145,7 +145,9 @@ def interval_bounds(table: Any, *, path: str, remedy: str = REWRITE) -> NDArray[
         for name in ("start_time", "stop_time")
     ]
     if len(columns[0]) != len(columns[1]):
-        raise DataError(f"the starts and stops of {path!r} are {len(columns[0])} and {len(columns[1])}; {remedy}")
+        raise DataError(
+            f"{path!r} has {len(columns[0])} starts and {len(columns[1])} stops; expected equal numbers; {remedy}"
+        )
     return np.column_stack(columns)
 
 

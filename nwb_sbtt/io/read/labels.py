@@ -48,7 +48,10 @@ def all_labels(channels: Labels, trials: Labels, config: ReadConfig) -> Labels:
     names = [*config.channel_columns, *config.trial_columns]
     clashing = sorted({name for name in names if name in RESERVED or names.count(name) > 1})
     if clashing:
-        raise ConfigError(f"columns {clashing} cannot become coordinates: their names are in use; leave them out")
+        raise ConfigError(
+            f"columns {clashing} cannot become coordinates, because coordinates of these names exist; remove them "
+            "from the list"
+        )
     return {**channels, **trials}
 
 
@@ -153,7 +156,8 @@ def channels_to_keep(sources: Sequence[Source], config: ReadConfig) -> list[NDAr
         if not any(mask.any() for mask in keep):
             values = sorted({str(value) for source in sources for value in _channel_column(source, name)})
             raise SelectionError(
-                f"read.where keeps no channel: {name!r} must be in {list(allowed)}; the column holds {values[:VALUES_LISTED]}"
+                f"read.where keeps no channel: {name!r} must be in {list(allowed)}; the column has "
+                f"{values[:VALUES_LISTED]}"
             )
     return keep
 
@@ -183,7 +187,7 @@ def trial_labels(table: DynamicTable | None, windows: Windows, config: ReadConfi
     if table is None or windows.rows is None:
         if config.trial_columns:
             raise ConfigError(
-                f"read.trial_columns {list(config.trial_columns)} need trials cut from a table, not a window"
+                f"read.trial_columns {list(config.trial_columns)} need trials cut from a table (--trials), not a window"
             )
         return {}
     labels: Labels = {"trial_id": ("trial", plain_column(table, "id")[windows.rows])}
@@ -200,8 +204,7 @@ def _channel_column(source: Source, name: str) -> NDArray[np.generic]:
         return source.channel_id
     if name not in source.channel_columns:
         raise SelectionError(
-            f"the channels of {source.path!r} have no column {name!r}; their columns with one value per channel are "
-            f"{sorted(source.channel_columns)}"
+            f"the channels of {source.path!r} have no column {name!r}; choose one of {sorted(source.channel_columns)}"
         )
     return source.channel_columns[name]
 

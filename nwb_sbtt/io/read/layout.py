@@ -68,7 +68,9 @@ def sample_layout(series: Any, region: DynamicTableRegion | None = None) -> Layo
     shape = data_shape(series)
     region = table_region(series) if region is None else region
     if 0 in shape[1:]:
-        raise DataError(f"data of {series.name!r} have no columns: no channel to read")
+        raise DataError(
+            f"data of {series.name!r} have no columns, so there is no channel to read; expected (time, channel)"
+        )
     n_columns = shape[1] if len(shape) == 2 else 1
     if region is not None:
         n_named, name = len(region_rows(region, path=series.name)), NAMES.get(region.name, "channels")
@@ -77,7 +79,7 @@ def sample_layout(series: Any, region: DynamicTableRegion | None = None) -> Layo
         if len(shape) == 2 and shape[0] == n_named:
             return _transposed(series, shape, f"it has {n_named} {name}")
         raise DataError(
-            f"data of {series.name!r} have shape {shape}, but its `{region.name}` name {n_named} {name}; expected "
+            f"data of {series.name!r} have shape {shape}, but `{region.name}` refers to {n_named} {name}; expected "
             f"(time, {n_named})"
         )
     n_times = None if series.timestamps is None else len(series.timestamps)
@@ -86,7 +88,7 @@ def sample_layout(series: Any, region: DynamicTableRegion | None = None) -> Layo
     if n_columns > shape[0] > 0:
         many = (
             f"data of {series.name!r} have more channels ({n_columns}) than samples ({shape[0]}); if they are stored "
-            "(channel, time), write the series anew as (time, channel)"
+            "(channel, time), transpose them and write the series again as (time, channel)"
         )
         return Layout(shape, shape[0], n_columns, notes=(many,))
     return Layout(shape, shape[0], n_columns)
@@ -126,6 +128,7 @@ def data_shape(series: Any) -> tuple[int, ...]:
 
 def _transposed(series: Any, shape: tuple[int, ...], why: str) -> Layout:
     note = (
-        f"data of {series.name!r} are stored (channel, time) {shape}: {why}; NWB says (time, channel); read transposed"
+        f"data of {series.name!r} are stored as (channel, time), shape {shape}: {why}; NWB expects (time, channel), "
+        "so they are transposed when read"
     )
     return Layout(shape, shape[1], shape[0], transposed=True, notes=(note,))

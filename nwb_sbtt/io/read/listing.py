@@ -12,11 +12,14 @@ from rich.table import Table
 
 from nwb_sbtt.display import html_of, text_of
 
-OBSERVED = "observed: share of the time from–to, mean over channels; `fit` gives that of the bins of its trials alone"
+OBSERVED = (
+    "observed: fraction of the time from–to, mean over channels; `fit` prints the fraction for the bins of its "
+    "trials only"
+)
 """What the column of `inspect` is a share of, and why that of a fit differs."""
 ROLES = {
     "result": "results of a model",
-    "copy": "copied from the recording, beside its results",
+    "copy": "copied from the recording and stored with its results",
     "truth": "truth of a simulation",
 }
 """What series are that were not recorded."""
@@ -81,7 +84,7 @@ def _default(path: str | None, unreadable: Sequence[Mapping[str, Any]]) -> str:
     if path is None:
         return "to fit, name one or more with --series"
     if any(row["path"] == path for row in unreadable):
-        return f"without --series {path} is meant, which cannot be read; to fit, name another with --series"
+        return f"default without --series: {path}, but it cannot be read; name another with --series"
     return f"read without --series: {path}"
 
 
@@ -134,7 +137,7 @@ def _tables(tables: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _masks(masks: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["masks, and the share that they leave observed of what they are about"]
+    lines = ["masks, with the fraction of channels and samples that each marks as observed"]
     for mask in masks:
         share = "" if mask["observed"] is None else f": {'≈' * mask['estimated']}{mask['observed']:.1%}"
         about = f" of {', '.join(mask['series'])}" if mask["series"] else ""
@@ -146,7 +149,9 @@ def _masks(masks: Sequence[Mapping[str, Any]]) -> str:
 def _unrecorded(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> str:
     """Series that were not recorded, by what they are."""
     sources = ", ".join(results["sources"])
-    lines = ["not recorded; read by their exact paths alone" + (f" (results inferred from {sources})" * bool(sources))]
+    lines = [
+        "not recorded; read only if named by their exact path" + (f" (results inferred from {sources})" * bool(sources))
+    ]
     for role, text in ROLES.items():
         paths = [row["path"] for row in rows if row["role"] == role]
         lines += _wrapped(text, paths, indent=2) if paths else []

@@ -130,8 +130,8 @@ def control_allows(series: Any, config: ReadConfig, *, first: int, stop: int) ->
     values = np.asarray(series.control[first:stop])
     if values.shape != (stop - first,):
         raise DataError(
-            f"`control` of {series.name!r} has shape {np.shape(series.control)}; expected one value per sample; leave the "
-            "setting read.control unset to ignore it"
+            f"`control` of {series.name!r} has shape {np.shape(series.control)}; expected one value per sample; to "
+            "ignore it, do not set read.control"
         )
     return np.isin(values, config.control)
 
@@ -437,8 +437,8 @@ def _stored_mask(nwbfile: Any, mask: Any) -> StoredMask:
     rows = region_rows(mask.channels, path=path)
     if slabs.n_columns != len(rows):
         raise DataError(
-            f"observation mask {path!r} has shape {np.shape(mask.data)}, but its `channels` name {len(rows)}; expected "
-            f"(time, {len(rows)})"
+            f"observation mask {path!r} has shape {np.shape(mask.data)}, but its `channels` refer to {len(rows)}; "
+            f"expected (time, {len(rows)})"
         )
     return StoredMask(path=path, rows=rows, clock=sample_clock(mask, n_samples=slabs.n_rows), slabs=slabs)
 

@@ -33,14 +33,14 @@ def metadata_value(nwbfile: NWBFile, name: str) -> str:
     if name == SUBJECT:
         part, field = SUBJECT, "subject_id"
     if part not in ("", SUBJECT):
-        raise SelectionError(f"{name!r} is no value of a file's metadata; expected subject, subject.FIELD or FIELD")
+        raise SelectionError(f"{name!r} is not a metadata field; expected subject, subject.FIELD or FIELD")
     holder = nwbfile.subject if part else nwbfile
     texts = {} if holder is None else {each: text for each, value in holder.fields.items() if (text := _text(value))}
     if field in texts:
         return texts[field]
     prefix = f"{part}." if part else ""
     there = ", ".join(f"{prefix}{each}" for each in sorted(texts)) or "none"
-    raise SelectionError(f"the file has no {prefix}{field}; of these it has: {there}")
+    raise SelectionError(f"the file has no {prefix}{field}; it has {there}")
 
 
 def _text(value: Any) -> str:

@@ -48,8 +48,8 @@ def find_montage(
     sizes = np.bincount(groups)
     if sizes.min() < FEWEST:
         raise DataError(
-            f"{names[int(sizes.argmin())]!r} has {sizes.min()} electrode of the series, and a reference needs {FEWEST}; group "
-            "electrodes otherwise (read.electrical.reference_by) or read them without a reference"
+            f"{names[int(sizes.argmin())]!r} has {sizes.min()} electrode of the series, but a reference needs "
+            f"{FEWEST}; use other groups (read.electrical.reference_by), or read without a reference"
         )
     outputs, partners = np.arange(len(rows)), np.empty(0, dtype=np.intp)
     if config.reference == "bipolar":
@@ -78,11 +78,15 @@ def note_on_montage(config: ElectricalConfig, montage: Montage, path: str) -> st
     n_groups = len(np.unique(montage.groups))
     by = "" if config.reference_by == "all" else f" within each {config.reference_by} ({n_groups} in all)"
     what = (
-        f"each electrode less the next one along the shank{by}"
+        f"each electrode minus the next one along the shank{by}"
         if montage.how == "bipolar"
-        else f"less the common {montage.how} of the electrodes{by}"
+        else f"relative to the common {montage.how} of the electrodes{by}"
     )
-    delays = f", after the delays of the converter ({DELAY_COLUMN}) were taken out" if montage.delay.any() else ""
+    delays = (
+        f", after correction of the delays of the analog-to-digital converter ({DELAY_COLUMN})"
+        if montage.delay.any()
+        else ""
+    )
     return f"{path!r}: voltages are {what}{delays} (read.electrical.reference)"
 
 
@@ -116,8 +120,9 @@ def _delays(table: Any, rows: NDArray[np.intp]) -> NDArray[np.float64]:
     delays = plain_column(table, DELAY_COLUMN)[rows]
     if delays.dtype.kind not in "iuf" or not np.isfinite(delays.astype(float)).all():
         raise DataError(
-            f"{DELAY_COLUMN} of {table.name!r} holds {delays.dtype}, or is not finite; expected parts of a sampling period: "
-            "repair it, or read without a reference (read.electrical.reference=none)"
+            f"{DELAY_COLUMN} of {table.name!r} has {delays.dtype} values, or values that are not finite; expected "
+            "delays as fractions of a sampling period; correct the column, or read without a reference "
+            "(read.electrical.reference=none)"
         )
     return np.asarray(delays.astype(np.float64) - delays.min())
 

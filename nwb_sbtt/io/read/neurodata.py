@@ -42,9 +42,9 @@ S_co = TypeVar("S_co", bound=Source, covariant=True)
 Describe: TypeAlias = Callable[[Candidate, Any, Intervals], Candidate]
 
 WITHOUT_READER = {
-    "DecompositionSeries": "power or phase by band (time, channel, band); write the band that is wanted as a TimeSeries",
+    "DecompositionSeries": "power or phase per band (time, channel, band); write the band that you want to fit as a TimeSeries",
     "EventWaveform": "a container of SpikeEventSeries: snippets of voltage around events, not a continuous signal",
-    "ImageSeries": "images, not one number per channel; read what was extracted from them, such as a RoiResponseSeries",
+    "ImageSeries": "images, not one number per channel; read a series extracted from them, such as a RoiResponseSeries",
     "IndexSeries": "numbers of images that were shown, not a signal; a column of a table of trials can hold them",
     "IntervalSeries": "starts and stops of intervals, not a signal; write them as a table of intervals for --trials",
     "SpikeEventSeries": "snippets of voltage around events, not a continuous signal; read the units, or the ElectricalSeries "
@@ -257,7 +257,7 @@ def _registered(neurodata_type: str) -> Reader[..., Source]:
     registered = READERS[neurodata_type]
     if not isinstance(registered, Reader):
         raise ConfigError(
-            f"the entry point {neurodata_type!r} of {READERS.group!r} names no reader; name a function decorated with "
-            "nwb_sbtt.io.read.neurodata.reader"
+            f"the entry point {neurodata_type!r} of {READERS.group!r} does not point to a reader; expected a function "
+            "decorated with nwb_sbtt.io.read.neurodata.reader"
         )
     return registered

@@ -164,11 +164,11 @@ def find_neuropil(
         found = same_container if len(same_container) == 1 else found
     if len(found) > 1:
         paths = " and ".join(repr(neuropil.path) for neuropil in found)
-        return Search(unused=f"{paths} are about the same ROIs; read.rois.neuropil tells which one is meant")
+        return Search(unused=f"{paths} belong to the same ROIs; choose one with read.rois.neuropil")
     if named is not None and not found:
         raise SelectionError(
-            f"read.rois.neuropil={named} names no neuropil of {in_file_path(nwbfile, series)!r}: "
-            + ("; ".join(reasons) or "no series of that path or glob is about its ROIs")
+            f"read.rois.neuropil={named} is not neuropil of {in_file_path(nwbfile, series)!r}: "
+            + ("; ".join(reasons) or "no series matching this path or glob has its ROIs")
         )
     return Search(found[0]) if found else Search(unused="; ".join(reasons), possible=tuple(possible))
 
@@ -187,7 +187,7 @@ def _columns(
     column_of = {int(row): column for column, row in reversed(list(enumerate(other_rows)))}
     n_shared = sum(int(row) in column_of for row in rows)
     if n_shared < len(rows):
-        return None, f"is about {n_shared} of the {len(rows)} ROIs" if n_shared else ""
+        return None, f"has only {n_shared} of the {len(rows)} ROIs" if n_shared else ""
     return np.array([column_of[int(row)] for row in rows], dtype=np.intp), ""
 
 
@@ -196,12 +196,12 @@ def _difference(series: Any, other: Any, clock: SampleClock, *, n_samples: int) 
     if n_samples != clock.n_samples:
         return f"has {n_samples} frames, not {clock.n_samples}"
     if not _same_channel(series, other):
-        return "is of another optical channel"
+        return "has a different optical channel"
     other_clock = sample_clock(other, n_samples=n_samples)
     ends = [np.array([one.times(frame, frame + 1)[0] for frame in (0, n_samples - 1)]) for one in (clock, other_clock)]
     # A frame without a time differs from none.
     differs = np.abs(ends[0] - ends[1]) > SAME_TIME * (clock.period or np.inf)
-    return "has other times" if differs.any() else ""
+    return "has different times" if differs.any() else ""
 
 
 def _same_channel(series: Any, other: Any) -> bool:

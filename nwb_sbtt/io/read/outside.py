@@ -169,7 +169,7 @@ def notes_on(found: Iterable[Outside]) -> list[str]:
     found : iterable of Outside
     """
     parts = {read: [each for each in found if each.is_read() == read] for read in (True, False)}
-    texts = {True: "read from outside the file", False: "left out, as it lies outside the file"}
+    texts = {True: "read from outside the file", False: "left out, because it is outside the file"}
     return [f"{texts[read]}: {listed(parts[read])}" for read in (True, False) if parts[read]]
 
 
@@ -200,7 +200,7 @@ def refuse_outside(path: object, found: Iterable[Outside], *, why: str, remedy: 
     FileError
     """
     if names := listed(found):
-        raise FileError(f"{str(path)!r} stores data outside itself: {names}. {why}; {remedy}")
+        raise FileError(f"{str(path)!r} refers to data outside the file: {names}. {why}; {remedy}")
 
 
 def without_outside(io_type: type, found: tuple[Outside, ...]) -> type:

@@ -71,10 +71,10 @@ class UnitPeriods:
         """
         never = sum(len(each) == 0 for each in self.intervals)
         n_units = len(self.intervals)
-        without = f"; {never} of {n_units} units have none and were never valid" if never else ""
+        without = f"; {never} of {n_units} units have no period and were never valid" if never else ""
         return (
-            f"units count as observed in their periods of {self.path!r} alone, on average {self.share(*span):.1%} of the time "
-            f"from {span[0]:g} to {span[1]:g} s{without} (--set read.valid_unit_periods=false ignores them)"
+            f"units count as observed only in their periods in {self.path!r}, on average {self.share(*span):.1%} of "
+            f"the time from {span[0]:g} to {span[1]:g} s{without} (--set read.valid_unit_periods=false ignores them)"
         )
 
 
@@ -139,7 +139,7 @@ def valid_periods(nwbfile: Any, units: Any, config: ReadConfig) -> UnitPeriods |
         return found[path]
     if len(found) > 1:
         raise SelectionError(
-            f"the file has several ValidUnitPeriods of the same units, {list(found)}; name the one that counts, as "
+            f"the file has several ValidUnitPeriods of the same units, {list(found)}; choose one, for example with "
             f"`--set read.valid_unit_periods={next(iter(found))}`, or pass false to ignore them"
         )
     return next(iter(found.values()), None)

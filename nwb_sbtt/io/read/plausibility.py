@@ -37,9 +37,9 @@ FEWEST_OF_UNIT = 10
 """Fewest spikes of a unit that may not be lost for the most part: of fewer, most are soon outside by chance."""
 MOST_NAMED = 5
 """Most units that an error names."""
-IF_SLOW = "if they are in seconds, --set read.slow_units=true reads them (slow_units=True of ReadConfig)"
+IF_SLOW = "if the times are in seconds, allow this with --set read.slow_units=true (slow_units=True in ReadConfig)"
 """What to do about units that are refused for their rate, and do fire as slowly."""
-IN_SECONDS = "spike times, and obs_intervals, should be in seconds on the session clock, not in milliseconds or samples"
+IN_SECONDS = "spike times and obs_intervals should be in seconds on the session clock, not in milliseconds or samples"
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ def check_losses(
     named = ", ".join(f"unit {ids[unit]}: {int(lost[unit])} of {int(n_spikes[unit])}" for unit in worst[:MOST_NAMED])
     more = f", and {len(worst) - MOST_NAMED} more units" if len(worst) > MOST_NAMED else ""
     raise DataError(
-        f"{n_lost} of {n_all} spikes of {path!r} would be lost: {int(uncounted.outside.sum())} lie outside their unit's "
-        f"obs_intervals, {int(uncounted.not_finite.sum())} have no finite time ({named}{more}); {IN_SECONDS}; write "
-        "them anew, pass obs_intervals=False (--set read.obs_intervals=false), or leave units out by "
+        f"{n_lost} of {n_all} spikes of {path!r} would be lost: {int(uncounted.outside.sum())} lie outside their "
+        f"unit's obs_intervals, {int(uncounted.not_finite.sum())} have no finite time ({named}{more}); {IN_SECONDS}; "
+        "correct the file, pass obs_intervals=False (--set read.obs_intervals=false), or exclude units with "
         "read.where"
     )
 
@@ -170,14 +170,14 @@ def odd_rate(
     rate, duration = n_spikes / observed, span[1] - span[0]
     remark = f"units of {path!r} fire at {rate:.2g} Hz on average, over {duration:g} s ({duration / 3600:.3g} h)"
     if rate > FASTEST:
-        return OddRate(f"{remark}: faster than neurons do; {IN_SECONDS}", SLOWEST, is_refused=False)
+        return OddRate(f"{remark}, which is too fast for neurons; {IN_SECONDS}", SLOWEST, is_refused=False)
     n_trials, share = _trials(units, span)
     is_long = duration > LONGEST
     slowest = SLOWEST_BEFORE_LONG_REST if is_long and share < TRIALS_IN_SECONDS else SLOWEST
     if rate >= slowest or n_spikes >= slowest * active():
         return None
-    of_trials = f", of which the {n_trials} trials take the first {100 * share:.2g} %" if share < SHOWN_SHARE else ""
-    return OddRate(f"{remark}{of_trials}: more slowly than neurons do; {IN_SECONDS}", slowest, is_refused=is_long)
+    of_trials = f", of which the {n_trials} trials cover the first {100 * share:.2g} %" if share < SHOWN_SHARE else ""
+    return OddRate(f"{remark}{of_trials}, which is too slow for neurons; {IN_SECONDS}", slowest, is_refused=is_long)
 
 
 def other_unit(
@@ -205,22 +205,22 @@ def other_unit(
     if len(starts) == 0 or not span[1] > span[0] or _fills(starts, span, least=TRIALS_IN_SECONDS):
         return None
     first, last = float(starts.min()), float(starts.max())
-    times = f"{path!r} runs from {span[0]:g} to {span[1]:g}, the trials start from {first:g} to {last:g}"
+    times = f"{path!r} covers {span[0]:g} to {span[1]:g}, but the trials start between {first:g} and {last:g}"
     for unit, per_second in FINER_UNITS.items():
         if _fills(starts, (span[0] / per_second, span[1] / per_second), least=LEAST_FILLED):
             return (
-                f"units of time seem to differ: {times}, as if the series were in {unit} and the trials in seconds; write the "
-                f"series anew with its times divided by {per_second:g} (and its rate multiplied by it)"
+                f"units of time seem to differ: {times}, as if the series were in {unit} and the trials in seconds; "
+                f"divide the times of the series by {per_second:g}, multiply its rate by it, and write the file again"
             )
         if _fills(starts / per_second, span, least=LEAST_FILLED):
             return (
-                f"units of time seem to differ: {times}, as if the trials were in {unit} and the series in seconds; write the "
-                f"table of trials anew with its times divided by {per_second:g}"
+                f"units of time seem to differ: {times}, as if the trials were in {unit} and the series in seconds; "
+                f"divide the times of the trials table by {per_second:g}, and write the file again"
             )
     if period == 1 and 0 <= last - first < TRIALS_IN_SECONDS * (span[1] - span[0]):
         return (
-            f"units of time seem to differ: {times}, and each sample takes a second, as if the series counted samples; write "
-            "it anew with times in seconds (numbers of samples divided by the sampling rate)"
+            f"units of time seem to differ: {times}, and the sampling period is 1 s, as if the times were sample "
+            "numbers; divide them by the sampling rate in Hz, and write the file again"
         )
     return None
 

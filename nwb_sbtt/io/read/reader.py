@@ -47,11 +47,11 @@ SMALLER = "use wider bins, a shorter part, fewer trials, or fewer channels (read
 DEFAULT_BIN_WIDTH = 0.02
 """Seconds; bins of counts and of band power, which have no sampling period to follow."""
 IGNORING_MASKS = (
-    "look at the times that `nwb-sbtt inspect` lists, or ignore the masks (--set read.obs_intervals=false, --set "
+    "compare the times listed by `nwb-sbtt inspect`, or ignore the masks (--set read.obs_intervals=false, --set "
     "read.invalid_times=false)"
 )
 """What to try where nothing is observed."""
-IN_SECONDS = "both should be in seconds on the session clock (is one in milliseconds or samples?)"
+IN_SECONDS = "both must be in seconds on the session clock; check whether one is in milliseconds or samples"
 LAST_SAMPLE = 1e-6
 """Seconds by which a session outlasts its last sample, so that this sample lies in a bin."""
 DRIFT, MOST_PER_BIN = 1e-3, 20
@@ -81,18 +81,18 @@ def read_nwb(
     config : ReadConfig, optional
         All settings; the keywords below override it.
     series : str or sequence of str, optional
-        In-file paths or globs; several are put on one clock and side by side.
+        In-file paths or globs; several series are combined in the same bins, as more channels.
     bin_width : float, optional
         Seconds.
     trials : Trials, Window or Chop, optional
         How the session is cut. Default: chopped with overlap.
     offsets : float, array (ROI), or mapping of in-file path or glob to these, optional
-        Seconds from the time of each frame to the moment each ROI was sampled; one number is that of all ROIs of a plane.
+        Seconds from the time of each frame to the time each ROI was sampled; one number applies to all ROIs of a plane.
 
     Returns
     -------
     Dataset
-        As described in `nwb_sbtt.data.schema`. ``attrs["notes"]`` is a JSON list of remarks for the user.
+        As described in `nwb_sbtt.data.schema`. ``attrs["notes"]`` is a JSON list of notes about decisions made in reading.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def read_nwb(
         if isinstance(location, RemoteFile):
             # After all of it is read.
             ds = with_notes(
-                ds, [f"streamed {location.received} of {location.asset.size} bytes, which no digest covers"]
+                ds, [f"streamed {location.received} of {location.asset.size} bytes, without a check of their digest"]
             )
         return ds
 
@@ -201,8 +201,8 @@ def _read(
     if "held_out" in labels:
         held_out = np.asarray(labels["held_out"][1])
         notes.append(
-            f"{int(held_out.sum())} of {len(held_out)} channels are held out, as their table says: never shown to a model's "
-            "encoder, and scored"
+            f"{int(held_out.sum())} of {len(held_out)} channels are held out according to their table: never shown to "
+            "the encoder of a model, but scored"
         )
     if not binned.observed.any():
         source = sources[0]
@@ -249,13 +249,13 @@ def _sources(
     kinds = {stored.kind for stored in selected}
     if len(kinds) > 1:
         named = ", ".join(f"{stored.path!r} ({stored.kind})" for stored in selected)
-        raise SelectionError(f"series of different kinds cannot be one data set: {named}; choose series of one kind")
+        raise SelectionError(f"series of different kinds cannot be combined: {named}; choose series of one kind")
     if offsets is not None and kinds != {"rois"}:
-        raise ConfigError(f"`offsets` are for ROIs; {paths[0]!r} is of kind {selected[0].kind!r}: leave them out")
+        raise ConfigError(f"`offsets` are only for ROIs, but {paths[0]!r} is of kind {selected[0].kind!r}; omit them")
     if offsets is not None and not isinstance(offsets, Mapping) and len(selected) > 1:
         raise ConfigError(
-            f"{len(selected)} series are read; pass `offsets` as a mapping of in-file path to array or number (--offsets "
-            f"SERIES=FILE.npy or SERIES=SECONDS for each), of {paths}"
+            f"{len(selected)} series are selected; pass `offsets` as a mapping of in-file path to array or number "
+            f"(--offsets SERIES=FILE.npy or SERIES=SECONDS for each), of {paths}"
         )
     sources = [_source(nwbfile, stored, config, offsets) for stored in selected]
     return [each for s in sources for each in (s.by_band() if isinstance(s, ElectricalSource) else [s])]
@@ -294,7 +294,7 @@ def _with_channels(sources: Sequence[Source], keep: Sequence[NDArray[np.bool_]])
     n_channels, n_kept = (
         len({(source.table, int(row)) for source in some for row in source.channel_row}) for some in (sources, smaller)
     )
-    return smaller, [f"{n_channels - n_kept} of {n_channels} channels left out by `where`"]
+    return smaller, [f"{n_channels - n_kept} of {n_channels} channels excluded by `where`"]
 
 
 def _as_events(sources: list[Source], config: ReadConfig) -> tuple[list[Source], list[str]]:
@@ -302,22 +302,24 @@ def _as_events(sources: list[Source], config: ReadConfig) -> tuple[list[Source],
     if config.events is not None:
         return [_event_source(source, config.events) for source in sources], []
     rois = [source for source in sources if isinstance(source, RoiSource)]
-    notes = [f"{source.path!r} holds {source.signal} ({source.signal_reason}): read as it is" for source in rois]
+    notes = [f"{source.path!r} contains {source.signal} ({source.signal_reason}): read unchanged" for source in rois]
     if config.rois.deconvolve == "never" or not rois or any(source.signal == "events" for source in rois):
         return sources, notes
     try:
         return [_event_source(source, EventsConfig()) for source in rois], []
     except ConfigError as error:
-        raise ConfigError(f"{error}; or read fluorescence as it is (--set read.rois.deconvolve=never)") from None
+        raise ConfigError(
+            f"{error}; or read fluorescence without deconvolution (--set read.rois.deconvolve=never)"
+        ) from None
     except DataError as error:
-        return sources, [*notes, f"events were looked for and not found: {error}"]
+        return sources, [*notes, f"deconvolution found no events: {error}"]
 
 
 def _event_source(source: Source, config: EventsConfig) -> EventSource:
     if not isinstance(source, RoiSource):
         raise ConfigError(
-            f"events are inferred from ROIs; {source.path!r} is of kind {source.kind!r}: leave `events` out (--set "
-            "read.events=null)"
+            f"events can only be inferred from ROIs, but {source.path!r} is of kind {source.kind!r}; omit `events` "
+            "(--set read.events=null)"
         )
     return event_source(source, config)
 
@@ -381,19 +383,19 @@ def _check_recorded(windows: Windows, sources: Sequence[Source], differing: Sequ
     starts, stops = windows.grid.starts, windows.grid.stops
     if any(((stops > source.span[0]) & (starts < source.span[1])).any() for source in sources):
         return
-    spans = ", ".join(f"{source.path!r} from {source.span[0]:g} to {source.span[1]:g} s" for source in sources)
+    spans = ", ".join(f"{source.path!r} covers {source.span[0]:g} to {source.span[1]:g} s" for source in sources)
     raise DataError(
-        f"none of the {len(starts)} windows lies in the recording: they run from {starts.min():g} to {stops.max():g} s, "
-        f"{spans}; {'; '.join(differing) or IN_SECONDS}"
+        f"none of the {len(starts)} windows is inside the recording: they cover {starts.min():g} to {stops.max():g} "
+        f"s, {spans}; {'; '.join(differing) or IN_SECONDS}"
     )
 
 
 def _no_spike(windows: Windows, sources: Sequence[Source], differing: Sequence[str]) -> str:
     starts, stops = windows.grid.starts, windows.grid.stops
-    spans = ", ".join(f"{source.path!r} from {source.span[0]:g} to {source.span[1]:g} s" for source in sources)
+    spans = ", ".join(f"{source.path!r} covers {source.span[0]:g} to {source.span[1]:g} s" for source in sources)
     return (
-        f"none of the {len(starts)} windows holds a spike: they run from {starts.min():g} to {stops.max():g} s, {spans}; "
-        f"{'; '.join(differing) or IN_SECONDS}"
+        f"none of the {len(starts)} windows contains a spike: they cover {starts.min():g} to {stops.max():g} s, "
+        f"{spans}; {'; '.join(differing) or IN_SECONDS}"
     )
 
 
@@ -467,11 +469,11 @@ def _without_empty_chops(joined: Joined, windows: Windows, config: ReadConfig) -
         return joined, windows
     n_empty, n_windows = int((~any_observed).sum()), len(any_observed)
     if not isinstance(config.cut or Chop(), Chop):
-        note = f"{n_empty} of {n_windows} trials hold nothing observed"
+        note = f"{n_empty} of {n_windows} trials have no observed entry"
         return joined, replace(windows, notes=(*windows.notes, note))
     exposure = None if binned.exposure is None else binned.exposure[any_observed]
     smaller = Binned(binned.values[any_observed], binned.observed[any_observed], exposure)
-    note = f"{n_empty} of {n_windows} chops hold nothing observed and are left out"
+    note = f"{n_empty} of {n_windows} chops have no observed entry and are left out"
     grid = replace(windows.grid, starts=windows.grid.starts[any_observed])
     return replace(joined, binned=smaller), Windows(grid, windows.start, None, (note,))
 
@@ -524,7 +526,7 @@ def _notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> list[
         notes.append(f"the series have different sampling periods: {listed}")
     notes += _note_on_planes(sources)
     notes += [
-        f"{mask.path!r}, a TimeSeries of 0 and 1, masks {source.path!r}: samples at 0 are missing"
+        f"{mask.path!r}, a TimeSeries of 0 and 1, is used as mask of {source.path!r}: samples with 0 are missing"
         for source in sources
         for mask in getattr(source, "masks", ())
         if mask.plain
@@ -534,7 +536,7 @@ def _notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> list[
         outside = (windows.grid.stops <= start) | (windows.grid.starts >= stop)
         if outside.any():
             notes.append(
-                f"{int(outside.sum())} of {len(outside)} windows lie wholly outside {source.path!r}, which runs from "
+                f"{int(outside.sum())} of {len(outside)} windows are entirely outside {source.path!r}, which covers "
                 f"{start:g} to {stop:g} s"
             )
     return [*notes, *joined.notes, *windows.notes]
@@ -553,8 +555,9 @@ def _note_on_planes(sources: Sequence[Source]) -> list[str]:
     )
     if n_planes < 2 or not alike or len(rows) < sum(len(source.channel_row) for source in sources):
         return []
-    delay = f" ({first.sampling_period / n_planes:.3g} s more for each)" if first.sampling_period else ""
+    delay = f" ({first.sampling_period / n_planes:.3g} s more for each plane)" if first.sampling_period else ""
     return [
-        f"{n_planes} series of different ROIs all start at {first.span[0]:g} s: they lack times of their own if one scanner "
-        f"took their planes in turn; give the delay of each plane{delay}, such as --offsets '{sources[1].path}=SECONDS'"
+        f"{n_planes} series of different ROIs all start at {first.span[0]:g} s. If one scanner recorded these planes "
+        f"one after the other, the file lacks their true times; pass the delay of each plane{delay}, such as "
+        f"--offsets '{sources[1].path}=SECONDS'"
     ]

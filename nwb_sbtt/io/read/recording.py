@@ -169,7 +169,10 @@ def find_pieces(clock: SampleClock, name: str) -> tuple[tuple[Piece, ...], Runs 
         If the sampling period is not known, or the pieces are too short and too many to be filtered.
     """
     if clock.period is None:
-        raise DataError(f"a series of {clock.n_samples} samples without a rate has no sampling period to filter by")
+        raise DataError(
+            f"a series of {clock.n_samples} samples without a rate has no sampling period, so it cannot be filtered; "
+            "store its rate"
+        )
     if clock.timestamps is None:
         return (Piece(0, clock.n_samples, np.zeros(1), np.array([clock.starting_time]), clock.rate),), None
     firsts, lasts, knots, times = _scan(clock, clock.period)
@@ -178,10 +181,10 @@ def find_pieces(clock: SampleClock, name: str) -> tuple[tuple[Piece, ...], Runs 
     if n_pieces > MOST_SHORT and n_pieces * SHORTEST > clock.n_samples:
         rounded = "" if clock.rounded_to is None else f"; they are rounded to {clock.rounded_to}"
         raise DataError(
-            f"the timestamps of {name!r} split its {clock.n_samples} samples into {n_pieces} pieces without a gap, too "
-            f"short to be filtered: steps differ from the sampling period of {clock.period:.3g} s by more than half of "
-            f"it{rounded}; expected evenly spaced samples with few gaps: store timestamps in double precision (float64), or a "
-            "rate and a starting time, with lost samples as NaN"
+            f"the timestamps of {name!r} split its {clock.n_samples} samples into {n_pieces} parts without a gap, "
+            f"which are too short to be filtered: steps differ from the sampling period of {clock.period:.3g} s by "
+            f"more than half of it{rounded}; expected evenly spaced samples with few gaps: store timestamps in double "
+            "precision (float64), or a rate and a starting time, with lost samples as NaN"
         )
     runs = None
     if (lost >= 0).any():

@@ -136,13 +136,17 @@ def without_results(paths: Sequence[Path], *, external_data: bool = False) -> tu
         names = ", ".join(map(repr, provenance.names))
         if provenance.derived:
             inferred = f", inferred from {', '.join(map(repr, provenance.sources))}" if provenance.sources else ""
-            remarks.append(f"{path.name}: holds results ({names}){inferred}, and no recording: left out")
+            remarks.append(f"{path.name}: contains results ({names}){inferred}, but no recording, so it is left out")
         elif provenance.names and identifier in recorded:
-            remarks.append(f"{path.name}: a copy of another of the files with results ({names}): left out")
+            remarks.append(
+                f"{path.name}: a copy of another of these files with added results ({names}), so it is left out"
+            )
         else:
             kept.append(path)
     if not kept:
-        raise FileError(f"none of the {len(paths)} files is a recording: all hold results; name the recordings")
+        raise FileError(
+            f"none of the {len(paths)} files is a recording, because all contain results; pass the recordings"
+        )
     return kept, remarks
 
 
@@ -163,7 +167,7 @@ def why_left_out(nwbfile: NWBFile, *, names: Collection[str]) -> str:
     provenance = provenance_of(nwbfile)
     listed = ", ".join(map(repr, provenance.names))
     if provenance.derived:
-        return f"it holds results ({listed}) and no recording"
+        return f"it contains results ({listed}), but no recording"
     if provenance.names and (others := [name for name in provenance.sources if name in names]):
         return f"it is a copy of {others[0]!r} with results ({listed})"
     return ""

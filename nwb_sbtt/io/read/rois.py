@@ -264,7 +264,7 @@ def roi_source(
     path = in_file_path(nwbfile, series)
     region = table_region(series) if rois is None else rois
     if region is None:
-        raise DataError(f"{path!r} names no rows of a table of ROIs; expected a region `rois`")
+        raise DataError(f"{path!r} does not refer to rows of an ROI table; expected the field `rois`")
     table = region.table
     all_rows = region_rows(region, path=path)
     layout = sample_layout(series, region)
@@ -274,12 +274,16 @@ def roi_source(
     sampling = _sampling_offsets(nwbfile, table, all_rows, config=config.rois, period=period, offsets=offsets)
     keep = _accepted(table, all_rows) if config.rois.cells == "accepted" else np.ones(len(all_rows), dtype=bool)
     if not keep.all():
-        notes.append(f"{int((~keep).sum())} of {len(keep)} ROIs of {series.name!r} are not accepted and are left out")
+        notes.append(
+            f"{int((~keep).sum())} of {len(keep)} ROIs of {series.name!r} are not marked as cells and are left out"
+        )
     if not keep.any():
-        raise SelectionError(f"none of the {len(keep)} ROIs of {series.name!r} is accepted; use read.rois.cells=all")
+        raise SelectionError(
+            f"none of the {len(keep)} ROIs of {series.name!r} is marked as a cell; to read all, use read.rois.cells=all"
+        )
     if period is not None and config.bin_width is not None and config.bin_width > period * SAME_PERIOD:
         notes.append(
-            f"bins are wider than a frame of {series.name!r}: each holds the {config.rois.aggregate} of its frames"
+            f"bins are wider than a frame of {series.name!r}: each bin has the {config.rois.aggregate} of its frames"
         )
     columns = np.flatnonzero(keep)
     rows, seconds = all_rows[columns], sampling.seconds[columns]
@@ -341,20 +345,20 @@ def _subtracted(
     found = around.found
     if found is None and not around.unused:
         none = coefficient and signal == "fluorescence" and not holds_neuropil(series)
-        remarks = [f"no neuropil of the ROIs of {path!r} is in the file: none is subtracted"] if none else []
+        remarks = [f"the file has no neuropil of the ROIs of {path!r}, so none is subtracted"] if none else []
         if around.possible and signal == "fluorescence" and not says_corrected(series) and coefficient != 0:
             could = " or ".join(map(repr, around.possible))
             remarks = [
-                f"no series is called neuropil of {path!r}: none is subtracted. If {could} is, which is about the same ROIs "
-                "and frames, name it in read.rois.neuropil"
+                f"no series is named neuropil of {path!r}, so none is subtracted. If {could} (same ROIs and frames) "
+                "is its neuropil, set read.rois.neuropil to it"
             ]
         return None, remarks
     if signal == "events" or found is None:
         return None, [f"neuropil is not subtracted from {path!r}: {around.unused}"] if signal == "fluorescence" else []
     if signal == "dF/F":
-        reason = "ΔF/F is in units of a baseline (read.rois.holds=fluorescence says otherwise)"
+        reason = "the series is ΔF/F (if it is raw fluorescence, set read.rois.holds=fluorescence)"
     elif coefficient is None and says_corrected(series):
-        reason = "its name says that this was done (read.rois.neuropil_coefficient=0.7 does so all the same)"
+        reason = "its name shows that this was already done (if not, set read.rois.neuropil_coefficient=0.7)"
     elif coefficient == 0:
         reason = "read.rois.neuropil_coefficient is 0"
     else:
@@ -390,8 +394,8 @@ class _EventSizes:
 
     def notes(self, path: str) -> list[str]:
         kinds = (
-            (self._rounded, "negative by rounding and read as 0"),
-            (self._negative, "negative, which events cannot be, and unobserved"),
+            (self._rounded, "negative because of rounding, and are read as 0"),
+            (self._negative, "negative, which events cannot be, and are treated as missing"),
         )
         return [f"{number} values of {path!r} are {what}" for number, what in kinds if number]
 
@@ -474,8 +478,9 @@ def _accepted(table: Any, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
             flags = np.asarray(table[columns[name]].data[:])
             if flags.dtype.kind not in "biuf" or flags.shape[:1] != (len(table),):
                 raise DataError(
-                    f"column {columns[name]!r} of {table.name!r} holds {flags.dtype} of shape {flags.shape}; expected a flag "
-                    f"for each of {len(table)} ROIs; use read.rois.cells=all, or read.where with another column"
+                    f"column {columns[name]!r} of {table.name!r} has {flags.dtype} values of shape {flags.shape}; "
+                    f"expected one flag for each of {len(table)} ROIs; use read.rois.cells=all, or read.where with "
+                    "another column"
                 )
             verdicts.append((flags.reshape(len(flags), -1)[:, 0][rows].astype(float) > 0) == meaning)
     if not verdicts:

@@ -167,8 +167,8 @@ def note_on_spacing(stored: Any, times: ArrayLike, what: str, *, bin_width: floa
     if not step > min(COARSE, bin_width or COARSE):
         return ()
     return (
-        f"{what} are stored as {dtype}, in steps of {step:.3g} s at {largest:g} s: which of the bins within a step they belong "
-        "to is not known",
+        f"{what} are stored as {dtype} with a resolution of {step:.3g} s at {largest:g} s, so some may be counted in "
+        "a neighbouring bin",
     )
 
 

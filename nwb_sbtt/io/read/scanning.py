@@ -61,7 +61,7 @@ def check_offsets(offsets: ArrayLike, *, n_rois: int, period: float | None) -> S
     """
     given = np.full(n_rois, offsets) if np.ndim(offsets) == 0 else offsets
     seconds = _checked(given, n_rois=n_rois, period=period, origin="offsets")
-    return SamplingOffsets(seconds, ("sampling offsets given",))
+    return SamplingOffsets(seconds, ("sampling offsets passed",))
 
 
 def column_offsets(
@@ -139,7 +139,7 @@ def centroid_offsets(
     if any(name in table.colnames for name in PIXEL_COLUMNS) and is_suite2p_export(nwbfile, table):
         order, dimension = order or "suite2p", None if dimension is None else dimension[::-1]
     lines, notes = _centroid_lines(table, rows, slow_axis=config.slow_axis, dimension=dimension, order=order)
-    origin = f"the {config.slow_axis} of the centroids in {table.name!r} over {rate:g} lines/s"
+    origin = f"the {config.slow_axis} of the centroids in {table.name!r} divided by {rate:g} lines/s"
     seconds = _checked(lines / rate, n_rois=len(rows), period=period, origin=origin)
     return SamplingOffsets(seconds, (f"sampling offsets from {origin}", *notes))
 
@@ -173,8 +173,8 @@ def _checked(offsets: ArrayLike, *, n_rois: int, period: float | None, origin: s
     if (seconds < 0).any() or (period is not None and (seconds >= period).any()):
         frame = "the frame period" if period is None else f"the frame period of {period:g} s"
         raise DataError(
-            f"{origin}: offsets run from {seconds.min():g} to {seconds.max():g} s; each must be at least 0 and less than "
-            f"{frame} (are they in milliseconds? is the scan-line rate right?)"
+            f"{origin}: offsets run from {seconds.min():g} to {seconds.max():g} s; each must be at least 0 and less "
+            f"than {frame}; check whether they are in milliseconds, and the scan-line rate"
         )
     return seconds
 
@@ -259,16 +259,19 @@ def _centroid_lines(
         )
     if dimension is not None and (lines >= dimension[axis]).any():
         raise DataError(
-            f"a centroid of {table.name!r} lies at {slow_axis} = {np.max(lines):g}, outside images of x, y = {dimension}; "
-            "are read.rois.slow_axis and read.rois.mask_order right?"
+            f"a centroid of {table.name!r} lies at {slow_axis} = {np.max(lines):g}, which is outside the image (x, y "
+            f"= {dimension}); check read.rois.slow_axis and read.rois.mask_order"
         )
     return lines, notes
 
 
 def _note_on_order(column: str, order: str | None) -> tuple[str, ...]:
     reasons = {
-        "images": "which fits the size of the images; x, y would not",
-        "suite2p": "as suite2p's own export writes them; set read.rois.mask_order=xy if they are x, y, as NWB defines them",
+        "images": "because only this order matches the size of the images",
+        "suite2p": (
+            "as the NWB export of suite2p writes them; if they are (x, y), as NWB defines them, set "
+            "read.rois.mask_order=xy"
+        ),
     }
     return (f"{column} read as (y, x), {reasons[order]}",) if order in reasons else ()
 
@@ -312,7 +315,7 @@ def _image_centroids(
         if dimension is not None and shape != dimension:
             raise DataError(f"image_mask holds images of {shape} pixels, but the imaging space has y, x = {dimension}")
     elif order == "yx":
-        axis, note = 1 - axis, "image_mask read as (roi, y, x), as read.rois.mask_order says"
+        axis, note = 1 - axis, "image_mask read as (roi, y, x), as set by read.rois.mask_order"
     elif dimension is not None and shape != dimension:
         if shape != dimension[::-1]:
             raise DataError(f"image_mask holds images of {shape} pixels, but the imaging series has x, y = {dimension}")

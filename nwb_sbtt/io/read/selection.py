@@ -162,7 +162,7 @@ def select(
             raise SelectionError(_no_match(pattern, [series.path for series in candidates]))
         selected += [series for series in matches if all(series is not other for other in selected)]
     if not selected:
-        raise SelectionError("`series` names nothing; leave it out, or pass an in-file path")
+        raise SelectionError("`series` is empty; omit it, or pass an in-file path")
     return selected
 
 
@@ -192,11 +192,11 @@ def _only_default(candidates: Sequence[SeriesT], unreadable: Mapping[str, str]) 
             f"the file has {len(defaults)} series that can be fitted; choose one or several: {_options(defaults)}"
         )
     *types, last_type = default_types()
-    message = f"the file holds no usable {', '.join(types)} or {last_type}"
+    message = f"the file has no usable {', '.join(types)} or {last_type}"
     if candidates and not any(series.role == "recording" for series in candidates):
-        raise SelectionError(f"the file holds no recording, but {_others(candidates)}")
+        raise SelectionError(f"the file has no recording, but {_others(candidates)}")
     if candidates:
-        raise SelectionError(f"{message}; it has these other series, to be chosen by name: {_options(candidates)}")
+        raise SelectionError(f"{message}; other series can be chosen by name: {_options(candidates)}")
     reasons = [f"{path!r} cannot be read: {reason}" for path, reason in unreadable.items()][:MOST_PROPOSED]
     raise SelectionError("; ".join([message, *reasons]) if reasons else f"{message}, and no other series of numbers")
 
@@ -206,8 +206,8 @@ def _others(candidates: Sequence[Selectable]) -> str:
     words = {
         "mask": "a mask",
         "result": "results of a model",
-        "copy": "copies beside results",
-        "truth": "the truth of a simulation",
+        "copy": "copies stored with results",
+        "truth": "ground truth of a simulation",
     }
     roles = [word for role, word in words.items() if any(series.role == role for series in candidates)]
     return f"{' and '.join(roles)}; fit the recording, or choose one by its exact path: {_options(candidates)}"

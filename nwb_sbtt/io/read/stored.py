@@ -55,7 +55,9 @@ def find_stored(nwbfile: NWBFile, path: str) -> Any:
     for nwb_object in nwbfile.objects.values():
         if stored_path(nwbfile, nwb_object) == path:
             return nwb_object
-    raise SelectionError(f"{str(nwbfile.container_source)!r} has nothing at {path!r}")
+    raise SelectionError(
+        f"{str(nwbfile.container_source)!r} has no object at {path!r}; list its contents with `nwb-sbtt inspect`"
+    )
 
 
 def object_ids(nwbfile: NWBFile) -> dict[str, str]:
@@ -96,8 +98,8 @@ def tables_of(nwbfile: NWBFile, read: Iterable[Any]) -> dict[str, Any]:
             if tables.setdefault(path, table) is not table:
                 files = [Path(each.container_source).name for each in (tables[path], table)]
                 raise SelectionError(
-                    f"the series are of two tables {path!r}, one in {files[0]!r} and one in {files[1]!r}; fit each by itself, "
-                    "or both as two sessions"
+                    f"the series belong to two different tables {path!r}, one in {files[0]!r} and one in "
+                    f"{files[1]!r}; fit them separately, or as two sessions"
                 )
     return tables
 

@@ -154,7 +154,7 @@ def _named(recording: Recording, electrodes: Sequence[int | str]) -> NDArray[np.
     """Columns (column) of electrodes that are given by their ids."""
     named = np.isin(recording.ids.astype(str), [str(each) for each in electrodes])
     if named.all():
-        raise SelectionError("read.electrical.bad_channels names all electrodes that are read; leave some")
+        raise SelectionError("read.electrical.bad_channels contains all electrodes that are read; keep at least one")
     return named
 
 
@@ -201,10 +201,10 @@ def _note_on_lines(
         return ()
     listed = ", ".join(f"{each:g}" for each in harmonics[:4]) + (", …" if len(harmonics) > 4 else "")
     reference = (
-        "" if recording.montage is not None else ", or read.electrical.reference=median where electrodes share them"
+        "" if recording.montage is not None else ", or try read.electrical.reference=median if electrodes share it"
     )
     return (
-        f"{path!r}: lines at {listed} Hz are {shares[much].mean():.0%} of the variance in the band of {band[0]:g} to "
-        f"{band[1]:g} Hz on {int(much.sum())} of {len(much)} electrodes; read.electrical.notch={line:g} takes them "
-        f"out{reference}",
+        f"{path!r}: line noise at {listed} Hz is {shares[much].mean():.0%} of the variance in the band of {band[0]:g} "
+        f"to {band[1]:g} Hz on {int(much.sum())} of {len(much)} electrodes; remove it with "
+        f"read.electrical.notch={line:g}{reference}",
     )

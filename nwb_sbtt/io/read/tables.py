@@ -52,8 +52,8 @@ def note_on_ids(ids: NDArray[np.generic], path: str) -> tuple[str, ...]:
         return ()
     more = f" and {len(repeated) - MOST_IDS} more" if len(repeated) > MOST_IDS else ""
     return (
-        f"ids of {path!r} repeat: {', '.join(map(str, repeated[:MOST_IDS]))}{more}; channels of one id are told apart by "
-        "their row in the table (`channel_row`)",
+        f"ids of {path!r} repeat: {', '.join(map(str, repeated[:MOST_IDS]))}{more}; channels with the same id are "
+        "distinguished by their row in the table (`channel_row`)",
     )
 
 
@@ -97,11 +97,11 @@ def plain_column(table: Any, name: str) -> NDArray[np.generic]:
     if name not in table.colnames:
         near = nearest(name, table.colnames)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise SelectionError(f"table {table.name!r} has no column {name!r}, it has {sorted(table.colnames)}{hint}")
+        raise SelectionError(f"table {table.name!r} has no column {name!r}; it has {sorted(table.colnames)}{hint}")
     if not _is_plain(table, name):
         plain = sorted(other for other in table.colnames if _is_plain(table, other))
         raise SelectionError(
-            f"column {name!r} of table {table.name!r} does not hold one value per row; these columns do: {plain}"
+            f"column {name!r} of table {table.name!r} does not have one value per row; choose one of {plain}"
         )
     return _values(table, name)
 

@@ -132,7 +132,7 @@ def timeseries_source(nwbfile: Any, series: Any, config: ReadConfig) -> TimeSeri
     path = in_file_path(nwbfile, series)
     notes = [*layout.notes, *times.clock.notes]
     if config.control is not None and series.control is None:
-        notes.append(f"{path!r} has no `control`; all its samples count")
+        notes.append(f"{path!r} has no `control`, so all its samples count as observed")
     return TimeSeriesSource(
         path=path,
         unit=str(series.unit),

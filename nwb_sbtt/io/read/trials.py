@@ -129,8 +129,8 @@ def event_times(table: DynamicTable, event: str) -> NDArray[np.float64]:
         columns = {name: as_times(values) for name, values in plain_columns(table).items() if values.dtype.kind == "f"}
         usable = sorted(name for name, values in columns.items() if values is not None and np.isfinite(values).any())
         raise SelectionError(
-            f"column {event!r} of {table.name!r} holds {column.dtype.type.__name__.rstrip('_')} such as "
-            f"{str(column[0])!r}, not times; columns of numbers are {usable}"
+            f"column {event!r} of {table.name!r} has {column.dtype.type.__name__.rstrip('_')} values such as "
+            f"{str(column[0])!r}; expected times in seconds; choose one of {usable}"
         )
     return times
 
@@ -171,7 +171,8 @@ def session_times(
     if not isinstance(table, TimeIntervals):
         if cut.relative:
             raise ConfigError(
-                f"{table.name!r} is a table of events without trials, so that nothing can be relative to them"
+                f"{table.name!r} is a table of events without trials, so its times cannot be relative to trials; omit "
+                "`relative` (--trials-relative)"
             )
         return times, rounded
     bounds = interval_bounds(table, path=table.name)
@@ -179,13 +180,18 @@ def session_times(
     if not cut.relative:
         times, placeholders = without_placeholders(times, bounds)
         notes = [
-            f"{count} rows of {table.name!r} have {value:g} in {cut.event!r}, outside all trials: read as no event"
+            (
+                f"{count} rows of {table.name!r} have {value:g} in {cut.event!r}, which is outside all trials; these rows "
+                "are treated as trials without the event"
+            )
             for value, count in placeholders.items()
         ]
         return times, (*remarks, *notes, *_check_within(times, bounds, table, cut))
     # A start itself is not relative to anything.
     if cut.event in ("start_time", "stop_time"):
-        raise ConfigError(f"{cut.event!r} of {table.name!r} is on the session clock; leave `relative` out")
+        raise ConfigError(
+            f"{cut.event!r} of {table.name!r} is on the session clock; omit `relative` (--trials-relative)"
+        )
     return bounds[:, 0] + times, (*remarks, *_check_within(bounds[:, 0] + times, bounds, table, cut))
 
 
@@ -234,7 +240,7 @@ def _backward(bounds: NDArray[np.float64], path: str) -> tuple[str, ...]:
     start, stop = bounds[rows[0]]
     return (
         f"{len(rows)} of {len(bounds)} rows of {path!r} stop before they start (row {int(rows[0])}: from {start:g} to "
-        f"{stop:g} s); whether events lie inside these trials cannot be told",
+        f"{stop:g} s); for these trials it was not checked whether events are inside them",
     )
 
 
@@ -262,8 +268,8 @@ def _check_within(
         return ()
     row = int(np.argmax(away))
     what = (
-        f"{int(outside.sum())} of {len(rows)} times in {cut.event!r} of {table.name!r} lie outside their own trial (row "
-        f"{int(rows[row])}: {times[row]:g} s, trial from {starts[row]:g} to {stops[row]:g} s)"
+        f"{int(outside.sum())} of {len(rows)} times in {cut.event!r} of {table.name!r} are outside their own trial "
+        f"(row {int(rows[row])}: {times[row]:g} s, trial from {starts[row]:g} to {stops[row]:g} s)"
     )
     if outside.mean() <= MOST_OUTSIDE:
         return (what,)
@@ -271,18 +277,18 @@ def _check_within(
     def fits(others: NDArray[np.float64]) -> bool:
         return bool(((others >= starts - EDGE) & (others <= stops + EDGE)).mean() >= FITTING)
 
-    seconds, codes = "write the column anew, in seconds on the session clock", _codes(times)
+    seconds, codes = "write the column again in seconds on the session clock", _codes(times)
     if cut.relative:
-        also = "without `relative` they would lie inside" if fits(times - starts) else seconds
-        raise DataError(f"{what}, counted from its start as `relative` says; {also}")
+        also = "without `relative` they would be inside; omit it" if fits(times - starts) else seconds
+        raise DataError(f"{what}, if they are relative to its start (`relative`); {also}")
     if fits(starts + times):
         if codes:
             raise DataError(
-                f"{what}; they are no times but flags or codes ({codes}): name a column of times; should they be whole seconds "
-                "from the start of the trial, pass relative=True in Trials, or --trials-relative"
+                f"{what}; they look like flags or codes ({codes}), not times; name a column of times. If they are "
+                "whole seconds from the start of the trial, pass relative=True in Trials, or --trials-relative"
             )
         raise DataError(
-            f"{what}; they look relative to the start of the trial: pass relative=True in Trials, or --trials-relative"
+            f"{what}; they look relative to the start of the trial; pass relative=True in Trials, or --trials-relative"
         )
     # An answer may come after a short stimulus, but hardly after the next one.
     spacing = np.median(np.diff(np.sort(starts))) if len(starts) > 1 else 0.0
@@ -291,7 +297,7 @@ def _check_within(
     if fits(times / 1000) or (np.median(times) >= LEAST_MILLISECONDS and fits(starts + times / 1000)):
         either = f"codes ({codes}), or " if codes else ""
         raise DataError(f"{what}; they look like {either}milliseconds; {seconds}")
-    raise DataError(f"{what}; they are no times of these trials (perhaps samples, or numbers of blocks); {seconds}")
+    raise DataError(f"{what}; they do not match these trials (they may be sample or block numbers); {seconds}")
 
 
 def _named(tables: dict[str, DynamicTable], name: str) -> DynamicTable | None:

@@ -53,9 +53,7 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
     """
     with open_nwb(path, external_data=True) as nwbfile:
         if GROUND_TRUTH not in nwbfile.processing or RATES not in nwbfile.processing[GROUND_TRUTH].data_interfaces:
-            raise SelectionError(
-                f"{str(path)!r} has no 'processing/{GROUND_TRUTH}/{RATES}': it is not a simulated file"
-            )
+            raise SelectionError(f"{str(path)!r} has no 'processing/{GROUND_TRUTH}/{RATES}'; expected a simulated file")
         module = nwbfile.processing[GROUND_TRUTH]
         series = {
             name: np.asarray(module[name].data[:])
@@ -69,7 +67,7 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
     unknown = [channel_id for channel_id in channel_ids if channel_id not in row_of]
     if unknown or ds.attrs["kind"] != kind:
         raise MismatchError(
-            f"the data have channels {unknown[:5]} that are no {kind} of {str(path)!r}, which has {[*row_of][:5]} …"
+            f"the channels {unknown[:5]} of the data are not in {str(path)!r}, which has the {kind} {[*row_of][:5]} …"
         )
     rows = [row_of[channel_id] for channel_id in channel_ids]
     edges = bin_edges(ds)
@@ -137,8 +135,9 @@ class _Steps:
         uncovered = np.abs(np.diff(self._covered_time(edges), axis=1) - bin_width) > slack
         if uncovered.any():
             raise MismatchError(
-                f"{int(uncovered.sum())} of {uncovered.size} bins of the data lie, at least in part, outside the trials of "
-                "the simulation, where there is no truth; cut with Trials('start_time', …) inside the trials"
+                f"{int(uncovered.sum())} of {uncovered.size} bins of the data are at least partly outside the trials "
+                "of the simulation, where the true rates are unknown; cut with Trials('start_time', …) inside the "
+                "trials"
             )
 
     def mean(self, values: NDArray[np.float32], edges: NDArray[np.float64]) -> NDArray[np.float32]:

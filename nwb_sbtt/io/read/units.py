@@ -167,7 +167,7 @@ class UnitsSource:
                 return counts.finish(observed), Uncounted.joined(uncounted)
             # The next width needs the memory.
             del counts
-        raise DataError(f"a bin of {self.path!r} holds more spikes than can be counted: its spike times are damaged")
+        raise DataError(f"a bin of {self.path!r} has more spikes than can be counted; its spike times are damaged")
 
     def _count(self, counts: Counts, lookup: _Lookup, units: range) -> Uncounted | None:
         """Count the spikes of some units; None where there are more than `counts` can hold."""
@@ -223,9 +223,9 @@ class UnitsSource:
             return ()
         first, last = self.span
         return (
-            f"{int(outside.sum())} of {outside.size} bins, in {int(outside.any(axis=1).sum())} of {len(outside)} windows, lie "
-            f"outside the time from the first to the last spike, from {first:g} to {last:g} s; the units of {self.path!r} "
-            "have no obs_intervals and count as observed there",
+            f"{int(outside.sum())} of {outside.size} bins, in {int(outside.any(axis=1).sum())} of {len(outside)} "
+            f"windows, are before the first or after the last spike ({first:g} to {last:g} s); they count as "
+            f"observed, because the units of {self.path!r} have no obs_intervals",
         )
 
     def _notes_on_uncounted(self, uncounted: Uncounted) -> tuple[str, ...]:
@@ -234,7 +234,7 @@ class UnitsSource:
             notes.append(f"{n_not_finite} spike times of {self.path!r} are not finite and are left out")
         if n_outside := int(uncounted.outside.sum()):
             notes.append(
-                f"{n_outside} spikes of {self.path!r} lie outside their unit's obs_intervals and are not counted"
+                f"{n_outside} spikes of {self.path!r} are outside the obs_intervals of their unit and are not counted"
             )
         return tuple(notes)
 
@@ -250,7 +250,7 @@ class UnitsSource:
         if self.slow is not None and n_counted < self.slow.slowest * observed.mean() * len(self.channel_id) * _seconds(
             grid
         ):
-            raise DataError(f"{self.slow.remark}; the {len(grid.starts)} windows hold {n_counted:g} spikes; {IF_SLOW}")
+            raise DataError(f"{self.slow.remark}; the {len(grid.starts)} windows have {n_counted:g} spikes; {IF_SLOW}")
 
 
 def has_spikes(units: Any) -> bool:
@@ -332,7 +332,7 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     obs = obs_intervals(units, path) if config.obs_intervals else None
     ends = _ends(obs, partial(first_and_last, spike_times, bounds))
     if len(ends) == 0:
-        raise DataError(f"no unit of {path!r} has a spike or an observation interval: there is nothing to read")
+        raise DataError(f"no unit of {path!r} has a spike or an observation interval, so there is nothing to read")
     span = (float(ends.min()), float(ends.max()))
     n_spikes, observed = int(bounds[-1]), _observed_seconds(obs, span, n_units=len(units))
     active = partial(_active_seconds, spike_times, bounds)
@@ -345,7 +345,8 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     cut = config.cut or Chop()
     if slow is not None and isinstance(cut, Chop) and cut.start is None and cut.stop is None:
         raise DataError(
-            f"{slow.remark}; write the file anew, or name the part to read by start and stop of a Chop (--window); {IF_SLOW}"
+            f"{slow.remark}; correct the file, or select the part to read with start and stop of a Chop (--window); "
+            f"{IF_SLOW}"
         )
     ids = row_ids(units, path=path)
     notes += note_on_ids(ids, path)
@@ -390,15 +391,17 @@ def stored_spikes(units: Any, path: str) -> tuple[Any, NDArray[np.int64]]:
         If there are no units or spike times, the times are not one real number per spike, or their index is damaged.
     """
     if "spike_times" not in units.colnames:
-        raise DataError(f"table {path!r} has no column 'spike_times', only {sorted(units.colnames)}; nothing to count")
+        raise DataError(f"table {path!r} has no column 'spike_times'; it has {sorted(units.colnames)}")
     if len(units) == 0:
-        raise DataError(f"table {path!r} has no rows: no unit to read")
+        raise DataError(f"table {path!r} has no rows, so there is no unit to read")
     column = ragged_column(units, "spike_times", path=path)
     shape = np.shape(column.values)
     if len(shape) != 1:
         raise DataError(f"column 'spike_times' of {path!r} has shape {shape}; expected one time per spike: (spike,)")
     check_real(column.values, f"column 'spike_times' of {path!r}")
-    check_memory(shape[0], SPIKE, what=f"the {shape[0]} spike times of {path!r}", remedy="is the table damaged?")
+    check_memory(
+        shape[0], SPIKE, what=f"the {shape[0]} spike times of {path!r}", remedy="check whether the table is damaged"
+    )
     return column.values, column.bounds
 
 
@@ -600,7 +603,7 @@ def _outside_note(spike_times: Any, bounds: NDArray[np.int64], obs: tuple[Interv
         return ()
     unit, time = outside[0]
     return (
-        f"of {len(outside)} of {len(units)} units the spike in the middle of the train lies outside obs_intervals (row {unit}: "
+        f"in {len(outside)} of {len(units)} units the median spike time is outside obs_intervals (row {unit}: "
         f"{time:g} s, intervals from {obs[unit].min():g} to {obs[unit].max():g} s); {IN_SECONDS}",
     )
 
@@ -610,10 +613,12 @@ def _notes(
 ) -> tuple[str, ...]:
     """Which reading is taken of intervals that are not given, or empty."""
     if obs is None and config.obs_intervals:
-        given = "has empty obs_intervals for all units, as if they were not given" * ("obs_intervals" in units.colnames)
-        return (f"{path!r} {given or 'has no obs_intervals'}: every unit counts as observed throughout",)
+        given = "has empty obs_intervals for all units, which are treated as not given" * (
+            "obs_intervals" in units.colnames
+        )
+        return (f"{path!r} {given or 'has no obs_intervals'}, so every unit counts as observed all the time",)
     if obs is not None and one_interval_each(units):
-        return (f"the obs_intervals of {path!r} have no index: row n is read as the one interval of unit n",)
+        return (f"the obs_intervals of {path!r} have no index; row n is used as the only interval of unit n",)
     never = np.array([len(array) == 0 for array in obs or ()], dtype=bool)
     if never.any():
         n_spikes = int(np.diff(bounds)[never].sum())

@@ -61,17 +61,17 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     notes += doubts_on_feature(config.electrical, path, rate=1 / clock.period if clock.period else 0.0)
     obs = obs_intervals(table, table.name) if config.obs_intervals else None
     if obs is not None:
-        notes.append(f"electrodes of {path!r} count as observed within the obs_intervals of {table.name!r} alone")
+        notes.append(f"electrodes of {path!r} count as observed only within the obs_intervals of {table.name!r}")
     if len(pieces) > 1:
         plural = "s" if len(pieces) > 2 else ""
         notes.append(
-            f"{series.name!r}: {len(pieces) - 1} gap{plural} in the timestamps; each piece is filtered by itself"
+            f"{series.name!r}: {len(pieces) - 1} gap{plural} in the timestamps; each part is filtered separately"
         )
     if runs is not None:
         n_short = len(runs.firsts) - len(pieces)
         notes.append(
-            f"{series.name!r}: {n_short} gap{'s' if n_short > 1 else ''} of no more than {LONGEST_LOSS:g} s in the timestamps; "
-            f"{runs.n_samples - int(runs.lengths.sum())} samples lost there are missing"
+            f"{series.name!r}: {n_short} gap{'s' if n_short > 1 else ''} of no more than {LONGEST_LOSS:g} s in the "
+            f"timestamps; the {runs.n_samples - int(runs.lengths.sum())} lost samples are treated as missing"
         )
     pad = config.electrical.pad or 0.0
     # Float32 holds all digits of what is stored in two bytes, or in float32.
@@ -140,6 +140,6 @@ def _note_on_unknown(config: ElectricalConfig, ids: NDArray[np.generic], table: 
     if not unknown:
         return ()
     return (
-        f"read.electrical.bad_channels names {', '.join(unknown)}, which {table!r} does not have: its ids are {ids[0]} to "
-        f"{ids[-1]}",
+        f"read.electrical.bad_channels names {', '.join(unknown)}, which are not in {table!r}; its ids are {ids[0]} "
+        f"to {ids[-1]}",
     )

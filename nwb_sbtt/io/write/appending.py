@@ -53,7 +53,8 @@ def add_to_copy(
             if library_of(error) is None:
                 raise
             raise FileError(
-                f"cannot add to a copy of {name!r}: a part of it can be read but not written ({reason_of(error)}); {instead}"
+                f"cannot add to a copy of {name!r}: a part of it can be read but not written ({reason_of(error)}); "
+                f"{instead}"
             ) from error
         _drop_old_specifications(file)
 
@@ -139,4 +140,4 @@ def refuse_invalid(problems: Sequence[str]) -> None:
     FileError
     """
     if problems:
-        raise FileError(f"the file would not be valid NWB, so it was not kept: {'; '.join(problems[:3])}")
+        raise FileError(f"the file would not be valid NWB, so it was removed: {'; '.join(problems[:3])}")

@@ -230,7 +230,7 @@ def check_name(name: str) -> str:
     """
     if not name or set(name) & set("/:.") or name != name.strip():
         raise ConfigError(
-            f"results cannot be named {name!r}: choose a name without '/', ':' and '.', for example 'sbtt'"
+            f"results cannot be named {name!r}; choose a name without '/', ':' and '.', for example 'sbtt'"
         )
     return name
 
@@ -250,15 +250,17 @@ def check_variables(names: Sequence[str] | None) -> None:
     """
     if names is None:
         return
-    known = f"known are {', '.join(VARIABLES)}"
+    known = f"available: {', '.join(VARIABLES)}"
     if not names:
-        raise ConfigError(f"no variable is named to be written (--write); {known}")
+        raise ConfigError(f"the list of variables to write (--write) is empty; {known}")
     for name in names:
         if name not in VARIABLES:
             hint = "".join(f"did you mean {near!r}? " for near in nearest(name, VARIABLES))
             raise ConfigError(f"{name!r} cannot be written (--write): {hint}{known}")
         if (variable := name.removesuffix("_sd")) not in names:
-            raise ConfigError(f"{name!r} is the sd of {variable!r}, which is not written; add {variable!r} (--write)")
+            raise ConfigError(
+                f"{name!r} is the sd of {variable!r}, which is not in the list; add {variable!r} (--write)"
+            )
 
 
 def only(latents: xr.Dataset, names: Sequence[str] | None) -> xr.Dataset:
@@ -283,8 +285,8 @@ def only(latents: xr.Dataset, names: Sequence[str] | None) -> xr.Dataset:
     present = [str(name) for name in latents.data_vars if name != "observed"]
     if missing := [name for name in names if name not in present]:
         raise DataError(
-            f"the model gives no {_listed(missing)}; write some of {', '.join(sorted(present))} (--write), or leave the "
-            "choice out to write all"
+            f"the model does not infer {_listed(missing)}; choose from {', '.join(sorted(present))} (--write), or "
+            "omit the choice to write all"
         )
     return latents[[*dict.fromkeys(names), "observed"]]
 
@@ -327,7 +329,9 @@ def check_latents(latents: xr.Dataset) -> xr.Dataset:
     if not isinstance(width, float) or not np.isfinite(width) or width <= 0:
         raise DataError(f"attrs['bin_width'] is {width!r}; expected a positive number of seconds")
     if not np.isfinite(latents["trial_start"].values).all():
-        raise DataError("some 'trial_start' are not finite, so their samples have no time on the session clock")
+        raise DataError(
+            "some 'trial_start' are not finite; expected the start of every trial in seconds on the session clock"
+        )
     if latents.attrs.get("kind") not in get_args(Kind):
         raise DataError(f"attrs['kind'] is {latents.attrs.get('kind')!r}; expected one of {get_args(Kind)}")
     return latents
@@ -336,19 +340,24 @@ def check_latents(latents: xr.Dataset) -> xr.Dataset:
 def _check_variables(latents: xr.Dataset, expected: dict[str, tuple[str, ...]]) -> None:
     present = set(map(str, latents.data_vars))
     if unknown := sorted(present - set(expected)):
-        raise DataError(f"cannot write {_listed(unknown)}: expected {_listed(expected)}; use Dataset.drop_vars")
+        raise DataError(
+            f"cannot write {_listed(unknown)}; expected only {_listed(expected)}; remove others with Dataset.drop_vars"
+        )
     if "observed" not in present:
-        raise DataError("the Dataset has no 'observed', the mask of the entries that were measured")
+        raise DataError("the Dataset has no 'observed'; expected this mask, true where an entry was measured")
     from_spikes = "events" in present or "gain" in latents.coords
     if (set(EXPECTED_SIGNALS) <= present and not from_spikes) or not present - {"observed"}:
         raise DataError(
-            f"the Dataset holds {_listed(sorted(present))}; expected 'rates' or 'mean' (both beside 'events', or where "
-            "channels have a 'gain'), 'factors', …"
+            f"the Dataset holds {_listed(sorted(present))}; expected 'rates' or 'mean' (both, if there are 'events' "
+            "or channels have a 'gain'), 'factors', …"
         )
     if orphans := [
         name for name in sorted(present) if name.endswith("_sd") and name.removesuffix("_sd") not in present
     ]:
-        raise DataError(f"{_listed(orphans)} comes without its variable; use Dataset.drop_vars")
+        raise DataError(
+            f"{_listed(orphans)} is in the Dataset, but the variable it belongs to is not; add the variable, or "
+            "remove it with Dataset.drop_vars"
+        )
 
 
 def _listed(names: Iterable[str] | Sequence[str]) -> str:

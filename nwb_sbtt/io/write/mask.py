@@ -70,7 +70,7 @@ def write_mask(
     Returns
     -------
     Path
-        Of the copy.
+        Path of the copy.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def write_mask(
     SelectionError
         If there is no such series, or the file has several and `series` is not given.
     DataError
-        If the mask holds something else than true and false, or its shape is not that of the series.
+        If the mask has values other than true and false, or a different shape than the series.
     ConfigError
         If the clock is missing, or only half of it is given.
 
@@ -104,7 +104,7 @@ def write_mask(
         _check_fits(nwb, chosen[0].nwb_object, series_path, mask, clock=clock)
         mask_name = name or f"{series_path.rsplit('/', 1)[-1]}_mask"
         if find_object(nwb, f"acquisition/{mask_name}") is not None:
-            raise FileError(f"the recording holds 'acquisition/{mask_name}' already; pass another name (--name)")
+            raise FileError(f"the recording already has 'acquisition/{mask_name}'; pass another name (--name)")
         outside = outside_of(nwb)
 
     def add(nwb: NWBFile) -> None:
@@ -123,7 +123,7 @@ def _mask(observed: ArrayLike) -> NDArray[np.uint8]:
     mask = np.asarray(observed)
     if mask.ndim != 2 or mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
         raise DataError(
-            f"the mask has shape {mask.shape} and holds {mask.dtype}; expected true or false (1 or 0) for each "
+            f"the mask has shape {mask.shape} and contains {mask.dtype}; expected true or false (1 or 0) for each "
             "(sample, channel)"
         )
     return mask.astype(np.uint8)
@@ -143,7 +143,7 @@ def _check_fits(
     found = _region(item)
     if found is None:
         raise DataError(
-            f"{path!r} has no table of channels that a mask could name; store NaN where nothing was measured"
+            f"{path!r} has no table of channels for a mask to refer to; instead store NaN where nothing was measured"
         )
     n_channels = len(found[1])
     if isinstance(item, Units):
@@ -157,8 +157,8 @@ def _check_fits(
     if mask.shape[1] != n_channels or (isinstance(expected[0], int) and mask.shape[0] != expected[0]):
         shape = f"({expected[0]}, {n_channels})"
         raise DataError(
-            f"the mask has shape {mask.shape}, {path!r} asks for {shape}: one row a sample, one column a channel of "
-            f"{in_file_path(nwb, found[0])!r}; a mask on a clock of its own needs `rate` and `starting_time`"
+            f"the mask has shape {mask.shape}, {path!r} needs {shape}: one row per sample and one column per channel "
+            f"of {in_file_path(nwb, found[0])!r}; for a mask with other sample times pass `rate` and `starting_time`"
         )
 
 

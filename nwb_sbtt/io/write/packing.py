@@ -48,7 +48,7 @@ def is_zarr(path: Path) -> bool:
     if path.suffix == ".nwb":
         return False
     if path.suffix != ".zarr":
-        raise FileError(f"cannot tell the format of {path.name!r}: end the name in '.nwb' (HDF5) or '.nwb.zarr' (Zarr)")
+        raise FileError(f"the format of {path.name!r} is unknown; end the name in '.nwb' (HDF5) or '.nwb.zarr' (Zarr)")
     try:
         import hdmf_zarr  # noqa: F401
     except ImportError as error:

@@ -110,8 +110,8 @@ def model_of(latents: xr.Dataset) -> dict[str, Any]:
     text = latents.attrs.get("model")
     if text is None:
         raise DataError(
-            "attrs['model'] is missing, and results are written with a record of their model only; set it to a JSON text "
-            f"with at least {', '.join(_REQUIRED)}"
+            "attrs['model'] is missing, but results must have a record of their model; set it to JSON text with at "
+            f"least {', '.join(_REQUIRED)}"
         )
     model = json.loads(text)
     if missing := [key for key in _REQUIRED if model.get(key) is None]:
@@ -188,7 +188,9 @@ def model_attributes(record: Any) -> dict[str, Any]:
     if record.details is not None:
         details = json.loads(record.details)
         if not isinstance(details, dict):
-            raise FileError(f"the details of the results {record.name!r} are damaged: a {type(details).__name__}")
+            raise FileError(
+                f"the details of the results {record.name!r} are damaged: they are a {type(details).__name__}"
+            )
         model |= details
     if record.training_metrics is not None:
         model["training"] = _training_rows(record.training_metrics)
@@ -246,8 +248,8 @@ def read_description(record: Any) -> Description:
     """
     if record.input_description is None:
         raise FileError(
-            f"the results {record.name!r} have no 'input_description', which says how their data were read: they were not "
-            "written by write_nwb; read their series with pynwb"
+            f"the results {record.name!r} have no 'input_description', the record of how their data were read, so "
+            "they were not written by write_nwb; read their series with pynwb"
         )
     try:
         return TypeAdapter(Description).validate_json(record.input_description)

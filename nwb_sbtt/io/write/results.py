@@ -30,22 +30,22 @@ from nwb_sbtt.io.write.provenance import model_attributes, read_description
 
 
 def read_result(path: Path | str, *, name: str | None = None) -> xr.Dataset:
-    """Read what `write_nwb` wrote.
+    """Read results that `write_nwb` wrote.
 
-    The extension's own package is not needed: the file holds the definitions of its types.
+    The package of the extension ndx-sbtt is not needed, because the file contains the definitions of its types.
 
     Parameters
     ----------
     path : path
         HDF5 or Zarr.
     name : str, optional
-        Of the results, as passed to `write_nwb`; None takes the only ones.
+        Name of the results, as passed to `write_nwb`. Default: the only results of the file.
 
     Returns
     -------
     Dataset
         ``rates`` [Hz] or ``mean``, ``events``, ``denoised`` (trial, time, channel), ``factors``, ``inputs``,
-        ``initial_condition``, as far as they were written, each with its ``_sd``, and ``observed``; with the coordinates
+        ``initial_condition``, if they were written, each with its ``_sd``, and ``observed``; with the coordinates
         and attributes of the data they were inferred from (the path of the recording on the writer's disk is not kept).
 
     Raises
@@ -53,7 +53,7 @@ def read_result(path: Path | str, *, name: str | None = None) -> xr.Dataset:
     FileError
         If the file cannot be read, or parts of the results are missing.
     SelectionError
-        If it holds no results, none of that name, or several and `name` is None.
+        If the file has no results, none of that name, or several and `name` is not given.
 
     Examples
     --------
@@ -95,11 +95,11 @@ def _record(nwb: NWBFile, path: Path, name: str | None) -> Any:
     if name is not None:
         records = [item for item in records if item.name == f"{name}_model"]
         if not records:
-            raise SelectionError(f"{path.name!r} holds no results named {name!r}; it holds {names or 'none'}")
+            raise SelectionError(f"{path.name!r} has no results named {name!r}; it has {names or 'none'}")
     if not records:
-        raise SelectionError(f"{path.name!r} holds no results: expected what `write_nwb` writes")
+        raise SelectionError(f"{path.name!r} has no results; expected a file written by `write_nwb`")
     if len(records) > 1:
-        raise SelectionError(f"{path.name!r} holds several results; pass name= as one of {names}")
+        raise SelectionError(f"{path.name!r} has several results; set `name` to one of {names}")
     return records[0]
 
 
@@ -115,7 +115,7 @@ class _Results:
         n_segments = len(self._segments)
         order = self._numbers(self._segments, "order", n_segments)
         if not np.array_equal(np.sort(order), np.arange(n_segments)):
-            raise self._damaged("the column 'order' of its segments does not number them")
+            raise self._damaged("the column 'order' of its segments is not a numbering from 0")
         # Segments are stored by time; this puts them back into the order of the data.
         self._unsort = np.argsort(order, kind="stable")
         has_layers = "layer" in self._segments.colnames
@@ -126,7 +126,7 @@ class _Results:
             raise self._damaged("its bin times are missing")
         self._bin_times = np.asarray(record.bin_times[:])
         if self._bin_times.ndim != 1 or self._bin_times.dtype.kind != "f" or not (np.diff(self._bin_times) > 0).all():
-            raise self._damaged("its bin times do not rise")
+            raise self._damaged("its bin times do not increase")
 
     def dataset(self) -> xr.Dataset:
         """Assemble the Dataset."""
@@ -149,7 +149,7 @@ class _Results:
         for variable, (_, values) in data.items():
             numbers = values.dtype.kind in "fb"
             if not numbers or not (np.isfinite(values) | (np.isnan(values) & (variable in FOUND_IN_SAMPLES))).all():
-                raise self._damaged(f"{variable!r} holds what is no finite number")
+                raise self._damaged(f"{variable!r} has values that are not finite")
         return name_units(self._assembled(frame, data))
 
     def _assembled(self, frame: xr.Dataset, parts: Mapping[str, tuple[tuple[str, ...], NDArray[Any]]]) -> xr.Dataset:
@@ -193,11 +193,15 @@ class _Results:
         if not parts:
             return None
         if missing := sorted(set(by_table) - set(parts)):
-            raise FileError(f"the results {self._name!r} have no {variable!r} for the channels of {missing}")
+            raise FileError(
+                f"the results {self._name!r} have no {variable!r} for the channels of {missing}; write the results "
+                "again"
+            )
         for path, values in parts.items():
             if values.shape[2] != (paths == path).sum():
                 raise self._damaged(
-                    f"{variable!r} has {values.shape[2]} columns for {(paths == path).sum()} channels of {path!r}"
+                    f"{variable!r} has {values.shape[2]} columns, but there are {(paths == path).sum()} channels of "
+                    f"{path!r}"
                 )
         first = next(iter(parts.values()))
         joined = np.empty((*first.shape[:2], len(paths)), dtype=first.dtype)
@@ -218,7 +222,8 @@ class _Results:
             n_columns = values.shape[-1] if trials is None else trials.shape[2]
             if values.dtype.kind not in "fiub" or values.shape != (len(rows) * n_bins, n_columns):
                 raise self._damaged(
-                    f"{series.name!r} holds {values.dtype} of shape {values.shape}, not {len(rows)} segments of {n_bins} bins"
+                    f"{series.name!r} has {values.dtype} values of shape {values.shape}, not {len(rows)} segments of "
+                    f"{n_bins} bins"
                 )
             if trials is None:
                 trials = np.empty((n_trials, n_bins, values.shape[1]), dtype=values.dtype)
@@ -243,7 +248,7 @@ class _Results:
         values = self._column(table, name)
         if values.dtype.kind not in "iu" or values.shape != (n_rows,):
             raise self._damaged(
-                f"the column {name!r} holds {values.dtype} of shape {values.shape}, not one integer a row"
+                f"the column {name!r} has {values.dtype} values of shape {values.shape}, not one integer per row"
             )
         return values
 

@@ -56,7 +56,7 @@ def get_object(nwbfile: NWBFile, path: str) -> Any:
     """
     item = find_object(nwbfile, path)
     if item is None:
-        raise SelectionError(f"the file has no {path!r}: is this the file that the results were inferred from?")
+        raise SelectionError(f"the file has no {path!r}; pass the file that the results were inferred from")
     return item
 
 
@@ -229,7 +229,7 @@ class TableCopier:
             ends = np.arange(1, len(values) + 1)
         n_rows = len(values) if ends is None else len(ends)
         if n_rows != len(item.id):
-            raise DataError(f"it has {n_rows} rows, and the table {len(item.id)}")
+            raise DataError(f"it has {n_rows} rows, but the table has {len(item.id)}")
         if ends is not None and self._most_values is not None:
             values, ends = values[: self._most_values], np.minimum(ends, self._most_values)
         texts = {"name": column.name, "description": column.description}
@@ -246,7 +246,7 @@ class TableCopier:
         """Values of a column that can be copied; None for those that stay in the source."""
         if isinstance(column, DynamicTableRegion):
             if column.table is None:
-                raise DataError("the table that it points into is not in the file")
+                raise DataError("the table that it refers to is not in the file")
             path = in_file_path(self._source, item)
             return region_rows(column, path=path) if self._is_electrodes(column.table) else None
         if self._is_electrodes(item) and column.name == "group":
@@ -267,7 +267,7 @@ class TableCopier:
         known = self._source.electrode_groups
         names = _plain_column(_stored(item["group_name"])) if "group_name" in item.colnames else None
         if not isinstance(names, list) or not set(names) <= set(known):
-            raise DataError("its references to groups of electrodes cannot be read")
+            raise DataError("its references to electrode groups cannot be read")
         return [known[name] for name in names]
 
     def _masks(self, item: PlaneSegmentation) -> list[VectorData]:
@@ -333,9 +333,11 @@ class TableCopier:
 
     def _once(self, item: Any, make: Callable[[Any], Any]) -> Any:
         if item is None:
-            raise DataError("a link in the recording leads nowhere")
+            raise DataError("a link in the recording has no target")
         if is_outside(item, self._source):
-            raise DataError(f"{item.name!r} lies in another file, and nothing of another file is copied into a result")
+            raise DataError(
+                f"{item.name!r} is in another file, and objects of other files are not copied into a result"
+            )
         if id(item) not in self._copies:
             self._copies[id(item)] = make(item)
         return self._copies[id(item)]
@@ -355,7 +357,7 @@ def _as_specified(table_type: type[DynamicTable], name: str, values: Any) -> Any
     kind = "text" if isinstance(values, list) else values.dtype.kind
     if (spec.dtype == "text") != (kind == "text") or (spec.dtype in _FLOATS and kind not in "iuf"):
         held = "text" if kind == "text" else values.dtype
-        raise DataError(f"it holds {held}, and NWB asks for {spec.dtype}")
+        raise DataError(f"it has {held} values, but NWB requires {spec.dtype}")
     wanted = {"float": "float32", "double": "float64"}.get(spec.dtype, spec.dtype)
     return values.astype(np.result_type(values, np.dtype(wanted))) if wanted in ("float32", "float64") else values
 

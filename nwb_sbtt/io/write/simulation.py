@@ -159,7 +159,9 @@ def write_simulation(
     target = check_simulation_path(path, overwrite=overwrite)
     ds = _checked(ds)
     if observed_per_bin is not None and ds.attrs["kind"] == "rois":
-        raise DataError("observed_per_bin is for spikes only; which frames sample a cell follows from the simulation")
+        raise DataError(
+            "observed_per_bin is for spikes only; for calcium the simulation determines which frames sample a cell"
+        )
     if observed_per_bin is not None:
         ds = _checked(limit_bandwidth(ds, BandwidthConfig(k=observed_per_bin, seed=seed)))
     nwbfile = _file(ds, np.random.default_rng(seed))
@@ -167,7 +169,7 @@ def write_simulation(
         save_nwb(nwbfile, temporary)
         problems = pynwb.validate(path=str(temporary))
         if problems:
-            raise FileError(f"the file would not be valid NWB, so it was not kept: {problems[0]}")
+            raise FileError(f"the file would not be valid NWB, so it was removed: {problems[0]}")
     return target
 
 
@@ -178,7 +180,7 @@ def _checked(ds: xr.Dataset) -> xr.Dataset:
         raise DataError(f"expected a Dataset of `lorenz` with whole bins; this one has no {missing or 'whole bins'}")
     unobserved = ds["channel_id"].values[~ds["observed"].values.any((0, 1))]
     if len(unobserved):
-        raise DataError(f"channels {unobserved.tolist()[:5]} are never observed; leave them out")
+        raise DataError(f"channels {unobserved.tolist()[:5]} are never observed; remove them")
     return ds.isel(trial=np.argsort(ds["trial_start"].values, kind="stable"))
 
 

@@ -83,7 +83,9 @@ def validate(path: Path | str) -> list[Finding]:
     """
     path = local_file(path)
     if path.is_dir():
-        raise FileError(f"{str(path)!r} is a Zarr store; the validators read HDF5 files only")
+        raise FileError(
+            f"{str(path)!r} is a Zarr store, but the validators read only HDF5; write the file as .nwb to check it"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         unreadable = _unreadable(path)

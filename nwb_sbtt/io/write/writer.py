@@ -86,39 +86,39 @@ def write_nwb(
     Parameters
     ----------
     latents : Dataset
-        As `Fitted.infer` returns it: ``rates`` [Hz] or ``mean``, ``events``, ``denoised`` (trial, time, channel),
+        From `Fitted.infer`: ``rates`` [Hz] or ``mean``, ``events``, ``denoised`` (trial, time, channel),
         ``factors``, ``inputs`` (trial, time, input), ``initial_condition`` (trial, state), each with or without ``_sd``, and
         ``observed``; ``attrs["model"]`` describes the model.
     path : path
         Ends in ``.nwb`` (HDF5), or in ``.nwb.zarr`` or ``.zarr`` (Zarr, needs hdmf-zarr; not validated).
     source : path, optional
-        The recording. None takes the file named in ``attrs["source"]``.
+        The recording. Default: the file named in ``attrs["source"]``.
     append : bool
         Write a copy of the whole recording with the results added. `path` may then be the recording itself, which is
         replaced by the enlarged copy in one step.
     module : str, optional
-        Processing module; None takes "ecephys" for units and electrodes, "ophys" for ROIs and "misc" for other series.
+        Processing module. Default: "ecephys" for units and electrodes, "ophys" for ROIs and "misc" for other series.
     name : str
-        Start of the name of everything that is added; distinguishes several results in one file.
+        Prefix of the names of everything that is added; distinguishes several results in one file.
     overwrite : bool
         Replace an existing file.
     config : WriteConfig, optional
-        Which variables are written, and how they are stored. By default all are, and what has a posterior sd is rounded
-        to a sixteenth of it.
+        Which variables are written, and how they are stored. By default all are written, and variables with a posterior sd
+        are rounded to 1/16 of it.
 
     Returns
     -------
     Path
-        Of the file written.
+        Path of the file.
 
     Raises
     ------
     FileError
         If the file exists, its folder does not, the recording is missing, the disk is full, or the result is not valid.
     ConfigError
-        If names in a file cannot begin with `name`, a variable of `config` is unknown, or its compression is not installed.
+        If `name` has characters that are not allowed, a variable in `config` is unknown, or its compression is not installed.
     DataError
-        If the Dataset is not as above, or lacks a variable of `config`.
+        If the Dataset is not as described above, or lacks a variable that `config` names.
     MismatchError
         If the recording is not the one that the results were inferred from, or has other channels.
 
@@ -243,7 +243,7 @@ def _recording(latents: xr.Dataset, source: Path | str | None) -> Path | None:
         return None
     recording = (local_file(source) if source is not None else recorded_file(recorded)).absolute()
     if not recording.exists():
-        hint = "" if source is not None else "; it may have moved: pass source=PATH"
+        hint = "" if source is not None else "; if it was moved, pass source=PATH"
         raise FileError(f"the recording {str(recording)!r} does not exist{hint}")
     return recording
 
@@ -264,10 +264,10 @@ def _check_target(target: Path, recording: Path | None, *, append: bool, overwri
     if target.is_dir() and not zarr:
         raise FileError(f"{str(target)!r} is a folder; pass the path of a file")
     if append and recording is None:
-        raise FileError("append=True (--append) needs the recording: pass source=PATH")
+        raise FileError("append=True (--append) needs the recording; pass source=PATH")
     if append and (zarr or (recording is not None and recording.is_dir())):
         raise FileError(
-            "append=True (--append) works on HDF5 files only; leave it out to write a derived file beside the recording"
+            "append=True (--append) works only on HDF5 files; without it, results are written into a separate file"
         )
 
 
@@ -364,7 +364,8 @@ def _copies(
                     other_folder = Path(table.container_source).resolve().parent
                     if not other_folder.is_relative_to(Path(str(nwb.container_source)).resolve().parent):
                         raise DataError(
-                            f"it lies in {Path(table.container_source).name!r}, which is not beside the recording"
+                            f"it is in {Path(table.container_source).name!r}, which is not in the folder of the "
+                            "recording"
                         )
                     # References are resolved in the file that holds them, which must be an NWB file in its own right.
                     with open_nwb(table.container_source) as other:
@@ -406,8 +407,9 @@ def _check_appended(
         sources, outside = _sources(latents, nwb, recording), outside_of(nwb)
     if source_of(latents).get("linked") and path.parent.resolve() != recording.parent.resolve():
         raise FileError(
-            f"{recording.name!r} links to other files, and a copy of it in another folder would not find them; write the "
-            "copy beside the recording, or leave out append=True (--append) to write a derived file"
+            f"{recording.name!r} links to other files, which a copy in another folder would not find; write the copy "
+            "into the folder of the recording, or omit append=True (--append), which writes results into a separate "
+            "file"
         )
     return sources, linked, outside
 
@@ -422,11 +424,12 @@ def _append(
     outside: tuple[Outside, ...],
 ) -> list[str]:
     # What lies outside stays a link in the copy: its content is neither read nor written.
-    notes = [f"the results are not linked to the table {table!r}, which lies in another file" for table in linked]
+    notes = [f"the results are not linked to the table {table!r}, because it is in another file" for table in linked]
     if outside:
         notes.append(
-            f"the copy stores data outside itself, as the recording does: {listed(outside)}; nothing of it is copied, "
-            "and it will be lacking where those files are not (leave out --append for a file of its own)"
+            f"the copy refers to data in other files, as the recording does: {listed(outside)}; these data are not "
+            "copied, so the copy is incomplete on machines without those files (without --append, results are "
+            "written into a separate file)"
         )
 
     def add(nwb: NWBFile) -> None:
@@ -436,7 +439,11 @@ def _append(
         _add(with_notes(latents, notes), nwb, destination, tables, sources)
 
     add_to_copy(
-        file, add, outside, name=recording.name, instead="leave out append=True (--append) to write a derived file"
+        file,
+        add,
+        outside,
+        name=recording.name,
+        instead="without append=True (--append), results are written into a separate file",
     )
     return notes
 
@@ -446,8 +453,8 @@ def _write_bare(latents: xr.Dataset, path: Path, destination: _Destination) -> N
     start = latents.attrs.get("session_start_time")
     if start is None:
         raise FileError(
-            "the Dataset names no file that it was read from; pass source=PATH, or, for data that were never in a file, "
-            "set attrs['session_start_time'] to an ISO date and time"
+            "the Dataset has no record of the file that it was read from; pass source=PATH, or, if the data did not "
+            "come from a file, set attrs['session_start_time'] to an ISO date and time"
         )
     nwb = NWBFile(
         session_description="Results of a model of data that were not read from an NWB file.",
@@ -496,8 +503,8 @@ def _check_recording(latents: xr.Dataset, nwb: NWBFile, recording: Path) -> None
             key = "object_id" if "object_id" in then and "object_id" in now else "sha256"
             words = {"object_id": "object id", "sha256": "the SHA-256"}
             raise MismatchError(
-                f"the results were inferred from another file: {then.get('name')!r} with {words[key]} {then.get(key)}, but "
-                f"{now['name']!r} has {now.get(key)}"
+                f"the results were inferred from another file: {then.get('name')!r} with {words[key]} "
+                f"{then.get(key)}, but {now['name']!r} has {now.get(key)}; pass the original recording as source=PATH"
             )
 
 
@@ -552,8 +559,8 @@ def _tables(latents: xr.Dataset, nwb: NWBFile) -> dict[str, DynamicTable]:
         wrong += ids[columns][inside][table_ids[rows[inside]] != ids[columns][inside]].tolist()
         if wrong:
             raise MismatchError(
-                f"{len(wrong)} of {len(columns)} channels are not where they were in the table {path!r} of the "
-                f"recording, for example id {wrong[0]}; is this the file that the results were inferred from?"
+                f"{len(wrong)} of {len(columns)} channels are in different rows of the table {path!r} than in the "
+                f"recording, for example id {wrong[0]}; pass the file that the results were inferred from"
             )
         tables[path] = table
     return tables

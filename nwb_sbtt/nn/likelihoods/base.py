@@ -78,8 +78,8 @@ def refuse_negative(data: Values, name: str) -> None:
     """
     if negative := int((data.values < 0).sum()):
         raise DataError(
-            f"{negative} of {int(data.observed.sum())} values are negative, which {name} cannot be; choose "
-            "likelihood='gaussian' (--set likelihood=gaussian) for signals"
+            f"{negative} of {int(data.observed.sum())} values are negative, which {name} cannot be; for signals use "
+            "likelihood='gaussian' (--likelihood gaussian)"
         )
 
 

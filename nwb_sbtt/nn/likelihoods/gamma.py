@@ -41,7 +41,7 @@ class Gamma(Curved):
         if flat := int((data.values[data.observed] <= 0).sum()):
             raise DataError(
                 f"{flat} of {int(data.observed.sum())} values are zero or less, which a gamma distribution excludes; "
-                "choose likelihood='zig' (--likelihood zig) for sizes of events, most of them zero, or 'gaussian'"
+                "use likelihood='zig' (--likelihood zig) for event sizes that are mostly zero, or 'gaussian'"
             )
 
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int, config: LikelihoodConfig | None = None):

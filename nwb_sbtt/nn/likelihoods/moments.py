@@ -56,8 +56,8 @@ class Moments(Likelihood):
         """Refuse data other than fluorescence."""
         if data.kind != "signals":
             raise DataError(
-                f"likelihood {cls.Config.model_fields['name'].default!r} takes fluorescence, and these are {data.kind}; leave "
-                "the likelihood open, or read fluorescence"
+                f"likelihood {cls.Config.model_fields['name'].default!r} needs fluorescence, but these data are "
+                f"{data.kind}; do not set the likelihood, or read fluorescence"
             )
 
     @classmethod

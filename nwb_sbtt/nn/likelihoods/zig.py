@@ -50,8 +50,8 @@ class ZeroInflatedGamma(Curved):
         small = (data.values > 0) & (data.values <= smallest)
         if small.any():
             raise DataError(
-                f"{int(small.sum())} events of {int(data.observed.sum())} values lie above 0 but not above the smallest event "
-                f"size, the least of them {data.values[small].min():g}; set smallest_event below it "
+                f"{int(small.sum())} events of {int(data.observed.sum())} values are above 0 but not above the "
+                f"smallest event size; the smallest is {data.values[small].min():g}. Set smallest_event below it "
                 "(--likelihood zig --set likelihood.smallest_event=0), or remove such events"
             )
 

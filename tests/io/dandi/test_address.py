@@ -89,10 +89,10 @@ def test_an_address_prints_as_one_that_can_be_read():
 
 def test_what_is_said_twice_must_be_the_same():
     assert parse_address("000140", instance="mine").instance == "mine"
-    with pytest.raises(ConfigError, match="names an archive itself; leave out the instance 'mine'"):
+    with pytest.raises(ConfigError, match="names an archive; omit the instance 'mine'"):
         parse_address("dandi://other/000140", instance="mine")
     assert narrow(PINNED, version=VERSION, path=FILE) == Address(None, "000140", VERSION, FILE)
-    with pytest.raises(ConfigError, match=re.escape(f"has the version {VERSION!r} already; leave out 'draft'")):
+    with pytest.raises(ConfigError, match=re.escape(f"has the version {VERSION!r}; omit 'draft'")):
         narrow(PINNED, version="draft")
     with pytest.raises(ConfigError, match="not both"):
         narrow(WHOLE, path=FILE, glob="*")

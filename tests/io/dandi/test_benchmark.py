@@ -46,7 +46,7 @@ def test_without_an_archive_the_error_says_how_to_go_on(monkeypatch, tmp_path, c
     words = ("nlb", "prepare", NAME, "--folder", tmp_path)
     assert call(monkeypatch, *words) == 2
     output = capsys.readouterr().err
-    assert f"cannot fetch {NAME} (DANDI:{NUMBER}/{VERSION})" in output
+    assert f"cannot download {NAME} (DANDI:{NUMBER}/{VERSION})" in output
     assert f"nwb-sbtt nlb prepare {NAME} FILE…" in output
     earlier = tmp_path / NUMBER / "sub-Han" / "sub-Han_desc-train_behavior+ecephys.nwb"
     earlier.parent.mkdir(parents=True)

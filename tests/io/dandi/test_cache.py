@@ -63,7 +63,7 @@ def test_what_was_used_longest_ago_makes_room(served, monkeypatch):
 
 def test_a_file_larger_than_the_cache_is_refused_with_what_to_do(served, monkeypatch):
     monkeypatch.setenv("NWB_SBTT_CACHE_LIMIT", "0.5kB")
-    with pytest.raises(FileError, match="has 1000 bytes, and the cache may hold 500; raise NWB_SBTT_CACHE_LIMIT"):
+    with pytest.raises(FileError, match="has 1000 bytes, but the cache is limited to 500 bytes; raise"):
         _fetch("a")
 
 

@@ -120,7 +120,7 @@ def test_what_was_fetched_travels_into_the_data_until_the_file_is_changed(dandis
 
 
 def test_what_does_not_match_is_refused_with_what_there_is(dandiset, tmp_path):
-    with pytest.raises(SelectionError, match=r"no file of DANDI:000140/0.2.* matches '\*lfp\*'; it holds 'sub-S1/"):
+    with pytest.raises(SelectionError, match=r"no file of DANDI:000140/0.2.* matches '\*lfp\*'; it has 'sub-S1/"):
         download("000140", tmp_path, glob="*lfp*")
     with pytest.raises(SelectionError, match="matches 'sub-S'"):
         download("DANDI:000140/sub-S", tmp_path)

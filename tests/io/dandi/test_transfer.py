@@ -207,7 +207,7 @@ def test_a_file_system_that_really_is_full_has_no_file_and_goes_on_when_there_is
         pytest.skip(f"no file system of one's own here: {done.stderr.strip()}")
     failed, part, went_on, digest = done.stdout.splitlines()
     assert (failed, went_on) == ("ended 1", "ended 0"), done.stderr
-    assert "No space left on device; the bytes fetched so far are kept" in done.stderr
+    assert "No space left on device; the bytes downloaded so far are kept" in done.stderr
     assert part.endswith(".part")
     assert digest.split()[0] == hashlib.sha256(CONTENT).hexdigest()
     assert archive.sent() < 1.5 * len(CONTENT)
@@ -218,7 +218,7 @@ def test_a_disk_that_fills_up_leaves_no_file_and_the_next_call_goes_on(archive, 
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
     try:
-        with pytest.raises(FileError, match=r"cannot write .*: File too large; the bytes fetched so far are kept"):
+        with pytest.raises(FileError, match=r"cannot write .*: File too large; the bytes downloaded so far are kept"):
             download(ADDRESS, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -236,7 +236,7 @@ def test_two_processes_do_not_write_one_file(archive, asset, tmp_path):
     part.parent.mkdir(parents=True)
     with part.open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(FileError, match="another process is fetching"):
+        with pytest.raises(FileError, match="another process is downloading"):
             download(ADDRESS, tmp_path)
     download(ADDRESS, tmp_path)
 

@@ -111,7 +111,7 @@ def test_7_an_embargoed_dandiset_asks_for_a_key_and_a_missing_one_is_said_to_be_
         ArchiveError, match=f"000400/draft cannot be read: the archive .* requires your API key; set {name} in"
     ):
         download("DANDI:000400/draft", tmp_path)
-    with pytest.raises(ArchiveError, match=r"DANDI:000499 cannot be read: the archive .* has no such thing"):
+    with pytest.raises(ArchiveError, match=r"DANDI:000499 cannot be read: the archive .* does not have it"):
         download("DANDI:000499/draft", tmp_path)
     monkeypatch.setenv(name, archive.token)
     (path,) = download("DANDI:000400/draft", tmp_path)
@@ -142,7 +142,7 @@ def test_a_redirect_never_falls_from_https(target):
     response.status_code, response.url = 302, "https://storage.example/blob?signature=1"
     response.headers["Location"] = target
     with pytest.raises(
-        ArchiveError, match=r"storage.example sends this request from https to .*not followed"
+        ArchiveError, match=r"storage.example redirects this request from https to .*refused"
     ) as refused:
         refuse_downgrade(response)
     assert "signature" not in str(refused.value)

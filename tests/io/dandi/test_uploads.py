@@ -97,7 +97,7 @@ def test_a_result_is_linked_to_the_files_it_was_derived_from(home, derived):
 
 @pytest.mark.usefixtures("unchecked")
 def test_results_do_not_go_into_the_dandiset_of_their_recording_unless_told_to(home, derived):
-    with pytest.raises(MismatchError, match=r"the recording came from DANDI:000140 itself; .*--into-source"):
+    with pytest.raises(MismatchError, match=r"the recording came from DANDI:000140; .*--into-source"):
         upload(derived, "000140")
     assert home.count("uploads") == 0
     assert upload(derived, "000140", into_source=True).path == NAME
@@ -111,7 +111,9 @@ def test_what_is_there_already_is_replaced_only_when_told_to(home, result, deriv
     for existing in ("error", "skip", "refresh"):
         assert upload(result, "000999", existing=existing).asset_id == first.asset_id
     assert upload(derived, "000999", existing="skip").asset_id == first.asset_id
-    with pytest.raises(ArchiveError, match=r"exists and is another file: .*--existing refresh. to replace it"):
+    with pytest.raises(
+        ArchiveError, match=r"exists, and its content is different: .*--existing refresh. to replace it"
+    ):
         upload(derived, "000999")
     assert home.count("uploads") == 0
     questions = []
@@ -124,7 +126,7 @@ def test_what_is_there_already_is_replaced_only_when_told_to(home, result, deriv
 
 @pytest.mark.usefixtures("unchecked")
 def test_nothing_is_written_where_nobody_said_yes(home, result, monkeypatch, capsys):
-    with pytest.raises(ArchiveError, match="nothing was written"):
+    with pytest.raises(ArchiveError, match="nothing was uploaded"):
         upload(result, "000999", confirm=lambda text: False)
     assert call(monkeypatch, "upload", result, "--dandiset", "000999") == 2
     assert "pass --yes" in capsys.readouterr().err
@@ -134,11 +136,11 @@ def test_nothing_is_written_where_nobody_said_yes(home, result, monkeypatch, cap
 
 
 def test_a_file_without_results_or_without_a_subject_is_refused(home, recording, result):
-    with pytest.raises(SelectionError, match=r"holds no results"):
+    with pytest.raises(SelectionError, match=r"has no results; expected a file"):
         upload(recording, "000999")
     with NWBHDF5IO(result, "a") as io:
         del io._file["general/subject"]
-    with pytest.raises(FileError, match="has no subject_id, and DANDI names files after it"):
+    with pytest.raises(FileError, match="has no subject_id, which DANDI needs for the name of the file"):
         read_upload_result(result)
 
 
@@ -184,5 +186,5 @@ def test_a_place_that_is_none_is_refused(home, result):
     for place in ("000999/0.1.2", "DANDI:000999/draft/sub-1/x.nwb", "x"):
         with pytest.raises(ConfigError):
             upload(result, place)
-    with pytest.raises(ArchiveError, match=r"DANDI:000998 cannot be written: .* has no such thing"):
+    with pytest.raises(ArchiveError, match=r"DANDI:000998 cannot be written: .* does not have it"):
         upload(result, "000998")

@@ -54,7 +54,7 @@ def test_a_file_against_the_schema_is_an_error_with_its_place(result):
 def test_half_a_file_is_one_line(result, tmp_path):
     path = tmp_path / "half.nwb"
     path.write_bytes(result.read_bytes()[: result.stat().st_size // 2])
-    with pytest.raises(FileError, match=r"is damaged, incomplete or still being written .*; fetch it again"):
+    with pytest.raises(FileError, match=r"is damaged, incomplete or still being written .*download or copy it again"):
         validate(path)
 
 
@@ -65,7 +65,7 @@ def test_what_is_no_nwb_file_is_one_line(tmp_path):
         validate(path)
     with pytest.raises(FileError, match="there is no file"):
         validate(tmp_path / "y.nwb")
-    with pytest.raises(FileError, match="Zarr store; the validators read HDF5 files only"):
+    with pytest.raises(FileError, match="Zarr store, but the validators read only"):
         validate(tmp_path)
 
 
@@ -73,4 +73,4 @@ def test_a_file_of_an_archive_is_fetched_and_checked(archive, content, monkeypat
     archive.add("000140", PATH, content)
     archive.publish("000140", "0.1.0")
     assert call(monkeypatch, "validate", f"DANDI:000140/{PATH}") == 0
-    assert "DANDI would take it" in capsys.readouterr().out
+    assert "DANDI would accept it" in capsys.readouterr().out

@@ -81,7 +81,7 @@ def test_a_series_without_usable_times_is_listed_with_the_reason(tmp_path):
     described = only(nwbfile, tmp_path)
     assert described.default  # it is meant where no series is named, and refused
     assert not described.readable
-    assert "go back at sample 2" in described.notes[0]
+    assert "decrease at sample" in described.notes[0]
 
 
 def listing(path):
@@ -118,7 +118,7 @@ def test_what_is_listed_as_read_is_what_is_read(damage, with_units, tmp_path):
         assert last == f"read without --series: {series}"
         assert json.loads(read_nwb(path).attrs["source"])["series"] == [series]
         return
-    assert last == f"without --series {series} is meant, which cannot be read; to fit, name another with --series"
+    assert last == f"default without --series: {series}, but it cannot be read; name another with --series"
     with pytest.raises((DataError, FileError)):
         read_nwb(path)
 
@@ -190,7 +190,7 @@ def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path):
         (False, False),
     )
     assert "snippets of voltage" in reasons["acquisition/waves/snippets"][2]
-    assert "power or phase by band" in reasons["processing/ecephys/bands"][2]
+    assert "power or phase per band" in reasons["processing/ecephys/bands"][2]
     assert reasons["acquisition/film"][2].startswith("its data of shape (5, 4, 4) have 3 dimensions; expected (time,)")
     assert reasons["acquisition/words"][2].startswith("its data are text; expected numbers")
     assert reasons["acquisition/pairs"][2].startswith("its data are compound; expected numbers")
@@ -282,7 +282,7 @@ def test_ids_that_repeat_are_noted(kind, tmp_path):
     assert read["channel_id"].values.tolist() == [7, 7]
     assert read["channel_row"].values.tolist() == [0, 1]
     for notes in (json.loads(read.attrs["notes"]), inspect(path)[0].notes):
-        assert any("repeat: 7; channels of one id are told apart by their row" in note for note in notes)
+        assert any("repeat: 7; channels with the same id are distinguished by their row" in note for note in notes)
 
 
 def test_what_lies_in_a_group_that_is_no_neurodata_is_named_by_its_place(tmp_path):

@@ -76,7 +76,7 @@ def test_repeated_times_are_noted_and_allowed():
 
 
 def test_times_that_go_back_are_refused_with_the_place():
-    with pytest.raises(DataError, match=r"go back at sample 3: from 2 to 1.5 s"):
+    with pytest.raises(DataError, match=r"decrease at sample 3, from 2 to 1.5 s"):
         sample_clock(series(np.array([0.0, 1, 2, 1.5, 3])), n_samples=5)
 
 
@@ -86,7 +86,7 @@ def test_times_that_go_back_between_two_pieces_of_the_scan_are_refused(monkeypat
     times = np.arange(20.0)
     times[8] = 6.5
     times[9] = np.nan
-    with pytest.raises(DataError, match=r"go back at sample 8: from 7 to 6.5 s"):
+    with pytest.raises(DataError, match=r"decrease at sample 8, from 7 to 6.5 s"):
         sample_clock(series(times), n_samples=20)
 
 

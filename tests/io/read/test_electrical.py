@@ -220,7 +220,7 @@ def test_a_dead_time_leaves_the_first_of_crossings_that_are_close():
         (-4.5, "sd", None),
         (-200.0, "sd", "no electrode crosses the threshold of -200 sd"),
         (-1e9, "uV", "no electrode crosses the threshold of -1e.09 uV; .*threshold_unit=sd"),
-        (-1e-3, "uV", r"cross the threshold of -0.001 uV [2-9]\d\d times a second, as noise does"),
+        (-1e-3, "uV", r"cross the threshold of -0.001 uV [2-9]\d\d times per second, which is typical for noise"),
     ],
 )
 def test_a_threshold_that_nothing_or_noise_crosses_is_doubted(threshold, unit, said):
@@ -426,8 +426,8 @@ def test_gaps_of_timestamps_that_are_short_make_no_pieces():
     times[3000:] += 2.0
     source = electrical_source(*session(data, timestamps=times), settings_of("lfp"))
     assert [note.split(": ")[1] for note in source.notes] == [
-        "1 gap in the timestamps; each piece is filtered by itself",
-        f"1 gap of no more than 1 s in the timestamps; {round(0.1004 * RATE)} samples lost there are missing",
+        "1 gap in the timestamps; each part is filtered separately",
+        f"1 gap of no more than 1 s in the timestamps; the {round(0.1004 * RATE)} lost samples are treated as missing",
     ]
     assert [(piece.first, piece.stop) for piece in source.recording.pieces] == [
         (0, 3000 + round(0.1004 * RATE)),
@@ -474,7 +474,7 @@ def test_transposed_data_are_recognised_and_said(use):
     data, keep = noise(2.0), np.array([True, False, True, True])
     nwbfile, series = session(data.T.copy(), rows=range(4))
     source = electrical_source(nwbfile, series, settings_of(use))
-    assert any("read transposed" in note for note in source.notes)
+    assert any("transposed when read" in note for note in source.notes)
     upright = electrical_source(*session(data), settings_of(use))
     same(source.bin(whole(2.0)), upright.bin(whole(2.0)), exactly=True)
     same(source.only(keep).bin(whole(2.0)), upright.only(keep).bin(whole(2.0)), exactly=True)
@@ -554,7 +554,7 @@ def test_bins_and_chops_follow_from_rate_and_band_where_none_are_set(tmp_path, r
     read = read_nwb(write(nwbfile, tmp_path / "x.nwb"), ReadConfig(electrical=electrical))
     assert read.attrs["bin_width"] == pytest.approx(width)
     assert read.sizes["time"] * width == pytest.approx(seconds)
-    assert ("as spikes are" in read.attrs["notes"]) == (feature == "lfp" and rate > 10_000)
+    assert ("which is typical for spikes, but is" in read.attrs["notes"]) == (feature == "lfp" and rate > 10_000)
 
 
 def test_several_series_take_the_longest_of_their_bins(tmp_path):
@@ -572,13 +572,13 @@ def test_several_series_take_the_longest_of_their_bins(tmp_path):
     [
         (
             {"feature": "power", "band": (1e-6, 40.0)},
-            r"reaches 2.93e\+06 s .* stretch of .* is 3 s; .* higher lower edge",
+            r"extends 2.93e\+06 s .* longest part of .* is 3 s; .* raise the lower",
         ),
         ({"feature": "spikes", "band": (10.0, 10.01)}, r"a band of 10 to 10.01 Hz needs a filter .* wider band"),
-        ({"bands": {"a": (4.0, 8.0), "b": (0.01, 4.0)}}, "a band of 0.01 to 4 Hz needs a filter that reaches"),
+        ({"bands": {"a": (4.0, 8.0), "b": (0.01, 4.0)}}, "a band of 0.01 to 4 Hz needs a filter that extends"),
         (
             {"band": (48.5, 51.5), "notch": 50.0},
-            "notch=50 takes out all within 1 Hz of 50 Hz, which is 67% of the band",
+            "removes everything within 1 Hz of 50 Hz, which is 67% of the band",
         ),
     ],
 )
@@ -597,5 +597,5 @@ def test_a_notch_may_take_a_small_part_of_a_band():
 def test_a_pad_that_leaves_nothing_is_named(tmp_path):
     nwbfile, _ = session(noise(2.0, 2))
     add_invalid_times(nwbfile, [(1.0, 1.1)])
-    with pytest.raises(DataError, match=r"read\.electrical\.pad=10 s around all invalid times leaves nothing"):
+    with pytest.raises(DataError, match=r"read.electrical.pad=10 s around all invalid times leaves"):
         read_nwb(write(nwbfile, tmp_path / "x.nwb"), ReadConfig(electrical=ElectricalConfig(pad=10.0)))

@@ -59,7 +59,7 @@ def test_an_installed_extension_is_imported_by_its_name(tmp_path, monkeypatch):
 
 def test_a_file_cannot_have_any_module_imported(tmp_path):
     path = file_of(tmp_path / "x.nwb", "antigravity")
-    with pytest.raises(FileError, match=r"'antigravity'.*no package is known by that name"):
+    with pytest.raises(FileError, match=r"'antigravity'.*no package has this name. Import"):
         open_nwb(path).__enter__()
     assert "antigravity" not in sys.modules
 

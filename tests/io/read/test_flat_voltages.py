@@ -106,7 +106,7 @@ def test_a_channel_of_two_values_is_named():
     data[:, 4] = 1200 + np.random.default_rng(0).integers(0, 2, len(data))
     binned = read(data)
     assert not binned.observed[..., 4].any() and binned.observed[0, 5:-5, :4].all()
-    assert len(binned.notes) == 1 and "no more than two values" in binned.notes[0] and "[104]" in binned.notes[0]
+    assert len(binned.notes) == 1 and "at most two different values" in binned.notes[0] and "[104]" in binned.notes[0]
 
 
 def test_what_is_flat_does_not_depend_on_where_blocks_begin():

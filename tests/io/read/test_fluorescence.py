@@ -32,11 +32,11 @@ def classify(name, data, *, unit="a.u.", kind=None, missing_value=None, kinetics
 @pytest.mark.parametrize(
     ("name", "data", "options", "signal", "reason"),
     [
-        ("Deconvolved", SIZES, {"kind": Fluorescence}, "events", "its name says 'Deconv'"),
+        ("Deconvolved", SIZES, {"kind": Fluorescence}, "events", "its name contains 'Deconv'"),
         ("spks", SIZES, {}, "events", "'spks'"),
         ("EventAmplitude", SIZES, {"kind": DfOverF}, "events", "'Event'"),
         ("RoiResponseSeries", SIZES, {}, "events", "of its values are exactly zero"),
-        ("EventAmplitude", RELATIVE, {}, "dF/F", "cannot be negative"),
+        ("EventAmplitude", RELATIVE, {}, "dF/F", "negative, which events cannot be"),
         ("dff", RELATIVE, {}, "dF/F", "'dff'"),
         ("dF_F0", RELATIVE, {}, "dF/F", "its name"),
         ("dFoF", LIGHT, {}, "dF/F", "'dFoF'"),
@@ -60,7 +60,7 @@ def test_frames_that_look_blanked_are_noted_and_nothing_else():
     blanked = np.round(LIGHT)
     blanked[5::20] = 0
     remark = classify("RoiResponseSeries", blanked).remark
-    assert "hold 0 in all ROIs at once" in remark and "read.missing_value=0 " in remark
+    assert "have the value 0 in all ROIs at once" in remark and "read.missing_value=0 " in remark
     assert not classify("RoiResponseSeries", blanked, missing_value=0.0).remark
     nwbfile = imaging_file(Imaged("RoiResponseSeries", blanked + 7))
     series = nwbfile.processing["ophys"]["RoiResponseSeries"]
@@ -77,7 +77,7 @@ def test_frames_that_were_blanked_for_a_while_are_noted_wherever_that_was(place,
     monkeypatch.setattr(fluorescence, "VALUES_READ", 900)
     stored = np.round(RNG.normal(300, 20, (3000, 3)))
     stored[500 * place : 500 * (place + 1) : 20] = 0
-    assert "hold 0 in all ROIs at once" in classify("RoiResponseSeries", stored).remark
+    assert "have the value 0 in all ROIs at once" in classify("RoiResponseSeries", stored).remark
 
 
 def test_missing_values_and_conversion_are_heeded():
@@ -98,7 +98,7 @@ def read(nwbfile, tmp_path, **options):
 def test_a_dataset_says_signal_reason_and_indicator(tmp_path):
     ds = read(imaging_file(Imaged("Deconvolved", SIZES)), tmp_path)
     assert ds.attrs["signal"] == "events" and ds.attrs["indicator"] == "GCaMP6f"
-    assert ds.attrs["signal_reason"].startswith("'processing/ophys/Deconvolved': its name says")
+    assert ds.attrs["signal_reason"].startswith("'processing/ophys/Deconvolved': its name contains")
     json.dumps(ds.attrs)
 
 
@@ -112,7 +112,7 @@ def test_planes_taken_in_turn_are_merged_each_sample_in_its_own_bin(tmp_path):
     assert observed[1::2, 3:].all() and not observed[::2, 3:].any()
     np.testing.assert_array_equal(values[::2, :3], SIZES[:300].astype(np.float32))
     np.testing.assert_array_equal(values[1::2, 3:], other[:300].astype(np.float32))
-    assert ds.attrs["signal"] == "events" and ds.attrs["signal_reason"].count("its name says") == 2
+    assert ds.attrs["signal"] == "events" and ds.attrs["signal_reason"].count("its name contains") == 2
     assert len(set(ds["table"].values)) == 2
 
 
@@ -158,7 +158,7 @@ def test_rois_that_cannot_be_used_are_unobserved_and_named(tmp_path):
     path = write(imaging_file(Imaged("Fluorescence", values, Fluorescence)), tmp_path / "dead.nwb")
     ds = read_nwb(path, ReadConfig(rois=RoiConfig(deconvolve="never")))
     assert not ds["observed"].values[..., :2].any() and ds["observed"].values[..., 2].any()
-    assert "2 of 3 ROIs cannot be used and are unobserved: 0 (constant 500), 1 (20 samples" in ds.attrs["notes"]
+    assert "2 of 3 ROIs cannot be used and are treated as missing: 0" in ds.attrs["notes"]
 
 
 def test_what_a_series_holds_can_be_said():
@@ -166,9 +166,9 @@ def test_what_a_series_holds_can_be_said():
         nwbfile = imaging_file(Imaged("dff", np.abs(LIGHT), DfOverF))
         series = nwbfile.processing["ophys"]["DfOverF"]["dff"]
         source = roi_source(nwbfile, series, ReadConfig(rois=RoiConfig(holds=holds)))
-        assert source.signal == signal and source.signal_reason == "read.rois.holds says so"
+        assert source.signal == signal and source.signal_reason == "set by read.rois.holds"
     nwbfile = imaging_file(Imaged("spks", RELATIVE))
-    with pytest.raises(DataError, match=r"holds events, but \d+% of its values are negative"):
+    with pytest.raises(DataError, match=r"read.rois.holds is events, but \d+% of the values"):
         roi_source(nwbfile, nwbfile.processing["ophys"]["spks"], ReadConfig(rois=RoiConfig(holds="events")))
 
 
@@ -176,7 +176,7 @@ def test_a_rounding_error_does_not_make_events_fluorescence(tmp_path):
     sizes = SIZES.copy()
     sizes[5, 0], sizes[7, 1] = -1e-9, -0.5
     result = classify("Deconvolved", sizes)
-    assert result.signal == "events" and "hardly any value is negative" in result.reason
+    assert result.signal == "events" and "almost no value is negative" in result.reason
     sizes[7, 1] = 0.0
     assert classify("RoiResponseSeries", sizes).signal == "events"
     sizes[7, 1] = -0.5
@@ -184,8 +184,11 @@ def test_a_rounding_error_does_not_make_events_fluorescence(tmp_path):
     assert ds["values"].values.min() == 0 and (~ds["observed"].values[0, ::2]).sum() == 1
     assert not ds["observed"].values[0, 14, 1] and ds["observed"].values[0, 10, 0]
     notes = " ".join(json.loads(ds.attrs["notes"]))
-    assert "1 values of 'processing/ophys/Deconvolved' are negative by rounding and read as 0" in notes
-    assert "1 values of 'processing/ophys/Deconvolved' are negative, which events cannot be, and unobserved" in notes
+    assert "1 values of 'processing/ophys/Deconvolved' are negative because of rounding, and are read as 0" in notes
+    assert (
+        "1 values of 'processing/ophys/Deconvolved' are negative, which events cannot be, and are treated as missing"
+        in notes
+    )
 
 
 def clipped(decay, rate, *, rise=0.05, seed=0):
@@ -223,4 +226,4 @@ def test_names_decide_before_values_and_the_container_speaks_where_the_series_do
         series = RoiResponseSeries(name="plane0", data=data, unit="a.u.", rois=region, rate=10.0)
         container.add_roi_response_series(series)
         result = classify_signal(series, columns=[0, 1, 2], transposed=False)
-        assert result.signal == signal and "its container's name says" in result.reason
+        assert result.signal == signal and "its container's name contains" in result.reason

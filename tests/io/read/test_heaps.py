@@ -36,7 +36,7 @@ def test_zeros_over_an_object_are_refused_wherever_a_file_is_opened(file):
     path, _, second = file
     _zero(path, second, second + 24)
     for read in (check_heaps, read_about, lambda path: open_nwb(path).__enter__()):
-        with pytest.raises(FileError, match="zeros lie over its texts"):
+        with pytest.raises(FileError, match="its texts are overwritten with zeros"):
             read(path)
 
 

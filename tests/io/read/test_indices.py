@@ -56,10 +56,10 @@ def test_any_other_index_is_refused(data):
 @pytest.mark.parametrize(
     ("ends", "says"),
     [
-        ([2, 1, 6], r"row 1: 1; expected where the values of the row end, at least 2 .* at most 6"),
+        ([2, 1, 6], r"row 1: 1; expected the end of the values of this row, at least 2 .* at most 6"),
         ([2, 4, 9], r"row 2: 9; .* at most 6"),
-        ([2, 4, 5], r"row 2: 5; expected 6, .*: 1 values belong to no row"),
-        ([0, 0, 0], r"row 2: 0; expected 6, .*: 6 values belong to no row"),
+        ([2, 4, 5], r"row 2: 5; expected 6, .*: 1 values do not belong to any"),
+        ([0, 0, 0], r"row 2: 0; expected 6, .*: 6 values do not belong to any"),
     ],
 )
 def test_damaged_indices_are_named(ends, says):

@@ -62,7 +62,7 @@ def test_channels_chosen_before_reading_are_as_they_are_among_all(sorted_units, 
         slack = 1e-5 * float(after["values"].std()) if before.attrs["kind"] == "electrodes" else 0.0
         assert np.abs(before["values"].values - after["values"].values).max() <= slack
         n_left = whole.sizes["channel"] - before.sizes["channel"]
-        assert f"{n_left} of {whole.sizes['channel']} channels left out by `where`" in json.loads(before.attrs["notes"])
+        assert f"{n_left} of {whole.sizes['channel']} channels excluded by `where`" in json.loads(before.attrs["notes"])
 
 
 def test_channels_left_out_are_not_read(sorted_units, monkeypatch):

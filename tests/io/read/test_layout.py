@@ -58,7 +58,7 @@ def test_inspect_says_what_is_read(kind, transposed, tmp_path):
         assert np.array_equal(read["values"].values[0], DATA)
     notes = json.loads(read.attrs["notes"])
     for said in (listed.notes, notes):
-        assert any("stored (channel, time) (3, 10)" in note for note in said) == transposed
+        assert any("stored as (channel, time), shape (3, 10)" in note for note in said) == transposed
 
 
 @pytest.mark.parametrize("kind", ["electrodes", "rois"])
@@ -68,7 +68,7 @@ def test_a_shape_that_fits_neither_way_is_refused_by_both(kind, tmp_path):
     path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
     listed = {series.path: series for series in inspect(path)}["acquisition/x"]
     assert not listed.readable
-    reason = r"data of 'x' have shape \(10, 4\), but its .* name 3"
+    reason = r"data of 'x' have shape \(10, 4\), but `.*` refers to 3"
     with pytest.raises(DataError, match=reason) as refused:
         read_nwb(path, series="acquisition/x")
     assert str(refused.value) in listed.notes[0]

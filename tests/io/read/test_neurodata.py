@@ -131,7 +131,7 @@ def test_a_reader_of_an_installed_package_is_found_by_its_entry_point(extension,
 def test_an_entry_point_that_names_no_reader_is_refused(extension, readers, tmp_path, monkeypatch):
     point = EntryPoint("TestPhotometrySeries", f"{__name__}:photometry_source", "nwb_sbtt.readers")
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    with pytest.raises(ConfigError, match="names no reader; name a function decorated"):
+    with pytest.raises(ConfigError, match="does not point to a reader; expected a function decorated"):
         read_nwb(photometry_file(extension, tmp_path))
 
 

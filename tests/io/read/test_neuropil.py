@@ -100,12 +100,12 @@ def test_each_plane_of_a_container_has_its_own_neuropil():
 def test_a_dark_level_taken_off_makes_no_relative_fluorescence():
     nwbfile, series = recording(("Fluorescence", {"RoiResponseSeries": LIGHT - 300, "Neuropil": AROUND - 185}))
     source, values = read(nwbfile, series["Fluorescence/RoiResponseSeries"])
-    assert source.signal == "fluorescence" and "neuropil of its size" in source.signal_reason
+    assert source.signal == "fluorescence" and "neuropil of" in source.signal_reason
     np.testing.assert_allclose(values, LIGHT - 300 - 0.7 * (AROUND - 185), atol=1e-4)
     nwbfile, series = recording(("Fluorescence", {"RoiResponseSeries": LIGHT / 300 - 1, "Neuropil": AROUND}))
     source, values = read(nwbfile, series["Fluorescence/RoiResponseSeries"])
     assert source.signal == "dF/F"
-    assert "ΔF/F is in units of a baseline" in source.notes[-1]
+    assert "the series is ΔF/F" in source.notes[-1]
     np.testing.assert_allclose(values, LIGHT / 300 - 1, atol=1e-6)
 
 
@@ -113,16 +113,26 @@ def test_a_dark_level_taken_off_makes_no_relative_fluorescence():
     ("containers", "path", "coefficient", "reason"),
     [
         ([("F", {"F": LIGHT, "Neuropil": AROUND})], "F/F", 0.0, "neuropil_coefficient is 0"),
-        ([("corrected", {"traces": LIGHT}), ("Neuropil", {"traces": AROUND})], "corrected/traces", None, "was done"),
+        (
+            [("corrected", {"traces": LIGHT}), ("Neuropil", {"traces": AROUND})],
+            "corrected/traces",
+            None,
+            "was already done",
+        ),
         ([("F", {"F": LIGHT}), ("N", {"Neuropil": AROUND[:-1]})], "F/F", None, f"has {N_FRAMES - 1} frames"),
         ([("F", {"F": LIGHT}), ("N", {"Neuropil": (AROUND[:, 1:], [1, 2, 3])})], "F/F", None, "3 of the 4 ROIs"),
         (
             [("F", {"F": LIGHT}), ("N", {"NeuropilA": AROUND, "NeuropilB": OTHER})],
             "F/F",
             None,
-            "read.rois.neuropil tells which",
+            "choose one with read.rois.neuropil",
         ),
-        ([("F", {"F_red": LIGHT}), ("N", {"Neuropil_green": AROUND})], "F/F_red", None, "another optical channel"),
+        (
+            [("F", {"F_red": LIGHT}), ("N", {"Neuropil_green": AROUND})],
+            "F/F_red",
+            None,
+            "has a different optical channel",
+        ),
     ],
 )
 def test_neuropil_that_is_not_subtracted_is_named_with_the_reason(containers, path, coefficient, reason):
@@ -145,11 +155,14 @@ def test_neuropil_that_no_name_tells_is_noted_and_can_be_named():
     nwbfile, series = recording(surround, ("DfOverF", {"dff": LIGHT / 300}))
     source, values = read(nwbfile, series["F/F"])
     np.testing.assert_array_equal(values, LIGHT.astype(np.float32))
-    assert "If 'processing/ophys/F/surround' is, " in source.notes[-1] and "read.rois.neuropil" in source.notes[-1]
+    assert (
+        "If 'processing/ophys/F/surround' (same ROIs and frames) is its neuropil, " in source.notes[-1]
+        and "read.rois.neuropil" in source.notes[-1]
+    )
     assert subtracted(*read(nwbfile, series["F/F"], neuropil="processing/ophys/F/surround"))
     assert subtracted(*read(nwbfile, series["F/F"], neuropil="*/sur*"))
     assert not any("neuropil" in note for note in read(nwbfile, series["F/F"], neuropil_coefficient=0)[0].notes)
-    with pytest.raises(SelectionError, match="no series of that path"):
+    with pytest.raises(SelectionError, match="no series matching this path"):
         read(nwbfile, series["F/F"], neuropil="*/annulus")
     nwbfile, series = recording(("F", {"F": LIGHT}), ("N", {"NeuropilA": AROUND, "NeuropilB": OTHER}))
     assert subtracted(*read(nwbfile, series["F/F"], neuropil="*/NeuropilA"))

@@ -57,7 +57,7 @@ def test_what_lies_outside_is_named_and_left_out(source, private, tmp_path, way)
     path = crafted(source, tmp_path / "crafted.nwb", private, way)
     ds = read_nwb(path, trials=AROUND)
     (note,) = (note for note in json.loads(ds.attrs["notes"]) if "outside" in note)
-    assert note.startswith("left out, as it lies outside the file: '")
+    assert note.startswith("left out, because it is outside the")
     assert "private" in note
     plain = read_nwb(source, trials=AROUND)
     assert (ds["values"] == plain["values"]).all()
@@ -74,7 +74,9 @@ def test_a_file_from_an_archive_is_refused_unless_allowed(source, private, tmp_p
     path = crafted(source, tmp_path / "crafted.nwb", private, way)
     record_path(path).write_text(json.dumps({"digests": {"sha2-256": "0" * 64}}))
     for read in (read_nwb, inspect):
-        with pytest.raises(FileError, match=r"stores data outside itself: .*--set read.external_data=true") as refused:
+        with pytest.raises(
+            FileError, match=r"refers to data outside the file: .*--set read.external_data=true"
+        ) as refused:
             read(path)
         assert "\n" not in str(refused.value)
     assert inspect(path, external_data=True)
@@ -106,7 +108,7 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(source, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for way in (outside.text_by_external_link, outside.column_in_external_storage):
         path = crafted(source, tmp_path / f"{way.__name__}.nwb", dict.fromkeys(("key", "held"), tmp_path / "pipe"), way)
-        with pytest.raises(FileError, match="That is no file, and reading it might never end"):
+        with pytest.raises(FileError, match="It is not a regular file, and reading it might never end"):
             read_nwb(path)
 
 
@@ -123,7 +125,7 @@ def test_a_virtual_data_set_of_the_file_itself_is_its_own(source, tmp_path):
 
 def test_an_appended_copy_that_points_elsewhere_is_not_uploaded(source, private, tmp_path):
     path = crafted(source, tmp_path / "crafted.nwb", private, outside.column_in_external_storage)
-    with pytest.raises(FileError, match=r"stores data outside itself: 'units/quality' .*write the results again"):
+    with pytest.raises(FileError, match=r"refers to data outside the file: 'units/quality' .*write the results again"):
         upload(path, "000123")
 
 
@@ -142,7 +144,7 @@ def test_results_are_added_to_a_copy_without_reading_where_it_points(source, pri
     out = write_nwb(latents, tmp_path / "out.nwb", source=path, append=True, config=WriteConfig(precision="full"))
     result = read_result(out)
     assert (result["rates"] == latents["rates"]).all()
-    told = next(note for note in json.loads(result.attrs["notes"]) if "the copy stores data outside itself" in note)
+    told = next(note for note in json.loads(result.attrs["notes"]) if "the copy refers to data in other files" in note)
     with open_nwb(path) as nwb:
         assert all(repr(each.path) in told for each in outside_of(nwb)[:3])
     assert "the file" not in holds_key(out)
@@ -164,7 +166,7 @@ def test_a_fit_of_a_crafted_file_writes_no_byte_of_the_key(monkeypatch, capsys, 
     path = crafted(source, tmp_path / "crafted.nwb", private, *ways)
     words = ["--series", "units", "--trials", "start_time:0:1", "--model", "sae", "--set", "train.epochs=1"]
     assert call(monkeypatch, "fit", path, *words, "--run-dir", tmp_path / "run", "--out", tmp_path / "out.nwb") == 0
-    assert "left out, as it lies outside the file: 'general/notes'" in capsys.readouterr().out
+    assert "left out, because it is outside the" in capsys.readouterr().out
     for written in [tmp_path / "out.nwb", *(tmp_path / "run").iterdir()]:
         assert holds_key(written) == [], written
 
@@ -209,7 +211,7 @@ def _linked(store, private):
 def test_a_zarr_store_that_leads_out_of_its_folder_is_refused(store, private, way):
     assert read_nwb(store).sizes["channel"] == 6
     way(store, private)
-    with pytest.raises(FileError, match=r"stores data outside itself: .*--set read.external_data=true"):
+    with pytest.raises(FileError, match=r"refers to data outside the file: .*--set read.external_data=true"):
         read_nwb(store)
 
 

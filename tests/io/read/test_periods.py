@@ -68,7 +68,7 @@ def test_units_are_observed_in_their_valid_periods_alone(valid_unit_periods, tmp
     assert seconds == [8.0, 8.0, 0.0]
     read = read_nwb(path, bin_width=0.1, trials=WHOLE)
     assert read["values"].values.sum() == 160
-    assert any("1 of 3 units have none and were never valid" in note for note in notes)
+    assert any("1 of 3 units have no period and were never valid" in note for note in notes)
     seconds, notes = observed_seconds(path, valid_unit_periods=False)
     assert seconds == [10.0, 10.0, 10.0]
     assert not any("valid" in note for note in notes)

@@ -59,7 +59,7 @@ def test_edges_lie_between_samples_and_usual_ones_stay_where_they_do():
 def test_planes_that_start_together_are_said_to_lack_their_times(tmp_path):
     path = volumes(tmp_path / "x.nwb", 3, delay=0.0)
     note = " ".join(json.loads(read(path).attrs["notes"]))
-    assert "3 series of different ROIs all start at 0 s" in note and "(0.0333 s more for each)" in note
+    assert "3 series of different ROIs all start at 0 s" in note and "0.0333 s more for each plane" in note
     assert "--offsets 'processing/ophys/plane1=SECONDS'" in note
     given = read_nwb(
         path,

@@ -63,7 +63,7 @@ def test_trials_without_an_event_are_left_out_of_a_recorded_file(realdata):
     (path,) = (realdata / "units").glob("sub_anm*.nwb")
     ds = read_nwb(path, bin_width=0.02, trials=Trials(event="cue_start_time", start=-2, stop=2))
     assert ds.sizes == {"trial": 342, "time": 200, "channel": 4}
-    assert "70 rows of 'trials' have no 'cue_start_time' and are left out" in notes(ds)
+    assert "70 rows of 'trials' have no time in 'cue_start_time' and are left out" in notes(ds)
 
 
 def test_trials_carry_their_labels_and_moments(session):
@@ -138,7 +138,7 @@ def test_chops_that_hold_nothing_are_left_out_and_counted(tmp_path):
     nwbfiles.add_units(nwbfile, [[0.5, 9.5]], obs_intervals=[[[0, 2], [8, 10]]])
     ds = read_nwb(nwbfiles.write(nwbfile, tmp_path / "x.nwb"), bin_width=0.1, trials=Chop(length=1.0, overlap=0.0))
     assert ds["trial_start"].values == pytest.approx([0, 1, 8, 9])
-    assert "6 of 10 chops hold nothing observed and are left out" in notes(ds)
+    assert "6 of 10 chops have no observed entry and are left out" in notes(ds)
     assert merge(ds)["covered"].values.sum() == 40
 
 
@@ -234,7 +234,7 @@ def test_series_of_different_kinds_are_refused(session):
 
 
 def test_offsets_go_to_rois_alone_and_by_path_where_there_are_several(session, tmp_path):
-    with pytest.raises(ConfigError, match="`offsets` are for ROIs"):
+    with pytest.raises(ConfigError, match="`offsets` are only for"):
         read_nwb(session, offsets=[0.0, 0.0, 0.0])
     nwbfile = nwbfiles.new_file()
     for name in ("a", "b"):
@@ -252,7 +252,7 @@ def test_offsets_go_to_rois_alone_and_by_path_where_there_are_several(session, t
 def test_where_keeps_the_channels_asked_for(session):
     ds = read_nwb(session, ReadConfig(where={"area": ("M1",)}), bin_width=0.1, trials=GO)
     assert ds["channel_id"].values.tolist() == [20, 30]
-    assert "1 of 3 channels left out by `where`" in notes(ds)
+    assert "1 of 3 channels excluded by `where`" in notes(ds)
     ds = read_nwb(session, ReadConfig(where={"area": ("M1",), "heldout": (False,)}), bin_width=0.1, trials=GO)
     assert ds["channel_id"].values.tolist() == [30]
     ds = read_nwb(session, ReadConfig(where={"id": (10, 30)}), bin_width=0.1, trials=GO)
@@ -268,7 +268,7 @@ def test_unknown_tables_and_columns_name_those_there_are(session):
         read_nwb(session, trials=Trials(table="epochs", event="start_time", start=0, stop=1))
     with pytest.raises(SelectionError, match="did you mean 'go_text'"):
         read_nwb(session, trials=Trials(event="go_texts", start=0, stop=1))
-    with pytest.raises(SelectionError, match="'side' of 'trials' holds str such as 'left', not times"):
+    with pytest.raises(SelectionError, match="'side' of 'trials' has str values such as 'left'; expected times"):
         read_nwb(session, trials=Trials(event="side", start=0, stop=1))
     with pytest.raises(SelectionError, match="no column 'colour'"):
         read_nwb(session, ReadConfig(trial_columns=("colour",)), trials=GO)
@@ -297,7 +297,7 @@ def test_windows_beyond_the_recording_are_noted(tmp_path):
     nwbfiles.add_trials(nwbfile, [1.0, 20.0], [2.0, 21.0])
     cut = Trials(event="start_time", start=0, stop=1)
     ds = read_nwb(nwbfiles.write(nwbfile, tmp_path / "x.nwb"), bin_width=0.1, trials=cut)
-    assert "1 of 2 windows lie wholly outside 'units', which runs from 0.5 to 9 s" in notes(ds)
+    assert "1 of 2 windows are entirely outside 'units', which covers 0.5 to 9 s" in notes(ds)
 
 
 def test_any_table_of_intervals_can_be_cut_by(tmp_path):
@@ -328,16 +328,18 @@ def test_a_file_in_which_nothing_was_observed_says_why(session):
 
 def test_windows_outside_the_recording_and_without_a_spike_have_errors_of_their_own(session, tmp_path):
     with pytest.raises(
-        DataError, match=r"none of the 1 windows lies in the recording: .* 30 to 31 s, 'units' from 0 to 20 s"
+        DataError, match=r"none of the 1 windows is inside the recording: .* 30 to 31 s, 'units' covers 0 to 20 s"
     ):
         read_nwb(session, bin_width=0.1, trials=Window(start=30, stop=31))
     nwbfile = nwbfiles.new_file()
     nwbfiles.add_units(nwbfile, [[0.5, 8.5]])
     nwbfiles.add_trials(nwbfile, [1000.0, 2000.0], [1500.0, 2500.0])
     path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
-    with pytest.raises(DataError, match=r"none of the 2 windows lies in the recording: .*is one in milliseconds"):
+    with pytest.raises(DataError, match=r"none of the 2 windows is inside the recording: .*one is in milliseconds"):
         read_nwb(path, bin_width=0.1, trials=Trials(event="start_time", start=0, stop=1))
-    with pytest.raises(DataError, match=r"none of the 1 windows holds a spike: .* 2 to 3 s, 'units' from 0.5 to 8.5 s"):
+    with pytest.raises(
+        DataError, match=r"none of the 1 windows contains a spike: .* 2 to 3 s, 'units' covers 0.5 to 8.5 s"
+    ):
         read_nwb(path, bin_width=0.1, trials=Window(start=2, stop=3))
 
 
@@ -345,7 +347,7 @@ def test_trials_that_hold_nothing_stay_and_are_noted(session):
     ds = read_nwb(session, bin_width=0.1, trials=Trials(event="stop_time", start=0, stop=1))
     assert ds.sizes["trial"] == 5
     assert not ds["observed"].values[4].any()
-    assert "1 of 5 trials hold nothing observed" in notes(ds)
+    assert "1 of 5 trials have no observed entry" in notes(ds)
 
 
 def test_the_bandwidth_is_limited_last(session):

@@ -86,11 +86,13 @@ def test_a_reference_over_few_electrodes_says_what_it_takes_of_each(n_channels, 
     volts[np.arange(8000)[:, None] % every != np.arange(n_channels) % every] = np.nan
     grid = Grid(np.array([0.0]), 0.01, 200)
     notes = electrical_source(*session(volts), settings("lfp", reference="average")).bin(grid).notes
-    said = [note for note in notes if "taken over" in note]
+    said = [note for note in notes if "is computed from only" in note]
     assert len(said) == (together is not None)
     if together is not None:
-        assert f"taken over {together} electrodes at a moment, and about {1 / together:.0%} of" in said[0]
-    assert not any("taken over" in note for note in electrical_source(*session(volts), settings("lfp")).bin(grid).notes)
+        assert f"computed from only {together} electrodes at a time, so about {1 / together:.0%} of" in said[0]
+    assert not any(
+        "computed from" in note for note in electrical_source(*session(volts), settings("lfp")).bin(grid).notes
+    )
 
 
 def test_what_stands_at_missing_samples_does_not_matter_to_a_reference():
@@ -120,7 +122,7 @@ def test_pairs_are_neighbours_along_each_shank_and_named(tmp_path):
     np.testing.assert_allclose(
         ds["values"].values[0], plain.values[0][:, [1, 2, 3, 4]] - plain.values[0][:, [5, 4, 1, 0]], atol=1e-9
     )
-    assert "each electrode less the next one along the shank within each shank (2 in all)" in ds.attrs["notes"]
+    assert "each electrode minus the next one along the shank within each shank" in ds.attrs["notes"]
 
 
 def test_groups_are_named_by_group_probe_or_column_and_need_two_electrodes():
@@ -145,8 +147,8 @@ def test_bad_electrodes_are_named_and_masked_where_asked_for(tmp_path):
     grid = Grid(np.array([0.0]), 0.01, 200)
     said = electrical_source(*session(volts), settings("lfp", reference="average")).bin(grid)
     assert said.observed.mean() > 0.95 and said.notes == (
-        "1 of 8 electrodes of 'acquisition/ElectricalSeries' are noisy, and kept (read.electrical.bad_channels=auto masks such "
-        "electrodes): [102]",
+        "1 of 8 electrodes of 'acquisition/ElectricalSeries' are noisy, but are kept (read.electrical.bad_channels=auto treats "
+        "them as missing): [102]",
     )
     assert electrical_source(*session(volts), settings("lfp", bad_channels="off")).bin(grid).notes == ()
     masked = electrical_source(*session(volts), settings("lfp", reference="average", bad_channels="auto")).bin(grid)
@@ -154,17 +156,20 @@ def test_bad_electrodes_are_named_and_masked_where_asked_for(tmp_path):
     good = np.arange(8) != 2
     without = electrical_source(*session(volts[:, good]), settings("lfp", reference="average")).bin(grid)
     for binned in (masked, listed):
-        assert not binned.observed[..., 2].any() and "unobserved" in binned.notes[0] and not binned.values[..., 2].any()
+        assert (
+            not binned.observed[..., 2].any()
+            and "treated as missing" in binned.notes[0]
+            and not binned.values[..., 2].any()
+        )
         np.testing.assert_allclose(binned.values[..., good], without.values, atol=1e-10)
     assert said.values[..., good].std() > 1.5 * without.values.std()
     pairs = electrical_source(*session(volts), settings("lfp", reference="bipolar", bad_channels=(102,))).bin(grid)
     assert pairs.observed.any(axis=(0, 1)).tolist() == [True, False, False, True, True, True, True]
     typo = electrical_source(*session(volts), settings("lfp", bad_channels=(102, "x7")))
     assert (
-        typo.notes[-1]
-        == "read.electrical.bad_channels names x7, which 'electrodes' does not have: its ids are 100 to 107"
+        typo.notes[-1] == "read.electrical.bad_channels names x7, which are not in 'electrodes'; its ids are 100 to 107"
     )
-    with pytest.raises(SelectionError, match="names all"):
+    with pytest.raises(SelectionError, match="contains all"):
         electrical_source(*session(volts), settings("lfp", bad_channels=tuple(range(100, 108)))).bin(grid)
 
 
@@ -183,7 +188,7 @@ def test_lines_and_artefacts_in_the_band_are_said_and_a_notch_takes_lines_out():
     n_spikes = sum(map(len, spikes))
     plain = crossings(noisy)
     (line,) = (note for note in plain.notes if "read.electrical.notch" in note)
-    assert "notch=50 takes them out, or read.electrical.reference=median" in line
+    assert "notch=50, or try read.electrical.reference=median" in line
     assert crossings(quiet).notes == ()
     notched = crossings(noisy, notch=50.0)
     assert abs(notched.values.sum() / n_spikes - 1) < 0.1 and notched.notes == ()
@@ -191,9 +196,9 @@ def test_lines_and_artefacts_in_the_band_are_said_and_a_notch_takes_lines_out():
     assert np.array_equal(small.values, notched.values)
     source = electrical_source(*session(noisy), settings(notch=50.0))
     assert source.note_on_band(0.02).endswith(
-        "lines at 250, 300, 350, 400, … 3350 Hz are taken out, within 1 Hz of each"
+        "line noise at 250, 300, 350, 400, … 3350 Hz is removed (within 1 Hz of each)"
     )
     _, burst, _ = common_noise(2.0, rate=RATE, seed=59, n_channels=6, hum=0.0, bursts=8)
-    assert any("reference=median takes off what they share" in note for note in crossings(burst).notes)
+    assert any("subtracts what electrodes share" in note for note in crossings(burst).notes)
     referenced = crossings(burst, reference="median")
     assert abs(referenced.values.sum() / n_spikes - 1) < 0.1 and referenced.notes == ()

@@ -64,9 +64,9 @@ def test_the_recordings_of_results_are_named(files):
 
 
 def test_a_file_of_results_is_not_read_unless_its_series_is_named(files):
-    with pytest.raises(SelectionError, match="the file holds no recording, but results of a model and copies beside"):
+    with pytest.raises(SelectionError, match="the file has no recording, but results of a model and"):
         read_nwb(files["results"])
-    with pytest.raises(SelectionError, match=r"'u\*' matches no recorded series, but copies beside results"):
+    with pytest.raises(SelectionError, match=r"'u\*' matches no recorded series, but copies stored with results"):
         read_nwb(files["results"], series="u*")
     with pytest.raises(SelectionError, match="matches no recorded series, but results of a model"):
         read_nwb(files["appended"], series="processing/*")
@@ -78,8 +78,8 @@ def test_several_files_are_fitted_without_the_results_among_them(files, tmp_path
     kept, remarks = without_results([appended, source, results])
     assert kept == [source]
     assert remarks == [
-        "appended.nwb: a copy of another of the files with results ('sbtt'): left out",
-        "results.nwb: holds results ('sbtt'), inferred from 'recording.nwb', and no recording: left out",
+        "appended.nwb: a copy of another of these files with added results ('sbtt'), so it is left out",
+        "results.nwb: contains results ('sbtt'), inferred from 'recording.nwb', but no recording, so it is left out",
     ]
     assert without_results([appended, results])[0] == [appended]
     assert without_results([results]) == ([results], [])

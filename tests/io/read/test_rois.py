@@ -352,7 +352,7 @@ X_FIRST, Y_FIRST = [20, 300, 480], [400, 100, 250]
 def test_masks_of_the_export_of_suite2p_have_y_first():
     assert lines_of_masks()[0] == X_FIRST
     lines, notes = lines_of_masks(described="ROIs for plane0")
-    assert lines == Y_FIRST and "pixel_mask read as (y, x), as suite2p's own export writes them" in notes
+    assert lines == Y_FIRST and "pixel_mask read as (y, x), as the NWB export of suite2p writes them" in notes
     for described in ("ROIs", "ROIs for plane0"):
         for order, expected in (("xy", X_FIRST), ("yx", Y_FIRST)):
             assert lines_of_masks(described=described, mask_order=order)[0] == expected
@@ -364,6 +364,6 @@ def test_masks_that_fit_the_images_only_with_y_first_are_read_so():
     lines, notes = lines_of_masks((512, 490))
     assert lines == X_FIRST and "y, x" not in notes
     lines, notes = lines_of_masks((490, 401))
-    assert lines == Y_FIRST and "which fits the size of the images" in notes
-    with pytest.raises(DataError, match=r"read\.rois\.mask_order right"):
+    assert lines == Y_FIRST and "because only this order matches the size of the" in notes
+    with pytest.raises(DataError, match=r"check read\.rois\.slow_axis and read\.rois\.mask_order"):
         lines_of_masks((300, 300))

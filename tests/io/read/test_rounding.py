@@ -140,7 +140,7 @@ def test_voltages_with_rounded_timestamps_are_filtered_as_one_piece(tmp_path):
 def test_what_cannot_be_told_is_refused_at_once():
     irregular = np.round(np.cumsum(np.random.default_rng(0).exponential(0.002, 20_000)), 3)
     with pytest.raises(
-        DataError, match=r"of 'es' split its 20000 samples into \d+ pieces.*rounded to 0.001 s; expected evenly"
+        DataError, match=r"of 'es' split its 20000 samples into \d+ parts.*rounded to 0.001 s; expected evenly"
     ):
         find_pieces(clock_of(irregular), "es")
 

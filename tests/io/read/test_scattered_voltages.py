@@ -184,8 +184,10 @@ def test_stretches_too_short_for_the_slow_part_are_said_with_the_edge_that_is_le
     stored = np.repeat(np.arange(int(SECONDS * RATE))[:, None] % (on + off) < on, 2, axis=1)
     nwbfile, series, _ = recording(stored)
     notes = electrical_source(nwbfile, series, ReadConfig()).bin(Grid(np.arange(4) * 3.0, 0.01, 300)).notes
-    said = [note for note in notes if "in stretches so short" in note]
-    assert [note.split("slower than about ")[1].split(",")[0] for note in said] == ([f"{edge} Hz"] if edge else [])
+    said = [note for note in notes if "in short runs, so" in note]
+    assert [note.split("subtracted removes frequencies below about ")[1].split(" instead")[0] for note in said] == (
+        [f"{edge} Hz"] if edge else []
+    )
 
 
 def test_crossings_are_counted_in_stretches_that_were_sampled_long_enough():

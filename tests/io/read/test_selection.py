@@ -66,7 +66,7 @@ def test_an_unknown_path_names_the_nearest():
         paths(UNITS, RAW, patterns=["ElectricalSeries"])
     with pytest.raises(SelectionError, match="the file has 'units'"):
         paths(UNITS, patterns=["zzz"])
-    with pytest.raises(SelectionError, match="names nothing"):
+    with pytest.raises(SelectionError, match="`series` is empty"):
         paths(UNITS, patterns=[])
 
 
@@ -113,5 +113,5 @@ def test_the_reason_is_given_why_a_named_series_cannot_be_read(tmp_path):
     path = nwbfiles.write(nwbfile, tmp_path / "x.nwb")
     with pytest.raises(SelectionError, match=r"'acquisition/cube' cannot be read: its data of shape \(5, 3, 2\)"):
         read_nwb(path, series=("acquisition/cube",))
-    with pytest.raises(SelectionError, match=r"holds no usable .*; 'acquisition/cube' cannot be read: its data"):
+    with pytest.raises(SelectionError, match=r"has no usable .*; 'acquisition/cube' cannot be read: its data"):
         read_nwb(path)

@@ -44,7 +44,7 @@ def test_trials_are_cut_around_events(licked, event, table):
     assert read["values"].values[:, 0, 1].tolist() == [1, 1, 1, 1]
     notes = json.loads(read.attrs["notes"])
     assert any("4 trials of 5 rows of" in note and "licks', aligned to 'timestamp'" in note for note in notes)
-    assert any("1 rows of" in note and "have no 'timestamp'" in note for note in notes)
+    assert any("1 rows of" in note and "have no time in 'timestamp'" in note for note in notes)
 
 
 def test_columns_of_events_become_coordinates(licked):
@@ -59,13 +59,15 @@ def test_a_column_of_the_trials_comes_before_a_table_of_events(licked):
 
 
 def test_an_unknown_event_or_table_is_named(licked):
-    with pytest.raises(SelectionError, match=r"table 'trials' has no column 'lick', it has .*'cue'"):
+    with pytest.raises(SelectionError, match=r"table 'trials' has no column 'lick'; it has .*'cue'"):
         read_nwb(licked, trials=Trials(event="lick", start=0.0, stop=0.1))
     with pytest.raises(
         SelectionError, match=r"no table of intervals 'licked'; it has \['events/licks', 'intervals/trials'\]"
     ):
         read_nwb(licked, trials=Trials(event="timestamp", start=0.0, stop=0.1, table="licked"))
-    with pytest.raises(SelectionError, match=r"'side' of 'licks' holds str such as 'left', not times.*'timestamp'"):
+    with pytest.raises(
+        SelectionError, match=r"'side' of 'licks' has str values such as 'left'; expected times.*'timestamp'"
+    ):
         read_nwb(licked, trials=Trials(event="side", start=0.0, stop=0.1, table="licks"))
 
 
@@ -105,7 +107,7 @@ def test_events_from_the_start_of_a_trial_are_refused_until_that_is_said(session
     with pytest.raises(
         DataError,
         match=r"20 of 20 times in 'from_start' .*\(row 19: .* s, trial from 56.1 to 58.1 s\); they look "
-        r"relative to the start of the trial: pass relative=True in Trials, or --trials-relative",
+        r"relative to the start of the trial; pass relative=True in Trials, or --trials-relative",
     ):
         cut(session, "from_start")
     relative, absolute = cut(session, "from_start", relative=True), cut(session, "cue")
@@ -118,17 +120,17 @@ def test_events_from_the_start_of_a_trial_are_refused_until_that_is_said(session
     [
         ("in_ms", {}, "look like milliseconds"),
         ("from_start_in_ms", {}, "look like milliseconds"),
-        ("block", {}, "numbers of blocks"),
-        ("flag", {}, r"no times but flags or codes \(0 in 10 rows, 1 in 10 rows\): name a column of times"),
-        ("code", {}, r"no times but flags or codes \(0 in 5 rows, 1 in 10 rows, 2 in 5 rows\)"),
+        ("block", {}, "block numbers"),
+        ("flag", {}, r"flags or codes \(0 in 10 rows, 1 in 10 rows\), not times; name a column of times"),
+        ("code", {}, r"flags or codes \(0 in 5 rows, 1 in 10 rows, 2 in 5 rows\), not times"),
         ("cue_in_whole_ms", {}, r"look like codes \(.*\), or milliseconds"),
-        ("cue", {"relative": True}, "without `relative` they would lie inside"),
-        ("from_start_in_ms", {"relative": True}, "counted from its start as `relative` says"),
+        ("cue", {"relative": True}, "without `relative` they would be inside; omit it"),
+        ("from_start_in_ms", {"relative": True}, "if they are relative to its start"),
     ],
 )
 def test_events_that_are_no_times_of_their_trial_are_refused(session, event, fields, says):
     with pytest.raises(
-        DataError, match=rf"(19|20) of 20 times in '{event}' of 'trials' lie outside their own trial.*{says}"
+        DataError, match=rf"(19|20) of 20 times in '{event}' of 'trials' are outside their own trial.*{says}"
     ):
         cut(session, event, **fields)
 
@@ -161,7 +163,9 @@ def test_times_in_coarser_steps_than_bins_are_noted(tmp_path):
     contents = inspect(path)
     for notes in (json.loads(cut(path, "start_time").attrs["notes"]), [*contents[0].notes, *contents.tables[0].notes]):
         for what in ("the spike times of 'units'", "the times in 'start_time' of 'trials'"):
-            assert any(note.startswith(f"{what} are stored as float32, in steps of 0.00391 s at") for note in notes)
+            assert any(
+                note.startswith(f"{what} are stored as float32 with a resolution of 0.00391 s at") for note in notes
+            )
 
 
 @pytest.mark.parametrize("name", ["start_time", "stop_time", "cue"])
@@ -202,7 +206,9 @@ def test_units_of_time_that_seem_to_differ_are_told(scaled, start, tmp_path):
         notes += json.loads(read_nwb(path, series="acquisition/series", trials=around).attrs["notes"])
         assert not any("units of time" in note for note in notes)
         return
-    told = f"units of time seem to differ: .*as if the {scaled} were in milliseconds .*divided by 1000"
+    told = (
+        f"units of time seem to differ: .*as if the {scaled} were in milliseconds .*divide the times of the .* by 1000"
+    )
     with pytest.raises((ConfigError, DataError), match=told):
         read_nwb(path, series="acquisition/series", trials=around)
     assert any(re.match(told, note) for note in notes)
@@ -215,7 +221,7 @@ def test_events_just_outside_their_trial_are_noted(session, event, n):
 
 
 def test_what_is_on_the_session_clock_is_not_relative(session, licked):
-    with pytest.raises(ConfigError, match="'start_time' of 'trials' is on the session clock; leave `relative` out"):
+    with pytest.raises(ConfigError, match="'start_time' of 'trials' is on the session clock; omit `relative`"):
         cut(session, "start_time", relative=True)
     with pytest.raises(ConfigError, match="'licks' is a table of events without trials"):
         cut(licked, "licks", relative=True)
@@ -228,7 +234,7 @@ def test_trials_that_are_all_the_same_data_are_refused_and_some_are_noted(sessio
     with pytest.raises(DataError, match=r"all 20 rows of 'trials' have the same time in 'start_time', 1 s"):
         cut(nwbfiles.write(nwbfile, tmp_path / "zero.nwb"), "start_time")
     noted = " ".join(json.loads(cut(session, "twice").attrs["notes"]))
-    assert "20 of 20 trials start at the same time as another one and are the same data" in noted
+    assert "20 of 20 trials start at the same time as another one and have the same" in noted
 
 
 @pytest.mark.parametrize(
@@ -247,6 +253,8 @@ def test_numbers_that_stand_for_no_event_leave_their_trials_out(session, event, 
     assert read["trial_id"].values.tolist() == list(rows)
     assert read["trial_start"].values == pytest.approx(STARTS[rows] + 0.5)
     notes = " ".join(json.loads(read.attrs["notes"]))
-    assert all(each in notes for each in (*says, "outside all trials: read as no event"))
+    assert all(
+        each in notes for each in (*says, "outside all trials; these rows are treated as trials without the event")
+    )
     trials = next(table for table in inspect(session).tables if table.path == "intervals/trials")
     assert [each.missing for each in trials.events if each.name == event] == [pytest.approx(1 - len(rows) / 20)]

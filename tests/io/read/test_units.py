@@ -76,7 +76,7 @@ def test_spikes_outside_the_intervals_are_not_counted_but_noted():
     _, result = binned([[0.05, 0.15, 0.2, 0.9]], obs_intervals=[[[0.0, 0.12], [0.18, 0.2]]])
     assert result.values[0].sum() == 1
     # The spike on the very end of an interval is none of those outside.
-    assert "2 spikes of 'units' lie outside" in result.notes[0]
+    assert "2 spikes of 'units' are outside" in result.notes[0]
 
 
 def test_invalid_times_are_taken_off_every_unit():
@@ -106,7 +106,10 @@ def test_intervals_can_be_ignored_and_a_unit_without_any_was_never_observed():
 def test_intervals_that_are_empty_for_all_units_are_as_none():
     source, result = binned([[0.05, 0.5], [0.5]], obs_intervals=[np.empty((0, 2))] * 2)
     assert result.observed.all()
-    assert "empty obs_intervals for all units, as if they were not given: every unit counts as obs" in source.notes[0]
+    assert (
+        "empty obs_intervals for all units, which are treated as not given, so every unit counts as obs"
+        in source.notes[0]
+    )
     assert source.span == binned([[0.05, 0.5], [0.5]])[0].span
 
 
@@ -128,16 +131,14 @@ def test_losing_most_spikes_is_an_error_that_asks_about_the_unit_of_time():
 def test_units_that_fire_a_thousand_times_too_slowly_are_noted_or_refused():
     random = np.random.default_rng(0)
     minutes = [1000 * np.sort(random.uniform(0, 600, 3000)) for _ in range(3)]
-    asks = (
-        r"units of 'units' fire at 0.005 Hz.*\(167 h\): more slowly than neurons do; .*not in milliseconds or samples"
-    )
+    asks = r"units of 'units' fire at 0.005 Hz.*which is too slow for neurons; .*not in milliseconds or samples"
     with pytest.raises(DataError, match=asks):
         binned(minutes)
-    with pytest.raises(DataError, match=r"--set read\.slow_units=true reads them"):
+    with pytest.raises(DataError, match=r"--set read.slow_units=true"):
         binned(minutes)
     assert binned(minutes, config=ReadConfig(slow_units=True))[1].values.sum() == 0  # none within the first bins
     chosen = ReadConfig(cut=Chop(start=0, stop=600))
-    with pytest.raises(DataError, match=asks + r"; the 2 windows hold \d+ spikes"):
+    with pytest.raises(DataError, match=asks + r"; the 2 windows have \d+ spikes"):
         binned(minutes, config=chosen, grid=Grid(np.array([0.0, 1e5]), 1.0, 600))
     # Seconds of the same minutes, a week in which each unit was found for ten minutes, and a day with ten minutes of units.
     assert binned([times / 1000 for times in minutes])[0].notes[1:] == ()
@@ -251,8 +252,8 @@ def test_columns_with_one_value_a_unit_come_along():
 def test_what_lies_beyond_the_record_of_units_that_do_not_say_is_counted():
     _, result = binned([[0.25], [0.75]])
     assert result.notes[0].startswith(
-        "10 of 20 bins, in 2 of 2 windows, lie outside the time from the first to the last spike, from 0.25 to 0.750001 s; "
-        "the units of 'units' have no obs_intervals"
+        "10 of 20 bins, in 2 of 2 windows, are before the first or after the last spike (0.25 to 0.750001 s); they count "
+        "as observed, because the units of 'units' have no obs_intervals"
     )
     assert binned([[0.0], [1.4]])[1].notes == ()
     assert binned([[0.25], [0.75]], config=ReadConfig(obs_intervals=False))[1].notes == ()
@@ -308,7 +309,7 @@ def test_intervals_without_an_index_are_one_a_unit_and_said(tmp_path):
     (described,) = inspect(path)
     assert described.observed == pytest.approx(26 / 30)
     for notes in (json.loads(read.attrs["notes"]), described.notes):
-        assert any("have no index: row n is read as the one interval of unit n" in note for note in notes)
+        assert any("have no index; row n is used as the only interval of unit n" in note for note in notes)
 
 
 def test_a_unit_observed_without_an_end_is_read_to_the_last_spike(tmp_path):
@@ -333,10 +334,10 @@ def test_fast_units_in_milliseconds_show_by_the_trials_beside_them(rate, refused
         units_source(nwbfile, nwbfile.units, ReadConfig())
         return
     with pytest.raises(
-        DataError, match=r"fire at 0.04 Hz.*100 trials take the first 0.08. %: more slowly than neurons"
+        DataError, match=r"fire at 0.04 Hz.*100 trials cover the first 0.08. %, which is too slow for neurons"
     ):
         units_source(nwbfile, nwbfile.units, ReadConfig())
     windows = ReadConfig(cut=Window(start=0.0, stop=100.0))
     source = units_source(nwbfile, nwbfile.units, windows)
-    with pytest.raises(DataError, match=r"more slowly than neurons do.*the 1 windows hold"):
+    with pytest.raises(DataError, match=r"too slow for neurons.*the 1 windows have"):
         source.bin(Grid(np.array([10.0]), 1.0, 90))

@@ -78,7 +78,10 @@ def test_events_may_be_missing_where_nothing_was_sampled():
         (_nan, "1 values that are not finite"),
         (lambda ds: ds.assign(states=ds["factors"]), "cannot write 'states'"),
         (lambda ds: ds.drop_vars("observed"), "no 'observed'"),
-        (lambda ds: ds.drop_vars("factors"), "'factors_sd' comes without its variable"),
+        (
+            lambda ds: ds.drop_vars("factors"),
+            "'factors_sd' is in the Dataset, but the variable it belongs to is not; add the variable, or remove it with",
+        ),
         (lambda ds: ds.assign(mean=ds["rates"]), "expected 'rates' or 'mean'"),
         (lambda ds: ds.assign(rates=ds["rates"].astype(float)), "float64; expected float32"),
         (lambda ds: ds.assign(rates=ds["rates"].transpose("time", "trial", "channel")), "has dims"),

@@ -67,15 +67,15 @@ def test_a_plain_series_of_flags_beside_a_series_masks_it_and_is_said(tmp_path):
         path = write(nwbfile, tmp_path / f"{name}_{known}.nwb")
         ds = sb.read_nwb(path, series="acquisition/lfp", bin_width=0.002, trials=WINDOW)
         assert bool((ds["observed"].values[0] & ~observed).any()) != known
-        assert ("a TimeSeries of 0 and 1, masks 'acquisition/lfp'" in ds.attrs["notes"]) == known
+        assert ("a TimeSeries of 0 and 1, is used as mask of 'acquisition/lfp'" in ds.attrs["notes"]) == known
         assert len(sb.inspect(path).masks) == known
 
 
 @pytest.mark.parametrize(
     ("source", "observed", "words", "error", "message"),
     [
-        ("voltages", np.ones((500, 4)), {}, DataError, r"shape \(500, 4\), .* asks for \(500, 3\)"),
-        ("voltages", np.ones((499, 3)), {}, DataError, r"shape \(499, 3\), .* asks for \(500, 3\)"),
+        ("voltages", np.ones((500, 4)), {}, DataError, r"shape \(500, 4\), .* needs \(500, 3\)"),
+        ("voltages", np.ones((499, 3)), {}, DataError, r"shape \(499, 3\), .* needs \(500, 3\)"),
         ("voltages", np.full((500, 3), 0.5), {}, DataError, r"expected true or false \(1 or 0\)"),
         ("voltages", np.ones(500), {}, DataError, r"for each \(sample, channel\)"),
         ("voltages", np.ones((500, 3)), {"rate": 10.0}, ConfigError, "both `rate` and `starting_time`"),
@@ -102,7 +102,7 @@ def test_the_recording_itself_and_existing_files_are_replaced_only_when_asked(re
     sb.write_mask(source, observed, out=tmp_path / "copy.nwb")
     with pytest.raises(FileError, match="exists"):
         sb.write_mask(source, observed, out=tmp_path / "copy.nwb")
-    with pytest.raises(FileError, match=r"holds 'acquisition/.*_mask' already; pass another name"):
+    with pytest.raises(FileError, match=r"already has 'acquisition/.*_mask'; pass another name"):
         sb.write_mask(tmp_path / "copy.nwb", observed, out=tmp_path / "again.nwb")
     sb.write_mask(source, observed, out=source, overwrite=True)
     assert len(sb.inspect(source).masks) == 1

@@ -179,7 +179,7 @@ def test_several_results_in_one_file_are_told_apart_by_name(recording, tmp_path)
 
 
 def test_a_file_without_results_says_so(recording):
-    with pytest.raises(SelectionError, match="holds no results"):
+    with pytest.raises(SelectionError, match="has no results"):
         read_result(recording)
 
 
@@ -212,11 +212,11 @@ MODULE = "processing/ecephys"
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        (f"{MODULE}/sbtt_segments/order", lambda stored: stored * 0, "does not number them"),
-        (f"{MODULE}/sbtt_rates/data", lambda stored: stored[:, :2], "2 columns for 3 channels"),
-        (f"{MODULE}/sbtt_rates/data", lambda stored: stored * np.nan, "no finite number"),
+        (f"{MODULE}/sbtt_segments/order", lambda stored: stored * 0, "is not a numbering from 0"),
+        (f"{MODULE}/sbtt_rates/data", lambda stored: stored[:, :2], "2 columns, but there are 3 channels"),
+        (f"{MODULE}/sbtt_rates/data", lambda stored: stored * np.nan, "has values that are not finite"),
         (f"{MODULE}/sbtt_rates/data", lambda stored: stored[:-1], "not .* segments of"),
-        (f"{MODULE}/sbtt_model/bin_times", lambda stored: stored[::-1], "do not rise"),
+        (f"{MODULE}/sbtt_model/bin_times", lambda stored: stored[::-1], "do not increase"),
     ],
 )
 def test_results_that_contradict_themselves_are_refused(written, tmp_path, name, change, message):

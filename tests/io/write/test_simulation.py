@@ -154,12 +154,12 @@ def test_wrong_places_and_data_are_refused_and_leave_nothing(simulated: xr.Datas
 
 def test_truth_is_not_made_up(full: Path, tmp_path: Path) -> None:
     ds = read_nwb(full, bin_width=0.02, trials=Trials(event="start_time", start=-0.1, stop=1.0))
-    with pytest.raises(MismatchError, match=r"150 of 1650 bins .* no truth"):
+    with pytest.raises(MismatchError, match=r"150 of 1650 bins .* the true rates are unknown"):
         read_truth(full, ds)
     values = np.ones((1, 2, 2))
     other = make_dataset(values, values > 0, bin_width=0.02, kind="units", channel_id=[7, 8], trial_start=[0.5])
     with pytest.raises(MismatchError, match=r"channels \[8\]"):
         read_truth(full, other)
     bare = nwbfiles.write(nwbfiles.new_file(), tmp_path / "bare.nwb")
-    with pytest.raises(SelectionError, match="not a simulated file"):
+    with pytest.raises(SelectionError, match="'; expected a simulated file"):
         read_truth(bare, other)

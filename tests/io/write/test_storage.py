@@ -120,10 +120,10 @@ def test_only_what_is_asked_for_is_written(latents, tmp_path):
     ("names", "error", "message"),
     [
         (("rate",), ConfigError, f"'rate' cannot be written .* did you mean 'rates'.*{', '.join(VARIABLES)}"),
-        (("spikes", "rates"), ConfigError, r"known are rates, rates_sd, mean"),
-        ((), ConfigError, "no variable is named"),
-        (("rates_sd",), ConfigError, "the sd of 'rates', which is not written"),
-        (("rates", "events"), DataError, r"gives no 'events'; write some of factors, factors_sd"),
+        (("spikes", "rates"), ConfigError, r"available: rates, rates_sd, mean"),
+        ((), ConfigError, "the list of variables to write"),
+        (("rates_sd",), ConfigError, "the sd of 'rates', which is not"),
+        (("rates", "events"), DataError, r"does not infer 'events'; choose from factors, factors_sd"),
     ],
 )
 def test_names_that_cannot_be_written_are_refused_and_nothing_is(latents, recording, tmp_path, names, error, message):
