@@ -154,10 +154,10 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
     if observed.dtype != bool or values.dtype != np.float32:
         raise DataError(f"values must be float32 and observed bool, not {values.dtype} and {observed.dtype}")
     if not observed.any():
-        raise DataError(
-            "nothing is observed: every entry is masked; look at `nwb-sbtt inspect` for the gaps, "
-            "the observation intervals and the invalid times of the file"
+        of_file = (
+            "; look at `nwb-sbtt inspect` for the gaps, the observation intervals and the invalid times of the file"
         )
+        raise DataError(f"nothing is observed: every entry is masked{of_file if 'source' in ds.attrs else ''}")
     if not _everywhere(values.shape, lambda part: bool(np.isfinite(values[part]).all())):
         raise DataError(f"{int((~np.isfinite(values)).sum())} values are not finite; mask them in 'observed'")
     if _nonzero_outside(values, observed):

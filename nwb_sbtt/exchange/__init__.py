@@ -1,6 +1,7 @@
 """Data from anywhere, and results for other tools: arrays, xarray, pynapple, spikeinterface, pandas and MATLAB.
 
-* `arrays`: a Dataset from arrays or xarray; `recordings`: one from objects of pynapple and spikeinterface.
+* `arrays`: a Dataset from arrays or xarray, with `labels`: what callers say of these; `recordings`: a Dataset from objects of
+  pynapple and spikeinterface.
 * `results`: latents as objects of pynapple, as tables of pandas, and as a MATLAB file.
 * `estimator`: `SBTT`, fits as scikit-learn does them, without a run folder.
 

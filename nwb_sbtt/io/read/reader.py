@@ -50,7 +50,9 @@ IGNORING_MASKS = (
     "compare the times listed by `nwb-sbtt inspect`, or ignore the masks (--set read.obs_intervals=false, --set "
     "read.invalid_times=false)"
 )
-"""What to try where nothing is observed."""
+"""What to try where nothing is observed of a file."""
+OF_MEMORY = "expected at least one measurement; check the time support of the data"
+"""The same where the data are not in a file."""
 IN_SECONDS = "both must be in seconds on the session clock; check whether one is in milliseconds or samples"
 LAST_SAMPLE = 1e-6
 """Seconds by which a session outlasts its last sample, so that this sample lies in a bin."""
@@ -211,7 +213,7 @@ def _read(
         said = list(dict.fromkeys([*joined.notes, *windows.notes])) or notes
         raise DataError(
             f"nothing is observed in {name!r}: all {binned.observed.size} entries are masked ({'; '.join(said)}); "
-            f"{helps or IGNORING_MASKS}"
+            f"{helps or (IGNORING_MASKS if origin else OF_MEMORY)}"
         )
     if sources[0].kind == "units" and not binned.values.any():
         raise DataError(_no_spike(windows, sources, differing))
