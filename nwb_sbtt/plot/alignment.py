@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from nwb_sbtt.plot.selection import thin
-from nwb_sbtt.plot.style import BLUE, GREY, axes_of, picture
+from nwb_sbtt.plot.style import BLUE, axes_of, picture, theme
 
 MAX_CONDITIONS = 4
 Floats = NDArray[np.float64]
@@ -53,7 +53,7 @@ def condition_courses(
     length = float(time[-1] - time[0]) + 6 * step
     for k, condition in enumerate(drawn):
         seconds = time + k * length
-        ax.plot(seconds, (reference[condition] - mean) @ axis, color=GREY, lw=2.2)
+        ax.plot(seconds, (reference[condition] - mean) @ axis, color=theme().grey, lw=2.2)
         ax.plot(seconds, (courses[condition] - mean) @ axis, color=color, lw=1.1)
     ax.set_ylabel(f"PC {component} (a.u.)")
     ax.set_xticks([float(time.mean()) + k * length for k in range(len(drawn))], [conditions[k] for k in drawn])

@@ -10,7 +10,7 @@ from nwb_sbtt.errors import DataError
 from nwb_sbtt.plot.colours import colours_by
 from nwb_sbtt.plot.lanes import TITLE_PAD, Lanes
 from nwb_sbtt.plot.selection import dataset_of, thin
-from nwb_sbtt.plot.style import BLUE, GREY, INK, WIDTH, axes_of, picture
+from nwb_sbtt.plot.style import BLUE, WIDTH, axes_of, picture, theme
 
 MAX_TRIALS, MAX_COLUMNS = 8, 4
 
@@ -64,18 +64,18 @@ def decoding(decoded: xr.Dataset, *, color_by: str | None = None, ax: Axes | Non
             float(max(np.nanmax(measured), np.nanmax(predicted))),
         )
         for k, row in enumerate(rows):
-            lane.plot(time + k * length, measured[k], color=INK, lw=1.2, label="measured")
+            lane.plot(time + k * length, measured[k], color=theme().ink, lw=1.2, label="measured")
             colour = BLUE if colours is None else colours.of(colours.values[row])
             lane.plot(time + k * length, predicted[k], color=colour, lw=1.6, label="decoded")
     lanes.finish()
     for k in range(1, len(rows)):
-        ax.axvline(float(time[0]) + k * length - 3 * step, color=GREY, lw=0.4)
+        ax.axvline(float(time[0]) + k * length - 3 * step, color=theme().grey, lw=0.4)
     ids = ds["trial_id"].values[rows] if "trial_id" in ds.coords else rows
     ax.set_xticks([float(time.mean()) + k * length for k in range(len(rows))], [str(each) for each in ids])
     ax.set_xlabel(f"trial, {float(time[-1] - time[0]) + step:.3g} s each")
     ax.set_title(f"decoded from {ds.attrs.get('of', 'the latents')}", loc="left", pad=TITLE_PAD)
     if colours is not None:
-        ax.set_title("black: measured", loc="right", pad=TITLE_PAD, fontsize=8, color=GREY)
+        ax.set_title(f"{theme().ink_name}: measured", loc="right", pad=TITLE_PAD, fontsize=8, color=theme().grey)
         colours.add_key(ax, above=True)
     else:
         lanes.legend()

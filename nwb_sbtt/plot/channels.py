@@ -29,7 +29,7 @@ from nwb_sbtt.plot.selection import (
     trial_row,
     trial_title,
 )
-from nwb_sbtt.plot.style import BLUE, GREY, INK, PURPLE, RED, UNOBSERVED, WIDTH, axes_of, picture
+from nwb_sbtt.plot.style import BLUE, PURPLE, RED, WIDTH, axes_of, picture, theme
 
 TRUE_STYLE = (0, (4, 2))
 """Dashes of true rates."""
@@ -144,11 +144,11 @@ def _draw_trial(
         low = 0.0
     lane = lanes.add(label, float(low), float(high))
     if data is not None:
-        lane.spans(_missing(time, observed, half), color=UNOBSERVED, label="missing")
+        lane.spans(_missing(time, observed, half), color=theme().missing, label="missing")
     if sd is not None:
         lane.fill(time, np.maximum(mean - sd, low), mean + sd, color=BLUE, label="± posterior SD")
     if true is not None:
-        lane.plot(time, true, color=INK, lw=1.2, ls=TRUE_STYLE, label="true rate")
+        lane.plot(time, true, color=theme().ink, lw=1.2, ls=TRUE_STYLE, label="true rate")
     lane.plot(time, mean, color=BLUE, lw=1.8, label=f"inferred {inferred.name}")
     if data is None:
         return
@@ -239,7 +239,7 @@ def psth(
     smoothed = f" (smoothed, sd {1000 * smooth:.3g} ms)" if smooth > 0 else ""
     thin_thick = f"thin: observed{smoothed}; thick: inferred" if pair.data is not None and inferred is not None else ""
     ax.set_title(channel_title(base, of), loc="left")
-    ax.set_title(thin_thick, loc="right", fontsize=8, color=GREY)
+    ax.set_title(thin_thick, loc="right", fontsize=8, color=theme().grey)
     if colours is not None:
         colours.add_key(ax)
     return ax
@@ -347,19 +347,19 @@ def calcium(
         low, high = min(np.nanmin(each) for each in present), max(np.nanmax(each) for each in present)
         lane = drawn.add(label, float(low if of_data is not None else min(low, 0.0)), float(high))
         if of_data is not None and seen is not None:
-            lane.spans(_missing(time, seen, half), color=UNOBSERVED, label="missing")
+            lane.spans(_missing(time, seen, half), color=theme().missing, label="missing")
             lane.plot(time[seen], of_data[seen], ls="", marker=".", color=RED, ms=3.5, label="observed")
         if true is not None and label == "spikes":
-            lane.stems(time, true, color=GREY, label="true")
+            lane.stems(time, true, color=theme().grey, label="true")
         elif true is not None:
-            lane.plot(time, true, color=INK, lw=1.2, ls=TRUE_STYLE, label="true")
+            lane.plot(time, true, color=theme().ink, lw=1.2, ls=TRUE_STYLE, label="true")
         if inferred is not None and label == "spikes":
             lane.stems(time, np.where(inferred >= FEWEST_SPIKES, inferred, 0), color=PURPLE, label="inferred spikes")
         elif inferred is not None:
             lane.plot(time, inferred, color=BLUE, lw=1.6, label="inferred")
     if denoised is not None:
         lane = drawn.add(f"denoised ({unit})", float(np.nanmin(denoised)), float(np.nanmax(denoised)))
-        lane.plot(time, denoised, color=INK, lw=1.2, label="denoised fluorescence")
+        lane.plot(time, denoised, color=theme().ink, lw=1.2, label="denoised fluorescence")
     drawn.finish()
     ax.set_xlim(time[0] - half, time[-1] + half)
     ax.set_xlabel(time_label(base))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.plot.selection import thin
-from nwb_sbtt.plot.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
+from nwb_sbtt.plot.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, theme
 
 CATEGORIES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 MAX_CATEGORIES = 12
@@ -76,7 +76,7 @@ class TrialColours:
             return
         handles = [Line2D([], [], color=self.of(group), lw=2, label=str(group)) for group in self.groups]
         others = len(set(self.values.tolist())) - len(self.groups)
-        handles += [Line2D([], [], color=GREY, lw=2, label=f"{others} others")] if others > 0 else []
+        handles += [Line2D([], [], color=theme().grey, lw=2, label=f"{others} others")] if others > 0 else []
         if above:
             handles.insert(0, Line2D([], [], lw=0, label=self.column))
             ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=7, **_COMPACT)
@@ -144,7 +144,7 @@ def colours_by(ds: xr.Dataset, column: str) -> TrialColours:
         colour_map = matplotlib.colormaps["viridis"]
 
         def on_scale(value: Any) -> Colour:
-            return to_rgba(GREY) if not np.isfinite(value) else colour_map(scale(float(value)))
+            return to_rgba(theme().grey) if not np.isfinite(value) else colour_map(scale(float(value)))
 
         return TrialColours(column, values, (), on_scale, scale)
     groups = tuple(known[thin(np.arange(len(known)), MAX_CATEGORIES)].tolist())
@@ -153,7 +153,7 @@ def colours_by(ds: xr.Dataset, column: str) -> TrialColours:
     else:
         palette = [matplotlib.colormaps["turbo"](x) for x in np.linspace(0.05, 0.95, len(groups))]
     colour = dict(zip(groups, palette, strict=False))
-    return TrialColours(column, values, groups, lambda value: colour.get(_plain(value), to_rgba(GREY)))
+    return TrialColours(column, values, groups, lambda value: colour.get(_plain(value), to_rgba(theme().grey)))
 
 
 def default_column(ds: xr.Dataset) -> str | None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.plot.colours import TrialColours, colours_by, default_column
 from nwb_sbtt.plot.selection import Fit, dataset_of, pair_of, select_bins, thin, time_label
-from nwb_sbtt.plot.style import BLUE, GREY, SKY, axes_of, picture
+from nwb_sbtt.plot.style import BLUE, SKY, axes_of, picture, theme
 
 MAX_TRIALS = 50
 MAX_POINTS = 40_000
@@ -168,7 +168,7 @@ def inputs(
         raise DataError(f"{color_by!r} has continuous numbers; use a column of conditions")
     values, time = found["inputs"].values[:, select_bins(found), number - 1], found["time"].values[select_bins(found)]
     ax = axes_of(ax, (6.0, 2.6))
-    ax.axhline(0, color=GREY, lw=0.6)
+    ax.axhline(0, color=theme().grey, lw=0.6)
     for row in thin(np.arange(len(values)), 30):
         thin_colour = SKY if colours is None else colours.of(colours.values[row])
         ax.plot(time, values[row], color=thin_colour, lw=0.6, alpha=0.4)

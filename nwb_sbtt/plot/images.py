@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, Normalize, PowerNorm
+from matplotlib.colors import ListedColormap, Normalize, PowerNorm, to_rgba
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from nwb_sbtt.plot.selection import (
     trial_row,
     trial_title,
 )
-from nwb_sbtt.plot.style import GREY, UNOBSERVED, WIDTH, axes_of, image_height, picture
+from nwb_sbtt.plot.style import WIDTH, axes_of, image_height, picture, theme
 
 Of = Literal["inferred", "observed", "spikes", "rates", "true"]
 TITLES: dict[Of, str] = {"spikes": "inferred spikes", "rates": "inferred rate", "true": "true rate"}
@@ -113,9 +113,9 @@ def add_mask_key(ax: Any, drawn: AxesImage, data: xr.Dataset) -> list[Patch]:
     if is_counts:
         largest = round(drawn.get_clim()[1] or 0.5)
         bar.set_ticks(range(largest + 1), labels=[*map(str, range(largest)), f"≥{largest}"])
-    patches = [] if data["observed"].values.all() else [Patch(facecolor=UNOBSERVED, label="missing")]
+    patches = [] if data["observed"].values.all() else [Patch(facecolor=theme().missing, label="missing")]
     if is_counts:
-        patches.append(Patch(facecolor="white", edgecolor=GREY, label="observed, no spike"))
+        patches.append(Patch(facecolor=theme().paper, edgecolor=theme().grey, label="observed, no spike"))
     return patches
 
 
@@ -168,7 +168,7 @@ def rates(
     if of not in images.panels:
         raise DataError(f"of={of!r} is not in these data; choose one of {', '.join(images.panels)}")
     ax = axes_of(ax, (WIDTH * 0.62, image_height(len(images.channels))))
-    colours = matplotlib.colormaps["viridis"].with_extremes(bad=UNOBSERVED)
+    colours = matplotlib.colormaps["viridis"].with_extremes(bad=theme().missing)
     drawn = _draw(ax, pair.base, images.panels[of], images.channels, norm=images.norm, colours=colours)
     ax.set_title(f"{images.title(of)}, {trial_title(pair.base, images.row)}", loc="left")
     ax.set_ylabel(f"{channel_label(pair.base, len(images.channels))}, by time of peak")
@@ -297,12 +297,12 @@ def _draw(
 
 
 def _colours(values: NDArray[np.floating], is_counts: bool) -> tuple[Any, Normalize]:
-    """Colour map and scale, the same in all trials; white is a count of 0."""
+    """Colour map and scale, the same in all trials; a count of 0 has the colour of the paper."""
     if not is_counts:
-        return matplotlib.colormaps["viridis"].with_extremes(bad=UNOBSERVED), Normalize(-3, 3)
+        return matplotlib.colormaps["viridis"].with_extremes(bad=theme().missing), Normalize(-3, 3)
     largest = int(np.clip(values.max(), 1, 6))
-    shades = matplotlib.colormaps["inferno_r"](np.linspace(0.3, 1, largest))
-    colours = ListedColormap(np.vstack([[1, 1, 1, 1], shades])).with_extremes(bad=UNOBSERVED)
+    shades = matplotlib.colormaps[theme().counts](np.linspace(0.3, 1, largest))
+    colours = ListedColormap(np.vstack([to_rgba(theme().paper), shades])).with_extremes(bad=theme().missing)
     return colours, Normalize(-0.5, largest + 0.5)
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from nwb_sbtt.plot.selection import prefixed
-from nwb_sbtt.plot.style import GREY
+from nwb_sbtt.plot.style import theme
 
 TITLE_PAD = 22
 """Points between axes and their title, with a line of legend between."""
@@ -156,7 +156,7 @@ class Lanes:
             places += [bottom, bottom + 1 - GAP] if high > low else [bottom]
             texts += [_short(factor * each) for each in ((low, high) if high > low else (low,))]
         right.set_yticks(places, texts)
-        right.tick_params(length=3, labelsize=7.5, color=GREY)
+        right.tick_params(length=3, labelsize=7.5, color=theme().grey)
         right.spines["right"].set_visible(False)
         right.set_ylabel(f"{self._quantity} ({unit})".strip() if unit else "")
 

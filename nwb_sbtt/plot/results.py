@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.plot.selection import Fit
-from nwb_sbtt.plot.style import BLUE, GREY, INK, ORANGE, RED, SKY, WIDTH, axes_of, picture
+from nwb_sbtt.plot.style import BLUE, ORANGE, RED, SKY, WIDTH, axes_of, picture, theme
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,13 +128,13 @@ def scores(
     ax = axes_of(ax, (WIDTH * 0.6, 0.9 + 0.34 * len(names)))
     values = [known[name] for name in names]
     drawn = ax.barh(
-        range(len(names)), values, color=[BLUE if name == MODEL else "#B8C1CB" for name in names], height=0.66
+        range(len(names)), values, color=[BLUE if name == MODEL else theme().bar for name in names], height=0.66
     )
     labels = [f"{value:.3f}" for value in values]
     ax.bar_label(drawn, labels, padding=4, fontsize=9)
     ax.set_yticks(range(len(names)), [metrics["names"].get(name, name) for name in names])
     ax.get_yticklabels()[names.index(MODEL)].set_fontweight("bold")
-    ax.axvline(0, color=GREY, lw=0.8)
+    ax.axvline(0, color=theme().grey, lw=0.8)
     low, high = min(0.0, values[0]), max(0.0, values[-1])
     room = 0.16 * max(high - low, 1e-6)
     ax.set_xlim(low - room * (low < 0), high + room)
@@ -157,9 +157,9 @@ def _channels(metrics: Mapping[str, Any], baseline: str, ax: Axes | None) -> Axe
     ax = axes_of(ax, (WIDTH * 0.45, WIDTH * 0.45))
     low, high = (float(x) for x in (points[:, :2].min(initial=-0.05), points[:, :2].max(initial=0.05)))
     margin = 0.05 * (high - low)
-    ax.plot([low - margin, high + margin], [low - margin, high + margin], color=GREY, lw=0.8)
-    ax.axhline(0, color=GREY, lw=0.4)
-    ax.axvline(0, color=GREY, lw=0.4)
+    ax.plot([low - margin, high + margin], [low - margin, high + margin], color=theme().grey, lw=0.8)
+    ax.axhline(0, color=theme().grey, lw=0.4)
+    ax.axvline(0, color=theme().grey, lw=0.4)
     area = np.clip(60 * points[:, 2] / max(points[:, 2].max(initial=0), 1), 5, 60)
     ax.scatter(points[:, 0], points[:, 1], s=area, color=BLUE, alpha=0.7, lw=0)
     ax.set_xlim(low - margin, high + margin)
@@ -217,9 +217,9 @@ def compare(runs: pd.DataFrame, *, part: str = "hidden", ax: Axes | None = None)
     if others:
         best = scored[others].max(axis=1).to_numpy(float)
         ax.hlines(rows, np.minimum(model, best), np.maximum(model, best), color=SKY, lw=2, zorder=1)
-        ax.plot(best, rows, "D", color=INK, ms=5, label="best baseline", ls="", zorder=2)
+        ax.plot(best, rows, "D", color=theme().ink, ms=5, label="best baseline", ls="", zorder=2)
     if (mean := f"{part}.{MEAN}") in others:
-        ax.plot(scored[mean].to_numpy(float), rows, "|", color=GREY, ms=11, mew=1.6, label="mean rate", ls="")
+        ax.plot(scored[mean].to_numpy(float), rows, "|", color=theme().grey, ms=11, mew=1.6, label="mean rate", ls="")
     ax.plot(model, rows, "o", color=BLUE, ms=8, label="model", ls="", zorder=3)
     metrics = sorted({str(each) for each in scored["metric"].dropna()})
     words = {"hidden": PARTS["scores"], "rates_r2": "true rates", **PARTS}.get(part, part)
@@ -227,7 +227,7 @@ def compare(runs: pd.DataFrame, *, part: str = "hidden", ax: Axes | None = None)
     ax.set_yticks(rows, names)
     ax.set_ylim(-0.6, len(scored) - 0.4)
     ax.margins(x=0.06)
-    ax.grid(axis="y", color="#EEEEEE")
+    ax.grid(axis="y", color=theme().faint)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2)

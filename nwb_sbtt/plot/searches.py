@@ -11,12 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nwb_sbtt.plot.style import BLUE, GREY, ORANGE, RED, WIDTH, styled
+from nwb_sbtt.plot.style import BLUE, ORANGE, RED, WIDTH, styled, theme
 
 STATES = {"finished": (BLUE, "trained to the end"), "stopped": (ORANGE, "stopped"), "failed": (RED, "failed")}
 """Colour and words of each state; others are grey."""
-_MAP = colormaps["viridis"]
-"""From dark, the best, to light."""
 
 
 @styled
@@ -39,7 +37,7 @@ def scores_in_time(rows: Sequence[Mapping[str, Any]]) -> Figure:
     labelled = set()
     for row in rows:
         done = [step for step in row["steps"] if _finite(step["score"])]
-        color, label = STATES.get(row["state"], (GREY, "not at its end"))
+        color, label = STATES.get(row["state"], (theme().grey, "not at its end"))
         axis.plot(
             [step["seconds"] / unit for step in done],
             [step["score"] for step in done],
@@ -52,7 +50,9 @@ def scores_in_time(rows: Sequence[Mapping[str, Any]]) -> Figure:
         )
         labelled |= {label} if done else set()
     best = np.minimum.accumulate([score for _, score in steps]) if steps else np.empty(0)
-    axis.step([second / unit for second, _ in steps], best, where="post", color="black", lw=1.8, label="best so far")
+    axis.step(
+        [second / unit for second, _ in steps], best, where="post", color=theme().ink, lw=1.8, label="best so far"
+    )
     _limit(axis, np.array([score for _, score in steps]))
     axis.set_xlabel(f"{name} of the search")
     axis.set_ylabel("loss of hidden entries\n(nats per entry; lower is better)")
@@ -85,12 +85,13 @@ def parallel_coordinates(rows: Sequence[Mapping[str, Any]], space: Sequence[Mapp
     low, high = _range(scores)
     columns.append((np.clip((scores - low) / (high - low), 0, 1), [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")]))
     heights = np.stack([column for column, _ in columns], axis=1)
+    ranks = colormaps[theme().ranks]
     for i, line in enumerate(heights):
         rank = (len(scored) - 1 - i) / max(1, len(scored) - 1)
         best = i == len(scored) - 1
-        axis.plot(line, color=RED if best else _MAP(0.9 * rank), lw=2.4 if best else 1.0, alpha=1 if best else 0.7)
+        axis.plot(line, color=RED if best else ranks(0.9 * rank), lw=2.4 if best else 1.0, alpha=1 if best else 0.7)
     for x, (_, ticks) in enumerate(columns):
-        axis.axvline(x, color=GREY, lw=0.8, zorder=0)
+        axis.axvline(x, color=theme().grey, lw=0.8, zorder=0)
         for height, text in ticks:
             axis.annotate(text, (x, height), xytext=(3, 0), textcoords="offset points", fontsize=8, va="center")
     labels = [name.replace(".", ".\n", 1).replace("_", " ") for name in names]
@@ -144,12 +145,12 @@ def lineage(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for row in rows:
         steps = [step for step in row["steps"] if _finite(step["score"])]
         y = row_of[row["number"]]
-        axis.plot([step["epoch"] for step in steps], [y] * len(steps), color="#DDDDDD", lw=1, zorder=0)
+        axis.plot([step["epoch"] for step in steps], [y] * len(steps), color=theme().faint, lw=1, zorder=0)
         shown = axis.scatter(
             [step["epoch"] for step in steps],
             [y] * len(steps),
             c=[step["score"] for step in steps],
-            cmap=_MAP,
+            cmap=colormaps[theme().ranks],
             vmin=low,
             vmax=high,
             s=28,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -17,31 +20,101 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442"),
 )
 """Palette of Okabe and Ito (2008, Color Universal Design), for any kind of colour vision."""
-INK, GREY, UNOBSERVED = "#222222", "#767676", "#C5D3E0"
-STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "axes.facecolor": "white",
-    "svg.hashsalt": "nwb_sbtt",
-    # Names from files may hold a dollar sign.
-    "text.parse_math": False,
-}
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours that depend on what a picture stands on; those of the palette are read on both.
+
+    Parameters
+    ----------
+    paper : str
+        Of the background.
+    ink, ink_name : str
+        Of text and of lines that are measured or true, and what it is called in words.
+    grey : str
+        Of axes and of what matters less.
+    faint : str
+        Of grids.
+    bar : str
+        Of bars of baselines.
+    missing : str
+        Of entries that were not observed; no observed value has it.
+    counts : str
+        Colour map of counts, from near the paper's colour away from it.
+    ranks : str
+        Colour map of ranks, the best of which stands out.
+    """
+
+    paper: str
+    ink: str
+    ink_name: str
+    grey: str
+    faint: str
+    bar: str
+    missing: str
+    counts: str
+    ranks: str
+
+
+LIGHT = Theme("#ffffff", "#222222", "black", "#767676", "#e4e4e4", "#b8c1cb", "#c5d3e0", "inferno_r", "viridis")
+DARK = Theme("#16181b", "#e6e6e6", "white", "#959ca3", "#3a3f45", "#5d6873", "#3c4b5a", "plasma", "viridis_r")
+_theme: ContextVar[Theme] = ContextVar("_theme", default=LIGHT)
+
+
+def theme() -> Theme:
+    """Return the theme that pictures are drawn in now."""
+    return _theme.get()
+
+
+@contextmanager
+def drawn_in(chosen: Theme) -> Iterator[None]:
+    """Draw pictures in a theme.
+
+    Parameters
+    ----------
+    chosen : Theme
+        `LIGHT`, the default, or `DARK`.
+
+    Yields
+    ------
+    None
+    """
+    token = _theme.set(chosen)
+    try:
+        yield
+    finally:
+        _theme.reset(token)
+
+
+def _style() -> Any:
+    paper, ink, grey = theme().paper, theme().ink, theme().grey
+    return {
+        "font.family": "DejaVu Sans",
+        "font.size": 10,
+        "axes.titlesize": 10,
+        "axes.labelsize": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": grey,
+        "axes.labelcolor": ink,
+        "axes.titlecolor": ink,
+        "text.color": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+        "figure.facecolor": paper,
+        "savefig.facecolor": paper,
+        "axes.facecolor": paper,
+        "svg.hashsalt": "nwb_sbtt",
+        # Names from files may hold a dollar sign.
+        "text.parse_math": False,
+    }
+
+
 WIDTH = 9.5
 """Inches, of the figures of a report."""
 
@@ -65,7 +138,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(_style()):
             return draw(*args, **kwargs)
 
     return wrapped

@@ -16,7 +16,7 @@ from nwb_sbtt import plot
 from nwb_sbtt.plot.colours import colours_by, default_column
 from nwb_sbtt.plot.images import add_mask_key, images_of
 from nwb_sbtt.plot.selection import Pair, liveliest, select_trials, trial_ids
-from nwb_sbtt.plot.style import BLUE, ORANGE, UNOBSERVED, WIDTH, image_height, row_of_axes, styled
+from nwb_sbtt.plot.style import BLUE, ORANGE, WIDTH, image_height, row_of_axes, styled, theme
 
 MAX_COMPONENTS, MAX_INPUTS, MAX_PSTHS = 3, 6, 6
 Floats = NDArray[np.float64]
@@ -67,7 +67,7 @@ def rates(data: xr.Dataset, latents: xr.Dataset) -> Figure:
     bar = figure.colorbar(axes[-1].images[0], ax=axes, fraction=0.03, pad=0.01, extend=images.extend)
     bar.set_label(images.label)
     if not data["observed"].values[images.row].all():
-        figure.legend(handles=[Patch(facecolor=UNOBSERVED, label="missing")], loc="outside upper right")
+        figure.legend(handles=[Patch(facecolor=theme().missing, label="missing")], loc="outside upper right")
     return figure
 
 

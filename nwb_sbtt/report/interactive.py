@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from html import escape
 from importlib import import_module
 from typing import Any
@@ -23,10 +24,17 @@ from nwb_sbtt.plot.selection import (
     thin,
     trial_ids,
 )
-from nwb_sbtt.plot.style import BLUE, RED
+from nwb_sbtt.plot.style import BLUE, DARK, LIGHT, RED, Theme
 from nwb_sbtt.report.sheet import heading_of
 
 MAX_TRIALS, MAX_CHANNELS = 60, 12
+FOLLOW = """
+const dark = window.matchMedia('(prefers-color-scheme: dark)');
+const paint = () => Plotly.relayout('{plot_id}', {template: dark.matches ? DARK : LIGHT});
+dark.addEventListener('change', paint);
+if (dark.matches) paint();
+"""
+"""Script of a figure: its colours follow the scheme of the screen."""
 
 
 def interactive_sections(data: xr.Dataset, latents: xr.Dataset, *, column: str | None) -> str:
@@ -76,9 +84,31 @@ def interactive_sections(data: xr.Dataset, latents: xr.Dataset, *, column: str |
 
 def _section(figure: Any, heading: str, caption: str, plotly: bool) -> str:
     """A figure; the first of a page brings plotly along."""
-    figure.update_layout(margin={"l": 10, "r": 10, "t": 30, "b": 10}, template="plotly_white", autosize=True)
-    page = figure.to_html(full_html=False, include_plotlyjs=plotly, config={"responsive": True, "displaylogo": False})
+    figure.update_layout(margin={"l": 10, "r": 10, "t": 30, "b": 10}, template=_template(LIGHT), autosize=True)
+    page = figure.to_html(
+        full_html=False,
+        include_plotlyjs=plotly,
+        config={"responsive": True, "displaylogo": False},
+        post_script=FOLLOW.replace("LIGHT", json.dumps(_template(LIGHT))).replace("DARK", json.dumps(_template(DARK))),
+    )
     return f"{heading_of(heading)}\n<p>{escape(caption)}</p>\n<div class='interactive'>{page}</div>"
+
+
+def _template(theme: Theme) -> dict[str, Any]:
+    """Colours of a figure of plotly."""
+    lines = {"gridcolor": theme.faint, "zerolinecolor": theme.faint, "linecolor": theme.grey}
+    flat = {**lines, "automargin": True, "title": {"standoff": 15}}
+    solid = {**lines, "backgroundcolor": theme.paper, "showbackground": True}
+    return {
+        "layout": {
+            "paper_bgcolor": theme.paper,
+            "plot_bgcolor": theme.paper,
+            "font": {"color": theme.ink},
+            "xaxis": flat,
+            "yaxis": flat,
+            "scene": {"xaxis": solid, "yaxis": solid, "zaxis": solid},
+        }
+    }
 
 
 def _space(graphs: Any, latents: xr.Dataset, colours: TrialColours | None) -> Any:

@@ -367,7 +367,11 @@ def _panels(content: _Content) -> Iterator[_Panel]:
             "Some trials as input to the model. Blue-grey entries are missing: they are neither shown to the model nor "
             "scored."
         )
-        + (" White entries are observed bins without a spike." if data.attrs.get("unit") == "counts" else ""),
+        + (
+            " Entries in the colour of the background are observed bins without a spike."
+            if data.attrs.get("unit") == "counts"
+            else ""
+        ),
         f"Raster of observed values of up to three trials; {share} of the entries are observed.",
         lambda: figures.masks(data),
     )
@@ -492,4 +496,4 @@ def _factors_across_sessions(latents: xr.Dataset, reference: Courses) -> _Panel:
 
 
 def _figure(panel: _Panel) -> str:
-    return section_of_figure(panel.draw(), heading=panel.heading, caption=panel.caption, alt=panel.alt)
+    return section_of_figure(panel.draw, heading=panel.heading, caption=panel.caption, alt=panel.alt)

@@ -41,9 +41,9 @@ def page_of_search(content: Mapping[str, Any], *, title: str) -> str:
     if scored:
         parts.append(
             section_of_figure(
-                searches.scores_in_time(rows),
+                lambda: searches.scores_in_time(rows),
                 heading="Scores over time",
-                caption="Each line is a trial, each dot the end of a part of its training. The black line is the "
+                caption="Each line is a trial, each dot the end of a part of its training. The thick line is the "
                 "best score so far. If it is flat for a long time, more trials would help little.",
                 alt="Loss on hidden entries of every trial over the time of the search.",
             )
@@ -51,10 +51,10 @@ def page_of_search(content: Mapping[str, Any], *, title: str) -> str:
     if len(scored) > 1:
         parts.append(
             section_of_figure(
-                searches.parallel_coordinates(rows, space),
+                lambda: searches.parallel_coordinates(rows, space),
                 heading="Settings and scores",
-                caption="Each line is a trial, from its settings to its score; dark lines have better scores, the "
-                "red one the best. A setting matters if dark lines meet on its axis; it does not if they spread. If "
+                caption="Each line is a trial, from its settings to its score; lines that stand out have better scores, "
+                "the red one the best. A setting matters if these lines meet on its axis; it does not if they spread. If "
                 "the best values are at an end of an axis, search a wider range.",
                 alt="Parallel coordinates of the settings and the score of every trial.",
             )
@@ -62,7 +62,7 @@ def page_of_search(content: Mapping[str, Any], *, title: str) -> str:
     if content["importance"]:
         parts.append(
             section_of_figure(
-                searches.importance_bars(content["importance"]),
+                lambda: searches.importance_bars(content["importance"]),
                 heading="Importance of the settings",
                 caption="Fraction of the variance of the scores that each setting explains, within the ranges "
                 "searched (functional analysis of variance, computed by Optuna). With few trials the estimates are "
@@ -73,10 +73,10 @@ def page_of_search(content: Mapping[str, Any], *, title: str) -> str:
     if content["search"]["strategy"] == "pbt" and scored:
         parts.append(
             section_of_figure(
-                searches.lineage(rows),
+                lambda: searches.lineage(rows),
                 heading="Lineage of the population",
-                caption="Each row is a member, each dot a generation; darker is better. A red arrow points from the "
-                "member whose weights and settings were copied to the member that received them.",
+                caption="Each row is a member, each dot a generation; dots that stand out are better. A red arrow "
+                "points from the member whose weights and settings were copied to the member that received them.",
                 alt="Members of the population over epochs, with arrows where weights were copied.",
             )
         )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING
+
+from nwb_sbtt.plot.style import DARK, drawn_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,8 +22,7 @@ SHEET = """\
   --pill-bad: #f8dccb; --pill-warn: #fbebc8; --link: #0b5fa5; }
 @media (prefers-color-scheme: dark) { :root { --page: #16181b; --ink: #e6e6e6; --soft: #a9b0b7; --line: #3a3f45;
   --faint: #2a2e33; --box: #202429; --bar: #2a2e33; --other: #7b8794; --own: #56b4e9; --good: #16251f; --warn: #2b2412;
-  --bad: #2f1d13; --pill: #2a2e33; --pill-bad: #5a2a14; --pill-warn: #4d3b0c; --link: #7cc1f2; }
-  img { background: #fff; border-radius: 4px; } }
+  --bad: #2f1d13; --pill: #2a2e33; --pill-bad: #5a2a14; --pill-warn: #4d3b0c; --link: #7cc1f2; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); overflow-wrap: anywhere;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -124,12 +126,13 @@ def _anchor(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def section_of_figure(figure: Figure, *, heading: str, caption: str, alt: str) -> str:
-    """Lay out a figure with its heading and caption; the image is part of the text.
+def section_of_figure(draw: Callable[[], Figure], *, heading: str, caption: str, alt: str) -> str:
+    """Lay out a figure with its heading and caption; the images, for light and for dark screens, are part of the text.
 
     Parameters
     ----------
-    figure : matplotlib.figure.Figure
+    draw : callable
+        Draws the figure in the theme of `nwb_sbtt.plot.style`; called once for each.
     heading, caption : str
         Plain text.
     alt : str
@@ -139,12 +142,20 @@ def section_of_figure(figure: Figure, *, heading: str, caption: str, alt: str) -
     -------
     str
     """
+    with drawn_in(DARK):
+        dark = _address(draw())
+    figure = draw()
+    width, height = (round(float(inches) * 96) for inches in figure.get_size_inches())
+    return (
+        f"{heading_of(heading)}\n<figure>\n<picture>\n"
+        f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">\n'
+        f'<img src="{_address(figure)}" alt="{escape(alt)}" width="{width}" height="{height}">\n'
+        f"</picture>\n<figcaption>{escape(caption)}</figcaption>\n</figure>"
+    )
+
+
+def _address(figure: Figure) -> str:
+    """A figure as an address that holds it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    width, height = (round(float(inches) * 96) for inches in figure.get_size_inches())
-    image = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return (
-        f"{heading_of(heading)}\n<figure>\n"
-        f'<img src="data:image/png;base64,{image}" alt="{escape(alt)}" width="{width}" height="{height}">\n'
-        f"<figcaption>{escape(caption)}</figcaption>\n</figure>"
-    )
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -22,7 +22,7 @@ from nwb_sbtt.errors import ConfigError, DataError, MismatchError, SbttError, Se
 from nwb_sbtt.evaluate.decoding import decode
 from nwb_sbtt.plot.factors import principal_components
 from nwb_sbtt.plot.selection import channel_title
-from nwb_sbtt.plot.style import UNOBSERVED
+from nwb_sbtt.plot.style import LIGHT
 from nwb_sbtt.report import figures
 from nwb_sbtt.simulate.calcium import LADDER, calcium
 from tests.support.estimates import history, inferred, plain, scored, simulated
@@ -204,7 +204,7 @@ def test_missing_entries_have_a_colour_of_their_own(ds: xr.Dataset) -> None:
     np.testing.assert_array_equal(np.ma.getmaskarray(values).T, ~ds["observed"].values[trial])
     colours = image.cmap(image.norm(np.ma.MaskedArray([0.0, 1.0, 2.0, 0.0], [False, False, False, True])))
     assert len({tuple(colour) for colour in colours}) == 4
-    assert tuple(colours[3]) == matplotlib.colors.to_rgba(UNOBSERVED)
+    assert tuple(colours[3]) == matplotlib.colors.to_rgba(LIGHT.missing)
     assert legend_of(ax) == ["missing", "observed, no spike"]
 
 

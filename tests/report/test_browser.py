@@ -34,7 +34,8 @@ function report() {
         e => e.getBoundingClientRect().right > width + 1 && !e.closest('.wide, pre')).map(e => e.tagName + '.' + e.className);
       const background = frame.contentWindow.getComputedStyle(page.body).backgroundColor;
       shown[width] = {scroll: page.documentElement.scrollWidth, wide: wide.slice(0, 5), images: images.length,
-        missing: images.filter(i => !i.complete || !i.naturalWidth).length, background};
+        missing: images.filter(i => !i.complete || !i.naturalWidth).length, background,
+        dark: images.filter(i => i.currentSrc !== i.src).length};
       if (Object.keys(shown).length === WIDTHS.length) {
         const out = document.createElement('pre');
         out.id = 'out';
@@ -103,4 +104,5 @@ def test_a_page_fits_every_screen_and_shows_every_picture(
     for width, shown in seen(pages[name], tmp_path, dark=dark).items():
         assert (shown["scroll"], shown["wide"]) == (int(width), []), (width, shown)
         assert (shown["images"], shown["missing"]) == (pages[name].count("<img"), 0)
+        assert shown["dark"] == (shown["images"] if dark else 0)
         assert shown["background"] == ("rgb(22, 24, 27)" if dark else "rgb(255, 255, 255)")

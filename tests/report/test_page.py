@@ -1,4 +1,5 @@
 import base64
+import io
 import json
 import re
 import sys
@@ -10,19 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 
 from nwb_sbtt.config import ReadConfig, override
 from nwb_sbtt.errors import ConfigError, FileError, SelectionError
 from nwb_sbtt.evaluate import summary
 from nwb_sbtt.evaluate.baselines import Prediction, protocol
 from nwb_sbtt.evaluate.baselines.smoothing import masked_smoothing, mean_rate
+from nwb_sbtt.plot.style import DARK, LIGHT
 from nwb_sbtt.registry import Registry
 from nwb_sbtt.report.listing import table_of_scores
 from nwb_sbtt.report.page import _outcome, write_report
 from tests.support.estimates import history, inferred, plain, scored, simulated
 
 SMOOTHING = "nwb_sbtt.evaluate.baselines.smoothing"
-VOID = {"meta", "img", "link", "br", "hr", "input"}
+VOID = {"meta", "img", "source", "link", "br", "hr", "input"}
 
 
 class Structure(HTMLParser):
@@ -163,6 +167,11 @@ def test_an_interactive_page_brings_all_it_needs_and_says_what_is_missing(
     text = write(interactive=True).read_text(encoding="utf-8")
     assert text.count('class="plotly-graph-div"') == 2 and not re.search(r"<script[^>]* src=|<link", text)
     assert "Latents (interactive)" in text and "Traces (interactive)" in text
+    # Each figure follows the scheme of the screen, with the colours of the page.
+    assert (
+        len(re.findall(r"const dark = window.matchMedia\('\(prefers-color-scheme: dark\)'\);\s+const paint", text)) == 2
+    )
+    assert text.count(f'"paper_bgcolor": "{DARK.paper}"') == 2
 
 
 def test_the_page_needs_nothing_else(page: str) -> None:
@@ -178,6 +187,19 @@ def test_every_image_is_a_picture_with_words(page: str) -> None:
         assert base64.b64decode(source.partition(",")[2], validate=True).startswith(b"\x89PNG")
         assert len(image["alt"] or "") > 30
         assert int(image["width"] or 0) <= 960
+
+
+def test_every_image_stands_on_the_background_of_the_page_in_both_schemes(page: str) -> None:
+    light, dark = (re.search(r"--page: (#\w+)", part) for part in page.split("prefers-color-scheme: dark", 1))
+    assert light and dark and to_rgb(light[1]) == to_rgb(LIGHT.paper) and dark[1] == DARK.paper
+    images = Structure(page).images
+    variants = re.findall(r'<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\n<img src="([^"]+)"', page)
+    assert [src for _, src in variants] == [image["src"] for image in images]
+    for addresses in variants:
+        pictures = [imread(io.BytesIO(base64.b64decode(each.partition(",")[2]))) for each in addresses]
+        for picture, theme in zip(pictures, (DARK, LIGHT), strict=True):
+            assert np.allclose(picture[0, 0, :3], to_rgb(theme.paper), atol=0.01)
+        assert pictures[0].shape == pictures[1].shape
 
 
 @pytest.mark.slow

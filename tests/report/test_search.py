@@ -48,7 +48,7 @@ def test_the_page_shows_result_trials_and_causes():
     joint = {**row(0, 0.5), "reports": {name: f"trials/0000/report_{name}.html" for name in ("monday", "tuesday")}}
     of_joint = page_of_search(content(rows=[joint]), title="x")
     assert '0 (defaults) <a href="trials/0000/report_monday.html">monday</a> <a' in of_joint
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 2 * 3
     assert page.startswith(document("x", "")[:15])
 
 
