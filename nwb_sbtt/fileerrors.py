@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from nwb_sbtt.errors import FileError, SbttError
 
@@ -172,6 +172,60 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, KeyError) and reason and " " not in reason:
         return f"{reason!r} is missing"
     return reason[:MOST_OF_REASON] or type(error).__name__
+
+
+def path_of(given: object, what: str = "the path") -> Path:
+    """Make a path of what was given.
+
+    Parameters
+    ----------
+    given : object
+        Text, or a path.
+    what : str
+        What it is the path of, for the error.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileError
+        If it is anything else, or empty.
+    """
+    if isinstance(given, os.PathLike | str):
+        path = os.fspath(given)
+        if isinstance(path, str) and path:
+            return Path(path)
+    came = repr(given) if given is None or isinstance(given, int | float | str) else f"a {type(given).__name__}"
+    raise FileError(f"{what} is {came}; expected text or a pathlib.Path")
+
+
+def several(given: object) -> list[Path | str]:
+    """Take one path as a list of it.
+
+    Parameters
+    ----------
+    given : path, or sequence of path
+
+    Returns
+    -------
+    list of path
+        As they came.
+
+    Raises
+    ------
+    FileError
+        If there is none, or one is no path.
+    """
+    paths: list[Any] = (
+        [given] if isinstance(given, str | bytes | os.PathLike) or not isinstance(given, Iterable) else list(given)
+    )
+    if not paths:
+        raise FileError("no path came; expected one, or a list of them")
+    for each in paths:
+        path_of(each)
+    return paths
 
 
 def check_is_file(path: Path) -> None:

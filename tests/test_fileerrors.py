@@ -3,15 +3,18 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import yaml
 
+import nwb_sbtt as sb
 from nwb_sbtt.data.intervals import total_duration
 from nwb_sbtt.errors import ConfigError, DataError, FileError
-from nwb_sbtt.fileerrors import FileErrors, check_is_file, library_of, refusal
+from nwb_sbtt.fileerrors import FileErrors, check_is_file, library_of, refusal, several
+from tests.support.latents import make_latents
 
 
 @pytest.fixture
@@ -111,3 +114,31 @@ def test_a_name_that_is_too_long_is_refused_in_words(tmp_path):
 )
 def test_what_is_refused_is_said_in_one_line(error, said):
     assert refusal(error) == said
+
+
+@pytest.mark.parametrize("given", [3, None, "", b"x", ["a"]])
+def test_what_is_no_path_is_refused_in_words(given, tmp_path):
+    latents = make_latents()
+    for use in (
+        sb.load,
+        sb.read_nwb,
+        sb.read_result,
+        sb.inspect,
+        lambda path: sb.to_mat(latents, path),
+        lambda path: sb.write_nwb(latents, path),
+        lambda path: sb.write_mask(path, [[1]], out="x.nwb"),
+        lambda path: sb.write_mask(tmp_path / "a.nwb", [[1]], out=path),
+        lambda path: sb.fit(sb.simulate.lorenz(), run_dir=path),
+    ):
+        with pytest.raises(FileError, match=r"is (3|None|''|a bytes|a list); expected text or a pathlib\.Path"):
+            use(given)
+
+
+def test_one_path_is_a_list_of_it():
+    assert several("runs") == ["runs"] and several(Path("runs")) == [Path("runs")]
+    assert several(("a", Path("b"))) == ["a", Path("b")]
+    with pytest.raises(FileError, match="no path came"):
+        several([])
+    for wrong in (3, None, b"runs", ["a", 3]):
+        with pytest.raises(FileError, match=r"the path is .*; expected text or a pathlib\.Path"):
+            several(wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
@@ -17,7 +18,7 @@ from nwb_sbtt.calcium.deconvolution import (
     why_unusable,
 )
 from nwb_sbtt.calcium.neuropil import check_alike
-from nwb_sbtt.config import EventsConfig
+from nwb_sbtt.config import EventsConfig, config_of
 from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset
 from nwb_sbtt.errors import DataError
 
@@ -31,7 +32,7 @@ Floats = NDArray[np.float64]
 
 def find_events(
     ds: xr.Dataset,
-    config: EventsConfig | None = None,
+    config: EventsConfig | Mapping[str, object] | None = None,
     *,
     neuropil: xr.Dataset | None = None,
     neuropil_coefficient: float = 0.7,
@@ -48,7 +49,7 @@ def find_events(
     ds : Dataset
         Of fluorescence or ΔF/F, with ``attrs["indicator"]`` where the indicator is known; best of a whole session, as baseline
         and decay cannot be found in a few short trials.
-    config : EventsConfig, optional
+    config : EventsConfig, or mapping of its settings, optional
         The same settings for all ROIs.
     neuropil : Dataset, optional
         Fluorescence around each ROI, of the same trials, bins and channels. `read_nwb` subtracts it by itself where the file
@@ -83,8 +84,8 @@ def find_events(
     >>> ds = read_nwb("imaging.nwb", series="*/dff", trials=Window(start=0, stop=600))  # doctest: +SKIP
     >>> sizes = find_events(ds, EventsConfig(indicator="GCaMP6f", threshold=2))  # doctest: +SKIP
     """
-    config = config or EventsConfig()
     check_dataset(ds)
+    config = config_of(EventsConfig, config)
     _check_signal(ds, neuropil)
     indicator = known_indicator(config, str(ds.attrs.get("indicator", "")))
     if neuropil is not None:

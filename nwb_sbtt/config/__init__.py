@@ -25,6 +25,7 @@ from nwb_sbtt.config.base import (
     Share,
     Time,
     build,
+    config_of,
     load_config,
     override,
     save_config,
@@ -40,6 +41,7 @@ from nwb_sbtt.config.reading import (
     RoiConfig,
     Trials,
     Window,
+    check_cut,
 )
 from nwb_sbtt.config.registries import LIKELIHOODS, MODELS
 from nwb_sbtt.lazy import attach
@@ -93,6 +95,8 @@ __all__ = [
     "Unit",
     "Window",
     "build",
+    "check_cut",
+    "config_of",
     "load_config",
     "override",
     "save_config",

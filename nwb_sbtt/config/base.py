@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -116,6 +117,44 @@ def build(kind: type[C], settings: dict[str, Any], *, within: str = "") -> C:
         raise ConfigError(in_words(error, kind, within=within)) from None
 
 
+def config_of(kind: type[C], given: object, *, name: str = "config") -> C:
+    """Return the settings that a function was given.
+
+    Parameters
+    ----------
+    kind : type of Config
+    given : Config, mapping or None
+        A mapping holds values by name, with a mapping for a part; a name may be dotted, as for ``--set``. None is the defaults.
+    name : str
+        Of the argument, for the error.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ConfigError
+        If it is anything else, or a setting in it is wrong.
+
+    Examples
+    --------
+    >>> from nwb_sbtt.config import FitConfig, config_of
+    >>> config_of(FitConfig, {"train": {"epochs": 3}, "model.name": "lfads"}).model.name
+    'lfads'
+    """
+    if given is None:
+        return kind()
+    if isinstance(given, kind):
+        return given
+    if isinstance(given, Mapping):
+        dotted = {key: value for key, value in given.items() if isinstance(key, str) and "." in key}
+        return override(build(kind, {key: value for key, value in given.items() if key not in dotted}), dotted)
+    came = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
+    also = f"; nwb_sbtt.config.load_config({kind.__name__}, path) reads a file" if isinstance(given, str | Path) else ""
+    raise ConfigError(f"{name} is {came}; expected a {kind.__name__}, or a dict of its settings{also}")
+
+
 def load_config(kind: type[C], path: Path | str) -> C:
     """Load a config from a YAML file.
 
@@ -153,16 +192,17 @@ def save_config(config: Config, path: Path | str) -> None:
     save_settings(config.model_dump(mode="json"), path)
 
 
-def override(config: C, assignments: Sequence[str], *, within: str = "") -> C:
+def override(config: C, assignments: str | Sequence[str] | Mapping[str, object], *, within: str = "") -> C:
     """Change settings by assignments, as ``--set`` takes them.
 
     Parameters
     ----------
     config : Config
         Stays as it is.
-    assignments : sequence of str
-        Such as ``"train.epochs=100"``: dotted name and value in YAML; a list also as ``1,2``. A later one overrides an earlier
-        one. An assignment of ``….name`` comes first: a model with another name starts from its own defaults.
+    assignments : str, sequence of str, or mapping
+        One or several such as ``"train.epochs=100"``, or ``{"train.epochs": 100}``: dotted name and value in YAML; a list also
+        as ``1,2``. A later one overrides an earlier one. An assignment of ``….name`` comes first: a model with another name
+        starts from its own defaults.
     within : str
         Dotted name in front of those of the settings in messages, such as "read".
 
@@ -181,8 +221,7 @@ def override(config: C, assignments: Sequence[str], *, within: str = "") -> C:
     >>> override(FitConfig(), ["model.factors=8", "model.name=lfads"]).model.factors
     8
     """
-    if isinstance(assignments, str):
-        raise ConfigError(f"expected a list of assignments, such as ['train.epochs=100'], not {assignments!r}")
+    assignments = _as_assignments(assignments)
     prefix = f"{within}." if within else ""
     settings = config.model_dump(mode="json")
     # Names first: what else is set is then set of what they name.
@@ -211,6 +250,20 @@ def override(config: C, assignments: Sequence[str], *, within: str = "") -> C:
             place.clear()
         place[last] = chosen
     return build(type(config), settings, within=within)
+
+
+def _as_assignments(given: object) -> list[str]:
+    """Assignments as texts."""
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given, Mapping):
+        # A text is one in YAML, as for --set.
+        return [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in given.items()]
+    parts: list[object] = list(given) if isinstance(given, Iterable) else [given]
+    texts = [part for part in parts if isinstance(part, str)]
+    if odd := [part for part in parts if not isinstance(part, str)]:
+        raise ConfigError(f"expected assignments, such as ['train.epochs=100'], or a dict of settings; {odd[0]!r} came")
+    return texts
 
 
 def _field_at(config: Config, words: Sequence[str]) -> FieldInfo | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,6 +20,7 @@ from nwb_sbtt.config.base import (
     Time,
 )
 from nwb_sbtt.config.describe import Unit
+from nwb_sbtt.errors import ConfigError
 
 
 class Trials(Config):
@@ -96,6 +98,29 @@ class Chop(Config):
 
 
 Cut = Annotated[Trials | Window | Chop, Field(discriminator="by")]
+
+
+def check_cut(given: object, *, else_: str = "") -> None:
+    """Refuse what is no description of trials, in the words of the argument `trials`.
+
+    Parameters
+    ----------
+    given : object
+    else_ : str, optional
+        What to try.
+
+    Raises
+    ------
+    ConfigError
+        If it is anything but Trials, Window, Chop, a mapping of the settings of one, or None.
+    """
+    if given is None or isinstance(given, Trials | Window | Chop | Mapping):
+        return
+    came = repr(given) if isinstance(given, str | int | float) else f"a {type(given).__name__}"
+    raise ConfigError(
+        f"trials is {came}; expected sb.Trials(event=…, start=…, stop=…), sb.Window(start=…, stop=…) or sb.Chop(length=…)"
+        + (f"; {else_}" if else_ else "")
+    )
 
 
 LEAST_THRESHOLD = 1.0

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nwb_sbtt.config import BandwidthConfig
+from nwb_sbtt.data.datasets import dataset_of
 from nwb_sbtt.data.schema import DIMS, check_dataset, is_chopped
 from nwb_sbtt.errors import DataError
 
@@ -59,7 +60,7 @@ def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig, *, trials: ArrayLik
     >>> int(ds["observed"].sum("channel").max())
     5
     """
-    n_channels = ds.sizes["channel"]
+    n_channels = dataset_of(ds).sizes["channel"]
     if config.k >= n_channels:
         raise DataError(f"read.bandwidth.k is {config.k}, but there are only {n_channels} channels; choose a smaller k")
     if "bandwidth" in ds.attrs:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from nwb_sbtt.data.datasets import dataset_of, with_trials
 from nwb_sbtt.data.schema import is_chopped
 from nwb_sbtt.errors import DataError
 
@@ -38,6 +39,7 @@ def merge(chops: xr.Dataset) -> xr.Dataset:
     DataError
         If the trials do not lie on a common grid of bins.
     """
+    chops = with_trials(dataset_of(chops, of="either"))
     chops = chops.isel(trial=np.argsort(chops["trial_start"].values, kind="stable"))
     width, length = float(chops.attrs["bin_width"]), chops.sizes["time"]
     starts = chops["trial_start"].values

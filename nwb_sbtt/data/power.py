@@ -7,6 +7,7 @@ import math
 import numpy as np
 import xarray as xr
 
+from nwb_sbtt.data.datasets import dataset_of
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.errors import DataError
 
@@ -65,6 +66,7 @@ def power_saved(ds: xr.Dataset, *, per_sample: float = 1.0, front_end: float = 0
     >>> power_saved(ds), power_saved(ds, per_sample=0.5)
     (0.75, 0.375)
     """
+    dataset_of(ds)
     shares = {"per_sample": per_sample, "front_end": front_end}
     for name, share in shares.items():
         if not 0 <= share <= 1:

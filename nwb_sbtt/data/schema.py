@@ -24,6 +24,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from nwb_sbtt.data.datasets import dataset_of
 from nwb_sbtt.data.grid import Kind
 from nwb_sbtt.data.threads import in_threads, split_range
 from nwb_sbtt.errors import DataError
@@ -138,8 +139,11 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     DataError
-        If a rule is broken; the message names the first.
+        If it is no Dataset, or a rule is broken; the message names the first.
     """
+    dataset_of(ds)
+    if "time" in ds.dims and "trial" not in ds.dims:
+        raise DataError("the Dataset has no dim 'trial'; one trial alone keeps it with ds.isel(trial=[0])")
     for name in ("values", "observed"):
         if name not in ds or ds[name].dims != DIMS:
             raise DataError(f"the Dataset needs {name!r} with dims {DIMS}; it has {dict(ds.sizes)} and {list(ds)}")

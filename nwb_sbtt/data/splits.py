@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nwb_sbtt.data.binning import tolerance
+from nwb_sbtt.data.datasets import dataset_of, with_trials
 from nwb_sbtt.data.schema import is_chopped
 from nwb_sbtt.errors import DataError
 
@@ -68,6 +69,7 @@ def split(ds: xr.Dataset, *, valid: float = 0.2, test: float = 0.0, seed: int = 
     ['train', 'valid', 'valid']
     """
     _check_share(valid)
+    ds = with_trials(dataset_of(ds))
     if not 0 <= test < 1 - valid:
         raise DataError(f"valid is {valid:g} and test is {test:g}; expected fractions that leave trials to train on")
     labels = (
@@ -126,6 +128,7 @@ def split_by_label(ds: xr.Dataset, label: str, *, valid: float = 0.2, seed: int 
     2
     """
     _check_share(valid)
+    ds = with_trials(dataset_of(ds))
     if label not in ds.coords or ds[label].dims != ("trial",):
         of_trials = (str(name) for name, coord in ds.coords.items() if coord.dims == ("trial",))
         existing = sorted(name for name in of_trials if name != "trial")

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.datasets import dataset_of
 from nwb_sbtt.errors import DataError, MismatchError
 
 ALIKE, UNLIKE = 0.9, 0.5
@@ -136,7 +137,7 @@ def align_factors(latents: xr.Dataset, reference: xr.Dataset, *, condition: str)
     >>> later = align_factors(fitted.infer(day_2), fitted.infer(day_1), condition="target")  # doctest: +SKIP
     >>> decoder.predict(later["aligned_factors"])  # doctest: +SKIP
     """
-    ours, theirs = (condition_averages(each, condition) for each in (latents, reference))
+    ours, theirs = (condition_averages(dataset_of(each, of="latents"), condition) for each in (latents, reference))
     alignment = align_courses(ours, theirs)
     record = {"reference": str(reference.attrs.get("session_id", "")), "condition": condition, **alignment.scores()}
     model = {**json.loads(latents.attrs.get("model", "{}")), "alignment": record}

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.datasets import dataset_of
 from nwb_sbtt.errors import DataError, MismatchError
 from nwb_sbtt.evaluate.metrics import r2
 
@@ -46,6 +47,9 @@ def decode(
     MismatchError
         If trials or bins differ.
     """
+    dataset_of(latents, of="latents")
+    if not isinstance(behaviour, xr.DataArray):
+        raise DataError(f"a {type(behaviour).__name__} came as behaviour; expected a DataArray (trial, time, column)")
     if of not in latents:
         raise DataError(f"the latents have no {of!r}; they have {sorted(map(str, latents.data_vars))}")
     if behaviour.dims[:2] != ("trial", "time") or behaviour.ndim not in (2, 3):

@@ -12,6 +12,7 @@ from numpy import ndarray
 from scipy.special import gammaincinv
 from scipy.stats import nbinom, norm, t
 
+from nwb_sbtt.data.datasets import dataset_of
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.evaluate.calibration import LEVELS, MAX_VARIANCE, MIN_VARIANCE, squared_ratio
 
@@ -67,6 +68,7 @@ def interval(latents: xr.Dataset, level: float = 0.95, *, of: Of = "mean") -> tu
         raise ConfigError(f"level is {level}; expected a probability between 0 and 1, for example 0.95")
     if of not in get_args(Of):
         raise ConfigError(f"of is {of!r}; expected 'mean', or 'data' for a predictive interval")
+    dataset_of(latents, of="latents")
     name = "rates" if "rates" in latents and not (of == "data" and "mean" in latents) else "mean"
     if f"{name}_sd" not in latents:
         raise DataError(

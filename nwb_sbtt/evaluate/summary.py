@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from nwb_sbtt.data.datasets import dataset_of
 from nwb_sbtt.data.schema import NEVER_SHOWN
 from nwb_sbtt.errors import DataError, MismatchError
 from nwb_sbtt.evaluate.baselines import BASELINES, MaskedData, predict
@@ -107,6 +108,7 @@ def evaluate_latents(
     DataError
         If a registered baseline gives values of the wrong shape or that are not finite, or the lag is negative.
     """
+    ds, latents = dataset_of(ds), dataset_of(latents, of="latents")
     is_counts = "mean" not in latents
     if is_counts and "rates" not in latents:
         raise MismatchError(

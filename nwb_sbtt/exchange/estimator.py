@@ -47,8 +47,8 @@ class SBTT(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         What `transform` returns.
     seeds : int
         Number of models that are fitted and averaged.
-    settings : sequence of str, or mapping
-        Any other settings, as ``--set`` takes them: ``["train.epochs=50"]`` or ``{"train.epochs": 50}``.
+    settings : str, sequence of str, or mapping
+        Any other settings, as ``--set`` takes them: ``"train.epochs=50"``, a list of such, or ``{"train.epochs": 50}``.
     random_state : int
         Seed of data splits and training.
 
@@ -74,7 +74,7 @@ class SBTT(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         kind: Kind = "units",
         output: Literal["factors", "rates", "mean", "inputs", "events"] = "factors",
         seeds: int = 1,
-        settings: Sequence[str] | Mapping[str, object] = (),
+        settings: str | Sequence[str] | Mapping[str, object] = (),
         random_state: int = 0,
     ) -> None:
         self.model = model
@@ -185,12 +185,9 @@ class SBTT(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return from_numpy(X, bin_width=self.bin_width, kind=self.kind)
 
     def _config(self) -> FitConfig:
-        settings = self.settings
-        if isinstance(settings, Mapping):
-            settings = [f"{name}={value}" for name, value in settings.items()]
         base = [f"model.name={self.model}", f"likelihood.name={self.likelihood}"]
         config = override(FitConfig(), [*base, f"seeds={self.seeds}", f"seed={self.random_state}"])
-        return override(config, list(settings))
+        return override(config, self.settings)
 
     def _remove_folder(self) -> None:
         folder = getattr(self, "_folder", None)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from pynwb import NWBFile, TimeSeries
 from pynwb.ecephys import ElectricalSeries
 
-from nwb_sbtt.config import Chop, ReadConfig, Trials, Window, build
+from nwb_sbtt.config import Chop, ReadConfig, Trials, Window, build, check_cut, config_of
 from nwb_sbtt.data.memory import check_memory
 from nwb_sbtt.data.schema import IDS, with_ids_as_index
 from nwb_sbtt.errors import ConfigError, DataError
@@ -43,7 +43,7 @@ def from_pynapple(
     stop: float | None = None,
     trials: Window | Chop | None = None,
     unit: str = "a.u.",
-    config: ReadConfig | None = None,
+    config: ReadConfig | Mapping[str, object] | None = None,
 ) -> xr.Dataset:
     """Bin pynapple objects and cut them into trials.
 
@@ -63,7 +63,7 @@ def from_pynapple(
         Without events: one part of the recording, or how the recording is chopped with overlap.
     unit : str
         Of a signal.
-    config : ReadConfig, optional
+    config : ReadConfig, or mapping of its settings, optional
         Other settings of reading, such as ``where``.
 
     Returns
@@ -103,7 +103,7 @@ def from_spikeinterface(
     stop: float | None = None,
     trials: Window | Chop | None = None,
     segment: int | None = None,
-    config: ReadConfig | None = None,
+    config: ReadConfig | Mapping[str, object] | None = None,
 ) -> xr.Dataset:
     """Bin a spikeinterface sorting or recording and cut it into trials.
 
@@ -123,7 +123,7 @@ def from_spikeinterface(
         Without events: one part of the recording, or how the recording is chopped with overlap.
     segment : int, optional
         Which segment; needed where there are several.
-    config : ReadConfig, optional
+    config : ReadConfig, or mapping of its settings, optional
         Other settings of reading.
 
     Returns
@@ -334,6 +334,7 @@ def _trials(
     trials: Window | Chop | None,
 ) -> tuple[Trials | Window | Chop | None, tuple[str, ...]]:
     """Add a trial for each event; returns how the session is cut, and the columns of the trials."""
+    check_cut(trials, else_="times or intervals of events are passed as events=…, with start=… and stop=…")
     if events is None:
         if start is not None or stop is not None:
             raise ConfigError(
@@ -363,14 +364,14 @@ def _trials(
 def _read(
     nwbfile: NWBFile,
     made: _Made,
-    config: ReadConfig | None,
+    config: ReadConfig | Mapping[str, object] | None,
     *,
     bin_width: float | None,
     cut: Trials | Window | Chop | None,
     trial_columns: tuple[str, ...],
 ) -> xr.Dataset:
     """Read the recording in memory; its channels get their own names instead of the numbers that NWB allows."""
-    config = config or ReadConfig()
+    config = config_of(ReadConfig, config)
     settings = {name: getattr(config, name) for name in ReadConfig.model_fields}
     settings |= {name: value for name, value in (("bin_width", bin_width), ("cut", cut)) if value is not None}
     settings["series"] = (made.path,)

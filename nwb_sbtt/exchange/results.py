@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.data.chops import merge_chops
+from nwb_sbtt.data.datasets import dataset_of, with_trials
 from nwb_sbtt.errors import DataError, FileError, SelectionError
 from nwb_sbtt.exchange.recordings import import_pynapple
-from nwb_sbtt.fileerrors import follow_links
+from nwb_sbtt.fileerrors import follow_links, path_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,8 @@ def to_pynapple(latents: xr.Dataset, variable: str = "rates") -> Any:
     -------
     pynapple.TsdFrame
         One row per bin, at its centre [s]; one column per channel (named by its id) or factor. ``time_support`` has one
-        interval per trial, with the columns of the trials as metadata. Entries that were not inferred are NaN.
+        interval per trial, with the columns of the trials as metadata; names that pynapple uses get ``trial_`` in front, as
+        ``trial_split``. Entries that were not inferred are NaN.
 
     Raises
     ------
@@ -64,7 +66,10 @@ def to_pynapple(latents: xr.Dataset, variable: str = "rates") -> Any:
     times = (starts[:, None] + (np.arange(latents.sizes["time"]) + 0.5) * width).ravel()
     inset = min(INSET, width / 10)
     columns = {
-        name: labels for name, labels in _labels(latents, "trial").items() if name not in ("trial_start", "trial")
+        # What has the name of a method, as `split` has, could not be looked up.
+        (f"trial_{name}" if hasattr(nap.IntervalSet, name) else name): labels
+        for name, labels in _labels(latents, "trial").items()
+        if name not in ("trial_start", "trial")
     }
     support = nap.IntervalSet(starts + inset, starts + length - inset, metadata=columns or None)
     names = _names(latents, str(latents[variable].dims[2]))
@@ -129,7 +134,8 @@ def to_mat(latents: xr.Dataset, path: Path | str, *, overwrite: bool = False) ->
     """
     from scipy.io import savemat
 
-    target = Path(path).absolute()
+    latents = with_trials(dataset_of(latents, of="either"))
+    target = path_of(path, "the MATLAB file").absolute()
     if target.suffix != ".mat":
         raise FileError(f"{str(path)!r} does not end in .mat; expected a file name such as results.mat")
     target = follow_links(target) if target.parent.is_dir() else target
@@ -156,11 +162,13 @@ def _for_matlab(values: NDArray[np.generic]) -> Any:
 
 def _along_time(latents: xr.Dataset, variable: str) -> tuple[xr.Dataset, NDArray[np.floating]]:
     """The Dataset, merged where it has chops, and the values of a variable, NaN where there are none."""
+    latents = with_trials(dataset_of(latents, of="either"))
     named = [
         str(name) for name, each in latents.data_vars.items() if each.dims[:2] == ("trial", "time") and each.ndim == 3
     ]
     if variable not in named:
-        raise SelectionError(f"there is no variable {variable!r} with trials and bins; choose one of {named}")
+        have = f"choose one of {named}" if named else f"the Dataset has none, but {sorted(map(str, latents.data_vars))}"
+        raise SelectionError(f"there is no variable {variable!r} with trials and bins; {have}")
     latents = merge_chops(latents)
     values = latents[variable].values.astype(float if latents[variable].dtype == np.float64 else np.float32)
     if variable == "values":

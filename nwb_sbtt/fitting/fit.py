@@ -12,11 +12,13 @@ import torch
 import xarray as xr
 
 from nwb_sbtt.batch import Batch
-from nwb_sbtt.config import FitConfig
+from nwb_sbtt.config import FitConfig, config_of
+from nwb_sbtt.data.datasets import MAKERS, dataset_of
 from nwb_sbtt.data.memory import FITTING, FITTING_OBSERVED
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError, TrainingError
 from nwb_sbtt.evaluate.calibration import Calibration, calibrate_counts, calibrate_signals
+from nwb_sbtt.fileerrors import path_of
 from nwb_sbtt.fitting.alignment import check_conditions
 from nwb_sbtt.fitting.calibrations import write_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
@@ -61,7 +63,7 @@ _SMALLER_STEPS = (
 
 def fit(
     data: xr.Dataset | Mapping[str, xr.Dataset],
-    config: FitConfig | None = None,
+    config: FitConfig | Mapping[str, object] | None = None,
     *,
     run_dir: Path | str,
     tracker: Tracker | None = None,
@@ -75,7 +77,7 @@ def fit(
         As returned by `read_nwb`; a single Dataset is named after its file. Trials without a ``split`` are split by
         ``config.valid_fraction`` and ``config.seed``. Several sessions share all weights except read-in and read-out; their
         order has no effect. Fully and sparsely observed trials may be mixed.
-    config : FitConfig, optional
+    config : FitConfig, or mapping of its settings, optional
         With ``seeds`` above 1, an ensemble is fitted, one member after another. Each member has its own run folder
         ``member-0``, … inside `run_dir`. ``init`` is a finished fit whose weights this fit starts from.
     run_dir : path
@@ -108,8 +110,7 @@ def fit(
     --------
     >>> fitted = fit(ds, FitConfig(model=SAEConfig()), run_dir="runs/first")  # doctest: +SKIP
     """
-    config = config or FitConfig()
-    run_dir = Path(run_dir)
+    config, run_dir = config_of(FitConfig, config), path_of(run_dir, "the run folder")
     sessions = named_sessions(data)
     check_fits_memory(list(sessions.values()), FITTING, FITTING_OBSERVED, what="the fit")
     prepared = {}
@@ -194,14 +195,15 @@ def named_sessions(data: xr.Dataset | Mapping[str, xr.Dataset]) -> dict[str, xr.
         If it is neither.
     """
     if not isinstance(data, Mapping):
-        raise DataError(
-            f"fit takes a Dataset, or Datasets by the names of their sessions ({{'monday': ds, …}}), not a "
-            f"{type(data).__name__}; read a file with sb.read_nwb"
-        )
+        data = dataset_of(data, expected=f"{MAKERS['data']}, or Datasets by the names of their sessions")
     if isinstance(data, xr.Dataset):
         # As the command line names it, so that both make the same model, to the names of its weights.
         data = {session_name(json.loads(data.attrs.get("source", "{}")).get("name")): data}
-    return {name: data[name] for name in sorted(data)}
+    if not data or not all(isinstance(name, str) for name in data):
+        raise DataError(
+            f"the sessions are named {list(data)}; expected one or more names that are text: {{'monday': ds}}"
+        )
+    return {name: dataset_of(data[name]) for name in sorted(data)}
 
 
 def calibrate(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> dict[str, Calibration]:

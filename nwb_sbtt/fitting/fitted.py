@@ -25,6 +25,7 @@ from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.evaluate.alignment import add_aligned, check_alignment
 from nwb_sbtt.evaluate.calibration import Calibration, Changes, Hidden
 from nwb_sbtt.evaluate.summary import HiddenChannels, evaluate_latents
+from nwb_sbtt.fileerrors import path_of
 from nwb_sbtt.fitting.alignment import FitAlignment, align_members, read_alignment
 from nwb_sbtt.fitting.calibrations import calibrated, noise_of, predicted_variance, read_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
@@ -82,7 +83,7 @@ def load(run_dir: Path | str) -> Fitted:
     TrainingError
         If the folder was written in the format of another version.
     """
-    run_dir = Path(run_dir)
+    run_dir = path_of(run_dir, "the run folder")
     if not (run_dir / CONFIG).exists():
         raise _no_fit(run_dir)
     config = read_config(run_dir)
@@ -388,6 +389,8 @@ class Fitted:
 
         Raises
         ------
+        DataError
+            If it is no Dataset of data.
         MismatchError
             If channels, bin width or recording are different from those of the fit.
         """
@@ -426,6 +429,8 @@ class Fitted:
 
         Raises
         ------
+        DataError
+            If it is no Dataset of data.
         MismatchError
             If channels, bin width or recording are different from those of the fit.
         """
@@ -515,7 +520,7 @@ class Fitted:
         Raises
         ------
         DataError
-            If there are no test trials to score.
+            If it is no Dataset of data, or there are no test trials to score.
         MismatchError
             If channels, bin width or recording are different from those of the fit.
         """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config.base import load_settings
 from nwb_sbtt.errors import FileError, SbttError
-from nwb_sbtt.fileerrors import FileErrors, check_is_file
+from nwb_sbtt.fileerrors import FileErrors, check_is_file, several
 from nwb_sbtt.fitting.reporting import report_pages
 from nwb_sbtt.fitting.runfolder import CONFIG, FAILED, member_folders, read_config, read_signature
 from nwb_sbtt.fitting.scores import PARTS, read_metrics, scores_by_part
@@ -182,12 +182,12 @@ _WHOLE = ("trials", "bins", "channels", "seeds", "epochs", "best_epoch")
 _TEXTS = ("run", "session", "state", "cause", "source", "kind", "model", "likelihood", "metric", "best_baseline")
 
 
-def compare(runs: Sequence[Path | str]) -> pd.DataFrame:
+def compare(runs: Path | str | Sequence[Path | str]) -> pd.DataFrame:
     """Compare run folders: scores beside baselines, checks, data, training, and the settings that differ.
 
     Parameters
     ----------
-    runs : sequence of path
+    runs : path, or sequence of path
         Run folders of any fits, finished or not; or folders that contain run folders at any depth.
 
     Returns
@@ -201,13 +201,13 @@ def compare(runs: Sequence[Path | str]) -> pd.DataFrame:
     Raises
     ------
     FileError
-        If none of them is a run folder or contains one.
+        If there is none, or none of them is a run folder or contains one.
 
     Examples
     --------
     >>> compare(["runs/first", "runs/second"])[["run", "hidden.model", "set.seed"]]  # doctest: +SKIP
     """
-    return compare_runs(runs).frame()
+    return compare_runs(several(runs)).frame()
 
 
 def compare_runs(runs: Sequence[Path | str]) -> Comparison:

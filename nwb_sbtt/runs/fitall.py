@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nwb_sbtt import stopping
 from nwb_sbtt.atomic import make_folder
-from nwb_sbtt.config import FitConfig, ReadConfig
+from nwb_sbtt.config import FitConfig, ReadConfig, config_of
+from nwb_sbtt.fileerrors import path_of, several
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.locking import hold
 from nwb_sbtt.runs.comparison import Comparison, Row, comparison, find_runs, rows_of
@@ -57,11 +58,11 @@ class Spread:
 
 
 def fit_all(
-    places: Sequence[Path | str],
-    config: FitConfig | None = None,
+    places: Path | str | Sequence[Path | str],
+    config: FitConfig | Mapping[str, object] | None = None,
     *,
     out: Path | str,
-    read: ReadConfig | None = None,
+    read: ReadConfig | Mapping[str, object] | None = None,
     spread: Spread | None = None,
 ) -> pd.DataFrame:
     """Fit many recordings separately; repeating an interrupted call resumes it.
@@ -71,12 +72,12 @@ def fit_all(
 
     Parameters
     ----------
-    places : sequence of path
+    places : path, or sequence of path
         NWB files, folders, or addresses on DANDI. Files with results of earlier fits are skipped.
-    config : FitConfig, optional
+    config : FitConfig, or mapping of its settings, optional
     out : path
         Folder for all output.
-    read : ReadConfig, optional
+    read : ReadConfig, or mapping of its settings, optional
     spread : Spread, optional
         Which files of folders and dandisets are used, how they are grouped, and the CPUs or the cluster that run the fits.
 
@@ -94,8 +95,9 @@ def fit_all(
     --------
     >>> table = fit_all(["recordings"], FitConfig(seeds=3), out="fits")  # doctest: +SKIP
     """
-    plan = Plan(Path(out).absolute(), read or ReadConfig(), config or FitConfig())
-    return fit_places(places, plan, spread or Spread()).table.frame()
+    folder = path_of(out, "the folder of the results").absolute()
+    plan = Plan(folder, config_of(ReadConfig, read, name="read"), config_of(FitConfig, config))
+    return fit_places(several(places), plan, spread or Spread()).table.frame()
 
 
 @dataclass(frozen=True)

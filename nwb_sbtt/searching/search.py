@@ -17,8 +17,9 @@ import xarray as xr
 
 from nwb_sbtt import stopping
 from nwb_sbtt.atomic import make_folder, write_text
-from nwb_sbtt.config import FitConfig, SearchConfig
+from nwb_sbtt.config import FitConfig, SearchConfig, config_of
 from nwb_sbtt.errors import ClusterError, ConfigError, SbttError, TrainingError
+from nwb_sbtt.fileerrors import path_of
 from nwb_sbtt.fitting.assembly import assemble
 from nwb_sbtt.fitting.fit import fit as fit_once
 from nwb_sbtt.fitting.fit import named_sessions
@@ -79,10 +80,10 @@ class Searched:
 
 def search(
     data: xr.Dataset | Mapping[str, xr.Dataset],
-    config: SearchConfig | None = None,
+    config: SearchConfig | Mapping[str, object] | None = None,
     *,
     run_dir: Path | str,
-    fit: FitConfig | None = None,
+    fit: FitConfig | Mapping[str, object] | None = None,
     display: Display | None = None,
     log: Callable[[str], None] = print,
 ) -> Searched:
@@ -96,11 +97,11 @@ def search(
     ----------
     data : Dataset, or Datasets by session name
         As for `nwb_sbtt.fit`.
-    config : SearchConfig, optional
+    config : SearchConfig, or mapping of its settings, optional
     run_dir : path
         Folder of the search: ``search.yaml`` (all trials), ``search.html``, the run folders ``trials/0000``, …, ``best`` (a
         link to the winner's) and ``ensemble``.
-    fit : FitConfig, optional
+    fit : FitConfig, or mapping of its settings, optional
         Settings of every trial that are not searched; the first trial uses exactly these settings.
     display : Display, optional
         Shows the progress of the search; by default a live table on a terminal, plain lines elsewhere.
@@ -130,9 +131,9 @@ def search(
     >>> latents = found.ensemble.infer(ds)  # doctest: +SKIP
     """
     check_installed()
-    config, run_dir = config or SearchConfig(), Path(run_dir)
+    config, run_dir = config_of(SearchConfig, config), path_of(run_dir, "the folder of the search")
     sessions = named_sessions(data)
-    new, start = _new_record(sessions, config, fit or FitConfig())
+    new, start = _new_record(sessions, config, config_of(FitConfig, fit, name="fit"))
     _check_folder(run_dir)
     make_folder(run_dir)
     with hold(run_dir / _LOCK, what=f"the folder of the search {str(run_dir)!r}"):

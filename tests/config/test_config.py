@@ -2,6 +2,7 @@ import copy
 
 import pytest
 
+import nwb_sbtt as sb
 from nwb_sbtt.config import (
     BandwidthConfig,
     Chop,
@@ -16,6 +17,7 @@ from nwb_sbtt.config import (
     Trials,
     Window,
     build,
+    config_of,
     load_config,
     override,
     save_config,
@@ -49,6 +51,58 @@ def test_settings_change_by_their_dotted_names():
     assert other.model == LFADSConfig(factors=7)
     assert override(FitConfig(model=ConvConfig(width=32)), ["model.name=conv"]).model == ConvConfig(width=32)
     assert override(ReadConfig(), ["bandwidth.k=3", "bandwidth.seed=1"]).bandwidth == BandwidthConfig(k=3, seed=1)
+
+
+def test_one_assignment_or_a_dict_of_them_will_do():
+    assert override(FitConfig(), "train.epochs=3") == override(FitConfig(), ["train.epochs=3"])
+    by_name = {
+        "train.epochs": 3,
+        "train.max_minutes": None,
+        "masks.coordinated_dropout": (0.2, 0.3),
+        "model.name": "sae",
+    }
+    texts = ["train.epochs=3", "train.max_minutes=null", "masks.coordinated_dropout=0.2,0.3", "model.name=sae"]
+    assert override(FitConfig(), by_name) == override(FitConfig(), texts)
+    for wrong in ([("train.epochs", 3)], 3):
+        with pytest.raises(ConfigError, match=r"expected assignments, such as .*, or a dict of settings; .*3.* came"):
+            override(FitConfig(), wrong)
+
+
+def test_settings_of_a_function_may_be_a_dict_of_them():
+    assert config_of(FitConfig, None) == FitConfig()
+    assert config_of(FitConfig, FitConfig(seed=3)) == FitConfig(seed=3)
+    expected = FitConfig(seed=3, train=TrainConfig(epochs=2), model=SAEConfig(encoder=3))
+    assert config_of(FitConfig, {"seed": 3, "train": {"epochs": 2}, "model": {"name": "sae", "encoder": 3}}) == expected
+    assert config_of(FitConfig, {"seed": 3, "train.epochs": 2, "model.encoder": 3, "model.name": "sae"}) == expected
+    assert config_of(ReadConfig, {"cut": Window(start=0, stop=1)}) == ReadConfig(cut=Window(start=0, stop=1))
+    with pytest.raises(ConfigError, match=r"'train.epocs'; did you mean 'train.epochs'"):
+        config_of(FitConfig, {"train": {"epocs": 2}})
+
+
+@pytest.mark.parametrize("wrong", ["train.epochs=1", 3, [1], ReadConfig(), TrainConfig()])
+def test_settings_of_another_kind_are_refused_where_a_function_takes_them(wrong):
+    expected = r"^(config|fit|read) is .*; expected a (Fit|Search|Write)Config, or a dict of its settings"
+    counts, latents = sb.from_numpy([[[1]]], bin_width=1.0), sb.from_numpy([[[1]]], bin_width=1.0)
+    latents.attrs |= {
+        "model": '{"model_type": "a", "software_name": "b", "software_version": "c"}',
+        "session_start_time": "2020-01-01T00:00:00+00:00",
+    }
+    for use in (
+        lambda: sb.fit(counts, wrong, run_dir="x"),
+        lambda: sb.fit_all("x.nwb", wrong, out="x"),
+        lambda: sb.write_nwb(latents, "x.nwb", config=wrong),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            use()
+    if not isinstance(wrong, ReadConfig):
+        with pytest.raises(ConfigError, match=r"^config is .*; expected a ReadConfig, or a dict of its settings"):
+            sb.read_nwb("x.nwb", wrong)
+
+
+@pytest.mark.parametrize("wrong", ["start_time:0:1", 3, [0, 1]])
+def test_what_is_no_description_of_trials_is_refused_by_the_name_of_the_argument(wrong):
+    with pytest.raises(ConfigError, match=r"^trials is .*; expected sb\.Trials\(event=.*sb\.Window.*sb\.Chop"):
+        sb.read_nwb("x.nwb", trials=wrong)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ def test_spikes_of_pynapple_are_counted_within_their_time_support(nap, group):
     counts = group.count(0.5, nap.IntervalSet(30, 40)).values
     np.testing.assert_array_equal(ds["values"].values[0, :20], counts)
     assert not {"source", "read_config", "session_start_time"} & set(ds.attrs)
+    with pytest.raises(ConfigError, match=r"^trials is a IntervalSet; .*passed as events=…, with start=… and stop=…"):
+        sb.from_pynapple(group, trials=group.time_support)
     one = sb.from_pynapple(group[3], bin_width=0.5, trials=sb.Window(start=30, stop=40))
     np.testing.assert_array_equal(one["values"].values[..., 0], ds["values"].values[:, :20, 0])
     few = sb.from_pynapple(group, bin_width=0.5, config=sb.ReadConfig(where={"area": ["M1"]}))

@@ -1,4 +1,7 @@
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from scipy.io import loadmat
@@ -40,7 +43,7 @@ def test_pynapple_gets_ids_conditions_and_one_support_a_trial():
     assert len(touching.time_support) == 6
     with pytest.raises(DataError, match="trials overlap in time"):
         sb.to_pynapple(latents(apart=0.5))
-    with pytest.raises(SelectionError, match=r"no 'spikes' .*choose one of \['rates', 'factors'\]"):
+    with pytest.raises(SelectionError, match=r"no variable 'spikes' .*choose one of \['rates', 'factors'\]"):
         sb.to_pynapple(ds, "spikes")
 
 
@@ -83,3 +86,24 @@ def test_a_matlab_file_holds_variables_labels_and_dims(tmp_path):
     with pytest.raises(FileError, match="does not exist"):
         sb.to_mat(ds, tmp_path / "none" / "latents.mat")
     assert [each.name for each in tmp_path.iterdir()] == ["latents.mat"]
+
+
+def test_one_trial_alone_is_a_table_of_one_trial(tmp_path):
+    ds = latents()
+    pd.testing.assert_frame_equal(sb.to_pandas(ds.isel(trial=2)), sb.to_pandas(ds.isel(trial=[2])))
+    stored = loadmat(sb.to_mat(ds.isel(trial=2), tmp_path / "one.mat"))
+    np.testing.assert_array_equal(stored["rates"], ds["rates"].values[[2]])
+    with pytest.raises(SelectionError, match=r"the Dataset has none, but \['r2'\]"):
+        sb.to_pandas(xr.Dataset({"r2": ("column", [1.0])}))
+    with pytest.raises(DataError, match="has no trial"):
+        sb.to_pandas(ds.isel(trial=[]))
+
+
+def test_columns_with_names_of_pynapples_methods_get_a_name_of_their_own():
+    pytest.importorskip("pynapple")
+    ds = latents().assign_coords(split=("trial", ["train"] * 6), shape=("trial", np.arange(6)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        support = sb.to_pynapple(ds).time_support
+        assert list(support["trial_split"]) == ["train"] * 6 and list(support["trial_shape"]) == list(range(6))
+        assert len(sb.to_pynapple(ds.isel(trial=2)).time_support) == 1

@@ -46,6 +46,15 @@ def test_a_folder_stands_for_the_run_folders_in_it_but_not_for_members_of_ensemb
     assert find_runs(runs / "scored") == [runs / "scored"]
 
 
+def test_one_folder_may_come_alone_and_none_is_an_error(runs):
+    pd.testing.assert_frame_equal(sb.compare(str(runs / "scored")), sb.compare([runs / "scored"]))
+    pd.testing.assert_frame_equal(sb.compare(runs / "scored"), sb.compare([runs / "scored"]))
+    with pytest.raises(FileError, match=r"^'nowhere': no run folder"):
+        sb.compare("nowhere")
+    with pytest.raises(FileError, match="no path came; expected one, or a list"):
+        sb.compare([])
+
+
 def test_each_state_is_told_with_its_cause(runs):
     found = {row.run: (row.state, row.cause) for row in compare_runs([runs]).rows}
     found = {name.removeprefix(f"{runs}/"): each for name, each in found.items()}

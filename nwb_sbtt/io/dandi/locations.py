@@ -8,6 +8,7 @@ from typing import Any
 
 import h5py
 
+from nwb_sbtt.fileerrors import path_of
 from nwb_sbtt.io.dandi.address import Address, is_address
 from nwb_sbtt.io.dandi.cache import cached_file, fetch_cached
 from nwb_sbtt.io.dandi.transfer import RemoteFile, find_remote_file
@@ -35,7 +36,7 @@ def locate(path: Path | str | RemoteFile) -> Path | RemoteFile:
     """
     if not isinstance(path, RemoteFile):
         if not is_address(path):
-            return Path(path)
+            return path_of(path, "the file")
         path = find_remote_file(path)
     return cached_file(path.asset) or path
 
@@ -59,7 +60,7 @@ def locate_with_title(path: Path | str) -> tuple[Path | RemoteFile, str]:
         If an address names no file, or several.
     """
     if not is_address(path):
-        return Path(path), Path(path).name
+        return path_of(path, "the file"), Path(path).name
     remote = find_remote_file(path)
     return remote, str(remote.asset)
 

@@ -18,7 +18,7 @@ from hdmf.common import DynamicTable
 from numpy.typing import ArrayLike, NDArray
 from pynwb import NWBFile
 
-from nwb_sbtt.config import Chop, EventsConfig, ReadConfig, Trials, Window, build
+from nwb_sbtt.config import Chop, EventsConfig, ReadConfig, Trials, Window, build, check_cut, config_of
 from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.binning import bin_index, simplest
 from nwb_sbtt.data.grid import Binned, Source, edge_between
@@ -66,7 +66,7 @@ Offsets = ArrayLike | Mapping[str, ArrayLike]
 
 def read_nwb(
     path: Path | str,
-    config: ReadConfig | None = None,
+    config: ReadConfig | Mapping[str, object] | None = None,
     *,
     series: str | Sequence[str] | None = None,
     bin_width: float | None = None,
@@ -80,7 +80,7 @@ def read_nwb(
     path : Path or str
         NWB file, HDF5 or Zarr; or the address of one on DANDI, such as "DANDI:000140/0.220113.0408/sub-Jenkins/FILE.nwb".
         Small parts of it are streamed; if much of it is needed, all of it is downloaded into the cache.
-    config : ReadConfig, optional
+    config : ReadConfig, or mapping of its settings, optional
         All settings; the keywords below override it.
     series : str or sequence of str, optional
         In-file paths or globs; several series are combined in the same bins, as more channels.
@@ -113,6 +113,7 @@ def read_nwb(
     >>> around_onset = Trials(event="move_onset_time", start=-0.25, stop=0.45)
     >>> maze = read_nwb("maze.nwb", bin_width=0.005, trials=around_onset)  # doctest: +SKIP
     """
+    check_cut(trials)
     config = _with_keywords(config, series=series, bin_width=bin_width, cut=trials)
     location = locate(path)
     with open_nwb(location, external_data=config.external_data) as nwbfile:
@@ -235,9 +236,9 @@ def _read(
     return ds if config.bandwidth is None else limit_bandwidth(ds, config.bandwidth)
 
 
-def _with_keywords(config: ReadConfig | None, **keywords: object) -> ReadConfig:
+def _with_keywords(config: ReadConfig | Mapping[str, object] | None, **keywords: object) -> ReadConfig:
     """The settings, overridden by the keywords that are not None."""
-    config = config or ReadConfig()
+    config = config_of(ReadConfig, config)
     overrides = {name: value for name, value in keywords.items() if value is not None}
     if isinstance(overrides.get("series"), str):
         overrides["series"] = (overrides["series"],)

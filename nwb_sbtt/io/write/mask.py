@@ -16,7 +16,7 @@ from pynwb.misc import Units
 
 from nwb_sbtt.atomic import atomic_write, reserve_space
 from nwb_sbtt.errors import ConfigError, DataError, FileError, SelectionError
-from nwb_sbtt.fileerrors import follow_links
+from nwb_sbtt.fileerrors import follow_links, path_of
 from nwb_sbtt.io.dandi.locations import local_file
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.indices import region_rows
@@ -88,7 +88,7 @@ def write_mask(
     >>> write_mask("recording.nwb", observed, series="acquisition/lfp", out="masked.nwb")  # doctest: +SKIP
     """
     mask = _mask(observed)
-    recording, target = local_file(path).absolute(), Path(out).absolute()
+    recording, target = local_file(path).absolute(), path_of(out, "the path of the copy").absolute()
     target = follow_links(target) if target.parent.is_dir() else target
     check_target(target, source=recording, append=True, overwrite=overwrite)
     if target == recording.resolve() and not overwrite:

@@ -15,6 +15,7 @@ from pynwb import NWBFile, ProcessingModule, TimeSeries
 
 from nwb_sbtt.data.schema import name_units, with_ids_as_index
 from nwb_sbtt.errors import FileError, SelectionError
+from nwb_sbtt.fileerrors import path_of
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.results import MODEL_TYPE
 from nwb_sbtt.io.write.layout import (
@@ -59,8 +60,9 @@ def read_result(path: Path | str, *, name: str | None = None) -> xr.Dataset:
     --------
     >>> latents = read_result("maze_latents.nwb")  # doctest: +SKIP
     """
-    with open_nwb(Path(path)) as nwb:
-        record = _record(nwb, Path(path), name)
+    file = path_of(path, "the file of results")
+    with open_nwb(file) as nwb:
+        record = _record(nwb, file, name)
         return _Results(record).dataset()
 
 
@@ -83,8 +85,9 @@ def read_model(path: Path | str, *, name: str | None = None) -> dict[str, Any]:
     FileError, SelectionError
         As `read_result`.
     """
-    with open_nwb(Path(path)) as nwb:
-        model: dict[str, Any] = json.loads(model_attributes(_record(nwb, Path(path), name))["model"])
+    file = path_of(path, "the file of results")
+    with open_nwb(file) as nwb:
+        model: dict[str, Any] = json.loads(model_attributes(_record(nwb, file, name))["model"])
     return model
 
 

@@ -23,6 +23,7 @@ from nwb_sbtt.config import BandwidthConfig
 from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.errors import DataError, FileError
+from nwb_sbtt.fileerrors import path_of
 from nwb_sbtt.io.read.results import GROUND_TRUTH
 from nwb_sbtt.io.read.truth import CALCIUM, INPUTS, LATENTS, RATES, SPIKES, bin_edges
 from nwb_sbtt.io.write.packing import pack_hdf5, save_nwb
@@ -111,7 +112,7 @@ def check_simulation_path(path: Path | str, *, overwrite: bool) -> Path:
     FileError
         If the name does not end in ``.nwb``, or a file exists that may not be replaced.
     """
-    target = Path(path).absolute()
+    target = path_of(path, "the path of the simulation").absolute()
     if target.suffix != ".nwb":
         raise FileError(f"cannot write {target.name!r}: end the name in '.nwb'")
     if target.exists() and (target.is_dir() or not overwrite):

@@ -22,12 +22,13 @@ from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.epoch import TimeIntervals
 
 from nwb_sbtt.atomic import atomic_write, check_writable_name, reserve_space, scratch_beside
-from nwb_sbtt.config import WriteConfig
+from nwb_sbtt.config import WriteConfig, config_of
 from nwb_sbtt.data.chops import merge_chops
+from nwb_sbtt.data.datasets import dataset_of, with_trials
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import notes_of, with_notes
 from nwb_sbtt.errors import DataError, FileError, MismatchError
-from nwb_sbtt.fileerrors import FileErrors, follow_links
+from nwb_sbtt.fileerrors import FileErrors, follow_links, path_of
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.files import open_nwb, sha256
 from nwb_sbtt.io.read.outside import Outside, is_outside, listed, outside_of
@@ -75,7 +76,7 @@ def write_nwb(
     module: str | None = None,
     name: str = "sbtt",
     overwrite: bool = False,
-    config: WriteConfig | None = None,
+    config: WriteConfig | Mapping[str, object] | None = None,
 ) -> Path:
     """Write inferred rates and latents to an NWB file, on the session clock, with their model and sources.
 
@@ -102,7 +103,7 @@ def write_nwb(
         Prefix of the names of everything that is added; distinguishes several results in one file.
     overwrite : bool
         Replace an existing file.
-    config : WriteConfig, optional
+    config : WriteConfig, or mapping of its settings, optional
         Which variables are written, and how they are stored. By default all are written, and variables with a posterior sd
         are rounded to 1/16 of it.
 
@@ -126,15 +127,16 @@ def write_nwb(
     --------
     >>> write_nwb(latents, "maze_latents.nwb", source="maze.nwb")  # doctest: +SKIP
     """
-    target = Path(path).absolute()
+    latents = dataset_of(latents, of="latents")
+    target = path_of(path).absolute()
     target = follow_links(target) if target.parent.is_dir() else target
     recording = _recording(latents, source)
     _check_target(target, recording, append=append, overwrite=overwrite)
     check_name(name)
     model_of(latents)
-    config = config or WriteConfig()
+    config = config_of(WriteConfig, config)
     check_variables(config.variables)
-    latents = check_latents(_merge_chop(latents))
+    latents = check_latents(_merge_chop(with_trials(latents)))
     to_round = tuple(rounded_names(latents)) if config.precision == "rounded" else ()
     destination = _Destination(module or _MODULES[str(latents.attrs["kind"])][0], name, target, config, to_round)
     latents = only(rounded(latents, to_round), config.variables)

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import nwb_sbtt as sb
+from nwb_sbtt.data.datasets import dataset_of, with_trials
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.simulate.lorenz import lorenz
+from tests.support.latents import make_latents
+
+WRONG = [
+    (np.zeros((2, 3, 4)), r"a ndarray came; expected a Dataset.*(from_numpy\(array|infer latents)"),
+    ("file.nwb", r"the path 'file\.nwb' came; expected a Dataset.*load it first: sb\.read_"),
+    (Path("file.nwb"), r"the path 'file\.nwb' came"),
+    (None, "None came; expected a Dataset"),
+    (make_latents()["rates"], "a DataArray came; .*pass the whole Dataset"),
+    ({"monday": 1}, r"a mapping of 1 \('monday'\) came; .*data\['monday'\]"),
+    (3, "a int came"),
+]
+
+
+class Fit:
+    def infer(self, ds):
+        return ds
+
+
+@pytest.mark.parametrize(("given", "text"), [*WRONG, (Fit(), r"a Fit came; .*fitted\.infer\(data\)")])
+@pytest.mark.parametrize(
+    "use",
+    [
+        sb.split,
+        sb.data.check_dataset,
+        sb.data.merge,
+        sb.data.power_saved,
+        sb.calcium.find_events,
+        sb.interval,
+        sb.to_pandas,
+        lambda given: sb.data.split_by_label(given, "condition"),
+        lambda given: sb.data.limit_bandwidth(given, sb.config.BandwidthConfig(k=1)),
+        lambda given: sb.to_mat(given, "x.mat"),
+        lambda given: sb.write_nwb(given, "x.nwb"),
+        lambda given: sb.evaluate.decode(given, given),
+        lambda given: sb.evaluate.align_factors(given, given, condition="a"),
+        lambda given: sb.evaluate.evaluate_latents(given, given, np.zeros(1)),
+        lambda given: sb.fit({"a": given}, run_dir="x"),
+    ],
+)
+def test_what_is_no_dataset_is_named_with_what_to_try(use, given, text):
+    with pytest.raises(DataError, match=text):
+        use(given)
+
+
+def test_a_fit_takes_sessions_by_names_that_are_text():
+    with pytest.raises(
+        DataError, match=r"a list came; expected a Dataset.*, or Datasets by the names of their sessions"
+    ):
+        sb.fit([lorenz(conditions=2, trials_per_condition=4)], run_dir="x")
+    for sessions in ({}, {3: lorenz(conditions=2, trials_per_condition=4)}):
+        with pytest.raises(DataError, match=r"the sessions are named .*expected one or more names that are text"):
+            sb.fit(sessions, run_dir="x")
+
+
+def test_one_trial_alone_is_the_same_as_a_selection_of_one():
+    latents = make_latents()
+    latents["r2"] = ("column", [0.5, 0.25])
+    for row in range(latents.sizes["trial"]):
+        xr.testing.assert_identical(with_trials(latents.isel(trial=row)), latents.isel(trial=[row]))
+    assert with_trials(latents) is latents
+    with pytest.raises(DataError, match="has no trial"):
+        with_trials(latents.isel(trial=[]))
+    assert dataset_of(latents) is latents
+
+
+def test_data_without_trials_are_told_how_one_is_chosen():
+    ds = lorenz(conditions=2, trials_per_condition=4)
+    with pytest.raises(DataError, match=r"no dim 'trial'; .*ds\.isel\(trial=\[0\]\)"):
+        sb.data.check_dataset(ds.isel(trial=0))
