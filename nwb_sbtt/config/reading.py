@@ -418,6 +418,11 @@ class ReadConfig(Config):
     invalid_times: bool = Field(
         default=True, description="Whether the times in the file's table `invalid_times` count as missing."
     )
+    stored_masks: bool = Field(
+        default=True,
+        description="Whether stored masks are used: each `ObservationMaskSeries`, and each `TimeSeries` of 0 and 1 whose name "
+        "is that of a series followed by `_mask` or `_observed`.",
+    )
     slow_units: bool = Field(
         default=False,
         description="Whether units are read that fire at less than 0.02 Hz on average over more than 12 h. By default they are "

@@ -21,7 +21,7 @@ from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.filters import unreadable
 from nwb_sbtt.io.read.indices import region_rows
 from nwb_sbtt.io.read.listing import listing_of_contents, page_of_contents
-from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, obs_intervals, stored_masks
+from nwb_sbtt.io.read.masks import StoredMask, invalid_intervals, leaves, obs_intervals, stored_masks
 from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.periods import PERIODS_TYPE, UnitPeriods, stored_periods
 from nwb_sbtt.io.read.plausibility import other_unit
@@ -176,7 +176,9 @@ def _candidate(nwbfile: Any, series: StoredSeries, shares: dict[str, Mask]) -> C
             invalid = invalid_intervals(nwbfile, ReadConfig(), series.nwb_object)
             candidate = series.reader.describe(candidate, series.nwb_object, invalid)
         candidate = _within_obs_intervals(candidate, series.nwb_object)
-        for mask in stored_masks(nwbfile, series.nwb_object):
+        masks, remarks = _masks(nwbfile, series.nwb_object, candidate)
+        candidate = replace(candidate, notes=tuple(dict.fromkeys([*candidate.notes, *remarks])))
+        for mask in masks:
             candidate = _masked(candidate, mask, shares)
         if isinstance(series.nwb_object, Units):
             candidate = _valid(candidate, stored_periods(nwbfile, series.nwb_object), shares)
@@ -247,17 +249,25 @@ def _within_obs_intervals(candidate: Candidate, series: Any) -> Candidate:
     )
 
 
+def _masks(nwbfile: Any, series: Any, candidate: Candidate) -> tuple[tuple[StoredMask, ...], tuple[str, ...]]:
+    span = None if candidate.start is None or candidate.stop is None else (candidate.start, candidate.stop)
+    period = 1 / candidate.rate if candidate.rate else None
+    return stored_masks(nwbfile, series, ReadConfig(), span=span, period=period)
+
+
 def _masked(candidate: Candidate, mask: StoredMask, shares: dict[str, Mask]) -> Candidate:
     """The candidate less what a mask hides."""
     known = shares.get(mask.path)
     if known is None:
-        share, partly_read = share_of_entries(mask.slabs, lambda entries: entries != 0)
+        share, partly_read = share_of_entries(mask.slabs, leaves)
         known = Mask(mask.path, "ObservationMaskSeries", (), share, partly_read)
     shares[mask.path] = known = replace(known, series=(*known.series, candidate.path))
     if candidate.observed is None or not candidate.duration or not candidate.channels or known.observed is None:
         return candidate
     # The mask is supposed to lie, as far as it reaches, where samples were observed.
     seconds = mask.slabs.n_rows * (mask.clock.period or 0.0)
+    if candidate.start is not None and candidate.stop is not None:
+        seconds = min(seconds, mask.seconds_in((candidate.start, candidate.stop)))
     covered = min(len(mask.rows) / candidate.channels, 1.0)
     covered *= min(seconds / max(candidate.observed * candidate.duration, seconds), 1.0) if seconds else 0.0
     note = f"the mask {mask.path!r} marks {known.observed:.1%} of its channels and samples as observed"

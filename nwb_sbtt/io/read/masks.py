@@ -1,8 +1,9 @@
 """Which samples of a series were observed: invalid times, `control` values and stored observation masks.
 
 A stored mask is an `ObservationMaskSeries` (extension ndx-sbtt). It is recognised by the name of its type, so that a file
-reads the same where the extension is not installed. A TimeSeries of 0 and 1 that has the name of a series with "_mask" or
-"_observed" and its shape is one too, and a note says so.
+reads the same where the extension is not installed. A TimeSeries of 0 and 1 (or NaN) that has the name of a series with
+"_mask" or "_observed", in whatever case, is one too, and a note says so; one that does not fit is an error, and one that holds
+anything else is noted. What lies outside of a mask, in time or because it names no such channel, counts as observed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from nwb_sbtt.data.intervals import Intervals, inside, union
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.read.clock import SampleClock, sample_clock
 from nwb_sbtt.io.read.indices import Ragged, check_real, interval_bounds, ragged_column, region_rows
-from nwb_sbtt.io.read.layout import sample_layout
+from nwb_sbtt.io.read.layout import data_shape, not_samples, sample_layout
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.results import MASK_TYPE, is_result
 from nwb_sbtt.io.read.slabs import Slabs
@@ -33,6 +34,10 @@ PLAIN_SUFFIXES = ("_mask", "_observed")
 """Ends of the names of plain TimeSeries that mask the series of the same name without them."""
 ENTRIES_AT_ONCE = 4_000_000
 """Entries of a mask that are read at once."""
+SAME_RATE = 0.01
+"""Relative difference of two sampling periods from which on they are different."""
+EDGE = 1.5
+"""Sampling periods of a mask that it may miss at the ends of its series without a remark."""
 
 
 def invalid_intervals(nwbfile: Any, config: ReadConfig, series: Any = None) -> Intervals:
@@ -270,20 +275,27 @@ class StoredMask:
     path : str
         In-file path.
     rows : int array (column)
-        Row of the table that each column of the mask stands for.
+        Row of the table that each column of the mask stands for; of a mask with one column, all that it stands for.
     clock : SampleClock
         Times of the mask's samples.
     slabs : Slabs
-        The mask itself, (sample, column): 0 where nothing was observed.
-    plain : bool
-        Whether it is a TimeSeries that was recognised by its name.
+        The mask itself, (sample, column): 0 or NaN where nothing was observed.
     """
 
     path: str
     rows: NDArray[np.intp]
     clock: SampleClock = field(repr=False)
     slabs: Slabs = field(repr=False)
-    plain: bool = False
+
+    def seconds_in(self, span: tuple[float, float]) -> float:
+        """Seconds of a span, on the session clock, that lie between the first and the last sample of the mask.
+
+        Parameters
+        ----------
+        span : (float, float)
+            First and last moment.
+        """
+        return max(min(self.clock.span[1], span[1]) - max(self.clock.span[0], span[0]), 0.0)
 
     def bin(self, grid: Grid, channel_rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Tell which bins the mask leaves observed: those that no hidden mask sample touches.
@@ -311,7 +323,7 @@ class StoredMask:
                 stop = min(first + length, int(stops[trial]))
                 times = self.clock.times(first, stop)
                 timed = np.isfinite(times)
-                hidden = (self.slabs.read(first, stop)[:, columns] == 0)[timed]
+                hidden = ~leaves(self.slabs.read(first, stop)[:, columns])[timed]
                 times = times[timed]
                 begins = bin_index(times, grid.starts[trial], grid.bin_width)
                 # A period that ends on an edge does not touch the bin after it.
@@ -350,19 +362,27 @@ class StoredMask:
         moments = times + tolerance(times)
         latest = np.searchsorted(mask_times[timed], moments, side="right") - 1
         covered = (latest >= 0) & (moments < mask_times[timed][latest] + period)
-        mask_hides = self.slabs.read(first, stop)[:, columns] == 0
+        mask_hides = ~leaves(self.slabs.read(first, stop)[:, columns])
         hidden[np.ix_(covered, channels)] = mask_hides[timed[latest[covered]]]
         return hidden
 
     def _named_channels(self, channel_rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Channels that the mask names, and its column for each of them."""
-        column_of_row = {int(row): column for column, row in enumerate(self.rows)}
+        shared = self.slabs.n_columns == 1
+        column_of_row = {int(row): 0 if shared else column for column, row in enumerate(self.rows)}
         channels = [channel for channel, row in enumerate(channel_rows) if int(row) in column_of_row]
         columns = [column_of_row[int(channel_rows[channel])] for channel in channels]
         return np.asarray(channels, dtype=np.intp), np.asarray(columns, dtype=np.intp)
 
 
-def stored_masks(nwbfile: Any, series: Any) -> tuple[StoredMask, ...]:
+def stored_masks(
+    nwbfile: Any,
+    series: Any,
+    config: ReadConfig,
+    *,
+    span: tuple[float, float] | None = None,
+    period: float | None = None,
+) -> tuple[tuple[StoredMask, ...], tuple[str, ...]]:
     """Find the observation masks of a series or a units table.
 
     A mask belongs to the series that its `source_timeseries` links to, and a plain TimeSeries to that of its name. Without a
@@ -373,62 +393,136 @@ def stored_masks(nwbfile: Any, series: Any) -> tuple[StoredMask, ...]:
     ----------
     nwbfile : pynwb.NWBFile
     series : pynwb.TimeSeries or pynwb.misc.Units
+    config : ReadConfig
+    span : (float, float), optional
+        First and last moment of the series, in seconds on the session clock.
+    period : float, optional
+        Sampling period of the series, in seconds.
 
     Returns
     -------
-    tuple of StoredMask
+    masks : tuple of StoredMask
         Sorted by path.
+    remarks : tuple of str
+        What each is used for, how much of the series it covers, and what has the name of a mask and is not used.
 
     Raises
     ------
     DataError
-        If a mask names rows that its table does not have, does not have one column for each, or has no usable times.
+        If a mask names rows that its table does not have, does not have one column for each, or has no usable times; or a
+        plain one of 0 and 1 does not fit its series.
     """
-    masks = [
-        _stored_mask(nwbfile, mask)
-        for mask in nwbfile.objects.values()
-        if _has_type(mask, MASK_TYPE) and _belongs(mask, series) and not is_result(mask)
-    ]
-    return tuple(sorted([*masks, *_plain_masks(nwbfile, series)], key=lambda mask: mask.path))
+    if not config.stored_masks:
+        return (), ()
+    path = in_file_path(nwbfile, series)
+    masks, remarks = [], []
+    for mask in nwbfile.objects.values():
+        if _has_type(mask, MASK_TYPE) and _belongs(mask, series) and not is_result(mask):
+            masks.append(_stored_mask(nwbfile, mask))
+            remarks.append(f"{masks[-1].path!r} is used as mask of {path!r}: samples with 0 are missing")
+    for plain in _plain_series(nwbfile, series):
+        flags, about = _plain_mask(nwbfile, plain, series, path=path, period=period)
+        masks += [] if flags is None else [flags]
+        remarks.append(about)
+    masks.sort(key=lambda mask: mask.path)
+    if span is not None:
+        remarks += [remark for mask in masks if (remark := _on_coverage(mask, path, span)) is not None]
+    return tuple(masks), tuple(remarks)
 
 
-def _plain_masks(nwbfile: Any, series: Any) -> list[StoredMask]:
-    """TimeSeries of 0 and 1 that have the name of a series and, of samples, its shape."""
-    if is_result(series):
-        return []
-    named = [
-        each
-        for each in nwbfile.objects.values()
-        if _has_type(each, "TimeSeries")
-        and each.name in [f"{series.name}{suffix}" for suffix in PLAIN_SUFFIXES]
-        and not is_result(each)
-    ]
-    masks = []
-    for each in named:
-        region = table_region(series)
-        if isinstance(series, Units):
-            n_samples, rows = None, np.arange(len(series))
-        else:
-            layout = sample_layout(series)
-            n_samples = layout.n_samples
-            rows = np.arange(layout.n_channels) if region is None else region_rows(region, path=series.name)
-        shape = np.shape(each.data)
-        fits = len(shape) == 2 and shape[1] == len(rows) and (n_samples is None or shape[0] == n_samples)
-        if fits and _holds_flags(slabs := Slabs(each.data)):
-            clock = sample_clock(each, n_samples=slabs.n_rows)
-            masks.append(
-                StoredMask(in_file_path(nwbfile, each), np.asarray(rows, dtype=np.intp), clock, slabs, plain=True)
-            )
-    return masks
+def leaves(entries: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which entries of a stored mask say that a sample was observed: those that are not 0, and not NaN.
+
+    Parameters
+    ----------
+    entries : array
+        As stored.
+    """
+    return np.asarray((entries != 0) & (entries == entries))
 
 
-def _holds_flags(slabs: Slabs) -> bool:
-    """Whether an array holds 0 and 1 alone."""
-    length = max(ENTRIES_AT_ONCE // slabs.n_columns, 1)
-    return all(
-        bool(np.isin(slabs.read(first, min(first + length, slabs.n_rows)), (0, 1)).all())
-        for first in range(0, slabs.n_rows, length)
+def _on_coverage(mask: StoredMask, path: str, span: tuple[float, float]) -> str | None:
+    """A remark on a mask that does not cover all of its series, but for a sampling period."""
+    (first, last), (start, stop) = mask.clock.span, span
+    covered = mask.seconds_in(span)
+    if stop - start - covered <= EDGE * (mask.clock.period or 0.0):
+        return None
+    share = f"{covered / (stop - start):.1%}" if covered > 0 else "none"
+    reason = "" if covered > 0 else "; check its starting time and rate, or its timestamps"
+    return (
+        f"the mask {mask.path!r} covers {share} of {path!r}: it runs from {first:g} to {last:g} s, {path!r} from {start:g} to "
+        f"{stop:g} s; samples outside of a mask count as observed{reason}"
     )
+
+
+def _plain_series(nwbfile: Any, series: Any) -> list[Any]:
+    """TimeSeries that have the name of a mask of a series, in whatever case."""
+    names = {f"{series.name}{suffix}".casefold() for suffix in PLAIN_SUFFIXES}
+    return [
+        each
+        for each in ([] if is_result(series) else nwbfile.objects.values())
+        if _has_type(each, "TimeSeries") and each.name.casefold() in names and not is_result(each)
+    ]
+
+
+def _plain_mask(
+    nwbfile: Any, plain: Any, series: Any, *, path: str, period: float | None
+) -> tuple[StoredMask | None, str]:
+    """The mask that a TimeSeries of such a name is, or None if it holds something else; and a remark on either."""
+    mask_path = in_file_path(nwbfile, plain)
+    reason = _why_no_flags(plain)
+    if reason is not None:
+        return None, (
+            f"{mask_path!r} is not used as mask of {path!r}, although it has the name of one: {reason}; a mask contains 1 "
+            "where a sample was measured and 0 or NaN where it was not"
+        )
+    n_samples, n_channels, rows = _extent(series)
+    shape = data_shape(plain)
+    n_times = n_samples if plain.timestamps is None else len(plain.timestamps)
+    transposed = len(shape) == 2 and shape[0] == n_channels and shape[1] == n_times and shape[1] != shape[0]
+    slabs = Slabs(plain.data, transposed=transposed)
+    clock = sample_clock(plain, n_samples=slabs.n_rows)
+    other_rate = None not in (period, clock.period) and abs(clock.period / period - 1) > SAME_RATE  # type: ignore[operator]
+    same_length = n_samples is None or slabs.n_rows == n_samples
+    if slabs.n_columns not in (1, n_channels) or (n_samples is not None and same_length == other_rate):
+        clock_of = f" at {1 / clock.period:g} Hz" if clock.period else ""
+        rate = f" at {1 / period:g} Hz" if period else ""
+        raise DataError(
+            f"{mask_path!r} has the name and the values of a mask of {path!r}, but has shape {shape}{clock_of}; expected "
+            f"({n_samples or 'time'}, {n_channels}){rate}, one column for all channels, or flags at a different rate with "
+            "separate times; correct it, rename it if it is not a mask, or ignore stored masks (--set read.stored_masks=false)"
+        )
+    how = [f"{mask_path!r}, a TimeSeries of 0 and 1, is used as mask of {path!r}: samples with 0 are missing"]
+    how += ["so are samples with NaN"] if slabs.dtype.kind == "f" else []
+    how += ["its one column is used for all channels"] if slabs.n_columns < n_channels else []
+    how += [f"it is stored (channel, time) {shape} and is transposed"] if transposed else []
+    how += ["its rate is different, so the latest flag is used for each sample"] if other_rate else []
+    return StoredMask(mask_path, rows, clock, slabs), "; ".join(how)
+
+
+def _extent(series: Any) -> tuple[int | None, int, NDArray[np.intp]]:
+    """Number of samples, which units do not have, number of channels, and the row of each in their table."""
+    if isinstance(series, Units):
+        return None, len(series), np.arange(len(series))
+    layout, region = sample_layout(series), table_region(series)
+    rows = np.arange(layout.n_channels) if region is None else region_rows(region, path=series.name)
+    return layout.n_samples, layout.n_channels, np.asarray(rows, dtype=np.intp)
+
+
+def _why_no_flags(plain: Any) -> str | None:
+    """Why the data of a TimeSeries cannot be flags; None where all of them are 0, 1 or NaN."""
+    if (reason := not_samples(plain)) is not None:
+        return f"its data {reason}"
+    slabs = Slabs(plain.data)
+    if slabs.n_rows * slabs.n_columns == 0:
+        return "it has no data"
+    length = max(ENTRIES_AT_ONCE // slabs.n_columns, 1)
+    for first in range(0, slabs.n_rows, length):
+        entries = slabs.read(first, min(first + length, slabs.n_rows))
+        others = entries[~np.isin(entries, (0, 1)) & (entries == entries)]
+        if len(others):
+            return f"it contains {others[0]:g}"
+    return None
 
 
 def _stored_mask(nwbfile: Any, mask: Any) -> StoredMask:

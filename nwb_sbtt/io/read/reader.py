@@ -528,12 +528,6 @@ def _notes(sources: Sequence[Source], joined: Joined, windows: Windows) -> list[
         listed = ", ".join(f"{period:g} s" for period in periods)
         notes.append(f"the series have different sampling periods: {listed}")
     notes += _note_on_planes(sources)
-    notes += [
-        f"{mask.path!r}, a TimeSeries of 0 and 1, is used as mask of {source.path!r}: samples with 0 are missing"
-        for source in sources
-        for mask in getattr(source, "masks", ())
-        if mask.plain
-    ]
     for source in sources:
         start, stop = source.span
         outside = (windows.grid.stops <= start) | (windows.grid.starts >= stop)

@@ -301,6 +301,7 @@ def roi_source(
     neuropil, remarks = _subtracted(
         around, series, signal.signal, path=path, coefficient=config.rois.neuropil_coefficient
     )
+    masks, about_masks = stored_masks(nwbfile, series, config, span=clock.span, period=period)
     ids = row_ids(table, path=table.name)
     channel_columns = {name: values[rows] for name, values in plain_columns(table).items()}
     if sampling.notes:
@@ -320,6 +321,7 @@ def roi_source(
             *sampling.notes,
             *note_on_ids(ids[np.unique(rows)], table.name),
             *remarks,
+            *about_masks,
             *([signal.remark] if signal.remark else []),
         ),
         offsets=seconds,
@@ -332,7 +334,7 @@ def roi_source(
         signal=signal.signal,
         signal_reason=signal.reason,
         indicator=_indicator(series, table),
-        masks=stored_masks(nwbfile, series),
+        masks=masks,
         neuropil=None if neuropil is None else neuropil.only(keep),
         rounding=signal.rounding,
     )

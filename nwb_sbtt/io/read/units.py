@@ -330,15 +330,14 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
     path = in_file_path(nwbfile, units)
     spike_times, bounds = stored_spikes(units, path)
     obs = obs_intervals(units, path) if config.obs_intervals else None
-    ends = _ends(obs, partial(first_and_last, spike_times, bounds))
-    if len(ends) == 0:
-        raise DataError(f"no unit of {path!r} has a spike or an observation interval, so there is nothing to read")
-    span = (float(ends.min()), float(ends.max()))
+    span = recorded_span(units, path, config)
     n_spikes, observed = int(bounds[-1]), _observed_seconds(obs, span, n_units=len(units))
     active = partial(_active_seconds, spike_times, bounds)
     odd = odd_rate(units, path, n_spikes=n_spikes, observed=observed, span=span, active=active)
     periods = valid_periods(nwbfile, units, config)
-    notes = [*_notes(units, obs, bounds, path, config), *([] if odd is None else [odd.remark])]
+    masks, about_masks = stored_masks(nwbfile, units, config, span=span)
+    notes = [*_notes(units, obs, bounds, path, config), *about_masks]
+    notes += [] if odd is None else [odd.remark]
     notes += note_on_spacing(spike_times, span, f"the spike times of {path!r}", bin_width=config.bin_width)
     notes += [] if periods is None else [periods.note(span)]
     slow = odd if odd is not None and odd.is_refused and not config.slow_units else None
@@ -365,8 +364,37 @@ def units_source(nwbfile: Any, units: Any, config: ReadConfig) -> UnitsSource:
         spike_times=spike_times,
         bounds=bounds,
         config=config,
-        masks=stored_masks(nwbfile, units),
+        masks=masks,
     )
+
+
+def recorded_span(units: Any, path: str, config: ReadConfig) -> tuple[float, float]:
+    """Find the first and the last moment of the observation intervals of units or, without any, of their spikes.
+
+    Parameters
+    ----------
+    units : pynwb.misc.Units
+    path : str
+        In-file path of the table, for errors.
+    config : ReadConfig
+
+    Returns
+    -------
+    (float, float)
+        Seconds on the session clock.
+
+    Raises
+    ------
+    DataError
+        If there are no units or spike times, the index of the spike times is damaged, an interval has no bounds, or there is
+        neither a spike nor an interval.
+    """
+    spike_times, bounds = stored_spikes(units, path)
+    obs = obs_intervals(units, path) if config.obs_intervals else None
+    ends = _ends(obs, partial(first_and_last, spike_times, bounds))
+    if len(ends) == 0:
+        raise DataError(f"no unit of {path!r} has a spike or an observation interval, so there is nothing to read")
+    return float(ends.min()), float(ends.max())
 
 
 def stored_spikes(units: Any, path: str) -> tuple[Any, NDArray[np.int64]]:
@@ -616,7 +644,10 @@ def _notes(
         given = "has empty obs_intervals for all units, which are treated as not given" * (
             "obs_intervals" in units.colnames
         )
-        return (f"{path!r} {given or 'has no obs_intervals'}, so every unit counts as observed all the time",)
+        return (
+            f"{path!r} {given or 'has no obs_intervals'}, so every unit counts as observed all the time, except where a mask "
+            "or invalid_times exclude it",
+        )
     if obs is not None and one_interval_each(units):
         return (f"the obs_intervals of {path!r} have no index; row n is used as the only interval of unit n",)
     never = np.array([len(array) == 0 for array in obs or ()], dtype=bool)

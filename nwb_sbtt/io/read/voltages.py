@@ -59,6 +59,8 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     ids = row_ids(table, path=table.name)
     notes = [*layout.notes, *clock.notes, *note_on_ids(ids[np.unique(rows)], table.name)]
     notes += doubts_on_feature(config.electrical, path, rate=1 / clock.period if clock.period else 0.0)
+    masks, remarks = stored_masks(nwbfile, series, config, span=clock.span, period=clock.period)
+    notes += remarks
     obs = obs_intervals(table, table.name) if config.obs_intervals else None
     if obs is not None:
         notes.append(f"electrodes of {path!r} count as observed only within the obs_intervals of {table.name!r}")
@@ -106,7 +108,7 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
             volts=scale,
             dtype=dtype,
             invalid=padded(invalid_intervals(nwbfile, config, series), pad, pad),
-            masks=stored_masks(nwbfile, series),
+            masks=masks,
             observed_intervals=None if obs is None else tuple(obs[row] for row in rows),
             montage=montage,
             runs=runs,

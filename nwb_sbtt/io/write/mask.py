@@ -15,9 +15,11 @@ from pynwb import NWBFile, TimeSeries
 from pynwb.misc import Units
 
 from nwb_sbtt.atomic import atomic_write, reserve_space
+from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.errors import ConfigError, DataError, FileError, SelectionError
 from nwb_sbtt.fileerrors import follow_links, path_of
 from nwb_sbtt.io.dandi.locations import local_file
+from nwb_sbtt.io.read.clock import sample_clock
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.indices import region_rows
 from nwb_sbtt.io.read.layout import sample_layout
@@ -25,6 +27,7 @@ from nwb_sbtt.io.read.outside import outside_of
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.selection import find_series, select
 from nwb_sbtt.io.read.tables import table_region
+from nwb_sbtt.io.read.units import recorded_span
 from nwb_sbtt.io.write.appending import add_to_copy, problems_of, refuse_invalid
 from nwb_sbtt.io.write.packing import FILE_BYTES, pack_hdf5
 from nwb_sbtt.io.write.session import find_object, get_object
@@ -61,7 +64,8 @@ def write_mask(
         In-file path of the series, or "units". Default: the only series of the file.
     rate, starting_time : float, optional
         Clock of the mask, in Hz and seconds on the session clock. Default: the clock of the series. Needed for units, and for
-        masks with a lower sampling rate than the series. A mask sample is valid for the period that begins at its time.
+        masks with a lower sampling rate than the series. A mask sample is valid for the period that begins at its time. What of
+        the recording lies before or after the mask counts as observed.
     name : str, optional
         Default: the name of the series followed by "_mask".
     overwrite : bool
@@ -79,9 +83,10 @@ def write_mask(
     SelectionError
         If there is no such series, or the file has several and `series` is not given.
     DataError
-        If the mask has values other than true and false, or a different shape than the series.
+        If the mask has values other than true and false, or a different shape than the series, or lies wholly before or after
+        the recording.
     ConfigError
-        If the clock is missing, or only half of it is given.
+        If the clock is missing, only half of it is given, or the rate is not above 0.
 
     Examples
     --------
@@ -95,13 +100,15 @@ def write_mask(
         raise FileError(f"{str(out)!r} is the recording itself; name a copy, or pass overwrite=True (--overwrite)")
     if (rate is None) != (starting_time is None):
         raise ConfigError("pass both `rate` and `starting_time` of the mask (--rate, --starting-time), or neither")
-    clock = None if rate is None else (float(rate), float(starting_time or 0.0))
+    clock = None if rate is None or starting_time is None else _clock(rate, starting_time)
     with open_nwb(recording, external_data=True) as nwb:
         chosen = select(find_series(nwb), None if series is None else [series])
         if len(chosen) > 1:
             raise SelectionError(f"{series!r} names {len(chosen)} series; a mask needs exactly one")
         series_path = chosen[0].path
         _check_fits(nwb, chosen[0].nwb_object, series_path, mask, clock=clock)
+        if clock is not None:
+            _check_overlaps(chosen[0].nwb_object, series_path, n_samples=len(mask), clock=clock)
         mask_name = name or f"{series_path.rsplit('/', 1)[-1]}_mask"
         if find_object(nwb, f"acquisition/{mask_name}") is not None:
             raise FileError(f"the recording already has 'acquisition/{mask_name}'; pass another name (--name)")
@@ -127,6 +134,32 @@ def _mask(observed: ArrayLike) -> NDArray[np.uint8]:
             "(sample, channel)"
         )
     return mask.astype(np.uint8)
+
+
+def _clock(rate: float, starting_time: float) -> tuple[float, float]:
+    for name, value, expected in (
+        ("rate", rate, "a number of Hz above 0"),
+        ("starting_time", starting_time, "seconds"),
+    ):
+        is_number = isinstance(value, float | int | np.integer | np.floating) and not isinstance(value, bool)
+        if not is_number or not np.isfinite(value) or (name == "rate" and not value > 0):
+            raise ConfigError(f"{name} is {value!r}; expected {expected} (--{name.replace('_', '-')})")
+    return float(rate), float(starting_time)
+
+
+def _check_overlaps(item: Any, path: str, *, n_samples: int, clock: tuple[float, float]) -> None:
+    """Refuse a mask that has no moment in common with the recording, so that it would hide nothing."""
+    first, last = clock[1], clock[1] + n_samples / clock[0]
+    if isinstance(item, Units):
+        start, stop = recorded_span(item, path, ReadConfig())
+    else:
+        start, stop = sample_clock(item, n_samples=sample_layout(item).n_samples).span
+    if min(last, stop) <= max(first, start):
+        raise DataError(
+            f"the mask runs from {first:g} to {last:g} s, but {path!r} from {start:g} to {stop:g} s; expected a mask that "
+            "overlaps the recording; check `rate` (--rate) in Hz and `starting_time` (--starting-time) in seconds "
+            "on the session clock"
+        )
 
 
 def _region(item: Any) -> tuple[Any, NDArray[np.intp]] | None:

@@ -79,6 +79,43 @@ def test_a_plain_series_of_flags_beside_a_series_masks_it_and_is_said(tmp_path):
         ("voltages", np.full((500, 3), 0.5), {}, DataError, r"expected true or false \(1 or 0\)"),
         ("voltages", np.ones(500), {}, DataError, r"for each \(sample, channel\)"),
         ("voltages", np.ones((500, 3)), {"rate": 10.0}, ConfigError, "both `rate` and `starting_time`"),
+        (
+            "voltages",
+            np.ones((500, 3)),
+            {"rate": 500.0, "starting_time": 1.0},
+            DataError,
+            "from 1 to 2 s, but .* from 0 to 1 s",
+        ),
+        (
+            "units",
+            np.ones((10, 3)),
+            {"rate": 10.0, "starting_time": 500.0, "series": "units"},
+            DataError,
+            "from 500 to 501 s",
+        ),
+        (
+            "units",
+            np.ones((10, 3)),
+            {"rate": 10.0, "starting_time": -9.0, "series": "units"},
+            DataError,
+            "overlaps the recording",
+        ),
+        (
+            "units",
+            np.ones((10, 3)),
+            {"rate": 0, "starting_time": 0.0},
+            ConfigError,
+            "^rate is 0; expected a number of Hz above 0",
+        ),
+        ("units", np.ones((10, 3)), {"rate": -5.0, "starting_time": 0.0}, ConfigError, "^rate is -5.0; expected"),
+        ("units", np.ones((10, 3)), {"rate": True, "starting_time": 0.0}, ConfigError, "^rate is True; expected"),
+        (
+            "units",
+            np.ones((10, 3)),
+            {"rate": 5.0, "starting_time": np.nan},
+            ConfigError,
+            "^starting_time is nan; expected",
+        ),
         ("voltages", np.ones((500, 3)), {"series": "acquisition/none"}, SelectionError, "no series matches"),
         ("units", np.ones((10, 3)), {}, ConfigError, "units have no samples: pass `rate`"),
         ("units", np.ones((10, 1)), {"series": "acquisition/speed"}, DataError, "store NaN where nothing was measured"),
@@ -120,3 +157,18 @@ def test_the_command_takes_an_array_from_a_file(recordings, tmp_path, monkeypatc
     assert call(monkeypatch, "mask", source, tmp_path / "texts.npy", "--out", tmp_path / "no.nwb") == 2
     error = capsys.readouterr().err
     assert "cannot read" in error and "Traceback" not in error
+
+
+def test_what_lies_outside_of_a_mask_counts_as_observed_and_a_note_states_how_much_it_covers(recordings, tmp_path):
+    path = sb.write_mask(
+        recordings / "units.nwb",
+        np.zeros((5, 3)),
+        series="units",
+        rate=10.0,
+        starting_time=0.5,
+        out=tmp_path / "half.nwb",
+    )
+    ds = sb.read_nwb(path, bin_width=0.1, trials=WINDOW)
+    assert ds["observed"].values[0].all(axis=1).tolist() == [True] * 5 + [False] * 5
+    assert "the mask 'acquisition/units_mask' covers 49." in ds.attrs["notes"] or "covers 50." in ds.attrs["notes"]
+    assert "samples outside of a mask count as observed" in ds.attrs["notes"]
