@@ -16,20 +16,21 @@ from torch import Tensor
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import FitConfig
-from nwb_sbtt.data.chops import cut_as, merge
+from nwb_sbtt.data.chops import merge
 from nwb_sbtt.data.memory import ENSEMBLE, INFERENCE
-from nwb_sbtt.data.origins import is_recorded, is_same_recording
+from nwb_sbtt.data.origins import is_same_recording
 from nwb_sbtt.data.schema import check_dataset, is_chopped
-from nwb_sbtt.data.tensors import to_batch, to_latents
+from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError, FileError, MismatchError
-from nwb_sbtt.evaluate.alignment import add_aligned, check_alignment
+from nwb_sbtt.evaluate.alignment import check_alignment
 from nwb_sbtt.evaluate.calibration import Calibration, Changes, Hidden
 from nwb_sbtt.evaluate.summary import HiddenChannels, evaluate_latents
 from nwb_sbtt.fileerrors import path_of
 from nwb_sbtt.fitting.alignment import FitAlignment, align_members, read_alignment
-from nwb_sbtt.fitting.calibrations import calibrated, noise_of, predicted_variance, read_calibrations
+from nwb_sbtt.fitting.calibrations import predicted_variance, read_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import checkpoint_digest, combine
+from nwb_sbtt.fitting.labelling import chopped, labelled
 from nwb_sbtt.fitting.member import Member, load_member
 from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
@@ -53,7 +54,7 @@ from nwb_sbtt.fitting.runfolder import (
     read_signature,
 )
 from nwb_sbtt.fitting.scores import keep_metrics, read_metrics
-from nwb_sbtt.fitting.signature import Signature, channel_difference, channel_names, digest_of, equal_bin_widths
+from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of, equal_bin_widths, in_fitted_order
 from nwb_sbtt.fitting.stream import Stream
 from nwb_sbtt.models import Model
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
@@ -399,10 +400,10 @@ class Fitted:
         matched = hold_out(matched, self.config)
         if self.config.lag is not None and is_chopped(matched):
             whole = self._posterior(to_batch(merge(matched), name), samples)
-            arrays = {key: _chopped(array, matched) for key, array in whole.items()}
+            arrays = {key: chopped(array, matched) for key, array in whole.items()}
         else:
             arrays = self._posterior(to_batch(matched, name), samples)
-        latents = self._latents(matched, name, arrays)
+        latents = labelled(self, matched, name, arrays)
         if list(channel_names(matched)) == list(channel_names(ds)):
             return latents
         rows = {channel: i for i, channel in enumerate(channel_names(matched))}
@@ -437,30 +438,7 @@ class Fitted:
         check_dataset(ds)
         source = json.loads(ds.attrs.get("source", "{}"))
         name = self.session_name(session or self.session_of(source))
-        expected = self.signature.sessions[name]
-        if not equal_bin_widths(ds.attrs["bin_width"], expected.bin_width):
-            raise MismatchError(
-                f"the data have bins of {ds.attrs['bin_width']:g} s, but the model was fitted to bins of "
-                f"{expected.bin_width:g} s; read the data with the same bin width (bin_width={expected.bin_width:g})"
-            )
-        fitted, names = expected.channels, channel_names(ds)
-        if set(fitted) != set(names):
-            raise MismatchError(
-                f"the data have {len(names)} channels, but the model was fitted to {len(fitted)}; "
-                f"{channel_difference(fitted, names)}"
-            )
-        fitted_source = expected.source or {}
-        known = is_recorded(source) or is_recorded(fitted_source)
-        if not same_channels and known and not is_same_recording(source, fitted_source):
-            raise MismatchError(
-                f"the data come from {_origin(source)}, but session {name!r} of the fit came from "
-                f"{_origin(fitted_source)}, so channels with the same ids may be different channels. If they are the "
-                "same, pass --same-channels (in Python same_channels=True); if not, fit these data with --init"
-            )
-        if list(names) == list(fitted):
-            return name, ds
-        rows = {channel: i for i, channel in enumerate(names)}
-        return name, ds.isel(channel=[rows[channel] for channel in fitted])
+        return name, in_fitted_order(ds, self.signature.sessions[name], name=name, same_channels=same_channels)
 
     def stream(self, *, session: str | None = None) -> Stream:
         """Begin a stream: bins are given as they are recorded, one or a few at a time, and inferred at once.
@@ -533,7 +511,7 @@ class Fitted:
         hidden = hidden_entries(ds, batch, self.config, mask_length=mask_length)
         where_hidden, without_channels = batch.dense(hidden).numpy(), self._without_channels(ds, batch)
         batch = masks.hide(batch, hidden)
-        latents = self._latents(ds, name, self._posterior(batch, None))
+        latents = labelled(self, ds, name, self._posterior(batch, None))
         del batch, hidden  # as large as the data, and no longer needed
         metrics = evaluate_latents(
             ds,
@@ -561,7 +539,7 @@ class Fitted:
         valid = batch.select(torch.from_numpy(rows))
         shown = masks.cosmoothing(valid, torch.from_numpy(channels))
         arrays = self._posterior(shown, None)
-        return HiddenChannels(self._latents(ds.isel(trial=rows), batch.session, arrays), channels)
+        return HiddenChannels(labelled(self, ds.isel(trial=rows), batch.session, arrays), channels)
 
     def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Hidden:
         """Hide each shown entry once, a random fraction at a time in blocks, and predict it from the rest.
@@ -669,24 +647,12 @@ class Fitted:
         dict
             JSON-safe: settings, software and its versions, digest of the weights, training curves, calibration.
         """
-        return record_of(self, expected=self._expected)
+        return record_of(self, expected=self.expected_name)
 
     @property
     def checkpoint_sha256(self) -> str:
         """Digest of the weights; see `nwb_sbtt.fitting.ensemble.checkpoint_digest`."""
         return checkpoint_digest(self.run_dir, len(self.members))
-
-    def _latents(self, ds: xr.Dataset, session: str, arrays: dict[str, Tensor]) -> xr.Dataset:
-        """Calibrate and label what was inferred."""
-        calibration = self.calibrations.get(session)
-        attrs = {"model": json.dumps(self.record() | self._session_record(session))}
-        if calibration is not None:
-            attrs["calibration"] = json.dumps(calibration.summary())
-        width = float(ds.attrs["bin_width"])
-        latents = to_latents(ds, self._in_units(calibrated(arrays, calibration), width), attrs)
-        if self.alignment is not None:
-            latents = add_aligned(latents, self.alignment.sessions[session])
-        return latents.assign_coords({**self._kinetics(session, width), **noise_of(calibration)})
 
     def _posterior(self, batch: Batch, samples: int | None) -> dict[str, Tensor]:
         """What the model infers, or the average of the members, before calibration."""
@@ -697,7 +663,7 @@ class Fitted:
             posteriors = (member.posterior(batch, samples or self.config.posterior_samples) for member in self.members)
             if len(self.members) == 1:
                 return next(posteriors)
-            return combine(posteriors, expected=self._expected, latents_of=self.members.index(self.best))
+            return combine(posteriors, expected=self.expected_name, latents_of=self.members.index(self.best))
 
     def _check_alignment(self, session: str) -> dict[str, str] | None:
         """Whether the factors of a session mean what they do in others, where there are others."""
@@ -710,57 +676,15 @@ class Fitted:
         few = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         return check_alignment(record, session=session, others=few)
 
-    def _session_record(self, session: str) -> dict[str, Any]:
-        """Which session results are of, where there are several, and how its factors are aligned."""
-        record: dict[str, Any] = {"session": session} if len(self.signature.sessions) > 1 else {}
-        return record if self.alignment is None else {**record, "alignment": self.alignment.record(session)}
-
-    def _kinetics(self, session: str, bin_width: float) -> dict[str, tuple[str, np.ndarray]]:
-        """Kinetics of each channel: `decay` and `rise` [s]; `gain`, `baseline` and `noise` in the data's unit."""
-        of_members = [
-            {
-                "decay": -bin_width / kinetics.decay_per_bin.log(),
-                "rise": bin_width * kinetics.rise_time,
-                "gain": kinetics.amplitude,
-                "baseline": kinetics.baseline,
-                "noise": kinetics.noise_sd,
-            }
-            for member in self.members
-            if (kinetics := member.model.kinetics(session)) is not None
-        ]
-        return {
-            name: ("channel", np.mean([each[name].cpu().double().numpy() for each in of_members], 0))
-            for name in (of_members[0] if of_members else ())
-        }
-
     @property
     def expects_counts(self) -> bool:
         """Whether the data are counts, of which rates are inferred."""
         return LIKELIHOODS[self.signature.likelihood].expects_counts
 
     @property
-    def _expected(self) -> str:
+    def expected_name(self) -> str:
         """What the expected values of the model are called in results."""
         return "rates" if self.expects_counts else "mean"
-
-    def _in_units(self, arrays: dict[str, Tensor], bin_width: float) -> dict[str, Tensor]:
-        renamed = {key.replace("expected", self._expected): value for key, value in arrays.items()}
-        return {key: value.div_(bin_width) if key.startswith("rates") else value for key, value in renamed.items()}
-
-
-def _chopped(whole: Tensor, chops: xr.Dataset) -> Tensor:
-    """Cut what has one number or more in each bin into chops; what a trial has once is the same for all of them."""
-    if whole.ndim > 2:
-        return torch.from_numpy(cut_as(whole.cpu().numpy(), chops))
-    return whole.expand(chops.sizes["trial"], *whole.shape[1:])
-
-
-def _origin(source: Mapping[str, Any]) -> str:
-    """Name the recording that data come from."""
-    if not is_recorded(source):
-        return "no recorded file"
-    known_by = f"object id {source['object_id']}" if source.get("object_id") else f"SHA-256 {source['sha256']}"
-    return f"{source.get('name') or source.get('path') or 'a file'!r} ({known_by})"
 
 
 def _no_fit(run_dir: Path) -> FileError:

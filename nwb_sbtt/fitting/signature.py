@@ -15,8 +15,9 @@ import numpy as np
 import xarray as xr
 from pydantic import TypeAdapter, ValidationError
 
+from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import NEVER_SHOWN
-from nwb_sbtt.errors import FileError, TrainingError
+from nwb_sbtt.errors import FileError, MismatchError, TrainingError
 from nwb_sbtt.train.checkpoint import FORMAT
 
 SIGNATURE = "signature.json"
@@ -330,6 +331,61 @@ def channel_names(ds: xr.Dataset) -> list[str]:
     rows = ds["channel_row"].values.tolist()
     counts = Counter(names)
     return [f"{name} (row {row})" if counts[name] > 1 else name for name, row in zip(names, rows, strict=True)]
+
+
+def in_fitted_order(ds: xr.Dataset, session: SessionSignature, *, name: str, same_channels: bool = False) -> xr.Dataset:
+    """Put the channels of data into the order of a fitted session, if they are its channels.
+
+    Parameters
+    ----------
+    ds : Dataset
+    session : SessionSignature
+    name : str
+        Of the session.
+    same_channels : bool
+        Whether channels of the same ids are the same although the data come from another recording.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    MismatchError
+        If channels, bin width or recording differ from those of the fit.
+    """
+    source = json.loads(ds.attrs.get("source", "{}"))
+    if not equal_bin_widths(ds.attrs["bin_width"], session.bin_width):
+        raise MismatchError(
+            f"the data have bins of {ds.attrs['bin_width']:g} s, but the model was fitted to bins of "
+            f"{session.bin_width:g} s; read the data with the same bin width (bin_width={session.bin_width:g})"
+        )
+    fitted, names = session.channels, channel_names(ds)
+    if set(fitted) != set(names):
+        raise MismatchError(
+            f"the data have {len(names)} channels, but the model was fitted to {len(fitted)}; "
+            f"{channel_difference(fitted, names)}"
+        )
+    fitted_source = session.source or {}
+    known = is_recorded(source) or is_recorded(fitted_source)
+    if not same_channels and known and not is_same_recording(source, fitted_source):
+        raise MismatchError(
+            f"the data come from {_origin(source)}, but session {name!r} of the fit came from "
+            f"{_origin(fitted_source)}, so channels with the same ids may be different channels. If they are the "
+            "same, pass --same-channels (in Python same_channels=True); if not, fit these data with --init"
+        )
+    if list(names) == list(fitted):
+        return ds
+    rows = {channel: i for i, channel in enumerate(names)}
+    return ds.isel(channel=[rows[channel] for channel in fitted])
+
+
+def _origin(source: Mapping[str, Any]) -> str:
+    """Name the recording that data come from."""
+    if not is_recorded(source):
+        return "no recorded file"
+    known_by = f"object id {source['object_id']}" if source.get("object_id") else f"SHA-256 {source['sha256']}"
+    return f"{source.get('name') or source.get('path') or 'a file'!r} ({known_by})"
 
 
 def channel_difference(fitted: Sequence[str], channels: Sequence[str]) -> str:
