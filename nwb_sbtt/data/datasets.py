@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from nwb_sbtt.errors import DataError
+from nwb_sbtt.errors import DataError, MismatchError
 
 Of = Literal["data", "latents", "either"]
 MAKERS: dict[Of, str] = {
@@ -47,7 +47,7 @@ def dataset_of(given: object, *, of: Of = "data", expected: str = "") -> xr.Data
     elif isinstance(given, Mapping):
         came = f"a mapping of {len(given)} ({', '.join(repr(name) for name in list(given)[:4])})"
     remedy = _remedy(given, of)
-    raise DataError(f"{came} came; expected {expected or MAKERS[of]}" + (f"; {remedy}" if remedy else ""))
+    raise DataError(f"got {came}; expected {expected or MAKERS[of]}" + (f"; {remedy}" if remedy else ""))
 
 
 def _remedy(given: object, of: Of) -> str:
@@ -70,6 +70,42 @@ def _remedy(given: object, of: Of) -> str:
     if callable(getattr(given, "infer", None)):
         return "a fit infers latents from data: fitted.infer(data); those that it was fitted to are fitted.data()"
     return ""
+
+
+def check_matching(first: xr.Dataset, second: xr.Dataset, *, names: tuple[str, str] = ("data", "latents")) -> None:
+    """Check that two Datasets are of the same trials, bins and channels, as far as both have labels of them.
+
+    Parameters
+    ----------
+    first, second : Dataset
+    names : (str, str)
+        What they are, for the error.
+
+    Raises
+    ------
+    MismatchError
+        Naming what differs first.
+    """
+    of_both = " and ".join(names)
+    dims = [dim for dim in ("trial", "time", "channel") if dim in first.dims and dim in second.dims]
+    if differing := [dim for dim in dims if first.sizes[dim] != second.sizes[dim]]:
+        sizes = ", ".join(f"{first.sizes[dim]} and {second.sizes[dim]} of {dim!r}" for dim in differing)
+        raise MismatchError(f"{of_both} must have the same trials, bins and channels; they have {sizes}")
+    for name, dim in (("trial_id", "trial"), ("trial_start", "trial"), ("time", "time"), ("channel_id", "channel")):
+        if dim not in dims or name not in first.coords or name not in second.coords:
+            continue
+        ours, theirs = first[name].values, second[name].values
+        if name in ("trial_start", "time"):
+            # A file may have rounded them.
+            alike = np.isclose(ours, theirs, rtol=0, atol=0.01 * float(first.attrs.get("bin_width", 0)), equal_nan=True)
+        else:
+            alike = np.asarray(ours == theirs)
+        if not alike.all():
+            i = int(np.flatnonzero(~alike)[0])
+            raise MismatchError(
+                f"{of_both} do not have the same {name!r} in the same order: {ours[i]} and {theirs[i]}; choose the same of "
+                "both, such as data.isel(trial=…) and latents.isel(trial=…)"
+            )
 
 
 def with_trials(ds: xr.Dataset) -> xr.Dataset:

@@ -121,19 +121,21 @@ def _baselines(scores: Mapping[str, float], names: Mapping[str, str]) -> Check:
     model, mean, smoothing = (scores[key] for key in ("model", "mean_rate", "masked_smoothing"))
     best = max((key for key in scores if key != "model"), key=scores.__getitem__)
     comparison = f"on hidden entries the model scores {model:.3f}"
+    beside = "mean_rate" if model <= mean else "masked_smoothing"
+    best_of_all = "" if best == beside else f"; the best baseline ({names[best]}) {scores[best]:.3f}"
     if model <= mean:
         return _check(
             "baselines",
             "bad",
-            f"Does not beat the baselines: {comparison}, no more than each channel's mean ({mean:.3f}). Train longer, lower "
-            "the learning rate, or check bins and masks.",
+            f"Does not beat the baselines: {comparison}, no more than each channel's mean ({mean:.3f}){best_of_all}. Train "
+            "longer, lower the learning rate, or check bins and masks.",
         )
     if model < smoothing:
         return _check(
             "baselines",
             "warn",
-            f"Does not beat the baselines: {comparison}, masked smoothing {smoothing:.3f}. Train longer, or use a smaller "
-            "model.",
+            f"Does not beat the baselines: {comparison}, masked smoothing {smoothing:.3f}{best_of_all}. Train longer, or "
+            "use a smaller model.",
         )
     if model < scores[best]:
         return _check(

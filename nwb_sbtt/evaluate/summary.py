@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from nwb_sbtt.data.datasets import dataset_of
+from nwb_sbtt.data.datasets import check_matching, dataset_of
 from nwb_sbtt.data.schema import NEVER_SHOWN
 from nwb_sbtt.errors import DataError, MismatchError
 from nwb_sbtt.evaluate.baselines import BASELINES, MaskedData, predict
@@ -120,11 +120,7 @@ def evaluate_latents(
             f"data {ds['values'].shape}, {variable} {latents[variable].shape} and hidden {hidden.shape} must have the same "
             "shape (trial, time, channel)"
         )
-    if "channel_id" in latents.coords and (latents["channel_id"].values != ds["channel_id"].values).any():
-        raise MismatchError(
-            "data and latents have the same number of channels, but different channels or a different order; pass "
-            "the data that the latents were inferred from"
-        )
+    check_matching(ds, latents)
     label = _split_labels(ds)
     if (label == "").any():
         ds, latents, hidden = ds.isel(trial=label != ""), latents.isel(trial=label != ""), hidden[label != ""]

@@ -270,14 +270,14 @@ class Fitted:
             )
         return dict(stored[name])
 
-    def data(self, session: str | None = None, *, columns: Sequence[str] = ()) -> xr.Dataset:
+    def data(self, session: str | None = None, *, columns: str | Sequence[str] = ()) -> xr.Dataset:
         """Read the data of a session again from the file that it was fitted to.
 
         Parameters
         ----------
         session : str, optional
             May be omitted if the model was fitted to one session.
-        columns : sequence of str
+        columns : str or sequence of str
             Trial columns to read in addition to those of the fit, such as conditions.
 
         Returns
@@ -293,6 +293,7 @@ class Fitted:
             If the data have changed since the fit; or if there are several sessions and `session` is not given.
         """
         name = self.session_name(session)
+        columns = (columns,) if isinstance(columns, str) else columns
         return prepare(fitted_data(self, source_file(self, name), name, columns=columns), self.config)
 
     def report(

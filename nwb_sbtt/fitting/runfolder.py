@@ -102,7 +102,8 @@ def open_run_folder(run_dir: Path, config: FitConfig, *, signature: Signature, d
         elif changes:
             raise TrainingError(
                 f"{str(run_dir)!r} has a fit of different data or settings: {'; '.join(changes[:5])}. Use another run "
-                f"folder for this fit{_going_on(changes, run_dir)}."
+                f"folder for this fit{_going_on(changes, run_dir)}. To use the fit that it has: sb.load({str(run_dir)!r}), or "
+                f"`nwb-sbtt infer {run_dir} FILE --out RESULT`."
             )
     try:
         _remove_leftovers(run_dir)

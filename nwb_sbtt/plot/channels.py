@@ -17,6 +17,7 @@ from nwb_sbtt.plot.lanes import TITLE_PAD, Lanes
 from nwb_sbtt.plot.selection import (
     Inferred,
     Source,
+    channel_row,
     channel_rows,
     channel_title,
     liveliest,
@@ -44,7 +45,7 @@ def traces(
     source: Source,
     latents: xr.Dataset | None = None,
     *,
-    channels: Sequence[int | str] | None = None,
+    channels: int | str | Sequence[int | str] | None = None,
     trial: int | str | None = None,
     color_by: str | None = None,
     session: str | None = None,
@@ -58,7 +59,7 @@ def traces(
         Data, or latents alone; a fit reads its data again and infers them.
     latents : Dataset, optional
         What was inferred from the data.
-    channels : sequence of int or str, optional
+    channels : int, str, or sequence of these, optional
         Ids; by default six of those whose inferred rates vary most.
     trial : int or str, optional
         Id of the trial; by default one of validation.
@@ -218,7 +219,7 @@ def psth(
     if colours is not None:
         rows_of = {str(group): colours.rows(group) for group in colours.groups}
     inferred = None if pair.latents is None else pair.inferred()
-    of = channel_rows(base, [channel])[0] if channel is not None else _most_different(pair.base, inferred, rows_of)
+    of = channel_row(base, channel) if channel is not None else _most_different(pair.base, inferred, rows_of)
     bins = select_bins(base)
     time, width = base["time"].values[bins], float(base.attrs["bin_width"])
     ax = axes_of(ax, (WIDTH * 0.55, 3.0))
@@ -317,8 +318,8 @@ def calcium(
             f"the channels are {base.attrs.get('kind')!r}; expected ROIs of imaging. Plot other channels with `traces`"
         )
     values = base["values"].values if pair.latents is None else pair.inferred().mean
-    of = int(channel_rows(base, [channel])[0]) if channel is not None else int(liveliest(base, values, 1)[0])
     row, bins = trial_row(base, trial), select_bins(base)
+    of = channel_row(base, channel) if channel is not None else int(liveliest(base, values, 1)[0])
     time, half = base["time"].values[bins], float(base.attrs["bin_width"]) / 2
 
     def part(ds: xr.Dataset | None, name: str) -> Floats | None:
@@ -335,7 +336,7 @@ def calcium(
     lanes = [
         (rate, true_rate, "rate (Hz)"),
         (spikes, true_spikes, "spikes"),
-        (mean, None, f"event size ({unit})" if denoised is not None else f"fluorescence ({unit})"),
+        (mean, None, f"event size\n({unit})" if denoised is not None else f"fluorescence\n({unit})"),
     ]
     ax = axes_of(ax, (WIDTH * 0.75, 4.0))
     drawn = Lanes(ax, unit="")
@@ -358,7 +359,7 @@ def calcium(
         elif inferred is not None:
             lane.plot(time, inferred, color=BLUE, lw=1.6, label="inferred")
     if denoised is not None:
-        lane = drawn.add(f"denoised ({unit})", float(np.nanmin(denoised)), float(np.nanmax(denoised)))
+        lane = drawn.add(f"denoised\n({unit})", float(np.nanmin(denoised)), float(np.nanmax(denoised)))
         lane.plot(time, denoised, color=theme().ink, lw=1.2, label="denoised fluorescence")
     drawn.finish()
     ax.set_xlim(time[0] - half, time[-1] + half)

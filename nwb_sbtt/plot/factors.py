@@ -17,6 +17,7 @@ from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.datasets import check_matching
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.plot.colours import TrialColours, colours_by, default_column
 from nwb_sbtt.plot.selection import Fit, dataset_of, pair_of, select_bins, thin, time_label
@@ -35,7 +36,7 @@ def latents(
     *,
     truth: xr.Dataset | None = None,
     color_by: str | None = None,
-    dims: Literal[2, 3] = 3,
+    dims: Literal[2, 3] | None = None,
     session: str | None = None,
     key: bool = True,
     ax: Axes | None = None,
@@ -51,8 +52,8 @@ def latents(
         Of a simulation, with ``true_latents`` of the same trials: the factors are then rotated linearly to these.
     color_by : str, optional
         Column of trials; by default ``condition`` if there is one, and else colour is the time within the trial.
-    dims : 2 or 3
-        Of new axes; axes that are given decide themselves.
+    dims : 2 or 3, optional
+        Default: those of the axes that are given, and else 3 where there are as many.
     session : str, optional
         Fitted session, of a fit of several.
     key : bool
@@ -67,14 +68,12 @@ def latents(
     Raises
     ------
     ConfigError
-        If `dims` is neither 2 nor 3.
+        If `dims` is neither 2 nor 3, or not that of the axes.
     DataError
-        If there are no factors, or those of several sessions are not aligned.
+        If there are no factors, fewer than `dims`, or those of several sessions are not aligned.
     SelectionError
         If trials have no such column.
     """
-    if dims not in (2, 3):
-        raise ConfigError(f"dims is {dims!r}; expected 2 or 3")
     several = not isinstance(source, xr.Dataset) and isinstance(source, Mapping)
     found = _of_sessions(dict(source)) if several else _latents_of(source, session)  # type: ignore[arg-type]
     factors = found["aligned_factors" if several else "factors"].values.astype(np.float64)
@@ -82,6 +81,8 @@ def latents(
     colours = None if column is None else colours_by(found, column)
     drawn = thin(np.arange(len(factors)), MAX_TRIALS)
     if truth is not None and "true_latents" in dataset_of(truth):
+        truth = dataset_of(truth)
+        check_matching(found, truth, names=("factors", "truth"))
         paths, shares, title = decoded_latents(factors, truth), None, "latents decoded from the factors"
     else:
         paths, shares = principal_components(factors)
@@ -92,7 +93,7 @@ def latents(
 
 @picture
 def true_latents(
-    truth: xr.Dataset, *, color_by: str | None = None, dims: Literal[2, 3] = 3, ax: Axes | None = None
+    truth: xr.Dataset, *, color_by: str | None = None, dims: Literal[2, 3] | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw the true latents of a simulation, as `latents` draws those inferred.
 
@@ -102,7 +103,7 @@ def true_latents(
         With ``true_latents``.
     color_by : str, optional
         As for `latents`.
-    dims : 2 or 3
+    dims : 2 or 3, optional
     ax : Axes, optional
 
     Returns
@@ -111,10 +112,13 @@ def true_latents(
 
     Raises
     ------
+    ConfigError
+        As of `latents`.
     DataError
-        If there are no true latents.
+        If there are no true latents, or fewer than `dims`.
     """
-    if "true_latents" not in dataset_of(truth):
+    truth = dataset_of(truth)
+    if "true_latents" not in truth:
         raise DataError("the Dataset has no 'true_latents'; only simulations have them (sb.simulate.read_truth)")
     paths = truth["true_latents"].values.astype(np.float64)
     column = color_by or default_column(truth)
@@ -225,11 +229,20 @@ class _Drawing:
     drawn: NDArray[np.intp]
     colours: TrialColours | None
 
-    def on(self, ax: Axes | None, dims: int, *, key: bool = True) -> Axes:
+    def on(self, ax: Axes | None, dims: int | None, *, key: bool = True) -> Axes:
         """Draw them, with the names of the axes."""
+        if dims not in (None, 2, 3):
+            raise ConfigError(f"dims is {dims!r}; expected 2 or 3")
         n = self.paths.shape[2]
+        if dims == 3 and n < 3:
+            raise DataError(f"dims is 3, but there are {n} dimensions; omit it, or pass dims=2")
         if ax is None:
-            ax = axes_of(None, (6.0, 4.6), projection="3d" if dims == 3 and n >= 3 else None)
+            ax = axes_of(None, (6.0, 4.6), projection="3d" if dims != 2 and n >= 3 else None)
+        elif dims is not None and dims != (3 if isinstance(ax, Axes3D) else 2):
+            raise ConfigError(
+                f"dims is {dims}, but the axes have {3 if isinstance(ax, Axes3D) else 2}; omit dims, or make axes with "
+                "plt.subplot(projection='3d') for 3 and plt.subplot() for 2"
+            )
         deep = isinstance(ax, Axes3D)
         if deep and n < 3:
             raise DataError(f"there are {n} dimensions, but 3-D axes need 3; pass 2-D axes")

@@ -16,6 +16,10 @@ TITLE_PAD = 22
 """Points between axes and their title, with a line of legend between."""
 GAP = 0.28
 """Free height between two lanes, as a share of a lane."""
+LABEL_MARGIN = 10
+"""Pixels that stay free beside the labels of lanes."""
+LEAST_LABEL = 5.0
+"""Points of the smallest label."""
 Floats = NDArray[np.floating]
 
 
@@ -146,6 +150,7 @@ class Lanes:
         bottoms = -np.arange(1.0, len(self._labels) + 1)
         ax = self._ax
         ax.set_yticks(bottoms + (1 - GAP) / 2, self._labels)
+        _fit_labels(ax)
         ax.set_ylim(bottoms[-1] - 0.7 * GAP, 0.0)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
@@ -169,6 +174,16 @@ class Lanes:
             [unique[name] for name in names], names, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=5,
             borderaxespad=0.2, columnspacing=1.2, handlelength=1.4,
         )  # fmt: skip
+
+
+def _fit_labels(ax: Axes) -> None:
+    """Make labels at the left so small that the figure's edge cuts none; a figure with a layout makes room by itself."""
+    if ax.figure.get_layout_engine() is not None:
+        return
+    labels = ax.get_yticklabels()
+    widest, room = max(label.get_window_extent().width for label in labels), ax.bbox.x0 - LABEL_MARGIN
+    if widest > room > 0:
+        ax.tick_params(axis="y", labelsize=max(LEAST_LABEL, float(labels[0].get_fontsize()) * room / widest))
 
 
 def _short(value: float) -> str:

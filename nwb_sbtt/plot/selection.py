@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +11,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from nwb_sbtt.data import datasets
+from nwb_sbtt.data.datasets import check_matching, with_trials
 from nwb_sbtt.errors import DataError, MismatchError, SelectionError
 
 MAX_CHANNELS = 120
@@ -114,10 +115,11 @@ def pair_of(source: Source, latents: xr.Dataset | None = None, session: str | No
         If data and latents are not of the same trials, bins and channels.
     """
     if isinstance(source, Fit):
-        data = source.data(session)
-        return Pair(data, source.infer(data, session=session) if latents is None else dataset_of(latents))
-    ds = dataset_of(source)
-    if session is not None:
+        ds = source.data(session)
+        latents = source.infer(ds, session=session) if latents is None else latents
+    else:
+        ds = dataset_of(source)
+    if session is not None and not isinstance(source, Fit):
         raise DataError(
             f"session={session!r} chooses a session of a fit, but got a Dataset, which is one session; omit session"
         )
@@ -136,7 +138,7 @@ def pair_of(source: Source, latents: xr.Dataset | None = None, session: str | No
 
 
 def dataset_of(source: object) -> xr.Dataset:
-    """Check that a Dataset came, and say what else came.
+    """Check that a Dataset with trials came, and say what else came; one trial alone gets its dim of trials.
 
     Parameters
     ----------
@@ -149,22 +151,9 @@ def dataset_of(source: object) -> xr.Dataset:
     Raises
     ------
     DataError
-        If it is anything else.
+        If it is anything else, or has no trial.
     """
-    if isinstance(source, xr.Dataset):
-        return source
-    if isinstance(source, Mapping):
-        names = ", ".join(repr(name) for name in list(source)[:4])
-        raise DataError(
-            f"got a mapping of {len(source)} sessions ({names}); pass one session at a time: "
-            f"data[{names.split(',')[0]}]"
-        )
-    if isinstance(source, str | Path):
-        raise DataError(
-            f"{str(source)!r} is a path; load it first: sb.load of a run folder, sb.read_nwb of a recording, sb.read_result of "
-            "results"
-        )
-    raise DataError(f"got a {type(source).__name__}; expected a Dataset of data or latents, or a Fitted")
+    return with_trials(datasets.dataset_of(source, of="either", expected=f"{datasets.MAKERS['either']}, or a Fitted"))
 
 
 def data_of(source: Source, session: str | None = None) -> xr.Dataset:
@@ -214,12 +203,21 @@ def trial_row(ds: xr.Dataset, trial: int | str | None) -> int:
         If there is no such trial.
     """
     if trial is None:
-        return int(select_trials(ds, 1)[0])
-    ids = trial_ids(ds)
+        if not len(rows := select_trials(ds, 1)):
+            raise DataError("nothing is observed in any of these trials, so there is none to draw; choose other trials")
+        return int(rows[0])
+    ids, trial = trial_ids(ds), _one(trial, "trial")
     rows = np.flatnonzero(ids == trial)
     if not len(rows):
         raise SelectionError(f"there is no trial {trial!r}; {len(ids)} trials have the ids {_few(ids)}")
     return int(rows[0])
+
+
+def _one(given: Any, name: str) -> Any:
+    """The id of a trial or channel, where one is drawn."""
+    if np.ndim(given) or isinstance(given, set | dict):
+        raise SelectionError(f"{name} is {given!r}; expected one id")
+    return given
 
 
 def trial_ids(ds: xr.Dataset) -> NDArray[Any]:
@@ -236,15 +234,37 @@ def trial_ids(ds: xr.Dataset) -> NDArray[Any]:
     return ds["trial_id"].values if "trial_id" in ds.coords else np.arange(ds.sizes["trial"])
 
 
-def channel_rows(ds: xr.Dataset, channels: Sequence[int | str]) -> NDArray[np.intp]:
+def channel_row(ds: xr.Dataset, channel: int | str) -> int:
+    """Find a channel by its id.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Data or latents.
+    channel : int or str
+
+    Returns
+    -------
+    int
+        Row of the channel.
+
+    Raises
+    ------
+    SelectionError
+        If there is no such channel, or several are named.
+    """
+    return int(channel_rows(ds, _one(channel, "channel"))[0])
+
+
+def channel_rows(ds: xr.Dataset, channels: int | str | Sequence[int | str]) -> NDArray[np.intp]:
     """Find channels by their ids.
 
     Parameters
     ----------
     ds : Dataset
         Data or latents.
-    channels : sequence of int or str
-        Ids.
+    channels : int, str, or sequence of these
+        Ids; one alone is a list of it.
 
     Returns
     -------
@@ -258,7 +278,8 @@ def channel_rows(ds: xr.Dataset, channels: Sequence[int | str]) -> NDArray[np.in
     """
     ids = ds["channel_id"].values
     found: list[int] = []
-    for channel in channels:
+    named: Any = [channels] if np.ndim(channels) == 0 else channels
+    for channel in named:
         rows = np.flatnonzero(ids == channel)
         if not len(rows):
             raise SelectionError(f"there is no {channel_name(ds)} {channel!r}; {len(ids)} have the ids {_few(ids)}")
@@ -355,16 +376,7 @@ def inferred_values(data: xr.Dataset, latents: xr.Dataset) -> Inferred:
         raise MismatchError(
             f"the latents have neither 'rates' nor 'mean'; they have {sorted(map(str, latents.data_vars))}"
         )
-    if latents[name].shape != data["observed"].shape:
-        raise MismatchError(
-            f"data {data['observed'].shape} and {name} {latents[name].shape} must have the same trials, bins and "
-            "channels"
-        )
-    if "channel_id" in latents.coords and (latents["channel_id"].values != data["channel_id"].values).any():
-        raise MismatchError(
-            "data and latents have the same number of channels, but different channels or a different order; pass "
-            "the data that the latents were inferred from"
-        )
+    check_matching(data, latents)
     sd = latents[f"{name}_sd"].values if f"{name}_sd" in latents else None
     is_counts = name == "rates"
     return Inferred(is_counts, latents[name].values, sd, "Hz" if is_counts else str(data.attrs.get("unit", "a.u.")))

@@ -11,13 +11,13 @@ from nwb_sbtt.simulate.lorenz import lorenz
 from tests.support.latents import make_latents
 
 WRONG = [
-    (np.zeros((2, 3, 4)), r"a ndarray came; expected a Dataset.*(from_numpy\(array|infer latents)"),
-    ("file.nwb", r"the path 'file\.nwb' came; expected a Dataset.*load it first: sb\.read_"),
-    (Path("file.nwb"), r"the path 'file\.nwb' came"),
-    (None, "None came; expected a Dataset"),
-    (make_latents()["rates"], "a DataArray came; .*pass the whole Dataset"),
-    ({"monday": 1}, r"a mapping of 1 \('monday'\) came; .*data\['monday'\]"),
-    (3, "a int came"),
+    (np.zeros((2, 3, 4)), r"got a ndarray; expected a Dataset.*(from_numpy\(array|infer latents)"),
+    ("file.nwb", r"got the path 'file\.nwb'; expected a Dataset.*load it first: sb\.read_"),
+    (Path("file.nwb"), r"got the path"),
+    (None, "got None; expected a Dataset"),
+    (make_latents()["rates"], "got a DataArray; .*pass the whole Dataset"),
+    ({"monday": 1}, r"got a mapping of 1 \('monday'\); .*data\['monday'\]"),
+    (3, "got a int; "),
 ]
 
 
@@ -26,7 +26,7 @@ class Fit:
         return ds
 
 
-@pytest.mark.parametrize(("given", "text"), [*WRONG, (Fit(), r"a Fit came; .*fitted\.infer\(data\)")])
+@pytest.mark.parametrize(("given", "text"), [*WRONG, (Fit(), r"got a Fit; .*fitted\.infer\(data\)")])
 @pytest.mark.parametrize(
     "use",
     [
@@ -54,7 +54,7 @@ def test_what_is_no_dataset_is_named_with_what_to_try(use, given, text):
 
 def test_a_fit_takes_sessions_by_names_that_are_text():
     with pytest.raises(
-        DataError, match=r"a list came; expected a Dataset.*, or Datasets by the names of their sessions"
+        DataError, match=r"got a list; expected a Dataset.*, or Datasets by the names of their sessions"
     ):
         sb.fit([lorenz(conditions=2, trials_per_condition=4)], run_dir="x")
     for sessions in ({}, {3: lorenz(conditions=2, trials_per_condition=4)}):

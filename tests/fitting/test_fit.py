@@ -222,7 +222,7 @@ def test_negative_counts_are_an_error(ds, tmp_path):
 
 def test_datasets_without_names_are_an_error_of_one_line(ds, tmp_path):
     with pytest.raises(
-        DataError, match=r"^a list came; expected a Dataset, .*, or Datasets by the names of their sessions"
+        DataError, match=r"^got a list; expected a Dataset, .*, or Datasets by the names of their sessions"
     ):
         fit([ds, ds], run_dir=tmp_path / "run")
 

@@ -150,9 +150,9 @@ def test_a_fit_is_drawn_with_its_own_data(name: str, ds: xr.Dataset) -> None:
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        ("runs/first", "'runs/first' is a path; load it first: sb.load of a run folder"),
-        ({"a": 1, "b": 2}, "got a mapping of 2 sessions"),
-        (np.zeros((2, 3, 4)), "a ndarray; expected a"),
+        ("runs/first", r"got the path 'runs/first'; .*sb\.load\(path\) of a run folder"),
+        ({"a": 1, "b": 2}, "got a mapping of 2"),
+        (np.zeros((2, 3, 4)), "got a ndarray; expected a Dataset"),
         (xr.Dataset({"x": ("trial", [1])}), "has \\['x'\\]; expected data with 'values'|no 'factors'"),
     ],
 )
@@ -179,7 +179,7 @@ def test_what_needs_other_inputs_says_so(ds: xr.Dataset, latents: xr.Dataset) ->
         (lambda: plot.mask(ds, trial=99), "there is no trial 99"),
         (lambda: plot.mask(ds, session="a"), "session='a' chooses a session of a fit"),
         (lambda: plot.psth(ds, color_by="direction"), "no column 'direction'; they have condition, "),
-        (lambda: plot.psth(ds, color_by="trial_start"), "'trial_start' has 40 numbers"),
+        (lambda: plot.psth(ds, color_by="trial_start"), "'trial_start' has 40 different numbers"),
         (lambda: plot.psth(ds, smooth=-1), "smooth is -1"),
         (lambda: plot.training([]), "no epoch is finished"),
         (lambda: plot.training(ds["time"]), "got a DataArray"),
@@ -470,3 +470,62 @@ def test_averages_of_bands_that_share_an_electrode_are_those_of_each_band():
     drawn = {ax.get_title(loc="left"): ax.get_ylim()[1] for ax in axes if ax.get_visible()}
     assert set(drawn) == {"electrode 3, theta", "electrode 3, beta"}
     assert drawn["electrode 3, beta"] > 10 * drawn["electrode 3, theta"]
+
+
+@ALL
+def test_one_trial_alone_is_drawn_and_none_is_an_error(name: str) -> None:
+    ds = simulated()
+    latents = inferred(ds)
+    one = DRAWINGS[name](ds.isel(trial=0), latents.isel(trial=0))
+    assert drawn(one.figure) == drawn(DRAWINGS[name](ds.isel(trial=[0]), latents.isel(trial=[0])).figure)
+    if name not in ("training", "scores", "channels", "compare"):
+        with pytest.raises(DataError, match="has no trial"):
+            DRAWINGS[name](ds.isel(trial=[]), latents.isel(trial=[]))
+
+
+@pytest.mark.parametrize("name", ["rates", "traces", "psth"])
+def test_data_and_latents_of_other_trials_bins_or_channels_are_no_pair(name: str) -> None:
+    ds = simulated()
+    latents = inferred(ds)
+    draw = getattr(plot, name)
+    first, last = slice(0, 10), slice(10, 20)
+    for dim, label in (("trial", "trial_(id|start)"), ("time", "time"), ("channel", "channel_id")):
+        part = {dim: first if ds.sizes[dim] >= 20 else [0]}
+        other = {dim: last if ds.sizes[dim] >= 20 else [1]}
+        with pytest.raises(MismatchError, match=f"data and latents do not have the same '{label}'"):
+            draw(ds.isel(part), latents.isel(other))
+    with pytest.raises(MismatchError, match=r"they have 10 and \d+ of 'trial'"):
+        draw(ds.isel(trial=first), latents)
+
+
+def test_one_id_is_one_channel_and_several_are_refused_where_one_is_drawn(ds: xr.Dataset, latents: xr.Dataset) -> None:
+    first = int(ds["channel_id"].values[0])
+    assert drawn(plot.traces(ds, latents, channels=first).figure) == drawn(
+        plot.traces(ds, latents, channels=[first]).figure
+    )
+    for draw in (
+        lambda: plot.psth(ds, latents, channel=[first, first]),
+        lambda: plot.mask(ds, trial=[0, 1]),
+    ):
+        with pytest.raises(SelectionError, match="expected one id"):
+            draw()
+
+
+def test_dims_that_are_asked_for_are_drawn_or_refused(latents: xr.Dataset) -> None:
+    figure = plt.figure()
+    flat, deep = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2, projection="3d")
+    for ax, dims in ((flat, 2), (deep, 3)):
+        assert plot.latents(latents, ax=ax) is ax and plot.latents(latents, ax=ax, dims=dims) is ax
+        with pytest.raises(ConfigError, match=f"dims is {5 - dims}, but the axes have {dims}"):
+            plot.latents(latents, ax=ax, dims=5 - dims)
+    few = latents.isel(factor=slice(2))
+    assert plot.latents(few).name == "rectilinear"
+    with pytest.raises(DataError, match="dims is 3, but there are 2 dimensions"):
+        plot.latents(few, dims=3)
+
+
+def test_labels_of_lanes_stay_within_a_figure_without_a_layout() -> None:
+    ds = plain((5, 30, 4), counts=False).assign_attrs(kind="rois", unit="a.u.")
+    ax = plot.calcium(ds, inferred(ds, factors=3, sd=True), ax=plt.subplots()[1])
+    ax.figure.draw_without_rendering()
+    assert min(label.get_window_extent().x0 for label in ax.get_yticklabels()) >= 0
