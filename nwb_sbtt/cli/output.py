@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -137,7 +138,7 @@ def guarded(action: Callable[[], int | None], *, verbose: bool = False) -> int |
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         usage = "nwb-sbtt" if context is None else context.command_path
-        problem = _sentence(error.format_message())
+        problem = _in_a_group(context, _sentence(error.format_message()))
         code = _fail(f"error: {problem}{' See' if problem.endswith('?') else '; see'} `{usage} --help`", 2)
     except (SbttError, MemoryError, OSError) as error:
         if isinstance(error, OSError) and error.errno is None:
@@ -210,6 +211,8 @@ class _Tee:
 
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
+    if not path.parent.is_dir():
+        raise FileError(f"cannot write the log {str(path)!r}: there is no folder {str(path.parent)!r}; create it first")
     with ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("a", encoding="utf-8"))
@@ -243,6 +246,18 @@ def _fail(text: str, code: int, verbose: bool = False) -> int:
         traceback.print_exc()
     typer.echo(text, err=True)
     return code
+
+
+def _in_a_group(context: Any, problem: str) -> str:
+    """Name the command that was meant where a group has it: ``prepare`` is one of ``nlb``."""
+    unknown = re.match(r"No such command '(.+?)'", problem)
+    groups = {} if context is None else getattr(context.find_root().command, "commands", {})
+    words = [
+        f"{name} {unknown[1]}"
+        for name, group in groups.items()
+        if unknown and unknown[1] in getattr(group, "commands", {})
+    ]
+    return f"{unknown[0]}. Did you mean '{words[0]}'?" if unknown and words else problem
 
 
 def _sentence(text: str) -> str:
