@@ -251,7 +251,6 @@ def test_a_word_that_is_missing_is_named_with_where_to_look(refused, words, mess
 def test_an_unknown_verb_is_refused_with_the_nearest(refused):
     assert "Did you mean 'inspect'?" in refused("inspekt", "a.nwb")
     assert "No such command 'prepare'. Did you mean 'nlb prepare'?" in refused("prepare", "mc_maze")
-    assert "Did you mean 'dandi download'?" in refused("download", "DANDI:000140")
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [\n", "\xff"])
