@@ -222,7 +222,7 @@ def several(given: object) -> list[Path | str]:
         [given] if isinstance(given, str | bytes | os.PathLike) or not isinstance(given, Iterable) else list(given)
     )
     if not paths:
-        raise FileError("no path came; expected one, or a list of them")
+        raise FileError("got no path; expected one, or a list of them")
     for each in paths:
         path_of(each)
     return paths

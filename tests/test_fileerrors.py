@@ -137,7 +137,7 @@ def test_what_is_no_path_is_refused_in_words(given, tmp_path):
 def test_one_path_is_a_list_of_it():
     assert several("runs") == ["runs"] and several(Path("runs")) == [Path("runs")]
     assert several(("a", Path("b"))) == ["a", Path("b")]
-    with pytest.raises(FileError, match="no path came"):
+    with pytest.raises(FileError, match="got no path"):
         several([])
     for wrong in (3, None, b"runs", ["a", 3]):
         with pytest.raises(FileError, match=r"the path is .*; expected text or a pathlib\.Path"):

@@ -262,7 +262,7 @@ def _as_assignments(given: object) -> list[str]:
     parts: list[object] = list(given) if isinstance(given, Iterable) else [given]
     texts = [part for part in parts if isinstance(part, str)]
     if odd := [part for part in parts if not isinstance(part, str)]:
-        raise ConfigError(f"expected assignments, such as ['train.epochs=100'], or a dict of settings; {odd[0]!r} came")
+        raise ConfigError(f"got {odd[0]!r}; expected assignments, such as ['train.epochs=100'], or a dict of settings")
     return texts
 
 

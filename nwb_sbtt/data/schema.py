@@ -143,7 +143,7 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
     """
     dataset_of(ds)
     if "time" in ds.dims and "trial" not in ds.dims:
-        raise DataError("the Dataset has no dim 'trial'; one trial alone keeps it with ds.isel(trial=[0])")
+        raise DataError("the Dataset has no dim 'trial'; ds.isel(trial=[0]) selects one trial and keeps the dim")
     for name in ("values", "observed"):
         if name not in ds or ds[name].dims != DIMS:
             raise DataError(f"the Dataset needs {name!r} with dims {DIMS}; it has {dict(ds.sizes)} and {list(ds)}")

@@ -49,7 +49,7 @@ def decode(
     """
     dataset_of(latents, of="latents")
     if not isinstance(behaviour, xr.DataArray):
-        raise DataError(f"a {type(behaviour).__name__} came as behaviour; expected a DataArray (trial, time, column)")
+        raise DataError(f"got a {type(behaviour).__name__} as behaviour; expected a DataArray (trial, time, column)")
     if of not in latents:
         raise DataError(f"the latents have no {of!r}; they have {sorted(map(str, latents.data_vars))}")
     if behaviour.dims[:2] != ("trial", "time") or behaviour.ndim not in (2, 3):

@@ -51,7 +51,7 @@ def test_one_folder_may_come_alone_and_none_is_an_error(runs):
     pd.testing.assert_frame_equal(sb.compare(runs / "scored"), sb.compare([runs / "scored"]))
     with pytest.raises(FileError, match=r"^'nowhere': no run folder"):
         sb.compare("nowhere")
-    with pytest.raises(FileError, match="no path came; expected one, or a list"):
+    with pytest.raises(FileError, match="got no path; expected one, or a list"):
         sb.compare([])
 
 
