@@ -117,7 +117,9 @@ def test_a_recording_that_was_moved_is_named(run, tmp_path):
         pipeline.evaluate_run(run_dir)
     assert pipeline.evaluate_run(run_dir, files=[tmp_path / "moved" / "lorenz.nwb"]) == metrics
     for files in ([tmp_path / "moved" / "other.nwb"], [tmp_path / "moved" / "lorenz.nwb"] * 2):
-        with pytest.raises(MismatchError, match=r"pass the original file|2 files. Pass one file for each session"):
+        with pytest.raises(
+            MismatchError, match=r"expected the file that session|2 files. Pass one file for each session"
+        ):
             pipeline.report_run(run_dir, files=files)
 
 

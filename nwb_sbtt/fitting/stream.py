@@ -193,7 +193,7 @@ class Stream:
     def _check(self, values: Array, shown: NDArray[np.bool_], exposure: Array | None) -> None:
         seen = values[shown]
         if not np.isfinite(seen).all():
-            raise DataError("an observed value is infinite; give NaN, or observed=False, for what was not measured")
+            raise DataError("an observed value is infinite; pass NaN for a missing sample")
         if self._is_counts and seen.size and seen.min() < 0:
             raise DataError(f"an observed count is {seen.min():g}; counts are 0 or more")
         if exposure is not None and not ((exposure[shown] > 0) & (exposure[shown] <= 1)).all():

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING
 
-from nwb_sbtt.plot.style import DARK, drawn_in
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -142,6 +140,8 @@ def section_of_figure(draw: Callable[[], Figure], *, heading: str, caption: str,
     -------
     str
     """
+    from nwb_sbtt.plot.style import DARK, drawn_in  # matplotlib, which tables for the terminal do without
+
     with drawn_in(DARK):
         dark = _address(draw())
     figure = draw()

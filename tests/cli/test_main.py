@@ -153,7 +153,7 @@ def test_too_few_trials_are_refused(refused, source, tmp_path):
         (["--series", "nothing/*"], "no series matches 'nothing/*'; the file has"),
         (["--trials", "go_tim:0:1"], "has no column 'go_tim'"),
         (["--trials", "go_tim:0:1"], "did you mean 'go_time'?"),
-        (["--trials", "split:0:1"], "not times"),
+        (["--trials", "split:0:1"], "expected times in seconds"),
         (["--trials", "start_time:0:1", "--trials-table", "epochz"], "no table of intervals 'epochz'; it has"),
         (["--trials", "start_time:0"], "expected EVENT:START:STOP"),
         (["--trials", "start_time:a:1"], "'read.cut.start' is 'a'; expected number (s)"),

@@ -312,7 +312,7 @@ def test_errors_say_what_is_wrong(ds: xr.Dataset) -> None:
     hidden = hidden_part(ds)
     with pytest.raises(MismatchError, match="same shape"):
         evaluate_latents(ds, perfect(ds).isel(time=slice(10)), hidden)
-    with pytest.raises(MismatchError, match="different channels or a different order"):
+    with pytest.raises(MismatchError, match=r"do not have the same .* in the same order"):
         evaluate_latents(ds, perfect(ds).isel(channel=slice(None, None, -1)), hidden)
     with pytest.raises(MismatchError, match="neither 'rates' nor 'mean'"):
         evaluate_latents(ds, perfect(ds).drop_vars("rates"), hidden)

@@ -155,7 +155,9 @@ def test_stitched_sessions_are_read_in_alike(model, form):
 def test_a_model_that_infers_spikes_is_not_stitched():
     ds = day(0)
     batch = to_batch(ds, "day0")
-    model = make_model(LadderConfig(**MODEL.model_dump(exclude={"name"})), {"day0": blank_statistics(8)}, "gaussian")
+    model = make_model(
+        LadderConfig(**MODEL.model_dump(exclude={"name", "lag"})), {"day0": blank_statistics(8)}, "gaussian"
+    )
     session = Trained(batch, ds["condition"].values.astype(str), ds["time"].values)
     with pytest.raises(ConfigError, match="infers spikes from fluorescence first; turn stitching off"):
         stitch_together(model, {"day0": session})

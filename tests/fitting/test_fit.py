@@ -83,7 +83,7 @@ def test_a_model_is_applied_to_another_recording_only_if_it_is_said_to_have_the_
     for other in (tuesday, ds):
         for apply in (fitted.infer, fitted.evaluate):
             with pytest.raises(
-                MismatchError, match=r"'m\.nwb' \(object id m\): channels .* may be different channels."
+                MismatchError, match=r"'m\.nwb' \(object id m\), so channels .* may be different channels."
             ):
                 apply(other)
             apply(other, same_channels=True)
@@ -479,7 +479,7 @@ def test_settings_may_change_between_two_pieces_and_that_is_recorded(ds, tmp_pat
     assert load(run).config == faster
     (change,) = read_changes(run)
     assert (change["epoch"], change["note"]) == (2, "weights of trial 3")
-    assert any(text.startswith("train.learning_rate is 0.03, before ") for text in change["settings"])
+    assert any(text.startswith("train.learning_rate is 0.03 instead of ") for text in change["settings"])
     assert fitted.history[2]["learning_rate"] > fitted.history[1]["learning_rate"]
 
 

@@ -93,7 +93,7 @@ def test_scores_of_weights_that_training_replaces_are_forgotten(tmp_path):
     paused.evaluate(ds)
     assert (tmp_path / "run" / "metrics.json").exists()
     done = fit(ds, settings(), run_dir=tmp_path / "run", tracker=Silent())
-    with pytest.raises(FileError, match="not scored"):
+    with pytest.raises(FileError, match="has no scores of session"):
         done.metrics()
     metrics = done.evaluate(ds)
     assert fit(ds, settings(), run_dir=tmp_path / "run", tracker=Silent()).metrics() == metrics

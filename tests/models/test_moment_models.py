@@ -193,7 +193,7 @@ def test_a_second_of_a_channel_is_hidden_together(data):
 @pytest.mark.parametrize("likelihood", ["gaussian_moments", "edgeworth"])
 def test_moments_of_counts_or_of_events_are_refused(data, likelihood, tmp_path):
     for given, what in ((sb.simulate.lorenz(conditions=2), "counts"), (data.assign_attrs(signal="events"), "events")):
-        with pytest.raises(DataError, match=f"needs fluorescence, but {what}"):
+        with pytest.raises(DataError, match=f"needs fluorescence, but these data are {what}"):
             sb.fit(given, config(likelihood), run_dir=tmp_path / "run")
     with pytest.raises(DataError, match="the model ladder needs"):
         sb.fit(data, FitConfig(model=LadderConfig(), likelihood=likelihood), run_dir=tmp_path / "run")

@@ -46,7 +46,7 @@ def test_settings_of_a_whole_fit_are_taken_as_they_stand():
 
 
 def test_two_models_and_an_unknown_set_or_bin_are_refused():
-    with pytest.raises(ConfigError, match="'sae', and 'lfads'"):
+    with pytest.raises(ConfigError, match="'sae', but --model is 'lfads'"):
         starting_config("mc_maze", 0.02, model="lfads", settings={"model": {"name": "sae"}})
     with pytest.raises(ConfigError, match="mc_maze_small"):
         starting_config("mc_maze_smal", 0.02, model="lfads")

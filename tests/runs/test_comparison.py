@@ -49,7 +49,7 @@ def test_a_folder_stands_for_the_run_folders_in_it_but_not_for_members_of_ensemb
 def test_one_folder_may_come_alone_and_none_is_an_error(runs):
     pd.testing.assert_frame_equal(sb.compare(str(runs / "scored")), sb.compare([runs / "scored"]))
     pd.testing.assert_frame_equal(sb.compare(runs / "scored"), sb.compare([runs / "scored"]))
-    with pytest.raises(FileError, match=r"^'nowhere': no run folder"):
+    with pytest.raises(FileError, match=r"^'nowhere': not a run folder"):
         sb.compare("nowhere")
     with pytest.raises(FileError, match="got no path; expected one, or a list"):
         sb.compare([])
@@ -125,7 +125,7 @@ def test_the_command_prints_a_table_or_json_and_writes_files(runs, tmp_path, mon
     content = json.loads(capsys.readouterr().out)
     assert len(content["rows"]) == 7 and "seed" in content["settings"]
     assert call(monkeypatch, "compare", tmp_path / "gone") == 2
-    assert "no run folder" in capsys.readouterr().err
+    assert "not a run folder" in capsys.readouterr().err
 
 
 class Page(HTMLParser):

@@ -103,7 +103,7 @@ def test_results_of_earlier_fits_are_left_out(fitted, source, tmp_path):
     plan, _, _ = fitted
     result = Recording("result", plan.out / "results" / "sub" / "lorenz_latents.nwb")
     assert fit_job(Tell(), Job("result", (result,)), plan) == replace(
-        Outcome("result", "left out", "it contains results"),
+        Outcome("result", "left out", "it contains results ('sbtt'), but no recording"),
         seconds=pytest.approx(0, abs=60),
     )
     output = pipeline.Output(tmp_path / "copy.nwb", append=True)

@@ -21,7 +21,7 @@ from tests.support.fits import population
 
 def test_what_to_install_is_said_before_anything_begins(monkeypatch):
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
-    with pytest.raises(ClusterError, match=r"need ray and optuna, .* pip install \"nwb_sbtt\[search\]\""):
+    with pytest.raises(ClusterError, match=r"needs ray and optuna, .* pip install \"nwb_sbtt\[search\]\""):
         check_installed()
 
 

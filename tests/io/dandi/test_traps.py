@@ -130,7 +130,7 @@ def test_8_a_server_with_an_older_schema_takes_uploads(archive, result, monkeypa
 @pytest.mark.parametrize("digest", ["../../../etc", "0" * 63 + "/", "0" * 63, 7, "A" * 64])
 def test_a_digest_that_is_no_digest_never_becomes_a_path(archive, asset, digest):
     asset.blob.sha256 = digest
-    with pytest.raises(ArchiveError, match=r"gives .* as dandi:sha2-256 of .*; expected hexadecimal digits"):
+    with pytest.raises(ArchiveError, match=r"has .* as dandi:sha2-256 of .*; expected hexadecimal digits"):
         find_remote_file(f"DANDI:000140/{PATH}")
 
 

@@ -66,7 +66,7 @@ def test_frames_that_look_blanked_are_noted_and_nothing_else():
     series = nwbfile.processing["ophys"]["RoiResponseSeries"]
     series.fields["conversion"] = 0.5
     notes = roi_source(nwbfile, series, ReadConfig()).notes
-    assert "hold 3.5 " in notes[-1] and "read.missing_value=7 " in notes[-1]
+    assert "have the value 3.5 " in notes[-1] and "read.missing_value=7 " in notes[-1]
     clipped, dead = np.maximum(RELATIVE, 0), np.where([True, True, False], 0.0, LIGHT)
     for data in (LIGHT, np.round(LIGHT), clipped, dead, SIZES, np.full_like(LIGHT, np.nan)):
         assert not classify("dff" if data is clipped else "RoiResponseSeries", data).remark

@@ -204,5 +204,5 @@ def test_types_without_one_number_per_channel_and_time_have_no_reader(readers):
 
 
 def test_a_type_has_one_reader(readers):
-    with pytest.raises(ConfigError, match="reader of the neurodata type 'Units' already"):
+    with pytest.raises(ConfigError, match="reader of the neurodata type 'Units' exists already"):
         reader("Units", kind="units")(photometry_source)

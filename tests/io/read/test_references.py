@@ -131,7 +131,7 @@ def test_groups_are_named_by_group_probe_or_column_and_need_two_electrodes():
     nwbfile.electrodes.add_column(name="inter_sample_shift", description="x", data=[0.0, 0.25, 0.5, 0.75])
     for by, n_groups in (("group", 1), ("probe", 1), ("hemisphere", 2)):
         source = electrical_source(nwbfile, series, settings("lfp", reference="median", reference_by=by))
-        assert f"within each {by} ({n_groups} in all), after the delays" in source.notes[-1]
+        assert f"within each {by} ({n_groups} in all), after correction of the delays" in source.notes[-1]
     with pytest.raises(DataError, match=r"'1' has 1 electrode .*reference_by"):
         electrical_source(nwbfile, series, settings("lfp", reference="median", reference_by="alone"))
     with pytest.raises(SelectionError, match="no column 'shank'"):

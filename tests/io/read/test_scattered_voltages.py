@@ -137,7 +137,7 @@ def test_a_filter_that_loses_more_than_a_tenth_says_how_much_and_what_to_set():
     config = ReadConfig(electrical=ElectricalConfig(feature="power"))
     notes = electrical_source(nwbfile, series, config).bin(grid).notes
     assert len(notes) == 1 and notes[0].startswith(
-        "1 of 4 electrodes of 'acquisition/ElectricalSeries' lose 100% of the bins"
+        "1 of 4 electrodes of 'acquisition/ElectricalSeries' lose 100% of their stored bins"
     )
     assert "read.electrical.min_observed" in notes[0] and notes[0].endswith(": [101]")
     lower = ReadConfig(electrical=ElectricalConfig(feature="power", min_observed=0.5))
@@ -165,7 +165,7 @@ def test_an_error_on_nothing_observed_names_a_setting_that_helps(tmp_path):
     config = ReadConfig(
         series=("acquisition/ElectricalSeries",), electrical=ElectricalConfig(feature="power", min_observed=1.0)
     )
-    with pytest.raises(DataError, match=r"reaches 0\.0\d+ s .*lower read\.electrical\.min_observed") as error:
+    with pytest.raises(DataError, match=r"0\.0\d+ s to each side.*read\.electrical\.min_observed") as error:
         read_nwb(path, config)
     assert "invalid_times" not in str(error.value) and "half of the amplitude" not in str(error.value)
 
