@@ -29,7 +29,15 @@ from machine import machine, save, show
 from numpy.typing import NDArray
 
 import nwb_sbtt as sb
-from nwb_sbtt.config import ConvConfig, EdgeworthConfig, GaussianMomentsConfig, LadderConfig, LFADSConfig, override
+from nwb_sbtt.config import (
+    ConvConfig,
+    ConvolutionConfig,
+    EdgeworthConfig,
+    GaussianMomentsConfig,
+    LadderConfig,
+    LFADSConfig,
+    override,
+)
 from nwb_sbtt.evaluate.metrics import pearson_r2
 from nwb_sbtt.simulate.calcium import LADDER, VALPACA, calcium
 from nwb_sbtt.train.trackers import Silent
@@ -137,7 +145,7 @@ MODELS = {
 
 def _sizes(config: sb.FitConfig) -> dict[str, Any]:
     assert isinstance(config.model, ConvConfig)
-    return {name: value for name, value in config.model.model_dump().items() if name != "name"}
+    return config.model.model_dump(include=set(ConvolutionConfig.model_fields) - {"name"})
 
 
 def _scores(ds: xr.Dataset, model: str, config: sb.FitConfig) -> dict[str, Any]:

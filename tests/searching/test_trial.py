@@ -82,7 +82,7 @@ def test_a_member_takes_over_weights_and_changes_its_settings(tmp_path):
     assert (result["origin"], result["began"], result["epoch"]) == ("donor", 2, 4)
     (change,) = read_changes(other._folder)
     assert change["note"] == "weights of another trial"
-    assert change["settings"] == ["train.learning_rate is 0.013, before 0.01"]
+    assert change["settings"] == ["train.learning_rate is 0.013 instead of 0.01"]
     assert other.step()["origin"] == ""
 
 
