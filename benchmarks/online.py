@@ -225,7 +225,8 @@ def _memory() -> float:
 
 def _in_torch(fitted: sb.Fitted, ds: xr.Dataset) -> Callable[[Floats, NDArray[np.bool_]], object]:
     """The model on a ring of the last bins, as it is trained."""
-    batch = to_batch(ds.isel(trial=[0]), fitted.session_name())
+    first = ds.isel(trial=[0])
+    batch = to_batch(first.assign(observed=first["observed"] | True), fitted.session_name())  # dense
     ring = torch.zeros_like(batch.values), torch.zeros_like(batch.observed)
 
     def step(values: Floats, shown: NDArray[np.bool_]) -> object:
