@@ -13,6 +13,7 @@ import xarray as xr
 
 from nwb_sbtt.atomic import make_folder
 from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Window, WriteConfig
+from nwb_sbtt.data.chops import n_merged_bins
 from nwb_sbtt.data.memory import ENSEMBLE, SCORING
 from nwb_sbtt.data.schema import with_notes
 from nwb_sbtt.errors import FileError, SelectionError
@@ -261,10 +262,8 @@ def replay_file(
         As `infer_file`.
     """
     fitted, path, ds, session = _opened(run_dir, path, output, session=session, cut=cut, log=log)
-    fitted.stream(session=session or fitted.match(ds, same_channels=same_channels)[0])
     ds = _rehearsed(ds, ds, output.path, path, output, log)
-    n_bins = ds.sizes["trial"] * ds.sizes["time"]
-    with show_progress(n_bins, label="replaying", of="bins") as advance:
+    with show_progress(n_merged_bins(ds), label="replaying", of="bins") as advance:
         found = replay(fitted, ds, session=session, same_channels=same_channels, speed=speed, advance=advance)
     _write_result(found.latents, output.path, path, output)
     return found.summary()

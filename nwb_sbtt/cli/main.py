@@ -37,9 +37,11 @@ from nwb_sbtt.cli.options import (
     OutOrNone,
     Overwrite,
     RunDir,
+    SameChannels,
     Seed,
     Seeds,
     Series,
+    Session,
     SettingsFile,
     TrialsRelative,
     TrialsTable,
@@ -57,7 +59,8 @@ from nwb_sbtt.lazy import loading
 from nwb_sbtt.printable import Printable
 
 if TYPE_CHECKING:
-    from nwb_sbtt.config import WriteConfig
+    from nwb_sbtt.config import Chop, Trials, Window
+    from nwb_sbtt.pipeline import Output
 
 app = App(
     add_completion=True,
@@ -164,18 +167,13 @@ def infer(
     run_dir: RunDir,
     file: File,
     out: Out,
-    session: Annotated[str | None, typer.Option(help="session of the fit that recorded these channels")] = None,
+    session: Session = None,
     trials: TrialsText = None,
     trials_table: TrialsTable = None,
     trials_relative: TrialsRelative = False,
     window: WindowText = None,
     chop: ChopText = None,
-    same_channels: Annotated[
-        bool,
-        typer.Option(
-            "--same-channels", help="the file is another recording of the same channels; they are matched by id"
-        ),
-    ] = False,
+    same_channels: SameChannels = False,
     overwrite: Overwrite = False,
     append: Append = False,
     name: Name = "sbtt",
@@ -189,10 +187,8 @@ def infer(
     another part of the file.
     """
     from nwb_sbtt import pipeline
-    from nwb_sbtt.config import ReadConfig, build
 
-    cut = build(ReadConfig, {"cut": cut_of(trials, trials_table, trials_relative, window, chop)}, within="read").cut
-    output = pipeline.Output(out, overwrite, append, name, _only_write_settings(context))
+    cut, output = _part_and_output(context)
     pipeline.infer_file(run_dir, file, output=output, session=session, cut=cut, same_channels=same_channels)
 
 
@@ -209,18 +205,13 @@ def replay(
             help="multiple of real time at which bins come, e.g. 1 [default: as fast as they are inferred]",
         ),
     ] = None,
-    session: Annotated[str | None, typer.Option(help="session of the fit that recorded these channels")] = None,
+    session: Session = None,
     trials: TrialsText = None,
     trials_table: TrialsTable = None,
     trials_relative: TrialsRelative = False,
     window: WindowText = None,
     chop: ChopText = None,
-    same_channels: Annotated[
-        bool,
-        typer.Option(
-            "--same-channels", help="the file is another recording of the same channels; they are matched by id"
-        ),
-    ] = False,
+    same_channels: SameChannels = False,
     overwrite: Overwrite = False,
     append: Append = False,
     name: Name = "sbtt",
@@ -235,10 +226,8 @@ def replay(
     came after the next bin.
     """
     from nwb_sbtt import pipeline
-    from nwb_sbtt.config import ReadConfig, build
 
-    cut = build(ReadConfig, {"cut": cut_of(trials, trials_table, trials_relative, window, chop)}, within="read").cut
-    output = pipeline.Output(out, overwrite, append, name, _only_write_settings(context))
+    cut, output = _part_and_output(context)
     log = logger(as_json)
     found = pipeline.replay_file(
         run_dir, file, output=output, speed=speed, session=session, cut=cut, same_channels=same_channels, log=log
@@ -259,15 +248,21 @@ def replay(
     log(f"wrote {out}")
 
 
-def _only_write_settings(context: typer.Context) -> WriteConfig:
-    """Settings of result files, of a command whose --set takes no others."""
+def _part_and_output(context: typer.Context) -> tuple[Trials | Window | Chop | None, Output]:
+    """Part of the file, and how results are written, of a command that applies a fit; its --set takes no other settings."""
+    from nwb_sbtt.config import ReadConfig, build
+    from nwb_sbtt.pipeline import Output
+
+    given = context.params
+    cut = cut_of(*(given[name] for name in ("trials", "trials_table", "trials_relative", "window", "chop")))
     write_config = write_settings_of(context)
     if context.params["set_"]:
         raise ConfigError(
             f"--set {context.params['set_'][0]} is not a setting of the result file; settings of the fit are stored "
             "in its run folder and cannot be changed here"
         )
-    return write_config
+    output = Output(given["out"], given["overwrite"], given["append"], given["name"], write_config)
+    return build(ReadConfig, {"cut": cut}, within="read").cut, output
 
 
 @app.command()

@@ -20,6 +20,11 @@ File = Annotated[
 ]
 Files = Annotated[list[Path], typer.Argument(help="NWB files; several are fitted together", show_default=False)]
 RunDir = Annotated[Path, typer.Argument(help="run folder of a fit", show_default=False)]
+Session = Annotated[str | None, typer.Option(help="session of the fit that recorded these channels")]
+SameChannels = Annotated[
+    bool,
+    typer.Option("--same-channels", help="the file is another recording of the same channels; they are matched by id"),
+]
 Out = Annotated[Path, typer.Option(help="result file", show_default=False)]
 OutOrNone = Annotated[Path | None, typer.Option(help="result file (a folder for several FILEs)")]
 Moved = Annotated[

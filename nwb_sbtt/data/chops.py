@@ -88,9 +88,26 @@ def cut_as(whole: NDArray[np.generic], chops: xr.Dataset) -> NDArray[np.generic]
     -------
     array (trial, time, …)
     """
-    starts = chops["trial_start"].values
-    firsts = np.round((starts - starts.min()) / float(chops.attrs["bin_width"])).astype(np.intp)
+    firsts = _on_grid(chops["trial_start"].values, float(chops.attrs["bin_width"]))
     return np.asarray(whole[0][firsts[:, None] + np.arange(chops.sizes["time"])])
+
+
+def n_merged_bins(ds: xr.Dataset) -> int:
+    """Count the bins of all trials; those that the chops of a session share count once.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Data or latents.
+
+    Returns
+    -------
+    int
+    """
+    n_trials, n_bins = ds.sizes["trial"], ds.sizes["time"]
+    if not is_chopped(ds):
+        return n_trials * n_bins
+    return int(_on_grid(ds["trial_start"].values, float(ds.attrs["bin_width"])).max()) + n_bins
 
 
 def merge_chops(ds: xr.Dataset) -> xr.Dataset:
@@ -109,8 +126,8 @@ def merge_chops(ds: xr.Dataset) -> xr.Dataset:
 
 
 def _on_grid(starts: NDArray[np.float64], width: float) -> NDArray[np.intp]:
-    """First bin of each trial, counted from the first trial."""
-    exact = (starts - starts[0]) / width
+    """First bin of each trial, counted from that of the earliest."""
+    exact = (starts - starts.min()) / width
     firsts = np.round(exact)
     off = np.abs(exact - firsts)
     if off.max() > 1e-3:

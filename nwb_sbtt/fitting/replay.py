@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nwb_sbtt.data.chops import cut_as, merge
+from nwb_sbtt.data.chops import cut_as, merge_chops
 from nwb_sbtt.data.schema import is_chopped
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.fitting.preparation import hold_out
@@ -110,7 +110,7 @@ def replay(
     name, matched = fitted.match(ds, session, same_channels=same_channels)
     stream = fitted.stream(session=name)
     inferred = fitted.infer(matched, session=name, same_channels=True)
-    whole = merge(matched) if is_chopped(matched) else matched
+    whole = merge_chops(matched)
     clock = _Clock(None if speed is None else stream.bin_width / speed)
     trials = [_streamed(stream, *rows, clock=clock, advance=advance or _nothing) for rows in _rows(fitted, whole, name)]
     names = ("factors", *(("rates", "rates_sd") if fitted.expects_counts else ("mean", "mean_sd")))

@@ -211,7 +211,7 @@ class Stepper:
         self._residuals = np.ascontiguousarray(_array(read_in.residual_table(session)).T)
         self.n_channels, self._n_read_in = values.shape
         self.n_factors = model.config.factors
-        self._read = np.ascontiguousarray(np.concatenate([values, masks], 1).T)
+        self._values, self._masks = np.ascontiguousarray(values.T), np.ascontiguousarray(masks.T)
         self._mixture = _array(read_in.mixture)
         self._smoothing = _gaussians(read_in.smoothing)
         self._residual_smoothing = _gaussians((RESIDUAL_SMOOTHING,))[:, 0]
@@ -261,8 +261,8 @@ class Stepper:
         scores = data if exposure is None else data / exposure
         scores = (scores - self._mean) / self._sd
         scores *= mask
-        sums = self._read[: self._n_read_in] @ scores
-        which = self._read[self._n_read_in :] @ mask
+        sums = self._values @ scores
+        which = self._masks @ mask
         self._sums.push(sums)
         self._shares.push(share)
         shares = self._shares.rows[:, 0]

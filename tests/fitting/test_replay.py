@@ -1,9 +1,11 @@
 """A recording is given to a stream bin by bin, and takes the time that it takes."""
 
+import time
+
 import numpy as np
 import pytest
 
-from nwb_sbtt.data.chops import merge
+from nwb_sbtt.data.chops import merge, n_merged_bins
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.fitting.replay import replay
 from tests.fitting.test_lag import chopped, fitted, session  # noqa: F401 (fixtures)
@@ -17,7 +19,7 @@ def test_trials_are_inferred_as_at_once_and_every_bin_is_timed(tmp_path):
     found = replay(model, ds.isel(channel=slice(None, None, -1)), advance=counted.append)
     assert len(found.latency) == sum(counted) == TRIALS * BINS
     assert (found.latency > 0).all() and found.missed == 0
-    assert found.difference < 1e-5
+    assert found.difference < 1e-5 and n_merged_bins(ds) == TRIALS * BINS
     whole = model.infer(ds)
     assert {"rates", "rates_sd", "factors", "observed"} == set(found.latents.data_vars)
     for name in ("rates", "rates_sd", "factors"):
@@ -30,7 +32,7 @@ def test_trials_are_inferred_as_at_once_and_every_bin_is_timed(tmp_path):
 def test_a_session_in_chops_is_one_recording(fitted, session):  # noqa: F811
     ds = chopped(session)
     found = replay(fitted, ds)
-    assert len(found.latency) == merge(ds).sizes["time"]
+    assert len(found.latency) == merge(ds).sizes["time"] == n_merged_bins(ds)
     assert found.latents["rates"].shape == ds["values"].shape and found.difference < 1e-5
 
 
@@ -43,8 +45,6 @@ def test_held_out_channels_are_not_given_to_the_stream(tmp_path):
 def test_bins_come_at_a_multiple_of_real_time(tmp_path):
     ds = dataset().isel(trial=slice(0, 8))
     model = fit(ds, tmp_path / "run")
-    import time
-
     started = time.perf_counter()
     found = replay(model, ds.isel(trial=[0, 1]), speed=2.0)
     assert time.perf_counter() - started >= 2 * BINS * WIDTH / 2
