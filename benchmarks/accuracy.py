@@ -15,7 +15,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from fits import fitted_to, take_settings
+from fits import N_NEURONS, fitted_to, lorenz_task, take_settings
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 
@@ -25,7 +25,6 @@ from nwb_sbtt.evaluate.metrics import r2
 
 PUBLISHED = {29: 0.911, 25: 0.908, 20: 0.891, 15: 0.888, 10: 0.852, 5: 0.757, 3: 0.590, 2: 0.339}
 """The published demo, on its own data of the same kind: 1000 epochs, about 38 minutes each."""
-N = 29
 
 
 def main() -> None:
@@ -49,9 +48,7 @@ def main() -> None:
 
 
 def _level(k: int, seed: int, conditions: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    ds = sb.simulate.lorenz(conditions=conditions, seed=seed)
-    if k < N:
-        ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=k, seed=seed))
+    ds = lorenz_task(k, seed=seed, conditions=conditions)
     config = override(sb.FitConfig(seed=seed, seeds=arguments.members), arguments.settings)
     with fitted_to(ds, config) as (fitted, seconds):
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
@@ -79,7 +76,7 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
     figure = canvas(5, 3.5)
     axes = figure.subplots()
     levels = sorted({row["observed of 29"] for row in rows})
-    dropped = [1 - k / N for k in levels]
+    dropped = [1 - k / N_NEURONS for k in levels]
     ours = [[row["R2"] for row in rows if row["observed of 29"] == k] for k in levels]
     axes.plot(dropped, [np.mean(r) for r in ours], "o-", color="#0072B2", label="nwb_sbtt, defaults")
     for x, values in zip(dropped, ours, strict=True):
@@ -88,7 +85,9 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
     if name is not None:
         means = [np.mean([row[name] for row in rows if row["observed of 29"] == k]) for k in levels]
         axes.plot(dropped, means, "^-", color="#D55E00", label=f"{name[6:]} averaged")
-    axes.plot([1 - k / N for k in PUBLISHED], list(PUBLISHED.values()), "s--", color="#888888", label="published demo")
+    axes.plot(
+        [1 - k / N_NEURONS for k in PUBLISHED], list(PUBLISHED.values()), "s--", color="#888888", label="published demo"
+    )
     axes.set(xlabel="share of samples dropped", ylabel="R² to true rates (validation)", ylim=(0, 1))
     axes.legend(frameon=False)
     return figure

@@ -18,16 +18,15 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from fits import N_NEURONS, lorenz_task
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-import nwb_sbtt as sb
 from nwb_sbtt.evaluate import MaskedData, r2
 from nwb_sbtt.evaluate.baselines import BASELINES, predict
 
-N = 29
 WIDTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 """Standard deviations of the PSTH's kernel [bins]; the best against the truth is chosen."""
 SIMULATION_ONLY = ("PSTH by condition", "oracle")
@@ -49,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
 
 
 def _level(k: int, seed: int, conditions: int) -> list[dict[str, Any]]:
-    ds = sb.simulate.lorenz(conditions=conditions, seed=seed)
-    if k < N:
-        ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=k, seed=seed))
+    ds = lorenz_task(k, seed=seed, conditions=conditions)
     valid = ds["split"].values == "valid"
     truth = ds["true_rates"].values[valid]
     bin_width = float(ds.attrs["bin_width"])
@@ -120,7 +117,7 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
     for name, colour, marker in zip(names, colours, "xsD^ovP", strict=True):
         levels = sorted({row["observed of 29"] for row in rows})
         scores = [[row["R2"] for row in rows if (row["method"], row["observed of 29"]) == (name, k)] for k in levels]
-        dropped = [1 - k / N for k in levels]
+        dropped = [1 - k / N_NEURONS for k in levels]
         dashes = "--" if name in SIMULATION_ONLY else "-"
         axes.plot(
             dropped, [np.mean(of_level) for of_level in scores], dashes, marker=marker, ms=5, color=colour, label=name

@@ -13,6 +13,7 @@ beside masked smoothing and the low-rank Wiener filter, which choose their setti
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +106,31 @@ def _log_counts(
     started, logs, epochs = time.process_time(), [], []
     for seed in seeds:
         with fitted_to(ds, override(sb.FitConfig(seed=seed), settings)) as (fitted, _):
-            logs.append(np.log(fitted.infer(ds.isel(trial=test))["rates"].values * BIN))
+            logs.append(log_counts(fitted, ds, test))
             epochs.append(len(fitted.history))
     return logs, {"epochs": round(float(np.mean(epochs))), "CPU-seconds": time.process_time() - started}
+
+
+def averaged_bits(
+    logs: Sequence[NDArray[np.floating]], counts: NDArray[np.floating], where: NDArray[np.bool_]
+) -> float:
+    """Bits per spike of the models' mean in log-rate space, where entries are scored (broadcast over trials and bins)."""
+    return bits_per_spike(np.exp(np.mean(logs, 0)), counts, np.broadcast_to(where, counts.shape))
+
+
+def log_counts(fitted: sb.Fitted, ds: xr.Dataset, trials: NDArray[np.intp]) -> NDArray[np.floating]:
+    """Infer the logarithm of the expected counts of some trials."""
+    log: NDArray[np.floating] = np.log(fitted.infer(ds.isel(trial=trials))["rates"].values * BIN)
+    return log
 
 
 def _scores(
     logs: list[NDArray[np.floating]], counts: NDArray[np.floating], where: NDArray[np.bool_]
 ) -> dict[str, float]:
     """Bits per spike of the models' mean in log-rate space, and the mean of theirs."""
-    where = np.broadcast_to(where, counts.shape)
     return {
-        "bits/spike": bits_per_spike(np.exp(np.mean(logs, 0)), counts, where),
-        "single": float(np.mean([bits_per_spike(np.exp(log), counts, where) for log in logs])),
+        "bits/spike": averaged_bits(logs, counts, where),
+        "single": float(np.mean([averaged_bits([log], counts, where) for log in logs])),
     }
 
 

@@ -1,4 +1,4 @@
-"""Fits of the benchmarks: changes of the default settings, and a fit in a temporary run folder."""
+"""Fits of the benchmarks: the Lorenz task, changes of the default settings, and a fit in a temporary run folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,21 @@ import xarray as xr
 
 import nwb_sbtt as sb
 from nwb_sbtt.train.trackers import Silent
+
+N_NEURONS = 29
+"""Of the Lorenz task."""
+
+
+def lorenz_task(observed: int, *, seed: int, conditions: int = 65) -> xr.Dataset:
+    """Simulate the Lorenz task, of whose neurons so many are observed in each bin."""
+    ds = sb.simulate.lorenz(n_channels=N_NEURONS, conditions=conditions, seed=seed)
+    if observed == N_NEURONS:
+        return ds
+    return sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=observed, seed=seed))
+
+
+def quiet(text: str) -> None:
+    """Say nothing."""
 
 
 def take_settings(parser: argparse.ArgumentParser) -> None:

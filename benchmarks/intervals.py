@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from fits import fitted_to, take_settings
+from fits import N_NEURONS, fitted_to, lorenz_task, take_settings
 from machine import options, save, show
 from numpy.typing import NDArray
 from scipy.signal import lfilter
@@ -33,7 +33,7 @@ from nwb_sbtt.fitting.preparation import hidden_entries, prepare
 from nwb_sbtt.fitting.runfolder import CALIBRATION
 
 Floats = NDArray[np.float64]
-N, LEVELS = 29, (0.5, 0.8, 0.9, 0.95)
+LEVELS = (0.5, 0.8, 0.9, 0.95)
 N_CHANNELS, N_BINS, MISSING = 32, 100, 0.3
 DEGREES = 6
 """Of freedom, of each estimate of power."""
@@ -66,9 +66,7 @@ def main() -> None:
 
 def _row(task: str, level: int | None, seed: int, scale: float, arguments: argparse.Namespace) -> dict[str, Any]:
     if level is not None:
-        ds = sb.simulate.lorenz(conditions=65, seed=seed)
-        if level < N:
-            ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=level, seed=seed))
+        ds = lorenz_task(level, seed=seed)
         config, truth = sb.FitConfig(seed=seed, seeds=arguments.members), "true_rates"
     else:
         ds, truth = SIGNALS[task](seed, scale), "true_mean"
@@ -82,7 +80,7 @@ def _row(task: str, level: int | None, seed: int, scale: float, arguments: argpa
     with fitted_to(ds, config, run_dir=run_dir) as (fitted, _):
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
         latents, true = fitted.infer(valid), valid[truth].values
-        row: dict[str, Any] = {"task": task if level is None else f"{task}, {level} of {N}", "seed": seed}
+        row: dict[str, Any] = {"task": task if level is None else f"{task}, {level} of {N_NEURONS}", "seed": seed}
         row |= {"model": config.model.name, "members": config.seeds}
         row |= {f"mean in {p:.0%}": _inside(true, sb.interval(latents, p)) for p in LEVELS}
         prepared = prepare(ds, fitted.config)

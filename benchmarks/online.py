@@ -31,20 +31,20 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from fits import fitted_to, take_settings
+from fits import N_NEURONS, fitted_to, lorenz_task, take_settings
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import nwb_sbtt as sb
-from nwb_sbtt.config import BandwidthConfig, ConvConfig, TrainConfig, override
+from nwb_sbtt.config import ConvConfig, TrainConfig, override
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.evaluate.metrics import r2
 from nwb_sbtt.models.stepping import Stepper
 from nwb_sbtt.simulate.lorenz import lorenz_courses
 
-N, FROM = 29, 10
-"""Neurons; bin from which the second R² is computed."""
+FROM = 10
+"""Bin from which the second R² is computed."""
 CONDITIONS = 65
 AT_ONCE = 20_000
 """Courses."""
@@ -77,18 +77,12 @@ def main() -> None:
     report(arguments, rows, lambda: _figure(rows))
 
 
-def task(seed: int, k: int, conditions: int = CONDITIONS) -> xr.Dataset:
-    """Simulate the data of which k of 29 neurons are observed per bin."""
-    ds = sb.simulate.lorenz(conditions=conditions, seed=seed)
-    return sb.data.limit_bandwidth(ds, BandwidthConfig(k=k, seed=seed)) if k < N else ds
-
-
 def accuracy(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Fit a model for each lag and level."""
     rows = []
     for seed in arguments.seeds:
         for k in arguments.levels:
-            ds = task(seed, k, 7 if arguments.small else CONDITIONS)
+            ds = lorenz_task(k, seed=seed, conditions=7 if arguments.small else CONDITIONS)
             for lag in arguments.lags:
                 of_lag = [] if lag < 0 else [f"model.lag={lag}"]
                 config = override(sb.FitConfig(seed=seed), [*of_lag, *arguments.settings])
@@ -109,7 +103,7 @@ def reachable(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         courses = lorenz_courses(np.random.default_rng([seed, 1]), arguments.courses)
         latents = (courses - raw.mean((0, 1))) / raw.std((0, 1))
         for k in arguments.levels:
-            valid = _valid(task(seed, k, conditions))
+            valid = _valid(lorenz_task(k, seed=seed, conditions=conditions))
             log_rates = _read_out(valid, latents)
             for lag in arguments.lags:
                 rates, effective = _posterior_mean(valid, log_rates, lag)
@@ -252,7 +246,7 @@ def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
     for level, colour in zip(levels, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=False):
         of_level = [row for row in rows if row["observed of 29"] == level]
         means = [np.mean([row["R2"] for row in of_level if row["lag"] == lag]) for lag in lags]
-        axes.plot(lags, means, "o-", color=colour, label=f"{level} of {N} observed")
+        axes.plot(lags, means, "o-", color=colour, label=f"{level} of {N_NEURONS} observed")
         whole = [row["R2"] for row in of_level if row["lag"] == "no lag"]
         if whole:
             axes.axhline(np.mean(whole), color=colour, ls="--", lw=0.8)

@@ -57,6 +57,10 @@ def descendants(pid: int | None = None) -> list[Running]:
     return below
 
 
+SPENT = "cpu_seconds.json"
+"""Record of `metered`, in the folder of a search."""
+
+
 @contextmanager
 def metered(record: Path) -> Iterator[Callable[[], float]]:
     """Add up the CPU-seconds of the trials of searches, in a file by which a later process goes on.

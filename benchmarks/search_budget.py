@@ -29,9 +29,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
-from fits import take_settings, timed_fit
+from fits import lorenz_task, quiet, take_settings, timed_fit
 from machine import options, save, show
-from processes import metered
+from processes import SPENT, metered
 
 import nwb_sbtt as sb
 from nwb_sbtt.atomic import write_text
@@ -41,14 +41,13 @@ from nwb_sbtt.fitting.assembly import assemble
 from nwb_sbtt.fitting.fit import named_sessions
 from nwb_sbtt.searching.cluster import connected
 
-N, OBSERVED, AVERAGED = 29, 5, 5
+OBSERVED, AVERAGED = 5, 5
 Strategy = Literal["random", "optuna", "pbt"]
 STRATEGIES = get_args(Strategy)
 COST: dict[Strategy, float] = {"random": 1.0, "optuna": 0.4, "pbt": 1.0}
 """Of a trial, compared with a fit with the defaults, before any was run: most trials of `optuna` are stopped early."""
 ROUNDS = 5
 """Of a search, each with further trials."""
-SPENT = "cpu_seconds.json"
 
 
 def main() -> None:
@@ -79,8 +78,7 @@ def main() -> None:
 
 def task(seed: int, conditions: int) -> xr.Dataset:
     """Simulate the data; half of the trials that would validate are kept for the test."""
-    ds = sb.simulate.lorenz(conditions=conditions, seed=seed)
-    ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=OBSERVED, seed=seed))
+    ds = lorenz_task(OBSERVED, seed=seed, conditions=conditions)
     labels = ds["split"].values.astype("<U5")
     valid = np.random.default_rng(seed).permutation(np.flatnonzero(labels == "valid"))
     labels[valid[: len(valid) // 2]] = "test"
@@ -143,16 +141,12 @@ def _search(
             trials = trials or max(AVERAGED, int(budget / (COST[strategy] * cost)))
             write_text(plan, json.dumps(trials))
             search = SearchConfig(strategy=strategy, trials=trials, seed=config.seed, pieces=20, ensemble=AVERAGED)
-            found = sb.search(ds, search, run_dir=folder / "search", fit=config, log=_quiet)
+            found = sb.search(ds, search, run_dir=folder / "search", fit=config, log=quiet)
             left = budget - spent()
             if strategy == "pbt" or left < 0.1 * budget or number == ROUNDS - 1:
                 break
             trials += max(1, int(left * trials / spent()))
         return found, spent()
-
-
-def _quiet(text: str) -> None:
-    """Say nothing."""
 
 
 def _row(name: str, ds: xr.Dataset, best: sb.Fitted, averaged: sb.Fitted, fits: int, seconds: float) -> dict[str, Any]:

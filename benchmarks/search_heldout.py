@@ -22,16 +22,15 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from cosmoothing import BIN, N_TRIALS, N_UNITS, drawn, read_segments
-from fits import fitted_to, take_settings
+from cosmoothing import BIN, N_TRIALS, N_UNITS, averaged_bits, drawn, log_counts, read_segments
+from fits import fitted_to, quiet, take_settings
 from machine import options, save, show
 from nlb_accuracy import oracle, scores_of
 from numpy.typing import NDArray
-from processes import metered
+from processes import SPENT, metered
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import SearchConfig, override
-from nwb_sbtt.evaluate import bits_per_spike
 from nwb_sbtt.nlb.modelling import infer_rates, trials_dataset
 from nwb_sbtt.nlb.preparation import Prepared, prepare
 from nwb_sbtt.nlb.presets import starting_config
@@ -43,7 +42,6 @@ from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set
 AVERAGED = 5
 VALID = 0.2
 """Share of a fold's training trials that compares the fits of a search; they are few."""
-SPENT = "cpu_seconds.json"
 
 
 def main() -> None:
@@ -79,7 +77,7 @@ def _search(
         SearchConfig(ensemble=AVERAGED), [f"strategy={strategy}", f"trials={trials}", f"test_fraction={test_fraction}"]
     )
     with metered(folder / SPENT) as spent:
-        found = sb.search(ds, search, run_dir=folder / "search", fit=config, log=_quiet)
+        found = sb.search(ds, search, run_dir=folder / "search", fit=config, log=quiet)
     return found, spent()
 
 
@@ -100,12 +98,13 @@ def _folds(models: Sequence[str], runs: Path, arguments: argparse.Namespace) -> 
             found, spent = _search(folder, data, config, strategy, trials)
             row: dict[str, Any] = {"model": name, "strategy": strategy, "fold": fold, "CPU-seconds": spent}
             assert found.ensemble is not None
-            for label, fits in (("single", [found.best]), ("averaged", [found.ensemble])):
-                row[label] = _bits([_log_counts(fitted, data, test) for fitted in fits], ds, test, hidden)
+            counts = ds["values"].values[test]
+            for label, fitted in (("single", found.best), ("averaged", found.ensemble)):
+                row[label] = averaged_bits([log_counts(fitted, data, test)], counts, hidden)
             logs = [_refitted(found, data, test, rank) for rank in range(min(AVERAGED, len(found.record.ranked)))]
             row |= {
-                "refitted, single": _bits(logs[:1], ds, test, hidden),
-                "refitted, averaged": _bits(logs, ds, test, hidden),
+                "refitted, single": averaged_bits(logs[:1], counts, hidden),
+                "refitted, averaged": averaged_bits(logs, counts, hidden),
             }
             print(row, flush=True)
             rows.append(row)
@@ -126,19 +125,7 @@ def _refitted(found: Searched, data: xr.Dataset, test: NDArray[np.intp], rank: i
     config = settings_with(record.fit, record.ranked[rank].settings)
     config = config.model_copy(update={"valid_fraction": valid, "seed": rank})
     with fitted_to(data, config) as (fitted, _):
-        return _log_counts(fitted, data, test)
-
-
-def _log_counts(fitted: sb.Fitted, data: xr.Dataset, test: NDArray[np.intp]) -> NDArray[np.floating]:
-    log: NDArray[np.floating] = np.log(fitted.infer(data.isel(trial=test))["rates"].values * BIN)
-    return log
-
-
-def _bits(
-    logs: Sequence[NDArray[np.floating]], ds: xr.Dataset, test: NDArray[np.intp], hidden: NDArray[np.bool_]
-) -> float:
-    counts = ds["values"].values[test]
-    return float(bits_per_spike(np.exp(np.mean(logs, 0)), counts, np.broadcast_to(hidden, counts.shape)))
+        return log_counts(fitted, data, test)
 
 
 def _maze(models: Sequence[str], runs: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -173,10 +160,6 @@ def _maze(models: Sequence[str], runs: Path, arguments: argparse.Namespace) -> l
 def _scored(prepared: Prepared, fitted: sb.Fitted, best: float) -> dict[str, float]:
     scores = scores_of(infer_rates(prepared, fitted), prepared)
     return {**scores, "of oracle": scores["co-bps"] / best}
-
-
-def _quiet(text: str) -> None:
-    """Say nothing."""
 
 
 if __name__ == "__main__":

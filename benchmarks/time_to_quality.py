@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from fits import fitted_to
+from fits import fitted_to, lorenz_task
 from machine import canvas, machine, options, report
 from matplotlib.figure import Figure
 
@@ -39,9 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.small:
         arguments.models, arguments.epochs = ["conv"], [1, 4]
-    ds = sb.simulate.lorenz(conditions=7 if arguments.small else 65, seed=arguments.seed)
-    if arguments.observed < ds.sizes["channel"]:
-        ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=arguments.observed, seed=arguments.seed))
+    ds = lorenz_task(arguments.observed, seed=arguments.seed, conditions=7 if arguments.small else 65)
     rows = []
     for model in arguments.models:
         for epochs in arguments.epochs or (*EPOCHS[model], None):
