@@ -107,7 +107,8 @@ class _Norm:
         self.scale, self.offset, self.eps = _array(norm.weight), _array(norm.bias), norm.eps
 
     def __call__(self, row: Row) -> Row:
-        centred: Row = row - row.mean()
+        # What `mean` of an array does, without its checks, which would take a fifth of the time of a bin.
+        centred: Row = row - np.add.reduce(row) / np.float32(len(row))
         centred *= 1 / math.sqrt(float(centred @ centred) / len(row) + self.eps)
         return centred
 
