@@ -19,6 +19,23 @@ MAKERS: dict[Of, str] = {
 }
 
 
+def finite_number(value: object) -> float | None:
+    """Return a finite number as a float.
+
+    Parameters
+    ----------
+    value : object
+        As it was passed.
+
+    Returns
+    -------
+    float or None
+        None where it is no number (true and false are none), or not finite.
+    """
+    is_number = isinstance(value, float | int | np.integer | np.floating) and not isinstance(value, bool)
+    return float(value) if is_number and np.isfinite(value) else None  # type: ignore[arg-type,call-overload]
+
+
 def dataset_of(given: object, *, of: Of = "data", expected: str = "") -> xr.Dataset:
     """Return what was given, if it is a Dataset; else say what came, and what to try.
 

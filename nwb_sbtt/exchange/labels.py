@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from nwb_sbtt.data.datasets import finite_number
 from nwb_sbtt.data.grid import Kind
 from nwb_sbtt.data.schema import DIMS
 from nwb_sbtt.errors import ConfigError, DataError
@@ -64,10 +65,10 @@ def seconds(value: object, name: str, *, positive: bool = False) -> float:
     ConfigError
         If it is no finite number, or not positive.
     """
-    is_number = isinstance(value, float | int | np.integer | np.floating) and not isinstance(value, bool)
-    if not is_number or not np.isfinite(value) or (positive and not value > 0):  # type: ignore[call-overload,operator]
+    number = finite_number(value)
+    if number is None or (positive and not number > 0):
         raise ConfigError(f"{name} is {value!r}; expected a {'positive' if positive else 'finite'} number of seconds")
-    return float(value)  # type: ignore[arg-type]
+    return number
 
 
 def channel_ids(ids: Sequence[int | str] | NDArray[np.generic] | None, n_channels: int) -> NDArray[np.generic]:

@@ -16,6 +16,7 @@ from pynwb.misc import Units
 
 from nwb_sbtt.atomic import atomic_write, reserve_space
 from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.data.datasets import finite_number
 from nwb_sbtt.errors import ConfigError, DataError, FileError, SelectionError
 from nwb_sbtt.fileerrors import follow_links, path_of
 from nwb_sbtt.io.dandi.locations import local_file
@@ -137,14 +138,12 @@ def _mask(observed: ArrayLike) -> NDArray[np.uint8]:
 
 
 def _clock(rate: float, starting_time: float) -> tuple[float, float]:
-    for name, value, expected in (
-        ("rate", rate, "a number of Hz above 0"),
-        ("starting_time", starting_time, "seconds"),
-    ):
-        is_number = isinstance(value, float | int | np.integer | np.floating) and not isinstance(value, bool)
-        if not is_number or not np.isfinite(value) or (name == "rate" and not value > 0):
-            raise ConfigError(f"{name} is {value!r}; expected {expected} (--{name.replace('_', '-')})")
-    return float(rate), float(starting_time)
+    per_second, start = finite_number(rate), finite_number(starting_time)
+    if per_second is None or not per_second > 0:
+        raise ConfigError(f"rate is {rate!r}; expected a number of Hz above 0 (--rate)")
+    if start is None:
+        raise ConfigError(f"starting_time is {starting_time!r}; expected seconds (--starting-time)")
+    return per_second, start
 
 
 def _check_overlaps(item: Any, path: str, *, n_samples: int, clock: tuple[float, float]) -> None:
