@@ -74,7 +74,7 @@ def test_wrong_input_is_refused_in_our_words(fitted, counts):
     fitted.set_params(output="factors")
     with pytest.raises(ConfigError, match="output is 'latents'"):
         SBTT(output="latents").fit(counts)
-    with pytest.raises(ConfigError, match=r"\('train.epochs', 1\) came"):
+    with pytest.raises(ConfigError, match=r"got \('train.epochs', 1\); expected assignments"):
         SBTT(settings=[("train.epochs", 1)]).fit(counts)
     with pytest.raises(ConfigError, match="nosuch"):
         SBTT(model="nosuch").fit(counts)
