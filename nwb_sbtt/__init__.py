@@ -24,6 +24,7 @@ _HOMES = {
     "Window": "config",
     "WriteConfig": "config",
     "compare": "runs.comparison",
+    "decode": "evaluate.decoding",
     "fit": "fitting.fit",
     "fit_all": "runs.fitall",
     "from_numpy": "exchange.arrays",
@@ -33,6 +34,7 @@ _HOMES = {
     "inspect": "io.read.candidates",
     "interval": "evaluate.intervals",
     "load": "fitting.fitted",
+    "read_behaviour": "io.read.behaviour",
     "read_nwb": "io.read.reader",
     "read_result": "io.write.results",
     "search": "searching.search",
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import Window as Window
     from nwb_sbtt.config import WriteConfig as WriteConfig
     from nwb_sbtt.data.splits import split as split
+    from nwb_sbtt.evaluate.decoding import decode as decode
     from nwb_sbtt.evaluate.intervals import interval as interval
     from nwb_sbtt.exchange.arrays import from_numpy as from_numpy
     from nwb_sbtt.exchange.arrays import from_xarray as from_xarray
@@ -95,6 +98,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted as Fitted
     from nwb_sbtt.fitting.fitted import load as load
     from nwb_sbtt.io import dandi as dandi
+    from nwb_sbtt.io.read.behaviour import read_behaviour as read_behaviour
     from nwb_sbtt.io.read.candidates import inspect as inspect
     from nwb_sbtt.io.read.reader import read_nwb as read_nwb
     from nwb_sbtt.io.write.mask import write_mask as write_mask

@@ -15,6 +15,7 @@ _HOMES = {
     "MaskedData": "baselines",
     "Prediction": "baselines",
     "align_factors": "alignment",
+    "apply_decoder": "decoding",
     "bits_per_spike": "metrics",
     "decode": "decoding",
     "evaluate_latents": "summary",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.evaluate.baselines import MaskedData as MaskedData
     from nwb_sbtt.evaluate.baselines import Prediction as Prediction
     from nwb_sbtt.evaluate.baselines import register_baseline as register_baseline
+    from nwb_sbtt.evaluate.decoding import apply_decoder as apply_decoder
     from nwb_sbtt.evaluate.decoding import decode as decode
     from nwb_sbtt.evaluate.intervals import interval as interval
     from nwb_sbtt.evaluate.metrics import bits_per_spike as bits_per_spike

@@ -15,13 +15,12 @@ from matplotlib.colors import Normalize, to_rgba
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.columns import MAX_CATEGORIES, known_values, trial_columns
 from nwb_sbtt.errors import SelectionError
 from nwb_sbtt.plot.selection import thin
 from nwb_sbtt.plot.style import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, theme
 
 CATEGORIES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
-MAX_CATEGORIES = 12
-"""Most values of a column that have names in a legend; more numbers have a colour bar, more texts the first of them."""
 SECONDS = ("trial_start", "start_time", "stop_time")
 """Columns whose unit is known: seconds on the session clock."""
 Colour = tuple[float, float, float, float]
@@ -94,21 +93,6 @@ class TrialColours:
 _COMPACT: Any = {"borderaxespad": 0.0, "handlelength": 1.2, "columnspacing": 1.2}
 
 
-def trial_columns(ds: xr.Dataset) -> list[str]:
-    """List the columns of trials that can give colours.
-
-    Parameters
-    ----------
-    ds : Dataset
-        Data or latents.
-
-    Returns
-    -------
-    list of str
-    """
-    return sorted(str(name) for name, each in ds.coords.items() if each.dims == ("trial",) and name != "trial")
-
-
 def colours_by(ds: xr.Dataset, column: str) -> TrialColours:
     """Choose colours of trials by a column.
 
@@ -138,7 +122,7 @@ def colours_by(ds: xr.Dataset, column: str) -> TrialColours:
     is_number = values.dtype.kind in "iuf"
     if not is_number:
         values = values.astype(str)
-    known = np.unique(values[np.isfinite(values)] if is_number else values)
+    known = known_values(values)
     if is_number and len(known) > MAX_CATEGORIES:
         scale = Normalize(float(known[0]), float(known[-1]))
         colour_map = matplotlib.colormaps["viridis"]

@@ -430,10 +430,9 @@ def _panels(content: _Content) -> Iterator[_Panel]:
     for name, decoded in _decoded(data, latents):
         yield _Panel(
             f"Decoding of {name}",
-            f"{name} measured and decoded from the factors by ridge regression. The regression was fitted to the "
-            "training trials; the plot shows validation trials one after the other. R² is computed over all "
-            "validation trials.",
-            f"{name} over time, measured and decoded, in up to eight validation trials.",
+            f"{name} measured and decoded from the factors by ridge regression. Each trial is decoded by a regression on "
+            f"other trials (cross-validation). R² over {decoded.attrs['scored_on']}: {_decoding_scores(decoded)}.",
+            f"{name} over time, measured and decoded, in up to eight trials.",
             partial(figures.decoding, decoded, color_by=column),
         )
     if metrics and any(value is not None for value in metrics["by_channel"]["model"]):
@@ -468,7 +467,15 @@ def _decoded(data: xr.Dataset, latents: xr.Dataset) -> Iterator[tuple[str, xr.Da
         ):
             with suppress(DataError):
                 split = {"split": data["split"]} if "split" in data.coords else {}
-                yield str(name), decode(latents.assign_coords(split), variable)
+                yield str(name), decode(latents.assign_coords(split), variable, data=data)
+
+
+def _decoding_scores(decoded: xr.Dataset) -> str:
+    """R² from each predictor, over all columns, in words."""
+    names = decoded["predictor"].values.tolist()
+    return ", ".join(
+        f"{score:.3f} from {name}" for name, score in zip(names, decoded["r2_weighted"].values, strict=True)
+    )
 
 
 def _factors_across_sessions(latents: xr.Dataset, reference: Courses) -> _Panel:

@@ -41,7 +41,7 @@ class Fit:
         lambda given: sb.data.limit_bandwidth(given, sb.config.BandwidthConfig(k=1)),
         lambda given: sb.to_mat(given, "x.mat"),
         lambda given: sb.write_nwb(given, "x.nwb"),
-        lambda given: sb.evaluate.decode(given, given),
+        lambda given: sb.decode(given, given),
         lambda given: sb.evaluate.align_factors(given, given, condition="a"),
         lambda given: sb.evaluate.evaluate_latents(given, given, np.zeros(1)),
         lambda given: sb.fit({"a": given}, run_dir="x"),

@@ -188,7 +188,7 @@ def test_what_needs_other_inputs_says_so(ds: xr.Dataset, latents: xr.Dataset) ->
         (lambda: plot.scores(scored(ds, latents), against="x"), "against='x' was not scored"),
         (lambda: plot.compare(["runs/a"]), "sb.plot.compare\\(sb.compare"),
         (lambda: plot.compare(pd.DataFrame({"run": ["a"]})), "they have no scores"),
-        (lambda: plot.decoding(latents), "sb.evaluate.decode"),
+        (lambda: plot.decoding(latents), "sb.decode"),
     ]
     for draw, text in wrong:
         with pytest.raises(SbttError, match=text):

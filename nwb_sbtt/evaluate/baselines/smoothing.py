@@ -61,11 +61,30 @@ def masked_smoothing(data: MaskedData) -> Prediction:
                 best, width, strength = loss, candidate, prior
     unit = "spikes" if data.is_counts else "samples"
     return Prediction(
-        data.predictions(lambda part: _shrunk_mean(part, *_kernel_sums(part, width), strength=strength)),
+        data.predictions(lambda part: smoothed(part, width, strength=strength)),
         f"Gaussian with sd of {width:g} bins; the channel's mean has the weight of {strength:g} {unit} (chosen)",
         label="masked smoothing",
         lag=data.lag,
     )
+
+
+def smoothed(data: MaskedData, width: float, *, strength: float) -> Floats:
+    """Smooth each channel over its shown entries, as `masked_smoothing` does, with a given kernel.
+
+    Parameters
+    ----------
+    data : MaskedData
+    width : float
+        Standard deviation of the kernel [bins].
+    strength : float
+        Weight of the channel's mean, in expected spikes or in samples.
+
+    Returns
+    -------
+    array (trial, time, channel)
+        Expected value of a whole bin.
+    """
+    return _shrunk_mean(data, *_kernel_sums(data, width), strength=strength)
 
 
 def usable_widths(n_bins: int) -> Sequence[float]:

@@ -1,22 +1,91 @@
-"""Behaviour that a recording holds, added to data that were read from it."""
+"""Behaviour that a recording holds, in the bins of data that were read from it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.data.datasets import dataset_of, finite_number, with_trials
+from nwb_sbtt.data.grid import Grid
 from nwb_sbtt.data.schema import with_notes
-from nwb_sbtt.errors import SbttError
+from nwb_sbtt.errors import DataError, SbttError, SelectionError
+from nwb_sbtt.io.dandi.locations import local_file
 from nwb_sbtt.io.read.files import open_nwb
-from nwb_sbtt.io.read.reader import read_nwb
-from nwb_sbtt.io.read.selection import find_series
+from nwb_sbtt.io.read.selection import StoredSeries, find_series, select, unreadable_series
 
 MODULE = "processing/behavior/"
 MOST_SERIES, MOST_COLUMNS = 4, 8
 """Most series that are taken, and most columns of one: pictures and tables of features are no behaviour to decode."""
+
+
+def read_behaviour(path: Path | str, name: str, ds: xr.Dataset, *, lag: float = 0.0) -> xr.DataArray:
+    """Read a TimeSeries or SpatialSeries of behaviour, in the bins of data or latents.
+
+    A bin has the mean of the samples in it, and NaN where there is none: outside the series, in gaps of its timestamps, at
+    samples that are not finite, and in ``invalid_times``. Nothing is interpolated.
+
+    Parameters
+    ----------
+    path : path
+        The recording; HDF5 or Zarr, or its address on DANDI.
+    name : str
+        In-file path of the series, such as "processing/behavior/Position/hand". Columns can be chosen, counted from 0:
+        "processing/behavior/Position/hand:0,1".
+    ds : Dataset
+        Data or latents, with ``trial_start`` on the session clock.
+    lag : float
+        Seconds by which behaviour is read later than the bins; so none is lost at the ends of trials.
+
+    Returns
+    -------
+    DataArray (trial, time, column)
+        Named after the series; ``attrs``: ``units``, ``lag`` [s], and ``path`` in the file.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    SelectionError
+        If there is no such series or column.
+    DataError
+        If the series has no sample in the bins.
+
+    Examples
+    --------
+    >>> hand = read_behaviour("maze.nwb", "processing/behavior/hand_vel", latents, lag=0.1)  # doctest: +SKIP
+    """
+    ds = with_trials(dataset_of(ds, of="either"))
+    if (seconds := finite_number(lag)) is None:
+        raise DataError(f"lag is {lag!r}; expected seconds by which behaviour is later than the bins, such as 0.1")
+    if "trial_start" not in ds.coords:
+        raise DataError("the Dataset has no 'trial_start', so its bins are not on the session clock of the file")
+    pattern, _, columns = name.partition(":")
+    with open_nwb(local_file(path), external_data=False) as nwbfile:
+        why = {where: reason for where, (_, reason) in unreadable_series(nwbfile).items()}
+        selected = select(find_series(nwbfile), [pattern], unreadable=why)
+        if len(selected) > 1:
+            names = ", ".join(repr(each.path) for each in selected)
+            raise SelectionError(f"{pattern!r} matches {len(selected)} series: {names}; name one of them")
+        (stored,) = selected
+        if stored.kind != "series":
+            raise SelectionError(f"{stored.path!r} is a {stored.type}; expected a TimeSeries or SpatialSeries")
+        keep = _columns(columns, name)
+        behaviour = _binned(nwbfile, stored, ds, lag=seconds)
+    if keep is not None:
+        n = behaviour.shape[2]
+        if wrong := [column for column in keep if column >= n]:
+            raise SelectionError(f"{stored.path!r} has {n} columns, counted from 0; there is no column {wrong[0]}")
+        behaviour = behaviour[:, :, keep]
+    if not np.isfinite(behaviour.values).any():
+        raise DataError(
+            f"{stored.path!r} has no sample in the {ds.sizes['trial']} trials{' at this lag' if seconds else ''}; expected "
+            "behaviour at the same times, on the session clock"
+        )
+    return behaviour
 
 
 def attach_behaviour(path: Path | str, ds: xr.Dataset, config: ReadConfig) -> xr.Dataset:
@@ -29,7 +98,7 @@ def attach_behaviour(path: Path | str, ds: xr.Dataset, config: ReadConfig) -> xr
     ds : Dataset
         Data of its channels.
     config : ReadConfig
-        They were read with; series of behaviour are read with its bins and cut.
+        They were read with.
 
     Returns
     -------
@@ -37,43 +106,54 @@ def attach_behaviour(path: Path | str, ds: xr.Dataset, config: ReadConfig) -> xr
         With a variable (trial, time, column) for each series, named after it: the mean of its samples in each bin, NaN where
         there is none, ``units`` in its attributes. What cannot be read is said in a note.
     """
+    added, notes = {}, []
     with open_nwb(path, external_data=False) as nwbfile:
-        paths = [
-            each.path
+        found = [
+            each
             for each in find_series(nwbfile)
             if each.path.startswith(MODULE) and each.kind == "series" and each.role == "recording"
         ]
-    added, notes = {}, []
-    for series in [each for each in paths if each not in (config.series or ())][:MOST_SERIES]:
-        of_series = ReadConfig(series=(series,), bin_width=config.bin_width, cut=config.cut)
-        try:
-            behaviour = read_nwb(path, of_series)
-        except SbttError as error:
-            notes.append(f"behaviour {series!r} was not read: {error}")
-            continue
-        if behaviour.sizes["channel"] <= MOST_COLUMNS and behaviour.sizes["time"] == ds.sizes["time"]:
-            added[_name(series, ds)] = _in_trials(behaviour, ds)
+        for stored in [each for each in found if each.path not in (config.series or ())][:MOST_SERIES]:
+            try:
+                behaviour = _binned(nwbfile, stored, ds)
+            except SbttError as error:
+                notes.append(f"behaviour {stored.path!r} was not read: {error}")
+                continue
+            if behaviour.shape[2] <= MOST_COLUMNS and np.isfinite(behaviour.values).any():
+                added[_name(stored.path, ds)] = behaviour.rename({"column": f"{behaviour.name}_column"})
     return with_notes(ds.assign(added), notes)
+
+
+def _binned(nwbfile: Any, stored: StoredSeries, ds: xr.Dataset, *, lag: float = 0.0) -> xr.DataArray:
+    """A series in the bins of data, later by the lag; NaN where it was not measured."""
+    source = stored.reader(nwbfile, stored.nwb_object, ReadConfig())
+    starts = ds["trial_start"].values.astype(float) + lag
+    binned = source.bin(Grid(starts, float(ds.attrs["bin_width"]), ds.sizes["time"]))
+    values = np.where(binned.observed, binned.values, np.nan).astype(np.float32)
+    name = stored.path.rpartition("/")[2]
+    columns = [f"{name} {i + 1}" for i in range(values.shape[2])] if values.shape[2] > 1 else [name]
+    return xr.DataArray(
+        values,
+        dims=("trial", "time", "column"),
+        coords={"column": columns},
+        attrs={"units": source.unit, "lag": lag, "path": stored.path},
+        name=name,
+    )
+
+
+def _columns(text: str, name: str) -> list[int] | None:
+    """Numbers of columns, from text such as "0,1"; None for all."""
+    if not text:
+        if name.endswith(":"):
+            raise SelectionError(f"{name!r} names no column after the colon; expected numbers from 0, such as ':0,1'")
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise SelectionError(f"{name!r} names the columns {text!r}; expected numbers from 0, such as ':0,1'")
+    return list(dict.fromkeys(map(int, parts)))
 
 
 def _name(series: str, ds: xr.Dataset) -> str:
     """The last part of the path, as long as nothing else in the data has that name."""
     last = series.rpartition("/")[2]
     return series if last in ds.variables or last in ds.dims else last
-
-
-def _in_trials(behaviour: xr.Dataset, ds: xr.Dataset) -> xr.DataArray:
-    """Behaviour in the trials of the data, found by their start; NaN where it was not measured."""
-    values = np.where(behaviour["observed"].values, behaviour["values"].values, np.nan).astype(np.float32)
-    row = {start: i for i, start in enumerate(behaviour["trial_start"].values.tolist())}
-    found = [row.get(start, -1) for start in ds["trial_start"].values.tolist()]
-    of_trials = np.where((np.array(found) >= 0)[:, None, None], values[found], np.nan).astype(np.float32)
-    name = str(behaviour["series"].values[0]).rpartition("/")[2]
-    columns = [f"{name} {i + 1}" for i in range(values.shape[2])] if values.shape[2] > 1 else [name]
-    dim = f"{name}_column"
-    return xr.DataArray(
-        of_trials,
-        dims=("trial", "time", dim),
-        coords={dim: columns},
-        attrs={"units": str(behaviour.attrs.get("unit", ""))},
-    )

@@ -1,9 +1,11 @@
 """Behaviour of a recording, in the bins of other data."""
 
 import numpy as np
+import pytest
 
-from nwb_sbtt.config import ReadConfig, Trials
-from nwb_sbtt.io.read.behaviour import attach_behaviour
+from nwb_sbtt.config import Chop, ReadConfig, Trials
+from nwb_sbtt.errors import DataError, SbttError, SelectionError
+from nwb_sbtt.io.read.behaviour import attach_behaviour, read_behaviour
 from nwb_sbtt.io.read.reader import read_nwb
 from tests.support import nwbfiles
 
@@ -44,3 +46,55 @@ def test_a_recording_without_behaviour_stays_as_it_is(tmp_path):
     config = ReadConfig(bin_width=0.1, cut=Trials(event="start_time", start=0.0, stop=1.0))
     ds = read_nwb(path, config)
     assert attach_behaviour(path, ds, config).identical(ds)
+
+
+def test_a_series_is_read_in_the_bins_of_data_and_later_by_a_lag(tmp_path):
+    path = recording(tmp_path)
+    ds = read_nwb(
+        path, ReadConfig(series=("units",), bin_width=0.1, cut=Trials(event="start_time", start=0.0, stop=1.0))
+    )
+    hand = read_behaviour(path, "processing/behavior/hand_pos", ds)
+    assert hand.dims == ("trial", "time", "column") and hand.name == "hand_pos"
+    later = read_behaviour(path, "processing/behavior/hand_pos:1", ds, lag=0.3)
+    assert later["column"].values.tolist() == ["hand_pos 2"] and later.attrs["lag"] == 0.3
+    np.testing.assert_allclose(later.values[:2, :7, 0], hand.values[:2, 3:, 1], atol=1e-5)
+    np.testing.assert_allclose(later.values[0, 7:, 0], hand.values[1, :3, 1], atol=1e-5, err_msg="of the next trial")
+    np.testing.assert_array_equal(np.isfinite(later.values[2, :, 0]), np.arange(10) < 7)
+    assert np.isnan(later.values[3]).all()
+
+
+def test_bins_between_slow_samples_stay_empty(tmp_path):
+    path = recording(tmp_path)
+    ds = read_nwb(path, ReadConfig(series=("units",), bin_width=0.02, cut=Chop(length=0.5)))
+    hand = read_behaviour(path, "processing/behavior/hand_pos", ds)
+    assert 0 < np.isfinite(hand.values[0, :, 0]).mean() < 0.5, "20 samples in 50 bins of a second"
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("processing/behavior/hand_vel", SelectionError, "did you mean 'processing/behavior/hand_pos'"),
+        ("processing/behavior/*", SelectionError, "matches 2 series: .*name one of them"),
+        ("processing/behavior/hand_pos:2", SelectionError, "has 2 columns, counted from 0; there is no column 2"),
+        ("processing/behavior/hand_pos:x", SelectionError, "names the columns 'x'; expected numbers"),
+        ("processing/behavior/hand_pos:", SelectionError, "names no column after the colon"),
+        ("units", SelectionError, "'units' is a Units; expected a TimeSeries"),
+    ],
+)
+def test_behaviour_that_is_not_there_is_refused(tmp_path, name, error, message):
+    path = recording(tmp_path)
+    ds = read_nwb(
+        path, ReadConfig(series=("units",), bin_width=0.1, cut=Trials(event="start_time", start=0.0, stop=1.0))
+    )
+    with pytest.raises(error, match=message) as refused:
+        read_behaviour(path, name, ds)
+    assert isinstance(refused.value, SbttError)
+
+
+def test_behaviour_that_never_overlaps_is_refused(tmp_path):
+    path = recording(tmp_path)
+    ds = read_nwb(
+        path, ReadConfig(series=("units",), bin_width=0.1, cut=Trials(event="start_time", start=0.0, stop=1.0))
+    )
+    with pytest.raises(DataError, match="'processing/behavior/hand_pos' has no sample in the 1 trials"):
+        read_behaviour(path, "processing/behavior/hand_pos", ds.isel(trial=[3]))
