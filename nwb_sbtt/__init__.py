@@ -42,6 +42,7 @@ _HOMES = {
     "to_mat": "exchange.results",
     "to_pandas": "exchange.results",
     "to_pynapple": "exchange.results",
+    "with_inputs": "data.inputs",
     "write_mask": "io.write.mask",
     "write_nwb": "io.write.writer",
 }
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.config import Trials as Trials
     from nwb_sbtt.config import Window as Window
     from nwb_sbtt.config import WriteConfig as WriteConfig
+    from nwb_sbtt.data.inputs import with_inputs as with_inputs
     from nwb_sbtt.data.splits import split as split
     from nwb_sbtt.evaluate.decoding import decode as decode
     from nwb_sbtt.evaluate.intervals import interval as interval

@@ -353,6 +353,11 @@ class Batch:
         Which session's read-in and read-out to use.
     entries : Entries or None
         Index of a sparse batch; None for a dense one.
+    inputs : Float[Tensor, "trial time input"] or None
+        Known inputs, such as stimuli, in their units, dense in both forms; they are no measurement of a channel, so they are
+        given to models whatever is shown.
+    inputs_observed : Bool[Tensor, "trial time input"] or None
+        Where the inputs are known.
     """
 
     values: Float[Tensor, "*entry"]
@@ -363,6 +368,8 @@ class Batch:
     exposure: Float[Tensor, "*entry"] | None = None
     session: str = "session"
     entries: Entries | None = None
+    inputs: Float[Tensor, "trial time input"] | None = None
+    inputs_observed: Bool[Tensor, "trial time input"] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -493,6 +500,8 @@ class Batch:
             trials=self.trials[on_device],
             exposure=None if self.exposure is None else taken[4],
             entries=entries,
+            inputs=None if self.inputs is None else self.inputs[on_device],
+            inputs_observed=None if self.inputs_observed is None else self.inputs_observed[on_device],
         )
 
     def to(self, device: str) -> Batch:
@@ -519,6 +528,8 @@ class Batch:
             trials=self.trials.to(device),
             exposure=None if self.exposure is None else self.exposure.to(device),
             entries=entries,
+            inputs=None if self.inputs is None else self.inputs.to(device),
+            inputs_observed=None if self.inputs_observed is None else self.inputs_observed.to(device),
         )
 
 

@@ -26,6 +26,7 @@ from nwb_sbtt.cli.options import (
     File,
     Files,
     Init,
+    Inputs,
     Json,
     Lag,
     LikelihoodName,
@@ -117,6 +118,7 @@ def fit(
         Path, typer.Option(help="run folder of the fit; an interrupted fit is resumed", show_default=False)
     ],
     series: Series = None,
+    inputs: Inputs = None,
     bin_width: BinWidth = None,
     trials: TrialsText = None,
     trials_table: TrialsTable = None,

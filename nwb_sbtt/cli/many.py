@@ -15,6 +15,7 @@ from nwb_sbtt.cli.options import (
     ChopText,
     Device,
     Init,
+    Inputs,
     Json,
     Lag,
     LikelihoodName,
@@ -101,6 +102,7 @@ def fit_all(
         float | None, typer.Option(help="memory of each fit, in GB [default: not counted]")
     ] = None,
     series: Series = None,
+    inputs: Inputs = None,
     bin_width: BinWidth = None,
     trials: TrialsText = None,
     trials_table: TrialsTable = None,

@@ -60,6 +60,13 @@ ChopText = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 Series = Annotated[list[str] | None, typer.Option(help="in-file path or glob of a series; repeat for several")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        help="known input of the model, PATH[:COLUMN] of a series or table of the file, such as a stimulus; repeat for several",
+    ),
+]
 BinWidth = Annotated[float | None, typer.Option(help="bin width in seconds [default: by the data]")]
 ModelName = Annotated[
     str | None,
@@ -122,6 +129,7 @@ OPTIONS = {
     "device": "--device",
     "init.run_dir": "--init",
     "series": "--series",
+    "inputs": "--input",
     "bin_width": "--bin-width",
     "cut": "--trials, --window or --chop",
 }
@@ -163,6 +171,7 @@ def settings_of(context: typer.Context) -> tuple[ReadConfig, FitConfig]:
         "model.lag": given["lag"],
         "init.run_dir": str(init) if init else None,
         "read.series": list(given["series"] or []) or None,
+        "read.inputs": list(given["inputs"] or []) or None,
         "read.bin_width": given["bin_width"],
         "read.cut": cut,
     }

@@ -121,6 +121,9 @@ class ConvolutionConfig(ModelConfig):
     factor_noise: NotNegative = Field(
         default=0.5, description="Standard deviation of the Gaussian noise that is added to the factors in training."
     )
+    input_memory: Count = Field(
+        default=64, description="Units of the recurrent network that remembers known inputs (`read.inputs`)."
+    )
     smoothing: Smoothing = (1.0, 2.0, 4.0, 8.0)
 
     @model_validator(mode="after")

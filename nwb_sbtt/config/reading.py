@@ -452,6 +452,13 @@ class ReadConfig(Config):
     channel_columns: tuple[str, ...] = Field(
         default=(), description="Columns of the channel table that become coordinates of the Dataset."
     )
+    inputs: tuple[str, ...] = Field(
+        default=(),
+        description="Known inputs that the model is given beside the data, such as stimuli, kinematics or pulses: PATH or "
+        "PATH:COLUMN of a TimeSeries (mean of its samples in each bin), of a table of intervals (share of the bin inside "
+        "them; with a column its times, or the value of the row) or of events (number in the bin). Models conv, lfads and "
+        "ladder take inputs.",
+    )
     bandwidth: BandwidthConfig | None = Field(
         default=None, description="Limit on the channels sampled per bin, imposed after reading. Default: no limit."
     )

@@ -3,6 +3,7 @@
 * `schema`: the Dataset and its rules; `grid`: where bins lie, and the interface of a source of samples.
 * `binning`, `counts`, `intervals`: events and samples in bins, fast counting, and the arithmetic of observed intervals.
 * `trials`, `splits`, `joining`: windows and chops, training and validation trials, several series as one.
+* `inputs`: known inputs beside the data, such as stimuli.
 * `bandwidth`, `power`: masks of devices that sample less, and the power that these save.
 * `threads`: work shared out among threads.
 * `tensors`: the bridge to torch, the only file here that imports it.

@@ -12,14 +12,16 @@ from nwb_sbtt.data.datasets import dataset_of, with_trials
 from nwb_sbtt.data.schema import is_chopped
 from nwb_sbtt.errors import DataError
 
-MEASURED = ("values", "observed", "exposure")
+MEASURED = {"observed": ("values", "observed", "exposure"), "inputs_observed": ("inputs", "inputs_observed")}
+"""What was measured, by the mask that says where."""
 
 
 def merge(chops: xr.Dataset) -> xr.Dataset:
     """Put overlapping trials back onto one time axis.
 
-    Measurements (`values`, `observed`, `exposure`) are copied: an entry is observed where any trial observed it. Inferred
-    variables are blended: over an overlap the weight of the earlier trial falls linearly and that of the later one rises.
+    Measurements (`values`, `observed`, `exposure`, known `inputs`) are copied: an entry is observed where any trial observed
+    it. Inferred variables are blended: over an overlap the weight of the earlier trial falls linearly and that of the later one
+    rises.
     Standard deviations are blended in the same way, which is exact for trials with equal errors and too large otherwise.
     The initial condition is that of the first trial.
 
@@ -165,11 +167,18 @@ def _blended(
 
 def _measured(chops: xr.Dataset, firsts: NDArray[np.intp], n_bins: int) -> dict[str, NDArray[np.generic]]:
     """Measured variables on the common axis: each entry from the first trial that observed it."""
-    names: Sequence[str] = [name for name in MEASURED if name in chops]
-    if "observed" not in names:
-        return {}
+    merged: dict[str, NDArray[np.generic]] = {}
+    for mask, measured in MEASURED.items():
+        if mask in chops:
+            merged |= _of_mask(chops, mask, [name for name in measured if name in chops], firsts, n_bins)
+    return merged
+
+
+def _of_mask(
+    chops: xr.Dataset, mask: str, names: Sequence[str], firsts: NDArray[np.intp], n_bins: int
+) -> dict[str, NDArray[np.generic]]:
     length = chops.sizes["time"]
-    observed = chops["observed"].values
+    observed = chops[mask].values
     merged: dict[str, NDArray[np.generic]] = {}
     for name in names:
         empty = np.ones if name == "exposure" else np.zeros
@@ -177,7 +186,7 @@ def _measured(chops: xr.Dataset, firsts: NDArray[np.intp], n_bins: int) -> dict[
     arrays = {name: chops[name].values for name in names}
     for trial, first in enumerate(firsts):
         part = slice(first, first + length)
-        new = observed[trial] & ~merged["observed"][0, part].astype(bool)
+        new = observed[trial] & ~merged[mask][0, part].astype(bool)
         for name in names:
             target = merged[name][0, part]
             target[new] = arrays[name][trial][new]

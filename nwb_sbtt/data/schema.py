@@ -5,6 +5,8 @@ An `xarray.Dataset` with dims ``(trial, time, channel)`` and
 * ``values`` float32, finite, 0 where nothing was observed; ``observed`` bool; ``exposure`` float32 in (0, 1], only where
   some bins are observed in part; where `observed` is the same for all channels a reader may return it as a view that cannot
   be written into: replace masks by new ones, as in ``ds["observed"] = ds["observed"] & mask``;
+* where there are known inputs, such as stimuli, ``inputs`` float32 (trial, time, input), finite, 0 where ``inputs_observed``
+  is false, and their names in ``input``;
 * coords ``time`` (bin centres, seconds from the alignment event or, where nothing is aligned, from the window's start),
   ``trial_start`` (left edge of each trial's first bin, seconds on the session clock), ``channel_id`` (ids of the table,
   not row numbers; also the index of ``channel``, as ``trial_id`` is of ``trial``, so that ``ds.sel(channel=7)`` goes by id),
@@ -34,6 +36,7 @@ Slices = tuple[slice, slice]
 CHECKED_AT_ONCE = 1 << 18
 """Entries checked at once, so that intermediate arrays stay in the cache."""
 DIMS = ("trial", "time", "channel")
+INPUT_DIMS = ("trial", "time", "input")
 IDS = {"channel_id": "channel", "trial_id": "trial"}
 """Coordinates with the ids of channels and trials, and the dims that these index."""
 NEVER_SHOWN = {"held_out": "channel", "forecast": "time"}
@@ -172,6 +175,7 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
             raise DataError("'exposure' must lie in (0, 1] wherever something is observed")
     for name, dim in NEVER_SHOWN.items():
         _check_flags(ds, name, dim)
+    _check_inputs(ds)
     json.dumps(ds.attrs)
     return ds
 
@@ -256,6 +260,25 @@ def _check_flags(ds: xr.Dataset, name: str, dim: str) -> None:
         )
     if flags.all():
         raise DataError(f"{name!r} marks every {dim}, so nothing is left to infer from; leave at least one unmarked")
+
+
+def _check_inputs(ds: xr.Dataset) -> None:
+    if "inputs" not in ds and "inputs_observed" not in ds:
+        return
+    for name, dtype in (("inputs", np.float32), ("inputs_observed", bool)):
+        if name not in ds or ds[name].dims != INPUT_DIMS or ds[name].dtype != dtype:
+            has = f"{ds[name].dtype} with dims {ds[name].dims}" if name in ds else "missing"
+            raise DataError(
+                f"{name!r} is {has}; expected {np.dtype(dtype)} with dims {INPUT_DIMS}, as sb.with_inputs makes it"
+            )
+    names = ds["input"].values.tolist() if "input" in ds.coords else []
+    if len(set(names)) < ds.sizes["input"] or not all(isinstance(name, str) for name in names):
+        raise DataError(
+            f"the inputs are named {names}; expected a different text for each of {ds.sizes['input']} inputs"
+        )
+    inputs, known = ds["inputs"].values, ds["inputs_observed"].values
+    if not np.isfinite(inputs).all() or (inputs[~known] != 0).any():
+        raise DataError("inputs must be finite, and 0 where 'inputs_observed' is false; use sb.with_inputs")
 
 
 def _zero_outside(values: NDArray[np.generic], observed: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -63,6 +63,8 @@ def to_batch(ds: xr.Dataset, session: str = "session") -> Batch:
         trials=torch.arange(ds.sizes["trial"]),
         exposure=exposure,
         session=session,
+        inputs=torch.from_numpy(ds["inputs"].values.copy()) if "inputs" in ds else None,
+        inputs_observed=torch.from_numpy(ds["inputs_observed"].values.copy()) if "inputs" in ds else None,
     )
     n_trials, n_bins, n_channels = batch.shape
     sparse = int(observed.sum()) < SPARSE_SHARE * n_trials * n_bins * (n_channels - SPARSE_FROM)
@@ -108,4 +110,6 @@ def to_latents(ds: xr.Dataset, arrays: Mapping[str, Tensor], attrs: Mapping[str,
         events = np.where(ds["observed"].values, ds["values"].values, np.float32(np.nan))
         data |= {"events": (DIMS, events), "denoised": (DIMS, ds["denoised"].values)}
     data["observed"] = (DIMS, ds["observed"].values)
-    return name_units(xr.Dataset(data, coords=ds.coords, attrs={**ds.attrs, **attrs}))
+    # In latents the dim `input` is that of inferred inputs.
+    coords = ds.coords.drop_vars("input", errors="ignore")
+    return name_units(xr.Dataset(data, coords=coords, attrs={**ds.attrs, **attrs}))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from nwb_sbtt.data.datasets import check_matching, dataset_of
+from nwb_sbtt.data.inputs import input_names
 from nwb_sbtt.data.schema import NEVER_SHOWN
 from nwb_sbtt.errors import DataError, MismatchError
 from nwb_sbtt.evaluate.baselines import BASELINES, MaskedData, predict
@@ -90,6 +91,7 @@ def evaluate_latents(
         - ``headline``: the result in one line; ``metric``: "bits per spike" or "explained variance";
         - ``scored``: numbers of trials, entries and spikes behind the scores, and seconds of a channel hidden together;
         - ``lag``: bins after each one that the baselines looked at, where that is not the whole trial;
+        - ``known_inputs``: names of the inputs that the model was given, and the baselines were not;
         - ``scores``: of the model and of each baseline, None where not defined; ``gain``: the same minus that of the mean;
         - ``undefined``: why, by name, where a score is None;
         - ``names``: what the model and the baselines are called in words; ``baselines``: how each was set;
@@ -162,6 +164,7 @@ def evaluate_latents(
             **({"seconds_together": mask_length * scorer.bin_width} if mask_length > 1 else {}),
         },
         **({} if lag is None else {"lag": lag}),
+        **({"known_inputs": list(input_names(ds))} if "inputs" in ds else {}),
         "scores": scores,
         **({"undefined": undefined} if undefined else {}),
         "gain": {name: _difference(score, scores[MEAN]) for name, score in scores.items()},
@@ -201,7 +204,8 @@ def _headline(result: Mapping[str, Any]) -> str:
     line = f"{result['metric']} on hidden entries{lag} {_shown(scores[MODEL])}"
     if known := [name for name in result["baselines"] if scores[name] is not None]:
         best = max(known, key=scores.__getitem__)
-        line += f" ({names[MEAN]} {_shown(scores[MEAN])}, best baseline: {names[best]} {_shown(scores[best])})"
+        without = ", without the known inputs" if "known_inputs" in result else ""
+        line += f" ({names[MEAN]} {_shown(scores[MEAN])}, best baseline{without}: {names[best]} {_shown(scores[best])})"
     if MODEL in result.get("undefined", {}):
         line += f": {result['undefined'][MODEL]}"
     if "cosmoothing" in result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ from nwb_sbtt.fitting.scores import forget_metrics
 from nwb_sbtt.fitting.signature import Signature, session_name
 from nwb_sbtt.fitting.stitching import Trained, stitch_together, trained_trials
 from nwb_sbtt.models import MODELS, Model, make_model
+from nwb_sbtt.nn.inputs import InputStatistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.train.group import join_group
 from nwb_sbtt.train.loop import train
@@ -275,13 +277,14 @@ def _untrained_model(
     statistics = {}
     for name, (training, _) in pairs.items():
         with naming_session(name, of=len(pairs)):
-            statistics[name] = MODELS[config.model.name].measure(
+            of_channels = MODELS[config.model.name].measure(
                 training,
                 config=config.model,
                 likelihood=likelihood,
                 bin_width=signature.sessions[name].bin_width,
                 channel_values=signature.sessions[name].channel_values,
             )
+            statistics[name] = replace(of_channels, inputs=InputStatistics.measured(training))
     with torch.random.fork_rng():
         torch.manual_seed(config.training_seed)
         settings = fill(config.model, [len(training.trials) for training, _ in pairs.values()])

@@ -111,7 +111,10 @@ def load_member(run_dir: Path, signature: Signature) -> Member:
         )
     tensors, progress = checkpoint.load(run_dir / BEST)
     read_log(run_dir, progress)
-    statistics = {name: blank_statistics(len(session.channels)) for name, session in signature.sessions.items()}
+    statistics = {
+        name: blank_statistics(len(session.channels), len(session.inputs))
+        for name, session in signature.sessions.items()
+    }
     # With what training filled in: a model may leave its sizes open.
     settings = schedules.fill(config.model, signature.training_trials)
     model = make_model(settings, statistics, likelihood_settings(config, signature.likelihood))

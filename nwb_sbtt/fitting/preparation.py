@@ -17,10 +17,11 @@ from torch import Tensor
 from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import AutoConfig, FitConfig, LikelihoodConfig, ReadConfig, build
+from nwb_sbtt.data.inputs import input_names
 from nwb_sbtt.data.memory import check_memory
 from nwb_sbtt.data.schema import check_dataset, is_chopped
 from nwb_sbtt.data.splits import split
-from nwb_sbtt.errors import DataError, MismatchError
+from nwb_sbtt.errors import ConfigError, DataError, MismatchError
 from nwb_sbtt.fitting.signature import Signature, describe_session, equal_bin_widths
 from nwb_sbtt.models import MODELS
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS, Values, suitable_likelihood
@@ -49,9 +50,12 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     ------
     DataError
         If values are impossible under the likelihood, or there are too few trials.
+    ConfigError
+        If the model takes no known inputs, and the data have some.
     """
     check_dataset(ds)
     _refuse_inferred_events(ds, config)
+    _check_takes_inputs(ds, config)
     data, likelihood = values_of(ds), likelihood_of(ds, config)
     MODELS[config.model.name].check(data, likelihood.name)
     LIKELIHOODS[likelihood.name].check(data, likelihood)
@@ -416,6 +420,12 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
             f"{widths[first]:g} s; read all sessions with the same bin width, because learned dynamics are valid for "
             "one bin width only"
         )
+    inputs = {name: input_names(ds) for name, ds in sessions.items()}
+    if unequal := [name for name, names in inputs.items() if names != inputs[first]]:
+        raise MismatchError(
+            f"session {unequal[0]!r} has the known inputs {list(inputs[unequal[0]])}, but session {first!r} has "
+            f"{list(inputs[first])}; all sessions need the same inputs in the same order, NaN where they are not known"
+        )
     likelihoods = {likelihood_of(ds, config) for ds in sessions.values()}
     if len(likelihoods) > 1:
         names = sorted(likelihood.name for likelihood in likelihoods)
@@ -446,6 +456,15 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
                 f"sessions {same[0]!r} and {name!r} have exactly the same data; pass each recording only once"
             )
     return Signature(likelihood.name, signatures)
+
+
+def _check_takes_inputs(ds: xr.Dataset, config: FitConfig) -> None:
+    if (names := input_names(ds)) and not MODELS[config.model.name].takes_inputs:
+        able = [name for name in MODELS.names() if MODELS[name].takes_inputs]
+        raise ConfigError(
+            f"model {config.model.name!r} takes no known inputs, but the data have {', '.join(map(repr, names))}; choose "
+            f"one of {', '.join(able)} (--model), or omit the inputs (--input)"
+        )
 
 
 def _is_open(read: ReadConfig) -> bool:

@@ -29,6 +29,7 @@ def record_of(fitted: Fitted, *, expected: str) -> dict[str, Any]:
         JSON-safe.
     """
     config = fitted.config.model_dump(mode="json")
+    inputs = next(iter(fitted.signature.sessions.values())).inputs
     if fitted.config.init is not None:
         config["init"]["run_dir"] = fitted.config.init.run_dir.name
     return {
@@ -45,6 +46,7 @@ def record_of(fitted: Fitted, *, expected: str) -> dict[str, Any]:
         "finished": fitted.finished,
         "training": _training(fitted),
         "calibration": {name: calibration.summary() for name, calibration in fitted.calibrations.items()},
+        **({"known_inputs": list(inputs)} if inputs else {}),
         **({"sessions": fitted.signature.recordings()} if len(fitted.signature.sessions) > 1 else {}),
         **({} if fitted.signature.origins is None else {"init": _initial(fitted)}),
         **({"ensemble": _ensemble(fitted, expected)} if len(fitted.members) > 1 else {}),

@@ -112,7 +112,9 @@ def replay(
     inferred = fitted.infer(matched, session=name, same_channels=True)
     whole = merge_chops(matched)
     clock = _Clock(None if speed is None else stream.bin_width / speed)
-    trials = [_streamed(stream, *rows, clock=clock, advance=advance or _nothing) for rows in _rows(fitted, whole, name)]
+    trials = [
+        _streamed(stream, trial, clock=clock, advance=advance or _nothing) for trial in _trials(fitted, whole, name)
+    ]
     names = ("factors", *(("rates", "rates_sd") if fitted.expects_counts else ("mean", "mean_sd")))
     arrays = {each: np.stack([trial[each] for trial in trials]) for each in names}
     if is_chopped(matched):
@@ -156,34 +158,42 @@ class _Clock:
         self.missed += self.period is not None and taken > self.period
 
 
-def _rows(
-    fitted: Fitted, ds: xr.Dataset, session: str
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32] | None]]:
-    """Values, what is shown and exposure (bin, channel) of each trial."""
+@dataclass(frozen=True)
+class _Trial:
+    """What a stream is given of a trial: values, what is shown, and exposure (bin, channel); known inputs (bin, input)."""
+
+    values: NDArray[np.float32]
+    shown: NDArray[np.bool_]
+    exposure: NDArray[np.float32] | None
+    inputs: NDArray[np.float32] | None
+
+    def step(self, stream: Stream, t: int) -> Step:
+        exposure = None if self.exposure is None else self.exposure[t]
+        inputs = None if self.inputs is None else self.inputs[t]
+        return stream.step(self.values[t], self.shown[t], exposure, inputs=inputs)
+
+
+def _trials(fitted: Fitted, ds: xr.Dataset, session: str) -> Iterator[_Trial]:
     batch = to_batch(hold_out(ds, fitted.config), session)
     shown, values = batch.dense(batch.shown).numpy(), batch.dense(batch.values).numpy()
     exposure = ds["exposure"].values if "exposure" in ds else None
-    for trial in range(len(values)):
-        yield values[trial], shown[trial], None if exposure is None else exposure[trial]
+    inputs = np.where(ds["inputs_observed"], ds["inputs"], np.float32(np.nan)) if "inputs" in ds else None
+    for i in range(len(values)):
+        yield _Trial(
+            values[i], shown[i], None if exposure is None else exposure[i], None if inputs is None else inputs[i]
+        )
 
 
 def _streamed(
-    stream: Stream,
-    values: NDArray[np.float32],
-    shown: NDArray[np.bool_],
-    exposure: NDArray[np.float32] | None,
-    *,
-    clock: _Clock,
-    advance: Callable[[int], object],
+    stream: Stream, trial: _Trial, *, clock: _Clock, advance: Callable[[int], object]
 ) -> dict[str, NDArray[np.float32]]:
     """What the stream infers of a trial, by name (bin, …)."""
     stream.reset()
     steps: list[Step] = []
     clock.start()
-    for t in range(len(values)):
-        share = None if exposure is None else exposure[t]
+    for t in range(len(trial.values)):
         clock.wait()
-        steps.append(stream.step(values[t], shown[t], share))
+        steps.append(trial.step(stream, t))
         clock.done()
         advance(1)
     last = stream.finish()

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from pydantic import TypeAdapter, ValidationError
 
+from nwb_sbtt.data.inputs import input_names
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import NEVER_SHOWN
 from nwb_sbtt.errors import FileError, MismatchError, TrainingError
@@ -59,6 +60,8 @@ class SessionSignature:
     trial_ids, split : tuple
         Ids of the trials, and what each was used for ("train", "valid", "test", …); they follow from data and settings too.
         Empty in run folders of version 0.1.0; ids are empty where trials have none.
+    inputs : tuple of str
+        Names of the known inputs.
     """
 
     channels: tuple[str, ...]
@@ -75,6 +78,7 @@ class SessionSignature:
     mask_length: int | None = None
     trial_ids: tuple[int | str, ...] = ()
     split: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,15 +200,21 @@ def session_differences(name: str, new: SessionSignature, old: SessionSignature)
     for field_name, noun in (("trials", "trials"), ("training_trials", "training trials"), ("bins", "bins in a trial")):
         if (n := getattr(new, field_name)) != (m := getattr(old, field_name)):
             texts.append(f"session {name!r} has {n} {noun} instead of {m}")
+    if new.inputs != old.inputs:
+        texts.append(f"session {name!r} has the known inputs {_named(new.inputs)} instead of {_named(old.inputs)}")
     for value in sorted(set(new.channel_values) | set(old.channel_values)):
         if new.channel_values.get(value) != old.channel_values.get(value):
             texts.append(f"session {name!r} has different values of {value}")
     if not texts and new.data_sha256 != old.data_sha256:
         texts.append(
-            f"session {name!r} has different data (values, mask, split, held-out channels or forecast bins), although "
+            f"session {name!r} has different data (values, mask, split, inputs, held-out channels or forecast bins), although "
             "trials, bins and channels are equally many"
         )
     return texts
+
+
+def _named(inputs: Sequence[str]) -> str:
+    return ", ".join(map(repr, inputs)) or "none"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -295,6 +305,7 @@ def describe_session(
         mask_length=mask_length,
         trial_ids=tuple(_plain_ids(ds)),
         split=tuple(ds["split"].values.astype(str).tolist()),
+        inputs=input_names(ds),
         **{name: json.loads(ds.attrs[name]) if name in ds.attrs else None for name in PLACE},
     )
 
@@ -374,10 +385,22 @@ def in_fitted_order(ds: xr.Dataset, session: SessionSignature, *, name: str, sam
             f"{_origin(fitted_source)}, so channels with the same ids may be different channels. If they are the "
             "same, pass --same-channels (in Python same_channels=True); if not, fit these data with --init"
         )
+    ds = _with_fitted_inputs(ds, session)
     if list(names) == list(fitted):
         return ds
     rows = {channel: i for i, channel in enumerate(names)}
     return ds.isel(channel=[rows[channel] for channel in fitted])
+
+
+def _with_fitted_inputs(ds: xr.Dataset, session: SessionSignature) -> xr.Dataset:
+    """Put the known inputs into the order of those that the model was fitted with."""
+    given = input_names(ds)
+    if set(given) != set(session.inputs):
+        raise MismatchError(
+            f"the data have the known inputs {_named(given)}, but the model was fitted with {_named(session.inputs)}; read "
+            "the data with the same inputs (--input; in Python sb.with_inputs)"
+        )
+    return ds if given == session.inputs or not given else ds.isel(input=[given.index(name) for name in session.inputs])
 
 
 def _origin(source: Mapping[str, Any]) -> str:
@@ -408,8 +431,8 @@ def channel_difference(fitted: Sequence[str], channels: Sequence[str]) -> str:
 def digest_of(ds: xr.Dataset) -> str:
     """Compute the SHA-256 of everything that a fit's tensors are made of, with names, types and shapes.
 
-    These are values, masks, exposure, split, held-out channels and forecast bins, with the ids of trials and channels in their
-    order.
+    These are values, masks, exposure, known inputs, split, held-out channels and forecast bins, with the ids of trials and
+    channels in their order.
 
     Parameters
     ----------
@@ -426,7 +449,10 @@ def digest_of(ds: xr.Dataset) -> str:
     if "exposure" in ds:
         arrays["exposure"] = np.where(observed, ds["exposure"].values, np.float32(1))
     arrays |= {name: ds[name].values.astype(bool) for name in NEVER_SHOWN if name in ds.coords}
-    labels = {name: ds[name].values.astype(str).tolist() for name in ("split", "trial_id") if name in ds.coords}
+    arrays |= {name: ds[name].values for name in ("inputs", "inputs_observed") if name in ds}
+    labels = {
+        name: ds[name].values.astype(str).tolist() for name in ("split", "trial_id", "input") if name in ds.coords
+    }
     header = {
         "version": DIGEST_VERSION,
         "arrays": {name: [array.dtype.str, array.shape] for name, array in arrays.items()},

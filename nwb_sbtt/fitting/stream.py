@@ -63,6 +63,8 @@ class Stream:
     ----------
     channels : tuple
         Names of the channels, in the order in which `step` takes them: that of the fit.
+    inputs : tuple of str
+        Names of the known inputs, in the order in which `step` takes them; empty for a fit without.
     bin_width : float
         Seconds.
     lag : int
@@ -90,6 +92,7 @@ class Stream:
             )
         signature = fitted.signature.sessions[session]
         self.channels: tuple[Any, ...] = tuple(signature.channels)
+        self.inputs = signature.inputs
         self.bin_width, self.lag = float(signature.bin_width), lag
         self._steppers = [Stepper(member.model, session) for member in fitted.members]
         self._latents_of = fitted.members.index(fitted.best)
@@ -106,7 +109,14 @@ class Stream:
         for stepper in self._steppers:
             stepper.reset()
 
-    def step(self, values: ArrayLike, observed: ArrayLike | None = None, exposure: ArrayLike | None = None) -> Step:
+    def step(
+        self,
+        values: ArrayLike,
+        observed: ArrayLike | None = None,
+        exposure: ArrayLike | None = None,
+        *,
+        inputs: ArrayLike | None = None,
+    ) -> Step:
         """Give the next bin, or the next few.
 
         Parameters
@@ -117,6 +127,9 @@ class Stream:
             Whether there is a measurement; by default wherever `values` is not NaN.
         exposure : array, optional
             Share of the bin during which each channel was observed, in (0, 1]; 1 by default.
+        inputs : array (input) or (bin, input), optional
+            Known inputs, in the units of the fit's data; NaN where they are missing. Only for a fit with inputs, which needs
+            them.
 
         Returns
         -------
@@ -126,8 +139,8 @@ class Stream:
         Raises
         ------
         DataError
-            If a shape is not that of the channels, or an observed value is infinite, or a negative count. The stream is then
-            as it was before.
+            If a shape is not that of the channels or inputs, or an observed value is infinite, or a negative count. The stream
+            is then as it was before.
         """
         array = np.asarray(values, np.float32)
         n_channels = len(self.channels)
@@ -141,13 +154,13 @@ class Stream:
             shown &= _same_shape("observed", np.asarray(observed, bool), array)
         share = None if exposure is None else _same_shape("exposure", np.asarray(exposure, np.float32), array)
         self._check(array, shown, share)
+        known = self._known(inputs, array)
         if array.ndim == 1:
-            return self._one([each.step(array, shown, share) for each in self._steppers])
-        rows = range(len(array))
-        steps = [
-            self._one([each.step(array[i], shown[i], None if share is None else share[i]) for each in self._steppers])
-            for i in rows
-        ]
+            return self._one([each.step(array, shown, share, known) for each in self._steppers])
+        steps = []
+        for i in range(len(array)):
+            given = array[i], shown[i], None if share is None else share[i], None if known is None else known[i]
+            steps.append(self._one([each.step(*given) for each in self._steppers]))
         return _stacked(steps, self)
 
     def finish(self) -> Step:
@@ -198,6 +211,26 @@ class Stream:
             raise DataError(f"an observed count is {seen.min():g}; counts are 0 or more")
         if exposure is not None and not ((exposure[shown] > 0) & (exposure[shown] <= 1)).all():
             raise DataError("exposure is the share of the bin that was observed: expected numbers in (0, 1]")
+
+    def _known(self, inputs: ArrayLike | None, values: Array) -> Array | None:
+        if not self.inputs and inputs is None:
+            return None
+        names = ", ".join(map(repr, self.inputs)) or "none"
+        if inputs is None or not self.inputs:
+            raise DataError(
+                f"the model was fitted with the known inputs {names}; "
+                + (
+                    f"pass inputs=, {len(self.inputs)} numbers for each bin (NaN if missing)"
+                    if self.inputs
+                    else "omit inputs"
+                )
+            )
+        known = np.asarray(inputs, np.float32)
+        expected = (*values.shape[:-1], len(self.inputs))
+        if known.shape != expected or np.isinf(known).any():
+            what = f"have the shape {known.shape}" if known.shape != expected else "are infinite"
+            raise DataError(f"inputs {what}; expected {expected} finite numbers or NaN, of {names}")
+        return known
 
     def _one(self, estimates: Sequence[Estimate | None]) -> Step:
         """What the members infer of one bin, averaged and calibrated."""

@@ -32,12 +32,15 @@ class Encoded:
         Predictions of earlier layers, of a model that reads the residual input several times.
     intermediate_totals : tuple of Float[Tensor, ""]
         Negative log-likelihood of the batch under each of them, summed over its scored entries (`Likelihood.total`).
+    known_inputs : Float[Tensor, "trial time feature"] or None
+        Features of the known inputs, of a model whose generator reads them.
     """
 
     states: Float[Tensor, "trial time state"]
     last: Float[Tensor, "trial state"]
     intermediate_factors: tuple[Float[Tensor, "trial time factor"], ...] = ()
     intermediate_totals: tuple[Float[Tensor, ""], ...] = ()
+    known_inputs: Float[Tensor, "trial time feature"] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ class Model(nn.Module, ABC):
     """Class of the settings; the default of its field ``name`` is the model's name."""
     infers_spikes: ClassVar[bool] = False
     """Whether the model itself infers spikes from fluorescence."""
+    takes_inputs: ClassVar[bool] = False
+    """Whether the model reads known inputs (`Batch.inputs`)."""
     likelihood: Likelihood
     samples: bool
 

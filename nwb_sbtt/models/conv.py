@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import ConvConfig, ConvolutionConfig, LikelihoodConfig, ModelConfig
 from nwb_sbtt.models.base import C, Defaults, Encoded, Inference, Model, between, dropout, noise
-from nwb_sbtt.nn.channels import RESIDUAL_SMOOTHING, ChannelStatistics, Nearby, ReadIn
+from nwb_sbtt.nn.channels import RESIDUAL_SMOOTHING, ChannelStatistics, Nearby, ReadIn, known_inputs
 from nwb_sbtt.nn.convolution import GatedConvolution, recent_mean
+from nwb_sbtt.nn.inputs import InputMemory
 from nwb_sbtt.nn.likelihoods import make_likelihood
 from nwb_sbtt.nn.likelihoods.base import MOST_LOG_VARIANCE
 
@@ -98,6 +99,7 @@ class Conv(Model):
 
     Config: ClassVar[type[ModelConfig]] = ConvConfig
     samples = False
+    takes_inputs = True
     many_steps = 1850.0
     """Optimiser steps for many training trials."""
 
@@ -109,6 +111,8 @@ class Conv(Model):
         ahead = look_ahead(self.lag, c.layers)
         self.read_in = ReadIn(statistics, c.read_in, c.smoothing, residual_features=c.factors, ahead=ahead[0])
         self.embedding = nn.Linear(self.read_in.n_features, c.width)
+        known = known_inputs(statistics)
+        self.memory = None if known is None else InputMemory(known, c.input_memory, c.width)
         self.layers = nn.ModuleList(Layer(c, ahead=bins) for bins in ahead[1:])
         self.norm = nn.LayerNorm(c.width)
         self.to_factors = nn.Linear(c.width, c.factors)
@@ -124,7 +128,10 @@ class Conv(Model):
 
     def encode(self, batch: Batch, generator: torch.Generator | None = None) -> Encoded:
         """Predict factors and read their residual input, once per layer."""
-        state = self._drop(self.embedding(self.read_in(batch)), generator)
+        state = self.embedding(self.read_in(batch))
+        if self.memory is not None:
+            state = state + self.memory(batch)
+        state = self._drop(state, generator)
         nearby = Nearby(batch, (RESIDUAL_SMOOTHING,), ahead=None if self.lag is None else 0)
         into = self.read_in.residual_table(batch.session)
         predictions, totals = list[Tensor](), list[Tensor]()

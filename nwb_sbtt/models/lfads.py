@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import LFADSConfig, LikelihoodConfig
 from nwb_sbtt.models.base import Encoded, Inference, Model, dropout, noise
-from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn
+from nwb_sbtt.nn.channels import ChannelStatistics, ReadIn, known_inputs
 from nwb_sbtt.nn.control import MIN_LOG_SD, run_controlled
 from nwb_sbtt.nn.likelihoods import make_likelihood
 from nwb_sbtt.nn.priors import InputPrior, kl_to_gaussian
@@ -22,7 +22,7 @@ class LFADS(Model):
 
     Sussillo et al. 2016 and Pandarinath et al. 2018, with an autoregressive prior on the inputs. One bidirectional
     encoder serves the initial condition and the controller. With ``inputs=0`` there is no controller, and the generator is
-    autonomous.
+    autonomous but for known inputs, which it reads beside those that the controller infers.
 
     Parameters
     ----------
@@ -33,6 +33,7 @@ class LFADS(Model):
 
     Config = LFADSConfig
     samples = True
+    takes_inputs = True
     prior_log_sd: Tensor
 
     def __init__(
@@ -46,7 +47,9 @@ class LFADS(Model):
         self.to_generator = nn.Linear(c.initial_condition, c.generator)
         self.prior_mean = nn.Parameter(torch.zeros(c.initial_condition))
         self.register_buffer("prior_log_sd", torch.full((c.initial_condition,), math.log(c.ic_prior_sd)))
-        self.generator = Cell(c.inputs, c.generator) if c.inputs else nn.GRU(1, c.generator)
+        self.known = known_inputs(statistics)
+        n_known = 0 if self.known is None else self.known.n_features
+        self.generator = Cell(c.inputs + n_known, c.generator) if c.inputs else nn.GRU(n_known or 1, c.generator)
         self.to_factors = nn.Parameter(torch.randn(c.factors, c.generator) / c.generator**0.5)
         if c.inputs:
             self.feedback = nn.Parameter(torch.randn(c.factors, 3 * c.controller) / c.factors**0.5)
@@ -59,7 +62,12 @@ class LFADS(Model):
         """Encode the shown entries in both directions of time."""
         features = dropout(self.read_in(batch), self._rate, generator)
         states, last = run_gru(self.encoder, features.transpose(0, 1))
-        return Encoded(dropout(states, self._rate, generator).transpose(0, 1), torch.cat([last[0], last[1]], -1))
+        known = None if self.known is None else self.known(batch)
+        return Encoded(
+            dropout(states, self._rate, generator).transpose(0, 1),
+            torch.cat([last[0], last[1]], -1),
+            known_inputs=known,
+        )
 
     def generate(self, encoded: Encoded, generator: torch.Generator | None = None) -> Inference:
         """Sample the initial condition and the inputs, and unroll the generator."""
@@ -71,8 +79,9 @@ class LFADS(Model):
         g0 = self.to_generator(initial).clamp(-c.cell_clip, c.cell_clip)
         weights = nn.functional.normalize(self.to_factors, dim=1).t()
         inputs = None
+        known = None if encoded.known_inputs is None else encoded.known_inputs.transpose(0, 1)
         if isinstance(self.generator, nn.GRU):
-            path, _ = run_gru(self.generator, g0.new_zeros(n_steps, len(g0), 1), g0[None])
+            path, _ = run_gru(self.generator, g0.new_zeros(n_steps, len(g0), 1) if known is None else known, g0[None])
         else:
             draws = (n_steps, len(g0), c.inputs)
             run = run_controlled(
@@ -83,6 +92,7 @@ class LFADS(Model):
                 to_inputs=(self.to_inputs.weight.t(), self.to_inputs.bias, self.input_prior.log_sd),
                 g0=g0,
                 draws=None if generator is None else noise(draws, generator, g0),
+                known=known,
             )
             path, inputs = run.generator, run.inputs.transpose(0, 1)
             kl = kl + self.input_prior.kl(run.mean, run.log_sd, run.inputs)

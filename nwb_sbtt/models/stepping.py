@@ -21,6 +21,7 @@ from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.models.base import Model
 from nwb_sbtt.models.conv import Conv, Layer
 from nwb_sbtt.nn.channels import FARTHEST, RESIDUAL_SMOOTHING
+from nwb_sbtt.nn.inputs import InputMemory
 from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Likelihood
 from nwb_sbtt.nn.likelihoods.gaussian import Gaussian
 from nwb_sbtt.nn.likelihoods.poisson import Poisson
@@ -181,6 +182,36 @@ class _Layer:
         return added
 
 
+class _Memory:
+    """Known inputs of a bin and the memory of those before: see `nwb_sbtt.nn.inputs.InputMemory`."""
+
+    def __init__(self, memory: InputMemory):
+        self.mean, self.sd = _array(memory.known.mean), _array(memory.known.sd)
+        self.now, self.before = _array(memory.now.weight), _array(memory.before.weight)
+        gru = memory.gru
+        # torch's order of gates: reset, update, new.
+        self.inward, self.recurrent = (_array(gru.get_parameter(f"weight_{of}_l0")) for of in ("ih", "hh"))
+        self.bias, self.bias_hidden = (_array(gru.get_parameter(f"bias_{of}_l0")) for of in ("ih", "hh"))
+        self.reset()
+
+    def reset(self) -> None:
+        self.state: Row = np.zeros(self.recurrent.shape[1], np.float32)
+
+    def push(self, inputs: Row) -> Row:
+        missing = np.isnan(inputs)
+        values = np.where(missing, np.float32(0), (inputs - self.mean) / self.sd)
+        features = np.concatenate([values, missing.astype(np.float32)]).astype(np.float32)
+        n = len(self.state)
+        given = self.inward @ features + self.bias
+        held = self.recurrent @ self.state + self.bias_hidden
+        reset, update = np.split(1 / (1 + np.exp(-(given[: 2 * n] + held[: 2 * n]))), 2)
+        new = np.tanh(given[2 * n :] + reset * held[2 * n :])
+        self.state = new + update * (self.state - new)
+        added: Row = self.now @ features
+        added += self.before @ self.state
+        return added
+
+
 class Stepper:
     """A convolutional model with a lag, bin by bin.
 
@@ -219,6 +250,7 @@ class Stepper:
         area = np.array([*read_in.smoothing, RESIDUAL_SMOOTHING], np.float32) * np.float32(math.sqrt(2 * math.pi))
         self._least = (1 / (self.n_channels * area)).astype(np.float32)
         self._embedding = _array(model.embedding.weight), _array(model.embedding.bias)
+        self._memory = None if model.memory is None else _Memory(model.memory)
         self._norm = _Norm(model.norm)
         self._to_factors = self._norm.into(model.to_factors)
         self._to_log_variance = self._norm.into(model.to_log_variance)
@@ -232,6 +264,8 @@ class Stepper:
         self._shares = Ring(len(self._smoothing), 1)
         self._residual_sums = [Ring(len(self._residual_smoothing), len(self._residuals)) for _ in self._layers]
         self._recent: list[_Bin] = []
+        if self._memory is not None:
+            self._memory.reset()
         self.bins = self.n_data = 0
         """Steps since then, and those of them with data."""
 
@@ -240,6 +274,7 @@ class Stepper:
         values: Float[ndarray, "channel"],
         shown: Bool[ndarray, "channel"],
         exposure: Float[ndarray, "channel"] | None = None,
+        inputs: Float[ndarray, "input"] | None = None,
     ) -> Estimate | None:
         """Take the next bin.
 
@@ -250,6 +285,8 @@ class Stepper:
         shown : bool array (channel)
         exposure : array (channel), optional
             Share of the bin during which each channel was observed, in (0, 1].
+        inputs : array (input), optional
+            Known inputs in their units, NaN where they are missing; of a model that takes inputs.
 
         Returns
         -------
@@ -277,7 +314,11 @@ class Stepper:
         self._recent.append(_Bin(data, mask, 1.0 if exposure is None else exposure, of_bin, nearby))
         del self._recent[: -(self.lag + 1)]
         self.n_data += 1
-        return self._through(weight @ features + bias)
+        x = weight @ features + bias
+        if self._memory is not None:
+            assert inputs is not None
+            x += self._memory.push(inputs)
+        return self._through(x)
 
     def end(self) -> Estimate | None:
         """Go on by a bin that is not there, as after the last one of a trial; `lag` such bins give the last estimates.
@@ -333,6 +374,8 @@ class Stepper:
         arrays |= {f"total.{i}": layer.total.copy() for i, layer in enumerate(self._layers)}
         arrays["layer_bins"] = np.array([layer.bins for layer in self._layers])
         arrays["bins"] = np.array([self.bins, self.n_data])
+        if self._memory is not None:
+            arrays["inputs"] = self._memory.state.copy()
         recent = self._recent
         whole = np.ones(self.n_channels, np.float32)
         arrays["values"] = np.array([each.values for each in recent]).reshape(-1, self.n_channels)
@@ -369,6 +412,8 @@ class Stepper:
         for i, layer in enumerate(self._layers):
             layer.total, layer.bins = np.array(state[f"total.{i}"]), int(state["layer_bins"][i])
         self.bins, self.n_data = map(int, state["bins"])
+        if self._memory is not None:
+            self._memory.state = np.array(state["inputs"])
         rows = zip(*(np.array(state[name]) for name in kept), strict=True)
         self._recent = [
             _Bin(values, shown, exposure, float(scales[0]), float(scales[1]))

@@ -7,7 +7,7 @@ Only this layer and the observation model (`nwb_sbtt.nn.likelihoods`) know the c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from nwb_sbtt.calcium.search import Measured
 from nwb_sbtt.nn import convolution, dense
 from nwb_sbtt.nn.convolution import TILE_BINS, tiles
 from nwb_sbtt.nn.entries import gather_sum, marked_share, shown_terms
+from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
 from nwb_sbtt.nn.sessions import SessionTables
 
 
@@ -38,6 +39,8 @@ class ChannelStatistics:
     kinetics : Kinetics, optional
         How fluorescence follows spikes, where the values are fluorescence; the other statistics are then of the spikes
         inferred from it.
+    inputs : InputStatistics, optional
+        Of the known inputs of the session, where there are any.
     """
 
     mean: Float[Tensor, "channel"]
@@ -45,21 +48,40 @@ class ChannelStatistics:
     nonzero_share: Float[Tensor, "channel"]
     smallest_event: Float[Tensor, "channel"]
     kinetics: Kinetics | None = None
+    inputs: InputStatistics | None = None
 
 
-def blank_statistics(n_channels: int) -> ChannelStatistics:
+def blank_statistics(n_channels: int, n_inputs: int = 0) -> ChannelStatistics:
     """Make placeholder statistics for a model whose own are then loaded with its weights.
 
     Parameters
     ----------
     n_channels : int
+    n_inputs : int
+        Known inputs.
 
     Returns
     -------
     ChannelStatistics
     """
     one = torch.ones(n_channels)
-    return ChannelStatistics(one, one, one, one, Kinetics(one, one, one, one, one, one, one))
+    inputs = InputStatistics.blank(n_inputs) if n_inputs else None
+    return ChannelStatistics(one, one, one, one, Kinetics(one, one, one, one, one, one, one), inputs)
+
+
+def known_inputs(statistics: Mapping[str, ChannelStatistics]) -> KnownInputs | None:
+    """Make the features of known inputs, where the sessions have any.
+
+    Parameters
+    ----------
+    statistics : mapping of session to ChannelStatistics
+
+    Returns
+    -------
+    KnownInputs or None
+    """
+    measured = [each.inputs for each in statistics.values() if each.inputs is not None]
+    return KnownInputs(measured) if measured else None
 
 
 def channel_statistics(batch: Batch, *, smallest_event: Float[Tensor, "channel"] | None = None) -> ChannelStatistics:

@@ -3,10 +3,11 @@
 Both cells are those of `nwb_sbtt.nn.recurrent`, whose docstring derives the slopes of one step. They feed each other: at step t
 the controller reads the encoder's states x_t and the generator's last state g, and the generator reads the inputs u,
 
-    c' = GRU(x_t W_x + g F;  c),    (μ, ρ) = c' W_raw + b_raw,    u = μ + exp(max(ρ, ρ_min)) · e^p · ε_t,    g' = GRU(u W_u;  g)
+    c' = GRU(x_t W_x + g F;  c),               (μ, ρ) = c' W_raw + b_raw,
+    u = μ + exp(max(ρ, ρ_min)) · e^p · ε_t,    g' = GRU(u W_u + k_t W_k;  g)
 
-with the prior's log sd p, the log sd ρ relative to it, and standard normal draws ε (without draws u = μ). The posterior's log
-sd is ``max(ρ, ρ_min) + p``.
+with known inputs k_t, the prior's log sd p, the log sd ρ relative to it, and standard normal draws ε (without draws u = μ). The
+posterior's log sd is ``max(ρ, ρ_min) + p``.
 
 **Backward**, step by step from the last one, with D_g the gradient at g' and D_c that at c':
 
@@ -70,6 +71,7 @@ def run_controlled(
     to_inputs: tuple[Tensor, Tensor, Tensor],
     g0: Float[Tensor, "trial generator"],
     draws: Float[Tensor, "time trial input"] | None,
+    known: Float[Tensor, "time trial known"] | None = None,
 ) -> ControlledStates:
     """Unroll controller and generator together.
 
@@ -90,6 +92,8 @@ def run_controlled(
         State of the generator before the first step; the controller's is 0.
     draws : Float[Tensor, "time trial input"] or None
         Standard normal; None takes the posterior means.
+    known : Float[Tensor, "time trial known"], optional
+        Further inputs of the generator, whose weights are the last rows of ``generator.inward``; no gradient is made for them.
 
     Returns
     -------
@@ -108,6 +112,7 @@ def run_controlled(
         prior_log_sd,
         generator.inward,
         encoded.new_zeros(1) if draws is None else draws,
+        encoded.new_zeros(len(encoded), len(g0), 0) if known is None else known.contiguous(),
     )
     return ControlledStates(*parts)
 
@@ -133,6 +138,7 @@ class _RunControlled(torch.autograd.Function):
         prior: Tensor,
         w_u: Tensor,
         draws: Tensor,
+        known: Tensor,
     ) -> tuple[Tensor, ...]:
         n_steps, n_trials = x.shape[:2]
         n_c, n_g, n_u = len(w_c), g0.shape[-1], len(prior)
@@ -141,10 +147,14 @@ class _RunControlled(torch.autograd.Function):
         c, g = cs[0].zero_(), gs[0].copy_(g0)
         raws, us = b_raw.repeat(n_steps, n_trials, 1), x.new_empty(n_steps, n_trials, n_u)
         deviations = draws * prior.exp() if draws.dim() == 3 else None
+        w_u, w_known = w_u[:n_u], w_u[n_u:]
         into_g, joint = rows[..., : 3 * n_g], rows[..., n_g : 4 * n_g + 3 * n_c]
         for piece in pieces(n_steps, row_size=rows[0].numel()):
             rows[piece] = bias
-            rows[piece].flatten(0, 1)[:, 4 * n_g : 4 * n_g + 3 * n_c].addmm_(x[piece].flatten(0, 1), w_x)
+            flat = rows[piece].flatten(0, 1)
+            flat[:, 4 * n_g : 4 * n_g + 3 * n_c].addmm_(x[piece].flatten(0, 1), w_x)
+            if len(w_known):
+                flat[:, : 3 * n_g].addmm_(known[piece].flatten(0, 1), w_known)
             steps_g, steps_c = steps_of(rows[piece][..., : 4 * n_g]), steps_of(rows[piece][..., 4 * n_g :])
             for i, (step_g, step_c) in enumerate(zip(steps_g, steps_c, strict=True)):
                 t = piece.start + i
@@ -160,13 +170,13 @@ class _RunControlled(torch.autograd.Function):
                 into_g[t].addmm_(u, w_u)
                 g = advance(step_g, g, out=gs[t + 1])
         log_sds = raws[..., n_u:].clamp(min=MIN_LOG_SD).add_(prior)
-        ctx.save_for_backward(x, rows, cs, gs, raws, log_sds, us, w_x, w_joint, w_c, w_raw, w_u, draws)
+        ctx.save_for_backward(x, rows, cs, gs, raws, log_sds, us, w_x, w_joint, w_c, w_raw, w_u, draws, known)
         return gs[1:], raws[..., :n_u].clone(), log_sds, us
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_g: Tensor, d_mean: Tensor, d_log_sd: Tensor, d_u: Tensor) -> tuple[Tensor | None, ...]:
-        x, rows, cs, gs, raws, log_sds, us, w_x, w_joint, w_c, w_raw, w_u, draws = ctx.saved_tensors
+        x, rows, cs, gs, raws, log_sds, us, w_x, w_joint, w_c, w_raw, w_u, draws, known = ctx.saved_tensors
         n_steps, n_trials, n_u = us.shape
         n_c, n_g = cs.shape[-1], gs.shape[-1]
         spread = log_sds.exp() * draws if draws.dim() == 3 else torch.zeros_like(log_sds)
@@ -176,6 +186,7 @@ class _RunControlled(torch.autograd.Function):
         d_raw, d_inputs = torch.empty_like(raws), torch.empty_like(us)
         d_x, d_bias = torch.empty_like(x), rows.new_zeros(1, rows.shape[-1])
         d_w_x, d_w_joint, d_w_c, d_w_u = (torch.zeros_like(w) for w in (w_x, w_joint, w_c, w_u))
+        d_w_known = x.new_zeros(known.shape[-1], 3 * n_g)
         back_x, back_joint, back_c, back_raw, back_u = (w.t().contiguous() for w in (w_x, w_joint, w_c, w_raw, w_u))
         cut = pieces(n_steps, row_size=rows[0].numel())
         room = torch.empty_like(rows[cut[0]])
@@ -206,6 +217,8 @@ class _RunControlled(torch.autograd.Function):
             d_w_joint.addmm_(gs[piece].flatten(0, 1).t(), flat[:, middle])
             d_w_c.addmm_(cs[piece].flatten(0, 1).t(), flat[:, last])
             d_w_u.addmm_(us[piece].flatten(0, 1).t(), flat[:, : 3 * n_g])
+            if len(d_w_known):
+                d_w_known.addmm_(known[piece].flatten(0, 1).t(), flat[:, : 3 * n_g])
             d_bias.addmm_(ones[:, : len(flat)], flat)
         flat_raw = d_raw.flatten(0, 1)
         return (
@@ -218,6 +231,7 @@ class _RunControlled(torch.autograd.Function):
             cs[1:].flatten(0, 1).t() @ flat_raw,
             flat_raw.sum(0),
             (d_log_sd + (d_u + d_inputs) * spread).sum((0, 1)),
-            d_w_u,
+            torch.cat([d_w_u, d_w_known]),
+            None,
             None,
         )

@@ -260,12 +260,18 @@ def _results(metrics: Mapping[str, Any]) -> str:
         columns[f"forecast bins ({metrics['metric']})"] = metrics["forecast"]
     if "rates_r2" in metrics.get("truth", {}):
         columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
-    lag = ""
+    conditions = ""
     if "lag" in metrics:
-        lag = f" Each bin is predicted from the bins before it and {metrics['lag']} bins after it, at most (the lag)."
+        conditions = (
+            f" Each bin is predicted from the bins before it and {metrics['lag']} bins after it, at most (the lag)."
+        )
+    if "known_inputs" in metrics:
+        conditions += (
+            f" The model was given the known inputs {', '.join(metrics['known_inputs'])}; the baselines were not."
+        )
     text = (
         f"{heading_of(_outcome(metrics))}\n<p>Scores on entries that neither the model nor any baseline was shown: "
-        f"{escape(basis)}. Higher is better.{lag} {escape(metrics.get('zero', ''))}</p>\n"
+        f"{escape(basis)}. Higher is better.{escape(conditions)} {escape(metrics.get('zero', ''))}</p>\n"
         + _scores(columns, metrics["names"])
         + _undefined(metrics)
         + _baselines(metrics)
@@ -462,7 +468,7 @@ def _decoded(data: xr.Dataset, latents: xr.Dataset) -> Iterator[tuple[str, xr.Da
     for name, variable in data.data_vars.items():
         if (
             variable.dims[:2] == ("trial", "time")
-            and "channel" not in variable.dims
+            and not {"channel", "input"} & set(variable.dims)
             and not str(name).startswith("true_")
         ):
             with suppress(DataError):

@@ -42,7 +42,7 @@ def test_wrong_settings_of_writing_are_refused(write, set_, message):
         write_settings_of(_context(write, set_))
 
 
-_FILES = ["config", "init", "series", "bin_width", "trials", "trials_table", "window", "chop"]
+_FILES = ["config", "init", "series", "inputs", "bin_width", "trials", "trials_table", "window", "chop"]
 _GIVEN = dict.fromkeys([*_FILES, "model", "likelihood", "seed", "seeds", "lag", "device", "set_"])
 
 

@@ -10,7 +10,8 @@ from nwb_sbtt.config import ConvConfig
 from nwb_sbtt.models import make_model
 from nwb_sbtt.models.conv import look_ahead
 from nwb_sbtt.models.posterior import posterior as sampled
-from tests.support.batches import fluorescence_statistics, make_batch
+from nwb_sbtt.nn.inputs import InputStatistics
+from tests.support.batches import fluorescence_statistics, make_batch, to_dense
 
 T = 20
 """Bins of a trial."""
@@ -22,7 +23,9 @@ LIKELIHOODS = ["poisson", "gaussian", "gamma", "zig", "gaussian_moments", "edgew
 def make(lag, batch, likelihood, **sizes):
     torch.manual_seed(0)
     sizes = {"read_in": 8, "width": 8, "layers": 3, "groups": 4, "max_lag": 5, "factors": 3, "dropout": 0.1, **sizes}
-    return make_model(ConvConfig(lag=lag, **sizes), {batch.session: fluorescence_statistics(batch)}, likelihood)
+    statistics = fluorescence_statistics(to_dense(batch) if batch.entries is not None else batch)
+    statistics = replace(statistics, inputs=InputStatistics.measured(batch))
+    return make_model(ConvConfig(lag=lag, **sizes), {batch.session: statistics}, likelihood)
 
 
 def other_future(batch, first):
@@ -34,12 +37,34 @@ def other_future(batch, first):
     return replace(batch, values=values, observed=observed, shown=observed, scored=observed)
 
 
+def with_inputs(batch, *, other_from=None):
+    """Two known inputs, some of them missing; from a bin on, others."""
+    generator = torch.Generator().manual_seed(3)
+    drawn = torch.randn(2, *batch.shape[:2], 2, generator=generator)
+    known = torch.rand(2, *batch.shape[:2], 2, generator=generator) < 0.8
+    later = torch.arange(batch.shape[1])[:, None] >= (batch.shape[1] if other_from is None else other_from)
+    inputs, observed = torch.where(later, drawn[1], drawn[0]), torch.where(later, known[1], known[0])
+    return replace(batch, inputs=inputs * observed, inputs_observed=observed)
+
+
 def posterior(model, batch):
     return sampled(model, batch, samples=1, generator=torch.Generator().manual_seed(0))
 
 
 def forms(batch, form):
     return to_sparse(batch) if form == "sparse" else batch
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+@pytest.mark.parametrize("lag", LAGS)
+def test_estimates_do_not_depend_on_later_inputs(lag, form):
+    batch = forms(make_batch(4, T, missing=0.3), form)
+    given = with_inputs(batch)
+    model = make(lag, given, "poisson").eval()
+    found = posterior(model, given)["factors"]
+    for beyond, same in ((1, True), (0, False)):
+        changed = posterior(model, with_inputs(batch, other_from=NOW + lag + beyond))["factors"]
+        assert torch.equal(found[:, : NOW + 1], changed[:, : NOW + 1]) == same
 
 
 @pytest.mark.parametrize("form", ["dense", "sparse"])

@@ -5,10 +5,10 @@ from nwb_sbtt.nn import control, recurrent
 from nwb_sbtt.nn.control import MIN_LOG_SD, run_controlled
 from nwb_sbtt.nn.recurrent import Cell
 
-T, B, C, G, U, E = 5, 3, 4, 6, 2, 3
+T, B, C, G, U, E, K = 5, 3, 4, 6, 2, 3, 2
 
 
-def slow(controller, generator, *, encoded, feedback, to_inputs, g0, draws):
+def slow(controller, generator, *, encoded, feedback, to_inputs, g0, draws, known=None):
     """The same equations, step by step, with gates by name and autograd's own backward pass."""
     weights, bias, prior_log_sd = to_inputs
 
@@ -28,14 +28,14 @@ def slow(controller, generator, *, encoded, feedback, to_inputs, g0, draws):
         mean, log_sd = (c @ weights + bias).chunk(2, -1)
         log_sd = log_sd.clamp(min=MIN_LOG_SD) + prior_log_sd
         u = mean if draws is None else mean + log_sd.exp() * draws[t]
-        g = gru(generator, project(generator, u), g)
+        g = gru(generator, project(generator, u if known is None else torch.cat([u, known[t]], -1)), g)
         path.append((g, mean, log_sd, u))
     return [torch.stack(part) for part in zip(*path, strict=True)]
 
 
-def arguments():
+def arguments(n_known=0):
     torch.manual_seed(0)
-    controller, generator = Cell(E, C).double(), Cell(U, G).double()
+    controller, generator = Cell(E, C).double(), Cell(U + n_known, G).double()
     leaf = {
         "encoded": torch.randn(T, B, E).double(),
         "feedback": torch.randn(G, 3 * C).double(),
@@ -48,13 +48,14 @@ def arguments():
     return controller, generator, leaf, to_inputs, tensors
 
 
+@pytest.mark.parametrize("known", [None, torch.randn(T, B, K).double()], ids=["alone", "with known inputs"])
 @pytest.mark.parametrize("at_once", [1, 2 * B * 4 * (C + G), 10**6])
-def test_the_fused_loop_equals_the_slow_one_with_its_gradients(at_once, monkeypatch):
+def test_the_fused_loop_equals_the_slow_one_with_its_gradients(at_once, known, monkeypatch):
     monkeypatch.setattr(recurrent, "_PIECE_SIZE", at_once)
     for draws in (torch.randn(T, B, U).double(), None):
-        controller, generator, leaf, to_inputs, tensors = arguments()
-        fused = run_controlled(controller, generator, **leaf, to_inputs=to_inputs, draws=draws)
-        expected = slow(controller, generator, **leaf, to_inputs=to_inputs, draws=draws)
+        controller, generator, leaf, to_inputs, tensors = arguments(0 if known is None else K)
+        fused = run_controlled(controller, generator, **leaf, to_inputs=to_inputs, draws=draws, known=known)
+        expected = slow(controller, generator, **leaf, to_inputs=to_inputs, draws=draws, known=known)
         outputs = [fused.generator, fused.mean, fused.log_sd, fused.inputs]
         torch.testing.assert_close(outputs, expected)
         weights = [torch.randn_like(part) for part in expected]
@@ -81,8 +82,9 @@ def test_gradients_hold_numerically_also_where_the_sd_is_at_its_floor():
         random(C, 3 * C),
         random(C, 2 * U),
     ]
-    inputs += [bias, random(U), random(U, 3 * G)]
-    assert torch.autograd.gradcheck(control._RunControlled.apply, (*inputs, torch.randn(3, 2, U).double()))
+    inputs += [bias, random(U), random(U + K, 3 * G)]
+    drawn = torch.randn(3, 2, U).double(), torch.randn(3, 2, K).double()
+    assert torch.autograd.gradcheck(control._RunControlled.apply, (*inputs, *drawn))
 
 
 def test_the_state_stays_bounded():

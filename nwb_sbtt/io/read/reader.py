@@ -22,6 +22,7 @@ from nwb_sbtt.config import Chop, EventsConfig, ReadConfig, Trials, Window, buil
 from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.data.binning import bin_index, simplest
 from nwb_sbtt.data.grid import Binned, Source, edge_between
+from nwb_sbtt.data.inputs import with_inputs
 from nwb_sbtt.data.joining import Joined, join
 from nwb_sbtt.data.memory import READING, READING_PARTIAL, check_memory, check_rows
 from nwb_sbtt.data.schema import DIMS, make_dataset, with_notes
@@ -34,6 +35,7 @@ from nwb_sbtt.io.read.electrical import ElectricalSource
 from nwb_sbtt.io.read.events import EventSource, bin_denoised, event_labels, event_source
 from nwb_sbtt.io.read.files import file_facts, made_nwb, open_nwb
 from nwb_sbtt.io.read.fluorescence import signal_attributes, without_unusable
+from nwb_sbtt.io.read.inputs import read_inputs
 from nwb_sbtt.io.read.labels import all_labels, channel_labels, channels_to_keep, sampling_offsets, trial_labels
 from nwb_sbtt.io.read.outside import notes_on, outside_of
 from nwb_sbtt.io.read.plausibility import other_unit
@@ -233,6 +235,9 @@ def _read(
     )
     if denoised is not None:
         ds = ds.assign(denoised=(DIMS, denoised))
+    if config.inputs:
+        inputs, input_notes = read_inputs(nwbfile, config, windows.grid)
+        ds = with_notes(with_inputs(ds, inputs), input_notes)
     return ds if config.bandwidth is None else limit_bandwidth(ds, config.bandwidth)
 
 

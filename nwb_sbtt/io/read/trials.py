@@ -93,9 +93,9 @@ def trial_table(nwbfile: Any, cut: Trials) -> tuple[DynamicTable, Trials]:
         If there is no such table; the error names those of the file.
     """
     tables = trial_tables(nwbfile)
-    table = _named(tables, cut.table)
+    table = table_named(tables, cut.table)
     if cut.table == Trials.model_fields["table"].default and (table is None or cut.event not in table.colnames):
-        events = _named({path: item for path, item in tables.items() if is_events_table(item)}, cut.event)
+        events = table_named({path: item for path, item in tables.items() if is_events_table(item)}, cut.event)
         if events is not None:
             return events, cut.model_copy(update={"table": events.name, "event": EVENT_TIME})
     if table is None:
@@ -232,6 +232,29 @@ def without_placeholders(
     return np.where(replaced, np.nan, times), placeholders
 
 
+def table_named(tables: dict[str, DynamicTable], name: str) -> DynamicTable | None:
+    """Find a table by its name or in-file path.
+
+    Parameters
+    ----------
+    tables : dict of in-file path to table
+        As returned by `trial_tables`.
+    name : str
+        A path, or its last part where that is clear.
+
+    Returns
+    -------
+    pynwb.epoch.TimeIntervals or EventsTable, or None
+        None where there is no such table.
+    """
+    path = name.strip("/")
+    ends = [candidate for candidate in tables if candidate.rsplit("/", 1)[-1] == path]
+    for candidate in (path, f"intervals/{path}", path.removeprefix("intervals/"), f"events/{path}"):
+        if candidate in tables:
+            return tables[candidate]
+    return tables[ends[0]] if len(ends) == 1 else None
+
+
 def _backward(bounds: NDArray[np.float64], path: str) -> tuple[str, ...]:
     """A note on rows that stop before they start: no event is compared with them."""
     rows = np.flatnonzero(bounds[:, 1] < bounds[:, 0])
@@ -298,15 +321,6 @@ def _check_within(
         either = f"codes ({codes}), or " if codes else ""
         raise DataError(f"{what}; they look like {either}milliseconds; {seconds}")
     raise DataError(f"{what}; they do not match these trials (they may be sample or block numbers); {seconds}")
-
-
-def _named(tables: dict[str, DynamicTable], name: str) -> DynamicTable | None:
-    path = name.strip("/")
-    ends = [candidate for candidate in tables if candidate.rsplit("/", 1)[-1] == path]
-    for candidate in (path, f"intervals/{path}", path.removeprefix("intervals/"), f"events/{path}"):
-        if candidate in tables:
-            return tables[candidate]
-    return tables[ends[0]] if len(ends) == 1 else None
 
 
 def _holds_trials(nwb_object: Any) -> bool:

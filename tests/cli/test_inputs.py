@@ -1,0 +1,47 @@
+"""Known inputs on the command line: fitted, inferred, written and replayed."""
+
+import json
+
+import pytest
+from pynwb import NWBHDF5IO, TimeSeries
+
+import nwb_sbtt as sb
+from tests.support.commands import TRIALS, call, recording
+
+SMALL = [
+    *TRIALS,
+    *("--lag", 1, "--input", "processing/behavior/speed", "--input", "trials:start_time"),
+    *("--set", "model.width=8", "--set", "model.groups=4", "--set", "model.layers=2", "--set", "model.read_in=4"),
+    *("--set", "model.factors=3", "--set", "train.epochs=2"),
+]
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = recording(tmp_path / "driven.nwb")
+    with NWBHDF5IO(file, "a") as io:
+        nwbfile = io.read()
+        module = nwbfile.create_processing_module("behavior", "behaviour")
+        module.add(TimeSeries(name="speed", data=[float(i % 7) for i in range(4000)], unit="m/s", rate=100.0))
+        io.write(nwbfile)
+    return file
+
+
+def test_inputs_are_fitted_written_inferred_and_replayed(path, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    assert call(monkeypatch, "fit", path, "--run-dir", run, "--out", tmp_path / "out.nwb", *SMALL) == 0
+    assert "known input 'speed': 'processing/behavior/speed', in m/s" in "".join(capsys.readouterr())
+    latents = sb.read_result(tmp_path / "out.nwb")
+    assert json.loads(latents.attrs["model"])["known_inputs"] == ["speed", "trials:start_time"]
+    assert call(monkeypatch, "infer", run, path, "--out", tmp_path / "again.nwb") == 0
+    capsys.readouterr()
+    assert call(monkeypatch, "replay", run, path, "--out", tmp_path / "replayed.nwb", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["largest_difference"] < 1e-4
+
+
+def test_an_input_that_is_not_there_is_one_line(path, tmp_path, monkeypatch, capsys):
+    words = ["--input", "processing/behavior/sped", "--run-dir", tmp_path / "run", "--out", tmp_path / "out.nwb"]
+    assert call(monkeypatch, "fit", path, *TRIALS, *words) == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'processing/behavior/speed'" in said and "Traceback" not in said
+    assert not (tmp_path / "run").exists()
