@@ -210,11 +210,8 @@ def psth(
     base = pair.base
     column = color_by or default_column(base)
     colours = None if column is None else colours_by(base, column)
-    if colours is not None and not colours.groups:
-        raise DataError(
-            f"{column!r} has {len(np.unique(colours.values))} different numbers with few trials each; use a column of "
-            "conditions, or add a column that groups the numbers: ds.assign_coords(condition=('trial', …))"
-        )
+    if colours is not None:
+        colours.check_groups()
     rows_of = {"all trials": np.arange(base.sizes["trial"])}
     if colours is not None:
         rows_of = {str(group): colours.rows(group) for group in colours.groups}

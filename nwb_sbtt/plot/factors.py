@@ -168,8 +168,8 @@ def inputs(
     if not 1 <= number <= found.sizes["input"]:
         raise DataError(f"number is {number}; expected 1 to {found.sizes['input']}")
     colours = None if color_by is None else colours_by(found, color_by)
-    if colours is not None and not colours.groups:
-        raise DataError(f"{color_by!r} has continuous numbers; use a column of conditions")
+    if colours is not None:
+        colours.check_groups()
     values, time = found["inputs"].values[:, select_bins(found), number - 1], found["time"].values[select_bins(found)]
     ax = axes_of(ax, (6.0, 2.6))
     ax.axhline(0, color=theme().grey, lw=0.6)

@@ -264,6 +264,31 @@ def test_any_column_of_trials_gives_colours(ds: xr.Dataset, latents: xr.Dataset)
     assert legend_of(plot.latents(many, color_by="word"))[-1] == "28 others"
 
 
+def test_legends_name_missing_values_and_leave_room_for_the_picture(ds: xr.Dataset, latents: xr.Dataset) -> None:
+    angle = np.where(np.arange(40) % 4 == 0, np.nan, np.arange(40) % 2)
+    long = [
+        f"reach quickly with the right hand to {45 * (i % 8):03d} degrees while the other hand rests" for i in range(40)
+    ]
+    named = latents.assign_coords(
+        angle=("trial", angle),
+        nothing=("trial", np.full(40, np.nan)),
+        side=("trial", ["", "left"] * 20),
+        **{"what the animal was told to do in it": ("trial", long)},
+    )
+    assert legend_of(plot.latents(named, color_by="angle")) == ["0.0", "1.0", "no value"]
+    assert legend_of(plot.latents(named, color_by="nothing")) == ["no value"]
+    assert legend_of(plot.psth(named, color_by="side")) == ["(empty)", "left"]
+    with pytest.raises(DataError, match="no trial has a value of 'nothing'"):
+        plot.psth(named, color_by="nothing")
+    with pytest.raises(DataError, match="'trial_start' has 40 different numbers"):
+        plot.inputs(named, color_by="trial_start")
+    ax = plot.psth(named, color_by="what the animal was told to do in it")
+    names = legend_of(ax)
+    assert names[1] == "…045 degrees while the othe…"
+    assert len(set(names)) == 8
+    assert max(map(len, [*names, ax.get_legend().get_title().get_text()])) <= 28
+
+
 def test_averages_divide_by_what_was_observed() -> None:
     """A bin that was missing in a trial does not lower the average."""
     ds = plain((6, 30, 3))
