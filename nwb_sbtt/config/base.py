@@ -9,8 +9,9 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config.describe import Unit, classes_in, docstring, unpacked
@@ -66,6 +67,22 @@ class Config(_Checked):
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         """Write the fields into the docstring, where `help` shows them."""
         cls.__doc__ = docstring(cls, cls.__dict__.get("__doc__"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, settings: object) -> object:
+        """Refuse true and false where a number is expected; pydantic, as Python, takes them for 1 and 0."""
+        given = settings if isinstance(settings, Mapping) else {}
+        wrong = [
+            InitErrorDetails(
+                type=PydanticCustomError("truth_value", "true and false are not numbers"), loc=(name,), input=value
+            )
+            for name, value in given.items()
+            if name in cls.model_fields and _holds_truth(value) and not _takes_truth(cls.model_fields[name].annotation)
+        ]
+        if wrong:
+            raise ValidationError.from_exception_data(cls.__name__, wrong)
+        return settings
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse every change."""
@@ -278,6 +295,15 @@ def _field_at(config: Config, words: Sequence[str]) -> FieldInfo | None:
         value = getattr(value, word, None)
         kinds = [type(value)] if isinstance(value, BaseModel) else classes_in(field.annotation)
     return field
+
+
+def _holds_truth(value: object) -> bool:
+    return any(isinstance(each, bool) for each in (value if isinstance(value, list | tuple) else (value,)))
+
+
+def _takes_truth(annotation: object) -> bool:
+    """Tell whether a setting may be true or false, or hold them."""
+    return annotation is bool or any(_takes_truth(member) for member in get_args(annotation))
 
 
 def _as_list(value: object, field: FieldInfo) -> object:

@@ -182,6 +182,11 @@ def test_a_set_text_without_a_value_is_an_error():
         (lambda: Trials(event=3, start=0, stop=1), "setting 'event' is 3; expected text"),
         (lambda: Trials(event="go"), "setting 'start' is missing; expected number (s)"),
         (lambda: Window(start=float("nan"), stop=1), "setting 'start' is nan; expected a finite number"),
+        (lambda: ReadConfig(bin_width=True), "setting 'bin_width' is True; expected number > 0 (s), or None"),
+        (lambda: ReadConfig(cut={"by": "chop", "length": True}), "setting 'cut.length' is True; expected number"),
+        (lambda: Trials(event="go", start=False, stop=1), "setting 'start' is False; expected number"),
+        (lambda: ElectricalConfig(band=(True, 30)), "setting 'band' is (True, 30); expected"),
+        (lambda: override(FitConfig(), "train.epochs=true"), "setting 'train.epochs' is True; expected integer"),
         (lambda: ReadConfig(cut="trials"), "setting 'cut' is 'trials'; expected Trials or Window or Chop"),
         (
             lambda: ReadConfig(cut={"length": 1}),
@@ -215,6 +220,11 @@ def test_what_is_wrong_is_said_in_one_line_of_the_words_of_the_package(make, mes
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not any(word in str(error.value) for word in ("Input should", "valid ", "Field required", "pydantic"))
+
+
+def test_true_and_false_are_taken_where_they_are_meant():
+    assert ReadConfig(where={"good": (True,)}).where == {"good": (True,)}
+    assert ReadConfig(valid_unit_periods=True).valid_unit_periods is True
 
 
 def test_settings_stay_what_they_are_for_type_checkers_and_copies():
