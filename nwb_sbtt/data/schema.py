@@ -38,6 +38,16 @@ CHECKED_AT_ONCE = 1 << 18
 DIMS = ("trial", "time", "channel")
 INPUT_DIMS = ("trial", "time", "input")
 IDS = {"channel_id": "channel", "trial_id": "trial"}
+LATENT_DIMS = {
+    "rates": ("trial", "time", "channel"),
+    "mean": ("trial", "time", "channel"),
+    "events": ("trial", "time", "channel"),
+    "denoised": ("trial", "time", "channel"),
+    "factors": ("trial", "time", "factor"),
+    "inputs": ("trial", "time", "input"),
+    "initial_condition": ("trial", "initial"),
+}
+"""Variables of a latents Dataset and their dims; each may have a companion ``<name>_sd``."""
 """Coordinates with the ids of channels and trials, and the dims that these index."""
 NEVER_SHOWN = {"held_out": "channel", "forecast": "time"}
 """Coordinates that mark channels (co-smoothing) and bins (forward prediction) as never shown, and their dims."""
@@ -176,6 +186,11 @@ def check_dataset(ds: xr.Dataset) -> xr.Dataset:
     for name, dim in NEVER_SHOWN.items():
         _check_flags(ds, name, dim)
     _check_inputs(ds)
+    if taken := [name for name in ds.coords if str(name).removesuffix("_sd") in LATENT_DIMS]:
+        raise DataError(
+            f"the coordinate {taken[0]!r} has the name of a variable that a model infers; rename it, for example with "
+            f"ds.rename({taken[0]}={str(taken[0]) + '_column'!r}), or leave it out of read.trial_columns"
+        )
     json.dumps(ds.attrs)
     return ds
 

@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from nwb_sbtt.batch import Batch, to_sparse
-from nwb_sbtt.data.schema import DIMS, check_dataset, name_units
+from nwb_sbtt.data.schema import DIMS, LATENT_DIMS, check_dataset, name_units
 
 SPARSE_SHARE, SPARSE_FROM = 0.35, 200
 """A batch is sparse where fewer entries are observed than `SPARSE_SHARE` of those of all channels but `SPARSE_FROM`.
@@ -69,18 +69,6 @@ def to_batch(ds: xr.Dataset, session: str = "session") -> Batch:
     n_trials, n_bins, n_channels = batch.shape
     sparse = int(observed.sum()) < SPARSE_SHARE * n_trials * n_bins * (n_channels - SPARSE_FROM)
     return to_sparse(batch) if sparse else batch
-
-
-LATENT_DIMS = {
-    "rates": ("trial", "time", "channel"),
-    "mean": ("trial", "time", "channel"),
-    "events": ("trial", "time", "channel"),
-    "denoised": ("trial", "time", "channel"),
-    "factors": ("trial", "time", "factor"),
-    "inputs": ("trial", "time", "input"),
-    "initial_condition": ("trial", "initial"),
-}
-"""Variables of a latents Dataset and their dims; each may have a companion ``<name>_sd``."""
 
 
 def to_latents(ds: xr.Dataset, arrays: Mapping[str, Tensor], attrs: Mapping[str, str]) -> xr.Dataset:

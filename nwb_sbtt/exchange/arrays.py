@@ -84,8 +84,8 @@ def from_numpy(
     Raises
     ------
     DataError
-        If shapes do not agree, a column has another length than its dim, an id repeats, there is no such kind, counts are not
-        whole numbers from 0 on, a value that was observed is not finite, or nothing was observed.
+        If shapes do not agree, a column has another length than its dim or cannot be stored, an id repeats, there is no such
+        kind, counts are not whole numbers from 0 on, a value that was observed is not finite, or nothing was observed.
     ConfigError
         If the bin width is not positive, the start is no number, or chops are longer than the recording.
 
@@ -106,6 +106,8 @@ def from_numpy(
             f"values are empty: they have shape {array.shape}; expected at least one of each of {DIMS[-array.ndim :]}"
         )
     check_kind(kind)
+    if unit is not None and not isinstance(unit, str):
+        raise DataError(f"unit is {unit!r}; expected a text, such as 'V'")
     bin_width, start = seconds(bin_width, "bin_width", positive=True), seconds(start, "start")
     if chop is not None and not isinstance(chop, Chop):
         raise ConfigError(f"chop is {chop!r}; expected a Chop, such as Chop(length=2.0)")
@@ -149,7 +151,7 @@ def from_xarray(
     bin_width: float | None = None,
     dims: Mapping[str, str] | None = None,
     observed: ArrayLike | xr.DataArray | None = None,
-    kind: Kind = "units",
+    kind: Kind | None = None,
     unit: str | None = None,
     chop: Chop | None = None,
 ) -> xr.Dataset:
@@ -183,7 +185,7 @@ def from_xarray(
         `from_numpy`.
     """
     if isinstance(data, xr.Dataset):
-        given = {"bin_width": bin_width, "dims": dims, "observed": observed, "unit": unit, "chop": chop}
+        given = {"bin_width": bin_width, "dims": dims, "observed": observed, "kind": kind, "unit": unit, "chop": chop}
         if extra := [name for name, value in given.items() if value is not None]:
             raise ConfigError(
                 f"a Dataset is taken as it is, so `{extra[0]}` would change nothing; leave it out, or pass a DataArray such as "
@@ -210,7 +212,7 @@ def from_xarray(
         data.values,
         bin_width=width,
         observed=mask,
-        kind=kind,
+        kind="units" if kind is None else kind,
         unit=unit or data.attrs.get("units"),
         channel_id=ids,
         start=start,
@@ -296,7 +298,7 @@ def numbers(values: object, name: str) -> NDArray[Any]:
     """
     try:
         array = np.asarray(values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors that require a gradient
         raise DataError(f"{name} cannot be converted into an array: {error}") from None
     if array.dtype.kind not in "biuf":
         raise DataError(

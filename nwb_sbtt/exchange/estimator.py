@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -27,7 +27,7 @@ OUTPUTS = ("factors", "rates", "mean", "inputs", "events")
 SESSION = "session"
 
 
-class SBTT(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class SBTT(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc]
     """Fit a model to arrays with missing entries, and infer factors and rates.
 
     Models, training and scores are the same as in `nwb_sbtt.fit`. The run folder is temporary and is deleted with the
@@ -113,6 +113,8 @@ class SBTT(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self._folder = tempfile.TemporaryDirectory(prefix="sbtt-", ignore_cleanup_errors=True)
         self.fitted_: Fitted = fit({SESSION: ds}, config, run_dir=Path(self._folder.name) / "run", tracker=Silent())
         self.n_features_in_ = ds.sizes["channel"]
+        inferred = self.fitted_.infer(ds.isel(trial=slice(1)), session=SESSION)
+        self._n_columns = {name: inferred[name].shape[-1] for name in OUTPUTS if name in inferred}
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:
@@ -133,6 +135,37 @@ class SBTT(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             If the model does not infer `output`, or the channels are not those of the fit.
         """
         return self._infer(X, self.output)
+
+    def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> NDArray[np.object_]:
+        """Name the columns of what `transform` returns.
+
+        Parameters
+        ----------
+        input_features : sequence of str, optional
+            Names of the channels. Default: "x0", "x1", …
+
+        Returns
+        -------
+        object array (column)
+            Names of the channels where `transform` has a column for each, else "factor0", … or "input0", …
+
+        Raises
+        ------
+        DataError
+            If there are more or fewer names than channels, or the model does not infer `output`.
+        """
+        check_is_fitted(self, "fitted_")
+        self._check_output(self._n_columns, self.output)
+        if input_features is not None and np.shape(input_features) != (self.n_features_in_,):
+            raise DataError(
+                f"input_features has shape {np.shape(input_features)}; expected a name for each of "
+                f"{self.n_features_in_} channels"
+            )
+        if self.output in ("factors", "inputs"):
+            word = self.output.removesuffix("s")
+            return np.array([f"{word}{i}" for i in range(self._n_columns[self.output])], dtype=object)
+        names = [f"x{i}" for i in range(self.n_features_in_)] if input_features is None else input_features
+        return np.array(names, dtype=object)
 
     def predict(self, X: ArrayLike) -> NDArray[np.floating]:
         """Infer rates [Hz], or the mean of signals.
@@ -174,12 +207,15 @@ class SBTT(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "fitted_")
         ds = self._dataset(X)
         latents = self.fitted_.infer(ds, session=SESSION)
-        if name not in latents:
-            inferred = [each for each in OUTPUTS if each in latents]
-            raise DataError(f"model {self.model!r} does not infer {name!r}; choose an output from {inferred}")
+        self._check_output(latents, name)
         if np.asarray(X).ndim == 2:
             return np.asarray(merge(latents)[name].values[0])
         return np.asarray(latents[name].values)
+
+    def _check_output(self, inferred: Container[str], name: str) -> None:
+        if name not in inferred:
+            available = [each for each in OUTPUTS if each in inferred]
+            raise DataError(f"model {self.model!r} does not infer {name!r}; choose an output from {available}")
 
     def _dataset(self, X: ArrayLike) -> xr.Dataset:
         return from_numpy(X, bin_width=self.bin_width, kind=self.kind)

@@ -92,15 +92,19 @@ def channel_ids(ids: Sequence[int | str] | NDArray[np.generic] | None, n_channel
         raise DataError(
             f"channel_id has shape {array.shape}; expected one id for each of {n_channels} channels: ({n_channels},)"
         )
+    return _checked_ids(array, "channel_id", "channel")
+
+
+def _checked_ids(array: NDArray[Any], name: str, dim: str) -> NDArray[Any]:
     listed = array.tolist()
     if not all(isinstance(each, int | str | float) and each == each for each in listed):
-        raise DataError(f"channel_id contains {array.dtype} such as {listed[:3]}; expected integers or texts")
-    if len(set(listed)) < n_channels:
+        raise DataError(f"{name} contains {array.dtype} such as {listed[:3]}; expected integers or texts")
+    if len(set(listed)) < len(listed):
         repeated = [each for each, count in Counter(listed).items() if count > 1]
         raise DataError(
-            f"channel_id repeats {', '.join(map(repr, repeated[:LISTED]))}{', …' * (len(repeated) > LISTED)}; expected an id "
-            "of its own for each channel: renumber them, or leave channel_id out and pass them as a column, such as "
-            "coords={'name': ('channel', names)}"
+            f"{name} repeats {', '.join(map(repr, repeated[:LISTED]))}{', …' * (len(repeated) > LISTED)}; expected an id "
+            f"of its own for each {dim}: renumber them, or leave {name} out and pass them as a column, such as "
+            f"coords={{'name': ({dim!r}, names)}}"
         )
     return array
 
@@ -139,8 +143,8 @@ def columns(coords: Mapping[str, tuple[str, ArrayLike]] | None, sizes: Mapping[s
     Raises
     ------
     DataError
-        If one is no pair of a dim and an array, names a dim that there is not, has another length, or has a name that is
-        taken.
+        If one is no pair of a dim and an array, names a dim that there is not, has another length or a name that is taken,
+        or holds anything but numbers, flags and texts; or an id of a trial repeats.
     """
     if coords is None:
         return {}
@@ -169,7 +173,21 @@ def _column(name: object, column: object, sizes: Mapping[str, int]) -> tuple[tup
         raise DataError(
             f"coords[{name!r}] has shape {values.shape}; expected {expected}, one value for each {' and '.join(dims)}"
         )
-    return dims, values
+    if name == "trial_id":
+        return dims, _checked_ids(values, name, "trial")
+    return dims, _storable(name, values)
+
+
+def _storable(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers, flags or texts, which files can hold."""
+    if values.dtype.kind == "T" or (values.dtype.kind == "O" and all(isinstance(each, str) for each in values.flat)):
+        return values.astype(str)
+    if values.dtype.kind not in "biufU":
+        raise DataError(
+            f"coords[{name!r}] contains {values.dtype}; expected numbers, flags or texts, which a file of results can hold: "
+            "convert the column, for example with astype(str), or leave it out"
+        )
+    return values
 
 
 def _array(values: object, name: str) -> NDArray[Any]:

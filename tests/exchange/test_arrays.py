@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import nwb_sbtt as sb
@@ -100,6 +101,32 @@ def test_one_recording_is_chopped_and_merged_back_to_the_bin():
         (COUNTS, {"coords": {"cue": list("ab")}}, r"coords\['cue'\] is a list; expected a pair \(dim, array\)"),
         (COUNTS, {"coords": [("trial", range(12))]}, "coords is a list; expected a mapping"),
         (COUNTS, {"coords": {"trial_start": ("trial", range(12))}}, "pass it as `trial_start`"),
+        (
+            COUNTS,
+            {"coords": {"trial_id": ("trial", [0, 1] * 6)}},
+            "trial_id repeats 0, 1; expected an id of its own for each tr",
+        ),
+        (
+            COUNTS,
+            {"coords": {"trial_id": ("trial", [np.nan] * 12)}},
+            "trial_id contains float64 .* expected integers or",
+        ),
+        (
+            COUNTS,
+            {"coords": {"cue": ("trial", [None] * 12)}},
+            r"coords\['cue'\] contains object; expected numbers, flags or",
+        ),
+        (
+            COUNTS,
+            {"coords": {"day": ("trial", np.arange(12).astype("M8[D]"))}},
+            r"contains datetime64\[D\]; expected numbers",
+        ),
+        (
+            COUNTS,
+            {"coords": {"rates": ("trial", range(12))}},
+            "'rates' has the name of a variable that a model infers; rename",
+        ),
+        (COUNTS, {"unit": 5}, "unit is 5; expected a text"),
         (np.ma.masked_array(COUNTS), {"exposure": np.ma.masked_equal(COUNTS * 0.0 + 1, 1)}, "'exposure' must lie"),
     ],
 )
@@ -201,6 +228,24 @@ def test_a_bin_width_must_not_contradict_the_times():
 def test_roles_are_given_to_dimensions_that_there_are_and_once(dims, message):
     with pytest.raises(ConfigError, match=message):
         sb.from_xarray(labelled(time=0.02 * np.arange(30)), dims=dims)
+
+
+def test_texts_of_any_kind_are_a_column():
+    names = np.array(list("abcdefghijkl"), dtype=object)
+    ds = sb.from_numpy(COUNTS, bin_width=0.01, coords={"cue": ("trial", names), "trial_id": ("trial", names)})
+    assert ds["cue"].dtype.kind == "U"
+    assert ds.sel(trial="c")["cue"].item() == "c"
+
+
+def test_a_tensor_that_requires_a_gradient_is_refused_in_words():
+    with pytest.raises(DataError, match=r"values cannot be converted into an array: .*detach"):
+        sb.from_numpy(torch.ones(2, 3, 4, requires_grad=True), bin_width=0.01)
+
+
+def test_a_dataset_takes_no_other_kind():
+    with pytest.raises(ConfigError, match="a Dataset is taken as it is, so `kind` would change nothing"):
+        sb.from_xarray(sb.from_numpy(COUNTS, bin_width=0.01), kind="rois")
+    assert sb.from_xarray(labelled(time=0.02 * np.arange(30)), kind="series").attrs["kind"] == "series"
 
 
 def test_labels_tell_which_channel_is_which():

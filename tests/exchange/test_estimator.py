@@ -46,6 +46,21 @@ def test_the_same_seed_gives_the_same_numbers_and_parameters_are_kept(fitted, co
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(counts), fitted.transform(counts))
 
 
+def test_columns_have_names(fitted, counts):
+    assert fitted.get_feature_names_out().tolist() == ["factor0", "factor1", "factor2"]
+    assert pickle.loads(pickle.dumps(fitted)).get_feature_names_out().tolist() == ["factor0", "factor1", "factor2"]
+    rates = clone(fitted).set_params(output="rates")
+    with pytest.raises(NotFittedError):
+        rates.get_feature_names_out()
+    rates.fit(counts)
+    assert rates.get_feature_names_out().tolist() == [f"x{i}" for i in range(8)]
+    assert rates.get_feature_names_out(list("abcdefgh")).tolist() == list("abcdefgh")
+    with pytest.raises(DataError, match="expected a name for each of 8 channels"):
+        rates.get_feature_names_out(["a"])
+    with pytest.raises(DataError, match="does not infer 'inputs'; choose an output from"):
+        rates.set_params(output="inputs").get_feature_names_out()
+
+
 def test_it_works_in_pipelines_and_in_cross_validation(counts):
     flat = counts.reshape(-1, 8)
     pipeline = make_pipeline(SBTT(model="sae", settings=FAST, output="rates"), PCA(2))

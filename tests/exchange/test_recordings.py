@@ -71,6 +71,14 @@ def test_samples_of_pynapple_keep_nan_and_gaps_missing(nap):
         sb.from_pynapple(values)
 
 
+def test_data_without_a_measurement_are_refused_without_the_name_of_a_file(nap):
+    empty = nap.TsdFrame(t=np.arange(100) / 10, d=np.full((100, 3), np.nan))
+    with pytest.raises(
+        DataError, match=r"^nothing is observed in these data: all 390 entries are masked; expected at least"
+    ):
+        sb.from_pynapple(empty, bin_width=0.1)
+
+
 def test_a_model_of_objects_in_memory_takes_them_again(nap, group, tmp_path):
     words = {"bin_width": 0.1, "trials": sb.Chop(length=2.0)}
     config = sb.FitConfig(model=sb.config.SAEConfig(), train=sb.config.TrainConfig(epochs=1))

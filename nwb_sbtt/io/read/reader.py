@@ -124,7 +124,7 @@ def read_nwb(
             location, [stored.nwb_object for stored in selected]
         ):
             return read_nwb(local_file(location), config, offsets=offsets)
-        ds = _read(nwbfile, selected, config, offsets, name=str(location), facts=partial(file_facts, location))
+        ds = _read(nwbfile, selected, config, offsets, name=repr(str(location)), facts=partial(file_facts, location))
         if isinstance(location, RemoteFile):
             # After all of it is read.
             ds = with_notes(
@@ -153,7 +153,7 @@ def read_made(nwbfile: NWBFile, config: ReadConfig) -> xr.Dataset:
         As of `read_nwb`.
     """
     with made_nwb(nwbfile) as stored:
-        ds = _read(stored, _selected(stored, config), config, None, name=nwbfile.identifier, facts=dict)
+        ds = _read(stored, _selected(stored, config), config, None, name="these data", facts=dict)
     ds.attrs = {name: value for name, value in ds.attrs.items() if name not in OF_A_FILE}
     return ds
 
@@ -213,9 +213,9 @@ def _read(
         source = sources[0]
         helps = source.what_helps(notes) if isinstance(source, ElectricalSource) else ""
         # What was chosen is known; what was met on reading is news.
-        said = list(dict.fromkeys([*joined.notes, *windows.notes])) or notes
+        said = f" ({'; '.join(dict.fromkeys([*joined.notes, *windows.notes]) or notes)})" if origin else ""
         raise DataError(
-            f"nothing is observed in {name!r}: all {binned.observed.size} entries are masked ({'; '.join(said)}); "
+            f"nothing is observed in {name}: all {binned.observed.size} entries are masked{said}; "
             f"{helps or (IGNORING_MASKS if origin else OF_MEMORY)}"
         )
     if sources[0].kind == "units" and not binned.values.any():
