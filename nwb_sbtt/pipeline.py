@@ -17,6 +17,8 @@ from nwb_sbtt.data.chops import n_merged_bins
 from nwb_sbtt.data.memory import ENSEMBLE, SCORING
 from nwb_sbtt.data.schema import with_notes
 from nwb_sbtt.errors import FileError, SelectionError
+from nwb_sbtt.evaluate.decoding import Of, summary_of
+from nwb_sbtt.fitting.behaviour import decode_recording, trial_columns_among
 from nwb_sbtt.fitting.device import device_of
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.fitted import Fitted, load
@@ -39,6 +41,7 @@ from nwb_sbtt.io.read.truth import attach_truth
 from nwb_sbtt.io.write.results import read_model
 from nwb_sbtt.io.write.writer import check_target, rehearse, write_nwb
 from nwb_sbtt.recordings import load_offsets, recordings_of, session_names
+from nwb_sbtt.report.figures import check_picture, decodings, save_picture
 from nwb_sbtt.report.listing import table_of_scores
 from nwb_sbtt.simulate.tasks import write_task
 from nwb_sbtt.train.group import join_group
@@ -267,6 +270,67 @@ def replay_file(
         found = replay(fitted, ds, session=session, same_channels=same_channels, speed=speed, advance=advance)
     _write_result(found.latents, output.path, path, output)
     return found.summary()
+
+
+def decode_file(
+    run_dir: Path,
+    path: Path,
+    behaviour: Sequence[str],
+    *,
+    lag: float = 0.0,
+    of: Of = "factors",
+    output: Output | None = None,
+    figure: Path | None = None,
+    session: str | None = None,
+    cut: Trials | Window | Chop | None = None,
+    same_channels: bool = False,
+    log: Log = print,
+) -> list[dict[str, Any]]:
+    """Decode behaviour of a recording from what a fit infers, draw it, and write it with the results.
+
+    Parameters
+    ----------
+    run_dir, path, session, cut, same_channels, log
+        As for `infer_file`.
+    behaviour : sequence of str
+        In-file paths of series, with or without columns ("processing/behavior/hand:0,1"), and trial columns.
+    lag : float
+        Seconds by which behaviour in bins is later than the latents.
+    of : "factors", "aligned_factors", "rates" or "mean"
+        What it is decoded from, besides smoothed data.
+    output : Output, optional
+        Result file, with the latents and the decoded behaviour.
+    figure : Path, optional
+        Picture of measured and decoded behaviour.
+
+    Returns
+    -------
+    list of dict
+        Scores; see `nwb_sbtt.evaluate.decoding.summary_of`.
+
+    Raises
+    ------
+    SelectionError, DataError
+        If behaviour is not there, or cannot be decoded.
+    MismatchError, FileError
+        As `infer_file`.
+    """
+    if figure is not None:
+        check_picture(figure)
+    columns = trial_columns_among(behaviour)
+    fitted, path, ds, session = _opened(run_dir, path, output, session=session, cut=cut, log=log, columns=columns)
+    if output is not None:
+        ds = _rehearsed(ds, ds, output.path, path, output, log)
+    latents, decoded = decode_recording(
+        fitted, path, ds, behaviour, lag=lag, of=of, session=session, same_channels=same_channels
+    )
+    if figure is not None:
+        save_picture(decodings(decoded), figure)
+        log(f"wrote {figure}")
+    if output is not None:
+        _write_result(latents, output.path, path, output, decoded=decoded)
+        log(f"wrote {output.path}")
+    return [summary_of(each) for each in decoded]
 
 
 def evaluate_run(run_dir: Path, *, files: Sequence[Path] = ()) -> dict[str, Any]:
@@ -505,21 +569,23 @@ def summarise(metrics: dict[str, Any]) -> str:
 def _opened(
     run_dir: Path,
     path: Path,
-    output: Output,
+    output: Output | None,
     *,
     session: str | None,
     cut: Trials | Window | Chop | None,
     log: Log,
+    columns: Sequence[str] = (),
 ) -> tuple[Fitted, Path, xr.Dataset, str | None]:
     """Load a fit, and read a recording as it was read for the fit, if results can be written."""
     path = local_file(path)
-    _refuse(output.path, path, output)
+    if output is not None:
+        _refuse(output.path, path, output)
     fitted = load(run_dir)
     if fitted.unfinished:
         log(fitted.unfinished)
     if session is None and len(fitted.signature.sessions) > 1:
         session = fitted.session_of({"sha256": sha256(path)})
-    ds = read_again(fitted, path, session, cut)
+    ds = read_again(fitted, path, session, cut, columns=columns)
     log(describe(path, ds))
     return fitted, path, ds, session
 
@@ -536,13 +602,15 @@ def _rehearsed(
     return with_notes(ds, notes)
 
 
-def _write_result(latents: xr.Dataset, target: Path, source: Path, output: Output) -> None:
+def _write_result(
+    latents: xr.Dataset, target: Path, source: Path, output: Output, *, decoded: Sequence[xr.Dataset] = ()
+) -> None:
     try:
         if target.parent == output.path:
             target.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make the folder {str(target.parent)!r}: {error.strerror}") from None
-    write_nwb(latents, target, source=source, **output.arguments)
+    write_nwb(latents, target, source=source, decoded=decoded, **output.arguments)
 
 
 def _targets(paths: Sequence[Path], output: Output | None, run_dir: Path) -> list[Path | None]:

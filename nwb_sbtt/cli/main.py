@@ -7,7 +7,7 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -250,6 +250,74 @@ def replay(
     log(f"wrote {out}")
 
 
+@app.command()
+def decode(
+    context: typer.Context,
+    run_dir: RunDir,
+    file: File,
+    behaviour: Annotated[
+        list[str],
+        typer.Option(
+            help="in-file path of a series, with columns or without (processing/behavior/hand:0,1), or a column of the trials; "
+            "repeat for several",
+            show_default=False,
+        ),
+    ],
+    lag: Annotated[
+        float,
+        typer.Option(help="seconds by which behaviour is later than the latents that it is decoded from, e.g. 0.1"),
+    ] = 0.0,
+    of: Annotated[
+        Literal["factors", "aligned_factors", "rates", "mean"], typer.Option(help="latents to decode from")
+    ] = "factors",
+    figure: Annotated[
+        Path | None, typer.Option(help="picture of measured and decoded behaviour (.png, .svg or .pdf)")
+    ] = None,
+    out: OutOrNone = None,
+    session: Session = None,
+    trials: TrialsText = None,
+    trials_table: TrialsTable = None,
+    trials_relative: TrialsRelative = False,
+    window: WindowText = None,
+    chop: ChopText = None,
+    same_channels: SameChannels = False,
+    overwrite: Overwrite = False,
+    name: Name = "sbtt",
+    write: Write = None,
+    set_: WriteAssignments = None,
+    as_json: Json = False,
+) -> None:
+    """Decode behaviour from the latents of a fit, and from smoothed data.
+
+    Each trial is decoded by a linear regression on other trials. Scores are those of the trials that the fit was not trained
+    on. --out writes the rates and latents, and the decoded behaviour in processing/behavior, to an NWB file.
+    """
+    from nwb_sbtt import pipeline
+    from nwb_sbtt.report.listing import table_of_decoding
+
+    cut, output = _part_and_output(context)
+    if out is None and (overwrite or name != "sbtt" or write):
+        raise ConfigError("--overwrite, --name and --write apply to a result file; name the file with --out")
+    log = logger(as_json)
+    found = pipeline.decode_file(
+        run_dir,
+        file,
+        behaviour,
+        lag=lag,
+        of=of,
+        output=output if out is not None else None,
+        figure=figure,
+        session=session,
+        cut=cut,
+        same_channels=same_channels,
+        log=log,
+    )
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(table_of_decoding(found))
+
+
 def _part_and_output(context: typer.Context) -> tuple[Trials | Window | Chop | None, Output]:
     """Part of the file, and how results are written, of a command that applies a fit; its --set takes no other settings."""
     from nwb_sbtt.config import ReadConfig, build
@@ -263,7 +331,9 @@ def _part_and_output(context: typer.Context) -> tuple[Trials | Window | Chop | N
             f"--set {context.params['set_'][0]} is not a setting of the result file; settings of the fit are stored "
             "in its run folder and cannot be changed here"
         )
-    output = Output(given["out"], given["overwrite"], given["append"], given["name"], write_config)
+    # A command that need not write results may have no path of any.
+    target = given["out"] or Path()
+    output = Output(target, given["overwrite"], given.get("append", False), given["name"], write_config)
     return build(ReadConfig, {"cut": cut}, within="read").cut, output
 
 

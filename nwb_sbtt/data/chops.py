@@ -127,6 +127,23 @@ def merge_chops(ds: xr.Dataset) -> xr.Dataset:
     return merge(ds) if is_chopped(ds) and ds.sizes["trial"] > 1 else ds
 
 
+def without_uncovered(merged: xr.Dataset) -> xr.Dataset:
+    """Leave out the bins that lie in no chop: nothing was inferred there, and a zero would be read as a rate.
+
+    Parameters
+    ----------
+    merged : Dataset
+        From `merge` or `merge_chops`.
+
+    Returns
+    -------
+    Dataset
+    """
+    if "covered" not in merged.coords:
+        return merged
+    return merged.isel(time=np.flatnonzero(merged["covered"].values)).drop_vars("covered")
+
+
 def _on_grid(starts: NDArray[np.float64], width: float) -> NDArray[np.intp]:
     """First bin of each trial, counted from that of the earliest."""
     exact = (starts - starts.min()) / width

@@ -323,8 +323,9 @@ def _cross_validated(target: Target, sets: Sequence[Features], split: _Split) ->
     folds = [k for k in range(split.n_folds) if moments[0][k].n]
     if len(folds) < FEWEST_TRIALS:
         raise DataError(
-            f"{target.name} was measured in {len(folds)} of {split.n_folds} parts of the session; expected at least "
-            f"{FEWEST_TRIALS}, because each is decoded by a regression on others"
+            f"{target.name} was measured in {int(target.known.any(1).sum())} trials, too few to divide the session into "
+            f"{FEWEST_TRIALS} parts that share no bin, each decoded by a regression on the others; use more or shorter trials, "
+            "or trials that do not overlap"
         )
 
     def fitted(to: Sequence[int]) -> tuple[int, Linear]:
@@ -390,11 +391,29 @@ def _labelled(
         "of": of,
         "lag": target.lag,
         "behaviour": target.name,
+        "trial_length": latents.sizes["time"] * float(latents.attrs.get("bin_width", 1.0)),
         "unit": target.unit,
         "scored_on": "trials that the fit was not trained on" if on_unseen else "all trials",
         "decoding_notes": json.dumps(list(target.notes)),
     }
-    return found.assign_coords({**coords, "column": target.columns, "scored": ("trial", scored)}).assign_attrs(attrs)
+    if target.reference_frame is not None:
+        attrs["reference_frame"] = target.reference_frame
+    found = found.assign_coords({**coords, "column": target.columns, "scored": ("trial", scored)}).assign_attrs(attrs)
+    return found.assign_attrs(description=_description(found))
+
+
+def _description(decoded: xr.Dataset) -> str:
+    """How behaviour was decoded, and how well, for files."""
+    found = summary_of(decoded)
+    scores = next(iter(found["scores"].values()))
+    classes = "accuracy" in scores
+    score = f"accuracy {scores['accuracy']:.3f}" if classes else f"R² {scores['r2']:.3f}"
+    lag = f", {found['lag']:g} s before," if found["lag"] else ""
+    return (
+        f"{found['behaviour']} decoded from the {decoded.attrs['of']}{lag} by {'logistic' if classes else 'ridge'} regression. "
+        f"Each trial was decoded by a regression on other trials; NaN where nothing was decoded. {score} on "
+        f"{found['trials']} trials ({found['scored_on']})."
+    )
 
 
 def _coords_of_bins(latents: xr.Dataset) -> dict[str, Any]:

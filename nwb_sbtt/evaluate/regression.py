@@ -199,6 +199,9 @@ def folds_of_trials(labels: NDArray[Any], starts: Floats | None, length: float) 
     n_folds = min(N_FOLDS, n)
     fold = np.empty(n, dtype=np.intp)
     if starts is not None and overlap_in_time(starts, length):
+        # So long that a trial in the middle of each overlaps with none of another.
+        reach = int(np.ceil(length * (1 - 1e-6) / np.median(np.diff(np.sort(starts))))) - 1
+        n_folds = max(1, min(N_FOLDS, n // (2 * max(reach, 1) + 1)))
         for i, rows in enumerate(np.array_split(np.argsort(starts, kind="stable"), n_folds)):
             fold[rows] = i
         return fold, n_folds

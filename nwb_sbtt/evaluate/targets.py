@@ -39,6 +39,8 @@ class Target:
     is_classes : bool
     notes : tuple of str
         For the user.
+    reference_frame : str or None
+        Of positions in space.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Target:
     by_trial: bool = False
     is_classes: bool = False
     notes: tuple[str, ...] = ()
+    reference_frame: str | None = None
 
     @property
     def labels(self) -> NDArray[np.str_]:
@@ -124,7 +127,15 @@ def _bins_target(behaviour: xr.DataArray, lag: float, width: float) -> Target:
         )
     unit = str(behaviour.attrs.get("units", behaviour.attrs.get("unit", "a.u.")))
     whole = bins * width + float(behaviour.attrs.get("lag", 0.0))
-    return Target(name, np.where(known[:, :, None], shifted, np.nan), known, _names(behaviour), unit, whole)
+    return Target(
+        name,
+        np.where(known[:, :, None], shifted, np.nan),
+        known,
+        _names(behaviour),
+        unit,
+        whole,
+        reference_frame=behaviour.attrs.get("reference_frame"),
+    )
 
 
 def _column_target(behaviour: xr.DataArray, lag: float, classes: bool | None) -> Target:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from nwb_sbtt import plot
+from nwb_sbtt.atomic import atomic_write
+from nwb_sbtt.errors import ConfigError, FileError
 from nwb_sbtt.plot.colours import colours_by, default_column
 from nwb_sbtt.plot.images import add_mask_key, images_of
 from nwb_sbtt.plot.selection import Pair, liveliest, select_trials, trial_ids
 from nwb_sbtt.plot.style import BLUE, ORANGE, WIDTH, image_height, row_of_axes, styled, theme
 
 MAX_COMPONENTS, MAX_INPUTS, MAX_PSTHS = 3, 6, 6
+DOTS = 150
+"""Per inch, of pictures that are saved on their own."""
 Floats = NDArray[np.float64]
 
 
@@ -238,21 +244,26 @@ def factors_across_sessions(
 
 
 @styled
-def decoding(decoded: xr.Dataset, *, color_by: str | None) -> Figure:
-    """Draw behaviour as measured and as decoded.
+def decodings(decoded: Sequence[xr.Dataset], *, color_by: str | None = None) -> Figure:
+    """Draw behaviours as measured and as decoded, one above the other.
 
     Parameters
     ----------
-    decoded : Dataset
-    color_by : str or None
+    decoded : sequence of Dataset
+    color_by : str, optional
         Column of trials.
 
     Returns
     -------
     Figure
     """
-    figure = _figure(WIDTH, 1.2 + 1.1 * min(4, decoded.sizes["column"]))
-    plot.decoding(decoded, color_by=color_by, ax=figure.add_subplot())
+    heights = [
+        1.2 + 1.1 * min(4, ds.sizes["column"]) if "time" in ds["decoded"].dims else WIDTH * 0.45 for ds in decoded
+    ]
+    figure = _figure(WIDTH, sum(heights))
+    axes = np.asarray(figure.subplots(len(decoded), 1, squeeze=False, gridspec_kw={"height_ratios": heights}))[:, 0]
+    for ds, ax in zip(decoded, axes, strict=True):
+        plot.decoding(ds, color_by=color_by, ax=ax)
     return figure
 
 
@@ -288,6 +299,45 @@ def training(history: Sequence[Mapping[str, float]]) -> Figure:
     figure = _figure(WIDTH * 0.6, 3.0)
     plot.training(history, ax=figure.add_subplot())
     return figure
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a picture that cannot be saved.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib writes no such files.
+    FileError
+        If its folder does not exist.
+    """
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in known:
+        raise ConfigError(f"cannot draw {str(path)!r}; expected a name that ends in .png, .svg or .pdf")
+    if not path.absolute().parent.is_dir():
+        raise FileError(f"the folder {str(path.absolute().parent)!r} of the picture does not exist; create it first")
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Save a figure, in one step.
+
+    Parameters
+    ----------
+    figure : Figure
+    path : Path
+        Replaced if it exists; see `check_picture`.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    with atomic_write(path.absolute(), suffix=path.suffix) as temporary:
+        figure.savefig(temporary, dpi=DOTS)
 
 
 def column_of(data: xr.Dataset, color_by: str | None) -> str | None:

@@ -134,6 +134,39 @@ def table_of_alignment(records: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{text_of(table)}\nR² of condition averages of the factors; aligned: of conditions left out in turn"
 
 
+def table_of_decoding(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out how well behaviours are decoded, from latents and from smoothed data.
+
+    Parameters
+    ----------
+    summaries : sequence of mapping
+        From `nwb_sbtt.evaluate.decoding.summary_of`.
+
+    Returns
+    -------
+    str
+    """
+    parts = []
+    for found in summaries:
+        lag = f", {found['lag']:g} s after the latents" if found["lag"] else ""
+        parts.append(f"{found['behaviour']}{lag}; scored on {found['trials']} trials ({found['scored_on']})")
+        table = Table(box=None)
+        first = next(iter(found["scores"].values()))
+        columns = list(first.get("columns", {}))
+        classes = "accuracy" in first
+        for heading in ["", "accuracy" if classes else "R²", *(columns if len(columns) > 1 else [])]:
+            table.add_column(heading, justify="right" if heading else "left")
+        for name, scores in found["scores"].items():
+            cells = [scores["accuracy" if classes else "r2"]]
+            cells += list(scores["columns"].values()) if len(columns) > 1 else []
+            table.add_row(f"from {name}", *("–" if cell is None else f"{cell:.4f}" for cell in cells))
+        if classes:
+            table.add_row("by chance", f"{found['chance']:.4f}")
+        parts.append(text_of(table))
+        parts += [f"note: {note}" for note in found["notes"]]
+    return "\n".join(parts)
+
+
 def table_of_settings(settings: Sequence[Setting]) -> str:
     """Lay out settings, one a row, each section below its heading.
 

@@ -439,7 +439,7 @@ def _panels(content: _Content) -> Iterator[_Panel]:
             f"{name} measured and decoded from the factors by ridge regression. Each trial is decoded by a regression on "
             f"other trials (cross-validation). R² over {decoded.attrs['scored_on']}: {_decoding_scores(decoded)}.",
             f"{name} over time, measured and decoded, in up to eight trials.",
-            partial(figures.decoding, decoded, color_by=column),
+            partial(figures.decodings, [decoded], color_by=column),
         )
     if metrics and any(value is not None for value in metrics["by_channel"]["model"]):
         yield _Panel(

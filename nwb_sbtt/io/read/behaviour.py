@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from pynwb.behavior import SpatialSeries
 
 from nwb_sbtt.config import ReadConfig
 from nwb_sbtt.data.datasets import dataset_of, finite_number, with_trials
@@ -43,7 +44,7 @@ def read_behaviour(path: Path | str, name: str, ds: xr.Dataset, *, lag: float = 
     Returns
     -------
     DataArray (trial, time, column)
-        Named after the series; ``attrs``: ``units``, ``lag`` [s], and ``path`` in the file.
+        Named after the series; ``attrs``: ``units``, ``lag`` [s], ``path`` in the file, and ``reference_frame`` of positions.
 
     Raises
     ------
@@ -132,11 +133,14 @@ def _binned(nwbfile: Any, stored: StoredSeries, ds: xr.Dataset, *, lag: float = 
     values = np.where(binned.observed, binned.values, np.nan).astype(np.float32)
     name = stored.path.rpartition("/")[2]
     columns = [f"{name} {i + 1}" for i in range(values.shape[2])] if values.shape[2] > 1 else [name]
+    attrs = {"units": source.unit, "lag": lag, "path": stored.path}
+    if isinstance(stored.nwb_object, SpatialSeries):
+        attrs["reference_frame"] = str(stored.nwb_object.reference_frame or "unknown")
     return xr.DataArray(
         values,
         dims=("trial", "time", "column"),
         coords={"column": columns},
-        attrs={"units": source.unit, "lag": lag, "path": stored.path},
+        attrs=attrs,
         name=name,
     )
 

@@ -72,7 +72,8 @@ def role_of(nwbfile: Any, nwb_object: Any, provenance: Provenance) -> Role:
     provenance : Provenance
         Of the file.
     """
-    if is_result(nwb_object):
+    decoded = tuple(map(decoded_prefix, provenance.names))
+    if is_result(nwb_object) or (decoded and str(nwb_object.name).startswith(decoded)):
         return "result"
     if nwb_object.neurodata_type == MASK_TYPE:
         return "mask"
@@ -80,6 +81,17 @@ def role_of(nwbfile: Any, nwb_object: Any, provenance: Provenance) -> Role:
     if isinstance(module, ProcessingModule) and module.name == GROUND_TRUTH and SIMULATION in _keywords(nwbfile):
         return "truth"
     return "copy" if provenance.derived else "recording"
+
+
+def decoded_prefix(name: str) -> str:
+    """Return what the names of decoded behaviour begin with.
+
+    Parameters
+    ----------
+    name : str
+        Of the results.
+    """
+    return f"{name}_decoded_"
 
 
 def _keywords(nwbfile: Any) -> list[object]:

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.binning import simplest
 from nwb_sbtt.data.grid import Kind
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.suggestions import nearest
@@ -33,6 +34,8 @@ VARIABLES = tuple(
 """All that can be written, by name."""
 RESULT_PARTS = (*CHANNEL_VARIABLES, *LATENT_VARIABLES, "mask", "model", "channels", "segments")
 """What follows the name of the results in the name of each object."""
+_START_DECIMALS = 9
+"""Of a starting time [s]: a nanosecond is less than any clock resolves."""
 STEP_TOLERANCE = 1e-9
 """Bin centres whose steps agree to this many seconds are stored as a rate; nwbinspector has the same limit."""
 
@@ -98,6 +101,23 @@ def layers(latents: xr.Dataset) -> list[TimeLayer]:
         TimeLayer(i + 1, np.array(trials), (starts[trials][:, None] + steps).reshape(-1), width)
         for i, trials in enumerate(members)
     ]
+
+
+def timing_of(layer: TimeLayer) -> dict[str, float] | None:
+    """Return starting time and rate of a series with a sample at each bin, as pynwb takes them.
+
+    Parameters
+    ----------
+    layer : TimeLayer
+
+    Returns
+    -------
+    dict or None
+        None where bins are not evenly spaced, so that timestamps are needed.
+    """
+    if layer.step is None:
+        return None
+    return {"starting_time": round(float(layer.centres[0]), _START_DECIMALS), "rate": simplest(1.0 / layer.step)}
 
 
 def window_length(latents: xr.Dataset) -> float:

@@ -21,7 +21,6 @@ from pynwb.base import TimeSeriesReference, TimeSeriesReferenceVectorData
 from pynwb.epoch import TimeIntervals
 from pynwb.ophys import PlaneSegmentation, RoiResponseSeries
 
-from nwb_sbtt.data.binning import simplest
 from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.io.write.layout import (
@@ -34,6 +33,7 @@ from nwb_sbtt.io.write.layout import (
     group_suffixes,
     layers,
     series_name,
+    timing_of,
     window_length,
 )
 from nwb_sbtt.io.write.packing import Backend, Pack
@@ -89,8 +89,6 @@ _SEGMENT_DESCRIPTIONS = {
     INITIAL_CONDITION: "posterior mean of the initial condition of the model's dynamical system",
     f"{INITIAL_CONDITION}_sd": "posterior standard deviation of the initial condition",
 }
-_START_DECIMALS = 9
-"""Of a starting time [s]: a nanosecond is less than any clock resolves."""
 _RESERVED_COLUMNS = {
     *_SEGMENT_DESCRIPTIONS,
     *dir(TimeIntervals),
@@ -362,9 +360,8 @@ class _LayerWriter:
             self._module.add(sd)
 
     def _timing(self, *, own: bool = False) -> dict[str, Any]:
-        if (step := self._layer.step) is not None:
-            first = round(float(self._layer.centres[0]), _START_DECIMALS)
-            return {"starting_time": first, "rate": simplest(1.0 / step)}
+        if (regular := timing_of(self._layer)) is not None:
+            return dict(regular)
         return {"timestamps": self.added[0] if self.added and not own else self._pack(self._layer.centres)}
 
     def _samples(self, variable: str, columns: Any) -> Any:

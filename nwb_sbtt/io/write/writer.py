@@ -23,7 +23,7 @@ from pynwb.epoch import TimeIntervals
 
 from nwb_sbtt.atomic import atomic_write, check_writable_name, reserve_space, scratch_beside
 from nwb_sbtt.config import WriteConfig, config_of
-from nwb_sbtt.data.chops import merge_chops
+from nwb_sbtt.data.chops import merge_chops, without_uncovered
 from nwb_sbtt.data.datasets import dataset_of, with_trials
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import notes_of, with_notes
@@ -48,6 +48,7 @@ from nwb_sbtt.io.write.appending import (
     problems_of_open,
     refuse_invalid,
 )
+from nwb_sbtt.io.write.decoded import add_decoded, decoded_of
 from nwb_sbtt.io.write.layout import RESULT_PARTS, channel_tables, check_latents, check_name, check_variables, only
 from nwb_sbtt.io.write.overlay import Overlay
 from nwb_sbtt.io.write.packing import Backend, backend_of, is_zarr, max_added_bytes, save_nwb
@@ -77,6 +78,7 @@ def write_nwb(
     name: str = "sbtt",
     overwrite: bool = False,
     config: WriteConfig | Mapping[str, object] | None = None,
+    decoded: xr.Dataset | Sequence[xr.Dataset] | None = None,
 ) -> Path:
     """Write inferred rates and latents to an NWB file, on the session clock, with their model and sources.
 
@@ -107,6 +109,11 @@ def write_nwb(
         Which variables are written, and how they are stored. By default all are written, and variables with a posterior sd
         are rounded to 1/16 of it.
 
+    decoded : Dataset, or sequence of Dataset, optional
+        Behaviour decoded from the latents (`nwb_sbtt.decode`). It is written into ``processing/behavior`` as core types, at the
+        times of the behaviour: a TimeSeries or SpatialSeries of bins, or a TimeIntervals table of trials. Never into the
+        recording itself.
+
     Returns
     -------
     Path
@@ -136,9 +143,16 @@ def write_nwb(
     model_of(latents)
     config = config_of(WriteConfig, config)
     check_variables(config.variables)
-    latents = check_latents(_merge_chop(with_trials(latents)))
+    latents = with_trials(latents)
+    behaviour = decoded_of(decoded, latents)
+    if behaviour and append and recording is not None and target.exists() and target.samefile(recording):
+        raise FileError(
+            f"{str(target)!r} is the recording itself, into which decoded behaviour is never written; pass another path"
+        )
+    latents = check_latents(without_uncovered(merge_chops(latents)))
     to_round = tuple(rounded_names(latents)) if config.precision == "rounded" else ()
-    destination = _Destination(module or _MODULES[str(latents.attrs["kind"])][0], name, target, config, to_round)
+    module = module or _MODULES[str(latents.attrs["kind"])][0]
+    destination = _Destination(module, name, target, config, to_round, behaviour)
     latents = only(rounded(latents, to_round), config.variables)
     with atomic_write(target, suffix=target.suffix) as temporary:
         notes = _write(latents, temporary, destination, recording, append=append)
@@ -215,7 +229,7 @@ def rehearse(
     """
     check_target(path, source=source, append=append, name=name, overwrite=overwrite, config=config)
     check_storable(ds)
-    latents = check_latents(_merge_chop(stand_in(ds)))
+    latents = check_latents(without_uncovered(merge_chops(stand_in(ds))))
     recording, target = _recording(latents, source), follow_links(Path(path).absolute())
     destination = _Destination(_MODULES[str(latents.attrs["kind"])][0], name, target, config or WriteConfig())
     if append and recording is not None:
@@ -226,13 +240,14 @@ def rehearse(
 
 @dataclass(frozen=True)
 class _Destination:
-    """Processing module, start of the names in it, the file, what is written in which way, and what was rounded."""
+    """Processing module, start of the names in it, the file, how it is written, what was rounded, and decoded behaviour."""
 
     module: str
     name: str
     path: Path
     config: WriteConfig
     rounded: tuple[str, ...] = ()
+    decoded: tuple[xr.Dataset, ...] = ()
 
     @property
     def backend(self) -> Backend:
@@ -271,17 +286,6 @@ def _check_target(target: Path, recording: Path | None, *, append: bool, overwri
         raise FileError(
             "append=True (--append) works only on HDF5 files; without it, results are written into a separate file"
         )
-
-
-def _merge_chop(latents: xr.Dataset) -> xr.Dataset:
-    """Merge the segments of a chopped session; trials and windows stay as they are.
-
-    Bins that lie in no segment are left out: nothing was inferred there, and a zero would be read as a rate.
-    """
-    merged = merge_chops(latents)
-    if "covered" not in merged.coords:
-        return merged
-    return merged.isel(time=np.flatnonzero(merged["covered"].values)).drop_vars("covered")
 
 
 def _write(
@@ -495,6 +499,7 @@ def _add(
         recorded=recorded,
         rounded=destination.rounded,
     )
+    add_decoded(nwb, destination.decoded, name=destination.name, backend=backend)
 
 
 def _check_recording(latents: xr.Dataset, nwb: NWBFile, recording: Path) -> None:
