@@ -94,7 +94,16 @@ def decode_recording(
     for each in names:
         behaviour: Any = each if each in columns else read_behaviour(path, each, ds, lag=lag)
         found = decode(latents, behaviour, of=of, data=ds)
-        decoded.append(
-            found.assign_attrs(decoding_notes=json.dumps([*json.loads(found.attrs["decoding_notes"]), *notes]))
-        )
+        all_notes = [*json.loads(found.attrs["decoding_notes"]), *notes, *_given(each, ds)]
+        decoded.append(found.assign_attrs(decoding_notes=json.dumps(all_notes)))
     return latents, decoded
+
+
+def _given(name: str, ds: xr.Dataset) -> list[str]:
+    """A note where the model was given what is decoded."""
+    paths = [
+        text.strip("/").partition(":")[0] for text in json.loads(ds.attrs.get("read_config", "{}")).get("inputs", [])
+    ]
+    if name.strip("/").partition(":")[0] not in paths:
+        return []
+    return [f"{name!r} is a known input of the model, so it is no surprise that its latents hold it"]

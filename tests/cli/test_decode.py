@@ -115,3 +115,13 @@ def test_a_fit_of_several_sessions_asks_for_one(fitted, source, refused, tmp_pat
         run_dir=folder,
     )
     assert "sessions 'monday', 'tuesday'; name the session" in refused(folder, source, "--behaviour", HAND)
+
+
+def test_behaviour_that_the_model_was_given_is_told(source, monkeypatch, capsys, tmp_path):
+    cut = sb.Trials(event="move_onset_time", start=-0.25, stop=0.45)
+    read = sb.ReadConfig(series=("units",), bin_width=0.02, cut=cut, inputs=(HAND,))
+    sb.fit(
+        sb.read_nwb(source, read), {"train.epochs": 1, "model.width": 16, "model.groups": 4}, run_dir=tmp_path / "run"
+    )
+    assert call(monkeypatch, "decode", tmp_path / "run", source, "--behaviour", f"{HAND}:0") == 0
+    assert "is a known input of the model" in capsys.readouterr().out
