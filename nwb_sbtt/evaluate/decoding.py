@@ -79,8 +79,8 @@ def decode(
         (predictor, column), NaN of columns that do not vary, and ``r2_weighted`` (predictor), in which each column counts by
         its variance; of classes ``accuracy`` (predictor) and ``chance``, that of always decoding the most frequent class.
         ``scored`` (trial). Of behaviour in bins also the decoder of the latents that was fitted to all trials, for
-        `apply_decoder` and for streams: ``weights`` (feature, column) and ``intercept`` (column). ``attrs``: those of the
-        latents, with ``of``, ``lag`` [s], ``behaviour``, ``unit``, ``scored_on`` and ``decoding_notes`` (JSON).
+        `apply_decoder` and for ``decode`` of a stream: ``weights`` (feature, column) and ``intercept`` (column). ``attrs``:
+        those of the latents, with ``of``, ``lag`` [s], ``behaviour``, ``unit``, ``scored_on`` and ``decoding_notes`` (JSON).
 
     Raises
     ------
@@ -158,6 +158,12 @@ def apply_decoder(decoded: xr.Dataset, latents: xr.Dataset) -> xr.DataArray:
         raise DataError(
             f"the decoder is of {len(decoder.weights)} {of}, but there are {predictors.shape[2]}; decode the latents of "
             "the same fit"
+        )
+    if "channel_id" in decoded.coords and not np.array_equal(
+        decoded["channel_id"].values, latents["channel_id"].values
+    ):
+        raise DataError(
+            "the decoder is of other channels, or of the same in another order; select those of decoded.channel_id"
         )
     attrs = {name: decoded.attrs[name] for name in ("lag", "unit", "of", "behaviour") if name in decoded.attrs}
     coords = {**_coords_of_bins(latents), "column": decoded["column"].values}
@@ -385,7 +391,7 @@ def _labelled(
         found = found.drop_vars(["weights", "intercept"], errors="ignore").isel(time=0)
         coords = {str(name): each for name, each in latents.coords.items() if each.dims == ("trial",)}
     else:
-        coords = _coords_of_bins(latents)
+        coords = {**_coords_of_bins(latents), **_labels_of_features(latents, of)}
     attrs = {
         **latents.attrs,
         "of": of,
@@ -420,10 +426,22 @@ def _coords_of_bins(latents: xr.Dataset) -> dict[str, Any]:
     return {str(name): each for name, each in latents.coords.items() if set(each.dims) <= {"trial", "time"}}
 
 
+def _labels_of_features(latents: xr.Dataset, of: str) -> dict[str, Any]:
+    """Labels of the channels along ``feature``, where rates are decoded."""
+    if latents[of].dims[2] != "channel":
+        return {}
+    labels = {str(name): each.values for name, each in latents.coords.items() if each.dims == ("channel",)}
+    return {name: ("feature", values) for name, values in labels.items() if name != "channel"}
+
+
 def _split(latents: xr.Dataset) -> NDArray[np.str_]:
     n = latents.sizes["trial"]
     return latents["split"].values.astype(str) if "split" in latents.coords else np.full(n, "")
 
 
 def _starts(latents: xr.Dataset) -> Floats | None:
-    return latents["trial_start"].values.astype(float) if "trial_start" in latents.coords else None
+    """Starts of the trials; None where they are not known, as of arrays, whose trials all start at 0."""
+    if "trial_start" not in latents.coords:
+        return None
+    starts = latents["trial_start"].values.astype(float)
+    return starts if len(np.unique(starts)) == len(starts) else None

@@ -216,7 +216,7 @@ def overlap_in_time(starts: Floats, length: float) -> bool:
     Parameters
     ----------
     starts : array (trial)
-        Seconds on the session clock; if two are equal, they are no times of trials, and nothing is known.
+        Seconds on the session clock.
     length : float
         Of a trial [s].
 
@@ -225,7 +225,7 @@ def overlap_in_time(starts: Floats, length: float) -> bool:
     bool
     """
     steps = np.diff(np.sort(starts))
-    return bool(len(steps) and steps.min() > 0 and steps.min() < length * (1 - 1e-6))
+    return bool(len(steps) and steps.min() < length * (1 - 1e-6))
 
 
 def shares_moments(starts: Floats, length: float, fold: NDArray[np.intp]) -> NDArray[np.bool_]:

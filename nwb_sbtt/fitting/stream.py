@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.evaluate.calibration import Calibration, CountCalibration, variance_of_log
+from nwb_sbtt.evaluate.decoding import decoder_of
+from nwb_sbtt.evaluate.regression import Linear
 from nwb_sbtt.fitting.ensemble import combine
+from nwb_sbtt.fitting.signature import channel_names
 from nwb_sbtt.models.stepping import Estimate, Stepper
 
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
 
 Array = NDArray[np.float32]
+DECODER = "decoder/"
+"""Start of the names of a decoder's arrays in the state of a stream."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Step:
         In Hz, with the calibrated posterior sd; None where the data are signals.
     mean, mean_sd : array (channel) or (bin, channel), or None
         In the data's unit, with the calibrated posterior sd; None where the data are counts.
+    decoded : array (column) or (bin, column), or None
+        Behaviour, in its unit, at the lag of the decoder after the bin; None without a decoder (see `Stream.decode`).
     """
 
     bin: int | NDArray[np.intp]
@@ -44,6 +52,7 @@ class Step:
     rates_sd: Array | None = None
     mean: Array | None = None
     mean_sd: Array | None = None
+    decoded: Array | None = None
 
 
 class Stream:
@@ -69,6 +78,8 @@ class Stream:
         Seconds.
     lag : int
         Bins between the bin that is given and the one that is inferred.
+    columns : tuple of str
+        Names of the columns of behaviour that is decoded; empty without a decoder.
 
     Raises
     ------
@@ -80,7 +91,7 @@ class Stream:
     >>> stream = fitted.stream()  # doctest: +SKIP
     >>> for counts, observed in recording:  # doctest: +SKIP
     ...     step = stream.step(counts, observed)
-    ...     decode(step.factors)
+    ...     control(step.factors)
     """
 
     def __init__(self, fitted: Fitted, session: str):
@@ -98,6 +109,8 @@ class Stream:
         self._latents_of = fitted.members.index(fitted.best)
         self._is_counts = fitted.expects_counts
         self._variance = _variance_of(fitted.calibrations.get(session), counts=self._is_counts)
+        self.columns: tuple[str, ...] = ()
+        self._decoder: tuple[Linear, str] | None = None
 
     @property
     def n_bins(self) -> int:
@@ -163,6 +176,37 @@ class Stream:
             steps.append(self._one([each.step(*given) for each in self._steppers]))
         return _stacked(steps, self)
 
+    def decode(self, decoded: xr.Dataset | None) -> None:
+        """Decode behaviour from now on: each `Step` has it as ``decoded``, equal to `nwb_sbtt.evaluate.apply_decoder`.
+
+        Parameters
+        ----------
+        decoded : Dataset or None
+            From `nwb_sbtt.decode`, of latents of the same fit and session; None ends decoding.
+
+        Raises
+        ------
+        DataError
+            If there is no decoder of bins, or it is of other latents than the stream has.
+        """
+        if decoded is None:
+            self._decoder, self.columns = None, ()
+            return
+        decoder, of = decoder_of(decoded)
+        sizes = {"factors": self._steppers[0].n_factors, self._expected: len(self.channels)}
+        if sizes.get(of) != len(decoder.weights):
+            has = " or ".join(f"{n} {name}" for name, n in sizes.items())
+            raise DataError(
+                f"the decoder is of {len(decoder.weights)} {of}; expected one of {has}, as this stream has them"
+            )
+        if of == self._expected:
+            # Data may have the channels in another order than the fit.
+            rows = {name: row for row, name in enumerate(channel_names(decoded))}
+            if missing := [name for name in self.channels if name not in rows]:
+                raise DataError(f"the decoder has no channel {missing[0]!r}; decode the rates of this fit and session")
+            decoder = Linear(decoder.weights[[rows[name] for name in self.channels]], decoder.intercept)
+        self._decoder, self.columns = (decoder, of), tuple(map(str, decoded["column"].values))
+
     def finish(self) -> Step:
         """End the trial or the recording: give the estimates of its last `lag` bins. The next call must be `reset`.
 
@@ -175,13 +219,18 @@ class Stream:
         return _stacked(steps, self)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Copy what is kept of the past, so that another process can go on (`numpy.savez`).
+        """Copy what is kept of the past, and the decoder, so that another process can go on (`numpy.savez`).
 
         Returns
         -------
         dict of name to array
         """
-        return {f"{i}/{name}": array for i, each in enumerate(self._steppers) for name, array in each.state().items()}
+        state = {f"{i}/{name}": array for i, each in enumerate(self._steppers) for name, array in each.state().items()}
+        if self._decoder is not None:
+            decoder, of = self._decoder
+            parts = {"weights": decoder.weights, "intercept": decoder.intercept, "of": of, "columns": self.columns}
+            state |= {f"{DECODER}{name}": np.array(part) for name, part in parts.items()}
+        return state
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a state.
@@ -202,6 +251,11 @@ class Stream:
         ]
         for each, part in zip(self._steppers, parts, strict=True):
             each.restore(part)
+        kept = {name.removeprefix(DECODER): state[name] for name in state if name.startswith(DECODER)}
+        self._decoder, self.columns = None, ()
+        if kept:
+            self._decoder = Linear(kept["weights"], kept["intercept"]), str(kept["of"])
+            self.columns = tuple(map(str, kept["columns"]))
 
     def _check(self, values: Array, shown: NDArray[np.bool_], exposure: Array | None) -> None:
         seen = values[shown]
@@ -244,15 +298,27 @@ class Stream:
         sd = self._variance(expected, sd)
         factors = found[self._latents_of].factors
         if self._is_counts:
-            return Step(number, factors, rates=expected / self.bin_width, rates_sd=sd / self.bin_width)
-        return Step(number, factors, mean=expected, mean_sd=sd)
+            expected, sd = expected / self.bin_width, sd / self.bin_width
+        return self._as_step(number, factors, expected, sd)
 
     def _none(self, number: int) -> Step:
         n_factors, n_channels = self._steppers[0].n_factors, len(self.channels)
         factors, channels = np.full(n_factors, np.nan, np.float32), np.full(n_channels, np.nan, np.float32)
+        return self._as_step(number, factors, channels, channels)
+
+    def _as_step(self, number: int, factors: Array, expected: Array, sd: Array) -> Step:
+        """Name what was inferred, and decode behaviour from it."""
+        decoded = None
+        if self._decoder is not None:
+            decoder, of = self._decoder
+            decoded = decoder(factors if of == "factors" else expected).astype(np.float32)
         if self._is_counts:
-            return Step(number, factors, rates=channels, rates_sd=channels)
-        return Step(number, factors, mean=channels, mean_sd=channels)
+            return Step(number, factors, rates=expected, rates_sd=sd, decoded=decoded)
+        return Step(number, factors, mean=expected, mean_sd=sd, decoded=decoded)
+
+    @property
+    def _expected(self) -> str:
+        return "rates" if self._is_counts else "mean"
 
 
 def _same_shape(name: str, array: NDArray[Any], values: Array) -> NDArray[Any]:
@@ -290,7 +356,7 @@ def _combined(estimates: Sequence[Estimate], *, counts: bool) -> tuple[Array, Ar
 
 def _stacked(steps: Sequence[Step], stream: Stream) -> Step:
     """Put the estimates of several bins into arrays (bin, …)."""
-    names = ("factors", "rates", "rates_sd", "mean", "mean_sd")
+    names = ("factors", "rates", "rates_sd", "mean", "mean_sd", "decoded")
     bins = np.array([each.bin for each in steps], np.intp)
     like = steps[0] if steps else stream._none(0)
     arrays = {

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import ConvConfig, FitConfig, TrainConfig
@@ -179,3 +180,59 @@ def test_a_fit_without_a_lag_has_no_stream(ds, tmp_path):
 def test_a_session_that_was_not_fitted_has_no_stream(fitted):
     with pytest.raises(MismatchError, match="not fitted to session"):
         fitted.stream(session="other")
+
+
+# Decoded behaviour
+
+
+def decoded_from(fitted, ds, of):
+    latents = fitted.infer(ds)
+    course = latents["factors"].values @ np.random.default_rng(2).normal(size=(SMALL["factors"], 2))
+    hand = xr.DataArray(course + 3, dims=("trial", "time", "column"), name="hand")
+    return latents, sb.decode(latents, hand, of=of)
+
+
+@pytest.mark.parametrize("of", ["factors", "rates"])
+def test_behaviour_is_decoded_as_from_the_whole_recording(of, fitted, ds):
+    latents, decoded = decoded_from(fitted, ds.isel(channel=slice(None, None, -1)), of)
+    stream = fitted.stream()
+    stream.decode(decoded)
+    assert stream.columns == ("hand 1", "hand 2")
+    expected = sb.evaluate.apply_decoder(decoded, latents).isel(trial=3).values
+    for sizes in (None, [1, 7, 32]):
+        stream.reset()
+        joined = streamed(stream, ds.isel(trial=3), sizes=sizes)
+        np.testing.assert_allclose(joined("decoded"), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    stream.reset()
+    assert np.isnan(stream.step(np.zeros(CHANNELS)).decoded).all(), "not due yet"
+    assert fitted.stream().step(np.zeros(CHANNELS)).decoded is None
+
+
+def test_the_decoder_goes_on_in_another_process(fitted, ds, tmp_path):
+    _, decoded = decoded_from(fitted, ds, "factors")
+    values = np.where(ds["observed"].values, ds["values"].values, np.nan)[0]
+    stream = fitted.stream()
+    stream.decode(decoded)
+    stream.step(values[:11])
+    np.savez(tmp_path / "state.npz", **stream.state())
+    other = fitted.stream()
+    with np.load(tmp_path / "state.npz") as state:
+        other.restore(state)
+    assert other.columns == stream.columns
+    np.testing.assert_array_equal(other.step(values[11:]).decoded, stream.step(values[11:]).decoded)
+    stream.decode(None)
+    other.restore(stream.state())
+    assert other.step(values[0]).decoded is None and other.columns == ()
+
+
+def test_a_decoder_of_other_latents_is_refused(fitted, ds):
+    latents, decoded = decoded_from(fitted, ds, "factors")
+    stream = fitted.stream()
+    with pytest.raises(DataError, match="decoder is of 4 factors; expected one of 5 factors or 7 rates"):
+        stream.decode(decoded.isel(feature=slice(4)))
+    with pytest.raises(DataError, match="no decoder of bins"):
+        stream.decode(latents)
+    _, of_rates = decoded_from(fitted, ds, "rates")
+    with pytest.raises(DataError, match="the decoder has no channel"):
+        stream.decode(of_rates.assign_coords(channel_id=("feature", np.arange(CHANNELS))))
+    assert stream.columns == ()
