@@ -10,8 +10,9 @@ starts are weighted by the likelihood of what was observed up to the lag after e
 model is better in the mean.
 
 `latency`: microseconds a bin of the default model at lag 0 (median, 99th percentile and longest), 5 in 29 channels
-observed, one thread: `stream.step` of a fit, which checks and calibrates, the network alone in numpy, and the network as it is
-trained, in torch, on a ring of the last 50 bins. `memory` is what the process grew by from a tenth of the bins on [MB].
+observed, one thread: `stream.step` of a fit, which checks and calibrates, the network alone in numpy, the same step in torch,
+the exported file in ONNX Runtime (calibrated too), and the network as it is trained, in torch, on a ring of the last 50 bins.
+`memory` is what the process grew by from a tenth of the bins on [MB].
 
     python benchmarks/online.py accuracy --levels 29 10 5 --lags 0 3 --seeds 0 1 2 --json online.json --figure online.png
     python benchmarks/online.py reachable --levels 29 10 5 --lags 0 3
@@ -23,9 +24,11 @@ from __future__ import annotations
 
 import argparse
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +43,7 @@ import nwb_sbtt as sb
 from nwb_sbtt.config import ConvConfig, TrainConfig, override
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.evaluate.metrics import r2
+from nwb_sbtt.models.exporting import BinStep
 from nwb_sbtt.models.stepping import Stepper
 from nwb_sbtt.simulate.lorenz import lorenz_courses
 
@@ -177,7 +181,9 @@ def latency(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             ways: dict[str, Callable[[Floats, NDArray[np.bool_]], object]] = {
                 "stream.step": stream.step,
                 "numpy": stepper.step,
-                "torch": _in_torch(fitted, ds),
+                "torch, bin by bin": _bin_in_torch(fitted),
+                "ONNX Runtime": _exported(fitted),
+                "torch, 50 bins": _in_torch(fitted, ds),
             }
             for name, step in ways.items():
                 n_bins = arguments.bins if name == "stream.step" else min(arguments.bins, 2000)
@@ -215,6 +221,41 @@ def _times(
 def _memory() -> float:
     """Largest memory of the process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _bin_in_torch(fitted: sb.Fitted) -> Callable[[Floats, NDArray[np.bool_]], object]:
+    """The step that is exported, run as it is."""
+    step = BinStep(fitted.model, fitted.session_name())
+    state, whole = torch.zeros(step.n_state), torch.ones(step.n_channels)
+
+    def one(values: Floats, shown: NDArray[np.bool_]) -> object:
+        nonlocal state
+        with torch.no_grad():
+            data = torch.from_numpy(values * shown), torch.from_numpy(shown.astype(np.float32))
+            *estimate, state = step(*data, whole, None, state)
+        return estimate
+
+    return one
+
+
+def _exported(fitted: sb.Fitted) -> Callable[[Floats, NDArray[np.bool_]], object]:
+    """The exported file, as a rig runs it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = fitted.export(Path(folder) / "model.onnx")
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    shapes = {each.name: each.shape for each in session.get_inputs()}
+    state, whole = np.zeros(shapes["state"], np.float32), np.ones(shapes["values"], np.float32)
+
+    def one(values: Floats, shown: NDArray[np.bool_]) -> object:
+        nonlocal state
+        *estimate, state = session.run(None, {"values": values, "observed": shown, "exposure": whole, "state": state})
+        return estimate
+
+    return one
 
 
 def _in_torch(fitted: sb.Fitted, ds: xr.Dataset) -> Callable[[Floats, NDArray[np.bool_]], object]:

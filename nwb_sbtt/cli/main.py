@@ -318,6 +318,23 @@ def decode(
         typer.echo(table_of_decoding(found))
 
 
+@app.command()
+def export(
+    run_dir: RunDir,
+    model: Annotated[Path, typer.Argument(help="file to write, ending in .onnx", show_default=False)],
+    session: Session = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a fit as an ONNX file, which a rig without this package runs bin by bin.
+
+    The model needs a lag (`nwb-sbtt fit --lag 0`). Needs the packages onnx and onnxscript: pip install "nwb_sbtt[export]".
+    """
+    from nwb_sbtt.fitting.fitted import load
+
+    written = load(run_dir).export(model, session=session, overwrite=overwrite)
+    logger(False)(f"wrote {written}")
+
+
 def _part_and_output(context: typer.Context) -> tuple[Trials | Window | Chop | None, Output]:
     """Part of the file, and how results are written, of a command that applies a fit; its --set takes no other settings."""
     from nwb_sbtt.config import ReadConfig, build

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -139,13 +139,16 @@ class CountCalibration:
         float array (trial, time, channel)
             At most 20.
         """
-        mean, predicted, jackknife = self._of_channels
-        return np.minimum(self.scale * _pattern(expected / mean, log_variance, predicted, jackknife), MAX_VARIANCE)
+        mean, constant, slope = self.of_channels
+        pattern: Float[ndarray, "trial time channel"] = count_pattern(expected / mean, log_variance, constant, slope)
+        return (self.scale * pattern).clip(max=MAX_VARIANCE)
 
     @cached_property
-    def _of_channels(self) -> tuple[Float[ndarray, "channel"], ...]:
-        """As arrays, once: a stream calibrates one bin at a time."""
-        return np.maximum(self.mean, LEAST_COUNT), np.array(self.predicted), np.array(self.jackknife)
+    def of_channels(self) -> tuple[Float[ndarray, "channel"], ...]:
+        """λ̄, and constant and slope of `count_pattern`, as arrays, once: a stream calibrates one bin at a time."""
+        jackknife = np.array(self.jackknife)
+        constant, slope = _by_predicted(np.array(self.predicted), FROM_MODEL)
+        return np.maximum(self.mean, LEAST_COUNT), jackknife * constant, jackknife * slope
 
     def summary(self) -> dict[str, Any]:
         """Return what holds for all channels, JSON-safe."""
@@ -197,13 +200,15 @@ class SignalCalibration:
         -------
         float array (trial, time, channel)
         """
-        errors, predicted = self._of_channels
-        return _variance_of_mean(errors, predicted, self.from_model, variance)
+        constant, slope = self.of_channels
+        return np.asarray(constant + slope * variance)
 
     @cached_property
-    def _of_channels(self) -> tuple[Float[ndarray, "channel"] | None, Float[ndarray, "channel"]]:
-        """As arrays, once: a stream calibrates one bin at a time."""
-        return None if self.errors is None else np.array(self.errors), np.array(self.predicted)
+    def of_channels(self) -> tuple[Float[ndarray, "channel"], ...]:
+        """Constant and slope of the calibrated variance by the model's, as arrays, once."""
+        return _of_mean(
+            None if self.errors is None else np.array(self.errors), np.array(self.predicted), self.from_model
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return what holds for all channels, JSON-safe."""
@@ -245,11 +250,9 @@ def calibrate_counts(hidden: Hidden) -> CountCalibration | None:
     typical = float(hidden.jackknife.mean())
     jackknife = hidden.jackknife / typical if typical else np.ones(len(n))
     channel = np.nonzero(where)[2]
-    pattern = _pattern(
-        mean / np.maximum(of_channel[channel], LEAST_COUNT),
-        hidden.variance[where],
-        predicted[channel],
-        jackknife[channel],
+    constant, slope = (jackknife * part for part in _by_predicted(predicted, FROM_MODEL))
+    pattern = count_pattern(
+        mean / np.maximum(of_channel[channel], LEAST_COUNT), hidden.variance[where], constant[channel], slope[channel]
     )
     shown = 1 - PART_OF_HIDDEN * hidden.share
 
@@ -311,7 +314,8 @@ def calibrate_signals(hidden: Hidden, *, shared: bool = True) -> SignalCalibrati
         from_model = float(np.clip(slope, 0, MOST_FROM_MODEL))
     of_mean = np.minimum(predicted if errors is None else errors, LARGEST_SHARE * total)
     noise = np.where(measured, np.sqrt(np.maximum(total - of_mean, 0)), np.nan)
-    together = np.sqrt(_variance_of_mean(errors, predicted, from_model, variance) + noise**2)
+    constant, slope = _of_mean(errors, predicted, from_model)
+    together = np.sqrt(constant + slope * variance + noise**2)
     ratios = (np.abs(residual) / np.where(together > 0, together, 1.0))[(hidden.turn >= 0) & measured]
     quantiles = np.quantile(ratios, LEVELS) if ratios.size else norm.ppf(0.5 + np.array(LEVELS) / 2)
     return SignalCalibration(
@@ -410,17 +414,36 @@ def squared_ratio(rates: Float[ndarray, "*entry"], sd: Float[ndarray, "*entry"])
     return np.asarray(ratio**2)
 
 
-def _pattern(
-    ratio: Float[ndarray, "*entry"],
-    log_variance: Float[ndarray, "*entry"],
-    predicted: Float[ndarray, "*channel"],
-    jackknife: Float[ndarray, "*channel"],
-) -> Float[ndarray, "*entry"]:
-    """Relative variances of rates, but for their scale; `ratio` is the rate relative to the mean of its channel."""
-    ratio = np.maximum(ratio, LEAST_COUNT)
-    from_model = np.where(predicted > 0, log_variance / np.where(predicted > 0, predicted, 1.0), 1.0)
-    of_estimate = jackknife * ratio**-RATE_POWER * (1 - FROM_MODEL + FROM_MODEL * from_model)
-    return np.asarray(of_estimate + (LOW_RATE / ratio) ** LOW_POWER)
+A = TypeVar("A", bound=Any)
+
+
+def count_pattern(ratio: A, log_variance: A, constant: A, slope: A) -> A:
+    """Compute relative variances of rates, but for their scale: ``r^−p (c + s V) + (l / r)^q``, see `CountCalibration`.
+
+    Parameters
+    ----------
+    ratio : array or tensor (…, channel)
+        r, the rate relative to the mean of its channel.
+    log_variance : array or tensor (…, channel)
+        V, as the model predicts it.
+    constant, slope : array or tensor (channel)
+        c and s.
+
+    Returns
+    -------
+    array or tensor (…, channel)
+    """
+    ratio = ratio.clip(min=LEAST_COUNT)
+    pattern: A = ratio**-RATE_POWER * (constant + slope * log_variance) + (LOW_RATE / ratio) ** LOW_POWER
+    return pattern
+
+
+def _by_predicted(
+    predicted: Float[ndarray, "channel"], share: float
+) -> tuple[Float[ndarray, "channel"], Float[ndarray, "channel"]]:
+    """Constant and slope of ``1 − w + w V / V̄`` by V; 1 and 0 where nothing is predicted."""
+    predicts = predicted > 0
+    return np.where(predicts, 1 - share, 1.0), np.where(predicts, share / np.where(predicts, predicted, 1.0), 0.0)
 
 
 def _errors_of_mean(
@@ -452,13 +475,11 @@ def _errors_of_mean(
     return np.exp(log_size) * jackknife / jackknife[measured].mean() * unit**2, told
 
 
-def _variance_of_mean(
-    errors: Float[ndarray, "channel"] | None,
-    predicted: Float[ndarray, "channel"],
-    from_model: float,
-    variance: Float[ndarray, "trial time channel"],
-) -> Float[ndarray, "trial time channel"]:
+def _of_mean(
+    errors: Float[ndarray, "channel"] | None, predicted: Float[ndarray, "channel"], from_model: float
+) -> tuple[Float[ndarray, "channel"], Float[ndarray, "channel"]]:
+    """Constant and slope of the variance of means by that of the model."""
     if errors is None:
-        return variance
-    relative = np.where(predicted > 0, variance / np.where(predicted > 0, predicted, 1.0), 1.0)
-    return np.asarray(errors * (1 - from_model + from_model * relative))
+        return np.zeros(len(predicted)), np.ones(len(predicted))
+    constant, slope = _by_predicted(predicted, from_model)
+    return errors * constant, errors * slope

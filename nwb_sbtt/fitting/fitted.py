@@ -30,6 +30,7 @@ from nwb_sbtt.fitting.alignment import FitAlignment, align_members, read_alignme
 from nwb_sbtt.fitting.calibrations import predicted_variance, read_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import checkpoint_digest, combine
+from nwb_sbtt.fitting.export import export
 from nwb_sbtt.fitting.labelling import chopped, labelled
 from nwb_sbtt.fitting.member import Member, load_member
 from nwb_sbtt.fitting.memory import memory_errors
@@ -462,6 +463,39 @@ class Fitted:
             If there is no such session, or several and none is named.
         """
         return Stream(self, self.session_name(session))
+
+    def export(self, path: Path | str, *, session: str | None = None, overwrite: bool = False) -> Path:
+        """Write the fit as an ONNX file, which programs without this package run bin by bin (extra ``export``).
+
+        A call takes ``values``, ``observed`` and ``exposure`` (channel), ``inputs`` (input) where there are known inputs, and
+        ``state``: zeros before the first bin of a trial, then the ``next_state`` of the call before. It returns ``rates`` and
+        ``rates_sd`` (Hz; of signals ``mean`` and ``mean_sd``) and ``factors`` of the bin `lag` bins before, NaN where there is
+        none. Channels, inputs, bin width and lag stand in the file's metadata as JSON. Estimates equal those of `stream` to
+        rounding.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.onnx``.
+        session : str, optional
+            May be omitted if the model was fitted to one session.
+        overwrite : bool
+            Whether an existing file is replaced.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        ConfigError
+            If the model has no lag, its likelihood is not one of counts or signals, or onnx or onnxscript is not installed.
+        MismatchError
+            If there is no such session, or several and none is named.
+        FileError
+            If the file exists, or cannot be written.
+        """
+        return export(self, path, session=self.session_name(session), overwrite=overwrite)
 
     def evaluate(
         self,

@@ -26,6 +26,10 @@ from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Likeli
 from nwb_sbtt.nn.likelihoods.gaussian import Gaussian
 from nwb_sbtt.nn.likelihoods.poisson import Poisson
 
+NO_LAG = (
+    "this model infers each bin from the whole trial, so it cannot run bin by bin; fit one with a lag (--lag 0, or --set "
+    "model.lag=0), model 'conv'"
+)
 Row = NDArray[np.float32]
 """Numbers of a bin."""
 
@@ -230,14 +234,11 @@ class Stepper:
 
     def __init__(self, model: Model, session: str):
         if not isinstance(model, Conv) or model.lag is None:
-            raise ConfigError(
-                "this model infers each bin from the whole trial, so it cannot run bin by bin; fit one with a lag "
-                "(--lag 0, or --set model.lag=0), model 'conv'"
-            )
+            raise ConfigError(NO_LAG)
         self.lag = model.lag
         read_in = model.read_in
         self._layers = [_Layer(layer) for layer in model.layers]
-        self._observation = _observation(model.likelihood, session)
+        self._observation = observation_of(model.likelihood, session)
         self._mean, self._sd = _array(read_in.means[session]), _array(read_in.sds[session])
         values, masks = _array(read_in.values[session]), _array(read_in.masks[session])
         self._residuals = np.ascontiguousarray(_array(read_in.residual_table(session)).T)
@@ -245,8 +246,8 @@ class Stepper:
         self.n_factors = model.config.factors
         self._values, self._masks = np.ascontiguousarray(values.T), np.ascontiguousarray(masks.T)
         self._mixture = _array(read_in.mixture)
-        self._smoothing = _gaussians(read_in.smoothing)
-        self._residual_smoothing = _gaussians((RESIDUAL_SMOOTHING,))[:, 0]
+        self._smoothing = one_sided_gaussians(read_in.smoothing)
+        self._residual_smoothing = one_sided_gaussians((RESIDUAL_SMOOTHING,))[:, 0]
         area = np.array([*read_in.smoothing, RESIDUAL_SMOOTHING], np.float32) * np.float32(math.sqrt(2 * math.pi))
         self._least = (1 / (self.n_channels * area)).astype(np.float32)
         self._embedding = _array(model.embedding.weight), _array(model.embedding.bias)
@@ -429,14 +430,38 @@ class Stepper:
                 yield f"{name}.{i}", each
 
 
-class _Counts:
-    """What is expected of counts: see `nwb_sbtt.nn.likelihoods.poisson`."""
+class Counts:
+    """What is expected of counts: see `nwb_sbtt.nn.likelihoods.poisson`.
+
+    Parameters
+    ----------
+    likelihood : Poisson
+    session : str
+
+    Attributes
+    ----------
+    weights, squares : array (channel, factor)
+        Of the logarithm of a rate, and their squares.
+    bias : array (channel)
+    """
 
     def __init__(self, likelihood: Poisson, session: str):
         self.weights, self.bias = _array(likelihood.weights[session]), _array(likelihood.biases[session])
         self.squares: Row = np.square(self.weights)
 
     def expected(self, factors: Row, exposure: Row | float) -> Row:
+        """Compute what is expected of the channels of a bin.
+
+        Parameters
+        ----------
+        factors : array (factor)
+        exposure : array (channel) or float
+            Share of the bin; without effect on signals.
+
+        Returns
+        -------
+        array (channel)
+        """
         rate = self.weights @ factors
         rate += self.bias
         np.minimum(rate, np.float32(MAX_LOG_RATE), out=rate)
@@ -445,14 +470,36 @@ class _Counts:
         return rate
 
     def estimate(self, factors: Row, variance: Row) -> tuple[Row, Row]:
+        """Compute what is expected over a whole bin, and its posterior sd.
+
+        Parameters
+        ----------
+        factors, variance : array (factor)
+
+        Returns
+        -------
+        expected, sd : array (channel)
+        """
         expected = self.expected(factors, 1.0)
         return expected, expected * np.sqrt(
             np.expm1(np.minimum(self.squares @ variance, np.float32(MOST_LOG_VARIANCE)))
         )
 
 
-class _Signals:
-    """What is expected of signals: see `nwb_sbtt.nn.likelihoods.gaussian`."""
+class Signals:
+    """What is expected of signals: see `nwb_sbtt.nn.likelihoods.gaussian`.
+
+    Parameters
+    ----------
+    likelihood : Gaussian
+    session : str
+
+    Attributes
+    ----------
+    weights, squares : array (channel, factor)
+        Of the mean, in the data's unit, and their squares.
+    bias : array (channel)
+    """
 
     def __init__(self, likelihood: Gaussian, session: str):
         scale = _array(likelihood.scales[session])
@@ -461,19 +508,53 @@ class _Signals:
         self.squares: Row = np.square(self.weights)
 
     def expected(self, factors: Row, exposure: Row | float) -> Row:
+        """Compute what is expected of the channels of a bin.
+
+        Parameters
+        ----------
+        factors : array (factor)
+        exposure : array (channel) or float
+            Share of the bin; without effect on signals.
+
+        Returns
+        -------
+        array (channel)
+        """
         mean: Row = self.weights @ factors
         mean += self.bias
         return mean
 
     def estimate(self, factors: Row, variance: Row) -> tuple[Row, Row]:
+        """Compute what is expected over a whole bin, and its posterior sd.
+
+        Parameters
+        ----------
+        factors, variance : array (factor)
+
+        Returns
+        -------
+        expected, sd : array (channel)
+        """
         return self.expected(factors, 1.0), np.sqrt(self.squares @ variance)
 
 
-def _observation(likelihood: Likelihood, session: str) -> _Counts | _Signals:
+def observation_of(likelihood: Likelihood, session: str) -> Counts | Signals:
+    """Take the observation model of a session, for one bin at a time.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    session : str
+
+    Raises
+    ------
+    ConfigError
+        If it is not one of counts or signals.
+    """
     if isinstance(likelihood, Poisson):
-        return _Counts(likelihood, session)
+        return Counts(likelihood, session)
     if isinstance(likelihood, Gaussian):
-        return _Signals(likelihood, session)
+        return Signals(likelihood, session)
     name = type(likelihood).Config.model_fields["name"].default
     raise ConfigError(
         f"a stream takes counts and signals (likelihoods 'poisson' and 'gaussian'), and this model has {name!r}; infer whole "
@@ -481,8 +562,18 @@ def _observation(likelihood: Likelihood, session: str) -> _Counts | _Signals:
     )
 
 
-def _gaussians(sds: Sequence[float]) -> NDArray[np.float32]:
-    """One-sided weights (lag, sd) of Gaussians, the longest lag first; see `nwb_sbtt.nn.channels.Nearby`."""
+def one_sided_gaussians(sds: Sequence[float]) -> NDArray[np.float32]:
+    """Compute one-sided weights of Gaussians, the longest lag first; see `nwb_sbtt.nn.channels.Nearby`.
+
+    Parameters
+    ----------
+    sds : sequence of float
+        Bins.
+
+    Returns
+    -------
+    array (lag, sd)
+    """
     sd = torch.tensor(sds)
     lag = torch.arange(math.ceil(FARTHEST * max(sds)) - 1, -1, -1)[:, None]
     area = sd * (2 * math.pi) ** 0.5

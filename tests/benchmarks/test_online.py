@@ -14,7 +14,9 @@ def test_accuracy_with_a_lag_and_what_is_reachable_are_measured(tmp_path, part):
     assert -1 < row["R2"] < 1 and row["R2"] != row["from bin 10"]
 
 
-def test_a_bin_is_timed_in_numpy_and_in_torch(tmp_path):
+def test_a_bin_is_timed_in_numpy_torch_and_onnx_runtime(tmp_path):
+    pytest.importorskip("onnxruntime", reason="extra `test`")
     rows = rows_of(tmp_path, "online.py", "latency", "--small")
-    assert [row["way"] for row in rows] == ["stream.step", "numpy", "torch"]
+    ways = ["stream.step", "numpy", "torch, bin by bin", "ONNX Runtime", "torch, 50 bins"]
+    assert [row["way"] for row in rows] == ways
     assert all(0 < row["p50"] <= row["p99"] <= row["longest"] for row in rows)
