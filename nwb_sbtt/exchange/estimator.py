@@ -27,7 +27,7 @@ OUTPUTS = ("factors", "rates", "mean", "inputs", "events")
 SESSION = "session"
 
 
-class SBTT(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc]
+class SBTT(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc,call-arg]
     """Fit a model to arrays with missing entries, and infer factors and rates.
 
     Models, training and scores are the same as in `nwb_sbtt.fit`. The run folder is temporary and is deleted with the
@@ -212,7 +212,7 @@ class SBTT(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type
             return np.asarray(merge(latents)[name].values[0])
         return np.asarray(latents[name].values)
 
-    def _check_output(self, inferred: Container[str], name: str) -> None:
+    def _check_output(self, inferred: Container[Any], name: str) -> None:
         if name not in inferred:
             available = [each for each in OUTPUTS if each in inferred]
             raise DataError(f"model {self.model!r} does not infer {name!r}; choose an output from {available}")
