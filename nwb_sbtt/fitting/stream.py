@@ -139,7 +139,8 @@ class Stream:
         observed : bool array, optional
             Whether there is a measurement; by default wherever `values` is not NaN.
         exposure : array, optional
-            Share of the bin during which each channel was observed, in (0, 1]; 1 by default.
+            Share of the bin during which each channel was observed, in (0, 1]; 1 by default. Ignored where values are
+            missing.
         inputs : array (input) or (bin, input), optional
             Known inputs, in the units of the fit's data; NaN where they are missing. Only for a fit with inputs, which needs
             them.
@@ -167,6 +168,8 @@ class Stream:
             shown &= _same_shape("observed", np.asarray(observed, bool), array)
         share = None if exposure is None else _same_shape("exposure", np.asarray(exposure, np.float32), array)
         self._check(array, shown, share)
+        if share is not None:
+            share = np.where(shown, share, np.float32(1))
         known = self._known(inputs, array)
         if array.ndim == 1:
             return self._one([each.step(array, shown, share, known) for each in self._steppers])

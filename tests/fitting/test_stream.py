@@ -103,6 +103,14 @@ def test_partly_observed_bins_are_weighted_as_by_infer(tmp_path):
     check(joined, fitted.infer(ds).isel(trial=2), ("rates", "rates_sd", "factors"))
 
 
+@pytest.mark.parametrize("share", [0, np.nan, 0.5])
+def test_the_exposure_of_missing_samples_does_not_matter(fitted, ds, share):
+    one, another = fitted.stream(), fitted.stream()
+    for counts in np.where(ds["observed"].values[0], ds["values"].values[0], np.nan):
+        exposure = np.where(np.isnan(counts), share, 1)
+        np.testing.assert_array_equal(one.step(counts, exposure=exposure).rates, another.step(counts).rates)
+
+
 @pytest.mark.parametrize("sizes", [[BINS], [1, 7, 2, 30], [39, 1]])
 def test_bins_may_come_a_few_at_a_time(fitted, ds, sizes):
     one_by_one = streamed(fitted.stream(), ds.isel(trial=0))
