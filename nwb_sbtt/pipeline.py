@@ -34,6 +34,7 @@ from nwb_sbtt.io.dandi.locations import local_file
 from nwb_sbtt.io.progress import show_progress
 from nwb_sbtt.io.read.behaviour import attach_behaviour
 from nwb_sbtt.io.read.candidates import inspect
+from nwb_sbtt.io.read.columns import attach_conditions
 from nwb_sbtt.io.read.files import sha256
 from nwb_sbtt.io.read.listing import listing_of_contents
 from nwb_sbtt.io.read.reader import read_nwb
@@ -164,7 +165,8 @@ def _fit_held(
         # What is needed after training is tried before it.
         if output is not None and target is not None and not is_written(target, run_dir, output):
             ds = _rehearsed(ds, prepare(ds, config), target, path, output, log)
-        data[name], truth[name] = ds, attach_behaviour(path, attach_truth(path, ds), read)
+        with_conditions = attach_conditions(path, ds, read)
+        data[name], truth[name] = ds, attach_behaviour(path, attach_truth(path, with_conditions), read)
     check_fits_memory(list(data.values()), SCORING + (ENSEMBLE if config.seeds > 1 else 0), what="scoring the fit")
     fitted = fit(data, config, run_dir=run_dir, tracker=tracker)
     if initialisation := describe_initialisation(fitted.signature, fitted.config):

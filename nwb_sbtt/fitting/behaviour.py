@@ -106,4 +106,4 @@ def _given(name: str, ds: xr.Dataset) -> list[str]:
     ]
     if name.strip("/").partition(":")[0] not in paths:
         return []
-    return [f"{name!r} is a known input of the model, so it is no surprise that its latents hold it"]
+    return [f"{name!r} is a known input of the model, so the latents contain it in any case"]

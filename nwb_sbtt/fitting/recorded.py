@@ -13,6 +13,7 @@ from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.fitting.signature import SessionSignature
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
 from nwb_sbtt.io.read.behaviour import attach_behaviour
+from nwb_sbtt.io.read.columns import attach_conditions
 from nwb_sbtt.io.read.files import sha256
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.read.truth import attach_truth
@@ -36,7 +37,7 @@ def fitted_data(fitted: Fitted, path: Path, session: str, *, columns: Sequence[s
     Returns
     -------
     Dataset
-        With the behaviour that the file holds, and the truth of a simulated one.
+        With the columns of conditions and the behaviour that the file holds, and the truth of a simulated one.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def fitted_data(fitted: Fitted, path: Path, session: str, *, columns: Sequence[s
             "reading; pass the changed data to Fitted.evaluate in Python"
         )
     settings = build(ReadConfig, fitted.signature.sessions[session].read_config or {})
-    return attach_behaviour(path, attach_truth(path, ds), settings)
+    return attach_behaviour(path, attach_truth(path, attach_conditions(path, ds, settings)), settings)
 
 
 def read_again(

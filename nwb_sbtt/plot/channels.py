@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from numpy.typing import NDArray
+from scipy.ndimage import correlate1d
 
 from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.errors import DataError
@@ -37,6 +38,8 @@ TRUE_STYLE = (0, (4, 2))
 FEWEST_SPIKES = 0.1
 """Expected spikes in a bin from which on they are drawn."""
 MAX_TRIALS = 40
+OBSERVED_BAND, INFERRED_BAND = 0.12, 0.25
+"""Opacity of the bands around averages."""
 Floats = NDArray[np.float64]
 
 
@@ -166,12 +169,14 @@ def psth(
     latents: xr.Dataset | None = None,
     *,
     channel: int | str | None = None,
-    color_by: str | None = None,
+    by: str | None = None,
     smooth: float = 0.05,
     session: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw averages of a channel over trials with one value of a column: observed (thin) and inferred (thick).
+
+    Bands are ± the standard error of each average over its trials.
 
     Parameters
     ----------
@@ -181,7 +186,7 @@ def psth(
         What was inferred from the data; without it observed averages alone are drawn.
     channel : int or str, optional
         Id; by default the one whose averages differ most.
-    color_by : str, optional
+    by : str, optional
         Column of trials; by default ``condition`` if there is one, and else all trials are averaged.
     smooth : float
         Standard deviation of the Gaussian kernel that smooths observed averages, in seconds; 0 for none. Only observed entries
@@ -208,7 +213,7 @@ def psth(
         raise DataError(f"smooth is {smooth!r}; expected a standard deviation in seconds, 0 for no smoothing")
     pair = pair_of(source, latents, session)
     base = pair.base
-    column = color_by or default_column(base)
+    column = by or default_column(base)
     colours = None if column is None else colours_by(base, column)
     if colours is not None:
         colours.check_groups()
@@ -223,10 +228,14 @@ def psth(
     for i, rows in enumerate(rows_of.values()):
         colour = to_rgba(BLUE) if colours is None else colours.of(colours.groups[i])
         if pair.data is not None:
-            measured = _average(pair.data, rows, bins, int(of), smooth / width)
+            measured, error = _average(pair.data, rows, bins, int(of), smooth / width)
             ax.plot(time, measured, color=colour, lw=0.9, alpha=0.75)
+            ax.fill_between(time, measured - error, measured + error, color=colour, alpha=OBSERVED_BAND, lw=0)
         if inferred is not None:
-            ax.plot(time, inferred.mean[rows][:, bins, of].mean(0), color=colour, lw=2)
+            courses = inferred.mean[rows][:, bins, of].astype(float)
+            mean, error = courses.mean(0), _standard_error(courses)
+            ax.plot(time, mean, color=colour, lw=2)
+            ax.fill_between(time, mean - error, mean + error, color=colour, alpha=INFERRED_BAND, lw=0)
     unit = "Hz" if base.attrs.get("unit") == "counts" else str(base.attrs.get("unit", "a.u."))
     quantity = "rate" if base.attrs.get("unit") == "counts" else "mean"
     shown_unit, factor = prefixed(unit, float(np.abs(ax.dataLim.intervaly).max()))
@@ -243,18 +252,30 @@ def psth(
     return ax
 
 
-def _average(data: xr.Dataset, rows: NDArray[np.intp], bins: slice, channel: int, sd: float) -> Floats:
-    """Average of observed values over trials, smoothed over observed entries alone; NaN where nothing is near."""
+def _average(data: xr.Dataset, rows: NDArray[np.intp], bins: slice, channel: int, sd: float) -> tuple[Floats, Floats]:
+    """Average of observed values over trials, smoothed over observed entries alone, and its standard error.
+
+    Both are NaN where nothing is near. The average is the ratio of two sums over trials, of values and of observed time; its
+    error is that of a ratio (Cochran, Sampling Techniques, 1977, equation 2.46), 0 for a single trial.
+    """
     observed = data["observed"].values[rows, bins, channel]
     weight = observed * (data["exposure"].values[rows, bins, channel] if "exposure" in data else 1.0)
-    total = (plotted_values(data.isel(trial=rows, channel=[channel]))[:, bins, 0] * weight).sum(0)
-    n = weight.sum(0).astype(float)
+    total = plotted_values(data.isel(trial=rows, channel=[channel]))[:, bins, 0] * weight
     if sd > 0:
         reach = int(np.ceil(4 * sd))
         kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sd) ** 2)
-        total, n = (np.convolve(each, kernel)[reach : reach + len(each)] for each in (total, n))
-    average: Floats = np.divide(total, n, out=np.full(len(n), np.nan), where=n > 1e-9)
-    return average
+        total, weight = (correlate1d(each.astype(float), kernel, axis=1, mode="constant") for each in (total, weight))
+    time = weight.sum(0)
+    known = time > 1e-9
+    average: Floats = np.divide(total.sum(0), time, out=np.full(len(time), np.nan), where=known)
+    squares = ((total - average * weight) ** 2).sum(0) * len(rows) / max(len(rows) - 1, 1)
+    return average, np.divide(np.sqrt(squares), time, out=np.full(len(time), np.nan), where=known)
+
+
+def _standard_error(courses: Floats) -> Floats:
+    """Of the mean over trials (trial, time); 0 for a single trial."""
+    n = len(courses)
+    return np.asarray(courses.std(0, ddof=1) / np.sqrt(n) if n > 1 else np.zeros(courses.shape[1]))
 
 
 def _most_different(base: xr.Dataset, inferred: Inferred | None, rows_of: dict[str, NDArray[np.intp]]) -> int:

@@ -113,13 +113,13 @@ def calcium(data: xr.Dataset, latents: xr.Dataset) -> Figure:
 
 
 @styled
-def psths(data: xr.Dataset, latents: xr.Dataset, *, color_by: str | None) -> Figure:
+def psths(data: xr.Dataset, latents: xr.Dataset, *, by: str | None) -> Figure:
     """Draw averages of six channels over the trials of each condition.
 
     Parameters
     ----------
     data, latents : Dataset
-    color_by : str or None
+    by : str or None
         Column of trials.
 
     Returns
@@ -137,7 +137,7 @@ def psths(data: xr.Dataset, latents: xr.Dataset, *, color_by: str | None) -> Fig
     shown = list(grid.flat[: len(channels)])
     for i, (ax, channel) in enumerate(zip(shown, channels, strict=True)):
         # Not by its id, which bands of an electrode share.
-        plot.psth(data.isel(channel=[channel]), latents.isel(channel=[channel]), color_by=color_by, ax=ax)
+        plot.psth(data.isel(channel=[channel]), latents.isel(channel=[channel]), by=by, ax=ax)
         ax.set_title("", loc="right")
         ax.set_ylabel(ax.get_ylabel() if i % columns == 0 else "")
         ax.set_xlabel(ax.get_xlabel() if i + columns >= len(channels) else "")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.data.columns import has_few_values, trial_columns
 from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.evaluate.alignment import Courses, condition_averages, matched
@@ -31,6 +32,9 @@ from nwb_sbtt.report.sheet import contents_of, document, heading_of, section_of_
 
 UNUSED = {"test": "test", "none": "left out", "gap": "sharing bins with validation"}
 """Labels of the split for trials in neither training nor validation, in words."""
+MOST_CONDITIONS = 4
+"""Most columns of trials that PSTHs average by."""
+NO_CONDITIONS = ("split", "trial_id")
 LEVELS = {"ok": "good", "warn": "look at this", "bad": "problem"}
 
 
@@ -66,7 +70,8 @@ def write_report(
         Condition averages of the factors that those of the latents are aligned to; drawn with these where there are
         ``aligned_factors``.
     color_by : str, optional
-        Column of trials that gives colours and whose values PSTHs average over; by default ``condition`` if there is one.
+        Column of trials that gives colours; by default ``condition`` if there is one. PSTHs average over its values, and over
+        those of other columns with few values.
     interactive : bool
         Add latents and traces that can be turned and zoomed; the page then holds plotly, 5 MB.
 
@@ -87,6 +92,7 @@ def write_report(
         If it is to be interactive, and plotly is not installed.
     """
     target = Path(path)
+    latents = latents.assign_coords({name: data[name] for name in trial_columns(data) if name not in latents.coords})
     content = _Content(data, latents, history, metrics, reference, figures.column_of(data, color_by), interactive)
     write_text(target, _page(content, title))
     return target
@@ -407,13 +413,13 @@ def _panels(content: _Content) -> Iterator[_Panel]:
             "Fluorescence, spikes and rate of one ROI over time.",
             lambda: figures.calcium(data, latents),
         )
-    if column is not None and colours_by(data, column).groups:
+    for by in _conditions(data, column):
         yield _Panel(
-            f"Averages by {column}",
-            f"Averages over trials with the same {column}: observed (thin; smoothed with an sd of 50 ms, over "
-            "observed entries only) and inferred (thick).",
-            f"Averages of up to six channels over trials of each {column}.",
-            lambda: figures.psths(data, latents, color_by=column),
+            f"Averages by {by}",
+            f"Averages over trials with the same {by}: observed (thin; smoothed with an sd of 50 ms, over "
+            "observed entries only) and inferred (thick), with bands of ± the standard error over trials.",
+            f"Averages of up to six channels over trials of each {by}.",
+            partial(figures.psths, data, latents, by=by),
         )
     if "factors" in latents:
         yield _Panel(
@@ -459,6 +465,13 @@ def _panels(content: _Content) -> Iterator[_Panel]:
             f"Training and validation loss over {len(history)} epochs; best validation loss in epoch {best['epoch']:g}.",
             lambda: figures.training(history),
         )
+
+
+def _conditions(data: xr.Dataset, column: str | None) -> list[str]:
+    """Columns that PSTHs average by: the one that gives colours, and others with few values."""
+    others = [name for name in trial_columns(data) if name not in NO_CONDITIONS and has_few_values(data[name].values)]
+    names = dict.fromkeys([*([column] if column is not None else []), *others])
+    return [name for name in names if colours_by(data, name).groups][:MOST_CONDITIONS]
 
 
 def _decoded(data: xr.Dataset, latents: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:

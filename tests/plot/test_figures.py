@@ -178,8 +178,8 @@ def test_what_needs_other_inputs_says_so(ds: xr.Dataset, latents: xr.Dataset) ->
         (lambda: plot.traces(ds, latents, channels=[7, 99]), "there is no unit 99; 12 have the ids"),
         (lambda: plot.mask(ds, trial=99), "there is no trial 99"),
         (lambda: plot.mask(ds, session="a"), "session='a' chooses a session of a fit"),
-        (lambda: plot.psth(ds, color_by="direction"), "no column 'direction'; they have condition, "),
-        (lambda: plot.psth(ds, color_by="trial_start"), "'trial_start' has 40 different numbers"),
+        (lambda: plot.psth(ds, by="direction"), "no column 'direction'; they have condition, "),
+        (lambda: plot.psth(ds, by="trial_start"), "'trial_start' has 40 different numbers"),
         (lambda: plot.psth(ds, smooth=-1), "smooth is -1"),
         (lambda: plot.training([]), "no epoch is finished"),
         (lambda: plot.training(ds["time"]), "got a DataArray"),
@@ -277,12 +277,12 @@ def test_legends_name_missing_values_and_leave_room_for_the_picture(ds: xr.Datas
     )
     assert legend_of(plot.latents(named, color_by="angle")) == ["0.0", "1.0", "no value"]
     assert legend_of(plot.latents(named, color_by="nothing")) == ["no value"]
-    assert legend_of(plot.psth(named, color_by="side")) == ["(empty)", "left"]
+    assert legend_of(plot.psth(named, by="side")) == ["(empty)", "left"]
     with pytest.raises(DataError, match="no trial has a value of 'nothing'"):
-        plot.psth(named, color_by="nothing")
+        plot.psth(named, by="nothing")
     with pytest.raises(DataError, match="'trial_start' has 40 different numbers"):
         plot.inputs(named, color_by="trial_start")
-    ax = plot.psth(named, color_by="what the animal was told to do in it")
+    ax = plot.psth(named, by="what the animal was told to do in it")
     names = legend_of(ax)
     assert names[1] == "…045 degrees while the othe…"
     assert len(set(names)) == 8
@@ -495,7 +495,7 @@ def test_averages_of_bands_that_share_an_electrode_are_those_of_each_band():
         values, np.ones(values.shape, bool), bin_width=0.1, kind="electrodes", channel_id=[3, 3], coords=bands
     )
     latents = ds.drop_vars("values").assign(mean=(DIMS, values), mean_sd=(DIMS, np.ones_like(values)))
-    axes = figures.psths(ds, latents, color_by="condition").axes
+    axes = figures.psths(ds, latents, by="condition").axes
     drawn = {ax.get_title(loc="left"): ax.get_ylim()[1] for ax in axes if ax.get_visible()}
     assert set(drawn) == {"electrode 3, theta", "electrode 3, beta"}
     assert drawn["electrode 3, beta"] > 10 * drawn["electrode 3, theta"]
@@ -558,3 +558,22 @@ def test_labels_of_lanes_stay_within_a_figure_without_a_layout() -> None:
     ax = plot.calcium(ds, inferred(ds, factors=3, sd=True), ax=plt.subplots()[1])
     ax.figure.draw_without_rendering()
     assert min(label.get_window_extent().x0 for label in ax.get_yticklabels()) >= 0
+
+
+def test_psths_have_bands_of_the_standard_error_over_trials(ds: xr.Dataset, latents: xr.Dataset) -> None:
+    channel = ds["channel_id"].values[1].item()
+    whole = ds.assign(observed=ds["observed"] | True)
+    ax = plot.psth(whole, latents, channel=channel, by="condition", smooth=0)
+    bands = [band.get_paths()[0].vertices for band in ax.collections]
+    assert len(bands) == 10, "observed and inferred, of five conditions"
+    rows = np.flatnonzero(ds["condition"].values == 0)
+    width = float(ds.attrs["bin_width"])
+    for courses, vertices in zip((ds["values"].values / width, latents["rates"].values), bands, strict=False):
+        of_channel = courses[rows][:, :, 1].astype(float)
+        error = of_channel.std(0, ddof=1) / np.sqrt(len(rows))
+        low, high = of_channel.mean(0) - error, of_channel.mean(0) + error
+        assert vertices[:, 1].min() == pytest.approx(low.min(), abs=1e-3)
+        assert vertices[:, 1].max() == pytest.approx(high.max(), rel=1e-4)
+    assert drawn(plot.psth(ds.isel(trial=[0]), latents.isel(trial=[0]), by="condition").figure), (
+        "one trial has no error"
+    )

@@ -22,7 +22,7 @@ from nwb_sbtt.evaluate.baselines.smoothing import masked_smoothing, mean_rate
 from nwb_sbtt.plot.style import DARK, LIGHT
 from nwb_sbtt.registry import Registry
 from nwb_sbtt.report.listing import table_of_scores
-from nwb_sbtt.report.page import _outcome, write_report
+from nwb_sbtt.report.page import _conditions, _outcome, write_report
 from tests.support.estimates import history, inferred, plain, scored, simulated
 
 SMOOTHING = "nwb_sbtt.evaluate.baselines.smoothing"
@@ -138,9 +138,22 @@ def test_trials_are_coloured_and_averaged_by_the_column_that_is_named(tmp_path: 
     write = partial(write_report, tmp_path / "r.html", data=sides, latents=latents, history=[], metrics={}, title="x")
     text = write(color_by="side").read_text(encoding="utf-8")
     assert "Averages by side" in Structure(text).headings and "coloured by side" in text
-    assert not any("Averages" in heading for heading in Structure(write().read_text(encoding="utf-8")).headings)
+    unnamed = write().read_text(encoding="utf-8")
+    assert "Averages by side" in Structure(unnamed).headings and "coloured by side" not in unnamed
     with pytest.raises(SelectionError, match="no column 'word'; they have"):
         write(color_by="word")
+
+
+def test_psths_average_by_every_column_of_few_values() -> None:
+    ds = simulated().assign_coords(
+        side=("trial", ["left", "right"] * 20),
+        level=("trial", np.linspace(0, 1, 40)),
+        same=("trial", np.zeros(40)),
+        rare=("trial", [f"word {i}" for i in range(40)]),
+    )
+    assert _conditions(ds, "condition") == ["condition", "side"]
+    assert _conditions(ds, "side") == ["side", "condition"]
+    assert _conditions(ds.drop_vars("condition"), None) == ["side"]
 
 
 @pytest.mark.slow
