@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,24 +22,28 @@ class AutoConfig(LikelihoodConfig):
 class PoissonConfig(LikelihoodConfig):
     """Counts per bin."""
 
+    in_words: ClassVar[str] = "Poisson likelihood"
     name: Literal["poisson"] = Field(default="poisson", description="Chooses the Poisson likelihood.")
 
 
 class GaussianConfig(LikelihoodConfig):
     """Signals with normal noise."""
 
+    in_words: ClassVar[str] = "Gaussian likelihood"
     name: Literal["gaussian"] = Field(default="gaussian", description="Chooses the Gaussian likelihood.")
 
 
 class GammaConfig(LikelihoodConfig):
     """Positive signals."""
 
+    in_words: ClassVar[str] = "gamma likelihood"
     name: Literal["gamma"] = Field(default="gamma", description="Chooses the gamma likelihood.")
 
 
 class ZeroInflatedGammaConfig(LikelihoodConfig):
     """Sizes of deconvolved calcium events, most of them zero (Zhu et al. 2022)."""
 
+    in_words: ClassVar[str] = "zero-inflated gamma likelihood"
     name: Literal["zig"] = Field(default="zig", description="Chooses the zero-inflated gamma likelihood.")
     smallest_event: NotNegative | None = Field(
         default=None,
@@ -64,6 +68,7 @@ class FluorescenceConfig(LikelihoodConfig):
 class GaussianMomentsConfig(FluorescenceConfig):
     """Fluorescence with the mean and variance that rates of spikes give it."""
 
+    in_words: ClassVar[str] = "likelihood of two moments"
     name: Literal["gaussian_moments"] = Field(
         default="gaussian_moments", description="Chooses the likelihood of two moments."
     )
@@ -72,6 +77,7 @@ class GaussianMomentsConfig(FluorescenceConfig):
 class EdgeworthConfig(FluorescenceConfig):
     """Fluorescence with the mean, variance, skewness and kurtosis that rates of spikes give it."""
 
+    in_words: ClassVar[str] = "likelihood of four moments"
     name: Literal["edgeworth"] = Field(default="edgeworth", description="Chooses the likelihood of four moments.")
 
 
@@ -85,3 +91,25 @@ LIKELIHOOD_CONFIGS: dict[str, type[LikelihoodConfig]] = {
     "edgeworth": EdgeworthConfig,
 }
 """Of the package's own likelihoods, which are known without importing these."""
+
+
+def likelihood_in_words(name: str) -> str:
+    """Return what a likelihood is called in a sentence.
+
+    Parameters
+    ----------
+    name : str
+        Name in settings; of a likelihood of another package it is kept.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> likelihood_in_words("zig")
+    'zero-inflated gamma likelihood'
+    >>> likelihood_in_words("bounded")
+    'bounded likelihood'
+    """
+    return str(getattr(LIKELIHOOD_CONFIGS.get(name), "in_words", f"{name} likelihood"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from nwb_sbtt.config.likelihoods import likelihood_in_words
 from nwb_sbtt.errors import SbttError
 from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.fitting.scores import read_metrics, scores_by_part
@@ -142,7 +143,7 @@ def facts_of(fitted: Fitted) -> dict[str, str]:
     config, signature = fitted.config, fitted.signature
     averaged = f", {len(fitted.members)} models averaged" if len(fitted.members) > 1 else ""
     lag = "" if config.lag is None else f", lag {config.lag} bins"
-    facts = {"model": f"{config.model.name}{lag}, likelihood {signature.likelihood}{averaged}"}
+    facts = {"model": f"{config.model.name}{lag}, {likelihood_in_words(signature.likelihood)}{averaged}"}
     sessions = list(signature.sessions.items())
     if inputs := sessions[0][1].inputs:
         facts["known inputs"] = ", ".join(inputs)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from nwb_sbtt.atomic import write_text
 from nwb_sbtt.config import ReadConfig
+from nwb_sbtt.config.likelihoods import likelihood_in_words
 from nwb_sbtt.data.columns import has_few_values, trial_columns
 from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.errors import DataError
@@ -203,7 +204,11 @@ def _fit_facts(model: Mapping[str, Any], history: Sequence[Mapping[str, float]])
     sessions = list(model.get("sessions", {}))
     facts = {
         "fitted together": ", ".join(f"{name} (this)" if name == model.get("session") else name for name in sessions),
-        "model": " ".join(str(model[key]) for key in ("model_type", "likelihood") if model.get(key)),
+        "model": ", ".join(
+            filter(
+                None, (model.get("model_type"), model.get("likelihood") and likelihood_in_words(model["likelihood"]))
+            )
+        ),
         "training": trained,
         "seed": str(model["seed"]) if "seed" in model else "",
         "made with": f"{model.get('software_name', '')} {model.get('software_version', '')}".strip()

@@ -85,7 +85,7 @@ def test_scores_texts_and_report_tell_the_lag(fitted, session):
     found = fitted.evaluate(chopped(session))
     assert found["lag"] == LAG and "on hidden entries at a lag of 2 bins" in found["headline"]
     assert not any("sees the whole trial" in name for name in found["names"].values())
-    assert "conv, lag 2 bins, likelihood poisson" in repr(fitted)
+    assert "conv, lag 2 bins, Poisson likelihood" in repr(fitted)
     (page,) = fitted.report(chopped(session))
     assert "the bins before it and 2 bins after it" in page.read_text(encoding="utf-8")
 

@@ -29,7 +29,7 @@ def test_a_fit_describes_itself_in_about_ten_lines(run):
     text = repr(fitted)
     assert 6 <= len(text.splitlines()) <= 14
     for part in (
-        "lfads, likelihood poisson",
+        "lfads, Poisson likelihood",
         "6 units, 24 trials",
         "train",
         "not scored yet",

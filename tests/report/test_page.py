@@ -99,6 +99,7 @@ def test_the_page_holds_every_part(page: str) -> None:
         "lorenz.nwb",
         "units",
         "12 units",
+        "lfads, Poisson likelihood",
         "40 trials (32 train, 8 valid)",
         "50 bins of 0.02 s",
         "nwb_sbtt 0.1.0",

@@ -57,6 +57,7 @@ def inferred(ds: xr.Dataset, *, factors: int = 4, inputs: int = 0, sd: bool = Tr
         data["inputs"] = (("trial", "time", "input"), rng.normal(size=(n_trials, n_bins, inputs)))
     model = {
         "model_type": "lfads",
+        "likelihood": "poisson",
         "software_name": "nwb_sbtt",
         "software_version": "0.1.0",
         "seed": 0,
