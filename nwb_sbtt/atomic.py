@@ -22,27 +22,28 @@ LONGEST_NAME = 255
 """Bytes of the longest name that the usual file systems have."""
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, parents: bool = False) -> None:
     """Write a text file atomically, replacing what is there.
 
     Parameters
     ----------
     path : Path
-        Its folder must exist.
     text : str
         Written as UTF-8.
+    parents : bool
+        As of `atomic_write`.
 
     Raises
     ------
     FileError
         If the disk is full or not writable; nothing half written stays.
     """
-    with atomic_write(path, suffix="") as temporary:
+    with atomic_write(path, suffix="", parents=parents) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def atomic_write(target: Path, *, suffix: str) -> Iterator[Path]:
+def atomic_write(target: Path, *, suffix: str, parents: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside the target; rename it to the target on success, remove it on an error.
 
     A process that is killed inside the block leaves the target as it was, and a hidden file that the next write to the
@@ -51,9 +52,11 @@ def atomic_write(target: Path, *, suffix: str) -> Iterator[Path]:
     Parameters
     ----------
     target : Path
-        Its folder must exist.
     suffix : str
         End of the temporary name, for programs that choose a format by it.
+    parents : bool
+        Create the folder of the target where it is missing, as for what a user named; a run folder that was removed is not
+        to come back with one file in it.
 
     Yields
     ------
@@ -70,10 +73,10 @@ def atomic_write(target: Path, *, suffix: str) -> Iterator[Path]:
     >>> with atomic_write(Path("counts.csv"), suffix=".csv") as temporary:  # doctest: +SKIP
     ...     temporary.write_text("unit,count\\n")
     """
+    if parents:
+        make_folder(target.parent)
     if not target.parent.is_dir():
-        raise FileError(
-            f"cannot write {str(target)!r}: the folder {str(target.parent)!r} does not exist; create it first"
-        )
+        raise FileError(f"cannot write {str(target)!r}: the folder {str(target.parent)!r} does not exist")
     with scratch_beside(target, suffix=suffix) as temporary:
         yield temporary
         _sync(temporary)

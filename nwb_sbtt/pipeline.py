@@ -188,7 +188,7 @@ def _fit_held(
         log(f"report: {report_session(fitted, with_truth, latents, session=name, metrics=metrics[name])}")
         # Written last: once the results exist the same command does nothing, so nothing may be left to do.
         if output is not None and target is not None and not is_written(target, run_dir, output):
-            _write_result(latents, target, path, output)
+            write_nwb(latents, target, source=path, **output.arguments)
             log(f"wrote {target}")
     return metrics
 
@@ -230,7 +230,8 @@ def infer_file(
     """
     fitted, path, ds, session = _opened(run_dir, path, output, session=session, cut=cut, log=log)
     ds = _rehearsed(ds, ds, output.path, path, output, log)
-    _write_result(fitted.infer(ds, session=session, same_channels=same_channels), output.path, path, output)
+    latents = fitted.infer(ds, session=session, same_channels=same_channels)
+    write_nwb(latents, output.path, source=path, **output.arguments)
     log(f"wrote {output.path}")
 
 
@@ -270,7 +271,7 @@ def replay_file(
     ds = _rehearsed(ds, ds, output.path, path, output, log)
     with show_progress(n_merged_bins(ds), label="replaying", of="bins") as advance:
         found = replay(fitted, ds, session=session, same_channels=same_channels, speed=speed, advance=advance)
-    _write_result(found.latents, output.path, path, output)
+    write_nwb(found.latents, output.path, source=path, **output.arguments)
     return found.summary()
 
 
@@ -330,7 +331,7 @@ def decode_file(
         save_picture(decodings(decoded), figure)
         log(f"wrote {figure}")
     if output is not None:
-        _write_result(latents, output.path, path, output, decoded=decoded)
+        write_nwb(latents, output.path, source=path, decoded=decoded, **output.arguments)
         log(f"wrote {output.path}")
     return [summary_of(each) for each in decoded]
 
@@ -596,23 +597,10 @@ def _rehearsed(
     ds: xr.Dataset, prepared: xr.Dataset, target: Path, source: Path, output: Output, log: Log
 ) -> xr.Dataset:
     """Try to write results of these data, and return the data with remarks on what of the recording cannot be carried."""
-    # The folder of several results is made with the first of them.
-    place = target if target.parent.is_dir() else output.path.with_name(f"{output.path.name}-{target.name}")
-    notes = rehearse(prepared, place, source=source, **output.arguments)
+    notes = rehearse(prepared, target, source=source, **output.arguments)
     for note in notes:
         log(f"  {note}")
     return with_notes(ds, notes)
-
-
-def _write_result(
-    latents: xr.Dataset, target: Path, source: Path, output: Output, *, decoded: Sequence[xr.Dataset] = ()
-) -> None:
-    try:
-        if target.parent == output.path:
-            target.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {str(target.parent)!r}: {error.strerror}") from None
-    write_nwb(latents, target, source=source, decoded=decoded, **output.arguments)
 
 
 def _targets(paths: Sequence[Path], output: Output | None, run_dir: Path) -> list[Path | None]:
@@ -627,7 +615,7 @@ def _targets(paths: Sequence[Path], output: Output | None, run_dir: Path) -> lis
                 f"{str(output.path)!r}"
             )
         targets = [output.path / f"{name}_latents.nwb" for name in session_names(paths)]
-        if not output.path.exists() and output.path.parent.is_dir():
+        if not output.path.exists():
             return list(targets)
     written = [is_written(target, run_dir, output) for target in targets]
     for path, target, exists in zip(paths, targets, written, strict=True):
@@ -673,6 +661,4 @@ def _refuse(target: Path, source: Path, output: Output) -> None:
     """Refuse a result that could not be written, before anything is read."""
     if target.exists() and not output.overwrite and not (output.append and source.exists() and target.samefile(source)):
         raise FileError(f"{str(target)!r} exists; choose another file, or pass --overwrite to replace it")
-    if not target.parent.is_dir():
-        raise FileError(f"the folder {str(target.parent)!r} of the result does not exist; create it first")
     check_target(target, source=source, **output.arguments)

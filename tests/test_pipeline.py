@@ -322,7 +322,7 @@ def test_offsets_of_several_series_are_named_each(tmp_path, monkeypatch):
 def test_offsets_that_are_no_array_are_refused_unread(run, tmp_path):
     """An array of objects would be unpickled, which may run anything."""
     np.save(tmp_path / "offsets.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(FileError, match=r"as a \.npy array"):
+    with pytest.raises(FileError, match=r"is not a \.npy file of numbers"):
         pipeline.fit_files(
             [run / "lorenz.nwb"], READ, settings(), run_dir=tmp_path / "run", offsets=[str(tmp_path / "offsets.npy")]
         )

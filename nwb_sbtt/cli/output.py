@@ -20,6 +20,7 @@ from typing import Annotated, Any, TextIO, TypeVar, get_type_hints
 import typer
 
 from nwb_sbtt import stopping
+from nwb_sbtt.atomic import make_folder
 from nwb_sbtt.errors import ConfigError, FileError, SbttError
 from nwb_sbtt.fileerrors import refusal
 from nwb_sbtt.printable import printable
@@ -147,12 +148,8 @@ def guarded(action: Callable[[], int | None], *, verbose: bool = False) -> int |
     except stopping.Stopped:
         code = _fail("stopped by SIGUSR1 after saving the state; the same command resumes it", STOPPED)
     except KeyboardInterrupt:
-        code = INTERRUPTED
-    if code == INTERRUPTED:
-        _fail(
-            "interrupted; the same command resumes a fit from its last saved state, a download from its last byte",
-            code,
-        )
+        again = "the same command resumes a fit from its last saved state, a download from its last byte"
+        code = _fail(f"interrupted; {again}", INTERRUPTED)
     return code
 
 
@@ -211,8 +208,7 @@ class _Tee:
 
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
-    if not path.parent.is_dir():
-        raise FileError(f"cannot write the log {str(path)!r}: there is no folder {str(path.parent)!r}; create it first")
+    make_folder(path.parent)
     with ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("a", encoding="utf-8"))

@@ -138,7 +138,7 @@ def to_mat(latents: xr.Dataset, path: Path | str, *, overwrite: bool = False) ->
     target = path_of(path, "the MATLAB file").absolute()
     if target.suffix != ".mat":
         raise FileError(f"{str(path)!r} does not end in .mat; expected a file name such as results.mat")
-    target = follow_links(target) if target.parent.is_dir() else target
+    target = follow_links(target)
     if target.exists() and not overwrite:
         raise FileError(f"{str(path)!r} exists; pass another path, or `overwrite` to replace it")
     arrays = {str(name): variable for name, variable in {**latents.data_vars, **latents.coords}.items()}
@@ -150,7 +150,7 @@ def to_mat(latents: xr.Dataset, path: Path | str, *, overwrite: bool = False) ->
     content: dict[str, Any] = {name[:LONGEST_MAT_NAME]: _for_matlab(each.values) for name, each in arrays.items()}
     content["dims"] = {name[:LONGEST_MAT_NAME]: ", ".join(map(str, each.dims)) for name, each in arrays.items()}
     content["bin_width"] = float(latents.attrs["bin_width"])
-    with atomic_write(target, suffix=".mat") as temporary:
+    with atomic_write(target, suffix=".mat", parents=True) as temporary:
         savemat(temporary, content, do_compression=True, oned_as="column")
     return target
 

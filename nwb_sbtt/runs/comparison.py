@@ -157,7 +157,7 @@ class Comparison:
         FileError
             If it cannot be written.
         """
-        write_text(path, self.frame().to_csv(index=False))
+        write_text(path, self.frame().to_csv(index=False), parents=True)
 
     def write_html(self, path: Path, *, title: str = "Comparison of fits") -> None:
         """Write the table as one HTML page, with links to the fits' own reports.
@@ -173,7 +173,7 @@ class Comparison:
         FileError
             If it cannot be written.
         """
-        write_text(path, page_of_runs(self.as_dict(beside=path.parent), title=title))
+        write_text(path, page_of_runs(self.as_dict(beside=path.parent), title=title), parents=True)
 
 
 _DATA = ("source", "kind", "trials", "bins", "bin_width", "channels")

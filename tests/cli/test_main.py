@@ -225,7 +225,6 @@ def test_too_few_trials_are_refused(refused, source, tmp_path):
         (["--set", "read.obs_intervals=["], "not a value that YAML can read"),
         (["--set", "read.where={quality: [good]}"], "no column 'quality'"),
         (["--bin-widht", "0.1"], "No such option"),
-        (["--out", "missing/out.nwb"], "the folder 'missing' of the result does not exist"),
         (["--out", "out.txt"], "end the name in '.nwb'"),
         (["--out", "out.nwb", "--name", "a/b"], "results cannot be named 'a/b'"),
     ],
@@ -277,6 +276,16 @@ def test_an_output_that_exists_is_replaced_when_asked_to(monkeypatch, source, fi
     with h5py.File(tmp_path / "out.nwb") as file:
         assert "processing/ecephys/sbtt_rates" in file
     assert tree(tmp_path) == ["out.nwb"]
+
+
+def test_the_folder_of_a_result_is_created(monkeypatch, source, fitted, tmp_path):
+    out, log = tmp_path / "new" / "folder" / "out.nwb", tmp_path / "logs" / "all.txt"
+    assert call(monkeypatch, "infer", fitted / "run", source, "--out", out, "--log", log) == 0
+    assert call(monkeypatch, "compare", fitted / "run", "--csv", tmp_path / "tables" / "all.csv") == 0
+    words = ["--channels", "3", "--conditions", "2", "--trials-per-condition", "2"]
+    assert call(monkeypatch, "simulate", "lorenz", "--out", tmp_path / "simulated" / "a.nwb", *words) == 0
+    files = ["logs/all.txt", "new/folder/out.nwb", "simulated/a.nwb", "tables/all.csv"]
+    assert [name for name in tree(tmp_path) if (tmp_path / name).is_file()] == files
 
 
 def test_the_recording_is_never_the_output(refused, source, tmp_path):
@@ -470,7 +479,8 @@ def test_an_interrupt_is_a_line_and_exit_code_130(monkeypatch, capsys):
 
     monkeypatch.setattr(candidates, "inspect", interrupted)
     assert call(monkeypatch, "inspect", "a.nwb") == 130
-    assert capsys.readouterr().err.startswith("interrupted; ")
+    error = capsys.readouterr().err
+    assert error.startswith("interrupted; ") and len(error.splitlines()) == 1
 
 
 def test_a_machine_without_enough_memory_is_an_error_of_one_line(refused, monkeypatch):

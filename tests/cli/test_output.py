@@ -92,9 +92,8 @@ def test_the_log_holds_what_was_printed_with_times(monkeypatch, capsys, tmp_path
 
 
 def test_a_log_that_cannot_be_written_is_one_error(monkeypatch, capsys, tmp_path):
-    assert call(monkeypatch, "models", "--log", tmp_path / "none" / "log.txt") == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: cannot write the log ") and "there is no folder" in error
+    assert call(monkeypatch, "models", "--log", tmp_path) == 2
+    assert capsys.readouterr().err.startswith("error: cannot write the log ")
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,8 @@ def test_a_matlab_file_holds_variables_labels_and_dims(tmp_path):
     sb.to_mat(ds, path, overwrite=True)
     with pytest.raises(FileError, match=r"does not end in \.mat"):
         sb.to_mat(ds, tmp_path / "latents.h5")
-    with pytest.raises(FileError, match="does not exist"):
-        sb.to_mat(ds, tmp_path / "none" / "latents.mat")
     assert [each.name for each in tmp_path.iterdir()] == ["latents.mat"]
+    assert sb.to_mat(ds, tmp_path / "new" / "latents.mat").exists()
 
 
 def test_one_trial_alone_is_a_table_of_one_trial(tmp_path):

@@ -152,7 +152,7 @@ def write_task_recording(
         raise FileError(f"cannot write {target.name!r}: end the name in '.nwb'")
     if target.exists() and not overwrite:
         raise FileError(f"{str(target)!r} exists; pass another path, or overwrite=True (--overwrite) to replace it")
-    with atomic_write(target, suffix=".nwb") as temporary:
+    with atomic_write(target, suffix=".nwb", parents=True) as temporary:
         save_nwb(_file(recorded, description), temporary)
         if problems := pynwb.validate(path=str(temporary)):
             raise FileError(f"the file would not be valid NWB, so it was removed: {problems[0]}")

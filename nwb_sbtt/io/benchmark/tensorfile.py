@@ -56,7 +56,7 @@ def write_tensors(
     target = Path(path).absolute()
     if target.exists() and not overwrite:
         raise FileError(f"{str(target)!r} exists; pass another path, or overwrite=True (--overwrite) to replace it")
-    with atomic_write(target, suffix=".h5") as temporary:
+    with atomic_write(target, suffix=".h5", parents=True) as temporary:
         reserve_space(
             temporary,
             OVERHEAD_BYTES + 2 * sum(_n_bytes(array) for group in groups.values() for array in group.values()),

@@ -30,8 +30,13 @@ def load_array(path: Path | str, what: str) -> NDArray[Any]:
     try:
         check_is_file(Path(path))
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, BadZipFile) as error:
-        raise FileError(f"cannot read {what} {str(path)!r} as a .npy array: {error}") from None
+    except OSError as error:
+        raise FileError(f"cannot read {what} {str(path)!r}: {error.strerror or error}") from None
+    except (ValueError, EOFError, SyntaxError, BadZipFile):
+        raise FileError(
+            f"cannot read {what} {str(path)!r}: it is not a .npy file of numbers or flags; write one with "
+            "numpy.save(path, array)"
+        ) from None
     if not isinstance(array, np.ndarray):
         raise FileError(f"{str(path)!r} holds several arrays; expected {what} as one .npy array")
     return array

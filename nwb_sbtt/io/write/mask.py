@@ -87,7 +87,7 @@ def write_mask(
         If the mask has values other than true and false, or a different shape than the series, or lies wholly before or after
         the recording.
     ConfigError
-        If the clock is missing, only half of it is given, or the rate is not above 0.
+        If the clock is missing, only half of it is given, the rate is not above 0, or nothing in a file can have the name.
 
     Examples
     --------
@@ -95,12 +95,14 @@ def write_mask(
     """
     mask = _mask(observed)
     recording, target = local_file(path).absolute(), path_of(out, "the path of the copy").absolute()
-    target = follow_links(target) if target.parent.is_dir() else target
+    target = follow_links(target)
     check_target(target, source=recording, append=True, overwrite=overwrite)
     if target == recording.resolve() and not overwrite:
         raise FileError(f"{str(out)!r} is the recording itself; name a copy, or pass overwrite=True (--overwrite)")
     if (rate is None) != (starting_time is None):
         raise ConfigError("pass both `rate` and `starting_time` of the mask (--rate, --starting-time), or neither")
+    if name is not None and (not name.strip() or set(name) & set("/:")):
+        raise ConfigError(f"name is {name!r}; expected a name without '/' and ':' (--name), for example 'lfp_mask'")
     clock = None if rate is None or starting_time is None else _clock(rate, starting_time)
     with open_nwb(recording, external_data=True) as nwb:
         chosen = select(find_series(nwb), None if series is None else [series])
@@ -118,7 +120,7 @@ def write_mask(
     def add(nwb: NWBFile) -> None:
         nwb.add_acquisition(_mask_series(get_object(nwb, series_path), mask, name=mask_name, clock=clock))
 
-    with atomic_write(target, suffix=target.suffix) as temporary:
+    with atomic_write(target, suffix=target.suffix, parents=True) as temporary:
         shutil.copyfile(recording, temporary)
         reserve_space(temporary, mask.size + FILE_BYTES)
         with h5py.File(temporary, "r+") as file:
@@ -131,10 +133,15 @@ def _mask(observed: ArrayLike) -> NDArray[np.uint8]:
     mask = np.asarray(observed)
     if mask.ndim != 2 or mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
         raise DataError(
-            f"the mask has shape {mask.shape} and contains {mask.dtype}; expected true or false (1 or 0) for each "
+            f"the mask has shape {mask.shape} and contains {_contents(mask)}; expected true or false (1 or 0) for each "
             "(sample, channel)"
         )
     return mask.astype(np.uint8)
+
+
+def _contents(mask: NDArray[Any]) -> str:
+    other = mask[~np.isin(mask, (0, 1))] if mask.dtype.kind in "biuf" else mask[:0]
+    return f"{other[0]:g}" if other.ndim == 1 and len(other) else str(mask.dtype)
 
 
 def _clock(rate: float, starting_time: float) -> tuple[float, float]:

@@ -166,7 +166,7 @@ def write_simulation(
     if observed_per_bin is not None:
         ds = _checked(limit_bandwidth(ds, BandwidthConfig(k=observed_per_bin, seed=seed)))
     nwbfile = _file(ds, np.random.default_rng(seed))
-    with atomic_write(target, suffix=target.suffix) as temporary:
+    with atomic_write(target, suffix=target.suffix, parents=True) as temporary:
         save_nwb(nwbfile, temporary)
         problems = pynwb.validate(path=str(temporary))
         if problems:

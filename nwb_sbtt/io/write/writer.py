@@ -21,7 +21,7 @@ from hdmf.common import DynamicTable
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.epoch import TimeIntervals
 
-from nwb_sbtt.atomic import atomic_write, check_writable_name, reserve_space, scratch_beside
+from nwb_sbtt.atomic import atomic_write, check_writable_name, make_folder, reserve_space, scratch_beside
 from nwb_sbtt.config import WriteConfig, config_of
 from nwb_sbtt.data.chops import merge_chops, without_uncovered
 from nwb_sbtt.data.datasets import dataset_of, with_trials
@@ -122,7 +122,7 @@ def write_nwb(
     Raises
     ------
     FileError
-        If the file exists, its folder does not, the recording is missing, the disk is full, or the result is not valid.
+        If the file exists or cannot be written, the recording is missing, the disk is full, or the result is not valid.
     ConfigError
         If `name` has characters that are not allowed, a variable in `config` is unknown, or its compression is not installed.
     DataError
@@ -136,7 +136,7 @@ def write_nwb(
     """
     latents = dataset_of(latents, of="latents")
     target = path_of(path).absolute()
-    target = follow_links(target) if target.parent.is_dir() else target
+    target = follow_links(target)
     recording = _recording(latents, source)
     _check_target(target, recording, append=append, overwrite=overwrite)
     check_name(name)
@@ -154,7 +154,7 @@ def write_nwb(
     module = module or _MODULES[str(latents.attrs["kind"])][0]
     destination = _Destination(module, name, target, config, to_round, behaviour)
     latents = only(rounded(latents, to_round), config.variables)
-    with atomic_write(target, suffix=target.suffix) as temporary:
+    with atomic_write(target, suffix=target.suffix, parents=True) as temporary:
         notes = _write(latents, temporary, destination, recording, append=append)
     for note in notes:
         if note not in notes_of(latents):
@@ -181,7 +181,7 @@ def check_target(
     Raises
     ------
     FileError
-        If the file exists, its folder does not, or its format is unknown.
+        If the file exists, or its format is unknown.
     ConfigError
         If names in a file cannot begin with `name`, a variable is unknown, or the compression is not installed.
     """
@@ -207,8 +207,8 @@ def rehearse(
 ) -> list[str]:
     """Try to write results of data before there are any, so that whatever stands in the way is known before the fit.
 
-    A file of the same session, tables and labels is written beside `path`, checked and removed; of a recording that results
-    will be added to, no copy is made: what would change is kept in memory.
+    The folder of `path` is created. A file of the same session, tables and labels is written there, checked and removed; of
+    a recording that results will be added to, no copy is made: what would change is kept in memory.
 
     Parameters
     ----------
@@ -232,6 +232,7 @@ def rehearse(
     latents = check_latents(without_uncovered(merge_chops(stand_in(ds))))
     recording, target = _recording(latents, source), follow_links(Path(path).absolute())
     destination = _Destination(_MODULES[str(latents.attrs["kind"])][0], name, target, config or WriteConfig())
+    make_folder(target.parent)
     if append and recording is not None:
         return _rehearse_appended(latents, target, destination, recording)
     with scratch_beside(target, suffix=target.suffix) as scratch:
@@ -267,10 +268,6 @@ def _recording(latents: xr.Dataset, source: Path | str | None) -> Path | None:
 
 def _check_target(target: Path, recording: Path | None, *, append: bool, overwrite: bool) -> None:
     zarr = is_zarr(target)
-    if not target.parent.is_dir():
-        raise FileError(
-            f"cannot write {str(target)!r}: the folder {str(target.parent)!r} does not exist; create it first"
-        )
     same = recording is not None and target.exists() and recording.exists() and target.samefile(recording)
     if same and not append:
         raise FileError(

@@ -119,6 +119,10 @@ def test_a_plain_series_of_flags_beside_a_series_masks_it_and_is_said(tmp_path):
         ("voltages", np.ones((500, 3)), {"series": "acquisition/none"}, SelectionError, "no series matches"),
         ("units", np.ones((10, 3)), {}, ConfigError, "units have no samples: pass `rate`"),
         ("units", np.ones((10, 1)), {"series": "acquisition/speed"}, DataError, "store NaN where nothing was measured"),
+        ("voltages", np.full((500, 3), 2), {}, DataError, "contains 2; expected true or false"),
+        ("voltages", np.full((500, 3), np.nan), {}, DataError, "contains nan; expected true or false"),
+        ("voltages", np.ones((500, 3)), {"name": "a/b"}, ConfigError, "^name is 'a/b'; expected a name without"),
+        ("voltages", np.ones((500, 3)), {"name": ""}, ConfigError, "^name is ''; expected a name without"),
         ("none", np.ones((10, 3)), {}, FileError, "none.nwb"),
     ],
 )
@@ -155,8 +159,14 @@ def test_the_command_takes_an_array_from_a_file(recordings, tmp_path, monkeypatc
     assert "exists" in capsys.readouterr().err
     np.save(tmp_path / "texts.npy", np.array([["a"]], dtype=object), allow_pickle=True)
     assert call(monkeypatch, "mask", source, tmp_path / "texts.npy", "--out", tmp_path / "no.nwb") == 2
+    assert "texts.npy': it is not a .npy file of numbers or flags; write one with numpy.save" in capsys.readouterr().err
+    assert call(monkeypatch, "mask", source, tmp_path / "none.npy", "--out", tmp_path / "no.nwb") == 2
     error = capsys.readouterr().err
-    assert "cannot read" in error and "Traceback" not in error
+    assert "cannot read the mask" in error and "Errno" not in error and len(error.splitlines()) == 1
+    assert (
+        call(monkeypatch, "mask", source, tmp_path / "observed.npy", "--out", tmp_path / "new" / "folder" / "m.nwb")
+        == 0
+    )
 
 
 def test_what_lies_outside_of_a_mask_counts_as_observed_and_a_note_states_how_much_it_covers(recordings, tmp_path):

@@ -233,7 +233,7 @@ def test_the_file_of_the_attributes_is_taken_where_no_source_is_given(recording,
 @pytest.mark.parametrize(
     ("change", "arguments", "error", "message"),
     [
-        ({}, {"path": "missing/r.nwb"}, FileError, "does not exist; create it first"),
+        ({}, {"path": "there.nwb/r.nwb"}, FileError, "cannot make the folder .*there.nwb'"),
         ({}, {"path": "r.h5"}, FileError, "end the name in '.nwb'"),
         ({}, {"path": "there.nwb"}, FileError, r"overwrite=True \(--overwrite\) to replace it"),
         ({}, {"source": "nowhere.nwb"}, FileError, "nowhere.nwb' does not exist"),
