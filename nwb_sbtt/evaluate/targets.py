@@ -176,4 +176,4 @@ def _names(behaviour: xr.DataArray) -> list[str]:
     if behaviour.dims[2] in behaviour.coords:
         return [str(each) for each in behaviour[behaviour.dims[2]].values]
     n = behaviour.shape[2]
-    return [name] if n == 1 else [f"{name} {i + 1}" for i in range(n)]
+    return [name] if n == 1 else [f"{name} {i}" for i in range(n)]

@@ -76,7 +76,7 @@ def test_decoded_behaviour_is_scored_drawn_and_written_beside_the_results(
 def test_scores_are_printed_for_programs_and_are_those_of_python(fitted, source, monkeypatch, capsys):
     assert call(monkeypatch, "decode", fitted, source, "--behaviour", f"{HAND}:1", "--of", "rates", "--json") == 0
     (found,) = json.loads(capsys.readouterr().out)
-    assert found["trials"] == 6 and list(found["scores"]["rates"]["columns"]) == ["hand_vel 2"]
+    assert found["trials"] == 6 and list(found["scores"]["rates"]["columns"]) == ["hand_vel 1"]
     fit = sb.load(fitted)
     data = fit.data()
     latents = fit.infer(data)
@@ -95,7 +95,7 @@ def test_other_trials_of_the_recording_are_scored_with_a_warning(fitted, source,
 def test_what_cannot_be_decoded_is_refused_in_a_line(fitted, source, refused, tmp_path):
     asked = [fitted, source, "--behaviour"]
     assert "did you mean 'processing/behavior/hand_vel'" in refused(*asked, "processing/behavior/hand_pos")
-    assert "has 2 columns, counted from 0; there is no column 4" in refused(*asked, f"{HAND}:4")
+    assert "has no column '4'; it has 2, counted from 0: 0, 1" in refused(*asked, f"{HAND}:4")
     assert "'speed'" in refused(*asked, "speed")
     assert "has no sample in the 30 trials at this lag" in refused(*asked, HAND, "--lag", "1000")
     assert "ends in .png" in refused(*asked, HAND, "--figure", tmp_path / "hand.gift")

@@ -68,7 +68,7 @@ def test_behaviour_that_is_linear_in_the_factors_is_decoded_and_noise_is_not(fac
     values = np.concatenate([factors @ weights, rng.normal(size=(N_TRIALS, N_BINS, 1))], axis=2)
     found = sb.decode(latents_of(factors), hand_of(values))
     assert found["decoded"].dims == ("predictor", "trial", "time", "column")
-    assert found["column"].values.tolist() == ["hand 1", "hand 2", "hand 3"]
+    assert found["column"].values.tolist() == ["hand 0", "hand 1", "hand 2"]
     np.testing.assert_allclose(found["r2"].values[0, :2], 1, atol=1e-4)
     assert found["r2"].values[0, 2] < 0.05
     measured, decoded = values.reshape(-1, 3), found["decoded"].values[0].reshape(-1, 3)

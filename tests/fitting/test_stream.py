@@ -205,7 +205,7 @@ def test_behaviour_is_decoded_as_from_the_whole_recording(of, fitted, ds):
     latents, decoded = decoded_from(fitted, ds.isel(channel=slice(None, None, -1)), of)
     stream = fitted.stream()
     stream.decode(decoded)
-    assert stream.columns == ("hand 1", "hand 2")
+    assert stream.columns == ("hand 0", "hand 1")
     expected = sb.evaluate.apply_decoder(decoded, latents).isel(trial=3).values
     for sizes in (None, [1, 7, 32]):
         stream.reset()

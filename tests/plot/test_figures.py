@@ -381,7 +381,7 @@ def test_decoded_behaviour_is_drawn_beside_what_was_measured(ds: xr.Dataset, lat
     factors = (("trial", "time", "factor"), ds["true_latents"].values + 0.3 * noise)
     decoded = decode(latents.assign(factors=factors), ds["true_latents"].rename("hand"))
     ax = plot.decoding(decoded, color_by="condition")
-    assert [text.get_text().split("\n")[0] for text in ax.get_yticklabels()] == ["hand 1", "hand 2", "hand 3"]
+    assert [text.get_text().split("\n")[0] for text in ax.get_yticklabels()] == ["hand 0", "hand 1", "hand 2"]
     assert drawn(ax.figure)
 
 

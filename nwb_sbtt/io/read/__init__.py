@@ -20,7 +20,8 @@ Reading goes through these modules, from the file to the Dataset:
 * `slabs` reads rows of a stored array, each chunk once; `chunks` decompresses them; `runs` puts rows
   between them for samples that were lost; `batches` splits bins by the memory that their samples take.
 * `trials` finds the tables that trials are cut from, and their events.
-* `inputs` puts known inputs (series, events, intervals, columns of tables) into the bins of the data.
+* `series_columns` names and chooses columns of series beside the data; `inputs` puts known inputs (series, events, intervals,
+  columns of tables) into the bins of the data, `behaviour` what is decoded.
 * `reader` puts it together: `read_nwb`. `labels` are the coordinates of channels and trials. `truth` reads the
   ground truth of a simulated file.
 

@@ -17,6 +17,7 @@ from nwb_sbtt.errors import DataError, SbttError, SelectionError
 from nwb_sbtt.io.dandi.locations import local_file
 from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.read.selection import StoredSeries, find_series, select, unreadable_series
+from nwb_sbtt.io.read.series_columns import chosen_columns, column_names, split_column
 
 MODULE = "processing/behavior/"
 MOST_SERIES, MOST_COLUMNS = 4, 8
@@ -35,7 +36,7 @@ def read_behaviour(path: Path | str, name: str, ds: xr.Dataset, *, lag: float = 
         The recording; HDF5 or Zarr, or its address on DANDI.
     name : str
         In-file path of the series, such as "processing/behavior/Position/hand". Columns can be chosen, counted from 0:
-        "processing/behavior/Position/hand:0,1".
+        "processing/behavior/Position/hand:0,1"; those of a SpatialSeries also as x, y and z.
     ds : Dataset
         Data or latents, with ``trial_start`` on the session clock.
     lag : float
@@ -64,7 +65,7 @@ def read_behaviour(path: Path | str, name: str, ds: xr.Dataset, *, lag: float = 
         raise DataError(f"lag is {lag!r}; expected seconds by which behaviour is later than the bins, such as 0.1")
     if "trial_start" not in ds.coords:
         raise DataError("the Dataset has no 'trial_start', so its bins are not on the session clock of the file")
-    pattern, _, columns = name.partition(":")
+    pattern, columns = split_column(name)
     with open_nwb(local_file(path), external_data=False) as nwbfile:
         why = {where: reason for where, (_, reason) in unreadable_series(nwbfile).items()}
         selected = select(find_series(nwbfile), [pattern], unreadable=why)
@@ -74,13 +75,9 @@ def read_behaviour(path: Path | str, name: str, ds: xr.Dataset, *, lag: float = 
         (stored,) = selected
         if stored.kind != "series":
             raise SelectionError(f"{stored.path!r} is a {stored.type}; expected a TimeSeries or SpatialSeries")
-        keep = _columns(columns, name)
         behaviour = _binned(nwbfile, stored, ds, lag=seconds)
-    if keep is not None:
-        n = behaviour.shape[2]
-        if wrong := [column for column in keep if column >= n]:
-            raise SelectionError(f"{stored.path!r} has {n} columns, counted from 0; there is no column {wrong[0]}")
-        behaviour = behaviour[:, :, keep]
+        among = column_names(stored.nwb_object, behaviour.shape[2])
+        behaviour = behaviour[:, :, chosen_columns(columns, among, path=stored.path)]
     if not np.isfinite(behaviour.values).any():
         raise DataError(
             f"{stored.path!r} has no sample in the {ds.sizes['trial']} trials{' at this lag' if seconds else ''}; expected "
@@ -132,7 +129,8 @@ def _binned(nwbfile: Any, stored: StoredSeries, ds: xr.Dataset, *, lag: float = 
     binned = source.bin(Grid(starts, float(ds.attrs["bin_width"]), ds.sizes["time"]))
     values = np.where(binned.observed, binned.values, np.nan).astype(np.float32)
     name = stored.path.rpartition("/")[2]
-    columns = [f"{name} {i + 1}" for i in range(values.shape[2])] if values.shape[2] > 1 else [name]
+    columns = column_names(stored.nwb_object, values.shape[2])
+    columns = [f"{name} {column}" for column in columns] if len(columns) > 1 else [name]
     attrs = {"units": source.unit, "lag": lag, "path": stored.path}
     if isinstance(stored.nwb_object, SpatialSeries):
         attrs["reference_frame"] = str(stored.nwb_object.reference_frame or "unknown")
@@ -143,18 +141,6 @@ def _binned(nwbfile: Any, stored: StoredSeries, ds: xr.Dataset, *, lag: float = 
         attrs=attrs,
         name=name,
     )
-
-
-def _columns(text: str, name: str) -> list[int] | None:
-    """Numbers of columns, from text such as "0,1"; None for all."""
-    if not text:
-        if name.endswith(":"):
-            raise SelectionError(f"{name!r} names no column after the colon; expected numbers from 0, such as ':0,1'")
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise SelectionError(f"{name!r} names the columns {text!r}; expected numbers from 0, such as ':0,1'")
-    return list(dict.fromkeys(map(int, parts)))
 
 
 def _name(series: str, ds: xr.Dataset) -> str:

@@ -24,6 +24,7 @@ from nwb_sbtt.io.read.masks import invalid_intervals
 from nwb_sbtt.io.read.neurodata import neurodata_types
 from nwb_sbtt.io.read.paths import in_file_path
 from nwb_sbtt.io.read.selection import StoredSeries, find_series
+from nwb_sbtt.io.read.series_columns import chosen_columns, column_names, split_column
 from nwb_sbtt.io.read.tables import plain_column
 from nwb_sbtt.io.read.timeseries import TimeSeriesSource
 from nwb_sbtt.io.read.trials import EVENT_TIME, event_times, is_events_table, session_times, table_named, trial_tables
@@ -106,7 +107,7 @@ def read_inputs(nwbfile: Any, config: ReadConfig, grid: Grid) -> tuple[dict[str,
 
 
 def _found(nwbfile: Any, text: str, config: ReadConfig, grid: Grid) -> list[Found]:
-    path, _, column = text.strip("/").partition(":")
+    path, column = split_column(text)
     series = {each.path: each for each in find_series(nwbfile)}
     if path in series and not _holds_events(series[path].nwb_object):
         return _of_series(nwbfile, series[path], column, config, grid)
@@ -142,8 +143,8 @@ def _of_series(nwbfile: Any, stored: StoredSeries, column: str, config: ReadConf
         )
     source = stored.reader(nwbfile, stored.nwb_object, config)
     assert isinstance(source, TimeSeriesSource)
-    names = _column_names(stored, len(source.channel_id))
-    chosen = _columns(stored.path, column, names)
+    names = column_names(stored.nwb_object, len(source.channel_id))
+    chosen = sorted(chosen_columns(column, names, path=stored.path))
     source = source.only(np.isin(np.arange(len(names)), chosen))
     values, how = _sampled(source, grid)
     several = len(names) > 1
@@ -157,27 +158,6 @@ def _of_series(nwbfile: Any, stored: StoredSeries, column: str, config: ReadConf
         )
         for i, place in enumerate(chosen)
     ]
-
-
-def _column_names(stored: StoredSeries, n: int) -> list[str]:
-    """Names of columns: x, y, z of positions and the like, else numbers from 0."""
-    spatial = "SpatialSeries" in neurodata_types(type(stored.nwb_object)) and 1 < n <= 3
-    return list("xyz"[:n]) if spatial else [str(i) for i in range(n)]
-
-
-def _columns(path: str, given: str, names: Sequence[str]) -> list[int]:
-    if not given:
-        return list(range(len(names)))
-    places = []
-    for text in given.split(","):
-        by_number = text.isdigit() and int(text) < len(names)
-        if text not in names and not by_number:
-            raise SelectionError(
-                f"{path!r} has no column {text!r}; it has {len(names)}: {', '.join(names[:MOST_LISTED])}"
-                + (", …" if len(names) > MOST_LISTED else "")
-            )
-        places.append(names.index(text) if text in names else int(text))
-    return sorted(set(places))
 
 
 def _sampled(source: TimeSeriesSource, grid: Grid) -> tuple[Floats, str]:

@@ -30,7 +30,7 @@ def test_behaviour_is_the_mean_of_its_samples_in_each_bin_and_nan_elsewhere(tmp_
     assert set(found.data_vars) - set(ds.data_vars) == {"hand_pos"}
     hand = found["hand_pos"]
     assert hand.dims == ("trial", "time", "hand_pos_column") and hand.attrs["units"] == "cm"
-    assert hand["hand_pos_column"].values.tolist() == ["hand_pos 1", "hand_pos 2"]
+    assert hand["hand_pos_column"].values.tolist() == ["hand_pos 0", "hand_pos 1"]
     starts = ds["trial_start"].values[:3, None] + 0.1 * np.arange(10)
     expected = starts + 0.025  # two samples in each bin, at its start and in its middle
     np.testing.assert_allclose(hand.values[:3, :, 0], expected, atol=1e-5)
@@ -56,7 +56,7 @@ def test_a_series_is_read_in_the_bins_of_data_and_later_by_a_lag(tmp_path):
     hand = read_behaviour(path, "processing/behavior/hand_pos", ds)
     assert hand.dims == ("trial", "time", "column") and hand.name == "hand_pos"
     later = read_behaviour(path, "processing/behavior/hand_pos:1", ds, lag=0.3)
-    assert later["column"].values.tolist() == ["hand_pos 2"] and later.attrs["lag"] == 0.3
+    assert later["column"].values.tolist() == ["hand_pos 1"] and later.attrs["lag"] == 0.3
     np.testing.assert_allclose(later.values[:2, :7, 0], hand.values[:2, 3:, 1], atol=1e-5)
     np.testing.assert_allclose(later.values[0, 7:, 0], hand.values[1, :3, 1], atol=1e-5, err_msg="of the next trial")
     np.testing.assert_array_equal(np.isfinite(later.values[2, :, 0]), np.arange(10) < 7)
@@ -75,8 +75,8 @@ def test_bins_between_slow_samples_stay_empty(tmp_path):
     [
         ("processing/behavior/hand_vel", SelectionError, "did you mean 'processing/behavior/hand_pos'"),
         ("processing/behavior/*", SelectionError, "matches 2 series: .*name one of them"),
-        ("processing/behavior/hand_pos:2", SelectionError, "has 2 columns, counted from 0; there is no column 2"),
-        ("processing/behavior/hand_pos:x", SelectionError, "names the columns 'x'; expected numbers"),
+        ("processing/behavior/hand_pos:2", SelectionError, "has no column .2.; it has 2, counted from 0: 0, 1"),
+        ("processing/behavior/hand_pos:x", SelectionError, "has no column .x.; it has 2, counted from 0: 0, 1"),
         ("processing/behavior/hand_pos:", SelectionError, "names no column after the colon"),
         ("units", SelectionError, "'units' is a Units; expected a TimeSeries"),
     ],

@@ -97,7 +97,7 @@ def test_columns_are_chosen_by_name_and_number(path):
     one = read(path, "processing/behavior/Position/hand:1")
     assert one["input"].values.tolist() == ["hand:y"]
     np.testing.assert_array_equal(one["inputs"].values[..., 0], both["inputs"].values[..., 1])
-    with pytest.raises(SelectionError, match="no column 'z'; it has 2: x, y"):
+    with pytest.raises(SelectionError, match="no column 'z'; it has 2, counted from 0: x, y"):
         read(path, "processing/behavior/Position/hand:z")
 
 
