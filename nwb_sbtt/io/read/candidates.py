@@ -252,7 +252,7 @@ def _within_obs_intervals(candidate: Candidate, series: Any) -> Candidate:
 def _masks(nwbfile: Any, series: Any, candidate: Candidate) -> tuple[tuple[StoredMask, ...], tuple[str, ...]]:
     span = None if candidate.start is None or candidate.stop is None else (candidate.start, candidate.stop)
     period = 1 / candidate.rate if candidate.rate else None
-    return stored_masks(nwbfile, series, ReadConfig(), span=span, period=period)
+    return stored_masks(nwbfile, series, ReadConfig(), span=span, period=period, missing_time=candidate.missing_time)
 
 
 def _masked(candidate: Candidate, mask: StoredMask, shares: dict[str, Mask]) -> Candidate:

@@ -67,6 +67,8 @@ class Candidate:
         Whether `observed` and the gaps are estimated from parts of the series.
     gaps : int or None
         Number of gaps: steps longer than 1.5 sampling periods; for units, times in which no unit was observed.
+    missing_time : float
+        Sum of the gaps of a series [s]; 0 for units.
     longest_gap : float or None
         Seconds.
     notes : tuple of str
@@ -90,6 +92,7 @@ class Candidate:
     estimated: bool = False
     gaps: int | None = None
     longest_gap: float | None = None
+    missing_time: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -150,6 +153,7 @@ def describe_samples(candidate: Candidate, series: Any, invalid_times: Intervals
         estimated=timing.estimated or partly_read or may_coincide,
         gaps=timing.gaps,
         longest_gap=timing.longest_gap,
+        missing_time=timing.missing_time,
         notes=tuple(notes),
     )
 

@@ -288,14 +288,16 @@ class StoredMask:
     slabs: Slabs = field(repr=False)
 
     def seconds_in(self, span: tuple[float, float]) -> float:
-        """Seconds of a span, on the session clock, that lie between the first and the last sample of the mask.
+        """Seconds of a span, on the session clock, for which the mask can have samples: between its ends, less its gaps.
 
         Parameters
         ----------
         span : (float, float)
             First and last moment.
         """
-        return max(min(self.clock.span[1], span[1]) - max(self.clock.span[0], span[0]), 0.0)
+        first, last = self.clock.span
+        overlap = min(last, span[1]) - max(first, span[0])
+        return max(min(overlap, last - first - self.clock.missing_time), 0.0)
 
     def bin(self, grid: Grid, channel_rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Tell which bins the mask leaves observed: those that no hidden mask sample touches.
@@ -382,6 +384,7 @@ def stored_masks(
     *,
     span: tuple[float, float] | None = None,
     period: float | None = None,
+    missing_time: float = 0.0,
 ) -> tuple[tuple[StoredMask, ...], tuple[str, ...]]:
     """Find the observation masks of a series or a units table.
 
@@ -398,6 +401,8 @@ def stored_masks(
         First and last moment of the series, in seconds on the session clock.
     period : float, optional
         Sampling period of the series, in seconds.
+    missing_time : float
+        Sum of the gaps between samples of the series, in seconds.
 
     Returns
     -------
@@ -426,7 +431,7 @@ def stored_masks(
         remarks.append(about)
     masks.sort(key=lambda mask: mask.path)
     if span is not None:
-        remarks += [remark for mask in masks if (remark := _on_coverage(mask, path, span)) is not None]
+        remarks += [remark for mask in masks if (remark := _on_coverage(mask, path, span, missing_time)) is not None]
     return tuple(masks), tuple(remarks)
 
 
@@ -441,17 +446,20 @@ def leaves(entries: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((entries != 0) & (entries == entries))
 
 
-def _on_coverage(mask: StoredMask, path: str, span: tuple[float, float]) -> str | None:
+def _on_coverage(mask: StoredMask, path: str, span: tuple[float, float], missing_time: float) -> str | None:
     """A remark on a mask that does not cover all of its series, but for a sampling period."""
     (first, last), (start, stop) = mask.clock.span, span
-    covered = mask.seconds_in(span)
-    if stop - start - covered <= EDGE * (mask.clock.period or 0.0):
+    recorded = stop - start - missing_time
+    covered = min(mask.seconds_in(span), recorded)
+    if recorded - covered <= EDGE * (mask.clock.period or 0.0):
         return None
-    share = f"{covered / (stop - start):.1%}" if covered > 0 else "none"
+    share = f"{covered / recorded:.1%}" if covered > 0 else "none"
+    n_gaps = mask.clock.gaps
+    gaps = f" with {n_gaps} gap{'s' * (n_gaps > 1)}" if n_gaps else ""
     reason = "" if covered > 0 else "; check its starting time and rate, or its timestamps"
     return (
-        f"the mask {mask.path!r} covers {share} of {path!r}: it runs from {first:g} to {last:g} s, {path!r} from {start:g} to "
-        f"{stop:g} s; samples outside of a mask count as observed{reason}"
+        f"the mask {mask.path!r} covers {share} of {path!r}: it runs from {first:g} to {last:g} s{gaps}, {path!r} from "
+        f"{start:g} to {stop:g} s; samples outside of a mask count as observed{reason}"
     )
 
 

@@ -301,7 +301,9 @@ def roi_source(
     neuropil, remarks = _subtracted(
         around, series, signal.signal, path=path, coefficient=config.rois.neuropil_coefficient
     )
-    masks, about_masks = stored_masks(nwbfile, series, config, span=clock.span, period=period)
+    masks, about_masks = stored_masks(
+        nwbfile, series, config, span=clock.span, period=period, missing_time=clock.missing_time
+    )
     ids = row_ids(table, path=table.name)
     channel_columns = {name: values[rows] for name, values in plain_columns(table).items()}
     if sampling.notes:

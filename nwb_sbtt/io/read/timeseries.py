@@ -131,7 +131,9 @@ def timeseries_source(nwbfile: Any, series: Any, config: ReadConfig) -> TimeSeri
     times = observed_times(nwbfile, series, config, n_samples=layout.n_samples)
     path = in_file_path(nwbfile, series)
     notes = [*layout.notes, *times.clock.notes]
-    masks, remarks = stored_masks(nwbfile, series, config, span=times.clock.span, period=times.clock.period)
+    masks, remarks = stored_masks(
+        nwbfile, series, config, span=times.clock.span, period=times.clock.period, missing_time=times.clock.missing_time
+    )
     notes += remarks
     if config.control is not None and series.control is None:
         notes.append(f"{path!r} has no `control`, so all its samples count as observed")

@@ -59,7 +59,9 @@ def electrical_source(nwbfile: Any, series: ElectricalSeries, config: ReadConfig
     ids = row_ids(table, path=table.name)
     notes = [*layout.notes, *clock.notes, *note_on_ids(ids[np.unique(rows)], table.name)]
     notes += doubts_on_feature(config.electrical, path, rate=1 / clock.period if clock.period else 0.0)
-    masks, remarks = stored_masks(nwbfile, series, config, span=clock.span, period=clock.period)
+    masks, remarks = stored_masks(
+        nwbfile, series, config, span=clock.span, period=clock.period, missing_time=clock.missing_time
+    )
     notes += remarks
     obs = obs_intervals(table, table.name) if config.obs_intervals else None
     if obs is not None:

@@ -245,6 +245,23 @@ def test_a_mask_that_lies_elsewhere_hides_nothing_and_a_note_states_how_much_it_
         assert listed.observed == pytest.approx(min((start - 0) / 2, 1.0), abs=0.02)
 
 
+def test_gaps_of_a_mask_that_its_series_lacks_are_not_covered(tmp_path):
+    every_second = np.delete(np.arange(50) / 25, slice(20, 30))
+    ds, path = beside(tmp_path, np.ones((40, 3), dtype=np.uint8), timestamps=every_second)
+    said = "covers 80.0% of 'acquisition/voltage': it runs from 0 to 2 s with 1 gap"
+    assert said in notes_about(ds)
+    (listed,) = [each for each in sb.inspect(path) if each.path == "acquisition/voltage"]
+    assert any(said in note for note in listed.notes)
+    times = np.delete(np.arange(100) / 50, slice(40, 60))
+    nwbfile = new_file()
+    nwbfile.add_acquisition(TimeSeries(name="voltage", data=VALUES[:80], unit="V", timestamps=times))
+    nwbfile.add_acquisition(TimeSeries(name="voltage_mask", data=np.ones((80, 3)), unit="n/a", timestamps=times))
+    path = write(nwbfile, tmp_path / "both.nwb")
+    read = sb.read_nwb(path, series="acquisition/voltage", bin_width=0.02, trials=sb.Window(start=0.0, stop=2.0))
+    (listed,) = [each for each in sb.inspect(path) if each.path == "acquisition/voltage"]
+    assert "covers" not in notes_about(read) and not any("covers" in note for note in listed.notes)
+
+
 def test_a_mask_of_units_is_stated_beside_the_intervals_that_they_lack(tmp_path):
     nwbfile = new_file()
     add_units(nwbfile, [np.arange(0, 20, 0.1), np.arange(0, 20, 0.3)])
