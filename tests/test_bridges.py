@@ -1,6 +1,7 @@
 """Bridges from a stream to LSL and ezmsg, with these packages, on this machine."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import nwb_sbtt as sb
 from nwb_sbtt.data.schema import make_dataset
@@ -85,20 +87,27 @@ def fitted(tmp_path_factory):
     return fit(dataset(), tmp_path_factory.mktemp("bridges") / "run")
 
 
+def decoder(fitted, ds):
+    """A decoder of two columns."""
+    hand = np.random.default_rng(5).normal(size=(12, 40, 2))
+    behaviour = xr.DataArray(hand, dims=("trial", "time", "column"), coords={"column": ["x", "y"]})
+    return sb.decode(fitted.infer(ds), behaviour)
+
+
 def recording(n=30, seed=1):
     """Counts (bin, channel) of which a third is missing."""
     rng = np.random.default_rng(seed)
     return np.where(rng.random((n, CHANNELS)) < 1 / 3, np.nan, rng.poisson(1.0, (n, CHANNELS))).astype(np.float32)
 
 
-def expected(fitted, counts, *, inputs=None, exposure=None):
+def expected(fitted, counts, *, inputs=None, exposure=None, decoded=None):
     """What a stream infers of all bins, by name."""
     stream = fitted.stream()
+    stream.decode(decoded)
     steps = [stream.step(counts, exposure=exposure, inputs=inputs), stream.finish()]
     due = np.concatenate([step.bin for step in steps]) >= 0
-    return {
-        name: np.concatenate([getattr(step, name) for step in steps])[due] for name in ("rates", "rates_sd", "factors")
-    }
+    names = ("rates", "rates_sd", "factors", *(() if decoded is None else ("decoded",)))
+    return {name: np.concatenate([getattr(step, name) for step in steps])[due] for name in names}
 
 
 def check(estimates, of, times):
@@ -109,7 +118,7 @@ def check(estimates, of, times):
 
 def test_samples_at_the_rate_of_bins_are_bins(bins, fitted):
     counts, times = recording(), 100 + WIDTH * np.arange(30)
-    one = bins.Bins(fitted.stream(), 50, counts=True)
+    one = bins.Bins(fitted.stream(), 50)
     found = [each for t, row in zip(times, counts, strict=True) for each in one.add([t], row)]
     assert len(found) == 30 - LAG
     check(found + one.restart(), expected(fitted, counts), times)
@@ -118,7 +127,7 @@ def test_samples_at_the_rate_of_bins_are_bins(bins, fitted):
 
 def test_a_bin_of_several_samples_has_their_sum_and_the_share_that_was_observed(bins, fitted):
     parts = recording(120).reshape(30, 4, CHANNELS)
-    one = bins.Bins(fitted.stream(), 200, counts=True)
+    one = bins.Bins(fitted.stream(), 200)
     found = one.add(5 + np.arange(120) / 200, parts.reshape(120, CHANNELS)) + one.restart()
     shown = ~np.isnan(parts)
     counts = np.where(shown.any(1), np.nansum(parts, 1), np.nan)
@@ -132,9 +141,9 @@ def test_lost_samples_are_missing_and_leave_no_gap(bins, fitted, per_bin):
     kept = np.ones(len(parts), bool)
     kept[[4 * per_bin, *range(10 * per_bin, 13 * per_bin)]] = False
     times = np.arange(len(parts)) * WIDTH / per_bin
-    one = bins.Bins(fitted.stream(), per_bin / WIDTH, counts=True)
+    one = bins.Bins(fitted.stream(), per_bin / WIDTH)
     with_gaps = one.add(times[kept], parts[kept]) + one.restart()
-    another = bins.Bins(fitted.stream(), per_bin / WIDTH, counts=True)
+    another = bins.Bins(fitted.stream(), per_bin / WIDTH)
     marked = another.add(times, np.where(kept[:, None], parts, np.nan)) + another.restart()
     assert len(with_gaps) == 30
     arrays = {name: [getattr(each.step, name) for each in marked] for name in ("rates", "rates_sd", "factors")}
@@ -145,7 +154,7 @@ def test_lost_samples_are_missing_and_leave_no_gap(bins, fitted, per_bin):
 def test_a_clock_that_jitters_and_drifts_loses_nothing(bins, fitted):
     rng = np.random.default_rng(2)
     times = np.arange(1500) * WIDTH * 1.001 + rng.uniform(-0.3, 0.3, 1500) * WIDTH
-    one = bins.Bins(fitted.stream(), 50, counts=True)
+    one = bins.Bins(fitted.stream(), 50)
     found = one.add(times, recording(1500)) + one.restart()
     assert one.tally == bins.Tally(bins=1500, restarts=1)
     late = np.array([each.time for each in found]) - np.arange(1500) * WIDTH * 1.001
@@ -155,7 +164,7 @@ def test_a_clock_that_jitters_and_drifts_loses_nothing(bins, fitted):
 def test_after_a_long_gap_the_stream_begins_again(bins, fitted):
     counts = recording(24)
     times = np.concatenate([WIDTH * np.arange(12), 7 + WIDTH * np.arange(12)])
-    one = bins.Bins(fitted.stream(), 50, counts=True, longest_gap=5)
+    one = bins.Bins(fitted.stream(), 50, longest_gap=5)
     found = one.add(times, counts) + one.restart()
     first, second = expected(fitted, counts[:12]), expected(fitted, counts[12:])
     check(found[:12], first, times[:12])
@@ -165,7 +174,7 @@ def test_after_a_long_gap_the_stream_begins_again(bins, fitted):
 
 def test_what_is_late_is_dropped_once_it_was_given_up(bins, fitted):
     counts, times = recording(8), WIDTH * np.arange(8)
-    one = bins.Bins(fitted.stream(), 50, counts=True)
+    one = bins.Bins(fitted.stream(), 50)
     assert one.give_up(1e9) == []  # There is nothing to wait for before the first sample.
     found = one.add(times[:4], counts[:4]) + one.give_up(times[4] + 0.001)
     found += one.add(times[4:], counts[4:]) + one.restart()
@@ -177,7 +186,7 @@ def test_what_is_late_is_dropped_once_it_was_given_up(bins, fitted):
 @pytest.mark.parametrize("rate", [30, 75, 60])
 def test_rates_that_do_not_suit_the_bins_are_refused(bins, fitted, rate):
     with pytest.raises(DataError, match="whole number, such as 1 \\(50 Hz\\)"):
-        bins.Bins(fitted.stream(), rate, counts=True)
+        bins.Bins(fitted.stream(), rate)
 
 
 def test_channels_are_found_by_their_names(bins):
@@ -233,7 +242,7 @@ def test_lsl_streams_carry_what_the_stream_infers(lsl, fitted):
     counts = recording()
     labels = [str(i) for i in range(10, 10 + CHANNELS)][::-1]
     source, found = outlet(pylsl, "a recording", labels)
-    bridge = lsl.Bridge(fitted, found, send=("rates", "rates_sd", "factors"), name="a test")
+    bridge = lsl.Bridge(fitted.stream(), found, send=("rates", "rates_sd", "factors"), name="a test")
     got = {name: received(pylsl, f"a test-{name}", len(counts)) for name in ("rates", "rates_sd", "factors")}
     about = got["rates"][0]
     assert about.get_channel_labels() == ["10", "11", "12", "13", "14"] and set(about.get_channel_units()) == {"Hz"}
@@ -253,12 +262,30 @@ def test_lsl_streams_carry_what_the_stream_infers(lsl, fitted):
         np.testing.assert_allclose(times, began + WIDTH * np.arange(len(counts)), rtol=0, atol=WIDTH / 4)
 
 
+def test_lsl_carries_decoded_behaviour(lsl, fitted):
+    pylsl = pytest.importorskip("pylsl")
+    counts, decoded = recording(12), decoder(fitted, dataset())
+    stream = fitted.stream()
+    stream.decode(decoded)
+    source, found = outlet(pylsl, "a decoded recording", [*map(str, range(10, 10 + CHANNELS))])
+    bridge = lsl.Bridge(stream, found, send=["decoded"], name="hand")
+    about, samples = received(pylsl, "hand-decoded", len(counts))
+    assert about.get_channel_labels() == list(stream.columns) and about.type() == "Behavior"
+    assert source.wait_for_consumers(20)
+    for i, row in enumerate(counts):
+        source.push_sample(row, 100 + WIDTH * i)
+    while bridge.tally.bins < len(counts):
+        bridge.pull()
+    bridge.restart()
+    np.testing.assert_array_equal(samples()[0], expected(fitted, counts, decoded=decoded)["decoded"])
+
+
 def test_lsl_carries_known_inputs_beside_the_channels(lsl, tmp_path):
     pylsl = pytest.importorskip("pylsl")
     fitted = fit(dataset(inputs=True), tmp_path / "run")
     counts, light = recording(12), np.random.default_rng(3).normal(size=(12, 1)).astype(np.float32)
     source, found = outlet(pylsl, "a driven recording", [*map(str, range(10, 10 + CHANNELS)), "light"])
-    bridge = lsl.Bridge(fitted, found, send=["factors"], name="driven")
+    bridge = lsl.Bridge(fitted.stream(), found, send=["factors"], name="driven")
     _, samples = received(pylsl, "driven-factors", len(counts))
     assert source.wait_for_consumers(20)
     for i, row in enumerate(np.hstack([counts, light])):
@@ -273,7 +300,7 @@ def test_a_bin_that_lsl_does_not_deliver_is_inferred_without_it(lsl, fitted):
     pylsl = pytest.importorskip("pylsl")
     counts = recording(4)
     source, found = outlet(pylsl, "a stalled recording", [str(i) for i in range(10, 10 + CHANNELS)])
-    bridge = lsl.Bridge(fitted, found, name="patient", send=["factors"], patience=0.1)
+    bridge = lsl.Bridge(fitted.stream(), found, name="patient", send=["factors"], patience=0.1)
     assert source.wait_for_consumers(20)
     now = pylsl.local_clock()
     for i, row in enumerate(counts):
@@ -293,15 +320,15 @@ def test_lsl_streams_that_do_not_suit_the_fit_are_refused(lsl, fitted):
     for name, (labels, rate, message) in made.items():
         kept, found = outlet(pylsl, name, labels, rate=rate)
         with pytest.raises(DataError, match=message):
-            lsl.Bridge(fitted, found, name="refused")
+            lsl.Bridge(fitted.stream(), found, name="refused")
         del kept
     kept, found = outlet(pylsl, "a stream of counts", [str(i) for i in range(10, 15)])
-    with pytest.raises(DataError, match="no 'mean' to send; expected some of rates, rates_sd, factors"):
-        lsl.Bridge(fitted, found, name="refused", send=["mean"])
+    with pytest.raises(DataError, match="no 'mean' to send; expected some of factors, rates, rates_sd"):
+        lsl.Bridge(fitted.stream(), found, name="refused", send=["mean"])
     unlabelled = pylsl.StreamOutlet(pylsl.StreamInfo("two channels", "Counts", 2, 50, "float32", "two"))
     (found,) = pylsl.resolve_byprop("name", "two channels", timeout=20)
     with pytest.raises(DataError, match="have 2 values; expected 5: the 5 channels of the fit"):
-        lsl.Bridge(fitted, found, name="refused")
+        lsl.Bridge(fitted.stream(), found, name="refused")
     del kept, unlabelled
 
 
@@ -332,6 +359,7 @@ def graph():
 
 
 EZMSG = """
+import pickle
 from pathlib import Path
 
 import ezmsg.core as ez
@@ -342,7 +370,7 @@ from nwb_sbtt_bridges.ezmsg import Inference, InferenceSettings
 
 given = np.load("given.npz")
 WIDTH, ENDS = 0.02, (3, 4, 9, 16, 24, 30)
-TOTAL = 3 * 30
+NAMES = ("rates", "rates_sd", "factors", "decoded")
 
 
 class Rig(ez.Unit):
@@ -385,9 +413,9 @@ class Keep(ez.Unit):
     @ez.subscriber(INPUT)
     async def keep(self, message):
         self.STATE.messages.append(message)
-        if sum(len(each.data) for each in self.STATE.messages) == TOTAL:
+        if sum(len(each.data) for each in self.STATE.messages) == 30 * len(NAMES):
             found = {}
-            for name in ("rates", "rates_sd", "factors"):
+            for name in NAMES:
                 own = [each for each in self.STATE.messages if each.key == name]
                 found[name] = np.concatenate([each.data for each in own])
                 found[f"{name} labels"] = own[0].axes["ch"].data
@@ -398,8 +426,9 @@ class Keep(ez.Unit):
             raise ez.NormalTermination
 
 
-rig, inference, keep = Rig(), Inference(InferenceSettings(run_dir="run")), Keep()
-outputs = (inference.OUTPUT_RATES, inference.OUTPUT_SD, inference.OUTPUT_FACTORS)
+decoded = pickle.loads(Path("decoded").read_bytes())
+rig, inference, keep = Rig(), Inference(InferenceSettings(run_dir="run", decoded=decoded)), Keep()
+outputs = (inference.OUTPUT_RATES, inference.OUTPUT_SD, inference.OUTPUT_FACTORS, inference.OUTPUT_DECODED)
 ez.run(
     RIG=rig,
     INFERENCE=inference,
@@ -409,22 +438,28 @@ ez.run(
 """
 
 
+@pytest.mark.slow
 def test_a_unit_of_ezmsg_publishes_what_the_stream_infers(installed, graph, tmp_path):
     rng = np.random.default_rng(4)
-    fitted = fit(dataset(inputs=True), tmp_path / "run")
+    ds = dataset(inputs=True)
+    fitted = fit(ds, tmp_path / "run")
+    decoded = decoder(fitted, ds)
+    (tmp_path / "decoded").write_bytes(pickle.dumps(decoded))
     counts, observed = rng.poisson(1.0, (30, CHANNELS)).astype(np.float32), rng.random((30, CHANNELS)) < 0.6
     inputs = rng.normal(size=(30, 1)).astype(np.float32)
     np.savez(tmp_path / "given.npz", counts=counts, observed=observed, inputs=inputs)
     in_a_process(installed, tmp_path, EZMSG, **graph)
     counts[~observed] = np.nan
     counts[4:9], inputs[4:9] = np.nan, np.nan
-    parts = [expected(fitted, counts[part], inputs=inputs[part]) for part in (slice(0, 16), slice(16, 30))]
+    trials = slice(0, 16), slice(16, 30)
+    parts = [expected(fitted, counts[part], inputs=inputs[part], decoded=decoded) for part in trials]
     found = np.load(tmp_path / "found.npz")
-    for name in ("rates", "rates_sd", "factors"):
+    for name in ("rates", "rates_sd", "factors", "decoded"):
         np.testing.assert_array_equal(found[name], np.concatenate([part[name] for part in parts]), err_msg=name)
         np.testing.assert_allclose(found[f"{name} times"], 50 + WIDTH * np.arange(30), rtol=0, atol=1e-6)
     assert found["rates labels"].tolist() == ["10", "11", "12", "13", "14"]
     assert found["factors labels"].tolist() == ["factor 0", "factor 1", "factor 2"]
+    assert found["decoded labels"].tolist() == ["x", "y"]
 
 
 @pytest.mark.slow

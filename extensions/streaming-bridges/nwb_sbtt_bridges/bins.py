@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -60,12 +60,18 @@ class Bins:
     Parameters
     ----------
     stream : Stream
+        It begins anew.
     rate : float
         Samples in a second; a whole number of them in each bin.
-    counts : bool
-        Whether the data are counts (`nwb_sbtt.Fitted.expects_counts`).
     longest_gap : float
         Seconds of lost samples beyond which the stream begins again, as at the start of a recording.
+
+    Attributes
+    ----------
+    labels : dict of str to tuple of str
+        Of every estimate of the stream, such as "rates" and "factors", what its numbers are of.
+    tally : Tally
+        What happened so far.
 
     Raises
     ------
@@ -73,7 +79,7 @@ class Bins:
         If a bin does not hold a whole number of samples.
     """
 
-    def __init__(self, stream: Stream, rate: float, *, counts: bool, longest_gap: float = 10.0):
+    def __init__(self, stream: Stream, rate: float, *, longest_gap: float = 10.0):
         per_bin = rate * stream.bin_width
         self._per_bin = round(per_bin)
         if self._per_bin < 1 or abs(per_bin - self._per_bin) > TOLERANCE * per_bin:
@@ -82,7 +88,15 @@ class Bins:
                 f"number, such as 1 ({1 / stream.bin_width:g} Hz). Send counts of bins, or of equal parts of bins"
             )
         self.tally = Tally()
-        self._stream, self._rate, self._counts, self._longest_gap = stream, rate, counts, longest_gap
+        self._stream, self._rate, self._longest_gap = stream, rate, longest_gap
+        # A bin without data shows which estimates there are, and leaves no work for the first one with data.
+        stream.reset()
+        known = np.full(len(stream.inputs), np.nan) if stream.inputs else None
+        first = stream.step(np.full(len(stream.channels), np.nan), inputs=known)
+        stream.reset()
+        self._counts = first.rates is not None
+        of_others = {"factors": tuple(f"factor {i}" for i in range(len(first.factors))), "decoded": stream.columns}
+        self.labels = {name: of_others.get(name, stream.channels) for name in _estimates(first)}
         self._expected: float | None = None
         self._rows: list[_Sample | None] = []
         self._start = 0.0
@@ -234,12 +248,12 @@ class _Sample(NamedTuple):
 
 def _one(step: Step, i: int) -> Step:
     """One bin of several."""
-    arrays = {
-        name: getattr(step, name)[i]
-        for name in ("factors", "rates", "rates_sd", "mean", "mean_sd")
-        if getattr(step, name) is not None
-    }
-    return Step(int(np.atleast_1d(step.bin)[i]), **arrays)
+    return Step(int(np.atleast_1d(step.bin)[i]), **{name: getattr(step, name)[i] for name in _estimates(step)})
+
+
+def _estimates(step: Step) -> list[str]:
+    """Names of what a stream infers."""
+    return [each.name for each in fields(step) if each.name != "bin" and getattr(step, each.name) is not None]
 
 
 def channel_order(labels: Sequence[str] | None, channels: Sequence[str]) -> list[int]:

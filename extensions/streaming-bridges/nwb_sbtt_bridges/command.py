@@ -36,16 +36,13 @@ def lsl(
     wait: Annotated[float, typer.Option(min=0, help="seconds to look for the source")] = 60.0,
 ) -> None:
     """Infer a recording that arrives by LSL, and send rates and factors by LSL, until Ctrl-C."""
-    fitted = load(run_dir)
+    stream = load(run_dir).stream(session=session)
     found = pylsl.resolve_byprop("name", source, timeout=wait)
     if not found:
         raise DataError(f"no LSL stream is called {source!r} after {wait:g} s; start its outlet, or pass --wait")
-    bridge = Bridge(
-        fitted, found[0], session=session, send=send.split(","), name=name, longest_gap=longest_gap, patience=patience
-    )
-    typer.echo(
-        f"sending {', '.join(bridge.outlets[each].get_info().name() for each in bridge.outlets)}; end with Ctrl-C"
-    )
+    bridge = Bridge(stream, found[0], send=send.split(","), name=name, longest_gap=longest_gap, patience=patience)
+    names = ", ".join(outlet.get_info().name() for outlet in bridge.outlets.values())
+    typer.echo(f"sending {names}; end with Ctrl-C")
     try:
         bridge.run()
     except KeyboardInterrupt:

@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, Sequence
 
 import ezmsg.core as ez
 import numpy as np
+import xarray as xr
 from ezmsg.util.messages.axisarray import AxisArray, CoordinateAxis, LinearAxis
 
-from nwb_sbtt import Fitted, load
+from nwb_sbtt import load
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.fitting.stream import Stream
 from nwb_sbtt_bridges.bins import Bins, Estimate, channel_order
@@ -25,17 +26,19 @@ class InferenceSettings(ez.Settings):
         Of the fit; may be omitted if there is one.
     longest_gap : float
         Seconds of lost samples beyond which the stream begins again.
+    decoded : Dataset, optional
+        Decoder of behaviour, from `nwb_sbtt.decode`.
     """
 
     run_dir: str
     session: str | None = None
     longest_gap: float = 10.0
+    decoded: xr.Dataset | None = None
 
 
 class InferenceState(ez.State):
-    """The stream, and its bins once the first message has told how long samples are."""
+    """The stream, and its bins once the first message has come, with the length of a sample and the order of the channels."""
 
-    fitted: Fitted
     stream: Stream
     bins: Bins | None = None
     order: list[int] | None = None
@@ -62,68 +65,70 @@ class Inference(ez.Unit):
     OUTPUT_SD = ez.OutputStream(AxisArray)
     """Posterior sd of rates or means."""
     OUTPUT_FACTORS = ez.OutputStream(AxisArray)
+    OUTPUT_DECODED = ez.OutputStream(AxisArray)
+    """Behaviour, if there is a decoder."""
 
     def initialize(self) -> None:
         """Load the fit."""
-        self.STATE.fitted = load(self.SETTINGS.run_dir)
-        self.STATE.stream = self.STATE.fitted.stream(session=self.SETTINGS.session)
+        self.STATE.stream = load(self.SETTINGS.run_dir).stream(session=self.SETTINGS.session)
+        self.STATE.stream.decode(self.SETTINGS.decoded)
 
     @ez.subscriber(INPUT_SIGNAL)
     @ez.publisher(OUTPUT_RATES)
     @ez.publisher(OUTPUT_SD)
     @ez.publisher(OUTPUT_FACTORS)
+    @ez.publisher(OUTPUT_DECODED)
     async def infer(self, message: AxisArray) -> AsyncGenerator:
         """Publish the estimates that are due with a message."""
-        expected = self.STATE.fitted.expected_name
-        unit = "Hz" if self.STATE.fitted.expects_counts else ""
-        channels, bin_width = self.STATE.stream.channels, self.STATE.stream.bin_width
-        for estimates in _runs(self._estimates(message), bin_width):
-            n_factors = len(estimates[0].step.factors)
-            for output, name, labels, unit_of in (
-                (self.OUTPUT_RATES, expected, channels, unit),
-                (self.OUTPUT_SD, f"{expected}_sd", channels, unit),
-                (self.OUTPUT_FACTORS, "factors", [f"factor {i}" for i in range(n_factors)], ""),
-            ):
+        bins = self._bins(message)
+        outputs = {
+            **dict.fromkeys(("rates", "mean"), self.OUTPUT_RATES),
+            **dict.fromkeys(("rates_sd", "mean_sd"), self.OUTPUT_SD),
+            **{"factors": self.OUTPUT_FACTORS, "decoded": self.OUTPUT_DECODED},
+        }
+        width = self.STATE.stream.bin_width
+        for estimates in _runs(self._estimates(message, bins), width):
+            for name, labels in bins.labels.items():
                 yield (
-                    output,
+                    outputs[name],
                     AxisArray(
                         np.stack([getattr(step, name) for _, step in estimates]),
                         dims=["time", "ch"],
                         axes={
-                            "time": LinearAxis(unit="s", gain=bin_width, offset=estimates[0].time),
+                            "time": LinearAxis(unit="s", gain=width, offset=estimates[0].time),
                             "ch": CoordinateAxis(np.array(labels), dims=["ch"]),
                         },
-                        attrs={"unit": unit_of},
+                        attrs={"unit": "Hz"} if name in ("rates", "rates_sd") else {},
                         key=name,
                     ),
                 )
 
-    def _estimates(self, message: AxisArray) -> list[Estimate]:
+    def _bins(self, message: AxisArray) -> Bins:
+        """Check a message, and make the bins at the first one."""
         if sorted(message.dims) != ["ch", "time"] or not isinstance(message.axes.get("time"), LinearAxis):
             raise DataError(
                 f"a message has the dimensions {message.dims} and the axes {sorted(message.axes)}; expected the dimensions "
                 "'time' and 'ch' and a LinearAxis 'time'"
             )
-        time = message.axes["time"]
         state = self.STATE
         if state.bins is None:
-            state.bins = Bins(
-                state.stream, 1 / time.gain, counts=state.fitted.expects_counts, longest_gap=self.SETTINGS.longest_gap
-            )
             labels = message.axes.get("ch")
             known = list(map(str, labels.data)) if isinstance(labels, CoordinateAxis) else None
             state.order = channel_order(known, state.stream.channels)
-        found = state.bins.restart() if message.attrs.get("restart") else []
+            state.bins = Bins(state.stream, 1 / message.axes["time"].gain, longest_gap=self.SETTINGS.longest_gap)
+        return state.bins
+
+    def _estimates(self, message: AxisArray, bins: Bins) -> list[Estimate]:
         flip = message.dims[0] == "ch"
 
         def ordered(array: np.ndarray | None) -> np.ndarray | None:
-            return None if array is None else (np.transpose(array) if flip else np.asarray(array))[:, state.order]
+            return None if array is None else (np.transpose(array) if flip else np.asarray(array))[:, self.STATE.order]
 
         values = ordered(message.data)
         observed, exposure = (ordered(message.attrs.get(name)) for name in ("observed", "exposure"))
-        return found + state.bins.add(
-            time.value(np.arange(len(values))), values, observed, exposure, inputs=message.attrs.get("inputs")
-        )
+        last = bins.restart() if message.attrs.get("restart") else []
+        times = message.axes["time"].value(np.arange(len(values)))
+        return last + bins.add(times, values, observed, exposure, inputs=message.attrs.get("inputs"))
 
 
 def _runs(estimates: Sequence[Estimate], bin_width: float) -> list[list[Estimate]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import pylsl
 
-from nwb_sbtt import Fitted
 from nwb_sbtt.errors import DataError
+from nwb_sbtt.fitting.stream import Stream
 from nwb_sbtt_bridges.bins import Bins, Estimate, Tally, channel_order
 
-TYPES = {"rates": "Rates", "rates_sd": "Rates", "mean": "Signal", "mean_sd": "Signal", "factors": "Factors"}
+TYPES = {
+    **{"rates": "Rates", "rates_sd": "Rates", "mean": "Signal", "mean_sd": "Signal"},
+    **{"factors": "Factors", "decoded": "Behavior"},
+}
 """Content type of the stream of each estimate."""
 SECONDS = 10.0
 """How long the description of a stream is waited for."""
@@ -28,14 +30,13 @@ class Bridge:
 
     Parameters
     ----------
-    fitted : Fitted
-        With a model that has a lag.
+    stream : Stream
+        Of a fit with a lag (`nwb_sbtt.Fitted.stream`); it begins anew.
     source : pylsl.StreamInfo
         The stream of the recording, as pylsl resolves it.
-    session : str, optional
-        Of the fit; may be omitted if there is one.
     send : sequence of str
-        Estimates to send: "rates", "rates_sd" and "factors" of counts, "mean", "mean_sd" and "factors" of signals.
+        Estimates to send: "rates", "rates_sd" and "factors" of counts, "mean", "mean_sd" and "factors" of signals; "decoded" if
+        the stream decodes behaviour (`nwb_sbtt.fitting.stream.Stream.decode`).
     name : str
         First part of the names of the outlets.
     longest_gap : float
@@ -54,22 +55,18 @@ class Bridge:
     DataError
         If the source has other channels than the fit, no regular rate, or one that does not suit the bins; if there is no such
         estimate.
-    ConfigError
-        If the model has no lag.
     """
 
     def __init__(
         self,
-        fitted: Fitted,
+        stream: Stream,
         source: pylsl.StreamInfo,
         *,
-        session: str | None = None,
         send: Sequence[str] = ("rates", "factors"),
         name: str = "nwb_sbtt",
         longest_gap: float = 10.0,
         patience: float | None = None,
     ):
-        stream = fitted.stream(session=session)
         self._inlet = pylsl.StreamInlet(source, processing_flags=pylsl.proc_clocksync)
         description = self._inlet.info(timeout=SECONDS)
         if description.nominal_srate() == pylsl.IRREGULAR_RATE:
@@ -79,32 +76,26 @@ class Bridge:
             )
         self._order = _places(description, stream.channels, stream.inputs)
         self._n_channels = len(stream.channels)
-        self._bins = Bins(stream, description.nominal_srate(), counts=fitted.expects_counts, longest_gap=longest_gap)
+        self._bins = Bins(stream, description.nominal_srate(), longest_gap=longest_gap)
         self._patience = patience
-        # A bin without data shows which estimates there are, and leaves no work for the first one with data.
-        known = np.full(len(stream.inputs), np.nan) if stream.inputs else None
-        first = stream.step(np.full(self._n_channels, np.nan), inputs=known)
-        stream.reset()
-        sizes = {each: getattr(first, each).shape[-1] for each in TYPES if getattr(first, each) is not None}
-        if absent := [each for each in send if each not in sizes]:
-            raise DataError(f"the fit has no {absent[0]!r} to send; expected some of {', '.join(sizes)}")
-        unit = "Hz" if fitted.expects_counts else (description.get_channel_units() or ["unknown"])[0] or "unknown"
+        labels = self._bins.labels
+        if absent := [each for each in send if each not in labels]:
+            raise DataError(f"the stream has no {absent[0]!r} to send; expected some of {', '.join(labels)}")
+        units = {"rates": "Hz", "rates_sd": "Hz", "factors": "none", "decoded": "unknown"}
+        unit = (description.get_channel_units() or ["unknown"])[0] or "unknown"
         self.outlets = {}
         for each in send:
             info = pylsl.StreamInfo(
                 f"{name}-{each}",
                 TYPES[each],
-                sizes[each],
+                len(labels[each]),
                 1 / stream.bin_width,
                 pylsl.cf_float32,
                 f"{name}-{each} of {source.source_id()}",
             )
-            of_factors = each == "factors"
-            info.set_channel_labels(
-                [f"factor {i}" for i in range(sizes[each])] if of_factors else list(stream.channels)
-            )
+            info.set_channel_labels(list(labels[each]))
             info.set_channel_types(TYPES[each])
-            info.set_channel_units("none" if of_factors else unit)
+            info.set_channel_units(units.get(each, unit))
             about = info.desc().append_child("inference")
             about.append_child_value("source", source.name())
             about.append_child_value("lag_bins", str(stream.lag))
