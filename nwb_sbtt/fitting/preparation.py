@@ -408,9 +408,9 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
     Raises
     ------
     DataError
-        If sessions need different likelihoods, or hold the same data, or channels share an id.
+        If sessions need different likelihoods, or hold the same data, channels share an id, or a known input does not vary.
     MismatchError
-        If sessions have different bin widths.
+        If sessions have different bin widths or known inputs.
     """
     widths = {name: float(ds.attrs["bin_width"]) for name, ds in sessions.items()}
     first = next(iter(widths))
@@ -426,6 +426,7 @@ def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signa
             f"session {unequal[0]!r} has the known inputs {list(inputs[unequal[0]])}, but session {first!r} has "
             f"{list(inputs[first])}; all sessions need the same inputs in the same order, NaN where they are not known"
         )
+    _check_inputs_vary(sessions)
     likelihoods = {likelihood_of(ds, config) for ds in sessions.values()}
     if len(likelihoods) > 1:
         names = sorted(likelihood.name for likelihood in likelihoods)
@@ -465,6 +466,22 @@ def _check_takes_inputs(ds: xr.Dataset, config: FitConfig) -> None:
             f"model {config.model.name!r} takes no known inputs, but the data have {', '.join(map(repr, names))}; choose "
             f"one of {', '.join(able)} (--model), or omit the inputs (--input)"
         )
+
+
+def _check_inputs_vary(sessions: Mapping[str, xr.Dataset]) -> None:
+    """Refuse inputs from which nothing can be learned."""
+    for i, name in enumerate(input_names(next(iter(sessions.values())))):
+        known = []
+        for ds in sessions.values():
+            train = ds["split"].values == "train"
+            known.append(ds["inputs"].values[train, :, i][ds["inputs_observed"].values[train, :, i]])
+        values = np.concatenate(known)
+        if not len(values) or values.min() == values.max():
+            always = f"is {values[0]:g} in all of them" if len(values) else "is missing in all of them"
+            raise DataError(
+                f"nothing can be learned from the known input {name!r}: it {always} (the training trials); omit it, or take "
+                "trials in which it varies"
+            )
 
 
 def _is_open(read: ReadConfig) -> bool:

@@ -191,3 +191,14 @@ def test_scores_reports_and_texts_say_what_the_baselines_lack(data, fitted):
     page = fitted.report(data)[0].read_text()
     assert "The model was given the known inputs left, right; the baselines were not." in page
     assert json.loads(fitted.infer(data).attrs["model"])["known_inputs"] == ["left", "right"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(1.0, "it is 1 in all of them"), (np.nan, "it is missing in all of them")]
+)
+def test_an_input_that_does_not_vary_in_training_is_refused(value, message, tmp_path):
+    ds = sb.split(without_inputs(driven()[0]))
+    constant = np.where((ds["split"].values == "train")[:, None], value, 2.0) * np.ones((TRIALS, BINS))
+    with pytest.raises(DataError, match=f"learned from the known input 'light': {message}"):
+        sb.fit(sb.with_inputs(ds, {"light": constant}), config(ConvConfig(**CONV)), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
