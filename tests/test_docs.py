@@ -18,7 +18,7 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["clusters.md", "kubernetes.md"])
+@pytest.mark.parametrize("page", ["clusters.md", "kubernetes.md", "decoding.md"])
 def test_commands_of_a_page_are_taken_with_all_their_options(page):
     lines = [line.partition(" #")[0] for block in blocks(page, "bash") for line in block.splitlines()]
     manifests = [yaml.safe_load(block) for block in blocks(page, "yaml")]

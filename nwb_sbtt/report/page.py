@@ -473,10 +473,21 @@ def _panels(content: _Content) -> Iterator[_Panel]:
 
 
 def _conditions(data: xr.Dataset, column: str | None) -> list[str]:
-    """Columns that PSTHs average by: the one that gives colours, and others with few values."""
-    others = [name for name in trial_columns(data) if name not in NO_CONDITIONS and has_few_values(data[name].values)]
-    names = dict.fromkeys([*([column] if column is not None else []), *others])
-    return [name for name in names if colours_by(data, name).groups][:MOST_CONDITIONS]
+    """Columns that PSTHs average by: the one that gives colours, and others with few values, each way of grouping once."""
+    columns = [str(name) for name, each in data.coords.items() if each.dims == ("trial",)]
+    others = [name for name in columns if name not in NO_CONDITIONS and has_few_values(data[name].values)]
+    found: dict[bytes, str] = {}
+    for name in [*([column] if column is not None else []), *others]:
+        if colours_by(data, name).groups:
+            found.setdefault(_grouping(data[name].values), name)
+    return list(found.values())[:MOST_CONDITIONS]
+
+
+def _grouping(values: NDArray[Any]) -> bytes:
+    """Which trials have the same value, whatever it is: numbers of the values in the order in which they come."""
+    texts = values.astype(str)
+    first = {value: i for i, value in enumerate(dict.fromkeys(texts.tolist()))}
+    return np.array([first[value] for value in texts.tolist()]).tobytes()
 
 
 def _decoded(data: xr.Dataset, latents: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:

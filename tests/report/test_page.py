@@ -150,11 +150,12 @@ def test_psths_average_by_every_column_of_few_values() -> None:
         side=("trial", ["left", "right"] * 20),
         level=("trial", np.linspace(0, 1, 40)),
         same=("trial", np.zeros(40)),
+        code=("trial", [1, 0] * 20),
         rare=("trial", [f"word {i}" for i in range(40)]),
     )
     assert _conditions(ds, "condition") == ["condition", "side"]
     assert _conditions(ds, "side") == ["side", "condition"]
-    assert _conditions(ds.drop_vars("condition"), None) == ["side"]
+    assert _conditions(ds.drop_vars("condition"), None) == ["side"], "codes of the sides are the same conditions"
 
 
 @pytest.mark.slow
