@@ -28,6 +28,10 @@ PAUSE = 0.1
 """Seconds between trials in which nothing is recorded."""
 N_TYPES = 4
 """Number of values of each column that makes conditions."""
+FREQUENCIES = (0.8, 1.2, 1.7, 2.3)
+"""Of the latents around a trial's event [Hz]."""
+PHASE_SD, LOG_SIZE_SD = 0.35, 0.25
+"""Sd over trials of a condition: of the phases of the latents, and of the logarithm of their sizes."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,15 @@ class SimulatedSet:
         Recording of the training and validation trials, and of the test trials.
     rates : array (millisecond, unit)
         True rates of `training` in Hz.
+    system : System
+        What all trials share.
     """
 
     name: str
     training: TaskRecording
     testing: TaskRecording
     rates: NDArray[np.float32] = field(repr=False)
+    system: System = field(repr=False)
 
     def expected_counts(self, windows: BenchmarkWindows, bin_width: float, *, forward: bool = False) -> Floats:
         """Compute the true expected counts in windows.
@@ -131,7 +138,7 @@ def simulate_set(settings: SetSettings) -> SimulatedSet:
     if not (settings.rate > 0 and settings.depth >= 0):
         raise ConfigError(f"cannot simulate {settings}; expected a rate above 0 and a depth of at least 0")
     generator = np.random.default_rng(settings.seed)
-    system = _System(
+    system = System(
         loadings=generator.normal(size=(N_LATENTS, settings.units)) * settings.depth / np.sqrt(N_LATENTS / 2),
         offsets=np.log(settings.rate) + generator.normal(size=settings.units) * 0.3,
         velocity=generator.normal(size=(N_LATENTS, 2)) * 50,
@@ -141,7 +148,7 @@ def simulate_set(settings: SetSettings) -> SimulatedSet:
     splits = np.array(["train"] * settings.train + ["val"] * settings.val)
     training, rates = _session(definition, system, generator.permutation(splits), generator)
     session, _ = _session(definition, system, np.full(settings.test, "test"), generator)
-    return SimulatedSet(settings.name, training, _test_recording(session, definition), rates)
+    return SimulatedSet(settings.name, training, _test_recording(session, definition), rates, system)
 
 
 def write_set(simulated: SimulatedSet, folder: Path | str, *, overwrite: bool = False) -> tuple[Path, Path]:
@@ -175,8 +182,19 @@ def write_set(simulated: SimulatedSet, folder: Path | str, *, overwrite: bool = 
 
 
 @dataclass(frozen=True)
-class _System:
-    """What trials and sessions share: log rates and velocities are linear in the latents."""
+class System:
+    """What trials and sessions share: log rates and velocities are linear in the latents.
+
+    Parameters
+    ----------
+    loadings : array (latent, unit)
+    offsets : array (unit)
+        Log rates where all latents are 0.
+    velocity : array (latent, axis)
+    phases : array (value of the first column, value of the second, 2, latent)
+        Of the latents at the event of a condition; the first of the two.
+    held_out : bool array (unit)
+    """
 
     loadings: Floats
     offsets: Floats
@@ -186,7 +204,7 @@ class _System:
 
 
 def _session(
-    definition: Definition, system: _System, splits: NDArray[np.str_], generator: np.random.Generator
+    definition: Definition, system: System, splits: NDArray[np.str_], generator: np.random.Generator
 ) -> tuple[TaskRecording, NDArray[np.float32]]:
     """A session of trials, each with all of its window and forecast bins, and the true rates (millisecond, unit)."""
     trials = _trials(definition, splits, generator)
@@ -251,13 +269,13 @@ def _trials(
 
 def _around_events(
     definition: Definition,
-    system: _System,
+    system: System,
     trials: Mapping[str, NDArray[Any]],
     moments: Floats,
     generator: np.random.Generator,
 ) -> Floats:
     latents = np.zeros((len(moments), N_LATENTS))
-    frequency = np.array([0.8, 1.2, 1.7, 2.3])
+    frequency = np.array(FREQUENCIES)
     labels = [
         np.unique(trials[name], return_inverse=True)[1] for name in (definition.psth.columns if definition.psth else ())
     ]
@@ -267,8 +285,8 @@ def _around_events(
         if definition.produced is not None:
             since = 0.8 * (1 + since / (trials["tp"][row] / 1000))
         kind = tuple(int(label[row]) % N_TYPES for label in labels[:2])
-        phase = system.phases[kind][0] + generator.normal(size=N_LATENTS) * 0.35
-        size = np.exp(generator.normal(size=N_LATENTS) * (0.05 if definition.produced else 0.25))
+        phase = system.phases[kind][0] + generator.normal(size=N_LATENTS) * PHASE_SD
+        size = np.exp(generator.normal(size=N_LATENTS) * (0.05 if definition.produced else LOG_SIZE_SD))
         latents[trial] = size * np.sin(2 * np.pi * frequency * since[:, None] + phase)
     return latents
 
