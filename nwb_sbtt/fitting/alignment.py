@@ -21,6 +21,7 @@ from nwb_sbtt.evaluate.alignment import (
     Courses,
     align_courses,
     average_by,
+    check_alignment,
     condition_labels,
     identity,
     matched,
@@ -288,3 +289,26 @@ def reference_of(folder: Path, condition: str) -> Reference:
             f"{folder} --condition {condition}"
         )
     return alignment.reference
+
+
+def check_alignment_of(fitted: Fitted, session: str) -> dict[str, str] | None:
+    """Check whether the factors of a session mean what they do in others, where there are others.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    session : str
+
+    Returns
+    -------
+    dict or None
+        As of `nwb_sbtt.evaluate.alignment.check_alignment`.
+    """
+    others = [repr(name) for name in fitted.signature.sessions if name != session]
+    if fitted.config.init is not None and (fitted.signature.origins or {}).get(session) is None:
+        others.append(f"the initial fit {fitted.config.init.run_dir.name!r}")
+    if not others:
+        return None
+    record = None if fitted.alignment is None else fitted.alignment.record(session)
+    few = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    return check_alignment(record, session=session, others=few)

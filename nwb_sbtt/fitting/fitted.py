@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor
 
@@ -22,20 +20,19 @@ from nwb_sbtt.data.origins import is_same_recording
 from nwb_sbtt.data.schema import check_dataset, is_chopped
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError, FileError, MismatchError
-from nwb_sbtt.evaluate.alignment import check_alignment
-from nwb_sbtt.evaluate.calibration import Calibration, Changes, Hidden
-from nwb_sbtt.evaluate.summary import HiddenChannels, evaluate_latents
+from nwb_sbtt.evaluate.calibration import Calibration, Hidden
+from nwb_sbtt.evaluate.summary import evaluate_latents
 from nwb_sbtt.fileerrors import path_of
-from nwb_sbtt.fitting.alignment import FitAlignment, align_members, read_alignment
-from nwb_sbtt.fitting.calibrations import predicted_variance, read_calibrations
+from nwb_sbtt.fitting.alignment import FitAlignment, align_members, check_alignment_of, read_alignment
+from nwb_sbtt.fitting.calibrations import read_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import checkpoint_digest, combine
 from nwb_sbtt.fitting.export import export
+from nwb_sbtt.fitting.hiding import hide_in_turn, without_channels
 from nwb_sbtt.fitting.labelling import chopped, labelled
 from nwb_sbtt.fitting.member import Member, load_member
 from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
-    channels_to_hide,
     check_fits_memory,
     hidden_entries,
     hold_out,
@@ -401,10 +398,10 @@ class Fitted:
         check_fits_memory([matched], INFERENCE + (ENSEMBLE if len(self.members) > 1 else 0), what="inference")
         matched = hold_out(matched, self.config)
         if self.config.lag is not None and is_chopped(matched):
-            whole = self._posterior(to_batch(merge(matched), name), samples)
+            whole = self.posterior(to_batch(merge(matched), name), samples)
             arrays = {key: chopped(array, matched) for key, array in whole.items()}
         else:
-            arrays = self._posterior(to_batch(matched, name), samples)
+            arrays = self.posterior(to_batch(matched, name), samples)
         latents = labelled(self, matched, name, arrays)
         if list(channel_names(matched)) == list(channel_names(ds)):
             return latents
@@ -544,9 +541,9 @@ class Fitted:
         batch = to_batch(ds, name)
         mask_length = self.signature.sessions[name].mask_length or mask_length_of(ds, self.config)
         hidden = hidden_entries(ds, batch, self.config, mask_length=mask_length)
-        where_hidden, without_channels = batch.dense(hidden).numpy(), self._without_channels(ds, batch)
+        where_hidden, of_channels = batch.dense(hidden).numpy(), without_channels(self, ds, batch)
         batch = masks.hide(batch, hidden)
-        latents = labelled(self, ds, name, self._posterior(batch, None))
+        latents = labelled(self, ds, name, self.posterior(batch, None))
         del batch, hidden  # as large as the data, and no longer needed
         metrics = evaluate_latents(
             ds,
@@ -554,27 +551,16 @@ class Fitted:
             where_hidden,
             mask_length=mask_length,
             lag=self.config.lag,
-            hidden_channels=without_channels,
+            hidden_channels=of_channels,
             baselines=baselines,
         )
-        if (check := self._check_alignment(name)) is not None:
+        if (check := check_alignment_of(self, name)) is not None:
             metrics["checks"].append(check)
         if not self.finished:
             metrics["checks"].insert(0, {"name": "training", "level": "warn", "text": f"{self.unfinished}."})
         if on == "valid" and baselines and digest_of(ds) == self.signature.sessions[name].data_sha256:
             keep_metrics(self.run_dir, name, metrics, sessions=self.signature.sessions)
         return metrics
-
-    def _without_channels(self, ds: xr.Dataset, batch: Batch) -> HiddenChannels | None:
-        """Infer the validation trials of signals without a part of their channels; None where some are held out anyway."""
-        channels = channels_to_hide(ds, self.config)
-        if channels is None or self.model.infers_rates:
-            return None
-        rows = np.flatnonzero(ds["split"].values == "valid")
-        valid = batch.select(torch.from_numpy(rows))
-        shown = masks.cosmoothing(valid, torch.from_numpy(channels))
-        arrays = self._posterior(shown, None)
-        return HiddenChannels(labelled(self, ds.isel(trial=rows), batch.session, arrays), channels)
 
     def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Hidden:
         """Hide each shown entry once, a random fraction at a time in blocks, and predict it from the rest.
@@ -591,24 +577,7 @@ class Fitted:
         Hidden
             Predictions of the model without calibration; channels as in the fit.
         """
-        name, ds = self.match(ds, session)
-        batch = to_batch(hold_out(ds, self.config), name)
-        length = self.signature.sessions[name].mask_length or 1
-        generator = torch.Generator().manual_seed(self.config.seed)
-        share = self.config.masks.sample_validation
-        shape = ds["values"].shape
-        expected, variance, changes = np.zeros(shape, np.float32), np.zeros(shape, np.float32), Changes(share)
-        turn = np.full(shape, -1, np.int16)
-        for i, part in enumerate(masks.in_turn(batch, share, generator, mask_length=length)):
-            arrays = self._posterior(masks.hide(batch, part), None)
-            anywhere, predicted = predicted_variance(arrays, counts=self.expects_counts)
-            hidden = batch.dense(part).numpy()
-            expected[hidden], variance[hidden], turn[hidden] = anywhere[hidden], predicted[hidden], i
-            changes.add(anywhere, counts=self.expects_counts)
-        if self.expects_counts and "exposure" in ds:
-            expected *= ds["exposure"].values
-        jackknife = changes.variance(np.asarray(ds["observed"].values.any(2)))
-        return Hidden(ds["values"].values, expected, variance, turn, anywhere, share, jackknife)
+        return hide_in_turn(self, ds, session=session)
 
     def session_name(self, session: str | None = None) -> str:
         """Resolve the name of a fitted session.
@@ -689,8 +658,20 @@ class Fitted:
         """Digest of the weights; see `nwb_sbtt.fitting.ensemble.checkpoint_digest`."""
         return checkpoint_digest(self.run_dir, len(self.members))
 
-    def _posterior(self, batch: Batch, samples: int | None) -> dict[str, Tensor]:
-        """What the model infers, or the average of the members, before calibration."""
+    def posterior(self, batch: Batch, samples: int | None = None) -> dict[str, Tensor]:
+        """Infer a batch, and average the members; not calibrated.
+
+        Parameters
+        ----------
+        batch : Batch
+        samples : int, optional
+            Posterior samples; those of the settings by default.
+
+        Returns
+        -------
+        dict of name to tensor
+            See `nwb_sbtt.models.posterior.posterior`.
+        """
         device = device_of(self.config)
         advice = "infer some of the trials at a time, or use shorter trials"
         with torch_threads(self.config.threads), memory_errors(DataError, device=device, advice=advice):
@@ -699,17 +680,6 @@ class Fitted:
             if len(self.members) == 1:
                 return next(posteriors)
             return combine(posteriors, expected=self.expected_name, latents_of=self.members.index(self.best))
-
-    def _check_alignment(self, session: str) -> dict[str, str] | None:
-        """Whether the factors of a session mean what they do in others, where there are others."""
-        others = [repr(name) for name in self.signature.sessions if name != session]
-        if self.config.init is not None and (self.signature.origins or {}).get(session) is None:
-            others.append(f"the initial fit {self.config.init.run_dir.name!r}")
-        if not others:
-            return None
-        record = None if self.alignment is None else self.alignment.record(session)
-        few = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        return check_alignment(record, session=session, others=few)
 
     @property
     def expects_counts(self) -> bool:
