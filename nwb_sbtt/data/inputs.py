@@ -22,7 +22,7 @@ def with_inputs(ds: xr.Dataset, inputs: Mapping[str, ArrayLike]) -> xr.Dataset:
     ds : Dataset
         Data, as `nwb_sbtt.read_nwb` or `nwb_sbtt.from_numpy` returns them; inputs that it already has are kept.
     inputs : mapping of name to array (trial, time)
-        One number for each bin, in any unit; NaN where the input is not known. Of a chopped session also an array (time) over
+        One number for each bin, in any unit; NaN, or masked in a masked array, where the input is not known. Of a chopped session also an array (time) over
         the whole session.
 
     Returns
@@ -95,7 +95,8 @@ def input_names(ds: xr.Dataset) -> tuple[str, ...]:
 def _column(ds: xr.Dataset, name: str, given: ArrayLike) -> NDArray[np.float32]:
     """One input (trial, time), NaN where it is not known."""
     try:
-        values = np.asarray(given, dtype=np.float32)
+        masked = isinstance(given, np.ma.MaskedArray)
+        values = np.asarray(np.ma.filled(given.astype(np.float32), np.nan) if masked else given, dtype=np.float32)
     except (TypeError, ValueError):
         raise DataError(f"input {name!r} is a {type(given).__name__}; expected numbers (trial, time)") from None
     shape = (ds.sizes["trial"], ds.sizes["time"])

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
 
 Array = NDArray[np.float32]
+FIT = "fit"
+"""Name of what tells, in the state of a stream, which fit and session it is of."""
 DECODER = "decoder/"
 """Start of the names of a decoder's arrays in the state of a stream."""
 
@@ -111,6 +113,7 @@ class Stream:
         self._variance = _variance_of(fitted.calibrations.get(session), counts=self._is_counts)
         self.columns: tuple[str, ...] = ()
         self._decoder: tuple[Linear, str] | None = None
+        self._fit = f"{fitted.checkpoint_sha256}/{session}"
 
     @property
     def n_bins(self) -> int:
@@ -135,8 +138,8 @@ class Stream:
         Parameters
         ----------
         values : array (channel) or (bin, channel)
-            Counts, or signals in the data's unit, of `channels`. NaN is missing.
-        observed : bool array, optional
+            Counts, or signals in the data's unit, of `channels`. NaN is missing, and so is what a masked array masks.
+        observed : bool array, or of 0 and 1, optional
             Whether there is a measurement; by default wherever `values` is not NaN.
         exposure : array, optional
             Share of the bin during which each channel was observed, in (0, 1]; 1 by default. Ignored where values are
@@ -153,10 +156,11 @@ class Stream:
         Raises
         ------
         DataError
-            If a shape is not that of the channels or inputs, or an observed value is infinite, or a negative count. The stream
-            is then as it was before.
+            If a shape is not that of the channels or inputs, something is no number, or an observed value is infinite, or a
+            negative count; or after `finish`. The stream is then as it was before.
         """
-        array = np.asarray(values, np.float32)
+        self._check_goes_on()
+        array = _numbers("values", values)
         n_channels = len(self.channels)
         if array.ndim not in (1, 2) or array.shape[-1] != n_channels:
             raise DataError(
@@ -165,8 +169,8 @@ class Stream:
             )
         shown = ~np.isnan(array)
         if observed is not None:
-            shown &= _same_shape("observed", np.asarray(observed, bool), array)
-        share = None if exposure is None else _same_shape("exposure", np.asarray(exposure, np.float32), array)
+            shown &= _same_shape("observed", _flags(observed), array)
+        share = None if exposure is None else _same_shape("exposure", _numbers("exposure", exposure), array)
         self._check(array, shown, share)
         if share is not None:
             share = np.where(shown, share, np.float32(1))
@@ -217,7 +221,13 @@ class Stream:
         -------
         Step
             Of `lag` bins; none where the lag is 0.
+
+        Raises
+        ------
+        DataError
+            If the trial has ended already.
         """
+        self._check_goes_on()
         steps = [self._one([each.end() for each in self._steppers]) for _ in range(self.lag)]
         return _stacked(steps, self)
 
@@ -233,7 +243,7 @@ class Stream:
             decoder, of = self._decoder
             parts = {"weights": decoder.weights, "intercept": decoder.intercept, "of": of, "columns": self.columns}
             state |= {f"{DECODER}{name}": np.array(part) for name, part in parts.items()}
-        return state
+        return state | {FIT: np.array(self._fit)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a state.
@@ -246,8 +256,15 @@ class Stream:
         Raises
         ------
         DataError
-            If it is of another model.
+            If it is no state, or of another fit or session.
         """
+        if not isinstance(state, Mapping) or FIT not in state:
+            raise DataError(f"the state is a {type(state).__name__}; expected what stream.state() returned")
+        if str(state[FIT]) != self._fit:
+            raise DataError(
+                "this state is of another model: its fit or its session differ from those of this stream; load the fit that "
+                "it was made with, or begin anew"
+            )
         parts = [
             {name.partition("/")[2]: np.asarray(state[name]) for name in state if name.startswith(f"{i}/")}
             for i in range(len(self._steppers))
@@ -259,6 +276,10 @@ class Stream:
         if kept:
             self._decoder = Linear(kept["weights"], kept["intercept"]), str(kept["of"])
             self.columns = tuple(map(str, kept["columns"]))
+
+    def _check_goes_on(self) -> None:
+        if self._steppers[0].bins > self.n_bins:
+            raise DataError("the trial has ended (stream.finish); call stream.reset() before its next bin")
 
     def _check(self, values: Array, shown: NDArray[np.bool_], exposure: Array | None) -> None:
         seen = values[shown]
@@ -282,7 +303,7 @@ class Stream:
                     else "omit inputs"
                 )
             )
-        known = np.asarray(inputs, np.float32)
+        known = _numbers("inputs", inputs)
         expected = (*values.shape[:-1], len(self.inputs))
         if known.shape != expected or np.isinf(known).any():
             what = f"have the shape {known.shape}" if known.shape != expected else "are infinite"
@@ -322,6 +343,30 @@ class Stream:
     @property
     def _expected(self) -> str:
         return "rates" if self._is_counts else "mean"
+
+
+def _numbers(name: str, given: ArrayLike) -> Array:
+    """Give an array of numbers, NaN where a masked array masks."""
+    try:
+        if isinstance(given, np.ma.MaskedArray):
+            return np.asarray(given.astype(np.float32).filled(np.nan))
+        return np.asarray(given, np.float32)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{name} cannot be an array of numbers ({type(given).__name__}); expected numbers, NaN where they are missing"
+        ) from None
+
+
+def _flags(observed: ArrayLike) -> NDArray[np.bool_]:
+    array = np.asarray(np.ma.filled(observed, 0) if isinstance(observed, np.ma.MaskedArray) else observed)
+    if array.dtype == bool:
+        return array
+    if array.dtype.kind not in "iuf" or not ((array == 0) | (array == 1)).all():
+        raise DataError(
+            f"observed has {array.dtype} values other than 0 and 1; expected true or false for each value, not numbers of "
+            "channels"
+        )
+    return array.astype(bool)
 
 
 def _same_shape(name: str, array: NDArray[Any], values: Array) -> NDArray[Any]:

@@ -34,6 +34,12 @@ def test_inputs_are_named_and_nan_is_missing():
     assert (ds["inputs"].values[0, :2] == 0).all() and (ds["inputs"].sel(input="light")[:, 3] == 1).all()
 
 
+def test_what_a_masked_array_masks_is_missing():
+    masked = np.ma.masked_array(np.arange(40).reshape(4, 10), np.arange(40).reshape(4, 10) % 2 == 0)
+    ds = sb.with_inputs(data(), {"light": masked})
+    np.testing.assert_array_equal(ds["inputs_observed"].values[..., 0], ~masked.mask)
+
+
 def test_more_inputs_are_added_to_those_there_are():
     ds = sb.with_inputs(sb.with_inputs(data(), {"light": light()}), {"sound": light(2.0)})
     assert input_names(ds) == ("light", "sound")

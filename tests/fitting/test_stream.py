@@ -159,9 +159,48 @@ def test_a_state_of_another_model_is_refused(fitted, ds, tmp_path):
         fitted.stream().restore(state)
 
 
+def test_a_state_of_another_fit_of_the_same_size_is_refused(fitted, ds, tmp_path):
+    state = fit(dataset(seed=1), tmp_path / "run").stream().state()
+    with pytest.raises(DataError, match="state is of another model: its fit or its session differ"):
+        fitted.stream().restore(state)
+
+
+@pytest.mark.parametrize("state", [None, {}, [1]])
+def test_what_is_no_state_is_refused(fitted, state):
+    with pytest.raises(DataError, match=r"expected what stream\.state\(\) returned"):
+        fitted.stream().restore(state)
+
+
+def test_what_a_masked_array_masks_is_missing(fitted, ds):
+    stream, other = fitted.stream(), fitted.stream()
+    values = ds["values"].values[0, :9] + 1
+    hidden = np.arange(values.size).reshape(values.shape) % 3 == 0
+    expected = other.step(np.where(hidden, np.nan, values))
+    np.testing.assert_array_equal(stream.step(np.ma.masked_array(values, hidden)).rates, expected.rates)
+    stream.reset()
+    observed = np.ma.masked_array(np.ones(values.shape, bool), hidden)
+    np.testing.assert_array_equal(stream.step(values, observed).rates, expected.rates)
+
+
+def test_an_ended_trial_takes_no_more_bins_until_reset(fitted, ds):
+    stream, values = fitted.stream(), ds["values"].values[0]
+    first = stream.step(values)
+    stream.finish()
+    for go_on in (stream.finish, lambda: stream.step(values)):
+        with pytest.raises(DataError, match=r"has ended.*stream\.reset\(\)"):
+            go_on()
+    stream.reset()
+    np.testing.assert_array_equal(stream.step(values).rates, first.rates)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((["a"] * 7,), r"values cannot be an array of numbers \(list\)"),
+        (([[1.0] * 7, [1.0] * 6],), r"values cannot be an array of numbers \(list\)"),
+        ((np.zeros(7), None, "all"), r"exposure cannot be an array of numbers \(str\)"),
+        ((np.zeros(7), np.arange(7)), "observed has int64 values other than 0 and 1"),
+        ((np.zeros(7), np.full(7, np.nan)), "observed has float64 values other than 0 and 1"),
         (([1.0, 2.0],), r"shape \(2,\); expected \(7,\), one value of each channel"),
         ((np.zeros((2, 3, 7)),), r"shape \(2, 3, 7\); expected \(7,\)"),
         ((np.zeros(7), np.ones(6, bool)), r"observed has the shape \(6,\); expected that of the values, \(7,\)"),
