@@ -284,7 +284,7 @@ def test_legends_name_missing_values_and_leave_room_for_the_picture(ds: xr.Datas
         plot.inputs(named, color_by="trial_start")
     ax = plot.psth(named, by="what the animal was told to do in it")
     names = legend_of(ax)
-    assert names[1] == "…045 degrees while the othe…"
+    assert names[1] == "…045 degrees while the othe…"  # codespell:ignore othe
     assert len(set(names)) == 8
     assert max(map(len, [*names, ax.get_legend().get_title().get_text()])) <= 28
 
