@@ -22,8 +22,8 @@ def with_inputs(ds: xr.Dataset, inputs: Mapping[str, ArrayLike]) -> xr.Dataset:
     ds : Dataset
         Data, as `nwb_sbtt.read_nwb` or `nwb_sbtt.from_numpy` returns them; inputs that it already has are kept.
     inputs : mapping of name to array (trial, time)
-        One number for each bin, in any unit; NaN, or masked in a masked array, where the input is not known. Of a chopped session also an array (time) over
-        the whole session.
+        One number for each bin, in any unit; NaN, or masked in a masked array, where the input is not known. Of a chopped
+        session also an array (time) over the whole session.
 
     Returns
     -------
