@@ -63,7 +63,7 @@ def machine() -> dict[str, str]:
 def show(rows: list[dict[str, Any]]) -> None:
     """Print rows as one aligned table."""
     names = list(rows[0])
-    cells = [names] + [[_cell(row[name]) for name in names] for row in rows]
+    cells = [names] + [[_cell(row.get(name, "")) for name in names] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     for line in cells:
         print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))

@@ -14,8 +14,11 @@ observed, one thread: `stream.step` of a fit, which checks and calibrates, the n
 the exported file in ONNX Runtime (calibrated too), and the network as it is trained, in torch, on a ring of the last 50 bins.
 `memory` is what the process grew by from a tenth of the bins on [MB].
 
+`draw` draws the rows of earlier runs of `accuracy` (points) and `reachable` (open points) in one figure.
+
     python benchmarks/online.py accuracy --levels 29 10 5 --lags 0 3 --seeds 0 1 2 --json online.json --figure online.png
-    python benchmarks/online.py reachable --levels 29 10 5 --lags 0 3
+    python benchmarks/online.py reachable --levels 29 10 5 --lags 0 3 --json bound.json
+    python benchmarks/online.py draw --tables online.json bound.json --figure online.png
     python benchmarks/online.py latency --bins 1000000 --channels 200
     python benchmarks/online.py accuracy --small
 """
@@ -23,6 +26,7 @@ the exported file in ONNX Runtime (calibrated too), and the network as it is tra
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import tempfile
 import time
@@ -59,7 +63,8 @@ Floats = NDArray[np.float32]
 def main() -> None:
     """Run one part and print its table."""
     parser = options(__doc__, small="few data, epochs, courses and bins")
-    parser.add_argument("part", choices=["accuracy", "reachable", "latency"])
+    parser.add_argument("part", choices=["accuracy", "reachable", "latency", "draw"])
+    parser.add_argument("--tables", type=Path, nargs="+", default=[], help="rows of earlier runs (--json), for `draw`")
     parser.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5], help="neurons observed per bin")
     parser.add_argument("--lags", type=int, nargs="+", default=[0, 3], help="bins; -1: the whole trial")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
@@ -76,6 +81,7 @@ def main() -> None:
         "accuracy": accuracy,
         "reachable": reachable,
         "latency": latency,
+        "draw": lambda given: [row for path in given.tables for row in json.loads(path.read_text())["rows"]],
     }
     rows = parts[arguments.part](arguments)
     report(arguments, rows, lambda: _figure(rows))
@@ -286,8 +292,13 @@ def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
     lags = sorted({row["lag"] for row in rows if row["lag"] != "no lag"})
     for level, colour in zip(levels, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=False):
         of_level = [row for row in rows if row["observed of 29"] == level]
-        means = [np.mean([row["R2"] for row in of_level if row["lag"] == lag]) for lag in lags]
-        axes.plot(lags, means, "o-", color=colour, label=f"{level} of {N_NEURONS} observed")
+        for bound in (False, True):
+            drawn = [row for row in of_level if ("courses" in row) == bound and row["lag"] in lags]
+            at = sorted({row["lag"] for row in drawn})
+            means = [np.mean([row["R2"] for row in drawn if row["lag"] == lag]) for lag in at]
+            label = None if bound else f"{level} of {N_NEURONS} observed"
+            face, line = ("white", ":") if bound else (colour, "-")
+            axes.plot(at, means, color=colour, label=label, marker="o", markerfacecolor=face, linestyle=line)
         whole = [row["R2"] for row in of_level if row["lag"] == "no lag"]
         if whole:
             axes.axhline(np.mean(whole), color=colour, ls="--", lw=0.8)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike, NDArray
 
 from nwb_sbtt.errors import DataError, MismatchError
 
@@ -34,6 +35,29 @@ def finite_number(value: object) -> float | None:
     """
     is_number = isinstance(value, float | int | np.integer | np.floating) and not isinstance(value, bool)
     return float(value) if is_number and np.isfinite(value) else None  # type: ignore[arg-type,call-overload]
+
+
+def masked_as_nan(given: ArrayLike) -> NDArray[np.float32]:
+    """Give an array of numbers, NaN where a masked array masks.
+
+    Parameters
+    ----------
+    given : array
+
+    Returns
+    -------
+    float32 array
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it cannot be an array of numbers.
+    """
+    if not isinstance(given, np.ma.MaskedArray):
+        return np.asarray(given, dtype=np.float32)
+    values: NDArray[np.float32] = np.ma.getdata(given).astype(np.float32)
+    values[np.ma.getmaskarray(given)] = np.nan
+    return values
 
 
 def dataset_of(given: object, *, of: Of = "data", expected: str = "") -> xr.Dataset:

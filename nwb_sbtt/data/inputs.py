@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nwb_sbtt.data.chops import cut_as, n_merged_bins
-from nwb_sbtt.data.datasets import dataset_of
+from nwb_sbtt.data.datasets import dataset_of, masked_as_nan
 from nwb_sbtt.data.schema import INPUT_DIMS, check_dataset, is_chopped
 from nwb_sbtt.errors import DataError
 
@@ -95,8 +95,7 @@ def input_names(ds: xr.Dataset) -> tuple[str, ...]:
 def _column(ds: xr.Dataset, name: str, given: ArrayLike) -> NDArray[np.float32]:
     """One input (trial, time), NaN where it is not known."""
     try:
-        masked = isinstance(given, np.ma.MaskedArray)
-        values = np.asarray(np.ma.filled(given.astype(np.float32), np.nan) if masked else given, dtype=np.float32)
+        values = masked_as_nan(given)
     except (TypeError, ValueError):
         raise DataError(f"input {name!r} is a {type(given).__name__}; expected numbers (trial, time)") from None
     shape = (ds.sizes["trial"], ds.sizes["time"])

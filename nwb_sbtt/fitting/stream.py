@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from nwb_sbtt.data.datasets import masked_as_nan
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.evaluate.calibration import Calibration, CountCalibration, variance_of_log
 from nwb_sbtt.evaluate.decoding import decoder_of
@@ -348,9 +349,7 @@ class Stream:
 def _numbers(name: str, given: ArrayLike) -> Array:
     """Give an array of numbers, NaN where a masked array masks."""
     try:
-        if isinstance(given, np.ma.MaskedArray):
-            return np.asarray(given.astype(np.float32).filled(np.nan))
-        return np.asarray(given, np.float32)
+        return masked_as_nan(given)
     except (TypeError, ValueError):
         raise DataError(
             f"{name} cannot be an array of numbers ({type(given).__name__}); expected numbers, NaN where they are missing"

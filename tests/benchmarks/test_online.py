@@ -8,10 +8,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("part", ["accuracy", "reachable"])
-def test_accuracy_with_a_lag_and_what_is_reachable_are_measured(tmp_path, part):
+def test_accuracy_with_a_lag_and_what_is_reachable_are_measured_and_drawn_again(tmp_path, part):
     (row,) = rows_of(tmp_path, "online.py", part, "--small")
     assert (row["observed of 29"], row["lag"]) == (10, 0)
     assert -1 < row["R2"] < 1 and row["R2"] != row["from bin 10"]
+    table = (tmp_path / "table.json").rename(tmp_path / "earlier.json")
+    assert rows_of(tmp_path, "online.py", "draw", "--tables", table) == [row]
 
 
 def test_a_bin_is_timed_in_numpy_torch_and_onnx_runtime(tmp_path):
