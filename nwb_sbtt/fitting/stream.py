@@ -264,7 +264,7 @@ class Stream:
         if str(state[FIT]) != self._fit:
             raise DataError(
                 "this state is of another model: its fit or its session differ from those of this stream; load the fit that "
-                "it was made with, or begin anew"
+                "it was made with, or start without a state"
             )
         parts = [
             {name.partition("/")[2]: np.asarray(state[name]) for name in state if name.startswith(f"{i}/")}
