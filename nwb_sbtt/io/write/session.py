@@ -224,8 +224,8 @@ class TableCopier:
             return []
         path = in_file_path(self._source, item)
         ends = ragged_column(item, column.name, path=path).bounds[1:] if ragged else None
-        if ends is None and isinstance(item, Units) and column.name in _RAGGED:
-            # MatNWB leaves the index out where every unit has one value.
+        if ends is None and column.name in {each["name"] for each in table_type.__columns__ if each.get("index")}:
+            # MatNWB leaves the index out where every row has one value; NWB requires it of these columns.
             ends = np.arange(1, len(values) + 1)
         n_rows = len(values) if ends is None else len(ends)
         if n_rows != len(item.id):

@@ -198,6 +198,21 @@ def test_intervals_that_the_data_were_cut_by_ride_along(tmp_path):
         np.testing.assert_array_equal(intervals["choices"]["licks"][1], [1.0, 1.1])
 
 
+def test_tags_without_an_index_are_one_of_each_row(tmp_path):
+    nwbfile = nwbfiles.new_file()
+    nwbfiles.add_units(nwbfile, [[0.1], [0.2], [0.3]], ids=[11, 12, 7])
+    for start in (0.0, 1.0):
+        nwbfile.add_trial(start_time=start, stop_time=start + 0.5, tags=[f"from {start:g}"])
+    path = nwbfiles.write(nwbfile, tmp_path / "recording.nwb")
+    with h5py.File(path, "r+") as file:
+        del file["intervals/trials/tags_index"]
+    latents = latents_of(path, UNITS).assign_attrs(cut='{"by": "trials", "event": "start_time", "table": "trials"}')
+    with NWBHDF5IO(write_nwb(latents, tmp_path / "r.nwb"), "r") as io:
+        read = io.read()
+        assert list(read.trials["tags"][1]) == ["from 1"]
+        assert list(read.units.id[:]) == [11, 12, 7]
+
+
 def test_an_sd_can_be_deleted_and_all_else_is_read(latents, tmp_path):
     path = write_exactly(latents, tmp_path / "r.nwb")
     with h5py.File(path, "r+") as file:
