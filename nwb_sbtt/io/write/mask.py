@@ -35,6 +35,7 @@ from nwb_sbtt.io.write.session import find_object, get_object
 from nwb_sbtt.io.write.writer import check_target
 
 DESCRIPTION = "1 where the channel was measured at that time, 0 where it was not."
+HIDES_ALL = "expected 1 where it was measured; if 1 means missing in your array, pass 1 - array"
 
 
 def write_mask(
@@ -84,8 +85,8 @@ def write_mask(
     SelectionError
         If there is no such series, or the file has several and `series` is not given.
     DataError
-        If the mask has values other than true and false, or a different shape than the series, or lies wholly before or after
-        the recording.
+        If the mask has values other than true and false, or a different shape than the series, lies wholly before or after
+        the recording, or hides all of it.
     ConfigError
         If the clock is missing, only half of it is given, the rate is not above 0, or nothing in a file can have the name.
 
@@ -110,8 +111,10 @@ def write_mask(
             raise SelectionError(f"{series!r} names {len(chosen)} series; a mask needs exactly one")
         series_path = chosen[0].path
         _check_fits(nwb, chosen[0].nwb_object, series_path, mask, clock=clock)
+        if clock is None and not mask.any():
+            raise DataError(f"the mask hides every sample of {series_path!r}; {HIDES_ALL}")
         if clock is not None:
-            _check_overlaps(chosen[0].nwb_object, series_path, n_samples=len(mask), clock=clock)
+            _check_overlaps(chosen[0].nwb_object, series_path, mask=mask, clock=clock)
         mask_name = name or f"{series_path.rsplit('/', 1)[-1]}_mask"
         if find_object(nwb, f"acquisition/{mask_name}") is not None:
             raise FileError(f"the recording already has 'acquisition/{mask_name}'; pass another name (--name)")
@@ -153,8 +156,9 @@ def _clock(rate: float, starting_time: float) -> tuple[float, float]:
     return per_second, start
 
 
-def _check_overlaps(item: Any, path: str, *, n_samples: int, clock: tuple[float, float]) -> None:
-    """Refuse a mask that has no moment in common with the recording, so that it would hide nothing."""
+def _check_overlaps(item: Any, path: str, *, mask: NDArray[np.uint8], clock: tuple[float, float]) -> None:
+    """Refuse a mask that has no moment in common with the recording, so that it would hide nothing; and one that hides all."""
+    n_samples = len(mask)
     first, last = clock[1], clock[1] + n_samples / clock[0]
     if isinstance(item, Units):
         start, stop = recorded_span(item, path, ReadConfig())
@@ -166,6 +170,8 @@ def _check_overlaps(item: Any, path: str, *, n_samples: int, clock: tuple[float,
             "overlaps the recording; check `rate` (--rate) in Hz and `starting_time` (--starting-time) in seconds "
             "on the session clock"
         )
+    if not mask.any() and first <= start and stop <= last:
+        raise DataError(f"the mask hides all of {path!r}, from {start:g} to {stop:g} s; {HIDES_ALL}")
 
 
 def _region(item: Any) -> tuple[Any, NDArray[np.intp]] | None:

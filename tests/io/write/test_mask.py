@@ -121,6 +121,8 @@ def test_a_plain_series_of_flags_beside_a_series_masks_it_and_is_said(tmp_path):
         ("units", np.ones((10, 1)), {"series": "acquisition/speed"}, DataError, "store NaN where nothing was measured"),
         ("voltages", np.full((500, 3), 2), {}, DataError, "contains 2; expected true or false"),
         ("voltages", np.full((500, 3), np.nan), {}, DataError, "contains nan; expected true or false"),
+        ("voltages", np.zeros((500, 3)), {}, DataError, "hides every sample of 'acquisition/.*pass 1 - array"),
+        ("units", np.zeros((100, 3)), {"rate": 1.0, "starting_time": -9.0}, DataError, "hides all of 'units'"),
         ("voltages", np.ones((500, 3)), {"name": "a/b"}, ConfigError, "^name is 'a/b'; expected a name without"),
         ("voltages", np.ones((500, 3)), {"name": ""}, ConfigError, "^name is ''; expected a name without"),
         ("none", np.ones((10, 3)), {}, FileError, "none.nwb"),
