@@ -20,10 +20,11 @@ from nwb_sbtt.data.intervals import Intervals, covered_share, union
 from nwb_sbtt.errors import DataError, SbttError, SelectionError
 from nwb_sbtt.io.read.clock import sample_clock
 from nwb_sbtt.io.read.indices import interval_bounds
+from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.masks import invalid_intervals
 from nwb_sbtt.io.read.neurodata import neurodata_types
 from nwb_sbtt.io.read.paths import in_file_path
-from nwb_sbtt.io.read.selection import StoredSeries, find_series
+from nwb_sbtt.io.read.selection import StoredSeries, find_series, unreadable_series
 from nwb_sbtt.io.read.series_columns import chosen_columns, column_names, split_column
 from nwb_sbtt.io.read.tables import plain_column
 from nwb_sbtt.io.read.timeseries import TimeSeriesSource
@@ -33,6 +34,7 @@ from nwb_sbtt.suggestions import nearest
 EVENTS_IN = ("BehavioralEvents", "AnnotationSeries")
 """Types whose series, or those inside, hold events: their times matter, whatever the values."""
 INTERVAL_SERIES = "IntervalSeries"
+TIMES_TYPE = "TimestampVectorData"
 LONGEST_STEP = 1.5
 """Sampling periods between two samples up to which values are interpolated, in bins that are shorter than a period."""
 MOST_LISTED = 8
@@ -126,7 +128,9 @@ def _found(nwbfile: Any, text: str, config: ReadConfig, grid: Grid) -> list[Foun
     if table is not None:
         at = next(place for place, each in tables.items() if each is table)
         return [_of_table(table, at, column, invalid, grid)]
-    raise SelectionError(_no_match(text, [*series, *timed, *tables]))
+    if why := {place: reason for place, (_, reason) in unreadable_series(nwbfile).items()}.get(path):
+        raise SelectionError(f"input {path!r} cannot be read: {why}")
+    raise SelectionError(_no_match(text, list(dict.fromkeys([*series, *timed, *tables]))))
 
 
 def _holds_events(item: Any) -> bool:
@@ -144,6 +148,12 @@ def _of_series(nwbfile: Any, stored: StoredSeries, column: str, config: ReadConf
     source = stored.reader(nwbfile, stored.nwb_object, config)
     assert isinstance(source, TimeSeriesSource)
     names = column_names(stored.nwb_object, len(source.channel_id))
+    n_samples = sample_layout(stored.nwb_object).n_samples
+    if not column and len(names) > n_samples:
+        raise DataError(
+            f"{stored.path!r} has {n_samples} samples of {len(names)} columns, so it seems to be transposed; expected samples "
+            "along the first axis. Name the columns to use them as they are, such as ':0,1'"
+        )
     chosen = sorted(chosen_columns(column, names, path=stored.path))
     source = source.only(np.isin(np.arange(len(names)), chosen))
     values, how = _sampled(source, grid)
@@ -218,7 +228,13 @@ def _of_table(table: DynamicTable, path: str, column: str, invalid: Intervals, g
         return Found(last, path, _covered(interval_bounds(table, path=path), invalid, grid), _COVERED)
     name, full = (f"{last}:{column}", f"{path}:{column}") if column else (last, path)
     if is_events_table(table):
-        return Found(name, full, _counted(event_times(table, column or EVENT_TIME), invalid, grid), _COUNTED)
+        times = event_times(table, column or EVENT_TIME)
+        if column and not _named_times(table, column):
+            raise SelectionError(
+                f"column {column!r} of {path!r} holds values of events, not times; name the table alone ({path!r}) to count "
+                "the events, or a column of times"
+            )
+        return Found(name, full, _counted(times, invalid, grid), _COUNTED)
     times = _times_in(table, column)
     if times is not None:
         return Found(name, full, _counted(times, invalid, grid), f"{_COUNTED}; the column holds times")
@@ -229,6 +245,11 @@ def _of_table(table: DynamicTable, path: str, column: str, invalid: Intervals, g
         _during(interval_bounds(table, path=path), values, invalid, grid),
         "value of the row during its interval",
     )
+
+
+def _named_times(table: DynamicTable, column: str) -> bool:
+    """Whether a column of a table of events holds times, by its type or its name."""
+    return column.endswith(("time", "times", EVENT_TIME)) or TIMES_TYPE in neurodata_types(type(table[column]))
 
 
 def _times_in(table: DynamicTable, column: str) -> NDArray[np.float64] | None:

@@ -5,6 +5,7 @@ import pytest
 from pynwb import TimeSeries
 from pynwb.behavior import BehavioralEvents, Position, SpatialSeries
 from pynwb.epoch import TimeIntervals
+from pynwb.event import EventsTable
 from pynwb.misc import AnnotationSeries, IntervalSeries
 
 import nwb_sbtt as sb
@@ -37,9 +38,17 @@ def path(tmp_path_factory):
     keep = (times < 4) | (times >= 6)
     gappy = TimeSeries(name="pupil", data=times[keep], unit="mm", timestamps=times[keep], conversion=2.0, offset=1.0)
     slow = np.arange(0, END, 0.05)
+    movie = TimeSeries(name="movie", data=np.zeros((400, 2, 3)), unit="m", rate=20.0)
     where = SpatialSeries(name="hand", data=np.stack([slow, -slow], 1), reference_frame="table", rate=20.0)
     module = nwbfile.create_processing_module("behavior", "behaviour")
     module.add(fast)
+    module.add(movie)
+    module.add(TimeSeries(name="wide", data=np.arange(21.0).reshape(3, 7), unit="m", rate=1.0))
+    pulses = EventsTable(name="pulses", description="light")
+    pulses.add_column("power", "power")
+    for time, power in ((0.2, 3.0), (4.1, 5.0)):
+        pulses.add_row(timestamp=time, power=power)
+    nwbfile.add_events_table(pulses)
     module.add(gappy)
     module.add(Position(spatial_series=where))
     licks = TimeSeries(name="licks", data=np.ones(4), unit="n/a", timestamps=[0.105, 0.11, 2.5, 7.0])
@@ -140,12 +149,29 @@ def test_values_of_rows_are_unknown_outside_their_intervals(path):
         ("units", "holds units, which are data to fit"),
         ("trials:side", "holds str.* values such as 'right'; expected numbers"),
         ("trials:colour", "colour"),
+        ("processing/behavior/movie", "input 'processing/behavior/movie' cannot be read: its data"),
+        (
+            "events/pulses:power",
+            "column 'power' of 'events/pulses' holds values of events, not times; name the table alone",
+        ),
         ("stimulus/presentation/tones:0", "has no columns, only times; omit ':0'"),
     ],
 )
 def test_what_is_no_input_is_refused(path, text, message):
     with pytest.raises(SelectionError, match=message):
         read(path, text)
+
+
+def test_a_table_of_events_is_counted_at_its_times(path):
+    for text in ("events/pulses", "events/pulses:timestamp"):
+        pulses = read(path, text, bin_width=0.1)["inputs"].values[..., 0]
+        assert pulses.sum() == 2 and pulses[0, 2] == pulses[2, 1] == 1
+
+
+def test_a_transposed_series_is_taken_by_named_columns_only(path):
+    with pytest.raises(DataError, match="3 samples of 7 columns, so it seems to be transposed"):
+        read(path, "processing/behavior/wide")
+    assert read(path, "processing/behavior/wide:2,5")["input"].values.tolist() == ["wide:2", "wide:5"]
 
 
 def test_an_input_is_named_once(path):
