@@ -135,7 +135,7 @@ def export(fitted: Fitted, path: Path | str, *, session: str, overwrite: bool = 
     }
     program = _program(module, arguments, [estimate, f"{estimate}_sd", "factors", "next_state"])
     program.model.metadata_props.update({name: json.dumps(fact) for name, fact in facts.items()})
-    with atomic_write(path, suffix=".onnx") as temporary:
+    with atomic_write(path, suffix=".onnx", parents=True) as temporary:
         program.save(temporary)
     return path
 

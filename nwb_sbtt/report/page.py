@@ -430,7 +430,12 @@ def _panels(content: _Content) -> Iterator[_Panel]:
         yield _Panel(
             "Latents",
             f"Trajectories of single trials{f', coloured by {column}' if column else ''}."
-            + (" Left: decoded. Right: true. A good fit matches." if "true_latents" in data else ""),
+            + (" Left: decoded. Right: true. A good fit matches." if "true_latents" in data else "")
+            + (
+                f" There are no averages over trials by {column}: it has too many different values."
+                if column is not None and not colours_by(data, column).groups
+                else ""
+            ),
             "Trajectories of the factors in up to three dimensions.",
             lambda: figures.latent_space(latents, data, color_by=column),
         )

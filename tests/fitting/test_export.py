@@ -98,7 +98,7 @@ def test_the_file_infers_what_the_stream_infers(kind, seeds, lag, with_inputs, t
 
 
 def test_a_rig_without_this_package_runs_the_file(counts, fitted, tmp_path, monkeypatch):
-    model, bins, out = tmp_path / "model.onnx", tmp_path / "bins.npz", tmp_path / "rates.npz"
+    model, bins, out = tmp_path / "rig" / "model.onnx", tmp_path / "bins.npz", tmp_path / "rates.npz"
     assert call(monkeypatch, "export", fitted.run_dir, model) == 0
     values = np.where(counts["observed"].values[1], counts["values"].values[1], np.nan).astype(np.float32)
     np.savez(bins, values=values)

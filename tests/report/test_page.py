@@ -143,6 +143,11 @@ def test_trials_are_coloured_and_averaged_by_the_column_that_is_named(tmp_path: 
     assert "Averages by side" in Structure(unnamed).headings and "coloured by side" not in unnamed
     with pytest.raises(SelectionError, match="no column 'word'; they have"):
         write(color_by="word")
+    levels = {"data": sides.assign_coords(level=("trial", np.linspace(0, 1, 40)))}
+    levels["latents"] = latents.assign_coords(level=levels["data"]["level"])
+    text = write(**levels, color_by="level").read_text(encoding="utf-8")
+    assert "no averages over trials by level: it has too many different values" in text
+    assert "Averages by level" not in Structure(text).headings
 
 
 def test_psths_average_by_every_column_of_few_values() -> None:
