@@ -228,13 +228,13 @@ def _of_table(table: DynamicTable, path: str, column: str, invalid: Intervals, g
         return Found(last, path, _covered(interval_bounds(table, path=path), invalid, grid), _COVERED)
     name, full = (f"{last}:{column}", f"{path}:{column}") if column else (last, path)
     if is_events_table(table):
-        times = event_times(table, column or EVENT_TIME)
+        when = event_times(table, column or EVENT_TIME)
         if column and not _named_times(table, column):
             raise SelectionError(
                 f"column {column!r} of {path!r} holds values of events, not times; name the table alone ({path!r}) to count "
                 "the events, or a column of times"
             )
-        return Found(name, full, _counted(times, invalid, grid), _COUNTED)
+        return Found(name, full, _counted(when, invalid, grid), _COUNTED)
     times = _times_in(table, column)
     if times is not None:
         return Found(name, full, _counted(times, invalid, grid), f"{_COUNTED}; the column holds times")
