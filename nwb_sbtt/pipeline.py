@@ -16,7 +16,7 @@ from nwb_sbtt.config import Chop, FitConfig, ReadConfig, TrainConfig, Trials, Wi
 from nwb_sbtt.data.chops import n_merged_bins
 from nwb_sbtt.data.memory import ENSEMBLE, SCORING
 from nwb_sbtt.data.schema import with_notes
-from nwb_sbtt.errors import FileError, SelectionError
+from nwb_sbtt.errors import ConfigError, DataError, FileError, SelectionError
 from nwb_sbtt.evaluate.decoding import Of, summary_of
 from nwb_sbtt.fitting.behaviour import decode_recording, trial_columns_among
 from nwb_sbtt.fitting.device import device_of
@@ -138,7 +138,17 @@ def _fit_beside(
     """Train together with the process that leads, which does all else."""
     paths, _, read = recordings_of(paths, read, config)
     named = zip(session_names(paths), paths, strict=True)
-    fit({name: read_nwb(path, read, offsets=load_offsets(offsets)) for name, path in named}, config, run_dir=run_dir)
+    fit({name: _read(path, read, offsets, of=len(paths)) for name, path in named}, config, run_dir=run_dir)
+
+
+def _read(path: Path, read: ReadConfig, offsets: Sequence[str], *, of: int) -> xr.Dataset:
+    """Read one of several recordings; errors name it."""
+    try:
+        return read_nwb(path, read, offsets=load_offsets(offsets))
+    except (ConfigError, DataError, SelectionError) as error:
+        if of == 1 or path.name in str(error):
+            raise
+        raise type(error)(f"{str(path)!r}: {error}") from None
 
 
 def _fit_held(
@@ -160,7 +170,7 @@ def _fit_held(
     data: dict[str, xr.Dataset] = {}
     truth: dict[str, xr.Dataset] = {}
     for name, path, target in zip(session_names(paths), paths, targets, strict=True):
-        ds = read_nwb(path, read, offsets=load_offsets(offsets))
+        ds = _read(path, read, offsets, of=len(paths))
         log(describe(path, ds))
         # What is needed after training is tried before it.
         if output is not None and target is not None and not is_written(target, run_dir, output):

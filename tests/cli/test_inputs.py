@@ -45,3 +45,11 @@ def test_an_input_that_is_not_there_is_one_line(path, tmp_path, monkeypatch, cap
     said = capsys.readouterr().err
     assert "did you mean 'processing/behavior/speed'" in said and "Traceback" not in said
     assert not (tmp_path / "run").exists()
+
+
+def test_of_several_files_the_one_without_the_input_is_named(path, tmp_path, monkeypatch, capsys):
+    other = recording(tmp_path / "other.nwb", seed=1)
+    words = ["--input", "processing/behavior/speed", "--run-dir", tmp_path / "run", "--out", tmp_path / "out"]
+    assert call(monkeypatch, "fit", path, other, *TRIALS, *words) == 2
+    said = capsys.readouterr().err
+    assert "other.nwb': no series or table matches the input 'processing/behavior/speed'" in said

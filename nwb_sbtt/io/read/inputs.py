@@ -37,6 +37,8 @@ INTERVAL_SERIES = "IntervalSeries"
 TIMES_TYPE = "TimestampVectorData"
 LONGEST_STEP = 1.5
 """Sampling periods between two samples up to which values are interpolated, in bins that are shorter than a period."""
+SLOW = 50
+"""Bins in a sampling period from which on a note asks whether timestamps are in seconds."""
 MOST_LISTED = 8
 """Series and tables that an error lists."""
 Floats = NDArray[np.float32]
@@ -193,7 +195,8 @@ def _sampled(source: TimeSeriesSource, grid: Grid) -> tuple[Floats, str]:
         line = np.interp(bins, at, binned.values[trial, at, column])
         values[trial, near, column] = line[near]
     inside = values[:, step : step + grid.n_bins]
-    return inside, f"interpolated linearly between samples {period:.3g} s apart"
+    doubt = ", which is many bins: check that its timestamps are in seconds" if period > SLOW * width else ""
+    return inside, f"interpolated linearly between samples {period:.3g} s apart{doubt}"
 
 
 def _of_times(path: str, item: Any, invalid: Intervals, grid: Grid) -> Found:
@@ -231,7 +234,7 @@ def _of_table(table: DynamicTable, path: str, column: str, invalid: Intervals, g
         when = event_times(table, column or EVENT_TIME)
         if column and not _named_times(table, column):
             raise SelectionError(
-                f"column {column!r} of {path!r} holds values of events, not times; name the table alone ({path!r}) to count "
+                f"column {column!r} of {path!r} holds values of events, not times; name only the table ({path!r}) to count "
                 "the events, or a column of times"
             )
         return Found(name, full, _counted(when, invalid, grid), _COUNTED)

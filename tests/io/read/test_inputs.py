@@ -152,7 +152,7 @@ def test_values_of_rows_are_unknown_outside_their_intervals(path):
         ("processing/behavior/movie", "input 'processing/behavior/movie' cannot be read: its data"),
         (
             "events/pulses:power",
-            "column 'power' of 'events/pulses' holds values of events, not times; name the table alone",
+            "column 'power' of 'events/pulses' holds values of events, not times; name only the table",
         ),
         ("stimulus/presentation/tones:0", "has no columns, only times; omit ':0'"),
     ],
@@ -183,3 +183,13 @@ def test_an_input_that_is_never_known_is_refused(path):
     config = sb.ReadConfig(series=("units",), cut=sb.Window(start=4.2, stop=5.8), inputs=("processing/behavior/pupil",))
     with pytest.raises(DataError, match="not known in any bin"):
         sb.read_nwb(path, config)
+
+
+def test_timestamps_that_may_be_milliseconds_are_asked_about(tmp_path):
+    nwbfile = new_file()
+    add_units(nwbfile, [np.sort(np.random.default_rng(0).uniform(0, END, 200))])
+    times = 1000 * np.arange(0, END, 0.01)
+    nwbfile.add_acquisition(TimeSeries(name="speed", data=np.sin(times), unit="m/s", timestamps=times))
+    config = sb.ReadConfig(series=("units",), bin_width=0.02, inputs=("acquisition/speed",))
+    ds = sb.read_nwb(write(nwbfile, tmp_path / "ms.nwb"), config)
+    assert any("samples 10 s apart, which is many bins: check that" in note for note in notes_of(ds))
