@@ -96,8 +96,8 @@ def perturbation(
     -------
     Dataset
         As described in `nwb_sbtt.data.schema`, with ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time,
-        latent), the state; ``true_inputs`` (trial, time, input), the mean kick in each bin in radii per second; and the trial
-        coordinates ``condition``, ``split`` (a fifth is "valid") and ``kick_time``,
+        latent), the state; ``true_inputs`` (trial, time, true_input), the mean kick in each bin in radii per second; and the
+        trial coordinates ``condition``, ``split`` (a fifth is "valid") and ``kick_time``,
         the middle of the kick in seconds on the session clock.
 
     Raises
@@ -136,7 +136,7 @@ def perturbation(
         },
         attrs={"session_id": f"perturbation-{seed}", "system": "perturbation"},
     )
-    return ds.assign(true_inputs=(("trial", "time", "input"), inputs.astype(np.float32)))
+    return ds.assign(true_inputs=(("trial", "time", "true_input"), inputs.astype(np.float32)))
 
 
 def _trajectories(

@@ -6,6 +6,7 @@ import pytest
 from pynwb import NWBHDF5IO, TimeSeries
 
 import nwb_sbtt as sb
+from nwb_sbtt.simulate.tasks import Task, write_task
 from tests.support.commands import TRIALS, call, recording
 
 SMALL = [
@@ -53,3 +54,12 @@ def test_of_several_files_the_one_without_the_input_is_named(path, tmp_path, mon
     assert call(monkeypatch, "fit", path, other, *TRIALS, *words) == 2
     said = capsys.readouterr().err
     assert "other.nwb': no series or table matches the input 'processing/behavior/speed'" in said
+
+
+def test_a_simulated_recording_with_true_inputs_is_fitted_with_known_ones(tmp_path, monkeypatch):
+    file = write_task(tmp_path / "kicked.nwb", Task("perturbation", n_channels=6, conditions=2, seed=0))
+    words = [*TRIALS, "--input", "trials:kick_time", *SMALL[SMALL.index("--set") :]]
+    run = tmp_path / "run"
+    assert call(monkeypatch, "fit", file, "--run-dir", run, *words) == 0
+    assert sb.load(run).signature.sessions["kicked"].inputs == ("trials:kick_time",)
+    assert (run / "report.html").exists()

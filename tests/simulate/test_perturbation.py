@@ -17,7 +17,7 @@ def as_complex(course):
 
 def test_sizes_labels_and_counts_are_those_of_a_recording() -> None:
     ds = check_dataset(perturbation(conditions=20, trials_per_condition=20))
-    assert dict(ds.sizes) == {"trial": 400, "time": 50, "channel": 29, "latent": 2, "input": 2}
+    assert dict(ds.sizes) == {"trial": 400, "time": 50, "channel": 29, "latent": 2, "true_input": 2}
     assert (ds["split"].values == "valid").sum() == 80
     expected = ds["true_rates"].values * 0.02
     error = ds["values"].values - expected

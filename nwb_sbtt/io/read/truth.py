@@ -42,7 +42,7 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
     -------
     Dataset
         With ``true_rates`` (trial, time, channel) in Hz, ``true_latents`` (trial, time, latent) and, where the file has
-        them, ``true_inputs`` (trial, time, input), ``true_spikes`` (counts) and ``true_calcium`` (trial, time, channel).
+        them, ``true_inputs`` (trial, time, true_input), ``true_spikes`` (counts) and ``true_calcium`` (trial, time, channel).
 
     Raises
     ------
@@ -75,7 +75,9 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
     truth = {}
     for name, values in series.items():
         if name in (LATENTS, INPUTS):
-            truth[f"true_{name}"] = ("trial", "time", name.removesuffix("s")), steps.mean(values, edges)
+            # Known inputs have the dim `input`.
+            dim = "true_input" if name == INPUTS else name.removesuffix("s")
+            truth[f"true_{name}"] = ("trial", "time", dim), steps.mean(values, edges)
         else:
             truth[f"true_{name}"] = DIMS, steps.mean(values[:, rows], edges)
     if SPIKES in series:

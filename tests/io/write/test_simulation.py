@@ -137,8 +137,6 @@ def test_an_existing_file_stays_unless_told_otherwise(simulated: xr.Dataset, tmp
 def test_wrong_places_and_data_are_refused_and_leave_nothing(simulated: xr.Dataset, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"end the name in '\.nwb'"):
         write_simulation(tmp_path / "x.h5", simulated)
-    with pytest.raises(FileError, match="does not exist"):
-        write_simulation(tmp_path / "none" / "x.nwb", simulated)
     with pytest.raises(DataError, match="only 11 channels"):
         write_simulation(tmp_path / "x.nwb", simulated, observed_per_bin=11)
     with pytest.raises(DataError, match="true_rates"):
@@ -150,6 +148,10 @@ def test_wrong_places_and_data_are_refused_and_leave_nothing(simulated: xr.Datas
             simulated.assign(values=simulated["values"].where(~hidden, 0), observed=simulated["observed"] & ~hidden),
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_of_a_simulation_is_made(simulated: xr.Dataset, tmp_path: Path) -> None:
+    assert write_simulation(tmp_path / "new" / "x.nwb", simulated).exists()
 
 
 def test_truth_is_not_made_up(full: Path, tmp_path: Path) -> None:
