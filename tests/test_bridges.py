@@ -490,6 +490,8 @@ def test_the_command_sends_estimates_until_it_is_ended(lsl, installed, fitted, t
         env=os.environ | {"LSLAPICFG": str(tmp_path / "lsl.cfg"), "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         text=True,
+        # What a shell starts in the background ignores the signal, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as command:
         try:
             _, samples = received(pylsl, "command-factors", 10 - LAG, patience=100)
