@@ -101,7 +101,8 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
     ax.set_xticks(np.arange(len(levels)) + 0.3, [f"{level} of {NEURONS}" for level in levels])
     ax.set_xlabel("neurons observed per bin")
     ax.set_ylabel("R² of the rates")
-    ax.legend(fontsize=7)
+    ax.set_ylim(0, 1.25)
+    ax.legend(ncols=3, fontsize=7, frameon=False)
     return figure
 
 

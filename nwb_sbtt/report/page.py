@@ -273,9 +273,7 @@ def _results(metrics: Mapping[str, Any]) -> str:
         columns["true rates (R²)"] = metrics["truth"]["rates_r2"]
     conditions = ""
     if "lag" in metrics:
-        conditions = (
-            f" Each bin is predicted from the bins before it and {metrics['lag']} bins after it, at most (the lag)."
-        )
+        conditions = f" Each bin is predicted from the bins before it and {metrics['lag']} after it, at most (the lag)."
     if "known_inputs" in metrics:
         conditions += (
             f" The model was given the known inputs {', '.join(metrics['known_inputs'])}; the baselines were not."
