@@ -287,7 +287,7 @@ def decode(
     set_: WriteAssignments = None,
     as_json: Json = False,
 ) -> None:
-    """Decode behaviour from the latents of a fit, and from smoothed data.
+    """Decode behaviour from latents and from smoothed data.
 
     Each trial is decoded by a linear regression on other trials. Scores are those of the trials that the fit was not trained
     on. --out writes the rates and latents, and the decoded behaviour in processing/behavior, to an NWB file.
@@ -325,9 +325,10 @@ def export(
     session: Session = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a fit as an ONNX file, which a rig without this package runs bin by bin.
+    """Write a fit as an ONNX file, for a rig.
 
-    The model needs a lag (`nwb-sbtt fit --lag 0`). Needs the packages onnx and onnxscript: pip install "nwb_sbtt[export]".
+    Other programs run the file bin by bin, without this package. The model needs a lag (`nwb-sbtt fit --lag 0`). Needs the
+    packages onnx and onnxscript: pip install "nwb_sbtt[export]".
     """
     from nwb_sbtt.fitting.fitted import load
 

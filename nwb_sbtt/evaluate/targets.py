@@ -104,7 +104,7 @@ def target_of(latents: xr.Dataset, behaviour: xr.DataArray | str, lag: float, cl
     if behaviour.ndim == 1:
         return _column_target(behaviour, seconds, classes)
     if classes:
-        raise DataError("behaviour in bins is decoded as numbers; classes=True is for a trial column")
+        raise DataError("behaviour in bins is decoded as numbers; `classes` is for a trial column")
     return _bins_target(behaviour, seconds, float(latents.attrs.get("bin_width", 1.0)))
 
 
@@ -146,7 +146,7 @@ def _column_target(behaviour: xr.DataArray, lag: float, classes: bool | None) ->
     is_number = values.dtype.kind in "iuf"
     is_classes = (not is_number or has_few_values(values)) if classes is None else classes
     if not is_number and not is_classes:
-        raise DataError(f"{name} holds text, which is decoded as classes; leave out classes=False")
+        raise DataError(f"{name} holds text, which is decoded as classes; omit `classes`")
     known = np.isfinite(values.astype(float)) if is_number else np.array([bool(str(value)) for value in values])
     notes: tuple[str, ...] = ()
     if is_classes:

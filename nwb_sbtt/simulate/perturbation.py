@@ -108,7 +108,7 @@ def perturbation(
     Examples
     --------
     >>> dict(perturbation(conditions=3, trials_per_condition=5).sizes)
-    {'trial': 15, 'time': 50, 'channel': 29, 'latent': 2, 'input': 2}
+    {'trial': 15, 'time': 50, 'channel': 29, 'latent': 2, 'true_input': 2}
     """
     dynamics = dynamics or KickedOscillation()
     sizes = Sizes(n_channels, n_bins, bin_width, conditions, trials_per_condition)

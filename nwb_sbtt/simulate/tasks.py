@@ -51,7 +51,7 @@ class Task:
     Examples
     --------
     >>> dict(Task("perturbation", conditions=3, trials_per_condition=5).simulate().sizes)
-    {'trial': 15, 'time': 50, 'channel': 29, 'latent': 2, 'input': 2}
+    {'trial': 15, 'time': 50, 'channel': 29, 'latent': 2, 'true_input': 2}
     """
 
     name: str = "lorenz"
