@@ -87,7 +87,7 @@ def test_scores_texts_and_report_tell_the_lag(fitted, session):
     assert not any("sees the whole trial" in name for name in found["names"].values())
     assert "conv, lag 2 bins, Poisson likelihood" in repr(fitted)
     (page,) = fitted.report(chopped(session))
-    assert "the bins before it and 2 bins after it" in page.read_text(encoding="utf-8")
+    assert "the bins before it and 2 after it" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("model", ["lfads", "sae", "ladder"])
