@@ -48,7 +48,7 @@ def with_inputs(ds: xr.Dataset, inputs: Mapping[str, ArrayLike]) -> xr.Dataset:
     if not isinstance(inputs, Mapping) or not inputs or not all(isinstance(name, str) for name in inputs):
         came = f"a mapping of {list(inputs)}" if isinstance(inputs, Mapping) else f"a {type(inputs).__name__}"
         raise DataError(f"inputs are {came}; expected names and arrays (trial, time), such as {{'stimulus': array}}")
-    kept = [str(name) for name in ds["input"].values] if "inputs" in ds else []
+    kept = input_names(ds)
     if repeated := [name for name in inputs if name in kept]:
         raise DataError(f"the data have an input {repeated[0]!r} already; use another name, or remove it first")
     columns = [_column(ds, name, values) for name, values in inputs.items()]

@@ -6,7 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,7 +166,7 @@ def _program(module: nn.Module, arguments: dict[str, Tensor], outputs: list[str]
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's remarks on its own progress and versions from the user."""
-    with warnings.catch_warnings(), suppress(KeyError):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logger = logging.getLogger("torch.onnx")
         level = logger.level

@@ -81,11 +81,10 @@ def resolve_initialisation(config: FitConfig, signature: Signature) -> tuple[Fit
             f"the likelihood is {signature.likelihood}, but that of the initial fit is {fitted.likelihood}; use the "
             f"same likelihood (--likelihood {fitted.likelihood})"
         )
-    known, initially = (next(iter(each.sessions.values())).inputs for each in (signature, fitted))
-    if known != initially:
+    if signature.inputs != fitted.inputs:
         raise MismatchError(
-            f"the known inputs are {list(known)}, but those of the initial fit are {list(initially)}; use the same inputs "
-            "(--input)"
+            f"the known inputs are {list(signature.inputs)}, but those of the initial fit are {list(fitted.inputs)}; use the "
+            "same inputs (--input)"
         )
     origins = {name: _origin(name, session, fitted.sessions, init) for name, session in signature.sessions.items()}
     carried = {

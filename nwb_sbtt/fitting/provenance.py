@@ -29,7 +29,7 @@ def record_of(fitted: Fitted, *, expected: str) -> dict[str, Any]:
         JSON-safe.
     """
     config = fitted.config.model_dump(mode="json")
-    inputs = next(iter(fitted.signature.sessions.values())).inputs
+    inputs = fitted.signature.inputs
     if fitted.config.init is not None:
         config["init"]["run_dir"] = fitted.config.init.run_dir.name
     return {

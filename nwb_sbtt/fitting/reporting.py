@@ -145,8 +145,8 @@ def facts_of(fitted: Fitted) -> dict[str, str]:
     lag = "" if config.lag is None else f", lag {config.lag} bins"
     facts = {"model": f"{config.model.name}{lag}, {likelihood_in_words(signature.likelihood)}{averaged}"}
     sessions = list(signature.sessions.items())
-    if inputs := sessions[0][1].inputs:
-        facts["known inputs"] = ", ".join(inputs)
+    if signature.inputs:
+        facts["known inputs"] = ", ".join(signature.inputs)
     for name, session in sessions[:MOST_SESSIONS]:
         facts[f"data, {name}"] = _sizes(session)
     if len(sessions) > MOST_SESSIONS:

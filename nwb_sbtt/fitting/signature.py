@@ -116,6 +116,11 @@ class Signature:
         return content
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the known inputs, which all sessions share."""
+        return next(iter(self.sessions.values())).inputs
+
+    @property
     def training_trials(self) -> list[int]:
         """Number of training trials of each session."""
         return [session.training_trials for session in self.sessions.values()]

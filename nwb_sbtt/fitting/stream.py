@@ -294,22 +294,24 @@ class Stream:
     def _known(self, inputs: ArrayLike | None, values: Array) -> Array | None:
         if not self.inputs and inputs is None:
             return None
-        names = ", ".join(map(repr, self.inputs)) or "none"
         if inputs is None or not self.inputs:
-            raise DataError(
-                f"the model was fitted with the known inputs {names}; "
-                + (
-                    f"pass inputs=, {len(self.inputs)} numbers for each bin (NaN if missing)"
-                    if self.inputs
-                    else "omit inputs"
-                )
+            advice = (
+                f"pass inputs=, {len(self.inputs)} numbers for each bin (NaN if missing)"
+                if self.inputs
+                else "omit inputs"
             )
+            raise DataError(f"the model was fitted with the known inputs {self._input_names}; {advice}")
         known = _numbers("inputs", inputs)
         expected = (*values.shape[:-1], len(self.inputs))
         if known.shape != expected or np.isinf(known).any():
             what = f"have the shape {known.shape}" if known.shape != expected else "are infinite"
-            raise DataError(f"inputs {what}; expected {expected} finite numbers or NaN, of {names}")
+            raise DataError(f"inputs {what}; expected {expected} finite numbers or NaN, of {self._input_names}")
         return known
+
+    @property
+    def _input_names(self) -> str:
+        """For errors: text has no place among what is done in each bin."""
+        return ", ".join(map(repr, self.inputs)) or "none"
 
     def _one(self, estimates: Sequence[Estimate | None]) -> Step:
         """What the members infer of one bin, averaged and calibrated."""

@@ -28,7 +28,16 @@ from nwb_sbtt.io.read.selection import StoredSeries, find_series, unreadable_ser
 from nwb_sbtt.io.read.series_columns import chosen_columns, column_names, split_column
 from nwb_sbtt.io.read.tables import plain_column
 from nwb_sbtt.io.read.timeseries import TimeSeriesSource
-from nwb_sbtt.io.read.trials import EVENT_TIME, event_times, is_events_table, session_times, table_named, trial_tables
+from nwb_sbtt.io.read.trials import (
+    EDGE,
+    EVENT_TIME,
+    MOST_OUTSIDE,
+    event_times,
+    is_events_table,
+    session_times,
+    table_named,
+    trial_tables,
+)
 from nwb_sbtt.suggestions import nearest
 
 EVENTS_IN = ("BehavioralEvents", "AnnotationSeries")
@@ -92,7 +101,8 @@ def read_inputs(nwbfile: Any, config: ReadConfig, grid: Grid) -> tuple[dict[str,
     DataError
         If an input cannot be read, or is known in no bin.
     """
-    found = [each for text in config.inputs for each in _found(nwbfile, text, config, grid)]
+    places = _Places.of(nwbfile, config)
+    found = [each for text in config.inputs for each in _found(nwbfile, text, places, config, grid)]
     names = [each.name for each in found]
     labels = [each.path if names.count(each.name) > 1 else each.name for each in found]
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
@@ -110,29 +120,41 @@ def read_inputs(nwbfile: Any, config: ReadConfig, grid: Grid) -> tuple[dict[str,
     return {label: each.values for label, each in zip(labels, found, strict=True)}, notes
 
 
-def _found(nwbfile: Any, text: str, config: ReadConfig, grid: Grid) -> list[Found]:
+@dataclass(frozen=True)
+class _Places:
+    """Where inputs are found in a file, by in-file path, and its invalid times; the same for all inputs."""
+
+    series: dict[str, StoredSeries]
+    timed: dict[str, Any]
+    tables: dict[str, DynamicTable]
+    invalid: Intervals
+
+    @classmethod
+    def of(cls, nwbfile: Any, config: ReadConfig) -> _Places:
+        timed = {
+            in_file_path(nwbfile, item): item
+            for item in nwbfile.objects.values()
+            if _holds_events(item) or INTERVAL_SERIES in neurodata_types(type(item))
+        }
+        series = {each.path: each for each in find_series(nwbfile) if each.path not in timed}
+        return cls(series, timed, trial_tables(nwbfile), invalid_intervals(nwbfile, config))
+
+
+def _found(nwbfile: Any, text: str, places: _Places, config: ReadConfig, grid: Grid) -> list[Found]:
     path, column = split_column(text)
-    series = {each.path: each for each in find_series(nwbfile)}
-    if path in series and not _holds_events(series[path].nwb_object):
-        return _of_series(nwbfile, series[path], column, config, grid)
-    timed = {
-        in_file_path(nwbfile, item): item
-        for item in nwbfile.objects.values()
-        if _holds_events(item) or INTERVAL_SERIES in neurodata_types(type(item))
-    }
-    invalid = invalid_intervals(nwbfile, config)
-    if path in timed:
+    if path in places.series:
+        return _of_series(nwbfile, places.series[path], column, config, grid)
+    if path in places.timed:
         if column:
             raise SelectionError(f"{path!r} has no columns, only times; omit {':' + column!r}")
-        return [_of_times(path, timed[path], invalid, grid)]
-    tables = trial_tables(nwbfile)
-    table = table_named(tables, path)
+        return [_of_times(path, places.timed[path], places.invalid, grid)]
+    table = table_named(places.tables, path)
     if table is not None:
-        at = next(place for place, each in tables.items() if each is table)
-        return [_of_table(table, at, column, invalid, grid)]
+        at = next(place for place, each in places.tables.items() if each is table)
+        return [_of_table(table, at, column, places.invalid, grid)]
     if why := {place: reason for place, (_, reason) in unreadable_series(nwbfile).items()}.get(path):
         raise SelectionError(f"input {path!r} cannot be read: {why}")
-    raise SelectionError(_no_match(text, list(dict.fromkeys([*series, *timed, *tables]))))
+    raise SelectionError(_no_match(text, [*places.series, *places.timed, *places.tables]))
 
 
 def _holds_events(item: Any) -> bool:
@@ -256,7 +278,7 @@ def _named_times(table: DynamicTable, column: str) -> bool:
 
 
 def _times_in(table: DynamicTable, column: str) -> NDArray[np.float64] | None:
-    """Times of a column, if it holds numbers that are times of their own rows; else None."""
+    """Times of a column, if it holds numbers that are times of their own rows; else None: it is then read as values."""
     if plain_column(table, column).dtype.kind != "f" or not isinstance(table, TimeIntervals):
         return None
     try:
@@ -265,8 +287,8 @@ def _times_in(table: DynamicTable, column: str) -> NDArray[np.float64] | None:
         return None
     bounds = interval_bounds(table, path=table.name)
     known = np.isfinite(times)
-    inside = (times[known] >= bounds[known, 0] - 1e-3) & (times[known] <= bounds[known, 1] + 1e-3)
-    return times if known.any() and inside.mean() > 0.5 else None
+    inside = (times[known] >= bounds[known, 0] - EDGE) & (times[known] <= bounds[known, 1] + EDGE)
+    return times if known.any() and inside.mean() > 1 - MOST_OUTSIDE else None
 
 
 def _numbers_in(table: DynamicTable, column: str) -> NDArray[np.float32]:
