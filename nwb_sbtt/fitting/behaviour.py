@@ -12,6 +12,7 @@ import xarray as xr
 from nwb_sbtt.evaluate.decoding import Of, decode
 from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.io.read.behaviour import read_behaviour
+from nwb_sbtt.io.read.series_columns import split_column
 
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
@@ -101,9 +102,7 @@ def decode_recording(
 
 def _given(name: str, ds: xr.Dataset) -> list[str]:
     """A note where the model was given what is decoded."""
-    paths = [
-        text.strip("/").partition(":")[0] for text in json.loads(ds.attrs.get("read_config", "{}")).get("inputs", [])
-    ]
-    if name.strip("/").partition(":")[0] not in paths:
+    inputs = json.loads(ds.attrs.get("read_config", "{}")).get("inputs", [])
+    if split_column(name)[0] not in [split_column(text)[0] for text in inputs]:
         return []
     return [f"{name!r} is a known input of the model, so the latents contain it in any case"]
