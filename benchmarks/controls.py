@@ -16,9 +16,9 @@ Treatments of missing entries:
 * interpolation: linear in time between the samples of the neuron, constant at the ends; its mean in a trial without samples.
 
 With fixed neurons no entry is missing. R² is that of the true rates of the validation trials,
-1 − SSE/SST, mean over all 29 neurons, all bins. "power saved" is the upper bound of `nwb_sbtt.data.power_saved` (all power
-is spent on samples); "power saved, amplifiers" spends half on samples and half on amplifiers that are switched on
---settling seconds before a sample. The halves are an example, not those of a device.
+1 − SSE/SST, mean over all 29 neurons, all bins. "saved by conversions" is the share of the power of a published device
+(--device, see `nwb_sbtt.data.published_devices`) that is saved where only conversions are dropped; "saved by amplifiers"
+where its amplifiers are switched off too, and on again --settling seconds before a sample.
 
     python benchmarks/controls.py --json controls.json --figure controls.png
     python benchmarks/controls.py --small
@@ -27,6 +27,7 @@ is spent on samples); "power saved, amplifiers" spends half on samples and half 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=list(SCHEMES))
     parser.add_argument("--treatments", nargs="+", default=list(TREATMENTS), choices=list(TREATMENTS))
-    parser.add_argument("--settling", type=float, default=0.005, help="seconds of an amplifier")
+    parser.add_argument("--device", default="karpowicz_2024", choices=list(sb.data.published_devices()))
+    parser.add_argument("--settling", type=float, default=0.005, help="seconds of an amplifier; an assumption")
     take_settings(parser)
     arguments = parser.parse_args()
     conditions = 65
@@ -127,6 +129,8 @@ def _row(
     all_rates = spread_out(rates, limited, whole) if treatment == "SBTT" else rates
     truth = whole["true_rates"].values[valid]
     share = limited["observed"].values.mean()
+    device = replace(sb.data.published_devices()[arguments.device], settling=arguments.settling)
+    power = sb.data.power_saved(limited, device)
     row = {
         "sampled of 29": float(share * N),
         "scheme": scheme,
@@ -135,10 +139,9 @@ def _row(
         "R2": r2(truth, all_rates),
         "R2 sampled": r2(truth[..., sampled], all_rates[..., sampled]),
         "R2 scaled": r2(truth, all_rates / share) if treatment == "zeros" else r2(truth, all_rates),
-        "power saved": sb.data.power_saved(limited),
-        "power saved, amplifiers": sb.data.power_saved(
-            limited, per_sample=0.5, front_end=0.5, settling=arguments.settling
-        ),
+        "samples dropped": float(1 - share),
+        "saved by conversions": None if power.conversions is None else power.share(power.conversions),
+        "saved by amplifiers": None if power.amplifiers is None else power.share(power.amplifiers),
         "epochs": epochs,
         "CPU-seconds": seconds,
     }
@@ -155,11 +158,9 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
     for treatment, line in TREATMENTS.items():
         _line(right, rows, "speckled", treatment, full, {"color": "#0072B2", "linestyle": line, "label": treatment})
         _line(right, rows, "decimate", treatment, full, {"color": "#E69F00", "linestyle": line})
-    left.set(
-        xlabel="power saved, at most (= share of samples dropped)", ylabel="R² to true rates, all neurons and bins"
-    )
+    left.set(xlabel="share of samples dropped", ylabel="R² to true rates, all neurons and bins")
     left.set(title="sampling scheme (SBTT)", ylim=(-0.5, 1.02))
-    right.set(xlabel="power saved, at most", title="treatment of missing entries")
+    right.set(xlabel="share of samples dropped", title="treatment of missing entries")
     for axes in (left, right):
         axes.axhline(0, color="#BBBBBB", linewidth=0.8)
     left.legend(frameon=False, fontsize="small", loc="lower left")
@@ -178,8 +179,8 @@ def _line(
 ) -> None:
     """Draw R² from all samples to the smallest budget: mean over seeds as a line, seeds as points."""
     selected = [row for row in rows if (row["scheme"], row["treatment"]) == (scheme, treatment)]
-    budgets = sorted({round(row["power saved"], 3) for row in selected})
-    scores = [[row["R2"] for row in selected if round(row["power saved"], 3) == budget] for budget in budgets]
+    budgets = sorted({round(row["samples dropped"], 3) for row in selected})
+    scores = [[row["R2"] for row in selected if round(row["samples dropped"], 3) == budget] for budget in budgets]
     if selected:
         axes.plot([0, *budgets], [full, *map(np.mean, scores)], marker="o", markersize=4, **style)
         for budget, values in zip(budgets, scores, strict=True):

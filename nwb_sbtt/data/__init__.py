@@ -4,7 +4,7 @@
 * `binning`, `counts`, `intervals`: events and samples in bins, fast counting, and the arithmetic of observed intervals.
 * `trials`, `splits`, `joining`: windows and chops, training and validation trials, several series as one.
 * `inputs`: known inputs beside the data, such as stimuli.
-* `bandwidth`, `power`: masks of devices that sample less, and the power that these save.
+* `bandwidth`, `devices`, `power`: masks of devices that sample less, published figures of devices, and the power saved.
 * `threads`: work shared out among threads.
 * `tensors`: the bridge to torch, the only file here that imports it.
 
@@ -18,10 +18,14 @@ from typing import TYPE_CHECKING
 from nwb_sbtt.lazy import attach
 
 _HOMES = {
+    "Device": "devices",
+    "Power": "power",
+    "PowerSaved": "power",
     "check_dataset": "schema",
     "limit_bandwidth": "bandwidth",
     "merge": "chops",
     "power_saved": "power",
+    "published_devices": "devices",
     "split_by_label": "splits",
 }
 __all__ = [*_HOMES]
@@ -29,6 +33,10 @@ __all__ = [*_HOMES]
 if TYPE_CHECKING:
     from nwb_sbtt.data.bandwidth import limit_bandwidth as limit_bandwidth
     from nwb_sbtt.data.chops import merge as merge
+    from nwb_sbtt.data.devices import Device as Device
+    from nwb_sbtt.data.devices import published_devices as published_devices
+    from nwb_sbtt.data.power import Power as Power
+    from nwb_sbtt.data.power import PowerSaved as PowerSaved
     from nwb_sbtt.data.power import power_saved as power_saved
     from nwb_sbtt.data.schema import check_dataset as check_dataset
     from nwb_sbtt.data.splits import split_by_label as split_by_label

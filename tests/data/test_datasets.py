@@ -33,7 +33,7 @@ class Fit:
         sb.split,
         sb.data.check_dataset,
         sb.data.merge,
-        sb.data.power_saved,
+        lambda given: sb.data.power_saved(given, "karpowicz_2024"),
         sb.calcium.find_events,
         sb.interval,
         sb.to_pandas,
