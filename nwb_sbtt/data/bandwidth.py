@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -63,11 +65,7 @@ def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig, *, trials: ArrayLik
     n_channels = dataset_of(ds).sizes["channel"]
     if config.k >= n_channels:
         raise DataError(f"read.bandwidth.k is {config.k}, but there are only {n_channels} channels; choose a smaller k")
-    if "bandwidth" in ds.attrs:
-        raise DataError(
-            f"these data already have a bandwidth limit: {ds.attrs['bandwidth']}; apply the limit to the data without "
-            "it"
-        )
+    check_unlimited(ds)
     bins = bin_numbers(ds)
     limited = _trials_to_limit(ds, config, bins, trials)
     observed = ds["observed"].values.copy()
@@ -77,19 +75,57 @@ def limit_bandwidth(ds: xr.Dataset, config: BandwidthConfig, *, trials: ArrayLik
         else:
             order = _channel_order(bins[trial], n_channels, config)
             observed[trial] = _first_observed(order, observed[trial], config.k)
+    return impose(ds, observed, limited, record=config.model_dump(mode="json"))
+
+
+def impose(
+    ds: xr.Dataset, observed: NDArray[np.bool_], limited: NDArray[np.bool_], *, record: Mapping[str, Any]
+) -> xr.Dataset:
+    """Mark all but some entries as missing, and record how they were chosen.
+
+    Parameters
+    ----------
+    ds : Dataset
+    observed : bool array (trial, time, channel)
+        Entries that remain, all of them observed in `ds`.
+    limited : bool array (trial)
+        Trials in which a limit was imposed.
+    record : mapping
+        JSON-safe: how entries were chosen.
+
+    Returns
+    -------
+    Dataset
+        With ``attrs["bandwidth"]``; see `limit_bandwidth`.
+    """
     result = ds.copy()
     result["observed"] = (DIMS, observed)
     result["values"] = (DIMS, np.where(observed, ds["values"].values, np.float32(0)))
     if "exposure" in ds:
         result["exposure"] = (DIMS, np.where(observed, ds["exposure"].values, np.float32(1)))
     per_bin = observed[limited].sum() / observed[limited][..., 0].size
-    record = {
-        **config.model_dump(mode="json"),
-        "limited_trials": int(limited.sum()),
-        "channels_per_bin": round(float(per_bin), 6),
-    }
-    result.attrs = {**ds.attrs, "bandwidth": json.dumps(record)}
+    counts = {"limited_trials": int(limited.sum()), "channels_per_bin": round(float(per_bin), 6)}
+    result.attrs = {**ds.attrs, "bandwidth": json.dumps({**record, **counts})}
     return check_dataset(result)
+
+
+def check_unlimited(ds: xr.Dataset) -> None:
+    """Refuse data on which a bandwidth limit was imposed before.
+
+    Parameters
+    ----------
+    ds : Dataset
+
+    Raises
+    ------
+    DataError
+        With the record of that limit.
+    """
+    if "bandwidth" in ds.attrs:
+        raise DataError(
+            f"these data already have a bandwidth limit: {ds.attrs['bandwidth']}; apply the limit to the data without "
+            "it"
+        )
 
 
 def bin_numbers(ds: xr.Dataset) -> NDArray[np.int64]:
@@ -127,7 +163,7 @@ def _trials_to_limit(
                 "chops of a session share samples, so single chops cannot be fully sampled; set "
                 "read.bandwidth.full_fraction to 0, or cut trials around events (Trials, --trials)"
             )
-        draws = _uniform(bins[:, 0], np.array(TRIAL_DRAW), config.seed)
+        draws = uniform_draws(bins[:, 0], np.array(TRIAL_DRAW), config.seed)
         limited = draws >= config.full_fraction
         if "split" in ds.coords:
             limited |= ds["split"].values.astype(str) != "train"
@@ -147,12 +183,24 @@ def _channel_order(bins: NDArray[np.int64], n_channels: int, config: BandwidthCo
     if config.scheme == "fixed":
         ranks = np.random.default_rng(config.seed % 2**64).permutation(n_channels).astype(np.float64)
         return np.broadcast_to(ranks, (len(bins), n_channels))
-    return _uniform(bins[:, None], channels[None, :], config.seed)
+    return uniform_draws(bins[:, None], channels[None, :], config.seed)
 
 
-def _uniform(bins: NDArray[np.int64], channels: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
-    """A number in [0, 1) that depends on seed, bin and channel alone.
+def uniform_draws(bins: NDArray[np.int64], channels: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Draw a number in [0, 1) that depends on seed, bin and channel alone.
 
+    Parameters
+    ----------
+    bins, channels : int array
+        Numbers of bins and of channels, of shapes that broadcast.
+    seed : int
+
+    Returns
+    -------
+    array
+
+    Notes
+    -----
     Two steps of SplitMix64 (Steele, Lea and Flood 2014, OOPSLA, doi:10.1145/2660193.2660195), whose state is a multiple of
     the odd integer nearest to 2^64 divided by the golden ratio; the upper 53 bits make a float.
     """
@@ -191,8 +239,8 @@ def _scan_mask(
         return np.asarray(mask)
     # A scan too many loses channels, or one more bin gets some; which one it is follows from where the trial lies.
     candidates = np.flatnonzero(scanned == (surplus > 0))
-    draw = float(_uniform(bins[:1], np.array([SCAN_DRAW]), config.seed)[0])
+    draw = float(uniform_draws(bins[:1], np.array([SCAN_DRAW]), config.seed)[0])
     chosen = candidates[int(draw * len(candidates))]
-    order = np.argsort(_uniform(bins[chosen : chosen + 1], np.arange(n_channels), config.seed))
+    order = np.argsort(uniform_draws(bins[chosen : chosen + 1], np.arange(n_channels), config.seed))
     mask[chosen, order[: abs(surplus)]] = surplus < 0
     return np.asarray(mask)
