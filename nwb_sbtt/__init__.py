@@ -37,6 +37,7 @@ _HOMES = {
     "read_behaviour": "io.read.behaviour",
     "read_nwb": "io.read.reader",
     "read_result": "io.write.results",
+    "schedule": "fitting.schedule",
     "search": "searching.search",
     "split": "data.splits",
     "to_mat": "exchange.results",
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.fitting.fit import fit as fit
     from nwb_sbtt.fitting.fitted import Fitted as Fitted
     from nwb_sbtt.fitting.fitted import load as load
+    from nwb_sbtt.fitting.schedule import schedule as schedule
     from nwb_sbtt.io import dandi as dandi
     from nwb_sbtt.io.read.behaviour import read_behaviour as read_behaviour
     from nwb_sbtt.io.read.candidates import inspect as inspect

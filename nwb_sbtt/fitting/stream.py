@@ -161,7 +161,7 @@ class Stream:
             negative count; or after `finish`. The stream is then as it was before.
         """
         self._check_goes_on()
-        array = _numbers("values", values)
+        array = as_numbers("values", values)
         n_channels = len(self.channels)
         if array.ndim not in (1, 2) or array.shape[-1] != n_channels:
             raise DataError(
@@ -170,8 +170,8 @@ class Stream:
             )
         shown = ~np.isnan(array)
         if observed is not None:
-            shown &= _same_shape("observed", _flags(observed), array)
-        share = None if exposure is None else _same_shape("exposure", _numbers("exposure", exposure), array)
+            shown &= _same_shape("observed", as_flags(observed), array)
+        share = None if exposure is None else _same_shape("exposure", as_numbers("exposure", exposure), array)
         self._check(array, shown, share)
         if share is not None:
             share = np.where(shown, share, np.float32(1))
@@ -301,7 +301,7 @@ class Stream:
                 else "omit inputs"
             )
             raise DataError(f"the model was fitted with the known inputs {self._input_names}; {advice}")
-        known = _numbers("inputs", inputs)
+        known = as_numbers("inputs", inputs)
         expected = (*values.shape[:-1], len(self.inputs))
         if known.shape != expected or np.isinf(known).any():
             what = f"have the shape {known.shape}" if known.shape != expected else "are infinite"
@@ -348,8 +348,24 @@ class Stream:
         return "rates" if self._is_counts else "mean"
 
 
-def _numbers(name: str, given: ArrayLike) -> Array:
-    """Give an array of numbers, NaN where a masked array masks."""
+def as_numbers(name: str, given: ArrayLike) -> Array:
+    """Give an array of numbers, NaN where a masked array masks.
+
+    Parameters
+    ----------
+    name : str
+        For the error.
+    given : array
+
+    Returns
+    -------
+    float32 array
+
+    Raises
+    ------
+    DataError
+        If it cannot be one.
+    """
     try:
         return masked_as_nan(given)
     except (TypeError, ValueError):
@@ -358,7 +374,22 @@ def _numbers(name: str, given: ArrayLike) -> Array:
         ) from None
 
 
-def _flags(observed: ArrayLike) -> NDArray[np.bool_]:
+def as_flags(observed: ArrayLike) -> NDArray[np.bool_]:
+    """Give an array of bools, False where a masked array masks.
+
+    Parameters
+    ----------
+    observed : bool array, or of 0 and 1
+
+    Returns
+    -------
+    bool array
+
+    Raises
+    ------
+    DataError
+        If it has other values.
+    """
     array = np.asarray(np.ma.filled(observed, 0) if isinstance(observed, np.ma.MaskedArray) else observed)
     if array.dtype == bool:
         return array

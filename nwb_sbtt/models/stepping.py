@@ -23,7 +23,7 @@ from nwb_sbtt.models.conv import Conv, Layer
 from nwb_sbtt.nn.channels import FARTHEST, RESIDUAL_SMOOTHING
 from nwb_sbtt.nn.inputs import InputMemory
 from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Likelihood
-from nwb_sbtt.nn.likelihoods.gaussian import Gaussian
+from nwb_sbtt.nn.likelihoods.gaussian import LEAST_LOG_NOISE, Gaussian
 from nwb_sbtt.nn.likelihoods.poisson import Poisson
 
 NO_LAG = (
@@ -485,6 +485,19 @@ class Counts:
             np.expm1(np.minimum(self.squares @ variance, np.float32(MOST_LOG_VARIANCE)))
         )
 
+    def information(self, expected: Row) -> Row:
+        """Compute the Fisher information of an observed bin on the logarithm of each rate: the expected count.
+
+        Parameters
+        ----------
+        expected : array (channel)
+
+        Returns
+        -------
+        array (channel)
+        """
+        return expected
+
 
 class Signals:
     """What is expected of signals: see `nwb_sbtt.nn.likelihoods.gaussian`.
@@ -506,6 +519,8 @@ class Signals:
         self.weights: Row = _array(likelihood.weights[session]) * scale[:, None]
         self.bias: Row = _array(likelihood.biases[session]) * scale
         self.squares: Row = np.square(self.weights)
+        noise_sd = _array(likelihood.log_noise[session].clamp(min=LEAST_LOG_NOISE).exp()) * scale
+        self._information: Row = 1 / np.square(noise_sd)
 
     def expected(self, factors: Row, exposure: Row | float) -> Row:
         """Compute what is expected of the channels of a bin.
@@ -536,6 +551,20 @@ class Signals:
         expected, sd : array (channel)
         """
         return self.expected(factors, 1.0), np.sqrt(self.squares @ variance)
+
+    def information(self, expected: Row) -> Row:
+        """Give the Fisher information of an observed bin on each mean: 1 / σ² of its noise.
+
+        Parameters
+        ----------
+        expected : array (channel)
+
+        Returns
+        -------
+        array (channel)
+            Per square of the data's unit.
+        """
+        return self._information
 
 
 def observation_of(likelihood: Likelihood, session: str) -> Counts | Signals:

@@ -17,6 +17,9 @@ from nwb_sbtt.nn.likelihoods.base import Values
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 from nwb_sbtt.nn.sessions import SessionTables
 
+LEAST_LOG_NOISE = -6.0
+"""Smallest logarithm of a noise sd, in units of the channel's sd."""
+
 
 class Gaussian(EntryByEntry):
     """Normal distribution with mean ``(W f + b) · sd`` and a learned noise sd per channel.
@@ -49,7 +52,7 @@ class Gaussian(EntryByEntry):
         return ()
 
     def _channel_tensors(self, session: str) -> tuple[Tensor, ...]:
-        return self.log_noise[session].clamp(min=-6.0), self.scales[session]
+        return self.log_noise[session].clamp(min=LEAST_LOG_NOISE), self.scales[session]
 
     def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
         log_noise, scale = per_channel

@@ -1,0 +1,412 @@
+"""Which channels to sample in the next bin: those expected to tell most of the latents, given the bins so far."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from nwb_sbtt.data.bandwidth import SCAN_DRAW, bin_numbers, check_unlimited, impose, uniform_draws
+from nwb_sbtt.data.chops import cut_as, merge_chops
+from nwb_sbtt.data.datasets import dataset_of
+from nwb_sbtt.data.schema import is_chopped
+from nwb_sbtt.data.tensors import to_batch
+from nwb_sbtt.errors import ConfigError, DataError
+from nwb_sbtt.fitting.preparation import hold_out
+from nwb_sbtt.fitting.signature import channel_names
+from nwb_sbtt.fitting.stream import Step, as_flags, as_numbers
+from nwb_sbtt.models.stepping import Counts, observation_of
+
+if TYPE_CHECKING:
+    from nwb_sbtt.fitting.fitted import Fitted
+
+EXPLORE = 0.3
+"""Share of the samples that are drawn at random by default."""
+EXPLORE_DRAW = SCAN_DRAW + 1
+"""In place of the number of a channel, where it is drawn whether a sample explores; one number for each sample of a bin."""
+RIDGE = 1e-6
+"""Of the regression of factors on earlier ones, relative to their mean variance."""
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def schedule(
+    fitted: Fitted,
+    *,
+    budget: int,
+    data: xr.Dataset | None = None,
+    allowed: ArrayLike | None = None,
+    explore: float = EXPLORE,
+    session: str | None = None,
+    seed: int = 0,
+) -> Scheduler:
+    """Choose the channels of each next bin by what they are expected to tell of the latents.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        With a lag (``model.lag``), best 0: what is known of the bins so far is that of its stream.
+    budget : int
+        Channels sampled in a bin; fewer than there are.
+    data : Dataset, optional
+        The data of the fit, of which the dynamics of the factors are measured (training trials, where trials have a split).
+        By default they are read again from their file.
+    allowed : bool array (channel), optional
+        Channels that may be sampled at all, in the order of `Scheduler.channels`. All by default.
+    explore : float
+        Share of the samples whose channel is drawn at random, so that all channels are sampled, and a later fit can learn
+        their read-outs. 0 for channels chosen only by what is known.
+    session : str, optional
+        May be omitted if the model was fitted to one session.
+    seed : int
+        Of the samples drawn at random.
+
+    Returns
+    -------
+    Scheduler
+
+    Raises
+    ------
+    ConfigError
+        If the model has no lag, or its likelihood is not one of counts or signals; or if `budget`, `allowed` or `explore` are
+        out of range.
+    DataError, MismatchError
+        If the data are not those of the fit, or too short.
+    FileError
+        If there are no data given, and none to be read again.
+
+    Examples
+    --------
+    >>> scheduler = sb.schedule(fitted, budget=2)  # doctest: +SKIP
+    >>> while recording:  # doctest: +SKIP
+    ...     channels = scheduler.next()
+    ...     step = scheduler.step(device.sample(channels))
+    """
+    name = fitted.session_name(session)
+    return Scheduler(fitted, name, data=data, budget=budget, allowed=allowed, explore=explore, seed=seed)
+
+
+class Scheduler:
+    """Channels to sample, bin by bin; made by `nwb_sbtt.schedule`.
+
+    The factors of the next bin are taken to be Gaussian, with covariance P. A channel with weights w and Fisher information
+    λ (the expected count; for signals 1 / σ²) tells ½ log(1 + λ wᵀPw) of them, and leaves P − Pw wᵀP λ / (1 + λ wᵀPw), as in
+    the point-process filter of Eden, Frank, Barbieri, Solo and Brown 2004 (Neural Computation 16:971). Channels are taken one
+    after the other, each time the one that tells most: ½ log det(I + Σ λ w wᵀ P) of all is then at least 1 − 1/e of that of the
+    best set, because the gain is submodular (Krause and Guestrin 2005, Uncertainty in Artificial Intelligence). From bin to bin
+    P follows linear dynamics that are measured on the training trials.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    session : str
+    data, budget, allowed, explore, seed
+        As of `nwb_sbtt.schedule`.
+
+    Attributes
+    ----------
+    stream : Stream
+        What infers the bins.
+    channels : tuple
+        Names of the channels, in the order of all masks.
+    budget : int
+        Channels sampled in a bin.
+
+    Raises
+    ------
+    ConfigError, DataError, FileError, MismatchError
+        See `nwb_sbtt.schedule`.
+    """
+
+    def __init__(
+        self,
+        fitted: Fitted,
+        session: str,
+        *,
+        data: xr.Dataset | None = None,
+        budget: int,
+        allowed: ArrayLike | None = None,
+        explore: float = EXPLORE,
+        seed: int = 0,
+    ):
+        self._fitted, self._session = fitted, session
+        self.stream = fitted.stream(session=session)
+        self.channels = self.stream.channels
+        self._allowed = self._flags_of_channels("allowed", allowed)
+        n_channels, n_allowed = len(self.channels), int(self._allowed.sum())
+        if not isinstance(budget, int | np.integer) or not 1 <= budget <= min(n_allowed, n_channels - 1):
+            raise ConfigError(
+                f"budget is {budget}, with {n_channels} channels, of which {n_allowed} may be sampled; expected a whole number "
+                f"from 1 to {min(n_allowed, n_channels - 1)}: channels sampled in each bin"
+            )
+        if not 0 <= explore <= 1:
+            raise ConfigError(f"explore is {explore}; expected a fraction between 0 and 1")
+        self.budget, self._explore, self._seed = int(budget), float(explore), int(seed)
+        self._observation = observation_of(fitted.model.likelihood, session)
+        self._weights = self._observation.weights.astype(float)
+        self._dynamics = _dynamics(fitted, fitted.data(session) if data is None else data, session)
+        self.reset()
+
+    def reset(self, first_bin: int = 0) -> None:
+        """Begin a trial or a recording: nothing is known but what the training trials tell of any bin.
+
+        Parameters
+        ----------
+        first_bin : int
+            Number of the next bin on the session clock, which the channels drawn at random follow from.
+        """
+        self.stream.reset()
+        self._first = int(first_bin)
+        self._mean, self._covariance = self._dynamics.mean, self._dynamics.covariance
+        self._chosen: Mask | None = None
+
+    def next(self, available: ArrayLike | None = None) -> Mask:
+        """Choose the channels of the next bin.
+
+        Parameters
+        ----------
+        available : bool array (channel), optional
+            Channels that can be sampled in this bin, such as those that have settled; all that are allowed by default.
+
+        Returns
+        -------
+        bool array (channel)
+            As many as the budget, or all that can be sampled. The same however often it is asked for.
+
+        Raises
+        ------
+        ConfigError
+            If `available` is not a bool for each channel.
+        """
+        can = self._allowed & self._flags_of_channels("available", available)
+        n = min(self.budget, int(can.sum()))
+        bins = np.array([self._first + self.stream.n_bins])
+        drawn = int((uniform_draws(bins, EXPLORE_DRAW + np.arange(n), self._seed) < self._explore).sum())
+        order = np.where(can, uniform_draws(bins, np.arange(len(can)), self._seed), np.inf)
+        chosen = np.zeros(len(can), bool)
+        chosen[np.argsort(order, kind="stable")[:drawn]] = True
+        information = self._information()
+        covariance = self._updated(self._covariance, information, chosen)
+        spread = np.einsum("cf,cf->c", self._weights @ covariance, self._weights)
+        for _ in range(n - drawn):
+            gain = np.where(can & ~chosen, information * spread, -np.inf)
+            best = int(gain.argmax())
+            chosen[best] = True
+            covariance, by_factor = _without(covariance, self._weights[best], information[best])
+            spread = spread - np.square(self._weights @ by_factor)
+        self._chosen = chosen
+        return chosen.copy()
+
+    def step(
+        self,
+        values: ArrayLike,
+        observed: ArrayLike | None = None,
+        exposure: ArrayLike | None = None,
+        *,
+        inputs: ArrayLike | None = None,
+    ) -> Step:
+        """Give the next bin, and infer from it. Only values of the chosen channels are used.
+
+        Parameters
+        ----------
+        values : array (channel)
+            As of `nwb_sbtt.fitting.stream.Stream.step`; anything at channels that were not chosen.
+        observed : bool array (channel), optional
+            Chosen channels that were measured indeed; by default wherever `values` is not NaN.
+        exposure : array (channel), optional
+        inputs : array (input), optional
+
+        Returns
+        -------
+        Step
+
+        Raises
+        ------
+        DataError
+            As `Stream.step`; the scheduler is then as it was before.
+        """
+        chosen = self.next() if self._chosen is None else self._chosen
+        array = as_numbers("values", values)
+        if array.shape != chosen.shape:
+            raise DataError(
+                f"values have the shape {array.shape}; expected {chosen.shape}, one value of each channel of the fit in the "
+                "order of scheduler.channels, one bin at a time"
+            )
+        shown = chosen & ~np.isnan(array)
+        if observed is not None:
+            flags = as_flags(observed)
+            if flags.shape != chosen.shape:
+                raise DataError(f"observed has the shape {flags.shape}; expected that of the values, {chosen.shape}")
+            shown &= flags
+        step = self.stream.step(array, shown, exposure, inputs=inputs)
+        information = self._information()
+        if exposure is not None and isinstance(self._observation, Counts):
+            information = information * np.where(shown, as_numbers("exposure", exposure), 1)
+        covariance = self._updated(self._covariance, information, shown)
+        of = self._dynamics
+        self._covariance = of.step @ covariance @ of.step.T + of.added
+        if step.bin >= 0:
+            self._mean = of.ahead @ step.factors + of.offset
+        self._chosen = None
+        return step
+
+    def limit(self, ds: xr.Dataset, *, same_channels: bool = False) -> xr.Dataset:
+        """Impose the schedule on data that were recorded in full, as `nwb_sbtt.data.limit_bandwidth` imposes others.
+
+        Trials are scheduled one by one, each from its first bin, and a recording that was chopped as a whole. What is chosen
+        in a bin follows only from the chosen entries of earlier bins. The state of this object stays as it is.
+
+        Parameters
+        ----------
+        ds : Dataset
+            With the channels of the fit in any order. Only what is observed can be chosen, and nothing of channels that are
+            held out.
+        same_channels : bool
+            As of `nwb_sbtt.Fitted.infer`.
+
+        Returns
+        -------
+        Dataset
+            With ``attrs["bandwidth"]``, a JSON text of how channels were chosen.
+
+        Raises
+        ------
+        DataError
+            If a bandwidth limit was imposed before.
+        MismatchError
+            If channels, bin width or recording are different from those of the fit.
+        """
+        check_unlimited(dataset_of(ds))
+        _, matched = self._fitted.match(ds, self._session, same_channels=same_channels)
+        whole = merge_chops(matched)
+        mask = self._masks(whole)
+        if is_chopped(matched) and matched.sizes["trial"] > 1:
+            mask = np.asarray(cut_as(mask, matched), bool)
+        rows = {channel: i for i, channel in enumerate(channel_names(matched))}
+        mask = mask[..., [rows[channel] for channel in channel_names(ds)]] & ds["observed"].values
+        record: Mapping[str, Any] = {
+            "scheme": "scheduled",
+            "k": self.budget,
+            "explore": self._explore,
+            "seed": self._seed,
+            "checkpoint_sha256": self._fitted.checkpoint_sha256,
+        }
+        return impose(ds, mask, np.ones(len(mask), bool), record=record)
+
+    def _masks(self, ds: xr.Dataset) -> Mask:
+        """Channels chosen in each trial."""
+        batch = to_batch(hold_out(ds, self._fitted.config), self._session)
+        shown, values = batch.dense(batch.shown).numpy(), batch.dense(batch.values).numpy()
+        exposure = ds["exposure"].values if "exposure" in ds else None
+        inputs = np.where(ds["inputs_observed"], ds["inputs"], np.float32(np.nan)) if "inputs" in ds else None
+        scheduler = copy.copy(self)
+        scheduler.stream = self._fitted.stream(session=self._session)
+        masks = np.zeros(shown.shape, bool)
+        for i, first in enumerate(bin_numbers(ds)[:, 0]):
+            scheduler.reset(int(first))
+            for t in range(len(values[i])):
+                masks[i, t] = scheduler.next(shown[i, t])
+                scheduler.step(
+                    values[i, t],
+                    masks[i, t],
+                    None if exposure is None else exposure[i, t],
+                    inputs=None if inputs is None else inputs[i, t],
+                )
+        return masks
+
+    def _information(self) -> Floats:
+        """Fisher information of each channel in the next bin, on the logarithm of its rate or on its mean."""
+        expected = self._observation.expected(self._mean.astype(np.float32), 1.0)
+        return self._observation.information(expected).astype(float)
+
+    def _updated(self, covariance: Floats, information: Floats, shown: Mask) -> Floats:
+        """Covariance of the factors after these channels were sampled."""
+        for channel in np.flatnonzero(shown):
+            covariance, _ = _without(covariance, self._weights[channel], information[channel])
+        return covariance
+
+    def _flags_of_channels(self, name: str, given: ArrayLike | None) -> Mask:
+        if given is None:
+            return np.ones(len(self.channels), bool)
+        flags = np.asarray(given)
+        if flags.dtype != bool or flags.shape != (len(self.channels),):
+            raise ConfigError(
+                f"{name} has the shape {flags.shape} and type {flags.dtype}; expected a bool for each of {len(self.channels)} "
+                "channels, in the order of scheduler.channels"
+            )
+        return flags
+
+
+@dataclass(frozen=True)
+class _Dynamics:
+    """Of factors: mean and covariance in any bin, and how they follow from earlier ones.
+
+    Parameters
+    ----------
+    mean : array (factor)
+    covariance : array (factor, factor)
+        Of the estimates over bins, and of their errors.
+    step : array (factor, factor)
+        Regression of a bin's factors on those of the bin before.
+    added : array (factor, factor)
+        Covariance that a bin adds.
+    ahead, offset : array (factor, factor), array (factor)
+        Regression on the last estimate that a stream has when a bin is to be chosen: ``lag + 1`` bins before.
+    """
+
+    mean: Floats
+    covariance: Floats
+    step: Floats
+    added: Floats
+    ahead: Floats
+    offset: Floats
+
+
+def _dynamics(fitted: Fitted, data: xr.Dataset, session: str) -> _Dynamics:
+    """Measure linear dynamics of the factors that a fit infers of its training trials.
+
+    What an estimate changes by that its past does not predict is what new data told. On average over many bins the dynamics
+    add as much variance as data take away, so that the covariance of these changes is that added in a bin.
+    """
+    horizon = (fitted.config.lag or 0) + 1
+    if "split" in data.coords and (training := data["split"].values == "train").any():
+        data = data.isel(trial=np.flatnonzero(training))
+    if data.sizes["time"] <= horizon:
+        raise DataError(
+            f"the trials have {data.sizes['time']} bins; expected more than {horizon}, as the dynamics of the factors are "
+            "measured over the lag and the next bin"
+        )
+    latents = fitted.infer(data, session=session)
+    factors = latents["factors"].values.astype(float)
+    mean = factors.mean((0, 1))
+    centred = factors - mean
+    step, _ = _regression(centred, 1)
+    ahead, changes = _regression(centred, horizon)
+    covariance = _covariance(centred) + np.diag(np.square(latents["factors_sd"].values.astype(float)).mean((0, 1)))
+    return _Dynamics(mean, covariance, step, changes / horizon, ahead, mean - ahead @ mean)
+
+
+def _regression(factors: Floats, bins: int) -> tuple[Floats, Floats]:
+    """Regress centred factors (trial, time, factor) on those some bins earlier; the map, and the covariance of its errors."""
+    before, after = (part.reshape(-1, factors.shape[-1]) for part in (factors[:, :-bins], factors[:, bins:]))
+    variance = before.T @ before / len(before)
+    penalty = RIDGE * np.trace(variance) / len(variance) + np.finfo(float).tiny
+    weights = np.linalg.solve(variance + penalty * np.eye(len(variance)), before.T @ after / len(before)).T
+    return weights, _covariance(after - before @ weights.T)
+
+
+def _covariance(rows: Floats) -> Floats:
+    flat = rows.reshape(-1, rows.shape[-1])
+    return np.asarray(flat.T @ flat / len(flat))
+
+
+def _without(covariance: Floats, weights: Floats, information: float) -> tuple[Floats, Floats]:
+    """Covariance without what a sample tells; and the vector whose outer product was subtracted."""
+    by_factor = covariance @ weights
+    by_factor = by_factor * np.sqrt(information / (1 + information * (weights @ by_factor)))
+    return covariance - np.outer(by_factor, by_factor), by_factor
