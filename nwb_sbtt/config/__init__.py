@@ -50,6 +50,7 @@ _HOMES = {
     "AutoConfig": "likelihoods",
     "ConvConfig": "models",
     "ConvolutionConfig": "models",
+    "DynamicsConfig": "fitting",
     "EdgeworthConfig": "likelihoods",
     "FitConfig": "fitting",
     "FluorescenceConfig": "likelihoods",
@@ -104,6 +105,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from nwb_sbtt.config.fitting import DynamicsConfig as DynamicsConfig
     from nwb_sbtt.config.fitting import FitConfig as FitConfig
     from nwb_sbtt.config.fitting import InitConfig as InitConfig
     from nwb_sbtt.config.fitting import MaskConfig as MaskConfig

@@ -183,6 +183,32 @@ class SessionsConfig(Config):
         return self
 
 
+class DynamicsConfig(Config):
+    """A system with few dimensions that is learned from what a model infers, and run forward to train the model further."""
+
+    dimensions: Count = Field(
+        default=4,
+        description="Dimensions of the system's state: principal components of what is inferred of the training trials.",
+    )
+    width: Count = Field(default=64, description="Units in each of the two hidden layers of the system's network.")
+    segment: Annotated[Count, Unit("bins")] = Field(
+        default=25,
+        description="Trials are cut into segments of this length, and the system is run from the start of each to its end. "
+        "Shorter ones suit systems that soon forget where they started, or chaotic ones.",
+    )
+    steps: Count = Field(default=1200, description="Optimiser steps that learn the system.")
+    simulated: Share = Field(
+        default=0.5,
+        description="Fraction of simulated trials in each batch when the model is trained further. 0: the system is learned, "
+        "and the model is not trained further.",
+    )
+    further_training: NotNegative = Field(
+        default=0.5,
+        description="Epochs of further training with simulated trials, as a multiple of `train.epochs`. What is kept is the "
+        "epoch with the best score on hidden entries, of the first training too.",
+    )
+
+
 class FitConfig(Config):
     """Everything that a fit depends on, beside the data."""
 
@@ -198,6 +224,11 @@ class FitConfig(Config):
     train: TrainConfig = Field(default=TrainConfig(), description="Optimiser, schedules and when to stop.")
     sessions: SessionsConfig = Field(
         default=SessionsConfig(), description="How several sessions are fitted together and compared."
+    )
+    dynamics: DynamicsConfig | None = Field(
+        default=None,
+        description="A system that is learned from the latents and can be run forward (`Fitted.simulate`, `Fitted.forecast`). "
+        "Its simulated trials train the model further. Default: none is learned.",
     )
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,

@@ -19,7 +19,7 @@ class Device:
 
     A part without a figure is None: it is unknown, and is left out of every total. Nothing is assumed in its place.
 
-    Attributes
+    Parameters
     ----------
     title : str
         What the figures belong to.

@@ -33,7 +33,7 @@ class Power:
 class PowerSaved:
     """Power of a device at full sampling and with fewer samples, in three steps. Shown, it is a table.
 
-    Attributes
+    Parameters
     ----------
     device : Device
     n_channels : int

@@ -25,9 +25,9 @@ from nwb_sbtt.fitting.runfolder import (
     read_signature,
 )
 from nwb_sbtt.fitting.signature import SIGNATURE
-from nwb_sbtt.train.checkpoint import BEST, LAST, LOG
+from nwb_sbtt.train.checkpoint import BEST, DYNAMICS, LAST, LOG
 
-_OF_MEMBER = (CONFIG, SIGNATURE, ENVIRONMENT, LOG, LAST, BEST, CHANGES)
+_OF_MEMBER = (CONFIG, SIGNATURE, ENVIRONMENT, LOG, LAST, BEST, DYNAMICS, CHANGES)
 
 
 def assemble(run_dir: Path, members: Sequence[Path], data: Mapping[str, xr.Dataset]) -> Fitted:

@@ -25,6 +25,7 @@ from nwb_sbtt.fitting.calibrations import write_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted
+from nwb_sbtt.fitting.forward import write_scales
 from nwb_sbtt.fitting.initialisation import initialise, member_initialisation, resolve_initialisation
 from nwb_sbtt.fitting.member import Member
 from nwb_sbtt.fitting.memory import memory_errors
@@ -38,6 +39,7 @@ from nwb_sbtt.fitting.preparation import (
 )
 from nwb_sbtt.fitting.runfolder import (
     CALIBRATION,
+    FORECAST,
     Watched,
     clear_failure,
     hold_run_folder,
@@ -175,7 +177,10 @@ def _completed(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> Fitted:
         fitted = fitted.align(prepared, condition=condition)
     if not (fitted.run_dir / CALIBRATION).exists():
         write_calibrations(calibrate(fitted, prepared), fitted.run_dir, checkpoint=fitted.checkpoint_sha256)
-    return fitted.calibrated()
+    fitted = fitted.calibrated()
+    if fitted.config.dynamics is not None and not (fitted.run_dir / FORECAST).exists():
+        write_scales(fitted, prepared)
+    return fitted
 
 
 def named_sessions(data: xr.Dataset | Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:

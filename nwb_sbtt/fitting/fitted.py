@@ -28,6 +28,7 @@ from nwb_sbtt.fitting.calibrations import read_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import checkpoint_digest, combine
 from nwb_sbtt.fitting.export import export
+from nwb_sbtt.fitting.forward import RunForward
 from nwb_sbtt.fitting.hiding import hide_in_turn, without_channels
 from nwb_sbtt.fitting.labelling import chopped, labelled
 from nwb_sbtt.fitting.member import Member, load_member
@@ -101,7 +102,7 @@ def load(run_dir: Path | str) -> Fitted:
 
 
 @dataclass(frozen=True, repr=False)
-class Fitted:
+class Fitted(RunForward):
     """A fitted model or ensemble, in its run folder.
 
     Printed, or shown in a notebook, it lists model, data, scores of model and baselines, checks, and the next calls.

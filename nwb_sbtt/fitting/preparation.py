@@ -59,7 +59,18 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     data, likelihood = values_of(ds), likelihood_of(ds, config)
     MODELS[config.model.name].check(data, likelihood.name)
     LIKELIHOODS[likelihood.name].check(data, likelihood)
+    _check_dynamics(config, likelihood.name)
     return split(hold_out(ds, config), valid=config.valid_fraction, test=config.test_fraction, seed=config.seed)
+
+
+def _check_dynamics(config: FitConfig, likelihood: str) -> None:
+    if config.dynamics is None or (LIKELIHOODS[likelihood].draws and not MODELS[config.model.name].infers_spikes):
+        return
+    able = ", ".join(name for name in LIKELIHOODS.names() if LIKELIHOODS[name].draws)
+    raise ConfigError(
+        f"dynamics cannot be learned by the model {config.model.name!r} with the likelihood {likelihood!r}; it is possible "
+        f"with the likelihoods {able}, and models that do not infer spikes themselves. Leave dynamics out (dynamics=null)"
+    )
 
 
 @contextmanager

@@ -21,11 +21,11 @@ from nwb_sbtt.fileerrors import FileErrors, check_is_file
 from nwb_sbtt.fitting.signature import SIGNATURE, Signature, check_format, session_differences
 from nwb_sbtt.locking import hold
 from nwb_sbtt.registry import THIS_PROGRAM
-from nwb_sbtt.train.checkpoint import BEST, LAST, LOG
+from nwb_sbtt.train.checkpoint import BEST, DYNAMICS, LAST, LOG
 from nwb_sbtt.train.trackers import EpochRecord, Tracker
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
-CALIBRATION = "calibration.json"
+CALIBRATION, FORECAST = "calibration.json", "forecast.json"
 ALIGNMENT = "alignment.safetensors"
 CHANGES = "changes.json"
 """Settings that were changed in the course of training, with the epoch; of members of a population."""
@@ -33,7 +33,7 @@ FAILED = "failed.txt"
 """Present after a breakdown; a fit with other settings may then use the folder."""
 LOCK = "lock"
 """Present while a process fits, and after one that was killed."""
-HELD = (ALIGNMENT, CALIBRATION, LAST, BEST, LOG, CHANGES, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)
+HELD = (ALIGNMENT, CALIBRATION, FORECAST, LAST, BEST, DYNAMICS, LOG, CHANGES, SIGNATURE, CONFIG, ENVIRONMENT, FAILED)
 """Files that the holder of the lock alone writes; in the order in which a fit is removed, what allows its removal last."""
 MEMBER = "member-"
 """Prefix of the folders of an ensemble's members."""

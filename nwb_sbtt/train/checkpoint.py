@@ -27,6 +27,8 @@ FORMAT = 3
 """Version of the format of run folders; others are refused."""
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
 """Files of training in a run folder: state of the last saved epoch, weights of the best epoch, numbers of every epoch."""
+DYNAMICS = "dynamics.safetensors"
+"""File of the system that was learned in training (`FitConfig.dynamics`)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Progress:
         Why training ended; empty while it is unfinished.
     log_sha256 : str
         Digest of the numbers of all epochs so far, see `nwb_sbtt.train.loop.log_digest`.
+    first_epochs : int
+        Epochs after which a system was learned, and simulated trials were mixed in; 0 before that.
     """
 
     epoch: Annotated[int, Field(ge=0)] = 0
@@ -55,6 +59,7 @@ class Progress:
     seconds: Annotated[float, Field(ge=0)] = 0.0
     finished: str = ""
     log_sha256: str = ""
+    first_epochs: Annotated[int, Field(ge=0)] = 0
 
 
 def save(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:

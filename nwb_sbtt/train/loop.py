@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.fileerrors import FileErrors, check_is_file
 from nwb_sbtt.masks import coordinated_dropout
 from nwb_sbtt.models.base import Model
+from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.train import checkpoint, schedules
-from nwb_sbtt.train.checkpoint import BEST, LAST, LOG, Progress
+from nwb_sbtt.train.checkpoint import BEST, DYNAMICS, LAST, LOG, Progress
+from nwb_sbtt.train.dynamics import learn, load_dynamics, save_dynamics, simulated
 from nwb_sbtt.train.group import Group, group
-from nwb_sbtt.train.objective import Loss, objective, validation_score
+from nwb_sbtt.train.objective import Loss, Weights, objective, validation_score
 from nwb_sbtt.train.trackers import EpochRecord, Tracker
 
 _ADVICE = (
@@ -41,6 +43,8 @@ VALIDATED_AT_ONCE = 256
 """Trials of up to 512 bins."""
 REFITS = (0.1, 0.25, 0.5)
 """Shares of training after which kinetics are refitted."""
+_LEARNING = 2**31
+"""In place of the number of a batch, where a system is learned after an epoch."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def train(
         validation batch are fixed.
     config : FitConfig
     run_dir : Path
-        Gets ``last.safetensors``, ``best.safetensors`` and ``log.jsonl``.
+        Gets ``last.safetensors``, ``best.safetensors`` and ``log.jsonl``; where a system is learned, ``dynamics.safetensors``.
     tracker : Tracker
         Receives the numbers of each epoch.
     mask_length : int
@@ -109,18 +113,24 @@ def train(
     balanced = config.sessions.sampling == "balanced"
     run = _Run(model, config, run_dir, plan, mask_length)
     refits = {max(1, round(share * plan.epochs)) for share in REFITS} if model.infers_rates else set()
-    total_steps = plan.epochs * plan.steps_per_epoch
     started = time.monotonic() - run.progress.seconds
     if not run.progress.finished:
-        tracker.start(plan.epochs, run.progress.epoch)
-    while not run.progress.finished and (until is None or run.progress.epoch < until):
+        tracker.start(plan.epochs + plan.further_epochs, run.progress.epoch)
+    while not run.progress.finished:
+        if run.is_to_learn():
+            run.learn([batch for batch, _ in sessions])
+            continue
+        if until is not None and run.progress.epoch >= until:
+            break
+        earlier = run.progress.first_epochs
+        total_steps = (plan.further_epochs if earlier else plan.epochs) * plan.steps_per_epoch
         epoch = run.progress.epoch + 1
         generator = _generator(config.training_seed, epoch, sessions[0][0].device)
         step_terms: list[Tensor] = []
         model.train()
         pieces = _minibatches([batch for batch, _ in sessions], plan.batch_size, generator, balanced=balanced)
         for i, first in enumerate(range(0, len(pieces), plan.batches_per_step)):
-            step = (epoch - 1) * plan.steps_per_epoch + i
+            step = (epoch - 1 - earlier) * plan.steps_per_epoch + i
             numbers = range(first, min(first + plan.batches_per_step, len(pieces)))
             drawn = [
                 (sessions[pieces[j][0]][0].select(pieces[j][1]), run.generator_of(epoch, j, generator))
@@ -149,7 +159,7 @@ def train(
         if better:
             run.keep_best()
         train_loss, kl, gradient_norm = terms[:, 1:].mean(0).tolist()
-        rate = schedules.learning_rate(plan, epoch * plan.steps_per_epoch / total_steps)
+        rate = schedules.learning_rate(plan, (epoch - earlier) * plan.steps_per_epoch / total_steps)
         run.history.append(
             EpochRecord(
                 epoch,
@@ -163,9 +173,9 @@ def train(
             )
         )
         tracker.epoch(run.history[-1])
-        run.progress = replace(run.progress, finished=run.reason_to_end())
+        run.progress = replace(run.progress, finished="" if run.is_to_learn() else run.reason_to_end())
         is_last, is_asked = bool(run.progress.finished) or epoch == until, stopping.is_requested()
-        if is_last or is_asked or epoch % config.train.checkpoint_every == 0:
+        if is_last or is_asked or run.is_to_learn() or epoch % config.train.checkpoint_every == 0:
             run.save()
         if is_asked and not is_last:
             raise stopping.Stopped
@@ -183,19 +193,45 @@ class _Run:
         tables = {name: p for name, p in trained.items() if p.dim() > 1}
         self.parameters = tables | trained
         self.averages = [dict(self.average.named_parameters())[name] for name in self.parameters]
-        vectors = [p for name, p in trained.items() if name not in tables]
-        groups: list[dict[str, Any]] = [{"params": list(tables.values())}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            plan.learning_rate,
-            weight_decay=plan.weight_decay,
-            fused=self.averages[0].device.type != "meta",
-        )
+        self.optimizer = self._new_optimizer()
         self.progress, self.history = Progress(), list[EpochRecord]()
+        self.dynamics: Dynamics | None = None
         self.best = _copy(self.average)
         self.group: Group = group()
         if (run_dir / LAST).exists():
             self._restore()
+
+    def _new_optimizer(self) -> torch.optim.AdamW:
+        tables = [p for p in self.parameters.values() if p.dim() > 1]
+        vectors = [p for p in self.parameters.values() if p.dim() <= 1]
+        groups: list[dict[str, Any]] = [{"params": tables}, {"params": vectors, "weight_decay": 0.0}]
+        return torch.optim.AdamW(
+            groups,
+            self.plan.learning_rate,
+            weight_decay=self.plan.weight_decay,
+            fused=self.averages[0].device.type != "meta",
+        )
+
+    def is_to_learn(self) -> bool:
+        """Whether training is over but for the system that is to be learned."""
+        over = _over(self.progress, self.plan)
+        return self.config.dynamics is not None and self.dynamics is None and bool(over)
+
+    def learn(self, batches: Sequence[Batch]) -> None:
+        """Learn a system from what the best weights infer; further training starts from these."""
+        assert self.config.dynamics is not None
+        for model in (self.model, self.average):
+            model.load_state_dict(self.best)
+        generator = _generator(self.config.training_seed, self.progress.epoch, batches[0].device, _LEARNING)
+        self.dynamics = learn(self.average, batches, self.config.dynamics, generator)
+        # Machines of other kinds may round otherwise.
+        self.group.take_from_leader(list(self.dynamics.state_dict().values()))
+        self.optimizer = self._new_optimizer()
+        self.progress = replace(self.progress, first_epochs=self.progress.epoch)
+        self.progress = replace(self.progress, finished=self.reason_to_end())
+        if self.group.leads:
+            save_dynamics(self.dynamics, self.run_dir / DYNAMICS)
+        self.save()
 
     def generator_of(self, epoch: int, number: int, generator: torch.Generator) -> torch.Generator:
         """Return the source of a batch's random numbers: its own where a step has several, whoever computes it."""
@@ -214,13 +250,13 @@ class _Run:
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = schedules.learning_rate(self.plan, share)
         self.optimizer.zero_grad()
+        weights = schedules.weights(settings, share if self.dynamics is None else 1.0)
         terms = torch.zeros(3, device=self.averages[0].device)
         for batch, generator in drawn:
-            loss: Loss = objective(
-                self.model, self.mask(batch, generator), generator, schedules.weights(settings, share)
-            )
-            (loss.total / n_batches).backward()  # type: ignore[no-untyped-call]
-            terms += torch.stack([loss.total.detach(), loss.reconstruction, loss.kl]) / n_batches
+            for part, loss in self._losses(batch, generator, weights):
+                weight = part / n_batches
+                (loss.total * weight).backward()  # type: ignore[no-untyped-call]
+                terms += torch.stack([loss.total.detach(), loss.reconstruction, loss.kl]) * weight
         self.group.add_up_gradients(list(self.parameters.values()))
         terms = self.group.add_up(terms)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), settings.gradient_clip)
@@ -230,6 +266,19 @@ class _Run:
             for average, parameter in zip(self.averages, self.parameters.values(), strict=True):
                 average.lerp_(parameter, 1 - decay)
         return torch.cat([terms, norm.detach().reshape(1)])
+
+    def _losses(self, batch: Batch, generator: torch.Generator, weights: Weights) -> Iterator[tuple[float, Loss]]:
+        """Losses of a batch, each with its weight: of the batch itself or, once there is a system, of what it simulates too."""
+        n_trials, n_simulated = len(batch.trials), 0
+        if self.dynamics is not None:
+            n_simulated = round(self.dynamics.config.simulated * n_trials)
+        if self.dynamics is not None and n_simulated:
+            simulated_batch, target = simulated(self.dynamics, batch.select(torch.arange(n_simulated)), generator)
+            loss = objective(self.model, simulated_batch, generator, weights, target=target)
+            yield n_simulated / n_trials, loss
+            batch = batch.select(torch.arange(n_simulated, n_trials))
+        if n_simulated < n_trials:
+            yield 1 - n_simulated / n_trials, objective(self.model, self.mask(batch, generator), generator, weights)
 
     def mask(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Draw the hidden and scored entries of a step."""
@@ -310,6 +359,8 @@ class _Run:
             checkpoint.load_weights(module, weights, path)
         device = next(self.model.parameters()).device
         self.best = {n.removeprefix("best."): t.to(device) for n, t in tensors.items() if n.startswith("best.")}
+        if self.progress.first_epochs and self.config.dynamics is not None:
+            self.dynamics = load_dynamics(self.run_dir / DYNAMICS, self.model, self.config.dynamics)
         checkpoint.unpack_optimizer(self.optimizer, list(self.parameters), tensors)
         self.history = read_log(self.run_dir, self.progress)
 
@@ -419,11 +470,21 @@ def _lower_rate(plan: schedules.Plan) -> str:
     return f"{plan.learning_rate / 4:g}"
 
 
-def _reason(progress: Progress, plan: schedules.Plan, minutes: float | None) -> str:
+def _over(progress: Progress, plan: schedules.Plan) -> str:
+    """Why the first training or, after it, the further one is over; an empty text while it is not."""
+    if progress.first_epochs:
+        total = progress.first_epochs + plan.further_epochs
+        return f"all {total} epochs finished; best at epoch {progress.best_epoch}" if progress.epoch >= total else ""
     if progress.epoch >= plan.epochs:
         return f"all {plan.epochs} epochs finished; best at epoch {progress.best_epoch}"
     if progress.epoch - progress.best_epoch >= plan.patience:
         return f"no better validation score for {plan.patience} epochs; best at epoch {progress.best_epoch}"
+    return ""
+
+
+def _reason(progress: Progress, plan: schedules.Plan, minutes: float | None) -> str:
+    if over := _over(progress, plan):
+        return over
     if minutes is not None and progress.seconds > 60 * minutes:
         return (
             f"time limit of {minutes:g} min reached after epoch {progress.epoch}; best at epoch {progress.best_epoch}"

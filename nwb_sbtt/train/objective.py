@@ -50,7 +50,9 @@ class Weights:
     l2: float
 
 
-def objective(model: Model, batch: Batch, generator: torch.Generator, weights: Weights) -> Loss:
+def objective(
+    model: Model, batch: Batch, generator: torch.Generator, weights: Weights, *, target: Batch | None = None
+) -> Loss:
     """Compute the loss of one random pass.
 
     ``mean NLL over scored entries + w_kl · KL / n + w_l2 · mean(W²)``, with KL in nats per trial and the mean number `n` of
@@ -58,7 +60,7 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
     of the entries is missing and whatever share of the observed ones is scored.
 
     Three terms are added where a model has them: the prior of the likelihood's scales; half the mean NLL of its intermediate
-    factors, so that each layer learns to improve on the one before; a tenth of its variance loss.
+    factors, so that each layer learns to improve on the one before; a tenth of its variance loss, where it is trained on data.
 
     Parameters
     ----------
@@ -68,13 +70,17 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
     generator : torch.Generator
         Source of dropout, noise and posterior samples.
     weights : Weights
+    target : Batch, optional
+        What the likelihood is taken of, of simulated trials. Default: what the model is trained on (`Model.target`).
 
     Returns
     -------
     Loss
     """
     inference = model(batch, generator)
-    target = model.target(inference, batch)
+    has_variance = inference.factor_variance is not None and target is None
+    if target is None:
+        target = model.target(inference, batch)
     # A model that is trained on what it encodes knows these totals already.
     totals = inference.intermediate_totals if target is batch else ()
     batch = target
@@ -88,7 +94,7 @@ def objective(model: Model, batch: Batch, generator: torch.Generator, weights: W
     total = reconstruction + weights.kl * kl + prior
     if totals:
         total = total + INTERMEDIATE_WEIGHT * torch.stack(totals).mean() / scored
-    if inference.factor_variance is not None:
+    if has_variance and inference.factor_variance is not None:
         total = total + VARIANCE_WEIGHT * _variance_loss(model, inference.factors, inference.factor_variance, batch)
     if weights.l2:
         recurrent = model.recurrent_weights()

@@ -32,6 +32,8 @@ class Plan:
         Peak learning rate, and weight decay of AdamW.
     coordinated_dropout : tuple of two floats
         Lowest and highest share of the observed entries that are hidden.
+    further_epochs : int
+        Epochs after these in which simulated trials are mixed in (`FitConfig.dynamics`).
     """
 
     epochs: int
@@ -42,6 +44,7 @@ class Plan:
     learning_rate: float
     weight_decay: float
     coordinated_dropout: tuple[float, float]
+    further_epochs: int = 0
 
 
 def plan(config: FitConfig, trials: list[int]) -> Plan:
@@ -64,6 +67,7 @@ def plan(config: FitConfig, trials: list[int]) -> Plan:
     n_batches = max(batches) * len(batches) if config.sessions.sampling == "balanced" else sum(batches)
     steps_per_epoch = math.ceil(n_batches / settings.batches_per_step)
     epochs = settings.epochs or min(MOST_EPOCHS, math.ceil(defaults.steps / steps_per_epoch))
+    dynamics = config.dynamics
     return Plan(
         epochs,
         batch_size,
@@ -73,6 +77,7 @@ def plan(config: FitConfig, trials: list[int]) -> Plan:
         defaults.learning_rate if settings.learning_rate is None else settings.learning_rate,
         defaults.weight_decay if settings.weight_decay is None else settings.weight_decay,
         config.masks.coordinated_dropout or defaults.coordinated_dropout,
+        round(dynamics.further_training * epochs) if dynamics is not None and dynamics.simulated else 0,
     )
 
 
@@ -99,7 +104,7 @@ def learning_rate(plan: Plan, progress: float) -> float:
     ----------
     plan : Plan
     progress : float
-        Share of the steps done, from 0 to 1.
+        Share of the steps done, from 0 to 1; in further training, of the steps of that.
 
     Returns
     -------

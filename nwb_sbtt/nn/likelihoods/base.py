@@ -110,6 +110,8 @@ class Likelihood(nn.Module, ABC):
     """Whether expected values are counts, which divided by the bin width are rates."""
     infers_rates: ClassVar[bool] = False
     """Whether rates are inferred from fluorescence; its kinetics are then measured, and refitted in training."""
+    draws: ClassVar[bool] = False
+    """Whether values can be drawn (`draw`), as is needed to simulate."""
 
     @classmethod
     def mask_length(cls, data: Values, *, bin_width: float) -> int:
@@ -255,6 +257,31 @@ class Likelihood(nn.Module, ABC):
         """
         weights, biases = [self.weights, *self.further_weights], [self.biases, *self.further_biases]
         return tuple((w[session], b[session]) for w, b in zip(weights, biases, strict=True))
+
+    def draw(
+        self, factors: Float[Tensor, "trial time factor"], batch: Batch, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "*entry"], Float[Tensor, "*entry"]]:
+        """Draw values of the entries of a batch, and give what a model that should infer these factors is trained on.
+
+        Parameters
+        ----------
+        factors : Float[Tensor, "trial time factor"]
+        batch : Batch
+            Its values and masks are not used; its exposure is.
+        generator : torch.Generator
+
+        Returns
+        -------
+        values, target : Float[Tensor, "*entry"]
+            In the data's unit, of all entries, observed or not. The target has the same expectation; where the expected value
+            itself gives the terms of the likelihood theirs, it has no noise.
+
+        Raises
+        ------
+        NotImplementedError
+            If `draws` is false.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not draw values")
 
     @abstractmethod
     def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]: ...

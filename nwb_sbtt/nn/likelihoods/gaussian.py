@@ -30,6 +30,7 @@ class Gaussian(EntryByEntry):
     Config = GaussianConfig
     n_parameters = 1
     suits = ("signals",)
+    draws = True
 
     def __init__(self, statistics: dict[str, ChannelStatistics], factors: int, config: LikelihoodConfig | None = None):
         super().__init__(statistics, factors, config)
@@ -47,6 +48,16 @@ class Gaussian(EntryByEntry):
 
     def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return (stats.mean / stats.sd,)
+
+    def draw(
+        self, factors: Float[Tensor, "trial time factor"], batch: Batch, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "*entry"], Float[Tensor, "*entry"]]:
+        """Draw signals with their noise; they are the target too, since without noise its sd could not be learned."""
+        expected = self.expected_at(factors, batch)
+        log_noise, scale = self._channel_tensors(batch.session)
+        drawn = torch.randn(expected.shape, generator=generator, device=expected.device).to(expected)
+        values = torch.addcmul(expected, drawn, batch.along_channels(log_noise.exp() * scale))
+        return values, values
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return ()

@@ -27,6 +27,7 @@ class Poisson(EntryByEntry):
     n_parameters = 1
     suits = ("counts",)
     expects_counts = True
+    draws = True
 
     @classmethod
     def check(cls, data: Values, config: LikelihoodConfig) -> None:
@@ -40,6 +41,13 @@ class Poisson(EntryByEntry):
 
     def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return (stats.mean.clamp(min=1e-6).log(),)
+
+    def draw(
+        self, factors: Float[Tensor, "trial time factor"], batch: Batch, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "*entry"], Float[Tensor, "*entry"]]:
+        """Draw counts; the target is the expected count, in which a term is linear."""
+        expected = self.expected_at(factors, batch)
+        return torch.poisson(expected, generator=generator), expected
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return ()

@@ -1,0 +1,392 @@
+"""What a fit can do with the system that it has learned (`FitConfig.dynamics`): simulate trials, and forecast."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from nwb_sbtt.batch import Batch, generator_on
+from nwb_sbtt.data.datasets import dataset_of
+from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset, name_units
+from nwb_sbtt.data.tensors import to_batch
+from nwb_sbtt.errors import ConfigError, DataError
+from nwb_sbtt.fitting.calibrations import calibrated
+from nwb_sbtt.fitting.member import Member
+from nwb_sbtt.fitting.preparation import hold_out
+from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
+from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.train.checkpoint import DYNAMICS
+from nwb_sbtt.train.dynamics import load_dynamics
+
+if TYPE_CHECKING:
+    from nwb_sbtt.fitting.fitted import Fitted
+
+TRIALS_AT_ONCE = 256
+LEAST_SCALE = 1.0
+"""Of the variance of forecasts: chance alone does not make them narrower."""
+_KEPT = ("bin_width", "kind", "unit", "bin_reference", "session_id")
+"""Attributes that simulated data have from those that they are like."""
+
+
+class RunForward:
+    """The part of `Fitted` that runs a learned system."""
+
+    def dynamics(self: Fitted) -> tuple[Dynamics, ...]:  # type: ignore[misc]
+        """Return the system of each member, read from its run folder.
+
+        Returns
+        -------
+        tuple of Dynamics
+
+        Raises
+        ------
+        ConfigError
+            If the fit learns none, or training has not come so far.
+        """
+        if self.config.dynamics is None:
+            raise ConfigError(
+                "this fit has no system that could be run forward; fit again with one: --set dynamics.dimensions=4, or "
+                "FitConfig(dynamics=DynamicsConfig())"
+            )
+        if missing := [m.run_dir for m in self.members if not (m.run_dir / DYNAMICS).exists()]:
+            raise ConfigError(
+                f"the fit in {str(missing[0])!r} has not learned its system yet; run the same fit again to resume it"
+            )
+        return tuple(load_dynamics(m.run_dir / DYNAMICS, m.model, self.config.dynamics) for m in self.members)
+
+    def simulate(  # type: ignore[misc]
+        self: Fitted,
+        like: xr.Dataset,
+        *,
+        trials: int | None = None,
+        start: ArrayLike | None = None,
+        masked: bool = True,
+        session: str | None = None,
+        seed: int = 0,
+    ) -> xr.Dataset:
+        """Simulate trials of the system that the fit has learned; of an ensemble, that of its best member.
+
+        Parameters
+        ----------
+        like : Dataset
+            Data with the channels of the fit. Simulated trials have its bins, exposure and known inputs, trial by trial.
+        trials : int, optional
+            Number of trials; those of `like` are repeated in turn. Default: as many as it has.
+        start : array (trial, dimension), optional
+            State in the first bin. Default: drawn from what is known of the starts of training trials.
+        masked : bool
+            Whether entries that `like` misses are missing here too; else all are observed.
+        session : str, optional
+            Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
+        seed : int
+
+        Returns
+        -------
+        Dataset
+            As described in `nwb_sbtt.data.schema`, with the truth: ``true_rates`` [Hz], or ``true_mean`` in the unit of the
+            signal (trial, time, channel), and ``true_latents`` (trial, time, latent), states in units of their sd over the
+            training trials. Trials follow one another from 0 s on.
+
+        Raises
+        ------
+        ConfigError
+            If the fit has learned no system.
+        DataError, MismatchError
+            If `like` or `start` does not suit.
+        """
+        dynamics = self.dynamics()[self.members.index(self.best)]
+        name, matched = self.match(like, session, same_channels=True)
+        n = matched.sizes["trial"] if trials is None else trials
+        if n < 1:
+            raise DataError(f"trials is {trials}; expected one or more")
+        matched = matched.isel(trial=np.arange(n) % matched.sizes["trial"])
+        if not masked:
+            matched = matched.drop_vars("exposure", errors="ignore").assign(observed=xr.ones_like(matched["observed"]))
+        batch, generator = to_batch(matched, name), generator_on(torch.device("cpu"), seed)
+        dynamics = dynamics.cpu()
+        if start is None:
+            rows = torch.randint(len(dynamics.starts[name]), (n,), generator=generator)
+            begin = dynamics.draw_starts(name, rows, generator)
+        else:
+            begin = _states(start, (n, dynamics.config.dimensions))
+        with torch.no_grad():
+            states = dynamics.run(begin, batch.shape[1], dynamics.features(batch))
+            values, _ = dynamics.likelihood.draw(states, batch, generator)
+            expected = dynamics.likelihood.expected(states, name).numpy()
+        drawn = batch.dense(values).numpy()
+        return _simulated(matched, drawn, expected, states.numpy(), counts=self.expects_counts)
+
+    def forecast(  # type: ignore[misc]
+        self: Fitted,
+        ds: xr.Dataset,
+        *,
+        bins: int,
+        inputs: ArrayLike | None = None,
+        samples: int = 64,
+        session: str | None = None,
+        seed: int = 0,
+    ) -> xr.Dataset:
+        """Continue trials beyond their last bin.
+
+        Each member infers the state in the last bin, draws from its posterior, and runs its system forward. Of an ensemble,
+        means are averaged, and what members differ by is part of the sd. The sd is scaled by how far forecasts of the second
+        half of the validation trials missed.
+
+        Parameters
+        ----------
+        ds : Dataset
+            Trials with the channels of the fit.
+        bins : int
+            How many to forecast.
+        inputs : array (trial, time, input), optional
+            Known inputs of the forecast bins, NaN where unknown; needed where the fit has any.
+        samples : int
+            States drawn for each trial and member.
+        session : str, optional
+            Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
+        seed : int
+
+        Returns
+        -------
+        Dataset
+            ``rates`` and ``rates_sd`` [Hz] or ``mean`` and ``mean_sd`` in the unit of the signal (trial, time, channel), as
+            `nwb_sbtt.interval` takes them, and ``observed``, nowhere true. ``time`` goes on from that of `ds`.
+
+        Raises
+        ------
+        ConfigError
+            If the fit has learned no system, or is not finished.
+        DataError, MismatchError
+            If data or inputs do not suit.
+        """
+        systems = self.dynamics()
+        name, matched = self.match(ds, session, same_channels=True)
+        for setting, value in (("bins", bins), ("samples", samples)):
+            if value < 1:
+                raise DataError(f"{setting} is {value}; expected one or more")
+        batch = to_batch(hold_out(matched, self.config), name)
+        future = _future(batch, bins, inputs, names=self.signature.inputs)
+        mean, variance = _forecast(self, systems, batch, future, bins=bins, samples=samples, seed=seed)
+        scale = read_scales(self)[name]
+        sd = np.sqrt(variance * scale)
+        per = float(matched.attrs["bin_width"]) if self.expects_counts else 1.0
+        return _labelled(matched, {self.expected_name: mean / per, f"{self.expected_name}_sd": sd / per}, self)
+
+
+def write_scales(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
+    """Measure how far forecasts of the second half of validation trials miss, and store it in the run folder.
+
+    A model may be too sure of the state in the last bin, and the system is not exact. So the variance of forecasts is
+    multiplied by one factor a session. The truth is not known, but what is inferred from whole trials is: where that is the
+    expectation given more data, the squared error of a forecast is its squared distance from that plus the posterior variance
+    of that (the law of total variance). No noise of data enters, which is larger by far.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        Finished and calibrated, with a learned system.
+    prepared : mapping of session to Dataset
+        As returned by `nwb_sbtt.fitting.preparation.prepare`.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    systems, scales = fitted.dynamics(), {}
+    for name, ds in prepared.items():
+        valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
+        n_bins, scales[name] = valid.sizes["time"] // 2, 1.0
+        if not n_bins:
+            continue
+        early = to_batch(valid.isel(time=slice(0, -n_bins)), name)
+        future = None if early.inputs is None else to_batch(valid.isel(time=slice(-n_bins - 1, None)), name)
+        mean, variance = _forecast(fitted, systems, early, future, bins=n_bins, samples=32, seed=0)
+        arrays = calibrated(fitted.posterior(to_batch(valid, name)), fitted.calibrations.get(name))
+        known = arrays["expected"][:, -n_bins:].cpu().double().numpy()
+        error = (mean - known) ** 2
+        if "expected_sd" in arrays:
+            error += arrays["expected_sd"][:, -n_bins:].cpu().double().numpy() ** 2
+        # Of each channel, so that those with high rates do not decide alone.
+        ratio = error.sum((0, 1)) / np.maximum(variance.sum((0, 1)), np.finfo(float).tiny)
+        scales[name] = max(LEAST_SCALE, float(np.median(ratio)))
+    write_json(fitted.run_dir / FORECAST, {"scales": scales})
+
+
+def read_scales(fitted: Fitted) -> dict[str, float]:
+    """Read what `write_scales` wrote.
+
+    Parameters
+    ----------
+    fitted : Fitted
+
+    Returns
+    -------
+    dict of session to float
+        1 for one member of an ensemble, for which nothing was measured.
+
+    Raises
+    ------
+    ConfigError
+        If training has not ended.
+    FileError
+        If the file is damaged.
+    """
+    if not fitted.finished:
+        raise ConfigError(
+            f"the fit in {str(fitted.run_dir)!r} is not finished, so the width of its forecasts' intervals is not known; run "
+            "the same fit again to resume it"
+        )
+    if not (fitted.run_dir / FORECAST).exists():
+        return dict.fromkeys(fitted.signature.sessions, 1.0)
+    return dict(read_json(fitted.run_dir / FORECAST)["scales"])
+
+
+def _forecast(
+    fitted: Fitted,
+    systems: Sequence[Dynamics],
+    batch: Batch,
+    future: Batch | None,
+    *,
+    bins: int,
+    samples: int,
+    seed: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and variance of what is expected of the forecast bins, over members and their draws of the state."""
+    means, variances = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
+    for i, (member, dynamics) in enumerate(zip(fitted.members, systems, strict=True)):
+        generator = generator_on(torch.device("cpu"), seed + i)
+        mean, variance = _of_member(member, dynamics, batch, future, bins=bins, samples=samples, generator=generator)
+        means.append(mean)
+        variances.append(variance)
+    return np.mean(means, 0), np.mean(variances, 0) + np.var(means, 0)
+
+
+def _of_member(
+    member: Member,
+    dynamics: Dynamics,
+    batch: Batch,
+    future: Batch | None,
+    *,
+    bins: int,
+    samples: int,
+    generator: torch.Generator,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and variance of what is expected of the forecast bins, over draws of the state in the last bin."""
+    model, dynamics = member.model.cpu(), dynamics.cpu()
+    means, variances = [], []
+    with torch.no_grad():
+        for rows in torch.split(torch.arange(len(batch.trials)), TRIALS_AT_ONCE):
+            inference = model(batch.select(rows))
+            found = inference.factor_variance
+            last = None if found is None else found[:, -1:]
+            mean, variance = dynamics.states_of(model.likelihood, inference.factors[:, -1:], last, batch.session)
+            drawn = torch.randn((samples, *mean[:, 0].shape), generator=generator)
+            starts = mean[:, 0] + variance[:, 0].sqrt() * drawn
+            features = None if future is None else dynamics.features(future.select(rows))
+            if features is not None:
+                features = features.expand(samples, *features.shape)
+            states = dynamics.run(starts, bins + 1, features)[..., 1:, :]
+            expected = dynamics.likelihood.expected(states.flatten(0, 1), batch.session).double()
+            expected = expected.reshape(samples, len(rows), *expected.shape[1:])
+            means.append(expected.mean(0).numpy())
+            variances.append(expected.var(0, correction=0).numpy())
+    return np.concatenate(means), np.concatenate(variances)
+
+
+def _future(batch: Batch, bins: int, inputs: ArrayLike | None, *, names: Sequence[str]) -> Batch | None:
+    """Known inputs of the last bin and of those after it, in a batch; None where the fit has none."""
+    if not names:
+        if inputs is not None:
+            raise DataError("got inputs, but the fit has no known inputs; leave them out")
+        return None
+    shape = (len(batch.trials), bins, len(names))
+    if inputs is None:
+        raise DataError(
+            f"the fit has the known inputs {', '.join(names)}; a forecast needs them too: an array (trial, time, input) of "
+            f"shape {shape}, NaN where unknown"
+        )
+    given = np.asarray(inputs, dtype=np.float32)
+    if given.shape != shape:
+        raise DataError(f"inputs have the shape {given.shape}; expected (trial, time, input), here {shape}")
+    assert batch.inputs is not None and batch.inputs_observed is not None
+    known = np.isfinite(given)
+    return replace(
+        batch,
+        inputs=torch.cat([batch.inputs[:, -1:], torch.from_numpy(np.where(known, given, 0))], 1),
+        inputs_observed=torch.cat([batch.inputs_observed[:, -1:], torch.from_numpy(known)], 1),
+    )
+
+
+def _states(start: ArrayLike, shape: tuple[int, int]) -> Tensor:
+    states = np.asarray(start, dtype=np.float32)
+    if states.shape != shape or not np.isfinite(states).all():
+        raise DataError(f"start has the shape {states.shape}; expected finite numbers (trial, dimension), here {shape}")
+    return torch.from_numpy(states)
+
+
+def _simulated(
+    like: xr.Dataset,
+    values: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    states: NDArray[np.float32],
+    *,
+    counts: bool,
+) -> xr.Dataset:
+    """Label simulated trials as the data that they are like."""
+    n_trials, n_bins, _ = values.shape
+    width = float(like.attrs["bin_width"])
+    ds = make_dataset(
+        values,
+        like["observed"].values,
+        bin_width=width,
+        kind=like.attrs["kind"],
+        exposure=like["exposure"].values if "exposure" in like else None,
+        channel_id=like["channel_id"].values,
+        start=float(like["time"].values[0]) - width / 2,
+        trial_start=np.arange(n_trials) * n_bins * width,
+        coords={
+            str(name): ("channel", coord.values)
+            for name, coord in like.coords.items()
+            if coord.dims == ("channel",) and name not in ("channel_id", "channel")
+        },
+        attrs={name: like.attrs[name] for name in _KEPT if name in like.attrs and name not in ("bin_width", "kind")},
+    )
+    if "inputs" in like:
+        ds = ds.assign(
+            {name: (like[name].dims, like[name].values) for name in ("inputs", "inputs_observed")}
+        ).assign_coords(input=like["input"].values)
+    name = "true_rates" if counts else "true_mean"
+    return check_dataset(
+        ds.assign(
+            {
+                name: (DIMS, expected / width if counts else expected),
+                "true_latents": (("trial", "time", "latent"), states),
+            }
+        )
+    )
+
+
+def _labelled(ds: xr.Dataset, arrays: dict[str, NDArray[np.float64]], fitted: Fitted) -> xr.Dataset:
+    """Label forecast bins as the trials that they continue."""
+    dataset_of(ds)
+    shape = next(iter(arrays.values())).shape
+    width = float(ds.attrs["bin_width"])
+    time = ds["time"].values[-1] + width * np.arange(1, shape[1] + 1)
+    kept = {
+        str(name): (coord.dims, coord.values)
+        for name, coord in ds.coords.items()
+        if coord.dims in (("trial",), ("channel",))
+    }
+    data = {name: (DIMS, array.astype(np.float32)) for name, array in arrays.items()}
+    coords = {**kept, "time": ("time", time)}
+    attrs = {**ds.attrs, "model": json.dumps(fitted.record())}
+    return name_units(xr.Dataset({**data, "observed": (DIMS, np.zeros(shape, bool))}, coords=coords, attrs=attrs))

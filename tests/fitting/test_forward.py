@@ -1,0 +1,282 @@
+"""Systems that fits learn: what they are worth, what they simulate and forecast, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import nwb_sbtt as sb
+from nwb_sbtt.config import (
+    BandwidthConfig,
+    ConvConfig,
+    DynamicsConfig,
+    FitConfig,
+    LFADSConfig,
+    SearchConfig,
+    TrainConfig,
+)
+from nwb_sbtt.errors import ConfigError, DataError, FileError
+from nwb_sbtt.evaluate.metrics import r2
+from nwb_sbtt.train.checkpoint import DYNAMICS, LAST, load
+from tests.support.fits import Stopping
+
+CONV = {"width": 16, "groups": 4, "layers": 2, "factors": 4, "read_in": 8, "max_lag": 10, "input_memory": 8}
+LFADS = {"read_in": 6, "encoder": 6, "initial_condition": 4, "controller": 4, "generator": 8, "factors": 3}
+SYSTEM = DynamicsConfig(dimensions=2, width=16, segment=10, steps=20)
+WIDTH, SPEED = 0.02, 0.25
+
+
+def rotation(*, trials=90, bins=40, channels=12, counts=True, inputs=False, seed=0):
+    """Channels that read out a rotation of one speed from a random phase; with inputs, those decide its direction."""
+    random = np.random.default_rng(seed)
+    turn = random.choice([-1.0, 1.0], trials) if inputs else np.ones(trials)
+    phase = random.uniform(0, 2 * np.pi, (trials, 1)) + SPEED * turn[:, None] * np.arange(bins)
+    clean = np.stack([np.cos(phase), np.sin(phase)], 2) @ random.normal(size=(2, channels))
+    clean = 0.6 * np.exp(0.8 * clean) if counts else clean
+    values = random.poisson(clean) if counts else clean + 0.5 * random.normal(size=clean.shape)
+    ds = sb.from_numpy(values.astype(float), bin_width=WIDTH, kind="units" if counts else "series")
+    if inputs:
+        ds = sb.with_inputs(ds, {"turn": np.repeat(turn[:, None], bins, 1)})
+    return sb.split(ds, valid=0.2, test=0.0, seed=seed), clean
+
+
+def config(epochs=4, model=None, system=SYSTEM, **changes):
+    train = TrainConfig(epochs=epochs, batch_size=24, checkpoint_every=1)
+    return FitConfig(model=model or ConvConfig(**CONV), train=train, dynamics=system, **changes)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return rotation()[0]
+
+
+@pytest.fixture(scope="module")
+def fitted(data, tmp_path_factory):
+    return sb.fit(data, config(), run_dir=tmp_path_factory.mktemp("forward") / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("counts", [True, False], ids=["counts", "signals"])
+def test_a_learned_rotation_turns_at_its_speed_and_foretells_trials(counts, tmp_path):
+    ds, clean = rotation(counts=counts, trials=160)
+    ds = sb.data.limit_bandwidth(ds, BandwidthConfig(k=8))
+    fitted = sb.fit(
+        ds, config(60, system=DynamicsConfig(dimensions=2, segment=20, steps=400)), run_dir=tmp_path / "run"
+    )
+    (system,) = fitted.dynamics()
+    states = system.run(system.starts["session"][:40], 40)
+    turned = torch.complex(states[:, 1:, 0], states[:, 1:, 1]) / torch.complex(states[:, :-1, 0], states[:, :-1, 1])
+    assert abs(turned.angle().mean().abs().item() - SPEED) < 0.02
+    valid = np.flatnonzero(ds["split"].values == "valid")
+    early = ds.isel(trial=valid, time=slice(0, 28))
+    forecast = fitted.forecast(early, bins=12)
+    name = "rates" if counts else "mean"
+    true = clean[valid, 28:] / (WIDTH if counts else 1.0)
+    last = np.repeat(fitted.infer(early)[name].values[:, -1:], 12, 1)
+    score, persistence = r2(true, forecast[name].values), r2(true, last)
+    assert score > 0.8 > persistence + 0.5
+    lower, upper = sb.interval(forecast, 0.9)
+    assert 0.75 < ((true >= lower.values) & (true <= upper.values)).mean() < 0.99
+
+
+def test_a_fit_goes_on_with_simulated_trials_and_keeps_the_best_epoch(fitted):
+    assert len(fitted.history) == 6 and fitted.model.config.factors == 4
+    progress = fitted.members[0].progress
+    assert progress.first_epochs == 4 and progress.finished.startswith("all 6 epochs finished")
+    scores = [row["valid_loss"] for row in fitted.history]
+    assert progress.best_score == min(scores) and progress.best_epoch == 1 + scores.index(min(scores))
+    rates = [row["learning_rate"] for row in fitted.history]
+    assert rates[3] == pytest.approx(0, abs=1e-6) and rates[4] > 1e-3 and rates[5] == pytest.approx(0, abs=1e-6)
+
+
+def test_without_simulated_trials_only_the_system_is_learned(data, fitted, tmp_path):
+    system = SYSTEM.model_copy(update={"simulated": 0.0})
+    other = sb.fit(data, config(system=system), run_dir=tmp_path / "with")
+    plain = sb.fit(data, config(system=None), run_dir=tmp_path / "without")
+    assert len(other.history) == 4 and other.dynamics()
+    assert other.checkpoint_sha256 == plain.checkpoint_sha256
+    same = [other.dynamics()[0].state_dict(), fitted.dynamics()[0].state_dict()]
+    assert all(torch.equal(same[0][name], same[1][name]) for name in same[1])
+    assert not (tmp_path / "without" / "run" / DYNAMICS).exists()
+
+
+@pytest.mark.parametrize("after", [2, 4, 5])
+def test_an_interrupted_fit_ends_in_the_same_numbers(data, fitted, after, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        sb.fit(data, config(), run_dir=tmp_path / "run", tracker=Stopping(after))
+    resumed = sb.fit(data, config(), run_dir=tmp_path / "run")
+    for name in (LAST, "best.safetensors"):
+        one, other = load(resumed.run_dir / name)[0], load(fitted.run_dir / name)[0]
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_fit_in_pieces_ends_in_the_same_numbers(data, fitted, tmp_path):
+    for epoch in (3, 4, 5, 6):
+        pieces = sb.fit(data, config(), run_dir=tmp_path / "run", until=epoch)
+        assert len(pieces.history) == epoch
+    assert pieces.finished and pieces.checkpoint_sha256 == fitted.checkpoint_sha256
+
+
+def test_simulated_trials_are_data_with_their_truth(data, fitted):
+    limited = sb.data.limit_bandwidth(data, BandwidthConfig(k=4))
+    ds = fitted.simulate(limited, trials=100)
+    assert ds.sizes == {"trial": 100, "time": 40, "channel": 12, "latent": 2}
+    assert (ds["observed"].values[:90] == limited["observed"].values).all()
+    assert (ds["values"].values[~ds["observed"].values] == 0).all()
+    full = fitted.simulate(limited, masked=False, seed=1)
+    assert full["observed"].values.all()
+    expected, counts = full["true_rates"].values * WIDTH, full["values"].values
+    assert abs((counts - expected).mean()) < 4 * np.sqrt(expected.mean() / counts.size)
+    assert ((counts - expected) ** 2 / expected).mean() == pytest.approx(1, abs=0.1)
+    assert fitted.simulate(limited, masked=False, seed=1).identical(full)
+    assert not fitted.simulate(limited, masked=False, seed=2).identical(full)
+
+
+def test_the_same_start_has_the_same_course(data, fitted):
+    ds = fitted.simulate(data, trials=3, start=np.zeros((3, 2)))
+    rates = ds["true_rates"].values
+    assert (rates == rates[:1]).all() and len({trial.tobytes() for trial in ds["values"].values}) == 3
+    assert (ds["true_latents"].values[:, 0] == 0).all()
+
+
+def test_counts_of_a_part_of_a_bin_are_a_part(data, fitted):
+    exposure = np.full(data["values"].shape, 0.25, np.float32)
+    ds = fitted.simulate(data.assign(exposure=(data["values"].dims, exposure)), seed=3)
+    assert (ds["exposure"].values == 0.25).all()
+    expected = 0.25 * ds["true_rates"].values * WIDTH
+    assert abs((ds["values"].values - expected).mean()) < 4 * np.sqrt(expected.mean() / expected.size)
+
+
+def test_a_simulation_can_be_fitted(data, fitted, tmp_path):
+    again = sb.fit(fitted.simulate(data), config(2, system=None), run_dir=tmp_path / "run")
+    assert "true_rates" in again.simulate(data) if again.config.dynamics else again.infer(data)["rates"].notnull().all()
+
+
+def test_a_forecast_goes_on_where_the_trials_end(data, fitted):
+    forecast = fitted.forecast(data.isel(time=slice(0, 30)), bins=10)
+    np.testing.assert_allclose(forecast["time"].values, data["time"].values[30:])
+    assert (forecast["trial_id"].values == data["trial_id"].values).all() if "trial_id" in data.coords else True
+    assert not forecast["observed"].values.any()
+    assert (forecast["rates_sd"].values > 0).all()
+    assert json.loads(forecast.attrs["model"])["model_type"] == "conv"
+    sb.interval(forecast)
+
+
+def test_a_forecast_depends_on_nothing_that_was_not_observed(data, fitted):
+    early = sb.data.limit_bandwidth(data, BandwidthConfig(k=6)).isel(time=slice(0, 30))
+    changed = early.copy(deep=True)
+    changed["values"] = changed["values"].where(changed["observed"], 0)
+    later = sb.data.limit_bandwidth(data, BandwidthConfig(k=6)).isel(time=slice(0, 30))
+    assert fitted.forecast(changed, bins=5).identical(fitted.forecast(later, bins=5))
+
+
+@pytest.mark.parametrize("model", [ConvConfig(**CONV), LFADSConfig(**LFADS)], ids=["conv", "lfads"])
+def test_known_inputs_drive_the_system(model, tmp_path):
+    ds, _ = rotation(inputs=True, trials=60)
+    fitted = sb.fit(ds, config(2, model), run_dir=tmp_path / "run")
+    turn = np.ones((60, 40, 1))
+    states = [
+        fitted.simulate(ds.assign(inputs=(ds["inputs"].dims, sign * turn.astype(np.float32))), start=np.ones((60, 2)))
+        for sign in (1, -1)
+    ]
+    assert not np.allclose(states[0]["true_latents"].values[:, -1], states[1]["true_latents"].values[:, -1])
+    early = ds.isel(time=slice(0, 30))
+    forecast = fitted.forecast(early, bins=10, inputs=turn[:, :10])
+    assert np.isfinite(forecast["rates"].values).all()
+    with pytest.raises(DataError, match="known inputs turn; a forecast needs them too"):
+        fitted.forecast(early, bins=10)
+    with pytest.raises(DataError, match=r"inputs have the shape \(60, 9, 1\); expected .* \(60, 10, 1\)"):
+        fitted.forecast(early, bins=10, inputs=turn[:, :9])
+
+
+def test_sessions_share_one_system(tmp_path):
+    one, other = rotation(seed=0)[0], rotation(seed=1, channels=9, trials=50)[0]
+    fitted = sb.fit({"a": one, "b": other}, config(2), run_dir=tmp_path / "run")
+    (system,) = fitted.dynamics()
+    assert system.sessions == ["a", "b"] and len(system.starts["b"]) == 40
+    assert fitted.simulate(other, session="b", trials=5).sizes["channel"] == 9
+    assert fitted.forecast(one, session="a", bins=3).sizes["channel"] == 12
+
+
+def test_members_of_an_ensemble_have_their_own_systems(data, tmp_path):
+    fitted = sb.fit(data, config(2, seeds=2), run_dir=tmp_path / "run")
+    one, other = fitted.dynamics()
+    assert not torch.equal(one.starts["session"], other.starts["session"])
+    forecast = fitted.forecast(data, bins=4)
+    single = sb.load(tmp_path / "run" / "member-0").forecast(data, bins=4)
+    assert not np.allclose(forecast["rates"].values, single["rates"].values)
+
+
+def test_entries_of_many_channels_are_simulated_where_they_were_observed(tmp_path):
+    ds = sb.data.limit_bandwidth(rotation(channels=300, trials=40, bins=20)[0], BandwidthConfig(k=6))
+    fitted = sb.fit(ds, config(2), run_dir=tmp_path / "run")
+    simulated = fitted.simulate(ds)
+    assert (simulated["observed"].values == ds["observed"].values).all()
+
+
+@pytest.mark.parametrize("call", ["dynamics", "simulate", "forecast"])
+def test_a_fit_without_a_system_says_how_to_get_one(data, call, tmp_path):
+    fitted = sb.fit(data, config(1, system=None), run_dir=tmp_path / "run")
+    calls = {
+        "dynamics": fitted.dynamics,
+        "simulate": lambda: fitted.simulate(data),
+        "forecast": lambda: fitted.forecast(data, bins=3),
+    }
+    with pytest.raises(ConfigError, match=r"no system that could be run forward; .*dynamics\.dimensions=4"):
+        calls[call]()
+
+
+def test_a_system_that_is_not_learned_yet_is_named(data, tmp_path):
+    fitted = sb.fit(data, config(), run_dir=tmp_path / "run", until=2)
+    with pytest.raises(ConfigError, match="has not learned its system yet; run the same fit again"):
+        fitted.dynamics()
+
+
+def test_a_forecast_waits_for_the_end_of_training(data, tmp_path):
+    fitted = sb.fit(data, config(), run_dir=tmp_path / "run", until=5)
+    assert fitted.simulate(data, trials=2).sizes["trial"] == 2
+    with pytest.raises(ConfigError, match="is not finished, so the width"):
+        fitted.forecast(data, bins=2)
+
+
+def test_a_damaged_system_is_refused(data, tmp_path):
+    fitted = sb.fit(data, config(2), run_dir=tmp_path / "run")
+    path = tmp_path / "run" / DYNAMICS
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FileError, match="damaged"):
+        fitted.simulate(data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"trials": 0}, "trials is 0; expected one or more"),
+        ({"trials": 2, "start": np.zeros((3, 2))}, r"start has the shape \(3, 2\); expected .* \(2, 2\)"),
+        ({"trials": 1, "start": np.full((1, 2), np.nan)}, "expected finite numbers"),
+    ],
+)
+def test_starts_and_numbers_that_do_not_suit_are_refused(data, fitted, arguments, message):
+    with pytest.raises(DataError, match=message):
+        fitted.simulate(data, **arguments)
+
+
+def test_a_forecast_of_nothing_is_refused(data, fitted):
+    for arguments in ({"bins": 0}, {"bins": 2, "samples": 0}):
+        with pytest.raises(DataError, match="is 0; expected one or more"):
+            fitted.forecast(data, **arguments)
+    with pytest.raises(DataError, match="the fit has no known inputs"):
+        fitted.forecast(data, bins=2, inputs=np.zeros((90, 2, 1)))
+
+
+def test_likelihoods_that_do_not_draw_are_refused(data, tmp_path):
+    with pytest.raises(ConfigError, match="by the model 'conv' with the likelihood 'zig'; it is possible with"):
+        sb.fit(data, {**config().model_dump(), "likelihood": "zig"}, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_search_refuses_systems(data, tmp_path):
+    with pytest.raises(ConfigError, match="a search compares fits without a learned system"):
+        sb.search(data, SearchConfig(trials=2), run_dir=tmp_path / "search", fit=config())
