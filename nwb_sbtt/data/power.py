@@ -16,7 +16,13 @@ from nwb_sbtt.suggestions import nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Power:
-    """Power of all channels of a device [µW], by parts. A part whose figure is unknown is None, and not in `total`."""
+    """Power of all channels of a device, by parts.
+
+    Parameters
+    ----------
+    amplifier, converter, radio, constant : float, optional
+        µW. A part whose figure is unknown is None, and not in `total`.
+    """
 
     amplifier: float | None
     converter: float | None

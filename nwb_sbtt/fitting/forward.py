@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,20 +18,22 @@ from nwb_sbtt.data.datasets import dataset_of
 from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset, name_units
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError
-from nwb_sbtt.fitting.calibrations import calibrated
 from nwb_sbtt.fitting.member import Member
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
+from nwb_sbtt.models import Model
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.train.checkpoint import DYNAMICS
-from nwb_sbtt.train.dynamics import load_dynamics
+from nwb_sbtt.train.dynamics import draw_trials, load_dynamics
 
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
 
 TRIALS_AT_ONCE = 256
-LEAST_SCALE = 1.0
-"""Of the variance of forecasts: chance alone does not make them narrower."""
+SIMULATED, RIDGE = 1024, 1e-3
+"""Trials on which it is measured what factors say of states, and the penalty, as a share of the factors' mean square."""
+LEAST_SCALE = 0.05
+"""Of the variance of forecasts."""
 _KEPT = ("bin_width", "kind", "unit", "bin_reference", "session_id")
 """Attributes that simulated data have from those that they are like."""
 
@@ -136,7 +138,8 @@ class RunForward:
     ) -> xr.Dataset:
         """Continue trials beyond their last bin.
 
-        Each member infers the state in the last bin, draws from its posterior, and runs its system forward. Of an ensemble,
+        Each member infers the state in the last bin, draws from its posterior, and runs its system forward. What inferred
+        factors say of the state is measured on simulated trials. Of an ensemble,
         means are averaged, and what members differ by is part of the sd. The sd is scaled by how far forecasts of the second
         half of the validation trials missed.
 
@@ -192,7 +195,7 @@ def write_scales(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
     Parameters
     ----------
     fitted : Fitted
-        Finished and calibrated, with a learned system.
+        Finished, with a learned system.
     prepared : mapping of session to Dataset
         As returned by `nwb_sbtt.fitting.preparation.prepare`.
 
@@ -210,7 +213,7 @@ def write_scales(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
         early = to_batch(valid.isel(time=slice(0, -n_bins)), name)
         future = None if early.inputs is None else to_batch(valid.isel(time=slice(-n_bins - 1, None)), name)
         mean, variance = _forecast(fitted, systems, early, future, bins=n_bins, samples=32, seed=0)
-        arrays = calibrated(fitted.posterior(to_batch(valid, name)), fitted.calibrations.get(name))
+        arrays = fitted.posterior(to_batch(valid, name))
         known = arrays["expected"][:, -n_bins:].cpu().double().numpy()
         error = (mean - known) ** 2
         if "expected_sd" in arrays:
@@ -284,22 +287,54 @@ def _of_member(
     model, dynamics = member.model.cpu(), dynamics.cpu()
     means, variances = [], []
     with torch.no_grad():
+        to_state = _StateOf.measured(model, dynamics, batch, generator)
         for rows in torch.split(torch.arange(len(batch.trials)), TRIALS_AT_ONCE):
-            inference = model(batch.select(rows))
-            found = inference.factor_variance
-            last = None if found is None else found[:, -1:]
-            mean, variance = dynamics.states_of(model.likelihood, inference.factors[:, -1:], last, batch.session)
-            drawn = torch.randn((samples, *mean[:, 0].shape), generator=generator)
-            starts = mean[:, 0] + variance[:, 0].sqrt() * drawn
+            last = to_state.draw(model(batch.select(rows)).factors[:, -1], samples, generator)
             features = None if future is None else dynamics.features(future.select(rows))
             if features is not None:
                 features = features.expand(samples, *features.shape)
-            states = dynamics.run(starts, bins + 1, features)[..., 1:, :]
+            states = dynamics.run(last, bins + 1, features)[..., 1:, :]
             expected = dynamics.likelihood.expected(states.flatten(0, 1), batch.session).double()
             expected = expected.reshape(samples, len(rows), *expected.shape[1:])
             means.append(expected.mean(0).numpy())
             variances.append(expected.var(0, correction=0).numpy())
     return np.concatenate(means), np.concatenate(variances)
+
+
+@dataclass(frozen=True)
+class _StateOf:
+    """The state in the last bin, given the factors that a model infers there: a linear regression with normal errors.
+
+    It is measured on simulated trials, whose states are known: what the model cannot know of the last bin, which has nothing
+    after it, is then part of the errors.
+    """
+
+    table: Tensor
+    offset: Tensor
+    root: Tensor
+
+    @classmethod
+    def measured(cls, model: Model, dynamics: Dynamics, batch: Batch, generator: torch.Generator) -> _StateOf:
+        """Measure it on trials that are simulated like those of a batch."""
+        every = torch.arange(max(SIMULATED, len(batch.trials))) % len(batch.trials)
+        found, true = list[Tensor](), list[Tensor]()
+        for rows in torch.split(every[:SIMULATED], TRIALS_AT_ONCE):
+            drawn, _, states = draw_trials(dynamics, batch.select(rows), generator)
+            found.append(model(drawn).factors[:, -1])
+            true.append(states[:, -1])
+        factors, states = torch.cat(found).double(), torch.cat(true).double()
+        middle, centre = factors.mean(0), states.mean(0)
+        square = (factors - middle).T @ (factors - middle)
+        ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
+        table = torch.linalg.solve(square + ridge, (factors - middle).T @ (states - centre))
+        errors = states - centre - (factors - middle) @ table
+        spread = errors.T @ errors / len(errors) + 1e-9 * torch.eye(errors.shape[1], dtype=errors.dtype)
+        return cls(table.float(), (centre - middle @ table).float(), torch.linalg.cholesky(spread).float())
+
+    def draw(self, factors: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+        """Draw states (sample, trial, dimension)."""
+        mean = factors @ self.table + self.offset
+        return mean + torch.randn((samples, *mean.shape), generator=generator) @ self.root.T
 
 
 def _future(batch: Batch, bins: int, inputs: ArrayLike | None, *, names: Sequence[str]) -> Batch | None:

@@ -112,36 +112,57 @@ def learn(
     return dynamics.eval().requires_grad_(False)
 
 
-def simulated(dynamics: Dynamics, batch: Batch, generator: torch.Generator) -> tuple[Batch, Batch]:
+def draw_trials(
+    dynamics: Dynamics, batch: Batch, generator: torch.Generator
+) -> tuple[Batch, Tensor, Float[Tensor, "trial time dimension"]]:
     """Simulate as many trials as a batch has, sampled as its trials were.
 
     Parameters
     ----------
     dynamics : Dynamics
     batch : Batch
-        Training trials: the simulated ones take their masks, exposure and known inputs.
+        The simulated trials take its masks, exposure and known inputs.
     generator : torch.Generator
 
     Returns
     -------
     batch : Batch
         With drawn values, shown where those of the real trials are.
-    target : Batch
-        What a model is trained on. Of a dense batch all entries, observed or not; counts are replaced by the expected ones,
-        which have no noise.
+    target : Tensor
+        Of all its entries, observed or not (`Likelihood.draw`).
+    states : Float[Tensor, "trial time dimension"]
     """
     session, (_, n_bins, _) = batch.session, batch.shape
-    starts = dynamics.starts[session]
-    rows = torch.randint(len(starts), (len(batch.trials),), generator=generator, device=batch.device)
+    n_starts = len(dynamics.starts[session])
+    rows = torch.randint(n_starts, (len(batch.trials),), generator=generator, device=batch.device)
     with torch.no_grad():
         states = dynamics.run(dynamics.draw_starts(session, rows, generator), n_bins, dynamics.features(batch))
         drawn, target = dynamics.likelihood.draw(states, batch, generator)
-    every = torch.ones_like(batch.observed)
     values = torch.where(batch.observed, drawn, torch.zeros_like(drawn))
-    return (
-        replace(batch, values=values, scored=batch.shown),
-        replace(batch, values=target, observed=every, scored=every),
-    )
+    return replace(batch, values=values, scored=batch.shown), target, states
+
+
+def simulated(dynamics: Dynamics, batch: Batch, generator: torch.Generator) -> tuple[Batch, Batch]:
+    """Simulate trials that a model is trained on.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    batch : Batch
+        Training trials.
+    generator : torch.Generator
+
+    Returns
+    -------
+    batch : Batch
+        As of `draw_trials`.
+    target : Batch
+        What the model is trained on: all entries, observed or not. Counts are replaced by the expected ones, which have no
+        noise.
+    """
+    drawn, target, _ = draw_trials(dynamics, batch, generator)
+    every = torch.ones_like(batch.observed)
+    return drawn, replace(batch, values=target, observed=every, scored=every)
 
 
 def save_dynamics(dynamics: Dynamics, path: Path) -> None:

@@ -58,7 +58,9 @@ def test_listed_defaults_can_be_set_and_change_nothing(model):
     texts = [
         f"{setting.name}={setting.default}"
         for setting in list_settings(model=model)
-        if setting.default != "required" and setting.section not in ("init", "dynamics") and setting.name != "model.name"
+        if setting.default != "required"
+        and setting.section not in ("init", "dynamics")
+        and setting.name != "model.name"
     ]
     of_likelihoods = [text for text in texts if text.startswith("likelihood.") and "name=" not in text]
     for likelihood in ("zig", "gaussian_moments", "edgeworth"):

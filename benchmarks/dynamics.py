@@ -1,0 +1,140 @@
+"""What a learned system is worth: R² of inferred rates before and after training with its trials, and of forecasts.
+
+The Lorenz task of `accuracy.py`. `before` is the fit with the defaults, `after` the same one with `dynamics`, which goes on
+from there: R² of inferred to true rates (1 − SSE/SST, mean over neurons, pooled over validation trials) and CPU-seconds of all
+that came before. With --by condition no validation trial repeats the course of a training trial.
+
+`forecast N`: R² of rates N bins after the 25th, the last bin that was given, beside persistence (rates of the 25th bin) and a
+linear system (least squares on the states that the model infers of training trials, run forward likewise); `in 90%` is the
+coverage of the true rates by the 90 % intervals of the forecast.
+
+    python benchmarks/dynamics.py --levels 5 2 --seeds 0 --json dynamics.json --figure dynamics.png
+    python benchmarks/dynamics.py --levels 2 --by condition
+    python benchmarks/dynamics.py --small
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from fits import N_NEURONS, take_settings, timed_fit
+from machine import canvas, options, report
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+import nwb_sbtt as sb
+from nwb_sbtt.config import override
+from nwb_sbtt.data.tensors import to_batch
+from nwb_sbtt.evaluate.metrics import r2
+from nwb_sbtt.simulate.lorenz import LorenzDynamics
+from nwb_sbtt.train import schedules
+
+GIVEN, HORIZONS = 25, (1, 5, 10, 25)
+"""Bins that a forecast is given, and the bins after these that are scored."""
+
+
+def main() -> None:
+    """Fit each level and print the table."""
+    parser = options(__doc__, small="few data, epochs and steps, one level")
+    parser.add_argument("--levels", type=int, nargs="+", default=[5, 2], help="neurons observed per bin")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
+    parser.add_argument("--by", choices=["trial", "condition"], default="trial", help="what validation is drawn from")
+    take_settings(parser)
+    arguments = parser.parse_args()
+    conditions, steps = 65, "dynamics.steps=1200"
+    if arguments.small:
+        arguments.levels, conditions, steps = [10], 7, "dynamics.steps=20"
+        arguments.settings = ["train.epochs=4", "model.width=16", "model.groups=4", *arguments.settings]
+    rows = []
+    for seed in arguments.seeds:
+        for k in arguments.levels:
+            ds = task(k, seed=seed, conditions=conditions, by=arguments.by)
+            config = override(sb.FitConfig(seed=seed), [steps, *arguments.settings])
+            with tempfile.TemporaryDirectory() as folder:
+                rows.append({"observed of 29": k, "seed": seed, "by": arguments.by, **_row(ds, config, Path(folder))})
+            print(rows[-1], flush=True)
+    report(arguments, rows, lambda: _figure(rows))
+
+
+def task(k: int, *, seed: int, conditions: int, by: Any) -> xr.Dataset:
+    """Simulate the Lorenz task; validation trials are trials, or whole conditions."""
+    ds = sb.simulate.lorenz(
+        n_channels=N_NEURONS, conditions=conditions, seed=seed, dynamics=LorenzDynamics(split_by=by)
+    )
+    return ds if k == N_NEURONS else sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=k, seed=seed))
+
+
+def _row(ds: xr.Dataset, config: sb.FitConfig, folder: Path) -> dict[str, Any]:
+    splits = ds["split"].values
+    train, valid = (ds.isel(trial=np.flatnonzero(splits == name)) for name in ("train", "valid"))
+    true = valid["true_rates"].values
+    plan = schedules.plan(config, [train.sizes["trial"]])
+    fitted, before = timed_fit(ds, config.model_copy(update={"dynamics": None}), folder / "before")
+    row: dict[str, Any] = {"R2 before": r2(true, fitted.infer(valid)["rates"].values), "CPU-s before": before}
+    fitted, after = timed_fit(ds, config, folder / "after")
+    row |= {
+        "R2 after": r2(true, fitted.infer(valid)["rates"].values),
+        "CPU-s after": after,
+        "best epoch": f"{fitted.members[0].progress.best_epoch} of {plan.epochs} + {plan.further_epochs}",
+    }
+    early, late = valid.isel(time=slice(0, GIVEN)), true[:, GIVEN:]
+    forecast = fitted.forecast(early, bins=late.shape[1])
+    persistent = fitted.infer(early)["rates"].values[:, -1:]
+    linear = _linear(fitted, train, early, late.shape[1])
+    lower, upper = (each.values for each in sb.interval(forecast, 0.9))
+    inside = (late >= lower) & (late <= upper)
+    for horizon in HORIZONS:
+        at = slice(horizon - 1, horizon)
+        row[f"forecast {horizon}"] = r2(late[:, at], forecast["rates"].values[:, at])
+        row[f"persistence {horizon}"] = r2(late[:, at], persistent)
+        row[f"linear {horizon}"] = r2(late[:, at], linear[:, at])
+        row[f"in 90% {horizon}"] = float(inside[:, at].mean())
+    return row
+
+
+def _linear(fitted: sb.Fitted, train: xr.Dataset, early: xr.Dataset, bins: int) -> NDArray[np.float64]:
+    """Rates that a linear system of the same states foretells."""
+    (system,), name = fitted.dynamics(), fitted.session_name()
+    batches = [to_batch(each, name) for each in (train, early)]
+    with torch.no_grad():
+        states, last = (
+            system.states_of(fitted.model.likelihood, fitted.model(batch).factors, None, name)[0] for batch in batches
+        )
+        one = torch.ones_like(states[..., :1])
+        before = torch.cat([states, one], -1)[:, :-1].flatten(0, 1)
+        step = torch.linalg.lstsq(before, states[:, 1:].flatten(0, 1)).solution
+        course, state = [], last[:, -1]
+        for _ in range(bins):
+            state = torch.cat([state, torch.ones_like(state[:, :1])], -1) @ step
+            course.append(state)
+        expected = system.likelihood.expected(torch.stack(course, 1), name)
+    return np.asarray(expected.double().numpy() / float(train.attrs["bin_width"]))
+
+
+def _figure(rows: list[dict[str, Any]]) -> Figure:
+    figure = canvas(3.4 * len(rows), 3.2)
+    for i, row in enumerate(rows):
+        axes = figure.add_subplot(1, len(rows), i + 1)
+        for name, colour in (("forecast", "#0072B2"), ("linear", "#E69F00"), ("persistence", "#888888")):
+            axes.plot(HORIZONS, [row[f"{name} {h}"] for h in HORIZONS], "o-", color=colour, label=name)
+        axes.axhline(row["R2 after"], color="#0072B2", linestyle=":", label="inferred from the whole trial")
+        lowest = min(row[f"forecast {h}"] for h in HORIZONS)
+        axes.set(
+            title=f"{row['observed of 29']} of {N_NEURONS} observed",
+            xlabel="bins after the last one given",
+            ylim=(min(0.0, math.floor(lowest * 10) / 10), 1),
+        )
+        if not i:
+            axes.set_ylabel("R² to true rates")
+            axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+if __name__ == "__main__":
+    main()
