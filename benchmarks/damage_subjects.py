@@ -422,7 +422,7 @@ def _read(name: str, settings: dict[str, Any], *, with_truth: bool) -> Command:
 
 
 def _infer(run: str) -> str:
-    from nwb_sbtt.fitting.fitted import load
+    from nwb_sbtt.fitting.loading import load
     from nwb_sbtt.fitting.recorded import read_again
 
     fitted = load(run)

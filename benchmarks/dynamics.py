@@ -32,6 +32,7 @@ import nwb_sbtt as sb
 from nwb_sbtt.config import override
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.evaluate.metrics import r2
+from nwb_sbtt.fitting.forward import systems_of
 from nwb_sbtt.simulate.lorenz import LorenzDynamics
 from nwb_sbtt.train import schedules
 
@@ -100,7 +101,7 @@ def _row(ds: xr.Dataset, config: sb.FitConfig, folder: Path) -> dict[str, Any]:
 
 def _linear(fitted: sb.Fitted, train: xr.Dataset, early: xr.Dataset, bins: int) -> NDArray[np.float64]:
     """Rates that a linear system of the same states foretells."""
-    (system,), name = fitted.dynamics(), fitted.session_name()
+    (system,), name = systems_of(fitted), fitted.session_name()
     batches = [to_batch(each, name) for each in (train, early)]
     with torch.no_grad():
         states, last = (

@@ -33,7 +33,7 @@ _HOMES = {
     "from_xarray": "exchange.arrays",
     "inspect": "io.read.candidates",
     "interval": "evaluate.intervals",
-    "load": "fitting.fitted",
+    "load": "fitting.loading",
     "read_behaviour": "io.read.behaviour",
     "read_nwb": "io.read.reader",
     "read_result": "io.write.results",
@@ -99,7 +99,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.exchange.results import to_pynapple as to_pynapple
     from nwb_sbtt.fitting.fit import fit as fit
     from nwb_sbtt.fitting.fitted import Fitted as Fitted
-    from nwb_sbtt.fitting.fitted import load as load
+    from nwb_sbtt.fitting.loading import load as load
     from nwb_sbtt.fitting.schedule import schedule as schedule
     from nwb_sbtt.io import dandi as dandi
     from nwb_sbtt.io.read.behaviour import read_behaviour as read_behaviour

@@ -21,8 +21,9 @@ from nwb_sbtt.evaluate.decoding import Of, summary_of
 from nwb_sbtt.fitting.behaviour import decode_recording, trial_columns_among
 from nwb_sbtt.fitting.device import device_of
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import Fitted, load
+from nwb_sbtt.fitting.fitted import Fitted
 from nwb_sbtt.fitting.initialisation import describe_initialisation
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.preparation import check_fits_memory, prepare
 from nwb_sbtt.fitting.recorded import fitted_data, read_again, source_files
 from nwb_sbtt.fitting.replay import replay

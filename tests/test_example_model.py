@@ -9,7 +9,7 @@ import pytest
 
 from nwb_sbtt import read_result
 from nwb_sbtt.config import MODELS, FitConfig, build
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from tests.support.commands import TRIALS, call, recording
 from tests.support.fits import Stopping
 

@@ -73,7 +73,7 @@ def test_a_fit_leaves_metrics_report_and_result_and_says_so(run):
 
 
 def test_the_result_is_what_the_model_infers(run):
-    from nwb_sbtt.fitting.fitted import load
+    from nwb_sbtt.fitting.loading import load
 
     ds = read_nwb(run / "lorenz.nwb", READ)
     inferred, result = load(run / "run").infer(ds), read_result(run / "out.nwb")

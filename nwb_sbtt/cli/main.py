@@ -330,7 +330,7 @@ def export(
     Other programs run the file bin by bin, without this package. The model needs a lag (`nwb-sbtt fit --lag 0`). Needs the
     packages onnx and onnxscript: pip install "nwb_sbtt[export]".
     """
-    from nwb_sbtt.fitting.fitted import load
+    from nwb_sbtt.fitting.loading import load
 
     written = load(run_dir).export(model, session=session, overwrite=overwrite)
     logger(False)(f"wrote {written}")

@@ -20,7 +20,8 @@ from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.evaluate.metrics import bits_per_spike, explained_variance
 from nwb_sbtt.exchange.arrays import from_numpy
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import Fitted, load
+from nwb_sbtt.fitting.fitted import Fitted
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.train.trackers import Silent
 
 OUTPUTS = ("factors", "rates", "mean", "inputs", "events")

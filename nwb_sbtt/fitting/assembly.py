@@ -12,7 +12,8 @@ from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.fitting.calibrations import write_calibrations
 from nwb_sbtt.fitting.fit import calibrate
-from nwb_sbtt.fitting.fitted import Fitted, load
+from nwb_sbtt.fitting.fitted import Fitted
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.fitting.runfolder import (
     CHANGES,

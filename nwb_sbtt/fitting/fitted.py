@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from nwb_sbtt import masks
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.data.chops import merge
@@ -21,88 +21,37 @@ from nwb_sbtt.data.schema import check_dataset, is_chopped
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.evaluate.calibration import Calibration, Hidden
-from nwb_sbtt.evaluate.summary import evaluate_latents
-from nwb_sbtt.fileerrors import path_of
-from nwb_sbtt.fitting.alignment import FitAlignment, align_members, check_alignment_of, read_alignment
+from nwb_sbtt.fitting.alignment import FitAlignment, align_members, read_alignment
 from nwb_sbtt.fitting.calibrations import read_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import checkpoint_digest, combine
+from nwb_sbtt.fitting.evaluation import evaluate
 from nwb_sbtt.fitting.export import export
-from nwb_sbtt.fitting.forward import RunForward
-from nwb_sbtt.fitting.hiding import hide_in_turn, without_channels
+from nwb_sbtt.fitting.forward import forecast, simulate
+from nwb_sbtt.fitting.hiding import hide_in_turn
 from nwb_sbtt.fitting.labelling import chopped, labelled
-from nwb_sbtt.fitting.member import Member, load_member
+from nwb_sbtt.fitting.member import Member
 from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
     check_fits_memory,
-    hidden_entries,
     hold_out,
-    mask_length_of,
     prepare,
-    test_trials,
 )
 from nwb_sbtt.fitting.provenance import record_of
 from nwb_sbtt.fitting.recorded import fitted_data, source_file
 from nwb_sbtt.fitting.reporting import as_html, as_text, report_columns, report_data, table_of_methods, table_of_trials
-from nwb_sbtt.fitting.runfolder import (
-    CONFIG,
-    ENVIRONMENT,
-    member_folders,
-    read_config,
-    read_json,
-    read_signature,
-)
-from nwb_sbtt.fitting.scores import keep_metrics, read_metrics
+from nwb_sbtt.fitting.scores import read_metrics
 from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of, equal_bin_widths, in_fitted_order
 from nwb_sbtt.fitting.stream import Stream
 from nwb_sbtt.models import Model
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
-from nwb_sbtt.train.checkpoint import BEST
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def load(run_dir: Path | str) -> Fitted:
-    """Load the best checkpoint of a run folder, or those of all members of an ensemble.
-
-    Parameters
-    ----------
-    run_dir : path
-        Run folder of a fit.
-
-    Returns
-    -------
-    Fitted
-
-    Raises
-    ------
-    FileError
-        If the folder has no fit, or a fit without a checkpoint; or if the digest of weights, settings, calibration or
-        another file is different from the stored one.
-    TrainingError
-        If the folder was written in the format of another version.
-    """
-    run_dir = path_of(run_dir, "the run folder")
-    if not (run_dir / CONFIG).exists():
-        raise _no_fit(run_dir)
-    config = read_config(run_dir)
-    folders = member_folders(run_dir, config.seeds)
-    if absent := [folder.name for folder in folders if not (folder / BEST).exists()]:
-        if len(folders) == 1:
-            raise _no_fit(run_dir)
-        raise FileError(
-            f"the ensemble in {str(run_dir)!r} is not complete: {', '.join(absent)} of {len(folders)} members have no "
-            "fitted model yet; run the same fit again to resume it"
-        )
-    signature = read_signature(run_dir)
-    read_json(run_dir / ENVIRONMENT)  # Results tell of it, and it is noticed now if it is damaged.
-    fitted = Fitted(tuple(load_member(folder, signature) for folder in folders), config, run_dir, signature)
-    return fitted.calibrated().aligned()
-
-
 @dataclass(frozen=True, repr=False)
-class Fitted(RunForward):
+class Fitted:
     """A fitted model or ensemble, in its run folder.
 
     Printed, or shown in a notebook, it lists model, data, scores of model and baselines, checks, and the next calls.
@@ -495,6 +444,88 @@ class Fitted(RunForward):
         """
         return export(self, path, session=self.session_name(session), overwrite=overwrite)
 
+    def simulate(
+        self,
+        like: xr.Dataset | None = None,
+        *,
+        trials: int | None = None,
+        start: ArrayLike | None = None,
+        masked: bool = True,
+        session: str | None = None,
+        seed: int = 0,
+    ) -> xr.Dataset:
+        """Simulate trials of the system that the fit has learned (``dynamics``); of an ensemble, that of its best member.
+
+        Parameters
+        ----------
+        like : Dataset, optional
+            Data whose bins, masks, exposure and known inputs the trials have. Default: the fitted recording, from its file.
+        trials : int, optional
+            Number of trials; those of `like` are repeated in turn. Default: as many as it has.
+        start : array (trial, dimension), optional
+            State in the first bin. Default: drawn from what is known of the starts of training trials.
+        masked : bool
+            Whether entries that `like` misses are missing here too; else all are observed.
+        session : str, optional
+            Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
+        seed : int
+
+        Returns
+        -------
+        Dataset
+            Data with the truth: ``true_rates`` [Hz], or ``true_mean`` in the unit of the signal, and ``true_latents`` (trial,
+            time, latent), states in units of their sd over the training trials. Trials follow one another from 0 s on.
+
+        Raises
+        ------
+        ConfigError
+            If the fit has learned no system.
+        DataError, FileError, MismatchError
+            If data or starts do not suit, or the fitted recording cannot be read.
+        """
+        data = self.data(session) if like is None else like
+        return simulate(self, data, trials=trials, start=start, masked=masked, session=session, seed=seed)
+
+    def forecast(
+        self,
+        ds: xr.Dataset,
+        *,
+        bins: int,
+        inputs: ArrayLike | None = None,
+        samples: int = 64,
+        session: str | None = None,
+        seed: int = 0,
+    ) -> xr.Dataset:
+        """Continue trials beyond their last bin by the system that the fit has learned (``dynamics``).
+
+        Parameters
+        ----------
+        ds : Dataset
+        bins : int
+            How many to forecast.
+        inputs : array (trial, time, input), optional
+            Known inputs of the forecast bins, NaN where unknown; needed where the fit has any.
+        samples : int
+            States drawn for each trial and member.
+        session : str, optional
+            Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
+        seed : int
+
+        Returns
+        -------
+        Dataset
+            ``rates`` and ``rates_sd`` [Hz], or ``mean`` and ``mean_sd`` in the unit of the signal, for `interval`. ``time``
+            goes on from that of `ds`.
+
+        Raises
+        ------
+        ConfigError
+            If the fit has learned no system, or is not finished.
+        DataError, MismatchError
+            If data or inputs do not suit.
+        """
+        return forecast(self, ds, bins=bins, inputs=inputs, samples=samples, session=session, seed=seed)
+
     def evaluate(
         self,
         ds: xr.Dataset,
@@ -536,32 +567,7 @@ class Fitted(RunForward):
             If channels, bin width or recording are different from those of the fit.
         """
         name, ds = self.match(ds, session, same_channels=same_channels)
-        ds = prepare(ds, self.config)
-        if on == "test":
-            ds = test_trials(ds)
-        batch = to_batch(ds, name)
-        mask_length = self.signature.sessions[name].mask_length or mask_length_of(ds, self.config)
-        hidden = hidden_entries(ds, batch, self.config, mask_length=mask_length)
-        where_hidden, of_channels = batch.dense(hidden).numpy(), without_channels(self, ds, batch)
-        batch = masks.hide(batch, hidden)
-        latents = labelled(self, ds, name, self.posterior(batch, None))
-        del batch, hidden  # as large as the data, and no longer needed
-        metrics = evaluate_latents(
-            ds,
-            latents,
-            where_hidden,
-            mask_length=mask_length,
-            lag=self.config.lag,
-            hidden_channels=of_channels,
-            baselines=baselines,
-        )
-        if (check := check_alignment_of(self, name)) is not None:
-            metrics["checks"].append(check)
-        if not self.finished:
-            metrics["checks"].insert(0, {"name": "training", "level": "warn", "text": f"{self.unfinished}."})
-        if on == "valid" and baselines and digest_of(ds) == self.signature.sessions[name].data_sha256:
-            keep_metrics(self.run_dir, name, metrics, sessions=self.signature.sessions)
-        return metrics
+        return evaluate(self, ds, name, baselines=baselines, on=on)
 
     def hide_in_turn(self, ds: xr.Dataset, *, session: str) -> Hidden:
         """Hide each shown entry once, a random fraction at a time in blocks, and predict it from the rest.
@@ -691,9 +697,3 @@ class Fitted(RunForward):
     def expected_name(self) -> str:
         """What the expected values of the model are called in results."""
         return "rates" if self.expects_counts else "mean"
-
-
-def _no_fit(run_dir: Path) -> FileError:
-    return FileError(
-        f"{str(run_dir)!r} has no fitted model; expected the files {CONFIG} and {BEST}. Fit a model with `nwb-sbtt fit`"
-    )

@@ -38,150 +38,119 @@ _KEPT = ("bin_width", "kind", "unit", "bin_reference", "session_id")
 """Attributes that simulated data have from those that they are like."""
 
 
-class RunForward:
-    """The part of `Fitted` that runs a learned system."""
+def systems_of(fitted: Fitted) -> tuple[Dynamics, ...]:
+    """Return the system of each member, read from its run folder.
 
-    def dynamics(self: Fitted) -> tuple[Dynamics, ...]:  # type: ignore[misc]
-        """Return the system of each member, read from its run folder.
+    Parameters
+    ----------
+    fitted : Fitted
 
-        Returns
-        -------
-        tuple of Dynamics
+    Returns
+    -------
+    tuple of Dynamics
 
-        Raises
-        ------
-        ConfigError
-            If the fit learns none, or training has not come so far.
-        """
-        if self.config.dynamics is None:
-            raise ConfigError(
-                "this fit has no system that could be run forward; fit again with one: --set dynamics.dimensions=4, or "
-                "FitConfig(dynamics=DynamicsConfig())"
-            )
-        if missing := [m.run_dir for m in self.members if not (m.run_dir / DYNAMICS).exists()]:
-            raise ConfigError(
-                f"the fit in {str(missing[0])!r} has not learned its system yet; run the same fit again to resume it"
-            )
-        return tuple(load_dynamics(m.run_dir / DYNAMICS, m.model, self.config.dynamics) for m in self.members)
+    Raises
+    ------
+    ConfigError
+        If the fit learns none, or training has not come so far.
+    """
+    config = fitted.config.dynamics
+    if config is None:
+        raise ConfigError(
+            "this fit has no system that could be run forward; fit again with one: --set dynamics.dimensions=4, or "
+            "FitConfig(dynamics=DynamicsConfig())"
+        )
+    if missing := [m.run_dir for m in fitted.members if not (m.run_dir / DYNAMICS).exists()]:
+        raise ConfigError(
+            f"the fit in {str(missing[0])!r} has not learned its system yet; run the same fit again to resume it"
+        )
+    return tuple(load_dynamics(m.run_dir / DYNAMICS, m.model, config) for m in fitted.members)
 
-    def simulate(  # type: ignore[misc]
-        self: Fitted,
-        like: xr.Dataset,
-        *,
-        trials: int | None = None,
-        start: ArrayLike | None = None,
-        masked: bool = True,
-        session: str | None = None,
-        seed: int = 0,
-    ) -> xr.Dataset:
-        """Simulate trials of the system that the fit has learned; of an ensemble, that of its best member.
 
-        Parameters
-        ----------
-        like : Dataset
-            Data with the channels of the fit. Simulated trials have its bins, exposure and known inputs, trial by trial.
-        trials : int, optional
-            Number of trials; those of `like` are repeated in turn. Default: as many as it has.
-        start : array (trial, dimension), optional
-            State in the first bin. Default: drawn from what is known of the starts of training trials.
-        masked : bool
-            Whether entries that `like` misses are missing here too; else all are observed.
-        session : str, optional
-            Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
-        seed : int
+def simulate(
+    fitted: Fitted,
+    like: xr.Dataset,
+    *,
+    trials: int | None,
+    start: ArrayLike | None,
+    masked: bool,
+    session: str | None,
+    seed: int,
+) -> xr.Dataset:
+    """Simulate trials; see `nwb_sbtt.fitting.fitted.Fitted.simulate`.
 
-        Returns
-        -------
-        Dataset
-            As described in `nwb_sbtt.data.schema`, with the truth: ``true_rates`` [Hz], or ``true_mean`` in the unit of the
-            signal (trial, time, channel), and ``true_latents`` (trial, time, latent), states in units of their sd over the
-            training trials. Trials follow one another from 0 s on.
+    Parameters
+    ----------
+    fitted : Fitted
+    like : Dataset
+    trials, start, masked, session, seed
+        As there.
 
-        Raises
-        ------
-        ConfigError
-            If the fit has learned no system.
-        DataError, MismatchError
-            If `like` or `start` does not suit.
-        """
-        dynamics = self.dynamics()[self.members.index(self.best)]
-        name, matched = self.match(like, session, same_channels=True)
-        n = matched.sizes["trial"] if trials is None else trials
-        if n < 1:
-            raise DataError(f"trials is {trials}; expected one or more")
-        matched = matched.isel(trial=np.arange(n) % matched.sizes["trial"])
-        if not masked:
-            matched = matched.drop_vars("exposure", errors="ignore").assign(observed=xr.ones_like(matched["observed"]))
-        batch, generator = to_batch(matched, name), generator_on(torch.device("cpu"), seed)
-        dynamics = dynamics.cpu()
-        if start is None:
-            rows = torch.randint(len(dynamics.starts[name]), (n,), generator=generator)
-            begin = dynamics.draw_starts(name, rows, generator)
-        else:
-            begin = _states(start, (n, dynamics.config.dimensions))
-        with torch.no_grad():
-            states = dynamics.run(begin, batch.shape[1], dynamics.features(batch))
-            values, _ = dynamics.likelihood.draw(states, batch, generator)
-            expected = dynamics.likelihood.expected(states, name).numpy()
-        drawn = batch.dense(values).numpy()
-        return _simulated(matched, drawn, expected, states.numpy(), counts=self.expects_counts)
+    Returns
+    -------
+    Dataset
+    """
+    dynamics = systems_of(fitted)[fitted.members.index(fitted.best)].cpu()
+    name, matched = fitted.match(like, session, same_channels=True)
+    n = matched.sizes["trial"] if trials is None else trials
+    if n < 1:
+        raise DataError(f"trials is {trials}; expected one or more")
+    matched = matched.isel(trial=np.arange(n) % matched.sizes["trial"])
+    if not masked:
+        matched = matched.drop_vars("exposure", errors="ignore").assign(observed=xr.ones_like(matched["observed"]))
+    batch, generator = to_batch(matched, name), generator_on(torch.device("cpu"), seed)
+    if start is None:
+        rows = torch.randint(len(dynamics.starts[name]), (n,), generator=generator)
+        begin = dynamics.draw_starts(name, rows, generator)
+    else:
+        begin = _states(start, (n, dynamics.config.dimensions))
+    with torch.no_grad():
+        states = dynamics.run(begin, batch.shape[1], dynamics.features(batch))
+        values, _ = dynamics.likelihood.draw(states, batch, generator)
+        expected = dynamics.likelihood.expected(states, name).numpy()
+    drawn = batch.dense(values).numpy()
+    return _simulated(matched, drawn, expected, states.numpy(), counts=fitted.expects_counts)
 
-    def forecast(  # type: ignore[misc]
-        self: Fitted,
-        ds: xr.Dataset,
-        *,
-        bins: int,
-        inputs: ArrayLike | None = None,
-        samples: int = 64,
-        session: str | None = None,
-        seed: int = 0,
-    ) -> xr.Dataset:
-        """Continue trials beyond their last bin.
 
-        Each member infers the state in the last bin, draws from its posterior, and runs its system forward. What inferred
-        factors say of the state is measured on simulated trials. Of an ensemble,
-        means are averaged, and what members differ by is part of the sd. The sd is scaled by how far forecasts of the second
-        half of the validation trials missed.
+def forecast(
+    fitted: Fitted,
+    ds: xr.Dataset,
+    *,
+    bins: int,
+    inputs: ArrayLike | None,
+    samples: int,
+    session: str | None,
+    seed: int,
+) -> xr.Dataset:
+    """Continue trials beyond their last bin; see `nwb_sbtt.fitting.fitted.Fitted.forecast`.
 
-        Parameters
-        ----------
-        ds : Dataset
-            Trials with the channels of the fit.
-        bins : int
-            How many to forecast.
-        inputs : array (trial, time, input), optional
-            Known inputs of the forecast bins, NaN where unknown; needed where the fit has any.
-        samples : int
-            States drawn for each trial and member.
-        session : str, optional
-            Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
-        seed : int
+    Each member infers the state in the last bin, draws from its posterior, and runs its system forward. What inferred factors
+    say of the state is measured on simulated trials. Of an ensemble, means are averaged, and what members differ by is part of
+    the sd. The sd is scaled by how far forecasts of the second half of the validation trials missed.
 
-        Returns
-        -------
-        Dataset
-            ``rates`` and ``rates_sd`` [Hz] or ``mean`` and ``mean_sd`` in the unit of the signal (trial, time, channel), as
-            `nwb_sbtt.interval` takes them, and ``observed``, nowhere true. ``time`` goes on from that of `ds`.
+    Parameters
+    ----------
+    fitted : Fitted
+    ds : Dataset
+    bins, inputs, samples, session, seed
+        As there.
 
-        Raises
-        ------
-        ConfigError
-            If the fit has learned no system, or is not finished.
-        DataError, MismatchError
-            If data or inputs do not suit.
-        """
-        systems = self.dynamics()
-        name, matched = self.match(ds, session, same_channels=True)
-        for setting, value in (("bins", bins), ("samples", samples)):
-            if value < 1:
-                raise DataError(f"{setting} is {value}; expected one or more")
-        batch = to_batch(hold_out(matched, self.config), name)
-        future = _future(batch, bins, inputs, names=self.signature.inputs)
-        mean, variance = _forecast(self, systems, batch, future, bins=bins, samples=samples, seed=seed)
-        scale = read_scales(self)[name]
-        sd = np.sqrt(variance * scale)
-        per = float(matched.attrs["bin_width"]) if self.expects_counts else 1.0
-        return _labelled(matched, {self.expected_name: mean / per, f"{self.expected_name}_sd": sd / per}, self)
+    Returns
+    -------
+    Dataset
+    """
+    systems = systems_of(fitted)
+    name, matched = fitted.match(ds, session, same_channels=True)
+    for setting, value in (("bins", bins), ("samples", samples)):
+        if value < 1:
+            raise DataError(f"{setting} is {value}; expected one or more")
+    batch = to_batch(hold_out(matched, fitted.config), name)
+    future = _future(batch, bins, inputs, names=fitted.signature.inputs)
+    scale = read_scales(fitted)[name]
+    mean, variance = _forecast(fitted, systems, batch, future, bins=bins, samples=samples, seed=seed)
+    sd = np.sqrt(variance * scale)
+    per = float(matched.attrs["bin_width"]) if fitted.expects_counts else 1.0
+    return _labelled(matched, {fitted.expected_name: mean / per, f"{fitted.expected_name}_sd": sd / per}, fitted)
 
 
 def write_scales(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
@@ -204,7 +173,7 @@ def write_scales(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
     FileError
         If the file cannot be written.
     """
-    systems, scales = fitted.dynamics(), {}
+    systems, scales = systems_of(fitted), {}
     for name, ds in prepared.items():
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
         n_bins, scales[name] = valid.sizes["time"] // 2, 1.0

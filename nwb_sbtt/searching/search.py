@@ -23,7 +23,8 @@ from nwb_sbtt.fileerrors import path_of
 from nwb_sbtt.fitting.assembly import assemble
 from nwb_sbtt.fitting.fit import fit as fit_once
 from nwb_sbtt.fitting.fit import named_sessions
-from nwb_sbtt.fitting.fitted import Fitted, load
+from nwb_sbtt.fitting.fitted import Fitted
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.preparation import prepare, signature_of
 from nwb_sbtt.fitting.reporting import report_data, report_pages, report_session
 from nwb_sbtt.fitting.signature import SIGNATURE

@@ -21,7 +21,7 @@ from nwb_sbtt.config import (
 )
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.preparation import reading_of
 from nwb_sbtt.io.read.candidates import inspect
 from nwb_sbtt.io.read.reader import read_nwb

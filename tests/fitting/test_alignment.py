@@ -14,7 +14,7 @@ from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
 from nwb_sbtt.evaluate.alignment import align_courses
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.stitching import Trained, read_in_courses, stitch_together
 from nwb_sbtt.models import make_model
 from nwb_sbtt.nn.channels import blank_statistics, channel_statistics

@@ -5,7 +5,7 @@ from nwb_sbtt.config import TrainConfig
 from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.fitting.assembly import assemble
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import MODEL, population, settings
 

@@ -13,7 +13,7 @@ from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.fitting import ensemble as averaging
 from nwb_sbtt.fitting.ensemble import combine, member_configs
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.io.write.results import read_model, read_result
 from nwb_sbtt.train.checkpoint import BEST, LAST
 from nwb_sbtt.train.trackers import Lines, Silent

@@ -20,7 +20,7 @@ from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.errors import DataError, FileError, MismatchError, TrainingError
 from nwb_sbtt.evaluate.intervals import interval
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.fitting.runfolder import change_settings, read_changes
 from nwb_sbtt.io.write.results import read_result

@@ -18,6 +18,7 @@ from nwb_sbtt.config import (
 )
 from nwb_sbtt.errors import ConfigError, DataError, FileError
 from nwb_sbtt.evaluate.metrics import r2
+from nwb_sbtt.fitting.forward import systems_of
 from nwb_sbtt.train.checkpoint import DYNAMICS, LAST, load
 from tests.support.fits import Stopping
 
@@ -64,7 +65,7 @@ def test_a_learned_rotation_turns_at_its_speed_and_foretells_trials(counts, tmp_
     fitted = sb.fit(
         ds, config(60, system=DynamicsConfig(dimensions=2, segment=20, steps=400)), run_dir=tmp_path / "run"
     )
-    (system,) = fitted.dynamics()
+    (system,) = systems_of(fitted)
     states = system.run(system.starts["session"][:40], 40)
     turned = torch.complex(states[:, 1:, 0], states[:, 1:, 1]) / torch.complex(states[:, :-1, 0], states[:, :-1, 1])
     assert abs(turned.angle().mean().abs().item() - SPEED) < 0.02
@@ -94,9 +95,9 @@ def test_without_simulated_trials_only_the_system_is_learned(data, fitted, tmp_p
     system = SYSTEM.model_copy(update={"simulated": 0.0})
     other = sb.fit(data, config(system=system), run_dir=tmp_path / "with")
     plain = sb.fit(data, config(system=None), run_dir=tmp_path / "without")
-    assert len(other.history) == 4 and other.dynamics()
+    assert len(other.history) == 4 and systems_of(other)
     assert other.checkpoint_sha256 == plain.checkpoint_sha256
-    same = [other.dynamics()[0].state_dict(), fitted.dynamics()[0].state_dict()]
+    same = [systems_of(other)[0].state_dict(), systems_of(fitted)[0].state_dict()]
     assert all(torch.equal(same[0][name], same[1][name]) for name in same[1])
     assert not (tmp_path / "without" / "run" / DYNAMICS).exists()
 
@@ -149,8 +150,15 @@ def test_counts_of_a_part_of_a_bin_are_a_part(data, fitted):
 
 
 def test_a_simulation_can_be_fitted(data, fitted, tmp_path):
-    again = sb.fit(fitted.simulate(data), config(2, system=None), run_dir=tmp_path / "run")
-    assert "true_rates" in again.simulate(data) if again.config.dynamics else again.infer(data)["rates"].notnull().all()
+    simulated = fitted.simulate(data)
+    again = sb.fit(simulated, config(2, system=None), run_dir=tmp_path / "run")
+    rates = again.infer(simulated)["rates"]
+    assert rates.sizes == simulated["true_rates"].sizes and np.isfinite(rates.values).all()
+
+
+def test_without_data_the_trials_are_those_of_the_fitted_file(data, fitted, tmp_path):
+    with pytest.raises(FileError, match="did not come from a file"):
+        fitted.simulate()
 
 
 def test_a_forecast_goes_on_where_the_trials_end(data, fitted):
@@ -193,7 +201,7 @@ def test_known_inputs_drive_the_system(model, tmp_path):
 def test_sessions_share_one_system(tmp_path):
     one, other = rotation(seed=0)[0], rotation(seed=1, channels=9, trials=50)[0]
     fitted = sb.fit({"a": one, "b": other}, config(2), run_dir=tmp_path / "run")
-    (system,) = fitted.dynamics()
+    (system,) = systems_of(fitted)
     assert system.sessions == ["a", "b"] and len(system.starts["b"]) == 40
     assert fitted.simulate(other, session="b", trials=5).sizes["channel"] == 9
     assert fitted.forecast(one, session="a", bins=3).sizes["channel"] == 12
@@ -201,7 +209,7 @@ def test_sessions_share_one_system(tmp_path):
 
 def test_members_of_an_ensemble_have_their_own_systems(data, tmp_path):
     fitted = sb.fit(data, config(2, seeds=2), run_dir=tmp_path / "run")
-    one, other = fitted.dynamics()
+    one, other = systems_of(fitted)
     assert not torch.equal(one.starts["session"], other.starts["session"])
     forecast = fitted.forecast(data, bins=4)
     single = sb.load(tmp_path / "run" / "member-0").forecast(data, bins=4)
@@ -215,11 +223,11 @@ def test_entries_of_many_channels_are_simulated_where_they_were_observed(tmp_pat
     assert (simulated["observed"].values == ds["observed"].values).all()
 
 
-@pytest.mark.parametrize("call", ["dynamics", "simulate", "forecast"])
+@pytest.mark.parametrize("call", ["systems", "simulate", "forecast"])
 def test_a_fit_without_a_system_says_how_to_get_one(data, call, tmp_path):
     fitted = sb.fit(data, config(1, system=None), run_dir=tmp_path / "run")
     calls = {
-        "dynamics": fitted.dynamics,
+        "systems": lambda: systems_of(fitted),
         "simulate": lambda: fitted.simulate(data),
         "forecast": lambda: fitted.forecast(data, bins=3),
     }
@@ -230,7 +238,7 @@ def test_a_fit_without_a_system_says_how_to_get_one(data, call, tmp_path):
 def test_a_system_that_is_not_learned_yet_is_named(data, tmp_path):
     fitted = sb.fit(data, config(), run_dir=tmp_path / "run", until=2)
     with pytest.raises(ConfigError, match="has not learned its system yet; run the same fit again"):
-        fitted.dynamics()
+        systems_of(fitted)
 
 
 def test_a_forecast_waits_for_the_end_of_training(data, tmp_path):

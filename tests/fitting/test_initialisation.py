@@ -9,8 +9,8 @@ from nwb_sbtt.config import BandwidthConfig, InitConfig, SAEConfig, TrainConfig
 from nwb_sbtt.data.bandwidth import limit_bandwidth
 from nwb_sbtt.errors import ConfigError, FileError, MismatchError, TrainingError
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
 from nwb_sbtt.fitting.initialisation import describe_initialisation
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.train.checkpoint import BEST, LAST
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import MODEL, Stopping, population, settings

@@ -10,7 +10,7 @@ import pytest
 
 from nwb_sbtt.errors import FileError, MismatchError
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import population, settings

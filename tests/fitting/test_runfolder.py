@@ -15,7 +15,7 @@ from nwb_sbtt.errors import FileError, SbttError, TrainingError
 from nwb_sbtt.evaluate.calibration import CountCalibration
 from nwb_sbtt.fitting.calibrations import write_calibrations
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.runfolder import CALIBRATION, CONFIG, ENVIRONMENT, LOCK, hold_run_folder, write_json
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.train import checkpoint

@@ -8,7 +8,7 @@ import pytest
 
 from nwb_sbtt.errors import DataError, FileError, TrainingError
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.preparation import prepare, signature_of
 from nwb_sbtt.fitting.runfolder import read_signature, write_json
 from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature, channel_names, session_differences

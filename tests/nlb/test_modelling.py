@@ -8,7 +8,7 @@ from nwb_sbtt.cli.main import app
 from nwb_sbtt.config import ConvConfig, FitConfig, TrainConfig
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.nlb.modelling import infer_rates, predict, trials_dataset
 from nwb_sbtt.nlb.preparation import prepare, save_prepared
 from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set

@@ -13,7 +13,7 @@ import yaml
 
 from nwb_sbtt.config import FitConfig
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.report.search import NAMES
 from nwb_sbtt.searching.record import RECORD

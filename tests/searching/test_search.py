@@ -14,7 +14,7 @@ import yaml
 
 from nwb_sbtt.config import FitConfig, SAEConfig, SearchConfig, TrainConfig
 from nwb_sbtt.errors import ConfigError, TrainingError
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.runfolder import read_changes
 from nwb_sbtt.fitting.signature import SIGNATURE
 from nwb_sbtt.searching.cluster import connected

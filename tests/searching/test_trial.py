@@ -6,7 +6,7 @@ import pytest
 
 from nwb_sbtt.config import InitConfig, TrainConfig
 from nwb_sbtt.fitting.fit import fit
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.runfolder import read_changes
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import population, settings

@@ -12,7 +12,7 @@ import torch
 
 import nwb_sbtt as sb
 from nwb_sbtt.errors import ConfigError
-from nwb_sbtt.fitting.fitted import load
+from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.train.group import Group, join_group
 from nwb_sbtt.train.trackers import Silent
 from tests.support.commands import recording
