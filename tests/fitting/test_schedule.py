@@ -107,7 +107,8 @@ def test_the_choice_of_a_bin_follows_from_earlier_bins_only(kind, explore, tmp_p
         after = scheduler.limit(changed)["observed"].values
         assert np.array_equal(after[:, : t + 1], before[:, : t + 1])
     changed["values"][:, 0] += 40
-    if kind == "signals" or not explore:  # Of signals the information does not depend on values, so choices do not either.
+    # Of signals the information does not depend on values, so choices do not either.
+    if kind == "signals" or not explore:
         assert np.array_equal(scheduler.limit(changed)["observed"].values, before) == (kind == "signals")
 
 
