@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from nwb_sbtt.data.datasets import finite_number
 from nwb_sbtt.errors import DataError
 
 PARTS = ("amplifier", "converter", "radio", "constant")
@@ -60,9 +60,12 @@ class Device:
     def __post_init__(self) -> None:
         for name in (*PARTS, "settling"):
             figure = getattr(self, name)
-            if figure is not None and not (math.isfinite(figure) and figure >= 0):
+            number = finite_number(figure)
+            if figure is not None and (number is None or number < 0):
                 unit = "seconds" if name == "settling" else "µW per channel"
-                raise DataError(f"{name} is {figure}; expected zero or a positive number of {unit}, or None if unknown")
+                raise DataError(
+                    f"{name} is {figure!r}; expected zero or a positive number of {unit}, or None if unknown"
+                )
         if not self.total > 0:
             raise DataError(
                 f"device {self.title!r} has no power; expected a positive figure of at least one of {', '.join(PARTS)}"

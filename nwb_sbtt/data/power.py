@@ -189,7 +189,7 @@ def _known(device: Device | str) -> Device:
     if isinstance(device, Device):
         return device
     devices = published_devices()
-    if device not in devices:
+    if not isinstance(device, str) or device not in devices:
         meant = nearest(str(device), devices)
         raise DataError(
             f"no published device is named {device!r}; expected "

@@ -124,3 +124,11 @@ def test_a_device_that_was_not_published_is_named_with_those_that_were():
         power_saved(dataset(), "karpowicz")
     with pytest.raises(DataError, match=r"named 'x'; expected karpowicz_2024, .*pass a nwb_sbtt\.data\.Device"):
         power_saved(dataset(), "x")
+    with pytest.raises(DataError, match=r"no published device is named \['x'\]"):
+        power_saved(dataset(), ["x"])
+
+
+@pytest.mark.parametrize("figure", ["12", True])
+def test_figures_that_are_no_numbers_are_refused(figure):
+    with pytest.raises(DataError, match=rf"amplifier is {figure!r}; expected zero or a positive number of µW"):
+        Device(title="mine", amplifier=figure, converter=1.0)
