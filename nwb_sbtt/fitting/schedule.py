@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nwb_sbtt.data.bandwidth import SCAN_DRAW, bin_numbers, check_unlimited, impose, uniform_draws
 from nwb_sbtt.data.chops import cut_as, merge_chops
-from nwb_sbtt.data.datasets import dataset_of
+from nwb_sbtt.data.datasets import dataset_of, finite_number
 from nwb_sbtt.data.schema import is_chopped
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError
@@ -139,14 +139,18 @@ class Scheduler:
         self.channels = self.stream.channels
         self._allowed = self._flags_of_channels("allowed", allowed)
         n_channels, n_allowed = len(self.channels), int(self._allowed.sum())
-        if not isinstance(budget, int | np.integer) or not 1 <= budget <= min(n_allowed, n_channels - 1):
+        is_whole = isinstance(budget, int | np.integer) and not isinstance(budget, bool)
+        if not is_whole or not 1 <= budget <= min(n_allowed, n_channels - 1):
             raise ConfigError(
-                f"budget is {budget}, with {n_channels} channels, of which {n_allowed} may be sampled; expected a whole number "
-                f"from 1 to {min(n_allowed, n_channels - 1)}: channels sampled in each bin"
+                f"budget is {budget!r}, with {n_channels} channels, of which {n_allowed} may be sampled; expected a whole "
+                f"number from 1 to {min(n_allowed, n_channels - 1)}: channels sampled in each bin"
             )
-        if not 0 <= explore <= 1:
-            raise ConfigError(f"explore is {explore}; expected a fraction between 0 and 1")
-        self.budget, self._explore, self._seed = int(budget), float(explore), int(seed)
+        share = finite_number(explore)
+        if share is None or not 0 <= share <= 1:
+            raise ConfigError(f"explore is {explore!r}; expected a fraction between 0 and 1")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+            raise ConfigError(f"seed is {seed!r}; expected a whole number")
+        self.budget, self._explore, self._seed = int(budget), share, int(seed)
         self._observation = observation_of(fitted.model.likelihood, session)
         self._weights = self._observation.weights.astype(float)
         self._dynamics = _dynamics(fitted, fitted.data(session) if data is None else data, session)
