@@ -21,6 +21,7 @@ from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.fitting.member import Member
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
+from nwb_sbtt.fitting.stream import as_numbers
 from nwb_sbtt.models import Model
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.train.checkpoint import DYNAMICS
@@ -52,7 +53,7 @@ def systems_of(fitted: Fitted) -> tuple[Dynamics, ...]:
     Raises
     ------
     ConfigError
-        If the fit learns none, or training has not come so far.
+        If the fit learns none, or training has not come so far, or ended at its time limit before it did.
     """
     config = fitted.config.dynamics
     if config is None:
@@ -60,11 +61,29 @@ def systems_of(fitted: Fitted) -> tuple[Dynamics, ...]:
             "this fit has no system that could be run forward; fit again with one: --set dynamics.dimensions=4, or "
             "FitConfig(dynamics=DynamicsConfig())"
         )
-    if missing := [m.run_dir for m in fitted.members if not (m.run_dir / DYNAMICS).exists()]:
+    if missing := [m for m in fitted.members if not (m.run_dir / DYNAMICS).exists()]:
+        folder, ended = str(missing[0].run_dir), missing[0].progress.finished
         raise ConfigError(
-            f"the fit in {str(missing[0])!r} has not learned its system yet; run the same fit again to resume it"
+            f"training of the fit in {folder!r} ended before its system was learned ({ended}); fit again in a new folder with "
+            "more time (train.max_minutes)"
+            if ended
+            else f"the fit in {folder!r} has not learned its system yet; run the same fit again to resume it"
         )
     return tuple(load_dynamics(m.run_dir / DYNAMICS, m.model, config) for m in fitted.members)
+
+
+def has_learned(fitted: Fitted) -> bool:
+    """Return whether each member has learned its system: training may end at its time limit before that.
+
+    Parameters
+    ----------
+    fitted : Fitted
+
+    Returns
+    -------
+    bool
+    """
+    return fitted.config.dynamics is not None and all((m.run_dir / DYNAMICS).exists() for m in fitted.members)
 
 
 def simulate(
@@ -92,9 +111,8 @@ def simulate(
     """
     dynamics = systems_of(fitted)[fitted.members.index(fitted.best)].cpu()
     name, matched = fitted.match(like, session, same_channels=True)
-    n = matched.sizes["trial"] if trials is None else trials
-    if n < 1:
-        raise DataError(f"trials is {trials}; expected one or more")
+    n = matched.sizes["trial"] if trials is None else _whole_number("trials", trials)
+    seed = _whole_number("seed", seed, least=0)
     matched = matched.isel(trial=np.arange(n) % matched.sizes["trial"])
     if not masked:
         matched = matched.drop_vars("exposure", errors="ignore").assign(observed=xr.ones_like(matched["observed"]))
@@ -141,9 +159,8 @@ def forecast(
     """
     systems = systems_of(fitted)
     name, matched = fitted.match(ds, session, same_channels=True)
-    for setting, value in (("bins", bins), ("samples", samples)):
-        if value < 1:
-            raise DataError(f"{setting} is {value}; expected one or more")
+    bins, samples = _whole_number("bins", bins), _whole_number("samples", samples)
+    seed = _whole_number("seed", seed, least=0)
     batch = to_batch(hold_out(matched, fitted.config), name)
     future = _future(batch, bins, inputs, names=fitted.signature.inputs)
     scale = read_scales(fitted)[name]
@@ -318,7 +335,7 @@ def _future(batch: Batch, bins: int, inputs: ArrayLike | None, *, names: Sequenc
             f"the fit has the known inputs {', '.join(names)}; a forecast needs them too: an array (trial, time, input) of "
             f"shape {shape}, NaN where unknown"
         )
-    given = np.asarray(inputs, dtype=np.float32)
+    given = as_numbers("inputs", inputs)
     if given.shape != shape:
         raise DataError(f"inputs have the shape {given.shape}; expected (trial, time, input), here {shape}")
     assert batch.inputs is not None and batch.inputs_observed is not None
@@ -330,8 +347,14 @@ def _future(batch: Batch, bins: int, inputs: ArrayLike | None, *, names: Sequenc
     )
 
 
+def _whole_number(name: str, given: object, *, least: int = 1) -> int:
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < least:
+        raise DataError(f"{name} is {given!r}; expected a whole number, {('zero', 'one')[least]} or more")
+    return int(given)
+
+
 def _states(start: ArrayLike, shape: tuple[int, int]) -> Tensor:
-    states = np.asarray(start, dtype=np.float32)
+    states = as_numbers("start", start)
     if states.shape != shape or not np.isfinite(states).all():
         raise DataError(f"start has the shape {states.shape}; expected finite numbers (trial, dimension), here {shape}")
     return torch.from_numpy(states)

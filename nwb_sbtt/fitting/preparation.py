@@ -64,7 +64,16 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
 
 
 def _check_dynamics(config: FitConfig, likelihood: str) -> None:
-    if config.dynamics is None or (LIKELIHOODS[likelihood].draws and not MODELS[config.model.name].infers_spikes):
+    if config.dynamics is None:
+        return
+    if LIKELIHOODS[likelihood].draws and not MODELS[config.model.name].infers_spikes:
+        # Models that others have registered may have no such setting.
+        factors: int | None = getattr(config.model, "factors", None)
+        if factors is not None and config.dynamics.dimensions > factors:
+            raise ConfigError(
+                f"dynamics.dimensions is {config.dynamics.dimensions}, and the model has {factors} factors, of which these are "
+                "principal components; expected at most as many: lower dynamics.dimensions, or raise model.factors"
+            )
         return
     able = ", ".join(name for name in LIKELIHOODS.names() if LIKELIHOODS[name].draws)
     raise ConfigError(

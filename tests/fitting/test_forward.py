@@ -241,6 +241,28 @@ def test_a_system_that_is_not_learned_yet_is_named(data, tmp_path):
         systems_of(fitted)
 
 
+def test_a_fit_that_ends_at_its_time_limit_without_a_system_is_a_fit_all_the_same(data, tmp_path):
+    limited = config()
+    limited = limited.model_copy(update={"train": limited.train.model_copy(update={"max_minutes": 1e-6})})
+    fitted = sb.fit(data, limited, run_dir=tmp_path / "run")
+    assert fitted.finished.startswith("time limit") and len(fitted.history) == 1
+    assert np.isfinite(fitted.infer(data)["rates_sd"].values).all()
+    for call in (fitted.simulate, lambda ds: fitted.forecast(ds, bins=2)):
+        with pytest.raises(
+            ConfigError, match=r"ended before its system was learned \(time limit of .*train\.max_minutes"
+        ):
+            call(data)
+
+
+def test_a_system_has_no_more_dimensions_than_the_model_has_factors(data, tmp_path):
+    many = config(system=SYSTEM.model_copy(update={"dimensions": 5}))
+    with pytest.raises(
+        ConfigError, match=r"dynamics\.dimensions is 5, and the model has 4 factors.*raise model\.factors"
+    ):
+        sb.fit(data, many, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_forecast_waits_for_the_end_of_training(data, tmp_path):
     fitted = sb.fit(data, config(), run_dir=tmp_path / "run", until=5)
     assert fitted.simulate(data, trials=2).sizes["trial"] == 2
@@ -261,7 +283,11 @@ def test_a_damaged_system_is_refused(data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"trials": 0}, "trials is 0; expected one or more"),
+        ({"trials": 0}, "trials is 0; expected a whole number, one or more"),
+        ({"trials": 2.5}, r"trials is 2\.5; expected a whole number"),
+        ({"trials": "3"}, "trials is '3'; expected a whole number"),
+        ({"seed": 1.5}, r"seed is 1\.5; expected a whole number, zero or more"),
+        ({"trials": 1, "start": "a"}, r"start cannot be an array of numbers \(str\)"),
         ({"trials": 2, "start": np.zeros((3, 2))}, r"start has the shape \(3, 2\); expected .* \(2, 2\)"),
         ({"trials": 1, "start": np.full((1, 2), np.nan)}, "expected finite numbers"),
     ],
@@ -272,8 +298,8 @@ def test_starts_and_numbers_that_do_not_suit_are_refused(data, fitted, arguments
 
 
 def test_a_forecast_of_nothing_is_refused(data, fitted):
-    for arguments in ({"bins": 0}, {"bins": 2, "samples": 0}):
-        with pytest.raises(DataError, match="is 0; expected one or more"):
+    for arguments in ({"bins": 0}, {"bins": 2.5}, {"bins": "3"}, {"bins": True}, {"bins": 2, "samples": 0}):
+        with pytest.raises(DataError, match=r"(bins|samples) is .*; expected a whole number, one or more"):
             fitted.forecast(data, **arguments)
     with pytest.raises(DataError, match="the fit has no known inputs"):
         fitted.forecast(data, bins=2, inputs=np.zeros((90, 2, 1)))
