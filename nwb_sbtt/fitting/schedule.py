@@ -137,6 +137,8 @@ class Scheduler:
         self._fitted, self._session = fitted, session
         self.stream = fitted.stream(session=session)
         self.channels = self.stream.channels
+        if data is not None:
+            dataset_of(data)
         self._allowed = self._flags_of_channels("allowed", allowed)
         n_channels, n_allowed = len(self.channels), int(self._allowed.sum())
         is_whole = isinstance(budget, int | np.integer) and not isinstance(budget, bool)

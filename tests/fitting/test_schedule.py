@@ -294,6 +294,11 @@ def test_a_fit_to_arrays_needs_its_data(fitted):
         sb.schedule(fitted, budget=BUDGET)
 
 
+def test_data_that_are_no_dataset_are_refused(fitted):
+    with pytest.raises(DataError, match="expected a Dataset"):
+        sb.schedule(fitted, budget=BUDGET, data="recording.nwb")
+
+
 def test_trials_that_are_too_short_are_refused(fitted, ds):
     with pytest.raises(DataError, match="the trials have 1 bins; expected more than 1"):
         sb.schedule(fitted, budget=BUDGET, data=ds.isel(time=[0]))
