@@ -13,11 +13,12 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from nwb_sbtt.batch import Batch, generator_on
+from nwb_sbtt.batch import Batch, generator_on, precise_dtype
 from nwb_sbtt.data.datasets import dataset_of
 from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset, name_units
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError
+from nwb_sbtt.fitting.device import device_of
 from nwb_sbtt.fitting.member import Member
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 TRIALS_AT_ONCE = 256
 SIMULATED, RIDGE = 1024, 1e-3
 """Trials on which it is measured what factors say of states, and the penalty, as a share of the factors' mean square."""
+LEAST_ERROR = 1e-9
+"""Variance of states that is added to that of their errors, so that it has a root."""
 LEAST_SCALE = 0.05
 """Of the variance of forecasts."""
 _KEPT = ("bin_width", "kind", "unit", "bin_reference", "session_id")
@@ -250,9 +253,11 @@ def _forecast(
     seed: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and variance of what is expected of the forecast bins, over members and their draws of the state."""
+    device = device_of(fitted.config)
+    batch, future = batch.to(device), None if future is None else future.to(device)
     means, variances = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
     for i, (member, dynamics) in enumerate(zip(fitted.members, systems, strict=True)):
-        generator = generator_on(torch.device("cpu"), seed + i)
+        generator = generator_on(batch.device, seed + i)
         mean, variance = _of_member(member, dynamics, batch, future, bins=bins, samples=samples, generator=generator)
         means.append(mean)
         variances.append(variance)
@@ -270,7 +275,7 @@ def _of_member(
     generator: torch.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and variance of what is expected of the forecast bins, over draws of the state in the last bin."""
-    model, dynamics = member.model.cpu(), dynamics.cpu()
+    model = member.model
     means, variances = [], []
     with torch.no_grad():
         to_state = _StateOf.measured(model, dynamics, batch, generator)
@@ -280,10 +285,11 @@ def _of_member(
             if features is not None:
                 features = features.expand(samples, *features.shape)
             states = dynamics.run(last, bins + 1, features)[..., 1:, :]
-            expected = dynamics.likelihood.expected(states.flatten(0, 1), batch.session).double()
+            expected = dynamics.likelihood.expected(states.flatten(0, 1), batch.session)
+            expected = expected.to(precise_dtype(expected.device))
             expected = expected.reshape(samples, len(rows), *expected.shape[1:])
-            means.append(expected.mean(0).numpy())
-            variances.append(expected.var(0, correction=0).numpy())
+            means.append(expected.mean(0).cpu().numpy())
+            variances.append(expected.var(0, correction=0).cpu().numpy())
     return np.concatenate(means), np.concatenate(variances)
 
 
@@ -308,19 +314,22 @@ class _StateOf:
             drawn, _, states = draw_trials(dynamics, batch.select(rows), generator)
             found.append(model(drawn).factors[:, -1])
             true.append(states[:, -1])
-        factors, states = torch.cat(found).double(), torch.cat(true).double()
+        precise = precise_dtype(batch.device)
+        factors, states = torch.cat(found).to(precise), torch.cat(true).to(precise)
         middle, centre = factors.mean(0), states.mean(0)
         square = (factors - middle).T @ (factors - middle)
-        ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
+        ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=precise, device=batch.device)
         table = torch.linalg.solve(square + ridge, (factors - middle).T @ (states - centre))
         errors = states - centre - (factors - middle) @ table
-        spread = errors.T @ errors / len(errors) + 1e-9 * torch.eye(errors.shape[1], dtype=errors.dtype)
+        least = LEAST_ERROR * torch.eye(errors.shape[1], dtype=precise, device=batch.device)
+        spread = errors.T @ errors / len(errors) + least
         return cls(table.float(), (centre - middle @ table).float(), torch.linalg.cholesky(spread).float())
 
     def draw(self, factors: Tensor, samples: int, generator: torch.Generator) -> Tensor:
         """Draw states (sample, trial, dimension)."""
         mean = factors @ self.table + self.offset
-        return mean + torch.randn((samples, *mean.shape), generator=generator) @ self.root.T
+        drawn = torch.randn((samples, *mean.shape), generator=generator, device=mean.device)
+        return mean + drawn @ self.root.T
 
 
 def _future(batch: Batch, bins: int, inputs: ArrayLike | None, *, names: Sequence[str]) -> Batch | None:
