@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from fits import N_NEURONS, take_settings, timed_fit
+from fits import N_NEURONS, lorenz_task, take_settings, timed_fit
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -33,7 +33,6 @@ from nwb_sbtt.config import override
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.evaluate.metrics import r2
 from nwb_sbtt.fitting.forward import systems_of
-from nwb_sbtt.simulate.lorenz import LorenzDynamics
 from nwb_sbtt.train import schedules
 
 GIVEN, HORIZONS = 25, (1, 5, 10, 25)
@@ -55,20 +54,12 @@ def main() -> None:
     rows = []
     for seed in arguments.seeds:
         for k in arguments.levels:
-            ds = task(k, seed=seed, conditions=conditions, by=arguments.by)
+            ds = lorenz_task(k, seed=seed, conditions=conditions, split_by=arguments.by)
             config = override(sb.FitConfig(seed=seed), [steps, *arguments.settings])
             with tempfile.TemporaryDirectory() as folder:
                 rows.append({"observed of 29": k, "seed": seed, "by": arguments.by, **_row(ds, config, Path(folder))})
             print(rows[-1], flush=True)
     report(arguments, rows, lambda: _figure(rows))
-
-
-def task(k: int, *, seed: int, conditions: int, by: Any) -> xr.Dataset:
-    """Simulate the Lorenz task; validation trials are trials, or whole conditions."""
-    ds = sb.simulate.lorenz(
-        n_channels=N_NEURONS, conditions=conditions, seed=seed, dynamics=LorenzDynamics(split_by=by)
-    )
-    return ds if k == N_NEURONS else sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=k, seed=seed))
 
 
 def _row(ds: xr.Dataset, config: sb.FitConfig, folder: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from nwb_sbtt.errors import DataError
 
 TILE = 4096
 """Least number of channels of a block: a table of 32 numbers a channel then stays in the cache of one core."""
+BINS_OF_MOST = 512
+"""Of the longest trials of which as many as a caller allows are computed at once (`Batch.pieces`)."""
 ENTRIES_PER_ROW = 16
 """Least mean number of entries that a bin has in each block: the pointers then cost next to nothing."""
 
@@ -466,6 +468,22 @@ class Batch:
             return box
         flat, channels = box.flatten(0, 1), self.entries.channels
         return torch.cat([flat[block.rows, channels[block.entries].long()] for block in self.entries.blocks()])
+
+    def pieces(self, most: int) -> tuple[Int[Tensor, "row"], ...]:
+        """Divide the trials into pieces that are computed one after the other, to limit memory.
+
+        Parameters
+        ----------
+        most : int
+            Trials of a piece; fewer where they have more than 512 bins, but one at least.
+
+        Returns
+        -------
+        tuple of Int[Tensor, "row"]
+            Rows of each piece.
+        """
+        rows = torch.arange(len(self.trials), device=self.device)
+        return torch.split(rows, min(most, max(1, most * BINS_OF_MOST // self.shape[1])))
 
     def select(self, rows: Int[Tensor, "row"]) -> Batch:
         """Take some trials, in the order of `rows`.

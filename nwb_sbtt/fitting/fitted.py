@@ -41,7 +41,7 @@ from nwb_sbtt.fitting.provenance import record_of
 from nwb_sbtt.fitting.recorded import fitted_data, source_file
 from nwb_sbtt.fitting.reporting import as_html, as_text, report_columns, report_data, table_of_methods, table_of_trials
 from nwb_sbtt.fitting.scores import read_metrics
-from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of, equal_bin_widths, in_fitted_order
+from nwb_sbtt.fitting.signature import Signature, channel_names, digest_of, equal_bin_widths, in_fitted_order, places_of
 from nwb_sbtt.fitting.stream import Stream
 from nwb_sbtt.models import Model
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
@@ -355,8 +355,7 @@ class Fitted:
         latents = labelled(self, matched, name, arrays)
         if list(channel_names(matched)) == list(channel_names(ds)):
             return latents
-        rows = {channel: i for i, channel in enumerate(channel_names(matched))}
-        return latents.isel(channel=[rows[channel] for channel in channel_names(ds)])
+        return latents.isel(channel=places_of(channel_names(ds), channel_names(matched)))
 
     def match(
         self, ds: xr.Dataset, session: str | None = None, *, same_channels: bool = False

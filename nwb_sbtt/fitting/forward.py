@@ -120,17 +120,11 @@ def simulate(
     if not masked:
         matched = matched.drop_vars("exposure", errors="ignore").assign(observed=xr.ones_like(matched["observed"]))
     batch, generator = to_batch(matched, name), generator_on(torch.device("cpu"), seed)
-    if start is None:
-        rows = torch.randint(len(dynamics.starts[name]), (n,), generator=generator)
-        begin = dynamics.draw_starts(name, rows, generator)
-    else:
-        begin = _states(start, (n, dynamics.config.dimensions))
-    with torch.no_grad():
-        states = dynamics.run(begin, batch.shape[1], dynamics.features(batch))
-        values, _ = dynamics.likelihood.draw(states, batch, generator)
-        expected = dynamics.likelihood.expected(states, name).numpy()
-    drawn = batch.dense(values).numpy()
-    return _simulated(matched, drawn, expected, states.numpy(), counts=fitted.expects_counts)
+    begin = None if start is None else _states(start, (n, dynamics.config.dimensions))
+    drawn, _, states = draw_trials(dynamics, batch, generator, start=begin)
+    expected = dynamics.likelihood.expected(states, name).numpy()
+    values = drawn.dense(drawn.values).numpy()
+    return _simulated(matched, values, expected, states.numpy(), counts=fitted.expects_counts)
 
 
 def forecast(
@@ -279,7 +273,7 @@ def _of_member(
     means, variances = [], []
     with torch.no_grad():
         to_state = _StateOf.measured(model, dynamics, batch, generator)
-        for rows in torch.split(torch.arange(len(batch.trials)), TRIALS_AT_ONCE):
+        for rows in batch.pieces(TRIALS_AT_ONCE):
             last = to_state.draw(model(batch.select(rows)).factors[:, -1], samples, generator)
             features = None if future is None else dynamics.features(future.select(rows))
             if features is not None:
@@ -308,10 +302,10 @@ class _StateOf:
     @classmethod
     def measured(cls, model: Model, dynamics: Dynamics, batch: Batch, generator: torch.Generator) -> _StateOf:
         """Measure it on trials that are simulated like those of a batch."""
-        every = torch.arange(max(SIMULATED, len(batch.trials))) % len(batch.trials)
+        like = batch.select(torch.arange(SIMULATED) % len(batch.trials))
         found, true = list[Tensor](), list[Tensor]()
-        for rows in torch.split(every[:SIMULATED], TRIALS_AT_ONCE):
-            drawn, _, states = draw_trials(dynamics, batch.select(rows), generator)
+        for rows in like.pieces(TRIALS_AT_ONCE):
+            drawn, _, states = draw_trials(dynamics, like.select(rows), generator)
             found.append(model(drawn).factors[:, -1])
             true.append(states[:, -1])
         precise = precise_dtype(batch.device)

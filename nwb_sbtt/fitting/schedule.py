@@ -18,7 +18,7 @@ from nwb_sbtt.data.schema import is_chopped
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.fitting.preparation import hold_out
-from nwb_sbtt.fitting.signature import channel_names
+from nwb_sbtt.fitting.signature import channel_names, places_of
 from nwb_sbtt.fitting.stream import Step, as_flags, as_numbers
 from nwb_sbtt.models.stepping import Counts, observation_of
 
@@ -293,8 +293,7 @@ class Scheduler:
         mask = self._masks(whole)
         if is_chopped(matched) and matched.sizes["trial"] > 1:
             mask = np.asarray(cut_as(mask, matched), bool)
-        rows = {channel: i for i, channel in enumerate(channel_names(matched))}
-        mask = mask[..., [rows[channel] for channel in channel_names(ds)]] & ds["observed"].values
+        mask = mask[..., places_of(channel_names(ds), channel_names(matched))] & ds["observed"].values
         record: Mapping[str, Any] = {
             "scheme": "scheduled",
             "k": self.budget,

@@ -393,8 +393,25 @@ def in_fitted_order(ds: xr.Dataset, session: SessionSignature, *, name: str, sam
     ds = _with_fitted_inputs(ds, session)
     if list(names) == list(fitted):
         return ds
-    rows = {channel: i for i, channel in enumerate(names)}
-    return ds.isel(channel=[rows[channel] for channel in fitted])
+    return ds.isel(channel=places_of(fitted, names))
+
+
+def places_of(channels: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Find channels among others by their names.
+
+    Parameters
+    ----------
+    channels : sequence of str
+    names : sequence of str
+        All of them, in another order.
+
+    Returns
+    -------
+    list of int
+        Where in `names` each of the channels stands.
+    """
+    places = {name: i for i, name in enumerate(names)}
+    return [places[channel] for channel in channels]
 
 
 def _with_fitted_inputs(ds: xr.Dataset, session: SessionSignature) -> xr.Dataset:

@@ -8,8 +8,8 @@ from torch import Tensor
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.models.base import Inference, Model
 
-TRIALS_AT_ONCE, BINS_AT_ONCE = 128, 128 * 512
-"""Trials per pass, and their bins, to limit memory: one trial at least."""
+TRIALS_AT_ONCE = 128
+"""Of a pass (`Batch.pieces`)."""
 
 
 def posterior(model: Model, batch: Batch, *, samples: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -35,8 +35,7 @@ def posterior(model: Model, batch: Batch, *, samples: int, generator: torch.Gene
     arrays: dict[str, Tensor] = {}
     model.eval()
     with torch.no_grad():
-        at_once = min(TRIALS_AT_ONCE, max(1, BINS_AT_ONCE // batch.shape[1]))
-        for rows in torch.split(torch.arange(len(batch.trials), device=batch.values.device), at_once):
+        for rows in batch.pieces(TRIALS_AT_ONCE):
             part = batch.select(rows)
             piece = _inferred(model, part, samples, generator)
             for name, array in piece.items():

@@ -23,7 +23,7 @@ from nwb_sbtt.models.conv import Conv, Layer
 from nwb_sbtt.nn.channels import FARTHEST, RESIDUAL_SMOOTHING
 from nwb_sbtt.nn.inputs import InputMemory
 from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Likelihood
-from nwb_sbtt.nn.likelihoods.gaussian import LEAST_LOG_NOISE, Gaussian
+from nwb_sbtt.nn.likelihoods.gaussian import Gaussian
 from nwb_sbtt.nn.likelihoods.poisson import Poisson
 
 NO_LAG = (
@@ -519,8 +519,7 @@ class Signals:
         self.weights: Row = _array(likelihood.weights[session]) * scale[:, None]
         self.bias: Row = _array(likelihood.biases[session]) * scale
         self.squares: Row = np.square(self.weights)
-        noise_sd = _array(likelihood.log_noise[session].clamp(min=LEAST_LOG_NOISE).exp()) * scale
-        self._information: Row = 1 / np.square(noise_sd)
+        self._information: Row = np.reciprocal(np.square(_array(likelihood.noise_sd(session))))
 
     def expected(self, factors: Row, exposure: Row | float) -> Row:
         """Compute what is expected of the channels of a bin.

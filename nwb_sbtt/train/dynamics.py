@@ -28,7 +28,8 @@ from nwb_sbtt.train.checkpoint import load_record, load_weights, save_record
 
 GUIDED = 0.6
 """Share of the steps over which the pull towards what the model has inferred falls to zero."""
-TRIALS_AT_ONCE = 312
+TRIALS_AT_ONCE, INFERRED_AT_ONCE = 312, 256
+"""Of a step, and of a pass through the model before the first one (`Batch.pieces`)."""
 LEARNING_RATE, OF_READ_OUTS, OF_STARTS, OF_PRIOR = 6e-3, 2e-3, 2e-2, 1e-2
 """Of the network, of the read-outs of its state, of the posterior of starts, and of their prior."""
 CLIP = 50.0
@@ -113,7 +114,11 @@ def learn(
 
 
 def draw_trials(
-    dynamics: Dynamics, batch: Batch, generator: torch.Generator
+    dynamics: Dynamics,
+    batch: Batch,
+    generator: torch.Generator,
+    *,
+    start: Float[Tensor, "trial dimension"] | None = None,
 ) -> tuple[Batch, Tensor, Float[Tensor, "trial time dimension"]]:
     """Simulate as many trials as a batch has, sampled as its trials were.
 
@@ -123,6 +128,8 @@ def draw_trials(
     batch : Batch
         The simulated trials take its masks, exposure and known inputs.
     generator : torch.Generator
+    start : Float[Tensor, "trial dimension"], optional
+        States in the first bin. Default: drawn from what is known of the starts of training trials.
 
     Returns
     -------
@@ -133,10 +140,12 @@ def draw_trials(
     states : Float[Tensor, "trial time dimension"]
     """
     session, (_, n_bins, _) = batch.session, batch.shape
-    n_starts = len(dynamics.starts[session])
-    rows = torch.randint(n_starts, (len(batch.trials),), generator=generator, device=batch.device)
+    if start is None:
+        n_starts = len(dynamics.starts[session])
+        rows = torch.randint(n_starts, (len(batch.trials),), generator=generator, device=batch.device)
+        start = dynamics.draw_starts(session, rows, generator)
     with torch.no_grad():
-        states = dynamics.run(dynamics.draw_starts(session, rows, generator), n_bins, dynamics.features(batch))
+        states = dynamics.run(start, n_bins, dynamics.features(batch))
         drawn, target = dynamics.likelihood.draw(states, batch, generator)
     values = torch.where(batch.observed, drawn, torch.zeros_like(drawn))
     return replace(batch, values=values, scored=batch.shown), target, states
@@ -264,11 +273,11 @@ class _Session:
         return total / len(rows)
 
 
-def _inferred(model: Model, batch: Batch, at_once: int = 256) -> tuple[Tensor, Tensor | None]:
+def _inferred(model: Model, batch: Batch) -> tuple[Tensor, Tensor | None]:
     """Factors of all trials and their variance, if the model has one."""
     factors, variances = list[Tensor](), list[Tensor]()
     with torch.no_grad():
-        for rows in torch.split(torch.arange(len(batch.trials)), at_once):
+        for rows in batch.pieces(INFERRED_AT_ONCE):
             inference = model(batch.select(rows))
             factors.append(inference.factors)
             if inference.factor_variance is not None:

@@ -40,7 +40,7 @@ _ADVICE = (
 
 _RECORD = TypeAdapter(EpochRecord)
 VALIDATED_AT_ONCE = 256
-"""Trials of up to 512 bins."""
+"""Trials of a piece (`Batch.pieces`)."""
 REFITS = (0.1, 0.25, 0.5)
 """Shares of training after which kinetics are refitted."""
 _LEARNING = 2**31
@@ -269,9 +269,8 @@ class _Run:
 
     def _losses(self, batch: Batch, generator: torch.Generator, weights: Weights) -> Iterator[tuple[float, Loss]]:
         """Losses of a batch, each with its weight: of the batch itself or, once there is a system, of what it simulates too."""
-        n_trials, n_simulated = len(batch.trials), 0
-        if self.dynamics is not None:
-            n_simulated = round(self.dynamics.config.simulated * n_trials)
+        n_trials = len(batch.trials)
+        n_simulated = 0 if self.dynamics is None else round(self.dynamics.config.simulated * n_trials)
         if self.dynamics is not None and n_simulated:
             simulated_batch, target = simulated(self.dynamics, batch.select(torch.arange(n_simulated)), generator)
             loss = objective(self.model, simulated_batch, generator, weights, target=target)
@@ -300,11 +299,7 @@ class _Run:
     def validate(self, batches: list[Batch]) -> float:
         """Compute the held-out negative log-likelihood of the averaged weights, in nats per scored entry."""
         with torch.no_grad():
-            pieces = [
-                (batch, rows)
-                for batch in batches
-                for rows in torch.split(torch.arange(len(batch.trials), device=batch.values.device), _at_once(batch))
-            ]
+            pieces = [(batch, rows) for batch in batches for rows in batch.pieces(VALIDATED_AT_ONCE)]
             scores = [
                 validation_score(self.average, batch.select(rows))
                 for batch, rows in (pieces[i] for i in self.group.share(range(len(pieces))))
@@ -416,11 +411,6 @@ def _damaged_log(path: Path, reason: str) -> FileError:
     return FileError(
         f"{str(path)!r} of the run folder is damaged: {reason}; restore it from a copy, or fit again in a new folder"
     )
-
-
-def _at_once(batch: Batch) -> int:
-    """Trials validated in one pass: fewer of long ones, to limit memory."""
-    return min(VALIDATED_AT_ONCE, max(1, VALIDATED_AT_ONCE * 512 // batch.shape[1]))
 
 
 def _copy(model: Model) -> dict[str, Tensor]:

@@ -17,9 +17,6 @@ from nwb_sbtt.nn.likelihoods.base import Values
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 from nwb_sbtt.nn.sessions import SessionTables
 
-LEAST_LOG_NOISE = -6.0
-"""Smallest logarithm of a noise sd, in units of the channel's sd."""
-
 
 class Gaussian(EntryByEntry):
     """Normal distribution with mean ``(W f + b) · sd`` and a learned noise sd per channel.
@@ -49,21 +46,30 @@ class Gaussian(EntryByEntry):
     def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]:
         return (stats.mean / stats.sd,)
 
+    def noise_sd(self, session: str) -> Float[Tensor, "channel"]:
+        """Return the sd of the noise, in the data's unit.
+
+        Parameters
+        ----------
+        session : str
+        """
+        log_noise, scale = self._channel_tensors(session)
+        return log_noise.exp() * scale
+
     def draw(
         self, factors: Float[Tensor, "trial time factor"], batch: Batch, generator: torch.Generator
     ) -> tuple[Float[Tensor, "*entry"], Float[Tensor, "*entry"]]:
         """Draw signals with their noise; they are the target too, since without noise its sd could not be learned."""
         expected = self.expected_at(factors, batch)
-        log_noise, scale = self._channel_tensors(batch.session)
         drawn = torch.randn(expected.shape, generator=generator, device=expected.device).to(expected)
-        values = torch.addcmul(expected, drawn, batch.along_channels(log_noise.exp() * scale))
+        values = torch.addcmul(expected, drawn, batch.along_channels(self.noise_sd(batch.session)))
         return values, values
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return ()
 
     def _channel_tensors(self, session: str) -> tuple[Tensor, ...]:
-        return self.log_noise[session].clamp(min=LEAST_LOG_NOISE), self.scales[session]
+        return self.log_noise[session].clamp(min=-6.0), self.scales[session]
 
     def _terms(self, linear: Linear, values: Tensor, exposure: Tensor | None, *per_channel: Tensor) -> Tensor:
         log_noise, scale = per_channel
