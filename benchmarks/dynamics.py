@@ -21,18 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from fits import N_NEURONS, lorenz_task, take_settings, timed_fit
 from machine import canvas, options, report
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import override
-from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.evaluate.metrics import r2
-from nwb_sbtt.fitting.forward import systems_of
+from nwb_sbtt.fitting.dynamics.forecasting import linear_forecast
 from nwb_sbtt.train import schedules
 
 GIVEN, HORIZONS = 25, (1, 5, 10, 25)
@@ -78,7 +75,8 @@ def _row(ds: xr.Dataset, config: sb.FitConfig, folder: Path) -> dict[str, Any]:
     early, late = valid.isel(time=slice(0, GIVEN)), true[:, GIVEN:]
     forecast = fitted.forecast(early, bins=late.shape[1])
     persistent = fitted.infer(early)["rates"].values[:, -1:]
-    linear = _linear(fitted, train, early, late.shape[1])
+    later = valid.isel(time=slice(GIVEN, None))
+    linear = linear_forecast(fitted, train, early, later, session=fitted.session_name())
     lower, upper = (each.values for each in sb.interval(forecast, 0.9))
     inside = (late >= lower) & (late <= upper)
     for horizon in HORIZONS:
@@ -88,25 +86,6 @@ def _row(ds: xr.Dataset, config: sb.FitConfig, folder: Path) -> dict[str, Any]:
         row[f"linear {horizon}"] = r2(late[:, at], linear[:, at])
         row[f"in 90% {horizon}"] = float(inside[:, at].mean())
     return row
-
-
-def _linear(fitted: sb.Fitted, train: xr.Dataset, early: xr.Dataset, bins: int) -> NDArray[np.float64]:
-    """Rates that a linear system of the same states foretells."""
-    (system,), name = systems_of(fitted), fitted.session_name()
-    batches = [to_batch(each, name) for each in (train, early)]
-    with torch.no_grad():
-        states, last = (
-            system.states_of(fitted.model.likelihood, fitted.model(batch).factors, None, name)[0] for batch in batches
-        )
-        one = torch.ones_like(states[..., :1])
-        before = torch.cat([states, one], -1)[:, :-1].flatten(0, 1)
-        step = torch.linalg.lstsq(before, states[:, 1:].flatten(0, 1)).solution
-        course, state = [], last[:, -1]
-        for _ in range(bins):
-            state = torch.cat([state, torch.ones_like(state[:, :1])], -1) @ step
-            course.append(state)
-        expected = system.likelihood.expected(torch.stack(course, 1), name)
-    return np.asarray(expected.double().numpy() / float(train.attrs["bin_width"]))
 
 
 def _figure(rows: list[dict[str, Any]]) -> Figure:

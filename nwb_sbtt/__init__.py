@@ -1,9 +1,9 @@
 """Selective backpropagation through time for NWB files.
 
 The names that most analyses need are here; everything else is in submodules: `config` (every setting), `data`
-(splits, bandwidth limits, merging), `calcium` (events in fluorescence), `models` (and how to add one), `simulate` (systems with
-known truth), `evaluate` (scores and baselines), `plot`, `report`, `dandi` and `nlb`. All are loaded on first use, so that
-importing the package costs nothing.
+(splits, bandwidth limits, merging), `calcium` (events in fluorescence), `dynamics` (fixed points, flow and forecasts of learned
+systems), `models` (and how to add one), `simulate` (systems with known truth), `evaluate` (scores and baselines), `plot`,
+`report`, `dandi` and `nlb`. All are loaded on first use, so that importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ _SUBMODULES = {
     "config": "config",
     "dandi": "io.dandi",
     "data": "data",
+    "dynamics": "fitting.dynamics",
     "evaluate": "evaluate",
     "models": "models",
     "nlb": "nlb",
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from nwb_sbtt.exchange.results import to_mat as to_mat
     from nwb_sbtt.exchange.results import to_pandas as to_pandas
     from nwb_sbtt.exchange.results import to_pynapple as to_pynapple
+    from nwb_sbtt.fitting import dynamics as dynamics
     from nwb_sbtt.fitting.fit import fit as fit
     from nwb_sbtt.fitting.fitted import Fitted as Fitted
     from nwb_sbtt.fitting.loading import load as load

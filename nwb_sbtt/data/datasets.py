@@ -37,6 +37,32 @@ def finite_number(value: object) -> float | None:
     return float(value) if is_number and np.isfinite(value) else None  # type: ignore[arg-type,call-overload]
 
 
+def whole_number(name: str, given: object, *, least: int = 1) -> int:
+    """Check that a number is whole.
+
+    Parameters
+    ----------
+    name : str
+        For the error.
+    given : object
+        As it was passed.
+    least : int
+        0 or 1, the smallest that will do.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    DataError
+        If it is anything else.
+    """
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < least:
+        raise DataError(f"{name} is {given!r}; expected a whole number, {('zero', 'one')[least]} or more")
+    return int(given)
+
+
 def masked_as_nan(given: ArrayLike) -> NDArray[np.float32]:
     """Give an array of numbers, NaN where a masked array masks.
 

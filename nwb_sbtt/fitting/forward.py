@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from nwb_sbtt.batch import Batch, generator_on, precise_dtype
-from nwb_sbtt.data.datasets import dataset_of
+from nwb_sbtt.data.datasets import dataset_of, whole_number
 from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset, name_units
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError
@@ -114,8 +114,8 @@ def simulate(
     """
     dynamics = systems_of(fitted)[fitted.members.index(fitted.best)].cpu()
     name, matched = fitted.match(like, session, same_channels=True)
-    n = matched.sizes["trial"] if trials is None else _whole_number("trials", trials)
-    seed = _whole_number("seed", seed, least=0)
+    n = matched.sizes["trial"] if trials is None else whole_number("trials", trials)
+    seed = whole_number("seed", seed, least=0)
     matched = matched.isel(trial=np.arange(n) % matched.sizes["trial"])
     if not masked:
         matched = matched.drop_vars("exposure", errors="ignore").assign(observed=xr.ones_like(matched["observed"]))
@@ -156,8 +156,8 @@ def forecast(
     """
     systems = systems_of(fitted)
     name, matched = fitted.match(ds, session, same_channels=True)
-    bins, samples = _whole_number("bins", bins), _whole_number("samples", samples)
-    seed = _whole_number("seed", seed, least=0)
+    bins, samples = whole_number("bins", bins), whole_number("samples", samples)
+    seed = whole_number("seed", seed, least=0)
     batch = to_batch(hold_out(matched, fitted.config), name)
     future = _future(batch, bins, inputs, names=fitted.signature.inputs)
     scale = read_scales(fitted)[name]
@@ -348,12 +348,6 @@ def _future(batch: Batch, bins: int, inputs: ArrayLike | None, *, names: Sequenc
         inputs=torch.cat([batch.inputs[:, -1:], torch.from_numpy(np.where(known, given, 0))], 1),
         inputs_observed=torch.cat([batch.inputs_observed[:, -1:], torch.from_numpy(known)], 1),
     )
-
-
-def _whole_number(name: str, given: object, *, least: int = 1) -> int:
-    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < least:
-        raise DataError(f"{name} is {given!r}; expected a whole number, {('zero', 'one')[least]} or more")
-    return int(given)
 
 
 def _states(start: ArrayLike, shape: tuple[int, int]) -> Tensor:

@@ -1,0 +1,172 @@
+"""How far forecasts of a learned system miss, beside persistence and a linear system."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nwb_sbtt.data.datasets import whole_number
+from nwb_sbtt.data.tensors import to_batch
+from nwb_sbtt.errors import DataError
+from nwb_sbtt.evaluate.metrics import pooled_explained_variance
+from nwb_sbtt.fitting.dynamics.held import best_system, states_in
+from nwb_sbtt.fitting.preparation import hold_out, prepare
+
+if TYPE_CHECKING:
+    from nwb_sbtt.fitting.fitted import Fitted
+
+PREDICTORS = ("forecast", "persistence", "linear")
+Floats = NDArray[np.float64]
+
+
+def forecast_error(
+    fitted: Fitted,
+    ds: xr.Dataset | None = None,
+    *,
+    given: int | None = None,
+    session: str | None = None,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Measure how far forecasts of validation trials miss, by horizon, beside persistence and a linear system.
+
+    Each trial is given up to a bin, and forecast from there. The truth is not known in a recording: forecasts are compared
+    with what is inferred from the whole trial and, in a simulation, with the true rates too. Persistence is what was inferred
+    of the last bin given. The linear system is fitted to the states of the training trials by least squares, with the known
+    inputs if there are any, and continues the state inferred in the last bin; of an ensemble, that of the best member.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        With ``dynamics``, finished.
+    ds : Dataset, optional
+        The data of the fit. Default: the fitted recording, from its file.
+    given : int, optional
+        Bins of each trial that are given. Default: half of them.
+    session : str, optional
+        Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
+    seed : int
+
+    Returns
+    -------
+    Dataset
+        ``error`` (truth, predictor, horizon): the squared error as a share of the variance over trials in that bin, with each
+        channel in units of its sd; 0 is a perfect forecast, 1 as good as the average of the trials. ``excess`` (truth,
+        predictor): by how much the error over all horizons is larger than that of the learned system, and its standard error
+        over trials, ``excess_se``. Coordinates: ``truth`` ("inferred", "true"), ``predictor`` ("forecast", "persistence",
+        "linear"), ``horizon`` [bins after the last one given] and ``lead``, the same in seconds.
+
+    Raises
+    ------
+    ConfigError
+        If the fit has learned no system, or is not finished.
+    DataError, FileError, MismatchError
+        If there are fewer than two validation trials, no bin to forecast, the data do not suit, or the fitted recording cannot
+        be read.
+    """
+    name, matched = fitted.match(fitted.data(session) if ds is None else ds, session, same_channels=True)
+    prepared = prepare(matched, fitted.config)
+    train, valid = (
+        prepared.isel(trial=np.flatnonzero(prepared["split"].values == part)) for part in ("train", "valid")
+    )
+    if valid.sizes["trial"] < 2:
+        raise DataError(f"there are {valid.sizes['trial']} validation trials; errors of forecasts need two or more")
+    n_bins = valid.sizes["time"]
+    given = whole_number("given", n_bins // 2 if given is None else given)
+    if given >= n_bins:
+        raise DataError(
+            f"given is {given}, and trials have {n_bins} bins; give fewer, so that some are left to forecast"
+        )
+    early, later = valid.isel(time=slice(0, given)), valid.isel(time=slice(given, None))
+    inputs = None
+    if "inputs" in later:
+        inputs = np.where(later["inputs_observed"].values, later["inputs"].values, np.nan)
+    variable, infer = fitted.expected_name, partial(fitted.infer, session=name, same_channels=True)
+    ahead = fitted.forecast(early, bins=n_bins - given, inputs=inputs, session=name, seed=seed)[variable].values
+    last = infer(early)[variable].values[:, -1:]
+    courses = {
+        "forecast": ahead,
+        "persistence": np.broadcast_to(last, ahead.shape),
+        "linear": linear_forecast(fitted, train, early, later, session=name),
+    }
+    truths = {"inferred": infer(valid)[variable].values[:, given:]}
+    if (known := f"true_{variable}") in later:
+        truths["true"] = later[known].values
+    errors = [[_by_horizon(courses[name], true) for name in PREDICTORS] for true in truths.values()]
+    of_trials = np.array([[_of_trials(courses[name], true) for name in PREDICTORS] for true in truths.values()])
+    excess = of_trials - of_trials[:, :1]
+    dims, horizon = ("truth", "predictor"), np.arange(1, n_bins - given + 1)
+    width = float(valid.attrs["bin_width"])
+    return xr.Dataset(
+        {
+            "error": ((*dims, "horizon"), errors, {"units": "share of the variance"}),
+            "excess": (dims, excess.mean(2), {"units": "share of the variance"}),
+            "excess_se": (dims, excess.std(2, ddof=1) / np.sqrt(excess.shape[2]), {"units": "share of the variance"}),
+        },
+        coords={
+            "truth": list(truths),
+            "predictor": list(PREDICTORS),
+            "horizon": horizon,
+            "lead": ("horizon", horizon * width, {"units": "s"}),
+        },
+        attrs={"session": name, "bin_width": width, "given": given, "trials": valid.sizes["trial"]},
+    )
+
+
+def linear_forecast(fitted: Fitted, train: xr.Dataset, early: xr.Dataset, later: xr.Dataset, *, session: str) -> Floats:
+    """Forecast by a linear system of the same states, fitted to those of training trials by least squares.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    train : Dataset
+        Training trials.
+    early, later : Dataset
+        Trials up to the last bin given, and their bins after it, of which the known inputs are used.
+    session : str
+
+    Returns
+    -------
+    array (trial, time, channel)
+        Rates [Hz], or means in the unit of the signal.
+    """
+    dynamics = best_system(fitted)
+    batches = [to_batch(hold_out(each, fitted.config), session) for each in (train, early, later)]
+    states, before = (states_in(fitted, dynamics, batch).cpu() for batch in batches[:2])
+    dynamics = dynamics.cpu()
+    features = [dynamics.features(batch) for batch in batches]
+    pairs = _with_one(states, features[0])[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
+    step = torch.linalg.lstsq(*pairs).solution
+    course = [_with_one(before[:, -1:], None if features[1] is None else features[1][:, -1:])[:, 0] @ step]
+    for t in range(later.sizes["time"] - 1):
+        now = None if features[2] is None else features[2][:, t : t + 1]
+        course.append(_with_one(course[-1][:, None], now)[:, 0] @ step)
+    with torch.no_grad():
+        expected = dynamics.likelihood.expected(torch.stack(course, 1), session).double().numpy()
+    return np.asarray(expected / float(train.attrs["bin_width"]) if fitted.expects_counts else expected)
+
+
+def _with_one(states: Tensor, features: Tensor | None) -> Tensor:
+    """States, known inputs and a column of ones (trial, time, column)."""
+    one = torch.ones_like(states[..., :1])
+    return torch.cat([states, one] if features is None else [states, features, one], -1)
+
+
+def _by_horizon(course: Floats, true: Floats) -> list[float]:
+    sd = true.std((0, 1))
+    where = np.ones(true[:, 0].shape, bool)
+    return [1 - pooled_explained_variance(course[:, t], true[:, t], where, sd=sd) for t in range(true.shape[1])]
+
+
+def _of_trials(course: Floats, true: Floats) -> Floats:
+    """Squared error of each trial, as a share of the mean variance in a bin."""
+    sd = true.std((0, 1))
+    scale = np.where(sd > 0, sd, np.inf)
+    error = (((course - true) / scale) ** 2).sum((1, 2))
+    total = (((true - true.mean(0)) / scale) ** 2).sum() / len(true)
+    return np.asarray(error / total)
