@@ -65,7 +65,7 @@ def _drop_old_specifications(file: h5py.File) -> None:
     Readers take the last version in alphabetical order, in which 2.4.0 comes after 2.11.0: they would read the new
     objects by the old rules, and call them invalid.
     """
-    catalog = pynwb.get_manager().namespace_catalog
+    catalog = pynwb.get_type_map(copy=False).namespace_catalog
     for name, versions in file["specifications"].items():
         current = catalog.get_namespace(name).version if name in catalog.namespaces else None
         for other in [each for each in versions if current in versions and each != current]:

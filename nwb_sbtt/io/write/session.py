@@ -12,7 +12,7 @@ import numpy as np
 from hdmf.common import DynamicTable, DynamicTableRegion, EnumData, VectorData, VectorIndex
 from hdmf.utils import get_docval
 from numpy.typing import NDArray
-from pynwb import NWBFile, get_manager
+from pynwb import NWBFile, get_type_map
 from pynwb.base import TimeSeriesReferenceVectorData
 from pynwb.device import Device, DeviceModel
 from pynwb.ecephys import ElectrodeGroup, ElectrodesTable
@@ -351,7 +351,9 @@ def _stored(column: VectorData) -> Any:
 
 def _as_specified(table_type: type[DynamicTable], name: str, values: Any) -> Any:
     """Give a column the precision that the schema asks for; None stays None."""
-    spec = get_manager().type_map.namespace_catalog.get_spec("core", table_type.__name__).get_dataset(name)
+    # Not a copy, which would take longer than copying a small column.
+    catalog = get_type_map(copy=False).namespace_catalog
+    spec = catalog.get_spec("core", table_type.__name__).get_dataset(name)
     if spec is None or values is None or not isinstance(spec.dtype, str):
         return values
     kind = "text" if isinstance(values, list) else values.dtype.kind
