@@ -136,7 +136,7 @@ def test_a_recording_that_has_changed_is_refused(run, tmp_path):
 def test_files_that_share_conditions_are_aligned_with_the_fit_or_after_it(recordings, tmp_path):
     paths = [recordings / "lorenz.nwb", recordings / "other.nwb"]
     words = {"run_dir": tmp_path / "run", "output": pipeline.Output(tmp_path / "results"), "log": silent}
-    with with_figures():
+    with with_figures("Factors across sessions"):
         metrics = pipeline.fit_files(paths, READ, settings(sessions={"condition": "condition"}), **words)
     names = {name: [check["name"] for check in each["checks"]] for name, each in metrics.items()}
     assert all(checks.count("factors across sessions") == 1 for checks in names.values())
@@ -369,7 +369,7 @@ def test_a_column_that_cannot_be_carried_is_named_before_the_fit_in_the_report_a
     said = []
     words = {"run_dir": tmp_path / "run", "output": pipeline.Output(tmp_path / "out.nwb"), "log": said.append}
     read = ReadConfig(series=("units",), cut=Chop(length=1.0, overlap=0.0))
-    with warnings.catch_warnings(), with_figures():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipeline.fit_files([source], read, settings(), **words)
         pipeline.infer_file(tmp_path / "run", source, output=pipeline.Output(tmp_path / "again.nwb"), log=said.append)

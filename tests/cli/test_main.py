@@ -440,17 +440,21 @@ def test_inspect_prints_json_alone(monkeypatch, capsys, source):
     assert all(each["path"] in text for each in [*listed["series"], *listed["tables"]])
 
 
-@pytest.mark.slow
-def test_fit_and_evaluate_print_the_metrics_as_json_alone(monkeypatch, capsys, source, fitted):
-    kept = json.loads((fitted / "run" / "metrics.json").read_text())
+def test_a_fit_that_ended_prints_its_metrics_again_as_json_alone(monkeypatch, capsys, source, fitted):
     with with_whole_baselines():
         assert call(monkeypatch, "fit", source, *SMALL, "--run-dir", fitted / "run", "--json") == 0
-        captured = capsys.readouterr()
-        assert json.loads(captured.out) == kept
-        assert "6 units" in captured.err
-        assert call(monkeypatch, "evaluate", fitted / "run", "--json") == 0
-        captured = capsys.readouterr()
-    assert json.loads(captured.out) == kept
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == json.loads((fitted / "run" / "metrics.json").read_text())
+    assert "6 units" in captured.err
+
+
+def test_fit_and_evaluate_print_the_same_metrics_as_json_alone(monkeypatch, capsys, source, tmp_path):
+    assert call(monkeypatch, "fit", source, *SMALL, "--run-dir", tmp_path / "run", "--json") == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert call(monkeypatch, "evaluate", tmp_path / "run", "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == metrics
     assert captured.err == ""
 
 

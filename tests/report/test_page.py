@@ -3,6 +3,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from nwb_sbtt.config import ReadConfig, override
@@ -21,9 +23,11 @@ from nwb_sbtt.evaluate.baselines import Prediction, protocol
 from nwb_sbtt.evaluate.baselines.smoothing import masked_smoothing, mean_rate
 from nwb_sbtt.plot.style import DARK, LIGHT
 from nwb_sbtt.registry import Registry
+from nwb_sbtt.report import page as pages
 from nwb_sbtt.report.listing import table_of_scores
 from nwb_sbtt.report.page import _conditions, _outcome, write_report
 from tests.support.estimates import history, inferred, plain, scored, simulated
+from tests.support.shortcuts import with_figures
 
 SMOOTHING = "nwb_sbtt.evaluate.baselines.smoothing"
 VOID = {"meta", "img", "source", "link", "br", "hr", "input"}
@@ -77,6 +81,14 @@ def written(folder: Path, ds: xr.Dataset, latents: xr.Dataset, *, epochs: int = 
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     ds = simulated()
     return written(tmp_path_factory.mktemp("report"), ds, inferred(ds, inputs=1))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages with all words of their figures, and blank pictures: drawing takes most of the time of a page."""
+    section = pages._figure
+    blank = partial(Figure, figsize=(1, 1))
+    monkeypatch.setattr(pages, "_figure", lambda panel: section(replace(panel, draw=blank)))
 
 
 def test_the_page_holds_every_part(page: str) -> None:
@@ -137,17 +149,19 @@ def test_trials_are_coloured_and_averaged_by_the_column_that_is_named(tmp_path: 
     sides = ds.assign_coords(side=("trial", ["left", "right"] * 20)).drop_vars("condition")
     latents = inferred(sides)
     write = partial(write_report, tmp_path / "r.html", data=sides, latents=latents, history=[], metrics={}, title="x")
-    text = write(color_by="side").read_text(encoding="utf-8")
-    assert "Averages by side" in Structure(text).headings and "coloured by side" in text
-    unnamed = write().read_text(encoding="utf-8")
-    assert "Averages by side" in Structure(unnamed).headings and "coloured by side" not in unnamed
-    with pytest.raises(SelectionError, match="no column 'word'; they have"):
-        write(color_by="word")
     levels = {"data": sides.assign_coords(level=("trial", np.linspace(0, 1, 40)))}
     levels["latents"] = latents.assign_coords(level=levels["data"]["level"])
-    text = write(**levels, color_by="level").read_text(encoding="utf-8")
-    assert "no averages over trials by level: it has too many different values" in text
-    assert "Averages by level" not in Structure(text).headings
+    with with_figures("Latents", "Averages by side", "Averages by level"):
+        by_side, unnamed, by_level = (
+            write(**words).read_text(encoding="utf-8")
+            for words in ({"color_by": "side"}, {}, {**levels, "color_by": "level"})
+        )
+        with pytest.raises(SelectionError, match="no column 'word'; they have"):
+            write(color_by="word")
+    assert "Averages by side" in Structure(by_side).headings and "coloured by side" in by_side
+    assert "Averages by side" in Structure(unnamed).headings and "coloured by side" not in unnamed
+    assert "no averages over trials by level: it has too many different values" in by_level
+    assert "Averages by level" not in Structure(by_level).headings
 
 
 def test_psths_average_by_every_column_of_few_values() -> None:
@@ -168,12 +182,13 @@ def test_behaviour_in_the_data_is_decoded(tmp_path: Path) -> None:
     ds = simulated()
     hand = ("trial", "time", "axis"), ds["true_latents"].values[:, :, :2]
     moving = ds.assign(hand=hand, still=(("trial", "time"), np.zeros((40, 50))))
-    page = write_report(tmp_path / "r.html", data=moving, latents=inferred(ds), history=[], metrics={}, title="x")
+    with with_figures("Decoding of hand", "Decoding of still"):
+        page = write_report(tmp_path / "r.html", data=moving, latents=inferred(ds), history=[], metrics={}, title="x")
     headings = Structure(page.read_text(encoding="utf-8")).headings
     assert [heading for heading in headings if heading.startswith("Decoding")] == ["Decoding of hand"]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_an_interactive_page_brings_all_it_needs_and_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +237,7 @@ def test_every_image_stands_on_the_background_of_the_page_in_both_schemes(page: 
         assert pictures[0].shape == pictures[1].shape
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_the_numbers_are_those_of_the_metrics(tmp_path: Path) -> None:
     ds = simulated()
     latents = inferred(ds)
@@ -234,7 +249,7 @@ def test_the_numbers_are_those_of_the_metrics(tmp_path: Path) -> None:
         assert check["text"] in text
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_text_from_files_is_text(tmp_path: Path) -> None:
     evil = "<script>alert('x')</script> & \"quoted\""
     ds = simulated().assign_attrs(session_id=evil, notes='["<b>bold</b> & more"]', source='{"name": "<i>a</i>.nwb"}')
@@ -256,7 +271,7 @@ def test_plain_data_of_any_shape_get_a_page(
     assert "nan" not in " ".join(structure.text).lower().split()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_without_scores_is_a_page(tmp_path: Path) -> None:
     ds = simulated()
     page = write_report(
@@ -265,7 +280,7 @@ def test_a_page_without_scores_is_a_page(tmp_path: Path) -> None:
     assert Structure(page.read_text(encoding="utf-8")).headings[0] == "Data"
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_is_replaced_and_a_missing_folder_is_named(tmp_path: Path) -> None:
     ds = plain((3, 10, 2))
     latents = inferred(ds)
@@ -274,7 +289,7 @@ def test_a_page_is_replaced_and_a_missing_folder_is_named(tmp_path: Path) -> Non
         write_report(tmp_path / "none" / "r.html", data=ds, latents=latents, history=[], metrics={}, title="x")
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_trials_that_take_no_part_are_counted_apart(tmp_path: Path) -> None:
     ds = simulated()
     parts = ["train"] * 24 + ["valid"] * 8 + ["gap"] * 3 + ["test"] * 4 + ["none"]
@@ -295,7 +310,7 @@ def test_the_page_says_how_each_baseline_was_set_and_what_zero_means(page: str) 
         assert words in text
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_a_registered_baseline_has_its_row_and_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     baselines: Registry[Any] = Registry("baseline", "no entry points", {"mean_rate": f"{SMOOTHING}:mean_rate"})
     baselines.register("masked_smoothing", masked_smoothing)
@@ -310,7 +325,7 @@ def test_a_registered_baseline_has_its_row_and_its_settings(tmp_path: Path, monk
     assert "twice the mean" in table_of_scores(scored(ds, latents))
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_names_how_data_were_read_and_what_was_never_shown(tmp_path: Path) -> None:
     read = override(ReadConfig(), ["bin_width=0.02", "bandwidth.k=5", "where={quality: [good]}"])
     ds = simulated().assign_attrs(read_config=json.dumps(read.model_dump(mode="json")))

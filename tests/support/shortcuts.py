@@ -48,10 +48,14 @@ def shorten_for_good(file: str = "") -> None:
 
 
 @contextmanager
-def with_figures() -> Iterator[None]:
-    """Draw figures in this block, whatever holds for the test around it."""
+def with_figures(*headings: str) -> Iterator[None]:
+    """Draw figures in this block, whatever holds for the test around it; only those with these headings, if any is named."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "_panels", _panels)
+        patch.setattr(
+            page,
+            "_panels",
+            lambda content: (panel for panel in _panels(content) if not headings or panel.heading in headings),
+        )
         yield
 
 
