@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from fits import fitted_to, take_settings
-from flipflop import NEURONS, FlipFlop, dataset, simulate
+from flipflop import NEURONS, FlipFlop, dataset, named_inputs, simulate
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ def main() -> None:
 def _fit(
     task: FlipFlop, model: str, *, observed: int, given: bool, seed: int, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    ds = dataset(task, observed=observed, with_inputs=given, seed=seed)
+    ds = dataset(task.counts, named_inputs(task) if given else {}, observed=observed, seed=seed)
     config = override(sb.FitConfig(seed=seed), [f"model.name={model}", *arguments.settings])
     with fitted_to(ds, config) as (fitted, seconds):
         valid = ds["split"].values == "valid"
@@ -72,7 +72,7 @@ def _fit(
 
 def _ridge(task: FlipFlop, observed: int, seed: int) -> float:
     """Rates read out linearly from smoothed counts; a missing count is filled in with the share that was observed."""
-    ds = dataset(task, observed=observed, with_inputs=False, seed=seed)
+    ds = dataset(task.counts, {}, observed=observed, seed=seed)
     smooth = gaussian_filter1d(ds["values"].values, SMOOTHING, axis=1)
     smooth /= gaussian_filter1d(ds["observed"].values.astype(float), SMOOTHING, axis=1).clip(min=1e-3)
     train, valid = (ds["split"].values == part for part in ("train", "valid"))
