@@ -11,6 +11,8 @@ On validation trials, a fifth, unless said otherwise:
   (mean of five draws), and of 100. Needless latents cost bits where trials are few (Dabholkar and Barak 2025,
   doi:10.1371/journal.pcbi.1013789).
 * cross: R² of the latents of a fit decoded linearly from those of another one with another seed, mean of both ways (--twice).
+* dsa: distance of the dynamics of latents to those of the true states by Dynamical Similarity Analysis (Ostrow et al. 2023,
+  arXiv:2306.10168), 0 where one is the other in other coordinates (--dsa, needs the package dsa-metric).
 * exponent: largest Lyapunov exponent per bin of the learned system, without inputs, beside the true one. `away` is how far
   its runs end from states that data visit (share of the states' typical distance from their mean).
 * points: fixed points of the learned system without inputs, and the true ones; stable ones, or all where the truth has no
@@ -30,6 +32,7 @@ known inputs, and their latents are the logarithms of their rates, so that nothi
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +66,8 @@ PENALTY = 1e-3
 """Of the squared weights of these regressions, of latents with a mean square of 1."""
 KEPT = 0.99
 """Share of the squared singular values of the read-out that a cycle goes through."""
+COMPONENTS, DELAYS, RANK = 8, 5, 10
+"""Of `dsa`: principal components at most, delays, and rank of the linear systems that are compared."""
 STARTS, RUNS, SETTLE = 128, 8, 200
 """Starts of the search for fixed points; runs for the exponent, and bins before it is measured."""
 LEAST_COUNT = 1e-6
@@ -80,8 +85,11 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--length", type=int, default=500, help="bins over which Lyapunov exponents are measured")
     parser.add_argument("--twice", action="store_true", help="fit each model with a second seed too, for `cross`")
+    parser.add_argument("--dsa", action="store_true", help="compute `dsa`, a few seconds a row")
     take_settings(parser)
     arguments = parser.parse_args()
+    if arguments.dsa and importlib.util.find_spec("DSA") is None:
+        parser.error("--dsa needs the package dsa-metric: pip install dsa-metric")
     training = 1.0
     if arguments.small:
         arguments.systems, arguments.models = ["flip-flop"], ["dynamics", "gpfa"]
@@ -160,6 +168,13 @@ def cycle_r2(latents: Floats, rates: Floats, train: NDArray[np.bool_]) -> float:
     return float(r2_score(_flat(z), _flat(back), multioutput="variance_weighted"))
 
 
+def dsa_distance(true: Floats, latents: Floats) -> float:
+    """Distance of the dynamics of latents (trial, time, latent) to those of true states, by the package dsa-metric."""
+    parts = [_components(each, min(COMPONENTS, true.shape[2], latents.shape[2])) for each in (latents, true)]
+    analysis = importlib.import_module("DSA").DSA(*parts, n_delays=DELAYS, rank=RANK, score_method="angular")
+    return float(analysis.fit_score())
+
+
 def held_out_bits(
     latents: Floats, counts: NDArray[np.integer], rows: NDArray[np.intp], valid: NDArray[np.bool_]
 ) -> float:
@@ -213,6 +228,8 @@ def _scores(
             with fitted_to(ds, again) as (other, _):
                 _, others = _inferred(other, ds)
             row["cross"] = (state_r2(latents, others, train) + state_r2(others, latents, train)) / 2
+    if arguments.dsa:
+        row["dsa"] = dsa_distance(system.states[~train], latents[~train])
     random = np.random.default_rng(seed)
     draws = [random.permutation(np.flatnonzero(train)) for _ in range(DRAWS)]
     few = [held_out_bits(latents, system.apart, rows[:FEW], ~train) for rows in draws]
@@ -265,6 +282,13 @@ def _system_scores(
             float(np.sqrt(((seen - seen.mean(0)) ** 2).sum(1).mean())),
         ),
     }
+
+
+def _components(array: Floats, n: int) -> Floats:
+    """First principal components, in units of the sd of the first."""
+    flat = _flat(array) - _flat(array).mean(0)
+    _, values, axes = np.linalg.svd(flat, full_matrices=False)
+    return np.asarray((flat @ axes[:n].T) * (len(flat) ** 0.5 / values[0])).reshape(*array.shape[:2], n)
 
 
 def _flat(array: NDArray[Any]) -> NDArray[Any]:

@@ -64,6 +64,14 @@ def test_needless_latents_cost_scores_of_latents_and_bits_where_trials_are_few(r
     assert bits[3][0] - bits[3][1] > 0.05 > 0.02 > abs(bits[40][0] - bits[40][1])
 
 
+@pytest.mark.slow
+def test_dsa_finds_the_same_dynamics_in_other_coordinates(right, systems):
+    pytest.importorskip("DSA", reason="dsa-metric is not installed")
+    states, other = systems.chaotic(0, trials=40).states, systems.lorenz(0, trials=40).states
+    mixed = states @ np.random.default_rng(0).normal(size=(50, 12))
+    assert 2 * right.dsa_distance(states, mixed) < right.dsa_distance(states, other)
+
+
 def test_fixed_points_that_are_missed_or_invented_are_told_apart(right):
     where = {"to_learned": lambda states: 2 * states, "metric": np.eye(2), "scale": 2.0}
     true = right.Points(np.array([[0.0, 0], [1, 0], [5, 5]]), np.array([0.9, 0.8, 1.5]))
