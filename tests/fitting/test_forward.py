@@ -63,7 +63,7 @@ def test_a_learned_rotation_turns_at_its_speed_and_foretells_trials(counts, tmp_
     ds, clean = rotation(counts=counts, trials=160)
     ds = sb.data.limit_bandwidth(ds, BandwidthConfig(k=8))
     fitted = sb.fit(
-        ds, config(60, system=DynamicsConfig(dimensions=2, segment=20, steps=400)), run_dir=tmp_path / "run"
+        ds, config(30, system=DynamicsConfig(dimensions=2, segment=20, steps=300)), run_dir=tmp_path / "run"
     )
     (system,) = systems_of(fitted)
     states = system.run(system.starts["session"][:40], 40)
