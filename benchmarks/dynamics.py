@@ -1,8 +1,9 @@
-"""What a learned system is worth: R² of inferred rates before and after training with its trials, and of forecasts.
+"""What a learned system is worth: R² of inferred rates without and with it, and of forecasts.
 
-The Lorenz task of `accuracy.py`. `before` is the fit with the defaults, `after` the same one with `dynamics`, which goes on
-from there: R² of inferred to true rates (1 − SSE/SST, mean over neurons, pooled over validation trials) and CPU-seconds of all
-that came before. With --by condition no validation trial repeats the course of a training trial.
+The Lorenz task of `accuracy.py`. R² of inferred to true rates (1 − SSE/SST, mean over neurons, pooled over validation trials):
+`model` alone, as fitted with the defaults, `system` alone, and `both`, which is what a fit with `dynamics` returns; with the
+CPU-seconds of the model, and of all. `share` is that of the system in `both`. With --by condition no validation trial repeats
+the course of a training trial.
 
 `forecast N`: R² of rates N bins after the 25th, the last bin that was given, beside persistence (rates of the 25th bin) and a
 linear system (least squares on the states that the model infers of training trials, run forward likewise); `in 90%` is the
@@ -17,20 +18,25 @@ from __future__ import annotations
 
 import math
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from fits import N_NEURONS, lorenz_task, take_settings, timed_fit
+from fits import N_NEURONS, lorenz_task, take_settings
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import override
+from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.evaluate.metrics import r2
 from nwb_sbtt.fitting.dynamics.forecasting import linear_forecast
-from nwb_sbtt.train import schedules
+from nwb_sbtt.fitting.forward import systems_of
+from nwb_sbtt.models.courses import weigh
+from nwb_sbtt.train.trackers import EpochRecord, Silent
 
 GIVEN, HORIZONS = 25, (1, 5, 10, 25)
 """Bins that a forecast is given, and the bins after these that are scored."""
@@ -63,20 +69,25 @@ def _row(ds: xr.Dataset, config: sb.FitConfig, folder: Path) -> dict[str, Any]:
     splits = ds["split"].values
     train, valid = (ds.isel(trial=np.flatnonzero(splits == name)) for name in ("train", "valid"))
     true = valid["true_rates"].values
-    plan = schedules.plan(config, [train.sizes["trial"]])
-    fitted, before = timed_fit(ds, config.model_copy(update={"dynamics": None}), folder / "before")
-    row: dict[str, Any] = {"R2 before": r2(true, fitted.infer(valid)["rates"].values), "CPU-s before": before}
-    fitted, after = timed_fit(ds, config, folder / "after")
-    row |= {
-        "R2 after": r2(true, fitted.infer(valid)["rates"].values),
-        "CPU-s after": after,
-        "best epoch": f"{fitted.members[0].progress.best_epoch} of {plan.epochs} + {plan.further_epochs}",
+    clock, started = _Clock(), time.process_time()
+    fitted = sb.fit(ds, config, run_dir=folder / "run", tracker=clock)
+    after, (member,), name = time.process_time() - started, fitted.members, fitted.session_name()
+    (system,) = systems_of(fitted)
+    of_system = weigh(system, to_batch(valid, name)).expected.numpy() / float(ds.attrs["bin_width"])
+    row: dict[str, Any] = {
+        "R2 model": r2(true, replace(fitted, members=(replace(member, dynamics=None),)).infer(valid)["rates"].values),
+        "R2 system": r2(true, of_system),
+        "R2 both": r2(true, fitted.infer(valid)["rates"].values),
+        "share": float(system.shares[name]),
+        "window": int(system.window),
+        "CPU-s model": clock.epochs[member.progress.first_epochs - 1] - started,
+        "CPU-s all": after,
     }
     early, late = valid.isel(time=slice(0, GIVEN)), true[:, GIVEN:]
     forecast = fitted.forecast(early, bins=late.shape[1])
     persistent = fitted.infer(early)["rates"].values[:, -1:]
     later = valid.isel(time=slice(GIVEN, None))
-    linear = linear_forecast(fitted, train, early, later, session=fitted.session_name())
+    linear = linear_forecast(fitted, train, early, later, session=name)
     lower, upper = (each.values for each in sb.interval(forecast, 0.9))
     inside = (late >= lower) & (late <= upper)
     for horizon in HORIZONS:
@@ -88,13 +99,23 @@ def _row(ds: xr.Dataset, config: sb.FitConfig, folder: Path) -> dict[str, Any]:
     return row
 
 
+class _Clock(Silent):
+    """CPU-seconds of the process at the end of each epoch."""
+
+    def __init__(self) -> None:
+        self.epochs = list[float]()
+
+    def epoch(self, record: EpochRecord) -> None:
+        self.epochs.append(time.process_time())
+
+
 def _figure(rows: list[dict[str, Any]]) -> Figure:
     figure = canvas(3.4 * len(rows), 3.2)
     for i, row in enumerate(rows):
         axes = figure.add_subplot(1, len(rows), i + 1)
         for name, colour in (("forecast", "#0072B2"), ("linear", "#E69F00"), ("persistence", "#888888")):
             axes.plot(HORIZONS, [row[f"{name} {h}"] for h in HORIZONS], "o-", color=colour, label=name)
-        axes.axhline(row["R2 after"], color="#0072B2", linestyle=":", label="inferred from the whole trial")
+        axes.axhline(row["R2 both"], color="#0072B2", linestyle=":", label="inferred from the whole trial")
         lowest = min(row[f"forecast {h}"] for h in HORIZONS)
         axes.set(
             title=f"{row['observed of 29']} of {N_NEURONS} observed",

@@ -184,28 +184,32 @@ class SessionsConfig(Config):
 
 
 class DynamicsConfig(Config):
-    """A system with few dimensions that is learned from what a model infers, and run forward to train the model further."""
+    """A system with few dimensions that is learned from the data, takes part in what is inferred, and can be run forward."""
 
     dimensions: Count = Field(
         default=4,
         description="Dimensions of the system's state: principal components of what is inferred of the training trials.",
     )
     width: Count = Field(default=64, description="Units in each of the two hidden layers of the system's network.")
-    segment: Annotated[Count, Unit("bins")] = Field(
-        default=25,
-        description="Trials are cut into segments of this length, and the system is run from the start of each to its end. "
-        "Shorter ones suit systems that soon forget where they started, or chaotic ones.",
+    window: Annotated[Count, Unit("bins")] = Field(
+        default=50,
+        description="Longest window of a trial over which courses of the system are weighed; longer trials are cut into "
+        "such windows. They are made shorter where so much is observed that no course explains all of it.",
     )
     steps: Count = Field(default=1200, description="Optimiser steps that learn the system.")
+    courses: Count = Field(
+        default=4096,
+        description="Most courses of each kind of start that are weighed. More make estimates more exact, and take longer.",
+    )
     simulated: Share = Field(
         default=0.5,
-        description="Fraction of simulated trials in each batch when the model is trained further. 0: the system is learned, "
-        "and the model is not trained further.",
+        description="Fraction of simulated trials in each batch when the model is trained further (`further_training`).",
     )
     further_training: NotNegative = Field(
-        default=0.5,
-        description="Epochs of further training with simulated trials, as a multiple of `train.epochs`. What is kept is the "
-        "epoch with the best score on hidden entries, of the first training too.",
+        default=0.0,
+        description="Epochs in which simulated trials train the model further, as a multiple of `train.epochs`. What is kept "
+        "is the epoch with the best score on hidden entries, of the first training too. 0.5 suits models with a lag, in "
+        "whose estimates the system takes no part.",
     )
 
 
@@ -227,8 +231,8 @@ class FitConfig(Config):
     )
     dynamics: DynamicsConfig | None = Field(
         default=None,
-        description="A system that is learned from the latents and can be run forward (`Fitted.simulate`, `Fitted.forecast`). "
-        "Its simulated trials train the model further. Default: none is learned.",
+        description="A system that is learned from the data. It takes part in what is inferred, as far as that helps on "
+        "hidden entries, and can be run forward (`Fitted.simulate`, `Fitted.forecast`). Default: none is learned.",
     )
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,

@@ -268,7 +268,7 @@ def _train(
         )
     finally:
         tracker.stop()
-    return Member(trained.model, config, run_dir, trained.progress)
+    return Member(trained.model, config, run_dir, trained.progress, trained.dynamics)
 
 
 def _untrained_model(

@@ -491,9 +491,7 @@ class Fitted:
         *,
         bins: int,
         inputs: ArrayLike | None = None,
-        samples: int = 64,
         session: str | None = None,
-        seed: int = 0,
     ) -> xr.Dataset:
         """Continue trials beyond their last bin by the system that the fit has learned (``dynamics``).
 
@@ -504,11 +502,8 @@ class Fitted:
             How many to forecast.
         inputs : array (trial, time, input), optional
             Known inputs of the forecast bins, NaN where unknown; needed where the fit has any.
-        samples : int
-            States drawn for each trial and member.
         session : str, optional
             Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
-        seed : int
 
         Returns
         -------
@@ -523,7 +518,7 @@ class Fitted:
         DataError, MismatchError
             If data or inputs do not suit.
         """
-        return forecast(self, ds, bins=bins, inputs=inputs, samples=samples, session=session, seed=seed)
+        return forecast(self, ds, bins=bins, inputs=inputs, session=session)
 
     def evaluate(
         self,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,29 +14,22 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from nwb_sbtt.batch import Batch, generator_on, precise_dtype
+from nwb_sbtt.batch import Batch, generator_on
 from nwb_sbtt.data.datasets import dataset_of, whole_number
 from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset, name_units
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.fitting.device import device_of
-from nwb_sbtt.fitting.member import Member
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
 from nwb_sbtt.fitting.stream import as_numbers
-from nwb_sbtt.models import Model
+from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.models.dynamics import Dynamics
-from nwb_sbtt.train.checkpoint import DYNAMICS
-from nwb_sbtt.train.dynamics import draw_trials, load_dynamics
+from nwb_sbtt.train.dynamics import draw_trials
 
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
 
-TRIALS_AT_ONCE = 256
-SIMULATED, RIDGE = 1024, 1e-3
-"""Trials on which it is measured what factors say of states, and the penalty, as a share of the factors' mean square."""
-LEAST_ERROR = 1e-9
-"""Variance of states that is added to that of their errors, so that it has a root."""
 LEAST_SCALE = 0.05
 """Of the variance of forecasts."""
 _KEPT = ("bin_width", "kind", "unit", "bin_reference", "session_id")
@@ -43,7 +37,7 @@ _KEPT = ("bin_width", "kind", "unit", "bin_reference", "session_id")
 
 
 def systems_of(fitted: Fitted) -> tuple[Dynamics, ...]:
-    """Return the system of each member, read from its run folder.
+    """Return a copy of the system of each member.
 
     Parameters
     ----------
@@ -64,7 +58,7 @@ def systems_of(fitted: Fitted) -> tuple[Dynamics, ...]:
             "this fit has no system that could be run forward; fit again with one: --set dynamics.dimensions=4, or "
             "FitConfig(dynamics=DynamicsConfig())"
         )
-    if missing := [m for m in fitted.members if not (m.run_dir / DYNAMICS).exists()]:
+    if missing := [member for member in fitted.members if member.dynamics is None]:
         folder, ended = str(missing[0].run_dir), missing[0].progress.finished
         raise ConfigError(
             f"training of the fit in {folder!r} ended before its system was learned ({ended}); fit again in a new folder with "
@@ -72,7 +66,7 @@ def systems_of(fitted: Fitted) -> tuple[Dynamics, ...]:
             if ended
             else f"the fit in {folder!r} has not learned its system yet; run the same fit again to resume it"
         )
-    return tuple(load_dynamics(m.run_dir / DYNAMICS, m.model, config) for m in fitted.members)
+    return tuple(copy.deepcopy(member.dynamics) for member in fitted.members if member.dynamics is not None)
 
 
 def has_learned(fitted: Fitted) -> bool:
@@ -86,7 +80,7 @@ def has_learned(fitted: Fitted) -> bool:
     -------
     bool
     """
-    return fitted.config.dynamics is not None and all((m.run_dir / DYNAMICS).exists() for m in fitted.members)
+    return all(member.dynamics is not None for member in fitted.members)
 
 
 def simulate(
@@ -133,21 +127,19 @@ def forecast(
     *,
     bins: int,
     inputs: ArrayLike | None,
-    samples: int,
     session: str | None,
-    seed: int,
 ) -> xr.Dataset:
     """Continue trials beyond their last bin; see `nwb_sbtt.fitting.fitted.Fitted.forecast`.
 
-    Each member infers the state in the last bin, draws from its posterior, and runs its system forward. What inferred factors
-    say of the state is measured on simulated trials. Of an ensemble, means are averaged, and what members differ by is part of
-    the sd. The sd is scaled by how far forecasts of the second half of the validation trials missed.
+    Courses of each member's system are weighed by what was observed (`nwb_sbtt.models.courses`), and go on. Of an ensemble,
+    means are averaged, and what members differ by is part of the sd. The sd is scaled by how far forecasts of the second half
+    of the validation trials missed.
 
     Parameters
     ----------
     fitted : Fitted
     ds : Dataset
-    bins, inputs, samples, session, seed
+    bins, inputs, session
         As there.
 
     Returns
@@ -156,12 +148,11 @@ def forecast(
     """
     systems = systems_of(fitted)
     name, matched = fitted.match(ds, session, same_channels=True)
-    bins, samples = whole_number("bins", bins), whole_number("samples", samples)
-    seed = whole_number("seed", seed, least=0)
+    bins = whole_number("bins", bins)
     batch = to_batch(hold_out(matched, fitted.config), name)
     future = _future(batch, bins, inputs, names=fitted.signature.inputs)
     scale = read_scales(fitted)[name]
-    mean, variance = _forecast(fitted, systems, batch, future, bins=bins, samples=samples, seed=seed)
+    mean, variance = _forecast(fitted, systems, batch, future, bins=bins)
     sd = np.sqrt(variance * scale)
     per = float(matched.attrs["bin_width"]) if fitted.expects_counts else 1.0
     return _labelled(matched, {fitted.expected_name: mean / per, f"{fitted.expected_name}_sd": sd / per}, fitted)
@@ -195,12 +186,12 @@ def write_scales(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
             continue
         early = to_batch(valid.isel(time=slice(0, -n_bins)), name)
         future = None if early.inputs is None else to_batch(valid.isel(time=slice(-n_bins - 1, None)), name)
-        mean, variance = _forecast(fitted, systems, early, future, bins=n_bins, samples=32, seed=0)
-        arrays = fitted.posterior(to_batch(valid, name))
-        known = arrays["expected"][:, -n_bins:].cpu().double().numpy()
-        error = (mean - known) ** 2
-        if "expected_sd" in arrays:
-            error += arrays["expected_sd"][:, -n_bins:].cpu().double().numpy() ** 2
+        mean, variance = _forecast(fitted, systems, early, future, bins=n_bins)
+        known = fitted.infer(valid, session=name, same_channels=True).isel(time=slice(-n_bins, None))
+        per = float(valid.attrs["bin_width"]) if fitted.expects_counts else 1.0
+        error = (mean - per * known[fitted.expected_name].values) ** 2
+        if (sd := f"{fitted.expected_name}_sd") in known:
+            error += (per * known[sd].values) ** 2
         # Of each channel, so that those with high rates do not decide alone.
         ratio = error.sum((0, 1)) / np.maximum(variance.sum((0, 1)), np.finfo(float).tiny)
         scales[name] = max(LEAST_SCALE, float(np.median(ratio)))
@@ -237,93 +228,18 @@ def read_scales(fitted: Fitted) -> dict[str, float]:
 
 
 def _forecast(
-    fitted: Fitted,
-    systems: Sequence[Dynamics],
-    batch: Batch,
-    future: Batch | None,
-    *,
-    bins: int,
-    samples: int,
-    seed: int,
+    fitted: Fitted, systems: Sequence[Dynamics], batch: Batch, future: Batch | None, *, bins: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance of what is expected of the forecast bins, over members and their draws of the state."""
+    """Mean and variance of what is expected of the forecast bins, over members and the courses of their systems."""
     device = device_of(fitted.config)
     batch, future = batch.to(device), None if future is None else future.to(device)
     means, variances = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
-    for i, (member, dynamics) in enumerate(zip(fitted.members, systems, strict=True)):
-        generator = generator_on(batch.device, seed + i)
-        mean, variance = _of_member(member, dynamics, batch, future, bins=bins, samples=samples, generator=generator)
-        means.append(mean)
-        variances.append(variance)
-    return np.mean(means, 0), np.mean(variances, 0) + np.var(means, 0)
-
-
-def _of_member(
-    member: Member,
-    dynamics: Dynamics,
-    batch: Batch,
-    future: Batch | None,
-    *,
-    bins: int,
-    samples: int,
-    generator: torch.Generator,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance of what is expected of the forecast bins, over draws of the state in the last bin."""
-    model = member.model
-    means, variances = [], []
     with torch.no_grad():
-        to_state = _StateOf.measured(model, dynamics, batch, generator)
-        for rows in batch.pieces(TRIALS_AT_ONCE):
-            last = to_state.draw(model(batch.select(rows)).factors[:, -1], samples, generator)
-            features = None if future is None else dynamics.features(future.select(rows))
-            if features is not None:
-                features = features.expand(samples, *features.shape)
-            states = dynamics.run(last, bins + 1, features)[..., 1:, :]
-            expected = dynamics.likelihood.expected(states.flatten(0, 1), batch.session)
-            expected = expected.to(precise_dtype(expected.device))
-            expected = expected.reshape(samples, len(rows), *expected.shape[1:])
-            means.append(expected.mean(0).cpu().numpy())
-            variances.append(expected.var(0, correction=0).cpu().numpy())
-    return np.concatenate(means), np.concatenate(variances)
-
-
-@dataclass(frozen=True)
-class _StateOf:
-    """The state in the last bin, given the factors that a model infers there: a linear regression with normal errors.
-
-    It is measured on simulated trials, whose states are known: what the model cannot know of the last bin, which has nothing
-    after it, is then part of the errors.
-    """
-
-    table: Tensor
-    offset: Tensor
-    root: Tensor
-
-    @classmethod
-    def measured(cls, model: Model, dynamics: Dynamics, batch: Batch, generator: torch.Generator) -> _StateOf:
-        """Measure it on trials that are simulated like those of a batch."""
-        like = batch.select(torch.arange(SIMULATED) % len(batch.trials))
-        found, true = list[Tensor](), list[Tensor]()
-        for rows in like.pieces(TRIALS_AT_ONCE):
-            drawn, _, states = draw_trials(dynamics, like.select(rows), generator)
-            found.append(model(drawn).factors[:, -1])
-            true.append(states[:, -1])
-        precise = precise_dtype(batch.device)
-        factors, states = torch.cat(found).to(precise), torch.cat(true).to(precise)
-        middle, centre = factors.mean(0), states.mean(0)
-        square = (factors - middle).T @ (factors - middle)
-        ridge = RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=precise, device=batch.device)
-        table = torch.linalg.solve(square + ridge, (factors - middle).T @ (states - centre))
-        errors = states - centre - (factors - middle) @ table
-        least = LEAST_ERROR * torch.eye(errors.shape[1], dtype=precise, device=batch.device)
-        spread = errors.T @ errors / len(errors) + least
-        return cls(table.float(), (centre - middle @ table).float(), torch.linalg.cholesky(spread).float())
-
-    def draw(self, factors: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-        """Draw states (sample, trial, dimension)."""
-        mean = factors @ self.table + self.offset
-        drawn = torch.randn((samples, *mean.shape), generator=generator, device=mean.device)
-        return mean + drawn @ self.root.T
+        for dynamics in systems:
+            found = weigh(dynamics, batch, ahead=future, bins=bins)
+            means.append(found.expected.cpu().double().numpy())
+            variances.append(found.variance.cpu().double().numpy())
+    return np.mean(means, 0), np.mean(variances, 0) + np.var(means, 0)
 
 
 def _future(batch: Batch, bins: int, inputs: ArrayLike | None, *, names: Sequence[str]) -> Batch | None:

@@ -17,10 +17,13 @@ from nwb_sbtt.fitting.preparation import likelihood_settings
 from nwb_sbtt.fitting.runfolder import read_config, read_signature
 from nwb_sbtt.fitting.signature import Signature
 from nwb_sbtt.models import Model, make_model
+from nwb_sbtt.models.courses import mixed
+from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import blank_statistics
 from nwb_sbtt.train import checkpoint, schedules
-from nwb_sbtt.train.checkpoint import BEST, Progress
+from nwb_sbtt.train.checkpoint import BEST, DYNAMICS, Progress
+from nwb_sbtt.train.dynamics import load_dynamics
 from nwb_sbtt.train.loop import read_log
 
 
@@ -38,12 +41,15 @@ class Member:
         Folder that it was trained in.
     progress : Progress
         Epochs done, best score and reason for the end of training.
+    dynamics : Dynamics or None
+        System that was learned in training, which takes part in what is inferred; see `nwb_sbtt.models.courses.mixed`.
     """
 
     model: Model
     config: FitConfig
     run_dir: Path
     progress: Progress
+    dynamics: Dynamics | None = None
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -65,7 +71,8 @@ class Member:
             See `nwb_sbtt.models.posterior.posterior`.
         """
         generator = generator_on(batch.device, self.config.training_seed)
-        return posterior(self.model, batch, samples=samples, generator=generator)
+        arrays = posterior(self.model, batch, samples=samples, generator=generator)
+        return arrays if self.dynamics is None else mixed(self.dynamics, batch, arrays)
 
     def record(self) -> dict[str, Any]:
         """Describe this member of an ensemble for a result's provenance.
@@ -119,4 +126,8 @@ def load_member(run_dir: Path, signature: Signature) -> Member:
     settings = schedules.fill(config.model, signature.training_trials)
     model = make_model(settings, statistics, likelihood_settings(config, signature.likelihood))
     checkpoint.load_weights(model, tensors, run_dir / BEST)
-    return Member(model.to(device_of(config)).eval(), config, run_dir, progress)
+    model = model.to(device_of(config)).eval()
+    path, dynamics = run_dir / DYNAMICS, None
+    if config.dynamics is not None and path.exists():
+        dynamics = load_dynamics(path, model, config.dynamics)
+    return Member(model, config, run_dir, progress, dynamics)

@@ -20,6 +20,12 @@ STEP = 0.3
 """Scale of the change of state in a bin; keeps an untrained system near where it starts."""
 BOUND = 6.0
 """Largest magnitude of a state's dimensions, in units of their sd over the training trials; no run leaves it."""
+JITTERS = (0.0, 0.1, 0.3)
+"""Sds by which known starts are displaced where other starts are looked for, one kind of candidates each."""
+OF_VISITED = 0.1
+"""The same of the last kind of candidates: states that training trials visit in any bin."""
+N_KINDS, LEAST_OF_KIND = len(JITTERS) + 1, 0.005
+"""Number of kinds, and the least share of one that is drawn."""
 
 
 class Dynamics(nn.Module):
@@ -33,8 +39,8 @@ class Dynamics(nn.Module):
     config : DynamicsConfig
     likelihood : Likelihood
         Of the model that the system is learned from; copied, with read-outs of their own.
-    trials : mapping of session to int
-        Number of training trials, whose starts are kept.
+    states : mapping of session to (int, int, int)
+        Numbers of states that are kept: starts of trials, starts of later windows of trials, and visited states.
     known : KnownInputs, optional
     """
 
@@ -42,7 +48,7 @@ class Dynamics(nn.Module):
         self,
         config: DynamicsConfig,
         likelihood: Likelihood,
-        trials: Mapping[str, int],
+        states: Mapping[str, tuple[int, int, int]],
         known: KnownInputs | None = None,
     ):
         super().__init__()
@@ -61,12 +67,18 @@ class Dynamics(nn.Module):
             last,
         )
         self.likelihood = copy.deepcopy(likelihood).requires_grad_(False)
-        self.starts, self.start_sds = SessionTables(), SessionTables()
-        for session, n in trials.items():
+        self.window: Tensor
+        """Bins of the windows that it was learned from, and that its courses are weighed in."""
+        self.register_buffer("window", torch.ones((), dtype=torch.int64))
+        self.starts, self.later, self.visited = SessionTables(), SessionTables(), SessionTables()
+        self.kinds, self.shares = SessionTables(), SessionTables()
+        for session, sizes in states.items():
             weights, _ = self.likelihood.read_outs(session)[0]
             self.likelihood.weights[session] = nn.Parameter(weights.new_zeros(len(weights), config.dimensions))
-            self.starts[session] = weights.new_zeros(n, config.dimensions)
-            self.start_sds[session] = weights.new_zeros(n, config.dimensions)
+            for table, n in zip((self.starts, self.later, self.visited), sizes, strict=True):
+                table[session] = weights.new_zeros(n, config.dimensions)
+            self.kinds[session] = weights.new_full((N_KINDS,), 1 / N_KINDS)
+            self.shares[session] = weights.new_zeros(())
 
     @property
     def sessions(self) -> list[str]:
@@ -129,22 +141,55 @@ class Dynamics(nn.Module):
             states.append(self.step(states[-1], None if features is None else features[..., t, :]))
         return torch.stack(states, -2)
 
-    def draw_starts(self, session: str, rows: Tensor, generator: torch.Generator) -> Float[Tensor, "row dimension"]:
-        """Draw states in which trials may begin, from what is known of the starts of training trials.
+    def draw_starts(self, session: str, n: int, generator: torch.Generator) -> Float[Tensor, "row dimension"]:
+        """Draw states in which trials may begin: starts of training trials, as far as these are known.
 
         Parameters
         ----------
         session : str
-        rows : Int[Tensor, "row"]
-            Training trials.
+        n : int
         generator : torch.Generator
 
         Returns
         -------
         Float[Tensor, "row dimension"]
         """
-        mean, sd = self.starts[session][rows], self.start_sds[session][rows]
-        return mean + sd * noise(tuple(mean.shape), generator, mean)
+        return _drawn(self.starts[session], n, generator)
+
+    def candidates(
+        self, session: str, n: int, generator: torch.Generator, *, first: bool, every: bool = False
+    ) -> tuple[Float[Tensor, "candidate dimension"], Float[Tensor, "_"]]:
+        """Draw states in which the trials of other data may begin.
+
+        They are drawn from a mixture of kinds: starts of training trials as they are, displaced by little, and by more
+        (`JITTERS`), and states that training trials visit in any bin. `kinds` are the shares of these in the mixture.
+
+        Parameters
+        ----------
+        session : str
+        n : int
+            Candidates of each kind.
+        generator : torch.Generator
+        first : bool
+            Whether a trial begins there; else a later window of it does.
+        every : bool
+            Whether kinds with hardly a share are drawn too.
+
+        Returns
+        -------
+        states : Float[Tensor, "candidate dimension"]
+            The kinds one after the other.
+        log_prior : float tensor (candidate)
+            Logarithm of the share of each.
+        """
+        bank = self.starts[session] if first else self.later[session]
+        visited = self.visited[session]
+        bank = bank if len(bank) else visited
+        kinds, shares = [*((bank, sd) for sd in JITTERS), (visited, OF_VISITED)], self.kinds[session].tolist()
+        chosen = [i for i, share in enumerate(shares) if every or share >= LEAST_OF_KIND]
+        drawn = [_displaced(_drawn(kinds[i][0], n, generator), kinds[i][1], generator) for i in chosen]
+        log_prior = (self.kinds[session][chosen].clamp(min=1e-12) / n).log().repeat_interleave(n)
+        return torch.cat(drawn), log_prior
 
     def states_of(
         self,
@@ -176,3 +221,14 @@ class Dynamics(nn.Module):
         mean = factors @ table.T + to_states @ (bias - own_bias)
         spread = torch.zeros_like(mean) if variance is None else variance @ (table**2).T
         return mean, spread
+
+
+def _drawn(states: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw rows; each comes as often as the others, to one."""
+    if n <= len(states):
+        return states[torch.randperm(len(states), generator=generator, device=states.device)[:n]]
+    return states[torch.randint(len(states), (n,), generator=generator, device=states.device)]
+
+
+def _displaced(states: Tensor, sd: float, generator: torch.Generator) -> Tensor:
+    return states + sd * noise(tuple(states.shape), generator, states) if sd else states

@@ -1,17 +1,21 @@
-"""Learn a system from what a model infers, and simulate trials of it that train the model further.
+"""Learn a system from what was observed, decide how much it is worth, and simulate trials of it that train a model further.
 
-The system is fitted to the observed counts or signals themselves. Trials are cut into segments, the system is run from the
-start of each to its end, and the starts have a normal posterior of their own (multiple shooting, Bock and Plitt 1984,
-doi:10.1016/S1474-6670(17)61205-9, with a variational posterior, Kingma and Welling 2014, arXiv:1312.6114). Starts that are
-single numbers fit few spikes too well, and the system with them. At first runs are drawn to what the model has inferred, which
-keeps them near the data while the system is still wrong; from `GUIDED` of the steps on only the observed entries count.
+A system of few dimensions is learned by Monte Carlo expectation maximisation (Wei and Tanner 1990,
+doi:10.1080/01621459.1990.10474930). Where trials begin is represented by a bank of states. Each round lets courses begin in
+the bank, weighs them by the likelihood of what each trial has observed, and draws a few for each trial by these weights
+(expectation); then gradient steps make what was observed more likely along these (maximisation). Their starts are the next
+bank. Nothing is assumed of the posterior of starts, which has many shapes where few samples are observed: a normal posterior
+in its place, or single starts, lead to systems that explain much less.
+
+How much the system is worth beside the model is decided on hidden entries of the validation trials.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,27 +23,48 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt import stopping
-from nwb_sbtt.batch import Batch
+from nwb_sbtt.batch import Batch, precise_dtype
 from nwb_sbtt.config import DynamicsConfig
-from nwb_sbtt.models.base import Model
+from nwb_sbtt.models.base import Model, noise
+from nwb_sbtt.models.courses import log_likelihoods, n_courses, weigh, windows
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
 from nwb_sbtt.train.checkpoint import load_record, load_weights, save_record
 
-GUIDED = 0.6
-"""Share of the steps over which the pull towards what the model has inferred falls to zero."""
-TRIALS_AT_ONCE, INFERRED_AT_ONCE = 312, 256
-"""Of a step, and of a pass through the model before the first one (`Batch.pieces`)."""
-LEARNING_RATE, OF_READ_OUTS, OF_STARTS, OF_PRIOR = 6e-3, 2e-3, 2e-2, 1e-2
-"""Of the network, of the read-outs of its state, of the posterior of starts, and of their prior."""
+STEPS_OF_ROUND = 20
+"""Gradient steps between two draws of courses."""
+PRODUCTS = 10**10
+"""Products of courses and trials in a round, which limit the trials."""
+LEAST_TRIALS = 64
+DRAWS = 4
+"""Courses that are drawn for each trial by their weights."""
+KEPT = 4096
+"""Largest number of states that are kept of each bank."""
+JITTER, LAST_JITTER = 0.05, 0.02
+"""Sds by which states of the bank are displaced when courses are drawn, in the first round and in the last."""
+LEAST_EFFECTIVE = 0.004
+"""Share of the courses that must carry the weight in the median window, or else windows are made shorter."""
+LEAST_WINDOW, TRIED_AGAIN = 8, 0.5
+"""Bins of the shortest windows, and the share of the steps after which longer ones are tried again."""
+BINS_AT_ONCE, ENTRIES_AT_ONCE, LEAST_ROWS = 15_600, 2_000_000, 32
+"""Of a gradient step: most bins and entries, and least windows."""
+PULLED, RUN, RUNS = 0.25, 10, 512
+"""First the system learns short runs of what the model infers: steps, as a share of all; bins of a run; runs in a step."""
+OF_PULL, LEARNING_RATE, OF_READ_OUTS = 6e-3, 2e-3, 7e-4
+"""Of the network at first and later, and of the read-outs of its state."""
+WARM_UP = 0.1
 CLIP = 50.0
 """Largest norm of the gradient of network and read-outs."""
-FIRST_SD = 0.1
-"""Of the posterior of starts, in units of the sd of each dimension."""
 LEAST_VARIANCE, MOST_VARIANCE = 0.02, 1.0
-"""Of what a model infers, where it weighs the pull: a model may be too sure of itself."""
+"""Of what a model infers: a model may be too sure of itself."""
 LEAST_SHARE = 1e-4
 """Added to the metric of factors, as a share of its mean, so that it can be inverted."""
+INFERRED_AT_ONCE = 256
+"""Trials of a pass through the model (`Batch.pieces`)."""
+KIND_STEPS = 20
+"""Steps that fit the shares of kinds of candidates."""
+SHARES = 20
+"""Shares of the system in estimates that are tried are multiples of one over this."""
 
 
 def learn(
@@ -76,41 +101,90 @@ def learn(
         dynamics = Dynamics(
             config,
             model.likelihood,
-            {batch.session: len(batch.trials) for batch in batches},
+            {batch.session: (0, 0, 0) for batch in batches},
             KnownInputs(inputs) if inputs else None,
         ).to(batches[0].device)
     _begin_with_components(dynamics, model, [batch.session for batch in batches], [mean for mean, _ in inferred])
-    sessions = [
-        _Session.of(dynamics, model, batch, factors, variance, length=config.segment)
+    states = [
+        _in_states(dynamics, model, batch.session, factors, variance)
         for batch, (factors, variance) in zip(batches, inferred, strict=True)
     ]
-    read_outs = [p for each in sessions for p in dynamics.likelihood.read_outs(each.batch.session)[0]]
+    _pull(dynamics, batches, states, generator)
+    begin: list[_Begin] = [partial(_near, *known, generator) for known in states]
+    window = _window(dynamics, batches, begin, generator, least=0)
+    of_sessions = [_Windows.of(dynamics, *pair, window=window) for pair in zip(batches, begin, strict=True)]
+    read_outs = [p for batch in batches for p in dynamics.likelihood.read_outs(batch.session)[0]]
     for parameter in read_outs:
         parameter.requires_grad_(True)
     groups: list[tuple[list[Tensor], float]] = [
         ([*dynamics.field.parameters()], LEARNING_RATE),
         (read_outs, OF_READ_OUTS),
-        ([p for each in sessions for p in (each.mean, each.log_sd)], OF_STARTS),
-        ([p for each in sessions for p in (each.prior_mean, each.prior_log_sd)], OF_PRIOR),
     ]
     optimizer = torch.optim.Adam([{"params": p, "lr": rate} for p, rate in groups], betas=(0.9, 0.98))
-    clipped = [*groups[0][0], *read_outs]
+    trained = [*groups[0][0], *read_outs]
     for step in range(config.steps):
         stopping.check()
-        share = 0.5 * (1 + math.cos(math.pi * step / config.steps)) + 0.02
+        if step == round(TRIED_AGAIN * config.steps):
+            begin = [partial(_along, dynamics, sets) for sets in of_sessions]
+            longer = _window(dynamics, batches, begin, generator, least=window)
+            if longer > window:
+                window = longer
+                of_sessions = [_Windows.of(dynamics, *pair, window=window) for pair in zip(batches, begin, strict=True)]
+        sets = [each for of_session in of_sessions for each in of_session]
+        each = sets[step // STEPS_OF_ROUND % len(sets)]
+        if step % STEPS_OF_ROUND == 0 or not len(each.rows):
+            each.draw(dynamics, generator, jitter=JITTER + (LAST_JITTER - JITTER) * step / config.steps)
+        done = step / config.steps
+        share = min(1.0, (done + 1 / config.steps) / WARM_UP) * (0.5 * (1 + math.cos(math.pi * done)) + 0.02)
         for parameters, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
             parameters["lr"] = rate * share
-        session = sessions[step % len(sessions)]
-        rows = torch.randperm(len(session.batch.trials), generator=generator, device=generator.device)
-        pull = max(0.0, 1 - step / (GUIDED * config.steps))
         optimizer.zero_grad()
-        session.loss(dynamics, rows[:TRIALS_AT_ONCE], pull, generator).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(clipped, CLIP)
+        each.loss(dynamics, generator).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained, CLIP)
         optimizer.step()
-    for each in sessions:
-        dynamics.starts[each.batch.session].copy_(each.mean[:, 0].detach())
-        dynamics.start_sds[each.batch.session].copy_(each.log_sd[:, 0].detach().exp())
-    return dynamics.eval().requires_grad_(False)
+    dynamics.window.fill_(window)
+    dynamics.requires_grad_(False)
+    for each in (each for of_session in of_sessions for each in of_session):
+        each.draw(dynamics, generator, jitter=LAST_JITTER, every=True)
+        each.keep(dynamics, generator)
+    return dynamics.eval()
+
+
+def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch]) -> None:
+    """Decide how much a system is worth beside the model, by hidden entries of the validation trials.
+
+    Shares of the kinds of candidates (`Dynamics.kinds`) make the shown entries likely (expectation maximisation of a mixture);
+    the share of the system in estimates (`Dynamics.shares`) makes the hidden ones likely.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+        Changed in place.
+    model : Model
+        With its final weights, in evaluation mode.
+    batches : sequence of Batch
+        Validation trials of each session.
+    """
+    for batch in batches:
+        session, precise = batch.session, precise_dtype(batch.device)
+        with torch.no_grad():
+            evidence = weigh(dynamics, batch, every=True).evidence.to(precise)
+            kinds = torch.full_like(evidence[0], 1 / evidence.shape[1])
+            for _ in range(KIND_STEPS):
+                kinds = (evidence + kinds.clamp(min=1e-12).log()).softmax(1).mean(0)
+            dynamics.kinds[session].copy_(kinds)
+            of_system = weigh(dynamics, batch).expected
+            of_model = torch.cat(
+                [
+                    model.likelihood.expected(model(batch.select(rows)).factors, session)
+                    for rows in batch.pieces(INFERRED_AT_ONCE)
+                ]
+            )
+            terms = [
+                _score(dynamics, batch, of_model + i / SHARES * (of_system - of_model)).to(precise)
+                for i in range(SHARES + 1)
+            ]
+            dynamics.shares[session].fill_(int(torch.stack(terms).argmin()) / SHARES)
 
 
 def draw_trials(
@@ -139,13 +213,10 @@ def draw_trials(
         Of all its entries, observed or not (`Likelihood.draw`).
     states : Float[Tensor, "trial time dimension"]
     """
-    session, (_, n_bins, _) = batch.session, batch.shape
     if start is None:
-        n_starts = len(dynamics.starts[session])
-        rows = torch.randint(n_starts, (len(batch.trials),), generator=generator, device=batch.device)
-        start = dynamics.draw_starts(session, rows, generator)
+        start = dynamics.draw_starts(batch.session, len(batch.trials), generator)
     with torch.no_grad():
-        states = dynamics.run(start, n_bins, dynamics.features(batch))
+        states = dynamics.run(start, batch.shape[1], dynamics.features(batch))
         drawn, target = dynamics.likelihood.draw(states, batch, generator)
     values = torch.where(batch.observed, drawn, torch.zeros_like(drawn))
     return replace(batch, values=values, scored=batch.shown), target, states
@@ -187,9 +258,12 @@ def save_dynamics(dynamics: Dynamics, path: Path) -> None:
     FileError
         If the disk is full or not writable.
     """
-    trials = {session: len(dynamics.starts[session]) for session in dynamics.sessions}
+    states = {
+        session: [len(table[session]) for table in (dynamics.starts, dynamics.later, dynamics.visited)]
+        for session in dynamics.sessions
+    }
     known = 0 if dynamics.known is None else len(dynamics.known.mean)
-    save_record(path, dynamics.state_dict(), {"trials": trials, "inputs": known})
+    save_record(path, dynamics.state_dict(), {"states": states, "inputs": known})
 
 
 def load_dynamics(path: Path, model: Model, config: DynamicsConfig) -> Dynamics:
@@ -217,60 +291,93 @@ def load_dynamics(path: Path, model: Model, config: DynamicsConfig) -> Dynamics:
     """
     tensors, record = load_record(path)
     known = KnownInputs([InputStatistics.blank(record["inputs"])]) if record["inputs"] else None
-    dynamics = Dynamics(config, model.likelihood, record["trials"], known)
+    dynamics = Dynamics(config, model.likelihood, record["states"], known)
     load_weights(dynamics, tensors, path)
     return dynamics.to(next(model.parameters()).device).eval().requires_grad_(False)
 
 
+_Begin = Callable[[int], Tensor]
+"""Gives starts (trial, draw, dimension) of windows that begin in a bin."""
+
+
 @dataclass
-class _Session:
-    """Training trials of one session, what the model infers of them, and the posterior of the starts of segments."""
+class _Windows:
+    """Windows of the training trials of a session, all first or all later ones, and the starts that were drawn for each.
+
+    `firsts` are the bins in which they begin, `rows` the windows of the last round.
+    """
 
     batch: Batch
-    length: int
-    states: Tensor
-    variance: Tensor
     features: Tensor | None
-    mean: nn.Parameter
-    log_sd: nn.Parameter
-    prior_mean: nn.Parameter
-    prior_log_sd: nn.Parameter
+    starts: Tensor
+    firsts: list[int]
+    rows: Tensor
 
     @classmethod
-    def of(
-        cls, dynamics: Dynamics, model: Model, batch: Batch, factors: Tensor, variance: Tensor | None, *, length: int
-    ) -> _Session:
-        with torch.no_grad():
-            states, spread = dynamics.states_of(model.likelihood, factors, variance, batch.session)
-        length = min(length, states.shape[1])
-        first = states[:, ::length].clone()
-        return cls(
-            batch,
-            length,
-            states,
-            spread.clamp(LEAST_VARIANCE, MOST_VARIANCE),
-            dynamics.features(batch),
-            nn.Parameter(first),
-            nn.Parameter(torch.full_like(first, math.log(FIRST_SD))),
-            nn.Parameter(states.mean((0, 1))),
-            nn.Parameter(states.flatten(0, 1).std(0).clamp(min=1e-3).log()),
-        )
+    def of(cls, dynamics: Dynamics, batch: Batch, begin: _Begin, *, window: int) -> list[_Windows]:
+        """Cut trials into windows."""
+        n_bins = batch.shape[1]
+        later = sorted({*range(window, n_bins - window + 1, window), n_bins - window} - {0})
+        sets = []
+        for firsts in ([0], later):
+            if firsts:
+                of_windows = windows(batch, firsts, window)
+                starts = torch.cat([begin(first) for first in firsts])
+                none = torch.zeros(0, dtype=torch.int64, device=batch.device)
+                sets.append(cls(of_windows, dynamics.features(of_windows), starts, firsts, none))
+        return sets
 
-    def loss(self, dynamics: Dynamics, rows: Tensor, pull: float, generator: torch.Generator) -> Float[Tensor, ""]:
-        """Negative evidence lower bound of some trials, and the pull towards what the model infers, in nats per trial."""
-        mean, log_sd = self.mean[rows], self.log_sd[rows]
-        starts = mean + log_sd.exp() * torch.randn(mean.shape, generator=generator, device=mean.device)
-        n_bins = self.states.shape[1]
-        features = None if self.features is None else _in_segments(self.features[rows], self.length)
-        states = dynamics.run(starts, self.length, features).flatten(1, 2)[:, :n_bins]
-        batch = self.batch.select(rows.cpu())
-        total = dynamics.likelihood.total(states, batch)
-        prior_variance = (2 * self.prior_log_sd).exp()
-        divergence = ((mean - self.prior_mean) ** 2 + (2 * log_sd).exp()) / (2 * prior_variance)
-        total = total + (divergence + self.prior_log_sd - log_sd - 0.5).sum()
-        if pull:
-            total = total + pull * ((states - self.states[rows]) ** 2 / (2 * self.variance[rows])).sum()
-        return total / len(rows)
+    def draw(self, dynamics: Dynamics, generator: torch.Generator, *, jitter: float, every: bool = False) -> None:
+        """Draw starts for windows, by how well the courses from there explain what was observed."""
+        n_windows, n_bins, n_channels = self.batch.shape
+        n = n_courses(dynamics.config.courses, n_bins * n_channels, own=self.features is not None)
+        at_once = min(n_windows, max(LEAST_TRIALS, PRODUCTS // (n * n_bins * n_channels)))
+        self.rows = torch.randperm(n_windows, generator=generator, device=self.batch.device)
+        if not every:
+            self.rows = self.rows[:at_once]
+        for rows in torch.split(self.rows, at_once):
+            self.starts[rows] = self._drawn(dynamics, rows, n, jitter, generator)
+
+    def _drawn(self, dynamics: Dynamics, rows: Tensor, n: int, jitter: float, generator: torch.Generator) -> Tensor:
+        bank, part = self.starts.flatten(0, 1), self.batch.select(rows)
+        chosen = torch.randint(len(bank), (n,), generator=generator, device=bank.device)
+        with torch.no_grad():
+            if self.features is None:
+                starts = bank[chosen] + jitter * noise((n, bank.shape[1]), generator, bank)
+                states = dynamics.run(starts, part.shape[1])[None]
+            else:
+                # Half of the candidates are near those that the window has drawn before.
+                own = self.starts[rows].repeat(1, -(-n // (2 * DRAWS)), 1)[:, : n // 2]
+                starts = torch.cat([own, bank[chosen[n // 2 :]].expand(len(rows), -1, -1)], 1)
+                starts = starts + jitter * noise(tuple(starts.shape), generator, starts)
+                features = self.features[rows][:, None].expand(-1, n, -1, -1)
+                states = dynamics.run(starts, part.shape[1], features)
+            weights = log_likelihoods(dynamics, states, part, part.observed).softmax(1)
+        drawn = torch.multinomial(weights, DRAWS, replacement=True, generator=generator)
+        if self.features is None:
+            return starts[drawn]
+        return starts.gather(1, drawn[..., None].expand(-1, -1, starts.shape[2]))
+
+    def loss(self, dynamics: Dynamics, generator: torch.Generator) -> Float[Tensor, ""]:
+        """Negative log-likelihood of some windows of the round along courses from drawn starts, in nats per window."""
+        _, n_bins, n_channels = self.batch.shape
+        most = max(LEAST_ROWS, min(BINS_AT_ONCE // n_bins, ENTRIES_AT_ONCE // (n_bins * n_channels)))
+        device = self.batch.device
+        rows = self.rows[torch.randperm(len(self.rows), generator=generator, device=device)[:most]]
+        starts = self.starts[rows, torch.randint(DRAWS, (len(rows),), generator=generator, device=device)]
+        states = dynamics.run(starts, n_bins, None if self.features is None else self.features[rows])
+        return dynamics.likelihood.total(states, self.batch.select(rows)) / len(rows)
+
+    def keep(self, dynamics: Dynamics, generator: torch.Generator) -> None:
+        """Keep the drawn starts, and of the courses from there states of any bin, as banks of the system."""
+        session, bank = self.batch.session, self.starts.flatten(0, 1)
+        order = torch.randperm(len(bank), generator=generator, device=bank.device)[:KEPT]
+        (dynamics.later if self.firsts[0] else dynamics.starts)[session] = bank[order]
+        features = None if self.features is None else self.features[order // DRAWS]
+        states = dynamics.run(bank[order], self.batch.shape[1], features)
+        bins = torch.randint(states.shape[1], (len(states),), generator=generator, device=bank.device)
+        visited = states[torch.arange(len(states), device=bank.device), bins]
+        dynamics.visited[session] = torch.cat([dynamics.visited[session], visited])
 
 
 def _inferred(model: Model, batch: Batch) -> tuple[Tensor, Tensor | None]:
@@ -283,6 +390,14 @@ def _inferred(model: Model, batch: Batch) -> tuple[Tensor, Tensor | None]:
             if inference.factor_variance is not None:
                 variances.append(inference.factor_variance)
     return torch.cat(factors), torch.cat(variances) if variances else None
+
+
+def _in_states(
+    dynamics: Dynamics, model: Model, session: str, factors: Tensor, variance: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        states, spread = dynamics.states_of(model.likelihood, factors, variance, session)
+    return states, spread.clamp(LEAST_VARIANCE, MOST_VARIANCE)
 
 
 def _begin_with_components(
@@ -307,12 +422,85 @@ def _begin_with_components(
             own_bias.copy_(bias + table @ middle)
 
 
-def _in_segments(
-    features: Float[Tensor, "trial time feature"], length: int
-) -> Float[Tensor, "trial segment bin feature"]:
-    """Cut into segments; the last one is filled with its last bin."""
-    n_trials, n_bins, width = features.shape
-    missing = -n_bins % length
-    if missing:
-        features = torch.cat([features, features[:, -1:].expand(n_trials, missing, width)], 1)
-    return features.reshape(n_trials, -1, length, width)
+def _pull(
+    dynamics: Dynamics,
+    batches: Sequence[Batch],
+    states: Sequence[tuple[Tensor, Tensor]],
+    generator: torch.Generator,
+) -> None:
+    """Let the system begin near the data: it learns short runs of what the model infers."""
+    steps = max(1, round(PULLED * dynamics.config.steps))
+    optimizer = torch.optim.Adam(dynamics.field.parameters(), OF_PULL, betas=(0.9, 0.98))
+    features = [dynamics.features(batch) for batch in batches]
+    for step in range(steps):
+        stopping.check()
+        optimizer.param_groups[0]["lr"] = OF_PULL * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.02)
+        (mean, variance), of_bins = states[step % len(states)], features[step % len(states)]
+        n_trials, n_bins, _ = mean.shape
+        run = min(RUN, n_bins)
+        trial, first = (
+            torch.randint(n, (RUNS, 1), generator=generator, device=mean.device) for n in (n_trials, n_bins - run + 1)
+        )
+        bins = first + torch.arange(run, device=mean.device)
+        course = dynamics.run(mean[trial[:, 0], first[:, 0]], run, None if of_bins is None else of_bins[trial, bins])
+        loss = ((course - mean[trial, bins]) ** 2 / (2 * variance[trial, bins])).sum() / RUNS
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(dynamics.field.parameters(), CLIP)
+        optimizer.step()
+
+
+def _near(mean: Tensor, variance: Tensor, generator: torch.Generator, first: int) -> Tensor:
+    """Starts near what the model infers in a bin."""
+    drawn = noise((len(mean), DRAWS, mean.shape[2]), generator, mean)
+    return mean[:, first, None] + 0.5 * variance[:, first, None].sqrt() * drawn
+
+
+def _along(dynamics: Dynamics, sets: Sequence[_Windows], first: int) -> Tensor:
+    """Starts on the courses that were drawn for earlier windows."""
+    places = {begun: (each, i) for each in sets for i, begun in enumerate(each.firsts) if begun <= first}
+    begun = max(places)
+    each, i = places[begun]
+    n = len(each.starts) // len(each.firsts)
+    rows, n_bins = slice(i * n, (i + 1) * n), first - begun + 1
+    features = None if each.features is None else each.features[rows, None].expand(-1, DRAWS, -1, -1)
+    with torch.no_grad():
+        return dynamics.run(each.starts[rows], n_bins, features)[..., -1, :]
+
+
+def _window(
+    dynamics: Dynamics, batches: Sequence[Batch], begin: Sequence[_Begin], generator: torch.Generator, *, least: int
+) -> int:
+    """Find how long windows may be: where much is observed, no course from the bank explains all of a long one."""
+    window = min(dynamics.config.window, *(batch.shape[1] for batch in batches))
+    while window > max(least, LEAST_WINDOW):
+        shares = [_effective(dynamics, *pair, window, generator) for pair in zip(batches, begin, strict=True)]
+        if min(shares) >= LEAST_EFFECTIVE:
+            break
+        window = max(LEAST_WINDOW, window // 2)
+    return window
+
+
+def _effective(dynamics: Dynamics, batch: Batch, begin: _Begin, window: int, generator: torch.Generator) -> float:
+    """Effective share of the courses in the median of some first windows (Kish's number over their number)."""
+    bank = begin(0).flatten(0, 1)
+    part = windows(batch.select(torch.arange(min(len(batch.trials), INFERRED_AT_ONCE))), [0], window)
+    features = dynamics.features(part)
+    n = n_courses(dynamics.config.courses, window * batch.shape[2], own=features is not None)
+    bank = bank[torch.randperm(len(bank), generator=generator, device=bank.device)[:n]]
+    with torch.no_grad():
+        if features is None:
+            course = dynamics.run(bank, window)[None]
+        else:
+            of_courses = features[:, None].expand(-1, len(bank), -1, -1)
+            course = dynamics.run(bank.expand(len(part.trials), -1, -1), window, of_courses)
+        weights = log_likelihoods(dynamics, course, part, part.observed).softmax(1)
+    return float((1 / (weights**2).sum(1)).median()) / weights.shape[1]
+
+
+def _score(dynamics: Dynamics, batch: Batch, expected: Tensor) -> Float[Tensor, ""]:
+    """Negative log-likelihood of the scored entries given expectations, but for terms of the data alone."""
+    slope, cost = (batch.at_entries(each) for each in dynamics.likelihood.natural(expected, batch.session))
+    share = batch.exposure if batch.exposure is not None and dynamics.likelihood.expects_counts else 1.0
+    terms = share * cost - batch.values * slope
+    return torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))

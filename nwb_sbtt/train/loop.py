@@ -28,7 +28,7 @@ from nwb_sbtt.models.base import Model
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.train import checkpoint, schedules
 from nwb_sbtt.train.checkpoint import BEST, DYNAMICS, LAST, LOG, Progress
-from nwb_sbtt.train.dynamics import learn, load_dynamics, save_dynamics, simulated
+from nwb_sbtt.train.dynamics import learn, load_dynamics, save_dynamics, simulated, weigh_against
 from nwb_sbtt.train.group import Group, group
 from nwb_sbtt.train.objective import Loss, Weights, objective, validation_score
 from nwb_sbtt.train.trackers import EpochRecord, Tracker
@@ -57,11 +57,14 @@ class Trained:
         With the weights of the best epoch, in evaluation mode.
     history : list of EpochRecord
     progress : Progress
+    dynamics : Dynamics or None
+        The system that was learned, if one was.
     """
 
     model: Model
     history: list[EpochRecord]
     progress: Progress
+    dynamics: Dynamics | None
 
 
 def train(
@@ -118,7 +121,7 @@ def train(
         tracker.start(plan.epochs + plan.further_epochs, run.progress.epoch)
     while not run.progress.finished:
         if run.is_to_learn():
-            run.learn([batch for batch, _ in sessions])
+            run.learn(*([pair[i] for pair in sessions] for i in (0, 1)))
             continue
         if until is not None and run.progress.epoch >= until:
             break
@@ -174,13 +177,15 @@ def train(
         )
         tracker.epoch(run.history[-1])
         run.progress = replace(run.progress, finished="" if run.is_to_learn() else run.reason_to_end())
+        if run.progress.finished:
+            run.weigh([batch for _, batch in sessions])
         is_last, is_asked = bool(run.progress.finished) or epoch == until, stopping.is_requested()
         if is_last or is_asked or run.is_to_learn() or epoch % config.train.checkpoint_every == 0:
             run.save()
         if is_asked and not is_last:
             raise stopping.Stopped
     model.load_state_dict(run.best)
-    return Trained(model.eval(), run.history, run.progress)
+    return Trained(model.eval(), run.history, run.progress, run.dynamics)
 
 
 class _Run:
@@ -217,7 +222,7 @@ class _Run:
         over = _over(self.progress, self.plan)
         return self.config.dynamics is not None and self.dynamics is None and bool(over)
 
-    def learn(self, batches: Sequence[Batch]) -> None:
+    def learn(self, batches: Sequence[Batch], validation: Sequence[Batch]) -> None:
         """Learn a system from what the best weights infer; further training starts from these."""
         assert self.config.dynamics is not None
         for model in (self.model, self.average):
@@ -229,9 +234,24 @@ class _Run:
         self.optimizer = self._new_optimizer()
         self.progress = replace(self.progress, first_epochs=self.progress.epoch)
         self.progress = replace(self.progress, finished=self.reason_to_end())
-        if self.group.leads:
+        if self.progress.finished:
+            self.weigh(validation)
+        elif self.group.leads:
             save_dynamics(self.dynamics, self.run_dir / DYNAMICS)
         self.save()
+
+    def weigh(self, validation: Sequence[Batch]) -> None:
+        """Decide how much the system is worth beside the best weights, and store it with that; a model with a lag goes without.
+
+        A lag bounds what an estimate may depend on, and courses are weighed by all of a trial.
+        """
+        if self.dynamics is None:
+            return
+        if self.config.lag is None:
+            self.average.load_state_dict(self.best)
+            weigh_against(self.dynamics, self.average, validation)
+        if self.group.leads:
+            save_dynamics(self.dynamics, self.run_dir / DYNAMICS)
 
     def generator_of(self, epoch: int, number: int, generator: torch.Generator) -> torch.Generator:
         """Return the source of a batch's random numbers: its own where a step has several, whoever computes it."""

@@ -29,7 +29,7 @@ def with_system(fitted, matrix, offset=OFFSET, drive=None):
     """Let the system of a fit be a linear map."""
     for member, system in zip(fitted.members, systems_of(fitted), strict=True):
         save_dynamics(become_linear(system, matrix, offset, drive), member.run_dir / DYNAMICS)
-    return fitted
+    return sb.load(fitted.run_dir)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_other_dimensions_are_those_of_the_nearest_visited_state(tmp_path):
     fitted = sb.fit(ds, config(1, system=system), run_dir=tmp_path / "run")
     matrix = np.eye(3)
     matrix[0, 2] = 0.5
-    with_system(fitted, matrix, np.zeros(3, np.float32))
+    fitted = with_system(fitted, matrix, np.zeros(3, np.float32))
     flow = sb.dynamics.flow_field(fitted, ds, points=5)
     held = HeldSystem.of(fitted, ds, session=None, inputs=None)
     visited, axis, metric = held.visited.numpy(), flow["axis"].values, held.metric().numpy()
@@ -149,7 +149,7 @@ def test_known_inputs_are_held_where_they_are_asked_to_be(tmp_path):
     ds = rotation(inputs=True, trials=30)[0]
     fitted = sb.fit(ds, config(1), run_dir=tmp_path / "run")
     drive = np.array([[0.1, 0.0], [0.0, 0.0]])
-    with_system(fitted, 0.5 * np.eye(2), np.zeros(2, np.float32), drive)
+    fitted = with_system(fitted, 0.5 * np.eye(2), np.zeros(2, np.float32), drive)
     known = systems_of(fitted)[0].known
     mean, sd = known.mean.item(), known.sd.item()
     at_mean = sb.dynamics.fixed_points(fitted, ds, starts=10)
@@ -236,6 +236,7 @@ def test_the_best_member_of_an_ensemble_is_measured(data, tmp_path):
     for i, (member, system) in enumerate(zip(fitted.members, systems_of(fitted), strict=True)):
         scale = 0.5 if i == best else 0.9
         save_dynamics(become_linear(system, scale * np.eye(2), OFFSET), member.run_dir / DYNAMICS)
+    fitted = sb.load(fitted.run_dir)
     found = sb.dynamics.fixed_points(fitted, data, starts=5)
     np.testing.assert_allclose(found["growth_rate"].values, math.log(0.5) / WIDTH, rtol=1e-3)
     assert sb.dynamics.forecast_error(fitted, data).sizes["horizon"] == 20

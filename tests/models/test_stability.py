@@ -16,7 +16,7 @@ from tests.support.systems import LORENZ_STEP, become_linear, become_lorenz, lor
 
 def system(dimensions, width=64):
     likelihood = make_likelihood("poisson", {"session": blank_statistics(6)}, dimensions)
-    return Dynamics(DynamicsConfig(dimensions=dimensions, width=width), likelihood, {"session": 4}).double()
+    return Dynamics(DynamicsConfig(dimensions=dimensions, width=width), likelihood, {"session": (4, 0, 4)}).double()
 
 
 def starts(n, dimensions, seed=0):

@@ -87,7 +87,7 @@ def forecast_error(
     if "inputs" in later:
         inputs = np.where(later["inputs_observed"].values, later["inputs"].values, np.nan)
     variable, infer = fitted.expected_name, partial(fitted.infer, session=name, same_channels=True)
-    ahead = fitted.forecast(early, bins=n_bins - given, inputs=inputs, session=name, seed=seed)[variable].values
+    ahead = fitted.forecast(early, bins=n_bins - given, inputs=inputs, session=name)[variable].values
     last = infer(early)[variable].values[:, -1:]
     courses = {
         "forecast": ahead,

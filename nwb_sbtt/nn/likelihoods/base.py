@@ -111,7 +111,7 @@ class Likelihood(nn.Module, ABC):
     infers_rates: ClassVar[bool] = False
     """Whether rates are inferred from fluorescence; its kinetics are then measured, and refitted in training."""
     draws: ClassVar[bool] = False
-    """Whether values can be drawn (`draw`), as is needed to simulate."""
+    """Whether values can be drawn (`draw`) and expectations of them be weighed (`natural`), as systems need it."""
 
     @classmethod
     def mask_length(cls, data: Values, *, bin_width: float) -> int:
@@ -282,6 +282,30 @@ class Likelihood(nn.Module, ABC):
             If `draws` is false.
         """
         raise NotImplementedError(f"{type(self).__name__} does not draw values")
+
+    def natural(self, expected: Float[Tensor, "*rest channel"], session: str) -> tuple[Tensor, Tensor]:
+        """Give what of the log-likelihood of a value depends on what is expected of it, as two factors of products.
+
+        The log-likelihood of x, observed for the share e of its bin, is ``x · slope − e · cost``, and a term of x alone. So
+        many expectations are weighed for many trials by two products of matrices.
+
+        Parameters
+        ----------
+        expected : Float[Tensor, "*rest channel"]
+            As returned by `expected`, over a whole bin.
+        session : str
+
+        Returns
+        -------
+        slope, cost : Float[Tensor, "*rest channel"]
+            Per unit of the data, and in nats.
+
+        Raises
+        ------
+        NotImplementedError
+            If `draws` is false.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not weigh expectations")
 
     @abstractmethod
     def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]: ...

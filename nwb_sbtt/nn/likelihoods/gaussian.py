@@ -65,6 +65,11 @@ class Gaussian(EntryByEntry):
         values = torch.addcmul(expected, drawn, batch.along_channels(self.noise_sd(batch.session)))
         return values, values
 
+    def natural(self, expected: Float[Tensor, "*rest channel"], session: str) -> tuple[Tensor, Tensor]:
+        """Return ``μ / σ²`` and ``μ² / 2 σ²``."""
+        slope = expected / self.noise_sd(session) ** 2
+        return slope, 0.5 * expected * slope
+
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return ()
 

@@ -15,6 +15,9 @@ from nwb_sbtt.nn.channels import ChannelStatistics
 from nwb_sbtt.nn.likelihoods.base import MAX_LOG_RATE, MOST_LOG_VARIANCE, Values, refuse_negative
 from nwb_sbtt.nn.likelihoods.entrywise import EntryByEntry, Linear
 
+LEAST_COUNT = 1e-8
+"""Per bin, that can be expected where a count is weighed; keeps its logarithm finite."""
+
 
 class Poisson(EntryByEntry):
     """Poisson distribution of counts with rate ``λ = exp(W f + b)`` per whole bin.
@@ -48,6 +51,10 @@ class Poisson(EntryByEntry):
         """Draw counts; the target is the expected count, in which a term is linear."""
         expected = self.expected_at(factors, batch)
         return torch.poisson(expected, generator=generator), expected
+
+    def natural(self, expected: Float[Tensor, "*rest channel"], session: str) -> tuple[Tensor, Tensor]:
+        """Return the logarithm of the expected count, and itself."""
+        return expected.clamp(min=LEAST_COUNT).log(), expected
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return ()

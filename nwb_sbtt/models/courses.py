@@ -1,0 +1,335 @@
+"""What a learned system says of trials: many of its courses are weighed by how well each explains what was observed.
+
+The courses begin in states in which trials may begin (`Dynamics.candidates`), so their weights are those of importance
+sampling from the prior, and weighted means are posterior means. This is exact, but for the number of courses, whatever shape
+the posterior has; it can be done since the state has few dimensions. All trials share the courses, unless known inputs, which
+differ from trial to trial, drive the system. Long trials are weighed in windows that overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nwb_sbtt.batch import Batch, as_numbers, generator_on
+from nwb_sbtt.models.dynamics import Dynamics
+
+LEAST_COURSES, OWN = 256, 32
+"""Least number of courses of each kind, and the part of them that can be computed for each trial, with known inputs."""
+ENTRIES_OF_ALL = 24_000_000
+"""Entries (bins times channels) of the shared courses of a kind, which limit their number."""
+ENTRIES_AT_ONCE = 12_000_000
+"""Of courses whose expectations are in memory at a time."""
+TRIALS_AT_ONCE = 1024
+SEED = 18
+"""Of the courses: the same trials have the same estimates."""
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Posterior means over the courses of a system.
+
+    Parameters
+    ----------
+    expected, variance : Float[Tensor, "trial time channel"]
+        Of the expected value of each entry, over a whole bin, in the data's unit.
+    states : Float[Tensor, "trial time dimension"]
+    evidence : Float[Tensor, "trial kind"]
+        Log-likelihood of what was observed in the first window, given each kind of candidates that was drawn, but for terms of
+        the data alone.
+    """
+
+    expected: Tensor
+    variance: Tensor
+    states: Tensor
+    evidence: Tensor
+
+
+def weigh(
+    dynamics: Dynamics, batch: Batch, *, ahead: Batch | None = None, bins: int = 0, every: bool = False
+) -> Weighed:
+    """Infer trials from their shown entries by the courses of a system.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    batch : Batch
+    ahead : Batch, optional
+        Known inputs of the last bin and of those after it, where the system has known inputs and `bins` are foretold.
+    bins : int
+        Bins to foretell. Then these are what is returned, and only the last window is weighed.
+    every : bool
+        Whether kinds of candidates with hardly a share are drawn too.
+
+    Returns
+    -------
+    Weighed
+    """
+    generator = generator_on(batch.device, SEED)
+    parts = [
+        _weigh(dynamics, batch.select(rows), rows, generator, ahead, bins, every=every)
+        for rows in batch.pieces(TRIALS_AT_ONCE)
+    ]
+    return Weighed(*(torch.cat(each) for each in zip(*map(_fields, parts), strict=True)))
+
+
+def mixed(dynamics: Dynamics, batch: Batch, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Let a system take part in what a model infers, by the share that it was found to be worth.
+
+    Estimates are means of a mixture of two posteriors, with its sd.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    batch : Batch
+    arrays : dict of name to tensor
+        As returned by `nwb_sbtt.models.posterior.posterior`.
+
+    Returns
+    -------
+    dict of name to tensor
+        With other ``expected`` and ``expected_sd``.
+    """
+    share = float(dynamics.shares[batch.session])
+    if not share:
+        return arrays
+    with torch.no_grad():
+        found = weigh(dynamics, batch)
+    apart = found.expected - arrays["expected"]
+    arrays = {**arrays, "expected": arrays["expected"] + share * apart}
+    if "expected_sd" in arrays:
+        variance = (1 - share) * arrays["expected_sd"] ** 2 + share * found.variance + share * (1 - share) * apart**2
+        arrays["expected_sd"] = variance.sqrt()
+    return arrays
+
+
+def log_likelihoods(
+    dynamics: Dynamics,
+    states: Float[Tensor, "set course time dimension"],
+    batch: Batch,
+    entries: Bool[Tensor, "trial time channel"],
+) -> Float[Tensor, "trial course"]:
+    """Compute how likely entries are given courses, but for terms of the data alone.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    states : Float[Tensor, "set course time dimension"]
+        One set of courses for all trials, or one for each.
+    batch : Batch
+        Dense.
+    entries : Bool[Tensor, "trial time channel"]
+        Which entries count.
+
+    Returns
+    -------
+    Float[Tensor, "trial course"]
+        Nats.
+    """
+    values = torch.where(entries, batch.values, torch.zeros_like(batch.values))
+    shares = as_numbers(entries, values.dtype)
+    if batch.exposure is not None and dynamics.likelihood.expects_counts:
+        shares = shares * batch.exposure
+    result = values.new_empty(len(values), states.shape[1])
+    for sets, courses in _pieces(states, values.shape[2]):
+        expected = _expected(dynamics, states[sets, courses], batch.session)
+        slope, cost = dynamics.likelihood.natural(expected, batch.session)
+        if len(states) == 1:
+            product = values.flatten(1) @ slope[0].flatten(1).T
+            result[:, courses] = product.addmm_(shares.flatten(1), cost[0].flatten(1).T, alpha=-1)
+        else:
+            result[sets, courses] = torch.einsum("btc,bmtc->bm", values[sets], slope) - torch.einsum(
+                "btc,bmtc->bm", shares[sets], cost
+            )
+    return result
+
+
+def n_courses(most: int, n_entries: int, *, own: bool) -> int:
+    """Return how many courses are drawn.
+
+    Parameters
+    ----------
+    most : int
+        Their largest number.
+    n_entries : int
+        Entries (bins times channels) of a course, which limit the number.
+    own : bool
+        Whether each trial has its own.
+
+    Returns
+    -------
+    int
+    """
+    n = min(most, max(LEAST_COURSES, ENTRIES_OF_ALL // n_entries))
+    return max(1, n // OWN) if own else n
+
+
+def windows(batch: Batch, firsts: list[int], length: int) -> Batch:
+    """Cut windows out of all trials, the first ones of all trials first.
+
+    Parameters
+    ----------
+    batch : Batch
+    firsts : list of int
+        Bins in which windows begin.
+    length : int
+        Bins.
+
+    Returns
+    -------
+    Batch
+        Dense, with one row for each window and trial.
+    """
+
+    def cut(box: Tensor) -> Tensor:
+        return torch.cat([box[:, first : first + length] for first in firsts])
+
+    return replace(
+        batch,
+        values=cut(batch.dense(batch.values)),
+        observed=cut(batch.dense(batch.observed)),
+        shown=cut(batch.dense(batch.shown)),
+        scored=cut(batch.dense(batch.scored)),
+        trials=batch.trials.repeat(len(firsts)),
+        exposure=None if batch.exposure is None else cut(batch.dense(batch.exposure)),
+        entries=None,
+        inputs=None if batch.inputs is None else cut(batch.inputs),
+        inputs_observed=None if batch.inputs_observed is None else cut(batch.inputs_observed),
+    )
+
+
+def _weigh(
+    dynamics: Dynamics,
+    batch: Batch,
+    rows: Tensor,
+    generator: torch.Generator,
+    ahead: Batch | None,
+    bins: int,
+    *,
+    every: bool,
+) -> Weighed:
+    n_bins = batch.shape[1]
+    length = min(int(dynamics.window), n_bins)
+    hop = max(1, length // 2)
+    firsts = [n_bins - length] if bins else sorted({*range(0, n_bins - length, hop), n_bins - length})
+    later = [first for first in firsts if first]
+    sets = ([[0]] if not firsts[0] else []) + ([later] if later else [])
+    estimates: list[_Estimate] = []
+    for starts in sets:
+        features = None if ahead is None else dynamics.features(ahead.select(rows))
+        found = _of_windows(
+            dynamics,
+            windows(batch, starts, length),
+            generator,
+            features,
+            first=not starts[0],
+            bins=bins,
+            every=every,
+        )
+        estimates += [found.part(i, len(batch.trials)) for i in range(len(starts))]
+    if len(estimates) == 1:
+        return estimates[0].weighed()
+    return _joined(estimates, firsts, n_bins)
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """Posterior means of windows: of expectations, their squares, and states; and the evidence of kinds of candidates."""
+
+    expected: Tensor
+    square: Tensor
+    states: Tensor
+    evidence: Tensor
+
+    def part(self, i: int, n: int) -> _Estimate:
+        rows = slice(i * n, (i + 1) * n)
+        return _Estimate(self.expected[rows], self.square[rows], self.states[rows], self.evidence[rows])
+
+    def weighed(self) -> Weighed:
+        variance = (self.square - self.expected**2).clamp(min=0)
+        return Weighed(self.expected, variance, self.states, self.evidence)
+
+
+def _of_windows(
+    dynamics: Dynamics,
+    batch: Batch,
+    generator: torch.Generator,
+    ahead: Tensor | None,
+    *,
+    first: bool,
+    bins: int,
+    every: bool,
+) -> _Estimate:
+    n_trials, n_bins, n_channels = batch.shape
+    features = dynamics.features(batch)
+    n = n_courses(dynamics.config.courses, n_bins * n_channels, own=features is not None)
+    starts, log_prior = dynamics.candidates(batch.session, n, generator, first=first, every=every)
+    if features is None:
+        states = dynamics.run(starts, n_bins + bins)[None]
+    else:
+        if ahead is not None:
+            features = torch.cat([features[:, :-1], ahead], 1)
+        states = dynamics.run(
+            starts.expand(n_trials, -1, -1), n_bins + bins, features[:, None].expand(-1, len(starts), -1, -1)
+        )
+    log_weights = log_likelihoods(dynamics, states[:, :, :n_bins], batch, batch.shown)
+    evidence = log_weights.reshape(n_trials, -1, n).logsumexp(2) - math.log(n)
+    weights = (log_weights + log_prior).softmax(1)
+    wanted = states[:, :, n_bins:] if bins else states
+    expected = wanted.new_zeros(n_trials, wanted.shape[2], n_channels)
+    square, mean = torch.zeros_like(expected), wanted.new_zeros(n_trials, *wanted.shape[2:])
+    for sets, courses in _pieces(wanted, n_channels):
+        of_courses, piece = _expected(dynamics, wanted[sets, courses], batch.session), weights[:, courses]
+        trials = slice(None) if len(wanted) == 1 else sets
+        for target, values in ((expected, of_courses), (square, of_courses**2), (mean, wanted[sets, courses])):
+            target[trials] += _averaged(piece[trials], values)
+    return _Estimate(expected, square, mean, evidence)
+
+
+def _averaged(weights: Tensor, values: Tensor) -> Tensor:
+    """Sum values (set, course, …) of courses by the weights (trial, course) of trials."""
+    if len(values) == 1:
+        return (weights @ values[0].flatten(1)).reshape(len(weights), *values.shape[2:])
+    return torch.einsum("bm,bmtc->btc", weights, values)
+
+
+def _joined(estimates: list[_Estimate], firsts: list[int], n_bins: int) -> Weighed:
+    """Average windows that overlap; bins near the end of a window count less, since less is known of them there."""
+    length = estimates[0].expected.shape[1]
+    place = torch.arange(length, device=estimates[0].expected.device, dtype=estimates[0].expected.dtype)
+    share = torch.minimum(place + 1, length - place)[:, None]
+    total = share.new_zeros(n_bins, 1)
+    sums = [each.new_zeros(len(each), n_bins, each.shape[2]) for each in _fields(estimates[0])[:3]]
+    for first, estimate in zip(firsts, estimates, strict=True):
+        within = slice(first, first + length)
+        total[within] += share
+        for each, part in zip(sums, _fields(estimate), strict=False):
+            each[:, within] += share * part
+    expected, square, states = (each / total for each in sums)
+    return _Estimate(expected, square, states, estimates[0].evidence).weighed()
+
+
+def _fields(of: Weighed | _Estimate) -> tuple[Tensor, ...]:
+    return tuple(vars(of).values())
+
+
+def _expected(dynamics: Dynamics, states: Tensor, session: str) -> Tensor:
+    """Expectations (set, course, time, channel) of states (set, course, time, dimension)."""
+    expected = dynamics.likelihood.expected(states.flatten(0, 1), session)
+    return expected.reshape(*states.shape[:3], expected.shape[2])
+
+
+def _pieces(states: Tensor, n_channels: int) -> Iterator[tuple[slice, slice]]:
+    """Sets and courses of pieces whose expectations fit into memory."""
+    n_sets, n_courses, n_bins = states.shape[:3]
+    most = max(1, ENTRIES_AT_ONCE // (n_bins * n_channels))
+    if n_sets > 1:
+        step = max(1, most // n_courses)
+        yield from ((slice(i, i + step), slice(None)) for i in range(0, n_sets, step))
+    else:
+        yield from ((slice(None), slice(i, i + most)) for i in range(0, n_courses, most))
