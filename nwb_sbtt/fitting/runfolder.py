@@ -219,6 +219,10 @@ class Watched:
                     "the folder writable, and run the same command to resume"
                 )
 
+    def learning(self, step: int, steps: int) -> None:
+        """Pass on how far a system is learned."""
+        self.tracker.learning(step, steps)
+
     def stop(self) -> None:
         """End."""
         self.tracker.stop()

@@ -294,6 +294,7 @@ class _Told:
 
     def __init__(self, tell: Tell) -> None:
         self._tell, self._epochs, self._last = tell, 0, 0.0
+        self._told: tuple[int, int, float | None] = (0, 0, None)
 
     def start(self, epochs: int, done: int) -> None:
         """Tell how many epochs there are, and how many are done."""
@@ -305,10 +306,15 @@ class _Told:
         if time.monotonic() - self._last >= EVERY or record.epoch == self._epochs:
             self._send((record.epoch, self._epochs, record.valid_loss))
 
+    def learning(self, step: int, steps: int) -> None:
+        """Tell of the last epoch again, at most once in `EVERY` seconds: the answer may ask for the end."""
+        if time.monotonic() - self._last >= EVERY:
+            self._send(self._told)
+
     def stop(self) -> None:
         """Do nothing."""
 
     def _send(self, content: tuple[int, int, float | None]) -> None:
-        self._last = time.monotonic()
+        self._last, self._told = time.monotonic(), content
         if self._tell("epoch", content):
             stopping.request()

@@ -216,6 +216,13 @@ class _Asking(Silent):
 
     def epoch(self, record: EpochRecord) -> None:
         """Ask, at most once in `EVERY` seconds."""
+        self._ask()
+
+    def learning(self, step: int, steps: int) -> None:
+        """Ask, at most once in `EVERY` seconds."""
+        self._ask()
+
+    def _ask(self) -> None:
         if time.monotonic() - self._last >= EVERY:
             self._last = time.monotonic()
             if self._is_over():

@@ -30,6 +30,7 @@ from nwb_sbtt.models.courses import log_likelihoods, n_courses, weigh, windows
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
 from nwb_sbtt.train.checkpoint import load_record, load_weights, save_record
+from nwb_sbtt.train.trackers import Tracker
 
 STEPS_OF_ROUND = 20
 """Gradient steps between two draws of courses."""
@@ -72,6 +73,8 @@ def learn(
     batches: Sequence[Batch],
     config: DynamicsConfig,
     generator: torch.Generator,
+    *,
+    tracker: Tracker,
 ) -> Dynamics:
     """Learn a system from the training trials.
 
@@ -84,6 +87,8 @@ def learn(
     config : DynamicsConfig
     generator : torch.Generator
         On the device of the batches.
+    tracker : Tracker
+        Receives how many steps are done.
 
     Returns
     -------
@@ -109,7 +114,12 @@ def learn(
         _in_states(dynamics, model, batch.session, factors, variance)
         for batch, (factors, variance) in zip(batches, inferred, strict=True)
     ]
-    _pull(dynamics, batches, states, generator)
+    pulled = max(1, round(PULLED * config.steps))
+
+    def tell(step: int) -> None:
+        tracker.learning(step, pulled + config.steps)
+
+    _pull(dynamics, batches, states, generator, steps=pulled, tell=tell)
     begin: list[_Begin] = [partial(_near, *known, generator) for known in states]
     window = _window(dynamics, batches, begin, generator, least=0)
     of_sessions = [_Windows.of(dynamics, *pair, window=window) for pair in zip(batches, begin, strict=True)]
@@ -142,6 +152,7 @@ def learn(
         each.loss(dynamics, generator).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained, CLIP)
         optimizer.step()
+        tell(pulled + step + 1)
     dynamics.window.fill_(window)
     dynamics.requires_grad_(False)
     for each in (each for of_session in of_sessions for each in of_session):
@@ -427,9 +438,11 @@ def _pull(
     batches: Sequence[Batch],
     states: Sequence[tuple[Tensor, Tensor]],
     generator: torch.Generator,
+    *,
+    steps: int,
+    tell: Callable[[int], None],
 ) -> None:
     """Let the system begin near the data: it learns short runs of what the model infers."""
-    steps = max(1, round(PULLED * dynamics.config.steps))
     optimizer = torch.optim.Adam(dynamics.field.parameters(), OF_PULL, betas=(0.9, 0.98))
     features = [dynamics.features(batch) for batch in batches]
     for step in range(steps):
@@ -448,6 +461,7 @@ def _pull(
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(dynamics.field.parameters(), CLIP)
         optimizer.step()
+        tell(step + 1)
 
 
 def _near(mean: Tensor, variance: Tensor, generator: torch.Generator, first: int) -> Tensor:

@@ -91,7 +91,7 @@ def train(
     run_dir : Path
         Gets ``last.safetensors``, ``best.safetensors`` and ``log.jsonl``; where a system is learned, ``dynamics.safetensors``.
     tracker : Tracker
-        Receives the numbers of each epoch.
+        Receives the numbers of each epoch, and how far a system is learned.
     mask_length : int
         Bins of a channel that coordinated dropout hides together.
     bin_widths : mapping of session to float
@@ -121,7 +121,7 @@ def train(
         tracker.start(plan.epochs + plan.further_epochs, run.progress.epoch)
     while not run.progress.finished:
         if run.is_to_learn():
-            run.learn(*([pair[i] for pair in sessions] for i in (0, 1)))
+            run.learn([batch for batch, _ in sessions], [batch for _, batch in sessions], tracker)
             continue
         if until is not None and run.progress.epoch >= until:
             break
@@ -222,13 +222,13 @@ class _Run:
         over = _over(self.progress, self.plan)
         return self.config.dynamics is not None and self.dynamics is None and bool(over)
 
-    def learn(self, batches: Sequence[Batch], validation: Sequence[Batch]) -> None:
+    def learn(self, batches: Sequence[Batch], validation: Sequence[Batch], tracker: Tracker) -> None:
         """Learn a system from what the best weights infer; further training starts from these."""
         assert self.config.dynamics is not None
         for model in (self.model, self.average):
             model.load_state_dict(self.best)
         generator = _generator(self.config.training_seed, self.progress.epoch, batches[0].device, _LEARNING)
-        self.dynamics = learn(self.average, batches, self.config.dynamics, generator)
+        self.dynamics = learn(self.average, batches, self.config.dynamics, generator, tracker=tracker)
         # Machines of other kinds may round otherwise.
         self.group.take_from_leader(list(self.dynamics.state_dict().values()))
         self.optimizer = self._new_optimizer()

@@ -13,6 +13,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from nwb_sbtt.display import NotebookBar, in_notebook
 from nwb_sbtt.printable import unfiltered
 
+LEARNING = "learning a system: step"
+"""In front of the numbers of steps."""
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -69,6 +72,16 @@ class Tracker(Protocol):
         """
         ...
 
+    def learning(self, step: int, steps: int) -> None:
+        """Receive how far a system is learned, between the epochs of the first and of further training.
+
+        Parameters
+        ----------
+        step, steps : int
+            Steps that are done, and that there are.
+        """
+        ...
+
     def stop(self) -> None:
         """End; called also after an error."""
         ...
@@ -83,12 +96,15 @@ class Silent:
     def epoch(self, record: EpochRecord) -> None:
         """Do nothing."""
 
+    def learning(self, step: int, steps: int) -> None:
+        """Do nothing."""
+
     def stop(self) -> None:
         """Do nothing."""
 
 
 class Bar:
-    """A progress bar with losses, best epoch and remaining time.
+    """A progress bar with losses, best epoch and remaining time; a second one while a system is learned.
 
     Parameters
     ----------
@@ -97,17 +113,19 @@ class Bar:
     """
 
     def __init__(self, label: str = "") -> None:
-        text = TextColumn("train {task.fields[train]:.4f}  valid {task.fields[valid]:.4f}  best at {task.fields[best]}")
-        count = TextColumn("{task.description}epoch {task.completed}/{task.total}")
+        count = TextColumn("{task.description} {task.completed}/{task.total}")
         self._progress = Progress(
             count,
             BarColumn(),
-            text,
+            TextColumn("{task.fields[numbers]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(file=unfiltered(sys.stderr)),
         )
-        self._task = self._progress.add_task(label, total=None, train=float("nan"), valid=float("nan"), best=0)
+        self._task = self._progress.add_task(f"{label}epoch", total=None, numbers="")
+        self._learning = self._progress.add_task(
+            f"{label}{LEARNING}", total=None, numbers="", visible=False, start=False
+        )
 
     def start(self, epochs: int, done: int) -> None:
         """Show the bar."""
@@ -116,13 +134,13 @@ class Bar:
 
     def epoch(self, record: EpochRecord) -> None:
         """Advance the bar."""
-        self._progress.update(
-            self._task,
-            completed=record.epoch,
-            train=record.train_loss,
-            valid=record.valid_loss,
-            best=record.best_epoch,
-        )
+        numbers = f"train {record.train_loss:.4f}  valid {record.valid_loss:.4f}  best at {record.best_epoch}"
+        self._progress.update(self._task, completed=record.epoch, numbers=numbers)
+
+    def learning(self, step: int, steps: int) -> None:
+        """Advance the second bar, which is there until the last step."""
+        self._progress.start_task(self._learning)
+        self._progress.update(self._learning, total=steps, completed=step, visible=step < steps)
 
     def stop(self) -> None:
         """Stop the bar and leave it on the screen."""
@@ -152,6 +170,13 @@ class Notebook:
         if now - self._last >= 0.2 or record.epoch == self._epochs:
             self._last = now
             self._bar.show(record.epoch, self._epochs, _numbers(record, self._epochs))
+
+    def learning(self, step: int, steps: int) -> None:
+        """Let the bar show how far a system is learned, at most five times a second."""
+        now = time.monotonic()
+        if now - self._last >= 0.2 or step == steps:
+            self._last = now
+            self._bar.show(step, steps, f"{LEARNING} {step}/{steps}")
 
     def stop(self) -> None:
         """Leave the bar where it is."""
@@ -183,6 +208,13 @@ class Lines:
         if now - self._last >= self._every or record.epoch == self._epochs:
             self._last = now
             print(f"{self._label}{_numbers(record, self._epochs)}", file=sys.stderr, flush=True)
+
+    def learning(self, step: int, steps: int) -> None:
+        """Print the step if `every_seconds` have passed since the last line, or if it is the last step."""
+        now = time.monotonic()
+        if now - self._last >= self._every or step == steps:
+            self._last = now
+            print(f"{self._label}{LEARNING} {step}/{steps}", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         """Do nothing: no line is open."""

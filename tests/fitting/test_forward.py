@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import (
@@ -20,6 +21,7 @@ from nwb_sbtt.errors import ConfigError, DataError, FileError
 from nwb_sbtt.evaluate.metrics import r2
 from nwb_sbtt.fitting.forward import systems_of
 from nwb_sbtt.train.checkpoint import DYNAMICS, LAST, load
+from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import Stopping
 
 CONV = {"width": 16, "groups": 4, "layers": 2, "factors": 4, "read_in": 8, "max_lag": 10, "input_memory": 8}
@@ -109,6 +111,24 @@ def test_an_interrupted_fit_ends_in_the_same_numbers(data, fitted, after, tmp_pa
     for name in (LAST, "best.safetensors"):
         one, other = load(resumed.run_dir / name)[0], load(fitted.run_dir / name)[0]
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+class Interrupting(Silent):
+    """Breaks off when 17 steps of a system are learned."""
+
+    def learning(self, step, steps):
+        if step == 17:
+            raise KeyboardInterrupt
+
+
+def test_a_fit_that_was_interrupted_while_a_system_was_learned_learns_the_same_system(data, fitted, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        sb.fit(data, config(), run_dir=tmp_path / "run", tracker=Interrupting())
+    assert (tmp_path / "run" / LAST).exists() and not (tmp_path / "run" / DYNAMICS).exists()
+    resumed = sb.fit(data, config(), run_dir=tmp_path / "run")
+    for name in (DYNAMICS, LAST):
+        one, other = load_file(resumed.run_dir / name), load_file(fitted.run_dir / name)
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
 
 
 def test_a_fit_in_pieces_ends_in_the_same_numbers(data, fitted, tmp_path):

@@ -204,22 +204,16 @@ def test_a_folder_of_other_files_is_not_locked_nor_written(tmp_path):
     assert tree(tmp_path) == ["thesis.tex"]
 
 
-class _Removing:
+class _Removing(Silent):
     """Removes something in the first epoch, and counts the epochs."""
 
     def __init__(self, remove, *paths):
         self.remove, self.paths, self.epochs = remove, paths, 0
 
-    def start(self, epochs, done):
-        pass
-
     def epoch(self, record):
         self.epochs += 1
         if self.epochs == 1:
             self.remove(*self.paths)
-
-    def stop(self):
-        pass
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

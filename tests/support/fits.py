@@ -2,6 +2,7 @@
 
 from nwb_sbtt.config import FitConfig, LFADSConfig, TrainConfig
 from nwb_sbtt.simulate.lorenz import lorenz
+from nwb_sbtt.train.trackers import Silent
 
 MODEL = LFADSConfig(read_in=6, encoder=6, initial_condition=4, controller=4, generator=6, factors=2)
 
@@ -15,19 +16,13 @@ def population(seed=0):
     return lorenz(n_channels=6, conditions=3, trials_per_condition=8, n_bins=12, seed=seed).drop_vars("split")
 
 
-class Stopping:
+class Stopping(Silent):
     """Tells nobody, and stops everything after so many epochs: what a kill does, in the same process."""
 
     def __init__(self, after):
         self.left = after
 
-    def start(self, epochs, done):
-        pass
-
     def epoch(self, record):
         self.left -= 1
         if not self.left:
             raise KeyboardInterrupt
-
-    def stop(self):
-        pass
