@@ -41,8 +41,8 @@ DRAWS = 4
 """Courses that are drawn for each trial by their weights."""
 KEPT = 4096
 """Largest number of states that are kept of each bank."""
-JITTER, LAST_JITTER = 0.05, 0.02
-"""Sds by which states of the bank are displaced when courses are drawn, in the first round and in the last."""
+JITTER = 0.02
+"""Sd by which states of the bank are displaced when courses are drawn. Where much is observed, .05 is too coarse."""
 LEAST_EFFECTIVE = 0.004
 """Share of the courses that must carry the weight in the median window, or else windows are made shorter."""
 LEAST_WINDOW, TRIED_AGAIN = 8, 0.5
@@ -143,7 +143,7 @@ def learn(
         sets = [each for of_session in of_sessions for each in of_session]
         each = sets[step // STEPS_OF_ROUND % len(sets)]
         if step % STEPS_OF_ROUND == 0 or not len(each.rows):
-            each.draw(dynamics, generator, jitter=JITTER + (LAST_JITTER - JITTER) * step / config.steps)
+            each.draw(dynamics, generator)
         done = step / config.steps
         share = min(1.0, (done + 1 / config.steps) / WARM_UP) * (0.5 * (1 + math.cos(math.pi * done)) + 0.02)
         for parameters, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
@@ -156,7 +156,7 @@ def learn(
     dynamics.window.fill_(window)
     dynamics.requires_grad_(False)
     for each in (each for of_session in of_sessions for each in of_session):
-        each.draw(dynamics, generator, jitter=LAST_JITTER, every=True)
+        each.draw(dynamics, generator, every=True)
         each.keep(dynamics, generator)
     return dynamics.eval()
 
@@ -338,7 +338,7 @@ class _Windows:
                 sets.append(cls(of_windows, dynamics.features(of_windows), starts, firsts, none))
         return sets
 
-    def draw(self, dynamics: Dynamics, generator: torch.Generator, *, jitter: float, every: bool = False) -> None:
+    def draw(self, dynamics: Dynamics, generator: torch.Generator, *, every: bool = False) -> None:
         """Draw starts for windows, by how well the courses from there explain what was observed."""
         n_windows, n_bins, n_channels = self.batch.shape
         n = n_courses(dynamics.config.courses, n_bins * n_channels, own=self.features is not None)
@@ -347,20 +347,20 @@ class _Windows:
         if not every:
             self.rows = self.rows[:at_once]
         for rows in torch.split(self.rows, at_once):
-            self.starts[rows] = self._drawn(dynamics, rows, n, jitter, generator)
+            self.starts[rows] = self._drawn(dynamics, rows, n, generator)
 
-    def _drawn(self, dynamics: Dynamics, rows: Tensor, n: int, jitter: float, generator: torch.Generator) -> Tensor:
+    def _drawn(self, dynamics: Dynamics, rows: Tensor, n: int, generator: torch.Generator) -> Tensor:
         bank, part = self.starts.flatten(0, 1), self.batch.select(rows)
         chosen = torch.randint(len(bank), (n,), generator=generator, device=bank.device)
         with torch.no_grad():
             if self.features is None:
-                starts = bank[chosen] + jitter * noise((n, bank.shape[1]), generator, bank)
+                starts = bank[chosen] + JITTER * noise((n, bank.shape[1]), generator, bank)
                 states = dynamics.run(starts, part.shape[1])[None]
             else:
                 # Half of the candidates are near those that the window has drawn before.
                 own = self.starts[rows].repeat(1, -(-n // (2 * DRAWS)), 1)[:, : n // 2]
                 starts = torch.cat([own, bank[chosen[n // 2 :]].expand(len(rows), -1, -1)], 1)
-                starts = starts + jitter * noise(tuple(starts.shape), generator, starts)
+                starts = starts + JITTER * noise(tuple(starts.shape), generator, starts)
                 features = self.features[rows][:, None].expand(-1, n, -1, -1)
                 states = dynamics.run(starts, part.shape[1], features)
             weights = log_likelihoods(dynamics, states, part, part.observed).softmax(1)
