@@ -187,7 +187,7 @@ def test_errors_of_forecasts_are_shares_of_the_variance_beside_others(data, spir
 
 
 def test_the_linear_system_is_that_of_the_states_of_training_trials(data, spiral, monkeypatch):
-    def states(fitted, dynamics, batch):
+    def states(dynamics, batch):
         n_trials, n_bins, _ = batch.shape
         course = [np.random.default_rng(n_trials).normal(size=(n_trials, 2))]
         for _ in range(n_bins - 1):
@@ -199,7 +199,7 @@ def test_the_linear_system_is_that_of_the_states_of_training_trials(data, spiral
     early, later = valid.isel(time=slice(0, 25)), valid.isel(time=slice(25, 40))
     found = linear_forecast(spiral, train, early, later, session="session")
     (system,) = systems_of(spiral)
-    whole = states(spiral, system, to_batch(valid))
+    whole = states(system, to_batch(valid))
     expected = system.likelihood.expected(whole[:, 25:], "session").numpy() / WIDTH
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 

@@ -1,6 +1,7 @@
 """Systems that fits learn: what they are worth, what they simulate and forecast, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,59 @@ def test_without_simulated_trials_only_the_system_is_learned(data, fitted, tmp_p
     same = [systems_of(other)[0].state_dict(), systems_of(fitted)[0].state_dict()]
     assert all(torch.equal(same[0][name], same[1][name]) for name in same[1])
     assert not (tmp_path / "without" / "run" / DYNAMICS).exists()
+
+
+@pytest.mark.slow
+def test_a_system_takes_part_in_what_is_inferred_where_it_explains_hidden_entries(tmp_path):
+    ds, clean = rotation(trials=160)
+    ds = sb.data.limit_bandwidth(ds, BandwidthConfig(k=3))
+    learned = DynamicsConfig(dimensions=2, window=20, steps=300, courses=1000)
+    fitted = sb.fit(ds, config(10, system=learned), run_dir=tmp_path / "run")
+    (member,) = fitted.members
+    assert member.dynamics is not None and member.dynamics.shares["session"] >= 0.5
+    alone = replace(fitted, members=(replace(member, dynamics=None),))
+    valid = np.flatnonzero(ds["split"].values == "valid")
+    scores = [r2(clean[valid] / WIDTH, each.infer(ds.isel(trial=valid))["rates"].values) for each in (fitted, alone)]
+    assert scores[0] > scores[1] + 0.1
+    assert sb.load(fitted.run_dir).infer(ds).identical(fitted.infer(ds))
+
+
+@pytest.mark.slow
+def test_a_system_of_data_that_have_none_takes_hardly_a_part(tmp_path):
+    random = np.random.default_rng(3)
+    rates = np.exp(random.normal(size=(120, 20, 3)) @ random.normal(size=(3, 12)) * 0.7)
+    ds = sb.split(sb.from_numpy(random.poisson(rates).astype(float), bin_width=WIDTH), valid=0.3, test=0.0)
+    learned = DynamicsConfig(dimensions=2, window=20, steps=100, courses=500)
+    fitted = sb.fit(ds, config(10, system=learned), run_dir=tmp_path / "run")
+    alone = replace(fitted, members=(replace(fitted.members[0], dynamics=None),))
+    valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
+    true = rates[ds["split"].values == "valid"] / WIDTH
+    with_system, without = (r2(true, each.infer(valid)["rates"].values) for each in (fitted, alone))
+    assert with_system > without - 0.02
+
+
+def test_validation_trials_and_their_truth_enter_no_system(data, tmp_path):
+    changed = data.copy(deep=True).assign(true_rates=data["values"] * 100.0)
+    valid = data["split"].values == "valid"
+    changed["values"][valid] = 3 - changed["values"][valid].clip(0, 3)
+    systems = []
+    for i, ds in enumerate((data, changed)):
+        # One epoch, which is the best one whatever validation trials say.
+        fitted = sb.fit(
+            ds, config(1, system=SYSTEM.model_copy(update={"further_training": 0.0})), run_dir=tmp_path / str(i)
+        )
+        systems.append(fitted.members[0].dynamics.state_dict())
+    decided = {name for name in systems[0] if name.startswith(("kinds.", "shares."))}
+    assert len(decided) == 2
+    assert all(torch.equal(systems[0][name], systems[1][name]) for name in systems[0].keys() - decided)
+
+
+def test_models_with_a_lag_infer_without_their_system(data, tmp_path):
+    fitted = sb.fit(data, config(2, ConvConfig(**CONV, lag=0)), run_dir=tmp_path / "run")
+    system = fitted.members[0].dynamics
+    assert system is not None and system.shares["session"] == 0
+    alone = replace(fitted, members=(replace(fitted.members[0], dynamics=None),))
+    assert alone.infer(data).identical(fitted.infer(data))
 
 
 @pytest.mark.parametrize("after", [2, 4, 5])

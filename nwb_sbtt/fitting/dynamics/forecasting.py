@@ -137,7 +137,7 @@ def linear_forecast(fitted: Fitted, train: xr.Dataset, early: xr.Dataset, later:
     """
     dynamics = best_system(fitted)
     batches = [to_batch(hold_out(each, fitted.config), session) for each in (train, early, later)]
-    states, before = (states_in(fitted, dynamics, batch).cpu() for batch in batches[:2])
+    states, before = (states_in(dynamics, batch).cpu() for batch in batches[:2])
     dynamics = dynamics.cpu()
     features = [dynamics.features(batch) for batch in batches]
     pairs = _with_one(states, features[0])[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)

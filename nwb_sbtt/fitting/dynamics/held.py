@@ -17,6 +17,7 @@ from nwb_sbtt.errors import DataError
 from nwb_sbtt.fitting.forward import systems_of
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.stream import as_numbers
+from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.train.dynamics import LEAST_SHARE
 
@@ -74,7 +75,7 @@ class HeldSystem:
         dynamics = best_system(fitted)
         name, matched = fitted.match(fitted.data(session) if ds is None else ds, session, same_channels=True)
         batch = to_batch(hold_out(matched, fitted.config), name)
-        states = states_in(fitted, dynamics, batch).cpu().double()
+        states = states_in(dynamics, batch).cpu().double()
         dynamics = dynamics.cpu().double()
         values = _held_inputs(dynamics, fitted.signature.inputs, inputs)
         features = None
@@ -144,6 +145,23 @@ class HeldSystem:
         return attrs
 
 
+def states_in(dynamics: Dynamics, batch: Batch) -> Tensor:
+    """Infer the states of trials.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    batch : Batch
+
+    Returns
+    -------
+    Tensor (trial, time, dimension)
+        Means over the courses of the system; see `nwb_sbtt.models.courses`.
+    """
+    with torch.no_grad():
+        return weigh(dynamics, batch.to(str(dynamics.window.device))).states
+
+
 def best_system(fitted: Fitted) -> Dynamics:
     """Return the system of the best member.
 
@@ -156,26 +174,6 @@ def best_system(fitted: Fitted) -> Dynamics:
     Dynamics
     """
     return systems_of(fitted)[fitted.members.index(fitted.best)]
-
-
-def states_in(fitted: Fitted, dynamics: Dynamics, batch: Batch) -> Tensor:
-    """Infer the states of trials, of the best member.
-
-    Parameters
-    ----------
-    fitted : Fitted
-    dynamics : Dynamics
-        Its system.
-    batch : Batch
-
-    Returns
-    -------
-    Tensor (trial, time, dimension)
-    """
-    device = dynamics.starts[batch.session].device
-    factors = fitted.posterior(batch)["factors"].to(device)
-    with torch.no_grad():
-        return dynamics.states_of(fitted.model.likelihood, factors, None, batch.session)[0]
 
 
 def _held_inputs(dynamics: Dynamics, names: tuple[str, ...], inputs: ArrayLike | None) -> Floats | None:

@@ -1,0 +1,156 @@
+"""What the courses of a system say of trials."""
+
+import math
+
+import pytest
+import torch
+
+from nwb_sbtt.batch import Batch
+from nwb_sbtt.config import DynamicsConfig
+from nwb_sbtt.models.courses import log_likelihoods, mixed, weigh, windows
+from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.nn.channels import blank_statistics
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+from tests.support.systems import become_linear
+
+CHANNELS, BINS, TURN = 6, 12, 0.4
+
+
+def turning(likelihood="poisson", *, window=BINS, courses=400, starts=400):
+    """A rotation that begins anywhere on a circle."""
+    torch.manual_seed(0)
+    statistics = {"session": blank_statistics(CHANNELS, 0)}
+    system = Dynamics(
+        DynamicsConfig(dimensions=2, width=8, courses=courses),
+        LIKELIHOODS[likelihood](statistics, 3),
+        {"session": (starts, 0, starts)},
+    )
+    turn = [[math.cos(TURN), -math.sin(TURN)], [math.sin(TURN), math.cos(TURN)]]
+    become_linear(system, turn)
+    phase = torch.linspace(0, 2 * math.pi, starts + 1)[:-1]
+    system.starts["session"].copy_(torch.stack([phase.cos(), phase.sin()], 1))
+    system.visited["session"].copy_(system.starts["session"])
+    system.kinds["session"].copy_(torch.tensor([1.0, 0, 0, 0]))
+    with torch.no_grad():
+        weights, _ = system.likelihood.read_outs("session")[0]
+        weights.copy_(torch.randn(weights.shape))
+    system.window.fill_(window)
+    return system.requires_grad_(False)
+
+
+def drawn(system, trials=8, share=0.7, seed=0, bins=BINS):
+    """Trials of a system, and what was expected of them."""
+    generator = torch.Generator().manual_seed(seed)
+    states = system.run(system.draw_starts("session", trials, generator), bins)
+    observed = torch.rand(trials, bins, CHANNELS, generator=generator) < share
+    empty = Batch(torch.zeros(observed.shape), observed, observed, observed, torch.arange(trials))
+    values, _ = system.likelihood.draw(states, empty, generator)
+    values = values * observed
+    return Batch(values, observed, observed, observed, torch.arange(trials)), system.likelihood.expected(
+        states, "session"
+    )
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
+def test_courses_are_weighed_by_the_likelihood(likelihood):
+    system = turning(likelihood)
+    batch, _ = drawn(system)
+    states = system.run(system.starts["session"][:5], BINS)
+    found = log_likelihoods(system, states[None], batch, batch.observed)
+    each = torch.stack([-_nll(system, states[i], batch) for i in range(5)], 1)
+    torch.testing.assert_close(found - found[:, :1], each - each[:, :1], rtol=1e-4, atol=1e-3)
+    own = log_likelihoods(system, states.expand(8, -1, -1, -1), batch, batch.observed)
+    torch.testing.assert_close(own, found, rtol=1e-4, atol=1e-3)
+
+
+def _nll(system, states, batch):
+    terms = system.likelihood.nll(states.expand(len(batch.values), -1, -1), batch)
+    return torch.where(batch.observed, terms, torch.zeros_like(terms)).sum((1, 2))
+
+
+def test_exposure_counts_in_the_weights():
+    system = turning()
+    batch, _ = drawn(system)
+    halved = Batch(**{**vars(batch), "exposure": torch.full(batch.values.shape, 0.5)})
+    states = system.run(system.starts["session"][:5], BINS)
+    found = log_likelihoods(system, states[None], halved, batch.observed)
+    each = torch.stack([-_nll(system, states[i], halved) for i in range(5)], 1)
+    torch.testing.assert_close(found - found[:, :1], each - each[:, :1], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
+def test_estimates_are_the_posterior_mean_and_its_variance(likelihood):
+    system = turning(likelihood)
+    batch, true = drawn(system, trials=200)
+    found = weigh(system, batch)
+    courses = system.run(system.starts["session"], BINS)
+    weights = log_likelihoods(system, courses[None], batch, batch.observed).softmax(1)
+    expected = system.likelihood.expected(courses, "session")
+    torch.testing.assert_close(found.expected, torch.einsum("bm,mtc->btc", weights, expected), rtol=1e-3, atol=1e-3)
+    # The truth lies around the mean as the variance says.
+    ratio = ((true - found.expected) ** 2).mean() / found.variance.mean()
+    assert 0.8 < ratio < 1.25
+
+
+def test_what_is_not_shown_changes_nothing():
+    system = turning()
+    batch, _ = drawn(system)
+    shown = batch.shown & (torch.rand(batch.shown.shape) < 0.5)
+    one = Batch(**{**vars(batch), "shown": shown})
+    other = Batch(**{**vars(batch), "shown": shown, "values": torch.where(shown, batch.values, 7.0)})
+    assert torch.equal(weigh(system, one).expected, weigh(system, other).expected)
+    assert not torch.equal(weigh(system, one).expected, weigh(system, batch).expected)
+
+
+def test_long_trials_are_weighed_in_windows_that_overlap():
+    system = turning(window=BINS)
+    batch, true = drawn(system, trials=40, bins=40)
+    found = weigh(system, batch)
+    assert found.expected.shape == true.shape and found.states.shape == (40, 40, 2)
+    error = ((found.expected - true) ** 2).mean((0, 2))
+    assert error.max() < 0.5 * true.var()
+    parts = windows(batch, [0, 5], BINS)
+    assert torch.equal(parts.values[40:], batch.values[:, 5 : 5 + BINS])
+    # The first bins belong to the first window alone.
+    of_first = weigh(system, windows(batch, [0], BINS)).expected[:, : BINS // 2]
+    torch.testing.assert_close(found.expected[:, : BINS // 2], of_first)
+
+
+def test_courses_go_on_where_trials_end():
+    system = turning()
+    batch, _ = drawn(system, trials=30, share=1.0)
+    ahead = weigh(system, batch, bins=5)
+    assert ahead.expected.shape == (30, 5, CHANNELS)
+    last = weigh(system, batch).states[:, -1]
+    turned = last @ torch.tensor([[math.cos(TURN), math.sin(TURN)], [-math.sin(TURN), math.cos(TURN)]])
+    torch.testing.assert_close(ahead.states[:, 0], turned, rtol=1e-3, atol=1e-3)
+
+
+def test_estimates_are_a_mixture_by_the_share():
+    system = turning()
+    batch, _ = drawn(system)
+    arrays = {
+        "expected": torch.ones(batch.shape),
+        "expected_sd": torch.full(batch.shape, 0.5),
+        "factors": torch.ones(8, BINS, 3),
+    }
+    assert mixed(system, batch, arrays) is arrays
+    system.shares["session"].fill_(0.25)
+    found, of_system = mixed(system, batch, arrays), weigh(system, batch)
+    torch.testing.assert_close(found["expected"], 0.75 + 0.25 * of_system.expected)
+    square = 0.75 * (0.25 + 1) + 0.25 * (of_system.variance + of_system.expected**2)
+    torch.testing.assert_close(found["expected_sd"] ** 2, square - found["expected"] ** 2, rtol=1e-3, atol=1e-4)
+    assert found["factors"] is arrays["factors"]
+
+
+def test_kinds_of_candidates_without_a_share_are_not_drawn():
+    system = turning(courses=50)
+    generator = torch.Generator().manual_seed(0)
+    states, log_prior = system.candidates("session", 50, generator, first=True)
+    assert len(states) == 50 and log_prior.exp().sum() == pytest.approx(1)
+    assert (torch.cdist(states, system.starts["session"]).min(1).values < 1e-3).all()
+    every, _ = system.candidates("session", 50, generator, first=True, every=True)
+    assert len(every) == 200
+    # Later windows begin in visited states where no others are known.
+    later, _ = system.candidates("session", 50, generator, first=False)
+    assert (torch.cdist(later, system.visited["session"]).min(1).values < 1e-3).all()
