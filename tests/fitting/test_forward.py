@@ -385,6 +385,15 @@ def test_likelihoods_that_do_not_draw_are_refused(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_data_that_are_too_wide_for_a_system_are_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("nwb_sbtt.fitting.preparation.MOST_WEIGHED", 40_000)
+    with pytest.raises(
+        ConfigError, match=r"here 90 trials of 40 bins and 12 channels; expected at most 4e\+04 entries"
+    ):
+        sb.fit(data, config(), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_search_refuses_systems(data, tmp_path):
     with pytest.raises(ConfigError, match="a search compares fits without a learned system"):
         sb.search(data, SearchConfig(trials=2), run_dir=tmp_path / "search", fit=config())
