@@ -47,10 +47,24 @@ def record_of(fitted: Fitted, *, expected: str) -> dict[str, Any]:
         "training": _training(fitted),
         "calibration": {name: calibration.summary() for name, calibration in fitted.calibrations.items()},
         **({"known_inputs": list(inputs)} if inputs else {}),
+        **({"learned_systems": systems} if (systems := _systems(fitted)) else {}),
         **({"sessions": fitted.signature.recordings()} if len(fitted.signature.sessions) > 1 else {}),
         **({} if fitted.signature.origins is None else {"init": _initial(fitted)}),
         **({"ensemble": _ensemble(fitted, expected)} if len(fitted.members) > 1 else {}),
     }
+
+
+def _systems(fitted: Fitted) -> list[dict[str, Any]]:
+    """What part the system of each member has in estimates, by session."""
+    return [
+        {
+            "run": member.run_dir.name,
+            "window": int(member.dynamics.window),
+            "shares": {name: round(float(member.dynamics.shares[name]), 3) for name in member.dynamics.sessions},
+        }
+        for member in fitted.members
+        if member.dynamics is not None
+    ]
 
 
 def _initial(fitted: Fitted) -> dict[str, Any]:

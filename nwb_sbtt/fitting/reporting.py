@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nwb_sbtt.fitting.fitted import Fitted
+    from nwb_sbtt.models.dynamics import Dynamics
 
 REPORT = "report.html"
 MOST_SESSIONS = 3
@@ -152,6 +153,8 @@ def facts_of(fitted: Fitted) -> dict[str, str]:
     if len(sessions) > MOST_SESSIONS:
         facts["further sessions"] = str(len(sessions) - MOST_SESSIONS)
     facts["training"] = fitted.unfinished or fitted.finished
+    if fitted.best.dynamics is not None:
+        facts["learned system"] = _system_in_words(fitted.best.dynamics)
     if fitted.best.progress.best_epoch:
         facts["validation loss"] = f"{fitted.best.progress.best_score:.4f} nats per hidden entry"
     facts |= _score_facts(fitted)
@@ -162,6 +165,13 @@ def facts_of(fitted: Fitted) -> dict[str, str]:
         "fitted.infer(ds), fitted.scores, fitted.split, fitted.report(), sb.plot.rates(fitted), sb.write_nwb(…)"
     )
     return facts
+
+
+def _system_in_words(dynamics: Dynamics) -> str:
+    shares = {session: f"{100 * float(dynamics.shares[session]):.0f} %" for session in dynamics.sessions}
+    shown = ", ".join(f"{name} {share}" for name, share in list(shares.items())[:MOST_SESSIONS])
+    share = next(iter(shares.values())) if len(shares) == 1 else shown
+    return f"{dynamics.config.dimensions} dimensions, has a share in what is inferred of {share} (decided on hidden entries)"
 
 
 def as_text(fitted: Fitted) -> str:
