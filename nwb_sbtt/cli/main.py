@@ -526,6 +526,32 @@ def simulate(
 
 
 @app.command()
+def simulate_fit(
+    run_dir: RunDir,
+    out: Out,
+    trials: Annotated[int | None, typer.Option(min=1, help="trials [default: as many as the recording has]")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="observe every entry [default: trials are sampled as the recording was]")
+    ] = False,
+    session: Session = None,
+    file: Annotated[Path | None, typer.Option(help="new path of the recording, if it was moved after the fit")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="seed of all random numbers")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write simulated trials of a fit that learned a system.
+
+    The file is a recording like the one that was fitted, with the true rates and the states of the system in
+    processing/ground_truth. It needs a fit to counts with `--set dynamics.dimensions=4`.
+    """
+    from nwb_sbtt.simulate.learned import write_learned
+
+    written = write_learned(
+        out, run_dir, trials=trials, masked=not full, session=session, file=file, seed=seed, overwrite=overwrite
+    )
+    typer.echo(f"wrote {written}")
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="folder of the recording, the results and the run")] = Path("demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier demo")] = False,

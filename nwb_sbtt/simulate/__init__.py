@@ -2,6 +2,7 @@
 
 * `lorenz`, `perturbation`, `calcium` (with `Imaging` and `subframe`) simulate a Dataset, with all settings of the task.
 * `Task` names one of them with the few settings that all have; `write_task` writes it to a file.
+* `learned` has what writes trials of the system that a fit has learned.
 * `write_simulation` writes a Dataset of your own that carries its truth; `read_truth` reads the truth of any of these files.
 
 `population` has what the tasks share, `latents_benchmark` makes files like those of the Neural Latents Benchmark. May import

@@ -60,12 +60,15 @@ class SystemDescription:
     latents, latents_unit : str
         Description and unit of the true latents.
     keyword : str
+    inputs_unit : str
+        Of the true inputs.
     """
 
     session: str
     latents: str
     latents_unit: str
     keyword: str
+    inputs_unit: str = "unknown"
 
 
 DESCRIPTIONS = {
@@ -86,6 +89,13 @@ DESCRIPTIONS = {
         "State of the oscillation in its plane; it rests on the unit circle.",
         "radii",
         "perturbation",
+        "radii per second",
+    ),
+    "learned": SystemDescription(
+        "neurons whose rates follow a system that was learned from a recording",
+        "States of the learned system.",
+        "standard deviations over the training trials",
+        "learned dynamics",
     ),
 }
 OTHER_SYSTEM = SystemDescription(
@@ -243,7 +253,7 @@ def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
                 name=INPUTS,
                 description="True inputs to the latents: the mean over each bin.",
                 data=pack_hdf5(_flat(ds["true_inputs"].values)),
-                unit=f"{description.latents_unit} per second",
+                unit=description.inputs_unit,
                 timestamps=rates,
             )
         )
