@@ -62,7 +62,7 @@ def machine() -> dict[str, str]:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print rows as one aligned table."""
-    names = list(rows[0])
+    names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [names] + [[_cell(row.get(name, "")) for name in names] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     for line in cells:

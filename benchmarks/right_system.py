@@ -4,7 +4,7 @@ On validation trials, a fifth, unless said otherwise:
 
 * rates: R² of the true rates, weighted by variance.
 * states: R² of the inferred latents, decoded linearly from the true states (fitted to training trials). What a model has
-  invented cannot be decoded. `own states` is the same of the states of a learned system.
+  invented cannot be decoded.
 * cycle: R² of the latents that are read back from the inferred log-rates, which are linear in them: latents that move no rate
   are lost on the way (Versteeg et al. 2025).
 * few, many: bits per spike on ten neurons that no fit was given, by Poisson regression on the latents of 10 training trials
@@ -20,12 +20,15 @@ On validation trials, a fifth, unless said otherwise:
   the states' typical distance from their mean: `missed` from each true one to the nearest learned one, `invented` the other
   way, medians. `eigenvalue` is the median difference of the leading eigenvalues' magnitudes of such pairs.
 
-Models: `conv` (the default), `dynamics` (the default that learns a system), `lfads`, `linear` (linear dynamical system) and
-`gpfa` (low-rank Wiener filter: a few Gaussian processes with measured autocovariances, linear read-out). The last two have no
-known inputs, and their latents are the logarithms of their rates, so that nothing is lost in a cycle.
+Models: `dynamics` (the default that learns a system) has two rows: `conv`, the network alone, its factors as latents, which is
+what the defaults fit (`--models conv` fits nothing else); and `dynamics`, what the fit returns, the states of the system as
+latents (`system rates` are those of the system alone, `share` is its part in the rates). Further models: `lfads`; `linear`
+(linear dynamical system); `gpfa` (low-rank Wiener filter: a few Gaussian processes with measured autocovariances, linear
+read-out). The last two have no known inputs, and their latents are the logarithms of their rates, so that nothing is lost in a
+cycle.
 
     python benchmarks/right_system.py --json right_system.json --figure right_system.png
-    python benchmarks/right_system.py --systems flip-flop --models conv dynamics --shares 1 --twice
+    python benchmarks/right_system.py --systems flip-flop --models dynamics lfads --shares 1 --twice
     python benchmarks/right_system.py --small
 """
 
@@ -34,7 +37,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,9 +55,11 @@ from threadpoolctl import threadpool_limits
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import override
+from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.evaluate import MaskedData, bits_per_spike
 from nwb_sbtt.evaluate.baselines import predict
 from nwb_sbtt.fitting.dynamics.held import HeldSystem
+from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.models.stability import find_fixed_points, lyapunov_exponents
 
 MODELS = {"conv": [], "dynamics": ["dynamics.dimensions=4"], "lfads": ["model.name=lfads"]}
@@ -79,7 +84,7 @@ def main() -> None:
     """Fit each model to each system at each share, and print the scores."""
     parser = options(__doc__, small="one system, few trials, epochs and steps, one share")
     parser.add_argument("--systems", nargs="+", default=[*SYSTEMS], choices=[*SYSTEMS])
-    parser.add_argument("--models", nargs="+", default=[*MODELS, *BASELINES], choices=[*MODELS, *BASELINES])
+    parser.add_argument("--models", nargs="+", default=["dynamics", "lfads", *BASELINES], choices=[*MODELS, *BASELINES])
     parser.add_argument("--shares", type=float, nargs="+", default=[1, 1 / 3, 0.1], help="of samples observed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of systems, masks and models")
     parser.add_argument("--trials", type=int, default=400)
@@ -92,9 +97,9 @@ def main() -> None:
         parser.error("--dsa needs the package dsa-metric: pip install dsa-metric")
     training = 1.0
     if arguments.small:
-        arguments.systems, arguments.models = ["flip-flop"], ["dynamics", "gpfa"]
+        arguments.systems, arguments.models = ["chaotic"], ["dynamics", "gpfa"]
         arguments.trials, arguments.shares, training, arguments.length = 40, [1 / 3], 0.01, 5
-        small = ["train.epochs=2", "model.width=16", "model.groups=4", "dynamics.steps=5"]
+        small = ["train.epochs=2", "model.width=16", "model.groups=4", "dynamics.steps=5", "dynamics.courses=32"]
         arguments.settings = [*small, *arguments.settings]
     rows: list[dict[str, Any]] = []
     for seed in arguments.seeds:
@@ -103,9 +108,10 @@ def main() -> None:
             truth = Truth.of(system, length=arguments.length)
             for share in arguments.shares:
                 for model in arguments.models:
-                    row = {"system": name, "observed": f"{share:.0%}", "model": model, "seed": seed}
-                    rows.append({**row, **_scores(system, truth, model, share=share, seed=seed, arguments=arguments)})
-                    print(rows[-1], flush=True)
+                    where = {"system": name, "observed": f"{share:.0%}", "seed": seed}
+                    for row in _rows(system, truth, model, share=share, seed=seed, arguments=arguments):
+                        rows.append({**where, **row})
+                        print(rows[-1], flush=True)
                     save(arguments.json, vars(arguments), rows)
     report(arguments, rows, lambda: _figure(rows))
 
@@ -205,82 +211,118 @@ def compare_points(true: Points, learned: Points, to_learned: Any, metric: Float
     return row
 
 
-def _scores(
+@dataclass(frozen=True)
+class Inferred:
+    """What a model says of all trials: rates [Hz] (trial, time, neuron), latents, and further columns of its row."""
+
+    model: str
+    rates: Floats
+    latents: Floats
+    columns: dict[str, Any]
+
+
+def _rows(
     system: System, truth: Truth, model: str, *, share: float, seed: int, arguments: argparse.Namespace
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
+    """Score a model, and the network alone where it learns a system."""
     ds = dataset(system.counts, system.inputs, observed=round(share * NEURONS), seed=seed, bin_width=system.bin_width)
     train = ds["split"].values == "train"
-    row: dict[str, Any] = {}
     if model in BASELINES:
-        started = time.process_time()
-        data = MaskedData(ds["values"].values, ds["observed"].values, train, is_counts=True)
-        with threadpool_limits(limits=1, user_api="blas"):
-            rates = predict(BASELINES[model], data).expected.astype(float) / system.bin_width
-        latents, seconds = np.log(rates), time.process_time() - started
+        found = [_baseline(model, ds, train)]
     else:
         config = override(sb.FitConfig(seed=seed), [*MODELS[model], *_suited(arguments.settings, model)])
         with fitted_to(ds, config) as (fitted, seconds):
-            rates, latents = _inferred(fitted, ds)
+            found = _inferred(model, fitted, ds, seconds)
             if config.dynamics is not None:
-                row |= _system_scores(system, truth, fitted, ds, train, arguments.length)
+                found[-1].columns.update(_system_scores(system, truth, fitted, ds, found[-1], arguments.length))
         if arguments.twice:
             again = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed + 1000})})
-            with fitted_to(ds, again) as (other, _):
-                _, others = _inferred(other, ds)
-            row["cross"] = (state_r2(latents, others, train) + state_r2(others, latents, train)) / 2
-    if arguments.dsa:
-        row["dsa"] = dsa_distance(system.states[~train], latents[~train])
+            with fitted_to(ds, again) as (other, seconds):
+                for one, two in zip(found, _inferred(model, other, ds, seconds), strict=True):
+                    ways = (one.latents, two.latents), (two.latents, one.latents)
+                    one.columns["cross"] = float(np.mean([state_r2(*way, train) for way in ways]))
     random = np.random.default_rng(seed)
     draws = [random.permutation(np.flatnonzero(train)) for _ in range(DRAWS)]
-    few = [held_out_bits(latents, system.apart, rows[:FEW], ~train) for rows in draws]
-    return {
-        "rates": float(r2_score(_flat(system.rates[~train]), _flat(rates[~train]), multioutput="variance_weighted")),
+    return [_row(each, system, truth, train, draws, dsa=arguments.dsa) for each in found]
+
+
+def _row(
+    found: Inferred,
+    system: System,
+    truth: Truth,
+    train: NDArray[np.bool_],
+    draws: list[NDArray[np.intp]],
+    *,
+    dsa: bool,
+) -> dict[str, Any]:
+    latents = found.latents
+    row = {
+        "model": found.model,
+        "rates": _rates_r2(system, found.rates, train),
         "states": state_r2(system.states, latents, train),
-        "cycle": cycle_r2(latents, rates, train),
-        "few": float(np.mean(few)),
+        "cycle": cycle_r2(latents, found.rates, train),
+        "few": float(np.mean([held_out_bits(latents, system.apart, rows[:FEW], ~train) for rows in draws])),
         "many": held_out_bits(latents, system.apart, draws[0][:MANY], ~train),
-        "CPU-s": seconds,
         "true exponent": truth.exponent,
-        **row,
+        **found.columns,
     }
+    return {**row, "dsa": dsa_distance(system.states[~train], latents[~train])} if dsa else row
+
+
+def _rates_r2(system: System, rates: Floats, train: NDArray[np.bool_]) -> float:
+    return float(r2_score(_flat(system.rates[~train]), _flat(rates[~train]), multioutput="variance_weighted"))
+
+
+def _baseline(model: str, ds: xr.Dataset, train: NDArray[np.bool_]) -> Inferred:
+    started = time.process_time()
+    data = MaskedData(ds["values"].values, ds["observed"].values, train, is_counts=True)
+    with threadpool_limits(limits=1, user_api="blas"):
+        rates = predict(BASELINES[model], data).expected.astype(float) / float(ds.attrs["bin_width"])
+    return Inferred(model, rates, np.log(rates), {"CPU-s": time.process_time() - started})
+
+
+def _inferred(model: str, fitted: sb.Fitted, ds: xr.Dataset, seconds: float) -> list[Inferred]:
+    """Of the network, and of the network with its system, whose courses are weighed for the states."""
+    (member,) = fitted.members
+    alone = replace(fitted, members=(replace(member, dynamics=None),)).infer(ds)
+    rates, factors = (alone[name].values.astype(float) for name in ("rates", "factors"))
+    if member.dynamics is None:
+        return [Inferred(model, rates, factors, {"CPU-s": seconds})]
+    states = weigh(member.dynamics, to_batch(ds, fitted.session_name())).states.double().numpy()
+    both = fitted.infer(ds)["rates"].values.astype(float)
+    return [Inferred("conv", rates, factors, {}), Inferred(model, both, states, {"CPU-s": seconds})]
 
 
 def _suited(settings: list[str], model: str) -> list[str]:
-    """Settings of the default model and its dynamics are none of other models."""
+    """Settings of the default model and of its system are none of others."""
     left_out = {"conv": ("dynamics.",), "lfads": ("dynamics.", "model.")}.get(model, ())
     return [text for text in settings if not text.startswith(left_out)]
 
 
-def _inferred(fitted: sb.Fitted, ds: xr.Dataset) -> tuple[Floats, Floats]:
-    """Rates and factors of all trials."""
-    latents = fitted.infer(ds)
-    return tuple(latents[name].values.astype(float) for name in ("rates", "factors"))  # type: ignore[return-value]
-
-
 def _system_scores(
-    system: System, truth: Truth, fitted: sb.Fitted, ds: xr.Dataset, train: NDArray[np.bool_], length: int
+    system: System, truth: Truth, fitted: sb.Fitted, ds: xr.Dataset, found: Inferred, length: int
 ) -> dict[str, Any]:
     """Scores of the learned system, without inputs."""
+    train = ds["split"].values == "train"
     zeros = np.zeros(len(system.inputs)) if system.inputs else None
     held = HeldSystem.of(fitted, ds, session=None, inputs=zeros)
-    states, metric = held.states.numpy(), held.metric().numpy()
-    to_learned = LinearRegression().fit(_flat(system.states[train]), _flat(states[train]))
-    seen = _flat(states) @ metric
-    found = sb.dynamics.fixed_points(fitted, ds, starts=STARTS, inputs=zeros)
-    values = found["eigenvalue"].values
-    learned = Points(found["state"].values, np.hypot(values[..., 0], values[..., 1]).max(1, initial=0))
+    metric = held.metric().numpy()
+    to_learned = LinearRegression().fit(_flat(system.states[train]), _flat(found.latents[train]))
+    seen = _flat(found.latents) @ metric
+    scale = float(np.sqrt(((seen - seen.mean(0)) ** 2).sum(1).mean()))
+    points = sb.dynamics.fixed_points(fitted, ds, starts=STARTS, inputs=zeros)
+    values = points["eigenvalue"].values
+    learned = Points(points["state"].values, np.hypot(values[..., 0], values[..., 1]).max(1, initial=0))
     grown = sb.dynamics.lyapunov_exponent(fitted, ds, inputs=zeros, runs=RUNS, bins=length)
+    (member,), session = fitted.members, fitted.session_name()
+    assert member.dynamics is not None
+    alone = weigh(member.dynamics, to_batch(ds, session)).expected.double().numpy() / system.bin_width
     return {
-        "own states": state_r2(system.states, states, train),
+        "system rates": _rates_r2(system, alone, train),
+        "share": float(member.dynamics.shares[session]),
         "exponent": float(grown["exponent"]) * system.bin_width,
         "away": float(grown["distance"].median()),
-        **compare_points(
-            truth.points,
-            learned,
-            to_learned.predict,
-            metric,
-            float(np.sqrt(((seen - seen.mean(0)) ** 2).sum(1).mean())),
-        ),
+        **compare_points(truth.points, learned, to_learned.predict, metric, scale),
     }
 
 
