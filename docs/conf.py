@@ -44,7 +44,7 @@ myst_heading_anchors = 3
 
 mode = os.environ.get("NWB_SBTT_DOCS", "full")
 if mode == "small":
-    os.environ |= {"NWB_SBTT_GALLERY_CONDITIONS": "4", "NWB_SBTT_GALLERY_EPOCHS": "1"}
+    os.environ |= {"NWB_SBTT_GALLERY_CONDITIONS": "4", "NWB_SBTT_GALLERY_EPOCHS": "1", "NWB_SBTT_GALLERY_STEPS": "20"}
 nb_execution_mode = "off" if mode == "unexecuted" else "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 900

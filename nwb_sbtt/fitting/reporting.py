@@ -11,11 +11,17 @@ import xarray as xr
 
 from nwb_sbtt.config.likelihoods import likelihood_in_words
 from nwb_sbtt.errors import SbttError
+from nwb_sbtt.fitting.dynamics.forecasting import forecast_error
+from nwb_sbtt.fitting.dynamics.held import HeldSystem
+from nwb_sbtt.fitting.dynamics.plane import flow_of
+from nwb_sbtt.fitting.dynamics.stability import exponents_of, points_of
+from nwb_sbtt.fitting.forward import has_learned
 from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.fitting.scores import read_metrics, scores_by_part
 from nwb_sbtt.fitting.signature import SessionSignature
 from nwb_sbtt.fitting.stitching import FACTORS
 from nwb_sbtt.report.page import write_report
+from nwb_sbtt.report.system import LearnedSystem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,9 +104,36 @@ def report_session(
         history=fitted.history,
         metrics=metrics,
         reference=None if fitted.alignment is None else fitted.alignment.reference.courses[FACTORS],
+        system=measured_system(fitted, ds, session=session) if fitted.finished and has_learned(fitted) else None,
         title=f"{fitted.config.model.name} · {session}{averaged}",
         color_by=color_by,
         interactive=interactive,
+    )
+
+
+def measured_system(fitted: Fitted, ds: xr.Dataset, *, session: str) -> LearnedSystem:
+    """Measure the system that a finished fit has learned, for its report.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    ds : Dataset
+        Data of the session.
+    session : str
+
+    Returns
+    -------
+    LearnedSystem
+    """
+    data = prepare(ds, fitted.config)
+    system = HeldSystem.of(fitted, data, session=session, inputs=None)
+    scored = data.sizes["time"] > 1 and int((data["split"].values == "valid").sum()) > 1
+    return LearnedSystem(
+        points_of(system),
+        exponents_of(system),
+        flow_of(system) if system.states.shape[2] > 1 else None,
+        forecast_error(fitted, data, session=session) if scored else None,
+        data.sizes["time"] * system.bin_width,
     )
 
 

@@ -16,6 +16,8 @@ _HOMES = {
     "compare": "results",
     "condition_courses": "alignment",
     "decoding": "behaviour",
+    "flow_field": "dynamics",
+    "forecast_error": "dynamics",
     "inputs": "factors",
     "latents": "factors",
     "mask": "images",
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from nwb_sbtt.plot.channels import calcium as calcium
     from nwb_sbtt.plot.channels import psth as psth
     from nwb_sbtt.plot.channels import traces as traces
+    from nwb_sbtt.plot.dynamics import flow_field as flow_field
+    from nwb_sbtt.plot.dynamics import forecast_error as forecast_error
     from nwb_sbtt.plot.factors import inputs as inputs
     from nwb_sbtt.plot.factors import latents as latents
     from nwb_sbtt.plot.factors import true_latents as true_latents

@@ -208,6 +208,48 @@ def inputs(latents: xr.Dataset, *, color_by: str | None) -> Figure:
 
 
 @styled
+def flow_field(flow: xr.Dataset, points: xr.Dataset) -> Figure:
+    """Draw the flow of a learned system, with its fixed points.
+
+    Parameters
+    ----------
+    flow, points : Dataset
+        From `nwb_sbtt.dynamics.flow_field` and `nwb_sbtt.dynamics.fixed_points`.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = _figure(WIDTH * 0.8, WIDTH * 0.5)
+    plot.flow_field(flow, points, ax=figure.add_subplot())
+    return figure
+
+
+@styled
+def forecast_errors(errors: xr.Dataset) -> Figure:
+    """Draw errors of forecasts by horizon; against what is inferred (left) and the true rates (right), where these are known.
+
+    Parameters
+    ----------
+    errors : Dataset
+        From `nwb_sbtt.dynamics.forecast_error`.
+
+    Returns
+    -------
+    Figure
+    """
+    truths = errors["truth"].values.tolist()
+    figure = _figure(WIDTH * (0.6 if len(truths) == 1 else 1.0), 3.2)
+    axes = row_of_axes(figure, len(truths))
+    for ax, truth in zip(axes, truths, strict=True):
+        plot.forecast_error(errors, truth=truth, ax=ax)
+        _inner(ax, axes)
+        if ax is not axes[-1] and (legend := ax.get_legend()) is not None:
+            legend.remove()
+    return figure
+
+
+@styled
 def factors_across_sessions(
     reference: Floats, as_fitted: Floats | None, aligned: Floats, *, conditions: tuple[str, ...], time: Floats
 ) -> Figure:

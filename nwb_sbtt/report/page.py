@@ -30,6 +30,7 @@ from nwb_sbtt.plot.selection import channel_name, inferred_values
 from nwb_sbtt.report import figures
 from nwb_sbtt.report.interactive import interactive_sections
 from nwb_sbtt.report.sheet import contents_of, document, heading_of, section_of_figure
+from nwb_sbtt.report.system import LearnedSystem, sections_of_system
 
 UNUSED = {"test": "test", "none": "left out", "gap": "sharing bins with validation"}
 """Labels of the split for trials in neither training nor validation, in words."""
@@ -48,6 +49,7 @@ def write_report(
     metrics: Mapping[str, Any],
     title: str,
     reference: Courses | None = None,
+    system: LearnedSystem | None = None,
     color_by: str | None = None,
     interactive: bool = False,
 ) -> Path:
@@ -70,6 +72,8 @@ def write_report(
     reference : Courses, optional
         Condition averages of the factors that those of the latents are aligned to; drawn with these where there are
         ``aligned_factors``.
+    system : LearnedSystem, optional
+        What was measured of the system that the fit has learned.
     color_by : str, optional
         Column of trials that gives colours; by default ``condition`` if there is one. PSTHs average over its values, and over
         those of other columns with few values.
@@ -94,7 +98,9 @@ def write_report(
     """
     target = Path(path)
     latents = latents.assign_coords({name: data[name] for name in trial_columns(data) if name not in latents.coords})
-    content = _Content(data, latents, history, metrics, reference, figures.column_of(data, color_by), interactive)
+    content = _Content(
+        data, latents, history, metrics, reference, system, figures.column_of(data, color_by), interactive
+    )
     write_text(target, _page(content, title))
     return target
 
@@ -108,6 +114,7 @@ class _Content:
     history: Sequence[Mapping[str, float]]
     metrics: Mapping[str, Any]
     reference: Courses | None
+    system: LearnedSystem | None
     column: str | None
     interactive: bool
 
@@ -119,6 +126,7 @@ def _page(content: _Content, title: str) -> str:
     parts = [
         _results(content.metrics),
         *(_figure(panel) for panel in _panels(content)),
+        *(() if content.system is None else sections_of_system(content.system)),
         interactive_sections(data, latents, column=content.column) if content.interactive else "",
         _notes(data),
         _settings(model),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import BandwidthConfig
@@ -14,6 +15,7 @@ from nwb_sbtt.errors import ConfigError, DataError, FileError
 from nwb_sbtt.fitting.dynamics.forecasting import linear_forecast
 from nwb_sbtt.fitting.dynamics.held import HeldSystem
 from nwb_sbtt.fitting.forward import systems_of
+from nwb_sbtt.fitting.reporting import measured_system, report_session
 from nwb_sbtt.train.checkpoint import DYNAMICS
 from nwb_sbtt.train.dynamics import save_dynamics
 from tests.fitting.test_forward import SYSTEM, WIDTH, config, rotation
@@ -123,7 +125,7 @@ def test_the_flow_is_that_of_the_system_in_the_plane(data, spiral):
     assert flow["x"].values[0] < courses[..., 0].min() and flow["x"].values[-1] > courses[..., 0].max()
 
 
-def test_other_dimensions_are_those_of_the_nearest_visited_state(tmp_path):
+def test_other_dimensions_are_those_of_the_nearest_visited_states(tmp_path):
     ds = rotation(trials=30)[0]
     system = SYSTEM.model_copy(update={"dimensions": 3})
     fitted = sb.fit(ds, config(1, system=system), run_dir=tmp_path / "run")
@@ -138,10 +140,10 @@ def test_other_dimensions_are_those_of_the_nearest_visited_state(tmp_path):
     apart = np.linalg.norm(courses - place, axis=1)
     scale = math.sqrt((courses**2).sum(1).mean())
     assert flow["distance"].values[3, 1] == pytest.approx(apart.min() / scale, rel=1e-4)
-    # It moves along the two axes alone, to the place, from the nearest visited state.
-    nearest = apart.argmin()
-    state = visited[nearest] + np.linalg.solve(metric @ metric.T, axis.T @ (place - courses[nearest]))
-    moved = axis @ (matrix - np.eye(3)) @ state / WIDTH
+    # They move along the two axes alone, to the place, from the 20 nearest visited states.
+    nearest = apart.argsort()[:20]
+    states = visited[nearest] + np.linalg.solve(metric @ metric.T, axis.T @ (place - courses[nearest]).T).T
+    moved = (states @ (matrix - np.eye(3)).T @ axis.T).mean(0) / WIDTH
     np.testing.assert_allclose(flow["velocity"].values[3, 1], moved, rtol=1e-3, atol=1e-3)
 
 
@@ -167,7 +169,7 @@ def test_known_inputs_are_held_where_they_are_asked_to_be(tmp_path):
 def test_errors_of_forecasts_are_shares_of_the_variance_beside_others(data, spiral):
     found = sb.dynamics.forecast_error(spiral, data.assign(true_rates=data["values"] / WIDTH + 1.0), given=30)
     assert found["truth"].values.tolist() == ["inferred", "true"]
-    assert found["predictor"].values.tolist() == ["forecast", "persistence", "linear"]
+    assert found["predictor"].values.tolist() == ["forecast", "persistence", "average", "linear"]
     np.testing.assert_allclose(found["lead"].values, WIDTH * np.arange(1, 11))
     valid = data.isel(trial=np.flatnonzero(data["split"].values == "valid"))
     whole = spiral.infer(valid)["rates"].values[:, 30:]
@@ -177,6 +179,7 @@ def test_errors_of_forecasts_are_shares_of_the_variance_beside_others(data, spir
     error = found["error"].sel(truth="inferred", predictor="persistence", horizon=4).item()
     assert error == pytest.approx(one / all_of_it, rel=1e-4)
     assert (found["excess"].sel(predictor="forecast") == 0).all()
+    np.testing.assert_allclose(found["error"].sel(predictor="average"), 1)
     persistence = found["excess"].sel(truth="inferred", predictor="persistence").item()
     ahead = spiral.forecast(valid.isel(time=slice(0, 30)), bins=10)["rates"].values
     sd = whole.std((0, 1))
@@ -240,3 +243,20 @@ def test_the_best_member_of_an_ensemble_is_measured(data, tmp_path):
     found = sb.dynamics.fixed_points(fitted, data, starts=5)
     np.testing.assert_allclose(found["growth_rate"].values, math.log(0.5) / WIDTH, rtol=1e-3)
     assert sb.dynamics.forecast_error(fitted, data).sizes["horizon"] == 20
+
+
+def test_a_report_has_what_was_measured_of_the_system(data, spiral, monkeypatch):
+    given = {}
+    monkeypatch.setattr("nwb_sbtt.fitting.reporting.write_report", lambda path, **content: given.update(content))
+    report_session(spiral, data, spiral.infer(data), session="session", metrics={})
+    system = given["system"]
+    assert system.points.identical(sb.dynamics.fixed_points(spiral, data))
+    assert system.exponents.identical(sb.dynamics.lyapunov_exponent(spiral, data))
+    assert system.flow.identical(sb.dynamics.flow_field(spiral, data))
+    xr.testing.assert_allclose(system.errors, sb.dynamics.forecast_error(spiral, data), rtol=1e-3)
+    assert system.duration == pytest.approx(40 * WIDTH)
+    few = data.assign_coords(split=("trial", ["train"] * 39 + ["valid"]))
+    assert measured_system(spiral, few, session="session").errors is None
+    plain = replace(spiral, config=spiral.config.model_copy(update={"dynamics": None}))
+    report_session(plain, data, spiral.infer(data), session="session", metrics={})
+    assert given["system"] is None

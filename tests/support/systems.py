@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from nwb_sbtt.models.dynamics import STEP
+from nwb_sbtt.simulate.lorenz import advance_lorenz
 
 LORENZ_STEP, FAR = 0.02, 60.0
 """Lorenz time units of a step of the map; where a SiLU is the identity."""
@@ -29,20 +30,9 @@ def become_linear(dynamics, matrix, offset=0.0, drive=None):
     return dynamics
 
 
-def lorenz_flow(states):
-    x, y, z = np.moveaxis(states, -1, 0)
-    return np.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], -1)
-
-
 def lorenz_map(states, substeps=4):
-    """States after a step, by Runge and Kutta."""
-    h = LORENZ_STEP / substeps
-    for _ in range(substeps):
-        a = lorenz_flow(states)
-        b = lorenz_flow(states + h / 2 * a)
-        c = lorenz_flow(states + h / 2 * b)
-        states = states + h / 6 * (a + 2 * b + 2 * c + lorenz_flow(states + h * c))
-    return states
+    """States after a step."""
+    return advance_lorenz(states, step=LORENZ_STEP / substeps, n_steps=substeps)
 
 
 def become_lorenz(dynamics, seed=0):

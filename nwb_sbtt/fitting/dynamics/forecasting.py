@@ -21,7 +21,7 @@ from nwb_sbtt.fitting.preparation import hold_out, prepare
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
 
-PREDICTORS = ("forecast", "persistence", "linear")
+PREDICTORS = ("forecast", "persistence", "average", "linear")
 Floats = NDArray[np.float64]
 
 
@@ -31,14 +31,14 @@ def forecast_error(
     *,
     given: int | None = None,
     session: str | None = None,
-    seed: int = 0,
 ) -> xr.Dataset:
-    """Measure how far forecasts of validation trials miss, by horizon, beside persistence and a linear system.
+    """Measure how far forecasts of validation trials miss, by horizon, beside persistence, the average and a linear system.
 
     Each trial is given up to a bin, and forecast from there. The truth is not known in a recording: forecasts are compared
     with what is inferred from the whole trial and, in a simulation, with the true rates too. Persistence is what was inferred
-    of the last bin given. The linear system is fitted to the states of the training trials by least squares, with the known
-    inputs if there are any, and continues the state inferred in the last bin; of an ensemble, that of the best member.
+    of the last bin given; the average is that of these trials in each bin. The linear system is fitted to the states of the
+    training trials by least squares, with the known inputs if there are any, and continues the state inferred in the last
+    bin; of an ensemble, that of the best member.
 
     Parameters
     ----------
@@ -50,7 +50,6 @@ def forecast_error(
         Bins of each trial that are given. Default: half of them.
     session : str, optional
         Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
-    seed : int
 
     Returns
     -------
@@ -59,7 +58,7 @@ def forecast_error(
         channel in units of its sd; 0 is a perfect forecast, 1 as good as the average of the trials. ``excess`` (truth,
         predictor): by how much the error over all horizons is larger than that of the learned system, and its standard error
         over trials, ``excess_se``. Coordinates: ``truth`` ("inferred", "true"), ``predictor`` ("forecast", "persistence",
-        "linear"), ``horizon`` [bins after the last one given] and ``lead``, the same in seconds.
+        "average", "linear"), ``horizon`` [bins after the last one given] and ``lead``, the same in seconds.
 
     Raises
     ------
@@ -97,8 +96,14 @@ def forecast_error(
     truths = {"inferred": infer(valid)[variable].values[:, given:]}
     if (known := f"true_{variable}") in later:
         truths["true"] = later[known].values
-    errors = [[_by_horizon(courses[name], true) for name in PREDICTORS] for true in truths.values()]
-    of_trials = np.array([[_of_trials(courses[name], true) for name in PREDICTORS] for true in truths.values()])
+    cases = [
+        [({"average": np.broadcast_to(true.mean(0), true.shape)} | courses)[name] for name in PREDICTORS]
+        for true in truths.values()
+    ]
+    errors = [[_by_horizon(each, true) for each in case] for case, true in zip(cases, truths.values(), strict=True)]
+    of_trials = np.array(
+        [[_of_trials(each, true) for each in case] for case, true in zip(cases, truths.values(), strict=True)]
+    )
     excess = of_trials - of_trials[:, :1]
     dims, horizon = ("truth", "predictor"), np.arange(1, n_bins - given + 1)
     width = float(valid.attrs["bin_width"])

@@ -43,6 +43,8 @@ class HeldSystem:
         Values at which known inputs are held, NaN where they are missing.
     features : Tensor (feature) or None
         The same as the system reads them.
+    expects_counts : bool
+        Whether the data are counts.
     """
 
     dynamics: Dynamics
@@ -51,6 +53,7 @@ class HeldSystem:
     states: Tensor
     inputs: dict[str, float]
     features: Tensor | None
+    expects_counts: bool
 
     @classmethod
     def of(cls, fitted: Fitted, ds: xr.Dataset | None, *, session: str | None, inputs: ArrayLike | None) -> HeldSystem:
@@ -85,7 +88,7 @@ class HeldSystem:
             one = replace(batch.select(torch.arange(1)), inputs=given.nan_to_num(), inputs_observed=known)
             features = dynamics.features(one)[0, 0]  # type: ignore[index]
         held = {} if values is None else dict(zip(fitted.signature.inputs, values.tolist(), strict=True))
-        return cls(dynamics, name, matched, states, held, features)
+        return cls(dynamics, name, matched, states, held, features, fitted.expects_counts)
 
     @property
     def bin_width(self) -> float:

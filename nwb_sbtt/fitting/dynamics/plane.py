@@ -16,24 +16,27 @@ from nwb_sbtt.fitting.dynamics.held import HeldSystem
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
 
-MARGIN = 0.1
-"""Share of the visited range by which the plane is wider."""
+POINTS, MARGIN = 30, 0.1
+"""Along each axis; and the share of the visited range by which the plane is wider."""
+NEAREST = 20
+"""Visited states over which the velocity at a point is averaged."""
 
 
 def flow_field(
     fitted: Fitted,
     ds: xr.Dataset | None = None,
     *,
-    points: int = 30,
+    points: int = POINTS,
     inputs: ArrayLike | None = None,
     session: str | None = None,
 ) -> xr.Dataset:
     """Compute where the system that a fit has learned moves states to, in the plane of their first two principal axes.
 
     The axes are those of what channels read out of the visited states (of counts, of log-rates), so a distance of 1 changes
-    these by 1 in the root mean square over channels. A point of the plane has the other dimensions of the visited state that
-    is nearest to it there: what is drawn is the flow near the data. Where visited sheets overlap in the plane, neighbouring
-    points may be of different sheets. Of an ensemble, the system of the best member is taken.
+    these by 1 in the root mean square over channels. The other dimensions of a point are those of the 20 visited states that
+    are nearest to it in the plane, and their velocities are averaged: what is drawn is the flow near the data. Where states
+    that overlap in the plane move in different directions, it is the average of these. Of an ensemble, the system of the best
+    member is taken.
 
     Parameters
     ----------
@@ -52,8 +55,8 @@ def flow_field(
     Returns
     -------
     Dataset
-        ``velocity`` [1/s] (y, x, component) of the first two components, ``distance`` (y, x) to the nearest visited state in
-        the plane, as a share of the typical distance from the mean there, and ``trajectory`` (trial, time, component), the
+        ``velocity`` [1/s] (y, x, component) along the two axes, ``distance`` (y, x) to the nearest visited state in the plane,
+        as a share of the states' typical distance from their mean there, and ``trajectory`` (trial, time, component), the
         visited states. ``axis`` (component, latent) and ``origin`` (latent) bring a state to the components: axis @ (state −
         origin). ``share`` (component) is that of the variance.
 
@@ -65,7 +68,26 @@ def flow_field(
         If the system has one dimension alone, data or inputs do not suit, or the fitted recording cannot be read.
     """
     points = whole_number("points", points)
-    system = HeldSystem.of(fitted, ds, session=session, inputs=inputs)
+    return flow_of(HeldSystem.of(fitted, ds, session=session, inputs=inputs), points=points)
+
+
+def flow_of(system: HeldSystem, *, points: int = POINTS) -> xr.Dataset:
+    """Compute the flow of a system; see `flow_field`.
+
+    Parameters
+    ----------
+    system : HeldSystem
+    points : int
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If it has one dimension alone.
+    """
     if system.states.shape[2] < 2:
         raise DataError("the system has one dimension, and a plane needs two; fit with dynamics.dimensions=2 or more")
     visited, metric = system.visited, system.metric()
@@ -78,12 +100,14 @@ def flow_field(
     courses = seen @ vectors
     x, y = (_range(courses[:, i], points) for i in range(2))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
-    apart = [torch.cdist(each[None], courses[:, :2])[0].min(0) for each in grid]
-    nearest = torch.stack([each.indices for each in apart])
-    states = origin + torch.cat([grid, courses[nearest, 2:]], 1) @ torch.linalg.inv(axis).T
+    n_nearest = min(NEAREST, len(courses))
+    apart = [torch.cdist(each[None], courses[:, :2])[0].topk(n_nearest, largest=False) for each in grid]
+    beyond = courses[torch.stack([each.indices for each in apart]), 2:]
+    places = torch.cat([grid[:, None].expand(-1, n_nearest, -1), beyond], 2)
+    states = origin + places @ torch.linalg.inv(axis).T
     with torch.no_grad():
-        velocity = (system.step(states) - states) @ axis[:2].T / system.bin_width
-    distance = torch.stack([each.values for each in apart]) / variance[:2].sum().sqrt().clamp(min=1e-12)
+        velocity = ((system.step(states) - states) @ axis[:2].T).mean(1) / system.bin_width
+    distance = torch.stack([each.values[0] for each in apart]) / variance[:2].sum().sqrt().clamp(min=1e-12)
     dims = ("y", "x")
     return xr.Dataset(
         {

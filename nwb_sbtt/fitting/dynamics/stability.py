@@ -17,15 +17,17 @@ from nwb_sbtt.models.stability import find_fixed_points, lyapunov_exponents
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
 
-SETTLE = 200
-"""Bins of a run before the exponents are measured."""
+STARTS = 512
+"""Of the search for fixed points."""
+RUNS, BINS, SETTLE = 32, 1000, 200
+"""Runs, their bins that exponents are measured over, and the bins before these."""
 
 
 def fixed_points(
     fitted: Fitted,
     ds: xr.Dataset | None = None,
     *,
-    starts: int = 512,
+    starts: int = STARTS,
     inputs: ArrayLike | None = None,
     session: str | None = None,
     seed: int = 0,
@@ -69,9 +71,23 @@ def fixed_points(
     DataError, FileError, MismatchError
         If data or inputs do not suit, or the fitted recording cannot be read.
     """
-    n_starts, seed = whole_number("starts", starts), whole_number("seed", seed, least=0)
-    system = HeldSystem.of(fitted, ds, session=session, inputs=inputs)
-    rows = np.random.default_rng(seed).integers(len(system.visited), size=n_starts)
+    starts, seed = whole_number("starts", starts), whole_number("seed", seed, least=0)
+    return points_of(HeldSystem.of(fitted, ds, session=session, inputs=inputs), starts=starts, seed=seed)
+
+
+def points_of(system: HeldSystem, *, starts: int = STARTS, seed: int = 0) -> xr.Dataset:
+    """Find the fixed points of a system; see `fixed_points`.
+
+    Parameters
+    ----------
+    system : HeldSystem
+    starts, seed : int
+
+    Returns
+    -------
+    Dataset
+    """
+    rows = np.random.default_rng(seed).integers(len(system.visited), size=starts)
     with torch.no_grad():
         found = find_fixed_points(system.step, system.visited[torch.from_numpy(rows)], within=BOUND)
         expected = system.dynamics.likelihood.expected(found.states[None], system.session)[0].numpy()
@@ -83,30 +99,34 @@ def fixed_points(
         growth = np.log(np.abs(values)) / width
     growing = (growth > 0).sum(1)
     kinds = np.where(growing == 0, "stable", np.where(growing == growth.shape[1], "unstable", "saddle"))
-    per = width if fitted.expects_counts else 1.0
-    units = {"rates": "Hz"} if fitted.expects_counts else {"mean": str(system.data.attrs["unit"])}
+    rates = system.expects_counts
+    of_channels = (
+        ("point", "channel"),
+        expected / (width if rates else 1.0),
+        "Hz" if rates else system.data.attrs["unit"],
+    )
     variables = {
         "state": (("point", "latent"), found.states.numpy(), "sd over the training trials"),
         "speed": (("point",), found.residuals.numpy() / width, "sd/s"),
         "distance": (("point",), system.distances(found.states), "share of the states' distance from their mean"),
-        "reached_from": (("point",), found.counts.numpy() / n_starts, "share of the starts"),
+        "reached_from": (("point",), found.counts.numpy() / starts, "share of the starts"),
         "eigenvalue": (("point", "mode", "part"), np.stack([values.real, values.imag], 2), "per bin"),
         "growth_rate": (("point", "mode"), growth, "1/s"),
         "frequency": (("point", "mode"), np.abs(np.angle(values)) / (2 * np.pi * width), "Hz"),
-        fitted.expected_name: (("point", "channel"), expected / per, units[fitted.expected_name]),
+        "rates" if rates else "mean": of_channels,
     }
     result = _labelled(system, variables).assign(stability=("point", kinds)).assign_coords(part=["real", "imaginary"])
-    at_edge = found.at_edge / n_starts
-    unresolved = 1 - at_edge - float(found.counts.sum()) / n_starts
-    return result.assign_attrs(starts=n_starts, at_edge=at_edge, unresolved=unresolved)
+    at_edge = found.at_edge / starts
+    unresolved = 1 - at_edge - float(found.counts.sum()) / starts
+    return result.assign_attrs(starts=starts, at_edge=at_edge, unresolved=unresolved)
 
 
 def lyapunov_exponent(
     fitted: Fitted,
     ds: xr.Dataset | None = None,
     *,
-    runs: int = 32,
-    bins: int = 1000,
+    runs: int = RUNS,
+    bins: int = BINS,
     inputs: ArrayLike | None = None,
     session: str | None = None,
     seed: int = 0,
@@ -153,7 +173,21 @@ def lyapunov_exponent(
     """
     runs, bins = whole_number("runs", runs), whole_number("bins", bins)
     seed = whole_number("seed", seed, least=0)
-    system = HeldSystem.of(fitted, ds, session=session, inputs=inputs)
+    return exponents_of(HeldSystem.of(fitted, ds, session=session, inputs=inputs), runs=runs, bins=bins, seed=seed)
+
+
+def exponents_of(system: HeldSystem, *, runs: int = RUNS, bins: int = BINS, seed: int = 0) -> xr.Dataset:
+    """Measure the Lyapunov exponents of a system; see `lyapunov_exponent`.
+
+    Parameters
+    ----------
+    system : HeldSystem
+    runs, bins, seed : int
+
+    Returns
+    -------
+    Dataset
+    """
     known = system.dynamics.starts[system.session]
     rows = torch.from_numpy(np.random.default_rng(seed).integers(len(known), size=runs))
     with torch.no_grad():
