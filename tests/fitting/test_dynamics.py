@@ -257,6 +257,6 @@ def test_a_report_has_what_was_measured_of_the_system(data, spiral, monkeypatch)
     assert system.duration == pytest.approx(40 * WIDTH)
     few = data.assign_coords(split=("trial", ["train"] * 39 + ["valid"]))
     assert measured_system(spiral, few, session="session").errors is None
-    plain = replace(spiral, config=spiral.config.model_copy(update={"dynamics": None}))
+    plain = replace(spiral, members=tuple(replace(member, dynamics=None) for member in spiral.members))
     report_session(plain, data, spiral.infer(data), session="session", metrics={})
     assert given["system"] is None
