@@ -327,6 +327,6 @@ def _labelled(ds: xr.Dataset, arrays: dict[str, NDArray[np.float64]], fitted: Fi
         if coord.dims in (("trial",), ("channel",))
     }
     data = {name: (DIMS, array.astype(np.float32)) for name, array in arrays.items()}
-    coords = {**kept, "time": ("time", time)}
+    coords = {**kept, "time": ("time", time), "forecast": ("time", np.ones(len(time), bool))}
     attrs = {**ds.attrs, "model": json.dumps(fitted.record())}
     return name_units(xr.Dataset({**data, "observed": (DIMS, np.zeros(shape, bool))}, coords=coords, attrs=attrs))

@@ -17,10 +17,12 @@ from nwb_sbtt.plot.colours import colours_by, default_column
 from nwb_sbtt.plot.lanes import TITLE_PAD, Lanes
 from nwb_sbtt.plot.selection import (
     Inferred,
+    Pair,
     Source,
     channel_row,
     channel_rows,
     channel_title,
+    entries,
     liveliest,
     pair_of,
     plotted_values,
@@ -59,7 +61,7 @@ def traces(
     Parameters
     ----------
     source : Dataset or Fitted
-        Data, or latents alone; a fit reads its data again and infers them.
+        Data, or latents alone, also those of a forecast; a fit reads its data again and infers them.
     latents : Dataset, optional
         What was inferred from the data.
     channels : int, str, or sequence of these, optional
@@ -98,18 +100,18 @@ def traces(
     for channel in rows.tolist():
         label = channel_title(base, channel)
         if colours is not None:
-            drawn = thin(np.flatnonzero(base["observed"].values.any((1, 2))), MAX_TRIALS)
+            drawn = thin(np.flatnonzero(entries(base).any((1, 2))), MAX_TRIALS)
             lines = inferred.mean[drawn][:, bins, channel].astype(float)
             lane = lanes.add(label, float(lines.min()), float(lines.max()))
             for i, line in zip(drawn, lines, strict=True):
                 lane.plot(time, line, color=colours.of(colours.values[i]), lw=0.8, alpha=0.8)
         else:
-            _draw_trial(lanes, label, pair.data, inferred, row=row, channel=channel, time=time, bins=bins, half=half)
+            _draw_trial(lanes, label, pair, row=row, channel=channel, time=time, bins=bins, half=half)
     lanes.finish()
     ax.set_xlim(time[0] - half, time[-1] + half)
     ax.set_xlabel(time_label(base))
     if colours is not None:
-        ax.set_title(f"inferred {inferred.name}s of {len(drawn)} trials", loc="left", pad=TITLE_PAD)
+        ax.set_title(f"{pair.verb} {inferred.name}s of {len(drawn)} trials", loc="left", pad=TITLE_PAD)
         colours.add_key(ax, above=True)
     else:
         ax.set_title(trial_title(base, row), loc="left", pad=TITLE_PAD)
@@ -120,8 +122,7 @@ def traces(
 def _draw_trial(
     lanes: Lanes,
     label: str,
-    data: xr.Dataset | None,
-    inferred: Inferred,
+    pair: Pair,
     *,
     row: int,
     channel: int,
@@ -130,6 +131,7 @@ def _draw_trial(
     half: float,
 ) -> None:
     """One channel of one trial: where it is missing, what was measured, what was inferred, and the truth."""
+    data, inferred = pair.data, pair.inferred()
     mean = inferred.mean[row, bins, channel].astype(float)
     sd = None if inferred.sd is None else inferred.sd[row, bins, channel].astype(float)
     low, high = mean.min(), mean.max()
@@ -150,10 +152,11 @@ def _draw_trial(
     if data is not None:
         lane.spans(_missing(time, observed, half), color=theme().missing, label="missing")
     if sd is not None:
-        lane.fill(time, np.maximum(mean - sd, low), mean + sd, color=BLUE, label="± posterior SD")
+        band = "± SD" if pair.verb == "forecast" else "± posterior SD"
+        lane.fill(time, np.maximum(mean - sd, low), mean + sd, color=BLUE, label=band)
     if true is not None:
         lane.plot(time, true, color=theme().ink, lw=1.2, ls=TRUE_STYLE, label="true rate")
-    lane.plot(time, mean, color=BLUE, lw=1.8, label=f"inferred {inferred.name}")
+    lane.plot(time, mean, color=BLUE, lw=1.8, label=f"{pair.verb} {inferred.name}")
     if data is None:
         return
     if inferred.is_counts:

@@ -135,7 +135,7 @@ def rates(
     Parameters
     ----------
     source : Dataset or Fitted
-        Data, or latents alone; a fit reads its data again and infers them.
+        Data, or latents alone, also those of a forecast; a fit reads its data again and infers them.
     latents : Dataset, optional
         What was inferred from the data.
     of : "inferred", "observed", "spikes", "rates" or "true"
@@ -170,7 +170,8 @@ def rates(
     ax = axes_of(ax, (WIDTH * 0.62, image_height(len(images.channels))))
     colours = matplotlib.colormaps["viridis"].with_extremes(bad=theme().missing)
     drawn = _draw(ax, pair.base, images.panels[of], images.channels, norm=images.norm, colours=colours)
-    ax.set_title(f"{images.title(of)}, {trial_title(pair.base, images.row)}", loc="left")
+    title = f"forecast {images.name}" if pair.verb == "forecast" else images.title(of)
+    ax.set_title(f"{title}, {trial_title(pair.base, images.row)}", loc="left")
     ax.set_ylabel(f"{channel_label(pair.base, len(images.channels))}, by time of peak")
     if key:
         add_rates_key(ax, drawn, images)

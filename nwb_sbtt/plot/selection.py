@@ -90,6 +90,11 @@ class Pair:
             raise DataError("these are data without inferred variables; also pass the latents (from Fitted.infer)")
         return inferred_values(self.base, self.latents)
 
+    @property
+    def verb(self) -> str:
+        """Whether rates or means were inferred, or forecast (`Fitted.forecast`)."""
+        return "forecast" if self.data is None and _is_forecast(self.base) else "inferred"
+
 
 def pair_of(source: Source, latents: xr.Dataset | None = None, session: str | None = None) -> Pair:
     """Tell data from latents, and get both from a fit.
@@ -290,7 +295,7 @@ def channel_rows(ds: xr.Dataset, channels: int | str | Sequence[int | str]) -> N
 
 
 def liveliest(ds: xr.Dataset, mean: NDArray[np.floating], count: int) -> NDArray[np.intp]:
-    """Select channels with observed entries from the half whose inferred rates vary most.
+    """Select channels with observed entries, or any of a forecast, from the half whose inferred rates vary most.
 
     Parameters
     ----------
@@ -305,7 +310,7 @@ def liveliest(ds: xr.Dataset, mean: NDArray[np.floating], count: int) -> NDArray
     int array (row)
         In order.
     """
-    observed = np.flatnonzero(ds["observed"].values.any((0, 1)))
+    observed = np.flatnonzero(entries(ds).any((0, 1)))
     by_sd = observed[np.argsort(-mean[:, :, observed].std((0, 1)), kind="stable")]
     return np.sort(thin(by_sd[: max(count, len(by_sd) // 2)], count))
 
@@ -417,7 +422,7 @@ def standardise(part: Any, values: NDArray[Any], observed: NDArray[np.bool_]) ->
 
 
 def select_trials(data: xr.Dataset, count: int) -> NDArray[np.intp]:
-    """Select trials spread over the session: validation trials where there are any, never unobserved ones.
+    """Select trials spread over the session: validation trials where there are any, unobserved ones of a forecast alone.
 
     Parameters
     ----------
@@ -430,14 +435,14 @@ def select_trials(data: xr.Dataset, count: int) -> NDArray[np.intp]:
     int array (row)
         Rows of the trials, in order.
     """
-    observed = data["observed"].values.any((1, 2))
+    observed = entries(data).any((1, 2))
     if "split" in data.coords and (observed & (data["split"].values == "valid")).any():
         observed &= data["split"].values == "valid"
     return thin(np.flatnonzero(observed), count)
 
 
 def select_channels(data: xr.Dataset, count: int = MAX_CHANNELS) -> NDArray[np.intp]:
-    """Select channels with observed entries, evenly spaced if there are more than `count`.
+    """Select channels with observed entries, or any of a forecast, evenly spaced if there are more than `count`.
 
     Parameters
     ----------
@@ -450,7 +455,28 @@ def select_channels(data: xr.Dataset, count: int = MAX_CHANNELS) -> NDArray[np.i
     int array (row)
         Numbers of the channels, in order.
     """
-    return thin(np.flatnonzero(data["observed"].values.any((0, 1))), count)
+    return thin(np.flatnonzero(entries(data).any((0, 1))), count)
+
+
+def entries(ds: xr.Dataset) -> NDArray[np.bool_]:
+    """Return the entries for which trials and channels are drawn: those that were observed; all of a forecast.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Data or latents.
+
+    Returns
+    -------
+    bool array (trial, time, channel)
+    """
+    observed = np.asarray(ds["observed"].values)
+    return np.ones_like(observed) if _is_forecast(ds) else observed
+
+
+def _is_forecast(ds: xr.Dataset) -> bool:
+    """Whether these are latents of bins beyond the last one that was observed."""
+    return "values" not in ds and "forecast" in ds.coords and bool(ds["forecast"].all())
 
 
 def select_bins(data: xr.Dataset) -> slice:

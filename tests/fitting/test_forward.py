@@ -243,7 +243,7 @@ def test_a_forecast_goes_on_where_the_trials_end(data, fitted):
     forecast = fitted.forecast(data.isel(time=slice(0, 30)), bins=10)
     np.testing.assert_allclose(forecast["time"].values, data["time"].values[30:])
     assert (forecast["trial_id"].values == data["trial_id"].values).all() if "trial_id" in data.coords else True
-    assert not forecast["observed"].values.any()
+    assert forecast["forecast"].values.all() and not forecast["observed"].values.any()
     assert (forecast["rates_sd"].values > 0).all()
     assert json.loads(forecast.attrs["model"])["model_type"] == "conv"
     sb.interval(forecast)

@@ -15,6 +15,7 @@ import xarray as xr
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from nwb_sbtt import plot
 from nwb_sbtt.data.schema import DIMS, make_dataset
@@ -577,3 +578,17 @@ def test_psths_have_bands_of_the_standard_error_over_trials(ds: xr.Dataset, late
     assert drawn(plot.psth(ds.isel(trial=[0]), latents.isel(trial=[0]), by="condition").figure), (
         "one trial has no error"
     )
+
+
+def test_a_forecast_is_drawn_with_its_sd_though_nothing_of_it_was_observed(latents: xr.Dataset) -> None:
+    nothing = latents.drop_vars("inputs").assign(observed=xr.zeros_like(latents["observed"]))
+    with pytest.raises(DataError, match="nothing is observed in any of these trials"):
+        plot.rates(nothing)
+    forecast = nothing.assign_coords(forecast=("time", np.ones(latents.sizes["time"], bool)))
+    image = plot.rates(forecast)
+    assert image.get_title(loc="left").startswith("forecast rate, ")
+    assert image.images[0].get_array().shape == (latents.sizes["channel"], latents.sizes["time"])
+    (legend,) = [each for each in plot.traces(forecast).get_children() if isinstance(each, Legend)]
+    assert [text.get_text() for text in legend.get_texts()] == ["± SD", "forecast rate"]
+    by_trial = plot.traces(forecast, color_by="condition")
+    assert by_trial.get_title(loc="left") == f"forecast rates of {latents.sizes['trial']} trials"
