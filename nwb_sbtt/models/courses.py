@@ -25,9 +25,9 @@ ENTRIES_OF_ALL = 24_000_000
 """Entries (bins times channels) of the shared courses of a kind, which limit their number."""
 ENTRIES_AT_ONCE = 12_000_000
 """Of courses whose expectations are in memory at a time."""
-TRIALS_AT_ONCE = 1024
-SEED = 18
-"""Of the courses: the same trials have the same estimates."""
+TRIALS_AT_ONCE = 256
+SEED = 0
+"""Of the courses: a trial has the same estimates whatever trials are inferred with it."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,8 @@ def weigh(
     -------
     Weighed
     """
-    generator = generator_on(batch.device, SEED)
     parts = [
-        _weigh(dynamics, batch.select(rows), rows, generator, ahead, bins, every=every)
-        for rows in batch.pieces(TRIALS_AT_ONCE)
+        _weigh(dynamics, batch.select(rows), rows, ahead, bins, every=every) for rows in batch.pieces(TRIALS_AT_ONCE)
     ]
     return Weighed(*(torch.cat(each) for each in zip(*map(_fields, parts), strict=True)))
 
@@ -207,7 +205,6 @@ def _weigh(
     dynamics: Dynamics,
     batch: Batch,
     rows: Tensor,
-    generator: torch.Generator,
     ahead: Batch | None,
     bins: int,
     *,
@@ -219,7 +216,7 @@ def _weigh(
     firsts = [n_bins - length] if bins else sorted({*range(0, n_bins - length, hop), n_bins - length})
     later = [first for first in firsts if first]
     sets = ([[0]] if not firsts[0] else []) + ([later] if later else [])
-    estimates: list[_Estimate] = []
+    estimates, generator = list[_Estimate](), generator_on(batch.device, SEED)
     for starts in sets:
         features = None if ahead is None else dynamics.features(ahead.select(rows))
         found = _of_windows(

@@ -102,6 +102,14 @@ def test_what_is_not_shown_changes_nothing():
     assert not torch.equal(weigh(system, one).expected, weigh(system, batch).expected)
 
 
+def test_a_trial_has_the_same_estimates_whatever_trials_are_inferred_with_it(monkeypatch):
+    system = turning(window=BINS)
+    batch, _ = drawn(system, trials=10, bins=20)
+    monkeypatch.setattr("nwb_sbtt.models.courses.TRIALS_AT_ONCE", 4)
+    found, one = weigh(system, batch), weigh(system, batch.select(torch.tensor([7])))
+    torch.testing.assert_close(found.expected[7:8], one.expected)
+
+
 def test_long_trials_are_weighed_in_windows_that_overlap():
     system = turning(window=BINS)
     batch, true = drawn(system, trials=40, bins=40)
