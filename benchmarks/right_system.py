@@ -4,7 +4,7 @@ On validation trials, a fifth, unless said otherwise:
 
 * rates: R² of the true rates, weighted by variance.
 * states: R² of the inferred latents, decoded linearly from the true states (fitted to training trials). What a model has
-  invented cannot be decoded.
+  invented cannot be decoded. The scale of latents is the model's own; `log-rates` is the same of what it says of channels.
 * cycle: R² of the latents that are read back from the inferred log-rates, which are linear in them: latents that move no rate
   are lost on the way (Versteeg et al. 2025).
 * few, many: bits per spike on ten neurons that no fit was given, by Poisson regression on the latents of 10 training trials
@@ -260,6 +260,7 @@ def _row(
         "model": found.model,
         "rates": _rates_r2(system, found.rates, train),
         "states": state_r2(system.states, latents, train),
+        "log-rates": state_r2(system.states, np.log(found.rates), train),
         "cycle": cycle_r2(latents, found.rates, train),
         "few": float(np.mean([held_out_bits(latents, system.apart, rows[:FEW], ~train) for rows in draws])),
         "many": held_out_bits(latents, system.apart, draws[0][:MANY], ~train),

@@ -24,6 +24,7 @@ def test_fits_and_their_systems_are_scored(tmp_path):
     _, learned, smooth = rows
     for row in rows:
         assert all(row[name] < 1.001 for name in ("rates", "states", "cycle")) and row["few"] < row["many"]
+    assert smooth["log-rates"] == smooth["states"] and learned["log-rates"] != learned["states"]
     assert np.isfinite(learned["exponent"]) and learned["points"] and "exponent" not in smooth
 
 
