@@ -34,8 +34,8 @@ from nwb_sbtt.train.trackers import Tracker
 
 STEPS_OF_ROUND = 20
 """Gradient steps between two draws of courses."""
-PRODUCTS = 10**10
-"""Products of courses and trials in a round, which limit the trials."""
+PRODUCTS, OWN_ENTRIES = 10**10, 5 * 10**7
+"""Products of entries of courses and of trials in a round, or entries where trials have their own; they limit the trials."""
 LEAST_TRIALS = 64
 DRAWS = 4
 """Courses that are drawn for each trial by their weights."""
@@ -342,7 +342,8 @@ class _Windows:
         """Draw starts for windows, by how well the courses from there explain what was observed."""
         n_windows, n_bins, n_channels = self.batch.shape
         n = n_courses(dynamics.config.courses, n_bins * n_channels, own=self.features is not None)
-        at_once = min(n_windows, max(LEAST_TRIALS, PRODUCTS // (n * n_bins * n_channels)))
+        most = PRODUCTS if self.features is None else OWN_ENTRIES
+        at_once = min(n_windows, max(LEAST_TRIALS, most // (n * n_bins * n_channels)))
         self.rows = torch.randperm(n_windows, generator=generator, device=self.batch.device)
         if not every:
             self.rows = self.rows[:at_once]
