@@ -30,7 +30,7 @@ from nwb_sbtt.train.dynamics import draw_trials
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
 
-LEAST_SCALE = 0.05
+LEAST_SCALE, MOST_SCALE = 0.05, 1e6
 """Of the variance of forecasts."""
 _KEPT = ("bin_width", "kind", "unit", "bin_reference", "session_id")
 """Attributes that simulated data have from those that they are like."""
@@ -193,8 +193,8 @@ def write_scales(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
         if (sd := f"{fitted.expected_name}_sd") in known:
             error += (per * known[sd].values) ** 2
         # Of each channel, so that those with high rates do not decide alone.
-        ratio = error.sum((0, 1)) / np.maximum(variance.sum((0, 1)), np.finfo(float).tiny)
-        scales[name] = max(LEAST_SCALE, float(np.median(ratio)))
+        ratio = error.sum((0, 1)) / np.maximum(variance.sum((0, 1)), np.finfo(np.float32).tiny)
+        scales[name] = min(MOST_SCALE, max(LEAST_SCALE, float(np.median(ratio))))
     write_json(fitted.run_dir / FORECAST, {"scales": scales})
 
 

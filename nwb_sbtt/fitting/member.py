@@ -127,7 +127,8 @@ def load_member(run_dir: Path, signature: Signature) -> Member:
     model = make_model(settings, statistics, likelihood_settings(config, signature.likelihood))
     checkpoint.load_weights(model, tensors, run_dir / BEST)
     model = model.to(device_of(config)).eval()
-    path, dynamics = run_dir / DYNAMICS, None
-    if config.dynamics is not None and path.exists():
-        dynamics = load_dynamics(path, model, config.dynamics)
+    dynamics = None
+    if config.dynamics is not None and progress.first_epochs:
+        of = checkpoint.digest(tensors) if progress.finished else None
+        dynamics = load_dynamics(run_dir / DYNAMICS, model, config.dynamics, of=of)
     return Member(model, config, run_dir, progress, dynamics)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nwb_sbtt.fitting.ensemble import AVERAGED
 from nwb_sbtt.fitting.runfolder import ENVIRONMENT, read_json
 from nwb_sbtt.train import schedules
+from nwb_sbtt.train.checkpoint import digest
 
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
@@ -59,6 +60,7 @@ def _systems(fitted: Fitted) -> list[dict[str, Any]]:
     return [
         {
             "run": member.run_dir.name,
+            "sha256": digest(member.dynamics.state_dict()),
             "window": int(member.dynamics.window),
             "shares": {name: round(float(member.dynamics.shares[name]), 3) for name in member.dynamics.sessions},
         }

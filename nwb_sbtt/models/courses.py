@@ -25,6 +25,8 @@ ENTRIES_OF_ALL = 24_000_000
 """Entries (bins times channels) of the shared courses of a kind, which limit their number."""
 ENTRIES_AT_ONCE = 12_000_000
 """Of courses whose expectations are in memory at a time."""
+STATES_AT_ONCE = 4_000_000
+"""Of courses that trials have of their own."""
 TRIALS_AT_ONCE = 256
 SEED = 0
 """Of the courses: a trial has the same estimates whatever trials are inferred with it."""
@@ -73,7 +75,8 @@ def weigh(
     parts = [
         _weigh(dynamics, batch.select(rows), rows, ahead, bins, every=every) for rows in batch.pieces(TRIALS_AT_ONCE)
     ]
-    return Weighed(*(torch.cat(each) for each in zip(*map(_fields, parts), strict=True)))
+    expected, *others = (torch.cat(each) for each in zip(*map(_fields, parts), strict=True))
+    return Weighed(expected + dynamics.likelihood.reference(batch.session), *others)
 
 
 def mixed(dynamics: Dynamics, batch: Batch, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -129,7 +132,8 @@ def log_likelihoods(
     Float[Tensor, "trial course"]
         Nats.
     """
-    values = torch.where(entries, batch.values, torch.zeros_like(batch.values))
+    values = batch.values - dynamics.likelihood.reference(batch.session)
+    values = torch.where(entries, values, torch.zeros_like(values))
     shares = as_numbers(entries, values.dtype)
     if batch.exposure is not None and dynamics.likelihood.expects_counts:
         shares = shares * batch.exposure
@@ -236,7 +240,10 @@ def _weigh(
 
 @dataclass(frozen=True)
 class _Estimate:
-    """Posterior means of windows: of expectations, their squares, and states; and the evidence of kinds of candidates."""
+    """Posterior means of windows: of expectations, their squares, and states; and the evidence of kinds of candidates.
+
+    Expectations are counted from the reference of each channel.
+    """
 
     expected: Tensor
     square: Tensor
@@ -264,24 +271,38 @@ def _of_windows(
 ) -> _Estimate:
     n_trials, n_bins, n_channels = batch.shape
     features = dynamics.features(batch)
-    n = n_courses(dynamics.config.courses, n_bins * n_channels, own=features is not None)
+    n = n_courses(dynamics.config.courses, (n_bins + bins) * n_channels, own=features is not None)
     starts, log_prior = dynamics.candidates(batch.session, n, generator, first=first, every=every)
     if features is None:
-        states = dynamics.run(starts, n_bins + bins)[None]
-    else:
-        if ahead is not None:
-            features = torch.cat([features[:, :-1], ahead], 1)
-        states = dynamics.run(
-            starts.expand(n_trials, -1, -1), n_bins + bins, features[:, None].expand(-1, len(starts), -1, -1)
-        )
+        return _weighted_means(dynamics, batch, dynamics.run(starts, n_bins + bins)[None], log_prior, n=n)
+    if ahead is not None:
+        features = torch.cat([features[:, :-1], ahead], 1)
+    estimates = []
+    for rows in torch.split(
+        torch.arange(n_trials, device=batch.device), max(1, STATES_AT_ONCE // (len(starts) * (n_bins + bins)))
+    ):
+        of_courses = features[rows, None].expand(-1, len(starts), -1, -1)
+        states = dynamics.run(starts.expand(len(rows), -1, -1), n_bins + bins, of_courses)
+        estimates.append(_weighted_means(dynamics, batch.select(rows), states, log_prior, n=n))
+    return _Estimate(*(torch.cat(each) for each in zip(*map(_fields, estimates), strict=True)))
+
+
+def _weighted_means(dynamics: Dynamics, batch: Batch, states: Tensor, log_prior: Tensor, *, n: int) -> _Estimate:
+    """Weigh courses by the bins of a batch; means are of the bins after these, if the courses go on beyond them.
+
+    Each kind of candidates has n courses.
+    """
+    n_trials, n_bins, n_channels = batch.shape
     log_weights = log_likelihoods(dynamics, states[:, :, :n_bins], batch, batch.shown)
     evidence = log_weights.reshape(n_trials, -1, n).logsumexp(2) - math.log(n)
     weights = (log_weights + log_prior).softmax(1)
-    wanted = states[:, :, n_bins:] if bins else states
+    wanted = states[:, :, n_bins:] if states.shape[2] > n_bins else states
+    reference = dynamics.likelihood.reference(batch.session)
     expected = wanted.new_zeros(n_trials, wanted.shape[2], n_channels)
     square, mean = torch.zeros_like(expected), wanted.new_zeros(n_trials, *wanted.shape[2:])
     for sets, courses in _pieces(wanted, n_channels):
-        of_courses, piece = _expected(dynamics, wanted[sets, courses], batch.session), weights[:, courses]
+        of_courses = _expected(dynamics, wanted[sets, courses], batch.session) - reference
+        piece = weights[:, courses]
         trials = slice(None) if len(wanted) == 1 else sets
         for target, values in ((expected, of_courses), (square, of_courses**2), (mean, wanted[sets, courses])):
             target[trials] += _averaged(piece[trials], values)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from nwb_sbtt import stopping
 from nwb_sbtt.batch import Batch, precise_dtype
 from nwb_sbtt.config import DynamicsConfig
+from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.models.base import Model, noise
 from nwb_sbtt.models.courses import log_likelihoods, n_courses, weigh, windows
 from nwb_sbtt.models.dynamics import Dynamics
@@ -32,19 +33,20 @@ from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
 from nwb_sbtt.train.checkpoint import load_record, load_weights, save_record
 from nwb_sbtt.train.trackers import Tracker
 
-STEPS_OF_ROUND = 20
-"""Gradient steps between two draws of courses."""
+STEPS_OF_ROUND, LEAST_ROUNDS = 20, 3
+"""Gradient steps between two draws of courses, fewer where there are many sessions, and least rounds of each session."""
 PRODUCTS, OWN_ENTRIES = 10**10, 5 * 10**7
 """Products of entries of courses and of trials in a round, or entries where trials have their own; they limit the trials."""
-LEAST_TRIALS = 64
+LEAST_TRIALS, LEAST_WIDTH = 64, 16
+"""Least trials in a round, and channels that a bin of a course counts for at least."""
 DRAWS = 4
 """Courses that are drawn for each trial by their weights."""
 KEPT = 4096
 """Largest number of states that are kept of each bank."""
 JITTER = 0.02
 """Sd by which states of the bank are displaced when courses are drawn. Where much is observed, .05 is too coarse."""
-LEAST_EFFECTIVE = 0.004
-"""Share of the courses that must carry the weight in the median window, or else windows are made shorter."""
+LEAST_EFFECTIVE, OF_BANK = 16.0, 0.05
+"""Courses that must carry the weight in the median window, or this share of few, or else windows are made shorter."""
 LEAST_WINDOW, TRIED_AGAIN = 8, 0.5
 """Bins of the shortest windows, and the share of the steps after which longer ones are tried again."""
 BINS_AT_ONCE, ENTRIES_AT_ONCE, LEAST_ROWS = 15_600, 2_000_000, 32
@@ -132,6 +134,7 @@ def learn(
     ]
     optimizer = torch.optim.Adam([{"params": p, "lr": rate} for p, rate in groups], betas=(0.9, 0.98))
     trained = [*groups[0][0], *read_outs]
+    turn = max(1, min(STEPS_OF_ROUND, config.steps // (LEAST_ROUNDS * sum(map(len, of_sessions)))))
     for step in range(config.steps):
         stopping.check()
         if step == round(TRIED_AGAIN * config.steps):
@@ -141,8 +144,8 @@ def learn(
                 window = longer
                 of_sessions = [_Windows.of(dynamics, *pair, window=window) for pair in zip(batches, begin, strict=True)]
         sets = [each for of_session in of_sessions for each in of_session]
-        each = sets[step // STEPS_OF_ROUND % len(sets)]
-        if step % STEPS_OF_ROUND == 0 or not len(each.rows):
+        each = sets[step // turn % len(sets)]
+        if step % turn == 0 or not len(each.rows):
             each.draw(dynamics, generator)
         done = step / config.steps
         share = min(1.0, (done + 1 / config.steps) / WARM_UP) * (0.5 * (1 + math.cos(math.pi * done)) + 0.02)
@@ -256,13 +259,15 @@ def simulated(dynamics: Dynamics, batch: Batch, generator: torch.Generator) -> t
     return drawn, replace(batch, values=target, observed=every, scored=every)
 
 
-def save_dynamics(dynamics: Dynamics, path: Path) -> None:
+def save_dynamics(dynamics: Dynamics, path: Path, *, of: str = "") -> None:
     """Write a system by an atomic write.
 
     Parameters
     ----------
     dynamics : Dynamics
     path : Path
+    of : str
+        Digest of the weights of the model beside which its share was decided; empty before that.
 
     Raises
     ------
@@ -274,10 +279,10 @@ def save_dynamics(dynamics: Dynamics, path: Path) -> None:
         for session in dynamics.sessions
     }
     known = 0 if dynamics.known is None else len(dynamics.known.mean)
-    save_record(path, dynamics.state_dict(), {"states": states, "inputs": known})
+    save_record(path, dynamics.state_dict(), {"states": states, "inputs": known, "of": of})
 
 
-def load_dynamics(path: Path, model: Model, config: DynamicsConfig) -> Dynamics:
+def load_dynamics(path: Path, model: Model, config: DynamicsConfig, *, of: str | None = None) -> Dynamics:
     """Read what `save_dynamics` wrote.
 
     Parameters
@@ -287,6 +292,8 @@ def load_dynamics(path: Path, model: Model, config: DynamicsConfig) -> Dynamics:
         That the system was learned from.
     config : DynamicsConfig
         It was learned with.
+    of : str, optional
+        Digest of the model's weights, of a finished fit.
 
     Returns
     -------
@@ -296,11 +303,16 @@ def load_dynamics(path: Path, model: Model, config: DynamicsConfig) -> Dynamics:
     Raises
     ------
     FileError
-        If the file is missing or damaged.
+        If the file is missing or damaged, or belongs to other weights.
     TrainingError
         If it is that of another system.
     """
     tensors, record = load_record(path)
+    if of is not None and record["of"] != of:
+        raise FileError(
+            f"{str(path)!r} was learned beside other weights than those in the run folder, so files of two fits are mixed; "
+            "restore the folder from a copy, or fit again in a new folder"
+        )
     known = KnownInputs([InputStatistics.blank(record["inputs"])]) if record["inputs"] else None
     dynamics = Dynamics(config, model.likelihood, record["states"], known)
     load_weights(dynamics, tensors, path)
@@ -343,7 +355,7 @@ class _Windows:
         n_windows, n_bins, n_channels = self.batch.shape
         n = n_courses(dynamics.config.courses, n_bins * n_channels, own=self.features is not None)
         most = PRODUCTS if self.features is None else OWN_ENTRIES
-        at_once = min(n_windows, max(LEAST_TRIALS, most // (n * n_bins * n_channels)))
+        at_once = min(n_windows, max(LEAST_TRIALS, most // (n * n_bins * max(n_channels, LEAST_WIDTH))))
         self.rows = torch.randperm(n_windows, generator=generator, device=self.batch.device)
         if not every:
             self.rows = self.rows[:at_once]
@@ -365,6 +377,11 @@ class _Windows:
                 features = self.features[rows][:, None].expand(-1, n, -1, -1)
                 states = dynamics.run(starts, part.shape[1], features)
             weights = log_likelihoods(dynamics, states, part, part.observed).softmax(1)
+        if not weights.isfinite().all():
+            raise TrainingError(
+                "the learned system has grown without bounds; check the data for outliers, lower dynamics.dimensions, or leave "
+                "dynamics out (dynamics=null)"
+            )
         drawn = torch.multinomial(weights, DRAWS, replacement=True, generator=generator)
         if self.features is None:
             return starts[drawn]
@@ -489,15 +506,14 @@ def _window(
     """Find how long windows may be: where much is observed, no course from the bank explains all of a long one."""
     window = min(dynamics.config.window, *(batch.shape[1] for batch in batches))
     while window > max(least, LEAST_WINDOW):
-        shares = [_effective(dynamics, *pair, window, generator) for pair in zip(batches, begin, strict=True)]
-        if min(shares) >= LEAST_EFFECTIVE:
+        if all(_suits(dynamics, *pair, window, generator) for pair in zip(batches, begin, strict=True)):
             break
         window = max(LEAST_WINDOW, window // 2)
     return window
 
 
-def _effective(dynamics: Dynamics, batch: Batch, begin: _Begin, window: int, generator: torch.Generator) -> float:
-    """Effective share of the courses in the median of some first windows (Kish's number over their number)."""
+def _suits(dynamics: Dynamics, batch: Batch, begin: _Begin, window: int, generator: torch.Generator) -> bool:
+    """Whether enough courses carry the weight (Kish's effective number) in the median of some first windows."""
     bank = begin(0).flatten(0, 1)
     part = windows(batch.select(torch.arange(min(len(batch.trials), INFERRED_AT_ONCE))), [0], window)
     features = dynamics.features(part)
@@ -510,12 +526,14 @@ def _effective(dynamics: Dynamics, batch: Batch, begin: _Begin, window: int, gen
             of_courses = features[:, None].expand(-1, len(bank), -1, -1)
             course = dynamics.run(bank.expand(len(part.trials), -1, -1), window, of_courses)
         weights = log_likelihoods(dynamics, course, part, part.observed).softmax(1)
-    return float((1 / (weights**2).sum(1)).median()) / weights.shape[1]
+    effective = float((1 / (weights**2).sum(1)).median())
+    return effective >= min(LEAST_EFFECTIVE, OF_BANK * weights.shape[1])
 
 
 def _score(dynamics: Dynamics, batch: Batch, expected: Tensor) -> Float[Tensor, ""]:
     """Negative log-likelihood of the scored entries given expectations, but for terms of the data alone."""
     slope, cost = (batch.at_entries(each) for each in dynamics.likelihood.natural(expected, batch.session))
     share = batch.exposure if batch.exposure is not None and dynamics.likelihood.expects_counts else 1.0
-    terms = share * cost - batch.values * slope
+    values = batch.values - batch.along_channels(dynamics.likelihood.reference(batch.session))
+    terms = share * cost - values * slope
     return torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))

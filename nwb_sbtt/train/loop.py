@@ -251,7 +251,7 @@ class _Run:
             self.average.load_state_dict(self.best)
             weigh_against(self.dynamics, self.average, validation)
         if self.group.leads:
-            save_dynamics(self.dynamics, self.run_dir / DYNAMICS)
+            save_dynamics(self.dynamics, self.run_dir / DYNAMICS, of=checkpoint.digest(self.best))
 
     def generator_of(self, epoch: int, number: int, generator: torch.Generator) -> torch.Generator:
         """Return the source of a batch's random numbers: its own where a step has several, whoever computes it."""

@@ -389,6 +389,39 @@ def test_likelihoods_that_do_not_draw_are_refused(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_system_that_is_missing_or_another_fits_is_refused(data, fitted, tmp_path):
+    other = sb.fit(data, config(2, seed=7), run_dir=tmp_path / "run")
+    (other.run_dir / DYNAMICS).write_bytes((fitted.run_dir / DYNAMICS).read_bytes())
+    with pytest.raises(FileError, match="was learned beside other weights than those in the run folder"):
+        sb.load(other.run_dir)
+    (other.run_dir / DYNAMICS).unlink()
+    with pytest.raises(FileError, match=DYNAMICS):
+        sb.load(other.run_dir)
+
+
+def test_all_sessions_take_part_in_a_system_however_many_there_are(tmp_path):
+    sessions = {f"s{i}": rotation(seed=i, channels=6, trials=10)[0] for i in range(6)}
+    learned = SYSTEM.model_copy(update={"window": 40, "further_training": 0.0})
+    fitted = sb.fit(sessions, config(1, system=learned), run_dir=tmp_path / "run")
+    steps = fitted.members[0].dynamics
+    again = (
+        sb.fit(sessions, config(1, system=learned.model_copy(update={"steps": 1})), run_dir=tmp_path / "again")
+        .members[0]
+        .dynamics
+    )
+    for name in sessions:
+        one, other = (each.likelihood.read_outs(name)[0][0] for each in (steps, again))
+        assert not torch.equal(one, other)
+
+
+def test_a_report_of_data_that_do_not_vary_is_written_all_the_same(tmp_path):
+    ds = sb.from_numpy(np.full((20, 20, 4), 3.0), bin_width=WIDTH, kind="series")
+    fitted = sb.fit(ds, config(1, system=SYSTEM.model_copy(update={"further_training": 0.0})), run_dir=tmp_path / "run")
+    assert np.isnan(sb.dynamics.forecast_error(fitted, ds)["excess"].values).all()
+    (page,) = fitted.report(ds)
+    assert page.exists()
+
+
 def test_data_that_are_too_wide_for_a_system_are_refused(data, tmp_path, monkeypatch):
     monkeypatch.setattr("nwb_sbtt.fitting.preparation.MOST_WEIGHED", 40_000)
     with pytest.raises(

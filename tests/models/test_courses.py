@@ -1,6 +1,7 @@
 """What the courses of a system say of trials."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,6 +91,28 @@ def test_estimates_are_the_posterior_mean_and_its_variance(likelihood):
     # The truth lies around the mean as the variance says.
     ratio = ((true - found.expected) ** 2).mean() / found.variance.mean()
     assert 0.8 < ratio < 1.25
+
+
+def test_signals_far_from_zero_are_weighed_as_others_are():
+    system = turning("gaussian")
+    batch, _ = drawn(system)
+    near = weigh(system, batch)
+    with torch.no_grad():
+        system.likelihood.biases["session"].add_(1000.0)
+    far = weigh(system, replace(batch, values=torch.where(batch.observed, batch.values + 1000.0, 0.0)))
+    torch.testing.assert_close(far.expected - 1000.0, near.expected, rtol=1e-3, atol=2e-3)
+    torch.testing.assert_close(far.variance, near.variance, rtol=2e-2, atol=1e-4)
+
+
+def test_known_inputs_are_weighed_in_pieces(monkeypatch):
+    system = turning()
+    monkeypatch.setattr(Dynamics, "features", lambda self, batch: torch.zeros(*batch.shape[:2], 0))
+    batch, _ = drawn(system)
+    whole = weigh(system, batch)
+    monkeypatch.setattr("nwb_sbtt.models.courses.STATES_AT_ONCE", 3 * (400 // 32) * BINS)
+    torch.testing.assert_close(weigh(system, batch).expected, whole.expected)
+    ahead = weigh(system, batch, ahead=batch, bins=4)
+    assert ahead.expected.shape == (8, 4, CHANNELS)
 
 
 def test_what_is_not_shown_changes_nothing():

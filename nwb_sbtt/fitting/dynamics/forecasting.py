@@ -165,7 +165,11 @@ def _with_one(states: Tensor, features: Tensor | None) -> Tensor:
 def _by_horizon(course: Floats, true: Floats) -> list[float]:
     sd = true.std((0, 1))
     where = np.ones(true[:, 0].shape, bool)
-    return [1 - pooled_explained_variance(course[:, t], true[:, t], where, sd=sd) for t in range(true.shape[1])]
+    varies = (true.std(0) > 0)[:, sd > 0].any(1)
+    return [
+        1 - pooled_explained_variance(course[:, t], true[:, t], where, sd=sd) if varies[t] else np.nan
+        for t in range(true.shape[1])
+    ]
 
 
 def _of_trials(course: Floats, true: Floats) -> Floats:
@@ -174,4 +178,4 @@ def _of_trials(course: Floats, true: Floats) -> Floats:
     scale = np.where(sd > 0, sd, np.inf)
     error = (((course - true) / scale) ** 2).sum((1, 2))
     total = (((true - true.mean(0)) / scale) ** 2).sum() / len(true)
-    return np.asarray(error / total)
+    return np.asarray(error / total) if total else np.full(len(true), np.nan)

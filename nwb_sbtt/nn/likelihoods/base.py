@@ -286,8 +286,8 @@ class Likelihood(nn.Module, ABC):
     def natural(self, expected: Float[Tensor, "*rest channel"], session: str) -> tuple[Tensor, Tensor]:
         """Give what of the log-likelihood of a value depends on what is expected of it, as two factors of products.
 
-        The log-likelihood of x, observed for the share e of its bin, is ``x · slope − e · cost``, and a term of x alone. So
-        many expectations are weighed for many trials by two products of matrices.
+        The log-likelihood of x, observed for the share e of its bin, is ``(x − r) · slope − e · cost``, and a term of x alone,
+        with r the `reference` of the channel. So many expectations are weighed for many trials by two products of matrices.
 
         Parameters
         ----------
@@ -306,6 +306,20 @@ class Likelihood(nn.Module, ABC):
             If `draws` is false.
         """
         raise NotImplementedError(f"{type(self).__name__} does not weigh expectations")
+
+    def reference(self, session: str) -> Float[Tensor, "channel"]:
+        """Return numbers near the values of each channel, from which these are counted where digits would be lost.
+
+        Parameters
+        ----------
+        session : str
+
+        Returns
+        -------
+        Float[Tensor, "channel"]
+            In the data's unit; 0 for counts.
+        """
+        return torch.zeros_like(self.biases[session])
 
     @abstractmethod
     def _initial_biases(self, stats: ChannelStatistics) -> tuple[Float[Tensor, "channel"], ...]: ...

@@ -66,9 +66,14 @@ class Gaussian(EntryByEntry):
         return values, values
 
     def natural(self, expected: Float[Tensor, "*rest channel"], session: str) -> tuple[Tensor, Tensor]:
-        """Return ``μ / σ²`` and ``μ² / 2 σ²``."""
-        slope = expected / self.noise_sd(session) ** 2
-        return slope, 0.5 * expected * slope
+        """Return ``(μ − r) / σ²`` and ``(μ − r)² / 2 σ²``."""
+        away = expected - self.reference(session)
+        slope = away / self.noise_sd(session) ** 2
+        return slope, 0.5 * away * slope
+
+    def reference(self, session: str) -> Float[Tensor, "channel"]:
+        """Return the mean of each channel where all factors are 0."""
+        return self.biases[session].detach() * self.scales[session]
 
     def _scales(self, session: str) -> tuple[Tensor, ...]:
         return ()
