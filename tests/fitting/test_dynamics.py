@@ -14,6 +14,7 @@ from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError, FileError
 from nwb_sbtt.fitting.dynamics.forecasting import linear_forecast
 from nwb_sbtt.fitting.dynamics.held import HeldSystem
+from nwb_sbtt.fitting.ensemble import checkpoint_digest
 from nwb_sbtt.fitting.forward import systems_of
 from nwb_sbtt.fitting.reporting import measured_system, report_session
 from nwb_sbtt.train.checkpoint import DYNAMICS
@@ -30,7 +31,11 @@ REST = np.linalg.solve(np.eye(2) - SPIRAL, OFFSET)
 def with_system(fitted, matrix, offset=OFFSET, drive=None):
     """Let the system of a fit be a linear map."""
     for member, system in zip(fitted.members, systems_of(fitted), strict=True):
-        save_dynamics(become_linear(system, matrix, offset, drive), member.run_dir / DYNAMICS)
+        save_dynamics(
+            become_linear(system, matrix, offset, drive),
+            member.run_dir / DYNAMICS,
+            of=checkpoint_digest(member.run_dir, 1),
+        )
     return sb.load(fitted.run_dir)
 
 
@@ -238,7 +243,11 @@ def test_the_best_member_of_an_ensemble_is_measured(data, tmp_path):
     best = fitted.members.index(fitted.best)
     for i, (member, system) in enumerate(zip(fitted.members, systems_of(fitted), strict=True)):
         scale = 0.5 if i == best else 0.9
-        save_dynamics(become_linear(system, scale * np.eye(2), OFFSET), member.run_dir / DYNAMICS)
+        save_dynamics(
+            become_linear(system, scale * np.eye(2), OFFSET),
+            member.run_dir / DYNAMICS,
+            of=checkpoint_digest(member.run_dir, 1),
+        )
     fitted = sb.load(fitted.run_dir)
     found = sb.dynamics.fixed_points(fitted, data, starts=5)
     np.testing.assert_allclose(found["growth_rate"].values, math.log(0.5) / WIDTH, rtol=1e-3)
