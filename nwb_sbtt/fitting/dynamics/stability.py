@@ -34,9 +34,10 @@ def fixed_points(
 ) -> xr.Dataset:
     """Find the fixed points of the system that a fit has learned, and how states move near them.
 
-    From many inferred states the squared speed ``|F(z) − z|²`` is minimised (Sussillo and Barak 2013, doi:10.1162/NECO_a_00409). Where it
-    ends above rounding there is no fixed point, but perhaps a place where the system is slow; such places are left out. The
-    system is known only near states that data visit: see ``distance``. Of an ensemble, the system of the best member is taken.
+    From many inferred states the squared speed ``|F(z) − z|²`` is minimised (Sussillo and Barak 2013,
+    doi:10.1162/NECO_a_00409). Where it ends above rounding there is no fixed point, but perhaps a place where the system is
+    slow; such places are left out. The system is known only near states that data visit: see ``distance``. Of an ensemble, the
+    system of the best member is taken.
 
     Parameters
     ----------
