@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LEAST_SCALE, MOST_SCALE = 0.05, 1e6
 """Of the variance of forecasts."""
-_KEPT = ("bin_width", "kind", "unit", "bin_reference", "session_id")
+_KEPT = ("unit", "bin_reference", "session_id")
 """Attributes that simulated data have from those that they are like."""
 
 
@@ -298,7 +298,7 @@ def _simulated(
             for name, coord in like.coords.items()
             if coord.dims == ("channel",) and name not in ("channel_id", "channel")
         },
-        attrs={name: like.attrs[name] for name in _KEPT if name in like.attrs and name not in ("bin_width", "kind")},
+        attrs={name: like.attrs[name] for name in _KEPT if name in like.attrs},
     )
     if "inputs" in like:
         ds = ds.assign(

@@ -41,20 +41,14 @@ class Weighed:
     expected, variance : Float[Tensor, "trial time channel"]
         Of the expected value of each entry, over a whole bin, in the data's unit.
     states : Float[Tensor, "trial time dimension"]
-    evidence : Float[Tensor, "trial kind"]
-        Log-likelihood of what was observed in the first window, given each kind of candidates that was drawn, but for terms of
-        the data alone.
     """
 
     expected: Tensor
     variance: Tensor
     states: Tensor
-    evidence: Tensor
 
 
-def weigh(
-    dynamics: Dynamics, batch: Batch, *, ahead: Batch | None = None, bins: int = 0, every: bool = False
-) -> Weighed:
+def weigh(dynamics: Dynamics, batch: Batch, *, ahead: Batch | None = None, bins: int = 0) -> Weighed:
     """Infer trials from their shown entries by the courses of a system.
 
     Parameters
@@ -65,18 +59,68 @@ def weigh(
         Known inputs of the last bin and of those after it, where the system has known inputs and `bins` are foretold.
     bins : int
         Bins to foretell. Then these are what is returned, and only the last window is weighed.
-    every : bool
-        Whether kinds of candidates with hardly a share are drawn too.
 
     Returns
     -------
     Weighed
     """
-    parts = [
-        _weigh(dynamics, batch.select(rows), rows, ahead, bins, every=every) for rows in batch.pieces(TRIALS_AT_ONCE)
-    ]
+    parts = [_weigh(dynamics, batch.select(rows), rows, ahead, bins) for rows in batch.pieces(TRIALS_AT_ONCE)]
     expected, *others = (torch.cat(each) for each in zip(*map(_fields, parts), strict=True))
     return Weighed(expected + dynamics.likelihood.reference(batch.session), *others)
+
+
+def evidence_of_kinds(dynamics: Dynamics, batch: Batch) -> Float[Tensor, "trial kind"]:
+    """Compute how likely the shown entries of the first window are given each kind of candidates (`Dynamics.candidates`).
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    batch : Batch
+
+    Returns
+    -------
+    Float[Tensor, "trial kind"]
+        Log-likelihood in nats, but for terms of the data alone.
+    """
+    found, length = list[Tensor](), min(int(dynamics.window), batch.shape[1])
+    for rows in batch.pieces(TRIALS_AT_ONCE):
+        part, generator = windows(batch.select(rows), [0], length), generator_on(batch.device, SEED)
+        features = dynamics.features(part)
+        n = n_courses(dynamics.config.courses, length * batch.shape[2], own=features is not None)
+        starts, _ = dynamics.candidates(batch.session, n, generator, first=True, every=True)
+        for some, states in _in_pieces(dynamics, starts, length, features, len(rows)):
+            piece = part.select(some)
+            log_weights = log_likelihoods(dynamics, states, piece, piece.shown)
+            found.append(log_weights.reshape(len(some), -1, n).logsumexp(2) - math.log(n))
+    return torch.cat(found)
+
+
+def run_courses(
+    dynamics: Dynamics,
+    starts: Float[Tensor, "*trial course dimension"],
+    n_bins: int,
+    features: Float[Tensor, "trial time feature"] | None,
+) -> Float[Tensor, "set course time dimension"]:
+    """Run courses that all trials share or, where known inputs drive the system, those of each trial.
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+    starts : Float[Tensor, "*trial course dimension"]
+        The same for all trials, or with known inputs of each.
+    n_bins : int
+    features : Float[Tensor, "trial time feature"] or None
+        As of `Dynamics.features`.
+
+    Returns
+    -------
+    Float[Tensor, "set course time dimension"]
+        One set, or one for each trial.
+    """
+    if features is None:
+        return dynamics.run(starts, n_bins)[None]
+    own = starts.expand(len(features), *starts.shape[-2:])
+    return dynamics.run(own, n_bins, features[:, None].expand(-1, own.shape[1], -1, -1))
 
 
 def mixed(dynamics: Dynamics, batch: Batch, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -211,8 +255,6 @@ def _weigh(
     rows: Tensor,
     ahead: Batch | None,
     bins: int,
-    *,
-    every: bool,
 ) -> Weighed:
     n_bins = batch.shape[1]
     length = min(int(dynamics.window), n_bins)
@@ -230,7 +272,6 @@ def _weigh(
             features,
             first=not starts[0],
             bins=bins,
-            every=every,
         )
         estimates += [found.part(i, len(batch.trials)) for i in range(len(starts))]
     if len(estimates) == 1:
@@ -240,23 +281,19 @@ def _weigh(
 
 @dataclass(frozen=True)
 class _Estimate:
-    """Posterior means of windows: of expectations, their squares, and states; and the evidence of kinds of candidates.
-
-    Expectations are counted from the reference of each channel.
-    """
+    """Posterior means of windows: of expectations, counted from the reference of each channel, their squares, and states."""
 
     expected: Tensor
     square: Tensor
     states: Tensor
-    evidence: Tensor
 
     def part(self, i: int, n: int) -> _Estimate:
         rows = slice(i * n, (i + 1) * n)
-        return _Estimate(self.expected[rows], self.square[rows], self.states[rows], self.evidence[rows])
+        return _Estimate(self.expected[rows], self.square[rows], self.states[rows])
 
     def weighed(self) -> Weighed:
         variance = (self.square - self.expected**2).clamp(min=0)
-        return Weighed(self.expected, variance, self.states, self.evidence)
+        return Weighed(self.expected, variance, self.states)
 
 
 def _of_windows(
@@ -267,35 +304,33 @@ def _of_windows(
     *,
     first: bool,
     bins: int,
-    every: bool,
 ) -> _Estimate:
     n_trials, n_bins, n_channels = batch.shape
     features = dynamics.features(batch)
     n = n_courses(dynamics.config.courses, (n_bins + bins) * n_channels, own=features is not None)
-    starts, log_prior = dynamics.candidates(batch.session, n, generator, first=first, every=every)
-    if features is None:
-        return _weighted_means(dynamics, batch, dynamics.run(starts, n_bins + bins)[None], log_prior, n=n)
-    if ahead is not None:
+    starts, log_prior = dynamics.candidates(batch.session, n, generator, first=first)
+    if features is not None and ahead is not None:
         features = torch.cat([features[:, :-1], ahead], 1)
-    estimates = []
-    for rows in torch.split(
-        torch.arange(n_trials, device=batch.device), max(1, STATES_AT_ONCE // (len(starts) * (n_bins + bins)))
-    ):
-        of_courses = features[rows, None].expand(-1, len(starts), -1, -1)
-        states = dynamics.run(starts.expand(len(rows), -1, -1), n_bins + bins, of_courses)
-        estimates.append(_weighted_means(dynamics, batch.select(rows), states, log_prior, n=n))
+    estimates = [
+        _weighted_means(dynamics, batch.select(rows), states, log_prior)
+        for rows, states in _in_pieces(dynamics, starts, n_bins + bins, features, n_trials)
+    ]
     return _Estimate(*(torch.cat(each) for each in zip(*map(_fields, estimates), strict=True)))
 
 
-def _weighted_means(dynamics: Dynamics, batch: Batch, states: Tensor, log_prior: Tensor, *, n: int) -> _Estimate:
-    """Weigh courses by the bins of a batch; means are of the bins after these, if the courses go on beyond them.
+def _in_pieces(
+    dynamics: Dynamics, starts: Tensor, n_bins: int, features: Tensor | None, n_trials: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows of trials and the courses for these: all at once where they share them, else as many as fit into memory."""
+    most = n_trials if features is None else max(1, STATES_AT_ONCE // (len(starts) * n_bins))
+    for rows in torch.split(torch.arange(n_trials, device=starts.device), most):
+        yield rows, run_courses(dynamics, starts, n_bins, None if features is None else features[rows])
 
-    Each kind of candidates has n courses.
-    """
+
+def _weighted_means(dynamics: Dynamics, batch: Batch, states: Tensor, log_prior: Tensor) -> _Estimate:
+    """Weigh courses by the bins of a batch; means are of the bins after these, if the courses go on beyond them."""
     n_trials, n_bins, n_channels = batch.shape
-    log_weights = log_likelihoods(dynamics, states[:, :, :n_bins], batch, batch.shown)
-    evidence = log_weights.reshape(n_trials, -1, n).logsumexp(2) - math.log(n)
-    weights = (log_weights + log_prior).softmax(1)
+    weights = (log_likelihoods(dynamics, states[:, :, :n_bins], batch, batch.shown) + log_prior).softmax(1)
     wanted = states[:, :, n_bins:] if states.shape[2] > n_bins else states
     reference = dynamics.likelihood.reference(batch.session)
     expected = wanted.new_zeros(n_trials, wanted.shape[2], n_channels)
@@ -306,7 +341,7 @@ def _weighted_means(dynamics: Dynamics, batch: Batch, states: Tensor, log_prior:
         trials = slice(None) if len(wanted) == 1 else sets
         for target, values in ((expected, of_courses), (square, of_courses**2), (mean, wanted[sets, courses])):
             target[trials] += _averaged(piece[trials], values)
-    return _Estimate(expected, square, mean, evidence)
+    return _Estimate(expected, square, mean)
 
 
 def _averaged(weights: Tensor, values: Tensor) -> Tensor:
@@ -322,14 +357,14 @@ def _joined(estimates: list[_Estimate], firsts: list[int], n_bins: int) -> Weigh
     place = torch.arange(length, device=estimates[0].expected.device, dtype=estimates[0].expected.dtype)
     share = torch.minimum(place + 1, length - place)[:, None]
     total = share.new_zeros(n_bins, 1)
-    sums = [each.new_zeros(len(each), n_bins, each.shape[2]) for each in _fields(estimates[0])[:3]]
+    sums = [each.new_zeros(len(each), n_bins, each.shape[2]) for each in _fields(estimates[0])]
     for first, estimate in zip(firsts, estimates, strict=True):
         within = slice(first, first + length)
         total[within] += share
-        for each, part in zip(sums, _fields(estimate), strict=False):
+        for each, part in zip(sums, _fields(estimate), strict=True):
             each[:, within] += share * part
     expected, square, states = (each / total for each in sums)
-    return _Estimate(expected, square, states, estimates[0].evidence).weighed()
+    return _Estimate(expected, square, states).weighed()
 
 
 def _fields(of: Weighed | _Estimate) -> tuple[Tensor, ...]:

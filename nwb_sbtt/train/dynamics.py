@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from nwb_sbtt.batch import Batch, precise_dtype
 from nwb_sbtt.config import DynamicsConfig
 from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.models.base import Model, noise
-from nwb_sbtt.models.courses import log_likelihoods, n_courses, weigh, windows
+from nwb_sbtt.models.courses import evidence_of_kinds, log_likelihoods, n_courses, run_courses, weigh, windows
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
 from nwb_sbtt.train.checkpoint import load_record, load_weights, save_record
@@ -124,7 +125,8 @@ def learn(
     _pull(dynamics, batches, states, generator, steps=pulled, tell=tell)
     begin: list[_Begin] = [partial(_near, *known, generator) for known in states]
     window = _window(dynamics, batches, begin, generator, least=0)
-    of_sessions = [_Windows.of(dynamics, *pair, window=window) for pair in zip(batches, begin, strict=True)]
+    of_sessions = _cut(dynamics, batches, begin, window)
+    sets = [*chain(*of_sessions)]
     read_outs = [p for batch in batches for p in dynamics.likelihood.read_outs(batch.session)[0]]
     for parameter in read_outs:
         parameter.requires_grad_(True)
@@ -134,16 +136,15 @@ def learn(
     ]
     optimizer = torch.optim.Adam([{"params": p, "lr": rate} for p, rate in groups], betas=(0.9, 0.98))
     trained = [*groups[0][0], *read_outs]
-    turn = max(1, min(STEPS_OF_ROUND, config.steps // (LEAST_ROUNDS * sum(map(len, of_sessions)))))
+    turn = max(1, min(STEPS_OF_ROUND, config.steps // (LEAST_ROUNDS * len(sets))))
     for step in range(config.steps):
         stopping.check()
         if step == round(TRIED_AGAIN * config.steps):
             begin = [partial(_along, dynamics, sets) for sets in of_sessions]
             longer = _window(dynamics, batches, begin, generator, least=window)
             if longer > window:
-                window = longer
-                of_sessions = [_Windows.of(dynamics, *pair, window=window) for pair in zip(batches, begin, strict=True)]
-        sets = [each for of_session in of_sessions for each in of_session]
+                window, of_sessions = longer, _cut(dynamics, batches, begin, longer)
+                sets = [*chain(*of_sessions)]
         each = sets[step // turn % len(sets)]
         if step % turn == 0 or not len(each.rows):
             each.draw(dynamics, generator)
@@ -158,7 +159,7 @@ def learn(
         tell(pulled + step + 1)
     dynamics.window.fill_(window)
     dynamics.requires_grad_(False)
-    for each in (each for of_session in of_sessions for each in of_session):
+    for each in sets:
         each.draw(dynamics, generator, every=True)
         each.keep(dynamics, generator)
     return dynamics.eval()
@@ -182,7 +183,7 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch]) ->
     for batch in batches:
         session, precise = batch.session, precise_dtype(batch.device)
         with torch.no_grad():
-            evidence = weigh(dynamics, batch, every=True).evidence.to(precise)
+            evidence = evidence_of_kinds(dynamics, batch).to(precise)
             kinds = torch.full_like(evidence[0], 1 / evidence.shape[1])
             for _ in range(KIND_STEPS):
                 kinds = (evidence + kinds.clamp(min=1e-12).log()).softmax(1).mean(0)
@@ -367,15 +368,14 @@ class _Windows:
         chosen = torch.randint(len(bank), (n,), generator=generator, device=bank.device)
         with torch.no_grad():
             if self.features is None:
-                starts = bank[chosen] + JITTER * noise((n, bank.shape[1]), generator, bank)
-                states = dynamics.run(starts, part.shape[1])[None]
+                starts = bank[chosen]
             else:
                 # Half of the candidates are near those that the window has drawn before.
                 own = self.starts[rows].repeat(1, -(-n // (2 * DRAWS)), 1)[:, : n // 2]
                 starts = torch.cat([own, bank[chosen[n // 2 :]].expand(len(rows), -1, -1)], 1)
-                starts = starts + JITTER * noise(tuple(starts.shape), generator, starts)
-                features = self.features[rows][:, None].expand(-1, n, -1, -1)
-                states = dynamics.run(starts, part.shape[1], features)
+            starts = starts + JITTER * noise(tuple(starts.shape), generator, starts)
+            features = None if self.features is None else self.features[rows]
+            states = run_courses(dynamics, starts, part.shape[1], features)
             weights = log_likelihoods(dynamics, states, part, part.observed).softmax(1)
         if not weights.isfinite().all():
             raise TrainingError(
@@ -482,6 +482,11 @@ def _pull(
         tell(step + 1)
 
 
+def _cut(dynamics: Dynamics, batches: Sequence[Batch], begin: Sequence[_Begin], window: int) -> list[list[_Windows]]:
+    """Windows of each session."""
+    return [_Windows.of(dynamics, *pair, window=window) for pair in zip(batches, begin, strict=True)]
+
+
 def _near(mean: Tensor, variance: Tensor, generator: torch.Generator, first: int) -> Tensor:
     """Starts near what the model infers in a bin."""
     drawn = noise((len(mean), DRAWS, mean.shape[2]), generator, mean)
@@ -520,12 +525,8 @@ def _suits(dynamics: Dynamics, batch: Batch, begin: _Begin, window: int, generat
     n = n_courses(dynamics.config.courses, window * batch.shape[2], own=features is not None)
     bank = bank[torch.randperm(len(bank), generator=generator, device=bank.device)[:n]]
     with torch.no_grad():
-        if features is None:
-            course = dynamics.run(bank, window)[None]
-        else:
-            of_courses = features[:, None].expand(-1, len(bank), -1, -1)
-            course = dynamics.run(bank.expand(len(part.trials), -1, -1), window, of_courses)
-        weights = log_likelihoods(dynamics, course, part, part.observed).softmax(1)
+        courses = run_courses(dynamics, bank, window, features)
+        weights = log_likelihoods(dynamics, courses, part, part.observed).softmax(1)
     effective = float((1 / (weights**2).sum(1)).median())
     return effective >= min(LEAST_EFFECTIVE, OF_BANK * weights.shape[1])
 
