@@ -12,6 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import kernels  # noqa: E402
 import pages  # noqa: E402
 
 project, author = "nwb_sbtt", "the nwb_sbtt developers"
@@ -45,6 +46,8 @@ myst_heading_anchors = 3
 mode = os.environ.get("NWB_SBTT_DOCS", "full")
 if mode == "small":
     os.environ |= {"NWB_SBTT_GALLERY_CONDITIONS": "4", "NWB_SBTT_GALLERY_EPOCHS": "1", "NWB_SBTT_GALLERY_STEPS": "20"}
+if mode != "unexecuted":
+    kernels.offer()
 nb_execution_mode = "off" if mode == "unexecuted" else "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 900
