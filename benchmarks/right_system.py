@@ -74,7 +74,7 @@ KEPT = 0.99
 COMPONENTS, DELAYS, RANK = 8, 5, 10
 """Of `dsa`: principal components at most, delays, and rank of the linear systems that are compared."""
 STARTS, RUNS, SETTLE = 128, 8, 200
-"""Starts of the search for fixed points; runs for the exponent, and bins before it is measured."""
+"""Starts of the search for fixed points; runs for the exponent, and bins before it is measured, ten times `length` at most."""
 LEAST_COUNT = 1e-6
 """Expected of a neuron that did not fire in the trials that it is regressed on."""
 Floats = NDArray[np.float64]
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of systems, masks and models")
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--length", type=int, default=500, help="bins over which Lyapunov exponents are measured")
+    parser.add_argument("--starts", type=int, default=STARTS, help="of the search for fixed points")
     parser.add_argument("--twice", action="store_true", help="fit each model with a second seed too, for `cross`")
     parser.add_argument("--dsa", action="store_true", help="compute `dsa`, a few seconds a row")
     take_settings(parser)
@@ -98,14 +99,15 @@ def main() -> None:
     training = 1.0
     if arguments.small:
         arguments.systems, arguments.models = ["chaotic"], ["dynamics", "gpfa"]
-        arguments.trials, arguments.shares, training, arguments.length = 40, [1 / 3], 0.01, 5
+        arguments.trials, arguments.shares, training = 40, [1 / 3], 0.01
+        arguments.length, arguments.starts = 5, 16
         small = ["train.epochs=2", "model.width=16", "model.groups=4", "dynamics.steps=5", "dynamics.courses=32"]
         arguments.settings = [*small, *arguments.settings]
     rows: list[dict[str, Any]] = []
     for seed in arguments.seeds:
         for name in arguments.systems:
             system = SYSTEMS[name](seed, trials=arguments.trials, steps=training)
-            truth = Truth.of(system, length=arguments.length)
+            truth = Truth.of(system, length=arguments.length, starts=arguments.starts)
             for share in arguments.shares:
                 for model in arguments.models:
                     where = {"system": name, "observed": f"{share:.0%}", "seed": seed}
@@ -141,14 +143,15 @@ class Truth:
     points: Points
 
     @classmethod
-    def of(cls, system: System, *, length: int) -> Truth:
-        """Compute them from states of its trials."""
+    def of(cls, system: System, *, length: int, starts: int = STARTS) -> Truth:
+        """Compute them from states of its trials, the exponent over `length` bins."""
         visited = torch.from_numpy(system.states.reshape(-1, system.states.shape[2]))
-        drawn = visited[np.random.default_rng(0).integers(len(visited), size=STARTS)]
+        drawn = visited[np.random.default_rng(0).integers(len(visited), size=max(starts, RUNS))]
         with torch.no_grad():
-            found = find_fixed_points(system.free, drawn, within=np.inf)
+            found = find_fixed_points(system.free, drawn[:starts], within=np.inf)
             leading = torch.linalg.eigvals(found.jacobians).abs().amax(1)
-            grown = lyapunov_exponents(system.free, drawn[:RUNS], n_steps=length, settle=SETTLE, within=np.inf)
+            settle = min(SETTLE, 10 * length)
+            grown = lyapunov_exponents(system.free, drawn[:RUNS], n_steps=length, settle=settle, within=np.inf)
         return cls(float(grown.exponents[:, 0].mean()), Points(found.states.numpy(), leading.numpy()))
 
 
@@ -234,7 +237,7 @@ def _rows(
         with fitted_to(ds, config) as (fitted, seconds):
             found = _inferred(model, fitted, ds, seconds)
             if config.dynamics is not None:
-                found[-1].columns.update(_system_scores(system, truth, fitted, ds, found[-1], arguments.length))
+                found[-1].columns.update(_system_scores(system, truth, fitted, ds, found[-1], arguments))
         if arguments.twice:
             again = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed + 1000})})
             with fitted_to(ds, again) as (other, seconds):
@@ -301,7 +304,7 @@ def _suited(settings: list[str], model: str) -> list[str]:
 
 
 def _system_scores(
-    system: System, truth: Truth, fitted: sb.Fitted, ds: xr.Dataset, found: Inferred, length: int
+    system: System, truth: Truth, fitted: sb.Fitted, ds: xr.Dataset, found: Inferred, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Scores of the learned system, without inputs."""
     train = ds["split"].values == "train"
@@ -311,10 +314,10 @@ def _system_scores(
     to_learned = LinearRegression().fit(_flat(system.states[train]), _flat(found.latents[train]))
     seen = _flat(found.latents) @ metric
     scale = float(np.sqrt(((seen - seen.mean(0)) ** 2).sum(1).mean()))
-    points = sb.dynamics.fixed_points(fitted, ds, starts=STARTS, inputs=zeros)
+    points = sb.dynamics.fixed_points(fitted, ds, starts=arguments.starts, inputs=zeros)
     values = points["eigenvalue"].values
     learned = Points(points["state"].values, np.hypot(values[..., 0], values[..., 1]).max(1, initial=0))
-    grown = sb.dynamics.lyapunov_exponent(fitted, ds, inputs=zeros, runs=RUNS, bins=length)
+    grown = sb.dynamics.lyapunov_exponent(fitted, ds, inputs=zeros, runs=RUNS, bins=arguments.length)
     (member,), session = fitted.members, fitted.session_name()
     assert member.dynamics is not None
     alone = weigh(member.dynamics, to_batch(ds, session)).expected.double().numpy() / system.bin_width

@@ -42,7 +42,7 @@ def test_the_map_leads_from_each_bin_to_the_next(systems, name):
 @pytest.mark.slow
 def test_the_lorenz_system_has_its_fixed_points_and_exponent(systems, right):
     system = systems.lorenz(0, trials=20)
-    truth = right.Truth.of(system, length=400)
+    truth = right.Truth.of(system, length=400, starts=32)
     points = truth.points.states[np.argsort(truth.points.states[:, 0])]
     assert len(points) == 3 and not truth.points.stable.any()
     middle = (points[0] + points[2]) / 2
