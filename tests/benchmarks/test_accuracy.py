@@ -30,7 +30,7 @@ def test_cosmoothing_of_real_segments_is_better_than_their_mean(tmp_path, realda
 @pytest.mark.slow
 def test_hidden_entries_of_real_segments_are_better_predicted_than_by_smoothing(tmp_path, realdata):
     file = realdata / "nlb" / "sub-Jenkins_ses-small_desc-test_ecephys.nwb"
-    words = ("--speckled", "--small", "--set", "train.epochs=40")
+    words = ("--speckled", "--small", "--set", "train.epochs=25")
     (row,) = rows_of(tmp_path, "cosmoothing.py", file, *words, drawn=False)
     assert row["bits/spike"] > row["smoothing"] > 0
     assert row["Wiener"] > 0

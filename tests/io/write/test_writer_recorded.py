@@ -32,6 +32,7 @@ def test_results_of_recorded_files_pass_the_validators(realdata, tmp_path, case,
     path = write_exactly(latents, tmp_path / "r.nwb", append=append)
     assert_same(latents, read_result(path))
     assert digest(source) == before
+    # The recording of NWB 2.1 breaks the rules of its own version; in the copy pynwb finds it breaking those of the new.
     if case != "nwb 2.1" or not append:
         assert pynwb.validate(path=path) == []
     assert _findings(path) - _findings(source) == set()
@@ -45,7 +46,6 @@ def _findings(path):
         nwbfile_path=str(path),
         config=load_config("dandi"),
         importance_threshold=Importance.BEST_PRACTICE_VIOLATION,
+        skip_validate=True,
     )
-    # The recording of NWB 2.1 breaks the rules of its own version; in the copy pynwb finds it breaking those of the new.
-    findings = {(message.importance.name, message.check_function_name, message.location) for message in messages}
-    return {finding for finding in findings if finding[0] != "PYNWB_VALIDATION"}
+    return {(message.importance.name, message.check_function_name, message.location) for message in messages}
