@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from fits import N_NEURONS, lorenz_task, take_settings
+from fits import N_NEURONS, SCHEMES, lorenz_task, take_settings
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", default=[5, 2], help="neurons observed per bin")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
     parser.add_argument("--by", choices=["trial", "condition"], default="trial", help="what validation is drawn from")
+    parser.add_argument("--scheme", choices=SCHEMES, default="speckled", help="of sampling")
     take_settings(parser)
     arguments = parser.parse_args()
     conditions, steps = 65, "dynamics.steps=1200"
@@ -57,7 +58,7 @@ def main() -> None:
     rows = []
     for seed in arguments.seeds:
         for k in arguments.levels:
-            ds = lorenz_task(k, seed=seed, conditions=conditions, split_by=arguments.by)
+            ds = lorenz_task(k, seed=seed, conditions=conditions, split_by=arguments.by, scheme=arguments.scheme)
             config = override(sb.FitConfig(seed=seed), [steps, *arguments.settings])
             with tempfile.TemporaryDirectory() as folder:
                 rows.append({"observed of 29": k, "seed": seed, "by": arguments.by, **_row(ds, config, Path(folder))})

@@ -13,22 +13,31 @@ from typing import Literal
 import xarray as xr
 
 import nwb_sbtt as sb
+from nwb_sbtt.config import BandwidthConfig
 from nwb_sbtt.simulate.lorenz import LorenzDynamics
 from nwb_sbtt.train.trackers import Silent
 
 N_NEURONS = 29
 """Of the Lorenz task."""
+SCHEMES = ("speckled", "round_robin", "decimate")
+"""Ways to sample some of them, of which every neuron gets its share."""
 
 
 def lorenz_task(
-    observed: int, *, seed: int, conditions: int = 65, split_by: Literal["trial", "condition"] = "trial"
+    observed: int,
+    *,
+    seed: int,
+    conditions: int = 65,
+    split_by: Literal["trial", "condition"] = "trial",
+    scheme: str = "speckled",
 ) -> xr.Dataset:
     """Simulate the Lorenz task, of whose neurons so many are observed in each bin; validation is of trials or conditions."""
     dynamics = LorenzDynamics(split_by=split_by)
     ds = sb.simulate.lorenz(n_channels=N_NEURONS, conditions=conditions, seed=seed, dynamics=dynamics)
     if observed == N_NEURONS:
         return ds
-    return sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=observed, seed=seed))
+    config = BandwidthConfig.model_validate({"scheme": scheme, "k": observed, "seed": seed})
+    return sb.data.limit_bandwidth(ds, config)
 
 
 def quiet(text: str) -> None:

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from fits import N_NEURONS, fitted_to, lorenz_task, take_settings
+from fits import N_NEURONS, SCHEMES, fitted_to, lorenz_task, take_settings
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("part", choices=["accuracy", "reachable", "latency", "draw"])
     parser.add_argument("--tables", type=Path, nargs="+", default=[], help="rows of earlier runs (--json), for `draw`")
     parser.add_argument("--levels", type=int, nargs="+", default=[29, 10, 5], help="neurons observed per bin")
+    parser.add_argument("--scheme", choices=SCHEMES, default="speckled", help="of sampling, for `reachable`")
     parser.add_argument("--lags", type=int, nargs="+", default=[0, 3], help="bins; -1: the whole trial")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
     parser.add_argument("--courses", type=int, default=200_000)
@@ -113,7 +114,7 @@ def reachable(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         courses = lorenz_courses(np.random.default_rng([seed, 1]), arguments.courses)
         latents = (courses - raw.mean((0, 1))) / raw.std((0, 1))
         for k in arguments.levels:
-            valid = _valid(lorenz_task(k, seed=seed, conditions=conditions))
+            valid = _valid(lorenz_task(k, seed=seed, conditions=conditions, scheme=arguments.scheme))
             log_rates = _read_out(valid, latents)
             for lag in arguments.lags:
                 rates, effective = _posterior_mean(valid, log_rates, lag)
