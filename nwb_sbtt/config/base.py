@@ -248,8 +248,8 @@ def override(config: C, assignments: str | Sequence[str] | Mapping[str, object],
             raise ConfigError(f"{prefix + text!r} should read name=value, for example train.epochs=100")
         place = settings
         *parents, last = name.strip().split(".")
-        for parent in parents:
-            if place.get(parent) is None:
+        for i, parent in enumerate(parents):
+            if place.get(parent) is None or _may_have_parts(place[parent], _field_at(config, parents[: i + 1])):
                 place[parent] = {}
             below = place[parent]
             if not isinstance(below, dict):
@@ -295,6 +295,11 @@ def _field_at(config: Config, words: Sequence[str]) -> FieldInfo | None:
         value = getattr(value, word, None)
         kinds = [type(value)] if isinstance(value, BaseModel) else classes_in(field.annotation)
     return field
+
+
+def _may_have_parts(value: object, field: FieldInfo | None) -> bool:
+    """Tell whether a value is a word, such as "auto", in whose place settings may stand."""
+    return isinstance(value, str) and field is not None and bool(classes_in(field.annotation))
 
 
 def _holds_truth(value: object) -> bool:

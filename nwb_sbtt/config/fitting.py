@@ -196,7 +196,10 @@ class DynamicsConfig(Config):
         description="Longest window of a trial over which courses of the system are weighed; longer trials are cut into "
         "such windows. They are made shorter where so much is observed that no course explains all of it.",
     )
-    steps: Count = Field(default=1200, description="Optimiser steps that learn the system.")
+    steps: Count | None = Field(
+        default=None,
+        description="Optimiser steps that learn the system. Default: 1.2 times those of the model, at most 1200.",
+    )
     courses: Count = Field(
         default=4096,
         description="Most courses of each kind of start that are weighed. More make estimates more exact, and take longer.",
@@ -229,10 +232,12 @@ class FitConfig(Config):
     sessions: SessionsConfig = Field(
         default=SessionsConfig(), description="How several sessions are fitted together and compared."
     )
-    dynamics: DynamicsConfig | None = Field(
-        default=None,
+    dynamics: DynamicsConfig | Literal["auto"] | None = Field(
+        default="auto",
         description="A system that is learned from the data. It takes part in what is inferred, as far as that helps on "
-        "hidden entries, and can be run forward (`Fitted.simulate`, `Fitted.forecast`). Default: none is learned.",
+        "hidden entries, and can be run forward (`Fitted.simulate`, `Fitted.forecast`). auto: one is learned of counts and "
+        "signals, by models without a lag, if training takes 400 steps or more and the data are not very long; the fit says "
+        "why if there is none. null: none is learned. Settings of a system demand one.",
     )
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,
@@ -285,6 +290,11 @@ class FitConfig(Config):
     def training_seed(self) -> int:
         """Seed of the first weights and of everything random in training."""
         return self.seed if self.train.seed is None else self.train.seed
+
+    @property
+    def system(self) -> DynamicsConfig | None:
+        """Settings of the learned system; None where none is learned, or that is not decided yet (``dynamics="auto"``)."""
+        return self.dynamics if isinstance(self.dynamics, DynamicsConfig) else None
 
     @property
     def lag(self) -> int | None:

@@ -27,6 +27,7 @@ from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted
 from nwb_sbtt.fitting.forward import has_learned, write_scales
 from nwb_sbtt.fitting.initialisation import initialise, member_initialisation, resolve_initialisation
+from nwb_sbtt.fitting.learnable import resolve_dynamics
 from nwb_sbtt.fitting.member import Member
 from nwb_sbtt.fitting.memory import memory_errors
 from nwb_sbtt.fitting.preparation import (
@@ -122,6 +123,7 @@ def fit(
         with naming_session(name, of=len(sessions)):
             prepared[name] = prepare(ds, config)
     config, signature = resolve_initialisation(config, signature_of(prepared, config))
+    config = resolve_dynamics(config, signature)
     check_conditions(prepared, config)
     device = device_of(config)
     processes = join_group(gpu=device.startswith("cuda"))

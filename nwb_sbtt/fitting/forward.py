@@ -20,6 +20,7 @@ from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset, name_units
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.fitting.device import device_of
+from nwb_sbtt.fitting.learnable import without_system
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
 from nwb_sbtt.fitting.stream import as_numbers
@@ -52,11 +53,10 @@ def systems_of(fitted: Fitted) -> tuple[Dynamics, ...]:
     ConfigError
         If the fit learns none, or training has not come so far, or ended at its time limit before it did.
     """
-    config = fitted.config.dynamics
-    if config is None:
+    if fitted.config.system is None:
         raise ConfigError(
-            "this fit has no system that could be run forward; fit again with one: --set dynamics.dimensions=4, or "
-            "FitConfig(dynamics=DynamicsConfig())"
+            f"this fit has no system that could be run forward: {why_without(fitted)}; to demand one, fit again with "
+            "--set dynamics.dimensions=4, or FitConfig(dynamics=DynamicsConfig())"
         )
     if missing := [member for member in fitted.members if member.dynamics is None]:
         folder, ended = str(missing[0].run_dir), missing[0].progress.finished
@@ -67,6 +67,25 @@ def systems_of(fitted: Fitted) -> tuple[Dynamics, ...]:
             else f"the fit in {folder!r} has not learned its system yet; run the same fit again to resume it"
         )
     return tuple(copy.deepcopy(member.dynamics) for member in fitted.members if member.dynamics is not None)
+
+
+def why_without(fitted: Fitted) -> str:
+    """Say why a fit has no learned system.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        Finished, without one.
+
+    Returns
+    -------
+    str
+    """
+    if fitted.config.system is not None:
+        return fitted.finished
+    if fitted.config.dynamics is None:
+        return "none was to be learned (dynamics=null)"
+    return without_system(fitted.config, fitted.signature)
 
 
 def has_learned(fitted: Fitted) -> bool:

@@ -128,7 +128,7 @@ def load_member(run_dir: Path, signature: Signature) -> Member:
     checkpoint.load_weights(model, tensors, run_dir / BEST)
     model = model.to(device_of(config)).eval()
     dynamics = None
-    if config.dynamics is not None and progress.first_epochs:
+    if config.system is not None and progress.first_epochs:
         of = checkpoint.digest(tensors) if progress.finished else None
-        dynamics = load_dynamics(run_dir / DYNAMICS, model, config.dynamics, of=of)
+        dynamics = load_dynamics(run_dir / DYNAMICS, model, config.system, of=of)
     return Member(model, config, run_dir, progress, dynamics)

@@ -30,8 +30,6 @@ WARM_UP = 0.25
 """Share of a chop after which a model with a lag is scored."""
 MOST_NAMED = 10
 """Most channels that an error names."""
-MOST_WEIGHED = 10**9
-"""Most entries, observed or not, of a session of which a system is learned: some seven bytes each are needed."""
 
 
 def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
@@ -61,34 +59,7 @@ def prepare(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     data, likelihood = values_of(ds), likelihood_of(ds, config)
     MODELS[config.model.name].check(data, likelihood.name)
     LIKELIHOODS[likelihood.name].check(data, likelihood)
-    _check_dynamics(ds, config, likelihood.name)
     return split(hold_out(ds, config), valid=config.valid_fraction, test=config.test_fraction, seed=config.seed)
-
-
-def _check_dynamics(ds: xr.Dataset, config: FitConfig, likelihood: str) -> None:
-    if config.dynamics is None:
-        return
-    if LIKELIHOODS[likelihood].draws and not MODELS[config.model.name].infers_spikes:
-        # Models that others have registered may have no such setting.
-        factors: int | None = getattr(config.model, "factors", None)
-        if factors is not None and config.dynamics.dimensions > factors:
-            raise ConfigError(
-                f"dynamics.dimensions is {config.dynamics.dimensions}, and the model has {factors} factors, of which these are "
-                "principal components; expected at most as many: lower dynamics.dimensions, or raise model.factors"
-            )
-        n_trials, n_bins, n_channels = ds["values"].shape
-        if n_trials * n_bins * n_channels > MOST_WEIGHED:
-            raise ConfigError(
-                f"dynamics weigh all channels in all bins, here {n_trials} trials of {n_bins} bins and {n_channels} channels; "
-                f"expected at most {MOST_WEIGHED:.0e} entries: use fewer channels or trials, or leave dynamics out "
-                "(dynamics=null)"
-            )
-        return
-    able = ", ".join(name for name in LIKELIHOODS.names() if LIKELIHOODS[name].draws)
-    raise ConfigError(
-        f"dynamics cannot be learned by the model {config.model.name!r} with the likelihood {likelihood!r}; it is possible "
-        f"with the likelihoods {able}, and models that do not infer spikes themselves. Leave dynamics out (dynamics=null)"
-    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from nwb_sbtt.fitting.dynamics.forecasting import forecast_error
 from nwb_sbtt.fitting.dynamics.held import HeldSystem
 from nwb_sbtt.fitting.dynamics.plane import flow_of
 from nwb_sbtt.fitting.dynamics.stability import exponents_of, points_of
-from nwb_sbtt.fitting.forward import has_learned
+from nwb_sbtt.fitting.forward import has_learned, why_without
 from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.fitting.scores import read_metrics, scores_by_part
 from nwb_sbtt.fitting.signature import SessionSignature
@@ -188,6 +188,8 @@ def facts_of(fitted: Fitted) -> dict[str, str]:
     facts["training"] = fitted.unfinished or fitted.finished
     if fitted.best.dynamics is not None:
         facts["learned system"] = _system_in_words(fitted.best.dynamics)
+    elif not fitted.unfinished:
+        facts["learned system"] = f"none: {why_without(fitted)}"
     if fitted.best.progress.best_epoch:
         facts["validation loss"] = f"{fitted.best.progress.best_score:.4f} nats per hidden entry"
     facts |= _score_facts(fitted)

@@ -162,10 +162,11 @@ def _new_record(
             f"seeds is {fit.seeds}, but each trial of a search is one model; to average the best trials set ensemble "
             "(--ensemble)"
         )
-    if fit.dynamics is not None:
+    if fit.system is not None:
         raise ConfigError(
             "a search compares fits without a learned system; leave dynamics out, and set it in a fit with the best settings"
         )
+    fit = fit.model_copy(update={"dynamics": None})
     if config.strategy == "pbt" and config.at_once is not None:
         raise ConfigError(
             "at_once cannot be used with a population (pbt), whose members share the available CPUs and GPUs; to run "

@@ -34,6 +34,8 @@ from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
 from nwb_sbtt.train.checkpoint import load_record, load_weights, save_record
 from nwb_sbtt.train.trackers import Tracker
 
+STEPS = 1200
+"""Gradient steps, where the settings do not say."""
 STEPS_OF_ROUND, LEAST_ROUNDS = 20, 3
 """Gradient steps between two draws of courses, fewer where there are many sessions, and least rounds of each session."""
 PRODUCTS, OWN_ENTRIES = 10**10, 5 * 10**7
@@ -117,10 +119,11 @@ def learn(
         _in_states(dynamics, model, batch.session, factors, variance)
         for batch, (factors, variance) in zip(batches, inferred, strict=True)
     ]
-    pulled = max(1, round(PULLED * config.steps))
+    steps = config.steps or STEPS
+    pulled = max(1, round(PULLED * steps))
 
     def tell(step: int) -> None:
-        tracker.learning(step, pulled + config.steps)
+        tracker.learning(step, pulled + steps)
 
     _pull(dynamics, batches, states, generator, steps=pulled, tell=tell)
     begin: list[_Begin] = [partial(_near, *known, generator) for known in states]
@@ -136,10 +139,10 @@ def learn(
     ]
     optimizer = torch.optim.Adam([{"params": p, "lr": rate} for p, rate in groups], betas=(0.9, 0.98))
     trained = [*groups[0][0], *read_outs]
-    turn = max(1, min(STEPS_OF_ROUND, config.steps // (LEAST_ROUNDS * len(sets))))
-    for step in range(config.steps):
+    turn = max(1, min(STEPS_OF_ROUND, steps // (LEAST_ROUNDS * len(sets))))
+    for step in range(steps):
         stopping.check()
-        if step == round(TRIED_AGAIN * config.steps):
+        if step == round(TRIED_AGAIN * steps):
             begin = [partial(_along, dynamics, sets) for sets in of_sessions]
             longer = _window(dynamics, batches, begin, generator, least=window)
             if longer > window:
@@ -148,8 +151,8 @@ def learn(
         each = sets[step // turn % len(sets)]
         if step % turn == 0 or not len(each.rows):
             each.draw(dynamics, generator)
-        done = step / config.steps
-        share = min(1.0, (done + 1 / config.steps) / WARM_UP) * (0.5 * (1 + math.cos(math.pi * done)) + 0.02)
+        done = step / steps
+        share = min(1.0, (done + 1 / steps) / WARM_UP) * (0.5 * (1 + math.cos(math.pi * done)) + 0.02)
         for parameters, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
             parameters["lr"] = rate * share
         optimizer.zero_grad()
@@ -379,8 +382,7 @@ class _Windows:
             weights = log_likelihoods(dynamics, states, part, part.observed).softmax(1)
         if not weights.isfinite().all():
             raise TrainingError(
-                "the learned system has grown without bounds; check the data for outliers, lower dynamics.dimensions, or leave "
-                "dynamics out (dynamics=null)"
+                "no system was learned, since it grew without bounds: check the data for outliers, or lower dynamics.dimensions"
             )
         drawn = torch.multinomial(weights, DRAWS, replacement=True, generator=generator)
         if self.features is None:

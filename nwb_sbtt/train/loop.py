@@ -220,15 +220,21 @@ class _Run:
     def is_to_learn(self) -> bool:
         """Whether training is over but for the system that is to be learned."""
         over = _over(self.progress, self.plan)
-        return self.config.dynamics is not None and self.dynamics is None and bool(over)
+        return self.config.system is not None and self.dynamics is None and bool(over)
 
     def learn(self, batches: Sequence[Batch], validation: Sequence[Batch], tracker: Tracker) -> None:
         """Learn a system from what the best weights infer; further training starts from these."""
-        assert self.config.dynamics is not None
+        assert self.config.system is not None
         for model in (self.model, self.average):
             model.load_state_dict(self.best)
         generator = _generator(self.config.training_seed, self.progress.epoch, batches[0].device, _LEARNING)
-        self.dynamics = learn(self.average, batches, self.config.dynamics, generator, tracker=tracker)
+        try:
+            self.dynamics = learn(self.average, batches, self.config.system, generator, tracker=tracker)
+        except TrainingError as error:
+            # The model is as good as without a system, and took most of the time.
+            self.progress = replace(self.progress, finished=f"{_over(self.progress, self.plan)}; {error}")
+            self.save()
+            return
         # Machines of other kinds may round otherwise.
         self.group.take_from_leader(list(self.dynamics.state_dict().values()))
         self.optimizer = self._new_optimizer()
@@ -374,8 +380,8 @@ class _Run:
             checkpoint.load_weights(module, weights, path)
         device = next(self.model.parameters()).device
         self.best = {n.removeprefix("best."): t.to(device) for n, t in tensors.items() if n.startswith("best.")}
-        if self.progress.first_epochs and self.config.dynamics is not None:
-            self.dynamics = load_dynamics(self.run_dir / DYNAMICS, self.model, self.config.dynamics)
+        if self.progress.first_epochs and self.config.system is not None:
+            self.dynamics = load_dynamics(self.run_dir / DYNAMICS, self.model, self.config.system)
         checkpoint.unpack_optimizer(self.optimizer, list(self.parameters), tensors)
         self.history = read_log(self.run_dir, self.progress)
 

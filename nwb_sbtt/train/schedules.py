@@ -67,7 +67,7 @@ def plan(config: FitConfig, trials: list[int]) -> Plan:
     n_batches = max(batches) * len(batches) if config.sessions.sampling == "balanced" else sum(batches)
     steps_per_epoch = math.ceil(n_batches / settings.batches_per_step)
     epochs = settings.epochs or min(MOST_EPOCHS, math.ceil(defaults.steps / steps_per_epoch))
-    dynamics = config.dynamics
+    system = config.system
     return Plan(
         epochs,
         batch_size,
@@ -77,7 +77,7 @@ def plan(config: FitConfig, trials: list[int]) -> Plan:
         defaults.learning_rate if settings.learning_rate is None else settings.learning_rate,
         defaults.weight_decay if settings.weight_decay is None else settings.weight_decay,
         config.masks.coordinated_dropout or defaults.coordinated_dropout,
-        round(dynamics.further_training * epochs) if dynamics is not None and dynamics.simulated else 0,
+        round(system.further_training * epochs) if system is not None and system.simulated else 0,
     )
 
 
