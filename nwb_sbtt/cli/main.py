@@ -541,7 +541,7 @@ def simulate_fit(
     """Write simulated trials of a fit that learned a system.
 
     The file is a recording like the one that was fitted, with the true rates and the states of the system in
-    processing/ground_truth. It needs a fit to counts with `--set dynamics.dimensions=4`.
+    processing/ground_truth. It needs a fit to counts; `fit` says why it has learned no system.
     """
     from nwb_sbtt.simulate.learned import write_learned
 

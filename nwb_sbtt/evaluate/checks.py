@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.sampling import sampling_lags
 from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.evaluate.intervals import (
     interval,
@@ -38,13 +39,6 @@ MIN_CHECKED = 300
 """Smallest number of entries for a check of coverage."""
 MAX_DISPERSION = 1.5
 """Squared errors, relative to posterior plus Poisson variance, above which the posterior is overconfident."""
-
-LONG_LAG = 8
-"""Bins between successive samples of a channel from which on rates between them are not identified, if no lag is shorter."""
-SHORT_LAG_SHARE = 0.2
-"""Share of lags that may be shorter all the same; with random sampling as many are below a third of the median."""
-MAX_ENTRIES = 10**7
-"""Entries on which lags are measured, or those of one trial."""
 
 
 def checks(
@@ -213,16 +207,11 @@ def _dispersion(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
 
 def _sampling(ds: xr.Dataset) -> Check | None:
     """Lags between successive samples of a channel; None where none is sampled twice in a trial, or all in every bin."""
-    observed = ds["observed"].values
-    if observed.all():
+    lags = sampling_lags(ds["observed"].values)
+    if lags is None:
         return None
-    observed = observed[:: 1 + observed.size // MAX_ENTRIES]
-    trial, channel, time = np.nonzero(observed.transpose(0, 2, 1))
-    lags = np.diff(time)[(np.diff(trial) == 0) & (np.diff(channel) == 0)]
-    if not len(lags):
-        return None
-    short, median = int(np.quantile(lags, SHORT_LAG_SHARE)), float(np.median(lags))
-    if short >= max(LONG_LAG, median / 2):
+    short = lags.short
+    if lags.are_long:
         return _check(
             "sampling",
             "warn",

@@ -24,14 +24,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt import stopping
-from nwb_sbtt.batch import Batch, precise_dtype
+from nwb_sbtt.batch import Batch, as_numbers, precise_dtype
 from nwb_sbtt.config import DynamicsConfig
+from nwb_sbtt.data.sampling import sampling_lags
 from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.models.base import Model, noise
 from nwb_sbtt.models.courses import evidence_of_kinds, log_likelihoods, n_courses, run_courses, weigh, windows
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
 from nwb_sbtt.train.checkpoint import load_record, load_weights, save_record
+from nwb_sbtt.train.rotations import Inferred, infer_rotations
 from nwb_sbtt.train.trackers import Tracker
 
 STEPS = 1200
@@ -105,6 +107,8 @@ def learn(
         If that was requested (`nwb_sbtt.stopping`).
     """
     inferred = [_inferred(model, batch) for batch in batches]
+    if len(batches) == 1 and _is_regular(batches[0]):
+        inferred = [infer_rotations(batches[0], model.likelihood, generator)]
     inputs = [found for batch in batches if (found := InputStatistics.measured(batch)) is not None]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
@@ -114,11 +118,8 @@ def learn(
             {batch.session: (0, 0, 0) for batch in batches},
             KnownInputs(inputs) if inputs else None,
         ).to(batches[0].device)
-    _begin_with_components(dynamics, model, [batch.session for batch in batches], [mean for mean, _ in inferred])
-    states = [
-        _in_states(dynamics, model, batch.session, factors, variance)
-        for batch, (factors, variance) in zip(batches, inferred, strict=True)
-    ]
+    _begin_with_components(dynamics, [batch.session for batch in batches], inferred)
+    states = [_in_states(dynamics, batch.session, of) for batch, of in zip(batches, inferred, strict=True)]
     steps = config.steps or STEPS
     pulled = max(1, round(PULLED * steps))
 
@@ -202,7 +203,11 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch]) ->
                 _score(dynamics, batch, of_model + i / SHARES * (of_system - of_model)).to(precise)
                 for i in range(SHARES + 1)
             ]
-            dynamics.shares[session].fill_(int(torch.stack(terms).argmin()) / SHARES)
+            share = int(torch.stack(terms).argmin()) / SHARES
+            if _is_regular(batch):
+                # Hidden entries are sampled as regularly as those that train a network, and say nothing of it elsewhere.
+                share = float(terms[SHARES] < _score(dynamics, batch, _averages(batch)).to(precise))
+            dynamics.shares[session].fill_(share)
 
 
 def draw_trials(
@@ -411,7 +416,13 @@ class _Windows:
         dynamics.visited[session] = torch.cat([dynamics.visited[session], visited])
 
 
-def _inferred(model: Model, batch: Batch) -> tuple[Tensor, Tensor | None]:
+def _is_regular(batch: Batch) -> bool:
+    """Whether samples of a channel are never near in time: a network then says nothing of what lies between."""
+    lags = sampling_lags(batch.dense(batch.observed).cpu().numpy())
+    return lags is not None and lags.are_long
+
+
+def _inferred(model: Model, batch: Batch) -> Inferred:
     """Factors of all trials and their variance, if the model has one."""
     factors, variances = list[Tensor](), list[Tensor]()
     with torch.no_grad():
@@ -420,26 +431,22 @@ def _inferred(model: Model, batch: Batch) -> tuple[Tensor, Tensor | None]:
             factors.append(inference.factors)
             if inference.factor_variance is not None:
                 variances.append(inference.factor_variance)
-    return torch.cat(factors), torch.cat(variances) if variances else None
+    return Inferred(model.likelihood, torch.cat(factors), torch.cat(variances) if variances else None)
 
 
-def _in_states(
-    dynamics: Dynamics, model: Model, session: str, factors: Tensor, variance: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _in_states(dynamics: Dynamics, session: str, of: Inferred) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
-        states, spread = dynamics.states_of(model.likelihood, factors, variance, session)
+        states, spread = dynamics.states_of(of.likelihood, of.factors, of.variance, session)
     return states, spread.clamp(LEAST_VARIANCE, MOST_VARIANCE)
 
 
-def _begin_with_components(
-    dynamics: Dynamics, model: Model, sessions: Sequence[str], factors: Sequence[Tensor]
-) -> None:
+def _begin_with_components(dynamics: Dynamics, sessions: Sequence[str], inferred: Sequence[Inferred]) -> None:
     """Let states be the first principal components of what channels read out, with unit variance, over all sessions."""
-    tables = [model.likelihood.read_outs(session)[0] for session in sessions]
+    tables = [of.likelihood.read_outs(session)[0] for session, of in zip(sessions, inferred, strict=True)]
     metric = torch.stack([(table.detach().T @ table.detach()) / len(table) for table, _ in tables]).mean(0)
     metric = metric + LEAST_SHARE * metric.diagonal().mean() * torch.eye(len(metric), device=metric.device)
     root = torch.linalg.cholesky(metric)
-    pooled = torch.cat([each.flatten(0, 1) for each in factors])
+    pooled = torch.cat([of.factors.flatten(0, 1) for of in inferred])
     middle = pooled.mean(0)
     scaled = (pooled - middle) @ root
     values, vectors = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
@@ -531,6 +538,14 @@ def _suits(dynamics: Dynamics, batch: Batch, begin: _Begin, window: int, generat
         weights = log_likelihoods(dynamics, courses, part, part.observed).softmax(1)
     effective = float((1 / (weights**2).sum(1)).median())
     return effective >= min(LEAST_EFFECTIVE, OF_BANK * weights.shape[1])
+
+
+def _averages(batch: Batch) -> Float[Tensor, "trial time channel"]:
+    """The mean of what is shown of each channel, for every entry."""
+    values, shown = batch.dense(batch.values), as_numbers(batch.dense(batch.shown), batch.values.dtype)
+    weights = shown if batch.exposure is None else shown * batch.dense(batch.exposure)
+    mean = (values * shown).sum((0, 1)) / weights.sum((0, 1)).clamp(min=1)
+    return mean.expand(batch.shape)
 
 
 def _score(dynamics: Dynamics, batch: Batch, expected: Tensor) -> Float[Tensor, ""]:
