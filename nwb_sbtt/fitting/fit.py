@@ -25,7 +25,7 @@ from nwb_sbtt.fitting.calibrations import write_calibrations
 from nwb_sbtt.fitting.device import device_of, torch_threads
 from nwb_sbtt.fitting.ensemble import member_configs
 from nwb_sbtt.fitting.fitted import Fitted
-from nwb_sbtt.fitting.forward import has_learned, write_scales
+from nwb_sbtt.fitting.forward import has_learned, write_widths
 from nwb_sbtt.fitting.initialisation import initialise, member_initialisation, resolve_initialisation
 from nwb_sbtt.fitting.learnable import resolve_dynamics
 from nwb_sbtt.fitting.member import Member
@@ -181,7 +181,7 @@ def _completed(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> Fitted:
         write_calibrations(calibrate(fitted, prepared), fitted.run_dir, checkpoint=fitted.checkpoint_sha256)
     fitted = fitted.calibrated()
     if has_learned(fitted) and not (fitted.run_dir / FORECAST).exists():
-        write_scales(fitted, prepared)
+        write_widths(fitted, prepared)
     return fitted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ from nwb_sbtt.fitting.learnable import without_system
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
 from nwb_sbtt.fitting.stream import as_numbers
+from nwb_sbtt.fitting.widths import Widths, measure_widths
 from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.train.dynamics import draw_trials
@@ -31,8 +32,6 @@ from nwb_sbtt.train.dynamics import draw_trials
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
 
-LEAST_SCALE, MOST_SCALE = 0.05, 1e6
-"""Of the variance of forecasts."""
 _KEPT = ("unit", "bin_reference", "session_id")
 """Attributes that simulated data have from those that they are like."""
 
@@ -151,7 +150,7 @@ def forecast(
     """Continue trials beyond their last bin; see `nwb_sbtt.fitting.fitted.Fitted.forecast`.
 
     Courses of each member's system are weighed by what was observed (`nwb_sbtt.models.courses`), and go on. Of an ensemble,
-    means are averaged, and what members differ by is part of the sd. The sd is scaled by how far forecasts of the second half
+    means are averaged, and what members differ by is part of the sd. The sd is widened by how far forecasts of the second half
     of the validation trials missed.
 
     Parameters
@@ -170,18 +169,18 @@ def forecast(
     bins = whole_number("bins", bins)
     batch = to_batch(hold_out(matched, fitted.config), name)
     future = _future(batch, bins, inputs, names=fitted.signature.inputs)
-    scale = read_scales(fitted)[name]
+    widths = read_widths(fitted)[name]
     mean, variance = _forecast(fitted, systems, batch, future, bins=bins)
-    sd = np.sqrt(variance * scale)
+    sd = np.sqrt(widths.variance(mean, variance, counts=fitted.expects_counts))
     per = float(matched.attrs["bin_width"]) if fitted.expects_counts else 1.0
     return _labelled(matched, {fitted.expected_name: mean / per, f"{fitted.expected_name}_sd": sd / per}, fitted)
 
 
-def write_scales(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
+def write_widths(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
     """Measure how far forecasts of the second half of validation trials miss, and store it in the run folder.
 
     A model may be too sure of the state in the last bin, and the system is not exact. So the variance of forecasts is
-    multiplied by one factor a session. The truth is not known, but what is inferred from whole trials is: where that is the
+    corrected (`nwb_sbtt.fitting.widths`). The truth is not known, but what is inferred from whole trials is: where that is the
     expectation given more data, the squared error of a forecast is its squared distance from that plus the posterior variance
     of that (the law of total variance). No noise of data enters, which is larger by far.
 
@@ -197,10 +196,10 @@ def write_scales(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
     FileError
         If the file cannot be written.
     """
-    systems, scales = systems_of(fitted), {}
+    systems, measured = systems_of(fitted), {}
     for name, ds in prepared.items():
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
-        n_bins, scales[name] = valid.sizes["time"] // 2, 1.0
+        n_bins, measured[name] = valid.sizes["time"] // 2, Widths()
         if not n_bins:
             continue
         early = to_batch(valid.isel(time=slice(0, -n_bins)), name)
@@ -211,14 +210,12 @@ def write_scales(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
         error = (mean - per * known[fitted.expected_name].values) ** 2
         if (sd := f"{fitted.expected_name}_sd") in known:
             error += (per * known[sd].values) ** 2
-        # Of each channel, so that those with high rates do not decide alone.
-        ratio = error.sum((0, 1)) / np.maximum(variance.sum((0, 1)), np.finfo(np.float32).tiny)
-        scales[name] = min(MOST_SCALE, max(LEAST_SCALE, float(np.median(ratio))))
-    write_json(fitted.run_dir / FORECAST, {"scales": scales})
+        measured[name] = measure_widths(error, mean, variance, counts=fitted.expects_counts)
+    write_json(fitted.run_dir / FORECAST, {"widths": {name: asdict(widths) for name, widths in measured.items()}})
 
 
-def read_scales(fitted: Fitted) -> dict[str, float]:
-    """Read what `write_scales` wrote.
+def read_widths(fitted: Fitted) -> dict[str, Widths]:
+    """Read what `write_widths` wrote.
 
     Parameters
     ----------
@@ -226,8 +223,8 @@ def read_scales(fitted: Fitted) -> dict[str, float]:
 
     Returns
     -------
-    dict of session to float
-        1 for one member of an ensemble, for which nothing was measured.
+    dict of session to Widths
+        Those of no change for one member of an ensemble, for which nothing was measured.
 
     Raises
     ------
@@ -242,8 +239,8 @@ def read_scales(fitted: Fitted) -> dict[str, float]:
             "the same fit again to resume it"
         )
     if not (fitted.run_dir / FORECAST).exists():
-        return dict.fromkeys(fitted.signature.sessions, 1.0)
-    return dict(read_json(fitted.run_dir / FORECAST)["scales"])
+        return dict.fromkeys(fitted.signature.sessions, Widths())
+    return {name: Widths(**widths) for name, widths in read_json(fitted.run_dir / FORECAST)["widths"].items()}
 
 
 def _forecast(

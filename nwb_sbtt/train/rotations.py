@@ -29,7 +29,7 @@ from nwb_sbtt.nn.likelihoods import Likelihood
 
 ROTATIONS, LAGS = 3, 40
 """Parts of the process, and lags in bins at which covariances are compared."""
-BEGINNINGS, KEPT, LEAST_KEPT, STAGES = 128, 0.25, 4, 4
+BEGINNINGS, KEPT, LEAST_KEPT, STAGES = 128, 0.25, 8, 4
 """Beginnings of the search, the share of them that a stage keeps, the least number kept, and stages."""
 STEPS, LEARNING_RATE = 150, 0.03
 """Of each stage."""
@@ -39,8 +39,9 @@ MOST_CHANNELS = 48
 """Channels, drawn at random, whose covariances are fitted."""
 WINDOW = 100
 """Bins over which factors are inferred at a time."""
-MOST_KNOWN, OF_VARIANCE = 32, 64
-"""Windows whose equations are solved at a time, and windows of which the mean posterior variance is taken."""
+SOLVED_AT_ONCE, COMPARED = 32, 256
+"""Windows whose equations are solved at a time (and of which the mean posterior variance is taken), and trials whose first
+windows decide among the last processes."""
 OF_READ_OUTS, READ_OUT_STEPS, READ_OUT_TRIALS = 0.02, 300, 128
 """Learning rate, steps and trials in a step of the read-outs of all channels."""
 LEAST_MEAN = 1e-6
@@ -125,15 +126,15 @@ def infer_rotations(batch: Batch, likelihood: Likelihood, generator: torch.Gener
         unit = (away.square().sum((0, 1)) / weights.sum((0, 1)).clamp(min=1)).sqrt().clamp(min=LEAST_MEAN)
         spread = torch.ones_like(unit)
     away = away / unit
-    process = _fitted(away, weights, spread, generator)
+    process = min(_fitted(away, weights, spread, generator), key=lambda found: _cost(found, away, weights, spread))
     if not likelihood.expects_counts:
         spread = (1 - (process.a**2 + process.b**2).sum(1)).clamp(min=0.05)
     factors, variance = _states(process, away, weights, spread)
     return Inferred(_with_read_outs(likelihood, batch, factors, generator), factors, variance)
 
 
-def _fitted(away: Tensor, weights: Tensor, spread: Tensor, generator: torch.Generator) -> _Process:
-    """Find the process whose covariances are nearest to the measured ones, weighted by how well these are known."""
+def _fitted(away: Tensor, weights: Tensor, spread: Tensor, generator: torch.Generator) -> list[_Process]:
+    """Find processes whose covariances are near the measured ones, weighted by how well these are known."""
     n_bins, n_channels = away.shape[1:]
     lags = torch.arange(min(LAGS, n_bins), device=away.device, dtype=torch.float32)
     measured, known = list[Tensor](), list[Tensor]()
@@ -162,8 +163,8 @@ def _fitted(away: Tensor, weights: Tensor, spread: Tensor, generator: torch.Gene
         found, misses = _descended(found, target, trust, lags)
         n_kept = max(LEAST_KEPT, round(BEGINNINGS * KEPT ** (stage + 1)))
         found = [each[misses.argsort()[:n_kept]] for each in found]
-    a, b, frequency, width = (each[0].double() for each in found)
-    return _Process(a, b, frequency, width.exp())
+    doubles = [each.double() for each in found]
+    return [_Process(a, b, frequency, width.exp()) for a, b, frequency, width in zip(*doubles, strict=True)]
 
 
 def _descended(found: list[Tensor], target: Tensor, trust: Tensor, lags: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -203,20 +204,41 @@ def _states(process: _Process, away: Tensor, weights: Tensor, spread: Tensor) ->
         begin = 0 if not i else (firsts[i - 1] + length + first) // 2
         taken = slice(begin, first + length)
         window, within = slice(first, first + length), slice(begin - first, length)
-        for rows in torch.split(torch.arange(n_trials, device=away.device), MOST_KNOWN):
+        for rows in torch.split(torch.arange(n_trials, device=away.device), SOLVED_AT_ONCE):
             stopping.check()
-            told = weights[rows, window] / spread
-            precision = torch.einsum("btc,cf,cg->btfg", told, loadings, loadings)
-            linear = torch.einsum("btc,cf->btf", away[rows, window] / spread, loadings).flatten(1)
-            equations = _times(prior, precision) + torch.eye(len(prior), dtype=prior.dtype, device=prior.device)
+            equations, linear = _equations(prior, loadings, away[rows, window], weights[rows, window], spread)
             means = torch.linalg.solve(equations, (linear @ prior)[..., None])[..., 0]
             result[rows, taken] = means.reshape(len(rows), length, n_factors)[:, within]
             if int(rows[0]) == 0:
-                some = min(len(rows), OF_VARIANCE)
-                of_some = torch.linalg.solve(equations[:some], prior.expand(some, -1, -1))
-                each = of_some.diagonal(dim1=1, dim2=2).mean(0).reshape(length, n_factors)
+                each = (
+                    torch.linalg.solve(equations, prior.expand(len(rows), -1, -1))
+                    .diagonal(dim1=1, dim2=2)
+                    .mean(0)
+                    .reshape(length, n_factors)
+                )
                 variance[taken] = each[within]
     return result.float(), variance.float().expand(n_trials, -1, -1)
+
+
+def _cost(process: _Process, away: Tensor, weights: Tensor, spread: Tensor) -> float:
+    """Negative log-likelihood of the first windows of some trials, but for terms of the data alone.
+
+    Covariances at lags, which found the process, do not know how lags hang together in a trial.
+    """
+    loadings, length, cost = torch.cat([process.a, process.b], 1), min(WINDOW, away.shape[1]), 0.0
+    prior = _prior(process, length)
+    for rows in torch.split(torch.arange(min(len(away), COMPARED), device=away.device), SOLVED_AT_ONCE):
+        equations, linear = _equations(prior, loadings, away[rows, :length], weights[rows, :length], spread)
+        means = torch.linalg.solve(equations, (linear @ prior)[..., None])[..., 0]
+        cost += float((torch.linalg.slogdet(equations)[1] - (linear * means).sum(1)).sum()) / 2
+    return cost
+
+
+def _equations(prior: Tensor, loadings: Tensor, away: Tensor, weights: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """What is solved for posterior means of windows: one more than prior times precision, and the linear terms."""
+    precision = torch.einsum("btc,cf,cg->btfg", weights / spread, loadings, loadings)
+    linear = torch.einsum("btc,cf->btf", away / spread, loadings).flatten(1)
+    return _times(prior, precision) + torch.eye(len(prior), dtype=prior.dtype, device=prior.device), linear
 
 
 def _prior(process: _Process, length: int) -> Tensor:

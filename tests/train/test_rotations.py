@@ -1,5 +1,7 @@
 """Processes of few rotations, found where each channel is sampled at long and regular intervals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,8 +60,15 @@ def test_the_frequency_is_found_where_it_hides_behind_the_scheme(monkeypatch):
     batch = to_batch(ds, "session")
     observed = batch.observed.double()
     away = torch.where(batch.observed, batch.values, 0.0).double()
-    found = rotations._fitted(away, observed, torch.ones(CHANNELS).double(), torch.Generator().manual_seed(0))
-    assert abs(float(found.frequency)) == pytest.approx(SPEED, abs=0.03)
+    spread = torch.ones(CHANNELS).double()
+    found = rotations._fitted(away, observed, spread, torch.Generator().manual_seed(0))
+    costs = [rotations._cost(each, away, observed, spread) for each in found]
+    best = found[int(np.argmin(costs))]
+    assert abs(float(best.frequency)) == pytest.approx(SPEED, abs=0.03)
+    # Each of them is better than no covariance at all.
+    none = replace(best, a=0 * best.a, b=0 * best.b)
+    assert rotations._cost(none, away, observed, spread) == 0
+    assert max(costs) < 0
 
 
 def test_windows_of_long_trials_join(sampled, monkeypatch):
