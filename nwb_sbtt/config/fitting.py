@@ -236,8 +236,8 @@ class FitConfig(Config):
         default="auto",
         description="A system that is learned from the data. It takes part in what is inferred, as far as that helps on "
         "hidden entries, and can be run forward (`Fitted.simulate`, `Fitted.forecast`). auto: one is learned of counts and "
-        "signals, by models without a lag, if training takes 400 steps or more and the data are not very long; the fit says "
-        "why if there is none. null: none is learned. Settings of a system demand one.",
+        "signals, by models without a lag, if training takes 400 steps or more and the data are not very long; a printed fit "
+        "shows why there is none. null: none is learned. Settings of a system demand one.",
     )
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,

@@ -173,7 +173,11 @@ def _rows(
         kinds = classes_in(field.annotation)
         if kinds:
             below.append((prefix + name, field, kinds))
-        if name != skip and (not kinds or field.default is None) and not _choices(kinds):
+        if (
+            name != skip
+            and (not kinds or field.default is None or isinstance(field.default, str))
+            and not _choices(kinds)
+        ):
             yield Setting(
                 section, about, prefix + name, kind_in_words(field), default_in_words(field), field.description or ""
             )
