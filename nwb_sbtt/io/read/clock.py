@@ -204,6 +204,11 @@ def _clock_from_timestamps(series: Any, n_samples: int, missing_value: float | N
                 f"each {timestamps.block} samples of {series.name!r} share a timestamp, which is used as the time of "
                 f"the first of them; the sampling period is {survey.period:.6g} s"
             )
+        elif quantum.slips:
+            notes.append(
+                f"{timestamps.slipped} timestamps of {series.name!r} repeat the previous one or are half a sampling period "
+                "off, and the next makes up for it; such a sample is read at the time between its neighbours"
+            )
         else:
             notes.append(
                 f"timestamps of {series.name!r} are rounded to {quantum}, the sampling period is {survey.period:.6g} "
@@ -231,7 +236,7 @@ def _clock_from_timestamps(series: Any, n_samples: int, missing_value: float | N
         untimed=survey.untimed,
         notes=tuple(notes),
         timestamps=timestamps,
-        rounded_to=None if quantum is None else str(quantum),
+        rounded_to=None if quantum is None or quantum.slips else str(quantum),
     )
 
 
@@ -311,6 +316,11 @@ class Timestamps:
     def block(self) -> int:
         """Samples that share a timestamp because blocks of them were stamped; 1 otherwise."""
         return 1 if self._lines is None else self._lines.block
+
+    @property
+    def slipped(self) -> int:
+        """Single timestamps that lie half a sampling period or a whole one beside the even clock of the others."""
+        return 0 if self._lines is None else self._lines.slipped
 
     def find_quantum(self) -> Quantum | None:
         """Find out from some blocks whether timestamps are rounded so coarsely that it shows between two samples."""

@@ -17,7 +17,7 @@ from nwb_sbtt.io.read.clock import BLOCK, GAP, REGULAR, sample_clock
 from nwb_sbtt.io.read.indices import region_rows, row_ids
 from nwb_sbtt.io.read.layout import sample_layout
 from nwb_sbtt.io.read.results import Role
-from nwb_sbtt.io.read.rounding import find_quantum
+from nwb_sbtt.io.read.rounding import find_quantum, find_slips
 from nwb_sbtt.io.read.slabs import Slabs
 from nwb_sbtt.io.read.tables import note_on_ids, table_region
 
@@ -207,18 +207,27 @@ def _estimated_timing(series: Any, *, n_samples: int) -> _Timing:
         valid = np.flatnonzero(np.isfinite(stored))
         part_indices.append(first + valid)
         part_times.append(stored[valid])
-    indices, times = np.concatenate(part_indices), np.concatenate(part_times)
+    quantum = find_quantum(part_times, timestamps.dtype)
+    slipped = [np.zeros(len(part), dtype=bool) for part in part_times]
+    if quantum is not None and quantum.slips:
+        slipped = [find_slips(part, quantum.period) for part in part_times]
+    kept = ~np.concatenate(slipped)
+    indices, times = np.concatenate(part_indices)[kept], np.concatenate(part_times)[kept]
     if len(times) < 2:
         raise DataError(f"almost no timestamp of {series.name!r} is valid; expected seconds on the session clock")
     steps, index_steps = np.diff(times), np.diff(indices)
-    quantum = find_quantum(part_times, timestamps.dtype)
     period = float(np.median(steps[index_steps == 1])) if quantum is None else quantum.period
     rounding = 0.0 if quantum is None else quantum.size
     excess = steps - index_steps * period
     # Small deviations add up between two parts: only more than half a period and a thousandth of the step is a gap.
     is_gap = excess > np.maximum((GAP - 1) * period + rounding, np.where(index_steps > 1, REGULAR * steps, 0))
     notes = ["some timestamps decrease"] * bool((steps < 0).any())
-    if quantum is not None:
+    if quantum is not None and quantum.slips:
+        notes.append(
+            "some timestamps repeat the previous one or are half a sampling period off, and the next makes up for it; the "
+            "others tell the rate and the gaps"
+        )
+    elif quantum is not None:
         notes.append(f"timestamps are rounded to {quantum}; the rate is computed from their mean step")
     return _Timing(
         start=float(times[0]),

@@ -5,6 +5,12 @@ they were written. Where that is about a sampling period, steps of 0, 1 and 2 qu
 samples repeat, and the median step is a quantum instead of the sampling period. A line through each run of samples, which no
 timestamp misses by more than half a quantum, tells when the samples were taken. Where no such lines exist the timestamps stay
 as they are.
+
+Where the sampling period is one or two quanta, and samples fall on the edge of a quantum, errors of arithmetic decide to which
+side some go: few timestamps slip by a quantum, so that they repeat the one before, and the next step makes up for it. The line
+goes through the others then. From a sample that was stored twice, and the next one lost, this cannot be told; but two samples
+are never taken at once. A repeat that the next step does not make up for is no such slip, and one beside a gap stays as it is,
+because a sample could have been lost there.
 """
 
 from __future__ import annotations
@@ -58,12 +64,16 @@ class Quantum:
         Whether the numbers have single precision or less, so that the quantum grows with them.
     period : float
         Sampling period [s]: the mean of the steps that are not gaps.
+    slips : bool
+        Whether single timestamps slip by half a sampling period or a whole one, and the others are exact; `size` is what those
+        may miss a line by, twice.
     """
 
     size: float
     step: float
     single: bool
     period: float
+    slips: bool = False
 
     def half(self, times: NDArray[np.float64]) -> float:
         """Largest error of rounding of some timestamps [s].
@@ -102,6 +112,8 @@ class Lines:
         Sample after the last.
     block : int
         Samples of a block that were stored with the time of its first; 1 where times were rounded one by one.
+    slipped : int
+        Number of single timestamps that lie half a sampling period or a whole one beside the line.
     """
 
     firsts: NDArray[np.intp]
@@ -109,6 +121,7 @@ class Lines:
     periods: NDArray[np.float64]
     stop: int
     block: int = 1
+    slipped: int = 0
 
     @property
     def period(self) -> float:
@@ -205,7 +218,13 @@ def find_quantum(parts: Sequence[NDArray[np.float64]], dtype: np.dtype[np.generi
     if is_run and not (steps == 0).any() and not (uneven & (near < 1.5 * median)).any():
         return None
     if is_run and _are_single_slips(steps, median):
-        return None
+        # Less than half a period off is jitter, and where the type of the numbers is coarse the others are not exact.
+        far = steps[steps < (1 - LEAST_SHARE) * median] <= (0.5 + LEAST_SHARE) * median
+        exact = max(2 * CLOCK, spacing)
+        if not far.all() or exact >= LEAST_SHARE * median:
+            return None
+        period = float(steps[np.abs(steps - median) <= LEAST_SHARE * median].mean())
+        return Quantum(exact, exact, single, period, slips=True)
     step = _common_divisor(near[near > 0], resolution=max(CLOCK, 8 * float(np.spacing(largest))))
     size = max(step, spacing)
     single = single and spacing > step / 2
@@ -220,6 +239,27 @@ def _are_single_slips(steps: NDArray[np.float64], period: float) -> bool:
     padded = np.concatenate([[np.inf], steps, [np.inf]])
     both = np.stack([padded[short] + steps[short], steps[short] + padded[short + 2]])
     return bool(len(short)) and bool((np.abs(both - 2 * period).min(axis=0) <= LEAST_SHARE * period).all())
+
+
+def find_slips(times: NDArray[np.float64], period: float) -> NDArray[np.bool_]:
+    """Find timestamps half a sampling period or more off, while those before and after are two periods apart.
+
+    Parameters
+    ----------
+    times : array (sample)
+        Seconds; NaN where one is not valid.
+    period : float
+        Sampling period [s].
+
+    Returns
+    -------
+    bool array (sample)
+        Never true of the first and last, which have one neighbour only.
+    """
+    steps = np.diff(times, prepend=np.nan, append=np.nan)
+    before, after = steps[:-1], steps[1:]
+    is_far = np.minimum(before, after) <= (0.5 + LEAST_SHARE) * period
+    return np.asarray(is_far & (np.abs(before + after - 2 * period) <= LEAST_SHARE * period))
 
 
 def mean_step(steps: NDArray[np.float64], quantum: float) -> float:
@@ -252,9 +292,16 @@ def lay_lines(read: Read, n_samples: int, quantum: Quantum) -> Lines | None:
         None where the lines would be too short to mean anything, or say nothing that the timestamps do not.
     """
     lines: list[_Line] = []
-    n_timed, deviation = 0, 0.0
+    n_timed, n_slipped, deviation = 0, 0, 0.0
     for start in range(0, n_samples, AT_ONCE):
-        times = read(start, min(start + AT_ONCE, n_samples))
+        stop = min(start + AT_ONCE, n_samples)
+        times = read(start, stop)
+        if quantum.slips:
+            # Neighbours in other parts tell whether the first and the last one slip.
+            before = max(start - 1, 0)
+            slipped = find_slips(read(before, min(stop + 1, n_samples)), quantum.period)[start - before : stop - before]
+            times = np.where(slipped, np.nan, times)
+            n_slipped += int(slipped.sum())
         timed = np.flatnonzero(np.isfinite(times))
         n_timed += len(timed)
         samples, times = start + timed, times[timed]
@@ -269,7 +316,8 @@ def lay_lines(read: Read, n_samples: int, quantum: Quantum) -> Lines | None:
             return None
         lines += found
         deviation = max([deviation, *(line.deviation for line in found)])
-    if not lines or len(lines) * LEAST_RUN > n_timed or deviation <= LEAST_SHARE * quantum.period:
+    says_more = n_slipped > 0 or deviation > LEAST_SHARE * quantum.period
+    if not lines or len(lines) * LEAST_RUN > n_timed or not says_more:
         return None
     joined = _joined(lines, quantum.period)
     lasts = np.array([line.last for line in lines])
@@ -277,8 +325,8 @@ def lay_lines(read: Read, n_samples: int, quantum: Quantum) -> Lines | None:
     # Samples that repeat are not evenly spaced, and lines through them would go back.
     if not (joined.starts[1:] >= ends[:-1]).all():
         return None
-    block = 1 if quantum.single else _block_length(read(0, min(n_samples, AT_ONCE)))
-    return replace(joined, starts=joined.starts + joined.periods * (block - 1) / 2, block=block)
+    block = 1 if quantum.single or quantum.slips else _block_length(read(0, min(n_samples, AT_ONCE)))
+    return replace(joined, starts=joined.starts + joined.periods * (block - 1) / 2, block=block, slipped=n_slipped)
 
 
 def _block_length(times: NDArray[np.float64]) -> int:
