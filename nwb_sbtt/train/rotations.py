@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from nwb_sbtt import stopping
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.models.base import noise
 from nwb_sbtt.nn.likelihoods import Likelihood
 
@@ -44,8 +45,9 @@ SOLVED_AT_ONCE, COMPARED = 32, 256
 windows decide among the last processes."""
 OF_READ_OUTS, READ_OUT_STEPS, READ_OUT_TRIALS = 0.02, 300, 128
 """Learning rate, steps and trials in a step of the read-outs of all channels."""
-LEAST_MEAN = 1e-6
-"""Of a channel, relative to which its values are counted."""
+LEAST_MEAN, LEAST_SD = 1e-6, 1e-9
+"""Of a channel, relative to which its values are counted: of counts, and of signals as a share of their mean. A channel that
+varies by less is constant."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ def infer_rotations(batch: Batch, likelihood: Likelihood, generator: torch.Gener
     ------
     Stopped
         If that was requested (`nwb_sbtt.stopping`).
+    TrainingError
+        If nothing varies.
     """
     observed = batch.dense(batch.observed)
     values = torch.where(observed, batch.dense(batch.values), 0.0).double()
@@ -123,7 +127,8 @@ def infer_rotations(batch: Batch, likelihood: Likelihood, generator: torch.Gener
     if likelihood.expects_counts:
         unit, spread = mean.clamp(min=LEAST_MEAN), 1 / mean.clamp(min=LEAST_MEAN)
     else:
-        unit = (away.square().sum((0, 1)) / weights.sum((0, 1)).clamp(min=1)).sqrt().clamp(min=LEAST_MEAN)
+        sd = (away.square().sum((0, 1)) / weights.sum((0, 1)).clamp(min=1)).sqrt()
+        unit = torch.where(sd > LEAST_SD * mean.abs(), sd, torch.inf)
         spread = torch.ones_like(unit)
     away = away / unit
     process = min(_fitted(away, weights, spread, generator), key=lambda found: _cost(found, away, weights, spread))
@@ -147,7 +152,9 @@ def _fitted(away: Tensor, weights: Tensor, spread: Tensor, generator: torch.Gene
     # What noise a product of two values has, a channel's own at lag 0 left out; the others are there twice.
     trust = (torch.stack(known) / torch.outer(spread, spread)).float()
     trust[0] *= 0.5 * (1 - torch.eye(n_channels, device=away.device))
-    trust = trust / (trust * target**2).sum()
+    if not (total := (trust * target**2).sum()) > 0:
+        raise TrainingError("no system was learned, since no two channels vary together in the training trials")
+    trust = trust / total
 
     def drawn(*shape: int) -> Tensor:
         return noise((BEGINNINGS, *shape), generator, target)

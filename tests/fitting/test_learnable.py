@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nwb_sbtt as sb
-from nwb_sbtt.config import DynamicsConfig, FitConfig, override
+from nwb_sbtt.config import BandwidthConfig, DynamicsConfig, FitConfig, override
 from nwb_sbtt.fitting.forward import has_learned, why_without
 from nwb_sbtt.train.trackers import Silent
 from tests.fitting.test_forward import CONV, WIDTH, config, rotation
@@ -99,4 +99,12 @@ def test_settings_of_a_system_take_the_place_of_the_default():
 def test_constant_signals_learn_by_default(tmp_path):
     ds = sb.from_numpy(np.full((90, 20, 4), 3.0), bin_width=WIDTH, kind="series")
     fitted = fitted_by(ds, tmp_path)
+    assert np.isfinite(fitted.infer(ds)["mean"].values).all()
+
+
+def test_constant_signals_that_are_sampled_regularly_go_without(tmp_path):
+    full = sb.from_numpy(np.full((90, 40, 25), 3.0), bin_width=WIDTH, kind="series")
+    ds = sb.data.limit_bandwidth(full, BandwidthConfig(k=2, scheme="round_robin"))
+    fitted = fitted_by(ds, tmp_path)
+    assert "no two channels vary together" in why_without(fitted)
     assert np.isfinite(fitted.infer(ds)["mean"].values).all()

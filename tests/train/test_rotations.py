@@ -109,3 +109,16 @@ def test_lags_of_full_or_single_samples_are_none():
     once = np.zeros((2, 5, 3), bool)
     once[:, 2] = True
     assert sampling_lags(once) is None
+
+
+@pytest.mark.parametrize("sampled", [False], indirect=True, ids=["signals"])
+def test_rotations_of_small_signals_are_those_of_large_ones(sampled, monkeypatch):
+    ds, _, fitted = sampled
+    monkeypatch.setattr(rotations, "STEPS", 20)
+    batch, likelihood = to_batch(ds, fitted.session_name()), fitted.members[0].model.likelihood
+
+    def factors(scale):
+        scaled = replace(batch, values=batch.values * scale)
+        return rotations.infer_rotations(scaled, likelihood, torch.Generator().manual_seed(0)).factors
+
+    torch.testing.assert_close(factors(2.0**-40), factors(1.0), rtol=1e-3, atol=1e-3)
