@@ -100,6 +100,8 @@ def _impossible(config: FitConfig, signature: Signature, dimensions: int) -> str
             "components; expected at most as many: lower dynamics.dimensions, or raise model.factors"
         )
     for name, session in signature.sessions.items():
+        if session.bins < 2:
+            return f"trials of {name!r} have {session.bins} bin, so there is none to go on to; expected 2 or more"
         if session.trials * session.bins * len(session.channels) > MOST_WEIGHED:
             return (
                 f"all channels are weighed in all bins, and {name!r} has {session.trials} trials of {session.bins} bins and "

@@ -9,6 +9,7 @@ import torch
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import BandwidthConfig, DynamicsConfig, FitConfig, override
+from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.fitting.forward import has_learned, why_without
 from nwb_sbtt.train.trackers import Silent
 from tests.fitting.test_forward import CONV, WIDTH, config, rotation
@@ -108,3 +109,9 @@ def test_constant_signals_that_are_sampled_regularly_go_without(tmp_path):
     fitted = fitted_by(ds, tmp_path)
     assert "no two channels vary together" in why_without(fitted)
     assert np.isfinite(fitted.infer(ds)["mean"].values).all()
+
+
+def test_a_system_that_is_asked_for_needs_a_bin_to_go_on_to(tmp_path):
+    with pytest.raises(ConfigError, match="have 1 bin, so there is none to go on to"):
+        sb.fit(rotation(bins=1)[0], config(2), run_dir=tmp_path / "run", tracker=Silent())
+    assert "have 1 bin" in why_without(fitted_by(rotation(bins=1)[0], tmp_path / "default"))
