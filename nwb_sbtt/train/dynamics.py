@@ -204,7 +204,7 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch]) ->
                 for i in range(SHARES + 1)
             ]
             share = int(torch.stack(terms).argmin()) / SHARES
-            if _is_regular(batch):
+            if len(batches) == 1 and _is_regular(batch):
                 # Hidden entries are sampled as regularly as those that train a network, and say nothing of it elsewhere.
                 share = float(terms[SHARES] < _score(dynamics, batch, _averages(batch)).to(precise))
             dynamics.shares[session].fill_(share)
