@@ -27,7 +27,7 @@ from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.preparation import check_fits_memory, prepare
 from nwb_sbtt.fitting.recorded import fitted_data, read_again, source_files
 from nwb_sbtt.fitting.replay import replay
-from nwb_sbtt.fitting.reporting import REPORT, report_columns, report_session
+from nwb_sbtt.fitting.reporting import REPORT, report_columns, report_session, system_in_words
 from nwb_sbtt.fitting.runfolder import hold_run_folder, read_config
 from nwb_sbtt.fitting.scores import read_metrics
 from nwb_sbtt.fitting.signature import SIGNATURE
@@ -183,6 +183,7 @@ def _fit_held(
     if initialisation := describe_initialisation(fitted.signature, fitted.config):
         log(initialisation)
     log(f"training ended: {fitted.finished}")
+    log(f"learned system: {system_in_words(fitted)}")
     if output is not None and (done := _done(targets, list(data), run_dir, output)) is not None:
         log(
             "nothing to do: this fit and its result exist already; --overwrite scores the fit and writes the result "

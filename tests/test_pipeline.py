@@ -72,6 +72,7 @@ def test_a_fit_leaves_metrics_report_and_result_and_says_so(run):
     text = "\n".join(said)
     assert "lorenz.nwb: 24 trials × 50 bins of 0.02 s × 6 units, 100.0% of their bins observed" in text
     assert "training ended: all 2 epochs finished" in text
+    assert re.search("learned system: none: the model trains for [0-9]+ steps; 400 at least are needed", text)
     assert f"wrote {run / 'out.nwb'}" in text
     assert metrics["lorenz"]["truth"]["rates_r2"].keys() == metrics["lorenz"]["scores"].keys()
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nwb_sbtt.fitting.fitted import Fitted
-    from nwb_sbtt.models.dynamics import Dynamics
 
 REPORT = "report.html"
 MOST_SESSIONS = 3
@@ -186,10 +185,8 @@ def facts_of(fitted: Fitted) -> dict[str, str]:
     if len(sessions) > MOST_SESSIONS:
         facts["further sessions"] = str(len(sessions) - MOST_SESSIONS)
     facts["training"] = fitted.unfinished or fitted.finished
-    if fitted.best.dynamics is not None:
-        facts["learned system"] = _system_in_words(fitted.best.dynamics)
-    elif not fitted.unfinished:
-        facts["learned system"] = f"none: {why_without(fitted)}"
+    if not fitted.unfinished:
+        facts["learned system"] = system_in_words(fitted)
     if fitted.best.progress.best_epoch:
         facts["validation loss"] = f"{fitted.best.progress.best_score:.4f} nats per hidden entry"
     facts |= _score_facts(fitted)
@@ -202,7 +199,21 @@ def facts_of(fitted: Fitted) -> dict[str, str]:
     return facts
 
 
-def _system_in_words(dynamics: Dynamics) -> str:
+def system_in_words(fitted: Fitted) -> str:
+    """Say what system a fit has learned, or why it has learned none.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        Finished.
+
+    Returns
+    -------
+    str
+    """
+    dynamics = fitted.best.dynamics
+    if dynamics is None:
+        return f"none: {why_without(fitted)}"
     shares = {session: f"{100 * float(dynamics.shares[session]):.0f} %" for session in dynamics.sessions}
     shown = ", ".join(f"{name} {share}" for name, share in list(shares.items())[:MOST_SESSIONS])
     share = next(iter(shares.values())) if len(shares) == 1 else shown
