@@ -181,7 +181,7 @@ def test_several_files_give_a_folder_of_results_named_so_that_all_differ(recordi
     assert sorted(path.name for path in (tmp_path / "run").glob("*.html")) == [
         f"report_{name}.html" for name in metrics
     ]
-    for files in ([], paths[::-1]):
+    for files in ([], paths, paths[::-1]):
         assert pipeline.evaluate_run(tmp_path / "run", files=files) == metrics
     again = pipeline.Output(tmp_path / "again.nwb")
     foreign = recording(tmp_path / "foreign.nwb", seed=9)
