@@ -19,13 +19,12 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from fits import N_NEURONS, SCHEMES, lorenz_task, take_settings
+from fits import N_NEURONS, SCHEMES, lorenz_task, take_settings, without_system
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 
@@ -76,7 +75,7 @@ def _row(ds: xr.Dataset, config: sb.FitConfig, folder: Path) -> dict[str, Any]:
     (system,) = systems_of(fitted)
     of_system = weigh(system, to_batch(valid, name)).expected.numpy() / float(ds.attrs["bin_width"])
     row: dict[str, Any] = {
-        "R2 model": r2(true, replace(fitted, members=(replace(member, dynamics=None),)).infer(valid)["rates"].values),
+        "R2 model": r2(true, without_system(fitted).infer(valid)["rates"].values),
         "R2 system": r2(true, of_system),
         "R2 both": r2(true, fitted.infer(valid)["rates"].values),
         "share": float(system.shares[name]),

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +48,11 @@ def quiet(text: str) -> None:
 def take_settings(parser: argparse.ArgumentParser) -> None:
     """Add `--set`."""
     parser.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
+
+
+def without_system(fitted: sb.Fitted) -> sb.Fitted:
+    """Return a fit whose learned system takes no part."""
+    return replace(fitted, members=tuple(replace(member, dynamics=None) for member in fitted.members))
 
 
 @contextmanager

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from fits import fitted_to, lorenz_task, take_settings
+from fits import fitted_to, lorenz_task, take_settings, without_system
 from machine import options, save, show
 from sklearn.metrics import r2_score
 from threadpoolctl import threadpool_limits
@@ -67,9 +66,8 @@ def _row(ds: xr.Dataset, config: sb.FitConfig) -> dict[str, Any]:
         test = ds.isel(trial=np.flatnonzero(split == "test"))
         (member,) = fitted.members
         row: dict[str, Any] = {"kind": str(ds.attrs["kind"]), "shape": "×".join(map(str, ds["values"].shape))}
-        alone = replace(fitted, members=(replace(member, dynamics=None),))
         started = time.process_time()
-        row["model"] = _score(alone, test, name)
+        row["model"] = _score(without_system(fitted), test, name)
         between = time.process_time()
         row["with system"] = _score(fitted, test, name)
         row |= {"share": 0.0, "window": 0, "none": ""}

@@ -37,13 +37,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from fits import fitted_to, take_settings
+from fits import fitted_to, take_settings, without_system
 from flipflop import NEURONS, dataset
 from machine import canvas, options, report, save
 from matplotlib.figure import Figure
@@ -288,7 +288,7 @@ def _baseline(model: str, ds: xr.Dataset, train: NDArray[np.bool_]) -> Inferred:
 def _inferred(model: str, fitted: sb.Fitted, ds: xr.Dataset, seconds: float) -> list[Inferred]:
     """Of the network, and of the network with its system, whose courses are weighed for the states."""
     (member,) = fitted.members
-    alone = replace(fitted, members=(replace(member, dynamics=None),)).infer(ds)
+    alone = without_system(fitted).infer(ds)
     rates, factors = (alone[name].values.astype(float) for name in ("rates", "factors"))
     if member.dynamics is None:
         return [Inferred(model, rates, factors, {"CPU-s": seconds})]
