@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nwb_sbtt.batch import Batch, as_numbers, generator_on
 from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.nn.likelihoods import Likelihood
 
 LEAST_COURSES, OWN = 256, 32
 """Least number of courses of each kind, and the part of them that can be computed for each trial, with known inputs."""
@@ -178,9 +179,7 @@ def log_likelihoods(
     """
     values = batch.values - dynamics.likelihood.reference(batch.session)
     values = torch.where(entries, values, torch.zeros_like(values))
-    shares = as_numbers(entries, values.dtype)
-    if batch.exposure is not None and dynamics.likelihood.expects_counts:
-        shares = shares * batch.exposure
+    shares = exposures(dynamics.likelihood, batch, entries)
     result = values.new_empty(len(values), states.shape[1])
     for sets, courses in _pieces(states, values.shape[2]):
         expected = _expected(dynamics, states[sets, courses], batch.session)
@@ -193,6 +192,28 @@ def log_likelihoods(
                 "btc,bmtc->bm", shares[sets], cost
             )
     return result
+
+
+def exposures(
+    likelihood: Likelihood, batch: Batch, entries: Bool[Tensor, "trial time channel"]
+) -> Float[Tensor, "trial time channel"]:
+    """Give the share of its bin for which each entry counts: of counts the time observed, of signals all of it.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    batch : Batch
+    entries : Bool[Tensor, "trial time channel"]
+        Which entries count; the share of the others is 0.
+
+    Returns
+    -------
+    Float[Tensor, "trial time channel"]
+    """
+    shares = as_numbers(entries, batch.values.dtype)
+    if batch.exposure is None or not likelihood.expects_counts:
+        return shares
+    return shares * batch.dense(batch.exposure)
 
 
 def n_courses(most: int, n_entries: int, *, own: bool) -> int:

@@ -12,7 +12,6 @@ How much the system is worth beside the model is decided on hidden entries of th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,11 +28,21 @@ from nwb_sbtt.config import DynamicsConfig
 from nwb_sbtt.data.sampling import sampling_lags
 from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.models.base import Model, noise
-from nwb_sbtt.models.courses import evidence_of_kinds, log_likelihoods, n_courses, run_courses, weigh, windows
+from nwb_sbtt.models.courses import (
+    evidence_of_kinds,
+    exposures,
+    log_likelihoods,
+    n_courses,
+    run_courses,
+    weigh,
+    windows,
+)
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
+from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.train.checkpoint import load_record, load_weights, save_record
 from nwb_sbtt.train.rotations import Inferred, infer_rotations
+from nwb_sbtt.train.schedules import annealed
 from nwb_sbtt.train.trackers import Tracker
 
 STEPS = 1200
@@ -106,9 +115,10 @@ def learn(
     Stopped
         If that was requested (`nwb_sbtt.stopping`).
     """
-    inferred = [_inferred(model, batch) for batch in batches]
-    if len(batches) == 1 and _is_regular(batches[0]):
+    if _is_regular(batches):
         inferred = [infer_rotations(batches[0], model.likelihood, generator)]
+    else:
+        inferred = [_inferred(model, batch) for batch in batches]
     inputs = [found for batch in batches if (found := InputStatistics.measured(batch)) is not None]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
@@ -153,7 +163,7 @@ def learn(
         if step % turn == 0 or not len(each.rows):
             each.draw(dynamics, generator)
         done = step / steps
-        share = min(1.0, (done + 1 / steps) / WARM_UP) * (0.5 * (1 + math.cos(math.pi * done)) + 0.02)
+        share = min(1.0, (done + 1 / steps) / WARM_UP) * annealed(done)
         for parameters, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
             parameters["lr"] = rate * share
         optimizer.zero_grad()
@@ -204,9 +214,11 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch]) ->
                 for i in range(SHARES + 1)
             ]
             share = int(torch.stack(terms).argmin()) / SHARES
-            if len(batches) == 1 and _is_regular(batch):
+            if _is_regular(batches):
                 # Hidden entries are sampled as regularly as those that train a network, and say nothing of it elsewhere.
-                share = float(terms[SHARES] < _score(dynamics, batch, _averages(batch)).to(precise))
+                share = float(
+                    terms[SHARES] < _score(dynamics, batch, _averages(dynamics.likelihood, batch)).to(precise)
+                )
             dynamics.shares[session].fill_(share)
 
 
@@ -416,9 +428,14 @@ class _Windows:
         dynamics.visited[session] = torch.cat([dynamics.visited[session], visited])
 
 
-def _is_regular(batch: Batch) -> bool:
-    """Whether samples of a channel are never near in time: a network then says nothing of what lies between."""
-    lags = sampling_lags(batch.dense(batch.observed).cpu().numpy())
+def _is_regular(batches: Sequence[Batch]) -> bool:
+    """Whether samples of a channel are never near in time: a network then says nothing of what lies between.
+
+    Of several sessions others may tell it.
+    """
+    if len(batches) > 1:
+        return False
+    lags = sampling_lags(batches[0].dense(batches[0].observed).cpu().numpy())
     return lags is not None and lags.are_long
 
 
@@ -474,7 +491,7 @@ def _pull(
     features = [dynamics.features(batch) for batch in batches]
     for step in range(steps):
         stopping.check()
-        optimizer.param_groups[0]["lr"] = OF_PULL * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.02)
+        optimizer.param_groups[0]["lr"] = OF_PULL * annealed(step / steps)
         (mean, variance), of_bins = states[step % len(states)], features[step % len(states)]
         n_trials, n_bins, _ = mean.shape
         run = min(RUN, n_bins)
@@ -540,11 +557,11 @@ def _suits(dynamics: Dynamics, batch: Batch, begin: _Begin, window: int, generat
     return effective >= min(LEAST_EFFECTIVE, OF_BANK * weights.shape[1])
 
 
-def _averages(batch: Batch) -> Float[Tensor, "trial time channel"]:
+def _averages(likelihood: Likelihood, batch: Batch) -> Float[Tensor, "trial time channel"]:
     """The mean of what is shown of each channel, for every entry."""
-    values, shown = batch.dense(batch.values), as_numbers(batch.dense(batch.shown), batch.values.dtype)
-    weights = shown if batch.exposure is None else shown * batch.dense(batch.exposure)
-    mean = (values * shown).sum((0, 1)) / weights.sum((0, 1)).clamp(min=1)
+    shown = batch.dense(batch.shown)
+    values = batch.dense(batch.values) * as_numbers(shown, batch.values.dtype)
+    mean = values.sum((0, 1)) / exposures(likelihood, batch, shown).sum((0, 1)).clamp(min=1)
     return mean.expand(batch.shape)
 
 

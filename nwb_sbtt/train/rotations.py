@@ -26,7 +26,9 @@ from nwb_sbtt import stopping
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.models.base import noise
+from nwb_sbtt.models.courses import exposures
 from nwb_sbtt.nn.likelihoods import Likelihood
+from nwb_sbtt.train.schedules import annealed
 
 ROTATIONS, LAGS = 3, 40
 """Parts of the process, and lags in bins at which covariances are compared."""
@@ -76,6 +78,11 @@ class _Process:
     frequency: Tensor
     width: Tensor
 
+    @property
+    def loadings(self) -> Tensor:
+        """Both loadings, one after the other (*rest, channel, factor)."""
+        return torch.cat([self.a, self.b], -1)
+
     def kernels(self, lags: Tensor) -> tuple[Tensor, Tensor]:
         """Even and odd part of each part's covariance at lags."""
         decay = torch.exp(-(lags**2) / (2 * self.width[..., None] ** 2))
@@ -87,7 +94,7 @@ class _Process:
         even, odd = self.kernels(lags)
         along = torch.einsum("...pl,...cp->...lcp", even, self.a) - torch.einsum("...pl,...cp->...lcp", odd, self.b)
         across = torch.einsum("...pl,...cp->...lcp", even, self.b) + torch.einsum("...pl,...cp->...lcp", odd, self.a)
-        return torch.cat([along, across], -1) @ torch.cat([self.a, self.b], -1).transpose(-1, -2)[..., None, :, :]
+        return torch.cat([along, across], -1) @ self.loadings.transpose(-1, -2)[..., None, :, :]
 
 
 def infer_rotations(batch: Batch, likelihood: Likelihood, generator: torch.Generator) -> Inferred:
@@ -116,9 +123,7 @@ def infer_rotations(batch: Batch, likelihood: Likelihood, generator: torch.Gener
     """
     observed = batch.dense(batch.observed)
     values = torch.where(observed, batch.dense(batch.values), 0.0).double()
-    weights = observed.double()
-    if batch.exposure is not None and likelihood.expects_counts:
-        weights = weights * batch.dense(batch.exposure).double()
+    weights = exposures(likelihood, batch, observed).double()
     n_channels = values.shape[2]
     order = torch.randperm(n_channels, generator=generator, device=values.device)[:MOST_CHANNELS]
     values, weights = values[..., order], weights[..., order]
@@ -186,7 +191,7 @@ def _descended(found: list[Tensor], target: Tensor, trust: Tensor, lags: Tensor)
 
     for step in range(STEPS):
         stopping.check()
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (0.5 * (1 + math.cos(math.pi * step / STEPS)) + 0.02)
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * annealed(step / STEPS)
         optimizer.zero_grad()
         misses().sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -202,8 +207,7 @@ def _states(process: _Process, away: Tensor, weights: Tensor, spread: Tensor) ->
     n_trials, n_bins, _ = away.shape
     length = min(WINDOW, n_bins)
     firsts = sorted({*range(0, n_bins - length, max(1, length // 2)), n_bins - length})
-    loadings = torch.cat([process.a, process.b], 1)
-    n_factors = loadings.shape[1]
+    n_factors = process.loadings.shape[1]
     prior = _prior(process, length)
     result = away.new_zeros(n_trials, n_bins, n_factors)
     variance = away.new_zeros(n_bins, n_factors)
@@ -213,8 +217,8 @@ def _states(process: _Process, away: Tensor, weights: Tensor, spread: Tensor) ->
         window, within = slice(first, first + length), slice(begin - first, length)
         for rows in torch.split(torch.arange(n_trials, device=away.device), SOLVED_AT_ONCE):
             stopping.check()
-            equations, linear = _equations(prior, loadings, away[rows, window], weights[rows, window], spread)
-            means = torch.linalg.solve(equations, (linear @ prior)[..., None])[..., 0]
+            parts = away[rows, window], weights[rows, window]
+            equations, _, means = _solved(prior, process.loadings, *parts, spread)
             result[rows, taken] = means.reshape(len(rows), length, n_factors)[:, within]
             if int(rows[0]) == 0:
                 each = (
@@ -232,20 +236,23 @@ def _cost(process: _Process, away: Tensor, weights: Tensor, spread: Tensor) -> f
 
     Covariances at lags, which found the process, do not know how lags hang together in a trial.
     """
-    loadings, length, cost = torch.cat([process.a, process.b], 1), min(WINDOW, away.shape[1]), 0.0
+    length, cost = min(WINDOW, away.shape[1]), 0.0
     prior = _prior(process, length)
     for rows in torch.split(torch.arange(min(len(away), COMPARED), device=away.device), SOLVED_AT_ONCE):
-        equations, linear = _equations(prior, loadings, away[rows, :length], weights[rows, :length], spread)
-        means = torch.linalg.solve(equations, (linear @ prior)[..., None])[..., 0]
+        parts = away[rows, :length], weights[rows, :length]
+        equations, linear, means = _solved(prior, process.loadings, *parts, spread)
         cost += float((torch.linalg.slogdet(equations)[1] - (linear * means).sum(1)).sum()) / 2
     return cost
 
 
-def _equations(prior: Tensor, loadings: Tensor, away: Tensor, weights: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """What is solved for posterior means of windows: one more than prior times precision, and the linear terms."""
+def _solved(
+    prior: Tensor, loadings: Tensor, away: Tensor, weights: Tensor, spread: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Posterior means of windows, after what is solved for them: one more than prior times precision, and the linear terms."""
     precision = torch.einsum("btc,cf,cg->btfg", weights / spread, loadings, loadings)
     linear = torch.einsum("btc,cf->btf", away / spread, loadings).flatten(1)
-    return _times(prior, precision) + torch.eye(len(prior), dtype=prior.dtype, device=prior.device), linear
+    equations = _times(prior, precision) + torch.eye(len(prior), dtype=prior.dtype, device=prior.device)
+    return equations, linear, torch.linalg.solve(equations, (linear @ prior)[..., None])[..., 0]
 
 
 def _prior(process: _Process, length: int) -> Tensor:
@@ -279,7 +286,7 @@ def _with_read_outs(likelihood: Likelihood, batch: Batch, factors: Tensor, gener
     optimizer = torch.optim.Adam(parameters, OF_READ_OUTS)
     batch = replace(batch, scored=batch.observed)
     for step in range(READ_OUT_STEPS):
-        optimizer.param_groups[0]["lr"] = OF_READ_OUTS * (0.5 * (1 + math.cos(math.pi * step / READ_OUT_STEPS)) + 0.02)
+        optimizer.param_groups[0]["lr"] = OF_READ_OUTS * annealed(step / READ_OUT_STEPS)
         rows = torch.randperm(len(factors), generator=generator, device=factors.device)[:READ_OUT_TRIALS]
         optimizer.zero_grad()
         likelihood.total(factors[rows], batch.select(rows)).backward()  # type: ignore[no-untyped-call]

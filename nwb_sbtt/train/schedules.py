@@ -116,6 +116,21 @@ def learning_rate(plan: Plan, progress: float) -> float:
     return plan.learning_rate * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
+def annealed(progress: float) -> float:
+    """Give the share of a learning rate that is left: cosine decay from all of it to a fiftieth, without warm-up.
+
+    Parameters
+    ----------
+    progress : float
+        Share of the steps done, from 0 to 1.
+
+    Returns
+    -------
+    float
+    """
+    return 0.5 * (1 + math.cos(math.pi * progress)) + 0.02
+
+
 def weights(config: TrainConfig, progress: float) -> Weights:
     """Compute the weights of the loss's terms, which rise linearly over ``penalty_ramp``.
 

@@ -12,7 +12,7 @@ from nwb_sbtt.config import BandwidthConfig, DynamicsConfig
 from nwb_sbtt.data.sampling import sampling_lags
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.train import rotations
-from nwb_sbtt.train.dynamics import learn, weigh_against
+from nwb_sbtt.train.dynamics import _averages, learn, weigh_against
 from nwb_sbtt.train.trackers import Silent
 from tests.fitting.test_forward import SPEED, config, rotation
 
@@ -91,9 +91,18 @@ def test_a_system_says_alone_what_lies_between_regular_samples(sampled, monkeypa
     weigh_against(dynamics, model, [valid])
     assert float(dynamics.shares[name]) == 1
     # One that says less than the average of each channel takes no part.
-    monkeypatch.setattr("nwb_sbtt.train.dynamics._averages", lambda batch: batch.dense(batch.values) + 1e-3)
+    monkeypatch.setattr("nwb_sbtt.train.dynamics._averages", lambda _, batch: batch.dense(batch.values) + 1e-3)
     weigh_against(dynamics, model, [valid])
     assert float(dynamics.shares[name]) == 0
+
+
+def test_averages_of_signals_do_not_depend_on_exposure(sampled):
+    ds, _, fitted = sampled
+    batch = to_batch(ds, fitted.session_name())
+    halved = replace(batch, exposure=torch.full_like(batch.values, 0.5))
+    likelihood = fitted.members[0].model.likelihood
+    factor = 2 if fitted.expects_counts else 1
+    torch.testing.assert_close(_averages(likelihood, halved), factor * _averages(likelihood, batch))
 
 
 @pytest.mark.parametrize(
