@@ -16,6 +16,8 @@ from pynwb.event import EventsTable
 from pynwb.file import Subject
 from pynwb.ophys import Fluorescence, ImageSegmentation, PlaneSegmentation, RoiResponseSeries
 
+from nwb_sbtt.io.read.extensions import loaded_types
+
 
 @dataclass(frozen=True)
 class Imaged:
@@ -49,7 +51,7 @@ def write(nwbfile: NWBFile, path: Path, *, zarr: bool = False) -> Path:
         with NWBZarrIO(str(path), mode="w") as io:
             io.write(nwbfile)
     else:
-        with NWBHDF5IO(path, "w") as io:
+        with NWBHDF5IO(path, "w", manager=loaded_types()) as io:
             io.write(nwbfile)
     return path
 

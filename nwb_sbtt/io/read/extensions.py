@@ -11,7 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
-from pynwb import register_class
+import h5py
+from hdmf.build import BuildManager
+from pynwb import NWBHDF5IO, get_type_map, register_class
 from pynwb.core import MultiContainerInterface
 from pynwb.ecephys import SpikeEventSeries
 
@@ -22,6 +24,34 @@ NOT_A_NAMESPACE = re.compile(r"'([^']+)' not a namespace")
 """How hdmf says that it has no definitions of a namespace."""
 EXTENSION = re.compile(r"ndx[-_][A-Za-z0-9_-]+")
 """Names that are imported. A file must not be able to name just any installed module."""
+
+
+def loaded_types() -> BuildManager:
+    """Make a manager of the types that are loaded.
+
+    It takes them as they are; pynwb by itself copies all of them for each file, which takes longer than a small file.
+
+    Returns
+    -------
+    hdmf.build.BuildManager
+    """
+    return BuildManager(get_type_map(copy=False))
+
+
+def manager_of(file: h5py.File) -> BuildManager | None:
+    """Make the manager with which a file is opened.
+
+    Parameters
+    ----------
+    file : h5py.File
+
+    Returns
+    -------
+    hdmf.build.BuildManager or None
+        None if the file defines types that are not loaded: pynwb loads these for this file alone.
+    """
+    loaded = get_type_map(copy=False).namespace_catalog.namespaces
+    return loaded_types() if set(NWBHDF5IO.get_namespaces(file=file)) <= set(loaded) else None
 
 
 def missing_namespace(error: BaseException) -> str | None:

@@ -33,7 +33,13 @@ from nwb_sbtt.io.dandi.locations import locate
 from nwb_sbtt.io.dandi.origin import origin_fields, origin_of, read_record
 from nwb_sbtt.io.dandi.stream import RangeFile
 from nwb_sbtt.io.dandi.transfer import RemoteFile
-from nwb_sbtt.io.read.extensions import import_extension, is_event_waveform, mend_event_waveforms, missing_namespace
+from nwb_sbtt.io.read.extensions import (
+    import_extension,
+    is_event_waveform,
+    manager_of,
+    mend_event_waveforms,
+    missing_namespace,
+)
 from nwb_sbtt.io.read.filters import missing_codec_of_store, missing_filter_of_file, register_plugins
 from nwb_sbtt.io.read.heaps import check_heaps
 from nwb_sbtt.io.read.outside import (
@@ -279,7 +285,7 @@ def _checked(file: h5py.File, path: Path | RemoteFile, may_be_outside: bool) -> 
     except BaseException:
         file.close()
         raise
-    return _closing(without_outside(NWBHDF5IO, found)(file=file, mode="r", load_namespaces=True), file, found)
+    return _closing(without_outside(NWBHDF5IO, found)(file=file, mode="r", manager=manager_of(file)), file, found)
 
 
 def _register_types(namespaces: Container[str]) -> None:

@@ -14,6 +14,7 @@ from pynwb import NWBHDF5IO, NWBFile, validation
 
 from nwb_sbtt.errors import FileError
 from nwb_sbtt.fileerrors import library_of, reason_of
+from nwb_sbtt.io.read.extensions import manager_of
 from nwb_sbtt.io.read.outside import Outside, without_outside
 from nwb_sbtt.io.write.packing import is_zarr
 
@@ -44,7 +45,7 @@ def add_to_copy(
     FileError
         If a part of the recording can be read, but not written again.
     """
-    with without_outside(NWBHDF5IO, outside)(file=file, mode="a") as io:
+    with without_outside(NWBHDF5IO, outside)(file=file, mode="a", manager=manager_of(file)) as io:
         nwb = io.read()
         add(nwb)
         try:

@@ -13,10 +13,11 @@ import numpy as np
 import xarray as xr
 from hdmf.backends.hdf5 import H5DataIO
 from numpy.typing import NDArray
-from pynwb import NWBHDF5IO, NWBFile, get_manager
+from pynwb import NWBHDF5IO, NWBFile
 
 from nwb_sbtt.atomic import reserve_space
 from nwb_sbtt.errors import ConfigError, FileError
+from nwb_sbtt.io.read.extensions import loaded_types
 
 Pack: TypeAlias = Callable[[NDArray[Any]], Any]
 """Wraps an array with the backend's chunks and compression."""
@@ -198,11 +199,11 @@ def save_nwb(nwbfile: NWBFile, path: Path) -> None:
         from hdmf_zarr import ZarrIO
 
         # The default codec is pickle, which runs code when it is read; numcodecs refuses it, and NWBZarrIO has no other.
-        with ZarrIO(path=str(path), manager=get_manager(), mode="w", object_codec_class=numcodecs.JSON) as io:
+        with ZarrIO(path=str(path), manager=loaded_types(), mode="w", object_codec_class=numcodecs.JSON) as io:
             io.write(nwbfile)
     else:
         reserve_space(path, max_file_bytes(nwbfile))
-        with NWBHDF5IO(path, mode="w") as io:
+        with NWBHDF5IO(path, mode="w", manager=loaded_types()) as io:
             io.write(nwbfile)
 
 

@@ -30,6 +30,7 @@ from nwb_sbtt.data.schema import notes_of, with_notes
 from nwb_sbtt.errors import DataError, FileError, MismatchError
 from nwb_sbtt.fileerrors import FileErrors, follow_links, path_of
 from nwb_sbtt.io.dandi.locations import local_file, recorded_file
+from nwb_sbtt.io.read.extensions import manager_of
 from nwb_sbtt.io.read.files import open_nwb, sha256
 from nwb_sbtt.io.read.outside import Outside, is_outside, listed, outside_of
 from nwb_sbtt.io.read.paths import stored_path
@@ -394,7 +395,7 @@ def _rehearse_appended(latents: xr.Dataset, path: Path, destination: _Destinatio
     with Overlay(recording) as overlay:
         with h5py.File(overlay, "r+") as file:
             notes = _append(latents, file, destination, recording, sources, linked, outside)
-        with h5py.File(overlay, "r") as file, NWBHDF5IO(file=file, mode="r") as io:
+        with h5py.File(overlay, "r") as file, NWBHDF5IO(file=file, mode="r", manager=manager_of(file)) as io:
             refuse_invalid(problems_of_open(io, recording))
     return notes
 

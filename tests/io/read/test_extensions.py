@@ -1,10 +1,14 @@
 """An extension that a file uses without carrying its definitions is imported by its name, or named."""
 
+import json
+import shutil
 import sys
 
 import h5py
 import numpy as np
 import pytest
+import yaml
+from pynwb import available_namespaces
 from pynwb.spec import NWBAttributeSpec, NWBGroupSpec, NWBNamespaceBuilder
 
 from nwb_sbtt.errors import FileError
@@ -55,6 +59,27 @@ def test_an_installed_extension_is_imported_by_its_name(tmp_path, monkeypatch):
         data = nwbfile.acquisition["series"].data
         assert data[:].tolist() == [0, 1, 2, 3]
     assert not data.id.valid
+
+
+def test_definitions_that_a_file_carries_are_known_for_this_file_alone(tmp_path, monkeypatch):
+    path, name = file_of(tmp_path / "x.nwb", "ndx-carried-lab"), "ndx-carried-lab"
+    without = shutil.copyfile(path, tmp_path / "without.nwb")
+    install(tmp_path, name, monkeypatch)
+    with h5py.File(path, "a") as file:
+        stored = file["specifications"].create_group(f"{name}/0.1.0")
+        for part in ("namespace", "extensions"):
+            content = yaml.safe_load((tmp_path / "ndx_carried_lab" / f"{name}.{part}.yaml").read_text())
+            if part == "namespace":
+                for each in content["namespaces"][0]["schema"]:
+                    each.update({"source": f"{name}.extensions"} if "source" in each else {})
+            stored[part if part == "namespace" else f"{name}.extensions"] = json.dumps(content)
+    before = available_namespaces()
+    with open_nwb(path) as nwbfile:
+        assert nwbfile.devices["probe"].x == "q"
+    assert name not in before and available_namespaces() == before
+    sys.path.remove(str(tmp_path))
+    with pytest.raises(FileError, match=f"needs the NWB extension '{name}'"):
+        open_nwb(without).__enter__()
 
 
 def test_a_file_cannot_have_any_module_imported(tmp_path):

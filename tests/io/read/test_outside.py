@@ -36,9 +36,19 @@ def private(tmp_path_factory):
     return private_files(tmp_path_factory.mktemp("home") / "private")
 
 
-def _latents(source, path):
+@pytest.fixture(scope="module")
+def plain(source):
+    """What the recording holds without any of these ways."""
+    return read_nwb(source, trials=AROUND)
+
+
+@pytest.fixture(scope="module")
+def latents(source):
+    return latents_of(source, [("units", "units", range(6))])
+
+
+def _of(path, latents):
     """Results of the crafted file, as of the one that it was made from."""
-    latents = latents_of(source, [("units", "units", range(6))])
     origin = {**json.loads(latents.attrs["source"]), "path": str(path), "name": path.name, "sha256": digest(path)}
     return latents.assign_attrs(source=json.dumps(origin))
 
@@ -53,16 +63,15 @@ def test_the_key_is_found_where_it_is(source, private, tmp_path):
 
 
 @pytest.mark.parametrize("way", LEFT_OUT, ids=lambda way: way.__name__)
-def test_what_lies_outside_is_named_and_left_out(source, private, tmp_path, way):
+def test_what_lies_outside_is_named_and_left_out(source, plain, latents, private, tmp_path, way):
     path = crafted(source, tmp_path / "crafted.nwb", private, way)
     ds = read_nwb(path, trials=AROUND)
     (note,) = (note for note in json.loads(ds.attrs["notes"]) if "outside" in note)
     assert note.startswith("left out, because it is outside the")
     assert "private" in note
-    plain = read_nwb(source, trials=AROUND)
     assert (ds["values"] == plain["values"]).all()
     assert (ds["observed"] == plain["observed"]).all()
-    out = write_nwb(_latents(source, path), tmp_path / "out.nwb", source=path)
+    out = write_nwb(_of(path, latents), tmp_path / "out.nwb", source=path)
     assert holds_key(out) == []
     with open_nwb(out) as written:
         assert outside_of(written) == ()
@@ -91,12 +100,12 @@ def test_what_a_file_cannot_do_without_is_an_error(source, private, tmp_path, wa
     assert "\n" not in str(refused.value)
 
 
-def test_measurements_in_another_file_are_read_named_and_not_copied(source, private, tmp_path):
+def test_measurements_in_another_file_are_read_named_and_not_copied(source, plain, latents, private, tmp_path):
     path = crafted(source, tmp_path / "crafted.nwb", private, outside.spike_times)
     ds = read_nwb(path, trials=AROUND)
     assert any("read from outside the file: 'units/spike_times'" in note for note in json.loads(ds.attrs["notes"]))
-    assert (ds["values"] == read_nwb(source, trials=AROUND)["values"]).all()
-    out = write_nwb(_latents(source, path), tmp_path / "out.nwb", source=path)
+    assert (ds["values"] == plain["values"]).all()
+    out = write_nwb(_of(path, latents), tmp_path / "out.nwb", source=path)
     with open_nwb(out) as written:
         assert "spike_times" not in written.units.colnames
         assert len(written.units) == 6
@@ -138,9 +147,9 @@ def test_an_appended_copy_that_points_elsewhere_is_not_uploaded(source, private,
         outside.virtual_column,
     ],
 )
-def test_results_are_added_to_a_copy_without_reading_where_it_points(source, private, tmp_path, way):
+def test_results_are_added_to_a_copy_without_reading_where_it_points(source, latents, private, tmp_path, way):
     path = crafted(source, tmp_path / "crafted.nwb", private, way)
-    latents = _latents(source, path)
+    latents = _of(path, latents)
     out = write_nwb(latents, tmp_path / "out.nwb", source=path, append=True, config=WriteConfig(precision="full"))
     result = read_result(out)
     assert (result["rates"] == latents["rates"]).all()
@@ -150,11 +159,11 @@ def test_results_are_added_to_a_copy_without_reading_where_it_points(source, pri
     assert "the file" not in holds_key(out)
 
 
-def test_a_column_in_a_file_that_cannot_be_opened_is_left_out_of_what_is_read_and_added_to(source, tmp_path):
+def test_a_column_in_a_file_that_cannot_be_opened_is_left_out_of_what_is_read_and_added_to(source, latents, tmp_path):
     private = private_files(tmp_path / "private")
     path = crafted(source, tmp_path / "crafted.nwb", private, outside.column_by_external_link)
     with h5py.File(private["held"], "r"):  # While it is read, nothing opens it for writing, as the copy would.
-        write_nwb(_latents(source, path), tmp_path / "out.nwb", source=path, append=True)
+        write_nwb(_of(path, latents), tmp_path / "out.nwb", source=path, append=True)
     private["held"].unlink()
     with open_nwb(path) as nwb:
         assert "quality" not in nwb.units.colnames
