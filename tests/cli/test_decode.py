@@ -46,6 +46,7 @@ def refused(monkeypatch, capsys, tmp_path):
     return refuse
 
 
+@pytest.mark.slow
 def test_decoded_behaviour_is_scored_drawn_and_written_beside_the_results(
     fitted, source, monkeypatch, capsys, tmp_path
 ):

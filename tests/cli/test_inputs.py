@@ -28,6 +28,7 @@ def path(tmp_path):
     return file
 
 
+@pytest.mark.slow
 def test_inputs_are_fitted_written_inferred_and_replayed(path, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     assert call(monkeypatch, "fit", path, "--run-dir", run, "--out", tmp_path / "out.nwb", *SMALL) == 0

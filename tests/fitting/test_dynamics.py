@@ -254,6 +254,7 @@ def test_the_best_member_of_an_ensemble_is_measured(data, tmp_path):
     assert sb.dynamics.forecast_error(fitted, data).sizes["horizon"] == 20
 
 
+@pytest.mark.slow
 def test_a_report_has_what_was_measured_of_the_system(data, spiral, monkeypatch):
     given = {}
     monkeypatch.setattr("nwb_sbtt.fitting.reporting.write_report", lambda path, **content: given.update(content))

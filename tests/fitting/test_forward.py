@@ -399,6 +399,7 @@ def test_a_system_that_is_missing_or_another_fits_is_refused(data, fitted, tmp_p
         sb.load(other.run_dir)
 
 
+@pytest.mark.slow
 def test_all_sessions_take_part_in_a_system_however_many_there_are(tmp_path):
     sessions = {f"s{i}": rotation(seed=i, channels=6, trials=10)[0] for i in range(6)}
     learned = SYSTEM.model_copy(update={"window": 40, "further_training": 0.0})
@@ -414,6 +415,7 @@ def test_all_sessions_take_part_in_a_system_however_many_there_are(tmp_path):
         assert not torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_report_of_data_that_do_not_vary_is_written_all_the_same(tmp_path):
     ds = sb.from_numpy(np.full((20, 20, 4), 3.0), bin_width=WIDTH, kind="series")
     fitted = sb.fit(ds, config(1, system=SYSTEM.model_copy(update={"further_training": 0.0})), run_dir=tmp_path / "run")

@@ -52,8 +52,11 @@ def fitted(data, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "model",
-    [ConvConfig(lag=0, **CONV), LFADSConfig(**LFADS), LFADSConfig(inputs=0, **LFADS)],
-    ids=["conv", "lfads", "lfads without a controller"],
+    [
+        pytest.param(ConvConfig(lag=0, **CONV), id="conv"),
+        pytest.param(LFADSConfig(**LFADS), marks=pytest.mark.slow, id="lfads"),
+        pytest.param(LFADSConfig(inputs=0, **LFADS), marks=pytest.mark.slow, id="lfads without a controller"),
+    ],
 )
 def test_inputs_explain_what_the_data_hardly_tell(model, tmp_path):
     ds, rates = driven(trials=80)
@@ -161,6 +164,7 @@ def test_other_inputs_are_another_fit(data, fitted):
     assert not fitted.is_fitted_to(changed)
 
 
+@pytest.mark.slow
 def test_a_ladder_takes_inputs(tmp_path):
     random = np.random.default_rng(0)
     pulses = (random.random((8, 60)) < 0.05).astype(float)

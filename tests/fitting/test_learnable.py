@@ -31,6 +31,7 @@ def fitted_by(ds, folder, *, epochs=2, **changes):
     return sb.fit(ds, settings, run_dir=folder / "run", tracker=Silent())
 
 
+@pytest.mark.slow
 def test_a_system_is_learned_by_default_and_resumes_as_such(data, tmp_path):
     assert FitConfig().dynamics == "auto"
     fitted = fitted_by(data, tmp_path)

@@ -28,7 +28,7 @@ LADDER = LadderConfig(**CONVOLUTION, dropout=0.1)
 
 def step(config, likelihood, tmp_path, *, sparse, rise=0.0, mask_length=1, exposure=False):
     """One step of training on the meta device: mask, objective, backward pass, optimiser, average."""
-    batch = make_masked_batch(missing=0.4, seed=0, exposure=exposure)
+    batch = make_masked_batch(missing=0.4, seed=0, exposure=exposure, n_bins=5)
     model = make_model(config, {"session": fluorescence_statistics(batch, rise=rise)}, likelihood).to("meta").train()
     settings = FitConfig(model=config, train={"l2_weight": 0.1})
     run = _Run(model, settings, tmp_path, schedules.plan(settings, [len(batch.trials)]), mask_length)

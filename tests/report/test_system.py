@@ -34,6 +34,7 @@ def text(of):
     return html.unescape(re.sub("<[^>]+>", " ", list(sections_of_system(of))[-1]))
 
 
+@pytest.mark.slow
 def test_the_page_has_sections_of_the_system(tmp_path):
     ds = simulated()
     page = write_report(

@@ -24,9 +24,11 @@ def make_batch(
     )
 
 
-def make_masked_batch(*, missing: float, seed: int, exposure: bool = False, session: str = "session") -> Batch:
+def make_masked_batch(
+    *, missing: float, seed: int, exposure: bool = False, session: str = "session", n_bins: int = 9
+) -> Batch:
     """The same with 20 channels, of which one was never observed, and with some entries hidden and some not scored."""
-    batch = make_batch(n_channels=20, missing=missing, seed=seed)
+    batch = make_batch(n_bins=n_bins, n_channels=20, missing=missing, seed=seed)
     generator = torch.Generator().manual_seed(seed + 1)
     observed = batch.observed.clone()
     observed[:, :, 4] = False

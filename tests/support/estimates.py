@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,17 @@ from nwb_sbtt.simulate.lorenz import lorenz
 
 def simulated(*, share: float = 0.4) -> xr.Dataset:
     """A small masked Lorenz task with notes and a source."""
-    ds = lorenz(conditions=5, trials_per_condition=8, n_channels=12)
+    ds = _population().copy(deep=True)
     observed = np.random.default_rng(0).random(ds["values"].shape) < share
     source = {"name": "lorenz.nwb", "path": "lorenz.nwb", "sha256": "0" * 64, "series": ["units"]}
     return ds.assign(observed=(DIMS, observed), values=ds["values"].where(observed, 0)).assign_attrs(
         source=json.dumps(source), notes=json.dumps(["read 'units'"])
     )
+
+
+@cache
+def _population() -> xr.Dataset:
+    return lorenz(conditions=5, trials_per_condition=8, n_channels=12)
 
 
 def plain(shape: tuple[int, int, int], *, counts: bool = True, seed: int = 0) -> xr.Dataset:

@@ -1,5 +1,7 @@
 """Small fits that several tests share."""
 
+from functools import cache
+
 from nwb_sbtt.config import FitConfig, LFADSConfig, TrainConfig
 from nwb_sbtt.simulate.lorenz import lorenz
 from nwb_sbtt.train.trackers import Silent
@@ -13,6 +15,11 @@ def settings(**changes):
 
 
 def population(seed=0):
+    return _population(seed).copy(deep=True)
+
+
+@cache
+def _population(seed):
     return lorenz(n_channels=6, conditions=3, trials_per_condition=8, n_bins=12, seed=seed).drop_vars("split")
 
 
