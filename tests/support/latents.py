@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from pynwb import NWBHDF5IO
 
 from nwb_sbtt.config import WriteConfig
 from nwb_sbtt.data.schema import with_ids_as_index
+from nwb_sbtt.io.read.files import open_nwb
 from nwb_sbtt.io.write.session import get_object
 from nwb_sbtt.io.write.writer import write_nwb
 
@@ -83,8 +83,7 @@ def make_latents(
 
 def latents_of(path: Path, parts: Sequence[tuple[str, str, Sequence[int]]], **fields: object) -> xr.Dataset:
     """Results for channels of a file: `parts` holds (path of the table, path of the series, rows of the table)."""
-    with NWBHDF5IO(path, "r") as io:
-        nwbfile = io.read()
+    with open_nwb(path) as nwbfile:
         columns: dict[str, list[object]] = {"channel_id": [], "channel_row": [], "table": [], "series": []}
         for table, series, rows in parts:
             has_table = table != series or table == "units"

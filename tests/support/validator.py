@@ -1,4 +1,4 @@
-"""pynwb's validator in a fraction of its time: the schema that is stored in a file is parsed once, not once a file."""
+"""pynwb's validator in a fraction of its time: a schema that is stored in files is read once, not once a file."""
 
 from contextlib import nullcontext
 
@@ -6,18 +6,29 @@ import h5py
 import pytest
 from hdmf.backends.hdf5 import HDF5IO
 from hdmf.build import BuildManager, TypeMap
+from hdmf.validate import ValidatorMap
 from pynwb import validation
 
 _parse = validation.get_cached_namespaces_to_validate
 _parsed = {}
+_validators = {}
 
 
 def remember_schemas(patch: pytest.MonkeyPatch) -> None:
     """Let files that hold the same schema, to the byte, be validated against one reading of it.
 
-    Every file is still checked whole. Parsing takes three quarters of a validation, which is most of a write.
+    Every file is still checked whole. Parsing, and making what checks each type, take most of a validation, which is most of
+    a write.
     """
     patch.setattr(validation, "get_cached_namespaces_to_validate", _namespaces)
+    patch.setattr(validation, "ValidatorMap", _validator)
+
+
+def _validator(namespace):
+    """What checks the types of a namespace, which is kept with it: another one may have its address later."""
+    if id(namespace) not in _validators:
+        _validators[id(namespace)] = namespace, ValidatorMap(namespace)
+    return _validators[id(namespace)][1]
 
 
 def _namespaces(path=None, driver=None, aws_region=None, io=None):
