@@ -88,7 +88,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
                 of_kind[_file(TESTS.parent / report.location[0])] += report.duration
         stored = json.loads(DURATIONS.read_text())
         for kind, of_kind in seconds.items():
-            stored[kind] = {file: round(took, 1) for file, took in sorted(of_kind.items()) if took >= 0.1}
+            others = {file: took for file, took in stored[kind].items() if file not in of_kind}
+            noted = {file: round(took, 1) for file, took in of_kind.items() if took >= 0.1}
+            stored[kind] = dict(sorted((others | noted).items()))
         DURATIONS.write_text(json.dumps(stored, indent=1) + "\n")
 
 

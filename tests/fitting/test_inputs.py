@@ -50,13 +50,11 @@ def fitted(data, tmp_path_factory):
     return sb.fit(data, config(ConvConfig(lag=1, **CONV)), run_dir=tmp_path_factory.mktemp("inputs") / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
-    [
-        pytest.param(ConvConfig(lag=0, **CONV), id="conv"),
-        pytest.param(LFADSConfig(**LFADS), marks=pytest.mark.slow, id="lfads"),
-        pytest.param(LFADSConfig(inputs=0, **LFADS), marks=pytest.mark.slow, id="lfads without a controller"),
-    ],
+    [ConvConfig(lag=0, **CONV), LFADSConfig(**LFADS), LFADSConfig(inputs=0, **LFADS)],
+    ids=["conv", "lfads", "lfads without a controller"],
 )
 def test_inputs_explain_what_the_data_hardly_tell(model, tmp_path):
     ds, rates = driven(trials=80)
