@@ -261,12 +261,13 @@ def test_intervals_of_signals_are_calibrated_and_written(tmp_path):
     errors = (latents["mean"].values - 1e-5 * shared).std()
     np.testing.assert_allclose(latents["noise_sd"], 0.5e-5, rtol=0.3)
     np.testing.assert_allclose(np.sqrt((latents["mean_sd"] ** 2).mean()), errors, rtol=0.5)
-    path = write_exactly(latents.assign_attrs(session_start_time="2024-01-01T00:00:00+00:00"), tmp_path / "out.nwb")
+    some = latents.isel(trial=slice(24)).assign_attrs(session_start_time="2024-01-01T00:00:00+00:00")
+    written = read_result(write_exactly(some, tmp_path / "out.nwb"))
     for level in (0.5, 0.95):
         bounds = interval(latents, level, of="data")
         assert abs(float(((values >= bounds[0]) & (values <= bounds[1])).mean()) - level) < 0.06
-        for one, other in zip(bounds, interval(read_result(path), level, of="data"), strict=True):
-            np.testing.assert_allclose(one.values, other.values, rtol=1e-5, atol=1e-9)
+        for one, other in zip(bounds, interval(written, level, of="data"), strict=True):
+            np.testing.assert_allclose(one.values[:24], other.values, rtol=1e-5, atol=1e-9)
 
 
 def test_each_session_has_a_calibration_of_its_own(tmp_path):
