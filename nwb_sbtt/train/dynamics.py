@@ -116,7 +116,7 @@ def learn(
         If that was requested (`nwb_sbtt.stopping`).
     """
     if _is_regular(batches):
-        inferred = [infer_rotations(batches[0], model.likelihood, generator)]
+        inferred = [infer_rotations(batches[0], model.likelihood, config.dimensions, generator)]
     else:
         inferred = [_inferred(model, batch) for batch in batches]
     inputs = [found for batch in batches if (found := InputStatistics.measured(batch)) is not None]

@@ -1,15 +1,16 @@
-"""What a system begins with where a network has learned nothing between samples: a few rotations, from covariances at lags.
+"""What a system begins with where a network has learned nothing between samples: rotations in few dimensions.
 
 Where each channel is sampled at long and regular intervals, a network can fit the samples by a rule of its own for each place
-in the scheme of sampling, and says nothing of what lies between. Covariances cannot: pairs of channels, sampled at different
-times, show all lags. They are fitted by a stationary Gaussian process of low rank, whose parts each rotate at one frequency
-and lose their phase after some time,
+in the scheme of sampling, and says nothing of what lies between. Likelihoods can: pairs of channels, sampled at different
+times, show all lags. The values are taken for a stationary Gaussian process in few dimensions ``x``, read out by all channels,
+whose parts each rotate at one frequency and lose their phase after some time,
 
-``C_ij(τ) = Σ_p exp(−τ² / 2 w_p²) · (cos(ω_p τ) (a_ip a_jp + b_ip b_jp) + sin(ω_p τ) (a_ip b_jp − b_ip a_jp))``,
+``E[x_i(t + τ) x_j(t)] = Σ_p exp(−τ² / 2 w_p²) · (cos(ω_p τ) (a_ip a_jp + b_ip b_jp) + sin(ω_p τ) (a_ip b_jp − b_ip a_jp))``,
 
-a mixture of spectral components with phases between channels (Ulrich et al. 2015, "GP kernels for cross-spectrum analysis").
-Regular samples leave many local minima, since frequencies can hide behind that of the scheme; so many beginnings are tried,
-and the best ones go on.
+a mixture of spectral components with phases (Ulrich et al. 2015, "GP kernels for cross-spectrum analysis"), whose likelihood
+is exact. Frequencies can hide behind that of the scheme: if each channel could have phases of its own for each part, another
+frequency would explain the same samples. That all parts share few dimensions is what tells them apart. Local minima remain, so
+many beginnings are tried, and the best ones go on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
+from itertools import islice, product
 
 import torch
 from jaxtyping import Float
@@ -30,26 +32,36 @@ from nwb_sbtt.models.courses import exposures
 from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.train.schedules import annealed
 
-ROTATIONS, LAGS = 3, 40
-"""Parts of the process, and lags in bins at which covariances are compared."""
-BEGINNINGS, KEPT, LEAST_KEPT, STAGES = 128, 0.25, 8, 4
-"""Beginnings of the search, the share of them that a stage keeps, the least number kept, and stages."""
-STEPS, LEARNING_RATE = 150, 0.03
-"""Of each stage."""
-SIZE, HIGHEST, WIDTH = 0.3, 1.2, 6.0
-"""Of beginnings: sd of loadings, highest frequency in radians per bin, and typical width in bins."""
+MORE_PARTS = 3
+"""Parts of the process beyond its dimensions."""
+STAGES = ((48, 60, 0.06), (16, 150, 0.04), (6, 250, 0.03))
+"""Of the search: processes, steps, and learning rate."""
+LOADING, HIGHEST, WIDTH, SPREAD = 0.4, 1.2, 6.0, 0.3
+"""Of beginnings: sd of loadings, highest frequency in radians per bin, typical width in bins, and sd of its logarithm."""
+BETAS = (0.9, 0.98)
 MOST_CHANNELS = 48
-"""Channels, drawn at random, whose covariances are fitted."""
+"""Channels, drawn at random, that the process is fitted to."""
+ENTRIES, LEAST_BINS = 128, 8
+"""Mean number of entries of a window in the search, and its least bins."""
+MOST_WINDOWS, MOST_PATTERNS = 4096, 256
+"""In the search, and patterns of sampling among them that are told apart."""
+OF_STEP, WINDOWS_OF_STEP = (6, 12), 200
+"""Least and most patterns in a step, and windows that they have, if so many are needed."""
 WINDOW = 100
-"""Bins over which factors are inferred at a time."""
-SOLVED_AT_ONCE, COMPARED = 32, 256
-"""Windows whose equations are solved at a time (and of which the mean posterior variance is taken), and trials whose first
-windows decide among the last processes."""
+"""Bins over which states are inferred at a time."""
+NEWTON, LOG_RATES = 6, (-8.0, 3.0)
+"""Steps that find states of counts, and the range of logarithms of rates, relative to their means, in these."""
+SOLVED_AT_ONCE = 32
+"""Windows whose equations are solved at a time, and of which the mean posterior variance is taken."""
 OF_READ_OUTS, READ_OUT_STEPS, READ_OUT_TRIALS = 0.02, 300, 128
 """Learning rate, steps and trials in a step of the read-outs of all channels."""
 LEAST_MEAN, LEAST_SD = 1e-6, 1e-9
 """Of a channel, relative to which its values are counted: of counts, and of signals as a share of their mean. A channel that
 varies by less is constant."""
+LEAST_VARIANCE = 1e-6
+"""Of a dimension that does not vary, as a share of the mean over all."""
+LEAST_NOISE = 0.02
+"""Share that remains, at least, of the variance which values of a channel are expected to have of their own."""
 
 
 @dataclass(frozen=True)
@@ -69,36 +81,8 @@ class Inferred:
     variance: Float[Tensor, "trial time factor"] | None
 
 
-@dataclass(frozen=True)
-class _Process:
-    """Loadings (channel, part) a and b, frequencies (part) in radians per bin, and widths (part) in bins."""
-
-    a: Tensor
-    b: Tensor
-    frequency: Tensor
-    width: Tensor
-
-    @property
-    def loadings(self) -> Tensor:
-        """Both loadings, one after the other (*rest, channel, factor)."""
-        return torch.cat([self.a, self.b], -1)
-
-    def kernels(self, lags: Tensor) -> tuple[Tensor, Tensor]:
-        """Even and odd part of each part's covariance at lags."""
-        decay = torch.exp(-(lags**2) / (2 * self.width[..., None] ** 2))
-        turned = self.frequency[..., None] * lags
-        return decay * turned.cos(), decay * turned.sin()
-
-    def covariances(self, lags: Tensor) -> Tensor:
-        """Covariances (*rest, lag, channel, channel) of the first channel later by a lag than the second."""
-        even, odd = self.kernels(lags)
-        along = torch.einsum("...pl,...cp->...lcp", even, self.a) - torch.einsum("...pl,...cp->...lcp", odd, self.b)
-        across = torch.einsum("...pl,...cp->...lcp", even, self.b) + torch.einsum("...pl,...cp->...lcp", odd, self.a)
-        return torch.cat([along, across], -1) @ self.loadings.transpose(-1, -2)[..., None, :, :]
-
-
-def infer_rotations(batch: Batch, likelihood: Likelihood, generator: torch.Generator) -> Inferred:
-    """Fit a process of few rotations to the observed entries of training trials, and infer its state.
+def infer_rotations(batch: Batch, likelihood: Likelihood, dimensions: int, generator: torch.Generator) -> Inferred:
+    """Fit a process of few dimensions to the observed entries of training trials, and infer its state.
 
     Parameters
     ----------
@@ -106,13 +90,15 @@ def infer_rotations(batch: Batch, likelihood: Likelihood, generator: torch.Gener
         Training trials of a session.
     likelihood : Likelihood
         Of a trained model: copied, with read-outs of their own.
+    dimensions : int
+        Of the process, at least 1.
     generator : torch.Generator
         On the device of the batch.
 
     Returns
     -------
     Inferred
-        With two factors for each rotation.
+        With a factor for each dimension.
 
     Raises
     ------
@@ -124,83 +110,202 @@ def infer_rotations(batch: Batch, likelihood: Likelihood, generator: torch.Gener
     observed = batch.dense(batch.observed)
     values = torch.where(observed, batch.dense(batch.values), 0.0).double()
     weights = exposures(likelihood, batch, observed).double()
-    n_channels = values.shape[2]
-    order = torch.randperm(n_channels, generator=generator, device=values.device)[:MOST_CHANNELS]
+    order = torch.randperm(values.shape[2], generator=generator, device=values.device)[:MOST_CHANNELS]
     values, weights = values[..., order], weights[..., order]
     mean = values.sum((0, 1)) / weights.sum((0, 1)).clamp(min=1)
     away = values - weights * mean
     if likelihood.expects_counts:
-        unit, spread = mean.clamp(min=LEAST_MEAN), 1 / mean.clamp(min=LEAST_MEAN)
+        unit, own = mean.clamp(min=LEAST_MEAN), 1 / mean.clamp(min=LEAST_MEAN)
     else:
         sd = (away.square().sum((0, 1)) / weights.sum((0, 1)).clamp(min=1)).sqrt()
         unit = torch.where(sd > LEAST_SD * mean.abs(), sd, torch.inf)
-        spread = torch.ones_like(unit)
+        own = torch.ones_like(unit)
     away = away / unit
-    process = min(_fitted(away, weights, spread, generator), key=lambda found: _cost(found, away, weights, spread))
-    if not likelihood.expects_counts:
-        spread = (1 - (process.a**2 + process.b**2).sum(1)).clamp(min=0.05)
-    factors, variance = _states(process, away, weights, spread)
-    return Inferred(_with_read_outs(likelihood, batch, factors, generator), factors, variance)
+    if not away.any():
+        raise TrainingError("no system was learned, since no channel varies in the training trials")
+    process = _found(_Patterns.of(away, weights), own, dimensions, generator)
+    factors, variance = _states(process, away, weights, counts=likelihood.expects_counts)
+    return Inferred(_with_read_outs(likelihood, batch, factors, variance, generator), factors, variance)
 
 
-def _fitted(away: Tensor, weights: Tensor, spread: Tensor, generator: torch.Generator) -> list[_Process]:
-    """Find processes whose covariances are near the measured ones, weighted by how well these are known."""
-    n_bins, n_channels = away.shape[1:]
-    lags = torch.arange(min(LAGS, n_bins), device=away.device, dtype=torch.float32)
-    measured, known = list[Tensor](), list[Tensor]()
-    for lag in range(len(lags)):
-        pairs = [(box[:, lag:].flatten(0, 1), box[:, : n_bins - lag].flatten(0, 1)) for box in (away, weights)]
-        total, n = (later.T @ earlier for later, earlier in pairs)
-        measured.append(total / n.clamp(min=1))
-        known.append(n)
-    target = torch.stack(measured).float()
-    # What noise a product of two values has, a channel's own at lag 0 left out; the others are there twice.
-    trust = (torch.stack(known) / torch.outer(spread, spread)).float()
-    trust[0] *= 0.5 * (1 - torch.eye(n_channels, device=away.device))
-    if not (total := (trust * target**2).sum()) > 0:
-        raise TrainingError("no system was learned, since no two channels vary together in the training trials")
-    trust = trust / total
+@dataclass(frozen=True)
+class _Process:
+    """One process, or several along the first axis.
+
+    Loadings (channel, dimension), a and b (dimension, part), frequencies (part) in radians per bin, logarithms of widths
+    (part) in bins, and of the variance (channel) that each value has of its own.
+    """
+
+    loadings: Tensor
+    a: Tensor
+    b: Tensor
+    frequency: Tensor
+    log_width: Tensor
+    log_noise: Tensor
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All that is learned."""
+        return [self.loadings, self.a, self.b, self.frequency, self.log_width, self.log_noise]
+
+    def select(self, rows: Tensor | int) -> _Process:
+        """Some of several."""
+        return _Process(*(each[rows] for each in self.parameters))
+
+    def to(self, dtype: torch.dtype) -> _Process:
+        """Convert all numbers."""
+        return _Process(*(each.to(dtype) for each in self.parameters))
+
+    def whitened(self) -> _Process:
+        """Turn and scale the dimensions of one process, so that each has unit variance and no other varies with it."""
+        now = self.covariances(1)[0]
+        root = torch.linalg.cholesky(now + LEAST_VARIANCE * _diagonal(now).mean() * torch.eye(len(now)).to(now))
+        a, b = (torch.linalg.solve_triangular(root, each, upper=False) for each in (self.a, self.b))
+        return replace(self, loadings=self.loadings @ root, a=a, b=b)
+
+    def covariances(self, n_lags: int) -> Tensor:
+        """Covariances (*rest, lag, dimension, dimension) of the first dimension later by 0, 1, … bins than the second."""
+        lags = torch.arange(n_lags, device=self.a.device, dtype=self.a.dtype)
+        decay = torch.exp(-0.5 * (lags / self.log_width.exp()[..., None]) ** 2)
+        turned = self.frequency[..., None] * lags
+        even, odd = decay * turned.cos(), decay * turned.sin()
+        a, b = self.a, self.b
+        alike = torch.einsum("...ip,...jp->...pij", a, a) + torch.einsum("...ip,...jp->...pij", b, b)
+        turning = torch.einsum("...ip,...jp->...pij", a, b) - torch.einsum("...ip,...jp->...pij", b, a)
+        return torch.einsum("...pl,...pij->...lij", even, alike) + torch.einsum("...pl,...pij->...lij", odd, turning)
+
+
+@dataclass(frozen=True)
+class _Patterns:
+    """Windows of trials, of which those that are sampled alike are put together.
+
+    Bins and channels (pattern, entry) of what is observed, its weights, 0 where a pattern has fewer entries, mean products
+    (pattern, entry, entry) of values over windows, and numbers (pattern) of windows.
+    """
+
+    bins: Tensor
+    channels: Tensor
+    weights: Tensor
+    products: Tensor
+    numbers: Tensor
+    n_bins: int
+    n_channels: int
+
+    @classmethod
+    def of(cls, away: Tensor, weights: Tensor) -> _Patterns:
+        """Cut trials into windows."""
+        n_trials, n_bins, n_channels = away.shape
+        per_bin = float((weights > 0).sum()) / (n_trials * n_bins)
+        length = min(n_bins, max(LEAST_BINS, round(ENTRIES / per_bin)))
+        firsts = range(0, n_bins - length + 1, length)
+        alike: dict[bytes, list[tuple[int, int]]] = {}
+        for trial, first in islice(product(range(n_trials), firsts), MOST_WINDOWS):
+            sampled = weights[trial, first : first + length].cpu().numpy().tobytes()
+            alike.setdefault(sampled, []).append((trial, first))
+        places = sorted(alike.values(), key=len, reverse=True)[:MOST_PATTERNS]
+        parts = []
+        for trials, begins in (zip(*of_pattern, strict=True) for of_pattern in places):
+            bins, channels = (weights[trials[0], begins[0] : begins[0] + length] > 0).nonzero(as_tuple=True)
+            of_entries = weights[trials[0], begins[0] + bins, channels]
+            at = torch.tensor(begins, device=away.device)[:, None] + bins
+            values = away[torch.tensor(trials, device=away.device)[:, None], at, channels] / of_entries
+            parts.append((bins, channels, of_entries, values.T @ values / len(trials)))
+        size = max(len(bins) for bins, *_ in parts)
+        padded = [[nn.functional.pad(each, (0, size - len(each)) * each.ndim) for each in part] for part in parts]
+        numbers = torch.tensor([len(of_pattern) for of_pattern in places], device=away.device).to(away.dtype)
+        bins, channels, of_entries, products = map(torch.stack, zip(*padded, strict=True))
+        return cls(bins, channels, of_entries, products, numbers, length, n_channels)
+
+    def to(self, dtype: torch.dtype) -> _Patterns:
+        """Convert what is not a place."""
+        weights, products, numbers = (each.to(dtype) for each in (self.weights, self.products, self.numbers))
+        return replace(self, weights=weights, products=products, numbers=numbers)
+
+    def costs(self, process: _Process, chosen: Tensor, *, learn: bool = False) -> Tensor:
+        """Negative log-likelihood of some patterns for each of several processes, in nats per window, but for a constant.
+
+        If these are to learn, its gradient is added to theirs. It is known without going back through the factorisation, of
+        which that takes most of the time: of ``(log |K| + tr K⁻¹ S) / 2`` it is ``(K⁻¹ − K⁻¹ S K⁻¹) / 2``.
+        """
+        bins, channels, weights = self.bins[chosen], self.channels[chosen], self.weights[chosen]
+        later, (first, second) = bins[:, :, None] - bins[:, None, :], (channels[:, :, None], channels[:, None, :])
+        of_pair = torch.where(later >= 0, first * self.n_channels + second, second * self.n_channels + first)
+        place = later.abs() * self.n_channels**2 + of_pair
+        loadings = process.loadings[:, None]
+        of_lags = loadings @ process.covariances(self.n_bins) @ loadings.transpose(-1, -2)
+        there = weights > 0
+        pairs = (there[:, :, None] & there[:, None, :]).to(weights.dtype)
+        matrix = of_lags.flatten(1).index_select(1, place.flatten()).reshape(-1, *place.shape) * pairs
+        own = process.log_noise.exp()[:, channels] / torch.where(there, weights, 1.0)
+        matrix = matrix + torch.diag_embed(torch.where(there, own, 1.0))
+        share = self.numbers[chosen] / self.numbers[chosen].sum()
+        with torch.no_grad():
+            root, failed = torch.linalg.cholesky_ex(matrix)
+            inverse = torch.cholesky_inverse(root)
+            explained = inverse @ self.products[chosen]
+            costs = _diagonal(root).log().sum(-1) + _diagonal(explained).sum(-1) / 2
+            costs = torch.where(failed > 0, torch.inf, costs)
+            slope = share[:, None, None] * (inverse - explained @ inverse) / 2
+            slope = torch.where(failed[..., None, None] > 0, 0.0, slope)
+        if learn:
+            (matrix * slope).sum().backward()  # type: ignore[no-untyped-call]
+        return (costs * share).sum(1)
+
+    def all_costs(self, process: _Process) -> Tensor:
+        """Negative log-likelihood of each process, in nats per window."""
+        with torch.no_grad():
+            groups = torch.split(torch.arange(len(self.numbers), device=self.numbers.device), OF_STEP[0])
+            costs = [self.costs(process, chosen) * self.numbers[chosen].sum() for chosen in groups]
+        return torch.stack(costs).sum(0) / self.numbers.sum()
+
+
+def _found(patterns: _Patterns, own: Tensor, dimensions: int, generator: torch.Generator) -> _Process:
+    """Go down from many beginnings, with the best ones further, and take the likeliest process.
+
+    Single precision is enough for that, and twice as fast.
+    """
+    n_parts, (n, *_) = dimensions + MORE_PARTS, STAGES[0]
 
     def drawn(*shape: int) -> Tensor:
-        return noise((BEGINNINGS, *shape), generator, target)
+        return noise((n, *shape), generator, own)
 
-    turns = torch.rand((BEGINNINGS, ROTATIONS), generator=generator, device=target.device)
-    found = [
-        SIZE * drawn(n_channels, ROTATIONS),
-        SIZE * drawn(n_channels, ROTATIONS),
-        HIGHEST * turns,
-        math.log(WIDTH) + SIZE * drawn(ROTATIONS),
-    ]
-    for stage in range(STAGES):
-        found, misses = _descended(found, target, trust, lags)
-        n_kept = max(LEAST_KEPT, round(BEGINNINGS * KEPT ** (stage + 1)))
-        found = [each[misses.argsort()[:n_kept]] for each in found]
-    doubles = [each.double() for each in found]
-    return [_Process(a, b, frequency, width.exp()) for a, b, frequency, width in zip(*doubles, strict=True)]
+    process = _Process(
+        LOADING * drawn(len(own), dimensions),
+        drawn(dimensions, n_parts) / math.sqrt(n_parts),
+        drawn(dimensions, n_parts) / math.sqrt(n_parts),
+        HIGHEST * torch.rand((n, n_parts), generator=generator, device=own.device),
+        math.log(WIDTH) + SPREAD * drawn(n_parts),
+        own.log().expand(n, -1),
+    ).to(torch.float32)
+    patterns, costs = patterns.to(torch.float32), own.new_zeros(n)
+    for kept, steps, rate in STAGES:
+        process = process.select(costs.argsort()[:kept])
+        process = _descended(process, patterns, own, generator, steps=steps, rate=rate)
+        costs = patterns.all_costs(process)
+    return process.select(int(costs.argmin())).to(torch.float64).whitened()
 
 
-def _descended(found: list[Tensor], target: Tensor, trust: Tensor, lags: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Go down from each beginning; give where that led, and what is missed there."""
-    found = [each.detach().requires_grad_(True) for each in found]
-    optimizer = torch.optim.Adam(found, LEARNING_RATE)
-
-    def misses() -> Tensor:
-        a, b, frequency, width = found
-        away = _Process(a, b, frequency, width.exp()).covariances(lags) - target
-        return (trust * away**2).sum((1, 2, 3))
-
-    for step in range(STEPS):
+def _descended(
+    process: _Process, patterns: _Patterns, own: Tensor, generator: torch.Generator, *, steps: int, rate: float
+) -> _Process:
+    """Make what was observed likelier by gradient steps, for each of several processes by itself."""
+    process = _Process(*(each.clone().requires_grad_(True) for each in process.parameters))
+    optimizer = torch.optim.Adam(process.parameters, rate, betas=BETAS)
+    least, most = OF_STEP
+    n = min(max(least, round(WINDOWS_OF_STEP / float(patterns.numbers.mean()))), most, len(patterns.numbers))
+    for step in range(steps):
         stopping.check()
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * annealed(step / STEPS)
+        optimizer.param_groups[0]["lr"] = rate * annealed(step / steps)
         optimizer.zero_grad()
-        misses().sum().backward()  # type: ignore[no-untyped-call]
+        patterns.costs(process, torch.multinomial(patterns.numbers, n, generator=generator), learn=True)
         optimizer.step()
-    with torch.no_grad():
-        return [each.detach() for each in found], misses()
+        with torch.no_grad():
+            process.log_noise.clamp_(min=(LEAST_NOISE * own).log().to(process.log_noise.dtype))
+    return _Process(*(each.detach() for each in process.parameters))
 
 
-def _states(process: _Process, away: Tensor, weights: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    """Posterior mean (trial, time, factor) of the process, and its variance, the mean over some windows.
+def _states(process: _Process, away: Tensor, weights: Tensor, *, counts: bool) -> tuple[Tensor, Tensor]:
+    """Posterior mean (trial, time, dimension) of the process, and its variance, the mean over some windows.
 
     Windows overlap by half, and bins are taken from the window in whose middle they are.
     """
@@ -217,55 +322,53 @@ def _states(process: _Process, away: Tensor, weights: Tensor, spread: Tensor) ->
         window, within = slice(first, first + length), slice(begin - first, length)
         for rows in torch.split(torch.arange(n_trials, device=away.device), SOLVED_AT_ONCE):
             stopping.check()
-            parts = away[rows, window], weights[rows, window]
-            equations, _, means = _solved(prior, process.loadings, *parts, spread)
+            equations, means = _solved(prior, process, away[rows, window], weights[rows, window], counts=counts)
             result[rows, taken] = means.reshape(len(rows), length, n_factors)[:, within]
             if int(rows[0]) == 0:
-                each = (
-                    torch.linalg.solve(equations, prior.expand(len(rows), -1, -1))
-                    .diagonal(dim1=1, dim2=2)
-                    .mean(0)
-                    .reshape(length, n_factors)
-                )
-                variance[taken] = each[within]
+                each = _diagonal(torch.linalg.solve(equations, prior.expand(len(rows), -1, -1))).mean(0)
+                variance[taken] = each.reshape(length, n_factors)[within]
     return result.float(), variance.float().expand(n_trials, -1, -1)
 
 
-def _cost(process: _Process, away: Tensor, weights: Tensor, spread: Tensor) -> float:
-    """Negative log-likelihood of the first windows of some trials, but for terms of the data alone.
+def _solved(prior: Tensor, process: _Process, away: Tensor, weights: Tensor, *, counts: bool) -> tuple[Tensor, Tensor]:
+    """Posterior means of windows, after what is solved for them: one more than prior times precision.
 
-    Covariances at lags, which found the process, do not know how lags hang together in a trial.
+    Those of signals are exact; of counts, whose rates are exponentials of the states, they are where the posterior is highest
+    (Newton's method).
     """
-    length, cost = min(WINDOW, away.shape[1]), 0.0
-    prior = _prior(process, length)
-    for rows in torch.split(torch.arange(min(len(away), COMPARED), device=away.device), SOLVED_AT_ONCE):
-        parts = away[rows, :length], weights[rows, :length]
-        equations, linear, means = _solved(prior, process.loadings, *parts, spread)
-        cost += float((torch.linalg.slogdet(equations)[1] - (linear * means).sum(1)).sum()) / 2
-    return cost
-
-
-def _solved(
-    prior: Tensor, loadings: Tensor, away: Tensor, weights: Tensor, spread: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Posterior means of windows, after what is solved for them: one more than prior times precision, and the linear terms."""
-    precision = torch.einsum("btc,cf,cg->btfg", weights / spread, loadings, loadings)
-    linear = torch.einsum("btc,cf->btf", away / spread, loadings).flatten(1)
-    equations = _times(prior, precision) + torch.eye(len(prior), dtype=prior.dtype, device=prior.device)
-    return equations, linear, torch.linalg.solve(equations, (linear @ prior)[..., None])[..., 0]
+    own, loadings = process.log_noise.exp(), process.loadings
+    bias = torch.zeros_like(own)
+    if counts:
+        # Rates have this mean and this variance, relative to the square of the mean, if their logarithms are normal.
+        variance = loadings.square().sum(1)
+        of_logs = torch.log1p(variance)
+        loadings = loadings * (of_logs / variance.clamp(min=LEAST_VARIANCE)).sqrt()[:, None]
+        bias = -of_logs / 2
+    n_windows, length, _ = away.shape
+    means = away.new_zeros(n_windows, length * loadings.shape[1])
+    for _ in range(NEWTON if counts else 1):
+        read_out = means.reshape(n_windows, length, -1) @ loadings.T
+        if counts:
+            logs = (read_out + bias).clamp(*LOG_RATES)
+            rates = weights * logs.exp()
+            precision, pull = rates / own, (away + weights - rates + rates * (logs - bias)) / own
+        else:
+            precision, pull = weights / own, away / own
+        linear = torch.einsum("btc,cf->btf", pull, loadings).flatten(1)
+        equations = _times(prior, torch.einsum("btc,cf,cg->btfg", precision, loadings, loadings))
+        equations = equations + torch.eye(len(prior)).to(prior)
+        means = torch.linalg.solve(equations, (linear @ prior)[..., None])[..., 0]
+    return equations, means
 
 
 def _prior(process: _Process, length: int) -> Tensor:
-    """Prior covariance (time and factor, time and factor) of a window."""
-    bins = torch.arange(length, device=process.a.device, dtype=process.a.dtype)
-    even, odd = process.kernels((bins[:, None] - bins).flatten())
-    even, odd = (each.reshape(-1, length, length) for each in (even, odd))
-    n = len(even)
-    prior = even.new_zeros(length, 2 * n, length, 2 * n)
-    for part in range(n):
-        prior[:, part, :, part] = prior[:, n + part, :, n + part] = even[part]
-        prior[:, part, :, n + part], prior[:, n + part, :, part] = odd[part], -odd[part]
-    return prior.flatten(0, 1).flatten(1)
+    """Prior covariance (time and dimension, time and dimension) of a window."""
+    of_lags = process.covariances(length)
+    bins = torch.arange(length, device=of_lags.device)
+    later = bins[:, None] - bins
+    each = of_lags[later.abs()]
+    each = torch.where((later >= 0)[..., None, None], each, each.transpose(-1, -2))
+    return each.transpose(1, 2).flatten(0, 1).flatten(1)
 
 
 def _times(prior: Tensor, precision: Tensor) -> Tensor:
@@ -275,8 +378,17 @@ def _times(prior: Tensor, precision: Tensor) -> Tensor:
     return product.reshape(n_windows, len(prior), len(prior))
 
 
-def _with_read_outs(likelihood: Likelihood, batch: Batch, factors: Tensor, generator: torch.Generator) -> Likelihood:
-    """Copy a likelihood and let all channels read out other factors."""
+def _diagonal(matrices: Tensor) -> Tensor:
+    return matrices.diagonal(dim1=-2, dim2=-1)
+
+
+def _with_read_outs(
+    likelihood: Likelihood, batch: Batch, factors: Tensor, variance: Tensor, generator: torch.Generator
+) -> Likelihood:
+    """Copy a likelihood and let all channels read out other factors, drawn from their posterior.
+
+    Means alone, which vary less, and each with the very samples that are to be explained, would be read out too strongly.
+    """
     session = batch.session
     likelihood = copy.deepcopy(likelihood).requires_grad_(False)
     likelihood.weights[session] = nn.Parameter(factors.new_zeros(batch.shape[2], factors.shape[2]))
@@ -288,7 +400,8 @@ def _with_read_outs(likelihood: Likelihood, batch: Batch, factors: Tensor, gener
     for step in range(READ_OUT_STEPS):
         optimizer.param_groups[0]["lr"] = OF_READ_OUTS * annealed(step / READ_OUT_STEPS)
         rows = torch.randperm(len(factors), generator=generator, device=factors.device)[:READ_OUT_TRIALS]
+        drawn = factors[rows] + variance[rows].sqrt() * noise((len(rows), *factors.shape[1:]), generator, factors)
         optimizer.zero_grad()
-        likelihood.total(factors[rows], batch.select(rows)).backward()  # type: ignore[no-untyped-call]
+        likelihood.total(drawn, batch.select(rows)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return likelihood.requires_grad_(False)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 from sklearn.linear_model import LinearRegression
 
 import nwb_sbtt as sb
@@ -21,9 +22,7 @@ BINS, CHANNELS = 40, 25
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(rotations, "ROTATIONS", 1)
-    monkeypatch.setattr(rotations, "BEGINNINGS", 12)
-    monkeypatch.setattr(rotations, "STEPS", 50)
+    monkeypatch.setattr(rotations, "STAGES", ((12, 40, 0.06), (4, 60, 0.04)))
     monkeypatch.setattr(rotations, "READ_OUT_STEPS", 60)
 
 
@@ -42,7 +41,7 @@ def sampled(request, tmp_path_factory):
 def test_factors_follow_the_rotation_between_samples(sampled):
     ds, clean, fitted = sampled
     batch, likelihood = to_batch(ds, fitted.session_name()), fitted.members[0].model.likelihood
-    found = rotations.infer_rotations(batch, likelihood, torch.Generator().manual_seed(0))
+    found = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
     assert found.factors.shape == (120, BINS, 2)
     assert (found.variance > 0).all()
     factors, log = found.factors.numpy().reshape(-1, 2), (np.log(clean) if fitted.expects_counts else clean)
@@ -54,29 +53,152 @@ def test_factors_follow_the_rotation_between_samples(sampled):
     assert likelihood.read_outs(batch.session)[0][0].shape[1] == fitted.config.model.factors
 
 
+def random_process(n, *, channels=5, dimensions=3, parts=4, seed=0):
+    g = torch.Generator().manual_seed(seed)
+
+    def drawn(*shape):
+        return torch.randn((n, *shape), generator=g, dtype=torch.float64)
+
+    return rotations._Process(
+        drawn(channels, dimensions),
+        drawn(dimensions, parts),
+        drawn(dimensions, parts),
+        drawn(parts),
+        1 + 0.3 * drawn(parts),
+        0.3 * drawn(channels),
+    )
+
+
+def covariance(process, bins, channels):
+    """Of entries of one process, by the formula, part by part."""
+    tau = np.subtract.outer(bins, bins)
+    a, b, loadings = process.a.numpy(), process.b.numpy(), process.loadings.numpy()
+    total = np.zeros(tau.shape)
+    for p, (frequency, width) in enumerate(
+        zip(process.frequency.numpy(), process.log_width.exp().numpy(), strict=True)
+    ):
+        x, y = (loadings[channels] @ each[:, p] for each in (a, b))
+        alike = np.outer(x, x) + np.outer(y, y)
+        turned = np.outer(x, y) - np.outer(y, x)
+        total += np.exp(-(tau**2) / (2 * width**2)) * (
+            np.cos(frequency * tau) * alike + np.sin(frequency * tau) * turned
+        )
+    return total
+
+
+def sparse_values(*, trials=7, bins=12, channels=5, seed=1):
+    """Values of which some entries are observed, in two patterns, with exposures."""
+    rng = np.random.default_rng(seed)
+    weights = (rng.random((2, bins, channels)) < 0.4) * rng.uniform(0.5, 1, (2, bins, channels))
+    weights = weights[[0, 1, 0, 0, 1, 0, 1]][:trials]
+    away = rng.normal(size=weights.shape) * weights
+    return torch.from_numpy(away), torch.from_numpy(weights)
+
+
+def test_costs_are_those_of_a_normal_distribution():
+    away, weights = sparse_values()
+    patterns = rotations._Patterns.of(away, weights)
+    assert patterns.numbers.tolist() == [4, 3]
+    processes = random_process(2)
+    costs = patterns.all_costs(processes)
+    for cost, process in zip(costs, map(processes.select, range(2)), strict=True):
+        total = 0.0
+        for values, weight in zip(away.numpy(), weights.numpy(), strict=True):
+            bins, channels = np.nonzero(weight)
+            own = process.log_noise.exp().numpy()[channels] / weight[bins, channels]
+            normal = multivariate_normal(cov=covariance(process, bins, channels) + np.diag(own))
+            total -= normal.logpdf(values[bins, channels] / weight[bins, channels]) + len(bins) / 2 * np.log(2 * np.pi)
+        assert float(cost) * len(away) == pytest.approx(total, rel=1e-9)
+
+
+def test_slopes_are_those_of_the_costs():
+    patterns = rotations._Patterns.of(*sparse_values())
+    process = random_process(2)
+    both = torch.arange(2)
+    leaves = rotations._Process(*(each.clone().requires_grad_(True) for each in process.parameters))
+    patterns.costs(leaves, both, learn=True)
+
+    def cost(i, by):
+        moved = [each.clone() for each in process.parameters]
+        moved[i].view(-1)[1] += by
+        return float(patterns.costs(rotations._Process(*moved), both).sum())
+
+    for i, leaf in enumerate(leaves.parameters):
+        slope = (cost(i, 1e-5) - cost(i, -1e-5)) / 2e-5
+        assert float(leaf.grad.view(-1)[1]) == pytest.approx(slope, rel=1e-5, abs=1e-8)
+
+
+def test_states_are_the_posterior_mean_and_variance():
+    away, weights = sparse_values(trials=3)
+    process = random_process(1).select(0).whitened()
+    means, variance = rotations._states(process, away, weights, counts=False)
+    n_bins, n = weights.shape[1], process.loadings.shape[1]
+    # Dimensions are channels that read out themselves, in each bin.
+    every = replace(process, loadings=torch.cat([process.loadings, torch.eye(n).double()]))
+    grid = np.repeat(np.arange(n_bins), n), 5 + np.tile(np.arange(n), n_bins)
+    variances = []
+    for trial in range(3):
+        bins, channels = np.nonzero(weights[trial].numpy())
+        whole = covariance(every, np.r_[bins, grid[0]], np.r_[channels, grid[1]])
+        of_weight = weights[trial].numpy()[bins, channels]
+        known, crossed = whole[: len(bins), : len(bins)], whole[len(bins) :, : len(bins)]
+        known = known + np.diag(process.log_noise.exp().numpy()[channels] / of_weight)
+        expected = crossed @ np.linalg.solve(known, away[trial].numpy()[bins, channels] / of_weight)
+        np.testing.assert_allclose(means[trial].numpy().ravel(), expected, rtol=1e-3, atol=1e-4)
+        left = whole[len(bins) :, len(bins) :] - crossed @ np.linalg.solve(known, crossed.T)
+        variances.append(np.diag(left))
+    np.testing.assert_allclose(variance[0].numpy().ravel(), np.mean(variances, 0), rtol=1e-3, atol=1e-4)
+
+
+def test_states_of_counts_are_where_the_posterior_is_highest():
+    _, weights = sparse_values()
+    process = random_process(1).select(0).whitened()
+    rng = np.random.default_rng(2)
+    away = torch.from_numpy(np.where(weights > 0, rng.poisson(0.5, weights.shape) / 0.5, 0)) - weights
+    prior = rotations._prior(process, weights.shape[1])
+    _, means = rotations._solved(prior, process, away, weights, counts=True)
+    of_logs = torch.log1p(process.loadings.square().sum(1))
+    loadings = process.loadings * (of_logs / process.loadings.square().sum(1)).sqrt()[:, None]
+
+    def log_posterior(states):
+        logs = states.reshape(*weights.shape[:2], -1) @ loadings.T - of_logs / 2
+        likelihood = ((away + weights) * logs - weights * logs.exp()) / process.log_noise.exp()
+        return likelihood.sum() - (states * torch.linalg.solve(prior, states.T).T).sum() / 2
+
+    def steepest(states):
+        states = states.clone().requires_grad_(True)
+        return float(torch.autograd.grad(log_posterior(states), states)[0].abs().max())
+
+    assert steepest(means) < 1e-3 * steepest(0 * means)
+
+
+def test_dimensions_are_whitened_and_explain_the_same():
+    process = random_process(1).select(0)
+    white = process.whitened()
+    torch.testing.assert_close(white.covariances(1)[0], torch.eye(3).double(), rtol=1e-4, atol=1e-4)
+    bins, channels = np.repeat(np.arange(6), 5), np.tile(np.arange(5), 6)
+    np.testing.assert_allclose(
+        covariance(white, bins, channels), covariance(process, bins, channels), rtol=1e-4, atol=1e-4
+    )
+
+
 def test_the_frequency_is_found_where_it_hides_behind_the_scheme(monkeypatch):
-    monkeypatch.setattr(rotations, "BEGINNINGS", 32)
+    monkeypatch.setattr(rotations, "MORE_PARTS", -1)
     ds, _ = regular(counts=False)
     batch = to_batch(ds, "session")
     observed = batch.observed.double()
     away = torch.where(batch.observed, batch.values, 0.0).double()
-    spread = torch.ones(CHANNELS).double()
-    found = rotations._fitted(away, observed, spread, torch.Generator().manual_seed(0))
-    costs = [rotations._cost(each, away, observed, spread) for each in found]
-    best = found[int(np.argmin(costs))]
-    assert abs(float(best.frequency)) == pytest.approx(SPEED, abs=0.03)
-    # Each of them is better than no covariance at all.
-    none = replace(best, a=0 * best.a, b=0 * best.b)
-    assert rotations._cost(none, away, observed, spread) == 0
-    assert max(costs) < 0
+    patterns, own = rotations._Patterns.of(away, observed), torch.ones(CHANNELS).double()
+    found = rotations._found(patterns, own, 2, torch.Generator().manual_seed(0))
+    assert abs(float(found.frequency)) == pytest.approx(SPEED, abs=0.03)
 
 
 def test_windows_of_long_trials_join(sampled, monkeypatch):
     ds, _, fitted = sampled
     batch, likelihood = to_batch(ds, fitted.session_name()), fitted.members[0].model.likelihood
-    whole = rotations.infer_rotations(batch, likelihood, torch.Generator().manual_seed(0))
+    whole = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
     monkeypatch.setattr(rotations, "WINDOW", 32)
-    parts = rotations.infer_rotations(batch, likelihood, torch.Generator().manual_seed(0))
+    parts = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
     assert np.corrcoef(whole.factors.numpy().ravel(), parts.factors.numpy().ravel())[0, 1] > 0.97
 
 
@@ -123,11 +245,11 @@ def test_lags_of_full_or_single_samples_are_none():
 @pytest.mark.parametrize("sampled", [False], indirect=True, ids=["signals"])
 def test_rotations_of_small_signals_are_those_of_large_ones(sampled, monkeypatch):
     ds, _, fitted = sampled
-    monkeypatch.setattr(rotations, "STEPS", 20)
+    monkeypatch.setattr(rotations, "STAGES", ((12, 20, 0.06),))
     batch, likelihood = to_batch(ds, fitted.session_name()), fitted.members[0].model.likelihood
 
     def factors(scale):
         scaled = replace(batch, values=batch.values * scale)
-        return rotations.infer_rotations(scaled, likelihood, torch.Generator().manual_seed(0)).factors
+        return rotations.infer_rotations(scaled, likelihood, 2, torch.Generator().manual_seed(0)).factors
 
     torch.testing.assert_close(factors(2.0**-40), factors(1.0), rtol=1e-3, atol=1e-3)
