@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 LONG_LAG = 8
-"""Bins between successive samples of a channel from which on rates between them are not identified, if no lag is shorter."""
+"""Bins between successive samples of a channel from which on a network says little of what lies between them."""
 SHORT_LAG_SHARE = 0.2
 """Share of lags that may be shorter all the same; with random sampling as many are below a third of the median."""
 MAX_ENTRIES = 10**7

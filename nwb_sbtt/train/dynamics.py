@@ -12,6 +12,7 @@ How much the system is worth beside the model is decided on hidden entries of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -80,6 +81,8 @@ INFERRED_AT_ONCE = 256
 """Trials of a pass through the model (`Batch.pieces`)."""
 KIND_STEPS = 20
 """Steps that fit the shares of kinds of candidates."""
+STEPS_TRIED = 120
+"""Of the system that is learned from each of several beginnings, before the likeliest one learns for good."""
 SHARES = 20
 """Shares of the system in estimates that are tried are multiples of one over this."""
 
@@ -115,68 +118,25 @@ def learn(
     Stopped
         If that was requested (`nwb_sbtt.stopping`).
     """
-    if _is_regular(batches):
-        inferred = [infer_rotations(batches[0], model.likelihood, config.dimensions, generator)]
-    else:
-        inferred = [_inferred(model, batch) for batch in batches]
-    inputs = [found for batch in batches if (found := InputStatistics.measured(batch)) is not None]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
-        dynamics = Dynamics(
-            config,
-            model.likelihood,
-            {batch.session: (0, 0, 0) for batch in batches},
-            KnownInputs(inputs) if inputs else None,
-        ).to(batches[0].device)
-    _begin_with_components(dynamics, [batch.session for batch in batches], inferred)
-    states = [_in_states(dynamics, batch.session, of) for batch, of in zip(batches, inferred, strict=True)]
     steps = config.steps or STEPS
-    pulled = max(1, round(PULLED * steps))
-
-    def tell(step: int) -> None:
-        tracker.learning(step, pulled + steps)
-
-    _pull(dynamics, batches, states, generator, steps=pulled, tell=tell)
-    begin: list[_Begin] = [partial(_near, *known, generator) for known in states]
-    window = _window(dynamics, batches, begin, generator, least=0)
-    of_sessions = _cut(dynamics, batches, begin, window)
-    sets = [*chain(*of_sessions)]
-    read_outs = [p for batch in batches for p in dynamics.likelihood.read_outs(batch.session)[0]]
-    for parameter in read_outs:
-        parameter.requires_grad_(True)
-    groups: list[tuple[list[Tensor], float]] = [
-        ([*dynamics.field.parameters()], LEARNING_RATE),
-        (read_outs, OF_READ_OUTS),
-    ]
-    optimizer = torch.optim.Adam([{"params": p, "lr": rate} for p, rate in groups], betas=(0.9, 0.98))
-    trained = [*groups[0][0], *read_outs]
-    turn = max(1, min(STEPS_OF_ROUND, steps // (LEAST_ROUNDS * len(sets))))
-    for step in range(steps):
-        stopping.check()
-        if step == round(TRIED_AGAIN * steps):
-            begin = [partial(_along, dynamics, sets) for sets in of_sessions]
-            longer = _window(dynamics, batches, begin, generator, least=window)
-            if longer > window:
-                window, of_sessions = longer, _cut(dynamics, batches, begin, longer)
-                sets = [*chain(*of_sessions)]
-        each = sets[step // turn % len(sets)]
-        if step % turn == 0 or not len(each.rows):
-            each.draw(dynamics, generator)
-        done = step / steps
-        share = min(1.0, (done + 1 / steps) / WARM_UP) * annealed(done)
-        for parameters, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
-            parameters["lr"] = rate * share
-        optimizer.zero_grad()
-        each.loss(dynamics, generator).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(trained, CLIP)
-        optimizer.step()
-        tell(pulled + step + 1)
-    dynamics.window.fill_(window)
-    dynamics.requires_grad_(False)
-    for each in sets:
-        each.draw(dynamics, generator, every=True)
-        each.keep(dynamics, generator)
-    return dynamics.eval()
+    if not _is_regular(batches):
+        inferred = [_inferred(model, batch) for batch in batches]
+        tell = _Told(tracker, steps)
+        return _learned(model, batches, inferred, config, generator, steps=steps, tell=tell)
+    beginnings = infer_rotations(batches[0], model.likelihood, config.dimensions, generator)
+    tried = min(STEPS_TRIED, steps)
+    tell = _Told(tracker, *[tried] * len(beginnings), steps)
+    part = batches[0].select(torch.arange(min(len(batches[0].trials), INFERRED_AT_ONCE)))
+    likelihoods = list[float]()
+    for beginning in beginnings:
+        try:
+            dynamics = _learned(model, batches, [beginning], config, generator, steps=tried, tell=tell)
+            likelihoods.append(float(evidence_of_kinds(dynamics, part)[:, 0].mean()) / int(dynamics.window))
+        except TrainingError:  # of this one; if all fail, so does what follows
+            likelihoods.append(-math.inf)
+        tell.go_on()
+    best = beginnings[likelihoods.index(max(likelihoods))]
+    return _learned(model, batches, [best], config, generator, steps=steps, tell=tell)
 
 
 def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch]) -> None:
@@ -340,6 +300,20 @@ def load_dynamics(path: Path, model: Model, config: DynamicsConfig, *, of: str |
     return dynamics.to(next(model.parameters()).device).eval().requires_grad_(False)
 
 
+class _Told:
+    """Tells a tracker how much is done of several systems that are learned one after the other, given their steps."""
+
+    def __init__(self, tracker: Tracker, *steps: int):
+        self.tracker, self.each, self.done = tracker, [_steps_of_pull(n) + n for n in steps], 0
+
+    def __call__(self, step: int) -> None:
+        self.tracker.learning(sum(self.each[: self.done]) + step, sum(self.each))
+
+    def go_on(self) -> None:
+        """Turn to the next one."""
+        self.done += 1
+
+
 _Begin = Callable[[int], Tensor]
 """Gives starts (trial, draw, dimension) of windows that begin in a bin."""
 
@@ -439,6 +413,72 @@ def _is_regular(batches: Sequence[Batch]) -> bool:
     return lags is not None and lags.are_long
 
 
+def _learned(
+    model: Model,
+    batches: Sequence[Batch],
+    inferred: Sequence[Inferred],
+    config: DynamicsConfig,
+    generator: torch.Generator,
+    *,
+    steps: int,
+    tell: Callable[[int], None],
+) -> Dynamics:
+    """Learn a system that begins in what was inferred of each session."""
+    inputs = [found for batch in batches if (found := InputStatistics.measured(batch)) is not None]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+        dynamics = Dynamics(
+            config,
+            model.likelihood,
+            {batch.session: (0, 0, 0) for batch in batches},
+            KnownInputs(inputs) if inputs else None,
+        ).to(batches[0].device)
+    _begin_with_components(dynamics, [batch.session for batch in batches], inferred)
+    states = [_in_states(dynamics, batch.session, of) for batch, of in zip(batches, inferred, strict=True)]
+    pulled = _steps_of_pull(steps)
+    _pull(dynamics, batches, states, generator, steps=pulled, tell=tell)
+    begin: list[_Begin] = [partial(_near, *known, generator) for known in states]
+    window = _window(dynamics, batches, begin, generator, least=0)
+    of_sessions = _cut(dynamics, batches, begin, window)
+    sets = [*chain(*of_sessions)]
+    read_outs = [p for batch in batches for p in dynamics.likelihood.read_outs(batch.session)[0]]
+    for parameter in read_outs:
+        parameter.requires_grad_(True)
+    groups: list[tuple[list[Tensor], float]] = [
+        ([*dynamics.field.parameters()], LEARNING_RATE),
+        (read_outs, OF_READ_OUTS),
+    ]
+    optimizer = torch.optim.Adam([{"params": p, "lr": rate} for p, rate in groups], betas=(0.9, 0.98))
+    trained = [*groups[0][0], *read_outs]
+    turn = max(1, min(STEPS_OF_ROUND, steps // (LEAST_ROUNDS * len(sets))))
+    for step in range(steps):
+        stopping.check()
+        if step == round(TRIED_AGAIN * steps):
+            begin = [partial(_along, dynamics, sets) for sets in of_sessions]
+            longer = _window(dynamics, batches, begin, generator, least=window)
+            if longer > window:
+                window, of_sessions = longer, _cut(dynamics, batches, begin, longer)
+                sets = [*chain(*of_sessions)]
+        each = sets[step // turn % len(sets)]
+        if step % turn == 0 or not len(each.rows):
+            each.draw(dynamics, generator)
+        done = step / steps
+        share = min(1.0, (done + 1 / steps) / WARM_UP) * annealed(done)
+        for parameters, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
+            parameters["lr"] = rate * share
+        optimizer.zero_grad()
+        each.loss(dynamics, generator).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained, CLIP)
+        optimizer.step()
+        tell(pulled + step + 1)
+    dynamics.window.fill_(window)
+    dynamics.requires_grad_(False)
+    for each in sets:
+        each.draw(dynamics, generator, every=True)
+        each.keep(dynamics, generator)
+    return dynamics.eval()
+
+
 def _inferred(model: Model, batch: Batch) -> Inferred:
     """Factors of all trials and their variance, if the model has one."""
     factors, variances = list[Tensor](), list[Tensor]()
@@ -475,6 +515,10 @@ def _begin_with_components(dynamics: Dynamics, sessions: Sequence[str], inferred
             own, own_bias = dynamics.likelihood.read_outs(session)[0]
             own.copy_(table @ to_factors)
             own_bias.copy_(bias + table @ middle)
+
+
+def _steps_of_pull(steps: int) -> int:
+    return max(1, round(PULLED * steps))
 
 
 def _pull(

@@ -12,7 +12,7 @@ import nwb_sbtt as sb
 from nwb_sbtt.config import BandwidthConfig, DynamicsConfig
 from nwb_sbtt.data.sampling import sampling_lags
 from nwb_sbtt.data.tensors import to_batch
-from nwb_sbtt.train import rotations
+from nwb_sbtt.train import dynamics, rotations
 from nwb_sbtt.train.dynamics import _averages, learn, weigh_against
 from nwb_sbtt.train.trackers import Silent
 from tests.fitting.test_forward import SPEED, config, rotation
@@ -23,7 +23,8 @@ BINS, CHANNELS = 40, 25
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(rotations, "STAGES", ((12, 40, 0.06), (4, 60, 0.04)))
-    monkeypatch.setattr(rotations, "READ_OUT_STEPS", 60)
+    monkeypatch.setattr(rotations, "READ_OUT_STEPS", 30)
+    monkeypatch.setattr(dynamics, "STEPS_TRIED", 20)
 
 
 def regular(*, counts, trials=120, scheme="round_robin", k=2):
@@ -41,7 +42,7 @@ def sampled(request, tmp_path_factory):
 def test_factors_follow_the_rotation_between_samples(sampled):
     ds, clean, fitted = sampled
     batch, likelihood = to_batch(ds, fitted.session_name()), fitted.members[0].model.likelihood
-    found = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
+    found, *_ = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
     assert found.factors.shape == (120, BINS, 2)
     assert (found.variance > 0).all()
     factors, log = found.factors.numpy().reshape(-1, 2), (np.log(clean) if fitted.expects_counts else clean)
@@ -190,15 +191,21 @@ def test_the_frequency_is_found_where_it_hides_behind_the_scheme(monkeypatch):
     away = torch.where(batch.observed, batch.values, 0.0).double()
     patterns, own = rotations._Patterns.of(away, observed), torch.ones(CHANNELS).double()
     found = rotations._found(patterns, own, 2, torch.Generator().manual_seed(0))
-    assert abs(float(found.frequency)) == pytest.approx(SPEED, abs=0.03)
+    assert abs(float(found[0].frequency)) == pytest.approx(SPEED, abs=0.03)
+    # The others are worse, and no two are the same.
+    costs = [float(patterns.all_costs(rotations._Process(*(p[None] for p in each.parameters)))) for each in found]
+    assert costs == sorted(costs)
+    tables = [each.of_channels(BINS).flatten().numpy() for each in found]
+    assert all(table.shape == (BINS * CHANNELS**2,) for table in tables)
+    assert (np.triu(np.corrcoef(tables), 1) < 0.99).all()
 
 
 def test_windows_of_long_trials_join(sampled, monkeypatch):
     ds, _, fitted = sampled
     batch, likelihood = to_batch(ds, fitted.session_name()), fitted.members[0].model.likelihood
-    whole = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
+    whole, *_ = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
     monkeypatch.setattr(rotations, "WINDOW", 32)
-    parts = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
+    parts, *_ = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
     assert np.corrcoef(whole.factors.numpy().ravel(), parts.factors.numpy().ravel())[0, 1] > 0.97
 
 
@@ -209,13 +216,36 @@ def test_a_system_says_alone_what_lies_between_regular_samples(sampled, monkeypa
         to_batch(ds.isel(trial=np.flatnonzero(ds["split"].values == part)), name) for part in ("train", "valid")
     )
     settings = DynamicsConfig(dimensions=2, width=16, window=20, steps=20, courses=150)
-    dynamics = learn(model, [train], settings, torch.Generator().manual_seed(0), tracker=Silent())
-    weigh_against(dynamics, model, [valid])
-    assert float(dynamics.shares[name]) == 1
+    system = learn(model, [train], settings, torch.Generator().manual_seed(0), tracker=Silent())
+    weigh_against(system, model, [valid])
+    assert float(system.shares[name]) == 1
     # One that says less than the average of each channel takes no part.
     monkeypatch.setattr("nwb_sbtt.train.dynamics._averages", lambda _, batch: batch.dense(batch.values) + 1e-3)
-    weigh_against(dynamics, model, [valid])
-    assert float(dynamics.shares[name]) == 0
+    weigh_against(system, model, [valid])
+    assert float(system.shares[name]) == 0
+
+
+@pytest.mark.parametrize("sampled", [False], indirect=True, ids=["signals"])
+def test_of_several_beginnings_the_one_of_the_likeliest_system_goes_on(sampled, monkeypatch):
+    ds, _, fitted = sampled
+    train, model = to_batch(ds, fitted.session_name()), fitted.members[0].model
+    right = rotations.infer_rotations(train, model.likelihood, 2, torch.Generator().manual_seed(1))[0]
+    # States of other trials say nothing of these.
+    wrong = replace(right, factors=right.factors.roll(1, 0).flip(1))
+    learned, told = [], []
+    learn_from = dynamics._learned
+    monkeypatch.setattr(dynamics, "infer_rotations", lambda *_: [wrong, right])
+    monkeypatch.setattr(dynamics, "STEPS_TRIED", 15)
+    monkeypatch.setattr(dynamics, "_learned", lambda *args, **k: learned.append(args[2][0]) or learn_from(*args, **k))
+
+    class Noted(Silent):
+        def learning(self, step, n_steps):
+            told.append((step, n_steps))
+
+    settings = DynamicsConfig(dimensions=2, width=16, window=20, steps=20, courses=150)
+    learn(model, [train], settings, torch.Generator().manual_seed(0), tracker=Noted())
+    assert [each is right for each in learned] == [False, True, True]
+    assert [step for step, _ in told] == [*range(1, told[-1][1] + 1)]
 
 
 def test_averages_of_signals_do_not_depend_on_exposure(sampled):
@@ -250,6 +280,6 @@ def test_rotations_of_small_signals_are_those_of_large_ones(sampled, monkeypatch
 
     def factors(scale):
         scaled = replace(batch, values=batch.values * scale)
-        return rotations.infer_rotations(scaled, likelihood, 2, torch.Generator().manual_seed(0)).factors
+        return rotations.infer_rotations(scaled, likelihood, 2, torch.Generator().manual_seed(0))[0].factors
 
     torch.testing.assert_close(factors(2.0**-40), factors(1.0), rtol=1e-3, atol=1e-3)
