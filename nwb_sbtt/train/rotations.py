@@ -35,9 +35,9 @@ from nwb_sbtt.train.schedules import annealed
 
 MORE_PARTS = 3
 """Parts of the process beyond its dimensions."""
-STAGES = ((48, 60, 0.06), (16, 150, 0.04), (6, 250, 0.03))
+STAGES = ((144, 60, 0.06), (48, 150, 0.04), (12, 250, 0.03))
 """Of the search: processes, steps, and learning rate."""
-FOUND, ALIKE = 4, 0.98
+FOUND, ALIKE = 5, 0.98
 """Most processes that are taken, and the correlation of their covariances from which on two are one."""
 LOADING, HIGHEST, WIDTH, SPREAD = 0.4, 1.2, 6.0, 0.3
 """Of beginnings: sd of loadings, highest frequency in radians per bin, typical width in bins, and sd of its logarithm."""
