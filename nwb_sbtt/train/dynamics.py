@@ -126,7 +126,7 @@ def learn(
     beginnings = infer_rotations(batches[0], model.likelihood, config.dimensions, generator)
     tried = min(STEPS_TRIED, steps)
     tell = _Told(tracker, *[tried] * len(beginnings), steps)
-    part = batches[0].select(torch.arange(min(len(batches[0].trials), INFERRED_AT_ONCE)))
+    part = _first_trials(batches[0])
     likelihoods = list[float]()
     for beginning in beginnings:
         try:
@@ -590,7 +590,7 @@ def _window(
 def _suits(dynamics: Dynamics, batch: Batch, begin: _Begin, window: int, generator: torch.Generator) -> bool:
     """Whether enough courses carry the weight (Kish's effective number) in the median of some first windows."""
     bank = begin(0).flatten(0, 1)
-    part = windows(batch.select(torch.arange(min(len(batch.trials), INFERRED_AT_ONCE))), [0], window)
+    part = windows(_first_trials(batch), [0], window)
     features = dynamics.features(part)
     n = n_courses(dynamics.config.courses, window * batch.shape[2], own=features is not None)
     bank = bank[torch.randperm(len(bank), generator=generator, device=bank.device)[:n]]
@@ -599,6 +599,11 @@ def _suits(dynamics: Dynamics, batch: Batch, begin: _Begin, window: int, generat
         weights = log_likelihoods(dynamics, courses, part, part.observed).softmax(1)
     effective = float((1 / (weights**2).sum(1)).median())
     return effective >= min(LEAST_EFFECTIVE, OF_BANK * weights.shape[1])
+
+
+def _first_trials(batch: Batch) -> Batch:
+    """As many trials as are inferred at once."""
+    return batch.select(torch.arange(min(len(batch.trials), INFERRED_AT_ONCE)))
 
 
 def _averages(likelihood: Likelihood, batch: Batch) -> Float[Tensor, "trial time channel"]:

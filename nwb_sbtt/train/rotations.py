@@ -211,10 +211,10 @@ class _Patterns:
         per_bin = float((weights > 0).sum()) / (n_trials * n_bins)
         length = min(n_bins, max(LEAST_BINS, round(ENTRIES / per_bin)))
         firsts = range(0, n_bins - length + 1, length)
+        sampled = weights.cpu().numpy()
         alike: dict[bytes, list[tuple[int, int]]] = {}
         for trial, first in islice(product(range(n_trials), firsts), MOST_WINDOWS):
-            sampled = weights[trial, first : first + length].cpu().numpy().tobytes()
-            alike.setdefault(sampled, []).append((trial, first))
+            alike.setdefault(sampled[trial, first : first + length].tobytes(), []).append((trial, first))
         places = sorted(alike.values(), key=len, reverse=True)[:MOST_PATTERNS]
         parts = []
         for trials, begins in (zip(*of_pattern, strict=True) for of_pattern in places):
@@ -257,9 +257,9 @@ class _Patterns:
             explained = inverse @ self.products[chosen]
             costs = _diagonal(root).log().sum(-1) + _diagonal(explained).sum(-1) / 2
             costs = torch.where(failed > 0, torch.inf, costs)
+        if learn:
             slope = share[:, None, None] * (inverse - explained @ inverse) / 2
             slope = torch.where(failed[..., None, None] > 0, 0.0, slope)
-        if learn:
             (matrix * slope).sum().backward()  # type: ignore[no-untyped-call]
         return (costs * share).sum(1)
 
