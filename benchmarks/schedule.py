@@ -1,14 +1,18 @@
 """Channels chosen by what they are expected to tell, compared with masks drawn in advance, at an equal budget.
 
-The Lorenz task of `accuracy.py`, k of 29 neurons in every bin of training and validation trials. "scheduled": a network with
-lag 0, fitted to speckled data of the same budget, chooses the neurons of each next bin (`sb.schedule`); with --rounds 2 it is
-fitted again to what it has chosen, and chooses again. Then a network of the defaults, which sees whole trials, is fitted to the
-data of each scheme, with the same settings. R² is that of its rates to the true ones, 1 − SSE/SST, mean over all 29 neurons
-and over all bins of the validation trials. With fixed neurons the others get their true mean rates, as in `controls.py`.
-"R2, lag 0" is that of the network that chooses, from what it has chosen; "fewest samples" is the number of samples of the
-neuron that is sampled least, in the training trials.
+Tasks: "lorenz", that of `accuracy.py`; "maze", a simulated set of the Neural Latents Benchmark's shape (`nlb_accuracy.py`), 59
+neurons with a median rate of 6 Hz, 35 bins of 20 ms, 900 training and 300 validation trials. k neurons are sampled in every bin
+of training and validation trials, or the same share of the maze's (4 for 2 of 29, 2 for 1).
+
+"scheduled": a network with lag 0, fitted to speckled data of the same budget, chooses the neurons of each next bin
+(`sb.schedule`); with --rounds 2 it is fitted again to what it has chosen, and chooses again. Then the defaults, which see whole
+trials, are fitted to the data of each scheme, with the same settings. R² is that of their rates to the true ones, 1 − SSE/SST,
+mean over all neurons and over all bins of the validation trials. With fixed neurons the others get their true mean rates, as in
+`controls.py`. "R2, lag 0" is that of the network that chooses, from what it has chosen; "fewest samples" is the number of
+samples of the neuron that is sampled least, in the training trials.
 
     python benchmarks/schedule.py --json schedule.json --figure schedule.png --example example.png
+    python benchmarks/schedule.py --tasks maze --schemes scheduled speckled
     python benchmarks/schedule.py --small
 """
 
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +34,27 @@ from numpy.typing import NDArray
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import BandwidthConfig, override
+from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.evaluate.metrics import r2
 from nwb_sbtt.fitting.schedule import EXPLORE
+from nwb_sbtt.nlb.definitions import DEFINITIONS
+from nwb_sbtt.nlb.preparation import prepare
+from nwb_sbtt.nlb.windows import place_windows
+from nwb_sbtt.simulate.latents_benchmark import SetSettings, simulate_set
 
 DRAWN = ("speckled", "round_robin", "fixed")
+TASKS = ("lorenz", "maze")
+MAZE = SetSettings("mc_maze", 900, 300, 2, units=60, held_out=0.02, rate=6.0, depth=0.55)
+BIN_WIDTH = 0.02
+"""Seconds, of the maze."""
 SMALL = ["train.epochs=5"]
 
 
 def main() -> None:
     """Fit the data of each scheme and print the table."""
-    parser = options(__doc__, small="a tenth of the data, five epochs, two schemes")
-    parser.add_argument("--levels", type=int, nargs="+", default=[2, 1], help="neurons sampled per bin")
+    parser = options(__doc__, small="a tenth of the data, five epochs, one level, two schemes")
+    parser.add_argument("--tasks", nargs="+", default=[TASKS[0]], choices=TASKS)
+    parser.add_argument("--levels", type=int, nargs="+", default=[2, 1], help="neurons sampled per bin, of 29")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
     parser.add_argument("--schemes", nargs="+", default=["scheduled", *DRAWN], choices=["scheduled", *DRAWN])
     parser.add_argument("--explore", type=float, default=EXPLORE, help="share of random samples")
@@ -48,17 +63,47 @@ def main() -> None:
     parser.add_argument("--example", type=Path, help="where to draw what is chosen in a validation trial, as PNG")
     take_settings(parser)
     arguments = parser.parse_args()
-    conditions = 65
+    conditions, settings = 65, MAZE
     if arguments.small:
-        arguments.levels, arguments.schemes, conditions = [2], ["scheduled", "speckled"], 7
+        arguments.tasks, arguments.levels, arguments.schemes = [*TASKS], [2], ["scheduled", "speckled"]
+        conditions, settings = 7, replace(MAZE, train=90, val=30)
         arguments.settings = [*SMALL, *arguments.settings]
     rows = []
     for seed in arguments.seeds:
-        for k in arguments.levels:
-            for scheme in arguments.schemes:
-                rows.append(_row(scheme, k, seed, conditions, arguments))
-                print(rows[-1], flush=True)
+        for task in arguments.tasks:
+            if task == "maze":
+                whole = maze(replace(settings, seed=seed))
+            else:
+                whole = sb.simulate.lorenz(n_channels=N_NEURONS, conditions=conditions, seed=seed)
+            for level in arguments.levels:
+                for scheme in arguments.schemes:
+                    k = round(level * whole.sizes["channel"] / N_NEURONS)
+                    rows.append({"task": task, **_row(scheme, whole, k, seed, arguments)})
+                    print(rows[-1], flush=True)
     report(arguments, rows, lambda: _figure(rows))
+
+
+def maze(settings: SetSettings) -> xr.Dataset:
+    """Simulate the held-in units of a set, with their true rates."""
+    drawn = simulate_set(settings)
+    counts = prepare(settings.name, [drawn.training], bin_width=BIN_WIDTH).inputs
+    parts = {"train": "train_spikes_heldin", "valid": "eval_spikes_heldin"}
+    windows = [
+        place_windows(drawn.training.trials, DEFINITIONS[settings.name], BIN_WIDTH, (split,))
+        for split in ("train", "val")
+    ]
+    expected = np.concatenate([drawn.expected_counts(of, BIN_WIDTH) for of in windows])[..., ~drawn.training.held_out]
+    values = np.concatenate([counts[name] for name in parts.values()])
+    ds = make_dataset(
+        values,
+        np.ones(values.shape, bool),
+        bin_width=BIN_WIDTH,
+        kind="units",
+        trial_start=BIN_WIDTH * np.concatenate([of.first_bins for of in windows]),
+        coords={"split": ("trial", np.repeat([*parts], [len(counts[name]) for name in parts.values()]))},
+        attrs={"unit": "counts", "session_id": f"maze-{settings.seed}"},
+    )
+    return ds.assign(true_rates=(DIMS, (expected / BIN_WIDTH).astype(np.float32)))
 
 
 def scheduled(whole: xr.Dataset, k: int, seed: int, arguments: argparse.Namespace) -> tuple[xr.Dataset, dict[str, Any]]:
@@ -82,13 +127,13 @@ def _drawn(scheme: str, whole: xr.Dataset, k: int, seed: int) -> xr.Dataset:
     return sb.data.limit_bandwidth(whole, config)
 
 
-def _row(scheme: str, k: int, seed: int, conditions: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    whole = sb.simulate.lorenz(n_channels=N_NEURONS, conditions=conditions, seed=seed)
+def _row(scheme: str, whole: xr.Dataset, k: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     own: dict[str, Any] = {"R2, lag 0": "", "CPU-seconds, lag 0": ""}
     if scheme == "scheduled":
         limited, own = scheduled(whole, k, seed, arguments)
         if arguments.example:
-            example(limited, whole).savefig(arguments.example.with_stem(f"{arguments.example.stem}_{k}"), dpi=150)
+            name = f"{arguments.example.stem}_{whole.attrs['session_id']}_{k}"
+            example(limited, whole).savefig(arguments.example.with_stem(name), dpi=150)
     else:
         limited = _drawn(scheme, whole, k, seed)
     config = override(sb.FitConfig(seed=seed), arguments.settings)
@@ -97,7 +142,8 @@ def _row(scheme: str, k: int, seed: int, conditions: int, arguments: argparse.Na
         score = _score(whole, spread_out(rates, limited, whole))
     training = limited["observed"].values[limited["split"].values == "train"]
     return {
-        "sampled of 29": k,
+        "sampled": k,
+        "of": whole.sizes["channel"],
         "seed": seed,
         "scheme": scheme,
         "R2": score,
@@ -133,7 +179,7 @@ def example(limited: xr.Dataset, whole: xr.Dataset) -> Figure:
 def _figure(rows: list[dict[str, Any]]) -> Figure:
     figure = canvas(5, 3)
     axes = figure.subplots()
-    labels = [f"{row['scheme'].replace('_', ' ')}, {row['sampled of 29']} of 29" for row in rows]
+    labels = [f"{row['task']}, {row['scheme'].replace('_', ' ')}, {row['sampled']} of {row['of']}" for row in rows]
     axes.barh(labels[::-1], [max(row["R2"], 0) for row in rows][::-1], color="#0072B2")
     axes.set(xlabel="R² to true rates (validation)", xlim=(0, 1))
     return figure
