@@ -85,6 +85,8 @@ STEPS_TRIED = 120
 """Of the system that is learned from each of several beginnings, before the likeliest one learns for good."""
 SHARES = 20
 """Shares of the system in estimates that are tried are multiples of one over this."""
+ENOUGH = 0.8
+"""Of what the network explains of regular samples: a system that explains as much of them is believed in between."""
 
 
 def learn(
@@ -119,7 +121,7 @@ def learn(
         If that was requested (`nwb_sbtt.stopping`).
     """
     steps = config.steps or STEPS
-    if not _is_regular(batches):
+    if not is_regular(batches):
         inferred = [_inferred(model, batch) for batch in batches]
         tell = _Told(tracker, steps)
         return _learned(model, batches, inferred, config, generator, steps=steps, tell=tell)
@@ -139,11 +141,27 @@ def learn(
     return _learned(model, batches, [best], config, generator, steps=steps, tell=tell)
 
 
-def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch]) -> None:
+def is_regular(batches: Sequence[Batch]) -> bool:
+    """Tell whether samples of a channel are never near in time, so that a network says nothing of what lies between.
+
+    Parameters
+    ----------
+    batches : sequence of Batch
+        Training trials of each session. Of several sessions others may tell it.
+    """
+    if len(batches) > 1:
+        return False
+    lags = sampling_lags(batches[0].dense(batches[0].observed).cpu().numpy())
+    return lags is not None and lags.are_long
+
+
+def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *, regular: bool) -> None:
     """Decide how much a system is worth beside the model, by hidden entries of the validation trials.
 
     Shares of the kinds of candidates (`Dynamics.kinds`) make the shown entries likely (expectation maximisation of a mixture);
-    the share of the system in estimates (`Dynamics.shares`) makes the hidden ones likely.
+    the share of the system in estimates (`Dynamics.shares`) makes the hidden ones likely. Where sampling is regular, hidden
+    entries are sampled as regularly as those that train the network, and say nothing of it elsewhere: the system says all there
+    if it explains about as much of them (`ENOUGH`).
 
     Parameters
     ----------
@@ -153,6 +171,8 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch]) ->
         With its final weights, in evaluation mode.
     batches : sequence of Batch
         Validation trials of each session.
+    regular : bool
+        Whether training trials are sampled so (`is_regular`).
     """
     for batch in batches:
         session, precise = batch.session, precise_dtype(batch.device)
@@ -174,11 +194,13 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch]) ->
                 for i in range(SHARES + 1)
             ]
             share = int(torch.stack(terms).argmin()) / SHARES
-            if _is_regular(batches):
-                # Hidden entries are sampled as regularly as those that train a network, and say nothing of it elsewhere.
-                share = float(
-                    terms[SHARES] < _score(dynamics, batch, _averages(dynamics.likelihood, batch)).to(precise)
-                )
+            if regular:
+                average = _score(dynamics, batch, _averages(dynamics.likelihood, batch)).to(precise)
+                of_network, of_system_alone = (float(average - terms[i]) for i in (0, SHARES))
+                if of_system_alone <= 0:
+                    share = 0.0
+                elif of_system_alone >= ENOUGH * of_network:
+                    share = 1.0
             dynamics.shares[session].fill_(share)
 
 
@@ -400,17 +422,6 @@ class _Windows:
         bins = torch.randint(states.shape[1], (len(states),), generator=generator, device=bank.device)
         visited = states[torch.arange(len(states), device=bank.device), bins]
         dynamics.visited[session] = torch.cat([dynamics.visited[session], visited])
-
-
-def _is_regular(batches: Sequence[Batch]) -> bool:
-    """Whether samples of a channel are never near in time: a network then says nothing of what lies between.
-
-    Of several sessions others may tell it.
-    """
-    if len(batches) > 1:
-        return False
-    lags = sampling_lags(batches[0].dense(batches[0].observed).cpu().numpy())
-    return lags is not None and lags.are_long
 
 
 def _learned(

@@ -28,7 +28,7 @@ from nwb_sbtt.models.base import Model
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.train import checkpoint, schedules
 from nwb_sbtt.train.checkpoint import BEST, DYNAMICS, LAST, LOG, Progress
-from nwb_sbtt.train.dynamics import learn, load_dynamics, save_dynamics, simulated, weigh_against
+from nwb_sbtt.train.dynamics import is_regular, learn, load_dynamics, save_dynamics, simulated, weigh_against
 from nwb_sbtt.train.group import Group, group
 from nwb_sbtt.train.objective import Loss, Weights, objective, validation_score
 from nwb_sbtt.train.trackers import EpochRecord, Tracker
@@ -121,7 +121,7 @@ def train(
         tracker.start(plan.epochs + plan.further_epochs, run.progress.epoch)
     while not run.progress.finished:
         if run.is_to_learn():
-            run.learn([batch for batch, _ in sessions], [batch for _, batch in sessions], tracker)
+            run.learn(sessions, tracker)
             continue
         if until is not None and run.progress.epoch >= until:
             break
@@ -178,7 +178,7 @@ def train(
         tracker.epoch(run.history[-1])
         run.progress = replace(run.progress, finished="" if run.is_to_learn() else run.reason_to_end())
         if run.progress.finished:
-            run.weigh([batch for _, batch in sessions])
+            run.weigh(sessions)
         is_last, is_asked = bool(run.progress.finished) or epoch == until, stopping.is_requested()
         if is_last or is_asked or run.is_to_learn() or epoch % config.train.checkpoint_every == 0:
             run.save()
@@ -222,11 +222,12 @@ class _Run:
         over = _over(self.progress, self.plan)
         return self.config.system is not None and self.dynamics is None and bool(over)
 
-    def learn(self, batches: Sequence[Batch], validation: Sequence[Batch], tracker: Tracker) -> None:
+    def learn(self, sessions: Sequence[tuple[Batch, Batch]], tracker: Tracker) -> None:
         """Learn a system from what the best weights infer; further training starts from these."""
         assert self.config.system is not None
         for model in (self.model, self.average):
             model.load_state_dict(self.best)
+        batches = [batch for batch, _ in sessions]
         generator = _generator(self.config.training_seed, self.progress.epoch, batches[0].device, _LEARNING)
         try:
             self.dynamics = learn(self.average, batches, self.config.system, generator, tracker=tracker)
@@ -241,12 +242,12 @@ class _Run:
         self.progress = replace(self.progress, first_epochs=self.progress.epoch)
         self.progress = replace(self.progress, finished=self.reason_to_end())
         if self.progress.finished:
-            self.weigh(validation)
+            self.weigh(sessions)
         elif self.group.leads:
             save_dynamics(self.dynamics, self.run_dir / DYNAMICS)
         self.save()
 
-    def weigh(self, validation: Sequence[Batch]) -> None:
+    def weigh(self, sessions: Sequence[tuple[Batch, Batch]]) -> None:
         """Decide how much the system is worth beside the best weights, and store it with that; a model with a lag goes without.
 
         A lag bounds what an estimate may depend on, and courses are weighed by all of a trial.
@@ -255,7 +256,8 @@ class _Run:
             return
         if self.config.lag is None:
             self.average.load_state_dict(self.best)
-            weigh_against(self.dynamics, self.average, validation)
+            training, validation = zip(*sessions, strict=True)
+            weigh_against(self.dynamics, self.average, validation, regular=is_regular(training))
         if self.group.leads:
             save_dynamics(self.dynamics, self.run_dir / DYNAMICS, of=checkpoint.digest(self.best))
 

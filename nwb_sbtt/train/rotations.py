@@ -330,7 +330,7 @@ def _states(process: _Process, away: Tensor, weights: Tensor, *, counts: bool) -
     length = min(WINDOW, n_bins)
     firsts = sorted({*range(0, n_bins - length, max(1, length // 2)), n_bins - length})
     n_factors = process.loadings.shape[1]
-    prior = _prior(process, length)
+    prior, solved = _prior(process, length), _of_counts if counts else _of_signals
     result = away.new_zeros(n_trials, n_bins, n_factors)
     variance = away.new_zeros(n_bins, n_factors)
     for i, first in enumerate(firsts):
@@ -339,7 +339,7 @@ def _states(process: _Process, away: Tensor, weights: Tensor, *, counts: bool) -
         window, within = slice(first, first + length), slice(begin - first, length)
         for rows in torch.split(torch.arange(n_trials, device=away.device), SOLVED_AT_ONCE):
             stopping.check()
-            equations, means = _solved(prior, process, away[rows, window], weights[rows, window], counts=counts)
+            equations, means = solved(prior, process, away[rows, window], weights[rows, window])
             result[rows, taken] = means.reshape(len(rows), length, n_factors)[:, within]
             if int(rows[0]) == 0:
                 each = _diagonal(torch.linalg.solve(equations, prior.expand(len(rows), -1, -1))).mean(0)
@@ -347,35 +347,36 @@ def _states(process: _Process, away: Tensor, weights: Tensor, *, counts: bool) -
     return result.float(), variance.float().expand(n_trials, -1, -1)
 
 
-def _solved(prior: Tensor, process: _Process, away: Tensor, weights: Tensor, *, counts: bool) -> tuple[Tensor, Tensor]:
-    """Posterior means of windows, after what is solved for them: one more than prior times precision.
+def _of_signals(prior: Tensor, process: _Process, away: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Posterior means of windows of signals, after what is solved for them: one more than prior times precision."""
+    own = process.log_noise.exp()
+    return _solved(prior, process.loadings, weights / own, away / own)
 
-    Those of signals are exact; of counts, whose rates are exponentials of the states, they are where the posterior is highest
-    (Newton's method).
+
+def _of_counts(prior: Tensor, process: _Process, away: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_of_signals`, where the posterior is highest (Newton's method): rates are exponentials of the states.
+
+    They have the mean and, relative to its square, the variance of the process if their logarithms are normal.
     """
-    own, loadings = process.log_noise.exp(), process.loadings
-    bias = torch.zeros_like(own)
-    if counts:
-        # Rates have this mean and this variance, relative to the square of the mean, if their logarithms are normal.
-        variance = loadings.square().sum(1)
-        of_logs = torch.log1p(variance)
-        loadings = loadings * (of_logs / variance.clamp(min=LEAST_VARIANCE)).sqrt()[:, None]
-        bias = -of_logs / 2
-    n_windows, length, _ = away.shape
-    means = away.new_zeros(n_windows, length * loadings.shape[1])
-    for _ in range(NEWTON if counts else 1):
-        read_out = means.reshape(n_windows, length, -1) @ loadings.T
-        if counts:
-            logs = (read_out + bias).clamp(*LOG_RATES)
-            rates = weights * logs.exp()
-            precision, pull = rates / own, (away + weights - rates + rates * (logs - bias)) / own
-        else:
-            precision, pull = weights / own, away / own
-        linear = torch.einsum("btc,cf->btf", pull, loadings).flatten(1)
-        equations = _times(prior, torch.einsum("btc,cf,cg->btfg", precision, loadings, loadings))
-        equations = equations + torch.eye(len(prior)).to(prior)
-        means = torch.linalg.solve(equations, (linear @ prior)[..., None])[..., 0]
+    own, variance = process.log_noise.exp(), process.loadings.square().sum(1)
+    of_logs = torch.log1p(variance)
+    loadings = process.loadings * (of_logs / variance.clamp(min=torch.finfo(variance.dtype).tiny)).sqrt()[:, None]
+    logs = (-of_logs / 2).expand(away.shape)
+    for _ in range(NEWTON):
+        logs = logs.clamp(*LOG_RATES)
+        rates = weights * logs.exp()
+        pull = (away + weights - rates + rates * (logs + of_logs / 2)) / own
+        equations, means = _solved(prior, loadings, rates / own, pull)
+        logs = means.reshape(*away.shape[:2], -1) @ loadings.T - of_logs / 2
     return equations, means
+
+
+def _solved(prior: Tensor, loadings: Tensor, precision: Tensor, pull: Tensor) -> tuple[Tensor, Tensor]:
+    """Equations of windows and their solutions, given the precision of each value and its product with the value."""
+    linear = torch.einsum("btc,cf->btf", pull, loadings).flatten(1)
+    equations = _times(prior, torch.einsum("btc,cf,cg->btfg", precision, loadings, loadings))
+    equations = equations + torch.eye(len(prior)).to(prior)
+    return equations, torch.linalg.solve(equations, (linear @ prior)[..., None])[..., 0]
 
 
 def _prior(process: _Process, length: int) -> Tensor:

@@ -157,7 +157,7 @@ def test_states_of_counts_are_where_the_posterior_is_highest():
     rng = np.random.default_rng(2)
     away = torch.from_numpy(np.where(weights > 0, rng.poisson(0.5, weights.shape) / 0.5, 0)) - weights
     prior = rotations._prior(process, weights.shape[1])
-    _, means = rotations._solved(prior, process, away, weights, counts=True)
+    _, means = rotations._of_counts(prior, process, away, weights)
     of_logs = torch.log1p(process.loadings.square().sum(1))
     loadings = process.loadings * (of_logs / process.loadings.square().sum(1)).sqrt()[:, None]
 
@@ -217,12 +217,30 @@ def test_a_system_says_alone_what_lies_between_regular_samples(sampled, monkeypa
     )
     settings = DynamicsConfig(dimensions=2, width=16, window=20, steps=20, courses=150)
     system = learn(model, [train], settings, torch.Generator().manual_seed(0), tracker=Silent())
-    weigh_against(system, model, [valid])
+    weigh_against(system, model, [valid], regular=True)
     assert float(system.shares[name]) == 1
     # One that says less than the average of each channel takes no part.
     monkeypatch.setattr("nwb_sbtt.train.dynamics._averages", lambda _, batch: batch.dense(batch.values) + 1e-3)
-    weigh_against(system, model, [valid])
+    weigh_against(system, model, [valid], regular=True)
     assert float(system.shares[name]) == 0
+
+
+def test_a_system_that_explains_much_less_than_the_network_does_not_speak_alone(sampled, monkeypatch):
+    ds, clean, fitted = sampled
+    name, model, parts = fitted.session_name(), fitted.members[0].model, ds["split"].values
+    train, valid = (to_batch(ds.isel(trial=np.flatnonzero(parts == part)), name) for part in ("train", "valid"))
+    settings = DynamicsConfig(dimensions=2, width=16, window=20, steps=20, courses=150)
+    system = learn(model, [train], settings, torch.Generator().manual_seed(0), tracker=Silent())
+    # A network that knows the truth.
+    truth = torch.from_numpy(clean[parts == "valid"]).float()
+    monkeypatch.setattr(model.likelihood, "expected", lambda *_: truth)
+    shares = []
+    for regular, enough in ((False, dynamics.ENOUGH), (True, 0.0), (True, 2.0)):
+        monkeypatch.setattr(dynamics, "ENOUGH", enough)
+        weigh_against(system, model, [valid], regular=regular)
+        shares.append(float(system.shares[name]))
+    assert shares[0] < 1 == shares[1]
+    assert shares[2] == shares[0], "hidden entries decide, as where samples are not regular"
 
 
 @pytest.mark.parametrize("sampled", [False], indirect=True, ids=["signals"])
