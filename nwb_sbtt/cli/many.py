@@ -32,6 +32,7 @@ from nwb_sbtt.cli.options import (
     TrialsText,
     WindowText,
     Write,
+    check_no_settings,
     settings_of,
     write_settings_of,
 )
@@ -75,6 +76,7 @@ def fit_all(
             metavar="PLACES",
             help="NWB files, folders, or addresses on DANDI; each file gets one fit",
             show_default=False,
+            callback=check_no_settings,
         ),
     ],
     out: Annotated[Path, typer.Option(help="folder of all run folders, results and tables", show_default=False)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,28 @@ if TYPE_CHECKING:
 File = Annotated[
     Path, typer.Argument(help="NWB file (HDF5, or a Zarr folder), or its address on DANDI", show_default=False)
 ]
-Files = Annotated[list[Path], typer.Argument(help="NWB files; several are fitted together", show_default=False)]
+
+
+def check_no_settings(places: list[Path]) -> list[Path]:
+    """Refuse a setting where files are named: `--set` takes one, and a second one would be a file.
+
+    Raises
+    ------
+    ConfigError
+        If a place that does not exist looks like a setting.
+    """
+    for place in places:
+        if re.fullmatch(r"\w+(\.\w+)*=.*", str(place)) and not place.exists():
+            raise ConfigError(
+                f"{str(place)!r} is a setting, not a file; write --set before each setting: --set {place}"
+            )
+    return places
+
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(help="NWB files; several are fitted together", show_default=False, callback=check_no_settings),
+]
 RunDir = Annotated[Path, typer.Argument(help="run folder of a fit", show_default=False)]
 Session = Annotated[str | None, typer.Option(help="session of the fit that recorded these channels")]
 SameChannels = Annotated[

@@ -347,6 +347,13 @@ def test_infer_takes_another_cut(refused, monkeypatch, source, fitted, tmp_path)
         assert len(file["processing/ecephys/sbtt_rates/data"]) == 200
 
 
+@pytest.mark.parametrize("command", [["fit", "--run-dir"], ["fit-all", "--out"]])
+def test_a_second_setting_after_one_set_is_told_from_a_file(refused, source, tmp_path, command):
+    message = refused(*command, tmp_path / "new", source, "--set", "train.epochs=3", "train.batch_size=8")
+    assert "'train.batch_size=8' is a setting, not a file" in message
+    assert not (tmp_path / "new").exists()
+
+
 def test_words_that_fit_no_session_or_file_of_the_run_are_refused(refused, source, fitted, tmp_path):
     run = fitted / "run"
     assert "there is no file" in refused("evaluate", run, "--file", tmp_path / "gone.nwb")
