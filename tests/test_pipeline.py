@@ -68,7 +68,9 @@ def test_a_fit_leaves_metrics_report_and_result_and_says_so(run):
     said, metrics = json.loads((run / "said.json").read_text())
     assert json.loads((run / "run" / "metrics.json").read_text()) == metrics
     assert list(metrics) == ["lorenz"]
-    assert (run / "run" / "report.html").read_text().count("<img") >= len(FIGURES)
+    page = (run / "run" / "report.html").read_text()
+    assert page.count("<img") >= len(FIGURES)
+    assert "learned system</th><td>none: " in page
     text = "\n".join(said)
     assert "lorenz.nwb: 24 trials × 50 bins of 0.02 s × 6 units, 100.0% of their bins observed" in text
     assert "training ended: all 2 epochs finished" in text

@@ -104,6 +104,7 @@ def report_session(
         metrics=metrics,
         reference=None if fitted.alignment is None else fitted.alignment.reference.courses[FACTORS],
         system=measured_system(fitted, ds, session=session) if fitted.finished and has_learned(fitted) else None,
+        about_system=system_in_words(fitted) if fitted.finished else "",
         title=f"{fitted.config.model.name} · {session}{averaged}",
         color_by=color_by,
         interactive=interactive,

@@ -50,6 +50,7 @@ def write_report(
     title: str,
     reference: Courses | None = None,
     system: LearnedSystem | None = None,
+    about_system: str = "",
     color_by: str | None = None,
     interactive: bool = False,
 ) -> Path:
@@ -74,6 +75,8 @@ def write_report(
         ``aligned_factors``.
     system : LearnedSystem, optional
         What was measured of the system that the fit has learned.
+    about_system : str
+        Its size and share, or why none was learned, in words; left out where empty.
     color_by : str, optional
         Column of trials that gives colours; by default ``condition`` if there is one. PSTHs average over its values, and over
         those of other columns with few values.
@@ -99,7 +102,15 @@ def write_report(
     target = Path(path)
     latents = latents.assign_coords({name: data[name] for name in trial_columns(data) if name not in latents.coords})
     content = _Content(
-        data, latents, history, metrics, reference, system, figures.column_of(data, color_by), interactive
+        data,
+        latents,
+        history,
+        metrics,
+        reference,
+        system,
+        about_system,
+        figures.column_of(data, color_by),
+        interactive,
     )
     write_text(target, _page(content, title))
     return target
@@ -115,6 +126,7 @@ class _Content:
     metrics: Mapping[str, Any]
     reference: Courses | None
     system: LearnedSystem | None
+    about_system: str
     column: str | None
     interactive: bool
 
@@ -132,7 +144,8 @@ def _page(content: _Content, title: str) -> str:
         _settings(model),
     ]
     body = "\n".join(part for part in parts if part)
-    facts = _facts(_data_facts(data) | _fit_facts(model, content.history) | _kinetics_facts(latents))
+    of_fit = _fit_facts(model, content.history, content.about_system)
+    facts = _facts(_data_facts(data) | of_fit | _kinetics_facts(latents))
     head = [f"<h1>{escape(title)}</h1>", facts, contents_of(body)]
     return document(title, "\n".join(part for part in (*head, body, _foot(data, model)) if part))
 
@@ -201,7 +214,7 @@ def _split_counts(labels: NDArray[np.str_]) -> str:
     return ", ".join(used) + (f"; in neither: {', '.join(unused)}" if unused else "")
 
 
-def _fit_facts(model: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> dict[str, str]:
+def _fit_facts(model: Mapping[str, Any], history: Sequence[Mapping[str, float]], about_system: str) -> dict[str, str]:
     environment = model.get("environment") or {}
     versions = ", ".join(
         f"{name} {environment[name]}" for name in ("python", "torch", "numpy", "pynwb") if name in environment
@@ -218,6 +231,7 @@ def _fit_facts(model: Mapping[str, Any], history: Sequence[Mapping[str, float]])
             )
         ),
         "training": trained,
+        "learned system": about_system,
         "seed": str(model["seed"]) if "seed" in model else "",
         "made with": f"{model.get('software_name', '')} {model.get('software_version', '')}".strip()
         + (f" ({versions})" if versions else ""),
