@@ -42,7 +42,7 @@ from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
 from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.train.checkpoint import load_record, load_weights, save_record
-from nwb_sbtt.train.rotations import Inferred, infer_rotations
+from nwb_sbtt.train.rotations import FOUND, Inferred, infer_rotations, search_steps
 from nwb_sbtt.train.schedules import annealed
 from nwb_sbtt.train.trackers import Tracker
 
@@ -123,11 +123,13 @@ def learn(
     steps = config.steps or STEPS
     if not is_regular(batches):
         inferred = [_inferred(model, batch) for batch in batches]
-        tell = _Told(tracker, steps)
+        tell = _Told(tracker, [_all_steps(steps)])
         return _learned(model, batches, inferred, config, generator, steps=steps, tell=tell)
-    beginnings = infer_rotations(batches[0], model.likelihood, config.dimensions, generator)
     tried = min(STEPS_TRIED, steps)
-    tell = _Told(tracker, *[tried] * len(beginnings), steps)
+    tell = _Told(tracker, [search_steps(), *[_all_steps(tried)] * FOUND, _all_steps(steps)])
+    beginnings = infer_rotations(batches[0], model.likelihood, config.dimensions, generator, tell=tell)
+    tell.go_on()
+    tell.each[1:-1] = [_all_steps(tried)] * len(beginnings)
     part = _first_trials(batches[0])
     likelihoods = list[float]()
     for beginning in beginnings:
@@ -322,11 +324,13 @@ def load_dynamics(path: Path, model: Model, config: DynamicsConfig, *, of: str |
     return dynamics.to(next(model.parameters()).device).eval().requires_grad_(False)
 
 
+@dataclass
 class _Told:
-    """Tells a tracker how much is done of several systems that are learned one after the other, given their steps."""
+    """Tells a tracker how much is done of what follows one another, given the steps of each."""
 
-    def __init__(self, tracker: Tracker, *steps: int):
-        self.tracker, self.each, self.done = tracker, [_steps_of_pull(n) + n for n in steps], 0
+    tracker: Tracker
+    each: list[int]
+    done: int = 0
 
     def __call__(self, step: int) -> None:
         self.tracker.learning(sum(self.each[: self.done]) + step, sum(self.each))
@@ -530,6 +534,11 @@ def _begin_with_components(dynamics: Dynamics, sessions: Sequence[str], inferred
 
 def _steps_of_pull(steps: int) -> int:
     return max(1, round(PULLED * steps))
+
+
+def _all_steps(steps: int) -> int:
+    """Of a system that is learned by so many."""
+    return _steps_of_pull(steps) + steps
 
 
 def _pull(

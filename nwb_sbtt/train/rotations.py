@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, product
+from itertools import count, islice, product
 
 import torch
 from jaxtyping import Float
@@ -87,8 +87,13 @@ class Inferred:
     variance: Float[Tensor, "trial time factor"] | None
 
 
+def search_steps() -> int:
+    """Return how many steps a search for processes takes."""
+    return sum(steps for _, steps, _ in STAGES)
+
+
 def infer_rotations(
-    batch: Batch, likelihood: Likelihood, dimensions: int, generator: torch.Generator
+    batch: Batch, likelihood: Likelihood, dimensions: int, generator: torch.Generator, *, tell: Callable[[int], None]
 ) -> list[Inferred]:
     """Fit processes of few dimensions to the observed entries of training trials, and infer their states.
 
@@ -102,6 +107,8 @@ def infer_rotations(
         Of the process, at least 1.
     generator : torch.Generator
         On the device of the batch.
+    tell : callable
+        Receives how many steps of the search are done.
 
     Returns
     -------
@@ -132,7 +139,7 @@ def infer_rotations(
     if not away.any():
         raise TrainingError("no system was learned, since no channel varies in the training trials")
     inferred = []
-    for process in _found(_Patterns.of(away, weights), own, dimensions, generator):
+    for process in _found(_Patterns.of(away, weights), own, dimensions, generator, tell):
         factors, variance = _states(process, away, weights, counts=likelihood.expects_counts)
         read_out = _with_read_outs(likelihood, batch, factors, variance, generator)
         inferred.append(Inferred(read_out, factors, variance))
@@ -281,7 +288,9 @@ class _Patterns:
         return torch.cat(costs) / self.numbers.sum()
 
 
-def _found(patterns: _Patterns, own: Tensor, dimensions: int, generator: torch.Generator) -> list[_Process]:
+def _found(
+    patterns: _Patterns, own: Tensor, dimensions: int, generator: torch.Generator, tell: Callable[[int], None]
+) -> list[_Process]:
     """Go down from many beginnings, with the best ones further, and take the likeliest processes that differ.
 
     Single precision is enough for that, and twice as fast.
@@ -299,10 +308,11 @@ def _found(patterns: _Patterns, own: Tensor, dimensions: int, generator: torch.G
         math.log(WIDTH) + SPREAD * drawn(n_parts),
         own.log().expand(n, -1),
     ).to(torch.float32)
-    patterns, costs = patterns.to(torch.float32), own.new_zeros(n)
+    patterns, costs, step = patterns.to(torch.float32), own.new_zeros(n), count(1)
     for kept, steps, rate in STAGES:
         process = process.select(costs.argsort()[:kept])
-        process = _descended(process, patterns, own, generator, steps=steps, rate=rate)
+        rates = [rate * annealed(i / steps) for i in range(steps)]
+        process = _descended(process, patterns, own, generator, rates=rates, tell=lambda: tell(next(step)))
         costs = patterns.all_costs(process)
     tables = nn.functional.normalize(process.of_channels(patterns.n_bins).flatten(1))
     chosen = list[int]()
@@ -313,16 +323,22 @@ def _found(patterns: _Patterns, own: Tensor, dimensions: int, generator: torch.G
 
 
 def _descended(
-    process: _Process, patterns: _Patterns, own: Tensor, generator: torch.Generator, *, steps: int, rate: float
+    process: _Process,
+    patterns: _Patterns,
+    own: Tensor,
+    generator: torch.Generator,
+    *,
+    rates: Sequence[float],
+    tell: Callable[[], None],
 ) -> _Process:
-    """Make what was observed likelier by gradient steps, for each of several processes by itself."""
+    """Make what was observed likelier by a gradient step of each rate, for each of several processes by itself."""
     process = _Process(*(each.clone().requires_grad_(True) for each in process.parameters))
-    optimizer = torch.optim.Adam(process.parameters, rate, betas=BETAS)
+    optimizer = torch.optim.Adam(process.parameters, betas=BETAS)
     least, most = OF_STEP
     n = min(max(least, round(WINDOWS_OF_STEP / float(patterns.numbers.mean()))), most, len(patterns.numbers))
-    for step in range(steps):
+    for rate in rates:
         stopping.check()
-        optimizer.param_groups[0]["lr"] = rate * annealed(step / steps)
+        optimizer.param_groups[0]["lr"] = rate
         optimizer.zero_grad()
         chosen = torch.multinomial(patterns.numbers, n, generator=generator)
         for some in process.pieces():
@@ -330,6 +346,7 @@ def _descended(
         optimizer.step()
         with torch.no_grad():
             process.log_noise.clamp_(min=(LEAST_NOISE * own).log().to(process.log_noise.dtype))
+        tell()
     return _Process(*(each.detach() for each in process.parameters))
 
 

@@ -39,10 +39,15 @@ def sampled(request, tmp_path_factory):
     return ds, clean, fitted
 
 
+def search(batch, likelihood, *, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return rotations.infer_rotations(batch, likelihood, 2, generator, tell=lambda step: None)
+
+
 def test_factors_follow_the_rotation_between_samples(sampled):
     ds, clean, fitted = sampled
     batch, likelihood = to_batch(ds, fitted.session_name()), fitted.members[0].model.likelihood
-    found, *_ = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
+    found, *_ = search(batch, likelihood)
     assert found.factors.shape == (120, BINS, 2)
     assert (found.variance > 0).all()
     factors, log = found.factors.numpy().reshape(-1, 2), (np.log(clean) if fitted.expects_counts else clean)
@@ -190,7 +195,7 @@ def test_the_frequency_is_found_where_it_hides_behind_the_scheme(monkeypatch):
     observed = batch.observed.double()
     away = torch.where(batch.observed, batch.values, 0.0).double()
     patterns, own = rotations._Patterns.of(away, observed), torch.ones(CHANNELS).double()
-    found = rotations._found(patterns, own, 2, torch.Generator().manual_seed(0))
+    found = rotations._found(patterns, own, 2, torch.Generator().manual_seed(0), lambda step: None)
     assert abs(float(found[0].frequency)) == pytest.approx(SPEED, abs=0.03)
     # The others are worse, and no two are the same.
     costs = [float(patterns.all_costs(rotations._Process(*(p[None] for p in each.parameters)))) for each in found]
@@ -203,9 +208,9 @@ def test_the_frequency_is_found_where_it_hides_behind_the_scheme(monkeypatch):
 def test_windows_of_long_trials_join(sampled, monkeypatch):
     ds, _, fitted = sampled
     batch, likelihood = to_batch(ds, fitted.session_name()), fitted.members[0].model.likelihood
-    whole, *_ = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
+    whole, *_ = search(batch, likelihood)
     monkeypatch.setattr(rotations, "WINDOW", 32)
-    parts, *_ = rotations.infer_rotations(batch, likelihood, 2, torch.Generator().manual_seed(0))
+    parts, *_ = search(batch, likelihood)
     assert np.corrcoef(whole.factors.numpy().ravel(), parts.factors.numpy().ravel())[0, 1] > 0.97
 
 
@@ -247,12 +252,18 @@ def test_a_system_that_explains_much_less_than_the_network_does_not_speak_alone(
 def test_of_several_beginnings_the_one_of_the_likeliest_system_goes_on(sampled, monkeypatch):
     ds, _, fitted = sampled
     train, model = to_batch(ds, fitted.session_name()), fitted.members[0].model
-    right = rotations.infer_rotations(train, model.likelihood, 2, torch.Generator().manual_seed(1))[0]
+    right = search(train, model.likelihood, seed=1)[0]
     # States of other trials say nothing of these.
     wrong = replace(right, factors=right.factors.roll(1, 0).flip(1))
     learned, told = [], []
     learn_from = dynamics._learned
-    monkeypatch.setattr(dynamics, "infer_rotations", lambda *_: [wrong, right])
+
+    def found(*_, tell):
+        for step in range(1, rotations.search_steps() + 1):
+            tell(step)
+        return [wrong, right]
+
+    monkeypatch.setattr(dynamics, "infer_rotations", found)
     monkeypatch.setattr(dynamics, "STEPS_TRIED", 15)
     monkeypatch.setattr(dynamics, "_learned", lambda *args, **k: learned.append(args[2][0]) or learn_from(*args, **k))
 
@@ -298,6 +309,6 @@ def test_rotations_of_small_signals_are_those_of_large_ones(sampled, monkeypatch
 
     def factors(scale):
         scaled = replace(batch, values=batch.values * scale)
-        return rotations.infer_rotations(scaled, likelihood, 2, torch.Generator().manual_seed(0))[0].factors
+        return search(scaled, likelihood)[0].factors
 
     torch.testing.assert_close(factors(2.0**-40), factors(1.0), rtol=1e-3, atol=1e-3)
