@@ -85,6 +85,8 @@ STEPS_TRIED = 120
 """Of the system that is learned from each of several beginnings, before the likeliest one learns for good."""
 SHARES = 20
 """Shares of the system in estimates that are tried are multiples of one over this."""
+LEAST_SCORED = 20
+"""Entries of a channel from which on it counts as much as others when the share is decided."""
 ENOUGH = 0.8
 """Of what the network explains of regular samples: a system that explains as much of them is believed in between."""
 
@@ -635,9 +637,14 @@ def _averages(likelihood: Likelihood, batch: Batch) -> Float[Tensor, "trial time
 
 
 def _score(dynamics: Dynamics, batch: Batch, expected: Tensor) -> Float[Tensor, ""]:
-    """Negative log-likelihood of the scored entries given expectations, but for terms of the data alone."""
+    """Negative log-likelihood of the scored entries given expectations, but for terms of the data alone.
+
+    Every channel counts alike, however often it is sampled, since all of its entries are inferred; but for one of which very
+    few entries are scored.
+    """
     slope, cost = (batch.at_entries(each) for each in dynamics.likelihood.natural(expected, batch.session))
     share = batch.exposure if batch.exposure is not None and dynamics.likelihood.expects_counts else 1.0
     values = batch.values - batch.along_channels(dynamics.likelihood.reference(batch.session))
-    terms = share * cost - values * slope
+    scored = batch.dense(batch.scored).sum((0, 1)).clamp(min=LEAST_SCORED)
+    terms = (share * cost - values * slope) / batch.along_channels(scored)
     return torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))

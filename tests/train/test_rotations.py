@@ -1,6 +1,7 @@
 """Processes of few rotations, found where each channel is sampled at long and regular intervals."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -246,6 +247,32 @@ def test_a_system_that_explains_much_less_than_the_network_does_not_speak_alone(
         shares.append(float(system.shares[name]))
     assert shares[0] < 1 == shares[1]
     assert shares[2] == shares[0], "hidden entries decide, as where samples are not regular"
+
+
+def test_every_channel_counts_alike_however_often_it_is_sampled(sampled, monkeypatch):
+    ds, clean, fitted = sampled
+    name, model = fitted.session_name(), fitted.members[0].model
+    system = learn(
+        model,
+        [to_batch(ds, name)],
+        DynamicsConfig(dimensions=2, width=16, steps=5, courses=50),
+        torch.Generator().manual_seed(0),
+        tracker=Silent(),
+    )
+    # One channel is observed in all bins, the others in one of forty.
+    observed = np.random.default_rng(0).random(clean.shape) < 1 / BINS
+    observed[..., 0] = True
+    whole, _ = rotation(trials=len(clean), bins=BINS, channels=CHANNELS, counts=fitted.expects_counts)
+    shown = whole.assign(observed=(whole["observed"].dims, observed), values=whole["values"].where(observed, 0))
+    batch = to_batch(shown, name)
+    truth = torch.from_numpy(clean).float()
+    average = truth.mean((0, 1)).expand(truth.shape)
+    of_system, of_network = truth.clone(), average.clone()
+    of_system[..., 0], of_network[..., 0] = average[..., 0], truth[..., 0]
+    monkeypatch.setattr(model.likelihood, "expected", lambda *_: of_network)
+    monkeypatch.setattr(dynamics, "weigh", lambda *_: SimpleNamespace(expected=of_system))
+    weigh_against(system, model, [batch], regular=False)
+    assert float(system.shares[name]) > 0.8
 
 
 @pytest.mark.parametrize("sampled", [False], indirect=True, ids=["signals"])
