@@ -24,6 +24,15 @@ File = Annotated[
 def check_no_settings(places: list[Path]) -> list[Path]:
     """Refuse a setting where files are named: `--set` takes one, and a second one would be a file.
 
+    Parameters
+    ----------
+    places : list of path
+
+    Returns
+    -------
+    list of path
+        The same.
+
     Raises
     ------
     ConfigError
