@@ -15,6 +15,8 @@ from nwb_sbtt.data.datasets import dataset_of
 from nwb_sbtt.data.schema import DIMS, check_dataset, is_chopped
 from nwb_sbtt.errors import DataError
 
+CHOSEN = "scheduled"
+"""Name of the scheme in which channels are chosen by earlier values."""
 TRIAL_DRAW = 2**32
 SCAN_DRAW = TRIAL_DRAW + 1
 """In place of the number of a channel, which is smaller, where whole trials are drawn, and where the scan of a trial that takes
@@ -126,6 +128,16 @@ def check_unlimited(ds: xr.Dataset) -> None:
             f"these data already have a bandwidth limit: {ds.attrs['bandwidth']}; apply the limit to the data without "
             "it"
         )
+
+
+def was_chosen(ds: xr.Dataset) -> bool:
+    """Tell whether channels were chosen by earlier values (`nwb_sbtt.schedule`), so that masks tell of these.
+
+    Parameters
+    ----------
+    ds : Dataset
+    """
+    return bool(json.loads(str(ds.attrs.get("bandwidth", "{}"))).get("scheme") == CHOSEN)
 
 
 def bin_numbers(ds: xr.Dataset) -> NDArray[np.int64]:

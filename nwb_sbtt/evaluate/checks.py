@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nwb_sbtt.data.bandwidth import was_chosen
 from nwb_sbtt.data.sampling import sampling_lags
 from nwb_sbtt.data.schema import infers_spikes
 from nwb_sbtt.evaluate.intervals import (
@@ -206,7 +207,18 @@ def _dispersion(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
 
 
 def _sampling(ds: xr.Dataset) -> Check | None:
-    """Lags between successive samples of a channel; None where none is sampled twice in a trial, or all in every bin."""
+    """Whether samples were chosen by earlier values, and lags between successive samples of a channel.
+
+    None where none is sampled twice in a trial, or all in every bin.
+    """
+    if was_chosen(ds):
+        return _check(
+            "sampling",
+            "warn",
+            "Samples were chosen by earlier values, so they tell of the hidden ones among these. Scores on hidden entries are "
+            "too good; do not compare them with those of other samples. Inferred rates can be worse the longer a model is "
+            "trained: try a third of the epochs.",
+        )
     lags = sampling_lags(ds["observed"].values)
     if lags is None:
         return None

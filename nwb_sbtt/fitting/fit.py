@@ -14,6 +14,7 @@ import xarray as xr
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import FitConfig, config_of
+from nwb_sbtt.data.bandwidth import was_chosen
 from nwb_sbtt.data.datasets import MAKERS, dataset_of
 from nwb_sbtt.data.memory import FITTING, FITTING_OBSERVED
 from nwb_sbtt.data.tensors import to_batch
@@ -266,6 +267,7 @@ def _train(
             tracker=tracker,
             mask_length=max(session.mask_length or 1 for session in signature.sessions.values()),
             bin_widths=bin_widths,
+            chosen=any(map(was_chosen, data.values())),
             until=until,
         )
     finally:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from nwb_sbtt.data.bandwidth import SCAN_DRAW, bin_numbers, check_unlimited, impose, uniform_draws
+from nwb_sbtt.data.bandwidth import CHOSEN, SCAN_DRAW, bin_numbers, check_unlimited, impose, uniform_draws
 from nwb_sbtt.data.chops import cut_as, merge_chops
 from nwb_sbtt.data.datasets import dataset_of, finite_number
 from nwb_sbtt.data.schema import is_chopped
@@ -295,7 +295,7 @@ class Scheduler:
             mask = np.asarray(cut_as(mask, matched), bool)
         mask = mask[..., places_of(channel_names(ds), channel_names(matched))] & ds["observed"].values
         record: Mapping[str, Any] = {
-            "scheme": "scheduled",
+            "scheme": CHOSEN,
             "k": self.budget,
             "explore": self._explore,
             "seed": self._seed,

@@ -88,7 +88,7 @@ SHARES = 20
 LEAST_SCORED = 20
 """Entries of a channel from which on it counts as much as others when the share is decided."""
 ENOUGH = 0.8
-"""Of what the network explains of regular samples: a system that explains as much of them is believed in between."""
+"""Of what the network explains of hidden entries that do not stand for all: a system that explains as much is believed."""
 
 
 def learn(
@@ -159,13 +159,14 @@ def is_regular(batches: Sequence[Batch]) -> bool:
     return lags is not None and lags.are_long
 
 
-def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *, regular: bool) -> None:
+def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *, biased: bool) -> None:
     """Decide how much a system is worth beside the model, by hidden entries of the validation trials.
 
     Shares of the kinds of candidates (`Dynamics.kinds`) make the shown entries likely (expectation maximisation of a mixture);
-    the share of the system in estimates (`Dynamics.shares`) makes the hidden ones likely. Where sampling is regular, hidden
-    entries are sampled as regularly as those that train the network, and say nothing of it elsewhere: the system says all there
-    if it explains about as much of them (`ENOUGH`).
+    the share of the system in estimates (`Dynamics.shares`) makes the hidden ones likely. These are no
+    measure of the network elsewhere where sampling is regular, since they are as regular as those that train it, or where
+    channels were chosen by earlier values, since masks tell it of hidden ones: the system says all there if it explains about
+    as much of them (`ENOUGH`).
 
     Parameters
     ----------
@@ -175,8 +176,8 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *,
         With its final weights, in evaluation mode.
     batches : sequence of Batch
         Validation trials of each session.
-    regular : bool
-        Whether training trials are sampled so (`is_regular`).
+    biased : bool
+        Whether sampling is regular (`is_regular`), or channels were chosen by earlier values.
     """
     for batch in batches:
         session, precise = batch.session, precise_dtype(batch.device)
@@ -198,7 +199,7 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *,
                 for i in range(SHARES + 1)
             ]
             share = int(torch.stack(terms).argmin()) / SHARES
-            if regular:
+            if biased:
                 average = _score(dynamics, batch, _averages(dynamics.likelihood, batch)).to(precise)
                 of_network, of_system_alone = (float(average - terms[i]) for i in (0, SHARES))
                 if of_system_alone <= 0:

@@ -76,6 +76,7 @@ def train(
     tracker: Tracker,
     mask_length: int = 1,
     bin_widths: Mapping[str, float],
+    chosen: bool = False,
     until: int | None = None,
 ) -> Trained:
     """Train a model, or resume from the checkpoint of the run folder.
@@ -96,6 +97,8 @@ def train(
         Bins of a channel that coordinated dropout hides together.
     bin_widths : mapping of session to float
         Seconds. A model that infers rates from fluorescence refits the kinetics a few times in training.
+    chosen : bool
+        Whether channels were chosen by earlier values, so that masks tell a model of hidden entries.
     until : int, optional
         Epoch after which this call saves the state and returns; schedules stay those of the whole training.
 
@@ -114,7 +117,7 @@ def train(
     """
     plan = schedules.plan(config, [len(batch.trials) for batch, _ in sessions])
     balanced = config.sessions.sampling == "balanced"
-    run = _Run(model, config, run_dir, plan, mask_length)
+    run = _Run(model, config, run_dir, plan, mask_length, chosen)
     refits = {max(1, round(share * plan.epochs)) for share in REFITS} if model.infers_rates else set()
     started = time.monotonic() - run.progress.seconds
     if not run.progress.finished:
@@ -191,8 +194,17 @@ def train(
 class _Run:
     """State of training: what changes in its course is saved together."""
 
-    def __init__(self, model: Model, config: FitConfig, run_dir: Path, plan: schedules.Plan, mask_length: int):
+    def __init__(
+        self,
+        model: Model,
+        config: FitConfig,
+        run_dir: Path,
+        plan: schedules.Plan,
+        mask_length: int,
+        chosen: bool = False,
+    ):
         self.model, self.config, self.run_dir, self.plan, self.mask_length = model, config, run_dir, plan, mask_length
+        self.chosen = chosen
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         tables = {name: p for name, p in trained.items() if p.dim() > 1}
@@ -257,7 +269,7 @@ class _Run:
         if self.config.lag is None:
             self.average.load_state_dict(self.best)
             training, validation = zip(*sessions, strict=True)
-            weigh_against(self.dynamics, self.average, validation, regular=is_regular(training))
+            weigh_against(self.dynamics, self.average, validation, biased=self.chosen or is_regular(training))
         if self.group.leads:
             save_dynamics(self.dynamics, self.run_dir / DYNAMICS, of=checkpoint.digest(self.best))
 

@@ -91,6 +91,16 @@ def test_samples_that_keep_their_distance_are_pointed_out(quick: None, scheme: A
     assert levels(found)["sampling"] == level
 
 
+def test_samples_that_were_chosen_by_earlier_values_are_pointed_out(ds: xr.Dataset, quick: None) -> None:
+    chosen = ds.assign_attrs(bandwidth='{"scheme": "scheduled", "k": 2}')
+    (text,) = [
+        check["text"]
+        for check in evaluate_latents(chosen, perfect(chosen), hidden_part(chosen))["checks"]
+        if check["name"] == "sampling" and check["level"] == "warn"
+    ]
+    assert "they tell of the hidden ones among these" in text
+
+
 @pytest.mark.parametrize(("more", "looked"), [((), True), (("events",), False)])
 def test_only_a_ladder_may_follow_each_sample_it_is_shown(ds: xr.Dataset, quick: None, more: Any, looked: bool) -> None:
     rates = (DIMS, ds["true_rates"].values)

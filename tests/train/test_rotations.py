@@ -13,7 +13,7 @@ import nwb_sbtt as sb
 from nwb_sbtt.config import BandwidthConfig, DynamicsConfig
 from nwb_sbtt.data.sampling import sampling_lags
 from nwb_sbtt.data.tensors import to_batch
-from nwb_sbtt.train import dynamics, rotations
+from nwb_sbtt.train import dynamics, loop, rotations
 from nwb_sbtt.train.dynamics import _averages, learn, weigh_against
 from nwb_sbtt.train.trackers import Silent
 from tests.fitting.test_forward import SPEED, config, rotation
@@ -223,11 +223,11 @@ def test_a_system_says_alone_what_lies_between_regular_samples(sampled, monkeypa
     )
     settings = DynamicsConfig(dimensions=2, width=16, window=20, steps=20, courses=150)
     system = learn(model, [train], settings, torch.Generator().manual_seed(0), tracker=Silent())
-    weigh_against(system, model, [valid], regular=True)
+    weigh_against(system, model, [valid], biased=True)
     assert float(system.shares[name]) == 1
     # One that says less than the average of each channel takes no part.
     monkeypatch.setattr("nwb_sbtt.train.dynamics._averages", lambda _, batch: batch.dense(batch.values) + 1e-3)
-    weigh_against(system, model, [valid], regular=True)
+    weigh_against(system, model, [valid], biased=True)
     assert float(system.shares[name]) == 0
 
 
@@ -241,12 +241,22 @@ def test_a_system_that_explains_much_less_than_the_network_does_not_speak_alone(
     truth = torch.from_numpy(clean[parts == "valid"]).float()
     monkeypatch.setattr(model.likelihood, "expected", lambda *_: truth)
     shares = []
-    for regular, enough in ((False, dynamics.ENOUGH), (True, 0.0), (True, 2.0)):
+    for biased, enough in ((False, dynamics.ENOUGH), (True, 0.0), (True, 2.0)):
         monkeypatch.setattr(dynamics, "ENOUGH", enough)
-        weigh_against(system, model, [valid], regular=regular)
+        weigh_against(system, model, [valid], biased=biased)
         shares.append(float(system.shares[name]))
     assert shares[0] < 1 == shares[1]
     assert shares[2] == shares[0], "hidden entries decide, as where samples are not regular"
+
+
+def test_where_channels_were_chosen_hidden_entries_do_not_stand_for_all(tmp_path, monkeypatch):
+    ds, _ = rotation(trials=20, bins=16, channels=6, counts=True)
+    told = []
+    monkeypatch.setattr(loop, "weigh_against", lambda *_, biased: told.append(biased))
+    for attrs in ({}, {"bandwidth": '{"scheme": "scheduled"}'}):
+        settings = config(1, system=DynamicsConfig(dimensions=2, width=8, steps=3, courses=16))
+        sb.fit(ds.assign_attrs(attrs), settings, run_dir=tmp_path / str(len(told)), tracker=Silent())
+    assert told == [False, True]
 
 
 def test_every_channel_counts_alike_however_often_it_is_sampled(sampled, monkeypatch):
@@ -271,7 +281,7 @@ def test_every_channel_counts_alike_however_often_it_is_sampled(sampled, monkeyp
     of_system[..., 0], of_network[..., 0] = average[..., 0], truth[..., 0]
     monkeypatch.setattr(model.likelihood, "expected", lambda *_: of_network)
     monkeypatch.setattr(dynamics, "weigh", lambda *_: SimpleNamespace(expected=of_system))
-    weigh_against(system, model, [batch], regular=False)
+    weigh_against(system, model, [batch], biased=False)
     assert float(system.shares[name]) > 0.8
 
 
