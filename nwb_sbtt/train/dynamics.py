@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nwb_sbtt import stopping
@@ -123,25 +123,27 @@ def learn(
         If that was requested (`nwb_sbtt.stopping`).
     """
     steps = config.steps or STEPS
+    of_system = _all_steps(steps)
     if not is_regular(batches):
         inferred = [_inferred(model, batch) for batch in batches]
-        tell = _Told(tracker, [_all_steps(steps)])
+        tell = partial(_tell, tracker, before=0, steps=of_system)
         return _learned(model, batches, inferred, config, generator, steps=steps, tell=tell)
     tried = min(STEPS_TRIED, steps)
-    tell = _Told(tracker, [search_steps(), *[_all_steps(tried)] * FOUND, _all_steps(steps)])
+    of_search, of_trial = search_steps(), _all_steps(tried)
+    tell = partial(_tell, tracker, before=0, steps=of_search + FOUND * of_trial + of_system)
     beginnings = infer_rotations(batches[0], model.likelihood, config.dimensions, generator, tell=tell)
-    tell.go_on()
-    tell.each[1:-1] = [_all_steps(tried)] * len(beginnings)
+    until_best = of_search + len(beginnings) * of_trial
     part = _first_trials(batches[0])
     likelihoods = list[float]()
-    for beginning in beginnings:
+    for i, beginning in enumerate(beginnings):
+        tell = partial(_tell, tracker, before=of_search + i * of_trial, steps=until_best + of_system)
         try:
             dynamics = _learned(model, batches, [beginning], config, generator, steps=tried, tell=tell)
             likelihoods.append(float(evidence_of_kinds(dynamics, part)[:, 0].mean()) / int(dynamics.window))
         except TrainingError:  # of this one; if all fail, so does what follows
             likelihoods.append(-math.inf)
-        tell.go_on()
     best = beginnings[likelihoods.index(max(likelihoods))]
+    tell = partial(_tell, tracker, before=until_best, steps=until_best + of_system)
     return _learned(model, batches, [best], config, generator, steps=steps, tell=tell)
 
 
@@ -194,13 +196,14 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *,
                     for rows in batch.pieces(INFERRED_AT_ONCE)
                 ]
             )
+            n_scored = batch.dense(batch.scored).sum((0, 1)).clamp(min=LEAST_SCORED)
             terms = [
-                _score(dynamics, batch, of_model + i / SHARES * (of_system - of_model)).to(precise)
+                _score(dynamics, batch, of_model + i / SHARES * (of_system - of_model), n_scored).to(precise)
                 for i in range(SHARES + 1)
             ]
             share = int(torch.stack(terms).argmin()) / SHARES
             if biased:
-                average = _score(dynamics, batch, _averages(dynamics.likelihood, batch)).to(precise)
+                average = _score(dynamics, batch, _averages(dynamics.likelihood, batch), n_scored).to(precise)
                 of_network, of_system_alone = (float(average - terms[i]) for i in (0, SHARES))
                 if of_system_alone <= 0:
                     share = 0.0
@@ -327,20 +330,9 @@ def load_dynamics(path: Path, model: Model, config: DynamicsConfig, *, of: str |
     return dynamics.to(next(model.parameters()).device).eval().requires_grad_(False)
 
 
-@dataclass
-class _Told:
-    """Tells a tracker how much is done of what follows one another, given the steps of each."""
-
-    tracker: Tracker
-    each: list[int]
-    done: int = 0
-
-    def __call__(self, step: int) -> None:
-        self.tracker.learning(sum(self.each[: self.done]) + step, sum(self.each))
-
-    def go_on(self) -> None:
-        """Turn to the next one."""
-        self.done += 1
+def _tell(tracker: Tracker, step: int, *, before: int, steps: int) -> None:
+    """Tell how much is done of all steps, given the step of a part and the number of steps before it."""
+    tracker.learning(before + step, steps)
 
 
 _Begin = Callable[[int], Tensor]
@@ -637,15 +629,19 @@ def _averages(likelihood: Likelihood, batch: Batch) -> Float[Tensor, "trial time
     return mean.expand(batch.shape)
 
 
-def _score(dynamics: Dynamics, batch: Batch, expected: Tensor) -> Float[Tensor, ""]:
+def _score(
+    dynamics: Dynamics,
+    batch: Batch,
+    expected: Float[Tensor, "trial time channel"],
+    n_scored: Int[Tensor, "channel"],
+) -> Float[Tensor, ""]:
     """Negative log-likelihood of the scored entries given expectations, but for terms of the data alone.
 
-    Every channel counts alike, however often it is sampled, since all of its entries are inferred; but for one of which very
-    few entries are scored.
+    Each channel's is divided by the number of its scored entries: every channel counts alike, however often it is sampled,
+    since all of its entries are inferred; but for one of which very few entries are scored (`LEAST_SCORED`).
     """
     slope, cost = (batch.at_entries(each) for each in dynamics.likelihood.natural(expected, batch.session))
     share = batch.exposure if batch.exposure is not None and dynamics.likelihood.expects_counts else 1.0
     values = batch.values - batch.along_channels(dynamics.likelihood.reference(batch.session))
-    scored = batch.dense(batch.scored).sum((0, 1)).clamp(min=LEAST_SCORED)
-    terms = (share * cost - values * slope) / batch.along_channels(scored)
+    terms = (share * cost - values * slope) / batch.along_channels(n_scored)
     return torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))
