@@ -103,8 +103,7 @@ def report_session(
         history=fitted.history,
         metrics=metrics,
         reference=None if fitted.alignment is None else fitted.alignment.reference.courses[FACTORS],
-        system=measured_system(fitted, ds, session=session) if fitted.finished and has_learned(fitted) else None,
-        about_system=system_in_words(fitted) if fitted.finished else "",
+        system=_reported_system(fitted, ds, session=session),
         title=f"{fitted.config.model.name} · {session}{averaged}",
         color_by=color_by,
         interactive=interactive,
@@ -129,6 +128,7 @@ def measured_system(fitted: Fitted, ds: xr.Dataset, *, session: str) -> LearnedS
     system = HeldSystem.of(fitted, data, session=session, inputs=None)
     scored = data.sizes["time"] > 1 and int((data["split"].values == "valid").sum()) > 1
     return LearnedSystem(
+        system_in_words(fitted),
         points_of(system),
         exponents_of(system),
         flow_of(system) if system.states.shape[2] > 1 else None,
@@ -302,6 +302,13 @@ def table_of_methods(fitted: Fitted) -> pd.DataFrame:
             rows.append({**labels, **parts})
     table = pd.DataFrame(rows)
     return table.astype(dict.fromkeys(table.columns[4:], float))
+
+
+def _reported_system(fitted: Fitted, ds: xr.Dataset, *, session: str) -> LearnedSystem | str:
+    """Its system, or why there is none to show, in words; empty before the end of training."""
+    if not fitted.finished:
+        return ""
+    return measured_system(fitted, ds, session=session) if has_learned(fitted) else system_in_words(fitted)
 
 
 def _sizes(session: SessionSignature) -> str:

@@ -49,8 +49,7 @@ def write_report(
     metrics: Mapping[str, Any],
     title: str,
     reference: Courses | None = None,
-    system: LearnedSystem | None = None,
-    about_system: str = "",
+    system: LearnedSystem | str = "",
     color_by: str | None = None,
     interactive: bool = False,
 ) -> Path:
@@ -73,10 +72,8 @@ def write_report(
     reference : Courses, optional
         Condition averages of the factors that those of the latents are aligned to; drawn with these where there are
         ``aligned_factors``.
-    system : LearnedSystem, optional
-        What was measured of the system that the fit has learned.
-    about_system : str
-        Its size and share, or why none was learned, in words; left out where empty.
+    system : LearnedSystem or str
+        The system that the fit has learned; or, where there is none to show, why, in words. Left out where empty.
     color_by : str, optional
         Column of trials that gives colours; by default ``condition`` if there is one. PSTHs average over its values, and over
         those of other columns with few values.
@@ -108,7 +105,6 @@ def write_report(
         metrics,
         reference,
         system,
-        about_system,
         figures.column_of(data, color_by),
         interactive,
     )
@@ -125,8 +121,7 @@ class _Content:
     history: Sequence[Mapping[str, float]]
     metrics: Mapping[str, Any]
     reference: Courses | None
-    system: LearnedSystem | None
-    about_system: str
+    system: LearnedSystem | str
     column: str | None
     interactive: bool
 
@@ -138,13 +133,13 @@ def _page(content: _Content, title: str) -> str:
     parts = [
         _results(content.metrics),
         *(_figure(panel) for panel in _panels(content)),
-        *(() if content.system is None else sections_of_system(content.system)),
+        *(sections_of_system(content.system) if isinstance(content.system, LearnedSystem) else ()),
         interactive_sections(data, latents, column=content.column) if content.interactive else "",
         _notes(data),
         _settings(model),
     ]
     body = "\n".join(part for part in parts if part)
-    of_fit = _fit_facts(model, content.history, content.about_system)
+    of_fit = _fit_facts(model, content.history, content.system)
     facts = _facts(_data_facts(data) | of_fit | _kinetics_facts(latents))
     head = [f"<h1>{escape(title)}</h1>", facts, contents_of(body)]
     return document(title, "\n".join(part for part in (*head, body, _foot(data, model)) if part))
@@ -214,7 +209,9 @@ def _split_counts(labels: NDArray[np.str_]) -> str:
     return ", ".join(used) + (f"; in neither: {', '.join(unused)}" if unused else "")
 
 
-def _fit_facts(model: Mapping[str, Any], history: Sequence[Mapping[str, float]], about_system: str) -> dict[str, str]:
+def _fit_facts(
+    model: Mapping[str, Any], history: Sequence[Mapping[str, float]], system: LearnedSystem | str
+) -> dict[str, str]:
     environment = model.get("environment") or {}
     versions = ", ".join(
         f"{name} {environment[name]}" for name in ("python", "torch", "numpy", "pynwb") if name in environment
@@ -231,7 +228,7 @@ def _fit_facts(model: Mapping[str, Any], history: Sequence[Mapping[str, float]],
             )
         ),
         "training": trained,
-        "learned system": about_system,
+        "learned system": system.summary if isinstance(system, LearnedSystem) else system,
         "seed": str(model["seed"]) if "seed" in model else "",
         "made with": f"{model.get('software_name', '')} {model.get('software_version', '')}".strip()
         + (f" ({versions})" if versions else ""),

@@ -31,10 +31,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class LearnedSystem:
-    """What was measured of a system; each Dataset is that of a function of `nwb_sbtt.dynamics`.
+    """A system, and what was measured of it; each Dataset is that of a function of `nwb_sbtt.dynamics`.
 
     Parameters
     ----------
+    summary : str
+        Its size and its share in what is inferred, in words.
     points, exponents : Dataset
         From `fixed_points` and `lyapunov_exponent`.
     flow : Dataset or None
@@ -45,6 +47,7 @@ class LearnedSystem:
         Of a trial, in seconds.
     """
 
+    summary: str
     points: xr.Dataset
     exponents: xr.Dataset
     flow: xr.Dataset | None

@@ -16,7 +16,7 @@ from nwb_sbtt.fitting.dynamics.forecasting import linear_forecast
 from nwb_sbtt.fitting.dynamics.held import HeldSystem
 from nwb_sbtt.fitting.ensemble import checkpoint_digest
 from nwb_sbtt.fitting.forward import systems_of
-from nwb_sbtt.fitting.reporting import measured_system, report_session
+from nwb_sbtt.fitting.reporting import measured_system, report_session, system_in_words
 from nwb_sbtt.train.checkpoint import DYNAMICS
 from nwb_sbtt.train.dynamics import save_dynamics
 from tests.fitting.test_forward import SYSTEM, WIDTH, config, rotation
@@ -264,9 +264,11 @@ def test_a_report_has_what_was_measured_of_the_system(data, spiral, monkeypatch)
     assert system.exponents.identical(sb.dynamics.lyapunov_exponent(spiral, data))
     assert system.flow.identical(sb.dynamics.flow_field(spiral, data))
     xr.testing.assert_allclose(system.errors, sb.dynamics.forecast_error(spiral, data), rtol=1e-3)
+    assert system.summary == system_in_words(spiral)
     assert system.duration == pytest.approx(40 * WIDTH)
     few = data.assign_coords(split=("trial", ["train"] * 39 + ["valid"]))
     assert measured_system(spiral, few, session="session").errors is None
     plain = replace(spiral, members=tuple(replace(member, dynamics=None) for member in spiral.members))
     report_session(plain, data, spiral.infer(data), session="session", metrics={})
-    assert given["system"] is None
+    assert given["system"] == system_in_words(plain)
+    assert given["system"].startswith("none: ")

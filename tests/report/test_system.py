@@ -14,6 +14,7 @@ from tests.support.estimates import history, inferred, simulated
 
 def system(**changes):
     parts = {
+        "summary": "2 dimensions, has a share of 60 %",
         "points": learned.points(),
         "exponents": learned.exponents(),
         "flow": None,
@@ -51,6 +52,7 @@ def test_the_page_has_sections_of_the_system(tmp_path):
     expected = ["Learned system", "Forecasts", "Flow and fixed points", "Fixed points in numbers"]
     assert structure.headings[at : at + 4] == expected
     words = " ".join(structure.text)
+    assert "2 dimensions, has a share of 60 %" in words
     assert "8 validation trials were given up to bin 10" in words and "Right: against the true rates" in words
     alts = [image["alt"] for image in structure.images]
     assert "Flow of the learned system in a plane, with 2 fixed points." in alts
