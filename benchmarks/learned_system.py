@@ -14,30 +14,32 @@ The figure has flow, fixed points (stars: true ones) and errors of forecasts of 
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
-from fits import lorenz_task, take_settings, timed_fit
+from fits import fitted_to, lorenz_task, take_settings
 from machine import canvas, options, report
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from sklearn.linear_model import LinearRegression
+from systems import Floats, lorenz_scale, lorenz_velocity
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import override
-from nwb_sbtt.evaluate.metrics import explained_variance
+from nwb_sbtt.evaluate.metrics import r2
 from nwb_sbtt.fitting.dynamics.held import HeldSystem
+from nwb_sbtt.fitting.dynamics.plane import flow_of
+from nwb_sbtt.fitting.dynamics.stability import exponents_of, points_of
 from nwb_sbtt.plot.style import styled
-from nwb_sbtt.simulate.lorenz import LorenzDynamics, lorenz_courses
+from nwb_sbtt.simulate.lorenz import LorenzDynamics
 
 WING = np.sqrt(8 / 3 * 27)
 POINTS = {"left": (-WING, -WING, 27.0), "right": (WING, WING, 27.0), "origin": (0.0, 0.0, 0.0)}
 EXPONENT = 0.9056
 """Per Lorenz time unit."""
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,9 @@ def main() -> None:
     config = override(sb.FitConfig(seed=arguments.seed), [steps, *arguments.settings])
     for level in arguments.levels:
         ds = lorenz_task(level, seed=arguments.seed, conditions=conditions)
-        with tempfile.TemporaryDirectory() as folder:
-            run_dir = (arguments.runs or Path(folder)) / f"{level}_{arguments.seed}_trial"
-            fitted, _ = timed_fit(ds, config, run_dir)
-            row, found = _measure(fitted, ds, level, raw=_raw(arguments.seed, conditions))
+        run_dir = arguments.runs and arguments.runs / f"{level}_{arguments.seed}_trial"
+        with fitted_to(ds, config, run_dir=run_dir) as (fitted, _):
+            row, found = _measure(fitted, ds, level, scale=lorenz_scale(arguments.seed, conditions))
         rows.append(row)
         measured.append(found)
         print(row, flush=True)
@@ -78,34 +79,29 @@ def main() -> None:
     report(arguments, rows, lambda: _figure(measured[0]))
 
 
-def _raw(seed: int, conditions: int) -> tuple[Floats, Floats]:
-    """Mean and sd that the latents of the task were standardised by."""
-    courses = lorenz_courses(np.random.default_rng(seed), conditions)
-    return courses.mean((0, 1)), courses.std((0, 1))
-
-
 def _per_second(ds: xr.Dataset) -> float:
     return LorenzDynamics.speed / float(ds.attrs["bin_width"])
 
 
 def _measure(
-    fitted: sb.Fitted, ds: xr.Dataset, level: int, *, raw: tuple[Floats, Floats]
+    fitted: sb.Fitted, ds: xr.Dataset, level: int, *, scale: tuple[Floats, Floats]
 ) -> tuple[dict[str, Any], Measured]:
-    points, flow = sb.dynamics.fixed_points(fitted, ds), sb.dynamics.flow_field(fitted, ds)
-    exponent, errors = sb.dynamics.lyapunov_exponent(fitted, ds), sb.dynamics.forecast_error(fitted, ds)
+    """Measure the system of a fit, given mean and sd that the true latents were standardised by."""
+    system = HeldSystem.of(fitted, ds, session=None, inputs=None)
+    points, flow, exponent = points_of(system), flow_of(system), exponents_of(system)
     valid = np.flatnonzero(ds["split"].values == "valid")
     latents = ds["true_latents"].values[valid].reshape(-1, 3)
+    states = system.states[valid].flatten(0, 1).numpy()
     in_plane = flow["trajectory"].values[valid].reshape(-1, 2)
-    mean, sd = raw
+    mean, sd = scale
     true = (np.array(list(POINTS.values())) - mean) / sd
-    states = _states(fitted, ds.isel(trial=valid))
-    inferred = _regressed(states, latents, states)
+    to_latents = LinearRegression().fit(states, latents)
     row: dict[str, Any] = {
         "observed of 29": level,
-        "states": explained_variance(inferred, latents, np.ones(latents.shape, bool)),
+        "states": r2(latents, to_latents.predict(states)),
         "points": points.sizes["point"],
     }
-    learned = _regressed(states, latents, points["state"].values) if points.sizes["point"] else np.empty((0, 3))
+    learned = to_latents.predict(points["state"].values) if points.sizes["point"] else np.empty((0, 3))
     for name, place in zip(POINTS, true, strict=True):
         if not len(learned):
             continue
@@ -118,29 +114,20 @@ def _measure(
         row[f"{name}: rate"] = float(nearest["growth_rate"].values[modes[0]])
         row[f"{name}: Hz"] = float(nearest["frequency"].values[modes[0]])
     row |= {"exponent": float(exponent["exponent"]), "se": float(exponent["exponent_se"])}
-    return row, Measured(level, flow, points, errors, _regressed(latents, in_plane, true))
+    errors = sb.dynamics.forecast_error(fitted, ds)
+    return row, Measured(level, flow, points, errors, LinearRegression().fit(latents, in_plane).predict(true))
 
 
 def _truth(per_second: float) -> dict[str, Any]:
     """The row of the Lorenz system itself."""
     row: dict[str, Any] = {"observed of 29": "truth", "states": 1.0, "points": 3}
-    for name, (x, y, z) in POINTS.items():
-        values = np.linalg.eigvals(np.array([[-10.0, 10.0, 0.0], [28.0 - z, -1.0, -x], [y, x, -8 / 3]])) * per_second
+    for name, place in POINTS.items():
+        jacobian = torch.func.jacrev(lorenz_velocity)(torch.tensor(place, dtype=torch.float64))
+        values = np.linalg.eigvals(jacobian.numpy()) * per_second
         value = values[np.argmax(values.real)]
         row |= {f"{name}: distance": 0.0, f"{name}: rate": float(value.real)}
         row[f"{name}: Hz"] = float(abs(value.imag) / (2 * np.pi))
     return row | {"exponent": EXPONENT * per_second, "se": 0.0}
-
-
-def _states(fitted: sb.Fitted, ds: xr.Dataset) -> Floats:
-    """Inferred states (entry, dimension)."""
-    return np.asarray(HeldSystem.of(fitted, ds, session=None, inputs=None).visited.numpy())
-
-
-def _regressed(given: Floats, wanted: Floats, at: Floats) -> Floats:
-    """Regress one on the other, and predict."""
-    table, *_ = np.linalg.lstsq(np.column_stack([given, np.ones(len(given))]), wanted, rcond=None)
-    return np.asarray(np.column_stack([at, np.ones(len(at))]) @ table)
 
 
 @styled

@@ -59,6 +59,7 @@ from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.evaluate import MaskedData, bits_per_spike
 from nwb_sbtt.evaluate.baselines import predict
 from nwb_sbtt.fitting.dynamics.held import HeldSystem
+from nwb_sbtt.fitting.dynamics.stability import exponents_of, points_of
 from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.models.stability import find_fixed_points, lyapunov_exponents
 
@@ -216,12 +217,16 @@ def compare_points(true: Points, learned: Points, to_learned: Any, metric: Float
 
 @dataclass(frozen=True)
 class Inferred:
-    """What a model says of all trials: rates [Hz] (trial, time, neuron), latents, and further columns of its row."""
+    """What a model says of all trials: rates [Hz] (trial, time, neuron), latents, and further columns of its row.
+
+    `alone` are the rates of a learned system alone.
+    """
 
     model: str
     rates: Floats
     latents: Floats
     columns: dict[str, Any]
+    alone: Floats | None = None
 
 
 def _rows(
@@ -237,7 +242,7 @@ def _rows(
         with fitted_to(ds, config) as (fitted, seconds):
             found = _inferred(model, fitted, ds, seconds)
             if config.dynamics is not None:
-                found[-1].columns.update(_system_scores(system, truth, fitted, ds, found[-1], arguments))
+                found[-1].columns.update(_system_scores(system, truth, fitted, ds, arguments))
         if arguments.twice:
             again = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed + 1000})})
             with fitted_to(ds, again) as (other, seconds):
@@ -259,7 +264,7 @@ def _row(
     dsa: bool,
 ) -> dict[str, Any]:
     latents = found.latents
-    row = {
+    row: dict[str, Any] = {
         "model": found.model,
         "rates": _rates_r2(system, found.rates, train),
         "states": state_r2(system.states, latents, train),
@@ -270,7 +275,11 @@ def _row(
         "true exponent": truth.exponent,
         **found.columns,
     }
-    return {**row, "dsa": dsa_distance(system.states[~train], latents[~train])} if dsa else row
+    if found.alone is not None:
+        row["system rates"] = _rates_r2(system, found.alone, train)
+    if dsa:
+        row["dsa"] = dsa_distance(system.states[~train], latents[~train])
+    return row
 
 
 def _rates_r2(system: System, rates: Floats, train: NDArray[np.bool_]) -> float:
@@ -287,14 +296,17 @@ def _baseline(model: str, ds: xr.Dataset, train: NDArray[np.bool_]) -> Inferred:
 
 def _inferred(model: str, fitted: sb.Fitted, ds: xr.Dataset, seconds: float) -> list[Inferred]:
     """Of the network, and of the network with its system, whose courses are weighed for the states."""
-    (member,) = fitted.members
-    alone = without_system(fitted).infer(ds)
-    rates, factors = (alone[name].values.astype(float) for name in ("rates", "factors"))
+    (member,), session = fitted.members, fitted.session_name()
+    of_network = without_system(fitted).infer(ds)
+    rates, factors = (of_network[name].values.astype(float) for name in ("rates", "factors"))
     if member.dynamics is None:
         return [Inferred(model, rates, factors, {"CPU-s": seconds})]
-    states = weigh(member.dynamics, to_batch(ds, fitted.session_name())).states.double().numpy()
+    of_system = weigh(member.dynamics, to_batch(ds, session))
+    states, expected = (each.double().numpy() for each in (of_system.states, of_system.expected))
     both = fitted.infer(ds)["rates"].values.astype(float)
-    return [Inferred("conv", rates, factors, {}), Inferred(model, both, states, {"CPU-s": seconds})]
+    columns = {"CPU-s": seconds, "share": float(member.dynamics.shares[session])}
+    alone = expected / float(ds.attrs["bin_width"])
+    return [Inferred("conv", rates, factors, {}), Inferred(model, both, states, columns, alone)]
 
 
 def _suited(settings: list[str], model: str) -> list[str]:
@@ -304,26 +316,21 @@ def _suited(settings: list[str], model: str) -> list[str]:
 
 
 def _system_scores(
-    system: System, truth: Truth, fitted: sb.Fitted, ds: xr.Dataset, found: Inferred, arguments: argparse.Namespace
+    system: System, truth: Truth, fitted: sb.Fitted, ds: xr.Dataset, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Scores of the learned system, without inputs."""
     train = ds["split"].values == "train"
     zeros = np.zeros(len(system.inputs)) if system.inputs else None
     held = HeldSystem.of(fitted, ds, session=None, inputs=zeros)
-    metric = held.metric().numpy()
-    to_learned = LinearRegression().fit(_flat(system.states[train]), _flat(found.latents[train]))
-    seen = _flat(found.latents) @ metric
+    states, metric = held.states.numpy(), held.metric().numpy()
+    to_learned = LinearRegression().fit(_flat(system.states[train]), _flat(states[train]))
+    seen = _flat(states) @ metric
     scale = float(np.sqrt(((seen - seen.mean(0)) ** 2).sum(1).mean()))
-    points = sb.dynamics.fixed_points(fitted, ds, starts=arguments.starts, inputs=zeros)
+    points = points_of(held, starts=arguments.starts)
     values = points["eigenvalue"].values
     learned = Points(points["state"].values, np.hypot(values[..., 0], values[..., 1]).max(1, initial=0))
-    grown = sb.dynamics.lyapunov_exponent(fitted, ds, inputs=zeros, runs=RUNS, bins=arguments.length)
-    (member,), session = fitted.members, fitted.session_name()
-    assert member.dynamics is not None
-    alone = weigh(member.dynamics, to_batch(ds, session)).expected.double().numpy() / system.bin_width
+    grown = exponents_of(held, runs=RUNS, bins=arguments.length)
     return {
-        "system rates": _rates_r2(system, alone, train),
-        "share": float(member.dynamics.shares[session]),
         "exponent": float(grown["exponent"]) * system.bin_width,
         "away": float(grown["distance"].median()),
         **compare_points(truth.points, learned, to_learned.predict, metric, scale),

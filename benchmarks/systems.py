@@ -89,17 +89,16 @@ class System:
 def lorenz(seed: int, *, trials: int, steps: float = 1.0) -> System:
     """Simulate the Lorenz system. There is nothing to train, so `steps` changes nothing."""
     simulated = sb.simulate.lorenz(n_channels=NEURONS + APART, conditions=trials, trials_per_condition=1, seed=seed)
-    courses = lorenz_courses(np.random.default_rng(seed), trials)
-    mean, sd = (torch.from_numpy(each) for each in (courses.mean((0, 1)), courses.std((0, 1))))
+    mean, sd = map(torch.from_numpy, lorenz_scale(seed, trials))
     step = LorenzDynamics.speed / SUBSTEPS
 
     def advance(state: Tensor, _inputs: Tensor) -> Tensor:
         state = mean + sd * state
         for _ in range(SUBSTEPS):
-            a = _velocity(state)
-            b = _velocity(state + step / 2 * a)
-            c = _velocity(state + step / 2 * b)
-            d = _velocity(state + step * c)
+            a = lorenz_velocity(state)
+            b = lorenz_velocity(state + step / 2 * a)
+            c = lorenz_velocity(state + step / 2 * b)
+            d = lorenz_velocity(state + step * c)
             state = state + step / 6 * (a + 2 * b + 2 * c + d)
         return (state - mean) / sd
 
@@ -112,6 +111,18 @@ def lorenz(seed: int, *, trials: int, steps: float = 1.0) -> System:
         advance,
         bin_width=float(simulated.attrs["bin_width"]),
     )
+
+
+def lorenz_scale(seed: int, conditions: int) -> tuple[Floats, Floats]:
+    """Mean and sd that `nwb_sbtt.simulate.lorenz` standardises latents by."""
+    courses = lorenz_courses(np.random.default_rng(seed), conditions)
+    return courses.mean((0, 1)), courses.std((0, 1))
+
+
+def lorenz_velocity(state: Tensor) -> Tensor:
+    """The Lorenz equations, as in `nwb_sbtt.simulate.lorenz`, for torch."""
+    x, y, z = state.unbind(-1)
+    return torch.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], -1)
 
 
 def flip_flop(seed: int, *, trials: int, steps: float = 1.0) -> System:
@@ -248,12 +259,6 @@ def _read(
     counts = random.poisson(expected)
     rates = expected / flipflop.BIN_WIDTH
     return System(course, rates, counts, random.poisson(apart), step, inputs=inputs or {}, error=error)
-
-
-def _velocity(state: Tensor) -> Tensor:
-    """The Lorenz equations, as in `nwb_sbtt.simulate.lorenz`, for torch."""
-    x, y, z = state.unbind(-1)
-    return torch.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], -1)
 
 
 def _settled(network: RateNetwork, n: int) -> Tensor:
