@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from fits import take_settings, timed_fit
+from fits import observe, take_settings, timed_fit
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 
@@ -92,7 +92,7 @@ def _rows(seed: int, conditions: int, arguments: argparse.Namespace) -> list[dic
         # Its validation trials come from these few, too: nothing else was sampled in full.
         few, few_seconds = timed_fit(whole.isel(trial=full).drop_vars("split"), config, place / "few")
         for k in arguments.levels:
-            sparse = sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(k=k, seed=seed))
+            sparse = observe(whole, k, seed=seed)
             rest = sparse.isel(trial=np.setdiff1d(np.arange(whole.sizes["trial"]), full))
             both = mixture(whole, sparse, full)
             rows.append(_row("few", few, few_seconds, sparse, k=k, seed=seed))

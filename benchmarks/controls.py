@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from fits import fitted_to, take_settings
+from fits import N_NEURONS, fitted_to, observe, take_settings
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 
@@ -40,7 +40,6 @@ import nwb_sbtt as sb
 from nwb_sbtt.config import override
 from nwb_sbtt.evaluate.metrics import r2
 
-N = 29
 SMALL = ["train.epochs=5", "train.batch_size=12", "posterior_samples=2"]
 SCHEMES = {"speckled": "#0072B2", "round_robin": "#009E73", "decimate": "#E69F00", "fixed": "#CC79A7"}
 TREATMENTS = {"SBTT": "-", "interpolation": "--", "zeros": ":"}
@@ -99,12 +98,12 @@ def spread_out(rates: np.ndarray, limited: xr.Dataset, whole: xr.Dataset) -> np.
 
 
 def _rows(seed: int, conditions: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    whole = sb.simulate.lorenz(conditions=conditions, seed=seed)
+    whole = sb.simulate.lorenz(n_channels=N_NEURONS, conditions=conditions, seed=seed)
     config = override(sb.FitConfig(seed=seed), arguments.settings)
     rows = [_row(whole, whole, config, scheme="none", treatment="SBTT", arguments=arguments)]
     for k in arguments.levels:
         for scheme in arguments.schemes:
-            limited = sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(scheme=scheme, k=k, seed=seed))
+            limited = observe(whole, k, seed=seed, scheme=scheme)
             for treatment in arguments.treatments if scheme != "fixed" else ["SBTT"]:
                 rows.append(_row(whole, limited, config, scheme=scheme, treatment=treatment, arguments=arguments))
     return rows
@@ -132,7 +131,7 @@ def _row(
     device = replace(sb.data.published_devices()[arguments.device], settling=arguments.settling)
     power = sb.data.power_saved(limited, device)
     row = {
-        "sampled of 29": float(share * N),
+        "sampled of 29": float(share * N_NEURONS),
         "scheme": scheme,
         "treatment": treatment,
         "seed": config.seed,

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from fits import fitted_to, take_settings
+from fits import fitted_to, observe, take_settings
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 
@@ -172,10 +172,7 @@ def hand_path(path: Path) -> str:
 
 def observed_share(ds: xr.Dataset, share: float, seed: int) -> xr.Dataset:
     """Observe a share of the units in each bin, drawn anew for each."""
-    if share == 1:
-        return ds
-    k = max(1, round(share * ds.sizes["channel"]))
-    return sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=k, seed=seed))
+    return observe(ds, max(1, round(share * ds.sizes["channel"])), seed=seed)
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:

@@ -1,4 +1,5 @@
-"""Fits of the benchmarks: the Lorenz task, changes of the default settings, and a fit in a temporary run folder."""
+"""Fits of the benchmarks: the Lorenz task, limits on bandwidth, changes of the default settings, and a fit in a temporary run
+folder."""
 
 from __future__ import annotations
 
@@ -11,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import BandwidthConfig
-from nwb_sbtt.simulate.lorenz import LorenzDynamics
+from nwb_sbtt.simulate.lorenz import LorenzDynamics, lorenz_courses
 from nwb_sbtt.train.trackers import Silent
 
 N_NEURONS = 29
@@ -35,10 +38,20 @@ def lorenz_task(
     """Simulate the Lorenz task, of whose neurons so many are observed in each bin; validation is of trials or conditions."""
     dynamics = LorenzDynamics(split_by=split_by)
     ds = sb.simulate.lorenz(n_channels=N_NEURONS, conditions=conditions, seed=seed, dynamics=dynamics)
-    if observed == N_NEURONS:
+    return observe(ds, observed, seed=seed, scheme=scheme)
+
+
+def lorenz_scale(seed: int, conditions: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and sd that `nwb_sbtt.simulate.lorenz` standardises latents by."""
+    courses = lorenz_courses(np.random.default_rng(seed), conditions)
+    return courses.mean((0, 1)), courses.std((0, 1))
+
+
+def observe(ds: xr.Dataset, k: int, *, seed: int, scheme: str = "speckled") -> xr.Dataset:
+    """Leave k channels of each bin observed; of data with k channels, all."""
+    if k == ds.sizes["channel"]:
         return ds
-    config = BandwidthConfig.model_validate({"scheme": scheme, "k": observed, "seed": seed})
-    return sb.data.limit_bandwidth(ds, config)
+    return sb.data.limit_bandwidth(ds, BandwidthConfig.model_validate({"scheme": scheme, "k": k, "seed": seed}))
 
 
 def quiet(text: str) -> None:

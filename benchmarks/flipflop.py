@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import xarray as xr
+from fits import observe
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -112,9 +113,7 @@ def dataset(
     bin_width: float = BIN_WIDTH,
 ) -> xr.Dataset:
     """Make data in which so many neurons are observed in each bin, with known inputs by name, if there are any."""
-    ds = sb.from_numpy(counts.astype(float), bin_width=bin_width)
-    if observed < counts.shape[2]:
-        ds = sb.data.limit_bandwidth(ds, sb.config.BandwidthConfig(k=observed, seed=seed))
+    ds = observe(sb.from_numpy(counts.astype(float), bin_width=bin_width), observed, seed=seed)
     if inputs:
         ds = sb.with_inputs(ds, inputs)
     return sb.split(ds, valid=0.2, test=0.0, seed=seed)

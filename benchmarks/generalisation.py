@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from fits import fitted_to, take_settings
+from fits import fitted_to, observe, take_settings
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
@@ -170,7 +170,7 @@ def _rows(task: str, seed: int, conditions: int, arguments: argparse.Namespace) 
     rows = []
     for level in arguments.levels:
         k = round(level * n / N)
-        ds = whole if k == n else sb.data.limit_bandwidth(whole, sb.config.BandwidthConfig(k=k, seed=seed))
+        ds = observe(whole, k, seed=seed)
         simple = _baselines(ds)
         for name, config in models.items():
             row = {"task": task, "model": name, "observed": k, "of": n, "seed": seed, **_scores(ds, config), **simple}

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from fits import fitted_to, lorenz_task, take_settings
+from fits import fitted_to, lorenz_scale, lorenz_task, take_settings
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 from sklearn.linear_model import LinearRegression
-from systems import Floats, lorenz_scale, lorenz_velocity
+from systems import Floats, lorenz_velocity
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import override

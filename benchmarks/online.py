@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from fits import N_NEURONS, SCHEMES, fitted_to, lorenz_task, take_settings
+from fits import N_NEURONS, SCHEMES, fitted_to, lorenz_scale, lorenz_task, take_settings
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -110,9 +110,8 @@ def reachable(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for seed in arguments.seeds:
         conditions = 7 if arguments.small else CONDITIONS
-        raw = lorenz_courses(np.random.default_rng(seed), conditions)
-        courses = lorenz_courses(np.random.default_rng([seed, 1]), arguments.courses)
-        latents = (courses - raw.mean((0, 1))) / raw.std((0, 1))
+        mean, sd = lorenz_scale(seed, conditions)
+        latents = (lorenz_courses(np.random.default_rng([seed, 1]), arguments.courses) - mean) / sd
         for k in arguments.levels:
             valid = _valid(lorenz_task(k, seed=seed, conditions=conditions, scheme=arguments.scheme))
             log_rates = _read_out(valid, latents)

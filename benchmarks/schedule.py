@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from controls import sampled_part, spread_out
-from fits import N_NEURONS, fitted_to, take_settings, timed_fit
+from fits import N_NEURONS, fitted_to, observe, take_settings, timed_fit
 from machine import canvas, options, report
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import nwb_sbtt as sb
-from nwb_sbtt.config import BandwidthConfig, override
+from nwb_sbtt.config import override
 from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.evaluate.metrics import r2
 from nwb_sbtt.fitting.schedule import EXPLORE
@@ -108,7 +108,7 @@ def maze(settings: SetSettings) -> xr.Dataset:
 
 def scheduled(whole: xr.Dataset, k: int, seed: int, arguments: argparse.Namespace) -> tuple[xr.Dataset, dict[str, Any]]:
     """Let a network with lag 0 choose; give its data, and its own R² and CPU-seconds."""
-    limited = _drawn("speckled", whole, k, seed)
+    limited = observe(whole, k, seed=seed)
     texts = ["model.lag=0", *arguments.settings, *arguments.choosing]
     config = override(sb.FitConfig(seed=seed), texts)
     seconds = 0.0
@@ -122,11 +122,6 @@ def scheduled(whole: xr.Dataset, k: int, seed: int, arguments: argparse.Namespac
     return limited, {"R2, lag 0": own, "CPU-seconds, lag 0": seconds}
 
 
-def _drawn(scheme: str, whole: xr.Dataset, k: int, seed: int) -> xr.Dataset:
-    config = BandwidthConfig.model_validate({"scheme": scheme, "k": k, "seed": seed})
-    return sb.data.limit_bandwidth(whole, config)
-
-
 def _row(scheme: str, whole: xr.Dataset, k: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     own: dict[str, Any] = {"R2, lag 0": "", "CPU-seconds, lag 0": ""}
     if scheme == "scheduled":
@@ -135,7 +130,7 @@ def _row(scheme: str, whole: xr.Dataset, k: int, seed: int, arguments: argparse.
             name = f"{arguments.example.stem}_{whole.attrs['session_id']}_{k}"
             example(limited, whole).savefig(arguments.example.with_stem(name), dpi=150)
     else:
-        limited = _drawn(scheme, whole, k, seed)
+        limited = observe(whole, k, seed=seed, scheme=scheme)
     config = override(sb.FitConfig(seed=seed), arguments.settings)
     with fitted_to(sampled_part(limited), config) as (fitted, seconds):
         rates = fitted.infer(sampled_part(limited))["rates"].values

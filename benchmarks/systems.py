@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 import flipflop
 import numpy as np
 import torch
+from fits import lorenz_scale
 from flipflop import NEURONS, expected_counts, train
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import nwb_sbtt as sb
-from nwb_sbtt.simulate.lorenz import LorenzDynamics, lorenz_courses
+from nwb_sbtt.simulate.lorenz import LorenzDynamics
 
 APART = 10
 """Neurons that no fit is given."""
@@ -111,12 +112,6 @@ def lorenz(seed: int, *, trials: int, steps: float = 1.0) -> System:
         advance,
         bin_width=float(simulated.attrs["bin_width"]),
     )
-
-
-def lorenz_scale(seed: int, conditions: int) -> tuple[Floats, Floats]:
-    """Mean and sd that `nwb_sbtt.simulate.lorenz` standardises latents by."""
-    courses = lorenz_courses(np.random.default_rng(seed), conditions)
-    return courses.mean((0, 1)), courses.std((0, 1))
 
 
 def lorenz_velocity(state: Tensor) -> Tensor:
