@@ -13,8 +13,10 @@ from nwb_sbtt.plot.selection import thin
 from nwb_sbtt.plot.style import BLUE, GREEN, ORANGE, RED, WIDTH, axes_of, picture, theme
 
 FAR = 0.2
-"""Distance to the nearest visited state from which on no flow is drawn, and fixed points are drawn pale."""
+"""Distance to the nearest visited state, as a share of the states' typical distance from their mean, beyond which no flow is
+drawn, and fixed points are drawn pale."""
 MAX_TRIALS = 60
+"""Most trials whose trajectories are drawn."""
 MARKERS: dict[str, dict[str, Any]] = {
     "stable": {"marker": "o", "fillstyle": "full", "color": GREEN},
     "saddle": {"marker": "D", "fillstyle": "left", "color": ORANGE},
@@ -48,7 +50,9 @@ def flow_field(flow: xr.Dataset, points: xr.Dataset | None = None, *, ax: Axes |
     DataError
         If anything else comes.
     """
-    ds = _checked(flow, {"velocity", "trajectory", "axis"}, "sb.dynamics.flow_field(fitted)")
+    ds = _checked(
+        flow, {"velocity", "distance", "trajectory", "axis", "origin", "share"}, "sb.dynamics.flow_field(fitted)"
+    )
     ax = axes_of(ax, (WIDTH * 0.68, WIDTH * 0.45))
     for trial in thin(np.arange(ds.sizes["trial"]), MAX_TRIALS):
         ax.plot(*ds["trajectory"].values[trial].T, color=theme().grey, lw=0.7, alpha=0.35, zorder=1)
@@ -83,9 +87,11 @@ def flow_field(flow: xr.Dataset, points: xr.Dataset | None = None, *, ax: Axes |
         for number, place in zip(found["point"].values, places, strict=True):
             ax.annotate(str(number), place, (7, 5), textcoords="offset points", fontweight="bold", zorder=4)
     ax.set_aspect("equal")
-    for letter, share in zip("xy", ds["share"].values, strict=True):
-        getattr(ax, f"set_{letter}lim")(float(ds[letter].values[0]), float(ds[letter].values[-1]))
-        getattr(ax, f"set_{letter}label")(f"axis {'xy'.index(letter) + 1} ({share:.0%} of the variance)")
+    ax.set_xlim(float(ds["x"].values[0]), float(ds["x"].values[-1]))
+    ax.set_ylim(float(ds["y"].values[0]), float(ds["y"].values[-1]))
+    first, second = ds["share"].values
+    ax.set_xlabel(f"axis 1 ({first:.0%} of the variance)")
+    ax.set_ylabel(f"axis 2 ({second:.0%} of the variance)")
     ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), handlelength=1.4, borderaxespad=0.0)
     return ax
 

@@ -56,13 +56,14 @@ def write_learned(
     ConfigError
         If the fit has learned no system.
     DataError
-        If it was fitted to signals, or the simulated trials cannot be stored as spikes.
+        If it was fitted to signals, bins of the recording are partly observed and `masked`, known inputs are missing, or the
+        simulated trials cannot be stored as spikes.
     FileError, MismatchError
         If the file exists or cannot be written, or the fitted recording cannot be read.
     """
     target = check_simulation_path(path, overwrite=overwrite)
     fitted = load(run_dir)
-    systems_of(fitted)
+    systems_of(fitted)  # raises, before a recording is read, where there is none
     if not fitted.expects_counts:
         raise DataError(
             "the file of a simulation holds spikes, and this fit is one of signals; get its trials as a Dataset in Python: "

@@ -96,15 +96,12 @@ def forecast_error(
     truths = {"inferred": infer(valid)[variable].values[:, given:]}
     if (known := f"true_{variable}") in later:
         truths["true"] = later[known].values
-    cases = [
-        [({"average": np.broadcast_to(true.mean(0), true.shape)} | courses)[name] for name in PREDICTORS]
-        for true in truths.values()
-    ]
-    errors = [[_by_horizon(each, true) for each in case] for case, true in zip(cases, truths.values(), strict=True)]
-    of_trials = np.array(
-        [[_of_trials(each, true) for each in case] for case, true in zip(cases, truths.values(), strict=True)]
-    )
-    excess = of_trials - of_trials[:, :1]
+    errors, of_trials = [], []
+    for true in truths.values():
+        predicted = {**courses, "average": np.broadcast_to(true.mean(0), true.shape)}
+        errors.append([_by_horizon(predicted[predictor], true) for predictor in PREDICTORS])
+        of_trials.append([_of_trials(predicted[predictor], true) for predictor in PREDICTORS])
+    excess = np.array(of_trials) - np.array(of_trials)[:, :1]
     dims, horizon = ("truth", "predictor"), np.arange(1, n_bins - given + 1)
     width = float(valid.attrs["bin_width"])
     return xr.Dataset(
@@ -138,7 +135,12 @@ def linear_forecast(fitted: Fitted, train: xr.Dataset, early: xr.Dataset, later:
     Returns
     -------
     array (trial, time, channel)
-        Rates [Hz], or means in the unit of the signal.
+        Of the bins of `later`: rates [Hz], or means in the unit of the signal.
+
+    Raises
+    ------
+    ConfigError
+        If the fit has learned no system.
     """
     dynamics = best_system(fitted)
     batches = [to_batch(hold_out(each, fitted.config), session) for each in (train, early, later)]
@@ -163,6 +165,7 @@ def _with_one(states: Tensor, features: Tensor | None) -> Tensor:
 
 
 def _by_horizon(course: Floats, true: Floats) -> list[float]:
+    """Squared error in each bin, as a share of the variance over trials there; NaN where no channel varies."""
     sd = true.std((0, 1))
     where = np.ones(true[:, 0].shape, bool)
     varies = (true.std(0) > 0)[:, sd > 0].any(1)

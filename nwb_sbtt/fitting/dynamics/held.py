@@ -57,7 +57,7 @@ class HeldSystem:
 
     @classmethod
     def of(cls, fitted: Fitted, ds: xr.Dataset | None, *, session: str | None, inputs: ArrayLike | None) -> HeldSystem:
-        """Infer the states of data.
+        """Infer the states of data, and hold the known inputs of the best member's system.
 
         Parameters
         ----------
@@ -65,8 +65,13 @@ class HeldSystem:
         ds : Dataset or None
             None reads the fitted recording again.
         session : str or None
+            Fitted session that the channels belong to; None takes the session of the same recording.
         inputs : array (input) or None
-            None takes the mean over the training trials.
+            In their units, NaN for a missing one; None takes the means over the training trials.
+
+        Returns
+        -------
+        HeldSystem
 
         Raises
         ------
@@ -106,6 +111,10 @@ class HeldSystem:
         Parameters
         ----------
         states : Tensor (…, dimension)
+
+        Returns
+        -------
+        Tensor (…, dimension)
         """
         features = self.features
         return self.dynamics.step(states, None if features is None else features.expand(*states.shape[:-1], -1))
@@ -115,6 +124,11 @@ class HeldSystem:
 
         The distance of two states is the root of the mean squared difference of what channels read out of them: of counts, of
         log-rates. So dimensions that move no channel do not count.
+
+        Returns
+        -------
+        Tensor (dimension, dimension)
+            Row vectors of states are multiplied by it from the right.
         """
         table, _ = self.dynamics.likelihood.read_outs(self.session)[0]
         product = table.T @ table / len(table)
@@ -123,7 +137,7 @@ class HeldSystem:
         return root
 
     def distances(self, states: Tensor) -> Floats:
-        """Measure how far states lie from the nearest visited one, as a share of the visited states' distance from their mean.
+        """Measure how far states lie from the nearest visited one, as channels see it (`metric`).
 
         Parameters
         ----------
@@ -132,7 +146,7 @@ class HeldSystem:
         Returns
         -------
         array (state)
-            The share is of the root mean square.
+            As a share of the visited states' root mean square distance from their mean.
         """
         metric = self.metric()
         visited, mean = self.visited @ metric, (self.visited @ metric).mean(0)
@@ -166,7 +180,7 @@ def states_in(dynamics: Dynamics, batch: Batch) -> Tensor:
 
 
 def best_system(fitted: Fitted) -> Dynamics:
-    """Return the system of the best member.
+    """Return a copy of the system of the best member.
 
     Parameters
     ----------
@@ -175,6 +189,11 @@ def best_system(fitted: Fitted) -> Dynamics:
     Returns
     -------
     Dynamics
+
+    Raises
+    ------
+    ConfigError
+        If the fit has learned no system.
     """
     return systems_of(fitted)[fitted.members.index(fitted.best)]
 

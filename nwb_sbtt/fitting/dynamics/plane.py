@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from nwb_sbtt.data.datasets import whole_number
 from nwb_sbtt.errors import DataError
@@ -65,7 +66,7 @@ def flow_field(
     ConfigError
         If the fit has learned no system.
     DataError, FileError, MismatchError
-        If the system has one dimension alone, data or inputs do not suit, or the fitted recording cannot be read.
+        If the system has one dimension alone, data, inputs or numbers do not suit, or the fitted recording cannot be read.
     """
     points = whole_number("points", points)
     return flow_of(HeldSystem.of(fitted, ds, session=session, inputs=inputs), points=points)
@@ -78,10 +79,12 @@ def flow_of(system: HeldSystem, *, points: int = POINTS) -> xr.Dataset:
     ----------
     system : HeldSystem
     points : int
+        Along each axis.
 
     Returns
     -------
     Dataset
+        That of `flow_field`.
 
     Raises
     ------
@@ -96,25 +99,25 @@ def flow_of(system: HeldSystem, *, points: int = POINTS) -> xr.Dataset:
     variance, vectors = torch.linalg.eigh(seen.T @ seen / len(seen))
     variance, vectors = variance.flip(0).clamp(min=0), vectors.flip(1)
     vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-    axis = (metric @ vectors).T
-    courses = seen @ vectors
-    x, y = (_range(courses[:, i], points) for i in range(2))
+    axes = (metric @ vectors).T
+    components = seen @ vectors
+    x, y = (_range(components[:, i], points) for i in range(2))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
-    n_nearest = min(NEAREST, len(courses))
-    apart = [torch.cdist(each[None], courses[:, :2])[0].topk(n_nearest, largest=False) for each in grid]
-    beyond = courses[torch.stack([each.indices for each in apart]), 2:]
+    n_nearest = min(NEAREST, len(components))
+    nearest = [torch.cdist(each[None], components[:, :2])[0].topk(n_nearest, largest=False) for each in grid]
+    beyond = components[torch.stack([each.indices for each in nearest]), 2:]
     places = torch.cat([grid[:, None].expand(-1, n_nearest, -1), beyond], 2)
-    states = origin + places @ torch.linalg.inv(axis).T
+    states = origin + places @ torch.linalg.inv(axes).T
     with torch.no_grad():
-        velocity = ((system.step(states) - states) @ axis[:2].T).mean(1) / system.bin_width
-    distance = torch.stack([each.values[0] for each in apart]) / variance[:2].sum().sqrt().clamp(min=1e-12)
+        velocity = ((system.step(states) - states) @ axes[:2].T).mean(1) / system.bin_width
+    distance = torch.stack([each.values[0] for each in nearest]) / variance[:2].sum().sqrt().clamp(min=1e-12)
     dims = ("y", "x")
     return xr.Dataset(
         {
             "velocity": ((*dims, "component"), velocity.reshape(points, points, 2).numpy(), {"units": "1/s"}),
             "distance": (dims, distance.reshape(points, points).numpy(), {"units": "share of the typical distance"}),
-            "trajectory": (("trial", "time", "component"), courses.reshape(*system.states.shape).numpy()[..., :2]),
-            "axis": (("component", "latent"), axis[:2].numpy()),
+            "trajectory": (("trial", "time", "component"), components.reshape(*system.states.shape).numpy()[..., :2]),
+            "axis": (("component", "latent"), axes[:2].numpy()),
             "origin": (("latent",), origin.numpy(), {"units": "sd over the training trials"}),
             "share": (("component",), (variance / variance.sum().clamp(min=1e-12))[:2].numpy()),
         },
@@ -129,7 +132,8 @@ def flow_of(system: HeldSystem, *, points: int = POINTS) -> xr.Dataset:
     )
 
 
-def _range(values: torch.Tensor, points: int) -> torch.Tensor:
+def _range(values: Tensor, points: int) -> Tensor:
+    """Evenly spaced points over the range of values and a margin."""
     low, high = float(values.min()), float(values.max())
     margin = MARGIN * max(high - low, 1e-6)
     return torch.linspace(low - margin, high + margin, points, dtype=values.dtype)

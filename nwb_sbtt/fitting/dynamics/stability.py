@@ -70,7 +70,7 @@ def fixed_points(
     ConfigError
         If the fit has learned no system.
     DataError, FileError, MismatchError
-        If data or inputs do not suit, or the fitted recording cannot be read.
+        If data, inputs or numbers do not suit, or the fitted recording cannot be read.
     """
     starts, seed = whole_number("starts", starts), whole_number("seed", seed, least=0)
     return points_of(HeldSystem.of(fitted, ds, session=session, inputs=inputs), starts=starts, seed=seed)
@@ -87,6 +87,7 @@ def points_of(system: HeldSystem, *, starts: int = STARTS, seed: int = 0) -> xr.
     Returns
     -------
     Dataset
+        That of `fixed_points`.
     """
     rows = np.random.default_rng(seed).integers(len(system.visited), size=starts)
     with torch.no_grad():
@@ -100,12 +101,10 @@ def points_of(system: HeldSystem, *, starts: int = STARTS, seed: int = 0) -> xr.
         growth = np.log(np.abs(values)) / width
     growing = (growth > 0).sum(1)
     kinds = np.where(growing == 0, "stable", np.where(growing == growth.shape[1], "unstable", "saddle"))
-    rates = system.expects_counts
-    of_channels = (
-        ("point", "channel"),
-        expected / (width if rates else 1.0),
-        "Hz" if rates else system.data.attrs["unit"],
-    )
+    if system.expects_counts:
+        name, expected, unit = "rates", expected / width, "Hz"
+    else:
+        name, unit = "mean", str(system.data.attrs["unit"])
     variables = {
         "state": (("point", "latent"), found.states.numpy(), "sd over the training trials"),
         "speed": (("point",), found.residuals.numpy() / width, "sd/s"),
@@ -114,7 +113,7 @@ def points_of(system: HeldSystem, *, starts: int = STARTS, seed: int = 0) -> xr.
         "eigenvalue": (("point", "mode", "part"), np.stack([values.real, values.imag], 2), "per bin"),
         "growth_rate": (("point", "mode"), growth, "1/s"),
         "frequency": (("point", "mode"), np.abs(np.angle(values)) / (2 * np.pi * width), "Hz"),
-        "rates" if rates else "mean": of_channels,
+        name: (("point", "channel"), expected, unit),
     }
     result = _labelled(system, variables).assign(stability=("point", kinds)).assign_coords(part=["real", "imaginary"])
     at_edge = found.at_edge / starts
@@ -170,7 +169,7 @@ def lyapunov_exponent(
     ConfigError
         If the fit has learned no system.
     DataError, FileError, MismatchError
-        If data or inputs do not suit, or the fitted recording cannot be read.
+        If data, inputs or numbers do not suit, or the fitted recording cannot be read.
     """
     runs, bins = whole_number("runs", runs), whole_number("bins", bins)
     seed = whole_number("seed", seed, least=0)
@@ -188,6 +187,7 @@ def exponents_of(system: HeldSystem, *, runs: int = RUNS, bins: int = BINS, seed
     Returns
     -------
     Dataset
+        That of `lyapunov_exponent`.
     """
     known = system.dynamics.starts[system.session]
     rows = torch.from_numpy(np.random.default_rng(seed).integers(len(known), size=runs))
