@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -45,8 +46,8 @@ def in_words(error: ValidationError, kind: type[BaseModel], *, within: str = "",
     setting 'train.epochs' is 'many'; expected integer ≥ 1, or null (`nwb-sbtt settings --search train.epochs` describes it)
     """
     words = _Words(kind, within, python)
-    # A union has an entry for each of its members: the same words.
-    problems = dict.fromkeys(words.explain(entry) for entry in error.errors())
+    # A union has an entry for each of its members: the same words, or those of the one that was meant.
+    problems = dict.fromkeys(words.explain(entry) for entry in error.errors() if not _is_other_member(entry))
     described = next((where for _, where in problems if where), "")
     return "; ".join(dict.fromkeys(text for text, _ in problems)) + described
 
@@ -109,7 +110,11 @@ class _Words:
         none = "None" if self.python else "null"
         if not kinds:
             return kind_in_words(field, none=none)
-        also = f", or {none}" if field.default is None else ""
+        members = get_args(field.annotation)
+        words = [value for part in members if get_origin(part) is Literal for value in get_args(part)]
+        if self.python:
+            words = [repr(word) for word in words]
+        also = "".join(f", or {word}" for word in (*words, *([none] if NoneType in members else [])))
         if name := getattr(field.default, "name", None):
             return f"a name, such as {name!r}, or " + (
                 f"settings, such as {type(field.default).__name__}()" if self.python else "settings by name"
@@ -149,7 +154,8 @@ def _located(kind: type[BaseModel], location: Sequence[str | int]) -> _Place:
     place = _Place((), None, kind, (kind,))
     for i, part in enumerate(location):
         owners = [found for found in place.kinds if isinstance(part, str) and part in found.model_fields]
-        chosen = [found for found in place.kinds if len(place.kinds) > 1 and part in _tags(found)]
+        several = len(place.kinds) > 1
+        chosen = [found for found in place.kinds if part == found.__name__ or (several and part in _tags(found))]
         if owners:
             field = owners[0].model_fields[str(part)]
             place = _Place((*place.words, str(part)), field, owners[0], tuple(classes_in(field.annotation)))
@@ -158,6 +164,11 @@ def _located(kind: type[BaseModel], location: Sequence[str | int]) -> _Place:
         else:
             return _Place(place.words, place.field, place.owner, place.kinds, tuple(location[i:]))
     return place
+
+
+def _is_other_member(entry: Any) -> bool:
+    """Whether an error is that of a word beside a class, where settings by name came, whose own errors tell what is wrong."""
+    return entry["type"] == "literal_error" and isinstance(entry["input"], Mapping) and "literal[" in str(entry["loc"][-1])
 
 
 def path_of(kind: type[BaseModel], name: str) -> str | None:

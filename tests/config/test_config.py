@@ -209,6 +209,9 @@ def test_a_set_text_without_a_value_is_an_error():
         (lambda: LFADSConfig(factors=0), "setting 'factors' is 0; expected integer ≥ 1"),
         (lambda: setattr(FitConfig(), "seed", 3), "settings cannot be changed: FitConfig.seed is 0"),
         (lambda: build(FitConfig, [1]), "expected settings by name, not [1]"),
+        (lambda: build(FitConfig, {"dynamics": {"dimension": 4}}), "did you mean 'dynamics.dimensions'?"),
+        (lambda: build(FitConfig, {"dynamics": 4}), "further_training), or auto, or null (`nwb-sbtt"),
+        (lambda: FitConfig(dynamics=True), "DynamicsConfig, or a dict of its settings, or 'auto', or None"),
         (lambda: build(ReadConfig, 1, within="read"), "setting 'read' is 1; expected settings by name"),
         (lambda: override(ReadConfig(), ["rois.cells=none"], within="read"), "'read.rois.cells' is 'none'"),
         (lambda: override(ReadConfig(), ["rois.cell=all"], within="read"), "did you mean 'read.rois.cells'?"),
@@ -220,6 +223,20 @@ def test_what_is_wrong_is_said_in_one_line_of_the_words_of_the_package(make, mes
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not any(word in str(error.value) for word in ("Input should", "valid ", "Field required", "pydantic"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dimensions": 0}, "setting 'dynamics.dimensions' is 0; expected integer ≥ 1 (`nwb-sbtt settings --search"),
+        ({"foo": 4}, "unknown setting 'dynamics.foo'; available: dynamics.courses, dynamics.dimensions"),
+    ],
+)
+def test_settings_that_may_be_a_word_too_are_wrong_by_their_own_names(settings, message):
+    with pytest.raises(ConfigError) as error:
+        build(FitConfig, {"dynamics": settings})
+    assert str(error.value).startswith(message)
+    assert "; setting" not in str(error.value)
 
 
 def test_true_and_false_are_taken_where_they_are_meant():
