@@ -141,13 +141,15 @@ def source_files(fitted: Fitted, files: Sequence[Path] = ()) -> dict[str, Path]:
     return sources
 
 
-def source_file(fitted: Fitted, session: str) -> Path:
+def source_file(fitted: Fitted, session: str, *, moved: Path | None = None) -> Path:
     """Find the file of one session.
 
     Parameters
     ----------
     fitted : Fitted
     session : str
+    moved : Path, optional
+        Where the file is now. Default: where it was read from.
 
     Returns
     -------
@@ -165,11 +167,11 @@ def source_file(fitted: Fitted, session: str) -> Path:
         raise FileError(
             f"session {session!r} did not come from a file, and a run folder does not store data; pass the Dataset"
         )
-    return _source_file(source)
+    return _source_file(source, moved)
 
 
-def _source_file(source: dict[str, Any]) -> Path:
-    path = recorded_file(source)
+def _source_file(source: dict[str, Any], moved: Path | None = None) -> Path:
+    path = recorded_file(source) if moved is None else local_file(moved)
     if not path.exists():
         raise FileError(f"the data of this run are no longer at {str(path)!r}; pass their new path with --file")
     if sha256(path) != source["sha256"]:

@@ -70,8 +70,7 @@ def write_learned(
             "sb.load(run_dir).simulate()"
         )
     name = fitted.session_name(session)
-    recording = source_file(fitted, name) if file is None else file
-    like = prepare(fitted_data(fitted, recording, name), fitted.config)
+    like = prepare(fitted_data(fitted, source_file(fitted, name, moved=file), name), fitted.config)
     if masked and "exposure" in like:
         raise DataError(
             "some bins of the recording are partly observed, and simulated spikes have no place in them; simulate trials that "

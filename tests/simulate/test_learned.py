@@ -6,7 +6,7 @@ import xarray as xr
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import DynamicsConfig, ReadConfig, Trials
-from nwb_sbtt.errors import ConfigError, DataError
+from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.read.truth import INPUTS, read_truth
 from nwb_sbtt.simulate.learned import _with_true_inputs, write_learned
@@ -67,6 +67,10 @@ def test_a_recording_that_was_moved_is_named(run, tmp_path):
     one = write_learned(tmp_path / "one.nwb", run, trials=3, file=moved)
     other = write_learned(tmp_path / "other.nwb", run, trials=3)
     xr.testing.assert_equal(read_nwb(one, READ), read_nwb(other, READ))
+    with pytest.raises(MismatchError, match=r"one.nwb' is not the file that the model was fitted to"):
+        write_learned(tmp_path / "out.nwb", run, file=one)
+    with pytest.raises(FileError, match=r"no longer at '.*nowhere.nwb'; pass their new path with --file"):
+        write_learned(tmp_path / "out.nwb", run, file=tmp_path / "nowhere.nwb")
 
 
 def test_what_cannot_be_a_recording_of_spikes_is_refused_in_a_sentence(run, tmp_path):
