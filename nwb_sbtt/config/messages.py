@@ -168,7 +168,9 @@ def _located(kind: type[BaseModel], location: Sequence[str | int]) -> _Place:
 
 def _is_other_member(entry: Any) -> bool:
     """Whether an error is that of a word beside a class, where settings by name came, whose own errors tell what is wrong."""
-    return entry["type"] == "literal_error" and isinstance(entry["input"], Mapping) and "literal[" in str(entry["loc"][-1])
+    return (
+        entry["type"] == "literal_error" and isinstance(entry["input"], Mapping) and "literal[" in str(entry["loc"][-1])
+    )
 
 
 def path_of(kind: type[BaseModel], name: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
@@ -136,8 +136,31 @@ def was_chosen(ds: xr.Dataset) -> bool:
     Parameters
     ----------
     ds : Dataset
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    DataError
+        If ``attrs["bandwidth"]`` is no record of a known scheme; it may have been set by hand.
     """
-    return bool(json.loads(str(ds.attrs.get("bandwidth", "{}"))).get("scheme") == CHOSEN)
+    given = ds.attrs.get("bandwidth")
+    if given is None:
+        return False
+    try:
+        record = json.loads(given)
+    except (TypeError, ValueError):
+        record = None
+    scheme = record.get("scheme") if isinstance(record, dict) else None
+    known = (*get_args(BandwidthConfig.model_fields["scheme"].annotation), CHOSEN)
+    if scheme not in known:
+        raise DataError(
+            f"attrs['bandwidth'] is {given!r}; expected a JSON text with the scheme of sampling, such as "
+            f"""'{{"scheme": "{CHOSEN}"}}'; schemes: {", ".join(known)}"""
+        )
+    return bool(scheme == CHOSEN)
 
 
 def bin_numbers(ds: xr.Dataset) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from pydantic import TypeAdapter, ValidationError
 
+from nwb_sbtt.data.bandwidth import was_chosen
 from nwb_sbtt.data.inputs import input_names
 from nwb_sbtt.data.origins import is_recorded, is_same_recording
 from nwb_sbtt.data.schema import NEVER_SHOWN
@@ -454,7 +455,7 @@ def digest_of(ds: xr.Dataset) -> str:
     """Compute the SHA-256 of everything that a fit's tensors are made of, with names, types and shapes.
 
     These are values, masks, exposure, known inputs, split, held-out channels and forecast bins, with the ids of trials and
-    channels in their order.
+    channels in their order, and whether channels were chosen by earlier values, which decides what a system is worth.
 
     Parameters
     ----------
@@ -465,6 +466,11 @@ def digest_of(ds: xr.Dataset) -> str:
     -------
     str
         Hexadecimal digest.
+
+    Raises
+    ------
+    DataError
+        If ``attrs["bandwidth"]`` is no record of a known scheme (`nwb_sbtt.data.bandwidth.was_chosen`).
     """
     observed = ds["observed"].values
     arrays = {"values": ds["values"].values, "observed": observed}
@@ -475,10 +481,11 @@ def digest_of(ds: xr.Dataset) -> str:
     labels = {
         name: ds[name].values.astype(str).tolist() for name in ("split", "trial_id", "input") if name in ds.coords
     }
+    chosen = {"chosen": True} if was_chosen(ds) else {}
     header = {
         "version": DIGEST_VERSION,
         "arrays": {name: [array.dtype.str, array.shape] for name, array in arrays.items()},
-        "labels": {**labels, "channel": channel_names(ds)},
+        "labels": {**labels, **chosen, "channel": channel_names(ds)},
     }
     digest = hashlib.sha256(json.dumps(header).encode())
     for array in arrays.values():

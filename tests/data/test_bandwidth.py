@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nwb_sbtt.config import BandwidthConfig, build
-from nwb_sbtt.data.bandwidth import limit_bandwidth
+from nwb_sbtt.data.bandwidth import limit_bandwidth, was_chosen
 from nwb_sbtt.errors import ConfigError, DataError
 from tests.support.limited import SCHEMES, dataset
 
@@ -158,3 +158,17 @@ def test_a_limit_that_leaves_nothing_out_or_comes_twice_is_refused():
         limit_bandwidth(ds, BandwidthConfig(k=12))
     with pytest.raises(DataError, match="already have a bandwidth limit"):
         limit_bandwidth(limit_bandwidth(ds, BandwidthConfig(k=5)), BandwidthConfig(k=3))
+
+
+def test_data_tell_whether_their_channels_were_chosen_by_earlier_values():
+    ds = dataset()
+    assert not was_chosen(ds) and not was_chosen(limit_bandwidth(ds, BandwidthConfig(k=3)))
+    assert was_chosen(ds.assign_attrs(bandwidth='{"scheme": "scheduled"}'))
+
+
+@pytest.mark.parametrize("record", ["scheduled", {"scheme": "scheduled"}, '{"scheme": "schedule"}', "[1]", "{}", 3])
+def test_a_record_of_sampling_that_cannot_be_read_is_refused_not_passed_over(record):
+    with pytest.raises(
+        DataError, match=r"expected a JSON text with the scheme of sampling, such as '{\"scheme\": \"sche"
+    ):
+        was_chosen(dataset().assign_attrs(bandwidth=record))

@@ -11,7 +11,14 @@ from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.fitting.loading import load
 from nwb_sbtt.fitting.preparation import prepare, signature_of
 from nwb_sbtt.fitting.runfolder import read_signature, write_json
-from nwb_sbtt.fitting.signature import SIGNATURE, SessionSignature, Signature, channel_names, session_differences
+from nwb_sbtt.fitting.signature import (
+    SIGNATURE,
+    SessionSignature,
+    Signature,
+    channel_names,
+    digest_of,
+    session_differences,
+)
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import population, settings
 
@@ -117,3 +124,12 @@ def test_channels_of_one_id_are_told_apart_by_their_row():
     assert len(set(signature_of({"a": prepare(with_rows, config)}, config).sessions["a"].channels)) == 6
     with pytest.raises(DataError, match=r"set different ids in"):
         signature_of({"a": prepare(ds, config)}, config)
+
+
+def test_data_whose_channels_were_chosen_by_earlier_values_are_other_data():
+    ds = population()
+    digests = {
+        scheme: digest_of(ds.assign_attrs(bandwidth=json.dumps({"scheme": scheme})))
+        for scheme in ("speckled", "scheduled")
+    }
+    assert digests["speckled"] == digest_of(ds) != digests["scheduled"]
