@@ -212,13 +212,21 @@ def system_in_words(fitted: Fitted) -> str:
     -------
     str
     """
-    dynamics = fitted.best.dynamics
-    if dynamics is None:
+    systems = [member.dynamics for member in fitted.members if member.dynamics is not None]
+    if not systems:
         return f"none: {why_without(fitted)}"
-    shares = {session: f"{100 * float(dynamics.shares[session]):.0f} %" for session in dynamics.sessions}
+    size = f"{systems[0].config.dimensions} dimensions"
+    if fitted.config.lag is not None:
+        return f"{size}, takes no part in what is inferred, as the model has a lag"
+    shares = {
+        session: f"{100 * float(sum(each.shares[session] for each in systems)) / len(systems):.0f} %"
+        for session in systems[0].sessions
+    }
     shown = ", ".join(f"{name} {share}" for name, share in list(shares.items())[:MOST_SESSIONS])
     share = next(iter(shares.values())) if len(shares) == 1 else shown
-    return f"{dynamics.config.dimensions} dimensions, has a share in what is inferred of {share} (decided on hidden entries)"
+    n, of_all = len(systems), f" of {len(fitted.members)}" if len(systems) < len(fitted.members) else ""
+    of = f"; average of {n}{of_all} models" if len(fitted.members) > 1 else ""
+    return f"{size}, has a share in what is inferred of {share} (decided on hidden entries{of})"
 
 
 def as_text(fitted: Fitted) -> str:

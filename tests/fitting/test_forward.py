@@ -159,6 +159,7 @@ def test_models_with_a_lag_infer_without_their_system(data, tmp_path):
     assert system is not None and system.shares["session"] == 0
     alone = replace(fitted, members=(replace(fitted.members[0], dynamics=None),))
     assert (alone.infer(data)["rates"].values == fitted.infer(data)["rates"].values).all()
+    assert "2 dimensions, takes no part in what is inferred, as the model has a lag\n" in repr(fitted)
 
 
 @pytest.mark.parametrize("after", [2, 4, 5])
@@ -292,6 +293,12 @@ def test_members_of_an_ensemble_have_their_own_systems(data, tmp_path):
     forecast = fitted.forecast(data, bins=4)
     single = sb.load(tmp_path / "run" / "member-0").forecast(data, bins=4)
     assert not np.allclose(forecast["rates"].values, single["rates"].values)
+    for member, share in zip(fitted.members, (0.2, 0.6), strict=True):
+        member.dynamics.shares["session"].fill_(share)
+    assert "of 40 % (decided on hidden entries; average of 2 models)" in repr(fitted)
+    first, second = fitted.members
+    partly = replace(fitted, members=(first, replace(second, dynamics=None)))
+    assert "of 20 % (decided on hidden entries; average of 1 of 2 models)" in repr(partly)
 
 
 def test_entries_of_many_channels_are_simulated_where_they_were_observed(tmp_path):
