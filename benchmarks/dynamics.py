@@ -1,9 +1,9 @@
 """What a learned system is worth: R² of inferred rates without and with it, and of forecasts.
 
 The Lorenz task of `accuracy.py`. R² of inferred to true rates (1 − SSE/SST, mean over neurons, pooled over validation trials):
-`model` alone, as fitted with the defaults, `system` alone, and `both`, which is what a fit with `dynamics` returns; with the
-CPU-seconds of the model, and of all. `share` is that of the system in `both`. With --by condition no validation trial repeats
-the course of a training trial.
+`model` alone, as fitted with the defaults, `system` alone, `Markov`, the hidden Markov model alone, and `all`, which is what a
+fit returns; with the CPU-seconds of the model, and of all. Shares are those in `all`. With --by condition no validation trial
+repeats the course of a training trial.
 
 `forecast N`: R² of rates N bins after the 25th, the last bin that was given, beside persistence (rates of the 25th bin) and a
 linear system (least squares on the states that the model infers of training trials, run forward likewise); `in 90%` is the
@@ -73,12 +73,14 @@ def _row(ds: xr.Dataset, config: sb.FitConfig, folder: Path) -> dict[str, Any]:
     fitted = sb.fit(ds, config, run_dir=folder / "run", tracker=clock)
     after, (member,), name = time.process_time() - started, fitted.members, fitted.session_name()
     (system,) = systems_of(fitted)
-    of_system = weigh(system, to_batch(valid, name)).expected.numpy() / float(ds.attrs["bin_width"])
+    batch, width, markov = to_batch(valid, name), float(ds.attrs["bin_width"]), system.markov
     row: dict[str, Any] = {
         "R2 model": r2(true, without_system(fitted).infer(valid)["rates"].values),
-        "R2 system": r2(true, of_system),
-        "R2 both": r2(true, fitted.infer(valid)["rates"].values),
+        "R2 system": r2(true, weigh(system, batch).expected.numpy() / width),
+        "R2 Markov": np.nan if markov is None else r2(true, markov.infer(system.likelihood, batch)[0].numpy() / width),
+        "R2 all": r2(true, fitted.infer(valid)["rates"].values),
         "share": float(system.shares[name]),
+        "share, Markov": 0.0 if markov is None else float(markov.shares[name]),
         "window": int(system.window),
         "CPU-s model": clock.epochs[member.progress.first_epochs - 1] - started,
         "CPU-s all": after,
@@ -115,7 +117,7 @@ def _figure(rows: list[dict[str, Any]]) -> Figure:
         axes = figure.add_subplot(1, len(rows), i + 1)
         for name, colour in (("forecast", "#0072B2"), ("linear", "#E69F00"), ("persistence", "#888888")):
             axes.plot(HORIZONS, [row[f"{name} {h}"] for h in HORIZONS], "o-", color=colour, label=name)
-        axes.axhline(row["R2 both"], color="#0072B2", linestyle=":", label="inferred from the whole trial")
+        axes.axhline(row["R2 all"], color="#0072B2", linestyle=":", label="inferred from the whole trial")
         lowest = min(row[f"forecast {h}"] for h in HORIZONS)
         axes.set(
             title=f"{row['observed of 29']} of {N_NEURONS} observed",

@@ -204,6 +204,11 @@ class DynamicsConfig(Config):
         default=4096,
         description="Most courses of each kind of start that are weighed. More make estimates more exact, and take longer.",
     )
+    markov_states: NotNegativeInt = Field(
+        default=256,
+        description="Most states of a hidden Markov model that is learned beside the system. Any state may follow any other, "
+        "as where activity turns for reasons that were not recorded. There are ten training bins for each at least. 0: none.",
+    )
     simulated: Share = Field(
         default=0.5,
         description="Fraction of simulated trials in each batch when the model is trained further (`further_training`).",

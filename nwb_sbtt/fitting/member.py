@@ -17,8 +17,8 @@ from nwb_sbtt.fitting.preparation import likelihood_settings
 from nwb_sbtt.fitting.runfolder import read_config, read_signature
 from nwb_sbtt.fitting.signature import Signature
 from nwb_sbtt.models import Model, make_model
-from nwb_sbtt.models.courses import mixed
 from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.models.mixture import mixed
 from nwb_sbtt.models.posterior import posterior
 from nwb_sbtt.nn.channels import blank_statistics
 from nwb_sbtt.train import checkpoint, schedules

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from nwb_sbtt.fitting.ensemble import AVERAGED
 from nwb_sbtt.fitting.runfolder import ENVIRONMENT, read_json
+from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.models.markov import HiddenMarkov
+from nwb_sbtt.nn.sessions import SessionTables
 from nwb_sbtt.train import schedules
 from nwb_sbtt.train.checkpoint import digest
 
@@ -62,11 +65,20 @@ def _systems(fitted: Fitted) -> list[dict[str, Any]]:
             "run": member.run_dir.name,
             "sha256": digest(member.dynamics.state_dict()),
             "window": int(member.dynamics.window),
-            "shares": {name: round(float(member.dynamics.shares[name]), 3) for name in member.dynamics.sessions},
+            "shares": _rounded(member.dynamics, member.dynamics.shares),
+            **({} if (markov := member.dynamics.markov) is None else _of_markov(member.dynamics, markov)),
         }
         for member in fitted.members
         if member.dynamics is not None
     ]
+
+
+def _of_markov(dynamics: Dynamics, markov: HiddenMarkov) -> dict[str, Any]:
+    return {"markov_states": markov.n_states, "markov_shares": _rounded(dynamics, markov.shares)}
+
+
+def _rounded(dynamics: Dynamics, shares: SessionTables) -> dict[str, float]:
+    return {name: round(float(shares[name]), 3) for name in dynamics.sessions}
 
 
 def _initial(fitted: Fitted) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.fitting.scores import read_metrics, scores_by_part
 from nwb_sbtt.fitting.signature import SessionSignature
 from nwb_sbtt.fitting.stitching import FACTORS
+from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.nn.sessions import SessionTables
 from nwb_sbtt.report.page import write_report
 from nwb_sbtt.report.system import LearnedSystem
 
@@ -218,15 +220,13 @@ def system_in_words(fitted: Fitted) -> str:
     size = f"{systems[0].config.dimensions} dimensions"
     if fitted.config.lag is not None:
         return f"{size}, takes no part in what is inferred, as the model has a lag"
-    shares = {
-        session: f"{100 * float(sum(each.shares[session] for each in systems)) / len(systems):.0f} %"
-        for session in systems[0].sessions
-    }
-    shown = ", ".join(f"{name} {share}" for name, share in list(shares.items())[:MOST_SESSIONS])
-    share = next(iter(shares.values())) if len(shares) == 1 else shown
+    words = f"{size}, has a share in what is inferred of {_averaged([each.shares for each in systems], systems)}"
+    if of_markov := [each.markov for each in systems if each.markov is not None]:
+        share = _averaged([each.shares for each in of_markov], systems)
+        words += f"; a hidden Markov model of {of_markov[0].n_states} states beside it one of {share}"
     n, of_all = len(systems), f" of {len(fitted.members)}" if len(systems) < len(fitted.members) else ""
     of = f"; average of {n}{of_all} models" if len(fitted.members) > 1 else ""
-    return f"{size}, has a share in what is inferred of {share} (decided on hidden entries{of})"
+    return f"{words} (decided on hidden entries{of})"
 
 
 def as_text(fitted: Fitted) -> str:
@@ -310,6 +310,16 @@ def table_of_methods(fitted: Fitted) -> pd.DataFrame:
             rows.append({**labels, **parts})
     table = pd.DataFrame(rows)
     return table.astype(dict.fromkeys(table.columns[4:], float))
+
+
+def _averaged(tables: Sequence[SessionTables], systems: Sequence[Dynamics]) -> str:
+    """Shares in words, averaged over models; of one session without its name."""
+    shares = {
+        session: f"{100 * float(sum(each[session] for each in tables)) / len(systems):.0f} %"
+        for session in systems[0].sessions
+    }
+    shown = ", ".join(f"{name} {share}" for name, share in list(shares.items())[:MOST_SESSIONS])
+    return next(iter(shares.values())) if len(shares) == 1 else shown
 
 
 def _reported_system(fitted: Fitted, ds: xr.Dataset, *, session: str) -> LearnedSystem | str:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nwb_sbtt.batch import Batch, as_numbers, generator_on
+from nwb_sbtt.batch import Batch, generator_on
 from nwb_sbtt.models.dynamics import Dynamics
-from nwb_sbtt.nn.likelihoods import Likelihood
+from nwb_sbtt.models.windows import exposures, windows
 
 LEAST_COURSES, OWN = 256, 32
 """Least number of courses of each kind, and the part of them that can be computed for each trial, with known inputs."""
@@ -124,36 +124,6 @@ def run_courses(
     return dynamics.run(own, n_bins, features[:, None].expand(-1, own.shape[1], -1, -1))
 
 
-def mixed(dynamics: Dynamics, batch: Batch, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Let a system take part in what a model infers, by the share that it was found to be worth.
-
-    Estimates are means of a mixture of two posteriors, with its sd.
-
-    Parameters
-    ----------
-    dynamics : Dynamics
-    batch : Batch
-    arrays : dict of name to tensor
-        As returned by `nwb_sbtt.models.posterior.posterior`.
-
-    Returns
-    -------
-    dict of name to tensor
-        With other ``expected`` and ``expected_sd``.
-    """
-    share = float(dynamics.shares[batch.session])
-    if not share:
-        return arrays
-    with torch.no_grad():
-        found = weigh(dynamics, batch)
-    apart = found.expected - arrays["expected"]
-    arrays = {**arrays, "expected": arrays["expected"] + share * apart}
-    if "expected_sd" in arrays:
-        variance = (1 - share) * arrays["expected_sd"] ** 2 + share * found.variance + share * (1 - share) * apart**2
-        arrays["expected_sd"] = variance.sqrt()
-    return arrays
-
-
 def log_likelihoods(
     dynamics: Dynamics,
     states: Float[Tensor, "set course time dimension"],
@@ -194,28 +164,6 @@ def log_likelihoods(
     return result
 
 
-def exposures(
-    likelihood: Likelihood, batch: Batch, entries: Bool[Tensor, "trial time channel"]
-) -> Float[Tensor, "trial time channel"]:
-    """Give the share of its bin for which each entry counts: of counts the time observed, of signals all of it.
-
-    Parameters
-    ----------
-    likelihood : Likelihood
-    batch : Batch
-    entries : Bool[Tensor, "trial time channel"]
-        Which entries count; the share of the others is 0.
-
-    Returns
-    -------
-    Float[Tensor, "trial time channel"]
-    """
-    shares = as_numbers(entries, batch.values.dtype)
-    if batch.exposure is None or not likelihood.expects_counts:
-        return shares
-    return shares * batch.dense(batch.exposure)
-
-
 def n_courses(most: int, n_entries: int, *, own: bool) -> int:
     """Return how many courses are drawn.
 
@@ -234,40 +182,6 @@ def n_courses(most: int, n_entries: int, *, own: bool) -> int:
     """
     n = min(most, max(LEAST_COURSES, ENTRIES_OF_ALL // n_entries))
     return max(1, n // OWN) if own else n
-
-
-def windows(batch: Batch, firsts: list[int], length: int) -> Batch:
-    """Cut windows out of all trials, the first ones of all trials first.
-
-    Parameters
-    ----------
-    batch : Batch
-    firsts : list of int
-        Bins in which windows begin.
-    length : int
-        Bins.
-
-    Returns
-    -------
-    Batch
-        Dense, with one row for each window and trial.
-    """
-
-    def cut(box: Tensor) -> Tensor:
-        return torch.cat([box[:, first : first + length] for first in firsts])
-
-    return replace(
-        batch,
-        values=cut(batch.dense(batch.values)),
-        observed=cut(batch.dense(batch.observed)),
-        shown=cut(batch.dense(batch.shown)),
-        scored=cut(batch.dense(batch.scored)),
-        trials=batch.trials.repeat(len(firsts)),
-        exposure=None if batch.exposure is None else cut(batch.dense(batch.exposure)),
-        entries=None,
-        inputs=None if batch.inputs is None else cut(batch.inputs),
-        inputs_observed=None if batch.inputs_observed is None else cut(batch.inputs_observed),
-    )
 
 
 def _weigh(

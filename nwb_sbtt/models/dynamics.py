@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import DynamicsConfig
 from nwb_sbtt.models.base import noise
+from nwb_sbtt.models.markov import HiddenMarkov
 from nwb_sbtt.nn.inputs import KnownInputs
 from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.nn.sessions import SessionTables
@@ -42,6 +43,11 @@ class Dynamics(nn.Module):
     states : mapping of session to (int, int, int)
         Numbers of states that are kept: starts of trials, starts of later windows of trials, and visited states.
     known : KnownInputs, optional
+
+    Attributes
+    ----------
+    markov : HiddenMarkov or None
+        Learned beside the system, for activity that turns at random.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class Dynamics(nn.Module):
         self.register_buffer("window", torch.ones((), dtype=torch.int64))
         self.starts, self.later, self.visited = SessionTables(), SessionTables(), SessionTables()
         self.kinds, self.shares = SessionTables(), SessionTables()
+        self.markov: HiddenMarkov | None = None
         for session, sizes in states.items():
             weights, _ = self.likelihood.read_outs(session)[0]
             self.likelihood.weights[session] = nn.Parameter(weights.new_zeros(len(weights), config.dimensions))

@@ -7,7 +7,8 @@ the bank, weighs them by the likelihood of what each trial has observed, and dra
 bank. Nothing is assumed of the posterior of starts, which has many shapes where few samples are observed: a normal posterior
 in its place, or single starts, lead to systems that explain much less.
 
-How much the system is worth beside the model is decided on hidden entries of the validation trials.
+Beside it, a hidden Markov model is learned (`nwb_sbtt.train.markov`). How much both are worth beside the model is decided on
+hidden entries of the validation trials (`nwb_sbtt.train.shares`).
 """
 
 from __future__ import annotations
@@ -20,28 +21,27 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nwb_sbtt import stopping
-from nwb_sbtt.batch import Batch, as_numbers, precise_dtype
+from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import DynamicsConfig
 from nwb_sbtt.data.sampling import sampling_lags
 from nwb_sbtt.errors import FileError, TrainingError
 from nwb_sbtt.models.base import Model, noise
 from nwb_sbtt.models.courses import (
     evidence_of_kinds,
-    exposures,
     log_likelihoods,
     n_courses,
     run_courses,
-    weigh,
-    windows,
 )
 from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.models.markov import HiddenMarkov
+from nwb_sbtt.models.windows import windows
 from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
-from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.train.checkpoint import load_record, load_weights, save_record
+from nwb_sbtt.train.markov import ROUNDS, learn_markov
 from nwb_sbtt.train.rotations import FOUND, Inferred, infer_rotations, search_steps
 from nwb_sbtt.train.schedules import annealed
 from nwb_sbtt.train.trackers import Tracker
@@ -79,16 +79,10 @@ LEAST_SHARE = 1e-4
 """Added to the metric of factors, as a share of its mean, so that it can be inverted."""
 INFERRED_AT_ONCE = 256
 """Trials of a pass through the model (`Batch.pieces`)."""
-KIND_STEPS = 20
-"""Steps that fit the shares of kinds of candidates."""
+OF_ROUND = 30
+"""Steps that a round of the hidden Markov model counts for, in what is told of the progress."""
 STEPS_TRIED = 120
 """Of the system that is learned from each of several beginnings, before the likeliest one learns for good."""
-SHARES = 20
-"""Shares of the system in estimates that are tried are multiples of one over this."""
-LEAST_SCORED = 20
-"""Entries of a channel from which on it counts as much as others when the share is decided."""
-ENOUGH = 0.8
-"""Of what the network explains of hidden entries that do not stand for all: a system that explains as much is believed."""
 
 
 def learn(
@@ -97,9 +91,12 @@ def learn(
     config: DynamicsConfig,
     generator: torch.Generator,
     *,
+    with_markov: bool,
     tracker: Tracker,
 ) -> Dynamics:
-    """Learn a system from the training trials.
+    """Learn a system from the training trials, and beside it a hidden Markov model.
+
+    None is where sampling is regular, as hidden entries cannot decide what it is worth, or where there are known inputs.
 
     Parameters
     ----------
@@ -110,6 +107,8 @@ def learn(
     config : DynamicsConfig
     generator : torch.Generator
         On the device of the batches.
+    with_markov : bool
+        Whether a hidden Markov model may be learned too.
     tracker : Tracker
         Receives how many steps are done.
 
@@ -126,8 +125,20 @@ def learn(
     of_system = _all_steps(steps)
     if not is_regular(batches):
         inferred = [_inferred(model, batch) for batch in batches]
-        tell = partial(_tell, tracker, before=0, steps=of_system)
-        return _learned(model, batches, inferred, config, generator, steps=steps, tell=tell)
+        with_markov = with_markov and all(batch.inputs is None for batch in batches)
+        tell = partial(_tell, tracker, before=0, steps=of_system + OF_ROUND * ROUNDS * with_markov)
+        dynamics = _learned(model, batches, inferred, config, generator, steps=steps, tell=tell)
+        if with_markov:
+            dynamics.markov = learn_markov(
+                dynamics.likelihood,
+                batches,
+                inferred,
+                _points([batch.session for batch in batches], inferred),
+                config.markov_states,
+                generator,
+                tell=lambda turn: tell(of_system + OF_ROUND * turn),
+            )
+        return dynamics
     tried = min(STEPS_TRIED, steps)
     of_search, of_trial = search_steps(), _all_steps(tried)
     tell = partial(_tell, tracker, before=0, steps=of_search + FOUND * of_trial + of_system)
@@ -159,57 +170,6 @@ def is_regular(batches: Sequence[Batch]) -> bool:
         return False
     lags = sampling_lags(batches[0].dense(batches[0].observed).cpu().numpy())
     return lags is not None and lags.are_long
-
-
-def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *, biased: bool) -> None:
-    """Decide how much a system is worth beside the model, by hidden entries of the validation trials.
-
-    Shares of the kinds of candidates (`Dynamics.kinds`) make the shown entries likely (expectation maximisation of a mixture);
-    the share of the system in estimates (`Dynamics.shares`) makes the hidden ones likely. These are no
-    measure of the network elsewhere where sampling is regular, since they are as regular as those that train it, or where
-    channels were chosen by earlier values, since masks tell it of hidden ones: the system says all there if it explains about
-    as much of them (`ENOUGH`).
-
-    Parameters
-    ----------
-    dynamics : Dynamics
-        Changed in place.
-    model : Model
-        With its final weights, in evaluation mode.
-    batches : sequence of Batch
-        Validation trials of each session.
-    biased : bool
-        Whether sampling is regular (`is_regular`), or channels were chosen by earlier values.
-    """
-    for batch in batches:
-        session, precise = batch.session, precise_dtype(batch.device)
-        with torch.no_grad():
-            evidence = evidence_of_kinds(dynamics, batch).to(precise)
-            kinds = torch.full_like(evidence[0], 1 / evidence.shape[1])
-            for _ in range(KIND_STEPS):
-                kinds = (evidence + kinds.clamp(min=1e-12).log()).softmax(1).mean(0)
-            dynamics.kinds[session].copy_(kinds)
-            of_system = weigh(dynamics, batch).expected
-            of_model = torch.cat(
-                [
-                    model.likelihood.expected(model(batch.select(rows)).factors, session)
-                    for rows in batch.pieces(INFERRED_AT_ONCE)
-                ]
-            )
-            n_scored = batch.dense(batch.scored).sum((0, 1)).clamp(min=LEAST_SCORED)
-            terms = [
-                _score(dynamics, batch, of_model + i / SHARES * (of_system - of_model), n_scored).to(precise)
-                for i in range(SHARES + 1)
-            ]
-            share = int(torch.stack(terms).argmin()) / SHARES
-            if biased:
-                average = _score(dynamics, batch, _averages(dynamics.likelihood, batch), n_scored).to(precise)
-                of_network, of_system_alone = (float(average - terms[i]) for i in (0, SHARES))
-                if of_system_alone <= 0:
-                    share = 0.0
-                elif of_system_alone >= ENOUGH * of_network:
-                    share = 1.0
-            dynamics.shares[session].fill_(share)
 
 
 def draw_trials(
@@ -290,7 +250,8 @@ def save_dynamics(dynamics: Dynamics, path: Path, *, of: str = "") -> None:
         for session in dynamics.sessions
     }
     known = 0 if dynamics.known is None else len(dynamics.known.mean)
-    save_record(path, dynamics.state_dict(), {"states": states, "inputs": known, "of": of})
+    n_markov = 0 if dynamics.markov is None else dynamics.markov.n_states
+    save_record(path, dynamics.state_dict(), {"states": states, "inputs": known, "markov": n_markov, "of": of})
 
 
 def load_dynamics(path: Path, model: Model, config: DynamicsConfig, *, of: str | None = None) -> Dynamics:
@@ -325,7 +286,11 @@ def load_dynamics(path: Path, model: Model, config: DynamicsConfig, *, of: str |
             "restore the folder from a copy, or fit again in a new folder"
         )
     known = KnownInputs([InputStatistics.blank(record["inputs"])]) if record["inputs"] else None
-    dynamics = Dynamics(config, model.likelihood, record["states"], known)
+    states = {session: (starts, later, visited) for session, (starts, later, visited) in record["states"].items()}
+    dynamics = Dynamics(config, model.likelihood, states, known)
+    if n_markov := record.get("markov", 0):
+        channels = {name: len(dynamics.likelihood.read_outs(name)[0][1]) for name in dynamics.sessions}
+        dynamics.markov = HiddenMarkov(n_markov, channels)
     load_weights(dynamics, tensors, path)
     return dynamics.to(next(model.parameters()).device).eval().requires_grad_(False)
 
@@ -510,9 +475,7 @@ def _in_states(dynamics: Dynamics, session: str, of: Inferred) -> tuple[Tensor, 
 def _begin_with_components(dynamics: Dynamics, sessions: Sequence[str], inferred: Sequence[Inferred]) -> None:
     """Let states be the first principal components of what channels read out, with unit variance, over all sessions."""
     tables = [of.likelihood.read_outs(session)[0] for session, of in zip(sessions, inferred, strict=True)]
-    metric = torch.stack([(table.detach().T @ table.detach()) / len(table) for table, _ in tables]).mean(0)
-    metric = metric + LEAST_SHARE * metric.diagonal().mean() * torch.eye(len(metric), device=metric.device)
-    root = torch.linalg.cholesky(metric)
+    root = _metric_root([table.detach() for table, _ in tables])
     pooled = torch.cat([of.factors.flatten(0, 1) for of in inferred])
     middle = pooled.mean(0)
     scaled = (pooled - middle) @ root
@@ -525,6 +488,21 @@ def _begin_with_components(dynamics: Dynamics, sessions: Sequence[str], inferred
             own, own_bias = dynamics.likelihood.read_outs(session)[0]
             own.copy_(table @ to_factors)
             own_bias.copy_(bias + table @ middle)
+
+
+def _points(sessions: Sequence[str], inferred: Sequence[Inferred]) -> list[Float[Tensor, "trial time factor"]]:
+    """Inferred factors, such that distances are those of what channels read out, on average over them."""
+    root = _metric_root(
+        [of.likelihood.read_outs(name)[0][0].detach() for name, of in zip(sessions, inferred, strict=True)]
+    )
+    return [of.factors @ root for of in inferred]
+
+
+def _metric_root(tables: Sequence[Float[Tensor, "channel factor"]]) -> Float[Tensor, "factor factor"]:
+    metric = torch.stack([(table.T @ table) / len(table) for table in tables]).mean(0)
+    metric = metric + LEAST_SHARE * metric.diagonal().mean() * torch.eye(len(metric), device=metric.device)
+    root: Tensor = torch.linalg.cholesky(metric)
+    return root
 
 
 def _steps_of_pull(steps: int) -> int:
@@ -619,29 +597,3 @@ def _suits(dynamics: Dynamics, batch: Batch, begin: _Begin, window: int, generat
 def _first_trials(batch: Batch) -> Batch:
     """As many trials as are inferred at once."""
     return batch.select(torch.arange(min(len(batch.trials), INFERRED_AT_ONCE)))
-
-
-def _averages(likelihood: Likelihood, batch: Batch) -> Float[Tensor, "trial time channel"]:
-    """The mean of what is shown of each channel, for every entry."""
-    shown = batch.dense(batch.shown)
-    values = batch.dense(batch.values) * as_numbers(shown, batch.values.dtype)
-    mean = values.sum((0, 1)) / exposures(likelihood, batch, shown).sum((0, 1)).clamp(min=1)
-    return mean.expand(batch.shape)
-
-
-def _score(
-    dynamics: Dynamics,
-    batch: Batch,
-    expected: Float[Tensor, "trial time channel"],
-    n_scored: Int[Tensor, "channel"],
-) -> Float[Tensor, ""]:
-    """Negative log-likelihood of the scored entries given expectations, but for terms of the data alone.
-
-    Each channel's is divided by the number of its scored entries: every channel counts alike, however often it is sampled,
-    since all of its entries are inferred; but for one of which very few entries are scored (`LEAST_SCORED`).
-    """
-    slope, cost = (batch.at_entries(each) for each in dynamics.likelihood.natural(expected, batch.session))
-    share = batch.exposure if batch.exposure is not None and dynamics.likelihood.expects_counts else 1.0
-    values = batch.values - batch.along_channels(dynamics.likelihood.reference(batch.session))
-    terms = (share * cost - values * slope) / batch.along_channels(n_scored)
-    return torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))

@@ -28,9 +28,10 @@ from nwb_sbtt.models.base import Model
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.train import checkpoint, schedules
 from nwb_sbtt.train.checkpoint import BEST, DYNAMICS, LAST, LOG, Progress
-from nwb_sbtt.train.dynamics import is_regular, learn, load_dynamics, save_dynamics, simulated, weigh_against
+from nwb_sbtt.train.dynamics import is_regular, learn, load_dynamics, save_dynamics, simulated
 from nwb_sbtt.train.group import Group, group
 from nwb_sbtt.train.objective import Loss, Weights, objective, validation_score
+from nwb_sbtt.train.shares import weigh_against
 from nwb_sbtt.train.trackers import EpochRecord, Tracker
 
 _ADVICE = (
@@ -242,7 +243,14 @@ class _Run:
         batches = [batch for batch, _ in sessions]
         generator = _generator(self.config.training_seed, self.progress.epoch, batches[0].device, _LEARNING)
         try:
-            self.dynamics = learn(self.average, batches, self.config.system, generator, tracker=tracker)
+            self.dynamics = learn(
+                self.average,
+                batches,
+                self.config.system,
+                generator,
+                with_markov=not self.chosen and self.config.lag is None,
+                tracker=tracker,
+            )
         except TrainingError as error:
             # The model is as good as without a system, and took most of the time.
             self.progress = replace(self.progress, finished=f"{_over(self.progress, self.plan)}; {error}")

@@ -30,7 +30,7 @@ from nwb_sbtt import stopping
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.errors import TrainingError
 from nwb_sbtt.models.base import noise
-from nwb_sbtt.models.courses import exposures
+from nwb_sbtt.models.windows import exposures
 from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.train.schedules import annealed
 

@@ -111,11 +111,17 @@ def test_a_system_takes_part_in_what_is_inferred_where_it_explains_hidden_entrie
     learned = DynamicsConfig(dimensions=2, window=20, steps=300, courses=1000)
     fitted = sb.fit(ds, config(10, system=learned), run_dir=tmp_path / "run")
     (member,) = fitted.members
-    assert member.dynamics is not None and member.dynamics.shares["session"] >= 0.5
+    system = member.dynamics
+    assert system is not None and system.markov is not None
+    shares = [system.shares["session"].item(), system.markov.shares["session"].item()]
+    assert 0.5 <= sum(shares) <= 1
     (record,) = fitted.record()["learned_systems"]
-    assert record["shares"] == {"session": pytest.approx(member.dynamics.shares["session"].item(), abs=1e-3)}
-    percent = f"{100 * record['shares']['session']:.0f} %"
-    assert f"2 dimensions, has a share in what is inferred of {percent} (decided on hidden entries)" in repr(fitted)
+    assert record["markov_states"] == system.markov.n_states
+    recorded = [record[name]["session"] for name in ("shares", "markov_shares")]
+    assert recorded == pytest.approx(shares, abs=1e-3)
+    of_system, of_markov = (f"{100 * share:.0f} %" for share in shares)
+    assert f"2 dimensions, has a share in what is inferred of {of_system}; a hidden Markov model of " in repr(fitted)
+    assert f" states beside it one of {of_markov} (decided on hidden entries)" in repr(fitted)
     alone = replace(fitted, members=(replace(member, dynamics=None),))
     valid = np.flatnonzero(ds["split"].values == "valid")
     scores = [r2(clean[valid] / WIDTH, each.infer(ds.isel(trial=valid))["rates"].values) for each in (fitted, alone)]
@@ -148,8 +154,8 @@ def test_validation_trials_and_their_truth_enter_no_system(data, tmp_path):
             ds, config(1, system=SYSTEM.model_copy(update={"further_training": 0.0})), run_dir=tmp_path / str(i)
         )
         systems.append(fitted.members[0].dynamics.state_dict())
-    decided = {name for name in systems[0] if name.startswith(("kinds.", "shares."))}
-    assert len(decided) == 2
+    decided = {name for name in systems[0] if name.startswith(("kinds.", "shares.", "markov.shares."))}
+    assert len(decided) == 3
     assert all(torch.equal(systems[0][name], systems[1][name]) for name in systems[0].keys() - decided)
 
 
@@ -295,10 +301,13 @@ def test_members_of_an_ensemble_have_their_own_systems(data, tmp_path):
     assert not np.allclose(forecast["rates"].values, single["rates"].values)
     for member, share in zip(fitted.members, (0.2, 0.6), strict=True):
         member.dynamics.shares["session"].fill_(share)
-    assert "of 40 % (decided on hidden entries; average of 2 models)" in repr(fitted)
+        member.dynamics.markov.shares["session"].fill_(share / 2)
+    n_states = one.markov.n_states
+    beside = f"; a hidden Markov model of {n_states} states beside it one "
+    assert f"of 40 %{beside}of 20 % (decided on hidden entries; average of 2 models)" in repr(fitted)
     first, second = fitted.members
     partly = replace(fitted, members=(first, replace(second, dynamics=None)))
-    assert "of 20 % (decided on hidden entries; average of 1 of 2 models)" in repr(partly)
+    assert f"of 20 %{beside}of 10 % (decided on hidden entries; average of 1 of 2 models)" in repr(partly)
 
 
 def test_entries_of_many_channels_are_simulated_where_they_were_observed(tmp_path):

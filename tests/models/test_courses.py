@@ -8,8 +8,10 @@ import torch
 
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import DynamicsConfig
-from nwb_sbtt.models.courses import log_likelihoods, mixed, weigh, windows
+from nwb_sbtt.models.courses import log_likelihoods, weigh
 from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.models.mixture import mixed
+from nwb_sbtt.models.windows import windows
 from nwb_sbtt.nn.channels import blank_statistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from tests.support.systems import become_linear

@@ -13,8 +13,9 @@ import nwb_sbtt as sb
 from nwb_sbtt.config import BandwidthConfig, DynamicsConfig
 from nwb_sbtt.data.sampling import sampling_lags
 from nwb_sbtt.data.tensors import to_batch
-from nwb_sbtt.train import dynamics, loop, rotations
-from nwb_sbtt.train.dynamics import _averages, learn, weigh_against
+from nwb_sbtt.train import dynamics, loop, rotations, shares
+from nwb_sbtt.train.dynamics import learn
+from nwb_sbtt.train.shares import _averages, weigh_against
 from nwb_sbtt.train.trackers import Silent
 from tests.fitting.test_forward import SPEED, config, rotation
 
@@ -222,11 +223,11 @@ def test_a_system_says_alone_what_lies_between_regular_samples(sampled, monkeypa
         to_batch(ds.isel(trial=np.flatnonzero(ds["split"].values == part)), name) for part in ("train", "valid")
     )
     settings = DynamicsConfig(dimensions=2, width=16, window=20, steps=20, courses=150)
-    system = learn(model, [train], settings, torch.Generator().manual_seed(0), tracker=Silent())
+    system = learn(model, [train], settings, torch.Generator().manual_seed(0), with_markov=False, tracker=Silent())
     weigh_against(system, model, [valid], biased=True)
     assert float(system.shares[name]) == 1
     # One that says less than the average of each channel takes no part.
-    monkeypatch.setattr("nwb_sbtt.train.dynamics._averages", lambda _, batch: batch.dense(batch.values) + 1e-3)
+    monkeypatch.setattr("nwb_sbtt.train.shares._averages", lambda _, batch: batch.dense(batch.values) + 1e-3)
     weigh_against(system, model, [valid], biased=True)
     assert float(system.shares[name]) == 0
 
@@ -236,17 +237,17 @@ def test_a_system_that_explains_much_less_than_the_network_does_not_speak_alone(
     name, model, parts = fitted.session_name(), fitted.members[0].model, ds["split"].values
     train, valid = (to_batch(ds.isel(trial=np.flatnonzero(parts == part)), name) for part in ("train", "valid"))
     settings = DynamicsConfig(dimensions=2, width=16, window=20, steps=20, courses=150)
-    system = learn(model, [train], settings, torch.Generator().manual_seed(0), tracker=Silent())
+    system = learn(model, [train], settings, torch.Generator().manual_seed(0), with_markov=False, tracker=Silent())
     # A network that knows the truth.
     truth = torch.from_numpy(clean[parts == "valid"]).float()
     monkeypatch.setattr(model.likelihood, "expected", lambda *_: truth)
-    shares = []
-    for biased, enough in ((False, dynamics.ENOUGH), (True, 0.0), (True, 2.0)):
-        monkeypatch.setattr(dynamics, "ENOUGH", enough)
+    found = []
+    for biased, enough in ((False, shares.ENOUGH), (True, 0.0), (True, 2.0)):
+        monkeypatch.setattr(shares, "ENOUGH", enough)
         weigh_against(system, model, [valid], biased=biased)
-        shares.append(float(system.shares[name]))
-    assert shares[0] < 1 == shares[1]
-    assert shares[2] == shares[0], "hidden entries decide, as where samples are not regular"
+        found.append(float(system.shares[name]))
+    assert found[0] < 1 == found[1]
+    assert found[2] == found[0], "hidden entries decide, as where samples are not regular"
 
 
 def test_where_channels_were_chosen_hidden_entries_do_not_stand_for_all(tmp_path, monkeypatch):
@@ -267,6 +268,7 @@ def test_every_channel_counts_alike_however_often_it_is_sampled(sampled, monkeyp
         [to_batch(ds, name)],
         DynamicsConfig(dimensions=2, width=16, steps=5, courses=50),
         torch.Generator().manual_seed(0),
+        with_markov=False,
         tracker=Silent(),
     )
     # One channel is observed in all bins, the others in one of forty.
@@ -280,7 +282,7 @@ def test_every_channel_counts_alike_however_often_it_is_sampled(sampled, monkeyp
     of_system, of_network = truth.clone(), average.clone()
     of_system[..., 0], of_network[..., 0] = average[..., 0], truth[..., 0]
     monkeypatch.setattr(model.likelihood, "expected", lambda *_: of_network)
-    monkeypatch.setattr(dynamics, "weigh", lambda *_: SimpleNamespace(expected=of_system))
+    monkeypatch.setattr(shares, "weigh", lambda *_: SimpleNamespace(expected=of_system))
     weigh_against(system, model, [batch], biased=False)
     assert float(system.shares[name]) > 0.8
 
@@ -309,7 +311,7 @@ def test_of_several_beginnings_the_one_of_the_likeliest_system_goes_on(sampled, 
             told.append((step, n_steps))
 
     settings = DynamicsConfig(dimensions=2, width=16, window=20, steps=20, courses=150)
-    learn(model, [train], settings, torch.Generator().manual_seed(0), tracker=Noted())
+    learn(model, [train], settings, torch.Generator().manual_seed(0), with_markov=False, tracker=Noted())
     assert [each is right for each in learned] == [False, True, True]
     assert [step for step, _ in told] == [*range(1, told[-1][1] + 1)]
 

@@ -1,0 +1,133 @@
+"""Decide on hidden entries how much a learned system, and the hidden Markov model beside it, have to say in estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nwb_sbtt.batch import Batch, as_numbers, precise_dtype
+from nwb_sbtt.models.base import Model
+from nwb_sbtt.models.courses import evidence_of_kinds, weigh
+from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.models.windows import exposures
+from nwb_sbtt.nn.likelihoods import Likelihood
+
+KIND_STEPS = 20
+"""Steps that fit the shares of kinds of candidates."""
+STEPS = 20
+"""Parts into which the way from one estimate to another is divided, to find the best place on it."""
+INFERRED_AT_ONCE = 256
+"""Trials of a pass through the model (`Batch.pieces`)."""
+LEAST_SCORED = 20
+"""Entries of a channel from which on it counts as much as others."""
+ENOUGH = 0.8
+"""Of what the network explains of hidden entries that do not stand for all: a system that explains as much is believed."""
+
+
+def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *, biased: bool) -> None:
+    """Decide how much a system is worth beside the model, by hidden entries of the validation trials.
+
+    Shares of the kinds of candidates (`Dynamics.kinds`) make the shown entries likely (expectation maximisation of a mixture);
+    the shares of the system and of its hidden Markov model in estimates (`Dynamics.shares`, `HiddenMarkov.shares`) make the
+    hidden ones likely. These are no measure of the network elsewhere where sampling is regular, since they are as regular as
+    those that train it, or where channels were chosen by earlier values, since masks tell it of hidden ones: the system says
+    all there if it explains about as much of them (`ENOUGH`).
+
+    Parameters
+    ----------
+    dynamics : Dynamics
+        Changed in place.
+    model : Model
+        With its final weights, in evaluation mode.
+    batches : sequence of Batch
+        Validation trials of each session.
+    biased : bool
+        Whether sampling is regular (`nwb_sbtt.train.dynamics.is_regular`), or channels were chosen by earlier values.
+    """
+    for batch in batches:
+        session = batch.session
+        with torch.no_grad():
+            _find_kinds(dynamics, batch)
+            n_scored = batch.dense(batch.scored).sum((0, 1)).clamp(min=LEAST_SCORED)
+
+            def score(expected: Tensor, of: Batch = batch, n: Tensor = n_scored) -> Tensor:
+                return _score(dynamics.likelihood, of, expected, n).to(precise_dtype(of.device))
+
+            estimates = [
+                torch.cat(
+                    [
+                        model.likelihood.expected(model(batch.select(rows)).factors, session)
+                        for rows in batch.pieces(INFERRED_AT_ONCE)
+                    ]
+                ),
+                weigh(dynamics, batch).expected,
+            ]
+            if biased:
+                average = score(_averages(dynamics.likelihood, batch))
+                of_network, of_system = (float(average - score(each)) for each in estimates)
+                if of_system > 0 and of_system >= ENOUGH * of_network:
+                    shares = [0.0, 1.0]
+                elif of_system <= 0:
+                    shares = [1.0, 0.0]
+                else:
+                    shares = _shares(estimates, score)
+            else:
+                if dynamics.markov is not None:
+                    estimates.append(dynamics.markov.infer(dynamics.likelihood, batch)[0])
+                shares = _shares(estimates, score)
+        dynamics.shares[session].fill_(shares[1])
+        if dynamics.markov is not None:
+            dynamics.markov.shares[session].fill_(shares[2] if len(shares) > 2 else 0.0)
+
+
+def _find_kinds(dynamics: Dynamics, batch: Batch) -> None:
+    evidence = evidence_of_kinds(dynamics, batch).to(precise_dtype(batch.device))
+    kinds = torch.full_like(evidence[0], 1 / evidence.shape[1])
+    for _ in range(KIND_STEPS):
+        kinds = (evidence + kinds.clamp(min=1e-12).log()).softmax(1).mean(0)
+    dynamics.kinds[batch.session].copy_(kinds)
+
+
+def _shares(estimates: Sequence[Tensor], score: Callable[[Tensor], Tensor]) -> list[float]:
+    """Shares of estimates in the mixture with the least score.
+
+    From the first estimate one goes towards the second as far as that helps, from there towards the third, and towards each
+    once more. The score is convex in the shares.
+    """
+    mixture, shares = estimates[0], [1.0] + [0.0] * (len(estimates) - 1)
+    for i in [*range(1, len(estimates)), *(range(len(estimates)) if len(estimates) > 2 else ())]:
+        places = [place / STEPS for place in range(STEPS + 1)]
+        scores = torch.stack([score(mixture + place * (estimates[i] - mixture)) for place in places])
+        best = places[int(scores.argmin())]
+        mixture = mixture + best * (estimates[i] - mixture)
+        shares = [(1 - best) * share + best * (j == i) for j, share in enumerate(shares)]
+    return shares
+
+
+def _averages(likelihood: Likelihood, batch: Batch) -> Float[Tensor, "trial time channel"]:
+    """The mean of what is shown of each channel, for every entry."""
+    shown = batch.dense(batch.shown)
+    values = batch.dense(batch.values) * as_numbers(shown, batch.values.dtype)
+    mean = values.sum((0, 1)) / exposures(likelihood, batch, shown).sum((0, 1)).clamp(min=1)
+    return mean.expand(batch.shape)
+
+
+def _score(
+    likelihood: Likelihood,
+    batch: Batch,
+    expected: Float[Tensor, "trial time channel"],
+    n_scored: Int[Tensor, "channel"],
+) -> Float[Tensor, ""]:
+    """Negative log-likelihood of the scored entries given expectations, but for terms of the data alone.
+
+    Each channel's is divided by the number of its scored entries: every channel counts alike, however often it is sampled,
+    since all of its entries are inferred; but for one of which very few entries are scored (`LEAST_SCORED`).
+    """
+    slope, cost = (batch.at_entries(each) for each in likelihood.natural(expected, batch.session))
+    share = batch.exposure if batch.exposure is not None and likelihood.expects_counts else 1.0
+    values = batch.values - batch.along_channels(likelihood.reference(batch.session))
+    terms = (share * cost - values * slope) / batch.along_channels(n_scored)
+    return torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))

@@ -1,0 +1,110 @@
+"""What a hidden Markov model says of trials."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+
+from nwb_sbtt.batch import Batch, to_sparse
+from nwb_sbtt.models import markov as markov_module
+from nwb_sbtt.models.markov import HiddenMarkov
+from nwb_sbtt.nn.channels import blank_statistics
+from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+
+STATES, CHANNELS, BINS, TRIALS = 3, 4, 4, 5
+
+
+def random_model(kind="poisson", *, states=STATES):
+    generator = torch.Generator().manual_seed(1)
+    model = HiddenMarkov(states, {"session": CHANNELS})
+    model.transitions.copy_((2 * torch.randn(states, states, generator=generator)).softmax(1))
+    model.starts["session"].copy_(torch.randn(states, generator=generator).softmax(0))
+    model.expected["session"].copy_(3 * torch.rand(states, CHANNELS, generator=generator))
+    return model, LIKELIHOODS[kind]({"session": blank_statistics(CHANNELS, 0)}, 2).requires_grad_(False)
+
+
+def trials(*, bins=BINS, exposure=False):
+    generator = torch.Generator().manual_seed(2)
+    shape = (TRIALS, bins, CHANNELS)
+    observed = torch.rand(shape, generator=generator) < 0.6
+    values = torch.poisson(2 * torch.rand(shape, generator=generator), generator) * observed
+    share = 0.2 + 0.8 * torch.rand(shape, generator=generator) if exposure else None
+    return Batch(values, observed, observed, observed, torch.arange(TRIALS), exposure=share)
+
+
+def enumerated(model, likelihood, batch):
+    """Posterior and numbers of transitions by going through every sequence of states."""
+    sequences = torch.tensor([*product(range(model.n_states), repeat=batch.shape[1])])
+    log = model.starts["session"].log()[sequences[:, 0]]
+    log = log + model.transitions.log()[sequences[:, :-1], sequences[:, 1:]].sum(1)
+    slope, cost = likelihood.natural(model.expected["session"], "session")
+    share = torch.ones(batch.shape) if batch.exposure is None or not likelihood.expects_counts else batch.exposure
+    away = batch.values - likelihood.reference("session")
+    terms = away[:, :, None] * slope - share[:, :, None] * cost
+    per_state = (terms * batch.shown[:, :, None]).sum(-1)
+    each = per_state[:, torch.arange(batch.shape[1]), sequences].sum(-1)
+    weights = (log + each).softmax(1)
+    chosen = torch.nn.functional.one_hot(sequences, model.n_states).float()
+    pairs = torch.einsum("sti,stj->sij", chosen[:, :-1], chosen[:, 1:])
+    return torch.einsum("bs,sti->bti", weights, chosen), torch.einsum("bs,sij->ij", weights, pairs)
+
+
+@pytest.mark.parametrize("kind", ["poisson", "gaussian"])
+@pytest.mark.parametrize("exposure", [False, True], ids=["whole bins", "parts of bins"])
+def test_the_posterior_is_that_over_all_sequences_of_states(kind, exposure):
+    model, likelihood = random_model(kind)
+    batch = trials(exposure=exposure)
+    posterior, transitions = model.posterior(likelihood, batch, batch.shown)
+    expected, counts = enumerated(model, likelihood, batch)
+    torch.testing.assert_close(posterior, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(transitions, counts, rtol=1e-4, atol=1e-4)
+    assert transitions.sum().item() == pytest.approx(TRIALS * (BINS - 1), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["poisson", "gaussian"])
+def test_estimates_are_the_posterior_mean_and_its_variance(kind):
+    model, likelihood = random_model(kind)
+    batch = trials()
+    posterior, _ = enumerated(model, likelihood, batch)
+    table = model.expected["session"]
+    expected, variance = model.infer(likelihood, batch)
+    torch.testing.assert_close(expected, posterior @ table, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(variance, posterior @ table**2 - (posterior @ table) ** 2, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_not_shown_changes_nothing():
+    model, likelihood = random_model()
+    batch = trials()
+    other = replace(batch, values=torch.where(batch.shown, batch.values, 7.0))
+    assert torch.equal(model.infer(likelihood, batch)[0], model.infer(likelihood, other)[0])
+
+
+def test_a_trial_without_samples_has_what_is_expected_before_any():
+    model, likelihood = random_model()
+    batch = trials()
+    nothing = replace(batch, shown=torch.zeros_like(batch.shown))
+    posterior, _ = model.posterior(likelihood, nothing, nothing.shown)
+    for t in range(BINS):
+        prior = model.starts["session"] @ torch.linalg.matrix_power(model.transitions, t)
+        torch.testing.assert_close(posterior[:, t], prior.expand(TRIALS, -1), rtol=1e-4, atol=1e-5)
+
+
+def test_trials_have_the_same_estimates_alone_in_pieces_and_from_sparse_batches(monkeypatch):
+    model, likelihood = random_model()
+    batch = trials()
+    together = model.infer(likelihood, batch)
+    torch.testing.assert_close(model.infer(likelihood, to_sparse(batch)), together)
+    monkeypatch.setattr(markov_module, "STATES_AT_ONCE", 2 * BINS * STATES)
+    assert [len(piece.trials) for piece in model.pieces(batch)] == [2, 2, 1]
+    torch.testing.assert_close(model.infer(likelihood, batch), together)
+
+
+def test_samples_that_no_likely_state_explains_are_no_end_of_it():
+    model, likelihood = random_model()
+    model.transitions.copy_(torch.eye(STATES) * (1 - 3e-7) + 1e-7)
+    model.expected["session"].copy_(torch.tensor([[1e-6], [50.0], [900.0]]).expand(-1, CHANNELS))
+    batch = trials(bins=40)
+    values = torch.where(torch.arange(40)[:, None] % 2 == 0, 0.0, 1000.0).expand(batch.shape) * batch.observed
+    expected, variance = model.infer(likelihood, replace(batch, values=values))
+    assert expected.isfinite().all() and variance.isfinite().all()
