@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,8 @@ from nwb_sbtt.train.checkpoint import LAST, Progress, read_progress
 if TYPE_CHECKING:
     import pandas as pd
 
+PART = "set"
+"""Value of a part of the settings that other fits do without, such as ``dynamics``."""
 State = Literal["finished", "unfinished", "failed", "damaged", "no run folder"]
 
 
@@ -244,11 +246,23 @@ def comparison(rows: Sequence[Row]) -> Comparison:
     -------
     Comparison
     """
+    rows = _with_parts(rows)
     values: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row.settings.items():
             values.setdefault(name, set()).add(json.dumps(value, sort_keys=True))
     return Comparison(tuple(rows), tuple(name for name, each in values.items() if len(each) > 1))
+
+
+def _with_parts(rows: Sequence[Row]) -> list[Row]:
+    """Rows in which a part of the settings that is null, or a word, in others is a setting too, so that it differs."""
+    alone = {name for row in rows for name in row.settings}
+
+    def parts(settings: Mapping[str, Any]) -> dict[str, str]:
+        above = {".".join(words[:i]) for name in settings for words in [name.split(".")] for i in range(1, len(words))}
+        return dict.fromkeys(sorted(above & alone), PART)
+
+    return [replace(row, settings={**row.settings, **parts(row.settings)}) for row in rows]
 
 
 def find_runs(path: Path) -> list[Path]:

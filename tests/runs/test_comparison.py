@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -13,7 +14,7 @@ from nwb_sbtt.errors import FileError
 from nwb_sbtt.fitting.fit import fit
 from nwb_sbtt.report.comparison import page_of_runs, shown_seconds
 from nwb_sbtt.report.listing import MOST_SETTINGS, table_of_runs
-from nwb_sbtt.runs.comparison import compare_runs, find_runs, rows_of
+from nwb_sbtt.runs.comparison import compare_runs, comparison, find_runs, rows_of
 from nwb_sbtt.train.trackers import Silent
 from tests.support.commands import call, recording
 from tests.support.fits import Stopping, population, settings
@@ -87,6 +88,17 @@ def test_the_frame_has_scores_data_checks_and_only_settings_that_differ(runs):
         frame["best_baseline"][0] in metrics["names"].values()
         and frame["hidden.model"].isna().tolist()[1:] == [True] * 2
     )
+
+
+def test_a_fit_without_a_system_differs_from_one_with_it(runs):
+    (row,) = rows_of(runs / "scored")
+    without = {name: value for name, value in row.settings.items() if not name.startswith("dynamics")}
+    learned = {"dynamics.dimensions": 4, "dynamics.steps": 900}
+    found = comparison(
+        [replace(row, settings={**without, **of}) for of in (learned, {"dynamics": None}, {"dynamics": "auto"})]
+    )
+    assert found.differing == ("dynamics",)
+    assert found.frame()["set.dynamics"].tolist() == ["set", None, "auto"]
 
 
 def test_of_one_run_no_setting_differs(runs):
