@@ -543,11 +543,16 @@ def simulate_fit(
     The file is a recording like the one that was fitted, with the true rates and the states of the system in
     processing/ground_truth. It needs a fit to counts; `fit` says why it has learned no system.
     """
+    from nwb_sbtt.fitting.forward import doubts
+    from nwb_sbtt.fitting.loading import load
     from nwb_sbtt.simulate.learned import write_learned
 
     written = write_learned(
         out, run_dir, trials=trials, masked=not full, session=session, file=file, seed=seed, overwrite=overwrite
     )
+    fitted = load(run_dir)
+    for remark in doubts(fitted, fitted.session_name(session)):
+        typer.echo(f"warn: {remark}")
     typer.echo(f"wrote {written}")
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nwb_sbtt.batch import Batch, generator_on
 from nwb_sbtt.data.datasets import dataset_of, whole_number
-from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset, name_units
+from nwb_sbtt.data.schema import DIMS, check_dataset, make_dataset, name_units, with_notes
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.fitting.device import device_of
@@ -24,7 +24,7 @@ from nwb_sbtt.fitting.learnable import without_system
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
 from nwb_sbtt.fitting.stream import as_numbers
-from nwb_sbtt.fitting.widths import Widths, measure_widths
+from nwb_sbtt.fitting.widths import Widths, errors_of_trials, measure_widths
 from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.train.dynamics import draw_trials
@@ -136,7 +136,8 @@ def simulate(
     drawn, _, states = draw_trials(dynamics, batch, generator, start=begin)
     expected = dynamics.likelihood.expected(states, name).numpy()
     values = drawn.dense(drawn.values).numpy()
-    return _simulated(matched, values, expected, states.numpy(), counts=fitted.expects_counts)
+    simulated = _simulated(matched, values, expected, states.numpy(), counts=fitted.expects_counts)
+    return with_notes(simulated, doubts(fitted, name))
 
 
 def forecast(
@@ -173,11 +174,12 @@ def forecast(
     mean, variance = _forecast(fitted, systems, batch, future, bins=bins)
     sd = np.sqrt(widths.variance(mean, variance, counts=fitted.expects_counts))
     per = float(matched.attrs["bin_width"]) if fitted.expects_counts else 1.0
-    return _labelled(matched, {fitted.expected_name: mean / per, f"{fitted.expected_name}_sd": sd / per}, fitted)
+    found = _labelled(matched, {fitted.expected_name: mean / per, f"{fitted.expected_name}_sd": sd / per}, fitted)
+    return with_notes(found, doubts(fitted, name))
 
 
 def write_widths(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
-    """Measure how far forecasts of the second half of validation trials miss, and store it in the run folder.
+    """Measure how far forecasts of the second half of validation trials miss, and store it in the run folder (`doubts`).
 
     A model may be too sure of the state in the last bin, and the system is not exact. So the variance of forecasts is
     corrected (`nwb_sbtt.fitting.widths`). The truth is not known, but what is inferred from whole trials is: where that is the
@@ -196,7 +198,7 @@ def write_widths(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
     FileError
         If the file cannot be written.
     """
-    systems, measured = systems_of(fitted), {}
+    systems, measured, errors = systems_of(fitted), dict[str, Widths](), dict[str, float]()
     for name, ds in prepared.items():
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
         n_bins, measured[name] = valid.sizes["time"] // 2, Widths()
@@ -207,11 +209,43 @@ def write_widths(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
         mean, variance = _forecast(fitted, systems, early, future, bins=n_bins)
         known = fitted.infer(valid, session=name, same_channels=True).isel(time=slice(-n_bins, None))
         per = float(valid.attrs["bin_width"]) if fitted.expects_counts else 1.0
-        error = (mean - per * known[fitted.expected_name].values) ** 2
+        inferred = per * known[fitted.expected_name].values.astype(float)
+        if len(inferred) > 1 and np.isfinite(missed := errors_of_trials(mean, inferred).mean()):
+            errors[name] = float(missed)
+        error = (mean - inferred) ** 2
         if (sd := f"{fitted.expected_name}_sd") in known:
             error += (per * known[sd].values) ** 2
         measured[name] = measure_widths(error, mean, variance, counts=fitted.expects_counts)
-    write_json(fitted.run_dir / FORECAST, {"widths": {name: asdict(widths) for name, widths in measured.items()}})
+    stored = {"widths": {name: asdict(widths) for name, widths in measured.items()}, "errors": errors}
+    write_json(fitted.run_dir / FORECAST, stored)
+
+
+def doubts(fitted: Fitted, session: str) -> list[str]:
+    """Warn of a system whose forecasts of validation trials are no better than the average of these.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    session : str
+
+    Returns
+    -------
+    list of str
+        One remark for the user, or none.
+
+    Raises
+    ------
+    FileError
+        If the file of the run folder is damaged.
+    """
+    path = fitted.run_dir / FORECAST
+    error = read_json(path).get("errors", {}).get(session, 0.0) if path.exists() else 0.0
+    if error < 1:
+        return []
+    return [
+        f"forecasts of validation trials by the learned system miss by {error:.2g} times the variance over trials, and the "
+        "average of the trials by 1: do not rely on its forecasts, nor on the trials that it simulates"
+    ]
 
 
 def read_widths(fitted: Fitted) -> dict[str, Widths]:

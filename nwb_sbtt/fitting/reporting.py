@@ -15,7 +15,7 @@ from nwb_sbtt.fitting.dynamics.forecasting import forecast_error
 from nwb_sbtt.fitting.dynamics.held import HeldSystem
 from nwb_sbtt.fitting.dynamics.plane import flow_of
 from nwb_sbtt.fitting.dynamics.stability import exponents_of, points_of
-from nwb_sbtt.fitting.forward import has_learned, why_without
+from nwb_sbtt.fitting.forward import doubts, has_learned, why_without
 from nwb_sbtt.fitting.preparation import prepare
 from nwb_sbtt.fitting.scores import read_metrics, scores_by_part
 from nwb_sbtt.fitting.signature import SessionSignature
@@ -217,16 +217,22 @@ def system_in_words(fitted: Fitted) -> str:
     systems = [member.dynamics for member in fitted.members if member.dynamics is not None]
     if not systems:
         return f"none: {why_without(fitted)}"
+    try:
+        doubted = [name for name in systems[0].sessions if doubts(fitted, name)]
+    except SbttError:  # A description is no place to fail.
+        doubted = []
+    of_sessions = f" of {', '.join(doubted[:MOST_SESSIONS])}" if len(systems[0].sessions) > 1 else ""
+    poor = f"; its forecasts{of_sessions} are no better than the average of the trials" if doubted else ""
     size = f"{systems[0].config.dimensions} dimensions"
     if fitted.config.lag is not None:
-        return f"{size}, takes no part in what is inferred, as the model has a lag"
+        return f"{size}, takes no part in what is inferred, as the model has a lag{poor}"
     words = f"{size}, has a share in what is inferred of {_averaged([each.shares for each in systems], systems)}"
     if of_markov := [each.markov for each in systems if each.markov is not None]:
         share = _averaged([each.shares for each in of_markov], systems)
         words += f"; a hidden Markov model of {of_markov[0].n_states} states beside it one of {share}"
     n, of_all = len(systems), f" of {len(fitted.members)}" if len(systems) < len(fitted.members) else ""
     of = f"; average of {n}{of_all} models" if len(fitted.members) > 1 else ""
-    return f"{words} (decided on hidden entries{of})"
+    return f"{words} (decided on hidden entries{of}){poor}"
 
 
 def as_text(fitted: Fitted) -> str:

@@ -101,5 +101,27 @@ def measure_widths(
     return Widths(float(np.clip(np.quantile(ratio, LEVEL) / z**2, LEAST_SCALE, MOST_SCALE)), floor)
 
 
+def errors_of_trials(
+    course: Float[ndarray, "trial time channel"], true: Float[ndarray, "trial time channel"]
+) -> Float[ndarray, "trial"]:
+    """Compute the squared error of each trial, as a share of the mean variance over trials in a bin.
+
+    Parameters
+    ----------
+    course, true : float array (trial, time, channel)
+        Channels count in units of the sd of `true`.
+
+    Returns
+    -------
+    float array (trial)
+        The average of the trials in each bin has a mean of 1; NaN where nothing varies.
+    """
+    sd = true.std((0, 1))
+    scale = np.where(sd > 0, sd, np.inf)
+    error = (((course - true) / scale) ** 2).sum((1, 2))
+    total = (((true - true.mean(0)) / scale) ** 2).sum() / len(true)
+    return np.asarray(error / total) if total else np.full(len(true), np.nan)
+
+
 def _unit(mean: Float[ndarray, "trial time channel"], *, counts: bool) -> Float[ndarray, "*size"]:
     return np.asarray(np.maximum(mean, LEAST_MEAN * mean.mean((0, 1))) if counts else mean.std((0, 1)))

@@ -1,6 +1,7 @@
 """Systems that fits learn: what they are worth, what they simulate and forecast, and what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from nwb_sbtt.config import (
 from nwb_sbtt.errors import ConfigError, DataError, FileError
 from nwb_sbtt.evaluate.metrics import r2
 from nwb_sbtt.fitting.forward import systems_of
+from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
 from nwb_sbtt.train.checkpoint import DYNAMICS, LAST, load
 from nwb_sbtt.train.trackers import Silent
 from tests.support.fits import Stopping
@@ -165,7 +167,7 @@ def test_models_with_a_lag_infer_without_their_system(data, tmp_path):
     assert system is not None and system.shares["session"] == 0
     alone = replace(fitted, members=(replace(fitted.members[0], dynamics=None),))
     assert (alone.infer(data)["rates"].values == fitted.infer(data)["rates"].values).all()
-    assert "2 dimensions, takes no part in what is inferred, as the model has a lag\n" in repr(fitted)
+    assert "2 dimensions, takes no part in what is inferred, as the model has a lag" in repr(fitted)
 
 
 @pytest.mark.parametrize("after", [2, 4, 5])
@@ -254,6 +256,22 @@ def test_a_forecast_goes_on_where_the_trials_end(data, fitted):
     assert (forecast["rates_sd"].values > 0).all()
     assert json.loads(forecast.attrs["model"])["model_type"] == "conv"
     sb.interval(forecast)
+
+
+def test_forecasts_that_are_no_better_than_an_average_are_warned_of(data, fitted, tmp_path):
+    errors = sb.dynamics.forecast_error(fitted, data)["excess"].sel(truth="inferred", predictor="average")
+    found = read_json(fitted.run_dir / FORECAST)
+    assert found["errors"]["session"] == pytest.approx(1 - float(errors), rel=1e-5)
+    words = "its forecasts are no better than the average of the trials"
+    for error in (0.9, 4.8):
+        run = tmp_path / str(error)
+        shutil.copytree(fitted.run_dir, run)
+        write_json(run / FORECAST, {**found, "errors": {"session": error}})
+        loaded = sb.load(run)
+        for ds in (loaded.simulate(data, trials=2), loaded.forecast(data, bins=2)):
+            notes = json.loads(ds.attrs.get("notes", "[]"))
+            assert any("miss by 4.8 times the variance over trials" in note for note in notes) == (error > 1)
+        assert (words in repr(loaded)) == (error > 1)
 
 
 def test_a_forecast_depends_on_nothing_that_was_not_observed(data, fitted):

@@ -1,5 +1,7 @@
 """Trials of a learned system are a recording: what is read from the file is what was simulated."""
 
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -7,6 +9,7 @@ import xarray as xr
 import nwb_sbtt as sb
 from nwb_sbtt.config import DynamicsConfig, ReadConfig, Trials
 from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
+from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
 from nwb_sbtt.io.read.reader import read_nwb
 from nwb_sbtt.io.read.truth import INPUTS, read_truth
 from nwb_sbtt.simulate.learned import _with_true_inputs, write_learned
@@ -71,6 +74,18 @@ def test_a_recording_that_was_moved_is_named(run, tmp_path):
         write_learned(tmp_path / "out.nwb", run, file=one)
     with pytest.raises(FileError, match=r"no longer at '.*nowhere.nwb'; pass their new path with --file"):
         write_learned(tmp_path / "out.nwb", run, file=tmp_path / "nowhere.nwb")
+
+
+def test_a_system_that_foretells_nothing_is_warned_of(run, tmp_path, monkeypatch, capsys):
+    poor = tmp_path / "run"
+    shutil.copytree(run, poor)
+    write_json(poor / FORECAST, {**read_json(poor / FORECAST), "errors": {"lorenz": 4.8}})
+    assert call(monkeypatch, "simulate-fit", poor, "--out", tmp_path / "out.nwb", "--trials", 3) == 0
+    warning, wrote = capsys.readouterr().out.strip().splitlines()
+    assert warning.startswith(
+        "warn: forecasts of validation trials by the learned system miss by 4.8 times the variance"
+    )
+    assert wrote.startswith("wrote ")
 
 
 def test_what_cannot_be_a_recording_of_spikes_is_refused_in_a_sentence(run, tmp_path):

@@ -17,6 +17,7 @@ from nwb_sbtt.errors import DataError
 from nwb_sbtt.evaluate.metrics import pooled_explained_variance
 from nwb_sbtt.fitting.dynamics.held import best_system, states_in
 from nwb_sbtt.fitting.preparation import hold_out, prepare
+from nwb_sbtt.fitting.widths import errors_of_trials
 
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
@@ -100,7 +101,7 @@ def forecast_error(
     for true in truths.values():
         predicted = {**courses, "average": np.broadcast_to(true.mean(0), true.shape)}
         errors.append([_by_horizon(predicted[predictor], true) for predictor in PREDICTORS])
-        of_trials.append([_of_trials(predicted[predictor], true) for predictor in PREDICTORS])
+        of_trials.append([errors_of_trials(predicted[predictor], true) for predictor in PREDICTORS])
     excess = np.array(of_trials) - np.array(of_trials)[:, :1]
     dims, horizon = ("truth", "predictor"), np.arange(1, n_bins - given + 1)
     width = float(valid.attrs["bin_width"])
@@ -173,12 +174,3 @@ def _by_horizon(course: Floats, true: Floats) -> list[float]:
         1 - pooled_explained_variance(course[:, t], true[:, t], where, sd=sd) if varies[t] else np.nan
         for t in range(true.shape[1])
     ]
-
-
-def _of_trials(course: Floats, true: Floats) -> Floats:
-    """Squared error of each trial, as a share of the mean variance in a bin."""
-    sd = true.std((0, 1))
-    scale = np.where(sd > 0, sd, np.inf)
-    error = (((course - true) / scale) ** 2).sum((1, 2))
-    total = (((true - true.mean(0)) / scale) ** 2).sum() / len(true)
-    return np.asarray(error / total) if total else np.full(len(true), np.nan)
