@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor
 
 from nwb_sbtt import stopping
@@ -110,6 +109,8 @@ def _middles(
     points: Float[Tensor, "bin dimension"], n: int, generator: torch.Generator
 ) -> Float[Tensor, "state dimension"]:
     """Middles of clusters (scikit-learn's k-means)."""
+    from sklearn.cluster import MiniBatchKMeans
+
     seed = int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
     chosen = torch.randperm(len(points), generator=generator, device=points.device)[:CLUSTERED]
     found = MiniBatchKMeans(n, random_state=seed, n_init=1, batch_size=4096, max_iter=30).fit(
@@ -120,7 +121,7 @@ def _middles(
 
 def _nearness(middles: Tensor) -> Float[Tensor, "state state"]:
     """Weights of the states near each one (row), itself among them; they fall off as a Gaussian and sum to one."""
-    apart = torch.cdist(middles, middles)
+    apart = torch.cdist(middles, middles, compute_mode="donot_use_mm_for_euclid_dist")
     width = apart.topk(min(NEIGHBOURS + 1, len(apart)), largest=False).values[:, -1:].clamp(min=1e-12)
     return (-0.5 * (apart / width) ** 2).softmax(1)
 

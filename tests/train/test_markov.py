@@ -116,6 +116,26 @@ def test_there_are_ten_bins_for_each_state_at_least():
     assert learned(n_states=1)[0] is None
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bins", [1, 40])
+def test_a_model_that_infers_the_same_everywhere_gives_a_model_of_equal_states(bins):
+    _, likelihood, batch, _, _ = learned(trials=60)
+    batch = replace(
+        batch, **{name: getattr(batch, name)[:, :bins] for name in ("values", "observed", "shown", "scored")}
+    )
+    factors = torch.full((60, bins, CHANNELS), 0.5)
+    model = learn_markov(
+        likelihood,
+        [batch],
+        [Inferred(likelihood, factors, None)],
+        [factors],
+        5,
+        torch.Generator().manual_seed(0),
+        tell=lambda _: None,
+    )
+    assert model.transitions.isfinite().all() and model.infer(likelihood, batch)[0].isfinite().all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("counts", [True, False], ids=["counts", "signals"])
 def test_a_fit_to_activity_that_jumps_is_better_with_it(counts, tmp_path):
