@@ -25,6 +25,8 @@ Check = dict[str, str]
 Level = Literal["ok", "warn", "bad"]
 
 FEW_SPIKES = 300
+MOST_NAMED = 8
+"""Channels that a text names."""
 COPIED = 0.15
 """Explained variance of shown entries, beyond that of hidden blocks or channels, from which signals count as copied."""
 UNUSED_SD = 0.01
@@ -77,8 +79,8 @@ def checks(
     Returns
     -------
     list of {"name", "level", "text"}
-        ``name`` is one of "baselines", "copying", "spikes", "dispersion", "intervals", "coverage", "sampling", "factors" and
-        "initial condition"; ``level`` is "ok", "warn" or "bad". Checks that do not apply are left out.
+        ``name`` is one of "baselines", "copying", "spikes", "dispersion", "intervals", "coverage", "sampling", "unobserved",
+        "factors" and "initial condition"; ``level`` is "ok", "warn" or "bad". Checks that do not apply are left out.
     """
     results = (
         [_baselines(scores, names)] if {"model", "mean_rate", "masked_smoothing"} <= set(scores) else [_unscored()]
@@ -101,6 +103,8 @@ def checks(
     sampling = _sampling(ds)
     if sampling:
         results.append(sampling)
+    if unobserved := _unobserved(ds):
+        results.append(unobserved)
     if "factors" in latents:
         results.append(_factors(latents))
     if "initial_condition_sd" in latents and latents.sizes["trial"] > 1:
@@ -204,6 +208,20 @@ def _dispersion(ds: xr.Dataset, latents: xr.Dataset, scored: Mask) -> Check:
         text += " It should be near 1: the posterior sd is too small, or counts are more variable than Poisson counts."
         return _check("dispersion", "warn", text)
     return _check("dispersion", "ok", text)
+
+
+def _unobserved(ds: xr.Dataset) -> Check | None:
+    """Channels without a single observed entry, whose estimates are those of weights that nothing has trained."""
+    channels = ds["channel_id"].values[~ds["observed"].values.any((0, 1))].tolist()
+    if not channels:
+        return None
+    more = f" and {len(channels) - MOST_NAMED} more" if len(channels) > MOST_NAMED else ""
+    return _check(
+        "unobserved",
+        "warn",
+        f"Channels {', '.join(map(str, channels[:MOST_NAMED]))}{more} were never observed: nothing is known of them, and what "
+        "is inferred of them is arbitrary. Leave them out.",
+    )
 
 
 def _sampling(ds: xr.Dataset) -> Check | None:

@@ -91,6 +91,15 @@ def test_samples_that_keep_their_distance_are_pointed_out(quick: None, scheme: A
     assert levels(found)["sampling"] == level
 
 
+def test_channels_that_were_never_observed_are_pointed_out(ds: xr.Dataset, quick: None) -> None:
+    assert "unobserved" not in levels(evaluate_latents(ds, perfect(ds), hidden_part(ds)))
+    there = ds["observed"].values & (np.arange(ds.sizes["channel"]) != 1)
+    part = ds.assign(observed=(DIMS, there), values=(DIMS, np.where(there, ds["values"].values, np.float32(0))))
+    found = evaluate_latents(part, perfect(part), hidden_part(part))["checks"]
+    (text,) = [check["text"] for check in found if (check["name"], check["level"]) == ("unobserved", "warn")]
+    assert text.startswith(f"Channels {ds['channel_id'].values[1]} were never observed: nothing is known")
+
+
 def test_samples_that_were_chosen_by_earlier_values_are_pointed_out(ds: xr.Dataset, quick: None) -> None:
     chosen = ds.assign_attrs(bandwidth='{"scheme": "scheduled", "k": 2}')
     (text,) = [
