@@ -76,7 +76,7 @@ def schedule(
         If the model has no lag, or its likelihood is not one of counts or signals; or if `budget`, `allowed` or `explore` are
         out of range.
     DataError, MismatchError
-        If the data are not those of the fit, or too short.
+        If the data have other channels than those of the fit, or too few bins.
     FileError
         If there are no data given, and none to be read again.
 
@@ -141,6 +141,8 @@ class Scheduler:
             dataset_of(data)
         self._allowed = self._flags_of_channels("allowed", allowed)
         n_channels, n_allowed = len(self.channels), int(self._allowed.sum())
+        if not n_allowed:
+            raise ConfigError(f"none of the {n_channels} channels may be sampled; allow one at least")
         is_whole = isinstance(budget, int | np.integer) and not isinstance(budget, bool)
         if not is_whole or not 1 <= budget <= min(n_allowed, n_channels - 1):
             raise ConfigError(

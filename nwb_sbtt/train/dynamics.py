@@ -36,7 +36,7 @@ from nwb_sbtt.models.courses import (
     n_courses,
     run_courses,
 )
-from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.models.dynamics import BOUND, Dynamics
 from nwb_sbtt.models.markov import HiddenMarkov
 from nwb_sbtt.models.windows import windows
 from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
@@ -378,7 +378,7 @@ class _Windows:
 
     def keep(self, dynamics: Dynamics, generator: torch.Generator) -> None:
         """Keep the drawn starts, and of the courses from there states of any bin, as banks of the system."""
-        session, bank = self.batch.session, self.starts.flatten(0, 1)
+        session, bank = self.batch.session, self.starts.flatten(0, 1).clamp(-BOUND, BOUND)
         order = torch.randperm(len(bank), generator=generator, device=bank.device)[:KEPT]
         (dynamics.later if self.firsts[0] else dynamics.starts)[session] = bank[order]
         features = None if self.features is None else self.features[order // DRAWS]

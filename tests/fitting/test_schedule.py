@@ -247,6 +247,7 @@ def test_the_limited_data_can_be_fitted(scheduler, ds, tmp_path):
         ({"budget": 0}, "budget is 0, with 6 channels"),
         ({"budget": 6}, "budget is 6, with 6 channels"),
         ({"budget": 3, "allowed": np.arange(6) < 2}, "of which 2 may be sampled"),
+        ({"budget": 1, "allowed": np.zeros(6, bool)}, "none of the 6 channels may be sampled"),
         ({"budget": 2.5}, "budget is 2.5"),
         ({"explore": 1.5}, r"explore is 1\.5; expected a fraction"),
         ({"explore": np.nan}, "explore is nan"),

@@ -9,11 +9,12 @@ import torch
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import DynamicsConfig
 from nwb_sbtt.models.courses import log_likelihoods, weigh
-from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.models.dynamics import BOUND, Dynamics
 from nwb_sbtt.models.mixture import mixed
 from nwb_sbtt.models.windows import windows
 from nwb_sbtt.nn.channels import blank_statistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
+from nwb_sbtt.train.dynamics import _Windows
 from tests.support.systems import become_linear
 
 CHANNELS, BINS, TURN = 6, 12, 0.4
@@ -157,6 +158,15 @@ def test_courses_go_on_where_trials_end():
     last = weigh(system, batch).states[:, -1]
     turned = last @ torch.tensor([[math.cos(TURN), math.sin(TURN)], [-math.sin(TURN), math.cos(TURN)]])
     torch.testing.assert_close(ahead.states[:, 0], turned, rtol=1e-3, atol=1e-3)
+
+
+def test_starts_that_are_kept_are_no_farther_than_a_run_may_go():
+    system = turning()
+    batch, _ = drawn(system)
+    far = torch.full((8, 4, 2), 30.0)
+    (sets,) = _Windows.of(system, batch, lambda _: far, window=BINS)
+    sets.keep(system, torch.Generator().manual_seed(0))
+    assert system.starts["session"].abs().max() == BOUND
 
 
 def test_estimates_are_a_mixture_by_the_share():
