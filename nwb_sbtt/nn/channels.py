@@ -84,11 +84,16 @@ def known_inputs(statistics: Mapping[str, ChannelStatistics]) -> KnownInputs | N
     return KnownInputs(measured) if measured else None
 
 
+OWN = 20
+"""Observed bins from which on what all channels have may be left out of a channel's own mean and variance."""
+
+
 def channel_statistics(batch: Batch, *, smallest_event: Float[Tensor, "channel"] | None = None) -> ChannelStatistics:
     """Measure mean, sd and share of nonzero entries of each channel where it was observed.
 
-    The mean over all channels is weighted in like one observed bin, so that nothing is infinite, and a silent or unobserved
-    channel has a small positive rate.
+    The mean and variance over all channels are weighted in like one observed bin, so that nothing is infinite, and a silent
+    channel has a small positive rate. They are left out where they would outweigh a channel's own (`OWN`), as where offsets or
+    units of signals differ by orders of magnitude. A channel that was never observed has the mean over all.
 
     Parameters
     ----------
@@ -105,10 +110,15 @@ def channel_statistics(batch: Batch, *, smallest_event: Float[Tensor, "channel"]
     amount = count if batch.exposure is None else _per_channel(batch, lambda value, exposure, mean: exposure)
     total = _per_channel(batch, lambda value, exposure, mean: value)
     overall = total.sum() / amount.sum().clamp(min=1e-12)
+    own = total / amount.clamp(min=1e-12)
+    own_variance = _spread(batch, own) / count.clamp(min=1)
+    known = (count >= OWN) & (own_variance > 0)
     mean = (total + overall) / (amount + 1)
-    spread = _per_channel(batch, lambda value, exposure, mean: (value - mean * exposure) ** 2, mean)
+    mean = torch.where(known & ((mean - own) ** 2 > own_variance), own, mean)
+    spread = _spread(batch, mean)
     overall_variance = (spread.sum() / count.sum().clamp(min=1)).clamp(min=1e-24)
     variance = (spread + overall_variance) / (count + 1)
+    variance = torch.where(known & (overall_variance > spread), own_variance, variance)
     events = _per_channel(batch, lambda value, exposure, mean: (value != 0).to(value.dtype))
     share = (events + (events.sum() + 1) / (count.sum() + 1)) / (count + 1)
     smallest = torch.zeros_like(mean) if smallest_event is None else smallest_event
@@ -130,6 +140,11 @@ def spike_statistics(measured: Measured) -> ChannelStatistics:
     spikes, mean = measured.spikes.flatten(0, 1), measured.mean.clamp(min=1e-5)
     share = (spikes > 0.5).float().mean(0)
     return ChannelStatistics(mean, spikes.std(0) + 1e-3, share, torch.zeros_like(mean), measured.kinetics)
+
+
+def _spread(batch: Batch, mean: Float[Tensor, "channel"]) -> Float[Tensor, "channel"]:
+    """Sum of the squared distances of each channel's values from its mean."""
+    return _per_channel(batch, lambda value, exposure, mean: (value - mean * exposure) ** 2, mean)
 
 
 def _per_channel(
