@@ -42,7 +42,7 @@ class Member:
     progress : Progress
         Epochs done, best score and reason for the end of training.
     dynamics : Dynamics or None
-        System that was learned in training, which takes part in what is inferred; see `nwb_sbtt.models.courses.mixed`.
+        System that was learned in training, which takes part in what is inferred; see `nwb_sbtt.models.mixture.mixed`.
     """
 
     model: Model

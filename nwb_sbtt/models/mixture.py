@@ -9,6 +9,9 @@ from nwb_sbtt.batch import Batch
 from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.models.dynamics import Dynamics
 
+LEAST_SHARE = 1e-6
+"""Of the model, where shares in single precision leave one. It is no share but their rounding, and can be negative."""
+
 
 def mixed(dynamics: Dynamics, batch: Batch, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
     """Let a system take part in what a model infers, by the shares that it and its hidden Markov model were found to be worth.
@@ -37,11 +40,12 @@ def mixed(dynamics: Dynamics, batch: Batch, arrays: dict[str, Tensor]) -> dict[s
             parts.append((share, *markov.infer(dynamics.likelihood, batch)))
     if not parts:
         return arrays
-    of_model, own = 1 - sum(share for share, _, _ in parts), arrays["expected"]
-    expected = own + sum(share * (other - own) for share, other, _ in parts)
+    if (of_model := 1 - sum(share for share, _, _ in parts)) > LEAST_SHARE:
+        parts.append((of_model, arrays["expected"], arrays.get("expected_sd", torch.zeros(())) ** 2))
+    *others, (_, base, _) = parts
+    expected = base + sum(share * (other - base) for share, other, _ in others)
     arrays = {**arrays, "expected": expected}
     if "expected_sd" in arrays:
-        parts.append((of_model, own, arrays["expected_sd"] ** 2))
         variance = sum(share * (variance + (mean - expected) ** 2) for share, mean, variance in parts)
         arrays["expected_sd"] = torch.as_tensor(variance).sqrt()
     return arrays

@@ -10,6 +10,7 @@ from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import DynamicsConfig
 from nwb_sbtt.models.courses import log_likelihoods, weigh
 from nwb_sbtt.models.dynamics import BOUND, Dynamics
+from nwb_sbtt.models.markov import HiddenMarkov
 from nwb_sbtt.models.mixture import mixed
 from nwb_sbtt.models.windows import windows
 from nwb_sbtt.nn.channels import blank_statistics
@@ -184,6 +185,23 @@ def test_estimates_are_a_mixture_by_the_share():
     square = 0.75 * (0.25 + 1) + 0.25 * (of_system.variance + of_system.expected**2)
     torch.testing.assert_close(found["expected_sd"] ** 2, square - found["expected"] ** 2, rtol=1e-3, atol=1e-4)
     assert found["factors"] is arrays["factors"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.15, 0.2, 0.4, 0.6, 0.8, 0.85, 1.0])
+def test_a_network_without_a_share_moves_no_estimate(share):
+    system = turning()
+    batch, _ = drawn(system)
+    with torch.no_grad():
+        weights, bias = system.likelihood.read_outs("session")[0]
+        weights.zero_(), bias.fill_(math.log(1e-3))
+    system.markov = HiddenMarkov(2, {"session": CHANNELS})
+    system.markov.expected["session"].fill_(1e-3)
+    # Rounded to single precision, these can sum up to more than 1.
+    system.shares["session"].fill_(1 - share), system.markov.shares["session"].fill_(share)
+    arrays = {"expected": torch.full(batch.shape, 1e4), "expected_sd": torch.full(batch.shape, 7e4)}
+    found = mixed(system, batch, arrays)
+    torch.testing.assert_close(found["expected"], torch.full(batch.shape, 1e-3), rtol=1e-4, atol=0)
+    torch.testing.assert_close(found["expected_sd"], torch.zeros(batch.shape), rtol=0, atol=1e-5)
 
 
 def test_kinds_of_candidates_without_a_share_are_not_drawn():
