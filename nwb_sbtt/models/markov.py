@@ -18,8 +18,8 @@ from nwb_sbtt.models.windows import exposures, windows
 from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.nn.sessions import SessionTables
 
-STATES_AT_ONCE = 6_000_000
-"""Probabilities (trial, bin, state) of a piece."""
+NUMBERS_AT_ONCE = 6_000_000
+"""Probabilities (trial, bin, state) of a piece, or its values, where there are more channels than states."""
 LEAST = 1e-15
 """Least probability of a state, and likelihood beside the likeliest one. Products of smaller ones are denormal, and slow."""
 
@@ -84,7 +84,7 @@ class HiddenMarkov(nn.Module):
         return torch.cat(means), torch.cat(variances)
 
     def pieces(self, batch: Batch) -> Iterator[Batch]:
-        """Cut a batch into pieces whose probabilities fit into memory.
+        """Cut a batch into pieces whose probabilities and values fit into memory.
 
         Parameters
         ----------
@@ -95,8 +95,8 @@ class HiddenMarkov(nn.Module):
         Batch
             Dense.
         """
-        n_bins = batch.shape[1]
-        at_once = max(1, STATES_AT_ONCE // (n_bins * self.n_states))
+        _, n_bins, n_channels = batch.shape
+        at_once = max(1, NUMBERS_AT_ONCE // (n_bins * max(self.n_states, n_channels)))
         for rows in batch.pieces(at_once):
             yield windows(batch.select(rows), [0], n_bins)
 

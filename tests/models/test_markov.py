@@ -95,9 +95,16 @@ def test_trials_have_the_same_estimates_alone_in_pieces_and_from_sparse_batches(
     batch = trials()
     together = model.infer(likelihood, batch)
     torch.testing.assert_close(model.infer(likelihood, to_sparse(batch)), together)
-    monkeypatch.setattr(markov_module, "STATES_AT_ONCE", 2 * BINS * STATES)
+    monkeypatch.setattr(markov_module, "NUMBERS_AT_ONCE", 2 * BINS * CHANNELS)
     assert [len(piece.trials) for piece in model.pieces(batch)] == [2, 2, 1]
     torch.testing.assert_close(model.infer(likelihood, batch), together)
+
+
+@pytest.mark.parametrize(("states", "expected"), [(2, [2, 2, 1]), (CHANNELS, [2, 2, 1]), (2 * CHANNELS, [1] * TRIALS)])
+def test_pieces_are_as_small_as_states_or_channels_ask_for(monkeypatch, states, expected):
+    monkeypatch.setattr(markov_module, "NUMBERS_AT_ONCE", 2 * BINS * CHANNELS)
+    model, _ = random_model(states=states)
+    assert [len(piece.trials) for piece in model.pieces(trials())] == expected
 
 
 def test_samples_that_no_likely_state_explains_are_no_end_of_it():
