@@ -5,9 +5,9 @@ The Lorenz task of `accuracy.py`. R² of inferred to true rates (1 − SSE/SST, 
 fit returns; with the CPU-seconds of the model, and of all. Shares are those in `all`. With --by condition no validation trial
 repeats the course of a training trial.
 
-`forecast N`: R² of rates N bins after the 25th, the last bin that was given, beside persistence (rates of the 25th bin) and a
-linear system (least squares on the states that the model infers of training trials, run forward likewise); `in 90%` is the
-coverage of the true rates by the 90 % intervals of the forecast.
+`forecast N`: R² of rates N bins after the 25th, the last bin that was given, beside those by the system alone (`of system N`),
+persistence (rates of the 25th bin) and a linear system (least squares on the states that the model infers of training trials,
+run forward likewise); `in 90%` is the coverage of the true rates by the 90 % intervals of the forecast.
 
     python benchmarks/dynamics.py --levels 5 2 --seeds 0 --json dynamics.json --figure dynamics.png
     python benchmarks/dynamics.py --levels 2 --by condition
@@ -33,7 +33,7 @@ from nwb_sbtt.config import override
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.evaluate.metrics import r2
 from nwb_sbtt.fitting.dynamics.forecasting import linear_forecast
-from nwb_sbtt.fitting.forward import systems_of
+from nwb_sbtt.fitting.forward import system_forecast, systems_of
 from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.train.trackers import EpochRecord, Silent
 
@@ -89,12 +89,14 @@ def _row(ds: xr.Dataset, config: sb.FitConfig, folder: Path) -> dict[str, Any]:
     forecast = fitted.forecast(early, bins=late.shape[1])
     persistent = fitted.infer(early)["rates"].values[:, -1:]
     later = valid.isel(time=slice(GIVEN, None))
+    alone = system_forecast(fitted, valid, given=GIVEN, session=name)
     linear = linear_forecast(fitted, train, early, later, session=name)
     lower, upper = (each.values for each in sb.interval(forecast, 0.9))
     inside = (late >= lower) & (late <= upper)
     for horizon in HORIZONS:
         at = slice(horizon - 1, horizon)
         row[f"forecast {horizon}"] = r2(late[:, at], forecast["rates"].values[:, at])
+        row[f"of system {horizon}"] = r2(late[:, at], alone[:, at])
         row[f"persistence {horizon}"] = r2(late[:, at], persistent)
         row[f"linear {horizon}"] = r2(late[:, at], linear[:, at])
         row[f"in 90% {horizon}"] = float(inside[:, at].mean())

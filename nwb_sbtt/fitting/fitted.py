@@ -495,6 +495,8 @@ class Fitted:
     ) -> xr.Dataset:
         """Continue trials beyond their last bin by the system that the fit has learned (``dynamics``).
 
+        Its hidden Markov model takes part, by the share that forecasts the validation trials best.
+
         Parameters
         ----------
         ds : Dataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -150,9 +150,10 @@ def forecast(
 ) -> xr.Dataset:
     """Continue trials beyond their last bin; see `nwb_sbtt.fitting.fitted.Fitted.forecast`.
 
-    Courses of each member's system are weighed by what was observed (`nwb_sbtt.models.courses`), and go on. Of an ensemble,
-    means are averaged, and what members differ by is part of the sd. The sd is widened by how far forecasts of the second half
-    of the validation trials missed.
+    Courses of each member's system are weighed by what was observed (`nwb_sbtt.models.courses`), and go on; its hidden Markov
+    model, if there is one, goes on from its posterior of the last bin. By what share this one counts was decided on the second
+    half of the validation trials, given the first. Of an ensemble, means are averaged, and what members differ by is part of
+    the sd. The sd is widened by how far forecasts of the validation trials missed.
 
     Parameters
     ----------
@@ -171,11 +172,41 @@ def forecast(
     batch = to_batch(hold_out(matched, fitted.config), name)
     future = _future(batch, bins, inputs, names=fitted.signature.inputs)
     widths = read_widths(fitted)[name]
-    mean, variance = _forecast(fitted, systems, batch, future, bins=bins)
+    mean, variance = _forecast(fitted, systems, batch, future, bins=bins).mixed(share := _markov_share(fitted, name))
     sd = np.sqrt(widths.variance(mean, variance, counts=fitted.expects_counts))
     per = float(matched.attrs["bin_width"]) if fitted.expects_counts else 1.0
     found = _labelled(matched, {fitted.expected_name: mean / per, f"{fitted.expected_name}_sd": sd / per}, fitted)
-    return with_notes(found, doubts(fitted, name))
+    return with_notes(found, [] if share else doubts(fitted, name))
+
+
+def system_forecast(fitted: Fitted, ds: xr.Dataset, *, given: int, session: str) -> NDArray[np.float64]:
+    """Forecast the later bins of trials by the learned system alone, of an ensemble by the mean over members.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        Finished, with a learned system.
+    ds : Dataset
+        Trials of the session, with known inputs where the fit has any.
+    given : int
+        Bins of each trial that the forecast begins from.
+    session : str
+
+    Returns
+    -------
+    array (trial, time, channel)
+        Of the bins after those: rates [Hz], or means in the unit of the signal.
+
+    Raises
+    ------
+    ConfigError
+        If the fit has learned no system, or training has not come so far.
+    """
+    held = hold_out(ds, fitted.config)
+    early = to_batch(held.isel(time=slice(0, given)), session)
+    future = None if early.inputs is None else to_batch(held.isel(time=slice(given - 1, None)), session)
+    found = _forecast(fitted, systems_of(fitted), early, future, bins=ds.sizes["time"] - given).of_systems[0]
+    return found / float(ds.attrs["bin_width"]) if fitted.expects_counts else found
 
 
 def write_widths(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
@@ -199,6 +230,7 @@ def write_widths(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
         If the file cannot be written.
     """
     systems, measured, errors = systems_of(fitted), dict[str, Widths](), dict[str, float]()
+    shares = dict[str, float]()
     for name, ds in prepared.items():
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
         n_bins, measured[name] = valid.sizes["time"] // 2, Widths()
@@ -206,17 +238,23 @@ def write_widths(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
             continue
         early = to_batch(valid.isel(time=slice(0, -n_bins)), name)
         future = None if early.inputs is None else to_batch(valid.isel(time=slice(-n_bins - 1, None)), name)
-        mean, variance = _forecast(fitted, systems, early, future, bins=n_bins)
+        found = _forecast(fitted, systems, early, future, bins=n_bins)
         known = fitted.infer(valid, session=name, same_channels=True).isel(time=slice(-n_bins, None))
         per = float(valid.attrs["bin_width"]) if fitted.expects_counts else 1.0
         inferred = per * known[fitted.expected_name].values.astype(float)
-        if len(inferred) > 1 and np.isfinite(missed := errors_of_trials(mean, inferred).mean()):
+        if len(inferred) > 1 and np.isfinite(missed := errors_of_trials(found.of_systems[0], inferred).mean()):
             errors[name] = float(missed)
+        shares[name] = found.share_of_markov(inferred)
+        mean, variance = found.mixed(shares[name])
         error = (mean - inferred) ** 2
         if (sd := f"{fitted.expected_name}_sd") in known:
             error += (per * known[sd].values) ** 2
         measured[name] = measure_widths(error, mean, variance, counts=fitted.expects_counts)
-    stored = {"widths": {name: asdict(widths) for name, widths in measured.items()}, "errors": errors}
+    stored = {
+        "widths": {name: asdict(widths) for name, widths in measured.items()},
+        "errors": errors,
+        "markov_shares": shares,
+    }
     write_json(fitted.run_dir / FORECAST, stored)
 
 
@@ -242,9 +280,11 @@ def doubts(fitted: Fitted, session: str) -> list[str]:
     error = read_json(path).get("errors", {}).get(session, 0.0) if path.exists() else 0.0
     if error < 1:
         return []
+    simulated = "the trials that it simulates"
+    what = simulated if _markov_share(fitted, session) else f"its forecasts, nor on {simulated}"
     return [
         f"forecasts of validation trials by the learned system miss by {error:.2g} times the variance over trials, and the "
-        "average of the trials by 1: do not rely on its forecasts, nor on the trials that it simulates"
+        f"average of the trials by 1: do not rely on {what}"
     ]
 
 
@@ -277,19 +317,64 @@ def read_widths(fitted: Fitted) -> dict[str, Widths]:
     return {name: Widths(**widths) for name, widths in read_json(fitted.run_dir / FORECAST)["widths"].items()}
 
 
+def _markov_share(fitted: Fitted, session: str) -> float:
+    """Share of the hidden Markov models in forecasts; 0 for one member of an ensemble, for which none was decided."""
+    path = fitted.run_dir / FORECAST
+    return float(read_json(path).get("markov_shares", {}).get(session, 0.0)) if path.exists() else 0.0
+
+
+_Estimate = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Mean and variance (trial, time, channel) of what is expected of forecast bins."""
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    """Of systems and, if all members have one, of hidden Markov models; over members."""
+
+    of_systems: _Estimate
+    of_markov: _Estimate | None
+
+    def mixed(self, share: float) -> _Estimate:
+        """Mix both, with this share of the hidden Markov models."""
+        if self.of_markov is None or not share:
+            return self.of_systems
+        (one, of_one), (other, of_other) = self.of_systems, self.of_markov
+        mean = one + share * (other - one)
+        return mean, (1 - share) * (of_one + (one - mean) ** 2) + share * (of_other + (other - mean) ** 2)
+
+    def share_of_markov(self, truth: NDArray[np.float64]) -> float:
+        """Find the share with the least squared error, each channel in units of its sd."""
+        if self.of_markov is None:
+            return 0.0
+        sd = truth.std((0, 1))
+        apart, error = (
+            np.divide(each - self.of_systems[0], sd, out=np.zeros(truth.shape), where=sd > 0)
+            for each in (self.of_markov[0], truth)
+        )
+        total = float((apart**2).sum())
+        return float(np.clip((apart * error).sum() / total, 0, 1)) if total else 0.0
+
+
 def _forecast(
     fitted: Fitted, systems: Sequence[Dynamics], batch: Batch, future: Batch | None, *, bins: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance of what is expected of the forecast bins, over members and the courses of their systems."""
+) -> _Forecast:
+    """Forecast by the courses of each member's system and by its hidden Markov model."""
     device = device_of(fitted.config)
     batch, future = batch.to(device), None if future is None else future.to(device)
-    means, variances = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
+    found, of_markov = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
     with torch.no_grad():
         for dynamics in systems:
-            found = weigh(dynamics, batch, ahead=future, bins=bins)
-            means.append(found.expected.cpu().double().numpy())
-            variances.append(found.variance.cpu().double().numpy())
-    return np.mean(means, 0), np.mean(variances, 0) + np.var(means, 0)
+            weighed = weigh(dynamics, batch, ahead=future, bins=bins)
+            found.append((weighed.expected, weighed.variance))
+            if dynamics.markov is not None:
+                of_markov.append(dynamics.markov.forecast(dynamics.likelihood, batch, bins))
+    return _Forecast(_over_members(found), _over_members(of_markov) if len(of_markov) == len(systems) else None)
+
+
+def _over_members(found: Sequence[tuple[Tensor, Tensor]]) -> _Estimate:
+    """Average means of members; what they differ by is part of the variance."""
+    means, variances = (np.stack([each.cpu().double().numpy() for each in part]) for part in zip(*found, strict=True))
+    return means.mean(0), variances.mean(0) + means.var(0)
 
 
 def _future(batch: Batch, bins: int, inputs: ArrayLike | None, *, names: Sequence[str]) -> Batch | None:

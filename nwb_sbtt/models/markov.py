@@ -83,6 +83,31 @@ class HiddenMarkov(nn.Module):
             variances.append((posterior @ away**2 - mean**2).clamp(min=0))
         return torch.cat(means), torch.cat(variances)
 
+    def forecast(self, likelihood: Likelihood, batch: Batch, bins: int) -> tuple[Tensor, Tensor]:
+        """Forecast the bins after those of trials, from their shown entries.
+
+        Parameters
+        ----------
+        likelihood : Likelihood
+        batch : Batch
+        bins : int
+
+        Returns
+        -------
+        expected, variance : Float[Tensor, "trial time channel"]
+            As of `infer`.
+        """
+        reference = likelihood.reference(batch.session)
+        away = self.expected[batch.session] - reference
+        state = torch.cat([self.posterior(likelihood, part, part.shown)[0][:, -1] for part in self.pieces(batch)])
+        means, variances = list[Tensor](), list[Tensor]()
+        for _ in range(bins):
+            state = state @ self.transitions
+            mean = state @ away
+            means.append(mean + reference)
+            variances.append((state @ away**2 - mean**2).clamp(min=0))
+        return torch.stack(means, 1), torch.stack(variances, 1)
+
     def pieces(self, batch: Batch) -> Iterator[Batch]:
         """Cut a batch into pieces whose probabilities and values fit into memory.
 

@@ -15,7 +15,7 @@ from nwb_sbtt.errors import ConfigError, DataError, FileError
 from nwb_sbtt.fitting.dynamics.forecasting import linear_forecast
 from nwb_sbtt.fitting.dynamics.held import HeldSystem
 from nwb_sbtt.fitting.ensemble import checkpoint_digest
-from nwb_sbtt.fitting.forward import systems_of
+from nwb_sbtt.fitting.forward import system_forecast, systems_of
 from nwb_sbtt.fitting.reporting import measured_system, report_session, system_in_words
 from nwb_sbtt.train.checkpoint import DYNAMICS
 from nwb_sbtt.train.dynamics import save_dynamics
@@ -186,7 +186,7 @@ def test_errors_of_forecasts_are_shares_of_the_variance_beside_others(data, spir
     assert (found["excess"].sel(predictor="forecast") == 0).all()
     np.testing.assert_allclose(found["error"].sel(predictor="average"), 1)
     persistence = found["excess"].sel(truth="inferred", predictor="persistence").item()
-    ahead = spiral.forecast(valid.isel(time=slice(0, 30)), bins=10)["rates"].values
+    ahead = system_forecast(spiral, valid, given=30, session="session")
     sd = whole.std((0, 1))
     total = (((whole - whole.mean(0)) / sd) ** 2).sum()
     squared = (((last - whole) / sd) ** 2).sum() - (((ahead - whole) / sd) ** 2).sum()

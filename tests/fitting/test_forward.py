@@ -21,7 +21,7 @@ from nwb_sbtt.config import (
 )
 from nwb_sbtt.errors import ConfigError, DataError, FileError
 from nwb_sbtt.evaluate.metrics import r2
-from nwb_sbtt.fitting.forward import systems_of
+from nwb_sbtt.fitting.forward import _Forecast, system_forecast, systems_of
 from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
 from nwb_sbtt.train.checkpoint import DYNAMICS, LAST, load
 from nwb_sbtt.train.trackers import Silent
@@ -266,12 +266,57 @@ def test_forecasts_that_are_no_better_than_an_average_are_warned_of(data, fitted
     for error in (0.9, 4.8):
         run = tmp_path / str(error)
         shutil.copytree(fitted.run_dir, run)
-        write_json(run / FORECAST, {**found, "errors": {"session": error}})
+        write_json(run / FORECAST, {**found, "errors": {"session": error}, "markov_shares": {"session": 0.0}})
         loaded = sb.load(run)
         for ds in (loaded.simulate(data, trials=2), loaded.forecast(data, bins=2)):
             notes = json.loads(ds.attrs.get("notes", "[]"))
             assert any("miss by 4.8 times the variance over trials" in note for note in notes) == (error > 1)
         assert (words in repr(loaded)) == (error > 1)
+
+
+def test_forecasts_by_the_hidden_markov_model_are_not_warned_of_where_the_system_is_poor(data, fitted, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(fitted.run_dir, run)
+    found = read_json(run / FORECAST)
+    write_json(run / FORECAST, {**found, "errors": {"session": 4.8}, "markov_shares": {"session": 1.0}})
+    loaded = sb.load(run)
+    notes = [
+        [note for note in json.loads(ds.attrs.get("notes", "[]")) if "miss by 4.8" in note]
+        for ds in (loaded.forecast(data, bins=2), loaded.simulate(data, trials=2))
+    ]
+    assert not notes[0] and notes[1][0].endswith("do not rely on the trials that it simulates")
+
+
+def test_a_forecast_is_the_mixture_by_the_stored_share(data, fitted, tmp_path):
+    found, forecasts = read_json(fitted.run_dir / FORECAST), []
+    assert 0 <= found["markov_shares"]["session"] <= 1
+    for share in (0.0, 0.25, 1.0):
+        run = tmp_path / str(share)
+        shutil.copytree(fitted.run_dir, run)
+        write_json(run / FORECAST, {**found, "markov_shares": {"session": share}})
+        forecasts.append(sb.load(run).forecast(data, bins=6)["rates"].values)
+    np.testing.assert_allclose(forecasts[1], 0.75 * forecasts[0] + 0.25 * forecasts[2], rtol=1e-4)
+    valid = data.isel(time=slice(0, 34))
+    np.testing.assert_allclose(
+        system_forecast(fitted, data, given=34, session="session"),
+        sb.load(tmp_path / "0.0").forecast(valid, bins=6)["rates"].values,
+        rtol=1e-5,
+    )
+
+
+def test_the_share_in_forecasts_has_the_least_squared_error():
+    random = np.random.default_rng(0)
+    truth, apart = random.normal(size=(2, 5, 8, 3))
+    truth, apart = truth * [1.0, 100.0, 0.0], apart * [1.0, 100.0, 0.0]
+    for share in (0.0, 0.3, 1.0):
+        one, other = truth - share * apart, truth + (1 - share) * apart
+        forecast = _Forecast((one, np.ones_like(one)), (other, np.ones_like(one)))
+        assert forecast.share_of_markov(truth) == pytest.approx(share)
+        mean, variance = forecast.mixed(share)
+        np.testing.assert_allclose(mean, truth, atol=1e-9)
+        np.testing.assert_allclose(variance, 1 + share * (1 - share) * apart**2)
+    assert _Forecast((truth, truth), None).share_of_markov(truth) == 0
+    assert _Forecast((truth, truth), (truth, truth)).share_of_markov(truth) == 0
 
 
 def test_a_forecast_depends_on_nothing_that_was_not_observed(data, fitted):

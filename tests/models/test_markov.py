@@ -90,6 +90,18 @@ def test_a_trial_without_samples_has_what_is_expected_before_any():
         torch.testing.assert_close(posterior[:, t], prior.expand(TRIALS, -1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["poisson", "gaussian"])
+def test_a_forecast_is_what_is_inferred_of_bins_without_samples(kind):
+    model, likelihood = random_model(kind)
+    batch = trials(bins=7)
+    early = replace(batch, **{name: getattr(batch, name)[:, :4] for name in ("values", "observed", "shown", "scored")})
+    shown = batch.shown.clone()
+    shown[:, 4:] = False
+    inferred = model.infer(likelihood, replace(batch, shown=shown))
+    for forecast, whole in zip(model.forecast(likelihood, early, 3), inferred, strict=True):
+        torch.testing.assert_close(forecast, whole[:, 4:], rtol=1e-4, atol=1e-4)
+
+
 def test_trials_have_the_same_estimates_alone_in_pieces_and_from_sparse_batches(monkeypatch):
     model, likelihood = random_model()
     batch = trials()

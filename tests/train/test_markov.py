@@ -150,14 +150,18 @@ def test_a_fit_to_activity_that_jumps_is_better_with_it(counts, tmp_path):
     valid = ds["split"].values == "valid"
     true = clean[valid] / WIDTH if counts else clean[valid]
     name, scores, shares = "rates" if counts else "mean", [], []
+    ahead = []
     for states in (20, 0):
         changed = override(settings, [f"dynamics.markov_states={states}"])
         fitted = sb.fit(ds, changed, run_dir=tmp_path / str(states), tracker=Silent())
         scores.append(r2(true, fitted.infer(ds)[name].values[valid]))
+        early = ds.isel(time=slice(0, 30), trial=valid)
+        ahead.append(r2(true[:, 30:], fitted.forecast(early, bins=10)[name].values))
         markov = fitted.members[0].dynamics.markov
         shares.append(0.0 if markov is None else markov.shares["session"].item())
     assert shares[0] > 0.3 and shares[1] == 0
     assert scores[0] > scores[1] + 0.05
+    assert ahead[0] > max(0.1, ahead[1] + 0.05)
     again = sb.load(tmp_path / "20").infer(ds)
     assert again.identical(sb.load(tmp_path / "20").infer(ds))
     assert r2(true, again[name].values[valid]) == pytest.approx(scores[0], abs=1e-6)

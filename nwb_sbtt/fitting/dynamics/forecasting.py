@@ -16,6 +16,7 @@ from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.evaluate.metrics import pooled_explained_variance
 from nwb_sbtt.fitting.dynamics.held import best_system, states_in
+from nwb_sbtt.fitting.forward import system_forecast
 from nwb_sbtt.fitting.preparation import hold_out, prepare
 from nwb_sbtt.fitting.widths import errors_of_trials
 
@@ -35,7 +36,8 @@ def forecast_error(
 ) -> xr.Dataset:
     """Measure how far forecasts of validation trials miss, by horizon, beside persistence, the average and a linear system.
 
-    Each trial is given up to a bin, and forecast from there. The truth is not known in a recording: forecasts are compared
+    Each trial is given up to a bin, and forecast from there by the learned system alone (`Fitted.forecast` may count on a
+    hidden Markov model too, which says nothing of the system). The truth is not known in a recording: forecasts are compared
     with what is inferred from the whole trial and, in a simulation, with the true rates too. Persistence is what was inferred
     of the last bin given; the average is that of these trials in each bin. The linear system is fitted to the states of the
     training trials by least squares, with the known inputs if there are any, and continues the state inferred in the last
@@ -83,11 +85,8 @@ def forecast_error(
             f"given is {given}, and trials have {n_bins} bins; give fewer, so that some are left to forecast"
         )
     early, later = valid.isel(time=slice(0, given)), valid.isel(time=slice(given, None))
-    inputs = None
-    if "inputs" in later:
-        inputs = np.where(later["inputs_observed"].values, later["inputs"].values, np.nan)
     variable, infer = fitted.expected_name, partial(fitted.infer, session=name, same_channels=True)
-    ahead = fitted.forecast(early, bins=n_bins - given, inputs=inputs, session=name)[variable].values
+    ahead = system_forecast(fitted, valid, given=given, session=name)
     last = infer(early)[variable].values[:, -1:]
     courses = {
         "forecast": ahead,
