@@ -63,16 +63,17 @@ def learn_markov(
         Largest number of states.
     generator : torch.Generator
     tell : callable
-        Receives how many rounds are done.
+        Receives how many rounds are done, and at last that all are.
 
     Returns
     -------
     HiddenMarkov or None
-        None of so few bins that there would be a single state.
+        None of so few bins, or so few states wanted, that there would be a single state.
     """
     pooled = torch.cat([each.flatten(0, 1) for each in points])
     n_states = min(n_states, len(pooled) // BINS_OF_STATE)
     if n_states < 2:
+        tell(ROUNDS)
         return None
     middles = _middles(pooled, n_states, generator)
     markov = HiddenMarkov(n_states, {batch.session: batch.shape[2] for batch in batches}).to(pooled.device)

@@ -198,6 +198,22 @@ def test_a_fit_that_was_interrupted_while_a_system_was_learned_learns_the_same_s
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
 
 
+class Progress(Silent):
+    """Keeps how many steps of how many were last told of."""
+
+    def learning(self, step, steps):
+        self.last = step, steps
+
+
+@pytest.mark.parametrize("states", [0, 3])
+def test_what_is_told_of_learning_ends_with_all_steps(data, states, tmp_path):
+    tracker = Progress()
+    system = SYSTEM.model_copy(update={"markov_states": states})
+    fitted = sb.fit(data, config(2, system=system), run_dir=tmp_path / "run", tracker=tracker)
+    assert (fitted.members[0].dynamics.markov is None) == (states == 0)
+    assert tracker.last[0] == tracker.last[1]
+
+
 def test_a_fit_in_pieces_ends_in_the_same_numbers(data, fitted, tmp_path):
     for epoch in (3, 4, 5, 6):
         pieces = sb.fit(data, config(), run_dir=tmp_path / "run", until=epoch)
