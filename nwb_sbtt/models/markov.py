@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from nwb_sbtt.batch import Batch
+from nwb_sbtt.batch import BINS_OF_MOST, Batch
 from nwb_sbtt.models.windows import exposures, windows
 from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.nn.sessions import SessionTables
@@ -121,7 +121,8 @@ class HiddenMarkov(nn.Module):
             Dense.
         """
         _, n_bins, n_channels = batch.shape
-        at_once = max(1, NUMBERS_AT_ONCE // (n_bins * max(self.n_states, n_channels)))
+        # `Batch.pieces` divides by the bins above `BINS_OF_MOST` itself.
+        at_once = max(1, NUMBERS_AT_ONCE // (min(n_bins, BINS_OF_MOST) * max(self.n_states, n_channels)))
         for rows in batch.pieces(at_once):
             yield windows(batch.select(rows), [0], n_bins)
 

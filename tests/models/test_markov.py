@@ -119,6 +119,12 @@ def test_pieces_are_as_small_as_states_or_channels_ask_for(monkeypatch, states, 
     assert [len(piece.trials) for piece in model.pieces(trials())] == expected
 
 
+def test_pieces_of_long_trials_are_limited_once(monkeypatch):
+    monkeypatch.setattr(markov_module, "NUMBERS_AT_ONCE", 2 * 1024 * CHANNELS)
+    model, _ = random_model()
+    assert [len(piece.trials) for piece in model.pieces(trials(bins=1024))] == [2, 2, 1]
+
+
 def test_samples_that_no_likely_state_explains_are_no_end_of_it():
     model, likelihood = random_model()
     model.transitions.copy_(torch.eye(STATES) * (1 - 3e-7) + 1e-7)
