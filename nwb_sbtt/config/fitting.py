@@ -207,7 +207,8 @@ class DynamicsConfig(Config):
     markov_states: NotNegativeInt = Field(
         default=256,
         description="Most states of a hidden Markov model that is learned beside the system. Any state may follow any other, "
-        "as where activity turns for reasons that were not recorded. There are ten training bins for each at least. 0: none.",
+        "as where activity turns for reasons that were not recorded. There are ten training bins for each at least. 0: none. "
+        "None is learned either with known inputs, a lag, regular samples, or channels that were chosen by earlier values.",
     )
     simulated: Share = Field(
         default=0.5,
