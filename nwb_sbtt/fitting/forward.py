@@ -32,6 +32,8 @@ from nwb_sbtt.train.dynamics import draw_trials
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
 
+LEAST_SD = 1e-4
+"""Of what is inferred of a channel, as a share of the largest; one that varies less, such as a silent one, decides nothing."""
 _KEPT = ("unit", "bin_reference", "session_id")
 """Attributes that simulated data have from those that they are like."""
 
@@ -343,12 +345,12 @@ class _Forecast:
         return mean, (1 - share) * (of_one + (one - mean) ** 2) + share * (of_other + (other - mean) ** 2)
 
     def share_of_markov(self, truth: NDArray[np.float64]) -> float:
-        """Find the share with the least squared error, each channel in units of its sd."""
+        """Find the share with the least squared error, each channel that varies in units of its sd."""
         if self.of_markov is None:
             return 0.0
         sd = truth.std((0, 1))
         apart, error = (
-            np.divide(each - self.of_systems[0], sd, out=np.zeros(truth.shape), where=sd > 0)
+            np.divide(each - self.of_systems[0], sd, out=np.zeros(truth.shape), where=sd > LEAST_SD * sd.max())
             for each in (self.of_markov[0], truth)
         )
         total = float((apart**2).sum())

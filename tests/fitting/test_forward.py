@@ -335,6 +335,18 @@ def test_the_share_in_forecasts_has_the_least_squared_error():
     assert _Forecast((truth, truth), (truth, truth)).share_of_markov(truth) == 0
 
 
+def test_a_silent_channel_does_not_decide_by_what_share_a_hidden_markov_model_forecasts():
+    random = np.random.default_rng(0)
+    truth, one, other = (1 + 0.5 * random.normal(size=(30, 10, 5)) for _ in range(3))
+    one = truth + 0.2 * (one - 1)
+    among = _Forecast((one, one), (other, other)).share_of_markov(truth)
+    assert among < 0.2
+    # Inferred of it is nearly the same in all bins, and what both foretell is farther from that than it varies.
+    truth[..., 0] = 1e-6 + 1e-9 * random.normal(size=(30, 10))
+    one[..., 0], other[..., 0] = 2e-6, 1.1e-6
+    assert _Forecast((one, one), (other, other)).share_of_markov(truth) == pytest.approx(among, abs=0.05)
+
+
 def test_a_forecast_depends_on_nothing_that_was_not_observed(data, fitted):
     early = sb.data.limit_bandwidth(data, BandwidthConfig(k=6)).isel(time=slice(0, 30))
     changed = early.copy(deep=True)
