@@ -174,7 +174,7 @@ def _expectations(
         by_state = posterior.flatten(0, 1).T
         sums += by_state @ torch.where(part.observed, part.values - reference, 0).flatten(0, 1)
         weights += by_state @ exposures(likelihood, part, part.observed).flatten(0, 1)
-    observed = batch.dense(batch.observed).sum((0, 1)) / (batch.shape[0] * batch.shape[1])
-    own = OF_BINS * observed.clamp(min=1 / (batch.shape[0] * batch.shape[1]))
+    # Of each channel as it is observed on average: weights of all states add up to what was observed of it.
+    own = OF_BINS * weights.sum(0).clamp(min=1.0) / (batch.shape[0] * batch.shape[1])
     expected = reference + (sums + own * (begun - reference)) / (weights + own)
     return expected, _start_probabilities(starts), transitions

@@ -111,6 +111,20 @@ def test_a_channel_that_was_never_observed_keeps_what_the_model_infers():
     torch.testing.assert_close(model.expected["session"][:, 0], torch.full((4,), 0.7).exp(), rtol=0.02, atol=0)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_the_beginning_counts_for_bins_as_they_were_exposed(share):
+    _, likelihood, batch, _, _ = learned(trials=20)
+    begun = torch.full((3, CHANNELS), 2.0)
+    model = HiddenMarkov(3, {"session": CHANNELS})
+    model.expected["session"].copy_(begun)
+    exposed = replace(batch, values=3.0 * share * batch.observed, exposure=torch.full(batch.shape, share))
+    found, _, _ = learning._expectations(model, likelihood, exposed, begun)
+    # Equal states share the bins; each has a third of them at 3 a bin, and some at 2.
+    bins = 20 * 40 / 3
+    expected = (3 * bins + 2 * learning.OF_BINS) / (bins + learning.OF_BINS)
+    torch.testing.assert_close(found, torch.full_like(found, expected), rtol=1e-4, atol=0)
+
+
 def test_there_are_ten_bins_for_each_state_at_least():
     assert learned(n_states=1000, trials=3)[0].n_states == 3 * 40 // learning.BINS_OF_STATE
     assert learned(n_states=1)[0] is None
