@@ -230,6 +230,8 @@ def system_in_words(fitted: Fitted) -> str:
     if of_markov := [each.markov for each in systems if each.markov is not None]:
         share = _averaged([each.shares for each in of_markov], systems)
         words += f"; a hidden Markov model of {of_markov[0].n_states} states beside it one of {share}"
+    elif fitted.signature.inputs:
+        words += "; no hidden Markov model beside it, as known inputs drive the data"
     n, of_all = len(systems), f" of {len(fitted.members)}" if len(systems) < len(fitted.members) else ""
     of = f"; average of {n}{of_all} models" if len(fitted.members) > 1 else ""
     return f"{words} (decided on hidden entries{of}){poor}"

@@ -368,6 +368,8 @@ def test_known_inputs_drive_the_system(model, tmp_path):
     early = ds.isel(time=slice(0, 30))
     forecast = fitted.forecast(early, bins=10, inputs=turn[:, :10])
     assert np.isfinite(forecast["rates"].values).all()
+    assert fitted.members[0].dynamics.markov is None
+    assert "no hidden Markov model beside it, as known inputs drive the data" in repr(fitted)
     with pytest.raises(DataError, match="known inputs turn; a forecast needs them too"):
         fitted.forecast(early, bins=10)
     with pytest.raises(DataError, match=r"inputs have the shape \(60, 9, 1\); expected .* \(60, 10, 1\)"):
