@@ -2,8 +2,9 @@
 
 A fifth of the trials of each file is left for the test. Each of their entries is hidden once and predicted from the others,
 by the model alone, and by model and system as a fit with the defaults infers them (`with system`): bits per spike of counts,
-over the mean rate of the hidden entries of each channel, or R² of signals, mean over channels. `share` is that of the system,
-which was decided on the validation trials; `none` says why no system was learned.
+over the mean rate of the hidden entries of each channel, or R² of signals, mean over channels. Shares are those of the system
+and of the hidden Markov model beside it,
+decided on the validation trials; `none` says why no system was learned.
 
     python benchmarks/recorded_systems.py recording.nwb other.nwb --json recorded_systems.json
     python benchmarks/recorded_systems.py recording.nwb --set read.bin_width=0.05
@@ -70,11 +71,13 @@ def _row(ds: xr.Dataset, config: sb.FitConfig) -> dict[str, Any]:
         row["model"] = _score(without_system(fitted), test, name)
         between = time.process_time()
         row["with system"] = _score(fitted, test, name)
-        row |= {"share": 0.0, "window": 0, "none": ""}
+        row |= {"share": 0.0, "share, Markov": 0.0, "window": 0, "none": ""}
         if member.dynamics is None:
             row["none"] = why_without(fitted)
         else:
             row |= {"share": float(member.dynamics.shares[name]), "window": int(member.dynamics.window)}
+            if (markov := member.dynamics.markov) is not None:
+                row["share, Markov"] = float(markov.shares[name])
         infer = f"{between - started:.0f}, {time.process_time() - between:.0f}"
         return {**row, "CPU-s of fit": seconds, "CPU-s of inference": infer}
 

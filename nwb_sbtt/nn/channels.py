@@ -84,16 +84,18 @@ def known_inputs(statistics: Mapping[str, ChannelStatistics]) -> KnownInputs | N
     return KnownInputs(measured) if measured else None
 
 
-OWN = 20
-"""Observed bins from which on what all channels have may be left out of a channel's own mean and variance."""
+OWN, FAR_MEAN, FAR_VARIANCE = 20, 4.0, 100.0
+"""Values that are not 0 from which on what all channels have may be left out of a channel's own mean and variance, and by how
+much it has to outweigh these: the squared shift of the mean, or the variance weighed in, as a multiple of the own variance."""
 
 
 def channel_statistics(batch: Batch, *, smallest_event: Float[Tensor, "channel"] | None = None) -> ChannelStatistics:
     """Measure mean, sd and share of nonzero entries of each channel where it was observed.
 
     The mean and variance over all channels are weighted in like one observed bin, so that nothing is infinite, and a silent
-    channel has a small positive rate. They are left out where they would outweigh a channel's own (`OWN`), as where offsets or
-    units of signals differ by orders of magnitude. A channel that was never observed has the mean over all.
+    channel has a small positive rate. They are left out where they would outweigh a channel's own by far (`FAR_MEAN`,
+    `FAR_VARIANCE`), as where offsets or units of signals differ by orders of magnitude. A channel that was never observed has
+    the mean over all.
 
     Parameters
     ----------
@@ -112,14 +114,14 @@ def channel_statistics(batch: Batch, *, smallest_event: Float[Tensor, "channel"]
     overall = total.sum() / amount.sum().clamp(min=1e-12)
     own = total / amount.clamp(min=1e-12)
     own_variance = _spread(batch, own) / count.clamp(min=1)
-    known = (count >= OWN) & (own_variance > 0)
+    events = _per_channel(batch, lambda value, exposure, mean: (value != 0).to(value.dtype))
+    known = (events >= OWN) & (own_variance > 0)
     mean = (total + overall) / (amount + 1)
-    mean = torch.where(known & ((mean - own) ** 2 > own_variance), own, mean)
+    mean = torch.where(known & ((mean - own) ** 2 > FAR_MEAN * own_variance), own, mean)
     spread = _spread(batch, mean)
     overall_variance = (spread.sum() / count.sum().clamp(min=1)).clamp(min=1e-24)
     variance = (spread + overall_variance) / (count + 1)
-    variance = torch.where(known & (overall_variance > spread), own_variance, variance)
-    events = _per_channel(batch, lambda value, exposure, mean: (value != 0).to(value.dtype))
+    variance = torch.where(known & (overall_variance > FAR_VARIANCE * spread), own_variance, variance)
     share = (events + (events.sum() + 1) / (count.sum() + 1)) / (count + 1)
     smallest = torch.zeros_like(mean) if smallest_event is None else smallest_event
     return ChannelStatistics(mean.float(), variance.sqrt().float(), share.float(), smallest.to(mean.device).float())
