@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nwb_sbtt.batch import Batch, generator_on
 from nwb_sbtt.models.dynamics import Dynamics
-from nwb_sbtt.models.windows import exposures, windows
+from nwb_sbtt.models.windows import counted, windows
 
 LEAST_COURSES, OWN = 256, 32
 """Least number of courses of each kind, and the part of them that can be computed for each trial, with known inputs."""
@@ -147,9 +147,7 @@ def log_likelihoods(
     Float[Tensor, "trial course"]
         Nats.
     """
-    values = batch.values - dynamics.likelihood.reference(batch.session)
-    values = torch.where(entries, values, torch.zeros_like(values))
-    shares = exposures(dynamics.likelihood, batch, entries)
+    values, shares = counted(dynamics.likelihood, batch, entries)
     result = values.new_empty(len(values), states.shape[1])
     for sets, courses in _pieces(states, values.shape[2]):
         expected = _expected(dynamics, states[sets, courses], batch.session)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import BINS_OF_MOST, Batch
-from nwb_sbtt.models.windows import exposures, windows
+from nwb_sbtt.models.windows import counted, windows
 from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.nn.sessions import SessionTables
 
@@ -73,15 +73,12 @@ class HiddenMarkov(nn.Module):
         expected, variance : Float[Tensor, "trial time channel"]
             Posterior mean and variance of what is expected of each entry, over a whole bin, in the data's unit.
         """
-        reference = likelihood.reference(batch.session)
-        away = self.expected[batch.session] - reference
-        means, variances = list[Tensor](), list[Tensor]()
-        for part in self.pieces(batch):
-            posterior, _ = self.posterior(likelihood, part, part.shown)
-            mean = posterior @ away
-            means.append(mean + reference)
-            variances.append((posterior @ away**2 - mean**2).clamp(min=0))
-        return torch.cat(means), torch.cat(variances)
+        found = [
+            self._moments(likelihood, batch.session, self.expectations(likelihood, part, part.shown, count=False)[0])
+            for part in self.pieces(batch)
+        ]
+        expected, variance = (torch.cat(each) for each in zip(*found, strict=True))
+        return expected, variance
 
     def forecast(self, likelihood: Likelihood, batch: Batch, bins: int) -> tuple[Tensor, Tensor]:
         """Forecast the bins after those of trials, from their shown entries.
@@ -97,16 +94,14 @@ class HiddenMarkov(nn.Module):
         expected, variance : Float[Tensor, "trial time channel"]
             As of `infer`.
         """
-        reference = likelihood.reference(batch.session)
-        away = self.expected[batch.session] - reference
-        state = torch.cat([self.posterior(likelihood, part, part.shown)[0][:, -1] for part in self.pieces(batch)])
-        means, variances = list[Tensor](), list[Tensor]()
+        state = torch.cat(
+            [self._forward(self._evidence(likelihood, part, part.shown), part)[:, -1] for part in self.pieces(batch)]
+        )
+        states = list[Tensor]()
         for _ in range(bins):
             state = state @ self.transitions
-            mean = state @ away
-            means.append(mean + reference)
-            variances.append((state @ away**2 - mean**2).clamp(min=0))
-        return torch.stack(means, 1), torch.stack(variances, 1)
+            states.append(state)
+        return self._moments(likelihood, batch.session, torch.stack(states, 1))
 
     def pieces(self, batch: Batch) -> Iterator[Batch]:
         """Cut a batch into pieces whose probabilities and values fit into memory.
@@ -126,10 +121,15 @@ class HiddenMarkov(nn.Module):
         for rows in batch.pieces(at_once):
             yield windows(batch.select(rows), [0], n_bins)
 
-    def posterior(
-        self, likelihood: Likelihood, batch: Batch, entries: Bool[Tensor, "trial time channel"]
+    def expectations(
+        self,
+        likelihood: Likelihood,
+        batch: Batch,
+        entries: Bool[Tensor, "trial time channel"],
+        *,
+        count: bool = True,
     ) -> tuple[Float[Tensor, "trial time state"], Float[Tensor, "state state"]]:
-        """Compute how probable states are, given entries.
+        """Compute how probable states are, given entries, and how often one follows another.
 
         Parameters
         ----------
@@ -138,6 +138,8 @@ class HiddenMarkov(nn.Module):
             Dense.
         entries : Bool[Tensor, "trial time channel"]
             Which entries count.
+        count : bool
+            Whether transitions are counted, which takes a quarter of the time; else all numbers are 0.
 
         Returns
         -------
@@ -146,33 +148,43 @@ class HiddenMarkov(nn.Module):
             Expected number of transitions from each state (row) to each (column), over all trials.
         """
         evidence = self._evidence(likelihood, batch, entries)
+        result = self._forward(evidence, batch)
         n_trials, n_bins, n_states = evidence.shape
-        result = torch.empty_like(evidence)
-        forward = self.starts[batch.session] * evidence[:, 0]
-        for t in range(n_bins):
-            if t:
-                forward = (forward @ self.transitions) * evidence[:, t]
-            forward = (forward / forward.sum(1, keepdim=True)).clamp_(min=LEAST)
-            result[:, t] = forward
         counts = evidence.new_zeros(n_states, n_states)
         backward = evidence.new_ones(n_trials, n_states)
         for t in range(n_bins - 1, 0, -1):
             before = result[:, t - 1]
             ahead = evidence[:, t] * backward
             ahead = ahead / ((before @ self.transitions) * ahead).sum(1, keepdim=True)
-            counts.addmm_(before.T, ahead)
+            if count:
+                counts.addmm_(before.T, ahead)
             backward = ahead @ self.transitions.T
             # `before` has been used: in its place stands the posterior.
             result[:, t - 1] = before * backward
         return result, counts * self.transitions
 
+    def _forward(self, evidence: Tensor, batch: Batch) -> Float[Tensor, "trial time state"]:
+        """How probable states are, given the entries of their own bin and of those before."""
+        result = torch.empty_like(evidence)
+        forward = self.starts[batch.session] * evidence[:, 0]
+        for t in range(evidence.shape[1]):
+            if t:
+                forward = (forward @ self.transitions) * evidence[:, t]
+            forward = (forward / forward.sum(1, keepdim=True)).clamp_(min=LEAST)
+            result[:, t] = forward
+        return result
+
     def _evidence(self, likelihood: Likelihood, batch: Batch, entries: Tensor) -> Tensor:
         """Likelihood of each bin's entries in each state, as a share of that in the likeliest one."""
-        session = batch.session
-        slope, cost = likelihood.natural(self.expected[session], session)
-        values = batch.values - likelihood.reference(session)
-        values = torch.where(entries, values, torch.zeros_like(values))
-        shares = exposures(likelihood, batch, entries)
+        slope, cost = likelihood.natural(self.expected[batch.session], batch.session)
+        values, shares = counted(likelihood, batch, entries)
         found = values @ slope.T
         found -= shares @ cost.T
         return found.sub_(found.amax(2, keepdim=True)).exp_().clamp_(min=LEAST)
+
+    def _moments(self, likelihood: Likelihood, session: str, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of what is expected of channels, given how probable states are."""
+        reference = likelihood.reference(session)
+        away = self.expected[session] - reference
+        mean = states @ away
+        return mean + reference, (states @ away**2 - mean**2).clamp(min=0)

@@ -66,3 +66,25 @@ def exposures(
     if batch.exposure is None or not likelihood.expects_counts:
         return shares
     return shares * batch.dense(batch.exposure)
+
+
+def counted(
+    likelihood: Likelihood, batch: Batch, entries: Bool[Tensor, "trial time channel"]
+) -> tuple[Float[Tensor, "trial time channel"], Float[Tensor, "trial time channel"]]:
+    """Give what a log-likelihood takes of entries (`Likelihood.natural`): values from their reference, and shares of bins.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    batch : Batch
+        Dense.
+    entries : Bool[Tensor, "trial time channel"]
+        Which entries count; both are 0 of the others.
+
+    Returns
+    -------
+    values, shares : Float[Tensor, "trial time channel"]
+        In the data's unit, and as of `exposures`.
+    """
+    values = batch.values - likelihood.reference(batch.session)
+    return torch.where(entries, values, torch.zeros_like(values)), exposures(likelihood, batch, entries)

@@ -11,7 +11,7 @@ from torch import Tensor
 from nwb_sbtt import stopping
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.models.markov import HiddenMarkov
-from nwb_sbtt.models.windows import exposures
+from nwb_sbtt.models.windows import counted
 from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.train.rotations import Inferred
 
@@ -168,12 +168,13 @@ def _expectations(
     starts, transitions = torch.zeros_like(markov.starts[batch.session]), torch.zeros_like(markov.transitions)
     for part in markov.pieces(batch):
         stopping.check()
-        posterior, counts = markov.posterior(likelihood, part, part.observed)
+        posterior, counts = markov.expectations(likelihood, part, part.observed)
         starts += posterior[:, 0].sum(0)
         transitions += counts
         by_state = posterior.flatten(0, 1).T
-        sums += by_state @ torch.where(part.observed, part.values - reference, 0).flatten(0, 1)
-        weights += by_state @ exposures(likelihood, part, part.observed).flatten(0, 1)
+        values, shares = counted(likelihood, part, part.observed)
+        sums += by_state @ values.flatten(0, 1)
+        weights += by_state @ shares.flatten(0, 1)
     # Of each channel as it is observed on average: weights of all states add up to what was observed of it.
     own = OF_BINS * weights.sum(0).clamp(min=1.0) / (batch.shape[0] * batch.shape[1])
     expected = reference + (sums + own * (begun - reference)) / (weights + own)

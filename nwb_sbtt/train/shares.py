@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -52,10 +53,7 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *,
         with torch.no_grad():
             _find_kinds(dynamics, batch)
             n_scored = batch.dense(batch.scored).sum((0, 1)).clamp(min=LEAST_SCORED)
-
-            def score(expected: Tensor, of: Batch = batch, n: Tensor = n_scored) -> Tensor:
-                return _score(dynamics.likelihood, of, expected, n).to(precise_dtype(of.device))
-
+            score = partial(_score, dynamics.likelihood, batch, n_scored)
             estimates = [
                 torch.cat(
                     [
@@ -118,8 +116,8 @@ def _averages(likelihood: Likelihood, batch: Batch) -> Float[Tensor, "trial time
 def _score(
     likelihood: Likelihood,
     batch: Batch,
-    expected: Float[Tensor, "trial time channel"],
     n_scored: Int[Tensor, "channel"],
+    expected: Float[Tensor, "trial time channel"],
 ) -> Float[Tensor, ""]:
     """Negative log-likelihood of the scored entries given expectations, but for terms of the data alone.
 

@@ -55,7 +55,7 @@ def enumerated(model, likelihood, batch):
 def test_the_posterior_is_that_over_all_sequences_of_states(kind, exposure):
     model, likelihood = random_model(kind)
     batch = trials(exposure=exposure)
-    posterior, transitions = model.posterior(likelihood, batch, batch.shown)
+    posterior, transitions = model.expectations(likelihood, batch, batch.shown)
     expected, counts = enumerated(model, likelihood, batch)
     torch.testing.assert_close(posterior, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(transitions, counts, rtol=1e-4, atol=1e-4)
@@ -84,7 +84,7 @@ def test_a_trial_without_samples_has_what_is_expected_before_any():
     model, likelihood = random_model()
     batch = trials()
     nothing = replace(batch, shown=torch.zeros_like(batch.shown))
-    posterior, _ = model.posterior(likelihood, nothing, nothing.shown)
+    posterior, _ = model.expectations(likelihood, nothing, nothing.shown)
     for t in range(BINS):
         prior = model.starts["session"] @ torch.linalg.matrix_power(model.transitions, t)
         torch.testing.assert_close(posterior[:, t], prior.expand(TRIALS, -1), rtol=1e-4, atol=1e-5)

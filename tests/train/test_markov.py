@@ -48,17 +48,15 @@ def learned(*, n_states=3, share=0.5, kind="poisson", seed=0, trials=120):
     factors = torch.tensor(np.log(clean) if kind == "poisson" else clean, dtype=torch.float32)
     factors = factors + 0.3 * torch.randn(factors.shape, generator=torch.Generator().manual_seed(4))
     rounds = list[int]()
-    model = learn_markov(
-        likelihood,
-        [batch],
-        [Inferred(likelihood, factors, None)],
-        [factors],
-        n_states,
-        torch.Generator().manual_seed(seed),
-        tell=rounds.append,
-    )
+    model = model_of(likelihood, batch, factors, n_states=n_states, seed=seed, tell=rounds.append)
     assert rounds == ([3] if model is None else [1, 2, 3])
     return model, likelihood, batch, table, clean
+
+
+def model_of(likelihood, batch, factors, *, n_states, seed=0, tell=lambda _: None):
+    """Learn from one session, of which these factors are inferred."""
+    inferred, generator = Inferred(likelihood, factors, None), torch.Generator().manual_seed(seed)
+    return learn_markov(likelihood, [batch], [inferred], [factors], n_states, generator, tell=tell)
 
 
 @pytest.mark.parametrize("kind", ["poisson", "gaussian"])
@@ -82,13 +80,7 @@ def test_what_was_not_observed_changes_nothing():
     _, likelihood, batch, _, _ = learned()
     hidden = replace(batch, values=torch.where(batch.observed, batch.values, 9.0))
     factors = torch.randn(*batch.shape[:2], CHANNELS, generator=torch.Generator().manual_seed(5))
-    of = Inferred(likelihood, factors, None)
-    models = [
-        learn_markov(
-            likelihood, [each], [of], [factors], 4, torch.Generator().manual_seed(0), tell=lambda _: None
-        ).state_dict()
-        for each in (batch, hidden)
-    ]
+    models = [model_of(likelihood, each, factors, n_states=4).state_dict() for each in (batch, hidden)]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
@@ -99,15 +91,7 @@ def test_a_channel_that_was_never_observed_keeps_what_the_model_infers():
     batch = replace(batch, observed=without, shown=without, scored=without)
     factors = torch.full((*batch.shape[:2], CHANNELS), 0.7)
     factors = factors + 0.01 * torch.randn(factors.shape, generator=torch.Generator().manual_seed(5))
-    model = learn_markov(
-        likelihood,
-        [batch],
-        [Inferred(likelihood, factors, None)],
-        [factors],
-        4,
-        torch.Generator().manual_seed(0),
-        tell=lambda _: None,
-    )
+    model = model_of(likelihood, batch, factors, n_states=4)
     torch.testing.assert_close(model.expected["session"][:, 0], torch.full((4,), 0.7).exp(), rtol=0.02, atol=0)
 
 
@@ -138,15 +122,7 @@ def test_a_model_that_infers_the_same_everywhere_gives_a_model_of_equal_states(b
         batch, **{name: getattr(batch, name)[:, :bins] for name in ("values", "observed", "shown", "scored")}
     )
     factors = torch.full((60, bins, CHANNELS), 0.5)
-    model = learn_markov(
-        likelihood,
-        [batch],
-        [Inferred(likelihood, factors, None)],
-        [factors],
-        5,
-        torch.Generator().manual_seed(0),
-        tell=lambda _: None,
-    )
+    model = model_of(likelihood, batch, factors, n_states=5)
     assert model.transitions.isfinite().all() and model.infer(likelihood, batch)[0].isfinite().all()
 
 
