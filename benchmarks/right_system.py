@@ -22,10 +22,10 @@ On validation trials, a fifth, unless said otherwise:
 
 Models: `dynamics` (the default that learns a system) has two rows: `conv`, the network alone, its factors as latents, which is
 what the defaults fit (`--models conv` fits nothing else); and `dynamics`, what the fit returns, the states of the system as
-latents (`system rates` are those of the system alone, `share` is its part in the rates). Further models: `lfads`; `linear`
-(linear dynamical system); `gpfa` (low-rank Wiener filter: a few Gaussian processes with measured autocovariances, linear
-read-out). The last two have no known inputs, and their latents are the logarithms of their rates, so that nothing is lost in a
-cycle.
+latents (`system rates` are those of the system alone, `share` is its part in the rates). Further models: `lfads`, alone;
+`linear` (linear dynamical system); `gpfa` (low-rank Wiener filter: a few Gaussian processes with measured autocovariances,
+linear read-out). The last two have no known inputs, and their latents are the logarithms of their rates, so that nothing is
+lost in a cycle.
 
     python benchmarks/right_system.py --json right_system.json --figure right_system.png
     python benchmarks/right_system.py --systems flip-flop --models dynamics lfads --shares 1 --twice
@@ -63,7 +63,11 @@ from nwb_sbtt.fitting.dynamics.stability import exponents_of, points_of
 from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.models.stability import find_fixed_points, lyapunov_exponents
 
-MODELS = {"conv": [], "dynamics": ["dynamics.dimensions=4"], "lfads": ["model.name=lfads"]}
+MODELS = {
+    "conv": ["dynamics=null"],
+    "dynamics": ["dynamics.dimensions=4"],
+    "lfads": ["model.name=lfads", "dynamics=null"],
+}
 """Their settings."""
 BASELINES = {"linear": "linear_dynamics", "gpfa": "low_rank_wiener"}
 FEW, MANY, DRAWS = 10, 100, 5

@@ -2,17 +2,21 @@
 
 Tasks: "lorenz", that of `accuracy.py`; "maze", a simulated set of the Neural Latents Benchmark's shape (`nlb_accuracy.py`), 59
 neurons with a median rate of 6 Hz, 35 bins of 20 ms, 900 training and 300 validation trials. k neurons are sampled in every bin
-of training and validation trials, or the same share of the maze's (4 for 2 of 29, 2 for 1).
+of all trials, or the same share of the maze's (4 for 2 of 29, 2 for 1).
 
-"scheduled": a network with lag 0, fitted to speckled data of the same budget, chooses the neurons of each next bin
-(`sb.schedule`); with --rounds 2 it is fitted again to what it has chosen, and chooses again. Then the defaults, which see whole
-trials, are fitted to the data of each scheme, with the same settings. R² is that of their rates to the true ones, 1 − SSE/SST,
-mean over all neurons and over all bins of the validation trials. With fixed neurons the others get their true mean rates, as in
-`controls.py`. "R2, lag 0" is that of the network that chooses, from what it has chosen; "fewest samples" is the number of
-samples of the neuron that is sampled least, in the training trials.
+The defaults are fitted to training trials of each scheme, and infer validation trials of the same. "scheduled": the fit to
+speckled samples chooses the neurons of each next bin of the validation trials (`sb.schedule`), of which a share is drawn at
+random (--explore), and infers them. With --choosing another fit to the speckled samples chooses, such as one with a lag. With
+--refit the defaults are fitted once more, to what was chosen in the training trials ("refitted").
+
+R² is that of the rates to the true ones, 1 − SSE/SST, mean over all neurons and over all bins of the validation trials. With
+fixed neurons the others get their true mean rates, as in `controls.py`. "R2, online" is that of what the scheduler infers of
+each bin when it is given; "fewest samples" is the number of samples of the neuron that is sampled least, in the training
+trials.
 
     python benchmarks/schedule.py --json schedule.json --figure schedule.png --example example.png
     python benchmarks/schedule.py --tasks maze --schemes scheduled speckled
+    python benchmarks/schedule.py --schemes scheduled --choosing model.lag=0 train.epochs=25 --explore 0.3 --refit
     python benchmarks/schedule.py --small
 """
 
@@ -20,6 +24,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,15 +34,16 @@ import numpy as np
 import xarray as xr
 from controls import sampled_part, spread_out
 from fits import N_NEURONS, fitted_to, observe, take_settings, timed_fit
-from machine import canvas, options, report
+from machine import canvas, options, report, save
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import nwb_sbtt as sb
 from nwb_sbtt.config import override
+from nwb_sbtt.data.bandwidth import bin_numbers
 from nwb_sbtt.data.schema import DIMS, make_dataset
 from nwb_sbtt.evaluate.metrics import r2
-from nwb_sbtt.fitting.schedule import EXPLORE
+from nwb_sbtt.fitting.schedule import EXPLORE, Scheduler
 from nwb_sbtt.nlb.definitions import DEFINITIONS
 from nwb_sbtt.nlb.preparation import prepare
 from nwb_sbtt.nlb.windows import place_windows
@@ -47,7 +54,7 @@ TASKS = ("lorenz", "maze")
 MAZE = SetSettings("mc_maze", 900, 300, 2, units=60, held_out=0.02, rate=6.0, depth=0.55)
 BIN_WIDTH = 0.02
 """Seconds, of the maze."""
-SMALL = ["train.epochs=5"]
+SMALL = ["train.epochs=5", "dynamics.steps=5", "dynamics.courses=32", "dynamics.markov_states=32"]
 
 
 def main() -> None:
@@ -57,16 +64,16 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", default=[2, 1], help="neurons sampled per bin, of 29")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
     parser.add_argument("--schemes", nargs="+", default=["scheduled", *DRAWN], choices=["scheduled", *DRAWN])
-    parser.add_argument("--explore", type=float, default=EXPLORE, help="share of random samples")
-    parser.add_argument("--rounds", type=int, default=1, help="times that the network that chooses is fitted")
-    parser.add_argument("--choosing", nargs="*", default=[], help="changes of the defaults of the network that chooses")
+    parser.add_argument("--explore", type=float, nargs="+", default=[0, EXPLORE], help="shares of random samples")
+    parser.add_argument("--choosing", nargs="*", default=[], help="changes of the defaults of another fit that chooses")
+    parser.add_argument("--refit", action="store_true", help="fit what was chosen in training trials, too")
     parser.add_argument("--example", type=Path, help="where to draw what is chosen in a validation trial, as PNG")
     take_settings(parser)
     arguments = parser.parse_args()
     conditions, settings = 65, MAZE
     if arguments.small:
         arguments.tasks, arguments.levels, arguments.schemes = [*TASKS], [2], ["scheduled", "speckled"]
-        conditions, settings = 7, replace(MAZE, train=90, val=30)
+        conditions, settings, arguments.explore, arguments.refit = 7, replace(MAZE, train=90, val=30), [EXPLORE], True
         arguments.settings = [*SMALL, *arguments.settings]
     rows = []
     for seed in arguments.seeds:
@@ -76,10 +83,11 @@ def main() -> None:
             else:
                 whole = sb.simulate.lorenz(n_channels=N_NEURONS, conditions=conditions, seed=seed)
             for level in arguments.levels:
-                for scheme in arguments.schemes:
-                    k = round(level * whole.sizes["channel"] / N_NEURONS)
-                    rows.append({"task": task, **_row(scheme, whole, k, seed, arguments)})
+                k = round(level * whole.sizes["channel"] / N_NEURONS)
+                for row in _rows(whole, k, seed, arguments):
+                    rows.append({"task": task, "sampled": k, "of": whole.sizes["channel"], "seed": seed, **row})
                     print(rows[-1], flush=True)
+                save(arguments.json, vars(arguments), rows)
     report(arguments, rows, lambda: _figure(rows))
 
 
@@ -106,46 +114,70 @@ def maze(settings: SetSettings) -> xr.Dataset:
     return ds.assign(true_rates=(DIMS, (expected / BIN_WIDTH).astype(np.float32)))
 
 
-def scheduled(whole: xr.Dataset, k: int, seed: int, arguments: argparse.Namespace) -> tuple[xr.Dataset, dict[str, Any]]:
-    """Let a network with lag 0 choose; give its data, and its own R² and CPU-seconds."""
-    limited = observe(whole, k, seed=seed)
-    texts = ["model.lag=0", *arguments.settings, *arguments.choosing]
-    config = override(sb.FitConfig(seed=seed), texts)
-    seconds = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        for i in range(arguments.rounds):
-            fitted, taken = timed_fit(limited, config, Path(folder) / str(i))
-            seconds += taken
-            scheduler = sb.schedule(fitted, budget=k, data=limited, explore=arguments.explore, seed=seed)
-            limited = scheduler.limit(whole)
-        own = _score(whole, fitted.infer(limited)["rates"].values)
-    return limited, {"R2, lag 0": own, "CPU-seconds, lag 0": seconds}
-
-
-def _row(scheme: str, whole: xr.Dataset, k: int, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    own: dict[str, Any] = {"R2, lag 0": "", "CPU-seconds, lag 0": ""}
-    if scheme == "scheduled":
-        limited, own = scheduled(whole, k, seed, arguments)
-        if arguments.example:
-            name = f"{arguments.example.stem}_{whole.attrs['session_id']}_{k}"
-            example(limited, whole).savefig(arguments.example.with_stem(name), dpi=150)
-    else:
-        limited = observe(whole, k, seed=seed, scheme=scheme)
+def _rows(whole: xr.Dataset, k: int, seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Score the schemes; the fit to speckled samples serves two of them."""
     config = override(sb.FitConfig(seed=seed), arguments.settings)
-    with fitted_to(sampled_part(limited), config) as (fitted, seconds):
-        rates = fitted.infer(sampled_part(limited))["rates"].values
-        score = _score(whole, spread_out(rates, limited, whole))
+    for scheme in DRAWN:
+        wanted = scheme in arguments.schemes
+        chooses = scheme == "speckled" and "scheduled" in arguments.schemes
+        if not wanted and not chooses:
+            continue
+        limited = observe(whole, k, seed=seed, scheme=scheme)
+        part = sampled_part(limited)
+        with fitted_to(part, config) as (fitted, seconds):
+            rates = spread_out(fitted.infer(part)["rates"].values, limited, whole)
+            if wanted:
+                yield {"scheme": scheme, **_row(whole, limited, rates, seconds)}
+            if chooses:
+                yield from _scheduled(whole, limited, fitted, k, seed, arguments)
+
+
+def _scheduled(
+    whole: xr.Dataset, speckled: xr.Dataset, fitted: sb.Fitted, k: int, seed: int, arguments: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """Let a fit to speckled samples choose, and infer what it has chosen; and a fit to that."""
+    config = override(sb.FitConfig(seed=seed), arguments.settings)
+    with tempfile.TemporaryDirectory() as folder:
+        chooser, seconds = fitted, 0.0
+        if arguments.choosing:
+            chooser, seconds = timed_fit(speckled, override(config, arguments.choosing), Path(folder) / "chooser")
+        for explore in arguments.explore:
+            scheduler = sb.schedule(chooser, budget=k, data=speckled, explore=explore, seed=seed)
+            started = time.process_time()
+            chosen = scheduler.limit(whole)
+            per_bin = (time.process_time() - started) / (whole.sizes["trial"] * whole.sizes["time"])
+            row = {"explore": explore, "R2, online": _online(whole, scheduler), "ms a bin": 1e3 * per_bin}
+            yield {"scheme": "scheduled", **_row(whole, chosen, fitted.infer(chosen)["rates"].values, seconds), **row}
+            if arguments.example:
+                name = f"{arguments.example.stem}_{whole.attrs['session_id']}_{k}_{explore:g}"
+                example(chosen, whole).savefig(arguments.example.with_stem(name), dpi=150)
+            if arguments.refit:
+                again, seconds_again = timed_fit(chosen, config, Path(folder) / f"refit_{explore:g}")
+                rates = again.infer(chosen)["rates"].values
+                yield {"scheme": "refitted", **_row(whole, chosen, rates, seconds_again), "explore": explore}
+
+
+def _online(whole: xr.Dataset, scheduler: Scheduler) -> float:
+    """R² of the validation trials as they are inferred bin by bin, at the lag of the fit that chooses."""
+    valid = whole.isel(trial=np.flatnonzero(whole["split"].values == "valid"))
+    rates = np.full(valid["values"].shape, np.nan)
+    for i, first in enumerate(bin_numbers(valid)[:, 0]):
+        scheduler.reset(int(first))
+        for values in valid["values"].values[i]:
+            step = scheduler.step(values)
+            if step.bin >= 0:
+                rates[i, step.bin] = step.rates
+    given = np.isfinite(rates).all((0, 2))
+    return float(r2(valid["true_rates"].values[:, given], rates[:, given]))
+
+
+def _row(whole: xr.Dataset, limited: xr.Dataset, rates: NDArray[np.floating], seconds: float) -> dict[str, Any]:
     training = limited["observed"].values[limited["split"].values == "train"]
     return {
-        "sampled": k,
-        "of": whole.sizes["channel"],
-        "seed": seed,
-        "scheme": scheme,
-        "R2": score,
+        "R2": _score(whole, rates),
         "CPU-seconds": seconds,
         "counts per sample": float(limited["values"].values.sum() / limited["observed"].values.sum()),
         "fewest samples": int(training.sum((0, 1)).min()),
-        **own,
     }
 
 
@@ -174,7 +206,11 @@ def example(limited: xr.Dataset, whole: xr.Dataset) -> Figure:
 def _figure(rows: list[dict[str, Any]]) -> Figure:
     figure = canvas(5, 3)
     axes = figure.subplots()
-    labels = [f"{row['task']}, {row['scheme'].replace('_', ' ')}, {row['sampled']} of {row['of']}" for row in rows]
+    labels = [
+        f"{row['task']}, {row['scheme'].replace('_', ' ')}, {row['sampled']} of {row['of']}"
+        + (f", {row['explore']:.0%} at random" if "explore" in row else "")
+        for row in rows
+    ]
     axes.barh(labels[::-1], [max(row["R2"], 0) for row in rows][::-1], color="#0072B2")
     axes.set(xlabel="R² to true rates (validation)", xlim=(0, 1))
     return figure

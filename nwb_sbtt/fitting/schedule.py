@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +16,10 @@ from nwb_sbtt.data.datasets import dataset_of, finite_number
 from nwb_sbtt.data.schema import is_chopped
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError
+from nwb_sbtt.fitting.beliefs import Belief, MarkovBelief, StreamBelief
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.signature import channel_names, places_of
-from nwb_sbtt.fitting.stream import Step, as_flags, as_numbers
-from nwb_sbtt.models.stepping import Counts, observation_of
+from nwb_sbtt.fitting.stream import Step, Stream, as_flags, as_numbers
 
 if TYPE_CHECKING:
     from nwb_sbtt.fitting.fitted import Fitted
@@ -29,9 +28,6 @@ EXPLORE = 0.3
 """Share of the samples that are drawn at random by default."""
 EXPLORE_DRAW = SCAN_DRAW + 1
 """In place of the number of a channel, where it is drawn whether a sample explores; one number for each sample of a bin."""
-RIDGE = 1e-6
-"""Of the regression of factors on earlier ones, relative to their mean variance."""
-Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
@@ -50,12 +46,13 @@ def schedule(
     Parameters
     ----------
     fitted : Fitted
-        With a lag (``model.lag``), best 0: what is known of the bins so far is that of its stream.
+        With a hidden Markov model, as fits to whole trials have by default, which then tells what is known from the bins so
+        far. Or with a lag (``model.lag``), best 0: what is known is that of its stream.
     budget : int
         Channels sampled in a bin; fewer than there are.
     data : Dataset, optional
-        The data of the fit, of which the dynamics of the factors are measured (training trials, where trials have a split).
-        By default they are read again from their file.
+        Of a fit with a lag: its data, of which the dynamics of the factors are measured (training trials, where trials have a
+        split). By default they are read again from their file.
     allowed : bool array (channel), optional
         Channels that may be sampled at all, in the order of `Scheduler.channels`. All by default.
     explore : float
@@ -73,12 +70,12 @@ def schedule(
     Raises
     ------
     ConfigError
-        If the model has no lag, or its likelihood is not one of counts or signals; or if `budget`, `allowed` or `explore` are
-        out of range.
+        If the fit has neither a hidden Markov model nor a lag, or its likelihood is not one of counts or signals; or if
+        `budget`, `allowed` or `explore` are out of range.
     DataError, MismatchError
         If the data have other channels than those of the fit, or too few bins.
     FileError
-        If there are no data given, and none to be read again.
+        If a fit with a lag has no data given, and none to be read again.
 
     Examples
     --------
@@ -94,12 +91,11 @@ def schedule(
 class Scheduler:
     """Channels to sample, bin by bin; made by `nwb_sbtt.schedule`.
 
-    The factors of the next bin are taken to be Gaussian, with covariance P. A channel with weights w and Fisher information
-    λ (the expected count; for signals 1 / σ²) tells ½ log(1 + λ wᵀPw) of them, and leaves P − Pw wᵀP λ / (1 + λ wᵀPw), as in
-    the point-process filter of Eden, Frank, Barbieri, Solo and Brown 2004 (Neural Computation 16:971). Channels are taken one
-    after the other, each time the one that tells most: ½ log det(I + Σ λ w wᵀ P) of all is then at least 1 − 1/e of that of the
-    best set, because the gain is submodular (Krause and Guestrin 2005, Uncertainty in Artificial Intelligence). From bin to bin
-    P follows linear dynamics that are measured on the training trials.
+    What is not known of the next bin has the covariance P: of the state of a hidden Markov model, or of the factors of a
+    stream (`nwb_sbtt.fitting.beliefs`). A sample of a channel with weights w and Fisher information λ tells ½ log(1 + λ wᵀPw)
+    of it, if it is taken to be Gaussian. Channels are taken one after the other, each time the one that tells most:
+    ½ log det(I + Σ λ w wᵀ P) of all is then at least 1 − 1/e of that of the best set, because the gain is submodular (Krause
+    and Guestrin 2005, Uncertainty in Artificial Intelligence).
 
     Parameters
     ----------
@@ -110,8 +106,6 @@ class Scheduler:
 
     Attributes
     ----------
-    stream : Stream
-        What infers the bins.
     channels : tuple
         Names of the channels, in the order of all masks.
     budget : int
@@ -135,8 +129,7 @@ class Scheduler:
         seed: int = 0,
     ):
         self._fitted, self._session = fitted, session
-        self.stream = fitted.stream(session=session)
-        self.channels = self.stream.channels
+        self.channels: tuple[Any, ...] = tuple(fitted.signature.sessions[session].channels)
         if data is not None:
             dataset_of(data)
         self._allowed = self._flags_of_channels("allowed", allowed)
@@ -155,22 +148,28 @@ class Scheduler:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise ConfigError(f"seed is {seed!r}; expected a whole number")
         self.budget, self._explore, self._seed = int(budget), share, int(seed)
-        self._observation = observation_of(fitted.model.likelihood, session)
-        self._weights = self._observation.weights.astype(float)
-        self._dynamics = _dynamics(fitted, fitted.data(session) if data is None else data, session)
+        self._belief: Belief
+        if fitted.config.lag is None:
+            self._belief = MarkovBelief(fitted, session)
+        else:
+            self._belief = StreamBelief(fitted, session, fitted.data(session) if data is None else data)
         self.reset()
 
+    @property
+    def stream(self) -> Stream | None:
+        """What infers the bins of a fit with a lag."""
+        return self._belief.stream if isinstance(self._belief, StreamBelief) else None
+
     def reset(self, first_bin: int = 0) -> None:
-        """Begin a trial or a recording: nothing is known but what the training trials tell of any bin.
+        """Begin a trial or a recording: nothing is known but what the training trials tell.
 
         Parameters
         ----------
         first_bin : int
             Number of the next bin on the session clock, which the channels drawn at random follow from.
         """
-        self.stream.reset()
+        self._belief.reset()
         self._first = int(first_bin)
-        self._mean, self._covariance = self._dynamics.mean, self._dynamics.covariance
         self._chosen: Mask | None = None
 
     def next(self, available: ArrayLike | None = None) -> Mask:
@@ -193,20 +192,21 @@ class Scheduler:
         """
         can = self._allowed & self._flags_of_channels("available", available)
         n = min(self.budget, int(can.sum()))
-        bins = np.array([self._first + self.stream.n_bins])
+        bins = np.array([self._first + self._belief.n_bins])
         drawn = int((uniform_draws(bins, EXPLORE_DRAW + np.arange(n), self._seed) < self._explore).sum())
         order = np.where(can, uniform_draws(bins, np.arange(len(can)), self._seed), np.inf)
         chosen = np.zeros(len(can), bool)
         chosen[np.argsort(order, kind="stable")[:drawn]] = True
-        information = self._information()
-        covariance = self._updated(self._covariance, information, chosen)
-        spread = np.einsum("cf,cf->c", self._weights @ covariance, self._weights)
+        ahead = self._belief.ahead()
+        for channel in np.flatnonzero(chosen):
+            ahead, _ = ahead.sampled(int(channel))
+        weights, information = ahead.weights, ahead.information
+        spread = np.einsum("cf,cf->c", weights @ ahead.covariance, weights)
         for _ in range(n - drawn):
-            gain = np.where(can & ~chosen, information * spread, -np.inf)
-            best = int(gain.argmax())
+            best = int(np.where(can & ~chosen, information * spread, -np.inf).argmax())
             chosen[best] = True
-            covariance, by_factor = _without(covariance, self._weights[best], information[best])
-            spread = spread - np.square(self._weights @ by_factor)
+            ahead, vector = ahead.sampled(best)
+            spread = spread - np.square(weights @ vector)
         self._chosen = chosen
         return chosen.copy()
 
@@ -251,15 +251,7 @@ class Scheduler:
             if flags.shape != chosen.shape:
                 raise DataError(f"observed has the shape {flags.shape}; expected that of the values, {chosen.shape}")
             shown &= flags
-        step = self.stream.step(array, shown, exposure, inputs=inputs)
-        information = self._information()
-        if exposure is not None and isinstance(self._observation, Counts):
-            information = information * np.where(shown, as_numbers("exposure", exposure), 1)
-        covariance = self._updated(self._covariance, information, shown)
-        of = self._dynamics
-        self._covariance = of.step @ covariance @ of.step.T + of.added
-        if step.bin >= 0:
-            self._mean = of.ahead @ step.factors + of.offset
+        step = self._belief.step(array, shown, exposure, inputs)
         self._chosen = None
         return step
 
@@ -312,7 +304,7 @@ class Scheduler:
         exposure = ds["exposure"].values if "exposure" in ds else None
         inputs = np.where(ds["inputs_observed"], ds["inputs"], np.float32(np.nan)) if "inputs" in ds else None
         scheduler = copy.copy(self)
-        scheduler.stream = self._fitted.stream(session=self._session)
+        scheduler._belief = self._belief.fresh()
         masks = np.zeros(shown.shape, bool)
         for i, first in enumerate(bin_numbers(ds)[:, 0]):
             scheduler.reset(int(first))
@@ -326,17 +318,6 @@ class Scheduler:
                 )
         return masks
 
-    def _information(self) -> Floats:
-        """Fisher information of each channel in the next bin, on the logarithm of its rate or on its mean."""
-        expected = self._observation.expected(self._mean.astype(np.float32), 1.0)
-        return self._observation.information(expected).astype(float)
-
-    def _updated(self, covariance: Floats, information: Floats, shown: Mask) -> Floats:
-        """Covariance of the factors after these channels were sampled."""
-        for channel in np.flatnonzero(shown):
-            covariance, _ = _without(covariance, self._weights[channel], information[channel])
-        return covariance
-
     def _flags_of_channels(self, name: str, given: ArrayLike | None) -> Mask:
         if given is None:
             return np.ones(len(self.channels), bool)
@@ -347,73 +328,3 @@ class Scheduler:
                 "channels, in the order of scheduler.channels"
             )
         return flags
-
-
-@dataclass(frozen=True)
-class _Dynamics:
-    """Of factors: mean and covariance in any bin, and how they follow from earlier ones.
-
-    Parameters
-    ----------
-    mean : array (factor)
-    covariance : array (factor, factor)
-        Of the estimates over bins, and of their errors.
-    step : array (factor, factor)
-        Regression of a bin's factors on those of the bin before.
-    added : array (factor, factor)
-        Covariance that a bin adds.
-    ahead, offset : array (factor, factor), array (factor)
-        Regression on the last estimate that a stream has when a bin is to be chosen: ``lag + 1`` bins before.
-    """
-
-    mean: Floats
-    covariance: Floats
-    step: Floats
-    added: Floats
-    ahead: Floats
-    offset: Floats
-
-
-def _dynamics(fitted: Fitted, data: xr.Dataset, session: str) -> _Dynamics:
-    """Measure linear dynamics of the factors that a fit infers of its training trials.
-
-    What an estimate changes by that its past does not predict is what new data told. On average over many bins the dynamics
-    add as much variance as data take away, so that the covariance of these changes is that added in a bin.
-    """
-    horizon = (fitted.config.lag or 0) + 1
-    if "split" in data.coords and (training := data["split"].values == "train").any():
-        data = data.isel(trial=np.flatnonzero(training))
-    if data.sizes["time"] <= horizon:
-        raise DataError(
-            f"the trials have {data.sizes['time']} bins; expected more than {horizon}, as the dynamics of the factors are "
-            "measured over the lag and the next bin"
-        )
-    latents = fitted.infer(data, session=session)
-    factors = latents["factors"].values.astype(float)
-    mean = factors.mean((0, 1))
-    centred = factors - mean
-    step, _ = _regression(centred, 1)
-    ahead, changes = _regression(centred, horizon)
-    covariance = _covariance(centred) + np.diag(np.square(latents["factors_sd"].values.astype(float)).mean((0, 1)))
-    return _Dynamics(mean, covariance, step, changes / horizon, ahead, mean - ahead @ mean)
-
-
-def _regression(factors: Floats, bins: int) -> tuple[Floats, Floats]:
-    """Regress centred factors (trial, time, factor) on those some bins earlier; the map, and the covariance of its errors."""
-    before, after = (part.reshape(-1, factors.shape[-1]) for part in (factors[:, :-bins], factors[:, bins:]))
-    variance = before.T @ before / len(before)
-    penalty = RIDGE * np.trace(variance) / len(variance) + np.finfo(float).tiny
-    weights = np.linalg.solve(variance + penalty * np.eye(len(variance)), before.T @ after / len(before)).T
-    return weights, _covariance(after - before @ weights.T)
-
-
-def _covariance(rows: Floats) -> Floats:
-    flat = rows.reshape(-1, rows.shape[-1])
-    return np.asarray(flat.T @ flat / len(flat))
-
-
-def _without(covariance: Floats, weights: Floats, information: float) -> tuple[Floats, Floats]:
-    """Covariance without what a sample tells; and the vector whose outer product was subtracted."""
-    by_factor = covariance @ weights
-    by_factor = by_factor * np.sqrt(information / (1 + information * (weights @ by_factor)))
-    return covariance - np.outer(by_factor, by_factor), by_factor

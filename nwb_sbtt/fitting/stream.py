@@ -171,8 +171,8 @@ class Stream:
         shown = ~np.isnan(array)
         if observed is not None:
             shown &= _same_shape("observed", as_flags(observed), array)
-        share = None if exposure is None else _same_shape("exposure", as_numbers("exposure", exposure), array)
-        self._check(array, shown, share)
+        share = None if exposure is None else as_numbers("exposure", exposure)
+        check_bin(array, shown, share, counts=self._is_counts)
         if share is not None:
             share = np.where(shown, share, np.float32(1))
         known = self._known(inputs, array)
@@ -282,15 +282,6 @@ class Stream:
         if self._steppers[0].bins > self.n_bins:
             raise DataError("the trial has ended (stream.finish); call stream.reset() before its next bin")
 
-    def _check(self, values: Array, shown: NDArray[np.bool_], exposure: Array | None) -> None:
-        seen = values[shown]
-        if not np.isfinite(seen).all():
-            raise DataError("an observed value is infinite; pass NaN for a missing sample")
-        if self._is_counts and seen.size and seen.min() < 0:
-            raise DataError(f"an observed count is {seen.min():g}; counts are 0 or more")
-        if exposure is not None and not ((exposure[shown] > 0) & (exposure[shown] <= 1)).all():
-            raise DataError("exposure is the share of the bin that was observed: expected numbers in (0, 1]")
-
     def _known(self, inputs: ArrayLike | None, values: Array) -> Array | None:
         if not self.inputs and inputs is None:
             return None
@@ -399,6 +390,34 @@ def as_flags(observed: ArrayLike) -> NDArray[np.bool_]:
             "channels"
         )
     return array.astype(bool)
+
+
+def check_bin(values: Array, shown: NDArray[np.bool_], exposure: Array | None, *, counts: bool) -> None:
+    """Refuse what cannot be a bin, or a few.
+
+    Parameters
+    ----------
+    values : array (…, channel)
+    shown : bool array (…, channel)
+        Whether there is a measurement.
+    exposure : array, optional
+    counts : bool
+
+    Raises
+    ------
+    DataError
+        If an observed value is infinite or a negative count, or an exposure has another shape or is not in (0, 1].
+    """
+    seen = values[shown]
+    if not np.isfinite(seen).all():
+        raise DataError("an observed value is infinite; pass NaN for a missing sample")
+    if counts and seen.size and seen.min() < 0:
+        raise DataError(f"an observed count is {seen.min():g}; counts are 0 or more")
+    if exposure is None:
+        return
+    share = _same_shape("exposure", exposure, values)[shown]
+    if not ((share > 0) & (share <= 1)).all():
+        raise DataError("exposure is the share of the bin that was observed: expected numbers in (0, 1]")
 
 
 def _same_shape(name: str, array: NDArray[Any], values: Array) -> NDArray[Any]:

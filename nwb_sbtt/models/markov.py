@@ -32,6 +32,8 @@ class HiddenMarkov(nn.Module):
     n_states : int
     channels : mapping of session to int
         Numbers of channels.
+    n_factors : int
+        Factors of the model that it was learned from.
 
     Attributes
     ----------
@@ -41,14 +43,18 @@ class HiddenMarkov(nn.Module):
         Float[Tensor, "state"], probabilities in the first bin of a trial.
     expected : SessionTables
         Float[Tensor, "state channel"], over a whole bin, in the data's unit.
+    factors : Float[Tensor, "state factor"]
+        Mean of the factors that the model inferred in each state; all sessions share them.
     shares : SessionTables
         Float[Tensor, ""], of the model in what is inferred.
     """
 
-    def __init__(self, n_states: int, channels: Mapping[str, int]):
+    def __init__(self, n_states: int, channels: Mapping[str, int], n_factors: int):
         super().__init__()
         self.transitions: Tensor
+        self.factors: Tensor
         self.register_buffer("transitions", torch.full((n_states, n_states), 1 / n_states))
+        self.register_buffer("factors", torch.zeros(n_states, n_factors))
         self.starts, self.expected, self.shares = SessionTables(), SessionTables(), SessionTables()
         for session, n_channels in channels.items():
             self.starts[session] = torch.full((n_states,), 1 / n_states)

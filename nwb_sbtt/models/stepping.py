@@ -32,6 +32,7 @@ NO_LAG = (
 )
 Row = NDArray[np.float32]
 """Numbers of a bin."""
+Floats = NDArray[np.float64]
 
 
 class Ring:
@@ -498,6 +499,23 @@ class Counts:
         """
         return expected
 
+    def steady(self, expected: Floats) -> tuple[Floats, Floats]:
+        """Transform expectations such that a sample tells as much of them everywhere.
+
+        Parameters
+        ----------
+        expected : array (…, channel)
+            Over a whole bin.
+
+        Returns
+        -------
+        transformed : array (…, channel)
+            Their square roots.
+        information : array (channel)
+            Fisher information of an observed bin on these: 4.
+        """
+        return np.sqrt(expected), np.full(expected.shape[-1], 4.0)
+
 
 class Signals:
     """What is expected of signals: see `nwb_sbtt.nn.likelihoods.gaussian`.
@@ -564,6 +582,21 @@ class Signals:
             Per square of the data's unit.
         """
         return self._information
+
+    def steady(self, expected: Floats) -> tuple[Floats, Floats]:
+        """Give means as they are: a sample tells as much of them everywhere.
+
+        Parameters
+        ----------
+        expected : array (…, channel)
+
+        Returns
+        -------
+        transformed : array (…, channel)
+        information : array (channel)
+            1 / σ² of the noise, per square of the data's unit.
+        """
+        return expected, self._information.astype(float)
 
 
 def observation_of(likelihood: Likelihood, session: str) -> Counts | Signals:

@@ -250,8 +250,10 @@ def save_dynamics(dynamics: Dynamics, path: Path, *, of: str = "") -> None:
         for session in dynamics.sessions
     }
     known = 0 if dynamics.known is None else len(dynamics.known.mean)
-    n_markov = 0 if dynamics.markov is None else dynamics.markov.n_states
-    save_record(path, dynamics.state_dict(), {"states": states, "inputs": known, "markov": n_markov, "of": of})
+    record = {"states": states, "inputs": known, "of": of}
+    if dynamics.markov is not None:
+        record["markov"], record["factors"] = dynamics.markov.factors.shape
+    save_record(path, dynamics.state_dict(), record)
 
 
 def load_dynamics(path: Path, model: Model, config: DynamicsConfig, *, of: str | None = None) -> Dynamics:
@@ -288,9 +290,9 @@ def load_dynamics(path: Path, model: Model, config: DynamicsConfig, *, of: str |
     known = KnownInputs([InputStatistics.blank(record["inputs"])]) if record["inputs"] else None
     states = {session: (starts, later, visited) for session, (starts, later, visited) in record["states"].items()}
     dynamics = Dynamics(config, model.likelihood, states, known)
-    if n_markov := record.get("markov", 0):
+    if n_states := record.get("markov", 0):
         channels = {name: len(dynamics.likelihood.read_outs(name)[0][1]) for name in dynamics.sessions}
-        dynamics.markov = HiddenMarkov(n_markov, channels)
+        dynamics.markov = HiddenMarkov(n_states, channels, record.get("factors", 0))
     load_weights(dynamics, tensors, path)
     return dynamics.to(next(model.parameters()).device).eval().requires_grad_(False)
 

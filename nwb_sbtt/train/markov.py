@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -76,7 +77,8 @@ def learn_markov(
         tell(ROUNDS)
         return None
     middles = _middles(pooled, n_states, generator)
-    markov = HiddenMarkov(n_states, {batch.session: batch.shape[2] for batch in batches}).to(pooled.device)
+    channels, n_factors = {batch.session: batch.shape[2] for batch in batches}, inferred[0].factors.shape[2]
+    markov = HiddenMarkov(n_states, channels, n_factors).to(pooled.device)
     near = _nearness(middles)
     labels = [_nearest(each, middles) for each in points]
     factors = _averages(
@@ -88,17 +90,20 @@ def learn_markov(
     }
     counted = torch.stack([_transitions(each, n_states) for each in labels]).sum(0)
     markov.transitions.copy_(_probabilities(counted, near))
+    markov.factors.copy_(factors)
     for batch, each in zip(batches, labels, strict=True):
         markov.expected[batch.session].copy_(begun[batch.session])
         markov.starts[batch.session].copy_(_start_probabilities(torch.bincount(each[:, 0], minlength=n_states)))
     for turn in range(ROUNDS):
-        found = torch.zeros_like(markov.transitions)
-        renewed = list[tuple[Tensor, Tensor]]()
-        for batch in batches:
-            expected, starts, transitions = _expectations(markov, likelihood, batch, begun[batch.session])
-            renewed.append((expected, starts))
-            found += transitions
+        found, bins = torch.zeros_like(markov.transitions), torch.full_like(markov.factors[:, :1], OF_BINS)
+        summed, renewed = OF_BINS * factors, list[tuple[Tensor, Tensor]]()
+        for batch, of in zip(batches, inferred, strict=True):
+            turned = _expectations(markov, likelihood, batch, of.factors, begun[batch.session])
+            renewed.append((turned.expected, turned.starts))
+            found += turned.transitions
+            summed, bins = summed + turned.factors, bins + turned.bins
         markov.transitions.copy_(_probabilities(found, near))
+        markov.factors.copy_(summed / bins)
         for batch, (expected, starts) in zip(batches, renewed, strict=True):
             markov.expected[batch.session].copy_(expected)
             markov.starts[batch.session].copy_(starts)
@@ -159,13 +164,43 @@ def _start_probabilities(trials: Tensor) -> Float[Tensor, "_"]:
     return weighed / weighed.sum()
 
 
+@dataclass(frozen=True)
+class _Round:
+    """What all trials of a session say of the states, given a hidden Markov model.
+
+    Parameters
+    ----------
+    expected : Float[Tensor, "state channel"]
+        Renewed expectations of channels.
+    starts : Float[Tensor, "state"]
+        Renewed probabilities of the first bin.
+    transitions : Float[Tensor, "state state"]
+        Numbers of them.
+    factors : Float[Tensor, "state factor"]
+        Sums over bins.
+    bins : Float[Tensor, "state 1"]
+        Numbers of them.
+    """
+
+    expected: Tensor
+    starts: Tensor
+    transitions: Tensor
+    factors: Tensor
+    bins: Tensor
+
+
 def _expectations(
-    markov: HiddenMarkov, likelihood: Likelihood, batch: Batch, begun: Float[Tensor, "state channel"]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Expectations of channels in each state and probabilities of starts, renewed by all trials; and counts of transitions."""
+    markov: HiddenMarkov,
+    likelihood: Likelihood,
+    batch: Batch,
+    factors: Float[Tensor, "trial time factor"],
+    begun: Float[Tensor, "state channel"],
+) -> _Round:
+    """Run one round of expectation over all trials of a session, and renew what is its own."""
     reference = likelihood.reference(batch.session)
     sums, weights = torch.zeros_like(begun), torch.zeros_like(begun)
     starts, transitions = torch.zeros_like(markov.starts[batch.session]), torch.zeros_like(markov.transitions)
+    of_factors, bins, before = torch.zeros_like(markov.factors), torch.zeros_like(markov.factors[:, :1]), 0
     for part in markov.pieces(batch):
         stopping.check()
         posterior, counts = markov.expectations(likelihood, part, part.observed)
@@ -175,7 +210,10 @@ def _expectations(
         values, shares = counted(likelihood, part, part.observed)
         sums += by_state @ values.flatten(0, 1)
         weights += by_state @ shares.flatten(0, 1)
+        of_factors += by_state @ factors[before : before + len(posterior)].flatten(0, 1)
+        bins += by_state.sum(1, keepdim=True)
+        before += len(posterior)
     # Of each channel as it is observed on average: weights of all states add up to what was observed of it.
     own = OF_BINS * weights.sum(0).clamp(min=1.0) / (batch.shape[0] * batch.shape[1])
     expected = reference + (sums + own * (begun - reference)) / (weights + own)
-    return expected, _start_probabilities(starts), transitions
+    return _Round(expected, _start_probabilities(starts), transitions, of_factors, bins)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import nwb_sbtt as sb
-from nwb_sbtt.config import BandwidthConfig, ConvConfig, FitConfig, TrainConfig
+from nwb_sbtt.config import BandwidthConfig, ConvConfig, DynamicsConfig, FitConfig, TrainConfig
 from nwb_sbtt.data.schema import make_dataset
+from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
 from nwb_sbtt.train.trackers import Silent
 
@@ -46,8 +47,22 @@ def ds():
     return dataset()
 
 
+def fit_whole(ds, folder, *, epochs=40, **changes):
+    """A fit to whole trials, with a hidden Markov model."""
+    system = DynamicsConfig(dimensions=2, steps=5, courses=64, markov_states=24)
+    return fit(ds, folder, lag=None, epochs=epochs, **{"dynamics": system, **changes})
+
+
+FITS = {"stream": fit, "markov": fit_whole}
+
+
+@pytest.fixture(scope="module", params=FITS)
+def fitted(ds, tmp_path_factory, request):
+    return FITS[request.param](ds, tmp_path_factory.mktemp("schedule") / "run")
+
+
 @pytest.fixture(scope="module")
-def fitted(ds, tmp_path_factory):
+def streamed(ds, tmp_path_factory):
     return fit(ds, tmp_path_factory.mktemp("schedule") / "run")
 
 
@@ -95,9 +110,10 @@ def test_more_is_known_of_the_latents_than_from_samples_at_random(scheduler, fit
 
 @pytest.mark.parametrize("explore", [0, 0.5])
 @pytest.mark.parametrize("kind", ["counts", "signals"])
-def test_the_choice_of_a_bin_follows_from_earlier_bins_only(kind, explore, tmp_path):
+@pytest.mark.parametrize("by", FITS)
+def test_the_choice_of_a_bin_follows_from_earlier_bins_only(by, kind, explore, tmp_path):
     ds = dataset(kind)
-    scheduler = sb.schedule(fit(ds, tmp_path / "run", epochs=2), budget=BUDGET, data=ds, explore=explore)
+    scheduler = sb.schedule(FITS[by](ds, tmp_path / "run", epochs=2), budget=BUDGET, data=ds, explore=explore)
     ds = ds.isel(trial=slice(3))
     before = scheduler.limit(ds)["observed"].values
     assert len(np.unique(before.reshape(-1, CHANNELS), axis=0)) > 1
@@ -107,9 +123,10 @@ def test_the_choice_of_a_bin_follows_from_earlier_bins_only(kind, explore, tmp_p
         after = scheduler.limit(changed)["observed"].values
         assert np.array_equal(after[:, : t + 1], before[:, : t + 1])
     changed["values"][:, 0] += 40
-    # Of signals the information does not depend on values, so choices do not either.
-    if kind == "signals" or not explore:
-        assert np.array_equal(scheduler.limit(changed)["observed"].values, before) == (kind == "signals")
+    # The information of signals does not depend on values, so choices by a stream do not either.
+    fixed = by == "stream" and kind == "signals"
+    if fixed or not explore:
+        assert np.array_equal(scheduler.limit(changed)["observed"].values, before) == fixed
 
 
 def test_values_that_were_not_chosen_are_not_used(scheduler, ds):
@@ -118,8 +135,6 @@ def test_values_that_were_not_chosen_are_not_used(scheduler, ds):
     for wrong in (np.nan, np.inf, -1, 500):
         masks = chosen_of(scheduler, trial, given=lambda values, mask, wrong=wrong: np.where(mask, values, wrong))
         assert np.array_equal(masks, expected)
-        step = scheduler.stream.finish()
-        assert len(step.bin) == 0
 
 
 def test_offline_and_bin_by_bin_the_same_channels_are_chosen(fitted, ds):
@@ -132,9 +147,8 @@ def test_offline_and_bin_by_bin_the_same_channels_are_chosen(fitted, ds):
     assert np.array_equal(some[..., ::-1], limited[[5, 0]])
 
 
-def test_the_step_is_that_of_the_stream_for_the_chosen_channels(scheduler, fitted, ds):
-    stream = fitted.stream()
-    scheduler.reset()
+def test_the_step_is_that_of_the_stream_for_the_chosen_channels(streamed, ds):
+    scheduler, stream = sb.schedule(streamed, budget=BUDGET, data=ds, explore=0), streamed.stream()
     for values in ds["values"].values[2]:
         mask = scheduler.next()
         np.testing.assert_array_equal(scheduler.next(), mask)
@@ -151,18 +165,23 @@ def test_a_sample_that_is_lost_tells_nothing(scheduler, ds):
             scheduler.step(values[0], np.zeros(CHANNELS, bool))
         else:
             scheduler.step(np.where(mask, lost, values[0]))
-        choices.append(scheduler._covariance)
-    np.testing.assert_array_equal(*choices)
+        choices.append(scheduler._belief.ahead())
+    for name in ("covariance", "weights", "information"):
+        np.testing.assert_array_equal(*(getattr(each, name) for each in choices))
     scheduler.reset()
     scheduler.step(values[0])
-    assert np.trace(scheduler._covariance) < np.trace(choices[0])
+    spread = [
+        np.trace(each.weights @ each.covariance @ each.weights.T) for each in (scheduler._belief.ahead(), choices[0])
+    ]
+    assert spread[0] < spread[1]
 
 
 def test_channels_are_chosen_greedily_by_the_log_determinant(scheduler, ds):
     scheduler.reset()
     for values in ds["values"].values[1, :5]:
         scheduler.step(values)
-    weights, information, covariance = scheduler._weights, scheduler._information(), scheduler._covariance
+    ahead = scheduler._belief.ahead()
+    weights, information, covariance = ahead.weights, ahead.information, ahead.covariance
     chosen = []
     for _ in range(BUDGET):
         gains = []
@@ -174,15 +193,16 @@ def test_channels_are_chosen_greedily_by_the_log_determinant(scheduler, ds):
     assert set(np.flatnonzero(scheduler.next())) == set(chosen)
 
 
-def test_the_covariance_is_updated_as_by_a_kalman_filter(scheduler, ds):
-    scheduler.reset()
-    before, information = scheduler._covariance, scheduler._information()
-    shown = scheduler.next()
+def test_the_covariance_is_updated_as_by_a_kalman_filter(streamed, ds):
+    scheduler = sb.schedule(streamed, budget=BUDGET, data=ds, explore=0)
+    before, shown = scheduler._belief.ahead(), scheduler.next()
     scheduler.step(ds["values"].values[0, 0])
-    weights = scheduler._weights[shown]
-    after = np.linalg.inv(np.linalg.inv(before) + (weights.T * information[shown]) @ weights)
-    of = scheduler._dynamics
-    np.testing.assert_allclose(scheduler._covariance, of.step @ after @ of.step.T + of.added, rtol=1e-6, atol=1e-9)
+    weights = before.weights[shown]
+    after = np.linalg.inv(np.linalg.inv(before.covariance) + (weights.T * before.information[shown]) @ weights)
+    of = scheduler._belief._dynamics
+    np.testing.assert_allclose(
+        scheduler._belief.ahead().covariance, of.step @ after @ of.step.T + of.added, rtol=1e-6, atol=1e-9
+    )
 
 
 def test_random_samples_leave_no_channel_out(fitted, ds):
@@ -208,16 +228,16 @@ def test_only_channels_that_can_be_sampled_are_chosen(fitted, ds):
 
 def test_with_a_lag_the_next_bin_is_forecast_from_the_last_estimate(tmp_path, ds):
     scheduler = sb.schedule(fit(ds, tmp_path / "run", lag=2, epochs=2), budget=BUDGET, data=ds, explore=0)
-    scheduler.reset()
-    of = scheduler._dynamics
+    of = scheduler._belief._dynamics
     for t, values in enumerate(ds["values"].values[0]):
         step = scheduler.step(values)
         expected = of.mean if t < 2 else of.ahead @ step.factors + of.offset
-        np.testing.assert_array_equal(scheduler._mean, expected)
+        np.testing.assert_array_equal(scheduler._belief._mean, expected)
 
 
-def test_an_ensemble_has_a_schedule(tmp_path, ds):
-    scheduler = sb.schedule(fit(ds, tmp_path / "run", epochs=2, seeds=2), budget=BUDGET, data=ds)
+@pytest.mark.parametrize("by", FITS)
+def test_an_ensemble_has_a_schedule(tmp_path, ds, by):
+    scheduler = sb.schedule(FITS[by](ds, tmp_path / "run", epochs=2, seeds=2), budget=BUDGET, data=ds)
     assert (scheduler.limit(ds)["observed"].values.sum(-1) == BUDGET).all()
 
 
@@ -266,7 +286,7 @@ def test_settings_out_of_range_are_refused(fitted, ds, changes, message):
 def test_what_cannot_be_a_bin_is_refused_and_leaves_the_scheduler_as_it_was(scheduler, ds):
     scheduler.reset()
     chosen = scheduler.next()
-    before = scheduler._covariance
+    before = scheduler._belief.ahead()
     for values, observed, message in [
         (np.zeros(5), None, r"values have the shape \(5,\); expected \(6,\)"),
         (np.zeros((2, 6)), None, r"values have the shape \(2, 6\); expected \(6,\)"),
@@ -275,7 +295,9 @@ def test_what_cannot_be_a_bin_is_refused_and_leaves_the_scheduler_as_it_was(sche
     ]:
         with pytest.raises(DataError, match=message):
             scheduler.step(values, observed)
-    assert np.array_equal(scheduler.next(), chosen) and scheduler._covariance is before
+    np.testing.assert_array_equal(scheduler.next(), chosen)
+    np.testing.assert_array_equal(scheduler._belief.ahead().weights, before.weights)
+    np.testing.assert_array_equal(scheduler._belief.ahead().covariance, before.covariance)
     with pytest.raises(ConfigError, match=r"available has the shape \(3,\)"):
         scheduler.next(np.ones(3, bool))
 
@@ -285,14 +307,37 @@ def test_data_of_other_channels_are_refused(scheduler, ds):
         scheduler.limit(ds.isel(channel=slice(4)))
 
 
-def test_a_fit_without_a_lag_has_no_schedule(ds, tmp_path):
-    with pytest.raises(ConfigError, match=r"no lag.*model\.lag=0"):
-        sb.schedule(fit(ds, tmp_path / "run", lag=None, epochs=1), budget=BUDGET, data=ds)
+def test_a_fit_with_neither_a_hidden_markov_model_nor_a_lag_has_no_schedule(ds, tmp_path):
+    with pytest.raises(ConfigError, match=r"neither a hidden Markov model nor a lag.*model\.lag=0"):
+        sb.schedule(fit(ds, tmp_path / "run", lag=None, epochs=1), budget=BUDGET)
 
 
-def test_a_fit_to_arrays_needs_its_data(fitted):
-    with pytest.raises(FileError, match="data"):
-        sb.schedule(fitted, budget=BUDGET)
+def test_a_fit_to_arrays_needs_its_data_if_it_has_a_lag(fitted, ds):
+    if fitted.config.lag is None:
+        assert sb.schedule(fitted, budget=BUDGET).stream is None
+    else:
+        with pytest.raises(FileError, match="data"):
+            sb.schedule(fitted, budget=BUDGET)
+
+
+@pytest.mark.parametrize("kind", ["counts", "signals"])
+def test_the_step_of_a_hidden_markov_model_is_what_it_infers_of_the_bins_so_far(kind, tmp_path):
+    ds = dataset(kind)
+    fitted = fit_whole(ds, tmp_path / "run", epochs=5)
+    scheduler, trial = sb.schedule(fitted, budget=BUDGET, explore=0.5), ds.isel(trial=[0])
+    limited = scheduler.limit(ds).isel(trial=[0])
+    system, width = fitted.best.dynamics, WIDTH if kind == "counts" else 1
+    scheduler.reset(0)
+    for t, values in enumerate(trial["values"].values[0]):
+        step = scheduler.step(values)
+        so_far = to_batch(limited.isel(time=slice(t + 1)), fitted.session_name())
+        expected, variance = system.markov.infer(system.likelihood, so_far)
+        assert step.bin == t and step.factors.shape == (SMALL["factors"],) and np.isfinite(step.factors).all()
+        found, sd = (step.rates, step.rates_sd) if kind == "counts" else (step.mean, step.mean_sd)
+        np.testing.assert_allclose(found * width, expected[0, -1], rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose((sd * width) ** 2, variance[0, -1], rtol=1e-2, atol=1e-4)
+    with pytest.raises(DataError, match="no known inputs"):
+        scheduler.step(values, inputs=[1.0])
 
 
 def test_data_that_are_no_dataset_are_refused(fitted):
@@ -300,6 +345,6 @@ def test_data_that_are_no_dataset_are_refused(fitted):
         sb.schedule(fitted, budget=BUDGET, data="recording.nwb")
 
 
-def test_trials_that_are_too_short_are_refused(fitted, ds):
+def test_trials_that_are_too_short_are_refused(streamed, ds):
     with pytest.raises(DataError, match="the trials have 1 bins; expected more than 1"):
-        sb.schedule(fitted, budget=BUDGET, data=ds.isel(time=[0]))
+        sb.schedule(streamed, budget=BUDGET, data=ds.isel(time=[0]))

@@ -194,7 +194,7 @@ def test_a_network_without_a_share_moves_no_estimate(share):
     with torch.no_grad():
         weights, bias = system.likelihood.read_outs("session")[0]
         weights.zero_(), bias.fill_(math.log(1e-3))
-    system.markov = HiddenMarkov(2, {"session": CHANNELS})
+    system.markov = HiddenMarkov(2, {"session": CHANNELS}, 2)
     system.markov.expected["session"].fill_(1e-3)
     # Rounded to single precision, these can sum up to more than 1.
     system.shares["session"].fill_(1 - share), system.markov.shares["session"].fill_(share)

@@ -17,7 +17,7 @@ STATES, CHANNELS, BINS, TRIALS = 3, 4, 4, 5
 
 def random_model(kind="poisson", *, states=STATES):
     generator = torch.Generator().manual_seed(1)
-    model = HiddenMarkov(states, {"session": CHANNELS})
+    model = HiddenMarkov(states, {"session": CHANNELS}, 2)
     model.transitions.copy_((2 * torch.randn(states, states, generator=generator)).softmax(1))
     model.starts["session"].copy_(torch.randn(states, generator=generator).softmax(0))
     model.expected["session"].copy_(3 * torch.rand(states, CHANNELS, generator=generator))

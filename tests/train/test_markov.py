@@ -65,11 +65,13 @@ def test_states_and_their_transitions_are_those_of_the_activity(kind):
     expected = model.expected["session"].numpy()
     order = np.abs(expected[:, None] - table[None]).mean(2).argmin(0)
     assert sorted(order) == [0, 1, 2]
+    factors = model.factors.numpy()[order]
+    np.testing.assert_allclose(factors, np.log(table) if kind == "poisson" else table, rtol=0.1, atol=0.15)
     np.testing.assert_allclose(expected[order], table, rtol=0.15, atol=0.15)
     transitions = model.transitions.numpy()[np.ix_(order, order)]
     np.testing.assert_allclose(transitions, 0.9 * np.eye(3) + 0.1 / 3, atol=0.02)
     np.testing.assert_allclose(transitions.sum(1), 1, rtol=1e-5)
-    true = HiddenMarkov(3, {"session": CHANNELS})
+    true = HiddenMarkov(3, {"session": CHANNELS}, 2)
     true.transitions.copy_(torch.tensor(0.9 * np.eye(3) + 0.1 / 3))
     true.expected["session"].copy_(torch.tensor(table))
     reached, best = (r2(clean, each.infer(likelihood, batch)[0].numpy()) for each in (model, true))
@@ -99,10 +101,10 @@ def test_a_channel_that_was_never_observed_keeps_what_the_model_infers():
 def test_the_beginning_counts_for_bins_as_they_were_exposed(share):
     _, likelihood, batch, _, _ = learned(trials=20)
     begun = torch.full((3, CHANNELS), 2.0)
-    model = HiddenMarkov(3, {"session": CHANNELS})
+    model = HiddenMarkov(3, {"session": CHANNELS}, 2)
     model.expected["session"].copy_(begun)
     exposed = replace(batch, values=3.0 * share * batch.observed, exposure=torch.full(batch.shape, share))
-    found, _, _ = learning._expectations(model, likelihood, exposed, begun)
+    found = learning._expectations(model, likelihood, exposed, torch.zeros(20, 40, 2), begun).expected
     # Equal states share the bins; each has a third of them at 3 a bin, and some at 2.
     bins = 20 * 40 / 3
     expected = (3 * bins + 2 * learning.OF_BINS) / (bins + learning.OF_BINS)
