@@ -191,25 +191,35 @@ def _weigh(
 ) -> Weighed:
     n_bins = batch.shape[1]
     length = min(int(dynamics.window), n_bins)
-    hop = max(1, length // 2)
-    firsts = [n_bins - length] if bins else sorted({*range(0, n_bins - length, hop), n_bins - length})
-    later = [first for first in firsts if first]
-    sets = ([[0]] if not firsts[0] else []) + ([later] if later else [])
-    estimates, generator = list[_Estimate](), generator_on(batch.device, SEED)
-    for starts in sets:
-        features = None if ahead is None else dynamics.features(ahead.select(rows))
-        found = _of_windows(
-            dynamics,
-            windows(batch, starts, length),
-            generator,
-            features,
-            first=not starts[0],
-            bins=bins,
+    last = n_bins - length
+    firsts = [last] if bins else sorted({*range(0, last, length), *range(length // 2, last, length), last})
+    sets = dict[tuple[bool, int], list[int]]()
+    for first in firsts:
+        # In training, windows of a trial followed each other without overlap.
+        sets.setdefault((first < length, first % length), []).append(first)
+    estimates, generator = dict[int, _Estimate](), generator_on(batch.device, SEED)
+    for (of_trials, after), begun in sets.items():
+        part = windows(batch, begun, length)
+        features, before = dynamics.features(part), None
+        n = n_courses(dynamics.config.courses, (length + bins) * batch.shape[2], own=features is not None)
+        if features is not None and after:
+            before = dynamics.features(windows(batch, [first - after for first in begun], after))
+        if features is not None and ahead is not None:
+            later = dynamics.features(ahead.select(rows))
+            assert later is not None
+            features = torch.cat([features[:, :-1], later], 1)
+        starts, log_prior = dynamics.candidates(
+            batch.session, n, generator, first=of_trials, after=after, features=before
         )
-        estimates += [found.part(i, len(batch.trials)) for i in range(len(starts))]
+        pieces = [
+            _weighted_means(dynamics, part.select(some), states, log_prior)
+            for some, states in _in_pieces(dynamics, starts, length + bins, features, len(part.trials))
+        ]
+        found = _Estimate(*(torch.cat(each) for each in zip(*map(_fields, pieces), strict=True)))
+        estimates |= {first: found.part(i, len(batch.trials)) for i, first in enumerate(begun)}
     if len(estimates) == 1:
-        return estimates[0].weighed()
-    return _joined(estimates, firsts, n_bins)
+        return estimates[firsts[0]].weighed()
+    return _joined([estimates[first] for first in firsts], firsts, n_bins)
 
 
 @dataclass(frozen=True)
@@ -229,35 +239,14 @@ class _Estimate:
         return Weighed(self.expected, variance, self.states)
 
 
-def _of_windows(
-    dynamics: Dynamics,
-    batch: Batch,
-    generator: torch.Generator,
-    ahead: Tensor | None,
-    *,
-    first: bool,
-    bins: int,
-) -> _Estimate:
-    n_trials, n_bins, n_channels = batch.shape
-    features = dynamics.features(batch)
-    n = n_courses(dynamics.config.courses, (n_bins + bins) * n_channels, own=features is not None)
-    starts, log_prior = dynamics.candidates(batch.session, n, generator, first=first)
-    if features is not None and ahead is not None:
-        features = torch.cat([features[:, :-1], ahead], 1)
-    estimates = [
-        _weighted_means(dynamics, batch.select(rows), states, log_prior)
-        for rows, states in _in_pieces(dynamics, starts, n_bins + bins, features, n_trials)
-    ]
-    return _Estimate(*(torch.cat(each) for each in zip(*map(_fields, estimates), strict=True)))
-
-
 def _in_pieces(
     dynamics: Dynamics, starts: Tensor, n_bins: int, features: Tensor | None, n_trials: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Rows of trials and the courses for these: all at once where they share them, else as many as fit into memory."""
-    most = n_trials if features is None else max(1, STATES_AT_ONCE // (len(starts) * n_bins))
+    most = n_trials if features is None else max(1, STATES_AT_ONCE // (starts.shape[-2] * n_bins))
     for rows in torch.split(torch.arange(n_trials, device=starts.device), most):
-        yield rows, run_courses(dynamics, starts, n_bins, None if features is None else features[rows])
+        begun = starts if starts.dim() == 2 else starts[rows]
+        yield rows, run_courses(dynamics, begun, n_bins, None if features is None else features[rows])
 
 
 def _weighted_means(dynamics: Dynamics, batch: Batch, states: Tensor, log_prior: Tensor) -> _Estimate:

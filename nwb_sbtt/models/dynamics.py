@@ -164,12 +164,20 @@ class Dynamics(nn.Module):
         return _drawn(self.starts[session], n, generator)
 
     def candidates(
-        self, session: str, n: int, generator: torch.Generator, *, first: bool, every: bool = False
-    ) -> tuple[Float[Tensor, "candidate dimension"], Float[Tensor, "_"]]:
-        """Draw states in which the trials of other data may begin.
+        self,
+        session: str,
+        n: int,
+        generator: torch.Generator,
+        *,
+        first: bool,
+        after: int = 0,
+        features: Float[Tensor, "trial time feature"] | None = None,
+        every: bool = False,
+    ) -> tuple[Float[Tensor, "*trial candidate dimension"], Float[Tensor, "_"]]:
+        """Draw states in which windows of other data may begin.
 
-        They are drawn from a mixture of kinds: starts of training trials as they are, displaced by little, and by more
-        (`JITTERS`), and states that training trials visit in any bin. `kinds` are the shares of these in the mixture.
+        They are drawn from a mixture of kinds: starts of windows of the training trials as they are, displaced by little, and
+        by more (`JITTERS`), and states that training trials visit in any bin. `kinds` are the shares of these in the mixture.
 
         Parameters
         ----------
@@ -178,25 +186,38 @@ class Dynamics(nn.Module):
             Candidates of each kind.
         generator : torch.Generator
         first : bool
-            Whether a trial begins there; else a later window of it does.
+            Whether the starts are those of trials; else of later windows of them.
+        after : int
+            Bins for which the system runs on from these before the window begins.
+        features : Float[Tensor, "trial time feature"], optional
+            Of these bins, where known inputs drive the system (`features`); then each trial has candidates of its own.
         every : bool
             Whether kinds with hardly a share are drawn too.
 
         Returns
         -------
-        states : Float[Tensor, "candidate dimension"]
+        states : Float[Tensor, "*trial candidate dimension"]
             The kinds one after the other.
         log_prior : float tensor (candidate)
             Logarithm of the share of each.
         """
         bank = self.starts[session] if first else self.later[session]
         visited = self.visited[session]
-        bank = bank if len(bank) else visited
+        if not len(bank):
+            bank, after = visited, 0
         kinds, shares = [*((bank, sd) for sd in JITTERS), (visited, OF_VISITED)], self.kinds[session].tolist()
         chosen = [i for i, share in enumerate(shares) if every or share >= LEAST_OF_KIND]
-        drawn = [_displaced(_drawn(kinds[i][0], n, generator), kinds[i][1], generator) for i in chosen]
+        states = list[Tensor]()
+        for kind, sd in (kinds[i] for i in chosen):
+            drawn = _drawn(kind, n, generator)
+            if after and features is not None:
+                drawn = drawn.expand(len(features), *drawn.shape)
+            if after and kind is bank:
+                of_bins = None if features is None else features[:, None].expand(-1, n, -1, -1)
+                drawn = self.run(drawn, after + 1, of_bins)[..., -1, :]
+            states.append(_displaced(drawn, sd, generator))
         log_prior = (self.kinds[session][chosen].clamp(min=1e-12) / n).log().repeat_interleave(n)
-        return torch.cat(drawn), log_prior
+        return torch.cat(states, -2), log_prior
 
     def states_of(
         self,

@@ -215,3 +215,28 @@ def test_kinds_of_candidates_without_a_share_are_not_drawn():
     # Later windows begin in visited states where no others are known.
     later, _ = system.candidates("session", 50, generator, first=False)
     assert (torch.cdist(later, system.visited["session"]).min(1).values < 1e-3).all()
+
+
+@pytest.mark.parametrize("driven", [False, True])
+@pytest.mark.parametrize("window", [7, 12])
+def test_windows_between_those_of_training_begin_in_states_of_their_bin(window, driven, monkeypatch):
+    # All trials begin alike, so what is known of starts says nearly all of any bin.
+    n_bins, bank = 3 * window + 2, 0.05
+    system = turning(window=window, starts=50)
+    phase = bank * torch.linspace(-1, 1, 50)
+    system.starts["session"].copy_(torch.stack([phase.cos(), phase.sin()], 1))
+    system.later["session"] = torch.cat(
+        [system.run(system.starts["session"], first + 1)[:, -1] for first in (window, 2 * window)]
+    )
+    if driven:
+        monkeypatch.setattr(Dynamics, "features", lambda self, batch: torch.zeros(*batch.shape[:2], 0))
+        system.config = system.config.model_copy(update={"courses": 40 * 32})
+    batch, true = drawn(system, trials=30, share=0.3, bins=n_bins)
+    found = weigh(system, batch)
+    error = ((found.expected / true).log() ** 2).mean((0, 2))
+    assert error.max() < 0.15
+    for given in range(window, n_bins - 4):
+        early = windows(batch, [0], given)
+        ahead = windows(batch, [given - 1], 5) if driven else None
+        foretold = weigh(system, early, ahead=ahead, bins=4).expected
+        assert ((foretold / true[:, given : given + 4]).log() ** 2).mean() < 0.15
