@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nwb_sbtt.batch import Batch, generator_on
-from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.models.dynamics import STATES_AT_ONCE, Dynamics
 from nwb_sbtt.models.windows import counted, windows
 
 LEAST_COURSES, OWN = 256, 32
@@ -26,8 +26,6 @@ ENTRIES_OF_ALL = 24_000_000
 """Entries (bins times channels) of the shared courses of a kind, which limit their number."""
 ENTRIES_AT_ONCE = 12_000_000
 """Of courses whose expectations are in memory at a time."""
-STATES_AT_ONCE = 4_000_000
-"""Of courses that trials have of their own."""
 TRIALS_AT_ONCE = 256
 SEED = 0
 """Of the courses: a trial has the same estimates whatever trials are inferred with it."""

@@ -27,6 +27,8 @@ OF_VISITED = 0.1
 """The same of the last kind of candidates: states that training trials visit in any bin."""
 N_KINDS, LEAST_OF_KIND = len(JITTERS) + 1, 0.005
 """Number of kinds, and the least share of one that is drawn."""
+STATES_AT_ONCE = 4_000_000
+"""Of courses that trials have of their own."""
 
 
 class Dynamics(nn.Module):
@@ -210,14 +212,25 @@ class Dynamics(nn.Module):
         states = list[Tensor]()
         for kind, sd in (kinds[i] for i in chosen):
             drawn = _drawn(kind, n, generator)
-            if after and features is not None:
-                drawn = drawn.expand(len(features), *drawn.shape)
+            # The same for all trials, so that no estimate depends on which others are inferred along.
+            displaced = sd * noise(tuple(drawn.shape), generator, drawn) if sd else 0
             if after and kind is bank:
-                of_bins = None if features is None else features[:, None].expand(-1, n, -1, -1)
-                drawn = self.run(drawn, after + 1, of_bins)[..., -1, :]
-            states.append(_displaced(drawn, sd, generator))
+                drawn = self._run_on(drawn, after, features)
+            elif after and features is not None:
+                drawn = drawn.expand(len(features), *drawn.shape)
+            states.append(drawn + displaced)
         log_prior = (self.kinds[session][chosen].clamp(min=1e-12) / n).log().repeat_interleave(n)
         return torch.cat(states, -2), log_prior
+
+    def _run_on(self, states: Tensor, bins: int, features: Tensor | None) -> Tensor:
+        """States after some bins, of each trial where there are features, for as many trials at once as fit into memory."""
+        if features is None:
+            return self.run(states, bins + 1)[:, -1]
+        pieces = torch.split(features, max(1, STATES_AT_ONCE // (len(states) * (bins + 1))))
+        own = (
+            (states.expand(len(each), *states.shape), each[:, None].expand(-1, len(states), -1, -1)) for each in pieces
+        )
+        return torch.cat([self.run(begun, bins + 1, of_bins)[..., -1, :] for begun, of_bins in own])
 
     def states_of(
         self,
@@ -256,7 +269,3 @@ def _drawn(states: Tensor, n: int, generator: torch.Generator) -> Tensor:
     if n <= len(states):
         return states[torch.randperm(len(states), generator=generator, device=states.device)[:n]]
     return states[torch.randint(len(states), (n,), generator=generator, device=states.device)]
-
-
-def _displaced(states: Tensor, sd: float, generator: torch.Generator) -> Tensor:
-    return states + sd * noise(tuple(states.shape), generator, states) if sd else states

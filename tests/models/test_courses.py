@@ -129,12 +129,30 @@ def test_what_is_not_shown_changes_nothing():
     assert not torch.equal(weigh(system, one).expected, weigh(system, batch).expected)
 
 
-def test_a_trial_has_the_same_estimates_whatever_trials_are_inferred_with_it(monkeypatch):
+@pytest.mark.parametrize("driven", [False, True])
+def test_a_trial_has_the_same_estimates_whatever_trials_are_inferred_with_it(driven, monkeypatch):
     system = turning(window=BINS)
-    batch, _ = drawn(system, trials=10, bins=20)
+    system.kinds["session"].copy_(torch.tensor([0.4, 0.2, 0.2, 0.2]))
+    system.later["session"] = system.starts["session"]
+    if driven:
+        monkeypatch.setattr(Dynamics, "features", lambda self, batch: torch.zeros(*batch.shape[:2], 0))
+    batch, _ = drawn(system, trials=10, bins=30)
     monkeypatch.setattr("nwb_sbtt.models.courses.TRIALS_AT_ONCE", 4)
     found, one = weigh(system, batch), weigh(system, batch.select(torch.tensor([7])))
     torch.testing.assert_close(found.expected[7:8], one.expected)
+
+
+def test_candidates_of_many_trials_are_run_on_in_pieces(monkeypatch):
+    system, features = turning(), torch.zeros(7, 3, 0)
+    whole, _ = system.candidates(
+        "session", 20, torch.Generator().manual_seed(0), first=True, after=3, features=features, every=True
+    )
+    monkeypatch.setattr("nwb_sbtt.models.dynamics.STATES_AT_ONCE", 2 * 20 * 4)
+    pieces, _ = system.candidates(
+        "session", 20, torch.Generator().manual_seed(0), first=True, after=3, features=features, every=True
+    )
+    assert whole.shape == (7, 80, 2)
+    torch.testing.assert_close(pieces, whole)
 
 
 def test_long_trials_are_weighed_in_windows_that_overlap():
