@@ -115,11 +115,16 @@ class MarkovBelief(Belief):
     Raises
     ------
     ConfigError
-        If it has no hidden Markov model.
+        If it has no hidden Markov model, or is not finished.
     """
 
     def __init__(self, fitted: Fitted, session: str):
         system = fitted.best.dynamics
+        if fitted.unfinished:
+            raise ConfigError(
+                f"the fit in {str(fitted.run_dir)!r} is not finished, so its hidden Markov model is not known; run the same "
+                "fit again to resume it"
+            )
         if system is None or system.markov is None:
             raise ConfigError(
                 f"the fit in {str(fitted.run_dir)!r} has neither a hidden Markov model nor a lag, so that nothing is known of "

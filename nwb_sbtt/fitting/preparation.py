@@ -380,16 +380,39 @@ def hold_out(ds: xr.Dataset, config: FitConfig) -> xr.Dataset:
     """
     if not config.masks.held_out_channels or "held_out" in ds.coords:
         return ds
-    n_channels = ds.sizes["channel"]
+    return ds.assign_coords(held_out=("channel", held_out_channels(ds.sizes["channel"], config)))
+
+
+def held_out_channels(n_channels: int, config: FitConfig) -> NDArray[np.bool_]:
+    """Draw held-out channels.
+
+    Parameters
+    ----------
+    n_channels : int
+    config : FitConfig
+        ``masks.held_out_channels`` is their share.
+
+    Returns
+    -------
+    bool array (channel)
+        None of them where the share is 0.
+
+    Raises
+    ------
+    DataError
+        If no channel would be held out, or none shown.
+    """
+    held_out = np.zeros(n_channels, bool)
+    if not config.masks.held_out_channels:
+        return held_out
     n_held_out = round(config.masks.held_out_channels * n_channels)
     if not 0 < n_held_out < n_channels:
         raise DataError(
             f"holding out {config.masks.held_out_channels:g} of {n_channels} channels holds out {n_held_out}; "
             "expected at least one held-out and one shown channel"
         )
-    held_out = np.zeros(n_channels, bool)
     held_out[np.random.default_rng(config.seed).permutation(n_channels)[:n_held_out]] = True
-    return ds.assign_coords(held_out=("channel", held_out))
+    return held_out
 
 
 def signature_of(sessions: Mapping[str, xr.Dataset], config: FitConfig) -> Signature:

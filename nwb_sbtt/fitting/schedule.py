@@ -17,7 +17,7 @@ from nwb_sbtt.data.schema import is_chopped
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.fitting.beliefs import Belief, MarkovBelief, StreamBelief
-from nwb_sbtt.fitting.preparation import hold_out
+from nwb_sbtt.fitting.preparation import held_out_channels, hold_out
 from nwb_sbtt.fitting.signature import channel_names, places_of
 from nwb_sbtt.fitting.stream import Step, Stream, as_flags, as_numbers
 
@@ -54,7 +54,8 @@ def schedule(
         Of a fit with a lag: its data, of which the dynamics of the factors are measured (training trials, where trials have a
         split). By default they are read again from their file.
     allowed : bool array (channel), optional
-        Channels that may be sampled at all, in the order of `Scheduler.channels`. All by default.
+        Channels that may be sampled at all, in the order of `Scheduler.channels`. All by default, but for those that the fit
+        holds out (``masks.held_out_channels``), of which nothing is inferred.
     explore : float
         Share of the samples whose channel is drawn at random, so that all channels are sampled, and a later fit can learn
         their read-outs. 0 for channels chosen only by what is known.
@@ -133,7 +134,9 @@ class Scheduler:
         if data is not None:
             dataset_of(data)
         self._allowed = self._flags_of_channels("allowed", allowed)
-        n_channels, n_allowed = len(self.channels), int(self._allowed.sum())
+        n_channels = len(self.channels)
+        self._held_out = held_out_channels(n_channels, fitted.config)
+        n_allowed = int((self._allowed & ~self._held_out).sum())
         if not n_allowed:
             raise ConfigError(f"none of the {n_channels} channels may be sampled; allow one at least")
         is_whole = isinstance(budget, int | np.integer) and not isinstance(budget, bool)
@@ -167,7 +170,14 @@ class Scheduler:
         ----------
         first_bin : int
             Number of the next bin on the session clock, which the channels drawn at random follow from.
+
+        Raises
+        ------
+        ConfigError
+            If `first_bin` is no whole number.
         """
+        if isinstance(first_bin, bool) or not isinstance(first_bin, int | np.integer):
+            raise ConfigError(f"first_bin is {first_bin!r}; expected a whole number")
         self._belief.reset()
         self._first = int(first_bin)
         self._chosen: Mask | None = None
@@ -190,7 +200,7 @@ class Scheduler:
         ConfigError
             If `available` is not a bool for each channel.
         """
-        can = self._allowed & self._flags_of_channels("available", available)
+        can = self._allowed & ~self._held_out & self._flags_of_channels("available", available)
         n = min(self.budget, int(can.sum()))
         bins = np.array([self._first + self._belief.n_bins])
         drawn = int((uniform_draws(bins, EXPLORE_DRAW + np.arange(n), self._seed) < self._explore).sum())
@@ -305,6 +315,8 @@ class Scheduler:
         inputs = np.where(ds["inputs_observed"], ds["inputs"], np.float32(np.nan)) if "inputs" in ds else None
         scheduler = copy.copy(self)
         scheduler._belief = self._belief.fresh()
+        # `shown` leaves out those of these data, which may be marked in them.
+        scheduler._held_out = np.zeros_like(self._held_out)
         masks = np.zeros(shown.shape, bool)
         for i, first in enumerate(bin_numbers(ds)[:, 0]):
             scheduler.reset(int(first))
@@ -321,7 +333,7 @@ class Scheduler:
     def _flags_of_channels(self, name: str, given: ArrayLike | None) -> Mask:
         if given is None:
             return np.ones(len(self.channels), bool)
-        flags = np.asarray(given)
+        flags = np.asarray(np.ma.filled(given, False) if isinstance(given, np.ma.MaskedArray) else given)
         if flags.dtype != bool or flags.shape != (len(self.channels),):
             raise ConfigError(
                 f"{name} has the shape {flags.shape} and type {flags.dtype}; expected a bool for each of {len(self.channels)} "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nwb_sbtt as sb
-from nwb_sbtt.config import BandwidthConfig, ConvConfig, DynamicsConfig, FitConfig, TrainConfig
+from nwb_sbtt.config import BandwidthConfig, ConvConfig, DynamicsConfig, FitConfig, MaskConfig, TrainConfig
 from nwb_sbtt.data.schema import make_dataset
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError, FileError, MismatchError
@@ -224,6 +224,36 @@ def test_only_channels_that_can_be_sampled_are_chosen(fitted, ds):
     gaps = dataset(missing=0.5)
     mask = scheduler.limit(gaps)["observed"].values
     assert np.array_equal(mask.sum(-1), np.minimum((gaps["observed"].values & allowed).sum(-1), BUDGET))
+
+
+@pytest.mark.parametrize("by", FITS)
+def test_channels_that_the_fit_holds_out_are_never_chosen(by, tmp_path, ds):
+    held_out = FITS[by](ds, tmp_path / "run", epochs=2, masks=MaskConfig(held_out_channels=0.34))
+    scheduler = sb.schedule(held_out, budget=BUDGET, data=ds, explore=0.5)
+    limited = scheduler.limit(ds)["observed"].values
+    assert limited.any((0, 1)).sum() == CHANNELS - 2
+    assert np.array_equal(chosen_of(scheduler, ds.isel(trial=0)), limited[0])
+    with pytest.raises(ConfigError, match="of which 4 may be sampled"):
+        sb.schedule(held_out, budget=5, data=ds)
+
+
+def test_what_a_masked_array_masks_is_not_available(scheduler):
+    scheduler.reset()
+    can = np.ma.masked_array(np.ones(CHANNELS, bool), mask=np.arange(CHANNELS) != 4)
+    assert np.array_equal(scheduler.next(can), np.arange(CHANNELS) == 4)
+
+
+@pytest.mark.parametrize("first", [2.5, np.nan, "one", None])
+def test_the_first_bin_is_a_whole_number(scheduler, first):
+    with pytest.raises(ConfigError, match="expected a whole number"):
+        scheduler.reset(first)
+
+
+def test_of_an_unfinished_fit_it_is_said_how_to_go_on(ds, tmp_path):
+    config = FitConfig(model=ConvConfig(**SMALL), train=TrainConfig(epochs=2))
+    part = sb.fit(ds, config, run_dir=tmp_path / "run", tracker=Silent(), until=1)
+    with pytest.raises(ConfigError, match="is not finished, so its hidden Markov model is not known"):
+        sb.schedule(part, budget=BUDGET)
 
 
 def test_with_a_lag_the_next_bin_is_forecast_from_the_last_estimate(tmp_path, ds):
