@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 
 import torch
@@ -29,6 +30,8 @@ N_KINDS, LEAST_OF_KIND = len(JITTERS) + 1, 0.005
 """Number of kinds, and the least share of one that is drawn."""
 STATES_AT_ONCE = 4_000_000
 """Of courses that trials have of their own."""
+OF_DISPLACED = 4
+"""Candidates of a kind that is displaced, as a multiple of those of known starts: few of them are near the state of a trial."""
 
 
 class Dynamics(nn.Module):
@@ -185,7 +188,7 @@ class Dynamics(nn.Module):
         ----------
         session : str
         n : int
-            Candidates of each kind.
+            Candidates of known starts; of the other kinds there are more (`OF_DISPLACED`), unless every kind is drawn.
         generator : torch.Generator
         first : bool
             Whether the starts are those of trials; else of later windows of them.
@@ -208,10 +211,13 @@ class Dynamics(nn.Module):
         if not len(bank):
             bank, after = visited, 0
         kinds, shares = [*((bank, sd) for sd in JITTERS), (visited, OF_VISITED)], self.kinds[session].tolist()
-        chosen = [i for i, share in enumerate(shares) if every or share >= LEAST_OF_KIND]
-        states = list[Tensor]()
-        for kind, sd in (kinds[i] for i in chosen):
-            drawn = _drawn(kind, n, generator)
+        states, log_prior = list[Tensor](), list[Tensor]()
+        for (kind, sd), share in zip(kinds, shares, strict=True):
+            if share < LEAST_OF_KIND and not every:
+                continue
+            of_kind = OF_DISPLACED * n if sd and not every else n
+            log_prior.append(visited.new_full((of_kind,), math.log(max(share, 1e-12) / of_kind)))
+            drawn = _drawn(kind, of_kind, generator)
             # The same for all trials, so that no estimate depends on which others are inferred along.
             displaced = sd * noise(tuple(drawn.shape), generator, drawn) if sd else 0
             if after and kind is bank:
@@ -219,8 +225,7 @@ class Dynamics(nn.Module):
             elif after and features is not None:
                 drawn = drawn.expand(len(features), *drawn.shape)
             states.append(drawn + displaced)
-        log_prior = (self.kinds[session][chosen].clamp(min=1e-12) / n).log().repeat_interleave(n)
-        return torch.cat(states, -2), log_prior
+        return torch.cat(states, -2), torch.cat(log_prior)
 
     def _run_on(self, states: Tensor, bins: int, features: Tensor | None) -> Tensor:
         """States after some bins, of each trial where there are features, for as many trials at once as fit into memory."""

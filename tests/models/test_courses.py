@@ -9,7 +9,7 @@ import torch
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.config import DynamicsConfig
 from nwb_sbtt.models.courses import log_likelihoods, weigh
-from nwb_sbtt.models.dynamics import BOUND, Dynamics
+from nwb_sbtt.models.dynamics import BOUND, OF_DISPLACED, Dynamics
 from nwb_sbtt.models.markov import HiddenMarkov
 from nwb_sbtt.models.mixture import mixed
 from nwb_sbtt.models.windows import windows
@@ -230,6 +230,12 @@ def test_kinds_of_candidates_without_a_share_are_not_drawn():
     assert (torch.cdist(states, system.starts["session"]).min(1).values < 1e-3).all()
     every, _ = system.candidates("session", 50, generator, first=True, every=True)
     assert len(every) == 200
+    system.kinds["session"].copy_(torch.tensor([0.5, 0.3, 0, 0.2]))
+    both, log_prior = system.candidates("session", 50, generator, first=True)
+    assert len(both) == len(log_prior) == 50 + 2 * 50 * OF_DISPLACED
+    of_kinds = [each.exp().sum() for each in log_prior.split([50, 50 * OF_DISPLACED, 50 * OF_DISPLACED])]
+    torch.testing.assert_close(torch.stack(of_kinds), torch.tensor([0.5, 0.3, 0.2]))
+    system.kinds["session"].copy_(torch.tensor([1.0, 0, 0, 0]))
     # Later windows begin in visited states where no others are known.
     later, _ = system.candidates("session", 50, generator, first=False)
     assert (torch.cdist(later, system.visited["session"]).min(1).values < 1e-3).all()
