@@ -17,8 +17,8 @@ LEAST_STEPS = 400
 LEAST_DIMENSIONS, LEAST_BINS = 2, 8
 """Of the state, and of a trial, under which none is learned by itself."""
 MOST_BINS, MOST_DRIVEN = 500_000, 50_000
-"""Most bins of all trials of a session, without and with known inputs: inference by a system takes .1 and .6 ms a bin, four
-times as long where trials begin elsewhere than those of training."""
+"""Most bins of all trials of a session, without and with known inputs: inference by a system takes .1 and .6 ms a bin, without
+them .4 where trials begin elsewhere than those of training."""
 OF_MODEL = 1.2
 """Steps that learn a system, as a multiple of those of the model; there may be fewer (`nwb_sbtt.train.dynamics.STEPS`)."""
 

@@ -31,7 +31,8 @@ N_KINDS, LEAST_OF_KIND = len(JITTERS) + 1, 0.005
 STATES_AT_ONCE = 4_000_000
 """Of courses that trials have of their own."""
 OF_DISPLACED = 4
-"""Candidates of a kind that is displaced, as a multiple of those of known starts: few of them are near the state of a trial."""
+"""Candidates of a kind that is displaced, as a multiple of those of known starts: few of them are near the state of a trial.
+Not where known inputs give each trial courses of its own, which take long."""
 
 
 class Dynamics(nn.Module):
@@ -188,7 +189,8 @@ class Dynamics(nn.Module):
         ----------
         session : str
         n : int
-            Candidates of known starts; of the other kinds there are more (`OF_DISPLACED`), unless every kind is drawn.
+            Candidates of known starts. Of the other kinds there are more (`OF_DISPLACED`), unless every kind is drawn or the
+            system has known inputs.
         generator : torch.Generator
         first : bool
             Whether the starts are those of trials; else of later windows of them.
@@ -215,7 +217,7 @@ class Dynamics(nn.Module):
         for (kind, sd), share in zip(kinds, shares, strict=True):
             if share < LEAST_OF_KIND and not every:
                 continue
-            of_kind = OF_DISPLACED * n if sd and not every else n
+            of_kind = OF_DISPLACED * n if sd and not every and self.known is None else n
             log_prior.append(visited.new_full((of_kind,), math.log(max(share, 1e-12) / of_kind)))
             drawn = _drawn(kind, of_kind, generator)
             # The same for all trials, so that no estimate depends on which others are inferred along.
