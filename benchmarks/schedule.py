@@ -129,20 +129,24 @@ def _rows(whole: xr.Dataset, k: int, seed: int, arguments: argparse.Namespace) -
             if wanted:
                 yield {"scheme": scheme, **_row(whole, limited, rates, seconds)}
             if chooses:
-                yield from _scheduled(whole, limited, fitted, k, seed, arguments)
+                yield from _scheduled(whole, limited, fitted, config, k, arguments)
 
 
 def _scheduled(
-    whole: xr.Dataset, speckled: xr.Dataset, fitted: sb.Fitted, k: int, seed: int, arguments: argparse.Namespace
+    whole: xr.Dataset,
+    speckled: xr.Dataset,
+    fitted: sb.Fitted,
+    config: sb.FitConfig,
+    k: int,
+    arguments: argparse.Namespace,
 ) -> Iterator[dict[str, Any]]:
     """Let a fit to speckled samples choose, and infer what it has chosen; and a fit to that."""
-    config = override(sb.FitConfig(seed=seed), arguments.settings)
     with tempfile.TemporaryDirectory() as folder:
         chooser, seconds = fitted, 0.0
         if arguments.choosing:
             chooser, seconds = timed_fit(speckled, override(config, arguments.choosing), Path(folder) / "chooser")
         for explore in arguments.explore:
-            scheduler = sb.schedule(chooser, budget=k, data=speckled, explore=explore, seed=seed)
+            scheduler = sb.schedule(chooser, budget=k, data=speckled, explore=explore, seed=config.seed)
             started = time.process_time()
             chosen = scheduler.limit(whole)
             per_bin = (time.process_time() - started) / (whole.sizes["trial"] * whole.sizes["time"])

@@ -88,8 +88,8 @@ def learn_markov(
         batch.session: of.likelihood.expected(factors[None], batch.session)[0]
         for batch, of in zip(batches, inferred, strict=True)
     }
-    counted = torch.stack([_transitions(each, n_states) for each in labels]).sum(0)
-    markov.transitions.copy_(_probabilities(counted, near))
+    transitions = torch.stack([_transitions(each, n_states) for each in labels]).sum(0)
+    markov.transitions.copy_(_probabilities(transitions, near))
     markov.factors.copy_(factors)
     for batch, each in zip(batches, labels, strict=True):
         markov.expected[batch.session].copy_(begun[batch.session])
