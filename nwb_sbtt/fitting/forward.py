@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,31 @@ _KEPT = ("unit", "bin_reference", "session_id")
 """Attributes that simulated data have from those that they are like."""
 
 
+def fit_of(given: Fitted) -> Fitted:
+    """Return what was given, if it is a fit; else say what came, and what to try.
+
+    Parameters
+    ----------
+    given : Fitted
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    ConfigError
+        If it is anything else.
+    """
+    if callable(getattr(given, "session_name", None)):
+        return given
+    if isinstance(given, str | Path):
+        raise ConfigError(
+            f"got the path {str(given)!r}; expected a fit: load its run folder first, sb.load({str(given)!r})"
+        )
+    raise ConfigError(f"got a {type(given).__name__}; expected a fit, of sb.fit(…) or sb.load(run_dir)")
+
+
 def systems_of(fitted: Fitted) -> tuple[Dynamics, ...]:
     """Return a copy of the system of each member.
 
@@ -52,8 +78,9 @@ def systems_of(fitted: Fitted) -> tuple[Dynamics, ...]:
     Raises
     ------
     ConfigError
-        If the fit learns none, or training has not come so far, or ended at its time limit before it did.
+        If the fit learns none, or training has not come so far, or ended at its time limit before it did; or it is no fit.
     """
+    fit_of(fitted)
     if fitted.config.system is None:
         raise ConfigError(
             f"this fit has no system that could be run forward: {why_without(fitted)}; to demand one, fit again with "

@@ -17,6 +17,7 @@ from nwb_sbtt.data.schema import is_chopped
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import ConfigError, DataError
 from nwb_sbtt.fitting.beliefs import Belief, MarkovBelief, StreamBelief
+from nwb_sbtt.fitting.forward import fit_of
 from nwb_sbtt.fitting.preparation import held_out_channels, hold_out
 from nwb_sbtt.fitting.signature import channel_names, places_of
 from nwb_sbtt.fitting.stream import Step, Stream, as_flags, as_numbers
@@ -72,7 +73,7 @@ def schedule(
     ------
     ConfigError
         If the fit has neither a hidden Markov model nor a lag, or its likelihood is not one of counts or signals; or if
-        `budget`, `allowed` or `explore` are out of range.
+        `budget`, `allowed` or `explore` are out of range, or `fitted` is no fit.
     DataError, MismatchError
         If the data have other channels than those of the fit, or too few bins.
     FileError
@@ -85,7 +86,7 @@ def schedule(
     ...     channels = scheduler.next()
     ...     step = scheduler.step(device.sample(channels))
     """
-    name = fitted.session_name(session)
+    name = fit_of(fitted).session_name(session)
     return Scheduler(fitted, name, data=data, budget=budget, allowed=allowed, explore=explore, seed=seed)
 
 

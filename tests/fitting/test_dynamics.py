@@ -272,3 +272,10 @@ def test_a_report_has_what_was_measured_of_the_system(data, spiral, monkeypatch)
     report_session(plain, data, spiral.infer(data), session="session", metrics={})
     assert given["system"] == system_in_words(plain)
     assert given["system"].startswith("none: ")
+
+
+@pytest.mark.parametrize("given", ["runs/first", 3])
+@pytest.mark.parametrize("function", ["fixed_points", "flow_field", "forecast_error", "lyapunov_exponent"])
+def test_only_fits_have_a_system(function, given):
+    with pytest.raises(ConfigError, match=r"got .*; expected a fit.*sb\.load"):
+        getattr(sb.dynamics, function)(given)

@@ -313,6 +313,11 @@ def test_settings_out_of_range_are_refused(fitted, ds, changes, message):
         sb.schedule(fitted, **{"budget": BUDGET, "data": ds, **changes})
 
 
+def test_the_path_of_a_fit_is_no_fit(tmp_path):
+    with pytest.raises(ConfigError, match=r"got the path .*; expected a fit: load its run folder first, sb\.load"):
+        sb.schedule(tmp_path / "run", budget=BUDGET)
+
+
 def test_what_cannot_be_a_bin_is_refused_and_leaves_the_scheduler_as_it_was(scheduler, ds):
     scheduler.reset()
     chosen = scheduler.next()

@@ -16,7 +16,7 @@ from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.evaluate.metrics import pooled_explained_variance
 from nwb_sbtt.fitting.dynamics.held import best_system, states_in
-from nwb_sbtt.fitting.forward import system_forecast
+from nwb_sbtt.fitting.forward import fit_of, system_forecast
 from nwb_sbtt.fitting.preparation import hold_out, prepare
 from nwb_sbtt.fitting.widths import errors_of_trials
 
@@ -71,6 +71,7 @@ def forecast_error(
         If there are fewer than two validation trials, no bin to forecast, the data do not suit, or the fitted recording cannot
         be read.
     """
+    fit_of(fitted)
     name, matched = fitted.match(fitted.data(session) if ds is None else ds, session, same_channels=True)
     prepared = prepare(matched, fitted.config)
     train, valid = (
