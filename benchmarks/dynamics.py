@@ -88,9 +88,8 @@ def _row(ds: xr.Dataset, config: sb.FitConfig, folder: Path) -> dict[str, Any]:
     early, late = valid.isel(time=slice(0, GIVEN)), true[:, GIVEN:]
     forecast = fitted.forecast(early, bins=late.shape[1])
     persistent = fitted.infer(early)["rates"].values[:, -1:]
-    later = valid.isel(time=slice(GIVEN, None))
     alone = system_forecast(fitted, valid, given=GIVEN, session=name)
-    linear = linear_forecast(fitted, train, early, later, session=name)
+    linear = linear_forecast(fitted, train, valid, given=GIVEN, session=name)
     lower, upper = (each.values for each in sb.interval(forecast, 0.9))
     inside = (late >= lower) & (late <= upper)
     for horizon in HORIZONS:

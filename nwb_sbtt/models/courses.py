@@ -201,7 +201,7 @@ def _weigh(
         features, before = dynamics.features(part), None
         n = n_courses(dynamics.config.courses, (length + bins) * batch.shape[2], own=features is not None)
         if features is not None and after:
-            before = dynamics.features(windows(batch, [first - after for first in begun], after))
+            before = dynamics.features(windows(batch, [first - after for first in begun], after + 1))
         if features is not None and ahead is not None:
             later = dynamics.features(ahead.select(rows))
             assert later is not None

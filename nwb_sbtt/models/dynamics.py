@@ -36,9 +36,10 @@ Not where known inputs give each trial courses of its own, which take long."""
 
 
 class Dynamics(nn.Module):
-    """A discrete-time system ``z' = z + STEP · f(z, u)``, within ±`BOUND`, whose state is read out linearly by each channel.
+    """A discrete-time system ``z' = z + STEP · f(z, u, u')``, within ±`BOUND`; each channel reads its state out linearly.
 
-    f is a network with two hidden layers, u known inputs of the bin that is left. Read-outs, scales and noise are those of a
+    f is a network with two hidden layers, u and u' are known inputs of the bin that is left and of that which is entered, as an
+    input may change the activity of its own bin. Read-outs, scales and noise are those of a
     likelihood, whose factors are the state.
 
     Parameters
@@ -66,7 +67,7 @@ class Dynamics(nn.Module):
         super().__init__()
         self.config = config
         self.known = copy.deepcopy(known)
-        n_inputs = 0 if known is None else known.n_features
+        n_inputs = 0 if known is None else 2 * known.n_features
         last = nn.Linear(config.width, config.dimensions)
         with torch.no_grad():
             last.weight.mul_(0.1)
@@ -99,7 +100,7 @@ class Dynamics(nn.Module):
         return [session for session, _ in self.starts.places.values()]
 
     def features(self, batch: Batch) -> Float[Tensor, "trial time feature"] | None:
-        """Return the known inputs as the system reads them.
+        """Return the known inputs as the system reads them: in each bin its own and those of the next bin.
 
         Parameters
         ----------
@@ -108,9 +109,12 @@ class Dynamics(nn.Module):
         Returns
         -------
         Float[Tensor, "trial time feature"] or None
-            None where there are no known inputs.
+            None where there are no known inputs. The last bin has its own twice.
         """
-        return None if self.known is None else self.known(batch)
+        if self.known is None:
+            return None
+        features: Tensor = self.known(batch)
+        return torch.cat([features, torch.cat([features[:, 1:], features[:, -1:]], 1)], -1)
 
     def step(
         self, state: Float[Tensor, "*rest dimension"], features: Float[Tensor, "*rest feature"] | None = None
@@ -121,7 +125,7 @@ class Dynamics(nn.Module):
         ----------
         state : Float[Tensor, "*rest dimension"]
         features : Float[Tensor, "*rest feature"], optional
-            Of the bin that is left (`features`).
+            Of the bin that is left (`features`), with those of the next one.
 
         Returns
         -------
@@ -197,7 +201,8 @@ class Dynamics(nn.Module):
         after : int
             Bins for which the system runs on from these before the window begins.
         features : Float[Tensor, "trial time feature"], optional
-            Of these bins, where known inputs drive the system (`features`); then each trial has candidates of its own.
+            Of these bins and the next, where known inputs drive the system (`features`); then each trial has candidates of its
+            own.
         every : bool
             Whether kinds with hardly a share are drawn too.
 

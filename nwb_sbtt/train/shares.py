@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -18,8 +18,8 @@ from nwb_sbtt.nn.likelihoods import Likelihood
 
 KIND_STEPS = 20
 """Steps that fit the shares of kinds of candidates."""
-STEPS = 20
-"""Parts into which the way from one estimate to another is divided, to find the best place on it."""
+STEPS, LEAST_SHARE = 12, 0.01
+"""Parts of the whole of which shares are made where they are compared, and the least mean share that is not 0."""
 INFERRED_AT_ONCE = 256
 """Trials of a pass through the model (`Batch.pieces`)."""
 LEAST_SCORED = 20
@@ -32,10 +32,10 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *,
     """Decide how much a system is worth beside the model, by hidden entries of the validation trials.
 
     Shares of the kinds of candidates (`Dynamics.kinds`) make the shown entries likely (expectation maximisation of a mixture);
-    the shares of the system and of its hidden Markov model in estimates (`Dynamics.shares`, `HiddenMarkov.shares`) make the
-    hidden ones likely. These are no measure of the network elsewhere where sampling is regular, since they are as regular as
-    those that train it, or where channels were chosen by earlier values, since masks tell it of hidden ones: the system says
-    all there if it explains about as much of them (`ENOUGH`).
+    the shares of the system and of its hidden Markov model in estimates (`Dynamics.shares`, `HiddenMarkov.shares`) are the
+    mean of their posterior given the hidden ones. These are no measure of the network elsewhere where sampling is regular,
+    since they are as regular as those that train it, or where channels were chosen by earlier values, since masks tell it of
+    hidden ones: the system says all there if it explains about as much of them (`ENOUGH`).
 
     Parameters
     ----------
@@ -90,19 +90,33 @@ def _find_kinds(dynamics: Dynamics, batch: Batch) -> None:
 
 
 def _shares(estimates: Sequence[Tensor], score: Callable[[Tensor], Tensor]) -> list[float]:
-    """Shares of estimates in the mixture with the least score.
+    """Posterior mean of the shares of estimates in a mixture, all shares being as likely before.
 
-    From the first estimate one goes towards the second as far as that helps, from there towards the third, and towards each
-    once more. The score is convex in the shares.
+    Many entries decide; few leave the shares nearly equal, since those that are best on few are often 0 and 1 by chance.
     """
-    mixture, shares = estimates[0], [1.0] + [0.0] * (len(estimates) - 1)
-    for i in [*range(1, len(estimates)), *(range(len(estimates)) if len(estimates) > 2 else ())]:
-        places = [place / STEPS for place in range(STEPS + 1)]
-        scores = torch.stack([score(mixture + place * (estimates[i] - mixture)) for place in places])
-        best = places[int(scores.argmin())]
-        mixture = mixture + best * (estimates[i] - mixture)
-        shares = [(1 - best) * share + best * (j == i) for j, share in enumerate(shares)]
+    places = [torch.tensor(each) / STEPS for each in _divided(STEPS, len(estimates))]
+    scores = torch.stack([score(_mixture(estimates, shares.tolist())) for shares in places])
+    mean = (scores.min() - scores).softmax(0) @ torch.stack(places).to(scores)
+    mean = torch.where(mean < LEAST_SHARE, 0.0, mean)
+    shares: list[float] = (mean / mean.sum()).tolist()
     return shares
+
+
+def _divided(n: int, parts: int) -> Iterator[tuple[int, ...]]:
+    """All ways to divide a whole number into so many, of which any can be 0."""
+    if parts == 1:
+        yield (n,)
+    else:
+        yield from ((first, *rest) for first in range(n + 1) for rest in _divided(n - first, parts - 1))
+
+
+def _mixture(estimates: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    base, *others = estimates
+    mixture = base.clone()
+    for share, other in zip(shares[1:], others, strict=True):
+        if share:
+            mixture += share * (other - base)
+    return mixture
 
 
 def _averages(likelihood: Likelihood, batch: Batch) -> Float[Tensor, "trial time channel"]:
@@ -119,13 +133,14 @@ def _score(
     n_scored: Int[Tensor, "channel"],
     expected: Float[Tensor, "trial time channel"],
 ) -> Float[Tensor, ""]:
-    """Negative log-likelihood of the scored entries given expectations, but for terms of the data alone.
+    """Negative log-likelihood [nats] of the scored entries given expectations, but for terms of the data alone.
 
-    Each channel's is divided by the number of its scored entries: every channel counts alike, however often it is sampled,
-    since all of its entries are inferred; but for one of which very few entries are scored (`LEAST_SCORED`).
+    It is as if each channel had as many scored entries as all have on average: every channel counts alike, however often it is
+    sampled, since all of its entries are inferred; but for one of which very few entries are scored (`LEAST_SCORED`).
     """
     slope, cost = (batch.at_entries(each) for each in likelihood.natural(expected, batch.session))
     share = batch.exposure if batch.exposure is not None and likelihood.expects_counts else 1.0
     values = batch.values - batch.along_channels(likelihood.reference(batch.session))
     terms = (share * cost - values * slope) / batch.along_channels(n_scored)
-    return torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))
+    total = torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))
+    return total * n_scored.to(total.dtype).mean()

@@ -204,8 +204,7 @@ def test_the_linear_system_is_that_of_the_states_of_training_trials(data, spiral
 
     monkeypatch.setattr("nwb_sbtt.fitting.dynamics.forecasting.states_in", states)
     train, valid = data.isel(trial=slice(0, 30)), data.isel(trial=slice(30, 40))
-    early, later = valid.isel(time=slice(0, 25)), valid.isel(time=slice(25, 40))
-    found = linear_forecast(spiral, train, early, later, session="session")
+    found = linear_forecast(spiral, train, valid, given=25, session="session")
     (system,) = systems_of(spiral)
     whole = states(system, to_batch(valid))
     expected = system.likelihood.expected(whole[:, 25:], "session").numpy() / WIDTH

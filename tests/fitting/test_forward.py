@@ -85,6 +85,25 @@ def test_a_learned_rotation_turns_at_its_speed_and_foretells_trials(counts, tmp_
     assert 0.75 < ((true >= lower.values) & (true <= upper.values)).mean() < 0.99
 
 
+@pytest.mark.slow
+def test_known_inputs_may_act_in_their_own_bin(tmp_path):
+    random = np.random.default_rng(0)
+    kicks = 1.5 * (random.random((200, 40, 1)) < 0.1) * random.choice([-1.0, 1.0], (200, 40, 1))
+    state = kicks.copy()
+    for t in range(1, 40):
+        state[:, t] += 0.8 * state[:, t - 1]
+    clean = state @ random.normal(size=(1, 12))
+    values = clean + 0.3 * random.normal(size=clean.shape)
+    ds = sb.with_inputs(sb.from_numpy(values, bin_width=WIDTH, kind="series"), {"kick": kicks[..., 0]})
+    ds = sb.split(ds, valid=0.2, test=0.0)
+    system = DynamicsConfig(dimensions=2, window=20, steps=500, courses=1000)
+    fitted = sb.fit(ds, config(20, system=system), run_dir=tmp_path / "run")
+    valid = np.flatnonzero(ds["split"].values == "valid")
+    forecast = fitted.forecast(ds.isel(trial=valid, time=slice(0, 20)), bins=20, inputs=kicks[valid, 20:])
+    # Without the kick of the bin itself it could reach .8 ** 2 = .64.
+    assert r2(clean[valid, 20:], forecast["mean"].values) > 0.85
+
+
 def test_a_fit_goes_on_with_simulated_trials_and_keeps_the_best_epoch(fitted):
     assert len(fitted.history) == 6 and fitted.model.config.factors == 4
     progress = fitted.members[0].progress

@@ -11,14 +11,15 @@ LORENZ_STEP, FAR = 0.02, 60.0
 
 
 def become_linear(dynamics, matrix, offset=0.0, drive=None):
-    """Let a system be z' = matrix z + offset + drive u, with u the features of known inputs."""
+    """Let a system be z' = matrix z + offset + drive u, with u the first of the features of known inputs."""
     matrix = torch.as_tensor(matrix, dtype=torch.float32)
     n, (first, second, last) = len(matrix), (dynamics.field[i] for i in (0, 2, 4))
     width = first.weight.shape[1]
     change = torch.zeros(n, width)
     change[:, :n] = matrix - torch.eye(n)
     if drive is not None:
-        change[:, n:] = torch.as_tensor(drive, dtype=torch.float32)
+        drive = torch.as_tensor(drive, dtype=torch.float32)
+        change[:, n : n + drive.shape[1]] = drive
     with torch.no_grad():
         for layer in (first, second, last):
             layer.weight.zero_()

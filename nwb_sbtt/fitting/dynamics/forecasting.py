@@ -92,7 +92,7 @@ def forecast_error(
     courses = {
         "forecast": ahead,
         "persistence": np.broadcast_to(last, ahead.shape),
-        "linear": linear_forecast(fitted, train, early, later, session=name),
+        "linear": linear_forecast(fitted, train, valid, given=given, session=name),
     }
     truths = {"inferred": infer(valid)[variable].values[:, given:]}
     if (known := f"true_{variable}") in later:
@@ -121,7 +121,7 @@ def forecast_error(
     )
 
 
-def linear_forecast(fitted: Fitted, train: xr.Dataset, early: xr.Dataset, later: xr.Dataset, *, session: str) -> Floats:
+def linear_forecast(fitted: Fitted, train: xr.Dataset, valid: xr.Dataset, *, given: int, session: str) -> Floats:
     """Forecast by a linear system of the same states, fitted to those of training trials by least squares.
 
     Parameters
@@ -129,14 +129,16 @@ def linear_forecast(fitted: Fitted, train: xr.Dataset, early: xr.Dataset, later:
     fitted : Fitted
     train : Dataset
         Training trials.
-    early, later : Dataset
-        Trials up to the last bin given, and their bins after it, of which the known inputs are used.
+    valid : Dataset
+        Trials that are forecast. Of their later bins the known inputs are used.
+    given : int
+        First bins of these, from which they are.
     session : str
 
     Returns
     -------
     array (trial, time, channel)
-        Of the bins of `later`: rates [Hz], or means in the unit of the signal.
+        Of the later bins: rates [Hz], or means in the unit of the signal.
 
     Raises
     ------
@@ -144,18 +146,20 @@ def linear_forecast(fitted: Fitted, train: xr.Dataset, early: xr.Dataset, later:
         If the fit has learned no system.
     """
     dynamics = best_system(fitted)
-    batches = [to_batch(hold_out(each, fitted.config), session) for each in (train, early, later)]
-    states, before = (states_in(dynamics, batch).cpu() for batch in batches[:2])
+    of_train, whole, early = (
+        to_batch(hold_out(each, fitted.config), session) for each in (train, valid, valid.isel(time=slice(0, given)))
+    )
+    states, before = (states_in(dynamics, batch).cpu() for batch in (of_train, early))
     dynamics = dynamics.cpu()
-    features = [dynamics.features(batch) for batch in batches]
-    pairs = _with_one(states, features[0])[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
+    known, ahead = (dynamics.features(batch) for batch in (of_train, whole))
+    pairs = _with_one(states, known)[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
     step = torch.linalg.lstsq(*pairs).solution
-    course = [_with_one(before[:, -1:], None if features[1] is None else features[1][:, -1:])[:, 0] @ step]
-    for t in range(later.sizes["time"] - 1):
-        now = None if features[2] is None else features[2][:, t : t + 1]
+    course = [before[:, -1]]
+    for t in range(given - 1, valid.sizes["time"] - 1):
+        now = None if ahead is None else ahead[:, t : t + 1]
         course.append(_with_one(course[-1][:, None], now)[:, 0] @ step)
     with torch.no_grad():
-        expected = dynamics.likelihood.expected(torch.stack(course, 1), session).double().numpy()
+        expected = dynamics.likelihood.expected(torch.stack(course[1:], 1), session).double().numpy()
     return np.asarray(expected / float(train.attrs["bin_width"]) if fitted.expects_counts else expected)
 
 
