@@ -186,9 +186,10 @@ class SessionsConfig(Config):
 class DynamicsConfig(Config):
     """A system with few dimensions that is learned from the data, takes part in what is inferred, and can be run forward."""
 
-    dimensions: Count = Field(
-        default=4,
-        description="Dimensions of the system's state: principal components of what is inferred of the training trials.",
+    dimensions: Count | None = Field(
+        default=None,
+        description="Dimensions of the system's state: principal components of what is inferred of the training trials. "
+        "Default: 4, or 12 with known inputs, which decide where its courses go; no more than channels or factors.",
     )
     width: Count = Field(default=64, description="Units in each of the two hidden layers of the system's network.")
     window: Annotated[Count, Unit("bins")] = Field(

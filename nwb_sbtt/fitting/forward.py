@@ -161,7 +161,7 @@ def simulate(
     if not masked:
         matched = matched.drop_vars("exposure", errors="ignore").assign(observed=xr.ones_like(matched["observed"]))
     batch, generator = to_batch(matched, name), generator_on(torch.device("cpu"), seed)
-    begin = None if start is None else _states(start, (n, dynamics.config.dimensions))
+    begin = None if start is None else _states(start, (n, dynamics.dimensions))
     drawn, _, states = draw_trials(dynamics, batch, generator, start=begin)
     expected = dynamics.likelihood.expected(states, name).numpy()
     values = drawn.dense(drawn.values).numpy()

@@ -6,6 +6,7 @@ from nwb_sbtt.config import DynamicsConfig, FitConfig
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.fitting.signature import Signature
 from nwb_sbtt.models import MODELS
+from nwb_sbtt.models.dynamics import DIMENSIONS, OF_DRIVEN
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
 from nwb_sbtt.train import schedules
 from nwb_sbtt.train.dynamics import STEPS
@@ -45,7 +46,8 @@ def resolve_dynamics(config: FitConfig, signature: Signature) -> FitConfig:
     if wanted is None:
         return config
     if isinstance(wanted, DynamicsConfig):
-        if reason := _impossible(config, signature, wanted.dimensions):
+        wanted = wanted.model_copy(update={"dimensions": wanted.dimensions or _dimensions(config, signature)})
+        if reason := _impossible(config, signature, wanted.dimensions or 0):
             raise ConfigError(f"no system can be learned here: {reason}. Change that, or leave it out (dynamics=null)")
     elif without_system(config, signature):
         return config
@@ -114,7 +116,8 @@ def _impossible(config: FitConfig, signature: Signature, dimensions: int) -> str
 def _dimensions(config: FitConfig, signature: Signature) -> int:
     """Dimensions of a system by default: no more than channels or factors have."""
     channels = (len(session.channels) for session in signature.sessions.values())
-    return min(DynamicsConfig().dimensions, *channels, *([] if (n := _factors(config)) is None else [n]))
+    most = OF_DRIVEN if signature.inputs else DIMENSIONS
+    return min(most, *channels, *([] if (n := _factors(config)) is None else [n]))
 
 
 def _factors(config: FitConfig) -> int | None:

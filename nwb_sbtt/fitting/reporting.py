@@ -223,7 +223,7 @@ def system_in_words(fitted: Fitted) -> str:
         doubted = []
     of_sessions = f" of {', '.join(doubted[:MOST_SESSIONS])}" if len(systems[0].sessions) > 1 else ""
     poor = f"; its forecasts{of_sessions} are no better than the average of the trials" if doubted else ""
-    size = f"{systems[0].config.dimensions} dimensions"
+    size = f"{systems[0].dimensions} dimensions"
     if fitted.config.lag is not None:
         return f"{size}, takes no part in what is inferred, as the model has a lag{poor}"
     words = f"{size}, has a share in what is inferred of {_averaged([each.shares for each in systems], systems)}"

@@ -18,6 +18,9 @@ from nwb_sbtt.nn.inputs import KnownInputs
 from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.nn.sessions import SessionTables
 
+DIMENSIONS, OF_DRIVEN = 4, 12
+"""Of the state, where the settings do not say, without and with known inputs: in many dimensions few courses are near a trial,
+unless inputs decide where they go."""
 STEP = 0.3
 """Scale of the change of state in a bin; keeps an untrained system near where it starts."""
 BOUND = 6.0
@@ -53,6 +56,8 @@ class Dynamics(nn.Module):
 
     Attributes
     ----------
+    dimensions : int
+        Of the state.
     markov : HiddenMarkov or None
         Learned beside the system, for activity that turns at random.
     """
@@ -66,14 +71,15 @@ class Dynamics(nn.Module):
     ):
         super().__init__()
         self.config = config
+        self.dimensions = config.dimensions or (DIMENSIONS if known is None else OF_DRIVEN)
         self.known = copy.deepcopy(known)
         n_inputs = 0 if known is None else 2 * known.n_features
-        last = nn.Linear(config.width, config.dimensions)
+        last = nn.Linear(config.width, self.dimensions)
         with torch.no_grad():
             last.weight.mul_(0.1)
             last.bias.zero_()
         self.field = nn.Sequential(
-            nn.Linear(config.dimensions + n_inputs, config.width),
+            nn.Linear(self.dimensions + n_inputs, config.width),
             nn.SiLU(),
             nn.Linear(config.width, config.width),
             nn.SiLU(),
@@ -88,9 +94,9 @@ class Dynamics(nn.Module):
         self.markov: HiddenMarkov | None = None
         for session, sizes in states.items():
             weights, _ = self.likelihood.read_outs(session)[0]
-            self.likelihood.weights[session] = nn.Parameter(weights.new_zeros(len(weights), config.dimensions))
+            self.likelihood.weights[session] = nn.Parameter(weights.new_zeros(len(weights), self.dimensions))
             for table, n in zip((self.starts, self.later, self.visited), sizes, strict=True):
-                table[session] = weights.new_zeros(n, config.dimensions)
+                table[session] = weights.new_zeros(n, self.dimensions)
             self.kinds[session] = weights.new_full((N_KINDS,), 1 / N_KINDS)
             self.shares[session] = weights.new_zeros(())
 

@@ -36,7 +36,7 @@ from nwb_sbtt.models.courses import (
     n_courses,
     run_courses,
 )
-from nwb_sbtt.models.dynamics import BOUND, Dynamics
+from nwb_sbtt.models.dynamics import BOUND, DIMENSIONS, Dynamics
 from nwb_sbtt.models.markov import HiddenMarkov
 from nwb_sbtt.models.windows import windows
 from nwb_sbtt.nn.inputs import InputStatistics, KnownInputs
@@ -142,7 +142,7 @@ def learn(
     tried = min(STEPS_TRIED, steps)
     of_search, of_trial = search_steps(), _all_steps(tried)
     tell = partial(_tell, tracker, before=0, steps=of_search + FOUND * of_trial + of_system)
-    beginnings = infer_rotations(batches[0], model.likelihood, config.dimensions, generator, tell=tell)
+    beginnings = infer_rotations(batches[0], model.likelihood, config.dimensions or DIMENSIONS, generator, tell=tell)
     until_best = of_search + len(beginnings) * of_trial
     part = _first_trials(batches[0])
     likelihoods = list[float]()
@@ -482,7 +482,7 @@ def _begin_with_components(dynamics: Dynamics, sessions: Sequence[str], inferred
     middle = pooled.mean(0)
     scaled = (pooled - middle) @ root
     values, vectors = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
-    n = dynamics.config.dimensions
+    n = dynamics.dimensions
     sds = values.flip(0)[:n].clamp(min=1e-12).sqrt()
     to_factors = torch.linalg.solve_triangular(root.T, vectors.flip(1)[:, :n] * sds, upper=True)
     with torch.no_grad():

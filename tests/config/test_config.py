@@ -228,7 +228,10 @@ def test_what_is_wrong_is_said_in_one_line_of_the_words_of_the_package(make, mes
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"dimensions": 0}, "setting 'dynamics.dimensions' is 0; expected integer ≥ 1 (`nwb-sbtt settings --search"),
+        (
+            {"dimensions": 0},
+            "setting 'dynamics.dimensions' is 0; expected integer ≥ 1, or null (`nwb-sbtt settings --search",
+        ),
         ({"foo": 4}, "unknown setting 'dynamics.foo'; available: dynamics.courses, dynamics.dimensions"),
     ],
 )

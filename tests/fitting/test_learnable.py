@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import nwb_sbtt as sb
-from nwb_sbtt.config import BandwidthConfig, DynamicsConfig, FitConfig, override
+from nwb_sbtt.config import BandwidthConfig, ConvConfig, DynamicsConfig, FitConfig, override
 from nwb_sbtt.errors import ConfigError
 from nwb_sbtt.fitting.forward import has_learned, why_without
 from nwb_sbtt.train.trackers import Silent
-from tests.fitting.test_forward import CONV, WIDTH, config, rotation
+from tests.fitting.test_forward import CONV, SYSTEM, WIDTH, config, rotation
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +47,14 @@ def test_a_system_is_learned_by_default_and_resumes_as_such(data, tmp_path):
 def test_it_has_no_more_dimensions_than_there_are_channels(tmp_path):
     fitted = fitted_by(rotation(channels=3)[0], tmp_path)
     assert fitted.config.system.dimensions == 3
+
+
+def test_it_has_more_dimensions_with_known_inputs(tmp_path):
+    ds = rotation(channels=16, inputs=True)[0]
+    fitted = fitted_by(ds, tmp_path, model=ConvConfig(**{**CONV, "factors": 14}))
+    assert fitted.config.system.dimensions == 12
+    system = SYSTEM.model_copy(update={"dimensions": None})
+    assert sb.fit(ds, config(1, system=system), run_dir=tmp_path / "four").config.system.dimensions == 4
 
 
 @pytest.mark.parametrize(
