@@ -142,7 +142,10 @@ def learn(
     tried = min(STEPS_TRIED, steps)
     of_search, of_trial = search_steps(), _all_steps(tried)
     tell = partial(_tell, tracker, before=0, steps=of_search + FOUND * of_trial + of_system)
-    beginnings = infer_rotations(batches[0], model.likelihood, config.dimensions or DIMENSIONS, generator, tell=tell)
+    # The search takes long in many dimensions, and knows no inputs, which need these.
+    n = config.dimensions or DIMENSIONS
+    n = n if batches[0].inputs is None else min(n, DIMENSIONS)
+    beginnings = infer_rotations(batches[0], model.likelihood, n, generator, tell=tell)
     until_best = of_search + len(beginnings) * of_trial
     part = _first_trials(batches[0])
     likelihoods = list[float]()
@@ -475,20 +478,24 @@ def _in_states(dynamics: Dynamics, session: str, of: Inferred) -> tuple[Tensor, 
 
 
 def _begin_with_components(dynamics: Dynamics, sessions: Sequence[str], inferred: Sequence[Inferred]) -> None:
-    """Let states be the first principal components of what channels read out, with unit variance, over all sessions."""
+    """Let states be the first principal components of what channels read out, with unit variance, over all sessions.
+
+    Where a session has fewer factors, nothing is read out of the other dimensions.
+    """
     tables = [of.likelihood.read_outs(session)[0] for session, of in zip(sessions, inferred, strict=True)]
     root = _metric_root([table.detach() for table, _ in tables])
     pooled = torch.cat([of.factors.flatten(0, 1) for of in inferred])
     middle = pooled.mean(0)
     scaled = (pooled - middle) @ root
     values, vectors = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
-    n = dynamics.dimensions
+    n = min(dynamics.dimensions, len(values))
     sds = values.flip(0)[:n].clamp(min=1e-12).sqrt()
     to_factors = torch.linalg.solve_triangular(root.T, vectors.flip(1)[:, :n] * sds, upper=True)
     with torch.no_grad():
         for session, (table, bias) in zip(sessions, tables, strict=True):
             own, own_bias = dynamics.likelihood.read_outs(session)[0]
-            own.copy_(table @ to_factors)
+            own.zero_()
+            own[:, :n] = table @ to_factors
             own_bias.copy_(bias + table @ middle)
 
 

@@ -316,6 +316,20 @@ def test_of_several_beginnings_the_one_of_the_likeliest_system_goes_on(sampled, 
     assert [step for step, _ in told] == [*range(1, told[-1][1] + 1)]
 
 
+@pytest.mark.parametrize("sampled", [False], indirect=True, ids=["signals"])
+def test_with_known_inputs_few_of_the_dimensions_begin_in_rotations(sampled, monkeypatch):
+    ds, _, fitted = sampled
+    driven = sb.with_inputs(ds, {"input": np.random.default_rng(0).normal(size=(120, BINS))})
+    train, model = to_batch(driven, fitted.session_name()), fitted.members[0].model
+    asked, find = [], rotations.infer_rotations
+    monkeypatch.setattr(dynamics, "DIMENSIONS", 2)
+    monkeypatch.setattr(dynamics, "infer_rotations", lambda *args, **k: asked.append(args[2]) or find(*args, **k))
+    settings = DynamicsConfig(dimensions=6, width=16, window=20, steps=20, courses=800)
+    system = learn(model, [train], settings, torch.Generator().manual_seed(0), with_markov=False, tracker=Silent())
+    assert asked == [2]
+    assert system.dimensions == 6 and system.starts[fitted.session_name()].isfinite().all()
+
+
 def test_averages_of_signals_do_not_depend_on_exposure(sampled):
     ds, _, fitted = sampled
     batch = to_batch(ds, fitted.session_name())
