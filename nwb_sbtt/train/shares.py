@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from nwb_sbtt.batch import Batch, as_numbers, precise_dtype
@@ -52,8 +52,7 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *,
         session = batch.session
         with torch.no_grad():
             _find_kinds(dynamics, batch)
-            n_scored = batch.dense(batch.scored).sum((0, 1)).clamp(min=LEAST_SCORED)
-            score = partial(_score, dynamics.likelihood, batch, n_scored)
+            score = partial(_score, dynamics.likelihood, batch, _weights(batch))
             estimates = [
                 torch.cat(
                     [
@@ -127,20 +126,27 @@ def _averages(likelihood: Likelihood, batch: Batch) -> Float[Tensor, "trial time
     return mean.expand(batch.shape)
 
 
+def _weights(batch: Batch) -> Float[Tensor, "channel"]:
+    """What a scored entry of each channel counts for, on average over all of them 1.
+
+    It is as if each channel had as many: every channel counts alike, however often it is sampled, since all of its entries are
+    inferred; but for one of which very few entries are scored (`LEAST_SCORED`), or none.
+    """
+    n_scored = batch.dense(batch.scored).sum((0, 1)).to(precise_dtype(batch.device))
+    counted = n_scored.clamp(min=LEAST_SCORED)
+    n_alike = (n_scored / counted).sum().clamp(min=1 / LEAST_SCORED)
+    return (n_scored.sum() / n_alike / counted).to(batch.values.dtype)
+
+
 def _score(
     likelihood: Likelihood,
     batch: Batch,
-    n_scored: Int[Tensor, "channel"],
+    weights: Float[Tensor, "channel"],
     expected: Float[Tensor, "trial time channel"],
 ) -> Float[Tensor, ""]:
-    """Negative log-likelihood [nats] of the scored entries given expectations, but for terms of the data alone.
-
-    It is as if each channel had as many scored entries as all have on average: every channel counts alike, however often it is
-    sampled, since all of its entries are inferred; but for one of which very few entries are scored (`LEAST_SCORED`).
-    """
+    """Negative log-likelihood [nats] of the scored entries given expectations, weighted, but for terms of the data alone."""
     slope, cost = (batch.at_entries(each) for each in likelihood.natural(expected, batch.session))
     share = batch.exposure if batch.exposure is not None and likelihood.expects_counts else 1.0
     values = batch.values - batch.along_channels(likelihood.reference(batch.session))
-    terms = (share * cost - values * slope) / batch.along_channels(n_scored)
-    total = torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))
-    return total * n_scored.to(total.dtype).mean()
+    terms = (share * cost - values * slope) * batch.along_channels(weights)
+    return torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))

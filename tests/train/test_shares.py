@@ -8,12 +8,12 @@ import torch
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.nn.channels import blank_statistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
-from nwb_sbtt.train.shares import LEAST_SCORED, _score, _shares
+from nwb_sbtt.train.shares import _score, _shares, _weights
 
 CHANNELS, BINS = 4, 25
 
 
-def estimates_of(trials, likelihood="poisson", seed=0):
+def estimates_of(trials, likelihood="poisson", seed=0, never=()):
     """The score of mixtures, on values drawn from true expectations; these, their mean, and those of other trials."""
     generator = torch.Generator().manual_seed(seed)
     true = (0.8 * torch.randn(trials, BINS, CHANNELS, generator=generator)).exp()
@@ -21,10 +21,10 @@ def estimates_of(trials, likelihood="poisson", seed=0):
     values = torch.poisson(true, generator=generator)
     if likelihood == "gaussian":
         values = true + torch.randn(true.shape, generator=generator)
-    every = torch.ones(true.shape, dtype=torch.bool)
-    batch = Batch(values, every, every, every, torch.arange(trials))
-    n_scored = every.sum((0, 1)).clamp(min=LEAST_SCORED)
-    return partial(_score, of_model, batch, n_scored), [true, true.mean((0, 1)).expand_as(true), true.roll(1, 0)]
+    sampled = torch.ones(true.shape, dtype=torch.bool)
+    sampled[:, :, list(never)] = False
+    batch = Batch(values, sampled, sampled, sampled, torch.arange(trials))
+    return partial(_score, of_model, batch, _weights(batch)), [true, true.mean((0, 1)).expand_as(true), true.roll(1, 0)]
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
@@ -49,9 +49,10 @@ def test_few_entries_leave_the_shares_nearly_equal():
     assert _shares(near, score) == pytest.approx([1 / 3] * 3, abs=0.05)
 
 
-def test_the_score_is_in_nats():
-    score, (true, mean, _) = estimates_of(30)
+@pytest.mark.parametrize("never", [(), (0, 2, 3)], ids=["all sampled", "most never sampled"])
+def test_the_score_is_in_nats(never):
+    score, (true, mean, _) = estimates_of(30, never=never)
     ratio = score(true) - score(mean)
-    values = score.args[1].values
-    log = [torch.distributions.Poisson(each).log_prob(values).sum() for each in (mean, true)]
+    batch = score.args[1]
+    log = [torch.distributions.Poisson(each).log_prob(batch.values)[batch.scored].sum() for each in (mean, true)]
     assert float(ratio) == pytest.approx(float(log[0] - log[1]), rel=1e-4)
