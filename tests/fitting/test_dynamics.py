@@ -211,6 +211,28 @@ def test_the_linear_system_is_that_of_the_states_of_training_trials(data, spiral
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
+def test_the_linear_system_has_the_known_inputs_of_both_bins(tmp_path, monkeypatch):
+    ds, drive = rotation(trials=40, inputs=True)[0], torch.tensor([[0.5, -0.2], [0.3, 0.8]])
+    ds = sb.with_inputs(ds, {"kick": np.random.default_rng(1).normal(size=(40, 40)).astype(np.float32)})
+    fitted = sb.fit(ds, config(2), run_dir=tmp_path / "run")
+
+    def states(dynamics, batch):
+        kicks, start = batch.inputs[..., -1:].cpu(), torch.ones(len(batch.trials), 2)
+        course = [start]
+        for t in range(batch.shape[1] - 1):
+            of_inputs = kicks[:, t] * drive[0] + kicks[:, t + 1] * drive[1]
+            course.append(course[-1] @ torch.tensor(SPIRAL.T).float() + torch.from_numpy(OFFSET) + of_inputs)
+        return torch.stack(course, 1)
+
+    monkeypatch.setattr("nwb_sbtt.fitting.dynamics.forecasting.states_in", states)
+    train, valid = ds.isel(trial=slice(0, 30)), ds.isel(trial=slice(30, 40))
+    (system,) = systems_of(fitted)
+    expected = system.likelihood.expected(states(system, to_batch(valid))[:, 25:], "session").numpy() / WIDTH
+    for _ in range(5):
+        found = linear_forecast(fitted, train, valid, given=25, session="session")
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
 def test_what_does_not_suit_is_refused(data, spiral, tmp_path):
     for call, arguments, message in (
         (sb.dynamics.fixed_points, {"starts": 0}, "starts is 0; expected a whole number, one or more"),

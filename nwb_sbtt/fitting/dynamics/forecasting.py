@@ -153,7 +153,8 @@ def linear_forecast(fitted: Fitted, train: xr.Dataset, valid: xr.Dataset, *, giv
     dynamics = dynamics.cpu()
     known, ahead = (dynamics.features(batch) for batch in (of_train, whole))
     pairs = _with_one(states, known)[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
-    step = torch.linalg.lstsq(*pairs).solution
+    # By singular values: columns of what is never missing are 0, and the default driver can lose others with them.
+    step = torch.linalg.lstsq(*(each.double() for each in pairs), driver="gelsd").solution.float()
     course = [before[:, -1]]
     for t in range(given - 1, valid.sizes["time"] - 1):
         now = None if ahead is None else ahead[:, t : t + 1]
