@@ -24,7 +24,7 @@ from nwb_sbtt.fitting.device import device_of
 from nwb_sbtt.fitting.learnable import without_system
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.runfolder import FORECAST, read_json, write_json
-from nwb_sbtt.fitting.stream import as_numbers
+from nwb_sbtt.fitting.stream import as_inputs, as_numbers
 from nwb_sbtt.fitting.widths import Widths, errors_of_trials, measure_widths
 from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.models.dynamics import Dynamics
@@ -418,9 +418,7 @@ def _future(batch: Batch, bins: int, inputs: ArrayLike | None, *, names: Sequenc
             f"the fit has the known inputs {', '.join(names)}; a forecast needs them too: an array (trial, time, input) of "
             f"shape {shape}, NaN where unknown"
         )
-    given = as_numbers("inputs", inputs)
-    if given.shape != shape:
-        raise DataError(f"inputs have the shape {given.shape}; expected (trial, time, input), here {shape}")
+    given = as_inputs(inputs, shape, names)
     assert batch.inputs is not None and batch.inputs_observed is not None
     known = np.isfinite(given)
     return replace(

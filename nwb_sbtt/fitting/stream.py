@@ -292,12 +292,7 @@ class Stream:
                 else "omit inputs"
             )
             raise DataError(f"the model was fitted with the known inputs {self._input_names}; {advice}")
-        known = as_numbers("inputs", inputs)
-        expected = (*values.shape[:-1], len(self.inputs))
-        if known.shape != expected or np.isinf(known).any():
-            what = f"have the shape {known.shape}" if known.shape != expected else "are infinite"
-            raise DataError(f"inputs {what}; expected {expected} finite numbers or NaN, of {self._input_names}")
-        return known
+        return as_inputs(inputs, (*values.shape[:-1], len(self.inputs)), self.inputs)
 
     @property
     def _input_names(self) -> str:
@@ -363,6 +358,33 @@ def as_numbers(name: str, given: ArrayLike) -> Array:
         raise DataError(
             f"{name} cannot be an array of numbers ({type(given).__name__}); expected numbers, NaN where they are missing"
         ) from None
+
+
+def as_inputs(given: ArrayLike, shape: tuple[int, ...], names: Sequence[str]) -> Array:
+    """Give known inputs as an array of numbers, NaN where one is missing.
+
+    Parameters
+    ----------
+    given : array
+    shape : tuple of int
+        That they must have.
+    names : sequence of str
+        Of the inputs, for the error.
+
+    Returns
+    -------
+    float32 array
+
+    Raises
+    ------
+    DataError
+        If they have another shape, are no numbers, or are infinite somewhere.
+    """
+    known = as_numbers("inputs", given)
+    if known.shape != shape or np.isinf(known).any():
+        what = f"have the shape {known.shape}" if known.shape != shape else "are infinite"
+        raise DataError(f"inputs {what}; expected {shape} finite numbers or NaN, of {', '.join(map(repr, names))}")
+    return known
 
 
 def as_flags(observed: ArrayLike) -> NDArray[np.bool_]:

@@ -165,8 +165,10 @@ def test_known_inputs_are_held_where_they_are_asked_to_be(tmp_path):
     higher = sb.dynamics.fixed_points(fitted, ds, starts=10, inputs=[mean + 2 * sd])
     np.testing.assert_allclose(higher["state"].values[0], [0.4, 0], atol=1e-4)
     assert sb.dynamics.flow_field(fitted, ds, points=3, inputs=[0.5]).attrs["inputs_held_at"] == [0.5]
-    with pytest.raises(DataError, match=r"inputs have the shape \(2,\); expected one number .* turn"):
+    with pytest.raises(DataError, match=r"inputs have the shape \(2,\); expected \(1,\) finite numbers .* 'turn'"):
         sb.dynamics.fixed_points(fitted, ds, inputs=[1.0, 2.0])
+    with pytest.raises(DataError, match=r"inputs are infinite; expected \(1,\) finite numbers or NaN, of 'turn'"):
+        sb.dynamics.fixed_points(fitted, ds, inputs=[np.inf])
     errors = sb.dynamics.forecast_error(fitted, ds, given=30)
     assert np.isfinite(errors["error"].values).all()
 

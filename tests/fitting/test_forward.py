@@ -391,8 +391,10 @@ def test_known_inputs_drive_the_system(model, tmp_path):
     assert "no hidden Markov model beside it, as known inputs drive the data" in repr(fitted)
     with pytest.raises(DataError, match="known inputs turn; a forecast needs them too"):
         fitted.forecast(early, bins=10)
-    with pytest.raises(DataError, match=r"inputs have the shape \(60, 9, 1\); expected .* \(60, 10, 1\)"):
+    with pytest.raises(DataError, match=r"inputs have the shape \(60, 9, 1\); expected \(60, 10, 1\)"):
         fitted.forecast(early, bins=10, inputs=turn[:, :9])
+    with pytest.raises(DataError, match=r"inputs are infinite; expected .* finite numbers or NaN, of 'turn'"):
+        fitted.forecast(early, bins=10, inputs=np.inf * turn[:, :10])
 
 
 def test_sessions_share_one_system(tmp_path):

@@ -16,7 +16,7 @@ from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.fitting.forward import systems_of
 from nwb_sbtt.fitting.preparation import hold_out
-from nwb_sbtt.fitting.stream import as_numbers
+from nwb_sbtt.fitting.stream import as_inputs
 from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.models.dynamics import Dynamics
 from nwb_sbtt.train.dynamics import LEAST_SHARE
@@ -205,10 +205,4 @@ def _held_inputs(dynamics: Dynamics, names: tuple[str, ...], inputs: ArrayLike |
         return None
     if inputs is None:
         return np.asarray(dynamics.known.mean.numpy(), np.float64)
-    given = as_numbers("inputs", inputs)
-    if given.shape != (len(names),):
-        raise DataError(
-            f"inputs have the shape {given.shape}; expected one number for each of the known inputs {', '.join(names)}, NaN "
-            "where it is missing"
-        )
-    return given.astype(np.float64)
+    return as_inputs(inputs, (len(names),), names).astype(np.float64)
