@@ -65,7 +65,7 @@ from nwb_sbtt.models.stability import find_fixed_points, lyapunov_exponents
 
 MODELS = {
     "conv": ["dynamics=null"],
-    "dynamics": ["dynamics.dimensions=4"],
+    "dynamics": [],
     "lfads": ["model.name=lfads", "dynamics=null"],
 }
 """Their settings."""
