@@ -42,8 +42,8 @@ class Dynamics(nn.Module):
     """A discrete-time system ``z' = z + STEP · f(z, u, u')``, within ±`BOUND`; each channel reads its state out linearly.
 
     f is a network with two hidden layers, u and u' are known inputs of the bin that is left and of that which is entered, as an
-    input may change the activity of its own bin. Read-outs, scales and noise are those of a
-    likelihood, whose factors are the state.
+    input may change the activity of its own bin. Read-outs, scales and noise are those of a likelihood, whose factors are the
+    state.
 
     Parameters
     ----------

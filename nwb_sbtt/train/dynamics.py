@@ -480,7 +480,7 @@ def _in_states(dynamics: Dynamics, session: str, of: Inferred) -> tuple[Tensor, 
 def _begin_with_components(dynamics: Dynamics, sessions: Sequence[str], inferred: Sequence[Inferred]) -> None:
     """Let states be the first principal components of what channels read out, with unit variance, over all sessions.
 
-    Where a session has fewer factors, nothing is read out of the other dimensions.
+    Where there are fewer factors, nothing is read out of the other dimensions.
     """
     tables = [of.likelihood.read_outs(session)[0] for session, of in zip(sessions, inferred, strict=True)]
     root = _metric_root([table.detach() for table, _ in tables])
