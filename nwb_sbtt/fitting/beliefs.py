@@ -125,6 +125,11 @@ class MarkovBelief(Belief):
                 f"the fit in {str(fitted.run_dir)!r} is not finished, so its hidden Markov model is not known; run the same "
                 "fit again to resume it"
             )
+        if fitted.model.infers_spikes:
+            raise ConfigError(
+                f"the fit in {str(fitted.run_dir)!r} is one of fluorescence, and what the next frame shows is not forecast; "
+                "channels are chosen by fits to counts or signals"
+            )
         if system is None or system.markov is None:
             raise ConfigError(
                 f"the fit in {str(fitted.run_dir)!r} has neither a hidden Markov model nor a lag, so that nothing is known of "

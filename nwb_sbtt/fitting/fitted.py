@@ -450,6 +450,7 @@ class Fitted:
         trials: int | None = None,
         start: ArrayLike | None = None,
         masked: bool = True,
+        by: Literal["system", "markov"] = "system",
         session: str | None = None,
         seed: int = 0,
     ) -> xr.Dataset:
@@ -465,6 +466,8 @@ class Fitted:
             State in the first bin. Default: drawn from what is known of the starts of training trials.
         masked : bool
             Whether entries that `like` misses are missing here too; else all are observed.
+        by : {"system", "markov"}
+            The system, whose trials differ by their starts and inputs alone, or the hidden Markov model, which turns at random.
         session : str, optional
             Fitted session that the channels belong to. Default: the session of the same recording, if there is one.
         seed : int
@@ -473,17 +476,17 @@ class Fitted:
         -------
         Dataset
             Data with the truth: ``true_rates`` [Hz], or ``true_mean`` in the unit of the signal, and ``true_latents`` (trial,
-            time, latent), states in units of their sd over the training trials. Trials follow one another from 0 s on.
+            time, latent): states in units of their sd over the training trials, or factors. Trials follow from 0 s on.
 
         Raises
         ------
         ConfigError
-            If the fit has learned no system.
+            If the fit has learned no system, or no hidden Markov model.
         DataError, FileError, MismatchError
             If data or starts do not suit, or the fitted recording cannot be read.
         """
         data = self.data(session) if like is None else like
-        return simulate(self, data, trials=trials, start=start, masked=masked, session=session, seed=seed)
+        return simulate(self, data, trials=trials, start=start, masked=masked, by=by, session=session, seed=seed)
 
     def forecast(
         self,

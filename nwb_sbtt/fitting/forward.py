@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from nwb_sbtt.fitting.stream import as_inputs, as_numbers
 from nwb_sbtt.fitting.widths import Widths, errors_of_trials, measure_widths
 from nwb_sbtt.models.courses import weigh
 from nwb_sbtt.models.dynamics import Dynamics
+from nwb_sbtt.models.markov import HiddenMarkov
+from nwb_sbtt.models.windows import windows
 from nwb_sbtt.train.dynamics import draw_trials
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 LEAST_SD = 1e-4
 """Of what is inferred of a channel, as a share of the largest; one that varies less, such as a silent one, decides nothing."""
-_KEPT = ("unit", "bin_reference", "session_id")
+_KEPT = ("unit", "bin_reference", "session_id", "frame")
 """Attributes that simulated data have from those that they are like."""
 
 
@@ -113,7 +115,22 @@ def why_without(fitted: Fitted) -> str:
         return fitted.finished
     if fitted.config.dynamics is None:
         return "none was to be learned (dynamics=null)"
-    return without_system(fitted.config, fitted.signature)
+    reason = without_system(fitted.config, fitted.signature)
+    return reason or "it was fitted by an earlier version, which learned none of such data"
+
+
+def forecast_variable(fitted: Fitted) -> Literal["rates", "mean"]:
+    """Return what a learned system foretells and simulates: rates of counts and of spikes, means of other signals.
+
+    Parameters
+    ----------
+    fitted : Fitted
+
+    Returns
+    -------
+    {"rates", "mean"}
+    """
+    return "rates" if fitted.expects_counts or fitted.model.infers_spikes else "mean"
 
 
 def has_learned(fitted: Fitted) -> bool:
@@ -130,6 +147,40 @@ def has_learned(fitted: Fitted) -> bool:
     return all(member.dynamics is not None for member in fitted.members)
 
 
+def simulators(fitted: Fitted, by: str) -> tuple[Dynamics, HiddenMarkov | None]:
+    """Return what trials of a fit are simulated by, of an ensemble that of its best member.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    by : {"system", "markov"}
+
+    Returns
+    -------
+    Dynamics
+        A copy, on the CPU.
+    HiddenMarkov or None
+        None for the system.
+
+    Raises
+    ------
+    ConfigError
+        If the fit has learned no system, or no hidden Markov model.
+    DataError
+        If `by` is anything else.
+    """
+    if by not in ("system", "markov"):
+        raise DataError(f"by is {by!r}; expected 'system' or 'markov', for the hidden Markov model")
+    dynamics = systems_of(fitted)[fitted.members.index(fitted.best)].cpu()
+    if by == "markov" and dynamics.markov is None:
+        raise ConfigError(
+            "this fit has no hidden Markov model to simulate by: none is learned with dynamics.markov_states under 2, very "
+            "few bins, known inputs, a lag, regular samples, or channels that were chosen by earlier values; simulate by its "
+            "system (by='system')"
+        )
+    return dynamics, dynamics.markov if by == "markov" else None
+
+
 def simulate(
     fitted: Fitted,
     like: xr.Dataset,
@@ -137,6 +188,7 @@ def simulate(
     trials: int | None,
     start: ArrayLike | None,
     masked: bool,
+    by: Literal["system", "markov"],
     session: str | None,
     seed: int,
 ) -> xr.Dataset:
@@ -146,27 +198,39 @@ def simulate(
     ----------
     fitted : Fitted
     like : Dataset
-    trials, start, masked, session, seed
+    trials, start, masked, by, session, seed
         As there.
 
     Returns
     -------
     Dataset
     """
-    dynamics = systems_of(fitted)[fitted.members.index(fitted.best)].cpu()
+    dynamics, markov = simulators(fitted, by)
+    if markov is not None and start is not None:
+        raise DataError(
+            "start is a state of the system; a hidden Markov model (by='markov') begins as training trials do"
+        )
     name, matched = fitted.match(like, session, same_channels=True)
     n = matched.sizes["trial"] if trials is None else whole_number("trials", trials)
     seed = whole_number("seed", seed, least=0)
     matched = matched.isel(trial=np.arange(n) % matched.sizes["trial"])
     if not masked:
         matched = matched.drop_vars("exposure", errors="ignore").assign(observed=xr.ones_like(matched["observed"]))
-    batch, generator = to_batch(matched, name), generator_on(torch.device("cpu"), seed)
-    begin = None if start is None else _states(start, (n, dynamics.dimensions))
-    drawn, _, states = draw_trials(dynamics, batch, generator, start=begin)
-    expected = dynamics.likelihood.expected(states, name).numpy()
-    values = drawn.dense(drawn.values).numpy()
-    simulated = _simulated(matched, values, expected, states.numpy(), counts=fitted.expects_counts)
-    return with_notes(simulated, doubts(fitted, name))
+    data, generator = to_batch(matched, name), generator_on(torch.device("cpu"), seed)
+    batch = _as_spikes(data) if fitted.model.infers_spikes else data
+    if markov is not None:
+        found = markov.draw(dynamics.likelihood, batch, generator)
+    else:
+        begin = None if start is None else _states(start, (n, dynamics.dimensions))
+        drawn, _, states = draw_trials(dynamics, batch, generator, start=begin)
+        found = drawn.dense(drawn.values), dynamics.likelihood.expected(states, name), states
+    values, expected, latents = found
+    spikes = None
+    if fitted.model.infers_spikes:
+        spikes, fluorescence = values, copy.deepcopy(fitted.model).cpu().draw_values(values, data, generator)
+        values = torch.where(data.dense(data.observed), fluorescence, torch.zeros_like(fluorescence))
+    simulated = _simulated(matched, values, expected, latents, spikes, variable=forecast_variable(fitted))
+    return with_notes(simulated, doubts(fitted, name, by=by))
 
 
 def forecast(
@@ -202,9 +266,10 @@ def forecast(
     future = _future(batch, bins, inputs, names=fitted.signature.inputs)
     widths = read_widths(fitted)[name]
     mean, variance = _forecast(fitted, systems, batch, future, bins=bins).mixed(share := _markov_share(fitted, name))
-    sd = np.sqrt(widths.variance(mean, variance, counts=fitted.expects_counts))
-    per = float(matched.attrs["bin_width"]) if fitted.expects_counts else 1.0
-    found = _labelled(matched, {fitted.expected_name: mean / per, f"{fitted.expected_name}_sd": sd / per}, fitted)
+    variable = forecast_variable(fitted)
+    sd = np.sqrt(widths.variance(mean, variance, counts=variable == "rates"))
+    per = float(matched.attrs["bin_width"]) if variable == "rates" else 1.0
+    found = _labelled(matched, {variable: mean / per, f"{variable}_sd": sd / per}, fitted)
     return with_notes(found, [] if share else doubts(fitted, name))
 
 
@@ -235,7 +300,7 @@ def system_forecast(fitted: Fitted, ds: xr.Dataset, *, given: int, session: str)
     early = to_batch(held.isel(time=slice(0, given)), session)
     future = None if early.inputs is None else to_batch(held.isel(time=slice(given - 1, None)), session)
     found = _forecast(fitted, systems_of(fitted), early, future, bins=ds.sizes["time"] - given).of_systems[0]
-    return found / float(ds.attrs["bin_width"]) if fitted.expects_counts else found
+    return found / float(ds.attrs["bin_width"]) if forecast_variable(fitted) == "rates" else found
 
 
 def write_widths(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
@@ -259,7 +324,7 @@ def write_widths(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
         If the file cannot be written.
     """
     systems, measured, errors = systems_of(fitted), dict[str, Widths](), dict[str, float]()
-    shares = dict[str, float]()
+    shares, variable = dict[str, float](), forecast_variable(fitted)
     for name, ds in prepared.items():
         valid = ds.isel(trial=np.flatnonzero(ds["split"].values == "valid"))
         n_bins, measured[name] = valid.sizes["time"] // 2, Widths()
@@ -269,16 +334,16 @@ def write_widths(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
         future = None if early.inputs is None else to_batch(valid.isel(time=slice(-n_bins - 1, None)), name)
         found = _forecast(fitted, systems, early, future, bins=n_bins)
         known = fitted.infer(valid, session=name, same_channels=True).isel(time=slice(-n_bins, None))
-        per = float(valid.attrs["bin_width"]) if fitted.expects_counts else 1.0
-        inferred = per * known[fitted.expected_name].values.astype(float)
+        per = float(valid.attrs["bin_width"]) if variable == "rates" else 1.0
+        inferred = per * known[variable].values.astype(float)
         if len(inferred) > 1 and np.isfinite(missed := errors_of_trials(found.of_systems[0], inferred).mean()):
             errors[name] = float(missed)
         shares[name] = found.share_of_markov(inferred)
         mean, variance = found.mixed(shares[name])
         error = (mean - inferred) ** 2
-        if (sd := f"{fitted.expected_name}_sd") in known:
+        if (sd := f"{variable}_sd") in known:
             error += (per * known[sd].values) ** 2
-        measured[name] = measure_widths(error, mean, variance, counts=fitted.expects_counts)
+        measured[name] = measure_widths(error, mean, variance, counts=variable == "rates")
     stored = {
         "widths": {name: asdict(widths) for name, widths in measured.items()},
         "errors": errors,
@@ -287,13 +352,15 @@ def write_widths(fitted: Fitted, prepared: Mapping[str, xr.Dataset]) -> None:
     write_json(fitted.run_dir / FORECAST, stored)
 
 
-def doubts(fitted: Fitted, session: str) -> list[str]:
+def doubts(fitted: Fitted, session: str, *, by: str = "system") -> list[str]:
     """Warn of a system whose forecasts of validation trials are no better than the average of these.
 
     Parameters
     ----------
     fitted : Fitted
     session : str
+    by : {"system", "markov"}
+        For the hidden Markov model: whether it was found to be worth anything.
 
     Returns
     -------
@@ -305,12 +372,22 @@ def doubts(fitted: Fitted, session: str) -> list[str]:
     FileError
         If the file of the run folder is damaged.
     """
+    system, share = fitted.best.dynamics, _markov_share(fitted, session)
+    if by == "markov":
+        if share or system is None or system.markov is None or float(system.markov.shares[session]):
+            return []
+        return [
+            "the hidden Markov model has no share in what is inferred of validation trials, nor in their forecasts: "
+            "trials that it simulates may be unlike the recorded ones"
+        ]
     path = fitted.run_dir / FORECAST
     error = read_json(path).get("errors", {}).get(session, 0.0) if path.exists() else 0.0
     if error < 1:
         return []
-    simulated = "the trials that it simulates"
-    what = simulated if _markov_share(fitted, session) else f"its forecasts, nor on {simulated}"
+    what = "the trials that it simulates"
+    what = (
+        f"{what}; its hidden Markov model simulates others (by='markov')" if share else f"its forecasts, nor on {what}"
+    )
     return [
         f"forecasts of validation trials by the learned system miss by {error:.2g} times the variance over trials, and the "
         f"average of the trials by 1: do not rely on {what}"
@@ -392,11 +469,12 @@ def _forecast(
     batch, future = batch.to(device), None if future is None else future.to(device)
     found, of_markov = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
     with torch.no_grad():
-        for dynamics in systems:
-            weighed = weigh(dynamics, batch, ahead=future, bins=bins)
+        for member, dynamics in zip(fitted.members, systems, strict=True):
+            told = member.model.evidence(batch)
+            weighed = weigh(dynamics, told, ahead=future, bins=bins)
             found.append((weighed.expected, weighed.variance))
             if dynamics.markov is not None:
-                of_markov.append(dynamics.markov.forecast(dynamics.likelihood, batch, bins))
+                of_markov.append(dynamics.markov.forecast(dynamics.likelihood, told, bins))
     return _Forecast(_over_members(found), _over_members(of_markov) if len(of_markov) == len(systems) else None)
 
 
@@ -428,26 +506,40 @@ def _future(batch: Batch, bins: int, inputs: ArrayLike | None, *, names: Sequenc
     )
 
 
+def _as_spikes(batch: Batch) -> Batch:
+    """Replace fluorescence by spikes, of which every bin has a number."""
+    dense = windows(batch, [0], batch.shape[1])
+    every = torch.ones_like(dense.observed)
+    return replace(
+        dense, values=torch.zeros_like(dense.values), observed=every, shown=every, scored=every, exposure=None
+    )
+
+
 def _states(start: ArrayLike, shape: tuple[int, int]) -> Tensor:
     states = as_numbers("start", start)
-    if states.shape != shape or not np.isfinite(states).all():
+    if states.shape != shape:
         raise DataError(f"start has the shape {states.shape}; expected finite numbers (trial, dimension), here {shape}")
+    if not np.isfinite(states).all():
+        raise DataError(
+            f"start has {np.sum(~np.isfinite(states))} numbers that are NaN or infinite; expected finite ones"
+        )
     return torch.from_numpy(states)
 
 
 def _simulated(
     like: xr.Dataset,
-    values: NDArray[np.float32],
-    expected: NDArray[np.float32],
-    states: NDArray[np.float32],
+    values: Tensor,
+    expected: Tensor,
+    latents: Tensor,
+    spikes: Tensor | None,
     *,
-    counts: bool,
+    variable: Literal["rates", "mean"],
 ) -> xr.Dataset:
-    """Label simulated trials as the data that they are like."""
+    """Label simulated trials as the data that they are like, with drawn spikes where the data are fluorescence."""
     n_trials, n_bins, _ = values.shape
     width = float(like.attrs["bin_width"])
     ds = make_dataset(
-        values,
+        values.numpy(),
         like["observed"].values,
         bin_width=width,
         kind=like.attrs["kind"],
@@ -460,21 +552,16 @@ def _simulated(
             for name, coord in like.coords.items()
             if coord.dims == ("channel",) and name not in ("channel_id", "channel")
         },
-        attrs={name: like.attrs[name] for name in _KEPT if name in like.attrs},
+        attrs={name: text for name, text in like.attrs.items() if name in _KEPT or name.startswith("signal")},
     )
     if "inputs" in like:
         ds = ds.assign(
             {name: (like[name].dims, like[name].values) for name in ("inputs", "inputs_observed")}
         ).assign_coords(input=like["input"].values)
-    name = "true_rates" if counts else "true_mean"
-    return check_dataset(
-        ds.assign(
-            {
-                name: (DIMS, expected / width if counts else expected),
-                "true_latents": (("trial", "time", "latent"), states),
-            }
-        )
-    )
+    truth = {f"true_{variable}": (DIMS, (expected / width if variable == "rates" else expected).numpy())}
+    if spikes is not None:
+        truth["true_spikes"] = (DIMS, spikes.numpy())
+    return check_dataset(ds.assign({**truth, "true_latents": (("trial", "time", "latent"), latents.numpy())}))
 
 
 def _labelled(ds: xr.Dataset, arrays: dict[str, NDArray[np.float64]], fitted: Fitted) -> xr.Dataset:

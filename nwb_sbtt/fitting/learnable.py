@@ -90,11 +90,17 @@ def without_system(config: FitConfig, signature: Signature) -> str:
 
 def _impossible(config: FitConfig, signature: Signature, dimensions: int) -> str:
     """Why no system can be learned, asked for or not; empty if one can be."""
-    if not LIKELIHOODS[signature.likelihood].draws or MODELS[config.model.name].infers_spikes:
+    infers_spikes = MODELS[config.model.name].infers_spikes
+    if not LIKELIHOODS[signature.likelihood].draws and not infers_spikes:
         able = ", ".join(name for name in LIKELIHOODS.names() if LIKELIHOODS[name].draws)
         return (
             f"the model is {config.model.name!r} with the likelihood {signature.likelihood!r}; possible are the likelihoods "
-            f"{able}, and models that do not infer spikes themselves"
+            f"{able}, and models that infer spikes themselves"
+        )
+    if infers_spikes and isinstance(config.dynamics, DynamicsConfig) and config.dynamics.further_training:
+        return (
+            f"the model {config.model.name!r} infers spikes, and simulated ones cannot train it further; expected "
+            "dynamics.further_training=0"
         )
     factors = _factors(config)
     if factors is not None and dimensions > factors:

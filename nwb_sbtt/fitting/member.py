@@ -72,7 +72,7 @@ class Member:
         """
         generator = generator_on(batch.device, self.config.training_seed)
         arrays = posterior(self.model, batch, samples=samples, generator=generator)
-        return arrays if self.dynamics is None else mixed(self.dynamics, batch, arrays)
+        return arrays if self.dynamics is None else mixed(self.model, self.dynamics, batch, arrays)
 
     def record(self) -> dict[str, Any]:
         """Describe this member of an ensemble for a result's provenance.

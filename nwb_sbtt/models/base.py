@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nwb_sbtt.batch import Batch
+from nwb_sbtt.batch import Batch, precise_dtype
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.search import some_trials
 from nwb_sbtt.config import LikelihoodConfig, ModelConfig
@@ -341,6 +341,92 @@ class Model(nn.Module, ABC):
         return LIKELIHOODS[likelihood.name].measure(
             batch, bin_width=bin_width, channel_values=channel_values, config=likelihood
         )
+
+    def evidence(self, batch: Batch, *, hidden: bool = False) -> Batch:
+        """Give the data that the likelihood is of: the batch itself, or what it tells of spikes where the model infers these.
+
+        A learned system is learned from these, and weighed by them.
+
+        Parameters
+        ----------
+        batch : Batch
+        hidden : bool
+            Whether entries that are not shown tell of spikes too.
+
+        Returns
+        -------
+        Batch
+        """
+        return batch
+
+    def given_rates(self, rates: Float[Tensor, "trial time channel"], batch: Batch) -> dict[str, Tensor]:
+        """Infer again what follows from rates, where the model infers spikes.
+
+        Parameters
+        ----------
+        rates : Float[Tensor, "trial time channel"]
+            Expected spikes per bin.
+        batch : Batch
+
+        Returns
+        -------
+        dict of name to tensor
+            Those of `estimates` that depend on rates, and these.
+
+        Raises
+        ------
+        NotImplementedError
+            If it does not infer spikes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} infers no spikes")
+
+    def draw_values(
+        self, counts: Float[Tensor, "trial time channel"], batch: Batch, generator: torch.Generator
+    ) -> Float[Tensor, "trial time channel"]:
+        """Simulate data from drawn spikes, where the model infers spikes.
+
+        Parameters
+        ----------
+        counts : Float[Tensor, "trial time channel"]
+        batch : Batch
+            Its session is used.
+        generator : torch.Generator
+
+        Returns
+        -------
+        Float[Tensor, "trial time channel"]
+            In the data's unit.
+
+        Raises
+        ------
+        NotImplementedError
+            If it does not infer spikes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} infers no spikes")
+
+    def cost_of_hidden(
+        self, expected: Float[Tensor, "trial time channel"], batch: Batch, weights: Float[Tensor, "channel"]
+    ) -> Float[Tensor, ""]:
+        """Compute the negative log-likelihood of the hidden scored entries given expectations, but for terms of the data alone.
+
+        Parameters
+        ----------
+        expected : Float[Tensor, "trial time channel"]
+            Over a whole bin: of counts, spikes or signals, whichever the likelihood is of.
+        batch : Batch
+        weights : Float[Tensor, "channel"]
+            What an entry of each channel counts for.
+
+        Returns
+        -------
+        Float[Tensor, ""]
+            In nats.
+        """
+        slope, cost = (batch.at_entries(each) for each in self.likelihood.natural(expected, batch.session))
+        share = batch.exposure if batch.exposure is not None and self.likelihood.expects_counts else 1.0
+        values = batch.values - batch.along_channels(self.likelihood.reference(batch.session))
+        terms = (share * cost - values * slope) * batch.along_channels(weights)
+        return torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))
 
     @property
     def infers_rates(self) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nwb_sbtt.batch import Batch
+from nwb_sbtt.batch import Batch, precise_dtype
+from nwb_sbtt.calcium.evidence import neighbours, spike_evidence
 from nwb_sbtt.calcium.kinetics import Kinetics
 from nwb_sbtt.calcium.search import (
     fluorescence_mask_length,
@@ -20,12 +22,15 @@ from nwb_sbtt.calcium.search import (
 from nwb_sbtt.calcium.spiking import Spikes, infer_spikes, log_evidence
 from nwb_sbtt.config import LadderConfig, LikelihoodConfig, ModelConfig, PoissonConfig
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.models.base import Encoded, Inference
+from nwb_sbtt.models.base import Encoded, Inference, noise
 from nwb_sbtt.models.conv import Conv
 from nwb_sbtt.nn.channels import ChannelStatistics, spike_statistics
 from nwb_sbtt.nn.kinetics import MeasuredKinetics, kinetics_of
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS, ChannelValues, Values
 from nwb_sbtt.nn.sessions import SessionTables
+
+TRIALS_AT_ONCE, MOST_SCORED = 128, 3_000_000
+"""Trials of a pass (`Batch.pieces`), and entries, hidden or not, of trials by which rates are compared."""
 
 
 class Ladder(Conv):
@@ -84,29 +89,71 @@ class Ladder(Conv):
         Each sample is predicted from the samples before it only. Given the shown samples on both sides of a gap, the sum of
         the counts within would be inferred too coarsely to compare rates by.
         """
-        batch = _dense(batch)
-        observed, rates = batch.shown | batch.scored, self.rates(inference, batch)
-        kinetics, rises = self.measured[batch.session], self.measured.rises(batch.session)
-        density = log_evidence(batch.values, observed, rates, kinetics, only=batch.scored & ~batch.shown, rises=rises)
-        return -density.to(dtype).sum()
+        return -self._density(_dense(batch), self.rates(inference, batch)).to(dtype).sum()
 
     def estimates(self, inference: Inference, batch: Batch) -> dict[str, Tensor]:
         """Compute fluorescence without noise in the data's unit, and events and rates in spikes per bin, with their sds."""
-        batch = _dense(batch)
-        kinetics, rates = self.kinetics(batch.session), self.rates(inference, batch)
-        spikes = self._infer_spikes(batch, batch.shown, rates)
-        arrays = {
-            "expected": kinetics.amplitude * spikes.calcium + kinetics.baseline,
-            "expected_sd": kinetics.amplitude * spikes.calcium_variance.sqrt(),
-            "events": spikes.mean,
-            "events_sd": spikes.variance.sqrt(),
-            "rates": rates,
-        }
+        arrays = self.given_rates(self.rates(inference, batch), batch)
         if inference.factor_variance is not None:
             arrays["rates_sd"] = self.likelihood.expected_sd(
                 inference.factors, inference.factor_variance, batch.session
             )
         return arrays
+
+    def given_rates(self, rates: Float[Tensor, "trial time channel"], batch: Batch) -> dict[str, Tensor]:
+        """Infer fluorescence without noise and events, with their sds, given expected spikes per bin and the shown samples."""
+        kinetics, parts = self.kinetics(batch.session), list[tuple[Tensor, ...]]()
+        for rows in batch.pieces(TRIALS_AT_ONCE):
+            part = _dense(batch.select(rows))
+            spikes = self._infer_spikes(part, part.shown, rates[rows])
+            parts.append((spikes.calcium, spikes.calcium_variance, spikes.mean, spikes.variance))
+        calcium, calcium_variance, mean, variance = (torch.cat(each) for each in zip(*parts, strict=True))
+        return {
+            "expected": kinetics.amplitude * calcium + kinetics.baseline,
+            "expected_sd": kinetics.amplitude * calcium_variance.sqrt(),
+            "events": mean,
+            "events_sd": variance.sqrt(),
+            "rates": rates,
+        }
+
+    def evidence(self, batch: Batch, *, hidden: bool = False) -> Batch:
+        """Give what samples tell of rates, near those that are inferred, as spikes of parts of bins."""
+        parts = list[tuple[Tensor, Tensor, Tensor]]()
+        with torch.no_grad():
+            for rows in batch.pieces(TRIALS_AT_ONCE):
+                part = _dense(batch.select(rows))
+                rates, sampled = self.rates(self(part), part), part.observed if hidden else part.shown
+                parts.append(spike_evidence(self._infer_spikes(part, sampled, rates), rates, sampled))
+        counts, shares, told = (torch.cat(each) for each in zip(*parts, strict=True))
+        return replace(batch, values=counts, exposure=shares, observed=told, shown=told, scored=told, entries=None)
+
+    def cost_of_hidden(
+        self, expected: Float[Tensor, "trial time channel"], batch: Batch, weights: Float[Tensor, "channel"]
+    ) -> Float[Tensor, ""]:
+        """Sum one-step predictive negative log-likelihoods of the hidden scored samples, given expected spikes per bin.
+
+        Of many trials every so many is scored, up to some `MOST_SCORED` entries: it takes as long as half of inferring spikes.
+        """
+        every = torch.arange(0, len(batch.trials), math.ceil(math.prod(batch.shape) / MOST_SCORED), device=batch.device)
+        cost = torch.zeros((), dtype=precise_dtype(batch.device), device=batch.device)
+        for rows in torch.split(every, TRIALS_AT_ONCE):
+            cost -= (self._density(_dense(batch.select(rows)), expected[rows]) * weights).sum(dtype=cost.dtype)
+        return cost
+
+    def draw_values(
+        self, counts: Float[Tensor, "trial time channel"], batch: Batch, generator: torch.Generator
+    ) -> Float[Tensor, "trial time channel"]:
+        """Simulate fluorescence of drawn spikes, with calcium of earlier ones and noise."""
+        kinetics, like = self.kinetics(batch.session), counts[:, 0]
+        decay, rise = kinetics.decay_per_bin, kinetics.rise_per_bin
+        calcium = (kinetics.initial + kinetics.initial_sd * noise(tuple(like.shape), generator, like)).clamp(min=0)
+        rising, light = torch.zeros_like(calcium), list[Tensor]()
+        for spikes in counts.unbind(1):
+            calcium = decay * calcium + spikes
+            rising = rise * rising + kinetics.rise_amplitude * spikes
+            light.append(calcium - rising)
+        clean = kinetics.amplitude * torch.stack(light, 1) + kinetics.baseline
+        return clean + kinetics.noise_sd * noise(tuple(clean.shape), generator, clean)
 
     def rates(self, inference: Inference, batch: Batch) -> Float[Tensor, "trial time channel"]:
         """Compute the expected spikes of each bin.
@@ -189,6 +236,12 @@ class Ladder(Conv):
         self.rate[session].copy_(stats.mean)
         self.measured.set(session, kinetics_of(stats))
 
+    def _density(self, batch: Batch, rates: Tensor) -> Float[Tensor, "trial channel"]:
+        """Logarithm of the density of the hidden scored samples, each given those before it."""
+        kinetics, rises = self.measured[batch.session], self.measured.rises(batch.session)
+        hidden, observed = batch.scored & ~batch.shown, batch.shown | batch.scored
+        return log_evidence(batch.values, observed, rates, kinetics, only=hidden, rises=rises)
+
     def _infer_spikes(self, batch: Batch, observed: Tensor, rate: Tensor) -> Spikes:
         session = batch.session
         return infer_spikes(batch.values, observed, rate, self.measured[session], rises=self.measured.rises(session))
@@ -208,10 +261,7 @@ def _with_counts(batch: Batch, counts: Float[Tensor, "trial time channel"]) -> B
     # Counts between two samples follow from both, and are masked as the later sample: shown where both samples are shown, and
     # scored where the later one is. Spikes up to a trial's first sample cannot be separated from earlier calcium: missing.
     n_bins = counts.shape[1]
-    bins = torch.arange(n_bins, device=counts.device)[:, None].expand_as(counts)
-    after = torch.where(batch.observed, bins, n_bins).flip(1).cummin(1).values.flip(1)
-    before = torch.where(batch.observed, bins, -1).cummax(1).values
-    before = torch.cat([torch.full_like(before[:, :1], -1), before[:, :-1]], 1)
+    after, before = neighbours(batch.observed)
     observed = (before >= 0) & (after < n_bins)
     after, before = after.clamp(max=n_bins - 1), before.clamp(min=0)
     shown = batch.shown.gather(1, after) & batch.shown.gather(1, before) & observed

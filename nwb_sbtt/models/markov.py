@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nwb_sbtt.batch import BINS_OF_MOST, Batch
-from nwb_sbtt.models.windows import counted, windows
+from nwb_sbtt.models.windows import counted, exposures, windows
 from nwb_sbtt.nn.likelihoods import Likelihood
 from nwb_sbtt.nn.sessions import SessionTables
 
@@ -108,6 +108,40 @@ class HiddenMarkov(nn.Module):
             state = state @ self.transitions
             states.append(state)
         return self._moments(likelihood, batch.session, torch.stack(states, 1))
+
+    def draw(
+        self, likelihood: Likelihood, batch: Batch, generator: torch.Generator
+    ) -> tuple[
+        Float[Tensor, "trial time channel"], Float[Tensor, "trial time channel"], Float[Tensor, "trial time factor"]
+    ]:
+        """Simulate as many trials as a batch has, sampled as its trials were.
+
+        Parameters
+        ----------
+        likelihood : Likelihood
+        batch : Batch
+            Its masks and exposure are used.
+        generator : torch.Generator
+
+        Returns
+        -------
+        values : Float[Tensor, "trial time channel"]
+            In the data's unit, 0 where nothing is observed.
+        expected : Float[Tensor, "trial time channel"]
+            Over a whole bin.
+        factors : Float[Tensor, "trial time factor"]
+            Of the states that were drawn.
+        """
+        n_trials, n_bins, _ = batch.shape
+        state = torch.multinomial(self.starts[batch.session], n_trials, replacement=True, generator=generator)
+        states = [state]
+        for _ in range(n_bins - 1):
+            state = torch.multinomial(self.transitions[state], 1, generator=generator)[:, 0]
+            states.append(state)
+        of_bins = torch.stack(states, 1)
+        expected, dense = self.expected[batch.session][of_bins], windows(batch, [0], n_bins)
+        values, _ = likelihood.draw(expected * exposures(likelihood, dense, dense.observed), dense, generator)
+        return torch.where(dense.observed, values, torch.zeros_like(values)), expected, self.factors[of_bins]
 
     def pieces(self, batch: Batch) -> Iterator[Batch]:
         """Cut a batch into pieces whose probabilities and values fit into memory.

@@ -123,8 +123,9 @@ def learn(
     """
     steps = config.steps or STEPS
     of_system = _all_steps(steps)
-    if not is_regular(batches):
-        inferred = [_inferred(model, batch) for batch in batches]
+    recorded, batches = batches, [model.evidence(batch, hidden=True) for batch in batches]
+    if not is_regular(model, batches):
+        inferred = [_inferred(model, batch) for batch in recorded]
         with_markov = with_markov and all(batch.inputs is None for batch in batches)
         tell = partial(_tell, tracker, before=0, steps=of_system + OF_ROUND * ROUNDS * with_markov)
         dynamics = _learned(model, batches, inferred, config, generator, steps=steps, tell=tell)
@@ -161,15 +162,18 @@ def learn(
     return _learned(model, batches, [best], config, generator, steps=steps, tell=tell)
 
 
-def is_regular(batches: Sequence[Batch]) -> bool:
+def is_regular(model: Model, batches: Sequence[Batch]) -> bool:
     """Tell whether samples of a channel are never near in time, so that a network says nothing of what lies between.
+
+    Never of fluorescence that spikes are inferred from: a sample tells of all bins since the one before.
 
     Parameters
     ----------
+    model : Model
     batches : sequence of Batch
         Training trials of each session. Of several sessions others may tell it.
     """
-    if len(batches) > 1:
+    if len(batches) > 1 or model.infers_spikes:
         return False
     lags = sampling_lags(batches[0].dense(batches[0].observed).cpu().numpy())
     return lags is not None and lags.are_long
@@ -205,7 +209,7 @@ def draw_trials(
         start = dynamics.draw_starts(batch.session, len(batch.trials), generator)
     with torch.no_grad():
         states = dynamics.run(start, batch.shape[1], dynamics.features(batch))
-        drawn, target = dynamics.likelihood.draw(states, batch, generator)
+        drawn, target = dynamics.likelihood.draw(dynamics.likelihood.expected_at(states, batch), batch, generator)
     values = torch.where(batch.observed, drawn, torch.zeros_like(drawn))
     return replace(batch, values=values, scored=batch.shown), target, states
 

@@ -277,7 +277,9 @@ class _Run:
         if self.config.lag is None:
             self.average.load_state_dict(self.best)
             training, validation = zip(*sessions, strict=True)
-            weigh_against(self.dynamics, self.average, validation, biased=self.chosen or is_regular(training))
+            weigh_against(
+                self.dynamics, self.average, validation, biased=self.chosen or is_regular(self.model, training)
+            )
         if self.group.leads:
             save_dynamics(self.dynamics, self.run_dir / DYNAMICS, of=checkpoint.digest(self.best))
 

@@ -51,8 +51,9 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *,
     for batch in batches:
         session = batch.session
         with torch.no_grad():
-            _find_kinds(dynamics, batch)
-            score = partial(_score, dynamics.likelihood, batch, _weights(batch))
+            told = model.evidence(batch)
+            _find_kinds(dynamics, told)
+            score = partial(model.cost_of_hidden, batch=batch, weights=_weights(batch))
             estimates = [
                 torch.cat(
                     [
@@ -60,10 +61,10 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *,
                         for rows in batch.pieces(INFERRED_AT_ONCE)
                     ]
                 ),
-                weigh(dynamics, batch).expected,
+                weigh(dynamics, told).expected,
             ]
             if biased:
-                average = score(_averages(dynamics.likelihood, batch))
+                average = score(_averages(dynamics.likelihood, told))
                 of_network, of_system = (float(average - score(each)) for each in estimates)
                 if of_system > 0 and of_system >= ENOUGH * of_network:
                     shares = [0.0, 1.0]
@@ -73,7 +74,7 @@ def weigh_against(dynamics: Dynamics, model: Model, batches: Sequence[Batch], *,
                     shares = _shares(estimates, score)
             else:
                 if dynamics.markov is not None:
-                    estimates.append(dynamics.markov.infer(dynamics.likelihood, batch)[0])
+                    estimates.append(dynamics.markov.infer(dynamics.likelihood, told)[0])
                 shares = _shares(estimates, score)
         dynamics.shares[session].fill_(shares[1])
         if dynamics.markov is not None:
@@ -136,17 +137,3 @@ def _weights(batch: Batch) -> Float[Tensor, "channel"]:
     counted = n_scored.clamp(min=LEAST_SCORED)
     n_alike = (n_scored / counted).sum().clamp(min=1 / LEAST_SCORED)
     return (n_scored.sum() / n_alike / counted).to(batch.values.dtype)
-
-
-def _score(
-    likelihood: Likelihood,
-    batch: Batch,
-    weights: Float[Tensor, "channel"],
-    expected: Float[Tensor, "trial time channel"],
-) -> Float[Tensor, ""]:
-    """Negative log-likelihood [nats] of the scored entries given expectations, weighted, but for terms of the data alone."""
-    slope, cost = (batch.at_entries(each) for each in likelihood.natural(expected, batch.session))
-    share = batch.exposure if batch.exposure is not None and likelihood.expects_counts else 1.0
-    values = batch.values - batch.along_channels(likelihood.reference(batch.session))
-    terms = (share * cost - values * slope) * batch.along_channels(weights)
-    return torch.where(batch.scored, terms, torch.zeros_like(terms)).sum(dtype=precise_dtype(batch.device))

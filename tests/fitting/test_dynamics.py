@@ -197,7 +197,7 @@ def test_errors_of_forecasts_are_shares_of_the_variance_beside_others(data, spir
 
 
 def test_the_linear_system_is_that_of_the_states_of_training_trials(data, spiral, monkeypatch):
-    def states(dynamics, batch):
+    def states(fitted, dynamics, batch):
         n_trials, n_bins, _ = batch.shape
         course = [np.random.default_rng(n_trials).normal(size=(n_trials, 2))]
         for _ in range(n_bins - 1):
@@ -208,7 +208,7 @@ def test_the_linear_system_is_that_of_the_states_of_training_trials(data, spiral
     train, valid = data.isel(trial=slice(0, 30)), data.isel(trial=slice(30, 40))
     found = linear_forecast(spiral, train, valid, given=25, session="session")
     (system,) = systems_of(spiral)
-    whole = states(system, to_batch(valid))
+    whole = states(spiral, system, to_batch(valid))
     expected = system.likelihood.expected(whole[:, 25:], "session").numpy() / WIDTH
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
@@ -218,7 +218,7 @@ def test_the_linear_system_has_the_known_inputs_of_both_bins(tmp_path, monkeypat
     ds = sb.with_inputs(ds, {"kick": np.random.default_rng(1).normal(size=(40, 40)).astype(np.float32)})
     fitted = sb.fit(ds, config(2), run_dir=tmp_path / "run")
 
-    def states(dynamics, batch):
+    def states(fitted, dynamics, batch):
         kicks, start = batch.inputs[..., -1:].cpu(), torch.ones(len(batch.trials), 2)
         course = [start]
         for t in range(batch.shape[1] - 1):
@@ -229,7 +229,7 @@ def test_the_linear_system_has_the_known_inputs_of_both_bins(tmp_path, monkeypat
     monkeypatch.setattr("nwb_sbtt.fitting.dynamics.forecasting.states_in", states)
     train, valid = ds.isel(trial=slice(0, 30)), ds.isel(trial=slice(30, 40))
     (system,) = systems_of(fitted)
-    expected = system.likelihood.expected(states(system, to_batch(valid))[:, 25:], "session").numpy() / WIDTH
+    expected = system.likelihood.expected(states(fitted, system, to_batch(valid))[:, 25:], "session").numpy() / WIDTH
     for _ in range(5):
         found = linear_forecast(fitted, train, valid, given=25, session="session")
         np.testing.assert_allclose(found, expected, rtol=1e-3)

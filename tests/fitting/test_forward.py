@@ -255,6 +255,28 @@ def test_simulated_trials_are_data_with_their_truth(data, fitted):
     assert not fitted.simulate(limited, masked=False, seed=2).identical(full)
 
 
+def test_the_hidden_markov_model_simulates_trials_that_turn_at_random(data, fitted):
+    ds = fitted.simulate(data, trials=100, by="markov")
+    markov = systems_of(fitted)[0].markov
+    assert ds.sizes == {"trial": 100, "time": 40, "channel": 12, "latent": 4}
+    rates = ds["true_rates"].values.reshape(-1, 12)
+    assert 1 < len(np.unique(rates, axis=0)) <= markov.n_states
+    error, expected = ds["values"].values - ds["true_rates"].values * WIDTH, ds["true_rates"].values * WIDTH
+    assert (error**2 / expected).mean() == pytest.approx(1, abs=0.1)
+    assert ds.identical(fitted.simulate(data, trials=100, by="markov"))
+    assert not ds.identical(fitted.simulate(data, trials=100, by="markov", seed=1))
+
+
+def test_a_simulation_by_what_was_not_learned_is_refused(data, fitted, tmp_path):
+    with pytest.raises(DataError, match="by is 'hmm'; expected 'system' or 'markov'"):
+        fitted.simulate(data, by="hmm")
+    with pytest.raises(DataError, match="start is a state of the system"):
+        fitted.simulate(data, by="markov", trials=2, start=np.zeros((2, 2)))
+    alone = config(2, system=SYSTEM.model_copy(update={"markov_states": 0}))
+    with pytest.raises(ConfigError, match=r"no hidden Markov model to simulate by: .*; simulate by its system"):
+        sb.fit(data, alone, run_dir=tmp_path / "run").simulate(data, by="markov")
+
+
 def test_the_same_start_has_the_same_course(data, fitted):
     ds = fitted.simulate(data, trials=3, start=np.zeros((3, 2)))
     rates = ds["true_rates"].values
@@ -319,7 +341,20 @@ def test_forecasts_by_the_hidden_markov_model_are_not_warned_of_where_the_system
         [note for note in json.loads(ds.attrs.get("notes", "[]")) if "miss by 4.8" in note]
         for ds in (loaded.forecast(data, bins=2), loaded.simulate(data, trials=2))
     ]
-    assert not notes[0] and notes[1][0].endswith("do not rely on the trials that it simulates")
+    assert not notes[0] and "do not rely on the trials that it simulates; its hidden Markov model" in notes[1][0]
+    assert "notes" not in loaded.simulate(data, trials=2, by="markov").attrs
+
+
+def test_a_hidden_markov_model_that_was_worth_nothing_is_warned_of(data, fitted, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(fitted.run_dir, run)
+    write_json(run / FORECAST, {**read_json(run / FORECAST), "markov_shares": {"session": 0.0}})
+    loaded = sb.load(run)
+    (markov,) = [member.dynamics.markov for member in loaded.members]
+    for share, warned in ((0.0, True), (0.2, False)):
+        markov.shares["session"].fill_(share)
+        notes = loaded.simulate(data, trials=2, by="markov").attrs.get("notes", "")
+        assert ("the hidden Markov model has no share" in notes) == warned
 
 
 def test_a_forecast_is_the_mixture_by_the_stored_share(data, fitted, tmp_path):
@@ -497,7 +532,7 @@ def test_a_damaged_system_is_refused(data, tmp_path):
         ({"seed": 1.5}, r"seed is 1\.5; expected a whole number, zero or more"),
         ({"trials": 1, "start": "a"}, r"start cannot be an array of numbers \(str\)"),
         ({"trials": 2, "start": np.zeros((3, 2))}, r"start has the shape \(3, 2\); expected .* \(2, 2\)"),
-        ({"trials": 1, "start": np.full((1, 2), np.nan)}, "expected finite numbers"),
+        ({"trials": 1, "start": np.full((1, 2), np.nan)}, "start has 2 numbers that are NaN or infinite"),
     ],
 )
 def test_starts_and_numbers_that_do_not_suit_are_refused(data, fitted, arguments, message):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -43,17 +44,19 @@ def turning(likelihood="poisson", *, window=BINS, courses=400, starts=400):
     return system.requires_grad_(False)
 
 
+PLAIN = SimpleNamespace(infers_spikes=False, evidence=lambda batch: batch)
+"""A model of the values themselves, as far as a mixture asks."""
+
+
 def drawn(system, trials=8, share=0.7, seed=0, bins=BINS):
     """Trials of a system, and what was expected of them."""
     generator = torch.Generator().manual_seed(seed)
     states = system.run(system.draw_starts("session", trials, generator), bins)
     observed = torch.rand(trials, bins, CHANNELS, generator=generator) < share
     empty = Batch(torch.zeros(observed.shape), observed, observed, observed, torch.arange(trials))
-    values, _ = system.likelihood.draw(states, empty, generator)
-    values = values * observed
-    return Batch(values, observed, observed, observed, torch.arange(trials)), system.likelihood.expected(
-        states, "session"
-    )
+    expected = system.likelihood.expected(states, "session")
+    values, _ = system.likelihood.draw(expected, empty, generator)
+    return Batch(values * observed, observed, observed, observed, torch.arange(trials)), expected
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
@@ -196,9 +199,9 @@ def test_estimates_are_a_mixture_by_the_share():
         "expected_sd": torch.full(batch.shape, 0.5),
         "factors": torch.ones(8, BINS, 3),
     }
-    assert mixed(system, batch, arrays) is arrays
+    assert mixed(PLAIN, system, batch, arrays) is arrays
     system.shares["session"].fill_(0.25)
-    found, of_system = mixed(system, batch, arrays), weigh(system, batch)
+    found, of_system = mixed(PLAIN, system, batch, arrays), weigh(system, batch)
     torch.testing.assert_close(found["expected"], 0.75 + 0.25 * of_system.expected)
     square = 0.75 * (0.25 + 1) + 0.25 * (of_system.variance + of_system.expected**2)
     torch.testing.assert_close(found["expected_sd"] ** 2, square - found["expected"] ** 2, rtol=1e-3, atol=1e-4)
@@ -217,7 +220,7 @@ def test_a_network_without_a_share_moves_no_estimate(share):
     # Rounded to single precision, these can sum up to more than 1.
     system.shares["session"].fill_(1 - share), system.markov.shares["session"].fill_(share)
     arrays = {"expected": torch.full(batch.shape, 1e4), "expected_sd": torch.full(batch.shape, 7e4)}
-    found = mixed(system, batch, arrays)
+    found = mixed(PLAIN, system, batch, arrays)
     torch.testing.assert_close(found["expected"], torch.full(batch.shape, 1e-3), rtol=1e-4, atol=0)
     torch.testing.assert_close(found["expected_sd"], torch.zeros(batch.shape), rtol=0, atol=1e-5)
 

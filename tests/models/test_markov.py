@@ -133,3 +133,41 @@ def test_samples_that_no_likely_state_explains_are_no_end_of_it():
     values = torch.where(torch.arange(40)[:, None] % 2 == 0, 0.0, 1000.0).expand(batch.shape) * batch.observed
     expected, variance = model.infer(likelihood, replace(batch, values=values))
     assert expected.isfinite().all() and variance.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["poisson", "gaussian"])
+def test_simulated_trials_go_from_state_to_state_as_often_as_the_model_says(kind):
+    model, likelihood = random_model(kind)
+    generator = torch.Generator().manual_seed(3)
+    shape = (4000, BINS, CHANNELS)
+    observed = torch.rand(shape, generator=generator) < 0.6
+    share = 0.2 + 0.8 * torch.rand(shape, generator=generator)
+    batch = Batch(torch.zeros(shape), observed, observed, observed, torch.arange(shape[0]), exposure=share)
+    values, expected, factors = model.draw(likelihood, batch, generator)
+    table = model.expected["session"]
+    states = (expected[:, :, None] - table).abs().sum(-1).argmin(-1)
+    torch.testing.assert_close(expected, table[states])
+    torch.testing.assert_close(factors, model.factors[states])
+    for t in range(BINS):
+        prior = model.starts["session"] @ torch.linalg.matrix_power(model.transitions, t)
+        found = torch.bincount(states[:, t], minlength=STATES) / shape[0]
+        torch.testing.assert_close(found, prior, rtol=0, atol=4 * 0.5 / shape[0] ** 0.5)
+    pairs = torch.zeros(STATES, STATES).index_put_(
+        (states[:, :-1].flatten(), states[:, 1:].flatten()), torch.ones(()), accumulate=True
+    )
+    torch.testing.assert_close(pairs / pairs.sum(1, keepdim=True), model.transitions, rtol=0, atol=0.05)
+    assert (values[~observed] == 0).all()
+    error = values - expected * (share if kind == "poisson" else 1)
+    variance = expected * share if kind == "poisson" else likelihood.noise_sd("session").expand(shape) ** 2
+    assert abs(error[observed].mean()) < 4 * (variance.mean() / observed.sum()) ** 0.5
+    assert (error**2 / variance)[observed].mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_entries_of_a_sparse_batch_are_simulated_as_those_of_a_dense_one():
+    model, likelihood = random_model()
+    batch = trials(exposure=True)
+    dense, sparse = (
+        model.draw(likelihood, each, torch.Generator().manual_seed(4)) for each in (batch, to_sparse(batch))
+    )
+    for one, other in zip(dense, sparse, strict=True):
+        assert torch.equal(one, other)

@@ -1,14 +1,16 @@
 """What estimates are worth, decided on hidden entries."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from nwb_sbtt.batch import Batch
+from nwb_sbtt.models import Model
 from nwb_sbtt.nn.channels import blank_statistics
 from nwb_sbtt.nn.likelihoods import LIKELIHOODS
-from nwb_sbtt.train.shares import _score, _shares, _weights
+from nwb_sbtt.train.shares import _shares, _weights
 
 CHANNELS, BINS = 4, 25
 
@@ -24,7 +26,8 @@ def estimates_of(trials, likelihood="poisson", seed=0, never=()):
     sampled = torch.ones(true.shape, dtype=torch.bool)
     sampled[:, :, list(never)] = False
     batch = Batch(values, sampled, sampled, sampled, torch.arange(trials))
-    return partial(_score, of_model, batch, _weights(batch)), [true, true.mean((0, 1)).expand_as(true), true.roll(1, 0)]
+    score = partial(Model.cost_of_hidden, SimpleNamespace(likelihood=of_model), batch=batch, weights=_weights(batch))
+    return score, [true, true.mean((0, 1)).expand_as(true), true.roll(1, 0)]
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "gaussian"])
@@ -53,6 +56,6 @@ def test_few_entries_leave_the_shares_nearly_equal():
 def test_the_score_is_in_nats(never):
     score, (true, mean, _) = estimates_of(30, never=never)
     ratio = score(true) - score(mean)
-    batch = score.args[1]
+    batch = score.keywords["batch"]
     log = [torch.distributions.Poisson(each).log_prob(batch.values)[batch.scored].sum() for each in (mean, true)]
     assert float(ratio) == pytest.approx(float(log[0] - log[1]), rel=1e-4)

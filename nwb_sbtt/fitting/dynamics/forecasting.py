@@ -16,7 +16,7 @@ from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.evaluate.metrics import pooled_explained_variance
 from nwb_sbtt.fitting.dynamics.held import best_system, states_in
-from nwb_sbtt.fitting.forward import fit_of, system_forecast
+from nwb_sbtt.fitting.forward import fit_of, forecast_variable, system_forecast
 from nwb_sbtt.fitting.preparation import hold_out, prepare
 from nwb_sbtt.fitting.widths import errors_of_trials
 
@@ -86,7 +86,7 @@ def forecast_error(
             f"given is {given}, and trials have {n_bins} bins; give fewer, so that some are left to forecast"
         )
     early, later = valid.isel(time=slice(0, given)), valid.isel(time=slice(given, None))
-    variable, infer = fitted.expected_name, partial(fitted.infer, session=name, same_channels=True)
+    variable, infer = forecast_variable(fitted), partial(fitted.infer, session=name, same_channels=True)
     ahead = system_forecast(fitted, valid, given=given, session=name)
     last = infer(early)[variable].values[:, -1:]
     courses = {
@@ -149,7 +149,7 @@ def linear_forecast(fitted: Fitted, train: xr.Dataset, valid: xr.Dataset, *, giv
     of_train, whole, early = (
         to_batch(hold_out(each, fitted.config), session) for each in (train, valid, valid.isel(time=slice(0, given)))
     )
-    states, before = (states_in(dynamics, batch).cpu() for batch in (of_train, early))
+    states, before = (states_in(fitted, dynamics, batch).cpu() for batch in (of_train, early))
     dynamics = dynamics.cpu()
     known, ahead = (dynamics.features(batch) for batch in (of_train, whole))
     pairs = _with_one(states, known)[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
@@ -161,7 +161,7 @@ def linear_forecast(fitted: Fitted, train: xr.Dataset, valid: xr.Dataset, *, giv
         course.append(_with_one(course[-1][:, None], now)[:, 0] @ step)
     with torch.no_grad():
         expected = dynamics.likelihood.expected(torch.stack(course[1:], 1), session).double().numpy()
-    return np.asarray(expected / float(train.attrs["bin_width"]) if fitted.expects_counts else expected)
+    return np.asarray(expected / float(train.attrs["bin_width"]) if forecast_variable(fitted) == "rates" else expected)
 
 
 def _with_one(states: Tensor, features: Tensor | None) -> Tensor:

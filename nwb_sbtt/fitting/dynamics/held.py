@@ -14,7 +14,7 @@ from torch import Tensor
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.fitting.forward import systems_of
+from nwb_sbtt.fitting.forward import forecast_variable, systems_of
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.stream import as_inputs
 from nwb_sbtt.models.courses import weigh
@@ -44,7 +44,7 @@ class HeldSystem:
     features : Tensor (feature) or None
         The same as the system reads them.
     expects_counts : bool
-        Whether the data are counts.
+        Whether channels read out rates: of counts, or of spikes.
     """
 
     dynamics: Dynamics
@@ -83,7 +83,7 @@ class HeldSystem:
         dynamics = best_system(fitted)
         name, matched = fitted.match(fitted.data(session) if ds is None else ds, session, same_channels=True)
         batch = to_batch(hold_out(matched, fitted.config), name)
-        states = states_in(dynamics, batch).cpu().double()
+        states = states_in(fitted, dynamics, batch).cpu().double()
         dynamics = dynamics.cpu().double()
         values = _held_inputs(dynamics, fitted.signature.inputs, inputs)
         features = None
@@ -93,7 +93,7 @@ class HeldSystem:
             one = replace(batch.select(torch.arange(1)), inputs=given.nan_to_num(), inputs_observed=known)
             features = dynamics.features(one)[0, 0]  # type: ignore[index]
         held = {} if values is None else dict(zip(fitted.signature.inputs, values.tolist(), strict=True))
-        return cls(dynamics, name, matched, states, held, features, fitted.expects_counts)
+        return cls(dynamics, name, matched, states, held, features, forecast_variable(fitted) == "rates")
 
     @property
     def bin_width(self) -> float:
@@ -162,12 +162,14 @@ class HeldSystem:
         return attrs
 
 
-def states_in(dynamics: Dynamics, batch: Batch) -> Tensor:
+def states_in(fitted: Fitted, dynamics: Dynamics, batch: Batch) -> Tensor:
     """Infer the states of trials.
 
     Parameters
     ----------
+    fitted : Fitted
     dynamics : Dynamics
+        Of the best member.
     batch : Batch
 
     Returns
@@ -176,7 +178,7 @@ def states_in(dynamics: Dynamics, batch: Batch) -> Tensor:
         Means over the courses of the system; see `nwb_sbtt.models.courses`.
     """
     with torch.no_grad():
-        return weigh(dynamics, batch.to(str(dynamics.window.device))).states
+        return weigh(dynamics, fitted.model.evidence(batch.to(str(dynamics.window.device)))).states
 
 
 def best_system(fitted: Fitted) -> Dynamics:

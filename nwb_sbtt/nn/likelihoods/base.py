@@ -259,15 +259,16 @@ class Likelihood(nn.Module, ABC):
         return tuple((w[session], b[session]) for w, b in zip(weights, biases, strict=True))
 
     def draw(
-        self, factors: Float[Tensor, "trial time factor"], batch: Batch, generator: torch.Generator
+        self, expected: Float[Tensor, "*entry"], batch: Batch, generator: torch.Generator
     ) -> tuple[Float[Tensor, "*entry"], Float[Tensor, "*entry"]]:
-        """Draw values of the entries of a batch, and give what a model that should infer these factors is trained on.
+        """Draw values of the entries of a batch, and give what a model that should infer what is expected is trained on.
 
         Parameters
         ----------
-        factors : Float[Tensor, "trial time factor"]
+        expected : Float[Tensor, "*entry"]
+            Of each entry, for its exposure (`expected_at`).
         batch : Batch
-            Its values and masks are not used; its exposure is.
+            Its values and masks are not used.
         generator : torch.Generator
 
         Returns

@@ -57,10 +57,9 @@ class Gaussian(EntryByEntry):
         return log_noise.exp() * scale
 
     def draw(
-        self, factors: Float[Tensor, "trial time factor"], batch: Batch, generator: torch.Generator
+        self, expected: Float[Tensor, "*entry"], batch: Batch, generator: torch.Generator
     ) -> tuple[Float[Tensor, "*entry"], Float[Tensor, "*entry"]]:
         """Draw signals with their noise; they are the target too, since without noise its sd could not be learned."""
-        expected = self.expected_at(factors, batch)
         drawn = torch.randn(expected.shape, generator=generator, device=expected.device).to(expected)
         values = torch.addcmul(expected, drawn, batch.along_channels(self.noise_sd(batch.session)))
         return values, values

@@ -46,10 +46,9 @@ class Poisson(EntryByEntry):
         return (stats.mean.clamp(min=1e-6).log(),)
 
     def draw(
-        self, factors: Float[Tensor, "trial time factor"], batch: Batch, generator: torch.Generator
+        self, expected: Float[Tensor, "*entry"], batch: Batch, generator: torch.Generator
     ) -> tuple[Float[Tensor, "*entry"], Float[Tensor, "*entry"]]:
         """Draw counts; the target is the expected count, in which a term is linear."""
-        expected = self.expected_at(factors, batch)
         return torch.poisson(expected, generator=generator), expected
 
     def natural(self, expected: Float[Tensor, "*rest channel"], session: str) -> tuple[Tensor, Tensor]:
