@@ -533,6 +533,10 @@ def simulate_fit(
     full: Annotated[
         bool, typer.Option("--full", help="observe every entry [default: trials are sampled as the recording was]")
     ] = False,
+    by: Annotated[
+        Literal["system", "markov"],
+        typer.Option(help="the system, or the hidden Markov model, for activity that turns at random"),
+    ] = "system",
     session: Session = None,
     file: Annotated[Path | None, typer.Option(help="new path of the recording, if it was moved after the fit")] = None,
     seed: Annotated[int, typer.Option(min=0, help="seed of all random numbers")] = 0,
@@ -541,17 +545,18 @@ def simulate_fit(
     """Write simulated trials of a fit that learned a system.
 
     The file is a recording like the one that was fitted, with the true rates and the states of the system in
-    processing/ground_truth. It needs a fit to counts; `fit` says why it has learned no system.
+    processing/ground_truth (with --by markov, the factors of each state). Its trials are cut as those of the recording. It
+    needs a fit to counts of sorted units; `fit` says why it has learned no system.
     """
     from nwb_sbtt.fitting.forward import doubts
     from nwb_sbtt.fitting.loading import load
     from nwb_sbtt.simulate.learned import write_learned
 
     written = write_learned(
-        out, run_dir, trials=trials, masked=not full, session=session, file=file, seed=seed, overwrite=overwrite
+        out, run_dir, trials=trials, masked=not full, by=by, session=session, file=file, seed=seed, overwrite=overwrite
     )
     fitted = load(run_dir)
-    for remark in doubts(fitted, fitted.session_name(session)):
+    for remark in doubts(fitted, fitted.session_name(session), by=by):
         typer.echo(f"warn: {remark}")
     typer.echo(f"wrote {written}")
 

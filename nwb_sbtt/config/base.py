@@ -9,7 +9,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -24,7 +24,17 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-NotNegativeInt = Annotated[int, Field(ge=0)]
+LARGEST_INT = 2**63 - 1
+"""Largest whole number that seeds of torch and sizes of arrays can be."""
+
+
+def _representable(value: int) -> int:
+    if value > LARGEST_INT:
+        raise ValueError("expected a whole number from 0 to 2**63 − 1")
+    return value
+
+
+NotNegativeInt = Annotated[int, Field(ge=0), AfterValidator(_representable)]
 Seconds = Annotated[Positive, Unit("s")]
 SecondsOrZero = Annotated[NotNegative, Unit("s")]
 Time = Annotated[Finite, Unit("s")]

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
+from nwb_sbtt.config.base import LARGEST_INT
 from nwb_sbtt.errors import DataError, MismatchError
 
 Of = Literal["data", "latents", "either"]
@@ -56,10 +57,12 @@ def whole_number(name: str, given: object, *, least: int = 1) -> int:
     Raises
     ------
     DataError
-        If it is anything else.
+        If it is anything else, or does not fit into 64 bits, as seeds of torch and sizes of arrays must.
     """
     if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < least:
         raise DataError(f"{name} is {given!r}; expected a whole number, {('zero', 'one')[least]} or more")
+    if given > LARGEST_INT:
+        raise DataError(f"{name} is {given!r}; expected a whole number from {least} to 2**63 − 1")
     return int(given)
 
 

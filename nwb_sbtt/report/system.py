@@ -214,7 +214,7 @@ def _points(points: xr.Dataset) -> str:
     n, unresolved = points.sizes["point"], float(points.attrs["unresolved"])
     heading = heading_of("Fixed points in numbers")
     if not n:
-        return f"{heading}\n<p>The system has no fixed point: none of {points.attrs['starts']} starts led to one.</p>"
+        return f"{heading}\n<p>No fixed point was found: {_where_starts_ended(points)}.</p>"
     kinds = points["stability"].values.tolist()
     meaning = "; ".join(f"{kind}: {words}" for kind, words in KINDS.items() if kind in kinds)
     text = (
@@ -233,6 +233,13 @@ def _points(points: xr.Dataset) -> str:
         f'{heading}\n<p>{escape(text)}</p>\n<div class="wide"><table class="scores">\n<thead><tr><td></td>{head}</tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody>\n</table></div>{more}"
     )
+
+
+def _where_starts_ended(points: xr.Dataset) -> str:
+    """Say where starts ended of which none led to a fixed point."""
+    ended = {"no state at rest": points.attrs["unresolved"], "the edge at ± 6 sd": points.attrs["at_edge"]}
+    shares = " and ".join(f"{share:.0%} led to {where}" for where, share in ended.items() if share >= 0.005)
+    return f"of {points.attrs['starts']} starts, {shares}. There may be one that none of them led to"
 
 
 def _row(point: xr.Dataset) -> str:

@@ -247,6 +247,13 @@ def test_true_and_false_are_taken_where_they_are_meant():
     assert ReadConfig(valid_unit_periods=True).valid_unit_periods is True
 
 
+@pytest.mark.parametrize("name", ["seed", "train.seed"])
+def test_seeds_that_do_not_fit_into_64_bits_are_refused_with_the_range(name):
+    assert override(FitConfig(), [f"{name}={2**63 - 1}"]).training_seed == 2**63 - 1
+    with pytest.raises(ConfigError, match=rf"^{name}: expected a whole number from 0 to 2\*\*63 − 1$"):
+        override(FitConfig(), [f"{name}=99999999999999999999"])
+
+
 def test_settings_stay_what_they_are_for_type_checkers_and_copies():
     config = FitConfig(seed=3)
     assert config.model_copy(update={"seed": 4}).seed == 4 and config.seed == 3

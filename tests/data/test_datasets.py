@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 import nwb_sbtt as sb
-from nwb_sbtt.data.datasets import dataset_of, with_trials
+from nwb_sbtt.data.datasets import dataset_of, whole_number, with_trials
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.simulate.lorenz import lorenz
 from tests.support.latents import make_latents
@@ -77,3 +77,13 @@ def test_data_without_trials_are_told_how_one_is_chosen():
     ds = lorenz(conditions=2, trials_per_condition=4)
     with pytest.raises(DataError, match=r"no dim 'trial'; .*ds\.isel\(trial=\[0\]\)"):
         sb.data.check_dataset(ds.isel(trial=0))
+
+
+def test_numbers_that_do_not_fit_into_64_bits_are_refused_with_the_range():
+    assert whole_number("seed", 2**63 - 1, least=0) == 2**63 - 1
+    with pytest.raises(
+        DataError, match=r"^seed is 1180591620717411303424; expected a whole number from 0 to 2\*\*63 − 1$"
+    ):
+        whole_number("seed", 2**70, least=0)
+    with pytest.raises(DataError, match="from 1 to "):
+        whole_number("trials", 2**63)

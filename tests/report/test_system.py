@@ -129,9 +129,20 @@ def test_fixed_points_are_a_table_with_what_their_kinds_mean():
     assert words.count("double in 200 ms, turning at 4 Hz; halve in 50 ms") == 2
     assert "0.05" in words and "0.50 (far)" in words and "45% of the starts" in words
     assert "10% of the starts led to no fixed point" in words
-    assert "none of 40 starts led to one" in text(system(points=learned.points((), ())))
     many = text(system(points=learned.points(("stable",) * 15, (0.1,) * 15)))
     assert "3 more, which fewer starts led to, are left out" in many
+
+
+def test_fixed_points_that_were_not_found_are_not_said_not_to_exist():
+    words = text(system(points=learned.points((), (), unresolved=0.9, at_edge=0.1)))
+    assert (
+        "No fixed point was found: of 40 starts, 90% led to no state at rest and 10% led to the edge at ± 6 sd. There may "
+        "be one that none of them led to." in words
+    )
+    assert "of 40 starts, 100% led to no state at rest. There" in text(
+        system(points=learned.points((), (), unresolved=1.0))
+    )
+    assert "has no fixed point" not in words
 
 
 def test_values_at_which_inputs_are_held_are_named():

@@ -5,6 +5,7 @@ The truth of a file is a step function: its TimeSeries have one sample in the mi
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
     SelectionError
         If the file has no truth.
     MismatchError
-        If the data have channels that the file's table does not have, or bins outside the truth.
+        If the data have channels that the file's table does not have, ids repeat in that, or bins lie outside the truth.
     """
     with open_nwb(path, external_data=True) as nwbfile:
         if GROUND_TRUTH not in nwbfile.processing or RATES not in nwbfile.processing[GROUND_TRUTH].data_interfaces:
@@ -62,12 +63,18 @@ def read_truth(path: Path | str, ds: xr.Dataset) -> xr.Dataset:
         }
         steps = _Steps.centred_at(np.asarray(module[RATES].timestamps[:]))
         kind, table = _channels(nwbfile)
-        row_of = {int(channel_id): row for row, channel_id in enumerate(table.id[:])}
+        table_ids = [int(channel_id) for channel_id in table.id[:]]
+        row_of = {channel_id: row for row, channel_id in enumerate(table_ids)}
     channel_ids = ds["channel_id"].values.tolist()
     unknown = [channel_id for channel_id in channel_ids if channel_id not in row_of]
     if unknown or ds.attrs["kind"] != kind:
         raise MismatchError(
             f"the channels {unknown[:5]} of the data are not in {str(path)!r}, which has the {kind} {[*row_of][:5]} …"
+        )
+    if repeated := [channel_id for channel_id, count in Counter(table_ids).items() if count > 1]:
+        raise MismatchError(
+            f"the ids {repeated[:5]} stand in several rows of the {kind} of {str(path)!r}, so it is unknown which truth "
+            "is theirs; write the file again with ids that do not repeat"
         )
     rows = [row_of[channel_id] for channel_id in channel_ids]
     edges = bin_edges(ds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from pynwb.ophys import DfOverF, ImageSegmentation, OpticalChannel, PlaneSegment
 from nwb_sbtt.atomic import atomic_write
 from nwb_sbtt.config import BandwidthConfig
 from nwb_sbtt.data.bandwidth import limit_bandwidth
+from nwb_sbtt.data.binning import tolerance
 from nwb_sbtt.data.schema import check_dataset
 from nwb_sbtt.errors import DataError, FileError
 from nwb_sbtt.fileerrors import path_of
@@ -47,6 +49,24 @@ IMAGING_TRUTH = {
     CALCIUM: ("a.u.", "True calcium of each channel in each bin, in units of the spike amplitude."),
 }
 """True variables of simulated fluorescence, with unit and description."""
+
+
+@dataclass(frozen=True)
+class TrialTable:
+    """Table of intervals that simulated trials stand in, where it says more than when their bins begin and end.
+
+    Parameters
+    ----------
+    name : str
+        "trials", "epochs" or any other.
+    description : str
+    columns : mapping of name to (str, array (trial))
+        Description and times [s] of each column, trials in the order of their starts: ``start_time``, ``stop_time`` and others.
+    """
+
+    name: str
+    description: str
+    columns: Mapping[str, tuple[str, NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)
@@ -97,6 +117,12 @@ DESCRIPTIONS = {
         "standard deviations over the training trials",
         "learned dynamics",
     ),
+    "markov": SystemDescription(
+        "neurons whose rates follow a hidden Markov model that was learned from a recording",
+        "Mean of the factors that were inferred in each state of the hidden Markov model.",
+        "arbitrary",
+        "hidden Markov model",
+    ),
 }
 OTHER_SYSTEM = SystemDescription(
     "neurons with known rates", "Latents that drive the rates.", "unknown", "latent variables"
@@ -131,7 +157,13 @@ def check_simulation_path(path: Path | str, *, overwrite: bool) -> Path:
 
 
 def write_simulation(
-    path: Path | str, ds: xr.Dataset, *, observed_per_bin: int | None = None, seed: int = 0, overwrite: bool = False
+    path: Path | str,
+    ds: xr.Dataset,
+    *,
+    observed_per_bin: int | None = None,
+    table: TrialTable | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> Path:
     """Write simulated spikes or fluorescence to an NWB file, with the true rates and latents in ``processing/ground_truth``.
 
@@ -150,6 +182,8 @@ def write_simulation(
         Of `lorenz`, `perturbation` or `calcium`, or with the same variables; entries that are not observed are not written.
     observed_per_bin : int, optional
         Units observed in each bin, drawn at random; None leaves all. Not for fluorescence.
+    table : TrialTable, optional
+        Of the trials. Default: ``trials``, each from its first bin to its last one.
     seed : int
         Of the spike times within their bins, and of the mask.
     overwrite : bool
@@ -165,7 +199,7 @@ def write_simulation(
     FileError
         If the file exists, or cannot be written.
     DataError
-        If the data have no true rates and latents, or a unit is never observed.
+        If the data have no true rates and latents, ids of channels repeat, or a unit is never observed.
     """
     target = check_simulation_path(path, overwrite=overwrite)
     ds = _checked(ds)
@@ -176,6 +210,7 @@ def write_simulation(
     if observed_per_bin is not None:
         ds = _checked(limit_bandwidth(ds, BandwidthConfig(k=observed_per_bin, seed=seed)))
     nwbfile = _file(ds, np.random.default_rng(seed))
+    _add_trials(nwbfile, _trials(ds) if table is None else table)
     with atomic_write(target, suffix=target.suffix, parents=True) as temporary:
         save_nwb(nwbfile, temporary)
         problems = pynwb.validate(path=str(temporary))
@@ -184,11 +219,28 @@ def write_simulation(
     return target
 
 
+def repeated_ids(ds: xr.Dataset) -> list[int]:
+    """Find the ids that several channels have.
+
+    Parameters
+    ----------
+    ds : Dataset
+
+    Returns
+    -------
+    list of int
+    """
+    ids, counts = np.unique(ds["channel_id"].values, return_counts=True)
+    return [int(channel_id) for channel_id in ids[counts > 1]]
+
+
 def _checked(ds: xr.Dataset) -> xr.Dataset:
     check_dataset(ds)
     missing = [name for name in ("true_rates", "true_latents") if name not in ds]
     if missing or "exposure" in ds:
         raise DataError(f"expected a Dataset of `lorenz` with whole bins; this one has no {missing or 'whole bins'}")
+    if repeated := repeated_ids(ds):
+        raise DataError(f"the channel ids {repeated[:5]} repeat, so their truth could not be told apart; give others")
     unobserved = ds["channel_id"].values[~ds["observed"].values.any((0, 1))]
     if len(unobserved):
         raise DataError(f"channels {unobserved.tolist()[:5]} are never observed; remove them")
@@ -218,7 +270,6 @@ def _file(ds: xr.Dataset, generator: np.random.Generator) -> NWBFile:
         table = _add_imaging(nwbfile, ds).name
     else:
         nwbfile.units, table = _units(ds, generator), "units table"
-    nwbfile.trials = _trials(ds)
     module = nwbfile.create_processing_module(
         GROUND_TRUTH, "Ground truth of the simulation: rates, latents and inputs."
     )
@@ -284,18 +335,28 @@ def _intervals(observed: NDArray[np.bool_], edges: NDArray[np.float64]) -> NDArr
     return np.column_stack([edges[starts], edges[stops]])
 
 
-def _trials(ds: xr.Dataset) -> TimeIntervals:
+def _trials(ds: xr.Dataset) -> TrialTable:
     edges = bin_edges(ds)
-    columns = {"start_time": ("Start of the trial.", edges[:, 0]), "stop_time": ("End of the trial.", edges[:, -1])}
+    starts, stops = edges[:, 0], edges[:, -1]
+    apart = len(starts) > 1 and bool((starts[1:] - stops[:-1] > tolerance(starts[1:])).all())
+    columns = {"start_time": ("Start of the trial.", starts), "stop_time": ("End of the trial.", stops)}
     columns |= {name: (text, ds[name].values) for name, text in TRIAL_COLUMNS.items() if name in ds.coords}
-    return TimeIntervals(
-        name="trials",
-        description="Simulated trials, with pauses between them.",
+    return TrialTable("trials", f"Simulated trials{', with pauses between them' if apart else ''}.", columns)
+
+
+def _add_trials(nwbfile: NWBFile, table: TrialTable) -> None:
+    intervals = TimeIntervals(
+        name=table.name,
+        description=table.description,
         columns=[
             VectorData(name=name, description=text, data=data.tolist() if data.dtype.kind == "U" else data)
-            for name, (text, data) in columns.items()
+            for name, (text, data) in table.columns.items()
         ],
     )
+    if table.name in ("trials", "epochs"):
+        setattr(nwbfile, table.name, intervals)
+    else:
+        nwbfile.add_time_intervals(intervals)
 
 
 def _add_imaging(nwbfile: NWBFile, ds: xr.Dataset) -> PlaneSegmentation:

@@ -146,7 +146,7 @@ def write_nwb(
     check_variables(config.variables)
     latents = with_trials(latents)
     behaviour = decoded_of(decoded, latents)
-    if behaviour and append and recording is not None and target.exists() and target.samefile(recording):
+    if behaviour and append and is_recording(target, recording):
         raise FileError(
             f"{str(target)!r} is the recording itself, into which decoded behaviour is never written; pass another path"
         )
@@ -194,6 +194,22 @@ def check_target(
     check_name(name)
     check_variables(config.variables)
     backend_of(follow_links(target), config.compression)
+
+
+def is_recording(target: Path, recording: Path | None) -> bool:
+    """Tell whether the file that is to be written is the recording, by whatever path or link.
+
+    Parameters
+    ----------
+    target : Path
+    recording : Path or None
+        None where there is none.
+
+    Returns
+    -------
+    bool
+    """
+    return recording is not None and target.exists() and recording.exists() and target.samefile(recording)
 
 
 def rehearse(
@@ -269,7 +285,7 @@ def _recording(latents: xr.Dataset, source: Path | str | None) -> Path | None:
 
 def _check_target(target: Path, recording: Path | None, *, append: bool, overwrite: bool) -> None:
     zarr = is_zarr(target)
-    same = recording is not None and target.exists() and recording.exists() and target.samefile(recording)
+    same = is_recording(target, recording)
     if same and not append:
         raise FileError(
             f"{str(target)!r} is the recording itself; pass another path, or append=True (--append) to add the results"

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -148,6 +149,19 @@ def test_wrong_places_and_data_are_refused_and_leave_nothing(simulated: xr.Datas
             simulated.assign(values=simulated["values"].where(~hidden, 0), observed=simulated["observed"] & ~hidden),
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_truth_of_channels_whose_ids_repeat_is_neither_written_nor_read(simulated: xr.Dataset, tmp_path: Path) -> None:
+    path = write_simulation(tmp_path / "x.nwb", simulated)
+    ds = read_nwb(path, bin_width=0.02, trials=WHOLE)
+    with h5py.File(path, "r+") as file:
+        ids = file["units/id"]
+        ids[3] = first = ids[0]
+    with pytest.raises(MismatchError, match=rf"the ids \[{first}\] stand in several rows of the units"):
+        read_truth(path, ds.isel(channel=[0, 1]))
+    repeated = simulated.assign_coords(channel_id=("channel", [7, 7, *range(20, 29)]))
+    with pytest.raises(DataError, match=r"the channel ids \[7\] repeat"):
+        write_simulation(tmp_path / "y.nwb", repeated)
 
 
 def test_the_folder_of_a_simulation_is_made(simulated: xr.Dataset, tmp_path: Path) -> None:
