@@ -6,7 +6,9 @@ of the fluorescence, or four (Edgeworth), all without the true spike amplitude, 
 the convolutional model on events found by OASIS; and both on the true spikes. Squared Pearson correlation of arrays
 flattened over trials, bins and cells, as published, and 1 − SSE/SST, on the validation trials; latents are decoded linearly
 from the factors, fitted to the training trials; fluorescence against the noisy trace. In the papers' split validation trials
-share conditions with training trials; `--split condition` holds out whole conditions. Sizes set by `--set model.…` are for
+share conditions with training trials; `--split condition` holds out whole conditions, `--observed 10` leaves 10 cells in each
+frame, drawn anew. A fit that learns a system has two rows, `network` is without it; `shares` are those of the system and of the
+hidden Markov model. Sizes set by `--set model.…` are for
 the convolutional model and the ladder.
 
     python benchmarks/ladder.py --seeds 0 1 2 3 4 --json ladder.json --figure ladder.png
@@ -19,12 +21,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from fits import observe, without_system
 from machine import machine, save, show
 from numpy.typing import NDArray
 
@@ -74,7 +78,8 @@ def main() -> None:
     parser.add_argument("--noise", type=float, help="sd, in spikes [default: .2 and .5]")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), help="[default: all]")
     parser.add_argument("--split", choices=["trial", "condition"], default="trial")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data and models")
+    parser.add_argument("--observed", type=int, help="cells that are sampled in each frame [default: all]")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of data, masks and models")
     parser.add_argument("--set", nargs="*", default=[], dest="settings", help="changes of the defaults, a.b=value")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
@@ -93,15 +98,11 @@ def main() -> None:
     rows = []
     for seed in arguments.seeds:
         ds = calcium(seed=seed, split_by=arguments.split, imaging=imaging, **sizes)
+        ds = observe(ds, arguments.observed or ds.sizes["channel"], seed=seed)
         for model in arguments.models:
-            rows.append(
-                {
-                    "model": model,
-                    "seed": seed,
-                    **_scores(ds, model, override(sb.FitConfig(seed=seed), arguments.settings)),
-                }
-            )
-            print(rows[-1], flush=True)
+            for row in _rows(ds, model, override(sb.FitConfig(seed=seed), arguments.settings)):
+                rows.append({"seed": seed, **row})
+                print(rows[-1], flush=True)
     print(machine())
     show(rows)
     save(arguments.json, vars(arguments), rows)
@@ -148,7 +149,8 @@ def _sizes(config: sb.FitConfig) -> dict[str, Any]:
     return config.model.model_dump(include=set(ConvolutionConfig.model_fields) - {"name"})
 
 
-def _scores(ds: xr.Dataset, model: str, config: sb.FitConfig) -> dict[str, Any]:
+def _rows(ds: xr.Dataset, model: str, config: sb.FitConfig) -> Iterator[dict[str, Any]]:
+    """Score a fit, and its network alone where it has learned a system."""
     started = time.process_time()
     made, by_lfads = MODELS[model]
     data, config = made(ds, config)
@@ -156,8 +158,16 @@ def _scores(ds: xr.Dataset, model: str, config: sb.FitConfig) -> dict[str, Any]:
         config = config.model_copy(update={"model": LFADSConfig()})
     with tempfile.TemporaryDirectory() as folder:
         fitted = sb.fit(data, config, run_dir=Path(folder) / "run", tracker=Silent())
-        seconds = time.process_time() - started
-        latents, epochs = fitted.infer(data), len(fitted.history)
+        spent: dict[str, Any] = {"CPU-seconds": time.process_time() - started, "epochs": len(fitted.history)}
+        (member,), name = fitted.members, fitted.session_name()
+        if (system := member.dynamics) is not None:
+            yield {"model": f"{model}, network", **_scores(ds, without_system(fitted).infer(data))}
+            shares = [system.shares, *([] if system.markov is None else [system.markov.shares])]
+            spent["shares"] = ", ".join(f"{float(each[name]):.2f}" for each in shares)
+        yield {"model": model, **_scores(ds, fitted.infer(data)), **spent}
+
+
+def _scores(ds: xr.Dataset, latents: xr.Dataset) -> dict[str, Any]:
     valid = ds["split"].values == "valid"
     true_latents = ds["true_latents"].values
     factors = np.insert(latents["factors"].values, 0, 1.0, axis=2)
@@ -176,8 +186,7 @@ def _scores(ds: xr.Dataset, model: str, config: sb.FitConfig) -> dict[str, Any]:
     light = latents["mean"] if {"rates", "mean"} <= set(latents) else latents.get("denoised")
     if light is not None:
         pairs["fluorescence"] = (ds["values"].values[valid][observed], light.values[valid][observed])
-    row: dict[str, Any] = {"CPU-seconds": seconds, "epochs": epochs}
-    row |= dict.fromkeys(f"{name}, r²" for name in QUANTITIES)
+    row: dict[str, Any] = dict.fromkeys(f"{name}, r²" for name in QUANTITIES)
     for name, (true, inferred) in pairs.items():
         known = np.isfinite(inferred)  # There is no estimate of frames that could not be used.
         row[f"{name}, r²"] = pearson_r2(true[known], inferred[known])
