@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from nwb_sbtt.calcium.samples import MAX_COUNT
 from nwb_sbtt.calcium.spiking import Spikes
 
 LEAST_SHARE = 0.01
@@ -43,7 +44,7 @@ def spike_evidence(
         In (0, 1].
     told : Bool[Tensor, "trial time channel"]
         Bins of which anything is told: those between two samples, as spikes before the first cannot be separated from earlier
-        calcium.
+        calcium, unless there are so many that they cannot be counted (`nwb_sbtt.calcium.samples.MAX_COUNT`).
     """
     after, before = neighbours(sampled)
     told = (before >= 0) & (after < sampled.shape[1])
@@ -58,6 +59,8 @@ def spike_evidence(
     squares = of_gap((rates / rate) ** 2).clamp(min=1e-12)
     # The count was parted among the bins of its gap as a binomial.
     variance = ((of_gap(spikes.variance) - mean * (1 - squares)) / squares).clamp(min=0)
+    # Counts are summed over up to a most one: at that one they would seem to be known.
+    told = told & (torch.maximum(rate, mean + 2 * variance.sqrt()) < MAX_COUNT)
     share = (1 - variance / torch.maximum(rate, mean)).clamp(LEAST_SHARE, 1)
     count = mean - (1 - share) * rate
     # Fewer spikes than these shares let expect: none, in as much of the bin as has the slope.

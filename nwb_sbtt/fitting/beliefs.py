@@ -134,7 +134,7 @@ class MarkovBelief(Belief):
             raise ConfigError(
                 f"the fit in {str(fitted.run_dir)!r} has neither a hidden Markov model nor a lag, so that nothing is known of "
                 "the next bin; fit with the defaults and without known inputs (print(fitted) shows whether there is a hidden "
-                "Markov model), or a model with a lag, such as --set model.lag=0"
+                "Markov model), or a model with a lag: --model conv --set model.lag=0"
             )
         self._fitted, self._session = fitted, session
         self._filter = Filter(system.markov, system.likelihood, session)

@@ -102,7 +102,7 @@ class Stream:
         if lag is None:
             raise ConfigError(
                 f"the fit in {str(fitted.run_dir)!r} has no lag: each bin is inferred from the whole trial, so there is no "
-                "stream of it; fit a model with a lag, such as --set model.lag=0 (only the past and the present)"
+                "stream of it; fit a model with a lag: --model conv --set model.lag=0 (only the past and the present)"
             )
         signature = fitted.signature.sessions[session]
         self.channels: tuple[Any, ...] = tuple(signature.channels)

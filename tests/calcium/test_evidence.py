@@ -95,3 +95,14 @@ def test_nothing_is_told_without_samples():
     _, fluorescence, sampled, rates, of = recorded(0.5)
     counts, shares, told = evidence(fluorescence, sampled & False, rates, of)
     assert not told.any() and not counts.any() and (shares == 1).all()
+
+
+def test_more_spikes_than_can_be_counted_tell_nothing():
+    _, fluorescence, sampled, rates, of = recorded(0.1)
+    fluorescence[:, 6:] += 60 * of.amplitude * of.decay_per_bin ** torch.arange(BINS - 6)[:, None]
+    counts, shares, told = evidence(fluorescence, sampled, rates, of)
+    assert not told[:, 6].any() and not counts[:, 6].any() and (shares[:, 6] == 1).all()
+    assert told[:, 2:5].all() and (counts[told] < 16).all()
+    rare = torch.zeros_like(sampled)
+    rare[:, [0, -1]] = True
+    assert not evidence(fluorescence, rare, 4 * rates.clamp(min=0.5), of)[2].any()
