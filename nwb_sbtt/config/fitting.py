@@ -242,9 +242,9 @@ class FitConfig(Config):
     dynamics: DynamicsConfig | Literal["auto"] | None = Field(
         default="auto",
         description="A system that is learned from the data. It takes part in what is inferred, as far as that helps on "
-        "hidden entries, and can be run forward (`Fitted.simulate`, `Fitted.forecast`). auto: one is learned of counts and "
-        "signals, by models without a lag, if training takes 400 steps or more and the data are not very long; a printed fit "
-        "shows why there is none. null: none is learned. Settings of a system demand one.",
+        "hidden entries, and can be run forward (`Fitted.simulate`, `Fitted.forecast`). auto: one is learned of counts, "
+        "signals and the spikes of a ladder, by models without a lag, if training takes 400 steps or more and the data are not "
+        "very long; a printed fit shows why there is none. null: none is learned. Settings of a system demand one.",
     )
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,
