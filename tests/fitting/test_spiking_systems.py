@@ -73,6 +73,20 @@ def test_the_system_takes_part_in_rates_and_in_what_follows_from_them(data, fitt
         np.testing.assert_array_equal(system[name].values, network[name].values)
 
 
+def test_validation_trials_and_the_truth_enter_no_system(data, tmp_path):
+    changed = data.copy(deep=True).assign({name: data[name] * 100 for name in data if name.startswith("true_")})
+    valid = data["split"].values == "valid"
+    changed["values"][valid] = 3 * changed["values"][valid]
+    systems = []
+    for i, ds in enumerate((data, changed)):
+        # One epoch, which is the best one whatever validation trials say.
+        fitted = sb.fit(ds, config(1), run_dir=tmp_path / str(i), tracker=Silent())
+        systems.append(fitted.members[0].dynamics.state_dict())
+    decided = {name for name in systems[0] if name.startswith(("kinds.", "shares.", "markov.shares."))}
+    assert len(decided) == 3
+    assert all(torch.equal(systems[0][name], systems[1][name]) for name in systems[0].keys() - decided)
+
+
 def test_what_is_not_shown_tells_nothing(data, fitted):
     batch = to_batch(data, fitted.session_name())
     batch = replace(batch, shown=batch.observed & (torch.rand(batch.shape, generator=torch.manual_seed(0)) < 0.7))
