@@ -257,7 +257,8 @@ def _directions(point: xr.Dataset) -> list[str]:
     """How fast small distances from a point change; two directions in which states turn around it are one entry."""
     found: dict[str, None] = {}
     for rate, frequency in zip(point["growth_rate"].values, point["frequency"].values, strict=True):
-        time = 1000 * log(2) / abs(rate) if rate else np.inf
-        words = f"{'double' if rate > 0 else 'halve'} in {time:.3g} ms" if np.isfinite(time) else "stay"
+        time = log(2) / abs(rate) if rate else np.inf
+        in_words = f"{time:.3g} s" if time >= 1 else f"{1000 * time:.3g} ms"
+        words = f"{'double' if rate > 0 else 'halve'} in {in_words}" if np.isfinite(time) else "stay"
         found[f"{words}, turning at {frequency:.2g} Hz" if frequency else words] = None
     return list(found)

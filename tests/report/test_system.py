@@ -3,10 +3,12 @@
 import html
 import re
 
+import numpy as np
 import pytest
+import xarray as xr
 
 from nwb_sbtt.report.page import write_report
-from nwb_sbtt.report.system import LearnedSystem, sections_of_system
+from nwb_sbtt.report.system import LearnedSystem, _directions, sections_of_system
 from tests.report.test_page import Structure
 from tests.support import learned
 from tests.support.estimates import history, inferred, simulated
@@ -120,6 +122,11 @@ def test_without_scored_forecasts_nothing_is_to_be_interpreted():
 def test_long_runs_are_put_into_words(exponents, name, level, words):
     found = checks(system(exponents=exponents))[name]
     assert found[0] == level and words in found[1]
+
+
+def test_long_times_are_in_seconds():
+    points = xr.Dataset({"growth_rate": ("mode", [-np.log(2) / 22.8, 0.0]), "frequency": ("mode", [0.0, 0.0])})
+    assert _directions(points) == ["halve in 22.8 s", "stay"]
 
 
 def test_fixed_points_are_a_table_with_what_their_kinds_mean():
