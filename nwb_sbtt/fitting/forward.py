@@ -99,6 +99,25 @@ def systems_of(fitted: Fitted) -> tuple[Dynamics, ...]:
     return tuple(copy.deepcopy(member.dynamics) for member in fitted.members if member.dynamics is not None)
 
 
+def best_system(fitted: Fitted) -> Dynamics:
+    """Return a copy of the system of the best member.
+
+    Parameters
+    ----------
+    fitted : Fitted
+
+    Returns
+    -------
+    Dynamics
+
+    Raises
+    ------
+    ConfigError
+        If the fit has learned no system.
+    """
+    return systems_of(fitted)[fitted.members.index(fitted.best)]
+
+
 def why_without(fitted: Fitted) -> str:
     """Say why a fit has no learned system.
 
@@ -171,7 +190,7 @@ def simulators(fitted: Fitted, by: str) -> tuple[Dynamics, HiddenMarkov | None]:
     """
     if by not in ("system", "markov"):
         raise DataError(f"by is {by!r}; expected 'system' or 'markov', for the hidden Markov model")
-    dynamics = systems_of(fitted)[fitted.members.index(fitted.best)].cpu()
+    dynamics = best_system(fitted).cpu()
     if by == "markov" and dynamics.markov is None:
         raise ConfigError(
             "this fit has no hidden Markov model to simulate by: none is learned with dynamics.markov_states under 2, very "

@@ -79,7 +79,7 @@ def test_a_spiral_rests_in_its_middle_and_turns_at_its_speed(points, spiral):
 )
 def test_kinds_of_stability_are_named(data, spiral, matrix, kind, monkeypatch):
     system = become_linear(systems_of(spiral)[0], matrix, OFFSET)
-    monkeypatch.setattr("nwb_sbtt.fitting.dynamics.held.systems_of", lambda fitted: (system,))
+    monkeypatch.setattr("nwb_sbtt.fitting.dynamics.held.best_system", lambda fitted: system)
     found = sb.dynamics.fixed_points(spiral, data, starts=20)
     assert found["stability"].values.tolist() == [kind]
     assert (np.diff(found["growth_rate"].values) <= 0).all()
@@ -109,7 +109,7 @@ def test_exponents_of_a_spiral_are_its_growth_rate(data, spiral):
 
 def test_exponents_of_runs_that_leave_are_not_known(data, spiral, monkeypatch):
     system = become_linear(systems_of(spiral)[0], np.diag([1.1, 1.05]), OFFSET)
-    monkeypatch.setattr("nwb_sbtt.fitting.dynamics.held.systems_of", lambda fitted: (system,))
+    monkeypatch.setattr("nwb_sbtt.fitting.dynamics.held.best_system", lambda fitted: system)
     found = sb.dynamics.lyapunov_exponent(spiral, data, runs=3, bins=10)
     assert found["left"].values.all() and np.isnan(found["exponents"].values).all() and np.isnan(found["exponent"])
 

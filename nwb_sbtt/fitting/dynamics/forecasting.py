@@ -15,8 +15,8 @@ from nwb_sbtt.data.datasets import whole_number
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
 from nwb_sbtt.evaluate.metrics import pooled_explained_variance
-from nwb_sbtt.fitting.dynamics.held import best_system, states_in
-from nwb_sbtt.fitting.forward import fit_of, forecast_variable, system_forecast
+from nwb_sbtt.fitting.dynamics.held import states_in
+from nwb_sbtt.fitting.forward import best_system, fit_of, forecast_variable, system_forecast
 from nwb_sbtt.fitting.preparation import hold_out, prepare
 from nwb_sbtt.fitting.widths import errors_of_trials
 

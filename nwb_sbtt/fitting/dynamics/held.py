@@ -14,7 +14,7 @@ from torch import Tensor
 from nwb_sbtt.batch import Batch
 from nwb_sbtt.data.tensors import to_batch
 from nwb_sbtt.errors import DataError
-from nwb_sbtt.fitting.forward import forecast_variable, systems_of
+from nwb_sbtt.fitting.forward import best_system, forecast_variable
 from nwb_sbtt.fitting.preparation import hold_out
 from nwb_sbtt.fitting.stream import as_inputs
 from nwb_sbtt.models.courses import weigh
@@ -179,25 +179,6 @@ def states_in(fitted: Fitted, dynamics: Dynamics, batch: Batch) -> Tensor:
     """
     with torch.no_grad():
         return weigh(dynamics, fitted.model.evidence(batch.to(str(dynamics.window.device)))).states
-
-
-def best_system(fitted: Fitted) -> Dynamics:
-    """Return a copy of the system of the best member.
-
-    Parameters
-    ----------
-    fitted : Fitted
-
-    Returns
-    -------
-    Dynamics
-
-    Raises
-    ------
-    ConfigError
-        If the fit has learned no system.
-    """
-    return systems_of(fitted)[fitted.members.index(fitted.best)]
 
 
 def _held_inputs(dynamics: Dynamics, names: tuple[str, ...], inputs: ArrayLike | None) -> Floats | None:
